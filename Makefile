@@ -1,0 +1,87 @@
+# What a person runs here; `make` alone lists it. Every target does its own set-up.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Nothing that a test or a benchmark does may depend on this machine's proxies, accounts or Hub cache.
+ALONE := env -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY -u http_proxy -u https_proxy -u all_proxy \
+	-u AWS_PROFILE -u AWS_ENDPOINT_URL -u AWS_ENDPOINT_URL_S3 -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY \
+	-u AWS_SESSION_TOKEN -u HF_TOKEN -u HF_ENDPOINT -u RECAP_CONFIG \
+	AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true \
+	HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false
+
+# `make lock` holds these still: the versions that recap is tested with, in the one window that vllm 0.32 shares
+# (docs/decisions/0003-pip-and-exact-versions.md).
+PINS := torch==2.13.0 transformers==5.19.0 trl==1.16.0 peft==0.21.2 bitsandbytes==0.50.2 accelerate==1.15.0 \
+	datasets==5.2.0 numpy==2.3.5
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench lock docs demo-base clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## make .venv with the locked dependencies (the others do it themselves)
+
+demo: $(INSTALLED) ## the whole story on this machine: S3 on loopback, train, evaluate, summarize
+	@$(BIN)/recap demo
+
+test: $(INSTALLED) ## all tests, without network
+	@$(ALONE) $(BIN)/python -m pytest
+
+check: $(INSTALLED) ## lint, format, types, the direction of imports, generated documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_architecture.py
+	@$(BIN)/python -m job.config.reference | diff -u docs/configuration.md - \
+		|| { echo "docs/configuration.md is not what the config sections say: run 'make docs'" >&2; exit 1; }
+
+bench: $(INSTALLED) ## speed beside what one would write without recap; reports in build/bench/
+	@mkdir -p build/bench
+	@for name in train_speed summarize_speed; do \
+		$(ALONE) $(BIN)/python benchmarks/$$name.py | tee build/bench/$$name.txt; \
+	done
+
+docs: $(INSTALLED) ## write docs/configuration.md from the config sections
+	$(BIN)/python -m job.config.reference > docs/configuration.md
+
+demo-base: $(INSTALLED) ## train the demo's small base model again (about 15 minutes)
+	$(BIN)/python -m job.demo.base
+
+lock: $(INSTALLED) ## write requirements.lock again: the newest that pyproject.toml allows (asks the package index)
+	@mkdir -p build
+	@printf '%s\n' $(PINS) > build/pins.txt
+	$(BIN)/pip-compile --quiet --upgrade --no-header --no-annotate --no-strip-extras --allow-unsafe \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--extra demo --extra dev --build-deps-for editable --constraint build/pins.txt \
+		--output-file build/compiled.txt pyproject.toml 2> build/lock.log || { cat build/lock.log >&2; exit 1; }
+	@{ echo "# Every version that recap is tested with: to run, for the demo and to develop. 'make lock' writes this file."; \
+	   echo "# torch's own builds differ by machine: no local version is named, and what a GPU build needs (nvidia-*,"; \
+	   echo "# triton, cuda-*) is pinned by torch itself."; \
+	   grep -v -E '^(--|#|nvidia-|triton|cuda-|pip==|$$)' build/compiled.txt \
+	   | sed -E 's/^(torch==[0-9.]+)\+[a-z0-9.]+/\1/' | LC_ALL=C sort; \
+	} > requirements.lock
+
+clean: ## remove what the targets made, except .venv
+	rm -rf build dist demo-run .mypy_cache .ruff_cache .pytest_cache
+	find job tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements.lock pyproject.toml | $(BIN)/python
+	@echo 'installing the locked dependencies into $(VENV): a few minutes'
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(BIN)/python:
+	@command -v $(PYTHON) > /dev/null || { echo "there is no $(PYTHON): install Python 3.11 or newer, or name one with 'make PYTHON=…'" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1): recap needs Python 3.11 or newer; name one with 'make PYTHON=python3.12'" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null \
+		|| { echo "$(PYTHON) cannot make virtual environments: install them (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
