@@ -1,0 +1,75 @@
+"""The exception tree and the exit codes.
+
+Purpose: every way a command can end, by cause. A cause has one class and one exit code, and schedulers decide by that
+code whether to run the job again. Messages say what, where, got, wanted and remedy. Knows nothing of the rest of recap.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a command's process ends with; the numbers follow BSD's sysexits.h."""
+
+    DONE = 0
+    USAGE = 2
+    CONFIG = 64
+    DATA = 65
+    MISSING = 66
+    BUG = 70
+    OUTPUT = 73
+    RETRY = 75
+    FORBIDDEN = 77
+
+
+class RecapError(Exception):
+    """Any end that recap foresees; `exit_code` tells the scheduler which."""
+
+    exit_code: ExitCode = ExitCode.BUG
+
+
+class ConfigError(RecapError):
+    """The config, or the way its parts fit together, is wrong."""
+
+    exit_code = ExitCode.CONFIG
+
+
+class DataError(RecapError):
+    """The data is wrong, or more of it than the limits allow."""
+
+    exit_code = ExitCode.DATA
+
+
+class MissingError(RecapError):
+    """An input, a model or an adapter is not there."""
+
+    exit_code = ExitCode.MISSING
+
+
+class OutputError(RecapError):
+    """The output cannot be written: disk full, read-only, or taken by something else."""
+
+    exit_code = ExitCode.OUTPUT
+
+
+class AlreadyExistsError(OutputError):
+    """A guarded write found the key taken."""
+
+
+class RetryError(RecapError):
+    """A service failed for longer than retries; the same job may well succeed later."""
+
+    exit_code = ExitCode.RETRY
+
+
+class PreemptedError(RetryError):
+    """The job was told to stop before it was done."""
+
+
+class ForbiddenError(RecapError):
+    """Access is denied: S3 403, a gated model without access."""
+
+    exit_code = ExitCode.FORBIDDEN
+
+
+class DamagedError(DataError):
+    """A folder's content is not what its manifest says, or it has no manifest."""

@@ -1,0 +1,140 @@
+"""What a run tells while it goes: log lines and progress.
+
+Purpose: the same events to two readers. A person on a terminal gets short lines and a progress bar with an ETA; a log
+collector gets one JSON object per line. Secrets named in the environment are masked in either. Knows nothing of what is
+being done.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Protocol, TextIO
+
+from tqdm import tqdm
+
+LOGGER = logging.getLogger("recap")
+SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSWORD|ACCESS_KEY|API_KEY|CREDENTIAL", re.IGNORECASE)
+SECONDS_BETWEEN_PROGRESS_LINES = 15.0
+
+
+def configure_logging(stream: TextIO | None = None, person: bool | None = None, quiet: bool = False) -> None:
+    """Send recap's events to `stream` (stderr); as text for a person on a terminal, else as JSON lines.
+
+    `quiet` tells warnings only: of several processes that do the same, one speaks.
+    """
+    stream = stream or sys.stderr
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_TextFormatter() if (stream.isatty() if person is None else person) else _JsonFormatter())
+    handler.addFilter(_mask)
+    LOGGER.handlers[:] = [handler]
+    LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
+    LOGGER.propagate = False
+    _quiet_libraries(stream.isatty() if person is None else person)
+
+
+def event(message: str, level: int = logging.INFO, /, **fields: Any) -> None:
+    """Tell one thing: a short English message, and what belongs to it as fields (JSON types)."""
+    LOGGER.log(level, message, extra={"fields": fields})
+
+
+def warn(message: str, /, **fields: Any) -> None:
+    """Tell something that a person should look at."""
+    event(message, logging.WARNING, **fields)
+
+
+class Progress(Protocol):
+    """How far a long thing is."""
+
+    def advance(self, count: int = 1) -> None:
+        """Count `count` more units as done."""
+
+
+@contextmanager
+def progress(what: str, total: int | None, unit: str = "it") -> Iterator[Progress]:
+    """Show how far `what` is: a bar with rate and ETA on a terminal, else an event now and then and at the end."""
+    if sys.stderr.isatty():
+        with tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "B", dynamic_ncols=True) as bar:
+            yield _Bar(bar)
+    else:
+        lines = _Lines(what, total, unit)
+        yield lines
+        lines.tell(time.monotonic())
+
+
+def _quiet_libraries(person: bool) -> None:
+    """Keep the libraries' bars out of logs, and one hint of bitsandbytes that is harmless without a GPU."""
+    if not person:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+class _Bar:
+    def __init__(self, bar: "tqdm[Any]") -> None:
+        self._bar = bar
+
+    def advance(self, count: int = 1) -> None:
+        self._bar.update(count)
+
+
+class _Lines:
+    def __init__(self, what: str, total: int | None, unit: str) -> None:
+        self._what, self._total, self._unit, self._done = what, total, unit, 0
+        self._start = self._told = time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._told >= SECONDS_BETWEEN_PROGRESS_LINES:
+            self.tell(now)
+
+    def tell(self, now: float) -> None:
+        self._told = now
+        rate = self._done / max(now - self._start, 1e-9)
+        left = None if self._total is None or not rate else round((self._total - self._done) / rate, 1)
+        event(
+            self._what, done=self._done, total=self._total, unit=self._unit, per_second=round(rate, 2), eta_seconds=left
+        )
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **{key: _rounded(value) for key, value in getattr(record, "fields", {}).items()},
+        }
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = " ".join(f"{key}={_short(value)}" for key, value in getattr(record, "fields", {}).items())
+        mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        return f"{mark}{record.getMessage()}{'  ' if fields else ''}{fields}"
+
+
+def _rounded(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _mask(record: logging.LogRecord) -> bool:
+    secrets = [value for name, value in os.environ.items() if SECRET_NAMES.search(name) and len(value) >= 8]
+    if secrets:
+        pattern = re.compile("|".join(re.escape(value) for value in secrets))
+        record.msg, record.args = pattern.sub("***", record.getMessage()), ()
+        fields = getattr(record, "fields", None)
+        if fields:
+            record.fields = {k: pattern.sub("***", v) if isinstance(v, str) else v for k, v in fields.items()}
+    return True
