@@ -1,0 +1,104 @@
+"""The whole config of each command. Knows nothing of files or overrides (`load` does)."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from job.config.sections import (
+    AdapterModelSection,
+    DataSection,
+    GenerationSection,
+    LoraSection,
+    ModelSection,
+    PromptSection,
+    PublishSection,
+    ReadingSection,
+    ScoringSection,
+    Section,
+    StorageSection,
+    SummarizeLimitsSection,
+    TrainingSection,
+    TrainLimitsSection,
+    Uri,
+    Uris,
+)
+
+RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class TrainConfig(Section):
+    """`recap train`: fine-tune, evaluate, publish the adapter under `<output>/<run>/`."""
+
+    run: RunName = Field(description="Name of the run, and of its folder below output.")
+    model: ModelSection
+    data: DataSection
+    output: Uri = Field(description="Folder or s3:// prefix that holds the runs.")
+    prompt: PromptSection = PromptSection()
+    lora: LoraSection = LoraSection()
+    training: TrainingSection = TrainingSection()
+    generation: GenerationSection = GenerationSection()
+    evaluation: ScoringSection = ScoringSection()
+    publish: PublishSection = PublishSection()
+    limits: TrainLimitsSection = TrainLimitsSection()
+    storage: StorageSection = StorageSection()
+
+
+class SummarizeConfig(Section):
+    """`recap summarize`: one summary or one reject for each record of the input."""
+
+    run: RunName = Field(description="Name of the run, for logs and the manifest.")
+    input: Uris = Field(description="File, prefix, or list of them.")
+    output: Uri = Field(description="Folder or prefix; or one file that ends in .jsonl, .csv or .parquet.")
+    adapter: Uri | None = Field(
+        None, description="Folder, s3:// prefix or Hub id of an adapter; null is the base alone."
+    )
+    model: AdapterModelSection = AdapterModelSection()
+    data: ReadingSection = ReadingSection()
+    prompt: PromptSection | None = Field(None, description="Only without an adapter, which carries its own prompt.")
+    engine: Literal["auto", "transformers"] = Field("auto", description="What generates.")
+    generation: GenerationSection = GenerationSection()
+    long_conversations: Literal["keep_ends", "reject"] = Field(
+        "keep_ends", description="Too long for the model: drop whole turns from the middle, or reject."
+    )
+    limits: SummarizeLimitsSection = SummarizeLimitsSection()
+    storage: StorageSection = StorageSection()
+
+    @model_validator(mode="after")
+    def _something_generates(self) -> Self:
+        if self.adapter is None and self.model.base is None:
+            raise ValueError("neither adapter nor model.base is set: one of them must say what summarizes")
+        if self.adapter is not None and self.prompt is not None:
+            raise ValueError("prompt is set, but the adapter carries the one it was trained with: remove prompt")
+        return self
+
+
+class EvaluateConfig(Section):
+    """`recap evaluate`: score an adapter, or a file of summaries, against references and floors."""
+
+    run: RunName = Field(description="Name of the evaluation, for logs and the report.")
+    input: Uris = Field(description="Conversations with reference summaries: file, prefix, or list of them.")
+    output: Uri = Field(description="Folder or prefix for evaluation.json, report.html and summaries.jsonl.")
+    adapter: Uri | None = Field(None, description="Folder, s3:// prefix or Hub id of the adapter to score.")
+    summaries: Uri | None = Field(None, description="File of summaries (JSONL: id, summary) to score instead.")
+    train: Uris | None = Field(
+        None, description="Training conversations, for the constant-sentence floor; null takes it from the references."
+    )
+    model: AdapterModelSection = AdapterModelSection()
+    data: ReadingSection = ReadingSection()
+    generation: GenerationSection = GenerationSection()
+    evaluation: ScoringSection = ScoringSection(max_conversations=None, base_without_adapter=True)
+    storage: StorageSection = StorageSection()
+
+    @model_validator(mode="after")
+    def _one_thing_to_score(self) -> Self:
+        if (self.adapter is None) == (self.summaries is None):
+            raise ValueError("exactly one of adapter and summaries must be set: it is what is scored")
+        return self
+
+
+Command = Literal["train", "summarize", "evaluate"]
+CONFIGS: dict[Command, type[TrainConfig] | type[SummarizeConfig] | type[EvaluateConfig]] = {
+    "train": TrainConfig,
+    "summarize": SummarizeConfig,
+    "evaluate": EvaluateConfig,
+}

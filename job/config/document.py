@@ -1,0 +1,95 @@
+"""The text of a config file → plain values, and the line of each of them.
+
+Knows nothing of what the keys mean. Two things that YAML allows are mistakes here: a key that stands twice (the first
+would be lost in silence), and anchors (a small file could grow without end).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from job.config.mistakes import Mistake, Path
+from job.errors import ConfigError
+
+KEPT_AS_TEXT = "tag:yaml.org,2002:timestamp"  # 2026-01-31 is a name of a day here, not an object
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain values, where each stands (`line 7`), and what was wrong with the text itself."""
+
+    value: Any
+    places: dict[Path, str]
+    mistakes: list[Mistake] = field(default_factory=list)
+
+
+def parse(text: str, source: str) -> Document:
+    """Read YAML; ConfigError with line and column if it is none, or no mapping."""
+    try:
+        document = parse_value(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}{_position(error)}: broken YAML: {_problem(error)}") from None
+    if document.value is None:
+        raise ConfigError(f"{source}: is empty; wanted keys with values, such as `run: my-run`")
+    if not isinstance(document.value, dict):
+        kind = "a list" if isinstance(document.value, list) else "a single value"
+        raise ConfigError(f"{source}: got {kind}; wanted keys with values, such as `run: my-run`")
+    return document
+
+
+def parse_value(text: str) -> Document:
+    """Read any YAML value; yaml.YAMLError if it is none."""
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            mark: Any = event.start_mark
+            remedy = f"'*{event.anchor}' stands for a value elsewhere; write the value out"
+            raise yaml.MarkedYAMLError(problem=remedy, problem_mark=mark)
+    loader = yaml.SafeLoader(text)
+    document = Document(None, {})
+    node = loader.get_single_node()
+    value = None if node is None else _value(node, (), loader, document)
+    return Document(value, document.places, document.mistakes)
+
+
+def _value(node: yaml.Node, path: Path, loader: yaml.SafeLoader, document: Document) -> Any:
+    document.places.setdefault(path, _line(node))
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, (*path, index), loader, document) for index, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, path, loader, document)
+    if node.tag == KEPT_AS_TEXT:
+        return node.value
+    return loader.construct_object(node, deep=True)
+
+
+def _mapping(node: yaml.MappingNode, path: Path, loader: yaml.SafeLoader, document: Document) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
+    for key, item in node.value:
+        # A key is taken as it is written: `no` and `1` are names, not a boolean and a number.
+        name = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
+        place = _line(key)
+        if name == "?":
+            document.mistakes.append(Mistake((*path, name), "a key must be a single name", place))
+        elif name in mapping:
+            first = document.places[*path, name]
+            document.mistakes.append(Mistake((*path, name), f"stands twice, first on {first}; keep one", place))
+        else:
+            document.places[*path, name] = place
+            mapping[name] = _value(item, (*path, name), loader, document)
+    return mapping
+
+
+def _line(node: yaml.Node) -> str:
+    return f"line {node.start_mark.line + 1}"
+
+
+def _position(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    return f" line {mark.line + 1} column {mark.column + 1}" if mark else ""
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    """What the parser says, without the snippet of the file that it likes to show: it may hold a secret."""
+    said = [getattr(error, "context", None), getattr(error, "problem", None) or getattr(error, "reason", None)]
+    return ", ".join(part for part in said if part) or "not readable"

@@ -1,0 +1,248 @@
+"""The sections that configs are made of: every key with its type, bounds, default and one line of help.
+
+The help lines are the source of docs/configuration.md and of the JSON Schema. Knows nothing of torch or boto3.
+"""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Uri = Annotated[str, Field(min_length=1)]
+Uris = Uri | Annotated[list[Uri], Field(min_length=1)]
+Quantization = Literal["nf4-double", "nf4"]
+DType = Literal["auto", "bfloat16", "float16", "float32"]
+CleaningStep = Literal["links", "mentions", "signatures", "html_entities", "whitespace"]
+
+
+class Section(BaseModel):
+    """A part of a config: frozen, and unknown keys are mistakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(Section):
+    """The base model and how it is loaded."""
+
+    base: Uri = Field(description="Hub id, s3:// prefix or folder of the base model (safetensors only).")
+    revision: str | None = Field(None, description="Commit, tag or branch of a Hub id; null is its main branch.")
+    quantization: Quantization | None = Field(
+        "nf4-double", description="4-bit weights: nf4 with or without double quantization; null loads them as dtype."
+    )
+    dtype: DType = Field(
+        "auto", description="Dtype of computation; auto is bfloat16 where the GPU has it, else float16; float32 on CPU."
+    )
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="Attention implementation.")
+    trust_remote_code: bool = Field(
+        False, description="Run code from the model's repository; only with a revision pinned to a commit."
+    )
+
+    @model_validator(mode="after")
+    def _remote_code_is_pinned(self) -> Self:
+        if self.trust_remote_code and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
+            raise ValueError(
+                "trust_remote_code runs code from the model's repository: pin model.revision to a 40-digit commit"
+            )
+        return self
+
+
+class AdapterModelSection(Section):
+    """How the base is loaded for an adapter; the base itself comes from the adapter's manifest."""
+
+    base: Uri | None = Field(
+        None, description="The base from another place; it must be the one that the adapter was trained on."
+    )
+    revision: str | None = Field(None, description="Revision of a base given here.")
+    quantization: Quantization | None = Field(
+        None, description="4-bit weights (less memory, slower); null loads them as dtype."
+    )
+    dtype: DType = Field("auto", description="Dtype of computation.")
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="Attention implementation.")
+
+
+class ReadingSection(Section):
+    """How files are read as conversations."""
+
+    format: Literal["auto", "recap", "messages", "dialogstudio", "table"] = Field(
+        "auto", description="Format of the files; auto looks at the content."
+    )
+    columns: dict[Literal["id", "conversation", "summary"], str] = Field(
+        default_factory=dict,
+        description="Table columns by name; by default `id`, `dialogue` (or `conversation`, `transcript`), `summary`.",
+    )
+    roles: dict[str, Literal["customer", "agent", "system"]] | Literal["as_written"] = Field(
+        default_factory=dict, description="Other names of roles, e.g. {bot: agent}; as_written keeps any label."
+    )
+    cleaning: list[CleaningStep] | Literal["auto", "tweets"] = Field(
+        "auto",
+        description="Cleaning steps in order; tweets is the classic set (links, mentions, signatures, html_entities, "
+        "whitespace); auto is tweets for TweetSumm and whitespace elsewhere; [] changes nothing.",
+    )
+
+
+class DataSection(ReadingSection):
+    """The conversations to learn from and to validate on."""
+
+    train: Uris = Field(description="File, prefix, list of them, or hf://datasets/… to train on.")
+    validation: Uris | None = Field(None, description="The same to validate on; null holds out validation_fraction.")
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=1, description="Share of the training conversations held out when validation is null."
+    )
+    references: Literal["first", "all"] = Field(
+        "all", description="Train on each conversation's first reference summary, or on all (a row each)."
+    )
+    overlap: Literal["error", "drop", "allow"] = Field(
+        "error",
+        description="Conversations of validation that also stand in train: an error, dropped from train, or allowed.",
+    )
+
+
+class PromptSection(Section):
+    """How a conversation becomes the model's input; travels with the adapter."""
+
+    style: Literal["instruction", "chat"] = Field(
+        "instruction", description="The classic instruction template, or the base's own chat template."
+    )
+    system: str = Field(
+        "Below is a conversation between a human and an AI agent. Write a summary of the conversation.",
+        min_length=1,
+        description="What the model is told to do.",
+    )
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="How roles are written in the prompt, e.g. {customer: user}; else their name."
+    )
+
+
+class LoraSection(Section):
+    """The adapter that is trained."""
+
+    r: int = Field(16, ge=1, description="Rank.")
+    alpha: int = Field(32, ge=1, description="Scale; the adapter's output is multiplied by alpha / r.")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the adapter's input.")
+    target_modules: Literal["all-linear"] | list[str] = Field(
+        "all-linear", description="Modules that get an adapter: all linear layers but the head, or names."
+    )
+
+
+class TrainingSection(Section):
+    """The optimization."""
+
+    epochs: float = Field(3, gt=0, description="Passes over the training rows.")
+    max_steps: int | None = Field(None, ge=1, description="Stop after so many optimizer steps; null is by epochs.")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
+    batch_size: int = Field(4, ge=1, description="Rows per device and forward pass.")
+    gradient_accumulation_steps: int = Field(4, ge=1, description="Forward passes per optimizer step.")
+    max_tokens: int = Field(2048, ge=16, description="Tokens of a row: prompt, summary and end; no row is cut to fit.")
+    optimizer: Literal["adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_8bit"] = (
+        Field("adamw_torch", description="Optimizer; LoRA's states are small, so plain AdamW costs little memory.")
+    )
+    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
+        "cosine", description="Learning rate schedule after the warmup."
+    )
+    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the rate rises.")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    packing: bool = Field(False, description="Pack several rows into one of max_tokens.")
+    group_by_length: bool = Field(True, description="Batch rows of similar length, which saves padding.")
+    activation_checkpointing: bool | Literal["auto"] = Field(
+        "auto", description="Recompute activations to save memory; auto is on with a GPU, off without."
+    )
+    save_every_steps: int | None = Field(None, ge=1, description="Checkpoint every so many optimizer steps.")
+    save_every_epochs: float | None = Field(
+        None, gt=0, description="The same in epochs; with neither, every half epoch."
+    )
+    evaluate_every_steps: int | None = Field(None, ge=1, description="Validation loss every so many optimizer steps.")
+    evaluate_every_epochs: float | None = Field(
+        None, gt=0, description="The same in epochs; with neither, every half epoch."
+    )
+    log_every_steps: int = Field(10, ge=1, description="Loss, rate, gradient norm and speed every so many steps.")
+    keep_last: int = Field(2, ge=1, description="Checkpoints that are kept.")
+    sample_summaries: int = Field(
+        3, ge=0, description="Validation conversations summarized for TensorBoard at each evaluation."
+    )
+    seed: int = Field(42, ge=0, description="Seed of everything random.")
+    processes: int | None = Field(None, ge=1, description="Training processes; null is one per GPU, or one on CPU.")
+
+    @model_validator(mode="after")
+    def _one_unit_each(self) -> Self:
+        for word in ("save", "evaluate"):
+            if getattr(self, f"{word}_every_steps") and getattr(self, f"{word}_every_epochs"):
+                raise ValueError(f"{word}_every_steps and {word}_every_epochs are both set: keep one of them")
+        return self
+
+
+class GenerationSection(Section):
+    """How summaries are generated."""
+
+    max_new_tokens: int = Field(128, ge=1, description="Tokens of a summary at the most.")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy: the most likely token each time.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus of the sampling; only with a temperature above 0.")
+    seed: int = Field(42, ge=0, description="Seed of the sampling.")
+    max_input_tokens: int | None = Field(
+        None, ge=16, description="Tokens of a prompt at the most; null is what the model's context leaves."
+    )
+    max_batch_tokens: int = Field(
+        16384, ge=16, description="Tokens of a padded batch, prompt and summary together; a longer row goes alone."
+    )
+    max_batch_size: int = Field(64, ge=1, description="Rows of a batch at the most.")
+
+
+class ScoringSection(Section):
+    """How an adapter is scored after training."""
+
+    max_conversations: int | None = Field(
+        200, ge=1, description="Validation conversations that are summarized and scored; null is all."
+    )
+    base_without_adapter: bool = Field(False, description="Score the base without adapter too (as long again).")
+    bootstrap_samples: int = Field(1000, ge=100, description="Resamples behind the 95% intervals.")
+
+
+class PublishSection(Section):
+    """Where the adapter goes besides the output."""
+
+    hub: str | None = Field(None, description="Hugging Face Hub repository (org/name); the token is HF_TOKEN.")
+    private: bool = Field(True, description="Create the Hub repository as private.")
+
+    @field_validator("hub")
+    @classmethod
+    def _hub_is_org_and_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", value):
+            raise ValueError(f"'{value}' is not org/name")
+        return value
+
+
+class TrainLimitsSection(Section):
+    """What a training run puts up with."""
+
+    max_excluded_fraction: float = Field(
+        0.01, ge=0, le=1, description="Rows that fit no way into max_tokens; a greater share of them ends the run."
+    )
+    grace_seconds: float = Field(25, gt=0, description="Time from a stop signal to the end of every process.")
+
+
+class SummarizeLimitsSection(Section):
+    """What a summarization run puts up with."""
+
+    max_reject_fraction: float = Field(
+        0.05, ge=0, le=1, description="A greater share of rejected records ends the run with 65; good ones are kept."
+    )
+
+
+class StorageSection(Section):
+    """The S3 service, where it is not AWS or not what the environment says."""
+
+    endpoint_url: str | None = Field(None, description="URL of the service; null is AWS_ENDPOINT_URL(_S3), or AWS.")
+    region: str | None = Field(None, description="Region; null is the environment's.")
+    addressing_style: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="Bucket in the path or in the host name."
+    )
+
+
+def as_list(value: str | list[str]) -> list[str]:
+    """A key that takes one or several, as several."""
+    return [value] if isinstance(value, str) else value
+
+
+def to_plain(section: BaseModel) -> dict[str, Any]:
+    """The section as plain YAML types, for saving and for fingerprints."""
+    return section.model_dump(mode="json")

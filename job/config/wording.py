@@ -1,0 +1,76 @@
+"""JSON Schema → words: what a key wants, for messages and for the reference.
+
+A schema of one key in, a phrase out ("an integer of at least 1"). Knows nothing of particular keys.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Schema = Mapping[str, Any]
+WORDS = {"string": "text", "null": "null", "integer": "an integer", "number": "a number"}
+
+
+def wanted(schema: Schema, root: Schema) -> str:
+    """The phrase for `schema`, whose references point into `root`."""
+    return join_or(_alternatives(schema, root))
+
+
+def resolve(schema: Schema, root: Schema) -> Schema:
+    """The schema that a `$ref` points to, or the schema itself."""
+    while "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def options(schema: Schema, root: Schema) -> list[Schema]:
+    """The alternatives of a key, one where there is no choice."""
+    schema = resolve(schema, root)
+    return [resolve(option, root) for option in schema.get("anyOf", [schema])]
+
+
+def is_section(schema: Schema, root: Schema) -> bool:
+    """Whether the key holds a section of named keys."""
+    return any("properties" in option for option in options(schema, root))
+
+
+def join_or(words: Sequence[str]) -> str:
+    """`a, b or c`."""
+    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+
+
+def _alternatives(schema: Schema, root: Schema) -> list[str]:
+    schema = resolve(schema, root)
+    if "anyOf" in schema:
+        return [phrase for option in schema["anyOf"] for phrase in _alternatives(option, root)]
+    if "const" in schema or "enum" in schema:
+        return [str(value) for value in schema.get("enum", [schema.get("const")])]
+    kind = schema.get("type")
+    if kind == "array":
+        return [f"a list of {_grouped(schema['items'], root)}"]
+    if kind == "object":
+        return [_object(schema, root)]
+    if kind == "boolean":
+        return ["true", "false"]
+    if kind == "string" and "pattern" in schema:
+        return [f"text that matches {schema['pattern']}"]
+    return [" ".join([WORDS.get(str(kind), "a value"), *_bounds(schema)])]
+
+
+def _object(schema: Schema, root: Schema) -> str:
+    if "properties" in schema:
+        return f"a section with {', '.join(schema['properties'])}"
+    names = schema.get("propertyNames", {}).get("enum", ["names"])
+    return f"a mapping of {join_or(names)} to {_grouped(schema.get('additionalProperties', {}), root)}"
+
+
+def _grouped(schema: Schema, root: Schema) -> str:
+    words = _alternatives(schema, root)
+    return words[0] if len(words) == 1 else f"({join_or(words)})"
+
+
+def _bounds(schema: Schema) -> list[str]:
+    lower = [f"of at least {schema['minimum']}"] if "minimum" in schema else []
+    lower += [f"above {schema['exclusiveMinimum']}"] if "exclusiveMinimum" in schema else []
+    upper = [f"at most {schema['maximum']}"] if "maximum" in schema else []
+    upper += [f"below {schema['exclusiveMaximum']}"] if "exclusiveMaximum" in schema else []
+    return [" and ".join(lower + upper)] if lower or upper else []

@@ -1,0 +1,238 @@
+"""Every kind of mistake, with the exact line that a person reads."""
+
+import pytest
+
+from job.config.load import load_config
+from job.errors import ConfigError, ExitCode
+
+TOKEN = "hf_" + "aB3" * 11
+
+
+def lines(source: str, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_config("train", source, overrides)
+    assert caught.value.exit_code == ExitCode.CONFIG
+    return str(caught.value).splitlines()
+
+
+def only_line(source: str, *overrides: str) -> str:
+    header, blank, *rest = lines(source, *overrides)
+    assert (header, blank, len(rest)) == ("1 mistake in c.yaml", "", 1)
+    return rest[0]
+
+
+def test_all_mistakes_stand_in_one_report_in_the_order_of_the_file(write):
+    source = write(
+        """\
+        run: small
+        model: {base: org/base}
+        output: runs
+        data:
+          train: train.jsonl
+
+        training:
+          learning_rat: 0.1
+          max_seq_length: 512
+        lora:
+          r: -4
+        """
+    )
+    assert lines(source) == [
+        "3 mistakes in c.yaml",
+        "",
+        "  line 8   training.learning_rat    unknown key; did you mean learning_rate?",
+        "  line 9   training.max_seq_length  unknown key; it is called training.max_tokens here",
+        "  line 11  lora.r                   got -4; wanted an integer of at least 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        ("lora: {r: 1.5}", "line 5  lora.r  got 1.5; wanted an integer of at least 1"),
+        ("lora: {dropout: 1}", "line 5  lora.dropout  got 1; wanted a number of at least 0 and below 1"),
+        ("lora: sixteen", 'line 5  lora  got "sixteen"; wanted a section with r, alpha, dropout, target_modules'),
+        (
+            "lora:",
+            "line 5  lora  got null; wanted a section with r, alpha, dropout, target_modules; "
+            "remove it for the defaults",
+        ),
+        ("prompt: {style: chatty}", 'line 5  prompt.style  got "chatty"; wanted instruction or chat'),
+        ("prompt: {system: 7}", 'line 5  prompt.system  got 7; wanted text; write it in quotes: "7"'),
+        ("prompt: {system: {date}}", 'line 5  prompt.system  got a mapping with date; wanted text; write a variable '
+         'in quotes: "{date}"'),
+        ("publish: {hub: name}", "line 5  publish.hub  'name' is not org/name"),
+        (
+            "training: {activation_checkpointing: maybe}",
+            'line 5  training.activation_checkpointing  got "maybe"; wanted true, false or auto',
+        ),
+        (
+            "training: {activation_checkpointing: {a: 1}}",
+            "line 5  training.activation_checkpointing  got a mapping with a; wanted true, false or auto",
+        ),
+        ("training: {max_steps: 0}", "line 5  training.max_steps  got 0; wanted an integer of at least 1 or null"),
+        ("trainig: {}", "line 5  trainig  unknown key; did you mean training?"),
+        ("r: 4", "line 5  r  unknown key; did you mean lora.r?"),
+        ("zebra: 4", "line 5  zebra  unknown key; the keys here are run, model, data, output, prompt, lora, training, "
+         "generation, evaluation, publish, limits, storage"),
+        (
+            "training: {save_every_steps: 5, save_every_epochs: 1}",
+            "line 5  training  save_every_steps and save_every_epochs are both set: keep one of them",
+        ),
+        ("lora: {r: 8}\nlora: {r: 9}", "line 6  lora  stands twice, first on line 5; keep one"),
+        ("lora: {? [a, b] : 1}", "line 5  lora.?  a key must be a single name"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_told_with_what_was_wanted(write, more, line):
+    assert only_line(write(more=more)).strip() == line
+
+
+def test_alternatives_of_a_key_are_one_mistake_and_the_deepest_tells(write):
+    source = write(
+        """\
+        run: small
+        model: {base: org/base}
+        output: runs
+        data:
+          train: []
+          roles: {bot: robot}
+          columns: {ids: number}
+          cleaning: [linkz]
+        """
+    )
+    assert [" ".join(line.split()) for line in lines(source)[2:]] == [
+        "line 5 data.train got an empty list; wanted text or a list of text",
+        'line 6 data.roles.bot got "robot"; wanted customer, agent or system',
+        "line 7 data.columns.ids unknown key; did you mean id?",
+        'line 8 data.cleaning.0 got "linkz"; wanted links, mentions, signatures, html_entities or whitespace',
+    ]
+
+
+def test_a_missing_key_is_told_where_its_section_stands(write):
+    source = write("run: small\nmodel: {base: org/base}\ndata: {validation: v.jsonl}\n")
+    assert [" ".join(line.split()) for line in lines(source)[2:]] == [
+        "line 3 data.train is missing; wanted text or a list of text",
+        "output is missing; wanted text",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "answer"),
+    [
+        ("training", "max_length", "it is called training.max_tokens here"),
+        ("training", "num_train_epochs", "it is called training.epochs here"),
+        ("training", "per_device_train_batch_size", "it is called training.batch_size here"),
+        ("training", "lr", "it is called training.learning_rate here"),
+        ("training", "gradient_checkpointing", "it is called training.activation_checkpointing here"),
+        ("training", "save_steps", "it is called training.save_every_steps here"),
+        ("training", "eval_steps", "it is called training.evaluate_every_steps here"),
+        ("training", "save_total_limit", "it is called training.keep_last here"),
+        ("training", "eval-strategy", "it is called training.evaluate_every_epochs here (a number of epochs; or "
+         "training.evaluate_every_steps)"),
+        ("training", "evaluation_strategy", "it is called training.evaluate_every_epochs here (a number of epochs; or "
+         "training.evaluate_every_steps)"),
+        ("training", "warmup_steps", "it is called training.warmup_ratio here (a share of all steps, from 0 to "
+         "below 1)"),
+        ("training", "report_to", "TensorBoard is always written, below the output; remove it"),
+        ("training", "push_to_hub", "it is called publish.hub here (org/name)"),
+        ("training", "output_dir", "it is called output here"),
+        ("training", "dataset_text_field", "rows are made of conversations: data.format, and data.columns for tables; "
+         "remove it"),
+        ("training", "packing_strategy", "packing is on or off: training.packing"),
+        ("training", "bf16", "not a switch here: model.dtype is bfloat16, float16, float32 or auto"),
+        ("lora", "lora_alpha", "it is called lora.alpha here"),
+        ("lora", "lora_r", "it is called lora.r here"),
+        ("model", "load_in_4bit", "it is called model.quantization here (nf4, nf4-double, or null for none)"),
+        ("model", "bnb_4bit_quant_type", "it is called model.quantization here (nf4 or nf4-double)"),
+        ("model", "tokenizer", "the tokenizer comes with model.base; remove it"),
+    ],
+)  # fmt: skip
+def test_names_of_other_libraries_are_answered_with_the_name_here(write, section, key, answer):
+    line = next(line for line in lines(write(), f"{section}.{key}=1") if key in line)
+    assert line.split(None, 2)[2] == f"unknown key; {answer}"
+
+
+def test_every_renamed_path_exists_in_some_config():
+    from job.config.commands import CONFIGS
+    from job.config.mistakes import paths_of
+    from job.config.renamed import CALLED, VALUES
+
+    known = {path for config in CONFIGS.values() for path in paths_of(config.model_json_schema())}
+    assert {path for paths in CALLED.values() for path in paths} <= known
+    assert VALUES.keys() <= CALLED.keys()
+    assert not CALLED.keys() & {path for path in known if "." not in path} - {"train", "input"}
+
+
+@pytest.mark.parametrize("key", ["hub_token", "token", "HF_TOKEN", "use_auth_token", "push_to_hub_token"])
+def test_a_token_is_never_a_key(write, key):
+    line = only_line(write(more=f"publish: {{{key}: something}}"))
+    assert line == f"  line 5  publish.{key}  never in a config: set HF_TOKEN in the environment"
+
+
+@pytest.mark.parametrize("key", ["aws_access_key_id", "aws_secret_access_key", "secret_key", "session_token"])
+def test_credentials_of_aws_are_never_keys(write, key):
+    line = only_line(write(more=f"storage: {{{key}: something}}"))
+    wanted = "never in a config: credentials of AWS come from the environment, a profile or a role"
+    assert line == f"  line 5  storage.{key}  {wanted}"
+
+
+@pytest.mark.parametrize("key", ["max_token", "pad_token", "max_new_token"])
+def test_a_misspelled_number_of_tokens_is_no_secret(write, key):
+    assert "never in a config" not in only_line(write(more=f"generation: {{{key}: 3}}"))
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        TOKEN,
+        "AKIA" + "ABCDEFGH" * 2,
+        "https://user:password@host/path",
+        "s3://key:secret@bucket/prefix",
+        "-----BEGIN RSA PRIVATE KEY-----",
+    ],
+)
+@pytest.mark.parametrize("key", ["prompt.system", "prompt.style", "lora.r", "zebra", "data.train"])
+def test_a_value_that_looks_like_a_secret_is_told_by_its_path_alone(write, key, secret):
+    text = "\n".join(lines(write(), f'{key}="{secret}"'))
+    assert f"{key}  looks like a secret" in text
+    assert secret not in text
+
+
+def test_ordinary_names_are_no_secrets(write):
+    names = ["hf_conversations_archive", "s3://bucket/a:b/c@d", "https://host:9000/path", "skip-this-one"]
+    config = load_config("train", write(), [f"data.train={names}"])
+    assert config.data.train == names
+
+
+def test_broken_yaml_is_told_with_line_and_column_and_without_its_text(write):
+    source = write(f"run: small\nmodel: {{base: {TOKEN}\nrun: x\n")
+    with pytest.raises(ConfigError, match=r"^c\.yaml line 3 column 4: broken YAML: while parsing a flow mapping") as it:
+        load_config("train", source)
+    assert TOKEN not in str(it.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "c.yaml: is empty; wanted keys with values, such as `run: my-run`"),
+        ("- a\n", "c.yaml: got a list; wanted keys with values, such as `run: my-run`"),
+        ("words\n", "c.yaml: got a single value; wanted keys with values, such as `run: my-run`"),
+        ("a: &x 1\nb: *x\n", "c.yaml line 2 column 4: broken YAML: '*x' stands for a value elsewhere; write the value "
+         "out"),
+        ("a: !!python/name:os.system\n", "c.yaml line 1 column 4: broken YAML: could not determine a constructor for "
+         "the tag 'tag:yaml.org,2002:python/name:os.system'"),
+        ("a: 1\n---\nb: 2\n", "c.yaml line 2 column 1: broken YAML: expected a single document in the stream, but "
+         "found another document"),
+        ("a: \x07\n", "c.yaml: broken YAML: special characters are not allowed"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_config_is_told_in_one_line(write, text, message):
+    source = write(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config("train", source)
+    assert str(caught.value) == message
+
+
+def test_a_config_for_another_command_is_recognized(write):
+    source = write("run: night\ninput: in/\noutput: out/\nadapter: a\n")
+    assert lines(source)[-1] == "Its keys are those of a config for `recap summarize`."

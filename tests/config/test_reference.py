@@ -1,0 +1,50 @@
+"""The reference says what the sections say."""
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from job.config.commands import CONFIGS
+from job.config.load import load_config, resolved_yaml
+from job.config.reference import markdown, schema
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_the_page_is_what_the_sections_say():
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert page == markdown(), "run `make docs`"
+
+
+def test_the_page_names_every_key_once_in_its_section():
+    page = markdown()
+    for section in ("train", "summarize", "evaluate"):
+        assert f"## `recap {section}`" in page
+    for key in ("learning_rate", "target_modules", "max_reject_fraction", "addressing_style", "hub"):
+        assert page.count(f"| `{key}` |") == 1
+
+
+def test_every_link_of_the_page_has_its_place():
+    page = markdown()
+    links = {part.split(")")[0] for part in page.split("(#")[1:]}
+    assert links == {part.split('"')[0] for part in page.split('<a id="')[1:]}
+
+
+@pytest.mark.parametrize("command", CONFIGS)
+def test_the_schema_is_strict_and_tells_of_every_key(command):
+    whole = schema(command)
+    jsonschema.Draft202012Validator.check_schema(whole)
+    assert whole["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    for section in [whole, *whole["$defs"].values()]:
+        assert section["additionalProperties"] is False
+        for key, item in section["properties"].items():
+            assert "description" in item or "$ref" in item, key
+
+
+@pytest.mark.parametrize("name", ["tweetsumm-llama2-7b", "support-chat"])
+def test_the_schema_accepts_what_is_accepted_here(name):
+    import yaml
+
+    config = load_config("train", str(ROOT / "examples" / f"{name}.yaml"))
+    jsonschema.validate(yaml.safe_load(resolved_yaml(config)), schema("train"))
