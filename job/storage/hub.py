@@ -1,0 +1,135 @@
+"""The store of a Hub repository: `Store` over huggingface_hub, to read only.
+
+`hf://org/name[@revision][/folder]` is a model, `hf://datasets/…` a data set. A branch is followed to its commit once,
+so that one store reads one state. Knows nothing of what the bytes mean.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from job.errors import MissingError, OutputError, RetryError
+from job.storage.atomic import UNFINISHED, new_folder, reading, sync_folder, writing
+from job.storage.hub_errors import hub_errors
+from job.storage.keys import below, check_key, relative_to, split_hub
+from job.storage.store import Entry, Progress
+
+
+class HubStore:
+    """Files below one folder of one repository, at one commit."""
+
+    def __init__(self, uri: str, endpoint: str | None = None, token: str | None = None) -> None:
+        self.uri = uri.rstrip("/")
+        self._kind, self._repository, self._revision, self._folder = split_hub(uri)
+        self._endpoint, self._token = endpoint or os.environ.get("HF_ENDPOINT"), token or os.environ.get("HF_TOKEN")
+        self._commit: str | None = None
+
+    def stat(self, key: str) -> Entry:
+        """The entry at `key`; its version is the Git object's name."""
+        path = self._path(key)
+        with hub_errors(self._where(key)):
+            found = self._api().get_paths_info(self._repository, [path], revision=self._pinned(), repo_type=self._kind)
+        files = [_entry(key, item) for item in found if item.path == path and _is_file(item)]
+        if not files:
+            raise MissingError(f"{self._where(key)}: there is no such file")
+        return files[0]
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Every file below `prefix`."""
+        from huggingface_hub.errors import EntryNotFoundError
+
+        folder = self._path(prefix) if prefix else self._folder
+        with hub_errors(self.uri):
+            commit = self._pinned()
+            try:
+                tree = self._api().list_repo_tree(
+                    self._repository, folder or None, recursive=True, revision=commit, repo_type=self._kind
+                )
+                files = {check_key(item.path, self.uri): item for item in tree if _is_file(item)}
+            except EntryNotFoundError:
+                return  # no such folder: as in every store, it has no entries
+        for path in sorted(files):
+            yield _entry(relative_to(self._folder, path), files[path])
+
+    def read(self, key: str) -> bytes:
+        """The whole file."""
+        with self.open(key) as stream:
+            return stream.read()
+
+    def open(self, key: str) -> BinaryIO:
+        """The file as a stream, over a copy on disk that has no name any more."""
+        with tempfile.TemporaryDirectory(suffix=UNFINISHED) as folder:
+            path = self._fetched(key, Path(folder))
+            with reading(path):
+                return path.open("rb")
+
+    def download(self, key: str, target: Path, progress: Progress | None = None) -> None:
+        """Put the file at `target`."""
+        wanted = self.stat(key).size
+        with new_folder(target) as folder:
+            path = self._fetched(key, folder)
+            got = path.stat().st_size
+            if got != wanted:
+                raise RetryError(f"{self._where(key)}: got {got} bytes, wanted {wanted}; run again")
+            with writing(target):
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(path, target)
+                sync_folder(target.parent)
+        if progress:
+            progress(wanted)
+
+    def upload(self, source: Path, key: str, progress: Progress | None = None) -> None:
+        """OutputError: a repository is written as one commit, by `publish_to_hub`."""
+        raise self._read_only()
+
+    def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """OutputError, as for `upload`."""
+        raise self._read_only()
+
+    def delete(self, key: str) -> None:
+        """OutputError, as for `upload`."""
+        raise self._read_only()
+
+    def _fetched(self, key: str, folder: Path) -> Path:
+        path = self._path(key)
+        with writing(folder), hub_errors(self._where(key)):
+            found = self._api().hf_hub_download(
+                self._repository, path, revision=self._pinned(), repo_type=self._kind, local_dir=folder
+            )
+        return Path(found)
+
+    def _pinned(self) -> str:
+        if self._commit is None:
+            found = self._api().repo_info(self._repository, revision=self._revision, repo_type=self._kind)
+            self._commit = str(found.sha)
+        return self._commit
+
+    def _api(self) -> Any:
+        from huggingface_hub import HfApi
+
+        return HfApi(endpoint=self._endpoint, token=self._token)
+
+    def _path(self, key: str) -> str:
+        return below(self._folder, check_key(key, self.uri))
+
+    def _where(self, key: str) -> str:
+        return f"{self.uri}/{key}"
+
+    def _read_only(self) -> OutputError:
+        return OutputError(
+            f"{self.uri}: a Hub repository is only read here; choose a folder or s3:// as output, and set publish.hub "
+            "to push the adapter"
+        )
+
+
+def _is_file(item: Any) -> bool:
+    from huggingface_hub.hf_api import RepoFile
+
+    return isinstance(item, RepoFile)
+
+
+def _entry(key: str, item: Any) -> Entry:
+    return Entry(key, item.size, item.blob_id)

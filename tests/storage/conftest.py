@@ -1,0 +1,65 @@
+"""Every kind of store that takes writes, and services that misbehave."""
+
+import os
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from job.storage.local import LocalStore
+from job.storage.s3 import S3Store, Transfer
+from job.storage.store import Store
+
+# The smallest parts that S3 takes, and pages that a test fills soon.
+SMALL = Transfer(part_bytes=5 << 20, parts_at_once=4, keys_per_page=50, tries=2)
+NAMED = "RECAP_TEST_S3_URI"
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+@pytest.fixture(params=["local", "s3", "named"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty store: in a folder, in S3 on loopback, and below the prefix that RECAP_TEST_S3_URI names, if any."""
+    if request.param == "local":
+        yield LocalStore(str(tmp_path / "store"))
+    elif request.param == "s3":
+        yield S3Store(f"{request.getfixturevalue('s3').uri}/some/prefix", transfer=SMALL)
+    elif NAMED not in os.environ:
+        pytest.skip(f"{NAMED} names no store")
+    else:
+        named = S3Store(f"{os.environ[NAMED].rstrip('/')}/recap-contract-{uuid.uuid4().hex}", transfer=SMALL)
+        yield named
+        for entry in list(named.list()):
+            named.delete(entry.key)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[BaseHTTPRequestHandler], None]], str]]:
+    """Start a service on loopback whose every request is answered by a function; gives its URL."""
+    servers = []
+
+    def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
+        def speak(self: BaseHTTPRequestHandler) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            self.rfile.read(length)
+            self.close_connection = True
+            answer(self)
+
+        methods = {f"do_{method}": speak for method in ("GET", "HEAD", "PUT", "POST", "DELETE")}
+        ways = {"protocol_version": "HTTP/1.1", "log_message": lambda self, *args: None}
+        speaker = type("Speaker", (BaseHTTPRequestHandler,), methods | ways)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), speaker)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        server.server_close()
+        thread.join()
