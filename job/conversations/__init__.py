@@ -1,0 +1,1 @@
+"""Conversations: records, readers, cleaning, splits."""

@@ -1,0 +1,109 @@
+"""What is taken out of turns before a model sees them: named steps, each a pure function of text.
+
+Conversation → conversation with the same id, source, references and metadata. A turn in which nothing is left is
+dropped; a turn that keeps a word keeps its place. References are never touched. Knows nothing of files or prompts.
+
+The steps `links`, `mentions`, `signatures` and `whitespace` are the classic recipe for tweets, with three exceptions
+that keep what a customer says: an address like name@shop.com is no mention, carets that belong to a face (^_^, ^^) or
+to a number (2^10) are no signature, and `<LINK>`, which stands for a link in preprocessed copies, goes with the links.
+"""
+
+import html
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from html.entities import html5
+
+from job.config.sections import CleaningStep, ReadingSection
+from job.conversations.record import BadRecord, Conversation, Turn
+from job.telemetry import warn
+
+LINK = re.compile(r"https?\S+|<LINK>")
+MENTION = re.compile(r"(?<!\w)@\S+")
+SIGNATURE = re.compile(r"(?<![\^\d])(?<!\^.)\^[^\W\d_][^\s^]*+(?!\^)")
+ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|\w{1,31});")
+TWEETS: tuple[CleaningStep, ...] = ("links", "mentions", "signatures", "html_entities", "whitespace")
+
+
+def links(text: str) -> str:
+    """Without `http…` up to the next space, and without the placeholder `<LINK>`."""
+    return LINK.sub("", text)
+
+
+def mentions(text: str) -> str:
+    """Without `@name` up to the next space, unless the @ stands inside a word."""
+    return MENTION.sub("", text)
+
+
+def signatures(text: str) -> str:
+    """Without an agent's `^JI` up to the next space."""
+    return SIGNATURE.sub("", text)
+
+
+def html_entities(text: str) -> str:
+    """With `&amp;` and the like as the characters they stand for, once; what is no entity stays."""
+    return ENTITY.sub(_character, text) if "&" in text else text
+
+
+def whitespace(text: str) -> str:
+    """With every run of spaces and line breaks as one space, and none around."""
+    return " ".join(text.split())
+
+
+STEPS: dict[CleaningStep, Callable[[str], str]] = {
+    "links": links,
+    "mentions": mentions,
+    "signatures": signatures,
+    "html_entities": html_entities,
+    "whitespace": whitespace,
+}
+
+
+def resolve_steps(reading: ReadingSection, conversations: Sequence[Conversation] = ()) -> tuple[CleaningStep, ...]:
+    """The steps that `cleaning` of the config stands for.
+
+    `auto` is the tweets' steps where most of `conversations` are TweetSumm's (DialogStudio's ids begin with its name),
+    else `whitespace`. Decide once a run, not once a conversation, and use the same steps to train and to summarize.
+    """
+    if reading.cleaning == "tweets":
+        return TWEETS
+    if reading.cleaning != "auto":
+        return tuple(reading.cleaning)
+    tweets = sum(conversation.id.startswith("TweetSumm") for conversation in conversations)
+    return TWEETS if 2 * tweets > len(conversations) else ("whitespace",)
+
+
+def clean(conversation: Conversation, steps: Iterable[CleaningStep]) -> Conversation:
+    """The conversation after `steps`, in their order; it has fewer turns, or none, where some were left empty."""
+    functions = [STEPS[step] for step in steps]
+    turns = []
+    for turn in conversation.turns:
+        text = turn.text
+        for function in functions:
+            text = function(text)
+        if text.strip():
+            turns.append(Turn(turn.role, text))
+    return replace(conversation, turns=tuple(turns))
+
+
+def clean_or_reject(conversation: Conversation, steps: Iterable[CleaningStep]) -> Conversation | BadRecord:
+    """The same for a run in which every record has an outcome: nothing_to_summarize where no turn is left."""
+    cleaned = clean(conversation, steps)
+    if cleaned.turns:
+        return cleaned
+    detail = f"no turn has any text after cleaning ({', '.join(steps)})"
+    return BadRecord(conversation.source, "nothing_to_summarize", detail, conversation.id)
+
+
+def clean_all(conversations: Sequence[Conversation], steps: Sequence[CleaningStep]) -> list[Conversation]:
+    """All of them after `steps`; those that have no turn left are left out, with a warning."""
+    cleaned = [clean(conversation, steps) for conversation in conversations]
+    kept = [conversation for conversation in cleaned if conversation.turns]
+    if len(kept) < len(cleaned):
+        warn("conversations without text after cleaning are left out", left_out=len(cleaned) - len(kept))
+    return kept
+
+
+def _character(match: re.Match[str]) -> str:
+    known = match[1].startswith("#") or f"{match[1]};" in html5
+    return html.unescape(match[0]) if known else match[0]

@@ -1,0 +1,190 @@
+"""What every format's parser builds a conversation from: ids, roles, turns, references, plain values.
+
+Python values as a file holds them → checked parts of a `Conversation`, or a RecordError that says what is wrong. Knows
+nothing of files or lines.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from job.config.sections import ReadingSection
+from job.conversations.record import RejectReason, Turn
+
+ALIASES = {
+    "customer": "customer", "user": "customer", "client": "customer", "caller": "customer", "human": "customer",
+    "agent": "agent", "assistant": "agent", "support": "agent", "representative": "agent", "operator": "agent",
+    "system": "system",
+}  # fmt: skip
+MAX_DEPTH = 100  # far below Python's own limit, so that whoever writes the metadata out again is safe too
+MAX_LABEL_CHARACTERS = 100
+UNSTORABLE = re.compile("[\ud800-\udfff\0]")  # lone surrogates cannot be encoded; NUL ends a string in many tools
+SPEAKER = re.compile(r"([#\w][\w#.'()-]*(?: [\w#.'()-]+){0,2})[ \t]*:(?:\s+|$)(.*)")
+
+
+class RecordError(Exception):
+    """A record that is no conversation; becomes a BadRecord where its place is known."""
+
+    def __init__(self, detail: str, reason: RejectReason = "invalid_record") -> None:
+        super().__init__(detail)
+        self.detail, self.reason = detail, reason
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A conversation but for its id and source; turns without text are already dropped."""
+
+    turns: tuple[Turn, ...]
+    references: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def kind(value: Any) -> str:
+    """A value's type in the words of JSON."""
+    words = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return "null" if value is None else words.get(type(value), type(value).__name__)
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """The value as JSON can hold and UTF-8 can store it.
+
+    U+FFFD for lone surrogates and NUL, null for NaN, ISO 8601 for dates, hex digits for bytes, text for what else there
+    is. RecordError if it nests more than MAX_DEPTH deep.
+    """
+    if depth > MAX_DEPTH:
+        raise RecordError(f"nested more than {MAX_DEPTH} deep")
+    if isinstance(value, str):
+        return UNSTORABLE.sub("\ufffd", value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {plain(str(key)): plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, depth + 1) for item in value]
+    if isinstance(value, bytes):
+        return value.hex()
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def id_key_of(record: Mapping[str, Any], reading: ReadingSection) -> str | None:
+    """The key under which the record has its id; None if it has none. RecordError if a configured one is missing."""
+    wanted = reading.columns.get("id")
+    if wanted is not None and wanted not in record:
+        raise RecordError(f"has no '{wanted}', which data.columns names as the id; found {names(record)}")
+    keys = (wanted,) if wanted else ("id", "new dialog id", "original dialog id")
+    return next((key for key in keys if str(record.get(key, "")).strip() and record[key] is not None), None)
+
+
+def id_of(record: Mapping[str, Any], key: str) -> str:
+    """The id under `key`: text, or a whole number as text."""
+    value = record[key]
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise RecordError(f"id is {kind(value)}, wanted text or a whole number")
+    return str(value)
+
+
+def role_of(label: Any, reading: ReadingSection) -> str:
+    """The role that a speaker's label stands for, by `roles` of the config, then by the well-known names."""
+    if not isinstance(label, str):
+        raise RecordError(f"role is {kind(label)}, wanted text")
+    if label in ALIASES and not reading.roles:
+        return ALIASES[label]
+    name = " ".join(label.split())  # a line break in a label could pass for another turn in the prompt
+    if not 0 < len(name) <= MAX_LABEL_CHARACTERS:
+        raise RecordError(f"role has {len(name)} characters, wanted 1 to {MAX_LABEL_CHARACTERS}")
+    if reading.roles == "as_written":
+        return name
+    folded = name.casefold()
+    named: dict[str, str] = {other.casefold(): role for other, role in reading.roles.items()}
+    role = named.get(folded) or ALIASES.get(folded)
+    if role is None:
+        raise RecordError(f"role '{name}' is not one of customer, agent, system; map it under data.roles")
+    return role
+
+
+def draft(turns: Sequence[Turn], references: Sequence[str], metadata: Mapping[str, Any]) -> Draft:
+    """The parts together, without blank turns and references; nothing_to_summarize if no turn has text."""
+    spoken = tuple(turn for turn in turns if turn.text.strip())
+    if not spoken:
+        raise RecordError("no turn has any text" if turns else "it has no turns", "nothing_to_summarize")
+    return Draft(spoken, tuple(text for text in references if text.strip()), metadata)
+
+
+def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> list[Turn]:
+    """Turns from a list of `{"role", "text"}` or `{"role", "content"}`; other keys of a turn are not kept."""
+    if not isinstance(items, list):
+        raise RecordError(f"{where} is {kind(items)}, wanted a list of turns")
+    turns = []
+    for number, item in enumerate(items, 1):
+        if not isinstance(item, Mapping):
+            raise RecordError(f"turn {number} is {kind(item)}, wanted an object with role and text")
+        text_key = "text" if "text" in item else "content"
+        if "role" not in item or text_key not in item:
+            raise RecordError(f"turn {number} has no '{'role' if 'role' not in item else 'text'}'; found {names(item)}")
+        role = role_of(item["role"], reading)
+        turns.append(Turn(role, _text(item[text_key], f"turn {number}", parts=text_key == "content")))
+    return turns
+
+
+def turns_from_lines(transcript: str, reading: ReadingSection) -> list[Turn]:
+    """Turns from `Speaker: text` lines; a line without a speaker goes on with the turn above it."""
+    spoken: list[tuple[str, list[str]]] = []
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", transcript), 1):
+        match = SPEAKER.match(line.strip())
+        if match:
+            spoken.append((role_of(match[1], reading), [match[2]]))
+        elif spoken:
+            spoken[-1][1].append(line)
+        elif line.strip():
+            raise RecordError(f"line {number} of the conversation has no speaker; wanted lines of 'Speaker: text'")
+    return [Turn(role, "\n".join(lines).strip()) for role, lines in spoken]
+
+
+def references_of(record: Mapping[str, Any], key: str = "summary") -> list[str]:
+    """Reference summaries under `key` and under `summaries`, each one text or a list of texts, or null."""
+    found: list[str] = []
+    for place in (key, "summaries"):
+        value = record.get(place)
+        for item in value if isinstance(value, list) else [] if value is None else [value]:
+            if not isinstance(item, str):
+                raise RecordError(f"{place} holds {kind(item)}, wanted text")
+            found.append(item)
+    return found
+
+
+def metadata_of(record: Mapping[str, Any], used: set[str | None]) -> dict[str, Any]:
+    """What is carried along: every key that is not used, under the record's own `metadata`."""
+    own = record.get("metadata")
+    if own is not None and not isinstance(own, Mapping):
+        raise RecordError(f"metadata is {kind(own)}, wanted an object")
+    return {key: value for key, value in record.items() if key not in used and key != "metadata"} | dict(own or {})
+
+
+def names(record: Mapping[str, Any]) -> str:
+    """The record's keys for a message, the first ten of them, none long."""
+    keys = [str(key)[:40] for key in record]
+    return (", ".join(keys[:10]) or "nothing") + (", …" if len(keys) > 10 else "")
+
+
+def _text(value: Any, where: str, parts: bool) -> str:
+    if isinstance(value, str):
+        return value
+    if parts and value is None:  # an assistant that only called a tool says nothing
+        return ""
+    if parts and isinstance(value, list):
+        return "\n".join(_part(part, where) for part in value)
+    raise RecordError(f"{where}: text is {kind(value)}, wanted text")
+
+
+def _part(part: Any, where: str) -> str:
+    text = part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else part
+    if not isinstance(text, str):
+        name = (
+            f"a part of type '{str(part['type'])[:40]}'" if isinstance(part, Mapping) and "type" in part else kind(part)
+        )
+        raise RecordError(f"{where}: content holds {name}, wanted text parts")
+    return text

@@ -1,0 +1,1 @@
+"""One module per format: how a record is written down."""

@@ -1,0 +1,166 @@
+"""Files of any known format → conversations, each record with exactly one outcome.
+
+What a file holds is told by its content: Parquet and compression by their first bytes, JSON by its bracket, anything
+else is a table with a header. Lines are streamed, JSON arrays and objects are walked record by record, Parquet goes
+through a temporary file; memory grows with the ids alone (about 0.2 kB a record), which must be unique. A record that
+is no conversation is a BadRecord, a file whose records cannot be told apart is a DataError. Knows nothing of cleaning,
+models or prompts.
+"""
+
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from job.config.sections import ReadingSection
+from job.conversations.draft import Draft, RecordError, id_key_of, id_of, kind, names
+from job.conversations.formats import dialogstudio, messages, recap, table
+from job.conversations.opening import plain_stream
+from job.conversations.record import BadRecord, Conversation, Source
+from job.conversations.rows import Row, document_rows, is_document, json_lines, parquet_rows, table_rows
+from job.conversations.splits import content_digest
+from job.errors import DataError
+
+if TYPE_CHECKING:
+    from job.storage.open import InputFile
+
+SHOWN_BAD_RECORDS = 20
+DERIVED_ID_CHARACTERS = 16
+
+
+def read_conversations(files: "Iterable[InputFile]", reading: ReadingSection) -> Iterator[Conversation | BadRecord]:
+    """Every record of `files` in order, each as a conversation or as why it is none.
+
+    A record without id gets one from its content. Errors: DataError for a file that cannot be read to its end or lacks
+    a column; what `store.open` raises.
+    """
+    ids = _Ids()
+    for file in files:
+        for outcome in _read_file(file, reading):
+            yield ids.settle(outcome)
+
+
+def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list[Conversation]:
+    """Every record of `files`; DataError if one is bad (the first 20 are named) or a file holds none."""
+    conversations: list[Conversation] = []
+    bad: list[BadRecord] = []
+    records_by_uri: dict[str, int] = {}
+    for outcome in read_conversations(_counted(files, records_by_uri), reading):
+        records_by_uri[outcome.source.uri] += 1
+        if isinstance(outcome, BadRecord):
+            bad.append(outcome)
+        else:
+            conversations.append(outcome)
+    empty = [uri for uri, records in records_by_uri.items() if not records]
+    if empty:
+        raise DataError(f"{empty[0]}: holds no records; name files that do, or remove it from the input")
+    if bad:
+        listed = "".join(f"\n  {record}" for record in bad[:SHOWN_BAD_RECORDS])
+        more = f"\n  and {len(bad) - SHOWN_BAD_RECORDS} more" if len(bad) > SHOWN_BAD_RECORDS else ""
+        total = len(bad) + len(conversations)
+        raise DataError(f"{len(bad)} of {total} records are no conversations; mend or remove them:{listed}{more}")
+    return conversations
+
+
+def _counted(files: "Iterable[InputFile]", records_by_uri: dict[str, int]) -> "Iterator[InputFile]":
+    for file in files:
+        records_by_uri[file.uri] = 0
+        yield file
+
+
+def _read_file(file: "InputFile", reading: ReadingSection) -> Iterator[Conversation | BadRecord]:
+    with closing(file.store.open(file.key)) as stored:
+        for line, record in _rows(plain_stream(stored, file.uri), file.uri, reading):
+            yield _outcome(record, Source(file.uri, line), reading)
+
+
+def _rows(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Iterator[Row]:
+    head = stream.peek()
+    if head.startswith(b"PAR1"):
+        return parquet_rows(stream, uri, reading)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{uri}: is UTF-16; save it as UTF-8")
+    start = head.decode("utf-8-sig", "replace").lstrip()
+    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="\n")
+    if start.startswith(("{", "[")) or reading.format not in ("auto", "table"):
+        return document_rows(text, uri) if is_document(start) else json_lines(text)
+    return table_rows(text, uri, reading)
+
+
+def _outcome(record: Any, source: Source, reading: ReadingSection) -> Conversation | BadRecord:
+    found_id = None
+    try:
+        if isinstance(record, RecordError):
+            raise record
+        if not isinstance(record, Mapping):
+            raise RecordError(f"the record is {kind(record)}, wanted an object")
+        id_key = id_key_of(record, reading)
+        found_id = None if id_key is None else id_of(record, id_key)
+        parts = _parse(record, reading)
+    except RecordError as error:
+        return BadRecord(source, error.reason, error.detail, found_id)
+    return Conversation(found_id or "", parts.turns, source, parts.references, parts.metadata)
+
+
+def _parse(record: Mapping[str, Any], reading: ReadingSection) -> Draft:
+    match _format_of(record, reading):
+        case "recap":
+            return recap.parse(record, reading)
+        case "messages":
+            return messages.parse(record, reading)
+        case "dialogstudio":
+            return dialogstudio.parse(record, reading)
+        case "table":
+            return table.parse(record, reading)
+    wanted = ", ".join(("turns", "messages", "log", *table.CONVERSATION_COLUMNS))
+    raise RecordError(f"has none of {wanted}; found {names(record)}")
+
+
+def _format_of(record: Mapping[str, Any], reading: ReadingSection) -> str | None:
+    if reading.format != "auto":
+        return reading.format
+    if table.conversation_column(record, reading) is not None and "conversation" in reading.columns:
+        return "table"
+    for key, name in (("turns", "recap"), ("messages", "messages"), ("log", "dialogstudio")):
+        if key in record:
+            return name
+    return "table" if table.conversation_column(record, reading) is not None else None
+
+
+class _Ids:
+    """The ids given so far, as digests with the place where each stands."""
+
+    def __init__(self) -> None:
+        self._uris: list[str] = []
+        self._places: dict[bytes, int] = {}  # digest of the id → index of the URI and line, packed: half a tuple's size
+        self._repeats: dict[bytes, int] = {}
+
+    def settle(self, outcome: Conversation | BadRecord) -> Conversation | BadRecord:
+        """The outcome with an id of its own; a BadRecord if the id it brings is taken."""
+        if isinstance(outcome, BadRecord):
+            return outcome
+        if not outcome.id:
+            outcome = replace(outcome, id=self._derived(outcome))
+        key = _digest(outcome.id)
+        if key in self._places:
+            index, line = divmod(self._places[key], 1 << 40)
+            detail = f"id '{outcome.id}' already stands at {Source(self._uris[index], line)}"
+            return BadRecord(outcome.source, "invalid_record", detail, outcome.id)
+        if not self._uris or self._uris[-1] != outcome.source.uri:
+            self._uris.append(outcome.source.uri)
+        self._places[key] = (len(self._uris) - 1 << 40) + outcome.source.line
+        return outcome
+
+    def _derived(self, conversation: Conversation) -> str:
+        base = content_digest(conversation)[:DERIVED_ID_CHARACTERS]
+        key = _digest(base)
+        if key not in self._places:
+            return base
+        self._repeats[key] = self._repeats.get(key, 1) + 1  # the same words again: both are records to summarize
+        return f"{base}-{self._repeats[key]}"
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=16).digest()

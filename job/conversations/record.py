@@ -1,0 +1,56 @@
+"""The record types that everything above speaks in. Knows nothing of formats, models or prompts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+RejectReason = Literal[
+    "invalid_record",  # not readable as a conversation: broken JSON, no turns, an unknown role, a wrong type
+    "nothing_to_summarize",  # readable, but no text in it
+    "too_long",  # does not fit the model's input, even with whole turns dropped
+    "empty_summary",  # the model answered with nothing
+    "generation_failed",  # the engine failed on this record
+]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a record stands: the file's URI and its 1-based line, row, or position in a JSON object."""
+
+    uri: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.uri} line {self.line}"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One utterance. `role` is customer, agent or system, or the speaker's own label under `roles: as_written`."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One conversation: its turns in order, zero or more reference summaries, and metadata that is carried along."""
+
+    id: str
+    turns: tuple[Turn, ...]
+    source: Source
+    references: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BadRecord:
+    """A record that is no conversation, and why; `id` where it could be read."""
+
+    source: Source
+    reason: RejectReason
+    detail: str
+    id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.detail}"
