@@ -1,0 +1,1 @@
+"""Inference: the engine protocol and its implementations."""

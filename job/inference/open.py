@@ -1,0 +1,62 @@
+"""From the name of an adapter or a base to something that summarizes: model, tokenizer and prompt, checked to belong.
+
+Knows nothing of files of conversations.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from job.config.sections import AdapterModelSection, CleaningStep, PromptSection, ReadingSection, StorageSection
+from job.conversations.cleaning import resolve_steps
+from job.errors import ConfigError
+from job.model import (
+    Base,
+    Model,
+    Tokenizer,
+    attach_adapter,
+    base_of_adapter,
+    fetch_adapter,
+    fetch_base,
+    load_base,
+    load_tokenizer,
+)
+from job.prompt import Prompt, make_prompt, read_prompt
+from job.telemetry import event
+
+
+def cleaning_of(prompt: Prompt, reading: ReadingSection) -> tuple[CleaningStep, ...]:
+    """The cleaning that an adapter was trained with, unless the config names steps of its own."""
+    return prompt.cleaning if reading.cleaning == "auto" else resolve_steps(reading)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What summarizes: the model in memory with its tokenizer, prompt and origin."""
+
+    model: Model
+    tokenizer: Tokenizer
+    prompt: Prompt
+    base: Base
+    adapter_digest: str | None
+
+
+def open_adapter(uri: str, section: AdapterModelSection, storage: StorageSection, cache: Path) -> LoadedModel:
+    """An adapter on its base; its manifest is verified and its base must be the one that it was trained on."""
+    folder, recorded, digest = fetch_adapter(uri, storage, cache)
+    base = base_of_adapter(uri, recorded, section, storage, cache)
+    prompt = read_prompt(folder)
+    event("loading", base=base.uri, adapter=uri, quantization=section.quantization or "none")
+    model = attach_adapter(load_base(base, section), folder)
+    return LoadedModel(model, load_tokenizer(folder), prompt, base, digest)
+
+
+def open_base(section: AdapterModelSection, prompt: PromptSection, storage: StorageSection, cache: Path) -> LoadedModel:
+    """A base without adapter."""
+    if section.base is None:
+        raise ConfigError("model.base is not set: it says what summarizes where there is no adapter")
+    base = fetch_base(section.base, section.revision, storage, cache)
+    event("loading", base=base.uri, adapter="none", quantization=section.quantization or "none")
+    tokenizer = load_tokenizer(base.path)
+    return LoadedModel(
+        load_base(base, section).eval(), tokenizer, make_prompt(prompt, tokenizer, ["whitespace"]), base, None
+    )

@@ -1,0 +1,90 @@
+"""The engine that generates with the model in this process: any causal language model that transformers loads.
+
+Prompts of one call → batches by length and token budget → answers in the order of the prompts. A batch that does not
+fit into the GPU's memory is halved, and no later one is larger. Knows nothing of files or conversations.
+"""
+
+from collections.abc import Callable, Sequence
+
+from job.config.sections import GenerationSection
+from job.errors import RetryError
+from job.inference.batching import BatchLimits, count_fitting, halved, longest_first
+from job.inference.decode import Choose, decode, greedy, sampling
+from job.inference.engine import Generated
+from job.model import Model, Tokenizer
+from job.telemetry import warn
+
+Decode = Callable[[Model, Sequence[list[int]], frozenset[int], int, Choose], list[list[int]]]
+
+
+class TransformersEngine:
+    """An `Engine` over a model in memory and its tokenizer. Holds what it learned about the memory's size."""
+
+    def __init__(self, model: Model, tokenizer: Tokenizer, decode: Decode = decode) -> None:
+        self._model, self._tokenizer, self._decode = model, tokenizer, decode
+        self._ends = _end_tokens(model, tokenizer)
+        self._fitting_tokens: int | None = None  # of a padded batch; None until memory ran out
+        # Models without a limit of positions have none in their config; then the tokenizer's word is what there is.
+        self.context_tokens: int = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        settings: GenerationSection,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Generated]:
+        """Answers in the order of `prompts`; ends early at any end token of the model's generation config.
+
+        Raises torch.OutOfMemoryError when a single row does not fit, and RetryError when the GPU itself fails.
+        """
+        choose = greedy if settings.temperature == 0 else sampling(settings, self._model.device)
+        order = longest_first([len(prompt) for prompt in prompts])
+        lengths = [len(prompts[row]) for row in order]
+        answers: dict[int, Generated] = {}
+        while len(answers) < len(prompts):
+            start = len(answers)
+            rows = order[start : start + count_fitting(lengths[start:], self._limits(settings))]
+            tokens = self._decode_or_shrink([prompts[row] for row in rows], settings, choose)
+            if tokens is not None:
+                answers.update(zip(rows, map(self._answer, tokens), strict=True))
+                if on_done:
+                    on_done(len(rows))
+        return [answers[row] for row in range(len(prompts))]
+
+    def _limits(self, settings: GenerationSection) -> BatchLimits:
+        tokens = min(settings.max_batch_tokens, self._fitting_tokens or settings.max_batch_tokens)
+        return BatchLimits(tokens, settings.max_batch_size, settings.max_new_tokens)
+
+    def _decode_or_shrink(
+        self, prompts: Sequence[list[int]], settings: GenerationSection, choose: Choose
+    ) -> list[list[int]] | None:
+        """New tokens by row; None when memory ran out and batches are smaller from now on."""
+        import torch
+
+        try:
+            return self._decode(self._model, prompts, self._ends, settings.max_new_tokens, choose)
+        except torch.OutOfMemoryError:
+            if len(prompts) == 1:
+                raise
+        except torch.AcceleratorError as error:
+            raise RetryError(f"the GPU failed ({error}); run the job again, or elsewhere if it fails again") from error
+        # Only here are the batch's tensors free: an exception holds the frames that it came through.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._fitting_tokens = halved([len(prompt) for prompt in prompts], self._limits(settings)).tokens
+        warn("out of memory: smaller batches from now on", rows=len(prompts), max_batch_tokens=self._fitting_tokens)
+        return None
+
+    def _answer(self, tokens: list[int]) -> Generated:
+        stopped = tokens[-1] in self._ends
+        kept = tokens[:-1] if stopped else tokens
+        text: str = self._tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return Generated(text, len(kept), "stop" if stopped else "length")
+
+
+def _end_tokens(model: Model, tokenizer: Tokenizer) -> frozenset[int]:
+    """The tokenizer's end token, which training teaches, and those of the model's generation config (chat models)."""
+    configured = getattr(model, "generation_config", None)
+    ids = getattr(configured, "eos_token_id", None)
+    several = ids if isinstance(ids, list) else [ids]
+    return frozenset(id for id in [tokenizer.eos_token_id, *several] if id is not None)

@@ -1,0 +1,1 @@
+"""Summarization: the batch run over files of conversations."""

@@ -1,0 +1,45 @@
+"""What a finished output was made from: two runs with the same identity would leave the same records there.
+
+Knows nothing of where the output is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from job.config.commands import SummarizeConfig
+from job.config.sections import to_plain
+from job.storage.open import InputFile
+from job.summarization.summarizer import Digests
+
+SPEED_ONLY = {"max_batch_tokens", "max_batch_size"}  # of generation: how fast, not what
+
+
+def identity(config: SummarizeConfig, files: Sequence[InputFile], digests: Digests) -> dict[str, Any]:
+    """Input files with size and version, weights by digest, and every setting that decides what is written."""
+    plain = to_plain(config)
+    return {
+        "input": {file.uri: f"{file.size} bytes, version {file.version}" for file in files},
+        "weights": asdict(digests),
+        "model": {key: plain["model"][key] for key in ("quantization", "dtype", "attention")},
+        "data": plain["data"],
+        "prompt": plain["prompt"],
+        "generation": {key: value for key, value in plain["generation"].items() if key not in SPEED_ONLY},
+        "long_conversations": plain["long_conversations"],
+    }
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], path: str = "") -> list[str]:
+    """Where two identities differ, as `name: value there, value here`."""
+    found: list[str] = []
+    for key in [*there, *(key for key in here if key not in there)]:
+        old, new, name = there.get(key), here.get(key), f"{path}{key}"
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new, f"{name} ")
+        elif old != new:
+            found.append(f"{name}: {_said(old)} there, {_said(new)} here")
+    return found
+
+
+def _said(value: Any) -> str:
+    return "none" if value is None else str(value)

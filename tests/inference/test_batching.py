@@ -1,0 +1,52 @@
+"""Claims about which prompts go through the model together."""
+
+import random
+
+import pytest
+
+from job.inference.batching import BatchLimits, count_fitting, halved, longest_first, padded_tokens
+
+
+def batches(lengths: list[int], limits: BatchLimits) -> list[list[int]]:
+    order, found = longest_first(lengths), []
+    while order:
+        size = count_fitting([lengths[row] for row in order], limits)
+        found.append(order[:size])
+        order = order[size:]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_prompt_is_in_one_batch_and_every_batch_keeps_both_limits(seed):
+    draw = random.Random(seed)
+    lengths = [draw.randint(1, 400) for _ in range(300)]
+    limits = BatchLimits(tokens=2000, rows=16, new_tokens=50)
+    found = batches(lengths, limits)
+    assert sorted(row for batch in found for row in batch) == list(range(300))
+    for batch in found:
+        assert len(batch) <= 16
+        assert len(batch) * (max(lengths[row] for row in batch) + 50) <= 2000
+
+
+def test_no_batch_has_room_for_the_next_row():
+    lengths = [90, 10, 40, 60, 20, 80]
+    limits = BatchLimits(tokens=200, rows=16, new_tokens=10)
+    assert batches(lengths, limits) == [[0, 5], [3, 2], [4, 1]]
+
+
+def test_the_longest_prompts_go_first_and_equal_ones_keep_their_order():
+    assert longest_first([3, 9, 3, 7]) == [1, 3, 0, 2]
+
+
+def test_a_row_over_the_budget_goes_alone():
+    limits = BatchLimits(tokens=100, rows=16, new_tokens=10)
+    assert batches([500, 500, 20, 20], limits) == [[0], [1], [2, 3]]
+
+
+def test_halved_limits_make_batches_of_half_the_rows():
+    lengths, limits = [50] * 12, BatchLimits(tokens=600, rows=64, new_tokens=10)
+    assert count_fitting(lengths, limits) == 10
+    smaller = halved(lengths[:10], limits)
+    assert count_fitting(lengths, smaller) == 5
+    assert padded_tokens(lengths[:5], smaller) <= smaller.tokens
+    assert count_fitting(lengths, halved(lengths[:1], limits)) == 1

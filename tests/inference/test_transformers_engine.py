@@ -1,0 +1,172 @@
+"""Claims about the transformers engine, with a real model: random weights answer as firmly as trained ones."""
+
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from job.config.sections import GenerationSection
+from job.errors import RetryError
+from job.inference.decode import decode
+from job.inference.transformers_engine import TransformersEngine
+from tests.tiny import ENDING_IDS
+
+SETTINGS = GenerationSection(max_new_tokens=24)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[list[int]]:
+    draw = random.Random(7)
+    return [[0] + [draw.randint(60, 310) for _ in range(draw.randint(3, 60))] for _ in range(24)]
+
+
+@pytest.fixture
+def engine(model: Any, tokenizer: Any) -> TransformersEngine:
+    return TransformersEngine(model, tokenizer)
+
+
+def one_by_one(model: Any, prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
+    """What plain `generate` answers to each prompt alone, its end token included."""
+    found = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        output = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new_tokens
+        )
+        found.append(output[0, len(prompt) :].tolist())
+    return found
+
+
+def test_a_batch_answers_what_each_prompt_alone_is_answered(engine, model, tokenizer, prompts):
+    alone = one_by_one(model, prompts, 24)
+    ends = {tokenizer.eos_token_id, *ENDING_IDS}
+    answers = engine.generate(prompts, SETTINGS)
+    lengths = set()
+    for answer, tokens in zip(answers, alone, strict=True):
+        stopped = tokens[-1] in ends
+        kept = tokens[:-1] if stopped else tokens
+        assert answer.text == tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert answer.output_tokens == len(kept)
+        assert answer.finish_reason == ("stop" if stopped else "length")
+        lengths.add(len(tokens))
+    assert len(lengths) > 5, "rows must end at many steps, or nothing is shown about rows that leave the batch"
+    assert {answer.finish_reason for answer in answers} == {"stop", "length"}
+
+
+@pytest.mark.parametrize(("tokens", "rows"), [(16, 64), (200, 64), (16384, 1), (16384, 5)])
+def test_answers_do_not_depend_on_the_size_of_batches(engine, prompts, tokens, rows):
+    wanted = engine.generate(prompts, SETTINGS)
+    limited = SETTINGS.model_copy(update={"max_batch_tokens": tokens, "max_batch_size": rows})
+    assert engine.generate(prompts, limited) == wanted
+
+
+def test_an_answer_cut_at_the_limit_says_length_and_any_other_is_shorter(engine, prompts):
+    answers = engine.generate(prompts, GenerationSection(max_new_tokens=5))
+    assert {answer.output_tokens for answer in answers if answer.finish_reason == "length"} == {5}
+    assert {answer.output_tokens < 5 for answer in answers if answer.finish_reason == "stop"} == {True}
+
+
+def test_no_prompts_get_no_answers(engine):
+    assert engine.generate([], SETTINGS) == []
+
+
+def test_progress_counts_every_prompt_once(engine, prompts):
+    told: list[int] = []
+    engine.generate(prompts, SETTINGS.model_copy(update={"max_batch_size": 7}), told.append)
+    assert told == [7, 7, 7, 3]
+
+
+def test_pad_may_be_the_end_token(model, base_folder, prompts):
+    from transformers import AutoTokenizer
+
+    other = AutoTokenizer.from_pretrained(base_folder)
+    other.pad_token = other.eos_token
+    engine = TransformersEngine(model, other)
+    assert engine.generate(prompts, SETTINGS) == [engine.generate([prompt], SETTINGS)[0] for prompt in prompts]
+
+
+def test_sampling_settings_of_the_base_do_not_disturb_greedy_answers(model, tokenizer, prompts):
+    from copy import deepcopy
+
+    sampled = deepcopy(model)
+    sampled.generation_config.update(do_sample=True, temperature=0.7, top_p=0.8, repetition_penalty=1.3)
+    wanted = TransformersEngine(model, tokenizer).generate(prompts, SETTINGS)
+    assert TransformersEngine(sampled, tokenizer).generate(prompts, SETTINGS) == wanted
+
+
+def test_sampled_answers_repeat_with_the_seed_and_change_with_it(engine, prompts):
+    settings = SETTINGS.model_copy(update={"temperature": 1.0, "top_p": 0.9})
+    first = engine.generate(prompts, settings)
+    assert engine.generate(prompts, settings) == first
+    assert engine.generate(prompts, settings.model_copy(update={"seed": 43})) != first
+
+
+def test_a_nucleus_of_the_likeliest_token_alone_is_greedy(engine, prompts):
+    narrow = SETTINGS.model_copy(update={"temperature": 1.0, "top_p": 1e-6})
+    assert engine.generate(prompts, narrow) == engine.generate(prompts, SETTINGS)
+
+
+def test_an_adapter_on_the_base_answers_through_the_same_engine(base_folder, tokenizer, prompts):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(1)
+    config = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base_folder), config).eval()
+    engine = TransformersEngine(adapted, tokenizer)
+    assert engine.context_tokens == 512
+    alone = one_by_one(adapted, prompts[:6], 24)
+    assert [answer.output_tokens for answer in engine.generate(prompts[:6], SETTINGS)] == [
+        len(tokens) - (tokens[-1] in {1, *ENDING_IDS}) for tokens in alone
+    ]
+
+
+class SmallMemory:
+    """Real decoding on a device that holds only so many rows; remembers the batches that it was asked for."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.asked = rows, []
+
+    def __call__(self, model: Any, prompts: Any, *rest: Any) -> list[list[int]]:
+        self.asked.append(len(prompts))
+        if len(prompts) > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(model, prompts, *rest)
+
+
+def test_out_of_memory_halves_the_batch_once_and_answers_all_the_same(model, tokenizer, prompts):
+    wanted = TransformersEngine(model, tokenizer).generate(prompts, SETTINGS)
+    memory = SmallMemory(rows=7)
+    engine = TransformersEngine(model, tokenizer, memory)
+    same_length = [prompts[0]] * 20
+    assert engine.generate(same_length, SETTINGS) == [wanted[0]] * 20
+    assert memory.asked == [20, 10, 5, 5, 5, 5]
+    memory.asked.clear()
+    assert engine.generate(prompts[:1] * 5 + prompts, SETTINGS) == wanted[:1] * 5 + wanted
+    assert max(memory.asked[:1]) <= 7, "the size that fits is remembered"
+
+
+def test_a_single_row_that_does_not_fit_is_an_error(model, tokenizer, prompts):
+    memory = SmallMemory(rows=0)
+    with pytest.raises(torch.OutOfMemoryError):
+        TransformersEngine(model, tokenizer, memory).generate(prompts, SETTINGS)
+    assert memory.asked == [24, 12, 6, 3, 1]
+
+
+def test_a_gpu_that_fails_is_worth_another_try(model, tokenizer, prompts):
+    def broken(*_arguments: Any) -> list[list[int]]:
+        raise torch.AcceleratorError("uncorrectable ECC error")
+
+    with pytest.raises(RetryError, match="uncorrectable ECC error"):
+        TransformersEngine(model, tokenizer, broken).generate(prompts, SETTINGS)
+
+
+def test_a_model_that_answers_with_nan_is_an_error_and_no_summary(base_folder, tokenizer, prompts):
+    from transformers import AutoModelForCausalLM
+
+    broken = AutoModelForCausalLM.from_pretrained(base_folder).eval()
+    with torch.no_grad():
+        broken.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"NaN in torch.float32; try another model.dtype"):
+        TransformersEngine(broken, tokenizer).generate(prompts, SETTINGS)

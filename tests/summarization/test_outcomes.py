@@ -1,0 +1,79 @@
+"""Claims about what becomes of each record, with engines that are given and fail as told."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from job.config.sections import GenerationSection
+from job.conversations.record import BadRecord, Source
+from job.errors import PreemptedError
+from job.inference.engine import Generated
+from job.summarization import outcomes
+from job.summarization.outcomes import Encoded, generate_each, windows
+
+SETTINGS = GenerationSection()
+
+
+class Engine:
+    """Answers each prompt with its first id; fails where `poison` is among the prompts."""
+
+    context_tokens = 100
+
+    def __init__(self, poison: Sequence[int] = (), error: type[Exception] = RuntimeError) -> None:
+        self.poison, self.error, self.calls = set(poison), error, 0
+
+    def generate(self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None) -> list[Generated]:
+        self.calls += 1
+        answers = []
+        for prompt in prompts:
+            if prompt[0] in self.poison:
+                raise self.error(f"cannot do {prompt[0]}")
+            answers.append(Generated(str(prompt[0]), 1, "stop"))
+            if on_done:
+                on_done(1)
+        return answers
+
+
+def answered(engine: Engine, count: int) -> tuple[list[str], int]:
+    told: list[int] = []
+    found = generate_each(engine, [[id] for id in range(count)], SETTINGS, told.append)
+    return [answer if isinstance(answer, str) else answer.text for answer in found], sum(told)
+
+
+@pytest.mark.parametrize("poison", [[0], [99], [41, 42], [3, 50, 97], range(100)])
+def test_each_prompt_that_fails_is_found_and_costs_no_other_its_answer(poison):
+    found, told = answered(Engine(poison), 100)
+    assert found == [f"RuntimeError: cannot do {id}" if id in poison else str(id) for id in range(100)]
+    assert told == 100, "progress counts each prompt once, however often it is generated"
+
+
+def test_one_failure_costs_few_calls():
+    engine = Engine([70])
+    answered(engine, 1024)
+    assert engine.calls <= 21
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, IndexError, FloatingPointError])
+def test_failures_of_libraries_reject_the_record(error):
+    found, _ = answered(Engine([1], error), 3)
+    assert found[0] == "0"
+    assert found[1].startswith(error.__name__)
+
+
+@pytest.mark.parametrize("error", [PreemptedError, KeyError, TypeError, AssertionError, MemoryError])
+def test_a_stop_and_a_bug_end_the_run(error):
+    with pytest.raises(error):
+        answered(Engine([1], error), 3)
+
+
+def bad(line: int) -> Encoded | BadRecord:
+    return BadRecord(Source("f", line), "invalid_record", "no")
+
+
+def test_windows_are_bounded_and_keep_the_order():
+    items = [bad(line) for line in range(2500)]
+    found = list(windows(items))
+    assert [len(window) for window in found] == [outcomes.WINDOW_RECORDS, outcomes.WINDOW_RECORDS, 452]
+    assert [item for window in found for item in window] == items
+    assert list(windows([])) == []

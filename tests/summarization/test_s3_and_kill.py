@@ -1,0 +1,129 @@
+"""Claims about the real command: from S3 to S3 with an adapter, stopped, and killed in the middle."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from job.config.sections import AdapterModelSection, PromptSection
+from job.model import BASE_KEY, fetch_base, load_base, load_tokenizer, save_adapter
+from job.prompt import make_prompt, write_prompt
+from job.storage.folders import publish_folder, verify_folder
+from job.storage.open import open_store
+from tests.summarization.conftest import conversation, files_below, read_lines, write_lines
+
+NO_STORAGE: Any = None
+RECORDS = 2500  # three windows
+
+
+def publish_adapter(base_folder: Path, work: Path, uri: str) -> None:
+    """An adapter with random weights, published as training does it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    base = fetch_base(str(base_folder), None, NO_STORAGE, work)
+    tokenizer = load_tokenizer(base.path)
+    torch.manual_seed(5)
+    targets = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    model = get_peft_model(load_base(base, AdapterModelSection(base=base.uri)), targets)
+    save_adapter(model, tokenizer, base, work / "adapter")
+    write_prompt(work / "adapter", make_prompt(PromptSection(), tokenizer, ["links", "whitespace"]))
+    publish_folder(work / "adapter", open_store(uri), "", {BASE_KEY: base.identity(), "run": "tiny"})
+
+
+def command(config: Path) -> list[str]:
+    return [sys.executable, "-m", "job", "summarize", str(config)]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+
+
+def write_config(tmp_path: Path, **keys: Any) -> Path:
+    path = tmp_path / "config.yaml"
+    content = {"run": "night", "generation": {"max_new_tokens": 12}, "limits": {"max_reject_fraction": 1}}
+    path.write_text(yaml.safe_dump(content | keys), encoding="utf-8")
+    return path
+
+
+def test_an_adapter_summarizes_from_s3_to_s3(s3, base_folder, tmp_path):
+    publish_adapter(base_folder, tmp_path, f"{s3.uri}/runs/tiny/adapter")
+    records = [conversation(f"c{n}", f"see https://example.org/{n}", "thanks", metadata={"n": n}) for n in range(6)]
+    for day, some in {"dt=2026-01-31": records[:4], "dt=2026-01-31-old": records[4:]}.items():
+        s3.client().upload_file(str(write_lines(tmp_path / "day.jsonl", some)), s3.bucket, f"in/{day}/a.jsonl")
+    config = write_config(
+        tmp_path,
+        input=f"{s3.uri}/in/dt={{date}}/",
+        adapter=f"{s3.uri}/runs/tiny/adapter",
+        output=f"{s3.uri}/out/dt={{date}}/",
+    )
+    for _ in range(2):  # the second finds it done
+        done = subprocess.run(
+            [*command(config), "--var", "date=2026-01-31"], env=environment(), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    assert "already done" in done.stderr
+    keys = [entry["Key"] for entry in s3.client().list_objects_v2(Bucket=s3.bucket, Prefix="out/")["Contents"]]
+    names = ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
+    assert keys == [f"out/dt=2026-01-31/{name}" for name in names]
+    for name in names:
+        (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+        s3.client().download_file(s3.bucket, f"out/dt=2026-01-31/{name}", str(tmp_path / "copy" / name))
+    manifest = verify_folder(tmp_path / "copy")
+    assert manifest.extra["identity"]["weights"]["adapter"] is not None
+    lines = read_lines(tmp_path / "copy" / names[2], tmp_path / "copy" / names[3])
+    assert sorted(line["id"] for line in lines) == ["c0", "c1", "c2", "c3"]
+    assert {line["source"]["uri"] for line in lines} == {f"{s3.uri}/in/dt=2026-01-31/a.jsonl"}
+    assert all(line["metadata"] == {"n": int(line["id"][1:])} for line in lines if "summary" in line)
+
+
+@contextmanager
+def running(config: Path, places: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """The real command, once it has written the first of its windows on this machine."""
+    process = subprocess.Popen(command(config), env=environment(), stderr=subprocess.PIPE)
+    try:
+        while not any(path.stat().st_size for path in places.rglob("parts/*.jsonl")):
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.01)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def out(base_folder: Path, tmp_path: Path) -> Path:
+    """Where a run of several windows, configured in `config.yaml`, shall leave its summaries."""
+    records = [conversation(f"c{n}", "late " * (n % 9 + 1)) for n in range(RECORDS)]
+    write_lines(tmp_path / "in.jsonl", records)
+    keys = {"input": str(tmp_path / "in.jsonl"), "model": {"base": str(base_folder)}, "output": str(tmp_path / "out")}
+    write_config(tmp_path, **keys, generation={"max_new_tokens": 3})
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_told_to_stop_asks_to_be_run_again_and_leaves_nothing(out, tmp_path, places, told):
+    with running(tmp_path / "config.yaml", places) as process:
+        process.send_signal(told)
+        assert process.wait(60) == 75
+    assert files_below(out) == files_below(places) == []
+
+
+def test_a_killed_run_leaves_no_output_and_the_next_one_succeeds(out, tmp_path, places):
+    with running(tmp_path / "config.yaml", places) as process:
+        process.kill()
+        assert process.wait(60) == -signal.SIGKILL
+    assert files_below(out) == []
+    done = subprocess.run(command(tmp_path / "config.yaml"), env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = read_lines(out / "parts" / "part-00000.jsonl", out / "rejects" / "part-00000.jsonl")
+    assert sorted(line["id"] for line in lines) == sorted(f"c{n}" for n in range(RECORDS))
+    assert (out / "_SUCCESS").is_file()
