@@ -1,0 +1,1 @@
+"""Evaluation: metrics, floors, model card, report."""

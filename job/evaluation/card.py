@@ -1,0 +1,247 @@
+"""The model card: README.md of an adapter.
+
+Purpose: what the adapter is, how to use it, what it was trained on and what it scores, floors and bad news included,
+with the front matter that the Hugging Face Hub reads. Facts of a run and its evaluation in, Markdown out. No text of a
+conversation goes in. Knows nothing of files or of the Hub's API.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import Any
+
+import yaml
+
+from job.config.commands import TrainConfig
+from job.config.sections import to_plain
+from job.evaluation.metrics import METRIC_LABELS, METRICS
+from job.evaluation.result import (
+    CONSTANT,
+    LEAD,
+    Evaluation,
+    comparison_sentence,
+    other_systems,
+    ranked_systems,
+    verdict,
+    warnings,
+)
+from job.prompt import Prompt
+
+HUB_DATASETS = "hf://datasets/"
+FLOORS = f"""\
+The {CONSTANT} is one fixed reference, the one that suits the others best: a model that no longer reads the conversation
+scores about as much. The {LEAD} is the first and the last turn, as written. Scores are ROUGE F-measures (stemmed), the
+mean over each conversation's references; in brackets stands the 95% interval of the mean over conversations."""
+LIMITS = """\
+ROUGE counts shared words. It does not see whether a summary is true: read summaries before you rely on them, and expect
+worse where conversations are longer, in another language or about other things than those it was trained on. Summaries
+can name people, orders or accounts that stand in the conversation. Text in a conversation can try to steer its summary.
+"""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Conversations that a run used: `train` or `validation`, where they came from, how many, digest of the content."""
+
+    name: str
+    uris: Sequence[str]
+    conversations: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card tells besides the scores; `base` is `Base.identity()`: uri, revision (only of a Hub id), digest."""
+
+    config: TrainConfig
+    base: Mapping[str, str | None]
+    prompt: Prompt
+    splits: Sequence[Split]
+    versions: Mapping[str, str]
+
+
+def model_card(facts: CardFacts, evaluation: Evaluation) -> str:
+    """The whole README.md."""
+    front = yaml.safe_dump(_front_matter(facts, evaluation), sort_keys=False, allow_unicode=True, width=1000)
+    base = f"`{_base_name(facts)}`" + (f" at revision `{facts.base['revision']}`" if facts.base.get("revision") else "")
+    return (
+        "\n\n".join(
+            [
+                f"---\n{front}---",
+                f"# {facts.config.run}",
+                f"A LoRA adapter that makes {base} summarize conversations. It was trained with QLoRA by recap.",
+                "## How good it is",
+                _scores(evaluation),
+                "## How to use it",
+                _usage(facts),
+                "## What it was trained on",
+                _data(facts),
+                "## How it was trained",
+                _settings(facts),
+                "## Limits",
+                f"{LIMITS}The license of the base model applies.",
+            ]
+        )
+        + "\n"
+    )
+
+
+def _front_matter(facts: CardFacts, evaluation: Evaluation) -> dict[str, Any]:
+    front: dict[str, Any] = {}
+    if facts.base.get("revision"):  # the Hub refuses a base_model that is no id of its own
+        front |= {"base_model": _base_name(facts), "base_model_relation": "adapter"}
+    front |= {
+        "library_name": "peft",
+        "pipeline_tag": "summarization",
+        "tags": ["lora", "qlora", "conversations", "recap"],
+    }
+    uris = [uri for split in facts.splits for uri in split.uris]
+    datasets = list(dict.fromkeys(_data_name(uri) for uri in uris if uri.startswith(HUB_DATASETS)))
+    if datasets:
+        front["datasets"] = datasets
+    scores = evaluation.systems[evaluation.judged].scores
+    found = [
+        {"type": "rouge", "name": METRIC_LABELS[metric], "value": round(scores[metric]["mean"].mean, 4)}
+        for metric in METRICS
+    ]
+    # The scored conversations are those of the last split.
+    scored = facts.splits[-1]
+    name = ", ".join(_data_name(uri) for uri in scored.uris)
+    dataset = {"name": name, "type": datasets[0] if datasets else "conversations", "split": scored.name}
+    result = {"task": {"type": "summarization"}, "dataset": dataset, "metrics": found}
+    return front | {"model-index": [{"name": facts.config.run, "results": [result]}]}
+
+
+def _scores(evaluation: Evaluation) -> str:
+    rows = [
+        f"| {'**' + _text(name) + '**' if name == evaluation.judged else _text(name)} | "
+        + " | ".join(_cell(evaluation, name, metric) for metric in METRICS)
+        + f" | {evaluation.systems[name].words.mean:.1f} |"
+        for name in ranked_systems(evaluation)
+    ]
+    heads = " | ".join(METRIC_LABELS[metric] for metric in METRICS)
+    said = [f"- {_text(comparison_sentence(evaluation, name))}." for name in other_systems(evaluation)]
+    floors = [name for name in (CONSTANT, LEAD) if name in evaluation.differences]
+    honest = [f"> **Warning:** {_text(text)}" for text in warnings(evaluation)]
+    if any(verdict(evaluation, name) in ("loses to", "cannot be told apart from") for name in floors):
+        honest.append("> **Warning:** By these numbers there is no reason to use this adapter.")
+    return "\n\n".join(
+        [
+            *honest,
+            f"On {evaluation.conversations:,} conversations with {evaluation.references:,} reference summaries, "
+            "by ROUGE-L:",
+            "\n".join(said),
+            "\n".join([f"| | {heads} | words |", "|---" + "|---:" * (len(METRICS) + 1) + "|", *rows]),
+            f"References have {evaluation.reference_words.mean:.1f} words on average. {FLOORS}",
+        ]
+    )
+
+
+def _cell(evaluation: Evaluation, name: str, metric: str) -> str:
+    interval = evaluation.systems[name].scores[metric]["mean"]
+    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _usage(facts: CardFacts) -> str:
+    return (
+        "With recap, which also handles conversations that are too long, and files of them:\n\n"
+        "```yaml\nrun: nightly\ninput: conversations.jsonl\nadapter: path/to/this/folder\noutput: summaries/\n```\n\n"
+        "```sh\nrecap summarize config.yaml\n```\n\n"
+        "Or with transformers and peft. `prompt.json` holds the text around the conversation; control tokens that a "
+        f"customer typed must stay ordinary text, so the conversation is encoded apart from it:\n\n```python\n"
+        f"{usage_code(facts)}```"
+    )
+
+
+def usage_code(facts: CardFacts) -> str:
+    """A Python program that summarizes one conversation with the adapter, encoding it exactly as recap does."""
+    base, generation = str(facts.base["uri"]), facts.config.generation
+    if base.startswith("s3://"):
+        imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        load = (
+            f'base = "path/to/base"  # a copy of {base}\n'
+            'model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", device_map="auto")\n'
+            "model = PeftModel.from_pretrained(model, adapter).eval()\n"
+        )
+    else:
+        imports = "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer\n"
+        load = 'model = AutoPeftModelForCausalLM.from_pretrained(adapter, dtype="auto", device_map="auto").eval()\n'
+    encode = _ENCODE_CHAT if facts.prompt.control_tokens else _ENCODE_INSTRUCTION
+    sampling = (
+        f"do_sample=True, temperature={generation.temperature}, top_p={generation.top_p}"
+        if generation.temperature
+        else "do_sample=False"
+    )
+    return (
+        f'import json\n\nimport torch\n{imports}\nadapter = "path/to/this/folder"\n'
+        'with open(f"{adapter}/prompt.json", encoding="utf-8") as file:\n    prompt = json.load(file)\n'
+        f"tokenizer = AutoTokenizer.from_pretrained(adapter)\n{load}\n{_TURNS}{encode}"
+        "ids = torch.tensor([ids], device=model.device)\n"
+        "answer = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), "
+        f"max_new_tokens={generation.max_new_tokens}, {sampling})\n"
+        "print(tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True).strip())\n"
+    )
+
+
+_TURNS = """\
+turns = [("customer", "My parcel is five days late, where is it?"), ("agent", "Sorry! It arrives tomorrow by noon.")]
+text = "\\n".join(f"{prompt['labels'].get(role, role)}: {said}" for role, said in turns)
+
+
+def plain(text):
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+"""
+_ENCODE_INSTRUCTION = """\
+start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+ids = start + plain(prompt["before"] + text + prompt["after"])
+"""
+_ENCODE_CHAT = """\
+before = tokenizer(prompt["before"], add_special_tokens=False)["input_ids"]
+after = tokenizer(prompt["after"], add_special_tokens=False)["input_ids"]
+ids = before + plain(text) + after
+"""
+
+
+def _data(facts: CardFacts) -> str:
+    rows = [
+        f"| {split.name} | {_text(', '.join(_data_name(uri) for uri in split.uris))} | {split.conversations:,} | "
+        f"`{split.digest}` |"
+        for split in facts.splits
+    ]
+    return "\n".join(["| split | data | conversations | SHA-256 of the content |", "|---|---|---:|---|", *rows])
+
+
+def _settings(facts: CardFacts) -> str:
+    config = facts.config
+    sections = {"model": config.model, "lora": config.lora, "training": config.training, "prompt": config.prompt}
+    shown = {name: to_plain(section) for name, section in sections.items()}
+    del shown["model"]["base"], shown["model"]["revision"]  # said above, as it was resolved
+    versions = ", ".join(f"{name} {number}" for name, number in facts.versions.items())
+    settings = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=1000)
+    return (
+        f"The base's weights have the digest `{facts.base.get('digest')}`.\n\n```yaml\n{settings}```\n\n"
+        f"`prompt.json`:\n\n```json\n{_prompt_json(facts.prompt)}\n```\n\nVersions: {versions}."
+    )
+
+
+def _prompt_json(prompt: Prompt) -> str:
+    return json.dumps(asdict(prompt), ensure_ascii=False, indent=2)
+
+
+def _base_name(facts: CardFacts) -> str:
+    return str(facts.base["uri"]).removeprefix("hf://")
+
+
+def _data_name(uri: str) -> str:
+    """A Hub dataset's id, or the last part of a path: the card may be public, and buckets need not be."""
+    if uri.startswith(HUB_DATASETS):
+        return "/".join(uri.removeprefix(HUB_DATASETS).split("/")[:2])
+    return uri.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _text(text: str) -> str:
+    """Text in Markdown, where neither a table nor HTML must start."""
+    return escape(text, quote=False).replace("|", "\\|").replace("`", "'")

@@ -1,0 +1,104 @@
+"""The two pictures of a report.
+
+Purpose: each system's ROUGE-L as a dot on its interval (inline SVG, coloured by the page), and the loss over the steps
+(PNG). An evaluation or a loss history in, markup or bytes out. Knows nothing of the page around them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+
+from job.evaluation.metrics import METRIC_LABELS
+from job.evaluation.result import HEADLINE, Evaluation, ranked_systems, shorten
+
+WIDTH, ROW, LEFT, RIGHT = 960, 38, 230, 90  # of the SVG, in its own units
+LIGHT = {"paper": "#ffffff", "ink": "#1c2126", "quiet": "#626b75", "line": "#e2e5e9", "accent": "#0f6b5c"}
+DARK = {"paper": "#1a1e22", "ink": "#e6e9ec", "quiet": "#9aa3ad", "line": "#2d3339", "accent": "#5cc8b1"}
+
+LossHistory = Sequence[Mapping[str, float]]  # rows with step and any of loss, eval_loss, learning_rate
+
+
+def dot_chart(evaluation: Evaluation) -> str:
+    """Mean ROUGE-L over the references with its 95% interval, a row per system, as an SVG element."""
+    names = ranked_systems(evaluation)
+    found = {name: evaluation.systems[name].scores[HEADLINE]["mean"] for name in names}
+    step = 0.1 if max(interval.high for interval in found.values()) > 0.3 else 0.05
+    ticks = [step * tick for tick in range(math.ceil(max(i.high for i in found.values()) / step + 1e-9) + 1)]
+    bottom = ROW * len(names) + 6
+
+    def x(score: float) -> str:
+        return f"{LEFT + (WIDTH - LEFT - RIGHT) * score / ticks[-1]:.1f}"
+
+    parts = [
+        f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="0" y2="{bottom}"/>'
+        f'<text class="tick" x="{x(tick)}" y="{bottom + 18}" text-anchor="middle">{tick:.2f}</text>'
+        for tick in ticks
+    ]
+    for row, (name, interval) in enumerate(found.items()):
+        y = ROW * row + ROW / 2 + 3
+        parts.append(
+            f'<g class="{"judged" if name == evaluation.judged else "other"}">'
+            f'<text class="name" x="0" y="{y + 4.5}">{escape(shorten(name, 30))}</text>'
+            f'<line class="bar" x1="{x(interval.low)}" x2="{x(interval.high)}" y1="{y}" y2="{y}"/>'
+            f'<circle class="dot" cx="{x(interval.mean)}" cy="{y}" r="5.5"/>'
+            f'<text x="{WIDTH}" y="{y + 4.5}" text-anchor="end">{interval.mean:.3f}</text></g>'
+        )
+    label = escape(f"{METRIC_LABELS[HEADLINE]} with 95% interval by system")
+    height = bottom + 26
+    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def loss_png(history: LossHistory, dark: bool = False) -> bytes:
+    """Training and validation loss over optimizer steps, the learning rate below, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no pyplot: no global state, no display
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import MaxNLocator
+
+    ink = DARK if dark else LIGHT
+    figure = Figure(figsize=(9, 5), dpi=160, facecolor=ink["paper"], layout=ConstrainedLayoutEngine(hspace=0.06))
+    FigureCanvasAgg(figure)
+    losses, rates = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    _line(losses, history, "loss", "training", {"color": ink["quiet"], "linewidth": 1.4})
+    validation = {"color": ink["accent"], "linewidth": 2, "marker": "o", "markersize": 4}
+    _line(losses, history, "eval_loss", "validation", validation)
+    _line(rates, history, "learning_rate", None, {"color": ink["quiet"], "linewidth": 1.4})
+    losses.set_ylabel("loss (nats per token)")
+    rates.set_ylabel("learning rate")
+    rates.set_xlabel("optimizer steps")
+    rates.xaxis.set_major_locator(MaxNLocator(integer=True))
+    rates.yaxis.set_major_formatter(lambda rate, _: np.format_float_positional(float(f"{rate:.3g}"), trim="-"))
+    rates.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+    rates.set_ylim(bottom=0)
+    for axes in (losses, rates):
+        _style(axes, ink)
+    if losses.lines:
+        losses.legend(frameon=False, labelcolor=ink["ink"])
+    picture = BytesIO()
+    figure.savefig(picture, format="png", facecolor=ink["paper"])
+    return picture.getvalue()
+
+
+def _line(axes: Any, history: LossHistory, key: str, label: str | None, style: dict[str, Any]) -> None:
+    """One line through the rows that have the key; a row has only what was measured at its step."""
+    points = [(row["step"], row[key]) for row in history if math.isfinite(row.get(key, math.nan))]
+    if points:
+        steps, values = zip(*points, strict=True)
+        if len(points) == 1:
+            style = {"marker": "o", **style}  # a line through one point cannot be seen
+        axes.plot(steps, values, label=label, **style)
+
+
+def _style(axes: Any, ink: dict[str, str]) -> None:
+    axes.set_facecolor(ink["paper"])
+    axes.grid(axis="y", color=ink["line"], linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(ink["line"])
+    axes.tick_params(colors=ink["quiet"], length=0, labelsize=9)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(color=ink["ink"], fontsize=10)

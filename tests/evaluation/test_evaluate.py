@@ -1,0 +1,160 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from job.config.sections import ScoringSection
+from job.conversations.record import Conversation
+from job.errors import DamagedError, DataError, ExitCode
+from job.evaluation.evaluate import choose_conversations, evaluate
+from job.evaluation.result import Evaluation, comparison_sentence, verdict, warnings
+from job.evaluation.table import score_table
+from tests.evaluation.conftest import make_conversations, references_of
+
+OPTIONS = ScoringSection()
+
+
+def test_both_floors_are_scored_beside_the_given_systems(good: Evaluation) -> None:
+    assert list(good.systems) == ["tuned", "base without adapter", "constant sentence", "lead"]
+    assert good.judged == "tuned"
+    assert set(good.differences) == {"base without adapter", "constant sentence", "lead"}
+    assert good.conversations == 40
+    assert good.references == 80
+
+
+def test_a_system_that_reads_beats_every_other_one(good: Evaluation) -> None:
+    assert {verdict(good, name) for name in good.differences} == {"beats"}
+    assert warnings(good) == []
+
+
+def test_a_difference_is_the_difference_of_the_means(good: Evaluation) -> None:
+    tuned, floor = (good.systems[name].scores["rougeL"]["best"].mean for name in ("tuned", "constant sentence"))
+    assert good.differences["constant sentence"]["rougeL"]["best"].mean == pytest.approx(tuned - floor)
+
+
+def test_a_collapsed_model_is_seen_and_said(collapsed: Evaluation) -> None:
+    tuned = collapsed.systems["tuned"]
+    assert tuned.most_common == "The agent <b>helps</b>."
+    assert tuned.most_common_share == 38 / 40
+    assert tuned.empty_summaries == 1
+    said = " ".join(warnings(collapsed))
+    assert "not shown to beat the constant sentence" in said
+    assert "the same summary to 95% of the conversations" in said
+    assert "1 of 40 summaries by tuned are empty" in said
+
+
+def test_a_model_that_always_says_the_constant_sentence_cannot_be_told_apart_from_it(good: Evaluation) -> None:
+    conversations = make_conversations(40)
+    sentence = good.systems["constant sentence"].most_common
+    same = evaluate({"tuned": [sentence] * 40}, conversations, OPTIONS, references_of(make_conversations(60, seed=1)))
+    assert verdict(same, "constant sentence") == "cannot be told apart from"
+    assert comparison_sentence(same, "constant sentence").endswith("the constant sentence: +0.00 [0.00, 0.00]")
+
+
+def test_few_conversations_prove_nothing() -> None:
+    conversations = make_conversations(5)
+    few = evaluate({"tuned": [c.references[0] for c in conversations]}, conversations, OPTIONS, ["Something else."])
+    assert verdict(few, "constant sentence") == "too few conversations"
+    assert "5 conversations are too few to tell (at least 10)" in comparison_sentence(few, "constant sentence")
+
+
+def test_a_loss_is_told_with_the_bounds_the_right_way_round(good: Evaluation) -> None:
+    conversations = make_conversations(40)
+    bad = evaluate({"tuned": ["nothing"] * 40, "base": references_of(conversations)[::2]}, conversations, OPTIONS, None)
+    sentence = comparison_sentence(bad, "base")
+    assert sentence.startswith("tuned loses to base by ")
+    assert "-" not in sentence
+
+
+def test_without_training_references_the_constant_sentence_is_left_one_out_and_says_so(collapsed: Evaluation) -> None:
+    assert "no training references were given" in collapsed.floors_from["constant sentence"]
+    assert "leave one out" in collapsed.floors_from["constant sentence"]
+
+
+def test_the_constant_sentence_comes_from_training_where_there_is_one(good: Evaluation) -> None:
+    training = references_of(make_conversations(60, seed=1))
+    assert good.systems["constant sentence"].most_common in training
+    assert good.systems["constant sentence"].most_common_share == 1
+
+
+def test_one_conversation_without_training_has_only_the_lead_as_floor() -> None:
+    conversations = make_conversations(1)
+    alone = evaluate({"tuned": ["Hm."]}, conversations, OPTIONS, None)
+    assert set(alone.systems) == {"tuned", "lead"}
+    assert score_table(alone)
+
+
+def test_conversations_without_reference_are_counted_and_left_out() -> None:
+    conversations = make_conversations(12)
+    conversations[3] = replace(conversations[3], references=())
+    summaries = ["wrong place" if row == 3 else c.references[0] for row, c in enumerate(conversations)]
+    found = evaluate({"tuned": summaries}, conversations, OPTIONS, None)
+    assert (found.conversations, found.conversations_without_reference) == (11, 1)
+    assert found.systems["tuned"].scores["rouge1"]["first"].mean == 1
+
+
+def test_nothing_to_score_against_is_a_data_error_with_a_remedy() -> None:
+    conversations = [replace(c, references=()) for c in make_conversations(3)]
+    with pytest.raises(DataError, match=r"0 of 3 conversations have a reference.*data\.columns\.summary") as caught:
+        evaluate({"tuned": ["a"] * 3}, conversations, OPTIONS, None)
+    assert caught.value.exit_code == ExitCode.DATA
+    with pytest.raises(DataError, match="nothing to score against"):
+        choose_conversations(conversations, 10)
+
+
+def test_references_that_rouge_cannot_read_are_an_error_when_all_are_and_a_warning_when_some_are() -> None:
+    conversations = make_conversations(12)
+    cyrillic = [replace(c, references=("Посылка опоздала",)) for c in conversations]
+    with pytest.raises(DataError, match=r"s3://b/test.jsonl line 1\) has a letter a-z") as caught:
+        evaluate({"tuned": ["a"] * 12}, cyrillic, OPTIONS, None)
+    assert caught.value.exit_code == ExitCode.DATA
+    mixed = evaluate({"tuned": ["a"] * 12}, [*conversations[:11], cyrillic[11]], OPTIONS, None)
+    assert any("1 of 23 references have no word in a-z" in text for text in warnings(mixed))
+
+
+def test_chosen_conversations_have_references_and_keep_their_order(conversations: list[Conversation]) -> None:
+    with_gaps = [replace(c, references=()) if row % 2 else c for row, c in enumerate(conversations)]
+    chosen = choose_conversations(with_gaps, 7)
+    assert len(chosen) == 7
+    assert all(conversation.references for conversation in chosen)
+    assert [c.id for c in chosen] == sorted(c.id for c in chosen)
+    assert chosen == choose_conversations(with_gaps, 7)
+    assert len(choose_conversations(with_gaps, None)) == 20
+
+
+def test_an_evaluation_comes_back_from_json_as_it_was_written(good: Evaluation) -> None:
+    plain = json.loads(json.dumps(good.to_json()))
+    assert Evaluation.from_json(plain).to_json() == plain
+    assert plain["versions"]["rouge-score"] == "0.1.2"
+    assert plain["seed"] == 0
+
+
+@pytest.mark.parametrize("plain", [{}, {"systems": {"tuned": 3}}, {"systems": None}])
+def test_json_that_is_no_evaluation_is_damaged(plain: dict[str, object]) -> None:
+    with pytest.raises(DamagedError, match="evaluate again") as caught:
+        Evaluation.from_json(plain)
+    assert caught.value.exit_code == ExitCode.DATA
+
+
+def test_an_evaluation_repeats_exactly(conversations: list[Conversation]) -> None:
+    first, second = (evaluate({"s": ["The agent helps."] * 40}, conversations, OPTIONS, None) for _ in range(2))
+    assert first == second
+
+
+def test_the_table_fits_a_terminal_and_shows_the_best_row_without_colour(
+    good: Evaluation, collapsed: Evaluation
+) -> None:
+    lines = score_table(good).splitlines()
+    assert all(len(line) <= 100 and line.isprintable() for line in lines)
+    assert lines[3].startswith("> tuned")
+    assert lines[3].count("*") == 4
+    assert "tuned beats the constant sentence by" in score_table(good)
+    table = score_table(collapsed).splitlines()
+    assert all(len(line) <= 100 for line in table)
+    assert any(line.startswith("! tuned gave the same summary") for line in table)
+
+
+def test_the_table_shortens_long_names(conversations: list[Conversation]) -> None:
+    name = "a system with a very long name, as paths of adapters have it, and more of it"
+    table = score_table(evaluate({name: ["x"] * 40}, conversations, OPTIONS, None))
+    assert all(len(line) <= 100 for line in table.splitlines())

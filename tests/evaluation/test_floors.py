@@ -1,0 +1,81 @@
+import random
+
+import pytest
+
+from job.conversations.record import Conversation, Source, Turn
+from job.evaluation.floors import constant_sentence, lead, leave_one_out_sentences, rouge_l
+from job.evaluation.metrics import Stemmer, score_all
+
+
+def test_the_constant_sentence_is_the_reference_that_suits_the_others_best() -> None:
+    references = ["the agent helps with a parcel", "the agent helps with a refund", "the agent helps", "blue moon"]
+    assert constant_sentence(references) in references[:2]
+
+
+def test_the_constant_sentence_cannot_be_beaten_by_another_training_reference() -> None:
+    rng = random.Random(0)
+    words = ["agent", "customer", "parcel", "refund", "late", "says", "offers", "the", "a"]
+    references = [" ".join(rng.choice(words) for _ in range(8)) for _ in range(40)]
+    chosen = constant_sentence(references)
+
+    def mean(candidate: str) -> float:
+        others = [text for text in references if text != candidate]
+        return float(score_all([candidate] * len(others), [[text] for text in others]).of("rougeL").mean())
+
+    assert mean(chosen) == pytest.approx(max(mean(candidate) for candidate in references))
+
+
+def test_the_constant_sentence_is_the_same_for_the_same_seed_of_many_references() -> None:
+    references = [f"the agent helps with case {number}" for number in range(1000)]
+    assert constant_sentence(references, seed=5) == constant_sentence(references, seed=5)
+
+
+def test_a_single_training_reference_is_the_constant_sentence() -> None:
+    assert constant_sentence(["only one"]) == "only one"
+
+
+def test_leaving_one_out_never_gives_a_conversation_its_own_reference() -> None:
+    references = [[f"alpha beta {number}", f"alpha {number} gamma"] for number in range(30)]
+    chosen = leave_one_out_sentences(references)
+    assert chosen is not None
+    assert all(sentence not in own for sentence, own in zip(chosen, references, strict=True))
+
+
+def test_leaving_one_out_gives_two_conversations_each_the_others_reference() -> None:
+    assert leave_one_out_sentences([["one"], ["two"]]) == ["two", "one"]
+
+
+def test_leaving_one_out_serves_conversations_beyond_the_sample() -> None:
+    references = [[f"the agent helps {number}"] for number in range(310)]
+    chosen = leave_one_out_sentences(references)
+    assert chosen is not None
+    assert len(chosen) == 310
+    assert all(sentence not in own for sentence, own in zip(chosen, references, strict=True))
+
+
+def test_leaving_one_out_of_one_conversation_leaves_nothing_to_choose() -> None:
+    assert leave_one_out_sentences([["only", "own"]]) is None
+
+
+@pytest.mark.parametrize(
+    ("turns", "wanted"),
+    [
+        ((Turn("customer", "a"), Turn("agent", "b"), Turn("customer", "c")), "a\nc"),
+        ((Turn("system", "rules"), Turn("agent", "a"), Turn("customer", "b"), Turn("system", "closed")), "a\nb"),
+        ((Turn("customer", "a"),), "a"),
+        ((Turn("system", "only"),), "only"),
+    ],
+)
+def test_the_lead_is_the_first_and_the_last_turn_of_the_talk(turns: tuple[Turn, ...], wanted: str) -> None:
+    assert lead(Conversation("c", turns, Source("f", 1))) == wanted
+
+
+def test_the_fast_rouge_l_is_the_librarys_number() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    stemmer, rng = Stemmer(), random.Random(1)
+    plain = RougeScorer(["rougeL"], use_stemmer=True)
+    for _ in range(300):
+        left, right = (" ".join(rng.choices(["run", "running", "cat", "dog", "a"], k=rng.randint(0, 70))) for _ in "ab")
+        wanted = plain.score(left, right)["rougeL"].fmeasure
+        assert rouge_l(stemmer.tokenize(left), stemmer.tokenize(right)) == pytest.approx(wanted)

@@ -1,0 +1,66 @@
+import pytest
+
+from job.evaluation.metrics import METRICS, score_all, sentences
+from tests.evaluation.conftest import make_conversations
+
+
+def test_rouge_of_a_known_pair_is_what_counting_by_hand_gives() -> None:
+    # police killed the gunman / police kill the gunman, stemmed: killed and kill are one word
+    scores = score_all(["the gunman kill police"], [["Police killed the gunman"]])
+    assert scores.of("rouge1")[0] == 1.0  # four of four words
+    assert scores.of("rouge2")[0] == pytest.approx(1 / 3)  # of three pairs, "the gunman"
+    assert scores.of("rougeL")[0] == pytest.approx(0.5)  # two of four words in order
+
+
+def test_f_measure_weighs_precision_and_recall_alike() -> None:
+    scores = score_all(["cat sat"], [["the cat sat on a mat"]])
+    assert scores.of("rouge1")[0] == pytest.approx(2 * 1 * (2 / 6) / (1 + 2 / 6))
+
+
+def test_lsum_forgives_the_order_of_sentences_and_l_does_not() -> None:
+    scores = score_all(["He left town. She came home."], [["She came home. He left town."]])
+    assert scores.of("rougeLsum")[0] == 1.0
+    assert scores.of("rougeL")[0] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("One. Two! Three? Four", ["One.", "Two!", "Three?", "Four"]),
+        ("One\n\nTwo. ", ["One", "Two."]),
+        ('He said "no." Then left.', ['He said "no.', "Then left."]),
+        ("3.5 stars", ["3.5 stars"]),
+        ("", [""]),
+    ],
+)
+def test_sentences_stand_one_a_line(text: str, lines: list[str]) -> None:
+    assert sentences(text).split("\n") == lines
+
+
+def test_first_mean_and_best_are_over_the_references_of_one_conversation() -> None:
+    scores = score_all(["red"], [["red green", "red", "blue"]])
+    assert scores.of("rouge1", "first")[0] == pytest.approx(2 / 3)
+    assert scores.of("rouge1", "mean")[0] == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert scores.of("rouge1", "best")[0] == 1.0
+
+
+def test_an_empty_summary_scores_zero_everywhere() -> None:
+    assert not score_all(["", " . "], [["a b c"], ["a b c"]]).values.any()
+
+
+def test_scores_are_those_of_the_library_used_plainly() -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    plain = RougeScorer(list(METRICS), use_stemmer=True)
+    conversations = make_conversations(20)
+    summaries = [conversation.references[1] for conversation in conversations]
+    scores = score_all(summaries, [conversation.references[:1] for conversation in conversations])
+    for row, (conversation, summary) in enumerate(zip(conversations, summaries, strict=True)):
+        wanted = plain.score(sentences(conversation.references[0]), sentences(summary))
+        assert [scores.of(metric)[row] for metric in METRICS] == [wanted[metric].fmeasure for metric in METRICS]
+
+
+def test_every_conversation_gets_a_row_with_every_metric_and_aggregation() -> None:
+    summary = "The customer says that the parcel is late. The agent offers a refund and apologizes for the delay."
+    scores = score_all([summary] * 50, [[summary, "A parcel is late.", "The agent helps the customer."]] * 50)
+    assert scores.values.shape == (50, 4, 3)
