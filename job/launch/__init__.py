@@ -1,0 +1,1 @@
+"""Launch: the supervisor of the training processes, their environment and their exit codes."""

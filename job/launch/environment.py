@@ -1,0 +1,78 @@
+"""Where a run is: hardware, driver, memory, versions. Knows nothing of the job."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+LIBRARIES = ("recap", "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers")
+
+
+def describe() -> dict[str, Any]:
+    """GPUs with free memory, driver and CUDA; CPU, cores and memory; versions of the libraries that matter."""
+    return {"gpus": _gpus(), "cuda": _cuda(), **_cpu(), "python": platform.python_version(), "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Installed versions by name."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def count_gpus() -> int:
+    """GPUs that this machine offers."""
+    import torch
+
+    count: int = torch.cuda.device_count()
+    return count
+
+
+def _gpus() -> list[dict[str, Any]]:
+    import torch
+
+    found = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        free, total = torch.cuda.mem_get_info(index)
+        found.append(
+            {
+                "name": properties.name,
+                "capability": f"{properties.major}.{properties.minor}",
+                "free_gib": round(free / 2**30, 1),
+                "total_gib": round(total / 2**30, 1),
+            }
+        )
+    return found
+
+
+def _cuda() -> dict[str, str] | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return {"runtime": str(torch.version.cuda), "driver": _driver()}
+
+
+def _driver() -> str:
+    try:
+        with open("/proc/driver/nvidia/version", encoding="utf-8") as file:
+            return file.readline().split("Kernel Module")[-1].split()[0]
+    except (OSError, IndexError):
+        return "unknown"
+
+
+def _cpu() -> dict[str, Any]:
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
+        memory_gib: float | None = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (OSError, ValueError):
+        memory_gib = None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cpu": model, "cores": cores, "memory_gib": memory_gib}

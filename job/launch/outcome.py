@@ -1,0 +1,38 @@
+"""The status file: how a training process tells its supervisor what became of it.
+
+Launchers lose exit codes, so each process writes `outcome-<rank>.json` into the work folder, and the first one written
+that is not "done" decides. Knows nothing of what the processes compute.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from job.errors import ExitCode
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The exit code of one process, and its message for a person."""
+
+    exit_code: int
+    message: str
+
+
+def write_outcome(work: Path, outcome: Outcome) -> None:
+    """Write this process's status file, whole or not at all."""
+    path = work / f"outcome-{os.environ.get('RANK', '0')}.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_outcome(work: Path, processes: int) -> Outcome | None:
+    """What decides: the first failure, or "done" if every process says so; None if some process never spoke."""
+    files = sorted(work.glob("outcome-*.json"), key=lambda path: path.stat().st_mtime_ns)
+    outcomes = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in files]
+    failures = [outcome for outcome in outcomes if outcome.exit_code != ExitCode.DONE]
+    if failures:
+        return failures[0]
+    return outcomes[0] if len(outcomes) == processes else None

@@ -1,0 +1,1 @@
+"""Training: the run, its dataset, checkpoints and logs."""

@@ -1,0 +1,132 @@
+"""`run.json`: what a run is, how far it is, and the story of its attempts.
+
+Purpose: decides whether a run is new, to be continued, done, or somebody else's; kept in the run's folder, written
+whole each time. Knows nothing of models or checkpoints.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from job.config.commands import TrainConfig
+from job.config.sections import to_plain
+from job.errors import DamagedError, MissingError, OutputError
+from job.storage.store import Store
+
+FILE = "run.json"
+State = Literal["running", "preempted", "failed", "finished"]
+# Keys that change what is told or kept on the way, but not the adapter that comes out.
+WITHOUT_EFFECT = {
+    "training": {
+        "save_every_steps",
+        "save_every_epochs",
+        "evaluate_every_steps",
+        "evaluate_every_epochs",
+        "log_every_steps",
+        "keep_last",
+        "sample_summaries",
+    },
+    "data": {"train", "validation"},  # where the data lies; what it says is in the digests
+}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try: when it began and ended (UTC), its first and last optimizer step, and why it ended."""
+
+    started: str
+    first_step: int
+    ended: str | None = None
+    last_step: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The content of run.json."""
+
+    run: str
+    state: State
+    fingerprint: dict[str, Any]
+    config: dict[str, Any]
+    attempts: list[Attempt] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def fingerprint(config: TrainConfig, data_digests: dict[str, str]) -> dict[str, Any]:
+    """All that the adapter depends on: two runs with the same fingerprint may continue each other."""
+    plain = to_plain(config)
+    parts = {
+        section: {key: value for key, value in plain[section].items() if key not in WITHOUT_EFFECT.get(section, set())}
+        for section in ("model", "data", "prompt", "lora", "training")
+    }
+    return parts | {"data_digests": data_digests}
+
+
+def digest(identity: dict[str, Any]) -> str:
+    """A fingerprint as 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def differences(there: dict[str, Any], here: dict[str, Any], path: str = "") -> list[str]:
+    """What two fingerprints differ in, as `path: value there, value here`."""
+    found: list[str] = []
+    for key in sorted(there.keys() | here.keys()):
+        old, new, name = there.get(key), here.get(key), f"{path}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{name}.")
+        elif old != new:
+            found.append(f"{name}: {old} there, {new} here")
+    return found
+
+
+def read_journal(store: Store) -> Journal | None:
+    """The run's journal, or None where there is no run yet."""
+    try:
+        raw = json.loads(store.read(FILE))
+        return Journal(**raw | {"attempts": [Attempt(**attempt) for attempt in raw["attempts"]]})
+    except MissingError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedError(
+            f"{store.uri}/{FILE} is not readable ({error}): move the folder away and run again"
+        ) from error
+
+
+def check_same_run(journal: Journal, store: Store, identity: dict[str, Any]) -> None:
+    """OutputError, with what differs, when the folder holds another run."""
+    different = differences(journal.fingerprint, identity)
+    if different:
+        raise OutputError(
+            f"{store.uri} holds a run with another config or other data ({'; '.join(different[:6])}): "
+            "give this one another name (run), or remove that folder"
+        )
+
+
+def begin(
+    store: Store, config: TrainConfig, identity: dict[str, Any], first_step: int, facts: dict[str, Any]
+) -> Journal:
+    """Write down that an attempt has begun."""
+    before = read_journal(store)
+    attempts = [*(before.attempts if before else []), Attempt(_now(), first_step)]
+    journal = Journal(config.run, "running", identity, to_plain(config), attempts, facts)
+    _write(store, journal)
+    return journal
+
+
+def end(store: Store, journal: Journal, state: State, last_step: int, reason: str) -> Journal:
+    """Write down how the attempt ended."""
+    attempt = replace(journal.attempts[-1], ended=_now(), last_step=last_step, reason=reason)
+    ended = replace(journal, state=state, attempts=[*journal.attempts[:-1], attempt])
+    _write(store, ended)
+    return ended
+
+
+def _write(store: Store, journal: Journal) -> None:
+    store.write(FILE, (json.dumps(asdict(journal), indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

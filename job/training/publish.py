@@ -1,0 +1,74 @@
+"""From the trained model to what others find: the adapter with its prompt, scores and card; the report; the logs.
+
+Everything is written locally first and committed by manifest. Knows nothing of how it was trained or scored.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from job.config.load import resolved_yaml
+from job.config.sections import as_list
+from job.evaluation.card import CardFacts, Split, model_card
+from job.evaluation.report import choose_examples, write_report
+from job.evaluation.result import Evaluation
+from job.evaluation.table import score_table
+from job.launch.environment import versions
+from job.model import BASE_KEY, save_adapter
+from job.prompt import write_prompt
+from job.storage.folders import publish_folder
+from job.storage.publish_hub import publish_to_hub
+from job.telemetry import event
+from job.training.scoring import Scored
+from job.training.state import Run
+
+
+def publish(run: Run, trainer: Any, scored: Scored) -> None:
+    """Commit report, logs and adapter to storage, the adapter last, and push it to the Hub if configured."""
+    adapter, report = run.work / "adapter", run.work / "report"
+    save_adapter(trainer.accelerator.unwrap_model(trainer.model), run.tokenizer, run.base, adapter)
+    write_prompt(adapter, run.prompt)
+    _write_json(adapter / "evaluation.json", _without_texts(scored.evaluation))
+    (adapter / "README.md").write_text(_card(run, scored), encoding="utf-8")
+    examples = choose_examples(scored.conversations, scored.summaries)
+    write_report(report, scored.evaluation, examples, trainer.state.log_history, f"Training run {run.config.run}")
+    _write_json(report / "evaluation.json", scored.evaluation.to_json())
+    publish_folder(report, run.store, "report", {})
+    sync_tensorboard(run)
+    facts = {BASE_KEY: run.base.identity(), "run": run.config.run, "fingerprint": run.identity()["fingerprint"]}
+    publish_folder(adapter, run.store, "adapter", facts)
+    event("adapter", uri=f"{run.store.uri}/adapter")
+    if run.config.publish.hub:
+        name, private = run.config.publish.hub, run.config.publish.private
+        event("pushed", url=publish_to_hub(adapter, name, private=private, message=f"recap run {run.config.run}"))
+    print(score_table(scored.evaluation), flush=True)
+
+
+def sync_tensorboard(run: Run) -> None:
+    """Copy the event files to storage; each attempt has files of its own, together one continuous run."""
+    for file in sorted((run.work / "tensorboard").glob("events.*")):
+        run.store.upload(file, f"tensorboard/{file.name}")
+
+
+def write_config(run: Run) -> None:
+    """Leave the resolved config, without secrets, beside what it leads to."""
+    run.store.write("config.yaml", resolved_yaml(run.config).encode())
+
+
+def _card(run: Run, scored: Scored) -> str:
+    data, digests, counts = run.config.data, run.examples.digests(), run.counts()
+    uris = {"train": as_list(data.train), "validation": as_list(data.validation or data.train)}
+    splits = [Split(name, uris[name], counts[name]["conversations"], digests[name]) for name in uris]
+    return model_card(CardFacts(run.config, run.base.identity(), run.prompt, splits, versions()), scored.evaluation)
+
+
+def _without_texts(evaluation: Evaluation) -> dict[str, Any]:
+    """The scores without words of customers or annotators: an adapter goes to places where the data may not."""
+    plain = evaluation.to_json() | {"floors_from": {}}
+    for system in plain["systems"].values():
+        system["most_common"] = ""
+    return plain
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,156 @@
+"""The config's training section → TRL's SFTTrainer, ready to train. Knows nothing of storage."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback
+from transformers.trainer_pt_utils import get_length_grouped_indices
+from trl import SFTConfig, SFTTrainer
+
+from job.config.commands import TrainConfig
+from job.config.sections import TrainingSection
+from job.model import Base, Model, Tokenizer, compute_dtype, load_base, lora_config
+from job.training.rows import Rows
+
+
+def build_trainer(
+    config: TrainConfig,
+    base: Base,
+    tokenizer: Tokenizer,
+    splits: tuple[Rows, Rows],
+    folder: Path,
+) -> "RecapTrainer":
+    """A trainer of a LoRA adapter on the quantized base; `splits` are the training and the validation rows."""
+    train, validation = splits
+    model = load_base(base, config.model)
+    model.config.use_cache = False
+    trainer = RecapTrainer(
+        model=model,
+        args=arguments(config, len(train.dataset), folder),
+        train_dataset=train.dataset,
+        eval_dataset=validation.dataset,
+        processing_class=tokenizer,
+        peft_config=lora_config(config.lora, base),
+    )
+    trainer.remove_callback(PrinterCallback)
+    _check_rows(trainer, splits)
+    _keep_adapter_in_float32(trainer.model)
+    return trainer
+
+
+class RecapTrainer(SFTTrainer):  # type: ignore[misc]
+    """TRL's trainer, made exact where an interrupted run must end like one that never stopped."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """An order of rows that depends on seed and epoch alone; transformers' depends on all that was drawn before."""
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        grouped = self.args.train_sampling_strategy == "group_by_length"
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        lengths = [len(ids) for ids in rows["input_ids"]] if grouped else [1] * len(rows)
+        return EpochSampler(lengths, batch, self.args.data_seed, lambda: int(self.state.epoch or 0))
+
+    def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
+        """Evaluate without touching the random state: a run that skipped an evaluation goes on the same."""
+        with torch.random.fork_rng():
+            metrics: dict[str, float] = super().evaluate(*arguments, **named)
+            return metrics
+
+
+class EpochSampler(torch.utils.data.Sampler[int]):  # type: ignore[misc]
+    """Row numbers in random order, in batches of similar length where lengths differ."""
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+        self._lengths, self._batch_size, self._seed, self._epoch = lengths, batch_size, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        # torch mixes the seed into all of its state, so neighbours give unlike orders.
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch())
+        return iter(get_length_grouped_indices(self._lengths, self._batch_size, generator=generator))
+
+
+def arguments(config: TrainConfig, rows: int, folder: Path) -> SFTConfig:
+    """The training section in TRL's words; the labels are ours, so TRL neither tokenizes nor cuts."""
+    section = config.training
+    dtype = compute_dtype(config.model.dtype)
+    has_gpu, checkpointing = torch.cuda.is_available(), section.activation_checkpointing
+    per_epoch = steps_per_epoch(section, rows, _world_size())
+    return SFTConfig(
+        output_dir=str(folder),
+        num_train_epochs=section.epochs,
+        max_steps=section.max_steps or -1,
+        per_device_train_batch_size=section.batch_size,
+        per_device_eval_batch_size=section.batch_size,
+        gradient_accumulation_steps=section.gradient_accumulation_steps,
+        learning_rate=section.learning_rate,
+        lr_scheduler_type=section.scheduler,
+        warmup_steps=section.warmup_ratio,
+        optim=section.optimizer,
+        weight_decay=section.weight_decay,
+        max_grad_norm=section.max_grad_norm,
+        max_length=section.max_tokens,
+        packing=section.packing,
+        eval_packing=False,
+        train_sampling_strategy="group_by_length" if section.group_by_length and not section.packing else "random",
+        gradient_checkpointing=has_gpu if checkpointing == "auto" else checkpointing,
+        use_cpu=not has_gpu,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        logging_steps=section.log_every_steps,
+        logging_first_step=True,
+        eval_strategy="steps",
+        eval_steps=interval(section.evaluate_every_steps, section.evaluate_every_epochs, per_epoch),
+        save_strategy="steps",
+        save_steps=interval(section.save_every_steps, section.save_every_epochs, per_epoch),
+        save_total_limit=section.keep_last,
+        seed=section.seed,
+        data_seed=section.seed,
+        include_num_input_tokens_seen="non_padding",
+        dataloader_pin_memory=has_gpu,
+        report_to="none",
+        disable_tqdm=True,
+        # The rows are ready; only packing has something left to do to them.
+        dataset_kwargs={"skip_prepare_dataset": not section.packing},
+    )
+
+
+def steps_per_epoch(section: TrainingSection, rows: int, processes: int) -> int:
+    """Optimizer steps per pass over the rows (without packing)."""
+    batches = math.ceil(rows / (section.batch_size * processes))
+    return max(1, math.ceil(batches / section.gradient_accumulation_steps))
+
+
+def interval(steps: int | None, epochs: float | None, per_epoch: int) -> int:
+    """Every so many optimizer steps, from either unit; half an epoch without any."""
+    return steps or max(1, round((epochs or 0.5) * per_epoch))
+
+
+def _keep_adapter_in_float32(model: Model) -> None:
+    """Undo TRL's cast of QLoRA adapters to bfloat16.
+
+    A bfloat16 weight has 8 bits of precision: at LoRA's learning rates the late, small updates round to nothing. And
+    on GPUs without bfloat16, float16's gradient scaler cannot handle bfloat16 gradients. The adapter is small: it stays
+    exact.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def _check_rows(trainer: RecapTrainer, splits: tuple[Rows, Rows]) -> None:
+    """TRL drops rows without labels, and cuts long ones, in silence: ours have labels and fit, so none may be gone."""
+    train, validation = splits
+    assert trainer.args.packing or len(trainer.train_dataset) == len(train.dataset), "TRL dropped training rows"
+    assert len(trainer.eval_dataset) == len(validation.dataset), "TRL dropped validation rows"
+
+
+def _world_size() -> int:
+    from accelerate import PartialState
+
+    processes: int = PartialState().num_processes
+    return processes

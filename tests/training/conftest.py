@@ -1,0 +1,72 @@
+"""A few conversations and a config: training on them takes seconds and is real in every part."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+TOPICS = ["phone", "parcel", "refund", "flight", "invoice", "router", "booking", "password"]
+
+
+def records(count: int, first: int = 0) -> list[dict[str, Any]]:
+    """Different conversations with two references each."""
+    return [
+        {
+            "id": f"c{n}",
+            "turns": [
+                {"role": "customer", "text": f"My {TOPICS[n % 8]} number {n} does not work since day {n * 7 % 31}."},
+                {"role": "agent", "text": f"Sorry! Please restart the {TOPICS[n % 8]} and tell me code {n * 13}."},
+                {"role": "customer", "text": f"It says {n * 17 + 5} now, and it works again."},
+            ],
+            "summaries": [f"{TOPICS[n % 8]} {n} fixed by a restart.", f"Customer {n} restarts a {TOPICS[n % 8]}."],
+        }
+        for n in range(first, first + count)
+    ]
+
+
+def write_jsonl(path: Path, lines: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path, base_folder: Path) -> dict[str, Any]:
+    """A config that trains for a few steps under tmp_path."""
+    return {
+        "run": "tiny",
+        "model": {"base": str(base_folder)},
+        "data": {
+            "train": str(write_jsonl(tmp_path / "train.jsonl", records(24))),
+            "validation": str(write_jsonl(tmp_path / "validation.jsonl", records(6, first=100))),
+        },
+        "output": str(tmp_path / "runs"),
+        "lora": {"r": 4, "alpha": 8},
+        "training": {
+            "epochs": 2,
+            "learning_rate": 1e-3,
+            "batch_size": 4,
+            "gradient_accumulation_steps": 1,
+            "max_tokens": 512,
+            "optimizer": "paged_adamw_32bit",
+            "save_every_steps": 5,
+            "evaluate_every_steps": 10,
+            "log_every_steps": 1,
+            "sample_summaries": 1,
+        },
+        "generation": {"max_new_tokens": 8},
+        "evaluation": {"max_conversations": 6, "bootstrap_samples": 100},
+    }
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Any:
+    """Write a config to a file and give its path."""
+
+    def write(content: dict[str, Any], name: str = "train.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return path
+
+    return write

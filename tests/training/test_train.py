@@ -1,0 +1,172 @@
+"""Claims about `recap train`, through the real command: launcher, 4-bit base, TRL, storage."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.errors import ExitCode
+
+pytestmark = pytest.mark.usefixtures("places")
+QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def command(config: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "job", "train", str(config), *arguments]
+
+
+def recap_train(config: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(config, *arguments), capture_output=True, text=True, env=os.environ | QUIET, check=False
+    )
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def folder_digest(folder: Path) -> dict[str, str]:
+    from job.storage.folders import sha256_file
+
+    return {str(file.relative_to(folder)): sha256_file(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def test_a_run_leaves_an_adapter_that_loads_anywhere_and_tells_all_about_itself(config, write_config, base_folder):
+    path = write_config(config)
+    done = recap_train(path)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    run = Path(config["output"]) / "tiny"
+    adapter = run / "adapter"
+
+    manifest = read_json(adapter / "manifest.json")
+    assert set(manifest["files"]) == {str(f.relative_to(adapter)) for f in adapter.rglob("*") if f.is_file()} - {
+        "manifest.json"
+    }
+    for name in ("adapter_model.safetensors", "adapter_config.json", "prompt.json", "evaluation.json", "README.md"):
+        assert name in manifest["files"]
+    assert not [name for name in manifest["files"] if name.endswith((".bin", ".pt", ".pth"))], "safetensors only"
+    assert read_json(adapter / "adapter_config.json")["base_model_name_or_path"] == str(base_folder)
+    assert manifest["extra"]["base"]["uri"] == str(base_folder)
+
+    journal = read_json(run / "run.json")
+    assert journal["state"] == "finished"
+    assert journal["attempts"][0]["last_step"] == 24
+    assert journal["facts"]["data"]["train"]["rows"] == 48
+    assert (run / "config.yaml").exists()
+    assert (run / "report" / "report.html").exists()
+    assert sorted(folder.name for folder in (run / "checkpoints").iterdir()) == ["step-00000020", "step-00000024"]
+    _tensorboard_has_everything(run / "tensorboard")
+    _peft_loads(adapter)
+
+    again = recap_train(path)
+    assert again.returncode == ExitCode.DONE
+    assert "already" in again.stderr
+    assert read_json(run / "run.json") == journal, "a finished run started again does nothing"
+
+    other = recap_train(path, "--set", "lora.r=8")
+    assert other.returncode == ExitCode.OUTPUT
+    assert "lora.r: 4 there, 8 here" in other.stderr
+
+
+def _tensorboard_has_everything(folder: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert {
+        "train/loss",
+        "train/learning_rate",
+        "train/gradient_norm",
+        "train/tokens_per_second",
+        "validation/loss",
+    } <= set(events.Tags()["scalars"])
+    assert [e.step for e in events.Scalars("train/loss")] == list(range(1, 25))
+    assert [e.step for e in events.Scalars("validation/loss")] == [10, 20, 24]
+    assert any(tag.startswith("samples/") for tag in events.Tags()["tensors"])
+
+
+def _peft_loads(adapter: Path) -> None:
+    import torch
+    from peft import AutoPeftModelForCausalLM
+
+    model = AutoPeftModelForCausalLM.from_pretrained(str(adapter), dtype=torch.float32)
+    assert model(input_ids=torch.tensor([[0, 5, 6]])).logits.shape[:2] == (1, 3)
+
+
+def test_a_preempted_run_publishes_nothing_and_ends_like_one_that_never_stopped(config, write_config, tmp_path):
+    config["training"]["optimizer"] = "adamw_torch"
+    whole = config | {"output": str(tmp_path / "whole")}
+    assert recap_train(write_config(whole, "whole.yaml")).returncode == ExitCode.DONE
+
+    config["training"]["save_every_steps"] = 4
+    path = write_config(config)
+    process = subprocess.Popen(
+        command(path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | QUIET
+    )
+    run = Path(config["output"]) / "tiny"
+    while not (run / "checkpoints" / "step-00000004" / "manifest.json").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == ExitCode.RETRY, said
+    assert not (run / "adapter").exists()
+    assert read_json(run / "run.json")["state"] == "preempted"
+
+    # The newest checkpoint is damaged: it is passed over, and the one before it serves.
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    weights = newest / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    resumed = recap_train(path)
+    assert resumed.returncode == ExitCode.DONE, resumed.stderr
+    assert "passed over" in resumed.stderr
+    assert len(read_json(run / "run.json")["attempts"]) == 2
+    weights = "adapter_model.safetensors"
+    assert folder_digest(run / "adapter")[weights] == folder_digest(tmp_path / "whole" / "tiny" / "adapter")[weights], (
+        "the same adapter, byte for byte"
+    )
+
+
+def test_two_processes_train_from_s3_to_s3_and_to_the_hub(config, write_config, base_folder, s3, hub, tmp_path):
+    from job.config.sections import StorageSection
+    from job.model import fetch_adapter
+    from job.storage.folders import read_manifest
+    from job.storage.open import open_store
+
+    store = open_store(s3.uri)
+    for file in base_folder.iterdir():
+        store.upload(file, f"base/{file.name}")
+    for split in ("train", "validation"):
+        store.upload(Path(config["data"][split]), f"data/{split}.jsonl")
+        config["data"][split] = f"{s3.uri}/data/{split}.jsonl"
+    config |= {"model": {"base": f"{s3.uri}/base"}, "output": f"{s3.uri}/runs", "publish": {"hub": "org/tiny"}}
+    config["training"] |= {"processes": 2, "max_steps": 4, "optimizer": "adamw_torch"}
+    done = subprocess.run(command(write_config(config)), capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert hub.token not in done.stdout + done.stderr
+
+    journal = json.loads(store.read("runs/tiny/run.json"))
+    assert journal["state"] == "finished"
+    assert journal["facts"]["processes"] == 2
+    manifest = read_manifest(store, "runs/tiny/adapter")
+    assert manifest.extra["base"]["uri"] == f"{s3.uri}/base"
+    pushed = hub.repositories["models/org/tiny"]
+    assert pushed.private
+    assert len(pushed.commits) == 1
+    assert set(manifest.files) <= set(pushed.files)
+    folder, recorded, _ = fetch_adapter("org/tiny", StorageSection(), tmp_path / "elsewhere")
+    assert (folder / "adapter_model.safetensors").exists()
+    assert recorded == manifest.extra["base"]
+
+
+def test_rows_that_fit_in_no_way_end_the_run_unless_the_limits_allow_them(config, write_config):
+    config["training"]["max_tokens"] = 150
+    refused = recap_train(write_config(config))
+    assert refused.returncode == ExitCode.DATA
+    assert "do not fit into training.max_tokens (150)" in refused.stderr
