@@ -1,0 +1,88 @@
+"""recap's training against a plain SFTTrainer script: same settings, same machine, same run, by turns.
+
+`python benchmarks/train_speed.py [--steps N] [--repeats N] [--base DIR]` prints a line per run and the ratio of the
+medians (recap / plain; below 1 is faster). Each run is a process of its own; only training is timed (evaluation and
+checkpoint at the last step included), not the loading of libraries.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT / "examples" / "demo"
+
+
+def recap_seconds(base: str, work: Path, steps: int) -> float:
+    """Seconds of one `recap train`, as its run.json tells."""
+    config = {
+        "run": "bench",
+        "model": {"base": base},
+        "data": {"train": str(DATA / "train.jsonl"), "validation": str(DATA / "validation.jsonl"), "cleaning": []},
+        "output": str(work),
+        "training": {
+            "max_steps": steps,
+            "batch_size": 16,
+            "gradient_accumulation_steps": 1,
+            "learning_rate": 2e-3,
+            "max_tokens": 512,
+            "save_every_steps": steps,
+            "evaluate_every_steps": steps,
+            "sample_summaries": 0,
+        },
+        "evaluation": {"max_conversations": 1},
+    }
+    (work / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    run([sys.executable, "-m", "job", "train", str(work / "config.yaml")])
+    seconds: float = json.loads((work / "bench" / "run.json").read_text())["facts"]["timings"]["train_seconds"]
+    return seconds
+
+
+def plain_seconds(base: str, work: Path, steps: int) -> float:
+    """Seconds of one run of the plain script."""
+    script = str(ROOT / "benchmarks" / "plain_sft.py")
+    data = str(DATA / "train.jsonl"), str(DATA / "validation.jsonl")
+    out = run([sys.executable, script, base, *data, str(work), str(steps)])
+    line = next(line for line in reversed(out.splitlines()) if line.startswith('{"train_seconds"'))
+    seconds: float = json.loads(line)["train_seconds"]
+    return seconds
+
+
+def run(command: list[str]) -> str:
+    """The output of a command that must succeed."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+def main() -> None:
+    """Run both by turns and print the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--base", default=str(DATA / "base"))
+    options = parser.parse_args()
+    seconds: dict[str, list[float]] = {"recap": [], "plain": []}
+    for repeat in range(options.repeats):
+        for name, measure in (("recap", recap_seconds), ("plain", plain_seconds)):
+            with tempfile.TemporaryDirectory() as work:
+                seconds[name].append(measure(options.base, Path(work), options.steps))
+            print(f"repeat {repeat + 1}  {name:6} {seconds[name][-1]:7.1f} s for {options.steps} steps", flush=True)
+    ratio = statistics.median(seconds["recap"]) / statistics.median(seconds["plain"])
+    print(f"training, recap / plain SFTTrainer script: {ratio:.3f} of the time (wanted: at most 1.05)")
+    print(
+        json.dumps({"benchmark": "train_speed", "ratio": round(ratio, 4), "seconds": seconds, "steps": options.steps})
+    )
+
+
+if __name__ == "__main__":
+    main()

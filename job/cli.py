@@ -1,0 +1,208 @@
+"""The command line: arguments → config → one call → exit code.
+
+Imports only click and the exception tree; a command imports what it needs when it runs, so that help and mistakes in a
+config are told at once. Knows nothing of how anything is done.
+"""
+
+import errno
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+import click
+
+from job.errors import ExitCode, PreemptedError, RecapError
+
+PREEMPTED = "preempted: told to stop before it was done; run the same command again"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the machine's fault, wherever it shows
+
+
+def main() -> None:
+    """What `recap` runs."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line to its end; its exit code."""
+    try:
+        return recap.main(list(arguments), prog_name="recap", standalone_mode=False) or ExitCode.DONE
+    except click.Abort:  # click's name for Ctrl-C
+        return _end(ExitCode.RETRY, PREEMPTED)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except RecapError as error:
+        return _end(error.exit_code, str(error))
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return _end(ExitCode.OUTPUT, f"{error.filename or 'a file'}: cannot be written ({error.strerror})")
+        traceback.print_exc()
+        return _end(ExitCode.BUG, f"{type(error).__name__}: {error}")
+
+
+def _end(code: int, message: str) -> int:
+    """Tell a person how it ended, on stderr; the code."""
+    click.echo(f"{'config error' if code == ExitCode.CONFIG else 'error'}: {message}", err=True)
+    if code == ExitCode.BUG:
+        click.echo("this is a bug in recap: please report it with the output above", err=True)
+    return code
+
+
+def _configured(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The arguments that every command with a config takes."""
+    variable = click.option(
+        "--var", "variables", multiple=True, metavar="NAME=VALUE", help="Value of {NAME} in the config; repeatable."
+    )
+    override = click.option(
+        "--set", "overrides", multiple=True, metavar="PATH.TO.KEY=VALUE", help="Override a key; repeatable."
+    )
+    config = click.argument("config", envvar="RECAP_CONFIG", metavar="CONFIG")
+    return config(override(variable(function)))
+
+
+def _tell_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if not asked:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"recap {version('recap')}")
+    except PackageNotFoundError:
+        click.echo("recap (a checkout that is not installed)")
+    context.exit()
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 2 wrong command line, 64 wrong config, 65 wrong data, 66 something is not there, "
+    "70 a bug, 73 the output cannot be written, 75 run me again, 77 not allowed.",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_tell_version, help="Tell the version."
+)
+def recap() -> None:
+    """Fine-tune a language model to summarize conversations, prove that it helps, and summarize every night.
+
+    CONFIG is a YAML file: a path, s3://… or - for standard input; without an argument it is $RECAP_CONFIG.
+    """
+    from job.telemetry import configure_logging
+
+    _sigterm_preempts()
+    configure_logging()
+
+
+@recap.command(epilog="Example: recap train examples/support-chat.yaml --set output=s3://my-bucket/runs")
+@_configured
+@click.option("--dry-run", is_flag=True, help="Only say what would be done, as `recap plan` does.")
+def train(config: str, overrides: Sequence[str], variables: Sequence[str], dry_run: bool) -> int:
+    """Fine-tune, evaluate and publish an adapter."""
+    from job.config.load import load_config
+
+    loaded = load_config("train", config, overrides, _named(variables))
+    if dry_run:
+        return _plan(loaded)
+    from job.launch.supervisor import run_training
+    from job.preflight.plan import plan_training
+    from job.telemetry import event
+
+    # What stands in the way is told at once, and before any process loads a model.
+    found = plan_training(loaded)
+    if found.error:
+        return _tell(found)
+    if found.done:
+        event("already done", run=loaded.run, output=loaded.output)
+        return ExitCode.DONE
+    outcome = run_training(loaded)
+    return _end(outcome.exit_code, outcome.message) if outcome.exit_code else ExitCode.DONE
+
+
+@recap.command(epilog="Example: recap summarize examples/nightly.yaml --var date=2026-01-31")
+@_configured
+def summarize(config: str, overrides: Sequence[str], variables: Sequence[str]) -> None:
+    """Summarize a file, many files or a prefix of conversations."""
+    from job.config.load import load_config
+
+    loaded = load_config("summarize", config, overrides, _named(variables))
+    from job.summarization.summarize import summarize as summarize_all
+
+    summarize_all(loaded)
+
+
+@recap.command(epilog="Example: recap evaluate examples/evaluate.yaml --set evaluation.max_conversations=100")
+@_configured
+def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) -> None:
+    """Score an adapter, or a file of summaries, against references."""
+    from job.config.load import load_config
+
+    loaded = load_config("evaluate", config, overrides, _named(variables))
+    from job.evaluation.run import run_evaluation
+    from job.evaluation.table import score_table
+
+    click.echo(score_table(run_evaluation(loaded)))
+
+
+@recap.command(epilog="Example: recap plan examples/nightly.yaml --var date=2026-01-31")
+@_configured
+@click.option(
+    "--command", type=click.Choice(["train", "summarize", "evaluate"]), help="Whose config it is; else by its keys."
+)
+def plan(config: str, overrides: Sequence[str], variables: Sequence[str], command: Any) -> int:
+    """Tell all that can be known before paying; needs no GPU."""
+    from job.config.load import load_config
+
+    return _plan(load_config(command, config, overrides, _named(variables)))
+
+
+@recap.command(epilog="Example: recap schema train > recap-train.schema.json")
+@click.argument("command", type=click.Choice(["train", "summarize", "evaluate"]))
+def schema(command: Any) -> None:
+    """Print the JSON Schema of a config, for editors."""
+    from job.config.reference import schema as schema_of
+
+    click.echo(json.dumps(schema_of(command), indent=2, ensure_ascii=False))
+
+
+@recap.command(epilog="Example: recap demo")
+def demo() -> None:
+    """Run the whole story on this machine: no GPU, no account."""
+    from job.demo.story import run_demo
+
+    run_demo()
+
+
+def _plan(config: Any) -> int:
+    from job.preflight.plan import plan as plan_of
+
+    return _tell(plan_of(config))
+
+
+def _tell(plan: Any) -> int:
+    """Print a plan with all that stands in the way; the first of it decides how the command ends."""
+    click.echo(plan.text())
+    if plan.error:
+        raise plan.error
+    return ExitCode.DONE
+
+
+def _named(variables: Sequence[str]) -> dict[str, str]:
+    wrong = [text for text in variables if "=" not in text]
+    if wrong:
+        raise click.BadParameter(f"'{wrong[0]}' is not NAME=VALUE", param_hint="--var")
+    return dict(text.split("=", 1) for text in variables)
+
+
+def _sigterm_preempts() -> None:
+    """Let a stop signal end the command in order; a second one does not disturb that.
+
+    While training runs, its supervisor takes the signals instead.
+    """
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise PreemptedError(PREEMPTED)
+
+    signal.signal(signal.SIGTERM, stop)

@@ -1,0 +1,1 @@
+"""Preflight: all that can be known before paying for a GPU."""

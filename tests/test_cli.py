@@ -1,0 +1,187 @@
+"""The command line as a real process: what it prints, where, how it ends, and what it does not import."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from job.errors import ExitCode
+
+ROOT = Path(__file__).parent.parent
+LEAST = "run: small\nmodel: {base: org/base}\ndata: {train: t.jsonl}\noutput: runs\n"
+HEAVY = ["torch", "transformers", "datasets", "boto3", "peft", "trl", "accelerate", "matplotlib", "pyarrow"]
+
+
+def recap(*arguments, cwd, environment=None, stdin=""):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RECAP_")}
+    paths = {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    return subprocess.run(
+        [sys.executable, "-m", "job", *arguments],
+        cwd=cwd,
+        env=clean | paths | (environment or {}),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def python(code, cwd):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_help_names_every_command_and_each_has_an_example(tmp_path):
+    whole = recap("--help", cwd=tmp_path)
+    assert whole.returncode == 0
+    for command in ("train", "summarize", "evaluate", "plan", "schema", "demo"):
+        assert f"\n  {command} " in whole.stdout
+        assert f"Example: recap {command}" in recap(command, "--help", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["schema", "train"], ["train", "bad.yaml"]])
+def test_help_and_mistakes_never_import_what_takes_seconds(tmp_path, arguments):
+    (tmp_path / "bad.yaml").write_text("run: a b\n")
+    code = (
+        "import sys\n"
+        "from job.cli import run\n"
+        f"code = run({arguments})\n"
+        f"assert code == {64 if 'bad.yaml' in arguments else 0}, code\n"
+        f"print('imported:', [name for name in {HEAVY} if name in sys.modules])\n"
+    )
+    result = python(code, tmp_path)
+    assert result.stdout.endswith("imported: []\n"), result.stdout + result.stderr
+
+
+def test_help_does_not_even_import_the_config_models(tmp_path):
+    result = python("import sys\nimport job.cli\nprint('pydantic' in sys.modules)", tmp_path)
+    assert result.stdout == "False\n"
+
+
+def test_version_is_told(tmp_path):
+    result = recap("--version", cwd=tmp_path)
+    assert (result.returncode, result.stdout[:6]) == (0, "recap ")
+
+
+def test_config_mistakes_go_to_stderr_without_traceback_and_end_with_64(tmp_path):
+    (tmp_path / "c.yaml").write_text(LEAST + "training: {learning_rat: 0.1}\n")
+    result = recap("train", "c.yaml", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (ExitCode.CONFIG, "")
+    assert result.stderr == (
+        "config error: 1 mistake in c.yaml\n\n"
+        "  line 5  training.learning_rat  unknown key; did you mean learning_rate?\n"
+    )
+
+
+def test_missing_config_ends_with_66(tmp_path):
+    result = recap("summarize", "none.yaml", cwd=tmp_path)
+    assert result.returncode == ExitCode.MISSING
+    assert result.stderr == "error: none.yaml: no such file; give a config's path, s3://… or - for standard input\n"
+
+
+def test_wrong_command_line_ends_with_2_and_a_suggestion(tmp_path):
+    result = recap("trian", cwd=tmp_path)
+    assert result.returncode == ExitCode.USAGE
+    assert "Did you mean 'train'?" in result.stderr
+    assert recap("train", cwd=tmp_path).returncode == ExitCode.USAGE
+    assert recap("train", "c.yaml", "--ste", "a=1", cwd=tmp_path).returncode == ExitCode.USAGE
+    assert "'date' is not NAME=VALUE" in recap("plan", "c.yaml", "--var", "date", cwd=tmp_path).stderr
+
+
+def test_config_comes_from_the_environment_where_no_argument_names_it(tmp_path):
+    (tmp_path / "c.yaml").write_text("run: a b\n")
+    result = recap("train", cwd=tmp_path, environment={"RECAP_CONFIG": "c.yaml"})
+    assert result.returncode == ExitCode.CONFIG
+    assert "mistakes in c.yaml" in result.stderr
+
+
+def test_config_comes_from_standard_input(tmp_path):
+    result = recap("evaluate", "-", "--set", "run=a b", cwd=tmp_path, stdin="input: i\noutput: o\nadapter: a\n")
+    assert result.returncode == ExitCode.CONFIG
+    assert result.stderr.startswith("config error: 1 mistake in standard input\n\n  --set  run  got")
+
+
+def test_date_is_asked_for(tmp_path):
+    (tmp_path / "c.yaml").write_text("run: night\ninput: 'dt={date}/'\noutput: out\nadapter: a\n")
+    result = recap("summarize", "c.yaml", cwd=tmp_path)
+    assert result.returncode == ExitCode.CONFIG
+    assert "{date} has no value; give --var date=2026-01-31" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "summarize", "evaluate"])
+def test_schema_is_printed_as_json(tmp_path, command):
+    result = recap("schema", command, cwd=tmp_path)
+    assert json.loads(result.stdout)["required"][0] == "run"
+
+
+def ending(tmp_path, statement):
+    """How a process ends in which `statement` is what the command runs into."""
+    code = (
+        "import os, signal, sys, threading\n"
+        "from job import cli, errors\n"
+        "def body():\n"
+        f"    {statement}\n"
+        "cli.recap.command('probe')(body)\n"
+        "sys.exit(cli.run(['probe']))\n"
+    )
+    return python(code, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("ConfigError", 64),
+        ("DataError", 65),
+        ("DamagedError", 65),
+        ("MissingError", 66),
+        ("OutputError", 73),
+        ("AlreadyExistsError", 73),
+        ("RetryError", 75),
+        ("PreemptedError", 75),
+        ("ForbiddenError", 77),
+    ],
+)
+def test_every_foreseen_end_has_its_code_and_one_line(tmp_path, name, code):
+    result = ending(tmp_path, f"raise errors.{name}('what happened')")
+    prefix = "config error" if code == 64 else "error"
+    assert (result.returncode, result.stderr) == (code, f"{prefix}: what happened\n")
+
+
+def test_an_unforeseen_end_is_a_bug_with_its_traceback(tmp_path):
+    result = ending(tmp_path, "raise KeyError('lost')")
+    assert result.returncode == ExitCode.BUG
+    assert result.stderr.startswith("Traceback")
+    assert result.stderr.endswith("error: KeyError: 'lost'\nthis is a bug in recap: please report it with the output "
+                                  "above\n")  # fmt: skip
+
+
+def test_a_full_disk_is_no_bug(tmp_path):
+    result = ending(tmp_path, "raise OSError(28, 'No space left on device', 'out/part')")
+    assert (result.returncode, result.stderr) == (
+        ExitCode.OUTPUT,
+        "error: out/part: cannot be written (No space left on device)\n",
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_ends_with_75_and_says_preempted(tmp_path, number):
+    result = ending(tmp_path, f"os.kill(os.getpid(), {int(number)}); signal.pause()")
+    assert result.returncode == ExitCode.RETRY
+    assert result.stderr.strip() == "error: preempted: told to stop before it was done; run the same command again"
+
+
+def test_a_second_stop_signal_does_not_disturb_the_end(tmp_path):
+    stop = "os.kill(os.getpid(), signal.SIGTERM)"
+    statement = f"\n    try:\n        {stop}; signal.pause()\n    finally:\n        {stop}; print('tidied')"
+    result = ending(tmp_path, statement)
+    assert (result.returncode, result.stdout) == (ExitCode.RETRY, "tidied\n")
