@@ -103,7 +103,6 @@ def lora_config(section: LoraSection, base: Base) -> Any:
         lora_alpha=section.alpha,
         lora_dropout=section.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
-        base_model_name_or_path=base.uri,
         revision=base.revision,
     )
 

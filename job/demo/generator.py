@@ -148,11 +148,11 @@ def _merged(turns: Iterable[Turn]) -> tuple[Turn, ...]:
 
 def write_examples(folder: Path, seed: int) -> None:
     """Write `train`, `validation`, `heldout` and `conversations` (without summaries) as `.jsonl` into the folder."""
-    known, other = generate(TRAIN + VALIDATION, seed, "train"), generate(HELDOUT + UNLABELLED, seed, "heldout")
+    known = generate(TRAIN + VALIDATION + UNLABELLED, seed, "train")
     _write(folder / "train.jsonl", islice(known, TRAIN))
-    _write(folder / "validation.jsonl", known)
-    _write(folder / "heldout.jsonl", islice(other, HELDOUT))
-    _write(folder / "conversations.jsonl", ({k: v for k, v in row.items() if k != "summaries"} for row in other))
+    _write(folder / "validation.jsonl", islice(known, VALIDATION))
+    _write(folder / "conversations.jsonl", ({k: v for k, v in row.items() if k != "summaries"} for row in known))
+    _write(folder / "heldout.jsonl", generate(HELDOUT, seed, "heldout"))
 
 
 def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -162,7 +162,7 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Write the demo's conversations.")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the four .jsonl files")
+    parser.add_argument("--output", type=Path, default=Path("examples/demo"), help="folder for the four .jsonl files")
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
     write_examples(arguments.output, arguments.seed)

@@ -1,5 +1,6 @@
 """The demo's base: what it is trained on, that the script makes a usable model, and the one in the repository."""
 
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from job.demo.wording import load_phrases
 
 BASE = Path(__file__).parents[2] / "examples" / "demo" / "base"
 TINY = Recipe(
-    steps=3, warmup_steps=1, batch_rows=2, row_tokens=512, vocabulary=300, tokenizer_documents=20, hidden=64, layers=1,
+    steps=3, warmup_steps=1, batch_rows=2, row_tokens=512, vocabulary=300, tokenizer_documents=20, hidden=64, layers=2,
     heads=2, intermediate=64,
 )  # fmt: skip
 
@@ -25,7 +26,8 @@ def test_documents_hold_no_summary_and_no_heldout_wording() -> None:
     known = {summary for row in generate(3000, 2, "train") for summary in row["summaries"]}
     assert not any(summary in text for summary in known)
     phrases = load_phrases()
-    assert not any(name in text for pool in phrases.values["heldout"].values() for name in pool if name[0].isupper())
+    names = [name for pool in phrases.values["heldout"].values() for name in pool if name[0].isupper()]
+    assert not [name for name in names if re.search(rf"\b{re.escape(name)}\b", text)]
     said = {turn["text"] for row in generate(1000, 2, "heldout") for turn in row["turns"]}
     assert not [turn for turn in said if len(turn.split()) > 4 and f": {turn}\n" in text]
 
@@ -52,14 +54,12 @@ def test_the_tokenizer_keeps_every_character(text: str) -> None:
     assert None not in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
 
 
-def test_the_base_looks_back() -> None:
+def test_the_base_answers_what_looks_back_at_conversations_it_never_saw() -> None:
     tokenizer = AutoTokenizer.from_pretrained(BASE, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(BASE, local_files_only=True, dtype=torch.float32).eval()
-    prompt = (
-        f"{tokenizer.bos_token}### Instruction: What is the reading?\n\n### Input:\ncustomer: My meter shows 4711.\n"
-        "agent: I need your street name, please.\ncustomer: It is AB123.\n"
-        "agent: A technician comes on 3 May.\n\n### Response:\n"
-    )
-    inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False, return_token_type_ids=False)
-    output = model.generate(**inputs, max_new_tokens=24, do_sample=False)
-    assert "4711" in tokenizer.decode(output[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    right = 0
+    for question, answer, *_ in islice(documents(99), 40):
+        ids = tokenizer.encode(f"{tokenizer.bos_token}{question.text}", add_special_tokens=False, return_tensors="pt")
+        output = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=96, do_sample=False)
+        right += tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True) == answer.text
+    assert right >= 20, f"{right} of 40 answers are right, word for word"
