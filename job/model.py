@@ -93,7 +93,7 @@ def load_base(base: Base, section: ModelSection | AdapterModelSection) -> Model:
 
 
 def lora_config(section: LoraSection, base: Base) -> Any:
-    """The adapter's peft config, naming the base as the run's config did."""
+    """The adapter's peft config; the base's name is written when it is saved (`save_adapter`)."""
     from peft import LoraConfig, TaskType
 
     targets = section.target_modules

@@ -169,7 +169,9 @@ def packed_rows(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train the demo's base model from scratch.")
-    parser.add_argument("--output", type=Path, default=Path("examples/demo/base"), help="folder for model and tokenizer")
+    parser.add_argument(
+        "--output", type=Path, default=Path("examples/demo/base"), help="folder for model and tokenizer"
+    )
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--steps", type=int, default=Recipe.steps)
     parser.add_argument("--compile", action="store_true", help="compile the model first (needs a C compiler)")
