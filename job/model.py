@@ -72,6 +72,13 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
+def context_tokens(path: Path) -> int | None:
+    """The positions that a base was made for; None where its config names no limit."""
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    limit = config.get("max_position_embeddings")
+    return int(limit) if limit else None
+
+
 def load_base(base: Base, section: ModelSection | AdapterModelSection) -> Model:
     """The base in memory, on this process's device, 4-bit where the section says so."""
     from transformers import AutoModelForCausalLM

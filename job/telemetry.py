@@ -64,7 +64,7 @@ def progress(what: str, total: int | None, unit: str = "it") -> Iterator[Progres
     else:
         lines = _Lines(what, total, unit)
         yield lines
-        lines.tell(time.monotonic())
+        lines.end()
 
 
 def _quiet_libraries(person: bool) -> None:
@@ -87,15 +87,20 @@ class _Lines:
     def __init__(self, what: str, total: int | None, unit: str) -> None:
         self._what, self._total, self._unit, self._done = what, total, unit, 0
         self._start = self._told = time.monotonic()
+        self._told_of: int | None = None
 
     def advance(self, count: int = 1) -> None:
         self._done += count
         now = time.monotonic()
         if now - self._told >= SECONDS_BETWEEN_PROGRESS_LINES:
-            self.tell(now)
+            self._tell(now)
 
-    def tell(self, now: float) -> None:
-        self._told = now
+    def end(self) -> None:
+        if self._told_of != self._done:
+            self._tell(time.monotonic())
+
+    def _tell(self, now: float) -> None:
+        self._told, self._told_of = now, self._done
         rate = self._done / max(now - self._start, 1e-9)
         left = None if self._total is None or not rate else round((self._total - self._done) / rate, 1)
         event(

@@ -132,7 +132,7 @@ class TrainingSection(Section):
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
     batch_size: int = Field(4, ge=1, description="Rows per device and forward pass.")
     gradient_accumulation_steps: int = Field(4, ge=1, description="Forward passes per optimizer step.")
-    max_tokens: int = Field(2048, ge=16, description="Tokens of a row: prompt, summary and end; no row is cut to fit.")
+    max_tokens: int = Field(2048, ge=16, description="Tokens of a row at most; longer conversations lose middle turns.")
     optimizer: Literal["adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_8bit"] = (
         Field("adamw_torch", description="Optimizer; LoRA's states are small, so plain AdamW costs little memory.")
     )

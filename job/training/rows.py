@@ -46,6 +46,14 @@ class RowSettings:
     max_excluded_fraction: float
 
 
+def row_tokens(wanted: int, context: int | None) -> int:
+    """Tokens of a row: what the config wants, or no more than the base can read."""
+    if context is None or wanted <= context:
+        return wanted
+    warn("training.max_tokens is more than the base's context, which is taken", max_tokens=wanted, context=context)
+    return context
+
+
 def make_rows(conversations: list[Conversation], settings: RowSettings) -> Rows:
     """Encode every reference; DataError when more rows than allowed fit in no way into max_tokens."""
     from datasets import Dataset

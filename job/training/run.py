@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from job.config.commands import TrainConfig
 from job.errors import PreemptedError
 from job.launch.environment import describe
-from job.model import fetch_base, load_tokenizer
+from job.model import context_tokens, fetch_base, load_tokenizer
 from job.prompt import make_prompt
 from job.storage.open import open_store
 from job.storage.places import cache_folder
@@ -25,7 +25,7 @@ from job.training import checkpoints, journal
 from job.training.callbacks import PublishCheckpoints, SampleSummaries, StopAtStep, TellProgress
 from job.training.examples import read_examples
 from job.training.publish import publish, sync_tensorboard, write_config
-from job.training.rows import RowSettings, make_rows
+from job.training.rows import RowSettings, make_rows, row_tokens
 from job.training.scoring import score, summarizer
 from job.training.state import Run
 from job.training.stop import StopSignal
@@ -60,7 +60,11 @@ def prepare(config: TrainConfig, work: Path) -> Run:
     examples = read_examples(config)
     prompt = make_prompt(config.prompt, tokenizer, examples.cleaning)
     settings = RowSettings(
-        prompt, tokenizer, config.training.max_tokens, config.data.references, config.limits.max_excluded_fraction
+        prompt,
+        tokenizer,
+        row_tokens(config.training.max_tokens, context_tokens(base.path)),
+        config.data.references,
+        config.limits.max_excluded_fraction,
     )
     splits = make_rows(examples.train, settings), make_rows(examples.validation, settings)
     event("rows", train=splits[0].counts(), validation=splits[1].counts())
