@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from job.errors import ExitCode, PreemptedError, RecapError
+from job.errors import ExitCode, PreemptedError, RecapError, bug
 
 PREEMPTED = "preempted: told to stop before it was done; run the same command again"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the machine's fault, wherever it shows
@@ -41,14 +41,12 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(error, OSError) and error.errno in FULL:
             return _end(ExitCode.OUTPUT, f"{error.filename or 'a file'}: cannot be written ({error.strerror})")
         traceback.print_exc()
-        return _end(ExitCode.BUG, f"{type(error).__name__}: {error}")
+        return _end(ExitCode.BUG, bug(error))
 
 
 def _end(code: int, message: str) -> int:
     """Tell a person how it ended, on stderr; the code."""
     click.echo(f"{'config error' if code == ExitCode.CONFIG else 'error'}: {message}", err=True)
-    if code == ExitCode.BUG:
-        click.echo("this is a bug in recap: please report it with the output above", err=True)
     return code
 
 
@@ -98,25 +96,32 @@ def recap() -> None:
 @recap.command(epilog="Example: recap train examples/support-chat.yaml --set output=s3://my-bucket/runs")
 @_configured
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, as `recap plan` does.")
-def train(config: str, overrides: Sequence[str], variables: Sequence[str], dry_run: bool) -> int:
-    """Fine-tune, evaluate and publish an adapter."""
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Where the run's folder belongs to another config, data or versions, start anew in a folder beside it.",
+)
+def train(config: str, overrides: Sequence[str], variables: Sequence[str], dry_run: bool, fresh: bool) -> int:
+    """Fine-tune, evaluate and publish an adapter; a run that was interrupted goes on by itself."""
     from job.config.load import load_config
 
     loaded = load_config("train", config, overrides, _named(variables))
-    if dry_run:
-        return _plan(loaded)
-    from job.launch.supervisor import run_training
     from job.preflight.plan import plan_training
-    from job.telemetry import event
 
     # What stands in the way is told at once, and before any process loads a model.
-    found = plan_training(loaded)
-    if found.error:
+    found = plan_training(loaded, fresh)
+    if dry_run or found.error:
         return _tell(found)
+    from job.telemetry import event
+
+    for line in found.story:
+        event(line)
     if found.done:
-        event("already done", run=loaded.run, output=loaded.output)
+        event("already done", run=found.run, output=loaded.output)
         return ExitCode.DONE
-    outcome = run_training(loaded)
+    from job.launch.supervisor import run_training
+
+    outcome = run_training(loaded.model_copy(update={"run": found.run}))
     return _end(outcome.exit_code, outcome.message) if outcome.exit_code else ExitCode.DONE
 
 

@@ -21,6 +21,11 @@ class ExitCode(IntEnum):
     FORBIDDEN = 77
 
 
+def bug(error: BaseException) -> str:
+    """What is told of an error that no part of recap foresaw."""
+    return f"{type(error).__name__}: {error}\nthis is a bug in recap: please report it with the output above"
+
+
 class RecapError(Exception):
     """Any end that recap foresees; `exit_code` tells the scheduler which."""
 
@@ -63,6 +68,12 @@ class RetryError(RecapError):
 
 class PreemptedError(RetryError):
     """The job was told to stop before it was done."""
+
+
+class DivergedError(RecapError):
+    """The training ran away: a loss or gradients that are no numbers, or gradients beyond the limit."""
+
+    exit_code = ExitCode.BUG
 
 
 class ForbiddenError(RecapError):

@@ -218,6 +218,23 @@ class TrainLimitsSection(Section):
         0.01, ge=0, le=1, description="Rows that fit no way into max_tokens; a greater share of them ends the run."
     )
     grace_seconds: float = Field(25, gt=0, description="Time from a stop signal to the end of every process.")
+    spot_notice: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="URL that answers when this machine will be reclaimed, asked every 5 s, which starts the same end "
+        "earlier; on EC2 http://169.254.169.254/latest/meta-data/spot/instance-action; null: nobody is asked.",
+    )
+    stall_minutes: float = Field(30, gt=0, description="Without a training step for so long, the run ends with 75.")
+    upload_minutes: float = Field(10, gt=0, description="Time for a checkpoint to reach storage.")
+    max_gradient_norm: float | None = Field(
+        None, gt=0, description="Gradients (before clipping) beyond it, several steps in a row, are divergence."
+    )
+    divergence_steps: int = Field(5, ge=1, description="So many steps in a row beyond max_gradient_norm.")
+    on_divergence: Literal["stop", "roll_back"] = Field(
+        "stop",
+        description="Loss or gradients that are no numbers, or too large: stop with 70, or go back to the last "
+        "checkpoint and on with half the learning rate (twice at the most).",
+    )
 
 
 class SummarizeLimitsSection(Section):

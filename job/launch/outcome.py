@@ -11,6 +11,8 @@ from pathlib import Path
 
 from job.errors import ExitCode
 
+SUPERVISOR = "RECAP_SUPERVISOR"  # in the environment of training processes: the supervisor's process number
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -29,10 +31,15 @@ def write_outcome(work: Path, outcome: Outcome) -> None:
 
 
 def read_outcome(work: Path, processes: int) -> Outcome | None:
-    """What decides: the first failure, or "done" if every process says so; None if some process never spoke."""
+    """What decides: the first failure, or "done" if every process says so; None if some process never spoke.
+
+    What looks like a bug beside a process that never spoke is how the others met its death: they do not decide.
+    """
     files = sorted(work.glob("outcome-*.json"), key=lambda path: path.stat().st_mtime_ns)
     outcomes = [Outcome(**json.loads(path.read_text(encoding="utf-8"))) for path in files]
+    all_spoke = len(outcomes) == processes
     failures = [outcome for outcome in outcomes if outcome.exit_code != ExitCode.DONE]
-    if failures:
-        return failures[0]
-    return outcomes[0] if len(outcomes) == processes else None
+    foreseen = [outcome for outcome in failures if outcome.exit_code != ExitCode.BUG]
+    if foreseen or (failures and all_spoke):
+        return (foreseen or failures)[0]
+    return outcomes[0] if all_spoke else None

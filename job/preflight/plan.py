@@ -18,6 +18,7 @@ from job.model import BASE_KEY
 from job.preflight.checks import Check, base_is_there, check, hub_accepts, is_writable
 from job.storage.folders import read_manifest
 from job.storage.open import list_inputs, open_store
+from job.storage.store import Store
 from job.summarization.summarize import input_files
 from job.training import checkpoints, journal
 from job.training.examples import Examples, read_examples
@@ -25,12 +26,17 @@ from job.training.examples import Examples, read_examples
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do and meet. `done` says that there is nothing left to do."""
+    """What a run would do and meet.
+
+    `done` says that there is nothing left to do, `run` under which name it is done, `story` what was tried before.
+    """
 
     title: str
     checks: Sequence[Check]
     config: str
+    run: str
     done: bool = False
+    story: Sequence[str] = ()
 
     @property
     def error(self) -> RecapError | None:
@@ -56,11 +62,14 @@ def plan(config: TrainConfig | SummarizeConfig | EvaluateConfig) -> Plan:
         checks.append(check("base", lambda: base_is_there(base, config.model.revision, config.storage)))
     checks.append(check("output", lambda: is_writable(_folder(config.output), config.storage)))
     command = "summarize" if isinstance(config, SummarizeConfig) else "evaluate"
-    return Plan(f"plan of {command} run {config.run}", checks, resolved_yaml(config))
+    return Plan(f"plan of {command} run {config.run}", checks, resolved_yaml(config), config.run)
 
 
-def plan_training(config: TrainConfig) -> Plan:
-    """Data by split, optimizer steps, base, output, Hub, and where the run stands."""
+def plan_training(config: TrainConfig, fresh: bool = False) -> Plan:
+    """Data by split, optimizer steps, base, output, Hub, and where the run stands.
+
+    With `fresh`, a run whose folder belongs to another config, data or versions is one beside it.
+    """
     examples: list[Examples] = []
 
     def read() -> str:
@@ -73,34 +82,41 @@ def plan_training(config: TrainConfig) -> Plan:
     if config.publish.hub:
         repository = config.publish.hub
         checks.append(check("hub", lambda: hub_accepts(repository)))
-    done = False
+    standing = Standing(config.run)
     if examples:
         checks.insert(1, Check("steps", _steps(config, examples[0])))
-        state, done = _state(config, examples[0])
-        checks.append(state)
-    return Plan(f"plan of training run {config.run}", checks, resolved_yaml(config), done)
+        checks.append(check("run", lambda: standing.look(config, examples[0], fresh)))
+    title = f"plan of training run {standing.run}"
+    return Plan(title, checks, resolved_yaml(config), standing.run, standing.done, standing.story)
 
 
-def _state(config: TrainConfig, examples: Examples) -> tuple[Check, bool]:
+@dataclass
+class Standing:
     """New, to be continued, done, or another run's folder."""
-    store = open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage)
-    finished: list[bool] = []
 
-    def look() -> str:
+    run: str
+    done: bool = False
+    story: Sequence[str] = ()
+
+    def look(self, config: TrainConfig, examples: Examples, fresh: bool) -> str:
+        """Ask the run's folder, and the one beside it if a fresh one is wanted."""
+        wanted = journal.fingerprint(config, examples.digests())
+        store = self._store(config)
         found = journal.read_journal(store)
+        if fresh and found is not None and journal.differences(found.fingerprint, wanted):
+            self.run = journal.fresh_name(config.run, wanted)
+            store = self._store(config)
+            found = journal.read_journal(store)
         if found is None:
-            return "new"
-        journal.check_same_run(found, store, journal.fingerprint(config, examples.digests()))
-        finished.append(found.state == "finished")
+            return f"{self.run}: new"
+        journal.check_same_run(found, store, wanted)
+        self.done, self.story = journal.is_done(found, store, config.publish.hub), journal.story(found)
         steps = checkpoints.list_steps(store)
-        attempts = "; ".join(
-            f"{attempt.started} from step {attempt.first_step}: {attempt.reason or 'no end written'}"
-            for attempt in found.attempts[-3:]
-        )
-        return f"{found.state}, last checkpoint {steps[-1] if steps else 'none'}; attempts: {attempts}"
+        state = f"{self.run}: {found.state}, last checkpoint {steps[-1] if steps else 'none'}"
+        return "\n".join([state, *self.story[-5:]])
 
-    state = check("run", look)
-    return state, any(finished)
+    def _store(self, config: TrainConfig) -> Store:
+        return open_store(f"{config.output.rstrip('/')}/{self.run}", config.storage)
 
 
 def _data_lines(examples: Examples) -> str:

@@ -85,6 +85,7 @@ def publish_folder(
     told = one_at_a_time(progress) if progress else None
     store.delete(below(prefix, MANIFEST))
     _for_each(manifest.files, lambda key: store.upload(local_dir / key, below(prefix, key), told))
+    _check_arrived(manifest, store, prefix)
     store.write(below(prefix, MANIFEST), manifest.to_json())
     return manifest
 
@@ -159,6 +160,17 @@ def fetch_prefix(
             _for_each([key for key in wanted if key not in done], fetch)
         finally:  # what has come need not come again, also when the rest has not
             write_file(target / FETCHED, json.dumps({"from": where, "versions": done}).encode())
+
+
+def _check_arrived(manifest: Manifest, store: Store, prefix: str) -> None:
+    """RetryError unless the store has every file in its full size."""
+    there = {relative_to(prefix, entry.key): entry.size for entry in store.list(prefix)}
+    for key, wanted in manifest.files.items():
+        if there.get(key) != wanted.size:
+            raise RetryError(
+                f"{below(store.uri, below(prefix, key))} has {there.get(key, 'no')} bytes after its upload, wanted "
+                f"{wanted.size}: run again"
+            )
 
 
 def _fetch(store: Store, key: str, path: Path, wanted: FileEntry, progress: Progress | None) -> None:

@@ -3,7 +3,9 @@
 Each callback does one thing and is called by transformers' Trainer. Knows nothing of configs.
 """
 
+import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,9 +16,12 @@ import torch
 from transformers import TrainerCallback
 
 from job.conversations.record import Conversation
+from job.errors import OutputError
 from job.telemetry import Progress, event, progress
 from job.training.stop import StopSignal
 
+CHECKPOINT_SHARE = 4  # weights, two moments of the optimizer, and one to spare
+CHECKPOINT_BYTES = 32 << 20  # tokenizer and small files
 SCALARS = {
     "loss": "train/loss",
     "learning_rate": "train/learning_rate",
@@ -43,11 +48,9 @@ class TellProgress(TrainerCallback):  # type: ignore[misc]
         self._time, self._tokens = time.monotonic(), state.num_input_tokens_seen
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Advance; the last step is evaluated like the others."""
+        """Advance."""
         if self._progress:
             self._progress.advance()
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
         """Tell the trainer's numbers and the tokens per second since the last ones."""
@@ -64,7 +67,11 @@ class TellProgress(TrainerCallback):  # type: ignore[misc]
                 self._write_scalar(SCALARS[name], value, state.global_step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """An evaluation's time is not training time."""
+        """An evaluation's time is not training time; samples are written before this hears of it."""
+        self._time, self._tokens = time.monotonic(), state.num_input_tokens_seen
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Nor is a checkpoint's."""
         self._time, self._tokens = time.monotonic(), state.num_input_tokens_seen
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -93,11 +100,66 @@ class SampleSummaries(TrainerCallback):  # type: ignore[misc]
             self._write_text(f"samples/{conversation.id}", text, state.global_step)
 
 
-class PublishCheckpoints(TrainerCallback):  # type: ignore[misc]
-    """Commit each checkpoint to storage, once every process has written its part of it."""
+class LossWindow(TrainerCallback):  # type: ignore[misc]
+    """The part of a logged mean loss that lies before a checkpoint goes with it, so that the next mean is the same.
 
-    def __init__(self, publish: Callable[[Path, int], None]) -> None:
+    A process's own file, as the sums differ between processes. Needs to hear of a save before `PublishCheckpoints`.
+    """
+
+    def __init__(self, trainer: Any, resumed_from: Path | None) -> None:
+        self._trainer, self._resumed_from = trainer, resumed_from
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take up the sum where the checkpoint left it."""
+        path = self._resumed_from / self._name(args) if self._resumed_from else None
+        if path is not None and path.exists():
+            window = json.loads(path.read_text(encoding="utf-8"))
+            self._trainer._tr_loss += window["loss_sum"]
+            self._trainer._globalstep_last_logged = window["last_logged_step"]
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write the sum beside the weights."""
+        window = {
+            "loss_sum": self._trainer._tr_loss.item(),
+            "last_logged_step": self._trainer._globalstep_last_logged,
+        }
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (folder / self._name(args)).write_text(json.dumps(window), encoding="utf-8")
+
+    def _name(self, args: Any) -> str:
+        return f"loss_window_{args.process_index}.json"
+
+
+class EvaluateEnds(TrainerCallback):  # type: ignore[misc]
+    """The last step is evaluated like the others; one at which a run stopped, when it goes on."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Evaluate if the step that the checkpoint stands at was due and has no evaluation."""
+        step = state.global_step
+        done = any("eval_loss" in entry and entry.get("step") == step for entry in state.log_history)
+        if step and step % state.eval_steps == 0 and not done:
+            self._trainer.evaluate()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask for the evaluation of the last step."""
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+
+
+class PublishCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """Hand each checkpoint over to be committed, once every process has written its part of it."""
+
+    def __init__(self, publish: Callable[[Path, int], None], trainable_bytes: int) -> None:
         self._publish = publish
+        self._needed_bytes = CHECKPOINT_SHARE * trainable_bytes + CHECKPOINT_BYTES
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Before a checkpoint is written, look whether there is room for it."""
+        if control.should_save:
+            check_room(Path(args.output_dir), self._needed_bytes)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Wait for the other processes' random states, then publish from the first."""
@@ -108,7 +170,10 @@ class PublishCheckpoints(TrainerCallback):  # type: ignore[misc]
 
 
 class StopAtStep(TrainerCallback):  # type: ignore[misc]
-    """Save and stop at the step boundary at which any process was told to stop: none runs on alone."""
+    """Save and stop at the step boundary at which any process was told to stop: none runs on alone.
+
+    It decides about saving, so it comes before whoever looks at that.
+    """
 
     def __init__(self, stop: StopSignal) -> None:
         self._stop = stop
@@ -122,3 +187,53 @@ class StopAtStep(TrainerCallback):  # type: ignore[misc]
             self._stop.requested = True
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """An evaluation may be long and changes nothing: it ends at once."""
+        self._stop.check("stopped by a signal while evaluating, with what was committed before")
+
+
+class Beat(TrainerCallback):  # type: ignore[misc]
+    """Tell the watchdog that the training moves, and look after whatever may have failed meanwhile."""
+
+    def __init__(self, beat: Callable[[], None], check: Callable[[], None]) -> None:
+        self._beat, self._check = beat, check
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """A step is done."""
+        self._beat()
+        self._check()
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """So is a batch of an evaluation."""
+        self._beat()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """So is a checkpoint."""
+        self._beat()
+
+
+class SlowDown(TrainerCallback):  # type: ignore[misc]
+    """After going back to a checkpoint: a smaller learning rate from there on, which later checkpoints inherit."""
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, optimizer: Any = None, lr_scheduler: Any = None, **_: Any
+    ) -> None:
+        """Scale what the scheduler computes from and what the next step uses."""
+        schedule = getattr(lr_scheduler, "scheduler", lr_scheduler)
+        schedule.base_lrs = [rate * self._factor for rate in schedule.base_lrs]
+        for group in optimizer.param_groups:
+            group["lr"] *= self._factor
+
+
+def check_room(folder: Path, needed_bytes: int) -> None:
+    """OutputError unless the disk of `folder` has room for so many bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise OutputError(
+            f"{folder}: {free / 2**20:,.0f} MiB free, and a checkpoint needs about {needed_bytes / 2**20:,.0f} MiB: "
+            "make room or set RECAP_WORK to a larger disk, and run the same command again"
+        )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from job.errors import DamagedError, MissingError, OutputError
-from job.storage.folders import Manifest, fetch_folder, publish_folder, read_manifest
+from job.storage.folders import MANIFEST, Manifest, fetch_folder, publish_folder, read_manifest
 from job.storage.store import Store
 from job.telemetry import event, warn
+from job.training.journal import differences
 
 FOLDER = "checkpoints"
 NAME = re.compile(rf"{FOLDER}/(step-(\d{{8}}))/")
@@ -38,13 +39,19 @@ def fetch_newest(store: Store, target: Path, identity: dict[str, Any]) -> Path |
     return None
 
 
-def prune(store: Store, keep_last: int) -> None:
-    """Remove all but the newest `keep_last` checkpoints, each manifest first: half a checkpoint is none."""
-    for step in list_steps(store)[:-keep_last]:
-        prefix = _prefix(step)
-        store.delete(f"{prefix}/manifest.json")
-        for entry in list(store.list(prefix)):
-            store.delete(entry.key)
+def prune(store: Store, keep_last: int, committed: int) -> None:
+    """Keep the newest `keep_last` checkpoints up to the one just committed; of the others each manifest goes first.
+
+    Later ones are what a run left that was resumed from before them: damaged, or about to be made again. Folders
+    without a manifest are what a killed run was about to commit.
+    """
+    keys = {entry.key for entry in store.list(FOLDER)}
+    steps = sorted({int(match[2]) for match in map(NAME.match, keys) if match})
+    complete = [step for step in steps if step <= committed and f"{_prefix(step)}/{MANIFEST}" in keys]
+    for step in set(steps) - set(complete[-keep_last:]):
+        store.delete(f"{_prefix(step)}/{MANIFEST}")
+        for key in sorted(key for key in keys if key.startswith(f"{_prefix(step)}/")):
+            store.delete(key)
 
 
 def list_steps(store: Store) -> list[int]:
@@ -54,8 +61,12 @@ def list_steps(store: Store) -> list[int]:
 
 
 def _check_identity(manifest: Manifest, identity: dict[str, Any], uri: str) -> None:
-    if manifest.extra.get("identity") != identity:
-        raise OutputError(f"{uri} belongs to another run: {manifest.extra.get('identity')} there, {identity} here")
+    different = differences(manifest.extra.get("identity") or {}, identity)
+    if different:
+        raise OutputError(
+            f"{uri} is of another run ({'; '.join(different)}): give this one another name (run), or start beside it "
+            "with --fresh"
+        )
 
 
 def _prefix(step: int) -> str:

@@ -13,9 +13,12 @@ from typing import Any, Literal
 from job.config.commands import TrainConfig
 from job.config.sections import to_plain
 from job.errors import DamagedError, MissingError, OutputError
+from job.launch.environment import versions
+from job.storage.folders import read_manifest
 from job.storage.store import Store
 
 FILE = "run.json"
+NO_WORD = "ended without a word: it was killed, or its machine died"
 State = Literal["running", "preempted", "failed", "finished"]
 # Keys that change what is told or kept on the way, but not the adapter that comes out.
 WITHOUT_EFFECT = {
@@ -27,6 +30,7 @@ WITHOUT_EFFECT = {
         "log_every_steps",
         "keep_last",
         "sample_summaries",
+        "processes",  # how many there really are is part of a checkpoint's identity
     },
     "data": {"train", "validation"},  # where the data lies; what it says is in the digests
 }
@@ -56,13 +60,16 @@ class Journal:
 
 
 def fingerprint(config: TrainConfig, data_digests: dict[str, str]) -> dict[str, Any]:
-    """All that the adapter depends on: two runs with the same fingerprint may continue each other."""
+    """All that the adapter depends on: two runs with the same fingerprint may continue each other.
+
+    Versions are part of it: other code may draw or round differently, and then nobody could say what was trained.
+    """
     plain = to_plain(config)
     parts = {
         section: {key: value for key, value in plain[section].items() if key not in WITHOUT_EFFECT.get(section, set())}
         for section in ("model", "data", "prompt", "lora", "training")
     }
-    return parts | {"data_digests": data_digests}
+    return parts | {"data_digests": data_digests, "versions": versions()}
 
 
 def digest(identity: dict[str, Any]) -> str:
@@ -100,18 +107,45 @@ def check_same_run(journal: Journal, store: Store, identity: dict[str, Any]) -> 
     different = differences(journal.fingerprint, identity)
     if different:
         raise OutputError(
-            f"{store.uri} holds a run with another config or other data ({'; '.join(different[:6])}): "
-            "give this one another name (run), or remove that folder"
+            f"{store.uri} holds a run with another config, data or versions ({'; '.join(different[:6])}): "
+            "give this one another name (run), or start beside it with --fresh"
         )
+
+
+def fresh_name(run: str, identity: dict[str, Any]) -> str:
+    """The name of a run beside another of the same name: the same for the same fingerprint, so that it can resume."""
+    return f"{run}-{digest(identity)[:8]}"
+
+
+def story(journal: Journal) -> list[str]:
+    """The attempts so far, a line each."""
+    lines = []
+    for number, attempt in enumerate(journal.attempts, start=1):
+        steps = f"from step {attempt.first_step}"
+        steps += "" if attempt.last_step is None else f" to {attempt.last_step}"
+        lines.append(f"attempt {number}, {attempt.started}, {steps}: {attempt.reason or NO_WORD}")
+    return lines
+
+
+def is_done(journal: Journal, store: Store, hub: str | None) -> bool:
+    """Whether nothing is left to do: the run ended, its adapter is there, and on the Hub if that is wanted."""
+    if journal.state != "finished" or (hub is not None and journal.facts.get("published", {}).get("hub") != hub):
+        return False
+    try:
+        return read_manifest(store, "adapter").extra.get("fingerprint") == digest(journal.fingerprint)
+    except (MissingError, DamagedError):
+        return False
 
 
 def begin(
     store: Store, config: TrainConfig, identity: dict[str, Any], first_step: int, facts: dict[str, Any]
 ) -> Journal:
-    """Write down that an attempt has begun."""
+    """Write down that an attempt has begun, and of the last one, if it could not, that it ended."""
     before = read_journal(store)
-    attempts = [*(before.attempts if before else []), Attempt(_now(), first_step)]
-    journal = Journal(config.run, "running", identity, to_plain(config), attempts, facts)
+    attempts = [replace(each, reason=each.reason or NO_WORD) for each in before.attempts] if before else []
+    journal = Journal(
+        config.run, "running", identity, to_plain(config), [*attempts, Attempt(_now(), first_step)], facts
+    )
     _write(store, journal)
     return journal
 

@@ -23,8 +23,8 @@ from job.training.scoring import Scored
 from job.training.state import Run
 
 
-def publish(run: Run, trainer: Any, scored: Scored) -> None:
-    """Commit report, logs and adapter to storage, the adapter last, and push it to the Hub if configured."""
+def publish(run: Run, trainer: Any, scored: Scored) -> dict[str, str]:
+    """Commit report, logs and adapter to storage, the adapter last, and push it to the Hub if configured; say where."""
     adapter, report = run.work / "adapter", run.work / "report"
     save_adapter(trainer.accelerator.unwrap_model(trainer.model), run.tokenizer, run.base, adapter)
     write_prompt(adapter, run.prompt)
@@ -37,11 +37,14 @@ def publish(run: Run, trainer: Any, scored: Scored) -> None:
     sync_tensorboard(run)
     facts = {BASE_KEY: run.base.identity(), "run": run.config.run, "fingerprint": run.identity()["fingerprint"]}
     publish_folder(adapter, run.store, "adapter", facts)
-    event("adapter", uri=f"{run.store.uri}/adapter")
+    published = {"adapter": f"{run.store.uri}/adapter"}
+    event("adapter", uri=published["adapter"])
     if run.config.publish.hub:
         name, private = run.config.publish.hub, run.config.publish.private
         event("pushed", url=publish_to_hub(adapter, name, private=private, message=f"recap run {run.config.run}"))
+        published["hub"] = name
     print(score_table(scored.evaluation), flush=True)
+    return published
 
 
 def sync_tensorboard(run: Run) -> None:

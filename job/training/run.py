@@ -7,52 +7,71 @@ Knows nothing of clusters or launchers.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
 from job.config.commands import TrainConfig
-from job.errors import PreemptedError
+from job.errors import PreemptedError, RecapError
 from job.launch.environment import describe
 from job.model import context_tokens, fetch_base, load_tokenizer
 from job.prompt import make_prompt
+from job.storage.lease import GuardedStore, Lease, this_process
 from job.storage.open import open_store
 from job.storage.places import cache_folder
-from job.telemetry import event
+from job.storage.store import Store
+from job.telemetry import event, warn
 from job.training import checkpoints, journal
-from job.training.callbacks import PublishCheckpoints, SampleSummaries, StopAtStep, TellProgress
 from job.training.examples import read_examples
-from job.training.publish import publish, sync_tensorboard, write_config
+from job.training.fit import Attempt, Session, fit
+from job.training.publish import publish, write_config
 from job.training.rows import RowSettings, make_rows, row_tokens
-from job.training.scoring import score, summarizer
+from job.training.scoring import score
 from job.training.state import Run
-from job.training.stop import StopSignal
-from job.training.trainer import build_trainer
+from job.training.stop import Stopped, StopSignal
+from job.training.watch import Watch
 
+LONGEST_WAIT = timedelta(hours=2)  # of the other processes, while the first one fetches a large base
 T = TypeVar("T")
 
 
-def train(config: TrainConfig, work: Path, stop: StopSignal) -> None:
+def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> None:
     """Fine-tune, evaluate and publish; a RecapError says why not, PreemptedError that it can go on later."""
-    run = prepare(config, work)
-    checkpoint = first_does(lambda: checkpoints.fetch_newest(run.store, work / "checkpoints", run.identity()))
-    trainer = build_trainer(config, run.base, run.tokenizer, run.splits, work / "checkpoints")
-    with SummaryWriter(str(work / "tensorboard")) as writer, _journaled(run, trainer, checkpoint) as timings:
-        for callback in _callbacks(run, trainer, writer, stop):
-            trainer.add_callback(callback)
-        with _timed(timings, "train_seconds"), stop.between_steps():
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if is_first():
-            writer.flush()
-            with _timed(timings, "evaluate_seconds"):
-                scored = score(run, trainer.model)
-            with _timed(timings, "publish_seconds"):
-                publish(run, trainer, scored)
+    PartialState(timeout=LONGEST_WAIT)
+    with writing_run(open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage)) as store:
+        run = prepare(config, work, store)
+        checkpoint = first_does(lambda: checkpoints.fetch_newest(store, work / "checkpoints", run.identity()))
+        first_step = _step_of(checkpoint)
+        events = SummaryWriter(str(work / "tensorboard"), purge_step=first_step + 1)
+        with events as writer, _journaled(run, first_step) as attempt:
+            trainer = fit(run, checkpoint, Session(writer, stop, watch, attempt))
+            if is_first():
+                writer.flush()
+                with _timed(attempt.timings, "evaluate_seconds"):
+                    scored = score(run, trainer.model)
+                with _timed(attempt.timings, "publish_seconds"):
+                    attempt.published.update(publish(run, trainer, scored))
 
 
-def prepare(config: TrainConfig, work: Path) -> Run:
+@contextmanager
+def writing_run(store: Store) -> Iterator[Store]:
+    """The run's folder for as long as this run holds its lease; only the first process writes, and holds it."""
+    if not is_first():
+        first_does(lambda: None)
+        yield store
+        return
+    lease = Lease(store, this_process())
+    first_does(lease.acquire)
+    try:
+        yield GuardedStore(store, lease)
+    finally:
+        lease.release()
+
+
+def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     """Read and encode everything, and say where the run is and what it has."""
     event("environment", **describe(), processes=PartialState().num_processes)
     base = first_does(lambda: fetch_base(config.model.base, config.model.revision, config.storage, cache_folder()))
@@ -68,8 +87,7 @@ def prepare(config: TrainConfig, work: Path) -> Run:
     )
     splits = make_rows(examples.train, settings), make_rows(examples.validation, settings)
     event("rows", train=splits[0].counts(), validation=splits[1].counts())
-    store = open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage)
-    return Run(config, store, work, base, tokenizer, prompt, examples, splits)
+    return Run(config, store, work, base, tokenizer, prompt, examples, splits, PartialState().num_processes)
 
 
 def is_first() -> bool:
@@ -84,21 +102,6 @@ def first_does(work: Callable[[], T]) -> T:
         return work()
 
 
-def _callbacks(run: Run, trainer: Any, writer: SummaryWriter, stop: StopSignal) -> list[Any]:
-    callbacks: list[Any] = [StopAtStep(stop), PublishCheckpoints(lambda folder, step: _commit(run, folder, step))]
-    if is_first():
-        samples = run.examples.validation[: run.config.training.sample_summaries]
-        callbacks.append(TellProgress(writer.add_scalar))
-        callbacks.append(SampleSummaries(samples, summarizer(run, trainer.model), writer.add_text))
-    return callbacks
-
-
-def _commit(run: Run, folder: Path, step: int) -> None:
-    checkpoints.publish_checkpoint(folder, run.store, step, run.identity())
-    checkpoints.prune(run.store, run.config.training.keep_last)
-    sync_tensorboard(run)
-
-
 @contextmanager
 def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
     start = time.monotonic()
@@ -107,27 +110,35 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _journaled(run: Run, trainer: Any, checkpoint: Path | None) -> Iterator[dict[str, float]]:
-    """Write down in run.json that the attempt began, and how it ended; yields the timings that go there too."""
-    timings: dict[str, float] = {}
+def _journaled(run: Run, first_step: int) -> Iterator[Attempt]:
+    """Write down in run.json that the attempt began, and how it ended."""
+    attempt = Attempt(step=first_step)
     if not is_first():
-        yield timings
+        yield attempt
         return
     write_config(run)
-    first_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     facts = {
         "environment": describe(),
-        "processes": PartialState().num_processes,
+        "processes": run.processes,
         "data": run.counts(),
         "base": run.base.identity(),
-        "timings": timings,
+        "timings": attempt.timings,
+        "best": attempt.best,
+        "published": attempt.published,
     }
     wanted = journal.fingerprint(run.config, run.examples.digests())
-    entry = journal.begin(run.store, run.config, wanted, first_step, facts)
+    entry = journal.begin(run.store, run.config, wanted, attempt.step, facts)
     try:
-        yield timings
+        yield attempt
     except BaseException as error:
-        state: journal.State = "preempted" if isinstance(error, PreemptedError) else "failed"
-        journal.end(run.store, entry, state, trainer.state.global_step, f"{type(error).__name__}: {error}")
+        state: journal.State = "preempted" if isinstance(error, PreemptedError | Stopped) else "failed"
+        try:
+            journal.end(run.store, entry, state, attempt.step, f"{type(error).__name__}: {error}")
+        except RecapError as unwritten:
+            warn("run.json could not be written", why=str(unwritten))
         raise
-    journal.end(run.store, entry, "finished", trainer.state.global_step, "finished")
+    journal.end(run.store, entry, "finished", attempt.step, "finished")
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0

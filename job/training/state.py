@@ -25,11 +25,12 @@ class Run:
     prompt: Prompt
     examples: Examples
     splits: tuple[Rows, Rows]
+    processes: int
 
     def identity(self) -> dict[str, Any]:
         """What the adapter depends on, as a checkpoint carries it."""
         wanted = journal.fingerprint(self.config, self.examples.digests())
-        return {"fingerprint": journal.digest(wanted), "base": self.base.digest}
+        return {"fingerprint": journal.digest(wanted), "base": self.base.digest, "processes": self.processes}
 
     def counts(self) -> dict[str, Any]:
         """Conversations, references, turns, rows and tokens by split."""

@@ -11,6 +11,10 @@ from types import FrameType
 from job.errors import PreemptedError
 
 
+class Stopped(BaseException):
+    """Raised where the signal found the process; no exception, or libraries that retry would swallow it."""
+
+
 class StopSignal:
     """Whether the process was told to stop (SIGTERM or SIGINT)."""
 
@@ -28,12 +32,14 @@ class StopSignal:
             yield
         finally:
             self._may_wait = False
+        self.check("stopped by a signal after committing a checkpoint")
+
+    def check(self, what: str) -> None:
+        """PreemptedError, with `what` was reached, if a stop was asked for."""
         if self.requested:
-            raise PreemptedError(
-                "stopped by a signal after committing a checkpoint: run the same command again to go on"
-            )
+            raise PreemptedError(f"{what}: run the same command again to go on")
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         first, self.requested = not self.requested, True
         if first and not self._may_wait:
-            raise PreemptedError(f"stopped by {signal.Signals(number).name}: run the same command again to go on")
+            raise Stopped(f"stopped by {signal.Signals(number).name}: run the same command again to go on")

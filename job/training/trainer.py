@@ -13,6 +13,7 @@ from trl import SFTConfig, SFTTrainer
 from job.config.commands import TrainConfig
 from job.config.sections import TrainingSection
 from job.model import Base, Model, Tokenizer, compute_dtype, load_base, lora_config
+from job.training.divergence import Divergence
 from job.training.rows import Rows
 
 
@@ -35,6 +36,9 @@ def build_trainer(
         processing_class=tokenizer,
         peft_config=lora_config(config.lora, base),
     )
+    limits = config.limits
+    scaled = trainer.args.fp16  # its gradient scaler meets infinities now and then, skips the step and goes on
+    trainer.divergence = Divergence(limits.max_gradient_norm, limits.divergence_steps, scaled)
     trainer.remove_callback(PrinterCallback)
     _check_rows(trainer, splits)
     _keep_adapter_in_float32(trainer.model)
@@ -44,6 +48,8 @@ def build_trainer(
 class RecapTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer, made exact where an interrupted run must end like one that never stopped."""
 
+    divergence: Divergence
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """An order of rows that depends on seed and epoch alone; transformers' depends on all that was drawn before."""
         rows = self.train_dataset if train_dataset is None else train_dataset
@@ -51,6 +57,12 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         lengths = [len(ids) for ids in rows["input_ids"]] if grouped else [1] * len(rows)
         return EpochSampler(lengths, batch, self.args.data_seed, lambda: int(self.state.epoch or 0))
+
+    def _get_grad_norm(self, model: Model, grad_norm: Any = None) -> Any:
+        """The norm before clipping, judged before the optimizer takes the step: a bad one reaches no weight."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.divergence.judge(float(norm), self.state.global_step + 1)
+        return norm
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """Evaluate without touching the random state: a run that skipped an evaluation goes on the same."""
@@ -107,7 +119,8 @@ def arguments(config: TrainConfig, rows: int, folder: Path) -> SFTConfig:
         eval_steps=interval(section.evaluate_every_steps, section.evaluate_every_epochs, per_epoch),
         save_strategy="steps",
         save_steps=interval(section.save_every_steps, section.save_every_epochs, per_epoch),
-        save_total_limit=section.keep_last,
+        save_total_limit=None,  # a folder goes when it is committed, not while it is on its way
+        logging_nan_inf_filter=False,  # a loss that is no number is told, not replaced
         seed=section.seed,
         data_seed=section.seed,
         include_num_input_tokens_seen="non_padding",

@@ -4,6 +4,7 @@ Reads the config that the supervisor put into WORK, trains, and leaves its outco
 """
 
 import os
+import shutil
 import sys
 import traceback
 import warnings
@@ -11,35 +12,43 @@ from pathlib import Path
 
 from job.config.commands import TrainConfig
 from job.config.load import load_config
-from job.errors import ExitCode, RecapError
+from job.errors import ExitCode, RecapError, bug
 from job.launch.outcome import Outcome, write_outcome
 from job.telemetry import configure_logging
+from job.training.stop import Stopped, StopSignal
+from job.training.watch import Watch
+
+FULL_BYTES = 1 << 20
 
 
 def main(work: Path) -> ExitCode:
     """Train, and write down how it ended."""
     configure_logging(quiet=os.environ.get("RANK", "0") != "0")
     warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU", UserWarning)
+    stop: StopSignal | None = None
     try:
+        watch = Watch(work)
+        stop = StopSignal()
         # Imported here: torch takes seconds, and a stop signal or a missing library must find an outcome to write.
         from job.training.run import train
-        from job.training.stop import StopSignal
 
-        stop = StopSignal()
         config = load_config("train", str(work / "config.yaml"))
         assert isinstance(config, TrainConfig)
-        train(config, work, stop)
+        train(config, work, stop, watch)
         outcome = Outcome(ExitCode.DONE, "done")
     except RecapError as error:
         outcome = Outcome(error.exit_code, str(error))
+    except Stopped as error:
+        outcome = Outcome(ExitCode.RETRY, str(error))
     except Exception as error:
         traceback.print_exc()
-        outcome = _unforeseen(error)
+        stopped = stop is not None and stop.requested  # other processes that stop first break what joins them
+        outcome = Outcome(ExitCode.RETRY, "stopped by a signal") if stopped else _unforeseen(error, work)
     write_outcome(work, outcome)
     return ExitCode(outcome.exit_code)
 
 
-def _unforeseen(error: Exception) -> Outcome:
+def _unforeseen(error: Exception, work: Path) -> Outcome:
     """What no part of recap foresaw; out of memory and a full disk have remedies, the rest is a bug."""
     import errno
 
@@ -51,9 +60,11 @@ def _unforeseen(error: Exception) -> Outcome:
             "the GPU's memory is too small for this config: lower training.batch_size (and raise "
             "gradient_accumulation_steps), lower training.max_tokens, or set training.activation_checkpointing: true",
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS):
-        return Outcome(ExitCode.OUTPUT, f"cannot write {error.filename}: {error.strerror}; see RECAP_WORK, RECAP_CACHE")
-    return Outcome(ExitCode.BUG, f"{type(error).__name__}: {error}")
+    # torch and safetensors hide the system's error in errors of their own.
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS)
+    if full or shutil.disk_usage(work).free < FULL_BYTES:
+        return Outcome(ExitCode.OUTPUT, f"{work} cannot be written ({error}): make room, or set RECAP_WORK elsewhere")
+    return Outcome(ExitCode.BUG, bug(error))
 
 
 if __name__ == "__main__":

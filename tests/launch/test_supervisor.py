@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -12,6 +14,7 @@ import pytest
 
 from job.errors import ExitCode
 from job.launch.outcome import Outcome, read_outcome, write_outcome
+from job.launch.spot import has_notice, spot_watch
 from job.launch.supervisor import launch_command, supervise
 
 SPEAK = "from pathlib import Path; from job.launch.outcome import Outcome, write_outcome; import sys; "
@@ -112,10 +115,62 @@ def test_after_the_grace_period_nobody_is_left(tmp_path):
     assert not lives(trainer)
 
 
-def test_one_process_and_several_have_their_launchers(tmp_path):
-    assert "--cpu" in launch_command(tmp_path, 1, has_gpu=False)
-    assert "--cpu" not in launch_command(tmp_path, 1, has_gpu=True)
+def test_one_process_is_started_directly_and_several_by_accelerate(tmp_path):
     for has_gpu in (True, False):
+        assert "accelerate.commands.launch" not in launch_command(tmp_path, 1, has_gpu)
         command = launch_command(tmp_path, 2, has_gpu)
+        assert "accelerate.commands.launch" in command
         assert "--multi_gpu" in command
         assert "--main_process_port" in command
+
+
+def test_a_process_that_lost_its_parent_is_found_and_ended(tmp_path):
+    daemon = (
+        "import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[2], sys.argv[1]], "
+        "start_new_session=True); "
+    )
+    orphaning = daemon + "__import__('time').sleep(1)"
+    outcome = supervise(python(says(ExitCode.DONE) + "; " + orphaning, tmp_path, STUBBORN), tmp_path, 1, 10)
+    assert outcome.exit_code == ExitCode.DONE
+    assert not lives(pid_when_ready(tmp_path))
+
+
+def test_a_process_that_was_killed_decides_over_what_its_death_did_to_the_others(tmp_path):
+    write_outcome(tmp_path, Outcome(ExitCode.BUG, "RuntimeError: connection closed by peer"))
+    assert read_outcome(tmp_path, 2) is None
+    assert read_outcome(tmp_path, 1) == Outcome(ExitCode.BUG, "RuntimeError: connection closed by peer")
+
+
+class Metadata(BaseHTTPRequestHandler):
+    """Instance metadata as EC2 has it: a token first, then the notice."""
+
+    def do_PUT(self):
+        self._answer(200, b"token")
+
+    def do_GET(self):
+        asked_well = self.headers.get("X-aws-ec2-metadata-token") == "token"
+        self._answer(200 if asked_well and self.server.reclaimed.is_set() else 404, b'{"action": "terminate"}')
+
+    def _answer(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_spot_notice_stops_once_and_silence_never(tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    server.reclaimed = threading.Event()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/latest/meta-data/spot/instance-action"
+    stopped = threading.Event()
+    with spot_watch(url, stopped.set, every=0.01):
+        assert not stopped.wait(0.2)
+        server.reclaimed.set()
+        assert stopped.wait(10)
+    server.shutdown()
+    server.server_close()
+    assert not has_notice(url)
