@@ -21,10 +21,10 @@ PINS := torch==2.13.0 transformers==5.19.0 trl==1.16.0 peft==0.21.2 bitsandbytes
 	datasets==5.2.0 numpy==2.3.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lock docs demo-base clean
+.PHONY: help setup demo test test-faults check bench lock docs demo-base clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## make .venv with the locked dependencies (the others do it themselves)
 
@@ -33,6 +33,9 @@ demo: $(INSTALLED) ## the whole story on this machine: S3 on loopback, train, ev
 
 test: $(INSTALLED) ## all tests, without network
 	@$(ALONE) $(BIN)/python -m pytest
+
+test-faults: $(INSTALLED) ## hundreds of kills and faults of real training runs: up to half an hour
+	@$(ALONE) $(BIN)/python -m pytest -m faults -s --timeout 1800
 
 check: $(INSTALLED) ## lint, format, types, the direction of imports, generated documentation
 	$(BIN)/ruff check .

@@ -253,6 +253,7 @@ class StorageSection(Section):
     addressing_style: Literal["auto", "path", "virtual"] = Field(
         "auto", description="Bucket in the path or in the host name."
     )
+    timeout_seconds: float = Field(60, gt=0, description="After so long without a byte, a request is tried again.")
 
 
 def as_list(value: str | list[str]) -> list[str]:

@@ -44,8 +44,22 @@ class Manifest:
     extra: dict[str, Any]
 
     def to_json(self) -> bytes:
-        """The bytes of manifest.json."""
-        return (json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+        """The bytes of manifest.json, which says its own SHA-256 too: damage to it is not taken for another folder."""
+        content = asdict(self) | {"sha256": self._sha256()}
+        return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, text: bytes, where: str) -> "Manifest":
+        """What `to_json` gave; ValueError, KeyError or TypeError for anything else."""
+        raw = json.loads(text)
+        files = {check_key(key, where): FileEntry(int(f["size"]), str(f["sha256"])) for key, f in raw["files"].items()}
+        manifest = cls(files, dict(raw["extra"]))
+        if raw["sha256"] != manifest._sha256():
+            raise ValueError("its content is not what its own SHA-256 says")
+        return manifest
+
+    def _sha256(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
@@ -94,9 +108,7 @@ def read_manifest(store: Store, prefix: str) -> Manifest:
     """The manifest of a published folder; MissingError if there is none, DamagedError if it cannot be understood."""
     where = below(store.uri, below(prefix, MANIFEST))
     try:
-        raw = json.loads(store.read(below(prefix, MANIFEST)))
-        files = {check_key(key, where): FileEntry(int(f["size"]), str(f["sha256"])) for key, f in raw["files"].items()}
-        return Manifest(files, dict(raw["extra"]))
+        return Manifest.from_json(store.read(below(prefix, MANIFEST)), where)
     except MissingError as error:
         raise MissingError(
             f"{where} is not there: nothing was published there, or not to its end; check the name, or publish again"

@@ -30,7 +30,6 @@ class Transfer:
     keys_per_page: int = 1000
     tries: int = 6
     connect_seconds: float = 10
-    read_seconds: float = 60
 
 
 class S3Store:
@@ -158,7 +157,7 @@ class S3Store:
         config = Config(
             retries={"mode": "standard", "total_max_attempts": transfer.tries},
             connect_timeout=transfer.connect_seconds,
-            read_timeout=transfer.read_seconds,
+            read_timeout=self._options.timeout_seconds,
             max_pool_connections=4 * transfer.parts_at_once,  # several files are moved at once
             # Compatible services ignore or refuse the newer checksums; content is verified by recap's own digests.
             request_checksum_calculation="when_required",

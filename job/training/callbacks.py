@@ -152,12 +152,18 @@ class EvaluateEnds(TrainerCallback):  # type: ignore[misc]
 class PublishCheckpoints(TrainerCallback):  # type: ignore[misc]
     """Hand each checkpoint over to be committed, once every process has written its part of it."""
 
-    def __init__(self, publish: Callable[[Path, int], None], trainable_bytes: int) -> None:
-        self._publish = publish
+    def __init__(
+        self, publish: Callable[[Path, int], None], suspected: Callable[[], bool], trainable_bytes: int
+    ) -> None:
+        self._publish, self._suspected = publish, suspected
         self._needed_bytes = CHECKPOINT_SHARE * trainable_bytes + CHECKPOINT_BYTES
+        self._postponed = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Before a checkpoint is written, look whether there is room for it."""
+        """Save only what seems good, later if need be, and where there is room for it."""
+        wanted = control.should_save or self._postponed
+        self._postponed = wanted and self._suspected()
+        control.should_save = wanted and not self._postponed
         if control.should_save:
             check_room(Path(args.output_dir), self._needed_bytes)
 

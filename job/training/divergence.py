@@ -15,6 +15,11 @@ class Divergence:
         self._max_norm, self._steps, self._scaled = max_norm, steps, scaled
         self._in_a_row = 0
 
+    @property
+    def suspected(self) -> bool:
+        """Whether the last norm was beyond the limit: what is saved now may be no good checkpoint."""
+        return self._in_a_row > 0
+
     def judge(self, norm: float, step: int) -> None:
         """DivergedError if the norm is no number, or the last so many were beyond the limit.
 

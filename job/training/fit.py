@@ -113,7 +113,8 @@ def _add_callbacks(
     """In the order in which they hear of a step: who decides about saving comes before who saves."""
     trainable = sum(each.numel() * each.element_size() for each in trainer.model.parameters() if each.requires_grad)
     callbacks: list[Any] = [StopAtStep(session.stop), LossWindow(trainer, checkpoint)]
-    callbacks += [PublishCheckpoints(uploads.put, trainable), Beat(session.watch.beat, uploads.check)]
+    callbacks.append(PublishCheckpoints(uploads.put, lambda: trainer.divergence.suspected, trainable))
+    callbacks.append(Beat(session.watch.beat, uploads.check))
     if PartialState().is_main_process:
         samples = run.examples.validation[: run.config.training.sample_summaries]
         callbacks.append(SampleSummaries(samples, summarizer(run, trainer.model), session.writer.add_text))

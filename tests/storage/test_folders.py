@@ -66,6 +66,7 @@ def test_a_manifest_has_size_and_sha256_of_every_file_but_itself(tmp_path):
     assert first.files == {"abc": FileEntry(3, ABC)}
     assert write_manifest(tmp_path, {"base": {"uri": "org/base"}}) == first == verify_folder(tmp_path)
     raw = json.loads((tmp_path / MANIFEST).read_text())
+    assert len(raw.pop("sha256")) == 64
     assert raw == {"files": {"abc": {"size": 3, "sha256": ABC}}, "extra": {"base": {"uri": "org/base"}}}
     assert sha256_file(tmp_path / "abc") == ABC
 
@@ -75,8 +76,24 @@ def test_the_manifest_is_written_last_and_the_old_one_goes_first(source, store):
     publish_folder(source, watched, "run", {})
     assert watched.calls[0] == "delete run/manifest.json"
     assert watched.calls[-1] == "write run/manifest.json"
-    assert sorted(watched.calls[1:-1]) == [f"upload run/{key}" for key in ("a.json", "b.safetensors", "sub/c.txt")]
+    assert watched.calls[-2] == "list run", "what arrived is looked at before it is vouched for"
+    assert sorted(watched.calls[1:-2]) == [f"upload run/{key}" for key in ("a.json", "b.safetensors", "sub/c.txt")]
     assert verify_folder(source) == read_manifest(store, "run")
+
+
+class Cutting(LocalStore):
+    """A store that keeps half of a file and says that all is well."""
+
+    def upload(self, source, key, progress=None):
+        self.write(key, source.read_bytes()[: source.stat().st_size // 2])
+
+
+def test_a_folder_whose_files_arrived_in_part_is_not_published(source, tmp_path):
+    store = Cutting(str(tmp_path / "cutting"))
+    with pytest.raises(RetryError, match=r"bytes after its upload, wanted"):
+        publish_folder(source, store, "run", {})
+    with pytest.raises(MissingError):
+        read_manifest(store, "run")
 
 
 @pytest.mark.parametrize("at", ["a.json", "b.safetensors", "sub/c.txt", MANIFEST])

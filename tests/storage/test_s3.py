@@ -18,14 +18,14 @@ from job.storage.s3 import S3Store, Transfer
 from tests.storage.conftest import SMALL
 
 pytestmark = pytest.mark.usefixtures("aws_environment")
-QUICK = Transfer(tries=2, connect_seconds=2, read_seconds=5)
+QUICK = Transfer(tries=2, connect_seconds=2)
 CONTENT = bytes(range(256)) * 2000
 
 
 def store_at(
     endpoint: str, transfer: Transfer = QUICK, sleep: Callable[[float], None] = lambda seconds: None
 ) -> S3Store:
-    options = StorageSection(endpoint_url=endpoint, addressing_style="path")
+    options = StorageSection(endpoint_url=endpoint, addressing_style="path", timeout_seconds=5)
     return S3Store("s3://bucket/prefix", options, transfer, sleep)
 
 

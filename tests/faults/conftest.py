@@ -1,0 +1,59 @@
+"""A small run on S3 with a proxy before it, and a way to start it hundreds of times."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import S3
+from tests.faults.s3_proxy import FaultyS3
+from tests.faults.trials import Trials
+from tests.training.conftest import records
+
+
+@pytest.fixture(scope="session")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
+    server = Trials(tmp_path_factory.mktemp("trials"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def proxy(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    """The embedded S3 server behind a proxy; training processes find the proxy, the test itself the server."""
+    with FaultyS3(s3.endpoint).running() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def small(tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A run of six steps with a checkpoint every second one, from and to folders below tmp_path."""
+    monkeypatch.setenv("RECAP_CACHE", str(tmp_path / "cache"))
+    data = {}
+    for split, count, first in (("train", 6, 0), ("validation", 2, 100)):
+        path = tmp_path / f"{split}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in records(count, first)), encoding="utf-8")
+        data[split] = str(path)
+    return {
+        "run": "small",
+        "model": {"base": str(base_folder)},
+        "data": data,
+        "output": str(tmp_path / "runs"),
+        "lora": {"r": 2, "alpha": 4, "dropout": 0.1},
+        "training": {
+            "epochs": 2, "learning_rate": 1e-2, "batch_size": 4, "gradient_accumulation_steps": 1, "max_tokens": 512,
+            "optimizer": "adamw_torch", "save_every_steps": 2, "evaluate_every_steps": 3, "log_every_steps": 2,
+            "sample_summaries": 0, "keep_last": 2,
+        },
+        "generation": {"max_new_tokens": 4},
+        "evaluation": {"max_conversations": 1, "bootstrap_samples": 100},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def small_on_s3(small: dict[str, Any], s3: S3, proxy: FaultyS3) -> dict[str, Any]:
+    """The same with its output on S3, through the proxy."""
+    endpoint = {"endpoint_url": proxy.endpoint, "timeout_seconds": 2}
+    return small | {"output": f"{s3.uri}/runs", "storage": endpoint}

@@ -1,0 +1,46 @@
+"""Start training processes without loading the libraries each time: a process that has loaded them, and forks.
+
+Reads a JSON line per trial from stdin: {"work": folder, "environment": {…}}; the child runs what `python -m
+job.training.worker` runs. Answers with two lines: the child's process number, and how it ended (negative: by a signal).
+"""
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+HEAVY = (
+    "bitsandbytes", "boto3", "peft", "transformers.models.llama.modeling_llama", "trl", "job.evaluation.report",
+    "job.training.run", "botocore.httpsession", "matplotlib.pyplot",
+)  # fmt: skip
+
+
+def main() -> None:
+    for name in HEAVY:
+        importlib.import_module(name)
+    from job.training import worker
+
+    for line in sys.stdin:
+        trial = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os.environ.update(trial["environment"])
+            log = os.open(Path(trial["work"]) / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os._exit(_train(worker, Path(trial["work"])))
+        print(child, flush=True)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _train(worker, work: Path) -> int:  # type: ignore[no-untyped-def]
+    import torch
+
+    torch.set_num_threads(1)
+    return int(worker.main(work))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""A run whose store errs, stalls and lies is done in the end, or says that it should be run again."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from job.errors import ExitCode
+from tests.faults.s3_proxy import Fault, FaultyS3, Plan, Request
+from tests.faults.trials import adapter_digest, journal_of, published, store_of
+
+ALLOWED = (ExitCode.DONE, ExitCode.RETRY, ExitCode.FORBIDDEN)
+PASSING = [
+    Fault("status", 500), Fault("status", 503), Fault("reset"), Fault("cut"), Fault("stall", seconds=4),
+    Fault("status", 403, "RequestTimeTooSkewed"),
+]  # fmt: skip
+FINAL = [Fault("status", 403), Fault("status", 409), Fault("status", 412)]
+
+
+def at_random(seed: int, share: float, faults: list[Fault]) -> Plan:
+    """So large a share of the requests is hurt; 409 and 412 answer only what is conditional, as services do."""
+    draw = random.Random(seed)
+
+    def plan(request: Request) -> Fault | None:
+        fault = draw.choice(faults) if draw.random() < share else None
+        if fault is not None and fault.status in (409, 412) and not request.guarded:
+            return Fault("status", 500)
+        return fault
+
+    return plan
+
+
+def hurt(trials, proxy: FaultyS3, config, plan: Plan) -> int:
+    """Run under the plan: an allowed end, and nothing that does not verify; then to the end without."""
+    store = store_of(config)
+    proxy.reset(plan)
+    child = trials.start(config)
+    code = child.wait()
+    proxy.reset()
+    assert code in ALLOWED, child.log()
+    if code != ExitCode.DONE:
+        published(store)
+        trials.finish(config)
+    published(store)
+    assert journal_of(store)["state"] == "finished"
+    return code
+
+
+def test_a_store_that_errs_now_and_then_is_borne(trials, proxy, small_on_s3):
+    trials.finish(small_on_s3)
+    reference = adapter_digest(store_of(small_on_s3))
+    config = small_on_s3 | {"run": "hurt"}
+    assert hurt(trials, proxy, config, at_random(1, 0.15, PASSING[:4])) == ExitCode.DONE
+    assert proxy.faults
+    assert adapter_digest(store_of(config)) == reference
+
+
+@pytest.mark.faults
+def test_whatever_a_store_does_everything_committed_stays_whole(trials, proxy, small_on_s3):
+    trials.finish(small_on_s3)
+    reference = adapter_digest(store_of(small_on_s3))
+    ends: Counter[str] = Counter()
+    for seed in range(24):
+        config = small_on_s3 | {"run": f"hurt-{seed}"}
+        faults, share = (PASSING, 0.1 + 0.02 * seed) if seed < 12 else (PASSING + FINAL, 0.05)
+        ends[ExitCode(hurt(trials, proxy, config, at_random(seed, share, faults))).name] += 1
+        assert adapter_digest(store_of(config)) == reference, seed
+    print(f"\n24 runs ended {dict(ends)}; faults: {proxy.faults}")

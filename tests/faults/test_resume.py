@@ -1,0 +1,64 @@
+"""Interrupted and resumed is the same as never interrupted: weights byte for byte, and every logged number."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.errors import ExitCode
+from tests.faults.real import RealRun
+from tests.faults.trials import adapter_digest, journal_of, logged, store_of
+from tests.training.conftest import records, write_jsonl
+
+
+@pytest.fixture
+def longer(small: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """Enough steps to be met in the middle of an epoch, saved at other steps than logged and evaluated."""
+    data = small["data"] | {"train": str(write_jsonl(tmp_path / "more.jsonl", records(20)))}
+    steps = {"epochs": 3, "log_every_steps": 1, "save_every_steps": 4, "evaluate_every_steps": 5, "batch_size": 2}
+    return small | {"data": data, "training": small["training"] | steps}
+
+
+def story_of_equal_runs(config: dict[str, Any], folder: Path, steps: list[int], signals: list[signal.Signals]) -> list:
+    """Interrupt at each step by each signal, resume, compare with a run that was left alone; what happened."""
+    whole = config | {"run": "whole"}
+    RealRun(whole, folder).finish()
+    story = []
+    for step in steps:
+        for number in signals:
+            hurt = config | {"run": f"hurt-{step}-{number.name}"}
+            run = RealRun(hurt, folder)
+            assert run.interrupt(step, number) in (ExitCode.RETRY, -number), run.said
+            run.finish()
+            assert adapter_digest(store_of(hurt)) == adapter_digest(store_of(whole)), hurt["run"]
+            assert logged(store_of(hurt)) == logged(store_of(whole)), hurt["run"]
+            attempts = journal_of(store_of(hurt))["attempts"]
+            story.append((number.name, [(attempt["first_step"], attempt["last_step"]) for attempt in attempts]))
+    return story
+
+
+def test_a_run_stopped_between_its_checkpoints_ends_as_one_left_alone(longer, tmp_path):
+    config = longer | {"training": longer["training"] | {"optimizer": "paged_adamw_32bit", "log_every_steps": 3}}
+    ((_, attempts),) = story_of_equal_runs(config, tmp_path, [6], [signal.SIGTERM])
+    assert len(attempts) == 2
+
+
+KINDS = {
+    "padded, adamw_torch": {"optimizer": "adamw_torch"},
+    "padded, paged_adamw_32bit, accumulated": {"optimizer": "paged_adamw_32bit", "gradient_accumulation_steps": 2},
+    "grouped by length, adamw_8bit": {"optimizer": "adamw_8bit", "group_by_length": True},
+    "packed, adamw_torch": {"optimizer": "adamw_torch", "packing": True, "batch_size": 1},
+    "two processes, adamw_torch": {"optimizer": "adamw_torch", "processes": 2},
+    "two processes, packed, paged_adamw_32bit": {
+        "optimizer": "paged_adamw_32bit", "processes": 2, "packing": True, "batch_size": 1,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", KINDS)
+def test_interrupted_is_the_same_as_never_interrupted(longer, tmp_path, kind):
+    config = longer | {"training": longer["training"] | KINDS[kind]}
+    for line in story_of_equal_runs(config, tmp_path, [3, 8], [signal.SIGTERM, signal.SIGKILL]):
+        print(f"\n{kind}: {line}", end="")

@@ -1,0 +1,121 @@
+"""Training runs that are hurt: how they are started, what must hold after each, and what they are compared with."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from job.errors import ExitCode
+from job.storage.folders import MANIFEST, fetch_folder, sha256_file
+from job.storage.open import open_store
+from job.storage.store import Store
+
+QUIET = {
+    "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false",
+    "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
+}  # fmt: skip
+PLACE = Path(__file__).parents[2]
+
+
+@dataclass
+class Child:
+    """A training process of the fork server."""
+
+    pid: int
+    work: Path
+    server: "subprocess.Popen[str]"
+
+    def kill(self) -> None:
+        """As a machine dies."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """How it ended: its exit code, or the negative number of a signal."""
+        return int(self.server.stdout.readline())  # type: ignore[union-attr]
+
+    def log(self) -> str:
+        """What it said."""
+        return (self.work / "log").read_text(encoding="utf-8")
+
+
+class Trials:
+    """Starts training processes, one at a time, in a folder of its own each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._numbers = folder, itertools.count()
+        self._server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("forkserver.py"))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PLACE,
+            env=os.environ | QUIET | {"PYTHONPATH": str(PLACE), "PYTHONWARNINGS": "ignore"},
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """End the fork server."""
+        self._server.stdin.close()  # type: ignore[union-attr]
+        self._server.wait()
+        self._server.stdout.close()  # type: ignore[union-attr]
+
+    def start(self, config: dict[str, Any], **environment: str) -> Child:
+        """Start a training process; it runs when this returns."""
+        work = self._folder / f"work-{next(self._numbers)}"
+        work.mkdir(parents=True)
+        (work / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        trial = {"work": str(work), "environment": {**self._now(), **environment}}
+        self._server.stdin.write(json.dumps(trial) + "\n")  # type: ignore[union-attr]
+        self._server.stdin.flush()  # type: ignore[union-attr]
+        return Child(int(self._server.stdout.readline()), work, self._server)  # type: ignore[union-attr]
+
+    def finish(self, config: dict[str, Any], tries: int = 1) -> int:
+        """Run until it is done, at most so often; how often it took."""
+        for attempt in range(1, tries + 1):
+            child = self.start(config)
+            code = child.wait()
+            if code == ExitCode.DONE:
+                return attempt
+            assert code == ExitCode.RETRY, child.log()
+        raise AssertionError(f"not done after {tries} tries: {child.log()}")
+
+    def _now(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "RECAP_"))}
+
+
+def store_of(config: dict[str, Any]) -> Store:
+    """The run's folder."""
+    return open_store(f"{config['output']}/{config['run']}")
+
+
+def published(store: Store) -> set[str]:
+    """Fetch every folder that has a manifest, as any reader would: each verifies, or this raises; their names."""
+    names = {entry.key.removesuffix(f"/{MANIFEST}") for entry in store.list() if entry.key.endswith(f"/{MANIFEST}")}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, name in enumerate(sorted(names)):
+            fetch_folder(store, name, Path(folder) / str(number))
+    return names
+
+
+def adapter_digest(store: Store) -> str:
+    """SHA-256 of the adapter's weights, verified."""
+    with tempfile.TemporaryDirectory() as folder:
+        fetch_folder(store, "adapter", Path(folder) / "adapter")
+        return sha256_file(Path(folder) / "adapter" / "adapter_model.safetensors")
+
+
+def logged(store: Store) -> dict[tuple[int, str], Any]:
+    """What the trainer logged of loss, gradients and learning rate, by step and name, as the last checkpoint has it."""
+    states = sorted(entry.key for entry in store.list("checkpoints") if entry.key.endswith("trainer_state.json"))
+    history = json.loads(store.read(states[-1]))["log_history"]
+    names = ("loss", "grad_norm", "learning_rate", "eval_loss")
+    return {(entry["step"], name): entry[name] for entry in history for name in names if name in entry}
+
+
+def journal_of(store: Store) -> Any:
+    """What run.json says."""
+    return json.loads(store.read("run.json"))

@@ -1,0 +1,145 @@
+"""Claims about leases: of several runs with one name, one writes, and who lost the lease writes no more."""
+
+import json
+import multiprocessing
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from job.errors import ExitCode, RetryError
+from job.storage.lease import GuardedStore, Lease, LeaseLostError, Terms, this_process
+from job.storage.local import LocalStore
+from job.storage.open import open_store
+
+SHORT = Terms(lifetime=0.6, renewal=0.1)
+NEVER_RENEWED = Terms(lifetime=0.6, renewal=60)
+ELSEWHERE = replace(this_process(), id="elsewhere", machine="another", name="another, pid 7")
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request, tmp_path):
+    if request.param == "local":
+        return LocalStore(str(tmp_path / "run"))
+    return open_store(f"{request.getfixturevalue('s3').uri}/run")
+
+
+def lease(store, holder=None, terms=SHORT):
+    return Lease(store, holder or replace(this_process(), id=f"{time.monotonic_ns()}"), terms)
+
+
+def check_for(held: Lease, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        held.check()
+        time.sleep(0.02)
+
+
+def test_a_second_run_on_this_machine_is_refused_at_once_and_may_begin_when_the_first_has_ended(store):
+    first, second = lease(store), lease(store)
+    first.acquire()
+    with pytest.raises(RetryError, match="is being written by another run"):
+        second.acquire()
+    first.release()
+    second.acquire()
+    GuardedStore(store, second).write("a", b"1")
+    second.release()
+
+
+def test_a_run_elsewhere_that_still_renews_is_not_disturbed(store):
+    first, second = lease(store, ELSEWHERE), lease(store)
+    first.acquire()
+    with pytest.raises(RetryError, match="another, pid 7"):
+        second.acquire()
+    first.check()
+    first.release()
+
+
+def test_a_run_elsewhere_that_renews_no_more_is_succeeded_and_writes_no_more(store):
+    dead, next_one = lease(store, ELSEWHERE, NEVER_RENEWED), lease(store)
+    dead.acquire()
+    guarded = GuardedStore(store, dead)
+    guarded.write("a", b"1")
+    next_one.acquire()
+    with pytest.raises(LeaseLostError) as lost:
+        guarded.write("a", b"2")
+    assert lost.value.exit_code == ExitCode.RETRY
+    assert store.read("a") == b"1"
+    for change in (lambda: guarded.delete("a"), lambda: guarded.upload(Path(__file__), "a")):
+        with pytest.raises(LeaseLostError):
+            change()
+    next_one.release()
+
+
+def test_a_run_that_was_asleep_finds_that_another_took_over(store):
+    asleep = lease(store, ELSEWHERE)
+    asleep.acquire()
+    store.write("lease/00000002.json", json.dumps({"holder": {"name": "the other"}}).encode())
+    with pytest.raises(LeaseLostError, match="the other"):
+        check_for(asleep, 10)
+    asleep.release()
+    assert json.loads(store.read("lease/00000001.json"))["released"] is False
+
+
+def test_a_dead_process_of_this_machine_is_succeeded_at_once(store):
+    done = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    import psutil
+
+    here = this_process()
+    holder = replace(here, id="dead", pid=done.pid, started=psutil.Process(done.pid).create_time())
+    dead = lease(store, holder, Terms(lifetime=600, renewal=600))
+    dead.acquire()
+    done.kill()
+    done.wait()
+    successor = lease(store)
+    successor.acquire()
+    successor.release()
+    dead.release()
+
+
+def _race(uri: str, number: int, gate: str, won: str) -> None:
+    while not Path(gate).exists():
+        time.sleep(0.001)
+    mine = Lease(open_store(uri), replace(this_process(), id=str(number)), Terms())
+    try:
+        mine.acquire()
+        Path(won, str(number)).touch()
+        time.sleep(0.5)
+    except RetryError:
+        pass
+
+
+def test_of_several_that_begin_at_once_one_wins(tmp_path):
+    (tmp_path / "won").mkdir()
+    context = multiprocessing.get_context("spawn")
+    runs = [
+        context.Process(target=_race, args=(str(tmp_path / "run"), n, str(tmp_path / "go"), str(tmp_path / "won")))
+        for n in range(4)
+    ]
+    for run in runs:
+        run.start()
+    (tmp_path / "go").touch()
+    for run in runs:
+        run.join()
+    assert len(list((tmp_path / "won").iterdir())) == 1
+
+
+class Forgetful(LocalStore):
+    """A store that accepts conditions and ignores them, as some services do."""
+
+    def write(self, key, data, *, if_absent=False):
+        super().write(key, data)
+
+
+def test_a_store_that_ignores_conditions_is_told_of(tmp_path, caplog):
+    import logging
+
+    logging.getLogger("recap").addHandler(caplog.handler)
+    mine = lease(Forgetful(str(tmp_path / "run")))
+    mine.acquire()
+    mine.release()
+    logging.getLogger("recap").removeHandler(caplog.handler)
+    assert "ignores conditional writes" in caplog.text

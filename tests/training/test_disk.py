@@ -1,0 +1,58 @@
+"""Claims about a disk that fills up while a run trains."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from job.errors import ExitCode
+from job.storage.folders import verify_folder
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file system of 64 MiB for what a run needs while it runs."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    monkeypatch.setenv("RECAP_WORK", str(disk))
+    monkeypatch.setenv("RECAP_CACHE", str(tmp_path / "cache"))
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_its_last_checkpoint_intact(config, write_config, small_disk):
+    config["training"] |= {"epochs": 30, "save_every_steps": 3, "optimizer": "adamw_torch"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "job", "train", str(write_config(config))],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    run = Path(config["output"]) / "tiny"
+    while not (run / "checkpoints" / "step-00000003" / "manifest.json").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    (small_disk / "filler").write_bytes(bytes(50 * MIB))
+    _, said = process.communicate()
+    assert process.returncode == ExitCode.OUTPUT, said
+    assert "MiB free, and a checkpoint needs about" in said
+    newest = max((run / "checkpoints").iterdir())
+    verify_folder(newest)
+    assert not (run / "adapter").exists()
+    journal = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert journal["state"] == "failed"
+
+    (small_disk / "filler").unlink()
+    again = subprocess.run(
+        [sys.executable, "-m", "job", "train", str(run / "config.yaml"), "--dry-run"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "attempt 1" in again.stdout, "the story is told"

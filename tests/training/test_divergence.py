@@ -1,0 +1,70 @@
+"""Claims about a training that runs away, alone and through the real command."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from job.errors import DivergedError, ExitCode
+from job.training.divergence import Divergence
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("norm", [NAN, INFINITE])
+def test_what_is_no_number_ends_at_once_and_with_a_gradient_scaler_when_it_goes_on(norm):
+    with pytest.raises(DivergedError, match="step 7"):
+        Divergence(None, 3, scaled=False).judge(norm, 7)
+    scaled = Divergence(None, 3, scaled=True)
+    for value in (norm, norm, 1.0, norm, norm):
+        scaled.judge(value, 1)
+    with pytest.raises(DivergedError):
+        scaled.judge(norm, 2)
+
+
+def test_large_norms_count_only_in_a_row():
+    judge = Divergence(10.0, 3, scaled=False).judge
+    for step, norm in enumerate([11, 12, 9, 11, 12]):
+        judge(norm, step)
+    with pytest.raises(DivergedError, match=r"limits\.max_gradient_norm 10\) for 3 steps, the last 13"):
+        judge(13, 5)
+
+
+def run(config, write_config):
+    return subprocess.run(
+        [sys.executable, "-m", "job", "train", str(write_config(config))],
+        capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("places")
+def test_a_run_that_diverges_goes_back_twice_and_keeps_its_last_good_checkpoint(config, write_config):
+    # With such a learning rate the norms leave their place within a few steps, with a quarter of it too.
+    config["training"] |= {"save_every_steps": 1, "learning_rate": 1.0, "optimizer": "adamw_torch", "epochs": 4}
+    config["limits"] = {"max_gradient_norm": 4, "divergence_steps": 2, "on_divergence": "roll_back"}
+    done = run(config, write_config)
+    assert done.returncode == ExitCode.BUG, done.stderr
+    assert done.stderr.count("going back to the last checkpoint") == 2
+    assert "gradient norms beyond the limit" in done.stderr
+    assert "this is a bug" not in done.stderr
+    folder = Path(config["output"]) / "tiny"
+    assert not (folder / "adapter").exists()
+    journal = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert journal["state"] == "failed"
+    assert "DivergedError" in journal["attempts"][-1]["reason"]
+    newest = max((folder / "checkpoints").iterdir())
+    norms = [
+        e["grad_norm"] for e in json.loads((newest / "trainer_state.json").read_text())["log_history"] if "loss" in e
+    ]
+    assert norms[-1] <= 4, "what was kept is from before"
+
+
+@pytest.mark.usefixtures("places")
+def test_without_a_checkpoint_there_is_nothing_to_go_back_to(config, write_config):
+    config["limits"] = {"max_gradient_norm": 1e-9, "divergence_steps": 2, "on_divergence": "roll_back"}
+    done = run(config, write_config)
+    assert done.returncode == ExitCode.BUG, done.stderr
+    assert "there is no checkpoint to go back to" in done.stderr

@@ -1,0 +1,43 @@
+"""Claims about the watchdog: what hangs is ended with its stacks told, and nobody outlives the supervisor."""
+
+import subprocess
+import sys
+
+import psutil
+
+from job.errors import ExitCode
+from job.launch.outcome import SUPERVISOR, read_outcome
+
+HANGS = (
+    "import sys, time; from pathlib import Path; from job.training.watch import Watch\n"
+    "def a_name_to_look_for():\n    time.sleep(60)\n"
+    "with Watch(Path(sys.argv[1])).training(0.5):\n    a_name_to_look_for()\n"
+)
+LONELY = (
+    "import sys, time; from pathlib import Path; from job.training.watch import Watch; Watch(Path('.')); "
+    "print('there', flush=True); time.sleep(60)"
+)
+
+
+def test_a_training_without_a_step_is_ended_with_the_stacks_of_all_threads(tmp_path):
+    done = subprocess.run([sys.executable, "-c", HANGS, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == ExitCode.RETRY
+    assert "a_name_to_look_for" in done.stderr
+    outcome = read_outcome(tmp_path, 1)
+    assert outcome.exit_code == ExitCode.RETRY
+    assert "limits.stall_minutes" in outcome.message
+
+
+def test_a_training_process_ends_with_its_supervisor(tmp_path):
+    code = (
+        "import os, subprocess, sys, time; "
+        f"os.environ[{SUPERVISOR!r}] = str(os.getpid()); "
+        "child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE); "
+        "child.stdout.readline(); print(child.pid, flush=True); time.sleep(60)"
+    )
+    above = subprocess.Popen([sys.executable, "-c", code, LONELY], stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(above.stdout.readline()))
+    above.kill()
+    above.communicate()
+    psutil.wait_procs([child], timeout=30)
+    assert not child.is_running()
