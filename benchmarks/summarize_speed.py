@@ -1,27 +1,34 @@
 """recap's engine against a loop that summarizes one conversation at a time: same model, same prompts, by turns.
 
-`python benchmarks/summarize_speed.py [--base DIR] [--conversations FILE] [--limit N] [--repeats N]` prints a line per
-measurement and the ratio of the fastest (conversations per second, recap / loop; above 1 is faster): what else a
-machine does can only slow either down. Prompts are made and answers decoded within the measured time, on
-either side; the model is loaded before. Wants recap installed, or the repository's root on PYTHONPATH.
+`python benchmarks/summarize_speed.py [--adapter DIR] [--conversations FILE] [--limit N] [--repeats N]` prints a line
+per measurement and the ratio of the fastest (conversations per second, recap / loop; above 1 is faster): what else a
+machine does can only slow either down. Without an adapter, `recap train` makes one first, in so few steps that it
+writes summaries, if not good ones. Prompts are made and answers decoded within the measured time, on either side; the
+model is loaded before. Wants recap installed, or the repository's root on PYTHONPATH.
 """
 
 import argparse
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from job.config.sections import AdapterModelSection, GenerationSection, PromptSection, ReadingSection, StorageSection
+import yaml
+
+from job.config.sections import AdapterModelSection, GenerationSection, ReadingSection, StorageSection
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
-from job.inference.open import LoadedModel, open_base
+from job.inference.open import LoadedModel, open_adapter
 from job.inference.summaries import input_budget, summarize_conversations
 from job.inference.transformers_engine import TransformersEngine
 from job.prompt import encode_prompt
 from job.storage.open import list_inputs
 from job.storage.places import cache_folder
 
+STEPS = 80
 DATA = Path(__file__).parent.parent / "examples" / "demo"
 Summarize = Callable[[], list[str]]
 
@@ -53,10 +60,26 @@ def one_at_a_time(loaded: LoadedModel, conversations: list[Conversation], settin
     return summaries
 
 
+def train_adapter(work: Path) -> str:
+    """An adapter that makes the demo's base summarize."""
+    config = {
+        "run": "bench",
+        "model": {"base": str(DATA / "base")},
+        "data": {"train": str(DATA / "train.jsonl"), "validation": str(DATA / "validation.jsonl")},
+        "output": str(work),
+        "training": {"max_steps": STEPS, "batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3},
+        "lora": {"r": 64, "alpha": 64},
+        "evaluation": {"max_conversations": 1},
+    }
+    (work / "train.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "job", "train", str(work / "train.yaml")], check=True, capture_output=True)
+    return str(work / "bench" / "adapter")
+
+
 def main() -> None:
     """Measure both by turns and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base", default=str(DATA / "base"))
+    parser.add_argument("--adapter", help="a folder; else one is trained first")
     parser.add_argument("--conversations", default=str(DATA / "heldout.jsonl"))
     parser.add_argument("--limit", type=int, default=96)
     parser.add_argument("--repeats", type=int, default=3)
@@ -64,8 +87,9 @@ def main() -> None:
     options = parser.parse_args()
     conversations = read_strictly(list_inputs([options.conversations]), ReadingSection())[: options.limit]
     settings = GenerationSection(max_new_tokens=options.max_new_tokens)
-    section = AdapterModelSection(base=options.base)
-    loaded = open_base(section, PromptSection(), StorageSection(), cache_folder())
+    with TemporaryDirectory() as work:
+        adapter = options.adapter or train_adapter(Path(work))
+        loaded = open_adapter(adapter, AdapterModelSection(), StorageSection(), cache_folder())
     ways: dict[str, Summarize] = {
         "recap": lambda: with_recap(loaded, conversations, settings),
         "loop": lambda: one_at_a_time(loaded, conversations, settings),
