@@ -196,12 +196,13 @@ def test_a_changed_input_is_something_else(config, tmp_path):
         summarize(config(), never)
 
 
-def test_a_leftover_without_manifest_is_replaced_with_its_stale_parts(config, tmp_path):
+def test_what_an_interrupted_run_left_is_replaced_with_its_stale_parts(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", many(3))
     out = tmp_path / "out"
     write_lines(out / "parts" / "part-00007.jsonl", ["half a li"])
     write_lines(out / "rejects" / "part-00001.jsonl", ["half a li"])
     write_lines(out / "parts" / "notes.txt", ["mine"])
+    write_lines(out / "_PUBLISHING", [{"recap is publishing": "summaries"}])
     summarize(config())
     assert files_below(out) == ["_SUCCESS", "manifest.json", "parts/notes.txt", *FOLDER[2:]]
 
