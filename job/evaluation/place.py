@@ -18,9 +18,11 @@ FILES = ("evaluation.json", "report.html", "summaries.jsonl")
 
 def check_place(store: Store) -> None:
     """OutputError unless nothing that would be replaced is there, or an evaluation left it, whole or interrupted."""
-    manifest = _read_manifest(store)
-    if not is_claimed(store, MARKER, KIND):
-        check_vouched(store, entries_at(store, FILES), manifest)
+    taken = list(entries_at(store, FILES))
+    interrupted = is_claimed(store, MARKER, KIND)
+    manifest = _read_manifest(store)  # last: it is written before the marker goes
+    if not interrupted:
+        check_vouched(store, taken, manifest)
 
 
 def publish(folder: Path, store: Store, facts: Mapping[str, Any]) -> None:

@@ -95,7 +95,7 @@ def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | Non
     A run that rejected too many records counts too: what it generated is good. OutputError if the place is taken by
     something else.
     """
-    manifest = _read_manifest(output)
+    taken, manifest = _taken(output), _read_manifest(output)
     other = differences(manifest.extra["identity"], identity) if manifest else []
     if manifest and other and manifest.extra.get("state") == "finished":
         shown = "; ".join(other[:DIFFERENCES_SHOWN]) + ("; …" if len(other) > DIFFERENCES_SHOWN else "")
@@ -103,13 +103,14 @@ def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | Non
             f"{output.uri} holds finished summaries of something else ({shown}): choose another output, or remove "
             "what is there"
         )
-    _check_ours(output, manifest)
+    _check_ours(output, taken, manifest)
     return manifest if manifest and not other and _is_whole(output, manifest) else None
 
 
 def check_free(output: Output) -> None:
     """OutputError if the place is taken by something that is no output of summaries."""
-    _check_ours(output, _read_manifest(output))
+    taken = _taken(output)
+    _check_ours(output, taken, _read_manifest(output))
 
 
 def check_writable(output: Output) -> None:
@@ -141,7 +142,8 @@ def accept(output: Output, manifest: Manifest) -> None:
         accepted = Manifest(manifest.files, manifest.extra | {"state": "finished"})
         output.store.write(output.manifest, accepted.to_json())
     _mark(output)
-    output.store.delete(output.marker)
+    if is_claimed(output.store, output.marker, KIND):  # the run died between the manifest and here
+        output.store.delete(output.marker)
 
 
 def _mark(output: Output) -> None:
@@ -180,16 +182,20 @@ def _is_whole(output: Output, manifest: Manifest) -> bool:
         return False
 
 
-def _check_ours(output: Output, manifest: Manifest | None) -> None:
-    """OutputError if something would be replaced that recap did not write."""
-    if is_claimed(output.store, output.marker, KIND):
-        return
-    if not output.success:
-        found = list(entries_at(output.store, (output.summaries, output.rejects)))
-    else:
-        # The success marker is in no manifest, but never there without one.
-        found = [*_parts(output), *([] if manifest else entries_at(output.store, (output.success,)))]
-    check_vouched(output.store, found, manifest)
+def _taken(output: Output) -> list[Entry]:
+    """What is there that a run would replace and a manifest must vouch for; nothing where an interrupted run left it.
+
+    To be asked before the manifest is read: a publication writes its manifest before it removes its marker, so one that
+    ends meanwhile (the same run, started twice) is not taken for somebody's files.
+    """
+    keys = (output.success,) if output.success else (output.summaries, output.rejects)
+    taken = [*_parts(output), *entries_at(output.store, keys)]
+    return [] if is_claimed(output.store, output.marker, KIND) else taken
+
+
+def _check_ours(output: Output, taken: Sequence[Entry], manifest: Manifest | None) -> None:
+    """OutputError if the manifest does not vouch for all of it; the success marker is in none, nor there without it."""
+    check_vouched(output.store, (entry for entry in taken if not manifest or entry.key != output.success), manifest)
 
 
 def _parts(output: Output) -> Iterator[Entry]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from job.config.sections import StorageSection
 from job.errors import ConfigError, ExitCode, OutputError
 from job.storage.local import LocalStore
-from job.summarization.output import Output, open_output, publish
+from job.summarization.output import find_finished, open_output, publish
 from job.summarization.summarize import summarize
 from tests.summarization.conftest import conversation, files_below, write_lines
 from tests.summarization.test_summarize import FOLDER, never
@@ -113,9 +114,7 @@ def test_a_publication_that_broke_off_anywhere_is_made_good_by_the_next_run(conf
             (work / left).unlink(missing_ok=True)
         store = Breaking(output.store.uri)
         store.changes = after
-        shaped = Output(
-            output.uri, store, output.summaries, output.rejects, output.manifest, output.marker, output.success
-        )
+        shaped = replace(output, store=store)
         try:
             publish(shaped, work, facts)
         except ConnectionError:
@@ -127,6 +126,30 @@ def test_a_publication_that_broke_off_anywhere_is_made_good_by_the_next_run(conf
     else:
         raise AssertionError("the publication never came to its end")
     assert after > 4
+
+
+def test_the_same_run_that_ends_while_this_one_looks_is_not_taken_for_somebody_else(config, tmp_path):
+    wanted = config()
+    summarize(wanted)
+    out = tmp_path / "out"
+    manifest = (out / "manifest.json").read_bytes()
+    (out / "manifest.json").unlink()
+    (out / "_SUCCESS").unlink()
+    (out / "_PUBLISHING").write_text('{"recap is publishing": "summaries"}\n')
+
+    class EndsMeanwhile(LocalStore):
+        def read(self, key: str) -> bytes:
+            if key == "_PUBLISHING" and (out / key).exists():
+                (out / "manifest.json").write_bytes(manifest)
+                (out / "_SUCCESS").touch()
+                (out / key).unlink()
+            return super().read(key)
+
+    output = open_output(str(out), StorageSection())
+    found = find_finished(
+        replace(output, store=EndsMeanwhile(output.store.uri)), json.loads(manifest)["extra"]["identity"]
+    )
+    assert found is not None
 
 
 @pytest.mark.parametrize("name", ["day.rejects.jsonl", "day.manifest.json", ".day.publishing.json", "day.jsonl"])
