@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,5 +138,18 @@ def test_an_answer_as_long_as_the_context_is_refused_before_anything_is_scored(c
     publish_adapter(base_folder, tmp_path / "made", f"{tmp_path}/adapter")
     with pytest.raises(ConfigError, match=r"max_new_tokens: 512 of the model's 512 tokens leave no room") as caught:
         run_evaluation(config(adapter=f"{tmp_path}/adapter", generation={"max_new_tokens": 512}))
+    assert caught.value.exit_code == ExitCode.CONFIG
+    assert files_below(tmp_path / "out") == []
+
+
+def test_a_base_that_answers_with_nan_is_no_bug_and_is_not_scored(config, tmp_path, base_folder):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(base_folder, tmp_path / "base")
+    path = tmp_path / "base" / "model.safetensors"
+    save_file({name: value * float("nan") for name, value in load_file(path).items()}, path, {"format": "pt"})
+    publish_adapter(tmp_path / "base", tmp_path / "made", f"{tmp_path}/adapter")
+    with pytest.raises(ConfigError, match=r"model\.dtype: the model answers with NaN in torch\.float32") as caught:
+        run_evaluation(config(adapter=f"{tmp_path}/adapter", generation={"max_new_tokens": 8}))
     assert caught.value.exit_code == ExitCode.CONFIG
     assert files_below(tmp_path / "out") == []
