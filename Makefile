@@ -8,11 +8,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Nothing that a test or a benchmark does may depend on this machine's proxies, accounts or Hub cache.
+# Nothing that a test or a benchmark does may depend on this machine's proxies, accounts or Hub cache. Only where
+# RECAP_TEST_S3_URI names a real store (docs/storage.md) does the AWS account stay: its tests ask that store.
+NO_ACCOUNT := -u AWS_PROFILE -u AWS_ENDPOINT_URL -u AWS_ENDPOINT_URL_S3 -u AWS_ACCESS_KEY_ID \
+	-u AWS_SECRET_ACCESS_KEY -u AWS_SESSION_TOKEN \
+	AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
 ALONE := env -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY -u http_proxy -u https_proxy -u all_proxy \
-	-u AWS_PROFILE -u AWS_ENDPOINT_URL -u AWS_ENDPOINT_URL_S3 -u AWS_ACCESS_KEY_ID -u AWS_SECRET_ACCESS_KEY \
-	-u AWS_SESSION_TOKEN -u HF_TOKEN -u HF_ENDPOINT -u RECAP_CONFIG \
-	AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true \
+	-u HF_TOKEN -u HF_ENDPOINT -u RECAP_CONFIG $(if $(RECAP_TEST_S3_URI),,$(NO_ACCOUNT)) \
 	HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false
 
 # `make lock` holds these still: the versions that recap is tested with, in the one window that vllm 0.32 shares

@@ -15,9 +15,10 @@ from typing import Any
 
 from job.config.sections import AdapterModelSection, LoraSection, ModelSection, StorageSection
 from job.errors import ConfigError, DamagedError, MissingError
-from job.storage.folders import fetch_folder, fetch_prefix, read_manifest, sha256_file
+from job.storage.folders import Manifest, fetch_folder, fetch_prefix, read_manifest, sha256_file
 from job.storage.hub_errors import hub_errors
 from job.storage.open import open_store
+from job.storage.store import Store
 from job.telemetry import progress
 
 Model = Any  # a transformers PreTrainedModel or a peft PeftModel
@@ -133,20 +134,25 @@ def attach_adapter(model: Model, folder: Path) -> Model:
     return PeftModel.from_pretrained(model, str(folder), torch_device=str(device())).eval()
 
 
-def fetch_adapter(uri: str, storage: StorageSection, cache: Path) -> tuple[Path, dict[str, Any], str]:
-    """Bring an adapter to disk, verified by its manifest: its folder, the base it records, and its digest."""
+def read_adapter(uri: str, storage: StorageSection) -> tuple[Store, Manifest, str]:
+    """Where an adapter lies, its manifest (with its base under BASE_KEY) and its digest; fetches no weights."""
     if HUB_ID.fullmatch(uri) and not Path(uri).is_dir():
         uri = f"hf://{uri}"
     store = open_store(uri, storage)
     manifest = read_manifest(store, "")
-    digest = _digest({name: entry.sha256 for name, entry in manifest.files.items()})
-    folder = cache / f"adapter-{digest[:16]}"
-    if not folder.is_dir():
-        fetch_folder(store, "", folder)
     recorded = manifest.extra.get(BASE_KEY)
     if not isinstance(recorded, dict) or "uri" not in recorded:
         raise DamagedError(f"{uri}: its manifest names no base: this is no adapter folder that recap published")
-    return folder, recorded, digest
+    return store, manifest, _digest({name: entry.sha256 for name, entry in manifest.files.items()})
+
+
+def fetch_adapter(uri: str, storage: StorageSection, cache: Path) -> tuple[Path, dict[str, Any], str]:
+    """Bring an adapter to disk, verified by its manifest: its folder, the base it records, and its digest."""
+    store, manifest, digest = read_adapter(uri, storage)
+    folder = cache / f"adapter-{digest[:16]}"
+    if not folder.is_dir():
+        fetch_folder(store, "", folder)
+    return folder, manifest.extra[BASE_KEY], digest
 
 
 def compute_dtype(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from job.config.sections import (
     AdapterModelSection,
@@ -21,6 +21,8 @@ from job.config.sections import (
     TrainLimitsSection,
     Uri,
     Uris,
+    looks_like_a_file,
+    names_one_file,
 )
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -63,6 +65,16 @@ class SummarizeConfig(Section):
     limits: SummarizeLimitsSection = SummarizeLimitsSection()
     storage: StorageSection = StorageSection()
 
+    @field_validator("output")
+    @classmethod
+    def _output_can_be_written(cls, uri: str) -> str:
+        if looks_like_a_file(uri) and not names_one_file(uri):
+            raise ValueError(
+                f"'{uri}' would be a folder of that name; one file of summaries ends in .jsonl, .csv or .parquet and "
+                "is not compressed; end it with a slash if it is to be a folder"
+            )
+        return uri
+
     @model_validator(mode="after")
     def _something_generates(self) -> Self:
         if self.adapter is None and self.model.base is None:
@@ -79,7 +91,9 @@ class EvaluateConfig(Section):
     input: Uris = Field(description="Conversations with reference summaries: file, prefix, or list of them.")
     output: Uri = Field(description="Folder or prefix for evaluation.json, report.html and summaries.jsonl.")
     adapter: Uri | None = Field(None, description="Folder, s3:// prefix or Hub id of the adapter to score.")
-    summaries: Uri | None = Field(None, description="File of summaries (JSONL: id, summary) to score instead.")
+    summaries: Uri | None = Field(
+        None, description="Summaries to score instead (JSONL: id, summary): file, or folder of parts."
+    )
     train: Uris | None = Field(
         None, description="Training conversations, for the constant-sentence floor; null takes it from the references."
     )
@@ -88,6 +102,16 @@ class EvaluateConfig(Section):
     generation: GenerationSection = GenerationSection()
     evaluation: ScoringSection = ScoringSection(max_conversations=None, base_without_adapter=True)
     storage: StorageSection = StorageSection()
+
+    @field_validator("output")
+    @classmethod
+    def _output_is_a_folder(cls, uri: str) -> str:
+        if looks_like_a_file(uri):
+            raise ValueError(
+                f"'{uri}' would be a folder of that name: an evaluation leaves several files; name a folder, or end it "
+                "with a slash"
+            )
+        return uri
 
     @model_validator(mode="after")
     def _one_thing_to_score(self) -> Self:

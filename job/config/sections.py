@@ -4,6 +4,7 @@ The help lines are the source of docs/configuration.md and of the JSON Schema. K
 """
 
 import re
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -12,6 +13,8 @@ Uri = Annotated[str, Field(min_length=1)]
 Uris = Uri | Annotated[list[Uri], Field(min_length=1)]
 Quantization = Literal["nf4-double", "nf4"]
 DType = Literal["auto", "bfloat16", "float16", "float32"]
+ONE_FILE = (".jsonl", ".csv", ".parquet")  # how the name of an output ends that is one file
+FILE_LIKE = (*ONE_FILE, ".gz", ".zst", ".json", ".tsv")  # how no folder is called by intention
 CleaningStep = Literal["links", "mentions", "signatures", "html_entities", "whitespace"]
 
 
@@ -256,6 +259,16 @@ class StorageSection(Section):
     timeout_seconds: float = Field(60, gt=0, description="After so long without a byte, a request is tried again.")
 
 
+def names_one_file(uri: str) -> bool:
+    """Whether an output is one file: by its ending, in upper or lower case; a slash at the end says folder."""
+    return _ending(uri) in ONE_FILE
+
+
+def looks_like_a_file(uri: str) -> bool:
+    """Whether nobody would call a folder so."""
+    return _ending(uri) in FILE_LIKE
+
+
 def as_list(value: str | list[str]) -> list[str]:
     """A key that takes one or several, as several."""
     return [value] if isinstance(value, str) else value
@@ -264,3 +277,7 @@ def as_list(value: str | list[str]) -> list[str]:
 def to_plain(section: BaseModel) -> dict[str, Any]:
     """The section as plain YAML types, for saving and for fingerprints."""
     return section.model_dump(mode="json")
+
+
+def _ending(uri: str) -> str:
+    return "" if uri.endswith("/") else PurePosixPath(uri).suffix.lower()

@@ -64,6 +64,13 @@ def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list
     return conversations
 
 
+def read_json_lines(file: "InputFile") -> Iterator[tuple[Source, Any]]:
+    """The values of a file of JSON lines, whatever they are, with their places; a RecordError for what is none."""
+    with closing(file.store.open(file.key)) as stored:
+        for line, value in json_lines(_text(plain_stream(stored, file.uri))):
+            yield Source(file.uri, line), value
+
+
 def _counted(files: "Iterable[InputFile]", records_by_uri: dict[str, int]) -> "Iterator[InputFile]":
     for file in files:
         records_by_uri[file.uri] = 0
@@ -83,10 +90,14 @@ def _rows(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Itera
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{uri}: is UTF-16; save it as UTF-8")
     start = head.decode("utf-8-sig", "replace").lstrip()
-    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="\n")
+    text = _text(stream)
     if start.startswith(("{", "[")) or reading.format not in ("auto", "table"):
         return document_rows(text, uri) if is_document(start) else json_lines(text)
     return table_rows(text, uri, reading)
+
+
+def _text(stream: io.BufferedReader) -> io.TextIOWrapper:
+    return io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="\n")
 
 
 def _outcome(record: Any, source: Source, reading: ReadingSection) -> Conversation | BadRecord:

@@ -1,22 +1,26 @@
-"""A file of summaries → summaries by conversation.
+"""Files of summaries → summaries by conversation.
 
 Purpose: read `id`, `summary` JSON lines (what `recap summarize` writes, or any other system) and match them to
 conversations by id, exactly: a summary that is missing, twice there, or for nobody would bend the scores in silence.
-Lines in, a dict out. Knows nothing of scores or of where the file lies.
+Files in (plain, .gz or .zst), a dict out. Text goes through the same cleaning to what UTF-8 can hold as conversations
+do. Knows nothing of scores.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from job.conversations.record import Conversation
+from job.conversations.draft import RecordError
+from job.conversations.read import read_json_lines
+from job.conversations.record import Conversation, Source
 from job.errors import DataError
+from job.storage.open import InputFile
 
 _NAMED = 5  # ids that a message lists
 
 
-def read_summaries(lines: Iterable[bytes | str], uri: str, conversations: Sequence[Conversation]) -> dict[str, str]:
-    """Summaries by conversation id; `uri` names the file in messages.
+def read_summaries(files: Iterable[InputFile], uri: str, conversations: Sequence[Conversation]) -> dict[str, str]:
+    """Summaries by conversation id; `uri` names the files together in messages.
 
     Every conversation that has references needs its summary; other keys of a line are left alone. DataError names the
     lines and ids that are wrong.
@@ -24,27 +28,21 @@ def read_summaries(lines: Iterable[bytes | str], uri: str, conversations: Sequen
     known = Counter(conversation.id for conversation in conversations)
     _none("the conversations", [id for id, count in known.items() if count > 1], "ids that several conversations share")
     summaries: dict[str, str] = {}
-    seen_at: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        id, summary = _record(line, f"{uri} line {number}")
+    seen_at: dict[str, Source] = {}
+    for where, record in (item for file in files for item in read_json_lines(file)):
+        id, summary = _id_and_summary(record, where)
         if id in seen_at:
-            raise DataError(
-                f"{uri} line {number}: id '{id}' has a summary on line {seen_at[id]} already; keep one of them"
-            )
-        seen_at[id], summaries[id] = number, summary
+            raise DataError(f"{where}: id '{id}' has a summary already, at {seen_at[id]}; keep one of them")
+        seen_at[id], summaries[id] = where, summary
     _none(uri, [id for id in summaries if id not in known], "ids that no conversation has")
     wanted = [conversation.id for conversation in conversations if conversation.references]
     _none(uri, [id for id in wanted if id not in summaries], "conversations without a summary")
     return summaries
 
 
-def _record(line: bytes | str, where: str) -> tuple[str, str]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: not JSON ({error}); wanted one object with id and summary a line") from error
+def _id_and_summary(record: Any, where: Source) -> tuple[str, str]:
+    if isinstance(record, RecordError):
+        raise DataError(f"{where}: {record.detail}; wanted one object with id and summary a line")
     if not isinstance(record, dict) or "id" not in record or "summary" not in record:
         got = f"the keys {', '.join(record) or 'none'}" if isinstance(record, dict) else type(record).__name__
         raise DataError(f"{where}: got {got}; wanted an object with id and summary")

@@ -7,19 +7,25 @@ torch. Knows nothing of how it is printed beyond plain text.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.load import resolved_yaml
 from job.config.sections import AdapterModelSection, StorageSection, as_list
 from job.conversations.read import read_conversations
-from job.conversations.record import BadRecord
+from job.conversations.record import BadRecord, Conversation
 from job.errors import RecapError
-from job.model import BASE_KEY
+from job.evaluation.inputs import read_given, read_input, read_train_references
+from job.evaluation.place import check_place
+from job.model import BASE_KEY, read_adapter
 from job.preflight.checks import Check, base_is_there, check, hub_accepts, is_writable
-from job.storage.folders import read_manifest
-from job.storage.open import list_inputs, open_store
+from job.storage.open import InputFile, open_store
+from job.storage.places import cache_folder
 from job.storage.store import Store
+from job.summarization.identity import identity
+from job.summarization.output import check_apart, check_free, find_finished, open_output
 from job.summarization.summarize import input_files
+from job.summarization.summarizer import find_digests
 from job.training import checkpoints, journal
 from job.training.examples import Examples, read_examples
 
@@ -53,16 +59,55 @@ def plan(config: TrainConfig | SummarizeConfig | EvaluateConfig) -> Plan:
     """Ask everything that the command of this config will need."""
     if isinstance(config, TrainConfig):
         return plan_training(config)
-    checks = [check("input", lambda: _input_is_readable(config))]
-    if config.adapter:
-        adapter = config.adapter
-        checks.append(check("adapter", lambda: _adapter_is_there(adapter, config.model, config.storage)))
-    elif config.model.base:
-        base = config.model.base
-        checks.append(check("base", lambda: base_is_there(base, config.model.revision, config.storage)))
-    checks.append(check("output", lambda: is_writable(_folder(config.output), config.storage)))
-    command = "summarize" if isinstance(config, SummarizeConfig) else "evaluate"
-    return Plan(f"plan of {command} run {config.run}", checks, resolved_yaml(config), config.run)
+    return plan_summarizing(config) if isinstance(config, SummarizeConfig) else plan_evaluation(config)
+
+
+def plan_summarizing(config: SummarizeConfig) -> Plan:
+    """Records, what summarizes, the output, and whether it is all done."""
+    listed: list[list[InputFile]] = []
+    finished: list[bool] = []
+
+    def read() -> str:
+        listed.append(input_files(config))
+        return _records(listed[0], config)
+
+    def look() -> str:
+        output = open_output(config.output, config.storage)
+        check_apart(output, as_list(config.input), listed[0] if listed else [])
+        writable = is_writable(output.store.uri, config.storage)
+        if not listed or (config.adapter is None and not Path(str(config.model.base)).is_dir()):
+            check_free(output)  # the digest of a base elsewhere is known when its weights are here
+            return writable
+        wanted = identity(config, listed[0], find_digests(config, cache_folder()))
+        manifest = find_finished(output, wanted)
+        finished.append(manifest is not None and manifest.extra["state"] == "finished")
+        return f"{writable}\nholds this run's summaries already" if any(finished) else writable
+
+    checks = [check("input", read), *_models(config), check("output", look)]
+    return Plan(f"plan of summarize run {config.run}", checks, resolved_yaml(config), config.run, any(finished))
+
+
+def plan_evaluation(config: EvaluateConfig) -> Plan:
+    """Conversations with references, training references, what is scored, and the output."""
+    everything: list[Conversation] = []
+
+    def read() -> str:
+        found, chosen = read_input(config)
+        everything.extend(found)
+        return f"{len(found):,} conversations, {len(chosen):,} to score"
+
+    def look() -> str:
+        store = open_store(config.output, config.storage)
+        check_place(store)
+        return is_writable(store.uri, config.storage)
+
+    checks = [check("input", read)]
+    if config.train is not None:
+        checks.append(check("train", lambda: f"{len(read_train_references(config) or []):,} references"))
+    if config.summaries is not None and everything:  # which ids are wanted is known from the input
+        checks.append(check("summaries", lambda: f"{len(read_given(config, everything)):,} summaries"))
+    checks += [*_models(config), check("output", look)]
+    return Plan(f"plan of evaluate run {config.run}", checks, resolved_yaml(config), config.run)
 
 
 def plan_training(config: TrainConfig, fresh: bool = False) -> Plan:
@@ -144,11 +189,7 @@ def _steps(config: TrainConfig, examples: Examples) -> str:
     return f"{steps:,} of {per_step} rows{each}{packed}; {rows:,} rows, {per_epoch:,} steps an epoch"
 
 
-def _input_is_readable(config: SummarizeConfig | EvaluateConfig) -> str:
-    if isinstance(config, SummarizeConfig):
-        files = input_files(config)
-    else:
-        files = list_inputs(as_list(config.input), config.storage)
+def _records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
     good, bad = 0, []
     for record in read_conversations(files, config.data):
         if isinstance(record, BadRecord):
@@ -159,16 +200,22 @@ def _input_is_readable(config: SummarizeConfig | EvaluateConfig) -> str:
     return "\n".join(lines + [str(record) for record in bad[:3]])
 
 
+def _models(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
+    """The adapter with its base, or the base; nothing where given summaries are scored."""
+    adapter, base = config.adapter, config.model.base
+    if adapter is not None:
+        return [check("adapter", lambda: _adapter_is_there(adapter, config.model, config.storage))]
+    if base is not None:
+        return [check("base", lambda: base_is_there(base, config.model.revision, config.storage))]
+    return []
+
+
 def _adapter_is_there(uri: str, model: AdapterModelSection, storage: StorageSection) -> str:
-    manifest = read_manifest(open_store(uri, storage), "")
-    recorded = manifest.extra.get(BASE_KEY, {})
-    base = model.base or recorded.get("uri", "")
+    _, manifest, _ = read_adapter(uri, storage)
+    recorded = manifest.extra[BASE_KEY]
+    base = model.base or recorded["uri"]
     revision = model.revision if model.base else recorded.get("revision")
     return f"{uri}  of run {manifest.extra.get('run')}\nbase {base_is_there(base, revision, storage)}"
-
-
-def _folder(output: str) -> str:
-    return output.rpartition("/")[0] or "." if output.endswith((".jsonl", ".csv", ".parquet")) else output
 
 
 def _indented(text: str) -> str:

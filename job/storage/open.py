@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import BinaryIO
 
 from job.config.sections import StorageSection
@@ -72,7 +73,7 @@ def list_inputs(
     for uri in uris:
         found = _files(uri, options)
         if not found and not allow_empty:
-            raise MissingError(f"{uri}: there is no such file, and no files below it{_nearest(uri, options)}")
+            raise MissingError(_nothing(uri, options))
         files |= {file.uri: file for file in found}
     return list(files.values())
 
@@ -100,6 +101,16 @@ def _files_below(store: Store) -> Iterator[InputFile]:
         # A repository's front page is not data, though it lies beside it.
         if not hidden and not (isinstance(store, HubStore) and entry.key == "README.md"):
             yield InputFile(below(store.uri, entry.key), store, entry.key, entry.size, entry.version)
+
+
+def _nothing(uri: str, options: StorageSection | None) -> str:
+    """The message for a URI that names no file: on this machine something else may well be there."""
+    path = Path(local_path(uri)) if scheme_of(uri) == "file" else None
+    if path and path.is_dir():
+        return f"{uri}: is a folder without files (names that start with . or _ do not count); name one that has some"
+    if path and path.exists() and not path.is_file():
+        return f"{uri}: is no regular file (but a pipe, socket or device); give a file, or a folder of files"
+    return f"{uri}: there is no such file, and no files below it{_nearest(uri, options)}"
 
 
 def _nearest(uri: str, options: StorageSection | None) -> str:

@@ -1,29 +1,31 @@
 """The place of the summaries: what is there already, and how new ones come to be there, whole or not at all.
 
 A folder gets `parts/`, `rejects/`, `manifest.json` and, last of all, `_SUCCESS`. A name that ends in .jsonl, .csv or
-.parquet is one file, with `<stem>.rejects.jsonl` and, last, `<stem>.manifest.json` beside it. What has no manifest is a
-leftover and is replaced. Knows nothing of records.
+.parquet is one file, with `<stem>.rejects.jsonl` and, last, `<stem>.manifest.json` beside it. What a manifest names, or
+an interrupted run left (its marker says so), is replaced; anything else is refused. Knows nothing of records.
 """
 
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from job.config.sections import StorageSection
+from job.config.sections import StorageSection, names_one_file
 from job.errors import ConfigError, MissingError, OutputError
+from job.storage.claim import MARKER, check_vouched, claimed, entries_at, is_claimed
 from job.storage.folders import MANIFEST, FileEntry, Manifest, write_manifest
 from job.storage.keys import local_path, scheme_of, split_file
-from job.storage.open import open_store
-from job.storage.store import Store
+from job.storage.open import InputFile, open_store
+from job.storage.store import Entry, Store
 from job.summarization.identity import differences
 from job.summarization.writers import WRITERS, Write, json_line_parts, json_lines
 
 SUCCESS = "_SUCCESS"
+KIND = "summaries"
 PART = re.compile(r"(parts|rejects)/part-\d{5}\.jsonl")
 DIFFERENCES_SHOWN = 5
 
@@ -37,13 +39,22 @@ class Output:
     summaries: str
     rejects: str
     manifest: str
+    marker: str
     success: str | None
+
+    def replaces(self, key: str) -> bool:
+        """Whether a run writes at this key, or removes what is there."""
+        if self.success and PART.fullmatch(key):
+            return True
+        return key in (self.summaries, self.rejects, self.manifest, self.marker, self.success)
 
     def write_summaries(self, folder: Path) -> AbstractContextManager[Write]:
         """The writer of summaries, to files that lie in `folder` as they will in the store."""
         if self.success:
             return json_line_parts(folder / self.summaries)
-        writer: AbstractContextManager[Write] = WRITERS[PurePosixPath(self.summaries).suffix](folder / self.summaries)
+        writer: AbstractContextManager[Write] = WRITERS[PurePosixPath(self.summaries).suffix.lower()](
+            folder / self.summaries
+        )
         return writer
 
     def write_rejects(self, folder: Path) -> AbstractContextManager[Write]:
@@ -53,20 +64,28 @@ class Output:
 
 def open_output(uri: str, storage: StorageSection) -> Output:
     """The output that `uri` names; ConfigError if it names no place."""
-    if PurePosixPath(uri).suffix not in WRITERS:
-        return Output(uri, open_store(uri, storage), "parts", "rejects", MANIFEST, SUCCESS)
+    if not names_one_file(uri):
+        return Output(uri, open_store(uri, storage), "parts", "rejects", MANIFEST, MARKER, SUCCESS)
     folder, name = split_file(uri)
     stem = PurePosixPath(name).stem
-    return Output(uri, open_store(folder, storage), name, f"{stem}.rejects.jsonl", f"{stem}.{MANIFEST}", None)
+    beside = f"{stem}.rejects.jsonl", f"{stem}.{MANIFEST}", f".{stem}.publishing.json"
+    return Output(uri, open_store(folder, storage), name, *beside, None)
 
 
-def check_apart(output: str, inputs: list[str]) -> None:
-    """ConfigError if the output lies in the input: the next run would summarize summaries."""
+def check_apart(output: Output, inputs: Sequence[str], files: Sequence[InputFile]) -> None:
+    """ConfigError if the output lies in the input, or a file of the input where the output puts one of its own."""
     for uri in inputs:
-        if _absolute(output) == _absolute(uri) or f"{_absolute(output)}/".startswith(f"{_absolute(uri)}/"):
+        if _absolute(output.uri) == _absolute(uri) or f"{_absolute(output.uri)}/".startswith(f"{_absolute(uri)}/"):
             raise ConfigError(
-                f"output: {output} lies in the input {uri}, so the next run would read it as conversations; "
+                f"output: {output.uri} lies in the input {uri}, so the next run would read it as conversations; "
                 "choose a place of its own"
+            )
+    place = f"{_absolute(output.store.uri)}/"
+    for file in files:
+        key = _absolute(file.uri).removeprefix(place)
+        if output.replaces(key):
+            raise ConfigError(
+                f"output: {output.uri} would replace {file.uri}, which is a file of the input; choose another place"
             )
 
 
@@ -76,17 +95,22 @@ def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | Non
     A run that rejected too many records counts too: what it generated is good. OutputError if the place is taken by
     something else.
     """
-    manifest = _read_manifest(output)
-    if manifest is None:
-        return None
-    other = differences(manifest.extra["identity"], identity)
-    if other and manifest.extra.get("state") == "finished":
+    taken, manifest = _taken(output), _read_manifest(output)
+    other = differences(manifest.extra["identity"], identity) if manifest else []
+    if manifest and other and manifest.extra.get("state") == "finished":
         shown = "; ".join(other[:DIFFERENCES_SHOWN]) + ("; …" if len(other) > DIFFERENCES_SHOWN else "")
         raise OutputError(
             f"{output.uri} holds finished summaries of something else ({shown}): choose another output, or remove "
-            f"{output.store.uri}/{output.manifest} to have it replaced"
+            "what is there"
         )
-    return manifest if not other and _is_whole(output, manifest) else None
+    _check_ours(output, taken, manifest)
+    return manifest if manifest and not other and _is_whole(output, manifest) else None
+
+
+def check_free(output: Output) -> None:
+    """OutputError if the place is taken by something that is no output of summaries."""
+    taken = _taken(output)
+    _check_ours(output, taken, _read_manifest(output))
 
 
 def check_writable(output: Output) -> None:
@@ -99,16 +123,17 @@ def check_writable(output: Output) -> None:
 def publish(output: Output, folder: Path, extra: Mapping[str, Any]) -> None:
     """Replace what is there by the files in `folder`; the manifest last, so that nothing half-written is ever found."""
     manifest = write_manifest(folder, extra)
-    if output.success:
-        output.store.delete(output.success)
-    output.store.delete(output.manifest)
-    for key in list(_leftovers(output)):
-        output.store.delete(key)
-    for key in manifest.files:
-        output.store.upload(folder / key, key)
-    output.store.write(output.manifest, manifest.to_json())
-    if extra["state"] == "finished":
-        _mark(output)
+    with claimed(output.store, output.marker, KIND):
+        if output.success:
+            output.store.delete(output.success)
+        output.store.delete(output.manifest)
+        for entry in list(_parts(output)):  # an earlier run may have had more of them
+            output.store.delete(entry.key)
+        for key in manifest.files:
+            output.store.upload(folder / key, key)
+        output.store.write(output.manifest, manifest.to_json())
+        if extra["state"] == "finished":
+            _mark(output)
 
 
 def accept(output: Output, manifest: Manifest) -> None:
@@ -117,6 +142,8 @@ def accept(output: Output, manifest: Manifest) -> None:
         accepted = Manifest(manifest.files, manifest.extra | {"state": "finished"})
         output.store.write(output.manifest, accepted.to_json())
     _mark(output)
+    if is_claimed(output.store, output.marker, KIND):  # the run died between the manifest and here
+        output.store.delete(output.marker)
 
 
 def _mark(output: Output) -> None:
@@ -141,6 +168,10 @@ def _read_manifest(output: Output) -> Manifest | None:
         known = False
     if not known:
         raise OutputError(f"{where} is there and belongs to something other than summaries: choose another output")
+    if not output.success and output.summaries not in files:
+        raise OutputError(
+            f"{where} is there and belongs to {', '.join(files)}, not to {output.summaries}: choose another output"
+        )
     return Manifest(files, extra)
 
 
@@ -151,11 +182,27 @@ def _is_whole(output: Output, manifest: Manifest) -> bool:
         return False
 
 
-def _leftovers(output: Output) -> Iterator[str]:
-    """Parts of an earlier run, which may have had more of them; nothing that recap did not write."""
+def _taken(output: Output) -> list[Entry]:
+    """What is there that a run would replace and a manifest must vouch for; nothing where an interrupted run left it.
+
+    To be asked before the manifest is read: a publication writes its manifest before it removes its marker, so one that
+    ends meanwhile (the same run, started twice) is not taken for somebody's files.
+    """
+    keys = (output.success,) if output.success else (output.summaries, output.rejects)
+    taken = [*_parts(output), *entries_at(output.store, keys)]
+    return [] if is_claimed(output.store, output.marker, KIND) else taken
+
+
+def _check_ours(output: Output, taken: Sequence[Entry], manifest: Manifest | None) -> None:
+    """OutputError if the manifest does not vouch for all of it; the success marker is in none, nor there without it."""
+    check_vouched(output.store, (entry for entry in taken if not manifest or entry.key != output.success), manifest)
+
+
+def _parts(output: Output) -> Iterator[Entry]:
+    """The parts that are there, of whichever run; nothing where the summaries are one file."""
     if output.success:
         for folder in (output.summaries, output.rejects):
-            yield from (entry.key for entry in output.store.list(folder) if PART.fullmatch(entry.key))
+            yield from (entry for entry in output.store.list(folder) if PART.fullmatch(entry.key))
 
 
 def _absolute(uri: str) -> str:

@@ -44,8 +44,8 @@ def summarize(config: SummarizeConfig, open_with: Open = open_summarizer) -> Cou
     everything is published, without the success marker; run again with a higher limit, they are accepted as they are.
     """
     started = time.monotonic()
-    check_apart(config.output, as_list(config.input))
     files, output = input_files(config), open_output(config.output, config.storage)
+    check_apart(output, as_list(config.input), files)
     digests = find_digests(config, cache_folder())
     wanted = identity(config, files, digests)
     done = _already_done(output, wanted, config)

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import CleaningStep, PromptSection
-from job.errors import ConfigError
 from job.inference.engine import Engine
 from job.inference.open import LoadedModel, cleaning_of, open_adapter, open_base
-from job.inference.summaries import input_budget
+from job.inference.summaries import check_budget, input_budget
 from job.inference.transformers_engine import TransformersEngine
-from job.model import Tokenizer, fetch_adapter, fetch_base
+from job.model import BASE_KEY, Tokenizer, fetch_base, read_adapter
 from job.prompt import Prompt
 
 
@@ -38,10 +37,10 @@ class Summarizer:
 
 
 def find_digests(config: SummarizeConfig, cache: Path) -> Digests:
-    """The digests before anything is loaded; an adapter names its base's, so that only the adapter is fetched."""
+    """The digests before anything is loaded; an adapter's manifest tells its own and its base's."""
     if config.adapter is not None:
-        _, recorded, digest = fetch_adapter(config.adapter, config.storage, cache)
-        return Digests(digest, str(recorded.get("digest")))
+        _, manifest, digest = read_adapter(config.adapter, config.storage)
+        return Digests(digest, str(manifest.extra[BASE_KEY].get("digest")))
     assert config.model.base is not None
     return Digests(None, fetch_base(config.model.base, config.model.revision, config.storage, cache).digest)
 
@@ -50,12 +49,8 @@ def open_summarizer(config: SummarizeConfig, cache: Path) -> Summarizer:
     """Everything in memory; ConfigError where the model's context has no room for a conversation beside the answer."""
     loaded = _load(config, cache)
     engine = TransformersEngine(loaded.model, loaded.tokenizer)
+    check_budget(config.generation, engine.context_tokens)
     budget = input_budget(engine, config.generation)
-    if budget < 1:
-        raise ConfigError(
-            f"generation.max_new_tokens: {config.generation.max_new_tokens} of the model's {engine.context_tokens} "
-            "tokens leave no room for a conversation; lower it"
-        )
     cleaning = cleaning_of(loaded.prompt, config.data)
     digests = Digests(loaded.adapter_digest, loaded.base.digest)
     return Summarizer(engine, loaded.tokenizer, loaded.prompt, cleaning, budget, digests)

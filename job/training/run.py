@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from job.config.commands import TrainConfig
 from job.errors import PreemptedError, RecapError
+from job.inference.summaries import check_budget
 from job.launch.environment import describe
 from job.model import context_tokens, fetch_base, load_tokenizer
 from job.prompt import make_prompt
@@ -75,6 +76,7 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     """Read and encode everything, and say where the run is and what it has."""
     event("environment", **describe(), processes=PartialState().num_processes)
     base = first_does(lambda: fetch_base(config.model.base, config.model.revision, config.storage, cache_folder()))
+    check_budget(config.generation, context_tokens(base.path))
     tokenizer = load_tokenizer(base.path)
     examples = read_examples(config)
     prompt = make_prompt(config.prompt, tokenizer, examples.cleaning)

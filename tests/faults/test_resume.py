@@ -20,27 +20,26 @@ def longer(small: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     return small | {"data": data, "training": small["training"] | steps}
 
 
-def story_of_equal_runs(config: dict[str, Any], folder: Path, steps: list[int], signals: list[signal.Signals]) -> list:
-    """Interrupt at each step by each signal, resume, compare with a run that was left alone; what happened."""
+def story_of_equal_runs(config: dict[str, Any], folder: Path, kills: dict[int, signal.Signals]) -> list[Any]:
+    """Interrupt at each step by its signal, resume, compare with a run that was left alone; what happened."""
     whole = config | {"run": "whole"}
     RealRun(whole, folder).finish()
     story = []
-    for step in steps:
-        for number in signals:
-            hurt = config | {"run": f"hurt-{step}-{number.name}"}
-            run = RealRun(hurt, folder)
-            assert run.interrupt(step, number) in (ExitCode.RETRY, -number), run.said
-            run.finish()
-            assert adapter_digest(store_of(hurt)) == adapter_digest(store_of(whole)), hurt["run"]
-            assert logged(store_of(hurt)) == logged(store_of(whole)), hurt["run"]
-            attempts = journal_of(store_of(hurt))["attempts"]
-            story.append((number.name, [(attempt["first_step"], attempt["last_step"]) for attempt in attempts]))
+    for step, number in kills.items():
+        hurt = config | {"run": f"hurt-{step}"}
+        run = RealRun(hurt, folder)
+        assert run.interrupt(step, number) in (ExitCode.RETRY, -number), run.said
+        run.finish()
+        assert adapter_digest(store_of(hurt)) == adapter_digest(store_of(whole)), hurt["run"]
+        assert logged(store_of(hurt)) == logged(store_of(whole)), hurt["run"]
+        attempts = journal_of(store_of(hurt))["attempts"]
+        story.append((number.name, [(attempt["first_step"], attempt["last_step"]) for attempt in attempts]))
     return story
 
 
 def test_a_run_stopped_between_its_checkpoints_ends_as_one_left_alone(longer, tmp_path):
     config = longer | {"training": longer["training"] | {"optimizer": "paged_adamw_32bit", "log_every_steps": 3}}
-    ((_, attempts),) = story_of_equal_runs(config, tmp_path, [6], [signal.SIGTERM])
+    ((_, attempts),) = story_of_equal_runs(config, tmp_path, {6: signal.SIGTERM})
     assert len(attempts) == 2
 
 
@@ -56,9 +55,12 @@ KINDS = {
 }  # fmt: skip
 
 
+KILLS = {3: signal.SIGTERM, 8: signal.SIGKILL, 11: signal.SIGTERM}
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("kind", KINDS)
 def test_interrupted_is_the_same_as_never_interrupted(longer, tmp_path, kind):
     config = longer | {"training": longer["training"] | KINDS[kind]}
-    for line in story_of_equal_runs(config, tmp_path, [3, 8], [signal.SIGTERM, signal.SIGKILL]):
+    for line in story_of_equal_runs(config, tmp_path, KILLS):
         print(f"\n{kind}: {line}", end="")

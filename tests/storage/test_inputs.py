@@ -1,5 +1,7 @@
 """URIs of an input → the files to read, and nothing that is not meant."""
 
+import os
+
 import pytest
 
 from job.errors import ConfigError, ExitCode, ForbiddenError, MissingError
@@ -126,3 +128,13 @@ def test_a_uri_that_names_no_place_is_a_mistake_of_the_config(uri):
 def test_a_uri_of_a_folder_is_no_file(uri):
     with pytest.raises(ConfigError, match="wanted a file"):
         read_uri(uri)
+
+
+def test_what_is_there_and_is_no_input_is_told_as_what_it_is(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").mkdir()
+    for name, said in (("pipe", "is no regular file"), ("empty", "is a folder without files")):
+        with pytest.raises(MissingError, match=f"{name}: {said}") as caught:
+            list_inputs([f"{tmp_path}/{name}"])
+        assert caught.value.exit_code == ExitCode.MISSING
+        assert "no such file" not in str(caught.value)

@@ -7,10 +7,10 @@ import pytest
 
 from job.config.sections import GenerationSection
 from job.conversations.record import BadRecord, Source
-from job.errors import PreemptedError
+from job.errors import ConfigError, ExitCode, PreemptedError
 from job.inference.engine import Generated
 from job.summarization import outcomes
-from job.summarization.outcomes import Encoded, generate_each, windows
+from job.summarization.outcomes import Encoded, Failure, check_model, generate_each, windows
 
 SETTINGS = GenerationSection()
 
@@ -38,7 +38,7 @@ class Engine:
 def answered(engine: Engine, count: int) -> tuple[list[str], int]:
     told: list[int] = []
     found = generate_each(engine, [[id] for id in range(count)], SETTINGS, told.append)
-    return [answer if isinstance(answer, str) else answer.text for answer in found], sum(told)
+    return [answer.text if isinstance(answer, Generated) else str(answer) for answer in found], sum(told)
 
 
 @pytest.mark.parametrize("poison", [[0], [99], [41, 42], [3, 50, 97], range(100)])
@@ -77,3 +77,38 @@ def test_windows_are_bounded_and_keep_the_order():
     assert [len(window) for window in found] == [outcomes.WINDOW_RECORDS, outcomes.WINDOW_RECORDS, 452]
     assert [item for window in found for item in window] == items
     assert list(windows([])) == []
+
+
+def failed(name: str, count: int) -> list[Generated | Failure]:
+    return [Failure(name, f"of {number}") for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (
+            failed("FloatingPointError", 3),
+            r"model\.dtype: .* each of the first 3 conversations \(FloatingPointError: of 0",
+        ),
+        (failed("FloatingPointError", 1), r"model\.dtype"),
+        (failed("OutOfMemoryError", 1), r"lower generation\.max_input_tokens or max_new_tokens, set model\.quant"),
+        (failed("RuntimeError", 2), r"model: it cannot be run as configured.*RuntimeError: of 0"),
+    ],
+)
+def test_a_model_that_fails_on_all_alike_is_a_mistake_in_the_config(answers, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        check_model(answers)
+    assert caught.value.exit_code == ExitCode.CONFIG
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [],
+        failed("RuntimeError", 1),
+        [*failed("FloatingPointError", 5), Generated("fine", 1, "stop")],
+        [*failed("RuntimeError", 2), *failed("ValueError", 2)],
+    ],
+)
+def test_records_that_fail_for_themselves_do_not_end_the_run(answers):
+    check_model(answers)

@@ -196,12 +196,13 @@ def test_a_changed_input_is_something_else(config, tmp_path):
         summarize(config(), never)
 
 
-def test_a_leftover_without_manifest_is_replaced_with_its_stale_parts(config, tmp_path):
+def test_what_an_interrupted_run_left_is_replaced_with_its_stale_parts(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", many(3))
     out = tmp_path / "out"
     write_lines(out / "parts" / "part-00007.jsonl", ["half a li"])
     write_lines(out / "rejects" / "part-00001.jsonl", ["half a li"])
     write_lines(out / "parts" / "notes.txt", ["mine"])
+    write_lines(out / "_PUBLISHING", [{"recap is publishing": "summaries"}])
     summarize(config())
     assert files_below(out) == ["_SUCCESS", "manifest.json", "parts/notes.txt", *FOLDER[2:]]
 
@@ -335,3 +336,21 @@ def test_an_answer_longer_than_the_context_is_a_mistake_in_the_config(config, tm
     write_lines(tmp_path / "in.jsonl", many(2))
     with pytest.raises(ConfigError, match="512 of the model's 512 tokens leave no room"):
         summarize(config(generation={"max_new_tokens": 512}))
+
+
+def test_a_base_that_answers_with_nan_ends_the_run_and_leaves_nothing(config, tmp_path, base_folder):
+    from safetensors.torch import load_file, save_file
+
+    write_lines(tmp_path / "in.jsonl", many(5))
+    copy = tmp_path / "base"
+    shutil.copytree(base_folder, copy)
+    weights = load_file(copy / "model.safetensors")
+    save_file(
+        {name: value * float("nan") for name, value in weights.items()}, copy / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(
+        ConfigError, match=r"model\.dtype: .*each of the first 5 conversations.*answers with NaN"
+    ) as caught:
+        summarize(config(model={"base": str(copy)}))
+    assert caught.value.exit_code == 64
+    assert files_below(tmp_path / "out") == []

@@ -1,0 +1,155 @@
+"""Claims about `recap evaluate` as a whole: what it reads, what it refuses, and what it leaves."""
+
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from pydantic import ValidationError
+
+from job.config.commands import EvaluateConfig
+from job.errors import ConfigError, ExitCode, OutputError
+from job.evaluation.run import run_evaluation
+from job.storage.folders import publish_folder, read_manifest, verify_folder
+from job.storage.local import LocalStore
+from tests.evaluation.conftest import make_conversations
+from tests.summarization.conftest import files_below
+from tests.summarization.test_s3_and_kill import publish_adapter
+
+Config = Callable[..., EvaluateConfig]
+LEFT = ["evaluation.json", "manifest.json", "report.html", "summaries.jsonl"]
+MINE = "mine, and nobody else's\n"
+
+
+def lines(records: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
+
+
+def summaries(count: int = 12, **more: Any) -> list[dict[str, Any]]:
+    return [{"id": c.id, "summary": c.references[0], **more} for c in make_conversations(count)]
+
+
+@pytest.fixture(autouse=True)
+def alone(places: Path, one_thread: None) -> None:
+    """Every test here has a cache and a work folder of its own."""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """A config that scores `summaries.jsonl` of twelve conversations, into `out`; its keys can be replaced."""
+    turns = [[{"role": turn.role, "text": turn.text} for turn in c.turns] for c in make_conversations(12)]
+    records = [
+        {"id": c.id, "turns": said, "summaries": c.references}
+        for c, said in zip(make_conversations(12), turns, strict=True)
+    ]
+    (tmp_path / "in.jsonl").write_bytes(lines(records))
+    (tmp_path / "given.jsonl").write_bytes(lines(summaries()))
+
+    def make(**keys: Any) -> EvaluateConfig:
+        content = {
+            "run": "score",
+            "input": str(tmp_path / "in.jsonl"),
+            "output": str(tmp_path / "out"),
+            "evaluation": {"bootstrap_samples": 100},
+        }
+        scored = {} if "adapter" in keys else {"summaries": str(tmp_path / "given.jsonl")}
+        return EvaluateConfig.model_validate(content | scored | keys)
+
+    return make
+
+
+def test_an_evaluation_replaces_an_earlier_one_and_says_what_it_is(config, tmp_path):
+    run_evaluation(config())
+    first = run_evaluation(config())
+    assert files_below(tmp_path / "out") == LEFT
+    assert verify_folder(tmp_path / "out").extra["kind"] == "evaluation"
+    assert first.conversations == 12
+
+
+def test_an_interrupted_evaluation_is_replaced(config, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "_PUBLISHING").write_text('{"recap is publishing": "evaluation"}\n')
+    (tmp_path / "out" / "report.html").write_text("half a rep")
+    run_evaluation(config())
+    assert files_below(tmp_path / "out") == LEFT
+
+
+@pytest.mark.parametrize("extra", [{"base": {"uri": "org/base"}}, {"identity": {}, "counts": {}, "state": "finished"}])
+def test_an_adapter_or_summaries_are_never_replaced_by_their_evaluation(config, tmp_path, extra):
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "weights.safetensors").write_text(MINE)
+    published = publish_folder(tmp_path / "made", LocalStore(str(tmp_path / "out")), "", extra)
+    with pytest.raises(OutputError, match=r"out holds something other than an evaluation.*weights\.safet") as caught:
+        run_evaluation(config(input="nowhere.jsonl"))  # before anything is read
+    assert caught.value.exit_code == ExitCode.OUTPUT
+    assert read_manifest(LocalStore(str(tmp_path / "out")), "") == published
+    assert files_below(tmp_path / "out") == ["manifest.json", "weights.safetensors"]
+
+
+@pytest.mark.parametrize("name", [*LEFT, "_PUBLISHING"])
+def test_a_file_that_no_evaluation_wrote_is_never_replaced(config, tmp_path, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text(MINE)
+    with pytest.raises(OutputError, match="choose another output") as caught:
+        run_evaluation(config())
+    assert caught.value.exit_code == ExitCode.OUTPUT
+    assert files_below(tmp_path / "out") == [name]
+    assert (tmp_path / "out" / name).read_text() == MINE
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "X.JSONL", "s3://b/report.csv", "x.json.gz"])
+def test_an_output_that_looks_like_a_file_is_a_mistake_in_the_config(config, name):
+    with pytest.raises(ValidationError, match="an evaluation leaves several files; name a folder"):
+        config(output=name)
+
+
+def test_text_that_utf8_cannot_hold_is_replaced_and_scored(config, tmp_path):
+    given = summaries()
+    given[0]["summary"] = "a cut \ud83d emoji"
+    (tmp_path / "given.jsonl").write_bytes(lines(given))
+    run_evaluation(config())
+    first = (tmp_path / "out" / "summaries.jsonl").read_text(encoding="utf-8").split("\n")[0]
+    assert json.loads(first)["summary"] == "a cut \ufffd emoji"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gz", "zst"])
+def test_compressed_summaries_are_read(config, tmp_path, pack):
+    (tmp_path / "given.jsonl.packed").write_bytes(pack(lines(summaries())))
+    assert run_evaluation(config(summaries=f"{tmp_path}/given.jsonl.packed")).conversations == 12
+
+
+@pytest.mark.parametrize("name", ["day", "day/", "day/parts/"])
+def test_the_output_of_summarize_is_given_whole_or_as_its_parts(config, tmp_path, name):
+    parts = tmp_path / "day" / "parts"
+    parts.mkdir(parents=True)
+    (tmp_path / "day" / "rejects").mkdir()
+    (tmp_path / "day" / "manifest.json").write_text("{}")
+    (tmp_path / "day" / "rejects" / "part-00000.jsonl").write_text('{"id": null, "reason": "invalid_record"}\n')
+    (parts / "part-00000.jsonl").write_bytes(lines(summaries()[:7]))
+    (parts / "part-00001.jsonl").write_bytes(lines(summaries()[7:]))
+    assert run_evaluation(config(summaries=f"{tmp_path}/{name}")).conversations == 12
+
+
+def test_an_answer_as_long_as_the_context_is_refused_before_anything_is_scored(config, tmp_path, base_folder):
+    publish_adapter(base_folder, tmp_path / "made", f"{tmp_path}/adapter")
+    with pytest.raises(ConfigError, match=r"max_new_tokens: 512 of the model's 512 tokens leave no room") as caught:
+        run_evaluation(config(adapter=f"{tmp_path}/adapter", generation={"max_new_tokens": 512}))
+    assert caught.value.exit_code == ExitCode.CONFIG
+    assert files_below(tmp_path / "out") == []
+
+
+def test_a_base_that_answers_with_nan_is_no_bug_and_is_not_scored(config, tmp_path, base_folder):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(base_folder, tmp_path / "base")
+    path = tmp_path / "base" / "model.safetensors"
+    save_file({name: value * float("nan") for name, value in load_file(path).items()}, path, {"format": "pt"})
+    publish_adapter(tmp_path / "base", tmp_path / "made", f"{tmp_path}/adapter")
+    with pytest.raises(ConfigError, match=r"model\.dtype: the model answers with NaN in torch\.float32") as caught:
+        run_evaluation(config(adapter=f"{tmp_path}/adapter", generation={"max_new_tokens": 8}))
+    assert caught.value.exit_code == ExitCode.CONFIG
+    assert files_below(tmp_path / "out") == []

@@ -1,0 +1,119 @@
+"""Claims about the plan of a config that is no training: where the run would fail the plan does, in the same way."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.config.commands import EvaluateConfig, SummarizeConfig
+from job.errors import ExitCode
+from job.preflight.plan import Plan, plan
+from job.summarization.summarize import summarize
+from tests.evaluation.conftest import make_conversations
+from tests.summarization.conftest import files_below, write_lines
+from tests.summarization.test_s3_and_kill import publish_adapter
+
+RECORDS = [
+    {"id": c.id, "turns": [{"role": t.role, "text": t.text} for t in c.turns], "summaries": c.references}
+    for c in make_conversations(12)
+]
+SUMMARIES = [{"id": c.id, "summary": c.references[0]} for c in make_conversations(12)]
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, places: Path, one_thread: None) -> None:
+    """Conversations, their summaries, and a cache of the test's own."""
+    write_lines(tmp_path / "in.jsonl", RECORDS)
+    write_lines(tmp_path / "given.jsonl", SUMMARIES)
+
+
+@pytest.fixture
+def evaluating(tmp_path: Path) -> Callable[..., Plan]:
+    def make(**keys: Any) -> Plan:
+        content = {"run": "r", "input": f"{tmp_path}/in.jsonl", "output": f"{tmp_path}/out"}
+        return plan(EvaluateConfig.model_validate(content | {"summaries": f"{tmp_path}/given.jsonl"} | keys))
+
+    return make
+
+
+@pytest.fixture
+def summarizing(tmp_path: Path, base_folder: Path) -> Callable[..., SummarizeConfig]:
+    def make(**keys: Any) -> SummarizeConfig:
+        content = {"run": "r", "input": f"{tmp_path}/in.jsonl", "output": f"{tmp_path}/out.jsonl"}
+        more = {"generation": {"max_new_tokens": 4}, "limits": {"max_reject_fraction": 1}}
+        model = {} if "adapter" in keys else {"model": {"base": str(base_folder)}}
+        return SummarizeConfig.model_validate(content | more | model | keys)
+
+    return make
+
+
+def ends(found: Plan, code: ExitCode, said: str) -> None:
+    assert found.error is not None, found.text()
+    assert found.error.exit_code == code
+    assert said in found.text()
+
+
+def test_a_plan_of_an_evaluation_that_would_go_well_says_so(evaluating, tmp_path):
+    found = evaluating(train=f"{tmp_path}/in.jsonl")
+    assert found.error is None
+    for said in ("12 conversations, 12 to score", "24 references", "12 summaries", "out  writable"):
+        assert said in found.text()
+    assert files_below(tmp_path / "out") == []
+
+
+def test_summaries_that_do_not_fit_are_found_by_the_plan(evaluating, tmp_path):
+    ends(evaluating(summaries=f"{tmp_path}/gone.jsonl"), ExitCode.MISSING, "gone.jsonl: there is no such file")
+    write_lines(tmp_path / "given.jsonl", SUMMARIES[:3])
+    ends(evaluating(), ExitCode.DATA, "9 conversations without a summary")
+
+
+def test_training_conversations_that_cannot_be_read_are_found_by_the_plan(evaluating, tmp_path):
+    ends(evaluating(train=f"{tmp_path}/gone.jsonl"), ExitCode.MISSING, "gone.jsonl: there is no such file")
+    write_lines(tmp_path / "train.jsonl", [*RECORDS, "{broken"])
+    ends(evaluating(train=f"{tmp_path}/train.jsonl"), ExitCode.DATA, "train.jsonl line 13")
+
+
+def test_an_input_without_references_is_found_by_the_plan(evaluating, tmp_path):
+    write_lines(tmp_path / "in.jsonl", [{"id": record["id"], "turns": record["turns"]} for record in RECORDS])
+    ends(evaluating(), ExitCode.DATA, "nothing to score against: 0 of 12")
+
+
+def test_an_evaluation_into_an_adapter_is_found_by_the_plan(evaluating, base_folder, tmp_path):
+    publish_adapter(base_folder, tmp_path / "made", f"{tmp_path}/adapter")
+    ends(evaluating(output=f"{tmp_path}/adapter"), ExitCode.OUTPUT, "holds something other than an evaluation")
+
+
+def test_an_output_that_is_taken_is_found_by_the_plan(summarizing, tmp_path, s3):
+    assert plan(summarizing()).error is None
+    (tmp_path / "out.jsonl").write_text("mine\n")
+    ends(plan(summarizing()), ExitCode.OUTPUT, "out.jsonl is there and no manifest names it")
+    elsewhere = {"base": f"{s3.uri}/base"}  # its digest is not known, the file is there all the same
+    found = plan(summarizing(model=elsewhere))
+    assert "out.jsonl is there and no manifest names it" in found.text()
+
+
+def test_an_output_in_the_input_is_found_by_the_plan(summarizing, tmp_path):
+    (tmp_path / "in.jsonl").rename(tmp_path / "out.rejects.jsonl")
+    ends(plan(summarizing(input=f"{tmp_path}/out.rejects.jsonl")), ExitCode.CONFIG, "would replace")
+    ends(plan(summarizing(input=f"{tmp_path}/")), ExitCode.CONFIG, "lies in the input")
+
+
+def test_a_plan_says_that_a_run_is_done_and_what_another_one_differs_in(summarizing, base_folder, tmp_path):
+    publish_adapter(base_folder, tmp_path / "made", f"{tmp_path}/adapter")
+    adapter = {"adapter": f"{tmp_path}/adapter"}
+    assert not plan(summarizing(**adapter)).done
+    cache = files_below(tmp_path / "cache")
+    assert not [name for name in cache if name.endswith(".safetensors")], "a plan fetches no weights"
+    summarize(summarizing(**adapter))
+    found = plan(summarizing(**adapter))
+    assert found.done
+    assert "holds this run's summaries already" in found.text()
+    other = plan(summarizing(**adapter, generation={"max_new_tokens": 5}))
+    ends(other, ExitCode.OUTPUT, "generation max_new_tokens: 4 there, 5 here")
+
+
+def test_a_plan_writes_nothing_where_it_looks(summarizing, tmp_path):
+    before = files_below(tmp_path)
+    plan(summarizing())
+    assert files_below(tmp_path) == before
