@@ -4,21 +4,34 @@ The help lines are the source of docs/configuration.md and of the JSON Schema. K
 """
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+Name = Annotated[str, Field(min_length=1)]
 Uri = Annotated[str, Field(min_length=1)]
 Uris = Uri | Annotated[list[Uri], Field(min_length=1)]
 Quantization = Literal["nf4-double", "nf4"]
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 CleaningStep = Literal["links", "mentions", "signatures", "html_entities", "whitespace"]
+LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
 
 
 class Section(BaseModel):
-    """A part of a config: frozen, and unknown keys are mistakes."""
+    """A part of a config: frozen, unknown keys are mistakes, and so are numbers that are none (.inf, .nan, true)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # Not by strict types: YAML 1.1 reads 1e-4 as text, which is a number to everybody else.
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+            raise PydanticCustomError("no_truth_value", "true and false are no value of this key")
+        return value
 
 
 class ModelSection(Section):
@@ -39,10 +52,7 @@ class ModelSection(Section):
 
     @model_validator(mode="after")
     def _remote_code_is_pinned(self) -> Self:
-        if self.trust_remote_code and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
-            raise ValueError(
-                "trust_remote_code runs code from the model's repository: pin model.revision to a 40-digit commit"
-            )
+        _check_pinned(self.trust_remote_code, self.revision)
         return self
 
 
@@ -52,12 +62,22 @@ class AdapterModelSection(Section):
     base: Uri | None = Field(
         None, description="The base from another place; it must be the one that the adapter was trained on."
     )
-    revision: str | None = Field(None, description="Revision of a base given here.")
+    revision: str | None = Field(
+        None, description="Revision of a base given here; without one, it must be the one that the adapter records."
+    )
     quantization: Quantization | None = Field(
         None, description="4-bit weights (less memory, slower); null loads them as dtype."
     )
     dtype: DType = Field("auto", description="Dtype of computation.")
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="Attention implementation.")
+    trust_remote_code: bool = Field(
+        False, description="Run code from the base's repository; only with a revision pinned to a commit."
+    )
+
+    @model_validator(mode="after")
+    def _remote_code_is_pinned(self) -> Self:
+        _check_pinned(self.trust_remote_code, self.revision)
+        return self
 
 
 class ReadingSection(Section):
@@ -119,7 +139,7 @@ class LoraSection(Section):
     r: int = Field(16, ge=1, description="Rank.")
     alpha: int = Field(32, ge=1, description="Scale; the adapter's output is multiplied by alpha / r.")
     dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the adapter's input.")
-    target_modules: Literal["all-linear"] | list[str] = Field(
+    target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all-linear", description="Modules that get an adapter: all linear layers but the head, or names."
     )
 
@@ -160,7 +180,7 @@ class TrainingSection(Section):
     sample_summaries: int = Field(
         3, ge=0, description="Validation conversations summarized for TensorBoard at each evaluation."
     )
-    seed: int = Field(42, ge=0, description="Seed of everything random.")
+    seed: int = Field(42, ge=0, le=LARGEST_SEED, description="Seed of everything random.")
     processes: int | None = Field(None, ge=1, description="Training processes; null is one per GPU, or one on CPU.")
 
     @model_validator(mode="after")
@@ -177,7 +197,7 @@ class GenerationSection(Section):
     max_new_tokens: int = Field(128, ge=1, description="Tokens of a summary at the most.")
     temperature: float = Field(0.0, ge=0, description="0 is greedy: the most likely token each time.")
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus of the sampling; only with a temperature above 0.")
-    seed: int = Field(42, ge=0, description="Seed of the sampling.")
+    seed: int = Field(42, ge=0, le=LARGEST_SEED, description="Seed of the sampling.")
     max_input_tokens: int | None = Field(
         None, ge=16, description="Tokens of a prompt at the most; null is what the model's context leaves."
     )
@@ -236,6 +256,24 @@ class StorageSection(Section):
     addressing_style: Literal["auto", "path", "virtual"] = Field(
         "auto", description="Bucket in the path or in the host name."
     )
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _endpoint_holds_no_secret(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "")
+        if "@" in parts.netloc or parts.query or parts.fragment:  # the value itself is not shown
+            raise ValueError(
+                "is more than http(s)://host:port: take out user, password and what follows a ? or #; "
+                "credentials come from the environment (the AWS credential chain)"
+            )
+        return value
+
+
+def _check_pinned(trust_remote_code: bool, revision: str | None) -> None:
+    if trust_remote_code and not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
+        raise ValueError(
+            "trust_remote_code runs code from the model's repository: pin model.revision to a 40-digit commit"
+        )
 
 
 def as_list(value: str | list[str]) -> list[str]:
