@@ -139,8 +139,8 @@ def test_mistakes_of_standard_input_name_it(monkeypatch):
     ("data", "message"),
     [
         (b"", "standard input: is empty; wanted keys with values, such as `run: my-run`"),
-        (b"run: [", "standard input line 1 column 7: broken YAML: while parsing a flow node, expected the node content, "
-         "but found '<stream end>'"),
+        (b"run: [", "standard input line 1 column 7: broken YAML: while parsing a flow node, expected the node "
+         "content, but found '<stream end>'"),
         (b"run: \xff", "standard input: byte 5 is not UTF-8; save the file as UTF-8"),
     ],
 )  # fmt: skip

@@ -58,7 +58,8 @@ def test_all_mistakes_stand_in_one_report_in_the_order_of_the_file(write):
          "line 5  training.learning_rate  got true; wanted a number above 0 and at most 1"),
         ("training: {epochs: .inf}", "line 5  training.epochs  got Infinity; wanted a number above 0"),
         ("training: {epochs: .nan}", "line 5  training.epochs  got NaN; wanted a number above 0"),
-        ("training: {weight_decay: .inf}", "line 5  training.weight_decay  got Infinity; wanted a number of at least 0"),
+        ("training: {weight_decay: .inf}", "line 5  training.weight_decay  got Infinity; wanted a number of at least "
+         "0"),
         ("training: {max_grad_norm: .inf}", "line 5  training.max_grad_norm  got Infinity; wanted a number above 0"),
         ("limits: {grace_seconds: .inf}", "line 5  limits.grace_seconds  got Infinity; wanted a number above 0"),
         ("generation: {temperature: .inf}", "line 5  generation.temperature  got Infinity; wanted a number of at least "
