@@ -17,6 +17,7 @@ FLOORS = {
     "inference": 5,
     "prompt": 4,
     "model": 4,
+    "base_files": 3,
     "launch": 4,
     "conversations": 3,
     "config": 3,

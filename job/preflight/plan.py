@@ -7,14 +7,16 @@ torch. Knows nothing of how it is printed beyond plain text.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from job.base_files import weights_digest
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.load import resolved_yaml
-from job.config.sections import AdapterModelSection, StorageSection, as_list
+from job.config.sections import AdapterModelSection, PromptSection, StorageSection, as_list
 from job.conversations.read import read_conversations
 from job.conversations.record import BadRecord
 from job.errors import RecapError
-from job.model import BASE_KEY
+from job.model import adapter_store, base_named, check_same_base, recorded_base
 from job.preflight.checks import Check, base_is_there, check, hub_accepts, is_writable
 from job.storage.folders import read_manifest
 from job.storage.open import list_inputs, open_store
@@ -47,14 +49,16 @@ def plan(config: TrainConfig | SummarizeConfig | EvaluateConfig) -> Plan:
     """Ask everything that the command of this config will need."""
     if isinstance(config, TrainConfig):
         return plan_training(config)
-    checks = [check("input", lambda: _input_is_readable(config))]
+    checks = [check("input", lambda: _input_is_readable(config), "input")]
     if config.adapter:
         adapter = config.adapter
-        checks.append(check("adapter", lambda: _adapter_is_there(adapter, config.model, config.storage)))
+        checks.append(check("adapter", lambda: _adapter_is_there(adapter, config.model, config.storage), "adapter"))
     elif config.model.base:
-        base = config.model.base
-        checks.append(check("base", lambda: base_is_there(base, config.model.revision, config.storage)))
-    checks.append(check("output", lambda: is_writable(_folder(config.output), config.storage)))
+        base, prompt = config.model.base, _prompt(config)
+        checks.append(
+            check("base", lambda: base_is_there(base, config.model.revision, config.storage, prompt), "model.base")
+        )
+    checks.append(check("output", lambda: is_writable(_folder(config.output), config.storage), "output"))
     command = "summarize" if isinstance(config, SummarizeConfig) else "evaluate"
     return Plan(f"plan of {command} run {config.run}", checks, resolved_yaml(config))
 
@@ -67,9 +71,12 @@ def plan_training(config: TrainConfig) -> Plan:
         examples.append(read_examples(config))
         return _data_lines(examples[0])
 
-    checks = [check("data", read)]
-    checks.append(check("base", lambda: base_is_there(config.model.base, config.model.revision, config.storage)))
-    checks.append(check("output", lambda: is_writable(config.output, config.storage)))
+    def base() -> str:
+        return base_is_there(config.model.base, config.model.revision, config.storage, config.prompt)
+
+    checks = [check("data", read, "data")]
+    checks.append(check("base", base, "model.base"))
+    checks.append(check("output", lambda: is_writable(config.output, config.storage), "output"))
     if config.publish.hub:
         repository = config.publish.hub
         checks.append(check("hub", lambda: hub_accepts(repository)))
@@ -83,10 +90,10 @@ def plan_training(config: TrainConfig) -> Plan:
 
 def _state(config: TrainConfig, examples: Examples) -> tuple[Check, bool]:
     """New, to be continued, done, or another run's folder."""
-    store = open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage)
     finished: list[bool] = []
 
     def look() -> str:
+        store = open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage)
         found = journal.read_journal(store)
         if found is None:
             return "new"
@@ -99,7 +106,7 @@ def _state(config: TrainConfig, examples: Examples) -> tuple[Check, bool]:
         )
         return f"{found.state}, last checkpoint {steps[-1] if steps else 'none'}; attempts: {attempts}"
 
-    state = check("run", look)
+    state = check("run", look, "output")
     return state, any(finished)
 
 
@@ -144,11 +151,17 @@ def _input_is_readable(config: SummarizeConfig | EvaluateConfig) -> str:
 
 
 def _adapter_is_there(uri: str, model: AdapterModelSection, storage: StorageSection) -> str:
-    manifest = read_manifest(open_store(uri, storage), "")
-    recorded = manifest.extra.get(BASE_KEY, {})
-    base = model.base or recorded.get("uri", "")
-    revision = model.revision if model.base else recorded.get("revision")
-    return f"{uri}  of run {manifest.extra.get('run')}\nbase {base_is_there(base, revision, storage)}"
+    manifest = read_manifest(adapter_store(uri, storage), "")
+    recorded = recorded_base(uri, manifest)
+    name, revision = base_named(uri, recorded, model)
+    base = base_is_there(name, revision, storage)
+    if Path(name).is_dir():  # read whole, which is cheap only where it already lies
+        check_same_base(uri, recorded, model, weights_digest(Path(name), name))
+    return f"{uri}  of run {manifest.extra.get('run')}\nbase {base}"
+
+
+def _prompt(config: SummarizeConfig | EvaluateConfig) -> PromptSection:
+    return (config.prompt if isinstance(config, SummarizeConfig) else None) or PromptSection()
 
 
 def _folder(output: str) -> str:

@@ -56,7 +56,7 @@ def prepare(config: TrainConfig, work: Path) -> Run:
     """Read and encode everything, and say where the run is and what it has."""
     event("environment", **describe(), processes=PartialState().num_processes)
     base = first_does(lambda: fetch_base(config.model.base, config.model.revision, config.storage, cache_folder()))
-    tokenizer = load_tokenizer(base.path)
+    tokenizer = load_tokenizer(base.path, config.model.trust_remote_code)
     examples = read_examples(config)
     prompt = make_prompt(config.prompt, tokenizer, examples.cleaning)
     settings = RowSettings(

@@ -33,7 +33,7 @@ def build_trainer(
         train_dataset=train.dataset,
         eval_dataset=validation.dataset,
         processing_class=tokenizer,
-        peft_config=lora_config(config.lora, base),
+        peft_config=lora_config(config.lora, base, model),
     )
     trainer.remove_callback(PrinterCallback)
     _check_rows(trainer, splits)
