@@ -71,7 +71,7 @@ def load_config(
         config = None
     if mistakes or config is None:
         text = report(name, mistakes)
-        if command and command != fitting and not _misfit(fitting, value):
+        if command and _misfit(command, value) and not _misfit(fitting, value):
             text = f"{name}: its keys are those of `recap {fitting}`, and this is `recap {command}`\n\n{text}"
         raise ConfigError(text)
     return config

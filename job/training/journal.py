@@ -14,6 +14,7 @@ from job.config.commands import TrainConfig
 from job.config.sections import to_plain
 from job.errors import DamagedError, MissingError, OutputError
 from job.storage.store import Store
+from job.telemetry import masked
 
 FILE = "run.json"
 State = Literal["running", "preempted", "failed", "finished"]
@@ -118,7 +119,7 @@ def begin(
 
 def end(store: Store, journal: Journal, state: State, last_step: int, reason: str) -> Journal:
     """Write down how the attempt ended."""
-    attempt = replace(journal.attempts[-1], ended=_now(), last_step=last_step, reason=reason)
+    attempt = replace(journal.attempts[-1], ended=_now(), last_step=last_step, reason=masked(reason))
     ended = replace(journal, state=state, attempts=[*journal.attempts[:-1], attempt])
     _write(store, ended)
     return ended

@@ -13,7 +13,7 @@ from job.config.commands import TrainConfig
 from job.config.load import load_config
 from job.errors import ExitCode, RecapError
 from job.launch.outcome import Outcome, write_outcome
-from job.telemetry import configure_logging
+from job.telemetry import configure_logging, masked
 
 
 def main(work: Path) -> ExitCode:
@@ -33,7 +33,7 @@ def main(work: Path) -> ExitCode:
     except RecapError as error:
         outcome = Outcome(error.exit_code, str(error))
     except Exception as error:
-        traceback.print_exc()
+        print(masked(traceback.format_exc()), file=sys.stderr)
         outcome = _unforeseen(error)
     write_outcome(work, outcome)
     return ExitCode(outcome.exit_code)
