@@ -118,8 +118,8 @@ def _data_lines(examples: Examples) -> str:
         for split in ("train", "validation")
     ]
     rows.append(
-        f"{counts['without_reference']:,} without reference left out, {counts['overlapping']:,} overlapping pairs "
-        f"between the splits, {counts['dropped_overlap']:,} dropped from train"
+        f"{counts['without_reference']:,} without reference left out, {counts['overlapping']:,} of train also in "
+        f"validation, {counts['dropped_overlap']:,} dropped from train"
     )
     return "\n".join(rows)
 
