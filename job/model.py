@@ -99,7 +99,7 @@ def load_base(base: Base, section: ModelSection | AdapterModelSection) -> Model:
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loaded = AutoModelForCausalLM.from_pretrained(
             str(base.path),
             dtype=compute_dtype(section.dtype),
             quantization_config=_quantization(section),
@@ -107,11 +107,14 @@ def load_base(base: Base, section: ModelSection | AdapterModelSection) -> Model:
             attn_implementation=section.attention,
             use_safetensors=True,
             trust_remote_code=section.trust_remote_code,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            output_loading_info=True,
         )
     except SafetensorError as error:
         raise DataError(f"model.base: the weights of {base.uri} are damaged ({error}); fetch them again") from error
     except (ImportError, ValueError, KeyError) as error:
         raise ConfigError(f"model: '{base.uri}' cannot be loaded as configured: {error}") from error
+    _check_whole(loaded, base)
     _keep_packing(model)
     return model
 
@@ -228,6 +231,16 @@ def check_same_base(uri: str, recorded: Mapping[str, Any], section: AdapterModel
         raise ConfigError(
             f"{uri} is an adapter for {recorded['uri']} (digest {str(recorded.get('digest'))[:12]}), but {found} has "
             f"digest {digest[:12]}: give the base that it was trained on, or train again"
+        )
+
+
+def _check_whole(loaded: Mapping[str, Any], base: Base) -> None:
+    """DataError for tensors that are not there or of another shape: transformers fills them with random numbers."""
+    unfit = sorted({*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])})
+    if unfit:
+        raise DataError(
+            f"model.base: the weights of {base.uri} do not fit its config.json: {len(unfit)} tensors are not there, or "
+            f"of another shape ({', '.join(unfit[:3])}); copy or fetch the base again"
         )
 
 

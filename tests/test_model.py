@@ -155,6 +155,41 @@ def test_targets_that_the_base_lacks_are_64_with_those_it_has(base_folder):
     }
 
 
+LAYER = (
+    "model.layers.2.input_layernorm.weight, model.layers.2.mlp.down_proj.weight, model.layers.2.mlp.gate_proj.weight"
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "quantization", "unfit", "first"),
+    [
+        ({"num_hidden_layers": 3}, None, 9, LAYER),
+        ({"num_hidden_layers": 3}, "nf4-double", 9, LAYER),
+        # With quantization a tensor keeps the shape that it has on disk, whatever the config says.
+        ({"vocab_size": 300}, None, 2, "lm_head.weight, model.embed_tokens.weight"),
+    ],
+)
+def test_weights_that_do_not_fit_the_config_are_65(copy, change, unfit, first, quantization):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(DataError) as caught:
+        load_base(Base(str(copy), None, "d", copy), AdapterModelSection(quantization=quantization))
+    assert str(caught.value) == (
+        f"model.base: the weights of {copy} do not fit its config.json: {unfit} tensors are not there, or of another "
+        f"shape ({first}); copy or fetch the base again"
+    )
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4-double"])
+def test_tied_weights_need_not_stand_twice(tmp_path, quantization):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    small = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=32, tie_word_embeddings=True, **small)).save_pretrained(tmp_path)
+    model = load_base(Base("tied", None, "d", tmp_path), AdapterModelSection(quantization=quantization))
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
 def test_code_of_the_base_runs_for_an_adapter_only_when_allowed(copy):
     config = json.loads((copy / "config.json").read_text())
     config |= {"model_type": "mine", "auto_map": {"AutoConfig": "own.Mine", "AutoModelForCausalLM": "own.MineModel"}}
