@@ -30,36 +30,57 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line to its end; its exit code."""
     try:
         return recap.main(list(arguments), prog_name="recap", standalone_mode=False) or ExitCode.DONE
-    except click.Abort:  # click's name for Ctrl-C
-        return _end(ExitCode.RETRY, PREEMPTED)
+    except click.Abort as abort:
+        # click's name for Ctrl-C, and for an EOFError, which a library may raise however often the job is run again.
+        return _failed(abort.__cause__) if isinstance(abort.__cause__, EOFError) else _end(ExitCode.RETRY, PREEMPTED)
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except RecapError as error:
         return _end(error.exit_code, str(error))
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in FULL:
-            return _end(ExitCode.OUTPUT, f"{error.filename or 'a file'}: cannot be written ({error.strerror})")
-        traceback.print_exc()
-        return _end(ExitCode.BUG, bug(error))
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """What nobody foresaw."""
+    from job.telemetry import masked
+
+    if isinstance(error, OSError) and error.errno in FULL:
+        return _end(ExitCode.OUTPUT, f"{error.filename or 'a file'}: cannot be written ({error.strerror})")
+    click.echo(masked("".join(traceback.format_exception(error))), err=True, nl=False)
+    return _end(ExitCode.BUG, bug(error))
 
 
 def _end(code: int, message: str) -> int:
     """Tell a person how it ended, on stderr; the code."""
-    click.echo(f"{'config error' if code == ExitCode.CONFIG else 'error'}: {message}", err=True)
+    from job.telemetry import masked
+
+    click.echo(masked(f"{'config error' if code == ExitCode.CONFIG else 'error'}: {message}"), err=True)
     return code
 
 
 def _configured(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The arguments that every command with a config takes."""
+    """The arguments that every command with a config takes, and what its help says of them."""
+    function.__doc__ = f"{function.__doc__}\n\nCONFIG is a path, s3://… or - for standard input; else $RECAP_CONFIG."
     variable = click.option(
         "--var", "variables", multiple=True, metavar="NAME=VALUE", help="Value of {NAME} in the config; repeatable."
     )
     override = click.option(
         "--set", "overrides", multiple=True, metavar="PATH.TO.KEY=VALUE", help="Override a key; repeatable."
     )
-    config = click.argument("config", envvar="RECAP_CONFIG", metavar="CONFIG")
+    config = click.argument("config", cls=_Config, envvar="RECAP_CONFIG", metavar="[CONFIG]")
     return config(override(variable(function)))
+
+
+class _Config(click.Argument):
+    """The config's place, which may come from the environment; click's own message does not say so."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """The value as click has it; UsageError where there is none."""
+        if self.value_is_missing(value):
+            raise click.UsageError("no config: give a path, s3://… or -, or set RECAP_CONFIG", ctx)
+        return super().process_value(ctx, value)
 
 
 def _tell_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
@@ -187,7 +208,9 @@ def _plan(config: Any) -> int:
 
 def _tell(plan: Any) -> int:
     """Print a plan with all that stands in the way; the first of it decides how the command ends."""
-    click.echo(plan.text())
+    from job.telemetry import masked
+
+    click.echo(masked(plan.text()))
     if plan.error:
         raise plan.error
     return ExitCode.DONE

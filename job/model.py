@@ -7,15 +7,16 @@ Weights are read from safetensors only. Knows nothing of data or prompts' conten
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job.config.sections import AdapterModelSection, LoraSection, ModelSection, StorageSection
-from job.errors import ConfigError, DamagedError, MissingError
-from job.storage.folders import Manifest, fetch_folder, fetch_prefix, read_manifest, sha256_file
+from job.base_files import HUB_ID, check_tokenizer, digest_of, files_in_folder, hub_id_of, read_json, weights_digest
+from job.config.sections import AdapterModelSection, ModelSection, StorageSection
+from job.config.training_sections import LoraSection
+from job.errors import ConfigError, DamagedError, DataError, RecapError
+from job.storage.folders import Manifest, fetch_folder, fetch_prefix, read_manifest
 from job.storage.hub_errors import hub_errors
 from job.storage.open import open_store
 from job.storage.store import Store
@@ -23,7 +24,6 @@ from job.telemetry import progress
 
 Model = Any  # a transformers PreTrainedModel or a peft PeftModel
 Tokenizer = Any  # a transformers PreTrainedTokenizerBase
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 BASE_PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.py")
 BASE_KEY = "base"  # of an adapter manifest's extra
 
@@ -45,29 +45,41 @@ class Base:
 def fetch_base(uri: str, revision: str | None, storage: StorageSection, cache: Path) -> Base:
     """Bring a base to disk: a folder stays where it is, s3:// and the Hub go through a cache.
 
-    Raises MissingError, ForbiddenError or RetryError.
+    Raises MissingError, DataError, ForbiddenError or RetryError; ConfigError for a revision of anything but a Hub id.
     """
+    hub_id = hub_id_of(uri, revision)
     if uri.startswith("s3://"):
         target = cache / hashlib.sha256(uri.encode()).hexdigest()[:16]
         with progress(f"fetching {uri}", None, "B") as bar:
             fetch_prefix(open_store(uri, storage), "", target, BASE_PATTERNS, bar.advance)
-        return Base(uri, None, _weights_digest(target, uri), target)
-    if Path(uri).is_dir():
-        return Base(uri, None, _weights_digest(Path(uri), uri), Path(uri))
-    hub_id = uri.removeprefix("hf://")
-    if not HUB_ID.fullmatch(hub_id):
-        raise MissingError(
-            f"model.base: '{uri}' is no folder here, and neither a Hub id (org/name) nor an s3:// prefix"
-        )
+        return Base(uri, None, weights_digest(target, uri), target)
+    if hub_id is None:
+        return Base(uri, None, weights_digest(Path(uri), uri), Path(uri))
     path = _snapshot(hub_id, revision)
-    return Base(uri, path.name, _weights_digest(path, uri), path)
+    return Base(uri, path.name, weights_digest(path, uri), path)
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a base or an adapter, with a pad token (its end token where it has none)."""
+def load_tokenizer(path: Path, trust_remote_code: bool = False) -> Tokenizer:
+    """The tokenizer of a base or an adapter, with a pad token (its end token where it has none).
+
+    Raises MissingError without its files, DataError where they are broken, ConfigError where something is not allowed
+    or not installed.
+    """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(str(path))
+    check_tokenizer(files_in_folder(path, str(path)))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust_remote_code)
+    except RecapError:
+        raise
+    except Exception as error:  # tokenizers has no narrower class for a broken tokenizer.json
+        if isinstance(error, ImportError) or "trust_remote_code" in str(error):
+            raise ConfigError(f"model: the tokenizer in {path} cannot be loaded as configured: {error}") from error
+        files = ", ".join(sorted(file.name for file in path.glob("tokenizer*")))
+        raise DataError(
+            f"{path}: its tokenizer cannot be loaded ({type(error).__name__}: {error}); "
+            f"copy or fetch its files again ({files})"
+        ) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -75,36 +87,49 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 def context_tokens(path: Path) -> int | None:
     """The positions that a base was made for; None where its config names no limit."""
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    limit = config.get("max_position_embeddings")
-    return int(limit) if limit else None
+    limit = read_json(files_in_folder(path, str(path)), "config.json").get("max_position_embeddings")
+    return int(limit) if isinstance(limit, int | float) and limit else None
 
 
 def load_base(base: Base, section: ModelSection | AdapterModelSection) -> Model:
-    """The base in memory, on this process's device, 4-bit where the section says so."""
+    """The base in memory, on this process's device, 4-bit where the section says so.
+
+    Raises ConfigError where it cannot be loaded as configured, DataError where its weights are damaged.
+    """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loaded = AutoModelForCausalLM.from_pretrained(
             str(base.path),
             dtype=compute_dtype(section.dtype),
             quantization_config=_quantization(section),
             device_map={"": device()},
             attn_implementation=section.attention,
             use_safetensors=True,
-            trust_remote_code=getattr(section, "trust_remote_code", False),
+            trust_remote_code=section.trust_remote_code,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            output_loading_info=True,
         )
+    except SafetensorError as error:
+        raise DataError(f"model.base: the weights of {base.uri} are damaged ({error}); fetch them again") from error
     except (ImportError, ValueError, KeyError) as error:
         raise ConfigError(f"model: '{base.uri}' cannot be loaded as configured: {error}") from error
+    _check_whole(loaded, base)
     _keep_packing(model)
     return model
 
 
-def lora_config(section: LoraSection, base: Base) -> Any:
-    """The adapter's peft config; the base's name is written when it is saved (`save_adapter`)."""
+def lora_config(section: LoraSection, base: Base, model: Model) -> Any:
+    """The adapter's peft config; the base's name is written when it is saved (`save_adapter`).
+
+    ConfigError for a target that is no linear module of the model: peft ignores it where another one is.
+    """
     from peft import LoraConfig, TaskType
 
     targets = section.target_modules
+    if not isinstance(targets, str):
+        _check_targets(targets, model)
     return LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=section.r,
@@ -135,15 +160,15 @@ def attach_adapter(model: Model, folder: Path) -> Model:
 
 
 def read_adapter(uri: str, storage: StorageSection) -> tuple[Store, Manifest, str]:
-    """Where an adapter lies, its manifest (with its base under BASE_KEY) and its digest; fetches no weights."""
-    if HUB_ID.fullmatch(uri) and not Path(uri).is_dir():
-        uri = f"hf://{uri}"
-    store = open_store(uri, storage)
+    """Where an adapter lies (a folder, an s3:// prefix, a repository of the Hub), its manifest, which names its base
+    under BASE_KEY, and its digest; fetches no weights.
+    """
+    store = open_store(f"hf://{uri}" if HUB_ID.fullmatch(uri) and not Path(uri).is_dir() else uri, storage)
     manifest = read_manifest(store, "")
     recorded = manifest.extra.get(BASE_KEY)
     if not isinstance(recorded, dict) or "uri" not in recorded:
         raise DamagedError(f"{uri}: its manifest names no base: this is no adapter folder that recap published")
-    return store, manifest, _digest({name: entry.sha256 for name, entry in manifest.files.items()})
+    return store, manifest, digest_of({name: entry.sha256 for name, entry in manifest.files.items()})
 
 
 def fetch_adapter(uri: str, storage: StorageSection, cache: Path) -> tuple[Path, dict[str, Any], str]:
@@ -179,17 +204,56 @@ def base_of_adapter(
     uri: str, recorded: Mapping[str, Any], section: AdapterModelSection, storage: StorageSection, cache: Path
 ) -> Base:
     """The base that an adapter was trained on, as recorded or from `section.base`; ConfigError if another."""
-    named = section.base is not None
-    base = fetch_base(
-        section.base or recorded["uri"], section.revision if named else recorded.get("revision"), storage, cache
-    )
-    if recorded.get("digest") != base.digest:
-        raise ConfigError(
-            f"{uri} is an adapter for {recorded['uri']} (digest {str(recorded.get('digest'))[:12]}), but "
-            f"{'model.base' if named else 'what stands there now'}, {base.uri}, has digest {base.digest[:12]}: "
-            "give the base that it was trained on, or train again"
-        )
+    name, revision = base_named(uri, recorded, section)
+    base = fetch_base(name, revision, storage, cache)
+    check_same_base(uri, recorded, section, base.digest)
     return base
+
+
+def base_named(uri: str, recorded: Mapping[str, Any], section: AdapterModelSection) -> tuple[str, str | None]:
+    """Name and revision of the base to load for an adapter; ConfigError for a revision other than the recorded one."""
+    if section.base is not None:
+        return section.base, section.revision
+    if section.revision and section.revision != recorded.get("revision"):
+        raise ConfigError(
+            f"model.revision: {uri} is an adapter for {recorded['uri']} at revision {recorded.get('revision')}, got "
+            f"{section.revision}; give that one, or none"
+        )
+    return recorded["uri"], recorded.get("revision")
+
+
+def check_same_base(uri: str, recorded: Mapping[str, Any], section: AdapterModelSection, digest: str) -> None:
+    """ConfigError if the digest is not that of the base which the adapter records."""
+    if recorded.get("digest") != digest:
+        found = f"model.base, {section.base}," if section.base else f"what stands there now, {recorded['uri']},"
+        raise ConfigError(
+            f"{uri} is an adapter for {recorded['uri']} (digest {str(recorded.get('digest'))[:12]}), but {found} has "
+            f"digest {digest[:12]}: give the base that it was trained on, or train again"
+        )
+
+
+def _check_whole(loaded: Mapping[str, Any], base: Base) -> None:
+    """DataError for tensors that are not there or of another shape: transformers fills them with random numbers."""
+    unfit = sorted({*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])})
+    if unfit:
+        raise DataError(
+            f"model.base: the weights of {base.uri} do not fit its config.json: {len(unfit)} tensors are not there, or "
+            f"of another shape ({', '.join(unfit[:3])}); copy or fetch the base again"
+        )
+
+
+def _check_targets(targets: list[str], model: Model) -> None:
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    linear = [name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)]
+    unknown = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in linear)]
+    if unknown:
+        there = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
+        raise ConfigError(
+            f"lora.target_modules: the base has no linear module '{unknown[0]}'; it has {there}; "
+            "name some of those, or all-linear"
+        )
 
 
 def _snapshot(hub_id: str, revision: str | None) -> Path:
@@ -221,20 +285,3 @@ def _keep_packing(model: Model) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-def _weights_digest(path: Path, uri: str) -> str:
-    """Digest over names and contents of config and weights."""
-    weights = sorted(path.glob("*.safetensors"))
-    config = path / "config.json"
-    if not config.is_file() or not weights:
-        found = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-        raise MissingError(
-            f"model.base: {uri} needs config.json and *.safetensors, found {found}; "
-            "convert other weights with save_pretrained(..., safe_serialization=True)"
-        )
-    return _digest({file.name: sha256_file(file) for file in [config, *weights]})
-
-
-def _digest(digests: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(dict(digests), sort_keys=True).encode()).hexdigest()

@@ -20,6 +20,8 @@ from tqdm import tqdm
 
 LOGGER = logging.getLogger("recap")
 SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSWORD|ACCESS_KEY|API_KEY|CREDENTIAL", re.IGNORECASE)
+PATH_NAMES = re.compile(r"(_FILE|_PATH|_URI)$", re.IGNORECASE)  # where a secret lies is none
+LOGIN = re.compile(r"://[^/\s:@]*:[^/\s@]+@")  # a URL's user and password
 SECONDS_BETWEEN_PROGRESS_LINES = 15.0
 
 
@@ -31,11 +33,23 @@ def configure_logging(stream: TextIO | None = None, person: bool | None = None, 
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_TextFormatter() if (stream.isatty() if person is None else person) else _JsonFormatter())
-    handler.addFilter(_mask)
     LOGGER.handlers[:] = [handler]
     LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
     LOGGER.propagate = False
     _quiet_libraries(stream.isatty() if person is None else person)
+
+
+def masked(text: str) -> str:
+    """The text without secrets: values of the environment that are named like one, and passwords in URLs."""
+    values = [v for name, v in os.environ.items() if SECRET_NAMES.search(name) and not PATH_NAMES.search(name)]
+    # In JSON and in tracebacks a quote or a backslash of a secret stands escaped.
+    forms = {
+        form for v in values if len(v) >= 8 for form in (v, json.dumps(v, ensure_ascii=False)[1:-1], repr(v)[1:-1])
+    }
+    if forms:
+        longest_first = sorted(forms, key=len, reverse=True)
+        text = re.sub("|".join(map(re.escape, longest_first)), "***", text)
+    return LOGIN.sub("://***@", text)
 
 
 def event(message: str, level: int = logging.INFO, /, **fields: Any) -> None:
@@ -116,14 +130,14 @@ class _JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **{key: _rounded(value) for key, value in getattr(record, "fields", {}).items()},
         }
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return masked(json.dumps(line, ensure_ascii=False, default=str))
 
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = " ".join(f"{key}={_short(value)}" for key, value in getattr(record, "fields", {}).items())
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        return f"{mark}{record.getMessage()}{'  ' if fields else ''}{fields}"
+        return masked(f"{mark}{record.getMessage()}{'  ' if fields else ''}{fields}")
 
 
 def _rounded(value: Any) -> Any:
@@ -132,14 +146,3 @@ def _rounded(value: Any) -> Any:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _mask(record: logging.LogRecord) -> bool:
-    secrets = [value for name, value in os.environ.items() if SECRET_NAMES.search(name) and len(value) >= 8]
-    if secrets:
-        pattern = re.compile("|".join(re.escape(value) for value in secrets))
-        record.msg, record.args = pattern.sub("***", record.getMessage()), ()
-        fields = getattr(record, "fields", None)
-        if fields:
-            record.fields = {k: pattern.sub("***", v) if isinstance(v, str) else v for k, v in fields.items()}
-    return True

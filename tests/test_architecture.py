@@ -17,6 +17,7 @@ FLOORS = {
     "inference": 5,
     "prompt": 4,
     "model": 4,
+    "base_files": 3,
     "launch": 4,
     "conversations": 3,
     "config": 3,
@@ -26,6 +27,7 @@ FLOORS = {
     "errors": 1,
     # What a config holds is plain data that every floor may be given; only how it is loaded stands on floor 3.
     "config.sections": 1,
+    "config.training_sections": 1,
     "config.commands": 1,
 }
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 60

@@ -93,9 +93,17 @@ def test_wrong_command_line_ends_with_2_and_a_suggestion(tmp_path):
     result = recap("trian", cwd=tmp_path)
     assert result.returncode == ExitCode.USAGE
     assert "Did you mean 'train'?" in result.stderr
-    assert recap("train", cwd=tmp_path).returncode == ExitCode.USAGE
     assert recap("train", "c.yaml", "--ste", "a=1", cwd=tmp_path).returncode == ExitCode.USAGE
     assert "'date' is not NAME=VALUE" in recap("plan", "c.yaml", "--var", "date", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize("command", ["train", "summarize", "evaluate", "plan"])
+def test_a_config_that_is_not_named_is_asked_for_and_help_says_where_it_comes_from(tmp_path, command):
+    result = recap(command, cwd=tmp_path)
+    assert result.returncode == ExitCode.USAGE
+    assert result.stderr.endswith("\nError: no config: give a path, s3://… or -, or set RECAP_CONFIG\n")
+    told = recap(command, "--help", cwd=tmp_path).stdout
+    assert "CONFIG is a path, s3://… or - for standard input; else $RECAP_CONFIG." in told
 
 
 def test_config_comes_from_the_environment_where_no_argument_names_it(tmp_path):
@@ -163,6 +171,30 @@ def test_an_unforeseen_end_is_a_bug_with_its_traceback(tmp_path):
     assert result.stderr.startswith("Traceback")
     assert result.stderr.endswith("error: KeyError: 'lost'\nthis is a bug in recap: please report it with the output "
                                   "above\n")  # fmt: skip
+
+
+def test_an_eof_error_of_a_library_is_a_bug_and_no_preemption(tmp_path):
+    result = ending(tmp_path, "raise EOFError('Ran out of input')")
+    assert result.returncode == ExitCode.BUG
+    assert "Traceback" in result.stderr
+    assert "error: EOFError: Ran out of input\nthis is a bug in recap" in result.stderr
+
+
+@pytest.mark.parametrize("error", ["KeyError", "errors.DataError"])
+def test_no_end_shows_a_secret_of_the_environment(tmp_path, monkeypatch, error):
+    monkeypatch.setenv("HF_TOKEN", "very-secret-token")
+    result = ending(tmp_path, f"raise {error}('with ' + os.environ['HF_TOKEN'] + ' and http://me:pw@host')")
+    assert "with *** and http://***@host" in result.stderr
+    assert "very-secret-token" not in result.stderr
+    assert "me:pw" not in result.stderr
+
+
+def test_a_plan_shows_no_secret_of_the_environment(tmp_path):
+    (tmp_path / "c.yaml").write_text(LEAST.replace("org/base", "/nowhere/very-secret-token"))
+    result = recap("plan", "c.yaml", cwd=tmp_path, environment={"HF_TOKEN": "very-secret-token"})
+    assert result.returncode == ExitCode.MISSING
+    assert "/nowhere/***" in result.stdout
+    assert "very-secret-token" not in result.stdout + result.stderr
 
 
 def test_a_full_disk_is_no_bug(tmp_path):

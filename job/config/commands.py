@@ -8,22 +8,19 @@ from job.config.sections import (
     AdapterModelSection,
     DataSection,
     GenerationSection,
-    LoraSection,
     ModelSection,
     PromptSection,
-    PublishSection,
     ReadingSection,
     ScoringSection,
     Section,
     StorageSection,
     SummarizeLimitsSection,
-    TrainingSection,
-    TrainLimitsSection,
     Uri,
     Uris,
     looks_like_a_file,
     names_one_file,
 )
+from job.config.training_sections import LoraSection, PublishSection, TrainingSection, TrainLimitsSection
 
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 

@@ -12,6 +12,7 @@ import yaml
 from job.config.mistakes import Mistake, Path
 from job.errors import ConfigError
 
+TOO_DEEP = "nested far deeper than any config is; check the brackets"
 KEPT_AS_TEXT = "tag:yaml.org,2002:timestamp"  # 2026-01-31 is a name of a day here, not an object
 
 
@@ -40,6 +41,13 @@ def parse(text: str, source: str) -> Document:
 
 def parse_value(text: str) -> Document:
     """Read any YAML value; yaml.YAMLError if it is none."""
+    try:
+        return _parsed(text)
+    except RecursionError:
+        raise yaml.YAMLError(TOO_DEEP) from None
+
+
+def _parsed(text: str) -> Document:
     for event in yaml.parse(text, yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             mark: Any = event.start_mark
@@ -60,7 +68,11 @@ def _value(node: yaml.Node, path: Path, loader: yaml.SafeLoader, document: Docum
         return _mapping(node, path, loader, document)
     if node.tag == KEPT_AS_TEXT:
         return node.value
-    return loader.construct_object(node, deep=True)
+    try:
+        return loader.construct_object(node, deep=True)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):  # what the tags' constructors run into
+        remedy = f"this is no {node.tag.removeprefix('tag:yaml.org,2002:')}; take the tag away, or quote the value"
+        raise yaml.MarkedYAMLError(problem=remedy, problem_mark=node.start_mark) from None
 
 
 def _mapping(node: yaml.MappingNode, path: Path, loader: yaml.SafeLoader, document: Document) -> dict[str, Any]:
@@ -92,4 +104,4 @@ def _position(error: yaml.YAMLError) -> str:
 def _problem(error: yaml.YAMLError) -> str:
     """What the parser says, without the snippet of the file that it likes to show: it may hold a secret."""
     said = [getattr(error, "context", None), getattr(error, "problem", None) or getattr(error, "reason", None)]
-    return ", ".join(part for part in said if part) or "not readable"
+    return ", ".join(part for part in said if part) or str(error) or "not readable"

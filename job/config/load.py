@@ -56,7 +56,8 @@ def load_config(
     from RECAP_VAR_NAME in the environment; `{{name}}` stays as `{name}`. Raises ConfigError with all mistakes at once,
     MissingError or ForbiddenError where there is no such file, and what the storage raises for s3://.
     """
-    document = parse(_read(source), source)
+    name = "standard input" if source == "-" else source
+    document = parse(_read(source, name), name)
     for override in overrides:
         _override(document, override)
     value = _substituted(document.value, (), document, variables)
@@ -69,9 +70,9 @@ def load_config(
         mistakes += invalid(error, value, model.model_json_schema(), document.places)
         config = None
     if mistakes or config is None:
-        text = report("standard input" if source == "-" else source, mistakes)
-        if command and command != fitting and not _misfit(fitting, value):
-            text += f"\n\nIts keys are those of a config for `recap {fitting}`."
+        text = report(name, mistakes)
+        if command and _misfit(command, value) and not _misfit(fitting, value):
+            text = f"{name}: its keys are those of `recap {fitting}`, and this is `recap {command}`\n\n{text}"
         raise ConfigError(text)
     return config
 
@@ -81,11 +82,11 @@ def resolved_yaml(config: Config) -> str:
     return yaml.safe_dump(_escaped(to_plain(config)), sort_keys=False, allow_unicode=True, width=120)
 
 
-def _read(source: str) -> str:
+def _read(source: str, name: str) -> str:
     try:
         return _read_bytes(source).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{source}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+        raise ConfigError(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
 
 
 def _read_bytes(source: str) -> bytes:

@@ -5,10 +5,13 @@ The help lines are the source of docs/configuration.md and of the JSON Schema. K
 
 import re
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+Name = Annotated[str, Field(min_length=1)]
 Uri = Annotated[str, Field(min_length=1)]
 Uris = Uri | Annotated[list[Uri], Field(min_length=1)]
 Quantization = Literal["nf4-double", "nf4"]
@@ -16,12 +19,22 @@ DType = Literal["auto", "bfloat16", "float16", "float32"]
 ONE_FILE = (".jsonl", ".csv", ".parquet")  # how the name of an output ends that is one file
 FILE_LIKE = (*ONE_FILE, ".gz", ".zst", ".json", ".tsv")  # how no folder is called by intention
 CleaningStep = Literal["links", "mentions", "signatures", "html_entities", "whitespace"]
+LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
 
 
 class Section(BaseModel):
-    """A part of a config: frozen, and unknown keys are mistakes."""
+    """A part of a config: frozen, unknown keys are mistakes, and so are numbers that are none (.inf, .nan, true)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # Not by strict types: YAML 1.1 reads 1e-4 as text, which is a number to everybody else.
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+            raise PydanticCustomError("no_truth_value", "true and false are no value of this key")
+        return value
 
 
 class ModelSection(Section):
@@ -42,10 +55,7 @@ class ModelSection(Section):
 
     @model_validator(mode="after")
     def _remote_code_is_pinned(self) -> Self:
-        if self.trust_remote_code and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
-            raise ValueError(
-                "trust_remote_code runs code from the model's repository: pin model.revision to a 40-digit commit"
-            )
+        _check_pinned(self.trust_remote_code, self.revision)
         return self
 
 
@@ -55,12 +65,22 @@ class AdapterModelSection(Section):
     base: Uri | None = Field(
         None, description="The base from another place; it must be the one that the adapter was trained on."
     )
-    revision: str | None = Field(None, description="Revision of a base given here.")
+    revision: str | None = Field(
+        None, description="Revision of a base given here; without one, it must be the one that the adapter records."
+    )
     quantization: Quantization | None = Field(
         None, description="4-bit weights (less memory, slower); null loads them as dtype."
     )
     dtype: DType = Field("auto", description="Dtype of computation.")
     attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="Attention implementation.")
+    trust_remote_code: bool = Field(
+        False, description="Run code from the base's repository; only with a revision pinned to a commit."
+    )
+
+    @model_validator(mode="after")
+    def _remote_code_is_pinned(self) -> Self:
+        _check_pinned(self.trust_remote_code, self.revision)
+        return self
 
 
 class ReadingSection(Section):
@@ -116,71 +136,13 @@ class PromptSection(Section):
     )
 
 
-class LoraSection(Section):
-    """The adapter that is trained."""
-
-    r: int = Field(16, ge=1, description="Rank.")
-    alpha: int = Field(32, ge=1, description="Scale; the adapter's output is multiplied by alpha / r.")
-    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the adapter's input.")
-    target_modules: Literal["all-linear"] | list[str] = Field(
-        "all-linear", description="Modules that get an adapter: all linear layers but the head, or names."
-    )
-
-
-class TrainingSection(Section):
-    """The optimization."""
-
-    epochs: float = Field(3, gt=0, description="Passes over the training rows.")
-    max_steps: int | None = Field(None, ge=1, description="Stop after so many optimizer steps; null is by epochs.")
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
-    batch_size: int = Field(4, ge=1, description="Rows per device and forward pass.")
-    gradient_accumulation_steps: int = Field(4, ge=1, description="Forward passes per optimizer step.")
-    max_tokens: int = Field(2048, ge=16, description="Tokens of a row at most; longer conversations lose middle turns.")
-    optimizer: Literal["adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_8bit"] = (
-        Field("adamw_torch", description="Optimizer; LoRA's states are small, so plain AdamW costs little memory.")
-    )
-    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
-        "cosine", description="Learning rate schedule after the warmup."
-    )
-    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the rate rises.")
-    weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
-    packing: bool = Field(False, description="Pack several rows into one of max_tokens.")
-    group_by_length: bool = Field(True, description="Batch rows of similar length, which saves padding.")
-    activation_checkpointing: bool | Literal["auto"] = Field(
-        "auto", description="Recompute activations to save memory; auto is on with a GPU, off without."
-    )
-    save_every_steps: int | None = Field(None, ge=1, description="Checkpoint every so many optimizer steps.")
-    save_every_epochs: float | None = Field(
-        None, gt=0, description="The same in epochs; with neither, every half epoch."
-    )
-    evaluate_every_steps: int | None = Field(None, ge=1, description="Validation loss every so many optimizer steps.")
-    evaluate_every_epochs: float | None = Field(
-        None, gt=0, description="The same in epochs; with neither, every half epoch."
-    )
-    log_every_steps: int = Field(10, ge=1, description="Loss, rate, gradient norm and speed every so many steps.")
-    keep_last: int = Field(2, ge=1, description="Checkpoints that are kept.")
-    sample_summaries: int = Field(
-        3, ge=0, description="Validation conversations summarized for TensorBoard at each evaluation."
-    )
-    seed: int = Field(42, ge=0, description="Seed of everything random.")
-    processes: int | None = Field(None, ge=1, description="Training processes; null is one per GPU, or one on CPU.")
-
-    @model_validator(mode="after")
-    def _one_unit_each(self) -> Self:
-        for word in ("save", "evaluate"):
-            if getattr(self, f"{word}_every_steps") and getattr(self, f"{word}_every_epochs"):
-                raise ValueError(f"{word}_every_steps and {word}_every_epochs are both set: keep one of them")
-        return self
-
-
 class GenerationSection(Section):
     """How summaries are generated."""
 
     max_new_tokens: int = Field(128, ge=1, description="Tokens of a summary at the most.")
     temperature: float = Field(0.0, ge=0, description="0 is greedy: the most likely token each time.")
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus of the sampling; only with a temperature above 0.")
-    seed: int = Field(42, ge=0, description="Seed of the sampling.")
+    seed: int = Field(42, ge=0, le=LARGEST_SEED, description="Seed of the sampling.")
     max_input_tokens: int | None = Field(
         None, ge=16, description="Tokens of a prompt at the most; null is what the model's context leaves."
     )
@@ -198,46 +160,6 @@ class ScoringSection(Section):
     )
     base_without_adapter: bool = Field(False, description="Score the base without adapter too (as long again).")
     bootstrap_samples: int = Field(1000, ge=100, description="Resamples behind the 95% intervals.")
-
-
-class PublishSection(Section):
-    """Where the adapter goes besides the output."""
-
-    hub: str | None = Field(None, description="Hugging Face Hub repository (org/name); the token is HF_TOKEN.")
-    private: bool = Field(True, description="Create the Hub repository as private.")
-
-    @field_validator("hub")
-    @classmethod
-    def _hub_is_org_and_name(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", value):
-            raise ValueError(f"'{value}' is not org/name")
-        return value
-
-
-class TrainLimitsSection(Section):
-    """What a training run puts up with."""
-
-    max_excluded_fraction: float = Field(
-        0.01, ge=0, le=1, description="Rows that fit no way into max_tokens; a greater share of them ends the run."
-    )
-    grace_seconds: float = Field(25, gt=0, description="Time from a stop signal to the end of every process.")
-    spot_notice: str | None = Field(
-        None,
-        pattern="^https?://",
-        description="URL that answers when this machine will be reclaimed, asked every 5 s, which starts the same end "
-        "earlier; on EC2 http://169.254.169.254/latest/meta-data/spot/instance-action; null: nobody is asked.",
-    )
-    stall_minutes: float = Field(30, gt=0, description="Without a training step for so long, the run ends with 75.")
-    upload_minutes: float = Field(10, gt=0, description="Time for a checkpoint to reach storage.")
-    max_gradient_norm: float | None = Field(
-        None, gt=0, description="Gradients (before clipping) beyond it, several steps in a row, are divergence."
-    )
-    divergence_steps: int = Field(5, ge=1, description="So many steps in a row beyond max_gradient_norm.")
-    on_divergence: Literal["stop", "roll_back"] = Field(
-        "stop",
-        description="Loss or gradients that are no numbers, or too large: stop with 70, or go back to the last "
-        "checkpoint and on with half the learning rate (twice at the most).",
-    )
 
 
 class SummarizeLimitsSection(Section):
@@ -258,6 +180,17 @@ class StorageSection(Section):
     )
     timeout_seconds: float = Field(60, gt=0, description="After so long without a byte, a request is tried again.")
 
+    @field_validator("endpoint_url")
+    @classmethod
+    def _endpoint_holds_no_secret(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "")
+        if "@" in parts.netloc or parts.query or parts.fragment:  # the value itself is not shown
+            raise ValueError(
+                "is more than http(s)://host:port: take out user, password and what follows a ? or #; "
+                "credentials come from the environment (the AWS credential chain)"
+            )
+        return value
+
 
 def names_one_file(uri: str) -> bool:
     """Whether an output is one file: by its ending, in upper or lower case; a slash at the end says folder."""
@@ -267,6 +200,13 @@ def names_one_file(uri: str) -> bool:
 def looks_like_a_file(uri: str) -> bool:
     """Whether nobody would call a folder so."""
     return _ending(uri) in FILE_LIKE
+
+
+def _check_pinned(trust_remote_code: bool, revision: str | None) -> None:
+    if trust_remote_code and not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
+        raise ValueError(
+            "trust_remote_code runs code from the model's repository: pin model.revision to a 40-digit commit"
+        )
 
 
 def as_list(value: str | list[str]) -> list[str]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SHOWN_BAD_RECORDS = 20
 DERIVED_ID_CHARACTERS = 16
+MOST_TEXT = 10  # of so many bytes of a text, not more than one is foreign to it
 
 
 def read_conversations(files: "Iterable[InputFile]", reading: ReadingSection) -> Iterator[Conversation | BadRecord]:
@@ -93,11 +94,19 @@ def _rows(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Itera
     text = _text(stream)
     if start.startswith(("{", "[")) or reading.format not in ("auto", "table"):
         return document_rows(text, uri) if is_document(start) else json_lines(text)
+    _check_text(head, uri)
     return table_rows(text, uri, reading)
 
 
 def _text(stream: io.BufferedReader) -> io.TextIOWrapper:
     return io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="\n")
+
+
+def _check_text(head: bytes, uri: str) -> None:
+    """DataError for a file that no table begins like; a stray byte further down spoils its own record alone."""
+    foreign = head.count(0) + head.decode("utf-8", "replace").count("\ufffd")
+    if 0 in head.partition(b"\n")[0] or foreign * MOST_TEXT > len(head):
+        raise DataError(f"{uri}: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8")
 
 
 def _outcome(record: Any, source: Source, reading: ReadingSection) -> Conversation | BadRecord:

@@ -5,7 +5,7 @@ Conversations → two sides that share none, or the pairs that two given sides s
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -23,12 +23,16 @@ NO_WORD = re.compile(r"[^\w\s]+|_+")
 
 @dataclass(frozen=True)
 class Overlap:
-    """A conversation that stands in both splits: with the same words, or nearly (Jaccard similarity of 5-grams)."""
+    """A training conversation that also stands in validation: with the same words, or nearly (Jaccard, 5-grams).
+
+    `validation_id` is the one of validation that is most like it, of `count` that repeat it.
+    """
 
     train_id: str
     validation_id: str
     kind: Literal["exact", "near"]
     similarity: float
+    count: int
 
 
 def content_digest(conversation: Conversation) -> str:
@@ -63,18 +67,29 @@ def hold_out(
 
 
 def find_overlap(train: Sequence[Conversation], validation: Sequence[Conversation]) -> list[Overlap]:
-    """Every pair of a training and a validation conversation that repeat each other, exact ones first."""
+    """Every training conversation that one of validation repeats, exact ones first, the most similar first.
+
+    One of each, however many repeat it: of short conversations thousands can be the same, and their pairs millions.
+    """
     train_ids, validation_ids = _ids_by_text(train), _ids_by_text(validation)
-    pairs = [(text, text, 1.0) for text in train_ids if text in validation_ids]
     left, right = list(train_ids), list(validation_ids)
+    nearest = {text: (1.0, text) for text in left if text in validation_ids}
+    counts = Counter({text: len(validation_ids[text]) for text in nearest})
     for one, other, similarity in near_pairs(left, right, NEAR):
         if left[one] != right[other]:
-            pairs.append((left[one], right[other], similarity))
+            counts[left[one]] += len(validation_ids[right[other]])
+            if left[one] not in validation_ids:  # else an exact one is known already
+                nearest[left[one]] = max((similarity, right[other]), nearest.get(left[one], (0.0, "")))
     overlaps = [
-        Overlap(train_id, validation_id, "exact" if one == other else "near", round(similarity, 4))
-        for one, other, similarity in pairs
-        for train_id in train_ids[one]
-        for validation_id in validation_ids[other]
+        Overlap(
+            train_id,
+            validation_ids[other][0],
+            "exact" if text == other else "near",
+            round(similarity, 4),
+            counts[text],
+        )
+        for text, (similarity, other) in nearest.items()
+        for train_id in train_ids[text]
     ]
     return sorted(overlaps, key=lambda pair: (pair.kind, -pair.similarity))
 

@@ -158,14 +158,14 @@ def usage_code(facts: CardFacts) -> str:
     """A Python program that summarizes one conversation with the adapter, encoding it exactly as recap does."""
     base, generation = str(facts.base["uri"]), facts.config.generation
     if base.startswith("s3://"):
-        imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        peft, transformers = "PeftModel", "AutoModelForCausalLM, AutoTokenizer"
         load = (
             f'base = "path/to/base"  # a copy of {base}\n'
             'model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", device_map="auto")\n'
             "model = PeftModel.from_pretrained(model, adapter).eval()\n"
         )
     else:
-        imports = "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer\n"
+        peft, transformers = "AutoPeftModelForCausalLM", "AutoTokenizer"
         load = 'model = AutoPeftModelForCausalLM.from_pretrained(adapter, dtype="auto", device_map="auto").eval()\n'
     encode = _ENCODE_CHAT if facts.prompt.control_tokens else _ENCODE_INSTRUCTION
     sampling = (
@@ -174,7 +174,8 @@ def usage_code(facts: CardFacts) -> str:
         else "do_sample=False"
     )
     return (
-        f'import json\n\nimport torch\n{imports}\nadapter = "path/to/this/folder"\n'
+        f"import json\n\nimport torch\nfrom peft import {peft}\nfrom tokenizers import Tokenizer\n"
+        f'from transformers import {transformers}\n\nadapter = "path/to/this/folder"\n'
         'with open(f"{adapter}/prompt.json", encoding="utf-8") as file:\n    prompt = json.load(file)\n'
         f"tokenizer = AutoTokenizer.from_pretrained(adapter)\n{load}\n{_TURNS}{encode}"
         "ids = torch.tensor([ids], device=model.device)\n"
@@ -188,9 +189,15 @@ _TURNS = """\
 turns = [("customer", "My parcel is five days late, where is it?"), ("agent", "Sorry! It arrives tomorrow by noon.")]
 text = "\\n".join(f"{prompt['labels'].get(role, role)}: {said}" for role, said in turns)
 
+core = json.loads(tokenizer.backend_tokenizer.to_str())
+for token in core["added_tokens"]:  # also those that a chat model marks as not special, such as <think>
+    token["special"] |= not token["content"].replace("▁", " ").isspace()
+core = Tokenizer.from_str(json.dumps(core | {"truncation": None, "padding": None}))
+core.encode_special_tokens = True
+
 
 def plain(text):
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return core.encode(text, add_special_tokens=False).ids
 
 
 """

@@ -47,7 +47,9 @@ def open_adapter(uri: str, section: AdapterModelSection, storage: StorageSection
     prompt = read_prompt(folder)
     event("loading", base=base.uri, adapter=uri, quantization=section.quantization or "none")
     model = attach_adapter(load_base(base, section), folder)
-    return LoadedModel(model, load_tokenizer(folder), prompt, base, digest)
+    # A tokenizer made by code of the base's repository comes with that code, which an adapter does not carry.
+    tokenizer = load_tokenizer(base.path, True) if section.trust_remote_code else load_tokenizer(folder)
+    return LoadedModel(model, tokenizer, prompt, base, digest)
 
 
 def open_base(section: AdapterModelSection, prompt: PromptSection, storage: StorageSection, cache: Path) -> LoadedModel:
@@ -56,7 +58,7 @@ def open_base(section: AdapterModelSection, prompt: PromptSection, storage: Stor
         raise ConfigError("model.base is not set: it says what summarizes where there is no adapter")
     base = fetch_base(section.base, section.revision, storage, cache)
     event("loading", base=base.uri, adapter="none", quantization=section.quantization or "none")
-    tokenizer = load_tokenizer(base.path)
+    tokenizer = load_tokenizer(base.path, section.trust_remote_code)
     return LoadedModel(
         load_base(base, section).eval(), tokenizer, make_prompt(prompt, tokenizer, ["whitespace"]), base, None
     )

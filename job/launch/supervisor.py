@@ -21,7 +21,7 @@ from job.config.commands import TrainConfig
 from job.config.load import resolved_yaml
 from job.errors import ConfigError, ExitCode
 from job.launch.environment import count_gpus
-from job.launch.orphans import adopt_orphans
+from job.launch.orphans import adopt_orphans, lives
 from job.launch.outcome import SUPERVISOR, Outcome, read_outcome
 from job.launch.spot import NOTICE_SECONDS, spot_watch
 from job.storage.places import work_folder
@@ -146,14 +146,7 @@ class _Family:
         self._members = self._members | found  # a new set: a signal may come while the old one is walked through
 
     def _alive(self) -> list[psutil.Process]:
-        return [member for member in self._members if _lives(member)]
-
-
-def _lives(member: psutil.Process) -> bool:
-    try:
-        return bool(member.is_running() and member.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+        return [member for member in self._members if lives(member)]
 
 
 def _free_port() -> int:

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from job.base_files import weights_digest
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.load import resolved_yaml
-from job.config.sections import AdapterModelSection, StorageSection, as_list
+from job.config.sections import AdapterModelSection, PromptSection, StorageSection, as_list
 from job.conversations.read import read_conversations
 from job.conversations.record import BadRecord, Conversation
 from job.errors import RecapError
 from job.evaluation.inputs import read_given, read_input, read_train_references
 from job.evaluation.place import check_place
-from job.model import BASE_KEY, read_adapter
+from job.model import BASE_KEY, base_named, check_same_base, read_adapter
 from job.preflight.checks import Check, base_is_there, check, hub_accepts, is_writable
 from job.storage.open import InputFile, open_store
 from job.storage.places import cache_folder
@@ -83,7 +84,7 @@ def plan_summarizing(config: SummarizeConfig) -> Plan:
         finished.append(manifest is not None and manifest.extra["state"] == "finished")
         return f"{writable}\nholds this run's summaries already" if any(finished) else writable
 
-    checks = [check("input", read), *_models(config), check("output", look)]
+    checks = [check("input", read, "input"), *_models(config), check("output", look, "output")]
     return Plan(f"plan of summarize run {config.run}", checks, resolved_yaml(config), config.run, any(finished))
 
 
@@ -101,12 +102,12 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
         check_place(store)
         return is_writable(store.uri, config.storage)
 
-    checks = [check("input", read)]
+    checks = [check("input", read, "input")]
     if config.train is not None:
-        checks.append(check("train", lambda: f"{len(read_train_references(config) or []):,} references"))
+        checks.append(check("train", lambda: f"{len(read_train_references(config) or []):,} references", "train"))
     if config.summaries is not None and everything:  # which ids are wanted is known from the input
-        checks.append(check("summaries", lambda: f"{len(read_given(config, everything)):,} summaries"))
-    checks += [*_models(config), check("output", look)]
+        checks.append(check("summaries", lambda: f"{len(read_given(config, everything)):,} summaries", "summaries"))
+    checks += [*_models(config), check("output", look, "output")]
     return Plan(f"plan of evaluate run {config.run}", checks, resolved_yaml(config), config.run)
 
 
@@ -121,16 +122,19 @@ def plan_training(config: TrainConfig, fresh: bool = False) -> Plan:
         examples.append(read_examples(config))
         return _data_lines(examples[0])
 
-    checks = [check("data", read)]
-    checks.append(check("base", lambda: base_is_there(config.model.base, config.model.revision, config.storage)))
-    checks.append(check("output", lambda: is_writable(config.output, config.storage)))
+    def base() -> str:
+        return base_is_there(config.model.base, config.model.revision, config.storage, config.prompt)
+
+    checks = [check("data", read, "data")]
+    checks.append(check("base", base, "model.base"))
+    checks.append(check("output", lambda: is_writable(config.output, config.storage), "output"))
     if config.publish.hub:
         repository = config.publish.hub
         checks.append(check("hub", lambda: hub_accepts(repository)))
     standing = Standing(config.run)
     if examples:
         checks.insert(1, Check("steps", _steps(config, examples[0])))
-        checks.append(check("run", lambda: standing.look(config, examples[0], fresh)))
+        checks.append(check("run", lambda: standing.look(config, examples[0], fresh), "output"))
     title = f"plan of training run {standing.run}"
     return Plan(title, checks, resolved_yaml(config), standing.run, standing.done, standing.story)
 
@@ -172,8 +176,8 @@ def _data_lines(examples: Examples) -> str:
         for split in ("train", "validation")
     ]
     rows.append(
-        f"{counts['without_reference']:,} without reference left out, {counts['overlapping']:,} overlapping pairs "
-        f"between the splits, {counts['dropped_overlap']:,} dropped from train"
+        f"{counts['without_reference']:,} without reference left out, {counts['overlapping']:,} of train also in "
+        f"validation, {counts['dropped_overlap']:,} dropped from train"
     )
     return "\n".join(rows)
 
@@ -204,18 +208,26 @@ def _models(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
     """The adapter with its base, or the base; nothing where given summaries are scored."""
     adapter, base = config.adapter, config.model.base
     if adapter is not None:
-        return [check("adapter", lambda: _adapter_is_there(adapter, config.model, config.storage))]
+        return [check("adapter", lambda: _adapter_is_there(adapter, config.model, config.storage), "adapter")]
     if base is not None:
-        return [check("base", lambda: base_is_there(base, config.model.revision, config.storage))]
+        prompt = _prompt(config)
+        found = check("base", lambda: base_is_there(base, config.model.revision, config.storage, prompt), "model.base")
+        return [found]
     return []
 
 
 def _adapter_is_there(uri: str, model: AdapterModelSection, storage: StorageSection) -> str:
     _, manifest, _ = read_adapter(uri, storage)
     recorded = manifest.extra[BASE_KEY]
-    base = model.base or recorded["uri"]
-    revision = model.revision if model.base else recorded.get("revision")
-    return f"{uri}  of run {manifest.extra.get('run')}\nbase {base_is_there(base, revision, storage)}"
+    name, revision = base_named(uri, recorded, model)
+    base = base_is_there(name, revision, storage)
+    if Path(name).is_dir():  # read whole, which is cheap only where it already lies
+        check_same_base(uri, recorded, model, weights_digest(Path(name), name))
+    return f"{uri}  of run {manifest.extra.get('run')}\nbase {base}"
+
+
+def _prompt(config: SummarizeConfig | EvaluateConfig) -> PromptSection:
+    return (config.prompt if isinstance(config, SummarizeConfig) else None) or PromptSection()
 
 
 def _indented(text: str) -> str:

@@ -14,7 +14,7 @@ from job.config.sections import StorageSection
 from job.errors import ConfigError, RetryError
 from job.storage.atomic import new_file, reading, writing
 from job.storage.keys import below, check_key, relative_to, split_s3
-from job.storage.s3_errors import Place, not_s3, s3_errors, status_of
+from job.storage.s3_errors import Place, not_s3, s3_errors, status_of, without_login
 from job.storage.s3_stream import open_stream
 from job.storage.store import Entry, Progress, one_at_a_time
 
@@ -141,7 +141,7 @@ class S3Store:
     def _place(self, key: str, writes: bool = False) -> Place:
         service = self._options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3")
         service = service or os.environ.get("AWS_ENDPOINT_URL") or "AWS S3"
-        return Place(below(self.uri, key) if key else self.uri, service, writes)
+        return Place(below(self.uri, key) if key else self.uri, without_login(service), writes)
 
     def _client(self) -> Any:
         process = os.getpid()
@@ -169,7 +169,9 @@ class S3Store:
                 session = boto3.session.Session(region_name=self._options.region)
                 return session.client("s3", endpoint_url=self._options.endpoint_url, config=config)
             except ValueError as error:
-                raise ConfigError(f"{self.uri}: S3 cannot be used as configured: {error}") from error
+                raise ConfigError(
+                    f"{self.uri}: S3 cannot be used as configured: {without_login(str(error))}"
+                ) from error
 
     def _transfer_config(self) -> Any:
         from boto3.s3.transfer import TransferConfig

@@ -3,6 +3,7 @@
 Compatible services word their messages as they like, or send none. Knows nothing of stores.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ DENIED = {
 }
 FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 BUSY = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling"}
+URL = re.compile(r"(https?://)(?:[^/\s]*@)?([^\s?#`'\"]*)(?:[?#][^\s`'\"]*)?", re.IGNORECASE)
 OTHER_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 
 
@@ -47,6 +49,7 @@ def s3_errors(place: Place) -> Iterator[None]:
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
     from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
+    from urllib3.exceptions import HTTPError
 
     try:
         yield
@@ -59,6 +62,8 @@ def s3_errors(place: Place) -> Iterator[None]:
             f"{place.uri}: the transfer from {place.service} broke off more often than retries allow, or the object "
             "changed meanwhile: run again"
         ) from error
+    except HTTPError as error:  # a body that breaks off while botocore reads it comes through as it is
+        raise RetryError(f"{place.uri}: an answer of {place.service} broke off ({error}): run again") from error
     except (Boto3Error, ResponseParserError) as error:
         raise not_s3(place) from error
 
@@ -74,6 +79,11 @@ def not_s3(place: Place) -> ConfigError:
 def status_of(response: Any) -> int:
     """The HTTP status of an answer."""
     return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+
+
+def without_login(text: str) -> str:
+    """The text with no more of its URLs than anybody may see: they can carry a user, a password or a signature."""
+    return URL.sub(r"\1\2", text)
 
 
 def _answered(place: Place, response: Any) -> RecapError:
@@ -151,4 +161,4 @@ def _not_answered(place: Place, error: Exception) -> RecapError:
             f"{place.uri}: {place.service} cannot be reached or breaks off, also after retries ({name}): "
             "run again later, or check storage.endpoint_url and the network"
         )
-    return ConfigError(f"{place.uri}: S3 cannot be used as configured: {error}")
+    return ConfigError(f"{place.uri}: S3 cannot be used as configured: {without_login(str(error))}")

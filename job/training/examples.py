@@ -78,11 +78,11 @@ def _without_overlap(train: list[Conversation], overlap: list[Overlap], policy: 
     named = "; ".join(f"{pair.train_id} = {pair.validation_id}" for pair in (exact or overlap)[:5])
     if exact and policy == "error":
         raise DataError(
-            f"data: {len(exact)} validation conversations also stand in train ({named}): scores would flatter; "
+            f"data: {len(exact)} training conversations also stand in validation ({named}): scores would flatter; "
             "take them out, or set data.overlap: drop (from train) or allow"
         )
     if overlap and policy != "drop":
-        warn("train and validation overlap", pairs=len(overlap), exact=len(exact), examples=named)
+        warn("train and validation overlap", conversations=len(overlap), exact=len(exact), examples=named)
     if policy != "drop":
         return train
     overlapping = {pair.train_id for pair in overlap}

@@ -16,6 +16,7 @@ from job.errors import DamagedError, MissingError, OutputError
 from job.launch.environment import versions
 from job.storage.folders import read_manifest
 from job.storage.store import Store
+from job.telemetry import masked
 
 FILE = "run.json"
 NO_WORD = "ended without a word: it was killed, or its machine died"
@@ -152,7 +153,7 @@ def begin(
 
 def end(store: Store, journal: Journal, state: State, last_step: int, reason: str) -> Journal:
     """Write down how the attempt ended."""
-    attempt = replace(journal.attempts[-1], ended=_now(), last_step=last_step, reason=reason)
+    attempt = replace(journal.attempts[-1], ended=_now(), last_step=last_step, reason=masked(reason))
     ended = replace(journal, state=state, attempts=[*journal.attempts[:-1], attempt])
     _write(store, ended)
     return ended

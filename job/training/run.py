@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
@@ -41,7 +42,7 @@ T = TypeVar("T")
 
 def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> None:
     """Fine-tune, evaluate and publish; a RecapError says why not, PreemptedError that it can go on later."""
-    PartialState(timeout=LONGEST_WAIT)
+    PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)  # without cpu, it would see one process
     with writing_run(open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage)) as store:
         run = prepare(config, work, store)
         checkpoint = first_does(lambda: checkpoints.fetch_newest(store, work / "checkpoints", run.identity()))
@@ -77,7 +78,7 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     event("environment", **describe(), processes=PartialState().num_processes)
     base = first_does(lambda: fetch_base(config.model.base, config.model.revision, config.storage, cache_folder()))
     check_budget(config.generation, context_tokens(base.path))
-    tokenizer = load_tokenizer(base.path)
+    tokenizer = load_tokenizer(base.path, config.model.trust_remote_code)
     examples = read_examples(config)
     prompt = make_prompt(config.prompt, tokenizer, examples.cleaning)
     settings = RowSettings(

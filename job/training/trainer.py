@@ -11,7 +11,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
 from job.config.commands import TrainConfig
-from job.config.sections import TrainingSection
+from job.config.training_sections import TrainingSection
 from job.model import Base, Model, Tokenizer, compute_dtype, load_base, lora_config
 from job.training.divergence import Divergence
 from job.training.rows import Rows
@@ -34,7 +34,7 @@ def build_trainer(
         train_dataset=train.dataset,
         eval_dataset=validation.dataset,
         processing_class=tokenizer,
-        peft_config=lora_config(config.lora, base),
+        peft_config=lora_config(config.lora, base, model),
     )
     limits = config.limits
     scaled = trainer.args.fp16  # its gradient scaler meets infinities now and then, skips the step and goes on

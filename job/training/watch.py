@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 
 from job.errors import ExitCode
+from job.launch.orphans import lives
 from job.launch.outcome import SUPERVISOR, Outcome, write_outcome
 
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class Watch:
@@ -50,7 +51,7 @@ class Watch:
             limit, still = self._limit, time.monotonic() - self._last
             if limit is not None and still > limit:
                 self._end(f"no training step within {still / 60:.1f} minutes (limits.stall_minutes)")
-            if self._supervisor is not None and not self._supervisor.is_running():
+            if self._supervisor is not None and not lives(self._supervisor):
                 os._exit(ExitCode.RETRY)  # nobody is left to read an outcome
 
     def _end(self, why: str) -> None:

@@ -14,7 +14,7 @@ from job.config.commands import TrainConfig
 from job.config.load import load_config
 from job.errors import ExitCode, RecapError, bug
 from job.launch.outcome import Outcome, write_outcome
-from job.telemetry import configure_logging
+from job.telemetry import configure_logging, masked
 from job.training.stop import Stopped, StopSignal
 from job.training.watch import Watch
 
@@ -41,7 +41,7 @@ def main(work: Path) -> ExitCode:
     except Stopped as error:
         outcome = Outcome(ExitCode.RETRY, str(error))
     except Exception as error:
-        traceback.print_exc()
+        print(masked(traceback.format_exc()), file=sys.stderr)
         stopped = stop is not None and stop.requested  # other processes that stop first break what joins them
         outcome = Outcome(ExitCode.RETRY, "stopped by a signal") if stopped else _unforeseen(error, work)
     write_outcome(work, outcome)

@@ -135,6 +135,22 @@ def test_mistakes_of_standard_input_name_it(monkeypatch):
         load_config("train", "-")
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "standard input: is empty; wanted keys with values, such as `run: my-run`"),
+        (b"run: [", "standard input line 1 column 7: broken YAML: while parsing a flow node, expected the node "
+         "content, but found '<stream end>'"),
+        (b"run: \xff", "standard input: byte 5 is not UTF-8; save the file as UTF-8"),
+    ],
+)  # fmt: skip
+def test_standard_input_that_is_no_config_is_called_by_its_name(monkeypatch, data, message):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    with pytest.raises(ConfigError) as caught:
+        load_config("train", "-")
+    assert str(caught.value) == message
+
+
 def test_a_byte_order_mark_is_no_mistake(write):
     source = write()
     Path(source).write_bytes(b"\xef\xbb\xbf" + Path(source).read_bytes())

@@ -50,6 +50,30 @@ def test_all_mistakes_stand_in_one_report_in_the_order_of_the_file(write):
     ("more", "line"),
     [
         ("lora: {r: 1.5}", "line 5  lora.r  got 1.5; wanted an integer of at least 1"),
+        ("lora: {r: true}", "line 5  lora.r  got true; wanted an integer of at least 1"),
+        ("lora: {target_modules: []}", "line 5  lora.target_modules  got an empty list; wanted all-linear or a list of "
+         "text"),
+        ("lora: {target_modules: ['']}", 'line 5  lora.target_modules.0  got ""; wanted text'),
+        ("training: {learning_rate: true}",
+         "line 5  training.learning_rate  got true; wanted a number above 0 and at most 1"),
+        ("training: {epochs: .inf}", "line 5  training.epochs  got Infinity; wanted a number above 0"),
+        ("training: {epochs: .nan}", "line 5  training.epochs  got NaN; wanted a number above 0"),
+        ("training: {weight_decay: .inf}", "line 5  training.weight_decay  got Infinity; wanted a number of at least "
+         "0"),
+        ("training: {max_grad_norm: .inf}", "line 5  training.max_grad_norm  got Infinity; wanted a number above 0"),
+        ("limits: {grace_seconds: .inf}", "line 5  limits.grace_seconds  got Infinity; wanted a number above 0"),
+        ("generation: {temperature: .inf}", "line 5  generation.temperature  got Infinity; wanted a number of at least "
+         "0"),
+        ("training: {seed: 4294967296}",
+         "line 5  training.seed  got 4294967296; wanted an integer of at least 0 and at most 4294967295"),
+        ("generation: {seed: 4294967296}",
+         "line 5  generation.seed  got 4294967296; wanted an integer of at least 0 and at most 4294967295"),
+        ("storage: {endpoint_url: 'http://me@host:9000'}", "line 5  storage.endpoint_url  is more than "
+         "http(s)://host:port: take out user, password and what follows a ? or #; credentials come from the "
+         "environment (the AWS credential chain)"),
+        ("storage: {endpoint_url: 'http://host?sig=abc'}", "line 5  storage.endpoint_url  is more than "
+         "http(s)://host:port: take out user, password and what follows a ? or #; credentials come from the "
+         "environment (the AWS credential chain)"),
         ("lora: {dropout: 1}", "line 5  lora.dropout  got 1; wanted a number of at least 0 and below 1"),
         ("lora: sixteen", 'line 5  lora  got "sixteen"; wanted a section with r, alpha, dropout, target_modules'),
         (
@@ -223,6 +247,10 @@ def test_broken_yaml_is_told_with_line_and_column_and_without_its_text(write):
          "the tag 'tag:yaml.org,2002:python/name:os.system'"),
         ("a: 1\n---\nb: 2\n", "c.yaml line 2 column 1: broken YAML: expected a single document in the stream, but "
          "found another document"),
+        ("run: !!int abc\n", "c.yaml line 1 column 6: broken YAML: this is no int; take the tag away, or quote the "
+         "value"),
+        ("run: " + "[" * 2000 + "]" * 2000, "c.yaml: broken YAML: nested far deeper than any config is; check the "
+         "brackets"),
         ("a: \x07\n", "c.yaml: broken YAML: special characters are not allowed"),
     ],
 )  # fmt: skip
@@ -235,4 +263,13 @@ def test_a_file_that_is_no_config_is_told_in_one_line(write, text, message):
 
 def test_a_config_for_another_command_is_recognized(write):
     source = write("run: night\ninput: in/\noutput: out/\nadapter: a\n")
-    assert lines(source)[-1] == "Its keys are those of a config for `recap summarize`."
+    first, blank, *rest = lines(source)
+    assert first == "c.yaml: its keys are those of `recap summarize`, and this is `recap train`"
+    assert (blank, rest[0]) == ("", "4 mistakes in c.yaml")
+
+
+def test_code_of_an_adapters_base_is_run_from_a_pinned_commit_only(write):
+    source = write("run: night\ninput: in/\noutput: out/\nadapter: a\nmodel: {trust_remote_code: true}\n")
+    with pytest.raises(ConfigError, match=r"pin model\.revision to a 40-digit commit"):
+        load_config("summarize", source)
+    assert load_config("summarize", source, [f"model.revision={'a1' * 20}"]).model.trust_remote_code

@@ -91,18 +91,30 @@ def test_exact_and_near_overlaps_are_named_with_their_similarity():
     train, others = many(50), many(20, seed=8)
     copy, near = replace(train[3], id="copy"), changed(train[9], 29)
     assert find_overlap(train, [*others, near, copy]) == [
-        Overlap("c3-3", "copy", "exact", 1.0),
-        Overlap("c3-9", "c3-9-changed", "near", round(25 / 27, 4)),
+        Overlap("c3-3", "copy", "exact", 1.0, 1),
+        Overlap("c3-9", "c3-9-changed", "near", round(25 / 27, 4), 1),
     ]
     assert find_overlap([], others) == find_overlap(train, []) == find_overlap([], []) == []
 
 
-def test_every_copy_on_both_sides_is_named():
+def test_every_copy_in_train_is_named_with_how_many_repeat_it():
     train = [conversation("a", "Same text"), conversation("b", "same text."), conversation("c", "other")]
     pairs = find_overlap(train, [conversation("v", "same TEXT"), conversation("w", "Same text")])
-    assert {(pair.train_id, pair.validation_id, pair.kind) for pair in pairs} == {
-        (one, other, "exact") for one in "ab" for other in "vw"
-    }
+    assert pairs == [Overlap(one, "v", "exact", 1.0, 2) for one in "ab"]
+
+
+def test_the_nearest_repeat_is_the_one_that_is_named():
+    one = many(1)[0]
+    twice = changed(changed(one, 0), 29)
+    pairs = find_overlap([one], [replace(twice, id="far"), replace(changed(one, 29), id="close")])
+    assert pairs == [Overlap(one.id, "close", "near", round(25 / 27, 4), 2)]
+
+
+def test_thousands_of_the_same_line_are_as_many_overlaps_as_train_has_of_it():
+    train = [conversation(f"t{n}", "Thanks!") for n in range(3000)]
+    pairs = find_overlap(train, [conversation(f"v{n}", "thanks") for n in range(1000)])
+    assert len(pairs) == 3000
+    assert {pair.count for pair in pairs} == {1000}
 
 
 def test_near_pairs_are_those_of_comparing_all_with_all():

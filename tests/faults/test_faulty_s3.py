@@ -14,6 +14,7 @@ PASSING = [
     Fault("status", 500), Fault("status", 503), Fault("reset"), Fault("cut"), Fault("stall", seconds=4),
     Fault("status", 403, "RequestTimeTooSkewed"),
 ]  # fmt: skip
+# Answers that are not passing: what is refused once is refused for good.
 FINAL = [Fault("status", 403), Fault("status", 409), Fault("status", 412)]
 
 

@@ -33,6 +33,7 @@ def story_of_equal_runs(config: dict[str, Any], folder: Path, kills: dict[int, s
         assert adapter_digest(store_of(hurt)) == adapter_digest(store_of(whole)), hurt["run"]
         assert logged(store_of(hurt)) == logged(store_of(whole)), hurt["run"]
         attempts = journal_of(store_of(hurt))["attempts"]
+        assert len(attempts) == 2, "it was interrupted"
         story.append((number.name, [(attempt["first_step"], attempt["last_step"]) for attempt in attempts]))
     return story
 

@@ -103,6 +103,25 @@ def test_a_dead_endpoint_ends_in_retry_after_bounded_tries(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
 
 
+@pytest.mark.parametrize(
+    ("query", "kind", "message"),
+    [
+        ("", RetryError, "{0} cannot be reached"),
+        ("?sig=signature", ConfigError, "Custom endpoint `{0}` was not a valid"),
+    ],
+)
+def test_a_login_in_the_services_url_is_in_no_message(monkeypatch, query, kind, message):
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://me:password@127.0.0.1:{port}/{query}")
+        with pytest.raises(kind) as caught:
+            S3Store("s3://bucket/prefix", StorageSection(addressing_style="path"), QUICK).read("a")
+    assert message.format(f"http://127.0.0.1:{port}/") in str(caught.value)
+    assert "password" not in str(caught.value)
+    assert "signature" not in str(caught.value)
+
+
 def test_a_busy_service_is_asked_a_bounded_number_of_times(serve):
     asked: list[str] = []
     with pytest.raises(RetryError, match="answered 503 SlowDown, also after retries"):

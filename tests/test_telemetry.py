@@ -1,0 +1,41 @@
+"""Secrets of the environment reach no line, wherever in an event they stand."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from job import telemetry
+
+SECRET = 'top"secret\\value'
+
+
+@pytest.fixture
+def secret(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    before = telemetry.LOGGER.handlers[:], telemetry.LOGGER.level, telemetry.LOGGER.propagate
+    yield SECRET
+    telemetry.LOGGER.handlers[:], telemetry.LOGGER.level, telemetry.LOGGER.propagate = before
+
+
+@pytest.mark.parametrize("person", [True, False])
+def test_no_event_holds_a_secret_however_deep(secret, person):
+    stream = io.StringIO()
+    telemetry.configure_logging(stream, person=person)
+    telemetry.event(f"at {secret}", logging.INFO, plain=secret, deep={"list": [f"x {secret}"], secret: 1})
+    line = stream.getvalue()
+    assert "top" not in line
+    assert line.count("***") == 4
+    if not person:
+        assert json.loads(line)["deep"] == {"list": ["x ***"], "***": 1}
+
+
+def test_a_text_is_masked_in_every_form_that_a_secret_takes(secret):
+    assert telemetry.masked(f"{secret} {secret!r} {json.dumps(secret)}") == "*** '***' \"***\""
+
+
+def test_passwords_in_urls_are_masked_and_paths_of_secrets_are_not(monkeypatch):
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/token")
+    assert telemetry.masked("https://me:pw@host/x, /var/run/token") == "https://***@host/x, /var/run/token"
