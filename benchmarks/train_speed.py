@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent.parent
 DATA = ROOT / "examples" / "demo"
 
 
-def recap_seconds(base: str, work: Path, steps: int) -> float:
-    """Seconds of one `recap train`, as its run.json tells."""
+def recap_seconds(base: str, work: Path, steps: int, save_every_steps: int | None = None) -> float:
+    """Seconds of one `recap train`, as its run.json tells; a checkpoint at the end, or every so many steps."""
     config = {
         "run": "bench",
         "model": {"base": base},
@@ -33,7 +33,7 @@ def recap_seconds(base: str, work: Path, steps: int) -> float:
             "gradient_accumulation_steps": 1,
             "learning_rate": 2e-3,
             "max_tokens": 512,
-            "save_every_steps": steps,
+            "save_every_steps": save_every_steps or steps,
             "evaluate_every_steps": steps,
             "sample_summaries": 0,
         },

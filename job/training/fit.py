@@ -59,13 +59,10 @@ class Session:
 
 def fit(run: Run, checkpoint: Path | None, session: Session) -> RecapTrainer:
     """Train to the end; PreemptedError after a stop signal, DivergedError when nothing helps."""
-    begun = time.monotonic()
     slower: float | None = None
     for roll_backs in range(ROLL_BACKS + 1):
         try:
-            trainer = _fit_once(run, checkpoint, session, slower)
-            session.attempt.timings["train_seconds"] = round(time.monotonic() - begun, 3)
-            return trainer
+            return _fit_once(run, checkpoint, session, slower)
         except DivergedError as error:
             if run.config.limits.on_divergence == "stop" or roll_backs == ROLL_BACKS:
                 raise
@@ -94,6 +91,7 @@ def _fit_once(run: Run, checkpoint: Path | None, session: Session, slower: float
     _add_callbacks(run, trainer, checkpoint, session, uploads)
     if slower is not None:
         trainer.add_callback(SlowDown(slower))
+    begun, timings = time.monotonic(), session.attempt.timings
     try:
         with stop.between_steps(), watch.training(limits.stall_minutes * 60):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -102,6 +100,7 @@ def _fit_once(run: Run, checkpoint: Path | None, session: Session, slower: float
         uploads.finish()  # what was handed over is good, and what a later attempt goes on from
         raise
     finally:
+        timings["train_seconds"] = round(timings.get("train_seconds", 0.0) + time.monotonic() - begun, 3)
         session.attempt.step = trainer.state.global_step
         session.attempt.best.update(_best(trainer.state.log_history))
     return trainer
