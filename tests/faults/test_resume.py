@@ -8,7 +8,7 @@ import pytest
 
 from job.errors import ExitCode
 from tests.faults.real import RealRun
-from tests.faults.trials import adapter_digest, journal_of, logged, store_of
+from tests.faults.trials import adapter_digest, journal_of, logged, on_tensorboard, store_of
 from tests.training.conftest import records, write_jsonl
 
 
@@ -32,6 +32,9 @@ def story_of_equal_runs(config: dict[str, Any], folder: Path, kills: dict[int, s
         run.finish()
         assert adapter_digest(store_of(hurt)) == adapter_digest(store_of(whole)), hurt["run"]
         assert logged(store_of(hurt)) == logged(store_of(whole)), hurt["run"]
+        for tag in ("train/loss", "validation/loss"):
+            assert on_tensorboard(store_of(hurt), tag) == on_tensorboard(store_of(whole), tag), "one continuous curve"
+        assert journal_of(store_of(hurt))["facts"]["best"] == journal_of(store_of(whole))["facts"]["best"]
         attempts = journal_of(store_of(hurt))["attempts"]
         assert len(attempts) == 2, "it was interrupted"
         story.append((number.name, [(attempt["first_step"], attempt["last_step"]) for attempt in attempts]))

@@ -109,11 +109,21 @@ def adapter_digest(store: Store) -> str:
 
 
 def logged(store: Store) -> dict[tuple[int, str], Any]:
-    """What the trainer logged of loss, gradients and learning rate, by step and name, as the last checkpoint has it."""
+    """What the trainer logged and counted, by step and name, as the last checkpoint has it."""
     states = sorted(entry.key for entry in store.list("checkpoints") if entry.key.endswith("trainer_state.json"))
-    history = json.loads(store.read(states[-1]))["log_history"]
+    state = json.loads(store.read(states[-1]))
     names = ("loss", "grad_norm", "learning_rate", "eval_loss")
-    return {(entry["step"], name): entry[name] for entry in history for name in names if name in entry}
+    found = {(entry["step"], name): entry[name] for entry in state["log_history"] for name in names if name in entry}
+    return found | {(state["global_step"], "tokens"): state["num_input_tokens_seen"]}
+
+
+def on_tensorboard(store: Store, tag: str) -> list[tuple[int, float]]:
+    """A curve as TensorBoard shows it: step and value, in the order of the files."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(f"{store.uri}/tensorboard", size_guidance={"scalars": 0})
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(tag)]
 
 
 def journal_of(store: Store) -> Any:
