@@ -31,7 +31,7 @@ def configure_logging(stream: TextIO | None = None, person: bool | None = None, 
     `quiet` tells warnings only: of several processes that do the same, one speaks.
     """
     stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
+    handler = _AboveTheBar(stream)
     handler.setFormatter(_TextFormatter() if (stream.isatty() if person is None else person) else _JsonFormatter())
     LOGGER.handlers[:] = [handler]
     LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -122,6 +122,12 @@ class _Lines:
         )
 
 
+class _AboveTheBar(logging.StreamHandler[TextIO]):
+    def emit(self, record: logging.LogRecord) -> None:
+        """A bar that is on the screen steps aside for the line."""
+        tqdm.write(self.format(record), file=self.stream)
+
+
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -145,4 +151,8 @@ def _rounded(value: Any) -> Any:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key} {_short(each)}" for key, each in value.items()) + ")"
+    if isinstance(value, list):
+        return ", ".join(map(_short, value)) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""Secrets of the environment reach no line, wherever in an event they stand."""
+"""What is told: words for a person, JSON for a collector, and secrets of the environment to neither."""
 
 import io
 import json
@@ -39,3 +39,10 @@ def test_a_text_is_masked_in_every_form_that_a_secret_takes(secret):
 def test_passwords_in_urls_are_masked_and_paths_of_secrets_are_not(monkeypatch):
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/token")
     assert telemetry.masked("https://me:pw@host/x, /var/run/token") == "https://***@host/x, /var/run/token"
+
+
+def test_a_person_reads_fields_as_words_not_as_python(secret):
+    stream = io.StringIO()
+    telemetry.configure_logging(stream, person=True)
+    telemetry.event("environment", gpus=[], cuda=None, versions={"torch": "2.13.0", "loss": 0.123456})
+    assert stream.getvalue() == "environment  gpus=none cuda=none versions=(torch 2.13.0, loss 0.1235)\n"
