@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from job.config.sections import ReadingSection
 from job.conversations.draft import Draft, RecordError, id_key_of, id_of, kind, names
-from job.conversations.formats import dialogstudio, messages, recap, table
+from job.conversations.formats import dialogstudio, table, turn_list
 from job.conversations.opening import plain_stream
 from job.conversations.record import BadRecord, Conversation, Source
 from job.conversations.rows import Row, document_rows, is_document, json_lines, parquet_rows, table_rows
@@ -127,9 +127,9 @@ def _outcome(record: Any, source: Source, reading: ReadingSection) -> Conversati
 def _parse(record: Mapping[str, Any], reading: ReadingSection) -> Draft:
     match _format_of(record, reading):
         case "recap":
-            return recap.parse(record, reading)
+            return turn_list.parse(record, "turns", reading)
         case "messages":
-            return messages.parse(record, reading)
+            return turn_list.parse(record, "messages", reading)
         case "dialogstudio":
             return dialogstudio.parse(record, reading)
         case "table":
