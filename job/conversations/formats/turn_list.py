@@ -1,7 +1,7 @@
 """Records with a list of turns: recap's own, and chat messages.
 
-`{"id", "turns": [{"role", "text"}], "summaries" | "summary", "metadata"}`, or `{"messages": [{"role", "content"}]}`, whose
-`content` is a text, a list of text parts, or null, whose user is the customer and whose assistant is the agent.
+`{"id", "turns": [{"role", "text"}], "summaries" | "summary", "metadata"}`, or `{"messages": [{"role", "content"}]}`:
+`content` is a text, a list of text parts, or null; the user is the customer and the assistant the agent.
 One object → a draft. Every other key is carried in the metadata.
 """
 
