@@ -43,7 +43,12 @@ def run(config, write_config):
 @pytest.mark.usefixtures("places")
 def test_a_run_that_diverges_goes_back_twice_and_keeps_its_last_good_checkpoint(config, write_config):
     # With such a learning rate the norms leave their place within a few steps, with a quarter of it too.
-    config["training"] |= {"save_every_steps": 1, "learning_rate": 1.0, "optimizer": "adamw_torch", "epochs": 4}
+    config["training"] |= {
+        "save_every_steps": 1,
+        "learning_rate": 1.0,
+        "optimizer": "adamw_torch",
+        "evaluate_every_steps": 99,
+    }
     config["limits"] = {"max_gradient_norm": 4, "divergence_steps": 2, "on_divergence": "roll_back"}
     done = run(config, write_config)
     assert done.returncode == ExitCode.BUG, done.stderr

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from job.errors import ExitCode
+from tests.faults.trials import logged, store_of
 
 pytestmark = pytest.mark.usefixtures("places")
 QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -100,7 +101,7 @@ def _peft_loads(adapter: Path) -> None:
 
 
 def test_a_preempted_run_publishes_nothing_and_ends_like_one_that_never_stopped(config, write_config, tmp_path):
-    config["training"]["optimizer"] = "adamw_torch"
+    config["training"] |= {"optimizer": "paged_adamw_32bit", "log_every_steps": 3}  # means over steps on both sides
     whole = config | {"output": str(tmp_path / "whole")}
     assert recap_train(write_config(whole, "whole.yaml")).returncode == ExitCode.DONE
 
@@ -131,6 +132,7 @@ def test_a_preempted_run_publishes_nothing_and_ends_like_one_that_never_stopped(
     assert folder_digest(run / "adapter")[weights] == folder_digest(tmp_path / "whole" / "tiny" / "adapter")[weights], (
         "the same adapter, byte for byte"
     )
+    assert logged(store_of(config)) == logged(store_of(whole)), "and every logged number"
 
 
 def test_two_processes_train_from_s3_to_s3_and_to_the_hub(config, write_config, base_folder, s3, hub, tmp_path):
