@@ -196,4 +196,3 @@ class _Ids:
             return base
         self._repeats[key] = self._repeats.get(key, 1) + 1  # the same words again: both are records to summarize
         return f"{base}-{self._repeats[key]}"
-

@@ -61,8 +61,6 @@ class _Resuming(io.RawIOBase):
             raise RetryError(f"{self._place.uri} was replaced while it was read: run again")
 
 
-def open_stream(
-    ask: Callable[[int], Mapping[str, Any]], place: Place, tries: int, start: int = 0
-) -> io.BufferedReader:
+def open_stream(ask: Callable[[int], Mapping[str, Any]], place: Place, tries: int, start: int = 0) -> io.BufferedReader:
     """The object from byte `start` on; errors of `job.errors`, RetryError if it changes meanwhile."""
     return io.BufferedReader(_Resuming(ask, place, tries, start), BUFFER_BYTES)
