@@ -6,6 +6,7 @@ config are told at once. Knows nothing of how anything is done.
 
 import errno
 import json
+import os
 import signal
 import sys
 import traceback
@@ -148,14 +149,22 @@ def train(config: str, overrides: Sequence[str], variables: Sequence[str], dry_r
 
 @recap.command(epilog="Example: recap summarize examples/nightly.yaml --var date=2026-01-31")
 @_configured
-def summarize(config: str, overrides: Sequence[str], variables: Sequence[str]) -> None:
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Do share I, from 0 on, of N; else as AWS Batch's array index or Kubernetes' completion index says.",
+)
+def summarize(config: str, overrides: Sequence[str], variables: Sequence[str], shard: str | None) -> None:
     """Summarize a file, many files or a prefix of conversations."""
     from job.config.load import load_config
 
     loaded = load_config("summarize", config, overrides, _named(variables))
+    from job.summarization.shard import find_shard
+
+    share = find_shard(shard, loaded.shards, os.environ)
     from job.summarization.summarize import summarize as summarize_all
 
-    summarize_all(loaded)
+    summarize_all(loaded, shard=share)
 
 
 @recap.command(epilog="Example: recap evaluate examples/evaluate.yaml --set evaluation.max_conversations=100")

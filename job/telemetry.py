@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
@@ -23,6 +23,7 @@ SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSWORD|ACCESS_KEY|API_KEY|CREDENTIAL"
 PATH_NAMES = re.compile(r"(_FILE|_PATH|_URI)$", re.IGNORECASE)  # where a secret lies is none
 LOGIN = re.compile(r"://[^/\s:@]*:[^/\s@]+@")  # a URL's user and password
 SECONDS_BETWEEN_PROGRESS_LINES = 15.0
+EMBEDDED = "_aws"
 
 
 def configure_logging(stream: TextIO | None = None, person: bool | None = None, quiet: bool = False) -> None:
@@ -60,6 +61,18 @@ def event(message: str, level: int = logging.INFO, /, **fields: Any) -> None:
 def warn(message: str, /, **fields: Any) -> None:
     """Tell something that a person should look at."""
     event(message, logging.WARNING, **fields)
+
+
+def measured(message: str, metrics: Mapping[str, tuple[float, str]], /, **fields: Any) -> None:
+    """Tell values with their units, in a JSON line that CloudWatch reads as metrics (embedded metric format).
+
+    Units are CloudWatch's (Count, Seconds, None). There are no dimensions: a value for each night's date would be a
+    metric of its own, and paid for.
+    """
+    names = [{"Name": name, "Unit": unit} for name, (_, unit) in metrics.items()]
+    directive = {"Namespace": "recap", "Dimensions": [[]], "Metrics": names}
+    embedded = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}
+    event(message, **fields, **{name: value for name, (value, _) in metrics.items()}, **{EMBEDDED: embedded})
 
 
 class Progress(Protocol):
@@ -141,7 +154,8 @@ class _JsonFormatter(logging.Formatter):
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{key}={_short(value)}" for key, value in getattr(record, "fields", {}).items())
+        told = {key: value for key, value in getattr(record, "fields", {}).items() if key != EMBEDDED}
+        fields = " ".join(f"{key}={_short(value)}" for key, value in told.items())
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
         return masked(f"{mark}{record.getMessage()}{'  ' if fields else ''}{fields}")
 

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from job.config.sections import (
     AdapterModelSection,
+    ChunksSection,
     DataSection,
     GenerationSection,
     ModelSection,
@@ -58,6 +59,15 @@ class SummarizeConfig(Section):
     generation: GenerationSection = GenerationSection()
     long_conversations: Literal["keep_ends", "reject"] = Field(
         "keep_ends", description="Too long for the model: drop whole turns from the middle, or reject."
+    )
+    chunks: ChunksSection = ChunksSection()
+    shards: int | None = Field(
+        None, ge=1, description="How many workers share the input; null is what --shard or the scheduler says, else 1."
+    )
+    cost_per_hour: float | None = Field(
+        None,
+        gt=0,
+        description="Price of this machine, in any currency; the manifest then tells what 1,000 records cost.",
     )
     limits: SummarizeLimitsSection = SummarizeLimitsSection()
     storage: StorageSection = StorageSection()

@@ -170,6 +170,15 @@ class SummarizeLimitsSection(Section):
     )
 
 
+class ChunksSection(Section):
+    """How much of the input is committed at a time: minutes of work, which is what a stop can cost."""
+
+    records: int = Field(2048, ge=1, description="A chunk ends with the record that makes it so many,")
+    megabytes: float = Field(
+        16, gt=0, description="or so large. Parquet is cut between row groups, compressed files and JSON documents not."
+    )
+
+
 class StorageSection(Section):
     """The S3 service, where it is not AWS or not what the environment says."""
 

@@ -24,13 +24,18 @@ class _Readable(Protocol):
 
 def plain_stream(stream: BinaryIO, uri: str) -> io.BufferedReader:
     """The decompressed bytes of `stream`; `peek()` shows as many of the first BUFFER_BYTES as there are."""
+    return open_plain(stream, uri)[0]
+
+
+def open_plain(stream: BinaryIO, uri: str) -> tuple[io.BufferedReader, bool]:
+    """The same, and whether `stream` was compressed."""
     buffered = _buffered(stream, uri)
     head = buffered.peek()
     if head.startswith(GZIP):
-        return _buffered(gzip.GzipFile(fileobj=buffered), uri)
+        return _buffered(gzip.GzipFile(fileobj=buffered), uri), True
     if head.startswith(ZSTD):
-        return _buffered(_Zstd(buffered), uri)
-    return buffered
+        return _buffered(_Zstd(buffered), uri), True
+    return buffered, False
 
 
 def _buffered(stream: _Readable, uri: str) -> io.BufferedReader:

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from job.config.sections import ReadingSection
 from job.conversations.draft import Draft, RecordError, id_key_of, id_of, kind, names
 from job.conversations.formats import dialogstudio, table, turn_list
 from job.conversations.opening import plain_stream
 from job.conversations.record import BadRecord, Conversation, Source
-from job.conversations.rows import Row, document_rows, is_document, json_lines, parquet_rows, table_rows
+from job.conversations.rows import Row, TableRows, document_rows, is_document, json_lines, parquet_rows
 from job.conversations.splits import content_digest
 from job.errors import DataError
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SHOWN_BAD_RECORDS = 20
 DERIVED_ID_CHARACTERS = 16
 MOST_TEXT = 10  # of so many bytes of a text, not more than one is foreign to it
+Shape = Literal["parquet", "document", "lines", "table"]
 
 
 def read_conversations(files: "Iterable[InputFile]", reading: ReadingSection) -> Iterator[Conversation | BadRecord]:
@@ -68,7 +69,7 @@ def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list
 def read_json_lines(file: "InputFile") -> Iterator[tuple[Source, Any]]:
     """The values of a file of JSON lines, whatever they are, with their places; a RecordError for what is none."""
     with closing(file.store.open(file.key)) as stored:
-        for line, value in json_lines(_text(plain_stream(stored, file.uri))):
+        for line, value in json_lines(text_of(plain_stream(stored, file.uri))):
             yield Source(file.uri, line), value
 
 
@@ -80,26 +81,39 @@ def _counted(files: "Iterable[InputFile]", records_by_uri: dict[str, int]) -> "I
 
 def _read_file(file: "InputFile", reading: ReadingSection) -> Iterator[Conversation | BadRecord]:
     with closing(file.store.open(file.key)) as stored:
-        for line, record in _rows(plain_stream(stored, file.uri), file.uri, reading):
-            yield _outcome(record, Source(file.uri, line), reading)
+        for line, record in rows_of(plain_stream(stored, file.uri), file.uri, reading):
+            yield outcome_of(record, Source(file.uri, line), reading)
 
 
-def _rows(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Iterator[Row]:
+def rows_of(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Iterator[Row]:
+    """The records of a decompressed file, whatever it holds."""
+    match shape_of(stream, uri, reading):
+        case "parquet":
+            return parquet_rows(stream, uri, reading)
+        case "document":
+            return document_rows(text_of(stream), uri)
+        case "lines":
+            return json_lines(text_of(stream))
+    return iter(TableRows(text_of(stream), (uri, reading)))
+
+
+def shape_of(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Shape:
+    """How the records of a decompressed file stand in it, told by its first bytes."""
     head = stream.peek()
     if head.startswith(b"PAR1"):
-        return parquet_rows(stream, uri, reading)
+        return "parquet"
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{uri}: is UTF-16; save it as UTF-8")
     start = head.decode("utf-8-sig", "replace").lstrip()
-    text = _text(stream)
     if start.startswith(("{", "[")) or reading.format not in ("auto", "table"):
-        return document_rows(text, uri) if is_document(start) else json_lines(text)
+        return "document" if is_document(start) else "lines"
     _check_text(head, uri)
-    return table_rows(text, uri, reading)
+    return "table"
 
 
-def _text(stream: io.BufferedReader) -> io.TextIOWrapper:
-    return io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="\n")
+def text_of(stream: io.BufferedReader, start: int = 0) -> io.TextIOWrapper:
+    """The stream as text; at the start of a file a byte order mark is none of it."""
+    return io.TextIOWrapper(stream, "utf-8" if start else "utf-8-sig", errors="surrogateescape", newline="\n")
 
 
 def _check_text(head: bytes, uri: str) -> None:
@@ -109,7 +123,18 @@ def _check_text(head: bytes, uri: str) -> None:
         raise DataError(f"{uri}: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8")
 
 
-def _outcome(record: Any, source: Source, reading: ReadingSection) -> Conversation | BadRecord:
+def derived_id(conversation: Conversation) -> str:
+    """The id of a record that brings none: from its content."""
+    return content_digest(conversation)[:DERIVED_ID_CHARACTERS]
+
+
+def id_digest(id: str) -> bytes:
+    """16 bytes that stand for an id wherever ids are compared."""
+    return blake2b(id.encode(), digest_size=16).digest()
+
+
+def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversation | BadRecord:
+    """The conversation that a record is, its id empty where it brings none, or why it is none."""
     found_id = None
     try:
         if isinstance(record, RecordError):
@@ -163,7 +188,7 @@ class _Ids:
             return outcome
         if not outcome.id:
             outcome = replace(outcome, id=self._derived(outcome))
-        key = _digest(outcome.id)
+        key = id_digest(outcome.id)
         if key in self._places:
             index, line = divmod(self._places[key], 1 << 40)
             detail = f"id '{outcome.id}' already stands at {Source(self._uris[index], line)}"
@@ -174,13 +199,9 @@ class _Ids:
         return outcome
 
     def _derived(self, conversation: Conversation) -> str:
-        base = content_digest(conversation)[:DERIVED_ID_CHARACTERS]
-        key = _digest(base)
+        base = derived_id(conversation)
+        key = id_digest(base)
         if key not in self._places:
             return base
         self._repeats[key] = self._repeats.get(key, 1) + 1  # the same words again: both are records to summarize
         return f"{base}-{self._repeats[key]}"
-
-
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=16).digest()

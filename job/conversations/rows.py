@@ -8,8 +8,9 @@ what a conversation is.
 import csv
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO, TextIO
@@ -39,9 +40,12 @@ def document_rows(text: TextIO, uri: str) -> Iterator[Row]:
         yield position, {**value, "new dialog id": key} if key is not None and isinstance(value, dict) else value
 
 
-def json_lines(text: TextIO, max_characters: int = MAX_RECORD_CHARACTERS) -> Iterator[Row]:
-    """The values of JSON lines; blank lines are none, and one that is too long is skipped for a RecordError."""
-    for number, line in _lines(text, max_characters):
+def json_lines(text: TextIO, max_characters: int = MAX_RECORD_CHARACTERS, first: int = 1) -> Iterator[Row]:
+    """The values of JSON lines; blank lines are none, and one that is too long is skipped for a RecordError.
+
+    `first` is the number of the first line.
+    """
+    for number, line in _lines(text, max_characters, first):
         if isinstance(line, RecordError):
             yield number, line
         elif line.strip():
@@ -51,52 +55,97 @@ def json_lines(text: TextIO, max_characters: int = MAX_RECORD_CHARACTERS) -> Ite
                 yield number, error
 
 
-def table_rows(text: TextIO, uri: str, reading: ReadingSection) -> Iterator[Row]:
-    """The rows of a CSV or TSV file as column → text, placed by the line that each begins on."""
-    csv.field_size_limit(MAX_RECORD_CHARACTERS)  # the module's own limit of 131,072 is less than a long transcript
-    first = text.readline(MAX_RECORD_CHARACTERS)
-    delimiter = "\t" if first.count("\t") > first.count(",") else ","
-    lines = chain([first], iter(partial(text.readline, MAX_RECORD_CHARACTERS), ""))
-    # Strict, because otherwise a quote that is never closed takes the rest of the file for one cell.
-    cells_by_row = csv.reader(lines, delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    while True:
-        begins = cells_by_row.line_num + 1
-        try:
-            cells = next(cells_by_row, None)
-        except csv.Error as error:
-            if header is None or cells_by_row.line_num > begins:  # nobody can say where the next record begins
-                raise DataError(
-                    f"{uri} line {begins}: the quotes of this record do not match ({error}); "
-                    "what follows cannot be told apart, so mend or replace the file"
-                ) from error
-            yield begins, RecordError(f"not a row of the table: {error}")
-            continue
-        if cells is None:
-            return
-        if header is not None and cells:
-            yield begins, _row(header, cells)
-        elif header is None and any(cell.strip() for cell in cells):
-            header = _header(cells, uri, reading)
+@dataclass(frozen=True)
+class Header:
+    """How the rows of a CSV or TSV file are read: its columns, and what stands between them."""
+
+    columns: tuple[str, ...]
+    delimiter: str
+
+
+class TableRows:
+    """The rows of a CSV or TSV file as column → text, placed by the line that each begins on.
+
+    With a header they are rows from the middle of the file, where the text begins, `first` the number of its line;
+    without, the text begins with the header, and `header` is known once a row was read.
+    """
+
+    def __init__(
+        self, text: TextIO, where: tuple[str, ReadingSection], header: Header | None = None, first: int = 1
+    ) -> None:
+        self._text, (self._uri, self._reading), self.header, self._first = text, where, header, first
+
+    def __iter__(self) -> Iterator[Row]:
+        csv.field_size_limit(MAX_RECORD_CHARACTERS)  # the module's own limit of 131,072 is less than a long transcript
+        first = self._text.readline(MAX_RECORD_CHARACTERS)
+        by_sight = "\t" if first.count("\t") > first.count(",") else ","
+        delimiter = self.header.delimiter if self.header else by_sight
+        lines = chain([first], iter(partial(self._text.readline, MAX_RECORD_CHARACTERS), ""))
+        # Strict, because otherwise a quote that is never closed takes the rest of the file for one cell.
+        cells_by_row = csv.reader(lines, delimiter=delimiter, strict=True)
+        while True:
+            begins = cells_by_row.line_num + self._first
+            try:
+                cells = next(cells_by_row, None)
+            except csv.Error as error:
+                yield begins, self._error(error, begins, cells_by_row.line_num + self._first - begins)
+                continue
+            if cells is None:
+                return
+            if self.header is not None and cells:
+                yield begins, _row(self.header.columns, cells)
+            elif self.header is None and any(cell.strip() for cell in cells):
+                self.header = Header(tuple(_header(cells, self._uri, self._reading)), delimiter)
+
+    def _error(self, error: csv.Error, begins: int, lines: int) -> RecordError:
+        """What stands for a row of one line; DataError where it took several, or the header's place."""
+        if self.header is None or lines > 1:  # nobody can say where the next record begins
+            raise DataError(
+                f"{self._uri} line {begins}: the quotes of this record do not match ({error}); "
+                "what follows cannot be told apart, so mend or replace the file"
+            ) from error
+        return RecordError(f"not a row of the table: {error}")
 
 
 def parquet_rows(stream: BinaryIO, uri: str, reading: ReadingSection) -> Iterator[Row]:
     """The rows of a Parquet file, which is read at its end first and so goes through a temporary file."""
+    with _spooled(stream, uri) as file:
+        yield from row_group_rows(file, (uri, reading), None)
+
+
+def row_group_rows(
+    file: BinaryIO, where: tuple[str, ReadingSection], groups: Sequence[int] | None, first: int = 1
+) -> Iterator[Row]:
+    """The rows of some row groups (None: of all) of a Parquet file that can be read at any place."""
     import pyarrow
     from pyarrow import parquet
 
-    with _spooled(stream, uri) as file:
-        try:
-            table = parquet.ParquetFile(file)
-            if not _holds_records(table.schema_arrow.names, reading):
-                check_columns(table.schema_arrow.names, uri, reading)
-            row = 0
-            for batch in table.iter_batches(batch_size=ROWS_PER_BATCH):
-                for record in _records(batch):
-                    row += 1
-                    yield row, record
-        except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{uri}: the Parquet file is damaged ({error}); replace it") from error
+    uri, reading = where
+    try:
+        table = parquet.ParquetFile(file)
+        if not _holds_records(table.schema_arrow.names, reading):
+            check_columns(table.schema_arrow.names, uri, reading)
+        row = first
+        for batch in table.iter_batches(batch_size=ROWS_PER_BATCH, row_groups=groups):
+            for record in _records(batch):
+                yield row, record
+                row += 1
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{uri}: the Parquet file is damaged ({error}); replace it") from error
+
+
+def row_groups(file: BinaryIO, uri: str) -> Iterator[tuple[int, int]]:
+    """Rows and bytes of each row group of a Parquet file."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        metadata = parquet.ParquetFile(file).metadata
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{uri}: the Parquet file is damaged ({error}); replace it") from error
+    for index in range(metadata.num_row_groups):
+        group = metadata.row_group(index)
+        yield group.num_rows, group.total_byte_size
 
 
 def _holds_records(columns: list[str], reading: ReadingSection) -> bool:
@@ -106,8 +155,8 @@ def _holds_records(columns: list[str], reading: ReadingSection) -> bool:
     return "conversation" not in reading.columns and any(key in columns for key in ("turns", "messages", "log"))
 
 
-def _lines(text: TextIO, max_characters: int) -> Iterator[tuple[int, str | RecordError]]:
-    number = 0
+def _lines(text: TextIO, max_characters: int, first: int) -> Iterator[tuple[int, str | RecordError]]:
+    number = first - 1
     while line := text.readline(max_characters):
         number += 1
         if len(line) < max_characters or line.endswith("\n"):
@@ -128,7 +177,7 @@ def _header(cells: list[str], uri: str, reading: ReadingSection) -> list[str]:
     return columns
 
 
-def _row(header: list[str], cells: list[str]) -> Any:
+def _row(header: Sequence[str], cells: list[str]) -> Any:
     if len(cells) != len(header):
         return RecordError(f"has {len(cells)} cells, the header has {len(header)} columns")
     for column, cell in zip(header, cells, strict=True):

@@ -58,12 +58,14 @@ class HubStore:
         with self.open(key) as stream:
             return stream.read()
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, start: int = 0) -> BinaryIO:
         """The file as a stream, over a copy on disk that has no name any more."""
         with tempfile.TemporaryDirectory(suffix=UNFINISHED) as folder:
             path = self._fetched(key, Path(folder))
             with reading(path):
-                return path.open("rb")
+                file = path.open("rb")
+                file.seek(start)
+                return file
 
     def download(self, key: str, target: Path, progress: Progress | None = None) -> None:
         """Put the file at `target`."""

@@ -31,6 +31,10 @@ class LeaseLostError(RecapError):
     exit_code = ExitCode.RETRY
 
 
+class LeaseHeldError(RetryError):
+    """Another living run holds the lease."""
+
+
 @dataclass(frozen=True)
 class Terms:
     """How long a lease lives without a renewal, and how often it is renewed, in seconds."""
@@ -89,7 +93,7 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def acquire(self) -> None:
-        """Take the lease; waits as long as a dead holder's may live. RetryError if another run holds it."""
+        """Take the lease; waits as long as a dead holder's may live. LeaseHeldError if another run holds it."""
         newest = self._newest()
         if newest is not None:
             self._wait_until_free(newest)
@@ -153,7 +157,7 @@ class Lease:
                 return
             same_machine = holder["machine"] == self._holder.machine
             if same_machine or self._version(generation) != seen:
-                raise RetryError(
+                raise LeaseHeldError(
                     f"{self._store.uri} is being written by another run ({holder['name']}): wait for its end, stop "
                     "it, or give this one another name (run)"
                 )
@@ -178,7 +182,7 @@ class Lease:
         # A guarded write that is asked again after a lost answer finds its own content.
         holder = self._read(self._generation).get("holder", {})
         if holder.get("id") != self._holder.id:
-            raise RetryError(
+            raise LeaseHeldError(
                 f"{self._store.uri}: another run began at the same moment ({holder.get('name', 'unknown')}); "
                 "run again when it has ended"
             )

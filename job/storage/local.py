@@ -44,11 +44,13 @@ class LocalStore:
         with reading(path):
             return path.read_bytes()
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, start: int = 0) -> BinaryIO:
         """The file as a stream."""
         path = self._path(key)
         with reading(path):
-            return path.open("rb")
+            file = path.open("rb")
+            file.seek(start)
+            return file
 
     def download(self, key: str, target: Path, progress: Progress | None = None) -> None:
         """Copy the file to `target`."""

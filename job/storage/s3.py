@@ -74,7 +74,7 @@ class S3Store:
         with self.open(key) as stream:
             return stream.read()
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, start: int = 0) -> BinaryIO:
         """The object as a stream, which asks again where a connection breaks."""
         client, name = self._client(), self._name(key)
 
@@ -83,7 +83,7 @@ class S3Store:
             answer: Mapping[str, Any] = client.get_object(Bucket=self._bucket, Key=name, **part)
             return answer
 
-        return open_stream(ask, self._place(key), self._transfer.tries)
+        return open_stream(ask, self._place(key), self._transfer.tries, start)
 
     def download(self, key: str, target: Path, progress: Progress | None = None) -> None:
         """Put the object at `target`, in parallel parts; RetryError if not all of it arrives."""

@@ -17,10 +17,10 @@ BUFFER_BYTES = 1 << 20
 class _Resuming(io.RawIOBase):
     """`ask(first byte)` is a GetObject answer from there on; `tries` without a new byte are too many."""
 
-    def __init__(self, ask: Callable[[int], Mapping[str, Any]], place: Place, tries: int) -> None:
-        self._ask, self._place, self._tries, self._position = ask, place, tries, 0
+    def __init__(self, ask: Callable[[int], Mapping[str, Any]], place: Place, tries: int, start: int) -> None:
+        self._ask, self._place, self._tries, self._position = ask, place, tries, start
         answer = self._answer()
-        self._size, self._version, self._body = answer["ContentLength"], answer.get("ETag"), answer["Body"]
+        self._size, self._version, self._body = start + answer["ContentLength"], answer.get("ETag"), answer["Body"]
 
     def readable(self) -> bool:
         return True
@@ -61,6 +61,6 @@ class _Resuming(io.RawIOBase):
             raise RetryError(f"{self._place.uri} was replaced while it was read: run again")
 
 
-def open_stream(ask: Callable[[int], Mapping[str, Any]], place: Place, tries: int) -> io.BufferedReader:
-    """The object, front to back; errors of `job.errors`, RetryError if it changes meanwhile."""
-    return io.BufferedReader(_Resuming(ask, place, tries), BUFFER_BYTES)
+def open_stream(ask: Callable[[int], Mapping[str, Any]], place: Place, tries: int, start: int = 0) -> io.BufferedReader:
+    """The object from byte `start` on; errors of `job.errors`, RetryError if it changes meanwhile."""
+    return io.BufferedReader(_Resuming(ask, place, tries, start), BUFFER_BYTES)

@@ -48,8 +48,8 @@ class Store(Protocol):
     def read(self, key: str) -> bytes:
         """The whole object: for small ones (configs, manifests)."""
 
-    def open(self, key: str) -> BinaryIO:
-        """The object as a stream that is read once, front to back."""
+    def open(self, key: str, start: int = 0) -> BinaryIO:
+        """The object as a stream that is read once, front to back, from byte `start` on (one that it has)."""
 
     def download(self, key: str, target: Path, progress: Progress | None = None) -> None:
         """Put the object at `target`, whole or not at all."""

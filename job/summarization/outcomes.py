@@ -60,12 +60,14 @@ class Task:
     long_conversations: Literal["keep_ends", "reject"]
 
 
-def outcomes(records: Iterable[Conversation | BadRecord], task: Task, on_done: Done) -> Iterator[Outcome]:
+def outcomes(
+    records: Iterable[Conversation | BadRecord], task: Task, on_done: Done, begun: bool = False
+) -> Iterator[Outcome]:
     """The outcome of each record, in order; `on_done` is told how many more are done.
 
-    ConfigError if the model fails in the same way on all that it is given first: then it would on everything.
+    ConfigError if the model fails in the same way on all that it is given first: then it would on everything. With
+    `begun`, it was given others before.
     """
-    begun = False
     for window in windows(_encode(record, task) for record in records):
         encoded = [item for item in window if isinstance(item, Encoded)]
         on_done(len(window) - len(encoded))

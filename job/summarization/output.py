@@ -27,12 +27,16 @@ from job.summarization.writers import WRITERS, Write, json_line_parts, json_line
 SUCCESS = "_SUCCESS"
 KIND = "summaries"
 PART = re.compile(r"(parts|rejects)/part-\d{5}\.jsonl")
+CHUNKS = "_chunks"  # names that start with _ or . are no input of anything
 DIFFERENCES_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Output:
-    """A store and the keys in it; `success` is None where the manifest itself is the last file."""
+    """A store and the keys in it; `success` is None where the manifest itself is the last file.
+
+    `chunks` is the folder of what is committed while the run goes on; nothing is left of it when the run is done.
+    """
 
     uri: str
     store: Store
@@ -41,10 +45,11 @@ class Output:
     manifest: str
     marker: str
     success: str | None
+    chunks: str
 
     def replaces(self, key: str) -> bool:
         """Whether a run writes at this key, or removes what is there."""
-        if self.success and PART.fullmatch(key):
+        if (self.success and PART.fullmatch(key)) or key.startswith(f"{self.chunks}/"):
             return True
         return key in (self.summaries, self.rejects, self.manifest, self.marker, self.success)
 
@@ -65,11 +70,11 @@ class Output:
 def open_output(uri: str, storage: StorageSection) -> Output:
     """The output that `uri` names; ConfigError if it names no place."""
     if not names_one_file(uri):
-        return Output(uri, open_store(uri, storage), "parts", "rejects", MANIFEST, MARKER, SUCCESS)
+        return Output(uri, open_store(uri, storage), "parts", "rejects", MANIFEST, MARKER, SUCCESS, CHUNKS)
     folder, name = split_file(uri)
     stem = PurePosixPath(name).stem
     beside = f"{stem}.rejects.jsonl", f"{stem}.{MANIFEST}", f".{stem}.publishing.json"
-    return Output(uri, open_store(folder, storage), name, *beside, None)
+    return Output(uri, open_store(folder, storage), name, *beside, None, f".{stem}.chunks")
 
 
 def check_apart(output: Output, inputs: Sequence[str], files: Sequence[InputFile]) -> None:

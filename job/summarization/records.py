@@ -4,7 +4,7 @@ Knows nothing of files or of how summaries are made.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from job.conversations.record import BadRecord, Source
@@ -47,15 +47,15 @@ class Counts:
         """Records that have an outcome."""
         return self.summaries + self.rejected
 
-    def with_one(self, outcome: Outcome) -> Self:
-        """The counts with one more outcome."""
-        if isinstance(outcome, BadRecord):
-            return replace(self, rejects={**self.rejects, outcome.reason: self.rejects.get(outcome.reason, 0) + 1})
-        return replace(
-            self,
-            summaries=self.summaries + 1,
-            input_tokens=self.input_tokens + outcome.input_tokens,
-            output_tokens=self.output_tokens + outcome.output_tokens,
+    def plus(self, other: "Counts") -> "Counts":
+        """Both together."""
+        reasons = [*self.rejects, *(reason for reason in other.rejects if reason not in self.rejects)]
+        rejects = {reason: self.rejects.get(reason, 0) + other.rejects.get(reason, 0) for reason in reasons}
+        return Counts(
+            self.summaries + other.summaries,
+            {reason: count for reason, count in rejects.items() if count},
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -1,67 +1,53 @@
 """`recap summarize`: files of conversations in, one summary or one reject for each record out.
 
-Everything is written on this machine first and published at the end, the marker last. Knows nothing of how text is
-generated, nor of formats.
+Any number of workers share the chunks of one input; what they commit is put together by whoever completes it. Knows
+nothing of how text is generated, nor of formats.
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from job.config.commands import SummarizeConfig
-from job.config.sections import as_list, to_plain
-from job.conversations.read import read_conversations
-from job.conversations.record import BadRecord
-from job.errors import DataError, RecapError, RetryError
-from job.launch.environment import describe
-from job.storage.keys import local_path, scheme_of
+from job.config.sections import as_list
+from job.conversations.pieces import Size
+from job.errors import DataError, RetryError
+from job.storage.keys import below, local_path, scheme_of
 from job.storage.open import InputFile, list_inputs
 from job.storage.places import cache_folder, work_folder
+from job.summarization.chunks import agree_on_chunks, fingerprint
+from job.summarization.finish import already_done, finish, too_many
 from job.summarization.identity import identity
-from job.summarization.outcomes import Task, outcomes
-from job.summarization.output import (
-    Output,
-    accept,
-    check_apart,
-    check_writable,
-    find_finished,
-    open_output,
-    publish,
-)
-from job.summarization.records import Counts, Outcome, reject_row, summary_row
+from job.summarization.output import Output, check_apart, check_writable, open_output
+from job.summarization.records import Counts
+from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarizer import Digests, Summarizer, find_digests, open_summarizer
-from job.telemetry import event, progress, warn
+from job.summarization.worker import Night, summarize_missing
 
-SHOWN_REJECTS = 5
 Open = Callable[[SummarizeConfig, Path], Summarizer]
 
 
-def summarize(config: SummarizeConfig, open_with: Open = open_summarizer) -> Counts:
-    """Summarize everything that `config.input` names, or find that it is done; what became of the records.
+def summarize(config: SummarizeConfig, open_with: Open = open_summarizer, shard: Shard = WHOLE) -> Counts:
+    """Summarize this shard of everything that `config.input` names, or find that it is done.
 
+    What became of all records where this worker completes the night, or it was done; else of those it did itself.
     An output with the same identity is kept as it is. More rejects than the limit allows raise DataError after
     everything is published, without the success marker; run again with a higher limit, they are accepted as they are.
     """
-    started = time.monotonic()
     files, output = input_files(config), open_output(config.output, config.storage)
     check_apart(output, as_list(config.input), files)
     digests = find_digests(config, cache_folder())
-    wanted = identity(config, files, digests)
-    done = _already_done(output, wanted, config)
+    done = already_done(output, identity(config, files, digests), config)
     if done:
         return done
     check_writable(output)
+    night = _night(config, output, files, digests)
+    wanted = identity(config, night.chunks.files, digests)
     with work_folder(config.run) as work:
-        counts = _write_outcomes(config, files, output, work, lambda: _open(config, digests, open_with))
-        _check_unchanged(config, files)
-        done = _already_done(output, wanted, config)  # the same run, started twice by a scheduler, was faster
-        if done:
-            return done
-        facts = {"identity": wanted, "counts": counts.to_json(), **_facts(config, counts, time.monotonic() - started)}
-        publish(output, work, facts)
-    _tell("summarized" if counts.records else "nothing to summarize: 0 records", output, counts)
-    if _too_many(counts, config):
+        mine = summarize_missing(night, shard, work, lambda: _open(config, digests, open_with))
+        counts = finish(night, wanted, work)
+    if counts is None:
+        return mine
+    if too_many(counts, config):
         raise DataError(_complaint(counts, config, output))
     return counts
 
@@ -75,17 +61,12 @@ def input_files(config: SummarizeConfig) -> list[InputFile]:
     return list(files.values())
 
 
-def _already_done(output: Output, wanted: dict[str, Any], config: SummarizeConfig) -> Counts | None:
-    """What an earlier run of the same identity left, where this config's limit allows it."""
-    manifest = find_finished(output, wanted)
-    if manifest is None:
-        return None
-    counts = Counts.from_json(manifest.extra["counts"])
-    if _too_many(counts, config):
-        return None
-    accept(output, manifest)
-    _tell("already done", output, counts)
-    return counts
+def _night(config: SummarizeConfig, output: Output, files: list[InputFile], digests: Digests) -> Night:
+    """The chunks that all workers of this run agree on, below a fingerprint of what decides their outcomes."""
+    settings = identity(config, [], digests) | {"input": as_list(config.input), "output": config.output}
+    size = Size(config.chunks.records, round(config.chunks.megabytes * 1e6))
+    place = output.store, below(output.chunks, fingerprint(settings))
+    return Night(config, output, agree_on_chunks(place, files, config.data, size))
 
 
 def _open(config: SummarizeConfig, digests: Digests, open_with: Open) -> Summarizer:
@@ -95,62 +76,6 @@ def _open(config: SummarizeConfig, digests: Digests, open_with: Open) -> Summari
     return summarizer
 
 
-def _write_outcomes(
-    config: SummarizeConfig, files: list[InputFile], output: Output, folder: Path, open_model: Callable[[], Summarizer]
-) -> Counts:
-    """Read twice: once to count, which finds damaged files before a model is loaded, and once to summarize."""
-    total = sum(1 for _ in read_conversations(files, config.data))
-    event("input", files=len(files), records=total)
-    summarizer, counts = open_model() if total else None, Counts()
-    with (
-        output.write_summaries(folder) as write_summary,
-        output.write_rejects(folder) as write_reject,
-        progress("summarizing", total, "conversation") as bar,
-    ):
-        for outcome in _outcomes(config, files, summarizer, bar.advance) if summarizer else ():
-            counts = counts.with_one(outcome)
-            if isinstance(outcome, BadRecord):
-                write_reject(reject_row(outcome))
-                if counts.rejected <= SHOWN_REJECTS:
-                    warn("rejected", record=str(outcome), reason=outcome.reason)
-            else:
-                write_summary(summary_row(outcome))
-    if counts.records != total:
-        raise RecapError(f"{output.uri}: {total} records were read and {counts.records} have an outcome")
-    return counts
-
-
-def _outcomes(
-    config: SummarizeConfig, files: list[InputFile], summarizer: Summarizer, on_done: Callable[[int], None]
-) -> Iterator[Outcome]:
-    task = Task(summarizer, config.generation, config.long_conversations)
-    return outcomes(read_conversations(files, config.data), task, on_done)
-
-
-def _check_unchanged(config: SummarizeConfig, files: list[InputFile]) -> None:
-    """RetryError if a file was replaced while it was read; new files beside it are no concern of this run."""
-    now = {file.uri: file.version for file in input_files(config)}
-    changed = [file.uri for file in files if now.get(file.uri, file.version) != file.version]
-    if changed:
-        raise RetryError(f"{changed[0]} changed while it was summarized: run again")
-
-
-def _facts(config: SummarizeConfig, counts: Counts, seconds: float) -> dict[str, Any]:
-    """What the manifest tells besides identity and counts."""
-    return {
-        "run": config.run,
-        "state": "too_many_rejects" if _too_many(counts, config) else "finished",
-        "seconds": round(seconds, 3),
-        "records_per_second": round(counts.records / seconds, 3),
-        "config": to_plain(config),
-        "environment": describe(),
-    }
-
-
-def _too_many(counts: Counts, config: SummarizeConfig) -> bool:
-    return counts.rejected > config.limits.max_reject_fraction * counts.records
-
-
 def _complaint(counts: Counts, config: SummarizeConfig, output: Output) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.rejects.items())
     return (
@@ -158,7 +83,3 @@ def _complaint(counts: Counts, config: SummarizeConfig, output: Output) -> str:
         f"{config.limits.max_reject_fraction:.2%}; see {output.store.uri}/{output.rejects}. The summaries are there, "
         "but not as a success: mend the input, or raise the limit and run again, which generates nothing anew"
     )
-
-
-def _tell(message: str, output: Output, counts: Counts) -> None:
-    event(message, output=output.uri, records=counts.records, summaries=counts.summaries, rejects=counts.rejected)

@@ -1,6 +1,7 @@
 """Rows → files on this machine: JSON lines in parts or in one file, CSV, Parquet. Knows nothing of where they go.
 
-Each writer is a context that yields a function of one row; its files are whole when the context ends.
+A row comes as the JSON line that it is nearly everywhere else. Each writer is a context that yields a function of one
+row; its files are whole when the context ends.
 """
 
 import csv
@@ -8,9 +9,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-Write = Callable[[Mapping[str, Any]], None]
+Write = Callable[[bytes], object]
 RECORDS_PER_PART = 50_000
 BYTES_PER_PART = 256 << 20
 ROWS_PER_GROUP = 4096  # of a Parquet file; held in memory until written
@@ -25,8 +26,8 @@ NUMBERS = frozenset({"source_line", "input_tokens", "output_tokens", "dropped_tu
 def json_lines(path: Path) -> Iterator[Write]:
     """One JSON object a line, in one file, which exists even without rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        yield lambda row: _write_line(file.write, row)
+    with path.open("wb") as file:
+        yield lambda row: _write_line(file, row)
 
 
 @contextmanager
@@ -35,24 +36,24 @@ def json_line_parts(
 ) -> Iterator[Write]:
     """The same in `part-00000.jsonl` and so on; a part ends after so many records, or with the record that fills it."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = records = 0
+    parts = records = size = 0
     with ExitStack() as current:
 
-        def open_part() -> Any:
-            nonlocal parts, records
+        def open_part() -> BinaryIO:
+            nonlocal parts, records, size
             current.close()
             path = folder / f"part-{parts:05d}.jsonl"
-            parts, records = parts + 1, 0
-            return current.enter_context(path.open("w", encoding="utf-8", newline="\n"))
+            parts, records, size = parts + 1, 0, 0
+            return current.enter_context(path.open("wb"))
 
         file = open_part()
 
-        def write(row: Mapping[str, Any]) -> None:
-            nonlocal file, records
-            if records == records_per_part or file.tell() >= bytes_per_part:
+        def write(row: bytes) -> None:
+            nonlocal file, records, size
+            if records == records_per_part or size >= bytes_per_part:
                 file = open_part()
-            _write_line(file.write, row)
-            records += 1
+            _write_line(file, row)
+            records, size = records + 1, size + len(row) + 1
 
         yield write
 
@@ -77,7 +78,7 @@ def parquet_table(path: Path) -> Iterator[Write]:
     waiting: list[dict[str, Any]] = []
     with parquet.ParquetWriter(path, schema) as file:
 
-        def write(row: Mapping[str, Any]) -> None:
+        def write(row: bytes) -> None:
             waiting.append(_flat(row))
             if len(waiting) == ROWS_PER_GROUP:
                 flush()
@@ -94,11 +95,18 @@ def parquet_table(path: Path) -> Iterator[Write]:
 WRITERS: dict[str, Callable[[Path], Any]] = {".jsonl": json_lines, ".csv": csv_table, ".parquet": parquet_table}
 
 
-def _write_line(write: Callable[[str], object], row: Mapping[str, Any]) -> None:
-    write(json.dumps(row, ensure_ascii=False) + "\n")
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """A row as its JSON line, without the end."""
+    return json.dumps(row, ensure_ascii=False).encode()
 
 
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+def _write_line(file: BinaryIO, row: bytes) -> None:
+    file.write(row)
+    file.write(b"\n")
+
+
+def _flat(line: bytes) -> dict[str, Any]:
+    row = json.loads(line)
     cells = {name: row[name] for name in COLUMNS if name in row}
     source = row["source"]
     return cells | {

@@ -36,6 +36,14 @@ def test_a_stream_is_read_line_by_line(store):
         assert list(stream) == [b'{"a": 1}\n', b'{"b": 2}\n']
 
 
+@pytest.mark.parametrize("start", [0, 9, 17])
+def test_a_stream_may_begin_at_any_byte(store, start):
+    content = b'{"a": 1}\n{"b": 2}\n'
+    store.write("a.jsonl", content)
+    with store.open("a.jsonl", start) as stream:
+        assert stream.read() == content[start:]
+
+
 def test_an_empty_object_is_an_object(store, tmp_path):
     store.write("empty", b"")
     (tmp_path / "source").touch()

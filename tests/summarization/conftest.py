@@ -55,6 +55,11 @@ def files_below(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+def results_below(folder: Path) -> list[str]:
+    """The same without the chunks that a run has committed on its way."""
+    return [name for name in files_below(folder) if not name.startswith("_chunks/")]
+
+
 @pytest.fixture(autouse=True)
 def quick_and_alone(one_thread: None, places: Path) -> None:
     """Every test here runs on one thread, with a cache and a work folder of its own."""

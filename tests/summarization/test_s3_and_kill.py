@@ -18,10 +18,10 @@ from job.model import BASE_KEY, fetch_base, load_base, load_tokenizer, save_adap
 from job.prompt import make_prompt, write_prompt
 from job.storage.folders import publish_folder, verify_folder
 from job.storage.open import open_store
-from tests.summarization.conftest import conversation, files_below, read_lines, write_lines
+from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
 
 NO_STORAGE: Any = None
-RECORDS = 2500  # three windows
+RECORDS = 2500  # five chunks
 
 
 def publish_adapter(base_folder: Path, work: Path, uri: str) -> None:
@@ -86,11 +86,11 @@ def test_an_adapter_summarizes_from_s3_to_s3(s3, base_folder, tmp_path):
 
 
 @contextmanager
-def running(config: Path, places: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """The real command, once it has written the first of its windows on this machine."""
+def running(config: Path, out: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """The real command, once it has committed the first of its chunks."""
     process = subprocess.Popen(command(config), env=environment(), stderr=subprocess.PIPE)
     try:
-        while not any(path.stat().st_size for path in places.rglob("parts/*.jsonl")):
+        while not any(out.glob("_chunks/*/*/*.done.json")):
             assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.01)
         yield process
@@ -101,29 +101,36 @@ def running(config: Path, places: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 @pytest.fixture
 def out(base_folder: Path, tmp_path: Path) -> Path:
-    """Where a run of several windows, configured in `config.yaml`, shall leave its summaries."""
+    """Where a run of several chunks, configured in `config.yaml`, shall leave its summaries."""
     records = [conversation(f"c{n}", "late " * (n % 9 + 1)) for n in range(RECORDS)]
     write_lines(tmp_path / "in.jsonl", records)
     keys = {"input": str(tmp_path / "in.jsonl"), "model": {"base": str(base_folder)}, "output": str(tmp_path / "out")}
-    write_config(tmp_path, **keys, generation={"max_new_tokens": 3})
+    write_config(tmp_path, **keys, generation={"max_new_tokens": 3}, chunks={"records": 500})
     return tmp_path / "out"
 
 
-@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_told_to_stop_asks_to_be_run_again_and_leaves_nothing(out, tmp_path, places, told):
-    with running(tmp_path / "config.yaml", places) as process:
-        process.send_signal(told)
-        assert process.wait(60) == 75
-    assert files_below(out) == files_below(places) == []
-
-
-def test_a_killed_run_leaves_no_output_and_the_next_one_succeeds(out, tmp_path, places):
-    with running(tmp_path / "config.yaml", places) as process:
-        process.kill()
-        assert process.wait(60) == -signal.SIGKILL
-    assert files_below(out) == []
+def finish(tmp_path: Path, out: Path) -> str:
+    """Run to the end; what the run said. Every record has one outcome."""
     done = subprocess.run(command(tmp_path / "config.yaml"), env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = read_lines(out / "parts" / "part-00000.jsonl", out / "rejects" / "part-00000.jsonl")
     assert sorted(line["id"] for line in lines) == sorted(f"c{n}" for n in range(RECORDS))
-    assert (out / "_SUCCESS").is_file()
+    assert files_below(out) == ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
+    return done.stderr
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_told_to_stop_asks_to_be_run_again_and_keeps_what_is_committed(out, tmp_path, places, told):
+    with running(tmp_path / "config.yaml", out) as process:
+        process.send_signal(told)
+        assert process.wait(60) == 75
+    assert results_below(out) == files_below(places) == []
+    assert '"done_before": 0' not in finish(tmp_path, out)
+
+
+def test_a_killed_run_publishes_nothing_and_the_next_one_goes_on(out, tmp_path):
+    with running(tmp_path / "config.yaml", out) as process:
+        process.kill()
+        assert process.wait(60) == -signal.SIGKILL
+    assert results_below(out) == []
+    assert '"done_before": 0' not in finish(tmp_path, out)

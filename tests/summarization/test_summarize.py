@@ -15,7 +15,7 @@ from job.errors import ConfigError, DataError, MissingError, OutputError, Preemp
 from job.storage.folders import verify_folder
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Summarizer, open_summarizer
-from tests.summarization.conftest import conversation, files_below, read_lines, write_lines
+from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
 
 FOLDER = ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
 
@@ -291,7 +291,7 @@ def test_an_input_replaced_while_it_is_read_is_not_published(config, tmp_path):
     path = write_lines(tmp_path / "in.jsonl", many(4))
     with pytest.raises(RetryError, match="changed while it was summarized"):
         summarize(config(), before_each_call(lambda _prompts: path.write_bytes(path.read_bytes() + b"\n")))
-    assert files_below(tmp_path / "out") == []
+    assert results_below(tmp_path / "out") == []
 
 
 def test_a_file_that_comes_while_the_run_goes_on_is_left_for_the_next(config, tmp_path):
@@ -300,7 +300,7 @@ def test_a_file_that_comes_while_the_run_goes_on_is_left_for_the_next(config, tm
     assert summarize(config(input=f"{tmp_path}/in/"), late).records == 4
 
 
-def test_a_stop_in_the_middle_leaves_nothing_anywhere(config, tmp_path, places):
+def test_a_stop_in_the_middle_publishes_nothing(config, tmp_path, places):
     write_lines(tmp_path / "in.jsonl", many(4))
 
     def stop(_prompts: Any) -> None:
@@ -308,7 +308,7 @@ def test_a_stop_in_the_middle_leaves_nothing_anywhere(config, tmp_path, places):
 
     with pytest.raises(PreemptedError):
         summarize(config(), before_each_call(stop))
-    assert files_below(tmp_path / "out") == []
+    assert results_below(tmp_path / "out") == []
     assert files_below(places) == []
 
 
@@ -338,7 +338,7 @@ def test_an_answer_longer_than_the_context_is_a_mistake_in_the_config(config, tm
         summarize(config(generation={"max_new_tokens": 512}))
 
 
-def test_a_base_that_answers_with_nan_ends_the_run_and_leaves_nothing(config, tmp_path, base_folder):
+def test_a_base_that_answers_with_nan_ends_the_run_and_publishes_nothing(config, tmp_path, base_folder):
     from safetensors.torch import load_file, save_file
 
     write_lines(tmp_path / "in.jsonl", many(5))
@@ -353,4 +353,4 @@ def test_a_base_that_answers_with_nan_ends_the_run_and_leaves_nothing(config, tm
     ) as caught:
         summarize(config(model={"base": str(copy)}))
     assert caught.value.exit_code == 64
-    assert files_below(tmp_path / "out") == []
+    assert results_below(tmp_path / "out") == []

@@ -1,0 +1,216 @@
+"""A file as pieces that are read alone: where each begins and ends, how many records it holds, and its records.
+
+Purpose: a chunk of a night's input is read without what stands before it, and everybody who cuts a file cuts it alike.
+Plain JSON lines and tables are cut at the bytes between two records (a table's quotes are read, so a line break in a
+cell cuts nothing), Parquet between row groups; JSON documents, compressed files and files of the Hub stay whole. The
+whole file is read once to count its records, at constant memory. Knows nothing of chunks or of who reads the pieces.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Literal, TextIO
+
+from job.config.sections import ReadingSection
+from job.conversations.json_text import MAX_RECORD_CHARACTERS
+from job.conversations.opening import open_plain, plain_stream
+from job.conversations.read import outcome_of, rows_of, shape_of, text_of
+from job.conversations.record import BadRecord, Conversation, Source
+from job.conversations.rows import Header, Row, TableRows, json_lines, row_group_rows, row_groups
+
+if TYPE_CHECKING:
+    from job.storage.open import InputFile
+
+BOM = b"\xef\xbb\xbf"
+LINE_BYTES = 1 << 20  # of a line that are held while lines are counted
+RANDOM_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Size:
+    """Where a piece is cut: with the record that makes it so many records, or so many bytes."""
+
+    records: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive records of one file; `start` and `end` are bytes, of Parquet row groups, and 0 of a whole file."""
+
+    kind: Literal["whole", "lines", "table", "groups"]
+    start: int
+    end: int
+    line: int  # where it begins: a 1-based line of text, or row of Parquet
+    records: int
+    bytes: int
+    header: Header | None = None
+
+
+def cut(file: "InputFile", reading: ReadingSection, size: Size) -> Iterator[Piece]:
+    """The pieces of a file, in order, none of them empty; DataError for a file that cannot be read to its end."""
+    with closing(file.store.open(file.key)) as stored:
+        stream, compressed = open_plain(stored, file.uri)
+        shape = shape_of(stream, file.uri, reading)
+        if compressed or shape == "document" or file.uri.startswith("hf://"):
+            records = _count_lines(stream) if shape == "lines" else sum(1 for _ in rows_of(stream, file.uri, reading))
+            pieces = iter([Piece("whole", 0, 0, 1, records, file.size)])
+        elif shape == "parquet":
+            pieces = _cut_groups(file, size)
+        elif shape == "lines":
+            pieces = _cut_lines(stream, size)
+        else:
+            pieces = _cut_table(stream, (file.uri, reading), size)
+        yield from (piece for piece in pieces if piece.records)
+
+
+def read_piece(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[Conversation | BadRecord]:
+    """The records of a piece, each as a conversation (its id empty where it brings none) or as why it is none."""
+    for line, record in _rows(file, piece, reading):
+        yield outcome_of(record, Source(file.uri, line), reading)
+
+
+def _rows(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[Row]:
+    if piece.kind == "groups":
+        with _RandomAccess(file) as anywhere:
+            groups = range(piece.start, piece.end)
+            yield from row_group_rows(io.BufferedReader(anywhere), (file.uri, reading), groups, piece.line)
+        return
+    with closing(file.store.open(file.key, piece.start)) as stored:
+        if piece.kind == "whole":
+            yield from rows_of(plain_stream(stored, file.uri), file.uri, reading)
+            return
+        text = text_of(io.BufferedReader(_Limited(stored, piece.end - piece.start)), piece.start)
+        if piece.kind == "lines":
+            yield from json_lines(text, first=piece.line)
+        else:
+            yield from TableRows(text, (file.uri, reading), piece.header, piece.line)
+
+
+def _cut_lines(stream: io.BufferedReader, size: Size) -> Iterator[Piece]:
+    start = end = records = 0
+    first = line = 1
+    for length, blank in _measured(stream):
+        end, line, records = end + length, line + 1, records + (not blank)
+        if records == size.records or end - start >= size.bytes:
+            yield Piece("lines", start, end, first, records, end - start)
+            start, first, records = end, line, 0
+    yield Piece("lines", start, end, first, records, end - start)
+
+
+def _count_lines(stream: io.BufferedReader) -> int:
+    return sum(not blank for _, blank in _measured(stream))
+
+
+def _measured(stream: io.BufferedReader) -> Iterator[tuple[int, bool]]:
+    """Bytes of each line, and whether it is blank: no record, by the rule of `json_lines`."""
+    skip = len(BOM) if stream.peek().startswith(BOM) else 0
+    while line := stream.readline(LINE_BYTES):
+        length, blank = len(line), _is_blank(line[skip:])
+        while not line.endswith(b"\n") and (line := stream.readline(LINE_BYTES)):
+            length, blank = length + len(line), blank and _is_blank(line)
+        yield length, blank and length <= MAX_RECORD_CHARACTERS
+        skip = 0
+
+
+def _is_blank(line: bytes) -> bool:
+    return line[:1] not in (b"{", b"[", b'"') and not line.decode("utf-8", "surrogateescape").strip()
+
+
+def _cut_table(stream: io.BufferedReader, where: tuple[str, ReadingSection], size: Size) -> Iterator[Piece]:
+    text = _Counting(text_of(stream), len(BOM) if stream.peek().startswith(BOM) else 0)
+    rows = TableRows(text, where)  # type: ignore[arg-type]
+    header = None  # the first piece begins with it
+    start = records = 0
+    first = 1
+    for _ in rows:
+        records += 1
+        if records == size.records or text.bytes - start >= size.bytes:
+            yield Piece("table", start, text.bytes, first, records, text.bytes - start, header)
+            start, first, records, header = text.bytes, text.lines + 1, 0, rows.header
+    yield Piece("table", start, text.bytes, first, records, text.bytes - start, header)
+
+
+def _cut_groups(file: "InputFile", size: Size) -> Iterator[Piece]:
+    start = records = weight = 0
+    row, index = 1, -1
+    with _RandomAccess(file) as anywhere:
+        for index, (rows, group_bytes) in enumerate(row_groups(io.BufferedReader(anywhere), file.uri)):
+            if records and (records + rows > size.records or weight + group_bytes > size.bytes):
+                yield Piece("groups", start, index, row, records, weight)
+                start, row, records, weight = index, row + records, 0, 0
+            records, weight = records + rows, weight + group_bytes
+    yield Piece("groups", start, index + 1, row, records, weight)
+
+
+class _Counting:
+    """The lines of a text, with how many were read of it, and how many bytes they are in the file."""
+
+    def __init__(self, text: TextIO, bytes: int) -> None:
+        self._text, self.bytes, self.lines = text, bytes, 0
+
+    def readline(self, limit: int) -> str:
+        line = self._text.readline(limit)
+        self.lines += 1
+        self.bytes += len(line) if line.isascii() else len(line.encode("utf-8", "surrogateescape"))
+        return line
+
+
+class _Limited(io.RawIOBase):
+    """The next so many bytes of a stream."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream, self._left = stream, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        data = self._stream.read(min(len(buffer), self._left)) or b""
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
+
+
+class _RandomAccess(io.RawIOBase):
+    """A stored file that is read at any place: each jump asks the store anew."""
+
+    def __init__(self, file: "InputFile") -> None:
+        self._file, self._position, self._at = file, 0, -1
+        self._stream: BinaryIO | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        if self._position >= self._file.size:
+            return 0
+        if self._stream is None or self._at != self._position:
+            self._drop()
+            self._stream = self._file.store.open(self._file.key, self._position)
+            self._at = self._position
+        assert self._stream is not None
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self._position = self._at = self._at + len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._drop()
+        super().close()
+
+    def _drop(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None

@@ -1,0 +1,109 @@
+"""Committed chunks → the files of the output on this machine, in the order of the input, at constant memory.
+
+Purpose: here it is checked that summaries and rejects together are the input, each record once: the outcomes of each
+chunk are as many as the records that were counted when it was cut, and their places only ascend. An id must be unique
+in the whole input, which only here is in sight: who brings one that stood before is a reject, and ids that recap
+derived from the content are numbered. Knows nothing of how outcomes come about, nor of publishing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from job.conversations.record import BadRecord, Source
+from job.errors import RecapError, RetryError
+from job.storage.open import InputFile
+from job.summarization.chunks import Chunk
+from job.summarization.commit import Line, Marker, fetch_outcomes, read_lines, read_marker
+from job.summarization.records import Counts, reject_row
+from job.summarization.repeats import Ids, Place, Repeat, counted_ids
+from job.summarization.worker import Night
+from job.summarization.writers import Write, json_line
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What became of all records, and how long the machines worked for it, in seconds."""
+
+    counts: Counts
+    seconds: float
+    gpu_seconds: float
+
+
+def assemble(night: Night, work: Path, target: Path) -> Assembled:
+    """Fetch and check every chunk's outcomes, then write summaries and rejects below `target` as in the store."""
+    paths, counts, seconds, gpu_seconds, last = [], Counts(), 0.0, 0.0, (0, 0)
+    with counted_ids(work / "ids") as ids:
+        for chunk in night.chunks.chunks:
+            path = work / f"{chunk.number:06d}.fetched"
+            marker = _fetch(night, chunk, path)
+            last = _check(chunk, path, ids, last)
+            paths.append(path)
+            counts, seconds = counts.plus(marker.counts), seconds + marker.seconds
+            gpu_seconds += marker.seconds * marker.gpus
+        repeats = ids.repeats()
+    written = _write(night, paths, target, repeats)
+    counts = counts.plus(written)
+    if counts.records != night.chunks.records:
+        raise RecapError(f"{night.output.uri}: {night.chunks.records} records, but {counts.records} have an outcome")
+    return Assembled(counts, seconds, gpu_seconds)
+
+
+def _fetch(night: Night, chunk: Chunk, path: Path) -> Marker:
+    place = night.output.store, night.chunks.folder
+    marker = read_marker(*place, chunk.number)
+    if marker is None:
+        raise RetryError(f"{night.output.uri}: chunk {chunk.number} was there and is gone: run again")
+    fetch_outcomes(place, marker, path)
+    return marker
+
+
+def _check(chunk: Chunk, path: Path, ids: Ids, last: Place) -> Place:
+    """The place of the chunk's last record; RecapError unless it has each of its records once."""
+    records, before = 0, last
+    for line in read_lines(path):
+        if line.place <= last:
+            raise RecapError(f"chunk {chunk.number}: file {line.place[0]} line {line.place[1]} has two outcomes")
+        last, records = line.place, records + 1
+        if line.id:
+            ids.add(line.id, line.place, line.is_derived)
+    if records != chunk.records:
+        raise RecapError(f"chunk {chunk.number}: {chunk.records} records after {before}, {records} outcomes")
+    return last
+
+
+def _write(night: Night, paths: Sequence[Path], target: Path, repeats: Mapping[Place, Repeat]) -> Counts:
+    """Write all outcomes, each file removed when it is done; how the counts differ from those of the chunks."""
+    changed = Counts()
+    with night.output.write_summaries(target) as summary, night.output.write_rejects(target) as reject:
+        for path in paths:
+            for line in read_lines(path):
+                repeat = repeats.get(line.place) if repeats else None
+                if repeat is not None:
+                    line, difference = _settled(line, repeat, night.chunks.files)
+                    changed = changed.plus(difference)
+                write: Write = summary if line.is_summary else reject
+                write(line.row)
+            path.unlink()
+    return changed
+
+
+def _settled(line: Line, repeat: Repeat, files: Sequence[InputFile]) -> tuple[Line, Counts]:
+    """The outcome of a record whose id stood before, and how the counts change by it."""
+    row = json.loads(line.row)
+    if line.is_derived:
+        numbered = row | {"id": f"{row['id']}-{repeat.number}"}
+        return Line(line.is_summary, True, line.id, line.place, json_line(numbered)), Counts()
+    file, number = repeat.first
+    detail = f"id '{row['id']}' already stands at {Source(files[file].uri, number)}"
+    source = Source(row["source"]["uri"], row["source"]["line"])
+    bad = BadRecord(source, "invalid_record", detail, row["id"])
+    less = (
+        Counts(-1, {}, -row["input_tokens"], -row["output_tokens"])
+        if line.is_summary
+        else Counts(0, {row["reason"]: -1})
+    )
+    return Line(False, False, line.id, line.place, json_line(reject_row(bad))), less.plus(
+        Counts(0, {"invalid_record": 1})
+    )

@@ -1,0 +1,155 @@
+"""The chunks of a night: what is listed and cut once, recorded, and taken by every worker of every try.
+
+Purpose: workers that start at different moments, and the next try, must mean the same by chunk 17. So whoever comes
+first lists the input with sizes and versions, cuts it, and records both by one small guarded write, below a fingerprint
+of everything that decides what is written; the others take what is recorded. Where a recorded file has changed since,
+a new record follows it, with another digest: nothing of the two is ever mixed. Knows nothing of what chunks become.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from job.config.sections import ReadingSection
+from job.conversations.pieces import Piece, Size, cut
+from job.conversations.rows import Header
+from job.errors import AlreadyExistsError, MissingError, RetryError
+from job.storage.keys import below
+from job.storage.open import InputFile
+from job.storage.store import Store
+from job.telemetry import event
+
+FINGERPRINT_DIGITS = 16
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive records of the input: pieces with the number of the file that each is of."""
+
+    number: int
+    pieces: tuple[tuple[int, Piece], ...]
+
+    @property
+    def records(self) -> int:
+        """How many records the pieces hold."""
+        return sum(piece.records for _, piece in self.pieces)
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """The recorded input, its chunks in order, and the folder of the store where their outcomes come to lie."""
+
+    files: tuple[InputFile, ...]
+    chunks: tuple[Chunk, ...]
+    folder: str
+
+    @property
+    def records(self) -> int:
+        """How many records the input holds."""
+        return sum(chunk.records for chunk in self.chunks)
+
+
+def fingerprint(content: Mapping[str, Any]) -> str:
+    """A short digest of JSON values."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def agree_on_chunks(
+    place: tuple[Store, str], files: Sequence[InputFile], reading: ReadingSection, size: Size
+) -> Chunks:
+    """The chunks as recorded in this folder of this store, recorded now if nobody did or the input has changed.
+
+    RetryError where files change while they are listed and cut.
+    """
+    store, folder = place
+    for _ in range(TRIES):
+        newest = _newest(store, folder)
+        recorded = _read(store, folder, newest, files) if newest else None
+        if recorded:
+            return recorded
+        content = _cut_all(files, reading, size)
+        check_unchanged(files)
+        try:
+            store.write(_key(folder, newest + 1), content, if_absent=True)
+        except AlreadyExistsError:
+            continue  # another worker was faster: what it recorded counts
+    raise RetryError(f"{store.uri}/{folder}: the input changes faster than it can be listed: run again")
+
+
+def check_unchanged(files: Sequence[InputFile]) -> None:
+    """RetryError if one of the files is not what was listed."""
+    for file in files:
+        try:
+            version = file.store.stat(file.key).version
+        except MissingError as error:
+            raise RetryError(f"{file.uri} was removed while it was summarized: run again") from error
+        if version != file.version:
+            raise RetryError(f"{file.uri} changed while it was summarized: run again")
+
+
+def _cut_all(files: Sequence[InputFile], reading: ReadingSection, size: Size) -> bytes:
+    """The record: files, and chunks as lists of pieces; small neighbours are one chunk."""
+    chunks = [
+        [{"file": number} | _lean(piece) for number, piece in pieces] for pieces in _grouped(files, reading, size)
+    ]
+    listed = [{"uri": file.uri, "size": file.size, "version": file.version} for file in files]
+    event("the input is cut into chunks", files=len(files), chunks=len(chunks))
+    return json.dumps({"files": listed, "chunks": chunks}, ensure_ascii=False).encode()
+
+
+def _grouped(files: Sequence[InputFile], reading: ReadingSection, size: Size) -> Iterator[list[tuple[int, Piece]]]:
+    group: list[tuple[int, Piece]] = []
+    records = weight = 0
+    for number, file in enumerate(files):
+        for piece in cut(file, reading, size):
+            if group and (records + piece.records > size.records or weight + piece.bytes > size.bytes):
+                yield group
+                group, records, weight = [], 0, 0
+            group.append((number, piece))
+            records, weight = records + piece.records, weight + piece.bytes
+    if group:
+        yield group
+
+
+def _lean(piece: Piece) -> dict[str, Any]:
+    return {name: value for name, value in asdict(piece).items() if value is not None}
+
+
+def _newest(store: Store, folder: str) -> int:
+    """The number of the newest record; 0 where there is none."""
+    names = [entry.key.rpartition("/")[2] for entry in store.list(folder)]
+    numbers = [name.removeprefix("input-").removesuffix(".json") for name in names if name.startswith("input-")]
+    return max((int(number) for number in numbers if number.isdigit()), default=0)
+
+
+def _read(store: Store, folder: str, number: int, files: Sequence[InputFile]) -> Chunks | None:
+    """What is recorded; None if a file of it has changed since, or is gone. New files are left for another night."""
+    try:
+        content = store.read(_key(folder, number))
+    except MissingError:
+        return None
+    raw = json.loads(content)
+    there = {file.uri: file for file in files}
+    listed = [there.get(file["uri"]) for file in raw["files"]]
+    known = tuple(file for file in listed if file is not None)
+    recorded = [(file["size"], file["version"]) for file in raw["files"]]
+    if [(file.size, file.version) for file in known] != recorded or bool(known) != bool(files):
+        return None
+    chunks = tuple(
+        Chunk(number, tuple((piece.pop("file"), _piece(piece)) for piece in pieces))
+        for number, pieces in enumerate(raw["chunks"])
+    )
+    return Chunks(known, chunks, below(folder, hashlib.sha256(content).hexdigest()[:FINGERPRINT_DIGITS]))
+
+
+def _piece(raw: dict[str, Any]) -> Piece:
+    header = raw.pop("header", None)
+    return Piece(**raw, header=Header(tuple(header["columns"]), header["delimiter"]) if header else None)
+
+
+def _key(folder: str, number: int) -> str:
+    return below(folder, f"input-{number:04d}.json")

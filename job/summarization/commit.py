@@ -1,0 +1,133 @@
+"""The outcomes of a chunk: one file of lines under a name of the writer's own, and a marker that makes it count.
+
+Purpose: the marker is written last, by one small guarded write, and says which file is meant and what it holds; of two
+workers on one chunk, the one whose marker is there has committed it, and the other takes its file away again. A line
+is `S` (summary) or `R` (reject), how its record came to its id (`o` its own, `d` derived from its content, `-` none was
+read), the id's digest, the number of the record's file, its line there, and the row as JSON, between tabs. Knows
+nothing of how outcomes come about, nor of where they are put together.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from job.errors import AlreadyExistsError, DamagedError, MissingError
+from job.storage.folders import sha256_file
+from job.storage.keys import below
+from job.storage.store import Store
+from job.summarization.records import Counts
+
+DONE = ".done.json"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One outcome; `id` is 16 bytes of digest, empty where no id was read; `place` numbers file and line."""
+
+    is_summary: bool
+    is_derived: bool
+    id: bytes
+    place: tuple[int, int]
+    row: bytes
+
+    def to_bytes(self) -> bytes:
+        """The line with its end."""
+        origin = ("d" if self.is_derived else "o") if self.id else "-"
+        head = f"{'S' if self.is_summary else 'R'}\t{origin}\t{self.id.hex()}\t{self.place[0]}\t{self.place[1]}\t"
+        return head.encode() + self.row + b"\n"
+
+    @classmethod
+    def from_bytes(cls, line: bytes) -> Self:
+        """The opposite of `to_bytes`."""
+        kind, origin, id, file, number, row = line.rstrip(b"\n").split(b"\t", 5)
+        return cls(kind == b"S", origin == b"d", bytes.fromhex(id.decode()), (int(file), int(number)), row)
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a committed chunk is: its file of outcomes with size and SHA-256, what became of the records, how long."""
+
+    outcomes: str
+    size: int
+    sha256: str
+    counts: Counts
+    seconds: float
+    gpus: int
+
+    def to_json(self) -> bytes:
+        """The marker's bytes."""
+        return (json.dumps(asdict(self) | {"counts": self.counts.to_json()}) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """The opposite of `to_json`."""
+        raw: dict[str, Any] = json.loads(text)
+        return cls(**raw | {"counts": Counts.from_json(raw["counts"])})
+
+
+def commit(place: tuple[Store, str], number: int, path: Path, facts: Mapping[str, Any]) -> bool:
+    """Make the outcomes in `path` those of the chunk; False if another worker's are already.
+
+    `facts` are counts, seconds and gpus of the marker.
+    """
+    store, folder = place
+    name = f"{number:06d}-{uuid.uuid4().hex}.outcomes"
+    marker = Marker(name, path.stat().st_size, sha256_file(path), **facts)
+    store.upload(path, below(folder, name))
+    try:
+        store.write(_key(folder, number), marker.to_json(), if_absent=True)
+    except AlreadyExistsError:
+        winner = read_marker(store, folder, number)
+        if winner is not None and winner.outcomes != name:  # else the answer to the first request was lost
+            store.delete(below(folder, name))
+            return False
+    return True
+
+
+def committed(store: Store, folder: str) -> set[int]:
+    """The numbers of the chunks that have a marker."""
+    names = (entry.key.rpartition("/")[2] for entry in store.list(folder))
+    return {int(name.removesuffix(DONE)) for name in names if name.endswith(DONE)}
+
+
+def read_marker(store: Store, folder: str, number: int) -> Marker | None:
+    """The marker of a chunk; None if there is none."""
+    try:
+        return Marker.from_json(store.read(_key(folder, number)))
+    except MissingError:
+        return None
+
+
+def fetch_outcomes(place: tuple[Store, str], marker: Marker, path: Path) -> None:
+    """Bring the outcomes of a chunk to `path`; DamagedError, naming them, if they are not what the marker says."""
+    store, folder = place
+    where = f"{store.uri}/{below(folder, marker.outcomes)}"
+    try:
+        store.download(below(folder, marker.outcomes), path)
+    except MissingError as error:
+        raise DamagedError(
+            f"{where} is gone, which a marker names: remove {store.uri}/{folder} and run again"
+        ) from error
+    if path.stat().st_size != marker.size or sha256_file(path) != marker.sha256:
+        raise DamagedError(f"{where} is not what its marker says: remove {store.uri}/{folder} and run again")
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """The outcomes in a file, one at a time."""
+    with path.open("rb") as file:
+        for line in file:
+            yield Line.from_bytes(line)
+
+
+def remove_all(store: Store, folder: str) -> None:
+    """Remove everything below the folder of a store: markers first, so that none is left without its outcomes."""
+    keys = [entry.key for entry in store.list(folder)]
+    for key in sorted(keys, key=lambda key: not key.endswith(DONE)):
+        store.delete(key)
+
+
+def _key(folder: str, number: int) -> str:
+    return below(folder, f"{number:06d}{DONE}")
