@@ -49,7 +49,7 @@ check: $(INSTALLED) ## lint, format, types, the direction of imports, generated 
 
 bench: $(INSTALLED) ## speed beside what one would write without recap; reports in build/bench/
 	@mkdir -p build/bench
-	@for name in train_speed checkpoint_cost summarize_speed; do \
+	@for name in train_speed checkpoint_cost summarize_speed summarize_scale; do \
 		$(ALONE) $(BIN)/python benchmarks/$$name.py | tee build/bench/$$name.txt; \
 	done
 

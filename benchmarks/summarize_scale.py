@@ -1,0 +1,108 @@
+"""`recap summarize` with a stand-in for the model: how fast everything else is, and that memory does not grow.
+
+`python benchmarks/summarize_scale.py [--records N N …] [--suffix .jsonl]` generates so many conversations (100,000 and
+1,000,000), summarizes each file in a process of its own through the whole path (listing, cutting, reading, prompting,
+committing, putting together, verifying), and prints records per second and peak memory. The stand-in tokenizer gives
+bytes: a real one's time is the model's. Wants the repository's root on PYTHONPATH, or recap installed from it.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.stand_in import StandInEngine, stand_in
+from job.config.commands import SummarizeConfig
+from job.launch.environment import describe
+from job.summarization.summarize import summarize
+
+RECORDS = [100_000, 1_000_000]
+TOPICS = ["phone", "parcel", "refund", "flight", "invoice", "router", "booking", "password"]
+GROWTH = 1.10  # of the peak memory from the smallest to the largest, at the most
+
+
+def conversations(count: int) -> Iterator[dict[str, object]]:
+    """Short support conversations, no two alike."""
+    for number in range(count):
+        topic = TOPICS[number % len(TOPICS)]
+        said = (
+            f"Hello, my {topic} number {number} has not worked since day {number * 7 % 31}. Can you help me with it?",
+            f"I am sorry to hear that. Please restart the {topic} and tell me the code that it shows, then we see.",
+            f"It says {number * 17 + 5} now, and the light is {'green' if number % 3 else 'red'}. What does that mean?",
+            f"That means that the {topic} is registered. It works from {number % 24} o'clock on. Anything else?",
+            "No, thank you very much, that was quick.",
+        )
+        roles = ("customer", "agent")
+        turns = [{"role": roles[place % 2], "text": text} for place, text in enumerate(said)]
+        yield {"id": f"c{number}", "turns": turns, "metadata": {"topic": topic}}
+
+
+def generate(path: Path, count: int) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for record in conversations(count):
+            file.write(json.dumps(record) + "\n")
+
+
+def measure(source: Path, output: str, base: Path) -> None:
+    """Summarize one file in this process, and print what it took as JSON."""
+    describe()  # the libraries that the manifest tells of: loaded whatever the size
+    start, loaded = time.perf_counter(), peak_mib()
+    counts = summarize(
+        SummarizeConfig.model_validate(
+            {"run": "scale", "input": str(source), "output": output, "model": {"base": str(base)}}
+        ),
+        stand_in(StandInEngine()),
+    )
+    seconds = time.perf_counter() - start
+    print(json.dumps({"records": counts.records, "seconds": seconds, "peak_mib": peak_mib(), "loaded_mib": loaded}))
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, nargs="+", default=RECORDS)
+    parser.add_argument(
+        "--suffix", choices=["", ".jsonl", ".csv", ".parquet"], default="", help="one file, or a folder"
+    )
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        source, output, base = arguments.one
+        measure(Path(source), output, Path(base))
+        return 0
+    peaks = []
+    for count in arguments.records:
+        with TemporaryDirectory(prefix="recap-scale-") as folder:
+            place = Path(folder)
+            (place / "base").mkdir()
+            (place / "base" / "config.json").write_text("{}")
+            (place / "base" / "model.safetensors").write_bytes(b"stand-in")
+            generate(place / "in.jsonl", count)
+            size = (place / "in.jsonl").stat().st_size / 2**20
+            one = [str(place / "in.jsonl"), f"{place}/out{arguments.suffix}", str(place / "base")]
+            command = [sys.executable, __file__, "--one", *one]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            found = json.loads(done.stdout.splitlines()[-1])
+        assert found["records"] == count
+        peaks.append(found["peak_mib"])
+        print(
+            f"{count:>9,} records ({size:,.0f} MiB): {found['seconds']:7.1f} s, "
+            f"{count / found['seconds']:9,.0f} records/s, peak {found['peak_mib']:,.0f} MiB "
+            f"({found['loaded_mib']:,.0f} of it libraries)",
+            flush=True,
+        )
+    growth = max(peaks) / min(peaks)
+    print(f"peak memory largest / smallest: {growth:.3f} (at most {GROWTH})")
+    return 0 if growth <= GROWTH else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""Claims about chunks: committed once, never mixed, put together in input order, by any number of workers."""
+
+import csv
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.stand_in import StandInEngine, stand_in
+from job.config.commands import SummarizeConfig
+from job.errors import AlreadyExistsError, PreemptedError, RetryError
+from job.storage.lease import Lease, this_process
+from job.storage.local import LocalStore
+from job.summarization import commit
+from job.summarization.records import Counts
+from job.summarization.shard import WHOLE, Shard
+from job.summarization.summarize import summarize
+from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
+from tests.summarization.test_summarize import FOLDER, manifest_of, never
+
+Make = Callable[..., SummarizeConfig]
+SMALL = {"chunks": {"records": 4}}
+
+
+def run(config: SummarizeConfig, shard: Shard = WHOLE, before: Callable[[], None] = lambda: None) -> int:
+    """How many prompts it took."""
+    engine = StandInEngine(before)
+    summarize(config, stand_in(engine), shard)
+    return engine.prompts
+
+
+def stopping_after(calls: int) -> Callable[[], None]:
+    left = [calls]
+
+    def stop() -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise PreemptedError("stopped")
+
+    return stop
+
+
+def records(count: int, first: int = 0) -> list[Any]:
+    return [conversation(f"c{n}", f"late {n}", "sorry") for n in range(first, first + count)]
+
+
+@pytest.fixture
+def night(config: Make, tmp_path: Path) -> SummarizeConfig:
+    """Three files of several formats: 31 records in chunks of four, ids and contents repeated over their borders."""
+    same = {"turns": [{"role": "customer", "text": "the same words"}]}
+    mixed = [*records(6), same, "{broken", conversation("c2", "again"), same, conversation("none", " "), *records(3, 6)]
+    folder = tmp_path / "in"
+    write_lines(folder / "a.jsonl", mixed)
+    with (folder / "b.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "dialogue"])
+        rows.writerows([[f"t{n}", f"Customer: late\nAgent: sorry {n}"] for n in range(7)])
+    lines = [*records(8, 20), same, conversation("c1", "once more")]
+    (folder / "c.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
+    return config(input=f"{folder}/", **SMALL)
+
+
+def outcomes_of(out: Path) -> tuple[list[Any], list[Any]]:
+    return read_lines(*sorted(out.glob("parts/*"))), read_lines(*sorted(out.glob("rejects/*")))
+
+
+def whole(night: SummarizeConfig, tmp_path: Path) -> tuple[list[Any], list[Any]]:
+    """What one worker makes of the night in one chunk."""
+    run(
+        night.model_copy(
+            update={"output": str(tmp_path / "whole"), "chunks": SummarizeConfig.model_fields["chunks"].default}
+        )
+    )
+    return outcomes_of(tmp_path / "whole")
+
+
+def test_chunks_make_no_difference(night, tmp_path):
+    run(night)
+    assert outcomes_of(tmp_path / "out") == whole(night, tmp_path)
+    summaries, rejects = outcomes_of(tmp_path / "out")
+    assert len(summaries) + len(rejects) == manifest_of(tmp_path / "out")["counts"]["records"] == 31
+    said = {reject["id"]: reject["detail"] for reject in rejects}
+    assert said["c2"] == f"id 'c2' already stands at {tmp_path}/in/a.jsonl line 3"
+    assert said["c1"].endswith("a.jsonl line 2")
+    derived = [summary["id"] for summary in summaries if len(summary["id"]) >= 16]
+    assert derived == [derived[0], f"{derived[0]}-2", f"{derived[0]}-3"]
+    assert len({summary["id"] for summary in summaries}) == len(summaries)
+    counted = manifest_of(tmp_path / "out")["counts"]
+    assert counted["summaries"] == len(summaries)
+    assert sum(counted["rejects"].values()) == len(rejects)
+    assert counted["input_tokens"] == sum(summary["input_tokens"] for summary in summaries)
+
+
+@pytest.mark.parametrize("shards", [2, 3, 40])
+def test_the_last_of_several_workers_puts_the_output_together(night, tmp_path, shards):
+    prompts = 0
+    for index in reversed(range(shards)):
+        assert results_below(tmp_path / "out") == []
+        prompts += run(night, Shard(index, shards))
+    assert files_below(tmp_path / "out") == FOLDER
+    assert outcomes_of(tmp_path / "out") == whole(night, tmp_path)
+    assert prompts == 29
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_a_stopped_night_goes_on_with_any_other_number_of_workers(night, tmp_path, after):
+    with pytest.raises(PreemptedError):
+        run(night, Shard(0, 1), stopping_after(after))
+    prompts = [run(night, Shard(index, 3)) for index in range(3)]
+    assert sum(prompts) <= 29 - 3 * after, "what is committed is not generated again"
+    assert outcomes_of(tmp_path / "out") == whole(night, tmp_path)
+    assert run(night) == 0
+
+
+def test_what_an_empty_night_leaves_for_each_of_several_workers(config, tmp_path):
+    write_lines(tmp_path / "in.jsonl", [])
+    for index in range(3):
+        summarize(config(), never, Shard(index, 3))
+    assert files_below(tmp_path / "out") == FOLDER
+
+
+def test_a_file_that_came_between_two_tries_is_left_for_the_next_night(night, tmp_path):
+    with pytest.raises(PreemptedError):
+        run(night, WHOLE, stopping_after(3))
+    write_lines(tmp_path / "in" / "late.jsonl", records(5, 90))
+    run(night)
+    assert manifest_of(tmp_path / "out")["counts"]["records"] == 31
+
+
+def test_a_file_that_changed_between_two_tries_is_summarized_anew(night, tmp_path):
+    with pytest.raises(PreemptedError):
+        run(night, WHOLE, stopping_after(3))
+    write_lines(tmp_path / "in" / "a.jsonl", records(9, 50))
+    run(night)
+    summaries, rejects = outcomes_of(tmp_path / "out")
+    ids = [summary["id"] for summary in summaries]
+    assert ids[:9] == [f"c{n}" for n in range(50, 59)]
+    assert len(summaries) + len(rejects) == 9 + 7 + 10
+    assert files_below(tmp_path / "out") == FOLDER
+
+
+def test_a_file_that_changes_while_it_is_summarized_is_noticed_before_its_chunk_counts(night, tmp_path):
+    path = tmp_path / "in" / "a.jsonl"
+    with pytest.raises(RetryError, match=r"a\.jsonl changed while it was summarized"):
+        run(night, before=lambda: path.write_bytes(path.read_bytes() + b"\n"))
+    assert not list((tmp_path / "out").rglob("*.done.json"))
+
+
+def test_other_settings_never_take_up_what_was_committed_with_these(night, config, tmp_path):
+    with pytest.raises(PreemptedError):
+        run(night, WHOLE, stopping_after(3))
+    other = night.model_copy(update={"generation": night.generation.model_copy(update={"max_new_tokens": 13})})
+    assert run(other) == 29
+    assert files_below(tmp_path / "out") == FOLDER
+
+
+def test_other_chunk_sizes_go_on_with_the_chunks_that_there_are(night, tmp_path):
+    with pytest.raises(PreemptedError):
+        run(night, WHOLE, stopping_after(3))
+    larger = night.model_copy(update={"chunks": night.chunks.model_copy(update={"records": 1000})})
+    assert run(larger) < 29
+
+
+def test_of_two_workers_on_one_chunk_one_commits_it(tmp_path):
+    store, place = LocalStore(str(tmp_path / "out")), "c"
+    facts = {"counts": Counts(), "seconds": 1.0, "gpus": 0}
+    for number, wins in ((1, True), (2, False)):
+        path = tmp_path / f"{number}.outcomes"
+        path.write_text(f"worker {number}\n")
+        assert commit.commit((store, place), 7, path, facts) is wins
+    assert len(files_below(tmp_path / "out")) == 2, "the loser takes its outcomes away"
+    marker = commit.read_marker(store, place, 7)
+    assert marker is not None
+    assert store.read(f"{place}/{marker.outcomes}") == b"worker 1\n"
+
+
+def test_a_commit_whose_answer_is_lost_is_still_this_workers(tmp_path):
+    class Forgetful(LocalStore):
+        def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+            super().write(key, data, if_absent=if_absent)
+            raise AlreadyExistsError(key)
+
+    store = Forgetful(str(tmp_path / "out"))
+    (tmp_path / "x").write_text("x\n")
+    assert commit.commit((store, "c"), 0, tmp_path / "x", {"counts": Counts(), "seconds": 1.0, "gpus": 0})
+    assert commit.committed(store, "c") == {0}
+
+
+def test_while_another_worker_puts_the_output_together_this_one_is_done(night, tmp_path):
+    first = [run(night, Shard(0, 2))]
+    (folder,) = (tmp_path / "out" / "_chunks").iterdir()
+    other = Lease(LocalStore(str(tmp_path / "out" / "_chunks")), replace(this_process(), id="another"))
+    other.acquire()
+    assert folder.is_dir()
+    first.append(run(night, Shard(1, 2)))
+    assert results_below(tmp_path / "out") == []
+    other.release()
+    assert run(night) == 0
+    assert sum(first) == 29
+    assert files_below(tmp_path / "out") == FOLDER
+
+
+def test_the_manifest_tells_speed_and_cost(night, tmp_path):
+    run(night.model_copy(update={"cost_per_hour": 3.6}))
+    facts = manifest_of(tmp_path / "out")
+    assert facts["seconds"] > 0
+    assert facts["gpu_seconds"] >= 0
+    assert facts["output_tokens_per_second"] > 0
+    assert facts["cost_per_1000_records"] == pytest.approx(1000 * facts["seconds"] * 0.001 / 31, rel=0.01)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_one_file_is_put_together_in_the_order_of_the_input(night, tmp_path, suffix):
+    path = tmp_path / "one" / f"day{suffix}"
+    single = night.model_copy(update={"output": str(path)})
+    for index in range(2):
+        run(single, Shard(index, 2))
+    assert files_below(path.parent) == sorted([path.name, "day.manifest.json", "day.rejects.jsonl"])
+    ids = [summary["id"] for summary in whole(night, tmp_path)[0]]
+    if suffix == ".jsonl":
+        assert [row["id"] for row in read_lines(path)] == ids
+    elif suffix == ".csv":
+        with path.open(encoding="utf-8", newline="") as file:
+            assert [row["id"] for row in csv.DictReader(file)] == ids
+    else:
+        from pyarrow import parquet
+
+        assert parquet.read_table(path).column("id").to_pylist() == ids
