@@ -19,7 +19,7 @@ from job.storage.keys import local_path, scheme_of
 from job.storage.open import InputFile, list_inputs
 from job.storage.places import cache_folder, work_folder
 from job.summarization.identity import identity
-from job.summarization.outcomes import Task, outcomes
+from job.summarization.outcomes import outcomes
 from job.summarization.output import (
     Output,
     accept,
@@ -29,7 +29,8 @@ from job.summarization.output import (
     open_output,
     publish,
 )
-from job.summarization.records import Counts, Outcome, reject_row, summary_row
+from job.summarization.prepare import make_task
+from job.summarization.records import Counts, Outcome, Summary, reject_row, summary_row
 from job.summarization.summarizer import Digests, Summarizer, find_digests, open_summarizer
 from job.telemetry import event, progress, warn
 
@@ -109,12 +110,12 @@ def _write_outcomes(
     ):
         for outcome in _outcomes(config, files, summarizer, bar.advance) if summarizer else ():
             counts = counts.with_one(outcome)
-            if isinstance(outcome, BadRecord):
-                write_reject(reject_row(outcome))
-                if counts.rejected <= SHOWN_REJECTS:
-                    warn("rejected", record=str(outcome), reason=outcome.reason)
-            else:
+            if isinstance(outcome, Summary):
                 write_summary(summary_row(outcome))
+                continue
+            write_reject(reject_row(outcome))
+            if isinstance(outcome, BadRecord) and counts.rejected <= SHOWN_REJECTS:
+                warn("rejected", record=str(outcome), reason=outcome.reason)
     if counts.records != total:
         raise RecapError(f"{output.uri}: {total} records were read and {counts.records} have an outcome")
     return counts
@@ -123,8 +124,7 @@ def _write_outcomes(
 def _outcomes(
     config: SummarizeConfig, files: list[InputFile], summarizer: Summarizer, on_done: Callable[[int], None]
 ) -> Iterator[Outcome]:
-    task = Task(summarizer, config.generation, config.long_conversations)
-    return outcomes(read_conversations(files, config.data), task, on_done)
+    return outcomes(read_conversations(files, config.data), make_task(config, summarizer), on_done)
 
 
 def _check_unchanged(config: SummarizeConfig, files: list[InputFile]) -> None:
@@ -161,4 +161,5 @@ def _complaint(counts: Counts, config: SummarizeConfig, output: Output) -> str:
 
 
 def _tell(message: str, output: Output, counts: Counts) -> None:
-    event(message, output=output.uri, records=counts.records, summaries=counts.summaries, rejects=counts.rejected)
+    numbers = {"summaries": counts.summaries, "rejects": counts.rejected, "skipped": counts.skipped}
+    event(message, output=output.uri, records=counts.records, **numbers)
