@@ -59,8 +59,8 @@ def answer_each(
     while climbing:
         prompts = [part.ids for climb in climbing.values() for part in climb.parts]
         answers = generate_each(task.summarizer.engine, prompts, task.generation, tell)
-        if check:
-            check_model(answers)
+        if check and not any(isinstance(answer, Generated) for answer in answers):
+            check_model(answers[: len(prepared)])  # parts of one conversation may all fail by its own fault
         check, tell = False, _nobody
         rest = iter(answers)
         steps = {place: _step(climb, rest, task) for place, climb in climbing.items()}

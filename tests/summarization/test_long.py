@@ -155,6 +155,14 @@ def test_a_part_that_breaks_the_engine_rejects_its_conversation_and_no_other(run
     assert found[1].detail == "part 3 of 3, level 1: RuntimeError: CUDA error"
 
 
+def test_a_long_conversation_whose_parts_all_fail_is_no_mistake_of_the_config(run):
+    def fail(_text):
+        raise RuntimeError("CUDA error")
+
+    (found,), _ = run([talk("a", 20)], fail)
+    assert found.reason == "generation_failed"
+
+
 @pytest.mark.parametrize("policy", ["keep", "reject"])
 def test_a_summary_cut_at_the_limit_is_kept_or_rejected_as_configured(run, policy):
     (found,), _ = run([talk("a", 2)], lambda _text: "it was cut", cut_summaries=policy)
