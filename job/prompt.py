@@ -7,20 +7,20 @@ Knows nothing of where conversations come from, nor of the model.
 """
 
 import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from job.config.sections import CleaningStep, PromptSection
 from job.conversations.record import Conversation
 from job.errors import ConfigError, DamagedError, DataError
+from job.plain_ids import plain_ids
 
 FILE = "prompt.json"
+LONGEST_TOKEN = 256  # characters; vocabularies have runs of 128 spaces, none has more than this
+CHARACTERS_AT_ONCE = 8  # for each token of room: a long turn is cut by characters first, and tokenized by pieces
 IGNORED = -100  # the label of tokens without loss, as torch's cross-entropy has it
-BLANK = re.compile(r"[\s▁]+")  # ▁ is sentencepiece's space
 Tokenizer = Any  # a transformers PreTrainedTokenizerBase
 
 
@@ -59,6 +59,14 @@ class EncodedPrompt:
 
 
 @dataclass(frozen=True)
+class EncodedPart:
+    """Token ids of the prompt of a part of a conversation, and how many turns begin in it."""
+
+    ids: list[int]
+    turns: int
+
+
+@dataclass(frozen=True)
 class EncodedExample:
     """A training row: ids of prompt, summary and end, and labels of the same length (-100 on the prompt)."""
 
@@ -84,18 +92,18 @@ def encode_prompt(conversation: Conversation, prompt: Prompt, tokenizer: Tokeniz
 
     Raises NothingToSummarizeError without any text, TooLongError when even the two ends do not fit.
     """
-    lines = [prompt.line(turn.role, text) for turn in conversation.turns if (text := turn.text.strip())]
-    if not lines:
-        raise NothingToSummarizeError(f"{conversation.source}: no turn has any text")
+    every_line = _lines(conversation, prompt)
+    lines = _not_surely_dropped(every_line, max_tokens * LONGEST_TOKEN, conversation, max_tokens)
+    dropped = len(every_line) - len(lines)
     ids = _prompt_ids(lines, prompt, tokenizer)
     if len(ids) <= max_tokens:
-        return EncodedPrompt(ids, 0)
-    counts = [len(line) for line in _plain_ids([line + "\n" for line in lines], tokenizer)]
+        return EncodedPrompt(ids, dropped)
+    counts = [len(line) for line in plain_ids([line + "\n" for line in lines], tokenizer)]
     head, tail = _kept_ends(counts, max_tokens - (len(ids) - sum(counts)))
     while head + tail >= min(len(lines), 2):
         ids = _prompt_ids([*lines[:head], *lines[len(lines) - tail :]], prompt, tokenizer)
         if len(ids) <= max_tokens:
-            return EncodedPrompt(ids, len(lines) - head - tail)
+            return EncodedPrompt(ids, dropped + len(lines) - head - tail)
         head, tail = (head - 1, tail) if head > tail else (head, tail - 1)
     raise TooLongError(
         f"{conversation.source}: {sum(counts)} tokens in {len(lines)} turns; even the first and the last turn alone "
@@ -103,11 +111,42 @@ def encode_prompt(conversation: Conversation, prompt: Prompt, tokenizer: Tokeniz
     )
 
 
+def encode_parts(
+    conversation: Conversation, prompt: Prompt, tokenizer: Tokenizer, max_tokens: int, max_parts: int
+) -> list[EncodedPart]:
+    """Prompts of at most `max_tokens` tokens that together hold every turn, each as many whole turns as fit.
+
+    A turn that does not fit into a prompt of its own goes on in the next, cut at a space. Raises
+    NothingToSummarizeError without any text, TooLongError where it takes more than `max_parts` prompts.
+    """
+    lines = _lines(conversation, prompt)
+    if sum(map(len, lines)) <= max_tokens * LONGEST_TOKEN:
+        ids = _prompt_ids(lines, prompt, tokenizer)
+        if len(ids) <= max_tokens:
+            return [EncodedPart(ids, len(lines))]
+    room = max_tokens - len(_prompt_ids([""], prompt, tokenizer))
+    parts: list[EncodedPart] = []
+    group: list[tuple[str, int]] = []  # lines, and whether a turn begins in each
+    used = 0
+    for line, begins, cost in _pieces(conversation, prompt, tokenizer, room):
+        if group and used + cost > room:
+            parts += _closed(group, prompt, tokenizer, max_tokens)
+            group, used = [], 0
+        group.append((line, begins))
+        used += cost
+        if len(parts) >= max_parts:
+            raise TooLongError(
+                f"{conversation.source}: it takes more than {max_parts} parts of {max_tokens} tokens; raise "
+                "generation.max_input_tokens, or cut the conversation"
+            )
+    return parts + _closed(group, prompt, tokenizer, max_tokens)
+
+
 def encode_example(
     conversation: Conversation, summary: str, prompt: Prompt, tokenizer: Tokenizer, max_tokens: int
 ) -> EncodedExample:
     """A training row of at most `max_tokens` tokens: the prompt gives way, the summary never does."""
-    answer = [*_plain_ids([summary.strip()], tokenizer)[0], tokenizer.eos_token_id]
+    answer = [*plain_ids([summary.strip()], tokenizer)[0], tokenizer.eos_token_id]
     encoded = encode_prompt(conversation, prompt, tokenizer, max_tokens - len(answer))
     return EncodedExample(
         input_ids=encoded.ids + answer,
@@ -137,47 +176,67 @@ def _prompt_ids(lines: list[str], prompt: Prompt, tokenizer: Tokenizer) -> list[
     text = "\n".join(lines)
     if not prompt.control_tokens:
         start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        return start + _plain_ids([prompt.before + text + prompt.after], tokenizer)[0]
+        return start + plain_ids([prompt.before + text + prompt.after], tokenizer)[0]
     before, after = tokenizer([prompt.before, prompt.after], add_special_tokens=False)["input_ids"]
-    return [*before, *_plain_ids([text], tokenizer)[0], *after]
+    return [*before, *plain_ids([text], tokenizer)[0], *after]
 
 
-def _plain_ids(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
-    """Ids of texts in which nothing is a control token, whatever they say."""
-    plain = _plain_encoder(tokenizer)
-    if plain is None:  # a tokenizer in Python, which takes no added token out of a text that it must split
-        encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return encoded
-    return [found.ids for found in plain.encode_batch(texts, add_special_tokens=False)]
+def _lines(conversation: Conversation, prompt: Prompt) -> list[str]:
+    lines = [prompt.line(turn.role, text) for turn in conversation.turns if (text := turn.text.strip())]
+    if not lines:
+        raise NothingToSummarizeError(f"{conversation.source}: no turn has any text")
+    return lines
 
 
-@lru_cache(maxsize=2)
-def _plain_encoder(tokenizer: Tokenizer) -> Any | None:
-    """A copy of the tokenizer's core that finds no added token in a text, special or not; None if it has no core.
-
-    Chat models mark tokens such as `<tool_call>` and `<think>` as not special, and `split_special_tokens` leaves those
-    whole. Runs of spaces and line ends, which some bases add as tokens, are ordinary text and stay.
-    """
-    if not tokenizer.is_fast:
-        return None
-    from tokenizers import Tokenizer as Core
-
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    controls = [token for token in state["added_tokens"] if not BLANK.fullmatch(token["content"])]
-    for token in controls:
-        token["special"] = True
-    if state["model"]["type"] == "Unigram":  # its vocabulary lists the control tokens, and would find them in a text
-        _hide_controls(state["model"]["vocab"], controls)
-    core = Core.from_str(json.dumps(state | {"truncation": None, "padding": None}))
-    core.encode_special_tokens = True
-    return core
+def _not_surely_dropped(lines: list[str], characters: int, conversation: Conversation, max_tokens: int) -> list[str]:
+    """The lines that may fit, told by characters: a line of 50 MB would take minutes and gigabytes to tokenize."""
+    if sum(map(len, lines)) <= characters:
+        return lines
+    head, tail = _kept_ends([len(line) for line in lines], characters)
+    kept = [*lines[:head], *lines[len(lines) - tail :]]
+    if sum(map(len, kept)) > characters:
+        raise TooLongError(
+            f"{conversation.source}: the first and the last of {len(lines)} turns alone have "
+            f"{sum(map(len, kept))} characters, which never fit into {max_tokens} tokens"
+        )
+    return kept
 
 
-def _hide_controls(vocabulary: list[list[Any]], controls: list[dict[str, Any]]) -> None:
-    """Give control tokens names that no text holds: records with a NUL character are refused."""
-    for token in controls:
-        if token["id"] < len(vocabulary) and vocabulary[token["id"]][0] == token["content"]:
-            token["content"] = vocabulary[token["id"]][0] = f"\0{token['id']}\0"
+def _pieces(
+    conversation: Conversation, prompt: Prompt, tokenizer: Tokenizer, room: int
+) -> Iterator[tuple[str, int, int]]:
+    """Lines of at most `room` tokens: (line, 1 where a turn begins and 0 where one goes on, tokens)."""
+    for turn in conversation.turns:
+        waiting, begins = ([text] if (text := turn.text.strip()) else []), 1
+        while waiting:
+            text = waiting.pop()
+            line = prompt.line(turn.role, text)
+            whole = len(text) <= max(room, 1) * CHARACTERS_AT_ONCE
+            cost = len(plain_ids([line + "\n"], tokenizer)[0]) if whole else room + 1
+            if cost <= room:
+                yield line, begins, cost
+                begins = 0
+            elif len(text) < 2:
+                raise TooLongError(f"{conversation.source}: {room} tokens beside the instruction hold no turn at all")
+            else:
+                first, rest = _cut(text, len(text) // 2 if whole else max(room, 1) * CHARACTERS_AT_ONCE)
+                waiting += [rest, first] if rest else [first]
+
+
+def _cut(text: str, place: int) -> tuple[str, str]:
+    """The text in two, at the last space before `place`, or there if that is far away."""
+    space = text.rfind(" ", place // 2, place + 1)
+    place = space if space > 0 else place
+    return text[:place].rstrip() or text[:place], text[place:].lstrip()
+
+
+def _closed(group: list[tuple[str, int]], prompt: Prompt, tokenizer: Tokenizer, max_tokens: int) -> list[EncodedPart]:
+    """The group as one prompt; as two where tokens that join lines make it too long after all."""
+    ids = _prompt_ids([line for line, _ in group], prompt, tokenizer)
+    if len(ids) <= max_tokens or len(group) == 1:
+        return [EncodedPart(ids, sum(begins for _, begins in group))]
+    half = len(group) // 2
+    return [part for some in (group[:half], group[half:]) for part in _closed(some, prompt, tokenizer, max_tokens)]
 
 
 def _kept_ends(counts: list[int], budget: int) -> tuple[int, int]:

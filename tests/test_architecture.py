@@ -18,6 +18,7 @@ FLOORS = {
     "prompt": 4,
     "model": 4,
     "base_files": 3,
+    "plain_ids": 3,
     "launch": 4,
     "conversations": 3,
     "config": 3,
@@ -28,6 +29,7 @@ FLOORS = {
     # What a config holds is plain data that every floor may be given; only how it is loaded stands on floor 3.
     "config.sections": 1,
     "config.training_sections": 1,
+    "config.redaction": 1,
     "config.commands": 1,
 }
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 60

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from job.config.redaction import RedactionSection
 from job.config.sections import (
     AdapterModelSection,
     ChunksSection,
@@ -57,8 +58,20 @@ class SummarizeConfig(Section):
     prompt: PromptSection | None = Field(None, description="Only without an adapter, which carries its own prompt.")
     engine: Literal["auto", "transformers"] = Field("auto", description="What generates.")
     generation: GenerationSection = GenerationSection()
-    long_conversations: Literal["keep_ends", "reject"] = Field(
-        "keep_ends", description="Too long for the model: drop whole turns from the middle, or reject."
+    long_conversations: Literal["keep_ends", "reject", "hierarchical"] = Field(
+        "keep_ends",
+        description="Too long for the model: drop whole turns from the middle, reject, or summarize parts and then "
+        "their summaries.",
+    )
+    cut_summaries: Literal["keep", "reject"] = Field(
+        "keep", description="Summaries that generation.max_new_tokens cut: keep them (finish_reason length), or reject."
+    )
+    redaction: RedactionSection | None = Field(
+        None, description="Replace personal data by placeholders before the model reads it; null is off, {} all kinds."
+    )
+    skip_done: Uris | None = Field(
+        None,
+        description="Earlier outputs: what they summarized with the same weights and settings, unchanged, is skipped.",
     )
     chunks: ChunksSection = ChunksSection()
     shards: int | None = Field(

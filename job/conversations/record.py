@@ -10,6 +10,7 @@ RejectReason = Literal[
     "too_long",  # does not fit the model's input, even with whole turns dropped
     "empty_summary",  # the model answered with nothing
     "generation_failed",  # the engine failed on this record
+    "cut_at_limit",  # the summary was cut at generation.max_new_tokens, and the config wants no such summary
 ]
 
 

@@ -16,7 +16,7 @@ from job.errors import RecapError, RetryError
 from job.storage.open import InputFile
 from job.summarization.chunks import Chunk
 from job.summarization.commit import Line, Marker, fetch_outcomes, read_lines, read_marker
-from job.summarization.records import Counts, reject_row
+from job.summarization.records import Counts, counts_of_row, reject_row
 from job.summarization.repeats import Ids, Place, Repeat, counted_ids
 from job.summarization.worker import Night
 from job.summarization.writers import Write, json_line
@@ -99,11 +99,5 @@ def _settled(line: Line, repeat: Repeat, files: Sequence[InputFile]) -> tuple[Li
     detail = f"id '{row['id']}' already stands at {Source(files[file].uri, number)}"
     source = Source(row["source"]["uri"], row["source"]["line"])
     bad = BadRecord(source, "invalid_record", detail, row["id"])
-    less = (
-        Counts(-1, {}, -row["input_tokens"], -row["output_tokens"])
-        if line.is_summary
-        else Counts(0, {row["reason"]: -1})
-    )
-    return Line(False, False, line.id, line.place, json_line(reject_row(bad))), less.plus(
-        Counts(0, {"invalid_record": 1})
-    )
+    difference = Counts(rejects={bad.reason: 1}).minus(counts_of_row(row, line.is_summary))
+    return Line(False, False, line.id, line.place, json_line(reject_row(bad))), difference

@@ -74,7 +74,8 @@ def too_many(counts: Counts, config: SummarizeConfig) -> bool:
 
 def tell(message: str, output: Output, counts: Counts) -> None:
     """Say how it ended."""
-    event(message, output=output.uri, records=counts.records, summaries=counts.summaries, rejects=counts.rejected)
+    numbers = {"summaries": counts.summaries, "rejects": counts.rejected, "skipped": counts.skipped}
+    event(message, output=output.uri, records=counts.records, **numbers)
 
 
 def _publish(night: Night, wanted: dict[str, Any], work: Path) -> Counts:
@@ -92,6 +93,7 @@ def _publish(night: Night, wanted: dict[str, Any], work: Path) -> Counts:
             "records": (counts.records, "Count"),
             "summaries": (counts.summaries, "Count"),
             "rejects": (counts.rejected, "Count"),
+            "skipped": (counts.skipped, "Count"),
             **rejects,
             "input_tokens": (counts.input_tokens, "Count"),
             "output_tokens": (counts.output_tokens, "Count"),

@@ -25,7 +25,7 @@ def identity(config: SummarizeConfig, files: Sequence[InputFile], digests: Diges
         "data": plain["data"],
         "prompt": plain["prompt"],
         "generation": {key: value for key, value in plain["generation"].items() if key not in SPEED_ONLY},
-        "long_conversations": plain["long_conversations"],
+        **{key: plain[key] for key in ("long_conversations", "cut_summaries", "redaction", "skip_done")},
     }
 
 

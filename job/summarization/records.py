@@ -1,10 +1,10 @@
-"""What becomes of a record: a summary, or a reject that says why. The rows that both are written as.
+"""What becomes of a record: a summary, a reject that says why, or nothing where an earlier run has done it.
 
-Knows nothing of files or of how summaries are made.
+And the rows that they are written as. Knows nothing of files or of how summaries are made.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from job.conversations.record import BadRecord, Source
@@ -13,7 +13,12 @@ from job.inference.engine import FinishReason
 
 @dataclass(frozen=True)
 class Summary:
-    """One summarized conversation; tokens are of the prompt and of the summary, without its end."""
+    """One summarized conversation; tokens are of all its prompts and answers, without their ends.
+
+    `parts` of it were summarized first where it was too long, over `levels` (1 is the conversation itself).
+    `redactions` are the values replaced before the model read it, `leaks` those replaced in the summary. `digest` is of
+    its id, its words and all that decides its summary.
+    """
 
     id: str
     summary: str
@@ -23,19 +28,38 @@ class Summary:
     output_tokens: int
     dropped_turns: int
     metadata: Mapping[str, Any]
+    parts: int = 1
+    levels: int = 1
+    redactions: int = 0
+    leaks: int = 0
+    digest: str = ""
 
 
-Outcome = Summary | BadRecord
+@dataclass(frozen=True)
+class Skipped:
+    """A conversation that an earlier output has summarized, unchanged and with the same weights and settings."""
+
+    id: str
+    source: Source
+    digest: str
+
+
+Outcome = Summary | BadRecord | Skipped
+ALREADY_DONE = "already_done"
+NUMBERS = ("summaries", "input_tokens", "output_tokens", "skipped", "redactions", "leaks")
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a run's records: how many summaries, and how many rejects by reason; tokens of the summaries."""
+    """What became of a run's records: how many summaries, rejects by reason, and skipped; the summaries' numbers."""
 
     summaries: int = 0
     rejects: Mapping[str, int] = field(default_factory=dict)
     input_tokens: int = 0
     output_tokens: int = 0
+    skipped: int = 0
+    redactions: int = 0
+    leaks: int = 0
 
     @property
     def rejected(self) -> int:
@@ -45,17 +69,33 @@ class Counts:
     @property
     def records(self) -> int:
         """Records that have an outcome."""
-        return self.summaries + self.rejected
+        return self.summaries + self.rejected + self.skipped
 
     def plus(self, other: "Counts") -> "Counts":
         """Both together."""
         reasons = [*self.rejects, *(reason for reason in other.rejects if reason not in self.rejects)]
         rejects = {reason: self.rejects.get(reason, 0) + other.rejects.get(reason, 0) for reason in reasons}
-        return Counts(
-            self.summaries + other.summaries,
-            {reason: count for reason, count in rejects.items() if count},
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
+        numbers = {name: getattr(self, name) + getattr(other, name) for name in NUMBERS}
+        return Counts(rejects={reason: count for reason, count in rejects.items() if count}, **numbers)
+
+    def minus(self, other: "Counts") -> "Counts":
+        """Without those of the other."""
+        rejects = {reason: -count for reason, count in other.rejects.items()}
+        return self.plus(Counts(rejects=rejects, **{name: -getattr(other, name) for name in NUMBERS}))
+
+    def with_one(self, outcome: Outcome) -> Self:
+        """The counts with one more outcome."""
+        if isinstance(outcome, BadRecord):
+            return replace(self, rejects={**self.rejects, outcome.reason: self.rejects.get(outcome.reason, 0) + 1})
+        if isinstance(outcome, Skipped):
+            return replace(self, skipped=self.skipped + 1)
+        return replace(
+            self,
+            summaries=self.summaries + 1,
+            input_tokens=self.input_tokens + outcome.input_tokens,
+            output_tokens=self.output_tokens + outcome.output_tokens,
+            redactions=self.redactions + outcome.redactions,
+            leaks=self.leaks + outcome.leaks,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -66,6 +106,9 @@ class Counts:
             "rejects": dict(self.rejects),
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
+            "skipped": self.skipped,
+            "redactions": self.redactions,
+            "leaks": self.leaks,
         }
 
     @classmethod
@@ -84,13 +127,31 @@ def summary_row(summary: Summary) -> dict[str, Any]:
         "input_tokens": summary.input_tokens,
         "output_tokens": summary.output_tokens,
         "dropped_turns": summary.dropped_turns,
+        "parts": summary.parts,
+        "levels": summary.levels,
+        "redactions": summary.redactions,
+        "leaks": summary.leaks,
+        "digest": summary.digest,
         "metadata": dict(summary.metadata),
     }
 
 
-def reject_row(reject: BadRecord) -> dict[str, Any]:
-    """The line of a reject; its id is null where none could be read."""
-    return {"id": reject.id, "source": _place(reject.source), "reason": reject.reason, "detail": reject.detail}
+def reject_row(outcome: BadRecord | Skipped) -> dict[str, Any]:
+    """The line of a record that gets no summary here; its id is null where none could be read."""
+    if isinstance(outcome, Skipped):
+        detail = "summarized before, unchanged and with the same weights and settings"
+        row = {"id": outcome.id, "source": _place(outcome.source), "reason": ALREADY_DONE, "detail": detail}
+        return row | {"digest": outcome.digest}
+    return {"id": outcome.id, "source": _place(outcome.source), "reason": outcome.reason, "detail": outcome.detail}
+
+
+def counts_of_row(row: Mapping[str, Any], is_summary: bool) -> Counts:
+    """The counts of one written line."""
+    if is_summary:
+        return Counts(summaries=1, **{name: row[name] for name in NUMBERS if name in row})
+    if row["reason"] == ALREADY_DONE:
+        return Counts(skipped=1)
+    return Counts(rejects={row["reason"]: 1})
 
 
 def _place(source: Source) -> dict[str, Any]:

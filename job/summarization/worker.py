@@ -6,7 +6,7 @@ what the chunks become.
 """
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +17,13 @@ from job.conversations.read import derived_id, id_digest
 from job.conversations.record import BadRecord, Conversation
 from job.errors import RecapError
 from job.launch.environment import count_gpus
+from job.summarization.answers import Done
 from job.summarization.chunks import Chunk, Chunks, check_unchanged
 from job.summarization.commit import Line, commit, committed
-from job.summarization.outcomes import Done, Task, outcomes
+from job.summarization.outcomes import outcomes
 from job.summarization.output import Output
-from job.summarization.records import Counts, Outcome, reject_row, summary_row
+from job.summarization.prepare import make_task
+from job.summarization.records import Counts, Outcome, Summary, reject_row, summary_row
 from job.summarization.shard import Shard
 from job.summarization.summarizer import Summarizer
 from job.summarization.writers import json_line
@@ -65,7 +67,7 @@ class _Worker:
 
     def __init__(self, night: Night, summarizer: Summarizer, work: Path) -> None:
         self._night, self._work, self._gpus, self._shown = night, work, count_gpus(), 0
-        self._task = Task(summarizer, night.config.generation, night.config.long_conversations)
+        self._task = make_task(night.config, summarizer)
 
     def do(self, chunk: Chunk, on_done: Done, begun: bool) -> Counts:
         """Summarize and commit a chunk; what became of its records."""
@@ -98,24 +100,17 @@ class _Worker:
 
     def _write(self, found: Iterator[Outcome], origins: "deque[_Origin]", path: Path) -> Counts:
         """One line for each outcome; they come in the order of the records."""
-        rejects: Counter[str] = Counter()
-        summaries = input_tokens = output_tokens = 0
+        counts = Counts()
         with path.open("wb") as file:
             for outcome in found:
                 place, id, is_derived = origins.popleft()
+                counts = counts.with_one(outcome)
                 if isinstance(outcome, BadRecord):
-                    rejects[outcome.reason] += 1
                     self._show(outcome)
-                    row = json_line(reject_row(outcome))
-                else:
-                    summaries += 1
-                    input_tokens, output_tokens = (
-                        input_tokens + outcome.input_tokens,
-                        output_tokens + outcome.output_tokens,
-                    )
-                    row = json_line(summary_row(outcome))
-                file.write(Line(not isinstance(outcome, BadRecord), is_derived, id, place, row).to_bytes())
-        return Counts(summaries, dict(rejects), input_tokens, output_tokens)
+                is_summary = isinstance(outcome, Summary)
+                row = summary_row(outcome) if isinstance(outcome, Summary) else reject_row(outcome)
+                file.write(Line(is_summary, is_derived, id, place, json_line(row)).to_bytes())
+        return counts
 
     def _show(self, reject: BadRecord) -> None:
         if self._shown < SHOWN_REJECTS:

@@ -17,9 +17,11 @@ BYTES_PER_PART = 256 << 20
 ROWS_PER_GROUP = 4096  # of a Parquet file; held in memory until written
 COLUMNS = (
     "id", "summary", "source_uri", "source_line", "finish_reason", "input_tokens", "output_tokens", "dropped_turns",
-    "metadata",
+    "parts", "levels", "redactions", "leaks", "digest", "metadata",
 )  # fmt: skip
-NUMBERS = frozenset({"source_line", "input_tokens", "output_tokens", "dropped_turns"})
+NUMBERS = frozenset(
+    {"source_line", "input_tokens", "output_tokens", "dropped_turns", "parts", "levels", "redactions", "leaks"}
+)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from job.conversations.record import BadRecord, Source
 from job.errors import ConfigError, ExitCode, PreemptedError
 from job.inference.engine import Generated
 from job.summarization import outcomes
-from job.summarization.outcomes import Encoded, Failure, check_model, generate_each, windows
+from job.summarization.answers import Failure, check_model, generate_each
+from job.summarization.outcomes import Item, windows
 
 SETTINGS = GenerationSection()
 
@@ -67,7 +68,7 @@ def test_a_stop_and_a_bug_end_the_run(error):
         answered(Engine([1], error), 3)
 
 
-def bad(line: int) -> Encoded | BadRecord:
+def bad(line: int) -> Item:
     return BadRecord(Source("f", line), "invalid_record", "no")
 
 

@@ -70,7 +70,8 @@ def test_every_record_is_a_summary_or_a_reject_in_the_order_of_the_input(config,
     assert [record["source"]["line"] for record in summaries] == sorted(r["source"]["line"] for r in summaries)
     first = summaries[0]
     assert list(first) == [
-        "id", "summary", "source", "finish_reason", "input_tokens", "output_tokens", "dropped_turns", "metadata",
+        "id", "summary", "source", "finish_reason", "input_tokens", "output_tokens", "dropped_turns", "parts",
+        "levels", "redactions", "leaks", "digest", "metadata",
     ]  # fmt: skip
     assert first["source"] == {"uri": str(tmp_path / "in.jsonl"), "line": int(first["id"][1:]) + 1}
 

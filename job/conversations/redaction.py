@@ -1,0 +1,68 @@
+"""A conversation → the same with placeholders for personal data; a summary → the same, scanned again.
+
+The same value has the same placeholder all through a conversation, however it is written, and nowhere is it kept what
+stood there. Ids and metadata stay as they are. Knows nothing of models, nor of how data is found.
+"""
+
+import re
+from dataclasses import dataclass, replace
+
+from job.config.redaction import RedactionSection
+from job.conversations.record import Conversation, Turn
+from job.conversations.sensitive import Finder, find, make_finders
+
+PLACEHOLDER = re.compile(r"(\[[A-Z][A-Z0-9_]*+\])")
+ROLES = ("customer", "agent", "system")  # others are labels as somebody wrote them
+
+
+@dataclass(frozen=True)
+class Redactor:
+    """What a config wants replaced, ready to be found."""
+
+    finders: tuple[Finder, ...]
+
+
+class Placeholders:
+    """The placeholders of one conversation, and how many values they stand for so far."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._finders = redactor.finders
+        self._by_value: dict[tuple[str, str], str] = {}
+        self._last: dict[str, int] = {}
+        self.replaced = 0
+
+    def redact(self, text: str) -> str:
+        """The text with a placeholder for each value in it; placeholders that stand there already stay."""
+        pieces = PLACEHOLDER.split(text) if self._by_value else [text]
+        known = set(self._by_value.values())
+        return "".join(piece if piece in known else self._redact(piece) for piece in pieces)
+
+    def _redact(self, text: str) -> str:
+        pieces, end = [], 0
+        for found in find(text, self._finders):
+            pieces += [text[end : found.start], self._placeholder(found.kind, found.value)]
+            end = found.end
+            self.replaced += 1
+        return "".join([*pieces, text[end:]])
+
+    def _placeholder(self, kind: str, value: str) -> str:
+        key = (kind, value)
+        if key not in self._by_value:
+            self._last[kind] = self._last.get(kind, 0) + 1
+            self._by_value[key] = f"[{kind.upper()}_{self._last[kind]}]"
+        return self._by_value[key]
+
+
+def make_redactor(section: RedactionSection | None) -> Redactor | None:
+    """The redactor of a config; None where redaction is off."""
+    return None if section is None else Redactor(make_finders(section))
+
+
+def redact(conversation: Conversation, redactor: Redactor) -> tuple[Conversation, Placeholders]:
+    """The conversation with placeholders in what is said and in who says it, and those placeholders."""
+    placeholders = Placeholders(redactor)
+    turns = []
+    for turn in conversation.turns:
+        role = turn.role if turn.role in ROLES else placeholders.redact(turn.role)
+        turns.append(Turn(role, placeholders.redact(turn.text)))
+    return replace(conversation, turns=tuple(turns)), placeholders

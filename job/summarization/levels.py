@@ -1,0 +1,139 @@
+"""Prompts of many conversations → one answer for each conversation: parts first, then summaries of their summaries.
+
+Every level of a whole window goes to the engine in one call, so that parts of a long conversation are batched with
+each other and with everything else. Knows nothing of files or outcomes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from job.conversations.record import RejectReason, Turn
+from job.inference.engine import FinishReason, Generated
+from job.prompt import EncodedPart, TooLongError, encode_parts
+from job.summarization.answers import Done, Failure, check_model, generate_each
+from job.summarization.prepare import Prepared, Task
+
+MAX_LEVELS = 6
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The text that the last prompt got; tokens of all prompts and answers, and the turns of parts that got no text."""
+
+    text: str
+    finish_reason: FinishReason
+    input_tokens: int
+    output_tokens: int
+    dropped_turns: int
+    levels: int
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """Why there is no answer."""
+
+    reason: RejectReason
+    detail: str
+
+
+@dataclass(frozen=True)
+class _Climb:
+    """How far a conversation has come: the prompts of its level, and the sums of the levels below."""
+
+    item: Prepared
+    parts: list[EncodedPart]
+    level: int = 1
+    input_tokens: int = 0
+    output_tokens: int = 0
+    dropped_turns: int = 0
+    turns: tuple[int, ...] = ()  # of the conversation, in each line of this level's prompts; above the first level
+
+
+def answer_each(
+    prepared: Sequence[Prepared], task: Task, on_done: Done, check: bool = False
+) -> list[Answer | Unanswered]:
+    """An answer for each conversation, or why there is none; `check` asks first whether the model works at all."""
+    settled: dict[int, Answer | Unanswered] = {}
+    climbing = {place: _Climb(item, item.parts) for place, item in enumerate(prepared)}
+    tell = _by_conversation(on_done, len(prepared), sum(len(item.parts) for item in prepared))
+    while climbing:
+        prompts = [part.ids for climb in climbing.values() for part in climb.parts]
+        answers = generate_each(task.summarizer.engine, prompts, task.generation, tell)
+        if check and not any(isinstance(answer, Generated) for answer in answers):
+            check_model(answers[: len(prepared)])  # parts of one conversation may all fail by its own fault
+        check, tell = False, _nobody
+        rest = iter(answers)
+        steps = {place: _step(climb, rest, task) for place, climb in climbing.items()}
+        settled |= {place: step for place, step in steps.items() if not isinstance(step, _Climb)}
+        climbing = {place: step for place, step in steps.items() if isinstance(step, _Climb)}
+    return [settled[place] for place in range(len(prepared))]
+
+
+def _step(climb: _Climb, answers: Iterator[Generated | Failure], task: Task) -> _Climb | Answer | Unanswered:
+    """What the answers to this level's prompts make of a conversation; takes them all."""
+    got = [next(answers) for _ in climb.parts]
+    texts: list[tuple[str, int]] = []
+    covered = iter(climb.turns)
+    for number, (part, answer) in enumerate(zip(climb.parts, got, strict=True), 1):
+        turns = sum(next(covered) for _ in range(part.turns)) if climb.level > 1 else part.turns
+        if isinstance(answer, Failure):
+            where = f"part {number} of {len(got)}, level {climb.level}: " if len(got) > 1 else ""
+            return Unanswered("generation_failed", f"{where}{answer}")
+        text = answer.text.strip()
+        texts += [(text, turns)] if text else []
+        climb = replace(
+            climb,
+            input_tokens=climb.input_tokens + len(part.ids),
+            output_tokens=climb.output_tokens + answer.output_tokens,
+            dropped_turns=climb.dropped_turns + (0 if text or len(got) == 1 else turns),
+        )
+    last = got[-1]
+    if len(got) == 1 and isinstance(last, Generated):
+        return _answer(climb, last)
+    return _above(climb, texts, task)
+
+
+def _answer(climb: _Climb, last: Generated) -> Answer:
+    numbers = climb.input_tokens, climb.output_tokens, climb.dropped_turns, climb.level
+    return Answer(last.text, last.finish_reason, *numbers)
+
+
+def _above(climb: _Climb, texts: Sequence[tuple[str, int]], task: Task) -> _Climb | Unanswered:
+    """The next level: the summaries of the parts, as a conversation of them."""
+    if not texts:
+        return Unanswered("empty_summary", f"the model answered each of {len(climb.parts)} parts without text")
+    turns = tuple(Turn(f"part {number}", text) for number, (text, _) in enumerate(texts, 1))
+    conversation = replace(climb.item.conversation, turns=turns)
+    summarizer = task.summarizer
+    most = len(climb.parts) - 1  # fewer at each level, or it would never end
+    try:
+        parts = encode_parts(
+            conversation, summarizer.prompt, summarizer.tokenizer, summarizer.max_input_tokens, max(most, 1)
+        )
+    except TooLongError:
+        parts = []
+    if not parts or len(parts) > most or (climb.level + 1 == MAX_LEVELS and len(parts) > 1):
+        detail = (
+            f"the summaries of its {len(climb.item.parts)} parts do not come together in {MAX_LEVELS} levels of "
+            f"{summarizer.max_input_tokens} tokens; lower generation.max_new_tokens, or raise max_input_tokens"
+        )
+        return Unanswered("too_long", detail)
+    return replace(climb, parts=parts, level=climb.level + 1, turns=tuple(count for _, count in texts))
+
+
+def _by_conversation(on_done: Done, conversations: int, prompts: int) -> Done:
+    """Tells of prompts as their share of the conversations, so that progress ends where the conversations do."""
+    done = told = 0
+
+    def tell(count: int) -> None:
+        nonlocal done, told
+        done += count
+        now = done * conversations // prompts
+        on_done(now - told)
+        told = now
+
+    return tell
+
+
+def _nobody(_count: int) -> None:
+    """Levels above the first have been told of already."""
