@@ -47,6 +47,7 @@ def s3_errors(place: Place) -> Iterator[None]:
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
     from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
+    from urllib3.exceptions import HTTPError
 
     try:
         yield
@@ -54,6 +55,10 @@ def s3_errors(place: Place) -> Iterator[None]:
         raise _answered(place, error.response) from error
     except BotoCoreError as error:
         raise _not_answered(place, error) from error
+    except HTTPError as error:  # botocore lets these through, untried again, where a small answer breaks off
+        raise RetryError(
+            f"{place.uri}: {place.service} broke off in the middle of its answer ({type(error).__name__}): run again"
+        ) from error
     except (RetriesExceededError, S3DownloadFailedError) as error:
         raise RetryError(
             f"{place.uri}: the transfer from {place.service} broke off more often than retries allow, or the object "
