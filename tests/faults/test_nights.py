@@ -23,7 +23,7 @@ from tests.faults.test_faulty_s3 import PASSING, at_random
 from tests.faults.trials import PLACE, QUIET
 
 RECORDS = 26  # chunks of four: 3 of the first file, 1 over the border, 3 of the second
-NIGHTLY = (ExitCode.DONE, ExitCode.RETRY, -signal.SIGKILL)
+NIGHTLY = (ExitCode.DONE, ExitCode.RETRY, -signal.SIGKILL, -signal.SIGTERM)  # the last: before it could be caught
 
 
 class Workers:

@@ -218,6 +218,12 @@ def test_the_same_night_started_twice_ends_once(night, tmp_path):
     assert files_below(tmp_path / "out") == FOLDER
 
 
+def test_what_somebody_keeps_beside_the_chunks_stays(night, tmp_path):
+    write_lines(tmp_path / "out" / "_chunks" / "notes.txt", ["mine"])
+    run(night)
+    assert files_below(tmp_path / "out") == ["_SUCCESS", "_chunks/notes.txt", *FOLDER[1:]]
+
+
 def test_the_manifest_tells_speed_and_cost(night, tmp_path):
     run(night.model_copy(update={"cost_per_hour": 3.6}))
     facts = manifest_of(tmp_path / "out")
