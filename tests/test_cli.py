@@ -49,6 +49,13 @@ def test_help_names_every_command_and_each_has_an_example(tmp_path):
         assert f"Example: recap {command}" in recap(command, "--help", cwd=tmp_path).stdout
 
 
+def test_a_share_that_is_none_is_a_mistake(tmp_path):
+    (tmp_path / "night.yaml").write_text("run: n\ninput: in\noutput: out\nadapter: a\n")
+    done = recap("summarize", "night.yaml", "--shard", "3/3", cwd=tmp_path)
+    assert done.returncode == ExitCode.CONFIG
+    assert "--shard 3/3: wanted i/n with i from 0 to n - 1" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["schema", "train"], ["train", "bad.yaml"]])
 def test_help_and_mistakes_never_import_what_takes_seconds(tmp_path, arguments):
     (tmp_path / "bad.yaml").write_text("run: a b\n")

@@ -46,3 +46,28 @@ def test_a_person_reads_fields_as_words_not_as_python(secret):
     telemetry.configure_logging(stream, person=True)
     telemetry.event("environment", gpus=[], cuda=None, versions={"torch": "2.13.0", "loss": 0.123456})
     assert stream.getvalue() == "environment  gpus=none cuda=none versions=(torch 2.13.0, loss 0.1235)\n"
+
+
+def told(person: bool) -> str:
+    stream = io.StringIO()
+    telemetry.configure_logging(stream, person)
+    telemetry.measured("summaries", {"records": (31, "Count"), "seconds": (1.5, "Seconds")}, run="night")
+    return stream.getvalue()
+
+
+def test_measured_values_are_a_line_in_the_embedded_metric_format(secret):
+    line = json.loads(told(person=False))
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == "recap"
+    assert directive["Dimensions"] == [[]]
+    assert {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]} == {
+        "records": "Count",
+        "seconds": "Seconds",
+    }
+    assert all(isinstance(line[metric["Name"]], int | float) for metric in directive["Metrics"])
+    assert isinstance(line["_aws"]["Timestamp"], int)
+    assert line["run"] == "night"
+
+
+def test_a_person_is_told_the_values_alone(secret):
+    assert told(person=True) == "summaries  run=night records=31 seconds=1.5\n"

@@ -57,13 +57,15 @@ def s3_errors(place: Place) -> Iterator[None]:
         raise _answered(place, error.response) from error
     except BotoCoreError as error:
         raise _not_answered(place, error) from error
+    except HTTPError as error:  # botocore lets these through, untried again, where a small answer breaks off
+        raise RetryError(
+            f"{place.uri}: {place.service} broke off in the middle of its answer ({type(error).__name__}): run again"
+        ) from error
     except (RetriesExceededError, S3DownloadFailedError) as error:
         raise RetryError(
             f"{place.uri}: the transfer from {place.service} broke off more often than retries allow, or the object "
             "changed meanwhile: run again"
         ) from error
-    except HTTPError as error:  # a body that breaks off while botocore reads it comes through as it is
-        raise RetryError(f"{place.uri}: an answer of {place.service} broke off ({error}): run again") from error
     except (Boto3Error, ResponseParserError) as error:
         raise not_s3(place) from error
 

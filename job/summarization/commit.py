@@ -8,6 +8,7 @@ nothing of how outcomes come about, nor of where they are put together.
 """
 
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -16,11 +17,15 @@ from typing import Any, Self
 
 from job.errors import AlreadyExistsError, DamagedError, MissingError
 from job.storage.folders import sha256_file
-from job.storage.keys import below
+from job.storage.keys import below, relative_to
 from job.storage.store import Store
 from job.summarization.records import Counts
 
 DONE = ".done.json"
+OURS = re.compile(
+    r"probe-[0-9a-f]{32}|lease/\d+\.json|[0-9a-f]{16}/input-\d+\.json"
+    r"|[0-9a-f]{16}/[0-9a-f]{16}/\d+(-[0-9a-f]{32}\.outcomes|\.done\.json)"
+)
 
 
 @dataclass(frozen=True)
@@ -123,8 +128,8 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def remove_all(store: Store, folder: str) -> None:
-    """Remove everything below the folder of a store: markers first, so that none is left without its outcomes."""
-    keys = [entry.key for entry in store.list(folder)]
+    """Remove all that recap wrote below the folder of chunks: markers first, so that none is without its outcomes."""
+    keys = [entry.key for entry in store.list(folder) if OURS.fullmatch(relative_to(folder, entry.key))]
     for key in sorted(keys, key=lambda key: not key.endswith(DONE)):
         store.delete(key)
 

@@ -120,7 +120,7 @@ def check_free(output: Output) -> None:
 
 def check_writable(output: Output) -> None:
     """Write and remove a small object, so that hours of work do not end at a closed door; raises what the end would."""
-    probe = f".recap-probe-{uuid.uuid4().hex}"
+    probe = f"{output.chunks}/probe-{uuid.uuid4().hex}"  # what a killed run leaves of it goes with the chunks
     output.store.write(probe, b"")
     output.store.delete(probe)
 

@@ -42,6 +42,9 @@ def summarize(config: SummarizeConfig, open_with: Open = open_summarizer, shard:
     check_writable(output)
     night = _night(config, output, files, digests)
     wanted = identity(config, night.chunks.files, digests)
+    done = already_done(output, wanted, config)  # the same night, started twice, was faster and took its chunks away
+    if done:
+        return done
     with work_folder(config.run) as work:
         mine = summarize_missing(night, shard, work, lambda: _open(config, digests, open_with))
         counts = finish(night, wanted, work)

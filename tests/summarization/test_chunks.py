@@ -204,6 +204,26 @@ def test_while_another_worker_puts_the_output_together_this_one_is_done(night, t
     assert files_below(tmp_path / "out") == FOLDER
 
 
+def test_the_same_night_started_twice_ends_once(night, tmp_path):
+    twin = [0]
+
+    def meanwhile() -> None:
+        if not twin[0]:
+            twin[0] = 1
+            run(night)
+
+    run(night, before=meanwhile)
+    assert outcomes_of(tmp_path / "out") == whole(night, tmp_path)
+    assert run(night) == 0
+    assert files_below(tmp_path / "out") == FOLDER
+
+
+def test_what_somebody_keeps_beside_the_chunks_stays(night, tmp_path):
+    write_lines(tmp_path / "out" / "_chunks" / "notes.txt", ["mine"])
+    run(night)
+    assert files_below(tmp_path / "out") == ["_SUCCESS", "_chunks/notes.txt", *FOLDER[1:]]
+
+
 def test_the_manifest_tells_speed_and_cost(night, tmp_path):
     run(night.model_copy(update={"cost_per_hour": 3.6}))
     facts = manifest_of(tmp_path / "out")
