@@ -10,6 +10,7 @@ from job.inference.engine import Generated
 from job.prompt import Prompt
 from job.summarization.summarizer import Summarizer, find_digests
 
+NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a safetensors file without tensors
 PROMPT = Prompt("Summarize:\n", "\nSummary:\n", False, {}, ("whitespace",))
 
 

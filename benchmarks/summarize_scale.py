@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.stand_in import StandInEngine, stand_in
+from benchmarks.stand_in import NO_WEIGHTS, StandInEngine, stand_in
 from job.config.commands import SummarizeConfig
 from job.launch.environment import describe
 from job.summarization.summarize import summarize
@@ -88,7 +88,7 @@ def main() -> int:
             place = Path(folder)
             (place / "base").mkdir()
             (place / "base" / "config.json").write_text("{}")
-            (place / "base" / "model.safetensors").write_bytes(b"stand-in")
+            (place / "base" / "model.safetensors").write_bytes(NO_WEIGHTS)
             generate(place / "in.jsonl", count)
             size = (place / "in.jsonl").stat().st_size / 2**20
             one = [str(place / "in.jsonl"), f"{place}/out{arguments.suffix}", str(place / "base")]

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.stand_in import NO_WEIGHTS
 from job.errors import ExitCode
 from job.storage.open import open_store
 from tests.conftest import S3
@@ -85,7 +86,7 @@ def night(tmp_path: Path, places: Path) -> dict[str, Any]:
     base = tmp_path / "base"
     base.mkdir()
     (base / "config.json").write_text("{}")
-    (base / "model.safetensors").write_bytes(b"stand-in")
+    (base / "model.safetensors").write_bytes(NO_WEIGHTS)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_text(lines(0, 14))
     (tmp_path / "in" / "b.jsonl").write_text(lines(50, 12))
