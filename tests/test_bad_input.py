@@ -215,4 +215,6 @@ def test_no_adapter_is_taken_for_another_bases(tmp_path, base, command):
     )
     assert message in done.stderr
     assert done.stderr.endswith(": give the base that it was trained on, or train again\n")
-    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    # A night's list of its input may be there already, for the next try; nothing that anybody reads is.
+    made = {path.relative_to(tmp_path / "out").parts[0] for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert made <= {"_chunks"}
