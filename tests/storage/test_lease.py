@@ -4,14 +4,16 @@ import json
 import multiprocessing
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from job.errors import ExitCode, RetryError
-from job.storage.lease import GuardedStore, Lease, LeaseLostError, Terms, this_process
+from job.storage.lease import GuardedStore, Lease, LeaseLostError, Terms, started, this_process
 from job.storage.local import LocalStore
 from job.storage.open import open_store
 
@@ -31,10 +33,10 @@ def lease(store, holder=None, terms=SHORT):
     return Lease(store, holder or replace(this_process(), id=f"{time.monotonic_ns()}"), terms)
 
 
-def check_for(held: Lease, seconds: float) -> None:
+def check_for(check: Callable[[], None], seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        held.check()
+        check()
         time.sleep(0.02)
 
 
@@ -79,17 +81,14 @@ def test_a_run_that_was_asleep_finds_that_another_took_over(store):
     asleep.acquire()
     store.write("lease/00000002.json", json.dumps({"holder": {"name": "the other"}}).encode())
     with pytest.raises(LeaseLostError, match="the other"):
-        check_for(asleep, 10)
+        check_for(asleep.check, 10)
     asleep.release()
     assert json.loads(store.read("lease/00000001.json"))["released"] is False
 
 
 def test_a_dead_process_of_this_machine_is_succeeded_at_once(store):
     done = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    import psutil
-
-    here = this_process()
-    holder = replace(here, id="dead", pid=done.pid, started=psutil.Process(done.pid).create_time())
+    holder = replace(this_process(), id="dead", pid=done.pid, started=started(done.pid))
     dead = lease(store, holder, Terms(lifetime=600, renewal=600))
     dead.acquire()
     done.kill()
@@ -98,6 +97,55 @@ def test_a_dead_process_of_this_machine_is_succeeded_at_once(store):
     successor.acquire()
     successor.release()
     dead.release()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="Linux counts ticks since the boot")
+def test_who_a_process_is_does_not_depend_on_the_time_of_day():
+    ticks = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    assert this_process().started == ticks
+
+
+def test_whoever_still_writes_after_the_lease_was_given_back_writes_no_more(store):
+    mine = lease(store)
+    mine.acquire()
+    guarded = GuardedStore(store, mine)
+    mine.release()
+    with pytest.raises(LeaseLostError, match="given back"):
+        guarded.write("a", b"1")
+
+
+class Slow(LocalStore):
+    """A store whose uploads wait, and whose every other change fails once they do."""
+
+    def __init__(self, uri):
+        super().__init__(uri)
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def write(self, key, data, *, if_absent=False):
+        if self.begun.is_set():
+            raise RetryError("not reachable")
+        super().write(key, data, if_absent=if_absent)
+
+    def upload(self, source, key, progress=None):
+        self.begun.set()
+        self.goes_on.wait()
+
+
+def test_a_write_under_way_that_outlives_the_lease_is_found(tmp_path):
+    store = Slow(str(tmp_path / "run"))
+    mine = lease(store)
+    mine.acquire()
+    guarded = GuardedStore(store, mine)
+    upload = threading.Thread(target=guarded.upload, args=(Path(__file__), "a"))
+    upload.start()
+    with pytest.raises(LeaseLostError, match="could not be renewed"):
+        check_for(guarded.check_changes, 10)
+    store.goes_on.set()
+    upload.join()
+    guarded.check_changes()
+    with pytest.raises(LeaseLostError):
+        mine.check()
+    mine.release()
 
 
 def _race(uri: str, number: int, gate: str, won: str) -> None:
