@@ -107,3 +107,12 @@ class TrainLimitsSection(Section):
         description="Loss or gradients that are no numbers, or too large: stop with 70, or go back to the last "
         "checkpoint and on with half the learning rate (twice at the most).",
     )
+
+    @model_validator(mode="after")
+    def _waiting_for_storage_is_no_stall(self) -> Self:
+        if self.stall_minutes <= self.upload_minutes:
+            raise ValueError(
+                f"stall_minutes {self.stall_minutes:g} is not above upload_minutes {self.upload_minutes:g}: no step is "
+                "done while the training waits for a checkpoint's upload, so raise one or lower the other"
+            )
+        return self

@@ -72,6 +72,7 @@ def fit(run: Run, checkpoint: Path | None, session: Session) -> RecapTrainer:
 
 def _go_back(run: Run, error: DivergedError) -> Path:
     """The last checkpoint; every process fetches its own copy, as the first one's thread removes what it committed."""
+    PartialState().wait_for_everyone()  # the first one has just committed what it had: all go back to the same
     folder = run.work / "rolled-back" / str(PartialState().process_index)
     checkpoint = checkpoints.fetch_newest(run.store, folder, run.identity())
     if checkpoint is None:
@@ -93,8 +94,9 @@ def _fit_once(run: Run, checkpoint: Path | None, session: Session, slower: float
         trainer.add_callback(SlowDown(slower))
     begun, timings = time.monotonic(), session.attempt.timings
     try:
-        with stop.between_steps(), watch.training(limits.stall_minutes * 60):
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with stop.between_steps():
+            with watch.training(limits.stall_minutes * 60):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             uploads.finish()
     except (DivergedError, PreemptedError):
         uploads.finish()  # what was handed over is good, and what a later attempt goes on from

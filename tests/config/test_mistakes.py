@@ -100,6 +100,11 @@ def test_all_mistakes_stand_in_one_report_in_the_order_of_the_file(write):
         ("zebra: 4", "line 5  zebra  unknown key; the keys here are run, model, data, output, prompt, lora, training, "
          "generation, evaluation, publish, limits, storage"),
         (
+            "limits: {stall_minutes: 5}",
+            "line 5  limits  stall_minutes 5 is not above upload_minutes 10: no step is done while the training waits "
+            "for a checkpoint's upload, so raise one or lower the other",
+        ),
+        (
             "training: {save_every_steps: 5, save_every_epochs: 1}",
             "line 5  training  save_every_steps and save_every_epochs are both set: keep one of them",
         ),
