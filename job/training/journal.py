@@ -19,7 +19,7 @@ from job.storage.store import Store
 from job.telemetry import masked
 
 FILE = "run.json"
-NO_WORD = "ended without a word: it was killed, or its machine died"
+NO_WORD = "ended without a word: it was killed, stood still, or its machine died"
 State = Literal["running", "preempted", "failed", "finished"]
 # Keys that change what is told or kept on the way, but not the adapter that comes out.
 WITHOUT_EFFECT = {

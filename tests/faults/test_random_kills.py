@@ -4,7 +4,9 @@ import random
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from job.errors import ExitCode
@@ -23,6 +25,7 @@ def test_signals_at_random_moments(small, tmp_path, processes):
     config = small | {"training": training}
     whole = config | {"run": "whole"}
     RealRun(whole, tmp_path).finish()
+    adapter = adapter_digest(store_of(whole))
     ends: Counter[str] = Counter()
     kills, number = 0, 0
     while kills < KILLS // 2:
@@ -33,14 +36,44 @@ def test_signals_at_random_moments(small, tmp_path, processes):
             sent = draw.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
             process = run.start()
             time.sleep(draw.uniform(0.5, SECONDS[processes]))
-            process.send_signal(sent)
+            trainers = run.trainers() if draw.random() < 0.3 else []  # as when one runs out of memory
+            told = draw.choice(trainers) if trainers else process
+            with suppress(psutil.NoSuchProcess):
+                told.send_signal(sent)
             code = run.end(process)
             kills += 1
-            ends[f"{sent.name}: {code}"] += 1
-            assert code in (ExitCode.DONE, ExitCode.RETRY, -signal.SIGKILL, -sent), run.said
-            assert ("adapter" in published(store)) or code != ExitCode.DONE
+            ends[f"{sent.name} to {'the first' if told is process else 'a training'} process: {code}"] += 1
+            dead = {-signal.SIGKILL} if told is process and sent == signal.SIGKILL else set()
+            assert code in {ExitCode.DONE, ExitCode.RETRY} | dead, run.said
+            seen = published(store)
+            assert "adapter" in seen or code != ExitCode.DONE
+            assert "adapter" not in seen or adapter_digest(store) == adapter, (
+                "a training that was stopped is no adapter"
+            )
         if code != ExitCode.DONE:
             run.finish()
         assert journal_of(store)["state"] == "finished"
-        assert adapter_digest(store) == adapter_digest(store_of(whole)), hurt["run"]
+        assert adapter_digest(store) == adapter, hurt["run"]
     print(f"\n{processes} processes, {kills} kills, {number} runs, all with the same adapter: {dict(ends)}")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("trainer", [0, 1])
+def test_a_stop_that_one_of_two_processes_hears_stops_both_at_one_step(small, tmp_path, trainer):
+    config = small | {"training": small["training"] | {"processes": 2, "epochs": 200, "save_every_steps": 1000}}
+    run = RealRun(config, tmp_path)
+    assert run.interrupt(2, signal.SIGTERM, trainer) == ExitCode.RETRY, run.said
+    story = journal_of(store_of(config))
+    assert story["state"] == "preempted"
+    last = story["attempts"][0]["last_step"]
+    assert published(store_of(config)) == {f"checkpoints/step-{last:08d}"}, "what was saved is what it stopped at"
+
+
+@pytest.mark.faults
+def test_a_process_that_hangs_ends_the_run_with_its_stacks(small, tmp_path):
+    limits = {"stall_minutes": 0.25, "upload_minutes": 0.2}
+    config = small | {"limits": limits, "training": small["training"] | {"processes": 2, "epochs": 200}}
+    run = RealRun(config, tmp_path)
+    assert run.interrupt(2, signal.SIGSTOP, 1) == ExitCode.RETRY
+    assert "limits.stall_minutes" in run.said
+    assert "on_step_end" in run.said, "what it was doing"
