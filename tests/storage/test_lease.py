@@ -136,7 +136,7 @@ def test_a_write_under_way_that_outlives_the_lease_is_found(tmp_path):
     mine = lease(store)
     mine.acquire()
     guarded = GuardedStore(store, mine)
-    upload = threading.Thread(target=guarded.upload, args=(Path(__file__), "a"))
+    upload = threading.Thread(target=guarded.upload, args=(Path(__file__), "a"), daemon=True)
     upload.start()
     with pytest.raises(LeaseLostError, match="could not be renewed"):
         check_for(guarded.check_changes, 10)
