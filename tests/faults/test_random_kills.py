@@ -5,6 +5,7 @@ import signal
 import time
 from collections import Counter
 from contextlib import suppress
+from statistics import median
 
 import psutil
 import pytest
@@ -27,6 +28,7 @@ def test_signals_at_random_moments(small, tmp_path, processes):
     RealRun(whole, tmp_path).finish()
     adapter = adapter_digest(store_of(whole))
     ends: Counter[str] = Counter()
+    seconds: list[float] = []
     kills, number = 0, 0
     while kills < KILLS // 2:
         hurt = config | {"run": f"hurt-{number}"}
@@ -38,9 +40,11 @@ def test_signals_at_random_moments(small, tmp_path, processes):
             time.sleep(draw.uniform(0.5, SECONDS[processes]))
             trainers = run.trainers() if draw.random() < 0.3 else []  # as when one runs out of memory
             told = draw.choice(trainers) if trainers else process
+            began = time.monotonic()
             with suppress(psutil.NoSuchProcess):
                 told.send_signal(sent)
             code = run.end(process)
+            seconds += [time.monotonic() - began] if sent != signal.SIGKILL else []
             kills += 1
             ends[f"{sent.name} to {'the first' if told is process else 'a training'} process: {code}"] += 1
             dead = {-signal.SIGKILL} if told is process and sent == signal.SIGKILL else set()
@@ -55,6 +59,7 @@ def test_signals_at_random_moments(small, tmp_path, processes):
         assert journal_of(store)["state"] == "finished"
         assert adapter_digest(store) == adapter, hurt["run"]
     print(f"\n{processes} processes, {kills} kills, {number} runs, all with the same adapter: {dict(ends)}")
+    print(f"from a stop signal to the end: median {median(seconds):.1f} s, at most {max(seconds):.1f} s")
 
 
 @pytest.mark.faults

@@ -1,7 +1,6 @@
 """Claims about leases: of several runs with one name, one writes, and who lost the lease writes no more."""
 
 import json
-import multiprocessing
 import subprocess
 import sys
 import threading
@@ -17,8 +16,9 @@ from job.storage.lease import GuardedStore, Lease, LeaseLostError, Terms, starte
 from job.storage.local import LocalStore
 from job.storage.open import open_store
 
+LONG = Terms(lifetime=60, renewal=0.1)
 SHORT = Terms(lifetime=0.6, renewal=0.1)
-NEVER_RENEWED = Terms(lifetime=0.6, renewal=60)
+NEVER_RENEWED = Terms(lifetime=3, renewal=60)
 ELSEWHERE = replace(this_process(), id="elsewhere", machine="another", name="another, pid 7")
 
 
@@ -41,7 +41,7 @@ def check_for(check: Callable[[], None], seconds: float) -> None:
 
 
 def test_a_second_run_on_this_machine_is_refused_at_once_and_may_begin_when_the_first_has_ended(store):
-    first, second = lease(store), lease(store)
+    first, second = lease(store, terms=LONG), lease(store, terms=LONG)
     first.acquire()
     with pytest.raises(RetryError, match="is being written by another run"):
         second.acquire()
@@ -52,7 +52,7 @@ def test_a_second_run_on_this_machine_is_refused_at_once_and_may_begin_when_the_
 
 
 def test_a_run_elsewhere_that_still_renews_is_not_disturbed(store):
-    first, second = lease(store, ELSEWHERE), lease(store)
+    first, second = lease(store, ELSEWHERE, LONG), lease(store, terms=LONG)
     first.acquire()
     with pytest.raises(RetryError, match="another, pid 7"):
         second.acquire()
@@ -61,7 +61,7 @@ def test_a_run_elsewhere_that_still_renews_is_not_disturbed(store):
 
 
 def test_a_run_elsewhere_that_renews_no_more_is_succeeded_and_writes_no_more(store):
-    dead, next_one = lease(store, ELSEWHERE, NEVER_RENEWED), lease(store)
+    dead, next_one = lease(store, ELSEWHERE, NEVER_RENEWED), lease(store, terms=replace(NEVER_RENEWED, renewal=0.1))
     dead.acquire()
     guarded = GuardedStore(store, dead)
     guarded.write("a", b"1")
@@ -77,7 +77,7 @@ def test_a_run_elsewhere_that_renews_no_more_is_succeeded_and_writes_no_more(sto
 
 
 def test_a_run_that_was_asleep_finds_that_another_took_over(store):
-    asleep = lease(store, ELSEWHERE)
+    asleep = lease(store, ELSEWHERE, LONG)
     asleep.acquire()
     store.write("lease/00000002.json", json.dumps({"holder": {"name": "the other"}}).encode())
     with pytest.raises(LeaseLostError, match="the other"):
@@ -106,7 +106,7 @@ def test_who_a_process_is_does_not_depend_on_the_time_of_day():
 
 
 def test_whoever_still_writes_after_the_lease_was_given_back_writes_no_more(store):
-    mine = lease(store)
+    mine = lease(store, terms=LONG)
     mine.acquire()
     guarded = GuardedStore(store, mine)
     mine.release()
@@ -148,31 +148,43 @@ def test_a_write_under_way_that_outlives_the_lease_is_found(tmp_path):
     mine.release()
 
 
-def _race(uri: str, number: int, gate: str, won: str) -> None:
-    while not Path(gate).exists():
-        time.sleep(0.001)
-    mine = Lease(open_store(uri), replace(this_process(), id=str(number)), Terms())
-    try:
-        mine.acquire()
-        Path(won, str(number)).touch()
-        time.sleep(0.5)
-    except RetryError:
-        pass
+class AtOnce:
+    """A store whose users have all looked around before the first one goes on."""
+
+    def __init__(self, store, users):
+        self.uri, self._store, self._gate = store.uri, store, threading.Barrier(users)
+        self._seen = threading.local()
+
+    def list(self, prefix=""):
+        found = list(self._store.list(prefix))
+        if not hasattr(self._seen, "once"):
+            self._seen.once = self._gate.wait()
+        return iter(found)
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
 
 
-def test_of_several_that_begin_at_once_one_wins(tmp_path):
-    (tmp_path / "won").mkdir()
-    context = multiprocessing.get_context("spawn")
-    runs = [
-        context.Process(target=_race, args=(str(tmp_path / "run"), n, str(tmp_path / "go"), str(tmp_path / "won")))
-        for n in range(4)
-    ]
+def test_of_several_that_begin_at_once_one_wins(store):
+    held, refused, together = [], [], AtOnce(store, 4)
+
+    def begin(number):
+        mine = lease(together, replace(ELSEWHERE, id=f"run {number}"), NEVER_RENEWED)
+        try:
+            mine.acquire()
+            held.append(mine)
+        except RetryError as error:
+            refused.append(str(error))
+
+    runs = [threading.Thread(target=begin, args=(number,)) for number in range(4)]
     for run in runs:
         run.start()
-    (tmp_path / "go").touch()
     for run in runs:
         run.join()
-    assert len(list((tmp_path / "won").iterdir())) == 1
+    assert len(held) == 1
+    assert len(refused) == 3
+    assert all("another run began at the same moment (another, pid 7)" in why for why in refused)
+    held[0].release()
 
 
 class Forgetful(LocalStore):
