@@ -75,8 +75,10 @@ class Watch:
         self._end(Outcome(ExitCode.RETRY, f"{why}: the log says where; run the same command again"))
 
     def _end(self, outcome: Outcome) -> None:
-        write_outcome(self._work, outcome)
-        os._exit(outcome.exit_code)
+        try:
+            write_outcome(self._work, outcome)
+        finally:
+            os._exit(outcome.exit_code)
 
 
 def _supervisor() -> psutil.Process | None:
