@@ -1,5 +1,6 @@
 """Claims about which checkpoints there are, at every moment."""
 
+import uuid
 from types import SimpleNamespace
 
 from job.errors import MissingError
@@ -34,7 +35,7 @@ class Watched(LocalStore):
 
     def _is_whole(self, step):
         try:
-            fetch_folder(self, f"checkpoints/step-{step:08d}", self._scratch / str(step))
+            fetch_folder(self, f"checkpoints/step-{step:08d}", self._scratch / uuid.uuid4().hex)
         except MissingError:  # of the manifest; a file that is not what a manifest says is damage, and fails the test
             return False
         return True
