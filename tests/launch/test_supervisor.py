@@ -132,12 +132,12 @@ def test_one_process_is_started_directly_and_several_by_accelerate(tmp_path):
 
 
 def test_a_process_that_lost_its_parent_is_found_and_ended(tmp_path):
-    daemon = (
-        "import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[2], sys.argv[1]], "
-        "start_new_session=True); "
+    daemon = ["sh", "-c", '"$0" -c "$1" "$2" &', sys.executable, STUBBORN, str(tmp_path)]  # its parent ends at once
+    orphaning = (
+        f"import pathlib, subprocess, time; subprocess.run({daemon!r}, start_new_session=True)\n"
+        f"while not pathlib.Path({str(tmp_path)!r}, 'ready').exists(): time.sleep(0.02)\n"
     )
-    orphaning = daemon + "__import__('time').sleep(1)"
-    outcome = supervise(python(says(ExitCode.DONE) + "; " + orphaning, tmp_path, STUBBORN), tmp_path, 1, 10)
+    outcome = supervise(python(orphaning + says(ExitCode.DONE), tmp_path), tmp_path, 1, 10)
     assert outcome.exit_code == ExitCode.DONE
     assert not lives(pid_when_ready(tmp_path))
 

@@ -3,10 +3,12 @@
 import uuid
 from types import SimpleNamespace
 
-from job.errors import MissingError
+import pytest
+
+from job.errors import MissingError, OutputError
 from job.storage.folders import fetch_folder
 from job.storage.local import LocalStore
-from job.training.checkpoints import list_steps
+from job.training.checkpoints import fetch_newest, list_steps, publish_checkpoint
 from job.training.fit import commit
 
 
@@ -54,3 +56,13 @@ def test_there_is_never_less_than_what_was_committed_and_never_a_part(tmp_path):
     assert set(store.newest) == {0, 2, 4, 6}
     assert store.newest == sorted(store.newest)
     assert list_steps(store) == [6]
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_what_differs_and_nothing_of_it_is_fetched(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "optimizer.pt").write_bytes(b"a pickle")
+    store = LocalStore(str(tmp_path / "run"))
+    publish_checkpoint(tmp_path / "checkpoint", store, 2, {"fingerprint": "a", "processes": 2})
+    with pytest.raises(OutputError, match=r"processes: 2 there, 1 here.*--fresh"):
+        fetch_newest(store, tmp_path / "target", {"fingerprint": "a", "processes": 1})
+    assert not (tmp_path / "target").exists()
