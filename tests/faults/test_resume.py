@@ -46,6 +46,10 @@ KINDS = {
     "padded, paged_adamw_32bit, accumulated": {"optimizer": "paged_adamw_32bit", "gradient_accumulation_steps": 2},
     "grouped by length, adamw_8bit": {"optimizer": "adamw_8bit", "group_by_length": True},
     "packed, adamw_torch": {"optimizer": "adamw_torch", "packing": True, "batch_size": 1},
+    "the best of a run that ends early": {
+        "optimizer": "adamw_torch", "epochs": 9, "learning_rate": 0.5, "warmup_ratio": 0.9, "evaluate_every_steps": 1,
+        "adapter_from": "best_evaluation", "patience": 5,
+    },
     "two processes, adamw_torch": {"optimizer": "adamw_torch", "processes": 2},
     "two processes, packed, paged_adamw_32bit": {
         "optimizer": "paged_adamw_32bit", "processes": 2, "packing": True, "batch_size": 1,
