@@ -281,8 +281,19 @@ def test_a_config_for_another_command_is_recognized(write):
     assert (blank, rest[0]) == ("", "4 mistakes in c.yaml")
 
 
-def test_code_of_an_adapters_base_is_run_from_a_pinned_commit_only(write):
-    source = write("run: night\ninput: in/\noutput: out/\nadapter: a\nmodel: {trust_remote_code: true}\n")
-    with pytest.raises(ConfigError, match=r"pin model\.revision to a 40-digit commit"):
-        load_config("summarize", source)
-    assert load_config("summarize", source, [f"model.revision={'a1' * 20}"]).model.trust_remote_code
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("train", "run: r\noutput: out/\nmodel: {base: org/base}\ndata: {train: in/}\n"),
+        ("summarize", "run: night\ninput: in/\noutput: out/\nadapter: a\n"),
+        ("evaluate", "run: night\ninput: in/\noutput: out/\nadapter: a\n"),
+    ],
+)
+def test_code_of_a_base_is_run_from_a_pinned_commit_only(write, command, text):
+    source = write(text)
+    assert not load_config(command, source).model.trust_remote_code
+    for revision in ("null", "main", "a1b2c3d"):
+        with pytest.raises(ConfigError, match=r"pin model\.revision to a 40-digit commit"):
+            load_config(command, source, ["model.trust_remote_code=true", f"model.revision={revision}"])
+    pinned = ["model.trust_remote_code=true", f"model.revision={'a1' * 20}"]
+    assert load_config(command, source, pinned).model.trust_remote_code
