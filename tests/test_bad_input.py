@@ -181,8 +181,8 @@ def test_a_key_that_leads_out_of_its_prefix_is_65_and_nothing_is_read(tmp_path, 
     done = train(tmp_path, config, "--set", f"data.train={s3.uri}/data/")
     assert done.returncode == 65, done.stderr
     assert done.stderr == (
-        f"error: {s3.uri}/data: key '../../x.jsonl' has a part that is '.' or '..'; recap makes paths of keys, so rename "
-        "the object or take it out of the prefix\n"
+        f"error: {s3.uri}/data: key '../../x.jsonl' has a part that is '.' or '..'; recap makes paths of keys, so "
+        "rename the object or take it out of the prefix\n"
     )
     assert not (tmp_path / "out").exists()
 

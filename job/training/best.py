@@ -53,9 +53,9 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Remember the adapter if it is the best so far; ask for the end if too many were not."""
-        losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
-        best, over = best_of(losses, self._patience)
-        if self._wanted and best == len(losses) - 1:
+        evaluated = _evaluations(state)
+        best, over = best_of([entry["eval_loss"] for entry in evaluated], self._patience)
+        if self._wanted and best == len(evaluated) - 1:
             self._weights = {name: parameter.detach().cpu().clone() for name, parameter in self._trained()}
         if over and not control.should_training_stop:
             control.should_training_stop = True
@@ -69,8 +69,19 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Put the best adapter in place of the last one."""
-        for name, parameter in self._trained() if self._weights else ():
+        if not self._weights:
+            return
+        for name, parameter in self._trained():
             parameter.copy_(self._weights[name])
+        evaluated = _evaluations(state)
+        best, _ = best_of([entry["eval_loss"] for entry in evaluated], self._patience)
+        if best is not None:
+            entry = evaluated[best]
+            event("the best evaluation's adapter is taken", step=entry["step"], validation_loss=entry["eval_loss"])
 
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(name, parameter) for name, parameter in self._model.named_parameters() if parameter.requires_grad]
+
+
+def _evaluations(state: Any) -> list[dict[str, float]]:
+    return [entry for entry in state.log_history if "eval_loss" in entry]

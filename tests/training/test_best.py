@@ -103,6 +103,7 @@ def test_a_run_without_patience_left_ends_early_with_its_best_adapter(config, wr
     journal = json.loads((run / "run.json").read_text(encoding="utf-8"))
     best, last = int(journal["facts"]["best"]["step"]), journal["attempts"][-1]["last_step"]
     assert last == best + 3 < 240
+    assert f'"the best evaluation\'s adapter is taken", "step": {best},' in done.stderr
     weights = load_file(str(run / "adapter" / "adapter_model.safetensors"))
     there = load_file(str(run / "checkpoints" / f"step-{best:08d}" / "adapter_model.safetensors"))
     assert all(torch.equal(weights[name], there[name]) for name in there)
