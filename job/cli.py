@@ -115,7 +115,7 @@ def recap() -> None:
     configure_logging()
 
 
-@recap.command(epilog="Example: recap train examples/support-chat.yaml --set output=s3://my-bucket/runs")
+@recap.command(epilog="\b\nExample: recap train examples/support-chat.yaml --set output=s3://my-bucket/runs")
 @_configured
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, as `recap plan` does.")
 @click.option(
@@ -124,7 +124,7 @@ def recap() -> None:
     help="Where the run's folder belongs to another config, data or versions, start anew in a folder beside it.",
 )
 def train(config: str, overrides: Sequence[str], variables: Sequence[str], dry_run: bool, fresh: bool) -> int:
-    """Fine-tune, evaluate and publish an adapter; a run that was interrupted goes on by itself."""
+    """Fine-tune, evaluate and publish an adapter. A run that was interrupted goes on by itself."""
     from job.config.load import load_config
 
     loaded = load_config("train", config, overrides, _named(variables))
@@ -147,7 +147,7 @@ def train(config: str, overrides: Sequence[str], variables: Sequence[str], dry_r
     return _end(outcome.exit_code, outcome.message) if outcome.exit_code else ExitCode.DONE
 
 
-@recap.command(epilog="Example: recap summarize examples/nightly.yaml --var date=2026-01-31")
+@recap.command(epilog="\b\nExample: recap summarize examples/nightly.yaml --var date=2026-01-31")
 @_configured
 @click.option(
     "--shard",
@@ -167,7 +167,7 @@ def summarize(config: str, overrides: Sequence[str], variables: Sequence[str], s
     summarize_all(loaded, shard=share)
 
 
-@recap.command(epilog="Example: recap evaluate examples/evaluate.yaml --set evaluation.max_conversations=100")
+@recap.command(epilog="\b\nExample: recap evaluate examples/evaluate.yaml --set evaluation.max_conversations=100")
 @_configured
 def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) -> None:
     """Score an adapter, or a file of summaries, against references."""
@@ -180,7 +180,7 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
     click.echo(score_table(run_evaluation(loaded)))
 
 
-@recap.command(epilog="Example: recap plan examples/nightly.yaml --var date=2026-01-31")
+@recap.command(epilog="\b\nExample: recap plan examples/nightly.yaml --var date=2026-01-31")
 @_configured
 @click.option(
     "--command", type=click.Choice(["train", "summarize", "evaluate"]), help="Whose config it is; else by its keys."
@@ -192,7 +192,7 @@ def plan(config: str, overrides: Sequence[str], variables: Sequence[str], comman
     return _plan(load_config(command, config, overrides, _named(variables)))
 
 
-@recap.command(epilog="Example: recap schema train > recap-train.schema.json")
+@recap.command(epilog="\b\nExample: recap schema train > recap-train.schema.json")
 @click.argument("command", type=click.Choice(["train", "summarize", "evaluate"]))
 def schema(command: Any) -> None:
     """Print the JSON Schema of a config, for editors."""
@@ -201,7 +201,7 @@ def schema(command: Any) -> None:
     click.echo(json.dumps(schema_of(command), indent=2, ensure_ascii=False))
 
 
-@recap.command(epilog="Example: recap demo")
+@recap.command(epilog="\b\nExample: recap demo")
 def demo() -> None:
     """Run the whole story on this machine: no GPU, no account."""
     from job.demo.story import run_demo

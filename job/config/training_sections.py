@@ -16,6 +16,11 @@ class LoraSection(Section):
 
     r: int = Field(16, ge=1, description="Rank.")
     alpha: int = Field(32, ge=1, description="Scale; the adapter's output is multiplied by alpha / r.")
+    variant: Literal["lora", "rslora", "dora"] = Field(
+        "lora",
+        description="Plain LoRA; rslora scales by alpha / √r, for high ranks; dora learns magnitude and direction "
+        "apart, which is slower.",
+    )
     dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the adapter's input.")
     target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all-linear", description="Modules that get an adapter: all linear layers but the head, or names."
@@ -55,6 +60,15 @@ class TrainingSection(Section):
     )
     log_every_steps: int = Field(10, ge=1, description="Loss, rate, gradient norm and speed every so many steps.")
     keep_last: int = Field(2, ge=1, description="Checkpoints that are kept.")
+    adapter_from: Literal["last_step", "best_evaluation"] = Field(
+        "last_step",
+        description="Which adapter comes out: of the last step, or of the evaluation with the smallest loss.",
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Stop after so many evaluations in a row without a smaller validation loss; null: never.",
+    )
     sample_summaries: int = Field(
         3, ge=0, description="Validation conversations summarized for TensorBoard at each evaluation."
     )

@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from job.errors import DivergedError, PreemptedError
 from job.telemetry import warn
 from job.training import checkpoints
+from job.training.best import KeepBest
 from job.training.callbacks import (
     Beat,
     EvaluateEnds,
@@ -113,11 +114,13 @@ def _add_callbacks(
 ) -> None:
     """In the order in which they hear of a step: who decides about saving comes before who saves."""
     trainable = sum(each.numel() * each.element_size() for each in trainer.model.parameters() if each.requires_grad)
+    section = run.config.training
     callbacks: list[Any] = [StopAtStep(session.stop), LossWindow(trainer, checkpoint)]
+    callbacks.append(KeepBest(trainer.model, section.adapter_from == "best_evaluation", section.patience, checkpoint))
     callbacks.append(PublishCheckpoints(uploads.put, lambda: trainer.divergence.suspected, trainable))
     callbacks.append(Beat(session.watch.beat, uploads.check))
     if PartialState().is_main_process:
-        samples = run.examples.validation[: run.config.training.sample_summaries]
+        samples = run.examples.validation[: section.sample_summaries]
         callbacks.append(SampleSummaries(samples, summarizer(run, trainer.model), session.writer.add_text))
         callbacks.append(TellProgress(session.writer.add_scalar))
     for callback in [*callbacks, EvaluateEnds(trainer)]:
