@@ -113,7 +113,8 @@ class VllmEngine:
         self._requests += 1
         request = str(self._requests)
         parameters = sampling_parameters(settings, self._ends)
-        self._engine.add_request(request, {"prompt_token_ids": prompt}, parameters, lora_request=self._adapter)
+        ids = {"type": "token", "prompt_token_ids": prompt}  # vLLM's TokensInput: nothing is left to be rendered
+        self._engine.add_request(request, ids, parameters, lora_request=self._adapter)
         return request
 
     def _step(self) -> list[tuple[str, Generated]]:

@@ -5,7 +5,9 @@ vLLM is imported here only, and only when it is asked for. Knows nothing of prom
 
 import logging
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
@@ -16,12 +18,11 @@ from job.inference.ending import end_tokens
 from job.inference.open import FetchedModel
 from job.inference.vllm_engine import VllmEngine
 from job.model import compute_dtype, context_tokens
-from job.telemetry import LOGGER
 
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no child: a killed run leaves none behind, and a signal reaches the engine
     "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_CONFIGURE_LOGGING": "0",  # its lines go through recap's log
+    "VLLM_CONFIGURE_LOGGING": "0",
     "VLLM_RAISE_ON_LOGIT_NANS": "1",  # else NaN becomes words
     "VLLM_HOST_IP": "127.0.0.1",  # where the one process meets itself
 }
@@ -44,41 +45,29 @@ def why_not(model: FetchedModel, section: AdapterModelSection) -> str | None:
         return "4-bit weights are not served by vLLM: set model.quantization: null, or engine: transformers"
     if section.attention != "sdpa":
         return f"model.attention: {section.attention} is transformers': leave it out, or set engine: transformers"
-    _prepare()
-    from vllm.platforms import current_platform
-
-    if current_platform.is_unspecified():
-        return "this vLLM was built for no device of this machine: install another one, or set engine: transformers"
-    try:
-        _largest_rank(model.adapter)
-    except ValueError as error:
-        return f"vLLM cannot serve this adapter ({error}): set adapter_weights: merged, or engine: transformers"
-    try:
-        _engine_arguments(model, section, None).create_model_config()
-    except (ValueError, ImportError) as error:
-        return f"vLLM cannot serve this base ({_short(error)}): set engine: transformers"
-    return None
+    with _prepared():
+        return _why_vllm_refuses(model, section)
 
 
 def start_vllm(model: FetchedModel, section: AdapterModelSection, generation: GenerationSection) -> VllmEngine:
     """The engine with the model in memory; ConfigError where it does not fit or vLLM refuses it."""
-    _prepare()
-    from vllm.lora.request import LoRARequest
-    from vllm.usage.usage_lib import UsageContext
-    from vllm.v1.engine.llm_engine import LLMEngine
-
     context = context_tokens(model.base.path) or model.tokenizer.model_max_length
-    arguments = _engine_arguments(model, section, tokens_at_most(generation, context))
-    try:
-        # The context is that of vLLM's own LLM class: it decides how large batches are.
-        engine = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
-    except (ValueError, ImportError, NotImplementedError, RuntimeError) as error:
-        raise ConfigError(
-            f"engine: vllm does not start ({_short(error)}): lower generation.max_input_tokens where memory is short, "
-            "or set engine: transformers"
-        ) from error
-    adapter = LoRARequest("adapter", 1, str(model.adapter)) if model.adapter else None
     ends = end_tokens(model.tokenizer, _generation_config(model.base.path, section.trust_remote_code))
+    with _prepared():
+        from vllm.lora.request import LoRARequest
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        arguments = _engine_arguments(model, section, tokens_at_most(generation, context))
+        try:
+            # The context is that of vLLM's own LLM class: it decides how large batches are.
+            engine = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+        except (ValueError, ImportError, NotImplementedError, RuntimeError) as error:
+            raise ConfigError(
+                f"engine: vllm does not start ({_short(error)}): lower generation.max_input_tokens where memory is "
+                "short, or set engine: transformers"
+            ) from error
+        adapter = LoRARequest("adapter", 1, str(model.adapter)) if model.adapter else None
     return VllmEngine(engine, model.tokenizer, ends, context, adapter)
 
 
@@ -107,6 +96,7 @@ def _engine_arguments(model: FetchedModel, section: AdapterModelSection, max_tok
         trust_remote_code=section.trust_remote_code,
         max_model_len=max_tokens,
         enable_prefix_caching=True,
+        use_tqdm_on_load=False,
         enforce_eager=not has_gpu,  # compiling pays on GPUs
         kv_cache_memory_bytes=cache,
         disable_log_stats=True,
@@ -137,14 +127,34 @@ def _generation_config(base: Path, trust_remote_code: bool) -> Any:
     return GenerationConfig.from_model_config(config)
 
 
-def _prepare() -> None:
-    """What vLLM reads when it is imported; its log becomes recap's."""
+def _why_vllm_refuses(model: FetchedModel, section: AdapterModelSection) -> str | None:
+    from vllm.platforms import current_platform
+
+    if current_platform.is_unspecified():
+        return "this vLLM was built for no device of this machine: install another one, or set engine: transformers"
+    try:
+        _largest_rank(model.adapter)
+    except ValueError as error:
+        return f"vLLM cannot serve this adapter ({error}): set adapter_weights: merged, or engine: transformers"
+    try:
+        _engine_arguments(model, section, None).create_model_config()
+    except (ValueError, ImportError) as error:
+        return f"vLLM cannot serve this base ({_short(error)}): set engine: transformers"
+    return None
+
+
+@contextmanager
+def _prepared() -> Iterator[None]:
+    """Set what vLLM reads when it is imported, and keep what libraries tell their own authors out of the log.
+
+    What vLLM has to say of a failure comes with the exception; its own log says more, but not as JSON lines.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    log = logging.getLogger("vllm")
-    log.handlers[:] = LOGGER.handlers
-    log.propagate = False
-    log.setLevel(logging.WARNING)
+    logging.getLogger("vllm").setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _short(error: Exception) -> str:
