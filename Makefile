@@ -41,7 +41,7 @@ test-faults: $(INSTALLED) ## hundreds of kills and faults of real training runs:
 	@$(ALONE) $(BIN)/python -m pytest -m faults -s --timeout 1800
 
 test-vllm: $(VLLM)/.installed ## the engine on vLLM, which is real and runs on the CPU; in .venv-vllm
-	@$(ALONE) $(VLLM)/bin/python -m pytest -m vllm tests/vllm
+	@$(ALONE) OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm
 
 check: $(INSTALLED) ## lint, format, types, the direction of imports, generated documentation
 	$(BIN)/ruff check .

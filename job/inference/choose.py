@@ -46,7 +46,8 @@ def open_engine(
         model = merged(model, section, cache)
     name, why = choose(model, section, choice.engine)
     told = f"{name} {_version(name)}"
-    event("engine", engine=told, why=why, base=model.base.uri, quantization=section.quantization or "none")
+    facts = {"base": model.base.uri, "adapter": model.adapter_digest, "adapter_weights": choice.adapter_weights}
+    event("engine", engine=told, why=why, **facts, quantization=section.quantization or "none")
     if name == "vllm":
         return start_vllm(model, section, generation), told
     return TransformersEngine(load(model, section), model.tokenizer), told

@@ -54,9 +54,8 @@ class VllmEngine:
         for prompt in prompts:
             self._check(prompt, settings)
         answers: dict[int, Generated] = {}
-        waiting, running = deque(range(len(prompts))), dict[str, int]()
+        waiting, running, told = deque(range(len(prompts))), dict[str, int](), 0
         while len(answers) < len(prompts):
-            told = len(answers)
             while waiting and (self._most is None or len(running) < self._most):
                 row = waiting.popleft()
                 request = self._begin(prompts[row], settings)
@@ -79,8 +78,11 @@ class VllmEngine:
                         answers[running.pop(request)] = answer
                     else:
                         self._finished_ahead[request] = answer
+                if running and not self._engine.has_unfinished_requests():
+                    raise RecapError(f"vLLM has lost {len(running)} prompts")
             if on_done and len(answers) > told:
                 on_done(len(answers) - told)
+                told = len(answers)
         return [answers[row] for row in range(len(prompts))]
 
     def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:

@@ -50,10 +50,11 @@ def reference(fetched: FetchedModel) -> TransformersEngine:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def small_cache() -> Iterator[None]:
-    """A GiB for keys and values, also in the processes that tests start: filling more takes longer than the tests."""
+def small() -> Iterator[None]:
+    """A GiB for keys and values, and one thread, also in the processes that tests start: a tiny model needs no more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")
         yield
 
 

@@ -48,6 +48,9 @@ class Watched:
             self.under_way.pop(output.request_id)
         return outputs
 
+    def has_unfinished_requests(self) -> bool:
+        return bool(self._engine.has_unfinished_requests())
+
     def abort_request(self, requests: list[str]) -> None:
         for request in requests:
             self.under_way.pop(request, None)
@@ -142,9 +145,10 @@ def test_out_of_memory_means_fewer_prompts_at_once_from_then_on(engine, wanted, 
         if len(under_way) > 7:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    ours = over(engine, Watched(engine._engine, small))
+    ours, told = over(engine, Watched(engine._engine, small)), list[int]()
     ours.expect(prompts[20:], SETTINGS)
-    assert ours.generate(prompts[:20], SETTINGS) == wanted[:20]
+    assert ours.generate(prompts[:20], SETTINGS, told.append) == wanted[:20]
+    assert sum(told) == 20
     assert [size for size in sizes if size > 7] == [40, 20, 10]
     sizes.clear()
     ours.expect(prompts[20:], SETTINGS)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,22 +71,28 @@ def outcomes_of(folder: Path) -> dict[str, dict[str, Any]]:
 def test_both_engines_leave_the_same_records_and_say_which_they_were(adapter, tmp_path):
     write_lines(tmp_path / "in.jsonl", [*records(60), "{broken", conversation("empty", " ")])
     found, told = {}, {}
-    for engine in ("auto", "transformers"):
-        keys = {"engine": engine, "output": str(tmp_path / engine), "chunks": {"records": 20}}
-        said = finish(tmp_path, settings(tmp_path, adapter, **keys))
-        told[engine] = next(line for line in said if line["message"] == "engine")
-        found[engine] = outcomes_of(tmp_path / engine)
-        names = verify_folder(tmp_path / engine).extra["engines"]
-        assert list(names.values()) == [4]
-        assert list(names) == [told[engine]["engine"]]
-    assert told["auto"]["engine"] == "vllm 0.32.0"
-    assert told["auto"]["why"] == "it is installed and can serve the model"
-    ours, theirs = found.values()
-    assert list(ours) == list(theirs)
-    assert [line.get("reason") for line in ours.values()] == [line.get("reason") for line in theirs.values()]
-    assert [line.get("digest") for line in ours.values()] == [line.get("digest") for line in theirs.values()]
-    same = sum(ours[id] == theirs[id] for id in ours)
-    assert same >= SAME * len(ours)
+    for name, keys in {
+        "vllm": {},  # auto
+        "transformers": {"engine": "transformers"},
+        "merged": {"engine": "vllm", "adapter_weights": "merged"},
+    }.items():
+        content = settings(tmp_path, adapter, output=str(tmp_path / name), chunks={"records": 20}, **keys)
+        said = finish(tmp_path, content)
+        told[name] = next(line for line in said if line["message"] == "engine")
+        found[name] = outcomes_of(tmp_path / name)
+        engines = verify_folder(tmp_path / name).extra["engines"]
+        assert engines == {told[name]["engine"]: 4}
+    assert told["vllm"]["engine"] == told["merged"]["engine"] == "vllm 0.32.0"
+    assert told["vllm"]["why"] == "it is installed and can serve the model"
+    wanted = found["transformers"]
+    for name in ("vllm", "merged"):
+        ours = found[name]
+        assert list(ours) == list(wanted)
+        assert [line.get("reason") for line in ours.values()] == [line.get("reason") for line in wanted.values()]
+        same = sum(ours[id].get("summary") == wanted[id].get("summary") for id in ours)
+        assert same >= SAME * len(ours)
+    digests = {name: [line.get("digest") for line in lines.values()] for name, lines in found.items()}
+    assert digests["vllm"] == digests["transformers"] != digests["merged"]
 
 
 @contextmanager
@@ -162,3 +169,40 @@ def prompts_of(config: SummarizeConfig, summarizer: Summarizer) -> list[list[int
     for record in read_conversations(input_files(config), config.data):
         found.append(encode_prompt(replace(record), summarizer.prompt, summarizer.tokenizer, 400).ids)  # type: ignore[arg-type]
     return found
+
+
+def refused(tmp_path: Path, content: dict[str, Any]) -> str:
+    """What a run says that ends with a mistake in the config, before anything is left."""
+    done = subprocess.run(command(tmp_path, content), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 64, done.stderr
+    assert results_below(tmp_path / "out") == []
+    return done.stderr
+
+
+def test_a_base_that_answers_with_nan_is_a_mistake_in_the_config_and_no_summary(vllm_base, tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    shutil.copytree(vllm_base, tmp_path / "base")
+    broken = AutoModelForCausalLM.from_pretrained(vllm_base)
+    with torch.no_grad():
+        broken.model.norm.weight.fill_(float("nan"))
+    broken.save_pretrained(tmp_path / "base")
+    write_lines(tmp_path / "in.jsonl", records(5))
+    content = settings(tmp_path, tmp_path, adapter=None, model={"base": str(tmp_path / "base")}, engine="vllm")
+    said = refused(tmp_path, content)
+    assert "model.dtype: the base cannot compute in it" in said
+    assert "each of the first 5 conversations (FloatingPointError: NaNs detected in logits" in said
+
+
+def test_a_context_that_does_not_fit_into_memory_is_refused_with_the_remedy(vllm_base, tmp_path):
+    shutil.copytree(vllm_base, tmp_path / "base")
+    path = tmp_path / "base" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 1 << 24}))
+    write_lines(tmp_path / "in.jsonl", records(5))
+    base = {"base": str(tmp_path / "base"), "dtype": "float32"}
+    content = settings(tmp_path, tmp_path, adapter=None, model=base, engine="vllm")
+    assert "engine: vllm does not start (" in (said := refused(tmp_path, content))
+    assert "lower generation.max_input_tokens" in said
+    finish(tmp_path, content | {"generation": {"max_new_tokens": 24, "max_input_tokens": 400}})
+    assert len(outcomes_of(tmp_path / "out")) == 5
