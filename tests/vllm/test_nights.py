@@ -123,7 +123,7 @@ def left_of(session: int) -> list[str]:
 
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGKILL])
 def test_a_night_that_is_stopped_ends_in_time_leaves_nobody_behind_and_goes_on(adapter, tmp_path, told):
-    write_lines(tmp_path / "in.jsonl", records(2000))
+    write_lines(tmp_path / "in.jsonl", records(1200))
     content = settings(tmp_path, adapter, engine="vllm", chunks={"records": 100})
     with running(tmp_path, content) as process:
         process.send_signal(told)
@@ -132,7 +132,7 @@ def test_a_night_that_is_stopped_ends_in_time_leaves_nobody_behind_and_goes_on(a
     assert results_below(tmp_path / "out") == []
     said = finish(tmp_path, content)
     assert next(line for line in said if line["message"] == "to do")["done_before"] > 0
-    assert list(outcomes_of(tmp_path / "out")) == [f"c{n}" for n in range(2000)]
+    assert sorted(outcomes_of(tmp_path / "out")) == sorted(f"c{n}" for n in range(1200))
 
 
 def test_many_small_chunks_take_hardly_more_steps_than_all_prompts_at_once(engine, fetched, adapter, tmp_path):
