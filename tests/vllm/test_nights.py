@@ -189,7 +189,8 @@ def test_a_base_that_answers_with_nan_is_a_mistake_in_the_config_and_no_summary(
         broken.model.norm.weight.fill_(float("nan"))
     broken.save_pretrained(tmp_path / "base")
     write_lines(tmp_path / "in.jsonl", records(5))
-    content = settings(tmp_path, tmp_path, adapter=None, model={"base": str(tmp_path / "base")}, engine="vllm")
+    keys = {"model": {"base": str(tmp_path / "base")}, "engine": "vllm"}
+    content = settings(tmp_path, tmp_path) | {"adapter": None} | keys
     said = refused(tmp_path, content)
     assert "model.dtype: the base cannot compute in it" in said
     assert "each of the first 5 conversations (FloatingPointError: NaNs detected in logits" in said
@@ -198,10 +199,10 @@ def test_a_base_that_answers_with_nan_is_a_mistake_in_the_config_and_no_summary(
 def test_a_context_that_does_not_fit_into_memory_is_refused_with_the_remedy(vllm_base, tmp_path):
     shutil.copytree(vllm_base, tmp_path / "base")
     path = tmp_path / "base" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 1 << 24}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 1 << 21}))
     write_lines(tmp_path / "in.jsonl", records(5))
     base = {"base": str(tmp_path / "base"), "dtype": "float32"}
-    content = settings(tmp_path, tmp_path, adapter=None, model=base, engine="vllm")
+    content = settings(tmp_path, tmp_path) | {"adapter": None, "model": base, "engine": "vllm"}
     assert "engine: vllm does not start (" in (said := refused(tmp_path, content))
     assert "lower generation.max_input_tokens" in said
     finish(tmp_path, content | {"generation": {"max_new_tokens": 24, "max_input_tokens": 400}})
