@@ -2,7 +2,8 @@
 
 `python benchmarks/summarize_speed.py [--adapter DIR] [--conversations FILE] [--limit N] [--repeats N]` prints a line
 per measurement and the ratios of the fastest (conversations per second; above 1 is faster): what else a machine does
-can only slow any of them down. Each way has a process of its own, which loads the model before it is measured; prompts
+can only slow any of them down. The adapter is merged into its base for all four: vLLM's kernels for adapters are for
+GPUs. Each way has a process of its own, which loads the model before it is measured; prompts
 are made and answers decoded within the measured time. vLLM by itself is `vllm.LLM.generate` with all prompts at once.
 Without vLLM in this environment its two ways are left out. Without an adapter, `recap train` makes one first, in so few
 steps that it writes summaries, if not good ones. Wants recap installed, or the repository's root on PYTHONPATH.
@@ -25,6 +26,7 @@ from job.config.sections import AdapterModelSection, GenerationSection, ReadingS
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.inference.choose import EngineChoice, EngineName, open_engine
+from job.inference.merge import merged
 from job.inference.open import FetchedModel, fetch_with_adapter, load
 from job.inference.summaries import summarize_conversations
 from job.inference.vllm_start import is_installed
@@ -74,16 +76,13 @@ def one_at_a_time(model: FetchedModel, settings: GenerationSection) -> Summarize
 def raw_vllm(model: FetchedModel, settings: GenerationSection) -> Summarize:
     """Summaries by vLLM's own class and its defaults, which gets all prompts at once."""
     from vllm import LLM, SamplingParams
-    from vllm.lora.request import LoRARequest
 
-    rank = json.loads((model.adapter / "adapter_config.json").read_text())["r"] if model.adapter else 16
-    llm = LLM(str(model.base.path), dtype="float32", enable_lora=True, max_lora_rank=rank)
-    adapter = LoRARequest("adapter", 1, str(model.adapter))
+    llm = LLM(str(model.base.path), tokenizer=model.tokenizer.name_or_path, dtype="float32")
     parameters = SamplingParams(temperature=0, max_tokens=settings.max_new_tokens)
 
     def summarize(conversations: list[Conversation]) -> list[str]:
         prompts = [{"prompt_token_ids": prompt} for prompt in prompts_of(model, settings, conversations)]
-        answers = llm.generate(prompts, parameters, lora_request=adapter, use_tqdm=False)
+        answers = llm.generate(prompts, parameters, use_tqdm=False)
         return [answer.outputs[0].text.strip() for answer in answers]
 
     return summarize
@@ -110,7 +109,7 @@ def serve(way: str, options: argparse.Namespace) -> None:
     conversations = read_strictly(list_inputs([options.conversations]), ReadingSection())[: options.limit]
     settings = GenerationSection(max_new_tokens=options.max_new_tokens)
     model = fetch_with_adapter(options.adapter, SECTION, StorageSection(), cache_folder())
-    summarize = WAYS[way](model, settings)
+    summarize = WAYS[way](merged(model, SECTION, cache_folder()), settings)
     summarize(conversations[:2])  # first calls of a process are slower
     print("loaded", file=told, flush=True)
     for _ in sys.stdin:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from job.config.sections import AdapterModelSection
 from job.errors import ConfigError, ExitCode
@@ -31,8 +32,14 @@ def changed(fetched: FetchedModel, tmp_path: Path, **keys: Any) -> FetchedModel:
     return replace(fetched, adapter=folder)
 
 
-def test_auto_takes_vllm_where_it_can_serve_the_model(fetched):
-    assert choose(fetched, SECTION, "auto") == ("vllm", "it is installed and can serve the model")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is quick with an adapter beside its base")
+def test_auto_takes_vllm_where_it_can_serve_the_model_and_is_not_slower(fetched):
+    without = replace(fetched, adapter=None)
+    assert choose(without, SECTION, "auto") == ("vllm", "it is installed and can serve the model")
+    assert choose(fetched, SECTION, "vllm") == ("vllm", "the config says so")
+    name, why = choose(fetched, SECTION, "auto")
+    assert name == "transformers"
+    assert why.startswith("vLLM is slow without a GPU where the adapter is beside its base")
     assert choose(fetched, SECTION, "transformers") == ("transformers", "the config says so")
 
 

@@ -72,9 +72,9 @@ def test_both_engines_leave_the_same_records_and_say_which_they_were(adapter, tm
     write_lines(tmp_path / "in.jsonl", [*records(60), "{broken", conversation("empty", " ")])
     found, told = {}, {}
     for name, keys in {
-        "vllm": {},  # auto
+        "vllm": {"engine": "vllm"},
         "transformers": {"engine": "transformers"},
-        "merged": {"engine": "vllm", "adapter_weights": "merged"},
+        "merged": {"adapter_weights": "merged"},  # auto
     }.items():
         content = settings(tmp_path, adapter, output=str(tmp_path / name), chunks={"records": 20}, **keys)
         said = finish(tmp_path, content)
@@ -83,7 +83,7 @@ def test_both_engines_leave_the_same_records_and_say_which_they_were(adapter, tm
         engines = verify_folder(tmp_path / name).extra["engines"]
         assert engines == {told[name]["engine"]: 4}
     assert told["vllm"]["engine"] == told["merged"]["engine"] == "vllm 0.32.0"
-    assert told["vllm"]["why"] == "it is installed and can serve the model"
+    assert told["merged"]["why"] == "it is installed and can serve the model"
     wanted = found["transformers"]
     for name in ("vllm", "merged"):
         ours = found[name]
