@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+VLLM := .venv-vllm# its hundred packages stay out of the environment that everything else is tested in
 
 # Nothing that a test or a benchmark does may depend on this machine's proxies, accounts or Hub cache. Only where
 # RECAP_TEST_S3_URI names a real store (docs/storage.md) does the AWS account stay: its tests ask that store.
@@ -23,7 +24,7 @@ PINS := torch==2.13.0 transformers==5.19.0 trl==1.16.0 peft==0.21.2 bitsandbytes
 	datasets==5.2.0 numpy==2.3.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults check bench lock docs demo-base clean
+.PHONY: help setup demo test test-faults test-vllm check bench lock docs demo-base clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ test: $(INSTALLED) ## all tests, without network
 test-faults: $(INSTALLED) ## hundreds of kills and faults of real training runs: up to half an hour
 	@$(ALONE) $(BIN)/python -m pytest -m faults -s --timeout 1800
 
+test-vllm: $(VLLM)/.installed ## the engine on vLLM, which is real and runs on the CPU; in .venv-vllm
+	@$(ALONE) OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm
+
 check: $(INSTALLED) ## lint, format, types, the direction of imports, generated documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,11 +51,12 @@ check: $(INSTALLED) ## lint, format, types, the direction of imports, generated 
 	@$(BIN)/python -m job.config.reference | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md is not what the config sections say: run 'make docs'" >&2; exit 1; }
 
-bench: $(INSTALLED) ## speed beside what one would write without recap; reports in build/bench/
+bench: $(INSTALLED) $(VLLM)/.installed ## speed beside what one would write without recap; reports in build/bench/
 	@mkdir -p build/bench
-	@for name in train_speed checkpoint_cost summarize_speed summarize_scale; do \
+	@for name in train_speed checkpoint_cost summarize_scale; do \
 		$(ALONE) $(BIN)/python benchmarks/$$name.py | tee build/bench/$$name.txt; \
 	done
+	@$(ALONE) $(VLLM)/bin/python benchmarks/summarize_speed.py | tee build/bench/summarize_speed.txt
 
 docs: $(INSTALLED) ## write docs/configuration.md from the config sections
 	$(BIN)/python -m job.config.reference > docs/configuration.md
@@ -81,6 +86,14 @@ $(INSTALLED): requirements.lock pyproject.toml | $(BIN)/python
 	@echo 'installing the locked dependencies into $(VENV): a few minutes'
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VLLM)/.installed: requirements.lock requirements-vllm.lock pyproject.toml | $(BIN)/python
+	@echo 'installing vLLM for CPUs with the locked dependencies into $(VLLM): a few minutes'
+	$(BIN)/python -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
+	$(VLLM)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --requirement requirements-vllm.lock
+	$(VLLM)/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 
 $(BIN)/python:

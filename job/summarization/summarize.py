@@ -11,6 +11,7 @@ from job.config.commands import SummarizeConfig
 from job.config.sections import as_list
 from job.conversations.pieces import Size
 from job.errors import DataError, RetryError
+from job.inference.choose import check_installed
 from job.storage.keys import below, local_path, scheme_of
 from job.storage.open import InputFile, list_inputs
 from job.storage.places import cache_folder, work_folder
@@ -33,6 +34,7 @@ def summarize(config: SummarizeConfig, open_with: Open = open_summarizer, shard:
     An output with the same identity is kept as it is. More rejects than the limit allows raise DataError after
     everything is published, without the success marker; run again with a higher limit, they are accepted as they are.
     """
+    check_installed(config.engine)
     files, output = input_files(config), open_output(config.output, config.storage)
     check_apart(output, as_list(config.input), files)
     digests = find_digests(config, cache_folder())
