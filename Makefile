@@ -25,7 +25,7 @@ PINS := torch==2.13.0 transformers==5.19.0 trl==1.16.0 peft==0.21.2 bitsandbytes
 	datasets==5.2.0 numpy==2.3.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults check check-infra bench lock lock-infra docs demo-base clean
+.PHONY: help setup demo test test-faults check check-infra deploy push bench lock lock-infra docs demo-base clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,16 @@ check: $(INSTALLED) ## lint, format, types, the direction of imports, generated 
 check-infra: $(LINT_INSTALLED) ## lint and policy of infra/, in an environment of its own (.venv-infra)
 	$(LINT)/cfn-lint infra/aws/recap.yaml
 	$(LINT)/checkov --framework cloudformation --file infra/aws/recap.yaml --skip-download --compact --quiet
+
+# infra/aws/README.md says what these do, and for which account and region: those of the AWS environment.
+STACK ?= recap
+TAG ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*')
+
+deploy: $(INSTALLED) check-infra ## make or change the stack of infra/aws (PARAMETERS='Night=on …', STACK=, TAG=, YES=1)
+	$(BIN)/python infra/aws/deploy.py --stack $(STACK) --tag $(TAG) $(if $(YES),--yes) $(PARAMETERS)
+
+push: $(INSTALLED) ## build both images and push them to the stack's repository (TAG=, DRY_RUN=1; needs docker)
+	$(BIN)/python infra/aws/push.py --stack $(STACK) --tag $(TAG) $(if $(DRY_RUN),--dry-run)
 
 bench: $(INSTALLED) ## speed beside what one would write without recap; reports in build/bench/
 	@mkdir -p build/bench
