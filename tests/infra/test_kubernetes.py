@@ -1,6 +1,8 @@
 """A cluster takes the manifests, runs a job again when recap says so, and gives it the time and config it needs."""
 
 import copy
+import os
+import re
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +17,10 @@ from kubernetes_validate.utils import all_versions, major_minor
 from job.config.commands import TrainConfig
 from job.config.load import load_config
 from job.config.training_sections import TrainLimitsSection
+from job.demo.story import BUCKET, example_folder
 from job.errors import ExitCode
 from job.launch.supervisor import KILL_SECONDS
-from tests.infra.kustomize import OVERLAYS, TRAIN_JOB, of_kind, render, templates
+from tests.infra.kustomize import FOLDER, OVERLAYS, TRAIN_JOB, build, of_kind, render, templates
 
 MINORS = ["1.35", "1.36", "1.37"]
 TEMPLATES = [
@@ -164,7 +167,7 @@ def test_a_jobset_starts_again_as_one_unless_a_code_was_final():
 
 def test_pods_are_given_longer_than_recap_takes_to_stop(template, tmp_path):
     config = config_of(template, tmp_path)
-    limits = config.limits if isinstance(config, TrainConfig) else TrainLimitsSection()
+    limits = config.limits if isinstance(config, TrainConfig) else TrainLimitsSection()  # a night ends at once
     assert template.pod["terminationGracePeriodSeconds"] > limits.grace_seconds + KILL_SECONDS
 
 
@@ -176,7 +179,9 @@ def test_every_job_ends_and_is_tidied_away(template):
 
 def test_one_night_at_a_time_and_all_of_its_workers_on_the_same_day(manifests):
     night = of_kind(manifests, "CronJob")["recap-summarize"]["spec"]
-    assert (night["concurrencyPolicy"], night["timeZone"]) == ("Forbid", "Etc/UTC")
+    (pod,) = [each for each in templates(manifests) if each.command == "summarize"]
+    assert (night["concurrencyPolicy"], night["timeZone"]) == ("Forbid", pod.environment["RECAP_TIME_ZONE"])
+    assert pod.environment["RECAP_VAR_DATE"] == "yesterday"
     minute, hour, *days = night["schedule"].split()
     assert days == ["*", "*", "*"]
     deadlines = night["startingDeadlineSeconds"] + night["jobTemplate"]["spec"]["activeDeadlineSeconds"]
@@ -206,30 +211,30 @@ def test_names_are_those_that_recap_submit_asks_for(manifests):
         assert each.labels["app.kubernetes.io/name"] == "recap"
 
 
-def test_images_carry_the_version_of_this_checkout(template):
-    _, _, tag = template.container["image"].rpartition(":")
-    assert tag == version("recap")
+def test_images_carry_the_version_of_this_checkout(template, request):
+    tag = "train" if "no-gpu" in request.node.name else version("recap")  # a laptop's image has only its target's name
+    assert template.container["image"].rpartition(":")[2] == tag
 
 
-def test_config_is_mounted_and_right(template, tmp_path):
-    config = config_of(template, tmp_path)
-    demo = config is None
-    assert template.environment["RECAP_CONFIG"].startswith("s3://recap-demo/" if demo else "/etc/recap/")
+def test_config_is_there_and_right(template, tmp_path):
+    assert config_of(template, tmp_path).run
 
 
 def config_of(template, tmp_path):
-    """The config that a pod would load from its ConfigMap; None where it comes from storage."""
-    place = Path(template.environment["RECAP_CONFIG"])
-    if place.parts[0] == "s3:":
-        return None
-    (mount,) = [each for each in template.container["volumeMounts"] if each["mountPath"] == str(place.parent)]
+    """The config that a pod would load: from its ConfigMap, or from what the S3 server of a try holds."""
+    place = template.environment["RECAP_CONFIG"]
+    if place.startswith("s3://"):
+        assert place.startswith(f"s3://{BUCKET}/configs/")
+        return load_config(template.command, str(example_folder() / Path(place).name))
+    (mount,) = [each for each in template.container["volumeMounts"] if each["mountPath"] == str(Path(place).parent)]
     (volume,) = [each for each in template.pod["volumes"] if each["name"] == mount["name"]]
     config_map = of_kind(render("eks"), "ConfigMap")[volume["configMap"]["name"]]
     assert config_map["metadata"]["name"].startswith("recap-config-")
     assert (mount["readOnly"], config_map["immutable"]) == (True, True)
-    file = tmp_path / place.name
-    file.write_text(config_map["data"][place.name], encoding="utf-8")
-    return load_config(template.command, str(file), (), {"date": "2026-01-31"})
+    file = tmp_path / Path(place).name
+    file.write_text(config_map["data"][file.name], encoding="utf-8")
+    variables = {name.removeprefix("RECAP_VAR_").lower(): value for name, value in template.environment.items()}
+    return load_config(template.command, str(file), (), variables)
 
 
 def test_shards_are_the_completions(manifests):
@@ -279,3 +284,30 @@ def test_a_train_job_names_the_runtime_of_its_overlay():
     assert runtime["apiVersion"].split("/")[0] == reference["apiGroup"]
     labels = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["metadata"]["labels"]
     assert labels == {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
+
+
+# The page
+
+
+def test_the_overlay_of_the_readme_has_what_it_names(tmp_path):
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    (overlay,) = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kind: Kustomization" in text]
+    (tmp_path / "kustomization.yaml").write_text(
+        overlay.replace("../infra/kubernetes", os.path.relpath(FOLDER, tmp_path.resolve())), encoding="utf-8"
+    )
+    for name in ("train.yaml", "nightly.yaml"):
+        (tmp_path / name).write_text(f"run: mine-{name}\n", encoding="utf-8")
+    manifests = build(tmp_path)
+    (config_map,) = of_kind(manifests, "ConfigMap").values()
+    assert config_map["data"] == {name: f"run: mine-{name}\n" for name in ("train.yaml", "nightly.yaml")}
+    queued = [each["spec"]["jobTemplate"]["metadata"]["labels"] for each in of_kind(manifests, "CronJob").values()]
+    assert [labels["kueue.x-k8s.io/queue-name"] for labels in queued] == ["recap"] * 3
+    for each in templates(manifests):
+        assert each.container["image"].startswith(f"registry.example.com/recap-{each.command}:")
+        (config,) = [volume["configMap"] for volume in each.pod["volumes"] if "configMap" in volume]
+        assert config["name"] == config_map["metadata"]["name"]
+
+
+def test_the_readme_names_every_overlay():
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == OVERLAYS

@@ -101,7 +101,7 @@ def test_pods_reach_names_and_https_and_what_their_overlay_needs():
     assert ways == {
         "eks": everywhere | {("pod-identity", (80,))},
         "kueue": everywhere,
-        "no-gpu": everywhere | {("to-s3", (5000,))},
+        "no-gpu": everywhere | {("to-s3", (9000,))},
         "nodes": everywhere | {("train-nodes", ())},  # any port, but only among themselves: see below
         "nodes-indexed": everywhere | {("train-nodes", ())},
     }
