@@ -49,9 +49,20 @@ check: $(INSTALLED) ## lint, format, types, the direction of imports, generated 
 	@$(BIN)/python -m job.config.reference | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md is not what the config sections say: run 'make docs'" >&2; exit 1; }
 
-check-infra: $(LINT_INSTALLED) ## lint and policy of infra/, in an environment of its own (.venv-infra)
+KUBERNETES_MINORS := 1.35 1.36 1.37
+MANIFESTS := build/kubernetes
+
+check-infra: $(INSTALLED) $(LINT_INSTALLED) ## lint and policy of infra/, in an environment of its own (.venv-infra)
 	$(LINT)/cfn-lint infra/aws/recap.yaml
 	$(LINT)/checkov --framework cloudformation --file infra/aws/recap.yaml --skip-download --compact --quiet
+	@rm -rf $(MANIFESTS) && mkdir -p $(MANIFESTS)
+	@for overlay in infra/kubernetes/overlays/*/; do \
+		$(BIN)/kubectl kustomize $$overlay > $(MANIFESTS)/$$(basename $$overlay).yaml; \
+	done
+	@for minor in $(KUBERNETES_MINORS); do \
+		$(LINT)/kubernetes-validate --strict --quiet --kubernetes-version $$minor $(MANIFESTS)/*.yaml; \
+	done
+	$(LINT)/checkov --config-file infra/kubernetes/checkov.yaml --directory $(MANIFESTS)
 
 # infra/aws/README.md says what these do, and for which account and region: those of the AWS environment.
 STACK ?= recap
