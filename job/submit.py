@@ -6,7 +6,8 @@ nor of what the job does.
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -114,6 +115,7 @@ def docker(image: str | None, gpu: bool, work: Path | None, network: str | None,
 
 def _hand_over(target: "Target", asked: Asked, cluster: str | None) -> int:
     """Check, plan, and submit; `cluster` is the name of one that cannot see this machine's files."""
+    asked = replace(asked, variables=_with_date(asked.variables))
     config = _loaded(asked)
     from job.launch.submit import places
     from job.launch.submit.submission import shown
@@ -137,6 +139,14 @@ def _hand_over(target: "Target", asked: Asked, cluster: str | None) -> int:
         places.send(content, submission.config, config.storage)
     click.echo(masked(target.submit(submission, request).text()))
     return ExitCode.DONE
+
+
+def _with_date(variables: Sequence[str]) -> list[str]:
+    """The variables with today's answer to `yesterday`: what is planned is what runs, whenever that is."""
+    from job.config.dates import with_date
+
+    dated = with_date(named(variables), os.environ, datetime.now(UTC))
+    return [f"{name}={value}" for name, value in dated.items()]
 
 
 def _loaded(asked: Asked) -> "TrainConfig | SummarizeConfig":

@@ -14,6 +14,7 @@ import pytest
 
 from job.errors import ExitCode
 from tests.conftest import S3
+from tests.infra.test_aws_deploy import GIVEN, for_moto
 from tests.launch.submit.conftest import Ended, keys_of, put, written
 
 Recap = Callable[..., Ended]
@@ -162,6 +163,12 @@ def test_a_variable_of_the_environment_travels(submit, night, tmp_path, monkeypa
     assert request["jobName"].startswith("recap-summarize-nightly-2026-01-31-")
 
 
+def test_yesterday_is_that_of_the_plan_however_late_the_job_begins(submit, night, tmp_path, monkeypatch):
+    monkeypatch.setenv("RECAP_SCHEDULED_AT", "2026-02-01T02:00:00Z")
+    request = requested(submit(written(tmp_path / "night.yaml", night), "--var", "date=yesterday", "--dry-run"))
+    assert request["containerOverrides"]["command"][1:] == ["--var", "date=2026-01-31"]
+
+
 def test_several_nodes_are_a_job_of_their_own_queue_and_definition(submit, stack, training, tmp_path):
     config = written(tmp_path / "train.yaml", training)
     request = requested(submit(config, "--no-plan", "--nodes", "3", "--dry-run"))
@@ -242,3 +249,23 @@ def test_a_stack_that_is_not_recaps_is_told(recap, s3, training, tmp_path):
     ended = recap("submit", "aws-batch", written(tmp_path / "c.yaml", training), "--no-plan", "--stack", name)
     assert ended.code == ExitCode.MISSING
     assert "has no output Queue and no output TrainJobDefinition" in ended.err
+
+
+@pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
+def test_the_stack_that_infra_deploys_takes_trainings_and_nights(recap, stack, s3, training, night, tmp_path):
+    name = f"recap-{uuid.uuid4().hex[:8]}"
+    parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in GIVEN.items()]
+    cloudformation = boto3.client("cloudformation")
+    cloudformation.create_stack(StackName=name, TemplateBody=for_moto(), Parameters=parameters)
+    words = ("--stack", name, "--var", "date=2026-01-31")
+    trained = recap("submit", "aws-batch", written(tmp_path / "train.yaml", training), *words)
+    assert trained.code == 0, trained.err
+    cut = night | {"chunks": {"records": 4}}
+    shared = recap("submit", "aws-batch", written(tmp_path / "night.yaml", cut), *words)
+    assert shared.code == 0, shared.err
+    ids = [ended.out.split()[1] for ended in (trained, shared)]
+    jobs = stack.batch.describe_jobs(jobs=ids)["jobs"]
+    definitions = [job["jobDefinition"].rpartition("/")[2].rpartition(":")[0] for job in jobs]
+    assert definitions == [f"{name}-train", f"{name}-summarize"]
+    assert jobs[1]["arrayProperties"]["size"] == 3
+    assert f"aws logs tail /recap/{name} --region us-east-1 --log-stream-name-prefix train/ --follow" in trained.out

@@ -10,10 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
 from job.errors import ExitCode
+from job.launch.submit.kubernetes import Kubernetes
+from job.launch.submit.submission import Submission
+from tests.infra.kustomize import OVERLAYS, render
+from tests.infra.test_kubernetes import MINORS
 from tests.launch.submit.conftest import Ended, StandIn, keys_of, written
 
 Recap = Callable[..., Ended]
@@ -118,6 +123,25 @@ def test_several_nodes_come_from_a_template_of_their_own(submit, kubectl, traini
     job = json.loads(ended.out)
     assert kubectl.calls[0][0][4] == "recap-train-nodes"
     assert (job["spec"]["completions"], job["spec"]["parallelism"], values_of(job)["RECAP_NODES"]) == (4, 4, "4")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_infra_deploys_becomes_jobs_that_kubernetes_takes(overlay, tmp_path):
+    manifests = tmp_path / "all.yaml"
+    manifests.write_text(yaml.safe_dump_all(render(overlay)))
+    asked = [Submission("train", "r", "s3://b/c.yaml", "ab" * 32, ["--set", "training.epochs=1"])]
+    asked += [Submission("summarize", "r", "s3://b/c.yaml", "ab" * 32, workers=3, environment={"RECAP_SHARDS": "3"})]
+    asked += [Submission("train", "r", "s3://b/c.yaml", "ab" * 32, nodes=3)] if overlay == "nodes-indexed" else []
+    for submission in asked:
+        job = Kubernetes(template=manifests).request(submission)
+        for minor in MINORS:
+            kubernetes_validate.validate(job, minor, strict=True)
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        values = {each["name"]: each.get("value") for each in container["env"]}
+        assert container["args"] == [submission.config, *submission.arguments]
+        several = submission.nodes > 1 or submission.command == "summarize"
+        assert (job["spec"].get("completions"), job["spec"].get("parallelism")) == ((3, 3) if several else (None, None))
+        assert values.get("RECAP_SHARDS", values.get("RECAP_NODES")) == ("3" if several else None)
 
 
 def test_a_template_may_be_a_file_of_manifests(submit, kubectl, training, tmp_path):
