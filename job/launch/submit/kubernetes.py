@@ -86,7 +86,7 @@ class Kubernetes:
         all_of_them = ["--prefix", *pods, "--max-log-requests", str(several)]
         only_one = ["--pod-running-timeout", "1h", f"job/{name}"]
         commands = {
-            "state": [*self._kubectl(), "get", "job,pods", *pods],
+            "state": [*self._kubectl(), "describe", "job", name],
             "follow": [*self._kubectl(), "logs", "--follow", *(all_of_them if several > 1 else only_one)],
             "stop": [*self._kubectl(), "delete", "job", name],
         }
@@ -105,7 +105,7 @@ class Kubernetes:
         jobs = json.loads(run_tool([*self._kubectl(), "get", "jobs", "--selector", label, "-o", "json"], CAUSES))
         under_way = [job["metadata"] for job in jobs["items"] if not _has_ended(job)]
         for job in under_way:
-            if job["labels"][DIGEST] == submission.digest[:DIGITS]:
+            if job["labels"].get(DIGEST) == submission.digest[:DIGITS]:
                 raise RetryError(
                     f"job {job['name']} of the same config is under way already: wait for it, or stop it and run "
                     f"again: {' '.join(self._kubectl())} delete job {job['name']}"
