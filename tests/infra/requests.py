@@ -37,14 +37,17 @@ class Request:
 
 
 def requests_of(name: str, kind: str, properties: dict[str, Any]) -> Iterator[Request]:
-    """What AWS is sent for a resource; nothing for those that moto's CloudFormation makes in full (EC2's network, IAM)."""
+    """What AWS is sent for a resource; nothing for the network and the roles, which moto's CloudFormation makes."""
     p = properties
     match kind:
         case "AWS::Batch::ComputeEnvironment":
             changes = {key: p.pop(key) for key in ("ReplaceComputeEnvironment", "UpdatePolicy")}
             newest = p["ComputeResources"].pop("UpdateToLatestImageVersion")
             yield Request("batch", "CreateComputeEnvironment", {"ComputeEnvironmentName": name} | p)
-            update = {"UpdatePolicy": changes["UpdatePolicy"], "ComputeResources": {"UpdateToLatestImageVersion": newest}}
+            update = {
+                "UpdatePolicy": changes["UpdatePolicy"],
+                "ComputeResources": {"UpdateToLatestImageVersion": newest},
+            }
             yield Request("batch", "UpdateComputeEnvironment", {"ComputeEnvironment": name} | update)
         case "AWS::Batch::JobQueue":
             yield Request("batch", "CreateJobQueue", p)
@@ -102,7 +105,9 @@ def _bucket(p: dict[str, Any]) -> Iterator[Request]:
             rule["Expiration"] = {"ExpiredObjectDeleteMarker": rule.pop("ExpiredObjectDeleteMarker")}
     (encryption,) = p["BucketEncryption"].pop("ServerSideEncryptionConfiguration")
     encryption["ApplyServerSideEncryptionByDefault"] = encryption.pop("ServerSideEncryptionByDefault")
-    yield Request("s3", "CreateBucket", bucket | {"ObjectOwnership": p["OwnershipControls"]["Rules"][0]["ObjectOwnership"]})
+    yield Request(
+        "s3", "CreateBucket", bucket | {"ObjectOwnership": p["OwnershipControls"]["Rules"][0]["ObjectOwnership"]}
+    )
     access = "PublicAccessBlockConfiguration"
     yield Request("s3", "PutPublicAccessBlock", bucket | {access: p[access]})
     rules = {"ServerSideEncryptionConfiguration": {"Rules": [encryption]}}

@@ -33,7 +33,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
 
 def script(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, stack.TEMPLATE.with_name(f"{name}.py"))
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

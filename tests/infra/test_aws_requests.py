@@ -1,4 +1,4 @@
-"""Every request that the stack makes AWS send is one that AWS's own model of the service takes, and moto's service too."""
+"""What the stack makes AWS ask of its services is what their own models take, and moto's services too."""
 
 import boto3
 import pytest
@@ -28,8 +28,8 @@ ALL = {  # with every option on
     "NightWorkers": "4",
 }
 ELSEWHERE = {"VpcId": "vpc-0123456789abcdef0", "SubnetIds": "subnet-0123456789abcdef0,subnet-0123456789abcdef1"}
-# What moto's CloudFormation cannot make, or not whole, its services are asked for; not a composite alarm, which ends its
-# server with 500, nor what needs others of the stack.
+# What moto's CloudFormation cannot make, or not whole, its services are asked for; not a composite alarm, to which its
+# server answers 500, nor what needs others of the stack.
 SENT = {
     "CreateSchedule",
     "PutMetricAlarm",
