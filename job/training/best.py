@@ -74,10 +74,10 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]
         for name, parameter in self._trained():
             parameter.copy_(self._weights[name])
         evaluated = _evaluations(state)
-        best, _ = best_of([entry["eval_loss"] for entry in evaluated], self._patience)
+        best = best_of([entry["eval_loss"] for entry in evaluated], self._patience)[0]
         if best is not None:
-            entry = evaluated[best]
-            event("the best evaluation's adapter is taken", step=entry["step"], validation_loss=entry["eval_loss"])
+            taken = evaluated[best]
+            event("the best evaluation's adapter is taken", step=taken["step"], validation_loss=taken["eval_loss"])
 
     def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(name, parameter) for name, parameter in self._model.named_parameters() if parameter.requires_grad]
