@@ -133,11 +133,23 @@ def _made_beside(target: Path) -> BinaryIO:
     for attempt in range(TRIES):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return part.open("xb")  # not by tempfile, whose files are closed to others whatever the umask says
+            file = part.open("xb")  # not by tempfile, whose files are closed to others whatever the umask says
+            with suppress(OSError):  # a file system without locks, where `sweep` removes nothing
+                fcntl.flock(file, fcntl.LOCK_SH)  # tells `sweep` that who writes it is alive
+            part.stat()  # a sweep may have come in between
+            return file
         except FileNotFoundError:
             if attempt == TRIES - 1:
                 raise
     raise AssertionError
+
+
+def sweep(folder: Path) -> None:
+    """Remove the unfinished files of writers that were killed."""
+    for part in folder.glob(f".*{UNFINISHED}"):
+        with suppress(OSError), part.open("rb") as file:  # a folder, gone already, or somebody else's
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
 
 
 def _settle(part: Path, target: Path, if_absent: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from job.errors import DataError, MissingError, RetryError
-from job.storage.atomic import UNFINISHED, new_file, reading, write_file, writing
+from job.storage.atomic import UNFINISHED, new_file, reading, sweep, write_file, writing
 from job.storage.keys import below, check_key, local_path
 from job.storage.store import Entry, Progress
 
@@ -73,7 +73,7 @@ class LocalStore:
         write_file(self._path(key), data, if_absent=if_absent)
 
     def delete(self, key: str) -> None:
-        """Remove the file, and the folders that it leaves empty."""
+        """Remove the file, and the folders that it leaves empty but for what killed writers left."""
         path = self._path(key)
         with writing(path):
             try:
@@ -81,6 +81,7 @@ class LocalStore:
             except NotADirectoryError:
                 return  # a part of the key is a file: there is nothing at the key
         for folder in path.relative_to(self._root).parents[:-1]:
+            sweep(self._root / folder)
             try:
                 (self._root / folder).rmdir()
             except OSError:

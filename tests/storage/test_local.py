@@ -159,6 +159,29 @@ def test_deleting_the_last_file_removes_its_folder_but_never_the_root(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["root"]
 
 
+def test_a_folder_goes_with_what_a_killed_writer_left_but_not_from_under_a_living_one(tmp_path):
+    store = LocalStore(str(tmp_path))
+    store.write("folder/a", b"x")
+    killed = """
+import os, pathlib, sys
+from job.storage.atomic import new_file
+with new_file(pathlib.Path(sys.argv[1])):
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", killed, str(tmp_path / "folder" / "b")], check=False)
+    with new_file(tmp_path / "folder" / "c") as file:
+        assert len(os.listdir(tmp_path / "folder")) == 3
+        store.delete("folder/a")
+        assert len(os.listdir(tmp_path / "folder")) == 1
+        file.write(b"y")
+    assert os.listdir(tmp_path / "folder") == ["c"]
+    store.write("folder/d", b"x")
+    store.delete("folder/c")
+    subprocess.run([sys.executable, "-c", killed, str(tmp_path / "folder" / "b")], check=False)
+    store.delete("folder/d")
+    assert os.listdir(tmp_path) == []
+
+
 def test_of_two_processes_only_one_is_in_a_locked_folder(tmp_path):
     script = f"""
 from pathlib import Path
