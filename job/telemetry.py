@@ -85,13 +85,21 @@ class Progress(Protocol):
 @contextmanager
 def progress(what: str, total: int | None, unit: str = "it") -> Iterator[Progress]:
     """Show how far `what` is: a bar with rate and ETA on a terminal, else an event now and then and at the end."""
-    if sys.stderr.isatty():
+    if _has_room_for_a_bar():
         with tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "B", dynamic_ncols=True) as bar:
             yield _Bar(bar)
     else:
         lines = _Lines(what, total, unit)
         yield lines
         lines.end()
+
+
+def _has_room_for_a_bar() -> bool:
+    """Whether stderr is a terminal with a size: one that nobody looks at (`docker run -t`) has none, and no bar."""
+    try:
+        return sys.stderr.isatty() and min(os.get_terminal_size(sys.stderr.fileno())) > 0
+    except (OSError, ValueError):
+        return False
 
 
 def _quiet_libraries(person: bool) -> None:

@@ -3,6 +3,11 @@
 import io
 import json
 import logging
+import os
+import re
+import subprocess
+import sys
+import termios
 from collections.abc import Iterator
 
 import pytest
@@ -71,3 +76,28 @@ def test_measured_values_are_a_line_in_the_embedded_metric_format(secret):
 
 def test_a_person_is_told_the_values_alone(secret):
     assert told(person=True) == "summaries  run=night records=31 seconds=1.5\n"
+
+
+PROGRESS = """
+from job.telemetry import configure_logging, progress
+configure_logging()
+with progress("training", 20, "step") as bar:
+    bar.advance(20)
+"""
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [
+        ((24, 80), r"training: 100%\|█+\| 20/20 \[\d\d:\d\d<\d\d:\d\d"),
+        ((0, 0), r"training  done=20 total=20 unit=step"),
+    ],
+)
+def test_a_terminal_shows_a_bar_with_the_time_that_is_left_and_one_without_a_size_lines(size, wanted):
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, size)
+    subprocess.run([sys.executable, "-c", PROGRESS], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, check=True)
+    said = os.read(ours, 65536).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert re.search(wanted, said), said
