@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 from job.conversations.record import Conversation
 from job.errors import OutputError
 from job.telemetry import Progress, event, progress
+from job.training.ranks import bring_together
 from job.training.stop import StopSignal
 
 CHECKPOINT_SHARE = 4  # weights, two moments of the optimizer, and one to spare
@@ -169,10 +170,10 @@ class PublishCheckpoints(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Wait for the other processes' random states, then publish from the first."""
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        bring_together(folder)
         if state.is_world_process_zero:
-            self._publish(Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step)
+            self._publish(folder, state.global_step)
 
 
 class StopAtStep(TrainerCallback):  # type: ignore[misc]
