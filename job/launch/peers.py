@@ -57,7 +57,7 @@ class Peers:
     def agree(self, own: Outcome, counts: bool = True) -> Outcome:
         """How the run ends for every node; `own` does not count where it was another node that ended it."""
         with self._changed:
-            return self._decide(own, counts) if self._cluster.rank == 0 else self._follow(own)
+            return self._decide(own, counts) if self._cluster.rank == 0 else self._follow(own, counts)
 
     def _decide(self, own: Outcome, counts: bool) -> Outcome:
         """Node 0: done if its own processes are, as they publish; else the first failure that says more than a bug."""
@@ -74,15 +74,15 @@ class Peers:
         self._changed.wait_for(lambda: not self._lines, self._pace.last_words)
         return decision
 
-    def _follow(self, own: Outcome) -> Outcome:
+    def _follow(self, own: Outcome, counts: bool) -> Outcome:
         """Other nodes: as node 0 decides. It may still be publishing, so its silence alone ends the waiting."""
         if 0 not in self._lines and 0 not in self._words:
             return own if own.exit_code != ExitCode.DONE else _gone(0)
         self._say(0, own)
         self._changed.wait_for(lambda: 0 in self._words)
         decided = self._words[0]
-        lost = decided == _gone(0)
-        return own if lost and own.exit_code not in (ExitCode.DONE, ExitCode.BUG) else decided
+        knows_why = counts and own.exit_code not in (ExitCode.DONE, ExitCode.BUG)
+        return own if decided == _gone(0) and knows_why else decided
 
     def _failure(self) -> Outcome | None:
         """The first failure that somebody foresaw."""
@@ -105,13 +105,14 @@ class Peers:
             ) from error
         with server:
             yield lambda: self._listen(server)
+            server.shutdown(socket.SHUT_RDWR)  # closing alone would not wake who waits for calls
 
     def _listen(self, server: socket.socket) -> None:
         while not self._ended.is_set():
             try:
                 line, _ = server.accept()
             except OSError:
-                return  # closed: the run has ended
+                return  # the run has ended
             threading.Thread(target=self._attend, args=(line, None), daemon=True).start()
 
     def _call(self) -> None:

@@ -30,6 +30,7 @@ def build_trainer(
     sharded = config.training.distribution == "fsdp"
     model = load_base(base, config.model, sharded)
     model.config.use_cache = False
+    folder.mkdir(parents=True, exist_ok=True)  # transformers makes it where it saves: on the first machine
     settings = arguments(config, len(train.dataset), folder)
     if sharded:
         prepare_sharding(settings, compute_dtype(config.model.dtype))
