@@ -68,6 +68,7 @@ class Peers:
             waits = self._pace.silence + self._pace.last_words
             self._changed.wait_for(lambda: self._failure() or others <= self._words.keys(), waits)
         decision = own if own.exit_code == ExitCode.DONE else self._failure() or self._words.get(0) or own
+        self._ended.set()
         for node in self._lines:
             self._say(node, decision)
         # The others hang up when they have heard it.

@@ -47,6 +47,7 @@ KINDS = {
     "grouped by length, adamw_8bit": {"optimizer": "adamw_8bit", "group_by_length": True},
     "packed, adamw_torch": {"optimizer": "adamw_torch", "packing": True, "batch_size": 1},
     "two processes, adamw_torch": {"optimizer": "adamw_torch", "processes": 2},
+    "two processes, fsdp": {"optimizer": "adamw_torch", "processes": 2, "distribution": "fsdp"},
     "two processes, packed, paged_adamw_32bit": {
         "optimizer": "paged_adamw_32bit", "processes": 2, "packing": True, "batch_size": 1,
     },
