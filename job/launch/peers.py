@@ -10,13 +10,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from job.errors import ConfigError, ExitCode
 from job.launch.cluster import PORT_OVERRIDE, Cluster
 from job.launch.outcome import Outcome
-from job.telemetry import event, warn
+from job.telemetry import event, masked, warn
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,11 @@ class Peers:
                 "lower one of two free ports, the same on every node"
             ) from error
         with server:
-            yield lambda: self._listen(server)
-            server.shutdown(socket.SHUT_RDWR)  # closing alone would not wake who waits for calls
+            try:
+                yield lambda: self._listen(server)
+            finally:
+                with suppress(OSError):
+                    server.shutdown(socket.SHUT_RDWR)  # closing alone would not wake who waits for calls
 
     def _listen(self, server: socket.socket) -> None:
         while not self._ended.is_set():
@@ -175,7 +178,7 @@ class Peers:
 
     def _say(self, node: int, word: Outcome) -> None:
         with suppress(OSError, KeyError):
-            self._send(self._lines[node], asdict(word))
+            self._send(self._lines[node], {"exit_code": int(word.exit_code), "message": masked(word.message)})
 
     def _send(self, line: socket.socket, content: dict[str, object]) -> None:
         with self._sending:
