@@ -7,6 +7,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+VLLM := .venv-vllm# its hundred packages stay out of the environment that everything else is tested in
+LINT := .venv-infra/bin
+LINT_INSTALLED := .venv-infra/.installed
 
 # Nothing that a test or a benchmark does may depend on this machine's proxies, accounts or Hub cache. Only where
 # RECAP_TEST_S3_URI names a real store (docs/storage.md) does the AWS account stay: its tests ask that store.
@@ -23,7 +26,7 @@ PINS := torch==2.13.0 transformers==5.19.0 trl==1.16.0 peft==0.21.2 bitsandbytes
 	datasets==5.2.0 numpy==2.3.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults check bench lock docs demo-base clean
+.PHONY: help setup demo test test-faults test-vllm check check-infra deploy push bench lock lock-infra docs demo-base clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +42,9 @@ test: $(INSTALLED) ## all tests, without network
 test-faults: $(INSTALLED) ## hundreds of kills and faults of real training runs: up to half an hour
 	@$(ALONE) $(BIN)/python -m pytest -m faults -s --timeout 1800
 
+test-vllm: $(VLLM)/.installed ## the engine on vLLM, which is real and runs on the CPU; in .venv-vllm
+	@$(ALONE) OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm
+
 check: $(INSTALLED) ## lint, format, types, the direction of imports, generated documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,11 +53,37 @@ check: $(INSTALLED) ## lint, format, types, the direction of imports, generated 
 	@$(BIN)/python -m job.config.reference | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md is not what the config sections say: run 'make docs'" >&2; exit 1; }
 
-bench: $(INSTALLED) ## speed beside what one would write without recap; reports in build/bench/
+KUBERNETES_MINORS := 1.35 1.36 1.37
+MANIFESTS := build/kubernetes
+
+check-infra: $(INSTALLED) $(LINT_INSTALLED) ## lint and policy of infra/, in an environment of its own (.venv-infra)
+	$(LINT)/cfn-lint infra/aws/recap.yaml
+	$(LINT)/checkov --framework cloudformation --file infra/aws/recap.yaml --skip-download --compact --quiet
+	@rm -rf $(MANIFESTS) && mkdir -p $(MANIFESTS)
+	@for overlay in infra/kubernetes/overlays/*/; do \
+		$(BIN)/kubectl kustomize $$overlay > $(MANIFESTS)/$$(basename $$overlay).yaml; \
+	done
+	@for minor in $(KUBERNETES_MINORS); do \
+		$(LINT)/kubernetes-validate --strict --quiet --kubernetes-version $$minor $(MANIFESTS)/*.yaml; \
+	done
+	$(LINT)/checkov --config-file infra/kubernetes/checkov.yaml --directory $(MANIFESTS)
+
+# infra/aws/README.md says what these do, and for which account and region: those of the AWS environment.
+STACK ?= recap
+TAG ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*')
+
+deploy: $(INSTALLED) check-infra ## make or change the stack of infra/aws (PARAMETERS='Night=on …', STACK=, TAG=, YES=1)
+	$(BIN)/python infra/aws/deploy.py --stack $(STACK) --tag $(TAG) $(if $(YES),--yes) $(PARAMETERS)
+
+push: $(INSTALLED) ## build both images and push them to the stack's repository (TAG=, DRY_RUN=1; needs docker)
+	$(BIN)/python infra/aws/push.py --stack $(STACK) --tag $(TAG) $(if $(DRY_RUN),--dry-run)
+
+bench: $(INSTALLED) $(VLLM)/.installed ## speed beside what one would write without recap; reports in build/bench/
 	@mkdir -p build/bench
-	@for name in train_speed checkpoint_cost summarize_speed summarize_scale; do \
+	@for name in train_speed checkpoint_cost summarize_scale; do \
 		$(ALONE) $(BIN)/python benchmarks/$$name.py | tee build/bench/$$name.txt; \
 	done
+	@$(ALONE) $(VLLM)/bin/python benchmarks/summarize_speed.py | tee build/bench/summarize_speed.txt
 
 docs: $(INSTALLED) ## write docs/configuration.md from the config sections
 	$(BIN)/python -m job.config.reference > docs/configuration.md
@@ -73,7 +105,15 @@ lock: $(INSTALLED) ## write requirements.lock again: the newest that pyproject.t
 	   | sed -E 's/^(torch==[0-9.]+)\+[a-z0-9.]+/\1/' | LC_ALL=C sort; \
 	} > requirements.lock
 
-clean: ## remove what the targets made, except .venv
+lock-infra: $(INSTALLED) ## write infra/lint/requirements.lock again: the newest that requirements.in allows
+	@mkdir -p build
+	$(BIN)/pip-compile --quiet --upgrade --no-header --no-annotate --no-strip-extras --allow-unsafe \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file build/infra.txt infra/lint/requirements.in 2> build/lock.log || { cat build/lock.log >&2; exit 1; }
+	@{ echo "# Every version that 'make check-infra' lints with. 'make lock-infra' writes this file."; cat build/infra.txt; } \
+		> infra/lint/requirements.lock
+
+clean: ## remove what the targets made, except .venv and .venv-infra
 	rm -rf build dist demo-run .mypy_cache .ruff_cache .pytest_cache
 	find job tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -81,6 +121,20 @@ $(INSTALLED): requirements.lock pyproject.toml | $(BIN)/python
 	@echo 'installing the locked dependencies into $(VENV): a few minutes'
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VLLM)/.installed: requirements.lock requirements-vllm.lock pyproject.toml | $(BIN)/python
+	@echo 'installing vLLM for CPUs with the locked dependencies into $(VLLM): a few minutes'
+	$(BIN)/python -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
+	$(VLLM)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --requirement requirements-vllm.lock
+	$(VLLM)/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(LINT_INSTALLED): infra/lint/requirements.lock | $(BIN)/python
+	@echo 'installing the linters of infra/ into .venv-infra: a few minutes'
+	$(BIN)/python -m venv .venv-infra
+	$(LINT)/python -m pip install -qq --disable-pip-version-check --requirement infra/lint/requirements.lock
 	@touch $@
 
 $(BIN)/python:

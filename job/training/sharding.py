@@ -1,12 +1,14 @@
 """FSDP: each process holds a share of the base, and all of it passes by, layer for layer.
 
-A trainer's settings → those of one that shards; a sharded model → its adapter, whole. Knows nothing of data.
+A trainer's settings → those of one that shards; a model, sharded or whole → what is trained of it, and back.
 """
+
+from collections.abc import Mapping
 
 import torch
 from accelerate import DistributedType, PartialState
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from trl import SFTConfig
 
 from job.model import Model
@@ -21,8 +23,23 @@ def prepare_sharding(settings: SFTConfig, dtype: torch.dtype) -> None:
         PartialState().distributed_type = DistributedType.MULTI_GPU
 
 
-def adapter_weights(model: Model) -> dict[str, torch.Tensor]:
-    """What is trained of a sharded model, whole and on the CPU, in the first process; all of them must ask for it."""
-    gathered = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-    weights: dict[str, torch.Tensor] = get_model_state_dict(model, options=gathered)
-    return weights
+def trained_weights(model: Model) -> dict[str, torch.Tensor]:
+    """A copy of what is trained, on the CPU; of a sharded model for the first process alone, and all must ask."""
+    if isinstance(model, FSDPModule):
+        gathered = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+        weights: dict[str, torch.Tensor] = get_model_state_dict(model, options=gathered)
+        return weights
+    trained = ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+    return {name: parameter.detach().cpu().clone() for name, parameter in trained}
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def put_back(model: Model, weights: Mapping[str, torch.Tensor]) -> None:
+    """Undo what was trained since `trained_weights`; of a sharded model with those of the first process, in all."""
+    if isinstance(model, FSDPModule):
+        spread = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
+        set_model_state_dict(model, dict(weights), options=spread)
+        return
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parameter.copy_(weights[name])

@@ -15,7 +15,7 @@ from job.config.training_sections import TrainingSection
 from job.model import Base, Model, Tokenizer, compute_dtype, load_base, lora_config
 from job.training.divergence import Divergence
 from job.training.rows import Rows
-from job.training.sharding import adapter_weights, prepare_sharding
+from job.training.sharding import prepare_sharding, trained_weights
 
 
 def build_trainer(
@@ -75,7 +75,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         if not self.is_fsdp_enabled:
             super().save_model(output_dir, _internal_call)
             return
-        weights = adapter_weights(self.model)
+        weights = trained_weights(self.model)
         if self.args.should_save:
             self._save(output_dir, state_dict=weights)
 
