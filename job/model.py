@@ -91,9 +91,10 @@ def context_tokens(path: Path) -> int | None:
     return int(limit) if isinstance(limit, int | float) and limit else None
 
 
-def load_base(base: Base, section: ModelSection | AdapterModelSection) -> Model:
+def load_base(base: Base, section: ModelSection | AdapterModelSection, sharded: bool = False) -> Model:
     """The base in memory, on this process's device, 4-bit where the section says so.
 
+    To be `sharded` between processes, it is one that need not fit on the device: it waits in the host's memory.
     Raises ConfigError where it cannot be loaded as configured, DataError where its weights are damaged.
     """
     from safetensors import SafetensorError
@@ -103,8 +104,8 @@ def load_base(base: Base, section: ModelSection | AdapterModelSection) -> Model:
         model, loaded = AutoModelForCausalLM.from_pretrained(
             str(base.path),
             dtype=compute_dtype(section.dtype),
-            quantization_config=_quantization(section),
-            device_map={"": device()},
+            quantization_config=_quantization(section, sharded),
+            device_map={"": "cpu" if sharded else device()},
             attn_implementation=section.attention,
             use_safetensors=True,
             trust_remote_code=section.trust_remote_code,
@@ -142,10 +143,15 @@ def lora_config(section: LoraSection, base: Base, model: Model) -> Any:
     )
 
 
-def save_adapter(model: Model, tokenizer: Tokenizer, base: Base, folder: Path) -> None:
-    """Write the adapter's weights, its config naming the base by id and revision, and the tokenizer."""
+def save_adapter(
+    model: Model, tokenizer: Tokenizer, base: Base, folder: Path, weights: Mapping[str, Any] | None = None
+) -> None:
+    """Write the adapter's weights, its config naming the base by id and revision, and the tokenizer.
+
+    `weights` are those of a model that is sharded between processes, gathered.
+    """
     # None as embedding layers: an adapter must not grow to the base's size, nor ask the Hub for the base's config.
-    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False, state_dict=weights)
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"], config["revision"] = base.uri.removeprefix("hf://"), base.revision
@@ -265,16 +271,21 @@ def _snapshot(hub_id: str, revision: str | None) -> Path:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(BASE_PATTERNS)))
 
 
-def _quantization(section: ModelSection | AdapterModelSection) -> Any:
+def _quantization(section: ModelSection | AdapterModelSection, sharded: bool) -> Any:
     if section.quantization is None:
         return None
+    import torch
     from transformers import BitsAndBytesConfig
 
+    dtype = compute_dtype(section.dtype)
+    # FSDP shards only what looks like numbers, and casts what is not of the type of computation, packed bytes too.
+    storage = dtype if sharded else torch.uint8
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=section.quantization == "nf4-double",
-        bnb_4bit_compute_dtype=compute_dtype(section.dtype),
+        bnb_4bit_compute_dtype=dtype,
+        bnb_4bit_quant_storage=storage,
     )
 
 

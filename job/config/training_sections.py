@@ -73,13 +73,28 @@ class TrainingSection(Section):
         3, ge=0, description="Validation conversations summarized for TensorBoard at each evaluation."
     )
     seed: int = Field(42, ge=0, le=LARGEST_SEED, description="Seed of everything random.")
-    processes: int | None = Field(None, ge=1, description="Training processes; null is one per GPU, or one on CPU.")
+    processes: int | None = Field(
+        None, ge=1, description="Training processes on each machine; null is one per GPU, or one on CPU."
+    )
+    distribution: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="How several processes share the work: ddp holds the whole base in each, fsdp a share of it (for "
+        "bases beyond one GPU; slower).",
+    )
 
     @model_validator(mode="after")
     def _one_unit_each(self) -> Self:
         for word in ("save", "evaluate"):
             if getattr(self, f"{word}_every_steps") and getattr(self, f"{word}_every_epochs"):
                 raise ValueError(f"{word}_every_steps and {word}_every_epochs are both set: keep one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _sharded_optimizer(self) -> Self:
+        if self.distribution == "fsdp" and not self.optimizer.startswith("adamw_torch"):
+            raise ValueError(
+                f"optimizer {self.optimizer} cannot be shared by fsdp: use adamw_torch or adamw_torch_fused"
+            )
         return self
 
 

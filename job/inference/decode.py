@@ -23,11 +23,14 @@ def decode(
     Raises FloatingPointError when the model answers with no numbers, and what torch raises.
     """
     import torch
+    from torch.distributed.fsdp import FSDPModule
 
+    # What a sharded model gathers serves its training again, which tensors made in inference mode cannot.
+    without_gradients = torch.no_grad if isinstance(model, FSDPModule) else torch.inference_mode
     answers: list[list[int]] = [[] for _ in prompts]
     rows, ended = list(range(len(prompts))), [False] * len(prompts)  # of the batch: whose each is, and whether it ended
     cache = None
-    with torch.inference_mode():
+    with without_gradients():
         ids, mask = _left_padded(prompts, model.device)  # (rows, tokens)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         for step in range(max_new_tokens):

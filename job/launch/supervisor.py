@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -20,12 +21,14 @@ import psutil
 from job.config.commands import TrainConfig
 from job.config.load import resolved_yaml
 from job.errors import ConfigError, ExitCode
+from job.launch.cluster import ALONE, TAKEN, Cluster, find_cluster
 from job.launch.environment import count_gpus
 from job.launch.orphans import adopt_orphans, lives
 from job.launch.outcome import SUPERVISOR, Outcome, read_outcome
+from job.launch.peers import Peers
 from job.launch.spot import NOTICE_SECONDS, spot_watch
 from job.storage.places import work_folder
-from job.telemetry import warn
+from job.telemetry import event, warn
 
 WORKER = "job.training.worker"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -35,55 +38,76 @@ KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run_training(config: TrainConfig) -> Outcome:
-    """Train as the config says, in processes of their own, and say how it ended."""
-    gpus = count_gpus()
+    """Train as the config says, in processes of their own, and say how it ended; on several nodes, on each of them."""
+    gpus, cluster = count_gpus(), find_cluster(os.environ)
     processes = config.training.processes or max(1, gpus)
     if gpus and processes > gpus:
         raise ConfigError(f"training.processes: {processes}, but this machine has {gpus} GPUs: {gpus} at the most")
+    if config.training.distribution == "fsdp" and processes * cluster.nodes == 1:
+        raise ConfigError("training.distribution: fsdp shares the base between processes, and there is one: use ddp")
     limits = config.limits
     with work_folder(config.run) as work:
         (work / "config.yaml").write_text(resolved_yaml(config), encoding="utf-8")
         os.environ["ACCELERATE_USE_CPU"] = str(gpus == 0).lower()
-        command = launch_command(work, processes, gpus > 0)
-        return supervise(command, work, processes, limits.grace_seconds, limits.spot_notice)
+        command = launch_command(work, processes, gpus > 0, cluster)
+        peers = None
+        if cluster != ALONE:
+            event("training on several nodes", node=cluster.rank, nodes=cluster.nodes, main=cluster.address)
+            peers = Peers(cluster, config.run)
+        return supervise(command, work, processes, limits.grace_seconds, limits.spot_notice, peers)
 
 
-def launch_command(work: Path, processes: int, has_gpu: bool) -> list[str]:
-    """The command that starts `processes` training processes on this machine: several through accelerate."""
-    if processes == 1:  # a launcher in between would only be one more that loses signals
+def launch_command(work: Path, processes: int, has_gpu: bool, cluster: Cluster = ALONE) -> list[str]:
+    """The command that starts `processes` training processes on this machine: several in all through accelerate."""
+    if processes * cluster.nodes == 1:  # a launcher in between would only be one more that loses signals
         return [sys.executable, "-m", WORKER, str(work)]
-    arguments = ["--num_machines", "1", "--num_processes", str(processes), "--mixed_precision", "no"]
+    port = _free_port() if cluster == ALONE else cluster.port
+    arguments = ["--num_machines", str(cluster.nodes), "--num_processes", str(processes * cluster.nodes)]
     # accelerate's launcher of several processes is --multi_gpu; on the CPU they meet through gloo, and
     # ACCELERATE_USE_CPU says so. Its --cpu would start one.
-    arguments += ["--dynamo_backend", "no", "--multi_gpu", "--main_process_port", str(_free_port())]
+    arguments += ["--mixed_precision", "no", "--dynamo_backend", "no", "--multi_gpu", "--main_process_port", str(port)]
+    if cluster != ALONE:
+        arguments += ["--machine_rank", str(cluster.rank), "--main_process_ip", cluster.address, "--same_network"]
     if not has_gpu:
         arguments += ["--num_cpu_threads_per_process", str(max(1, (os.cpu_count() or 1) // processes))]
     return [sys.executable, "-m", "accelerate.commands.launch", *arguments, "--module", WORKER, str(work)]
 
 
 def supervise(
-    command: Sequence[str], work: Path, processes: int, grace_seconds: float, spot_notice: str | None = None
+    command: Sequence[str],
+    work: Path,
+    processes: int,
+    grace_seconds: float,
+    spot_notice: str | None = None,
+    peers: Peers | None = None,
 ) -> Outcome:
-    """Run `command` to its end, or to `grace_seconds` after a stop signal, and say how it ended."""
+    """Run `command` to its end, or to `grace_seconds` after a stop signal, and say how it ended.
+
+    With `peers`, the run ends on all nodes when it ends on one, and as node 0 decides.
+    """
     adopt_orphans()
-    environment = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", SUPERVISOR: str(os.getpid())}
+    own = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", SUPERVISOR: str(os.getpid())}
+    environment = {name: value for name, value in os.environ.items() if not TAKEN.fullmatch(name)} | own
     family = _Family(grace_seconds)
-    before = {number: signal.signal(number, family.on_stop_signal) for number in STOP_SIGNALS}
-    try:
-        with spot_watch(spot_notice, lambda: family.stop("spot notice", NOTICE_SECONDS)):
-            returned = family.run(command, os.environ | environment)
-    finally:
-        family.kill()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return read_outcome(work, processes) or _judge(returned, processes, family.deadline is not None)
+    with peers.talking(family.on_failure_elsewhere) if peers else nullcontext():
+        before = {number: signal.signal(number, family.on_stop_signal) for number in STOP_SIGNALS}
+        try:
+            with spot_watch(spot_notice, lambda: family.stop("spot notice", NOTICE_SECONDS)):
+                returned = family.run(command, environment)
+        finally:
+            family.kill()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        several = processes > 1 or peers is not None
+        outcome = read_outcome(work, processes) or _judge(returned, several, family.deadline is not None)
+        return peers.agree(outcome, counts=not family.ended_by_others) if peers else outcome
 
 
-def _judge(returned: int, processes: int, stopped: bool) -> Outcome:
+def _judge(returned: int, several: bool, stopped: bool) -> Outcome:
     """What it means that no training process could say how it ended."""
     if stopped:
         return Outcome(ExitCode.RETRY, "stopped by a signal before the training processes could say how far they were")
-    lost = processes > 1 and returned == 1  # the launcher tells 1 whatever killed one of several
+    lost = several and returned == 1  # the launcher tells 1 whatever killed one of several
     if lost or -returned in KILLED or returned - 128 in KILLED:
         return Outcome(ExitCode.RETRY, "a training process was killed from outside (out of memory, or by the host)")
     return Outcome(
@@ -99,6 +123,7 @@ class _Family:
         self._others = set(psutil.Process().children(recursive=True))
         self._members: set[psutil.Process] = set()
         self.deadline: float | None = None  # of the end, once a stop was asked for
+        self.ended_by_others = False
 
     def on_stop_signal(self, number: int, _frame: FrameType | None) -> None:
         """Pass a stop signal on: the launchers lose it, so each member is told itself."""
@@ -111,6 +136,20 @@ class _Family:
             warn("stopping", why=why, grace_seconds=grace_seconds)
         self.deadline = min(deadline, self.deadline or deadline)
         self._signal(signal.SIGTERM)
+
+    def on_failure_elsewhere(self, failure: Outcome) -> None:
+        """Another node ended: what waits for it here must end too, with the time that it takes to leave in order."""
+
+        def stop() -> None:
+            self.ended_by_others = True
+            self.stop(f"another node ended: {failure.message}", self._grace_seconds)
+
+        if failure.exit_code == ExitCode.BUG:  # what happened may be known here: whoever can say it is not interrupted
+            timer = threading.Timer(self._grace_seconds, stop)
+            timer.daemon = True
+            timer.start()
+        else:
+            stop()
 
     def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
         """Start the launcher; wait for it and whoever outlives it, and kill what is left after the grace period."""

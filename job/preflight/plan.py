@@ -5,6 +5,7 @@ torch. Knows nothing of how it is printed beyond plain text.
 """
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from job.conversations.record import BadRecord, Conversation
 from job.errors import RecapError
 from job.evaluation.inputs import read_given, read_input, read_train_references
 from job.evaluation.place import check_place
+from job.launch.cluster import ALONE, Cluster, find_cluster
 from job.model import BASE_KEY, base_named, check_same_base, read_adapter
 from job.preflight.checks import Check, base_is_there, check, hub_accepts, is_writable
 from job.storage.open import InputFile, open_store
@@ -136,15 +138,24 @@ def plan_training(config: TrainConfig, fresh: bool = False) -> Plan:
     def base() -> str:
         return base_is_there(config.model.base, config.model.revision, config.storage, config.prompt)
 
+    clusters: list[Cluster] = []
+
+    def nodes() -> str:
+        clusters.append(find_cluster(os.environ))
+        return str(clusters[0])
+
+    around = check("nodes", nodes)
     checks = [check("data", read, "data")]
     checks.append(check("base", base, "model.base"))
     checks.append(check("output", lambda: is_writable(config.output, config.storage), "output"))
+    if clusters != [ALONE]:
+        checks.append(around)
     if config.publish.hub:
         repository = config.publish.hub
         checks.append(check("hub", lambda: hub_accepts(repository)))
     standing = Standing(config.run)
     if examples:
-        checks.insert(1, Check("steps", _steps(config, examples[0])))
+        checks.insert(1, Check("steps", _steps(config, examples[0], clusters[0].nodes if clusters else 1)))
         checks.append(check("run", lambda: standing.look(config, examples[0], fresh), "output"))
     title = f"plan of training run {standing.run}"
     return Plan(title, checks, resolved_yaml(config), standing.run, standing.done, standing.story)
@@ -193,10 +204,10 @@ def _data_lines(examples: Examples) -> str:
     return "\n".join(rows)
 
 
-def _steps(config: TrainConfig, examples: Examples) -> str:
+def _steps(config: TrainConfig, examples: Examples, nodes: int) -> str:
     section = config.training
     rows = len(examples.train) if config.data.references == "first" else examples.counts()["train"]["references"]
-    per_step = section.batch_size * section.gradient_accumulation_steps * (section.processes or 1)
+    per_step = section.batch_size * section.gradient_accumulation_steps * (section.processes or 1) * nodes
     per_epoch = math.ceil(rows / per_step)
     steps = section.max_steps or math.ceil(per_epoch * section.epochs)
     each = "" if section.processes else " and process"

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from job.model import Model
 from job.telemetry import event
+from job.training.sharding import put_back, trained_weights
 
 FILE = "best_adapter.safetensors"
 
@@ -43,7 +44,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, model: Model, wanted: bool, patience: int | None, resumed_from: Path | None) -> None:
         self._model, self._wanted, self._patience, self._resumed_from = model, wanted, patience, resumed_from
-        self._weights: dict[str, torch.Tensor] = {}
+        self._weights: dict[str, torch.Tensor] | None = None  # nothing in it where another process keeps them
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Take up what the checkpoint remembers."""
@@ -56,7 +57,7 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]
         evaluated = _evaluations(state)
         best, over = best_of([entry["eval_loss"] for entry in evaluated], self._patience)
         if self._wanted and best == len(evaluated) - 1:
-            self._weights = {name: parameter.detach().cpu().clone() for name, parameter in self._trained()}
+            self._weights = trained_weights(self._model)
         if over and not control.should_training_stop:
             control.should_training_stop = True
             event("no smaller validation loss: the training ends", evaluations=self._patience, step=state.global_step)
@@ -66,21 +67,16 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]
         if self._weights and state.is_world_process_zero:
             save_file(self._weights, str(Path(args.output_dir) / f"checkpoint-{state.global_step}" / FILE))
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Put the best adapter in place of the last one."""
-        if not self._weights:
+        if self._weights is None:
             return
-        for name, parameter in self._trained():
-            parameter.copy_(self._weights[name])
+        put_back(self._model, self._weights)
         evaluated = _evaluations(state)
         best = best_of([entry["eval_loss"] for entry in evaluated], self._patience)[0]
         if best is not None:
             taken = evaluated[best]
             event("the best evaluation's adapter is taken", step=taken["step"], validation_loss=taken["eval_loss"])
-
-    def _trained(self) -> list[tuple[str, torch.nn.Parameter]]:
-        return [(name, parameter) for name, parameter in self._model.named_parameters() if parameter.requires_grad]
 
 
 def _evaluations(state: Any) -> list[dict[str, float]]:

@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 from job.conversations.record import Conversation
 from job.errors import OutputError
 from job.telemetry import Progress, event, progress
+from job.training.ranks import bring_together
 from job.training.stop import StopSignal
 
 CHECKPOINT_SHARE = 4  # weights, two moments of the optimizer, and one to spare
@@ -169,10 +170,10 @@ class PublishCheckpoints(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Wait for the other processes' random states, then publish from the first."""
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        bring_together(folder)
         if state.is_world_process_zero:
-            self._publish(Path(args.output_dir) / f"checkpoint-{state.global_step}", state.global_step)
+            self._publish(folder, state.global_step)
 
 
 class StopAtStep(TrainerCallback):  # type: ignore[misc]
@@ -186,17 +187,23 @@ class StopAtStep(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Agree with the other processes, then save and stop."""
-        flag = torch.tensor([int(self._stop.requested)], device=args.device)
-        if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-        if flag.item() and state.global_step < state.max_steps:
+        if self._agree(args) and state.global_step < state.max_steps:
             self._stop.requested = True
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """An evaluation may be long and changes nothing: it ends at once."""
+        """An evaluation may be long and changes nothing: it ends at once, in all processes."""
+        if self._agree(args):
+            self._stop.requested = True
         self._stop.check("stopped by a signal while evaluating, with what was committed before")
+
+    def _agree(self, args: Any) -> bool:
+        """Whether any process was told to stop."""
+        flag = torch.tensor([int(self._stop.requested)], device=args.device)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+        return bool(flag.item())
 
 
 class Beat(TrainerCallback):  # type: ignore[misc]

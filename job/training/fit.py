@@ -5,6 +5,7 @@ back to one of them where the config says so. Knows nothing of evaluation report
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from job.training.callbacks import (
     TellProgress,
 )
 from job.training.publish import sync_tensorboard
+from job.training.ranks import agree
 from job.training.scoring import summarizer
 from job.training.state import Run
 from job.training.stop import StopSignal
@@ -76,6 +78,7 @@ def _go_back(run: Run, error: DivergedError) -> Path:
     PartialState().wait_for_everyone()  # the first one has just committed what it had: all go back to the same
     folder = run.work / "rolled-back" / str(PartialState().process_index)
     checkpoint = checkpoints.fetch_newest(run.store, folder, run.identity())
+    agree("checkpoints", checkpoint.name if checkpoint else "none")
     if checkpoint is None:
         raise DivergedError(f"{error}; there is no checkpoint to go back to") from error
     warn("going back to the last checkpoint, with a smaller learning rate", factor=SLOWER, why=str(error))
@@ -119,9 +122,12 @@ def _add_callbacks(
     callbacks.append(KeepBest(trainer.model, section.adapter_from == "best_evaluation", section.patience, checkpoint))
     callbacks.append(PublishCheckpoints(uploads.put, lambda: trainer.divergence.suspected, trainable))
     callbacks.append(Beat(session.watch.beat, uploads.check))
-    if PartialState().is_main_process:
+    first = PartialState().is_main_process
+    if first or trainer.is_fsdp_enabled:  # a sharded model answers only where all processes ask it
         samples = run.examples.validation[: section.sample_summaries]
-        callbacks.append(SampleSummaries(samples, summarizer(run, trainer.model), session.writer.add_text))
+        write: Callable[[str, str, int], None] = session.writer.add_text if first else lambda *_: None
+        callbacks.append(SampleSummaries(samples, summarizer(run, trainer.model), write))
+    if first:
         callbacks.append(TellProgress(session.writer.add_scalar))
     for callback in [*callbacks, EvaluateEnds(trainer)]:
         trainer.add_callback(callback)

@@ -4,6 +4,7 @@ Everything is written locally first and committed by manifest. Knows nothing of 
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from job.training.scoring import Scored
 from job.training.state import Run
 
 
-def publish(run: Run, trainer: Any, scored: Scored) -> dict[str, str]:
-    """Commit report, logs and adapter to storage, the adapter last, and push it to the Hub if configured; say where."""
+def publish(run: Run, trainer: Any, scored: Scored, weights: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Commit report, logs and adapter to storage, the adapter last, and push it to the Hub if configured; say where.
+
+    `weights` are the adapter's where the trainer's model is sharded.
+    """
     adapter, report = run.work / "adapter", run.work / "report"
-    save_adapter(trainer.accelerator.unwrap_model(trainer.model), run.tokenizer, run.base, adapter)
+    save_adapter(trainer.accelerator.unwrap_model(trainer.model), run.tokenizer, run.base, adapter, weights)
     write_prompt(adapter, run.prompt)
     _write_json(adapter / "evaluation.json", _without_texts(scored.evaluation))
     (adapter / "README.md").write_text(_card(run, scored), encoding="utf-8")

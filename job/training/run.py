@@ -30,8 +30,10 @@ from job.training import checkpoints, journal
 from job.training.examples import read_examples
 from job.training.fit import Attempt, Session, fit
 from job.training.publish import publish, write_config
+from job.training.ranks import agree
 from job.training.rows import RowSettings, make_rows, row_tokens
 from job.training.scoring import score
+from job.training.sharding import trained_weights
 from job.training.state import Run
 from job.training.stop import Stopped, StopSignal
 from job.training.watch import Watch
@@ -45,20 +47,23 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
     PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)  # without cpu, it would see one process
     with writing_run(open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage), watch) as store:
         run = prepare(config, work, store)
+        agree("bases, data or versions", journal.digest(run.identity()))
         if _is_done(run):  # by another one, for whose lease this one waited
             event("already done", run=config.run, output=config.output)
             return
         checkpoint = first_does(lambda: checkpoints.fetch_newest(store, work / "checkpoints", run.identity()))
+        agree("checkpoints", checkpoint.name if checkpoint else "none")
         first_step = _step_of(checkpoint)
         events = SummaryWriter(str(work / "tensorboard"), purge_step=first_step + 1)
         with events as writer, _journaled(run, first_step) as attempt:
             trainer = fit(run, checkpoint, Session(writer, stop, watch, attempt))
-            if is_first():
-                writer.flush()
-                with _timed(attempt.timings, "evaluate_seconds"):
-                    scored = score(run, trainer.model)
+            writer.flush()
+            with _timed(attempt.timings, "evaluate_seconds"):
+                scored = score(run, trainer.model) if is_first() or trainer.is_fsdp_enabled else None
+            weights = trained_weights(trainer.model) if trainer.is_fsdp_enabled else None
+            if is_first() and scored:
                 with _timed(attempt.timings, "publish_seconds"):
-                    attempt.published.update(publish(run, trainer, scored))
+                    attempt.published.update(publish(run, trainer, scored, weights))
 
 
 @contextmanager

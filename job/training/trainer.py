@@ -15,6 +15,7 @@ from job.config.training_sections import TrainingSection
 from job.model import Base, Model, Tokenizer, compute_dtype, load_base, lora_config
 from job.training.divergence import Divergence
 from job.training.rows import Rows
+from job.training.sharding import prepare_sharding, trained_weights
 
 
 def build_trainer(
@@ -26,11 +27,16 @@ def build_trainer(
 ) -> "RecapTrainer":
     """A trainer of a LoRA adapter on the quantized base; `splits` are the training and the validation rows."""
     train, validation = splits
-    model = load_base(base, config.model)
+    sharded = config.training.distribution == "fsdp"
+    model = load_base(base, config.model, sharded)
     model.config.use_cache = False
+    folder.mkdir(parents=True, exist_ok=True)  # transformers makes it where it saves: on the first machine
+    settings = arguments(config, len(train.dataset), folder)
+    if sharded:
+        prepare_sharding(settings, compute_dtype(config.model.dtype))
     trainer = RecapTrainer(
         model=model,
-        args=arguments(config, len(train.dataset), folder),
+        args=settings,
         train_dataset=train.dataset,
         eval_dataset=validation.dataset,
         processing_class=tokenizer,
@@ -63,6 +69,15 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         self.divergence.judge(float(norm), self.state.global_step + 1)
         return norm
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the adapter; of a sharded model it alone is gathered, where transformers would gather the base too."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+            return
+        weights = trained_weights(self.model)
+        if self.args.should_save:
+            self._save(output_dir, state_dict=weights)
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """Evaluate without touching the random state: a run that skipped an evaluation goes on the same."""
@@ -110,6 +125,7 @@ def arguments(config: TrainConfig, rows: int, folder: Path) -> SFTConfig:
         eval_packing=False,
         train_sampling_strategy="group_by_length" if section.group_by_length and not section.packing else "random",
         gradient_checkpointing=has_gpu if checkpointing == "auto" else checkpointing,
+        fsdp=section.distribution == "fsdp",
         use_cpu=not has_gpu,
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,

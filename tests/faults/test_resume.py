@@ -50,6 +50,7 @@ KINDS = {
     "two processes, adamw_torch, accumulated": {
         "optimizer": "adamw_torch", "processes": 2, "gradient_accumulation_steps": 3, "epochs": 6,
     },
+    "two processes, fsdp": {"optimizer": "adamw_torch", "processes": 2, "distribution": "fsdp"},
     "the best of a run that ends early": {
         "optimizer": "adamw_torch", "epochs": 9, "learning_rate": 0.5, "warmup_ratio": 0.9, "evaluate_every_steps": 1,
         "adapter_from": "best_evaluation", "patience": 5,

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from job.errors import ExitCode
+from job.launch.cluster import Cluster
 from job.launch.outcome import Outcome, keep_room, read_outcome, write_outcome
 from job.launch.spot import has_notice, spot_watch
 from job.launch.supervisor import launch_command, supervise
@@ -129,6 +130,23 @@ def test_one_process_is_started_directly_and_several_by_accelerate(tmp_path):
         assert "accelerate.commands.launch" in command
         assert "--multi_gpu" in command
         assert "--main_process_port" in command
+
+
+def test_on_several_nodes_one_process_each_goes_through_the_launcher_too(tmp_path):
+    command = launch_command(tmp_path, 1, False, Cluster(2, 1, "10.0.0.7", 29500))
+    for name, value in {
+        "--num_machines": "2", "--num_processes": "2", "--machine_rank": "1", "--main_process_ip": "10.0.0.7",
+        "--main_process_port": "29500",
+    }.items():  # fmt: skip
+        assert command[command.index(name) + 1] == value
+
+
+def test_what_the_scheduler_tells_other_launchers_does_not_reach_ours(tmp_path, monkeypatch):
+    for name in ("PET_NPROC_PER_NODE", "PET_RDZV_BACKEND", "RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.setenv(name, "7")
+    told = "import os; seen = ','.join(n for n in os.environ if n.startswith('PET_') or n in ('RANK', 'WORLD_SIZE'));"
+    command = python(told + SPEAK + "write_outcome(Path(sys.argv[1]), Outcome(75, seen))", tmp_path)
+    assert supervise(command, tmp_path, 1, 10) == Outcome(ExitCode.RETRY, "")
 
 
 def test_a_process_that_lost_its_parent_is_found_and_ended(tmp_path):

@@ -1,0 +1,45 @@
+"""What the processes of a run do together, on one machine or on several that share no disk.
+
+Knows nothing of what is trained.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from job.errors import RetryError
+
+
+def agree(what: str, found: str) -> None:
+    """RetryError in every process where not all of them found the same: none may go on from another place alone."""
+    if not torch.distributed.is_initialized():
+        return
+    everywhere: list[str] = [""] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everywhere, found)
+    if len(set(everywhere)) > 1:
+        told = "; ".join(f"process {rank}: {text}" for rank, text in enumerate(everywhere))
+        raise RetryError(f"the processes found different {what} ({told}): all must find the same; run again")
+
+
+def bring_together(folder: Path) -> None:
+    """Copy the files that each process wrote of itself (`*_<rank>.*`) to `folder` of the first one; waits for all.
+
+    What lies on other machines is not needed there any more, and goes.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    state = PartialState()
+    mine = sorted(folder.glob(f"*_{state.process_index}.*"))
+    elsewhere = state.process_index != state.local_process_index  # the first machine has the first ranks
+    parts = {file.name: file.read_bytes() for file in mine} if elsewhere else {}
+    everything: list[dict[str, bytes]] | None = [{}] * state.num_processes if state.is_main_process else None
+    torch.distributed.gather_object(parts, everything, dst=0)
+    for name, content in ((name, content) for part in everything or [] for name, content in part.items()):
+        (folder / name).write_bytes(content)
+    if elsewhere:
+        for file in mine:
+            file.unlink()
+        with suppress(OSError):  # others of this machine may still have theirs in it
+            folder.rmdir()

@@ -1,0 +1,125 @@
+"""Two hosts on one machine: network namespaces with a link between them and one each to this machine, where S3 is.
+
+Each has a name that resolves to its own address, as containers have, and a disk of its own. Needs root and Linux.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.faults.trials import PLACE, QUIET
+
+ENTER = 'mount --bind "$1" /etc/hosts; hostname "$2"; shift 2; exec "$@"'
+
+
+@dataclass
+class Host:
+    """One of the two: its name (of the namespace too), its address for the other one, and where its files are."""
+
+    name: str
+    address: str
+    s3_address: str  # of this machine, and
+    address_for_s3: str  # of the host on that link
+    disk: Path
+    started: "list[subprocess.Popen[str]]" = field(default_factory=list)
+
+    def start(self, config: dict[str, Any], environment: dict[str, str]) -> "subprocess.Popen[str]":
+        """Start `recap train` there; its log comes through stderr into a file."""
+        path = self.disk / f"{config['run']}.yaml"
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        hosts = self.disk / "hosts"
+        hosts.write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n", encoding="utf-8")
+        places = {"RECAP_CACHE": str(self.disk / "cache"), "RECAP_WORK": str(self.disk / "work")}
+        enter = ["ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "sh", "-ec", ENTER, "sh", str(hosts)]
+        with self.log.open("a", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                [*enter, self.name, sys.executable, "-m", "job", "train", str(path)],
+                stdout=log, stderr=log, text=True, cwd=PLACE, env=os.environ | QUIET | places | environment,
+            )  # fmt: skip
+        self.started.append(process)
+        return process
+
+    @property
+    def log(self) -> Path:
+        """All that was said there."""
+        return self.disk / "log"
+
+    def disappear(self) -> None:
+        """Cut the links, so that nobody hears of it, and end everything there."""
+        for link in ("eth0", "s3"):
+            run("ip", "-n", self.name, "link", "set", link, "down")
+        for pid in run("ip", "netns", "pids", self.name).split():
+            subprocess.run(["kill", "-9", pid], check=False)
+
+    def come_back(self) -> None:
+        """Connect it again."""
+        for link in ("eth0", "s3"):
+            run("ip", "-n", self.name, "link", "set", link, "up")
+        run("ip", "-n", self.name, "route", "replace", self.s3_address, "dev", "s3", "src", self.address_for_s3)
+
+
+@contextmanager
+def two_hosts(folder: Path) -> Iterator[tuple[list[Host], str]]:
+    """Two hosts and the address of this machine for both; all of it is gone afterwards."""
+    number = os.getpid()
+    net = f"10.{200 + number % 50}"
+    low = (number // 50) % 120 * 2
+    here = f"{net}.{low}.1"
+    hosts = [
+        Host(f"recap{number}h{n}", f"{net}.{low + 1}.{10 + n}", here, f"{net}.{low}.{10 + n}", folder / f"host{n}")
+        for n in (0, 1)
+    ]
+    try:
+        for host in hosts:
+            host.disk.mkdir()
+            run("ip", "netns", "add", host.name)
+            run("ip", "-n", host.name, "link", "set", "lo", "up")
+        first, second = hosts
+        run("ip", "-n", first.name, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", second.name)
+        for n, host in enumerate(hosts):
+            outside = f"rc{number % 100000}h{n}"
+            run("ip", "link", "add", outside, "type", "veth", "peer", "name", "s3", "netns", host.name)
+            run("ip", "addr", "add", f"{here}/32", "dev", outside)
+            run("ip", "link", "set", outside, "up")
+            run("ip", "route", "add", host.address_for_s3, "dev", outside, "src", here)
+            run("ip", "-n", host.name, "addr", "add", f"{host.address}/24", "dev", "eth0")
+            run("ip", "-n", host.name, "addr", "add", f"{host.address_for_s3}/32", "dev", "s3")
+            host.come_back()
+        yield hosts, here
+    finally:
+        for host in hosts:
+            for process in host.started:
+                process.kill()
+                process.wait()
+            found = subprocess.run(["ip", "netns", "pids", host.name], capture_output=True, text=True, check=False)
+            for pid in found.stdout.split():
+                subprocess.run(["kill", "-9", pid], check=False)
+            subprocess.run(["ip", "netns", "del", host.name], capture_output=True, check=False)
+
+
+def why_not() -> str | None:
+    """Why there can be no hosts here; None where there can."""
+    if not sys.platform.startswith("linux") or os.geteuid():
+        return "network namespaces need root and Linux"
+    name = f"recap{os.getpid()}try"
+    try:
+        run("ip", "netns", "add", name)
+        try:
+            run("ip", "-n", name, "link", "add", "one", "type", "veth", "peer", "name", "two")
+            run("ip", "netns", "exec", name, "unshare", "--mount", "--uts", "true")
+        finally:
+            run("ip", "netns", "del", name)
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"network namespaces are not allowed here ({error})"
+    return None
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

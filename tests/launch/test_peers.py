@@ -1,0 +1,208 @@
+"""Claims about the line between the supervisors of two nodes: real sockets, real processes, real signals."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from job.errors import ConfigError, ExitCode
+from job.launch.cluster import LOOPBACK, Cluster
+from job.launch.outcome import Outcome
+from job.launch.peers import Pace, Peers
+
+QUICK = Pace(beat=0.05, silence=0.5, last_words=0.5)
+DONE, BUG = Outcome(ExitCode.DONE, "done"), Outcome(ExitCode.BUG, "RuntimeError: connection closed by peer")
+DATA, STOPPED = Outcome(ExitCode.DATA, "bad row"), Outcome(ExitCode.RETRY, "stopped by a signal")
+
+
+def free_port() -> int:
+    """One whose successor is free too."""
+    while True:
+        with socket.socket() as first, socket.socket() as second, suppress(OSError, OverflowError):
+            first.bind(("", 0))
+            port: int = first.getsockname()[1]
+            second.bind(("", port + 1))
+            return port
+
+
+class Pair:
+    """Two nodes' ends of the line; what each heard of the other's failures."""
+
+    def __init__(self, run: str = "tiny") -> None:
+        port = free_port()
+        clusters = [Cluster(2, 0, LOOPBACK, port), Cluster(2, 1, LOOPBACK, port)]
+        self.peers = [Peers(cluster, run, QUICK) for cluster in clusters]
+        self.heard: list[list[Outcome]] = [[], []]
+        self._open = ExitStack()
+
+    def __enter__(self) -> "Pair":
+        for peers, heard in zip(self.peers, self.heard, strict=True):
+            self._open.enter_context(peers.talking(heard.append))
+        while not all(peers._lines for peers in self.peers):
+            threading.Event().wait(0.01)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def agree(self, own: list[Outcome], first: int = 0) -> list[Outcome]:
+        """Each node's processes ended so, those of node `first` before the others'."""
+        found: dict[int, Outcome] = {}
+        threads = []
+        for node in (first, 1 - first):
+            threads.append(
+                threading.Thread(target=lambda n=node: found.update({n: self.peers[n].agree(own[n])}), daemon=True)
+            )
+            threads[-1].start()
+            threads[-1].join(timeout=0.1)
+        for thread in threads:
+            thread.join()
+        return [found[0], found[1]]
+
+
+def test_both_are_done_when_node_0_is():
+    with Pair() as pair:
+        assert pair.agree([DONE, DONE], first=1) == [DONE, DONE]
+    assert pair.heard == [[], []]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_first_failure_that_says_why_decides_for_both(first):
+    with Pair() as pair:
+        assert pair.agree([DATA, STOPPED] if first == 0 else [STOPPED, DATA], first) == [DATA, DATA]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_broke_here_because_of_the_other_node_does_not_decide(first):
+    with Pair() as pair:
+        assert pair.agree([DATA, BUG], first) == [DATA, DATA]
+    with Pair() as pair:
+        assert pair.agree([BUG, DATA], first) == [DATA, DATA]
+
+
+def test_who_hears_that_all_is_done_while_its_processes_still_end_is_not_missed():
+    with Pair() as pair:
+        assert pair.peers[0].agree(DONE) == DONE
+        assert pair.peers[1].agree(STOPPED, counts=False) == DONE
+    assert pair.heard[0] == []
+
+
+def test_a_bug_on_both_is_a_bug():
+    with Pair() as pair:
+        assert pair.agree([BUG, BUG]) == [BUG, BUG]
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_node_that_dies_makes_a_retry_of_what_looks_like_a_bug(node):
+    with Pair() as pair:
+        pair.peers[1 - node]._lines[node].shutdown(socket.SHUT_RDWR)
+        assert pair.peers[node].agree(BUG).exit_code == ExitCode.RETRY
+        assert pair.heard[node][0].exit_code == ExitCode.RETRY
+
+
+def test_silence_is_missed_though_the_connection_stands():
+    port = free_port()
+    peers, missed = Peers(Cluster(2, 0, LOOPBACK, port), "tiny", QUICK), threading.Event()
+    with peers.talking(lambda word: missed.set()), socket.create_connection((LOOPBACK, port + 1)) as silent:
+        silent.sendall(json.dumps({"run": "tiny", "node": 1}).encode() + b"\n")
+        assert missed.wait(10)
+        assert "node 1 is gone" in peers.agree(BUG).message
+
+
+def test_who_is_no_node_of_this_run_is_not_listened_to():
+    with Pair() as pair:
+        port = pair.peers[0]._cluster.port + 1
+        for hello in ({"run": "other", "node": 1}, {"run": "tiny", "node": 1}, {"run": "tiny", "node": 7}, [], "GET /"):
+            with socket.create_connection((LOOPBACK, port)) as stranger:
+                stranger.sendall(json.dumps(hello).encode() + b"\n")
+                stranger.sendall(json.dumps(asdict(DATA)).encode() + b"\n")
+                assert stranger.recv(1) == b""
+        assert pair.agree([DONE, DONE]) == [DONE, DONE]
+
+
+def test_a_port_that_is_taken_is_told_with_its_remedy():
+    port = free_port()
+    peers = Peers(Cluster(2, 0, LOOPBACK, port), "tiny", QUICK)
+    refused = pytest.raises(ConfigError, match="set RECAP_MAIN_PORT")
+    with socket.create_server(("", port + 1)), refused, peers.talking(lambda _: None):
+        pass
+
+
+NODE = """
+import sys
+from pathlib import Path
+from job.launch.cluster import Cluster
+from job.launch.peers import Pace, Peers
+from job.launch.supervisor import supervise
+work, rank, port, code = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+peers = Peers(Cluster(2, rank, "127.0.0.1", port), "tiny", Pace(beat=0.1, silence=2, last_words=1))
+outcome = supervise([sys.executable, "-c", code, str(work)], work, 1, 2.0, peers=peers)
+print(outcome.message)
+sys.exit(outcome.exit_code)
+"""
+WAITS = """
+import os, signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a process that waits inside a collective
+Path(sys.argv[1], "ready").write_text("")
+time.sleep(600)
+"""
+FAILS = """
+import sys, time
+from pathlib import Path
+from job.launch.outcome import Outcome, write_outcome
+while not Path(sys.argv[1], "fail").exists():
+    time.sleep(0.02)
+write_outcome(Path(sys.argv[1]), Outcome(65, "bad row"))
+"""
+
+
+def node(work: Path, rank: int, port: int, code: str) -> "subprocess.Popen[str]":
+    work.mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-c", NODE, str(work), str(rank), str(port), code], stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_failure_on_one_node_ends_the_other_which_waits_and_cannot_be_asked(tmp_path, failing):
+    port = free_port()
+    nodes = [node(tmp_path / str(n), n, port, FAILS if n == failing else WAITS) for n in (0, 1)]
+    while not (tmp_path / str(1 - failing) / "ready").exists():
+        threading.Event().wait(0.02)
+    (tmp_path / str(failing) / "fail").write_text("")
+    said = [process.communicate()[0].strip() for process in nodes]
+    assert [process.returncode for process in nodes] == [ExitCode.DATA, ExitCode.DATA]
+    assert said == ["bad row", "bad row"]
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_node_whose_supervisor_is_killed_ends_the_other_with_a_retry(tmp_path, killed):
+    port = free_port()
+    nodes = [node(tmp_path / str(n), n, port, WAITS) for n in (0, 1)]
+    for n in (0, 1):
+        while not (tmp_path / str(n) / "ready").exists():
+            threading.Event().wait(0.02)
+    threading.Event().wait(1.0)  # until they have met
+    os.kill(nodes[killed].pid, signal.SIGKILL)
+    said = nodes[1 - killed].communicate()[0]
+    assert nodes[1 - killed].returncode == ExitCode.RETRY
+    assert f"node {killed} is gone" in said
+    for process in left(tmp_path):
+        process.kill()
+    nodes[killed].communicate()
+
+
+def left(folder: Path):
+    """What a killed supervisor left: these stand-ins do not look after it, as training processes do."""
+    import psutil
+
+    return [each for each in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(each.info["cmdline"] or [])]

@@ -1,0 +1,63 @@
+"""A 4-bit base that is shared between processes: the adapter is the one that whole bases make."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from job.errors import ExitCode
+from tests.faults.trials import logged, store_of
+
+pytestmark = pytest.mark.usefixtures("places")
+WEIGHTS = "adapter/adapter_model.safetensors"
+
+
+def train(path: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
+    named = [word for setting in settings for word in ("--set", setting)]
+    return subprocess.run(
+        [sys.executable, "-m", "job", "train", str(path), *named], capture_output=True, text=True, check=False
+    )
+
+
+def test_fsdp_with_a_4_bit_base_ends_like_ddp_and_its_adapter_loads(config, write_config):
+    from peft import AutoPeftModelForCausalLM
+
+    config["training"] |= {"processes": 2, "max_steps": 6, "optimizer": "adamw_torch", "evaluate_every_steps": 3}
+    path, adapters, numbers = write_config(config), {}, {}
+    for distribution in ("ddp", "fsdp"):
+        done = train(path, f"run={distribution}", f"training.distribution={distribution}")
+        assert done.returncode == ExitCode.DONE, done.stderr
+        folder = Path(config["output"]) / distribution
+        adapters[distribution] = load_file(folder / WEIGHTS)
+        numbers[distribution] = logged(store_of(config | {"run": distribution}))
+    assert adapters["fsdp"].keys() == adapters["ddp"].keys(), "an ordinary adapter"
+    furthest = max(float((adapters["fsdp"][key] - adapters["ddp"][key]).abs().max()) for key in adapters["ddp"])
+    print(f"\nfsdp and ddp: weights differ by {furthest:.1e} at the most")
+    assert furthest < 1e-5, "sums of shares are rounded in another order, and nothing else differs"
+    assert numbers["fsdp"] == pytest.approx(numbers["ddp"], rel=1e-4)
+    model = AutoPeftModelForCausalLM.from_pretrained(str(folder / "adapter"), dtype=torch.float32)
+    assert model(input_ids=torch.tensor([[0, 5, 6]])).logits.shape[:2] == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["training.optimizer=paged_adamw_8bit"], "use adamw_torch or adamw_torch_fused"),
+        (["training.processes=1", "training.optimizer=adamw_torch"], "there is one: use ddp"),
+    ],
+)
+def test_what_cannot_be_sharded_is_told_at_once(config, write_config, settings, said):
+    done = train(write_config(config), "training.distribution=fsdp", *settings)
+    assert done.returncode == ExitCode.CONFIG
+    assert said in done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_a_base_is_shared_between_gpus(config, write_config):
+    config["training"] |= {"max_steps": 4, "optimizer": "adamw_torch", "distribution": "fsdp"}
+    done = train(write_config(config))
+    assert done.returncode == ExitCode.DONE, done.stderr
