@@ -108,8 +108,8 @@ def fill(s3: Any, base: Path) -> None:
         "data": {"train": f"{uri}/data/train.jsonl", "validation": f"{uri}/data/validation.jsonl"},
         "output": f"{uri}/runs",
         "lora": {"r": 4},
-        "training": {"epochs": 1, "batch_size": 4, "gradient_accumulation_steps": 1, "max_tokens": 512}
-        | {"save_every_steps": 1, "keep_last": 1, "log_every_steps": 1, "sample_summaries": 0},
+        "training": {"epochs": 4, "batch_size": 4, "gradient_accumulation_steps": 1, "max_tokens": 512}
+        | {"save_every_steps": 4, "keep_last": 1, "log_every_steps": 1, "sample_summaries": 0},
         "generation": {"max_new_tokens": 8},
         "evaluation": {"max_conversations": 2, "bootstrap_samples": 100},
     }
@@ -141,7 +141,7 @@ def test_recap_trains_and_summarizes_with_what_its_roles_allow_and_they_allow_no
     train, summarize = Role(stack.policy("TrainRole")), Role(stack.policy("SummarizeRole"))
 
     guarded.reset(train.plan)
-    code, said = recap("train", f"{s3.uri}/configs/train.yaml", stop_at='"step": 3')
+    code, said = recap("train", f"{s3.uri}/configs/train.yaml", stop_at='"message": "step"')
     assert (code, train.refused) == (ExitCode.RETRY, []), said
     code, said = recap("train", f"{s3.uri}/configs/train.yaml")
     assert (code, train.refused) == (ExitCode.DONE, []), said
