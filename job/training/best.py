@@ -47,10 +47,11 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]
         self._weights: dict[str, torch.Tensor] | None = None  # nothing in it where another process keeps them
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Take up what the checkpoint remembers."""
+        """Take up what the checkpoint remembers; the training that it is of may have been over."""
         path = self._resumed_from / FILE if self._resumed_from else None
         if path is not None and path.exists():
             self._weights = load_file(str(path))
+        control.should_training_stop = best_of([each["eval_loss"] for each in _evaluations(state)], self._patience)[1]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Remember the adapter if it is the best so far; ask for the end if too many were not."""

@@ -79,6 +79,11 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         if self.args.should_save:
             self._save(output_dir, state_dict=weights)
 
+    def _run_epoch(self, *arguments: Any, **named: Any) -> None:
+        """No step where the last evaluation ended the training; transformers looks at that after a step alone."""
+        if not self.control.should_training_stop:
+            super()._run_epoch(*arguments, **named)
+
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """Evaluate without touching the random state: a run that skipped an evaluation goes on the same."""
         with torch.random.fork_rng():

@@ -61,8 +61,11 @@ def test_a_run_killed_at_some_operations_ends_with_the_same_adapter(trials, prox
 @pytest.mark.faults
 @pytest.mark.parametrize(("sent", "every"), [(signal.SIGKILL, 1), (signal.SIGTERM, 3)])
 def test_a_run_stopped_at_every_operation_ends_with_the_same_adapter(trials, proxy, small_on_s3, sent, every):
-    count = operations(trials, proxy, small_on_s3)
+    whole = small_on_s3 | {"run": f"whole-{sent.name}".lower()}
+    if sent == signal.SIGTERM:  # every step at which it stops is one whose evaluation it owes
+        whole["training"] = whole["training"] | {"evaluate_every_steps": 1}
+    count = operations(trials, proxy, whole)
     numbers = range(1, count + 1, every)
-    ends = Counter(goes_on_after(trials, proxy, small_on_s3, number, sent) for number in numbers)
+    ends = Counter(goes_on_after(trials, proxy, whole, number, sent) for number in numbers)
     told = {f"ended {code}{', adapter there' * adapter}": times for (code, adapter), times in sorted(ends.items())}
     print(f"\n{sent.name} at {len(numbers)} of {count} operations, all went on to the same adapter: {told}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -93,11 +94,8 @@ def test_a_run_without_patience_left_ends_early_with_its_best_adapter(config, wr
         "patience": 3,
         "sample_summaries": 0,
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "job", "train", str(write_config(config))],
-        capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
-    )  # fmt: skip
-    assert done.returncode == ExitCode.DONE, done.stderr
+    path = write_config(config)
+    done = recap_train(path)
     assert "no smaller validation loss: the training ends" in done.stderr
     run = Path(config["output"]) / "tiny"
     journal = json.loads((run / "run.json").read_text(encoding="utf-8"))
@@ -109,3 +107,20 @@ def test_a_run_without_patience_left_ends_early_with_its_best_adapter(config, wr
     assert all(torch.equal(weights[name], there[name]) for name in there)
     after = load_file(str(run / "checkpoints" / f"step-{last:08d}" / "adapter_model.safetensors"))
     assert not all(torch.equal(weights[name], after[name]) for name in after), "the last one is another"
+
+    # Killed before its adapter was there, it goes on from where it had ended: no step more.
+    shutil.rmtree(run / "adapter")
+    recap_train(path)
+    attempt = json.loads((run / "run.json").read_text(encoding="utf-8"))["attempts"][-1]
+    assert (attempt["first_step"], attempt["last_step"]) == (last, last)
+    again = load_file(str(run / "adapter" / "adapter_model.safetensors"))
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def recap_train(config: Path) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [sys.executable, "-m", "job", "train", str(config)],
+        capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == ExitCode.DONE, done.stderr
+    return done
