@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+LINT := .venv-infra/bin
+LINT_INSTALLED := .venv-infra/.installed
 
 # Nothing that a test or a benchmark does may depend on this machine's proxies, accounts or Hub cache. Only where
 # RECAP_TEST_S3_URI names a real store (docs/storage.md) does the AWS account stay: its tests ask that store.
@@ -23,7 +25,7 @@ PINS := torch==2.13.0 transformers==5.19.0 trl==1.16.0 peft==0.21.2 bitsandbytes
 	datasets==5.2.0 numpy==2.3.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults check bench lock docs demo-base clean
+.PHONY: help setup demo test test-faults check check-infra bench lock lock-infra docs demo-base clean
 .PHONY: docker-train docker-summarize docker-tensorboard docker-down image-check image-locks sbom
 
 help: ## list the targets
@@ -47,6 +49,13 @@ check: $(INSTALLED) ## lint, format, types, the direction of imports, generated 
 	$(BIN)/python -m pytest tests/test_architecture.py
 	@$(BIN)/python -m job.config.reference | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md is not what the config sections say: run 'make docs'" >&2; exit 1; }
+
+check-infra: $(LINT_INSTALLED) ## lint and policy of infra/, in an environment of its own (.venv-infra)
+	$(LINT)/cfn-lint infra/aws/recap.yaml
+	$(LINT)/hadolint Dockerfile
+	$(LINT)/check-jsonschema --builtin-schema vendor.compose-spec infra/docker/compose.yaml
+	$(LINT)/checkov --framework dockerfile --file Dockerfile --skip-download --compact --quiet
+	$(LINT)/checkov --framework cloudformation --file infra/aws/recap.yaml --skip-download --compact --quiet
 
 bench: $(INSTALLED) ## speed beside what one would write without recap; reports in build/bench/
 	@mkdir -p build/bench
@@ -73,6 +82,14 @@ lock: $(INSTALLED) ## write requirements.lock again: the newest that pyproject.t
 	   grep -v -E '^(--|#|nvidia-|triton|cuda-|pip==|$$)' build/compiled.txt \
 	   | sed -E 's/^(torch==[0-9.]+)\+[a-z0-9.]+/\1/' | LC_ALL=C sort; \
 	} > requirements.lock
+
+lock-infra: $(INSTALLED) ## write infra/lint/requirements.lock again: the newest that requirements.in allows
+	@mkdir -p build
+	$(BIN)/pip-compile --quiet --upgrade --no-header --no-annotate --no-strip-extras --allow-unsafe \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file build/infra.txt infra/lint/requirements.in 2> build/lock.log || { cat build/lock.log >&2; exit 1; }
+	@{ echo "# Every version that 'make check-infra' lints with. 'make lock-infra' writes this file."; cat build/infra.txt; } \
+		> infra/lint/requirements.lock
 
 # infra/docker/README.md says what these do. GPU= is for a machine that has a GPU and is not to use it.
 COMPOSE = docker compose --file infra/docker/compose.yaml
@@ -113,7 +130,7 @@ sbom: ## what the images hold, as CycloneDX: build/sbom/train.cdx.json and summa
 		echo "build/sbom/$$target.cdx.json: $$(grep -c '"purl"' build/sbom/$$target.cdx.json) packages"; \
 	done
 
-clean: ## remove what the targets made, except .venv
+clean: ## remove what the targets made, except .venv and .venv-infra
 	rm -rf build dist demo-run .mypy_cache .ruff_cache .pytest_cache
 	find job tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -121,6 +138,12 @@ $(INSTALLED): requirements.lock pyproject.toml | $(BIN)/python
 	@echo 'installing the locked dependencies into $(VENV): a few minutes'
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(LINT_INSTALLED): infra/lint/requirements.lock | $(BIN)/python
+	@echo 'installing the linters of infra/ into .venv-infra: a few minutes'
+	$(BIN)/python -m venv .venv-infra
+	$(LINT)/python -m pip install -qq --disable-pip-version-check --requirement infra/lint/requirements.lock
 	@touch $@
 
 $(BIN)/python:
