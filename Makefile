@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+VLLM := .venv-vllm# its hundred packages stay out of the environment that everything else is tested in
 LINT := .venv-infra/bin
 LINT_INSTALLED := .venv-infra/.installed
 
@@ -25,7 +26,7 @@ PINS := torch==2.13.0 transformers==5.19.0 trl==1.16.0 peft==0.21.2 bitsandbytes
 	datasets==5.2.0 numpy==2.3.5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults check check-infra bench lock lock-infra docs demo-base clean
+.PHONY: help setup demo test test-faults test-vllm check check-infra deploy push bench lock lock-infra docs demo-base clean
 .PHONY: docker-train docker-summarize docker-tensorboard docker-down image-check image-locks sbom
 
 help: ## list the targets
@@ -42,6 +43,9 @@ test: $(INSTALLED) ## all tests, without network
 test-faults: $(INSTALLED) ## hundreds of kills and faults of real training runs: up to half an hour
 	@$(ALONE) $(BIN)/python -m pytest -m faults -s --timeout 1800
 
+test-vllm: $(VLLM)/.installed ## the engine on vLLM, which is real and runs on the CPU; in .venv-vllm
+	@$(ALONE) OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm
+
 check: $(INSTALLED) ## lint, format, types, the direction of imports, generated documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,18 +54,40 @@ check: $(INSTALLED) ## lint, format, types, the direction of imports, generated 
 	@$(BIN)/python -m job.config.reference | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md is not what the config sections say: run 'make docs'" >&2; exit 1; }
 
-check-infra: $(LINT_INSTALLED) ## lint and policy of infra/, in an environment of its own (.venv-infra)
+KUBERNETES_MINORS := 1.35 1.36 1.37
+MANIFESTS := build/kubernetes
+
+check-infra: $(INSTALLED) $(LINT_INSTALLED) ## lint and policy of infra/, in an environment of its own (.venv-infra)
 	$(LINT)/cfn-lint infra/aws/recap.yaml
 	$(LINT)/hadolint Dockerfile
 	$(LINT)/check-jsonschema --builtin-schema vendor.compose-spec infra/docker/compose.yaml
 	$(LINT)/checkov --framework dockerfile --file Dockerfile --skip-download --compact --quiet
 	$(LINT)/checkov --framework cloudformation --file infra/aws/recap.yaml --skip-download --compact --quiet
+	@rm -rf $(MANIFESTS) && mkdir -p $(MANIFESTS)
+	@for overlay in infra/kubernetes/overlays/*/; do \
+		$(BIN)/kubectl kustomize $$overlay > $(MANIFESTS)/$$(basename $$overlay).yaml; \
+	done
+	@for minor in $(KUBERNETES_MINORS); do \
+		$(LINT)/kubernetes-validate --strict --quiet --kubernetes-version $$minor $(MANIFESTS)/*.yaml; \
+	done
+	$(LINT)/checkov --config-file infra/kubernetes/checkov.yaml --directory $(MANIFESTS)
 
-bench: $(INSTALLED) ## speed beside what one would write without recap; reports in build/bench/
+# infra/aws/README.md says what these do, and for which account and region: those of the AWS environment.
+STACK ?= recap
+TAG ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*')
+
+deploy: $(INSTALLED) check-infra ## make or change the stack of infra/aws (PARAMETERS='Night=on …', STACK=, TAG=, YES=1)
+	$(BIN)/python infra/aws/deploy.py --stack $(STACK) --tag $(TAG) $(if $(YES),--yes) $(PARAMETERS)
+
+push: $(INSTALLED) ## build both images and push them to the stack's repository (TAG=, DRY_RUN=1; needs docker)
+	$(BIN)/python infra/aws/push.py --stack $(STACK) --tag $(TAG) $(if $(DRY_RUN),--dry-run)
+
+bench: $(INSTALLED) $(VLLM)/.installed ## speed beside what one would write without recap; reports in build/bench/
 	@mkdir -p build/bench
-	@for name in train_speed checkpoint_cost summarize_speed summarize_scale; do \
+	@for name in train_speed checkpoint_cost summarize_scale; do \
 		$(ALONE) $(BIN)/python benchmarks/$$name.py | tee build/bench/$$name.txt; \
 	done
+	@$(ALONE) $(VLLM)/bin/python benchmarks/summarize_speed.py | tee build/bench/summarize_speed.txt
 
 docs: $(INSTALLED) ## write docs/configuration.md from the config sections
 	$(BIN)/python -m job.config.reference > docs/configuration.md
@@ -138,6 +164,14 @@ $(INSTALLED): requirements.lock pyproject.toml | $(BIN)/python
 	@echo 'installing the locked dependencies into $(VENV): a few minutes'
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VLLM)/.installed: requirements.lock requirements-vllm.lock pyproject.toml | $(BIN)/python
+	@echo 'installing vLLM for CPUs with the locked dependencies into $(VLLM): a few minutes'
+	$(BIN)/python -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
+	$(VLLM)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --requirement requirements-vllm.lock
+	$(VLLM)/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 
 $(LINT_INSTALLED): infra/lint/requirements.lock | $(BIN)/python

@@ -31,6 +31,7 @@ class StandInEngine:
     """Answers with the prompt's length and some of its tokens."""
 
     context_tokens = 1 << 20
+    prompts_ahead = 0
 
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:
         self.prompts, self._before = 0, before
@@ -45,12 +46,15 @@ class StandInEngine:
             on_done(len(prompts))
         return [Generated(f"{len(prompt)} tokens, among them {prompt[20:30]}", 3, "stop") for prompt in prompts]
 
+    def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
+        """Nothing: it is never busy."""
+
 
 def stand_in(engine: Any) -> Callable[[SummarizeConfig, Path], Summarizer]:
     """How a summarizer is opened that has this engine and no model."""
 
     def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:
         digests = find_digests(config, cache)
-        return Summarizer(engine, StandInTokenizer(), PROMPT, PROMPT.cleaning, 1 << 19, digests)
+        return Summarizer(engine, StandInTokenizer(), PROMPT, PROMPT.cleaning, 1 << 19, digests, "stand-in")
 
     return open_with

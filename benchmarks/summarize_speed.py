@@ -1,63 +1,121 @@
-"""recap's engine against a loop that summarizes one conversation at a time: same model, same prompts, by turns.
+"""Four ways to summarize: a notebook's loop, recap on transformers, vLLM by itself, recap on vLLM; by turns.
 
 `python benchmarks/summarize_speed.py [--adapter DIR] [--conversations FILE] [--limit N] [--repeats N]` prints a line
-per measurement and the ratio of the fastest (conversations per second, recap / loop; above 1 is faster): what else a
-machine does can only slow either down. Without an adapter, `recap train` makes one first, in so few steps that it
-writes summaries, if not good ones. Prompts are made and answers decoded within the measured time, on either side; the
-model is loaded before. Wants recap installed, or the repository's root on PYTHONPATH.
+per measurement and the ratios of the fastest (conversations per second; above 1 is faster): what else a machine does
+can only slow any of them down. The adapter is merged into its base for all four: vLLM's kernels for adapters are for
+GPUs. Each way has a process of its own, which loads the model before it is measured; prompts
+are made and answers decoded within the measured time. vLLM by itself is `vllm.LLM.generate` with all prompts at once.
+Without vLLM in this environment its two ways are left out. Without an adapter, `recap train` makes one first, in so few
+steps that it writes summaries, if not good ones. Wants recap installed, or the repository's root on PYTHONPATH.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import yaml
 
 from job.config.sections import AdapterModelSection, GenerationSection, ReadingSection, StorageSection
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
-from job.inference.open import LoadedModel, open_adapter
-from job.inference.summaries import input_budget, summarize_conversations
-from job.inference.transformers_engine import TransformersEngine
+from job.inference.choose import EngineChoice, EngineName, open_engine
+from job.inference.merge import merged
+from job.inference.open import FetchedModel, fetch_with_adapter, load
+from job.inference.summaries import summarize_conversations
+from job.inference.vllm_start import is_installed
+from job.model import context_tokens
 from job.prompt import encode_prompt
 from job.storage.open import list_inputs
 from job.storage.places import cache_folder
 
 STEPS = 80
 DATA = Path(__file__).parent.parent / "examples" / "demo"
-Summarize = Callable[[], list[str]]
+SECTION = AdapterModelSection(dtype="float32")
+WANTED = [("transformers", "loop", 3.5), ("vllm", "raw vllm", 0.95), ("vllm", "transformers", 1.0)]
+Summarize = Callable[[list[Conversation]], list[str]]
 
 
-def with_recap(loaded: LoadedModel, conversations: list[Conversation], settings: GenerationSection) -> list[str]:
-    """Summaries by recap's engine."""
-    engine = TransformersEngine(loaded.model, loaded.tokenizer)
-    return summarize_conversations(conversations, engine, (loaded.prompt, loaded.tokenizer), settings)
+def with_recap(model: FetchedModel, settings: GenerationSection, engine: EngineName) -> Summarize:
+    """Summaries by one of recap's engines."""
+    opened, _ = open_engine(model, SECTION, settings, EngineChoice(engine, "separate"), cache_folder())
+    return lambda conversations: summarize_conversations(
+        conversations, opened, (model.prompt, model.tokenizer), settings
+    )
 
 
-def one_at_a_time(loaded: LoadedModel, conversations: list[Conversation], settings: GenerationSection) -> list[str]:
+def one_at_a_time(model: FetchedModel, settings: GenerationSection) -> Summarize:
     """Summaries as a notebook makes them: tokenizer, generate, decode, the next."""
     import torch
 
-    budget = input_budget(TransformersEngine(loaded.model, loaded.tokenizer), settings)
-    summaries = []
-    for conversation in conversations:
-        ids = torch.tensor([encode_prompt(conversation, loaded.prompt, loaded.tokenizer, budget).ids])  # (1, tokens)
-        ids = ids.to(loaded.model.device)
-        output = loaded.model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=settings.max_new_tokens,
-            do_sample=False,
-            pad_token_id=loaded.tokenizer.pad_token_id,
-        )
-        text: str = loaded.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
-        summaries.append(text.strip())
-    return summaries
+    loaded = load(model, SECTION)
+
+    def summarize(conversations: list[Conversation]) -> list[str]:
+        summaries = []
+        for prompt in prompts_of(model, settings, conversations):
+            ids = torch.tensor([prompt], device=loaded.device)  # (1, tokens)
+            output = loaded.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=settings.max_new_tokens,
+                do_sample=False,
+                pad_token_id=model.tokenizer.pad_token_id,
+            )
+            summaries.append(model.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip())
+        return summaries
+
+    return summarize
+
+
+def raw_vllm(model: FetchedModel, settings: GenerationSection) -> Summarize:
+    """Summaries by vLLM's own class and its defaults, which gets all prompts at once."""
+    from vllm import LLM, SamplingParams
+
+    llm = LLM(str(model.base.path), tokenizer=model.tokenizer.name_or_path, dtype="float32")
+    parameters = SamplingParams(temperature=0, max_tokens=settings.max_new_tokens)
+
+    def summarize(conversations: list[Conversation]) -> list[str]:
+        prompts = [{"prompt_token_ids": prompt} for prompt in prompts_of(model, settings, conversations)]
+        answers = llm.generate(prompts, parameters, use_tqdm=False)
+        return [answer.outputs[0].text.strip() for answer in answers]
+
+    return summarize
+
+
+def prompts_of(model: FetchedModel, settings: GenerationSection, conversations: list[Conversation]) -> list[list[int]]:
+    """The prompts as recap makes them."""
+    budget = (context_tokens(model.base.path) or 1 << 20) - settings.max_new_tokens
+    return [encode_prompt(one, model.prompt, model.tokenizer, budget).ids for one in conversations]
+
+
+WAYS: dict[str, Callable[[FetchedModel, GenerationSection], Summarize]] = {
+    "loop": one_at_a_time,
+    "transformers": lambda model, settings: with_recap(model, settings, "transformers"),
+    "raw vllm": raw_vllm,
+    "vllm": lambda model, settings: with_recap(model, settings, "vllm"),
+}
+
+
+def serve(way: str, options: argparse.Namespace) -> None:
+    """Load once, then measure as often as a line comes in; each answer is a line of JSON."""
+    told = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries print
+    conversations = read_strictly(list_inputs([options.conversations]), ReadingSection())[: options.limit]
+    settings = GenerationSection(max_new_tokens=options.max_new_tokens)
+    model = fetch_with_adapter(options.adapter, SECTION, StorageSection(), cache_folder())
+    summarize = WAYS[way](merged(model, SECTION, cache_folder()), settings)
+    summarize(conversations[:2])  # first calls of a process are slower
+    print("loaded", file=told, flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        summaries = summarize(conversations)
+        print(json.dumps([time.perf_counter() - started, summaries]), file=told, flush=True)
 
 
 def train_adapter(work: Path) -> str:
@@ -76,40 +134,74 @@ def train_adapter(work: Path) -> str:
     return str(work / "bench" / "adapter")
 
 
+def start(way: str, adapter: str, options: argparse.Namespace) -> "subprocess.Popen[str]":
+    """A process of one way, with its model loaded."""
+    arguments = ["--way", way, "--adapter", adapter, "--conversations", options.conversations]
+    numbers = ["--limit", str(options.limit), "--max-new-tokens", str(options.max_new_tokens)]
+    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    process = subprocess.Popen(
+        [sys.executable, __file__, *arguments, *numbers],
+        env=environment | os.environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loaded\n", f"{way} does not start"
+    return process
+
+
+def measure(process: "subprocess.Popen[str]") -> tuple[float, list[str]]:
+    """Seconds, and the summaries."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    seconds, summaries = json.loads(process.stdout.readline())
+    return seconds, summaries
+
+
+def report(seconds: dict[str, list[float]], summaries: dict[str, list[str]]) -> dict[str, Any]:
+    """Print the ratios that are wanted, and how many summaries are the same text."""
+    best = {way: min(times) for way, times in seconds.items()}
+    ratios = {}
+    for ours, theirs, wanted in WANTED:
+        if ours in best and theirs in best:
+            ratios[f"{ours} / {theirs}"] = round(best[theirs] / best[ours], 3)
+            print(f"{ours} / {theirs}: {best[theirs] / best[ours]:.2f} times the speed (wanted: at least {wanted})")
+    same = {way: sum(map(str.__eq__, texts, summaries["loop"])) for way, texts in summaries.items()}
+    print(f"summaries with the loop's very words: {same} of {len(summaries['loop'])}")
+    return {"ratios": ratios, "seconds": seconds, "same": same}
+
+
 def main() -> None:
-    """Measure both by turns and print the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure all ways by turns and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--adapter", help="a folder; else one is trained first")
     parser.add_argument("--conversations", default=str(DATA / "heldout.jsonl"))
-    parser.add_argument("--limit", type=int, default=96)
+    parser.add_argument("--limit", type=int, default=120)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    conversations = read_strictly(list_inputs([options.conversations]), ReadingSection())[: options.limit]
-    settings = GenerationSection(max_new_tokens=options.max_new_tokens)
+    if options.way:
+        return serve(options.way, options)
+    ways = [way for way in WAYS if is_installed() or "vllm" not in way]
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    summaries: dict[str, list[str]] = {}
     with TemporaryDirectory() as work:
         adapter = options.adapter or train_adapter(Path(work))
-        loaded = open_adapter(adapter, AdapterModelSection(), StorageSection(), cache_folder())
-    ways: dict[str, Summarize] = {
-        "recap": lambda: with_recap(loaded, conversations, settings),
-        "loop": lambda: one_at_a_time(loaded, conversations, settings),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    summaries: dict[str, list[str]] = {}
-    one_at_a_time(loaded, conversations[:2], settings)  # first calls of a process are slower
-    for repeat in range(options.repeats):
-        for name, summarize in ways.items():
-            started = time.perf_counter()
-            summaries[name] = summarize()
-            seconds[name].append(time.perf_counter() - started)
-            speed = len(conversations) / seconds[name][-1]
-            print(f"repeat {repeat + 1}  {name:6} {seconds[name][-1]:7.1f} s  {speed:6.1f} conversations/s", flush=True)
-    ratio = min(seconds["loop"]) / min(seconds["recap"])
-    same = sum(ours == theirs for ours, theirs in zip(*summaries.values(), strict=True))
-    print(f"summaries that are the same text on both sides: {same} of {len(conversations)}")
-    print(f"summarizing, recap / one conversation at a time: {ratio:.2f} times the speed (wanted: at least 3)")
-    result = {"benchmark": "summarize_speed", "ratio": round(ratio, 3), "seconds": seconds, "same": same}
-    print(json.dumps(result | {"conversations": len(conversations), "max_new_tokens": settings.max_new_tokens}))
+        processes = {way: start(way, adapter, options) for way in ways}
+        for repeat in range(options.repeats):
+            for way, process in processes.items():
+                took, summaries[way] = measure(process)
+                seconds[way].append(took)
+                speed = len(summaries[way]) / took
+                print(f"repeat {repeat + 1}  {way:12} {took:7.1f} s  {speed:6.1f} conversations/s", flush=True)
+        for process in processes.values():
+            process.communicate()
+    found = report(seconds, summaries)
+    print(json.dumps({"benchmark": "summarize_speed", **found, "max_new_tokens": options.max_new_tokens}))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,15 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
 import click
 
+from job.arguments import configured, named
 from job.errors import ExitCode, PreemptedError, RecapError, bug
+from job.submit import submit
 
 PREEMPTED = "preempted: told to stop before it was done; run the same command again"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the machine's fault, wherever it shows
@@ -64,29 +66,6 @@ def _end(code: int, message: str) -> int:
     return code
 
 
-def _configured(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The arguments that every command with a config takes, and what its help says of them."""
-    function.__doc__ = f"{function.__doc__}\n\nCONFIG is a path, s3://… or - for standard input; else $RECAP_CONFIG."
-    variable = click.option(
-        "--var", "variables", multiple=True, metavar="NAME=VALUE", help="Value of {NAME} in the config; repeatable."
-    )
-    override = click.option(
-        "--set", "overrides", multiple=True, metavar="PATH.TO.KEY=VALUE", help="Override a key; repeatable."
-    )
-    config = click.argument("config", cls=_Config, envvar="RECAP_CONFIG", metavar="[CONFIG]")
-    return config(override(variable(function)))
-
-
-class _Config(click.Argument):
-    """The config's place, which may come from the environment; click's own message does not say so."""
-
-    def process_value(self, ctx: click.Context, value: Any) -> Any:
-        """The value as click has it; UsageError where there is none."""
-        if self.value_is_missing(value):
-            raise click.UsageError("no config: give a path, s3://… or -, or set RECAP_CONFIG", ctx)
-        return super().process_value(ctx, value)
-
-
 def _tell_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
     if not asked:
         return
@@ -118,8 +97,8 @@ def recap() -> None:
     configure_logging()
 
 
-@recap.command(epilog="Example: recap train examples/support-chat.yaml --set output=s3://my-bucket/runs")
-@_configured
+@recap.command(epilog="\b\nExample: recap train examples/support-chat.yaml --set output=s3://my-bucket/runs")
+@configured
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, as `recap plan` does.")
 @click.option(
     "--fresh",
@@ -127,10 +106,10 @@ def recap() -> None:
     help="Where the run's folder belongs to another config, data or versions, start anew in a folder beside it.",
 )
 def train(config: str, overrides: Sequence[str], variables: Sequence[str], dry_run: bool, fresh: bool) -> int:
-    """Fine-tune, evaluate and publish an adapter; a run that was interrupted goes on by itself."""
+    """Fine-tune, evaluate and publish an adapter. A run that was interrupted goes on by itself."""
     from job.config.load import load_config
 
-    loaded = load_config("train", config, overrides, _named(variables))
+    loaded = load_config("train", config, overrides, named(variables))
     from job.preflight.plan import plan_training
 
     # What stands in the way is told at once, and before any process loads a model.
@@ -150,8 +129,8 @@ def train(config: str, overrides: Sequence[str], variables: Sequence[str], dry_r
     return _end(outcome.exit_code, outcome.message) if outcome.exit_code else ExitCode.DONE
 
 
-@recap.command(epilog="Example: recap summarize examples/nightly.yaml --var date=2026-01-31")
-@_configured
+@recap.command(epilog="\b\nExample: recap summarize examples/nightly.yaml --var date=2026-01-31")
+@configured
 @click.option(
     "--shard",
     metavar="I/N",
@@ -161,7 +140,7 @@ def summarize(config: str, overrides: Sequence[str], variables: Sequence[str], s
     """Summarize a file, many files or a prefix of conversations."""
     from job.config.load import load_config
 
-    loaded = load_config("summarize", config, overrides, _named(variables))
+    loaded = load_config("summarize", config, overrides, named(variables))
     from job.summarization.shard import find_shard
 
     share = find_shard(shard, loaded.shards, os.environ)
@@ -170,21 +149,21 @@ def summarize(config: str, overrides: Sequence[str], variables: Sequence[str], s
     summarize_all(loaded, shard=share)
 
 
-@recap.command(epilog="Example: recap evaluate examples/evaluate.yaml --set evaluation.max_conversations=100")
-@_configured
+@recap.command(epilog="\b\nExample: recap evaluate examples/evaluate.yaml --set evaluation.max_conversations=100")
+@configured
 def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) -> None:
     """Score an adapter, or a file of summaries, against references."""
     from job.config.load import load_config
 
-    loaded = load_config("evaluate", config, overrides, _named(variables))
+    loaded = load_config("evaluate", config, overrides, named(variables))
     from job.evaluation.run import run_evaluation
     from job.evaluation.table import score_table
 
     click.echo(score_table(run_evaluation(loaded)))
 
 
-@recap.command(epilog="Example: recap plan examples/nightly.yaml --var date=2026-01-31")
-@_configured
+@recap.command(epilog="\b\nExample: recap plan examples/nightly.yaml --var date=2026-01-31")
+@configured
 @click.option(
     "--command", type=click.Choice(["train", "summarize", "evaluate"]), help="Whose config it is; else by its keys."
 )
@@ -192,10 +171,13 @@ def plan(config: str, overrides: Sequence[str], variables: Sequence[str], comman
     """Tell all that can be known before paying; needs no GPU."""
     from job.config.load import load_config
 
-    return _plan(load_config(command, config, overrides, _named(variables)))
+    return _plan(load_config(command, config, overrides, named(variables)))
 
 
-@recap.command(epilog="Example: recap schema train > recap-train.schema.json")
+recap.add_command(submit)
+
+
+@recap.command(epilog="\b\nExample: recap schema train > recap-train.schema.json")
 @click.argument("command", type=click.Choice(["train", "summarize", "evaluate"]))
 def schema(command: Any) -> None:
     """Print the JSON Schema of a config, for editors."""
@@ -204,7 +186,7 @@ def schema(command: Any) -> None:
     click.echo(json.dumps(schema_of(command), indent=2, ensure_ascii=False))
 
 
-@recap.command(epilog="Example: recap demo")
+@recap.command(epilog="\b\nExample: recap demo")
 def demo() -> None:
     """Run the whole story on this machine: no GPU, no account."""
     from job.demo.story import run_demo
@@ -226,13 +208,6 @@ def _tell(plan: Any) -> int:
     if plan.error:
         raise plan.error
     return ExitCode.DONE
-
-
-def _named(variables: Sequence[str]) -> dict[str, str]:
-    wrong = [text for text in variables if "=" not in text]
-    if wrong:
-        raise click.BadParameter(f"'{wrong[0]}' is not NAME=VALUE", param_hint="--var")
-    return dict(text.split("=", 1) for text in variables)
 
 
 def _sigterm_preempts() -> None:

@@ -135,6 +135,8 @@ def lora_config(section: LoraSection, base: Base, model: Model) -> Any:
         r=section.r,
         lora_alpha=section.alpha,
         lora_dropout=section.dropout,
+        use_rslora=section.variant == "rslora",
+        use_dora=section.variant == "dora",
         target_modules=targets if isinstance(targets, str) else list(targets),
         revision=base.revision,
     )

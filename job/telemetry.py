@@ -95,7 +95,8 @@ def progress(what: str, total: int | None, unit: str = "it") -> Iterator[Progres
 
 
 def _quiet_libraries(person: bool) -> None:
-    """Keep the libraries' bars out of logs, and one hint of bitsandbytes that is harmless without a GPU."""
+    """Keep the libraries' bars and torch's C++ warnings out of logs, and a hint of bitsandbytes that is harmless."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if not person:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

@@ -1,6 +1,7 @@
 """What any test may use: a tiny real base; on loopback a real S3 protocol server, and a stand-in of the Hub."""
 
 import os
+import signal
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import pytest
 
 from tests.storage.hub_server import Hub
 from tests.tiny import make_base
+
+# A shell starts what it puts into the background with SIGINT ignored; what the tests start shall be interruptible.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ELSEWHERE = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 

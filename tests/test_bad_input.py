@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,44 @@ def test_inputs_and_bases_that_are_not_there_are_66(tmp_path, base, change, mess
     done = train(tmp_path, train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER)), "--set", change)
     assert done.returncode == 66, done.stdout
     assert done.stderr == f"error: {message}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bucket_that_refuses_is_77_with_the_permissions_that_are_missing(tmp_path, base, aws_environment):
+    class Refusal(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(403)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        config = train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER)) | {"storage": {"endpoint_url": endpoint}}
+        done = train(tmp_path, config, "--set", "data.train=s3://bucket/train.jsonl")
+        server.shutdown()
+    assert done.returncode == 77, done.stderr
+    assert done.stderr == (
+        f"error: data: s3://bucket/train.jsonl: {endpoint} answered 403: allow s3:GetObject and s3:ListBucket to these "
+        "credentials; without s3:ListBucket an object that is not there is answered the same\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_key_that_leads_out_of_its_prefix_is_65_and_nothing_is_read(tmp_path, base, s3):
+    s3.client().put_object(Bucket=s3.bucket, Key="data/../../x.jsonl", Body=jsonl(GOOD))
+    config = train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER))
+    done = train(tmp_path, config, "--set", f"data.train={s3.uri}/data/")
+    assert done.returncode == 65, done.stderr
+    assert done.stderr == (
+        f"error: {s3.uri}/data: key '../../x.jsonl' has a part that is '.' or '..'; recap makes paths of keys, so "
+        "rename the object or take it out of the prefix\n"
+    )
     assert not (tmp_path / "out").exists()
 
 

@@ -6,10 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from job.config.sections import AdapterModelSection, StorageSection
+from job.config.sections import AdapterModelSection, ModelSection, StorageSection
 from job.config.training_sections import LoraSection
 from job.errors import ConfigError, DataError, MissingError, RecapError
-from job.model import Base, base_named, fetch_base, load_base, load_tokenizer, lora_config
+from job.model import (
+    Base,
+    attach_adapter,
+    base_named,
+    fetch_base,
+    load_base,
+    load_tokenizer,
+    lora_config,
+    save_adapter,
+)
 from job.preflight.checks import base_is_there
 
 NOTHING = StorageSection()
@@ -205,3 +214,29 @@ def test_code_of_the_base_runs_for_an_adapter_only_when_allowed(copy):
         load_base(base, AdapterModelSection())
     allowed = AdapterModelSection(trust_remote_code=True, revision="a" * 40)
     assert type(load_base(base, allowed)).__name__ == "MineModel"
+
+
+@pytest.mark.parametrize("variant", ["lora", "rslora", "dora"])
+def test_every_variant_learns_on_a_4_bit_base_and_comes_back_from_its_folder(base_folder, tmp_path, variant):
+    import torch
+    from peft import get_peft_model
+
+    base = Base(str(base_folder), None, "d", base_folder)
+    section = ModelSection(base=base.uri)
+    model = get_peft_model(loaded := load_base(base, section), lora_config(LoraSection(variant=variant), base, loaded))
+    ids = torch.arange(40, 60).unsqueeze(0)  # (1, tokens)
+    optimizer = torch.optim.AdamW((each for each in model.parameters() if each.requires_grad), lr=0.01)
+    losses = []
+    for _ in range(3):
+        loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[0] > losses[1] > losses[2]
+    save_adapter(model, load_tokenizer(base_folder), base, tmp_path)
+    again = attach_adapter(load_base(base, section), tmp_path)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(input_ids=ids).logits, again(input_ids=ids).logits)
+    scale = next(module for module in again.modules() if hasattr(module, "lora_A")).scaling["default"]
+    assert scale == (32 / 16**0.5 if variant == "rslora" else 32 / 16)

@@ -7,7 +7,7 @@ BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 ENDING_IDS = range(40, 56)  # more end tokens, so that random answers end, each at another length
 
 
-def make_base(folder: Path) -> None:
+def make_base(folder: Path, heads: int = 4) -> None:
     """Write config, weights and tokenizer of a Llama of some 70,000 parameters."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -29,7 +29,7 @@ def make_base(folder: Path) -> None:
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=heads,
         max_position_embeddings=512,
         initializer_range=0.2,
         bos_token_id=tokenizer.bos_token_id,

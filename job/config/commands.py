@@ -56,7 +56,13 @@ class SummarizeConfig(Section):
     model: AdapterModelSection = AdapterModelSection()
     data: ReadingSection = ReadingSection()
     prompt: PromptSection | None = Field(None, description="Only without an adapter, which carries its own prompt.")
-    engine: Literal["auto", "transformers"] = Field("auto", description="What generates.")
+    engine: Literal["auto", "transformers", "vllm"] = Field(
+        "auto", description="What generates; auto is vllm where it is installed and can serve the model."
+    )
+    adapter_weights: Literal["separate", "merged"] = Field(
+        "separate",
+        description="The adapter beside its base, or merged into it once, in model.dtype (a little faster, rounded).",
+    )
     generation: GenerationSection = GenerationSection()
     long_conversations: Literal["keep_ends", "reject", "hierarchical"] = Field(
         "keep_ends",
@@ -99,6 +105,11 @@ class SummarizeConfig(Section):
     def _something_generates(self) -> Self:
         if self.adapter is None and self.model.base is None:
             raise ValueError("neither adapter nor model.base is set: one of them must say what summarizes")
+        if self.adapter_weights == "merged" and self.model.quantization is not None:
+            raise ValueError(
+                "adapter_weights: merged is for weights of 16 or 32 bits: merged into 4-bit ones, an adapter says "
+                "something else; set model.quantization: null, or adapter_weights: separate"
+            )
         if self.adapter is not None and self.prompt is not None:
             raise ValueError("prompt is set, but the adapter carries the one it was trained with: remove prompt")
         return self

@@ -16,6 +16,11 @@ class LoraSection(Section):
 
     r: int = Field(16, ge=1, description="Rank.")
     alpha: int = Field(32, ge=1, description="Scale; the adapter's output is multiplied by alpha / r.")
+    variant: Literal["lora", "rslora", "dora"] = Field(
+        "lora",
+        description="Plain LoRA; rslora scales by alpha / √r, for high ranks; dora learns magnitude and direction "
+        "apart, which is slower.",
+    )
     dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the adapter's input.")
     target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all-linear", description="Modules that get an adapter: all linear layers but the head, or names."
@@ -55,6 +60,15 @@ class TrainingSection(Section):
     )
     log_every_steps: int = Field(10, ge=1, description="Loss, rate, gradient norm and speed every so many steps.")
     keep_last: int = Field(2, ge=1, description="Checkpoints that are kept.")
+    adapter_from: Literal["last_step", "best_evaluation"] = Field(
+        "last_step",
+        description="Which adapter comes out: of the last step, or of the evaluation with the smallest loss.",
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="Stop after so many evaluations in a row without a smaller validation loss; null: never.",
+    )
     sample_summaries: int = Field(
         3, ge=0, description="Validation conversations summarized for TensorBoard at each evaluation."
     )
@@ -107,3 +121,12 @@ class TrainLimitsSection(Section):
         description="Loss or gradients that are no numbers, or too large: stop with 70, or go back to the last "
         "checkpoint and on with half the learning rate (twice at the most).",
     )
+
+    @model_validator(mode="after")
+    def _waiting_for_storage_is_no_stall(self) -> Self:
+        if self.stall_minutes <= self.upload_minutes:
+            raise ValueError(
+                f"stall_minutes {self.stall_minutes:g} is not above upload_minutes {self.upload_minutes:g}: no step is "
+                "done while the training waits for a checkpoint's upload, so raise one or lower the other"
+            )
+        return self

@@ -22,6 +22,7 @@ class Engine(Protocol):
     """Something that generates; it orders and batches the prompts of one call as suits it."""
 
     context_tokens: int  # prompt and answer together, at the most
+    prompts_ahead: int  # of later calls, which it wants to be told of so that it never runs empty; 0 is none
 
     def generate(
         self,
@@ -30,3 +31,6 @@ class Engine(Protocol):
         on_done: Callable[[int], None] | None = None,
     ) -> list[Generated]:
         """Answers in the order of `prompts`; `on_done` is called with the number of prompts finished since last."""
+
+    def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
+        """Prompts, the very same lists, that a later call of `generate` asks for: work on them may begin now."""

@@ -30,6 +30,17 @@ def cleaning_of(prompt: Prompt, reading: ReadingSection) -> tuple[CleaningStep, 
 
 
 @dataclass(frozen=True)
+class FetchedModel:
+    """What summarizes, on disk and verified: a base and an adapter's folder, with tokenizer and prompt."""
+
+    base: Base
+    adapter: Path | None
+    adapter_digest: str | None
+    tokenizer: Tokenizer
+    prompt: Prompt
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """What summarizes: the model in memory with its tokenizer, prompt and origin."""
 
@@ -40,25 +51,35 @@ class LoadedModel:
     adapter_digest: str | None
 
 
-def open_adapter(uri: str, section: AdapterModelSection, storage: StorageSection, cache: Path) -> LoadedModel:
-    """An adapter on its base; its manifest is verified and its base must be the one that it was trained on."""
+def fetch_with_adapter(uri: str, section: AdapterModelSection, storage: StorageSection, cache: Path) -> FetchedModel:
+    """An adapter and its base; its manifest is verified and its base must be the one that it was trained on."""
     folder, recorded, digest = fetch_adapter(uri, storage, cache)
     base = base_of_adapter(uri, recorded, section, storage, cache)
-    prompt = read_prompt(folder)
-    event("loading", base=base.uri, adapter=uri, quantization=section.quantization or "none")
-    model = attach_adapter(load_base(base, section), folder)
     # A tokenizer made by code of the base's repository comes with that code, which an adapter does not carry.
     tokenizer = load_tokenizer(base.path, True) if section.trust_remote_code else load_tokenizer(folder)
-    return LoadedModel(model, tokenizer, prompt, base, digest)
+    return FetchedModel(base, folder, digest, tokenizer, read_prompt(folder))
 
 
-def open_base(section: AdapterModelSection, prompt: PromptSection, storage: StorageSection, cache: Path) -> LoadedModel:
-    """A base without adapter."""
+def fetch_without_adapter(
+    section: AdapterModelSection, prompt: PromptSection, storage: StorageSection, cache: Path
+) -> FetchedModel:
+    """A base alone."""
     if section.base is None:
         raise ConfigError("model.base is not set: it says what summarizes where there is no adapter")
     base = fetch_base(section.base, section.revision, storage, cache)
-    event("loading", base=base.uri, adapter="none", quantization=section.quantization or "none")
     tokenizer = load_tokenizer(base.path, section.trust_remote_code)
-    return LoadedModel(
-        load_base(base, section).eval(), tokenizer, make_prompt(prompt, tokenizer, ["whitespace"]), base, None
-    )
+    return FetchedModel(base, None, None, tokenizer, make_prompt(prompt, tokenizer, ["whitespace"]))
+
+
+def load(model: FetchedModel, section: AdapterModelSection) -> Model:
+    """The model in memory, by transformers, ready for inference."""
+    loaded = load_base(model.base, section)
+    return attach_adapter(loaded, model.adapter) if model.adapter else loaded.eval()
+
+
+def open_adapter(uri: str, section: AdapterModelSection, storage: StorageSection, cache: Path) -> LoadedModel:
+    """An adapter on its base, in memory."""
+    fetched = fetch_with_adapter(uri, section, storage, cache)
+    event("loading", base=fetched.base.uri, adapter=uri, quantization=section.quantization or "none")
+    model = load(fetched, section)
+    return LoadedModel(model, fetched.tokenizer, fetched.prompt, fetched.base, fetched.adapter_digest)

@@ -10,6 +10,7 @@ from job.config.sections import GenerationSection
 from job.errors import RetryError
 from job.inference.batching import BatchLimits, count_fitting, halved, longest_first
 from job.inference.decode import Choose, decode, greedy, sampling
+from job.inference.ending import end_tokens, to_answer
 from job.inference.engine import Generated
 from job.model import Model, Tokenizer
 from job.telemetry import warn
@@ -20,9 +21,11 @@ Decode = Callable[[Model, Sequence[list[int]], frozenset[int], int, Choose], lis
 class TransformersEngine:
     """An `Engine` over a model in memory and its tokenizer. Holds what it learned about the memory's size."""
 
+    prompts_ahead = 0  # its batches end before the next begin
+
     def __init__(self, model: Model, tokenizer: Tokenizer, decode: Decode = decode) -> None:
         self._model, self._tokenizer, self._decode = model, tokenizer, decode
-        self._ends = _end_tokens(model, tokenizer)
+        self._ends = end_tokens(tokenizer, getattr(model, "generation_config", None))
         self._fitting_tokens: int | None = None  # of a padded batch; None until memory ran out
         # Models without a limit of positions have none in their config; then the tokenizer's word is what there is.
         self.context_tokens: int = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
@@ -46,10 +49,14 @@ class TransformersEngine:
             rows = order[start : start + count_fitting(lengths[start:], self._limits(settings))]
             tokens = self._decode_or_shrink([prompts[row] for row in rows], settings, choose)
             if tokens is not None:
-                answers.update(zip(rows, map(self._answer, tokens), strict=True))
+                found = [to_answer(row, self._ends, self._tokenizer) for row in tokens]
+                answers.update(zip(rows, found, strict=True))
                 if on_done:
                     on_done(len(rows))
         return [answers[row] for row in range(len(prompts))]
+
+    def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
+        """Nothing: see `prompts_ahead`."""
 
     def _limits(self, settings: GenerationSection) -> BatchLimits:
         tokens = min(settings.max_batch_tokens, self._fitting_tokens or settings.max_batch_tokens)
@@ -74,17 +81,3 @@ class TransformersEngine:
         self._fitting_tokens = halved([len(prompt) for prompt in prompts], self._limits(settings)).tokens
         warn("out of memory: smaller batches from now on", rows=len(prompts), max_batch_tokens=self._fitting_tokens)
         return None
-
-    def _answer(self, tokens: list[int]) -> Generated:
-        stopped = tokens[-1] in self._ends
-        kept = tokens[:-1] if stopped else tokens
-        text: str = self._tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return Generated(text, len(kept), "stop" if stopped else "length")
-
-
-def _end_tokens(model: Model, tokenizer: Tokenizer) -> frozenset[int]:
-    """The tokenizer's end token, which training teaches, and those of the model's generation config (chat models)."""
-    configured = getattr(model, "generation_config", None)
-    ids = getattr(configured, "eos_token_id", None)
-    several = ids if isinstance(ids, list) else [ids]
-    return frozenset(id for id in [tokenizer.eos_token_id, *several] if id is not None)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from job.errors import ExitCode
 
+ROOM_BYTES = 16 << 10
 SUPERVISOR = "RECAP_SUPERVISOR"  # in the environment of training processes: the supervisor's process number
 
 
@@ -22,10 +23,16 @@ class Outcome:
     message: str
 
 
+def keep_room(work: Path) -> None:
+    """Take the disk space of this process's status file now: a disk that is full later is what it has to tell."""
+    _room(work).write_bytes(bytes(ROOM_BYTES))
+
+
 def write_outcome(work: Path, outcome: Outcome) -> None:
     """Write this process's status file, whole or not at all."""
-    path = work / f"outcome-{os.environ.get('RANK', '0')}.json"
+    path = work / f"outcome-{_rank()}.json"
     temporary = path.with_suffix(".tmp")
+    _room(work).unlink(missing_ok=True)
     temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
     temporary.replace(path)
 
@@ -43,3 +50,11 @@ def read_outcome(work: Path, processes: int) -> Outcome | None:
     if foreseen or (failures and all_spoke):
         return (foreseen or failures)[0]
     return outcomes[0] if all_spoke else None
+
+
+def _room(work: Path) -> Path:
+    return work / f"room-{_rank()}"
+
+
+def _rank() -> str:
+    return os.environ.get("RANK", "0")

@@ -7,6 +7,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from urllib.parse import urljoin
 
 NOTICE_SECONDS = 110.0  # the notice comes two minutes ahead
@@ -39,7 +40,7 @@ def has_notice(url: str) -> bool:
     try:
         with _opener().open(asked, timeout=ANSWER_SECONDS) as answer:
             return bool(answer.status == 200)
-    except OSError:
+    except (OSError, HTTPException):
         return False
 
 
@@ -50,7 +51,7 @@ def _token(url: str) -> dict[str, str]:
     try:
         with _opener().open(asked, timeout=ANSWER_SECONDS) as answer:
             return {"X-aws-ec2-metadata-token": answer.read().decode()}
-    except OSError:
+    except (OSError, HTTPException):
         return {}
 
 

@@ -76,16 +76,15 @@ def supervise(
         family.kill()
         for number, handler in before.items():
             signal.signal(number, handler)
-    return _judge(read_outcome(work, processes), returned, family.deadline is not None)
+    return read_outcome(work, processes) or _judge(returned, processes, family.deadline is not None)
 
 
-def _judge(outcome: Outcome | None, returned: int, stopped: bool) -> Outcome:
-    if outcome is not None:
-        return outcome
+def _judge(returned: int, processes: int, stopped: bool) -> Outcome:
+    """What it means that no training process could say how it ended."""
     if stopped:
         return Outcome(ExitCode.RETRY, "stopped by a signal before the training processes could say how far they were")
-    if returned == 1 or -returned in KILLED or returned - 128 in KILLED:
-        # With several processes, the launcher tells 1 whatever killed one of them.
+    lost = processes > 1 and returned == 1  # the launcher tells 1 whatever killed one of several
+    if lost or -returned in KILLED or returned - 128 in KILLED:
         return Outcome(ExitCode.RETRY, "a training process was killed from outside (out of memory, or by the host)")
     return Outcome(
         ExitCode.BUG, f"the launcher ended with {returned} and no training process said why: see the log above"

@@ -23,6 +23,7 @@ from job.preflight.checks import Check, base_is_there, check, hub_accepts, is_wr
 from job.storage.open import InputFile, open_store
 from job.storage.places import cache_folder
 from job.storage.store import Store
+from job.summarization.chunks import count_chunks, size_of
 from job.summarization.identity import identity
 from job.summarization.output import check_apart, check_free, find_finished, open_output
 from job.summarization.summarize import input_files
@@ -35,7 +36,8 @@ from job.training.examples import Examples, read_examples
 class Plan:
     """What a run would do and meet.
 
-    `done` says that there is nothing left to do, `run` under which name it is done, `story` what was tried before.
+    `done` says that there is nothing left to do, `run` under which name it is done, `story` what was tried before,
+    `chunks` into how many a night is cut: more workers than that would find nothing to do.
     """
 
     title: str
@@ -44,16 +46,21 @@ class Plan:
     run: str
     done: bool = False
     story: Sequence[str] = ()
+    chunks: int | None = None
 
     @property
     def error(self) -> RecapError | None:
         """The first thing that stands in the way."""
         return next((found.error for found in self.checks if found.error), None)
 
+    def findings(self) -> str:
+        """What was found, for a person."""
+        rows = [f"  {'✗' if found.error else '✓'} {found.name:12}{_indented(found.found)}" for found in self.checks]
+        return "\n".join([self.title, "", *rows])
+
     def text(self) -> str:
         """The plan for a person."""
-        rows = [f"  {'✗' if found.error else '✓'} {found.name:12}{_indented(found.found)}" for found in self.checks]
-        return "\n".join([self.title, "", *rows, "", "The config, with every default:", "", _quoted(self.config)])
+        return "\n".join([self.findings(), "", "The config, with every default:", "", _quoted(self.config)])
 
 
 def plan(config: TrainConfig | SummarizeConfig | EvaluateConfig) -> Plan:
@@ -67,10 +74,13 @@ def plan_summarizing(config: SummarizeConfig) -> Plan:
     """Records, what summarizes, the output, and whether it is all done."""
     listed: list[list[InputFile]] = []
     finished: list[bool] = []
+    chunks: list[int] = []
 
     def read() -> str:
         listed.append(input_files(config))
-        return _records(listed[0], config)
+        records = _records(listed[0], config)
+        chunks.append(count_chunks(listed[0], config.data, size_of(config.chunks)))
+        return f"{records}\n{chunks[0]:,} chunks"
 
     def look() -> str:
         output = open_output(config.output, config.storage)
@@ -85,7 +95,8 @@ def plan_summarizing(config: SummarizeConfig) -> Plan:
         return f"{writable}\nholds this run's summaries already" if any(finished) else writable
 
     checks = [check("input", read, "input"), *_models(config), check("output", look, "output")]
-    return Plan(f"plan of summarize run {config.run}", checks, resolved_yaml(config), config.run, any(finished))
+    title, done = f"plan of summarize run {config.run}", any(finished)
+    return Plan(title, checks, resolved_yaml(config), config.run, done, chunks=chunks[0] if chunks else None)
 
 
 def plan_evaluation(config: EvaluateConfig) -> Plan:

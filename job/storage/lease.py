@@ -12,6 +12,8 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,7 @@ class Holder:
     id: str
     machine: str  # this boot of this machine, and the process numbers' name space: containers have their own
     pid: int
-    started: float
+    started: str
     name: str
 
     def is_dead(self, here: "Holder") -> bool:
@@ -63,7 +65,7 @@ class Holder:
         if self.machine != here.machine:
             return False
         try:
-            return bool(psutil.Process(self.pid).create_time() != self.started)
+            return started(self.pid) != self.started
         except psutil.NoSuchProcess:
             return True
 
@@ -75,9 +77,20 @@ def this_process() -> Holder:
     space = Path("/proc/self/ns/pid")
     machine += f" {space.readlink()}" if space.is_symlink() else ""
     pid = os.getpid()
-    return Holder(
-        uuid.uuid4().hex, machine, pid, psutil.Process(pid).create_time(), f"{os.uname().nodename}, pid {pid}"
-    )
+    return Holder(uuid.uuid4().hex, machine, pid, started(pid), f"{os.uname().nodename}, pid {pid}")
+
+
+def started(pid: int) -> str:
+    """When a process began, to tell it from a later one of its number; psutil.NoSuchProcess if there is none.
+
+    On Linux in ticks since the boot: the time of day is set while processes run, often just after a machine began.
+    """
+    stat = Path(f"/proc/{pid}/stat")
+    process = psutil.Process(pid)
+    try:
+        return stat.read_text(encoding="utf-8").rpartition(")")[2].split()[19]  # proc(5): field 22, starttime
+    except FileNotFoundError:
+        return str(process.create_time())
 
 
 class Lease:
@@ -113,6 +126,8 @@ class Lease:
         """LeaseLostError unless this run surely still is the only writer."""
         if self._newer:
             raise LeaseLostError(f"{self._store.uri}: another run took over ({self._newer}): this one writes no more")
+        if self._ended.is_set():  # whoever still writes was not waited for
+            raise LeaseLostError(f"{self._store.uri}: the lease was given back: this run writes no more")
         silent = _now() - self._renewed_at
         if silent > self._terms.trusted:
             raise LeaseLostError(
@@ -219,23 +234,42 @@ class GuardedStore:
 
     def __init__(self, store: Store, lease: Lease) -> None:
         self._store, self._lease, self.uri = store, lease, store.uri
+        self._changes: set[object] = set()  # that are under way
         self.stat, self.list, self.read = store.stat, store.list, store.read
         self.open, self.download = store.open, store.download
 
     def upload(self, source: Path, key: str, progress: Progress | None = None) -> None:
         """As the store does."""
-        self._lease.check()
-        self._store.upload(source, key, progress)
+        with self._change():
+            self._store.upload(source, key, progress)
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """As the store does."""
-        self._lease.check()
-        self._store.write(key, data, if_absent=if_absent)
+        with self._change():
+            self._store.write(key, data, if_absent=if_absent)
 
     def delete(self, key: str) -> None:
         """As the store does."""
+        with self._change():
+            self._store.delete(key)
+
+    def check_changes(self) -> None:
+        """LeaseLostError if a change is under way that has outlived the lease: only the process's end stops it.
+
+        A client tries again on its own, for minutes, and does not ask the lease before.
+        """
+        if self._changes:
+            self._lease.check()
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
         self._lease.check()
-        self._store.delete(key)
+        mine = object()
+        self._changes.add(mine)
+        try:
+            yield
+        finally:
+            self._changes.discard(mine)
 
 
 def _key(generation: int) -> str:

@@ -90,7 +90,8 @@ def without_login(text: str) -> str:
 
 def _answered(place: Place, response: Any) -> RecapError:
     status, code = status_of(response), str(response.get("Error", {}).get("Code", ""))
-    said = f"{place.uri}: {place.service} answered {status} {code}".rstrip()
+    told = "" if code in ("", str(status)) else f" {code}"  # an answer to HEAD has no code but its status
+    said = f"{place.uri}: {place.service} answered {status}{told}"
     if code in FULL or status == 507:
         return OutputError(f"{said}: its storage is full; make room or raise the quota")
     if code in BUSY or status == 429 or status >= 500:

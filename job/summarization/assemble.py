@@ -7,6 +7,7 @@ derived from the content are numbered. Knows nothing of how outcomes come about,
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +25,18 @@ from job.summarization.writers import Write, json_line
 
 @dataclass(frozen=True)
 class Assembled:
-    """What became of all records, and how long the machines worked for it, in seconds."""
+    """What became of all records, how long the machines worked for it, in seconds, and the chunks of each engine."""
 
     counts: Counts
     seconds: float
     gpu_seconds: float
+    engines: Mapping[str, int]
 
 
 def assemble(night: Night, work: Path, target: Path) -> Assembled:
     """Fetch and check every chunk's outcomes, then write summaries and rejects below `target` as in the store."""
     paths, counts, seconds, gpu_seconds, last = [], Counts(), 0.0, 0.0, (0, 0)
+    engines = Counter[str]()
     with counted_ids(work / "ids") as ids:
         for chunk in night.chunks.chunks:
             path = work / f"{chunk.number:06d}.fetched"
@@ -42,12 +45,13 @@ def assemble(night: Night, work: Path, target: Path) -> Assembled:
             paths.append(path)
             counts, seconds = counts.plus(marker.counts), seconds + marker.seconds
             gpu_seconds += marker.seconds * marker.gpus
+            engines[marker.engine] += 1
         repeats = ids.repeats()
     written = _write(night, paths, target, repeats)
     counts = counts.plus(written)
     if counts.records != night.chunks.records:
         raise RecapError(f"{night.output.uri}: {night.chunks.records} records, but {counts.records} have an outcome")
-    return Assembled(counts, seconds, gpu_seconds)
+    return Assembled(counts, seconds, gpu_seconds, engines)
 
 
 def _fetch(night: Night, chunk: Chunk, path: Path) -> Marker:

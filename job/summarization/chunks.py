@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from job.config.sections import ReadingSection
+from job.config.sections import ChunksSection, ReadingSection
 from job.conversations.pieces import Piece, Size, cut
 from job.conversations.rows import Header
 from job.errors import AlreadyExistsError, MissingError, RetryError
@@ -56,6 +56,16 @@ def fingerprint(content: Mapping[str, Any]) -> str:
     """A short digest of JSON values."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def size_of(section: ChunksSection) -> Size:
+    """Where the config has the input cut."""
+    return Size(section.records, round(section.megabytes * 1e6))
+
+
+def count_chunks(files: Sequence[InputFile], reading: ReadingSection, size: Size) -> int:
+    """How many chunks a run would cut these files into; reads them whole and records nothing."""
+    return sum(1 for _ in _grouped(files, reading, size))
 
 
 def agree_on_chunks(

@@ -53,7 +53,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Marker:
-    """What a committed chunk is: its file of outcomes with size and SHA-256, what became of the records, how long."""
+    """What a committed chunk is: its file of outcomes with size and SHA-256, what became of the records, how long it
+    took, on how many GPUs and by which engine.
+    """
 
     outcomes: str
     size: int
@@ -61,6 +63,7 @@ class Marker:
     counts: Counts
     seconds: float
     gpus: int
+    engine: str
 
     def to_json(self) -> bytes:
         """The marker's bytes."""
@@ -76,7 +79,7 @@ class Marker:
 def commit(place: tuple[Store, str], number: int, path: Path, facts: Mapping[str, Any]) -> bool:
     """Make the outcomes in `path` those of the chunk; False if another worker's are already.
 
-    `facts` are counts, seconds and gpus of the marker.
+    `facts` are counts, seconds, gpus and engine of the marker.
     """
     store, folder = place
     name = f"{number:06d}-{uuid.uuid4().hex}.outcomes"

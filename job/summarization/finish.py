@@ -110,6 +110,7 @@ def _facts(config: SummarizeConfig, found: Assembled) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "run": config.run,
         "state": "too_many_rejects" if too_many(counts, config) else "finished",
+        "engines": dict(found.engines),
         "seconds": round(found.seconds, 3),
         "gpu_seconds": round(found.gpu_seconds, 3),
         "records_per_second": round(counts.records / seconds, 3),

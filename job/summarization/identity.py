@@ -14,6 +14,8 @@ from job.summarization.summarizer import Digests
 
 SPEED_ONLY = {"max_batch_tokens", "max_batch_size"}  # of generation: how fast, not what
 
+OTHERS = ("adapter_weights", "long_conversations", "cut_summaries", "redaction", "skip_done")
+
 
 def identity(config: SummarizeConfig, files: Sequence[InputFile], digests: Digests) -> dict[str, Any]:
     """Input files with size and version, weights by digest, and every setting that decides what is written."""
@@ -25,7 +27,7 @@ def identity(config: SummarizeConfig, files: Sequence[InputFile], digests: Diges
         "data": plain["data"],
         "prompt": plain["prompt"],
         "generation": {key: value for key, value in plain["generation"].items() if key not in SPEED_ONLY},
-        **{key: plain[key] for key in ("long_conversations", "cut_summaries", "redaction", "skip_done")},
+        **{key: plain[key] for key in OTHERS},
     }
 
 

@@ -1,10 +1,13 @@
 """Records in, one outcome each out, in the same order, at constant memory.
 
 Records are taken by windows: large enough to be batched by length, small enough to be held. A record that cannot be
-summarized is a reject and costs no other record its summary. Knows nothing of files.
+summarized is a reject and costs no other record its summary. Windows end where chunks do, the engine's work need not.
+Knows nothing of files.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from job.conversations.record import BadRecord, Conversation
 from job.summarization.answers import Done
@@ -19,20 +22,34 @@ Item = Prepared | BadRecord | Skipped
 
 
 def outcomes(
-    records: Iterable[Conversation | BadRecord], task: Task, on_done: Done, begun: bool = False
+    chunks: Iterable[Iterable[Conversation | BadRecord]], task: Task, on_done: Done, begun: bool = False
 ) -> Iterator[Outcome]:
-    """The outcome of each record, in order; `on_done` is told how many more are done.
+    """The outcome of each record of each chunk, in order; `on_done` is told how many more are done.
 
-    ConfigError if the model fails in the same way on all that it is given first: then it would on everything. With
-    `begun`, it was given others before.
+    An engine that asks for it is told of later windows, of the next chunks too, before it is asked for the answers to
+    this one. ConfigError if the model fails in the same way on all that it is given first: then it would on everything.
+    With `begun`, it was given others before.
     """
-    for window in windows(prepare(record, task) for record in records):
+    engine, ahead = task.summarizer.engine, deque[list[Item]]()
+
+    def settle() -> Iterator[Outcome]:
+        nonlocal begun
+        window = ahead.popleft()
         prepared = [item for item in window if isinstance(item, Prepared)]
         on_done(len(window) - len(prepared))
         answers = iter(answer_each(prepared, task, on_done, check=not begun))
         begun = begun or bool(prepared)
         for item in window:
             yield _settle(item, next(answers), task) if isinstance(item, Prepared) else item
+
+    for window in (window for records in chunks for window in windows(prepare(record, task) for record in records)):
+        ahead.append(window)
+        if engine.prompts_ahead:
+            engine.expect(_prompts(window), task.generation)
+        while sum(len(_prompts(later)) for later in islice(ahead, 1, None)) >= engine.prompts_ahead and ahead:
+            yield from settle()
+    while ahead:
+        yield from settle()
 
 
 def windows(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -47,6 +64,11 @@ def windows(items: Iterable[Item]) -> Iterator[list[Item]]:
             window, tokens = [], 0
     if window:
         yield window
+
+
+def _prompts(window: Iterable[Item]) -> list[list[int]]:
+    """What the engine is asked first about a window."""
+    return [part.ids for item in window if isinstance(item, Prepared) for part in item.parts]
 
 
 def _settle(item: Prepared, answer: Answer | Unanswered, task: Task) -> Outcome:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import as_list
-from job.conversations.pieces import Size
 from job.errors import DataError, RetryError
+from job.inference.choose import check_installed
 from job.storage.keys import below, local_path, scheme_of
 from job.storage.open import InputFile, list_inputs
 from job.storage.places import cache_folder, work_folder
-from job.summarization.chunks import agree_on_chunks, fingerprint
+from job.summarization.chunks import agree_on_chunks, fingerprint, size_of
 from job.summarization.finish import already_done, finish, too_many
 from job.summarization.identity import identity
 from job.summarization.output import Output, check_apart, check_writable, open_output
@@ -33,6 +33,7 @@ def summarize(config: SummarizeConfig, open_with: Open = open_summarizer, shard:
     An output with the same identity is kept as it is. More rejects than the limit allows raise DataError after
     everything is published, without the success marker; run again with a higher limit, they are accepted as they are.
     """
+    check_installed(config.engine)
     files, output = input_files(config), open_output(config.output, config.storage)
     check_apart(output, as_list(config.input), files)
     digests = find_digests(config, cache_folder())
@@ -67,9 +68,8 @@ def input_files(config: SummarizeConfig) -> list[InputFile]:
 def _night(config: SummarizeConfig, output: Output, files: list[InputFile], digests: Digests) -> Night:
     """The chunks that all workers of this run agree on, below a fingerprint of what decides their outcomes."""
     settings = identity(config, [], digests) | {"input": as_list(config.input), "output": config.output}
-    size = Size(config.chunks.records, round(config.chunks.megabytes * 1e6))
     place = output.store, below(output.chunks, fingerprint(settings))
-    return Night(config, output, agree_on_chunks(place, files, config.data, size))
+    return Night(config, output, agree_on_chunks(place, files, config.data, size_of(config.chunks)))
 
 
 def _open(config: SummarizeConfig, digests: Digests, open_with: Open) -> Summarizer:

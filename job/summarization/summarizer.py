@@ -8,10 +8,10 @@ from pathlib import Path
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import CleaningStep, PromptSection
+from job.inference.choose import EngineChoice, open_engine
 from job.inference.engine import Engine
-from job.inference.open import LoadedModel, cleaning_of, open_adapter, open_base
+from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, fetch_without_adapter
 from job.inference.summaries import check_budget, input_budget
-from job.inference.transformers_engine import TransformersEngine
 from job.model import BASE_KEY, Tokenizer, fetch_base, read_adapter
 from job.prompt import Prompt
 
@@ -26,7 +26,10 @@ class Digests:
 
 @dataclass(frozen=True)
 class Summarizer:
-    """What turns conversations into summaries; `max_input_tokens` is the room for a prompt."""
+    """What turns conversations into summaries; `max_input_tokens` is the room for a prompt.
+
+    `engine_name` is told with its version: `vllm 0.32.0`.
+    """
 
     engine: Engine
     tokenizer: Tokenizer
@@ -34,6 +37,7 @@ class Summarizer:
     cleaning: tuple[CleaningStep, ...]
     max_input_tokens: int
     digests: Digests
+    engine_name: str
 
 
 def find_digests(config: SummarizeConfig, cache: Path) -> Digests:
@@ -47,16 +51,17 @@ def find_digests(config: SummarizeConfig, cache: Path) -> Digests:
 
 def open_summarizer(config: SummarizeConfig, cache: Path) -> Summarizer:
     """Everything in memory; ConfigError where the model's context has no room for a conversation beside the answer."""
-    loaded = _load(config, cache)
-    engine = TransformersEngine(loaded.model, loaded.tokenizer)
+    model = _fetch(config, cache)
+    choice = EngineChoice(config.engine, config.adapter_weights)
+    engine, name = open_engine(model, config.model, config.generation, choice, cache)
     check_budget(config.generation, engine.context_tokens)
     budget = input_budget(engine, config.generation)
-    cleaning = cleaning_of(loaded.prompt, config.data)
-    digests = Digests(loaded.adapter_digest, loaded.base.digest)
-    return Summarizer(engine, loaded.tokenizer, loaded.prompt, cleaning, budget, digests)
+    cleaning = cleaning_of(model.prompt, config.data)
+    digests = Digests(model.adapter_digest, model.base.digest)
+    return Summarizer(engine, model.tokenizer, model.prompt, cleaning, budget, digests, name)
 
 
-def _load(config: SummarizeConfig, cache: Path) -> LoadedModel:
+def _fetch(config: SummarizeConfig, cache: Path) -> FetchedModel:
     if config.adapter is not None:
-        return open_adapter(config.adapter, config.model, config.storage, cache)
-    return open_base(config.model, config.prompt or PromptSection(), config.storage, cache)
+        return fetch_with_adapter(config.adapter, config.model, config.storage, cache)
+    return fetch_without_adapter(config.model, config.prompt or PromptSection(), config.storage, cache)

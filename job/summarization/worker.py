@@ -1,14 +1,15 @@
 """A worker's part of a night: the chunks of its shard that nobody has committed yet, one after the other.
 
 Purpose: read a chunk, summarize it, see that its input did not change meanwhile and that each record has one outcome,
-commit it. A worker that is stopped or killed loses the chunk that it was at. Knows nothing of other workers, nor of
-what the chunks become.
+commit it. A worker that is stopped or killed loses the chunk that it was at, and what was under way of the next ones.
+Knows nothing of other workers, nor of what the chunks become.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from job.config.commands import SummarizeConfig
@@ -30,7 +31,6 @@ from job.summarization.writers import json_line
 from job.telemetry import event, progress, warn
 
 SHOWN_REJECTS = 5
-_Origin = tuple[tuple[int, int], bytes, bool]  # file and line, digest of the id, whether it was derived
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,16 @@ class Night:
     config: SummarizeConfig
     output: Output
     chunks: Chunks
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where a record came from: chunk, file and line; the digest of its id, and whether that was derived."""
+
+    chunk: int
+    place: tuple[int, int]
+    id: bytes
+    is_derived: bool
 
 
 def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callable[[], Summarizer]) -> Counts:
@@ -56,9 +66,8 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
         return counts
     worker = _Worker(night, open_model(), work)
     with progress("summarizing", total, "conversation") as bar:
-        for chunk in missing:
-            counts = counts.plus(worker.do(chunk, bar.advance, begun=bool(done)))
-            done.add(chunk.number)
+        for of_chunk in worker.do(missing, bar.advance, begun=bool(done)):
+            counts = counts.plus(of_chunk)
     return counts
 
 
@@ -67,22 +76,28 @@ class _Worker:
 
     def __init__(self, night: Night, summarizer: Summarizer, work: Path) -> None:
         self._night, self._work, self._gpus, self._shown = night, work, count_gpus(), 0
+        self._engine_name = summarizer.engine_name
         self._task = make_task(night.config, summarizer)
 
-    def do(self, chunk: Chunk, on_done: Done, begun: bool) -> Counts:
-        """Summarize and commit a chunk; what became of its records."""
-        path, start = self._work / f"{chunk.number:06d}.outcomes", time.monotonic()
+    def do(self, chunks: Sequence[Chunk], on_done: Done, begun: bool) -> Iterator[Counts]:
+        """Summarize the chunks and commit each when it is complete; what became of its records.
+
+        Its successors are read, and under way in the engine, while its last records end.
+        """
         origins: deque[_Origin] = deque()
-        found = outcomes(self._records(chunk, origins), self._task, on_done, begun)
-        counts = self._write(found, origins, path)
-        check_unchanged([self._night.chunks.files[number] for number in {number for number, _ in chunk.pieces}])
-        if counts.records != chunk.records:
-            raise RecapError(f"chunk {chunk.number}: {chunk.records} records, but {counts.records} have an outcome")
-        facts = {"counts": counts, "seconds": round(time.monotonic() - start, 3), "gpus": self._gpus}
-        if not commit((self._night.output.store, self._night.chunks.folder), chunk.number, path, facts):
-            event("another worker was faster", chunk=chunk.number)
-        path.unlink()
-        return counts
+        found = outcomes((self._records(chunk, origins) for chunk in chunks), self._task, on_done, begun)
+        for chunk in chunks:
+            path, start = self._work / f"{chunk.number:06d}.outcomes", time.monotonic()
+            counts = self._write(chunk, found, origins, path)
+            check_unchanged([self._night.chunks.files[number] for number in {number for number, _ in chunk.pieces}])
+            if counts.records != chunk.records:
+                raise RecapError(f"chunk {chunk.number}: {chunk.records} records, but {counts.records} have an outcome")
+            seconds = round(time.monotonic() - start, 3)
+            facts = {"counts": counts, "seconds": seconds, "gpus": self._gpus, "engine": self._engine_name}
+            if not commit((self._night.output.store, self._night.chunks.folder), chunk.number, path, facts):
+                event("another worker was faster", chunk=chunk.number)
+            path.unlink()
+            yield counts
 
     def _records(self, chunk: Chunk, origins: "deque[_Origin]") -> Iterator[Conversation | BadRecord]:
         """The chunk's records, each with an id; where each came from goes to `origins`, in the same order."""
@@ -90,26 +105,28 @@ class _Worker:
             for record in read_piece(self._night.chunks.files[number], piece, self._night.config.data):
                 place = number, record.source.line
                 if isinstance(record, BadRecord):
-                    origins.append((place, b"", False))
+                    origins.append(_Origin(chunk.number, place, b"", False))
                     yield record
                     continue
                 is_derived = not record.id
                 id = record.id or derived_id(record)
-                origins.append((place, id_digest(id), is_derived))
+                origins.append(_Origin(chunk.number, place, id_digest(id), is_derived))
                 yield replace(record, id=id) if is_derived else record
 
-    def _write(self, found: Iterator[Outcome], origins: "deque[_Origin]", path: Path) -> Counts:
-        """One line for each outcome; they come in the order of the records."""
+    def _write(self, chunk: Chunk, found: Iterator[Outcome], origins: "deque[_Origin]", path: Path) -> Counts:
+        """One line for each outcome of the chunk; they come in the order of the records."""
         counts = Counts()
         with path.open("wb") as file:
-            for outcome in found:
-                place, id, is_derived = origins.popleft()
+            for outcome in islice(found, chunk.records):
+                origin = origins.popleft()
+                if origin.chunk != chunk.number:
+                    break  # told by the count
                 counts = counts.with_one(outcome)
                 if isinstance(outcome, BadRecord):
                     self._show(outcome)
                 is_summary = isinstance(outcome, Summary)
                 row = summary_row(outcome) if isinstance(outcome, Summary) else reject_row(outcome)
-                file.write(Line(is_summary, is_derived, id, place, json_line(row)).to_bytes())
+                file.write(Line(is_summary, origin.is_derived, origin.id, origin.place, json_line(row)).to_bytes())
         return counts
 
     def _show(self, reject: BadRecord) -> None:

@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from job.errors import DivergedError, PreemptedError
 from job.telemetry import warn
 from job.training import checkpoints
+from job.training.best import KeepBest
 from job.training.callbacks import (
     Beat,
     EvaluateEnds,
@@ -72,6 +73,7 @@ def fit(run: Run, checkpoint: Path | None, session: Session) -> RecapTrainer:
 
 def _go_back(run: Run, error: DivergedError) -> Path:
     """The last checkpoint; every process fetches its own copy, as the first one's thread removes what it committed."""
+    PartialState().wait_for_everyone()  # the first one has just committed what it had: all go back to the same
     folder = run.work / "rolled-back" / str(PartialState().process_index)
     checkpoint = checkpoints.fetch_newest(run.store, folder, run.identity())
     if checkpoint is None:
@@ -93,8 +95,9 @@ def _fit_once(run: Run, checkpoint: Path | None, session: Session, slower: float
         trainer.add_callback(SlowDown(slower))
     begun, timings = time.monotonic(), session.attempt.timings
     try:
-        with stop.between_steps(), watch.training(limits.stall_minutes * 60):
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with stop.between_steps():
+            with watch.training(limits.stall_minutes * 60):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             uploads.finish()
     except (DivergedError, PreemptedError):
         uploads.finish()  # what was handed over is good, and what a later attempt goes on from
@@ -111,11 +114,13 @@ def _add_callbacks(
 ) -> None:
     """In the order in which they hear of a step: who decides about saving comes before who saves."""
     trainable = sum(each.numel() * each.element_size() for each in trainer.model.parameters() if each.requires_grad)
+    section = run.config.training
     callbacks: list[Any] = [StopAtStep(session.stop), LossWindow(trainer, checkpoint)]
+    callbacks.append(KeepBest(trainer.model, section.adapter_from == "best_evaluation", section.patience, checkpoint))
     callbacks.append(PublishCheckpoints(uploads.put, lambda: trainer.divergence.suspected, trainable))
     callbacks.append(Beat(session.watch.beat, uploads.check))
     if PartialState().is_main_process:
-        samples = run.examples.validation[: run.config.training.sample_summaries]
+        samples = run.examples.validation[: section.sample_summaries]
         callbacks.append(SampleSummaries(samples, summarizer(run, trainer.model), session.writer.add_text))
         callbacks.append(TellProgress(session.writer.add_scalar))
     for callback in [*callbacks, EvaluateEnds(trainer)]:

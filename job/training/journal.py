@@ -19,7 +19,7 @@ from job.storage.store import Store
 from job.telemetry import masked
 
 FILE = "run.json"
-NO_WORD = "ended without a word: it was killed, or its machine died"
+NO_WORD = "ended without a word: it was killed, stood still, or its machine died"
 State = Literal["running", "preempted", "failed", "finished"]
 # Keys that change what is told or kept on the way, but not the adapter that comes out.
 WITHOUT_EFFECT = {
@@ -35,6 +35,7 @@ WITHOUT_EFFECT = {
     },
     "data": {"train", "validation"},  # where the data lies; what it says is in the digests
 }
+EVALUATIONS = {"evaluate_every_steps", "evaluate_every_epochs"}  # with effect where they choose the adapter or the end
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,12 @@ def fingerprint(config: TrainConfig, data_digests: dict[str, str]) -> dict[str, 
     Versions are part of it: other code may draw or round differently, and then nobody could say what was trained.
     """
     plain = to_plain(config)
+    evaluations_count = config.training.adapter_from == "best_evaluation" or config.training.patience
+    without_effect = WITHOUT_EFFECT | {
+        "training": WITHOUT_EFFECT["training"] - (EVALUATIONS if evaluations_count else set())
+    }
     parts = {
-        section: {key: value for key, value in plain[section].items() if key not in WITHOUT_EFFECT.get(section, set())}
+        section: {key: value for key, value in plain[section].items() if key not in without_effect.get(section, set())}
         for section in ("model", "data", "prompt", "lora", "training")
     }
     return parts | {"data_digests": data_digests, "versions": versions()}

@@ -43,8 +43,11 @@ T = TypeVar("T")
 def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> None:
     """Fine-tune, evaluate and publish; a RecapError says why not, PreemptedError that it can go on later."""
     PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)  # without cpu, it would see one process
-    with writing_run(open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage)) as store:
+    with writing_run(open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage), watch) as store:
         run = prepare(config, work, store)
+        if _is_done(run):  # by another one, for whose lease this one waited
+            event("already done", run=config.run, output=config.output)
+            return
         checkpoint = first_does(lambda: checkpoints.fetch_newest(store, work / "checkpoints", run.identity()))
         first_step = _step_of(checkpoint)
         events = SummaryWriter(str(work / "tensorboard"), purge_step=first_step + 1)
@@ -59,7 +62,7 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
 
 
 @contextmanager
-def writing_run(store: Store) -> Iterator[Store]:
+def writing_run(store: Store, watch: Watch) -> Iterator[Store]:
     """The run's folder for as long as this run holds its lease; only the first process writes, and holds it."""
     if not is_first():
         first_does(lambda: None)
@@ -67,8 +70,10 @@ def writing_run(store: Store) -> Iterator[Store]:
         return
     lease = Lease(store, this_process())
     first_does(lease.acquire)
+    guarded = GuardedStore(store, lease)
     try:
-        yield GuardedStore(store, lease)
+        with watch.writing(guarded.check_changes):
+            yield guarded
     finally:
         lease.release()
 
@@ -91,6 +96,15 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     splits = make_rows(examples.train, settings), make_rows(examples.validation, settings)
     event("rows", train=splits[0].counts(), validation=splits[1].counts())
     return Run(config, store, work, base, tokenizer, prompt, examples, splits, PartialState().num_processes)
+
+
+def _is_done(run: Run) -> bool:
+    """Whether nothing is left to do; OutputError if the folder is another run's by now."""
+    found = journal.read_journal(run.store)
+    if found is None:
+        return False
+    journal.check_same_run(found, run.store, journal.fingerprint(run.config, run.examples.digests()))
+    return journal.is_done(found, run.store, run.config.publish.hub)
 
 
 def is_first() -> bool:

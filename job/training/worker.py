@@ -13,7 +13,7 @@ from pathlib import Path
 from job.config.commands import TrainConfig
 from job.config.load import load_config
 from job.errors import ExitCode, RecapError, bug
-from job.launch.outcome import Outcome, write_outcome
+from job.launch.outcome import Outcome, keep_room, write_outcome
 from job.telemetry import configure_logging, masked
 from job.training.stop import Stopped, StopSignal
 from job.training.watch import Watch
@@ -27,6 +27,7 @@ def main(work: Path) -> ExitCode:
     warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU", UserWarning)
     stop: StopSignal | None = None
     try:
+        keep_room(work)
         watch = Watch(work)
         stop = StopSignal()
         # Imported here: torch takes seconds, and a stop signal or a missing library must find an outcome to write.
@@ -68,4 +69,7 @@ def _unforeseen(error: Exception, work: Path) -> Outcome:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    code = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # Python itself would wait for threads that a store holds up

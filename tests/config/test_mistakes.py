@@ -75,10 +75,11 @@ def test_all_mistakes_stand_in_one_report_in_the_order_of_the_file(write):
          "http(s)://host:port: take out user, password and what follows a ? or #; credentials come from the "
          "environment (the AWS credential chain)"),
         ("lora: {dropout: 1}", "line 5  lora.dropout  got 1; wanted a number of at least 0 and below 1"),
-        ("lora: sixteen", 'line 5  lora  got "sixteen"; wanted a section with r, alpha, dropout, target_modules'),
+        ("lora: sixteen", 'line 5  lora  got "sixteen"; wanted a section with r, alpha, variant, dropout, '
+         "target_modules"),
         (
             "lora:",
-            "line 5  lora  got null; wanted a section with r, alpha, dropout, target_modules; "
+            "line 5  lora  got null; wanted a section with r, alpha, variant, dropout, target_modules; "
             "remove it for the defaults",
         ),
         ("prompt: {style: chatty}", 'line 5  prompt.style  got "chatty"; wanted instruction or chat'),
@@ -99,6 +100,11 @@ def test_all_mistakes_stand_in_one_report_in_the_order_of_the_file(write):
         ("r: 4", "line 5  r  unknown key; did you mean lora.r?"),
         ("zebra: 4", "line 5  zebra  unknown key; the keys here are run, model, data, output, prompt, lora, training, "
          "generation, evaluation, publish, limits, storage"),
+        (
+            "limits: {stall_minutes: 5}",
+            "line 5  limits  stall_minutes 5 is not above upload_minutes 10: no step is done while the training waits "
+            "for a checkpoint's upload, so raise one or lower the other",
+        ),
         (
             "training: {save_every_steps: 5, save_every_epochs: 1}",
             "line 5  training  save_every_steps and save_every_epochs are both set: keep one of them",
@@ -168,6 +174,18 @@ def test_a_missing_key_is_told_where_its_section_stands(write):
         ("lora", "lora_r", "it is called lora.r here"),
         ("model", "load_in_4bit", "it is called model.quantization here (nf4, nf4-double, or null for none)"),
         ("model", "bnb_4bit_quant_type", "it is called model.quantization here (nf4 or nf4-double)"),
+        ("training", "load_best_model_at_end", "it is called training.adapter_from here (best_evaluation or "
+         "last_step)"),
+        ("training", "early_stopping_patience", "it is called training.patience here"),
+        ("training", "evals_per_epoch", "it is called training.evaluate_every_epochs here (a number of epochs: 4 of "
+         "them an epoch are 0.25)"),
+        ("training", "sample_packing", "it is called training.packing here"),
+        ("training", "cutoff_len", "it is called training.max_tokens here"),
+        ("training", "neftune_noise_alpha", "not offered; remove it"),
+        ("lora", "use_dora", "it is called lora.variant here (lora, rslora or dora)"),
+        ("lora", "lora_target", "it is called lora.target_modules here (all-linear, or names)"),
+        ("model", "quantization_bit", "it is called model.quantization here (nf4, nf4-double, or null for none)"),
+        ("model", "flash_attn", "it is called model.attention here (sdpa, flash_attention_2 or eager)"),
         ("model", "tokenizer", "the tokenizer comes with model.base; remove it"),
     ],
 )  # fmt: skip
@@ -268,8 +286,19 @@ def test_a_config_for_another_command_is_recognized(write):
     assert (blank, rest[0]) == ("", "4 mistakes in c.yaml")
 
 
-def test_code_of_an_adapters_base_is_run_from_a_pinned_commit_only(write):
-    source = write("run: night\ninput: in/\noutput: out/\nadapter: a\nmodel: {trust_remote_code: true}\n")
-    with pytest.raises(ConfigError, match=r"pin model\.revision to a 40-digit commit"):
-        load_config("summarize", source)
-    assert load_config("summarize", source, [f"model.revision={'a1' * 20}"]).model.trust_remote_code
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("train", "run: r\noutput: out/\nmodel: {base: org/base}\ndata: {train: in/}\n"),
+        ("summarize", "run: night\ninput: in/\noutput: out/\nadapter: a\n"),
+        ("evaluate", "run: night\ninput: in/\noutput: out/\nadapter: a\n"),
+    ],
+)
+def test_code_of_a_base_is_run_from_a_pinned_commit_only(write, command, text):
+    source = write(text)
+    assert not load_config(command, source).model.trust_remote_code
+    for revision in ("null", "main", "a1b2c3d"):
+        with pytest.raises(ConfigError, match=r"pin model\.revision to a 40-digit commit"):
+            load_config(command, source, ["model.trust_remote_code=true", f"model.revision={revision}"])
+    pinned = ["model.trust_remote_code=true", f"model.revision={'a1' * 20}"]
+    assert load_config(command, source, pinned).model.trust_remote_code

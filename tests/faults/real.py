@@ -14,8 +14,10 @@ import psutil
 import yaml
 
 from job.errors import ExitCode
+from job.launch.supervisor import WORKER
 from tests.faults.trials import PLACE, QUIET
 
+LAUNCHER = "accelerate.commands.launch"
 MARK = "RECAP_TEST_RUN"
 STEP = re.compile(r'"message": "step", "step": (\d+)')
 
@@ -42,13 +44,17 @@ class RealRun:
         code = self.end(self.start())
         assert code == ExitCode.DONE, self.said
 
-    def interrupt(self, at_step: int, number: signal.Signals) -> int:
-        """Run until the log tells of a step, send a signal to the first process; how that one ended."""
+    def interrupt(self, at_step: int, number: signal.Signals, trainer: int | None = None) -> int:
+        """Run until the log tells of a step, send a signal to the first process, or to one training process alone.
+
+        How the first process ended.
+        """
         process = self.start()
         for line in process.stderr:  # type: ignore[union-attr]
             found = STEP.search(line)
             if found and int(found[1]) >= at_step:
-                process.send_signal(number)
+                told = process if trainer is None else self.trainers()[trainer]
+                told.send_signal(number)
                 break
         return self.end(process)
 
@@ -60,6 +66,11 @@ class RealRun:
                 return process.returncode
             time.sleep(0.1)
         raise AssertionError(f"left behind: {[member.cmdline() for member in self.family()]}")
+
+    def trainers(self) -> list[psutil.Process]:
+        """The training processes, without launcher and supervisor."""
+        found = [(member, member.cmdline()) for member in self.family()]
+        return [member for member, line in found if WORKER in line and LAUNCHER not in line]
 
     def family(self) -> list[psutil.Process]:
         """Every living process that this run started, whoever its parent is now."""

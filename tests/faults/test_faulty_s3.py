@@ -1,11 +1,14 @@
 """A run whose store errs, stalls and lies is done in the end, or says that it should be run again."""
 
 import random
+import threading
+import time
 from collections import Counter
 
 import pytest
 
 from job.errors import ExitCode
+from tests.faults.real import RealRun
 from tests.faults.s3_proxy import Fault, FaultyS3, Plan, Request
 from tests.faults.trials import adapter_digest, journal_of, published, store_of
 
@@ -53,6 +56,49 @@ def test_a_store_that_errs_now_and_then_is_borne(trials, proxy, small_on_s3):
     assert hurt(trials, proxy, config, at_random(1, 0.15, PASSING[:4])) == ExitCode.DONE
     assert proxy.faults
     assert adapter_digest(store_of(config)) == reference
+
+
+def test_a_store_that_hangs_does_not_keep_a_run_that_has_given_it_up(proxy, small_on_s3, tmp_path):
+    patient = small_on_s3["storage"] | {"timeout_seconds": 3600}
+    config = small_on_s3 | {"storage": patient, "limits": {"upload_minutes": 0.02}}
+    goes_on = threading.Event()
+
+    def plan(request: Request) -> None:
+        if request.method == "PUT" and "/checkpoints/" in request.path:
+            goes_on.wait()
+
+    proxy.reset(plan)
+    run = RealRun(config, tmp_path)
+    assert run.end(run.start()) == ExitCode.RETRY, run.said
+    assert "limits.upload_minutes" in run.said
+    goes_on.set()
+    assert not published(store_of(config))
+
+
+def test_a_run_that_another_one_finished_while_it_waited_does_nothing(trials, proxy, small_on_s3):
+    trials.finish(small_on_s3)
+    story = journal_of(store_of(small_on_s3))
+    trials.finish(small_on_s3)  # the training process itself: the command would not even have started it
+    assert journal_of(store_of(small_on_s3)) == story
+
+
+@pytest.mark.faults
+def test_two_processes_go_back_to_the_same_checkpoint_however_slow_the_store(proxy, small_on_s3, tmp_path):
+    training = {"processes": 2, "epochs": 20, "save_every_steps": 1, "learning_rate": 1.0, "evaluate_every_steps": 99}
+    limits = {"max_gradient_norm": 4, "divergence_steps": 2, "on_divergence": "roll_back"}
+    config = small_on_s3 | {"training": small_on_s3["training"] | training, "limits": limits}
+
+    def plan(request: Request) -> None:
+        if request.method == "PUT" and request.path.endswith("manifest.json"):
+            time.sleep(2)
+
+    proxy.reset(plan)
+    run = RealRun(config, tmp_path)
+    assert run.end(run.start()) == ExitCode.BUG, run.said
+    assert run.said.count("going back to the last checkpoint") == 4, "each of both, twice"
+    assert "gradient norms beyond the limit" in run.said
+    assert "this is a bug" not in run.said
+    assert "there is no checkpoint to go back to" not in run.said
 
 
 @pytest.mark.faults

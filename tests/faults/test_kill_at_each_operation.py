@@ -1,5 +1,7 @@
 """A run that is killed at any operation of its store goes on as if nothing had been."""
 
+import signal
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -9,19 +11,21 @@ from tests.faults.s3_proxy import FaultyS3
 from tests.faults.trials import Trials, adapter_digest, journal_of, logged, published, store_of
 
 
-def kill_at(trials: Trials, proxy: FaultyS3, config: dict[str, Any], number: int) -> None:
-    """Start a run and kill it, without a word, when its n-th request is done but not yet answered."""
+def stop_at(trials: Trials, proxy: FaultyS3, config: dict[str, Any], number: int, sent: signal.Signals) -> int:
+    """Start a run and send it a signal when its n-th request is done but not yet answered; how it ended."""
     started = []
 
     def after(request):
         if request.number == number and started:
-            started[0].kill()
+            started[0].send(sent)
 
     proxy.reset(after=after)
     started.append(trials.start(config))
     code = started[0].wait()
-    assert code in (-9, ExitCode.DONE), started[0].log()
+    stopped = -signal.SIGKILL if sent == signal.SIGKILL else ExitCode.RETRY
+    assert code in (stopped, ExitCode.DONE), started[0].log()
     proxy.reset()
+    return code
 
 
 def operations(trials: Trials, proxy: FaultyS3, config: dict[str, Any]) -> int:
@@ -31,30 +35,34 @@ def operations(trials: Trials, proxy: FaultyS3, config: dict[str, Any]) -> int:
     return proxy.requests
 
 
-def goes_on_after(trials: Trials, proxy: FaultyS3, config: dict[str, Any], number: int, reference: dict[str, Any]):
-    hurt = config | {"run": f"killed-{number}"}
-    kill_at(trials, proxy, hurt, number)
+def goes_on_after(
+    trials: Trials, proxy: FaultyS3, whole: dict[str, Any], number: int, sent: signal.Signals
+) -> tuple[int, bool]:
+    """Stop a run at an operation, look at what is there, and finish it; how it ended, and whether with an adapter."""
+    hurt, reference = whole | {"run": f"{sent.name}-{number}".lower()}, store_of(whole)
+    code = stop_at(trials, proxy, hurt, number, sent)
     store = store_of(hurt)
     seen = published(store)
-    ended = "adapter" in seen
+    assert "adapter" not in seen or adapter_digest(store) == adapter_digest(reference), number
     trials.finish(hurt)
-    assert adapter_digest(store) == adapter_digest(store_of(reference)), number
-    assert logged(store) == logged(store_of(reference)), number
+    assert adapter_digest(store) == adapter_digest(reference), number
+    assert logged(store) == logged(reference), number
     assert journal_of(store)["state"] == "finished"
     published(store)
-    return ended
+    return code, "adapter" in seen
 
 
 def test_a_run_killed_at_some_operations_ends_with_the_same_adapter(trials, proxy, small_on_s3):
     count = operations(trials, proxy, small_on_s3)
     for number in (count // 4, count // 2, count - 4):
-        goes_on_after(trials, proxy, small_on_s3, number, small_on_s3)
+        goes_on_after(trials, proxy, small_on_s3, number, signal.SIGKILL)
 
 
 @pytest.mark.faults
-def test_a_run_killed_at_every_operation_ends_with_the_same_adapter(trials, proxy, small_on_s3):
+@pytest.mark.parametrize(("sent", "every"), [(signal.SIGKILL, 1), (signal.SIGTERM, 3)])
+def test_a_run_stopped_at_every_operation_ends_with_the_same_adapter(trials, proxy, small_on_s3, sent, every):
     count = operations(trials, proxy, small_on_s3)
-    after_the_adapter = sum(
-        goes_on_after(trials, proxy, small_on_s3, number, small_on_s3) for number in range(1, count + 1)
-    )
-    print(f"\nkilled at each of {count} operations, {after_the_adapter} of them after the adapter: all went on")
+    numbers = range(1, count + 1, every)
+    ends = Counter(goes_on_after(trials, proxy, small_on_s3, number, sent) for number in numbers)
+    told = {f"ended {code}{', adapter there' * adapter}": times for (code, adapter), times in sorted(ends.items())}
+    print(f"\n{sent.name} at {len(numbers)} of {count} operations, all went on to the same adapter: {told}")

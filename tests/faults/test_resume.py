@@ -41,12 +41,19 @@ def story_of_equal_runs(config: dict[str, Any], folder: Path, kills: dict[int, s
     return story
 
 
+# Of the accumulated kinds, the last step of each epoch has fewer batches than the others.
 KINDS = {
     "padded, adamw_torch": {"optimizer": "adamw_torch", "log_every_steps": 3},
-    "padded, paged_adamw_32bit, accumulated": {"optimizer": "paged_adamw_32bit", "gradient_accumulation_steps": 2},
+    "padded, paged_adamw_32bit, accumulated": {"optimizer": "paged_adamw_32bit", "gradient_accumulation_steps": 3},
     "grouped by length, adamw_8bit": {"optimizer": "adamw_8bit", "group_by_length": True},
     "packed, adamw_torch": {"optimizer": "adamw_torch", "packing": True, "batch_size": 1},
-    "two processes, adamw_torch": {"optimizer": "adamw_torch", "processes": 2},
+    "two processes, adamw_torch, accumulated": {
+        "optimizer": "adamw_torch", "processes": 2, "gradient_accumulation_steps": 3, "epochs": 6,
+    },
+    "the best of a run that ends early": {
+        "optimizer": "adamw_torch", "epochs": 9, "learning_rate": 0.5, "warmup_ratio": 0.9, "evaluate_every_steps": 1,
+        "adapter_from": "best_evaluation", "patience": 5,
+    },
     "two processes, packed, paged_adamw_32bit": {
         "optimizer": "paged_adamw_32bit", "processes": 2, "packing": True, "batch_size": 1,
     },

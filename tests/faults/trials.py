@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,10 @@ class Child:
     work: Path
     server: "subprocess.Popen[str]"
 
-    def kill(self) -> None:
-        """As a machine dies."""
-        os.kill(self.pid, signal.SIGKILL)
+    def send(self, number: signal.Signals) -> None:
+        """Tell it to stop, or kill it as a machine dies; it may have ended already."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     def wait(self) -> int:
         """How it ended: its exit code, or the negative number of a signal."""

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import psutil
 import pytest
 
 from job.errors import ExitCode
-from job.launch.outcome import Outcome, read_outcome, write_outcome
+from job.launch.outcome import Outcome, keep_room, read_outcome, write_outcome
 from job.launch.spot import has_notice, spot_watch
 from job.launch.supervisor import launch_command, supervise
 
@@ -43,6 +45,11 @@ def test_a_trainer_that_dies_without_a_word_is_a_bug(tmp_path):
 def test_a_trainer_killed_from_outside_is_to_be_run_again(tmp_path):
     outcome = supervise(python("import os; os.kill(os.getpid(), 9)"), tmp_path, 1, 10)
     assert outcome.exit_code == ExitCode.RETRY
+
+
+def test_one_is_how_a_launcher_of_several_tells_a_kill_and_python_what_nobody_caught(tmp_path):
+    assert supervise(python("raise SystemExit(1)"), tmp_path, 2, 10).exit_code == ExitCode.RETRY
+    assert supervise(python("raise ImportError"), tmp_path, 1, 10).exit_code == ExitCode.BUG
 
 
 def test_done_needs_the_word_of_every_process(tmp_path, monkeypatch):
@@ -125,12 +132,12 @@ def test_one_process_is_started_directly_and_several_by_accelerate(tmp_path):
 
 
 def test_a_process_that_lost_its_parent_is_found_and_ended(tmp_path):
-    daemon = (
-        "import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[2], sys.argv[1]], "
-        "start_new_session=True); "
+    daemon = ["sh", "-c", '"$0" -c "$1" "$2" &', sys.executable, STUBBORN, str(tmp_path)]  # its parent ends at once
+    orphaning = (
+        f"import pathlib, subprocess, time; subprocess.run({daemon!r}, start_new_session=True)\n"
+        f"while not pathlib.Path({str(tmp_path)!r}, 'ready').exists(): time.sleep(0.02)\n"
     )
-    orphaning = daemon + "__import__('time').sleep(1)"
-    outcome = supervise(python(says(ExitCode.DONE) + "; " + orphaning, tmp_path, STUBBORN), tmp_path, 1, 10)
+    outcome = supervise(python(orphaning + says(ExitCode.DONE), tmp_path), tmp_path, 1, 10)
     assert outcome.exit_code == ExitCode.DONE
     assert not lives(pid_when_ready(tmp_path))
 
@@ -141,13 +148,32 @@ def test_a_process_that_was_killed_decides_over_what_its_death_did_to_the_others
     assert read_outcome(tmp_path, 1) == Outcome(ExitCode.BUG, "RuntimeError: connection closed by peer")
 
 
+def test_a_full_disk_has_room_for_the_word_that_it_is_full(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        keep_room(disk)
+        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        write_outcome(disk, Outcome(ExitCode.OUTPUT, "no room: " + "why " * 1000))
+        assert read_outcome(disk, 1).exit_code == ExitCode.OUTPUT
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
 class Metadata(BaseHTTPRequestHandler):
-    """Instance metadata as EC2 has it: a token first, then the notice."""
+    """Instance metadata as EC2 has it: a token first, then the notice; before that, as `trouble` says, no HTTP."""
 
     def do_PUT(self):
         self._answer(200, b"token")
 
     def do_GET(self):
+        if self.server.trouble.is_set():
+            self.wfile.write(b"what?\r\n\r\n")
+            return
         asked_well = self.headers.get("X-aws-ec2-metadata-token") == "token"
         self._answer(200 if asked_well and self.server.reclaimed.is_set() else 404, b'{"action": "terminate"}')
 
@@ -161,16 +187,33 @@ class Metadata(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_spot_notice_stops_once_and_silence_never(tmp_path):
+@contextmanager
+def metadata() -> Iterator[ThreadingHTTPServer]:
+    """The service, with `reclaimed` and `trouble` to set and the `url` of its notice."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
-    server.reclaimed = threading.Event()
+    server.reclaimed, server.trouble = threading.Event(), threading.Event()
+    server.url = f"http://127.0.0.1:{server.server_port}/latest/meta-data/spot/instance-action"
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/latest/meta-data/spot/instance-action"
-    stopped = threading.Event()
-    with spot_watch(url, stopped.set, every=0.01):
-        assert not stopped.wait(0.2)
-        server.reclaimed.set()
-        assert stopped.wait(10)
+    yield server
     server.shutdown()
     server.server_close()
-    assert not has_notice(url)
+
+
+def test_a_spot_notice_stops_once_and_silence_and_nonsense_never(tmp_path):
+    stopped = threading.Event()
+    with metadata() as service, spot_watch(service.url, stopped.set, every=0.01):
+        assert not stopped.wait(0.2)
+        service.trouble.set()
+        assert not stopped.wait(0.2)
+        service.trouble.clear()
+        service.reclaimed.set()
+        assert stopped.wait(10)
+    assert not has_notice(service.url)
+
+
+def test_a_spot_notice_ends_a_run_as_a_signal_does(tmp_path):
+    with metadata() as service:
+        service.reclaimed.set()
+        outcome = supervise(python(TRAINER, tmp_path), tmp_path, 1, 30, service.url)
+    assert outcome == Outcome(ExitCode.RETRY, "saved")
+    assert not lives(pid_when_ready(tmp_path))

@@ -1,22 +1,24 @@
 """Claims about leases: of several runs with one name, one writes, and who lost the lease writes no more."""
 
 import json
-import multiprocessing
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from job.errors import ExitCode, RetryError
-from job.storage.lease import GuardedStore, Lease, LeaseLostError, Terms, this_process
+from job.storage.lease import GuardedStore, Lease, LeaseLostError, Terms, started, this_process
 from job.storage.local import LocalStore
 from job.storage.open import open_store
 
+LONG = Terms(lifetime=60, renewal=0.1)
 SHORT = Terms(lifetime=0.6, renewal=0.1)
-NEVER_RENEWED = Terms(lifetime=0.6, renewal=60)
+NEVER_RENEWED = Terms(lifetime=3, renewal=60)
 ELSEWHERE = replace(this_process(), id="elsewhere", machine="another", name="another, pid 7")
 
 
@@ -31,15 +33,15 @@ def lease(store, holder=None, terms=SHORT):
     return Lease(store, holder or replace(this_process(), id=f"{time.monotonic_ns()}"), terms)
 
 
-def check_for(held: Lease, seconds: float) -> None:
+def check_for(check: Callable[[], None], seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        held.check()
+        check()
         time.sleep(0.02)
 
 
 def test_a_second_run_on_this_machine_is_refused_at_once_and_may_begin_when_the_first_has_ended(store):
-    first, second = lease(store), lease(store)
+    first, second = lease(store, terms=LONG), lease(store, terms=LONG)
     first.acquire()
     with pytest.raises(RetryError, match="is being written by another run"):
         second.acquire()
@@ -50,7 +52,7 @@ def test_a_second_run_on_this_machine_is_refused_at_once_and_may_begin_when_the_
 
 
 def test_a_run_elsewhere_that_still_renews_is_not_disturbed(store):
-    first, second = lease(store, ELSEWHERE), lease(store)
+    first, second = lease(store, ELSEWHERE, LONG), lease(store, terms=LONG)
     first.acquire()
     with pytest.raises(RetryError, match="another, pid 7"):
         second.acquire()
@@ -59,7 +61,7 @@ def test_a_run_elsewhere_that_still_renews_is_not_disturbed(store):
 
 
 def test_a_run_elsewhere_that_renews_no_more_is_succeeded_and_writes_no_more(store):
-    dead, next_one = lease(store, ELSEWHERE, NEVER_RENEWED), lease(store)
+    dead, next_one = lease(store, ELSEWHERE, NEVER_RENEWED), lease(store, terms=replace(NEVER_RENEWED, renewal=0.1))
     dead.acquire()
     guarded = GuardedStore(store, dead)
     guarded.write("a", b"1")
@@ -75,21 +77,18 @@ def test_a_run_elsewhere_that_renews_no_more_is_succeeded_and_writes_no_more(sto
 
 
 def test_a_run_that_was_asleep_finds_that_another_took_over(store):
-    asleep = lease(store, ELSEWHERE)
+    asleep = lease(store, ELSEWHERE, LONG)
     asleep.acquire()
     store.write("lease/00000002.json", json.dumps({"holder": {"name": "the other"}}).encode())
     with pytest.raises(LeaseLostError, match="the other"):
-        check_for(asleep, 10)
+        check_for(asleep.check, 10)
     asleep.release()
     assert json.loads(store.read("lease/00000001.json"))["released"] is False
 
 
 def test_a_dead_process_of_this_machine_is_succeeded_at_once(store):
     done = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    import psutil
-
-    here = this_process()
-    holder = replace(here, id="dead", pid=done.pid, started=psutil.Process(done.pid).create_time())
+    holder = replace(this_process(), id="dead", pid=done.pid, started=started(done.pid))
     dead = lease(store, holder, Terms(lifetime=600, renewal=600))
     dead.acquire()
     done.kill()
@@ -100,31 +99,92 @@ def test_a_dead_process_of_this_machine_is_succeeded_at_once(store):
     dead.release()
 
 
-def _race(uri: str, number: int, gate: str, won: str) -> None:
-    while not Path(gate).exists():
-        time.sleep(0.001)
-    mine = Lease(open_store(uri), replace(this_process(), id=str(number)), Terms())
-    try:
-        mine.acquire()
-        Path(won, str(number)).touch()
-        time.sleep(0.5)
-    except RetryError:
-        pass
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="Linux counts ticks since the boot")
+def test_who_a_process_is_does_not_depend_on_the_time_of_day():
+    ticks = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    assert this_process().started == ticks
 
 
-def test_of_several_that_begin_at_once_one_wins(tmp_path):
-    (tmp_path / "won").mkdir()
-    context = multiprocessing.get_context("spawn")
-    runs = [
-        context.Process(target=_race, args=(str(tmp_path / "run"), n, str(tmp_path / "go"), str(tmp_path / "won")))
-        for n in range(4)
-    ]
+def test_whoever_still_writes_after_the_lease_was_given_back_writes_no_more(store):
+    mine = lease(store, terms=LONG)
+    mine.acquire()
+    guarded = GuardedStore(store, mine)
+    mine.release()
+    with pytest.raises(LeaseLostError, match="given back"):
+        guarded.write("a", b"1")
+
+
+class Slow(LocalStore):
+    """A store whose uploads wait, and whose every other change fails once they do."""
+
+    def __init__(self, uri):
+        super().__init__(uri)
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def write(self, key, data, *, if_absent=False):
+        if self.begun.is_set():
+            raise RetryError("not reachable")
+        super().write(key, data, if_absent=if_absent)
+
+    def upload(self, source, key, progress=None):
+        self.begun.set()
+        self.goes_on.wait()
+
+
+def test_a_write_under_way_that_outlives_the_lease_is_found(tmp_path):
+    store = Slow(str(tmp_path / "run"))
+    mine = lease(store)
+    mine.acquire()
+    guarded = GuardedStore(store, mine)
+    upload = threading.Thread(target=guarded.upload, args=(Path(__file__), "a"), daemon=True)
+    upload.start()
+    with pytest.raises(LeaseLostError, match="could not be renewed"):
+        check_for(guarded.check_changes, 10)
+    store.goes_on.set()
+    upload.join()
+    guarded.check_changes()
+    with pytest.raises(LeaseLostError):
+        mine.check()
+    mine.release()
+
+
+class AtOnce:
+    """A store whose users have all looked around before the first one goes on."""
+
+    def __init__(self, store, users):
+        self.uri, self._store, self._gate = store.uri, store, threading.Barrier(users)
+        self._seen = threading.local()
+
+    def list(self, prefix=""):
+        found = list(self._store.list(prefix))
+        if not hasattr(self._seen, "once"):
+            self._seen.once = self._gate.wait()
+        return iter(found)
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+
+def test_of_several_that_begin_at_once_one_wins(store):
+    held, refused, together = [], [], AtOnce(store, 4)
+
+    def begin(number):
+        mine = lease(together, replace(ELSEWHERE, id=f"run {number}"), NEVER_RENEWED)
+        try:
+            mine.acquire()
+            held.append(mine)
+        except RetryError as error:
+            refused.append(str(error))
+
+    runs = [threading.Thread(target=begin, args=(number,)) for number in range(4)]
     for run in runs:
         run.start()
-    (tmp_path / "go").touch()
     for run in runs:
         run.join()
-    assert len(list((tmp_path / "won").iterdir())) == 1
+    assert len(held) == 1
+    assert len(refused) == 3
+    assert all("another run began at the same moment (another, pid 7)" in why for why in refused)
+    held[0].release()
 
 
 class Forgetful(LocalStore):

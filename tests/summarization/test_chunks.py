@@ -167,7 +167,7 @@ def test_other_chunk_sizes_go_on_with_the_chunks_that_there_are(night, tmp_path)
 
 def test_of_two_workers_on_one_chunk_one_commits_it(tmp_path):
     store, place = LocalStore(str(tmp_path / "out")), "c"
-    facts = {"counts": Counts(), "seconds": 1.0, "gpus": 0}
+    facts = {"counts": Counts(), "seconds": 1.0, "gpus": 0, "engine": "test 1"}
     for number, wins in ((1, True), (2, False)):
         path = tmp_path / f"{number}.outcomes"
         path.write_text(f"worker {number}\n")
@@ -186,7 +186,9 @@ def test_a_commit_whose_answer_is_lost_is_still_this_workers(tmp_path):
 
     store = Forgetful(str(tmp_path / "out"))
     (tmp_path / "x").write_text("x\n")
-    assert commit.commit((store, "c"), 0, tmp_path / "x", {"counts": Counts(), "seconds": 1.0, "gpus": 0})
+    assert commit.commit(
+        (store, "c"), 0, tmp_path / "x", {"counts": Counts(), "seconds": 1.0, "gpus": 0, "engine": "test 1"}
+    )
     assert commit.committed(store, "c") == {0}
 
 

@@ -110,6 +110,7 @@ class Engine:
     """Says "fine", nothing where it reads of silence, and breaks on poison with everything in its batch."""
 
     context_tokens = 512
+    prompts_ahead = 0
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer

@@ -24,6 +24,7 @@ class Engine:
     """Answers by a function of the prompt's text; remembers how many prompts came in each call."""
 
     context_tokens = 512
+    prompts_ahead = 0
 
     def __init__(self, tokenizer: Any, answer: Callable[[str], str]) -> None:
         self.tokenizer, self.answer, self.calls = tokenizer, answer, []
@@ -52,10 +53,10 @@ def run(tokenizer):
     def go(conversations, answer=lambda _text: "fine", **keys):
         engine = Engine(tokenizer, answer)
         prompt = make_prompt(PromptSection(system="Sum up."), tokenizer)
-        summarizer = Summarizer(engine, tokenizer, prompt, ("whitespace",), ROOM, Digests(None, "b"))
+        summarizer = Summarizer(engine, tokenizer, prompt, ("whitespace",), ROOM, Digests(None, "b"), "test")
         told: list[int] = []
         task = Task(summarizer, GenerationSection(max_new_tokens=20), "hierarchical")
-        found = list(outcomes(conversations, _with(task, keys), told.append))
+        found = list(outcomes([conversations], _with(task, keys), told.append))
         assert sum(told) == len(conversations)
         return found, engine
 

@@ -44,6 +44,7 @@ class Wrapped:
 
     def __init__(self, engine: Any, before: Callable[[Any], None]) -> None:
         self.engine, self.before, self.context_tokens = engine, before, engine.context_tokens
+        self.prompts_ahead = 0
 
     def generate(self, prompts: Any, settings: Any, on_done: Any = None) -> Any:
         self.before(prompts)

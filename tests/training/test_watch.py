@@ -13,6 +13,14 @@ HANGS = (
     "def a_name_to_look_for():\n    time.sleep(60)\n"
     "with Watch(Path(sys.argv[1])).training(0.5):\n    a_name_to_look_for()\n"
 )
+WRITES_WITHOUT_RIGHT = (
+    "import sys, time; from pathlib import Path; from job.training.watch import Watch\n"
+    "from job.storage.lease import LeaseLostError\n"
+    "def allowed():\n"
+    "    if Path(sys.argv[1], 'lost').exists(): raise LeaseLostError('another run took over')\n"
+    "with Watch(Path(sys.argv[1])).writing(allowed):\n"
+    "    Path(sys.argv[1], 'lost').touch(); time.sleep(60); Path(sys.argv[1], 'written').touch()\n"
+)
 LONELY = (
     "import sys, time; from pathlib import Path; from job.training.watch import Watch; Watch(Path('.')); "
     "print('there', flush=True); time.sleep(60)"
@@ -26,6 +34,13 @@ def test_a_training_without_a_step_is_ended_with_the_stacks_of_all_threads(tmp_p
     outcome = read_outcome(tmp_path, 1)
     assert outcome.exit_code == ExitCode.RETRY
     assert "limits.stall_minutes" in outcome.message
+
+
+def test_a_write_that_outlives_the_right_to_it_is_ended_with_the_process(tmp_path):
+    code = subprocess.run([sys.executable, "-c", WRITES_WITHOUT_RIGHT, str(tmp_path)], check=False).returncode
+    assert code == ExitCode.RETRY
+    assert read_outcome(tmp_path, 1).message == "another run took over"
+    assert not (tmp_path / "written").exists()
 
 
 def test_a_training_process_ends_with_its_supervisor(tmp_path):

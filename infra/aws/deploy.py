@@ -1,0 +1,161 @@
+"""Deploy the stack: recap.yaml and parameters → a change set, which is shown and, after a yes, carried out.
+
+`make deploy` runs it. Parameters that are not named keep what they have; the first time, the template's defaults.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+
+TEMPLATE = Path(__file__).with_name("recap.yaml")
+NOTHING = ("didn't contain changes", "No updates are to be performed")
+
+
+class RefusedError(Exception):
+    """What stands in the way, with the remedy."""
+
+
+def main() -> None:
+    """Read the command line and deploy."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stack", default="recap")
+    parser.add_argument("--tag", required=True, help="of the images")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE")
+    given = parser.parse_args()
+    try:
+        deploy(boto3.session.Session(), given.stack, [*given.parameters, f"ImageTag={given.tag}"], given.yes)
+    except (RefusedError, BotoCoreError, ClientError) as error:
+        sys.exit(f"error: {error}")
+
+
+def deploy(session: Any, stack: str, parameters: Sequence[str], yes: bool, template: str | None = None) -> None:
+    """Make or change the stack, and tell its outputs; RefusedError where that cannot be."""
+    cloudformation = session.client("cloudformation")
+    before = find(cloudformation, stack)
+    named = _named(parameters)
+    if before:
+        _check_images(session.client("ecr"), outputs(before), named["ImageTag"])
+    change = _change_set(cloudformation, stack, before, named, template or TEMPLATE.read_text(encoding="utf-8"))
+    if change is None:
+        print(f"stack {stack} is as it should be")
+        return
+    print("\n".join(map(_line, change["Changes"])))
+    if not yes and not _agreed(f"Change stack {stack} so? [y/N] "):
+        _forget(cloudformation, change, before)
+        raise RefusedError("nothing was changed")
+    _carry_out(cloudformation, change, before)
+    for name, value in outputs(find(cloudformation, stack) or {}).items():
+        print(f"{name:24} {value}")
+
+
+def find(cloudformation: Any, stack: str) -> dict[str, Any] | None:
+    """What CloudFormation tells of the stack; None where there is none, or one that was never carried out."""
+    try:
+        found: dict[str, Any] = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":  # which is how it says that there is none
+            raise
+        return None
+    return None if found["StackStatus"] == "REVIEW_IN_PROGRESS" else found
+
+
+def outputs(found: dict[str, Any]) -> dict[str, str]:
+    """The stack's outputs by name."""
+    return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", ())}
+
+
+def _named(parameters: Sequence[str]) -> dict[str, str]:
+    wrong = [text for text in parameters if "=" not in text]
+    if wrong:
+        raise RefusedError(f"'{wrong[0]}' is not NAME=VALUE")
+    return dict(text.split("=", 1) for text in parameters)
+
+
+def _check_images(ecr: Any, known: dict[str, str], tag: str) -> None:
+    """Jobs of a stack that works must not be given images that are not there."""
+    repository = known["Repository"].partition("/")[2]
+    wanted = [{"imageTag": f"{target}-{tag}"} for target in ("train", "summarize")]
+    try:
+        ecr.describe_images(repositoryName=repository, imageIds=wanted)
+    except ecr.exceptions.ImageNotFoundException as error:
+        raise RefusedError(
+            f"{repository} lacks train-{tag} or summarize-{tag}: `make push` first, or name others with TAG=…"
+        ) from error
+
+
+def _change_set(
+    cloudformation: Any, stack: str, before: dict[str, Any] | None, named: dict[str, str], template: str
+) -> dict[str, Any] | None:
+    """The change set with its changes, ready to be carried out; None if there is nothing to change."""
+    known = {p["ParameterKey"] for p in cloudformation.get_template_summary(TemplateBody=template)["Parameters"]}
+    if unknown := sorted(named.keys() - known):
+        raise RefusedError(f"the template has no parameter {unknown[0]}; it has {', '.join(sorted(known))}")
+    kept = {parameter["ParameterKey"] for parameter in (before or {}).get("Parameters", ())} & known - named.keys()
+    id = cloudformation.create_change_set(
+        StackName=stack,
+        ChangeSetName=f"deploy-{int(time.time())}",
+        ChangeSetType="UPDATE" if before else "CREATE",
+        TemplateBody=template,
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in named.items()]
+        + [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)],
+        **({} if before else {"OnStackFailure": "DELETE"}),
+    )["Id"]
+    try:
+        cloudformation.get_waiter("change_set_create_complete").wait(ChangeSetName=id, WaiterConfig={"Delay": 3})
+    except WaiterError as error:
+        reason = error.last_response.get("StatusReason", "")
+        cloudformation.delete_change_set(ChangeSetName=id)
+        if any(text in reason for text in NOTHING):
+            return None
+        raise RefusedError(f"CloudFormation refuses the change: {reason}") from error
+    changes: dict[str, Any] = cloudformation.describe_change_set(ChangeSetName=id)
+    return changes
+
+
+def _line(change: dict[str, Any]) -> str:
+    resource = change["ResourceChange"]
+    replaced = "  REPLACED" if resource.get("Replacement") == "True" else ""
+    return f"{resource['Action']:8} {resource['LogicalResourceId']:26} {resource['ResourceType']}{replaced}"
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:  # nobody is there
+        return False
+
+
+def _forget(cloudformation: Any, change: dict[str, Any], before: dict[str, Any] | None) -> None:
+    cloudformation.delete_change_set(ChangeSetName=change["ChangeSetId"])
+    if not before:
+        cloudformation.delete_stack(StackName=change["StackId"])
+
+
+def _carry_out(cloudformation: Any, change: dict[str, Any], before: dict[str, Any] | None) -> None:
+    stack, began = change["StackId"], time.time()
+    cloudformation.execute_change_set(ChangeSetName=change["ChangeSetId"])
+    print("under way: some minutes")
+    waiter = cloudformation.get_waiter("stack_update_complete" if before else "stack_create_complete")
+    try:
+        waiter.wait(StackName=stack, WaiterConfig={"Delay": 10, "MaxAttempts": 360})
+    except WaiterError as error:
+        events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+        failed = [event for event in events if event["ResourceStatus"].endswith("_FAILED")]
+        lines = [
+            f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}"
+            for event in failed
+            if event["Timestamp"].timestamp() >= began
+        ]
+        raise RefusedError("\n".join(["it failed, and is rolled back:", *reversed(lines)])) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""From what summarizes, on disk, to a vLLM engine that runs in this process, or the reason why vLLM cannot serve it.
+
+vLLM is imported here only, and only when it is asked for. Knows nothing of prompts or answers.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args
+
+from job.config.sections import AdapterModelSection, GenerationSection
+from job.errors import ConfigError
+from job.inference.ending import end_tokens
+from job.inference.open import FetchedModel
+from job.inference.vllm_engine import VllmEngine
+from job.model import compute_dtype, context_tokens
+
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no child: a killed run leaves none behind, and a signal reaches the engine
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CONFIGURE_LOGGING": "0",
+    "VLLM_RAISE_ON_LOGIT_NANS": "1",  # else NaN becomes words
+    "VLLM_HOST_IP": "127.0.0.1",  # where the one process meets itself
+}
+MISSING = "vLLM is not installed: pip install 'recap[vllm]', or set engine: transformers"
+SLOW = "vLLM is slow without a GPU where the adapter is beside its base: set adapter_weights: merged, or engine: vllm"
+LARGEST_CPU_CACHE_BYTES = 4 << 30  # of keys and values, where there is no GPU whose memory vLLM may fill
+LARGEST_RANK = 512
+
+
+def is_installed() -> bool:
+    """Whether there is a vLLM to import; a folder of that name is none."""
+    spec = find_spec("vllm")
+    return spec is not None and spec.origin is not None
+
+
+def is_slow(model: FetchedModel) -> bool:
+    """Whether another engine is faster: the kernels that put an adapter beside its base are for GPUs.
+
+    Without them a base of 3 million parameters was 14 times slower than with transformers; merged, 2 times faster.
+    """
+    import torch
+
+    return model.adapter is not None and not torch.cuda.is_available()
+
+
+def why_not(model: FetchedModel, section: AdapterModelSection) -> str | None:
+    """Why vLLM cannot serve this model, and what to do; None where it can."""
+    if not is_installed():
+        return MISSING
+    if section.quantization is not None:
+        return "4-bit weights are not served by vLLM: set model.quantization: null, or engine: transformers"
+    if section.attention != "sdpa":
+        return f"model.attention: {section.attention} is transformers': leave it out, or set engine: transformers"
+    with _prepared():
+        return _why_vllm_refuses(model, section)
+
+
+def start_vllm(model: FetchedModel, section: AdapterModelSection, generation: GenerationSection) -> VllmEngine:
+    """The engine with the model in memory; ConfigError where it does not fit or vLLM refuses it."""
+    context = context_tokens(model.base.path) or model.tokenizer.model_max_length
+    ends = end_tokens(model.tokenizer, _generation_config(model.base.path, section.trust_remote_code))
+    with _prepared():
+        from vllm.lora.request import LoRARequest
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        arguments = _engine_arguments(model, section, tokens_at_most(generation, context))
+        try:
+            # The context is that of vLLM's own LLM class: it decides how large batches are.
+            engine = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+        except (ValueError, ImportError, NotImplementedError, RuntimeError) as error:
+            raise ConfigError(
+                f"engine: vllm does not start ({_short(error)}): lower generation.max_input_tokens where memory is "
+                "short, or set engine: transformers"
+            ) from error
+        adapter = LoRARequest("adapter", 1, str(model.adapter)) if model.adapter else None
+    return VllmEngine(engine, model.tokenizer, ends, context, adapter)
+
+
+def tokens_at_most(generation: GenerationSection, context: int) -> int:
+    """Tokens of a prompt with its answer: what the config lets through, or the model's context."""
+    if generation.max_input_tokens is None:
+        return context
+    return min(context, generation.max_input_tokens + generation.max_new_tokens)
+
+
+def _engine_arguments(model: FetchedModel, section: AdapterModelSection, max_tokens: int | None) -> Any:
+    import psutil
+    import torch
+    from vllm import EngineArgs
+
+    has_gpu = torch.cuda.is_available()
+    rank = _largest_rank(model.adapter)
+    lora: Mapping[str, Any] = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank} if rank else {}
+    cache = None if has_gpu else min(LARGEST_CPU_CACHE_BYTES, psutil.virtual_memory().available // 4)
+    return EngineArgs(
+        model=str(model.base.path),
+        skip_tokenizer_init=True,
+        generation_config="vllm",  # not the base's: settings come from the config
+        load_format="safetensors",
+        dtype=str(compute_dtype(section.dtype)).removeprefix("torch."),
+        trust_remote_code=section.trust_remote_code,
+        max_model_len=max_tokens,
+        enable_prefix_caching=True,
+        use_tqdm_on_load=False,
+        enforce_eager=not has_gpu,  # compiling pays on GPUs
+        kv_cache_memory_bytes=cache,
+        disable_log_stats=True,
+        **lora,
+    )
+
+
+def _largest_rank(adapter: Path | None) -> int | None:
+    """The size of vLLM's slots that the adapter fits into, None without one; ValueError where vLLM cannot serve it."""
+    if adapter is None:
+        return None
+    from vllm.config.lora import LoRAConfig, MaxLoRARanks
+    from vllm.lora.peft_helper import PEFTHelper
+
+    helper = PEFTHelper.from_local_dir(str(adapter), None)
+    helper.validate_legal(LoRAConfig(max_lora_rank=LARGEST_RANK))
+    rank = max([helper.r, *helper.rank_pattern.values()])
+    sizes: tuple[int, ...] = get_args(MaxLoRARanks)
+    return min(size for size in sizes if size >= rank)
+
+
+def _generation_config(base: Path, trust_remote_code: bool) -> Any:
+    from transformers import AutoConfig, GenerationConfig
+
+    if (base / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(str(base))
+    config = AutoConfig.from_pretrained(str(base), trust_remote_code=trust_remote_code)
+    return GenerationConfig.from_model_config(config)
+
+
+def _why_vllm_refuses(model: FetchedModel, section: AdapterModelSection) -> str | None:
+    from vllm.platforms import current_platform
+
+    if current_platform.is_unspecified():
+        return "this vLLM was built for no device of this machine: install another one, or set engine: transformers"
+    try:
+        _largest_rank(model.adapter)
+    except ValueError as error:
+        return f"vLLM cannot serve this adapter ({error}): set adapter_weights: merged, or engine: transformers"
+    try:
+        _engine_arguments(model, section, None).create_model_config()
+    except (ValueError, ImportError) as error:
+        return f"vLLM cannot serve this base ({_short(error)}): set engine: transformers"
+    return None
+
+
+@contextmanager
+def _prepared() -> Iterator[None]:
+    """Set what vLLM reads when it is imported, and keep what libraries tell their own authors out of the log.
+
+    What vLLM has to say of a failure comes with the exception; its own log says more, but not as JSON lines.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("vllm").setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _short(error: Exception) -> str:
+    """An error's words on one line."""
+    return " ".join(str(error).split())

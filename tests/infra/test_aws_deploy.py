@@ -1,0 +1,161 @@
+"""Claims about `make deploy` and `make push`, against moto's CloudFormation over HTTP."""
+
+import importlib.util
+import io
+import json
+import sys
+import uuid
+from types import ModuleType
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.infra import stack
+
+# What moto's CloudFormation does not know: tests/infra/test_aws_requests.py sends each of these to its service instead.
+UNKNOWN_TO_MOTO = {
+    "AWS::S3::BucketPolicy",
+    "AWS::EC2::SecurityGroupEgress",
+    "AWS::Scheduler::Schedule",
+    "AWS::SNS::TopicPolicy",
+    "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::CompositeAlarm",
+    "AWS::Logs::MetricFilter",
+}
+NODES = "TrainNodesJobDefinition"  # moto's CloudFormation takes it for a job of one node
+GIVEN = {"ImageTag": "abc", "InstanceTypes": "g6.2xlarge,g5.2xlarge"}  # moto does not split a list's default
+OUTPUTS = {"Bucket", "Repository", "Queue", "NodesQueue", "TrainJobDefinition", "SummarizeJobDefinition", NODES}
+OUTPUTS |= {"LogGroup", "NightSchedule", "Alarms"}
+
+pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, stack.TEMPLATE.with_name(f"{name}.py"))
+    assert spec
+    assert spec.loader
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+deploy, push = script("deploy"), script("push")
+
+
+def for_moto() -> str:
+    """The template, less what moto refuses, and with the service role that it wants named."""
+    template = stack.load()
+    del template["Resources"][NODES], template["Outputs"][NODES]
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Batch::ComputeEnvironment":
+            resource["Properties"]["ServiceRole"] = {"Fn::GetAtt": ["InstanceRole", "Arn"]}
+    return json.dumps(template)
+
+
+@pytest.fixture
+def session(s3):
+    return boto3.session.Session()
+
+
+@pytest.fixture
+def name():
+    return f"recap-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def deployed(session, name):
+    """A stack that moto made at once: its change sets leave no outputs."""
+    cloudformation = session.client("cloudformation")
+    parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in GIVEN.items()]
+    cloudformation.create_stack(StackName=name, TemplateBody=for_moto(), Parameters=parameters)
+    return deploy.outputs(deploy.find(cloudformation, name))
+
+
+def run(session: Any, name: str, yes: bool = True, **parameters: str) -> None:
+    deploy.deploy(session, name, [f"{key}={value}" for key, value in (GIVEN | parameters).items()], yes, for_moto())
+
+
+def test_deploying_shows_what_it_will_make_and_makes_all_that_moto_knows(session, name, capsys):
+    run(session, name)
+    wanted = {key: resource["Type"] for key, resource in stack.resources(**GIVEN).items() if key != NODES}
+    told = dict(line.split()[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("Add "))
+    assert told.items() >= wanted.items()
+
+    found = session.client("cloudformation").describe_stack_resources(StackName=name)["StackResources"]
+    made = {resource["LogicalResourceId"]: resource["ResourceType"] for resource in found if "ResourceType" in resource}
+    assert made == {key: kind for key, kind in wanted.items() if kind not in UNKNOWN_TO_MOTO}
+    assert {kind for kind in wanted.values() if kind in UNKNOWN_TO_MOTO} == UNKNOWN_TO_MOTO
+
+
+def test_the_outputs_name_what_is_there(session, name, deployed):
+    assert set(stack.load()["Outputs"]) == OUTPUTS
+    assert set(deployed) == OUTPUTS - {NODES, "NightSchedule"}, "all but those of what moto does not know"
+    batch = session.client("batch")
+    queues = [deployed["Queue"], deployed["NodesQueue"]]
+    assert {queue["state"] for queue in batch.describe_job_queues(jobQueues=queues)["jobQueues"]} == {"ENABLED"}
+    for command in ("train", "summarize"):
+        arn = deployed[f"{command.capitalize()}JobDefinition"]
+        (definition,) = batch.describe_job_definitions(jobDefinitions=[arn])["jobDefinitions"]
+        assert definition["jobDefinitionName"] == f"{name}-{command}"
+        assert definition["containerProperties"]["image"] == f"{deployed['Repository']}:{command}-abc"
+    session.client("s3").head_bucket(Bucket=deployed["Bucket"])
+    assert session.client("ecr").describe_repositories(repositoryNames=[name])["repositories"]
+    assert session.client("logs").describe_log_groups(logGroupNamePrefix=deployed["LogGroup"])["logGroups"]
+
+
+def test_spot_comes_first_and_several_nodes_run_on_demand(session, deployed):
+    batch = session.client("batch")
+    kinds = {
+        machines["computeEnvironmentArn"]: machines["computeResources"]["type"]
+        for machines in batch.describe_compute_environments()["computeEnvironments"]
+    }
+    asked = [deployed["Queue"], deployed["NodesQueue"]]
+    queues = {queue["jobQueueArn"]: queue for queue in batch.describe_job_queues(jobQueues=asked)["jobQueues"]}
+    orders = [[kinds[each["computeEnvironment"]] for each in queues[arn]["computeEnvironmentOrder"]] for arn in asked]
+    assert orders == [["SPOT", "EC2"], ["EC2"]]
+
+
+def test_a_stack_that_works_gets_no_images_that_are_not_there(session, name, deployed, capsys):
+    with pytest.raises(deploy.RefusedError, match="lacks train-next or summarize-next: `make push` first"):
+        run(session, name, ImageTag="next")
+    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"}
+    for target in ("train", "summarize"):
+        session.client("ecr").put_image(
+            repositoryName=name, imageTag=f"{target}-abc", imageManifest=json.dumps(manifest | {"target": target})
+        )
+    run(session, name)
+    assert f"Repository               {deployed['Repository']}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [(["Nigth=on"], "no parameter Nigth; it has AlarmEmail, "), (["on"], "'on' is not NAME=VALUE")],
+)
+def test_a_parameter_that_is_none_is_told(session, name, parameters, message):
+    with pytest.raises(deploy.RefusedError, match=message):
+        deploy.deploy(session, name, ["ImageTag=abc", *parameters], True, for_moto())
+
+
+def test_without_a_yes_nothing_is_made(session, name, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    with pytest.raises(deploy.RefusedError, match="nothing was changed"):
+        run(session, name, yes=False)
+    assert deploy.find(session.client("cloudformation"), name) is None
+
+
+def test_both_images_are_built_for_the_stacks_machines_and_pushed_by_tag(session, name, deployed, capsys):
+    push.push(session, name, "0123456789ab", True)
+    lines = capsys.readouterr().out.splitlines()
+    images = [f"{deployed['Repository']}:{target}-0123456789ab" for target in ("train", "summarize")]
+    for line, target, image in zip(lines, ("train", "summarize"), images, strict=False):
+        assert line.startswith(f"docker build --platform linux/amd64 --target {target} --tag {image} --build-arg ")
+        assert "REVISION=0123456789ab" in line
+    assert lines[2:] == [f"docker push {image}" for image in images]
+
+
+def test_what_no_commit_has_is_not_pushed(session, name):
+    with pytest.raises(deploy.RefusedError, match="changes that no commit has"):
+        push.push(session, name, "0123456789ab-dirty", True)
+    with pytest.raises(deploy.RefusedError, match="is not there, in this account and region: `make deploy` first"):
+        push.push(session, name, "0123456789ab", True)

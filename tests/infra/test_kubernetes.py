@@ -1,0 +1,315 @@
+"""A cluster takes the manifests, runs a job again when recap says so, and gives it the time and config it needs."""
+
+import copy
+import os
+import re
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+from kubeflow_trainer_api.models.trainer_v1alpha1_train_job import TrainerV1alpha1TrainJob
+from kubeflow_trainer_api.models.trainer_v1alpha1_training_runtime import TrainerV1alpha1TrainingRuntime
+from kubernetes_validate.utils import all_versions, major_minor
+
+from job.config.commands import TrainConfig
+from job.config.load import load_config
+from job.config.training_sections import TrainLimitsSection
+from job.demo.story import BUCKET, example_folder
+from job.errors import ExitCode
+from job.launch.supervisor import KILL_SECONDS
+from tests.infra.kustomize import FOLDER, OVERLAYS, TRAIN_JOB, build, of_kind, render, templates
+
+MINORS = ["1.35", "1.36", "1.37"]
+TEMPLATES = [
+    *((overlay, name) for overlay in OVERLAYS for name in ("recap-summarize", "recap-train")),
+    ("nodes", "recap-train (TrainingRuntime)"),
+    ("nodes-indexed", "recap-train-nodes"),
+]
+AGAIN = {ExitCode.RETRY, 128, 137, 143}
+CUSTOM = {"LocalQueue", "TrainingRuntime"}  # kinds that Kubernetes' own schema does not know
+
+
+@pytest.fixture(params=OVERLAYS)
+def manifests(request):
+    return render(request.param)
+
+
+@pytest.fixture(params=TEMPLATES, ids="-".join)
+def template(request):
+    return named(*request.param)
+
+
+def named(overlay, name):
+    return next(each for each in templates(render(overlay)) if each.name == name)
+
+
+def decide(job, container, exit_code=None, disrupted=False):
+    """What the Job controller does with a failed pod: the action of the first rule that matches, else Count."""
+    for rule in job["podFailurePolicy"]["rules"]:
+        if "onPodConditions" in rule:
+            matches = disrupted and {"type": "DisruptionTarget", "status": "True"} in rule["onPodConditions"]
+        else:
+            codes = rule["onExitCodes"]
+            assert codes["containerName"] == container["name"]
+            matches = exit_code is not None and (exit_code in codes["values"]) == (codes["operator"] == "In")
+        if matches:
+            return rule["action"]
+    return "Count"
+
+
+def test_every_template_is_tried_here():
+    assert sorted(TEMPLATES) == sorted(
+        (overlay, each.name) for overlay in OVERLAYS for each in templates(render(overlay))
+    )
+
+
+# Schemas
+
+
+@pytest.mark.parametrize("minor", MINORS)
+def test_manifests_are_valid_for_current_kubernetes(manifests, minor):
+    for each in manifests:
+        if each["kind"] not in CUSTOM:
+            assert kubernetes_validate.validate(each, minor, strict=True) == minor
+
+
+def test_current_kubernetes_is_the_newest_that_can_be_asked():
+    known = sorted({major_minor(each) for each in all_versions()}, key=lambda minor: int(minor.split(".")[1]))
+    assert known[-3:] == MINORS
+    makefile = (FOLDER.parent.parent / "Makefile").read_text(encoding="utf-8")
+    assert f"\nKUBERNETES_MINORS := {' '.join(MINORS)}\n" in makefile
+
+
+def test_a_misspelt_key_is_no_valid_manifest():
+    cron_job = copy.deepcopy(of_kind(render("eks"), "CronJob")["recap-train"])
+    cron_job["spec"]["jobTemplate"]["spec"]["backofLimit"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError, match="backofLimit"):
+        kubernetes_validate.validate(cron_job, MINORS[-1], strict=True)
+
+
+@pytest.mark.parametrize("kind", ["TrainingRuntime", "TrainJob"])
+def test_kubeflow_keeps_every_key_of_what_trainer_is_given(kind):
+    if kind == "TrainJob":
+        model, manifest = TrainerV1alpha1TrainJob, yaml.safe_load(TRAIN_JOB.read_text(encoding="utf-8"))
+    else:
+        model, manifest = TrainerV1alpha1TrainingRuntime, of_kind(render("nodes"), kind)["recap-train"]
+    assert model.from_dict(manifest).to_dict() == manifest
+    misspelt = manifest | {"spec": manifest["spec"] | {"mlPolicies": {}}}
+    assert model.from_dict(misspelt).to_dict() == manifest  # a key that it does not know would be gone
+
+
+def test_jobs_wait_in_the_queue_of_kueue():
+    manifests = render("kueue")
+    queue = of_kind(manifests, "LocalQueue")["recap"]
+    assert (queue["apiVersion"], set(queue["spec"])) == ("kueue.x-k8s.io/v1beta2", {"clusterQueue"})
+    for cron_job in of_kind(manifests, "CronJob").values():
+        labels = cron_job["spec"]["jobTemplate"]["metadata"]["labels"]
+        assert labels["kueue.x-k8s.io/queue-name"] == queue["metadata"]["name"]
+
+
+def test_jobs_obey_what_the_api_server_asks_beyond_its_schema(template):
+    job = template.job
+    rules = job["podFailurePolicy"]["rules"]
+    assert template.pod["restartPolicy"] == "Never"  # or there may be no podFailurePolicy
+    assert job["podReplacementPolicy"] == "Failed"
+    for values in (rule["onExitCodes"]["values"] for rule in rules if "onExitCodes" in rule):
+        assert values == sorted(set(values))
+        assert 0 not in values
+    if "backoffLimitPerIndex" in job or any(rule["action"] == "FailIndex" for rule in rules):
+        assert job["completionMode"] == "Indexed"
+        assert "backoffLimitPerIndex" in job
+    assert len(f"{template.name}-29512345") <= 63
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize("code", [each for each in ExitCode if each], ids=lambda code: code.name)
+def test_exit_codes_are_followed(template, code):
+    final = "FailIndex" if template.command == "summarize" else "FailJob"
+    assert decide(template.job, template.container, code) == ("Count" if code == ExitCode.RETRY else final)
+
+
+def test_killed_from_outside_is_run_again_and_what_nobody_foresaw_is_not(template):
+    final = "FailIndex" if template.command == "summarize" else "FailJob"
+    decided = {code: decide(template.job, template.container, code) for code in range(1, 256)}
+    assert {code for code, action in decided.items() if action == "Count"} == AGAIN
+    assert {action for code, action in decided.items() if code not in AGAIN} == {final}
+    assert decide(template.job, template.container) == "Count"  # the pod was lost with its node, without a code
+
+
+def test_disruption_decides_before_the_exit_code(template):
+    actions = {decide(template.job, template.container, code, disrupted=True) for code in (*ExitCode, 137, 143)}
+    # A runtime's Job has no retries of its own: its failure makes the whole JobSet start again.
+    whole_set = template.name.endswith("(TrainingRuntime)")
+    assert actions == ({"Count"} if whole_set else {"Ignore"})
+
+
+def test_interruptions_are_bounded(template):
+    if template.command == "summarize":
+        assert template.job["backoffLimitPerIndex"] >= 3
+        assert "backoffLimit" not in template.job  # or it would bound all workers together
+    elif "TrainingRuntime" not in template.name:
+        assert template.job["backoffLimit"] >= 10
+
+
+def test_a_jobset_starts_again_as_one_unless_a_code_was_final():
+    runtime = of_kind(render("nodes"), "TrainingRuntime")["recap-train"]["spec"]["template"]["spec"]
+    assert runtime["replicatedJobs"][0]["template"]["spec"]["backoffLimit"] == 0
+    assert runtime["failurePolicy"]["maxRestarts"] >= 10
+    (rule,) = runtime["failurePolicy"]["rules"]  # else: restart
+    assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+
+
+# Time
+
+
+def test_pods_are_given_longer_than_recap_takes_to_stop(template, tmp_path):
+    config = config_of(template, tmp_path)
+    limits = config.limits if isinstance(config, TrainConfig) else TrainLimitsSection()  # a night ends at once
+    assert template.pod["terminationGracePeriodSeconds"] > limits.grace_seconds + KILL_SECONDS
+
+
+def test_every_job_ends_and_is_tidied_away(template):
+    assert template.job["activeDeadlineSeconds"] >= 3600
+    if "TrainingRuntime" not in template.name:
+        assert template.job["ttlSecondsAfterFinished"] >= 86400
+
+
+def test_one_night_at_a_time_and_all_of_its_workers_on_the_same_day(manifests):
+    night = of_kind(manifests, "CronJob")["recap-summarize"]["spec"]
+    (pod,) = [each for each in templates(manifests) if each.command == "summarize"]
+    assert (night["concurrencyPolicy"], night["timeZone"]) == ("Forbid", pod.environment["RECAP_TIME_ZONE"])
+    assert pod.environment["RECAP_VAR_DATE"] == "yesterday"
+    minute, hour, *days = night["schedule"].split()
+    assert days == ["*", "*", "*"]
+    deadlines = night["startingDeadlineSeconds"] + night["jobTemplate"]["spec"]["activeDeadlineSeconds"]
+    last = timedelta(hours=int(hour), minutes=int(minute), seconds=deadlines)
+    assert last < timedelta(hours=24)  # a worker that starts after midnight would take another day for yesterday
+    assert min(night["successfulJobsHistoryLimit"], night["failedJobsHistoryLimit"]) > 0
+
+
+def test_trainings_start_only_when_somebody_asks(manifests):
+    for name, cron_job in of_kind(manifests, "CronJob").items():
+        if name.startswith("recap-train"):
+            assert cron_job["spec"]["suspend"] is True
+            assert cron_job["spec"]["schedule"] == "0 0 31 2 *"
+
+
+# Names, configs, workers
+
+
+def test_names_are_those_that_recap_submit_asks_for(manifests):
+    assert set(of_kind(manifests, "Namespace")) == {"recap"}
+    assert "recap" in of_kind(manifests, "ServiceAccount")
+    assert {"recap-train", "recap-summarize"} <= set(of_kind(manifests, "CronJob"))
+    everything = {each["metadata"].get("namespace") for each in manifests if each["kind"] != "Namespace"}
+    assert everything == {"recap"}
+    for each in templates(manifests):
+        assert each.container["name"] == ("node" if "TrainingRuntime" in each.name else "recap")
+        assert each.labels["app.kubernetes.io/name"] == "recap"
+
+
+def test_images_carry_the_version_of_this_checkout(template, request):
+    tag = "train" if "no-gpu" in request.node.name else version("recap")  # a laptop's image has only its target's name
+    assert template.container["image"].rpartition(":")[2] == tag
+
+
+def test_config_is_there_and_right(template, tmp_path):
+    assert config_of(template, tmp_path).run
+
+
+def config_of(template, tmp_path):
+    """The config that a pod would load: from its ConfigMap, or from what the S3 server of a try holds."""
+    place = template.environment["RECAP_CONFIG"]
+    if place.startswith("s3://"):
+        assert place.startswith(f"s3://{BUCKET}/configs/")
+        return load_config(template.command, str(example_folder() / Path(place).name))
+    (mount,) = [each for each in template.container["volumeMounts"] if each["mountPath"] == str(Path(place).parent)]
+    (volume,) = [each for each in template.pod["volumes"] if each["name"] == mount["name"]]
+    config_map = of_kind(render("eks"), "ConfigMap")[volume["configMap"]["name"]]
+    assert config_map["metadata"]["name"].startswith("recap-config-")
+    assert (mount["readOnly"], config_map["immutable"]) == (True, True)
+    file = tmp_path / Path(place).name
+    file.write_text(config_map["data"][file.name], encoding="utf-8")
+    variables = {name.removeprefix("RECAP_VAR_").lower(): value for name, value in template.environment.items()}
+    return load_config(template.command, str(file), (), variables)
+
+
+def test_shards_are_the_completions(manifests):
+    (night,) = [each for each in templates(manifests) if each.command == "summarize"]
+    assert night.job["completionMode"] == "Indexed"
+    assert night.job["completions"] == night.job["parallelism"] == int(night.environment["RECAP_SHARDS"])
+
+
+def test_gpus_are_asked_for_except_where_there_are_none(template, request):
+    resources = template.container["resources"]
+    asked = resources["limits"].get("nvidia.com/gpu")
+    assert asked == (None if "no-gpu" in request.node.name else "1")
+    assert resources["requests"].keys() == {"cpu", "memory", "ephemeral-storage"}
+    assert "memory" in resources["limits"]
+
+
+# Several nodes
+
+
+def test_nodes_of_an_indexed_job_find_the_first_of_them():
+    manifests, nodes = render("nodes-indexed"), named("nodes-indexed", "recap-train-nodes")
+    assert nodes.job["completionMode"] == "Indexed"
+    assert nodes.job["completions"] == nodes.job["parallelism"] == int(nodes.environment["RECAP_NODES"]) > 1
+    service = of_kind(manifests, "Service")[nodes.pod["subdomain"]]["spec"]
+    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+    assert service["selector"].items() <= nodes.labels.items()
+    assert nodes.environment["RECAP_MAIN_ADDRESS"] == f"$(JOB_NAME)-0.{nodes.pod['subdomain']}"
+    names = list(nodes.environment)
+    assert names.index("JOB_NAME") < names.index("RECAP_MAIN_ADDRESS")  # else it stays as it is written
+    (job_name,) = [each for each in nodes.container["env"] if each["name"] == "JOB_NAME"]
+    label = "metadata.labels['batch.kubernetes.io/job-name']"
+    assert job_name["valueFrom"] == {"fieldRef": {"fieldPath": label}}
+
+
+def test_nodes_of_a_runtime_are_the_pods_of_a_training():
+    one, nodes = named("nodes", "recap-train"), named("nodes", "recap-train (TrainingRuntime)")
+    renamed = copy.deepcopy(nodes.pod)
+    renamed["containers"][0]["name"] = "recap"  # Trainer tells the container `node` its rank
+    assert renamed == one.pod
+
+
+def test_a_train_job_names_the_runtime_of_its_overlay():
+    train_job = yaml.safe_load(TRAIN_JOB.read_text(encoding="utf-8"))
+    reference = train_job["spec"]["runtimeRef"]
+    runtime = of_kind(render("nodes"), reference["kind"])[reference["name"]]
+    assert runtime["metadata"]["namespace"] == train_job["metadata"]["namespace"]
+    assert runtime["apiVersion"].split("/")[0] == reference["apiGroup"]
+    labels = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["metadata"]["labels"]
+    assert labels == {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
+
+
+# The page
+
+
+def test_the_overlay_of_the_readme_has_what_it_names(tmp_path):
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    (overlay,) = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kind: Kustomization" in text]
+    (tmp_path / "kustomization.yaml").write_text(
+        overlay.replace("../infra/kubernetes", os.path.relpath(FOLDER, tmp_path.resolve())), encoding="utf-8"
+    )
+    for name in ("train.yaml", "nightly.yaml"):
+        (tmp_path / name).write_text(f"run: mine-{name}\n", encoding="utf-8")
+    manifests = build(tmp_path)
+    (config_map,) = of_kind(manifests, "ConfigMap").values()
+    assert config_map["data"] == {name: f"run: mine-{name}\n" for name in ("train.yaml", "nightly.yaml")}
+    queued = [each["spec"]["jobTemplate"]["metadata"]["labels"] for each in of_kind(manifests, "CronJob").values()]
+    assert [labels["kueue.x-k8s.io/queue-name"] for labels in queued] == ["recap"] * 3
+    for each in templates(manifests):
+        assert each.container["image"].startswith(f"registry.example.com/recap-{each.command}:")
+        (config,) = [volume["configMap"] for volume in each.pod["volumes"] if "configMap" in volume]
+        assert config["name"] == config_map["metadata"]["name"]
+
+
+def test_the_readme_names_every_overlay():
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE)) == OVERLAYS

@@ -1,0 +1,271 @@
+"""Claims about `recap submit aws-batch`, against real services' protocols on loopback: S3, CloudFormation, Batch."""
+
+import json
+import shlex
+import urllib.request
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from job.errors import ExitCode
+from tests.conftest import S3
+from tests.infra.test_aws_deploy import GIVEN, for_moto
+from tests.launch.submit.conftest import Ended, keys_of, put, written
+
+Recap = Callable[..., Ended]
+ACCOUNT = "123456789012"
+QUEUES = ("Queue", "NodesQueue")
+DEFINITIONS = {"Train": "container", "Summarize": "container", "TrainNodes": "multinode"}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack with recap's outputs, and a client of its Batch."""
+
+    outputs: dict[str, str]
+    batch: Any
+
+    def jobs(self, s3: S3) -> list[dict[str, Any]]:
+        """The jobs of this test, whose config lies in its bucket, as Batch describes them."""
+        anything = [{"name": "JOB_NAME", "values": ["*"]}]
+        listed = self.batch.list_jobs(jobQueue=self.outputs["Queue"], filters=anything)["jobSummaryList"]
+        jobs = self.batch.describe_jobs(jobs=[job["jobId"] for job in listed])["jobs"] if listed else []
+        return [job for job in jobs if job["container"]["command"][0].startswith(s3.uri)]
+
+
+@pytest.fixture(scope="module")
+def stack(s3_endpoint: str) -> Stack:
+    """Queues and job definitions, and a stack that names them in its outputs as infra/aws does."""
+    plain = json.dumps({"batch": {"use_docker": False}}).encode()  # a job ends as it begins, and needs no docker
+    header = {"Content-Type": "application/json"}
+    urllib.request.urlopen(urllib.request.Request(f"{s3_endpoint}/moto-api/config", plain, header)).close()
+    session = boto3.session.Session("testing-key-id", "testing-secret", region_name="us-east-1")
+    batch, iam, cloudformation = (
+        session.client(name, endpoint_url=s3_endpoint) for name in ("batch", "iam", "cloudformation")
+    )
+    role = iam.create_role(RoleName="batch", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    environment = {"type": "UNMANAGED", "state": "ENABLED", "serviceRole": role}
+    arn = batch.create_compute_environment(computeEnvironmentName="any", **environment)["computeEnvironmentArn"]
+    queue = {"priority": 1, "state": "ENABLED", "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": arn}]}
+    outputs = {name: batch.create_job_queue(jobQueueName=name, **queue)["jobQueueArn"] for name in QUEUES}
+    logs = {"logDriver": "awslogs", "options": {"awslogs-group": "/recap"}}
+    needs = [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "1024"}]
+    container = {"image": "recap", "resourceRequirements": needs, "logConfiguration": logs}
+    nodes = {"mainNode": 0, "numNodes": 2, "nodeRangeProperties": [{"targetNodes": "0:", "container": container}]}
+    one, several = {"containerProperties": container}, {"nodeProperties": nodes}
+    for name, kind in DEFINITIONS.items():
+        properties = several if kind == "multinode" else one
+        made = batch.register_job_definition(jobDefinitionName=name, type=kind, **properties)
+        outputs[f"{name}JobDefinition"] = made["jobDefinitionArn"]
+    template = {
+        "Resources": {"Logs": {"Type": "AWS::Logs::LogGroup"}},
+        "Outputs": {name: {"Value": value} for name, value in outputs.items()},
+    }
+    cloudformation.create_stack(StackName="recap", TemplateBody=json.dumps(template))
+    return Stack(outputs, batch)
+
+
+@pytest.fixture
+def submit(recap: Recap, stack: Stack) -> Recap:
+    return lambda *words: recap("submit", "aws-batch", *words)
+
+
+def requested(ended: Ended) -> dict[str, Any]:
+    assert ended.code == 0, ended.err
+    request: dict[str, Any] = json.loads(ended.out)
+    return request
+
+
+def environment_of(overrides: dict[str, Any]) -> dict[str, str]:
+    return {each["name"]: each["value"] for each in overrides["environment"]}
+
+
+def test_a_training_is_submitted_with_its_config_beside_the_output(submit, stack, s3, training, tmp_path):
+    config = written(tmp_path / "train.yaml", training)
+    ended = submit(config, "--set", "training.epochs=1")
+    assert ended.code == 0, ended.err
+    (job,) = stack.jobs(s3)
+    (there,) = [key for key in keys_of(s3) if "_configs" in key]
+    assert there.startswith("runs/_configs/support-")
+    assert s3.client().get_object(Bucket=s3.bucket, Key=there)["Body"].read() == Path(config).read_bytes()
+    assert job["container"]["command"] == [f"{s3.uri}/{there}", "--set", "training.epochs=1"]
+    assert job["jobName"].startswith("recap-train-support-")
+    assert job["jobDefinition"] == stack.outputs["TrainJobDefinition"]
+    lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
+    assert lines["submitted"] == job["jobId"]
+    assert lines["logs"] == "CloudWatch log group /recap"
+    assert lines["stop"] == (
+        f"aws batch terminate-job --region us-east-1 --job-id {job['jobId']} --reason 'stopped by hand'"
+    )
+    assert shlex.split(lines["follow"]) == ["aws", "logs", "tail", "/recap", "--region", "us-east-1", "--follow"]
+    assert "✓ data" in ended.err
+
+
+def test_what_was_submitted_is_what_a_dry_run_prints_and_a_dry_run_changes_nothing(
+    submit, stack, s3, training, tmp_path
+):
+    config = written(tmp_path / "train.yaml", training)
+    before = keys_of(s3)
+    request = requested(submit(config, "--dry-run"))
+    assert (keys_of(s3), stack.jobs(s3)) == (before, [])
+    assert set(request) == {"jobName", "jobQueue", "jobDefinition", "containerOverrides"}
+    submit(config)
+    assert stack.jobs(s3)[0]["container"]["command"] == request["containerOverrides"]["command"]
+    assert request["containerOverrides"]["command"][0].removeprefix(f"{s3.uri}/") in keys_of(s3)
+
+
+def test_a_submitted_config_is_in_nobodys_way(submit, recap, night, training, tmp_path):
+    config = written(tmp_path / "night.yaml", night)
+    for _ in range(2):
+        assert submit(config, "--var", "date=2026-01-31").code == 0
+    assert recap("plan", config, "--var", "date=2026-01-31").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [(["--set", "chunks.records=5"], 3), (["--set", "chunks.records=5", "--workers", "2"], 2), ([], None)],
+)
+def test_a_night_has_as_many_workers_as_chunks_and_no_more_than_allowed(submit, night, tmp_path, words, size):
+    config = written(tmp_path / "night.yaml", night)
+    request = requested(submit(config, "--var", "date=2026-01-31", "--dry-run", *words))
+    assert request.get("arrayProperties") == ({"size": size} if size else None)
+    assert environment_of(request["containerOverrides"])["RECAP_SHARDS"] == str(size or 1)
+    assert request["containerOverrides"]["command"][1:] == [*words[:2], "--var", "date=2026-01-31"]
+
+
+def test_shards_of_the_config_bound_the_workers_and_follow_them_down(submit, night, tmp_path):
+    config = written(tmp_path / "night.yaml", night | {"shards": 7, "chunks": {"records": 4}})
+    request = requested(submit(config, "--var", "date=2026-01-31", "--dry-run"))
+    assert request["arrayProperties"] == {"size": 3}
+    # A worker believes its config before the scheduler: with seven shards and three workers, four would be nobody's.
+    assert request["containerOverrides"]["command"][-2:] == ["--set", "shards=3"]
+
+
+def test_the_number_of_chunks_is_what_the_run_cuts(submit, recap, night, s3, tmp_path):
+    put(s3, "dt=2026-01-31/more.jsonl", [{"id": f"m{i}", "turns": [{"role": "agent", "text": "x"}]} for i in range(9)])
+    config = written(tmp_path / "night.yaml", night | {"chunks": {"records": 2}})
+    words = ["--var", "date=2026-01-31"]
+    size = requested(submit(config, *words, "--workers", "100", "--dry-run"))["arrayProperties"]["size"]
+    ended = recap("summarize", config, *words, "--set", "generation.max_new_tokens=1")
+    (line,) = [json.loads(line) for line in ended.err.splitlines() if '"the input is cut into chunks"' in line]
+    assert line["chunks"] == size == 11
+
+
+def test_a_variable_of_the_environment_travels(submit, night, tmp_path, monkeypatch):
+    monkeypatch.setenv("RECAP_VAR_DATE", "2026-01-31")
+    request = requested(submit(written(tmp_path / "night.yaml", night), "--no-plan", "--dry-run"))
+    assert environment_of(request["containerOverrides"])["RECAP_VAR_DATE"] == "2026-01-31"
+    assert request["jobName"].startswith("recap-summarize-nightly-2026-01-31-")
+
+
+def test_yesterday_is_that_of_the_plan_however_late_the_job_begins(submit, night, tmp_path, monkeypatch):
+    monkeypatch.setenv("RECAP_SCHEDULED_AT", "2026-02-01T02:00:00Z")
+    request = requested(submit(written(tmp_path / "night.yaml", night), "--var", "date=yesterday", "--dry-run"))
+    assert request["containerOverrides"]["command"][1:] == ["--var", "date=2026-01-31"]
+
+
+def test_several_nodes_are_a_job_of_their_own_queue_and_definition(submit, stack, training, tmp_path):
+    config = written(tmp_path / "train.yaml", training)
+    request = requested(submit(config, "--no-plan", "--nodes", "3", "--dry-run"))
+    assert request["jobQueue"] == stack.outputs["NodesQueue"]
+    assert request["jobDefinition"] == stack.outputs["TrainNodesJobDefinition"]
+    assert request["nodeOverrides"]["numNodes"] == 3
+    (each,) = request["nodeOverrides"]["nodePropertyOverrides"]
+    assert each["targetNodes"] == "0:"
+    assert each["containerOverrides"]["command"][0].endswith(".yaml")
+    assert submit(config, "--no-plan", "--nodes", "3").code == 0  # botocore knows every name of the request
+    wrong = submit(config, "--no-plan", "--nodes", "3", "--job-definition", stack.outputs["TrainJobDefinition"])
+    assert wrong.code == ExitCode.CONFIG
+    assert "is for one node, and --nodes is 3" in wrong.err
+
+
+def test_a_config_on_s3_is_named_and_not_copied(submit, s3, training, tmp_path):
+    put(s3, "train.yaml", Path(written(tmp_path / "c", training)).read_bytes())
+    request = requested(submit(f"{s3.uri}/train.yaml", "--no-plan", "--dry-run"))
+    assert request["containerOverrides"]["command"] == [f"{s3.uri}/train.yaml"]
+
+
+def test_queue_and_definition_by_name_need_no_stack(recap, stack, training, tmp_path):
+    words = ["--queue", stack.outputs["Queue"], "--job-definition", stack.outputs["TrainJobDefinition"]]
+    ended = recap("submit", "aws-batch", written(tmp_path / "c.yaml", training), "--no-plan", "--stack", "none", *words)
+    assert ended.code == 0, ended.err
+
+
+def running(job_id: str) -> None:
+    """Let a job of the stand-in service be one that runs."""
+    from moto.batch.models import batch_backends
+
+    batch_backends[ACCOUNT]["us-east-1"]._jobs[job_id].status = "RUNNING"
+
+
+def test_the_same_config_is_not_submitted_twice_while_it_runs(submit, stack, s3, training, tmp_path):
+    config = written(tmp_path / "train.yaml", training)
+    submit(config, "--no-plan")
+    (first,) = stack.jobs(s3)
+    running(first["jobId"])
+    again = submit(config, "--no-plan")
+    assert again.code == ExitCode.RETRY
+    assert f"job {first['jobId']} of the same config is RUNNING already" in again.err
+    assert f"aws batch terminate-job --job-id {first['jobId']}" in again.err
+    assert len(stack.jobs(s3)) == 1
+    other = submit(config, "--no-plan", "--set", "training.epochs=1")
+    assert other.code == 0
+    assert "another config is under way" in other.err
+    namesake = submit(config, "--no-plan", "--set", "run=support-2")
+    assert namesake.code == 0
+    assert "under way" not in namesake.err
+
+
+def test_an_ended_job_may_be_submitted_again(submit, stack, s3, training, tmp_path):
+    config = written(tmp_path / "train.yaml", training)
+    assert [submit(config, "--no-plan").code, submit(config, "--no-plan").code] == [0, 0]
+    assert len(stack.jobs(s3)) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--stack", "none"], ExitCode.MISSING, "stack none is not there"),
+        (["--queue", "none"], ExitCode.MISSING, "queue none is not there"),
+        (["--job-definition", "none"], ExitCode.MISSING, "job definition none is not there"),
+    ],
+)
+def test_what_is_not_there_is_named_with_66(submit, training, tmp_path, words, code, said):
+    ended = submit(written(tmp_path / "train.yaml", training), "--no-plan", *words)
+    assert ended.code == code
+    assert said in ended.err
+    assert ended.out == ""
+
+
+def test_a_stack_that_is_not_recaps_is_told(recap, s3, training, tmp_path):
+    template = {"Resources": {"Logs": {"Type": "AWS::Logs::LogGroup"}}}
+    name = f"other-{uuid.uuid4().hex[:8]}"
+    boto3.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(template))
+    ended = recap("submit", "aws-batch", written(tmp_path / "c.yaml", training), "--no-plan", "--stack", name)
+    assert ended.code == ExitCode.MISSING
+    assert "has no output Queue and no output TrainJobDefinition" in ended.err
+
+
+@pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
+def test_the_stack_that_infra_deploys_takes_trainings_and_nights(recap, stack, s3, training, night, tmp_path):
+    name = f"recap-{uuid.uuid4().hex[:8]}"
+    parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in GIVEN.items()]
+    cloudformation = boto3.client("cloudformation")
+    cloudformation.create_stack(StackName=name, TemplateBody=for_moto(), Parameters=parameters)
+    words = ("--stack", name, "--var", "date=2026-01-31")
+    trained = recap("submit", "aws-batch", written(tmp_path / "train.yaml", training), *words)
+    assert trained.code == 0, trained.err
+    cut = night | {"chunks": {"records": 4}}
+    shared = recap("submit", "aws-batch", written(tmp_path / "night.yaml", cut), *words)
+    assert shared.code == 0, shared.err
+    ids = [ended.out.split()[1] for ended in (trained, shared)]
+    jobs = stack.batch.describe_jobs(jobs=ids)["jobs"]
+    definitions = [job["jobDefinition"].rpartition("/")[2].rpartition(":")[0] for job in jobs]
+    assert definitions == [f"{name}-train", f"{name}-summarize"]
+    assert jobs[1]["arrayProperties"]["size"] == 3
+    assert f"aws logs tail /recap/{name} --region us-east-1 --log-stream-name-prefix train/ --follow" in trained.out

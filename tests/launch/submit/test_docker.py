@@ -1,0 +1,177 @@
+"""Claims about `recap submit docker`: what docker is told. docker is a stand-in that answers in docker's own words."""
+
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from job.errors import ExitCode
+from tests.launch.submit.conftest import RECORDS, Ended, StandIn, written
+from tests.summarization.conftest import write_lines
+
+Recap = Callable[..., Ended]
+ID = "4f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566778899aabbccddeeff0"
+
+
+@pytest.fixture
+def docker(stand_in: Callable[[str], StandIn]) -> StandIn:
+    """A daemon in which nothing runs."""
+    tool = stand_in("docker")
+    tool.answers("ps", out="")
+    tool.answers("run", out=f"{ID}\n")
+    return tool
+
+
+@pytest.fixture
+def submit(recap: Recap) -> Recap:
+    return lambda *words: recap("submit", "docker", *words)
+
+
+@pytest.fixture
+def local(tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A training config that names folders here, some of them relative; the current folder is where they are."""
+    (tmp_path / "data").mkdir()
+    write_lines(tmp_path / "data" / "train.jsonl", RECORDS)
+    monkeypatch.chdir(tmp_path)
+    data = {"train": "data/train.jsonl", "validation_fraction": 0.5}
+    return written(
+        tmp_path / "c.yaml",
+        {
+            "run": "r",
+            "model": {"base": str(base_folder)},
+            "data": data,
+            "output": "runs",
+            "limits": {"grace_seconds": 60},
+        },
+    )
+
+
+def mounts(words: list[str]) -> list[str]:
+    return [words[place + 1] for place, word in enumerate(words) if word == "--mount"]
+
+
+def after(words: list[str], option: str) -> str:
+    return words[words.index(option) + 1]
+
+
+def test_a_container_sees_the_configs_own_paths_and_writes_to_two(submit, docker, local, base_folder, tmp_path):
+    ended = submit(local, "--set", "training.epochs=1", "--work", tmp_path / "work")
+    assert ended.code == 0, ended.err
+    words = docker.calls[-1][0]
+    assert words[:2] == ["run", "--detach"]
+    assert mounts(words) == [
+        f"type=bind,source={tmp_path}/work,target=/work",
+        f"type=bind,source={tmp_path}/c.yaml,target={tmp_path}/c.yaml,readonly",
+        f"type=bind,source={base_folder},target={base_folder},readonly",
+        f"type=bind,source={tmp_path}/data/train.jsonl,target={tmp_path}/data/train.jsonl,readonly",
+        f"type=bind,source={tmp_path}/runs,target={tmp_path}/runs",
+    ]
+    assert words[-4:] == ["recap:train", f"{tmp_path}/c.yaml", "--set", "training.epochs=1"]
+    assert after(words, "--workdir") == str(tmp_path)
+    assert after(words, "--user") == f"{os.getuid()}:{os.getgid()}"
+    assert (tmp_path / "work").is_dir(), "docker mounts only what is there"
+    assert (tmp_path / "runs").is_dir()
+
+
+def test_a_container_may_do_no_more_than_it_must(submit, docker, local):
+    submit(local)
+    words = docker.calls[-1][0]
+    assert "--read-only" in words
+    assert (after(words, "--cap-drop"), after(words, "--security-opt")) == ("ALL", "no-new-privileges")
+    assert after(words, "--gpus") == "all"
+    assert int(after(words, "--stop-timeout")) > 60, "docker's ten seconds are less than limits.grace_seconds"
+
+
+def test_no_secret_is_on_a_command_line_or_printed(submit, docker, local, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
+    monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
+    monkeypatch.setenv("MY_PASSWORD", "hunter2hunter2")
+    dry = submit(local, "--dry-run")
+    ended = submit(local)
+    words = docker.calls[-1][0]
+    for secret in ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI", "hf_verysecret", "hunter2"):
+        assert secret not in " ".join(words) + dry.out + dry.err + ended.out + ended.err
+    named = [words[place + 1] for place, word in enumerate(words) if word == "--env"]
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"} <= set(named)
+    assert "MY_PASSWORD" not in named
+
+
+def test_a_dry_run_prints_the_command_that_would_run_and_makes_nothing(submit, docker, local, tmp_path):
+    dry = submit(local, "--dry-run", "--no-gpu", "--network", "host", "--image", "other:1")
+    words = shlex.split(dry.out)
+    assert words[:2] == ["docker", "run"]
+    assert "--gpus" not in words
+    assert after(words, "--network") == "host"
+    assert "other:1" in words
+    assert docker.calls == []
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_printed_follows_and_stops_the_container(submit, docker, local):
+    lines = dict(line.split(maxsplit=1) for line in submit(local).out.splitlines())
+    short = ID[:12]
+    assert lines["submitted"] == short
+    assert lines["follow"] == f"docker logs --follow {short}"
+    assert lines["stop"] == f"docker stop {short}"
+
+
+def test_a_config_and_places_on_s3_need_no_mount_but_work(submit, docker, s3, training, tmp_path):
+    from tests.launch.submit.conftest import put
+
+    put(s3, "c.yaml", Path(written(tmp_path / "c.yaml", training)).read_bytes())
+    words = shlex.split(submit(f"{s3.uri}/c.yaml", "--no-plan", "--dry-run").out)
+    assert len(mounts(words)) == 1
+    assert words[-1] == f"{s3.uri}/c.yaml"
+    assert "--workdir" not in words
+
+
+def test_the_same_config_does_not_run_twice(submit, docker, local):
+    docker.answers("ps", out="0123456789ab\n")
+    again = submit(local)
+    assert again.code == ExitCode.RETRY
+    assert "docker stop 0123456789ab" in again.err
+    assert [words[0] for words, _ in docker.calls] == ["ps"]
+
+
+def test_a_profile_that_the_container_cannot_have_is_told(submit, docker, local, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    assert "aws configure export-credentials" in submit(local, "--no-plan", "--dry-run").err
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "told"),
+    [
+        (
+            "docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+            "\n\nRun 'docker run --help' for more information",
+            ExitCode.RETRY,
+            "DOCKER_HOST",
+        ),
+        (
+            "docker: permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
+            ExitCode.FORBIDDEN,
+            "may not use docker",
+        ),
+        (
+            'docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].',
+            ExitCode.MISSING,
+            "--no-gpu",
+        ),
+        (
+            "Unable to find image 'recap:train' locally\ndocker: Error response from daemon: pull access denied for "
+            "recap, repository does not exist or may require 'docker login'.",
+            ExitCode.MISSING,
+            "--image",
+        ),
+        ("docker: invalid reference format.", ExitCode.CONFIG, "invalid reference format"),
+    ],
+)
+def test_what_docker_says_becomes_a_cause_with_its_code(submit, docker, local, said, code, told):
+    docker.answers("run", err=f"{said}\n", code=125)
+    ended = submit(local)
+    assert (ended.code, ended.out) == (code, "")
+    assert told in ended.err

@@ -1,0 +1,233 @@
+"""Claims about `recap submit kubernetes`: what kubectl is told, and what becomes of what it says.
+
+kubectl is a stand-in that answers in kubectl's own words (of 1.32).
+"""
+
+import copy
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from job.errors import ExitCode
+from job.launch.submit.kubernetes import Kubernetes
+from job.launch.submit.submission import Submission
+from tests.infra.kustomize import OVERLAYS, render
+from tests.infra.test_kubernetes import MINORS
+from tests.launch.submit.conftest import Ended, StandIn, keys_of, written
+
+Recap = Callable[..., Ended]
+NIGHT = ("--var", "date=2026-01-31")
+
+
+def cron_job(name: str, **spec: Any) -> dict[str, Any]:
+    """A template as a cluster tells it."""
+    secret = {"secretKeyRef": {"name": "recap-hugging-face", "key": "token"}}
+    environment = [
+        {"name": "HF_TOKEN", "valueFrom": secret},
+        {"name": "RECAP_CONFIG", "value": "/etc/recap/any.yaml"},
+        {"name": "RECAP_SHARDS", "value": "4"},
+        {"name": "RECAP_NODES", "value": "2"},
+    ]
+    containers = [{"name": "beside", "image": "other"}, {"name": "recap", "image": "recap", "env": environment}]
+    pod = {"metadata": {"labels": {"app.kubernetes.io/name": "recap"}}, "spec": {"containers": containers}}
+    job = {"metadata": {"labels": {"kueue.x-k8s.io/queue-name": "recap"}}, "spec": {"template": pod, **spec}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": name, "uid": "1"},
+        "spec": {"suspend": True, "schedule": "0 0 31 2 *", "jobTemplate": job},
+    }
+
+
+TEMPLATES = [
+    cron_job("recap-train", backoffLimit=10),
+    cron_job("recap-summarize", completionMode="Indexed", completions=4, parallelism=4, maxFailedIndexes=4),
+    cron_job("recap-train-nodes", completionMode="Indexed", completions=2, parallelism=2),
+]
+
+
+@pytest.fixture
+def kubectl(stand_in: Callable[[str], StandIn]) -> StandIn:
+    """A cluster with recap's templates, in which nothing runs."""
+    tool = stand_in("kubectl")
+    for template in TEMPLATES:
+        tool.answers("get", "cronjob", template["metadata"]["name"], out=json.dumps(template))
+    tool.answers("get", "jobs", out=json.dumps({"items": []}))
+    tool.answers("create", out=json.dumps({"metadata": {"name": "recap-train-support-x7k2p"}}))
+    return tool
+
+
+@pytest.fixture
+def submit(recap: Recap) -> Recap:
+    return lambda *words: recap("submit", "kubernetes", *words)
+
+
+def container_of(job: dict[str, Any]) -> dict[str, Any]:
+    container: dict[str, Any] = job["spec"]["template"]["spec"]["containers"][1]
+    return container
+
+
+def values_of(job: dict[str, Any]) -> dict[str, str]:
+    return {each["name"]: each.get("value", "") for each in container_of(job)["env"]}
+
+
+def test_a_training_is_a_job_of_the_clusters_template(submit, kubectl, s3, training, tmp_path):
+    config = written(tmp_path / "c.yaml", training)
+    ended = submit(config, "--set", "training.epochs=1", "--context", "mine")
+    assert ended.code == 0, ended.err
+    there = ["--context", "mine", "--namespace", "recap"]
+    assert [words for words, _ in kubectl.calls] == [
+        [*there, "get", "cronjob", "recap-train", "-o", "json"],
+        [*there, "get", "jobs", "--selector", "recap/run=recap-train-support", "-o", "json"],
+        [*there, "create", "-f", "-", "-o", "json"],
+    ]
+    job = json.loads(kubectl.calls[-1][1])
+    (uploaded,) = [key for key in keys_of(s3) if "_configs" in key]
+    assert container_of(job)["args"] == [f"{s3.uri}/{uploaded}", "--set", "training.epochs=1"]
+    assert job["metadata"]["generateName"] == "recap-train-support-"
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "recap"
+    wanted = copy.deepcopy(TEMPLATES[0]["spec"]["jobTemplate"]["spec"])
+    assert job["spec"]["backoffLimit"] == wanted["backoffLimit"]
+    assert container_of(job)["env"] == wanted["template"]["spec"]["containers"][1]["env"], "secrets stay by name"
+    lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
+    assert lines["submitted"] == "recap-train-support-x7k2p"
+    assert lines["stop"] == "kubectl --context mine --namespace recap delete job recap-train-support-x7k2p"
+    assert shlex.split(lines["follow"])[-1] == "job/recap-train-support-x7k2p"
+
+
+def test_a_dry_run_prints_the_job_and_creates_nothing(submit, kubectl, s3, training, tmp_path):
+    before = keys_of(s3)
+    ended = submit(written(tmp_path / "c.yaml", training), "--no-plan", "--dry-run")
+    assert json.loads(ended.out)["kind"] == "Job"
+    assert [words[2] for words, _ in kubectl.calls] == ["get"]
+    assert keys_of(s3) == before
+
+
+def test_a_night_has_an_index_for_each_worker(submit, kubectl, night, tmp_path):
+    config = written(tmp_path / "c.yaml", night | {"chunks": {"records": 4}})
+    ended = submit(config, *NIGHT, "--dry-run")
+    job = json.loads(ended.out)
+    assert [job["spec"][key] for key in ("completions", "parallelism", "maxFailedIndexes")] == [3, 3, 3]
+    assert values_of(job)["RECAP_SHARDS"] == "3"
+    assert [each["name"] for each in container_of(job)["env"]].count("RECAP_SHARDS") == 1
+
+
+def test_several_nodes_come_from_a_template_of_their_own(submit, kubectl, training, tmp_path):
+    ended = submit(written(tmp_path / "c.yaml", training), "--no-plan", "--nodes", "4", "--dry-run")
+    job = json.loads(ended.out)
+    assert kubectl.calls[0][0][4] == "recap-train-nodes"
+    assert (job["spec"]["completions"], job["spec"]["parallelism"], values_of(job)["RECAP_NODES"]) == (4, 4, "4")
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_infra_deploys_becomes_jobs_that_kubernetes_takes(overlay, tmp_path):
+    manifests = tmp_path / "all.yaml"
+    manifests.write_text(yaml.safe_dump_all(render(overlay)))
+    asked = [Submission("train", "r", "s3://b/c.yaml", "ab" * 32, ["--set", "training.epochs=1"])]
+    asked += [Submission("summarize", "r", "s3://b/c.yaml", "ab" * 32, workers=3, environment={"RECAP_SHARDS": "3"})]
+    asked += [Submission("train", "r", "s3://b/c.yaml", "ab" * 32, nodes=3)] if overlay == "nodes-indexed" else []
+    for submission in asked:
+        job = Kubernetes(template=manifests).request(submission)
+        for minor in MINORS:
+            kubernetes_validate.validate(job, minor, strict=True)
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        values = {each["name"]: each.get("value") for each in container["env"]}
+        assert container["args"] == [submission.config, *submission.arguments]
+        several = submission.nodes > 1 or submission.command == "summarize"
+        assert (job["spec"].get("completions"), job["spec"].get("parallelism")) == ((3, 3) if several else (None, None))
+        assert values.get("RECAP_SHARDS", values.get("RECAP_NODES")) == ("3" if several else None)
+
+
+def test_a_template_may_be_a_file_of_manifests(submit, kubectl, training, tmp_path):
+    config, manifests = written(tmp_path / "c.yaml", training), tmp_path / "all.yaml"
+    manifests.write_text(yaml.safe_dump_all([{"kind": "Namespace", "metadata": {"name": "recap"}}, *TEMPLATES]))
+    from_file = submit(config, "--no-plan", "--dry-run", "--template", manifests)
+    assert kubectl.calls == []
+    assert json.loads(from_file.out) == json.loads(submit(config, "--no-plan", "--dry-run").out)
+    missing = submit(config, "--no-plan", "--template", tmp_path / "none.yaml")
+    assert missing.code == ExitCode.MISSING
+    manifests.write_text("kind: Namespace\n")
+    other = submit(config, "--no-plan", "--template", manifests)
+    assert (other.code, "has no CronJob recap-train" in other.err) == (ExitCode.MISSING, True)
+
+
+def test_the_same_config_is_not_submitted_twice_while_it_runs(submit, kubectl, training, tmp_path):
+    config = written(tmp_path / "c.yaml", training)
+    job = json.loads(submit(config, "--no-plan", "--dry-run").out)
+    under_way = {"metadata": job["metadata"] | {"name": "recap-train-support-old"}, "status": {"active": 1}}
+    kubectl.answers("get", "jobs", out=json.dumps({"items": [under_way]}))
+    again = submit(config, "--no-plan")
+    assert again.code == ExitCode.RETRY
+    assert "kubectl --namespace recap delete job recap-train-support-old" in again.err
+    assert submit(config, "--no-plan", "--set", "training.epochs=1").code == 0
+    ended = under_way | {"status": {"conditions": [{"type": "Complete", "status": "True"}]}}
+    kubectl.answers("get", "jobs", out=json.dumps({"items": [ended]}))
+    assert submit(config, "--no-plan").code == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "told"),
+    [
+        (
+            'Error from server (Forbidden): cronjobs.batch "recap-train" is forbidden: User "me" cannot get resource',
+            ExitCode.FORBIDDEN,
+            "docs/operations.md, Permissions",
+        ),
+        ("error: You must be logged in to the server (Unauthorized)", ExitCode.FORBIDDEN, "log in"),
+        (
+            "Unable to connect to the server: getting credentials: exec: executable aws failed with exit code 255",
+            ExitCode.FORBIDDEN,
+            "log in",
+        ),
+        ('Error from server (NotFound): cronjobs.batch "recap-train" not found', ExitCode.MISSING, "--template"),
+        ("Error in configuration: context was not found for specified context: x", ExitCode.MISSING, "--context"),
+        (
+            "E1125 memcache.go:265 Unhandled Error\nThe connection to the server localhost:8080 was refused - did you "
+            "specify the right host or port?",
+            ExitCode.RETRY,
+            "cannot be reached",
+        ),
+        ("Unable to connect to the server: dial tcp: lookup k8s: no such host", ExitCode.RETRY, "cannot be reached"),
+        ("Error from server (ServiceUnavailable): the server is starting", ExitCode.RETRY, "run again later"),
+        ('The Job "x" is invalid: spec.completions: Invalid value', ExitCode.CONFIG, "spec.completions"),
+    ],
+)
+def test_what_kubectl_says_becomes_a_cause_with_its_code(submit, kubectl, training, tmp_path, said, code, told):
+    kubectl.answers("get", "cronjob", err=f"{said}\n", code=1)
+    ended = submit(written(tmp_path / "c.yaml", training), "--no-plan")
+    assert (ended.code, ended.out) == (code, "")
+    assert told in ended.err
+    assert "memcache" not in ended.err
+
+
+def test_a_machine_without_kubectl_is_told_so(submit, training, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ended = submit(written(tmp_path / "c.yaml", training), "--no-plan")
+    assert ended.code == ExitCode.MISSING
+    assert "there is no kubectl on this machine" in ended.err
+
+
+def test_a_template_of_something_else_is_refused(submit, kubectl, training, tmp_path):
+    other = cron_job("recap-train")
+    del other["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][1]
+    kubectl.answers("get", "cronjob", out=json.dumps(other))
+    ended = submit(written(tmp_path / "c.yaml", training), "--no-plan")
+    assert ended.code == ExitCode.CONFIG
+    assert "has no container 'recap'" in ended.err
+    kubectl.answers("get", "cronjob", out='{"spec": {}}')
+    assert submit(written(tmp_path / "c.yaml", training), "--no-plan").code == ExitCode.CONFIG
+
+
+def test_names_are_names_that_kubernetes_takes(submit, kubectl, training, tmp_path):
+    config = written(tmp_path / "c.yaml", training | {"run": "Support.Chat_" + "x" * 80})
+    job = json.loads(submit(config, "--no-plan", "--dry-run").out)
+    name = job["metadata"]["generateName"]
+    assert name.startswith("recap-train-support-chat-xxx")
+    assert len(name) + 5 <= 63
+    assert Path(name).name == name

@@ -1,0 +1,159 @@
+"""Claims about `recap submit` of any target: what ends it before anything is submitted."""
+
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from job.errors import ExitCode
+from job.submit import submit
+from tests.launch.submit.conftest import put, written
+
+ROOT = Path(__file__).parent.parent.parent.parent
+TARGETS = ("aws-batch", "kubernetes", "docker")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_help_and_readme_name_the_target(recap, target):
+    assert f"Example: recap submit {target} " in recap("submit", target, "--help").out
+    assert f"  {target} " in recap("submit", "--help").out
+    assert "`recap submit aws-batch\\|kubernetes\\|docker CONFIG`" in (ROOT / "README.md").read_text()
+    assert f"recap submit {target}" in (ROOT / "docs" / "operations.md").read_text()
+
+
+def test_help_imports_nothing_heavy(tmp_path):
+    code = (
+        "import sys\nfrom job.cli import run\nrun(['submit', 'aws-batch', '--help'])\n"
+        "print([name for name in ('pydantic', 'boto3', 'yaml', 'torch') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert done.stdout.endswith(b"[]\n"), done.stderr
+
+
+@pytest.mark.parametrize("target", ["aws-batch", "kubernetes"])
+def test_every_place_that_only_this_machine_has_is_named_before_anything_is_asked(recap, tmp_path, target):
+    local = {
+        "run": "r",
+        "model": {"base": str(tmp_path)},
+        "data": {"train": ["a.jsonl", "s3://b/c.jsonl"], "validation": "file:///v.jsonl"},
+        "output": "runs",
+        "storage": {"endpoint_url": "http://127.0.0.1:9000"},
+    }
+    ended = recap("submit", target, written(tmp_path / "c.yaml", local))
+    assert (ended.code, ended.out) == (ExitCode.CONFIG, "")
+    rows = [
+        f"model.base            {tmp_path}",
+        "data.train            a.jsonl",
+        "data.validation       file:///v.jsonl",
+        "output                runs",
+        "storage.endpoint_url  http://127.0.0.1:9000",
+    ]
+    assert "\n".join(f"  {row}" for row in rows) in ended.err
+    assert "recap submit docker" in ended.err
+
+
+def test_a_hub_id_is_no_place_of_this_machine(recap, night, tmp_path):
+    hub = night | {"adapter": "org/adapter", "input": "x.jsonl", "skip_done": "done"}
+    ended = recap("submit", "kubernetes", written(tmp_path / "c.yaml", hub | {"model": {}}), "--var", "date=1")
+    assert "  input      x.jsonl\n  skip_done  done\n" in ended.err
+    assert "org/adapter" not in ended.err
+
+
+def test_what_the_plan_finds_ends_it_with_the_plans_code(recap, s3, training, tmp_path):
+    put(s3, "broken.jsonl", b"{broken\n")
+    config = written(tmp_path / "c.yaml", training)
+    ended = recap("submit", "aws-batch", config, "--set", f"data.train={s3.uri}/broken.jsonl")
+    assert (ended.code, ended.out) == (ExitCode.DATA, "")
+    assert "✗ data" in ended.err
+    assert "--no-plan" not in ended.err
+
+
+def test_an_access_problem_of_this_machine_is_told_with_the_way_around_it(recap, training, tmp_path, aws_environment):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        aws_environment.delenv(name)
+    config = written(tmp_path / "c.yaml", training)
+    ended = recap("submit", "aws-batch", config)
+    assert ended.code == ExitCode.FORBIDDEN
+    assert "--no-plan submits without asking" in ended.err
+    without = recap("submit", "aws-batch", config, "--no-plan")
+    assert without.code == ExitCode.FORBIDDEN
+    assert "reading stack recap: no usable AWS credentials" in without.err
+
+
+def test_a_service_that_cannot_be_reached_ends_with_75_and_no_region_with_64(
+    recap, training, tmp_path, aws_environment
+):
+    words = ("submit", "aws-batch", written(tmp_path / "c.yaml", training), "--no-plan")
+    aws_environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    aws_environment.setenv("AWS_MAX_ATTEMPTS", "1")
+    ended = recap(*words)
+    assert ended.code == ExitCode.RETRY
+    assert "reading stack recap: AWS cannot be reached" in ended.err
+    aws_environment.delenv("AWS_DEFAULT_REGION")
+    assert recap(*words).code == ExitCode.CONFIG
+
+
+def test_what_is_done_is_not_submitted(recap, night, tmp_path, base_folder):
+    done = night | {"limits": {"max_reject_fraction": 1}, "generation": {"max_new_tokens": 1}}
+    config = written(tmp_path / "c.yaml", done | {"model": {"base": str(base_folder)}})  # its digest is cheap here
+    assert recap("summarize", config, "--var", "date=2026-01-31").code == 0
+    ended = recap("submit", "docker", config, "--var", "date=2026-01-31", "--dry-run")
+    assert (ended.code, ended.out) == (0, "")
+    assert "already done: nothing is submitted" in ended.err
+
+
+def test_a_config_of_another_command_is_refused(recap, tmp_path):
+    scores = {"run": "e", "input": "s3://b/i.jsonl", "output": "s3://b/o", "adapter": "s3://b/a", "evaluation": {}}
+    ended = recap("submit", "aws-batch", written(tmp_path / "c.yaml", scores))
+    assert ended.code == ExitCode.CONFIG
+    assert "is a config of `recap evaluate`" in ended.err
+
+
+@pytest.mark.parametrize(("kind", "words"), [("training", ["--workers", "2"]), ("night", ["--nodes", "2"])])
+def test_workers_are_for_nights_and_nodes_for_trainings(recap, request, tmp_path, kind, words):
+    config = written(tmp_path / "c.yaml", request.getfixturevalue(kind))
+    ended = recap("submit", "aws-batch", config, "--var", "date=2026-01-31", *words)
+    assert ended.code == ExitCode.USAGE
+
+
+def test_a_config_from_standard_input_travels_with_all_that_was_said(
+    recap, s3, training, tmp_path, stand_in, monkeypatch
+):
+    stand_in("docker")
+    text = yaml.safe_dump(training | {"run": "{who}"})
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    words = ["--var", "who=me", "--set", "training.epochs=1", "--no-plan", "--dry-run"]
+    ended = recap("submit", "docker", "-", *words)
+    assert ended.code == 0, ended.err
+    assert ended.out.split()[-1].startswith(f"{s3.uri}/runs/_configs/me-")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    local = recap("submit", "docker", "-", *words, "--set", f"output={tmp_path}/out")
+    assert local.code == ExitCode.CONFIG
+    assert "save the config as a file" in local.err
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """The command lines in the page's shell blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_every_command_of_the_operations_page_is_one():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    told = commands_of(ROOT / "docs" / "operations.md")
+    for words in told:
+        if words[:1] == ["make"]:
+            assert words[1] in targets
+        if words[:2] == ["recap", "submit"]:
+            command = submit.get_command(click.Context(submit), words[2])
+            assert command, words
+            command.make_context(words[2], words[3:])  # raises for an option or a value that there is not
+    assert sum(words[:2] == ["recap", "submit"] for words in told) > 5

@@ -1,0 +1,111 @@
+"""Claims about which evaluation's adapter comes out, and about training that ends without a better one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from job.config.load import load_config
+from job.errors import ExitCode
+from job.training.best import KeepBest, best_of
+from job.training.journal import differences, fingerprint
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "wanted"),
+    [
+        ([], 1, (None, False)),
+        ([3, 2, 1], 1, (2, False)),
+        ([2, 2], 1, (0, True)),
+        ([3, 2, 4, 5], 2, (1, True)),
+        ([3, 2, 4, 1, 5], 2, (3, False)),
+        ([3, 2, 4, 5, 1], 2, (1, True)),  # what comes after the end does not count
+        ([3, 2, 4, 5, 1], None, (4, False)),
+        ([NAN, 2, NAN], None, (1, False)),
+        ([NAN, NAN], 2, (None, True)),
+    ],
+)
+def test_the_smallest_loss_counts_and_patience_ends_at_so_many_others_in_a_row(losses, patience, wanted):
+    assert best_of(losses, patience) == wanted
+
+
+def test_the_best_adapter_goes_with_a_checkpoint_and_is_put_in_place_at_the_end(tmp_path):
+    model = torch.nn.Linear(2, 1, bias=False)
+    state = SimpleNamespace(log_history=[], global_step=0, is_world_process_zero=True)
+    control = SimpleNamespace(should_training_stop=False)
+    arguments = SimpleNamespace(output_dir=str(tmp_path))
+
+    def evaluated(keep: KeepBest, weight: float, loss: float) -> None:
+        with torch.no_grad():
+            model.weight.fill_(weight)
+        state.global_step += 1
+        state.log_history.append({"eval_loss": loss, "step": state.global_step})
+        keep.on_evaluate(arguments, state, control)
+
+    before = KeepBest(model, True, 2, None)
+    before.on_train_begin(arguments, state, control)
+    evaluated(before, 1.0, 0.5)
+    evaluated(before, 2.0, 0.6)
+    folder = tmp_path / "checkpoint-2"
+    folder.mkdir()
+    before.on_save(arguments, state, control)
+    assert not control.should_training_stop
+
+    resumed = KeepBest(model, True, 2, folder)
+    resumed.on_train_begin(arguments, state, control)
+    evaluated(resumed, 3.0, 0.7)
+    assert control.should_training_stop, "two in a row: one before the interruption, one after"
+    resumed.on_train_end(arguments, state, control)
+    assert model.weight.tolist() == [[1.0, 1.0]]
+
+
+def test_how_often_is_evaluated_belongs_to_the_run_only_where_evaluations_choose_or_end(config, write_config):
+    path = str(write_config(config))
+
+    def same(*overrides: str) -> list[str]:
+        runs = [load_config("train", path, [*overrides, f"training.evaluate_every_steps={n}"]) for n in (5, 6)]
+        return differences(*(fingerprint(run, {}) for run in runs))
+
+    assert same() == []
+    for override in ("training.adapter_from=best_evaluation", "training.patience=3"):
+        assert same(override) == ["training.evaluate_every_steps: 5 there, 6 here"]
+
+
+@pytest.mark.usefixtures("places")
+def test_a_run_without_patience_left_ends_early_with_its_best_adapter(config, write_config):
+    # Far too large a learning rate: what follows the first evaluations is worse.
+    config["training"] |= {
+        "epochs": 20,
+        "learning_rate": 0.5,
+        "warmup_ratio": 0.9,
+        "save_every_steps": 1,
+        "evaluate_every_steps": 1,
+        "keep_last": 99,
+        "adapter_from": "best_evaluation",
+        "patience": 3,
+        "sample_summaries": 0,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "job", "train", str(write_config(config))],
+        capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert "no smaller validation loss: the training ends" in done.stderr
+    run = Path(config["output"]) / "tiny"
+    journal = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    best, last = int(journal["facts"]["best"]["step"]), journal["attempts"][-1]["last_step"]
+    assert last == best + 3 < 240
+    assert f'"the best evaluation\'s adapter is taken", "step": {best},' in done.stderr
+    weights = load_file(str(run / "adapter" / "adapter_model.safetensors"))
+    there = load_file(str(run / "checkpoints" / f"step-{best:08d}" / "adapter_model.safetensors"))
+    assert all(torch.equal(weights[name], there[name]) for name in there)
+    after = load_file(str(run / "checkpoints" / f"step-{last:08d}" / "adapter_model.safetensors"))
+    assert not all(torch.equal(weights[name], after[name]) for name in after), "the last one is another"

@@ -1,0 +1,63 @@
+"""A base that vLLM serves on a CPU, an adapter for it, and one real vLLM engine for all tests of this process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
+from job.inference.open import FetchedModel, fetch_with_adapter, load
+from job.inference.transformers_engine import TransformersEngine
+from job.inference.vllm_engine import VllmEngine
+from job.inference.vllm_start import start_vllm
+from tests.summarization.test_s3_and_kill import publish_adapter
+from tests.tiny import make_base
+
+HEADS = 2  # of 32 numbers each: vLLM's attention on a CPU takes no smaller ones
+SECTION = AdapterModelSection(dtype="float32")
+SETTINGS = GenerationSection(max_new_tokens=24)
+
+
+@pytest.fixture(scope="session")
+def vllm_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vllm-base")
+    make_base(folder, HEADS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapter(vllm_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random LoRA weights, published as training does it."""
+    work = tmp_path_factory.mktemp("vllm-adapter")
+    publish_adapter(vllm_base, work, str(work / "published"))
+    return work / "published"
+
+
+@pytest.fixture(scope="session")
+def fetched(adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> FetchedModel:
+    return fetch_with_adapter(str(adapter), SECTION, StorageSection(), tmp_path_factory.mktemp("vllm-cache"))
+
+
+@pytest.fixture(scope="session")
+def engine(fetched: FetchedModel) -> VllmEngine:
+    """Base and adapter in vLLM, started once: it takes seconds."""
+    return start_vllm(fetched, SECTION, SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def reference(fetched: FetchedModel) -> TransformersEngine:
+    return TransformersEngine(load(fetched, SECTION), fetched.tokenizer)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small() -> Iterator[None]:
+    """A GiB for keys and values, and one thread, also in the processes that tests start: a tiny model needs no more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def alone(places: Path) -> None:
+    """Every test here has a cache and a work folder of its own."""

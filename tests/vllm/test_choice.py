@@ -1,0 +1,108 @@
+"""Claims about what vLLM serves, what becomes of the rest, and adapters that are merged into their base."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from job.config.sections import AdapterModelSection
+from job.errors import ConfigError, ExitCode
+from job.inference.choose import choose
+from job.inference.merge import merged
+from job.inference.open import FetchedModel, load
+from job.inference.transformers_engine import TransformersEngine
+from job.inference.vllm_start import tokens_at_most
+from tests.vllm.conftest import SECTION, SETTINGS
+from tests.vllm.test_engine import SAME, prompts  # noqa: F401
+
+pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
+
+
+def changed(fetched: FetchedModel, tmp_path: Path, **keys: Any) -> FetchedModel:
+    """The same model whose adapter's config says something else."""
+    assert fetched.adapter is not None
+    folder = tmp_path / "adapter"
+    shutil.copytree(fetched.adapter, folder)
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+    return replace(fetched, adapter=folder)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is quick with an adapter beside its base")
+def test_auto_takes_vllm_where_it_can_serve_the_model_and_is_not_slower(fetched):
+    without = replace(fetched, adapter=None)
+    assert choose(without, SECTION, "auto") == ("vllm", "it is installed and can serve the model")
+    assert choose(fetched, SECTION, "vllm") == ("vllm", "the config says so")
+    name, why = choose(fetched, SECTION, "auto")
+    assert name == "transformers"
+    assert why.startswith("vLLM is slow without a GPU where the adapter is beside its base")
+    assert choose(fetched, SECTION, "transformers") == ("transformers", "the config says so")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"use_dora": True}, "DoRA.*adapter_weights: merged"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save.*adapter_weights: merged"),
+        ({"r": 1024}, "rank 1024.*adapter_weights: merged"),
+        ({"bias": "all"}, "bias.*adapter_weights: merged"),
+    ],
+)
+def test_an_adapter_that_vllm_cannot_serve_goes_to_transformers_or_is_refused_with_the_remedy(
+    fetched, tmp_path, keys, said
+):
+    model = changed(fetched, tmp_path, **keys)
+    name, why = choose(model, SECTION, "auto")
+    assert name == "transformers"
+    assert "vLLM cannot serve this adapter" in why
+    with pytest.raises(ConfigError, match=said) as caught:
+        choose(model, SECTION, "vllm")
+    assert caught.value.exit_code == ExitCode.CONFIG
+    assert choose(replace(model, adapter=None), SECTION, "auto")[0] == "vllm"
+
+
+@pytest.mark.parametrize("keys", [{"quantization": "nf4-double"}, {"attention": "eager"}])
+def test_settings_that_only_transformers_has_go_there(fetched, keys):
+    section = AdapterModelSection(**keys)
+    assert choose(fetched, section, "auto")[0] == "transformers"
+    with pytest.raises(ConfigError, match=f"engine: .*{next(iter(keys.values())) if 'attention' in keys else '4-bit'}"):
+        choose(fetched, section, "vllm")
+
+
+def test_a_base_that_vllm_does_not_know_goes_to_transformers(fetched, tmp_path):
+    folder = tmp_path / "base"
+    shutil.copytree(fetched.base.path, folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": ["NobodysModel"], "model_type": "no"}))
+    model = replace(fetched, base=replace(fetched.base, path=folder))
+    name, why = choose(model, SECTION, "auto")
+    assert (name, "vLLM cannot serve this base" in why) == ("transformers", True)
+
+
+def test_vllm_is_started_for_what_the_config_lets_through():
+    limited = SETTINGS.model_copy(update={"max_input_tokens": 100})
+    assert tokens_at_most(limited, 512) == 124
+    assert tokens_at_most(SETTINGS, 512) == 512
+    assert tokens_at_most(limited, 110) == 110
+
+
+def test_a_merged_adapter_says_what_it_says_beside_its_base_and_is_merged_once(fetched, reference, prompts, tmp_path):  # noqa: F811
+    model = merged(fetched, SECTION, tmp_path)
+    assert (model.adapter, model.adapter_digest, model.base.digest) == (
+        None,
+        fetched.adapter_digest,
+        fetched.base.digest,
+    )
+    (folder,) = tmp_path.glob("merged-*")
+    made = (folder / "model.safetensors").stat().st_mtime_ns
+    wanted = reference.generate(prompts, SETTINGS)
+    answers = TransformersEngine(load(model, SECTION), model.tokenizer).generate(prompts, SETTINGS)
+    assert sum(ours == theirs for ours, theirs in zip(answers, wanted, strict=True)) >= SAME * len(prompts)
+    assert merged(fetched, SECTION, tmp_path) == model
+    assert (folder / "model.safetensors").stat().st_mtime_ns == made
+    other = merged(fetched, AdapterModelSection(dtype="bfloat16"), tmp_path)
+    assert other.base.path != model.base.path, "another dtype is another merge"
