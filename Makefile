@@ -27,9 +27,10 @@ PINS := torch==2.13.0 transformers==5.19.0 trl==1.16.0 peft==0.21.2 bitsandbytes
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-faults test-vllm check check-infra deploy push bench lock lock-infra docs demo-base clean
+.PHONY: docker-train docker-summarize docker-tensorboard docker-down image-check image-locks sbom
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## make .venv with the locked dependencies (the others do it themselves)
 
@@ -58,6 +59,9 @@ MANIFESTS := build/kubernetes
 
 check-infra: $(INSTALLED) $(LINT_INSTALLED) ## lint and policy of infra/, in an environment of its own (.venv-infra)
 	$(LINT)/cfn-lint infra/aws/recap.yaml
+	$(LINT)/hadolint Dockerfile
+	$(LINT)/check-jsonschema --builtin-schema vendor.compose-spec infra/docker/compose.yaml
+	$(LINT)/checkov --framework dockerfile --file Dockerfile --skip-download --compact --quiet
 	$(LINT)/checkov --framework cloudformation --file infra/aws/recap.yaml --skip-download --compact --quiet
 	@rm -rf $(MANIFESTS) && mkdir -p $(MANIFESTS)
 	@for overlay in infra/kubernetes/overlays/*/; do \
@@ -112,6 +116,45 @@ lock-infra: $(INSTALLED) ## write infra/lint/requirements.lock again: the newest
 		--output-file build/infra.txt infra/lint/requirements.in 2> build/lock.log || { cat build/lock.log >&2; exit 1; }
 	@{ echo "# Every version that 'make check-infra' lints with. 'make lock-infra' writes this file."; cat build/infra.txt; } \
 		> infra/lint/requirements.lock
+
+# infra/docker/README.md says what these do. GPU= is for a machine that has a GPU and is not to use it.
+COMPOSE = docker compose --file infra/docker/compose.yaml
+GPU ?= $(shell command -v nvidia-smi)
+ON := $(if $(GPU),,-cpu)
+
+docker-train: ## train in docker, beside an S3 server with the demo's files (CONFIG=s3://… for another config)
+	$(COMPOSE) build s3 train$(ON)
+	$(COMPOSE) run --rm train$(ON) $(CONFIG)
+
+docker-summarize: ## summarize in docker with what docker-train left there (CONFIG=s3://… for another config)
+	$(COMPOSE) build s3 summarize$(ON)
+	$(COMPOSE) run --rm summarize$(ON) $(CONFIG)
+
+docker-tensorboard: ## the runs' curves on http://localhost:6006
+	$(COMPOSE) --profile tensorboard up --build tensorboard
+
+docker-down: ## stop the S3 server of docker-train, which forgets what it holds, and remove the jobs' caches
+	$(COMPOSE) --profile job --profile tensorboard down --volumes
+
+image-check: $(INSTALLED) ## build the Dockerfile without docker or a registry and run the demo in it (root, Debian)
+	infra/docker/check.sh $(BIN)/python
+
+image-locks: $(INSTALLED) ## write infra/docker/locks/ from requirements.lock (asks the package index; some minutes)
+	$(BIN)/pip install --quiet --upgrade --target build/pip 'pip==26.3'
+	PYTHONPATH=build/pip $(BIN)/python infra/docker/lock.py
+
+sbom: ## what the images hold, as CycloneDX: build/sbom/train.cdx.json and summarize.cdx.json
+	@mkdir -p build/sbom
+	@test -x build/cyclonedx/bin/cyclonedx-py || { $(PYTHON) -m venv build/cyclonedx \
+		&& build/cyclonedx/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0; }
+	@cat infra/docker/locks/{torch,train}.txt > build/sbom/train.txt
+	@cat infra/docker/locks/{torch,train,summarize}.txt > build/sbom/summarize.txt
+	@for target in train summarize; do \
+		PYTHONWARNINGS=ignore build/cyclonedx/bin/cyclonedx-py requirements build/sbom/$$target.txt \
+			--pyproject pyproject.toml --mc-type application --spec-version 1.6 --output-reproducible \
+			--output-file build/sbom/$$target.cdx.json; \
+		echo "build/sbom/$$target.cdx.json: $$(grep -c '"purl"' build/sbom/$$target.cdx.json) packages"; \
+	done
 
 clean: ## remove what the targets made, except .venv and .venv-infra
 	rm -rf build dist demo-run .mypy_cache .ruff_cache .pytest_cache

@@ -22,6 +22,7 @@ from job.submit import submit
 
 PREEMPTED = "preempted: told to stop before it was done; run the same command again"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the machine's fault, wherever it shows
+NO_TEMPORARY = "No usable temporary directory"  # what Python's tempfile says, and has no error of its own for
 
 
 def main() -> None:
@@ -51,6 +52,8 @@ def _failed(error: Exception) -> int:
 
     if isinstance(error, OSError) and error.errno in FULL:
         return _end(ExitCode.OUTPUT, f"{error.filename or 'a file'}: cannot be written ({error.strerror})")
+    if isinstance(error, FileNotFoundError) and NO_TEMPORARY in str(error.strerror):  # libraries want one when imported
+        return _end(ExitCode.OUTPUT, f"{error.strerror}: mount a writable folder at one of them, or set TMPDIR")
     click.echo(masked("".join(traceback.format_exception(error))), err=True, nl=False)
     return _end(ExitCode.BUG, bug(error))
 

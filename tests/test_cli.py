@@ -213,6 +213,14 @@ def test_a_full_disk_is_no_bug(tmp_path):
     )
 
 
+def test_a_machine_without_a_place_for_temporary_files_is_no_bug(tmp_path):
+    no_file_grows = "import resource, tempfile; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+    result = ending(tmp_path, f"{no_file_grows}; tempfile.gettempdir()")
+    assert result.returncode == ExitCode.OUTPUT
+    assert result.stderr.startswith("error: No usable temporary directory found in [")
+    assert "set TMPDIR" in result.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_signal_ends_with_75_and_says_preempted(tmp_path, number):
     result = ending(tmp_path, f"os.kill(os.getpid(), {int(number)}); signal.pause()")

@@ -44,8 +44,8 @@ def run_demo(work: Path | None = None, examples: Path | None = None, program: Se
     logs = _emptied(work)
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="recap-demo-") as scratch, s3_server() as endpoint:
-        client = _connect(endpoint)
-        _tell(f"An S3 server listens on {endpoint}; s3://{BUCKET} gets {_upload(client, examples)} files.")
+        client = demo_bucket(endpoint)
+        _tell(f"An S3 server listens on {endpoint}; s3://{BUCKET} gets {upload(client, examples)} files.")
         environment = _environment(endpoint, scratch)
         try:
             for command in COMMANDS:
@@ -88,20 +88,8 @@ def s3_server() -> Iterator[str]:
         server.stop()
 
 
-def _emptied(work: Path) -> Path:
-    """Take away what the last demo left, and only that; the folder for logs."""
-    try:
-        for name in ("bucket", "logs"):
-            rmtree(work / name, ignore_errors=True)
-        (work / "logs").mkdir(parents=True)
-    except OSError as error:
-        raise OutputError(
-            f"{work}: the demo cannot put its files there ({error.strerror}): run it in a writable folder"
-        ) from error
-    return work / "logs"
-
-
-def _connect(endpoint: str) -> Any:
+def demo_bucket(endpoint: str) -> Any:
+    """Make the demo's bucket at `endpoint`; boto3's client of it, which no account or proxy of this machine reaches."""
     from boto3 import Session
     from botocore.config import Config
     from botocore.session import Session as Settings
@@ -119,12 +107,26 @@ def _connect(endpoint: str) -> Any:
     return client
 
 
-def _upload(client: Any, examples: Path) -> int:
+def upload(client: Any, examples: Path) -> int:
+    """Put the files of `examples` where the demo's configs look for them; how many."""
     files = [path for path in sorted(examples.rglob("*")) if path.is_file()]
     for path in files:
         folder = KEYS.get(path.suffix, "") if path.parent == examples else ""
         client.upload_file(str(path), BUCKET, folder + path.relative_to(examples).as_posix())
     return len(files)
+
+
+def _emptied(work: Path) -> Path:
+    """Take away what the last demo left, and only that; the folder for logs."""
+    try:
+        for name in ("bucket", "logs"):
+            rmtree(work / name, ignore_errors=True)
+        (work / "logs").mkdir(parents=True)
+    except OSError as error:
+        raise OutputError(
+            f"{work}: the demo cannot put its files there ({error.strerror}): run it in a writable folder"
+        ) from error
+    return work / "logs"
 
 
 def _download(client: Any, target: Path) -> None:

@@ -1,0 +1,108 @@
+# recap's image. `docker build --target train .` and `--target summarize`; infra/docker/README.md says what each part
+# weighs and why it is there. linux/amd64: the locks name that platform's files.
+
+# The one place that names the base. Another one (a mirror, a company's own) needs Debian, Python 3.11 with its headers,
+# venv and pip: `--build-arg BASE_IMAGE=…`.
+ARG BASE_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+
+# checkov:skip=CKV_DOCKER_2: a job has no health to ask for; how it ended is its exit code
+# checkov:skip=CKV_DOCKER_7: the tag and the digest stand in BASE_IMAGE above
+# What jobs run on. Triton compiles its launchers where it runs: that takes gcc and libc's headers.
+FROM ${BASE_IMAGE} AS base
+# Debian keeps only the newest build of a version: one that is pinned here could not be installed next month.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/* \
+    && python3 -m venv --without-pip /opt/recap \
+    && install --directory --mode 1777 /work
+
+# From here on to `job`, nothing reaches an image but the folders /layer: no secret, no pip, no cache.
+FROM base AS builder
+COPY infra/docker/install.sh /usr/local/bin/install-locked
+COPY infra/docker/locks/build.txt /locks/
+RUN --mount=type=secret,id=pip_ca --mount=type=secret,id=pip_conf --mount=type=cache,target=/root/.cache/pip \
+    install-locked /opt/recap /locks/build.txt
+
+FROM builder AS torch
+ARG TORCH_LOCK=torch.txt
+COPY infra/docker/locks/${TORCH_LOCK} /locks/
+RUN --mount=type=secret,id=pip_ca --mount=type=secret,id=pip_conf --mount=type=cache,target=/root/.cache/pip \
+    install-locked /layer "/locks/${TORCH_LOCK}"
+
+FROM builder AS libraries
+COPY infra/docker/locks/train.txt /locks/
+RUN --mount=type=secret,id=pip_ca --mount=type=secret,id=pip_conf --mount=type=cache,target=/root/.cache/pip \
+    install-locked /layer /locks/train.txt
+
+FROM builder AS vllm
+COPY infra/docker/locks/summarize.txt /locks/
+RUN --mount=type=secret,id=pip_ca --mount=type=secret,id=pip_conf --mount=type=cache,target=/root/.cache/pip \
+    install-locked /layer /locks/summarize.txt
+
+FROM builder AS moto
+COPY infra/docker/locks/s3.txt /locks/
+RUN --mount=type=secret,id=pip_ca --mount=type=secret,id=pip_conf --mount=type=cache,target=/root/.cache/pip \
+    install-locked /layer /locks/s3.txt
+
+FROM builder AS recap
+COPY pyproject.toml README.md LICENSE /source/
+COPY examples/demo /source/examples/demo
+COPY job /source/job
+RUN install-locked /layer
+
+# What the targets share: torch's layer is by far the largest, changes least, and is stored and pulled once for all.
+FROM base AS job
+# All that is written lies below /work, so that the root can be read-only and the user anyone: a user id without a name
+# has no home, and libraries that ask for its name find LOGNAME. TMPDIR must exist before anything runs: it is /work.
+ENV PATH=/opt/recap/bin:$PATH \
+    LOGNAME=recap \
+    HOME=/work \
+    TMPDIR=/work \
+    XDG_CACHE_HOME=/work/cache \
+    HF_HOME=/work/cache/huggingface \
+    TRITON_CACHE_DIR=/work/cache/triton \
+    TORCHINDUCTOR_CACHE_DIR=/work/cache/torchinductor \
+    MPLCONFIGDIR=/work/cache/matplotlib \
+    RECAP_WORK=/work/runs \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HF_HUB_DISABLE_TELEMETRY=1 \
+    VLLM_NO_USAGE_STATS=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=torch /layer /opt/recap
+COPY --from=libraries /layer /opt/recap
+WORKDIR /work
+USER 10001:10001
+
+# An S3 server with the demo's files, in memory: for compose.yaml and `make image-check`, never for data that matters.
+FROM job AS s3
+COPY --from=moto /layer /opt/recap
+COPY --from=recap /layer /opt/recap
+COPY infra/docker/s3.py /opt/recap/
+ENTRYPOINT ["python", "/opt/recap/s3.py"]
+
+FROM job AS summarize
+COPY --from=vllm /layer /opt/recap
+COPY --from=recap /layer /opt/recap
+ARG VERSION=0 REVISION=unknown CREATED=unknown
+LABEL org.opencontainers.image.title="recap summarize" \
+      org.opencontainers.image.description="Summaries of conversations, every night" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.base.name="python:3.11-slim-bookworm" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
+ENTRYPOINT ["recap", "summarize"]
+
+FROM job AS train
+COPY --from=recap /layer /opt/recap
+ARG VERSION=0 REVISION=unknown CREATED=unknown
+LABEL org.opencontainers.image.title="recap train" \
+      org.opencontainers.image.description="QLoRA fine-tuning of a model that summarizes conversations" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.base.name="python:3.11-slim-bookworm" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"
+ENTRYPOINT ["recap", "train"]

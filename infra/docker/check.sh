@@ -1,0 +1,206 @@
+#!/usr/bin/env bash
+# Builds the Dockerfile without a daemon and without an image registry, and runs what it built as strictly as any
+# cluster does. The base is a stand-in: Debian of the same release with its own Python, made by debootstrap. torch is the
+# one that this machine's pip prefers (a CPU build, if that is what it offers); everything else is what the locks name.
+#
+# As root on Debian. Says each step with its seconds; leaves build/image-check/ (report.txt, a log per step).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+python=${1:-python3}
+here=$PWD/build/image-check
+mark="recap-image-check-$RANDOM$RANDOM"
+uid=12345
+train=(s3://recap-demo/configs/train.yaml --set training.max_steps=40 --set evaluation.max_conversations=10)
+store=(--root "$here/storage" --runroot "$here/run")
+log=
+
+main() {
+    rm -rf "$here/mount" "$here/report.txt"
+    install --directory --owner "$uid" --group "$uid" "$here/mount" "$here/s3"
+    trap finish EXIT
+    step "tools" install_tools
+    step "stand-in base" make_base
+    step "lock of this machine's torch" "$python" infra/docker/lock.py --torch-here
+    write_secrets
+    step "a stranger's certificates are refused" refuse_strangers_ca
+    for target in train summarize s3; do
+        step "build $target" build "$target"
+    done
+    for target in train summarize; do
+        step "no secret in the layers of $target" search_layers "$target"
+    done
+    step "gcc and Python's headers, for Triton" compile_extension
+    step "S3 on loopback, and no other network" start_s3
+    step "without the mount: exit code 73" refuse_without_mount
+    step "recap train, 40 steps" job train "${train[@]}"
+    step "recap train again: nothing to do" done_already
+    step "recap summarize" job summarize s3://recap-demo/configs/summarize.yaml
+    step "a summary or a reject for each record" count_summaries
+    step "sizes" sizes
+    tail -n +1 "$here/sizes.log"
+}
+
+# Not in a condition, where bash would not end at a function's first failure: the trap tells what happened.
+step() {
+    name=$1 started=$SECONDS
+    shift
+    log="$here/$(tr -cs '[:alnum:]' - <<< "$name" | sed 's/-$//').log"
+    "$@" > "$log" 2>&1
+    echo "$((SECONDS - started)) s: $name" | tee -a "$here/report.txt"
+    log=
+}
+
+finish() {
+    if [ -n "$log" ]; then
+        tail -n 40 "$log"
+        echo "FAILED after $((SECONDS - started)) s: $name (all of it: $log)"
+    fi
+    podman "${store[@]}" --cgroup-manager cgroupfs --runtime runc rm --force --ignore recap-s3 &> /dev/null || true
+}
+
+install_tools() {
+    local missing=()
+    for tool in buildah podman runc debootstrap; do
+        command -v "$tool" || missing+=("$tool")
+    done
+    ((${#missing[@]} == 0)) && return
+    apt-get update
+    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${missing[@]}"
+}
+
+make_base() {
+    buildah "${store[@]}" inspect --type image recap-base && return
+    rm -rf "$here/base"
+    debootstrap --variant=minbase \
+        --include=ca-certificates,netbase,tzdata,python3,python3-venv,python3-pip,python3-dev bookworm "$here/base"
+    rm -rf "$here"/base/var/cache/apt/* "$here"/base/var/lib/apt/lists/*
+    printf 'FROM scratch\nCOPY . /\n' > "$here/base.Dockerfile"
+    buildah "${store[@]}" build --isolation chroot --tag recap-base --file "$here/base.Dockerfile" "$here/base"
+    rm -rf "$here/base"
+}
+
+# What this machine's pip is told about where packages come from, as the two build secrets; both carry the mark.
+write_secrets() {
+    local keys='index-url|extra-index-url|find-links|no-index|trusted-host|proxy'
+    {
+        echo "# $mark"
+        echo '[global]'
+        "$python" -m pip config list | sed -nE "s/^[^ ]*\.($keys)='(.*)'$/\1 = \2/p" | awk '!seen[$1]++'
+    } > "$here/pip.conf"
+    {
+        echo "# $mark"
+        cat "${PIP_CERT:-$("$python" -c 'from pip._vendor import certifi; print(certifi.where())')}"
+    } > "$here/ca.pem"
+}
+
+# build_image ARGUMENT…: with folders of packages on this machine, if pip.conf names any, where it names them.
+build_image() {
+    local folder volumes=()
+    for folder in $(grep -oE '(^| |file://)/[^ ]+' "$here/pip.conf" | sed -E 's/^( |file:\/\/)//; s/\/simple\/?$//' | sort -u); do
+        volumes+=(--volume "$folder:$folder:ro")
+    done
+    buildah "${store[@]}" build --isolation chroot --layers --build-arg BASE_IMAGE=localhost/recap-base \
+        --build-arg TORCH_LOCK=torch-here.txt "${volumes[@]}" "$@" .
+}
+
+build() {
+    build_image --target "$1" --tag "recap-$1" --secret "id=pip_ca,src=$here/ca.pem" \
+        --secret "id=pip_conf,src=$here/pip.conf"
+}
+
+# That pip trusts what the secret says, and nothing else: the same build with a certificate that nobody knows.
+refuse_strangers_ca() {
+    openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=nobody -keyout "$here/key.pem" -out "$here/stranger.pem"
+    grep -v -E '(= |file://)/' "$here/pip.conf" > "$here/remote.conf"
+    if build_image --no-cache --target builder --secret "id=pip_ca,src=$here/stranger.pem" \
+        --secret "id=pip_conf,src=$here/remote.conf" > "$here/stranger.log" 2>&1; then
+        echo "pip trusted an index whose certificate it was not given"
+        return 1
+    fi
+    grep -i 'certificate.verify.failed' "$here/stranger.log"
+}
+
+# Every layer and config that a registry would get; a text that must be there shows that the search finds what there is.
+search_layers() {
+    local found='def run_training('
+    rm -rf "$here/pushed"
+    buildah "${store[@]}" push --disable-compression "recap-$1" "dir:$here/pushed"
+    du -sh "$here/pushed"
+    grep --recursive --text --only-matching --no-filename --fixed-strings -e "$mark" -e "$found" "$here/pushed" \
+        | sort -u > "$here/found.txt"
+    rm -rf "$here/pushed"
+    diff <(echo "$found") "$here/found.txt"
+}
+
+# contain ARGUMENT…: a container of a user id without a name, without rights, with a root that cannot be written.
+contain() {
+    podman "${store[@]}" --cgroup-manager cgroupfs --runtime runc run --rm --read-only --read-only-tmpfs=false \
+        --user "$uid:$uid" --passwd=false --cap-drop all --security-opt no-new-privileges \
+        --ulimit "nofile=$(ulimit -Hn):$(ulimit -Hn)" --ulimit nproc=4096:4096 \
+        --env AWS_ENDPOINT_URL=http://127.0.0.1:9000 --env AWS_ACCESS_KEY_ID=demo --env AWS_SECRET_ACCESS_KEY=demo \
+        --env AWS_DEFAULT_REGION=us-east-1 --env AWS_EC2_METADATA_DISABLED=true --env HF_HUB_OFFLINE=1 "$@"
+}
+
+# job TARGET ARGUMENT…: with the mount, an empty folder at first, beside the S3 server and nothing else.
+job() {
+    contain --network container:recap-s3 --volume "$here/mount:/work" "recap-$1" "${@:2}"
+}
+
+compile_extension() {
+    contain --network none --volume "$here/mount:/work" --entrypoint sh recap-train -euc '
+        id
+        if touch /opt/recap/x || touch /tmp/x || touch /var/tmp/x; then exit 1; fi
+        echo "#include <Python.h>" > x.c
+        gcc -shared -fPIC -o x.so x.c -I"$(python -c "import sysconfig; print(sysconfig.get_path(\"include\"))")"
+        rm x.c x.so'
+}
+
+refuse_without_mount() {
+    local code=0
+    contain --network container:recap-s3 recap-train s3://recap-demo/configs/train.yaml || code=$?
+    ((code == 73))
+}
+
+start_s3() {
+    contain --detach --name recap-s3 --network none --volume "$here/s3:/work" recap-s3
+    local try
+    for try in {1..60}; do
+        podman "${store[@]}" logs recap-s3 | grep serves && return
+        sleep 1
+    done
+    echo "the S3 server did not start within $try s"
+    return 1
+}
+
+done_already() {
+    job train "${train[@]}" | tee /dev/stderr | grep 'already done'
+}
+
+count_summaries() {
+    contain --network container:recap-s3 --volume "$here/mount:/work" --entrypoint python recap-summarize -c '
+import boto3, json
+s3 = boto3.client("s3")
+read = lambda key: s3.get_object(Bucket="recap-demo", Key=key)["Body"].read().decode()
+keys = [e["Key"] for e in s3.list_objects_v2(Bucket="recap-demo", Prefix="summaries/")["Contents"]]
+lines = [line for key in keys if key.endswith(".jsonl") for line in read(key).splitlines()]
+records = read("data/conversations.jsonl").splitlines()
+print(len(records), "records,", len(lines), "summaries and rejects")
+assert {json.loads(line)["id"] for line in lines} == {json.loads(line)["id"] for line in records}
+assert "summaries/_SUCCESS" in keys'
+}
+
+sizes() {
+    local target
+    for target in train summarize; do
+        echo "recap-$target, layer by layer:"
+        podman "${store[@]}" history --format '{{.Size}}  {{.CreatedBy}}' "recap-$target" | grep -v '^0 B' | cut -c 1-150
+    done
+    contain --network none --entrypoint sh recap-train -c '
+        echo "of train, in MB:"; du -sm /usr /opt/recap | sort -rn
+        cd /opt/recap/lib/python3*/site-packages
+        du -sm -- * | sort -rn | head -n 15
+        find . -name "*.pyc" -printf "%s\n" | awk "{ n += \$1 } END { printf \"%d in all: compiled .pyc\n\", n / 1e6 }"'
+}
+
+[ "${BASH_SOURCE[0]}" != "$0" ] || main

@@ -1,0 +1,131 @@
+"""The locks of the image: what pip resolves → a file per layer, each package with one version and one hash.
+
+pip's own dry run says which file it would install for this interpreter and platform, and its SHA-256; wheels that
+publish their metadata are not downloaded for that. Versions are those of requirements.lock. Run it on linux/amd64 with
+the Python that the image has. Knows nothing of how the image is built.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+ROOT = Path(__file__).parents[2]
+LOCKS = Path(__file__).parent / "locks"
+HEADER = "# {what}\n# For linux/amd64 and Python {python}. '{command}' writes this file.\n"
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """One package: the version that was resolved, and the hash of the one file that is it."""
+
+    name: str
+    version: str
+    sha256: str
+
+    def line(self) -> str:
+        """As pip's hash-checking mode reads it."""
+        return f"{self.name}=={self.version} --hash=sha256:{self.sha256}"
+
+
+Packages = dict[str, Pinned]
+
+
+def main() -> None:
+    """Write the locks, or with --torch-here only the one of the torch that this machine's pip prefers."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--torch-here", action="store_true")
+    if parser.parse_args().torch_here:
+        torch = resolve(["torch"], constraints(cuda=False))
+        write("torch-here", "torch as this machine's pip finds it, for a build without CUDA", torch, "make image-check")
+        return
+    pins = constraints(cuda=True)
+    everything = resolve([f"{ROOT}[vllm]"], pins)  # what wants the most decides for all
+    pins += "".join(
+        f"{package.name}=={package.version}\n" for package in everything.values() if package.name != "torch"
+    )
+    build = resolve(build_requirements(), pins)
+    torch = resolve(["torch"], pins)
+    train = added(resolve([str(ROOT)], pins), torch)
+    summarize = added(everything, torch | train)
+    s3 = added(resolve([f"{ROOT}[demo]"], pins), torch | train)
+    write("build", "What builds recap, and the dependencies that are published as source only.", build)
+    write("torch", "torch and all that it needs, CUDA's user space among it.", torch)
+    write("train", "What recap needs beside torch.", train)
+    write("summarize", "What vLLM needs beside that.", summarize)
+    write("s3", "What the S3 server for trying it on one machine needs beside torch.txt and train.txt.", s3)
+
+
+def constraints(cuda: bool) -> str:
+    """The versions of requirements.lock; `===` takes torch's release to the letter: no build with a local version."""
+    pins = re.sub(r"\[[^]]*\]", "", (ROOT / "requirements.lock").read_text(encoding="utf-8"))  # no extras here
+    return pins.replace("\ntorch==", "\ntorch===") if cuda else pins
+
+
+def build_requirements() -> list[str]:
+    """Recap's build backend, and setuptools and wheel for sources of others."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        backend: list[str] = tomllib.load(file)["build-system"]["requires"]
+    return [*backend, "setuptools", "wheel"]
+
+
+def resolve(requirements: list[str], pins: str) -> Packages:
+    """What pip would install into an empty environment, by normalized name; recap itself is left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        constraint, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
+        constraint.write_text(pins, encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
+        command += ["--constraint", str(constraint), "--report", str(report), *requirements]
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+            sys.exit(f"pip cannot resolve {' '.join(requirements)} within requirements.lock: see above")
+        found = json.loads(report.read_text(encoding="utf-8"))["install"]
+    pinned = [
+        pin(entry["metadata"], entry["download_info"]) for entry in found if "dir_info" not in entry["download_info"]
+    ]
+    return {package.name: package for package in pinned}
+
+
+def pin(metadata: dict[str, str], origin: dict[str, object]) -> Pinned:
+    """One entry of pip's report; an index says a file's hash, a folder of wheels does not."""
+    name = re.sub(r"[-_.]+", "-", metadata["name"]).lower()
+    archive = origin.get("archive_info")
+    hashes = archive.get("hashes", {}) if isinstance(archive, dict) else {}
+    sha256 = hashes.get("sha256") or file_hash(name, str(origin["url"]))
+    return Pinned(name, metadata["version"], sha256)
+
+
+def file_hash(name: str, url: str) -> str:
+    """SHA-256 of a file on this machine."""
+    place = urlparse(url)
+    if place.scheme != "file":
+        sys.exit(f"{name}: the index gives no SHA-256 for {Path(place.path).name}: use one that does")
+    with Path(unquote(place.path)).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def added(packages: Packages, below: Packages) -> Packages:
+    """What a layer adds to those below it; a layer cannot replace what lies below."""
+    moved = [name for name in packages.keys() & below.keys() if packages[name] != below[name]]
+    if moved:
+        sys.exit(f"{', '.join(sorted(moved))}: resolved to one version for a layer and to another for one above it")
+    return {name: package for name, package in packages.items() if name not in below}
+
+
+def write(name: str, what: str, packages: Packages, command: str = "make image-locks") -> None:
+    """One lock, sorted."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    lines = [packages[package].line() for package in sorted(packages)]
+    header = HEADER.format(what=what, python=python, command=command)
+    (LOCKS / f"{name}.txt").write_text(header + "\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{name}.txt: {len(lines)} packages")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Claims about the image that its files show: what goes in, what it starts as, what it may write."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from docker.utils import exclude_paths
+
+ROOT = Path(__file__).parents[2]
+INFRA = ROOT / "infra" / "docker"
+LOCKS = ("build", "torch", "train", "summarize", "s3")
+WRITTEN = (
+    "HOME",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "HF_HOME",
+    "TRITON_CACHE_DIR",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "MPLCONFIGDIR",
+    "RECAP_WORK",
+)
+
+
+def stages() -> dict[str, list[tuple[str, str]]]:
+    """The Dockerfile's instructions by stage; those before the first are under ''."""
+    text = (ROOT / "Dockerfile").read_text()
+    found: dict[str, list[tuple[str, str]]] = {"": []}
+    stage = ""
+    for line in re.sub(r"\\\n", " ", re.sub(r"(?m)^#.*\n", "", text)).splitlines():
+        if not line.strip():
+            continue
+        word, rest = line.split(None, 1)
+        if word == "FROM":
+            stage = rest.split(" AS ")[1]
+            found[stage] = []
+        found[stage].append((word, " ".join(rest.split())))
+    return found
+
+
+def values(stage: str, word: str) -> list[str]:
+    return [rest for instruction, rest in stages()[stage] if instruction == word]
+
+
+def environment(stage: str) -> dict[str, str]:
+    return dict(pair.split("=", 1) for rest in values(stage, "ENV") for pair in rest.split())
+
+
+def lock(name: str) -> dict[str, str]:
+    """Version by package of one lock."""
+    lines = [line for line in (INFRA / "locks" / f"{name}.txt").read_text().splitlines() if line[0] != "#"]
+    return dict(line.split(" ")[0].split("==") for line in lines)
+
+
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((INFRA / "compose.yaml").read_text())
+    return found
+
+
+def test_the_base_is_pinned_by_digest_in_one_place():
+    assert [word for word, _ in stages()[""]] == ["ARG"]
+    assert re.fullmatch(r"BASE_IMAGE=python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", stages()[""][0][1])
+    bases = {rest[0][1].split(" AS ")[0] for name, rest in stages().items() if name}
+    assert bases <= {"${BASE_IMAGE}", *stages()}
+
+
+def test_every_dependency_is_installed_by_a_hash():
+    assert "--require-hashes" in (INFRA / "install.sh").read_text()
+    for name in LOCKS:
+        lines = (INFRA / "locks" / f"{name}.txt").read_text().splitlines()
+        packages = [line for line in lines if not line.startswith("#")]
+        assert packages, name
+        for line in packages:
+            assert re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+ --hash=sha256:[0-9a-f]{64}", line), f"{name}: {line}"
+
+
+def test_the_image_has_the_versions_that_recap_is_tested_with():
+    tested = {
+        re.sub(r"\[.*\]", "", name): version
+        for name, version in (
+            line.split("==") for line in (ROOT / "requirements.lock").read_text().splitlines() if line[0] != "#"
+        )
+    }
+    for name in LOCKS:
+        for package, version in lock(name).items():
+            assert tested.get(package, version) == version, f"{name}: {package}"
+    for package in ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "boto3"):
+        assert package in lock("torch") | lock("train")
+
+
+def test_no_layer_replaces_what_lies_below_it():
+    torch, train, summarize, s3 = (set(lock(name)) for name in ("torch", "train", "summarize", "s3"))
+    assert not torch & train
+    assert not summarize & (torch | train)
+    assert not s3 & (torch | train)
+
+
+def test_only_torchs_layer_brings_cuda_to_train_and_only_summarize_has_vllm():
+    assert any(name.startswith("nvidia-cudnn") for name in lock("torch"))
+    assert not any(name.startswith(("nvidia-", "cuda-", "vllm")) for name in lock("train"))
+    assert "vllm" in lock("summarize")
+
+
+def test_no_change_of_the_source_installs_a_dependency_again():
+    for name in ("builder", "torch", "libraries", "vllm", "moto"):
+        copied = " ".join(values(name, "COPY"))
+        assert "job" not in copied
+        assert "pyproject" not in copied
+    for target in ("train", "summarize"):
+        assert values(target, "COPY")[-1] == "--from=recap /layer /opt/recap"
+
+
+@pytest.mark.parametrize("target", ["train", "summarize"])
+def test_a_target_starts_its_command_and_takes_the_config_as_its_argument(target):
+    assert json.loads(values(target, "ENTRYPOINT")[0]) == ["recap", target]
+    assert not values(target, "CMD")
+
+
+def test_the_last_target_is_train():
+    assert list(stages())[-1] == "train"
+
+
+def test_it_runs_as_nobody_in_particular():
+    assert values("job", "USER") == ["10001:10001"]
+    assert not any(values(target, "USER") for target in ("train", "summarize", "s3"))
+
+
+def test_all_that_is_written_lies_on_the_one_mount():
+    settings = environment("job")
+    for name in WRITTEN:
+        assert settings[name] == "/work" or settings[name].startswith("/work/"), name
+    assert settings["TMPDIR"] == "/work"  # it must be there before anything runs
+    assert settings["LOGNAME"]  # a user id without a name has one
+    assert settings["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
+
+
+def test_an_image_gets_no_more_than_finished_layers_from_the_builder():
+    for target in ("job", "summarize", "train", "s3"):
+        assert not values(target, "RUN"), target
+        for copied in values(target, "COPY"):
+            assert copied.endswith("/layer /opt/recap") or copied == "infra/docker/s3.py /opt/recap/", copied
+
+
+def test_pips_settings_are_mounted_as_secrets_and_never_an_argument():
+    names = [rest.split("=")[0] for stage in stages() for word in ("ARG", "ENV") for rest in values(stage, word)]
+    assert not [name for name in names if re.search("TOKEN|SECRET|PASSWORD|KEY|PIP|CERT|INDEX", name)]
+    for stage in ("builder", "torch", "libraries", "vllm", "moto"):
+        assert all(
+            "--mount=type=secret,id=pip_ca --mount=type=secret,id=pip_conf" in run for run in values(stage, "RUN")
+        )
+
+
+@pytest.mark.parametrize("target", ["train", "summarize"])
+def test_an_image_says_what_it_is(target):
+    labels = " ".join(values(target, "LABEL"))
+    for key in ("title", "description", "licenses", "version", "revision", "created", "base.name"):
+        assert f"org.opencontainers.image.{key}=" in labels
+
+
+def test_only_what_the_image_is_made_of_goes_to_the_builder(tmp_path):
+    wanted = {
+        "pyproject.toml", "README.md", "LICENSE", "job/cli.py", "examples/demo/train.yaml", "infra/docker/s3.py",
+        "infra/docker/install.sh", "infra/docker/locks/train.txt",
+    }  # fmt: skip
+    unwanted = {
+        ".git/config", ".venv/bin/python", ".env", ".aws/credentials", "demo-run/logs/train.log", "key.pem",
+        "build/pip.conf", "tests/test_cli.py", "infra/docker/compose.yaml", "job/__pycache__/cli.cpython-311.pyc",
+        "shared/data/tweets.json", "work/cache/model.safetensors", "docs/architecture.md",
+    }  # fmt: skip
+    for name in wanted | unwanted:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    patterns = [
+        line for line in (ROOT / ".dockerignore").read_text().splitlines() if line.strip() and not line.startswith("#")
+    ]
+    sent = {name for name in exclude_paths(str(tmp_path), patterns) if (tmp_path / name).is_file()}
+    assert sent - {"Dockerfile", ".dockerignore"} == wanted
+
+
+def test_what_the_dockerfile_copies_is_sent_to_the_builder():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    patterns = (ROOT / ".dockerignore").read_text().splitlines()
+    sent = exclude_paths(str(ROOT), [line for line in patterns if line.strip() and not line.startswith("#")])
+    for stage in stages():
+        for copied in values(stage, "COPY"):
+            for source in copied.split()[:-1]:
+                if "--from" in copied or "$" in source:
+                    continue
+                assert source in sent, source
+                assert any(name == source or name.startswith(f"{source.rstrip('/')}/") for name in tracked), source
+
+
+@pytest.mark.parametrize("name", ["train", "train-cpu", "summarize", "summarize-cpu", "tensorboard"])
+def test_a_service_runs_as_strictly_as_a_cluster_would_run_it(name):
+    service = compose()["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["volumes"] == ["work:/work"]
+    assert service["user"].endswith("10001:10001}")
+
+
+def test_compose_gives_a_gpu_to_the_jobs_and_has_each_without():
+    services = compose()["services"]
+    for name in ("train", "summarize"):
+        with_gpu = dict(services[name])
+        assert with_gpu.pop("gpus") == "all"
+        assert services[f"{name}-cpu"] == with_gpu
+
+
+def test_nothing_that_compose_starts_is_reachable_from_outside():
+    ports = [port for service in compose()["services"].values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_no_secret_stands_in_compose():
+    settings = compose()["services"]["train"]["environment"]
+    assert settings["HF_TOKEN"] is None  # taken from where compose runs
+    assert settings["AWS_SESSION_TOKEN"] is None
+    assert settings["AWS_SECRET_ACCESS_KEY"] == "${AWS_SECRET_ACCESS_KEY:-demo}"
