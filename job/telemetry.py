@@ -146,8 +146,11 @@ class _Lines:
 
 class _AboveTheBar(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
-        """A bar that is on the screen steps aside for the line."""
-        tqdm.write(self.format(record), file=self.stream)
+        """A bar that is on the screen steps aside for the line; a job goes on where nobody reads its log any more."""
+        try:
+            tqdm.write(self.format(record), file=self.stream)
+        except (OSError, ValueError):  # a broken pipe, a closed stream
+            self.handleError(record)
 
 
 class _JsonFormatter(logging.Formatter):

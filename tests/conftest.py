@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from job.telemetry import LOGGER
 from tests.storage.hub_server import Hub
 from tests.tiny import make_base
 
@@ -18,6 +19,14 @@ from tests.tiny import make_base
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ELSEWHERE = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """A command that ran in this process told its log to write to what pytest has closed by the next test."""
+    before = LOGGER.handlers[:], LOGGER.level, LOGGER.propagate
+    yield
+    LOGGER.handlers[:], LOGGER.level, LOGGER.propagate = before
 
 
 @dataclass(frozen=True)
