@@ -37,8 +37,8 @@ setup: $(INSTALLED) ## make .venv with the locked dependencies (the others do it
 demo: $(INSTALLED) ## the whole story on this machine: S3 on loopback, train, evaluate, summarize
 	@$(BIN)/recap demo
 
-test: $(INSTALLED) ## all tests, without network
-	@$(ALONE) $(BIN)/python -m pytest
+test: $(INSTALLED) ## all tests, without network, on two cores
+	@$(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-faults: $(INSTALLED) ## hundreds of kills and faults of real training runs: up to half an hour
 	@$(ALONE) $(BIN)/python -m pytest -m faults -s --timeout 1800
