@@ -3,13 +3,34 @@
 Knows nothing of what is trained.
 """
 
+import pickle
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from accelerate import PartialState
 
 from job.errors import RetryError
+
+T = TypeVar("T")
+
+
+def once_per_machine(make: Callable[[], T], file: Path) -> T:
+    """What `make` gives: the first process of each machine calls it, and the others read it from `file`.
+
+    `file` lies where nobody but this run writes.
+    """
+    state = PartialState()
+    with state.local_main_process_first():
+        if not state.is_local_main_process:
+            others: T = pickle.loads(file.read_bytes())
+            return others
+        made = make()
+        if state.num_processes > 1:
+            file.write_bytes(pickle.dumps(made))
+        return made
 
 
 def agree(what: str, found: str) -> None:

@@ -20,18 +20,18 @@ from job.errors import PreemptedError, RecapError
 from job.inference.summaries import check_budget
 from job.launch.environment import describe
 from job.model import context_tokens, fetch_base, load_tokenizer
-from job.prompt import make_prompt
+from job.prompt import Prompt, make_prompt
 from job.storage.lease import GuardedStore, Lease, this_process
 from job.storage.open import open_store
 from job.storage.places import cache_folder
 from job.storage.store import Store
 from job.telemetry import event, warn
 from job.training import checkpoints, journal
-from job.training.examples import read_examples
+from job.training.examples import Examples, read_examples
 from job.training.fit import Attempt, Session, fit
 from job.training.publish import publish, write_config
-from job.training.ranks import agree
-from job.training.rows import RowSettings, make_rows, row_tokens
+from job.training.ranks import agree, once_per_machine
+from job.training.rows import Rows, RowSettings, make_rows, row_tokens
 from job.training.scoring import score
 from job.training.sharding import trained_weights
 from job.training.state import Run
@@ -89,16 +89,16 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     base = first_does(lambda: fetch_base(config.model.base, config.model.revision, config.storage, cache_folder()))
     check_budget(config.generation, context_tokens(base.path))
     tokenizer = load_tokenizer(base.path, config.model.trust_remote_code)
-    examples = read_examples(config)
-    prompt = make_prompt(config.prompt, tokenizer, examples.cleaning)
-    settings = RowSettings(
-        prompt,
-        tokenizer,
-        row_tokens(config.training.max_tokens, context_tokens(base.path)),
-        config.data.references,
-        config.limits.max_excluded_fraction,
-    )
-    splits = make_rows(examples.train, settings), make_rows(examples.validation, settings)
+    max_tokens = row_tokens(config.training.max_tokens, context_tokens(base.path))
+
+    def preprocess() -> tuple[Examples, Prompt, tuple[Rows, Rows]]:
+        examples = read_examples(config)
+        prompt = make_prompt(config.prompt, tokenizer, examples.cleaning)
+        references, excluded = config.data.references, config.limits.max_excluded_fraction
+        settings = RowSettings(prompt, tokenizer, max_tokens, references, excluded)
+        return examples, prompt, (make_rows(examples.train, settings), make_rows(examples.validation, settings))
+
+    examples, prompt, splits = once_per_machine(preprocess, work / "rows.pickle")
     event("rows", train=splits[0].counts(), validation=splits[1].counts())
     return Run(config, store, work, base, tokenizer, prompt, examples, splits, PartialState().num_processes)
 

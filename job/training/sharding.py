@@ -9,6 +9,7 @@ import torch
 from accelerate import DistributedType, PartialState
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor
 from trl import SFTConfig
 
 from job.model import Model
@@ -21,6 +22,15 @@ def prepare_sharding(settings: SFTConfig, dtype: torch.dtype) -> None:
     if not torch.cuda.is_available():
         # accelerate shards between GPUs only, and between CPUs takes DDP in silence; torch shards there all the same.
         PartialState().distributed_type = DistributedType.MULTI_GPU
+
+
+def check_sharded(model: Model) -> None:
+    """AssertionError if accelerate took DDP in silence, or left bytes whole that FSDP cannot take for numbers."""
+    assert isinstance(model, FSDPModule), "accelerate did not shard the model"
+    whole = [name for name, weight in model.named_parameters() if not isinstance(weight, DTensor)]
+    assert not whole, f"not sharded: {', '.join(whole[:5])}"
+    packed = {weight.dtype for weight in model.parameters() if not weight.is_floating_point()}
+    assert not packed, f"4-bit weights are packed as {packed}"
 
 
 def trained_weights(model: Model) -> dict[str, torch.Tensor]:

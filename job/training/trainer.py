@@ -15,7 +15,7 @@ from job.config.training_sections import TrainingSection
 from job.model import Base, Model, Tokenizer, compute_dtype, load_base, lora_config
 from job.training.divergence import Divergence
 from job.training.rows import Rows
-from job.training.sharding import prepare_sharding, trained_weights
+from job.training.sharding import check_sharded, prepare_sharding, trained_weights
 
 
 def build_trainer(
@@ -81,6 +81,8 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _run_epoch(self, *arguments: Any, **named: Any) -> None:
         """No step where the last evaluation ended the training; transformers looks at that after a step alone."""
+        if self.is_fsdp_enabled:
+            check_sharded(self.model)
         if not self.control.should_training_stop:
             super()._run_epoch(*arguments, **named)
 

@@ -58,3 +58,38 @@ def test_two_machines_bring_their_files_together_and_go_on_from_one_place_only(t
         said = (disk / "said").read_text()
         assert json.dumps(said).count("checkpoint-") == 2
         assert "all must find the same" in said
+
+
+ONCE = """
+import os, sys
+from pathlib import Path
+from accelerate import PartialState
+import torch
+from job.training.ranks import once_per_machine
+machine = Path(sys.argv[1])
+PartialState(cpu=True)
+def make():
+    with (machine / "made").open("a") as file:
+        file.write(f"by {os.environ['RANK']}\\n")
+    return ["rows", int(os.environ["RANK"])]
+(machine / f"got_{os.environ['LOCAL_RANK']}").write_text(str(once_per_machine(make, machine / "rows")))
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_what_is_made_once_per_machine_reaches_each_of_its_processes(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    met = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}
+    processes = []
+    for rank, (machine, local) in enumerate([("a", 0), ("a", 1), ("b", 0)]):
+        (tmp_path / machine).mkdir(exist_ok=True)
+        place = met | {"RANK": str(rank), "LOCAL_RANK": str(local)}
+        command = [sys.executable, "-W", "ignore", "-c", ONCE, str(tmp_path / machine)]
+        processes.append(subprocess.Popen(command, cwd=PLACE, env=os.environ | QUIET | place))
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    found = {str(file.relative_to(tmp_path)): file.read_text() for file in tmp_path.glob("*/[mg]*")}
+    assert found == {
+        "a/made": "by 0\n", "a/got_0": "['rows', 0]", "a/got_1": "['rows', 0]",
+        "b/made": "by 2\n", "b/got_0": "['rows', 2]",
+    }  # fmt: skip

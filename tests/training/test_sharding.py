@@ -22,9 +22,14 @@ def train(path: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_fsdp_with_a_4_bit_base_ends_like_ddp_and_its_adapter_loads(config, write_config):
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),  # float32 rounds sums of shares in another order; bfloat16 also what stays float32 in DDP
+    [("float32", 1e-4), pytest.param("bfloat16", 0.03, marks=pytest.mark.faults)],
+)
+def test_fsdp_with_a_4_bit_base_ends_like_ddp_and_its_adapter_loads(config, write_config, dtype, tolerance):
     from peft import AutoPeftModelForCausalLM
 
+    config["model"]["dtype"] = dtype
     config["training"] |= {"processes": 2, "max_steps": 6, "optimizer": "adamw_torch", "evaluate_every_steps": 3}
     path, adapters, numbers = write_config(config), {}, {}
     for distribution in ("ddp", "fsdp"):
@@ -34,10 +39,13 @@ def test_fsdp_with_a_4_bit_base_ends_like_ddp_and_its_adapter_loads(config, writ
         adapters[distribution] = load_file(folder / WEIGHTS)
         numbers[distribution] = logged(store_of(config | {"run": distribution}))
     assert adapters["fsdp"].keys() == adapters["ddp"].keys(), "an ordinary adapter"
-    furthest = max(float((adapters["fsdp"][key] - adapters["ddp"][key]).abs().max()) for key in adapters["ddp"])
-    print(f"\nfsdp and ddp: weights differ by {furthest:.1e} at the most")
-    assert furthest < 1e-5, "sums of shares are rounded in another order, and nothing else differs"
-    assert numbers["fsdp"] == pytest.approx(numbers["ddp"], rel=1e-4)
+    learned, difference = (
+        torch.stack([weights(key).norm() for key in adapters["ddp"] if "lora_B" in key]).norm()  # which begins as zeros
+        for weights in (adapters["ddp"].get, lambda key: adapters["fsdp"][key] - adapters["ddp"][key])
+    )
+    print(f"\nfsdp and ddp in {dtype}: what they learned differs by {difference / learned:.1e} of its norm")
+    assert difference / learned < tolerance
+    assert numbers["fsdp"] == pytest.approx(numbers["ddp"], rel=tolerance)
     model = AutoPeftModelForCausalLM.from_pretrained(str(folder / "adapter"), dtype=torch.float32)
     assert model(input_ids=torch.tensor([[0, 5, 6]])).logits.shape[:2] == (1, 3)
 

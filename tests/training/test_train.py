@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from job.errors import ExitCode
+from tests.faults.s3_proxy import FaultyS3
 from tests.faults.trials import logged, store_of
 
 pytestmark = pytest.mark.usefixtures("places")
@@ -149,8 +150,16 @@ def test_two_processes_train_from_s3_to_s3_and_to_the_hub(config, write_config, 
         config["data"][split] = f"{s3.uri}/data/{split}.jsonl"
     config |= {"model": {"base": f"{s3.uri}/base"}, "output": f"{s3.uri}/runs", "publish": {"hub": "org/tiny"}}
     config["training"] |= {"processes": 2, "max_steps": 4, "optimizer": "adamw_torch"}
-    done = subprocess.run(command(write_config(config)), capture_output=True, text=True, check=False)
+    asked: list[str] = []
+    with FaultyS3(s3.endpoint).running() as between:  # a proxy without faults: it sees what is asked for
+        between.reset(after=lambda request: asked.append(f"{request.method} {request.path.partition('?')[0]}"))
+        done = subprocess.run(
+            command(write_config(config)), capture_output=True, text=True, check=False,
+            env=os.environ | {"AWS_ENDPOINT_URL": between.endpoint},
+        )  # fmt: skip
     assert done.returncode == ExitCode.DONE, done.stderr
+    read = asked.count(f"GET /{s3.bucket}/data/train.jsonl")
+    assert read == 2, "once for the plan and once for the machine, not for each process"
     assert hub.token not in done.stdout + done.stderr
 
     journal = json.loads(store.read("runs/tiny/run.json"))
