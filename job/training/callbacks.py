@@ -12,13 +12,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 
 from job.conversations.record import Conversation
 from job.errors import OutputError
 from job.telemetry import Progress, event, progress
-from job.training.ranks import bring_together
+from job.training.ranks import anywhere, bring_together
 from job.training.stop import StopSignal
 
 CHECKPOINT_SHARE = 4  # weights, two moments of the optimizer, and one to spare
@@ -187,23 +186,15 @@ class StopAtStep(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Agree with the other processes, then save and stop."""
-        if self._agree(args) and state.global_step < state.max_steps:
+        if anywhere(self._stop.requested) and state.global_step < state.max_steps:
             self._stop.requested = True
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """An evaluation may be long and changes nothing: it ends at once, in all processes."""
-        if self._agree(args):
-            self._stop.requested = True
+        self._stop.requested = anywhere(self._stop.requested) or self._stop.requested
         self._stop.check("stopped by a signal while evaluating, with what was committed before")
-
-    def _agree(self, args: Any) -> bool:
-        """Whether any process was told to stop."""
-        flag = torch.tensor([int(self._stop.requested)], device=args.device)
-        if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-        return bool(flag.item())
 
 
 class Beat(TrainerCallback):  # type: ignore[misc]

@@ -5,6 +5,7 @@ Everything is written locally first and committed by manifest. Knows nothing of 
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from job.launch.environment import versions
 from job.model import BASE_KEY, save_adapter
 from job.prompt import write_prompt
 from job.storage.folders import publish_folder
+from job.storage.lease import GuardedStore
 from job.storage.publish_hub import publish_to_hub
 from job.telemetry import event
 from job.training.scoring import Scored
@@ -45,7 +47,9 @@ def publish(run: Run, trainer: Any, scored: Scored, weights: Mapping[str, Any] |
     event("adapter", uri=published["adapter"])
     if run.config.publish.hub:
         name, private = run.config.publish.hub, run.config.publish.private
-        event("pushed", url=publish_to_hub(adapter, name, private=private, message=f"recap run {run.config.run}"))
+        with run.store.change() if isinstance(run.store, GuardedStore) else nullcontext():
+            url = publish_to_hub(adapter, name, private=private, message=f"recap run {run.config.run}")
+        event("pushed", url=url)
         published["hub"] = name
     print(score_table(scored.evaluation), flush=True)
     return published

@@ -44,6 +44,15 @@ def agree(what: str, found: str) -> None:
         raise RetryError(f"the processes found different {what} ({told}): all must find the same; run again")
 
 
+def anywhere(flag: bool) -> bool:
+    """Whether it is so in any process; all must ask."""
+    if not torch.distributed.is_initialized():
+        return flag
+    flags = torch.tensor([int(flag)], device=PartialState().device)
+    torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+    return bool(flags.item())
+
+
 def bring_together(folder: Path) -> None:
     """Copy the files that each process wrote of itself (`*_<rank>.*`) to `folder` of the first one; waits for all.
 
