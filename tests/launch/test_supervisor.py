@@ -125,8 +125,6 @@ def pid_when_ready(work: Path) -> int:
     return int(ready.read_text())
 
 
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_signal_reaches_the_trainer_below_a_launcher_that_loses_it(tmp_path, number):
     above = supervisor(tmp_path, TRAINER, grace=30)
