@@ -46,13 +46,18 @@ def publish(run: Run, trainer: Any, scored: Scored, weights: Mapping[str, Any] |
     published = {"adapter": f"{run.store.uri}/adapter"}
     event("adapter", uri=published["adapter"])
     if run.config.publish.hub:
-        name, private = run.config.publish.hub, run.config.publish.private
-        with run.store.change() if isinstance(run.store, GuardedStore) else nullcontext():
-            url = publish_to_hub(adapter, name, private=private, message=f"recap run {run.config.run}")
-        event("pushed", url=url)
-        published["hub"] = name
+        push(run, adapter, run.config.publish.hub)
+        published["hub"] = run.config.publish.hub
     print(score_table(scored.evaluation), flush=True)
     return published
+
+
+def push(run: Run, adapter: Path, repository: str) -> None:
+    """Commit the adapter to the Hub, under the run's lease: a process that loses it meanwhile ends at once."""
+    with run.store.change() if isinstance(run.store, GuardedStore) else nullcontext():
+        message = f"recap run {run.config.run}"
+        url = publish_to_hub(adapter, repository, private=run.config.publish.private, message=message)
+    event("pushed", url=url)
 
 
 def sync_tensorboard(run: Run) -> None:

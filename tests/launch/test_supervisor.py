@@ -137,6 +137,64 @@ def test_a_stop_signal_reaches_the_trainer_below_a_launcher_that_loses_it(tmp_pa
     assert not psutil.pid_exists(trainer)
 
 
+LAUNCHER_THAT_KILLS = """
+import signal, subprocess, sys
+trainer = subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]])
+signal.signal(signal.SIGTERM, lambda *_: (trainer.kill(), sys.exit(1)))
+sys.exit(trainer.wait())
+"""
+SLOW_TRAINER = TRAINER.replace("lambda *a: (", "lambda *a: (time.sleep(1), ")
+
+
+def test_a_launcher_of_several_is_not_told_to_stop_as_it_would_kill_who_still_commits(tmp_path):
+    stop = threading.Timer(0, lambda: (pid_when_ready(tmp_path), os.kill(os.getpid(), signal.SIGTERM)))
+    stop.start()
+    outcome = supervise(python(LAUNCHER_THAT_KILLS, tmp_path, SLOW_TRAINER), tmp_path, 2, 30)
+    stop.join()
+    assert outcome == Outcome(ExitCode.RETRY, "saved")
+
+
+SIGNALLED_WHILE_IT_TELLS = """
+import io, os, signal, sys
+from pathlib import Path
+from job.launch.supervisor import supervise
+from job.telemetry import configure_logging
+class Terminal(io.RawIOBase):
+    def writable(self):
+        return True
+    signals = [signal.SIGTERM]
+    def write(self, line):
+        if self.signals:
+            os.kill(os.getpid(), self.signals.pop())
+        return len(line)
+configure_logging(io.TextIOWrapper(io.BufferedWriter(Terminal()), line_buffering=True))
+outcome = supervise([sys.executable, "-c", sys.argv[2], sys.argv[1]], Path(sys.argv[1]), 1, 30)
+print(outcome.message)
+sys.exit(outcome.exit_code)
+"""
+
+
+def test_a_signal_that_comes_while_one_is_told_of_changes_nothing(tmp_path):
+    command = python(SIGNALLED_WHILE_IT_TELLS, tmp_path, TRAINER)
+    above = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pid_when_ready(tmp_path)
+    os.kill(above.pid, signal.SIGTERM)
+    out, said = above.communicate()
+    assert (above.returncode, out.strip()) == (ExitCode.RETRY, "saved"), said
+
+
+def test_orphans_that_end_leave_the_process_table_while_the_run_goes_on(tmp_path):
+    orphaning = (
+        "import pathlib, psutil, subprocess, sys, time\n"
+        "said = subprocess.run(['sh', '-c', 'sleep 0.1 & echo $!'], stdout=subprocess.PIPE, text=True).stdout\n"
+        "for _ in range(100):\n"
+        "    time.sleep(0.1)\n"
+        "    if not psutil.pid_exists(int(said)): break\n"
+        "else: sys.exit(3)\n"
+    )
+    assert supervise(python(orphaning + says(ExitCode.DONE), tmp_path), tmp_path, 1, 10).exit_code == ExitCode.DONE
+
+
 def test_after_the_grace_period_nobody_is_left(tmp_path):
     above = supervisor(tmp_path, STUBBORN, grace=1)
     trainer = pid_when_ready(tmp_path)
