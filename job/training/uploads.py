@@ -82,6 +82,7 @@ class Uploads:
                     self._try_to_sync()
                     continue
                 if item is None:
+                    self._try_to_sync()
                     return
                 self._upload(*item)
                 self._try_to_sync()

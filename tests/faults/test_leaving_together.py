@@ -12,7 +12,7 @@ import pytest
 from job.errors import ExitCode
 from tests.faults.real import RealRun
 from tests.faults.s3_proxy import Request
-from tests.faults.trials import journal_of, published, store_of
+from tests.faults.trials import journal_of, on_tensorboard, published, store_of
 from tests.training.conftest import records, write_jsonl
 
 
@@ -50,6 +50,8 @@ def test_a_training_that_runs_away_commits_and_tells_before_any_process_leaves(t
     assert "DivergedError" in story["attempts"][0]["reason"]
     saved = f"checkpoints/step-{story['attempts'][0]['last_step'] - 1:08d}"  # the last gradients that were good
     assert saved in published(store_of(two)), "what was on its way has arrived"
+    steps = [step for step, _ in on_tensorboard(store_of(two), "train/loss")]
+    assert steps == list(range(1, story["attempts"][0]["last_step"] + 1)), "and the curve up to there"
 
 
 @pytest.mark.faults
