@@ -21,6 +21,7 @@ FLOORS = {
     "base_files": 3,
     "plain_ids": 3,
     "launch": 4,
+    "launch.submit": 5,  # asks an adapter for its base
     "conversations": 3,
     "config": 3,
     "demo": 3,
