@@ -13,6 +13,7 @@ import pytest
 from job.config.dates import with_date
 from job.config.load import load_config
 from job.errors import ExitCode
+from job.launch.submit.aws_batch import BY_HAND
 from job.summarization.shard import find_shard
 from tests.infra import stack
 
@@ -210,6 +211,11 @@ def test_only_a_night_that_ended_since_it_was_started_is_in_time(minutes_late):
 
 def test_a_stack_without_nights_misses_none():
     assert {"NightIsDue", "NoNightEnded", "NightLate"} == stack.resources(Night="on").keys() - stack.resources().keys()
+
+
+def test_a_job_that_a_person_stops_is_no_alarm_and_one_without_a_reason_is():
+    detail = stack.resources()["JobFailed"]["Properties"]["EventPattern"]["detail"]
+    assert detail["statusReason"] == [{"exists": False}, {"anything-but": BY_HAND}]
 
 
 def test_every_alarm_that_is_not_a_part_of_another_tells_somebody():
