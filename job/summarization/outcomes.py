@@ -83,7 +83,7 @@ def _settle(item: Prepared, answer: Answer | Unanswered, task: Task) -> Outcome:
         detail = f"cut at generation.max_new_tokens ({task.generation.max_new_tokens}), and cut_summaries is reject"
         return BadRecord(conversation.source, "cut_at_limit", detail, conversation.id)
     redactions = item.placeholders.replaced if item.placeholders else 0
-    summary = item.placeholders.redact(text) if item.placeholders else text
+    summary = item.placeholders.redact_again(text) if item.placeholders else text
     return Summary(
         id=conversation.id,
         summary=summary,
