@@ -120,13 +120,15 @@ def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> list[
         raise RecordError(f"{where} is {kind(items)}, wanted a list of turns")
     turns = []
     for number, item in enumerate(items, 1):
-        if not isinstance(item, Mapping):
+        if not isinstance(item, dict):
             raise RecordError(f"turn {number} is {kind(item)}, wanted an object with role and text")
         text_key = "text" if "text" in item else "content"
         if "role" not in item or text_key not in item:
             raise RecordError(f"turn {number} has no '{'role' if 'role' not in item else 'text'}'; found {names(item)}")
-        role = role_of(item["role"], reading)
-        turns.append(Turn(role, _text(item[text_key], f"turn {number}", parts=text_key == "content")))
+        role, text = role_of(item["role"], reading), item[text_key]
+        if not isinstance(text, str):
+            text = _text(text, f"turn {number}", parts=text_key == "content")
+        turns.append(Turn(role, text))
     return turns
 
 
@@ -171,8 +173,6 @@ def names(record: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any, where: str, parts: bool) -> str:
-    if isinstance(value, str):
-        return value
     if parts and value is None:  # an assistant that only called a tool says nothing
         return ""
     if parts and isinstance(value, list):

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 BOM = b"\xef\xbb\xbf"
 LINE_BYTES = 1 << 20  # of a line that are held while lines are counted
 VALUES = (b"{", b"[", b'"')  # how most lines begin that are not blank
-RANDOM_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -72,27 +72,26 @@ def _prompts(window: Iterable[Item]) -> list[list[int]]:
 
 
 def _settle(item: Prepared, answer: Answer | Unanswered, task: Task) -> Outcome:
-    conversation = item.conversation
     if isinstance(answer, Unanswered):
-        return BadRecord(conversation.source, answer.reason, answer.detail, conversation.id)
+        return BadRecord(item.source, answer.reason, answer.detail, item.id)
     text = answer.text.strip()
     if not text:
         detail = f"the model answered {answer.output_tokens} tokens without text"
-        return BadRecord(conversation.source, "empty_summary", detail, conversation.id)
+        return BadRecord(item.source, "empty_summary", detail, item.id)
     if answer.finish_reason == "length" and task.cut_summaries == "reject":
         detail = f"cut at generation.max_new_tokens ({task.generation.max_new_tokens}), and cut_summaries is reject"
-        return BadRecord(conversation.source, "cut_at_limit", detail, conversation.id)
+        return BadRecord(item.source, "cut_at_limit", detail, item.id)
     redactions = item.placeholders.replaced if item.placeholders else 0
     summary = item.placeholders.redact_again(text) if item.placeholders else text
     return Summary(
-        id=conversation.id,
+        id=item.id,
         summary=summary,
-        source=conversation.source,
+        source=item.source,
         finish_reason=answer.finish_reason,
         input_tokens=answer.input_tokens,
         output_tokens=answer.output_tokens,
         dropped_turns=item.dropped_turns + answer.dropped_turns,
-        metadata=conversation.metadata,
+        metadata=item.metadata,
         parts=len(item.parts),
         levels=answer.levels,
         redactions=redactions,

@@ -20,6 +20,7 @@ from job.errors import RecapError
 from job.launch.environment import count_gpus
 from job.summarization.answers import Done
 from job.summarization.chunks import Chunk, Chunks, check_unchanged
+from job.summarization.collector import seldom_collected
 from job.summarization.commit import Line, commit, committed
 from job.summarization.outcomes import outcomes
 from job.summarization.output import Output
@@ -65,7 +66,7 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
     if not missing:
         return counts
     worker = _Worker(night, open_model(), work)
-    with progress("summarizing", total, "conversation") as bar:
+    with progress("summarizing", total, "conversation") as bar, seldom_collected():
         for of_chunk in worker.do(missing, bar.advance, begun=bool(done)):
             counts = counts.plus(of_chunk)
     return counts
