@@ -6,6 +6,7 @@ each other and with everything else. Knows nothing of files or outcomes.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from job.conversations.record import Conversation, RejectReason, Turn
 from job.inference.engine import FinishReason, Generated
@@ -16,8 +17,7 @@ from job.summarization.prepare import Prepared, Task
 MAX_LEVELS = 6
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The text that the last prompt got; tokens of all prompts and answers, and the turns of parts that got no text."""
 
     text: str

@@ -7,7 +7,7 @@ import json
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import GenerationSection, as_list
@@ -15,7 +15,7 @@ from job.conversations.cleaning import clean_or_reject
 from job.conversations.record import BadRecord, Conversation, RejectReason, Source
 from job.conversations.redaction import Placeholders, Redactor, make_redactor, redact
 from job.prompt import EncodedPart, NothingToSummarizeError, TooLongError, encode_parts, encode_prompt
-from job.summarization.done import BYTES, Digests, read_digests
+from job.summarization.done import BYTES, read_digests
 from job.summarization.identity import identity
 from job.summarization.records import Skipped
 from job.summarization.summarizer import Summarizer
@@ -36,8 +36,7 @@ class Task:
     done: Container[bytes] = ()
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """What is left of a conversation once its prompts are made (one, or one for each part): not what was said.
 
     `digest` is of its id, its words and all that decides its summary.
@@ -61,7 +60,7 @@ def make_task(config: SummarizeConfig, summarizer: Summarizer) -> Task:
         config.cut_summaries,
         make_redactor(config.redaction),
         hash_settings(config, summarizer),
-        read_digests(as_list(config.skip_done), config.storage) if config.skip_done else Digests(()),
+        read_digests(as_list(config.skip_done), config.storage) if config.skip_done else (),
     )
 
 
