@@ -23,14 +23,14 @@ class Redactor:
 
 
 class Placeholders:
-    """The placeholders of one conversation, and how many values they stand for so far."""
+    """The placeholders of one conversation; how many values were `replaced`, and the `characters` that are held."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._finders = redactor.finders
         self._by_value: dict[tuple[str, str], str] = {}
         self._given: set[str] = set()
         self._last: dict[str, int] = {}
-        self.replaced = 0
+        self.replaced = self.characters = 0
 
     def redact(self, text: str) -> str:
         """The text with a placeholder for each value in it."""
@@ -56,6 +56,7 @@ class Placeholders:
             self._last[kind] = self._last.get(kind, 0) + 1
             self._by_value[key] = f"[{kind.upper()}_{self._last[kind]}]"
             self._given.add(self._by_value[key])
+            self.characters += len(value) + len(self._by_value[key])
         return self._by_value[key]
 
 

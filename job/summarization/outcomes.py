@@ -17,6 +17,7 @@ from job.summarization.records import Outcome, Skipped, Summary
 
 WINDOW_RECORDS = 1024
 WINDOW_TOKENS = 1_000_000  # of prompts; some 40 MB as Python's integers
+WINDOW_CHARACTERS = 16 << 20  # of what else is held of the records: ids, metadata, values replaced
 
 Item = Prepared | BadRecord | Skipped
 
@@ -53,15 +54,18 @@ def outcomes(
 
 
 def windows(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """The items in lists of at most WINDOW_RECORDS, and about WINDOW_TOKENS, each."""
+    """The items in lists of at most WINDOW_RECORDS each, which end with who fills the tokens or the characters."""
     window: list[Item] = []
-    tokens = 0
+    tokens = characters = 0
     for item in items:
         window.append(item)
-        tokens += sum(len(part.ids) for part in item.parts) if isinstance(item, Prepared) else 0
-        if len(window) == WINDOW_RECORDS or tokens >= WINDOW_TOKENS:
+        characters += len(item.id or "")
+        if isinstance(item, Prepared):
+            tokens += sum(len(part.ids) for part in item.parts)
+            characters += len(str(item.metadata)) + (item.placeholders.characters if item.placeholders else 0)
+        if len(window) == WINDOW_RECORDS or tokens >= WINDOW_TOKENS or characters >= WINDOW_CHARACTERS:
             yield window
-            window, tokens = [], 0
+            window, tokens, characters = [], 0, 0
     if window:
         yield window
 
