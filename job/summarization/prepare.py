@@ -32,7 +32,7 @@ class Task:
     long_conversations: Literal["keep_ends", "reject", "hierarchical"] = "keep_ends"
     cut_summaries: Literal["keep", "reject"] = "keep"
     redactor: Redactor | None = None
-    settings: blake2b = field(default_factory=blake2b)
+    settings: blake2b = field(default_factory=lambda: blake2b(digest_size=BYTES))
     done: Container[bytes] = ()
 
 
