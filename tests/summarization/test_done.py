@@ -62,8 +62,8 @@ def test_a_digest_tells_id_roles_and_texts_apart_and_leaves_metadata_out():
 
     different = [
         digest("a"), digest("a", ("b", "c")), digest("ab", ("", "c")), digest("a", ("bc", "")), digest("a", ("", "bc")),
-        digest("a", ("b", "c"), ("d", "e")), digest("a", ("b", "cd"), ("", "e")), digest("a", ("b", "c"), settings=b"s"),
-        digest("", ("a", "b"), ("c", "")),
+        digest("a", ("b", "c"), ("d", "e")), digest("a", ("b", "cd"), ("", "e")), digest("", ("a", "b"), ("c", "")),
+        digest("a", ("b", "c"), settings=b"s"),
     ]  # fmt: skip
     assert len(set(different)) == len(different)
     assert digest("a", ("b", "c"), status="closed") == digest("a", ("b", "c"))
