@@ -11,8 +11,8 @@ THRESHOLDS = 50_000, 20, 50  # objects made since, and collections of the genera
 def seldom_collected() -> Iterator[None]:
     """Collect garbage seldom while the block lasts, and never among what is there when it begins.
 
-    A window of records is a million objects that live until their outcomes are written, and hold no cycles: at Python's
-    own thresholds a fifth of the work is looking through them, and through the libraries, again and again.
+    Records live until their window's outcomes are written, and hold no cycles: at Python's own thresholds, much of the
+    work is to look through them, and through the libraries, again and again.
     """
     thresholds = gc.get_threshold()
     gc.collect()
