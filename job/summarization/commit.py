@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from job.errors import AlreadyExistsError, DamagedError, MissingError
 from job.storage.folders import sha256_file
@@ -28,8 +28,7 @@ OURS = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One outcome; `id` is 16 bytes of digest, empty where no id was read; `place` numbers file and line."""
 
     is_summary: bool

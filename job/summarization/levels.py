@@ -6,8 +6,9 @@ each other and with everything else. Knows nothing of files or outcomes.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from job.conversations.record import RejectReason, Turn
+from job.conversations.record import Conversation, RejectReason, Turn
 from job.inference.engine import FinishReason, Generated
 from job.prompt import EncodedPart, TooLongError, encode_parts
 from job.summarization.answers import Done, Failure, check_model, generate_each
@@ -16,8 +17,7 @@ from job.summarization.prepare import Prepared, Task
 MAX_LEVELS = 6
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The text that the last prompt got; tokens of all prompts and answers, and the turns of parts that got no text."""
 
     text: str
@@ -72,6 +72,9 @@ def answer_each(
 def _step(climb: _Climb, answers: Iterator[Generated | Failure], task: Task) -> _Climb | Answer | Unanswered:
     """What the answers to this level's prompts make of a conversation; takes them all."""
     got = [next(answers) for _ in climb.parts]
+    if climb.level == 1 and len(got) == 1 and isinstance(got[0], Generated):  # nearly all of them
+        only = got[0]
+        return Answer(only.text, only.finish_reason, len(climb.parts[0].ids), only.output_tokens, 0, 1)
     texts: list[tuple[str, int]] = []
     covered = iter(climb.turns)
     for number, (part, answer) in enumerate(zip(climb.parts, got, strict=True), 1):
@@ -103,7 +106,7 @@ def _above(climb: _Climb, texts: Sequence[tuple[str, int]], task: Task) -> _Clim
     if not texts:
         return Unanswered("empty_summary", f"the model answered each of {len(climb.parts)} parts without text")
     turns = tuple(Turn(f"part {number}", text) for number, (text, _) in enumerate(texts, 1))
-    conversation = replace(climb.item.conversation, turns=turns)
+    conversation = Conversation(climb.item.id, turns, climb.item.source)
     summarizer = task.summarizer
     most = len(climb.parts) - 1  # fewer at each level, or it would never end
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from job.config.commands import SummarizeConfig
 from job.conversations.pieces import read_piece
@@ -20,11 +21,12 @@ from job.errors import RecapError
 from job.launch.environment import count_gpus
 from job.summarization.answers import Done
 from job.summarization.chunks import Chunk, Chunks, check_unchanged
+from job.summarization.collector import seldom_collected
 from job.summarization.commit import Line, commit, committed
 from job.summarization.outcomes import outcomes
 from job.summarization.output import Output
 from job.summarization.prepare import make_task
-from job.summarization.records import Counts, Outcome, Summary, reject_row, summary_row
+from job.summarization.records import Counts, Outcome, Summary, Tally, reject_row, summary_row
 from job.summarization.shard import Shard
 from job.summarization.summarizer import Summarizer
 from job.summarization.writers import json_line
@@ -42,8 +44,7 @@ class Night:
     chunks: Chunks
 
 
-@dataclass(frozen=True)
-class _Origin:
+class _Origin(NamedTuple):
     """Where a record came from: chunk, file and line; the digest of its id, and whether that was derived."""
 
     chunk: int
@@ -65,7 +66,7 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
     if not missing:
         return counts
     worker = _Worker(night, open_model(), work)
-    with progress("summarizing", total, "conversation") as bar:
+    with progress("summarizing", total, "conversation") as bar, seldom_collected():
         for of_chunk in worker.do(missing, bar.advance, begun=bool(done)):
             counts = counts.plus(of_chunk)
     return counts
@@ -115,19 +116,19 @@ class _Worker:
 
     def _write(self, chunk: Chunk, found: Iterator[Outcome], origins: "deque[_Origin]", path: Path) -> Counts:
         """One line for each outcome of the chunk; they come in the order of the records."""
-        counts = Counts()
+        tally = Tally()
         with path.open("wb") as file:
             for outcome in islice(found, chunk.records):
                 origin = origins.popleft()
                 if origin.chunk != chunk.number:
                     break  # told by the count
-                counts = counts.with_one(outcome)
+                tally.add(outcome)
                 if isinstance(outcome, BadRecord):
                     self._show(outcome)
                 is_summary = isinstance(outcome, Summary)
                 row = summary_row(outcome) if isinstance(outcome, Summary) else reject_row(outcome)
                 file.write(Line(is_summary, origin.is_derived, origin.id, origin.place, json_line(row)).to_bytes())
-        return counts
+        return tally.counts()
 
     def _show(self, reject: BadRecord) -> None:
         if self._shown < SHOWN_REJECTS:
