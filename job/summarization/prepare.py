@@ -10,12 +10,11 @@ from hashlib import blake2b
 from typing import Literal
 
 from job.config.commands import SummarizeConfig
-from job.config.sections import GenerationSection, as_list
+from job.config.sections import GenerationSection
 from job.conversations.cleaning import clean_or_reject
 from job.conversations.record import BadRecord, Conversation, RejectReason
 from job.conversations.redaction import Placeholders, Redactor, make_redactor, redact
 from job.prompt import EncodedPart, NothingToSummarizeError, TooLongError, encode_parts, encode_prompt
-from job.summarization.done import Digests, read_digests
 from job.summarization.identity import identity
 from job.summarization.records import Skipped
 from job.summarization.summarizer import Summarizer
@@ -47,8 +46,8 @@ class Prepared:
     digest: str
 
 
-def make_task(config: SummarizeConfig, summarizer: Summarizer) -> Task:
-    """The task of a config; reads what earlier outputs have done."""
+def make_task(config: SummarizeConfig, summarizer: Summarizer, done: Container[bytes]) -> Task:
+    """The task of a config; `done` are the digests of what is skipped."""
     return Task(
         summarizer,
         config.generation,
@@ -56,7 +55,7 @@ def make_task(config: SummarizeConfig, summarizer: Summarizer) -> Task:
         config.cut_summaries,
         make_redactor(config.redaction),
         settings_digest(config, summarizer),
-        read_digests(as_list(config.skip_done), config.storage) if config.skip_done else Digests(()),
+        done,
     )
 
 
