@@ -19,6 +19,7 @@ from job.errors import ConfigError, MissingError, OutputError
 from job.storage.claim import MARKER, check_vouched, claimed, entries_at, is_claimed
 from job.storage.folders import MANIFEST, FileEntry, Manifest, write_manifest
 from job.storage.keys import local_path, scheme_of, split_file
+from job.storage.lease import keeps_guard
 from job.storage.open import InputFile, open_store
 from job.storage.store import Entry, Store
 from job.summarization.identity import differences, late_files
@@ -127,9 +128,14 @@ def check_free(output: Output) -> None:
 
 
 def check_writable(output: Output) -> None:
-    """Write and remove a small object, so that hours of work do not end at a closed door; raises what the end would."""
+    """Write and remove a small object, so that hours of work do not end at a closed door; raises what the end would.
+
+    Warns where the store ignores the condition by which workers agree on one input.
+    """
     probe = f"{output.chunks}/probe-{uuid.uuid4().hex}"  # what a killed run leaves of it goes with the chunks
     output.store.write(probe, b"")
+    if not keeps_guard(output.store, probe, b""):
+        warn("this store ignores conditional writes: workers that begin at once may have to begin anew", uri=output.uri)
     output.store.delete(probe)
 
 

@@ -1,6 +1,5 @@
 """Claims about a night that is started twice, beside another one, or once more: how each ends, and what it leaves."""
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,10 @@ import pytest
 
 from benchmarks.stand_in import StandInEngine, stand_in
 from job.config.commands import SummarizeConfig
-from job.errors import DamagedError, DataError, OutputError, RetryError
+from job.errors import ConfigError, DamagedError, DataError, OutputError, RetryError
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
-from tests.summarization.conftest import conversation, files_below, write_lines
+from tests.summarization.conftest import conversation, files_below, read_lines, write_lines
 from tests.summarization.test_summarize import FOLDER, manifest_of, never
 
 BAD = ["{broken"] * 3
@@ -63,13 +62,6 @@ def make(config: Callable[..., SummarizeConfig], tmp_path: Path) -> Callable[...
 
 def said(caplog: pytest.LogCaptureFixture, message: str) -> list[Any]:
     return [record for record in caplog.records if record.getMessage() == message]
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    monkeypatch.setattr(logging.getLogger("recap"), "propagate", True)
-    caplog.set_level(logging.INFO, "recap")
-    return caplog
 
 
 @pytest.mark.parametrize("call", range(3))
@@ -142,6 +134,29 @@ def test_workers_that_recorded_different_inputs_ask_to_be_run_again(make, tmp_pa
         run(night, at_call(0, record_another), Shard(0, 2))
     assert run(night, shard=Shard(0, 2)) + run(night, shard=Shard(1, 2)) == 16
     assert files_below(tmp_path / "out") == FOLDER
+
+
+def test_records_that_break_the_engine_may_be_the_first_of_all(make, tmp_path):
+    lines = [conversation("poison-0", "p" * 900), conversation("poison-1", "p" * 900), *records(50)]
+
+    class Poisoned(StandInEngine):
+        def generate(self, prompts: Any, settings: Any, on_done: Any = None) -> Any:
+            if any(len(prompt) > 900 for prompt in prompts):
+                raise RuntimeError("index out of range in self")
+            return super().generate(prompts, settings, on_done)
+
+    counts = summarize(make(lines, chunks={"records": 2}), stand_in(Poisoned()))
+    assert (counts.summaries, counts.rejects) == (50, {"generation_failed": 2})
+    assert [reject["id"] for reject in read_lines(tmp_path / "out" / FOLDER[3])] == ["poison-0", "poison-1"]
+
+
+def test_an_engine_that_breaks_on_everything_is_a_mistake_in_the_config(make, tmp_path):
+    def fail() -> None:
+        raise RuntimeError("no kernel image is available")
+
+    with pytest.raises(ConfigError, match=r"model: it cannot be run as configured.*no kernel image is available"):
+        run(make(records(3)), fail)
+    assert not list((tmp_path / "out").rglob("*.done.json"))
 
 
 def test_a_late_file_leaves_a_finished_night_done_and_is_named(make, tmp_path, log):
