@@ -70,6 +70,10 @@ class PreemptedError(RetryError):
     """The job was told to stop before it was done."""
 
 
+class Stopped(BaseException):
+    """Raised where a stop signal found the process; no Exception, or libraries that retry would swallow it."""
+
+
 class DivergedError(RecapError):
     """The training ran away: a loss or gradients that are no numbers, or gradients beyond the limit."""
 

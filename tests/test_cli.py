@@ -228,6 +228,30 @@ def test_a_stop_signal_ends_with_75_and_says_preempted(tmp_path, number):
     assert result.stderr.strip() == "error: preempted: told to stop before it was done; run the same command again"
 
 
+def test_a_stop_signal_is_no_exception_that_a_library_could_take_for_a_failure(tmp_path):
+    retrying = "\n    while True:\n        try: os.kill(os.getpid(), signal.SIGTERM); signal.pause()\n"
+    result = ending(tmp_path, f"{retrying}        except Exception: pass")
+    assert result.returncode == ExitCode.RETRY
+    assert result.stderr.startswith("error: preempted")
+
+
+STOP = "os.kill(os.getpid(), signal.SIGTERM)"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"\n    class Lost:\n        def __del__(self): {STOP}\n    Lost()\n    while True: signal.pause()",
+        f"\n    try: {STOP}; signal.pause()\n    finally:\n        while True: signal.pause()",
+    ],
+    ids=["lost", "held up"],
+)
+def test_a_stop_signal_whose_exception_is_lost_or_held_up_still_ends_the_command(tmp_path, statement):
+    result = ending(tmp_path, statement)
+    assert result.returncode == ExitCode.RETRY
+    assert result.stderr.endswith("error: preempted: told to stop before it was done; run the same command again\n")
+
+
 def test_a_second_stop_signal_does_not_disturb_the_end(tmp_path):
     stop = "os.kill(os.getpid(), signal.SIGTERM)"
     statement = f"\n    try:\n        {stop}; signal.pause()\n    finally:\n        {stop}; print('tidied')"

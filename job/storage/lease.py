@@ -185,9 +185,7 @@ class Lease:
 
     def _probe(self) -> None:
         """Whether the store keeps a guarded write from overwriting; some accept the condition and ignore it."""
-        try:
-            self._store.write(_key(self._generation), self._content(), if_absent=True)
-        except AlreadyExistsError:
+        if keeps_guard(self._store, _key(self._generation), self._content()):
             return
         warn("this store ignores conditional writes: two runs of one name would not be kept apart", uri=self._store.uri)
         time.sleep(min(1.0, self._terms.renewal))
@@ -227,6 +225,15 @@ class Lease:
 
     def _newest(self) -> int | None:
         return max(self._generations(), default=None)
+
+
+def keeps_guard(store: Store, key: str, data: bytes) -> bool:
+    """Whether the store keeps a guarded write from overwriting what is at this key, as this does where it does not."""
+    try:
+        store.write(key, data, if_absent=True)
+    except AlreadyExistsError:
+        return True
+    return False
 
 
 class GuardedStore:

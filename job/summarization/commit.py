@@ -129,11 +129,16 @@ def read_lines(path: Path) -> Iterator[Line]:
             yield Line.from_bytes(line)
 
 
-def remove_all(store: Store, folder: str) -> None:
-    """Remove all that recap wrote below the folder of chunks: markers first, so that none is without its outcomes."""
-    keys = [entry.key for entry in store.list(folder) if OURS.fullmatch(relative_to(folder, entry.key))]
+def remove_all(store: Store, chunks: str, only: str | None = None) -> bool:
+    """Remove what recap wrote in the folder of chunks, or only in this folder of it; whether any chunk was committed.
+
+    Markers first, so that none is without its outcomes.
+    """
+    listed = [entry.key for entry in store.list(only or chunks)]
+    keys = [key for key in listed if OURS.fullmatch(relative_to(chunks, key))]
     for key in sorted(keys, key=lambda key: not key.endswith(DONE)):
         store.delete(key)
+    return any(key.endswith(DONE) for key in keys)
 
 
 def _key(folder: str, number: int) -> str:

@@ -31,6 +31,13 @@ def identity(config: SummarizeConfig, files: Sequence[InputFile], digests: Diges
     }
 
 
+def late_files(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Files that only the second identity has, where all else is the same in both; else nothing."""
+    known = {uri: version for uri, version in here["input"].items() if uri in there["input"]}
+    is_same = not differences(there, {**here, "input": known})
+    return [uri for uri in here["input"] if uri not in known] if is_same else []
+
+
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], path: str = "") -> list[str]:
     """Where two identities differ, as `name: value there, value here`."""
     found: list[str] = []

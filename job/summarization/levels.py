@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from job.conversations.record import Conversation, RejectReason, Turn
+from job.conversations.record import Conversation, RejectReason, Source, Turn
 from job.inference.engine import FinishReason, Generated
-from job.prompt import EncodedPart, TooLongError, encode_parts
+from job.prompt import EncodedPart, TooLongError, encode_parts, encode_prompt
 from job.summarization.answers import Done, Failure, check_model, generate_each
 from job.summarization.prepare import Prepared, Task
 
@@ -60,13 +60,22 @@ def answer_each(
         prompts = [part.ids for climb in climbing.values() for part in climb.parts]
         answers = generate_each(task.summarizer.engine, prompts, task.generation, tell)
         if check and not any(isinstance(answer, Generated) for answer in answers):
-            check_model(answers[: len(prepared)])  # parts of one conversation may all fail by its own fault
+            check_model(answers[: len(prepared)], lambda: _works(task))  # they may all fail by their own fault
         check, tell = False, _nobody
         rest = iter(answers)
         steps = {place: _step(climb, rest, task) for place, climb in climbing.items()}
         settled |= {place: step for place, step in steps.items() if not isinstance(step, _Climb)}
         climbing = {place: step for place, step in steps.items() if isinstance(step, _Climb)}
     return [settled[place] for place in range(len(prepared))]
+
+
+def _works(task: Task) -> bool:
+    """Whether the model answers a greeting."""
+    summarizer = task.summarizer
+    greeting = Conversation("greeting", (Turn("customer", "Hello"), Turn("agent", "Hello")), Source("recap", 1))
+    ids = encode_prompt(greeting, summarizer.prompt, summarizer.tokenizer, summarizer.max_input_tokens).ids
+    (answer,) = generate_each(summarizer.engine, [ids], task.generation, _nobody)
+    return isinstance(answer, Generated)
 
 
 def _step(climb: _Climb, answers: Iterator[Generated | Failure], task: Task) -> _Climb | Answer | Unanswered:

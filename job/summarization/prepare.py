@@ -10,12 +10,12 @@ from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
 from job.config.commands import SummarizeConfig
-from job.config.sections import GenerationSection, as_list
+from job.config.sections import GenerationSection
 from job.conversations.cleaning import clean_or_reject
 from job.conversations.record import BadRecord, Conversation, RejectReason, Source
 from job.conversations.redaction import Placeholders, Redactor, make_redactor, redact
 from job.prompt import EncodedPart, NothingToSummarizeError, TooLongError, encode_parts, encode_prompt
-from job.summarization.done import BYTES, read_digests
+from job.summarization.done import BYTES
 from job.summarization.identity import identity
 from job.summarization.records import Skipped
 from job.summarization.summarizer import Summarizer
@@ -51,8 +51,8 @@ class Prepared(NamedTuple):
     digest: str
 
 
-def make_task(config: SummarizeConfig, summarizer: Summarizer) -> Task:
-    """The task of a config; reads what earlier outputs have done."""
+def make_task(config: SummarizeConfig, summarizer: Summarizer, done: Container[bytes]) -> Task:
+    """The task of a config; `done` are the digests of what is skipped."""
     return Task(
         summarizer,
         config.generation,
@@ -60,7 +60,7 @@ def make_task(config: SummarizeConfig, summarizer: Summarizer) -> Task:
         config.cut_summaries,
         make_redactor(config.redaction),
         hash_settings(config, summarizer),
-        read_digests(as_list(config.skip_done), config.storage) if config.skip_done else (),
+        done,
     )
 
 

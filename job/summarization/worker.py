@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from job.config.commands import SummarizeConfig
+from job.config.sections import as_list
 from job.conversations.pieces import read_piece
 from job.conversations.read import derived_id, id_digest
 from job.conversations.record import BadRecord, Conversation
@@ -23,9 +24,10 @@ from job.summarization.answers import Done
 from job.summarization.chunks import Chunk, Chunks, check_unchanged
 from job.summarization.collector import seldom_collected
 from job.summarization.commit import Line, commit, committed
+from job.summarization.done import read_digests
 from job.summarization.outcomes import outcomes
 from job.summarization.output import Output
-from job.summarization.prepare import make_task
+from job.summarization.prepare import Task, make_task
 from job.summarization.records import Counts, Outcome, Summary, Tally, reject_row, summary_row
 from job.summarization.shard import Shard
 from job.summarization.summarizer import Summarizer
@@ -42,6 +44,12 @@ class Night:
     config: SummarizeConfig
     output: Output
     chunks: Chunks
+
+    @property
+    def remedy(self) -> str:
+        """What to do where committed chunks do not add up."""
+        where = f"{self.output.store.uri}/{self.chunks.settings}"
+        return f"remove {where} and run again; if it ends so again, this is a bug in recap: please report it"
 
 
 class _Origin(NamedTuple):
@@ -65,7 +73,10 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
     counts = Counts()
     if not missing:
         return counts
-    worker = _Worker(night, open_model(), work)
+    before = as_list(night.config.skip_done or [])
+    # Before the model is loaded: a mistake in skip_done is told at once.
+    skipped = read_digests(before, night.config.storage) if before else ()
+    worker = _Worker(night, make_task(night.config, open_model(), skipped), work)
     with progress("summarizing", total, "conversation") as bar, seldom_collected():
         for of_chunk in worker.do(missing, bar.advance, begun=bool(done)):
             counts = counts.plus(of_chunk)
@@ -75,10 +86,9 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
 class _Worker:
     """What summarizes, and where files lie until they are committed."""
 
-    def __init__(self, night: Night, summarizer: Summarizer, work: Path) -> None:
-        self._night, self._work, self._gpus, self._shown = night, work, count_gpus(), 0
-        self._engine_name = summarizer.engine_name
-        self._task = make_task(night.config, summarizer)
+    def __init__(self, night: Night, task: Task, work: Path) -> None:
+        self._night, self._task, self._work, self._shown = night, task, work, 0
+        self._gpus = min(1, count_gpus())  # an engine is in one process, on one of those that it sees
 
     def do(self, chunks: Sequence[Chunk], on_done: Done, begun: bool) -> Iterator[Counts]:
         """Summarize the chunks and commit each when it is complete; what became of its records.
@@ -92,9 +102,15 @@ class _Worker:
             counts = self._write(chunk, found, origins, path)
             check_unchanged([self._night.chunks.files[number] for number in {number for number, _ in chunk.pieces}])
             if counts.records != chunk.records:
-                raise RecapError(f"chunk {chunk.number}: {chunk.records} records, but {counts.records} have an outcome")
+                wrong = f"{chunk.records} records, but {counts.records} have an outcome"
+                raise RecapError(f"chunk {chunk.number}: {wrong}: {self._night.remedy}")
             seconds = round(time.monotonic() - start, 3)
-            facts = {"counts": counts, "seconds": seconds, "gpus": self._gpus, "engine": self._engine_name}
+            facts = {
+                "counts": counts,
+                "seconds": seconds,
+                "gpus": self._gpus,
+                "engine": self._task.summarizer.engine_name,
+            }
             if not commit((self._night.output.store, self._night.chunks.folder), chunk.number, path, facts):
                 event("another worker was faster", chunk=chunk.number)
             path.unlink()

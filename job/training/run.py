@@ -16,7 +16,7 @@ from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
 from job.config.commands import TrainConfig
-from job.errors import PreemptedError, RecapError
+from job.errors import PreemptedError, RecapError, Stopped
 from job.inference.summaries import check_budget
 from job.launch.environment import describe
 from job.model import context_tokens, fetch_base, load_tokenizer
@@ -35,7 +35,7 @@ from job.training.rows import Rows, RowSettings, make_rows, row_tokens
 from job.training.scoring import score
 from job.training.sharding import trained_weights
 from job.training.state import Run
-from job.training.stop import Stopped, StopSignal
+from job.training.stop import StopSignal
 from job.training.watch import Watch
 
 LONGEST_WAIT = timedelta(hours=2)  # of the other processes, while the first one fetches a large base

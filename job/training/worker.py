@@ -12,10 +12,10 @@ from pathlib import Path
 
 from job.config.commands import TrainConfig
 from job.config.load import load_config
-from job.errors import ExitCode, RecapError, bug
+from job.errors import ExitCode, RecapError, Stopped, bug
 from job.launch.outcome import Outcome, keep_room, write_outcome
 from job.telemetry import configure_logging, masked
-from job.training.stop import Stopped, StopSignal
+from job.training.stop import StopSignal
 from job.training.watch import Watch
 
 FULL_BYTES = 1 << 20

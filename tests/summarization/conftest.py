@@ -1,6 +1,7 @@
 """A real base on disk, files of conversations, and a config over them that answers in a moment."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,3 +69,11 @@ def results_below(folder: Path) -> list[str]:
 @pytest.fixture(autouse=True)
 def quick_and_alone(one_thread: None, places: Path) -> None:
     """Every test here runs on one thread, with a cache and a work folder of its own."""
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What recap's log is told."""
+    monkeypatch.setattr(logging.getLogger("recap"), "propagate", True)
+    caplog.set_level(logging.INFO, "recap")
+    return caplog
