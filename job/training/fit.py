@@ -13,7 +13,7 @@ from typing import Any
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
-from job.errors import DivergedError, PreemptedError
+from job.errors import DivergedError, PreemptedError, RetryError
 from job.telemetry import warn
 from job.training import checkpoints
 from job.training.best import KeepBest
@@ -136,7 +136,10 @@ def _add_callbacks(
 def commit(run: Run, folder: Path, step: int) -> None:
     """Make a checkpoint the newest in storage, then let older ones go."""
     checkpoints.publish_checkpoint(folder, run.store, step, run.identity())
-    checkpoints.prune(run.store, run.config.training.keep_last, step)
+    try:
+        checkpoints.prune(run.store, run.config.training.keep_last, step)
+    except RetryError as error:  # not to be tried again together with what is committed
+        warn("older checkpoints were not removed: the next commit tries again", step=step, why=str(error))
 
 
 def copy_events(run: Run, writer: SummaryWriter) -> None:
