@@ -2,9 +2,9 @@
 
 A reader trusts nothing but the manifest: it fetches the files named there and checks each one's size and SHA-256. So a
 half-written folder does not exist, and a mixture of two never verifies. A folder that is replaced by another loses its
-old manifest first: from then on, until the new one is there, nothing is found. A reader who had the old manifest already
-meets files that do not match it, which is an error and not a mixture. Two writers at once end the same way: at worst
-in a folder that does not verify. Knows nothing of what the files mean.
+old manifest first: from then on, until the new one is there, nothing is found. A reader who had the old manifest
+already meets files that do not match it, which is an error and not a mixture. Two writers at once end the same way: at
+worst in a folder that does not verify. Knows nothing of what the files mean.
 """
 
 import hashlib

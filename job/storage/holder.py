@@ -1,4 +1,4 @@
-"""Who holds a lease: a process, known by its machine, number and start. Knows nothing of leases."""
+"""Who holds a lease or a lock: a process, known by its machine, number and start. Knows nothing of either."""
 
 import os
 import uuid
@@ -12,7 +12,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease: told to a person, and compared where both run on one machine."""
+    """A process: told to a person, and compared where both run on one machine."""
 
     id: str
     machine: str  # this boot of this machine, and the process numbers' name space: containers have their own
@@ -32,12 +32,16 @@ class Holder:
 
 def this_process() -> Holder:
     """Give the running process as a holder."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    machine = boot.read_text(encoding="utf-8").strip() if boot.exists() else os.uname().nodename
     space = Path("/proc/self/ns/pid")
-    machine += f" {space.readlink()}" if space.is_symlink() else ""
+    machine = this_machine() + (f" {space.readlink()}" if space.is_symlink() else "")
     pid = os.getpid()
     return Holder(uuid.uuid4().hex, machine, pid, started(pid), f"{os.uname().nodename}, pid {pid}")
+
+
+def this_machine() -> str:
+    """Name this boot of this machine; containers on it have the same."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return boot.read_text(encoding="utf-8").strip() if boot.exists() else os.uname().nodename
 
 
 def started(pid: int) -> str:

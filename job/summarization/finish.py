@@ -12,8 +12,8 @@ from typing import Any
 from job.config.commands import SummarizeConfig
 from job.config.sections import to_plain
 from job.launch.environment import describe
-from job.storage.keys import below
 from job.storage.holder import this_process
+from job.storage.keys import below
 from job.storage.lease import GuardedStore, Lease, LeaseHeldError, Terms
 from job.storage.open import open_store
 from job.summarization.assemble import Assembled, assemble
