@@ -65,9 +65,7 @@ class Lease:
         if newest is not None:
             self._wait_until_free(newest)
         self._generation = (newest or 0) + 1
-        self._renewed_at = (
-            _now()
-        )  # others may count from the moment at which the key appears, whenever the answer comes
+        self._renewed_at = _now()  # others may count from when the key appears, whenever the answer comes
         try:
             self._store.write(_key(self._generation), self._content(), if_absent=True)
         except AlreadyExistsError:
