@@ -118,6 +118,12 @@ def check_same_run(journal: Journal, store: Store, identity: dict[str, Any]) -> 
         )
 
 
+def names_same_data(journal: Journal, config: TrainConfig) -> bool:
+    """Whether the run read its data from where the config says, however it looks there now."""
+    places = to_plain(config)["data"]
+    return all(journal.config["data"].get(split) == places[split] for split in ("train", "validation"))
+
+
 def fresh_name(run: str, identity: dict[str, Any]) -> str:
     """The name of a run beside another of the same name: the same for the same fingerprint, so that it can resume."""
     return f"{run}-{digest(identity)[:8]}"

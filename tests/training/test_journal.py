@@ -1,11 +1,13 @@
 """Claims about run.json: the story of a run, when it is done, and what starts beside it."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
 from job.config.commands import TrainConfig
-from job.errors import OutputError
+from job.errors import DataError, ForbiddenError, MissingError, OutputError
 from job.preflight.plan import plan_training
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
@@ -57,6 +59,50 @@ def test_a_run_is_done_only_with_its_adapter_and_what_is_wanted_on_the_hub(loade
     assert not journal.is_done(ended, store_of(loaded), "org/name"), "it was not pushed"
     pushed = replace(ended, facts={"published": {"hub": "org/name"}})
     assert journal.is_done(pushed, store_of(loaded), "org/name")
+
+
+def finished(config: TrainConfig, folder: Path, hub: str | None = None) -> None:
+    """A run that ended, as its folder has it."""
+    ended = journal.end(store_of(config), begun(config), "finished", 9, "finished")
+    published = replace(ended, facts={"published": {"hub": hub}})
+    store_of(config).write(journal.FILE, json.dumps(asdict(published)).encode())
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "weights").write_bytes(b"1")
+    publish_folder(folder / "adapter", store_of(config), "adapter", {"fingerprint": journal.digest(ended.fingerprint)})
+
+
+def test_a_finished_run_is_done_though_its_data_is_gone_and_its_token_has_expired(config, tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    config["publish"] = {"hub": "org/name"}
+    loaded = TrainConfig.model_validate(config)
+    assert isinstance(plan_training(loaded).error, ForbiddenError)
+    finished(loaded, tmp_path, "org/name")
+    assert plan_training(loaded).done
+    assert plan_training(loaded).error is None
+    Path(config["data"]["train"]).unlink()
+    gone = plan_training(loaded)
+    assert gone.done
+    assert gone.error is None
+    assert "✗ data" in gone.text(), "it is told"
+
+
+@pytest.mark.parametrize("change", ["config", "place", "data", "adapter"])
+def test_without_its_data_only_the_very_same_run_is_done(config, loaded, tmp_path, change):
+    finished(loaded, tmp_path)
+    train = Path(config["data"]["train"])
+    if change == "config":
+        config["lora"]["r"] = 8
+    elif change == "place":
+        config["data"]["train"] = str(tmp_path / "elsewhere.jsonl")
+    elif change == "adapter":
+        (Path(config["output"]) / "tiny" / "adapter" / "manifest.json").unlink()
+    if change == "data":
+        train.write_text("{broken\n")  # it can be seen, and is not what it was
+    else:
+        train.unlink()
+    found = plan_training(TrainConfig.model_validate(config))
+    assert not found.done
+    assert isinstance(found.error, DataError if change == "data" else MissingError)
 
 
 def test_other_libraries_are_another_run_and_say_so(loaded):
