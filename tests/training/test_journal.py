@@ -1,13 +1,16 @@
 """Claims about run.json: the story of a run, when it is done, and what starts beside it."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+import job
 from job.config.commands import TrainConfig
 from job.errors import DataError, ForbiddenError, MissingError, OutputError
+from job.launch import environment
 from job.preflight.plan import plan_training
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
@@ -112,6 +115,33 @@ def test_other_libraries_are_another_run_and_say_so(loaded):
     old = replace(before, fingerprint=before.fingerprint | {"versions": versions})
     with pytest.raises(OutputError, match=r"versions\.peft: 0\.1 there, .* here.*--fresh"):
         journal.check_same_run(old, store, wanted(loaded))
+
+
+def test_other_code_is_another_run_where_an_adapter_depends_on_it(tmp_path):
+    package = Path(job.__file__).parent
+    assert environment.versions()["recap"].endswith(f"+{environment.code_digest(package)}")
+    for name in environment.CODE:
+        assert (package / name).exists(), name
+
+    def copied(*changes: str) -> str:
+        copy = tmp_path / f"copy {changes}" / "job"  # as another build of the image has it
+        shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in changes:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            with (copy / name).open("a") as file:
+                file.write("# changed\n")
+        return environment.code_digest(copy)
+
+    same = environment.code_digest(package)
+    assert (
+        copied()
+        == copied("cli.py", "storage/s3.py", "../tests/test.py", "../docs/page.md", "demo/phrases.yaml")
+        == same
+    )
+    changed = [
+        copied(name) for name in ("prompt.py", "training/trainer.py", "training/new.py", "conversations/read.py")
+    ]
+    assert len({same, *changed}) == 5
 
 
 def test_a_fresh_run_starts_beside_and_resumes_there(loaded, config):
