@@ -16,6 +16,7 @@ from job.config.load import resolved_yaml
 from job.config.sections import AdapterModelSection, PromptSection, StorageSection, as_list
 from job.conversations.read import read_conversations
 from job.conversations.record import BadRecord, Conversation
+from job.differences import differences
 from job.errors import ConfigError, DataError, RecapError
 from job.evaluation.inputs import read_given, read_input, read_train_references
 from job.evaluation.place import check_place
@@ -177,7 +178,7 @@ class Standing:
         wanted = journal.fingerprint(config, examples.digests())
         store = self._store(config)
         found = journal.read_journal(store)
-        if fresh and found is not None and journal.differences(found.fingerprint, wanted):
+        if fresh and found is not None and differences(found.fingerprint, wanted):
             self.run = journal.fresh_name(config.run, wanted)
             store = self._store(config)
             found = journal.read_journal(store)
@@ -195,7 +196,7 @@ class Standing:
         found = journal.read_journal(store)
         if found is not None and journal.names_same_data(found, config):
             wanted = journal.fingerprint(config, found.fingerprint["data_digests"])
-            same = not journal.differences(found.fingerprint, wanted)
+            same = not differences(found.fingerprint, wanted)
             self.done = same and journal.is_done(found, store, config.publish.hub)
         return f"{self.run}: {'finished, with the data of then' if self.done else 'not known without the data'}"
 

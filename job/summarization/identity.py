@@ -3,7 +3,7 @@
 Knows nothing of where the output is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -29,19 +29,3 @@ def identity(config: SummarizeConfig, files: Sequence[InputFile], digests: Diges
         "generation": {key: value for key, value in plain["generation"].items() if key not in SPEED_ONLY},
         **{key: plain[key] for key in OTHERS},
     }
-
-
-def differences(there: Mapping[str, Any], here: Mapping[str, Any], path: str = "") -> list[str]:
-    """Where two identities differ, as `name: value there, value here`."""
-    found: list[str] = []
-    for key in [*there, *(key for key in here if key not in there)]:
-        old, new, name = there.get(key), here.get(key), f"{path}{key}"
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, f"{name} ")
-        elif old != new:
-            found.append(f"{name}: {_said(old)} there, {_said(new)} here")
-    return found
-
-
-def _said(value: Any) -> str:
-    return "none" if value is None else str(value)

@@ -15,13 +15,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from job.config.sections import StorageSection, names_one_file
+from job.differences import differences
 from job.errors import ConfigError, MissingError, OutputError
 from job.storage.claim import MARKER, check_vouched, claimed, entries_at, is_claimed
 from job.storage.folders import MANIFEST, FileEntry, Manifest, write_manifest
 from job.storage.keys import local_path, scheme_of, split_file
 from job.storage.open import InputFile, open_store
 from job.storage.store import Entry, Store
-from job.summarization.identity import differences
 from job.summarization.writers import WRITERS, Write, json_line_parts, json_lines
 
 SUCCESS = "_SUCCESS"
@@ -101,7 +101,7 @@ def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | Non
     something else.
     """
     taken, manifest = _taken(output), _read_manifest(output)
-    other = differences(manifest.extra["identity"], identity) if manifest else []
+    other = differences(manifest.extra["identity"], identity, " ") if manifest else []
     if manifest and other and manifest.extra.get("state") == "finished":
         shown = "; ".join(other[:DIFFERENCES_SHOWN]) + ("; …" if len(other) > DIFFERENCES_SHOWN else "")
         raise OutputError(

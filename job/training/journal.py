@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from job.config.commands import TrainConfig
 from job.config.sections import to_plain
+from job.differences import differences
 from job.errors import DamagedError, MissingError, OutputError
 from job.launch.environment import versions
 from job.storage.folders import read_manifest
@@ -81,18 +82,6 @@ def fingerprint(config: TrainConfig, data_digests: dict[str, str]) -> dict[str, 
 def digest(identity: dict[str, Any]) -> str:
     """A fingerprint as 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-def differences(there: dict[str, Any], here: dict[str, Any], path: str = "") -> list[str]:
-    """What two fingerprints differ in, as `path: value there, value here`."""
-    found: list[str] = []
-    for key in sorted(there.keys() | here.keys()):
-        old, new, name = there.get(key), here.get(key), f"{path}{key}"
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new, f"{name}.")
-        elif old != new:
-            found.append(f"{name}: {old} there, {new} here")
-    return found
 
 
 def read_journal(store: Store) -> Journal | None:
