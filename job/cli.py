@@ -4,7 +4,6 @@ Imports only click and the exception tree; a command imports what it needs when 
 config are told at once. Knows nothing of how anything is done.
 """
 
-import errno
 import json
 import os
 import signal
@@ -18,12 +17,11 @@ from typing import Any
 import click
 
 from job.arguments import configured, named
-from job.errors import ExitCode, RecapError, Stopped, bug
+from job.errors import ExitCode, RecapError, Stopped, bug, unwritable
 from job.submit import submit
 
 PREEMPTED = "preempted: told to stop before it was done; run the same command again"
 SECONDS_TO_END = 5.0  # after a stop signal; docker kills after 10, Kubernetes after 30
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the machine's fault, wherever it shows
 NO_TEMPORARY = "No usable temporary directory"  # what Python's tempfile says, and has no error of its own for
 
 
@@ -58,8 +56,9 @@ def _failed(error: Exception) -> int:
     """What nobody foresaw."""
     from job.telemetry import masked
 
-    if isinstance(error, OSError) and error.errno in FULL:
-        return _end(ExitCode.OUTPUT, f"{error.filename or 'a file'}: cannot be written ({error.strerror})")
+    why = unwritable(error)
+    if why:
+        return _end(ExitCode.OUTPUT, f"{getattr(error, 'filename', None) or 'a file'} cannot be written: {why}")
     if isinstance(error, FileNotFoundError) and NO_TEMPORARY in str(error.strerror):  # libraries want one when imported
         return _end(ExitCode.OUTPUT, f"{error.strerror}: mount a writable folder at one of them, or set TMPDIR")
     click.echo(masked("".join(traceback.format_exception(error))), err=True, nl=False)

@@ -28,6 +28,7 @@ FLOORS = {
     "storage": 2,
     "telemetry": 1,  # below storage, which tells of its retries
     "errors": 1,
+    "differences": 1,
     "arguments": 1,
     # What a config holds is plain data that every floor may be given; only how it is loaded stands on floor 3.
     "config.sections": 1,

@@ -1,5 +1,6 @@
 """The command line as a real process: what it prints, where, how it ends, and what it does not import."""
 
+import errno
 import json
 import os
 import signal
@@ -205,11 +206,20 @@ def test_a_plan_shows_no_secret_of_the_environment(tmp_path):
     assert "very-secret-token" not in result.stdout + result.stderr
 
 
-def test_a_full_disk_is_no_bug(tmp_path):
-    result = ending(tmp_path, "raise OSError(28, 'No space left on device', 'out/part')")
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("ENOSPC", "the disk is full"),
+        ("EDQUOT", "the quota is used up"),
+        ("EFBIG", "the file is too large"),
+        ("EROFS", "it is mounted read-only"),
+    ],
+)
+def test_a_machine_that_takes_no_bytes_is_no_bug(tmp_path, name, why):
+    result = ending(tmp_path, f"raise OSError({getattr(errno, name)}, 'what the system says', 'out/part')")
     assert (result.returncode, result.stderr) == (
         ExitCode.OUTPUT,
-        "error: out/part: cannot be written (No space left on device)\n",
+        f"error: out/part cannot be written: {why}: make room, or choose another output\n",
     )
 
 

@@ -14,9 +14,10 @@ from job.config.commands import SummarizeConfig
 from job.config.sections import to_plain
 from job.errors import DataError, RetryError
 from job.launch.environment import describe
+from job.storage.holder import this_process
 from job.storage.keys import below
 from job.storage.lease import FOLDER as LEASE
-from job.storage.lease import GuardedStore, Lease, LeaseHeldError, Terms, this_process
+from job.storage.lease import GuardedStore, Lease, LeaseHeldError, Terms
 from job.storage.open import open_store
 from job.summarization.assemble import Assembled, assemble
 from job.summarization.chunks import check_unchanged, is_agreed

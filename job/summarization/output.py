@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from job.config.sections import StorageSection, names_one_file
+from job.differences import differences
 from job.errors import ConfigError, MissingError, OutputError
 from job.storage.claim import MARKER, check_vouched, claimed, entries_at, is_claimed
 from job.storage.folders import MANIFEST, FileEntry, Manifest, write_manifest
@@ -22,7 +23,7 @@ from job.storage.keys import local_path, scheme_of, split_file
 from job.storage.lease import keeps_guard
 from job.storage.open import InputFile, open_store
 from job.storage.store import Entry, Store
-from job.summarization.identity import differences, late_files
+from job.summarization.identity import late_files
 from job.summarization.writers import WRITERS, Write, json_line_parts, json_lines
 from job.telemetry import warn
 
@@ -105,7 +106,7 @@ def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | Non
     """
     taken, manifest = _taken(output), _read_manifest(output)
     there = manifest.extra["identity"] if manifest else identity
-    other = differences(there, identity)
+    other = differences(there, identity, " ")
     is_finished = manifest and manifest.extra["state"] == "finished" and manifest.extra["counts"].get("records") != 0
     late = late_files(there, identity) if is_finished else []
     if late:

@@ -13,7 +13,7 @@ from typing import Any
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
-from job.errors import DivergedError, PreemptedError
+from job.errors import DivergedError, RetryError
 from job.telemetry import warn
 from job.training import checkpoints
 from job.training.best import KeepBest
@@ -29,6 +29,7 @@ from job.training.callbacks import (
 )
 from job.training.publish import sync_tensorboard
 from job.training.ranks import agree
+from job.training.room import make_room
 from job.training.scoring import summarizer
 from job.training.state import Run
 from job.training.stop import StopSignal
@@ -102,8 +103,8 @@ def _fit_once(run: Run, checkpoint: Path | None, session: Session, slower: float
             with watch.training(limits.stall_minutes * 60):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             uploads.finish()
-    except (DivergedError, PreemptedError):
-        uploads.finish()  # what was handed over is good, and what a later attempt goes on from
+    except Exception:
+        uploads.finish()  # whatever happened: what was handed over is good, and what a later attempt goes on from
         raise
     finally:
         timings["train_seconds"] = round(timings.get("train_seconds", 0.0) + time.monotonic() - begun, 3)
@@ -117,10 +118,11 @@ def _add_callbacks(
 ) -> None:
     """In the order in which they hear of a step: who decides about saving comes before who saves."""
     trainable = sum(each.numel() * each.element_size() for each in trainer.model.parameters() if each.requires_grad)
+    trainer.make_room = lambda: make_room(Path(trainer.args.output_dir), trainable, uploads.wait)
     section = run.config.training
     callbacks: list[Any] = [StopAtStep(session.stop), LossWindow(trainer, checkpoint)]
     callbacks.append(KeepBest(trainer.model, section.adapter_from == "best_evaluation", section.patience, checkpoint))
-    callbacks.append(PublishCheckpoints(uploads.put, lambda: trainer.divergence.suspected, trainable))
+    callbacks.append(PublishCheckpoints(uploads.put, lambda: trainer.divergence.suspected))
     callbacks.append(Beat(session.watch.beat, uploads.check))
     first = PartialState().is_main_process
     if first or trainer.is_fsdp_enabled:  # a sharded model answers only where all processes ask it
@@ -136,7 +138,10 @@ def _add_callbacks(
 def commit(run: Run, folder: Path, step: int) -> None:
     """Make a checkpoint the newest in storage, then let older ones go."""
     checkpoints.publish_checkpoint(folder, run.store, step, run.identity())
-    checkpoints.prune(run.store, run.config.training.keep_last, step)
+    try:
+        checkpoints.prune(run.store, run.config.training.keep_last, step)
+    except RetryError as error:  # not to be tried again together with what is committed
+        warn("older checkpoints were not removed: the next commit tries again", step=step, why=str(error))
 
 
 def copy_events(run: Run, writer: SummaryWriter) -> None:

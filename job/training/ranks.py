@@ -33,6 +33,15 @@ def once_per_machine(make: Callable[[], T], file: Path) -> T:
         return made
 
 
+def anywhere(flag: bool) -> bool:
+    """Whether it is so in any process; all must ask."""
+    if not torch.distributed.is_initialized():
+        return flag
+    found = torch.tensor([int(flag)], device=PartialState().device)
+    torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX)
+    return bool(found.item())
+
+
 def agree(what: str, found: str) -> None:
     """RetryError in every process where not all of them found the same: none may go on from another place alone."""
     if not torch.distributed.is_initialized():

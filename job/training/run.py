@@ -21,7 +21,8 @@ from job.inference.summaries import check_budget
 from job.launch.environment import describe
 from job.model import context_tokens, fetch_base, load_tokenizer
 from job.prompt import Prompt, make_prompt
-from job.storage.lease import GuardedStore, Lease, this_process
+from job.storage.holder import this_process
+from job.storage.lease import GuardedStore, Lease
 from job.storage.open import open_store
 from job.storage.places import cache_folder
 from job.storage.store import Store
