@@ -10,14 +10,12 @@ from job.errors import ExitCode
 from tests.faults.s3_proxy import FaultyS3
 from tests.faults.trials import Trials, adapter_digest, journal_of, logged, published, store_of
 
-MAY_MISS = 3
-
 
 def stop_at(trials: Trials, proxy: FaultyS3, config: dict[str, Any], number: int, sent: signal.Signals) -> int:
     """Start a run and send it a signal when its n-th request is done but not yet answered; how it ended.
 
-    How many requests a run makes hangs on the time a little, so the last of those counted may not come: only then it
-    is done.
+    The slower a run, the more requests renew its lease, so the last of those counted may not come: only then it is
+    done.
     """
     started = []
 
@@ -74,6 +72,6 @@ def test_a_run_stopped_at_every_operation_ends_with_the_same_adapter(trials, pro
     numbers = range(1, count + 1, every)
     ends = Counter(goes_on_after(trials, proxy, whole, number, sent) for number in numbers)
     missed = sum(times for (code, _), times in ends.items() if code == ExitCode.DONE)
-    assert missed <= MAY_MISS, "the signal came at every operation but the last few"
+    assert missed <= count // 10, "the signal came at every operation but the last few"
     told = {f"ended {code}{', adapter there' * adapter}": times for (code, adapter), times in sorted(ends.items())}
     print(f"\n{sent.name} at {len(numbers)} of {count} operations, all went on to the same adapter: {told}")
