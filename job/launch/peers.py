@@ -10,12 +10,12 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from job.errors import ConfigError, ExitCode
 from job.launch.cluster import PORT_OVERRIDE, Cluster
-from job.launch.outcome import Outcome
+from job.launch.outcome import Outcome, known_failure
 from job.telemetry import event, masked, warn
 
 
@@ -54,20 +54,19 @@ class Peers:
                     with suppress(OSError):
                         line.shutdown(socket.SHUT_RDWR)
 
-    def agree(self, own: Outcome, counts: bool = True) -> Outcome:
-        """How the run ends for every node; `own` does not count where it was another node that ended it."""
+    def agree(self, own: Outcome) -> Outcome:
+        """How the run ends for every node, where it ended so on this one."""
         with self._changed:
-            return self._decide(own, counts) if self._cluster.rank == 0 else self._follow(own, counts)
+            return self._decide(own) if self._cluster.rank == 0 else self._follow(own)
 
-    def _decide(self, own: Outcome, counts: bool) -> Outcome:
-        """Node 0: done if its own processes are, as they publish; else the first failure that says more than a bug."""
-        if counts:
-            self._words[0] = own
-        if own.exit_code == ExitCode.BUG:  # it may be what the end of others looks like from here
-            others = set(range(1, self._cluster.nodes))
+    def _decide(self, own: Outcome) -> Outcome:
+        """Node 0: done if its own processes are done, as they publish; else the failure that says why."""
+        self._words[0] = own
+        if own.cause == "unclear":  # it may be what the end of others looks like from here
+            others = set(range(self._cluster.nodes))
             waits = self._pace.silence + self._pace.last_words
-            self._changed.wait_for(lambda: self._failure() or others <= self._words.keys(), waits)
-        decision = own if own.exit_code == ExitCode.DONE else self._failure() or self._words.get(0) or own
+            self._changed.wait_for(lambda: known_failure(self._words) or others <= self._words.keys(), waits)
+        decision = own if own.exit_code == ExitCode.DONE else known_failure(self._words) or own
         self._ended.set()
         for node in self._lines:
             self._say(node, decision)
@@ -75,20 +74,15 @@ class Peers:
         self._changed.wait_for(lambda: not self._lines, self._pace.last_words)
         return decision
 
-    def _follow(self, own: Outcome, counts: bool) -> Outcome:
+    def _follow(self, own: Outcome) -> Outcome:
         """Other nodes: as node 0 decides. It may still be publishing, so its silence alone ends the waiting."""
         if 0 not in self._lines and 0 not in self._words:
             return own if own.exit_code != ExitCode.DONE else _gone(0)
         self._say(0, own)
         self._changed.wait_for(lambda: 0 in self._words)
         decided = self._words[0]
-        knows_why = counts and own.exit_code not in (ExitCode.DONE, ExitCode.BUG)
+        knows_why = own.exit_code != ExitCode.DONE and own.cause == "own"
         return own if decided == _gone(0) and knows_why else decided
-
-    def _failure(self) -> Outcome | None:
-        """The first failure that somebody foresaw."""
-        failed = (word for word in self._words.values() if word.exit_code not in (ExitCode.DONE, ExitCode.BUG))
-        return next(failed, None)
 
     @contextmanager
     def _server(self) -> Iterator[Callable[[], None]]:
@@ -178,7 +172,7 @@ class Peers:
 
     def _say(self, node: int, word: Outcome) -> None:
         with suppress(OSError, KeyError):
-            self._send(self._lines[node], {"exit_code": int(word.exit_code), "message": masked(word.message)})
+            self._send(self._lines[node], asdict(replace(word, message=masked(word.message))))
 
     def _send(self, line: socket.socket, content: dict[str, object]) -> None:
         with self._sending:

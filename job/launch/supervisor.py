@@ -24,7 +24,7 @@ from job.errors import ConfigError, ExitCode
 from job.launch.cluster import ALONE, TAKEN, Cluster, find_cluster
 from job.launch.environment import count_gpus
 from job.launch.orphans import adopt_orphans, lives
-from job.launch.outcome import SUPERVISOR, Outcome, read_outcome
+from job.launch.outcome import SUPERVISOR, End, Outcome, judge, read_outcomes
 from job.launch.peers import Peers
 from job.launch.spot import NOTICE_SECONDS, spot_watch
 from job.storage.places import work_folder
@@ -34,7 +34,6 @@ WORKER = "job.training.worker"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SECONDS_BETWEEN_LOOKS = 0.2
 KILL_SECONDS = 5.0  # a killed process is gone at once, unless the kernel is writing something of it
-KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run_training(config: TrainConfig) -> Outcome:
@@ -88,7 +87,8 @@ def supervise(
     adopt_orphans()
     own = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", SUPERVISOR: str(os.getpid())}
     environment = {name: value for name, value in os.environ.items() if not TAKEN.fullmatch(name)} | own
-    family = _Family(grace_seconds)
+    several = processes > 1 or peers is not None
+    family = _Family(grace_seconds, several)
     with peers.talking(family.on_failure_elsewhere) if peers else nullcontext():
         before = {number: signal.signal(number, family.on_stop_signal) for number in STOP_SIGNALS}
         try:
@@ -98,50 +98,39 @@ def supervise(
             family.kill()
             for number, handler in before.items():
                 signal.signal(number, handler)
-        several = processes > 1 or peers is not None
-        outcome = read_outcome(work, processes) or _judge(returned, several, family.deadline is not None)
-        return peers.agree(outcome, counts=not family.ended_by_others) if peers else outcome
-
-
-def _judge(returned: int, several: bool, stopped: bool) -> Outcome:
-    """What it means that no training process could say how it ended."""
-    if stopped:
-        return Outcome(ExitCode.RETRY, "stopped by a signal before the training processes could say how far they were")
-    lost = several and returned == 1  # the launcher tells 1 whatever killed one of several
-    if lost or -returned in KILLED or returned - 128 in KILLED:
-        return Outcome(ExitCode.RETRY, "a training process was killed from outside (out of memory, or by the host)")
-    return Outcome(
-        ExitCode.BUG, f"the launcher ended with {returned} and no training process said why: see the log above"
-    )
+        outcome = judge(read_outcomes(work), End(returned, processes, several, family.deadline is not None))
+        return peers.agree(outcome) if peers else outcome
 
 
 class _Family:
     """The launcher and all that it starts."""
 
-    def __init__(self, grace_seconds: float) -> None:
-        self._grace_seconds = grace_seconds
+    def __init__(self, grace_seconds: float, several: bool) -> None:
+        self._grace_seconds, self._several = grace_seconds, several
         self._others = set(psutil.Process().children(recursive=True))
         self._members: set[psutil.Process] = set()
+        self._asked: set[psutil.Process] = set()  # to stop
+        self._news: dict[str, object] = {}  # of a stop, not told yet
         self.deadline: float | None = None  # of the end, once a stop was asked for
-        self.ended_by_others = False
 
     def on_stop_signal(self, number: int, _frame: FrameType | None) -> None:
-        """Pass a stop signal on: the launchers lose it, so each member is told itself."""
+        """Note a stop signal."""
         self.stop(signal.Signals(number).name, self._grace_seconds)
 
     def stop(self, why: str, grace_seconds: float) -> None:
-        """Ask everyone to stop within so many seconds; a second call can only bring the end nearer."""
+        """Note that all shall stop within so many seconds; a second call can only bring the end nearer.
+
+        `run` passes it on and tells of it: a signal handler must not write where what it interrupts may be writing.
+        """
         deadline = time.monotonic() + grace_seconds
         if self.deadline is None:
-            warn("stopping", why=why, grace_seconds=grace_seconds)
+            self._news = {"why": why, "grace_seconds": grace_seconds}
         self.deadline = min(deadline, self.deadline or deadline)
-        self._signal(signal.SIGTERM)
 
     def on_failure_elsewhere(self, failure: Outcome) -> None:
         """Another node ended: what waits for it here must end too, with the time that it takes to leave in order."""
 
         def stop() -> None:
-            self.ended_by_others = True
             self.stop(f"another node ended: {failure.message}", self._grace_seconds)
 
         if failure.exit_code == ExitCode.BUG:  # what happened may be known here: whoever can say it is not interrupted
@@ -154,23 +143,46 @@ class _Family:
     def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
         """Start the launcher; wait for it and whoever outlives it, and kill what is left after the grace period."""
         launcher = subprocess.Popen(command, env=environment, start_new_session=True)
-        if self.deadline:
-            self._signal(signal.SIGTERM)  # for the stop that came before there was anyone to tell
         while launcher.poll() is None or self._alive():
-            if self.deadline and time.monotonic() > self.deadline:
-                warn("the grace period is over: killing what is left")
-                break
             if launcher.poll() is not None and self.deadline is None:
                 break  # nobody asked to stop, so whoever is left has lost its launcher
             self._look()
+            self._reap(launcher.pid)
+            if self.deadline is not None:
+                self._ask_to_stop(launcher.pid)
+                if time.monotonic() > self.deadline:
+                    warn("the grace period is over: killing what is left")
+                    break
             time.sleep(SECONDS_BETWEEN_LOOKS)
         self._signal(signal.SIGKILL)
-        return launcher.wait()
+        try:
+            return launcher.wait(timeout=KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            return -signal.SIGKILL  # `kill` tells of it
 
     def kill(self) -> None:
         """Leave nobody behind, not even a name in the process table."""
         self._signal(signal.SIGKILL)
-        psutil.wait_procs(self._members, timeout=KILL_SECONDS)
+        _, left = psutil.wait_procs(self._members, timeout=KILL_SECONDS)
+        if left:
+            held = ", ".join(str(each.pid) for each in left)
+            warn("killed processes do not end: the kernel holds them, as on a disk that does not answer", pids=held)
+
+    def _ask_to_stop(self, launcher: int) -> None:
+        """Ask each member once, also those that come later: the launchers lose the signal.
+
+        A launcher of several would kill its processes 30 seconds after it was asked, whatever the grace period: it
+        ends by itself when they have. While it has none, there is nobody else to ask.
+        """
+        alive = self._alive()
+        for member in set(alive) - self._asked:
+            if member.pid != launcher or not self._several or len(alive) == 1:
+                self._asked.add(member)
+                with suppress(psutil.NoSuchProcess):
+                    member.send_signal(signal.SIGTERM)
+        news, self._news = self._news, {}
+        if news:
+            warn("stopping", **news)
 
     def _signal(self, number: signal.Signals) -> None:
         self._look()
@@ -181,7 +193,14 @@ class _Family:
     def _look(self) -> None:
         """Remember everyone: whoever loses its parent becomes this process's child, and is found here too."""
         found = set(psutil.Process().children(recursive=True)) - self._others
-        self._members = self._members | found  # a new set: a signal may come while the old one is walked through
+        self._members = {each for each in self._members | found if each.is_running()}
+
+    def _reap(self, launcher: int) -> None:
+        """Take adopted orphans that have ended out of the process table; the launcher's status is its waiter's."""
+        for member in self._members:
+            if member.pid != launcher and not lives(member):
+                with suppress(ChildProcessError):  # it has another parent, who will
+                    os.waitpid(member.pid, os.WNOHANG)
 
     def _alive(self) -> list[psutil.Process]:
         return [member for member in self._members if lives(member)]

@@ -211,17 +211,17 @@ class GuardedStore:
 
     def upload(self, source: Path, key: str, progress: Progress | None = None) -> None:
         """As the store does."""
-        with self._change():
+        with self.change():
             self._store.upload(source, key, progress)
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """As the store does."""
-        with self._change():
+        with self.change():
             self._store.write(key, data, if_absent=if_absent)
 
     def delete(self, key: str) -> None:
         """As the store does."""
-        with self._change():
+        with self.change():
             self._store.delete(key)
 
     def check_changes(self) -> None:
@@ -233,7 +233,8 @@ class GuardedStore:
             self._lease.check()
 
     @contextmanager
-    def _change(self) -> Iterator[None]:
+    def change(self) -> Iterator[None]:
+        """What is done within the block needs the lease; also where it is not done to this store."""
         self._lease.check()
         mine = object()
         self._changes.add(mine)

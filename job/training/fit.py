@@ -4,12 +4,15 @@ A run that has read everything → a trained model. Checkpoints leave in the bac
 back to one of them where the config says so. Knows nothing of evaluation reports or adapters' folders.
 """
 
+import gc
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
@@ -28,7 +31,7 @@ from job.training.callbacks import (
     TellProgress,
 )
 from job.training.publish import sync_tensorboard
-from job.training.ranks import agree
+from job.training.ranks import agree, anywhere
 from job.training.room import make_room
 from job.training.scoring import summarizer
 from job.training.state import Run
@@ -43,9 +46,13 @@ SLOWER = 0.5
 
 @dataclass
 class Attempt:
-    """How far this attempt is, for run.json: last step, seconds by phase, best validation loss, what was published."""
+    """How far this attempt is, for run.json: last step, seconds by phase, best validation loss, what was published.
+
+    `committed` is the newest step in storage; known to the first process alone.
+    """
 
     step: int
+    committed: int
     timings: dict[str, float] = field(default_factory=dict)
     best: dict[str, float] = field(default_factory=dict)
     published: dict[str, str] = field(default_factory=dict)
@@ -55,10 +62,10 @@ class Attempt:
 class Session:
     """What belongs to this process while it trains."""
 
-    writer: SummaryWriter
     stop: StopSignal
     watch: Watch
     attempt: Attempt
+    writer: SummaryWriter | None = None  # of the first process, for one try
 
 
 def fit(run: Run, checkpoint: Path | None, session: Session) -> RecapTrainer:
@@ -66,11 +73,15 @@ def fit(run: Run, checkpoint: Path | None, session: Session) -> RecapTrainer:
     slower: float | None = None
     for roll_backs in range(ROLL_BACKS + 1):
         try:
-            return _fit_once(run, checkpoint, session, slower)
+            with _event_writer(run, checkpoint) as writer:
+                return _fit_once(run, checkpoint, replace(session, writer=writer), slower)
         except DivergedError as error:
             if run.config.limits.on_divergence == "stop" or roll_backs == ROLL_BACKS:
                 raise
             checkpoint, slower = _go_back(run, error), SLOWER
+        gc.collect()  # the model that diverged lives in cycles, and a GPU may have room for one
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
     raise AssertionError
 
 
@@ -86,31 +97,62 @@ def _go_back(run: Run, error: DivergedError) -> Path:
     return checkpoint
 
 
+@contextmanager
+def _event_writer(run: Run, checkpoint: Path | None) -> Iterator[SummaryWriter | None]:
+    """TensorBoard's file of the first process; what an earlier one tells of steps beyond the checkpoint is void."""
+    if not PartialState().is_main_process:
+        yield None
+        return
+    with SummaryWriter(str(run.work / "tensorboard"), purge_step=step_of(checkpoint) + 1) as writer:
+        yield writer
+
+
 def _fit_once(run: Run, checkpoint: Path | None, session: Session, slower: float | None) -> RecapTrainer:
-    limits, stop, watch = run.config.limits, session.stop, session.watch
+    limits, stop, watch, attempt = run.config.limits, session.stop, session.watch, session.attempt
     trainer = build_trainer(run.config, run.base, run.tokenizer, run.splits, run.work / "checkpoints")
-    uploads = Uploads(
-        lambda folder, step: commit(run, folder, step),
-        lambda: copy_events(run, session.writer),
-        Patience(seconds=limits.upload_minutes * 60),
-    )
+
+    def commit_and_note(folder: Path, step: int) -> None:
+        commit(run, folder, step)
+        attempt.committed = step
+
+    patience = Patience(seconds=limits.upload_minutes * 60)
+    uploads = Uploads(commit_and_note, lambda: copy_events(run, session.writer), patience)
     _add_callbacks(run, trainer, checkpoint, session, uploads)
     if slower is not None:
         trainer.add_callback(SlowDown(slower))
-    begun, timings = time.monotonic(), session.attempt.timings
+    begun, timings = time.monotonic(), attempt.timings
     try:
         with stop.between_steps():
-            with watch.training(limits.stall_minutes * 60):
+            with _all_committed(uploads), watch.training(limits.stall_minutes * 60):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            uploads.finish()
-    except Exception:
-        uploads.finish()  # whatever happened: what was handed over is good, and what a later attempt goes on from
-        raise
+            stop.requested = anywhere(stop.requested) or stop.requested
+        stop.check(_reached(attempt, trainer.state.global_step))
     finally:
         timings["train_seconds"] = round(timings.get("train_seconds", 0.0) + time.monotonic() - begun, 3)
-        session.attempt.step = trainer.state.global_step
-        session.attempt.best.update(_best(trainer.state.log_history))
+        attempt.step = trainer.state.global_step
+        attempt.best.update(_best(trainer.state.log_history))
     return trainer
+
+
+@contextmanager
+def _all_committed(uploads: Uploads) -> Iterator[None]:
+    """On leaving, wait for what was handed over: it is good, and what a later attempt goes on from."""
+    try:
+        yield
+    except Exception:
+        uploads.finish()
+        raise
+    uploads.finish()
+
+
+def _reached(attempt: Attempt, step: int) -> str:
+    """How far a stopped training is; only the process that commits can say what is committed."""
+    if not PartialState().is_main_process:
+        return f"stopped by a signal at step {step}; the first process tells what is committed"
+    if attempt.committed == step:
+        return f"stopped by a signal, with step {step} committed"
+    newest = f"step {attempt.committed} is the newest committed" if attempt.committed else "nothing is committed"
+    return f"stopped by a signal at step {step}; {newest}"
 
 
 def _add_callbacks(
@@ -124,13 +166,13 @@ def _add_callbacks(
     callbacks.append(KeepBest(trainer.model, section.adapter_from == "best_evaluation", section.patience, checkpoint))
     callbacks.append(PublishCheckpoints(uploads.put, lambda: trainer.divergence.suspected))
     callbacks.append(Beat(session.watch.beat, uploads.check))
-    first = PartialState().is_main_process
-    if first or trainer.is_fsdp_enabled:  # a sharded model answers only where all processes ask it
+    writer = session.writer
+    if writer or trainer.is_fsdp_enabled:  # a sharded model answers only where all processes ask it
         samples = run.examples.validation[: section.sample_summaries]
-        write: Callable[[str, str, int], None] = session.writer.add_text if first else lambda *_: None
+        write: Callable[[str, str, int], None] = writer.add_text if writer else lambda *_: None
         callbacks.append(SampleSummaries(samples, summarizer(run, trainer.model), write))
-    if first:
-        callbacks.append(TellProgress(session.writer.add_scalar))
+    if writer:
+        callbacks.append(TellProgress(writer.add_scalar))
     for callback in [*callbacks, EvaluateEnds(trainer)]:
         trainer.add_callback(callback)
 
@@ -144,11 +186,16 @@ def commit(run: Run, folder: Path, step: int) -> None:
         warn("older checkpoints were not removed: the next commit tries again", step=step, why=str(error))
 
 
-def copy_events(run: Run, writer: SummaryWriter) -> None:
+def copy_events(run: Run, writer: SummaryWriter | None) -> None:
     """Bring TensorBoard's files in storage up to now."""
-    if PartialState().is_main_process:
+    if writer:
         writer.flush()
         sync_tensorboard(run)
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """The step after which a checkpoint was written; 0 without one."""
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
 
 def _best(log_history: list[dict[str, float]]) -> dict[str, float]:

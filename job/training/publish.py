@@ -5,6 +5,7 @@ Everything is written locally first and committed by manifest. Knows nothing of 
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from job.launch.environment import versions
 from job.model import BASE_KEY, save_adapter
 from job.prompt import write_prompt
 from job.storage.folders import publish_folder
+from job.storage.lease import GuardedStore
 from job.storage.publish_hub import publish_to_hub
 from job.telemetry import event, progress
 from job.training.scoring import Scored
@@ -45,11 +47,18 @@ def publish(run: Run, trainer: Any, scored: Scored, weights: Mapping[str, Any] |
     published = {"adapter": f"{run.store.uri}/adapter"}
     event("adapter", uri=published["adapter"])
     if run.config.publish.hub:
-        name, private = run.config.publish.hub, run.config.publish.private
-        event("pushed", url=publish_to_hub(adapter, name, private=private, message=f"recap run {run.config.run}"))
-        published["hub"] = name
+        push(run, adapter, run.config.publish.hub)
+        published["hub"] = run.config.publish.hub
     print(score_table(scored.evaluation), flush=True)
     return published
+
+
+def push(run: Run, adapter: Path, repository: str) -> None:
+    """Commit the adapter to the Hub, under the run's lease: a process that loses it meanwhile ends at once."""
+    with run.store.change() if isinstance(run.store, GuardedStore) else nullcontext():
+        message = f"recap run {run.config.run}"
+        url = publish_to_hub(adapter, repository, private=run.config.publish.private, message=message)
+    event("pushed", url=url)
 
 
 def sync_tensorboard(run: Run) -> None:

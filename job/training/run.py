@@ -13,12 +13,12 @@ from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from torch.utils.tensorboard import SummaryWriter
 
 from job.config.commands import TrainConfig
-from job.errors import PreemptedError, RecapError, Stopped
+from job.errors import DivergedError, PreemptedError, RecapError, Stopped
 from job.inference.summaries import check_budget
 from job.launch.environment import describe
+from job.launch.outcome import wait_for_outcome
 from job.model import context_tokens, fetch_base, load_tokenizer
 from job.prompt import Prompt, make_prompt
 from job.storage.holder import this_process
@@ -29,7 +29,7 @@ from job.storage.store import Store
 from job.telemetry import event, warn
 from job.training import checkpoints, journal
 from job.training.examples import Examples, read_examples
-from job.training.fit import Attempt, Session, fit
+from job.training.fit import Attempt, Session, fit, step_of
 from job.training.publish import publish, write_config
 from job.training.ranks import agree, once_per_machine
 from job.training.rows import Rows, RowSettings, make_rows, row_tokens
@@ -46,7 +46,8 @@ T = TypeVar("T")
 def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> None:
     """Fine-tune, evaluate and publish; a RecapError says why not, PreemptedError that it can go on later."""
     PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)  # without cpu, it would see one process
-    with writing_run(open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage), watch) as store:
+    folder = open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage)
+    with _leaving_together(config, work), writing_run(folder, watch) as store:
         run = prepare(config, work, store)
         agree("bases, data or versions", journal.digest(run.identity()))
         if _is_done(run):  # by another one, for whose lease this one waited
@@ -54,17 +55,29 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
             return
         checkpoint = first_does(lambda: checkpoints.fetch_newest(store, work / "checkpoints", run.identity()))
         agree("checkpoints", checkpoint.name if checkpoint else "none")
-        first_step = _step_of(checkpoint)
-        events = SummaryWriter(str(work / "tensorboard"), purge_step=first_step + 1)
-        with events as writer, _journaled(run, first_step) as attempt:
-            trainer = fit(run, checkpoint, Session(writer, stop, watch, attempt))
-            writer.flush()
+        with _journaled(run, step_of(checkpoint)) as attempt:
+            trainer = fit(run, checkpoint, Session(stop, watch, attempt))
             with _timed(attempt.timings, "evaluate_seconds"):
                 scored = score(run, trainer.model) if is_first() or trainer.is_fsdp_enabled else None
             weights = trained_weights(trainer.model) if trainer.is_fsdp_enabled else None
             if is_first() and scored:
                 with _timed(attempt.timings, "publish_seconds"):
                     attempt.published.update(publish(run, trainer, scored, weights))
+
+
+@contextmanager
+def _leaving_together(config: TrainConfig, work: Path) -> Iterator[None]:
+    """Where all processes stop together, the others stay until the first one has committed and said how it ended.
+
+    A launcher that sees one end with an error asks the rest to stop, and kills them 30 seconds later.
+    """
+    try:
+        yield
+    except (PreemptedError, DivergedError):
+        state = PartialState()
+        if not state.is_main_process and state.process_index == state.local_process_index:  # on the first one's machine
+            wait_for_outcome(work, 0, config.limits.upload_minutes * 60 + config.limits.grace_seconds)
+        raise
 
 
 @contextmanager
@@ -135,7 +148,7 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
 @contextmanager
 def _journaled(run: Run, first_step: int) -> Iterator[Attempt]:
     """Write down in run.json that the attempt began, and how it ended."""
-    attempt = Attempt(step=first_step)
+    attempt = Attempt(step=first_step, committed=first_step)
     if not is_first():
         yield attempt
         return
@@ -161,7 +174,3 @@ def _journaled(run: Run, first_step: int) -> Iterator[Attempt]:
             warn("run.json could not be written", why=str(unwritten))
         raise
     journal.end(run.store, entry, "finished", attempt.step, "finished")
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0

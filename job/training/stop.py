@@ -22,13 +22,16 @@ class StopSignal:
 
     @contextmanager
     def between_steps(self) -> Iterator[None]:
-        """While inside, the work looks at `requested` itself and leaves in good order; PreemptedError on leaving."""
+        """While inside, the work looks at `requested` itself and leaves in good order."""
         self._may_wait = True
         try:
             yield
         finally:
             self._may_wait = False
-        self.check("stopped by a signal after committing a checkpoint")
+
+    def settle(self) -> None:
+        """How the process ends is decided: a signal that still comes must not keep it from saying so."""
+        self._may_wait = True
 
     def check(self, what: str) -> None:
         """PreemptedError, with `what` was reached, if a stop was asked for."""

@@ -94,6 +94,7 @@ class Uploads:
                     self._try_to_sync()
                     continue
                 if item is None:
+                    self._try_to_sync()
                     return
                 self._upload(*item)
                 self._waiting.task_done()

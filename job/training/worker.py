@@ -11,7 +11,7 @@ from pathlib import Path
 
 from job.config.commands import TrainConfig
 from job.config.load import load_config
-from job.errors import ExitCode, RecapError, Stopped, bug, unwritable
+from job.errors import ExitCode, PreemptedError, RecapError, Stopped, bug, unwritable
 from job.launch.outcome import Outcome, keep_room, write_outcome
 from job.telemetry import configure_logging, masked
 from job.training.stop import StopSignal
@@ -37,13 +37,15 @@ def main(work: Path) -> ExitCode:
         train(config, work, stop, watch)
         outcome = Outcome(ExitCode.DONE, "done")
     except RecapError as error:
-        outcome = Outcome(error.exit_code, str(error))
+        outcome = Outcome(error.exit_code, str(error), "signal" if isinstance(error, PreemptedError) else "own")
     except Stopped as error:
-        outcome = Outcome(ExitCode.RETRY, str(error))
+        outcome = Outcome(ExitCode.RETRY, str(error), "signal")
     except Exception as error:
         print(masked(traceback.format_exc()), file=sys.stderr)
         stopped = stop is not None and stop.requested  # other processes that stop first break what joins them
-        outcome = Outcome(ExitCode.RETRY, "stopped by a signal") if stopped else _unforeseen(error, work)
+        outcome = Outcome(ExitCode.RETRY, "stopped by a signal", "signal") if stopped else _unforeseen(error, work)
+    if stop is not None:
+        stop.settle()
     write_outcome(work, outcome)
     return ExitCode(outcome.exit_code)
 
@@ -60,7 +62,8 @@ def _unforeseen(error: Exception, work: Path) -> Outcome:
         )
     if unwritable(error) or _takes_nothing(work):
         return Outcome(ExitCode.OUTPUT, f"{work} cannot be written ({error}): make room, or set RECAP_WORK elsewhere")
-    return Outcome(ExitCode.BUG, bug(error))
+    # Where another process is gone, collectives raise this, and nothing else does.
+    return Outcome(ExitCode.BUG, bug(error), "unclear" if isinstance(error, RuntimeError) else "own")
 
 
 def _takes_nothing(work: Path) -> bool:

@@ -12,7 +12,11 @@ from tests.faults.trials import Trials, adapter_digest, journal_of, logged, publ
 
 
 def stop_at(trials: Trials, proxy: FaultyS3, config: dict[str, Any], number: int, sent: signal.Signals) -> int:
-    """Start a run and send it a signal when its n-th request is done but not yet answered; how it ended."""
+    """Start a run and send it a signal when its n-th request is done but not yet answered; how it ended.
+
+    The slower a run, the more requests renew its lease, so the last of those counted may not come: only then it is
+    done.
+    """
     started = []
 
     def after(request):
@@ -23,7 +27,7 @@ def stop_at(trials: Trials, proxy: FaultyS3, config: dict[str, Any], number: int
     started.append(trials.start(config))
     code = started[0].wait()
     stopped = -signal.SIGKILL if sent == signal.SIGKILL else ExitCode.RETRY
-    assert code in (stopped, ExitCode.DONE), started[0].log()
+    assert code == (ExitCode.DONE if proxy.requests < number else stopped), started[0].log()
     proxy.reset()
     return code
 
@@ -67,5 +71,7 @@ def test_a_run_stopped_at_every_operation_ends_with_the_same_adapter(trials, pro
     count = operations(trials, proxy, whole)
     numbers = range(1, count + 1, every)
     ends = Counter(goes_on_after(trials, proxy, whole, number, sent) for number in numbers)
+    missed = sum(times for (code, _), times in ends.items() if code == ExitCode.DONE)
+    assert missed <= count // 10, "the signal came at every operation but the last few"
     told = {f"ended {code}{', adapter there' * adapter}": times for (code, adapter), times in sorted(ends.items())}
     print(f"\n{sent.name} at {len(numbers)} of {count} operations, all went on to the same adapter: {told}")

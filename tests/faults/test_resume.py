@@ -33,8 +33,10 @@ def story_of_equal_runs(config: dict[str, Any], folder: Path, kills: dict[int, s
         run.finish()
         assert adapter_digest(store_of(hurt)) == adapter_digest(store_of(whole)), hurt["run"]
         assert logged(store_of(hurt)) == logged(store_of(whole)), hurt["run"]
-        for tag in ("train/loss", "validation/loss"):
-            assert on_tensorboard(store_of(hurt), tag) == on_tensorboard(store_of(whole), tag), "one continuous curve"
+        for tag, name in (("train/loss", "loss"), ("validation/loss", "eval_loss")):
+            curve = on_tensorboard(store_of(hurt), tag)
+            assert curve == on_tensorboard(store_of(whole), tag), "one continuous curve"
+            assert [step for step, _ in curve] == [step for step, each in logged(store_of(whole)) if each == name]
         assert journal_of(store_of(hurt))["facts"]["best"] == journal_of(store_of(whole))["facts"]["best"]
         attempts = journal_of(store_of(hurt))["attempts"]
         assert len(attempts) == 2, "it was interrupted"

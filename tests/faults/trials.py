@@ -123,9 +123,12 @@ def on_tensorboard(store: Store, tag: str) -> list[tuple[int, float]]:
     """A curve as TensorBoard shows it: step and value, in the order of the files."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(f"{store.uri}/tensorboard", size_guidance={"scalars": 0})
-    events.Reload()
-    return [(event.step, event.value) for event in events.Scalars(tag)]
+    with tempfile.TemporaryDirectory() as folder:
+        for entry in store.list("tensorboard"):
+            store.download(entry.key, Path(folder) / Path(entry.key).name)
+        events = EventAccumulator(folder, size_guidance={"scalars": 0})
+        events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(tag)] if tag in events.Tags()["scalars"] else []
 
 
 def journal_of(store: Store) -> Any:

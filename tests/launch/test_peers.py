@@ -20,8 +20,11 @@ from job.launch.peers import Pace, Peers
 
 STEADY = Pace(beat=0.05, silence=60, last_words=0.5)  # a slow machine is not taken for a silent one
 QUICK = Pace(beat=0.05, silence=0.5, last_words=0.5)
-DONE, BUG = Outcome(ExitCode.DONE, "done"), Outcome(ExitCode.BUG, "RuntimeError: connection closed by peer")
-DATA, STOPPED = Outcome(ExitCode.DATA, "bad row"), Outcome(ExitCode.RETRY, "stopped by a signal")
+DONE, DATA = Outcome(ExitCode.DONE, "done"), Outcome(ExitCode.DATA, "bad row")
+BROKEN = Outcome(ExitCode.BUG, "RuntimeError: connection closed by peer", "unclear")
+BUG = Outcome(ExitCode.BUG, "KeyError: 'loss'")
+STOPPED = Outcome(ExitCode.RETRY, "stopped by a signal, with step 7 committed", "signal")
+STOPPED_TOO = Outcome(ExitCode.RETRY, "stopped by a signal at step 7", "signal")
 
 
 def free_port() -> int:
@@ -84,28 +87,42 @@ def test_the_first_failure_that_says_why_decides_for_both(first):
 @pytest.mark.parametrize("first", [0, 1])
 def test_what_broke_here_because_of_the_other_node_does_not_decide(first):
     with Pair() as pair:
-        assert pair.agree([DATA, BUG], first) == [DATA, DATA]
+        assert pair.agree([DATA, BROKEN], first) == [DATA, DATA]
     with Pair() as pair:
-        assert pair.agree([BUG, DATA], first) == [DATA, DATA]
+        assert pair.agree([BROKEN, DATA], first) == [DATA, DATA]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_bug_of_one_node_decides_over_what_it_stopped_or_broke_on_the_other(first):
+    stopped_after = [[BUG, STOPPED]] if first == 0 else [[STOPPED, BUG]]
+    for ended in (*stopped_after, [BUG, BROKEN], [BROKEN, BUG]):
+        with Pair() as pair:
+            assert pair.agree(ended, first) == [BUG, BUG]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_a_stop_on_both_node_0_tells_as_it_commits(first):
+    with Pair() as pair:
+        assert pair.agree([STOPPED, STOPPED_TOO], first) == [STOPPED, STOPPED]
 
 
 def test_who_hears_that_all_is_done_while_its_processes_still_end_is_not_missed():
     with Pair() as pair:
         assert pair.peers[0].agree(DONE) == DONE
-        assert pair.peers[1].agree(STOPPED, counts=False) == DONE
+        assert pair.peers[1].agree(STOPPED) == DONE
     assert pair.heard[0] == []
 
 
 def test_a_bug_on_both_is_a_bug():
     with Pair() as pair:
-        assert pair.agree([BUG, BUG]) == [BUG, BUG]
+        assert pair.agree([BROKEN, BROKEN]) == [BROKEN, BROKEN]
 
 
 @pytest.mark.parametrize("node", [0, 1])
 def test_a_node_that_dies_makes_a_retry_of_what_looks_like_a_bug(node):
     with Pair() as pair:
         pair.peers[1 - node]._lines[node].shutdown(socket.SHUT_RDWR)
-        assert pair.peers[node].agree(BUG).exit_code == ExitCode.RETRY
+        assert pair.peers[node].agree(BROKEN).exit_code == ExitCode.RETRY
         while not pair.heard[node]:
             threading.Event().wait(0.01)
         assert pair.heard[node][0].exit_code == ExitCode.RETRY
@@ -117,7 +134,7 @@ def test_silence_is_missed_though_the_connection_stands():
     with peers.talking(lambda word: missed.set()), socket.create_connection((LOOPBACK, port + 1)) as silent:
         silent.sendall(json.dumps({"run": "tiny", "node": 1}).encode() + b"\n")
         assert missed.wait(10)
-        assert "node 1 is gone" in peers.agree(BUG).message
+        assert "node 1 is gone" in peers.agree(BROKEN).message
 
 
 def test_who_is_no_node_of_this_run_is_not_listened_to():

@@ -16,7 +16,7 @@ import pytest
 
 from job.errors import ExitCode
 from job.launch.cluster import Cluster
-from job.launch.outcome import Outcome, keep_room, read_outcome, write_outcome
+from job.launch.outcome import End, Outcome, judge, keep_room, read_outcomes, write_outcome
 from job.launch.spot import has_notice, spot_watch
 from job.launch.supervisor import launch_command, supervise
 
@@ -53,12 +53,44 @@ def test_one_is_how_a_launcher_of_several_tells_a_kill_and_python_what_nobody_ca
     assert supervise(python("raise ImportError"), tmp_path, 1, 10).exit_code == ExitCode.BUG
 
 
-def test_done_needs_the_word_of_every_process(tmp_path, monkeypatch):
-    write_outcome(tmp_path, Outcome(ExitCode.DONE, "done"))
-    assert read_outcome(tmp_path, 2) is None
-    monkeypatch.setenv("RANK", "1")
-    write_outcome(tmp_path, Outcome(ExitCode.DATA, "bad row"))
-    assert read_outcome(tmp_path, 2) == Outcome(ExitCode.DATA, "bad row")
+DONE, DATA = Outcome(ExitCode.DONE, "done"), Outcome(ExitCode.DATA, "bad row")
+BUG = Outcome(ExitCode.BUG, "KeyError: 'loss'")
+BROKEN = Outcome(ExitCode.BUG, "RuntimeError: connection closed by peer", "unclear")
+STOPPED = Outcome(ExitCode.RETRY, "stopped by a signal, with step 7 committed", "signal")
+STOPPED_TOO = Outcome(ExitCode.RETRY, "stopped by a signal at step 7", "signal")
+ASKED, UNASKED = True, False
+KILLED, SILENT = "a training process was killed from outside", "before the training processes could say"
+ENDS = {
+    "all are done": ({0: DONE, 1: DONE}, UNASKED, (0, "done")),
+    "done needs the word of every process": ({0: DONE}, UNASKED, (75, KILLED)),
+    "the first that met something itself": ({1: DATA, 0: BUG}, UNASKED, (65, "bad row")),
+    "a bug, though the launcher then stopped the other": ({0: BUG, 1: STOPPED}, UNASKED, (70, "KeyError")),
+    "a bug, though it was killed before it spoke": ({1: BUG}, UNASKED, (70, "KeyError")),
+    "what may be a bug, where it came before the stop": ({0: BROKEN, 1: STOPPED}, UNASKED, (70, "RuntimeError")),
+    "a stop that broke the other": ({1: STOPPED, 0: BROKEN}, UNASKED, (75, "stopped")),
+    "a stop that was asked for": ({0: BROKEN, 1: STOPPED}, ASKED, (75, "stopped")),
+    "a cause that was met while stopping": ({1: STOPPED, 0: DATA}, ASKED, (65, "bad row")),
+    "of a stop, the first process tells": ({1: STOPPED_TOO, 0: STOPPED}, ASKED, (75, "step 7 committed")),
+    "the death of one decides over what it broke": ({0: BROKEN}, UNASKED, (75, KILLED)),
+    "all broke, and nobody says why": ({0: BROKEN, 1: BROKEN}, UNASKED, (70, "RuntimeError")),
+    "nobody spoke after a stop": ({}, ASKED, (75, SILENT)),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_what_decides_of_two_processes(case):
+    outcomes, asked, (code, said) = ENDS[case]
+    judged = judge(outcomes, End(returned=1, processes=2, several=True, stop_asked=asked))
+    assert judged.exit_code == code
+    assert said in judged.message
+
+
+def test_what_processes_write_is_read_in_the_order_in_which_they_did(tmp_path, monkeypatch):
+    for rank, outcome in (("1", STOPPED_TOO), ("10", DATA), ("0", STOPPED)):
+        monkeypatch.setenv("RANK", rank)
+        write_outcome(tmp_path, outcome)
+        time.sleep(0.01)  # a file system's clock may tick 250 times a second
+    assert list(read_outcomes(tmp_path).items()) == [(1, STOPPED_TOO), (10, DATA), (0, STOPPED)]
 
 
 LAUNCHER_THAT_LOSES_SIGNALS = """
@@ -93,14 +125,6 @@ def pid_when_ready(work: Path) -> int:
     return int(ready.read_text())
 
 
-def lives(pid: int) -> bool:
-    """Whether a process still runs; one that nobody has waited for yet does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_signal_reaches_the_trainer_below_a_launcher_that_loses_it(tmp_path, number):
     above = supervisor(tmp_path, TRAINER, grace=30)
@@ -110,7 +134,65 @@ def test_a_stop_signal_reaches_the_trainer_below_a_launcher_that_loses_it(tmp_pa
     out, _ = above.communicate()
     assert above.returncode == ExitCode.RETRY
     assert out.strip() == "saved"
-    assert not lives(trainer)
+    assert not psutil.pid_exists(trainer)
+
+
+LAUNCHER_THAT_KILLS = """
+import signal, subprocess, sys
+trainer = subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]])
+signal.signal(signal.SIGTERM, lambda *_: (trainer.kill(), sys.exit(1)))
+sys.exit(trainer.wait())
+"""
+SLOW_TRAINER = TRAINER.replace("lambda *a: (", "lambda *a: (time.sleep(1), ")
+
+
+def test_a_launcher_of_several_is_not_told_to_stop_as_it_would_kill_who_still_commits(tmp_path):
+    stop = threading.Timer(0, lambda: (pid_when_ready(tmp_path), os.kill(os.getpid(), signal.SIGTERM)))
+    stop.start()
+    outcome = supervise(python(LAUNCHER_THAT_KILLS, tmp_path, SLOW_TRAINER), tmp_path, 2, 30)
+    stop.join()
+    assert outcome == Outcome(ExitCode.RETRY, "saved")
+
+
+SIGNALLED_WHILE_IT_TELLS = """
+import io, os, signal, sys
+from pathlib import Path
+from job.launch.supervisor import supervise
+from job.telemetry import configure_logging
+class Terminal(io.RawIOBase):
+    def writable(self):
+        return True
+    signals = [signal.SIGTERM]
+    def write(self, line):
+        if self.signals:
+            os.kill(os.getpid(), self.signals.pop())
+        return len(line)
+configure_logging(io.TextIOWrapper(io.BufferedWriter(Terminal()), line_buffering=True))
+outcome = supervise([sys.executable, "-c", sys.argv[2], sys.argv[1]], Path(sys.argv[1]), 1, 30)
+print(outcome.message)
+sys.exit(outcome.exit_code)
+"""
+
+
+def test_a_signal_that_comes_while_one_is_told_of_changes_nothing(tmp_path):
+    command = python(SIGNALLED_WHILE_IT_TELLS, tmp_path, TRAINER)
+    above = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pid_when_ready(tmp_path)
+    os.kill(above.pid, signal.SIGTERM)
+    out, said = above.communicate()
+    assert (above.returncode, out.strip()) == (ExitCode.RETRY, "saved"), said
+
+
+def test_orphans_that_end_leave_the_process_table_while_the_run_goes_on(tmp_path):
+    orphaning = (
+        "import pathlib, psutil, subprocess, sys, time\n"
+        "said = subprocess.run(['sh', '-c', 'sleep 0.1 & echo $!'], stdout=subprocess.PIPE, text=True).stdout\n"
+        "for _ in range(100):\n"
+        "    time.sleep(0.1)\n"
+        "    if not psutil.pid_exists(int(said)): break\n"
+        "else: sys.exit(3)\n"
+    )
+    assert supervise(python(orphaning + says(ExitCode.DONE), tmp_path), tmp_path, 1, 10).exit_code == ExitCode.DONE
 
 
 def test_after_the_grace_period_nobody_is_left(tmp_path):
@@ -120,7 +202,7 @@ def test_after_the_grace_period_nobody_is_left(tmp_path):
     os.kill(above.pid, signal.SIGTERM)
     above.communicate()
     assert above.returncode == ExitCode.RETRY
-    assert not lives(trainer)
+    assert not psutil.pid_exists(trainer)
 
 
 def test_one_process_is_started_directly_and_several_by_accelerate(tmp_path):
@@ -157,13 +239,7 @@ def test_a_process_that_lost_its_parent_is_found_and_ended(tmp_path):
     )
     outcome = supervise(python(orphaning + says(ExitCode.DONE), tmp_path), tmp_path, 1, 10)
     assert outcome.exit_code == ExitCode.DONE
-    assert not lives(pid_when_ready(tmp_path))
-
-
-def test_a_process_that_was_killed_decides_over_what_its_death_did_to_the_others(tmp_path):
-    write_outcome(tmp_path, Outcome(ExitCode.BUG, "RuntimeError: connection closed by peer"))
-    assert read_outcome(tmp_path, 2) is None
-    assert read_outcome(tmp_path, 1) == Outcome(ExitCode.BUG, "RuntimeError: connection closed by peer")
+    assert not psutil.pid_exists(pid_when_ready(tmp_path))
 
 
 def test_a_full_disk_has_room_for_the_word_that_it_is_full(tmp_path):
@@ -177,7 +253,7 @@ def test_a_full_disk_has_room_for_the_word_that_it_is_full(tmp_path):
             while True:
                 filler.write(bytes(4096))
         write_outcome(disk, Outcome(ExitCode.OUTPUT, "no room: " + "why " * 1000))
-        assert read_outcome(disk, 1).exit_code == ExitCode.OUTPUT
+        assert read_outcomes(disk)[0].exit_code == ExitCode.OUTPUT
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
@@ -234,4 +310,4 @@ def test_a_spot_notice_ends_a_run_as_a_signal_does(tmp_path):
         service.reclaimed.set()
         outcome = supervise(python(TRAINER, tmp_path), tmp_path, 1, 30, service.url)
     assert outcome == Outcome(ExitCode.RETRY, "saved")
-    assert not lives(pid_when_ready(tmp_path))
+    assert not psutil.pid_exists(pid_when_ready(tmp_path))

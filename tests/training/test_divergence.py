@@ -10,6 +10,7 @@ import pytest
 
 from job.errors import DivergedError, ExitCode
 from job.training.divergence import Divergence
+from tests.faults.trials import on_tensorboard, store_of
 
 NAN, INFINITE = float("nan"), float("inf")
 
@@ -65,6 +66,36 @@ def test_a_run_that_diverges_goes_back_twice_and_keeps_its_last_good_checkpoint(
         e["grad_norm"] for e in json.loads((newest / "trainer_state.json").read_text())["log_history"] if "loss" in e
     ]
     assert norms[-1] <= 4, "what was kept is from before"
+    steps = [step for step, _ in on_tensorboard(store_of(config), "train/loss")]
+    assert steps == list(range(1, len(steps) + 1)), "a step that was made three times is told once"
+
+
+COUNTING = """
+import sys, weakref
+from pathlib import Path
+import job.training.fit as fit
+from job.training import worker
+seen, build = [], fit.build_trainer
+def build_and_count(*arguments):
+    print("models before:", sum(each() is not None for each in seen), flush=True)
+    trainer = build(*arguments)
+    seen.append(weakref.ref(trainer.model))
+    return trainer
+fit.build_trainer = build_and_count
+sys.exit(worker.main(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.usefixtures("places")
+def test_a_run_that_goes_back_holds_one_model(config, write_config, tmp_path):
+    config["training"] |= {"save_every_steps": 1, "learning_rate": 1.0, "optimizer": "adamw_torch"}
+    config["limits"] = {"max_gradient_norm": 4, "divergence_steps": 2, "on_divergence": "roll_back"}
+    write_config(config, "config.yaml")
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTING, str(tmp_path)],
+        capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
+    )  # fmt: skip
+    assert done.stdout.split("models before: ")[1:] == ["0\n", "0\n", "0\n"], done.stderr
 
 
 @pytest.mark.usefixtures("places")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from job.errors import ExitCode
-from tests.faults.trials import logged, store_of
+from tests.faults.trials import logged, on_tensorboard, store_of
 
 pytestmark = pytest.mark.usefixtures("places")
 WEIGHTS = "adapter/adapter_model.safetensors"
@@ -37,7 +37,9 @@ def test_fsdp_with_a_4_bit_base_ends_like_ddp_and_its_adapter_loads(config, writ
         assert done.returncode == ExitCode.DONE, done.stderr
         folder = Path(config["output"]) / distribution
         adapters[distribution] = load_file(folder / WEIGHTS)
-        numbers[distribution] = logged(store_of(config | {"run": distribution}))
+        store = store_of(config | {"run": distribution})
+        numbers[distribution] = logged(store)
+        assert [step for step, _ in on_tensorboard(store, "train/loss")] == [1, 2, 3, 4, 5, 6], distribution
     assert adapters["fsdp"].keys() == adapters["ddp"].keys(), "an ordinary adapter"
     learned, difference = (
         torch.stack([weights(key).norm() for key in adapters["ddp"] if "lora_B" in key]).norm()  # which begins as zeros

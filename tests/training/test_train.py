@@ -13,7 +13,7 @@ import pytest
 
 from job.errors import ExitCode
 from tests.faults.s3_proxy import FaultyS3
-from tests.faults.trials import logged, store_of
+from tests.faults.trials import logged, on_tensorboard, store_of
 
 pytestmark = pytest.mark.usefixtures("places")
 QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -165,6 +165,7 @@ def test_two_processes_train_from_s3_to_s3_and_to_the_hub(config, write_config, 
     journal = json.loads(store.read("runs/tiny/run.json"))
     assert journal["state"] == "finished"
     assert journal["facts"]["processes"] == 2
+    assert [step for step, _ in on_tensorboard(store_of(config), "train/loss")] == [1, 2, 3, 4], "one curve, whole"
     manifest = read_manifest(store, "runs/tiny/adapter")
     assert manifest.extra["base"]["uri"] == f"{s3.uri}/base"
     pushed = hub.repositories["models/org/tiny"]

@@ -28,6 +28,12 @@ def test_checkpoints_are_committed_in_order_and_then_gone_here(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_was_logged_after_the_last_checkpoint_is_copied_at_the_end():
+    copied = []
+    Uploads(lambda folder, step: None, lambda: copied.append("events"), Patience(sync_seconds=600)).finish()
+    assert copied == ["events"]
+
+
 def test_a_service_that_fails_for_a_while_is_borne_and_one_that_goes_on_ends_the_run(tmp_path):
     left = [2]
 

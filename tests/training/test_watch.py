@@ -6,7 +6,7 @@ import sys
 import psutil
 
 from job.errors import ExitCode
-from job.launch.outcome import SUPERVISOR, read_outcome
+from job.launch.outcome import SUPERVISOR, read_outcomes
 
 HANGS = (
     "import sys, time; from pathlib import Path; from job.training.watch import Watch\n"
@@ -31,7 +31,7 @@ def test_a_training_without_a_step_is_ended_with_the_stacks_of_all_threads(tmp_p
     done = subprocess.run([sys.executable, "-c", HANGS, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == ExitCode.RETRY
     assert "a_name_to_look_for" in done.stderr
-    outcome = read_outcome(tmp_path, 1)
+    outcome = read_outcomes(tmp_path)[0]
     assert outcome.exit_code == ExitCode.RETRY
     assert "limits.stall_minutes" in outcome.message
 
@@ -39,7 +39,7 @@ def test_a_training_without_a_step_is_ended_with_the_stacks_of_all_threads(tmp_p
 def test_a_write_that_outlives_the_right_to_it_is_ended_with_the_process(tmp_path):
     code = subprocess.run([sys.executable, "-c", WRITES_WITHOUT_RIGHT, str(tmp_path)], check=False).returncode
     assert code == ExitCode.RETRY
-    assert read_outcome(tmp_path, 1).message == "another run took over"
+    assert read_outcomes(tmp_path)[0].message == "another run took over"
     assert not (tmp_path / "written").exists()
 
 
