@@ -85,11 +85,12 @@ ENTRYPOINT ["python", "/opt/recap/s3.py"]
 FROM job AS summarize
 COPY --from=vllm /layer /opt/recap
 COPY --from=recap /layer /opt/recap
+ARG BASE_IMAGE
 ARG VERSION=0 REVISION=unknown CREATED=unknown
 LABEL org.opencontainers.image.title="recap summarize" \
       org.opencontainers.image.description="Summaries of conversations, every night" \
       org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.base.name="python:3.11-slim-bookworm" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}"
@@ -97,11 +98,12 @@ ENTRYPOINT ["recap", "summarize"]
 
 FROM job AS train
 COPY --from=recap /layer /opt/recap
+ARG BASE_IMAGE
 ARG VERSION=0 REVISION=unknown CREATED=unknown
 LABEL org.opencontainers.image.title="recap train" \
       org.opencontainers.image.description="QLoRA fine-tuning of a model that summarizes conversations" \
       org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.base.name="python:3.11-slim-bookworm" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}"

@@ -118,7 +118,7 @@ lock-infra: $(INSTALLED) ## write infra/lint/requirements.lock again: the newest
 		> infra/lint/requirements.lock
 
 # infra/docker/README.md says what these do. GPU= is for a machine that has a GPU and is not to use it.
-COMPOSE = docker compose --file infra/docker/compose.yaml
+COMPOSE = REVISION=$(TAG) docker compose --file infra/docker/compose.yaml
 GPU ?= $(shell command -v nvidia-smi)
 ON := $(if $(GPU),,-cpu)
 

@@ -1,5 +1,6 @@
 """A summarizer that answers at once and always alike: what is left is everything but the model."""
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,20 +29,23 @@ class StandInTokenizer:
 
 
 class StandInEngine:
-    """Answers with the prompt's length and some of its tokens."""
+    """Answers with the prompt's length and some of its tokens, each after `seconds_each`."""
 
     context_tokens = 1 << 20
     prompts_ahead = 0
 
-    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
-        self.prompts, self._before = 0, before
+    def __init__(self, before: Callable[[], None] = lambda: None, seconds_each: float = 0) -> None:
+        self.prompts, self.seconds, self._before, self._seconds_each = 0, 0.0, before, seconds_each
 
     def generate(
         self, prompts: Sequence[list[int]], settings: GenerationSection, on_done: Callable[[int], None] | None = None
     ) -> list[Generated]:
         """Answers in the order of the prompts."""
         self._before()
+        started = time.perf_counter()
+        time.sleep(len(prompts) * self._seconds_each)
         self.prompts += len(prompts)
+        self.seconds += time.perf_counter() - started
         if on_done:
             on_done(len(prompts))
         return [Generated(f"{len(prompt)} tokens, among them {prompt[20:30]}", 3, "stop") for prompt in prompts]
@@ -50,11 +54,12 @@ class StandInEngine:
         """Nothing: it is never busy."""
 
 
-def stand_in(engine: Any) -> Callable[[SummarizeConfig, Path], Summarizer]:
-    """How a summarizer is opened that has this engine and no model."""
+def stand_in(engine: Any, tokenizer: Any = None) -> Callable[[SummarizeConfig, Path], Summarizer]:
+    """How a summarizer is opened that has this engine and no model; without a tokenizer, tokens are bytes."""
+    tokenizer = tokenizer or StandInTokenizer()
 
     def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:
         digests = find_digests(config, cache)
-        return Summarizer(engine, StandInTokenizer(), PROMPT, PROMPT.cleaning, 1 << 19, digests, "stand-in")
+        return Summarizer(engine, tokenizer, PROMPT, PROMPT.cleaning, 1 << 19, digests, "stand-in")
 
     return open_with

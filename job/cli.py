@@ -4,30 +4,34 @@ Imports only click and the exception tree; a command imports what it needs when 
 config are told at once. Knows nothing of how anything is done.
 """
 
-import errno
 import json
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 import click
 
 from job.arguments import configured, named
-from job.errors import ExitCode, PreemptedError, RecapError, bug
+from job.errors import ExitCode, RecapError, Stopped, bug, unwritable
 from job.submit import submit
 
 PREEMPTED = "preempted: told to stop before it was done; run the same command again"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the machine's fault, wherever it shows
+SECONDS_TO_END = 5.0  # after a stop signal; docker kills after 10, Kubernetes after 30
 NO_TEMPORARY = "No usable temporary directory"  # what Python's tempfile says, and has no error of its own for
 
 
 def main() -> None:
     """What `recap` runs."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == ExitCode.RETRY:  # Python itself would wait for threads that a store holds up
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -40,6 +44,8 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except Stopped:
+        return _end(ExitCode.RETRY, PREEMPTED)
     except RecapError as error:
         return _end(error.exit_code, str(error))
     except Exception as error:
@@ -50,8 +56,9 @@ def _failed(error: Exception) -> int:
     """What nobody foresaw."""
     from job.telemetry import masked
 
-    if isinstance(error, OSError) and error.errno in FULL:
-        return _end(ExitCode.OUTPUT, f"{error.filename or 'a file'}: cannot be written ({error.strerror})")
+    why = unwritable(error)
+    if why:
+        return _end(ExitCode.OUTPUT, f"{getattr(error, 'filename', None) or 'a file'} cannot be written: {why}")
     if isinstance(error, FileNotFoundError) and NO_TEMPORARY in str(error.strerror):  # libraries want one when imported
         return _end(ExitCode.OUTPUT, f"{error.strerror}: mount a writable folder at one of them, or set TMPDIR")
     click.echo(masked("".join(traceback.format_exception(error))), err=True, nl=False)
@@ -211,13 +218,22 @@ def _tell(plan: Any) -> int:
 
 
 def _sigterm_preempts() -> None:
-    """Let a stop signal end the command in order; a second one does not disturb that.
+    """Let a stop signal end the command in order, or at once where that takes too long; a second one changes nothing.
 
-    While training runs, its supervisor takes the signals instead.
+    Too long is when a store does not answer, or when the exception is lost: Python drops one that is raised in a
+    `__del__`. While training runs, its supervisor takes the signals instead.
     """
 
     def stop(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)
-        raise PreemptedError(PREEMPTED)
+        signal.signal(signal.SIGALRM, _end_at_once)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_END)
+        raise Stopped
 
     signal.signal(signal.SIGTERM, stop)
+
+
+def _end_at_once(_number: int, _frame: FrameType | None) -> None:
+    with suppress(OSError):
+        os.write(2, f"error: {PREEMPTED}\n".encode())  # what Python buffers may be half written
+    os._exit(ExitCode.RETRY)

@@ -4,6 +4,7 @@ Purpose: every way a command can end, by cause. A cause has one class and one ex
 code whether to run the job again. Messages say what, where, got, wanted and remedy. Knows nothing of the rest of recap.
 """
 
+import errno
 from enum import IntEnum
 
 
@@ -19,6 +20,21 @@ class ExitCode(IntEnum):
     OUTPUT = 73
     RETRY = 75
     FORBIDDEN = 77
+
+
+# Why nothing can be written, by the system's error number: the machine's fault, wherever it shows.
+UNWRITABLE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "the file is too large",
+    errno.EROFS: "it is mounted read-only",
+}
+
+
+def unwritable(error: BaseException) -> str | None:
+    """Why a file could not be written, and the remedy, if that is what the system says."""
+    why = UNWRITABLE.get(error.errno or 0) if isinstance(error, OSError) else None
+    return f"{why}: make room, or choose another output" if why else None
 
 
 def bug(error: BaseException) -> str:
@@ -68,6 +84,10 @@ class RetryError(RecapError):
 
 class PreemptedError(RetryError):
     """The job was told to stop before it was done."""
+
+
+class Stopped(BaseException):
+    """Raised where a stop signal found the process; no Exception, or libraries that retry would swallow it."""
 
 
 class DivergedError(RecapError):

@@ -184,7 +184,8 @@ def fetch_adapter(uri: str, storage: StorageSection, cache: Path) -> tuple[Path,
     store, manifest, digest = read_adapter(uri, storage)
     folder = cache / f"adapter-{digest[:16]}"
     if not folder.is_dir():
-        fetch_folder(store, "", folder)
+        with progress(f"fetching {uri}", sum(entry.size for entry in manifest.files.values()), "B") as bar:
+            fetch_folder(store, "", folder, bar.advance)
     return folder, manifest.extra[BASE_KEY], digest
 
 
@@ -279,13 +280,12 @@ def _quantization(section: ModelSection | AdapterModelSection, sharded: bool) ->
 
     dtype = compute_dtype(section.dtype)
     # FSDP shards only what looks like numbers, and casts what is not of the type of computation, packed bytes too.
-    storage = dtype if sharded else torch.uint8
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=section.quantization == "nf4-double",
         bnb_4bit_compute_dtype=dtype,
-        bnb_4bit_quant_storage=storage,
+        bnb_4bit_quant_storage=dtype if sharded else torch.uint8,
     )
 
 

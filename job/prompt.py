@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from job.config.sections import CleaningStep, PromptSection
 from job.conversations.record import Conversation
@@ -50,16 +50,14 @@ class Prompt:
         return f"{self.labels.get(role, role)}: {text}"
 
 
-@dataclass(frozen=True)
-class EncodedPrompt:
+class EncodedPrompt(NamedTuple):
     """Token ids of a prompt, and how many turns were left out of its middle to make it fit."""
 
     ids: list[int]
     dropped_turns: int
 
 
-@dataclass(frozen=True)
-class EncodedPart:
+class EncodedPart(NamedTuple):
     """Token ids of the prompt of a part of a conversation, and how many turns begin in it."""
 
     ids: list[int]
@@ -175,8 +173,8 @@ def read_prompt(folder: Path) -> Prompt:
 def _prompt_ids(lines: list[str], prompt: Prompt, tokenizer: Tokenizer) -> list[int]:
     text = "\n".join(lines)
     if not prompt.control_tokens:
-        start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        return start + plain_ids([prompt.before + text + prompt.after], tokenizer)[0]
+        ids = plain_ids([prompt.before + text + prompt.after], tokenizer)[0]
+        return ids if tokenizer.bos_token_id is None else [tokenizer.bos_token_id, *ids]
     before, after = tokenizer([prompt.before, prompt.after], add_special_tokens=False)["input_ids"]
     return [*before, *plain_ids([text], tokenizer)[0], *after]
 

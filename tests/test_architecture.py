@@ -21,12 +21,14 @@ FLOORS = {
     "base_files": 3,
     "plain_ids": 3,
     "launch": 4,
+    "launch.submit": 5,  # asks an adapter for its base
     "conversations": 3,
     "config": 3,
     "demo": 3,
     "storage": 2,
     "telemetry": 1,  # below storage, which tells of its retries
     "errors": 1,
+    "differences": 1,
     "arguments": 1,
     # What a config holds is plain data that every floor may be given; only how it is loaded stands on floor 3.
     "config.sections": 1,

@@ -1,5 +1,6 @@
 """The command line as a real process: what it prints, where, how it ends, and what it does not import."""
 
+import errno
 import json
 import os
 import signal
@@ -205,11 +206,20 @@ def test_a_plan_shows_no_secret_of_the_environment(tmp_path):
     assert "very-secret-token" not in result.stdout + result.stderr
 
 
-def test_a_full_disk_is_no_bug(tmp_path):
-    result = ending(tmp_path, "raise OSError(28, 'No space left on device', 'out/part')")
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("ENOSPC", "the disk is full"),
+        ("EDQUOT", "the quota is used up"),
+        ("EFBIG", "the file is too large"),
+        ("EROFS", "it is mounted read-only"),
+    ],
+)
+def test_a_machine_that_takes_no_bytes_is_no_bug(tmp_path, name, why):
+    result = ending(tmp_path, f"raise OSError({getattr(errno, name)}, 'what the system says', 'out/part')")
     assert (result.returncode, result.stderr) == (
         ExitCode.OUTPUT,
-        "error: out/part: cannot be written (No space left on device)\n",
+        f"error: out/part cannot be written: {why}: make room, or choose another output\n",
     )
 
 
@@ -226,6 +236,30 @@ def test_a_stop_signal_ends_with_75_and_says_preempted(tmp_path, number):
     result = ending(tmp_path, f"os.kill(os.getpid(), {int(number)}); signal.pause()")
     assert result.returncode == ExitCode.RETRY
     assert result.stderr.strip() == "error: preempted: told to stop before it was done; run the same command again"
+
+
+def test_a_stop_signal_is_no_exception_that_a_library_could_take_for_a_failure(tmp_path):
+    retrying = "\n    while True:\n        try: os.kill(os.getpid(), signal.SIGTERM); signal.pause()\n"
+    result = ending(tmp_path, f"{retrying}        except Exception: pass")
+    assert result.returncode == ExitCode.RETRY
+    assert result.stderr.startswith("error: preempted")
+
+
+STOP = "os.kill(os.getpid(), signal.SIGTERM)"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"\n    class Lost:\n        def __del__(self): {STOP}\n    Lost()\n    while True: signal.pause()",
+        f"\n    try: {STOP}; signal.pause()\n    finally:\n        while True: signal.pause()",
+    ],
+    ids=["lost", "held up"],
+)
+def test_a_stop_signal_whose_exception_is_lost_or_held_up_still_ends_the_command(tmp_path, statement):
+    result = ending(tmp_path, statement)
+    assert result.returncode == ExitCode.RETRY
+    assert result.stderr.endswith("error: preempted: told to stop before it was done; run the same command again\n")
 
 
 def test_a_second_stop_signal_does_not_disturb_the_end(tmp_path):

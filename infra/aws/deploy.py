@@ -7,6 +7,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 TEMPLATE = Path(__file__).with_name("recap.yaml")
+TARGETS = ("train", "summarize")  # a tag of each: <target>-<tag>
+DIRTY = "-dirty"  # how `git describe` ends for a working tree with changes
 NOTHING = ("didn't contain changes", "No updates are to be performed")
 
 
@@ -40,8 +43,12 @@ def deploy(session: Any, stack: str, parameters: Sequence[str], yes: bool, templ
     cloudformation = session.client("cloudformation")
     before = find(cloudformation, stack)
     named = _named(parameters)
+    if named["ImageTag"].endswith(DIRTY):
+        raise RefusedError(
+            f"{named['ImageTag']}: such images are never pushed: commit first, or name others with TAG=…"
+        )
     if before:
-        _check_images(session.client("ecr"), outputs(before), named["ImageTag"])
+        _check_images(session.client("ecr"), outputs(before)["Repository"], named["ImageTag"])
     change = _change_set(cloudformation, stack, before, named, template or TEMPLATE.read_text(encoding="utf-8"))
     if change is None:
         print(f"stack {stack} is as it should be")
@@ -78,16 +85,22 @@ def _named(parameters: Sequence[str]) -> dict[str, str]:
     return dict(text.split("=", 1) for text in parameters)
 
 
-def _check_images(ecr: Any, known: dict[str, str], tag: str) -> None:
+def images_there(ecr: Any, repository: str, tag: str) -> list[str]:
+    """The targets whose image of this tag the repository (its URI) holds."""
+    there = []
+    for target in TARGETS:
+        with suppress(ecr.exceptions.ImageNotFoundException):
+            image = {"imageTag": f"{target}-{tag}"}
+            ecr.describe_images(repositoryName=repository.partition("/")[2], imageIds=[image])
+            there.append(target)
+    return there
+
+
+def _check_images(ecr: Any, repository: str, tag: str) -> None:
     """Jobs of a stack that works must not be given images that are not there."""
-    repository = known["Repository"].partition("/")[2]
-    wanted = [{"imageTag": f"{target}-{tag}"} for target in ("train", "summarize")]
-    try:
-        ecr.describe_images(repositoryName=repository, imageIds=wanted)
-    except ecr.exceptions.ImageNotFoundException as error:
-        raise RefusedError(
-            f"{repository} lacks train-{tag} or summarize-{tag}: `make push` first, or name others with TAG=…"
-        ) from error
+    there = images_there(ecr, repository, tag)
+    if missing := [f"{target}-{tag}" for target in TARGETS if target not in there]:
+        raise RefusedError(f"{repository} lacks {' and '.join(missing)}: `make push` first, or name others with TAG=…")
 
 
 def _change_set(

@@ -1,24 +1,25 @@
 """Build both images for the stack's machines and push them to its repository, as train-<tag> and summarize-<tag>.
 
-`make push` runs it, in the repository's root. Needs docker. A tag is never pushed twice: the repository refuses.
+`make push` runs it, in the repository's root. Needs docker. What is there already is neither built nor pushed: the
+repository takes a tag once, so a push that broke off goes on with what is missing.
 """
 
 import argparse
 import base64
+import os
 import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
-from deploy import RefusedError, find, outputs
+from deploy import DIRTY, TARGETS, RefusedError, find, images_there, outputs
 
 ROOT = Path(__file__).parent.parent.parent
-TARGETS = ("train", "summarize")
+SECRETS = {"pip_ca": "PIP_CERT", "pip_conf": "PIP_CONFIG_FILE"}  # of the Dockerfile: infra/docker/README.md
 
 
 def main() -> None:
@@ -39,8 +40,8 @@ def main() -> None:
 
 
 def push(session: boto3.session.Session, stack: str, tag: str, dry_run: bool) -> None:
-    """Log docker in, build, push."""
-    if tag.endswith("-dirty"):
+    """Build and push what is missing; RefusedError without a stack, or for what no commit has."""
+    if tag.endswith(DIRTY):
         raise RefusedError(
             f"{tag}: there are changes that no commit has, so nobody could build this image again: commit"
         )
@@ -48,25 +49,40 @@ def push(session: boto3.session.Session, stack: str, tag: str, dry_run: bool) ->
     if not found:
         raise RefusedError(f"stack {stack} is not there, in this account and region: `make deploy` first")
     repository = outputs(found)["Repository"]
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    if not dry_run:
+    there = images_there(session.client("ecr"), repository, tag)
+    missing = [target for target in TARGETS if target not in there]
+    for target in there:
+        print(f"{target}-{tag} is there already")
+    if missing and not dry_run:
         _log_in(session, repository.partition("/")[0])
-    for command in commands(repository, tag, created):
+    for command in commands(repository, tag, missing, os.environ):
         print(shlex.join(command))
         if not dry_run:
             subprocess.run(command, cwd=ROOT, check=True)
+    named = {p["ParameterKey"]: p["ParameterValue"] for p in found["Parameters"]}["ImageTag"]
+    if named != tag:
+        print(f"the jobs of stack {stack} take the images of {named}: now `make deploy`")
 
 
-def commands(repository: str, tag: str, created: str) -> Iterator[list[str]]:
-    """What docker is told. The machines are x86, whatever this one is."""
+def commands(repository: str, tag: str, targets: Sequence[str], environment: Mapping[str, str]) -> Iterator[list[str]]:
+    """What docker is told, one target after the other. The machines are x86, whatever this one is."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    labels = {"VERSION": project["version"], "REVISION": tag, "CREATED": created}
-    arguments = [part for name, value in labels.items() for part in ("--build-arg", f"{name}={value}")]
-    images = {target: f"{repository}:{target}-{tag}" for target in TARGETS}
-    for target, image in images.items():
+    values = {"VERSION": project["version"], "REVISION": tag, "CREATED": _committed()}
+    values |= {"BASE_IMAGE": base} if (base := environment.get("BASE_IMAGE")) else {}
+    arguments = [part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")]
+    for id, variable in SECRETS.items():
+        if path := environment.get(variable):
+            arguments += ["--secret", f"id={id},src={Path(path).absolute()}"]
+    for target in targets:
+        image = f"{repository}:{target}-{tag}"
         yield ["docker", "build", "--platform", "linux/amd64", "--target", target, "--tag", image, *arguments, "."]
-    for image in images.values():
         yield ["docker", "push", image]
+
+
+def _committed() -> str:
+    """When the commit was made: built again, an image is the same."""
+    command = ["git", "log", "-1", "--format=%cI"]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _log_in(session: boto3.session.Session, registry: str) -> None:

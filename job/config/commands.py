@@ -86,7 +86,8 @@ class SummarizeConfig(Section):
     cost_per_hour: float | None = Field(
         None,
         gt=0,
-        description="Price of this machine, in any currency; the manifest then tells what 1,000 records cost.",
+        description="What an hour of one worker costs, in any currency (of several on one machine, each its share): "
+        "the manifest then tells what 1,000 records cost.",
     )
     limits: SummarizeLimitsSection = SummarizeLimitsSection()
     storage: StorageSection = StorageSection()

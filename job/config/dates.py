@@ -1,16 +1,18 @@
 """The day that a scheduled run is about: `yesterday`, of the time that the scheduler meant, in the zone that it names.
 
-Variables and environment → variables in which `date` is a date. Knows nothing of configs.
+Variables and environment → variables in which `date` is a date, and `previous_date` the day before it. Knows nothing of
+configs.
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from job.errors import ConfigError
 
 YESTERDAY = "yesterday"
 DATE, ZONE, SCHEDULED = "RECAP_VAR_DATE", "RECAP_TIME_ZONE", "RECAP_SCHEDULED_AT"
+PREVIOUS, PREVIOUS_DATE = "previous_date", "RECAP_VAR_PREVIOUS_DATE"
 
 
 def with_date(variables: Mapping[str, str], environment: Mapping[str, str], now: datetime) -> Mapping[str, str]:
@@ -24,6 +26,17 @@ def with_date(variables: Mapping[str, str], environment: Mapping[str, str], now:
     due = environment.get(SCHEDULED)
     day = (_time(due) if due else now).astimezone(_zone(environment.get(ZONE) or "UTC")).date()
     return {**variables, "date": (day - timedelta(days=1)).isoformat()}
+
+
+def with_previous_date(variables: Mapping[str, str], environment: Mapping[str, str]) -> Mapping[str, str]:
+    """The variables, with the day before `date` where that is a date such as 2026-01-31 and nobody names another."""
+    if PREVIOUS in variables or PREVIOUS_DATE in environment:
+        return variables
+    try:
+        day = date.fromisoformat(variables.get("date") or environment.get(DATE) or "")
+    except ValueError:
+        return variables
+    return {**variables, PREVIOUS: (day - timedelta(days=1)).isoformat()}
 
 
 def _time(text: str) -> datetime:

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from job.config.commands import CONFIGS, Command, EvaluateConfig, SummarizeConfig, TrainConfig
-from job.config.dates import with_date
+from job.config.dates import with_date, with_previous_date
 from job.config.document import Document, parse, parse_value
 from job.config.mistakes import Mistake, Path, dotted, invalid, place_of, report, secrets_in, shown
 from job.config.sections import StorageSection, to_plain
@@ -55,15 +55,15 @@ def load_config(
     """Load and check a config whole; without a command, it is the one whose keys fit best.
 
     `overrides` are `path.to.key=value` with the value in YAML. `{name}` in a value is replaced from `variables`, else
-    from RECAP_VAR_NAME in the environment; `date` may be `yesterday`; `{{name}}` stays as `{name}`. Raises ConfigError
-    with all mistakes at once, MissingError or ForbiddenError where there is no such file, and what the storage raises
-    for s3://.
+    from RECAP_VAR_NAME in the environment; `date` may be `yesterday`, and `previous_date` is the day before it;
+    `{{name}}` stays as `{name}`. Raises ConfigError with all mistakes at once, MissingError or ForbiddenError where
+    there is no such file, and what the storage raises for s3://.
     """
     name = "standard input" if source == "-" else source
     document = parse(_read(source, name), name)
     for override in overrides:
         _override(document, override)
-    variables = with_date(variables, os.environ, datetime.now(UTC))
+    variables = with_previous_date(with_date(variables, os.environ, datetime.now(UTC)), os.environ)
     value = _substituted(document.value, (), document, variables)
     mistakes = [*document.mistakes, *secrets_in(value, document.places)]
     fitting = min(CONFIGS, key=lambda name: _misfit(name, value))

@@ -21,6 +21,7 @@ file with all defaults filled in with `recap plan CONFIG`.
 - **Variables**: `{date}`, or any other `{name}`, in a value is replaced from `--var date=2026-01-31`, or else from
   `RECAP_VAR_DATE` in the environment. One without a value is a mistake. `{{date}}` stays as `{date}`.
   `date` may be `yesterday`: of `RECAP_SCHEDULED_AT`, else of now; in `RECAP_TIME_ZONE`, else UTC.
+  `{previous_date}` is the day before `date`, unless it is given too.
 - **Secrets** are never in a config: the Hub's token is `HF_TOKEN`, and AWS credentials come from the usual chain.
 - **Off** is `null`. YAML's anchors and repeated keys are not allowed.
 - **Places** are paths, `s3://bucket/key`, and where it says so `hf://…` or a Hub id. A prefix is written like a folder.

@@ -82,8 +82,9 @@ def clean(conversation: Conversation, steps: Iterable[CleaningStep]) -> Conversa
         for function in functions:
             text = function(text)
         if text.strip():
-            turns.append(Turn(turn.role, text))
-    return replace(conversation, turns=tuple(turns))
+            turns.append(turn if text == turn.text else Turn(turn.role, text))
+    kept = tuple(turns)
+    return conversation if kept == conversation.turns else replace(conversation, turns=kept)
 
 
 def clean_or_reject(conversation: Conversation, steps: Iterable[CleaningStep]) -> Conversation | BadRecord:

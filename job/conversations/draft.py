@@ -7,8 +7,7 @@ nothing of files or lines.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from job.config.sections import ReadingSection
 from job.conversations.record import RejectReason, Turn
@@ -18,6 +17,7 @@ ALIASES = {
     "agent": "agent", "assistant": "agent", "support": "agent", "representative": "agent", "operator": "agent",
     "system": "system",
 }  # fmt: skip
+ID_KEYS = ("id", "new dialog id", "original dialog id")
 MAX_DEPTH = 100  # far below Python's own limit, so that whoever writes the metadata out again is safe too
 MAX_LABEL_CHARACTERS = 100
 UNSTORABLE = re.compile("[\ud800-\udfff\0]")  # lone surrogates cannot be encoded; NUL ends a string in many tools
@@ -32,13 +32,12 @@ class RecordError(Exception):
         self.detail, self.reason = detail, reason
 
 
-@dataclass(frozen=True)
-class Draft:
+class Draft(NamedTuple):
     """A conversation but for its id and source; turns without text are already dropped."""
 
     turns: tuple[Turn, ...]
-    references: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    references: tuple[str, ...]
+    metadata: Mapping[str, Any]
 
 
 def kind(value: Any) -> str:
@@ -75,8 +74,11 @@ def id_key_of(record: Mapping[str, Any], reading: ReadingSection) -> str | None:
     wanted = reading.columns.get("id")
     if wanted is not None and wanted not in record:
         raise RecordError(f"has no '{wanted}', which data.columns names as the id; found {names(record)}")
-    keys = (wanted,) if wanted else ("id", "new dialog id", "original dialog id")
-    return next((key for key in keys if str(record.get(key, "")).strip() and record[key] is not None), None)
+    for key in (wanted,) if wanted else ID_KEYS:
+        value = record.get(key)
+        if value is not None and str(value).strip():
+            return key
+    return None
 
 
 def id_of(record: Mapping[str, Any], key: str) -> str:
@@ -120,13 +122,15 @@ def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> list[
         raise RecordError(f"{where} is {kind(items)}, wanted a list of turns")
     turns = []
     for number, item in enumerate(items, 1):
-        if not isinstance(item, Mapping):
+        if not isinstance(item, dict):
             raise RecordError(f"turn {number} is {kind(item)}, wanted an object with role and text")
         text_key = "text" if "text" in item else "content"
         if "role" not in item or text_key not in item:
             raise RecordError(f"turn {number} has no '{'role' if 'role' not in item else 'text'}'; found {names(item)}")
-        role = role_of(item["role"], reading)
-        turns.append(Turn(role, _text(item[text_key], f"turn {number}", parts=text_key == "content")))
+        role, text = role_of(item["role"], reading), item[text_key]
+        if not isinstance(text, str):
+            text = _text(text, f"turn {number}", parts=text_key == "content")
+        turns.append(Turn(role, text))
     return turns
 
 
@@ -171,8 +175,6 @@ def names(record: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any, where: str, parts: bool) -> str:
-    if isinstance(value, str):
-        return value
     if parts and value is None:  # an assistant that only called a tool says nothing
         return ""
     if parts and isinstance(value, list):

@@ -4,6 +4,7 @@ Text → Python values that can be written out again. Knows nothing of conversat
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -16,8 +17,15 @@ MAX_RECORD_CHARACTERS = 64 << 20
 UNDECODED = re.compile("[\udc80-\udcff]")  # how `surrogateescape` marks bytes that are not UTF-8
 ESCAPED_UNSTORABLE = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 SPACE = re.compile(r"[ \t\r\n]*")
-# NaN and Infinity are no JSON, but pandas writes them where it means nothing is there.
-DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+
+
+def _finite(number: str) -> float | None:
+    value = float(number)
+    return value if math.isfinite(value) else None
+
+
+# NaN and Infinity are no JSON, but pandas writes them where it means nothing is there; 1e999 is JSON, and infinite.
+DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
 
 
 def check_utf8(text: str) -> None:

@@ -6,6 +6,7 @@ cell cuts nothing), Parquet between row groups; JSON documents, compressed files
 whole file is read once to count its records, at constant memory. Knows nothing of chunks or of who reads the pieces.
 """
 
+import codecs
 import io
 from collections.abc import Iterator
 from contextlib import closing
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 BOM = b"\xef\xbb\xbf"
 LINE_BYTES = 1 << 20  # of a line that are held while lines are counted
-RANDOM_READ_BYTES = 1 << 20
+VALUES = (b"{", b"[", b'"')  # how most lines begin that are not blank
 
 
 @dataclass(frozen=True)
@@ -107,15 +108,31 @@ def _measured(stream: io.BufferedReader) -> Iterator[tuple[int, bool]]:
     """Bytes of each line, and whether it is blank: no record, by the rule of `json_lines`."""
     skip = len(BOM) if stream.peek().startswith(BOM) else 0
     while line := stream.readline(LINE_BYTES):
-        length, blank = len(line), _is_blank(line[skip:])
+        length, blank = len(line), None if line.startswith(VALUES, skip) else _Blank(line[skip:])
         while not line.endswith(b"\n") and (line := stream.readline(LINE_BYTES)):
-            length, blank = length + len(line), blank and _is_blank(line)
-        yield length, blank and length <= MAX_RECORD_CHARACTERS
+            length += len(line)
+            if blank:
+                blank.add(line)
+        yield length, blank is not None and blank.is_blank()
         skip = 0
 
 
-def _is_blank(line: bytes) -> bool:
-    return line[:1] not in (b"{", b"[", b'"') and not line.decode("utf-8", "surrogateescape").strip()
+class _Blank:
+    """Whether a line that comes in pieces, which may cut a character, is blank and no record that is too long."""
+
+    def __init__(self, piece: bytes) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._spaces: int | None = 0
+        self.add(piece)
+
+    def add(self, piece: bytes, last: bool = False) -> None:
+        if self._spaces is not None:
+            text = self._decoder.decode(piece, last)
+            self._spaces = None if text.strip() else self._spaces + len(text)
+
+    def is_blank(self) -> bool:
+        self.add(b"", last=True)
+        return self._spaces is not None and self._spaces <= MAX_RECORD_CHARACTERS
 
 
 def _cut_table(stream: io.BufferedReader, where: tuple[str, ReadingSection], size: Size) -> Iterator[Piece]:

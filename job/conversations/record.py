@@ -1,8 +1,12 @@
-"""The record types that everything above speaks in. Knows nothing of formats, models or prompts."""
+"""The record types that everything above speaks in. Knows nothing of formats, models or prompts.
+
+Here and above, what is made by the million and never changed in part is a named tuple, in a third of the time of a
+frozen dataclass.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 RejectReason = Literal[
     "invalid_record",  # not readable as a conversation: broken JSON, no turns, an unknown role, a wrong type
@@ -14,8 +18,7 @@ RejectReason = Literal[
 ]
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """Where a record stands: the file's URI and its 1-based line, row, or position in a JSON object."""
 
     uri: str
@@ -25,8 +28,7 @@ class Source:
         return f"{self.uri} line {self.line}"
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """One utterance. `role` is customer, agent or system, or the speaker's own label under `roles: as_written`."""
 
     role: str

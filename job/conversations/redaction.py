@@ -11,7 +11,7 @@ from job.config.redaction import RedactionSection
 from job.conversations.record import Conversation, Turn
 from job.conversations.sensitive import Finder, find, make_finders
 
-PLACEHOLDER = re.compile(r"(\[[A-Z][A-Z0-9_]*+\])")
+PLACEHOLDER = re.compile(r"\[[A-Z][A-Z0-9_]*+\]")
 ROLES = ("customer", "agent", "system")  # others are labels as somebody wrote them
 
 
@@ -23,21 +23,17 @@ class Redactor:
 
 
 class Placeholders:
-    """The placeholders of one conversation, and how many values they stand for so far."""
+    """The placeholders of one conversation; how many values were `replaced`, and the `characters` that are held."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._finders = redactor.finders
         self._by_value: dict[tuple[str, str], str] = {}
+        self._given: set[str] = set()
         self._last: dict[str, int] = {}
-        self.replaced = 0
+        self.replaced = self.characters = 0
 
     def redact(self, text: str) -> str:
-        """The text with a placeholder for each value in it; placeholders that stand there already stay."""
-        pieces = PLACEHOLDER.split(text) if self._by_value else [text]
-        known = set(self._by_value.values())
-        return "".join(piece if piece in known else self._redact(piece) for piece in pieces)
-
-    def _redact(self, text: str) -> str:
+        """The text with a placeholder for each value in it."""
         pieces, end = [], 0
         for found in find(text, self._finders):
             pieces += [text[end : found.start], self._placeholder(found.kind, found.value)]
@@ -45,11 +41,22 @@ class Placeholders:
             self.replaced += 1
         return "".join([*pieces, text[end:]])
 
+    def redact_again(self, text: str) -> str:
+        """The same for what a model wrote that read placeholders: those stay, and a value ends where one begins."""
+        pieces, end = [], 0
+        for match in PLACEHOLDER.finditer(text) if self._given else ():
+            if match[0] in self._given:
+                pieces += [self.redact(text[end : match.start()]), match[0]]
+                end = match.end()
+        return "".join([*pieces, self.redact(text[end:])])
+
     def _placeholder(self, kind: str, value: str) -> str:
         key = (kind, value)
         if key not in self._by_value:
             self._last[kind] = self._last.get(kind, 0) + 1
             self._by_value[key] = f"[{kind.upper()}_{self._last[kind]}]"
+            self._given.add(self._by_value[key])
+            self.characters += len(value) + len(self._by_value[key])
         return self._by_value[key]
 
 

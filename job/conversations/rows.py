@@ -43,7 +43,7 @@ def document_rows(text: TextIO, uri: str) -> Iterator[Row]:
 def json_lines(text: TextIO, max_characters: int = MAX_RECORD_CHARACTERS, first: int = 1) -> Iterator[Row]:
     """The values of JSON lines; blank lines are none, and one that is too long is skipped for a RecordError.
 
-    `first` is the number of the first line.
+    `first` is the number of the first line. A line's end counts among its characters.
     """
     for number, line in _lines(text, max_characters, first):
         if isinstance(line, RecordError):
@@ -157,12 +157,12 @@ def _holds_records(columns: list[str], reading: ReadingSection) -> bool:
 
 def _lines(text: TextIO, max_characters: int, first: int) -> Iterator[tuple[int, str | RecordError]]:
     number = first - 1
-    while line := text.readline(max_characters):
+    while line := text.readline(max_characters + 1):
         number += 1
-        if len(line) < max_characters or line.endswith("\n"):
+        if len(line) <= max_characters:
             yield number, line
             continue
-        while (rest := text.readline(max_characters)) and not rest.endswith("\n"):
+        while not line.endswith("\n") and (line := text.readline(max_characters)):
             pass
         yield number, RecordError(f"the line is longer than {max_characters} characters")
 

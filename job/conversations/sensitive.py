@@ -15,11 +15,11 @@ from job.config.redaction import Kind, RedactionSection
 
 LOCAL = r"\w.!#$%&'*+/=?^`{|}~-"
 EMAIL = re.compile(rf"(?<![{LOCAL}])[{LOCAL}]++@[\w-]++(?:\.[\w-]++)++")
-URL = re.compile(r"(?<![a-z0-9+.-])(?:[a-z][a-z0-9+.-]*+://|www\.)[^\s<>\"]++", re.IGNORECASE)
+URL = re.compile(r"(?<![a-z0-9+.-])[0-9+.-]*+((?:[a-z][a-z0-9+.-]*+://|www\.)[^\s<>\"]++)", re.IGNORECASE)
 IPV4 = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?!\d|\.\d)")
-IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f:.]{3,46}+(?![\w:])")
+IPV6 = re.compile(r"(?<![\w:.])(?:[\w.]++:)??([0-9A-Fa-f:.]{3,46}+)(?![\w:])")  # also after a label: `IP:fe80::1`
 HANDLE = re.compile(r"(?<![\w@])@\w++(?:[.-]\w++)*+")
-DIGITS = re.compile(r"\d++(?:[ \u00a0.-]\d++)*+")
+DIGITS = re.compile(r"\d++(?:[\s./\u2010-\u2015\u2212-]{1,3}+\d++)*+")
 GROUP = re.compile(r"\d++")
 SEVEN_DIGITS = re.compile(r"(?:\d[^\d\n]{0,4}){6}\d")  # less is no phone number; most turns have none to look at
 PHONE_WINDOW, PHONE_OVERLAP = 4096, 64  # characters: phonenumbers copies what is left of a text for each number in it
@@ -74,23 +74,25 @@ def emails(text: str) -> Iterator[Found]:
 def urls(text: str) -> Iterator[Found]:
     """What begins with a scheme and `://`, or with `www.`, up to a space; not the full stop of its sentence."""
     for match in URL.finditer(text):
-        value = match[0].rstrip(ENDS_OF_SENTENCES)
-        yield Found(match.start(), match.start() + len(value), "url", value)
+        value = match[1].rstrip(ENDS_OF_SENTENCES)
+        yield Found(match.start(1), match.start(1) + len(value), "url", value)
 
 
 def ips(text: str) -> Iterator[Found]:
     """IPv4 and IPv6 addresses; a version of four numbers looks like one."""
     for match in IPV4.finditer(text):
-        yield from _address(match.start(), match[0])
+        numbers = [int(number) for number in match[0].split(".")]
+        if max(numbers) < 256:
+            yield Found(match.start(), match.end(), "ip", ".".join(map(str, numbers)))
     for match in IPV6.finditer(text) if text.count(":") > 1 else ():
-        if match[0].count(":") > 1:
-            yield from _address(match.start(), match[0].rstrip("."))
+        if match[1].count(":") > 1:
+            yield from _ipv6(match.start(1), match[1].rstrip("."))
 
 
 def cards(text: str) -> Iterator[Found]:
     """13 to 19 digits that begin with 2 to 6 and have a right checksum, in groups or not."""
     for run in DIGITS.finditer(text):
-        groups = [(found.start() + run.start(), found[0]) for found in GROUP.finditer(run[0])]
+        groups = [(found.start() + run.start(), _ascii(found[0])) for found in GROUP.finditer(run[0])]
         for first in range(len(groups)):
             digits = ""
             for start, group in groups[first : first + CARD_DIGITS.stop]:
@@ -133,9 +135,15 @@ def _phones(text: str, region: str) -> Iterator[Found]:
         yield Found(match.start, match.end, "phone", value)
 
 
-def _address(start: int, text: str) -> Iterator[Found]:
+def _ascii(digits: str) -> str:
+    """Digits of any script as 0 to 9."""
+    return digits if digits.isascii() else "".join(str(int(digit)) for digit in digits)
+
+
+def _ipv6(start: int, text: str) -> Iterator[Found]:
+    text = text if text.endswith("::") else text.removesuffix(":")
     try:
-        value = str(ipaddress.ip_address(text))
+        value = str(ipaddress.IPv6Address(text))
     except ValueError:
         return
     yield Found(start, start + len(text), "ip", value)

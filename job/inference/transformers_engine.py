@@ -26,6 +26,7 @@ class TransformersEngine:
     def __init__(self, model: Model, tokenizer: Tokenizer, decode: Decode = decode) -> None:
         self._model, self._tokenizer, self._decode = model, tokenizer, decode
         self._ends = end_tokens(tokenizer, getattr(model, "generation_config", None))
+        self._vocabulary: int = model.get_input_embeddings().num_embeddings
         self._fitting_tokens: int | None = None  # of a padded batch; None until memory ran out
         # Models without a limit of positions have none in their config; then the tokenizer's word is what there is.
         self.context_tokens: int = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
@@ -38,8 +39,11 @@ class TransformersEngine:
     ) -> list[Generated]:
         """Answers in the order of `prompts`; ends early at any end token of the model's generation config.
 
-        Raises torch.OutOfMemoryError when a single row does not fit, and RetryError when the GPU itself fails.
+        Raises ValueError for a token that the model does not know, before any work, torch.OutOfMemoryError when a
+        single row does not fit, and RetryError when the GPU itself fails.
         """
+        for prompt in prompts:
+            self._check(prompt)
         choose = greedy if settings.temperature == 0 else sampling(settings, self._model.device)
         order = longest_first([len(prompt) for prompt in prompts])
         lengths = [len(prompts[row]) for row in order]
@@ -57,6 +61,12 @@ class TransformersEngine:
 
     def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
         """Nothing: see `prompts_ahead`."""
+
+    def _check(self, prompt: Sequence[int]) -> None:
+        """A GPU that looks up what is not there fails for good: nothing more can be done in its process."""
+        if prompt and not 0 <= min(prompt) <= max(prompt) < self._vocabulary:
+            strange = next(id for id in prompt if not 0 <= id < self._vocabulary)
+            raise ValueError(f"token {strange} is not among the {self._vocabulary} of the model's vocabulary")
 
     def _limits(self, settings: GenerationSection) -> BatchLimits:
         tokens = min(settings.max_batch_tokens, self._fitting_tokens or settings.max_batch_tokens)

@@ -1,11 +1,17 @@
 """Where a run is: hardware, driver, memory, versions. Knows nothing of the job."""
 
+import hashlib
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+import job
+
 LIBRARIES = ("recap", "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers")
+# What an adapter depends on, of recap's own code: how conversations are read, rows are made of them, and trained on.
+CODE = ("conversations", "training", "base_files.py", "model.py", "plain_ids.py", "prompt.py")
 
 
 def describe() -> dict[str, Any]:
@@ -14,14 +20,26 @@ def describe() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions by name."""
+    """Installed versions by name; recap's ends with a digest of its code, which changes between two releases too."""
     found = {}
     for name in LIBRARIES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
+    found["recap"] += f"+{code_digest(Path(job.__file__).parent)}"
     return found
+
+
+def code_digest(package: Path) -> str:
+    """The first 12 hexadecimal digits of a digest over the files of the package that an adapter depends on."""
+    sources = [*(package / name for name in CODE if name.endswith(".py"))]
+    sources += [source for name in CODE for source in (package / name).rglob("*.py")]
+    digest = hashlib.sha256()
+    for source in sorted(sources):
+        content = source.read_bytes()
+        digest.update(f"{source.relative_to(package).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:12]
 
 
 def count_gpus() -> int:

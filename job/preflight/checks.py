@@ -20,7 +20,7 @@ from job.base_files import (
     hub_id_of,
 )
 from job.config.sections import PromptSection, StorageSection
-from job.errors import DataError, ForbiddenError, PreemptedError, RecapError
+from job.errors import DataError, ForbiddenError, RecapError
 from job.storage.hub_errors import hub_errors
 from job.storage.keys import local_path, scheme_of
 from job.storage.open import open_store
@@ -39,8 +39,6 @@ def check(name: str, question: Callable[[], str], key: str | None = None) -> Che
     """Ask; a RecapError becomes the answer, so that one plan tells all that is wrong. `key` is the config's."""
     try:
         return Check(name, question())
-    except PreemptedError:
-        raise
     except RecapError as error:
         # What is wrong with the data names its file and line; anything else is about what the config says.
         if key and not isinstance(error, DataError) and not str(error).startswith((key, "model.", "prompt.")):

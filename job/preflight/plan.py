@@ -16,7 +16,8 @@ from job.config.load import resolved_yaml
 from job.config.sections import AdapterModelSection, PromptSection, StorageSection, as_list
 from job.conversations.read import read_conversations
 from job.conversations.record import BadRecord, Conversation
-from job.errors import RecapError
+from job.differences import differences
+from job.errors import ConfigError, DataError, RecapError
 from job.evaluation.inputs import read_given, read_input, read_train_references
 from job.evaluation.place import check_place
 from job.launch.cluster import ALONE, Cluster, find_cluster
@@ -52,8 +53,8 @@ class Plan:
 
     @property
     def error(self) -> RecapError | None:
-        """The first thing that stands in the way."""
-        return next((found.error for found in self.checks if found.error), None)
+        """The first thing that stands in the way; nothing does where all is done."""
+        return None if self.done else next((found.error for found in self.checks if found.error), None)
 
     def findings(self) -> str:
         """What was found, for a person."""
@@ -144,19 +145,22 @@ def plan_training(config: TrainConfig, fresh: bool = False) -> Plan:
         clusters.append(find_cluster(os.environ))
         return str(clusters[0])
 
-    around = check("nodes", nodes)
-    checks = [check("data", read, "data")]
-    checks.append(check("base", base, "model.base"))
-    checks.append(check("output", lambda: is_writable(config.output, config.storage), "output"))
-    if clusters != [ALONE]:
-        checks.append(around)
-    if config.publish.hub:
-        repository = config.publish.hub
-        checks.append(check("hub", lambda: hub_accepts(repository)))
-    standing = Standing(config.run)
+    around, data, standing = check("nodes", nodes), check("data", read, "data"), Standing(config.run)
     if examples:
-        checks.insert(1, Check("steps", _steps(config, examples[0], clusters[0].nodes if clusters else 1)))
-        checks.append(check("run", lambda: standing.look(config, examples[0], fresh), "output"))
+        steps = Check("steps", _steps(config, examples[0], clusters[0].nodes if clusters else 1))
+        checks = [data, steps, check("run", lambda: standing.look(config, examples[0], fresh), "output")]
+    elif isinstance(data.error, DataError | ConfigError):
+        checks = [data]
+    else:  # it cannot be seen
+        checks = [data, check("run", lambda: standing.recall(config), "output")]
+    if not standing.done:
+        checks.append(check("base", base, "model.base"))
+        checks.append(check("output", lambda: is_writable(config.output, config.storage), "output"))
+        if clusters != [ALONE]:
+            checks.append(around)
+        if config.publish.hub:
+            repository = config.publish.hub
+            checks.append(check("hub", lambda: hub_accepts(repository)))
     title = f"plan of training run {standing.run}"
     return Plan(title, checks, resolved_yaml(config), standing.run, standing.done, standing.story)
 
@@ -174,7 +178,7 @@ class Standing:
         wanted = journal.fingerprint(config, examples.digests())
         store = self._store(config)
         found = journal.read_journal(store)
-        if fresh and found is not None and journal.differences(found.fingerprint, wanted):
+        if fresh and found is not None and differences(found.fingerprint, wanted):
             self.run = journal.fresh_name(config.run, wanted)
             store = self._store(config)
             found = journal.read_journal(store)
@@ -185,6 +189,16 @@ class Standing:
         steps = checkpoints.list_steps(store)
         state = f"{self.run}: {found.state}, last checkpoint {steps[-1] if steps else 'none'}"
         return "\n".join([state, *self.story[-5:]])
+
+    def recall(self, config: TrainConfig) -> str:
+        """Whether this very run ended before its data went out of sight: what it read from the same places counts."""
+        store = self._store(config)
+        found = journal.read_journal(store)
+        if found is not None and journal.names_same_data(found, config):
+            wanted = journal.fingerprint(config, found.fingerprint["data_digests"])
+            same = not differences(found.fingerprint, wanted)
+            self.done = same and journal.is_done(found, store, config.publish.hub)
+        return f"{self.run}: {'finished, with the data of then' if self.done else 'not known without the data'}"
 
     def _store(self, config: TrainConfig) -> Store:
         return open_store(f"{config.output.rstrip('/')}/{self.run}", config.storage)

@@ -14,10 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from job.errors import AlreadyExistsError, ForbiddenError, MissingError, OutputError, RetryError
+from job.errors import AlreadyExistsError, ForbiddenError, MissingError, OutputError, RetryError, unwritable
 
 UNFINISHED = ".recap-part"  # how the names of files and folders end that are still being written
-FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up", errno.EFBIG: "the file is too large"}
 TRIES = 5  # a folder can be removed, as its last file goes, just before a file is made in it
 
 
@@ -27,14 +26,12 @@ def writing(where: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
-            why = f"{FULL[error.errno]}: make room, or choose another output"
-        elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             why = f"it is read-only for this user ({error.strerror}): choose a writable output, or mount it writable"
         elif isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
             why = f"something else is in the way ({error.strerror}): remove it, or choose another output"
         else:
-            why = f"{error.strerror or error}: choose another output"
+            why = unwritable(error) or f"{error.strerror or error}: choose another output"
         raise OutputError(f"{where} cannot be written: {why}") from error
 
 

@@ -1,10 +1,10 @@
 """Verified folders: a folder is what its manifest, written last, says it is.
 
 A reader trusts nothing but the manifest: it fetches the files named there and checks each one's size and SHA-256. So a
-half-written folder does not exist, and a mixture of two never verifies. A folder that is replaced loses its old
-manifest first: from then on, until the new one is there, nothing is found. A reader who had the old manifest already
-meets files that do not match it, which is an error and not a mixture. Two writers at once end the same way: at worst
-in a folder that does not verify. Knows nothing of what the files mean.
+half-written folder does not exist, and a mixture of two never verifies. A folder that is replaced by another loses its
+old manifest first: from then on, until the new one is there, nothing is found. A reader who had the old manifest
+already meets files that do not match it, which is an error and not a mixture. Two writers at once end the same way: at
+worst in a folder that does not verify. Knows nothing of what the files mean.
 """
 
 import hashlib
@@ -93,11 +93,13 @@ def publish_folder(
 ) -> Manifest:
     """Upload every file of `local_dir`, several at a time, then the manifest; it is left in `local_dir` too.
 
-    Replaces what was published there, as the module says; other files there stay, and no reader sees them.
+    Replaces what was published there, as the module says; other files there stay, and no reader sees them. The same
+    folder again stays published meanwhile, and whatever was damaged in it is mended.
     """
     manifest = write_manifest(local_dir, extra)
     told = one_at_a_time(progress) if progress else None
-    store.delete(below(prefix, MANIFEST))
+    if not _is_published(store, prefix, manifest):
+        store.delete(below(prefix, MANIFEST))
     _for_each(manifest.files, lambda key: store.upload(local_dir / key, below(prefix, key), told))
     _check_arrived(manifest, store, prefix)
     store.write(below(prefix, MANIFEST), manifest.to_json())
@@ -172,6 +174,13 @@ def fetch_prefix(
             _for_each([key for key in wanted if key not in done], fetch)
         finally:  # what has come need not come again, also when the rest has not
             write_file(target / FETCHED, json.dumps({"from": where, "versions": done}).encode())
+
+
+def _is_published(store: Store, prefix: str, manifest: Manifest) -> bool:
+    try:
+        return store.read(below(prefix, MANIFEST)) == manifest.to_json()
+    except MissingError:
+        return False
 
 
 def _check_arrived(manifest: Manifest, store: Store, prefix: str) -> None:

@@ -8,19 +8,16 @@ Knows nothing of what the folder holds.
 """
 
 import json
-import os
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from job.errors import AlreadyExistsError, ExitCode, MissingError, RecapError, RetryError
+from job.storage.holder import Holder, holder_of
 from job.storage.store import Progress, Store
 from job.telemetry import event, warn
 
@@ -50,49 +47,6 @@ class Terms:
         return self.lifetime * 2 / 3
 
 
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lease: told to a person, and compared where both run on one machine."""
-
-    id: str
-    machine: str  # this boot of this machine, and the process numbers' name space: containers have their own
-    pid: int
-    started: str
-    name: str
-
-    def is_dead(self, here: "Holder") -> bool:
-        """Whether it surely runs no more; from another machine that cannot be told."""
-        if self.machine != here.machine:
-            return False
-        try:
-            return started(self.pid) != self.started
-        except psutil.NoSuchProcess:
-            return True
-
-
-def this_process() -> Holder:
-    """Give the running process as a holder."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    machine = boot.read_text(encoding="utf-8").strip() if boot.exists() else os.uname().nodename
-    space = Path("/proc/self/ns/pid")
-    machine += f" {space.readlink()}" if space.is_symlink() else ""
-    pid = os.getpid()
-    return Holder(uuid.uuid4().hex, machine, pid, started(pid), f"{os.uname().nodename}, pid {pid}")
-
-
-def started(pid: int) -> str:
-    """When a process began, to tell it from a later one of its number; psutil.NoSuchProcess if there is none.
-
-    On Linux in ticks since the boot: the time of day is set while processes run, often just after a machine began.
-    """
-    stat = Path(f"/proc/{pid}/stat")
-    process = psutil.Process(pid)
-    try:
-        return stat.read_text(encoding="utf-8").rpartition(")")[2].split()[19]  # proc(5): field 22, starttime
-    except FileNotFoundError:
-        return str(process.create_time())
-
-
 class Lease:
     """The right to write below a store, taken with `acquire` and kept by a thread until `release`."""
 
@@ -111,11 +65,11 @@ class Lease:
         if newest is not None:
             self._wait_until_free(newest)
         self._generation = (newest or 0) + 1
+        self._renewed_at = _now()  # others may count from when the key appears, whenever the answer comes
         try:
             self._store.write(_key(self._generation), self._content(), if_absent=True)
         except AlreadyExistsError:
             self._refuse_unless_mine()
-        self._renewed_at = _now()
         self._probe()
         for generation in self._generations():
             if generation < self._generation:
@@ -155,7 +109,7 @@ class Lease:
                 self._store.write(_key(self._generation), self._content())
                 newest = self._newest() or 0
                 if newest > self._generation:
-                    self._newer = self._read(newest).get("holder", {}).get("name", "unknown")
+                    self._newer = holder_of(self._read(newest)).name
                     warn("the lease is lost: another run took over", holder=self._newer)
                     return
                 self._renewed_at = began
@@ -167,27 +121,27 @@ class Lease:
         seen, first, told = self._version(generation), _now(), False
         while True:
             content = self._read(generation)
-            holder = content.get("holder")
-            if content.get("released") or holder is None or Holder(**holder).is_dead(self._holder):
+            holder = holder_of(content)
+            if content.get("released") or holder.is_dead(self._holder):
                 return
-            same_machine = holder["machine"] == self._holder.machine
+            same_machine = holder.machine == self._holder.machine
             if same_machine or self._version(generation) != seen:
                 raise LeaseHeldError(
-                    f"{self._store.uri} is being written by another run ({holder['name']}): wait for its end, stop "
+                    f"{self._store.uri} is being written by another run ({holder.name}): wait for its end, stop "
                     "it, or give this one another name (run)"
                 )
             if _now() - first > self._terms.lifetime:
                 return
             if not told:
-                event("waiting: the last run may still be alive", holder=holder["name"], seconds=self._terms.lifetime)
+                event("waiting: the last run may still be alive", holder=holder.name, seconds=self._terms.lifetime)
                 told = True
             time.sleep(self._terms.renewal / 5)
 
     def _probe(self) -> None:
         """Whether the store keeps a guarded write from overwriting; some accept the condition and ignore it."""
-        try:
-            self._store.write(_key(self._generation), self._content(), if_absent=True)
-        except AlreadyExistsError:
+        is_kept = keeps_guard(self._store, _key(self._generation), self._content())
+        self._refuse_if_succeeded()  # whoever did has removed this key, so that a write of it tells nothing
+        if is_kept:
             return
         warn("this store ignores conditional writes: two runs of one name would not be kept apart", uri=self._store.uri)
         time.sleep(min(1.0, self._terms.renewal))
@@ -195,11 +149,18 @@ class Lease:
 
     def _refuse_unless_mine(self) -> None:
         # A guarded write that is asked again after a lost answer finds its own content.
-        holder = self._read(self._generation).get("holder", {})
-        if holder.get("id") != self._holder.id:
+        holder = holder_of(self._read(self._generation))
+        if holder.id != self._holder.id:
             raise LeaseHeldError(
-                f"{self._store.uri}: another run began at the same moment ({holder.get('name', 'unknown')}); "
-                "run again when it has ended"
+                f"{self._store.uri}: another run began at the same moment ({holder.name}); run again when it has ended"
+            )
+
+    def _refuse_if_succeeded(self) -> None:
+        newest = self._newest() or 0
+        if newest > self._generation:
+            raise LeaseHeldError(
+                f"{self._store.uri}: the answer to taking the lease took so long that another run began meanwhile "
+                f"({holder_of(self._read(newest)).name}); run again when it has ended"
             )
 
     def _content(self, released: bool = False) -> bytes:
@@ -207,13 +168,14 @@ class Lease:
         return json.dumps(content).encode()
 
     def _read(self, generation: int) -> dict[str, Any]:
+        """What the key says; nothing where it cannot be understood: somebody wrote it, and may renew it."""
         try:
-            found: dict[str, Any] = json.loads(self._store.read(_key(generation)))
-            return found
+            found = json.loads(self._store.read(_key(generation)))
         except MissingError:
             return {"released": True}
         except ValueError:
             return {}
+        return found if isinstance(found, dict) else {}
 
     def _version(self, generation: int) -> str:
         try:
@@ -227,6 +189,15 @@ class Lease:
 
     def _newest(self) -> int | None:
         return max(self._generations(), default=None)
+
+
+def keeps_guard(store: Store, key: str, data: bytes) -> bool:
+    """Whether the store keeps a guarded write from overwriting what is at this key, as this does where it does not."""
+    try:
+        store.write(key, data, if_absent=True)
+    except AlreadyExistsError:
+        return True
+    return False
 
 
 class GuardedStore:

@@ -18,7 +18,7 @@ from job.storage.hub import HubStore
 from job.storage.keys import below, local_path, scheme_of, split_file
 from job.storage.local import LocalStore
 from job.storage.s3 import S3Store
-from job.storage.store import Entry, Store
+from job.storage.store import Store
 
 NEIGHBOURS_READ, NEIGHBOURS_SHOWN = 1000, 5
 
@@ -53,12 +53,6 @@ def read_uri(uri: str, options: StorageSection | None = None) -> bytes:
     """The whole content of one file; errors as of `Store.read`, and ConfigError if the URI names no file."""
     folder, key = split_file(uri)
     return open_store(folder, options).read(key)
-
-
-def stat_uri(uri: str, options: StorageSection | None = None) -> Entry:
-    """Size and version of one file; errors as of `Store.stat`."""
-    folder, key = split_file(uri)
-    return open_store(folder, options).stat(key)
 
 
 def list_inputs(

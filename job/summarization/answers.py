@@ -59,14 +59,13 @@ def generate_each(
     ]
 
 
-def check_model(answers: Sequence[Generated | Failure]) -> None:
-    """ConfigError if all of them failed alike; a single one may be the record's fault, but for known errors."""
+def check_model(answers: Sequence[Generated | Failure], works: Callable[[], bool]) -> None:
+    """ConfigError if all of them failed by a known error of the model's, or it `works` on nothing else either."""
     failures = [answer for answer in answers if isinstance(answer, Failure)]
-    names = {failure.name for failure in failures}
-    if len(failures) < len(answers) or len(names) != 1:
+    if not failures or len(failures) < len(answers):
         return
-    remedy = REMEDIES.get(failures[0].name)
-    if remedy or len(failures) > 1:
+    remedy = REMEDIES.get(failures[0].name) if len({failure.name for failure in failures}) == 1 else None
+    if remedy or not works():
         raise ConfigError(
             f"{remedy or 'model: it cannot be run as configured'}. It failed on each of the first {len(failures)} "
             f"conversations ({failures[0]})"

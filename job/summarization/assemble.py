@@ -41,7 +41,7 @@ def assemble(night: Night, work: Path, target: Path) -> Assembled:
         for chunk in night.chunks.chunks:
             path = work / f"{chunk.number:06d}.fetched"
             marker = _fetch(night, chunk, path)
-            last = _check(chunk, path, ids, last)
+            last = _check(night, chunk, path, ids, last)
             paths.append(path)
             counts, seconds = counts.plus(marker.counts), seconds + marker.seconds
             gpu_seconds += marker.seconds * marker.gpus
@@ -50,7 +50,8 @@ def assemble(night: Night, work: Path, target: Path) -> Assembled:
     written = _write(night, paths, target, repeats)
     counts = counts.plus(written)
     if counts.records != night.chunks.records:
-        raise RecapError(f"{night.output.uri}: {night.chunks.records} records, but {counts.records} have an outcome")
+        wrong = f"{night.chunks.records} records, but {counts.records} have an outcome"
+        raise RecapError(f"{night.output.uri}: {wrong}: {night.remedy}")
     return Assembled(counts, seconds, gpu_seconds, engines)
 
 
@@ -63,17 +64,20 @@ def _fetch(night: Night, chunk: Chunk, path: Path) -> Marker:
     return marker
 
 
-def _check(chunk: Chunk, path: Path, ids: Ids, last: Place) -> Place:
+def _check(night: Night, chunk: Chunk, path: Path, ids: Ids, last: Place) -> Place:
     """The place of the chunk's last record; RecapError unless it has each of its records once."""
-    records, before = 0, last
+    records = 0
     for line in read_lines(path):
         if line.place <= last:
-            raise RecapError(f"chunk {chunk.number}: file {line.place[0]} line {line.place[1]} has two outcomes")
+            file, number = line.place
+            where = Source(night.chunks.files[file].uri, number)
+            raise RecapError(f"chunk {chunk.number}: {where} has two outcomes: {night.remedy}")
         last, records = line.place, records + 1
         if line.id:
             ids.add(line.id, line.place, line.is_derived)
     if records != chunk.records:
-        raise RecapError(f"chunk {chunk.number}: {chunk.records} records after {before}, {records} outcomes")
+        wrong = f"{chunk.records} records, but {records} have an outcome"
+        raise RecapError(f"chunk {chunk.number}: {wrong}: {night.remedy}")
     return last
 
 

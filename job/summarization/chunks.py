@@ -47,6 +47,11 @@ class Chunks:
     folder: str
 
     @property
+    def settings(self) -> str:
+        """The folder of all chunks made with the same settings, of this input or another."""
+        return self.folder.rpartition("/")[0]
+
+    @property
     def records(self) -> int:
         """How many records the input holds."""
         return sum(chunk.records for chunk in self.chunks)
@@ -88,6 +93,16 @@ def agree_on_chunks(
         except AlreadyExistsError:
             continue  # another worker was faster: what it recorded counts
     raise RetryError(f"{store.uri}/{folder}: the input changes faster than it can be listed: run again")
+
+
+def is_agreed(place: tuple[Store, str], chunks: Chunks) -> bool:
+    """Whether these chunks are still what is recorded last, so that other workers take them too."""
+    store, folder = place
+    try:
+        content = store.read(_key(folder, _newest(store, folder)))
+    except MissingError:
+        return False
+    return _folder_of(folder, content) == chunks.folder
 
 
 def check_unchanged(files: Sequence[InputFile]) -> None:
@@ -153,7 +168,12 @@ def _read(store: Store, folder: str, number: int, files: Sequence[InputFile]) ->
         Chunk(number, tuple((piece.pop("file"), _piece(piece)) for piece in pieces))
         for number, pieces in enumerate(raw["chunks"])
     )
-    return Chunks(known, chunks, below(folder, hashlib.sha256(content).hexdigest()[:FINGERPRINT_DIGITS]))
+    return Chunks(known, chunks, _folder_of(folder, content))
+
+
+def _folder_of(folder: str, content: bytes) -> str:
+    """Where the outcomes of the chunks of this record come to lie."""
+    return below(folder, hashlib.sha256(content).hexdigest()[:FINGERPRINT_DIGITS])
 
 
 def _piece(raw: dict[str, Any]) -> Piece:

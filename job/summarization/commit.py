@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from job.errors import AlreadyExistsError, DamagedError, MissingError
 from job.storage.folders import sha256_file
@@ -28,8 +28,7 @@ OURS = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One outcome; `id` is 16 bytes of digest, empty where no id was read; `place` numbers file and line."""
 
     is_summary: bool
@@ -130,11 +129,16 @@ def read_lines(path: Path) -> Iterator[Line]:
             yield Line.from_bytes(line)
 
 
-def remove_all(store: Store, folder: str) -> None:
-    """Remove all that recap wrote below the folder of chunks: markers first, so that none is without its outcomes."""
-    keys = [entry.key for entry in store.list(folder) if OURS.fullmatch(relative_to(folder, entry.key))]
+def remove_all(store: Store, chunks: str, only: str | None = None) -> bool:
+    """Remove what recap wrote in the folder of chunks, or only in this folder of it; whether any chunk was committed.
+
+    Markers first, so that none is without its outcomes.
+    """
+    listed = [entry.key for entry in store.list(only or chunks)]
+    keys = [key for key in listed if OURS.fullmatch(relative_to(chunks, key))]
     for key in sorted(keys, key=lambda key: not key.endswith(DONE)):
         store.delete(key)
+    return any(key.endswith(DONE) for key in keys)
 
 
 def _key(folder: str, number: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import to_plain
+from job.differences import differences
 from job.storage.open import InputFile
 from job.summarization.summarizer import Digests
 
@@ -31,17 +32,8 @@ def identity(config: SummarizeConfig, files: Sequence[InputFile], digests: Diges
     }
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any], path: str = "") -> list[str]:
-    """Where two identities differ, as `name: value there, value here`."""
-    found: list[str] = []
-    for key in [*there, *(key for key in here if key not in there)]:
-        old, new, name = there.get(key), here.get(key), f"{path}{key}"
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, f"{name} ")
-        elif old != new:
-            found.append(f"{name}: {_said(old)} there, {_said(new)} here")
-    return found
-
-
-def _said(value: Any) -> str:
-    return "none" if value is None else str(value)
+def late_files(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Files that only the second identity has, where all else is the same in both; else nothing."""
+    known = {uri: version for uri, version in here["input"].items() if uri in there["input"]}
+    is_same = not differences(there, {**here, "input": known})
+    return [uri for uri in here["input"] if uri not in known] if is_same else []

@@ -6,18 +6,18 @@ each other and with everything else. Knows nothing of files or outcomes.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from job.conversations.record import RejectReason, Turn
+from job.conversations.record import Conversation, RejectReason, Source, Turn
 from job.inference.engine import FinishReason, Generated
-from job.prompt import EncodedPart, TooLongError, encode_parts
+from job.prompt import EncodedPart, TooLongError, encode_parts, encode_prompt
 from job.summarization.answers import Done, Failure, check_model, generate_each
 from job.summarization.prepare import Prepared, Task
 
 MAX_LEVELS = 6
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The text that the last prompt got; tokens of all prompts and answers, and the turns of parts that got no text."""
 
     text: str
@@ -60,7 +60,7 @@ def answer_each(
         prompts = [part.ids for climb in climbing.values() for part in climb.parts]
         answers = generate_each(task.summarizer.engine, prompts, task.generation, tell)
         if check and not any(isinstance(answer, Generated) for answer in answers):
-            check_model(answers[: len(prepared)])  # parts of one conversation may all fail by its own fault
+            check_model(answers[: len(prepared)], lambda: _works(task))  # they may all fail by their own fault
         check, tell = False, _nobody
         rest = iter(answers)
         steps = {place: _step(climb, rest, task) for place, climb in climbing.items()}
@@ -69,9 +69,21 @@ def answer_each(
     return [settled[place] for place in range(len(prepared))]
 
 
+def _works(task: Task) -> bool:
+    """Whether the model answers a greeting."""
+    summarizer = task.summarizer
+    greeting = Conversation("greeting", (Turn("customer", "Hello"), Turn("agent", "Hello")), Source("recap", 1))
+    ids = encode_prompt(greeting, summarizer.prompt, summarizer.tokenizer, summarizer.max_input_tokens).ids
+    (answer,) = generate_each(summarizer.engine, [ids], task.generation, _nobody)
+    return isinstance(answer, Generated)
+
+
 def _step(climb: _Climb, answers: Iterator[Generated | Failure], task: Task) -> _Climb | Answer | Unanswered:
     """What the answers to this level's prompts make of a conversation; takes them all."""
     got = [next(answers) for _ in climb.parts]
+    if climb.level == 1 and len(got) == 1 and isinstance(got[0], Generated):  # nearly all of them
+        only = got[0]
+        return Answer(only.text, only.finish_reason, len(climb.parts[0].ids), only.output_tokens, 0, 1)
     texts: list[tuple[str, int]] = []
     covered = iter(climb.turns)
     for number, (part, answer) in enumerate(zip(climb.parts, got, strict=True), 1):
@@ -103,7 +115,7 @@ def _above(climb: _Climb, texts: Sequence[tuple[str, int]], task: Task) -> _Clim
     if not texts:
         return Unanswered("empty_summary", f"the model answered each of {len(climb.parts)} parts without text")
     turns = tuple(Turn(f"part {number}", text) for number, (text, _) in enumerate(texts, 1))
-    conversation = replace(climb.item.conversation, turns=turns)
+    conversation = Conversation(climb.item.id, turns, climb.item.source)
     summarizer = task.summarizer
     most = len(climb.parts) - 1  # fewer at each level, or it would never end
     try:

@@ -17,6 +17,7 @@ from job.summarization.records import Outcome, Skipped, Summary
 
 WINDOW_RECORDS = 1024
 WINDOW_TOKENS = 1_000_000  # of prompts; some 40 MB as Python's integers
+WINDOW_CHARACTERS = 16 << 20  # of what else is held of the records: ids, metadata, values replaced
 
 Item = Prepared | BadRecord | Skipped
 
@@ -53,15 +54,18 @@ def outcomes(
 
 
 def windows(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """The items in lists of at most WINDOW_RECORDS, and about WINDOW_TOKENS, each."""
+    """The items in lists of at most WINDOW_RECORDS each, which end with who fills the tokens or the characters."""
     window: list[Item] = []
-    tokens = 0
+    tokens = characters = 0
     for item in items:
         window.append(item)
-        tokens += sum(len(part.ids) for part in item.parts) if isinstance(item, Prepared) else 0
-        if len(window) == WINDOW_RECORDS or tokens >= WINDOW_TOKENS:
+        characters += len(item.id or "")
+        if isinstance(item, Prepared):
+            tokens += sum(len(part.ids) for part in item.parts)
+            characters += len(str(item.metadata)) + (item.placeholders.characters if item.placeholders else 0)
+        if len(window) == WINDOW_RECORDS or tokens >= WINDOW_TOKENS or characters >= WINDOW_CHARACTERS:
             yield window
-            window, tokens = [], 0
+            window, tokens, characters = [], 0, 0
     if window:
         yield window
 
@@ -72,27 +76,26 @@ def _prompts(window: Iterable[Item]) -> list[list[int]]:
 
 
 def _settle(item: Prepared, answer: Answer | Unanswered, task: Task) -> Outcome:
-    conversation = item.conversation
     if isinstance(answer, Unanswered):
-        return BadRecord(conversation.source, answer.reason, answer.detail, conversation.id)
+        return BadRecord(item.source, answer.reason, answer.detail, item.id)
     text = answer.text.strip()
     if not text:
         detail = f"the model answered {answer.output_tokens} tokens without text"
-        return BadRecord(conversation.source, "empty_summary", detail, conversation.id)
+        return BadRecord(item.source, "empty_summary", detail, item.id)
     if answer.finish_reason == "length" and task.cut_summaries == "reject":
         detail = f"cut at generation.max_new_tokens ({task.generation.max_new_tokens}), and cut_summaries is reject"
-        return BadRecord(conversation.source, "cut_at_limit", detail, conversation.id)
+        return BadRecord(item.source, "cut_at_limit", detail, item.id)
     redactions = item.placeholders.replaced if item.placeholders else 0
-    summary = item.placeholders.redact(text) if item.placeholders else text
+    summary = item.placeholders.redact_again(text) if item.placeholders else text
     return Summary(
-        id=conversation.id,
+        id=item.id,
         summary=summary,
-        source=conversation.source,
+        source=item.source,
         finish_reason=answer.finish_reason,
         input_tokens=answer.input_tokens,
         output_tokens=answer.output_tokens,
         dropped_turns=item.dropped_turns + answer.dropped_turns,
-        metadata=conversation.metadata,
+        metadata=item.metadata,
         parts=len(item.parts),
         levels=answer.levels,
         redactions=redactions,

@@ -15,14 +15,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from job.config.sections import StorageSection, names_one_file
+from job.differences import differences
 from job.errors import ConfigError, MissingError, OutputError
 from job.storage.claim import MARKER, check_vouched, claimed, entries_at, is_claimed
 from job.storage.folders import MANIFEST, FileEntry, Manifest, write_manifest
 from job.storage.keys import local_path, scheme_of, split_file
+from job.storage.lease import keeps_guard
 from job.storage.open import InputFile, open_store
 from job.storage.store import Entry, Store
-from job.summarization.identity import differences
+from job.summarization.identity import late_files
 from job.summarization.writers import WRITERS, Write, json_line_parts, json_lines
+from job.telemetry import warn
 
 SUCCESS = "_SUCCESS"
 KIND = "summaries"
@@ -97,19 +100,26 @@ def check_apart(output: Output, inputs: Sequence[str], files: Sequence[InputFile
 def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | None:
     """What an earlier run of this identity left, every file in its place; None where there is nothing to keep.
 
-    A run that rejected too many records counts too: what it generated is good. OutputError if the place is taken by
-    something else.
+    A run that rejected too many records counts too: what it generated is good. Files that came to a finished one's
+    input since are told of, and left for another night. OutputError if the place is taken by something else; an output
+    of no records is free for any other.
     """
     taken, manifest = _taken(output), _read_manifest(output)
-    other = differences(manifest.extra["identity"], identity) if manifest else []
-    if manifest and other and manifest.extra.get("state") == "finished":
+    there = manifest.extra["identity"] if manifest else identity
+    other = differences(there, identity, " ")
+    is_finished = manifest and manifest.extra["state"] == "finished" and manifest.extra["counts"].get("records") != 0
+    late = late_files(there, identity) if is_finished else []
+    if late:
+        some = late[:DIFFERENCES_SHOWN]
+        warn("files came after this output was finished: they are not in it", count=len(late), files=some)
+    elif other and is_finished:
         shown = "; ".join(other[:DIFFERENCES_SHOWN]) + ("; …" if len(other) > DIFFERENCES_SHOWN else "")
         raise OutputError(
             f"{output.uri} holds finished summaries of something else ({shown}): choose another output, or remove "
             "what is there"
         )
     _check_ours(output, taken, manifest)
-    return manifest if manifest and not other and _is_whole(output, manifest) else None
+    return manifest if manifest and (late or not other) and _is_whole(output, manifest) else None
 
 
 def check_free(output: Output) -> None:
@@ -119,9 +129,14 @@ def check_free(output: Output) -> None:
 
 
 def check_writable(output: Output) -> None:
-    """Write and remove a small object, so that hours of work do not end at a closed door; raises what the end would."""
+    """Write and remove a small object, so that hours of work do not end at a closed door; raises what the end would.
+
+    Warns where the store ignores the condition by which workers agree on one input.
+    """
     probe = f"{output.chunks}/probe-{uuid.uuid4().hex}"  # what a killed run leaves of it goes with the chunks
     output.store.write(probe, b"")
+    if not keeps_guard(output.store, probe, b""):
+        warn("this store ignores conditional writes: workers that begin at once may have to begin anew", uri=output.uri)
     output.store.delete(probe)
 
 

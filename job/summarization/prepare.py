@@ -4,18 +4,18 @@ Cleaning, redaction and the way with long conversations come together here. Know
 """
 
 import json
-from collections.abc import Container
-from dataclasses import dataclass
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from job.config.commands import SummarizeConfig
-from job.config.sections import GenerationSection, as_list
+from job.config.sections import GenerationSection
 from job.conversations.cleaning import clean_or_reject
-from job.conversations.record import BadRecord, Conversation, RejectReason
+from job.conversations.record import BadRecord, Conversation, RejectReason, Source
 from job.conversations.redaction import Placeholders, Redactor, make_redactor, redact
 from job.prompt import EncodedPart, NothingToSummarizeError, TooLongError, encode_parts, encode_prompt
-from job.summarization.done import Digests, read_digests
+from job.summarization.done import BYTES
 from job.summarization.identity import identity
 from job.summarization.records import Skipped
 from job.summarization.summarizer import Summarizer
@@ -25,52 +25,61 @@ MAX_PARTS = 256  # of one conversation: some 200,000 tokens where the model's co
 
 @dataclass(frozen=True)
 class Task:
-    """What summarizes, and how it is told to; `settings` is the digest of all of that, `done` what is skipped."""
+    """What summarizes, and how it is told to; `settings` has hashed all of that, `done` is what is skipped."""
 
     summarizer: Summarizer
     generation: GenerationSection
     long_conversations: Literal["keep_ends", "reject", "hierarchical"] = "keep_ends"
     cut_summaries: Literal["keep", "reject"] = "keep"
     redactor: Redactor | None = None
-    settings: str = ""
+    settings: blake2b = field(default_factory=lambda: blake2b(digest_size=BYTES))
     done: Container[bytes] = ()
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A conversation as the model may read it, with its prompts: one, or one for each part."""
+class Prepared(NamedTuple):
+    """What is left of a conversation once its prompts are made (one, or one for each part): not what was said.
 
-    conversation: Conversation
+    `digest` is of its id, its words and all that decides its summary.
+    """
+
+    id: str
+    source: Source
+    metadata: Mapping[str, Any]
     parts: list[EncodedPart]
     dropped_turns: int
     placeholders: Placeholders | None
     digest: str
 
 
-def make_task(config: SummarizeConfig, summarizer: Summarizer) -> Task:
-    """The task of a config; reads what earlier outputs have done."""
+def make_task(config: SummarizeConfig, summarizer: Summarizer, done: Container[bytes]) -> Task:
+    """The task of a config; `done` are the digests of what is skipped."""
     return Task(
         summarizer,
         config.generation,
         config.long_conversations,
         config.cut_summaries,
         make_redactor(config.redaction),
-        settings_digest(config, summarizer),
-        read_digests(as_list(config.skip_done), config.storage) if config.skip_done else Digests(()),
+        hash_settings(config, summarizer),
+        done,
     )
 
 
-def settings_digest(config: SummarizeConfig, summarizer: Summarizer) -> str:
-    """32 hex digits of everything that decides a summary but the conversation."""
+def hash_settings(config: SummarizeConfig, summarizer: Summarizer) -> blake2b:
+    """A hash that goes on after everything that decides a summary but the conversation."""
     deciding = identity(config, [], summarizer.digests)
     for key in ("input", "skip_done"):
         deciding.pop(key, None)
-    return _hash(deciding)
+    return blake2b(json.dumps(deciding, sort_keys=True, separators=(",", ":")).encode(), digest_size=BYTES)
 
 
-def digest_of(conversation: Conversation, settings: str) -> str:
-    """32 hex digits of the id, what is said by whom, and the settings; metadata decides no summary."""
-    return _hash([settings, conversation.id, [[turn.role, turn.text] for turn in conversation.turns]])
+def digest_of(conversation: Conversation, settings: blake2b) -> str:
+    """32 hex digits of the settings, the id, and what is said by whom; metadata decides no summary."""
+    texts = ["", conversation.id]
+    for turn in conversation.turns:
+        texts += turn.role, turn.text
+    digest = settings.copy()
+    digest.update("\0".join(texts).encode())  # no text of a record holds this character
+    return digest.hexdigest()
 
 
 def prepare(record: Conversation | BadRecord, task: Task) -> Prepared | BadRecord | Skipped:
@@ -93,10 +102,11 @@ def _encode(
     conversation: Conversation, task: Task, placeholders: Placeholders | None, digest: str
 ) -> Prepared | BadRecord:
     summarizer = task.summarizer
+    kept = conversation.id, conversation.source, conversation.metadata
     settings = conversation, summarizer.prompt, summarizer.tokenizer, summarizer.max_input_tokens
     try:
         if task.long_conversations == "hierarchical":
-            return Prepared(conversation, encode_parts(*settings, MAX_PARTS), 0, placeholders, digest)
+            return Prepared(*kept, encode_parts(*settings, MAX_PARTS), 0, placeholders, digest)
         prompt = encode_prompt(*settings)
     except (TooLongError, NothingToSummarizeError) as error:
         detail = str(error).removeprefix(f"{conversation.source}: ")
@@ -108,10 +118,5 @@ def _encode(
             f"{summarizer.max_input_tokens} tokens"
         )
         return BadRecord(conversation.source, "too_long", detail, conversation.id)
-    kept = EncodedPart(prompt.ids, len(conversation.turns) - prompt.dropped_turns)
-    return Prepared(conversation, [kept], prompt.dropped_turns, placeholders, digest)
-
-
-def _hash(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    part = EncodedPart(prompt.ids, len(conversation.turns) - prompt.dropped_turns)
+    return Prepared(*kept, [part], prompt.dropped_turns, placeholders, digest)

@@ -3,16 +3,16 @@
 And the rows that they are written as. Knows nothing of files or of how summaries are made.
 """
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
 
 from job.conversations.record import BadRecord, Source
 from job.inference.engine import FinishReason
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """One summarized conversation; tokens are of all its prompts and answers, without their ends.
 
     `parts` of it were summarized first where it was too long, over `levels` (1 is the conversation itself).
@@ -83,21 +83,6 @@ class Counts:
         rejects = {reason: -count for reason, count in other.rejects.items()}
         return self.plus(Counts(rejects=rejects, **{name: -getattr(other, name) for name in NUMBERS}))
 
-    def with_one(self, outcome: Outcome) -> Self:
-        """The counts with one more outcome."""
-        if isinstance(outcome, BadRecord):
-            return replace(self, rejects={**self.rejects, outcome.reason: self.rejects.get(outcome.reason, 0) + 1})
-        if isinstance(outcome, Skipped):
-            return replace(self, skipped=self.skipped + 1)
-        return replace(
-            self,
-            summaries=self.summaries + 1,
-            input_tokens=self.input_tokens + outcome.input_tokens,
-            output_tokens=self.output_tokens + outcome.output_tokens,
-            redactions=self.redactions + outcome.redactions,
-            leaks=self.leaks + outcome.leaks,
-        )
-
     def to_json(self) -> dict[str, Any]:
         """The counts as the manifest holds them."""
         return {
@@ -115,6 +100,32 @@ class Counts:
     def from_json(cls, counts: Mapping[str, Any]) -> Self:
         """The opposite of `to_json`."""
         return cls(**{name: value for name, value in counts.items() if name != "records"})
+
+
+class Tally:
+    """Counts that grow by one outcome at a time."""
+
+    def __init__(self) -> None:
+        self._rejects: Counter[str] = Counter()
+        self._numbers = dict.fromkeys(NUMBERS, 0)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one more outcome."""
+        numbers = self._numbers
+        if isinstance(outcome, BadRecord):
+            self._rejects[outcome.reason] += 1
+        elif isinstance(outcome, Skipped):
+            numbers["skipped"] += 1
+        else:
+            numbers["summaries"] += 1
+            numbers["input_tokens"] += outcome.input_tokens
+            numbers["output_tokens"] += outcome.output_tokens
+            numbers["redactions"] += outcome.redactions
+            numbers["leaks"] += outcome.leaks
+
+    def counts(self) -> Counts:
+        """What was counted so far."""
+        return Counts(rejects=dict(self._rejects), **self._numbers)
 
 
 def summary_row(summary: Summary) -> dict[str, Any]:

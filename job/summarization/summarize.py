@@ -9,13 +9,13 @@ from pathlib import Path
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import as_list
-from job.errors import DataError, RetryError
+from job.errors import RetryError
 from job.inference.choose import check_installed
 from job.storage.keys import below, local_path, scheme_of
 from job.storage.open import InputFile, list_inputs
 from job.storage.places import cache_folder, work_folder
 from job.summarization.chunks import agree_on_chunks, fingerprint, size_of
-from job.summarization.finish import already_done, finish, too_many
+from job.summarization.finish import already_done, finish
 from job.summarization.identity import identity
 from job.summarization.output import Output, check_apart, check_writable, open_output
 from job.summarization.records import Counts
@@ -37,23 +37,21 @@ def summarize(config: SummarizeConfig, open_with: Open = open_summarizer, shard:
     files, output = input_files(config), open_output(config.output, config.storage)
     check_apart(output, as_list(config.input), files)
     digests = find_digests(config, cache_folder())
-    done = already_done(output, identity(config, files, digests), config)
+    settings = _settings_folder(config, output, digests)
+    done = already_done(output, identity(config, files, digests), config, settings)
     if done:
         return done
     check_writable(output)
-    night = _night(config, output, files, digests)
-    wanted = identity(config, night.chunks.files, digests)
-    done = already_done(output, wanted, config)  # the same night, started twice, was faster and took its chunks away
+    chunks = agree_on_chunks((output.store, settings), files, config.data, size_of(config.chunks))
+    wanted = identity(config, chunks.files, digests)
+    done = already_done(output, wanted, config, settings)  # the same night, started twice, was faster meanwhile
     if done:
         return done
+    night = Night(config, output, chunks)
     with work_folder(config.run) as work:
         mine = summarize_missing(night, shard, work, lambda: _open(config, digests, open_with))
-        counts = finish(night, wanted, work)
-    if counts is None:
-        return mine
-    if too_many(counts, config):
-        raise DataError(_complaint(counts, config, output))
-    return counts
+        counts = finish(night, shard, wanted, work)
+    return mine if counts is None else counts
 
 
 def input_files(config: SummarizeConfig) -> list[InputFile]:
@@ -65,11 +63,10 @@ def input_files(config: SummarizeConfig) -> list[InputFile]:
     return list(files.values())
 
 
-def _night(config: SummarizeConfig, output: Output, files: list[InputFile], digests: Digests) -> Night:
-    """The chunks that all workers of this run agree on, below a fingerprint of what decides their outcomes."""
+def _settings_folder(config: SummarizeConfig, output: Output, digests: Digests) -> str:
+    """Where the chunks of these settings lie: below a fingerprint of all that decides their outcomes but the input."""
     settings = identity(config, [], digests) | {"input": as_list(config.input), "output": config.output}
-    place = output.store, below(output.chunks, fingerprint(settings))
-    return Night(config, output, agree_on_chunks(place, files, config.data, size_of(config.chunks)))
+    return below(output.chunks, fingerprint(settings))
 
 
 def _open(config: SummarizeConfig, digests: Digests, open_with: Open) -> Summarizer:
@@ -77,12 +74,3 @@ def _open(config: SummarizeConfig, digests: Digests, open_with: Open) -> Summari
     if summarizer.digests != digests:
         raise RetryError(f"{config.adapter or config.model.base} was replaced while the run began: run again")
     return summarizer
-
-
-def _complaint(counts: Counts, config: SummarizeConfig, output: Output) -> str:
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.rejects.items())
-    return (
-        f"{counts.rejected} of {counts.records} records were rejected ({reasons}), limits.max_reject_fraction allows "
-        f"{config.limits.max_reject_fraction:.2%}; see {output.store.uri}/{output.rejects}. The summaries are there, "
-        "but not as a success: mend the input, or raise the limit and run again, which generates nothing anew"
-    )

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from job.config.commands import SummarizeConfig
+from job.config.sections import as_list
 from job.conversations.pieces import read_piece
 from job.conversations.read import derived_id, id_digest
 from job.conversations.record import BadRecord, Conversation
@@ -20,11 +22,13 @@ from job.errors import RecapError
 from job.launch.environment import count_gpus
 from job.summarization.answers import Done
 from job.summarization.chunks import Chunk, Chunks, check_unchanged
+from job.summarization.collector import seldom_collected
 from job.summarization.commit import Line, commit, committed
+from job.summarization.done import read_digests
 from job.summarization.outcomes import outcomes
 from job.summarization.output import Output
-from job.summarization.prepare import make_task
-from job.summarization.records import Counts, Outcome, Summary, reject_row, summary_row
+from job.summarization.prepare import Task, make_task
+from job.summarization.records import Counts, Outcome, Summary, Tally, reject_row, summary_row
 from job.summarization.shard import Shard
 from job.summarization.summarizer import Summarizer
 from job.summarization.writers import json_line
@@ -41,9 +45,14 @@ class Night:
     output: Output
     chunks: Chunks
 
+    @property
+    def remedy(self) -> str:
+        """What to do where committed chunks do not add up."""
+        where = f"{self.output.store.uri}/{self.chunks.settings}"
+        return f"remove {where} and run again; if it ends so again, this is a bug in recap: please report it"
 
-@dataclass(frozen=True)
-class _Origin:
+
+class _Origin(NamedTuple):
     """Where a record came from: chunk, file and line; the digest of its id, and whether that was derived."""
 
     chunk: int
@@ -64,8 +73,11 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
     counts = Counts()
     if not missing:
         return counts
-    worker = _Worker(night, open_model(), work)
-    with progress("summarizing", total, "conversation") as bar:
+    before = as_list(night.config.skip_done or [])
+    # Before the model is loaded: a mistake in skip_done is told at once.
+    skipped = read_digests(before, night.config.storage) if before else ()
+    worker = _Worker(night, make_task(night.config, open_model(), skipped), work)
+    with progress("summarizing", total, "conversation") as bar, seldom_collected():
         for of_chunk in worker.do(missing, bar.advance, begun=bool(done)):
             counts = counts.plus(of_chunk)
     return counts
@@ -74,10 +86,9 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
 class _Worker:
     """What summarizes, and where files lie until they are committed."""
 
-    def __init__(self, night: Night, summarizer: Summarizer, work: Path) -> None:
-        self._night, self._work, self._gpus, self._shown = night, work, count_gpus(), 0
-        self._engine_name = summarizer.engine_name
-        self._task = make_task(night.config, summarizer)
+    def __init__(self, night: Night, task: Task, work: Path) -> None:
+        self._night, self._task, self._work, self._shown = night, task, work, 0
+        self._gpus = min(1, count_gpus())  # an engine is in one process, on one of those that it sees
 
     def do(self, chunks: Sequence[Chunk], on_done: Done, begun: bool) -> Iterator[Counts]:
         """Summarize the chunks and commit each when it is complete; what became of its records.
@@ -91,9 +102,15 @@ class _Worker:
             counts = self._write(chunk, found, origins, path)
             check_unchanged([self._night.chunks.files[number] for number in {number for number, _ in chunk.pieces}])
             if counts.records != chunk.records:
-                raise RecapError(f"chunk {chunk.number}: {chunk.records} records, but {counts.records} have an outcome")
+                wrong = f"{chunk.records} records, but {counts.records} have an outcome"
+                raise RecapError(f"chunk {chunk.number}: {wrong}: {self._night.remedy}")
             seconds = round(time.monotonic() - start, 3)
-            facts = {"counts": counts, "seconds": seconds, "gpus": self._gpus, "engine": self._engine_name}
+            facts = {
+                "counts": counts,
+                "seconds": seconds,
+                "gpus": self._gpus,
+                "engine": self._task.summarizer.engine_name,
+            }
             if not commit((self._night.output.store, self._night.chunks.folder), chunk.number, path, facts):
                 event("another worker was faster", chunk=chunk.number)
             path.unlink()
@@ -115,19 +132,19 @@ class _Worker:
 
     def _write(self, chunk: Chunk, found: Iterator[Outcome], origins: "deque[_Origin]", path: Path) -> Counts:
         """One line for each outcome of the chunk; they come in the order of the records."""
-        counts = Counts()
+        tally = Tally()
         with path.open("wb") as file:
             for outcome in islice(found, chunk.records):
                 origin = origins.popleft()
                 if origin.chunk != chunk.number:
                     break  # told by the count
-                counts = counts.with_one(outcome)
+                tally.add(outcome)
                 if isinstance(outcome, BadRecord):
                     self._show(outcome)
                 is_summary = isinstance(outcome, Summary)
                 row = summary_row(outcome) if isinstance(outcome, Summary) else reject_row(outcome)
                 file.write(Line(is_summary, origin.is_derived, origin.id, origin.place, json_line(row)).to_bytes())
-        return counts
+        return tally.counts()
 
     def _show(self, reject: BadRecord) -> None:
         if self._shown < SHOWN_REJECTS:

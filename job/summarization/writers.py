@@ -22,6 +22,7 @@ COLUMNS = (
 NUMBERS = frozenset(
     {"source_line", "input_tokens", "output_tokens", "dropped_turns", "parts", "levels", "redactions", "leaks"}
 )
+ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)  # json.dumps makes a new one for each row
 
 
 @contextmanager
@@ -99,7 +100,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {".jsonl": json_lines, ".csv": csv_t
 
 def json_line(row: Mapping[str, Any]) -> bytes:
     """A row as its JSON line, without the end."""
-    return json.dumps(row, ensure_ascii=False).encode()
+    return ENCODER.encode(row).encode()
 
 
 def _write_line(file: BinaryIO, row: bytes) -> None:
@@ -114,5 +115,5 @@ def _flat(line: bytes) -> dict[str, Any]:
     return cells | {
         "source_uri": source["uri"],
         "source_line": source["line"],
-        "metadata": json.dumps(row["metadata"], ensure_ascii=False),
+        "metadata": ENCODER.encode(row["metadata"]),
     }

@@ -5,7 +5,6 @@ Each callback does one thing and is called by transformers' Trainer. Knows nothi
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,13 +14,10 @@ from typing import Any
 from transformers import TrainerCallback
 
 from job.conversations.record import Conversation
-from job.errors import OutputError
 from job.telemetry import Progress, event, progress
 from job.training.ranks import anywhere, bring_together
 from job.training.stop import StopSignal
 
-CHECKPOINT_SHARE = 4  # weights, two moments of the optimizer, and one to spare
-CHECKPOINT_BYTES = 32 << 20  # tokenizer and small files
 SCALARS = {
     "loss": "train/loss",
     "learning_rate": "train/learning_rate",
@@ -131,7 +127,7 @@ class LossWindow(TrainerCallback):  # type: ignore[misc]
 
 
 class EvaluateEnds(TrainerCallback):  # type: ignore[misc]
-    """The last step is evaluated like the others; one at which a run stopped, when it goes on."""
+    """The last step is evaluated like the others; one whose evaluation a stop left, when the run goes on."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
@@ -139,8 +135,9 @@ class EvaluateEnds(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Evaluate if the step that the checkpoint stands at was due and has no evaluation."""
         step = state.global_step
+        due = step and (step % state.eval_steps == 0 or step >= state.max_steps)
         done = any("eval_loss" in entry and entry.get("step") == step for entry in state.log_history)
-        if step and step % state.eval_steps == 0 and not done:
+        if due and not done:
             self._trainer.evaluate()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -152,20 +149,15 @@ class EvaluateEnds(TrainerCallback):  # type: ignore[misc]
 class PublishCheckpoints(TrainerCallback):  # type: ignore[misc]
     """Hand each checkpoint over to be committed, once every process has written its part of it."""
 
-    def __init__(
-        self, publish: Callable[[Path, int], None], suspected: Callable[[], bool], trainable_bytes: int
-    ) -> None:
+    def __init__(self, publish: Callable[[Path, int], None], suspected: Callable[[], bool]) -> None:
         self._publish, self._suspected = publish, suspected
-        self._needed_bytes = CHECKPOINT_SHARE * trainable_bytes + CHECKPOINT_BYTES
         self._postponed = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Save only what seems good, later if need be, and where there is room for it."""
+        """Save only what seems good, later if need be."""
         wanted = control.should_save or self._postponed
         self._postponed = wanted and self._suspected()
         control.should_save = wanted and not self._postponed
-        if control.should_save:
-            check_room(Path(args.output_dir), self._needed_bytes)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Wait for the other processes' random states, then publish from the first."""
@@ -186,15 +178,21 @@ class StopAtStep(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Agree with the other processes, then save and stop."""
-        if anywhere(self._stop.requested) and state.global_step < state.max_steps:
-            self._stop.requested = True
+        if self._agreed() and state.global_step < state.max_steps:
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """An evaluation may be long and changes nothing: it ends at once, in all processes."""
-        self._stop.requested = anywhere(self._stop.requested) or self._stop.requested
-        self._stop.check("stopped by a signal while evaluating, with what was committed before")
+        """An evaluation may be long and changes nothing: all processes leave it, and the trainer saves and stops."""
+        if self._agreed():
+            self._stop.check("stopped by a signal while evaluating")
+
+    def _agreed(self) -> bool:
+        """Whether any process was told to stop; from then on all were."""
+        agreed = anywhere(self._stop.requested)
+        if agreed:
+            self._stop.requested = True  # never False: a signal may have come meanwhile
+        return agreed
 
 
 class Beat(TrainerCallback):  # type: ignore[misc]
@@ -231,13 +229,3 @@ class SlowDown(TrainerCallback):  # type: ignore[misc]
         schedule.base_lrs = [rate * self._factor for rate in schedule.base_lrs]
         for group in optimizer.param_groups:
             group["lr"] *= self._factor
-
-
-def check_room(folder: Path, needed_bytes: int) -> None:
-    """OutputError unless the disk of `folder` has room for so many bytes."""
-    free = shutil.disk_usage(folder).free
-    if free < needed_bytes:
-        raise OutputError(
-            f"{folder}: {free / 2**20:,.0f} MiB free, and a checkpoint needs about {needed_bytes / 2**20:,.0f} MiB: "
-            "make room or set RECAP_WORK to a larger disk, and run the same command again"
-        )

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from job.differences import differences
 from job.errors import DamagedError, MissingError, OutputError
 from job.storage.folders import MANIFEST, Manifest, fetch_folder, publish_folder, read_manifest
 from job.storage.store import Store
 from job.telemetry import event, warn
-from job.training.journal import differences
 
 FOLDER = "checkpoints"
 NAME = re.compile(rf"{FOLDER}/(step-(\d{{8}}))/")

@@ -16,7 +16,7 @@ import torch
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
-from job.errors import DivergedError, PreemptedError
+from job.errors import DivergedError, RetryError
 from job.telemetry import warn
 from job.training import checkpoints
 from job.training.best import KeepBest
@@ -32,6 +32,7 @@ from job.training.callbacks import (
 )
 from job.training.publish import sync_tensorboard
 from job.training.ranks import agree, anywhere
+from job.training.room import make_room
 from job.training.scoring import summarizer
 from job.training.state import Run
 from job.training.stop import StopSignal
@@ -138,7 +139,7 @@ def _all_committed(uploads: Uploads) -> Iterator[None]:
     """On leaving, wait for what was handed over: it is good, and what a later attempt goes on from."""
     try:
         yield
-    except (DivergedError, PreemptedError):
+    except Exception:
         uploads.finish()
         raise
     uploads.finish()
@@ -159,10 +160,11 @@ def _add_callbacks(
 ) -> None:
     """In the order in which they hear of a step: who decides about saving comes before who saves."""
     trainable = sum(each.numel() * each.element_size() for each in trainer.model.parameters() if each.requires_grad)
+    trainer.make_room = lambda: make_room(Path(trainer.args.output_dir), trainable, uploads.wait)
     section = run.config.training
     callbacks: list[Any] = [StopAtStep(session.stop), LossWindow(trainer, checkpoint)]
     callbacks.append(KeepBest(trainer.model, section.adapter_from == "best_evaluation", section.patience, checkpoint))
-    callbacks.append(PublishCheckpoints(uploads.put, lambda: trainer.divergence.suspected, trainable))
+    callbacks.append(PublishCheckpoints(uploads.put, lambda: trainer.divergence.suspected))
     callbacks.append(Beat(session.watch.beat, uploads.check))
     writer = session.writer
     if writer or trainer.is_fsdp_enabled:  # a sharded model answers only where all processes ask it
@@ -178,7 +180,10 @@ def _add_callbacks(
 def commit(run: Run, folder: Path, step: int) -> None:
     """Make a checkpoint the newest in storage, then let older ones go."""
     checkpoints.publish_checkpoint(folder, run.store, step, run.identity())
-    checkpoints.prune(run.store, run.config.training.keep_last, step)
+    try:
+        checkpoints.prune(run.store, run.config.training.keep_last, step)
+    except RetryError as error:  # not to be tried again together with what is committed
+        warn("older checkpoints were not removed: the next commit tries again", step=step, why=str(error))
 
 
 def copy_events(run: Run, writer: SummaryWriter | None) -> None:

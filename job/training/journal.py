@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from job.config.commands import TrainConfig
 from job.config.sections import to_plain
+from job.differences import differences
 from job.errors import DamagedError, MissingError, OutputError
 from job.launch.environment import versions
 from job.storage.folders import read_manifest
@@ -83,18 +84,6 @@ def digest(identity: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def differences(there: dict[str, Any], here: dict[str, Any], path: str = "") -> list[str]:
-    """What two fingerprints differ in, as `path: value there, value here`."""
-    found: list[str] = []
-    for key in sorted(there.keys() | here.keys()):
-        old, new, name = there.get(key), here.get(key), f"{path}{key}"
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new, f"{name}.")
-        elif old != new:
-            found.append(f"{name}: {old} there, {new} here")
-    return found
-
-
 def read_journal(store: Store) -> Journal | None:
     """The run's journal, or None where there is no run yet."""
     try:
@@ -116,6 +105,12 @@ def check_same_run(journal: Journal, store: Store, identity: dict[str, Any]) -> 
             f"{store.uri} holds a run with another config, data or versions ({'; '.join(different[:6])}): "
             "give this one another name (run), or start beside it with --fresh"
         )
+
+
+def names_same_data(journal: Journal, config: TrainConfig) -> bool:
+    """Whether the run read its data from where the config says, however it looks there now."""
+    places = to_plain(config)["data"]
+    return all(journal.config["data"].get(split) == places[split] for split in ("train", "validation"))
 
 
 def fresh_name(run: str, identity: dict[str, Any]) -> str:

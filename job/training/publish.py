@@ -21,7 +21,7 @@ from job.prompt import write_prompt
 from job.storage.folders import publish_folder
 from job.storage.lease import GuardedStore
 from job.storage.publish_hub import publish_to_hub
-from job.telemetry import event
+from job.telemetry import event, progress
 from job.training.scoring import Scored
 from job.training.state import Run
 
@@ -42,7 +42,8 @@ def publish(run: Run, trainer: Any, scored: Scored, weights: Mapping[str, Any] |
     publish_folder(report, run.store, "report", {})
     sync_tensorboard(run)
     facts = {BASE_KEY: run.base.identity(), "run": run.config.run, "fingerprint": run.identity()["fingerprint"]}
-    publish_folder(adapter, run.store, "adapter", facts)
+    with progress("publishing the adapter", _size(adapter), "B") as bar:
+        publish_folder(adapter, run.store, "adapter", facts, bar.advance)
     published = {"adapter": f"{run.store.uri}/adapter"}
     event("adapter", uri=published["adapter"])
     if run.config.publish.hub:
@@ -76,6 +77,11 @@ def _card(run: Run, scored: Scored) -> str:
     uris = {"train": as_list(data.train), "validation": as_list(data.validation or data.train)}
     splits = [Split(name, uris[name], counts[name]["conversations"], digests[name]) for name in uris]
     return model_card(CardFacts(run.config, run.base.identity(), run.prompt, splits, versions()), scored.evaluation)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _without_texts(evaluation: Evaluation) -> dict[str, Any]:

@@ -33,6 +33,15 @@ def once_per_machine(make: Callable[[], T], file: Path) -> T:
         return made
 
 
+def anywhere(flag: bool) -> bool:
+    """Whether it is so in any process; all must ask."""
+    if not torch.distributed.is_initialized():
+        return flag
+    found = torch.tensor([int(flag)], device=PartialState().device)
+    torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX)
+    return bool(found.item())
+
+
 def agree(what: str, found: str) -> None:
     """RetryError in every process where not all of them found the same: none may go on from another place alone."""
     if not torch.distributed.is_initialized():
@@ -42,15 +51,6 @@ def agree(what: str, found: str) -> None:
     if len(set(everywhere)) > 1:
         told = "; ".join(f"process {rank}: {text}" for rank, text in enumerate(everywhere))
         raise RetryError(f"the processes found different {what} ({told}): all must find the same; run again")
-
-
-def anywhere(flag: bool) -> bool:
-    """Whether it is so in any process; all must ask."""
-    if not torch.distributed.is_initialized():
-        return flag
-    flags = torch.tensor([int(flag)], device=PartialState().device)
-    torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
-    return bool(flags.item())
 
 
 def bring_together(folder: Path) -> None:

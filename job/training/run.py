@@ -15,13 +15,14 @@ import torch
 from accelerate import PartialState
 
 from job.config.commands import TrainConfig
-from job.errors import DivergedError, PreemptedError, RecapError
+from job.errors import DivergedError, PreemptedError, RecapError, Stopped
 from job.inference.summaries import check_budget
 from job.launch.environment import describe
 from job.launch.outcome import wait_for_outcome
 from job.model import context_tokens, fetch_base, load_tokenizer
 from job.prompt import Prompt, make_prompt
-from job.storage.lease import GuardedStore, Lease, this_process
+from job.storage.holder import this_process
+from job.storage.lease import GuardedStore, Lease
 from job.storage.open import open_store
 from job.storage.places import cache_folder
 from job.storage.store import Store
@@ -35,7 +36,7 @@ from job.training.rows import Rows, RowSettings, make_rows, row_tokens
 from job.training.scoring import score
 from job.training.sharding import trained_weights
 from job.training.state import Run
-from job.training.stop import Stopped, StopSignal
+from job.training.stop import StopSignal
 from job.training.watch import Watch
 
 LONGEST_WAIT = timedelta(hours=2)  # of the other processes, while the first one fetches a large base

@@ -8,11 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from job.errors import PreemptedError
-
-
-class Stopped(BaseException):
-    """Raised where the signal found the process; no exception, or libraries that retry would swallow it."""
+from job.errors import PreemptedError, Stopped
 
 
 class StopSignal:

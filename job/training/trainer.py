@@ -12,6 +12,7 @@ from trl import SFTConfig, SFTTrainer
 
 from job.config.commands import TrainConfig
 from job.config.training_sections import TrainingSection
+from job.errors import PreemptedError
 from job.model import Base, Model, Tokenizer, compute_dtype, load_base, lora_config
 from job.training.divergence import Divergence
 from job.training.rows import Rows
@@ -55,6 +56,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer, made exact where an interrupted run must end like one that never stopped."""
 
     divergence: Divergence
+    make_room: Callable[[], None]  # for a checkpoint, before it is written
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """An order of rows that depends on seed and epoch alone; transformers' depends on all that was drawn before."""
@@ -80,11 +82,32 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
             self._save(output_dir, state_dict=weights)
 
     def _run_epoch(self, *arguments: Any, **named: Any) -> None:
-        """No step where the last evaluation ended the training; transformers looks at that after a step alone."""
+        """No step after the last one, or where the last evaluation ended the training.
+
+        transformers looks at that after a step alone, and a run may go on from a checkpoint of its last one.
+        """
         if self.is_fsdp_enabled:
             check_sharded(self.model)
-        if not self.control.should_training_stop:
+        if not self.control.should_training_stop and self.state.global_step < self.state.max_steps:
             super()._run_epoch(*arguments, **named)
+
+    def _evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
+        """An evaluation that a stop signal ends comes before the save of its step: there is one, whether due or not.
+
+        The evaluation is made up for when the run goes on.
+        """
+        try:
+            metrics: dict[str, float] = super()._evaluate(*arguments, **named)
+            return metrics
+        except PreemptedError:
+            self.control.should_evaluate, self.control.should_training_stop = False, True
+            self.control.should_save = not self.divergence.suspected
+            return {}
+
+    def _save_checkpoint(self, *arguments: Any, **named: Any) -> None:
+        """Nothing is begun that the disk has no room for."""
+        self.make_room()
+        super()._save_checkpoint(*arguments, **named)
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """Evaluate without touching the random state: a run that skipped an evaluation goes on the same."""

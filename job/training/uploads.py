@@ -48,6 +48,15 @@ class Uploads:
         if self._error is not None:
             raise self._error
 
+    def wait(self) -> None:
+        """Wait until what was handed over is committed, and gone here; raises as `finish` does."""
+        deadline = time.monotonic() + self._patience.seconds
+        while self._waiting.unfinished_tasks:
+            self.check()
+            if time.monotonic() > deadline:
+                raise self._too_slow()
+            time.sleep(0.1)
+
     def finish(self) -> None:
         """Wait until everything is committed; raises what failed, or RetryError when it takes too long."""
         self._hand_over(None)
@@ -68,10 +77,13 @@ class Uploads:
                     raise self._too_slow() from None
 
     def _too_slow(self) -> RetryError:
-        return RetryError(
+        """The error of it; nobody waits again for what was waited for in vain."""
+        error = RetryError(
             f"a checkpoint did not reach storage within {self._patience.seconds:.0f} s (limits.upload_minutes): run "
             "the same command again to go on"
         )
+        self._error = error
+        return error
 
     def _run(self) -> None:
         try:
@@ -85,6 +97,7 @@ class Uploads:
                     self._try_to_sync()
                     return
                 self._upload(*item)
+                self._waiting.task_done()
                 self._try_to_sync()
         except BaseException as error:
             self._error = error

@@ -4,7 +4,6 @@ Reads the config that the supervisor put into WORK, trains, and leaves its outco
 """
 
 import os
-import shutil
 import sys
 import traceback
 import warnings
@@ -12,13 +11,13 @@ from pathlib import Path
 
 from job.config.commands import TrainConfig
 from job.config.load import load_config
-from job.errors import ExitCode, PreemptedError, RecapError, bug
+from job.errors import ExitCode, PreemptedError, RecapError, Stopped, bug, unwritable
 from job.launch.outcome import Outcome, keep_room, write_outcome
 from job.telemetry import configure_logging, masked
-from job.training.stop import Stopped, StopSignal
+from job.training.stop import StopSignal
 from job.training.watch import Watch
 
-FULL_BYTES = 1 << 20
+PROBE_BYTES = 1 << 20
 
 
 def main(work: Path) -> ExitCode:
@@ -53,8 +52,6 @@ def main(work: Path) -> ExitCode:
 
 def _unforeseen(error: Exception, work: Path) -> Outcome:
     """What no part of recap foresaw; out of memory and a full disk have remedies, the rest is a bug."""
-    import errno
-
     import torch
 
     if isinstance(error, torch.OutOfMemoryError):
@@ -63,12 +60,22 @@ def _unforeseen(error: Exception, work: Path) -> Outcome:
             "the GPU's memory is too small for this config: lower training.batch_size (and raise "
             "gradient_accumulation_steps), lower training.max_tokens, or set training.activation_checkpointing: true",
         )
-    # torch and safetensors hide the system's error in errors of their own.
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS)
-    if full or shutil.disk_usage(work).free < FULL_BYTES:
+    if unwritable(error) or _takes_nothing(work):
         return Outcome(ExitCode.OUTPUT, f"{work} cannot be written ({error}): make room, or set RECAP_WORK elsewhere")
     # Where another process is gone, collectives raise this, and nothing else does.
     return Outcome(ExitCode.BUG, bug(error), "unclear" if isinstance(error, RuntimeError) else "own")
+
+
+def _takes_nothing(work: Path) -> bool:
+    """Whether the disk is the cause: torch and safetensors hide the system's error in errors of their own."""
+    probe = work / f"probe-{os.getpid()}"
+    try:
+        probe.write_bytes(bytes(PROBE_BYTES))
+    except OSError as error:
+        return unwritable(error) is not None
+    finally:
+        probe.unlink(missing_ok=True)
+    return False
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 
 import pytest
+import yaml
 
-from job.config.dates import with_date
+from job.config.dates import with_date, with_previous_date
 from job.config.load import load_config
 from job.errors import ConfigError
 
@@ -41,6 +42,21 @@ def test_a_date_is_left_as_it_is_and_so_is_any_other_variable():
     assert with_date(named, {"RECAP_VAR_DATE": "yesterday"}, NOW) == named
 
 
+@pytest.mark.parametrize(
+    ("variables", "environment", "previous"),
+    [
+        ({"date": "2026-03-01"}, {}, "2026-02-28"),
+        ({}, {"RECAP_VAR_DATE": "2026-01-01"}, "2025-12-31"),
+        ({"date": "2026-03-01", "previous_date": "2026-02-20"}, {}, "2026-02-20"),
+        ({"date": "2026-03-01"}, {"RECAP_VAR_PREVIOUS_DATE": "2026-02-20"}, None),  # taken from there
+        ({"date": "week 9"}, {}, None),
+        ({}, {}, None),
+    ],
+)
+def test_the_previous_date_is_the_day_before_unless_it_is_given_too(variables, environment, previous):
+    assert with_previous_date(variables, environment).get("previous_date") == previous
+
+
 @pytest.mark.parametrize("time", ["2026-01-31", "02:00", "2026-01-31T02:00:00", "<aws.scheduler.scheduled-time>"])
 def test_a_time_that_is_none_is_told(time):
     with pytest.raises(ConfigError, match=f"RECAP_SCHEDULED_AT is '{time}'.*wanted a time with its zone: 2026-01-31T"):
@@ -56,7 +72,13 @@ def test_a_zone_that_is_none_is_told(zone):
 def test_a_config_is_about_one_day(write, monkeypatch):
     monkeypatch.setenv("RECAP_VAR_DATE", "yesterday")
     monkeypatch.setenv("RECAP_SCHEDULED_AT", "2026-02-01T02:00:00Z")
-    config = load_config(
-        "summarize", write("run: 'n-{date}'\ninput: 'in/{date}/'\nadapter: a\noutput: 'out/{date}/'\n")
-    )
-    assert (config.run, config.input, config.output) == ("n-2026-01-31", "in/2026-01-31/", "out/2026-01-31/")
+    keys = {
+        "run": "n-{date}",
+        "input": "in/{date}/",
+        "adapter": "a",
+        "output": "o/{date}/",
+        "skip_done": "o/{previous_date}/",
+    }
+    config = load_config("summarize", write(yaml.safe_dump(keys)))
+    assert (config.run, config.input, config.output) == ("n-2026-01-31", "in/2026-01-31/", "o/2026-01-31/")
+    assert config.skip_done == "o/2026-01-30/"

@@ -231,6 +231,15 @@ def test_line_longer_than_the_limit_is_one_bad_record():
     assert too_long.detail == last.detail == "the line is longer than 100 characters"
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_line_as_long_as_the_limit_is_a_record_and_the_next_one_its_own(end):
+    line = '"' + "x" * (98 - len(end)) + '"' + end
+    assert len(line) == 100
+    assert [type(value) for _, value in json_lines(io.StringIO(line), 100)] == [str]
+    (_, too_long), (second, value) = json_lines(io.StringIO(f'"{line.strip()}"\n[1]\n'), 100)
+    assert (type(too_long), second, value) == (RecordError, 2, [1])
+
+
 def test_strict_reading_names_the_first_twenty_bad_records_and_counts_all(put):
     bad = "".join(turns("hi", role="bot") + "\n" for _ in range(25))
     with pytest.raises(DataError) as caught:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.stand_in import NO_WEIGHTS
 from tests.conftest import S3
+from tests.faults.nights import Workers, lines
 from tests.faults.s3_proxy import FaultyS3
 from tests.faults.trials import Trials
 from tests.training.conftest import records
@@ -57,3 +59,35 @@ def small_on_s3(small: dict[str, Any], s3: S3, proxy: FaultyS3) -> dict[str, Any
     """The same with its output on S3, through the proxy."""
     endpoint = {"endpoint_url": proxy.endpoint, "timeout_seconds": 2}
     return small | {"output": f"{s3.uri}/runs", "storage": endpoint}
+
+
+@pytest.fixture(scope="session")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    found = Workers(tmp_path_factory.mktemp("nights"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def night(tmp_path: Path, places: Path) -> dict[str, Any]:
+    """A night of seven chunks in two files, from and to folders."""
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    (base / "model.safetensors").write_bytes(NO_WEIGHTS)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text(lines(0, 14))
+    (tmp_path / "in" / "b.jsonl").write_text(lines(50, 12))
+    return {
+        "run": "night", "input": f"{tmp_path}/in/", "output": f"{tmp_path}/out", "model": {"base": str(base)},
+        "chunks": {"records": 4}, "limits": {"max_reject_fraction": 1},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def on_s3(night: dict[str, Any], s3: S3, proxy: FaultyS3, tmp_path: Path) -> dict[str, Any]:
+    """The same from and to S3, through the proxy."""
+    for name in ("a.jsonl", "b.jsonl"):
+        s3.client().upload_file(str(tmp_path / "in" / name), s3.bucket, f"in/{name}")
+    endpoint = {"endpoint_url": proxy.endpoint, "timeout_seconds": 2}
+    return night | {"input": f"{s3.uri}/in/", "output": f"{s3.uri}/out", "storage": endpoint}

@@ -35,7 +35,7 @@ def _summarize(asked) -> int:  # type: ignore[no-untyped-def]
     from benchmarks.stand_in import StandInEngine, stand_in
     from job import cli
     from job.config.commands import SummarizeConfig
-    from job.errors import RecapError
+    from job.errors import ExitCode, RecapError, Stopped
     from job.summarization.shard import find_shard
     from job.summarization.summarize import summarize
     from job.telemetry import configure_logging
@@ -56,6 +56,8 @@ def _summarize(asked) -> int:  # type: ignore[no-untyped-def]
     except RecapError as error:
         print(f"ended: {error}", file=sys.stderr, flush=True)
         return int(error.exit_code)
+    except Stopped:
+        return ExitCode.RETRY
     except BaseException:
         import traceback
 

@@ -1,6 +1,7 @@
 """Interrupted and resumed is the same as never interrupted: weights byte for byte, and every logged number."""
 
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from job.errors import ExitCode
 from tests.faults.real import RealRun
-from tests.faults.trials import adapter_digest, journal_of, logged, on_tensorboard, store_of
+from tests.faults.trials import Trials, adapter_digest, journal_of, logged, on_tensorboard, store_of
 from tests.training.conftest import records, write_jsonl
 
 
@@ -72,3 +73,38 @@ def test_interrupted_is_the_same_as_never_interrupted(longer, tmp_path, kind):
     config = longer | {"training": longer["training"] | KINDS[kind]}
     for line in story_of_equal_runs(config, tmp_path, KILLS):
         print(f"\n{kind}: {line}", end="")
+
+
+def start_until(text: str, trials: Trials, config: dict[str, Any]) -> Any:
+    """Start a training process, and give it when its log says so."""
+    child = trials.start(config)
+    while text not in (child.log() if (child.work / "log").exists() else ""):
+        time.sleep(0.01)
+    return child
+
+
+STOPS = [
+    pytest.param(4, 4, id="last, amid an epoch"),
+    pytest.param(5, 3, id="amid", marks=pytest.mark.faults),
+    pytest.param(3, 3, id="last", marks=pytest.mark.faults),
+]
+
+
+@pytest.mark.parametrize(("steps", "stop_at"), STOPS)
+def test_a_stop_in_an_evaluation_keeps_the_steps_before_it(trials, small, tmp_path, steps, stop_at):
+    # As by default, a step is saved and evaluated; the evaluation, which comes first, takes seconds.
+    many = {"validation": str(write_jsonl(tmp_path / "many.jsonl", records(80, first=100)))}
+    training = {"max_steps": steps, "save_every_steps": 99, "evaluate_every_steps": 3, "log_every_steps": 1}
+    whole = small | {"run": "whole", "data": small["data"] | many, "training": small["training"] | training}
+    hurt = whole | {"run": "hurt"}
+    trials.finish(whole)
+    child = start_until(f'"message": "step", "step": {stop_at}', trials, hurt)
+    child.send(signal.SIGTERM)
+    assert child.wait() == ExitCode.RETRY, child.log()
+    assert [attempt["last_step"] for attempt in journal_of(store_of(hurt))["attempts"]] == [stop_at]
+    assert (stop_at, "eval_loss") not in logged(store_of(hurt)), "it was stopped in the evaluation, and saved"
+    trials.finish(hurt)
+    assert adapter_digest(store_of(hurt)) == adapter_digest(store_of(whole))
+    for tag in ("train/loss", "validation/loss"):
+        assert on_tensorboard(store_of(hurt), tag) == on_tensorboard(store_of(whole), tag)
+    assert journal_of(store_of(hurt))["facts"]["best"] == journal_of(store_of(whole))["facts"]["best"]

@@ -67,6 +67,15 @@ def test_an_answer_cut_at_the_limit_says_length_and_any_other_is_shorter(engine,
     assert {answer.output_tokens < 5 for answer in answers if answer.finish_reason == "stop"} == {True}
 
 
+@pytest.mark.parametrize("strange", [-1, 1 << 20])
+def test_a_token_that_the_model_does_not_know_is_told_before_it_can_break_a_gpu(model, tokenizer, prompts, strange):
+    def never(*_: Any) -> Any:
+        raise AssertionError("the model was run")
+
+    with pytest.raises(ValueError, match=f"token {strange} is not among the "):
+        TransformersEngine(model, tokenizer, never).generate([*prompts, [0, strange, 5]], SETTINGS)
+
+
 def test_no_prompts_get_no_answers(engine):
     assert engine.generate([], SETTINGS) == []
 

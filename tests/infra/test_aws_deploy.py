@@ -3,8 +3,10 @@
 import importlib.util
 import io
 import json
+import subprocess
 import sys
 import uuid
+from datetime import datetime
 from types import ModuleType
 from typing import Any
 
@@ -76,9 +78,20 @@ def run(session: Any, name: str, yes: bool = True, **parameters: str) -> None:
     deploy.deploy(session, name, [f"{key}={value}" for key, value in (GIVEN | parameters).items()], yes, for_moto())
 
 
+def put_image(session: Any, repository: str, tag: str) -> None:
+    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "tag": tag}
+    session.client("ecr").put_image(repositoryName=repository, imageTag=tag, imageManifest=json.dumps(manifest))
+
+
+def told_by_push(session: Any, stack_name: str, tag: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    capsys.readouterr()
+    push.push(session, stack_name, tag, True)
+    return capsys.readouterr().out.splitlines()
+
+
 def test_deploying_shows_what_it_will_make_and_makes_all_that_moto_knows(session, name, capsys):
-    run(session, name)
-    wanted = {key: resource["Type"] for key, resource in stack.resources(**GIVEN).items() if key != NODES}
+    run(session, name, Night="on")
+    wanted = {key: resource["Type"] for key, resource in stack.resources(**GIVEN, Night="on").items() if key != NODES}
     told = dict(line.split()[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("Add "))
     assert told.items() >= wanted.items()
 
@@ -117,13 +130,13 @@ def test_spot_comes_first_and_several_nodes_run_on_demand(session, deployed):
 
 
 def test_a_stack_that_works_gets_no_images_that_are_not_there(session, name, deployed, capsys):
-    with pytest.raises(deploy.RefusedError, match="lacks train-next or summarize-next: `make push` first"):
+    with pytest.raises(deploy.RefusedError, match="lacks train-next and summarize-next: `make push` first"):
         run(session, name, ImageTag="next")
-    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"}
+    put_image(session, name, "train-next")
+    with pytest.raises(deploy.RefusedError, match="lacks summarize-next: `make push` first"):
+        run(session, name, ImageTag="next")
     for target in ("train", "summarize"):
-        session.client("ecr").put_image(
-            repositoryName=name, imageTag=f"{target}-abc", imageManifest=json.dumps(manifest | {"target": target})
-        )
+        put_image(session, name, f"{target}-abc")
     run(session, name)
     assert f"Repository               {deployed['Repository']}\n" in capsys.readouterr().out
 
@@ -145,16 +158,53 @@ def test_without_a_yes_nothing_is_made(session, name, monkeypatch):
 
 
 def test_both_images_are_built_for_the_stacks_machines_and_pushed_by_tag(session, name, deployed, capsys):
-    push.push(session, name, "0123456789ab", True)
-    lines = capsys.readouterr().out.splitlines()
-    images = [f"{deployed['Repository']}:{target}-0123456789ab" for target in ("train", "summarize")]
-    for line, target, image in zip(lines, ("train", "summarize"), images, strict=False):
+    lines = told_by_push(session, name, "0123456789ab", capsys)
+    for line, target in zip(lines[0:4:2], ("train", "summarize"), strict=True):
+        image = f"{deployed['Repository']}:{target}-0123456789ab"
         assert line.startswith(f"docker build --platform linux/amd64 --target {target} --tag {image} --build-arg ")
         assert "REVISION=0123456789ab" in line
-    assert lines[2:] == [f"docker push {image}" for image in images]
+        assert lines[lines.index(line) + 1] == f"docker push {image}"
+    assert lines[4:] == [f"the jobs of stack {name} take the images of abc: now `make deploy`"]
 
 
-def test_what_no_commit_has_is_not_pushed(session, name):
+def test_a_push_that_broke_off_goes_on_with_what_is_missing(session, name, deployed, capsys):
+    put_image(session, name, "train-abc")
+    there, build, pushed = told_by_push(session, name, "abc", capsys)
+    assert there == "train-abc is there already"
+    assert "--target summarize" in build
+    assert pushed == f"docker push {deployed['Repository']}:summarize-abc"
+    put_image(session, name, "summarize-abc")
+    assert told_by_push(session, name, "abc", capsys) == [
+        "train-abc is there already",
+        "summarize-abc is there already",
+    ]
+
+
+def test_an_image_that_is_built_again_says_the_same_of_itself():
+    once, again = (list(push.commands("r/recap", "abc", ["train"], {})) for _ in range(2))
+    assert once == again
+    (created,) = [word.removeprefix("CREATED=") for word in once[0] if word.startswith("CREATED=")]
+    command = ["git", "log", "-1", "--format=%ct"]
+    committed = subprocess.run(command, cwd=push.ROOT, check=True, capture_output=True, text=True).stdout
+    assert datetime.fromisoformat(created).timestamp() == int(committed)
+
+
+def test_a_companys_network_is_told_to_the_build(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {"PIP_CERT": "ca.pem", "PIP_CONFIG_FILE": "/etc/pip.conf", "BASE_IMAGE": "mirror/python:3.11"}
+    build, pushed = push.commands("r/recap", "abc", ["train"], settings)
+    secrets = [build[place + 1] for place, word in enumerate(build) if word == "--secret"]
+    assert secrets == [f"id=pip_ca,src={tmp_path}/ca.pem", "id=pip_conf,src=/etc/pip.conf"]
+    assert "BASE_IMAGE=mirror/python:3.11" in build
+    assert "--secret" not in pushed
+    page = (push.ROOT / "infra" / "docker" / "README.md").read_text(encoding="utf-8")
+    assert all(name in page for name in settings)
+
+
+def test_what_no_commit_has_is_neither_deployed_nor_pushed(session, name):
+    with pytest.raises(deploy.RefusedError, match="0123456789ab-dirty: such images are never pushed: commit first"):
+        run(session, name, ImageTag="0123456789ab-dirty")
+    assert deploy.find(session.client("cloudformation"), name) is None
     with pytest.raises(deploy.RefusedError, match="changes that no commit has"):
         push.push(session, name, "0123456789ab-dirty", True)
     with pytest.raises(deploy.RefusedError, match="is not there, in this account and region: `make deploy` first"):

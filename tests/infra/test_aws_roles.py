@@ -18,6 +18,7 @@ from job.errors import ExitCode
 from tests.faults.s3_proxy import Fault, FaultyS3, Request
 from tests.faults.trials import QUIET
 from tests.infra import stack
+from tests.infra.kustomize import FOLDER
 
 BUCKET = "arn:aws:s3:::recap-bucket"
 ROLES = ["TrainRole", "SummarizeRole", "ExecutionRole", "SchedulerRole"]
@@ -184,6 +185,22 @@ def test_jobs_can_delete_no_version_and_training_no_adapter():
     train = Role(stack.policy("TrainRole"))
     adapter = ("s3:DeleteObject", f"{BUCKET}/runs/support/adapter/adapter_model.safetensors")
     assert not [right for right in train.rights() if all(map(fnmatchcase, adapter, right))]
+
+
+def test_pods_on_eks_may_do_what_both_jobs_do_on_batch_and_delete_no_more():
+    text = (
+        (FOLDER / "overlays" / "eks" / "role-policy.json").read_text(encoding="utf-8").replace("BUCKET", "recap-bucket")
+    )
+    pods = Role([{key: listed(value) for key, value in one.items()} for one in json.loads(text)["Statement"]]).rights()
+    jobs = Role(stack.policy("TrainRole")).rights() | Role(stack.policy("SummarizeRole")).rights()
+    assert not [asked for asked in jobs if not any(all(map(fnmatchcase, asked, right)) for right in pods)]
+    for changing in ("s3:DeleteObject", "s3:PutObject"):
+        assert {right for right in pods if right[0] == changing} == {right for right in jobs if right[0] == changing}
+    assert {action for action, _ in pods} == {action for action, _ in jobs}
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def test_roles_are_for_this_account_alone():

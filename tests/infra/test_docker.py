@@ -158,6 +158,8 @@ def test_an_image_says_what_it_is(target):
     labels = " ".join(values(target, "LABEL"))
     for key in ("title", "description", "licenses", "version", "revision", "created", "base.name"):
         assert f"org.opencontainers.image.{key}=" in labels
+    assert 'base.name="${BASE_IMAGE}"' in labels, "with its digest, and a mirror's where that was the base"
+    assert values(target, "ARG")[0] == "BASE_IMAGE", "or it is empty in this stage"
 
 
 def test_only_what_the_image_is_made_of_goes_to_the_builder(tmp_path):

@@ -1,14 +1,17 @@
-"""Every kind of store that takes writes, and services that misbehave."""
+"""Every kind of store, those that take writes and the Hub; and services that misbehave."""
 
 import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from job.storage.hub import HubStore
 from job.storage.local import LocalStore
 from job.storage.s3 import S3Store, Transfer
 from job.storage.store import Store
@@ -20,12 +23,45 @@ NAMED = "RECAP_TEST_S3_URI"
 Answer = tuple[int, dict[str, str], bytes]
 
 
-@pytest.fixture(params=["local", "s3", "named"])
+WRITABLE = ["local", "s3", "named"]
+Fill = Callable[[dict[str, bytes]], Store]
+
+
+@pytest.fixture(params=WRITABLE)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty store: in a folder, in S3 on loopback, and below the prefix that RECAP_TEST_S3_URI names, if any."""
-    if request.param == "local":
+    with empty_store(request.param, request, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(params=[*WRITABLE, "hub"])
+def filled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fill]:
+    """Give a store with these objects: one of those, or a repository of a Hub on loopback, which is only read."""
+    if request.param == "hub":
+        hub = request.getfixturevalue("hub")
+
+        def fill_hub(objects: dict[str, bytes]) -> Store:
+            hub.add("org/model", objects)
+            return HubStore("hf://org/model")
+
+        yield fill_hub
+        return
+    with empty_store(request.param, request, tmp_path) as made:
+
+        def fill(objects: dict[str, bytes]) -> Store:
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda key: made.write(key, objects[key]), objects))
+            return made
+
+        yield fill
+
+
+@contextmanager
+def empty_store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A store that takes writes."""
+    if kind == "local":
         yield LocalStore(str(tmp_path / "store"))
-    elif request.param == "s3":
+    elif kind == "s3":
         yield S3Store(f"{request.getfixturevalue('s3').uri}/some/prefix", transfer=SMALL)
     elif NAMED not in os.environ:
         pytest.skip(f"{NAMED} names no store")

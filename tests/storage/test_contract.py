@@ -9,6 +9,7 @@ import pytest
 
 from job.errors import AlreadyExistsError, DamagedError, DataError, ExitCode, MissingError
 from job.storage.folders import fetch_folder, publish_folder
+from job.storage.local import LocalStore
 from job.storage.store import Store
 
 MORE_THAN_TWO_PAGES = 101
@@ -19,38 +20,46 @@ def keys(store: Store, prefix: str = "") -> list[str]:
     return [entry.key for entry in store.list(prefix)]
 
 
-def test_what_is_written_is_read_by_every_way(store, tmp_path):
-    store.write("deep/down/a.txt", b"content")
+def test_what_is_there_is_read_by_every_way(filled, tmp_path):
+    store = filled({"deep/down/a.txt": b"content"})
+    received: list[int] = []
     target = tmp_path / "new folder" / "a.txt"
-    store.download("deep/down/a.txt", target)
+    store.download("deep/down/a.txt", target, received.append)
     with store.open("deep/down/a.txt") as stream:
         assert stream.read(3) == b"con"
         assert stream.read() == b"tent"
     assert store.read("deep/down/a.txt") == target.read_bytes() == b"content"
-    assert store.stat("deep/down/a.txt").size == 7
+    assert store.stat("deep/down/a.txt").size == sum(received) == 7
+    assert [store.stat("deep/down/a.txt")] == list(store.list()), "with the same version"
+    assert sorted(path.name for path in target.parent.iterdir()) == ["a.txt"]
 
 
-def test_a_stream_is_read_line_by_line(store):
-    store.write("a.jsonl", b'{"a": 1}\n{"b": 2}\n')
+def test_a_stream_is_read_line_by_line(filled):
+    store = filled({"a.jsonl": b'{"a": 1}\n{"b": 2}\n'})
     with store.open("a.jsonl") as stream:
         assert list(stream) == [b'{"a": 1}\n', b'{"b": 2}\n']
 
 
 @pytest.mark.parametrize("start", [0, 9, 17])
-def test_a_stream_may_begin_at_any_byte(store, start):
+def test_a_stream_may_begin_at_any_byte(filled, start):
     content = b'{"a": 1}\n{"b": 2}\n'
-    store.write("a.jsonl", content)
+    store = filled({"a.jsonl": content})
     with store.open("a.jsonl", start) as stream:
         assert stream.read() == content[start:]
 
 
-def test_an_empty_object_is_an_object(store, tmp_path):
-    store.write("empty", b"")
+def test_an_empty_object_is_an_object(filled, tmp_path):
+    store = filled({"empty": b""})
+    store.download("empty", tmp_path / "target")
+    assert store.read("empty") == (tmp_path / "target").read_bytes() == b""
+    assert [entry.size for entry in store.list()] == [0]
+
+
+def test_an_empty_file_is_uploaded(store, tmp_path):
     (tmp_path / "source").touch()
     store.upload(tmp_path / "source", "uploaded")
-    store.download("empty", tmp_path / "target")
-    assert store.read("uploaded") == (tmp_path / "target").read_bytes() == b""
-    assert [entry.size for entry in store.list()] == [0, 0]
+    assert store.read("uploaded") == b""
+    assert [entry.size for entry in store.list()] == [0]
 
 
 def test_a_large_file_travels_in_parts_and_tells_how_far_it_is(store, tmp_path):
@@ -68,34 +77,30 @@ def test_a_large_file_travels_in_parts_and_tells_how_far_it_is(store, tmp_path):
         assert stream.read() == content
 
 
-def test_a_listing_has_every_key_of_many_pages_in_order(store):
+def test_a_listing_has_every_key_of_many_pages_in_order(filled):
     names = [f"many/{number:04}" for number in range(MORE_THAN_TWO_PAGES)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: store.write(name, b"x"), names))
-    assert keys(store, "many") == names
+    assert keys(filled(dict.fromkeys(names, b"x")), "many") == names
 
 
-def test_a_listing_is_ordered_by_whole_keys(store):
-    for key in ("a/b", "a-b", "a.b", "b/a", "B", "a0", "é"):
-        store.write(key, b"x")
+def test_a_listing_is_ordered_by_whole_keys(filled):
+    store = filled(dict.fromkeys(("a/b", "a-b", "a.b", "b/a", "B", "a0", "é"), b"x"))
     assert keys(store) == ["B", "a-b", "a.b", "a/b", "a0", "b/a", "é"]
 
 
-def test_prefix_listing_never_returns_the_sibling_prefix(store):
-    for key in ("my/path/a", "my/path2/b", "my/path-c", "my/pat"):
-        store.write(key, b"x")
+def test_prefix_listing_never_returns_the_sibling_prefix(filled):
+    store = filled(dict.fromkeys(("my/path/a", "my/path2/b", "my/path-c", "my/pat"), b"x"))
     assert keys(store, "my/path") == ["my/path/a"]
 
 
-def test_a_prefix_with_nothing_below_it_lists_nothing(store):
+def test_a_prefix_with_nothing_below_it_lists_nothing(filled):
+    store = filled({})
     assert keys(store, "nothing/here") == []
     assert keys(store) == []
 
 
-def test_keys_may_have_spaces_and_any_script(store, tmp_path):
+def test_keys_may_have_spaces_and_any_script(filled, tmp_path):
     names = ["Zusammenfassung für Jürgen.txt", "要約/会話 1.jsonl", "a+b&c=d%20e?.txt", "'quoted' \"twice\"#.txt", "😀"]
-    for name in names:
-        store.write(name, name.encode())
+    store = filled({name: name.encode() for name in names})
     assert keys(store) == sorted(names)
     for name in names:
         store.download(name, tmp_path / "target")
@@ -103,13 +108,19 @@ def test_keys_may_have_spaces_and_any_script(store, tmp_path):
 
 
 @pytest.mark.parametrize("key", HOSTILE)
+def test_a_hostile_key_is_not_read(filled, tmp_path, key):
+    store = filled({})
+    for action in (store.stat, store.read, store.open, lambda key: store.download(key, tmp_path / "target")):
+        with pytest.raises(DataError) as caught:
+            action(key)
+        assert repr(key) in str(caught.value)
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize("key", HOSTILE)
 def test_a_hostile_key_is_refused_before_anything_is_done(store, tmp_path, key):
     (tmp_path / "source").write_bytes(b"x")
     actions = [
-        lambda: store.stat(key),
-        lambda: store.read(key),
-        lambda: store.open(key),
-        lambda: store.download(key, tmp_path / "target"),
         lambda: store.upload(tmp_path / "source", key),
         lambda: store.write(key, b"x"),
         lambda: store.delete(key),
@@ -122,8 +133,8 @@ def test_a_hostile_key_is_refused_before_anything_is_done(store, tmp_path, key):
     assert keys(store) == []
 
 
-def test_what_is_not_there_is_missing(store, tmp_path):
-    store.write("there/a", b"x")
+def test_what_is_not_there_is_missing(filled, tmp_path):
+    store = filled({"there/a": b"x"})
     for key in ("not there", "there", "there/a/b"):
         for action in (store.stat, store.read, store.open, lambda key: store.download(key, tmp_path / "target")):
             with pytest.raises(MissingError) as caught:
@@ -176,6 +187,17 @@ def test_exactly_one_of_eight_racing_writers_wins(store):
             winners = [writer for writer in pool.map(compete, range(8)) if writer is not None]
         assert len(winners) == 1
         assert store.read(f"race/{race}") == f"writer {winners[0]}".encode() * 1000
+
+
+def test_a_published_folder_is_fetched_from_wherever_its_files_were_copied(filled, tmp_path):
+    (tmp_path / "source" / "sub").mkdir(parents=True)
+    (tmp_path / "source" / "sub" / "a.json").write_text("{}")
+    published = publish_folder(tmp_path / "source", LocalStore(str(tmp_path / "run")), "", {"step": 1})
+    store = filled(_files(tmp_path / "run"))
+    received: list[int] = []
+    assert fetch_folder(store, "", tmp_path / "target", received.append) == published
+    assert _files(tmp_path / "target") == _files(tmp_path / "run")
+    assert sum(received) == 2
 
 
 def test_a_published_folder_is_fetched_as_it_was(store, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from job.errors import ConfigError, ExitCode, ForbiddenError, MissingError
 from job.storage.keys import split_file
-from job.storage.open import list_inputs, open_store, read_uri, stat_uri
+from job.storage.open import list_inputs, open_store, read_uri
 from tests.storage.test_s3 import answering
 
 
@@ -43,7 +43,7 @@ def test_an_input_file_knows_how_to_be_read(root):
         assert stream.read() == b"day/a.jsonl"
     with file.store.open(file.key) as stream:
         assert len(stream.read()) == file.size
-    assert file.version == stat_uri(f"{root}/day/a.jsonl").version
+    assert file.version == open_store(root).stat("day/a.jsonl").version
     assert read_uri(f"{root}/day/a.jsonl") == b"day/a.jsonl"
 
 

@@ -1,6 +1,7 @@
 """Claims about leases: of several runs with one name, one writes, and who lost the lease writes no more."""
 
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from job.errors import ExitCode, RetryError
-from job.storage.lease import GuardedStore, Lease, LeaseLostError, Terms, started, this_process
+from job.storage.holder import started, this_process
+from job.storage.lease import GuardedStore, Lease, LeaseLostError, Terms
 from job.storage.local import LocalStore
 from job.storage.open import open_store
 
@@ -187,6 +189,75 @@ def test_of_several_that_begin_at_once_one_wins(store):
     held[0].release()
 
 
+class LostAnswer(LocalStore):
+    """A store whose first guarded write is answered only when another run has waited for a lifetime and begun."""
+
+    def __init__(self, uri, asks_again, other):
+        super().__init__(uri)
+        self._asks_again, self._other = asks_again, other
+
+    def write(self, key, data, *, if_absent=False):
+        other, self._other = self._other, None
+        super().write(key, data, if_absent=if_absent)
+        if other:
+            other.acquire()
+            if self._asks_again:  # as boto3 does
+                super().write(key, data, if_absent=if_absent)
+
+
+@pytest.mark.parametrize("asks_again", [False, True])
+def test_whoever_was_succeeded_before_it_knew_that_it_held_the_lease_is_refused(tmp_path, caplog, asks_again):
+    other = lease(LocalStore(str(tmp_path / "run")), replace(ELSEWHERE, name="the other"), SHORT)
+    mine = lease(LostAnswer(str(tmp_path / "run"), asks_again, other), terms=LONG)
+    logging.getLogger("recap").addHandler(caplog.handler)
+    with pytest.raises(RetryError, match="the other"):
+        mine.acquire()
+    logging.getLogger("recap").removeHandler(caplog.handler)
+    assert "ignores conditional writes" not in caplog.text
+    other.check()
+    other.release()
+
+
+def test_an_answer_that_came_too_late_gives_no_right_to_write(tmp_path):
+    class Late(LocalStore):
+        def write(self, key, data, *, if_absent=False):
+            super().write(key, data, if_absent=if_absent)
+            time.sleep(2 * SHORT.trusted)
+
+    mine = lease(Late(str(tmp_path / "run")), terms=replace(SHORT, renewal=60))
+    mine.acquire()
+    with pytest.raises(LeaseLostError, match="could not be renewed"):
+        mine.check()
+    mine.release()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"holder": {"id": "1", "machine": "another", "pid": 7, "started": "", "name": "newer", "node": "n1"}}',
+        b'{"holder": {"name": "newer"}}',
+        b'{"holder": "newer"}',
+        b'["newer"]',
+        b'{"hol',
+        b"",
+    ],
+)
+def test_a_lease_that_is_not_wholly_understood_is_somebodys_as_long_as_it_changes(tmp_path, content):
+    store = LocalStore(str(tmp_path / "run"))
+    store.write("lease/00000001.json", content)
+    successor = lease(store, terms=SHORT)
+    successor.acquire()
+    successor.release()
+    assert [entry.key for entry in store.list()] == ["lease/00000002.json"]
+
+    store.write("lease/00000003.json", content)
+    renewed = threading.Timer(0.3, store.write, ("lease/00000003.json", content + b" "))
+    renewed.start()
+    with pytest.raises(RetryError, match="is being written by another run"):
+        lease(store, terms=LONG).acquire()
+    renewed.join()
+
+
 class Forgetful(LocalStore):
     """A store that accepts conditions and ignores them, as some services do."""
 
@@ -195,8 +266,6 @@ class Forgetful(LocalStore):
 
 
 def test_a_store_that_ignores_conditions_is_told_of(tmp_path, caplog):
-    import logging
-
     logging.getLogger("recap").addHandler(caplog.handler)
     mine = lease(Forgetful(str(tmp_path / "run")))
     mine.acquire()

@@ -1,6 +1,7 @@
 """A real base on disk, files of conversations, and a config over them that answers in a moment."""
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,13 @@ def write_lines(path: Path, records: list[Any]) -> Path:
 
 
 def read_lines(*paths: Path) -> list[dict[str, Any]]:
-    """The records of files of JSON lines, one file after the other."""
-    return [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").split("\n") if line]
+    """The records of files of JSON lines, one file after the other; no NaN, which other readers refuse."""
+    texts = [line for path in paths for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return [json.loads(text, parse_constant=_refused) for text in texts]
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def files_below(folder: Path) -> list[str]:
@@ -63,3 +69,11 @@ def results_below(folder: Path) -> list[str]:
 @pytest.fixture(autouse=True)
 def quick_and_alone(one_thread: None, places: Path) -> None:
     """Every test here runs on one thread, with a cache and a work folder of its own."""
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What recap's log is told."""
+    monkeypatch.setattr(logging.getLogger("recap"), "propagate", True)
+    caplog.set_level(logging.INFO, "recap")
+    return caplog

@@ -13,7 +13,8 @@ import pytest
 from benchmarks.stand_in import StandInEngine, stand_in
 from job.config.commands import SummarizeConfig
 from job.errors import AlreadyExistsError, PreemptedError, RetryError
-from job.storage.lease import Lease, this_process
+from job.storage.holder import this_process
+from job.storage.lease import Lease
 from job.storage.local import LocalStore
 from job.summarization import commit
 from job.summarization.records import Counts

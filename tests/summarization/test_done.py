@@ -2,11 +2,14 @@
 
 import random
 import tracemalloc
+from hashlib import blake2b
 
 import pytest
 
+from job.conversations.record import Conversation, Source, Turn
 from job.errors import DamagedError
 from job.summarization.done import Digests
+from job.summarization.prepare import digest_of
 from job.summarization.summarize import summarize
 from tests.summarization.conftest import conversation, read_lines, write_lines
 
@@ -50,6 +53,20 @@ def test_a_night_after_that_skips_what_two_nights_ago_was_done(night, tmp_path):
     first = night("one", records)
     assert night("two", records, skip_done=str(tmp_path / "one")).skipped == first.summaries
     assert night("three", records, skip_done=[str(tmp_path / "two")]).skipped == first.summaries
+
+
+def test_a_digest_tells_id_roles_and_texts_apart_and_leaves_metadata_out():
+    def digest(id, *turns, settings=b"", **metadata):
+        conversation = Conversation(id, tuple(Turn(*turn) for turn in turns), Source("f", 1), (), metadata)
+        return digest_of(conversation, blake2b(settings, digest_size=16))
+
+    different = [
+        digest("a"), digest("a", ("b", "c")), digest("ab", ("", "c")), digest("a", ("bc", "")), digest("a", ("", "bc")),
+        digest("a", ("b", "c"), ("d", "e")), digest("a", ("b", "cd"), ("", "e")), digest("", ("a", "b"), ("c", "")),
+        digest("a", ("b", "c"), settings=b"s"),
+    ]  # fmt: skip
+    assert len(set(different)) == len(different)
+    assert digest("a", ("b", "c"), status="closed") == digest("a", ("b", "c"))
 
 
 def test_other_settings_skip_nothing(night, tmp_path):

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from job.config.sections import StorageSection
 from job.errors import ConfigError, ExitCode, OutputError
 from job.storage.local import LocalStore
-from job.summarization.output import find_finished, open_output, publish
+from job.summarization.output import check_writable, find_finished, open_output, publish
 from job.summarization.summarize import summarize
+from tests.storage.test_lease import Forgetful
 from tests.summarization.conftest import conversation, files_below, write_lines
 from tests.summarization.test_summarize import FOLDER, never
 
@@ -24,6 +25,15 @@ BROKEN = "the connection broke"
 @pytest.fixture(autouse=True)
 def few_records(tmp_path: Path) -> Path:
     return write_lines(tmp_path / "in.jsonl", [conversation(f"c{n}", "late " * n) for n in range(1, 4)])
+
+
+@pytest.mark.parametrize(("store", "warnings"), [(LocalStore, 0), (Forgetful, 1)])
+def test_a_store_that_ignores_conditions_is_told_of_before_the_input_is_agreed_on(tmp_path, log, store, warnings):
+    output = open_output(str(tmp_path / "out"), StorageSection())
+    check_writable(replace(output, store=store(output.uri)))
+    told = [record for record in log.records if "ignores conditional writes" in record.getMessage()]
+    assert len(told) == warnings
+    assert files_below(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize("taken", ["keep{}", "keep.rejects.jsonl", "keep.manifest.json", ".keep.publishing.json"])

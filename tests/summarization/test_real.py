@@ -1,15 +1,21 @@
 """Real tweets and meetings of 10,000 words through `hierarchical`, with the demo's base."""
 
+import json
 import os
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks.stand_in import StandInEngine, stand_in
 from job.config.commands import SummarizeConfig
 from job.summarization.summarize import summarize
+from job.summarization.summarizer import Summarizer
 from tests.summarization.conftest import read_lines, write_lines
+from tests.summarization.test_summarize import Wrapped, with_engine
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "examples" / "demo" / "base"
@@ -25,7 +31,7 @@ SAID = (
 TOPICS = ("search", "billing", "the mobile app", "support", "the new office", "onboarding", "reports", "storage")
 
 
-def meeting(number: int, words: int = 10_000) -> dict[str, object]:
+def meeting(number: int, words: int = 10_000) -> dict[str, Any]:
     """A meeting of `words` words: turns of one to four sentences by five people."""
     rng = random.Random(number)
     turns: list[dict[str, str]] = []
@@ -52,17 +58,47 @@ def config_of(tmp_path: Path, source: Path, **keys: object) -> SummarizeConfig:
     return SummarizeConfig.model_validate(content | keys)
 
 
-def test_meetings_of_ten_thousand_words_are_summarized_whole(tmp_path):
-    source = write_lines(tmp_path / "in.jsonl", [meeting(number) for number in range(2)])
-    counts = summarize(config_of(tmp_path, source, data={"roles": "as_written"}))
+class Talkative(Wrapped):
+    """The real engine, which says something where the base, that has learned no summary, says nothing of a part."""
+
+    silent = 0
+
+    def generate(self, prompts: Any, settings: Any, on_done: Any = None) -> Any:
+        answers = super().generate(prompts, settings, on_done)
+        self.silent += sum(not answer.text.strip() for answer in answers)
+        return [answer if answer.text.strip() else replace(answer, text="They talked.") for answer in answers]
+
+
+def test_every_turn_of_a_meeting_of_ten_thousand_words_counts_where_the_model_says_something(tmp_path):
+    meetings = [meeting(0)]
+    config = config_of(tmp_path, write_lines(tmp_path / "in.jsonl", meetings), data={"roles": "as_written"})
+    engines: list[Talkative] = []
+
+    def talkative(engine: Any) -> Talkative:
+        engines.append(Talkative(engine, lambda _prompts: None))
+        return engines[0]
+
+    counts = summarize(config, with_engine(talkative))
     rows = read_lines(tmp_path / "out/parts/part-00000.jsonl")
-    assert (counts.summaries, counts.rejected) == (2, 0)
+    assert (counts.summaries, counts.rejected) == (1, 0)
+    assert engines[0].silent > 0, "else nothing is shown of it"
     for row in rows:
         assert row["parts"] >= 12
         assert row["levels"] >= 2
-        assert row["dropped_turns"] < 150, "the base, which has learned no summary, says nothing of a few parts"
+        assert row["dropped_turns"] == 0
         assert row["input_tokens"] > 12_000
         assert row["summary"]
+
+
+def test_turns_of_parts_that_the_model_says_nothing_of_are_counted_as_dropped(tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", [meeting(0, 3000)])
+    (row,) = summarized(config_of(tmp_path, source, data={"roles": "as_written"}), tmp_path)
+    assert 0 < row["dropped_turns"] < len(meeting(0, 3000)["turns"])
+
+
+def summarized(config: SummarizeConfig, tmp_path: Path) -> list[dict[str, Any]]:
+    summarize(config)
+    return read_lines(tmp_path / "out/parts/part-00000.jsonl")
 
 
 @pytest.mark.skipif(not TWEETS.is_dir(), reason="TweetSumm is not here; RECAP_TWEETSUMM names its folder")
@@ -76,3 +112,24 @@ def test_real_tweets_have_one_outcome_each_and_no_handle_or_link_in_it(tmp_path)
     assert counts.redactions >= 5
     assert max(row["levels"] for row in rows) == 2
     assert not any(re.search(r"@\w|https?:", row["summary"]) for row in rows)
+
+
+@pytest.mark.skipif(not TWEETS.is_dir(), reason="TweetSumm is not here; RECAP_TWEETSUMM names its folder")
+@pytest.mark.parametrize("long", ["hierarchical", "keep_ends"])
+def test_all_real_tweets_of_a_file_are_summarized_in_its_order(tmp_path, long):
+    """With an engine that answers at once, and prompts of 700 bytes."""
+    source = TWEETS / "validation.json"
+    given = json.loads(source.read_text(encoding="utf-8"))
+
+    def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:
+        return replace(stand_in(StandInEngine())(config, cache), max_input_tokens=700)
+
+    counts = summarize(config_of(tmp_path, source, long_conversations=long, chunks={"records": 10}), open_with)
+    rows = read_lines(tmp_path / "out/parts/part-00000.jsonl", tmp_path / "out/rejects/part-00000.jsonl")
+    assert (counts.records, len(given)) == (108, 108)
+    assert sorted(row["source"]["line"] for row in rows) == list(range(1, 109))
+    summaries = [row for row in rows if "summary" in row]
+    assert len({row["id"] for row in summaries}) == counts.summaries >= 100
+    assert max(row["parts"] for row in summaries) >= (3 if long == "hierarchical" else 1)
+    dropped = sum(row["dropped_turns"] for row in summaries)
+    assert dropped > 0 if long == "keep_ends" else dropped == 0

@@ -89,3 +89,9 @@ def test_parquet_holds_every_row_with_typed_columns(tmp_path: Path, count: int):
     assert tuple(table.column_names) == COLUMNS
     assert table.schema.field("input_tokens").type == "int64"
     assert table.column("source_line").to_pylist() == list(range(count))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_json_is_never_written(number):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_line({"metadata": {"number": number}})

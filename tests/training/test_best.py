@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from job.config.load import load_config
+from job.differences import differences
 from job.errors import ExitCode
 from job.training.best import KeepBest, best_of
-from job.training.journal import differences, fingerprint
+from job.training.journal import fingerprint
 
 NAN = float("nan")
 

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from job.errors import MissingError, OutputError
+from job.errors import MissingError, OutputError, RetryError
 from job.storage.folders import fetch_folder
 from job.storage.local import LocalStore
 from job.training.checkpoints import fetch_newest, list_steps, publish_checkpoint
 from job.training.fit import commit
+from job.training.uploads import Patience, Uploads
 
 
 class Watched(LocalStore):
@@ -43,19 +44,74 @@ class Watched(LocalStore):
         return True
 
 
-def test_there_is_never_less_than_what_was_committed_and_never_a_part(tmp_path):
-    folder = tmp_path / "checkpoint"
-    folder.mkdir()
-    store = Watched(str(tmp_path / "run"), tmp_path / "scratch")
+class Failing(Watched):
+    """The same, whose change of a key that ends so fails once: an answer that is lost comes after the change."""
+
+    def __init__(self, uri, scratch, change, key, done):
+        super().__init__(uri, scratch)
+        self._failures, self._done = [(change, key)], done
+
+    def write(self, key, data, *, if_absent=False):
+        self._change("write", key, lambda: super(Failing, self).write(key, data, if_absent=if_absent))
+
+    def delete(self, key):
+        self._change("delete", key, lambda: super(Failing, self).delete(key))
+
+    def _change(self, change, key, action):
+        failure = next(((what, end) for what, end in self._failures if what == change and key.endswith(end)), None)
+        if failure is None or self._done:
+            action()
+        if failure is not None:
+            self._failures.remove(failure)
+            raise RetryError("503 SlowDown")
+
+
+def run_in(store):
     training = SimpleNamespace(keep_last=1)
-    run = SimpleNamespace(store=store, config=SimpleNamespace(training=training), identity=lambda: {"processes": 1})
+    return SimpleNamespace(store=store, config=SimpleNamespace(training=training), identity=lambda: {"processes": 1})
+
+
+def checkpoint_of(step, folder):
+    folder.mkdir(exist_ok=True)
+    for name in ("adapter", "optimizer"):
+        (folder / name).write_text(f"{name} of step {step}")
+    return folder
+
+
+def test_there_is_never_less_than_what_was_committed_and_never_a_part(tmp_path):
+    store = Watched(str(tmp_path / "run"), tmp_path / "scratch")
     for step in (2, 4, 6):
-        for name in ("adapter", "optimizer"):
-            (folder / name).write_text(f"{name} of step {step}")
-        commit(run, folder, step)
+        commit(run_in(store), checkpoint_of(step, tmp_path / "checkpoint"), step)
     assert set(store.newest) == {0, 2, 4, 6}
     assert store.newest == sorted(store.newest)
     assert list_steps(store) == [6]
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["refused", "answer lost"])
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("delete", "step-00000002/manifest.json"),
+        ("delete", "step-00000002/adapter"),
+        ("write", "step-00000004/manifest.json"),
+    ],
+)
+def test_a_store_that_fails_once_takes_nothing_back_that_was_committed(tmp_path, change, key, done):
+    store = Failing(str(tmp_path / "run"), tmp_path / "scratch", change, key, done)
+    uploads = Uploads(lambda folder, step: commit(run_in(store), folder, step), lambda: None, Patience(pause_seconds=0))
+    for step in (2, 4, 6):
+        uploads.put(checkpoint_of(step, tmp_path / f"checkpoint-{step}"), step)
+    uploads.finish()
+    assert store.newest == sorted(store.newest)
+    assert list_steps(store) == [6], "what was not removed at once goes with the next commit"
+
+
+def test_a_checkpoint_that_is_damaged_in_storage_is_mended_by_the_same_one(tmp_path):
+    store, folder = LocalStore(str(tmp_path / "run")), checkpoint_of(2, tmp_path / "checkpoint")
+    publish_checkpoint(folder, store, 2, {"processes": 1})
+    store.write("checkpoints/step-00000002/optimizer", b"optimizer of step 9")
+    publish_checkpoint(folder, store, 2, {"processes": 1})
+    assert fetch_newest(store, tmp_path / "target", {"processes": 1}) is not None
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_what_differs_and_nothing_of_it_is_fetched(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -62,3 +63,16 @@ def test_a_disk_that_fills_up_ends_the_run_with_its_last_checkpoint_intact(confi
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "attempt 1" in again.stdout, "the story is told"
+
+
+@pytest.mark.faults
+def test_files_that_may_not_grow_are_no_bug(config, write_config, places):
+    def limit() -> None:  # to less than a checkpoint, as a quota would
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "job", "train", str(write_config(config))], preexec_fn=limit,
+        capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == ExitCode.OUTPUT, done.stderr
+    assert "set RECAP_WORK elsewhere" in done.stderr

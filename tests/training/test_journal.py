@@ -1,11 +1,16 @@
 """Claims about run.json: the story of a run, when it is done, and what starts beside it."""
 
-from dataclasses import replace
+import json
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
+import job
 from job.config.commands import TrainConfig
-from job.errors import OutputError
+from job.errors import DataError, ForbiddenError, MissingError, OutputError
+from job.launch import environment
 from job.preflight.plan import plan_training
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
@@ -59,6 +64,50 @@ def test_a_run_is_done_only_with_its_adapter_and_what_is_wanted_on_the_hub(loade
     assert journal.is_done(pushed, store_of(loaded), "org/name")
 
 
+def finished(config: TrainConfig, folder: Path, hub: str | None = None) -> None:
+    """A run that ended, as its folder has it."""
+    ended = journal.end(store_of(config), begun(config), "finished", 9, "finished")
+    published = replace(ended, facts={"published": {"hub": hub}})
+    store_of(config).write(journal.FILE, json.dumps(asdict(published)).encode())
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "weights").write_bytes(b"1")
+    publish_folder(folder / "adapter", store_of(config), "adapter", {"fingerprint": journal.digest(ended.fingerprint)})
+
+
+def test_a_finished_run_is_done_though_its_data_is_gone_and_its_token_has_expired(config, tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    config["publish"] = {"hub": "org/name"}
+    loaded = TrainConfig.model_validate(config)
+    assert isinstance(plan_training(loaded).error, ForbiddenError)
+    finished(loaded, tmp_path, "org/name")
+    assert plan_training(loaded).done
+    assert plan_training(loaded).error is None
+    Path(config["data"]["train"]).unlink()
+    gone = plan_training(loaded)
+    assert gone.done
+    assert gone.error is None
+    assert "✗ data" in gone.text(), "it is told"
+
+
+@pytest.mark.parametrize("change", ["config", "place", "data", "adapter"])
+def test_without_its_data_only_the_very_same_run_is_done(config, loaded, tmp_path, change):
+    finished(loaded, tmp_path)
+    train = Path(config["data"]["train"])
+    if change == "config":
+        config["lora"]["r"] = 8
+    elif change == "place":
+        config["data"]["train"] = str(tmp_path / "elsewhere.jsonl")
+    elif change == "adapter":
+        (Path(config["output"]) / "tiny" / "adapter" / "manifest.json").unlink()
+    if change == "data":
+        train.write_text("{broken\n")  # it can be seen, and is not what it was
+    else:
+        train.unlink()
+    found = plan_training(TrainConfig.model_validate(config))
+    assert not found.done
+    assert isinstance(found.error, DataError if change == "data" else MissingError)
+
+
 def test_other_libraries_are_another_run_and_say_so(loaded):
     store = store_of(loaded)
     before = begun(loaded)
@@ -66,6 +115,33 @@ def test_other_libraries_are_another_run_and_say_so(loaded):
     old = replace(before, fingerprint=before.fingerprint | {"versions": versions})
     with pytest.raises(OutputError, match=r"versions\.peft: 0\.1 there, .* here.*--fresh"):
         journal.check_same_run(old, store, wanted(loaded))
+
+
+def test_other_code_is_another_run_where_an_adapter_depends_on_it(tmp_path):
+    package = Path(job.__file__).parent
+    assert environment.versions()["recap"].endswith(f"+{environment.code_digest(package)}")
+    for name in environment.CODE:
+        assert (package / name).exists(), name
+
+    def copied(*changes: str) -> str:
+        copy = tmp_path / f"copy {changes}" / "job"  # as another build of the image has it
+        shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in changes:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            with (copy / name).open("a") as file:
+                file.write("# changed\n")
+        return environment.code_digest(copy)
+
+    same = environment.code_digest(package)
+    assert (
+        copied()
+        == copied("cli.py", "storage/s3.py", "../tests/test.py", "../docs/page.md", "demo/phrases.yaml")
+        == same
+    )
+    changed = [
+        copied(name) for name in ("prompt.py", "training/trainer.py", "training/new.py", "conversations/read.py")
+    ]
+    assert len({same, *changed}) == 5
 
 
 def test_a_fresh_run_starts_beside_and_resumes_there(loaded, config):

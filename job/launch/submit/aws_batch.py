@@ -19,6 +19,7 @@ UNDER_WAY = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 ALL_NODES = "0:"
 LOG_GROUP = "/aws/batch/job"  # of a job definition that names none
 TRIES, CONNECT_SECONDS = 5, 10
+BY_HAND = "stopped by hand"  # which the stack's JobFailed does not mail
 DIGITS = 8  # of the config's digest, in the job's name
 
 
@@ -126,7 +127,7 @@ class AwsBatch:
             under_way = list(_under_way(self._client("batch"), submission, queue))
         for job in under_way:
             if job["jobName"] == _name(submission):
-                stop = f"aws batch terminate-job --job-id {job['jobId']} --reason again"
+                stop = f"aws batch terminate-job --job-id {job['jobId']} --reason '{BY_HAND}'"
                 raise RetryError(
                     f"job {job['jobId']} of the same config is {job['status']} already: wait for it, or stop it and "
                     f"run again: {stop}"
@@ -142,13 +143,15 @@ class AwsBatch:
         group, prefix = options.get("awslogs-group", LOG_GROUP), options.get("awslogs-stream-prefix")
         streams = ["--log-stream-name-prefix", f"{prefix}/"] if prefix else []
         there = ["--region", region]
-        status = "jobs[0].{status: status, why: statusReason, workers: arrayProperties.statusSummary}"
+        status = (
+            "status: status, why: statusReason, workers: arrayProperties.statusSummary, log: container.logStreamName"
+        )
         commands = {
-            "state": ["aws", "batch", "describe-jobs", *there, "--jobs", id, "--query", status],
+            "state": ["aws", "batch", "describe-jobs", *there, "--jobs", id, "--query", f"jobs[0].{{{status}}}"],
             "follow": ["aws", "logs", "tail", group, *there, *streams, "--follow"],
-            "stop": ["aws", "batch", "terminate-job", *there, "--job-id", id, "--reason", "stopped by hand"],
+            "stop": ["aws", "batch", "terminate-job", *there, "--job-id", id, "--reason", BY_HAND],
         }
-        return Receipt(id, f"CloudWatch log group {group}", commands)
+        return Receipt(id, f"CloudWatch log group {group}; `state` tells this job's own stream once it runs", commands)
 
 
 def _name(submission: Submission) -> str:

@@ -7,11 +7,12 @@ their values from the environment itself. Knows nothing of how the image is made
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from job.errors import ConfigError, ForbiddenError, MissingError, RetryError
+from job.errors import ConfigError, ForbiddenError, MissingError, RecapError, RetryError
 from job.launch.submit.submission import Receipt, Submission
 from job.launch.submit.tool import Causes, run_tool
 from job.storage.atomic import writing
@@ -22,7 +23,9 @@ from job.telemetry import warn
 PASSED_ON = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"),
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
+CERTIFICATES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")  # name files, which go along: of S3 and of the Hub
 WORK = "/work"  # the image's one writable folder: home, caches, the run's own files
 DIGEST = "recap.config"
 DIGITS = 16
@@ -63,12 +66,13 @@ class Docker:
         grace = str(round(submission.grace_seconds) + 10)  # docker's own ten seconds are less than a checkpoint takes
         command = [self.docker, "run", "--detach", "--label", _label(submission), "--stop-timeout", grace]
         command += ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--shm-size", "1g"]
-        command += ["--user", f"{os.getuid()}:{os.getgid()}"]
+        command += ["--user", "0:0" if self._is_rootless() else f"{os.getuid()}:{os.getgid()}"]
         paths = [submission.config, *submission.reads, *submission.writes]
         command += ["--workdir", os.getcwd()] if any(map(_is_relative, paths)) else []
         command += ["--gpus", "all"] if self.gpu else []
         command += ["--network", self.network] if self.network else []
-        command += [word for name in PASSED_ON if self.environment.get(name) for word in ("--env", name)]
+        told = [name for name in (*PASSED_ON, *CERTIFICATES) if self.environment.get(name)]
+        command += [word for name in told for word in ("--env", name)]
         command += [word for name, value in submission.environment.items() for word in ("--env", f"{name}={value}")]
         command += [word for mount in self._mounts(submission) for word in ("--mount", mount)]
         return [*command, self.image or f"recap:{submission.command}", submission.config, *submission.arguments]
@@ -93,10 +97,18 @@ class Docker:
         }
         return Receipt(id, f"of container {id}, until `{self.docker} rm {id}`", commands)
 
+    def _is_rootless(self) -> bool:
+        """Whether the container's root is who submits, and every other id is nobody on this machine."""
+        asked = [self.docker, "info", "--format", "{{.SecurityOptions}}"]
+        with suppress(RecapError):  # what is wrong with docker is told when it is to run something
+            return "name=rootless" in run_tool(asked, CAUSES)
+        return False
+
     def _mounts(self, submission: Submission) -> Iterator[str]:
         """What the container sees of this machine: the same paths as here, so that the config's names are right."""
         yield _bind(self.work, WORK)
-        for path in dict.fromkeys(submission.reads):
+        certificates = [path for name in CERTIFICATES if (path := self.environment.get(name))]
+        for path in dict.fromkeys([*submission.reads, *certificates]):
             yield _bind(_absolute(path)) + ",readonly"
         for path in dict.fromkeys(submission.writes):
             yield _bind(_absolute(path))

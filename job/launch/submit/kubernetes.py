@@ -6,6 +6,7 @@ environment and the number of pods come from here. `kubectl` asks and creates. K
 
 import copy
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from job.telemetry import warn
 CONTAINER = "recap"
 RUN, DIGEST = "recap/run", "recap/config"  # labels, by which a run that is under way is found
 DIGITS = 16
+# Of a pod, for `kubectl wait`: its container runs or ran. Before that, `kubectl logs` says nothing and ends with 0.
+STARTED = "jsonpath={.status.containerStatuses[0].state.*.startedAt}"
 CAUSES: Causes = (
     (r"getting credentials|Unauthorized|must be logged in", ForbiddenError, "log in to the cluster again"),
     (r"\(Forbidden\)|is forbidden", ForbiddenError, "allow it to this user (docs/operations.md, Permissions)"),
@@ -69,7 +72,7 @@ class Kubernetes:
         pod["metadata"]["labels"] = pod["metadata"].get("labels", {}) | labels
         _tell(_container(pod, name), submission)
         if submission.nodes > 1:
-            spec["completions"] = spec["parallelism"] = submission.nodes
+            _spread(spec, submission.nodes)
         elif submission.command == "summarize":
             spec["completions"] = spec["parallelism"] = submission.workers
             if "maxFailedIndexes" in spec:
@@ -83,11 +86,11 @@ class Kubernetes:
         name = json.loads(created)["metadata"]["name"]
         pods = ["--selector", f"batch.kubernetes.io/job-name={name}"]
         several = max(submission.workers, submission.nodes)
-        all_of_them = ["--prefix", *pods, "--max-log-requests", str(several)]
-        only_one = ["--pod-running-timeout", "1h", f"job/{name}"]
+        all_of_them = ["--prefix", "--tail=-1", *pods, "--max-log-requests", str(several)]
         commands = {
             "state": [*self._kubectl(), "describe", "job", name],
-            "follow": [*self._kubectl(), "logs", "--follow", *(all_of_them if several > 1 else only_one)],
+            "wait": [*self._kubectl(), "wait", "pod", *pods, "--for=create", f"--for={STARTED}", "--timeout=1h"],
+            "follow": [*self._kubectl(), "logs", "--follow", *(all_of_them if several > 1 else [f"job/{name}"])],
             "stop": [*self._kubectl(), "delete", "job", name],
         }
         return Receipt(name, f"of the pods of job {name} in namespace {self.namespace}", commands)
@@ -155,6 +158,13 @@ def _tell(container: dict[str, Any], submission: Submission) -> None:
         environment["RECAP_NODES"] = str(submission.nodes)
     kept = [each for each in container.get("env", ()) if each["name"] not in environment]
     container["env"] = kept + [{"name": name, "value": value} for name, value in environment.items()]
+
+
+def _spread(spec: dict[str, Any], nodes: int) -> None:
+    """As many pods as nodes; an interruption of one ends them all, and each counts, so the limit is one for each."""
+    if "backoffLimit" in spec and "completions" in spec:
+        spec["backoffLimit"] = math.ceil(spec["backoffLimit"] * nodes / spec["completions"])
+    spec["completions"] = spec["parallelism"] = nodes
 
 
 def _has_ended(job: Mapping[str, Any]) -> bool:

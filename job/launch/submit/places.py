@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from job.base_files import HUB_ID
 from job.config.commands import SummarizeConfig, TrainConfig
 from job.config.sections import StorageSection, as_list, names_one_file
-from job.errors import AlreadyExistsError, ConfigError
+from job.errors import AlreadyExistsError, ConfigError, RecapError
+from job.model import BASE_KEY, read_adapter
 from job.storage.keys import scheme_of, split_file
 from job.storage.open import open_store
 
@@ -22,7 +23,10 @@ DIGEST_DIGITS = 16
 
 
 def local_reads(config: TrainConfig | SummarizeConfig) -> list[tuple[str, str]]:
-    """Key and path of everything that the job reads from this machine; ConfigError for a place of no known kind."""
+    """Key and path of everything that the job reads from this machine; ConfigError for a place of no known kind.
+
+    An adapter is asked for the base that it records, where the config names none.
+    """
     return [(key, uri) for key, uri in _reads(config) if scheme_of(uri) == "file"]
 
 
@@ -83,8 +87,19 @@ def _reads(config: TrainConfig | SummarizeConfig) -> Iterator[tuple[str, str]]:
         lists = {"input": config.input, "skip_done": config.skip_done}
         if config.adapter is not None and not _is_hub_id(config.adapter):
             yield "adapter", config.adapter
+        if config.adapter is not None and config.model.base is None:
+            yield from _recorded_base(config.adapter, config.storage)
     for key, uris in lists.items():
         yield from ((key, uri) for uri in as_list(uris or []))
+
+
+def _recorded_base(adapter: str, storage: StorageSection) -> Iterator[tuple[str, str]]:
+    """The base that the adapter's manifest names; nothing where it cannot be read here, which is the plan's to tell."""
+    with suppress(RecapError):
+        _, manifest, _ = read_adapter(adapter, storage)
+        base = str(manifest.extra[BASE_KEY]["uri"])
+        if not _is_hub_id(base):
+            yield "the adapter's base", base
 
 
 def _is_hub_id(name: str) -> bool:

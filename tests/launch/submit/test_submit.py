@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from job.errors import ExitCode
+from job.storage.folders import write_manifest
 from job.submit import submit
 from tests.launch.submit.conftest import put, written
 
@@ -64,6 +65,36 @@ def test_a_hub_id_is_no_place_of_this_machine(recap, night, tmp_path):
     ended = recap("submit", "kubernetes", written(tmp_path / "c.yaml", hub | {"model": {}}), "--var", "date=1")
     assert "  input      x.jsonl\n  skip_done  done\n" in ended.err
     assert "org/adapter" not in ended.err
+
+
+def adapter_of(base: str, folder: Path) -> str:
+    """A published adapter folder that records this base."""
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    write_manifest(folder, {"base": {"uri": base}})
+    return str(folder)
+
+
+@pytest.mark.parametrize("target", ["aws-batch", "kubernetes"])
+def test_the_base_that_an_adapter_records_must_be_where_a_cluster_reaches(recap, s3, night, tmp_path, target):
+    adapter = Path(adapter_of("/models/x", tmp_path / "adapter"))
+    for file in adapter.iterdir():
+        put(s3, f"adapter/{file.name}", file.read_bytes())
+    config = written(tmp_path / "c.yaml", night | {"adapter": f"{s3.uri}/adapter", "model": {}})
+    ended = recap("submit", target, config, "--var", "date=2026-01-31", "--no-plan")
+    assert (ended.code, ended.out) == (ExitCode.CONFIG, "")
+    assert "  the adapter's base  /models/x\n" in ended.err
+
+
+def test_docker_mounts_the_base_that_an_adapter_records(recap, stand_in, night, base_folder, tmp_path):
+    stand_in("docker")
+    adapter = adapter_of(str(base_folder), tmp_path / "adapter")
+    config = written(tmp_path / "c.yaml", night | {"adapter": adapter, "model": {}})
+    words = ("submit", "docker", config, "--var", "date=2026-01-31", "--no-plan", "--dry-run")
+    mount = f"type=bind,source={base_folder},target={base_folder},readonly"
+    assert mount in shlex.split(recap(*words).out)
+    config = written(tmp_path / "c.yaml", night | {"adapter": adapter, "model": {"base": "org/base"}})
+    assert mount not in shlex.split(recap(*words).out), "the config names another"
 
 
 def test_what_the_plan_finds_ends_it_with_the_plans_code(recap, s3, training, tmp_path):
