@@ -47,7 +47,7 @@ CAUSES: Causes = (
 
 @dataclass(frozen=True)
 class Docker:
-    """Image, folder, GPU and network of the container, and the docker that runs it."""
+    """Image, folder, GPU and network of the container, the docker that runs it, and who submits."""
 
     work: Path
     image: str | None = None
@@ -55,6 +55,7 @@ class Docker:
     network: str | None = None
     docker: str = "docker"
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    user: str = field(default_factory=lambda: f"{os.getuid()}:{os.getgid()}")
 
     def request(self, submission: Submission) -> list[str]:
         """The command line of `docker run`."""
@@ -66,7 +67,7 @@ class Docker:
         grace = str(round(submission.grace_seconds) + 10)  # docker's own ten seconds are less than a checkpoint takes
         command = [self.docker, "run", "--detach", "--label", _label(submission), "--stop-timeout", grace]
         command += ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--shm-size", "1g"]
-        command += ["--user", "0:0" if self._is_rootless() else f"{os.getuid()}:{os.getgid()}"]
+        command += ["--user", "0:0" if self._is_rootless() else self.user]
         paths = [submission.config, *submission.reads, *submission.writes]
         command += ["--workdir", os.getcwd()] if any(map(_is_relative, paths)) else []
         command += ["--gpus", "all"] if self.gpu else []

@@ -67,10 +67,10 @@ class Cluster:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda seen=seen: self._version != seen)
-                seen, pods = (
-                    self._version,
-                    [each for each in self._pods if each["metadata"]["name"] in field or not field],
-                )
+                seen = self._version
+                pods = [
+                    each for each in self._pods if not field or field == f"metadata.name={each['metadata']['name']}"
+                ]
             yield from ({"type": kind, "object": each} for each in pods)
             if kind == "ADDED":
                 yield {"type": "BOOKMARK", "object": {"kind": "Pod", "apiVersion": "v1", "metadata": end}}

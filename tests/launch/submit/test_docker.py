@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from job.errors import ExitCode
-from job.launch.submit.docker import CERTIFICATES
+from job.launch.submit.docker import CERTIFICATES, Docker
+from job.launch.submit.submission import Submission
 from tests.launch.submit.conftest import RECORDS, Ended, StandIn, written
 from tests.summarization.conftest import write_lines
 
@@ -79,9 +80,12 @@ def test_a_container_sees_the_configs_own_paths_and_writes_to_two(submit, docker
     assert (tmp_path / "runs").is_dir()
 
 
-def test_in_a_rootless_docker_the_job_is_the_containers_root_who_is_the_person_here(submit, docker, local):
+def test_in_a_rootless_docker_the_job_is_the_containers_root_who_is_the_person_here(docker, tmp_path):
+    target = Docker(tmp_path, docker=str(docker.path), environment={}, user="1000:1000")
+    submission = Submission("train", "r", "s3://b/c.yaml", "ab" * 32)
+    assert after(target.request(submission), "--user") == "1000:1000"
     docker.answers("info", out="[name=seccomp,profile=builtin name=rootless name=cgroupns]\n")
-    words = shlex.split(submit(local, "--dry-run").out)
+    words = target.request(submission)
     assert after(words, "--user") == "0:0"
     assert (after(words, "--cap-drop"), after(words, "--security-opt")) == ("ALL", "no-new-privileges")
 
