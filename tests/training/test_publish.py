@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from job.storage.lease import GuardedStore, Lease, LeaseLostError, this_process
+from job.storage.holder import this_process
+from job.storage.lease import GuardedStore, Lease, LeaseLostError
 from job.storage.open import open_store
 from job.training.publish import push
 
