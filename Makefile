@@ -38,7 +38,7 @@ demo: $(INSTALLED) ## the whole story on this machine: S3 on loopback, train, ev
 	@$(BIN)/recap demo
 
 test: $(INSTALLED) ## all tests, without network, on two cores
-	@$(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-faults: $(INSTALLED) ## hundreds of kills and faults of real training runs: up to half an hour
 	@$(ALONE) $(BIN)/python -m pytest -m faults -s --timeout 1800
