@@ -157,10 +157,12 @@ def test_a_part_that_breaks_the_engine_rejects_its_conversation_and_no_other(run
 
 
 def test_a_long_conversation_whose_parts_all_fail_is_no_mistake_of_the_config(run):
-    def fail(_text):
-        raise RuntimeError("CUDA error")
+    def fail_but_on_a_greeting(text):
+        if "Hello" not in text:
+            raise RuntimeError("CUDA error")
+        return "fine"
 
-    (found,), _ = run([talk("a", 20)], fail)
+    (found,), _ = run([talk("a", 20)], fail_but_on_a_greeting)
     assert found.reason == "generation_failed"
 
 
