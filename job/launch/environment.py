@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,14 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    found["recap"] += f"+{code_digest(Path(job.__file__).parent)}"
+    found["recap"] += f"+{_own_code()}"
     return found
+
+
+@cache
+def _own_code() -> str:
+    """The digest of the code that runs, whatever becomes of its files meanwhile: every checkpoint is told it."""
+    return code_digest(Path(job.__file__).parent)
 
 
 def code_digest(package: Path) -> str:

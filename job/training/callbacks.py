@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from job.conversations.record import Conversation
 from job.telemetry import Progress, event, progress
-from job.training.ranks import anywhere, bring_together
+from job.training.ranks import bring_together, told_to_stop
 from job.training.stop import StopSignal
 
 SCALARS = {
@@ -178,21 +178,14 @@ class StopAtStep(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Agree with the other processes, then save and stop."""
-        if self._agreed() and state.global_step < state.max_steps:
+        if told_to_stop(self._stop) and state.global_step < state.max_steps:
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """An evaluation may be long and changes nothing: all processes leave it, and the trainer saves and stops."""
-        if self._agreed():
+        if told_to_stop(self._stop):
             self._stop.check("stopped by a signal while evaluating")
-
-    def _agreed(self) -> bool:
-        """Whether any process was told to stop; from then on all were."""
-        agreed = anywhere(self._stop.requested)
-        if agreed:
-            self._stop.requested = True  # never False: a signal may have come meanwhile
-        return agreed
 
 
 class Beat(TrainerCallback):  # type: ignore[misc]

@@ -31,7 +31,7 @@ from job.training.callbacks import (
     TellProgress,
 )
 from job.training.publish import sync_tensorboard
-from job.training.ranks import agree, anywhere
+from job.training.ranks import agree, is_first, told_to_stop
 from job.training.room import make_room
 from job.training.scoring import summarizer
 from job.training.state import Run
@@ -100,7 +100,7 @@ def _go_back(run: Run, error: DivergedError) -> Path:
 @contextmanager
 def _event_writer(run: Run, checkpoint: Path | None) -> Iterator[SummaryWriter | None]:
     """TensorBoard's file of the first process; what an earlier one tells of steps beyond the checkpoint is void."""
-    if not PartialState().is_main_process:
+    if not is_first():
         yield None
         return
     with SummaryWriter(str(run.work / "tensorboard"), purge_step=step_of(checkpoint) + 1) as writer:
@@ -117,6 +117,8 @@ def _fit_once(run: Run, checkpoint: Path | None, session: Session, slower: float
 
     patience = Patience(seconds=limits.upload_minutes * 60)
     uploads = Uploads(commit_and_note, lambda: copy_events(run, session.writer), patience)
+    trainable = sum(each.numel() * each.element_size() for each in trainer.model.parameters() if each.requires_grad)
+    trainer.make_room = lambda: make_room(Path(trainer.args.output_dir), trainable, uploads.wait)
     _add_callbacks(run, trainer, checkpoint, session, uploads)
     if slower is not None:
         trainer.add_callback(SlowDown(slower))
@@ -125,7 +127,7 @@ def _fit_once(run: Run, checkpoint: Path | None, session: Session, slower: float
         with stop.between_steps():
             with _all_committed(uploads), watch.training(limits.stall_minutes * 60):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            stop.requested = anywhere(stop.requested) or stop.requested
+            told_to_stop(stop)
         stop.check(_reached(attempt, trainer.state.global_step))
     finally:
         timings["train_seconds"] = round(timings.get("train_seconds", 0.0) + time.monotonic() - begun, 3)
@@ -147,7 +149,7 @@ def _all_committed(uploads: Uploads) -> Iterator[None]:
 
 def _reached(attempt: Attempt, step: int) -> str:
     """How far a stopped training is; only the process that commits can say what is committed."""
-    if not PartialState().is_main_process:
+    if not is_first():
         return f"stopped by a signal at step {step}; the first process tells what is committed"
     if attempt.committed == step:
         return f"stopped by a signal, with step {step} committed"
@@ -159,8 +161,6 @@ def _add_callbacks(
     run: Run, trainer: RecapTrainer, checkpoint: Path | None, session: Session, uploads: Uploads
 ) -> None:
     """In the order in which they hear of a step: who decides about saving comes before who saves."""
-    trainable = sum(each.numel() * each.element_size() for each in trainer.model.parameters() if each.requires_grad)
-    trainer.make_room = lambda: make_room(Path(trainer.args.output_dir), trainable, uploads.wait)
     section = run.config.training
     callbacks: list[Any] = [StopAtStep(session.stop), LossWindow(trainer, checkpoint)]
     callbacks.append(KeepBest(trainer.model, section.adapter_from == "best_evaluation", section.patience, checkpoint))

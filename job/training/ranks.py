@@ -13,8 +13,21 @@ import torch
 from accelerate import PartialState
 
 from job.errors import RetryError
+from job.training.stop import StopSignal
 
 T = TypeVar("T")
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    first: bool = PartialState().is_main_process
+    return first
+
+
+def first_does(work: Callable[[], T]) -> T:
+    """Let the first process of each machine do it (fetch, say) before the others find it done."""
+    with PartialState().local_main_process_first():
+        return work()
 
 
 def once_per_machine(make: Callable[[], T], file: Path) -> T:
@@ -40,6 +53,14 @@ def anywhere(flag: bool) -> bool:
     found = torch.tensor([int(flag)], device=PartialState().device)
     torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX)
     return bool(found.item())
+
+
+def told_to_stop(stop: StopSignal) -> bool:
+    """Whether any process was; from then on all were. All must ask."""
+    told = anywhere(stop.requested)
+    if told:
+        stop.requested = True  # never False: a signal may have come meanwhile
+    return told
 
 
 def agree(what: str, found: str) -> None:

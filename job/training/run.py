@@ -5,11 +5,10 @@ Knows nothing of clusters or launchers.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from accelerate import PartialState
@@ -31,7 +30,7 @@ from job.training import checkpoints, journal
 from job.training.examples import Examples, read_examples
 from job.training.fit import Attempt, Session, fit, step_of
 from job.training.publish import publish, write_config
-from job.training.ranks import agree, once_per_machine
+from job.training.ranks import agree, first_does, is_first, once_per_machine
 from job.training.rows import Rows, RowSettings, make_rows, row_tokens
 from job.training.scoring import score
 from job.training.sharding import trained_weights
@@ -40,7 +39,6 @@ from job.training.stop import StopSignal
 from job.training.watch import Watch
 
 LONGEST_WAIT = timedelta(hours=2)  # of the other processes, while the first one fetches a large base
-T = TypeVar("T")
 
 
 def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> None:
@@ -124,18 +122,6 @@ def _is_done(run: Run) -> bool:
         return False
     journal.check_same_run(found, run.store, journal.fingerprint(run.config, run.examples.digests()))
     return journal.is_done(found, run.store, run.config.publish.hub)
-
-
-def is_first() -> bool:
-    """Whether this process is the one that writes."""
-    first: bool = PartialState().is_main_process
-    return first
-
-
-def first_does(work: Callable[[], T]) -> T:
-    """Let the first process of each machine do it (fetch, say) before the others find it done."""
-    with PartialState().local_main_process_first():
-        return work()
 
 
 @contextmanager

@@ -25,11 +25,11 @@ def prepare_sharding(settings: SFTConfig, dtype: torch.dtype) -> None:
 
 
 def check_sharded(model: Model) -> None:
-    """AssertionError if accelerate took DDP in silence, or left bytes whole that FSDP cannot take for numbers."""
+    """AssertionError if accelerate took DDP in silence, or left bytes whole that FSDP cannot take for numbers.
+
+    To be asked before the model computes: after an evaluation some weights lie whole until the next step.
+    """
     assert isinstance(model, FSDPModule), "accelerate did not shard the model"
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()  # after an evaluation some weights lie whole until the next step
     whole = [name for name, weight in model.named_parameters() if not isinstance(weight, DTensor)]
     assert not whole, f"not sharded: {', '.join(whole[:5])}"
     packed = {weight.dtype for weight in model.parameters() if not weight.is_floating_point()}

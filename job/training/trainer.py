@@ -81,13 +81,18 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         if self.args.should_save:
             self._save(output_dir, state_dict=weights)
 
+    def _prepare_for_training(self, *arguments: Any, **named: Any) -> Any:
+        """What is to be sharded is, or nothing is trained."""
+        prepared = super()._prepare_for_training(*arguments, **named)
+        if self.is_fsdp_enabled:
+            check_sharded(self.model)
+        return prepared
+
     def _run_epoch(self, *arguments: Any, **named: Any) -> None:
         """No step after the last one, or where the last evaluation ended the training.
 
         transformers looks at that after a step alone, and a run may go on from a checkpoint of its last one.
         """
-        if self.is_fsdp_enabled:
-            check_sharded(self.model)
         if not self.control.should_training_stop and self.state.global_step < self.state.max_steps:
             super()._run_epoch(*arguments, **named)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,8 @@ from tests.training.conftest import records
 
 @pytest.fixture(scope="session")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
-    server = Trials(tmp_path_factory.mktemp("trials"))
-    yield server
-    server.close()
+    with closing(Trials(tmp_path_factory.mktemp("trials"))) as server:
+        yield server
 
 
 @pytest.fixture
@@ -63,9 +63,8 @@ def small_on_s3(small: dict[str, Any], s3: S3, proxy: FaultyS3) -> dict[str, Any
 
 @pytest.fixture(scope="session")
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    found = Workers(tmp_path_factory.mktemp("nights"))
-    yield found
-    found.close()
+    with closing(Workers(tmp_path_factory.mktemp("nights"))) as found:
+        yield found
 
 
 @pytest.fixture

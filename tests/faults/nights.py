@@ -1,57 +1,37 @@
 """Nights over two files of conversations: workers to start and kill, and what must be there in the end."""
 
-import itertools
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from job.errors import ExitCode
 from job.storage.open import open_store
-from tests.faults.trials import PLACE, QUIET
+from tests.faults.trials import LineServer, handed_on
 
 RECORDS = 26  # chunks of four: 3 of the first file, 1 over the border, 3 of the second
 
 
-class Workers:
+class Workers(LineServer):
     """Workers of nights, each a process of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self._numbers, self.log = itertools.count(), folder / "log"
-        self._server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("night_server.py"))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PLACE,
-            env=os.environ | QUIET | {"PYTHONPATH": str(PLACE), "PYTHONWARNINGS": "ignore"},
-        )  # fmt: skip
+        super().__init__("night_server.py")
+        self.log = folder / "log"
 
     def start(self, config: dict[str, Any], shard: str = "0/1", kill_at_call: int | None = None) -> int:
         """The process number of a new worker."""
-        now = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "RECAP_"))}
         asked = {"start": config, "shard": shard, "log": str(self.log), "kill_at_call": kill_at_call}
-        return self._ask(asked | {"environment": now})
+        return self.ask(asked | {"environment": handed_on()})
 
     def wait(self, worker: int) -> int:
         """How a worker ended."""
-        return self._ask({"wait": worker})
+        return self.ask({"wait": worker})
 
     def run(self, config: dict[str, Any], shards: int = 1) -> None:
         """All shards, one after the other; each must end well."""
         for index in range(shards):
             code = self.wait(self.start(config, f"{index}/{shards}"))
             assert code == ExitCode.DONE, self.log.read_text()[-3000:]
-
-    def close(self) -> None:
-        """End the server."""
-        self._server.stdin.close()  # type: ignore[union-attr]
-        self._server.wait()
-        self._server.stdout.close()  # type: ignore[union-attr]
-
-    def _ask(self, asked: dict[str, Any]) -> int:
-        self._server.stdin.write(json.dumps(asked) + "\n")  # type: ignore[union-attr]
-        self._server.stdin.flush()  # type: ignore[union-attr]
-        return int(self._server.stdout.readline())  # type: ignore[union-attr]
 
 
 def lines(first: int, count: int) -> str:

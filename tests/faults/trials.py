@@ -26,13 +26,45 @@ QUIET = {
 PLACE = Path(__file__).parents[2]
 
 
+class LineServer:
+    """A process that loads the libraries once, then does what lines of JSON ask and answers with numbers."""
+
+    def __init__(self, script: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name(script))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PLACE,
+            env=os.environ | QUIET | {"PYTHONPATH": str(PLACE), "PYTHONWARNINGS": "ignore"},
+        )  # fmt: skip
+
+    def ask(self, asked: dict[str, Any]) -> int:
+        """Its first answer to this."""
+        self._process.stdin.write(json.dumps(asked) + "\n")  # type: ignore[union-attr]
+        self._process.stdin.flush()  # type: ignore[union-attr]
+        return self.answer()
+
+    def answer(self) -> int:
+        """Its next answer, which it may take its time for."""
+        return int(self._process.stdout.readline())  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        """End it."""
+        self._process.stdin.close()  # type: ignore[union-attr]
+        self._process.wait()
+        self._process.stdout.close()  # type: ignore[union-attr]
+
+
+def handed_on() -> dict[str, str]:
+    """What a process of a server must know of the environment of now."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "RECAP_"))}
+
+
 @dataclass
 class Child:
     """A training process of the fork server."""
 
     pid: int
     work: Path
-    server: "subprocess.Popen[str]"
+    server: LineServer
 
     def send(self, number: signal.Signals) -> None:
         """Tell it to stop, or kill it as a machine dies; it may have ended already."""
@@ -41,39 +73,27 @@ class Child:
 
     def wait(self) -> int:
         """How it ended: its exit code, or the negative number of a signal."""
-        return int(self.server.stdout.readline())  # type: ignore[union-attr]
+        return self.server.answer()
 
     def log(self) -> str:
         """What it said."""
         return (self.work / "log").read_text(encoding="utf-8")
 
 
-class Trials:
+class Trials(LineServer):
     """Starts training processes, one at a time, in a folder of its own each."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__("forkserver.py")
         self._folder, self._numbers = folder, itertools.count()
-        self._server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("forkserver.py"))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PLACE,
-            env=os.environ | QUIET | {"PYTHONPATH": str(PLACE), "PYTHONWARNINGS": "ignore"},
-        )  # fmt: skip
-
-    def close(self) -> None:
-        """End the fork server."""
-        self._server.stdin.close()  # type: ignore[union-attr]
-        self._server.wait()
-        self._server.stdout.close()  # type: ignore[union-attr]
 
     def start(self, config: dict[str, Any], **environment: str) -> Child:
         """Start a training process; it runs when this returns."""
         work = self._folder / f"work-{next(self._numbers)}"
         work.mkdir(parents=True)
         (work / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-        trial = {"work": str(work), "environment": {**self._now(), **environment}}
-        self._server.stdin.write(json.dumps(trial) + "\n")  # type: ignore[union-attr]
-        self._server.stdin.flush()  # type: ignore[union-attr]
-        return Child(int(self._server.stdout.readline()), work, self._server)  # type: ignore[union-attr]
+        trial = {"work": str(work), "environment": {**handed_on(), **environment}}
+        return Child(self.ask(trial), work, self)
 
     def finish(self, config: dict[str, Any], tries: int = 1) -> int:
         """Run until it is done, at most so often; how often it took."""
@@ -84,9 +104,6 @@ class Trials:
                 return attempt
             assert code == ExitCode.RETRY, child.log()
         raise AssertionError(f"not done after {tries} tries: {child.log()}")
-
-    def _now(self) -> dict[str, str]:
-        return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "RECAP_"))}
 
 
 def store_of(config: dict[str, Any]) -> Store:

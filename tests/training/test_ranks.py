@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tests.faults.trials import PLACE, QUIET
 
-CODE = """
-import json, sys
+TOGETHER = """
+import json, os, sys
 from pathlib import Path
 import torch
 from accelerate import PartialState
 from job.errors import RetryError
 from job.training.ranks import agree, bring_together
-rank, disk = int(sys.argv[1]), Path(sys.argv[2])
+rank, disk = int(os.environ["RANK"]), Path(sys.argv[1])
 PartialState(cpu=True)
 folder = disk / "checkpoint-2"
 folder.mkdir(parents=True)
@@ -35,19 +35,25 @@ torch.distributed.destroy_process_group()
 """
 
 
-def test_two_machines_bring_their_files_together_and_go_on_from_one_place_only(tmp_path: Path) -> None:
+def together(code: str, processes: list[tuple[Path, int]], local: int) -> list[int]:
+    """How processes end that run this code at once: each with its machine's disk and its place there, of so many."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    disks = [tmp_path / str(rank) for rank in range(2)]
-    met = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
-    processes = [
+    met = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    met |= {"WORLD_SIZE": str(len(processes)), "LOCAL_WORLD_SIZE": str(local)}
+    started = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", CODE, str(rank), str(disk)],
-            cwd=PLACE, env=os.environ | QUIET | met | {"RANK": str(rank)},
+            [sys.executable, "-W", "ignore", "-c", code, str(disk)],
+            cwd=PLACE, env=os.environ | QUIET | met | {"RANK": str(rank), "LOCAL_RANK": str(place)},
         )
-        for rank, disk in enumerate(disks)
+        for rank, (disk, place) in enumerate(processes)
     ]  # fmt: skip
-    assert [process.wait() for process in processes] == [0, 0]
+    return [process.wait() for process in started]
+
+
+def test_two_machines_bring_their_files_together_and_go_on_from_one_place_only(tmp_path: Path) -> None:
+    disks = [tmp_path / str(rank) for rank in range(2)]
+    assert together(TOGETHER, [(disk, 0) for disk in disks], 1) == [0, 0]
     gathered = {file.name: file.read_text() for file in (disks[0] / "checkpoint-2").iterdir()}
     assert gathered == {
         "weights": "the first one's",
@@ -78,16 +84,10 @@ torch.distributed.destroy_process_group()
 
 
 def test_what_is_made_once_per_machine_reaches_each_of_its_processes(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    met = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}
-    processes = []
-    for rank, (machine, local) in enumerate([("a", 0), ("a", 1), ("b", 0)]):
-        (tmp_path / machine).mkdir(exist_ok=True)
-        place = met | {"RANK": str(rank), "LOCAL_RANK": str(local)}
-        command = [sys.executable, "-W", "ignore", "-c", ONCE, str(tmp_path / machine)]
-        processes.append(subprocess.Popen(command, cwd=PLACE, env=os.environ | QUIET | place))
-    assert [process.wait() for process in processes] == [0, 0, 0]
+    machines = [tmp_path / name for name in ("a", "b")]
+    for machine in machines:
+        machine.mkdir()
+    assert together(ONCE, [(machines[0], 0), (machines[0], 1), (machines[1], 0)], 2) == [0, 0, 0]
     found = {str(file.relative_to(tmp_path)): file.read_text() for file in tmp_path.glob("*/[mg]*")}
     assert found == {
         "a/made": "by 0\n", "a/got_0": "['rows', 0]", "a/got_1": "['rows', 0]",
