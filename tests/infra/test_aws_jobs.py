@@ -161,20 +161,23 @@ def test_alarms_read_what_recap_tells_at_the_end_of_a_night(capsys):
     from job.telemetry import configure_logging, measured
 
     configure_logging(person=False)
-    measured("summaries", {"records": (40, "Count"), "rejects": (2, "Count")}, run="nightly-2026-01-31")
+    counts = {"records": (40, "Count"), "rejects": (2, "Count"), "skipped": (30, "Count")}
+    measured("summaries", counts, run="nightly-2026-01-31")
     line = json.loads(capsys.readouterr().err)
     found = stack.resources()
-    for name, value in (("NightRecords", 40), ("NightRejects", 2)):
+    for name, value in (("NightRecords", 40), ("NightRejects", 2), ("NightSkipped", 30)):
         properties = found[name]["Properties"]
         assert properties["FilterPattern"] == '{ ($.message = "summaries") && ($.run = "nightly*") }'
         (metric,) = properties["MetricTransformations"]
         assert line["message"] == "summaries"
         assert line[metric["MetricValue"].removeprefix("$.")] == value
-    published = {m["MetricName"] for n in ("NightRecords", "NightRejects")
+    published = {m["MetricName"] for n in ("NightRecords", "NightRejects", "NightSkipped")
                  for m in found[n]["Properties"]["MetricTransformations"]}  # fmt: skip
     read = {m["MetricStat"]["Metric"]["MetricName"] for m in found["TooManyRejects"]["Properties"]["Metrics"]
             if "MetricStat" in m}  # fmt: skip
     assert read == published
+    (share,) = (m["Expression"] for m in found["TooManyRejects"]["Properties"]["Metrics"] if "Expression" in m)
+    assert "rejects / (records - skipped)" in share, "as limits.max_reject_fraction counts"
     assert stack.resources(Night="on")["NoNightEnded"]["Properties"]["MetricName"] in published
 
 
