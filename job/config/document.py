@@ -12,6 +12,7 @@ import yaml
 from job.config.mistakes import Mistake, Path
 from job.errors import ConfigError
 
+DEEPEST = 100
 TOO_DEEP = "nested far deeper than any config is; check the brackets"
 KEPT_AS_TEXT = "tag:yaml.org,2002:timestamp"  # 2026-01-31 is a name of a day here, not an object
 
@@ -41,18 +42,15 @@ def parse(text: str, source: str) -> Document:
 
 def parse_value(text: str) -> Document:
     """Read any YAML value; yaml.YAMLError if it is none."""
-    try:
-        return _parsed(text)
-    except RecursionError:
-        raise yaml.YAMLError(TOO_DEEP) from None
-
-
-def _parsed(text: str) -> Document:
+    depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
+        mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent):
-            mark: Any = event.start_mark
             remedy = f"'*{event.anchor}' stands for a value elsewhere; write the value out"
             raise yaml.MarkedYAMLError(problem=remedy, problem_mark=mark)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise yaml.MarkedYAMLError(problem=TOO_DEEP, problem_mark=mark)
     loader = yaml.SafeLoader(text)
     document = Document(None, {})
     node = loader.get_single_node()

@@ -267,8 +267,8 @@ def test_broken_yaml_is_told_with_line_and_column_and_without_its_text(write):
          "found another document"),
         ("run: !!int abc\n", "c.yaml line 1 column 6: broken YAML: this is no int; take the tag away, or quote the "
          "value"),
-        ("run: " + "[" * 2000 + "]" * 2000, "c.yaml: broken YAML: nested far deeper than any config is; check the "
-         "brackets"),
+        ("run: " + "[" * 2000 + "]" * 2000, "c.yaml line 1 column 105: broken YAML: nested far deeper than any config "
+         "is; check the brackets"),
         ("a: \x07\n", "c.yaml: broken YAML: special characters are not allowed"),
     ],
 )  # fmt: skip
