@@ -37,7 +37,7 @@ def slow(what: str, seconds: float, times: int = 1000) -> Callable[[Request], No
     return after
 
 
-@pytest.mark.parametrize("written_late", ["checkpoints/", "run.json"])
+@pytest.mark.parametrize("written_late", ["checkpoints/", pytest.param("run.json", marks=pytest.mark.faults)])
 def test_a_training_that_runs_away_commits_and_tells_before_any_process_leaves(two, proxy, tmp_path, written_late):
     two["training"] |= {"learning_rate": 1.0}
     two["limits"] = {"max_gradient_norm": 4, "divergence_steps": 2}
@@ -69,6 +69,7 @@ def test_a_commit_that_takes_longer_than_a_launcher_waits_has_the_whole_grace_pe
     assert f"with step {last} committed" in run.said, "as the process tells that committed it"
 
 
+@pytest.mark.faults
 def test_a_stop_where_nothing_may_be_saved_does_not_say_that_it_was(two, proxy, tmp_path):
     two["training"] |= {"epochs": 200}
     two["limits"] = {"max_gradient_norm": 1e-9, "divergence_steps": 100_000}  # every gradient is under suspicion
