@@ -11,7 +11,6 @@ to a number (2^10) are no signature, and `<LINK>`, which stands for a link in pr
 import html
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from html.entities import html5
 
 from job.config.sections import CleaningStep, ReadingSection
@@ -84,7 +83,7 @@ def clean(conversation: Conversation, steps: Iterable[CleaningStep]) -> Conversa
         if text.strip():
             turns.append(turn if text == turn.text else Turn(turn.role, text))
     kept = tuple(turns)
-    return conversation if kept == conversation.turns else replace(conversation, turns=kept)
+    return conversation if kept == conversation.turns else conversation._replace(turns=kept)
 
 
 def clean_or_reject(conversation: Conversation, steps: Iterable[CleaningStep]) -> Conversation | BadRecord:

@@ -10,7 +10,6 @@ models or prompts.
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -143,22 +142,22 @@ def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversa
             raise RecordError(f"the record is {kind(record)}, wanted an object")
         id_key = id_key_of(record, reading)
         found_id = None if id_key is None else id_of(record, id_key)
-        parts = _parse(record, reading)
+        parts = _parse(record, reading, id_key)
     except RecordError as error:
         return BadRecord(source, error.reason, error.detail, found_id)
     return Conversation(found_id or "", parts.turns, source, parts.references, parts.metadata)
 
 
-def _parse(record: Mapping[str, Any], reading: ReadingSection) -> Draft:
+def _parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
     match _format_of(record, reading):
         case "recap":
-            return turn_list.parse(record, "turns", reading)
+            return turn_list.parse(record, "turns", reading, id_key)
         case "messages":
-            return turn_list.parse(record, "messages", reading)
+            return turn_list.parse(record, "messages", reading, id_key)
         case "dialogstudio":
-            return dialogstudio.parse(record, reading)
+            return dialogstudio.parse(record, reading, id_key)
         case "table":
-            return table.parse(record, reading)
+            return table.parse(record, reading, id_key)
     wanted = ", ".join(("turns", "messages", "log", *table.CONVERSATION_COLUMNS))
     raise RecordError(f"has none of {wanted}; found {names(record)}")
 
@@ -166,7 +165,7 @@ def _parse(record: Mapping[str, Any], reading: ReadingSection) -> Draft:
 def _format_of(record: Mapping[str, Any], reading: ReadingSection) -> str | None:
     if reading.format != "auto":
         return reading.format
-    if table.conversation_column(record, reading) is not None and "conversation" in reading.columns:
+    if "conversation" in reading.columns and table.conversation_column(record, reading) is not None:
         return "table"
     for key, name in (("turns", "recap"), ("messages", "messages"), ("log", "dialogstudio")):
         if key in record:
@@ -187,7 +186,7 @@ class _Ids:
         if isinstance(outcome, BadRecord):
             return outcome
         if not outcome.id:
-            outcome = replace(outcome, id=self._derived(outcome))
+            outcome = outcome._replace(id=self._derived(outcome))
         key = id_digest(outcome.id)
         if key in self._places:
             index, line = divmod(self._places[key], 1 << 40)

@@ -5,7 +5,7 @@ frozen dataclass.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 RejectReason = Literal[
@@ -35,15 +35,14 @@ class Turn(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
-class Conversation:
+class Conversation(NamedTuple):
     """One conversation: its turns in order, zero or more reference summaries, and metadata that is carried along."""
 
     id: str
     turns: tuple[Turn, ...]
     source: Source
     references: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ stood there. Ids and metadata stay as they are. Knows nothing of models, nor of 
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from job.config.redaction import RedactionSection
 from job.conversations.record import Conversation, Turn
@@ -72,4 +72,4 @@ def redact(conversation: Conversation, redactor: Redactor) -> tuple[Conversation
     for turn in conversation.turns:
         role = turn.role if turn.role in ROLES else placeholders.redact(turn.role)
         turns.append(Turn(role, placeholders.redact(turn.text)))
-    return replace(conversation, turns=tuple(turns)), placeholders
+    return conversation._replace(turns=tuple(turns)), placeholders

@@ -16,7 +16,7 @@ from job.conversations.record import BadRecord, Source
 from job.errors import RecapError, RetryError
 from job.storage.open import InputFile
 from job.summarization.chunks import Chunk
-from job.summarization.commit import Line, Marker, fetch_outcomes, read_lines, read_marker
+from job.summarization.commit import Line, Marker, fetch_outcomes, make_line, read_lines, read_marker
 from job.summarization.records import Counts, counts_of_row, reject_row
 from job.summarization.repeats import Ids, Place, Repeat, counted_ids
 from job.summarization.worker import Night
@@ -68,13 +68,13 @@ def _check(night: Night, chunk: Chunk, path: Path, ids: Ids, last: Place) -> Pla
     """The place of the chunk's last record; RecapError unless it has each of its records once."""
     records = 0
     for line in read_lines(path):
-        if line.place <= last:
-            file, number = line.place
-            where = Source(night.chunks.files[file].uri, number)
+        place = line.place
+        if place <= last:
+            where = Source(night.chunks.files[place[0]].uri, place[1])
             raise RecapError(f"chunk {chunk.number}: {where} has two outcomes: {night.remedy}")
-        last, records = line.place, records + 1
-        if line.id:
-            ids.add(line.id, line.place, line.is_derived)
+        last, records = place, records + 1
+        if line.id_digits:
+            ids.add(line.id, place, line.is_derived)
     if records != chunk.records:
         wrong = f"{chunk.records} records, but {records} have an outcome"
         raise RecapError(f"chunk {chunk.number}: {wrong}: {night.remedy}")
@@ -102,10 +102,10 @@ def _settled(line: Line, repeat: Repeat, files: Sequence[InputFile]) -> tuple[Li
     row = json.loads(line.row)
     if line.is_derived:
         numbered = row | {"id": f"{row['id']}-{repeat.number}"}
-        return Line(line.is_summary, True, line.id, line.place, json_line(numbered)), Counts()
+        return line._replace(row=json_line(numbered)), Counts()
     file, number = repeat.first
     detail = f"id '{row['id']}' already stands at {Source(files[file].uri, number)}"
     source = Source(row["source"]["uri"], row["source"]["line"])
     bad = BadRecord(source, "invalid_record", detail, row["id"])
     difference = Counts(rejects={bad.reason: 1}).minus(counts_of_row(row, line.is_summary))
-    return Line(False, False, line.id, line.place, json_line(reject_row(bad))), difference
+    return make_line(False, False, line.id, line.place, json_line(reject_row(bad))), difference

@@ -29,25 +29,49 @@ OURS = re.compile(
 
 
 class Line(NamedTuple):
-    """One outcome; `id` is 16 bytes of digest, empty where no id was read; `place` numbers file and line."""
+    """One outcome as it is written; what else is asked of it is read from that."""
 
-    is_summary: bool
-    is_derived: bool
-    id: bytes
-    place: tuple[int, int]
+    kind: bytes
+    origin: bytes
+    id_digits: bytes
+    file: bytes
+    number: bytes
     row: bytes
+
+    @property
+    def is_summary(self) -> bool:
+        """Whether it is no reject."""
+        return self.kind == b"S"
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether the record brought no id."""
+        return self.origin == b"d"
+
+    @property
+    def id(self) -> bytes:
+        """16 bytes of digest, empty where no id was read."""
+        return bytes.fromhex(self.id_digits.decode())
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The number of the record's file, and its line there."""
+        return int(self.file), int(self.number)
 
     def to_bytes(self) -> bytes:
         """The line with its end."""
-        origin = ("d" if self.is_derived else "o") if self.id else "-"
-        head = f"{'S' if self.is_summary else 'R'}\t{origin}\t{self.id.hex()}\t{self.place[0]}\t{self.place[1]}\t"
-        return head.encode() + self.row + b"\n"
+        return b"\t".join(self) + b"\n"
 
     @classmethod
     def from_bytes(cls, line: bytes) -> Self:
         """The opposite of `to_bytes`."""
-        kind, origin, id, file, number, row = line.rstrip(b"\n").split(b"\t", 5)
-        return cls(kind == b"S", origin == b"d", bytes.fromhex(id.decode()), (int(file), int(number)), row)
+        return cls(*line.rstrip(b"\n").split(b"\t", 5))
+
+
+def make_line(is_summary: bool, is_derived: bool, id: bytes, place: tuple[int, int], row: bytes) -> Line:
+    """The line of an outcome; an empty `id` is none."""
+    origin = (b"d" if is_derived else b"o") if id else b"-"
+    return Line(b"S" if is_summary else b"R", origin, id.hex().encode(), b"%d" % place[0], b"%d" % place[1], row)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ each other and with everything else. Knows nothing of files or outcomes.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from job.conversations.record import Conversation, RejectReason, Source, Turn
@@ -36,8 +36,7 @@ class Unanswered:
     detail: str
 
 
-@dataclass(frozen=True)
-class _Climb:
+class _Climb(NamedTuple):
     """How far a conversation has come: the prompts of its level, and the sums of the levels below."""
 
     item: Prepared
@@ -93,8 +92,7 @@ def _step(climb: _Climb, answers: Iterator[Generated | Failure], task: Task) -> 
             return Unanswered("generation_failed", f"{where}{answer}")
         text = answer.text.strip()
         texts += [(text, turns)] if text else []
-        climb = replace(
-            climb,
+        climb = climb._replace(
             input_tokens=climb.input_tokens + len(part.ids),
             output_tokens=climb.output_tokens + answer.output_tokens,
             dropped_turns=climb.dropped_turns + (0 if text or len(got) == 1 else turns),
@@ -130,7 +128,7 @@ def _above(climb: _Climb, texts: Sequence[tuple[str, int]], task: Task) -> _Clim
             f"{summarizer.max_input_tokens} tokens; lower generation.max_new_tokens, or raise max_input_tokens"
         )
         return Unanswered("too_long", detail)
-    return replace(climb, parts=parts, level=climb.level + 1, turns=tuple(count for _, count in texts))
+    return climb._replace(parts=parts, level=climb.level + 1, turns=tuple(count for _, count in texts))
 
 
 def _by_conversation(on_done: Done, conversations: int, prompts: int) -> Done:

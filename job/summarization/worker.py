@@ -8,7 +8,7 @@ Knows nothing of other workers, nor of what the chunks become.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from job.launch.environment import count_gpus
 from job.summarization.answers import Done
 from job.summarization.chunks import Chunk, Chunks, check_unchanged
 from job.summarization.collector import seldom_collected
-from job.summarization.commit import Line, commit, committed
+from job.summarization.commit import commit, committed, make_line
 from job.summarization.done import read_digests
 from job.summarization.outcomes import outcomes
 from job.summarization.output import Output
@@ -128,7 +128,7 @@ class _Worker:
                 is_derived = not record.id
                 id = record.id or derived_id(record)
                 origins.append(_Origin(chunk.number, place, id_digest(id), is_derived))
-                yield replace(record, id=id) if is_derived else record
+                yield record._replace(id=id) if is_derived else record
 
     def _write(self, chunk: Chunk, found: Iterator[Outcome], origins: "deque[_Origin]", path: Path) -> Counts:
         """One line for each outcome of the chunk; they come in the order of the records."""
@@ -143,7 +143,7 @@ class _Worker:
                     self._show(outcome)
                 is_summary = isinstance(outcome, Summary)
                 row = summary_row(outcome) if isinstance(outcome, Summary) else reject_row(outcome)
-                file.write(Line(is_summary, origin.is_derived, origin.id, origin.place, json_line(row)).to_bytes())
+                file.write(make_line(is_summary, origin.is_derived, origin.id, origin.place, json_line(row)).to_bytes())
         return tally.counts()
 
     def _show(self, reject: BadRecord) -> None:

@@ -22,7 +22,8 @@ COLUMNS = (
 NUMBERS = frozenset(
     {"source_line", "input_tokens", "output_tokens", "dropped_turns", "parts", "levels", "redactions", "leaks"}
 )
-ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)  # json.dumps makes a new one for each row
+# json.dumps makes a new one for each row; what came from JSON holds no circle
+ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False)
 
 
 @contextmanager

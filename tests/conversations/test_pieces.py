@@ -4,7 +4,6 @@ import csv
 import gzip
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,7 @@ def whole(files: list[Any]) -> list[Any]:
 
 def with_ids(outcomes: list[Any]) -> list[Any]:
     return [
-        replace(found, id=found.id or derived_id(found)) if isinstance(found, Conversation) else found
+        found._replace(id=found.id or derived_id(found)) if isinstance(found, Conversation) else found
         for found in outcomes
     ]
 

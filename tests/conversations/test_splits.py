@@ -1,7 +1,6 @@
 """Sides follow content alone, and what stands on both sides is found."""
 
 import random
-from dataclasses import replace
 
 import pytest
 
@@ -37,7 +36,7 @@ def test_digest_is_that_of_the_words_alone():
     one = conversation("a", "Let's GO,", "now!")
     for same in (
         conversation("b", "lets  go now", references=("S.",)),
-        replace(one, turns=(Turn("agent", "Lets go"), Turn("customer", "Now."))),
+        one._replace(turns=(Turn("agent", "Lets go"), Turn("customer", "Now."))),
     ):
         assert content_digest(same) == content_digest(one)
     assert content_digest(conversation("a", "go lets now")) != content_digest(one)
@@ -63,7 +62,7 @@ def test_side_does_not_change_with_order_or_additions_but_with_the_seed():
 
 def test_exact_and_near_repeats_land_on_one_side():
     originals = many(200)
-    repeats = [replace(one, id=f"{one.id}-again") for one in originals] + [changed(one, 7) for one in originals]
+    repeats = [one._replace(id=f"{one.id}-again") for one in originals] + [changed(one, 7) for one in originals]
     train, validation = hold_out(originals + repeats, 0.3, seed=5)
     for one in originals:
         family = {one.id, f"{one.id}-again", f"{one.id}-changed"}
@@ -89,7 +88,7 @@ def test_one_conversation_cannot_be_split():
 
 def test_exact_and_near_overlaps_are_named_with_their_similarity():
     train, others = many(50), many(20, seed=8)
-    copy, near = replace(train[3], id="copy"), changed(train[9], 29)
+    copy, near = train[3]._replace(id="copy"), changed(train[9], 29)
     assert find_overlap(train, [*others, near, copy]) == [
         Overlap("c3-3", "copy", "exact", 1.0, 1),
         Overlap("c3-9", "c3-9-changed", "near", round(25 / 27, 4), 1),
@@ -106,7 +105,7 @@ def test_every_copy_in_train_is_named_with_how_many_repeat_it():
 def test_the_nearest_repeat_is_the_one_that_is_named():
     one = many(1)[0]
     twice = changed(changed(one, 0), 29)
-    pairs = find_overlap([one], [replace(twice, id="far"), replace(changed(one, 29), id="close")])
+    pairs = find_overlap([one], [twice._replace(id="far"), changed(one, 29)._replace(id="close")])
     assert pairs == [Overlap(one.id, "close", "near", round(25 / 27, 4), 2)]
 
 

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import pytest
 
@@ -86,7 +85,7 @@ def test_one_conversation_without_training_has_only_the_lead_as_floor() -> None:
 
 def test_conversations_without_reference_are_counted_and_left_out() -> None:
     conversations = make_conversations(12)
-    conversations[3] = replace(conversations[3], references=())
+    conversations[3] = conversations[3]._replace(references=())
     summaries = ["wrong place" if row == 3 else c.references[0] for row, c in enumerate(conversations)]
     found = evaluate({"tuned": summaries}, conversations, OPTIONS, None)
     assert (found.conversations, found.conversations_without_reference) == (11, 1)
@@ -94,7 +93,7 @@ def test_conversations_without_reference_are_counted_and_left_out() -> None:
 
 
 def test_nothing_to_score_against_is_a_data_error_with_a_remedy() -> None:
-    conversations = [replace(c, references=()) for c in make_conversations(3)]
+    conversations = [c._replace(references=()) for c in make_conversations(3)]
     with pytest.raises(DataError, match=r"0 of 3 conversations have a reference.*data\.columns\.summary") as caught:
         evaluate({"tuned": ["a"] * 3}, conversations, OPTIONS, None)
     assert caught.value.exit_code == ExitCode.DATA
@@ -104,7 +103,7 @@ def test_nothing_to_score_against_is_a_data_error_with_a_remedy() -> None:
 
 def test_references_that_rouge_cannot_read_are_an_error_when_all_are_and_a_warning_when_some_are() -> None:
     conversations = make_conversations(12)
-    cyrillic = [replace(c, references=("Посылка опоздала",)) for c in conversations]
+    cyrillic = [c._replace(references=("Посылка опоздала",)) for c in conversations]
     with pytest.raises(DataError, match=r"s3://b/test.jsonl line 1\) has a letter a-z") as caught:
         evaluate({"tuned": ["a"] * 12}, cyrillic, OPTIONS, None)
     assert caught.value.exit_code == ExitCode.DATA
@@ -113,7 +112,7 @@ def test_references_that_rouge_cannot_read_are_an_error_when_all_are_and_a_warni
 
 
 def test_chosen_conversations_have_references_and_keep_their_order(conversations: list[Conversation]) -> None:
-    with_gaps = [replace(c, references=()) if row % 2 else c for row, c in enumerate(conversations)]
+    with_gaps = [c._replace(references=()) if row % 2 else c for row, c in enumerate(conversations)]
     chosen = choose_conversations(with_gaps, 7)
     assert len(chosen) == 7
     assert all(conversation.references for conversation in chosen)

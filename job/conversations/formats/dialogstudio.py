@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from job.config.sections import ReadingSection
-from job.conversations.draft import Draft, RecordError, draft, id_key_of, kind, metadata_of, names, references_of
+from job.conversations.draft import Draft, RecordError, draft, kind, metadata_of, names, references_of
 from job.conversations.json_text import parse_json
 from job.conversations.record import Turn
 
@@ -16,7 +16,7 @@ INFO = "original dialog info"
 SIDES = (("user utterance", "customer"), ("system response", "agent"))
 
 
-def parse(record: Mapping[str, Any], reading: ReadingSection) -> Draft:
+def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
     """The conversation of one dialog; RecordError if it is none."""
     if "log" not in record:
         raise RecordError(f"has no 'log'; found {names(record)}")
@@ -26,7 +26,7 @@ def parse(record: Mapping[str, Any], reading: ReadingSection) -> Draft:
     turns = [turn for number, pair in enumerate(log, 1) for turn in _turns(pair, number)]
     info = _info(record.get(INFO))
     references = [*_abstractive(info), *references_of(info | {"summaries": None}), *references_of(record)]
-    used = {"log", "prompt", INFO, "summary", "summaries", id_key_of(record, reading)}
+    used = {"log", "prompt", INFO, "summary", "summaries", id_key}
     return draft(turns, references, metadata_of(record, used))
 
 

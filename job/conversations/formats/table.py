@@ -13,7 +13,6 @@ from job.conversations.draft import (
     Draft,
     RecordError,
     draft,
-    id_key_of,
     kind,
     metadata_of,
     names,
@@ -50,7 +49,7 @@ def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> 
         )
 
 
-def parse(record: Mapping[str, Any], reading: ReadingSection) -> Draft:
+def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
     """The conversation of one row; RecordError if it is none."""
     column = conversation_column(record, reading)
     if column is None:
@@ -68,7 +67,7 @@ def parse(record: Mapping[str, Any], reading: ReadingSection) -> Draft:
     summary = reading.columns.get("summary", "summary")
     if summary not in record and "summary" in reading.columns:
         raise RecordError(f"has no '{summary}', which data.columns names as the summary; found {names(record)}")
-    used = {column, summary, "summaries", id_key_of(record, reading)}
+    used = {column, summary, "summaries", id_key}
     return draft(turns, _references(record, summary), metadata_of(record, used))
 
 

@@ -13,7 +13,6 @@ from job.conversations.draft import (
     Draft,
     RecordError,
     draft,
-    id_key_of,
     metadata_of,
     names,
     references_of,
@@ -21,10 +20,12 @@ from job.conversations.draft import (
 )
 
 
-def parse(record: Mapping[str, Any], key: Literal["turns", "messages"], reading: ReadingSection) -> Draft:
+def parse(
+    record: Mapping[str, Any], key: Literal["turns", "messages"], reading: ReadingSection, id_key: str | None
+) -> Draft:
     """The conversation of one record, whose turns stand at `key`; RecordError if it is none."""
     if key not in record:
         raise RecordError(f"has no '{key}'; found {names(record)}")
-    used = {key, "summary", "summaries", id_key_of(record, reading)}
+    used = {key, "summary", "summaries", id_key}
     turns = turns_from_objects(record[key], key, reading)
     return draft(turns, references_of(record), metadata_of(record, used))
