@@ -120,7 +120,7 @@ def train(config: str, overrides: Sequence[str], variables: Sequence[str], dry_r
     from job.preflight.plan import plan_training
 
     # What stands in the way is told at once, and before any process loads a model.
-    found = plan_training(loaded, fresh)
+    found = plan_training(loaded, fresh, brief=not dry_run)
     if dry_run or found.error:
         return _tell(found)
     from job.telemetry import event

@@ -89,14 +89,14 @@ def judge(outcomes: Mapping[int, Outcome], end: End) -> Outcome:
     """How the run ended on this machine, by what its processes wrote (`read_outcomes`) and how they ended.
 
     A stop that nobody asked this supervisor for is what the launcher does to the others when one fails, so where that
-    one spoke first, it decides. What is unclear decides only where every process spoke: else it is how the others met
-    the death of one.
+    one spoke first, it decides; where one could not speak, its death was the cause. What is unclear decides only where
+    every process spoke: else it is how the others met the death of one.
     """
     failures = [each for each in outcomes.values() if each.exit_code != ExitCode.DONE]
     known, all_spoke = known_failure(outcomes), len(outcomes) == end.processes
     if all_spoke and not failures:
         return next(iter(outcomes.values()))
-    if known and (known.cause == "own" or end.stop_asked or not all_spoke or failures[0].cause == "signal"):
+    if known and (known.cause == "own" or end.stop_asked or (all_spoke and failures[0].cause == "signal")):
         return known
     return failures[0] if all_spoke else _unsaid(end)
 

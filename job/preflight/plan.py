@@ -32,7 +32,7 @@ from job.summarization.output import check_apart, check_free, find_finished, ope
 from job.summarization.summarize import input_files
 from job.summarization.summarizer import find_digests
 from job.training import checkpoints, journal
-from job.training.examples import Examples, read_examples
+from job.training.examples import Examples, files_now, read_examples
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,15 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
     return Plan(f"plan of evaluate run {config.run}", checks, resolved_yaml(config), config.run)
 
 
-def plan_training(config: TrainConfig, fresh: bool = False) -> Plan:
+def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False) -> Plan:
     """Data by split, optimizer steps, base, output, Hub, and where the run stands.
 
-    With `fresh`, a run whose folder belongs to another config, data or versions is one beside it.
+    With `fresh`, a run whose folder belongs to another config, data or versions is one beside it. With `brief`, of a
+    run that is finished no data is read.
     """
+    if brief and (standing := Standing(config.run)).is_finished(config):
+        checks = [Check("run", f"{config.run}: finished, and no file of its data has changed")]
+        return Plan(_title(config.run), checks, resolved_yaml(config), config.run, done=True, story=standing.story)
     examples: list[Examples] = []
 
     def read() -> str:
@@ -161,8 +165,7 @@ def plan_training(config: TrainConfig, fresh: bool = False) -> Plan:
         if config.publish.hub:
             repository = config.publish.hub
             checks.append(check("hub", lambda: hub_accepts(repository)))
-    title = f"plan of training run {standing.run}"
-    return Plan(title, checks, resolved_yaml(config), standing.run, standing.done, standing.story)
+    return Plan(_title(standing.run), checks, resolved_yaml(config), standing.run, standing.done, standing.story)
 
 
 @dataclass
@@ -186,22 +189,44 @@ class Standing:
             return f"{self.run}: new"
         journal.check_same_run(found, store, wanted)
         self.done, self.story = journal.is_done(found, store, config.publish.hub), journal.story(found)
-        steps = checkpoints.list_steps(store)
-        state = f"{self.run}: {found.state}, last checkpoint {steps[-1] if steps else 'none'}"
+        newest = checkpoints.newest_step(store)
+        state = f"{self.run}: {found.state}, last checkpoint {'none' if newest is None else newest}"
         return "\n".join([state, *self.story[-5:]])
 
     def recall(self, config: TrainConfig) -> str:
         """Whether this very run ended before its data went out of sight: what it read from the same places counts."""
+        self.done = self._ended(config) is not None
+        return f"{self.run}: {'finished, with the data of then' if self.done else 'not known without the data'}"
+
+    def is_finished(self, config: TrainConfig) -> bool:
+        """Whether this very run ended, and no file of its data has changed since: told without reading any.
+
+        False also where that cannot be seen.
+        """
+        try:
+            found = self._ended(config)
+            same = found is not None and found.facts.get("files") == files_now(config)
+        except RecapError:
+            return False
+        self.story = journal.story(found) if found else ()
+        return same
+
+    def _ended(self, config: TrainConfig) -> journal.Journal | None:
+        """The journal of a run of this config that is done with data from the same places, whatever lies there now."""
         store = self._store(config)
         found = journal.read_journal(store)
-        if found is not None and journal.names_same_data(found, config):
-            wanted = journal.fingerprint(config, found.fingerprint["data_digests"])
-            same = not differences(found.fingerprint, wanted)
-            self.done = same and journal.is_done(found, store, config.publish.hub)
-        return f"{self.run}: {'finished, with the data of then' if self.done else 'not known without the data'}"
+        if found is None or not journal.names_same_data(found, config):
+            return None
+        wanted = journal.fingerprint(config, found.fingerprint["data_digests"])
+        same = not differences(found.fingerprint, wanted)
+        return found if same and journal.is_done(found, store, config.publish.hub) else None
 
     def _store(self, config: TrainConfig) -> Store:
         return open_store(f"{config.output.rstrip('/')}/{self.run}", config.storage)
+
+
+def _title(run: str) -> str:
+    return f"plan of training run {run}"
 
 
 def _data_lines(examples: Examples) -> str:

@@ -91,15 +91,19 @@ class Lease:
 
     def release(self) -> None:
         """Give the lease back, so that the next run need not wait."""
-        self._ended.set()
-        if self._thread.ident:
-            self._thread.join(timeout=self._terms.renewal)
+        self.let_lapse()
         if self._newer:
             return
         try:
             self._store.write(_key(self._generation), self._content(released=True))
         except RecapError as error:
             warn("the lease could not be given back: it ends by itself", seconds=self._terms.lifetime, why=str(error))
+
+    def let_lapse(self) -> None:
+        """Renew it no more: the next run waits until it has ended by itself."""
+        self._ended.set()
+        if self._thread.ident:
+            self._thread.join(timeout=self._terms.renewal)
 
     def _keep(self) -> None:
         while not self._ended.wait(self._terms.renewal):
@@ -231,6 +235,13 @@ class GuardedStore:
         """
         if self._changes:
             self._lease.check()
+
+    def end(self) -> None:
+        """Give the lease back; or let it lapse where a change that nobody waits for is under way and may still come."""
+        if self._changes:
+            self._lease.let_lapse()
+        else:
+            self._lease.release()
 
     @contextmanager
     def change(self) -> Iterator[None]:

@@ -76,24 +76,37 @@ class TellProgress(TrainerCallback):  # type: ignore[misc]
 
 
 class SampleSummaries(TrainerCallback):  # type: ignore[misc]
-    """Summaries of a few validation conversations as text, at each evaluation."""
+    """Summaries of a few validation conversations as text, at each evaluation: a stop spares them."""
 
     def __init__(
         self,
         conversations: list[Conversation],
         summarize: Callable[[list[Conversation]], list[str]],
         write_text: Callable[[str, str, int], None],
+        spared: Callable[[], bool],
     ) -> None:
-        self._conversations, self._summarize, self._write_text = conversations, summarize, write_text
+        self._conversations, self._summarize = conversations, summarize
+        self._write_text, self._spared = write_text, spared
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Summarize and write down."""
-        if not self._conversations:
+        """Summarize and write down, unless they are `spared`."""
+        if not self._conversations or self._spared():
             return
         for conversation, summary in zip(self._conversations, self._summarize(self._conversations), strict=True):
             turns = "\n\n".join(f"**{turn.role}**: {turn.text}" for turn in conversation.turns)
             text = f"{turns}\n\n---\n\n**summary**: {summary}\n\n**reference**: {conversation.references[0]}"
             self._write_text(f"samples/{conversation.id}", text, state.global_step)
+
+
+class OwnIntervals(TrainerCallback):  # type: ignore[misc]
+    """Save, evaluate and log as this attempt's config says: the trainer would do as the checkpoint's did.
+
+    Comes before whoever looks at these intervals.
+    """
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Put them in place of those that came with the checkpoint."""
+        state.compute_steps(args, state.max_steps)
 
 
 class LossWindow(TrainerCallback):  # type: ignore[misc]
@@ -188,6 +201,21 @@ class StopAtStep(TrainerCallback):  # type: ignore[misc]
             self._stop.check("stopped by a signal while evaluating")
 
 
+class StopAfterEvaluation(TrainerCallback):  # type: ignore[misc]
+    """A stop that came late in an evaluation, when its batches were done, waits for no further step.
+
+    Comes after everything else that an evaluation does.
+    """
+
+    def __init__(self, stop: StopSignal) -> None:
+        self._stop = stop
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Agree with the other processes; the trainer saves and stops."""
+        if told_to_stop(self._stop):
+            self._stop.check("stopped by a signal after evaluating")
+
+
 class Beat(TrainerCallback):  # type: ignore[misc]
     """Tell the watchdog that the training moves, and look after whatever may have failed meanwhile."""
 
@@ -201,6 +229,10 @@ class Beat(TrainerCallback):  # type: ignore[misc]
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """So is a batch of an evaluation."""
+        self._beat()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """So is the whole of it; the samples come after."""
         self._beat()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -4,6 +4,7 @@ Knows nothing of what a checkpoint's files mean.
 """
 
 import re
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,8 @@ def prune(store: Store, keep_last: int, committed: int) -> None:
     without a manifest are what a killed run was about to commit.
     """
     keys = {entry.key for entry in store.list(FOLDER)}
-    steps = sorted({int(match[2]) for match in map(NAME.match, keys) if match})
-    complete = [step for step in steps if step <= committed and f"{_prefix(step)}/{MANIFEST}" in keys]
-    for step in set(steps) - set(complete[-keep_last:]):
+    complete = [step for step in _complete(keys) if step <= committed]
+    for step in set(_steps(keys)) - set(complete[-keep_last:]):
         store.delete(f"{_prefix(step)}/{MANIFEST}")
         for key in sorted(key for key in keys if key.startswith(f"{_prefix(step)}/")):
             store.delete(key)
@@ -56,17 +56,33 @@ def prune(store: Store, keep_last: int, committed: int) -> None:
 
 def list_steps(store: Store) -> list[int]:
     """Steps of the checkpoint folders in storage, complete or not, in order."""
-    matches = (NAME.match(entry.key) for entry in store.list(FOLDER))
-    return sorted({int(match[2]) for match in matches if match})
+    return _steps({entry.key for entry in store.list(FOLDER)})
+
+
+def newest_step(store: Store) -> int | None:
+    """The step of the newest checkpoint that is complete, by its manifest's being there."""
+    return max(_complete({entry.key for entry in store.list(FOLDER)}), default=None)
+
+
+def _steps(keys: Set[str]) -> list[int]:
+    return sorted({int(match[2]) for match in map(NAME.match, keys) if match})
+
+
+def _complete(keys: Set[str]) -> list[int]:
+    return [step for step in _steps(keys) if f"{_prefix(step)}/{MANIFEST}" in keys]
 
 
 def _check_identity(manifest: Manifest, identity: dict[str, Any], uri: str) -> None:
-    different = differences(manifest.extra.get("identity") or {}, identity)
-    if different:
-        raise OutputError(
-            f"{uri} is of another run ({'; '.join(different)}): give this one another name (run), or start beside it "
-            "with --fresh"
-        )
+    there = manifest.extra.get("identity") or {}
+    different = differences(there, identity)
+    if not different:
+        return
+    remedy = "give this one another name (run)"
+    if there.get("fingerprint") != identity["fingerprint"]:
+        remedy += ", or start beside it with --fresh"
+    elif there.get("processes") != identity["processes"]:
+        remedy += f", or run it in {there.get('processes')} processes (GPUs) again"
+    raise OutputError(f"{uri} is of another run ({'; '.join(different)}): {remedy}")
 
 
 def _prefix(step: int) -> str:

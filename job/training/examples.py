@@ -4,24 +4,28 @@ Config → conversations. Needs no torch, so that the plan can ask before a GPU 
 """
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from job.config.commands import TrainConfig
-from job.config.sections import CleaningStep, DataSection, StorageSection, as_list
+from job.config.sections import CleaningStep, as_list
 from job.conversations.cleaning import clean_all, resolve_steps
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.conversations.splits import Overlap, content_digest, find_overlap, hold_out
 from job.errors import DataError
-from job.storage.open import list_inputs
+from job.storage.open import InputFile, list_inputs
 from job.telemetry import warn
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Conversations with at least one reference each, by split; their cleaning; and what was left out."""
+    """Conversations with at least one reference each, by split; their cleaning; and what was left out.
+
+    `files` has a digest by split of the files that they were read from, by name, size and version.
+    """
 
     train: list[Conversation]
     validation: list[Conversation]
@@ -29,6 +33,7 @@ class Examples:
     overlap: list[Overlap]
     dropped_overlap: int
     cleaning: tuple[CleaningStep, ...]
+    files: dict[str, str]
 
     def digests(self) -> dict[str, str]:
         """Content digest by split: what a resumed run must find again."""
@@ -48,8 +53,9 @@ class Examples:
 def read_examples(config: TrainConfig) -> Examples:
     """Read, clean, split and check; DataError if there is nothing to learn from or the splits overlap."""
     data = config.data
-    everything = _read(as_list(data.train), data, config.storage)
-    others = _read(as_list(data.validation), data, config.storage) if data.validation else []
+    files = _list_files(config)
+    everything = read_strictly(files["train"], data)
+    others = read_strictly(files["validation"], data) if data.validation else []
     cleaning = resolve_steps(data, everything)
     train, validation = _with_reference(everything, cleaning), _with_reference(others, cleaning)
     without = len(everything) + len(others) - len(train) - len(validation)
@@ -62,11 +68,26 @@ def read_examples(config: TrainConfig) -> Examples:
         )
     overlap = find_overlap(train, validation)
     kept = _without_overlap(train, overlap, data.overlap)
-    return Examples(kept, validation, without, overlap, len(train) - len(kept), cleaning)
+    return Examples(kept, validation, without, overlap, len(train) - len(kept), cleaning, _digests(files))
 
 
-def _read(uris: list[str], data: DataSection, storage: StorageSection) -> list[Conversation]:
-    return read_strictly(list_inputs(uris, storage), data)
+def files_now(config: TrainConfig) -> dict[str, str]:
+    """`Examples.files` as they would be, without reading any; MissingError where there are none."""
+    return _digests(_list_files(config))
+
+
+def _list_files(config: TrainConfig) -> dict[str, list[InputFile]]:
+    data, storage = config.data, config.storage
+    validation = list_inputs(as_list(data.validation), storage) if data.validation else []
+    return {"train": list_inputs(as_list(data.train), storage), "validation": validation}
+
+
+def _digests(files: dict[str, list[InputFile]]) -> dict[str, str]:
+    digests = {}
+    for split, some in files.items():
+        stamps = json.dumps([[file.uri, file.size, file.version] for file in some])
+        digests[split] = hashlib.sha256(stamps.encode()).hexdigest()
+    return digests
 
 
 def _with_reference(conversations: list[Conversation], cleaning: tuple[CleaningStep, ...]) -> list[Conversation]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from torch.utils.tensorboard import SummaryWriter
 from job.errors import DivergedError, RetryError
 from job.telemetry import warn
 from job.training import checkpoints
-from job.training.best import KeepBest
+from job.training.best import KeepBest, best_of
 from job.training.callbacks import (
     Beat,
     EvaluateEnds,
     LossWindow,
+    OwnIntervals,
     PublishCheckpoints,
     SampleSummaries,
     SlowDown,
+    StopAfterEvaluation,
     StopAtStep,
     TellProgress,
 )
@@ -162,7 +165,7 @@ def _add_callbacks(
 ) -> None:
     """In the order in which they hear of a step: who decides about saving comes before who saves."""
     section = run.config.training
-    callbacks: list[Any] = [StopAtStep(session.stop), LossWindow(trainer, checkpoint)]
+    callbacks: list[Any] = [OwnIntervals(), StopAtStep(session.stop), LossWindow(trainer, checkpoint)]
     callbacks.append(KeepBest(trainer.model, section.adapter_from == "best_evaluation", section.patience, checkpoint))
     callbacks.append(PublishCheckpoints(uploads.put, lambda: trainer.divergence.suspected))
     callbacks.append(Beat(session.watch.beat, uploads.check))
@@ -170,10 +173,11 @@ def _add_callbacks(
     if writer or trainer.is_fsdp_enabled:  # a sharded model answers only where all processes ask it
         samples = run.examples.validation[: section.sample_summaries]
         write: Callable[[str, str, int], None] = writer.add_text if writer else lambda *_: None
-        callbacks.append(SampleSummaries(samples, summarizer(run, trainer.model), write))
+        spared = partial(told_to_stop, session.stop) if trainer.is_fsdp_enabled else lambda: session.stop.requested
+        callbacks.append(SampleSummaries(samples, summarizer(run, trainer.model), write, spared))
     if writer:
         callbacks.append(TellProgress(writer.add_scalar))
-    for callback in [*callbacks, EvaluateEnds(trainer)]:
+    for callback in [*callbacks, EvaluateEnds(trainer), StopAfterEvaluation(session.stop)]:
         trainer.add_callback(callback)
 
 
@@ -201,5 +205,5 @@ def step_of(checkpoint: Path | None) -> int:
 def _best(log_history: list[dict[str, float]]) -> dict[str, float]:
     """The smallest validation loss so far and its step."""
     evaluated = [entry for entry in log_history if "eval_loss" in entry]
-    best = min(evaluated, key=lambda entry: entry["eval_loss"], default=None)
-    return {"step": best["step"], "validation_loss": best["eval_loss"]} if best else {}
+    best = best_of([entry["eval_loss"] for entry in evaluated], None)[0]
+    return {} if best is None else {"step": evaluated[best]["step"], "validation_loss": evaluated[best]["eval_loss"]}

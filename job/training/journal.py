@@ -139,13 +139,20 @@ def is_done(journal: Journal, store: Store, hub: str | None) -> bool:
 
 
 def begin(
-    store: Store, config: TrainConfig, identity: dict[str, Any], first_step: int, facts: dict[str, Any]
+    store: Store,
+    config: TrainConfig,
+    identity: dict[str, Any],
+    first_step: int,
+    facts: dict[str, Any],
+    started: str | None = None,
 ) -> Journal:
-    """Write down that an attempt has begun, and of the last one, if it could not, that it ended."""
+    """Write down that an attempt has begun (now, or as `started` says), and of the last one, if it could not, that it
+    ended.
+    """
     before = read_journal(store)
     attempts = [replace(each, reason=each.reason or NO_WORD) for each in before.attempts] if before else []
     journal = Journal(
-        config.run, "running", identity, to_plain(config), [*attempts, Attempt(_now(), first_step)], facts
+        config.run, "running", identity, to_plain(config), [*attempts, Attempt(started or now(), first_step)], facts
     )
     _write(store, journal)
     return journal
@@ -153,7 +160,7 @@ def begin(
 
 def end(store: Store, journal: Journal, state: State, last_step: int, reason: str) -> Journal:
     """Write down how the attempt ended."""
-    attempt = replace(journal.attempts[-1], ended=_now(), last_step=last_step, reason=masked(reason))
+    attempt = replace(journal.attempts[-1], ended=now(), last_step=last_step, reason=masked(reason))
     ended = replace(journal, state=state, attempts=[*journal.attempts[:-1], attempt])
     _write(store, ended)
     return ended
@@ -163,5 +170,6 @@ def _write(store: Store, journal: Journal) -> None:
     store.write(FILE, (json.dumps(asdict(journal), indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def _now() -> str:
+def now() -> str:
+    """The time (UTC) as a journal has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -43,6 +43,7 @@ LONGEST_WAIT = timedelta(hours=2)  # of the other processes, while the first one
 
 def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> None:
     """Fine-tune, evaluate and publish; a RecapError says why not, PreemptedError that it can go on later."""
+    started = journal.now()
     PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)  # without cpu, it would see one process
     folder = open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage)
     with _leaving_together(config, work), writing_run(folder, watch) as store:
@@ -53,7 +54,7 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
             return
         checkpoint = first_does(lambda: checkpoints.fetch_newest(store, work / "checkpoints", run.identity()))
         agree("checkpoints", checkpoint.name if checkpoint else "none")
-        with _journaled(run, step_of(checkpoint)) as attempt:
+        with _journaled(run, step_of(checkpoint), started) as attempt:
             trainer = fit(run, checkpoint, Session(stop, watch, attempt))
             with _timed(attempt.timings, "evaluate_seconds"):
                 scored = score(run, trainer.model) if is_first() or trainer.is_fsdp_enabled else None
@@ -92,7 +93,7 @@ def writing_run(store: Store, watch: Watch) -> Iterator[Store]:
         with watch.writing(guarded.check_changes):
             yield guarded
     finally:
-        lease.release()
+        guarded.end()
 
 
 def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
@@ -132,8 +133,8 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _journaled(run: Run, first_step: int) -> Iterator[Attempt]:
-    """Write down in run.json that the attempt began, and how it ended."""
+def _journaled(run: Run, first_step: int, started: str) -> Iterator[Attempt]:
+    """Write down in run.json when the attempt began, and how it ended."""
     attempt = Attempt(step=first_step, committed=first_step)
     if not is_first():
         yield attempt
@@ -143,13 +144,14 @@ def _journaled(run: Run, first_step: int) -> Iterator[Attempt]:
         "environment": describe(),
         "processes": run.processes,
         "data": run.counts(),
+        "files": run.examples.files,
         "base": run.base.identity(),
         "timings": attempt.timings,
         "best": attempt.best,
         "published": attempt.published,
     }
     wanted = journal.fingerprint(run.config, run.examples.digests())
-    entry = journal.begin(run.store, run.config, wanted, attempt.step, facts)
+    entry = journal.begin(run.store, run.config, wanted, attempt.step, facts, started)
     try:
         yield attempt
     except BaseException as error:

@@ -36,6 +36,7 @@ class Uploads:
         self._commit, self._sync, self._patience = commit, sync, patience or Patience()
         self._waiting: queue.Queue[tuple[Path, int] | None] = queue.Queue(maxsize=1)
         self._error: BaseException | None = None
+        self._began: float | None = None  # the upload that is under way
         self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
         self._thread.start()
 
@@ -44,9 +45,12 @@ class Uploads:
         self._hand_over((folder, step))
 
     def check(self) -> None:
-        """Raise what the thread failed with."""
+        """Raise what the thread failed with, or RetryError where it has been at one checkpoint for too long."""
         if self._error is not None:
             raise self._error
+        began = self._began
+        if began is not None and time.monotonic() - began > self._patience.seconds:
+            raise self._too_slow()
 
     def wait(self) -> None:
         """Wait until what was handed over is committed, and gone here; raises as `finish` does."""
@@ -96,7 +100,9 @@ class Uploads:
                 if item is None:
                     self._try_to_sync()
                     return
+                self._began = time.monotonic()
                 self._upload(*item)
+                self._began = None
                 self._waiting.task_done()
                 self._try_to_sync()
         except BaseException as error:

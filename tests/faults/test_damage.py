@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from job.errors import ExitCode
 from job.storage.local import LocalStore
 from job.training.checkpoints import fetch_newest, publish_checkpoint
-from tests.faults.trials import store_of
+from tests.faults.trials import adapter_digest, journal_of, store_of
 
 IDENTITY = {"fingerprint": "f", "base": "b", "processes": 1}
 
@@ -77,18 +78,20 @@ def test_a_file_that_was_added_is_not_fetched(tmp_path, checkpoint):
 
 @pytest.mark.faults
 def test_a_run_goes_on_from_before_each_damaged_file_to_the_same_adapter(trials, small, tmp_path):
-    from tests.faults.trials import adapter_digest
-
     trials.finish(small)
     reference = store_of(small)
-    files = sorted(Path(reference.uri, "checkpoints", "step-00000004").iterdir())
+    files = sorted(Path(reference.uri, "checkpoints", "step-00000006").iterdir())
     for file in files:
         for damage, hurt in DAMAGE.items():
             run = small | {"run": f"{damage}-{file.name}"}
             shutil.copytree(reference.uri, Path(small["output"]) / run["run"])
             there = Path(store_of(run).uri)
             shutil.rmtree(there / "adapter")
-            hurt(there / "checkpoints" / "step-00000004" / file.name)
-            trials.finish(run)
+            hurt(there / "checkpoints" / "step-00000006" / file.name)
+            child = trials.start(run)
+            assert child.wait() == ExitCode.DONE, child.log()
+            assert "checkpoint passed over" in child.log(), run["run"]
+            attempt = journal_of(store_of(run))["attempts"][-1]
+            assert (attempt["first_step"], attempt["last_step"]) == (4, 6), run["run"]
             assert adapter_digest(store_of(run)) == adapter_digest(reference), run["run"]
     print(f"\n{len(files) * len(DAMAGE)} kinds of damage: none was loaded, each run ended with the same adapter")

@@ -1,5 +1,6 @@
 """A run whose store errs, stalls and lies is done in the end, or says that it should be run again."""
 
+import itertools
 import random
 import threading
 import time
@@ -101,6 +102,25 @@ def test_two_processes_go_back_to_the_same_checkpoint_however_slow_the_store(pro
     assert "there is no checkpoint to go back to" not in run.said
 
 
+CONDITIONAL = {"409 once": (409, 1), "409 always": (409, 10**6), "412": (412, 1)}  # status, how often
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", CONDITIONAL)
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_conditional_write_that_is_refused_is_asked_again_or_ends_the_run(trials, proxy, small_on_s3, kind, which):
+    status, times = CONDITIONAL[kind]
+    guarded = itertools.count(1)
+
+    def plan(request: Request) -> Fault | None:
+        if not request.guarded or not which <= next(guarded) < which + times:
+            return None
+        return Fault("status", status)
+
+    code = hurt(trials, proxy, small_on_s3, plan)
+    print(f"\nguarded write {which}, {kind}: {ExitCode(code).name}")
+
+
 @pytest.mark.faults
 def test_whatever_a_store_does_everything_committed_stays_whole(trials, proxy, small_on_s3):
     trials.finish(small_on_s3)
@@ -111,4 +131,6 @@ def test_whatever_a_store_does_everything_committed_stays_whole(trials, proxy, s
         faults, share = (PASSING, 0.1 + 0.02 * seed) if seed < 12 else (PASSING + FINAL, 0.05)
         ends[ExitCode(hurt(trials, proxy, config, at_random(seed, share, faults))).name] += 1
         assert adapter_digest(store_of(config)) == reference, seed
+    kinds = {"cut", "stall", "reset", "503 SlowDown", "500 InternalError", "403 AccessDenied"}
+    assert kinds <= proxy.faults.keys()
     print(f"\n24 runs ended {dict(ends)}; faults: {proxy.faults}")

@@ -108,3 +108,29 @@ def test_a_stop_in_an_evaluation_keeps_the_steps_before_it(trials, small, tmp_pa
     for tag in ("train/loss", "validation/loss"):
         assert on_tensorboard(store_of(hurt), tag) == on_tensorboard(store_of(whole), tag)
     assert journal_of(store_of(hurt))["facts"]["best"] == journal_of(store_of(whole))["facts"]["best"]
+
+
+def test_a_stop_while_samples_are_written_stops_at_that_step(trials, small, tmp_path):
+    many = {"validation": str(write_jsonl(tmp_path / "many.jsonl", records(80, first=100)))}
+    training = {"max_steps": 6, "save_every_steps": 99, "evaluate_every_steps": 3, "sample_summaries": 80}
+    whole = small | {"data": small["data"] | many, "training": small["training"] | training}
+    whole["generation"] = {"max_new_tokens": 64}
+    child = start_until('"eval_loss"', trials, whole)
+    child.send(signal.SIGTERM)
+    assert child.wait() == ExitCode.RETRY, child.log()
+    assert [attempt["last_step"] for attempt in journal_of(store_of(whole))["attempts"]] == [3]
+    assert (3, "eval_loss") in logged(store_of(whole)), "the evaluation itself is kept"
+
+
+def test_how_often_a_resumed_run_saves_and_evaluates_is_as_its_config_says_now(trials, small):
+    training = {"max_steps": 6, "save_every_steps": 99, "evaluate_every_steps": 99, "keep_last": 9}
+    config = small | {"training": small["training"] | training | {"log_every_steps": 1}}
+    child = start_until('"message": "step", "step": 2', trials, config)
+    child.send(signal.SIGTERM)
+    assert child.wait() == ExitCode.RETRY, child.log()
+    stopped = journal_of(store_of(config))["attempts"][0]["last_step"]
+    config["training"] |= {"save_every_steps": 1, "evaluate_every_steps": 1}
+    trials.finish(config)
+    saved = {int(entry.key.split("/")[1].removeprefix("step-")) for entry in store_of(config).list("checkpoints")}
+    assert saved == set(range(stopped, 7))
+    assert {step for step, name in logged(store_of(config)) if name == "eval_loss"} >= set(range(stopped + 1, 7))

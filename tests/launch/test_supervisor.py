@@ -72,6 +72,7 @@ ENDS = {
     "a cause that was met while stopping": ({1: STOPPED, 0: DATA}, ASKED, (65, "bad row")),
     "of a stop, the first process tells": ({1: STOPPED_TOO, 0: STOPPED}, ASKED, (75, "step 7 committed")),
     "the death of one decides over what it broke": ({0: BROKEN}, UNASKED, (75, KILLED)),
+    "the death of one decides over the stop that the launcher sent to the other": ({0: STOPPED}, UNASKED, (75, KILLED)),
     "all broke, and nobody says why": ({0: BROKEN, 1: BROKEN}, UNASKED, (70, "RuntimeError")),
     "nobody spoke after a stop": ({}, ASKED, (75, SILENT)),
 }

@@ -150,6 +150,23 @@ def test_a_write_under_way_that_outlives_the_lease_is_found(tmp_path):
     mine.release()
 
 
+def test_a_lease_is_not_given_back_while_a_write_that_nobody_waits_for_may_still_come(tmp_path):
+    store = Slow(str(tmp_path / "run"))
+    mine = lease(store, terms=LONG)
+    mine.acquire()
+    guarded = GuardedStore(store, mine)
+    upload = threading.Thread(target=guarded.upload, args=(Path(__file__), "a"), daemon=True)
+    upload.start()
+    assert store.begun.wait(10)
+    guarded.end()
+    with pytest.raises(RetryError, match="is being written by another run"):
+        lease(store, terms=LONG).acquire()
+    store.goes_on.set()
+    upload.join()
+    with pytest.raises(LeaseLostError):
+        mine.check()
+
+
 class AtOnce:
     """A store whose users have all looked around before the first one goes on."""
 

@@ -8,7 +8,7 @@ import pytest
 from job.errors import MissingError, OutputError, RetryError
 from job.storage.folders import fetch_folder
 from job.storage.local import LocalStore
-from job.training.checkpoints import fetch_newest, list_steps, publish_checkpoint
+from job.training.checkpoints import fetch_newest, list_steps, newest_step, publish_checkpoint
 from job.training.fit import commit
 from job.training.uploads import Patience, Uploads
 
@@ -106,6 +106,32 @@ def test_a_store_that_fails_once_takes_nothing_back_that_was_committed(tmp_path,
     assert list_steps(store) == [6], "what was not removed at once goes with the next commit"
 
 
+def test_what_was_not_committed_is_not_the_newest_checkpoint(tmp_path):
+    store = LocalStore(str(tmp_path / "run"))
+    assert newest_step(store) is None
+    publish_checkpoint(checkpoint_of(2, tmp_path / "checkpoint"), store, 2, {"processes": 1})
+    store.write("checkpoints/step-00000004/adapter", b"on its way when the machine died")
+    assert newest_step(store) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        ({"fingerprint": "g"}, "(fingerprint: f there, g here): give this one another name (run), or start beside it "
+         "with --fresh"),
+        ({"processes": 2}, "(processes: 1 there, 2 here): give this one another name (run), or run it in 1 processes"),
+        ({"base": "c"}, "(base: b there, c here): give this one another name (run)"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_another_run_is_refused_with_what_helps(tmp_path, change, remedy):
+    store, identity = LocalStore(str(tmp_path / "run")), {"fingerprint": "f", "base": "b", "processes": 1}
+    publish_checkpoint(checkpoint_of(2, tmp_path / "checkpoint"), store, 2, identity)
+    with pytest.raises(OutputError) as caught:
+        fetch_newest(store, tmp_path / "target", identity | change)
+    assert remedy in str(caught.value)
+    assert ("--fresh" in str(caught.value)) == ("fingerprint" in change), "only what it helps with"
+
+
 def test_a_checkpoint_that_is_damaged_in_storage_is_mended_by_the_same_one(tmp_path):
     store, folder = LocalStore(str(tmp_path / "run")), checkpoint_of(2, tmp_path / "checkpoint")
     publish_checkpoint(folder, store, 2, {"processes": 1})
@@ -119,6 +145,6 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs_and_nothing_of
     (tmp_path / "checkpoint" / "optimizer.pt").write_bytes(b"a pickle")
     store = LocalStore(str(tmp_path / "run"))
     publish_checkpoint(tmp_path / "checkpoint", store, 2, {"fingerprint": "a", "processes": 2})
-    with pytest.raises(OutputError, match=r"processes: 2 there, 1 here.*--fresh"):
+    with pytest.raises(OutputError, match=r"processes: 2 there, 1 here.*another name"):
         fetch_newest(store, tmp_path / "target", {"fingerprint": "a", "processes": 1})
     assert not (tmp_path / "target").exists()

@@ -1,6 +1,7 @@
 """Claims about run.json: the story of a run, when it is done, and what starts beside it."""
 
 import json
+import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from job.preflight.plan import plan_training
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
 from job.training import journal
-from job.training.examples import read_examples
+from job.training.examples import files_now, read_examples
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_a_run_is_done_only_with_its_adapter_and_what_is_wanted_on_the_hub(loade
 def finished(config: TrainConfig, folder: Path, hub: str | None = None) -> None:
     """A run that ended, as its folder has it."""
     ended = journal.end(store_of(config), begun(config), "finished", 9, "finished")
-    published = replace(ended, facts={"published": {"hub": hub}})
+    published = replace(ended, facts={"published": {"hub": hub}, "files": files_now(config)})
     store_of(config).write(journal.FILE, json.dumps(asdict(published)).encode())
     (folder / "adapter").mkdir()
     (folder / "adapter" / "weights").write_bytes(b"1")
@@ -87,6 +88,19 @@ def test_a_finished_run_is_done_though_its_data_is_gone_and_its_token_has_expire
     assert gone.done
     assert gone.error is None
     assert "✗ data" in gone.text(), "it is told"
+
+
+def test_a_finished_run_says_so_without_reading_data_that_has_not_changed(config, loaded, tmp_path):
+    train = Path(config["data"]["train"])
+    finished(loaded, tmp_path)
+    kept, times = train.read_bytes(), train.stat()
+    with train.open("r+b") as file:  # as if nothing had been: whoever read it would fail
+        file.write(b"\0" * len(kept))
+    os.utime(train, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert plan_training(loaded, brief=True).done
+    assert plan_training(loaded).error is not None, "a plan counts the data"
+    os.utime(train, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+    assert not plan_training(loaded, brief=True).done, "now it was replaced"
 
 
 @pytest.mark.parametrize("change", ["config", "place", "data", "adapter"])

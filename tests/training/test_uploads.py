@@ -1,6 +1,7 @@
 """Claims about the thread that takes checkpoints to storage."""
 
 import threading
+import time
 
 import pytest
 
@@ -78,6 +79,23 @@ def test_a_store_slower_than_its_limit_ends_the_run(tmp_path):
     uploads.put(folders(tmp_path, 1)[0], 1)
     with pytest.raises(RetryError, match=r"limits\.upload_minutes"):
         uploads.finish()
+    stuck.set()
+
+
+def test_an_upload_that_hangs_is_noticed_while_the_training_goes_on(tmp_path):
+    stuck, begun = threading.Event(), threading.Event()
+
+    def commit(folder, step):
+        begun.set()
+        stuck.wait(30)
+
+    uploads = Uploads(commit, lambda: None, Patience(seconds=0.3))
+    uploads.check()
+    uploads.put(folders(tmp_path, 1)[0], 1)
+    assert begun.wait(10)
+    time.sleep(0.4)
+    with pytest.raises(RetryError, match=r"limits\.upload_minutes"):
+        uploads.check()
     stuck.set()
 
 
