@@ -101,10 +101,10 @@ class Uploads:
                     self._try_to_sync()
                     return
                 self._began = time.monotonic()
+                self._try_to_sync()  # first: who goes on from this checkpoint finds the curves up to it
                 self._upload(*item)
                 self._began = None
                 self._waiting.task_done()
-                self._try_to_sync()
         except BaseException as error:
             self._error = error
 

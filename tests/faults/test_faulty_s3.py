@@ -91,7 +91,7 @@ def test_two_processes_go_back_to_the_same_checkpoint_however_slow_the_store(pro
 
     def plan(request: Request) -> None:
         if request.method == "PUT" and request.path.endswith("manifest.json"):
-            time.sleep(2)
+            time.sleep(1)  # half of what the client waits
 
     proxy.reset(plan)
     run = RealRun(config, tmp_path)

@@ -35,6 +35,14 @@ def test_what_was_logged_after_the_last_checkpoint_is_copied_at_the_end():
     assert copied == ["events"]
 
 
+def test_the_curves_up_to_a_checkpoint_are_there_before_it_counts(tmp_path):
+    done = []
+    uploads = Uploads(lambda folder, step: done.append(step), lambda: done.append("events"), Patience(sync_seconds=600))
+    uploads.put(folders(tmp_path, 1)[0], 1)
+    uploads.finish()
+    assert done == ["events", 1, "events"]
+
+
 def test_a_service_that_fails_for_a_while_is_borne_and_one_that_goes_on_ends_the_run(tmp_path):
     left = [2]
 
