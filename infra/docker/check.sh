@@ -14,6 +14,7 @@ uid=12345
 train=(s3://recap-demo/configs/train.yaml --set training.max_steps=40 --set evaluation.max_conversations=10)
 store=(--root "$here/storage" --runroot "$here/run")
 log=
+exec 3>&1 # where a person reads: a step's own output goes to its log
 
 main() {
     rm -rf "$here/mount" "$here/report.txt"
@@ -53,8 +54,8 @@ step() {
 
 finish() {
     if [ -n "$log" ]; then
-        tail -n 40 "$log"
-        echo "FAILED after $((SECONDS - started)) s: $name (all of it: $log)"
+        tail -n 40 "$log" >&3
+        echo "FAILED after $((SECONDS - started)) s: $name (all of it: $log)" >&3
     fi
     podman "${store[@]}" --cgroup-manager cgroupfs --runtime runc rm --force --ignore recap-s3 &> /dev/null || true
 }
@@ -174,7 +175,7 @@ start_s3() {
 }
 
 done_already() {
-    job train "${train[@]}" | tee /dev/stderr | grep 'already done'
+    job train "${train[@]}" 2>&1 | tee /dev/stderr | grep 'already done'
 }
 
 count_summaries() {
