@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 import yaml
 
 from job.config.commands import SummarizeConfig
+from job.conversations.record import Conversation
 from job.inference.vllm_engine import VllmEngine
 from job.prompt import encode_prompt
 from job.storage.folders import verify_folder
@@ -167,7 +167,8 @@ def prompts_of(config: SummarizeConfig, summarizer: Summarizer) -> list[list[int
 
     found = []
     for record in read_conversations(input_files(config), config.data):
-        found.append(encode_prompt(replace(record), summarizer.prompt, summarizer.tokenizer, 400).ids)  # type: ignore[arg-type]
+        assert isinstance(record, Conversation)
+        found.append(encode_prompt(record, summarizer.prompt, summarizer.tokenizer, 400).ids)
     return found
 
 
