@@ -9,13 +9,14 @@ a new record follows it, with another digest: nothing of the two is ever mixed. 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.config.sections import ChunksSection, ReadingSection
 from job.conversations.pieces import Piece, Size, cut
 from job.conversations.rows import Header
-from job.errors import AlreadyExistsError, MissingError, RetryError
+from job.errors import AlreadyExistsError, ConfigError, DataError, MissingError, RetryError
 from job.storage.keys import below
 from job.storage.open import InputFile
 from job.storage.store import Store
@@ -116,6 +117,16 @@ def check_unchanged(files: Sequence[InputFile]) -> None:
             raise RetryError(f"{file.uri} changed while it was summarized: run again")
 
 
+@contextmanager
+def unless_changed(file: InputFile) -> Iterator[None]:
+    """What the block, which reads the file, cannot read of it is RetryError if the file is not what was listed."""
+    try:
+        yield
+    except (DataError, MissingError, ConfigError):  # the last: S3's answer where an object ends before a piece begins
+        check_unchanged([file])
+        raise
+
+
 def _cut_all(files: Sequence[InputFile], reading: ReadingSection, size: Size) -> bytes:
     """The record: files, and chunks as lists of pieces; small neighbours are one chunk."""
     chunks = [
@@ -130,12 +141,13 @@ def _grouped(files: Sequence[InputFile], reading: ReadingSection, size: Size) ->
     group: list[tuple[int, Piece]] = []
     records = weight = 0
     for number, file in enumerate(files):
-        for piece in cut(file, reading, size):
-            if group and (records + piece.records > size.records or weight + piece.bytes > size.bytes):
-                yield group
-                group, records, weight = [], 0, 0
-            group.append((number, piece))
-            records, weight = records + piece.records, weight + piece.bytes
+        with unless_changed(file):
+            for piece in cut(file, reading, size):
+                if group and (records + piece.records > size.records or weight + piece.bytes > size.bytes):
+                    yield group
+                    group, records, weight = [], 0, 0
+                group.append((number, piece))
+                records, weight = records + piece.records, weight + piece.bytes
     if group:
         yield group
 
