@@ -100,7 +100,8 @@ class _Worker:
         for chunk in chunks:
             path, start = self._work / f"{chunk.number:06d}.outcomes", time.monotonic()
             counts = self._write(chunk, found, origins, path)
-            check_unchanged([self._night.chunks.files[number] for number in {number for number, _ in chunk.pieces}])
+            files = self._night.chunks.files
+            check_unchanged([files[number] for number in {number for number, _ in chunk.pieces}], len(files))
             if counts.records != chunk.records:
                 wrong = f"{chunk.records} records, but {counts.records} have an outcome"
                 raise RecapError(f"chunk {chunk.number}: {wrong}: {self._night.remedy}")

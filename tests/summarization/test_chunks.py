@@ -3,7 +3,7 @@
 import csv
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from job.errors import AlreadyExistsError, PreemptedError, RetryError
 from job.storage.holder import this_process
 from job.storage.lease import Lease
 from job.storage.local import LocalStore
+from job.storage.open import InputFile
+from job.storage.store import Entry
 from job.summarization import commit
-from job.summarization.chunks import agree_on_chunks, size_of
+from job.summarization.chunks import agree_on_chunks, check_unchanged, size_of
 from job.summarization.records import Counts
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import input_files, summarize
@@ -199,6 +201,40 @@ def test_a_file_that_is_replaced_between_listing_and_cutting_is_for_another_try(
     replaced(tmp_path / "in" / f"b.{suffix}")
     with pytest.raises(RetryError, match=r"b\..* changed while it was summarized: run again"):
         agree_on_chunks((store, "c"), files, night.data, size_of(night.chunks))
+
+
+class Asked(LocalStore):
+    """Counts what it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.stats = self.lists = 0
+
+    def stat(self, key: str) -> Entry:
+        self.stats += 1
+        return super().stat(key)
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        self.lists += 1
+        return super().list(prefix)
+
+
+@pytest.mark.parametrize(
+    ("files", "listed", "wanted"), [(50, 50, (50, 0)), (120, 0, (0, 1)), (120, 120, (0, 1)), (120, 50_000, (120, 0))]
+)
+def test_many_files_are_listed_and_not_asked_for_one_by_one_to_see_that_none_changed(tmp_path, files, listed, wanted):
+    store = Asked(tmp_path)
+    for n in range(files):
+        (tmp_path / f"{n:03d}.jsonl").write_text("{}")
+    mine = [InputFile(f"f/{e.key}", store, e.key, e.size, e.version) for e in LocalStore(str(tmp_path)).list()]
+    check_unchanged(mine, listed)
+    assert (store.stats, store.lists) == wanted
+    (tmp_path / "007.jsonl").write_text("{ }")
+    with pytest.raises(RetryError, match=r"f/007\.jsonl changed while it was summarized"):
+        check_unchanged(mine, listed)
+    (tmp_path / "007.jsonl").unlink()
+    with pytest.raises(RetryError, match=r"f/007\.jsonl was removed while it was summarized"):
+        check_unchanged(mine, listed)
 
 
 def test_an_object_that_ends_where_a_piece_of_it_began_is_for_another_try(config, s3, tmp_path):
