@@ -87,7 +87,8 @@ class SummarizeConfig(Section):
         None,
         gt=0,
         description="What an hour of one worker costs, in any currency (of several on one machine, each its share): "
-        "the manifest then tells what 1,000 records cost.",
+        "the manifest then tells what 1,000 records cost by the hours spent on committed chunks; loading the model, "
+        "cutting the input, putting the output together, and what killed workers lost are not in it.",
     )
     limits: SummarizeLimitsSection = SummarizeLimitsSection()
     storage: StorageSection = StorageSection()

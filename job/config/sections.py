@@ -144,7 +144,10 @@ class GenerationSection(Section):
     top_p: float = Field(1.0, gt=0, le=1, description="Nucleus of the sampling; only with a temperature above 0.")
     seed: int = Field(42, ge=0, le=LARGEST_SEED, description="Seed of the sampling.")
     max_input_tokens: int | None = Field(
-        None, ge=16, description="Tokens of a prompt at the most; null is what the model's context leaves."
+        None,
+        ge=16,
+        description="Tokens of a prompt at the most; null is what the model's context leaves; with vLLM, as much of "
+        "that as fits into memory.",
     )
     max_batch_tokens: int = Field(
         16384, ge=16, description="Tokens of a padded batch, prompt and summary together; a longer row goes alone."

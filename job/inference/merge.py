@@ -14,7 +14,10 @@ from job.base_files import weights_digest
 from job.config.sections import AdapterModelSection
 from job.inference.open import FetchedModel, load
 from job.model import compute_dtype
+from job.storage.atomic import locked
 from job.telemetry import event
+
+MERGING = ".merging-"  # how the names of folders begin that are still being written
 
 
 def merged(model: FetchedModel, section: AdapterModelSection, cache: Path) -> FetchedModel:
@@ -23,16 +26,24 @@ def merged(model: FetchedModel, section: AdapterModelSection, cache: Path) -> Fe
         return model
     name = f"{model.adapter_digest} {model.base.digest} {compute_dtype(section.dtype)}"
     folder = cache / f"merged-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-    if not folder.is_dir():
-        part = cache / f".merging-{uuid.uuid4().hex}"
-        try:
-            _merge(model, section, part)
-            part.rename(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    with locked(cache):  # of several processes one merges while the others wait
+        _sweep(cache)
+        if not folder.is_dir():
+            part = cache / f"{MERGING}{uuid.uuid4().hex}"
+            try:
+                _merge(model, section, part)
+                part.rename(folder)
+            finally:
+                _sweep(cache)
     digest = weights_digest(folder, str(folder))
     event("merged", adapter=model.adapter_digest, base=model.base.digest, digest=digest)
     return replace(model, adapter=None, base=replace(model.base, path=folder))
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what was not finished, of processes that were killed too: whoever holds the lock is alone."""
+    for part in cache.glob(f"{MERGING}*"):
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _merge(model: FetchedModel, section: AdapterModelSection, folder: Path) -> None:

@@ -27,17 +27,14 @@ class VllmEngine:
     under way, and how many at once fit into memory once it ran out.
     """
 
-    def __init__(
-        self, engine: Any, tokenizer: Tokenizer, ends: frozenset[int], context_tokens: int, adapter: Any = None
-    ) -> None:
+    def __init__(self, engine: Any, tokenizer: Tokenizer, ends: frozenset[int], adapter: Any = None) -> None:
         self._engine, self._tokenizer, self._ends, self._adapter = engine, tokenizer, ends, adapter
         self._vocabulary: int = engine.model_config.get_vocab_size()
-        self._model_tokens: int = engine.model_config.max_model_len
         self._requests = 0
         self._ahead: dict[tuple[int, GenerationSection], tuple[str, list[int]]] = {}  # by the identity of the prompt
         self._finished_ahead: dict[str, Generated] = {}
         self._most: int | None = None  # prompts at once; None until memory ran out
-        self.context_tokens = context_tokens
+        self.context_tokens: int = engine.model_config.max_model_len
         self.prompts_ahead: int = BATCHES_AHEAD * engine.vllm_config.scheduler_config.max_num_seqs
 
     def generate(
@@ -98,10 +95,10 @@ class VllmEngine:
 
     def _check(self, prompt: Sequence[int], settings: GenerationSection) -> None:
         """ValueError for what would break the batch that it is in: vLLM without a tokenizer looks at no ids."""
-        if not prompt or len(prompt) + settings.max_new_tokens > self._model_tokens:
+        if not prompt or len(prompt) + settings.max_new_tokens > self.context_tokens:
             raise ValueError(
                 f"a prompt of {len(prompt)} tokens and an answer of {settings.max_new_tokens} do not fit into the "
-                f"{self._model_tokens} tokens that vLLM was started with"
+                f"{self.context_tokens} tokens that vLLM was started with"
             )
         strange = next((id for id in prompt if not 0 <= id < self._vocabulary), None)
         if strange is not None:

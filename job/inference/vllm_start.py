@@ -18,6 +18,7 @@ from job.inference.ending import end_tokens
 from job.inference.open import FetchedModel
 from job.inference.vllm_engine import VllmEngine
 from job.model import compute_dtype, context_tokens
+from job.telemetry import warn
 
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no child: a killed run leaves none behind, and a signal reaches the engine
@@ -30,6 +31,7 @@ MISSING = "vLLM is not installed: pip install 'recap[vllm]', or set engine: tran
 SLOW = "vLLM is slow without a GPU where the adapter is beside its base: set adapter_weights: merged, or engine: vllm"
 LARGEST_CPU_CACHE_BYTES = 4 << 30  # of keys and values, where there is no GPU whose memory vLLM may fill
 LARGEST_RANK = 512
+AS_MANY_AS_FIT = -1  # vLLM's own word for max_model_len: the model's context, less where memory holds no such prompt
 
 
 def is_installed() -> bool:
@@ -61,8 +63,12 @@ def why_not(model: FetchedModel, section: AdapterModelSection) -> str | None:
 
 
 def start_vllm(model: FetchedModel, section: AdapterModelSection, generation: GenerationSection) -> VllmEngine:
-    """The engine with the model in memory; ConfigError where it does not fit or vLLM refuses it."""
-    context = context_tokens(model.base.path) or model.tokenizer.model_max_length
+    """The engine with the model in memory; ConfigError where it does not fit or vLLM refuses it.
+
+    Its context is what the config lets through; where that says nothing, the model's, or as much as fits into memory.
+    """
+    limit = context_tokens(model.base.path)
+    context = limit or model.tokenizer.model_max_length
     ends = end_tokens(model.tokenizer, _generation_config(model.base.path, section.trust_remote_code))
     with _prepared():
         from vllm.lora.request import LoRARequest
@@ -79,13 +85,20 @@ def start_vllm(model: FetchedModel, section: AdapterModelSection, generation: Ge
                 "short, or set engine: transformers"
             ) from error
         adapter = LoRARequest("adapter", 1, str(model.adapter)) if model.adapter else None
-    return VllmEngine(engine, model.tokenizer, ends, context, adapter)
+    started = VllmEngine(engine, model.tokenizer, ends, adapter)
+    if generation.max_input_tokens is None and limit is not None and started.context_tokens < limit:
+        remedy = "longer conversations go the way of long_conversations; generation.max_input_tokens insists on more"
+        warn("vLLM has a shorter context than the base", tokens=started.context_tokens, of=limit, remedy=remedy)
+    return started
 
 
 def tokens_at_most(generation: GenerationSection, context: int) -> int:
-    """Tokens of a prompt with its answer: what the config lets through, or the model's context."""
+    """Tokens of a prompt with its answer: what the config lets through, or what fits into memory of the context.
+
+    Why not the context itself: docs/decisions/0013-vllm-in-this-process.md.
+    """
     if generation.max_input_tokens is None:
-        return context
+        return AS_MANY_AS_FIT
     return min(context, generation.max_input_tokens + generation.max_new_tokens)
 
 

@@ -8,7 +8,7 @@ derived from the content are numbered. Knows nothing of how outcomes come about,
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +46,7 @@ def assemble(night: Night, work: Path, target: Path) -> Assembled:
             counts, seconds = counts.plus(marker.counts), seconds + marker.seconds
             gpu_seconds += marker.seconds * marker.gpus
             engines[marker.engine] += 1
-        repeats = ids.repeats()
-    written = _write(night, paths, target, repeats)
+        written = _write(night, paths, target, ids.repeats())
     counts = counts.plus(written)
     if counts.records != night.chunks.records:
         wrong = f"{night.chunks.records} records, but {counts.records} have an outcome"
@@ -81,16 +80,15 @@ def _check(night: Night, chunk: Chunk, path: Path, ids: Ids, last: Place) -> Pla
     return last
 
 
-def _write(night: Night, paths: Sequence[Path], target: Path, repeats: Mapping[Place, Repeat]) -> Counts:
+def _write(night: Night, paths: Sequence[Path], target: Path, repeats: Iterator[Repeat]) -> Counts:
     """Write all outcomes, each file removed when it is done; how the counts differ from those of the chunks."""
-    changed = Counts()
+    changed, repeat = Counts(), next(repeats, None)
     with night.output.write_summaries(target) as summary, night.output.write_rejects(target) as reject:
         for path in paths:
             for line in read_lines(path):
-                repeat = repeats.get(line.place) if repeats else None
-                if repeat is not None:
+                if repeat is not None and repeat.place == line.place:
                     line, difference = _settled(line, repeat, night.chunks.files)
-                    changed = changed.plus(difference)
+                    changed, repeat = changed.plus(difference), next(repeats, None)
                 write: Write = summary if line.is_summary else reject
                 write(line.row)
             path.unlink()

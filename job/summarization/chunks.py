@@ -9,13 +9,14 @@ a new record follows it, with another digest: nothing of the two is ever mixed. 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.config.sections import ChunksSection, ReadingSection
 from job.conversations.pieces import Piece, Size, cut
 from job.conversations.rows import Header
-from job.errors import AlreadyExistsError, MissingError, RetryError
+from job.errors import AlreadyExistsError, ConfigError, DataError, MissingError, RetryError
 from job.storage.keys import below
 from job.storage.open import InputFile
 from job.storage.store import Store
@@ -23,6 +24,8 @@ from job.telemetry import event
 
 FINGERPRINT_DIGITS = 16
 TRIES = 3
+ASKED_FOR = 50  # files of one store, one by one
+LISTED_PER_ASKED = 100  # a page of 1,000 takes about as long as ten files that are asked for
 
 
 @dataclass(frozen=True)
@@ -105,15 +108,41 @@ def is_agreed(place: tuple[Store, str], chunks: Chunks) -> bool:
     return _folder_of(folder, content) == chunks.folder
 
 
-def check_unchanged(files: Sequence[InputFile]) -> None:
-    """RetryError if one of the files is not what was listed."""
+def check_unchanged(files: Sequence[InputFile], listed: int = 0) -> None:
+    """RetryError if one of the files is not what was listed; `listed` is how many a listing would tell of.
+
+    Few are asked for one by one. Many of one store are listed once more, at up to 1,000 in a request.
+    """
+    stores: dict[int, list[InputFile]] = {}
     for file in files:
-        try:
-            version = file.store.stat(file.key).version
-        except MissingError as error:
-            raise RetryError(f"{file.uri} was removed while it was summarized: run again") from error
-        if version != file.version:
-            raise RetryError(f"{file.uri} changed while it was summarized: run again")
+        stores.setdefault(id(file.store), []).append(file)
+    for mine in stores.values():
+        many = len(mine) > max(ASKED_FOR, listed // LISTED_PER_ASKED)
+        now = {entry.key: entry.version for entry in mine[0].store.list()} if many else _ask_for(mine)
+        for file in mine:
+            if file.key not in now:
+                raise RetryError(f"{file.uri} was removed while it was summarized: run again")
+            if now[file.key] != file.version:
+                raise RetryError(f"{file.uri} changed while it was summarized: run again")
+
+
+@contextmanager
+def unless_changed(file: InputFile) -> Iterator[None]:
+    """What the block, which reads the file, cannot read of it is RetryError if the file is not what was listed."""
+    try:
+        yield
+    except (DataError, MissingError, ConfigError):  # the last: S3's answer where an object ends before a piece begins
+        check_unchanged([file])
+        raise
+
+
+def _ask_for(files: Sequence[InputFile]) -> dict[str, str]:
+    """The versions of those files of one store that are there."""
+    found = {}
+    for file in files:
+        with suppress(MissingError):
+            found[file.key] = file.store.stat(file.key).version
+    return found
 
 
 def _cut_all(files: Sequence[InputFile], reading: ReadingSection, size: Size) -> bytes:
@@ -130,12 +159,13 @@ def _grouped(files: Sequence[InputFile], reading: ReadingSection, size: Size) ->
     group: list[tuple[int, Piece]] = []
     records = weight = 0
     for number, file in enumerate(files):
-        for piece in cut(file, reading, size):
-            if group and (records + piece.records > size.records or weight + piece.bytes > size.bytes):
-                yield group
-                group, records, weight = [], 0, 0
-            group.append((number, piece))
-            records, weight = records + piece.records, weight + piece.bytes
+        with unless_changed(file):
+            for piece in cut(file, reading, size):
+                if group and (records + piece.records > size.records or weight + piece.bytes > size.bytes):
+                    yield group
+                    group, records, weight = [], 0, 0
+                group.append((number, piece))
+                records, weight = records + piece.records, weight + piece.bytes
     if group:
         yield group
 

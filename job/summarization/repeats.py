@@ -1,24 +1,29 @@
 """Which ids stand more than once in a whole input, at constant memory: ids in by digest, repeats out by place.
 
 Digests go to a few hundred files on this machine, each id always to the same one, and each file is looked through
-alone; what is held is one of them and the repeats themselves. Knows nothing of what ids are of.
+alone. The repeats of each go to a file too, in order, and these are read side by side. What is held is the different
+ids of one file. Knows nothing of what ids are of.
 """
 
+import heapq
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 FILES = 256  # by the digest's first byte
 RECORD = struct.Struct(">16sIQ?")  # digest, file, line, whether the id was derived
+FOUND = struct.Struct(">IQIQQ")  # file and line, those of the first, number
+RECORDS_AT_ONCE = 512  # of each file that is read; there may be all of them
 Place = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Repeat:
-    """An id that stood before: where it stood first, and how many times it has stood with this one."""
+class Repeat(NamedTuple):
+    """An id that stood before: where it stands now, where it stood first, and its number among those."""
 
+    place: Place
     first: Place
     number: int
 
@@ -28,6 +33,7 @@ class Ids:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._stack = stack
         self._paths = [folder / f"{number:03d}" for number in range(FILES)]
         self._files = [stack.enter_context(path.open("wb")) for path in self._paths]
 
@@ -35,26 +41,42 @@ class Ids:
         """Note an id by its 16 bytes of digest."""
         self._files[id[0]].write(RECORD.pack(id, *place, is_derived))
 
-    def repeats(self) -> Mapping[Place, Repeat]:
-        """Every id but the first of its kind."""
-        found: dict[Place, Repeat] = {}
+    def repeats(self) -> Iterator[Repeat]:
+        """Every id but the first of its kind, in the order of the input."""
+        runs = []
         for path, file in zip(self._paths, self._files, strict=True):
             file.close()
-            seen: dict[bytes, tuple[Place, int]] = {}
-            for id, number, line, is_derived in RECORD.iter_unpack(path.read_bytes()):
-                if id not in seen:
-                    seen[id] = (number, line), 1
-                    continue
-                first, times = seen[id]
-                if is_derived:  # only these are numbered: the others are rejects
-                    seen[id] = first, times + 1
-                found[number, line] = Repeat(first, times + 1)
+            found = path.with_suffix(".repeats")
+            with path.open("rb") as ids, found.open("wb") as target:
+                _look_through(ids, target)
             path.unlink()
-        return found
+            if found.stat().st_size:
+                runs.append(chain.from_iterable(_blocks(self._stack.enter_context(found.open("rb")), FOUND)))
+        for number, line, first_number, first_line, times in heapq.merge(*runs):
+            yield Repeat((number, line), (first_number, first_line), times)
 
 
 @contextmanager
 def counted_ids(folder: Path) -> Iterator[Ids]:
-    """Ids that are kept in `folder` while the block lasts."""
+    """Ids that are kept in `folder`, with their repeats, while the block lasts."""
     with ExitStack() as stack:
         yield Ids(folder, stack)
+
+
+def _look_through(ids: BinaryIO, target: BinaryIO) -> None:
+    """Write the repeats among these ids."""
+    seen: dict[bytes, tuple[Place, int]] = {}
+    for block in _blocks(ids, RECORD):
+        for id, number, line, is_derived in block:
+            if id not in seen:
+                seen[id] = (number, line), 1
+                continue
+            first, times = seen[id]
+            if is_derived:  # only these are numbered: the others are rejects
+                seen[id] = first, times + 1
+            target.write(FOUND.pack(number, line, *first, times + 1))
+
+
+def _blocks(file: BinaryIO, kind: struct.Struct) -> Iterator[Iterator[tuple[Any, ...]]]:
+    while block := file.read(kind.size * RECORDS_AT_ONCE):
+        yield kind.iter_unpack(block)

@@ -33,7 +33,10 @@ WHOLE = Shard()
 
 
 def find_shard(option: str | None, shards: int | None, environment: Mapping[str, str]) -> Shard:
-    """The shard of `--shard i/n`, else of the scheduler's index and `shards` of the config; ConfigError if unclear."""
+    """The shard of `--shard i/n`, else of the scheduler's index and how many workers it or the config says there are.
+
+    ConfigError if that is unclear, or said twice and differently: chunks of workers that never come would be nobody's.
+    """
     if option is not None:
         found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", option)
         if not found or int(found[1]) >= int(found[2]):
@@ -42,13 +45,20 @@ def find_shard(option: str | None, shards: int | None, environment: Mapping[str,
     name = next((name for name in INDEXES if environment.get(name)), None)
     if name is None:
         return WHOLE
-    count = shards or next((_number(key, environment) for key in COUNTS if environment.get(key)), None)
-    if count is None:
+    said = {"shards of the config": shards} if shards else {}
+    said |= {key: _number(key, environment) for key in COUNTS if environment.get(key)}
+    if not said:
         raise ConfigError(
             f"{name} says that this is worker {environment[name]} of several, but not of how many: set shards in the "
             f"config or {COUNTS[0]} in the environment to the number of workers (of an Indexed Job: its completions)"
         )
-    index = _number(name, environment)
+    count, index = next(iter(said.values())), _number(name, environment)
+    if len(set(said.values())) > 1:
+        told = ", ".join(f"{key} is {number}" for key, number in said.items())
+        raise ConfigError(
+            f"{told}: they say differently how many workers share the input; remove shards from the config, or make "
+            "all of them the number of workers that are started"
+        )
     if index >= count:
         raise ConfigError(f"{name} is {index}, but there are {count} workers, from 0 to {count - 1}: correct shards")
     return Shard(index, count)

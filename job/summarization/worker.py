@@ -21,7 +21,7 @@ from job.conversations.record import BadRecord, Conversation
 from job.errors import RecapError
 from job.launch.environment import count_gpus
 from job.summarization.answers import Done
-from job.summarization.chunks import Chunk, Chunks, check_unchanged
+from job.summarization.chunks import Chunk, Chunks, check_unchanged, unless_changed
 from job.summarization.collector import seldom_collected
 from job.summarization.commit import commit, committed, make_line
 from job.summarization.done import read_digests
@@ -100,7 +100,8 @@ class _Worker:
         for chunk in chunks:
             path, start = self._work / f"{chunk.number:06d}.outcomes", time.monotonic()
             counts = self._write(chunk, found, origins, path)
-            check_unchanged([self._night.chunks.files[number] for number in {number for number, _ in chunk.pieces}])
+            files = self._night.chunks.files
+            check_unchanged([files[number] for number in {number for number, _ in chunk.pieces}], len(files))
             if counts.records != chunk.records:
                 wrong = f"{chunk.records} records, but {counts.records} have an outcome"
                 raise RecapError(f"chunk {chunk.number}: {wrong}: {self._night.remedy}")
@@ -119,16 +120,18 @@ class _Worker:
     def _records(self, chunk: Chunk, origins: "deque[_Origin]") -> Iterator[Conversation | BadRecord]:
         """The chunk's records, each with an id; where each came from goes to `origins`, in the same order."""
         for number, piece in chunk.pieces:
-            for record in read_piece(self._night.chunks.files[number], piece, self._night.config.data):
-                place = number, record.source.line
-                if isinstance(record, BadRecord):
-                    origins.append(_Origin(chunk.number, place, b"", False))
-                    yield record
-                    continue
-                is_derived = not record.id
-                id = record.id or derived_id(record)
-                origins.append(_Origin(chunk.number, place, id_digest(id), is_derived))
-                yield record._replace(id=id) if is_derived else record
+            file = self._night.chunks.files[number]
+            with unless_changed(file):
+                for record in read_piece(file, piece, self._night.config.data):
+                    place = number, record.source.line
+                    if isinstance(record, BadRecord):
+                        origins.append(_Origin(chunk.number, place, b"", False))
+                        yield record
+                        continue
+                    is_derived = not record.id
+                    id = record.id or derived_id(record)
+                    origins.append(_Origin(chunk.number, place, id_digest(id), is_derived))
+                    yield record._replace(id=id) if is_derived else record
 
     def _write(self, chunk: Chunk, found: Iterator[Outcome], origins: "deque[_Origin]", path: Path) -> Counts:
         """One line for each outcome of the chunk; they come in the order of the records."""

@@ -3,7 +3,7 @@
 import csv
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from job.errors import AlreadyExistsError, PreemptedError, RetryError
 from job.storage.holder import this_process
 from job.storage.lease import Lease
 from job.storage.local import LocalStore
+from job.storage.open import InputFile
+from job.storage.store import Entry
 from job.summarization import commit
+from job.summarization.chunks import agree_on_chunks, check_unchanged, size_of
 from job.summarization.records import Counts
 from job.summarization.shard import WHOLE, Shard
-from job.summarization.summarize import summarize
+from job.summarization.summarize import input_files, summarize
 from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
 from tests.summarization.test_summarize import FOLDER, manifest_of, never
 
@@ -149,6 +152,98 @@ def test_a_file_that_changes_while_it_is_summarized_is_noticed_before_its_chunk_
     with pytest.raises(RetryError, match=r"a\.jsonl changed while it was summarized"):
         run(night, before=lambda: path.write_bytes(path.read_bytes() + b"\n"))
     assert not list((tmp_path / "out").rglob("*.done.json"))
+
+
+FORMATS = ["csv", "parquet", "json", "jsonl.gz", "jsonl"]
+
+
+def write_four(path: Path, words: str) -> None:
+    """Four conversations in the format that the name says."""
+    rows = [{"id": f"{path.stem} {n}", "dialogue": f"Customer: {words} {n}\nAgent: sorry"} for n in range(4)]
+    turns = [conversation(row["id"], words) for row in rows]
+    if path.suffix == ".csv":
+        path.write_text(
+            "".join(f"{line}\n" for line in ["id,dialogue", *(f"c{n},Customer: {words}" for n in range(4))])
+        )
+    elif path.suffix == ".parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif path.suffix == ".gz":
+        path.write_bytes(gzip.compress("".join(json.dumps(turn) + "\n" for turn in turns).encode()))
+    else:
+        path.write_text(json.dumps(turns) if path.suffix == ".json" else "".join(json.dumps(t) + "\n" for t in turns))
+
+
+def replaced(path: Path) -> None:
+    """Something else in the place of the file, as of an export that is still being written."""
+    path.with_name(".new").write_bytes(path.read_bytes()[:20] if path.suffix != ".csv" else b"other,columns\n1,2\n")
+    path.with_name(".new").rename(path)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_that_is_replaced_before_it_is_read_is_for_another_try_whatever_its_format(config, tmp_path, suffix):
+    for name in "ab":
+        (tmp_path / "in").mkdir(exist_ok=True)
+        write_four(tmp_path / "in" / f"{name}.{suffix}", name)
+    late = tmp_path / "in" / f"b.{suffix}"
+    with pytest.raises(RetryError, match=r"b\..* changed while it was summarized: run again"):
+        run(config(input=f"{tmp_path}/in/", **SMALL), before=lambda: replaced(late))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_file_that_is_replaced_between_listing_and_cutting_is_for_another_try(config, tmp_path, suffix):
+    night, store = config(input=f"{tmp_path}/in/", **SMALL), LocalStore(str(tmp_path / "out"))
+    (tmp_path / "in").mkdir()
+    write_four(tmp_path / "in" / f"b.{suffix}", "late")
+    files = input_files(night)
+    replaced(tmp_path / "in" / f"b.{suffix}")
+    with pytest.raises(RetryError, match=r"b\..* changed while it was summarized: run again"):
+        agree_on_chunks((store, "c"), files, night.data, size_of(night.chunks))
+
+
+class Asked(LocalStore):
+    """Counts what it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self.stats = self.lists = 0
+
+    def stat(self, key: str) -> Entry:
+        self.stats += 1
+        return super().stat(key)
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        self.lists += 1
+        return super().list(prefix)
+
+
+@pytest.mark.parametrize(
+    ("files", "listed", "wanted"), [(50, 50, (50, 0)), (120, 0, (0, 1)), (120, 120, (0, 1)), (120, 50_000, (120, 0))]
+)
+def test_many_files_are_listed_and_not_asked_for_one_by_one_to_see_that_none_changed(tmp_path, files, listed, wanted):
+    store = Asked(tmp_path)
+    for n in range(files):
+        (tmp_path / f"{n:03d}.jsonl").write_text("{}")
+    mine = [InputFile(f"f/{e.key}", store, e.key, e.size, e.version) for e in LocalStore(str(tmp_path)).list()]
+    check_unchanged(mine, listed)
+    assert (store.stats, store.lists) == wanted
+    (tmp_path / "007.jsonl").write_text("{ }")
+    with pytest.raises(RetryError, match=r"f/007\.jsonl changed while it was summarized"):
+        check_unchanged(mine, listed)
+    (tmp_path / "007.jsonl").unlink()
+    with pytest.raises(RetryError, match=r"f/007\.jsonl was removed while it was summarized"):
+        check_unchanged(mine, listed)
+
+
+def test_an_object_that_ends_where_a_piece_of_it_began_is_for_another_try(config, s3, tmp_path):
+    for name, count in (("a", 4), ("b", 8)):
+        write_lines(tmp_path / f"{name}.jsonl", records(count))
+        s3.client().upload_file(str(tmp_path / f"{name}.jsonl"), s3.bucket, f"in/{name}.jsonl")
+    night = config(input=f"{s3.uri}/in/", **SMALL)
+    with pytest.raises(RetryError, match=r"b\.jsonl changed while it was summarized: run again"):
+        run(night, Shard(0, 2), lambda: s3.client().put_object(Bucket=s3.bucket, Key="in/b.jsonl", Body=b"{}") and None)
 
 
 def test_other_settings_never_take_up_what_was_committed_with_these(night, config, tmp_path):

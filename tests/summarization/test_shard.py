@@ -17,6 +17,7 @@ BATCH = {"AWS_BATCH_JOB_ARRAY_INDEX": "2", "AWS_BATCH_JOB_ARRAY_SIZE": "5"}
         ("1/3", 7, BATCH, Shard(1, 3)),
         (None, None, BATCH, Shard(2, 5)),
         (None, 4, {"JOB_COMPLETION_INDEX": "0"}, Shard(0, 4)),
+        (None, 5, BATCH, Shard(2, 5)),
         (None, None, {"JOB_COMPLETION_INDEX": "3", "RECAP_SHARDS": "4"}, Shard(3, 4)),
         (None, None, {"JOB_COMPLETION_INDEX": "", "AWS_BATCH_JOB_ARRAY_INDEX": ""}, WHOLE),
     ],
@@ -34,6 +35,9 @@ def test_the_option_goes_before_the_scheduler(option, shards, environment, found
         (None, None, {"JOB_COMPLETION_INDEX": "3"}, "worker 3 of several, but not of how many: set shards"),
         (None, 3, {"JOB_COMPLETION_INDEX": "3"}, "is 3, but there are 3 workers, from 0 to 2"),
         (None, 3, {"JOB_COMPLETION_INDEX": "x"}, "is 'x' in the environment"),
+        (None, 8, BATCH, "shards of the config is 8, AWS_BATCH_JOB_ARRAY_SIZE is 5: .*remove shards from the config"),
+        (None, 8, {"JOB_COMPLETION_INDEX": "0", "RECAP_SHARDS": "4"}, "is 8, RECAP_SHARDS is 4: they say differently"),
+        (None, None, BATCH | {"RECAP_SHARDS": "4"}, "RECAP_SHARDS is 4, AWS_BATCH_JOB_ARRAY_SIZE is 5"),
     ],
 )
 def test_an_unclear_share_is_a_mistake(option, shards, environment, said):

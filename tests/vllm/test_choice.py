@@ -15,7 +15,7 @@ from job.inference.choose import choose
 from job.inference.merge import merged
 from job.inference.open import FetchedModel, load
 from job.inference.transformers_engine import TransformersEngine
-from job.inference.vllm_start import tokens_at_most
+from job.inference.vllm_start import AS_MANY_AS_FIT, tokens_at_most
 from tests.vllm.conftest import SECTION, SETTINGS
 from tests.vllm.test_engine import SAME, prompts  # noqa: F401
 
@@ -86,7 +86,7 @@ def test_a_base_that_vllm_does_not_know_goes_to_transformers(fetched, tmp_path):
 def test_vllm_is_started_for_what_the_config_lets_through():
     limited = SETTINGS.model_copy(update={"max_input_tokens": 100})
     assert tokens_at_most(limited, 512) == 124
-    assert tokens_at_most(SETTINGS, 512) == 512
+    assert tokens_at_most(SETTINGS, 512) == AS_MANY_AS_FIT
     assert tokens_at_most(limited, 110) == 110
 
 

