@@ -40,8 +40,6 @@ def _summarize(asked) -> int:  # type: ignore[no-untyped-def]
     from job.summarization.summarize import summarize
     from job.telemetry import configure_logging
 
-    cli._sigterm_preempts()
-    configure_logging()
     calls = 0
 
     def before() -> None:
@@ -50,7 +48,9 @@ def _summarize(asked) -> int:  # type: ignore[no-untyped-def]
             os.kill(os.getpid(), signal.SIGKILL)
         calls += 1
 
-    try:
+    try:  # a stop may come at once
+        cli._sigterm_preempts()
+        configure_logging()
         config = SummarizeConfig.model_validate(asked["start"])
         summarize(config, stand_in(StandInEngine(before)), find_shard(asked["shard"], None, {}))
     except RecapError as error:

@@ -11,6 +11,7 @@ import pytest
 
 from job.errors import ExitCode
 from job.storage.open import open_store
+from job.summarization.commit import DONE
 from tests.faults.nights import Workers, check
 from tests.faults.s3_proxy import Fault, FaultyS3
 from tests.faults.test_faulty_s3 import PASSING, at_random
@@ -92,6 +93,11 @@ def together(workers: Workers, config: dict[str, Any], shards: int, draw: random
     return Counter(map(str, codes))
 
 
+def chunks_done(config: dict[str, Any]) -> int:
+    """How many chunks of a night are committed that is not put together yet."""
+    return sum(entry.key.endswith(DONE) for entry in open_store(config["output"]).list("_chunks"))
+
+
 def until_done(workers: Workers, config: dict[str, Any]) -> None:
     for shards in (3, 1, 1):
         if "_SUCCESS" in [entry.key for entry in open_store(config["output"]).list()]:
@@ -112,6 +118,7 @@ def test_workers_at_once_on_a_store_that_errs_commit_each_chunk_once(workers, pr
 @pytest.mark.faults
 def test_workers_at_once_killed_at_random_on_a_store_that_errs(workers, proxy, on_s3):
     ends: Counter[str] = Counter()
+    left: Counter[int] = Counter()
     faults = [*PASSING[:4], Fault("status", 409)]
     for seed in range(30):
         draw = random.Random(seed)
@@ -120,5 +127,10 @@ def test_workers_at_once_killed_at_random_on_a_store_that_errs(workers, proxy, o
         for _ in range(2):
             ends += together(workers, hurt, draw.choice([1, 2, 3, 5]), draw)
         proxy.reset()
+        left[chunks_done(hurt)] += 1
         until_done(workers, hurt)
-    print(f"\n30 nights ended {dict(ends)}; faults: {proxy.faults}")
+    print(f"\n30 nights ended {dict(ends)}, with so many chunks left to go on with: {dict(left)}")
+    killed, stopped = (ends[str(int(code))] for code in (-signal.SIGKILL, ExitCode.RETRY))
+    assert killed >= 20, "kills that come when all is done prove nothing"
+    assert stopped >= 10
+    assert left.total() - left[0] >= 5, "nights that were under way"
