@@ -130,8 +130,8 @@ def test_no_text_makes_the_search_slow(piece):
     placeholders = Placeholders(EVERYTHING)
     placeholders.redact("a@b.com")
     started = time.process_time()
-    placeholders.redact_again(piece * (100_000 // len(piece)))
-    assert time.process_time() - started < 10  # a second on two busy cores; what is not linear takes minutes
+    placeholders.redact_again(piece * (40_000 // len(piece)))
+    assert time.process_time() - started < 8  # at most three seconds on busy cores; what is not linear takes a minute
 
 
 def test_a_pattern_that_hangs_other_engines_is_linear():
