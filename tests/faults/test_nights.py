@@ -51,7 +51,7 @@ def killed_at(workers: Workers, proxy: FaultyS3, config: dict[str, Any], shards:
     for number in numbers:
         hurt = config | {"output": f"{config['output']}-{number}"}
         kills += kill_at(workers, proxy, hurt, number, shards)
-        workers.run(hurt, {1: 3, 3: 2}[shards])
+        workers.run(hurt, 2)
         check(hurt)
     return kills
 
