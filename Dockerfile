@@ -36,9 +36,10 @@ RUN --mount=type=secret,id=pip_ca --mount=type=secret,id=pip_conf --mount=type=c
     install-locked /layer /locks/train.txt
 
 FROM builder AS vllm
-COPY infra/docker/locks/summarize.txt /locks/
+ARG SUMMARIZE_LOCK=summarize.txt
+COPY infra/docker/locks/${SUMMARIZE_LOCK} /locks/
 RUN --mount=type=secret,id=pip_ca --mount=type=secret,id=pip_conf --mount=type=cache,target=/root/.cache/pip \
-    install-locked /layer /locks/summarize.txt
+    install-locked /layer "/locks/${SUMMARIZE_LOCK}"
 
 FROM builder AS moto
 COPY infra/docker/locks/s3.txt /locks/

@@ -102,7 +102,7 @@ build_image() {
         volumes+=(--volume "$folder:$folder:ro")
     done
     buildah "${store[@]}" build --isolation chroot --layers --build-arg BASE_IMAGE=localhost/recap-base \
-        --build-arg TORCH_LOCK=torch-here.txt "${volumes[@]}" "$@" .
+        --build-arg TORCH_LOCK=torch-here.txt --build-arg SUMMARIZE_LOCK=summarize-here.txt "${volumes[@]}" "$@" .
 }
 
 build() {

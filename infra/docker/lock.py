@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlparse
 
 ROOT = Path(__file__).parents[2]
 LOCKS = Path(__file__).parent / "locks"
+OF_CUDA = {"torchvision", "torchaudio", "torchcodec"}  # built for one torch, and text needs none of them
 HEADER = "# {what}\n# For linux/amd64 and Python {python}. '{command}' writes this file.\n"
 
 
@@ -39,12 +40,15 @@ Packages = dict[str, Pinned]
 
 
 def main() -> None:
-    """Write the locks, or with --torch-here only the one of the torch that this machine's pip prefers."""
+    """Write the locks, or with --torch-here only those of a build with the torch that this machine's pip prefers."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--torch-here", action="store_true")
     if parser.parse_args().torch_here:
         torch = resolve(["torch"], constraints(cuda=False))
         write("torch-here", "torch as this machine's pip finds it, for a build without CUDA", torch, "make image-check")
+        summarize = (LOCKS / "summarize.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = "".join(line for line in summarize if line.partition("==")[0] not in OF_CUDA)
+        (LOCKS / "summarize-here.txt").write_text(kept, encoding="utf-8")
         return
     pins = constraints(cuda=True)
     everything = resolve([f"{ROOT}[vllm]"], pins)  # what wants the most decides for all
