@@ -15,9 +15,9 @@ from tests.training.conftest import records, write_jsonl
 
 @pytest.fixture
 def longer(small: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    """Enough steps to be met in the middle of an epoch, saved at other steps than logged and evaluated."""
-    data = small["data"] | {"train": str(write_jsonl(tmp_path / "more.jsonl", records(20)))}
-    steps = {"epochs": 3, "log_every_steps": 1, "save_every_steps": 4, "evaluate_every_steps": 5, "batch_size": 2}
+    """Two epochs of 16 steps, to be met in the middle of each, saved at other steps than logged and evaluated."""
+    data = small["data"] | {"train": str(write_jsonl(tmp_path / "more.jsonl", records(16)))}
+    steps = {"epochs": 2, "log_every_steps": 1, "save_every_steps": 4, "evaluate_every_steps": 5, "batch_size": 2}
     return small | {"data": data, "training": small["training"] | steps}
 
 
@@ -49,24 +49,26 @@ def story_of_equal_runs(config: dict[str, Any], folder: Path, kills: dict[int, s
 # Of the accumulated kinds, the last step of each epoch has fewer batches than the others.
 KINDS = {
     "padded, adamw_torch": {"optimizer": "adamw_torch", "log_every_steps": 3},
-    "padded, paged_adamw_32bit, accumulated": {"optimizer": "paged_adamw_32bit", "gradient_accumulation_steps": 3},
+    "padded, paged_adamw_32bit, accumulated": {
+        "optimizer": "paged_adamw_32bit", "gradient_accumulation_steps": 3, "epochs": 5,
+    },
     "grouped by length, adamw_8bit": {"optimizer": "adamw_8bit", "group_by_length": True},
     "packed, adamw_torch": {"optimizer": "adamw_torch", "packing": True, "batch_size": 1},
     "two processes, adamw_torch, accumulated": {
-        "optimizer": "adamw_torch", "processes": 2, "gradient_accumulation_steps": 3, "epochs": 6,
+        "optimizer": "adamw_torch", "processes": 2, "gradient_accumulation_steps": 3, "epochs": 8,
     },
-    "two processes, fsdp": {"optimizer": "adamw_torch", "processes": 2, "distribution": "fsdp"},
+    "two processes, fsdp": {"optimizer": "adamw_torch", "processes": 2, "distribution": "fsdp", "epochs": 4},
     "the best of a run that ends early": {
         "optimizer": "adamw_torch", "epochs": 9, "learning_rate": 0.5, "warmup_ratio": 0.9, "evaluate_every_steps": 1,
         "adapter_from": "best_evaluation", "patience": 5,
     },
     "two processes, packed, paged_adamw_32bit": {
-        "optimizer": "paged_adamw_32bit", "processes": 2, "packing": True, "batch_size": 1,
+        "optimizer": "paged_adamw_32bit", "processes": 2, "packing": True, "batch_size": 1, "epochs": 4,
     },
 }  # fmt: skip
 
 
-KILLS = {3: signal.SIGTERM, 8: signal.SIGKILL, 11: signal.SIGTERM}
+KILLS = {3: signal.SIGTERM, 8: signal.SIGKILL, 18: signal.SIGTERM}
 
 
 @pytest.mark.faults
