@@ -59,6 +59,7 @@ def test_a_store_that_errs_now_and_then_is_borne(trials, proxy, small_on_s3):
     assert adapter_digest(store_of(config)) == reference
 
 
+@pytest.mark.faults
 def test_a_store_that_hangs_does_not_keep_a_run_that_has_given_it_up(proxy, small_on_s3, tmp_path):
     patient = small_on_s3["storage"] | {"timeout_seconds": 3600}
     config = small_on_s3 | {"storage": patient, "limits": {"upload_minutes": 0.02}}

@@ -37,7 +37,8 @@ def slow(what: str, seconds: float, times: int = 1000) -> Callable[[Request], No
     return after
 
 
-@pytest.mark.parametrize("written_late", ["checkpoints/", pytest.param("run.json", marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("written_late", ["checkpoints/", "run.json"])
 def test_a_training_that_runs_away_commits_and_tells_before_any_process_leaves(two, proxy, tmp_path, written_late):
     two["training"] |= {"learning_rate": 1.0}
     two["limits"] = {"max_gradient_norm": 4, "divergence_steps": 2}

@@ -32,7 +32,7 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-@pytest.mark.parametrize("left", ["too little", "nothing"])
+@pytest.mark.parametrize("left", [pytest.param("too little", marks=pytest.mark.faults), "nothing"])
 def test_a_disk_that_fills_up_ends_the_run_with_its_last_checkpoint_intact(config, write_config, small_disk, left):
     config["training"] |= {"epochs": 30, "save_every_steps": 3, "optimizer": "adamw_torch"}
     process = subprocess.Popen(
