@@ -95,4 +95,4 @@ def test_a_process_that_hangs_ends_the_run_with_its_stacks(small, tmp_path):
     run = RealRun(config, tmp_path)
     assert run.interrupt(2, signal.SIGSTOP, 1) == ExitCode.RETRY
     assert "limits.stall_minutes" in run.said
-    assert "on_step_end" in run.said, "what it was doing"
+    assert "in _inner_training_loop" in run.said, "what it was doing, wherever it met the other"
