@@ -131,9 +131,11 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
     With `fresh`, a run whose folder belongs to another config, data or versions is one beside it. With `brief`, of a
     run that is finished no data is read.
     """
-    if brief and (standing := Standing(config.run)).is_finished(config):
+    standing = Standing(config.run)
+    if brief and standing.is_finished(config):
         checks = [Check("run", f"{config.run}: finished, and no file of its data has changed")]
-        return Plan(_title(config.run), checks, resolved_yaml(config), config.run, done=True, story=standing.story)
+        title = f"plan of training run {config.run}"
+        return Plan(title, checks, resolved_yaml(config), config.run, done=True, story=standing.story)
     examples: list[Examples] = []
 
     def read() -> str:
@@ -149,7 +151,7 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
         clusters.append(find_cluster(os.environ))
         return str(clusters[0])
 
-    around, data, standing = check("nodes", nodes), check("data", read, "data"), Standing(config.run)
+    around, data = check("nodes", nodes), check("data", read, "data")
     if examples:
         steps = Check("steps", _steps(config, examples[0], clusters[0].nodes if clusters else 1))
         checks = [data, steps, check("run", lambda: standing.look(config, examples[0], fresh), "output")]
@@ -165,7 +167,8 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
         if config.publish.hub:
             repository = config.publish.hub
             checks.append(check("hub", lambda: hub_accepts(repository)))
-    return Plan(_title(standing.run), checks, resolved_yaml(config), standing.run, standing.done, standing.story)
+    title = f"plan of training run {standing.run}"
+    return Plan(title, checks, resolved_yaml(config), standing.run, standing.done, standing.story)
 
 
 @dataclass
@@ -205,11 +208,12 @@ class Standing:
         """
         try:
             found = self._ended(config)
-            same = found is not None and found.facts.get("files") == files_now(config)
+            if found is None or found.facts.get("files") != files_now(config):
+                return False
         except RecapError:
             return False
-        self.story = journal.story(found) if found else ()
-        return same
+        self.story = journal.story(found)
+        return True
 
     def _ended(self, config: TrainConfig) -> journal.Journal | None:
         """The journal of a run of this config that is done with data from the same places, whatever lies there now."""
@@ -223,10 +227,6 @@ class Standing:
 
     def _store(self, config: TrainConfig) -> Store:
         return open_store(f"{config.output.rstrip('/')}/{self.run}", config.storage)
-
-
-def _title(run: str) -> str:
-    return f"plan of training run {run}"
 
 
 def _data_lines(examples: Examples) -> str:
