@@ -12,9 +12,9 @@ def seldom_collected() -> Iterator[None]:
     """Collect garbage seldom while the block lasts, and never among what is there when it begins.
 
     Records live until their window's outcomes are written, and hold no cycles: at Python's own thresholds, much of the
-    work is to look through them, and through the libraries, again and again.
+    work is to look through them, and through the libraries, again and again. What was frozen before stays so.
     """
-    thresholds = gc.get_threshold()
+    thresholds, frozen = gc.get_threshold(), gc.get_freeze_count()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)
@@ -22,4 +22,5 @@ def seldom_collected() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*thresholds)
-        gc.unfreeze()
+        if not frozen:
+            gc.unfreeze()

@@ -1,7 +1,6 @@
 """Which ids stand more than once in a whole input, at constant memory: ids in by digest, repeats out by place.
 
-Digests go to a few hundred files on this machine, each id always to the same one, and each file is looked through
-alone. The repeats of each go to a file too, in order, and these are read side by side. What is held is the different
+Digests go to up to 256 files on this machine, each id by its first byte, and each file is looked through alone. The repeats of each go to a file too, in order, and these are read side by side. What is held is the different
 ids of one file. Knows nothing of what ids are of.
 """
 
@@ -13,7 +12,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-FILES = 256  # by the digest's first byte
 RECORD = struct.Struct(">16sIQ?")  # digest, file, line, whether the id was derived
 FOUND = struct.Struct(">IQIQQ")  # file and line, those of the first, number
 RECORDS_AT_ONCE = 512  # of each file that is read; there may be all of them
@@ -33,19 +31,22 @@ class Ids:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._stack = stack
-        self._paths = [folder / f"{number:03d}" for number in range(FILES)]
-        self._files = [stack.enter_context(path.open("wb")) for path in self._paths]
+        self._folder, self._stack = folder, stack
+        self._files: dict[int, BinaryIO] = {}
 
     def add(self, id: bytes, place: Place, is_derived: bool) -> None:
         """Note an id by its 16 bytes of digest."""
-        self._files[id[0]].write(RECORD.pack(id, *place, is_derived))
+        number = id[0]
+        if number not in self._files:
+            self._files[number] = self._stack.enter_context((self._folder / f"{number:03d}").open("wb"))
+        self._files[number].write(RECORD.pack(id, *place, is_derived))
 
     def repeats(self) -> Iterator[Repeat]:
         """Every id but the first of its kind, in the order of the input."""
         runs = []
-        for path, file in zip(self._paths, self._files, strict=True):
+        for file in self._files.values():
             file.close()
+            path = Path(file.name)
             found = path.with_suffix(".repeats")
             with path.open("rb") as ids, found.open("wb") as target:
                 _look_through(ids, target)

@@ -1,5 +1,6 @@
 """A real base on disk, files of conversations, and a config over them that answers in a moment."""
 
+import gc
 import json
 import logging
 from collections.abc import Callable
@@ -68,7 +69,11 @@ def results_below(folder: Path) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def quick_and_alone(one_thread: None, places: Path) -> None:
-    """Every test here runs on one thread, with a cache and a work folder of its own."""
+    """Every test here runs on one thread, with a cache and a work folder of its own.
+
+    A night begins with a collection of garbage: it shall not look through all the libraries in each of these tests.
+    """
+    gc.freeze()
 
 
 @pytest.fixture

@@ -8,6 +8,11 @@ import pytest
 from job.summarization.collector import THRESHOLDS, seldom_collected
 
 
+@pytest.fixture(autouse=True)
+def nothing_frozen() -> None:
+    gc.unfreeze()
+
+
 class Knot:
     """An object that holds itself."""
 
@@ -28,6 +33,13 @@ def test_the_collector_is_as_it_was_after_a_night_however_it_ends():
         night()
     assert found == [(THRESHOLDS, True)]
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+
+
+def test_what_was_frozen_before_a_night_stays_frozen():
+    gc.freeze()
+    with seldom_collected():
+        pass
+    assert gc.get_freeze_count() > 0
 
 
 def test_garbage_made_meanwhile_is_collected_all_the_same():
