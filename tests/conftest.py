@@ -5,6 +5,7 @@ import signal
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from job.telemetry import LOGGER
+from tests.faults.trials import Trials
 from tests.storage.hub_server import Hub
 from tests.tiny import make_base
 
@@ -105,6 +107,13 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     make_base(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
+    """Training processes that start at once, without the supervisor: the libraries are loaded only the first time."""
+    with closing(Trials(tmp_path_factory.mktemp("trials"))) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

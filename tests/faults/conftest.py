@@ -12,14 +12,7 @@ from benchmarks.stand_in import NO_WEIGHTS
 from tests.conftest import S3
 from tests.faults.nights import Workers, lines
 from tests.faults.s3_proxy import FaultyS3
-from tests.faults.trials import Trials
 from tests.training.conftest import records
-
-
-@pytest.fixture(scope="session")
-def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
-    with closing(Trials(tmp_path_factory.mktemp("trials"))) as server:
-        yield server
 
 
 @pytest.fixture

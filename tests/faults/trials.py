@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from job.errors import ExitCode
+from job.launch.outcome import read_outcomes
 from job.storage.folders import MANIFEST, fetch_folder, sha256_file
 from job.storage.open import open_store
 from job.storage.store import Store
@@ -94,6 +95,12 @@ class Trials(LineServer):
         (work / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
         trial = {"work": str(work), "environment": {**handed_on(), **environment}}
         return Child(self.ask(trial), work, self)
+
+    def run(self, config: dict[str, Any]) -> tuple[int, str]:
+        """Run to whatever end; its exit code, and what it said and left for the supervisor to say."""
+        child = self.start(config)
+        code = child.wait()
+        return code, child.log() + "".join(outcome.message for outcome in read_outcomes(child.work).values())
 
     def finish(self, config: dict[str, Any], tries: int = 1) -> int:
         """Run until it is done, at most so often; how often it took."""

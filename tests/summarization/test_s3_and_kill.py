@@ -1,16 +1,13 @@
-"""Claims about the real command: from S3 to S3 with an adapter, stopped, and killed in the middle."""
+"""Claims about the real command: from S3 to S3 with an adapter; stopped twice, and killed, in the middle."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from job.config.sections import AdapterModelSection, PromptSection
@@ -21,7 +18,8 @@ from job.storage.open import open_store
 from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
 
 NO_STORAGE: Any = None
-RECORDS = 2500  # five chunks
+RECORDS = 3000  # ten chunks
+COMMITTED = "_chunks/*/*/*.done.json"
 
 
 def publish_adapter(base_folder: Path, work: Path, uri: str) -> None:
@@ -85,52 +83,37 @@ def test_an_adapter_summarizes_from_s3_to_s3(s3, base_folder, tmp_path):
     assert all(line["metadata"] == {"n": int(line["id"][1:])} for line in lines if "summary" in line)
 
 
-@contextmanager
-def running(config: Path, out: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """The real command, once it has committed the first of its chunks."""
-    process = subprocess.Popen(command(config), env=environment(), stderr=subprocess.PIPE)
-    try:
-        while not any(out.glob("_chunks/*/*/*.done.json")):
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            time.sleep(0.01)
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+def end_by(told: signal.Signals, config: Path, out: Path) -> int:
+    """Run the real command until it has committed one chunk more, and send it a signal; how it ended."""
+    before = len(list(out.glob(COMMITTED)))
+    with subprocess.Popen(command(config), env=environment(), stderr=subprocess.PIPE) as process:
+        try:
+            while len(list(out.glob(COMMITTED))) == before:
+                assert process.poll() is None, process.stderr and process.stderr.read()
+                time.sleep(0.01)
+            process.send_signal(told)
+            return process.wait(60)
+        finally:
+            process.kill()
 
 
-@pytest.fixture
-def out(base_folder: Path, tmp_path: Path) -> Path:
-    """Where a run of several chunks, configured in `config.yaml`, shall leave its summaries."""
+def test_a_run_that_is_stopped_and_killed_publishes_nothing_until_it_is_whole(base_folder, tmp_path, places):
     records = [conversation(f"c{n}", "late " * (n % 9 + 1)) for n in range(RECORDS)]
-    write_lines(tmp_path / "in.jsonl", records)
-    keys = {"input": str(tmp_path / "in.jsonl"), "model": {"base": str(base_folder)}, "output": str(tmp_path / "out")}
-    write_config(tmp_path, **keys, generation={"max_new_tokens": 3}, chunks={"records": 500})
-    return tmp_path / "out"
-
-
-def finish(tmp_path: Path, out: Path) -> str:
-    """Run to the end; what the run said. Every record has one outcome."""
-    done = subprocess.run(command(tmp_path / "config.yaml"), env=environment(), capture_output=True, text=True)
+    out = tmp_path / "out"
+    config = write_config(
+        tmp_path, input=str(write_lines(tmp_path / "in.jsonl", records)), output=str(out),
+        model={"base": str(base_folder)}, generation={"max_new_tokens": 3}, chunks={"records": RECORDS // 10},
+    )  # fmt: skip
+    for told in (signal.SIGTERM, signal.SIGINT):
+        assert end_by(told, config, out) == 75, "it asks to be run again"
+        assert results_below(out) == files_below(places) == []
+    assert end_by(signal.SIGKILL, config, out) == -signal.SIGKILL
+    assert results_below(out) == []
+    kept = len(list(out.glob(COMMITTED)))
+    assert kept >= 3
+    done = subprocess.run(command(config), env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert f'"done_before": {kept}' in done.stderr
     lines = read_lines(out / "parts" / "part-00000.jsonl", out / "rejects" / "part-00000.jsonl")
     assert sorted(line["id"] for line in lines) == sorted(f"c{n}" for n in range(RECORDS))
     assert files_below(out) == ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
-    return done.stderr
-
-
-@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_told_to_stop_asks_to_be_run_again_and_keeps_what_is_committed(out, tmp_path, places, told):
-    with running(tmp_path / "config.yaml", out) as process:
-        process.send_signal(told)
-        assert process.wait(60) == 75
-    assert results_below(out) == files_below(places) == []
-    assert '"done_before": 0' not in finish(tmp_path, out)
-
-
-def test_a_killed_run_publishes_nothing_and_the_next_one_goes_on(out, tmp_path):
-    with running(tmp_path / "config.yaml", out) as process:
-        process.kill()
-        assert process.wait(60) == -signal.SIGKILL
-    assert results_below(out) == []
-    assert '"done_before": 0' not in finish(tmp_path, out)

@@ -1,10 +1,7 @@
 """Claims about which evaluation's adapter comes out, and about training that ends without a better one."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -82,7 +79,7 @@ def test_how_often_is_evaluated_belongs_to_the_run_only_where_evaluations_choose
 
 
 @pytest.mark.usefixtures("places")
-def test_a_run_without_patience_left_ends_early_with_its_best_adapter(config, write_config):
+def test_a_run_without_patience_left_ends_early_with_its_best_adapter(config, trials):
     # Far too large a learning rate: what follows the first evaluations is worse.
     config["training"] |= {
         "epochs": 6,
@@ -95,14 +92,14 @@ def test_a_run_without_patience_left_ends_early_with_its_best_adapter(config, wr
         "patience": 3,
         "sample_summaries": 0,
     }
-    path = write_config(config)
-    done = recap_train(path)
-    assert "no smaller validation loss: the training ends" in done.stderr
+    code, said = trials.run(config)
+    assert code == ExitCode.DONE, said
+    assert "no smaller validation loss: the training ends" in said
     run = Path(config["output"]) / "tiny"
     journal = json.loads((run / "run.json").read_text(encoding="utf-8"))
     best, last = int(journal["facts"]["best"]["step"]), journal["attempts"][-1]["last_step"]
     assert last == best + 3 < 72
-    assert f'"the best evaluation\'s adapter is taken", "step": {best},' in done.stderr
+    assert f'"the best evaluation\'s adapter is taken", "step": {best},' in said
     weights = load_file(str(run / "adapter" / "adapter_model.safetensors"))
     there = load_file(str(run / "checkpoints" / f"step-{best:08d}" / "adapter_model.safetensors"))
     assert all(torch.equal(weights[name], there[name]) for name in there)
@@ -111,17 +108,8 @@ def test_a_run_without_patience_left_ends_early_with_its_best_adapter(config, wr
 
     # Killed before its adapter was there, it goes on from where it had ended: no step more.
     shutil.rmtree(run / "adapter")
-    recap_train(path)
+    trials.finish(config)
     attempt = json.loads((run / "run.json").read_text(encoding="utf-8"))["attempts"][-1]
     assert (attempt["first_step"], attempt["last_step"]) == (last, last)
     again = load_file(str(run / "adapter" / "adapter_model.safetensors"))
     assert all(torch.equal(weights[name], again[name]) for name in weights)
-
-
-def recap_train(config: Path) -> "subprocess.CompletedProcess[str]":
-    done = subprocess.run(
-        [sys.executable, "-m", "job", "train", str(config)],
-        capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
-    )  # fmt: skip
-    assert done.returncode == ExitCode.DONE, done.stderr
-    return done

@@ -1,4 +1,4 @@
-"""Claims about a training that runs away, alone and through the real command."""
+"""Claims about a training that runs away: what is judged, and a training process that goes back."""
 
 import json
 import os
@@ -34,42 +34,6 @@ def test_large_norms_count_only_in_a_row():
         judge(13, 5)
 
 
-def run(config, write_config):
-    return subprocess.run(
-        [sys.executable, "-m", "job", "train", str(write_config(config))],
-        capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
-    )  # fmt: skip
-
-
-@pytest.mark.usefixtures("places")
-def test_a_run_that_diverges_goes_back_twice_and_keeps_its_last_good_checkpoint(config, write_config):
-    # With such a learning rate the norms leave their place within a few steps, with a quarter of it too.
-    config["training"] |= {
-        "save_every_steps": 1,
-        "learning_rate": 1.0,
-        "optimizer": "adamw_torch",
-        "evaluate_every_steps": 99,
-    }
-    config["limits"] = {"max_gradient_norm": 4, "divergence_steps": 2, "on_divergence": "roll_back"}
-    done = run(config, write_config)
-    assert done.returncode == ExitCode.BUG, done.stderr
-    assert done.stderr.count("going back to the last checkpoint") == 2
-    assert "gradient norms beyond the limit" in done.stderr
-    assert "this is a bug" not in done.stderr
-    folder = Path(config["output"]) / "tiny"
-    assert not (folder / "adapter").exists()
-    journal = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    assert journal["state"] == "failed"
-    assert "DivergedError" in journal["attempts"][-1]["reason"]
-    newest = max((folder / "checkpoints").iterdir())
-    norms = [
-        e["grad_norm"] for e in json.loads((newest / "trainer_state.json").read_text())["log_history"] if "loss" in e
-    ]
-    assert norms[-1] <= 4, "what was kept is from before"
-    steps = [step for step, _ in on_tensorboard(store_of(config), "train/loss")]
-    assert steps == list(range(1, len(steps) + 1)), "a step that was made three times is told once"
-
-
 COUNTING = """
 import sys, weakref
 from pathlib import Path
@@ -87,20 +51,44 @@ sys.exit(worker.main(Path(sys.argv[1])))
 
 
 @pytest.mark.usefixtures("places")
-def test_a_run_that_goes_back_holds_one_model(config, write_config, tmp_path):
-    config["training"] |= {"save_every_steps": 1, "learning_rate": 1.0, "optimizer": "adamw_torch"}
+def test_a_run_that_diverges_goes_back_twice_holds_one_model_and_keeps_its_last_good_checkpoint(
+    config, write_config, tmp_path
+):
+    # With such a learning rate the norms leave their place within a few steps, with a quarter of it too.
+    config["training"] |= {
+        "save_every_steps": 1,
+        "learning_rate": 1.0,
+        "optimizer": "adamw_torch",
+        "evaluate_every_steps": 99,
+    }
     config["limits"] = {"max_gradient_norm": 4, "divergence_steps": 2, "on_divergence": "roll_back"}
     write_config(config, "config.yaml")
     done = subprocess.run(
         [sys.executable, "-c", COUNTING, str(tmp_path)],
         capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
     )  # fmt: skip
+    assert done.returncode == ExitCode.BUG, done.stderr
     assert done.stdout.split("models before: ")[1:] == ["0\n", "0\n", "0\n"], done.stderr
+    assert done.stderr.count("going back to the last checkpoint") == 2
+    assert "gradient norms beyond the limit" in done.stderr
+    assert "this is a bug" not in done.stderr
+    folder = Path(config["output"]) / "tiny"
+    assert not (folder / "adapter").exists()
+    journal = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert journal["state"] == "failed"
+    assert "DivergedError" in journal["attempts"][-1]["reason"]
+    newest = max((folder / "checkpoints").iterdir())
+    norms = [
+        e["grad_norm"] for e in json.loads((newest / "trainer_state.json").read_text())["log_history"] if "loss" in e
+    ]
+    assert norms[-1] <= 4, "what was kept is from before"
+    steps = [step for step, _ in on_tensorboard(store_of(config), "train/loss")]
+    assert steps == list(range(1, len(steps) + 1)), "a step that was made three times is told once"
 
 
 @pytest.mark.usefixtures("places")
-def test_without_a_checkpoint_there_is_nothing_to_go_back_to(config, write_config):
+def test_without_a_checkpoint_there_is_nothing_to_go_back_to(config, trials):
     config["limits"] = {"max_gradient_norm": 1e-9, "divergence_steps": 2, "on_divergence": "roll_back"}
-    done = run(config, write_config)
-    assert done.returncode == ExitCode.BUG, done.stderr
-    assert "there is no checkpoint to go back to" in done.stderr
+    code, said = trials.run(config)
+    assert code == ExitCode.BUG, said
+    assert "there is no checkpoint to go back to" in said

@@ -101,10 +101,10 @@ def _peft_loads(adapter: Path) -> None:
     assert model(input_ids=torch.tensor([[0, 5, 6]])).logits.shape[:2] == (1, 3)
 
 
-def test_a_preempted_run_publishes_nothing_and_ends_like_one_that_never_stopped(config, write_config, tmp_path):
+def test_a_preempted_run_publishes_nothing_and_ends_like_one_that_never_stopped(config, write_config, tmp_path, trials):
     config["training"] |= {"optimizer": "paged_adamw_32bit", "log_every_steps": 3}  # means over steps on both sides
     whole = config | {"output": str(tmp_path / "whole")}
-    assert recap_train(write_config(whole, "whole.yaml")).returncode == ExitCode.DONE
+    trials.finish(whole)
 
     config["training"]["save_every_steps"] = 4
     path = write_config(config)
@@ -177,8 +177,8 @@ def test_two_processes_train_from_s3_to_s3_and_to_the_hub(config, write_config, 
     assert recorded == manifest.extra["base"]
 
 
-def test_rows_that_fit_in_no_way_end_the_run_unless_the_limits_allow_them(config, write_config):
+def test_rows_that_fit_in_no_way_end_the_run_unless_the_limits_allow_them(config, trials):
     config["training"]["max_tokens"] = 150
-    refused = recap_train(write_config(config))
-    assert refused.returncode == ExitCode.DATA
-    assert "do not fit into training.max_tokens (150)" in refused.stderr
+    code, said = trials.run(config)
+    assert code == ExitCode.DATA, said
+    assert "do not fit into training.max_tokens (150)" in said
