@@ -4,6 +4,7 @@ Reads a JSON line per trial from stdin: {"work": folder, "environment": {…}}; 
 job.training.worker` runs. Answers with two lines: the child's process number, and how it ended (negative: by a signal).
 """
 
+import gc
 import importlib
 import json
 import os
@@ -19,6 +20,7 @@ HEAVY = (
 def main() -> None:
     for name in HEAVY:
         importlib.import_module(name)
+    gc.freeze()  # what is loaded is no garbage in any child
     from job.training import worker
 
     for line in sys.stdin:

@@ -4,6 +4,7 @@ Reads JSON lines from stdin: {"start": config, "shard": "0/3", "log": path, "env
 null} is answered with the child's process number, {"wait": number} with how it ended (negative: by a signal).
 """
 
+import gc
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ HEAVY = ("boto3", "botocore.httpsession", "torch", "pyarrow.parquet", "job.summa
 def main() -> None:
     for name in HEAVY:
         importlib.import_module(name)
+    gc.freeze()  # what is loaded is no garbage in any child
     for line in sys.stdin:
         asked = json.loads(line)
         if "wait" in asked:
