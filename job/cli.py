@@ -27,7 +27,11 @@ NO_TEMPORARY = "No usable temporary directory"  # what Python's tempfile says, a
 
 def main() -> None:
     """What `recap` runs."""
-    code = run(sys.argv[1:])
+    try:
+        code = run(sys.argv[1:])
+        _ignore_stops()
+    except (Stopped, KeyboardInterrupt):
+        code = _end(ExitCode.RETRY, PREEMPTED)
     if code == ExitCode.RETRY:  # Python itself would wait for threads that a store holds up
         sys.stdout.flush()
         os._exit(code)
@@ -231,6 +235,12 @@ def _sigterm_preempts() -> None:
         raise Stopped
 
     signal.signal(signal.SIGTERM, stop)
+
+
+def _ignore_stops() -> None:
+    """Let no stop signal change how it ended: Python gives them back their deadly meaning before it is gone."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end_at_once(_number: int, _frame: FrameType | None) -> None:

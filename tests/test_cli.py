@@ -262,6 +262,22 @@ def test_a_stop_signal_whose_exception_is_lost_or_held_up_still_ends_the_command
     assert result.stderr.endswith("error: preempted: told to stop before it was done; run the same command again\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_after_the_end_does_not_change_how_it_ended(tmp_path, number):
+    # A module is deleted at the very last, when Python has no handlers any more.
+    code = (
+        "import os, sys\n"
+        "from job import cli\n"
+        "class Late:\n"
+        f"    def __del__(self, kill=os.kill, me=os.getpid()): kill(me, {int(number)})\n"
+        "cli.recap.command('probe')(lambda: print('done', flush=True))\n"
+        "sys.kept, sys.argv = Late(), ['recap', 'probe']\n"
+        "cli.main()\n"
+    )
+    result = python(code, tmp_path)
+    assert (result.returncode, result.stdout) == (ExitCode.DONE, "done\n"), result.stderr
+
+
 def test_a_second_stop_signal_does_not_disturb_the_end(tmp_path):
     stop = "os.kill(os.getpid(), signal.SIGTERM)"
     statement = f"\n    try:\n        {stop}; signal.pause()\n    finally:\n        {stop}; print('tidied')"
