@@ -96,6 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
     proxy: FaultyS3
     behind: str
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each body waits 40 ms for the acknowledgment of its headers
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
