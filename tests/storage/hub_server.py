@@ -259,6 +259,7 @@ ROUTES: list[tuple[str, Callable[..., Answer]]] = [
 
 def _speaker_for(hub: Hub) -> type[BaseHTTPRequestHandler]:
     class Speaker(BaseHTTPRequestHandler):
+        disable_nagle_algorithm = True
         protocol_version = "HTTP/1.1"
 
         def _speak(self) -> None:
