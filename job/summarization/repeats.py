@@ -1,7 +1,8 @@
 """Which ids stand more than once in a whole input, at constant memory: ids in by digest, repeats out by place.
 
-Digests go to up to 256 files on this machine, each id by its first byte, and each file is looked through alone. The repeats of each go to a file too, in order, and these are read side by side. What is held is the different
-ids of one file. Knows nothing of what ids are of.
+Digests go to up to 256 files on this machine, each id by its first byte, and each file is looked through alone. The
+repeats of each go to a file too, in order, and these are read side by side. What is held is the different ids of one
+file. Knows nothing of what ids are of.
 """
 
 import heapq
