@@ -41,7 +41,7 @@ test: $(INSTALLED) ## all tests, without network, on two cores
 	@$(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-faults: $(INSTALLED) ## hundreds of kills and faults of real training runs: more than half an hour on two cores
-	@$(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults -n 2 --dist load --maxschedchunk 1 -rP --show-capture=stdout --timeout 1800
+	@$(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults -n 2 --dist load --maxschedchunk 1 -rP --show-capture=stdout --durations 12 --timeout 1800
 
 test-vllm: $(VLLM)/.installed ## the engine on vLLM, which is real and runs on the CPU; in .venv-vllm
 	@$(ALONE) OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm

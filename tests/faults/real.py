@@ -1,7 +1,6 @@
 """The real command with real signals, and who is left behind."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,11 +14,10 @@ import yaml
 
 from job.errors import ExitCode
 from job.launch.supervisor import WORKER
-from tests.faults.trials import PLACE, QUIET
+from tests.faults.trials import PLACE, QUIET, STEP
 
 LAUNCHER = "accelerate.commands.launch"
 MARK = "RECAP_TEST_RUN"
-STEP = re.compile(r'"message": "step", "step": (\d+)')
 
 
 class RealRun:

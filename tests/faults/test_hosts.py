@@ -10,8 +10,8 @@ import pytest
 
 from job.errors import ExitCode
 from tests.conftest import S3
-from tests.faults.real import STEP, RealRun
-from tests.faults.trials import adapter_digest, journal_of, logged, store_of
+from tests.faults.real import RealRun
+from tests.faults.trials import STEP, adapter_digest, journal_of, logged, store_of
 from tests.launch.hosts import Host, two_hosts, why_not
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]

@@ -78,7 +78,8 @@ def test_a_run_killed_at_some_operations_ends_with_the_same_adapter(trials, prox
 @pytest.mark.faults
 @pytest.mark.parametrize(("sent", "every"), [(signal.SIGKILL, 1), (signal.SIGTERM, 3)])
 def test_a_run_stopped_at_every_operation_ends_with_the_same_adapter(trials, proxy, small_on_s3, sent, every):
-    whole = small_on_s3 | {"run": f"whole-{sent.name}".lower()}
+    fewer = {"max_steps": 4, "keep_last": 1}  # two checkpoints; the second prunes the first
+    whole = small_on_s3 | {"run": f"whole-{sent.name}".lower(), "training": small_on_s3["training"] | fewer}
     if sent == signal.SIGTERM:  # every step at which it stops is one whose evaluation it owes
         whole["training"] = whole["training"] | {"evaluate_every_steps": 1}
     count = operations(trials, proxy, whole)

@@ -2,6 +2,8 @@
 
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import pytest
 
 from job.errors import ExitCode
 from tests.faults.real import RealRun
-from tests.faults.trials import Trials, adapter_digest, journal_of, logged, on_tensorboard, store_of
+from tests.faults.trials import TrialRun, Trials, adapter_digest, journal_of, logged, on_tensorboard, store_of
 from tests.training.conftest import records, write_jsonl
+
+Start = Callable[[dict[str, Any]], RealRun | TrialRun]
 
 
 @pytest.fixture
@@ -21,14 +25,14 @@ def longer(small: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     return small | {"data": data, "training": small["training"] | steps}
 
 
-def story_of_equal_runs(config: dict[str, Any], folder: Path, kills: dict[int, signal.Signals]) -> list[Any]:
+def story_of_equal_runs(config: dict[str, Any], start: Start, kills: dict[int, signal.Signals]) -> list[Any]:
     """Interrupt at each step by its signal, resume, compare with a run that was left alone; what happened."""
     whole = config | {"run": "whole"}
-    RealRun(whole, folder).finish()
+    start(whole).finish()
     story = []
     for step, number in kills.items():
         hurt = config | {"run": f"hurt-{step}"}
-        run = RealRun(hurt, folder)
+        run = start(hurt)
         assert run.interrupt(step, number) in (ExitCode.RETRY, -number), run.said
         run.finish()
         assert adapter_digest(store_of(hurt)) == adapter_digest(store_of(whole)), hurt["run"]
@@ -68,21 +72,25 @@ KINDS = {
 }  # fmt: skip
 
 
+REAL = "padded, adamw_torch"  # of the kinds of one process, the one through launcher and supervisor
 KILLS = {3: signal.SIGTERM, 8: signal.SIGKILL, 18: signal.SIGTERM}
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("kind", KINDS)
-def test_interrupted_is_the_same_as_never_interrupted(longer, tmp_path, kind):
+def test_interrupted_is_the_same_as_never_interrupted(longer, tmp_path, trials, kind):
     config = longer | {"training": longer["training"] | KINDS[kind]}
-    for line in story_of_equal_runs(config, tmp_path, KILLS):
+    alone = "processes" not in KINDS[kind] and kind != REAL
+    start = partial(TrialRun, trials=trials) if alone else partial(RealRun, folder=tmp_path)
+    kills = KILLS if "processes" not in KINDS[kind] else {step: KILLS[step] for step in (8, 18)}
+    for line in story_of_equal_runs(config, start, kills):
         print(f"\n{kind}: {line}", end="")
 
 
 def start_until(text: str, trials: Trials, config: dict[str, Any]) -> Any:
     """Start a training process, and give it when its log says so."""
     child = trials.start(config)
-    while text not in (child.log() if (child.work / "log").exists() else ""):
+    while text not in child.log():
         time.sleep(0.01)
     return child
 

@@ -3,10 +3,12 @@
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ QUIET = {
     "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
 }  # fmt: skip
 PLACE = Path(__file__).parents[2]
+STEP = re.compile(r'"message": "step", "step": (\d+)')  # in a log
 
 
 class LineServer:
@@ -77,8 +80,9 @@ class Child:
         return self.server.answer()
 
     def log(self) -> str:
-        """What it said."""
-        return (self.work / "log").read_text(encoding="utf-8")
+        """What it said until now."""
+        log = self.work / "log"
+        return log.read_text(encoding="utf-8") if log.exists() else ""
 
 
 class Trials(LineServer):
@@ -111,6 +115,27 @@ class Trials(LineServer):
                 return attempt
             assert code == ExitCode.RETRY, child.log()
         raise AssertionError(f"not done after {tries} tries: {child.log()}")
+
+
+class TrialRun:
+    """A config's training process, as often as it takes: a `RealRun` without launcher and supervisor."""
+
+    def __init__(self, config: dict[str, Any], trials: Trials) -> None:
+        self._config, self._trials, self.said = config, trials, ""
+
+    def finish(self) -> None:
+        """Run to the end."""
+        self._trials.finish(self._config)
+
+    def interrupt(self, at_step: int, number: signal.Signals) -> int:
+        """Run until the log tells of a step, and send a signal; how it ended."""
+        child = self._trials.start(self._config)
+        while not any(int(step) >= at_step for step in STEP.findall(child.log())):
+            time.sleep(0.01)
+        child.send(number)
+        code = child.wait()
+        self.said = child.log()
+        return code
 
 
 def store_of(config: dict[str, Any]) -> Store:
