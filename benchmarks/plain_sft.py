@@ -8,6 +8,7 @@ bfloat16 more than doubles the time on a CPU (measured on an AMD EPYC), and woul
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -78,8 +79,9 @@ def main(base: str, train: str, validation: str, out: str, steps: int) -> None:
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    begun = time.monotonic()  # as recap counts: what the trainer prepares is part of it, which train_runtime leaves out
     result = trainer.train()
-    print(json.dumps({"train_seconds": result.metrics["train_runtime"], "train_loss": result.metrics["train_loss"]}))
+    print(json.dumps({"train_seconds": time.monotonic() - begun, "train_loss": result.metrics["train_loss"]}))
 
 
 if __name__ == "__main__":
