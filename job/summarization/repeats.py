@@ -37,10 +37,12 @@ class Ids:
 
     def add(self, id: bytes, place: Place, is_derived: bool) -> None:
         """Note an id by its 16 bytes of digest."""
-        number = id[0]
-        if number not in self._files:
-            self._files[number] = self._stack.enter_context((self._folder / f"{number:03d}").open("wb"))
-        self._files[number].write(RECORD.pack(id, *place, is_derived))
+        file = self._files.get(id[0]) or self._open(id[0])
+        file.write(RECORD.pack(id, *place, is_derived))
+
+    def _open(self, number: int) -> BinaryIO:
+        file = self._files[number] = self._stack.enter_context((self._folder / f"{number:03d}").open("wb"))
+        return file
 
     def repeats(self) -> Iterator[Repeat]:
         """Every id but the first of its kind, in the order of the input."""

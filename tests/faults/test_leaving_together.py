@@ -82,7 +82,7 @@ def test_a_stop_where_nothing_may_be_saved_does_not_say_that_it_was(two, proxy, 
 
 
 def test_of_two_runs_of_one_name_at_once_one_finishes_and_the_other_refuses(small_on_s3, tmp_path):
-    small_on_s3["training"] |= {"epochs": 10, "save_every_steps": 1000, "evaluate_every_steps": 1000}
+    small_on_s3["training"] |= {"epochs": 40, "save_every_steps": 1000, "evaluate_every_steps": 1000}
     runs = [RealRun(small_on_s3, tmp_path) for _ in range(2)]
     started = [run.start() for run in runs]
     said = {run.end(process): run.said for run, process in zip(runs, started, strict=True)}

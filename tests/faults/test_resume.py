@@ -1,7 +1,6 @@
 """Interrupted and resumed is the same as never interrupted: weights byte for byte, and every logged number."""
 
 import signal
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from job.errors import ExitCode
 from tests.faults.real import RealRun
-from tests.faults.trials import TrialRun, Trials, adapter_digest, journal_of, logged, on_tensorboard, store_of
+from tests.faults.trials import TrialRun, adapter_digest, journal_of, logged, on_tensorboard, store_of
 from tests.training.conftest import records, write_jsonl
 
 Start = Callable[[dict[str, Any]], RealRun | TrialRun]
@@ -80,19 +79,11 @@ KILLS = {3: signal.SIGTERM, 8: signal.SIGKILL, 18: signal.SIGTERM}
 @pytest.mark.parametrize("kind", KINDS)
 def test_interrupted_is_the_same_as_never_interrupted(longer, tmp_path, trials, kind):
     config = longer | {"training": longer["training"] | KINDS[kind]}
-    alone = "processes" not in KINDS[kind] and kind != REAL
-    start = partial(TrialRun, trials=trials) if alone else partial(RealRun, folder=tmp_path)
-    kills = KILLS if "processes" not in KINDS[kind] else {step: KILLS[step] for step in (8, 18)}
+    several = "processes" in KINDS[kind]
+    start = partial(RealRun, folder=tmp_path) if several or kind == REAL else partial(TrialRun, trials=trials)
+    kills = {step: KILLS[step] for step in (8, 18)} if several else KILLS
     for line in story_of_equal_runs(config, start, kills):
         print(f"\n{kind}: {line}", end="")
-
-
-def start_until(text: str, trials: Trials, config: dict[str, Any]) -> Any:
-    """Start a training process, and give it when its log says so."""
-    child = trials.start(config)
-    while text not in child.log():
-        time.sleep(0.01)
-    return child
 
 
 STOPS = [
@@ -110,7 +101,7 @@ def test_a_stop_in_an_evaluation_keeps_the_steps_before_it(trials, small, tmp_pa
     whole = small | {"run": "whole", "data": small["data"] | many, "training": small["training"] | training}
     hurt = whole | {"run": "hurt"}
     trials.finish(whole)
-    child = start_until(f'"message": "step", "step": {stop_at}', trials, hurt)
+    child = trials.start_until(hurt, lambda log: f'"message": "step", "step": {stop_at}' in log)
     child.send(signal.SIGTERM)
     assert child.wait() == ExitCode.RETRY, child.log()
     assert [attempt["last_step"] for attempt in journal_of(store_of(hurt))["attempts"]] == [stop_at]
@@ -127,7 +118,7 @@ def test_a_stop_while_samples_are_written_stops_at_that_step(trials, small, tmp_
     training = {"max_steps": 6, "save_every_steps": 99, "evaluate_every_steps": 3, "sample_summaries": 80}
     whole = small | {"data": small["data"] | many, "training": small["training"] | training}
     whole["generation"] = {"max_new_tokens": 64}
-    child = start_until('"eval_loss"', trials, whole)
+    child = trials.start_until(whole, lambda log: '"eval_loss"' in log)
     child.send(signal.SIGTERM)
     assert child.wait() == ExitCode.RETRY, child.log()
     assert [attempt["last_step"] for attempt in journal_of(store_of(whole))["attempts"]] == [3]
@@ -137,7 +128,7 @@ def test_a_stop_while_samples_are_written_stops_at_that_step(trials, small, tmp_
 def test_how_often_a_resumed_run_saves_and_evaluates_is_as_its_config_says_now(trials, small):
     training = {"max_steps": 6, "save_every_steps": 99, "evaluate_every_steps": 99, "keep_last": 9}
     config = small | {"training": small["training"] | training | {"log_every_steps": 1}}
-    child = start_until('"message": "step", "step": 2', trials, config)
+    child = trials.start_until(config, lambda log: '"message": "step", "step": 2' in log)
     child.send(signal.SIGTERM)
     assert child.wait() == ExitCode.RETRY, child.log()
     stopped = journal_of(store_of(config))["attempts"][0]["last_step"]

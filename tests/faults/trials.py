@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,13 @@ class Trials(LineServer):
         trial = {"work": str(work), "environment": {**handed_on(), **environment}}
         return Child(self.ask(trial), work, self)
 
+    def start_until(self, config: dict[str, Any], reached: Callable[[str], bool]) -> Child:
+        """Start a training process, and give it when its log has come so far."""
+        child = self.start(config)
+        while not reached(child.log()):
+            time.sleep(0.01)
+        return child
+
     def run(self, config: dict[str, Any]) -> tuple[int, str]:
         """Run to whatever end; its exit code, and what it said and left for the supervisor to say."""
         child = self.start(config)
@@ -129,9 +137,9 @@ class TrialRun:
 
     def interrupt(self, at_step: int, number: signal.Signals) -> int:
         """Run until the log tells of a step, and send a signal; how it ended."""
-        child = self._trials.start(self._config)
-        while not any(int(step) >= at_step for step in STEP.findall(child.log())):
-            time.sleep(0.01)
+        child = self._trials.start_until(
+            self._config, lambda log: any(int(step) >= at_step for step in STEP.findall(log))
+        )
         child.send(number)
         code = child.wait()
         self.said = child.log()

@@ -3,7 +3,7 @@
 import gc
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,14 @@ def results_below(folder: Path) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def quick_and_alone(one_thread: None, places: Path) -> None:
+def quick_and_alone(one_thread: None, places: Path) -> Iterator[None]:
     """Every test here runs on one thread, with a cache and a work folder of its own.
 
     A night begins with a collection of garbage: it shall not look through all the libraries in each of these tests.
     """
     gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
