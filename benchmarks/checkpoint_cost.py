@@ -1,14 +1,14 @@
-"""What checkpointing costs a step: the same training with a checkpoint now and then and with one at its end, by turns.
+"""What checkpointing costs a step: the same training with a checkpoint now and then and with one at its end.
 
-`python benchmarks/checkpoint_cost.py [--steps N] [--every N] [--repeats N]` prints a line per run and the share of the
-time by which the fastest differ. Checkpoints are verified and committed to a folder while the training goes on.
+`python benchmarks/checkpoint_cost.py [--steps N] [--every N] [--repeats N]` prints a line per pair of runs and the
+median share of the time that the checkpoints take. Checkpoints are verified and committed while the training goes on.
 """
 
 import argparse
 import json
-import tempfile
-from pathlib import Path
+import statistics
 
+from pairs import Measure, compare, middle_half
 from train_speed import DATA, recap_seconds
 
 
@@ -17,18 +17,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--every", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=6)
     options = parser.parse_args()
-    seconds: dict[int, list[float]] = {options.every: [], options.steps: []}
-    for repeat in range(options.repeats):
-        for every, measured in seconds.items():
-            with tempfile.TemporaryDirectory() as work:
-                measured.append(recap_seconds(str(DATA / "base"), Path(work), options.steps, every))
-            told = f"{measured[-1]:7.1f} s for {options.steps} steps"
-            print(f"repeat {repeat + 1}  a checkpoint every {every:3} steps {told}", flush=True)
-    often, once = min(seconds[options.every]), min(seconds[options.steps])
-    cost = (often - once) / once
-    print(f"a checkpoint every {options.every} steps costs {cost:.1%} of the training time ({options.steps} steps)")
+    base = str(DATA / "base")
+    ways: dict[str, Measure] = {
+        f"every {options.every}": lambda work: recap_seconds(base, work, options.steps, options.every),
+        "at the end": lambda work: recap_seconds(base, work, options.steps),
+    }
+    ratios, seconds = compare(ways, options.repeats)
+    cost, (low, high) = statistics.median(ratios) - 1, middle_half(ratios)
+    print(
+        f"a checkpoint every {options.every} steps costs {cost:.1%} of the training time ({options.steps} steps), the"
+    )
+    print(f"middle half of {len(ratios)} pairs from {low - 1:.1%} to {high - 1:.1%}")
     print(json.dumps({"benchmark": "checkpoint_cost", "cost": round(cost, 4), "seconds": seconds}))
 
 

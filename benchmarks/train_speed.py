@@ -1,8 +1,7 @@
 """recap's training against a plain SFTTrainer script: same settings, same machine, same run, by turns.
 
-`python benchmarks/train_speed.py [--steps N] [--repeats N] [--base DIR]` prints a line per pair of runs, one right
-after the other and in turn the first, and the median of their ratios (recap / plain; below 1 is faster) with the middle
-half of them: machines grow slower and faster while they are measured. Each run is a process of its own; only
+`python benchmarks/train_speed.py [--steps N] [--repeats N] [--base DIR]` prints a line per pair of runs and the median
+of their ratios (recap / plain; below 1 is faster) with the middle half of them. Each run is a process of its own; only
 training is timed (evaluation and checkpoint at the last step included), not the loading of libraries.
 """
 
@@ -12,10 +11,10 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import yaml
+from pairs import Measure, compare, middle_half
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "examples" / "demo"
@@ -72,17 +71,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=6)
     parser.add_argument("--base", default=str(DATA / "base"))
     options = parser.parse_args()
-    seconds: dict[str, list[float]] = {"recap": [], "plain": []}
-    ways = [("recap", recap_seconds), ("plain", plain_seconds)]
-    for repeat in range(options.repeats):
-        for name, measure in ways if repeat % 2 == 0 else reversed(ways):
-            with tempfile.TemporaryDirectory() as work:
-                seconds[name].append(measure(options.base, Path(work), options.steps))
-        recap, plain = seconds["recap"][-1], seconds["plain"][-1]
-        print(f"pair {repeat + 1}: recap {recap:.1f} s, plain {plain:.1f} s, ratio {recap / plain:.3f}", flush=True)
-    ratios = [recap / plain for recap, plain in zip(seconds["recap"], seconds["plain"], strict=True)]
-    ratio = statistics.median(ratios)
-    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratio, ratio, ratio)
+    ways: dict[str, Measure] = {
+        "recap": lambda work: recap_seconds(options.base, work, options.steps),
+        "plain": lambda work: plain_seconds(options.base, work, options.steps),
+    }
+    ratios, seconds = compare(ways, options.repeats)
+    ratio, (low, high) = statistics.median(ratios), middle_half(ratios)
     print(f"training, recap / plain SFTTrainer script: {ratio:.3f} of the time, the middle half of {len(ratios)} pairs")
     print(f"from {low:.3f} to {high:.3f} (wanted: at most 1.05)")
     print(

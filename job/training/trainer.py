@@ -15,6 +15,7 @@ from job.config.training_sections import TrainingSection
 from job.errors import PreemptedError
 from job.model import Base, Model, Tokenizer, compute_dtype, load_base, lora_config
 from job.training.divergence import Divergence
+from job.training.memory import keep_freed_memory
 from job.training.rows import Rows
 from job.training.sharding import check_sharded, prepare_sharding, trained_weights
 
@@ -29,6 +30,8 @@ def build_trainer(
     """A trainer of a LoRA adapter on the quantized base; `splits` are the training and the validation rows."""
     train, validation = splits
     sharded = config.training.distribution == "fsdp"
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     model = load_base(base, config.model, sharded)
     model.config.use_cache = False
     folder.mkdir(parents=True, exist_ok=True)  # transformers makes it where it saves: on the first machine
