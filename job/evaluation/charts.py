@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,13 @@ LIGHT = {"paper": "#ffffff", "ink": "#1c2126", "quiet": "#626b75", "line": "#e2e
 DARK = {"paper": "#1a1e22", "ink": "#e6e9ec", "quiet": "#9aa3ad", "line": "#2d3339", "accent": "#5cc8b1"}
 
 LossHistory = Sequence[Mapping[str, float]]  # rows with step and any of loss, eval_loss, learning_rate
+
+
+class LossPictures(NamedTuple):
+    """The same picture for light and for dark pages, each a PNG."""
+
+    light: bytes
+    dark: bytes
 
 
 def dot_chart(evaluation: Evaluation) -> str:
@@ -52,14 +59,17 @@ def dot_chart(evaluation: Evaluation) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
-def loss_png(history: LossHistory, dark: bool = False) -> bytes:
-    """Training and validation loss over optimizer steps, the learning rate below, as a PNG."""
+def loss_pictures(history: LossHistory) -> LossPictures:
+    """Training and validation loss over optimizer steps, the learning rate below."""
+    return LossPictures(_loss_png(history, LIGHT), _loss_png(history, DARK))
+
+
+def _loss_png(history: LossHistory, ink: Mapping[str, str]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # no pyplot: no global state, no display
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MaxNLocator
 
-    ink = DARK if dark else LIGHT
     figure = Figure(figsize=(9, 5), dpi=160, facecolor=ink["paper"], layout=ConstrainedLayoutEngine(hspace=0.06))
     FigureCanvasAgg(figure)
     losses, rates = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
@@ -93,7 +103,7 @@ def _line(axes: Any, history: LossHistory, key: str, label: str | None, style: d
         axes.plot(steps, values, label=label, **style)
 
 
-def _style(axes: Any, ink: dict[str, str]) -> None:
+def _style(axes: Any, ink: Mapping[str, str]) -> None:
     axes.set_facecolor(ink["paper"])
     axes.grid(axis="y", color=ink["line"], linewidth=0.8)
     axes.set_axisbelow(True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from job.conversations.record import Conversation
 from job.errors import OutputError
 from job.evaluation.bootstrap import Interval
-from job.evaluation.charts import LossHistory, dot_chart, loss_png
+from job.evaluation.charts import LossHistory, LossPictures, dot_chart, loss_pictures
 from job.evaluation.metrics import AGGREGATIONS, METRIC_LABELS, METRICS
 from job.evaluation.result import (
     HEADLINE,
@@ -58,27 +58,26 @@ def write_report(
 
     OutputError where the folder cannot be written.
     """
-    page = report_page(evaluation, examples, loss_history, title or f"Evaluation of {evaluation.judged}")
+    pictures = loss_pictures(loss_history) if loss_history else None
+    page = report_page(evaluation, examples, pictures, title or f"Evaluation of {evaluation.judged}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.html").write_text(page, encoding="utf-8")
-        if loss_history:
-            (folder / "loss.png").write_bytes(loss_png(loss_history))
+        if pictures:
+            (folder / "loss.png").write_bytes(pictures.light)
     except OSError as error:
         raise OutputError(
             f"{folder}: the report cannot be written ({error.strerror}); free space or give another folder"
         ) from error
 
 
-def report_page(
-    evaluation: Evaluation, examples: Sequence[Example], loss_history: LossHistory | None, title: str
-) -> str:
+def report_page(evaluation: Evaluation, examples: Sequence[Example], pictures: LossPictures | None, title: str) -> str:
     """The whole page as HTML."""
     style = files("job.evaluation").joinpath("report.css").read_text(encoding="utf-8")
     parts = [
         _headline(evaluation, title),
         _scores(evaluation),
-        _loss(loss_history) if loss_history else "",
+        _loss(pictures) if pictures else "",
         _examples(evaluation, examples) if examples else "",
         _method(evaluation),
     ]
@@ -161,8 +160,8 @@ def _cell(interval: Interval, best: float | None) -> str:
     return f"<td{mark}>{interval.mean:.3f}<small>{interval.low:.3f} to {interval.high:.3f}</small></td>"
 
 
-def _loss(history: LossHistory) -> str:
-    light, dark = (b64encode(loss_png(history, dark=dark)).decode() for dark in (False, True))
+def _loss(pictures: LossPictures) -> str:
+    light, dark = (b64encode(picture).decode() for picture in pictures)
     return (
         '<h2>Training</h2><div class="card"><figure><picture>'
         f'<source media="(prefers-color-scheme: dark)" srcset="data:image/png;base64,{dark}">'

@@ -1,5 +1,6 @@
 """Where a run is: hardware, driver, memory, versions. Knows nothing of the job."""
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -50,11 +51,22 @@ def code_digest(package: Path) -> str:
 
 
 def count_gpus() -> int:
-    """GPUs that this machine offers."""
+    """GPUs that this machine offers to torch, which takes seconds and 200 MB to ask: not asked without a driver."""
+    if not _has_driver():
+        return 0
     import torch
 
     count: int = torch.cuda.device_count()
     return count
+
+
+def _has_driver() -> bool:
+    """Whether CUDA's driver can be loaded, as CUDA itself does it, or Linux has AMD's."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Path("/dev/kfd").exists()
+    return True
 
 
 def _gpus() -> list[dict[str, Any]]:

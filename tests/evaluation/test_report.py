@@ -7,7 +7,7 @@ import pytest
 
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import ExitCode, OutputError
-from job.evaluation.charts import dot_chart, loss_png
+from job.evaluation.charts import dot_chart, loss_pictures
 from job.evaluation.report import Example, choose_examples, report_page, write_report
 from job.evaluation.result import Evaluation
 
@@ -73,7 +73,7 @@ def test_markup_in_a_models_most_common_summary_stays_text(collapsed: Evaluation
 
 
 def test_the_page_needs_nothing_from_outside(good: Evaluation) -> None:
-    page = report_page(good, [evil_example()], HISTORY, "Run")
+    page = report_page(good, [evil_example()], loss_pictures(HISTORY), "Run")
     assert all(link.startswith(("data:image/png;base64,", "margin")) for link in parsed(page).links)
     assert not re.search(r"https?://|@import|url\(", page)
 
@@ -139,4 +139,4 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path, good
     [[], [{"step": 1, "loss": 2.0}], [{"step": 1, "eval_loss": math.nan}], [{"step": 1, "learning_rate": 0.0}]],
 )
 def test_a_short_or_broken_history_still_makes_a_picture(history: list[dict[str, float]]) -> None:
-    assert loss_png(history).startswith(b"\x89PNG")
+    assert all(picture.startswith(b"\x89PNG") for picture in loss_pictures(history))

@@ -4,23 +4,21 @@ Reads a JSON line per trial from stdin: {"work": folder, "environment": {…}}; 
 job.training.worker` runs. Answers with two lines: the child's process number, and how it ended (negative: by a signal).
 """
 
-import gc
-import importlib
 import json
 import os
 import sys
 from pathlib import Path
 
+from tests.faults.forks import load
+
 HEAVY = (
     "bitsandbytes", "boto3", "peft", "transformers.models.llama.modeling_llama", "trl", "job.evaluation.report",
-    "job.training.run", "botocore.httpsession", "matplotlib.pyplot",
+    "job.training.run", "botocore.httpsession", "matplotlib.pyplot", "rouge_score.rouge_scorer",
 )  # fmt: skip
 
 
 def main() -> None:
-    for name in HEAVY:
-        importlib.import_module(name)
-    gc.freeze()  # what is loaded is no garbage in any child
+    load(HEAVY)
     from job.training import worker
 
     for line in sys.stdin:

@@ -4,20 +4,18 @@ Reads JSON lines from stdin: {"start": config, "shard": "0/3", "log": path, "env
 null} is answered with the child's process number, {"wait": number} with how it ended (negative: by a signal).
 """
 
-import gc
-import importlib
 import json
 import os
 import signal
 import sys
 
+from tests.faults.forks import load
+
 HEAVY = ("boto3", "botocore.httpsession", "torch", "pyarrow.parquet", "job.summarization.summarize")
 
 
 def main() -> None:
-    for name in HEAVY:
-        importlib.import_module(name)
-    gc.freeze()  # what is loaded is no garbage in any child
+    load(HEAVY)
     for line in sys.stdin:
         asked = json.loads(line)
         if "wait" in asked:

@@ -66,7 +66,7 @@ def test_a_commit_that_takes_longer_than_a_launcher_waits_has_the_whole_grace_pe
     story = journal_of(store_of(two))
     last = story["attempts"][0]["last_step"]
     assert story["state"] == "preempted"
-    assert published(store_of(two)) == {f"checkpoints/step-{last:08d}"}
+    assert published(store_of(two)).keys() == {f"checkpoints/step-{last:08d}"}
     assert f"with step {last} committed" in run.said, "as the process tells that committed it"
 
 
@@ -76,7 +76,7 @@ def test_a_stop_where_nothing_may_be_saved_does_not_say_that_it_was(two, proxy, 
     two["limits"] = {"max_gradient_norm": 1e-9, "divergence_steps": 100_000}  # every gradient is under suspicion
     run = RealRun(two, tmp_path)
     assert run.interrupt(2, signal.SIGTERM) == ExitCode.RETRY, run.said
-    assert published(store_of(two)) == set()
+    assert not published(store_of(two))
     assert "nothing is committed" in run.said
     assert "nothing is committed" in journal_of(store_of(two))["attempts"][0]["reason"]
 

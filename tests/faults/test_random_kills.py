@@ -16,7 +16,7 @@ from job.launch.orphans import lives
 from tests.faults.real import RealRun
 from tests.faults.trials import adapter_digest, journal_of, published, store_of
 
-KILLS = 50
+KILLS = {1: 30, 2: 20}  # by the number of training processes
 
 
 def hit(told: "psutil.Process | subprocess.Popen[str]", number: signal.Signals) -> bool:
@@ -42,11 +42,11 @@ def test_signals_at_random_moments(small, tmp_path, processes):
     ends: Counter[str] = Counter()
     seconds: list[float] = []
     kills, number = 0, 0
-    while kills < KILLS // 2:
+    while kills < KILLS[processes]:
         hurt = config | {"run": f"hurt-{number}"}
         number += 1
         run, store, code = RealRun(hurt, tmp_path), store_of(hurt), None
-        while code != ExitCode.DONE and kills < KILLS // 2:
+        while code != ExitCode.DONE and kills < KILLS[processes]:
             sent = draw.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
             process = run.start()
             time.sleep(draw.uniform(0.5, longest))
@@ -65,9 +65,7 @@ def test_signals_at_random_moments(small, tmp_path, processes):
             assert code in {ExitCode.DONE, ExitCode.RETRY} | unheard, run.said
             seen = published(store)
             assert "adapter" in seen or code != ExitCode.DONE
-            assert "adapter" not in seen or adapter_digest(store) == adapter, (
-                "a training that was stopped is no adapter"
-            )
+            assert seen.get("adapter", adapter) == adapter, "a training that was stopped is no adapter"
         if code != ExitCode.DONE:
             run.finish()
         assert journal_of(store)["state"] == "finished"
@@ -85,7 +83,9 @@ def test_a_stop_that_one_of_two_processes_hears_stops_both_at_one_step(small, tm
     story = journal_of(store_of(config))
     assert story["state"] == "preempted"
     last = story["attempts"][0]["last_step"]
-    assert published(store_of(config)) == {f"checkpoints/step-{last:08d}"}, "what was saved is what it stopped at"
+    assert published(store_of(config)).keys() == {f"checkpoints/step-{last:08d}"}, (
+        "what was saved is what it stopped at"
+    )
 
 
 @pytest.mark.faults

@@ -27,6 +27,7 @@ QUIET = {
     "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false",
     "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
 }  # fmt: skip
+WEIGHTS = "adapter_model.safetensors"
 PLACE = Path(__file__).parents[2]
 STEP = re.compile(r'"message": "step", "step": (\d+)')  # in a log
 
@@ -151,20 +152,26 @@ def store_of(config: dict[str, Any]) -> Store:
     return open_store(f"{config['output']}/{config['run']}")
 
 
-def published(store: Store) -> set[str]:
-    """Fetch every folder that has a manifest, as any reader would: each verifies, or this raises; their names."""
+def published(store: Store) -> dict[str, str]:
+    """Fetch every folder that has a manifest, as any reader would: each verifies, or this raises.
+
+    Their names, with the SHA-256 of their adapter's weights (a report has none).
+    """
+    digests = {}
     names = {entry.key.removesuffix(f"/{MANIFEST}") for entry in store.list() if entry.key.endswith(f"/{MANIFEST}")}
     with tempfile.TemporaryDirectory() as folder:
         for number, name in enumerate(sorted(names)):
             fetch_folder(store, name, Path(folder) / str(number))
-    return names
+            weights = Path(folder) / str(number) / WEIGHTS
+            digests[name] = sha256_file(weights) if weights.exists() else ""
+    return digests
 
 
 def adapter_digest(store: Store) -> str:
     """SHA-256 of the adapter's weights, verified."""
     with tempfile.TemporaryDirectory() as folder:
         fetch_folder(store, "adapter", Path(folder) / "adapter")
-        return sha256_file(Path(folder) / "adapter" / "adapter_model.safetensors")
+        return sha256_file(Path(folder) / "adapter" / WEIGHTS)
 
 
 def logged(store: Store) -> dict[tuple[int, str], Any]:
