@@ -29,6 +29,8 @@ ENVIRONMENT = {
 }
 MISSING = "vLLM is not installed: pip install 'recap[vllm]', or set engine: transformers"
 SLOW = "vLLM is slow without a GPU where the adapter is beside its base: set adapter_weights: merged, or engine: vllm"
+UNMEASURED = "vLLM was not measured with 4-bit weights: set engine: vllm to take it, or model.quantization: null"
+PLUGIN = "vllm_bnb_plugin"  # vLLM's own, for bitsandbytes; it quantizes doubly and computes in bfloat16
 LARGEST_CPU_CACHE_BYTES = 4 << 30  # of keys and values, where there is no GPU whose memory vLLM may fill
 LARGEST_RANK = 512
 AS_MANY_AS_FIT = -1  # vLLM's own word for max_model_len: the model's context, less where memory holds no such prompt
@@ -40,26 +42,45 @@ def is_installed() -> bool:
     return spec is not None and spec.origin is not None
 
 
-def is_slow(model: FetchedModel) -> bool:
-    """Whether another engine is faster: the kernels that put an adapter beside its base are for GPUs.
+def why_slower(model: FetchedModel, section: AdapterModelSection) -> str | None:
+    """Why another engine is faster, or may be: the kernels that put an adapter beside its base are for GPUs.
 
     Without them a base of 3 million parameters was 14 times slower than with transformers; merged, 2 times faster.
     """
     import torch
 
-    return model.adapter is not None and not torch.cuda.is_available()
+    if model.adapter is not None and not torch.cuda.is_available():
+        return SLOW
+    return UNMEASURED if section.quantization else None
 
 
 def why_not(model: FetchedModel, section: AdapterModelSection) -> str | None:
     """Why vLLM cannot serve this model, and what to do; None where it can."""
     if not is_installed():
         return MISSING
-    if section.quantization is not None:
-        return "4-bit weights are not served by vLLM: set model.quantization: null, or engine: transformers"
+    if section.quantization is not None and (reason := _why_not_in_4_bit(section.quantization)):
+        return reason
     if section.attention != "sdpa":
         return f"model.attention: {section.attention} is transformers': leave it out, or set engine: transformers"
     with _prepared():
         return _why_vllm_refuses(model, section)
+
+
+def _why_not_in_4_bit(quantization: str) -> str | None:
+    import torch
+
+    remedy = "set model.quantization: null, or engine: transformers"
+    if not _has_plugin():
+        return f"4-bit weights need a plugin of vLLM's: pip install vllm-bnb-plugin, {remedy}"
+    if not torch.cuda.is_available():
+        return f"vLLM loads 4-bit weights on a GPU only: {remedy}"
+    if quantization != "nf4-double":
+        return f"vLLM's 4-bit weights are nf4-double, not {quantization}: {remedy}"
+    return None
+
+
+def _has_plugin() -> bool:
+    return find_spec(PLUGIN) is not None
 
 
 def start_vllm(model: FetchedModel, section: AdapterModelSection, generation: GenerationSection) -> VllmEngine:
@@ -115,7 +136,8 @@ def _engine_arguments(model: FetchedModel, section: AdapterModelSection, max_tok
         model=str(model.base.path),
         skip_tokenizer_init=True,
         generation_config="vllm",  # not the base's: settings come from the config
-        load_format="safetensors",
+        quantization="bitsandbytes" if section.quantization else None,
+        load_format="bitsandbytes" if section.quantization else "safetensors",
         dtype=str(compute_dtype(section.dtype)).removeprefix("torch."),
         trust_remote_code=section.trust_remote_code,
         max_model_len=max_tokens,

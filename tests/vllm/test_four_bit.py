@@ -1,0 +1,73 @@
+"""4-bit weights in vLLM say what transformers' 4-bit weights say, which is not what the weights said before."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from job.config.sections import AdapterModelSection, StorageSection
+from job.errors import ConfigError
+from job.inference import vllm_start
+from job.inference.choose import choose
+from job.inference.open import fetch_with_adapter
+from job.inference.vllm_start import UNMEASURED
+from tests.summarization.test_s3_and_kill import publish_adapter
+from tests.vllm import four_bit
+from tests.vllm.four_bit import DEMO, IN_4_BIT
+from tests.vllm.test_engine import SAME
+
+pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Random LoRA weights for the demo's base, whose words mean something."""
+    folder = tmp_path_factory.mktemp("four-bit")
+    publish_adapter(DEMO / "base", folder, str(folder / "published"))
+    return str(folder / "published")
+
+
+def same_answers(*arguments: str) -> dict[str, int]:
+    done = subprocess.run(
+        [sys.executable, four_bit.__file__, *arguments], capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_vllm_answers_in_4_bit_like_transformers_in_4_bit(adapter):
+    found = same_answers(adapter, "without")
+    assert found["in 4 bits"] >= SAME * found["prompts"]
+    assert found["in 16 bits"] < SAME * found["prompts"]
+
+
+def test_an_adapter_stays_beside_its_4_bit_base(adapter):
+    found = same_answers(adapter)
+    # Random weights have no favourite words: engines that compute in bfloat16 differ there, in 16 bits as in 4.
+    assert found["in 4 bits"] >= found["prompts"] // 3
+    assert found["in 4 bits"] > 3 * found["in 16 bits"]
+
+
+def test_auto_leaves_4_bit_weights_to_transformers_and_what_vllm_cannot_serve_is_told(adapter, tmp_path, monkeypatch):
+    model = fetch_with_adapter(adapter, IN_4_BIT, StorageSection(), tmp_path)
+
+    def refused(section: AdapterModelSection) -> str:
+        with pytest.raises(ConfigError) as caught:
+            choose(model, section, "vllm")
+        return str(caught.value)
+
+    assert choose(model, IN_4_BIT, "auto")[0] == "transformers"
+    if not torch.cuda.is_available():
+        assert "4-bit weights on a GPU only" in refused(IN_4_BIT)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose(model, IN_4_BIT, "vllm") == ("vllm", "the config says so")
+    assert choose(model, IN_4_BIT, "auto") == ("transformers", UNMEASURED)
+    assert "nf4-double, not nf4" in refused(IN_4_BIT.model_copy(update={"quantization": "nf4"}))
+    monkeypatch.setattr(vllm_start, "PLUGIN", "no_such_plugin")
+    assert "pip install vllm-bnb-plugin" in refused(IN_4_BIT)
