@@ -8,7 +8,7 @@ import argparse
 import json
 import statistics
 
-from pairs import Measure, compare, middle_half
+from pairs import compare, middle_half
 from train_speed import DATA, recap_seconds
 
 
@@ -20,11 +20,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=6)
     options = parser.parse_args()
     base = str(DATA / "base")
-    ways: dict[str, Measure] = {
-        f"every {options.every}": lambda work: recap_seconds(base, work, options.steps, options.every),
-        "at the end": lambda work: recap_seconds(base, work, options.steps),
-    }
-    ratios, seconds = compare(ways, options.repeats)
+    ratios, seconds = compare(
+        (f"every {options.every}", lambda work: recap_seconds(base, work, options.steps, options.every)),
+        ("at the end", lambda work: recap_seconds(base, work, options.steps)),
+        options.repeats,
+    )
     cost, (low, high) = statistics.median(ratios) - 1, middle_half(ratios)
     print(
         f"a checkpoint every {options.every} steps costs {cost:.1%} of the training time ({options.steps} steps), the"

@@ -8,18 +8,19 @@ from pathlib import Path
 Measure = Callable[[Path], float]  # seconds of one run in an empty folder
 
 
-def compare(ways: dict[str, Measure], repeats: int) -> tuple[list[float], dict[str, list[float]]]:
-    """Ratios (first way / second) of pairs, one run right after the other and in turn the first; the seconds by way."""
-    (first, _), (second, _) = ways.items()
+def compare(
+    one: tuple[str, Measure], other: tuple[str, Measure], repeats: int
+) -> tuple[list[float], dict[str, list[float]]]:
+    """Ratios (one / other) of pairs, one run right after the other and in turn the first; the seconds by name."""
     ratios: list[float] = []
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {one[0]: [], other[0]: []}
     for repeat in range(repeats):
-        for name in (first, second) if repeat % 2 == 0 else (second, first):
+        for name, measure in (one, other) if repeat % 2 == 0 else (other, one):
             with tempfile.TemporaryDirectory() as work:
-                seconds[name].append(ways[name](Path(work)))
-        a, b = seconds[first][-1], seconds[second][-1]
+                seconds[name].append(measure(Path(work)))
+        a, b = (measured[-1] for measured in seconds.values())
         ratios.append(a / b)
-        print(f"pair {repeat + 1}: {first} {a:.1f} s, {second} {b:.1f} s, ratio {ratios[-1]:.3f}", flush=True)
+        print(f"pair {repeat + 1}: {one[0]} {a:.1f} s, {other[0]} {b:.1f} s, ratio {ratios[-1]:.3f}", flush=True)
     return ratios, seconds
 
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import yaml
-from pairs import Measure, compare, middle_half
+from pairs import compare, middle_half
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "examples" / "demo"
@@ -71,11 +71,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=6)
     parser.add_argument("--base", default=str(DATA / "base"))
     options = parser.parse_args()
-    ways: dict[str, Measure] = {
-        "recap": lambda work: recap_seconds(options.base, work, options.steps),
-        "plain": lambda work: plain_seconds(options.base, work, options.steps),
-    }
-    ratios, seconds = compare(ways, options.repeats)
+    ratios, seconds = compare(
+        ("recap", lambda work: recap_seconds(options.base, work, options.steps)),
+        ("plain", lambda work: plain_seconds(options.base, work, options.steps)),
+        options.repeats,
+    )
     ratio, (low, high) = statistics.median(ratios), middle_half(ratios)
     print(f"training, recap / plain SFTTrainer script: {ratio:.3f} of the time, the middle half of {len(ratios)} pairs")
     print(f"from {low:.3f} to {high:.3f} (wanted: at most 1.05)")

@@ -57,7 +57,7 @@ class SummarizeConfig(Section):
     data: ReadingSection = ReadingSection()
     prompt: PromptSection | None = Field(None, description="Only without an adapter, which carries its own prompt.")
     engine: Literal["auto", "transformers", "vllm"] = Field(
-        "auto", description="What generates; auto is vllm where it is installed and can serve the model."
+        "auto", description="What generates; auto is vllm where it is installed, can serve the model and is as fast."
     )
     adapter_weights: Literal["separate", "merged"] = Field(
         "separate",

@@ -15,7 +15,7 @@ from job.inference.merge import merged
 from job.inference.open import FetchedModel, load
 from job.inference.summaries import check_budget
 from job.inference.transformers_engine import TransformersEngine
-from job.inference.vllm_start import MISSING, is_installed, start_vllm, why_not, why_slower
+from job.inference.vllm_start import MISSING, SLOW, UNTRIED, is_installed, is_slow, start_vllm, why_not
 from job.model import context_tokens
 from job.telemetry import event
 
@@ -57,9 +57,11 @@ def choose(model: FetchedModel, section: AdapterModelSection, engine: EngineName
     """`transformers` or `vllm`, and why; ConfigError where the config insists on one that cannot serve the model."""
     if engine == "transformers":
         return "transformers", "the config says so"
+    if engine == "auto" and section.quantization is not None and is_installed():
+        return "transformers", UNTRIED
     reason = why_not(model, section)
-    if reason is None and engine == "auto":
-        reason = why_slower(model, section)
+    if reason is None and engine == "auto" and is_slow(model):
+        reason = SLOW
     if reason is None:
         return "vllm", "the config says so" if engine == "vllm" else "it is installed and can serve the model"
     if engine == "vllm":

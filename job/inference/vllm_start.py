@@ -29,36 +29,40 @@ ENVIRONMENT = {
 }
 MISSING = "vLLM is not installed: pip install 'recap[vllm]', or set engine: transformers"
 SLOW = "vLLM is slow without a GPU where the adapter is beside its base: set adapter_weights: merged, or engine: vllm"
-UNMEASURED = "vLLM was not measured with 4-bit weights: set engine: vllm to take it, or model.quantization: null"
+UNTRIED = "vLLM with 4-bit weights has not run on a GPU yet: set engine: vllm to try it, or model.quantization: null"
 PLUGIN = "vllm_bnb_plugin"  # vLLM's own, for bitsandbytes; it quantizes doubly and computes in bfloat16
 LARGEST_CPU_CACHE_BYTES = 4 << 30  # of keys and values, where there is no GPU whose memory vLLM may fill
 LARGEST_RANK = 512
+REFUSALS = (ValueError, ImportError, NotImplementedError, RuntimeError)
+OF_THE_PLUGIN = (AttributeError, AssertionError)  # for a base that it does not know
 AS_MANY_AS_FIT = -1  # vLLM's own word for max_model_len: the model's context, less where memory holds no such prompt
 
 
 def is_installed() -> bool:
-    """Whether there is a vLLM to import; a folder of that name is none."""
-    spec = find_spec("vllm")
-    return spec is not None and spec.origin is not None
+    """Whether there is a vLLM to import."""
+    return _is_importable("vllm")
 
 
-def why_slower(model: FetchedModel, section: AdapterModelSection) -> str | None:
-    """Why another engine is faster, or may be: the kernels that put an adapter beside its base are for GPUs.
+def _is_importable(package: str) -> bool:
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None  # a folder of that name is none
+
+
+def is_slow(model: FetchedModel) -> bool:
+    """Whether another engine is faster: the kernels that put an adapter beside its base are for GPUs.
 
     Without them a base of 3 million parameters was 14 times slower than with transformers; merged, 2 times faster.
     """
     import torch
 
-    if model.adapter is not None and not torch.cuda.is_available():
-        return SLOW
-    return UNMEASURED if section.quantization else None
+    return model.adapter is not None and not torch.cuda.is_available()
 
 
 def why_not(model: FetchedModel, section: AdapterModelSection) -> str | None:
     """Why vLLM cannot serve this model, and what to do; None where it can."""
     if not is_installed():
         return MISSING
-    if section.quantization is not None and (reason := _why_not_in_4_bit(section.quantization)):
+    if section.quantization is not None and (reason := _why_not_in_4_bit(section)):
         return reason
     if section.attention != "sdpa":
         return f"model.attention: {section.attention} is transformers': leave it out, or set engine: transformers"
@@ -66,21 +70,19 @@ def why_not(model: FetchedModel, section: AdapterModelSection) -> str | None:
         return _why_vllm_refuses(model, section)
 
 
-def _why_not_in_4_bit(quantization: str) -> str | None:
+def _why_not_in_4_bit(section: AdapterModelSection) -> str | None:
     import torch
 
     remedy = "set model.quantization: null, or engine: transformers"
-    if not _has_plugin():
-        return f"4-bit weights need a plugin of vLLM's: pip install vllm-bnb-plugin, {remedy}"
+    if section.quantization != "nf4-double":
+        return f"vLLM's 4-bit weights are nf4-double, not {section.quantization}: {remedy}"
     if not torch.cuda.is_available():
         return f"vLLM loads 4-bit weights on a GPU only: {remedy}"
-    if quantization != "nf4-double":
-        return f"vLLM's 4-bit weights are nf4-double, not {quantization}: {remedy}"
+    if compute_dtype(section.dtype) != torch.bfloat16:  # the plugin would compute in it all the same
+        return "vLLM computes with 4-bit weights in bfloat16: set model.dtype: bfloat16, or engine: transformers"
+    if not _is_importable(PLUGIN):
+        return f"4-bit weights need a plugin of vLLM's: pip install 'recap[vllm]', {remedy}"
     return None
-
-
-def _has_plugin() -> bool:
-    return find_spec(PLUGIN) is not None
 
 
 def start_vllm(model: FetchedModel, section: AdapterModelSection, generation: GenerationSection) -> VllmEngine:
@@ -100,7 +102,7 @@ def start_vllm(model: FetchedModel, section: AdapterModelSection, generation: Ge
         try:
             # The context is that of vLLM's own LLM class: it decides how large batches are.
             engine = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
-        except (ValueError, ImportError, NotImplementedError, RuntimeError) as error:
+        except (*REFUSALS, *OF_THE_PLUGIN) as error:
             raise ConfigError(
                 f"engine: vllm does not start ({_short(error)}): lower generation.max_input_tokens where memory is "
                 "short, or set engine: transformers"

@@ -12,6 +12,7 @@ from typing import Any
 import job
 
 LIBRARIES = ("recap", "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers")
+DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 # What an adapter depends on, of recap's own code: how conversations are read, rows are made of them, and trained on.
 CODE = ("conversations", "training", "base_files.py", "model.py", "plain_ids.py", "prompt.py")
 
@@ -51,8 +52,8 @@ def code_digest(package: Path) -> str:
 
 
 def count_gpus() -> int:
-    """GPUs that this machine offers to torch, which takes seconds and 200 MB to ask: not asked without a driver."""
-    if not _has_driver():
+    """GPUs that this machine offers to torch, which takes seconds and 200 MB to ask: not asked without any driver."""
+    if not _may_have_driver():
         return 0
     import torch
 
@@ -60,12 +61,14 @@ def count_gpus() -> int:
     return count
 
 
-def _has_driver() -> bool:
-    """Whether CUDA's driver can be loaded, as CUDA itself does it, or Linux has AMD's."""
+def _may_have_driver() -> bool:
+    """Whether there is any sign of a driver: NVIDIA's device, of Linux or of WSL, AMD's, or CUDA's library."""
+    if any(Path(device).exists() for device in DEVICES):
+        return True
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return Path("/dev/kfd").exists()
+        return False
     return True
 
 

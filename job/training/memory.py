@@ -11,8 +11,8 @@ def keep_freed_memory() -> None:
     """Let malloc keep what one step frees for the next, as torch does on a GPU.
 
     By default glibc gives tensors back to the kernel, which clears each page before it gives it again: as chance has
-    it, up to a fifth of a training's time. The process then stays at its largest size. Does nothing where malloc is
-    not glibc's.
+    it, up to a fifth of a training's time. The process then keeps up to 1 GiB more than it needs at the moment. Does
+    nothing where malloc is not glibc's.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt and (mallopt(M_MMAP_THRESHOLD, KEPT_BYTES) or mallopt(M_MMAP_THRESHOLD, LARGEST_OF_OLD_GLIBC)):

@@ -1,12 +1,13 @@
 """How GPUs are counted: without torch, which takes seconds to load, where there can be none."""
 
-import _ctypes
 import os
 import shutil
 import subprocess
 import sys
 
+import pytest
 import torch
+from pydantic_core import _pydantic_core
 
 from job.launch.environment import count_gpus
 
@@ -24,7 +25,8 @@ def test_gpus_are_those_that_torch_sees():
 
 
 def test_torch_is_asked_where_a_driver_can_be_loaded_and_only_there(tmp_path):
-    shutil.copy(_ctypes.__file__, tmp_path / "libcuda.so.1")
+    shutil.copy(_pydantic_core.__file__, tmp_path / "libcuda.so.1")  # any library that can be loaded
     assert counted(str(tmp_path)).endswith("True")
-    if not torch.cuda.is_available():
-        assert counted("") == "0 False"
+    if counted("").endswith("True"):
+        pytest.skip("this machine has a driver")
+    assert counted("") == "0 False"

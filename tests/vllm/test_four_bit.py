@@ -14,7 +14,7 @@ from job.errors import ConfigError
 from job.inference import vllm_start
 from job.inference.choose import choose
 from job.inference.open import fetch_with_adapter
-from job.inference.vllm_start import UNMEASURED
+from job.inference.vllm_start import UNTRIED
 from tests.summarization.test_s3_and_kill import publish_adapter
 from tests.vllm import four_bit
 from tests.vllm.four_bit import DEMO, IN_4_BIT
@@ -49,8 +49,8 @@ def test_vllm_answers_in_4_bit_like_transformers_in_4_bit(adapter):
 
 def test_an_adapter_stays_beside_its_4_bit_base(adapter):
     found = same_answers(adapter)
-    # Random weights have no favourite words: engines that compute in bfloat16 differ there, in 16 bits as in 4.
-    assert found["in 4 bits"] >= found["prompts"] // 3
+    # Random weights have no favourite words, so engines that compute in bfloat16 soon go apart: only the first count.
+    assert found["in 4 bits"] >= 0.7 * found["prompts"]
     assert found["in 4 bits"] > 3 * found["in 16 bits"]
 
 
@@ -62,12 +62,12 @@ def test_auto_leaves_4_bit_weights_to_transformers_and_what_vllm_cannot_serve_is
             choose(model, section, "vllm")
         return str(caught.value)
 
-    assert choose(model, IN_4_BIT, "auto")[0] == "transformers"
+    assert choose(model, IN_4_BIT, "auto") == ("transformers", UNTRIED)
+    assert "nf4-double, not nf4" in refused(IN_4_BIT.model_copy(update={"quantization": "nf4"}))
     if not torch.cuda.is_available():
         assert "4-bit weights on a GPU only" in refused(IN_4_BIT)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose(model, IN_4_BIT, "vllm") == ("vllm", "the config says so")
-    assert choose(model, IN_4_BIT, "auto") == ("transformers", UNMEASURED)
-    assert "nf4-double, not nf4" in refused(IN_4_BIT.model_copy(update={"quantization": "nf4"}))
+    assert "in bfloat16: set model.dtype" in refused(IN_4_BIT.model_copy(update={"dtype": "float16"}))
     monkeypatch.setattr(vllm_start, "PLUGIN", "no_such_plugin")
-    assert "pip install vllm-bnb-plugin" in refused(IN_4_BIT)
+    assert "pip install 'recap[vllm]'" in refused(IN_4_BIT)
