@@ -40,7 +40,7 @@ demo: $(INSTALLED) ## the whole story on this machine: S3 on loopback, train, ev
 test: $(INSTALLED) ## all tests, without network, on two cores
 	@$(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-faults: $(INSTALLED) ## hundreds of kills and faults of real training runs: about half an hour on two cores
+test-faults: $(INSTALLED) ## hundreds of kills and faults of real training runs: under half an hour on two cores
 	@$(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults -n 2 --dist load --maxschedchunk 1 -rP --show-capture=stdout --durations 12 --timeout 1800
 
 test-vllm: $(VLLM)/.installed ## the engine on vLLM, which is real and runs on the CPU; in .venv-vllm

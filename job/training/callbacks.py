@@ -254,3 +254,4 @@ class SlowDown(TrainerCallback):  # type: ignore[misc]
         schedule.base_lrs = [rate * self._factor for rate in schedule.base_lrs]
         for group in optimizer.param_groups:
             group["lr"] *= self._factor
+        schedule._last_lr = [group["lr"] for group in optimizer.param_groups]  # what is logged for the next step

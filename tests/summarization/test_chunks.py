@@ -322,11 +322,13 @@ def test_what_somebody_keeps_beside_the_chunks_stays(night, tmp_path):
     assert files_below(tmp_path / "out") == ["_SUCCESS", "_chunks/notes.txt", *FOLDER[1:]]
 
 
-def test_the_manifest_tells_speed_and_cost(night, tmp_path):
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_the_manifest_tells_speed_and_cost(night, tmp_path, monkeypatch, gpus):
+    monkeypatch.setattr("job.summarization.worker.count_gpus", lambda: gpus)
     run(night.model_copy(update={"cost_per_hour": 3.6}))
     facts = manifest_of(tmp_path / "out")
     assert facts["seconds"] > 0
-    assert facts["gpu_seconds"] >= 0
+    assert facts["gpu_seconds"] == (facts["seconds"] if gpus else 0), "an engine uses one of them"
     assert facts["output_tokens_per_second"] > 0
     assert facts["cost_per_1000_records"] == pytest.approx(1000 * facts["seconds"] * 0.001 / 31, rel=0.01)
 

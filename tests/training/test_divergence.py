@@ -87,6 +87,45 @@ def test_a_run_that_diverges_goes_back_twice_holds_one_model_and_keeps_its_last_
     assert steps == list(range(1, len(steps) + 1)), "a step that was made three times is told once"
 
 
+POISON = """
+import sys
+from pathlib import Path
+from job.training import worker
+from job.training.trainer import RecapTrainer
+poisoned, step = [], RecapTrainer.training_step
+def training_step(self, model, *arguments, **named):
+    loss = step(self, model, *arguments, **named)
+    if self.state.global_step == 4 and not poisoned:
+        poisoned.append(True)
+        next(each for each in model.parameters() if each.requires_grad).grad.fill_(float("nan"))
+    return loss
+RecapTrainer.training_step = training_step
+sys.exit(worker.main(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.usefixtures("places")
+def test_gradients_that_are_no_numbers_once_are_gone_back_from_and_the_run_ends_well(config, write_config, tmp_path):
+    config["training"] |= {
+        "max_steps": 8, "save_every_steps": 2, "log_every_steps": 1, "learning_rate": 1e-3, "warmup_ratio": 0,
+        "scheduler": "constant",
+    }  # fmt: skip
+    config["limits"] = {"on_divergence": "roll_back"}
+    write_config(config, "config.yaml")
+    done = subprocess.run(
+        [sys.executable, "-c", POISON, str(tmp_path)],
+        capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert done.stderr.count("going back to the last checkpoint") == 1
+    assert "step 5: loss or gradients are no numbers" in done.stderr
+    folder = Path(config["output"]) / "tiny"
+    assert (folder / "adapter" / "adapter_model.safetensors").exists()
+    state = json.loads((folder / "checkpoints" / "step-00000008" / "trainer_state.json").read_text(encoding="utf-8"))
+    rates = {entry["step"]: entry["learning_rate"] for entry in state["log_history"] if "loss" in entry}
+    assert rates == dict.fromkeys(range(1, 5), 1e-3) | dict.fromkeys(range(5, 9), 5e-4), "half of it from there on"
+
+
 @pytest.mark.usefixtures("places")
 def test_without_a_checkpoint_there_is_nothing_to_go_back_to(config, trials):
     config["limits"] = {"max_gradient_norm": 1e-9, "divergence_steps": 2, "on_divergence": "roll_back"}

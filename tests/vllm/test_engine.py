@@ -83,6 +83,10 @@ def test_both_engines_answer_alike(wanted, reference, prompts):
     assert {answer.output_tokens for answer in wanted if answer.finish_reason == "length"} == {24}
 
 
+def test_vllm_keeps_what_prompts_have_in_common(engine):
+    assert engine._engine.vllm_config.cache_config.enable_prefix_caching
+
+
 def test_progress_counts_every_prompt_once(engine, wanted, prompts):
     told: list[int] = []
     assert engine.generate(prompts, SETTINGS, told.append) == wanted
