@@ -6,9 +6,8 @@ median share of the time that the checkpoints take. Checkpoints are verified and
 
 import argparse
 import json
-import statistics
 
-from pairs import compare, middle_half
+from pairs import compare, quartiles
 from train_speed import DATA, recap_seconds
 
 
@@ -25,11 +24,11 @@ def main() -> None:
         ("at the end", lambda work: recap_seconds(base, work, options.steps)),
         options.repeats,
     )
-    cost, (low, high) = statistics.median(ratios) - 1, middle_half(ratios)
+    low, cost, high = (ratio - 1 for ratio in quartiles(ratios))
     print(
         f"a checkpoint every {options.every} steps costs {cost:.1%} of the training time ({options.steps} steps), the"
     )
-    print(f"middle half of {len(ratios)} pairs from {low - 1:.1%} to {high - 1:.1%}")
+    print(f"middle half of {len(ratios)} pairs from {low:.1%} to {high:.1%}")
     print(json.dumps({"benchmark": "checkpoint_cost", "cost": round(cost, 4), "seconds": seconds}))
 
 

@@ -24,9 +24,9 @@ def compare(
     return ratios, seconds
 
 
-def middle_half(ratios: list[float]) -> tuple[float, float]:
-    """The quartiles around the median."""
+def quartiles(ratios: list[float]) -> tuple[float, float, float]:
+    """The median in the middle, and the bounds of the middle half around it."""
     if len(ratios) == 1:
-        return ratios[0], ratios[0]
-    low, _, high = statistics.quantiles(ratios, n=4)
-    return low, high
+        return ratios[0], ratios[0], ratios[0]
+    low, median, high = statistics.quantiles(ratios, n=4)
+    return low, median, high

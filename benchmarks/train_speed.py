@@ -8,13 +8,12 @@ training is timed (evaluation and checkpoint at the last step included), not the
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
-from pairs import compare, middle_half
+from pairs import compare, quartiles
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "examples" / "demo"
@@ -77,7 +76,7 @@ def main() -> int:
         ("plain", lambda work: plain_seconds(options.base, work, options.steps)),
         options.repeats,
     )
-    ratio, (low, high) = statistics.median(ratios), middle_half(ratios)
+    low, ratio, high = quartiles(ratios)
     print(f"training, recap / plain SFTTrainer script: {ratio:.3f} of the time, the middle half of {len(ratios)} pairs")
     print(f"from {low:.3f} to {high:.3f} (wanted: at most {WANTED}){'' if ratio <= WANTED else ': MISSED'}")
     print(

@@ -99,10 +99,11 @@ def start_vllm(model: FetchedModel, section: AdapterModelSection, generation: Ge
         from vllm.v1.engine.llm_engine import LLMEngine
 
         arguments = _engine_arguments(model, section, tokens_at_most(generation, context))
+        refusals = REFUSALS + OF_THE_PLUGIN if section.quantization else REFUSALS
         try:
             # The context is that of vLLM's own LLM class: it decides how large batches are.
             engine = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
-        except (*REFUSALS, *OF_THE_PLUGIN) as error:
+        except refusals as error:
             raise ConfigError(
                 f"engine: vllm does not start ({_short(error)}): lower generation.max_input_tokens where memory is "
                 "short, or set engine: transformers"

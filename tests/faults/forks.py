@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 def load(libraries: Sequence[str]) -> None:
     """Load the libraries, and what AWS's services are, which takes a new process a tenth of a second to read."""
-    for name in libraries:
+    for name in ("boto3", "botocore.httpsession", *libraries):
         importlib.import_module(name)
     import boto3
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.faults.forks import load
 
 HEAVY = (
-    "bitsandbytes", "boto3", "peft", "transformers.models.llama.modeling_llama", "trl", "job.evaluation.report",
-    "job.training.run", "botocore.httpsession", "matplotlib.pyplot", "rouge_score.rouge_scorer",
+    "bitsandbytes", "peft", "transformers.models.llama.modeling_llama", "trl", "job.evaluation.report",
+    "job.training.run", "matplotlib.pyplot", "rouge_score.rouge_scorer",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import sys
 
 from tests.faults.forks import load
 
-HEAVY = ("boto3", "botocore.httpsession", "torch", "pyarrow.parquet", "job.summarization.summarize")
+HEAVY = ("torch", "pyarrow.parquet", "job.summarization.summarize")
 
 
 def main() -> None:

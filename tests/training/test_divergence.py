@@ -35,11 +35,18 @@ def test_large_norms_count_only_in_a_row():
         judge(13, 5)
 
 
+def train_with(patch: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """A training process of its own on the folder's config, after some code has changed what it calls."""
+    run = "import pathlib, sys; from job.training import worker; sys.exit(worker.main(pathlib.Path(sys.argv[1])))"
+    return subprocess.run(
+        [sys.executable, "-c", patch + run, str(folder)],
+        capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
+    )  # fmt: skip
+
+
 COUNTING = """
-import sys, weakref
-from pathlib import Path
+import weakref
 import job.training.fit as fit
-from job.training import worker
 seen, build = [], fit.build_trainer
 def build_and_count(*arguments):
     print("models before:", sum(each() is not None for each in seen), flush=True)
@@ -47,7 +54,6 @@ def build_and_count(*arguments):
     seen.append(weakref.ref(trainer.model))
     return trainer
 fit.build_trainer = build_and_count
-sys.exit(worker.main(Path(sys.argv[1])))
 """
 
 
@@ -64,10 +70,7 @@ def test_a_run_that_diverges_goes_back_twice_holds_one_model_and_keeps_its_last_
     }
     config["limits"] = {"max_gradient_norm": 4, "divergence_steps": 2, "on_divergence": "roll_back"}
     write_config(config, "config.yaml")
-    done = subprocess.run(
-        [sys.executable, "-c", COUNTING, str(tmp_path)],
-        capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
-    )  # fmt: skip
+    done = train_with(COUNTING, tmp_path)
     assert done.returncode == ExitCode.BUG, done.stderr
     assert done.stdout.split("models before: ")[1:] == ["0\n", "0\n", "0\n"], done.stderr
     assert done.stderr.count("going back to the last checkpoint") == 2
@@ -88,9 +91,6 @@ def test_a_run_that_diverges_goes_back_twice_holds_one_model_and_keeps_its_last_
 
 
 POISON = """
-import sys
-from pathlib import Path
-from job.training import worker
 from job.training.trainer import RecapTrainer
 poisoned, step = [], RecapTrainer.training_step
 def training_step(self, model, *arguments, **named):
@@ -100,7 +100,6 @@ def training_step(self, model, *arguments, **named):
         next(each for each in model.parameters() if each.requires_grad).grad.fill_(float("nan"))
     return loss
 RecapTrainer.training_step = training_step
-sys.exit(worker.main(Path(sys.argv[1])))
 """
 
 
@@ -112,10 +111,7 @@ def test_gradients_that_are_no_numbers_once_are_gone_back_from_and_the_run_ends_
     }  # fmt: skip
     config["limits"] = {"on_divergence": "roll_back"}
     write_config(config, "config.yaml")
-    done = subprocess.run(
-        [sys.executable, "-c", POISON, str(tmp_path)],
-        capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
-    )  # fmt: skip
+    done = train_with(POISON, tmp_path)
     assert done.returncode == ExitCode.DONE, done.stderr
     assert done.stderr.count("going back to the last checkpoint") == 1
     assert "step 5: loss or gradients are no numbers" in done.stderr
