@@ -5,13 +5,13 @@ while those of this one end (`expect`). Knows nothing of files, nor of how vLLM 
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from job.config.sections import GenerationSection
 from job.errors import RecapError, RetryError
 from job.inference.ending import to_answer
-from job.inference.engine import Generated
+from job.inference.engine import BrokenEngineError, Generated
 from job.model import Tokenizer
 from job.telemetry import warn
 
@@ -45,8 +45,8 @@ class VllmEngine:
     ) -> list[Generated]:
         """Answers in the order of `prompts`.
 
-        Raises ValueError for a prompt that vLLM cannot take, before any work; what vLLM raises on the prompts; and
-        RetryError when the GPU itself fails, or vLLM cannot go on.
+        Raises ValueError for a prompt that vLLM cannot take, before any work; what vLLM raises on the prompts;
+        BrokenEngineError when the GPU itself fails; and RetryError when vLLM cannot go on.
         """
         for prompt in prompts:
             self._check(prompt, settings)
@@ -66,7 +66,7 @@ class VllmEngine:
                 except RecapError:
                     raise
                 except Exception as error:
-                    self._recover(error, running)
+                    self._recover(error, running, [prompts[row] for row in running.values()])
                     waiting.extendleft(sorted(running.values(), reverse=True))
                     running.clear()
                     continue
@@ -126,12 +126,12 @@ class VllmEngine:
             finished.append((output.request_id, to_answer(list(answer.token_ids), self._ends, self._tokenizer)))
         return finished
 
-    def _recover(self, error: Exception, running: dict[str, int]) -> None:
+    def _recover(self, error: Exception, running: Collection[str], under_way: Sequence[list[int]]) -> None:
         """Make vLLM ready to go on after a step that failed; raises if the prompts that are running may be to blame."""
         import torch
 
         if isinstance(error, torch.AcceleratorError):
-            raise RetryError(f"the GPU failed ({error}); run the job again, or elsewhere if it fails again") from error
+            raise BrokenEngineError(error, [*under_way, *(prompt for _, prompt in self._ahead.values())]) from error
         others = [request for request, _ in self._ahead.values() if request not in self._finished_ahead]
         self._ahead = {key: value for key, value in self._ahead.items() if value[0] in self._finished_ahead}
         self._drop([*running, *others], error)

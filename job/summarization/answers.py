@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from job.config.sections import GenerationSection
-from job.errors import ConfigError
+from job.errors import ConfigError, RecapError, RetryError, unwritable
 from job.inference.engine import Engine, Generated
 
-# What libraries raise over an input; a mistake of recap's own (TypeError, AssertionError, …) ends the run instead.
-FAILURES = (RuntimeError, ValueError, IndexError, ArithmeticError)
+# What libraries raise where a model cannot be run; of anything else on a greeting, recap is to blame.
+OF_LIBRARIES = (RuntimeError, ValueError, IndexError, ArithmeticError)
 
 # What it means when the model fails on whatever it is given, by the name of the error, and what to do.
 REMEDIES = {
@@ -37,7 +37,10 @@ class Failure:
 def generate_each(
     engine: Engine, prompts: Sequence[list[int]], settings: GenerationSection, on_done: Done
 ) -> list[Generated | Failure]:
-    """An answer to each prompt, or why there is none: prompts that fail together are halved until one fails alone."""
+    """An answer to each prompt, or why there is none: prompts that fail together are halved until one fails alone.
+
+    What recap itself raises, and a disk that is full, are about no prompt.
+    """
     told = 0
 
     def tell(count: int) -> None:
@@ -47,7 +50,9 @@ def generate_each(
 
     try:
         return list(engine.generate(prompts, settings, tell))
-    except FAILURES as error:
+    except Exception as error:
+        if isinstance(error, RecapError) or unwritable(error):
+            raise
         if len(prompts) == 1:
             on_done(1 - told)
             return [Failure(type(error).__name__, str(error))]
@@ -59,14 +64,25 @@ def generate_each(
     ]
 
 
-def check_model(answers: Sequence[Generated | Failure], works: Callable[[], bool]) -> None:
-    """ConfigError if all of them failed by a known error of the model's, or it `works` on nothing else either."""
+def check_model(answers: Sequence[Generated | Failure], greet: Callable[[], None], begun: bool) -> None:
+    """See that the model is not to blame where no prompt got an answer: `greet` has it answer a greeting.
+
+    ConfigError if it cannot, or failed by an error that only a config explains; RetryError if it could before
+    (`begun`); what recap's own mistakes raise.
+    """
     failures = [answer for answer in answers if isinstance(answer, Failure)]
     if not failures or len(failures) < len(answers):
         return
-    remedy = REMEDIES.get(failures[0].name) if len({failure.name for failure in failures}) == 1 else None
-    if remedy or not works():
-        raise ConfigError(
-            f"{remedy or 'model: it cannot be run as configured'}. It failed on each of the first {len(failures)} "
-            f"conversations ({failures[0]})"
-        )
+    is_one = len({failure.name for failure in failures}) == 1
+    remedy = REMEDIES.get(failures[0].name) if is_one and not begun else None
+    try:
+        if remedy is None:
+            greet()
+            return
+    except OF_LIBRARIES as error:
+        if begun:
+            raise RetryError(f"the model answered before, and now fails on a greeting ({error}): run again") from error
+    raise ConfigError(
+        f"{remedy or 'model: it cannot be run as configured'}. It failed on each of the first {len(failures)} "
+        f"conversations ({failures[0]})"
+    )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from job.conversations.record import Conversation, RejectReason, Source, Turn
 from job.inference.engine import FinishReason, Generated
 from job.prompt import EncodedPart, TooLongError, encode_parts, encode_prompt
-from job.summarization.answers import Done, Failure, check_model, generate_each
+from job.summarization.answers import Done, Failure, check_model
 from job.summarization.prepare import Prepared, Task
 
 MAX_LEVELS = 6
@@ -49,18 +49,18 @@ class _Climb(NamedTuple):
 
 
 def answer_each(
-    prepared: Sequence[Prepared], task: Task, on_done: Done, check: bool = False
+    prepared: Sequence[Prepared], task: Task, on_done: Done, begun: bool = True
 ) -> list[Answer | Unanswered]:
-    """An answer for each conversation, or why there is none; `check` asks first whether the model works at all."""
+    """An answer for each conversation, or why there is none; `begun` says that the model has answered before."""
     settled: dict[int, Answer | Unanswered] = {}
     climbing = {place: _Climb(item, item.parts) for place, item in enumerate(prepared)}
     tell = _by_conversation(on_done, len(prepared), sum(len(item.parts) for item in prepared))
     while climbing:
         prompts = [part.ids for climb in climbing.values() for part in climb.parts]
-        answers = generate_each(task.summarizer.engine, prompts, task.generation, tell)
-        if check and not any(isinstance(answer, Generated) for answer in answers):
-            check_model(answers[: len(prepared)], lambda: _works(task))  # they may all fail by their own fault
-        check, tell = False, _nobody
+        asked = task.summarizer.engine, prompts, task.generation
+        answers = task.suspects.generate(asked, tell, lambda: _greet(task))
+        check_model(answers, lambda: _greet(task), begun)  # they may all fail by their own fault
+        begun, tell = True, _nobody
         rest = iter(answers)
         steps = {place: _step(climb, rest, task) for place, climb in climbing.items()}
         settled |= {place: step for place, step in steps.items() if not isinstance(step, _Climb)}
@@ -68,13 +68,12 @@ def answer_each(
     return [settled[place] for place in range(len(prepared))]
 
 
-def _works(task: Task) -> bool:
-    """Whether the model answers a greeting."""
+def _greet(task: Task) -> None:
+    """Have the model answer a greeting; raises what it raises where it cannot."""
     summarizer = task.summarizer
     greeting = Conversation("greeting", (Turn("customer", "Hello"), Turn("agent", "Hello")), Source("recap", 1))
     ids = encode_prompt(greeting, summarizer.prompt, summarizer.tokenizer, summarizer.max_input_tokens).ids
-    (answer,) = generate_each(summarizer.engine, [ids], task.generation, _nobody)
-    return isinstance(answer, Generated)
+    summarizer.engine.generate([ids], task.generation)
 
 
 def _step(climb: _Climb, answers: Iterator[Generated | Failure], task: Task) -> _Climb | Answer | Unanswered:

@@ -28,8 +28,8 @@ def outcomes(
     """The outcome of each record of each chunk, in order; `on_done` is told how many more are done.
 
     An engine that asks for it is told of later windows, of the next chunks too, before it is asked for the answers to
-    this one. ConfigError if the model fails in the same way on all that it is given first: then it would on everything.
-    With `begun`, it was given others before.
+    this one. ConfigError if the model fails on all that it is given first, and on a greeting; RetryError if it does so
+    later, or with `begun`: it was given others before.
     """
     engine, ahead = task.summarizer.engine, deque[list[Item]]()
 
@@ -38,14 +38,14 @@ def outcomes(
         window = ahead.popleft()
         prepared = [item for item in window if isinstance(item, Prepared)]
         on_done(len(window) - len(prepared))
-        answers = iter(answer_each(prepared, task, on_done, check=not begun))
+        answers = iter(answer_each(prepared, task, on_done, begun))
         begun = begun or bool(prepared)
         for item in window:
             yield _settle(item, next(answers), task) if isinstance(item, Prepared) else item
 
     for window in (window for records in chunks for window in windows(prepare(record, task) for record in records)):
         ahead.append(window)
-        if engine.prompts_ahead:
+        if engine.prompts_ahead and not task.suspects:  # of which each is alone in the engine
             engine.expect(_prompts(window), task.generation)
         while sum(len(_prompts(later)) for later in islice(ahead, 1, None)) >= engine.prompts_ahead and ahead:
             yield from settle()

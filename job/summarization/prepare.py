@@ -19,13 +19,17 @@ from job.summarization.done import BYTES
 from job.summarization.identity import identity
 from job.summarization.records import Skipped
 from job.summarization.summarizer import Summarizer
+from job.summarization.suspects import Suspects
 
 MAX_PARTS = 256  # of one conversation: some 200,000 tokens where the model's context has 1,024
 
 
 @dataclass(frozen=True)
 class Task:
-    """What summarizes, and how it is told to; `settings` has hashed all of that, `done` is what is skipped."""
+    """What summarizes, and how it is told to; `settings` has hashed all of that, `done` is what is skipped.
+
+    `suspects` are the prompts that GPUs have failed on.
+    """
 
     summarizer: Summarizer
     generation: GenerationSection
@@ -34,6 +38,7 @@ class Task:
     redactor: Redactor | None = None
     settings: blake2b = field(default_factory=lambda: blake2b(digest_size=BYTES))
     done: Container[bytes] = ()
+    suspects: Suspects = field(default_factory=Suspects)
 
 
 class Prepared(NamedTuple):
@@ -51,7 +56,7 @@ class Prepared(NamedTuple):
     digest: str
 
 
-def make_task(config: SummarizeConfig, summarizer: Summarizer, done: Container[bytes]) -> Task:
+def make_task(config: SummarizeConfig, summarizer: Summarizer, done: Container[bytes], suspects: Suspects) -> Task:
     """The task of a config; `done` are the digests of what is skipped."""
     return Task(
         summarizer,
@@ -61,6 +66,7 @@ def make_task(config: SummarizeConfig, summarizer: Summarizer, done: Container[b
         make_redactor(config.redaction),
         hash_settings(config, summarizer),
         done,
+        suspects,
     )
 
 

@@ -31,6 +31,7 @@ from job.summarization.prepare import Task, make_task
 from job.summarization.records import Counts, Outcome, Summary, Tally, reject_row, summary_row
 from job.summarization.shard import Shard
 from job.summarization.summarizer import Summarizer
+from job.summarization.suspects import read_suspects
 from job.summarization.writers import json_line
 from job.telemetry import event, progress, warn
 
@@ -76,7 +77,7 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
     before = as_list(night.config.skip_done or [])
     # Before the model is loaded: a mistake in skip_done is told at once.
     skipped = read_digests(before, night.config.storage) if before else ()
-    worker = _Worker(night, make_task(night.config, open_model(), skipped), work)
+    worker = _Worker(night, make_task(night.config, open_model(), skipped, read_suspects(*place)), work)
     with progress("summarizing", total, "conversation") as bar, seldom_collected():
         for of_chunk in worker.do(missing, bar.advance, begun=bool(done)):
             counts = counts.plus(of_chunk)

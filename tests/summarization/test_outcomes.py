@@ -1,7 +1,9 @@
 """Claims about what becomes of each record, with engines that are given and fail as told."""
 
+import errno
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from job.config.redaction import RedactionSection
 from job.config.sections import GenerationSection
 from job.conversations.record import BadRecord, Conversation, Source, Turn
 from job.conversations.redaction import make_redactor
-from job.errors import ConfigError, ExitCode, PreemptedError
+from job.errors import ConfigError, ExitCode, PreemptedError, RetryError
 from job.inference.engine import Generated
 from job.summarization import outcomes
 from job.summarization.answers import Failure, check_model, generate_each
@@ -62,16 +64,22 @@ def test_one_failure_costs_few_calls():
     assert engine.calls <= 21
 
 
-@pytest.mark.parametrize("error", [RuntimeError, ValueError, IndexError, FloatingPointError])
-def test_failures_of_libraries_reject_the_record(error):
+@pytest.mark.parametrize(
+    "error", [RuntimeError, IndexError, FloatingPointError, KeyError, TypeError, AssertionError, MemoryError, OSError]
+)
+def test_whatever_a_record_makes_the_engine_raise_rejects_that_record(error):
     found, _ = answered(Engine([1], error), 3)
-    assert found[0] == "0"
+    assert found[0::2] == ["0", "2"]
     assert found[1].startswith(error.__name__)
 
 
-@pytest.mark.parametrize("error", [PreemptedError, KeyError, TypeError, AssertionError, MemoryError])
-def test_a_stop_and_a_bug_end_the_run(error):
-    with pytest.raises(error):
+def full_disk(said: str) -> Exception:
+    return OSError(errno.ENOSPC, said)
+
+
+@pytest.mark.parametrize(("error", "raised"), [(PreemptedError, PreemptedError), (full_disk, OSError)])
+def test_a_stop_and_a_full_disk_end_the_run(error, raised):
+    with pytest.raises(raised):
         answered(Engine([1], error), 3)
 
 
@@ -124,26 +132,44 @@ def failed(name: str, count: int) -> list[Generated | Failure]:
     return [Failure(name, f"of {number}") for number in range(count)]
 
 
+def greeted(error: type[Exception] | None = None) -> Callable[[], None]:
+    def greet() -> None:
+        if error:
+            raise error("not even that")
+
+    return greet
+
+
 @pytest.mark.parametrize(
-    ("answers", "known", "said"),
+    ("answers", "on_a_greeting", "said"),
     [
         (
-            failed("FloatingPointError", 3), True,
+            failed("FloatingPointError", 3), None,
             r"model\.dtype: .* each of the first 3 conversations \(FloatingPointError: of 0",
         ),
-        (failed("FloatingPointError", 1), True, r"model\.dtype"),
-        (failed("OutOfMemoryError", 1), True, r"lower generation\.max_input_tokens or max_new_tokens, set model\."),
-        (failed("RuntimeError", 2), False, r"model: it cannot be run as configured.*RuntimeError: of 0"),
-        (failed("RuntimeError", 1), False, r"model: it cannot be run as configured"),
-        ([*failed("RuntimeError", 1), *failed("ValueError", 1)], False, r"model: it cannot be run as configured"),
+        (failed("FloatingPointError", 1), None, r"model\.dtype"),
+        (failed("OutOfMemoryError", 1), None, r"lower generation\.max_input_tokens or max_new_tokens, set model\."),
+        (failed("RuntimeError", 2), RuntimeError, r"model: it cannot be run as configured.*RuntimeError: of 0"),
+        (failed("RuntimeError", 1), ValueError, r"model: it cannot be run as configured"),
+        (
+            [*failed("RuntimeError", 1), *failed("ValueError", 1)], RuntimeError,
+            r"model: it cannot be run as configured",
+        ),
     ],
 )  # fmt: skip
-def test_a_model_that_fails_on_all_is_a_mistake_in_the_config(answers, known, said):
+def test_a_model_that_fails_on_all_is_a_mistake_in_the_config(answers, on_a_greeting, said):
     with pytest.raises(ConfigError, match=said) as caught:
-        check_model(answers, lambda: known)
+        check_model(answers, greeted(on_a_greeting), begun=False)
     assert caught.value.exit_code == ExitCode.CONFIG
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_mistake_of_recaps_own_that_fails_on_all_is_a_bug(begun):
+    with pytest.raises(TypeError):
+        check_model(failed("TypeError", 3), greeted(TypeError), begun)
+
+
+@pytest.mark.parametrize("begun", [True, False])
 @pytest.mark.parametrize(
     "answers",
     [
@@ -154,5 +180,26 @@ def test_a_model_that_fails_on_all_is_a_mistake_in_the_config(answers, known, sa
         [*failed("RuntimeError", 2), *failed("ValueError", 2)],
     ],
 )
-def test_records_that_fail_for_themselves_do_not_end_the_run(answers):
-    check_model(answers, lambda: True)
+def test_records_that_fail_for_themselves_do_not_end_the_run(answers, begun):
+    check_model(answers, greeted(), begun)
+
+
+@pytest.mark.parametrize("name", ["RuntimeError", "FloatingPointError"])
+def test_a_model_that_stops_answering_in_the_night_is_worth_another_try_and_rejects_nothing(name):
+    with pytest.raises(RetryError, match="answered before, and now fails on a greeting"):
+        check_model(failed(name, 3), greeted(RuntimeError), begun=True)
+
+
+def test_a_night_rejects_no_window_that_the_model_fails_on_whole():
+    class Dying(StandInEngine):
+        def generate(self, prompts: Sequence[list[int]], *rest: Any) -> list[Generated]:
+            if self.prompts >= outcomes.WINDOW_RECORDS:
+                raise RuntimeError("the device is gone")
+            return super().generate(prompts, *rest)
+
+    records = [Conversation(f"c{id}", (Turn("customer", "hi"),), Source("f", id)) for id in range(2000)]
+    task = Task(replace(summarizer(2000), engine=Dying()), SETTINGS)
+    found = outcomes.outcomes([records], task, lambda _count: None)
+    assert all(isinstance(next(found), Summary) for _ in range(outcomes.WINDOW_RECORDS))
+    with pytest.raises(RetryError, match="the device is gone"):
+        next(found)
