@@ -178,7 +178,9 @@ class ChunksSection(Section):
 
     records: int = Field(2048, ge=1, description="A chunk ends with the record that makes it so many,")
     megabytes: float = Field(
-        16, gt=0, description="or so large. Parquet is cut between row groups, compressed files and JSON documents not."
+        16,
+        gt=0,
+        description="or so large. Parquet is cut between row groups, files that are compressed or on the Hub not.",
     )
 
 

@@ -17,6 +17,7 @@ MAX_RECORD_CHARACTERS = 64 << 20
 UNDECODED = re.compile("[\udc80-\udcff]")  # how `surrogateescape` marks bytes that are not UTF-8
 ESCAPED_UNSTORABLE = re.compile(r"\\u(?:[dD][89a-fA-F]|0000)")
 SPACE = re.compile(r"[ \t\r\n]*")
+CLOSING = {"[": "]", "{": "}"}
 
 
 def _finite(number: str) -> float | None:
@@ -58,39 +59,65 @@ def storable(value: Any, text: str) -> Any:
 
 
 def iterate_document(
-    text: TextIO, uri: str, fill_characters: int = FILL_CHARACTERS
+    text: TextIO, uri: str, fill_characters: int = FILL_CHARACTERS, inside: str = ""
 ) -> Iterator[tuple[str | None, Any]]:
     """Each member of a JSON object as (key, value), or each element of an array as (None, value), one at a time.
 
-    A member that is no conversation is still a value; a RecordError in place of the value if it cannot be stored.
-    DataError where the JSON breaks: what follows cannot be told apart.
+    With `inside`, the bracket that opened it, the text is some of its members: it begins behind the bracket or another
+    member. A member that is no conversation is still a value; a RecordError in place of the value if it cannot be
+    stored. DataError where the JSON breaks: what follows cannot be told apart.
     """
     document = _Document(text, uri, fill_characters)
-    closing = {"[": "]", "{": "}"}[document.take("[{")]
-    if document.at(closing):
-        return
-    while True:
-        key: str | RecordError | None = None
-        if closing == "}":
-            key = document.key()
-            document.take(":")
-        value = document.value()
-        yield (None, key) if isinstance(key, RecordError) else (key, value)
-        document.done += 1
-        if document.take("," + closing) == closing:
-            break
-    if document.at(""):
-        return
-    raise document.broken("something follows its end")
+    opening = inside or document.take("[{")
+    if inside and document.at(","):
+        document.take(",")
+    yield from document.members(opening, "" if inside else CLOSING[opening])
+
+
+def document_places(text: TextIO, uri: str, bytes: int = 0) -> Iterator[tuple[str, int]]:
+    """The opening bracket of a JSON array or object and the byte behind it, then the same with the end of each member.
+
+    `bytes` is where the text begins in the file.
+    """
+    document = _Document(text, uri, FILL_CHARACTERS, bytes)
+    opening = document.take("[{")
+    yield opening, document.offset()
+    for _ in document.members(opening, CLOSING[opening]):
+        yield opening, document.offset()
 
 
 class _Document:
     """A window on the text that grows until it holds a whole value."""
 
-    def __init__(self, text: TextIO, uri: str, fill_characters: int) -> None:
+    def __init__(self, text: TextIO, uri: str, fill_characters: int, bytes: int = 0) -> None:
         self._text, self._uri, self._fill_characters = text, uri, fill_characters
         self._window, self._position, self._complete = "", 0, False
-        self.done = 0
+        self._bytes, self._measured = bytes, 0  # of the file, up to this place of the window
+        self._done = 0
+
+    def members(self, opening: str, end: str) -> Iterator[tuple[str | None, Any]]:
+        """What stands behind the opening bracket, up to `end`: the closing one, or where the text ends if empty."""
+        while not self.at(end):
+            if self._done:
+                self.take("," + end)
+            key: str | RecordError | None = None
+            if opening == "{":
+                key = self.key()
+                self.take(":")
+            value = self.value()
+            yield (None, key) if isinstance(key, RecordError) else (key, value)
+            self._done += 1
+        if end:
+            self.take(end)
+        if not self.at(""):
+            raise self.broken("something follows its end")
+
+    def offset(self) -> int:
+        """How many bytes of the file stand before what comes next."""
+        passed = self._window[self._measured : self._position]
+        self._bytes += len(passed) if passed.isascii() else len(passed.encode("utf-8", "surrogateescape"))
+        self._measured = self._position
+        return self._bytes
 
     def at(self, character: str) -> bool:
         """Whether `character` comes next and is all there is to say; the empty one is the end."""
@@ -135,7 +162,7 @@ class _Document:
 
     def broken(self, what: str) -> DataError:
         return DataError(
-            f"{self._uri}: the JSON breaks after {self.done} whole records: {what}; "
+            f"{self._uri}: the JSON breaks after {self._done} whole records: {what}; "
             "what follows cannot be read, so mend or replace the file"
         )
 
@@ -153,4 +180,5 @@ class _Document:
             raise self.broken(f"a record is longer than {MAX_RECORD_CHARACTERS} characters")
         # Doubling, so that a long value is not scanned many times over.
         more = self._text.read(max(self._fill_characters, len(kept)))
-        self._window, self._position, self._complete = kept + more, 0, not more
+        self.offset()
+        self._window, self._position, self._measured, self._complete = kept + more, 0, 0, not more

@@ -1,9 +1,9 @@
 """A file as pieces that are read alone: where each begins and ends, how many records it holds, and its records.
 
 Purpose: a chunk of a night's input is read without what stands before it, and everybody who cuts a file cuts it alike.
-Plain JSON lines and tables are cut at the bytes between two records (a table's quotes are read, so a line break in a
-cell cuts nothing), Parquet between row groups; JSON documents, compressed files and files of the Hub stay whole. The
-whole file is read once to count its records, at constant memory. Knows nothing of chunks or of who reads the pieces.
+Plain JSON and tables are cut at the bytes between two records (a table's quotes are read, so a line break in a cell
+cuts nothing), Parquet between row groups; compressed files and files of the Hub stay whole. The whole file is read once
+to count its records, at constant memory. Knows nothing of chunks or of who reads the pieces.
 """
 
 import codecs
@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Literal, TextIO
 
 from job.config.sections import ReadingSection
-from job.conversations.json_text import MAX_RECORD_CHARACTERS
+from job.conversations.json_text import MAX_RECORD_CHARACTERS, document_places
 from job.conversations.opening import open_plain, plain_stream
 from job.conversations.read import outcome_of, rows_of, shape_of, text_of
 from job.conversations.record import BadRecord, Conversation, Source
-from job.conversations.rows import Header, Row, TableRows, json_lines, row_group_rows, row_groups
+from job.conversations.rows import Header, Row, TableRows, document_rows, json_lines, row_group_rows, row_groups
 
 if TYPE_CHECKING:
     from job.storage.open import InputFile
 
 BOM = b"\xef\xbb\xbf"
 LINE_BYTES = 1 << 20  # of a line that are held while lines are counted
+OPENING = {"array": "[", "object": "{"}
 VALUES = (b"{", b"[", b'"')  # how most lines begin that are not blank
 
 
@@ -40,10 +41,10 @@ class Size:
 class Piece:
     """Consecutive records of one file; `start` and `end` are bytes, of Parquet row groups, and 0 of a whole file."""
 
-    kind: Literal["whole", "lines", "table", "groups"]
+    kind: Literal["whole", "lines", "array", "object", "table", "groups"]
     start: int
     end: int
-    line: int  # where it begins: a 1-based line of text, or row of Parquet
+    line: int  # where it begins: a 1-based line of text, member of a JSON document, or row of Parquet
     records: int
     bytes: int
     header: Header | None = None
@@ -54,13 +55,15 @@ def cut(file: "InputFile", reading: ReadingSection, size: Size) -> Iterator[Piec
     with closing(file.store.open(file.key)) as stored:
         stream, compressed = open_plain(stored, file.uri)
         shape = shape_of(stream, file.uri, reading)
-        if compressed or shape == "document" or file.uri.startswith("hf://"):
+        if compressed or file.uri.startswith("hf://"):
             records = _count_lines(stream) if shape == "lines" else sum(1 for _ in rows_of(stream, file.uri, reading))
             pieces = iter([Piece("whole", 0, 0, 1, records, file.size)])
         elif shape == "parquet":
             pieces = _cut_groups(file, size)
         elif shape == "lines":
             pieces = _cut_lines(stream, size)
+        elif shape == "document":
+            pieces = _cut_document(stream, file.uri, size)
         else:
             pieces = _cut_table(stream, (file.uri, reading), size)
         yield from (piece for piece in pieces if piece.records)
@@ -85,6 +88,8 @@ def _rows(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[
         text = text_of(io.BufferedReader(_Limited(stored, piece.end - piece.start)), piece.start)
         if piece.kind == "lines":
             yield from json_lines(text, first=piece.line)
+        elif piece.kind in OPENING:
+            yield from document_rows(text, file.uri, OPENING[piece.kind], piece.line)
         else:
             yield from TableRows(text, (file.uri, reading), piece.header, piece.line)
 
@@ -100,13 +105,26 @@ def _cut_lines(stream: io.BufferedReader, size: Size) -> Iterator[Piece]:
     yield Piece("lines", start, end, first, records, end - start)
 
 
+def _cut_document(stream: io.BufferedReader, uri: str, size: Size) -> Iterator[Piece]:
+    places = document_places(text_of(stream), uri, _mark(stream))
+    opening, start = next(places)
+    kind: Literal["array", "object"] = "array" if opening == "[" else "object"
+    end, first, records = start, 1, 0
+    for _, end in places:
+        records += 1
+        if records == size.records or end - start >= size.bytes:
+            yield Piece(kind, start, end, first, records, end - start)
+            start, first, records = end, first + records, 0
+    yield Piece(kind, start, end, first, records, end - start)
+
+
 def _count_lines(stream: io.BufferedReader) -> int:
     return sum(not blank for _, blank in _measured(stream))
 
 
 def _measured(stream: io.BufferedReader) -> Iterator[tuple[int, bool]]:
     """Bytes of each line, and whether it is blank: no record, by the rule of `json_lines`."""
-    skip = len(BOM) if stream.peek().startswith(BOM) else 0
+    skip = _mark(stream)
     while line := stream.readline(LINE_BYTES):
         length, blank = len(line), None if line.startswith(VALUES, skip) else _Blank(line[skip:])
         while not line.endswith(b"\n") and (line := stream.readline(LINE_BYTES)):
@@ -115,6 +133,11 @@ def _measured(stream: io.BufferedReader) -> Iterator[tuple[int, bool]]:
                 blank.add(line)
         yield length, blank is not None and blank.is_blank()
         skip = 0
+
+
+def _mark(stream: io.BufferedReader) -> int:
+    """The bytes of a byte order mark at the start of a file."""
+    return len(BOM) if stream.peek().startswith(BOM) else 0
 
 
 class _Blank:
@@ -136,7 +159,7 @@ class _Blank:
 
 
 def _cut_table(stream: io.BufferedReader, where: tuple[str, ReadingSection], size: Size) -> Iterator[Piece]:
-    text = _Counting(text_of(stream), len(BOM) if stream.peek().startswith(BOM) else 0)
+    text = _Counting(text_of(stream), _mark(stream))
     rows = TableRows(text, where)  # type: ignore[arg-type]
     header = None  # the first piece begins with it
     start = records = 0

@@ -34,9 +34,12 @@ def is_document(start: str) -> bool:
     return start.startswith("[") or (first is not None and first[1] in DIALOG_KEYS)
 
 
-def document_rows(text: TextIO, uri: str) -> Iterator[Row]:
-    """The records of a JSON array or of an object of dialogs, whose keys are the dialogs' ids."""
-    for position, (key, value) in enumerate(iterate_document(text, uri), 1):
+def document_rows(text: TextIO, uri: str, inside: str = "", first: int = 1) -> Iterator[Row]:
+    """The records of a JSON array or of an object of dialogs, whose keys are the dialogs' ids.
+
+    With `inside`, its bracket, the text is some of its members, of which `first` is the number of the first.
+    """
+    for position, (key, value) in enumerate(iterate_document(text, uri, inside=inside), first):
         yield position, {**value, "new dialog id": key} if key is not None and isinstance(value, dict) else value
 
 

@@ -46,6 +46,20 @@ def table(delimiter: str = ",") -> bytes:
     return b"\xef\xbb\xbf" + text.getvalue().encode()
 
 
+def document(opening: str) -> bytes:
+    """Members of any kind, more than one window of them, with a mark, line ends, and what is no ASCII."""
+    values = [json.dumps(record(number, "北京 🙂 " * number), indent=1, ensure_ascii=False) for number in range(9)]
+    values += ['"x"', "1", "null", "[]", '{"turns": []}', json.dumps(record(20, "\ud83d")), '{"id": "\udcff"}']
+    values += [json.dumps({"turns": record(0)["turns"]}), json.dumps(record(21, "x" * (3 << 20)))]
+    if opening == "{":
+        first = '"a": {"original dialog id": "a", "log": [{"user utterance": "late", "system response": "s\u00f6rry"}]}'
+        values = [first, *(f'"ключ {number}" : {value}' for number, value in enumerate(values))]
+    text = " ,\n".join(values)
+    return b"\xef\xbb\xbf \n" + f"{opening} {text} {'}' if opening == '{' else ']'}\n".encode(
+        "utf-8", "surrogateescape"
+    )
+
+
 def parquet() -> bytes:
     import pyarrow
     from pyarrow import parquet
@@ -67,7 +81,10 @@ FILES: dict[str, bytes] = {
     "rows.parquet": parquet(),
     "rows.parquet.gz": gzip.compress(parquet()),
     "lines.jsonl.gz": gzip.compress(lines()),
-    "document.json": json.dumps([record(number) for number in range(5)]).encode(),
+    "array.json": document("["),
+    "object.json": document("{"),
+    "empty.json": b" [ ]",
+    "document.json.gz": gzip.compress(document("[")),
 }
 
 
@@ -94,7 +111,7 @@ def test_pieces_hold_what_the_file_holds_each_record_once_and_in_order(tmp_path:
     assert list(cut(file, READING, size)) == pieces
 
 
-@pytest.mark.parametrize("name", ["lines.jsonl", "table.csv", "rows.parquet"])
+@pytest.mark.parametrize("name", ["lines.jsonl", "array.json", "object.json", "table.csv", "rows.parquet"])
 def test_pieces_are_as_large_as_they_were_asked_to_be(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(FILES[name])
     (file,) = list_inputs([str(tmp_path / name)])
@@ -103,7 +120,7 @@ def test_pieces_are_as_large_as_they_were_asked_to_be(tmp_path: Path, name: str)
     assert len(list(cut(file, READING, Size(10**6, 1)))) == (8 if name == "rows.parquet" else sum(records))
 
 
-@pytest.mark.parametrize("name", ["lines.jsonl.gz", "document.json"])
+@pytest.mark.parametrize("name", ["lines.jsonl.gz", "document.json.gz"])
 def test_what_cannot_be_entered_in_the_middle_is_one_piece(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(FILES[name])
     (file,) = list_inputs([str(tmp_path / name)])
@@ -124,6 +141,9 @@ def test_a_line_of_many_megabytes_is_one_record(tmp_path: Path):
     [
         ("a.csv", table() + b'x,"no end\n\n'),
         ("a.jsonl.gz", gzip.compress(lines())[:-9]),
+        ("a.json", document("{")[:-2]),
+        ("b.json", document("[") + b"]"),
+        ("c.json", b"[] []"),
         ("a.parquet", b"PAR1 x"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from job.errors import ExitCode, RetryError
+from job.errors import RetryError
 from job.inference.engine import BrokenEngineError, Generated
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import open_summarizer
@@ -55,7 +55,6 @@ def tries(config: Any, at_once: int = 8, answers: float = float("inf")) -> list[
             summarize(config, open_with)
             ends.append("done")
         except RetryError as error:
-            assert error.exit_code == ExitCode.RETRY
             ends.append(str(error))
     return ends
 
