@@ -18,7 +18,7 @@ def plain_ids(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
     if plain is None:  # a tokenizer in Python, which takes no added token out of a text that it must split
         encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return encoded
-    return [found.ids for found in plain.encode_batch(texts, add_special_tokens=False)]
+    return [found.ids for found in plain.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 @lru_cache(maxsize=2)

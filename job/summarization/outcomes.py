@@ -31,7 +31,7 @@ def outcomes(
     this one. ConfigError if the model fails on all that it is given first, and on a greeting; RetryError if it does so
     later, or with `begun`: it was given others before.
     """
-    engine, ahead = task.summarizer.engine, deque[list[Item]]()
+    ahead, wanted = deque[list[Item]](), 0
 
     def settle() -> Iterator[Outcome]:
         nonlocal begun
@@ -45,9 +45,12 @@ def outcomes(
 
     for window in (window for records in chunks for window in windows(prepare(record, task) for record in records)):
         ahead.append(window)
-        if engine.prompts_ahead and not task.suspects:  # of which each is alone in the engine
-            engine.expect(_prompts(window), task.generation)
-        while sum(len(_prompts(later)) for later in islice(ahead, 1, None)) >= engine.prompts_ahead and ahead:
+        if prompts := _prompts(window):
+            engine = task.summarizer.engine
+            wanted = 0 if task.suspects else engine.prompts_ahead  # each of those is alone in the engine
+            if wanted:
+                engine.expect(prompts, task.generation)
+        while sum(len(_prompts(later)) for later in islice(ahead, 1, None)) >= wanted and ahead:
             yield from settle()
     while ahead:
         yield from settle()

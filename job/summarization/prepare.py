@@ -4,8 +4,9 @@ Cleaning, redaction and the way with long conversations come together here. Know
 """
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
@@ -13,12 +14,12 @@ from job.config.commands import SummarizeConfig
 from job.config.sections import GenerationSection
 from job.conversations.cleaning import clean_or_reject
 from job.conversations.record import BadRecord, Conversation, RejectReason, Source
-from job.conversations.redaction import Placeholders, Redactor, make_redactor, redact
+from job.conversations.redaction import Placeholders, Redactor, redact
 from job.prompt import EncodedPart, NothingToSummarizeError, TooLongError, encode_parts, encode_prompt
 from job.summarization.done import BYTES
 from job.summarization.identity import identity
 from job.summarization.records import Skipped
-from job.summarization.summarizer import Summarizer
+from job.summarization.summarizer import Digests, Summarizer
 from job.summarization.suspects import Suspects
 
 MAX_PARTS = 256  # of one conversation: some 200,000 tokens where the model's context has 1,024
@@ -31,7 +32,7 @@ class Task:
     `suspects` are the prompts that GPUs have failed on.
     """
 
-    summarizer: Summarizer
+    open_summarizer: Callable[[], Summarizer]
     generation: GenerationSection
     long_conversations: Literal["keep_ends", "reject", "hierarchical"] = "keep_ends"
     cut_summaries: Literal["keep", "reject"] = "keep"
@@ -39,6 +40,16 @@ class Task:
     settings: blake2b = field(default_factory=lambda: blake2b(digest_size=BYTES))
     done: Container[bytes] = ()
     suspects: Suspects = field(default_factory=Suspects)
+
+    @cached_property
+    def summarizer(self) -> Summarizer:
+        """What summarizes, opened by the first record that needs it: where all are skipped, no model is loaded."""
+        return self.open_summarizer()
+
+    @property
+    def engine_name(self) -> str:
+        """The engine with its version, `none` as long as there was nothing for one to do."""
+        return self.summarizer.engine_name if "summarizer" in vars(self) else "none"
 
 
 class Prepared(NamedTuple):
@@ -56,23 +67,9 @@ class Prepared(NamedTuple):
     digest: str
 
 
-def make_task(config: SummarizeConfig, summarizer: Summarizer, done: Container[bytes], suspects: Suspects) -> Task:
-    """The task of a config; `done` are the digests of what is skipped."""
-    return Task(
-        summarizer,
-        config.generation,
-        config.long_conversations,
-        config.cut_summaries,
-        make_redactor(config.redaction),
-        hash_settings(config, summarizer),
-        done,
-        suspects,
-    )
-
-
-def hash_settings(config: SummarizeConfig, summarizer: Summarizer) -> blake2b:
+def hash_settings(config: SummarizeConfig, digests: Digests) -> blake2b:
     """A hash that goes on after everything that decides a summary but the conversation."""
-    deciding = identity(config, [], summarizer.digests)
+    deciding = identity(config, [], digests)
     for key in ("input", "skip_done"):
         deciding.pop(key, None)
     return blake2b(json.dumps(deciding, sort_keys=True, separators=(",", ":")).encode(), digest_size=BYTES)

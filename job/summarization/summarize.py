@@ -47,7 +47,7 @@ def summarize(config: SummarizeConfig, open_with: Open = open_summarizer, shard:
     done = already_done(output, wanted, config, settings)  # the same night, started twice, was faster meanwhile
     if done:
         return done
-    night = Night(config, output, chunks)
+    night = Night(config, output, chunks, digests)
     with work_folder(config.run) as work:
         mine = summarize_missing(night, shard, work, lambda: _open(config, digests, open_with))
         counts = finish(night, shard, wanted, work)

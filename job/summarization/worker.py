@@ -7,7 +7,7 @@ Knows nothing of other workers, nor of what the chunks become.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from job.config.sections import as_list
 from job.conversations.pieces import read_piece
 from job.conversations.read import derived_id, id_digest
 from job.conversations.record import BadRecord, Conversation
+from job.conversations.redaction import make_redactor
 from job.errors import RecapError
 from job.launch.environment import count_gpus
 from job.summarization.answers import Done
@@ -27,10 +28,10 @@ from job.summarization.commit import commit, committed, make_line
 from job.summarization.done import read_digests
 from job.summarization.outcomes import outcomes
 from job.summarization.output import Output
-from job.summarization.prepare import Task, make_task
+from job.summarization.prepare import Task, hash_settings
 from job.summarization.records import Counts, Outcome, Summary, Tally, reject_row, summary_row
 from job.summarization.shard import Shard
-from job.summarization.summarizer import Summarizer
+from job.summarization.summarizer import Digests, Summarizer
 from job.summarization.suspects import read_suspects
 from job.summarization.writers import json_line
 from job.telemetry import event, progress, warn
@@ -40,11 +41,12 @@ SHOWN_REJECTS = 5
 
 @dataclass(frozen=True)
 class Night:
-    """One run: its config, where it goes, and the chunks that all its workers agree on."""
+    """One run: its config, where it goes, the chunks that all its workers agree on, and the digests of the weights."""
 
     config: SummarizeConfig
     output: Output
     chunks: Chunks
+    digests: Digests
 
     @property
     def remedy(self) -> str:
@@ -63,7 +65,7 @@ class _Origin(NamedTuple):
 
 
 def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callable[[], Summarizer]) -> Counts:
-    """Commit the shard's missing chunks; what became of their records. The model is opened only if there are any."""
+    """Commit the shard's missing chunks; what became of their records. The model is opened only if one needs it."""
     place = night.output.store, night.chunks.folder
     done = committed(*place)
     mine = [chunk for chunk in night.chunks.chunks if shard.takes(chunk.number)]
@@ -77,11 +79,28 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
     before = as_list(night.config.skip_done or [])
     # Before the model is loaded: a mistake in skip_done is told at once.
     skipped = read_digests(before, night.config.storage) if before else ()
-    worker = _Worker(night, make_task(night.config, open_model(), skipped, read_suspects(*place)), work)
+    task = _make_task(night, open_model, skipped)
+    if not skipped:
+        _ = task.summarizer  # loaded before the progress begins
+    worker = _Worker(night, task, work)
     with progress("summarizing", total, "conversation") as bar, seldom_collected():
         for of_chunk in worker.do(missing, bar.advance, begun=bool(done)):
             counts = counts.plus(of_chunk)
     return counts
+
+
+def _make_task(night: Night, open_model: Callable[[], Summarizer], skipped: Container[bytes]) -> Task:
+    config = night.config
+    return Task(
+        open_model,
+        config.generation,
+        config.long_conversations,
+        config.cut_summaries,
+        make_redactor(config.redaction),
+        hash_settings(config, night.digests),
+        skipped,
+        read_suspects(night.output.store, night.chunks.folder),
+    )
 
 
 class _Worker:
@@ -111,7 +130,7 @@ class _Worker:
                 "counts": counts,
                 "seconds": seconds,
                 "gpus": self._gpus,
-                "engine": self._task.summarizer.engine_name,
+                "engine": self._task.engine_name,
             }
             if not commit((self._night.output.store, self._night.chunks.folder), chunk.number, path, facts):
                 event("another worker was faster", chunk=chunk.number)

@@ -6,12 +6,14 @@ from hashlib import blake2b
 
 import pytest
 
+from benchmarks.stand_in import StandInEngine, stand_in
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import DamagedError
 from job.summarization.done import Digests
 from job.summarization.prepare import digest_of
 from job.summarization.summarize import summarize
 from tests.summarization.conftest import conversation, read_lines, write_lines
+from tests.summarization.test_summarize import manifest_of, never
 
 PART, REJECTS = "parts/part-00000.jsonl", "rejects/part-00000.jsonl"
 
@@ -53,6 +55,19 @@ def test_a_night_after_that_skips_what_two_nights_ago_was_done(night, tmp_path):
     first = night("one", records)
     assert night("two", records, skip_done=str(tmp_path / "one")).skipped == first.summaries
     assert night("three", records, skip_done=[str(tmp_path / "two")]).skipped == first.summaries
+
+
+def test_no_model_is_loaded_where_all_is_skipped(config, tmp_path):
+    write_lines(tmp_path / "one.jsonl", [conversation(f"c{n}", f"my parcel {n}") for n in range(6)])
+    write_lines(tmp_path / "two.jsonl", [conversation(f"c{n}", f"my parcel {n}") for n in range(6)] + ["{broken"])
+    first, second = (
+        config(input=str(tmp_path / f"{name}.jsonl"), output=str(tmp_path / name), chunks={"records": 3})
+        for name in ("one", "two")
+    )
+    summarize(first, stand_in(StandInEngine()))
+    counts = summarize(second.model_copy(update={"skip_done": str(tmp_path / "one")}), never)
+    assert (counts.skipped, counts.rejected, counts.summaries) == (6, 1, 0)
+    assert manifest_of(tmp_path / "two")["engines"] == {"none": 3}
 
 
 def test_a_digest_tells_id_roles_and_texts_apart_and_leaves_metadata_out():

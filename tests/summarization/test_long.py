@@ -55,7 +55,7 @@ def run(tokenizer):
         prompt = make_prompt(PromptSection(system="Sum up."), tokenizer)
         summarizer = Summarizer(engine, tokenizer, prompt, ("whitespace",), ROOM, Digests(None, "b"), "test")
         told: list[int] = []
-        task = Task(summarizer, GenerationSection(max_new_tokens=20), "hierarchical")
+        task = Task(lambda: summarizer, GenerationSection(max_new_tokens=20), "hierarchical")
         found = list(outcomes([conversations], _with(task, keys), told.append))
         assert sum(told) == len(conversations)
         return found, engine

@@ -108,7 +108,7 @@ def test_a_window_holds_no_text_of_its_records():
             yield Conversation(f"c{id}", tuple(Turn("customer", text) for text in said), Source("f", id))
 
     tracemalloc.start()
-    found = list(outcomes.outcomes([records()], Task(summarizer(2000), SETTINGS), lambda _count: None))
+    found = list(outcomes.outcomes([records()], Task(lambda: summarizer(2000), SETTINGS), lambda _count: None))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [(type(outcome), outcome.id) for outcome in found] == [(Summary, f"c{id}") for id in range(60)]
@@ -117,7 +117,7 @@ def test_a_window_holds_no_text_of_its_records():
 
 def test_windows_end_where_metadata_or_values_replaced_are_large():
     redactor = make_redactor(RedactionSection())
-    task = Task(summarizer(1 << 20), SETTINGS, redactor=redactor)
+    task = Task(lambda: summarizer(1 << 20), SETTINGS, redactor=redactor)
     large = outcomes.WINDOW_CHARACTERS // 4
     noted = [
         Conversation(f"c{id}", (Turn("agent", "hi"),), Source("f", id), (), {"note": "x" * large}) for id in range(8)
@@ -198,7 +198,7 @@ def test_a_night_rejects_no_window_that_the_model_fails_on_whole():
             return super().generate(prompts, *rest)
 
     records = [Conversation(f"c{id}", (Turn("customer", "hi"),), Source("f", id)) for id in range(2000)]
-    task = Task(replace(summarizer(2000), engine=Dying()), SETTINGS)
+    task = Task(lambda: replace(summarizer(2000), engine=Dying()), SETTINGS)
     found = outcomes.outcomes([records], task, lambda _count: None)
     assert all(isinstance(next(found), Summary) for _ in range(outcomes.WINDOW_RECORDS))
     with pytest.raises(RetryError, match="the device is gone"):

@@ -70,7 +70,7 @@ class Talkative(Wrapped):
 
 
 def test_every_turn_of_a_meeting_of_ten_thousand_words_counts_where_the_model_says_something(tmp_path):
-    meetings = [meeting(0)]
+    meetings = [meeting(number) for number in range(3)]
     config = config_of(tmp_path, write_lines(tmp_path / "in.jsonl", meetings), data={"roles": "as_written"})
     engines: list[Talkative] = []
 
@@ -80,7 +80,7 @@ def test_every_turn_of_a_meeting_of_ten_thousand_words_counts_where_the_model_sa
 
     counts = summarize(config, with_engine(talkative))
     rows = read_lines(tmp_path / "out/parts/part-00000.jsonl")
-    assert (counts.summaries, counts.rejected) == (1, 0)
+    assert (counts.summaries, counts.rejected) == (3, 0)
     assert engines[0].silent > 0, "else nothing is shown of it"
     for row in rows:
         assert row["parts"] >= 12

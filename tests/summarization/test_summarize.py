@@ -77,6 +77,27 @@ def test_every_record_is_a_summary_or_a_reject_in_the_order_of_the_input(config,
     assert first["source"] == {"uri": str(tmp_path / "in.jsonl"), "line": int(first["id"][1:]) + 1}
 
 
+@pytest.mark.parametrize(
+    ("quantization", "kind"), [(None, "Linear"), ("nf4", "Linear4bit"), ("nf4-double", "Linear4bit")]
+)
+def test_a_night_in_bfloat16_or_4_bit_has_the_same_records(config, tmp_path, base_folder, quantization, kind):
+    write_lines(tmp_path / "in.jsonl", [*many(20), "{broken"])
+    seen: set[tuple[str, str]] = set()
+
+    def looked_at(engine: Any) -> Any:
+        layer = engine._model.model.layers[0].mlp.up_proj
+        seen.add((type(layer).__name__, str(engine._model.lm_head.weight.dtype)))
+        return engine
+
+    model = {"base": str(base_folder), "dtype": "bfloat16", "quantization": quantization}
+    counts = summarize(config(model=model), with_engine(looked_at))
+    assert seen == {(kind, "torch.bfloat16")}
+    rows = [row for name in FOLDER[2:4] for row in read_lines(tmp_path / "out" / name)]
+    assert sorted(row["source"]["line"] for row in rows) == list(range(1, 22))
+    assert counts.records == 21
+    assert counts.summaries > 0
+
+
 def test_the_manifest_verifies_and_counts_what_is_there(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", [*many(20), "{broken"])
     summarize(config())
