@@ -83,8 +83,15 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
     if not skipped:
         _ = task.summarizer  # loaded before the progress begins
     worker = _Worker(night, task, work)
+    again = [chunk for chunk in missing if task.suspects.begun[chunk.number]]
+    first = [chunk for chunk in missing if not task.suspects.begun[chunk.number]]
     with progress("summarizing", total, "conversation") as bar, seldom_collected():
-        for of_chunk in worker.do(missing, bar.advance, begun=bool(done)):
+        for of_chunk in worker.do(first, bar.advance, begun=bool(done)):
+            counts = counts.plus(of_chunk)
+        if again:
+            warn("small batches from now on: a process died at these chunks", chunks=len(again), first=again[0].number)
+            task.suspects.is_careful = True
+        for of_chunk in worker.do(again, bar.advance, begun=bool(done or first)):
             counts = counts.plus(of_chunk)
     return counts
 
@@ -108,6 +115,7 @@ class _Worker:
 
     def __init__(self, night: Night, task: Task, work: Path) -> None:
         self._night, self._task, self._work, self._shown = night, task, work, 0
+        self._notes: dict[int, str | None] = {}  # of the chunks under way
         self._gpus = min(1, count_gpus())  # an engine is in one process, on one of those that it sees
 
     def do(self, chunks: Sequence[Chunk], on_done: Done, begun: bool) -> Iterator[Counts]:
@@ -117,28 +125,36 @@ class _Worker:
         """
         origins: deque[_Origin] = deque()
         found = outcomes((self._records(chunk, origins) for chunk in chunks), self._task, on_done, begun)
-        for chunk in chunks:
-            path, start = self._work / f"{chunk.number:06d}.outcomes", time.monotonic()
-            counts = self._write(chunk, found, origins, path)
-            files = self._night.chunks.files
-            check_unchanged([files[number] for number in {number for number, _ in chunk.pieces}], len(files))
-            if counts.records != chunk.records:
-                wrong = f"{chunk.records} records, but {counts.records} have an outcome"
-                raise RecapError(f"chunk {chunk.number}: {wrong}: {self._night.remedy}")
-            seconds = round(time.monotonic() - start, 3)
-            facts = {
-                "counts": counts,
-                "seconds": seconds,
-                "gpus": self._gpus,
-                "engine": self._task.engine_name,
-            }
-            if not commit((self._night.output.store, self._night.chunks.folder), chunk.number, path, facts):
-                event("another worker was faster", chunk=chunk.number)
-            path.unlink()
-            yield counts
+        try:
+            for chunk in chunks:
+                counts = self._complete(chunk, found, origins)
+                self._task.suspects.take_away(self._notes.pop(chunk.number, None))
+                yield counts
+        except BaseException as end:
+            if not isinstance(end, Exception):  # told to stop; chunks that an error ended at are begun with more care
+                for note in self._notes.values():
+                    self._task.suspects.take_away(note)
+            raise
+
+    def _complete(self, chunk: Chunk, found: Iterator[Outcome], origins: "deque[_Origin]") -> Counts:
+        """Summarize one chunk and commit it."""
+        path, start = self._work / f"{chunk.number:06d}.outcomes", time.monotonic()
+        counts = self._write(chunk, found, origins, path)
+        files = self._night.chunks.files
+        check_unchanged([files[number] for number in {number for number, _ in chunk.pieces}], len(files))
+        if counts.records != chunk.records:
+            wrong = f"{chunk.records} records, but {counts.records} have an outcome"
+            raise RecapError(f"chunk {chunk.number}: {wrong}: {self._night.remedy}")
+        seconds = round(time.monotonic() - start, 3)
+        facts = {"counts": counts, "seconds": seconds, "gpus": self._gpus, "engine": self._task.engine_name}
+        if not commit((self._night.output.store, self._night.chunks.folder), chunk.number, path, facts):
+            event("another worker was faster", chunk=chunk.number)
+        path.unlink()
+        return counts
 
     def _records(self, chunk: Chunk, origins: "deque[_Origin]") -> Iterator[Conversation | BadRecord]:
         """The chunk's records, each with an id; where each came from goes to `origins`, in the same order."""
+        self._notes[chunk.number] = self._task.suspects.begin(chunk.number)
         for number, piece in chunk.pieces:
             file = self._night.chunks.files[number]
             with unless_changed(file):

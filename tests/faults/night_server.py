@@ -1,7 +1,8 @@
 """Start workers of a night without loading the libraries each time: a process that has loaded them, and forks.
 
 Reads JSON lines from stdin: {"start": config, "shard": "0/3", "log": path, "environment": {…}, "kill_at_call": n or
-null} is answered with the child's process number, {"wait": number} with how it ended (negative: by a signal).
+null, "deadly": text or null} is answered with the child's process number, {"wait": number} with how it ended (negative:
+by a signal).
 """
 
 import json
@@ -48,11 +49,19 @@ def _summarize(asked) -> int:  # type: ignore[no-untyped-def]
             os.kill(os.getpid(), signal.SIGKILL)
         calls += 1
 
+    class Engine(StandInEngine):
+        """Has a process killed that gives it the deadly text."""
+
+        def generate(self, prompts, *rest):  # type: ignore[no-untyped-def]
+            if asked["deadly"] and any(asked["deadly"].encode() in bytes(prompt) for prompt in prompts):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().generate(prompts, *rest)
+
     try:  # a stop may come at once
         cli._sigterm_preempts()
         configure_logging()
         config = SummarizeConfig.model_validate(asked["start"])
-        summarize(config, stand_in(StandInEngine(before)), find_shard(asked["shard"], None, {}))
+        summarize(config, stand_in(Engine(before)), find_shard(asked["shard"], None, {}))
     except RecapError as error:
         print(f"ended: {error}", file=sys.stderr, flush=True)
         return int(error.exit_code)

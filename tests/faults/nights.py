@@ -18,9 +18,11 @@ class Workers(LineServer):
         super().__init__("night_server.py")
         self.log = folder / "log"
 
-    def start(self, config: dict[str, Any], shard: str = "0/1", kill_at_call: int | None = None) -> int:
-        """The process number of a new worker."""
-        asked = {"start": config, "shard": shard, "log": str(self.log), "kill_at_call": kill_at_call}
+    def start(
+        self, config: dict[str, Any], shard: str = "0/1", kill_at_call: int | None = None, deadly: str | None = None
+    ) -> int:
+        """The process number of a new worker; its engine kills it at that call, or when it is given the deadly text."""
+        asked = {"start": config, "shard": shard, "log": str(self.log), "kill_at_call": kill_at_call, "deadly": deadly}
         return self.ask(asked | {"environment": handed_on()})
 
     def wait(self, worker: int) -> int:

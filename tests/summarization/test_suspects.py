@@ -43,14 +43,14 @@ class Gpu:
 
 
 def tries(config: Any, at_once: int = 8, answers: float = float("inf")) -> list[str]:
-    """How each try ends, each on a GPU that works at first, until one is done or seven have failed."""
+    """How each try ends, each on a GPU that works at first, until one is done or ten have failed."""
 
     def open_with(config: Any, cache: Any) -> Any:
         real = open_summarizer(config, cache)
         return replace(real, engine=Gpu(real.tokenizer, at_once, answers))
 
     ends: list[str] = []
-    while len(ends) < 7 and ends[-1:] != ["done"]:
+    while len(ends) < 10 and ends[-1:] != ["done"]:
         try:
             summarize(config, open_with)
             ends.append("done")
@@ -71,22 +71,19 @@ def night(config, tmp_path):
     return make
 
 
-def test_a_record_that_breaks_the_gpu_is_found_and_costs_no_other_its_summary(night, tmp_path, log):
+def test_a_record_that_breaks_the_gpu_is_found_and_costs_no_other_its_summary(night, tmp_path):
     ends = tries(night(29))
     assert [end.partition(" (")[0] for end in ends] == [
-        "the GPU failed on 8 prompts", "the GPU failed on one prompt", "done",
+        "the GPU failed on 8 prompts", "the GPU failed on one prompt", "the GPU failed on one prompt", "done",
     ]  # fmt: skip
     (reject,) = read_lines(tmp_path / "out/rejects/part-00000.jsonl")
     assert (reject["id"], reject["reason"]) == ("c29", "generation_failed")
-    assert reject["detail"] == "AcceleratorError: the GPU fails on it alone"
+    assert reject["detail"] == "Broken: the process, or its GPU, failed on it alone, 2 times"
     rows = read_lines(tmp_path / "out/parts/part-00000.jsonl")
     assert [row["id"] for row in rows] == [f"c{number}" for number in range(40) if number != 29]
     assert "_SUCCESS" in results_below(tmp_path / "out")
     alone = [row["id"] for row in rows if row["summary"] == "among 1"]
     assert len(alone) == 7, "the others of its batch, and nobody else, were taken one at a time"
-    assert [record.fields["remedy"] for record in log.records if record.getMessage() == "the GPU failed"] == [
-        "the next try takes them one at a time", "the next try goes without it",
-    ]  # fmt: skip
 
 
 def test_two_records_that_break_the_gpu_are_both_found(night, tmp_path):
@@ -98,13 +95,13 @@ def test_two_records_that_break_the_gpu_are_both_found(night, tmp_path):
 def test_a_night_of_one_record_that_breaks_the_gpu_ends(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", [conversation("c0", POISON)])
     ends = tries(config())
-    assert (len(ends), ends[-1]) == (3, "done")
+    assert (len(ends), ends[-1]) == (4, "done")
 
 
-@pytest.mark.parametrize("answers", [0, 10])
+@pytest.mark.parametrize("answers", [0, 8, 9, 10])
 def test_a_gpu_that_fails_whatever_it_is_given_blames_no_record(night, tmp_path, answers):
     ends = tries(night(), answers=answers)
-    written = [name for name in files_below(tmp_path / "out") if "suspects-" in name]
+    written = [name for name in files_below(tmp_path / "out") if "prompts-" in name]
     assert written, "what was under way is noted"
     if answers == 0:
         assert "done" not in ends
@@ -114,4 +111,4 @@ def test_a_gpu_that_fails_whatever_it_is_given_blames_no_record(night, tmp_path,
 
 def test_what_was_noted_is_gone_when_the_night_is_done(night, tmp_path):
     tries(night(29))
-    assert [name for name in files_below(tmp_path / "out") if "_chunks" in name] == []
+    assert results_below(tmp_path / "out") == files_below(tmp_path / "out")
