@@ -250,7 +250,7 @@ def test_strict_reading_names_the_first_twenty_bad_records_and_counts_all(put):
     assert (len(lines), lines[-1]) == (22, "  and 5 more")
 
 
-@pytest.mark.parametrize("content", ["", "\n \n", "[]", "id,dialogue\n", gzip.compress(b"")])
+@pytest.mark.parametrize("content", ["", "\n \n", "[]", "id,dialogue\n", gzip.compress(b"", mtime=0)])
 def test_empty_file_is_an_error_to_learn_from_and_no_records_to_summarize(put, content):
     files = [put("good.jsonl", GOOD), put("none", content)]
     assert [one.id for one in read_conversations(files, AUTO)] == ["good"]
