@@ -147,9 +147,9 @@ class AwsBatch:
             "status: status, why: statusReason, workers: arrayProperties.statusSummary, log: container.logStreamName"
         )
         commands = {
-            "state": ["aws", "batch", "describe-jobs", *there, "--jobs", id, "--query", f"jobs[0].{{{status}}}"],
-            "follow": ["aws", "logs", "tail", group, *there, *streams, "--follow"],
-            "stop": ["aws", "batch", "terminate-job", *there, "--job-id", id, "--reason", BY_HAND],
+            "state": [["aws", "batch", "describe-jobs", *there, "--jobs", id, "--query", f"jobs[0].{{{status}}}"]],
+            "follow": [["aws", "logs", "tail", group, *there, *streams, "--follow"]],
+            "stop": [["aws", "batch", "terminate-job", *there, "--job-id", id, "--reason", BY_HAND]],
         }
         return Receipt(id, f"CloudWatch log group {group}; `state` tells this job's own stream once it runs", commands)
 

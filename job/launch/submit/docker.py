@@ -65,7 +65,9 @@ class Docker:
                 command='eval "$(aws configure export-credentials --format env)"',
             )
         grace = str(round(submission.grace_seconds) + 10)  # docker's own ten seconds are less than a checkpoint takes
-        command = [self.docker, "run", "--detach", "--label", _label(submission), "--stop-timeout", grace]
+        # --init: another process 1, which hands signals on. From a process 1 that has no handler the kernel keeps them,
+        # and Python takes a moment to set one.
+        command = [self.docker, "run", "--detach", "--init", "--label", _label(submission), "--stop-timeout", grace]
         command += ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--shm-size", "1g"]
         command += ["--user", "0:0" if self._is_rootless() else self.user]
         paths = [submission.config, *submission.reads, *submission.writes]
@@ -92,9 +94,9 @@ class Docker:
                 Path(local_path(str(folder))).mkdir(parents=True, exist_ok=True)
         id = run_tool(request, CAUSES).split()[-1][:12]
         commands = {
-            "state": [self.docker, "ps", "--all", "--filter", f"id={id}"],
-            "follow": [self.docker, "logs", "--follow", id],
-            "stop": [self.docker, "stop", id],
+            "state": [[self.docker, "ps", "--all", "--filter", f"id={id}"]],
+            "follow": [[self.docker, "logs", "--follow", id]],
+            "stop": [[self.docker, "stop", id]],
         }
         return Receipt(id, f"of container {id}, until `{self.docker} rm {id}`", commands)
 

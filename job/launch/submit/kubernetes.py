@@ -22,7 +22,10 @@ from job.telemetry import warn
 CONTAINER = "recap"
 RUN, DIGEST = "recap/run", "recap/config"  # labels, by which a run that is under way is found
 DIGITS = 16
-# Of a pod, for `kubectl wait`: its container runs or ran. Before that, `kubectl logs` says nothing and ends with 0.
+# For `kubectl wait`: a job has all its pods, and a pod's container runs or ran. Before, `kubectl logs` ends at once
+# and says nothing. One condition a wait: of several, kubectl before 1.36 takes the last; and before 1.33 it does not
+# wait for pods to be created that it knows by a label only.
+HAS_PODS = "jsonpath={.status.startTime}"
 STARTED = "jsonpath={.status.containerStatuses[0].state.*.startedAt}"
 CAUSES: Causes = (
     (r"getting credentials|Unauthorized|must be logged in", ForbiddenError, "log in to the cluster again"),
@@ -88,10 +91,13 @@ class Kubernetes:
         several = max(submission.workers, submission.nodes)
         all_of_them = ["--prefix", "--tail=-1", *pods, "--max-log-requests", str(several)]
         commands = {
-            "state": [*self._kubectl(), "describe", "job", name],
-            "wait": [*self._kubectl(), "wait", "pod", *pods, "--for=create", f"--for={STARTED}", "--timeout=1h"],
-            "follow": [*self._kubectl(), "logs", "--follow", *(all_of_them if several > 1 else [f"job/{name}"])],
-            "stop": [*self._kubectl(), "delete", "job", name],
+            "state": [[*self._kubectl(), "describe", "job", name]],
+            "wait": [
+                [*self._kubectl(), "wait", f"job/{name}", f"--for={HAS_PODS}", "--timeout=1h"],
+                [*self._kubectl(), "wait", "pod", *pods, f"--for={STARTED}", "--timeout=1h"],
+            ],
+            "follow": [[*self._kubectl(), "logs", "--follow", *(all_of_them if several > 1 else [f"job/{name}"])]],
+            "stop": [[*self._kubectl(), "delete", "job", name]],
         }
         return Receipt(name, f"of the pods of job {name} in namespace {self.namespace}", commands)
 

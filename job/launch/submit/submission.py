@@ -43,15 +43,16 @@ class Submission:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The job's id, where its logs are, and what a person types next: command lines by what they do."""
+    """The job's id, where its logs are, and what a person types next: by what it does, one command line or several."""
 
     id: str
     logs: str
-    commands: Mapping[str, Sequence[str]]
+    commands: Mapping[str, Sequence[Sequence[str]]]
 
     def text(self) -> str:
         """The receipt for a person; the commands can be pasted."""
-        rows = {"submitted": self.id, "logs": self.logs} | {what: shlex.join(c) for what, c in self.commands.items()}
+        rows = {"submitted": self.id, "logs": self.logs}
+        rows |= {what: " && ".join(map(shlex.join, lines)) for what, lines in self.commands.items()}
         return "\n".join(f"{what:11}{text}" for what, text in rows.items())
 
 

@@ -1,4 +1,4 @@
-"""As much of a cluster's API on loopback as the real kubectl needs to wait for pods."""
+"""As much of a cluster's API on loopback as the real kubectl needs to wait for a job and its pods."""
 
 import json
 import os
@@ -14,27 +14,49 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 
 VERSION = {"resourceVersion": "1"}
-RESOURCE = {"name": "pods", "singularName": "pod", "namespaced": True, "kind": "Pod", "verbs": ["get", "list", "watch"]}
+KINDS = {"pods": {"kind": "Pod", "apiVersion": "v1"}, "jobs": {"kind": "Job", "apiVersion": "batch/v1"}}
+BATCH = {"groupVersion": "batch/v1", "version": "v1"}
+
+
+def resource(kind: str) -> dict[str, Any]:
+    names = {"name": f"{kind.lower()}s", "singularName": kind.lower(), "kind": kind}
+    return names | {"namespaced": True, "verbs": ["get", "list", "watch"]}
+
+
 ANSWERS = {
     "/api": {"kind": "APIVersions", "versions": ["v1"]},
-    "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
-    "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": [RESOURCE]},
+    "/apis": {
+        "kind": "APIGroupList",
+        "apiVersion": "v1",
+        "groups": [{"name": "batch", "versions": [BATCH], "preferredVersion": BATCH}],
+    },
+    "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": [resource("Pod")]},
+    "/apis/batch/v1": {"kind": "APIResourceList", "groupVersion": "batch/v1", "resources": [resource("Job")]},
 }
+
+
+def job(name: str, started: bool = False) -> dict[str, Any]:
+    """A job that its controller has made pods of, or has not looked at yet."""
+    status = {"startTime": "2026-01-31T02:00:00Z"} if started else {}
+    return KINDS["jobs"] | {"metadata": metadata(name), "status": status}
 
 
 def pod(name: str, state: str | None = None) -> dict[str, Any]:
     """A pod whose container is in this state, or that has no machine yet."""
     status = {"containerStatuses": [{"name": "recap", "state": {state: {"startedAt": "2026-01-31T02:00:00Z"}}}]}
-    metadata = {"name": name, "namespace": "recap"} | VERSION
-    return {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "status": status if state else {}}
+    return KINDS["pods"] | {"metadata": metadata(name), "status": status if state else {}}
+
+
+def metadata(name: str) -> dict[str, Any]:
+    return {"name": name, "namespace": "recap"} | VERSION
 
 
 class Cluster:
-    """The pods that it was told of last; `asked` gets `list` or `watch` for each that has been told of all of them."""
+    """The jobs and pods that it was told of last; `asked` gets `get jobs`, `list pods`, … once answered."""
 
     def __init__(self) -> None:
         self.asked: queue.Queue[str] = queue.Queue()
-        self._changed, self._pods, self._version = threading.Condition(), [], 0
+        self._changed, self._objects, self._version = threading.Condition(), [], 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
 
     @contextmanager
@@ -54,28 +76,30 @@ class Cluster:
         config.write_text(yaml.safe_dump({"current-context": "here", "contexts": [context], "clusters": clusters}))
         return {"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": str(config)}
 
-    def tell(self, *pods: dict[str, Any]) -> None:
-        """These pods are there now."""
+    def tell(self, *objects: dict[str, Any]) -> None:
+        """These jobs and pods are there now."""
         with self._changed:
-            self._pods, self._version = list(pods), self._version + 1
+            self._objects, self._version = list(objects), self._version + 1
             self._changed.notify_all()
 
-    def _events(self, field: str) -> Iterator[dict[str, Any]]:
+    def _found(self, kind: str, field: str = "") -> list[dict[str, Any]]:
+        of_kind = [each for each in self._objects if f"{each['kind'].lower()}s" == kind]
+        return [each for each in of_kind if field in ("", f"metadata.name={each['metadata']['name']}")]
+
+    def _events(self, kind: str, field: str) -> Iterator[dict[str, Any]]:
         """What a watch is told: first all that there is, then every change."""
         end = {"annotations": {"k8s.io/initial-events-end": "true"}} | VERSION
-        seen, kind = -1, "ADDED"
+        seen, event = -1, "ADDED"
         while True:
             with self._changed:
                 self._changed.wait_for(lambda seen=seen: self._version != seen)
                 seen = self._version
-                pods = [
-                    each for each in self._pods if not field or field == f"metadata.name={each['metadata']['name']}"
-                ]
-            yield from ({"type": kind, "object": each} for each in pods)
-            if kind == "ADDED":
-                yield {"type": "BOOKMARK", "object": {"kind": "Pod", "apiVersion": "v1", "metadata": end}}
-                self.asked.put("watch")
-                kind = "MODIFIED"
+                found = self._found(kind, field)
+            yield from ({"type": event, "object": each} for each in found)
+            if event == "ADDED":
+                yield {"type": "BOOKMARK", "object": KINDS[kind] | {"metadata": end}}
+                self.asked.put(f"watch {kind}")
+                event = "MODIFIED"
 
     def _handler(cluster) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
@@ -88,15 +112,23 @@ class Cluster:
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
-                pods = {"kind": "PodList", "apiVersion": "v1", "metadata": VERSION, "items": cluster._pods}
-                events = cluster._events(asked.get("fieldSelector", [""])[0])
-                answers = events if "watch" in asked else [ANSWERS.get(url.path, pods)]
+                kind, _, name = url.path.partition("/namespaces/recap/")[2].partition("/")
+                field = asked.get("fieldSelector", [f"metadata.name={name}" if name else ""])[0]
+                if url.path in ANSWERS:
+                    answers, done = [ANSWERS[url.path]], None
+                elif "watch" in asked:
+                    answers, done = cluster._events(kind, field), None
+                elif name:
+                    answers, done = cluster._found(kind, field), f"get {kind}"
+                else:
+                    of_list = {"kind": f"{KINDS[kind]['kind']}List", "metadata": VERSION}
+                    answers, done = [KINDS[kind] | of_list | {"items": cluster._found(kind, field)}], f"list {kind}"
                 try:
                     for each in answers:
                         self.wfile.write(json.dumps(each).encode() + b"\n")
-                    if "watch" not in asked and url.path.endswith("/pods"):
-                        cluster.asked.put("list")
                 except OSError:  # kubectl has heard enough
                     return
+                if done:
+                    cluster.asked.put(done)
 
         return Handler

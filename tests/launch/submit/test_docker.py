@@ -94,6 +94,7 @@ def test_a_container_may_do_no_more_than_it_must(submit, docker, local):
     submit(local)
     words = docker.calls[-1][0]
     assert "--read-only" in words
+    assert "--init" in words, "or the kernel keeps a stop from a process 1 that has only begun"
     assert (after(words, "--cap-drop"), after(words, "--security-opt")) == ("ALL", "no-new-privileges")
     assert after(words, "--gpus") == "all"
     assert int(after(words, "--stop-timeout")) > 60, "docker's ten seconds are less than limits.grace_seconds"
