@@ -78,6 +78,11 @@ def templates(manifests: list[Manifest]) -> Iterator[Template]:
         yield Template(f"{name} (TrainingRuntime)", job, container)
 
 
+def named(overlay: str, name: str) -> Template:
+    """One of an overlay's templates."""
+    return next(each for each in templates(render(overlay)) if each.name == name)
+
+
 def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
     """The spec of every pod that would come to be, by what makes it."""
     found = {template.name: template.pod for template in templates(manifests)}

@@ -20,7 +20,7 @@ from job.config.training_sections import TrainLimitsSection
 from job.demo.story import BUCKET, example_folder
 from job.errors import ExitCode
 from job.launch.supervisor import KILL_SECONDS
-from tests.infra.kustomize import FOLDER, OVERLAYS, TRAIN_JOB, build, of_kind, render, templates
+from tests.infra.kustomize import FOLDER, OVERLAYS, TRAIN_JOB, build, named, of_kind, render, templates
 
 MINORS = ["1.35", "1.36", "1.37"]
 TEMPLATES = [
@@ -40,10 +40,6 @@ def manifests(request):
 @pytest.fixture(params=TEMPLATES, ids="-".join)
 def template(request):
     return named(*request.param)
-
-
-def named(overlay, name):
-    return next(each for each in templates(render(overlay)) if each.name == name)
 
 
 def decide(job, container, exit_code=None, disrupted=False):
@@ -156,14 +152,6 @@ def test_interruptions_are_bounded(template):
         assert template.job["backoffLimit"] >= 10
 
 
-def test_a_jobset_starts_again_as_one_unless_a_code_was_final():
-    runtime = of_kind(render("nodes"), "TrainingRuntime")["recap-train"]["spec"]["template"]["spec"]
-    assert runtime["replicatedJobs"][0]["template"]["spec"]["backoffLimit"] == 0
-    assert runtime["failurePolicy"]["maxRestarts"] >= 10
-    (rule,) = runtime["failurePolicy"]["rules"]  # else: restart
-    assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
-
-
 # Time
 
 
@@ -251,41 +239,6 @@ def test_gpus_are_asked_for_except_where_there_are_none(template, request):
     assert asked == (None if "no-gpu" in request.node.name else "1")
     assert resources["requests"].keys() == {"cpu", "memory", "ephemeral-storage"}
     assert "memory" in resources["limits"]
-
-
-# Several nodes
-
-
-def test_nodes_of_an_indexed_job_find_the_first_of_them():
-    manifests, nodes = render("nodes-indexed"), named("nodes-indexed", "recap-train-nodes")
-    assert nodes.job["completionMode"] == "Indexed"
-    assert nodes.job["completions"] == nodes.job["parallelism"] == int(nodes.environment["RECAP_NODES"]) > 1
-    service = of_kind(manifests, "Service")[nodes.pod["subdomain"]]["spec"]
-    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
-    assert service["selector"].items() <= nodes.labels.items()
-    assert nodes.environment["RECAP_MAIN_ADDRESS"] == f"$(JOB_NAME)-0.{nodes.pod['subdomain']}"
-    names = list(nodes.environment)
-    assert names.index("JOB_NAME") < names.index("RECAP_MAIN_ADDRESS")  # else it stays as it is written
-    (job_name,) = [each for each in nodes.container["env"] if each["name"] == "JOB_NAME"]
-    label = "metadata.labels['batch.kubernetes.io/job-name']"
-    assert job_name["valueFrom"] == {"fieldRef": {"fieldPath": label}}
-
-
-def test_nodes_of_a_runtime_are_the_pods_of_a_training():
-    one, nodes = named("nodes", "recap-train"), named("nodes", "recap-train (TrainingRuntime)")
-    renamed = copy.deepcopy(nodes.pod)
-    renamed["containers"][0]["name"] = "recap"  # Trainer tells the container `node` its rank
-    assert renamed == one.pod
-
-
-def test_a_train_job_names_the_runtime_of_its_overlay():
-    train_job = yaml.safe_load(TRAIN_JOB.read_text(encoding="utf-8"))
-    reference = train_job["spec"]["runtimeRef"]
-    runtime = of_kind(render("nodes"), reference["kind"])[reference["name"]]
-    assert runtime["metadata"]["namespace"] == train_job["metadata"]["namespace"]
-    assert runtime["apiVersion"].split("/")[0] == reference["apiGroup"]
-    labels = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["metadata"]["labels"]
-    assert labels == {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
 
 
 # The page
