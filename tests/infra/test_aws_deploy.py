@@ -117,6 +117,18 @@ def test_the_outputs_name_what_is_there(session, name, deployed):
     assert session.client("logs").describe_log_groups(logGroupNamePrefix=deployed["LogGroup"])["logGroups"]
 
 
+def test_what_a_deleted_stack_leaves_is_the_bucket_and_what_guards_it_unless_it_never_worked():
+    stays = {
+        name: resource
+        for name, resource in stack.load()["Resources"].items()
+        if resource.get("DeletionPolicy", "Delete") != "Delete" or resource.get("UpdateReplacePolicy")
+    }
+    assert set(stays) == {"Bucket", "BucketPolicy"}
+    for name, resource in stays.items():
+        policies = (resource["DeletionPolicy"], resource["UpdateReplacePolicy"])
+        assert policies == ("RetainExceptOnCreate", "Retain"), name
+
+
 def test_spot_comes_first_and_several_nodes_run_on_demand(session, deployed):
     batch = session.client("batch")
     kinds = {

@@ -1,10 +1,8 @@
-"""Claims about the stack's jobs, its night and its alarms, as the template says them."""
+"""Claims about the stack's jobs and its night, as the template says them."""
 
 import json
-import re
-from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,7 +11,6 @@ import pytest
 from job.config.dates import with_date
 from job.config.load import load_config
 from job.errors import ExitCode
-from job.launch.submit.aws_batch import BY_HAND
 from job.summarization.shard import find_shard
 from tests.infra import stack
 
@@ -155,80 +152,3 @@ def test_the_night_is_off_until_it_is_turned_on_and_its_deadline_with_it():
         found = stack.resources(**parameters)
         schedules = [r["Properties"]["State"] for r in found.values() if r["Type"] == "AWS::Scheduler::Schedule"]
         assert schedules == [state, state]
-
-
-def test_alarms_read_what_recap_tells_at_the_end_of_a_night(capsys):
-    from job.telemetry import configure_logging, measured
-
-    configure_logging(person=False)
-    counts = {"records": (40, "Count"), "rejects": (2, "Count"), "skipped": (30, "Count")}
-    measured("summaries", counts, run="nightly-2026-01-31")
-    line = json.loads(capsys.readouterr().err)
-    found = stack.resources()
-    for name, value in (("NightRecords", 40), ("NightRejects", 2), ("NightSkipped", 30)):
-        properties = found[name]["Properties"]
-        assert properties["FilterPattern"] == '{ ($.message = "summaries") && ($.run = "nightly*") }'
-        (metric,) = properties["MetricTransformations"]
-        assert line["message"] == "summaries"
-        assert line[metric["MetricValue"].removeprefix("$.")] == value
-    published = {m["MetricName"] for n in ("NightRecords", "NightRejects", "NightSkipped")
-                 for m in found[n]["Properties"]["MetricTransformations"]}  # fmt: skip
-    read = {m["MetricStat"]["Metric"]["MetricName"] for m in found["TooManyRejects"]["Properties"]["Metrics"]
-            if "MetricStat" in m}  # fmt: skip
-    assert read == published
-    (share,) = (m["Expression"] for m in found["TooManyRejects"]["Properties"]["Metrics"] if "Expression" in m)
-    assert "rejects / (records - skipped)" in share, "as limits.max_reject_fraction counts"
-    assert stack.resources(Night="on")["NoNightEnded"]["Properties"]["MetricName"] in published
-
-
-def alarmed(alarm: Mapping[str, Any], told: list[datetime], now: datetime) -> bool:
-    """Whether CloudWatch holds an alarm of counts in this state: each of its last periods breaches, or has no data."""
-    properties = alarm["Properties"]
-    assert (properties["ComparisonOperator"], properties["Statistic"]) == ("LessThanThreshold", "SampleCount")
-    assert properties["TreatMissingData"] == "breaching"
-    length, periods = int(properties["Period"]), int(properties["EvaluationPeriods"])
-    newest = int(now.timestamp()) // length
-    counts = Counter(int(moment.timestamp()) // length for moment in told)
-    return all(counts[newest - back] < float(properties["Threshold"]) for back in range(periods))
-
-
-def hour_of(schedule: str) -> int:
-    found = re.fullmatch(r"cron\(0 (\d+) \* \* \? \*\)", schedule)
-    assert found
-    return int(found[1])
-
-
-@pytest.mark.parametrize("minutes_late", [0, 10, 59])
-def test_only_a_night_that_ended_since_it_was_started_is_in_time(minutes_late):
-    defaults = {name: parameter["Default"] for name, parameter in stack.load()["Parameters"].items()}
-    midnight = datetime(2026, 2, 1, tzinfo=UTC)
-    start, due = (midnight + timedelta(hours=hour_of(defaults[name])) for name in ("NightStart", "NightDue"))
-    asked = due + timedelta(minutes=minutes_late)  # metrics and alarms take their time
-    alarm = stack.resources(Night="on")["NoNightEnded"]
-    assert alarmed(alarm, [], asked)
-    for ended in (start + timedelta(minutes=5), due - timedelta(minutes=1)):
-        assert not alarmed(alarm, [ended], asked)
-    made_up_for_in_the_evening = [midnight - timedelta(hours=hours) for hours in (1, 3, 5.5)]
-    assert alarmed(alarm, made_up_for_in_the_evening, asked)
-
-
-def test_a_stack_without_nights_misses_none():
-    assert {"NightIsDue", "NoNightEnded", "NightLate"} == stack.resources(Night="on").keys() - stack.resources().keys()
-
-
-def test_a_job_that_a_person_stops_is_no_alarm_and_one_without_a_reason_is():
-    detail = stack.resources()["JobFailed"]["Properties"]["EventPattern"]["detail"]
-    assert detail["statusReason"] == [{"exists": False}, {"anything-but": BY_HAND}]
-
-
-def test_every_alarm_that_is_not_a_part_of_another_tells_somebody():
-    found = stack.resources(Night="on")
-    silent = {"NightIsDue", "NoNightEnded"}
-    rule = found["NightLate"]["Properties"]["AlarmRule"]
-    assert all(found[name]["Type"] == "AWS::CloudWatch::Alarm" for name in silent)
-    assert rule.count("ALARM(") == len(silent)
-    for name, resource in found.items():
-        if resource["Type"] in ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm") and name not in silent:
-            assert resource["Properties"]["AlarmActions"], name
-    (target,) = found["JobFailed"]["Properties"]["Targets"]
-    assert target["Arn"] == found["NightLate"]["Properties"]["AlarmActions"][0]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from tests.infra.kustomize import FOLDER
 BUCKET = "arn:aws:s3:::recap-bucket"
 ROLES = ["TrainRole", "SummarizeRole", "ExecutionRole", "SchedulerRole"]
 UNBOUND = {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}  # actions that take no resource
-END = "summaries"  # the message of the metric filters: tests/infra/test_aws_jobs.py
+END = "summaries"  # the message of the metric filters: tests/infra/test_aws_alarms.py
 TOPICS = ["phone", "parcel", "refund", "flight"]
 
 
@@ -188,9 +190,11 @@ def test_jobs_can_delete_no_version_and_training_no_adapter():
 
 
 def test_pods_on_eks_may_do_what_both_jobs_do_on_batch_and_delete_no_more():
-    text = (
-        (FOLDER / "overlays" / "eks" / "role-policy.json").read_text(encoding="utf-8").replace("BUCKET", "recap-bucket")
-    )
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^(sed .* role-policy\.json) > ", page, re.MULTILINE)
+    words = shlex.split(command.replace("my-bucket", "recap-bucket"))
+    overlay = FOLDER / "overlays" / "eks"
+    text = subprocess.run(words, cwd=overlay, check=True, capture_output=True, text=True).stdout
     pods = Role([{key: listed(value) for key, value in one.items()} for one in json.loads(text)["Statement"]]).rights()
     jobs = Role(stack.policy("TrainRole")).rights() | Role(stack.policy("SummarizeRole")).rights()
     assert not [asked for asked in jobs if not any(all(map(fnmatchcase, asked, right)) for right in pods)]
