@@ -41,7 +41,7 @@ test: $(INSTALLED) ## all tests, without network, on two cores
 	@$(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-faults: $(INSTALLED) ## hundreds of kills and faults of real training runs: under half an hour on two cores
-	@$(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults -n 2 --dist load --maxschedchunk 1 -rP --show-capture=stdout --durations 12 --timeout 1800
+	@$(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults -n 2 --dist load --maxschedchunk 1 -rPs --show-capture=stdout --durations 12 --timeout 1800
 
 test-vllm: $(VLLM)/.installed ## the engine on vLLM, which is real and runs on the CPU; in .venv-vllm
 	@$(ALONE) OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm
@@ -57,7 +57,7 @@ check: $(INSTALLED) ## lint, format, types, the direction of imports, generated 
 KUBERNETES_MINORS := 1.35 1.36 1.37
 MANIFESTS := build/kubernetes
 
-check-infra: $(INSTALLED) $(LINT_INSTALLED) ## lint and policy of infra/, in an environment of its own (.venv-infra)
+check-infra: $(INSTALLED) $(LINT_INSTALLED) $(CYCLONEDX) ## lint and policy of infra/, in an environment of its own (.venv-infra)
 	$(LINT)/cfn-lint infra/aws/recap.yaml
 	$(LINT)/hadolint Dockerfile
 	$(LINT)/check-jsonschema --builtin-schema vendor.compose-spec infra/docker/compose.yaml
@@ -71,6 +71,7 @@ check-infra: $(INSTALLED) $(LINT_INSTALLED) ## lint and policy of infra/, in an 
 		$(LINT)/kubernetes-validate --strict --quiet --kubernetes-version $$minor $(MANIFESTS)/*.yaml; \
 	done
 	$(LINT)/checkov --config-file infra/kubernetes/checkov.yaml --directory $(MANIFESTS)
+	$(BIN)/python -m pytest tests/infra/test_sbom.py
 
 # infra/aws/README.md says what these do, and for which account and region: those of the AWS environment.
 STACK ?= recap
@@ -143,17 +144,18 @@ image-locks: $(INSTALLED) ## write infra/docker/locks/ from requirements.lock (a
 	$(BIN)/pip install --quiet --upgrade --target build/pip 'pip==26.3'
 	PYTHONPATH=build/pip $(BIN)/python infra/docker/lock.py
 
-sbom: ## what the images hold, as CycloneDX: build/sbom/train.cdx.json and summarize.cdx.json
-	@mkdir -p build/sbom
-	@test -x build/cyclonedx/bin/cyclonedx-py || { $(PYTHON) -m venv build/cyclonedx \
-		&& build/cyclonedx/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0; }
-	@cat infra/docker/locks/{torch,train}.txt > build/sbom/train.txt
-	@cat infra/docker/locks/{torch,train,summarize}.txt > build/sbom/summarize.txt
+SBOM := build/sbom
+CYCLONEDX := build/cyclonedx/bin/cyclonedx-py
+
+sbom: $(CYCLONEDX) ## what the images hold, as CycloneDX: build/sbom/train.cdx.json and summarize.cdx.json
+	@mkdir -p $(SBOM)
+	@cat infra/docker/locks/{torch,train}.txt > $(SBOM)/train.txt
+	@cat infra/docker/locks/{torch,train,summarize}.txt > $(SBOM)/summarize.txt
 	@for target in train summarize; do \
-		PYTHONWARNINGS=ignore build/cyclonedx/bin/cyclonedx-py requirements build/sbom/$$target.txt \
+		PYTHONWARNINGS=ignore $(CYCLONEDX) requirements $(SBOM)/$$target.txt \
 			--pyproject pyproject.toml --mc-type application --spec-version 1.6 --output-reproducible \
-			--output-file build/sbom/$$target.cdx.json; \
-		echo "build/sbom/$$target.cdx.json: $$(grep -c '"purl"' build/sbom/$$target.cdx.json) packages"; \
+			--output-file $(SBOM)/$$target.cdx.json; \
+		echo "$(SBOM)/$$target.cdx.json: $$(grep -c '"purl"' $(SBOM)/$$target.cdx.json) packages"; \
 	done
 
 clean: ## remove what the targets made, except .venv and .venv-infra
@@ -179,6 +181,10 @@ $(LINT_INSTALLED): infra/lint/requirements.lock | $(BIN)/python
 	$(BIN)/python -m venv .venv-infra
 	$(LINT)/python -m pip install -qq --disable-pip-version-check --requirement infra/lint/requirements.lock
 	@touch $@
+
+$(CYCLONEDX):
+	$(PYTHON) -m venv build/cyclonedx
+	build/cyclonedx/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
 
 $(BIN)/python:
 	@command -v $(PYTHON) > /dev/null || { echo "there is no $(PYTHON): install Python 3.11 or newer, or name one with 'make PYTHON=…'" >&2; exit 1; }

@@ -198,6 +198,7 @@ def test_what_the_dockerfile_copies_is_sent_to_the_builder():
 @pytest.mark.parametrize("name", ["train", "train-cpu", "summarize", "summarize-cpu", "tensorboard"])
 def test_a_service_runs_as_strictly_as_a_cluster_would_run_it(name):
     service = compose()["services"][name]
+    assert service["init"] is True  # or a stop while Python starts is lost
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
