@@ -126,9 +126,10 @@ def test_two_hosts_end_like_one_with_two_processes(hosts, shared, tmp_path, know
     assert len(journal_of(store_of(shared))["attempts"]) == 1
 
 
+@pytest.mark.parametrize("told", [batch, indexed_job])
 @pytest.mark.parametrize("gone", [0, 1])
-def test_a_host_that_disappears_ends_the_other_and_both_go_on_later(hosts, shared, tmp_path, known, gone):
-    start(hosts, shared, batch(hosts))
+def test_a_host_that_disappears_ends_the_other_and_both_go_on_later(hosts, shared, tmp_path, known, gone, told):
+    start(hosts, shared, told(hosts))
     wait_for_step(hosts[0], 5)
     hosts[gone].disappear()
     missed = time.monotonic()
@@ -137,7 +138,7 @@ def test_a_host_that_disappears_ends_the_other_and_both_go_on_later(hosts, share
     print(f"\nhost {gone} gone: the other one ended after {seconds:.0f} s")
     hosts[gone].started[-1].wait()
     hosts[gone].come_back()
-    start(hosts, shared, batch(hosts))
+    start(hosts, shared, told(hosts))
     assert ends(hosts) == [ExitCode.DONE, ExitCode.DONE], hosts[0].log.read_text(encoding="utf-8")
     assert journal_of(store_of(shared))["attempts"][-1]["first_step"] >= 2, "it went on from a checkpoint"
     assert_as_on_one_host(shared, tmp_path, known)

@@ -107,7 +107,7 @@ def two_hosts(folder: Path) -> Iterator[tuple[list[Host], str]]:
 def why_not() -> str | None:
     """Why there can be no hosts here; None where there can."""
     if not sys.platform.startswith("linux") or os.geteuid():
-        return "network namespaces need root and Linux"
+        return "two hosts on one machine are network namespaces, which need root and Linux"
     name = f"recap{os.getpid()}try"
     try:
         run("ip", "netns", "add", name)
@@ -117,7 +117,7 @@ def why_not() -> str | None:
         finally:
             run("ip", "netns", "del", name)
     except (OSError, subprocess.CalledProcessError) as error:
-        return f"network namespaces are not allowed here ({error})"
+        return f"two hosts on one machine are network namespaces, which are not allowed here ({error})"
     return None
 
 
