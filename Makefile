@@ -10,6 +10,7 @@ INSTALLED := $(VENV)/.installed
 VLLM := .venv-vllm# its hundred packages stay out of the environment that everything else is tested in
 LINT := .venv-infra/bin
 LINT_INSTALLED := .venv-infra/.installed
+CYCLONEDX := build/cyclonedx/bin/cyclonedx-py
 
 # Nothing that a test or a benchmark does may depend on this machine's proxies, accounts or Hub cache. Only where
 # RECAP_TEST_S3_URI names a real store (docs/storage.md) does the AWS account stay: its tests ask that store.
@@ -71,7 +72,7 @@ check-infra: $(INSTALLED) $(LINT_INSTALLED) $(CYCLONEDX) ## lint and policy of i
 		$(LINT)/kubernetes-validate --strict --quiet --kubernetes-version $$minor $(MANIFESTS)/*.yaml; \
 	done
 	$(LINT)/checkov --config-file infra/kubernetes/checkov.yaml --directory $(MANIFESTS)
-	$(BIN)/python -m pytest tests/infra/test_sbom.py
+	$(BIN)/python -m pytest -m sbom tests/infra/test_sbom.py
 
 # infra/aws/README.md says what these do, and for which account and region: those of the AWS environment.
 STACK ?= recap
@@ -145,7 +146,6 @@ image-locks: $(INSTALLED) ## write infra/docker/locks/ from requirements.lock (a
 	PYTHONPATH=build/pip $(BIN)/python infra/docker/lock.py
 
 SBOM := build/sbom
-CYCLONEDX := build/cyclonedx/bin/cyclonedx-py
 
 sbom: $(CYCLONEDX) ## what the images hold, as CycloneDX: build/sbom/train.cdx.json and summarize.cdx.json
 	@mkdir -p $(SBOM)

@@ -29,6 +29,7 @@ TEMPLATES = [
     ("nodes-indexed", "recap-train-nodes"),
 ]
 AGAIN = {ExitCode.RETRY, 128, 137, 143}
+CRASHED = {134, 139}  # by SIGABRT and SIGSEGV: a night finds the record that is to blame
 CUSTOM = {"LocalQueue", "TrainingRuntime"}  # kinds that Kubernetes' own schema does not know
 
 
@@ -132,8 +133,9 @@ def test_exit_codes_are_followed(template, code):
 def test_killed_from_outside_is_run_again_and_what_nobody_foresaw_is_not(template):
     final = "FailIndex" if template.command == "summarize" else "FailJob"
     decided = {code: decide(template.job, template.container, code) for code in range(1, 256)}
-    assert {code for code, action in decided.items() if action == "Count"} == AGAIN
-    assert {action for code, action in decided.items() if code not in AGAIN} == {final}
+    again = AGAIN | CRASHED if template.command == "summarize" else AGAIN
+    assert {code for code, action in decided.items() if action == "Count"} == again
+    assert {action for code, action in decided.items() if code not in again} == {final}
     assert decide(template.job, template.container) == "Count"  # the pod was lost with its node, without a code
 
 

@@ -18,9 +18,7 @@ sys.exit(problem and str(problem))
 """
 LAYERS = {"train": ("torch", "train"), "summarize": ("torch", "train", "summarize")}
 
-pytestmark = pytest.mark.skipif(
-    not (TOOLS / "cyclonedx-py").exists(), reason="there is no cyclonedx-py here: `make check-infra` installs it"
-)
+pytestmark = pytest.mark.sbom
 
 
 @pytest.fixture(scope="module")
