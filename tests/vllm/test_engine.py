@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from job.errors import RetryError
-from job.inference.engine import Generated
+from job.errors import ExitCode, RetryError
+from job.inference.engine import BrokenEngineError, Generated
 from job.inference.vllm_engine import VllmEngine
 from job.summarization.answers import Failure, generate_each
 from tests.vllm.conftest import SETTINGS
@@ -168,8 +168,11 @@ def test_one_prompt_that_does_not_fit_into_memory_is_rejected_alone(engine, want
 
 def test_a_gpu_that_fails_is_worth_another_try(engine, prompts):
     ours = over(engine, Watched(engine._engine, failing_on(prompts[:1], torch.AcceleratorError)))
-    with pytest.raises(RetryError, match="the GPU failed"):
+    ours.expect(prompts[5:8], SETTINGS)
+    with pytest.raises(BrokenEngineError, match="the GPU failed on 5 prompts") as caught:
         ours.generate(prompts[:2], SETTINGS)
+    assert caught.value.exit_code == ExitCode.RETRY
+    assert sorted(caught.value.prompts) == sorted([*prompts[:2], *prompts[5:8]]), "what was under way"
     ours._drop([str(number) for number in range(9)], RuntimeError())
 
 
