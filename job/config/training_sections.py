@@ -123,7 +123,8 @@ class TrainLimitsSection(Section):
         None,
         pattern="^https?://",
         description="URL that answers when this machine will be reclaimed, asked every 5 s, which starts the same end "
-        "earlier; on EC2 http://169.254.169.254/latest/meta-data/spot/instance-action; null: nobody is asked.",
+        "earlier; on EC2 http://169.254.169.254/latest/meta-data/spot/instance-action; null: RECAP_SPOT_NOTICE of the "
+        "environment says, as in infra/aws; without that nobody is asked.",
     )
     stall_minutes: float = Field(30, gt=0, description="Without a training step for so long, the run ends with 75.")
     upload_minutes: float = Field(10, gt=0, description="Time for a checkpoint to reach storage.")

@@ -5,7 +5,7 @@ while those of this one end (`expect`). Knows nothing of files, nor of how vLLM 
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from job.config.sections import GenerationSection
@@ -35,7 +35,8 @@ class VllmEngine:
         self._finished_ahead: dict[str, Generated] = {}
         self._most: int | None = None  # prompts at once; None until memory ran out
         self.context_tokens: int = engine.model_config.max_model_len
-        self.prompts_ahead: int = BATCHES_AHEAD * engine.vllm_config.scheduler_config.max_num_seqs
+        self._batch_size: int = engine.vllm_config.scheduler_config.max_num_seqs
+        self.prompts_ahead: int = BATCHES_AHEAD * self._batch_size
 
     def generate(
         self,
@@ -66,7 +67,7 @@ class VllmEngine:
                 except RecapError:
                     raise
                 except Exception as error:
-                    self._recover(error, running, [prompts[row] for row in running.values()])
+                    self._recover(error, {request: prompts[row] for request, row in running.items()})
                     waiting.extendleft(sorted(running.values(), reverse=True))
                     running.clear()
                     continue
@@ -126,12 +127,12 @@ class VllmEngine:
             finished.append((output.request_id, to_answer(list(answer.token_ids), self._ends, self._tokenizer)))
         return finished
 
-    def _recover(self, error: Exception, running: Collection[str], under_way: Sequence[list[int]]) -> None:
+    def _recover(self, error: Exception, running: dict[str, list[int]]) -> None:
         """Make vLLM ready to go on after a step that failed; raises if the prompts that are running may be to blame."""
         import torch
 
         if isinstance(error, torch.AcceleratorError):
-            raise BrokenEngineError(error, [*under_way, *(prompt for _, prompt in self._ahead.values())]) from error
+            raise BrokenEngineError(error, self._in_the_batch(running)) from error
         others = [request for request, _ in self._ahead.values() if request not in self._finished_ahead]
         self._ahead = {key: value for key, value in self._ahead.items() if value[0] in self._finished_ahead}
         self._drop([*running, *others], error)
@@ -140,6 +141,12 @@ class VllmEngine:
             warn("out of memory: fewer prompts at once from now on", prompts=self._most)
         elif not others:
             raise FloatingPointError(f"{error}; try another model.dtype") if NAN in str(error) else error
+
+    def _in_the_batch(self, running: dict[str, list[int]]) -> list[list[int]]:
+        """The prompts that a step may have been at: vLLM takes them in the order of the requests, so many at once."""
+        waiting = {request: prompt for request, prompt in self._ahead.values() if request not in self._finished_ahead}
+        under_way = running | waiting
+        return [under_way[request] for request in sorted(under_way, key=int)[: self._batch_size]]
 
     def _drop(self, requests: Sequence[str], error: Exception) -> None:
         """Take requests out of vLLM, with what it keeps of their prompts, which may be wrong; else RetryError."""

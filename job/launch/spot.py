@@ -5,14 +5,25 @@ A URL → one call when it answers with a notice. Knows nothing of what is stopp
 
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
 from urllib.parse import urljoin
 
+from job.errors import ConfigError
+
+URL = "RECAP_SPOT_NOTICE"
 NOTICE_SECONDS = 110.0  # the notice comes two minutes ahead
 SECONDS_BETWEEN_ASKING = 5.0
 ANSWER_SECONDS = 2.0
+
+
+def notice_url(configured: str | None, environment: Mapping[str, str]) -> str | None:
+    """The URL of the config, else that of RECAP_SPOT_NOTICE; ConfigError where that is none."""
+    url = configured or environment.get(URL) or None
+    if url and not url.startswith(("http://", "https://")):
+        raise ConfigError(f"{URL} is '{url}' in the environment, wanted a URL that begins with http:// or https://")
+    return url
 
 
 @contextmanager

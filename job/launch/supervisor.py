@@ -26,7 +26,7 @@ from job.launch.environment import count_gpus
 from job.launch.orphans import adopt_orphans, lives
 from job.launch.outcome import SUPERVISOR, End, Outcome, judge, read_outcomes
 from job.launch.peers import Peers
-from job.launch.spot import NOTICE_SECONDS, spot_watch
+from job.launch.spot import NOTICE_SECONDS, notice_url, spot_watch
 from job.storage.places import work_folder
 from job.telemetry import event, warn
 
@@ -44,7 +44,7 @@ def run_training(config: TrainConfig) -> Outcome:
         raise ConfigError(f"training.processes: {processes}, but this machine has {gpus} GPUs: {gpus} at the most")
     if config.training.distribution == "fsdp" and processes * cluster.nodes == 1:
         raise ConfigError("training.distribution: fsdp shares the base between processes, and there is one: use ddp")
-    limits = config.limits
+    limits, notice = config.limits, notice_url(config.limits.spot_notice, os.environ)
     with work_folder(config.run) as work:
         (work / "config.yaml").write_text(resolved_yaml(config), encoding="utf-8")
         os.environ["ACCELERATE_USE_CPU"] = str(gpus == 0).lower()
@@ -53,7 +53,7 @@ def run_training(config: TrainConfig) -> Outcome:
         if cluster != ALONE:
             event("training on several nodes", node=cluster.rank, nodes=cluster.nodes, main=cluster.address)
             peers = Peers(cluster, config.run)
-        return supervise(command, work, processes, limits.grace_seconds, limits.spot_notice, peers)
+        return supervise(command, work, processes, limits.grace_seconds, notice, peers)
 
 
 def launch_command(work: Path, processes: int, has_gpu: bool, cluster: Cluster = ALONE) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from job.config.dates import with_date
 from job.config.load import load_config
 from job.errors import ExitCode
+from job.launch.spot import notice_url
 from job.summarization.shard import find_shard
 from tests.infra import stack
 
@@ -90,15 +91,21 @@ def test_the_folder_that_jobs_write_to_is_made_for_any_user():
     assert template["MetadataOptions"] == {
         "HttpEndpoint": "enabled",
         "HttpTokens": "required",
-        "HttpPutResponseHopLimit": 2,  # from the container, for limits.spot_notice
+        "HttpPutResponseHopLimit": 2,  # from the container, for the Spot notice
     }
+
+
+def test_a_training_on_spot_machines_asks_for_their_notice():
+    told = {each["Name"]: each["Value"] for each in container("TrainJobDefinition")["Environment"]}
+    assert notice_url(None, told) == "http://169.254.169.254/latest/meta-data/spot/instance-action"
 
 
 def test_the_definitions_differ_in_what_they_are_for_only():
     one, *others = (container(name) for name in JOBS)
     for other in others:
         different = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
-        assert different <= {"Image", "JobRoleArn", "LogConfiguration"}
+        assert different <= {"Image", "JobRoleArn", "LogConfiguration", "Environment"}
+        assert other["Environment"] == [each for each in one["Environment"] if each["Name"] != "RECAP_SPOT_NOTICE"]
     assert job(JOBS[0])["RetryStrategy"] == job(JOBS[2])["RetryStrategy"]
     assert container(JOBS[0])["Image"] == container(JOBS[2])["Image"]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from job.errors import ExitCode
+from job.errors import ConfigError, ExitCode
 from job.launch.cluster import Cluster
 from job.launch.outcome import End, Outcome, judge, keep_room, read_outcomes, write_outcome
-from job.launch.spot import has_notice, spot_watch
+from job.launch.spot import has_notice, notice_url, spot_watch
 from job.launch.supervisor import launch_command, supervise
 
 SPEAK = "from pathlib import Path; from job.launch.outcome import Outcome, write_outcome; import sys; "
@@ -304,6 +304,16 @@ def test_a_spot_notice_stops_once_and_silence_and_nonsense_never(tmp_path):
         service.reclaimed.set()
         assert stopped.wait(10)
     assert not has_notice(service.url)
+
+
+def test_the_config_says_where_a_spot_notice_is_asked_for_and_else_the_environment():
+    there = {"RECAP_SPOT_NOTICE": "http://169.254.169.254/spot"}
+    assert notice_url(None, {}) is None
+    assert notice_url(None, {"RECAP_SPOT_NOTICE": ""}) is None
+    assert notice_url(None, there) == there["RECAP_SPOT_NOTICE"]
+    assert notice_url("http://localhost/here", there) == "http://localhost/here"
+    with pytest.raises(ConfigError, match="RECAP_SPOT_NOTICE is 'yes' in the environment"):
+        notice_url(None, {"RECAP_SPOT_NOTICE": "yes"})
 
 
 def test_a_spot_notice_ends_a_run_as_a_signal_does(tmp_path):

@@ -174,6 +174,9 @@ def test_a_gpu_that_fails_is_worth_another_try(engine, prompts):
     assert caught.value.exit_code == ExitCode.RETRY
     assert sorted(caught.value.prompts) == sorted([*prompts[:2], *prompts[5:8]]), "what was under way"
     ours._drop([str(number) for number in range(9)], RuntimeError())
+    ours._batch_size = 2
+    many = {"11": prompts[2], "9": prompts[0], "10": prompts[1]}
+    assert ours._in_the_batch(many) == prompts[:2], "those that vLLM takes first"
 
 
 def test_a_vllm_that_cannot_go_on_is_worth_another_try(engine, prompts):
