@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from job.config.sections import GenerationSection
-from job.errors import RetryError
 
 FinishReason = Literal["stop", "length"]
 
@@ -17,15 +16,6 @@ class Generated:
     text: str
     output_tokens: int
     finish_reason: FinishReason
-
-
-class BrokenEngineError(RetryError):
-    """A GPU failed, which ends every use of it by this process; `prompts` were under way."""
-
-    def __init__(self, error: Exception, prompts: Sequence[list[int]]) -> None:
-        under_way = "one prompt" if len(prompts) == 1 else f"{len(prompts)} prompts"
-        super().__init__(f"the GPU failed on {under_way} ({error}); run the job again, or elsewhere if it fails again")
-        self.prompts = prompts
 
 
 class Engine(Protocol):

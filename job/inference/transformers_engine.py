@@ -7,10 +7,11 @@ fit into the GPU's memory is halved, and no later one is larger. Knows nothing o
 from collections.abc import Callable, Sequence
 
 from job.config.sections import GenerationSection
+from job.errors import RetryError
 from job.inference.batching import BatchLimits, count_fitting, halved, longest_first
 from job.inference.decode import Choose, decode, greedy, sampling
 from job.inference.ending import end_tokens, to_answer
-from job.inference.engine import BrokenEngineError, Generated
+from job.inference.engine import Generated
 from job.model import Model, Tokenizer
 from job.telemetry import warn
 
@@ -39,7 +40,7 @@ class TransformersEngine:
         """Answers in the order of `prompts`; ends early at any end token of the model's generation config.
 
         Raises ValueError for a token that the model does not know, before any work, torch.OutOfMemoryError when a
-        single row does not fit, and BrokenEngineError when the GPU itself fails.
+        single row does not fit, and RetryError when the GPU itself fails.
         """
         for prompt in prompts:
             self._check(prompt)
@@ -83,7 +84,7 @@ class TransformersEngine:
             if len(prompts) == 1:
                 raise
         except torch.AcceleratorError as error:
-            raise BrokenEngineError(error, prompts) from error
+            raise RetryError(f"the GPU failed ({error}); run the job again, or elsewhere if it fails again") from error
         # Only here are the batch's tensors free: an exception holds the frames that it came through.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -11,7 +11,7 @@ from typing import Any
 from job.config.sections import GenerationSection
 from job.errors import RecapError, RetryError
 from job.inference.ending import to_answer
-from job.inference.engine import BrokenEngineError, Generated
+from job.inference.engine import Generated
 from job.model import Tokenizer
 from job.telemetry import warn
 
@@ -35,8 +35,7 @@ class VllmEngine:
         self._finished_ahead: dict[str, Generated] = {}
         self._most: int | None = None  # prompts at once; None until memory ran out
         self.context_tokens: int = engine.model_config.max_model_len
-        self._batch_size: int = engine.vllm_config.scheduler_config.max_num_seqs
-        self.prompts_ahead: int = BATCHES_AHEAD * self._batch_size
+        self.prompts_ahead: int = BATCHES_AHEAD * engine.vllm_config.scheduler_config.max_num_seqs
 
     def generate(
         self,
@@ -46,8 +45,8 @@ class VllmEngine:
     ) -> list[Generated]:
         """Answers in the order of `prompts`.
 
-        Raises ValueError for a prompt that vLLM cannot take, before any work; what vLLM raises on the prompts;
-        BrokenEngineError when the GPU itself fails; and RetryError when vLLM cannot go on.
+        Raises ValueError for a prompt that vLLM cannot take, before any work; what vLLM raises on the prompts; and
+        RetryError when the GPU itself fails, or vLLM cannot go on.
         """
         for prompt in prompts:
             self._check(prompt, settings)
@@ -67,7 +66,7 @@ class VllmEngine:
                 except RecapError:
                     raise
                 except Exception as error:
-                    self._recover(error, {request: prompts[row] for request, row in running.items()})
+                    self._recover(error, running)
                     waiting.extendleft(sorted(running.values(), reverse=True))
                     running.clear()
                     continue
@@ -127,12 +126,12 @@ class VllmEngine:
             finished.append((output.request_id, to_answer(list(answer.token_ids), self._ends, self._tokenizer)))
         return finished
 
-    def _recover(self, error: Exception, running: dict[str, list[int]]) -> None:
+    def _recover(self, error: Exception, running: dict[str, int]) -> None:
         """Make vLLM ready to go on after a step that failed; raises if the prompts that are running may be to blame."""
         import torch
 
         if isinstance(error, torch.AcceleratorError):
-            raise BrokenEngineError(error, self._in_the_batch(running)) from error
+            raise RetryError(f"the GPU failed ({error}); run the job again, or elsewhere if it fails again") from error
         others = [request for request, _ in self._ahead.values() if request not in self._finished_ahead]
         self._ahead = {key: value for key, value in self._ahead.items() if value[0] in self._finished_ahead}
         self._drop([*running, *others], error)
@@ -141,12 +140,6 @@ class VllmEngine:
             warn("out of memory: fewer prompts at once from now on", prompts=self._most)
         elif not others:
             raise FloatingPointError(f"{error}; try another model.dtype") if NAN in str(error) else error
-
-    def _in_the_batch(self, running: dict[str, list[int]]) -> list[list[int]]:
-        """The prompts that a step may have been at: vLLM takes them in the order of the requests, so many at once."""
-        waiting = {request: prompt for request, prompt in self._ahead.values() if request not in self._finished_ahead}
-        under_way = running | waiting
-        return [under_way[request] for request in sorted(under_way, key=int)[: self._batch_size]]
 
     def _drop(self, requests: Sequence[str], error: Exception) -> None:
         """Take requests out of vLLM, with what it keeps of their prompts, which may be wrong; else RetryError."""

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from job.errors import AlreadyExistsError, ForbiddenError, MissingError, OutputError, RetryError, unwritable
 
 UNFINISHED = ".recap-part"  # how the names of files and folders end that are still being written
-TRIES = 5  # a folder can be removed, as its last file goes, just before a file is made in it
+TRIES = 20  # a folder can be removed, as its last file goes, just before a file is made in it
 
 
 @contextmanager
@@ -62,8 +62,8 @@ def new_file(target: Path, *, if_absent: bool = False) -> Iterator[BinaryIO]:
         with writing(target):
             file.flush()
             os.fsync(file.fileno())
+            _settle(part, target, if_absent)  # before the file is closed, and its lock gone that keeps `sweep` away
             file.close()
-            _settle(part, target, if_absent)
             sync_folder(target.parent)
     finally:
         with suppress(OSError):  # closing writes what is buffered, which fails again where writing has failed
@@ -128,22 +128,28 @@ def sync_folder(folder: Path) -> None:
 def _made_beside(target: Path) -> BinaryIO:
     part = target.parent / f".{uuid.uuid4().hex}{UNFINISHED}"
     for attempt in range(TRIES):
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)  # FileExistsError too where it goes at this moment
             file = part.open("xb")  # not by tempfile, whose files are closed to others whatever the umask says
-            with suppress(OSError):  # a file system without locks, where `sweep` removes nothing
-                fcntl.flock(file, fcntl.LOCK_SH)  # tells `sweep` that who writes it is alive
-            part.stat()  # a sweep may have come in between
-            return file
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
             if attempt == TRIES - 1:
                 raise
-    raise AssertionError
+            continue
+        with suppress(OSError):  # a file system without locks, where `sweep` removes nothing
+            fcntl.flock(file, fcntl.LOCK_SH)  # tells `sweep` that who writes it is alive
+        if part.exists():  # else a sweep has come in between
+            return file
+        file.close()
+    raise FileNotFoundError(errno.ENOENT, "removed again and again as it is made", str(part))
 
 
 def sweep(folder: Path) -> None:
     """Remove the unfinished files of writers that were killed."""
-    for part in folder.glob(f".*{UNFINISHED}"):
+    try:
+        parts = list(folder.glob(f".*{UNFINISHED}"))
+    except FileNotFoundError:
+        return  # somebody else has removed it, with its last file
+    for part in parts:
         with suppress(OSError), part.open("rb") as file:  # a folder, gone already, or somebody else's
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             part.unlink()

@@ -98,7 +98,10 @@ class LocalStore:
 
     def _below(self, folder: Path, prefix: str) -> Iterator[Entry]:
         with reading(folder):
-            found = list(os.scandir(folder))
+            try:
+                found = list(os.scandir(folder))
+            except FileNotFoundError:
+                return  # removed, with its last file, since it was listed
         # A folder sorts as its name with a slash: "a-b" before "a/b", as whole keys do.
         for item in sorted(found, key=lambda item: item.name + "/" * item.is_dir(follow_symlinks=False)):
             key = below(prefix, check_key(item.name, str(folder)))

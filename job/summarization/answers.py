@@ -11,7 +11,8 @@ from job.errors import ConfigError, RecapError, RetryError, unwritable
 from job.inference.engine import Engine, Generated
 
 # What libraries raise where a model cannot be run; of anything else on a greeting, recap is to blame.
-OF_LIBRARIES = (RuntimeError, ValueError, IndexError, ArithmeticError)
+OF_LIBRARIES = (RuntimeError, ValueError, IndexError, ArithmeticError, MemoryError, OSError)
+CANNOT_RUN = "model: it cannot be run as configured"
 
 # What it means when the model fails on whatever it is given, by the name of the error, and what to do.
 REMEDIES = {
@@ -35,9 +36,15 @@ class Failure:
 
 
 def generate_each(
-    engine: Engine, prompts: Sequence[list[int]], settings: GenerationSection, on_done: Done
+    engine: Engine,
+    prompts: Sequence[list[int]],
+    settings: GenerationSection,
+    on_done: Done,
+    on_answer: Callable[[], None] = lambda: None,
 ) -> list[Generated | Failure]:
     """An answer to each prompt, or why there is none: prompts that fail together are halved until one fails alone.
+
+    `on_answer` is called where the engine has some, whatever becomes of the others that it was asked for with them.
 
     What recap itself raises, and a disk that is full, are about no prompt.
     """
@@ -47,6 +54,7 @@ def generate_each(
         nonlocal told
         told += count
         on_done(count)
+        on_answer()
 
     try:
         return list(engine.generate(prompts, settings, tell))
@@ -59,30 +67,41 @@ def generate_each(
     on_done(-told)  # they are generated again
     half = len(prompts) // 2
     return [
-        *generate_each(engine, prompts[:half], settings, on_done),
-        *generate_each(engine, prompts[half:], settings, on_done),
+        *generate_each(engine, prompts[:half], settings, on_done, on_answer),
+        *generate_each(engine, prompts[half:], settings, on_done, on_answer),
     ]
 
 
-def check_model(answers: Sequence[Generated | Failure], greet: Callable[[], None], begun: bool) -> None:
-    """See that the model is not to blame where no prompt got an answer: `greet` has it answer a greeting.
+def check_model(answers: Sequence[Generated | Failure], greet: Callable[[], None], has_answered: bool) -> None:
+    """See that the model is not to blame where a prompt got no answer: it must answer a greeting.
 
-    ConfigError if it cannot, or failed by an error that only a config explains; RetryError if it could before
-    (`begun`); what recap's own mistakes raise.
+    ConfigError also where all failed by an error that only a config explains. `has_answered`: it did before.
     """
     failures = [answer for answer in answers if isinstance(answer, Failure)]
-    if not failures or len(failures) < len(answers):
+    if not failures:
         return
-    is_one = len({failure.name for failure in failures}) == 1
-    remedy = REMEDIES.get(failures[0].name) if is_one and not begun else None
+    has_answered = has_answered or len(failures) < len(answers)
+    remedy = REMEDIES.get(failures[0].name) if len({failure.name for failure in failures}) == 1 else None
+    said = f"It failed on each of the first {len(failures)} conversations ({failures[0]})"
+    if remedy and len(failures) > 1 and not has_answered:
+        raise ConfigError(f"{remedy}. {said}")
+    see_it_work(greet, has_answered, f"{remedy or CANNOT_RUN}. {said}")
+
+
+def see_it_work(greet: Callable[[], None], has_answered: bool, else_said: str = f"{CANNOT_RUN}. It fails") -> None:
+    """Have the model answer a greeting. Where it cannot: RetryError if it has answered before; else ConfigError, unless
+    the error is recap's own mistake.
+    """
     try:
-        if remedy is None:
-            greet()
-            return
-    except OF_LIBRARIES as error:
-        if begun:
-            raise RetryError(f"the model answered before, and now fails on a greeting ({error}): run again") from error
-    raise ConfigError(
-        f"{remedy or 'model: it cannot be run as configured'}. It failed on each of the first {len(failures)} "
-        f"conversations ({failures[0]})"
-    )
+        greet()
+    except RecapError:
+        raise
+    except Exception as error:
+        if unwritable(error):
+            raise
+        failed = f"{type(error).__name__}: {error}"
+        if has_answered:
+            raise RetryError(f"the model answered before, and now fails on a greeting ({failed}): run again") from error
+        if isinstance(error, OF_LIBRARIES):
+            raise ConfigError(f"{else_said}, and on a greeting ({failed})") from error
+        raise

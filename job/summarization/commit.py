@@ -24,7 +24,7 @@ from job.summarization.records import Counts
 DONE = ".done.json"
 OURS = re.compile(
     r"probe-[0-9a-f]{32}|lease/\d+\.json|[0-9a-f]{16}/input-\d+\.json"
-    r"|[0-9a-f]{16}/[0-9a-f]{16}/(\d+(-[0-9a-f]{32}\.outcomes|\.done\.json)|(begun-\d+|prompts)-[0-9a-f]{32}\.json)"
+    r"|[0-9a-f]{16}/[0-9a-f]{16}/(\d+(-[0-9a-f]{32}\.outcomes|\.done\.json)|(begun-\d+|records)-[0-9a-f]{32}\.json)"
 )
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from job.conversations.record import Conversation, RejectReason, Source, Turn
 from job.inference.engine import FinishReason, Generated
 from job.prompt import EncodedPart, TooLongError, encode_parts, encode_prompt
-from job.summarization.answers import Done, Failure, check_model
+from job.summarization.answers import Done, Failure
 from job.summarization.prepare import Prepared, Task
 
 MAX_LEVELS = 6
@@ -48,19 +48,17 @@ class _Climb(NamedTuple):
     turns: tuple[int, ...] = ()  # of the conversation, in each line of this level's prompts; above the first level
 
 
-def answer_each(
-    prepared: Sequence[Prepared], task: Task, on_done: Done, begun: bool = True
-) -> list[Answer | Unanswered]:
-    """An answer for each conversation, or why there is none; `begun` says that the model has answered before."""
+def answer_each(prepared: Sequence[Prepared], task: Task, on_done: Done) -> list[Answer | Unanswered]:
+    """An answer for each conversation, or why there is none."""
     settled: dict[int, Answer | Unanswered] = {}
     climbing = {place: _Climb(item, item.parts) for place, item in enumerate(prepared)}
     tell = _by_conversation(on_done, len(prepared), sum(len(item.parts) for item in prepared))
     while climbing:
         prompts = [part.ids for climb in climbing.values() for part in climb.parts]
+        records = [str(climb.item.source) for climb in climbing.values() for _ in climb.parts]
         asked = task.summarizer.engine, prompts, task.generation
-        answers = task.suspects.generate(asked, tell, lambda: _greet(task))
-        check_model(answers, lambda: _greet(task), begun)  # they may all fail by their own fault
-        begun, tell = True, _nobody
+        answers = task.suspects.generate(asked, records, tell, lambda: _greet(task))
+        tell = _nobody
         rest = iter(answers)
         steps = {place: _step(climb, rest, task) for place, climb in climbing.items()}
         settled |= {place: step for place, step in steps.items() if not isinstance(step, _Climb)}

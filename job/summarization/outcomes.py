@@ -16,30 +16,27 @@ from job.summarization.prepare import Prepared, Task, prepare
 from job.summarization.records import Outcome, Skipped, Summary
 
 WINDOW_RECORDS = 1024
+WINDOWS_AHEAD = 8  # where they hold few prompts: most records are skipped, or rejected
 WINDOW_TOKENS = 1_000_000  # of prompts; some 40 MB as Python's integers
 WINDOW_CHARACTERS = 16 << 20  # of what else is held of the records: ids, metadata, values replaced
 
 Item = Prepared | BadRecord | Skipped
 
 
-def outcomes(
-    chunks: Iterable[Iterable[Conversation | BadRecord]], task: Task, on_done: Done, begun: bool = False
-) -> Iterator[Outcome]:
+def outcomes(chunks: Iterable[Iterable[Conversation | BadRecord]], task: Task, on_done: Done) -> Iterator[Outcome]:
     """The outcome of each record of each chunk, in order; `on_done` is told how many more are done.
 
     An engine that asks for it is told of later windows, of the next chunks too, before it is asked for the answers to
-    this one. ConfigError if the model fails on all that it is given first, and on a greeting; RetryError if it does so
-    later, or with `begun`: it was given others before.
+    this one. ConfigError where the model fails on all that it is given first, and on a greeting; RetryError if it does
+    so later.
     """
     ahead, wanted = deque[list[Item]](), 0
 
     def settle() -> Iterator[Outcome]:
-        nonlocal begun
         window = ahead.popleft()
         prepared = [item for item in window if isinstance(item, Prepared)]
         on_done(len(window) - len(prepared))
-        answers = iter(answer_each(prepared, task, on_done, begun))
-        begun = begun or bool(prepared)
+        answers = iter(answer_each(prepared, task, on_done))
         for item in window:
             yield _settle(item, next(answers), task) if isinstance(item, Prepared) else item
 
@@ -47,10 +44,12 @@ def outcomes(
         ahead.append(window)
         if prompts := _prompts(window):
             engine = task.summarizer.engine
-            wanted = 0 if task.suspects else engine.prompts_ahead  # each of those is alone in the engine
+            wanted = 0 if task.suspects.is_careful else engine.prompts_ahead
             if wanted:
                 engine.expect(prompts, task.generation)
-        while sum(len(_prompts(later)) for later in islice(ahead, 1, None)) >= wanted and ahead:
+        while ahead and (
+            len(ahead) > WINDOWS_AHEAD or sum(len(_prompts(later)) for later in islice(ahead, 1, None)) >= wanted
+        ):
             yield from settle()
     while ahead:
         yield from settle()

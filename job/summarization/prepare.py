@@ -29,7 +29,7 @@ MAX_PARTS = 256  # of one conversation: some 200,000 tokens where the model's co
 class Task:
     """What summarizes, and how it is told to; `settings` has hashed all of that, `done` is what is skipped.
 
-    `suspects` are the prompts that processes have ended on.
+    `suspects` are the records that processes have ended on.
     """
 
     open_summarizer: Callable[[], Summarizer]

@@ -1,116 +1,118 @@
-"""Prompts that may end a process: what one leaves for the next, so that one of them costs no other its answer.
+"""What a process leaves for the next while records are under way, so that none of them can end every try of a night.
 
-A GPU that fails ends every use of it by its process, and a process that the system kills says nothing more: there,
-nothing can be halved until one prompt fails alone. So notes lie beside the chunks: of each chunk that is under way, and
-of the prompts that were when a GPU failed. A chunk whose note stayed is taken in small batches, with a note of each
-while it lasts; prompts of a note that stayed are taken by themselves, each after a greeting that the engine answers;
-and one that a process ended on alone, twice, gets no answer. Knows nothing of conversations.
+A batch that fails is halved until one prompt fails alone. But a GPU that fails ends every use of it by its process, and
+a process that the system kills says nothing more. So a note lies beside the chunks for each that is under way; it goes
+when the chunk is committed or the process is told to stop, and stays where anything else ends it. A chunk whose note
+stayed is taken with care: in small batches, with a note of the records of each; records of a note that stayed come
+alone, each after a greeting that the engine answers; and one that processes ended on alone, twice, gets no answer.
+Knows nothing of conversations.
 """
 
 import json
 import re
 import uuid
-from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any
 
 from job.config.sections import GenerationSection
-from job.errors import RecapError
-from job.inference.engine import BrokenEngineError, Engine, Generated
+from job.errors import MissingError, RecapError
+from job.inference.engine import Engine, Generated
 from job.storage.keys import below
 from job.storage.store import Store
-from job.summarization.answers import Done, Failure, generate_each
-from job.telemetry import warn
+from job.summarization.answers import Done, Failure, check_model, generate_each, see_it_work
 
 CAREFUL_BATCH = 32  # prompts
-DEATHS = 2  # alone on a prompt: a single one may be the machine's
-NOTE = re.compile(r"(?P<kind>begun-(?P<chunk>\d+)|prompts)-[0-9a-f]{32}\.json")
-TO_BLAME = Failure("Broken", f"the process, or its GPU, failed on it alone, {DEATHS} times")
+ENDS = 2  # of processes, alone on a record: a single one may be the machine's
+TO_BLAME = Failure("Broken", f"the process, or its GPU, failed on it alone, {ENDS} times")
+NOTE = re.compile(r"(begun-(?P<chunk>\d+)|records)-[0-9a-f]{32}\.json")
 Asked = tuple[Engine, Sequence[list[int]], GenerationSection]
 
 
 @dataclass
 class Suspects:
-    """What earlier tries of a night have left notes of, and the notes of this one; `is_careful` says to leave more.
+    """What earlier tries of a night have left notes of, and how this one goes on.
 
-    `begun` counts the notes that stayed of each chunk, `suspected` are digests of prompts, and `died` counts how often
-    a process ended on one of them alone. Without a place there are no notes.
+    `begun` counts the notes that stayed of each chunk; `ended` says of the records that were under way in a small batch
+    how many processes ended on one alone. `has_answered`: the model did, in this process or an earlier one. Without a
+    `place` there are no notes.
     """
 
     place: tuple[Store, str] | None = None
     begun: Counter[int] = field(default_factory=Counter)
-    suspected: set[str] = field(default_factory=set)
-    died: Counter[str] = field(default_factory=Counter)
-    is_careful: bool = False
+    ended: dict[str, int] = field(default_factory=dict)
+    has_answered: bool = False
+    is_careful: bool = False  # what is under way is known to a note, so nothing may be read ahead into the engine
 
-    def __bool__(self) -> bool:
-        """Whether prompts must not come to the engine before they are asked for."""
-        return self.is_careful or bool(self.suspected)
+    def generate(
+        self, asked: Asked, records: Sequence[str], on_done: Done, greet: Callable[[], None]
+    ) -> list[Generated | Failure]:
+        """An answer to each prompt, or why there is none; `records` names the record of each prompt.
 
-    def generate(self, asked: Asked, on_done: Done, greet: Callable[[], None]) -> list[Generated | Failure]:
-        """An answer to each prompt, or why there is none; suspected ones after the others, each by itself.
-
-        `greet` raises where the engine cannot even answer a greeting: then no prompt is to blame.
+        Where some get none, the model must answer a greeting (`greet`), or it is not they who are to blame:
+        ConfigError, or RetryError if it has answered before.
         """
+        if not self.is_careful:
+            return self._generate(asked, on_done, greet)
         engine, prompts, settings = asked
-        if not self:
-            return self._generate(asked, on_done)
-        digests = [_digest(prompt) for prompt in prompts]
-        clear = [row for row, digest in enumerate(digests) if digest not in self.suspected]
-        alone = [row for row, digest in enumerate(digests) if digest in self.suspected]
         answers: dict[int, Generated | Failure] = {}
-        size = CAREFUL_BATCH if self.is_careful else max(len(clear), 1)
-        for rows in (clear[start : start + size] for start in range(0, len(clear), size)):
-            found = self._generate((engine, [prompts[row] for row in rows], settings), on_done, self.is_careful)
+        clear = [row for row, record in enumerate(records) if record not in self.ended]
+        for start in range(0, len(clear), CAREFUL_BATCH):
+            rows = clear[start : start + CAREFUL_BATCH]
+            with self._noted([records[row] for row in rows]):
+                found = self._generate((engine, [prompts[row] for row in rows], settings), on_done, greet)
             answers |= zip(rows, found, strict=True)
-        # Last those that died before: a GPU that fails at random is not to find the same one again.
-        for row in sorted(alone, key=lambda row: self.died[digests[row]]):
-            if self.died[digests[row]] >= DEATHS:
+        # Last those that processes ended on: a GPU that fails at random is not to find the same record again.
+        suspected = [row for row, record in enumerate(records) if record in self.ended]
+        for row in sorted(suspected, key=lambda row: self.ended[records[row]]):
+            if self.ended[records[row]] >= ENDS:
                 answers[row] = TO_BLAME
                 on_done(1)
-            else:
-                greet()
-                (answers[row],) = self._generate((engine, [prompts[row]], settings), on_done, True, is_alone=True)
+                continue
+            see_it_work(greet, self.has_answered)
+            with self._noted([records[row]], alone=self.ended[records[row]] + 1):
+                (answers[row],) = self._generate((engine, [prompts[row]], settings), on_done, greet)
         return [answers[row] for row in range(len(prompts))]
 
-    def begin(self, chunk: int) -> str | None:
-        """Leave a note that the chunk is under way; its key, for `take_away`."""
-        return self._leave(f"begun-{chunk:06d}", {})
+    def begin(self, chunk: int) -> str:
+        """Leave a note that the chunk is under way; its name, for `take_away`."""
+        return self._leave(f"begun-{chunk:06d}-{uuid.uuid4().hex}.json", {})
 
-    def take_away(self, key: str | None) -> None:
+    def take_away(self, name: str) -> None:
         """Remove a note. One that stays only makes the next try more careful."""
-        if self.place is not None and key is not None:
+        if self.place is not None:
             with suppress(RecapError):
-                self.place[0].delete(key)
+                self.place[0].delete(below(self.place[1], name))
 
-    def _generate(
-        self, asked: Asked, on_done: Done, is_noted: bool = False, is_alone: bool = False
-    ) -> list[Generated | Failure]:
-        """What `generate_each` finds; a process that dies meanwhile leaves a note where it `is_noted`."""
-        key = self._note(asked[1], is_alone) if is_noted else None
+    def _generate(self, asked: Asked, on_done: Done, greet: Callable[[], None]) -> list[Generated | Failure]:
+        answers = generate_each(*asked, on_done, self._answered)
+        check_model(answers, greet, self.has_answered)
+        self._answered()
+        return answers
+
+    def _answered(self) -> None:
+        self.has_answered = True
+
+    @contextmanager
+    def _noted(self, records: Sequence[str], alone: int = 0) -> Iterator[None]:
+        """Within the block there is a note of the records; `alone` is how many ends on one are known where it stays."""
+        name = f"records-{uuid.uuid4().hex}.json"
         try:
-            return generate_each(*asked, on_done)
-        except BrokenEngineError as error:
-            self._note(error.prompts, is_alone)
-            warn("the GPU failed: the next try takes what was under way one at a time", prompts=len(error.prompts))
+            self._leave(name, {"records": list(records), "alone": alone})
+            yield
+        except Exception:
             raise
-        finally:
-            self.take_away(key)
+        except BaseException:  # told to stop
+            self.take_away(name)
+            raise
+        self.take_away(name)
 
-    def _note(self, prompts: Sequence[list[int]], is_alone: bool) -> str | None:
-        return self._leave("prompts", {"prompts": [_digest(prompt) for prompt in prompts], "alone": is_alone})
-
-    def _leave(self, kind: str, note: Any) -> str | None:
-        if self.place is None:
-            return None
-        store, folder = self.place
-        key = below(folder, f"{kind}-{uuid.uuid4().hex}.json")
-        store.write(key, json.dumps(note).encode())
-        return key
+    def _leave(self, name: str, note: Any) -> str:
+        if self.place is not None:
+            self.place[0].write(below(self.place[1], name), json.dumps(note).encode())
+        return name
 
 
 def read_suspects(store: Store, folder: str) -> Suspects:
@@ -121,11 +123,7 @@ def read_suspects(store: Store, folder: str) -> Suspects:
         if match and match["chunk"]:
             found.begun[int(match["chunk"])] += 1
         elif match:
-            note = json.loads(store.read(entry.key))
-            found.suspected.update(note["prompts"])
-            found.died.update(note["prompts"] if note["alone"] else ())
+            with suppress(MissingError):  # taken away meanwhile: its worker lives
+                note = json.loads(store.read(entry.key))
+                found.ended |= {record: max(note["alone"], found.ended.get(record, 0)) for record in note["records"]}
     return found
-
-
-def _digest(prompt: Sequence[int]) -> str:
-    return blake2b(array("q", prompt).tobytes(), digest_size=16).hexdigest()

@@ -24,7 +24,7 @@ from job.launch.environment import count_gpus
 from job.summarization.answers import Done
 from job.summarization.chunks import Chunk, Chunks, check_unchanged, unless_changed
 from job.summarization.collector import seldom_collected
-from job.summarization.commit import commit, committed, make_line
+from job.summarization.commit import commit, committed, make_line, read_marker
 from job.summarization.done import read_digests
 from job.summarization.outcomes import outcomes
 from job.summarization.output import Output
@@ -32,11 +32,12 @@ from job.summarization.prepare import Task, hash_settings
 from job.summarization.records import Counts, Outcome, Summary, Tally, reject_row, summary_row
 from job.summarization.shard import Shard
 from job.summarization.summarizer import Digests, Summarizer
-from job.summarization.suspects import read_suspects
+from job.summarization.suspects import Suspects, read_suspects
 from job.summarization.writers import json_line
 from job.telemetry import event, progress, warn
 
 SHOWN_REJECTS = 5
+MARKERS_ASKED = 5  # for whether the model has answered in this night
 
 
 @dataclass(frozen=True)
@@ -79,24 +80,33 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
     before = as_list(night.config.skip_done or [])
     # Before the model is loaded: a mistake in skip_done is told at once.
     skipped = read_digests(before, night.config.storage) if before else ()
-    task = _make_task(night, open_model, skipped)
+    suspects = read_suspects(*place)
+    suspects.has_answered = any(_has_summaries(night, number) for number in sorted(done)[:MARKERS_ASKED])
+    task = _make_task(night, open_model, skipped, suspects)
     if not skipped:
         _ = task.summarizer  # loaded before the progress begins
     worker = _Worker(night, task, work)
-    again = [chunk for chunk in missing if task.suspects.begun[chunk.number]]
-    first = [chunk for chunk in missing if not task.suspects.begun[chunk.number]]
+    again = [chunk for chunk in missing if suspects.begun[chunk.number]]
+    first = [chunk for chunk in missing if not suspects.begun[chunk.number]]
     with progress("summarizing", total, "conversation") as bar, seldom_collected():
-        for of_chunk in worker.do(first, bar.advance, begun=bool(done)):
+        for of_chunk in worker.do(first, bar.advance):
             counts = counts.plus(of_chunk)
         if again:
             warn("small batches from now on: a process died at these chunks", chunks=len(again), first=again[0].number)
-            task.suspects.is_careful = True
-        for of_chunk in worker.do(again, bar.advance, begun=bool(done or first)):
+            suspects.is_careful = True
+        for of_chunk in worker.do(again, bar.advance):
             counts = counts.plus(of_chunk)
     return counts
 
 
-def _make_task(night: Night, open_model: Callable[[], Summarizer], skipped: Container[bytes]) -> Task:
+def _has_summaries(night: Night, chunk: int) -> bool:
+    marker = read_marker(night.output.store, night.chunks.folder, chunk)
+    return marker is not None and marker.counts.summaries > 0
+
+
+def _make_task(
+    night: Night, open_model: Callable[[], Summarizer], skipped: Container[bytes], suspects: Suspects
+) -> Task:
     config = night.config
     return Task(
         open_model,
@@ -106,7 +116,7 @@ def _make_task(night: Night, open_model: Callable[[], Summarizer], skipped: Cont
         make_redactor(config.redaction),
         hash_settings(config, night.digests),
         skipped,
-        read_suspects(night.output.store, night.chunks.folder),
+        suspects,
     )
 
 
@@ -115,20 +125,20 @@ class _Worker:
 
     def __init__(self, night: Night, task: Task, work: Path) -> None:
         self._night, self._task, self._work, self._shown = night, task, work, 0
-        self._notes: dict[int, str | None] = {}  # of the chunks under way
+        self._notes: dict[int, str] = {}  # of the chunks under way
         self._gpus = min(1, count_gpus())  # an engine is in one process, on one of those that it sees
 
-    def do(self, chunks: Sequence[Chunk], on_done: Done, begun: bool) -> Iterator[Counts]:
+    def do(self, chunks: Sequence[Chunk], on_done: Done) -> Iterator[Counts]:
         """Summarize the chunks and commit each when it is complete; what became of its records.
 
         Its successors are read, and under way in the engine, while its last records end.
         """
         origins: deque[_Origin] = deque()
-        found = outcomes((self._records(chunk, origins) for chunk in chunks), self._task, on_done, begun)
+        found = outcomes((self._records(chunk, origins) for chunk in chunks), self._task, on_done)
         try:
             for chunk in chunks:
                 counts = self._complete(chunk, found, origins)
-                self._task.suspects.take_away(self._notes.pop(chunk.number, None))
+                self._task.suspects.take_away(self._notes.pop(chunk.number))
                 yield counts
         except BaseException as end:
             if not isinstance(end, Exception):  # told to stop; chunks that an error ended at are begun with more care

@@ -4,12 +4,13 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from job.errors import DataError, ExitCode, ForbiddenError, MissingError, OutputError
-from job.storage.atomic import UNFINISHED, locked, new_file
+from job.storage.atomic import UNFINISHED, locked, new_file, sweep, write_file
 from job.storage.local import LocalStore
 
 FULL_DISK = """
@@ -196,3 +197,40 @@ with locked(Path({str(tmp_path)!r})):
         assert other.stdout.readline() == "waiting\n"
         (tmp_path / "said").write_text("after the first")
     assert other.communicate(timeout=60)[0] == "after the first\n"
+
+
+def test_a_file_that_is_becoming_whole_is_not_swept_away(tmp_path: Path):
+    ended = threading.Event()
+
+    def sweeping() -> None:
+        while not ended.is_set():
+            sweep(tmp_path)
+
+    thread = threading.Thread(target=sweeping)
+    thread.start()
+    try:
+        for number in range(1500):  # with the lock given up before the rename, some ten of them are lost
+            write_file(tmp_path / f"{number % 7}", b"whole")
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_writers_that_remove_each_others_empty_folder_all_go_on(tmp_path: Path):
+    store, failed = LocalStore(str(tmp_path)), list[Exception]()
+
+    def come_and_go(name: str) -> None:
+        try:
+            for _ in range(300):
+                store.write(f"f/{name}", b"here")
+                list(store.list("f"))
+                store.delete(f"f/{name}")
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=come_and_go, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []

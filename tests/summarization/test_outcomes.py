@@ -21,6 +21,7 @@ from job.summarization.outcomes import Item, windows
 from job.summarization.prepare import Task, prepare
 from job.summarization.records import Summary
 from job.summarization.summarizer import Digests, Summarizer
+from job.summarization.suspects import Suspects
 
 SETTINGS = GenerationSection()
 
@@ -147,10 +148,12 @@ def greeted(error: type[Exception] | None = None) -> Callable[[], None]:
             failed("FloatingPointError", 3), None,
             r"model\.dtype: .* each of the first 3 conversations \(FloatingPointError: of 0",
         ),
-        (failed("FloatingPointError", 1), None, r"model\.dtype"),
-        (failed("OutOfMemoryError", 1), None, r"lower generation\.max_input_tokens or max_new_tokens, set model\."),
+        (failed("OutOfMemoryError", 2), None, r"lower generation\.max_input_tokens or max_new_tokens, set model\."),
+        (failed("FloatingPointError", 1), FloatingPointError, r"model\.dtype.*, and on a greeting"),
+        (failed("OutOfMemoryError", 1), RuntimeError, r"lower generation\.max_input_tokens"),
         (failed("RuntimeError", 2), RuntimeError, r"model: it cannot be run as configured.*RuntimeError: of 0"),
         (failed("RuntimeError", 1), ValueError, r"model: it cannot be run as configured"),
+        (failed("KeyError", 1), MemoryError, r"model: it cannot be run as configured"),
         (
             [*failed("RuntimeError", 1), *failed("ValueError", 1)], RuntimeError,
             r"model: it cannot be run as configured",
@@ -159,47 +162,69 @@ def greeted(error: type[Exception] | None = None) -> Callable[[], None]:
 )  # fmt: skip
 def test_a_model_that_fails_on_all_is_a_mistake_in_the_config(answers, on_a_greeting, said):
     with pytest.raises(ConfigError, match=said) as caught:
-        check_model(answers, greeted(on_a_greeting), begun=False)
+        check_model(answers, greeted(on_a_greeting), has_answered=False)
     assert caught.value.exit_code == ExitCode.CONFIG
 
 
-@pytest.mark.parametrize("begun", [True, False])
-def test_a_mistake_of_recaps_own_that_fails_on_all_is_a_bug(begun):
+def test_a_mistake_of_recaps_own_that_fails_on_all_is_a_bug():
     with pytest.raises(TypeError):
-        check_model(failed("TypeError", 3), greeted(TypeError), begun)
+        check_model(failed("TypeError", 3), greeted(TypeError), has_answered=False)
 
 
-@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("has_answered", [True, False])
 @pytest.mark.parametrize(
     "answers",
     [
         [],
         failed("RuntimeError", 1),
         failed("RuntimeError", 2),
+        failed("OutOfMemoryError", 1),
         [*failed("FloatingPointError", 5), Generated("fine", 1, "stop")],
         [*failed("RuntimeError", 2), *failed("ValueError", 2)],
     ],
 )
-def test_records_that_fail_for_themselves_do_not_end_the_run(answers, begun):
-    check_model(answers, greeted(), begun)
+def test_records_that_fail_for_themselves_do_not_end_the_run(answers, has_answered):
+    check_model(answers, greeted(), has_answered)
 
 
-@pytest.mark.parametrize("name", ["RuntimeError", "FloatingPointError"])
-def test_a_model_that_stops_answering_in_the_night_is_worth_another_try_and_rejects_nothing(name):
+@pytest.mark.parametrize("error", [RuntimeError, TypeError, MemoryError])
+@pytest.mark.parametrize(
+    ("answers", "has_answered"),
+    [(failed("OutOfMemoryError", 3), True), ([*failed("RuntimeError", 1), Generated("fine", 1, "stop")], False)],
+)
+def test_a_model_that_stops_answering_in_the_night_is_worth_another_try(answers, has_answered, error):
     with pytest.raises(RetryError, match="answered before, and now fails on a greeting"):
-        check_model(failed(name, 3), greeted(RuntimeError), begun=True)
+        check_model(answers, greeted(error), has_answered)
 
 
-def test_a_night_rejects_no_window_that_the_model_fails_on_whole():
+@pytest.mark.parametrize("is_careful", [False, True])
+def test_a_night_rejects_nothing_that_the_model_fails_on_once_it_is_broken(is_careful):
     class Dying(StandInEngine):
         def generate(self, prompts: Sequence[list[int]], *rest: Any) -> list[Generated]:
-            if self.prompts >= outcomes.WINDOW_RECORDS:
+            if self.prompts >= 1500:  # in the second window
                 raise RuntimeError("the device is gone")
             return super().generate(prompts, *rest)
 
-    records = [Conversation(f"c{id}", (Turn("customer", "hi"),), Source("f", id)) for id in range(2000)]
-    task = Task(lambda: replace(summarizer(2000), engine=Dying()), SETTINGS)
-    found = outcomes.outcomes([records], task, lambda _count: None)
-    assert all(isinstance(next(found), Summary) for _ in range(outcomes.WINDOW_RECORDS))
+    records = [Conversation(f"c{id}", (Turn("customer", "hi"),), Source("f", id)) for id in range(4000)]
+    task = Task(lambda: replace(summarizer(2000), engine=Dying()), SETTINGS, suspects=Suspects(is_careful=is_careful))
+    found: list[Any] = []
     with pytest.raises(RetryError, match="the device is gone"):
-        next(found)
+        found.extend(outcomes.outcomes([records], task, lambda _count: None))
+    assert all(isinstance(outcome, Summary) for outcome in found)
+
+
+def test_few_windows_wait_for_an_engine_that_reads_ahead_where_they_hold_no_prompts():
+    class Ahead(StandInEngine):
+        prompts_ahead = 1 << 20
+
+    read: list[int] = []
+
+    def records() -> Iterator[Conversation | BadRecord]:
+        yield Conversation("c", (Turn("customer", "hi"),), Source("f", 0))
+        for line in range(50 * outcomes.WINDOW_RECORDS):
+            read.append(line)
+            yield bad(line)
+
+    task = Task(lambda: replace(summarizer(2000), engine=Ahead()), SETTINGS)
+    next(outcomes.outcomes([records()], task, lambda _count: None))
+    assert len(read) <= (outcomes.WINDOWS_AHEAD + 1) * outcomes.WINDOW_RECORDS

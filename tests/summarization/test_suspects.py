@@ -1,29 +1,37 @@
-"""Claims about GPUs that fail for good: who is found to blame over several tries, and what the others come to."""
+"""Claims about GPUs that fail for good and processes that die: who is found to blame, and what the others come to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 
-from job.errors import RetryError
-from job.inference.engine import BrokenEngineError, Generated
+from benchmarks.stand_in import StandInEngine, stand_in
+from job.config.sections import GenerationSection
+from job.errors import MissingError, RetryError, Stopped
+from job.inference.engine import Generated
+from job.storage.local import LocalStore
+from job.summarization.answers import Failure
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import open_summarizer
+from job.summarization.suspects import TO_BLAME, Suspects, read_suspects
 from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
 
 POISON = "poison"
+RECORDS = 150
 
 
 class Gpu:
-    """Answers with the number of prompts of each call; fails for good on poison, or once it has answered `answers`."""
+    """Answers with the number of prompts of each batch; fails for good on poison, or once it has answered `answers`.
+
+    How it fails: at first as engines tell of a GPU (RetryError), or as any other failure that lasts.
+    """
 
     context_tokens = 512
-    prompts_ahead = 0
 
-    def __init__(self, tokenizer: Any, at_once: int, answers: float) -> None:
-        self.tokenizer, self.at_once, self.answers, self.is_dead = tokenizer, at_once, answers, False
+    def __init__(self, tokenizer: Any, at_once: int, answers: float, error: Callable[[], Exception]) -> None:
+        self.tokenizer, self.at_once, self.answers, self.error = tokenizer, at_once, answers, error
+        self.is_dead, self.prompts_ahead, self.told_ahead = False, 8, 0
 
     def generate(self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None) -> list[Generated]:
         answers: list[Generated] = []
@@ -31,84 +39,194 @@ class Gpu:
             batch = prompts[start : start + self.at_once]
             texts = [self.tokenizer.decode(prompt) for prompt in batch]
             self.answers -= len(batch)
-            assert not self.is_dead, "nothing answers in a process whose GPU failed"
-            if self.answers < 0 or any(POISON in text for text in texts):
+            if self.is_dead or self.answers < 0 or any(POISON in text for text in texts):
                 self.is_dead = True
-                raise BrokenEngineError(torch.AcceleratorError("device-side assert triggered"), batch)
+                raise self.error()
             answers += [Generated(f"among {len(batch)}", 1, "stop") for _ in batch]
+            if on_done:
+                on_done(len(batch))
         return answers
 
     def expect(self, prompts: Sequence[list[int]], settings: Any) -> None:
-        raise AssertionError("told of prompts ahead while some are suspected")
+        self.told_ahead += len(prompts)
 
 
-def tries(config: Any, at_once: int = 8, answers: float = float("inf")) -> list[str]:
-    """How each try ends, each on a GPU that works at first, until one is done or ten have failed."""
+def told() -> Exception:
+    return RetryError("the GPU failed (device-side assert triggered)")
+
+
+def untold() -> Exception:
+    return RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED")
+
+
+def tries(
+    config: Any, at_once: int = 8, answers: float = float("inf"), error: Callable[[], Exception] = told
+) -> tuple[list[str], list[Gpu]]:
+    """How each try ends, each on a GPU that works at first, until one is done or ten have failed; the GPUs."""
+    gpus: list[Gpu] = []
 
     def open_with(config: Any, cache: Any) -> Any:
         real = open_summarizer(config, cache)
-        return replace(real, engine=Gpu(real.tokenizer, at_once, answers))
+        gpus.append(Gpu(real.tokenizer, at_once, answers, error))
+        return replace(real, engine=gpus[-1])
 
     ends: list[str] = []
     while len(ends) < 10 and ends[-1:] != ["done"]:
         try:
             summarize(config, open_with)
             ends.append("done")
-        except RetryError as error:
-            ends.append(str(error))
-    return ends
+        except RetryError as failed:
+            ends.append(str(failed))
+    return ends, gpus
 
 
 @pytest.fixture
 def night(config, tmp_path):
-    """Forty records in chunks of twenty."""
+    """Some records in chunks of fifty, of which some say the same."""
 
     def make(*poisonous: int) -> Any:
-        texts = [f"{POISON} {number}" if number in poisonous else f"my parcel {number}" for number in range(40)]
+        texts = [
+            f"{POISON} {number}" if number in poisonous else f"my parcel {number % 30}" for number in range(RECORDS)
+        ]
         write_lines(tmp_path / "in.jsonl", [conversation(f"c{number}", text) for number, text in enumerate(texts)])
-        return config(chunks={"records": 20})
+        return config(chunks={"records": 50})
 
     return make
 
 
-def test_a_record_that_breaks_the_gpu_is_found_and_costs_no_other_its_summary(night, tmp_path):
-    ends = tries(night(29))
-    assert [end.partition(" (")[0] for end in ends] == [
-        "the GPU failed on 8 prompts", "the GPU failed on one prompt", "the GPU failed on one prompt", "done",
-    ]  # fmt: skip
+def rejected(tmp_path: Any) -> list[str]:
+    return [row["id"] for row in read_lines(tmp_path / "out/rejects/part-00000.jsonl")]
+
+
+@pytest.mark.parametrize("error", [told, untold])
+def test_a_record_that_breaks_the_gpu_is_found_and_costs_no_other_its_summary(night, tmp_path, error):
+    ends, gpus = tries(night(29), error=error)
+    assert len(ends) == 5, "in its batch, in a small one, and alone, twice; then it is done"
+    assert ends[-1] == "done"
     (reject,) = read_lines(tmp_path / "out/rejects/part-00000.jsonl")
     assert (reject["id"], reject["reason"]) == ("c29", "generation_failed")
-    assert reject["detail"] == "Broken: the process, or its GPU, failed on it alone, 2 times"
+    assert reject["detail"] == str(TO_BLAME)
     rows = read_lines(tmp_path / "out/parts/part-00000.jsonl")
-    assert [row["id"] for row in rows] == [f"c{number}" for number in range(40) if number != 29]
-    assert "_SUCCESS" in results_below(tmp_path / "out")
+    assert [row["id"] for row in rows] == [f"c{number}" for number in range(RECORDS) if number != 29]
+    assert results_below(tmp_path / "out") == files_below(tmp_path / "out"), "no note stays"
     alone = [row["id"] for row in rows if row["summary"] == "among 1"]
-    assert len(alone) == 7, "the others of its batch, and nobody else, were taken one at a time"
+    assert len(alone) == 31, "the others of its small batch, and nobody else, were taken one at a time"
+    assert [gpu.told_ahead for gpu in gpus] == [100, 50, 0, 0, 0], "of chunks that nobody had begun, which come first"
 
 
-def test_two_records_that_break_the_gpu_are_both_found(night, tmp_path):
-    assert tries(night(3, 30))[-1] == "done"
-    rejects = read_lines(tmp_path / "out/rejects/part-00000.jsonl")
-    assert [row["id"] for row in rejects] == ["c3", "c30"]
+@pytest.mark.parametrize("error", [told, untold])
+def test_two_records_that_break_the_gpu_are_both_found(night, tmp_path, error):
+    ends, _ = tries(night(13, 30), error=error)
+    assert ends[-1] == "done"
+    assert rejected(tmp_path) == ["c13", "c30"]
 
 
 def test_a_night_of_one_record_that_breaks_the_gpu_ends(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", [conversation("c0", POISON)])
-    ends = tries(config())
-    assert (len(ends), ends[-1]) == (4, "done")
+    ends, _ = tries(config())
+    assert (len(ends), ends[-1]) == (5, "done")
 
 
-@pytest.mark.parametrize("answers", [0, 8, 9, 10])
-def test_a_gpu_that_fails_whatever_it_is_given_blames_no_record(night, tmp_path, answers):
-    ends = tries(night(), answers=answers)
-    written = [name for name in files_below(tmp_path / "out") if "prompts-" in name]
-    assert written, "what was under way is noted"
-    if answers == 0:
-        assert "done" not in ends
-    assert tries(night())[-1] == "done"
-    assert len(read_lines(*sorted((tmp_path / "out/parts").iterdir()))) == 40
+@pytest.mark.parametrize("error", [told, untold])
+@pytest.mark.parametrize("answers", [0, 8, 33, 34, 60])
+def test_a_gpu_that_fails_whatever_it_is_given_blames_no_record(night, tmp_path, answers, error):
+    config = night()
+    if answers or error is told:  # else nothing ever tells it from a mistake in the config
+        ends, _ = tries(config, answers=answers, error=error)
+        assert "done" not in ends or answers == 60
+    ends, _ = tries(config)
+    assert ends[-1] == "done"
+    assert len(read_lines(tmp_path / "out/parts/part-00000.jsonl")) == RECORDS
 
 
-def test_what_was_noted_is_gone_when_the_night_is_done(night, tmp_path):
-    tries(night(29))
-    assert results_below(tmp_path / "out") == files_below(tmp_path / "out")
+def notes(tmp_path: Any) -> list[str]:
+    """The kinds of notes that are there."""
+    kinds = (name.rpartition("/")[2].partition("-")[0] for name in files_below(tmp_path / "out"))
+    return sorted(kind for kind in kinds if kind in ("begun", "records"))
+
+
+def test_a_night_told_to_stop_leaves_no_note(night, tmp_path):
+    def stop() -> None:
+        raise Stopped
+
+    def fail() -> None:
+        raise told()
+
+    config = night()
+    with pytest.raises(Stopped):
+        summarize(config, stand_in(StandInEngine(stop)))
+    assert notes(tmp_path) == []
+    for left in (["begun"], ["begun"] * 2, ["begun"] * 3, ["begun"] * 4 + ["records"]):  # each chunk, and one with care
+        with pytest.raises(RetryError):
+            summarize(config, stand_in(StandInEngine(fail)))
+        assert notes(tmp_path) == left, "what an error ended at is known"
+    with pytest.raises(Stopped):
+        summarize(config, stand_in(StandInEngine(stop)))
+    assert notes(tmp_path) == left
+
+
+# How suspects are taken
+
+
+class Alone:
+    """An engine that remembers the prompts of each call."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+
+    def generate(self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None) -> list[Generated]:
+        self.calls.append([prompt[0] for prompt in prompts])
+        return [Generated(str(prompt[0]), 1, "stop") for prompt in prompts]
+
+
+@pytest.fixture
+def careful(tmp_path):
+    return Suspects((LocalStore(str(tmp_path / "store")), "c"), is_careful=True)
+
+
+def ask(suspects: Suspects, numbers: Sequence[int], greet: Callable[[], None] = lambda: None) -> tuple[list[Any], Any]:
+    """Prompts of one token each, whose records are named like them."""
+    engine = Alone()
+    asked: Any = engine, [[number] for number in numbers], GenerationSection()
+    told: list[int] = []
+    found = suspects.generate(asked, [f"f line {number}" for number in numbers], told.append, greet)
+    return [answer if isinstance(answer, Failure) else int(answer.text) for answer in found], engine.calls
+
+
+def test_suspects_come_last_and_alone_and_those_that_processes_ended_on_after_the_others(careful):
+    careful.ended = {"f line 1": 1, "f line 3": 0, "f line 4": 2, "f line 5": 0}
+    answers, calls = ask(careful, range(40))
+    assert answers == [*range(4), TO_BLAME, *range(5, 40)]
+    clear = [number for number in range(40) if number not in (1, 3, 4, 5)]
+    assert calls == [clear[:32], clear[32:], [3], [5], [1]]
+
+
+def test_no_record_is_noted_as_alone_where_the_model_cannot_answer_a_greeting(careful):
+    def mute() -> None:
+        raise RuntimeError("nothing")
+
+    careful.ended, careful.has_answered = {"f line 0": 1}, True
+    with pytest.raises(RetryError, match="fails on a greeting"):
+        ask(careful, [0], mute)
+    assert read_suspects(*careful.place).ended == {}
+
+
+def noted(suspects: Suspects, records: Sequence[str], alone: int) -> Any:
+    return suspects._noted(records, alone)
+
+
+def test_two_workers_alone_on_one_record_at_once_are_one_end(careful):
+    with noted(careful, ["a", "b"], 0), noted(careful, ["a"], 1), noted(careful, ["a"], 1):
+        assert read_suspects(*careful.place).ended == {"a": 1, "b": 0}
+        with noted(careful, ["a"], 2):
+            assert read_suspects(*careful.place).ended == {"a": 2, "b": 0}
+    assert read_suspects(*careful.place).ended == {}
+
+
+def test_a_note_that_is_taken_away_while_it_is_read_is_none(careful, tmp_path):
+    class Late(LocalStore):
+        def read(self, key: str) -> bytes:
+            raise MissingError(key)
+
+    with noted(careful, ["a"], 1):
+        assert read_suspects(Late(str(tmp_path / "store")), "c").ended == {}
