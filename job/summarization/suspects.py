@@ -1,4 +1,4 @@
-"""What a process leaves for the next while records are under way, so that none of them can end every try of a night.
+"""What a process leaves for the next while records are generated for, so that none of them ends every try of a night.
 
 A batch that fails is halved until one prompt fails alone. But a GPU that fails ends every use of it by its process, and
 a process that the system kills says nothing more. So a note lies beside the chunks for each that is under way; it goes
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from job.config.sections import GenerationSection
-from job.errors import MissingError, RecapError
+from job.errors import MissingError, RecapError, unwritable
 from job.inference.engine import Engine, Generated
 from job.storage.keys import below
 from job.storage.store import Store
@@ -45,6 +45,7 @@ class Suspects:
     ended: dict[str, int] = field(default_factory=dict)
     has_answered: bool = False
     is_careful: bool = False  # what is under way is known to a note, so nothing may be read ahead into the engine
+    _to_remove: list[str] = field(default_factory=list)
 
     def generate(
         self, asked: Asked, records: Sequence[str], on_done: Done, greet: Callable[[], None]
@@ -56,6 +57,9 @@ class Suspects:
         """
         if not self.is_careful:
             return self._generate(asked, on_done, greet)
+        if not self.has_answered:  # what fails from here on is no mistake in the config
+            see_it_work(greet, has_answered=False)
+            self._answered()
         engine, prompts, settings = asked
         answers: dict[int, Generated | Failure] = {}
         clear = [row for row, record in enumerate(records) if record not in self.ended]
@@ -71,7 +75,7 @@ class Suspects:
                 answers[row] = TO_BLAME
                 on_done(1)
                 continue
-            see_it_work(greet, self.has_answered)
+            see_it_work(greet, has_answered=True)
             with self._noted([records[row]], alone=self.ended[records[row]] + 1):
                 (answers[row],) = self._generate((engine, [prompts[row]], settings), on_done, greet)
         return [answers[row] for row in range(len(prompts))]
@@ -81,10 +85,13 @@ class Suspects:
         return self._leave(f"begun-{chunk:06d}-{uuid.uuid4().hex}.json", {})
 
     def take_away(self, name: str) -> None:
-        """Remove a note. One that stays only makes the next try more careful."""
+        """Remove a note; where the store fails, with the next one."""
+        self._to_remove.append(name)
         if self.place is not None:
             with suppress(RecapError):
-                self.place[0].delete(below(self.place[1], name))
+                while self._to_remove:
+                    self.place[0].delete(below(self.place[1], self._to_remove[-1]))
+                    self._to_remove.pop()
 
     def _generate(self, asked: Asked, on_done: Done, greet: Callable[[], None]) -> list[Generated | Failure]:
         answers = generate_each(*asked, on_done, self._answered)
@@ -102,12 +109,11 @@ class Suspects:
         try:
             self._leave(name, {"records": list(records), "alone": alone})
             yield
-        except Exception:
-            raise
-        except BaseException:  # told to stop
             self.take_away(name)
+        except BaseException as end:
+            if not isinstance(end, Exception) or unwritable(end):  # told to stop, or the disk is full: about no record
+                self.take_away(name)
             raise
-        self.take_away(name)
 
     def _leave(self, name: str, note: Any) -> str:
         if self.place is not None:

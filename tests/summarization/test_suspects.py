@@ -1,5 +1,6 @@
 """Claims about GPUs that fail for good and processes that die: who is found to blame, and what the others come to."""
 
+import errno
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from job.summarization.summarize import summarize
 from job.summarization.summarizer import open_summarizer
 from job.summarization.suspects import TO_BLAME, Suspects, read_suspects
 from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
+from tests.summarization.test_again import at_call
 
 POISON = "poison"
 RECORDS = 150
@@ -121,6 +123,61 @@ def test_two_records_that_break_the_gpu_are_both_found(night, tmp_path, error):
     assert rejected(tmp_path) == ["c13", "c30"]
 
 
+@pytest.mark.parametrize("poisonous", [8, 20])
+def test_a_night_of_one_chunk_whose_first_batch_was_answered_is_never_a_mistake_in_the_config(
+    config, tmp_path, poisonous
+):
+    texts = ["my parcel is late and nobody answers", *(f"my parcel {number}" for number in range(1, 21))]
+    texts[poisonous] = f"{POISON} {texts[poisonous]}"
+    write_lines(tmp_path / "in.jsonl", [conversation(f"c{number}", text) for number, text in enumerate(texts)])
+    ends, _ = tries(config(), at_once=8, error=untold)
+    assert ends[-1] == "done"
+    assert rejected(tmp_path) == [f"c{poisonous}"]
+
+
+def test_a_model_that_answered_in_an_earlier_try_of_the_night_is_no_mistake_in_the_config(night, tmp_path):
+    def stop() -> None:
+        raise Stopped
+
+    config = night()
+    with pytest.raises(Stopped):  # when one chunk is committed
+        summarize(config, stand_in(StandInEngine(at_call(1, stop))))
+    assert notes(tmp_path) == []
+    with pytest.raises(RetryError, match="answered before"):
+        summarize(config, stand_in(StandInEngine(fail_untold)))
+
+
+def fail_untold() -> None:
+    raise untold()
+
+
+@pytest.mark.parametrize("end", [Stopped(), OSError(errno.ENOSPC, "full")])
+def test_a_stop_and_a_full_disk_are_no_end_on_a_record(careful, end):
+    with pytest.raises(type(end)), noted(careful, ["a"], 1):
+        raise end
+    assert read_suspects(*careful.place).ended == {}
+
+
+def test_a_note_that_the_store_did_not_remove_goes_with_the_next(careful, tmp_path):
+    class Failing(LocalStore):
+        fails = True
+
+        def delete(self, key: str) -> None:
+            if self.fails:
+                raise RetryError("the store is busy")
+            super().delete(key)
+
+    store = Failing(str(tmp_path / "store"))
+    suspects = Suspects((store, "c"))
+    with noted(suspects, ["a"], 1):
+        pass
+    assert read_suspects(*careful.place).ended == {"a": 1}
+    store.fails = False
+    with noted(suspects, ["b"], 1):
+        pass
+    assert read_suspects(*careful.place).ended == {}
+
+
 def test_a_night_of_one_record_that_breaks_the_gpu_ends(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", [conversation("c0", POISON)])
     ends, _ = tries(config())
@@ -156,9 +213,15 @@ def test_a_night_told_to_stop_leaves_no_note(night, tmp_path):
     with pytest.raises(Stopped):
         summarize(config, stand_in(StandInEngine(stop)))
     assert notes(tmp_path) == []
-    for left in (["begun"], ["begun"] * 2, ["begun"] * 3, ["begun"] * 4 + ["records"]):  # each chunk, and one with care
+    for number, left in (
+        (0, ["begun"]),
+        (0, ["begun"] * 2),  # the chunks that nobody had begun come first
+        (0, ["begun"] * 3),
+        (0, ["begun"] * 4),  # a greeting
+        (1, ["begun"] * 5 + ["records"]),
+    ):
         with pytest.raises(RetryError):
-            summarize(config, stand_in(StandInEngine(fail)))
+            summarize(config, stand_in(StandInEngine(at_call(number, fail))))
         assert notes(tmp_path) == left, "what an error ended at is known"
     with pytest.raises(Stopped):
         summarize(config, stand_in(StandInEngine(stop)))
@@ -176,6 +239,7 @@ class Alone:
 
     def generate(self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None) -> list[Generated]:
         self.calls.append([prompt[0] for prompt in prompts])
+        on_done(len(prompts))
         return [Generated(str(prompt[0]), 1, "stop") for prompt in prompts]
 
 
@@ -190,6 +254,7 @@ def ask(suspects: Suspects, numbers: Sequence[int], greet: Callable[[], None] = 
     asked: Any = engine, [[number] for number in numbers], GenerationSection()
     told: list[int] = []
     found = suspects.generate(asked, [f"f line {number}" for number in numbers], told.append, greet)
+    assert sum(told) == len(numbers), "progress counts each of them once"
     return [answer if isinstance(answer, Failure) else int(answer.text) for answer in found], engine.calls
 
 
