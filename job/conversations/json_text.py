@@ -74,16 +74,15 @@ def iterate_document(
     yield from document.members(opening, "" if inside else CLOSING[opening])
 
 
-def document_places(text: TextIO, uri: str, bytes: int = 0) -> Iterator[tuple[str, int]]:
-    """The opening bracket of a JSON array or object and the byte behind it, then the same with the end of each member.
+def document_places(text: TextIO, uri: str, bytes: int = 0) -> tuple[str, int, Iterator[int]]:
+    """The opening bracket of a JSON array or object, the byte behind it, and the byte behind each member.
 
     `bytes` is where the text begins in the file.
     """
     document = _Document(text, uri, FILL_CHARACTERS, bytes)
     opening = document.take("[{")
-    yield opening, document.offset()
-    for _ in document.members(opening, CLOSING[opening]):
-        yield opening, document.offset()
+    start = document.offset()
+    return opening, start, (document.offset() for _ in document.members(opening, CLOSING[opening]))
 
 
 class _Document:

@@ -8,9 +8,9 @@ to count its records, at constant memory. Knows nothing of chunks or of who read
 
 import codecs
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Literal, TextIO
 
 from job.config.sections import ReadingSection
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BOM = b"\xef\xbb\xbf"
 LINE_BYTES = 1 << 20  # of a line that are held while lines are counted
+Kind = Literal["whole", "lines", "array", "object", "table", "groups"]
 OPENING = {"array": "[", "object": "{"}
 VALUES = (b"{", b"[", b'"')  # how most lines begin that are not blank
 
@@ -41,7 +42,7 @@ class Size:
 class Piece:
     """Consecutive records of one file; `start` and `end` are bytes, of Parquet row groups, and 0 of a whole file."""
 
-    kind: Literal["whole", "lines", "array", "object", "table", "groups"]
+    kind: Kind
     start: int
     end: int
     line: int  # where it begins: a 1-based line of text, member of a JSON document, or row of Parquet
@@ -94,28 +95,35 @@ def _rows(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[
             yield from TableRows(text, (file.uri, reading), piece.header, piece.line)
 
 
-def _cut_lines(stream: io.BufferedReader, size: Size) -> Iterator[Piece]:
-    start = end = records = 0
-    first = line = 1
-    for length, blank in _measured(stream):
-        end, line, records = end + length, line + 1, records + (not blank)
+def _cut_text(kind: Kind, start: int, ends: Iterable[tuple[int, int, int]], size: Size) -> Iterator[Piece]:
+    """The pieces of a text from the byte `start` on.
+
+    `ends` are the places where it may be cut: the byte, the number of the line or member behind it, and how many
+    records (1 or 0) end there.
+    """
+    end, first, records = start, 1, 0
+    for end, following, count in ends:
+        records += count
         if records == size.records or end - start >= size.bytes:
-            yield Piece("lines", start, end, first, records, end - start)
-            start, first, records = end, line, 0
-    yield Piece("lines", start, end, first, records, end - start)
+            yield Piece(kind, start, end, first, records, end - start)
+            start, first, records = end, following, 0
+    yield Piece(kind, start, end, first, records, end - start)
+
+
+def _cut_lines(stream: io.BufferedReader, size: Size) -> Iterator[Piece]:
+    def ends() -> Iterator[tuple[int, int, int]]:
+        end = 0
+        for number, (length, blank) in enumerate(_measured(stream), 1):
+            end += length
+            yield end, number + 1, not blank
+
+    return _cut_text("lines", 0, ends(), size)
 
 
 def _cut_document(stream: io.BufferedReader, uri: str, size: Size) -> Iterator[Piece]:
-    places = document_places(text_of(stream), uri, _mark(stream))
-    opening, start = next(places)
-    kind: Literal["array", "object"] = "array" if opening == "[" else "object"
-    end, first, records = start, 1, 0
-    for _, end in places:
-        records += 1
-        if records == size.records or end - start >= size.bytes:
-            yield Piece(kind, start, end, first, records, end - start)
-            start, first, records = end, first + records, 0
-    yield Piece(kind, start, end, first, records, end - start)
+    opening, start, ends = document_places(text_of(stream), uri, _mark(stream))
+    members = ((end, number + 1, 1) for number, end in enumerate(ends, 1))
+    return _cut_text("array" if opening == "[" else "object", start, members, size)
 
 
 def _count_lines(stream: io.BufferedReader) -> int:
@@ -161,15 +169,14 @@ class _Blank:
 def _cut_table(stream: io.BufferedReader, where: tuple[str, ReadingSection], size: Size) -> Iterator[Piece]:
     text = _Counting(text_of(stream), _mark(stream))
     rows = TableRows(text, where)  # type: ignore[arg-type]
-    header = None  # the first piece begins with it
-    start = records = 0
-    first = 1
-    for _ in rows:
-        records += 1
-        if records == size.records or text.bytes - start >= size.bytes:
-            yield Piece("table", start, text.bytes, first, records, text.bytes - start, header)
-            start, first, records, header = text.bytes, text.lines + 1, 0, rows.header
-    yield Piece("table", start, text.bytes, first, records, text.bytes - start, header)
+
+    def ends() -> Iterator[tuple[int, int, int]]:
+        for _ in rows:
+            yield text.bytes, text.lines + 1, 1
+        yield text.bytes, text.lines + 1, 0  # what is no row behind the last one
+
+    for piece in _cut_text("table", 0, ends(), size):
+        yield replace(piece, header=rows.header) if piece.start else piece  # the first begins with it
 
 
 def _cut_groups(file: "InputFile", size: Size) -> Iterator[Piece]:
