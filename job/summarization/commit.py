@@ -10,7 +10,7 @@ nothing of how outcomes come about, nor of where they are put together.
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -118,9 +118,13 @@ def commit(place: tuple[Store, str], number: int, path: Path, facts: Mapping[str
     return True
 
 
-def committed(store: Store, folder: str) -> set[int]:
-    """The numbers of the chunks that have a marker."""
-    names = (entry.key.rpartition("/")[2] for entry in store.list(folder))
+def names_in(store: Store, folder: str) -> list[str]:
+    """The names of what lies in the folder of the chunks."""
+    return [entry.key.rpartition("/")[2] for entry in store.list(folder)]
+
+
+def committed(names: Iterable[str]) -> set[int]:
+    """The numbers of the chunks that have a marker among these names."""
     return {int(name.removesuffix(DONE)) for name in names if name.endswith(DONE)}
 
 

@@ -21,7 +21,7 @@ from job.storage.lease import GuardedStore, Lease, LeaseHeldError, Terms
 from job.storage.open import open_store
 from job.summarization.assemble import Assembled, assemble
 from job.summarization.chunks import check_unchanged, is_agreed
-from job.summarization.commit import committed, remove_all
+from job.summarization.commit import committed, names_in, remove_all
 from job.summarization.output import Output, accept, find_finished, publish
 from job.summarization.records import Counts
 from job.summarization.shard import Shard
@@ -50,7 +50,7 @@ def finish(night: Night, shard: Shard, wanted: dict[str, Any], work: Path) -> Co
 
     DataError where more records are rejected than the limit allows; they are published all the same.
     """
-    there = committed(night.output.store, night.chunks.folder)
+    there = committed(names_in(night.output.store, night.chunks.folder))
     missing = [chunk.number for chunk in night.chunks.chunks if chunk.number not in there]
     if missing:
         return _finished_meanwhile(night, shard, wanted, missing)

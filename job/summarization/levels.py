@@ -55,9 +55,9 @@ def answer_each(prepared: Sequence[Prepared], task: Task, on_done: Done) -> list
     tell = _by_conversation(on_done, len(prepared), sum(len(item.parts) for item in prepared))
     while climbing:
         prompts = [part.ids for climb in climbing.values() for part in climb.parts]
-        records = [str(climb.item.source) for climb in climbing.values() for _ in climb.parts]
+        sources = [climb.item.source for climb in climbing.values() for _ in climb.parts]
         asked = task.summarizer.engine, prompts, task.generation
-        answers = task.suspects.generate(asked, records, tell, lambda: _greet(task))
+        answers = task.suspects.generate(asked, sources, tell, lambda: _greet(task))
         tell = _nobody
         rest = iter(answers)
         steps = {place: _step(climb, rest, task) for place, climb in climbing.items()}

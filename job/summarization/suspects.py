@@ -5,19 +5,20 @@ a process that the system kills says nothing more. So a note lies beside the chu
 when the chunk is committed or the process is told to stop, and stays where anything else ends it. A chunk whose note
 stayed is taken with care: in small batches, with a note of the records of each; records of a note that stayed come
 alone, each after a greeting that the engine answers; and one that processes ended on alone, twice, gets no answer.
-Knows nothing of conversations.
+Knows where records stand, and nothing of what they say.
 """
 
 import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from job.config.sections import GenerationSection
+from job.conversations.record import Source
 from job.errors import MissingError, RecapError, unwritable
 from job.inference.engine import Engine, Generated
 from job.storage.keys import below
@@ -48,9 +49,9 @@ class Suspects:
     _to_remove: list[str] = field(default_factory=list)
 
     def generate(
-        self, asked: Asked, records: Sequence[str], on_done: Done, greet: Callable[[], None]
+        self, asked: Asked, sources: Sequence[Source], on_done: Done, greet: Callable[[], None]
     ) -> list[Generated | Failure]:
-        """An answer to each prompt, or why there is none; `records` names the record of each prompt.
+        """An answer to each prompt, or why there is none; `sources` are where the record of each prompt stands.
 
         Where some get none, the model must answer a greeting (`greet`), or it is not they who are to blame:
         ConfigError, or RetryError if it has answered before.
@@ -61,6 +62,7 @@ class Suspects:
             see_it_work(greet, has_answered=False)
             self._answered()
         engine, prompts, settings = asked
+        records = [str(source) for source in sources]
         answers: dict[int, Generated | Failure] = {}
         clear = [row for row, record in enumerate(records) if record not in self.ended]
         for start in range(0, len(clear), CAREFUL_BATCH):
@@ -86,12 +88,13 @@ class Suspects:
 
     def take_away(self, name: str) -> None:
         """Remove a note; where the store fails, with the next one."""
+        if self.place is None:
+            return
         self._to_remove.append(name)
-        if self.place is not None:
-            with suppress(RecapError):
-                while self._to_remove:
-                    self.place[0].delete(below(self.place[1], self._to_remove[-1]))
-                    self._to_remove.pop()
+        with suppress(RecapError):
+            while self._to_remove:
+                self.place[0].delete(below(self.place[1], self._to_remove[-1]))
+                self._to_remove.pop()
 
     def _generate(self, asked: Asked, on_done: Done, greet: Callable[[], None]) -> list[Generated | Failure]:
         answers = generate_each(*asked, on_done, self._answered)
@@ -121,15 +124,15 @@ class Suspects:
         return name
 
 
-def read_suspects(store: Store, folder: str) -> Suspects:
-    """What earlier tries of the night have left notes of in this folder."""
+def read_suspects(store: Store, folder: str, names: Iterable[str]) -> Suspects:
+    """What earlier tries of the night have left notes of in this folder, which holds these names."""
     found = Suspects((store, folder))
-    for entry in store.list(folder):
-        match = NOTE.fullmatch(entry.key.rpartition("/")[2])
+    for name in names:
+        match = NOTE.fullmatch(name)
         if match and match["chunk"]:
             found.begun[int(match["chunk"])] += 1
         elif match:
             with suppress(MissingError):  # taken away meanwhile: its worker lives
-                note = json.loads(store.read(entry.key))
+                note = json.loads(store.read(below(folder, name)))
                 found.ended |= {record: max(note["alone"], found.ended.get(record, 0)) for record in note["records"]}
     return found

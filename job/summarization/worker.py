@@ -24,7 +24,7 @@ from job.launch.environment import count_gpus
 from job.summarization.answers import Done
 from job.summarization.chunks import Chunk, Chunks, check_unchanged, unless_changed
 from job.summarization.collector import seldom_collected
-from job.summarization.commit import commit, committed, make_line, read_marker
+from job.summarization.commit import commit, committed, make_line, names_in, read_marker
 from job.summarization.done import read_digests
 from job.summarization.outcomes import outcomes
 from job.summarization.output import Output
@@ -68,7 +68,8 @@ class _Origin(NamedTuple):
 def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callable[[], Summarizer]) -> Counts:
     """Commit the shard's missing chunks; what became of their records. The model is opened only if one needs it."""
     place = night.output.store, night.chunks.folder
-    done = committed(*place)
+    names = names_in(*place)
+    done = committed(names)
     mine = [chunk for chunk in night.chunks.chunks if shard.takes(chunk.number)]
     missing = [chunk for chunk in mine if chunk.number not in done]
     total = sum(chunk.records for chunk in missing)
@@ -80,7 +81,7 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
     before = as_list(night.config.skip_done or [])
     # Before the model is loaded: a mistake in skip_done is told at once.
     skipped = read_digests(before, night.config.storage) if before else ()
-    suspects = read_suspects(*place)
+    suspects = read_suspects(*place, names)
     suspects.has_answered = any(_has_summaries(night, number) for number in sorted(done)[:MARKERS_ASKED])
     task = _make_task(night, open_model, skipped, suspects)
     if not skipped:

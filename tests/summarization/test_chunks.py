@@ -285,7 +285,7 @@ def test_a_commit_whose_answer_is_lost_is_still_this_workers(tmp_path):
     assert commit.commit(
         (store, "c"), 0, tmp_path / "x", {"counts": Counts(), "seconds": 1.0, "gpus": 0, "engine": "test 1"}
     )
-    assert commit.committed(store, "c") == {0}
+    assert commit.committed(commit.names_in(store, "c")) == {0}
 
 
 def test_while_another_worker_puts_the_output_together_this_one_is_done(night, tmp_path):

@@ -9,10 +9,12 @@ import pytest
 
 from benchmarks.stand_in import StandInEngine, stand_in
 from job.config.sections import GenerationSection
+from job.conversations.record import Source
 from job.errors import MissingError, RetryError, Stopped
 from job.inference.engine import Generated
 from job.storage.local import LocalStore
 from job.summarization.answers import Failure
+from job.summarization.commit import names_in
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import open_summarizer
 from job.summarization.suspects import TO_BLAME, Suspects, read_suspects
@@ -155,7 +157,7 @@ def fail_untold() -> None:
 def test_a_stop_and_a_full_disk_are_no_end_on_a_record(careful, end):
     with pytest.raises(type(end)), noted(careful, ["a"], 1):
         raise end
-    assert read_suspects(*careful.place).ended == {}
+    assert left_of(careful).ended == {}
 
 
 def test_a_note_that_the_store_did_not_remove_goes_with_the_next(careful, tmp_path):
@@ -171,11 +173,11 @@ def test_a_note_that_the_store_did_not_remove_goes_with_the_next(careful, tmp_pa
     suspects = Suspects((store, "c"))
     with noted(suspects, ["a"], 1):
         pass
-    assert read_suspects(*careful.place).ended == {"a": 1}
+    assert left_of(careful).ended == {"a": 1}
     store.fails = False
     with noted(suspects, ["b"], 1):
         pass
-    assert read_suspects(*careful.place).ended == {}
+    assert left_of(careful).ended == {}
 
 
 def test_a_night_of_one_record_that_breaks_the_gpu_ends(config, tmp_path):
@@ -248,12 +250,17 @@ def careful(tmp_path):
     return Suspects((LocalStore(str(tmp_path / "store")), "c"), is_careful=True)
 
 
+def left_of(suspects: Suspects) -> Suspects:
+    """What the next try reads."""
+    return read_suspects(*suspects.place, names_in(*suspects.place))
+
+
 def ask(suspects: Suspects, numbers: Sequence[int], greet: Callable[[], None] = lambda: None) -> tuple[list[Any], Any]:
     """Prompts of one token each, whose records are named like them."""
     engine = Alone()
     asked: Any = engine, [[number] for number in numbers], GenerationSection()
     told: list[int] = []
-    found = suspects.generate(asked, [f"f line {number}" for number in numbers], told.append, greet)
+    found = suspects.generate(asked, [Source("f", number) for number in numbers], told.append, greet)
     assert sum(told) == len(numbers), "progress counts each of them once"
     return [answer if isinstance(answer, Failure) else int(answer.text) for answer in found], engine.calls
 
@@ -273,7 +280,7 @@ def test_no_record_is_noted_as_alone_where_the_model_cannot_answer_a_greeting(ca
     careful.ended, careful.has_answered = {"f line 0": 1}, True
     with pytest.raises(RetryError, match="fails on a greeting"):
         ask(careful, [0], mute)
-    assert read_suspects(*careful.place).ended == {}
+    assert left_of(careful).ended == {}
 
 
 def noted(suspects: Suspects, records: Sequence[str], alone: int) -> Any:
@@ -282,10 +289,10 @@ def noted(suspects: Suspects, records: Sequence[str], alone: int) -> Any:
 
 def test_two_workers_alone_on_one_record_at_once_are_one_end(careful):
     with noted(careful, ["a", "b"], 0), noted(careful, ["a"], 1), noted(careful, ["a"], 1):
-        assert read_suspects(*careful.place).ended == {"a": 1, "b": 0}
+        assert left_of(careful).ended == {"a": 1, "b": 0}
         with noted(careful, ["a"], 2):
-            assert read_suspects(*careful.place).ended == {"a": 2, "b": 0}
-    assert read_suspects(*careful.place).ended == {}
+            assert left_of(careful).ended == {"a": 2, "b": 0}
+    assert left_of(careful).ended == {}
 
 
 def test_a_note_that_is_taken_away_while_it_is_read_is_none(careful, tmp_path):
@@ -294,4 +301,4 @@ def test_a_note_that_is_taken_away_while_it_is_read_is_none(careful, tmp_path):
             raise MissingError(key)
 
     with noted(careful, ["a"], 1):
-        assert read_suspects(Late(str(tmp_path / "store")), "c").ended == {}
+        assert read_suspects(Late(str(tmp_path / "store")), "c", names_in(*careful.place)).ended == {}
