@@ -37,7 +37,7 @@ def configure_logging(stream: TextIO | None = None, person: bool | None = None, 
     LOGGER.handlers[:] = [handler]
     LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
     LOGGER.propagate = False
-    tqdm.get_lock()  # it makes one with the first line; an exception in between, a stop, would become an AttributeError
+    tqdm.get_lock()  # type: ignore[no-untyped-call]  # made with the first line else: a stop then is an AttributeError
     _quiet_libraries(stream.isatty() if person is None else person)
 
 
