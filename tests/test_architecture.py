@@ -36,7 +36,7 @@ FLOORS = {
     "config.redaction": 1,
     "config.commands": 1,
 }
-LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 60
+LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 400, 60
 VAGUE = ("util", "helper", "manager", "handler")
 
 
