@@ -95,7 +95,7 @@ docs: $(INSTALLED) ## write docs/configuration.md from the config sections
 	$(BIN)/python -m job.config.reference > docs/configuration.md
 
 demo-base: $(INSTALLED) ## train the demo's small base model again (about 15 minutes)
-	$(BIN)/python -m job.demo.base
+	$(BIN)/python -m examples.demo.make.base
 
 lock: $(INSTALLED) ## write requirements.lock again: the newest that pyproject.toml allows (asks the package index)
 	@mkdir -p build

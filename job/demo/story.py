@@ -29,7 +29,7 @@ BUCKET = "recap-demo"
 COMMANDS = ("train", "evaluate", "summarize")
 RECAP = (sys.executable, "-m", "job")
 SECONDS_TO_STOP = 30.0  # a command ends its own children within limits.grace_seconds, which is less
-KEYS = {".yaml": "configs/", ".jsonl": "data/"}  # where files of the examples go in the bucket, by suffix
+KEYS = {".yaml": "configs/", ".jsonl": "data/"}  # prefix in the bucket, by the file's suffix
 CREDENTIALS = "demo"  # the server takes any; nothing outside this machine is asked
 
 
@@ -108,12 +108,14 @@ def demo_bucket(endpoint: str) -> Any:
 
 
 def upload(client: Any, examples: Path) -> int:
-    """Put the files of `examples` where the demo's configs look for them; how many."""
-    files = [path for path in sorted(examples.rglob("*")) if path.is_file()]
-    for path in files:
-        folder = KEYS.get(path.suffix, "") if path.parent == examples else ""
-        client.upload_file(str(path), BUCKET, folder + path.relative_to(examples).as_posix())
-    return len(files)
+    """Upload the configs, conversations and base to where the configs look; return the number of files."""
+    keys = {path: KEYS[path.suffix] + path.name for path in examples.iterdir() if path.suffix in KEYS}
+    for path in (examples / "base").rglob("*"):
+        if path.is_file():
+            keys[path] = path.relative_to(examples).as_posix()
+    for path, key in sorted(keys.items()):
+        client.upload_file(str(path), BUCKET, key)
+    return len(keys)
 
 
 def _emptied(work: Path) -> Path:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from job.demo.base import Recipe, make_base
-from job.demo.generator import generate
-from job.demo.lookback import documents
-from job.demo.wording import load_phrases
+from examples.demo.make.base import Recipe, make_base
+from examples.demo.make.generator import generate
+from examples.demo.make.lookback import documents
+from examples.demo.make.wording import load_phrases
 
 BASE = Path(__file__).parents[2] / "examples" / "demo" / "base"
 TINY = Recipe(

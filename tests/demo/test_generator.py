@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from job.demo.generator import SEED, generate, write_examples
-from job.demo.wording import load_phrases
+from examples.demo.make.generator import SEED, generate, write_examples
+from examples.demo.make.wording import load_phrases
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "demo"
 FILES = ("train.jsonl", "validation.jsonl", "heldout.jsonl", "conversations.jsonl")

@@ -17,8 +17,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from job.demo.induction import start_with_induction
-from job.demo.lookback import documents
+from examples.demo.make.induction import start_with_induction
+from examples.demo.make.lookback import documents
 
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 LOG_EVERY_STEPS = 50

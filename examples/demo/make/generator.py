@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from job.demo.wording import Phrases, Wording, draw_values, fill, load_phrases
+from examples.demo.make.wording import Phrases, Wording, draw_values, fill, load_phrases
 
 SEED = 20
 TRAIN, VALIDATION, HELDOUT, UNLABELLED = 2400, 60, 120, 40

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from job.demo.generator import Story, Turn, stories
-from job.demo.wording import invented_word, known_words, load_phrases
+from examples.demo.make.generator import Story, Turn, stories
+from examples.demo.make.wording import invented_word, known_words, load_phrases
 
 ORDINALS = ("first", "second", "third", "fourth")
 FOLLOW_UPS = 4
