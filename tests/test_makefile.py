@@ -1,18 +1,34 @@
-"""Claims about what `make` runs, told by make itself without running it."""
+"""Claims about the Makefile, answered by make itself without running a target's commands."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
 
-def commands(**environment: str) -> str:
-    clean = {name: value for name, value in os.environ.items() if name != "RECAP_TEST_S3_URI"}
-    done = subprocess.run(
-        ["make", "-n", "test"], cwd=ROOT, env=clean | environment, capture_output=True, text=True, check=True
-    )
+def make(*arguments: str, **environment: str) -> str:
+    unset = ("RECAP_TEST_S3_URI", "MAKEFLAGS", "MAKELEVEL")
+    clean = {name: value for name, value in os.environ.items() if name not in unset}
+    command = ["make", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, check=True)
     return done.stdout
+
+
+def commands(**environment: str) -> str:
+    return make("-n", "test", **environment)
+
+
+def test_help_lists_every_target_on_one_screen():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = re.findall(r"^\.PHONY:(.*)$", makefile, re.MULTILINE)
+    targets = {name for line in phony for name in line.split()}
+    lines = make("help").splitlines()
+    listed = {line.split()[1] for line in lines if line.startswith("  make ")}
+    assert listed == targets
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 120
 
 
 def test_tests_know_no_account():

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Lint infra/ and hold it against policies and schemas: `make check-infra`.
+#
+# usage: check.sh BIN LINT
+#   BIN   folder of programs of recap's environment (kubectl, python)
+#   LINT  folder of programs of the linters' own environment
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+bin=$1
+lint=$2
+manifests=build/kubernetes
+kubernetes_minors=(1.35 1.36 1.37)
+
+"$lint/cfn-lint" infra/aws/recap.yaml
+"$lint/hadolint" Dockerfile
+"$lint/check-jsonschema" --builtin-schema vendor.compose-spec infra/docker/compose.yaml
+
+# --skip-download: checkov must not ask its vendor's service for more policies.
+"$lint/checkov" --framework dockerfile --file Dockerfile --skip-download --compact --quiet
+"$lint/checkov" --framework cloudformation --file infra/aws/recap.yaml \
+    --skip-download --compact --quiet
+
+rm -rf "$manifests"
+mkdir -p "$manifests"
+for overlay in infra/kubernetes/overlays/*/; do
+    "$bin/kubectl" kustomize "$overlay" > "$manifests/$(basename "$overlay").yaml"
+done
+for minor in "${kubernetes_minors[@]}"; do
+    "$lint/kubernetes-validate" --strict --quiet --kubernetes-version "$minor" "$manifests"/*.yaml
+done
+"$lint/checkov" --config-file infra/kubernetes/checkov.yaml --directory "$manifests"
+
+"$bin/python" -m pytest -m sbom tests/infra/test_sbom.py
