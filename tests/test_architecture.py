@@ -1,6 +1,7 @@
 """The house has floors, and a module imports only from floors below its own, or from its own package."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +90,13 @@ def test_imports_point_one_way_down(path):
         or (floor_of(other) == floor_of(module) and other.split(".")[0] != module.split(".")[0])
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_page_names_every_module_on_its_floor():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", page, re.MULTILINE)
+    named = {module: int(floor) for floor, cell in rows for module in re.findall(r"`([^`]+)`", cell)}
+    assert named == FLOORS
 
 
 def test_files_and_functions_fit_on_a_screen_or_few(path):
