@@ -31,8 +31,9 @@ from job.prompt import Prompt
 HUB_DATASETS = "hf://datasets/"
 FLOORS = f"""\
 The {CONSTANT} is one fixed reference, the one that suits the others best: a model that no longer reads the conversation
-scores about as much. The {LEAD} is the first and the last turn, as written. Scores are ROUGE F-measures (stemmed), the
-mean over each conversation's references; in brackets stands the 95% interval of the mean over conversations."""
+scores about as much. The {LEAD} is the first and the last turn, as written. Scores are ROUGE
+F-measures, the mean over each conversation's references; in brackets stands the 95% interval of the
+mean over conversations."""
 LIMITS = """\
 ROUGE counts shared words. It does not see whether a summary is true: read summaries before you rely on them, and expect
 worse where conversations are longer, in another language or about other things than those it was trained on. Summaries
@@ -102,7 +103,12 @@ def _front_matter(facts: CardFacts, evaluation: Evaluation) -> dict[str, Any]:
         front["datasets"] = datasets
     scores = evaluation.systems[evaluation.judged].scores
     found = [
-        {"type": "rouge", "name": METRIC_LABELS[metric], "value": round(scores[metric]["mean"].mean, 4)}
+        {
+            "type": "rouge",
+            "name": METRIC_LABELS[metric],
+            "value": round(scores[metric]["mean"].mean, 4),
+            "args": {"tokenizer": evaluation.tokenizer},
+        }
         for metric in METRICS
     ]
     # The scored conversations are those of the last split.
@@ -133,7 +139,8 @@ def _scores(evaluation: Evaluation) -> str:
             "by ROUGE-L:",
             "\n".join(said),
             "\n".join([f"| | {heads} | words |", "|---" + "|---:" * (len(METRICS) + 1) + "|", *rows]),
-            f"References have {evaluation.reference_words.mean:.1f} words on average. {FLOORS}",
+            f"References have {evaluation.reference_words.mean:.1f} words on average. {FLOORS} "
+            f"Words are cut by the tokenizer `{evaluation.tokenizer}` (of a-z: Porter stems).",
         ]
     )
 

@@ -1,8 +1,7 @@
-"""Whether the adapter is worth using.
+"""Score systems and floors on the same references, to see whether an adapter is worth using.
 
-Purpose: the summaries of several systems and of two floors, scored against the same references, with intervals, and
-the judged system's paired difference to each other one. Summaries and conversations in, an `Evaluation` out. Knows
-nothing of how summaries are generated, nor of how the result is shown.
+Summaries and conversations in, an `Evaluation` out: scores with intervals, and the paired
+difference of the judged system to each other one.
 """
 
 import random
@@ -17,8 +16,9 @@ from job.conversations.record import Conversation
 from job.errors import DataError
 from job.evaluation.bootstrap import Interval, mean_intervals, paired_differences
 from job.evaluation.floors import constant_sentence, lead, leave_one_out_sentences
-from job.evaluation.metrics import AGGREGATIONS, METRICS, Scores, score_all, words
+from job.evaluation.metrics import AGGREGATIONS, METRICS, Scores, score_all
 from job.evaluation.result import CONSTANT, LEAD, Evaluation, Intervals, Lengths, SystemResult
+from job.evaluation.words import TOKENIZER, has_letters, length
 
 SEED = 0  # of the bootstrap, the floors' samples and the choice of conversations; recorded in the evaluation
 
@@ -57,26 +57,28 @@ def evaluate(
         conversations=len(scored),
         conversations_without_reference=len(conversations) - len(scored),
         references=sum(map(len, references)),
-        unreadable_references=sum(not words(text) for texts_of_one in references for text in texts_of_one),
+        unreadable_references=sum(not has_letters(text) for some in references for text in some),
         reference_words=_lengths([text for texts_of_one in references for text in texts_of_one]),
         bootstrap_samples=options.bootstrap_samples,
         seed=SEED,
-        versions={"rouge-score": version("rouge-score"), "numpy": np.__version__},
+        versions={name: version(name) for name in ("rouge-score", "regex", "numpy")},
+        tokenizer=TOKENIZER,
     )
 
 
 def choose_conversations(
     conversations: Sequence[Conversation], max_conversations: int | None, seed: int = SEED
 ) -> list[Conversation]:
-    """The conversations to summarize and score, in their order: a seeded sample of those that have a reference.
+    """Return the conversations to score, in order: a seeded sample of those with a reference.
 
-    DataError when none has one, before anything is paid for summaries that nothing can be said about.
+    Raises DataError where nothing could be said of their summaries, before they are paid for.
     """
-    able = [conversation for conversation in conversations if conversation.references]
-    _check_references(able, len(conversations))
-    if max_conversations is None or len(able) <= max_conversations:
-        return able
-    return [able[row] for row in sorted(random.Random(seed).sample(range(len(able)), max_conversations))]
+    chosen = [conversation for conversation in conversations if conversation.references]
+    if max_conversations is not None and len(chosen) > max_conversations:
+        rows = random.Random(seed).sample(range(len(chosen)), max_conversations)
+        chosen = [chosen[row] for row in sorted(rows)]
+    _check_references(chosen, len(conversations))
+    return chosen
 
 
 def _check_references(scored: Sequence[Conversation], given: int) -> None:
@@ -85,10 +87,10 @@ def _check_references(scored: Sequence[Conversation], given: int) -> None:
             f"nothing to score against: 0 of {given} conversations have a reference summary; "
             "give conversations with references, or map their column under data.columns.summary"
         )
-    if not any(words(text) for conversation in scored for text in conversation.references):
+    if not any(has_letters(text) for conversation in scored for text in conversation.references):
         raise DataError(
-            f"nothing to score against: not one word of the references of {len(scored)} conversations (the first is "
-            f"{scored[0].source}) has a letter a-z or a digit, which is all that ROUGE reads; use another measure"
+            f"nothing to score against: the references of {len(scored)} conversations (the first "
+            f"is {scored[0].source}) have no word with a letter, of any alphabet; give others"
         )
 
 
@@ -142,6 +144,6 @@ def _intervals(columns: Sequence[Interval]) -> Intervals:
 
 
 def _lengths(texts: Sequence[str]) -> Lengths:
-    counts = [len(text.split()) for text in texts]
+    counts = [length(text) for text in texts]
     low, median, high = np.percentile(counts, [10, 50, 90])
     return Lengths(float(np.mean(counts)), float(low), float(median), float(high))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.conversations.record import Conversation
-from job.evaluation.metrics import Stemmer
+from job.evaluation.words import RougeTokenizer
 
 MAX_CANDIDATES = 300  # 300 x 300 comparisons of 40 words take about a second
 MAX_TARGETS = 300
@@ -60,9 +60,9 @@ def _sample(count: int, at_most: int, seed: int) -> list[int]:
 
 def _agreement(candidates: Sequence[str], targets: Sequence[Sequence[str]]) -> NDArray[np.float64]:
     """Mean ROUGE-L F-measure of each candidate against each target's references: (candidates, targets)."""
-    stemmer = Stemmer()
-    said = [stemmer.tokenize(text) for text in candidates]
-    wanted = [[stemmer.tokenize(text) for text in texts] for texts in targets]
+    tokenizer = RougeTokenizer()
+    said = [tokenizer.tokenize(text) for text in candidates]
+    wanted = [[tokenizer.tokenize(text) for text in texts] for texts in targets]
     return np.array(
         [[sum(rouge_l(words, other) for other in texts) / len(texts) for texts in wanted] for words in said]
     )

@@ -1,24 +1,32 @@
-"""ROUGE of summaries against their references.
+"""ROUGE of summaries against their references, one row per conversation.
 
-Purpose: the numbers that everyone compares with, from the reference implementation (`rouge_score`, Porter stemmer on),
-one row per conversation. Summaries and references in, an array of F-measures out. Offline: sentences are split by a
-regular expression, not by nltk's downloaded models. Knows nothing of systems, intervals or how a summary was made.
+The counting is the reference implementation's (`rouge_score`), the words are those of `words`.
+Works offline: a regular expression splits sentences, where nltk would download models.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
+
+from job.evaluation.words import RougeTokenizer
 
 METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 AGGREGATIONS = ("first", "mean", "best")  # over the references of one conversation
 METRIC_LABELS = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\s*\n\s*")
-_WORDS = re.compile(r"[a-z0-9]+")  # what rouge_score calls a word; other alphabets have none
+# A space must follow the marks of English, which stand in numbers and names too. The marks of other
+# scripts (as in Chinese, Japanese, Arabic, Hindi, Burmese) end sentences and nothing else.
+_OTHER_MARK = r"[\p{Sentence_Terminal}--[.!?\uff0e]]"
+_SENTENCE_END = regex.compile(
+    r"(?<=[.!?])[\"')\]]*\s+"
+    rf"|(?<={_OTHER_MARK})(?!{_OTHER_MARK})[\p{{Pe}}\p{{Pf}}\"']*\s*"
+    r"|\s*\n\s*",
+    regex.V1,
+)
 
 
 @dataclass(frozen=True)
@@ -54,31 +62,7 @@ def sentences(text: str) -> str:
     return "\n".join(part for part in _SENTENCE_END.split(text.strip()) if part)
 
 
-def words(text: str) -> list[str]:
-    """The words that ROUGE counts (lower case, a-z and 0-9), not stemmed."""
-    return _WORDS.findall(text.lower())
-
-
-class Stemmer:
-    """rouge_score's tokenizer with a memory: stemming a word takes 20 times as long as looking it up."""
-
-    def __init__(self) -> None:
-        from rouge_score.tokenizers import DefaultTokenizer
-
-        self._tokenize = DefaultTokenizer(use_stemmer=True).tokenize
-        self._stems: dict[str, list[str]] = {}
-
-    def tokenize(self, text: str) -> list[str]:
-        """Stemmed words of the text."""
-        return [stem for word in words(text) for stem in self._of(word)]
-
-    def _of(self, word: str) -> list[str]:
-        if word not in self._stems:
-            self._stems[word] = self._tokenize(word)
-        return self._stems[word]
-
-
 def _scorer() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(list(METRICS), tokenizer=Stemmer())
+    return RougeScorer(list(METRICS), tokenizer=RougeTokenizer())

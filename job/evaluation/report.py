@@ -202,11 +202,12 @@ def _method(evaluation: Evaluation) -> str:
     facts = {
         "Conversations": f"{evaluation.conversations:,} scored; {evaluation.conversations_without_reference:,} left "
         "out because they have no reference",
-        "Score": "ROUGE F-measure with Porter stemming; ROUGE-Lsum by sentences, one a line. A conversation's score is "
-        "the mean over its references",
+        "Score": f"ROUGE F-measure of words as the tokenizer {evaluation.tokenizer} cuts them, "
+        "those of a-z by their Porter stems; ROUGE-Lsum by sentences. A conversation's score is the "
+        "mean over its references",
         "Intervals": f"95%, percentile bootstrap over conversations, {evaluation.bootstrap_samples:,} resamples, seed "
         f"{evaluation.seed}. Differences are paired: both systems on the same resampled conversations",
-        "Words": "per summary, mean and 10th to 90th percentile",
+        "Words": "per summary, mean and 10th to 90th percentile; signs in scripts without spaces",
         "Same summary": "share of the conversations that got the system's most common summary; a model that no longer "
         "reads shows here",
         **{f"Floor: {name}": text for name, text in evaluation.floors_from.items()},

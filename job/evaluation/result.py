@@ -23,7 +23,7 @@ Verdict = Literal["beats", "loses to", "cannot be told apart from", "too few con
 
 @dataclass(frozen=True)
 class Lengths:
-    """Words per text (separated by spaces): mean, 10th percentile, median, 90th percentile."""
+    """Words per text (`words.length`): mean, 10th percentile, median, 90th percentile."""
 
     mean: float
     p10: float
@@ -47,7 +47,9 @@ class Evaluation:
     """Every number of an evaluation.
 
     `differences` are the judged system minus the named one, on the same conversations.
-    `unreadable_references` have no word in a-z or 0-9, so nothing can score above 0 against them.
+    `unreadable_references` have no word with a letter: a number at most decides the score against
+    them. `tokenizer` names the rules that cut text into words; scores by other rules cannot be
+    compared.
     """
 
     judged: str
@@ -62,6 +64,7 @@ class Evaluation:
     bootstrap_samples: int
     seed: int
     versions: dict[str, str]
+    tokenizer: str = "rouge-score"  # of evaluations that recorded none
 
     def to_json(self) -> dict[str, Any]:
         """The evaluation as JSON types, numbers with six decimals."""
@@ -149,8 +152,8 @@ def warnings(evaluation: Evaluation) -> list[str]:
         found.append(f"{judged.empty_summaries} of {count} summaries by {evaluation.judged} are empty.")
     if evaluation.unreadable_references:
         found.append(
-            f"{evaluation.unreadable_references} of {evaluation.references} references have no word in a-z or 0-9, "
-            "which is all that ROUGE reads: nothing scores above 0 against them."
+            f"{evaluation.unreadable_references} of {evaluation.references} references have no "
+            "word with a letter: nothing but a number scores above 0 against them."
         )
     return found
 

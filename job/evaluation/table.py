@@ -27,7 +27,7 @@ def score_table(evaluation: Evaluation) -> str:
         words = evaluation.systems[name].words.mean
         lines.append(f"{arrow}{shorten(name, _NAME):<{_NAME}}{cells}{words:>{_WORDS}.1f}".rstrip())
     lines.append(f"{'':2}{'(references)':<{_NAME + 4 * _SCORE}}{evaluation.reference_words.mean:>{_WORDS}.1f}")
-    lines += ["", "By ROUGE-L:"]
+    lines += ["", f"By ROUGE-L (tokenizer {evaluation.tokenizer}):"]
     sentences = [f"  {comparison_sentence(evaluation, name)}" for name in other_systems(evaluation)]
     sentences += [f"! {warning}" for warning in warnings(evaluation)]
     lines += [line for text in sentences for line in wrap(text, 100, subsequent_indent="    ")]

@@ -101,14 +101,27 @@ def test_nothing_to_score_against_is_a_data_error_with_a_remedy() -> None:
         choose_conversations(conversations, 10)
 
 
-def test_references_that_rouge_cannot_read_are_an_error_when_all_are_and_a_warning_when_some_are() -> None:
-    conversations = make_conversations(12)
-    cyrillic = [c._replace(references=("Посылка опоздала",)) for c in conversations]
-    with pytest.raises(DataError, match=r"s3://b/test.jsonl line 1\) has a letter a-z") as caught:
-        evaluate({"tuned": ["a"] * 12}, cyrillic, OPTIONS, None)
+def test_references_without_a_letter_are_an_error_when_all_are() -> None:
+    numbers = [c._replace(references=("👍 5",)) for c in make_conversations(12)]
+    wanted = r"s3://b/test.jsonl line 1\) have no word with a letter"
+    with pytest.raises(DataError, match=wanted) as caught:
+        evaluate({"tuned": ["a"] * 12}, numbers, OPTIONS, None)
     assert caught.value.exit_code == ExitCode.DATA
-    mixed = evaluate({"tuned": ["a"] * 12}, [*conversations[:11], cyrillic[11]], OPTIONS, None)
-    assert any("1 of 23 references have no word in a-z" in text for text in warnings(mixed))
+    with pytest.raises(DataError, match=wanted):
+        choose_conversations(numbers, 10)
+
+
+def test_references_without_a_letter_are_a_warning_when_some_are() -> None:
+    conversations = make_conversations(12)
+    mixed = [*conversations[:11], conversations[11]._replace(references=("5",))]
+    found = evaluate({"tuned": ["a"] * 12}, mixed, OPTIONS, None)
+    assert any("1 of 23 references have no word with a letter" in text for text in warnings(found))
+
+
+def test_an_evaluation_names_the_tokenizer_of_its_words(good: Evaluation) -> None:
+    assert good.to_json()["tokenizer"] == "unicode-words-1"
+    before = {name: value for name, value in good.to_json().items() if name != "tokenizer"}
+    assert Evaluation.from_json(before).tokenizer == "rouge-score"
 
 
 def test_chosen_conversations_have_references_and_keep_their_order(conversations: list[Conversation]) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from job.conversations.record import Conversation, Source, Turn
 from job.evaluation.floors import constant_sentence, lead, leave_one_out_sentences, rouge_l
-from job.evaluation.metrics import Stemmer, score_all
+from job.evaluation.metrics import score_all
+from job.evaluation.words import RougeTokenizer
 
 
 def test_the_constant_sentence_is_the_reference_that_suits_the_others_best() -> None:
@@ -73,9 +74,9 @@ def test_the_lead_is_the_first_and_the_last_turn_of_the_talk(turns: tuple[Turn, 
 def test_the_fast_rouge_l_is_the_librarys_number() -> None:
     from rouge_score.rouge_scorer import RougeScorer
 
-    stemmer, rng = Stemmer(), random.Random(1)
+    tokenizer, rng = RougeTokenizer(), random.Random(1)
     plain = RougeScorer(["rougeL"], use_stemmer=True)
     for _ in range(300):
         left, right = (" ".join(rng.choices(["run", "running", "cat", "dog", "a"], k=rng.randint(0, 70))) for _ in "ab")
         wanted = plain.score(left, right)["rougeL"].fmeasure
-        assert rouge_l(stemmer.tokenize(left), stemmer.tokenize(right)) == pytest.approx(wanted)
+        assert rouge_l(tokenizer.tokenize(left), tokenizer.tokenize(right)) == pytest.approx(wanted)

@@ -116,6 +116,32 @@ def test_text_that_utf8_cannot_hold_is_replaced_and_scored(config, tmp_path):
     assert json.loads(first)["summary"] == "a cut \ufffd emoji"
 
 
+RUSSIAN = "Клиент просит вернуть деньги за чайник, оператор обещает за {} дней."
+
+
+@pytest.mark.parametrize(
+    ("summary", "low", "high"),
+    [
+        ("Совсем другая тема: поезд опоздал, собака лаяла {} раз.", 0, 0.25),
+        (RUSSIAN.replace("{}", "несколько"), 0.85, 0.99),
+        (RUSSIAN, 1, 1),
+    ],
+    ids=["another subject with the number", "the subject without the number", "the same"],
+)
+def test_a_number_decides_no_score_of_a_russian_summary(config, tmp_path, summary, low, high):
+    turns = [{"role": "customer", "text": "Чайник сломан"}]
+    count = range(1, 13)
+    records = [{"id": f"c{n}", "turns": turns, "summary": RUSSIAN.format(n)} for n in count]
+    (tmp_path / "in.jsonl").write_bytes(lines(records))
+    said = [{"id": f"c{n}", "summary": summary.format(n)} for n in count]
+    (tmp_path / "given.jsonl").write_bytes(lines(said))
+    found = run_evaluation(config())
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    assert low <= found.systems["given summaries"].scores["rouge1"]["mean"].mean <= high
+    assert written["tokenizer"] == "unicode-words-1"
+    assert written["unreadable_references"] == 0
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gz", "zst"])
 def test_compressed_summaries_are_read(config, tmp_path, pack):
     (tmp_path / "given.jsonl.packed").write_bytes(pack(lines(summaries())))
