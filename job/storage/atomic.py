@@ -1,7 +1,7 @@
-"""Files and folders on this machine that appear whole or not at all.
+"""Atomic writes of files and folders on this machine.
 
-Each is written beside its target, under a name that no listing shows, flushed to disk and renamed. Errors of the file
-system come out as those of `job.errors`. Knows nothing of stores.
+Each is written beside its target under a name that no listing shows, flushed to disk, and then
+renamed. Errors of the file system are raised as those of `job.errors`.
 """
 
 import errno
@@ -14,22 +14,31 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from job.errors import AlreadyExistsError, ForbiddenError, MissingError, OutputError, RetryError, unwritable
+from job.errors import (
+    AlreadyExistsError,
+    ForbiddenError,
+    MissingError,
+    OutputError,
+    RetryError,
+    unwritable,
+)
 
-UNFINISHED = ".recap-part"  # how the names of files and folders end that are still being written
-TRIES = 20  # a folder can be removed, as its last file goes, just before a file is made in it
+UNFINISHED = ".recap-part"  # suffix of files and folders that are still being written
+TRIES = 20  # another process may remove an empty folder just before this one creates a file in it
 
 
 @contextmanager
 def writing(where: object) -> Iterator[None]:
-    """OSErrors of the block, which writes at `where`, as OutputError."""
+    """Raise OSErrors of the block, which writes to `where`, as OutputError."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            why = f"it is read-only for this user ({error.strerror}): choose a writable output, or mount it writable"
+            remedy = "choose a writable output, or mount it writable"
+            why = f"it is read-only for this user ({error.strerror}): {remedy}"
         elif isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
-            why = f"something else is in the way ({error.strerror}): remove it, or choose another output"
+            remedy = "remove it, or choose another output"
+            why = f"something else is in the way ({error.strerror}): {remedy}"
         else:
             why = unwritable(error) or f"{error.strerror or error}: choose another output"
         raise OutputError(f"{where} cannot be written: {why}") from error
@@ -37,43 +46,55 @@ def writing(where: object) -> Iterator[None]:
 
 @contextmanager
 def reading(where: object) -> Iterator[None]:
-    """OSErrors of the block, which reads `where`, as MissingError, ForbiddenError or RetryError."""
+    """Raise OSErrors of the block, which reads `where`, as errors of `job.errors`.
+
+    These are MissingError, ForbiddenError and, for all others, RetryError.
+    """
     try:
         yield
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise MissingError(f"{where}: there is no such file") from error
     except PermissionError as error:
-        raise ForbiddenError(f"{where} may not be read by this user: change its permissions") from error
+        raise ForbiddenError(
+            f"{where} may not be read by this user: change its permissions",
+        ) from error
     except OSError as error:
         raise RetryError(f"{where} cannot be read: {error.strerror or error}") from error
 
 
 @contextmanager
 def new_file(target: Path, *, if_absent: bool = False) -> Iterator[BinaryIO]:
-    """A file to write that becomes `target` when the block ends well, and is gone when it does not.
+    """Yield a file to write. It becomes `target` if the block succeeds and is deleted if it fails.
 
-    It replaces what is there; with `if_absent` it raises AlreadyExistsError instead. Errors: OutputError.
+    Replaces what is there. With `if_absent`, raises AlreadyExistsError instead. Other errors of the
+    file system are raised as OutputError.
     """
     with writing(target):
-        file = _made_beside(target)
+        file = _create_beside(target)
     part = Path(file.name)
+
     try:
         yield file
         with writing(target):
             file.flush()
             os.fsync(file.fileno())
-            _settle(part, target, if_absent)  # before the file is closed, and its lock gone that keeps `sweep` away
+            # Rename before closing: closing drops the lock that protects the file from `sweep`.
+            _move_into_place(part, target, if_absent)
             file.close()
             sync_folder(target.parent)
     finally:
-        with suppress(OSError):  # closing writes what is buffered, which fails again where writing has failed
+        # Closing flushes the buffer, which fails a second time if writing has failed.
+        with suppress(OSError):
             file.close()
         part.unlink(missing_ok=True)
 
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill, removed at the end unless the block has renamed it. Errors: OutputError."""
+    """Yield a folder to fill, beside `target`. Delete it afterwards unless the block renamed it.
+
+    Raise OutputError if it cannot be created.
+    """
     part = target.parent / f".{uuid.uuid4().hex}{UNFINISHED}"
     with writing(target):
         part.mkdir(parents=True)
@@ -84,15 +105,16 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def write_file(target: Path, data: bytes, *, if_absent: bool = False) -> None:
-    """Put `data` at `target`, whole or not at all."""
+    """Write `data` to `target`, atomically. Raise as `new_file` does."""
     with new_file(target, if_absent=if_absent) as file, writing(target):
         file.write(data)
 
 
 def replace_folder(folder: Path, target: Path) -> None:
-    """Rename `folder`, of `new_folder`, to `target`; what is there steps aside first and is removed.
+    """Rename `folder`, made by `new_folder`, to `target`, and delete the folder that was there.
 
-    A full folder cannot be replaced in one step: for a moment there is none, but never a mixture.
+    No system call replaces a full folder in one step, so for a moment there is none. A mixture of
+    the two never exists.
     """
     with new_folder(target) as aside, writing(target):
         if target.is_dir():
@@ -103,7 +125,10 @@ def replace_folder(folder: Path, target: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Only one process of this machine is in the block for `folder`, which is made if need be; the others wait."""
+    """Hold an exclusive lock on `folder` for the block. Other processes of this machine wait.
+
+    Creates the folder if there is none.
+    """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("wb")
@@ -114,56 +139,68 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's names to disk, without which a rename may not outlive a power failure."""
+    """Flush a folder's names to disk: without it, a rename may not survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network and FUSE mounts that cannot flush a folder
+        # Some network and FUSE mounts cannot flush a folder. Nothing more can be done there.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
         os.close(descriptor)
 
 
-def _made_beside(target: Path) -> BinaryIO:
+def _create_beside(target: Path) -> BinaryIO:
+    """Create and open an unfinished file next to `target`, locked so that `sweep` spares it."""
     part = target.parent / f".{uuid.uuid4().hex}{UNFINISHED}"
     for attempt in range(TRIES):
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)  # FileExistsError too where it goes at this moment
-            file = part.open("xb")  # not by tempfile, whose files are closed to others whatever the umask says
+            # mkdir raises FileExistsError, too, if the folder disappears at this very moment.
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # Not `tempfile`: its files are readable by their owner alone, whatever the umask says.
+            file = part.open("xb")
         except (FileNotFoundError, FileExistsError):
             if attempt == TRIES - 1:
                 raise
             continue
-        with suppress(OSError):  # a file system without locks, where `sweep` removes nothing
-            fcntl.flock(file, fcntl.LOCK_SH)  # tells `sweep` that who writes it is alive
-        if part.exists():  # else a sweep has come in between
+
+        # A shared lock marks the writer as alive. On a file system without locks `sweep` gets none
+        # either, and deletes nothing.
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_SH)
+        if part.exists():  # no sweep ran between creating the file and locking it
             return file
         file.close()
     raise FileNotFoundError(errno.ENOENT, "removed again and again as it is made", str(part))
 
 
 def sweep(folder: Path) -> None:
-    """Remove the unfinished files of writers that were killed."""
+    """Delete the unfinished files that killed writers left in `folder`."""
     try:
         parts = list(folder.glob(f".*{UNFINISHED}"))
     except FileNotFoundError:
-        return  # somebody else has removed it, with its last file
+        return  # another process deleted the folder together with its last file
+
     for part in parts:
-        with suppress(OSError), part.open("rb") as file:  # a folder, gone already, or somebody else's
+        # Errors mean that it is a folder, was deleted meanwhile, or belongs to another user.
+        with suppress(OSError), part.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             part.unlink()
 
 
-def _settle(part: Path, target: Path, if_absent: bool) -> None:
+def _move_into_place(part: Path, target: Path, if_absent: bool) -> None:
     if not if_absent:
         os.replace(part, target)
         return
     try:
-        os.link(part, target)  # the one step that is atomic, refuses a taken name, and has the whole content
+        # A hard link is the one atomic step that refuses a taken name and shows the whole content.
+        os.link(part, target)
     except FileExistsError as error:
         raise AlreadyExistsError(f"{target} is there already") from error
     except OSError as error:
         if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-            raise OutputError(f"{target}: this file system has no hard links, which a guarded write needs") from error
+            raise OutputError(
+                f"{target}: this file system has no hard links, which a guarded write needs",
+            ) from error
         raise

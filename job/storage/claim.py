@@ -1,8 +1,8 @@
-"""Whose the files of an output are, so that nothing is overwritten that recap did not write.
+"""Ownership of an output's files, so that recap overwrites only what it wrote itself.
 
-A manifest vouches for the files that it names. While they are replaced there is none, so a marker stands there from
-before the first change until after the last one: it tells what an interrupted run left, which may be replaced, from
-what somebody keeps there, which may not. Knows nothing of what the files mean.
+A finished output has a manifest that names its files. While they are replaced there is no manifest,
+so a marker is written before the first change and deleted after the last. Files beside a marker are
+the remains of an interrupted run and may be replaced; files without manifest and marker may not.
 """
 
 import json
@@ -13,16 +13,18 @@ from job.errors import MissingError, OutputError
 from job.storage.folders import Manifest
 from job.storage.store import Entry, Store
 
-MARKER = "_PUBLISHING"  # of a folder; names that start with _ or . are no input of anything
+MARKER = "_PUBLISHING"  # file name of a folder's marker; readers skip names that start with _ or .
 
 
 @contextmanager
 def claimed(store: Store, marker: str, kind: str) -> Iterator[None]:
-    """Whatever the block replaces is marked as recap's until it ends well; where it does not, the marker stays.
+    """Write the publishing marker, run the block, and delete the marker.
 
-    The marker is no guarded write: file systems without hard links have none, and of two runs that publish at once
-    neither could tell the other from an interrupted one.
+    The marker stays if the block fails or the process dies. `kind` names the publication. Raise
+    OutputError if the marker's key holds something else.
     """
+    # Not a guarded write: file systems without hard links have none, and it would not help. Of two
+    # runs that publish at once, neither could distinguish the other from an interrupted one.
     if not is_claimed(store, marker, kind):
         store.write(marker, _content(kind))
     yield
@@ -30,21 +32,24 @@ def claimed(store: Store, marker: str, kind: str) -> Iterator[None]:
 
 
 def is_claimed(store: Store, marker: str, kind: str) -> bool:
-    """Whether a publication of this kind did not come to its end; OutputError if the marker is something else's."""
+    """Return True if a publication of this kind was begun and not completed.
+
+    Raise OutputError if the marker's key holds something else.
+    """
     try:
         found = store.read(marker)
     except MissingError:
         return False
     if found != _content(kind):
         raise OutputError(
-            f"{store.uri}/{marker} is there and was left by something other than {kind}: choose another output, or "
-            "remove what is there"
+            f"{store.uri}/{marker} is there and was left by something other than {kind}: "
+            "choose another output, or remove what is there"
         )
     return True
 
 
 def entries_at(store: Store, keys: Iterable[str]) -> Iterator[Entry]:
-    """What is there of these keys."""
+    """Yield the entries of those `keys` that exist."""
     for key in keys:
         try:
             yield store.stat(key)
@@ -53,14 +58,19 @@ def entries_at(store: Store, keys: Iterable[str]) -> Iterator[Entry]:
 
 
 def check_vouched(store: Store, entries: Iterable[Entry], manifest: Manifest | None) -> None:
-    """OutputError if one of these entries, which would be replaced, is not what the manifest says."""
+    """Raise OutputError unless the manifest names each of `entries`, in the size that it has.
+
+    `entries` are the files that would be replaced.
+    """
     for entry in entries:
         named = manifest.files.get(entry.key) if manifest else None
         if named is None or named.size != entry.size:
-            why = f"its manifest says {named.size} bytes, not {entry.size}" if named else "no manifest names it"
+            why = "no manifest names it"
+            if named:
+                why = f"its manifest says {named.size} bytes, not {entry.size}"
             raise OutputError(
-                f"{store.uri}/{entry.key} is there and {why}: recap replaces only what it wrote itself; choose another "
-                "output, or move the file away"
+                f"{store.uri}/{entry.key} is there and {why}: recap replaces only what it wrote "
+                "itself; choose another output, or move the file away"
             )
 
 

@@ -1,4 +1,7 @@
-"""Who holds a lease or a lock: a process, known by its machine, number and start. Knows nothing of either."""
+"""The identity of a process that holds a lease or a lock.
+
+A process is identified by its machine, its number and its start: process numbers are reused.
+"""
 
 import os
 import uuid
@@ -12,16 +15,19 @@ import psutil
 
 @dataclass(frozen=True)
 class Holder:
-    """A process: told to a person, and compared where both run on one machine."""
+    """A process: `name` is for people, the rest is compared by processes of the same machine."""
 
     id: str
-    machine: str  # this boot of this machine, and the process numbers' name space: containers have their own
+    machine: str  # a boot of a machine, and the namespace of process numbers (containers differ)
     pid: int
     started: str
     name: str
 
     def is_dead(self, here: "Holder") -> bool:
-        """Whether it surely runs no more; from another machine that cannot be told."""
+        """Return True if the process certainly runs no more.
+
+        `here` is the process that asks. False for a process of another machine: it cannot be known.
+        """
         if self.machine != here.machine:
             return False
         try:
@@ -31,35 +37,48 @@ class Holder:
 
 
 def this_process() -> Holder:
-    """Give the running process as a holder."""
-    space = Path("/proc/self/ns/pid")
-    machine = this_machine() + (f" {space.readlink()}" if space.is_symlink() else "")
+    """Return the running process as a holder."""
+    machine = this_machine()
+    namespace = Path("/proc/self/ns/pid")
+    if namespace.is_symlink():
+        machine += f" {namespace.readlink()}"
+
     pid = os.getpid()
-    return Holder(uuid.uuid4().hex, machine, pid, started(pid), f"{os.uname().nodename}, pid {pid}")
+    name = f"{os.uname().nodename}, pid {pid}"
+    return Holder(uuid.uuid4().hex, machine, pid, started(pid), name)
 
 
 def this_machine() -> str:
-    """Name this boot of this machine; containers on it have the same."""
+    """Return a name for this boot of this machine; it is the same in all containers on it."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return boot.read_text(encoding="utf-8").strip() if boot.exists() else os.uname().nodename
 
 
 def started(pid: int) -> str:
-    """When a process began, to tell it from a later one of its number; psutil.NoSuchProcess if there is none.
+    """Return a process's start, which distinguishes it from a later process with its number.
 
-    On Linux in ticks since the boot: the time of day is set while processes run, often just after a machine began.
+    On Linux it is in clock ticks since the boot, not the time of day: clocks are set while
+    processes run, often just after a machine has started. Raise psutil.NoSuchProcess if there is
+    none.
     """
     stat = Path(f"/proc/{pid}/stat")
     process = psutil.Process(pid)
     try:
-        return stat.read_text(encoding="utf-8").rpartition(")")[2].split()[19]  # proc(5): field 22, starttime
+        # proc(5): field 22 is starttime. Field 2, in parentheses, may itself contain spaces.
+        return stat.read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except FileNotFoundError:
         return str(process.create_time())
 
 
 def holder_of(content: Mapping[str, Any]) -> Holder:
-    """Whatever a lease's content tells of its holder; a newer recap may tell more, and damage less."""
-    said = content.get("holder")
+    """Parse the holder from a lease's content.
+
+    Unknown fields are ignored and missing ones get a default: the lease may be damaged, or written
+    by a newer version of recap.
+    """
     unknown = Holder("", "", 0, "", "unknown")
-    known = {name: said[name] for name in asdict(unknown) if name in said} if isinstance(said, dict) else {}
+    fields = content.get("holder")
+    if not isinstance(fields, dict):
+        return unknown
+    known = {name: fields[name] for name in asdict(unknown) if name in fields}
     return replace(unknown, **known)

@@ -1,7 +1,7 @@
-"""The store of a Hub repository: `Store` over huggingface_hub, to read only.
+"""A read-only store over a Hub repository, by huggingface_hub.
 
-`hf://org/name[@revision][/folder]` is a model, `hf://datasets/…` a data set. A branch is followed to its commit once,
-so that one store reads one state. Knows nothing of what the bytes mean.
+`hf://org/name[@revision][/folder]` is a model, `hf://datasets/…` a data set. A branch is resolved
+to its commit once, so that one store reads one state of the repository.
 """
 
 import os
@@ -18,34 +18,44 @@ from job.storage.store import Entry, Progress
 
 
 class HubStore:
-    """Files below one folder of one repository, at one commit."""
+    """The files below one folder of one repository, at one commit."""
 
     def __init__(self, uri: str, endpoint: str | None = None, token: str | None = None) -> None:
         self.uri = uri.rstrip("/")
         self._kind, self._repository, self._revision, self._folder = split_hub(uri)
-        self._endpoint, self._token = endpoint or os.environ.get("HF_ENDPOINT"), token or os.environ.get("HF_TOKEN")
+        self._endpoint = endpoint or os.environ.get("HF_ENDPOINT")
+        self._token = token or os.environ.get("HF_TOKEN")
         self._commit: str | None = None
 
     def stat(self, key: str) -> Entry:
-        """The entry at `key`; its version is the Git object's name."""
+        """Return the entry at `key`; its version is the name of the Git object."""
         path = self._path(key)
         with hub_errors(self._where(key)):
-            found = self._api().get_paths_info(self._repository, [path], revision=self._pinned(), repo_type=self._kind)
+            found = self._api().get_paths_info(
+                self._repository,
+                [path],
+                revision=self._resolve_commit(),
+                repo_type=self._kind,
+            )
         files = [_entry(key, item) for item in found if item.path == path and _is_file(item)]
         if not files:
             raise MissingError(f"{self._where(key)}: there is no such file")
         return files[0]
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        """Every file below `prefix`."""
+        """Yield every file below `prefix`, sorted by key."""
         from huggingface_hub.errors import EntryNotFoundError
 
         folder = self._path(prefix) if prefix else self._folder
         with hub_errors(self.uri):
-            commit = self._pinned()
+            commit = self._resolve_commit()
             try:
                 tree = self._api().list_repo_tree(
-                    self._repository, folder or None, recursive=True, revision=commit, repo_type=self._kind
+                    self._repository,
+                    folder or None,
+                    recursive=True,
+                    revision=commit,
+                    repo_type=self._kind,
                 )
                 files = {check_key(item.path, self.uri): item for item in tree if _is_file(item)}
             except EntryNotFoundError:
@@ -54,24 +64,27 @@ class HubStore:
             yield _entry(relative_to(self._folder, path), files[path])
 
     def read(self, key: str) -> bytes:
-        """The whole file."""
+        """Return the whole file."""
         with self.open(key) as stream:
             return stream.read()
 
     def open(self, key: str, start: int = 0) -> BinaryIO:
-        """The file as a stream, over a copy on disk that has no name any more."""
+        """Download the file and return a stream over the copy, from byte `start` on.
+
+        The copy has no name any more: the system deletes it when the stream is closed.
+        """
         with tempfile.TemporaryDirectory(suffix=UNFINISHED) as folder:
-            path = self._fetched(key, Path(folder))
+            path = self._fetch(key, Path(folder))
             with reading(path):
                 file = path.open("rb")
                 file.seek(start)
                 return file
 
     def download(self, key: str, target: Path, progress: Progress | None = None) -> None:
-        """Put the file at `target`."""
+        """Write the file to `target`, atomically. Raise RetryError if its size is wrong."""
         wanted = self.stat(key).size
         with new_folder(target) as folder:
-            path = self._fetched(key, folder)
+            path = self._fetch(key, folder)
             got = path.stat().st_size
             if got != wanted:
                 raise RetryError(f"{self._where(key)}: got {got} bytes, wanted {wanted}; run again")
@@ -84,28 +97,37 @@ class HubStore:
             progress(wanted)
 
     def upload(self, source: Path, key: str, progress: Progress | None = None) -> None:
-        """OutputError: a repository is written as one commit, by `publish_to_hub`."""
-        raise self._read_only()
+        """Raise OutputError: a repository is written as one commit, by `publish_to_hub`."""
+        raise self._read_only_error()
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """OutputError, as for `upload`."""
-        raise self._read_only()
+        """Raise OutputError: a repository is written as one commit, by `publish_to_hub`."""
+        raise self._read_only_error()
 
     def delete(self, key: str) -> None:
-        """OutputError, as for `upload`."""
-        raise self._read_only()
+        """Raise OutputError: a repository is written as one commit, by `publish_to_hub`."""
+        raise self._read_only_error()
 
-    def _fetched(self, key: str, folder: Path) -> Path:
+    def _fetch(self, key: str, folder: Path) -> Path:
         path = self._path(key)
         with writing(folder), hub_errors(self._where(key)):
             found = self._api().hf_hub_download(
-                self._repository, path, revision=self._pinned(), repo_type=self._kind, local_dir=folder
+                self._repository,
+                path,
+                revision=self._resolve_commit(),
+                repo_type=self._kind,
+                local_dir=folder,
             )
         return Path(found)
 
-    def _pinned(self) -> str:
+    def _resolve_commit(self) -> str:
+        """Return the commit of the revision. Asks the Hub the first time only."""
         if self._commit is None:
-            found = self._api().repo_info(self._repository, revision=self._revision, repo_type=self._kind)
+            found = self._api().repo_info(
+                self._repository,
+                revision=self._revision,
+                repo_type=self._kind,
+            )
             self._commit = str(found.sha)
         return self._commit
 
@@ -120,10 +142,10 @@ class HubStore:
     def _where(self, key: str) -> str:
         return f"{self.uri}/{key}"
 
-    def _read_only(self) -> OutputError:
+    def _read_only_error(self) -> OutputError:
         return OutputError(
-            f"{self.uri}: a Hub repository is only read here; choose a folder or s3:// as output, and set publish.hub "
-            "to push the adapter"
+            f"{self.uri}: a Hub repository is only read here; choose a folder or s3:// as output, "
+            "and set publish.hub to push the adapter"
         )
 
 

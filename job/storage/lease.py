@@ -1,10 +1,12 @@
-"""A lease on a folder of a store: of several runs with one name, one writes.
+"""A lease on a folder of a store: of several runs with one name, only one writes.
 
-Purpose: the holder of generation N is whoever created `lease/N.json` by a guarded write, the one conditional operation
-that compatible services honour; it renews by writing that key again. A key that does not change for its lifetime is
-dead, and generation N + 1 may be created. Nobody's clock is compared with anybody else's. A holder that could not renew
-in time, or finds a newer generation, has lost the lease: `check` raises before it can overwrite anything.
-Knows nothing of what the folder holds.
+The holder of generation N is whoever created `lease/N.json` by a guarded write, the one conditional
+operation that compatible services honour. It renews the lease by writing that key again. A key that
+has not changed for a lease's lifetime is dead, and generation N + 1 may be created. Clocks of
+different machines are never compared.
+
+A holder that could not renew in time, or finds a newer generation, has lost the lease: `check`
+raises before it can overwrite anything.
 """
 
 import json
@@ -25,7 +27,11 @@ FOLDER = "lease"
 
 
 class LeaseLostError(RecapError):
-    """Another run writes here now, or this one could not say for too long that it still does: nothing to try again."""
+    """The run is no longer certain to be the only writer.
+
+    Another run took over, or this one has not renewed its lease for too long. No retry within the
+    process can help.
+    """
 
     exit_code = ExitCode.RETRY
 
@@ -36,143 +42,206 @@ class LeaseHeldError(RetryError):
 
 @dataclass(frozen=True)
 class Terms:
-    """How long a lease lives without a renewal, and how often it is renewed, in seconds."""
+    """The time that a lease lives without a renewal, and the interval of renewals, in seconds."""
 
     lifetime: float = 60
     renewal: float = 15
 
     @property
     def trusted(self) -> float:
-        """For how long after a renewal the holder writes: it stops well before somebody else may begin."""
+        """Return the seconds after a renewal for which the holder may write.
+
+        It is shorter than the lifetime: the holder stops well before another run may begin.
+        """
         return self.lifetime * 2 / 3
 
 
 class Lease:
-    """The right to write below a store, taken with `acquire` and kept by a thread until `release`."""
+    """The right to write below a store. `acquire` it; a thread renews it until `release`."""
 
     def __init__(self, store: Store, holder: Holder, terms: Terms | None = None) -> None:
-        self._store, self._holder, self._terms = store, holder, terms or Terms()
+        self._store = store
+        self._holder = holder
+        self._terms = terms or Terms()
         self._generation = 0
         self._renewals = 0
-        self._renewed_at = 0.0
-        self._newer = ""
+        self._renewed_at = 0.0  # as `_now` counts
+        self._newer = ""  # the name of the holder that took over
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def acquire(self) -> None:
-        """Take the lease; waits as long as a dead holder's may live. LeaseHeldError if another run holds it."""
-        newest = self._newest()
+        """Take the lease and start the thread that renews it.
+
+        Blocks while the lease of a dead holder may still be alive, at most for its lifetime. Raise
+        LeaseHeldError if another run holds it.
+        """
+        newest = self._newest_generation()
         if newest is not None:
             self._wait_until_free(newest)
         self._generation = (newest or 0) + 1
-        self._renewed_at = _now()  # others may count from when the key appears, whenever the answer comes
+
+        # Counted from before the write: others may count from the moment the key appears, and the
+        # answer can arrive long after that.
+        self._renewed_at = _now()
         try:
             self._store.write(_key(self._generation), self._content(), if_absent=True)
         except AlreadyExistsError:
             self._refuse_unless_mine()
-        self._probe()
+        self._check_guard()
+
         for generation in self._generations():
             if generation < self._generation:
                 self._store.delete(_key(generation))
         self._thread.start()
 
     def check(self) -> None:
-        """LeaseLostError unless this run surely still is the only writer."""
+        """Raise LeaseLostError unless this run is certain to be the only writer."""
         if self._newer:
-            raise LeaseLostError(f"{self._store.uri}: another run took over ({self._newer}): this one writes no more")
-        if self._ended.is_set():  # whoever still writes was not waited for
-            raise LeaseLostError(f"{self._store.uri}: the lease was given back: this run writes no more")
+            raise LeaseLostError(
+                f"{self._store.uri}: another run took over ({self._newer}): this run stops",
+            )
+        if self._ended.is_set():  # a thread that nobody waited for still writes
+            raise LeaseLostError(
+                f"{self._store.uri}: the lease was given back: this run writes no more",
+            )
         silent = _now() - self._renewed_at
         if silent > self._terms.trusted:
             raise LeaseLostError(
-                f"{self._store.uri}: the lease could not be renewed for {silent:.0f} s, so another run may have taken "
-                "over: this one writes no more; run the same command again to go on"
+                f"{self._store.uri}: the lease could not be renewed for {silent:.0f} s, so another "
+                "run may have taken over: this one writes no more; run the same command again to "
+                "go on"
             )
 
     def release(self) -> None:
-        """Give the lease back, so that the next run need not wait."""
+        """Give the lease back, so that the next run need not wait. Log a warning if that fails."""
         self.let_lapse()
         if self._newer:
             return
         try:
             self._store.write(_key(self._generation), self._content(released=True))
         except RecapError as error:
-            warn("the lease could not be given back: it ends by itself", seconds=self._terms.lifetime, why=str(error))
+            warn(
+                "the lease could not be given back: it ends by itself",
+                seconds=self._terms.lifetime,
+                why=str(error),
+            )
 
     def let_lapse(self) -> None:
-        """Renew it no more: the next run waits until it has ended by itself."""
+        """Stop renewing the lease. The next run waits until its lifetime has passed."""
         self._ended.set()
         if self._thread.ident:
             self._thread.join(timeout=self._terms.renewal)
 
-    def _keep(self) -> None:
+    def _renew(self) -> None:
+        """Renew the lease until it ends or is lost. The body of the thread."""
         while not self._ended.wait(self._terms.renewal):
             began = _now()
             try:
                 self._renewals += 1
                 self._store.write(_key(self._generation), self._content())
-                newest = self._newest() or 0
+
+                # The listing follows the write, to see a run that took over before it.
+                newest = self._newest_generation() or 0
                 if newest > self._generation:
                     self._newer = holder_of(self._read(newest)).name
                     warn("the lease is lost: another run took over", holder=self._newer)
                     return
                 self._renewed_at = began
             except RecapError as error:
-                warn("the lease was not renewed", seconds=round(_now() - self._renewed_at), why=str(error))
+                seconds = round(_now() - self._renewed_at)
+                warn("the lease was not renewed", seconds=seconds, why=str(error))
 
     def _wait_until_free(self, generation: int) -> None:
-        """Until the holder released it, is dead, or did not renew for a lifetime."""
-        seen, first, told = self._version(generation), _now(), False
+        """Block until the holder released the lease, is dead, or did not renew for a lifetime.
+
+        Raise LeaseHeldError as soon as the holder is known to be alive.
+        """
+        first_version = self._version(generation)
+        began = _now()
+        is_logged = False
         while True:
             content = self._read(generation)
             holder = holder_of(content)
             if content.get("released") or holder.is_dead(self._holder):
                 return
+
+            # On one machine `is_dead` is certain. From another, only a renewal proves life.
             same_machine = holder.machine == self._holder.machine
-            if same_machine or self._version(generation) != seen:
+            if same_machine or self._version(generation) != first_version:
                 raise LeaseHeldError(
-                    f"{self._store.uri} is being written by another run ({holder.name}): wait for its end, stop "
-                    "it, or give this one another name (run)"
+                    f"{self._store.uri} is being written by another run ({holder.name}): wait for "
+                    "its end, stop it, or give this one another name (run)"
                 )
-            if _now() - first > self._terms.lifetime:
+            if _now() - began > self._terms.lifetime:
                 return
-            if not told:
-                event("waiting: the last run may still be alive", holder=holder.name, seconds=self._terms.lifetime)
-                told = True
+
+            if not is_logged:
+                event(
+                    "waiting: the last run may still be alive",
+                    holder=holder.name,
+                    seconds=self._terms.lifetime,
+                )
+                is_logged = True
             time.sleep(self._terms.renewal / 5)
 
-    def _probe(self) -> None:
-        """Whether the store keeps a guarded write from overwriting; some accept the condition and ignore it."""
+    def _check_guard(self) -> None:
+        """Log a warning if the store ignores the condition of a guarded write; some do.
+
+        Raise LeaseHeldError if another run has taken the lease meanwhile.
+        """
         is_kept = keeps_guard(self._store, _key(self._generation), self._content())
-        self._refuse_if_succeeded()  # whoever did has removed this key, so that a write of it tells nothing
+
+        # A newer run deletes this run's key, and then a guarded write of it proves nothing.
+        self._refuse_if_succeeded()
         if is_kept:
             return
-        warn("this store ignores conditional writes: two runs of one name would not be kept apart", uri=self._store.uri)
+
+        warn(
+            "this store ignores conditional writes: two runs of one name would not be kept apart",
+            uri=self._store.uri,
+        )
+        # Let a run that began at the same moment write, too: the last write then has the lease.
         time.sleep(min(1.0, self._terms.renewal))
         self._refuse_unless_mine()
 
     def _refuse_unless_mine(self) -> None:
-        # A guarded write that is asked again after a lost answer finds its own content.
+        """Raise LeaseHeldError unless the key of this generation names this run.
+
+        A guarded write can fail on its own content: the client repeats it after a lost answer.
+        """
         holder = holder_of(self._read(self._generation))
         if holder.id != self._holder.id:
             raise LeaseHeldError(
-                f"{self._store.uri}: another run began at the same moment ({holder.name}); run again when it has ended"
+                f"{self._store.uri}: another run began at the same moment ({holder.name}); "
+                "run this one again when the other has ended"
             )
 
     def _refuse_if_succeeded(self) -> None:
-        newest = self._newest() or 0
+        """Raise LeaseHeldError if there is a newer generation."""
+        newest = self._newest_generation() or 0
         if newest > self._generation:
+            holder = holder_of(self._read(newest)).name
             raise LeaseHeldError(
-                f"{self._store.uri}: the answer to taking the lease took so long that another run began meanwhile "
-                f"({holder_of(self._read(newest)).name}); run again when it has ended"
+                f"{self._store.uri}: the answer to taking the lease took so long that another run "
+                f"began meanwhile ({holder}); run again when it has ended"
             )
 
     def _content(self, released: bool = False) -> bytes:
-        content = {"holder": asdict(self._holder), "renewals": self._renewals, "released": released}
+        # The number of renewals makes each write a new version of the key.
+        content = {
+            "holder": asdict(self._holder),
+            "renewals": self._renewals,
+            "released": released,
+        }
         return json.dumps(content).encode()
 
     def _read(self, generation: int) -> dict[str, Any]:
-        """What the key says; nothing where it cannot be understood: somebody wrote it, and may renew it."""
+        """Return the content of a generation's key.
+
+        Empty if it cannot be parsed: its writer may be alive and renew it. A key that is gone was
+        released.
+        """
         try:
             found = json.loads(self._store.read(_key(generation)))
         except MissingError:
@@ -188,15 +257,22 @@ class Lease:
             return ""
 
     def _generations(self) -> list[int]:
-        names = (entry.key.rpartition("/")[2].removesuffix(".json") for entry in self._store.list(FOLDER))
-        return sorted(int(name) for name in names if name.isdigit())
+        generations = []
+        for entry in self._store.list(FOLDER):
+            name = entry.key.rpartition("/")[2].removesuffix(".json")
+            if name.isdigit():
+                generations.append(int(name))
+        return sorted(generations)
 
-    def _newest(self) -> int | None:
+    def _newest_generation(self) -> int | None:
         return max(self._generations(), default=None)
 
 
 def keeps_guard(store: Store, key: str, data: bytes) -> bool:
-    """Whether the store keeps a guarded write from overwriting what is at this key, as this does where it does not."""
+    """Write `data` to a key that is taken, guarded. Return True if the store refuses.
+
+    A store that ignores the condition overwrites the key and returns False.
+    """
     try:
         store.write(key, data, if_absent=True)
     except AlreadyExistsError:
@@ -205,39 +281,49 @@ def keeps_guard(store: Store, key: str, data: bytes) -> bool:
 
 
 class GuardedStore:
-    """A store whose every change asks the lease first. Reading needs no lease."""
+    """A store that checks the lease before every change. Reading needs no lease."""
 
     def __init__(self, store: Store, lease: Lease) -> None:
-        self._store, self._lease, self.uri = store, lease, store.uri
-        self._changes: set[object] = set()  # that are under way
-        self.stat, self.list, self.read = store.stat, store.list, store.read
-        self.open, self.download = store.open, store.download
+        self.uri = store.uri
+        self._store = store
+        self._lease = lease
+        self._changes: set[object] = set()  # one token for each change in progress
+
+        self.stat = store.stat
+        self.list = store.list
+        self.read = store.read
+        self.open = store.open
+        self.download = store.download
 
     def upload(self, source: Path, key: str, progress: Progress | None = None) -> None:
-        """As the store does."""
+        """Upload the file, as the store does. Raise LeaseLostError without the lease."""
         with self.change():
             self._store.upload(source, key, progress)
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """As the store does."""
+        """Write the bytes, as the store does. Raise LeaseLostError without the lease."""
         with self.change():
             self._store.write(key, data, if_absent=if_absent)
 
     def delete(self, key: str) -> None:
-        """As the store does."""
+        """Delete the object, as the store does. Raise LeaseLostError without the lease."""
         with self.change():
             self._store.delete(key)
 
     def check_changes(self) -> None:
-        """LeaseLostError if a change is under way that has outlived the lease: only the process's end stops it.
+        """Raise LeaseLostError if a change in progress has outlived the lease.
 
-        A client tries again on its own, for minutes, and does not ask the lease before.
+        Only the end of the process stops such a change: clients retry on their own, for minutes,
+        and do not check the lease before each try.
         """
         if self._changes:
             self._lease.check()
 
     def end(self) -> None:
-        """Give the lease back; or let it lapse where a change that nobody waits for is under way and may still come."""
+        """Give the lease back, or let it lapse if a change is still in progress.
+
+        Nobody waits for such a change, and it may still reach the store.
+        """
         if self._changes:
             self._lease.let_lapse()
         else:
@@ -245,14 +331,17 @@ class GuardedStore:
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """What is done within the block needs the lease; also where it is not done to this store."""
+        """Check the lease, and count the block as a change in progress.
+
+        For writes to other stores, too, that need this lease. Raise LeaseLostError without it.
+        """
         self._lease.check()
-        mine = object()
-        self._changes.add(mine)
+        token = object()
+        self._changes.add(token)
         try:
             yield
         finally:
-            self._changes.discard(mine)
+            self._changes.discard(token)
 
 
 def _key(generation: int) -> str:
@@ -260,6 +349,6 @@ def _key(generation: int) -> str:
 
 
 def _now() -> float:
-    """Seconds that pass also while the machine sleeps."""
+    """Return seconds of a clock that also runs while the machine sleeps."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)

@@ -1,6 +1,7 @@
-"""Where this machine keeps what can be fetched again, and what a run needs only while it runs.
+"""Local folders: the cache of what can be downloaded again, and the working files of a run.
 
-Both can be put on one writable mount: RECAP_CACHE and RECAP_WORK (else the user's cache folder, and a folder below it).
+RECAP_CACHE and RECAP_WORK name them, so that both can be put on one writable mount. The defaults
+are the user's cache folder, and a folder below the cache.
 """
 
 import fcntl
@@ -16,41 +17,47 @@ from typing import BinaryIO
 from job.errors import OutputError
 from job.storage.holder import this_machine
 
-LOCK = ".lock"  # how the name ends of the file beside a work folder that its run holds locked
-UNTOUCHED_SECONDS = 2 * 24 * 3600
+LOCK = ".lock"  # suffix of the lock file beside a work folder; a living run holds it locked
+UNTOUCHED_SECONDS = 2 * 24 * 3600  # age at which the work folder of another machine is deleted
 
 
 def cache_folder() -> Path:
-    """The folder of fetched bases and adapters, made if need be; OutputError if it cannot be."""
+    """Return the folder of downloaded bases and adapters, created if necessary.
+
+    Raise OutputError if it cannot be created.
+    """
     named = os.environ.get("RECAP_CACHE")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return _made(Path(named) if named else home / "recap")
+    return _create(Path(named) if named else home / "recap")
 
 
 @contextmanager
 def work_folder(name: str) -> Iterator[Path]:
-    """A new folder for one run's files, removed at the end however it ends; OutputError if it cannot be made.
+    """Yield a new folder for one run's files, and delete it however the block ends.
 
-    Those that killed runs left are removed before, or the disk would fill up with their checkpoints.
+    First deletes the folders of killed runs, whose checkpoints would fill the disk. Raise
+    OutputError if the folder cannot be created.
     """
     named = os.environ.get("RECAP_WORK")
-    parent = _made(Path(named) if named else cache_folder() / "work")
+    parent = _create(Path(named) if named else cache_folder() / "work")
     _sweep(parent)
-    with _writable(parent):
+
+    with _output_errors(parent):
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
-        lock = _locked(folder)
+        lock = _lock(folder)
     try:
         yield folder
     finally:
-        _remove(folder)
+        _delete(folder)
         lock.close()
 
 
-def _locked(folder: Path) -> BinaryIO:
-    """A file beside the folder that is locked while this process lives, and says on which machine that is.
+def _lock(folder: Path) -> BinaryIO:
+    """Create a lock file beside the folder, locked while this process lives; it names the machine.
 
-    It gets its name when it is locked. Without locks it gets none, and the folder is nobody's to remove.
+    On a file system without locks the file is deleted again, and nobody sweeps the folder.
     """
+    # The file gets the name that `_sweep` looks for only once it is locked.
     unnamed = folder.with_name(f".{folder.name}.unlocked")
     file = unnamed.open("xb")
     try:
@@ -64,17 +71,19 @@ def _locked(folder: Path) -> BinaryIO:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove the work folders of runs that were killed.
+    """Delete the work folders of killed runs.
 
-    A lock that is free says so on the machine that made it. On a disk that several share it may only seem free, so
-    that one of another machine, or from before this one's start, must have been left alone for two days.
+    A free lock proves that its run is dead only on the machine that made it: on a disk that several
+    machines share, a lock may merely seem free. The folder of another machine, or of an earlier
+    boot of this one, is deleted once nothing in it was touched for two days.
     """
     for lock in parent.glob(f".*{LOCK}"):
-        with suppress(OSError), lock.open("r+b") as file:  # held, gone already, another user's
+        # Errors mean that the lock is held, was deleted meanwhile, or belongs to another user.
+        with suppress(OSError), lock.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             folder = lock.with_name(lock.name.removeprefix(".").removesuffix(LOCK))
             if file.read() == this_machine().encode() or _is_untouched(folder, lock):
-                _remove(folder)
+                _delete(folder)
 
 
 def _is_untouched(folder: Path, lock: Path) -> bool:
@@ -82,8 +91,8 @@ def _is_untouched(folder: Path, lock: Path) -> bool:
     return time.time() - newest > UNTOUCHED_SECONDS
 
 
-def _remove(folder: Path) -> None:
-    """The lock goes last: a removal that is cut short is taken up again."""
+def _delete(folder: Path) -> None:
+    """Delete the folder, then its lock: an interrupted deletion is repeated by the next sweep."""
     shutil.rmtree(folder, ignore_errors=True)
     if not folder.exists():
         _lock_of(folder).unlink(missing_ok=True)
@@ -93,18 +102,19 @@ def _lock_of(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}{LOCK}")
 
 
-def _made(folder: Path) -> Path:
-    with _writable(folder):
+def _create(folder: Path) -> Path:
+    with _output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 @contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    """OSErrors of the block, which makes `folder` or something in it, as OutputError."""
+def _output_errors(folder: Path) -> Iterator[None]:
+    """Raise OSErrors of the block, which creates something in `folder`, as OutputError."""
     try:
         yield
     except OSError as error:
+        remedy = "set RECAP_CACHE and RECAP_WORK to a writable folder"
         raise OutputError(
-            f"{folder}: cannot be written ({error.strerror}): set RECAP_CACHE and RECAP_WORK to a writable folder"
+            f"{folder}: cannot be written ({error.strerror}): {remedy}",
         ) from error

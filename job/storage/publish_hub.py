@@ -1,6 +1,6 @@
-"""A folder on this machine → one commit of a Hub repository.
+"""Publish a local folder as one commit of a Hub repository.
 
-One commit, so that nobody finds half an adapter there. Knows nothing of what the files mean.
+It is one commit so that no reader ever finds half an adapter there.
 """
 
 import os
@@ -15,7 +15,7 @@ from job.storage.local import LocalStore
 from job.telemetry import warn
 
 TRIES = 5
-FIRST_WAIT_SECONDS = 2.0
+FIRST_WAIT_SECONDS = 2.0  # doubles after each try
 Result = TypeVar("Result")
 
 
@@ -29,28 +29,35 @@ def publish_to_hub(
     endpoint: str | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Commit every file of `local_dir` to the model repository `org/name`, made if need be; the commit's URL.
+    """Commit every file of `local_dir` to the model repository `org/name`; return the commit's URL.
 
-    Errors: ForbiddenError without a token that may write there; OutputError if the repository is public and `private`
-    is wanted; RetryError when the Hub stays busy or unreachable through five tries.
+    Creates the repository if there is none. Raise ForbiddenError without a token that may write
+    there; OutputError if the repository is public and `private` is wanted, or there are no files;
+    RetryError if the Hub stays busy or unreachable through five tries.
     """
     token = token or os.environ.get("HF_TOKEN")
     where = f"hf://{repository}"
     if not token:
-        raise ForbiddenError(f"{where}: publishing needs a token that may write there: set HF_TOKEN in the environment")
+        raise ForbiddenError(
+            f"{where}: publishing needs a token with write access: set HF_TOKEN in the environment",
+        )
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=endpoint or os.environ.get("HF_ENDPOINT"), token=token)
 
     def commit() -> str:
         with hub_errors(where, writes=True):
-            _make_sure_it_is_there(api, repository, private)
+            _create_repository(api, repository, private)
             return _commit(api, local_dir, repository, message)
 
     return _with_retries(commit, where, sleep)
 
 
-def _make_sure_it_is_there(api: Any, repository: str, private: bool) -> None:
+def _create_repository(api: Any, repository: str, private: bool) -> None:
+    """Create the repository unless it exists.
+
+    Raise OutputError if it exists, is public, and should be private.
+    """
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
@@ -60,14 +67,16 @@ def _make_sure_it_is_there(api: Any, repository: str, private: bool) -> None:
         return
     if private and not found.private:
         raise OutputError(
-            f"hf://{repository} is there and public: make it private on its page, or set publish.private: false"
+            f"hf://{repository} is there and public: "
+            "make the repository private on its page, or set publish.private: false"
         )
 
 
 def _commit(api: Any, local_dir: Path, repository: str, message: str) -> str:
     from huggingface_hub import CommitOperationAdd
 
-    # Not upload_folder: where it can, it makes several commits of a large folder, and a reader may meet the first.
+    # Not `upload_folder`: it may split a large folder into several commits, and a reader may see
+    # the first alone.
     additions = [
         CommitOperationAdd(path_in_repo=entry.key, path_or_fileobj=local_dir / entry.key)
         for entry in LocalStore(str(local_dir)).list()
@@ -77,7 +86,11 @@ def _commit(api: Any, local_dir: Path, repository: str, message: str) -> str:
     return str(api.create_commit(repository, additions, commit_message=message).commit_url)
 
 
-def _with_retries(action: Callable[[], Result], where: str, sleep: Callable[[float], None]) -> Result:
+def _with_retries(
+    action: Callable[[], Result],
+    where: str,
+    sleep: Callable[[float], None],
+) -> Result:
     for attempt in range(TRIES):
         try:
             return action()
@@ -85,6 +98,11 @@ def _with_retries(action: Callable[[], Result], where: str, sleep: Callable[[flo
             if attempt == TRIES - 1:
                 raise
             wait_seconds = FIRST_WAIT_SECONDS * 2**attempt
-            warn("the Hub is busy; trying again", repository=where, wait_seconds=wait_seconds, reason=str(error))
+            warn(
+                "the Hub is busy; trying again",
+                repository=where,
+                wait_seconds=wait_seconds,
+                reason=str(error),
+            )
             sleep(wait_seconds)
     raise AssertionError

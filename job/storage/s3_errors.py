@@ -1,6 +1,6 @@
-"""What boto3 raises → the errors of `job.errors`, by class, status and code, never by message.
+"""Translate the errors of boto3 to those of `job.errors`, by class, status and code.
 
-Compatible services word their messages as they like, or send none. Knows nothing of stores.
+Messages decide nothing: compatible services word them differently, or send none.
 """
 
 import re
@@ -19,6 +19,7 @@ from job.errors import (
     RetryError,
 )
 
+# S3's error codes, by what they mean here.
 DENIED = {
     "ExpiredToken",
     "InvalidToken",
@@ -29,13 +30,19 @@ DENIED = {
 }
 FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 BUSY = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling"}
+OTHER_REGION = {
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+}
+
+# The parts of a URL that may be shown are its groups: the scheme, and the host with the path.
 URL = re.compile(r"(https?://)(?:[^/\s]*@)?([^\s?#`'\"]*)(?:[?#][^\s`'\"]*)?", re.IGNORECASE)
-OTHER_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 
 
 @dataclass(frozen=True)
 class Place:
-    """What an operation is about, for its error message."""
+    """The object of an operation, for its error message: its URI, and the service that has it."""
 
     uri: str
     service: str
@@ -44,7 +51,10 @@ class Place:
 
 @contextmanager
 def s3_errors(place: Place) -> Iterator[None]:
-    """Whatever the block's calls of boto3 raise, as errors of `job.errors` that name `place` and a remedy."""
+    """Raise whatever the block's calls of boto3 raise as errors of `job.errors`.
+
+    The message names `place` and a remedy.
+    """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
@@ -54,24 +64,26 @@ def s3_errors(place: Place) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _answered(place, error.response) from error
+        raise _error_of_answer(place, error.response) from error
     except BotoCoreError as error:
-        raise _not_answered(place, error) from error
-    except HTTPError as error:  # botocore lets these through, untried again, where a small answer breaks off
+        raise _error_without_answer(place, error) from error
+    except HTTPError as error:
+        # botocore neither retries nor wraps the error of a small answer that breaks off.
+        kind = type(error).__name__
         raise RetryError(
-            f"{place.uri}: {place.service} broke off in the middle of its answer ({type(error).__name__}): run again"
+            f"{place.uri}: {place.service} broke off within its answer ({kind}): run again",
         ) from error
     except (RetriesExceededError, S3DownloadFailedError) as error:
         raise RetryError(
-            f"{place.uri}: the transfer from {place.service} broke off more often than retries allow, or the object "
-            "changed meanwhile: run again"
+            f"{place.uri}: the transfer from {place.service} broke off more often than retries "
+            "allow, or the object changed meanwhile: run again"
         ) from error
     except (Boto3Error, ResponseParserError) as error:
         raise not_s3(place) from error
 
 
 def not_s3(place: Place) -> ConfigError:
-    """The error for an answer that no S3 service would give."""
+    """Return the error for an answer that no S3 service would give."""
     return ConfigError(
         f"{place.uri}: what answers at {place.service} does not speak S3: "
         "check storage.endpoint_url and the AWS_ENDPOINT_URL variables"
@@ -79,89 +91,109 @@ def not_s3(place: Place) -> ConfigError:
 
 
 def status_of(response: Any) -> int:
-    """The HTTP status of an answer."""
+    """Return the HTTP status of boto3's `response`, 0 if it has none."""
     return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
 
 
 def without_login(text: str) -> str:
-    """The text with no more of its URLs than anybody may see: they can carry a user, a password or a signature."""
+    """Return the text with its URLs stripped of logins and queries.
+
+    These may contain a user, a password or a signature, which must not reach a log.
+    """
     return URL.sub(r"\1\2", text)
 
 
-def _answered(place: Place, response: Any) -> RecapError:
-    status, code = status_of(response), str(response.get("Error", {}).get("Code", ""))
-    told = "" if code in ("", str(status)) else f" {code}"  # an answer to HEAD has no code but its status
-    said = f"{place.uri}: {place.service} answered {status}{told}"
+def _error_of_answer(place: Place, response: Any) -> RecapError:
+    status = status_of(response)
+    code = str(response.get("Error", {}).get("Code", ""))
+
+    # An answer to HEAD has no body; boto3 then uses the status as its code.
+    suffix = "" if code in ("", str(status)) else f" {code}"
+    answer = f"{place.uri}: {place.service} answered {status}{suffix}"
+
+    # Codes before statuses: services send the same code with different statuses.
     if code in FULL or status == 507:
-        return OutputError(f"{said}: its storage is full; make room or raise the quota")
+        return OutputError(f"{answer}: its storage is full; make room or raise the quota")
     if code in BUSY or status == 429 or status >= 500:
-        return RetryError(f"{said}, also after retries: run again later")
+        return RetryError(f"{answer}, also after retries: run again later")
     if code == "NoSuchBucket":
-        return MissingError(f"{said}: there is no such bucket; create it, or check its name and storage.endpoint_url")
+        return MissingError(
+            f"{answer}: there is no such bucket; create it, or check both the name of the bucket "
+            "and storage.endpoint_url"
+        )
     if status == 404:
-        return MissingError(f"{said}: there is no such object (or no such bucket); check the name")
+        return MissingError(
+            f"{answer}: there is no such object (or no such bucket); check the name",
+        )
     if code in OTHER_REGION or status in (301, 307):
-        region = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region", "another one")
-        return ConfigError(f"{said}: the bucket is in another region; set storage.region to {region}")
+        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        region = headers.get("x-amz-bucket-region", "another one")
+        return ConfigError(
+            f"{answer}: the bucket is in another region; set storage.region to {region}",
+        )
     if code in DENIED:
         return ForbiddenError(
-            f"{said}: the credentials are wrong or have expired, or this machine's clock is off; renew them"
+            f"{answer}: the credentials are wrong or have expired (renew them), "
+            "or the clock of this machine is off (set it)"
         )
     if status in (401, 403):
-        return ForbiddenError(f"{said}: {_permissions(place)}")
-    if status == 412:
+        return ForbiddenError(f"{answer}: {_permissions(place)}")
+    if status == 412:  # the condition of a guarded write failed
         return AlreadyExistsError(f"{place.uri} is there already")
     if status == 409:
-        return RetryError(f"{said}: others write there at the same time; run again")
+        return RetryError(f"{answer}: others write there at the same time; run again")
     kind = OutputError if place.writes else ConfigError
-    return kind(f"{said}: check the URI, the storage section and the credentials")
+    return kind(f"{answer}: check the URI, the storage section and the credentials")
 
 
 def _permissions(place: Place) -> str:
-    wanted = (
-        "s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload"
-        if place.writes
-        else "s3:GetObject and s3:ListBucket"
-    )
-    missing = "" if place.writes else "; without s3:ListBucket an object that is not there is answered the same"
-    return f"allow {wanted} to these credentials{missing}"
+    """Return the remedy for a denied request: the permissions that the operation needs."""
+    if place.writes:
+        wanted = "s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload"
+        return f"allow {wanted} to these credentials"
+
+    # S3 hides from those who may not list a bucket which of its objects exist.
+    hint = "without s3:ListBucket an object that is not there is answered the same"
+    return f"allow s3:GetObject and s3:ListBucket to these credentials; {hint}"
 
 
-def _not_answered(place: Place, error: Exception) -> RecapError:
-    """Errors without an answer of the service."""
-    from botocore import exceptions as of
+def _error_without_answer(place: Place, error: Exception) -> RecapError:
+    """Return the error for an exception of botocore that came without an answer of the service."""
+    from botocore import exceptions as botocore_errors
 
     credentials = (
-        of.NoCredentialsError,
-        of.PartialCredentialsError,
-        of.CredentialRetrievalError,
-        of.NoAuthTokenError,
-        of.TokenRetrievalError,
-        of.SSOError,
-        of.LoginError,
-        of.MetadataRetrievalError,
+        botocore_errors.NoCredentialsError,
+        botocore_errors.PartialCredentialsError,
+        botocore_errors.CredentialRetrievalError,
+        botocore_errors.NoAuthTokenError,
+        botocore_errors.TokenRetrievalError,
+        botocore_errors.SSOError,
+        botocore_errors.LoginError,
+        botocore_errors.MetadataRetrievalError,
     )
     connection = (
-        of.ConnectionError,
-        of.HTTPClientError,
-        of.IncompleteReadError,
-        of.ChecksumError,
-        of.FlexibleChecksumError,
+        botocore_errors.ConnectionError,
+        botocore_errors.HTTPClientError,
+        botocore_errors.IncompleteReadError,
+        botocore_errors.ChecksumError,
+        botocore_errors.FlexibleChecksumError,
     )
+
     name = type(error).__name__
     if isinstance(error, credentials):
         return ForbiddenError(
-            f"{place.uri}: no usable AWS credentials ({name}): set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "AWS_PROFILE, or give the job a role"
+            f"{place.uri}: no usable AWS credentials ({name}): set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the job a role"
         )
-    if isinstance(error, of.SSLError):
+    if isinstance(error, botocore_errors.SSLError):  # before its base class, ConnectionError
         return RetryError(
             f"{place.uri}: no secure connection to {place.service} ({name}): "
             "check storage.endpoint_url, and AWS_CA_BUNDLE for a certificate of one's own"
         )
     if isinstance(error, connection):
         return RetryError(
-            f"{place.uri}: {place.service} cannot be reached or breaks off, also after retries ({name}): "
-            "run again later, or check storage.endpoint_url and the network"
+            f"{place.uri}: {place.service} cannot be reached or breaks off, also after retries "
+            f"({name}): run again later, or check storage.endpoint_url and the network"
         )
-    return ConfigError(f"{place.uri}: S3 cannot be used as configured: {without_login(str(error))}")
+    why = without_login(str(error))
+    return ConfigError(f"{place.uri}: S3 cannot be used as configured: {why}")

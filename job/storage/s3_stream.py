@@ -1,7 +1,7 @@
 """An S3 object as a stream that survives dropped connections.
 
-A nightly job reads its input slowly, between summaries, for hours: services and proxies cut such connections. The
-stream asks again from the byte where it stands. Knows nothing of what the bytes mean.
+A nightly job reads its input slowly, between summaries, for hours; services and proxies drop such
+connections. The stream then requests the object again, from the byte that it has reached.
 """
 
 import io
@@ -15,12 +15,27 @@ BUFFER_BYTES = 1 << 20
 
 
 class _Resuming(io.RawIOBase):
-    """`ask(first byte)` is a GetObject answer from there on; `tries` without a new byte are too many."""
+    """A stream over GetObject answers; `ask(start)` requests one from the byte `start` on.
 
-    def __init__(self, ask: Callable[[int], Mapping[str, Any]], place: Place, tries: int, start: int) -> None:
-        self._ask, self._place, self._tries, self._position = ask, place, tries, start
-        answer = self._answer()
-        self._size, self._version, self._body = start + answer["ContentLength"], answer.get("ETag"), answer["Body"]
+    It fails after `tries` requests in a row without a new byte.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[int], Mapping[str, Any]],
+        place: Place,
+        tries: int,
+        start: int,
+    ) -> None:
+        self._ask = ask
+        self._place = place
+        self._tries = tries
+        self._position = start
+
+        answer = self._request()
+        self._size = start + answer["ContentLength"]
+        self._version = answer.get("ETag")
+        self._body = answer["Body"]
 
     def readable(self) -> bool:
         return True
@@ -32,10 +47,15 @@ class _Resuming(io.RawIOBase):
             for attempt in range(self._tries):
                 try:
                     if attempt:
-                        self._go_on()
+                        self._resume()
                     count = int(self._body.readinto(buffer))
+
+                    # A connection that ends early looks like the end of the object.
                     if not count and len(buffer) and self._position < self._size:
-                        raise IncompleteReadError(actual_bytes=self._position, expected_bytes=self._size)
+                        raise IncompleteReadError(
+                            actual_bytes=self._position,
+                            expected_bytes=self._size,
+                        )
                 except (HTTPClientError, IncompleteReadError):
                     self._body.close()
                     if attempt == self._tries - 1:
@@ -46,21 +66,32 @@ class _Resuming(io.RawIOBase):
         raise AssertionError
 
     def close(self) -> None:
+        # There is no body if the first request failed.
         if not self.closed and hasattr(self, "_body"):
             self._body.close()
         super().close()
 
-    def _answer(self) -> Mapping[str, Any]:
+    def _request(self) -> Mapping[str, Any]:
         with s3_errors(self._place):
             return self._ask(self._position)
 
-    def _go_on(self) -> None:
-        answer = self._answer()
+    def _resume(self) -> None:
+        """Request the rest of the object. Raise RetryError if it has another version now."""
+        answer = self._request()
         self._body = answer["Body"]
         if answer.get("ETag") != self._version:
             raise RetryError(f"{self._place.uri} was replaced while it was read: run again")
 
 
-def open_stream(ask: Callable[[int], Mapping[str, Any]], place: Place, tries: int, start: int = 0) -> io.BufferedReader:
-    """The object from byte `start` on; errors of `job.errors`, RetryError if it changes meanwhile."""
+def open_stream(
+    ask: Callable[[int], Mapping[str, Any]],
+    place: Place,
+    tries: int,
+    start: int = 0,
+) -> io.BufferedReader:
+    """Return the object as a stream from byte `start` on.
+
+    `ask(start)` returns GetObject's answer from a byte on. Reading raises errors of `job.errors`,
+    RetryError among them if the object is replaced meanwhile.
+    """
     return io.BufferedReader(_Resuming(ask, place, tries, start), BUFFER_BYTES)

@@ -1,8 +1,8 @@
-"""The storage contract.
+"""The storage contract: the few operations that recap needs of whatever holds its bytes.
 
-Purpose: the few operations that recap asks of any place that holds bytes. A store is rooted at a URI; keys below it are
-relative, `/`-separated, and checked by `check_key`. Errors are those of `job.errors`: MissingError, ForbiddenError,
-RetryError, OutputError, AlreadyExistsError. Knows nothing of what the bytes mean.
+A store is rooted at a URI; the keys below it are relative, `/`-separated, and checked by
+`check_key`. Every store raises the same errors, all from `job.errors`: MissingError,
+ForbiddenError, RetryError, OutputError, AlreadyExistsError.
 """
 
 import threading
@@ -11,23 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-Progress = Callable[[int], None]  # called with the bytes moved since the last call; negative for bytes sent again
+# Called with the bytes moved since the last call: a negative number if some are sent again.
+Progress = Callable[[int], None]
 
 
 def one_at_a_time(progress: Progress) -> Progress:
-    """`progress` for several threads: a transfer in parts tells of each from a thread of its own."""
+    """Return `progress` behind a lock: multipart transfers report each part from its own thread."""
     lock = threading.Lock()
 
-    def tell(count: int) -> None:
+    def report(count: int) -> None:
         with lock:
             progress(count)
 
-    return tell
+    return report
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One object of a store: its key relative to the root, its size in bytes, and a version that changes with it."""
+    """One object: its key relative to the store's root, its size in bytes, and its version.
+
+    The version is opaque. It changes whenever the content changes.
+    """
 
     key: str
     size: int
@@ -40,25 +44,34 @@ class Store(Protocol):
     uri: str
 
     def stat(self, key: str) -> Entry:
-        """The entry at `key`; MissingError if there is none."""
+        """Return the entry at `key`. Raise MissingError if there is none."""
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        """Every entry below the folder `prefix` (never `prefix2`), in order of key; nothing if there is none."""
+        """Yield every entry below the folder `prefix`, sorted by key; nothing if it has none.
+
+        `prefix` is a whole folder name: "a" never matches "a2".
+        """
 
     def read(self, key: str) -> bytes:
-        """The whole object: for small ones (configs, manifests)."""
+        """Return the whole object. Meant for small ones: configs, manifests."""
 
     def open(self, key: str, start: int = 0) -> BinaryIO:
-        """The object as a stream that is read once, front to back, from byte `start` on (one that it has)."""
+        """Return a stream to be read once, front to back, from byte `start` on.
+
+        `start` must be less than the object's size.
+        """
 
     def download(self, key: str, target: Path, progress: Progress | None = None) -> None:
-        """Put the object at `target`, whole or not at all."""
+        """Write the object to the file `target`, atomically."""
 
     def upload(self, source: Path, key: str, progress: Progress | None = None) -> None:
-        """Put the file at `key`, whole or not at all, replacing what was there."""
+        """Write the file `source` to `key`, atomically, replacing what is there."""
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Put `data` at `key`, whole or not at all; with `if_absent`, AlreadyExistsError if something is there."""
+        """Write `data` to `key`, atomically, replacing what is there.
+
+        With `if_absent`, the write is guarded: raise AlreadyExistsError if the key is taken.
+        """
 
     def delete(self, key: str) -> None:
-        """Remove the object; no error if there is none."""
+        """Delete the object. Deleting a key that has none is not an error."""
