@@ -66,7 +66,7 @@ def train(tmp_path: Path, config: dict[str, Any], *arguments: str) -> "subproces
 
 
 BAD = "records are no conversations; mend or remove them:\n  {folder}/train.jsonl"
-NONE = "both need at least one (data.columns says where a table has it)"
+NONE = "both need at least one; they have no other keys: add a key or a column summary"
 DATA = {
     "empty file": (b"", "{folder}/train.jsonl: holds no records; name files that do, or remove it from the input"),
     "broken JSON": (
@@ -75,12 +75,14 @@ DATA = {
     ),
     "no turns": (
         jsonl({"id": "x", "summaries": ["s"]}),
-        f"1 of 1 {BAD} line 1: has none of turns, messages, log, dialogue, conversation, transcript; "
-        "found id, summaries",
+        f"1 of 1 {BAD} line 1: has none of turns, messages, log, dialogue, conversation, transcript, nor "
+        "another format's keys; found id, summaries; name the text (data.columns: {{conversation: …}}) "
+        "or the list of turns (data.turns: {{list: …}})",
     ),
     "unknown role": (
         jsonl({"id": "x", "turns": [{"role": "bot", "text": "hi"}]}),
-        f"1 of 1 {BAD} line 1: role 'bot' is not one of customer, agent, system; map it under data.roles",
+        f"1 of 1 {BAD} line 1: role 'bot' is not one of customer, agent, system; map it (data.roles: "
+        "{{bot: agent}}), leave its turns out (data.drop_roles: [bot]), or keep all labels (data.roles: as_written)",
     ),
     "wrong encoding": (
         jsonl(GOOD) + '{"id": "é"}'.encode("latin-1") + b"\n",

@@ -14,12 +14,15 @@ from pydantic_core import PydanticCustomError
 Name = Annotated[str, Field(min_length=1)]
 Uri = Annotated[str, Field(min_length=1)]
 Uris = Uri | Annotated[list[Uri], Field(min_length=1)]
+OneOrMoreNames = Name | Annotated[list[Name], Field(min_length=1)]
 Quantization = Literal["nf4-double", "nf4"]
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 ONE_FILE = (".jsonl", ".csv", ".parquet")  # how the name of an output ends that is one file
 FILE_LIKE = (*ONE_FILE, ".gz", ".zst", ".json", ".tsv")  # how no folder is called by intention
 CleaningStep = Literal["links", "mentions", "signatures", "html_entities", "whitespace"]
 LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
+# Reading keys that are younger than some finished outputs.
+LATER_READING_KEYS = ("turns", "reference", "drop_roles")
 
 
 class Section(BaseModel):
@@ -86,21 +89,70 @@ class AdapterModelSection(Section):
 class ReadingSection(Section):
     """How files are read as conversations."""
 
-    format: Literal["auto", "recap", "messages", "dialogstudio", "table"] = Field(
-        "auto", description="Format of the files; auto looks at the content."
-    )
-    columns: dict[Literal["id", "conversation", "summary"], str] = Field(
+    format: Literal[
+        "auto",
+        "recap",
+        "messages",
+        "sharegpt",
+        "dialogstudio",
+        "qmsum",
+        "mediasum",
+        "zendesk",
+        "intercom",
+        "table",
+    ] = Field("auto", description="Format of the files; auto looks at the content.")
+    columns: dict[Literal["id", "conversation", "summary"], OneOrMoreNames] = Field(
         default_factory=dict,
-        description="Table columns by name; by default `id`, `dialogue` (or `conversation`, `transcript`), `summary`.",
+        description="Columns or keys by name; by default `id`, `dialogue` (or `conversation`, "
+        "`transcript`), `summary`. Several summaries are a list: {summary: [summary1, summary2]}.",
+    )
+    turns: dict[Literal["list", "role", "text"], Name] = Field(
+        default_factory=dict,
+        description="Keys of a list of turns that recap does not know: the list's, and in each "
+        "turn the speaker's and the text's; a path is joined by dots, e.g. {list: chat.events, "
+        "role: author.type, text: body}.",
+    )
+    reference: Literal["summary", "last_assistant"] = Field(
+        "summary",
+        description="Where a list of turns has its reference: under `summary` (or what columns "
+        "names), or as its last message, by the assistant, which then is no turn.",
     )
     roles: dict[str, Literal["customer", "agent", "system"]] | Literal["as_written"] = Field(
         default_factory=dict, description="Other names of roles, e.g. {bot: agent}; as_written keeps any label."
+    )
+    drop_roles: list[Name] = Field(
+        [],
+        description="Turns of these speakers are left out, e.g. [tool, developer, system]: labels "
+        "as they are written, or roles that labels stand for, in upper or lower case.",
     )
     cleaning: list[CleaningStep] | Literal["auto", "tweets"] = Field(
         "auto",
         description="Cleaning steps in order; tweets is the classic set (links, mentions, signatures, html_entities, "
         "whitespace); auto is tweets for TweetSumm and whitespace elsewhere; [] changes nothing.",
     )
+
+    @model_validator(mode="after")
+    def _keys_are_clear(self) -> Self:
+        several = [use for use in ("id", "conversation") if isinstance(self.columns.get(use), list)]
+        if several:
+            raise ValueError(f"columns.{several[0]} is a list; only summary may be several columns")
+        if "list" in self.turns and self.format != "auto":
+            raise ValueError(
+                f"turns.list names the list of turns, which format: {self.format} looks for "
+                "elsewhere: remove format, or turns.list"
+            )
+        return self
+
+    @property
+    def summary_columns(self) -> list[str]:
+        """The columns or keys of the references."""
+        return as_list(self.columns.get("summary", "summary"))
+
+    def column(self, use: Literal["id", "conversation"]) -> str | None:
+        """The name that `columns` gives for the id or the conversation."""
+        name = self.columns.get(use)
+        assert not isinstance(name, list)  # checked when the config was read
+        return name
 
 
 class DataSection(ReadingSection):
@@ -231,6 +283,18 @@ def as_list(value: str | list[str]) -> list[str]:
 def to_plain(section: BaseModel) -> dict[str, Any]:
     """The section as plain YAML types, for saving and for fingerprints."""
     return section.model_dump(mode="json")
+
+
+def reading_identity(reading: ReadingSection) -> dict[str, Any]:
+    """Return the section as plain types, without later keys that have their default.
+
+    An output that was finished before such a key existed has the same identity as one of today.
+    """
+    fields, plain = type(reading).model_fields, to_plain(reading)
+    for key in LATER_READING_KEYS:
+        if plain[key] == fields[key].get_default(call_default_factory=True):
+            del plain[key]
+    return plain
 
 
 def _ending(uri: str) -> str:

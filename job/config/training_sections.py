@@ -118,6 +118,13 @@ class TrainLimitsSection(Section):
     max_excluded_fraction: float = Field(
         0.01, ge=0, le=1, description="Rows that fit no way into max_tokens; a greater share of them ends the run."
     )
+    max_unreferenced_fraction: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Conversations without a reference summary are left out with a warning; a "
+        "greater share of them in train or in validation ends the run.",
+    )
     grace_seconds: float = Field(25, gt=0, description="Time from a stop signal to the end of every process.")
     spot_notice: str | None = Field(
         None,

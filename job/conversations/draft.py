@@ -4,6 +4,7 @@ Python values as a file holds them → checked parts of a `Conversation`, or a R
 nothing of files or lines.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,13 @@ from job.conversations.record import RejectReason, Turn
 ALIASES = {
     "customer": "customer", "user": "customer", "client": "customer", "caller": "customer", "human": "customer",
     "agent": "agent", "assistant": "agent", "support": "agent", "representative": "agent", "operator": "agent",
+    "gpt": "agent",
     "system": "system",
 }  # fmt: skip
 ID_KEYS = ("id", "new dialog id", "original dialog id")
 MAX_DEPTH = 100  # far below Python's own limit, so that whoever writes the metadata out again is safe too
 MAX_LABEL_CHARACTERS = 100
+PLAIN_LABEL = re.compile(r"[A-Za-z][\w-]*")  # what YAML reads as text without quotes
 UNSTORABLE = re.compile("[\ud800-\udfff\0]")  # lone surrogates cannot be encoded; NUL ends a string in many tools
 SPEAKER = re.compile(r"([#\w][\w#.'()-]*(?: [\w#.'()-]+){0,2})[ \t]*:(?:\s+|$)(.*)")
 
@@ -71,7 +74,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 def id_key_of(record: Mapping[str, Any], reading: ReadingSection) -> str | None:
     """The key under which the record has its id; None if it has none. RecordError if a configured one is missing."""
-    wanted = reading.columns.get("id")
+    wanted = reading.column("id")
     if wanted is not None and wanted not in record:
         raise RecordError(f"has no '{wanted}', which data.columns names as the id; found {names(record)}")
     for key in (wanted,) if wanted else ID_KEYS:
@@ -89,23 +92,40 @@ def id_of(record: Mapping[str, Any], key: str) -> str:
     return str(value)
 
 
-def role_of(label: Any, reading: ReadingSection) -> str:
-    """The role that a speaker's label stands for, by `roles` of the config, then by the well-known names."""
+def role_of(label: Any, reading: ReadingSection) -> str | None:
+    """Return the role that a speaker's label stands for; None if `drop_roles` leaves its turns out.
+
+    `roles` of the config comes before the well-known names. RecordError for an unknown label.
+    """
     if not isinstance(label, str):
         raise RecordError(f"role is {kind(label)}, wanted text")
-    if label in ALIASES and not reading.roles:
+    if label in ALIASES and not reading.roles and not reading.drop_roles:
         return ALIASES[label]
     name = " ".join(label.split())  # a line break in a label could pass for another turn in the prompt
     if not 0 < len(name) <= MAX_LABEL_CHARACTERS:
         raise RecordError(f"role has {len(name)} characters, wanted 1 to {MAX_LABEL_CHARACTERS}")
+    folded = name.casefold()
+    named: dict[str, str] = {}
+    if reading.roles != "as_written":
+        named = {other.casefold(): role for other, role in reading.roles.items()}
+    role = named.get(folded) or ALIASES.get(folded)
+    dropped = {one.casefold() for one in reading.drop_roles}
+    if folded in dropped or role in dropped:
+        return None
     if reading.roles == "as_written":
         return name
-    folded = name.casefold()
-    named: dict[str, str] = {other.casefold(): role for other, role in reading.roles.items()}
-    role = named.get(folded) or ALIASES.get(folded)
     if role is None:
-        raise RecordError(f"role '{name}' is not one of customer, agent, system; map it under data.roles")
+        raise RecordError(_unknown_role(name))
     return role
+
+
+def _unknown_role(name: str) -> str:
+    shown = name if PLAIN_LABEL.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+    return (
+        f"role '{name}' is not one of customer, agent, system; map it (data.roles: "
+        f"{{{shown}: agent}}), leave its turns out (data.drop_roles: [{shown}]), or keep all "
+        "labels (data.roles: as_written)"
+    )
 
 
 def draft(turns: Sequence[Turn], references: Sequence[str], metadata: Mapping[str, Any]) -> Draft:
@@ -116,27 +136,9 @@ def draft(turns: Sequence[Turn], references: Sequence[str], metadata: Mapping[st
     return Draft(spoken, tuple(text for text in references if text.strip()), metadata)
 
 
-def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> list[Turn]:
-    """Turns from a list of `{"role", "text"}` or `{"role", "content"}`; other keys of a turn are not kept."""
-    if not isinstance(items, list):
-        raise RecordError(f"{where} is {kind(items)}, wanted a list of turns")
-    turns = []
-    for number, item in enumerate(items, 1):
-        if not isinstance(item, dict):
-            raise RecordError(f"turn {number} is {kind(item)}, wanted an object with role and text")
-        text_key = "text" if "text" in item else "content"
-        if "role" not in item or text_key not in item:
-            raise RecordError(f"turn {number} has no '{'role' if 'role' not in item else 'text'}'; found {names(item)}")
-        role, text = role_of(item["role"], reading), item[text_key]
-        if not isinstance(text, str):
-            text = _text(text, f"turn {number}", parts=text_key == "content")
-        turns.append(Turn(role, text))
-    return turns
-
-
 def turns_from_lines(transcript: str, reading: ReadingSection) -> list[Turn]:
     """Turns from `Speaker: text` lines; a line without a speaker goes on with the turn above it."""
-    spoken: list[tuple[str, list[str]]] = []
+    spoken: list[tuple[str | None, list[str]]] = []
     for number, line in enumerate(re.split(r"\r\n|\r|\n", transcript), 1):
         match = SPEAKER.match(line.strip())
         if match:
@@ -145,19 +147,7 @@ def turns_from_lines(transcript: str, reading: ReadingSection) -> list[Turn]:
             spoken[-1][1].append(line)
         elif line.strip():
             raise RecordError(f"line {number} of the conversation has no speaker; wanted lines of 'Speaker: text'")
-    return [Turn(role, "\n".join(lines).strip()) for role, lines in spoken]
-
-
-def references_of(record: Mapping[str, Any], key: str = "summary") -> list[str]:
-    """Reference summaries under `key` and under `summaries`, each one text or a list of texts, or null."""
-    found: list[str] = []
-    for place in (key, "summaries"):
-        value = record.get(place)
-        for item in value if isinstance(value, list) else [] if value is None else [value]:
-            if not isinstance(item, str):
-                raise RecordError(f"{place} holds {kind(item)}, wanted text")
-            found.append(item)
-    return found
+    return [Turn(role, "\n".join(lines).strip()) for role, lines in spoken if role is not None]
 
 
 def metadata_of(record: Mapping[str, Any], used: set[str | None]) -> dict[str, Any]:
@@ -172,21 +162,3 @@ def names(record: Mapping[str, Any]) -> str:
     """The record's keys for a message, the first ten of them, none long."""
     keys = [str(key)[:40] for key in record]
     return (", ".join(keys[:10]) or "nothing") + (", …" if len(keys) > 10 else "")
-
-
-def _text(value: Any, where: str, parts: bool) -> str:
-    if parts and value is None:  # an assistant that only called a tool says nothing
-        return ""
-    if parts and isinstance(value, list):
-        return "\n".join(_part(part, where) for part in value)
-    raise RecordError(f"{where}: text is {kind(value)}, wanted text")
-
-
-def _part(part: Any, where: str) -> str:
-    text = part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else part
-    if not isinstance(text, str):
-        name = (
-            f"a part of type '{str(part['type'])[:40]}'" if isinstance(part, Mapping) and "type" in part else kind(part)
-        )
-        raise RecordError(f"{where}: content holds {name}, wanted text parts")
-    return text

@@ -14,8 +14,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 from job.config.sections import ReadingSection
-from job.conversations.draft import Draft, RecordError, id_key_of, id_of, kind, names
-from job.conversations.formats import dialogstudio, table, turn_list
+from job.conversations.draft import RecordError, id_key_of, id_of, kind
+from job.conversations.formats.choose import parse
 from job.conversations.opening import plain_stream
 from job.conversations.record import BadRecord, Conversation, Source
 from job.conversations.rows import Row, TableRows, document_rows, is_document, json_lines, parquet_rows
@@ -142,35 +142,10 @@ def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversa
             raise RecordError(f"the record is {kind(record)}, wanted an object")
         id_key = id_key_of(record, reading)
         found_id = None if id_key is None else id_of(record, id_key)
-        parts = _parse(record, reading, id_key)
+        parts = parse(record, reading, id_key)
     except RecordError as error:
         return BadRecord(source, error.reason, error.detail, found_id)
     return Conversation(found_id or "", parts.turns, source, parts.references, parts.metadata)
-
-
-def _parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
-    match _format_of(record, reading):
-        case "recap":
-            return turn_list.parse(record, "turns", reading, id_key)
-        case "messages":
-            return turn_list.parse(record, "messages", reading, id_key)
-        case "dialogstudio":
-            return dialogstudio.parse(record, reading, id_key)
-        case "table":
-            return table.parse(record, reading, id_key)
-    wanted = ", ".join(("turns", "messages", "log", *table.CONVERSATION_COLUMNS))
-    raise RecordError(f"has none of {wanted}; found {names(record)}")
-
-
-def _format_of(record: Mapping[str, Any], reading: ReadingSection) -> str | None:
-    if reading.format != "auto":
-        return reading.format
-    if "conversation" in reading.columns and table.conversation_column(record, reading) is not None:
-        return "table"
-    for key, name in (("turns", "recap"), ("messages", "messages"), ("log", "dialogstudio")):
-        if key in record:
-            return name
-    return "table" if table.conversation_column(record, reading) is not None else None
 
 
 class _Ids:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, TextIO
 
 from job.config.sections import ReadingSection
 from job.conversations.draft import RecordError, plain
+from job.conversations.formats.choose import holds_records
 from job.conversations.formats.table import check_columns
 from job.conversations.json_text import MAX_RECORD_CHARACTERS, check_utf8, iterate_document, parse_json
 from job.errors import DataError, OutputError
@@ -126,7 +127,7 @@ def row_group_rows(
     uri, reading = where
     try:
         table = parquet.ParquetFile(file)
-        if not _holds_records(table.schema_arrow.names, reading):
+        if not holds_records(table.schema_arrow.names, reading):
             check_columns(table.schema_arrow.names, uri, reading)
         row = first
         for batch in table.iter_batches(batch_size=ROWS_PER_BATCH, row_groups=groups):
@@ -149,13 +150,6 @@ def row_groups(file: BinaryIO, uri: str) -> Iterator[tuple[int, int]]:
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         yield group.num_rows, group.total_byte_size
-
-
-def _holds_records(columns: list[str], reading: ReadingSection) -> bool:
-    """Whether the columns are the keys of records (`messages` of a chat data set, say) and no table's."""
-    if reading.format != "auto":
-        return reading.format != "table"
-    return "conversation" not in reading.columns and any(key in columns for key in ("turns", "messages", "log"))
 
 
 def _lines(text: TextIO, max_characters: int, first: int) -> Iterator[tuple[int, str | RecordError]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from job.config.sections import ScoringSection
 from job.conversations.record import Conversation
+from job.conversations.references import why_missing
 from job.errors import DataError
 from job.evaluation.bootstrap import Interval, mean_intervals, paired_differences
 from job.evaluation.floors import constant_sentence, lead, leave_one_out_sentences
@@ -40,7 +41,7 @@ def evaluate(
     rows = [row for row, conversation in enumerate(conversations) if conversation.references]
     scored = [conversations[row] for row in rows]
     references = [conversation.references for conversation in scored]
-    _check_references(scored, len(conversations))
+    _check_references(scored, conversations)
     floors, floors_from = _floors(scored, train_references)
     texts = {name: [given[row] for row in rows] for name, given in systems.items()} | floors
     scores = {name: score_all(given, references) for name, given in texts.items()}
@@ -77,16 +78,14 @@ def choose_conversations(
     if max_conversations is not None and len(chosen) > max_conversations:
         rows = random.Random(seed).sample(range(len(chosen)), max_conversations)
         chosen = [chosen[row] for row in sorted(rows)]
-    _check_references(chosen, len(conversations))
+    _check_references(chosen, conversations)
     return chosen
 
 
-def _check_references(scored: Sequence[Conversation], given: int) -> None:
+def _check_references(scored: Sequence[Conversation], given: Sequence[Conversation]) -> None:
     if not scored:
-        raise DataError(
-            f"nothing to score against: 0 of {given} conversations have a reference summary; "
-            "give conversations with references, or map their column under data.columns.summary"
-        )
+        why = why_missing(given)
+        raise DataError(f"nothing to score against: 0 of {len(given)} conversations have a reference summary; {why}")
     if not any(has_letters(text) for conversation in scored for text in conversation.references):
         raise DataError(
             f"nothing to score against: the references of {len(scored)} conversations (the first "

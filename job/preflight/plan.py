@@ -240,6 +240,8 @@ def _data_lines(examples: Examples) -> str:
         f"{counts['without_reference']:,} without reference left out, {counts['overlapping']:,} of train also in "
         f"validation, {counts['dropped_overlap']:,} dropped from train"
     )
+    if examples.why_without:
+        rows.append(f"without reference: {examples.why_without}")
     return "\n".join(rows)
 
 

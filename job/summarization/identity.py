@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from job.config.commands import SummarizeConfig
-from job.config.sections import to_plain
+from job.config.sections import reading_identity, to_plain
 from job.differences import differences
 from job.storage.open import InputFile
 from job.summarization.summarizer import Digests
@@ -25,7 +25,7 @@ def identity(config: SummarizeConfig, files: Sequence[InputFile], digests: Diges
         "input": {file.uri: f"{file.size} bytes, version {file.version}" for file in files},
         "weights": asdict(digests),
         "model": {key: plain["model"][key] for key in ("quantization", "dtype", "attention")},
-        "data": plain["data"],
+        "data": reading_identity(config.data),
         "prompt": plain["prompt"],
         "generation": {key: value for key, value in plain["generation"].items() if key not in SPEED_ONLY},
         **{key: plain[key] for key in OTHERS},

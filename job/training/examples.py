@@ -5,7 +5,7 @@ Config → conversations. Needs no torch, so that the plan can ask before a GPU 
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from job.config.sections import CleaningStep, as_list
 from job.conversations.cleaning import clean_all, resolve_steps
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
+from job.conversations.references import why_missing
 from job.conversations.splits import Overlap, content_digest, find_overlap, hold_out
 from job.errors import DataError
 from job.storage.open import InputFile, list_inputs
@@ -30,6 +31,7 @@ class Examples:
     train: list[Conversation]
     validation: list[Conversation]
     without_reference: int  # or without text after cleaning
+    why_without: str  # a clause for a message; empty if each had a reference
     overlap: list[Overlap]
     dropped_overlap: int
     cleaning: tuple[CleaningStep, ...]
@@ -56,19 +58,23 @@ def read_examples(config: TrainConfig) -> Examples:
     files = _list_files(config)
     everything = read_strictly(files["train"], data)
     others = read_strictly(files["validation"], data) if data.validation else []
+    allowed = config.limits.max_unreferenced_fraction
+    why = _check_references({"train": everything, "validation": others}, allowed)
     cleaning = resolve_steps(data, everything)
     train, validation = _with_reference(everything, cleaning), _with_reference(others, cleaning)
     without = len(everything) + len(others) - len(train) - len(validation)
     if data.validation is None and train:
         train, validation = hold_out(train, data.validation_fraction, config.training.seed)
     if not train or not validation:
+        remedy = f"; {why}" if why else ""
         raise DataError(
             f"data: {len(train)} training and {len(validation)} validation conversations have a reference summary; "
-            "both need at least one (data.columns says where a table has it)"
+            f"both need at least one{remedy}"
         )
     overlap = find_overlap(train, validation)
     kept = _without_overlap(train, overlap, data.overlap)
-    return Examples(kept, validation, without, overlap, len(train) - len(kept), cleaning, _digests(files))
+    dropped = len(train) - len(kept)
+    return Examples(kept, validation, without, why, overlap, dropped, cleaning, _digests(files))
 
 
 def files_now(config: TrainConfig) -> dict[str, str]:
@@ -88,6 +94,36 @@ def _digests(files: dict[str, list[InputFile]]) -> dict[str, str]:
         stamps = json.dumps([[file.uri, file.size, file.version] for file in some])
         digests[split] = hashlib.sha256(stamps.encode()).hexdigest()
     return digests
+
+
+def _check_references(splits: Mapping[str, Sequence[Conversation]], allowed: float) -> str:
+    """Warn of conversations without a reference, and return what they have in place of one.
+
+    DataError if more than the share `allowed` of a split has none, but not all of it.
+    """
+    why = ""
+    for split, conversations in splits.items():
+        missing = [conversation for conversation in conversations if not conversation.references]
+        if not missing:
+            continue
+        why = why or why_missing(missing)
+        if len(missing) == len(conversations):
+            continue  # the run ends soon, and says why
+        if len(missing) > allowed * len(conversations):
+            raise DataError(
+                f"data.{split}: {len(missing)} of {len(conversations)} conversations have no "
+                f"reference summary (the first: {missing[0].source}); {why}; "
+                f"limits.max_unreferenced_fraction allows {allowed:.0%}"
+            )
+        warn(
+            "conversations without a reference summary are left out",
+            split=split,
+            conversations=len(missing),
+            of=len(conversations),
+            first=str(missing[0].source),
+            why=why,
+        )
+    return why
 
 
 def _with_reference(conversations: list[Conversation], cleaning: tuple[CleaningStep, ...]) -> list[Conversation]:

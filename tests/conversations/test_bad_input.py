@@ -22,6 +22,10 @@ from job.errors import DataError, ExitCode
 AUTO = ReadingSection()
 TURNS = [{"role": "customer", "text": "Hello"}]
 GOOD = json.dumps({"id": "good", "turns": TURNS})
+UNKNOWN_ROLE = (
+    "role 'bot' is not one of customer, agent, system; map it (data.roles: {bot: agent}), leave its "
+    "turns out (data.drop_roles: [bot]), or keep all labels (data.roles: as_written)"
+)
 
 
 def turns(*texts, role="customer"):
@@ -40,17 +44,21 @@ def outcomes(file, reading=AUTO):
         ("[1]", None, "invalid_record", "the record is a list, wanted an object"),
         ("17", None, "invalid_record", "the record is a number, wanted an object"),
         ('{"text": "hi"}', None, "invalid_record",
-         "has none of turns, messages, log, dialogue, conversation, transcript; found text"),
+         "has none of turns, messages, log, dialogue, conversation, transcript, nor another format's keys; found text; "
+         "name the text (data.columns: {conversation: …}) or the list of turns (data.turns: {list: …})"),
         ('{"id": "x", "turns": []}', "x", "nothing_to_summarize", "it has no turns"),
         (turns(" ", "\n"), "x", "nothing_to_summarize", "no turn has any text"),
         ('{"id": "x", "turns": "hi"}', "x", "invalid_record", "turns is text, wanted a list of turns"),
-        ('{"id": "x", "turns": ["hi"]}', "x", "invalid_record", "turn 1 is text, wanted an object with role and text"),
-        ('{"turns": [{"role": "agent"}]}', None, "invalid_record", "turn 1 has no 'text'; found role"),
-        ('{"turns": [{"text": "hi"}]}', None, "invalid_record", "turn 1 has no 'role'; found text"),
+        ('{"id": "x", "turns": ["hi"]}', "x", "invalid_record",
+         "turn 1 is text: line 1 of the conversation has no speaker; wanted lines of 'Speaker: text'"),
+        ('{"turns": [{"role": "agent"}]}', None, "invalid_record",
+         "turn 1 has no 'text'; found role; name its keys: data.turns: {role: …, text: …}"),
+        ('{"turns": [{"text": "hi"}]}', None, "invalid_record",
+         "turn 1 has no 'role'; found text; name its keys: data.turns: {role: …, text: …}"),
         (turns("hi", 5), "x", "invalid_record", "turn 2: text is a number, wanted text"),
         (turns(None), "x", "invalid_record", "turn 1: text is null, wanted text"),
         (turns("hi", role="bot"), "x", "invalid_record",
-         "role 'bot' is not one of customer, agent, system; map it under data.roles"),
+         UNKNOWN_ROLE),
         (turns("hi", role=1), "x", "invalid_record", "role is a number, wanted text"),
         (turns("hi", role=" "), "x", "invalid_record", "role has 0 characters, wanted 1 to 100"),
         ('{"id": true, "turns": []}', None, "invalid_record", "id is true or false, wanted text or a whole number"),
@@ -88,7 +96,7 @@ def test_bad_line_is_named_and_its_neighbours_are_read(put, line, identity, reas
 
 def test_bad_record_reads_as_place_and_remedy(put):
     (bad,) = outcomes(put("day.jsonl", turns("hi", role="bot")))
-    assert str(bad) == "day.jsonl line 1: role 'bot' is not one of customer, agent, system; map it under data.roles"
+    assert str(bad) == f"day.jsonl line 1: {UNKNOWN_ROLE}"
 
 
 def test_byte_that_is_not_utf8_spoils_its_line_only(put):
@@ -246,7 +254,7 @@ def test_strict_reading_names_the_first_twenty_bad_records_and_counts_all(put):
         read_strictly([put("a.jsonl", f"{GOOD}\n{bad}")], AUTO)
     lines = str(caught.value).split("\n")
     assert lines[0] == "25 of 26 records are no conversations; mend or remove them:"
-    assert lines[1] == ("  a.jsonl line 2: role 'bot' is not one of customer, agent, system; map it under data.roles")
+    assert lines[1] == f"  a.jsonl line 2: {UNKNOWN_ROLE}"
     assert (len(lines), lines[-1]) == (22, "  and 5 more")
 
 

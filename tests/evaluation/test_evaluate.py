@@ -94,7 +94,7 @@ def test_conversations_without_reference_are_counted_and_left_out() -> None:
 
 def test_nothing_to_score_against_is_a_data_error_with_a_remedy() -> None:
     conversations = [c._replace(references=()) for c in make_conversations(3)]
-    with pytest.raises(DataError, match=r"0 of 3 conversations have a reference.*data\.columns\.summary") as caught:
+    with pytest.raises(DataError, match=r"0 of 3 conversations have a reference.*a column summary") as caught:
         evaluate({"tuned": ["a"] * 3}, conversations, OPTIONS, None)
     assert caught.value.exit_code == ExitCode.DATA
     with pytest.raises(DataError, match="nothing to score against"):

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from job.config.sections import ReadingSection
-from job.conversations.draft import Draft, RecordError, draft, kind, metadata_of, names, references_of
+from job.conversations.draft import Draft, RecordError, draft, kind, metadata_of, names, role_of
 from job.conversations.json_text import parse_json
 from job.conversations.record import Turn
+from job.conversations.references import references_of, summary_keys
 
 INFO = "original dialog info"
 SIDES = (("user utterance", "customer"), ("system response", "agent"))
@@ -24,9 +25,16 @@ def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None
     if not isinstance(log, list):
         raise RecordError(f"log is {kind(log)}, wanted a list of turn pairs")
     turns = [turn for number, pair in enumerate(log, 1) for turn in _turns(pair, number)]
+    if reading.drop_roles:
+        turns = [turn for turn in turns if role_of(turn.role, reading) is not None]
     info = _info(record.get(INFO))
-    references = [*_abstractive(info), *references_of(info | {"summaries": None}), *references_of(record)]
-    used = {"log", "prompt", INFO, "summary", "summaries", id_key}
+    keys = summary_keys(record, reading)
+    references = [
+        *_abstractive(info),
+        *references_of(info | {"summaries": None}),
+        *references_of(record, keys),
+    ]
+    used = {"log", "prompt", INFO, *keys, "summaries", id_key}
     return draft(turns, references, metadata_of(record, used))
 
 

@@ -1,14 +1,14 @@
 """Tables: a row with the whole conversation in one column.
 
-Header or schema → the columns that are read; row → a draft. The conversation is text of `Speaker: text` lines, or a
-list of turns (as JSON text in CSV). Every column that is not used is carried in the metadata.
+Header or schema → the columns that are read; row → a draft. The conversation is text of
+`Speaker: text` lines, or a list of turns (in CSV as text). Every column that is not used is carried
+in the metadata.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from job.config.sections import ReadingSection
+from job.config.sections import ReadingSection, as_list
 from job.conversations.draft import (
     Draft,
     RecordError,
@@ -16,20 +16,20 @@ from job.conversations.draft import (
     kind,
     metadata_of,
     names,
-    references_of,
     turns_from_lines,
-    turns_from_objects,
 )
-from job.conversations.json_text import parse_json
+from job.conversations.formats.turn_list import conversation_of
+from job.conversations.listed import list_in
+from job.conversations.record import Turn
+from job.conversations.references import references_of
 from job.errors import DataError
 
 CONVERSATION_COLUMNS = ("dialogue", "conversation", "transcript")
-JSON_LIST = re.compile(r"\s*\[\s*[\[{\"\]]")  # a summary or a transcript may well begin with a bracketed word
 
 
 def conversation_column(columns: Sequence[str] | Mapping[str, Any], reading: ReadingSection) -> str | None:
     """The column that holds the conversation; None if there is none."""
-    wanted = reading.columns.get("conversation")
+    wanted = reading.column("conversation")
     return next((name for name in ([wanted] if wanted else CONVERSATION_COLUMNS) if name in columns), None)
 
 
@@ -39,9 +39,11 @@ def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> 
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise DataError(f"{uri}: column '{twice[0]}' stands twice (columns {found}); rename one of them")
-    for use, name in reading.columns.items():
-        if name not in columns:
-            raise DataError(f"{uri}: no column '{name}' (columns {found}); correct data.columns.{use}")
+    for use, named in reading.columns.items():
+        for name in as_list(named):
+            if name not in columns:
+                remedy = f"correct data.columns.{use}"
+                raise DataError(f"{uri}: no column '{name}' (columns {found}); {remedy}")
     if conversation_column(columns, reading) is None:
         raise DataError(
             f"{uri}: no column {' or '.join(CONVERSATION_COLUMNS)} (columns {found}); "
@@ -53,26 +55,29 @@ def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None
     """The conversation of one row; RecordError if it is none."""
     column = conversation_column(record, reading)
     if column is None:
-        raise RecordError(f"has no '{reading.columns.get('conversation', 'dialogue')}'; found {names(record)}")
+        wanted = reading.column("conversation") or "dialogue"
+        raise RecordError(f"has no '{wanted}'; found {names(record)}")
+    summaries = reading.summary_columns
+    missing = [name for name in summaries if name not in record]
+    if missing and "summary" in reading.columns:
+        named = f"has no '{missing[0]}', which data.columns names as the summary"
+        raise RecordError(f"{named}; found {names(record)}")
+    used = {column, *summaries, "summaries", id_key}
+    turns, references = _turns_and_references(record, column, reading)
+    return draft(turns, references, metadata_of(record, used))
+
+
+def _turns_and_references(
+    record: Mapping[str, Any], column: str, reading: ReadingSection
+) -> tuple[list[Turn], list[str]]:
     cell = record[column]
+    listed = list_in(cell, f"column '{column}'") if isinstance(cell, str) else cell
+    if isinstance(listed, list):
+        return conversation_of(listed, column, record, reading)
     if isinstance(cell, str):
-        listed = parse_json(cell) if JSON_LIST.match(cell) else None
-        turns = turns_from_lines(cell, reading) if listed is None else turns_from_objects(listed, column, reading)
-    elif isinstance(cell, list):
-        turns = turns_from_objects(cell, column, reading)
+        turns = turns_from_lines(cell, reading)
     elif cell is None:
         turns = []
     else:
         raise RecordError(f"column '{column}' is {kind(cell)}, wanted text or a list of turns")
-    summary = reading.columns.get("summary", "summary")
-    if summary not in record and "summary" in reading.columns:
-        raise RecordError(f"has no '{summary}', which data.columns names as the summary; found {names(record)}")
-    used = {column, summary, "summaries", id_key}
-    return draft(turns, _references(record, summary), metadata_of(record, used))
-
-
-def _references(record: Mapping[str, Any], column: str) -> list[str]:
-    cell = record.get(column)
-    if isinstance(cell, str) and JSON_LIST.match(cell):
-        return references_of({**record, column: parse_json(cell)}, column)
-    return references_of(record, column)
+    return turns, references_of(record, reading.summary_columns)

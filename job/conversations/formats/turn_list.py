@@ -1,31 +1,48 @@
-"""Records with a list of turns: recap's own, and chat messages.
+"""Records with a list of turns: recap's own, chat messages, ShareGPT, lists that the config names.
 
-`{"id", "turns": [{"role", "text"}], "summaries" | "summary", "metadata"}`, or `{"messages": [{"role", "content"}]}`:
-`content` is a text, a list of text parts, or null; the user is the customer and the assistant the agent.
-One object → a draft. Every other key is carried in the metadata.
+`{"id", "turns": [{"role", "text"}], "summaries" | "summary", "metadata"}`,
+`{"messages": [{"role", "content"}]}`, `{"conversations": [{"from", "value"}]}`: user and human are
+the customer, assistant and gpt the agent. One object → a draft. Every other key is carried in the
+metadata.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from job.config.sections import ReadingSection
-from job.conversations.draft import (
-    Draft,
-    RecordError,
-    draft,
-    metadata_of,
-    names,
-    references_of,
+from job.conversations.draft import Draft, RecordError, draft, metadata_of, names
+from job.conversations.record import Turn
+from job.conversations.references import references_of, summary_keys
+from job.conversations.turn_objects import (
+    MISSING,
+    last_assistant_apart,
     turns_from_objects,
+    value_at,
 )
 
 
 def parse(
-    record: Mapping[str, Any], key: Literal["turns", "messages"], reading: ReadingSection, id_key: str | None
+    record: Mapping[str, Any],
+    path: str,
+    reading: ReadingSection,
+    id_key: str | None,
 ) -> Draft:
-    """The conversation of one record, whose turns stand at `key`; RecordError if it is none."""
-    if key not in record:
-        raise RecordError(f"has no '{key}'; found {names(record)}")
-    used = {key, "summary", "summaries", id_key}
-    turns = turns_from_objects(record[key], key, reading)
-    return draft(turns, references_of(record), metadata_of(record, used))
+    """Return the conversation of one record with its turns at `path`; RecordError if it is none."""
+    items = value_at(record, path)
+    if items is MISSING:
+        remedy = "; correct data.turns.list" if "list" in reading.turns else ""
+        raise RecordError(f"has no '{path}'; found {names(record)}{remedy}")
+    turns, references = conversation_of(items, path, record, reading)
+    list_key = path if path in record else path.partition(".")[0]
+    used = {list_key, *summary_keys(record, reading), "summaries", id_key}
+    return draft(turns, references, metadata_of(record, used))
+
+
+def conversation_of(
+    items: Any, where: str, record: Mapping[str, Any], reading: ReadingSection
+) -> tuple[list[Turn], list[str]]:
+    """Return turns and references of a record with the list `items`, which it holds at `where`."""
+    turns = turns_from_objects(items, where, reading)
+    if reading.reference == "last_assistant":
+        return last_assistant_apart(turns, reading)
+    return turns, references_of(record, summary_keys(record, reading))

@@ -1,0 +1,129 @@
+"""Tickets and conversations of help desks, as the APIs of Zendesk and Intercom give them.
+
+One object → a draft. Notes between colleagues are no part of what was said to the customer, and
+left out; so is HTML. Every other key is carried in the metadata.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from job.config.sections import ReadingSection
+from job.conversations.draft import Draft, RecordError, draft, kind, metadata_of, names, role_of
+from job.conversations.html_text import text_of_html
+from job.conversations.record import Turn
+from job.conversations.references import references_of, summary_keys
+
+COMMENTS, PARTS = "comments", "conversation_parts"
+ZENDESK_ROLES = {"end-user": "customer", "agent": "agent", "admin": "agent"}
+INTERCOM_ROLES = {
+    "user": "customer", "lead": "customer", "contact": "customer",
+    "admin": "agent", "bot": "agent", "team": "agent",
+}  # fmt: skip
+OTHERS = "others"
+UNSAID_PARTS = ("note", "assignment")  # what the name of a part that no customer sees contains
+
+
+def parse_zendesk(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
+    """Return one ticket with its `comments`; RecordError if it is none.
+
+    Who wrote a comment is found by `author_id`: the `requester_id` is the customer, anybody else is
+    what `users` says of them. Where it does not, who was only copied may be of either side, and
+    anybody else is an agent.
+    """
+    comments = _objects(record.get(COMMENTS), COMMENTS)
+    roles = _zendesk_roles(record)
+    turns: list[Turn] = []
+    for number, comment in enumerate(comments, 1):
+        if comment.get("public") is False:
+            continue
+        label = _zendesk_role(comment.get("author_id"), roles, number)
+        turns += _turn(label, _comment_text(comment, number), reading)
+    keys = summary_keys(record, reading)
+    used = {COMMENTS, "users", "description", *keys, "summaries", id_key}
+    return draft(turns, references_of(record, keys), metadata_of(record, used))
+
+
+def parse_intercom(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
+    """Return one conversation: its `source`, then its `conversation_parts`; RecordError if none."""
+    parts = record.get(PARTS)
+    if isinstance(parts, Mapping):
+        parts = parts.get(PARTS)
+    source = record.get("source")
+    messages = [*([source] if isinstance(source, Mapping) else []), *_objects(parts, PARTS)]
+    turns: list[Turn] = []
+    for number, message in enumerate(messages):
+        if any(word in str(message.get("part_type", "")) for word in UNSAID_PARTS):
+            continue
+        body = message.get("body")
+        if body is None:  # closed, snoozed, rated and the like
+            continue
+        if not isinstance(body, str):
+            raise RecordError(f"part {number}: body is {kind(body)}, wanted text")
+        author = message.get("author")
+        label = author.get("type") if isinstance(author, Mapping) else None
+        if not isinstance(label, str):
+            raise RecordError(f"part {number} has no author.type; found {names(message)}")
+        turns += _turn(INTERCOM_ROLES.get(label, label), text_of_html(body), reading)
+    keys = summary_keys(record, reading)
+    used = {PARTS, "source", *keys, "summaries", id_key}
+    return draft(turns, references_of(record, keys), metadata_of(record, used))
+
+
+def is_zendesk(record: Mapping[str, Any]) -> bool:
+    """Return True for a record with comments as Zendesk writes them."""
+    comments = record.get(COMMENTS)
+    if not isinstance(comments, list):
+        return False
+    return "requester_id" in record or any(
+        isinstance(comment, Mapping) and "author_id" in comment for comment in comments
+    )
+
+
+def _objects(value: Any, where: str) -> list[Mapping[str, Any]]:
+    if not isinstance(value, list):
+        raise RecordError(f"{where} is {kind(value)}, wanted a list")
+    for number, item in enumerate(value, 1):
+        if not isinstance(item, Mapping):
+            raise RecordError(f"{where}: item {number} is {kind(item)}, wanted an object")
+    return value
+
+
+def _zendesk_roles(record: Mapping[str, Any]) -> dict[str, str]:
+    """The role of each author that the ticket tells of, by id; that of all others under OTHERS."""
+    roles: dict[str, str] = {}
+    requester = record.get("requester_id")
+    if requester is None and isinstance(record.get("requester"), Mapping):
+        requester = record["requester"].get("id")
+    if requester is not None:
+        copied = [record.get(key) or [] for key in ("collaborator_ids", "email_cc_ids")]
+        roles = {str(id): "" for ids in copied if isinstance(ids, list) for id in ids}
+        roles[OTHERS] = "agent"
+    for user in _objects(record.get("users") or [], "users"):
+        roles[str(user.get("id"))] = ZENDESK_ROLES.get(str(user.get("role")), "")
+    return roles | ({str(requester): "customer"} if requester is not None else {})
+
+
+def _zendesk_role(author: Any, roles: Mapping[str, str], number: int) -> str:
+    role = roles.get(str(author), roles.get(OTHERS))
+    if author is None or not role:
+        raise RecordError(
+            f"nobody can tell who wrote comment {number} (author_id {str(author)[:40]}): the "
+            "ticket needs its requester_id, and users with id and role for who is only copied"
+        )
+    return role
+
+
+def _comment_text(comment: Mapping[str, Any], number: int) -> str:
+    for key in ("plain_body", "body", "html_body"):
+        text = comment.get(key)
+        if isinstance(text, str):
+            return text_of_html(text) if key == "html_body" else text
+        if text is not None:
+            raise RecordError(f"comment {number}: {key} is {kind(text)}, wanted text")
+    raise RecordError(f"comment {number} has no body; found {names(comment)}")
+
+
+def _turn(label: str, text: str, reading: ReadingSection) -> Iterator[Turn]:
+    role = role_of(label, reading)
+    if role is not None:
+        yield Turn(role, text)

@@ -1,0 +1,153 @@
+"""Turns out of a list of objects, one for each turn, whatever its keys are called.
+
+A list as a file holds it, or a text that holds one → turns. `last_assistant_apart` then takes the
+reference out of chats that end with it.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from job.config.sections import ReadingSection
+from job.conversations.draft import (
+    ALIASES,
+    SPEAKER,
+    RecordError,
+    kind,
+    names,
+    role_of,
+    turns_from_lines,
+)
+from job.conversations.listed import list_in
+from job.conversations.record import Turn
+
+ROLE_KEYS = ("role", "from", "speaker")
+TEXT_KEYS = ("text", "content", "value")
+KEYS_REMEDY = "name its keys: data.turns: {role: …, text: …}"
+LINE_BREAK = re.compile(r"\r\n|\r|\n")
+MISSING = object()
+
+
+def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> list[Turn]:
+    """Return the turns of a list of objects; their other keys are not kept.
+
+    A list of texts is read as lines of `Speaker: text`. RecordError for anything else.
+    """
+    if isinstance(items, str):
+        listed = list_in(items, where)
+        items = items if listed is None else listed
+    if not isinstance(items, list):
+        raise RecordError(f"{where} is {kind(items)}, wanted a list of turns")
+    named = bool(reading.turns)
+    turns = []
+    for number, item in enumerate(items, 1):
+        if isinstance(item, str):
+            turns += _turns_of_text(item, number, reading)
+            continue
+        if not isinstance(item, dict):
+            raise RecordError(f"turn {number} is {kind(item)}, wanted an object with role and text")
+        if "role" in item and "text" in item and not named:
+            label, text, text_key = item["role"], item["text"], "text"
+        else:
+            label, text, text_key = _found(item, number, reading)
+        role = role_of(label, reading)
+        if role is None:
+            continue
+        if not isinstance(text, str):
+            text = _text(text, f"turn {number}", parts=text_key == "content")
+        turns.append(Turn(role, text))
+    return turns
+
+
+def value_at(record: Mapping[str, Any], path: str) -> Any:
+    """Return the value under a key, or at a path of keys joined by dots, or MISSING."""
+    if path in record:
+        return record[path]
+    value: Any = record
+    for key in path.split("."):
+        if not isinstance(value, Mapping) or key not in value:
+            return MISSING
+        value = value[key]
+    return value
+
+
+def last_assistant_apart(
+    turns: list[Turn],
+    reading: ReadingSection,
+) -> tuple[list[Turn], list[str]]:
+    """Return the conversation of a chat that ends with its summary, and the summary.
+
+    System messages are the instruction to whoever wrote the summary, and left out. A single user
+    message is the whole transcript, behind an instruction perhaps: its lines are the turns. There
+    is no summary where the last message is not the assistant's.
+    """
+    spoken = [turn for turn in turns if turn.text.strip() and _meaning(turn) != "system"]
+    references = []
+    if spoken and _meaning(spoken[-1]) == "agent":
+        references = [spoken.pop().text]
+    if len(spoken) == 1 and _meaning(spoken[0]) == "customer":
+        return turns_from_lines(_without_instruction(spoken[0].text), reading), references
+    return spoken, references
+
+
+def _turns_of_text(item: str, number: int, reading: ReadingSection) -> list[Turn]:
+    try:
+        return turns_from_lines(item, reading)
+    except RecordError as error:
+        raise RecordError(f"turn {number} is text: {error.detail}") from error
+
+
+def _found(item: Mapping[str, Any], number: int, reading: ReadingSection) -> tuple[Any, Any, str]:
+    """The speaker's label, the text and the text's key of a turn."""
+    found = []
+    for use, known in (("role", ROLE_KEYS), ("text", TEXT_KEYS)):
+        path = reading.turns.get(use)  # type: ignore[call-overload]
+        key = path or next((key for key in known if key in item), use)
+        value = value_at(item, key)
+        if value is MISSING:
+            remedy = f"correct data.turns.{use}" if path else KEYS_REMEDY
+            raise RecordError(f"turn {number} has no '{key}'; found {names(item)}; {remedy}")
+        found.append((value, key))
+    (label, _), (text, key) = found
+    return label, text, "content" if reading.turns.get("text") else key
+
+
+def _text(value: Any, where: str, parts: bool) -> str:
+    if parts and value is None:  # an assistant that only called a tool says nothing
+        return ""
+    if parts and isinstance(value, list):
+        return "\n".join(_part(part, where) for part in value)
+    raise RecordError(f"{where}: text is {kind(value)}, wanted text")
+
+
+def _part(part: Any, where: str) -> str:
+    is_text = isinstance(part, Mapping) and part.get("type", "text") in ("text", "input_text")
+    text = part.get("text") if is_text else part
+    if isinstance(text, str):
+        return text
+    has_type = isinstance(part, Mapping) and "type" in part
+    name = f"a part of type '{str(part['type'])[:40]}'" if has_type else kind(part)
+    raise RecordError(f"{where}: content holds {name}, wanted text parts")
+
+
+def _meaning(turn: Turn) -> str:
+    """The role that a turn's label stands for, also where labels are kept as they are written."""
+    name = turn.role.casefold()
+    return "system" if name == "developer" else ALIASES.get(name, turn.role)
+
+
+def _without_instruction(message: str) -> str:
+    """The message from its first `Speaker: text` line on.
+
+    A line of nothing but a label is a heading (`Transcript:`), unless the label comes again.
+    """
+    lines = LINE_BREAK.split(message)
+    matches = [SPEAKER.match(line.strip()) for line in lines]
+    labels = [match[1] for match in matches if match]
+    for number, match in enumerate(matches):
+        if match and (match[2] or labels.count(match[1]) > 1 or match[1].casefold() in ALIASES):
+            return "\n".join(lines[number:])
+    raise RecordError(
+        "the user's message holds no 'Speaker: text' lines; with data.reference: last_assistant "
+        "a single one must be the whole transcript"
+    )
