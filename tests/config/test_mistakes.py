@@ -187,6 +187,14 @@ def test_a_missing_key_is_told_where_its_section_stands(write):
         ("model", "quantization_bit", "it is called model.quantization here (nf4, nf4-double, or null for none)"),
         ("model", "flash_attn", "it is called model.attention here (sdpa, flash_attention_2 or eager)"),
         ("model", "tokenizer", "the tokenizer comes with model.base; remove it"),
+        ("data", "message_property_mappings", "it is called data.turns here ({role: …, text: …})"),
+        ("data", "field_messages", "it is called data.turns here ({list: …})"),
+        ("data", "role_tag", "it is called data.turns here ({role: …})"),
+        ("data", "user_tag", "it is called data.roles here ({that name: customer})"),
+        ("data", "drop_system_message", "it is called data.drop_roles here ([system] leaves system messages out)"),
+        ("data", "summary_column", "it is called data.columns here ({summary: …})"),
+        ("data", "train_on_inputs", "the loss is always on the summary alone; remove it"),
+        ("data", "roles_to_train", "the loss is always on the summary alone; remove it"),
     ],
 )  # fmt: skip
 def test_names_of_other_libraries_are_answered_with_the_name_here(write, section, key, answer):
