@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from io import StringIO
 from types import FrameType
 from typing import Any
 
@@ -46,8 +47,7 @@ def run(arguments: Sequence[str]) -> int:
         # click's name for Ctrl-C, and for an EOFError, which a library may raise however often the job is run again.
         return _failed(abort.__cause__) if isinstance(abort.__cause__, EOFError) else _end(ExitCode.RETRY, PREEMPTED)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _refused(error)
     except Stopped:
         return _end(ExitCode.RETRY, PREEMPTED)
     except RecapError as error:
@@ -58,22 +58,33 @@ def run(arguments: Sequence[str]) -> int:
 
 def _failed(error: Exception) -> int:
     """What nobody foresaw."""
-    from job.telemetry import masked
+    from job.printable import entry
 
     why = unwritable(error)
     if why:
         return _end(ExitCode.OUTPUT, f"{getattr(error, 'filename', None) or 'a file'} cannot be written: {why}")
     if isinstance(error, FileNotFoundError) and NO_TEMPORARY in str(error.strerror):  # libraries want one when imported
         return _end(ExitCode.OUTPUT, f"{error.strerror}: mount a writable folder at one of them, or set TMPDIR")
-    click.echo(masked("".join(traceback.format_exception(error))), err=True, nl=False)
+    click.echo(entry("".join(traceback.format_exception(error))), err=True, nl=False)
     return _end(ExitCode.BUG, bug(error))
+
+
+def _refused(error: click.ClickException) -> int:
+    """Print a wrong command line, with the usage, as click words it; return the exit code."""
+    from job.printable import printable
+
+    message = StringIO()
+    error.show(file=message)
+    click.echo(printable(message.getvalue()), err=True, nl=False)
+    return error.exit_code
 
 
 def _end(code: int, message: str) -> int:
     """Tell a person how it ended, on stderr; the code."""
-    from job.telemetry import masked
+    from job.printable import entry
 
-    click.echo(masked(f"{'config error' if code == ExitCode.CONFIG else 'error'}: {message}"), err=True)
+    kind = "config error" if code == ExitCode.CONFIG else "error"
+    click.echo(entry(f"{kind}: {message}"), err=True)
     return code
 
 
@@ -169,8 +180,9 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
     loaded = load_config("evaluate", config, overrides, named(variables))
     from job.evaluation.run import run_evaluation
     from job.evaluation.table import score_table
+    from job.printable import printable
 
-    click.echo(score_table(run_evaluation(loaded)))
+    click.echo(printable(score_table(run_evaluation(loaded))))
 
 
 @recap.command(epilog="\b\nExample: recap plan examples/nightly.yaml --var date=2026-01-31")
@@ -213,9 +225,9 @@ def _plan(config: Any) -> int:
 
 def _tell(plan: Any) -> int:
     """Print a plan with all that stands in the way; the first of it decides how the command ends."""
-    from job.telemetry import masked
+    from job.printable import printable
 
-    click.echo(masked(plan.text()))
+    click.echo(printable(plan.text()))
     if plan.error:
         raise plan.error
     return ExitCode.DONE

@@ -119,7 +119,8 @@ def _hand_over(target: "Target", asked: Asked, cluster: str | None) -> int:
     config = _loaded(asked)
     from job.launch.submit import places
     from job.launch.submit.submission import shown
-    from job.telemetry import event, masked
+    from job.printable import printable
+    from job.telemetry import event
 
     if cluster:
         places.check_reachable(config, cluster)
@@ -133,11 +134,11 @@ def _hand_over(target: "Target", asked: Asked, cluster: str | None) -> int:
     submission, content = _submission(config, asked, chunks, cluster is not None)
     request = target.request(submission)
     if asked.dry_run:
-        click.echo(masked(shown(request)))
+        click.echo(printable(shown(request)))
         return ExitCode.DONE
     if content is not None:
         places.send(content, submission.config, config.storage)
-    click.echo(masked(target.submit(submission, request).text()))
+    click.echo(printable(target.submit(submission, request).text()))
     return ExitCode.DONE
 
 
@@ -171,10 +172,10 @@ def _loaded(asked: Asked) -> "TrainConfig | SummarizeConfig":
 def _planned(config: "TrainConfig | SummarizeConfig") -> "Plan":
     """The plan, told on stderr; what stands in the way ends the command."""
     from job.preflight.plan import plan
-    from job.telemetry import masked
+    from job.printable import printable
 
     found = plan(config)
-    click.echo(masked(found.findings()) + "\n", err=True)
+    click.echo(printable(found.findings()) + "\n", err=True)
     if found.error and found.error.exit_code in ACCESS:
         raise _with_remedy(found.error)
     if found.error:

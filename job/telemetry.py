@@ -8,7 +8,6 @@ being done.
 import json
 import logging
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -18,10 +17,9 @@ from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
+from job.printable import entry, printable, visible
+
 LOGGER = logging.getLogger("recap")
-SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSWORD|ACCESS_KEY|API_KEY|CREDENTIAL", re.IGNORECASE)
-PATH_NAMES = re.compile(r"(_FILE|_PATH|_URI)$", re.IGNORECASE)  # where a secret lies is none
-LOGIN = re.compile(r"://[^/\s:@]*:[^/\s@]+@")  # a URL's user and password
 SECONDS_BETWEEN_PROGRESS_LINES = 15.0
 EMBEDDED = "_aws"
 
@@ -39,19 +37,6 @@ def configure_logging(stream: TextIO | None = None, person: bool | None = None, 
     LOGGER.propagate = False
     tqdm.get_lock()  # type: ignore[no-untyped-call]  # made with the first line else: a stop then is an AttributeError
     _quiet_libraries(stream.isatty() if person is None else person)
-
-
-def masked(text: str) -> str:
-    """The text without secrets: values of the environment that are named like one, and passwords in URLs."""
-    values = [v for name, v in os.environ.items() if SECRET_NAMES.search(name) and not PATH_NAMES.search(name)]
-    # In JSON and in tracebacks a quote or a backslash of a secret stands escaped.
-    forms = {
-        form for v in values if len(v) >= 8 for form in (v, json.dumps(v, ensure_ascii=False)[1:-1], repr(v)[1:-1])
-    }
-    if forms:
-        longest_first = sorted(forms, key=len, reverse=True)
-        text = re.sub("|".join(map(re.escape, longest_first)), "***", text)
-    return LOGIN.sub("://***@", text)
 
 
 def event(message: str, level: int = logging.INFO, /, **fields: Any) -> None:
@@ -87,7 +72,9 @@ class Progress(Protocol):
 def progress(what: str, total: int | None, unit: str = "it") -> Iterator[Progress]:
     """Show how far `what` is: a bar with rate and ETA on a terminal, else an event now and then and at the end."""
     if _has_room_for_a_bar():
-        with tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "B", dynamic_ncols=True) as bar:
+        name = visible(printable(what), one_line=True)
+        scale = unit == "B"
+        with tqdm(total=total, desc=name, unit=unit, unit_scale=scale, dynamic_ncols=True) as bar:
             yield _Bar(bar)
     else:
         lines = _Lines(what, total, unit)
@@ -156,21 +143,34 @@ class _AboveTheBar(logging.StreamHandler[TextIO]):
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", {})
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            **{key: _rounded(value) for key, value in getattr(record, "fields", {}).items()},
+            "message": printable(record.getMessage()),
+            **{key: _printable(_rounded(value)) for key, value in fields.items()},
         }
-        return masked(json.dumps(line, ensure_ascii=False, default=str))
+        return json.dumps(line, ensure_ascii=False)
 
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         told = {key: value for key, value in getattr(record, "fields", {}).items() if key != EMBEDDED}
-        fields = " ".join(f"{key}={_short(value)}" for key, value in told.items())
+        values = {key: visible(_short(value), one_line=True) for key, value in told.items()}
+        fields = " ".join(f"{key}={value}" for key, value in values.items())
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        return masked(f"{mark}{record.getMessage()}{'  ' if fields else ''}{fields}")
+        return entry(f"{mark}{record.getMessage()}{'  ' if fields else ''}{fields}")
+
+
+def _printable(value: Any) -> Any:
+    """Return a field as JSON types, each text printable: tools that parse the line print it raw."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {printable(str(key)): _printable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    return printable(str(value))
 
 
 def _rounded(value: Any) -> Any:

@@ -178,15 +178,15 @@ def test_an_unforeseen_end_is_a_bug_with_its_traceback(tmp_path):
     result = ending(tmp_path, "raise KeyError('lost')")
     assert result.returncode == ExitCode.BUG
     assert result.stderr.startswith("Traceback")
-    assert result.stderr.endswith("error: KeyError: 'lost'\nthis is a bug in recap: please report it with the output "
-                                  "above\n")  # fmt: skip
+    assert result.stderr.endswith("error: KeyError: 'lost'\n  this is a bug in recap: please report "
+                                  "it with the output above\n")  # fmt: skip
 
 
 def test_an_eof_error_of_a_library_is_a_bug_and_no_preemption(tmp_path):
     result = ending(tmp_path, "raise EOFError('Ran out of input')")
     assert result.returncode == ExitCode.BUG
     assert "Traceback" in result.stderr
-    assert "error: EOFError: Ran out of input\nthis is a bug in recap" in result.stderr
+    assert "error: EOFError: Ran out of input\n  this is a bug in recap" in result.stderr
 
 
 @pytest.mark.parametrize("error", ["KeyError", "errors.DataError"])
@@ -283,3 +283,33 @@ def test_a_second_stop_signal_does_not_disturb_the_end(tmp_path):
     statement = f"\n    try:\n        {stop}; signal.pause()\n    finally:\n        {stop}; print('tidied')"
     result = ending(tmp_path, statement)
     assert (result.returncode, result.stdout) == (ExitCode.RETRY, "tidied\n")
+
+
+EVIL = "a\x1b[31m\x1b]0;owned\x07\x9b2J\u202e\nerror: forged\n"
+
+
+def test_nothing_in_a_file_reaches_the_terminal_as_a_command_or_a_forged_line(tmp_path):
+    (tmp_path / "in").mkdir()
+    records = [
+        {"id": "role", "turns": [{"role": EVIL, "text": "x"}]},
+        {EVIL: "key"},
+        {"id": EVIL, "turns": [{"role": "agent", "text": "x"}]},
+        {"id": EVIL, "turns": [{"role": "agent", "text": "x"}]},
+    ]
+    (tmp_path / "in" / "a.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (tmp_path / "night.yaml").write_text("run: n\ninput: in\noutput: out\nadapter: a\n")
+    for table in ("id,dialogue\n", f'"{EVIL}",text\n1,2\n'):
+        (tmp_path / "in" / "b.csv").write_text(table)
+        done = recap("plan", "night.yaml", cwd=tmp_path)
+        assert done.returncode
+        shown = done.stdout + done.stderr
+        assert [c for c in shown if not c.isprintable() and c != "\n"] == []
+        assert not [line for line in shown.splitlines() if line.startswith("error: forged")]
+        assert "\\x1b[31m" in shown
+
+
+def test_a_wrong_command_line_is_shown_without_control_characters(tmp_path):
+    done = recap("plan", "x\x1b[31m.yaml", "--\x1b[31m", cwd=tmp_path)
+    assert done.returncode == ExitCode.USAGE
+    assert "\x1b" not in done.stderr
+    assert "\\x1b[31m" in done.stderr

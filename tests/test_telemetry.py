@@ -43,13 +43,39 @@ def test_no_event_holds_a_secret_however_deep(secret, person):
         assert json.loads(line)["deep"] == {"list": ["x ***"], "***": 1}
 
 
-def test_a_text_is_masked_in_every_form_that_a_secret_takes(secret):
-    assert telemetry.masked(f"{secret} {secret!r} {json.dumps(secret)}") == "*** '***' \"***\""
+FOREIGN = "a\x1b[2J\x07\r\x7f\x9b\u2028\u2029\u202e\u2066\u200f\nerror: forged\n{}"
 
 
-def test_passwords_in_urls_are_masked_and_paths_of_secrets_are_not(monkeypatch):
-    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/token")
-    assert telemetry.masked("https://me:pw@host/x, /var/run/token") == "https://***@host/x, /var/run/token"
+@pytest.mark.parametrize("person", [True, False])
+def test_no_line_holds_control_characters_however_deep(person):
+    stream = io.StringIO()
+    telemetry.configure_logging(stream, person=person)
+    telemetry.event(FOREIGN, logging.WARNING, text=FOREIGN, deep={FOREIGN: [(FOREIGN,)]}, of=Odd())
+    shown = stream.getvalue()
+    unsafe = [c for c in shown if not c.isprintable() and c != "\n"]
+    assert unsafe == []
+    assert "\\x1b[2J" in shown
+    if not person:
+        line = json.loads(shown)
+        assert line["text"].startswith("a\\x1b[2J\\x07\\x0d\\x7f\\x9b\\u2028")
+        assert [*line["deep"]] == [line["text"]]
+        assert "\x1b" not in line["of"]
+
+
+class Odd:
+    """No JSON type."""
+
+    def __str__(self) -> str:
+        return FOREIGN
+
+
+def test_a_person_never_sees_a_line_that_only_looks_like_ours():
+    stream = io.StringIO()
+    telemetry.configure_logging(stream, person=True)
+    telemetry.warn("cannot read a\nerror: forged", key="b\nerror: forged too")
+    first, second = stream.getvalue().splitlines()
+    assert first == "warning: cannot read a"
+    assert second == "  error: forged  key=b\\nerror: forged too"
 
 
 def test_a_person_reads_fields_as_words_not_as_python(secret):

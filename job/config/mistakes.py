@@ -15,15 +15,9 @@ from pydantic import ValidationError
 
 from job.config.renamed import answer, secret_key
 from job.config.wording import Schema, is_section, options, wanted
+from job.printable import without_secrets
 
 Path = tuple[str | int, ...]
-SECRET_VALUE = re.compile(
-    r"\bhf_(?=[A-Za-z0-9]*[A-Z0-9])[A-Za-z0-9]{16,}"  # Hugging Face
-    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"  # AWS
-    r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{30,}|\bsk-[A-Za-z0-9_-]{20,}"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY"
-    r"|://[^/\s:@]*:[^/\s@]+@"  # a URL with a password
-)
 LONGEST_SHOWN = 60  # characters of a wrong value
 
 
@@ -64,8 +58,11 @@ def secrets_in(value: Any, places: Mapping[Path, str], path: Path = ()) -> Itera
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from secrets_in(item, places, (*path, index))
-    elif isinstance(value, str) and SECRET_VALUE.search(value):
-        message = "looks like a secret; secrets come from the environment (HF_TOKEN, the AWS credential chain)"
+    elif isinstance(value, str) and without_secrets(value) != value:
+        message = (
+            "looks like a secret, or a URL with a login or a signature; credentials come from the "
+            "environment (HF_TOKEN, the AWS credential chain)"
+        )
         yield Mistake(path, message, place_of(path, places))
 
 
@@ -89,13 +86,13 @@ def place_of(path: Path, places: Mapping[Path, str]) -> str:
 
 def dotted(path: Path) -> str:
     """`a.b.0`, as `--set` takes it."""
-    return SECRET_VALUE.sub("***", ".".join(str(part) for part in path)) or "config"
+    return without_secrets(".".join(str(part) for part in path)) or "config"
 
 
 def shown(value: Any) -> str:
     """A wrong value for a message: short, and no secret."""
     text = json.dumps(value, ensure_ascii=False, default=str)
-    if SECRET_VALUE.search(text):
+    if without_secrets(text) != text:
         return "something like a secret"
     if isinstance(value, dict):
         return f"a mapping with {', '.join(map(str, value))}" if value else "an empty mapping"

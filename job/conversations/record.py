@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from job.printable import visible
+
 RejectReason = Literal[
     "invalid_record",  # not readable as a conversation: broken JSON, no turns, an unknown role, a wrong type
     "nothing_to_summarize",  # readable, but no text in it
@@ -55,4 +57,4 @@ class BadRecord:
     id: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.detail}"
+        return visible(f"{self.source}: {self.detail}", one_line=True)

@@ -26,6 +26,7 @@ from job.evaluation.result import (
     verdict,
     warnings,
 )
+from job.printable import visible
 from job.prompt import Prompt
 
 HUB_DATASETS = "hf://datasets/"
@@ -66,7 +67,7 @@ def model_card(facts: CardFacts, evaluation: Evaluation) -> str:
     """The whole README.md."""
     front = yaml.safe_dump(_front_matter(facts, evaluation), sort_keys=False, allow_unicode=True, width=1000)
     base = f"`{_base_name(facts)}`" + (f" at revision `{facts.base['revision']}`" if facts.base.get("revision") else "")
-    return (
+    return visible(
         "\n\n".join(
             [
                 f"---\n{front}---",
@@ -258,4 +259,4 @@ def _data_name(uri: str) -> str:
 
 def _text(text: str) -> str:
     """Text in Markdown, where neither a table nor HTML must start."""
-    return escape(text, quote=False).replace("|", "\\|").replace("`", "'")
+    return escape(visible(text, one_line=True), quote=False).replace("|", "\\|").replace("`", "'")

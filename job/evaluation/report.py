@@ -26,7 +26,12 @@ from job.evaluation.result import (
     verdict,
     warnings,
 )
+from job.printable import visible
 
+# Every text is escaped. Should one not be, the browser still runs no script and fetches nothing.
+CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+# Of a text that was not cleaned: HTML shows them as blanks, `visible` would as escapes.
+BLANKS = str.maketrans("\t\r", "  ")
 VERDICT_CLASSES = {"beats": "beats", "loses to": "loses"}
 
 
@@ -81,12 +86,14 @@ def report_page(evaluation: Evaluation, examples: Sequence[Example], pictures: L
         _examples(evaluation, examples) if examples else "",
         _method(evaluation),
     ]
-    return (
+    page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title>\n<style>\n{style}</style></head>\n"
         f"<body><main>\n{chr(10).join(part for part in parts if part)}\n</main></body></html>\n"
     )
+    return visible(page.translate(BLANKS))
 
 
 def _headline(evaluation: Evaluation, title: str) -> str:

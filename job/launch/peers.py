@@ -16,7 +16,8 @@ from typing import Any
 from job.errors import ConfigError, ExitCode
 from job.launch.cluster import PORT_OVERRIDE, Cluster
 from job.launch.outcome import Outcome, known_failure
-from job.telemetry import event, masked, warn
+from job.printable import printable
+from job.telemetry import event, warn
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class Peers:
 
     def _say(self, node: int, word: Outcome) -> None:
         with suppress(OSError, KeyError):
-            self._send(self._lines[node], asdict(replace(word, message=masked(word.message))))
+            self._send(self._lines[node], asdict(replace(word, message=printable(word.message))))
 
     def _send(self, line: socket.socket, content: dict[str, object]) -> None:
         with self._sending:

@@ -6,6 +6,7 @@ from job.errors import ConfigError, DataError
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 SCHEMES = ("s3", "hf", "file")
+CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\u2028\u2029]")  # line separators among them
 
 
 def check_key(key: str, where: str = "") -> str:
@@ -28,8 +29,8 @@ def mistake_in(key: str) -> str | None:
         return "has an empty part"
     if ".." in parts or "." in parts:
         return "has a part that is '.' or '..'"
-    if "\0" in key:
-        return "has a NUL character"
+    if CONTROL.search(key):
+        return "has a control character"
     if "\\" in key:
         return "has a backslash"
     if any("\ud800" <= character <= "\udfff" for character in key):

@@ -5,8 +5,9 @@ Each callback does one thing and is called by transformers' Trainer. Knows nothi
 
 import json
 import math
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from typing import Any
 from transformers import TrainerCallback
 
 from job.conversations.record import Conversation
+from job.printable import visible
 from job.telemetry import Progress, event, progress
 from job.training.ranks import bring_together, told_to_stop
 from job.training.stop import StopSignal
 
+# What begins a link, an image, HTML, emphasis, code, a heading, a table, a list or a fence.
+MARKDOWN = re.compile(r"[\\`*_{}\[\]<>&#~=|+-]")
 SCALARS = {
     "loss": "train/loss",
     "learning_rate": "train/learning_rate",
@@ -93,9 +97,20 @@ class SampleSummaries(TrainerCallback):  # type: ignore[misc]
         if not self._conversations or self._spared():
             return
         for conversation, summary in zip(self._conversations, self._summarize(self._conversations), strict=True):
-            turns = "\n\n".join(f"**{turn.role}**: {turn.text}" for turn in conversation.turns)
-            text = f"{turns}\n\n---\n\n**summary**: {summary}\n\n**reference**: {conversation.references[0]}"
-            self._write_text(f"samples/{conversation.id}", text, state.global_step)
+            spoken = [(turn.role, turn.text) for turn in conversation.turns]
+            written = [("summary", summary), ("reference", conversation.references[0])]
+            text = "\n\n---\n\n".join(map(_paragraphs, (spoken, written)))
+            name = visible(conversation.id, one_line=True)
+            self._write_text(f"samples/{name}", text, state.global_step)
+
+
+def _paragraphs(texts: Sequence[tuple[str, str]]) -> str:
+    return "\n\n".join(f"**{_literal(name)}**: {_literal(text)}" for name, text in texts)
+
+
+def _literal(text: str) -> str:
+    """Return the text as Markdown that shows it as it is: TensorBoard would fetch its images."""
+    return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", visible(text))
 
 
 class OwnIntervals(TrainerCallback):  # type: ignore[misc]

@@ -15,9 +15,9 @@ from job.config.sections import to_plain
 from job.differences import differences
 from job.errors import DamagedError, MissingError, OutputError
 from job.launch.environment import versions
+from job.printable import printable
 from job.storage.folders import read_manifest
 from job.storage.store import Store
-from job.telemetry import masked
 
 FILE = "run.json"
 NO_WORD = "ended without a word: it was killed, stood still, or its machine died"
@@ -160,7 +160,8 @@ def begin(
 
 def end(store: Store, journal: Journal, state: State, last_step: int, reason: str) -> Journal:
     """Write down how the attempt ended."""
-    attempt = replace(journal.attempts[-1], ended=now(), last_step=last_step, reason=masked(reason))
+    last = journal.attempts[-1]
+    attempt = replace(last, ended=now(), last_step=last_step, reason=printable(reason))
     ended = replace(journal, state=state, attempts=[*journal.attempts[:-1], attempt])
     _write(store, ended)
     return ended

@@ -17,6 +17,7 @@ from job.evaluation.result import Evaluation
 from job.evaluation.table import score_table
 from job.launch.environment import versions
 from job.model import BASE_KEY, save_adapter
+from job.printable import printable
 from job.prompt import write_prompt
 from job.storage.folders import publish_folder
 from job.storage.lease import GuardedStore
@@ -49,7 +50,7 @@ def publish(run: Run, trainer: Any, scored: Scored, weights: Mapping[str, Any] |
     if run.config.publish.hub:
         push(run, adapter, run.config.publish.hub)
         published["hub"] = run.config.publish.hub
-    print(score_table(scored.evaluation), flush=True)
+    print(printable(score_table(scored.evaluation)), flush=True)
     return published
 
 

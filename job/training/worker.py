@@ -13,7 +13,8 @@ from job.config.commands import TrainConfig
 from job.config.load import load_config
 from job.errors import ExitCode, PreemptedError, RecapError, Stopped, bug, unwritable
 from job.launch.outcome import Outcome, keep_room, write_outcome
-from job.telemetry import configure_logging, masked
+from job.printable import entry
+from job.telemetry import configure_logging
 from job.training.stop import StopSignal
 from job.training.watch import Watch
 
@@ -41,7 +42,7 @@ def main(work: Path) -> ExitCode:
     except Stopped as error:
         outcome = Outcome(ExitCode.RETRY, str(error), "signal")
     except Exception as error:
-        print(masked(traceback.format_exc()), file=sys.stderr)
+        print(entry(traceback.format_exc()), file=sys.stderr)
         stopped = stop is not None and stop.requested  # other processes that stop first break what joins them
         outcome = Outcome(ExitCode.RETRY, "stopped by a signal", "signal") if stopped else _unforeseen(error, work)
     if stop is not None:

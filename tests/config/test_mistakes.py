@@ -68,10 +68,11 @@ def test_all_mistakes_stand_in_one_report_in_the_order_of_the_file(write):
          "line 5  training.seed  got 4294967296; wanted an integer of at least 0 and at most 4294967295"),
         ("generation: {seed: 4294967296}",
          "line 5  generation.seed  got 4294967296; wanted an integer of at least 0 and at most 4294967295"),
-        ("storage: {endpoint_url: 'http://me@host:9000'}", "line 5  storage.endpoint_url  is more than "
-         "http(s)://host:port: take out user, password and what follows a ? or #; credentials come from the "
-         "environment (the AWS credential chain)"),
-        ("storage: {endpoint_url: 'http://host?sig=abc'}", "line 5  storage.endpoint_url  is more than "
+        ("storage: {endpoint_url: 'http://me@host:9000'}",
+         "line 5  storage.endpoint_url  looks like a secret, or a URL with a login or a signature; "
+         "credentials come from the environment (HF_TOKEN, the AWS credential chain)"),
+        ("storage: {endpoint_url: 'http://host?region=abc'}",
+         "line 5  storage.endpoint_url  is more than "
          "http(s)://host:port: take out user, password and what follows a ? or #; credentials come from the "
          "environment (the AWS credential chain)"),
         ("lora: {dropout: 1}", "line 5  lora.dropout  got 1; wanted a number of at least 0 and below 1"),

@@ -140,3 +140,13 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path, good
 )
 def test_a_short_or_broken_history_still_makes_a_picture(history: list[dict[str, float]]) -> None:
     assert all(picture.startswith(b"\x89PNG") for picture in loss_pictures(history))
+
+
+def test_a_report_holds_no_control_characters_and_lets_nothing_be_fetched(good):
+    evil = "a\x1b[2J\x07\r\n\tb\x9b\u2028\u202ec"
+    conversation = Conversation(evil, (Turn(evil, evil),), Source("f", 1), (evil,))
+    page = report_page(good, [Example(conversation, {"adapter": evil})], None, evil)
+    assert [c for c in page if not c.isprintable() and c != "\n"] == []
+    assert "\\x1b[2J\\x07" in parsed(page).text
+    policy = page.index("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+    assert policy < page.index("<style>")  # it holds for what comes after it

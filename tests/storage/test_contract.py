@@ -14,6 +14,7 @@ from job.storage.store import Store
 
 MORE_THAN_TWO_PAGES = 101
 HOSTILE = ["../x", "a/../../x", "/etc/x", "a//b", "a/", "", "./a", "a\0b", "a\\b", "a/..", "bad\udcff"]
+HOSTILE += ["a\nerror: b", "a\rb", "a\x1b[2J", "a\x7f", "a\x9b", "a\u2028b"]  # what a terminal obeys
 
 
 def keys(store: Store, prefix: str = "") -> list[str]:

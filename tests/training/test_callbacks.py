@@ -1,8 +1,10 @@
 """Claims about what happens at the trainer's steps, where a run cannot be met at the right moment."""
 
+from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
+from markdown import markdown
 
 from job.errors import PreemptedError
 from job.training.callbacks import SampleSummaries, StopAfterEvaluation
@@ -33,3 +35,41 @@ def test_a_stop_spares_the_samples_and_waits_for_no_further_step(told):
             StopAfterEvaluation(stop).on_evaluate(None, state, None)
     else:
         StopAfterEvaluation(stop).on_evaluate(None, state, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![p](http://evil.example/p.png) [l](http://evil.example) <img src=http://evil.example/p.png>",
+        "[r]: http://evil.example\n![r][r] <http://evil.example>",
+        "```\ncode\n```\n~~~\ncode\n~~~\n# head\n\n===\n| a | b |\n|---|---|",
+        "* li\n- li\n+ li\n\n**b** _i_ `c` &amp; \\*\n\nhead\n---",
+    ],
+)
+def test_samples_show_customers_markdown_and_html_as_text(text):
+    turns = [SimpleNamespace(role=text, text=text)]
+    conversation = SimpleNamespace(id="c", turns=turns, references=[text])
+    written = []
+    samples = SampleSummaries([conversation], lambda some: [text], lambda *told: written.append(told), lambda: False)
+    samples.on_evaluate(None, SimpleNamespace(global_step=1), None)
+    # As TensorBoard renders it, before it takes out what it knows to be unsafe.
+    page = Page(markdown(written[0][1], extensions=["tables", "fenced_code"]))
+    assert page.tags == {"p", "strong", "hr"}
+    for line in filter(None, text.splitlines()):
+        assert page.text.count(line) >= 4
+
+
+class Page(HTMLParser):
+    """Tags and text of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data

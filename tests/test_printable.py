@@ -1,0 +1,181 @@
+"""Claims about text that leaves recap: no secret in any form, no control character, no forged line."""
+
+import base64
+import itertools
+import json
+import os
+import random
+import unicodedata
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from job.printable import entry, masked, printable, visible, without_secrets
+
+KEY = "wJalr/XUtn+FEMI=K7MDENG"
+SHAPES = {
+    "AWS": "AKIA" + "Q7" * 8,
+    "AWS session": "ASIA" + "Q7" * 8,
+    "Hugging Face": "hf_" + "aB3" * 11,
+    "GitHub": "ghp_" + "aB3" * 12,
+    "GitHub, fine-grained": "github_pat_" + "aB3" * 12,
+    "GitLab": "glpat-" + "aB3" * 8,
+    "OpenAI": "sk-proj-" + "aB3" * 12,
+    "Slack": "xoxb-" + "123-aB" * 4,
+    "Google": "AIza" + "aB345" * 7,
+    "web token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJl",
+    "PEM": "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAK\n-----END RSA PRIVATE KEY-----",
+    "PEM without an end": "-----BEGIN PRIVATE KEY-----\nMIIEow",
+}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        KEY,
+        repr(KEY),
+        json.dumps(KEY),
+        quote(KEY, safe=""),
+        "wJalr%2fXUtn%2bFEMI%3dK7MDENG",
+        quote_plus(KEY),
+        base64.b64encode(KEY.encode()).decode(),
+        base64.urlsafe_b64encode(KEY.encode()).decode(),
+        *(base64.b64encode(f"{user}:{KEY}".encode()).decode() for user in ("", "u", "me", "you")),
+    ],
+)
+def test_no_form_of_a_secret_stays(monkeypatch, form):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
+    shown = masked(f"before {form} after")
+    for start in range(len(form) - 7):
+        if form[start : start + 8].lower() in KEY.lower():
+            assert form[start : start + 8] not in shown
+    assert len(shown) < len("before *** after") + 8  # of base64 the ends, which other bytes decide too
+    assert shown.startswith("before ")
+    assert shown.endswith(" after")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("HF_TOKEN", "DB_PASSWORD", "PGPASSWD", "SSH_PASSPHRASE", "MYSQL_PWD", "SMTP_PASS", "JWT"),
+        *("PRIVATE_KEY", "privatekey", "HTTP_AUTHORIZATION", "OPENAI_API_KEY", "MY_CREDENTIALS"),
+    ],
+)
+@pytest.mark.parametrize("value", ["hunter2", "pw!x", "correct horse battery"])
+def test_a_variable_with_the_name_of_a_secret_is_hidden(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    assert masked(f"got '{value}', {value}.") == "got '***', ***."
+
+
+def test_short_secrets_are_hidden_as_whole_words_alone(monkeypatch):
+    monkeypatch.setenv("DB_PASSWORD", "cart")
+    assert masked("cart, carton, go-cart: discarted") == "***, carton, go-***: discarted"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PWD", "/srv/data"),
+        ("OLDPWD", "/srv/data"),
+        ("HF_TOKEN_PATH", "/srv/data"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/srv/data"),
+        ("TOKENIZERS_PARALLELISM", "disabled"),
+        ("MAX_TOKENS", "/srv/data"),
+        ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1"),
+        ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "true"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("DB_PASSWORD", ""),
+        ("DB_PASSWORD", "2048"),
+    ],
+)
+def test_what_is_no_secret_is_shown(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    text = f"{value} is in /srv/data, disabled, true, 1, 2048 test"
+    assert masked(text) == text
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_secret_that_is_in_no_variable_is_known_by_its_shape(name):
+    assert masked(f"x {SHAPES[name]}") == "x ***"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("https://me:pw@host/x, https://a@b/c", "https://***@host/x, https://***@b/c"),
+        ("https://ghp_short@host/x", "https://***@host/x"),
+        ("https://:pw@host", "https://***@host"),
+        ("see https://me:pa/ss@host/x", "see https://***@host/x"),
+        ("redis://me:p@ss@host:1", "redis://***@host:1"),
+        ('"https://me:pw@host"', '"https://***@host"'),
+        ("s3://key:secret@bucket/prefix", "s3://***@bucket/prefix"),
+        ("https://h/a?X-Amz-Signature=ab&x-amz-date=1&v=2", "https://h/a?X-Amz-Signature=***&x-amz-date=***&v=2"),
+        ("https://h/a?se=1&sig=a%2Fb", "https://h/a?se=1&sig=***"),
+        ("https://h/a?Expires=1&Signature=ab~&Key-Pair-Id=K", "https://h/a?Expires=1&Signature=***&Key-Pair-Id=***"),
+        ("https://h/a#access_token=ab", "https://h/a#access_token=***"),
+        ("https://h/a?token=ab 'rest'", "https://h/a?token=*** 'rest'"),
+        ("{'Authorization': 'Bearer abcdefgh.ij'}", "{'Authorization': 'Bearer ***'}"),
+        ("Authorization: Basic bWU6cHc=", "Authorization: Basic ***"),
+    ],
+)
+def test_logins_and_signatures_are_hidden_in_urls(text, wanted):
+    assert masked(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hf://org/name@main/folder",
+        "hf://datasets/org/name@refs%2Fpr%2F1",
+        "http://localhost:9000/bucket/name@v1",
+        "mail me@example.com about https://host/x",
+        "s3://bucket/a:b@c.jsonl",
+        "https://h/a?page=2&sort=key",
+        "task-with-a-very-long-hyphenated-name",
+        "the authorization: check it, Basic information",
+    ],
+)
+def test_places_are_shown_whole(text):
+    assert masked(text) == text
+
+
+def test_every_control_character_is_shown_as_an_escape():
+    for code in itertools.chain(range(0x3000), range(0xD7F0, 0xE010), range(0xFFF0, 0x10010)):
+        character = chr(code)
+        bidi = unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+        unsafe = unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs") or bidi
+        unsafe |= character in "\u061c\u200e\u200f"
+        if character != "\n":
+            assert (visible(character) != character) == unsafe, hex(code)
+            visible(character).encode()
+    assert visible("a\nb\x85") == "a\nb\\x85"
+    assert visible("a\nb", one_line=True) == "a\\nb"
+
+
+def test_only_the_first_line_of_an_entry_is_flush_left():
+    shown = entry('error: a\nerror: forged\r\n{"level": "info"}\n\n  ours\x0berror: forged')
+    assert [line for line in shown.splitlines() if not line.startswith(" ")] == ["error: a", ""]
+
+
+def test_hiding_takes_no_longer_than_the_text_is_long(monkeypatch):
+    """Of a pattern that is quadratic, some of these texts take minutes."""
+    monkeypatch.setenv("HF_TOKEN", KEY)
+    pieces = ["eyJ-", "eyJabcdefghij.", "://", "://a:", "://a:b@", "?x-", "?sig", "a-", "-----BEGIN ", "hf_", "sk-"]
+    pieces += ["-----BEGIN PRIVATE KEY-----", "-----END ", "PRIVATE KEY", "Authorization: ", "Bearer ", "?a_", "\x1b"]
+    generator = random.Random(7)
+    for piece in pieces:
+        printable(piece * (100_000 // len(piece)))
+    for _ in range(10):
+        printable("".join(generator.choices([*pieces, "=", "&", " ", "@", "/", "."], k=20_000)))
+
+
+def test_a_change_of_the_environment_is_seen_at_once(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "first-token")
+    assert masked("first-token second-token") == "*** second-token"
+    monkeypatch.setitem(os.environ, "HF_TOKEN", "second-token")
+    assert masked("first-token second-token") == "first-token ***"
+
+
+def test_shapes_alone_need_no_environment(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", KEY)
+    assert without_secrets(f"{KEY} https://a:b@c") == f"{KEY} https://***@c"
