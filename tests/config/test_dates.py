@@ -1,5 +1,6 @@
 """`--var date=yesterday` is one date for the whole of a run, wherever and whenever its processes start."""
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -49,12 +50,40 @@ def test_a_date_is_left_as_it_is_and_so_is_any_other_variable():
         ({}, {"RECAP_VAR_DATE": "2026-01-01"}, "2025-12-31"),
         ({"date": "2026-03-01", "previous_date": "2026-02-20"}, {}, "2026-02-20"),
         ({"date": "2026-03-01"}, {"RECAP_VAR_PREVIOUS_DATE": "2026-02-20"}, None),  # taken from there
-        ({"date": "week 9"}, {}, None),
+        ({"date": "0001-01-01"}, {}, None),  # there is no day before
         ({}, {}, None),
     ],
 )
 def test_the_previous_date_is_the_day_before_unless_it_is_given_too(variables, environment, previous):
     assert with_previous_date(variables, environment).get("previous_date") == previous
+
+
+def test_today_is_the_day_of_the_one_that_was_meant():
+    assert with_date({"date": "today"}, {}, NOW) == {"date": "2026-03-01"}
+    late = {"RECAP_SCHEDULED_AT": "2026-01-31T23:30:00Z", "RECAP_TIME_ZONE": "Europe/Berlin"}
+    assert with_date({"date": "today"}, late, NOW) == {"date": "2026-02-01"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "20260131", "2026-13-45", "2026-02-29", "2026-1-31", "YESTERDAY", "Today", "tomorrow", "31.01.2026", "week 9",
+        "2026-W05-6", "2026-01-31T00:00", " 2026-01-31", "2026-01-31\n", "\u0662026-01-31", "<date>",
+    ],
+)  # fmt: skip
+def test_a_date_that_is_none_is_a_mistake_with_its_remedy(text):
+    wanted = "wanted a date such as 2026-01-31, yesterday or today; .* --var day="
+    with pytest.raises(ConfigError, match=f"--var date is {re.escape(repr(text))}, {wanted}"):
+        with_date({"date": text}, {}, NOW)
+    with pytest.raises(ConfigError, match="RECAP_VAR_DATE in the environment is"):
+        with_date({}, {"RECAP_VAR_DATE": text}, NOW)
+    with pytest.raises(ConfigError, match=r"--var previous_date is .*wanted a date such as 2026-01-31; "):
+        with_date({"date": "2026-03-01", "previous_date": text}, {}, NOW)
+
+
+def test_an_empty_date_is_none(write):
+    """A scheduler passes an empty value for a variable that it does not know."""
+    assert with_date({"date": ""}, {"RECAP_VAR_DATE": ""}, NOW) == {"date": ""}
 
 
 @pytest.mark.parametrize("time", ["2026-01-31", "02:00", "2026-01-31T02:00:00", "<aws.scheduler.scheduled-time>"])

@@ -62,7 +62,7 @@ def test_every_place_that_only_this_machine_has_is_named_before_anything_is_aske
 
 def test_a_hub_id_is_no_place_of_this_machine(recap, night, tmp_path):
     hub = night | {"adapter": "org/adapter", "input": "x.jsonl", "skip_done": "done"}
-    ended = recap("submit", "kubernetes", written(tmp_path / "c.yaml", hub | {"model": {}}), "--var", "date=1")
+    ended = recap("submit", "kubernetes", written(tmp_path / "c.yaml", hub | {"model": {}}), "--var", "date=2026-01-31")
     assert "  input      x.jsonl\n  skip_done  done\n" in ended.err
     assert "org/adapter" not in ended.err
 
