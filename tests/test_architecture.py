@@ -35,6 +35,7 @@ FLOORS = {
     # What a config holds is plain data that every floor may be given; only how it is loaded stands on floor 3.
     "config.sections": 1,
     "config.training_sections": 1,
+    "config.patterns": 1,
     "config.redaction": 1,
     "config.commands": 1,
 }

@@ -65,6 +65,8 @@ def load_config(
         _override(document, override)
     variables = with_previous_date(with_date(variables, os.environ, datetime.now(UTC)), os.environ)
     value = _substituted(document.value, (), document, variables)
+    if _holds_variable(document.value.get("input")):
+        _allow_empty_nights(value)
     mistakes = [*document.mistakes, *secrets_in(value, document.places)]
     fitting = min(CONFIGS, key=lambda name: _misfit(name, value))
     model = CONFIGS[command or fitting]
@@ -172,6 +174,19 @@ def _filled(text: str, path: Path, document: Document, variables: Mapping[str, s
         message = "; ".join(map(_no_value, missing))
         document.mistakes.append(Mistake(path, message, place_of(path, document.places)))
     return VARIABLE.sub(lambda match: (value_of(match[2]) or match[0]) if match[2] else f"{{{match[1]}}}", text)
+
+
+def _holds_variable(uris: Any) -> bool:
+    """Return True if a URI, or one of a list, holds a variable: each night it is another place."""
+    listed = uris if isinstance(uris, list) else [uris]
+    return any(isinstance(uri, str) and any(m[2] for m in VARIABLE.finditer(uri)) for uri in listed)
+
+
+def _allow_empty_nights(value: dict[str, Any]) -> None:
+    """Set `limits.min_records` to 0 where the config does not name it."""
+    limits = value.setdefault("limits", {})
+    if isinstance(limits, dict):
+        limits.setdefault("min_records", 0)
 
 
 def _no_value(name: str) -> str:

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from job.config.patterns import Globs
+
 Name = Annotated[str, Field(min_length=1)]
 Uri = Annotated[str, Field(min_length=1)]
 Uris = Uri | Annotated[list[Uri], Field(min_length=1)]
@@ -130,6 +132,14 @@ class ReadingSection(Section):
         description="Cleaning steps in order; tweets is the classic set (links, mentions, signatures, html_entities, "
         "whitespace); auto is tweets for TweetSumm and whitespace elsewhere; [] changes nothing.",
     )
+    include: Globs = Field(
+        default_factory=list,
+        description="Patterns of the files to read below a folder or prefix, e.g. '*.jsonl.gz' or 'calls/**'; [] is "
+        "all. A file that is named itself is always read.",
+    )
+    exclude: Globs = Field(
+        default_factory=list, description="Patterns of files below a folder or prefix that are left out."
+    )
 
     @model_validator(mode="after")
     def _keys_are_clear(self) -> Self:
@@ -222,6 +232,12 @@ class SummarizeLimitsSection(Section):
 
     max_reject_fraction: float = Field(
         0.05, ge=0, le=1, description="A greater share of rejected records ends the run with 65; good ones are kept."
+    )
+    min_records: int = Field(
+        1,
+        ge=0,
+        description="Fewer records than this end the run with 66; 0 lets an input be empty. Where `input` holds a "
+        "variable such as {date}, the default is 0.",
     )
 
 

@@ -119,7 +119,10 @@ def _check_text(head: bytes, uri: str) -> None:
     """DataError for a file that no table begins like; a stray byte further down spoils its own record alone."""
     foreign = head.count(0) + head.decode("utf-8", "replace").count("\ufffd")
     if 0 in head.partition(b"\n")[0] or foreign * MOST_TEXT > len(head):
-        raise DataError(f"{uri}: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8")
+        raise DataError(
+            f"{uri}: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8, or leave it "
+            "out by data.exclude"
+        )
 
 
 def derived_id(conversation: Conversation) -> str:

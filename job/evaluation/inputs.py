@@ -12,11 +12,13 @@ from job.conversations.record import Conversation
 from job.evaluation.evaluate import choose_conversations
 from job.evaluation.summaries import read_summaries
 from job.storage.open import list_inputs
+from job.storage.selection import Selection
 
 
 def read_input(config: EvaluateConfig) -> tuple[list[Conversation], list[Conversation]]:
     """Every conversation of the input, and those of them to score; DataError where there is none of either."""
-    everything = read_strictly(list_inputs(as_list(config.input), config.storage), config.data)
+    files = list_inputs(as_list(config.input), config.storage, Selection.of(config.data))
+    everything = read_strictly(files, config.data)
     return everything, choose_conversations(everything, config.evaluation.max_conversations)
 
 
@@ -24,14 +26,15 @@ def read_train_references(config: EvaluateConfig) -> list[str] | None:
     """The references of the training conversations; None where none are named."""
     if config.train is None:
         return None
-    train = read_strictly(list_inputs(as_list(config.train), config.storage), config.data)
+    files = list_inputs(as_list(config.train), config.storage, Selection.of(config.data))
+    train = read_strictly(files, config.data)
     return [text for conversation in train for text in conversation.references]
 
 
 def read_given(config: EvaluateConfig, everything: Sequence[Conversation]) -> dict[str, str]:
     """Given summaries by id. They must fit all conversations, also where only some of them are scored."""
     assert config.summaries is not None
-    files = list_inputs([config.summaries], config.storage)
+    files = list_inputs([config.summaries], config.storage, own_outputs=True)
     # In the output of `recap summarize`, rejects and manifest lie beside the parts.
     parts = [file for file in files if file.key.startswith("parts/")]
     return read_summaries(parts or files, config.summaries, everything)

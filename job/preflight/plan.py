@@ -28,8 +28,8 @@ from job.storage.places import cache_folder
 from job.storage.store import Store
 from job.summarization.chunks import count_chunks, size_of
 from job.summarization.identity import identity
+from job.summarization.inputs import check_enough, find_night_inputs
 from job.summarization.output import check_apart, check_free, find_finished, open_output
-from job.summarization.summarize import input_files
 from job.summarization.summarizer import find_digests
 from job.training import checkpoints, journal
 from job.training.examples import Examples, files_now, read_examples
@@ -80,7 +80,7 @@ def plan_summarizing(config: SummarizeConfig) -> Plan:
     chunks: list[int] = []
 
     def read() -> str:
-        listed.append(input_files(config))
+        listed.append(find_night_inputs(config).files)
         records = _records(listed[0], config)
         chunks.append(count_chunks(listed[0], config.data, size_of(config.chunks)))
         return f"{records}\n{chunks[0]:,} chunks"
@@ -257,12 +257,14 @@ def _steps(config: TrainConfig, examples: Examples, nodes: int) -> str:
 
 
 def _records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
+    """Return how many records of either kind the files hold; raise MissingError if too few."""
     good, bad = 0, []
     for record in read_conversations(files, config.data):
         if isinstance(record, BadRecord):
             bad.append(record)
         else:
             good += 1
+    check_enough(good + len(bad), config)
     lines = [f"{len(files):,} files, {good:,} conversations, {len(bad):,} bad records"]
     return "\n".join(lines + [str(record) for record in bad[:3]])
 

@@ -14,7 +14,7 @@ from job.errors import MissingError, OutputError, RetryError
 from job.storage.atomic import UNFINISHED, new_folder, reading, sync_folder, writing
 from job.storage.hub_errors import hub_errors
 from job.storage.keys import below, check_key, relative_to, split_hub
-from job.storage.store import Entry, Progress
+from job.storage.store import Entry, Progress, Skip
 
 
 class HubStore:
@@ -42,7 +42,7 @@ class HubStore:
             raise MissingError(f"{self._where(key)}: there is no such file")
         return files[0]
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "", skip: Skip | None = None) -> Iterator[Entry]:
         """Yield every file below `prefix`, sorted by key."""
         from huggingface_hub.errors import EntryNotFoundError
 
@@ -57,11 +57,12 @@ class HubStore:
                     revision=commit,
                     repo_type=self._kind,
                 )
-                files = {check_key(item.path, self.uri): item for item in tree if _is_file(item)}
+                files = {relative_to(self._folder, item.path): item for item in tree if _is_file(item)}
             except EntryNotFoundError:
                 return  # no such folder: as in every store, it has no entries
-        for path in sorted(files):
-            yield _entry(relative_to(self._folder, path), files[path])
+        for key in sorted(files):
+            if skip is None or not skip(key):
+                yield _entry(check_key(key, self.uri), files[key])
 
     def read(self, key: str) -> bytes:
         """Return the whole file."""

@@ -15,7 +15,7 @@ def check_key(key: str, where: str = "") -> str:
     if wrong:
         raise DataError(
             f"{where}{': ' if where else ''}key {key!r} {wrong}; recap makes paths of keys, so rename the object "
-            "or take it out of the prefix"
+            "or move it out of the prefix"
         )
     return key
 

@@ -9,9 +9,10 @@ from typing import BinaryIO
 from job.errors import DataError, MissingError, RetryError
 from job.storage.atomic import UNFINISHED, new_file, reading, sweep, write_file, writing
 from job.storage.keys import below, check_key, local_path
-from job.storage.store import Entry, Progress
+from job.storage.store import Entry, Progress, Skip
 
 CHUNK_BYTES = 1 << 20
+LOST_AND_FOUND = "lost+found"  # of every ext4 volume, and closed to all but root
 
 
 class LocalStore:
@@ -30,13 +31,16 @@ class LocalStore:
             raise MissingError(f"{path}: is no file")
         return _entry(key, found)
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
-        """Every file below `prefix` in order of key; a link to a folder, which may lead in circles, is a DataError."""
+    def list(self, prefix: str = "", skip: Skip | None = None) -> Iterator[Entry]:
+        """Yield every file below `prefix`, sorted by key.
+
+        Raise DataError for a link to a folder, which may lead in circles, unless `skip` leaves it out.
+        """
         folder = self._path(prefix) if prefix else self._root
         with reading(folder):
             there = folder.is_dir()
         if there:
-            yield from self._below(folder, prefix)
+            yield from self._below(folder, prefix, skip)
 
     def read(self, key: str) -> bytes:
         """The whole file."""
@@ -96,7 +100,7 @@ class LocalStore:
                 raise DataError(f"{path} leads out of {self.uri}, to {real}; name that place itself in the config")
         return path
 
-    def _below(self, folder: Path, prefix: str) -> Iterator[Entry]:
+    def _below(self, folder: Path, prefix: str, skip: Skip | None) -> Iterator[Entry]:
         with reading(folder):
             try:
                 found = list(os.scandir(folder))
@@ -104,15 +108,21 @@ class LocalStore:
                 return  # removed, with its last file, since it was listed
         # A folder sorts as its name with a slash: "a-b" before "a/b", as whole keys do.
         for item in sorted(found, key=lambda item: item.name + "/" * item.is_dir(follow_symlinks=False)):
-            key = below(prefix, check_key(item.name, str(folder)))
+            key = below(prefix, item.name)
+            if item.name.endswith(UNFINISHED) or item.name == LOST_AND_FOUND:
+                continue
             if item.is_dir(follow_symlinks=False):
-                if not item.name.endswith(UNFINISHED):
-                    yield from self._below(Path(item.path), key)
-            elif item.is_symlink() and not item.is_file():
+                yield from self._below(Path(item.path), key, skip)
+                continue
+            if skip is not None and (item.is_symlink() or item.is_file()) and skip(key):
+                continue
+            check_key(key, self.uri)
+            if item.is_symlink() and not item.is_file():
                 raise DataError(
-                    f"{item.path}: is a link to {os.readlink(item.path)}, which is no file; remove the link"
+                    f"{item.path}: is a link to {os.readlink(item.path)}, which is no file; remove the link, or leave "
+                    "it out of an input by data.exclude"
                 )
-            elif item.is_file() and not item.name.endswith(UNFINISHED):
+            if item.is_file():
                 try:
                     yield _entry(key, item.stat())
                 except FileNotFoundError:

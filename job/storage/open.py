@@ -1,7 +1,7 @@
 """URIs → stores and files: the way in for everything above.
 
 A URI is a path, `file:///path`, `s3://bucket/prefix`, `hf://org/name` or `hf://datasets/org/name`, and names a folder
-or a file. Knows nothing of what the bytes mean.
+or a file. Knows nothing of what the bytes mean, but for the manifests that recap leaves beside its own.
 """
 
 import difflib
@@ -13,14 +13,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from job.config.sections import StorageSection
-from job.errors import ConfigError, ForbiddenError, MissingError
+from job.errors import ConfigError, DataError, ForbiddenError, MissingError
+from job.storage.folders import MANIFEST, Manifest
 from job.storage.hub import HubStore
-from job.storage.keys import below, local_path, scheme_of, split_file
+from job.storage.keys import below, local_path, mistake_in, scheme_of, split_file
 from job.storage.local import LocalStore
 from job.storage.s3 import S3Store
-from job.storage.store import Store
+from job.storage.selection import LeftOut, Selection, log_left_out
+from job.storage.store import Entry, Store
 
-NEIGHBOURS_READ, NEIGHBOURS_SHOWN = 1000, 5
+NEIGHBOURS_READ = 1000
+NEIGHBOURS_SHOWN = 5
+EVERYTHING = Selection()
+OF_SUMMARIES = {"identity", "counts", "state"}  # in the manifest of a night, among others
 
 
 @dataclass(frozen=True)
@@ -55,53 +60,168 @@ def read_uri(uri: str, options: StorageSection | None = None) -> bytes:
     return open_store(folder, options).read(key)
 
 
-def list_inputs(
-    uris: Iterable[str], options: StorageSection | None = None, *, allow_empty: bool = False
-) -> list[InputFile]:
-    """The files that `uris` name, each once: a file itself, a folder or prefix all files below it in order of key.
+@dataclass(frozen=True)
+class Inputs:
+    """The files that some URIs name, each once; what is left out below them; the URIs that name no
+    file, with the reason.
+    """
 
-    Where a file and a prefix have the same name, it is the file. Names that start with `.` or `_` are skipped below a
-    folder. MissingError, with the nearest names, where nothing is; with `allow_empty` that is no file.
+    files: list[InputFile]
+    left_out: LeftOut
+    missing: dict[str, str]
+
+
+def list_inputs(
+    uris: Iterable[str],
+    options: StorageSection | None = None,
+    selection: Selection = EVERYTHING,
+    *,
+    own_outputs: bool = False,
+) -> list[InputFile]:
+    """Return the files that `uris` name, as `find_inputs` does; log those that are left out.
+
+    Raises MissingError, with the nearest names, for a URI that names no file.
+    """
+    inputs = find_inputs(uris, options, selection, own_outputs=own_outputs)
+    log_left_out(inputs.left_out)
+    for why in inputs.missing.values():
+        raise MissingError(why)
+    return inputs.files
+
+
+def find_inputs(
+    uris: Iterable[str],
+    options: StorageSection | None = None,
+    selection: Selection = EVERYTHING,
+    *,
+    own_outputs: bool = False,
+) -> Inputs:
+    """Return the files that `uris` name: a file itself, of a folder what `selection` takes, by key.
+
+    Where a file and a prefix have the same name, the file is meant; but an empty object is only the
+    prefix's marker. With `own_outputs`, what recap published below a folder counts too.
     """
     files: dict[str, InputFile] = {}
+    left_out = LeftOut()
+    missing: dict[str, str] = {}
     for uri in uris:
-        found = _files(uri, options)
-        if not found and not allow_empty:
-            raise MissingError(_nothing(uri, options))
+        here = LeftOut()
+        found = _files(uri, options, _Folder(selection, here, own_outputs))
+        if not found:
+            missing[uri] = _nothing(uri, options, here)
         files |= {file.uri: file for file in found}
-    return list(files.values())
+        left_out.extend(here)
+    return Inputs(list(files.values()), left_out, missing)
 
 
-def _files(uri: str, options: StorageSection | None) -> list[InputFile]:
+@dataclass(frozen=True)
+class _Folder:
+    """How the files below one URI are chosen, and where those are noted that are not."""
+
+    selection: Selection
+    left_out: LeftOut
+    own_outputs: bool
+
+    def files(self, store: Store) -> list[InputFile]:
+        """Return the files below the store's root that are data."""
+        folders: set[str] = set()
+        manifests: list[str] = []
+
+        def skip(key: str) -> bool:
+            folders.add(key.rpartition("/")[0])
+            if key.endswith(MANIFEST):
+                manifests.append(key)
+            why = self.selection.why_not(key)
+            if why is None and key == "README.md" and isinstance(store, HubStore):
+                why = "a repository's front page"
+            if why is not None:
+                self.left_out.add(below(store.uri, key), why)
+            elif mistake_in(key):
+                self.left_out.add_odd(key, below(store.uri, key))
+            return why is not None or mistake_in(key) is not None
+
+        entries = list(store.list(skip=skip))
+        reasons = _markers(entries, folders)
+        if entries and not self.own_outputs:
+            reasons |= _own_outputs(store, manifests)
+        files = []
+        for entry in entries:
+            if entry.key in reasons:
+                self.left_out.add(below(store.uri, entry.key), reasons[entry.key])
+            else:
+                files.append(_input_file(store, entry))
+        return files
+
+
+def _files(uri: str, options: StorageSection | None, folder: _Folder) -> list[InputFile]:
     denied: ForbiddenError | None = None
+    file: InputFile | None = None
     try:
-        folder, key = split_file(uri)
-        store = open_store(folder, options)
+        parent, key = split_file(uri)
+        store = open_store(parent, options)
         entry = store.stat(key)
-        return [InputFile(local_path(uri), store, key, entry.size, entry.version)]
+        file = InputFile(local_path(uri), store, key, entry.size, entry.version)
     except (ConfigError, MissingError):
         pass  # a bucket, a repository, a URI that ends in a slash, or nothing of that name: a folder, if anything
     except ForbiddenError as error:
         denied = error  # without the permission to list, S3 says so of a key that is not there
-    below_it = list(_files_below(open_store(uri, options)))
-    if denied and not below_it:
+    if file is not None and (file.size or scheme_of(uri) != "s3"):
+        return [file]
+    files = folder.files(open_store(uri, options))
+    if file is not None and not files and not folder.left_out.count:
+        return [file]  # empty, and nothing below it
+    if denied and not files:
         raise denied
-    return below_it
+    return files
 
 
-def _files_below(store: Store) -> Iterator[InputFile]:
-    for entry in store.list():
-        hidden = any(part.startswith((".", "_")) for part in entry.key.split("/"))
-        # A repository's front page is not data, though it lies beside it.
-        if not hidden and not (isinstance(store, HubStore) and entry.key == "README.md"):
-            yield InputFile(below(store.uri, entry.key), store, entry.key, entry.size, entry.version)
+def _input_file(store: Store, entry: Entry) -> InputFile:
+    return InputFile(below(store.uri, entry.key), store, entry.key, entry.size, entry.version)
 
 
-def _nothing(uri: str, options: StorageSection | None) -> str:
-    """The message for a URI that names no file: on this machine something else may well be there."""
+def _markers(entries: Iterable[Entry], folders: set[str]) -> dict[str, str]:
+    """Empty objects with the name of a folder, by key: Hadoop and EMR write them."""
+    empty = [entry.key for entry in entries if not entry.size]
+    if not empty:
+        return {}
+    parents = {parent for folder in folders for parent in _and_above(folder)}
+    return {key: "an empty marker of the folder of this name" for key in empty if key in parents}
+
+
+def _and_above(folder: str) -> Iterator[str]:
+    while folder:
+        yield folder
+        folder = folder.rpartition("/")[0]
+
+
+def _own_outputs(store: Store, manifests: Iterable[str]) -> dict[str, str]:
+    """Return why not to read what recap made of an input below the root, by key, as its manifests
+    name it. Data that recap published is data.
+    """
+    reasons: dict[str, str] = {}
+    for key in manifests:
+        try:
+            manifest = Manifest.from_json(store.read(key), key)
+        except (MissingError, ForbiddenError, DataError, ValueError, LookupError, TypeError, AttributeError):
+            continue  # somebody else's, or damaged
+        if not manifest.extra.keys() >= OF_SUMMARIES and manifest.extra.get("kind") != "evaluation":
+            continue
+        folder = key.rpartition("/")[0]
+        for name in (*manifest.files, key.rpartition("/")[2]):
+            reasons[below(folder, name)] = f"an output of recap, by {key}"
+    return reasons
+
+
+def _nothing(uri: str, options: StorageSection | None, left_out: LeftOut) -> str:
+    """Return the message for a URI that names no file; here, something else may well be there."""
+    if left_out.count:
+        return (
+            f"{uri}: none of the {left_out.count} files below it is read, first {left_out.first[0]}; correct "
+            "data.include and data.exclude, or name the files themselves"
+        )
     path = Path(local_path(uri)) if scheme_of(uri) == "file" else None
     if path and path.is_dir():
-        return f"{uri}: is a folder without files (names that start with . or _ do not count); name one that has some"
+        return f"{uri}: is a folder without files; name one that has some"
     if path and path.exists() and not path.is_file():
         return f"{uri}: is no regular file (but a pipe, socket or device); give a file, or a folder of files"
     return f"{uri}: there is no such file, and no files below it{_nearest(uri, options)}"

@@ -17,7 +17,7 @@ from job.storage.atomic import new_file, reading, writing
 from job.storage.keys import below, check_key, relative_to, split_s3
 from job.storage.s3_errors import Place, not_s3, s3_errors, status_of, without_login
 from job.storage.s3_stream import open_stream
-from job.storage.store import Entry, Progress, one_at_a_time
+from job.storage.store import Entry, Progress, Skip, one_at_a_time
 
 CONFLICT, CONFLICT_TRIES = 409, 5
 
@@ -55,7 +55,7 @@ class S3Store:
             found = self._client().head_object(Bucket=self._bucket, Key=name)
         return Entry(key, found["ContentLength"], _version(found))
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "", skip: Skip | None = None) -> Iterator[Entry]:
         """Every object below `prefix`, page by page; DataError for a key that must not become a path."""
         root = self._name(prefix) if prefix else self._prefix
         place = self._place(prefix)
@@ -66,9 +66,11 @@ class S3Store:
                 if "Name" not in page and "KeyCount" not in page:  # else a web page would pass for an empty prefix
                     raise not_s3(place)
                 for found in page.get("Contents", ()):
-                    if not (found["Key"].endswith("/") and not found["Size"]):  # a console's sign for a folder
-                        key = check_key(relative_to(self._prefix, found["Key"]), self.uri)
-                        yield Entry(key, found["Size"], _version(found))
+                    if found["Key"].endswith("/") and not found["Size"]:
+                        continue  # a console's sign for a folder
+                    key = relative_to(self._prefix, found["Key"])
+                    if skip is None or not skip(key):
+                        yield Entry(check_key(key, self.uri), found["Size"], _version(found))
 
     def read(self, key: str) -> bytes:
         """The whole object."""

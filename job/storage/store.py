@@ -13,6 +13,8 @@ from typing import BinaryIO, Protocol
 
 # Called with the bytes moved since the last call: a negative number if some are sent again.
 Progress = Callable[[int], None]
+# Called with a key of a listing, which may be unfit to be a path: True leaves it out.
+Skip = Callable[[str], bool]
 
 
 def one_at_a_time(progress: Progress) -> Progress:
@@ -46,10 +48,11 @@ class Store(Protocol):
     def stat(self, key: str) -> Entry:
         """Return the entry at `key`. Raise MissingError if there is none."""
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "", skip: Skip | None = None) -> Iterator[Entry]:
         """Yield every entry below the folder `prefix`, sorted by key; nothing if it has none.
 
-        `prefix` is a whole folder name: "a" never matches "a2".
+        `prefix` is a whole folder name: "a" never matches "a2". Raise DataError for a key that must
+        not become a path, unless `skip` leaves it out.
         """
 
     def read(self, key: str) -> bytes:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from job.config.commands import SummarizeConfig
 from job.config.sections import ChunksSection, ReadingSection
 from job.conversations.pieces import Piece, Size, cut
 from job.conversations.rows import Header
@@ -20,6 +21,7 @@ from job.errors import AlreadyExistsError, ConfigError, DataError, MissingError,
 from job.storage.keys import below
 from job.storage.open import InputFile
 from job.storage.store import Store
+from job.summarization.inputs import check_enough
 from job.telemetry import event
 
 FINGERPRINT_DIGITS = 16
@@ -76,20 +78,21 @@ def count_chunks(files: Sequence[InputFile], reading: ReadingSection, size: Size
     return sum(1 for _ in _grouped(files, reading, size))
 
 
-def agree_on_chunks(
-    place: tuple[Store, str], files: Sequence[InputFile], reading: ReadingSection, size: Size
-) -> Chunks:
+def agree_on_chunks(place: tuple[Store, str], files: Sequence[InputFile], config: SummarizeConfig) -> Chunks:
     """The chunks as recorded in this folder of this store, recorded now if nobody did or the input has changed.
 
-    RetryError where files change while they are listed and cut.
+    Raises RetryError where files change while they are listed and cut; MissingError, and records nothing, where they
+    hold fewer records than `limits.min_records`.
     """
     store, folder = place
     for _ in range(TRIES):
         newest = _newest(store, folder)
         recorded = _read(store, folder, newest, files) if newest else None
-        if recorded:
+        if recorded and recorded.records >= config.limits.min_records:
             return recorded
-        content = _cut_all(files, reading, size)
+        chunks = list(_grouped(files, config.data, size_of(config.chunks)))
+        check_enough(sum(piece.records for pieces in chunks for _, piece in pieces), config)
+        content = _recorded(files, chunks)
         check_unchanged(files)
         try:
             store.write(_key(folder, newest + 1), content, if_absent=True)
@@ -145,17 +148,16 @@ def _ask_for(files: Sequence[InputFile]) -> dict[str, str]:
     return found
 
 
-def _cut_all(files: Sequence[InputFile], reading: ReadingSection, size: Size) -> bytes:
-    """The record: files, and chunks as lists of pieces; small neighbours are one chunk."""
-    chunks = [
-        [{"file": number} | _lean(piece) for number, piece in pieces] for pieces in _grouped(files, reading, size)
-    ]
-    listed = [{"uri": file.uri, "size": file.size, "version": file.version} for file in files]
+def _recorded(files: Sequence[InputFile], chunks: Sequence[Sequence[tuple[int, Piece]]]) -> bytes:
+    """The record: files, and chunks as lists of pieces."""
     event("the input is cut into chunks", files=len(files), chunks=len(chunks))
-    return json.dumps({"files": listed, "chunks": chunks}, ensure_ascii=False).encode()
+    listed = [{"uri": file.uri, "size": file.size, "version": file.version} for file in files]
+    cut_up = [[{"file": number} | _lean(piece) for number, piece in pieces] for pieces in chunks]
+    return json.dumps({"files": listed, "chunks": cut_up}, ensure_ascii=False).encode()
 
 
 def _grouped(files: Sequence[InputFile], reading: ReadingSection, size: Size) -> Iterator[list[tuple[int, Piece]]]:
+    """The pieces of each chunk with the number of their file; small neighbours are one chunk."""
     group: list[tuple[int, Piece]] = []
     records = weight = 0
     for number, file in enumerate(files):

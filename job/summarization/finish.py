@@ -26,7 +26,7 @@ from job.summarization.output import Output, accept, find_finished, publish
 from job.summarization.records import Counts
 from job.summarization.shard import Shard
 from job.summarization.worker import Night
-from job.telemetry import event, measured
+from job.telemetry import event, measured, warn
 
 TERMS = Terms()
 
@@ -124,7 +124,8 @@ def _clear(output: Output, counts: Counts, config: SummarizeConfig, settings: st
 def _told(message: str, output: Output, counts: Counts, config: SummarizeConfig) -> Counts:
     """Say how it ended: the counts, or DataError."""
     numbers = {"summaries": counts.summaries, "rejects": counts.rejected, "skipped": counts.skipped}
-    event(message, output=output.uri, records=counts.records, **numbers)
+    log = event if counts.records else warn
+    log(message, output=output.uri, records=counts.records, **numbers)
     if not too_many(counts, config):
         return counts
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.rejects.items())
@@ -140,7 +141,7 @@ def _publish(night: Night, wanted: dict[str, Any], work: Path) -> Mapping[str, A
     target = work / "output"
     target.mkdir()
     found = assemble(night, work, target)
-    facts = {"identity": wanted, "counts": found.counts.to_json(), **_facts(night.config, found)}
+    facts = {"identity": wanted, "counts": found.counts.to_json(), **_facts(night, found)}
     publish(night.output, target, facts)
     shutil.rmtree(target)
     return facts
@@ -166,12 +167,14 @@ def _measure(facts: Mapping[str, Any]) -> None:
     )
 
 
-def _facts(config: SummarizeConfig, found: Assembled) -> dict[str, Any]:
+def _facts(night: Night, found: Assembled) -> dict[str, Any]:
     """What the manifest tells besides identity and counts; seconds are of all workers together, on their chunks."""
+    config = night.config
     counts, seconds = found.counts, max(found.seconds, 1e-3)
     facts: dict[str, Any] = {
         "run": config.run,
         "state": "too_many_rejects" if too_many(counts, config) else "finished",
+        "left_out": {"count": night.left_out.count, "first": night.left_out.first},
         "engines": dict(found.engines),
         "seconds": round(found.seconds, 3),
         "gpu_seconds": round(found.gpu_seconds, 3),

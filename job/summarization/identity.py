@@ -15,21 +15,28 @@ from job.summarization.summarizer import Digests
 
 SPEED_ONLY = {"max_batch_tokens", "max_batch_size"}  # of generation: how fast, not what
 
+SELECTION = ("include", "exclude")  # of data: which files are read, and those are told by `input`
 OTHERS = ("adapter_weights", "long_conversations", "cut_summaries", "redaction", "skip_done")
 
 
 def identity(config: SummarizeConfig, files: Sequence[InputFile], digests: Digests) -> dict[str, Any]:
     """Input files with size and version, weights by digest, and every setting that decides what is written."""
-    plain = to_plain(config)
+    plain, reading = to_plain(config), reading_identity(config.data)
     return {
         "input": {file.uri: f"{file.size} bytes, version {file.version}" for file in files},
         "weights": asdict(digests),
         "model": {key: plain["model"][key] for key in ("quantization", "dtype", "attention")},
-        "data": reading_identity(config.data),
+        "data": {key: value for key, value in reading.items() if key not in SELECTION},
         "prompt": plain["prompt"],
         "generation": {key: value for key, value in plain["generation"].items() if key not in SPEED_ONLY},
         **{key: plain[key] for key in OTHERS},
     }
+
+
+def selection(config: SummarizeConfig) -> dict[str, Any]:
+    """Return the patterns of the input that are set: with others, a night under way is cut anew."""
+    data = to_plain(config)["data"]
+    return {key: data[key] for key in SELECTION if data[key]}
 
 
 def late_files(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

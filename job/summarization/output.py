@@ -111,7 +111,11 @@ def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | Non
     late = late_files(there, identity) if is_finished else []
     if late:
         some = late[:DIFFERENCES_SHOWN]
-        warn("files came after this output was finished: they are not in it", count=len(late), files=some)
+        warn(
+            "files of the input are not in this finished output: they came later, or were left out then",
+            count=len(late),
+            files=some,
+        )
     elif other and is_finished:
         shown = "; ".join(other[:DIFFERENCES_SHOWN]) + ("; …" if len(other) > DIFFERENCES_SHOWN else "")
         raise OutputError(

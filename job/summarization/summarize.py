@@ -11,12 +11,12 @@ from job.config.commands import SummarizeConfig
 from job.config.sections import as_list
 from job.errors import RetryError
 from job.inference.choose import check_installed
-from job.storage.keys import below, local_path, scheme_of
-from job.storage.open import InputFile, list_inputs
+from job.storage.keys import below
 from job.storage.places import cache_folder, work_folder
-from job.summarization.chunks import agree_on_chunks, fingerprint, size_of
+from job.summarization.chunks import agree_on_chunks, fingerprint
 from job.summarization.finish import already_done, finish
-from job.summarization.identity import identity
+from job.summarization.identity import identity, selection
+from job.summarization.inputs import check_enough, find_night_inputs
 from job.summarization.output import Output, check_apart, check_writable, open_output
 from job.summarization.records import Counts
 from job.summarization.shard import WHOLE, Shard
@@ -34,38 +34,33 @@ def summarize(config: SummarizeConfig, open_with: Open = open_summarizer, shard:
     everything is published, without the success marker; run again with a higher limit, they are accepted as they are.
     """
     check_installed(config.engine)
-    files, output = input_files(config), open_output(config.output, config.storage)
+    inputs = find_night_inputs(config)
+    files = inputs.files
+    output = open_output(config.output, config.storage)
     check_apart(output, as_list(config.input), files)
     digests = find_digests(config, cache_folder())
     settings = _settings_folder(config, output, digests)
     done = already_done(output, identity(config, files, digests), config, settings)
     if done:
+        check_enough(done.records, config)
         return done
     check_writable(output)
-    chunks = agree_on_chunks((output.store, settings), files, config.data, size_of(config.chunks))
+    chunks = agree_on_chunks((output.store, settings), files, config)
     wanted = identity(config, chunks.files, digests)
     done = already_done(output, wanted, config, settings)  # the same night, started twice, was faster meanwhile
     if done:
         return done
-    night = Night(config, output, chunks, digests)
+    night = Night(config, output, chunks, digests, inputs.left_out)
     with work_folder(config.run) as work:
         mine = summarize_missing(night, shard, work, lambda: _open(config, digests, open_with))
         counts = finish(night, shard, wanted, work)
     return mine if counts is None else counts
 
 
-def input_files(config: SummarizeConfig) -> list[InputFile]:
-    """The files of the input, listed once. An empty folder, or a prefix that ends in a slash, may have none."""
-    files: dict[str, InputFile] = {}
-    for uri in as_list(config.input):
-        is_folder = uri.endswith("/") or (scheme_of(uri) == "file" and Path(local_path(uri)).is_dir())
-        files |= {file.uri: file for file in list_inputs([uri], config.storage, allow_empty=is_folder)}
-    return list(files.values())
-
-
 def _settings_folder(config: SummarizeConfig, output: Output, digests: Digests) -> str:
     """Where the chunks of these settings lie: below a fingerprint of all that decides their outcomes but the input."""
-    settings = identity(config, [], digests) | {"input": as_list(config.input), "output": config.output}
+    settings = identity(config, [], digests) | selection(config)
+    settings |= {"input": as_list(config.input), "output": config.output}
     return below(output.chunks, fingerprint(settings))
 
 

@@ -8,7 +8,7 @@ Knows nothing of other workers, nor of what the chunks become.
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from job.conversations.record import BadRecord, Conversation
 from job.conversations.redaction import make_redactor
 from job.errors import RecapError
 from job.launch.environment import count_gpus
+from job.storage.selection import LeftOut
 from job.summarization.answers import Done
 from job.summarization.chunks import Chunk, Chunks, check_unchanged, unless_changed
 from job.summarization.collector import seldom_collected
@@ -42,12 +43,16 @@ MARKERS_ASKED = 5  # for whether the model has answered in this night
 
 @dataclass(frozen=True)
 class Night:
-    """One run: its config, where it goes, the chunks that all its workers agree on, and the digests of the weights."""
+    """One run: its config, where it goes, the chunks that all its workers agree on, and the digests of the weights.
+
+    `left_out` are the files below the input that are not read.
+    """
 
     config: SummarizeConfig
     output: Output
     chunks: Chunks
     digests: Digests
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
     def remedy(self) -> str:

@@ -18,6 +18,7 @@ from job.conversations.references import why_missing
 from job.conversations.splits import Overlap, content_digest, find_overlap, hold_out
 from job.errors import DataError
 from job.storage.open import InputFile, list_inputs
+from job.storage.selection import Selection
 from job.telemetry import warn
 
 
@@ -83,9 +84,13 @@ def files_now(config: TrainConfig) -> dict[str, str]:
 
 
 def _list_files(config: TrainConfig) -> dict[str, list[InputFile]]:
-    data, storage = config.data, config.storage
-    validation = list_inputs(as_list(data.validation), storage) if data.validation else []
-    return {"train": list_inputs(as_list(data.train), storage), "validation": validation}
+    data = config.data
+    selection = Selection.of(data)
+    validation = as_list(data.validation) if data.validation else []
+    return {
+        "train": list_inputs(as_list(data.train), config.storage, selection),
+        "validation": list_inputs(validation, config.storage, selection),
+    }
 
 
 def _digests(files: dict[str, list[InputFile]]) -> dict[str, str]:

@@ -34,7 +34,7 @@ WITHOUT_EFFECT = {
         "sample_summaries",
         "processes",  # how many there really are is part of a checkpoint's identity
     },
-    "data": {"train", "validation"},  # where the data lies; what it says is in the digests
+    "data": {"train", "validation", "include", "exclude"},  # where the data lies; the digests tell what it says
 }
 EVALUATIONS = {"evaluate_every_steps", "evaluate_every_epochs"}  # with effect where they choose the adapter or the end
 
@@ -108,9 +108,10 @@ def check_same_run(journal: Journal, store: Store, identity: dict[str, Any]) -> 
 
 
 def names_same_data(journal: Journal, config: TrainConfig) -> bool:
-    """Whether the run read its data from where the config says, however it looks there now."""
-    places = to_plain(config)["data"]
-    return all(journal.config["data"].get(split) == places[split] for split in ("train", "validation"))
+    """Return True if the run read its data from where the config says, whatever is there now."""
+    here = to_plain(config)["data"]
+    there = {"include": [], "exclude": []} | journal.config["data"]
+    return all(there.get(key) == here[key] for key in WITHOUT_EFFECT["data"])
 
 
 def fresh_name(run: str, identity: dict[str, Any]) -> str:

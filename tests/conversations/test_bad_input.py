@@ -190,9 +190,11 @@ def test_quote_inside_a_row_is_bad_but_one_that_is_never_closed_ends_the_run(put
          "t.csv line 1: byte 0xe9 at character 4 is not UTF-8; save the file as UTF-8, "
          "or leave it out if it is no table"),
         ("t.csv", b"\x7fELF\x02\x01\x00\n\"", {},
-         "t.csv: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8"),
+         "t.csv: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8, "
+         "or leave it out by data.exclude"),
         ("t.csv", b"\x89PNG\r\n" + bytes(range(128, 256)) * 9 + b'"\n', {},
-         "t.csv: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8"),
+         "t.csv: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8, "
+         "or leave it out by data.exclude"),
         ("u.csv", "id,dialogue\n".encode("utf-16"), {}, "u.csv: is UTF-16; save it as UTF-8"),
         ("d.json", '{"a": {"log": []}, "b": {"log": [', {},
          "d.json: the JSON breaks after 1 whole records: Expecting value; "

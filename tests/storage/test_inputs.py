@@ -6,7 +6,7 @@ import pytest
 
 from job.errors import ConfigError, ExitCode, ForbiddenError, MissingError
 from job.storage.keys import split_file
-from job.storage.open import list_inputs, open_store, read_uri
+from job.storage.open import find_inputs, list_inputs, open_store, read_uri
 from tests.storage.test_s3 import answering
 
 
@@ -26,8 +26,8 @@ def root(request, tmp_path, monkeypatch):
     return uri
 
 
-def names(root, uris, **options):
-    return [file.uri.removeprefix(f"{root}/") for file in list_inputs(uris, **options)]
+def names(root, uris):
+    return [file.uri.removeprefix(f"{root}/") for file in list_inputs(uris)]
 
 
 def test_a_file_is_itself_and_a_prefix_is_all_files_below_it_in_order(root):
@@ -60,11 +60,17 @@ def test_a_name_with_nothing_there_names_the_nearest(root):
         list_inputs([f"{root}/zzzzzzzzz/"])
 
 
-def test_an_empty_prefix_is_no_file_only_where_that_is_allowed(root):
-    assert list_inputs([f"{root}/nothing/"], allow_empty=True) == []
-    assert names(root, [f"{root}/nothing/", f"{root}/day2"], allow_empty=True) == ["day2/d.jsonl"]
+def test_of_several_uris_the_one_that_names_no_file_is_told(root):
+    inputs = find_inputs([f"{root}/nothing/", f"{root}/day2"])
+    assert [file.key for file in inputs.files] == ["d.jsonl"]
+    assert list(inputs.missing) == [f"{root}/nothing/"]
+    with pytest.raises(MissingError, match="/nothing/: there is no such file"):
+        list_inputs([f"{root}/day2", f"{root}/nothing/"])
+
+
+def test_a_prefix_without_data_is_told_with_what_lies_there(root):
     open_store(root).write("only/_SUCCESS", b"")
-    with pytest.raises(MissingError):
+    with pytest.raises(MissingError, match=r"only/: none of the 1 files below it is read, first .*/only/_SUCCESS"):
         list_inputs([f"{root}/only/"])
 
 
@@ -83,7 +89,7 @@ def test_a_refusal_is_never_taken_for_an_empty_input(serve, aws_environment):
     aws_environment.setenv("AWS_ENDPOINT_URL", serve(answering(403, "AccessDenied")))
     for uri in ("s3://bucket/day/", "s3://bucket/day", "s3://bucket"):
         with pytest.raises(ForbiddenError, match="s3:ListBucket"):
-            list_inputs([uri], allow_empty=True)
+            find_inputs([uri])
 
 
 def test_a_file_that_may_be_listed_but_not_read_is_told_as_such(serve, aws_environment):
@@ -97,7 +103,7 @@ def test_a_file_that_may_be_listed_but_not_read_is_told_as_such(serve, aws_envir
 
     aws_environment.setenv("AWS_ENDPOINT_URL", serve(refuse_objects))
     with pytest.raises(ForbiddenError, match="s3:GetObject"):
-        list_inputs(["s3://bucket/day.jsonl"], allow_empty=True)
+        find_inputs(["s3://bucket/day.jsonl"])
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,11 @@ from job.storage.local import LocalStore
 from job.storage.open import InputFile
 from job.storage.store import Entry
 from job.summarization import commit
-from job.summarization.chunks import agree_on_chunks, check_unchanged, size_of
+from job.summarization.chunks import agree_on_chunks, check_unchanged
+from job.summarization.inputs import find_night_inputs
 from job.summarization.records import Counts
 from job.summarization.shard import WHOLE, Shard
-from job.summarization.summarize import input_files, summarize
+from job.summarization.summarize import summarize
 from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
 from tests.summarization.test_summarize import FOLDER, manifest_of, never
 
@@ -123,7 +124,7 @@ def test_a_stopped_night_goes_on_with_any_other_number_of_workers(night, tmp_pat
 def test_what_an_empty_night_leaves_for_each_of_several_workers(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", [])
     for index in range(3):
-        summarize(config(), never, Shard(index, 3))
+        summarize(config(limits={"min_records": 0}), never, Shard(index, 3))
     assert files_below(tmp_path / "out") == FOLDER
 
 
@@ -197,10 +198,10 @@ def test_a_file_that_is_replaced_between_listing_and_cutting_is_for_another_try(
     night, store = config(input=f"{tmp_path}/in/", **SMALL), LocalStore(str(tmp_path / "out"))
     (tmp_path / "in").mkdir()
     write_four(tmp_path / "in" / f"b.{suffix}", "late")
-    files = input_files(night)
+    files = find_night_inputs(night).files
     replaced(tmp_path / "in" / f"b.{suffix}")
     with pytest.raises(RetryError, match=r"b\..* changed while it was summarized: run again"):
-        agree_on_chunks((store, "c"), files, night.data, size_of(night.chunks))
+        agree_on_chunks((store, "c"), files, night)
 
 
 class Asked(LocalStore):

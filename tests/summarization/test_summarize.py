@@ -273,11 +273,11 @@ def test_a_mended_input_replaces_a_run_of_too_many_rejects(config, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["empty file", "empty folder", "prefix that ends in a slash"])
-def test_nothing_to_read_is_a_success_of_no_records(config, tmp_path, name):
+def test_nothing_to_read_is_a_success_of_no_records_where_that_is_allowed(config, tmp_path, name):
     write_lines(tmp_path / "in.jsonl", [])
     (tmp_path / "folder").mkdir()
     uris = {"empty file": "in.jsonl", "empty folder": "folder", "prefix that ends in a slash": "dt=2026-01-31/"}
-    counts = summarize(config(input=f"{tmp_path}/{uris[name]}"), never)
+    counts = summarize(config(input=f"{tmp_path}/{uris[name]}", limits={"min_records": 0}), never)
     assert counts.records == 0
     assert files_below(tmp_path / "out") == FOLDER
     assert manifest_of(tmp_path / "out")["counts"]["records"] == 0

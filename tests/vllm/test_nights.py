@@ -163,10 +163,10 @@ def test_many_small_chunks_take_hardly_more_steps_than_all_prompts_at_once(engin
 
 def prompts_of(config: SummarizeConfig, summarizer: Summarizer) -> list[list[int]]:
     from job.conversations.read import read_conversations
-    from job.summarization.summarize import input_files
+    from job.summarization.inputs import find_night_inputs
 
     found = []
-    for record in read_conversations(input_files(config), config.data):
+    for record in read_conversations(find_night_inputs(config).files, config.data):
         assert isinstance(record, Conversation)
         found.append(encode_prompt(record, summarizer.prompt, summarizer.tokenizer, 400).ids)
     return found

@@ -1,0 +1,59 @@
+"""Glob patterns for files below an input: text in, a regular expression out.
+
+A pattern without a slash is matched against the name of a file at any depth, one with a slash
+against the whole key relative to the input. `*`, `?` and `[…]` match within a name, `**` matches
+across folders.
+"""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+CHOICE = re.compile(r"\{[^{}]*,[^{}]*\}")  # `*.{jsonl,csv}`, which a shell would expand
+
+
+def regex_of(glob: str) -> str:
+    """Return the regular expression that matches, whole, the keys that the pattern means."""
+    *folders, name = glob.split("/")
+    if not folders and name != "**":
+        return f"(?:.*/)?{_within_a_name(name)}"
+    before = "".join("(?:.*/)?" if part == "**" else f"{_within_a_name(part)}/" for part in folders)
+    return before + (".*" if name in ("", "**") else _within_a_name(name))
+
+
+def check_glob(glob: str) -> str:
+    """Return the pattern itself; raise ValueError if it could not match anything that is meant."""
+    if glob.startswith(("/", "./", "../")) or "://" in glob:
+        raise ValueError(f"'{glob}' is no pattern below the input; wanted one relative to it, such as tmp/** or *.csv")
+    if CHOICE.search(glob):
+        raise ValueError(f"'{glob}' has a choice in braces, which is not expanded; give a list of patterns instead")
+    try:
+        re.compile(regex_of(glob))
+    except re.error as error:
+        raise ValueError(f"'{glob}' is no pattern ({error}); wanted *, ?, [a-z] and **") from error
+    return glob
+
+
+def _within_a_name(part: str) -> str:
+    translated, place = "", 0
+    while place < len(part):
+        character = part[place]
+        end = part.find("]", place + 2)  # a set holds at least one character, which may be a bracket
+        if character == "[" and end > 0:
+            translated += f"(?!/){_character_set(part[place + 1 : end])}"
+            place = end
+        else:
+            translated += {"*": "[^/]*", "?": "[^/]"}.get(character, re.escape(character))
+        place += 1
+    return translated
+
+
+def _character_set(content: str) -> str:
+    negation = "^" if content.startswith("!") else ""
+    characters = content.removeprefix("!").replace("\\", r"\\").replace("[", r"\[").replace("^", r"\^")
+    return f"[{negation}{characters}]"
+
+
+Glob = Annotated[str, Field(min_length=1), AfterValidator(check_glob)]
+Globs = Glob | list[Glob]

@@ -1,0 +1,112 @@
+"""Which files below a folder are an input's data.
+
+Three rules, in this order: names that start with `.` or `_` and files that tools leave beside data
+are left out; the config's `exclude` leaves out more; with `include`, only what it matches is read.
+Keys in, reasons out; opens no file.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from job.config.patterns import regex_of
+from job.config.sections import ReadingSection, as_list
+from job.printable import visible
+from job.storage.keys import mistake_in
+from job.telemetry import event, warn
+
+HIDDEN = (".", "_")
+# Checksums, lists of files, half-written copies, folder markers; what desktops and servers leave.
+FOREIGN = (
+    "*.crc", "*.md5", "*.sha1", "*.sha256", "*.sha512", "md5sums", "sha256sums", "*.metadata", "*manifest",
+    "manifest.json", "*.tmp", "*.inprogress", "*.filepart", "*.crdownload", "*.swp", "*~", "~$*", "*_$folder$",
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "**/@eaDir/**", "**/$RECYCLE.BIN/**",
+    "**/System Volume Information/**",
+)  # fmt: skip
+IS_FOREIGN = re.compile("|".join(map(regex_of, FOREIGN)), re.IGNORECASE | re.DOTALL)
+MAX_NAMED = 20  # files in a manifest; the count is of all
+MAX_LOGGED = 5
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The patterns of a config: what is read (none is everything), and what is left out of that."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, reading: ReadingSection) -> "Selection":
+        """Return the patterns that the config's `data` names."""
+        return cls(tuple(as_list(reading.include)), tuple(as_list(reading.exclude)))
+
+    def why_not(self, key: str) -> str | None:
+        """Return why the file at `key`, relative to the input, is not read; None if it is."""
+        if any(part.startswith(HIDDEN) and part not in (".", "..") for part in key.split("/")):
+            return "its name starts with . or _"
+        if IS_FOREIGN.fullmatch(key):
+            return "no data, by its name"
+        if self.exclude and self._excluded.fullmatch(key):
+            return "data.exclude"
+        if self.include and not self._included.fullmatch(key):
+            return "not in data.include"
+        return None
+
+    @cached_property
+    def _included(self) -> "re.Pattern[str]":
+        return _any_of(self.include)
+
+    @cached_property
+    def _excluded(self) -> "re.Pattern[str]":
+        return _any_of(self.exclude)
+
+
+@dataclass
+class LeftOut:
+    """Files below an input that are not read: how many, and the first of them, each with the reason.
+
+    `odd` are those that nobody left out on purpose: their keys are unfit to be read by.
+    """
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+    odd: list[str] = field(default_factory=list)
+    odd_count: int = 0
+
+    def add(self, uri: str, why: str) -> None:
+        """Count one file more."""
+        self.count += 1
+        if len(self.first) < MAX_NAMED:
+            self.first.append(f"{visible(uri, one_line=True)} ({why})")
+
+    def add_odd(self, key: str, uri: str) -> None:
+        """Count one file more, whose key is unfit."""
+        why = f"its key {mistake_in(key)}"
+        self.add(uri, why)
+        self.odd_count += 1
+        if len(self.odd) < MAX_NAMED:
+            self.odd.append(f"{visible(uri, one_line=True)} ({why})")
+
+    def extend(self, other: "LeftOut") -> None:
+        """Count those of another input too."""
+        self.count += other.count
+        self.odd_count += other.odd_count
+        self.first = [*self.first, *other.first][:MAX_NAMED]
+        self.odd = [*self.odd, *other.odd][:MAX_NAMED]
+
+
+def log_left_out(left_out: LeftOut) -> None:
+    """Log one line of what is left out; one more, a warning, of data whose keys are unfit."""
+    if left_out.count:
+        event("files below the input are left out", count=left_out.count, files=left_out.first[:MAX_LOGGED])
+    if left_out.odd:
+        warn(
+            "files of the input are not read, since their keys are unfit: rename them, or name them in data.exclude",
+            count=left_out.odd_count,
+            files=left_out.odd[:MAX_LOGGED],
+        )
+
+
+def _any_of(globs: Iterable[str]) -> "re.Pattern[str]":
+    return re.compile("|".join(map(regex_of, globs)), re.DOTALL)
