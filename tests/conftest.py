@@ -101,6 +101,17 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield service
 
 
+@pytest.fixture
+def poisoned(tmp_path: Path) -> Path:
+    """A folder of modules with the names of libraries; each writes down that it was imported."""
+    folder = tmp_path / "poisoned"
+    folder.mkdir()
+    note = "open(__file__ + '.imported', 'w').close()\n"
+    for name in ("accelerate", "click", "numpy", "psutil", "torch", "tqdm", "transformers", "yaml"):
+        (folder / f"{name}.py").write_text(note)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base as it lies on disk: config, safetensors, tokenizer."""

@@ -29,6 +29,7 @@ FLOORS = {
     "storage": 2,
     "telemetry": 1,  # below storage, which tells of its retries
     "printable": 0,
+    "safe_path": 0,
     "errors": 1,
     "differences": 1,
     "arguments": 1,

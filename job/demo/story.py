@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from job.demo.closing import closing_screen
 from job.errors import ExitCode, MissingError, OutputError, PreemptedError, RecapError
+from job.safe_path import safe_variables
 
 BUCKET = "recap-demo"
 COMMANDS = ("train", "evaluate", "summarize")
@@ -147,18 +148,22 @@ def _environment(endpoint: str, scratch: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(foreign) and not name.lower().endswith("_proxy")
     }
-    return kept | {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": CREDENTIALS,
-        "AWS_SECRET_ACCESS_KEY": CREDENTIALS,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "RECAP_CACHE": scratch,
-    }
+    return (
+        kept
+        | safe_variables(kept)
+        | {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": CREDENTIALS,
+            "AWS_SECRET_ACCESS_KEY": CREDENTIALS,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "RECAP_CACHE": scratch,
+        }
+    )
 
 
 def _run(command: str, program: Sequence[str], environment: dict[str, str], log: Path) -> float:

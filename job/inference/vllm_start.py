@@ -18,6 +18,7 @@ from job.inference.ending import end_tokens
 from job.inference.open import FetchedModel
 from job.inference.vllm_engine import VllmEngine
 from job.model import compute_dtype, context_tokens
+from job.safe_path import safe_variables
 from job.telemetry import warn
 
 ENVIRONMENT = {
@@ -200,6 +201,7 @@ def _prepared() -> Iterator[None]:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ.update(safe_variables(os.environ))  # it starts `python -m` of its own
     logging.getLogger("vllm").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
+from typing import Any
 from urllib.parse import urljoin
 
 from job.errors import ConfigError
@@ -16,6 +17,9 @@ URL = "RECAP_SPOT_NOTICE"
 NOTICE_SECONDS = 110.0  # the notice comes two minutes ahead
 SECONDS_BETWEEN_ASKING = 5.0
 ANSWER_SECONDS = 2.0
+MAX_TOKEN_BYTES = 4096  # EC2's have 56
+# ValueError: what is no ASCII, or no URL.
+UNANSWERED = (OSError, HTTPException, ValueError)
 
 
 def notice_url(configured: str | None, environment: Mapping[str, str]) -> str | None:
@@ -46,25 +50,35 @@ def spot_watch(url: str | None, stop: Callable[[], None], every: float = SECONDS
 
 
 def has_notice(url: str) -> bool:
-    """Whether the metadata service says that the machine goes; 404, silence and errors mean no."""
-    asked = urllib.request.Request(url, headers=_token(url))
+    """Return True if the metadata service answers that the machine goes; errors and silence mean no."""
     try:
+        asked = urllib.request.Request(url, headers=_token(url))
         with _opener().open(asked, timeout=ANSWER_SECONDS) as answer:
             return bool(answer.status == 200)
-    except (OSError, HTTPException):
+    except UNANSWERED:
         return False
 
 
 def _token(url: str) -> dict[str, str]:
-    """The session token that IMDSv2 wants; a service without it is asked without."""
+    """Return the session token that IMDSv2 wants, as a header; none of a service that has none."""
     wanted = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
-    asked = urllib.request.Request(urljoin(url, "/latest/api/token"), method="PUT", headers=wanted)
     try:
+        endpoint = urljoin(url, "/latest/api/token")
+        asked = urllib.request.Request(endpoint, method="PUT", headers=wanted)
         with _opener().open(asked, timeout=ANSWER_SECONDS) as answer:
-            return {"X-aws-ec2-metadata-token": answer.read().decode()}
-    except (OSError, HTTPException):
+            token = answer.read(MAX_TOKEN_BYTES).decode("ascii").strip()
+    except UNANSWERED:
         return {}
+    return {"X-aws-ec2-metadata-token": token} if token and token.isprintable() else {}
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error: it would carry the token to wherever the answer says."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follow none."""
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}))  # metadata is never behind a proxy
+    direct = urllib.request.ProxyHandler({})  # metadata is never behind a proxy
+    return urllib.request.build_opener(direct, _NoRedirects)

@@ -135,6 +135,7 @@ def test_all_that_is_written_lies_on_the_one_mount():
     assert settings["TMPDIR"] == "/work"  # it must be there before anything runs
     assert settings["LOGNAME"]  # a user id without a name has one
     assert settings["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
+    assert settings["PYTHONSAFEPATH"] == "1"  # the mount is also the current folder
 
 
 def test_an_image_gets_no_more_than_finished_layers_from_the_builder():

@@ -306,6 +306,65 @@ def test_a_spot_notice_stops_once_and_silence_and_nonsense_never(tmp_path):
     assert not has_notice(service.url)
 
 
+ODD_TOKENS = [b"ok\n", b"\xff\xfe", b"a\r\nX-Forged: yes", b"", b"a b\x00", b"x" * (1 << 20), "\u2028".encode()]
+
+
+@pytest.mark.parametrize("token", ODD_TOKENS, ids=lambda token: repr(token[:12]))
+def test_a_notice_is_seen_whatever_a_service_gives_as_a_token(token):
+    with odd_service({"/latest/api/token": (200, token), "/notice": (200, b"go")}) as (url, asked):
+        stopped = threading.Event()
+        with spot_watch(f"{url}/notice", stopped.set, every=0.01):
+            assert stopped.wait(10)
+    given = {headers.get("X-aws-ec2-metadata-token") for path, headers in asked if path == "/notice"}
+    assert given == ({"ok"} if token == b"ok\n" else {"x" * 4096} if len(token) > 4096 else {None})
+    assert not [headers for _, headers in asked if "X-Forged" in headers]
+
+
+def test_the_watch_carries_its_token_to_no_place_that_an_answer_names():
+    answers = {"/latest/api/token": (200, b"secret"), "/notice": (302, b"/internal"), "/internal": (200, b"go")}
+    with odd_service(answers) as (url, asked):
+        assert not has_notice(f"{url}/notice")
+        assert [path for path, _ in asked] == ["/latest/api/token", "/notice"]
+    answers = {"/latest/api/token": (307, b"/internal"), "/notice": (404, b""), "/internal": (200, b"go")}
+    with odd_service(answers) as (url, asked):
+        assert not has_notice(f"{url}/notice")
+        assert [path for path, _ in asked] == ["/latest/api/token", "/notice"]
+
+
+@pytest.mark.parametrize("url", ["http://[", "http://", "http://127.0.0.1:notaport/x", "http://a b/"])
+def test_an_impossible_url_is_silence(url):
+    assert not has_notice(url)
+
+
+@contextmanager
+def odd_service(answers):
+    """A service that answers with status and body by path, a redirect to its body; its URL, and what was asked."""
+    asked = []
+
+    class Odd(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers))
+            status, body = answers[self.path]
+            self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", body.decode())
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with suppress(OSError):  # nobody reads on
+                self.wfile.write(body)
+
+        do_PUT = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
 def test_the_config_says_where_a_spot_notice_is_asked_for_and_else_the_environment():
     there = {"RECAP_SPOT_NOTICE": "http://169.254.169.254/spot"}
     assert notice_url(None, {}) is None

@@ -15,26 +15,27 @@ pytestmark = pytest.mark.usefixtures("places")
 WEIGHTS = "adapter/adapter_model.safetensors"
 
 
-def train(path: Path, *settings: str) -> "subprocess.CompletedProcess[str]":
+def train(path: Path, *settings: str, folder: Path | None = None) -> "subprocess.CompletedProcess[str]":
     named = [word for setting in settings for word in ("--set", setting)]
-    return subprocess.run(
-        [sys.executable, "-m", "job", "train", str(path), *named], capture_output=True, text=True, check=False
-    )
+    words = [sys.executable, "-m", "job", "train", str(path), *named]
+    return subprocess.run(words, capture_output=True, text=True, cwd=folder, check=False)
 
 
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),  # float32 rounds sums of shares in another order; bfloat16 also what stays float32 in DDP
     [("float32", 1e-4), pytest.param("bfloat16", 0.03, marks=pytest.mark.faults)],
 )
-def test_fsdp_with_a_4_bit_base_ends_like_ddp_and_its_adapter_loads(config, write_config, dtype, tolerance):
+def test_fsdp_with_a_4_bit_base_ends_like_ddp_and_its_adapter_loads(config, write_config, poisoned, dtype, tolerance):
     from peft import AutoPeftModelForCausalLM
 
     config["model"]["dtype"] = dtype
     config["training"] |= {"processes": 2, "max_steps": 8, "optimizer": "adamw_torch", "evaluate_every_steps": 3}
     path, adapters, numbers = write_config(config), {}, {}
     for distribution in ("ddp", "fsdp"):
-        done = train(path, f"run={distribution}", f"training.distribution={distribution}")
+        settings = [f"run={distribution}", f"training.distribution={distribution}"]
+        done = train(path, *settings, folder=poisoned)
         assert done.returncode == ExitCode.DONE, done.stderr
+        assert [*poisoned.glob("*.imported")] == [], "nor through accelerate's launcher"
         folder = Path(config["output"]) / distribution
         adapters[distribution] = load_file(folder / WEIGHTS)
         store = store_of(config | {"run": distribution})

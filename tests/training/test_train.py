@@ -23,10 +23,10 @@ def command(config: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "job", "train", str(config), *arguments]
 
 
-def recap_train(config: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        command(config, *arguments), capture_output=True, text=True, env=os.environ | QUIET, check=False
-    )
+def recap_train(config: Path, *arguments: str, folder: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | QUIET
+    words = command(config, *arguments)
+    return subprocess.run(words, capture_output=True, text=True, env=environment, cwd=folder, check=False)
 
 
 def read_json(path: Path) -> Any:
@@ -39,10 +39,13 @@ def folder_digest(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): sha256_file(file) for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-def test_a_run_leaves_an_adapter_that_loads_anywhere_and_tells_all_about_itself(config, write_config, base_folder):
+def test_a_run_leaves_an_adapter_that_loads_anywhere_and_tells_all_about_itself(
+    config, write_config, base_folder, poisoned
+):
     path = write_config(config)
-    done = recap_train(path)
+    done = recap_train(path, folder=poisoned)
     assert done.returncode == ExitCode.DONE, done.stderr
+    assert [*poisoned.glob("*.imported")] == [], "nothing is imported from the current folder"
     run = Path(config["output"]) / "tiny"
     adapter = run / "adapter"
 
