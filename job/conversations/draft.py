@@ -24,7 +24,6 @@ MAX_DEPTH = 100  # far below Python's own limit, so that whoever writes the meta
 MAX_LABEL_CHARACTERS = 100
 PLAIN_LABEL = re.compile(r"[A-Za-z][\w-]*")  # what YAML reads as text without quotes
 UNSTORABLE = re.compile("[\ud800-\udfff\0]")  # lone surrogates cannot be encoded; NUL ends a string in many tools
-SPEAKER = re.compile(r"([#\w][\w#.'()-]*(?: [\w#.'()-]+){0,2})[ \t]*:(?:\s+|$)(.*)")
 
 
 class RecordError(Exception):
@@ -41,6 +40,7 @@ class Draft(NamedTuple):
     turns: tuple[Turn, ...]
     references: tuple[str, ...]
     metadata: Mapping[str, Any]
+    doubts: tuple[str, ...] = ()
 
 
 def kind(value: Any) -> str:
@@ -128,26 +128,17 @@ def _unknown_role(name: str) -> str:
     )
 
 
-def draft(turns: Sequence[Turn], references: Sequence[str], metadata: Mapping[str, Any]) -> Draft:
+def draft(
+    turns: Sequence[Turn],
+    references: Sequence[str],
+    metadata: Mapping[str, Any],
+    doubts: tuple[str, ...] = (),
+) -> Draft:
     """The parts together, without blank turns and references; nothing_to_summarize if no turn has text."""
     spoken = tuple(turn for turn in turns if turn.text.strip())
     if not spoken:
         raise RecordError("no turn has any text" if turns else "it has no turns", "nothing_to_summarize")
-    return Draft(spoken, tuple(text for text in references if text.strip()), metadata)
-
-
-def turns_from_lines(transcript: str, reading: ReadingSection) -> list[Turn]:
-    """Turns from `Speaker: text` lines; a line without a speaker goes on with the turn above it."""
-    spoken: list[tuple[str | None, list[str]]] = []
-    for number, line in enumerate(re.split(r"\r\n|\r|\n", transcript), 1):
-        match = SPEAKER.match(line.strip())
-        if match:
-            spoken.append((role_of(match[1], reading), [match[2]]))
-        elif spoken:
-            spoken[-1][1].append(line)
-        elif line.strip():
-            raise RecordError(f"line {number} of the conversation has no speaker; wanted lines of 'Speaker: text'")
-    return [Turn(role, "\n".join(lines).strip()) for role, lines in spoken if role is not None]
+    return Draft(spoken, tuple(text for text in references if text.strip()), metadata, doubts)
 
 
 def metadata_of(record: Mapping[str, Any], used: set[str | None]) -> dict[str, Any]:

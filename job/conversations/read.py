@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 from job.config.sections import ReadingSection
+from job.conversations.doubts import Doubts
 from job.conversations.draft import RecordError, id_key_of, id_of, kind
 from job.conversations.formats.choose import parse
 from job.conversations.opening import plain_stream
@@ -34,13 +35,16 @@ Shape = Literal["parquet", "document", "lines", "table"]
 def read_conversations(files: "Iterable[InputFile]", reading: ReadingSection) -> Iterator[Conversation | BadRecord]:
     """Every record of `files` in order, each as a conversation or as why it is none.
 
-    A record without id gets one from its content. Errors: DataError for a file that cannot be read to its end or lacks
+    A record without id gets one from its content. Lines whose speaker is in doubt are warned of at
+    the end, once for all files. Errors: DataError for a file that cannot be read to its end or lacks
     a column; what `store.open` raises.
     """
-    ids = _Ids()
+    ids, doubts = _Ids(), Doubts()
     for file in files:
         for outcome in _read_file(file, reading):
+            doubts.add(outcome)
             yield ids.settle(outcome)
+    doubts.warn()
 
 
 def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list[Conversation]:
@@ -148,7 +152,7 @@ def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversa
         parts = parse(record, reading, id_key)
     except RecordError as error:
         return BadRecord(source, error.reason, error.detail, found_id)
-    return Conversation(found_id or "", parts.turns, source, parts.references, parts.metadata)
+    return Conversation(found_id or "", parts.turns, source, parts.references, parts.metadata, parts.doubts)
 
 
 class _Ids:

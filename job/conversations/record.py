@@ -38,13 +38,17 @@ class Turn(NamedTuple):
 
 
 class Conversation(NamedTuple):
-    """One conversation: its turns in order, zero or more reference summaries, and metadata that is carried along."""
+    """One conversation: its turns in order, zero or more reference summaries, and metadata that is carried along.
+
+    `doubts` quotes the lines of a transcript that may be another speaker's than the turn's that they are part of.
+    """
 
     id: str
     turns: tuple[Turn, ...]
     source: Source
     references: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = {}
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from typing import Any
 from job.config.sections import ReadingSection
 from job.conversations.draft import (
     ALIASES,
-    SPEAKER,
     RecordError,
     kind,
     names,
     role_of,
-    turns_from_lines,
 )
 from job.conversations.listed import list_in
 from job.conversations.record import Turn
+from job.conversations.speaker_lines import PLAIN
+from job.conversations.transcript import Transcript, read_transcript
 
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("text", "content", "value")
@@ -28,10 +28,11 @@ LINE_BREAK = re.compile(r"\r\n|\r|\n")
 MISSING = object()
 
 
-def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> list[Turn]:
+def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> Transcript:
     """Return the turns of a list of objects; their other keys are not kept.
 
-    A list of texts is read as lines of `Speaker: text`. RecordError for anything else.
+    A list of texts is read as lines of `Speaker: text`, of which some may be in doubt. RecordError
+    for anything else.
     """
     if isinstance(items, str):
         listed = list_in(items, where)
@@ -40,9 +41,12 @@ def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> list[
         raise RecordError(f"{where} is {kind(items)}, wanted a list of turns")
     named = bool(reading.turns)
     turns = []
+    doubts: tuple[str, ...] = ()
     for number, item in enumerate(items, 1):
         if isinstance(item, str):
-            turns += _turns_of_text(item, number, reading)
+            part = _turns_of_text(item, number, reading)
+            turns += part.turns
+            doubts += part.doubts
             continue
         if not isinstance(item, dict):
             raise RecordError(f"turn {number} is {kind(item)}, wanted an object with role and text")
@@ -56,7 +60,7 @@ def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> list[
         if not isinstance(text, str):
             text = _text(text, f"turn {number}", parts=text_key == "content")
         turns.append(Turn(role, text))
-    return turns
+    return Transcript(turns, doubts)
 
 
 def value_at(record: Mapping[str, Any], path: str) -> Any:
@@ -72,27 +76,28 @@ def value_at(record: Mapping[str, Any], path: str) -> Any:
 
 
 def last_assistant_apart(
-    turns: list[Turn],
+    transcript: Transcript,
     reading: ReadingSection,
-) -> tuple[list[Turn], list[str]]:
+) -> tuple[Transcript, list[str]]:
     """Return the conversation of a chat that ends with its summary, and the summary.
 
     System messages are the instruction to whoever wrote the summary, and left out. A single user
     message is the whole transcript, behind an instruction perhaps: its lines are the turns. There
     is no summary where the last message is not the assistant's.
     """
-    spoken = [turn for turn in turns if turn.text.strip() and _meaning(turn) != "system"]
+    spoken = [turn for turn in transcript.turns if turn.text.strip()]
+    spoken = [turn for turn in spoken if _meaning(turn) != "system"]
     references = []
     if spoken and _meaning(spoken[-1]) == "agent":
         references = [spoken.pop().text]
     if len(spoken) == 1 and _meaning(spoken[0]) == "customer":
-        return turns_from_lines(_without_instruction(spoken[0].text), reading), references
-    return spoken, references
+        return read_transcript(_without_instruction(spoken[0].text), reading), references
+    return transcript._replace(turns=spoken), references
 
 
-def _turns_of_text(item: str, number: int, reading: ReadingSection) -> list[Turn]:
+def _turns_of_text(item: str, number: int, reading: ReadingSection) -> Transcript:
     try:
-        return turns_from_lines(item, reading)
+        return read_transcript(item, reading, is_whole=False)
     except RecordError as error:
         raise RecordError(f"turn {number} is text: {error.detail}") from error
 
@@ -142,10 +147,13 @@ def _without_instruction(message: str) -> str:
     A line of nothing but a label is a heading (`Transcript:`), unless the label comes again.
     """
     lines = LINE_BREAK.split(message)
-    matches = [SPEAKER.match(line.strip()) for line in lines]
-    labels = [match[1] for match in matches if match]
+    matches = [PLAIN.match(line.strip()) for line in lines]
+    labels = [match["label"] for match in matches if match]
     for number, match in enumerate(matches):
-        if match and (match[2] or labels.count(match[1]) > 1 or match[1].casefold() in ALIASES):
+        if match is None:
+            continue
+        label = match["label"]
+        if match["text"] or labels.count(label) > 1 or label.casefold() in ALIASES:
             return "\n".join(lines[number:])
     raise RecordError(
         "the user's message holds no 'Speaker: text' lines; with data.reference: last_assistant "

@@ -258,14 +258,17 @@ def _steps(config: TrainConfig, examples: Examples, nodes: int) -> str:
 
 def _records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
     """Return how many records of either kind the files hold; raise MissingError if too few."""
-    good, bad = 0, []
+    good, doubtful, bad = 0, 0, []
     for record in read_conversations(files, config.data):
         if isinstance(record, BadRecord):
             bad.append(record)
         else:
             good += 1
+            doubtful += bool(record.doubts)
     check_enough(good + len(bad), config)
     lines = [f"{len(files):,} files, {good:,} conversations, {len(bad):,} bad records"]
+    if doubtful:
+        lines.append(f"{doubtful:,} conversations have lines that may be another speaker's")
     return "\n".join(lines + [str(record) for record in bad[:3]])
 
 

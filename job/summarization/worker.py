@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import as_list
+from job.conversations.doubts import Doubts
 from job.conversations.pieces import read_piece
 from job.conversations.read import derived_id, id_digest
 from job.conversations.record import BadRecord, Conversation
@@ -102,6 +103,7 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
             suspects.is_careful = True
         for of_chunk in worker.do(again, bar.advance):
             counts = counts.plus(of_chunk)
+    worker.doubts.warn()
     return counts
 
 
@@ -131,6 +133,8 @@ class _Worker:
 
     def __init__(self, night: Night, task: Task, work: Path) -> None:
         self._night, self._task, self._work, self._shown = night, task, work, 0
+        # What a redacted night replaces must not stand in its log either.
+        self.doubts = Doubts(shows_text=task.redactor is None)
         self._notes: dict[int, str] = {}  # of the chunks under way
         self._gpus = min(1, count_gpus())  # an engine is in one process, on one of those that it sees
 
@@ -180,6 +184,7 @@ class _Worker:
                         origins.append(_Origin(chunk.number, place, b"", False))
                         yield record
                         continue
+                    self.doubts.add(record)
                     is_derived = not record.id
                     id = record.id or derived_id(record)
                     origins.append(_Origin(chunk.number, place, id_digest(id), is_derived))

@@ -25,11 +25,11 @@ def parse_qmsum(record: Mapping[str, Any], reading: ReadingSection, id_key: str 
     """
     if TRANSCRIPT not in record:
         raise RecordError(f"has no '{TRANSCRIPT}'; found {names(record)}")
-    turns = turns_from_objects(record[TRANSCRIPT], TRANSCRIPT, reading)
+    transcript = turns_from_objects(record[TRANSCRIPT], TRANSCRIPT, reading)
     keys = summary_keys(record, reading)
     references = references_of(record, keys) or _general_answer(record.get(GENERAL))
     used = {TRANSCRIPT, *QUERIES, *keys, "summaries", id_key}
-    return draft(turns, references, metadata_of(record, used))
+    return draft(transcript.turns, references, metadata_of(record, used), transcript.doubts)
 
 
 def parse_mediasum(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:

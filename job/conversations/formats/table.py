@@ -16,12 +16,11 @@ from job.conversations.draft import (
     kind,
     metadata_of,
     names,
-    turns_from_lines,
 )
 from job.conversations.formats.turn_list import conversation_of
 from job.conversations.listed import list_in
-from job.conversations.record import Turn
 from job.conversations.references import references_of
+from job.conversations.transcript import Transcript, read_transcript
 from job.errors import DataError
 
 CONVERSATION_COLUMNS = ("dialogue", "conversation", "transcript")
@@ -63,21 +62,22 @@ def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None
         named = f"has no '{missing[0]}', which data.columns names as the summary"
         raise RecordError(f"{named}; found {names(record)}")
     used = {column, *summaries, "summaries", id_key}
-    turns, references = _turns_and_references(record, column, reading)
-    return draft(turns, references, metadata_of(record, used))
+    transcript, references = _turns_and_references(record, column, reading)
+    metadata = metadata_of(record, used)
+    return draft(transcript.turns, references, metadata, transcript.doubts)
 
 
 def _turns_and_references(
     record: Mapping[str, Any], column: str, reading: ReadingSection
-) -> tuple[list[Turn], list[str]]:
+) -> tuple[Transcript, list[str]]:
     cell = record[column]
     listed = list_in(cell, f"column '{column}'") if isinstance(cell, str) else cell
     if isinstance(listed, list):
         return conversation_of(listed, column, record, reading)
     if isinstance(cell, str):
-        turns = turns_from_lines(cell, reading)
+        transcript = read_transcript(cell, reading)
     elif cell is None:
-        turns = []
+        transcript = Transcript([])
     else:
         raise RecordError(f"column '{column}' is {kind(cell)}, wanted text or a list of turns")
-    return turns, references_of(record, reading.summary_columns)
+    return transcript, references_of(record, reading.summary_columns)

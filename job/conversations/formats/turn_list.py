@@ -11,8 +11,8 @@ from typing import Any
 
 from job.config.sections import ReadingSection
 from job.conversations.draft import Draft, RecordError, draft, metadata_of, names
-from job.conversations.record import Turn
 from job.conversations.references import references_of, summary_keys
+from job.conversations.transcript import Transcript
 from job.conversations.turn_objects import (
     MISSING,
     last_assistant_apart,
@@ -32,17 +32,18 @@ def parse(
     if items is MISSING:
         remedy = "; correct data.turns.list" if "list" in reading.turns else ""
         raise RecordError(f"has no '{path}'; found {names(record)}{remedy}")
-    turns, references = conversation_of(items, path, record, reading)
+    transcript, references = conversation_of(items, path, record, reading)
     list_key = path if path in record else path.partition(".")[0]
     used = {list_key, *summary_keys(record, reading), "summaries", id_key}
-    return draft(turns, references, metadata_of(record, used))
+    metadata = metadata_of(record, used)
+    return draft(transcript.turns, references, metadata, transcript.doubts)
 
 
 def conversation_of(
     items: Any, where: str, record: Mapping[str, Any], reading: ReadingSection
-) -> tuple[list[Turn], list[str]]:
+) -> tuple[Transcript, list[str]]:
     """Return turns and references of a record with the list `items`, which it holds at `where`."""
-    turns = turns_from_objects(items, where, reading)
+    transcript = turns_from_objects(items, where, reading)
     if reading.reference == "last_assistant":
-        return last_assistant_apart(turns, reading)
-    return turns, references_of(record, summary_keys(record, reading))
+        return last_assistant_apart(transcript, reading)
+    return transcript, references_of(record, summary_keys(record, reading))

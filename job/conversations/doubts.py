@@ -1,0 +1,36 @@
+"""The count of transcripts with lines whose speaker is not sure, and the one warning about them."""
+
+from job.conversations.record import BadRecord, Conversation
+from job.telemetry import warn
+
+SHOWN_EXAMPLES = 3
+
+
+class Doubts:
+    """Counts the doubts of conversations; without `shows_text`, examples are places alone."""
+
+    def __init__(self, shows_text: bool = True) -> None:
+        self._shows_text = shows_text
+        self.conversations = self.lines = 0
+        self._examples: list[str] = []
+
+    def add(self, outcome: Conversation | BadRecord) -> None:
+        """Count what is doubtful in one more record."""
+        if isinstance(outcome, BadRecord) or not outcome.doubts:
+            return
+        self.conversations += 1
+        self.lines += len(outcome.doubts)
+        if len(self._examples) < SHOWN_EXAMPLES:
+            quote = f": {outcome.doubts[0]}" if self._shows_text else ""
+            self._examples.append(f"{outcome.source}{quote}")
+
+    def warn(self) -> None:
+        """Log one warning with the counts and the first examples, if there was any doubt."""
+        if self.conversations:
+            warn(
+                "lines that may be another speaker's were read as part of the turn above them "
+                "(docs/formats.md: who said what in a transcript)",
+                conversations=self.conversations,
+                lines=self.lines,
+                examples=self._examples,
+            )

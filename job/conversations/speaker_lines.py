@@ -1,0 +1,206 @@
+"""The forms in which transcripts name a speaker: one line in, a `SpeakerLine` out.
+
+Finds a stamp of time, takes markup away, and splits a label from its text. Whether the label is a speaker depends on
+the other lines of the conversation; `transcript.py` decides it.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+Form = Literal["colon", "tight", "dash", "brackets", "stamp", "heading", "alone", "voice", "change", "none"]
+IsKnown = Callable[[str], bool]
+MAX_NAME_CHARACTERS = 100
+MAX_PHRASE_CHARACTERS = 60  # of a label that is not written like a name
+MAX_CJK_NAME_CHARACTERS = 12  # a sentence without spaces would pass for a name otherwise
+MAX_SMALL_WORD_CHARACTERS = 3  # of a name: de, van, of
+QUOTED_CHARACTERS = 60
+READ_CHARACTERS = 250  # of a line: the longest label with two stamps and markup
+CACHED_LABELS = 4096
+
+# A short plain name, a colon and a space: nearly every line of a transcript that opens a turn.
+PLAIN_LABEL = r"[#\w][\w#.'()-]*(?: [\w#.'()-]+){0,2}"
+PLAIN = re.compile(
+    rf"(?P<time>[\[(]?\d{{1,2}}:\d\d(?::\d\d)?[\])]?[ \t]+)?(?P<label>{PLAIN_LABEL})[ \t]*:(?:\s+|$)(?P<text>.*)"
+)
+
+CLOCK = r"\d{1,3}:[0-5]\d(?::[0-5]\d)?(?:[.,]\d{1,6})?(?!\d)(?:\s?[AaPp]\.?[Mm]\b\.?)?"
+DAY = r"(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,4})"
+MOMENT = rf"(?:{DAY}(?:,?\s{{1,3}}|T))?{CLOCK}(?:Z\b|[+-]\d\d:?\d\d)?"
+SPAN = rf"{MOMENT}(?:\s*(?:-->|[-–—])\s*{MOMENT})?"
+SECONDS = r"(?:\d+\s?h\s+)?(?:\d+\s?m\s+)?\d+(?:\.\d+)?\s?s(?:\s?(?:-->|[-–—])\s?\d+(?:\.\d+)?\s?s)?"
+# In brackets stands any text with a time of day ([Tue 12 March, 10:15 AM]), or seconds (Salesforce: ( 1m 8s )).
+BRACKETED = "|".join(
+    rf"{begin}[^{begin}{end}\n]{{0,30}}?(?<![\d:]){CLOCK}[^{begin}{end}\n]{{0,40}}{end}"
+    rf"|{begin}\s*{SECONDS}\s*{end}"
+    for begin, end in ((r"\[", r"\]"), (r"\(", r"\)"), ("<", ">"))
+)
+BRACKETED = f"(?:{BRACKETED})"
+
+# Marks of direction and the like, which chat exports put before a line.
+INVISIBLE = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+LIST_MARK = re.compile(r"(?:[-*•>]{1,3}[ \t]+|\d{1,4}[.)][ \t]+|#{1,6}[ \t]+)")
+STAMP = re.compile(rf"(?P<stamp>{BRACKETED})[ \t]*(?:[-–—|][ \t]+)?|(?P<bare>{SPAN})(?:[ \t]*[-–—|,]?[ \t]+|[ \t]*$)")
+TIME_HINT = re.compile(r"\d:\d\d|\d\s?s\s*[\])>]")
+STAMP_BEHIND = re.compile(
+    rf"(?P<label>[^\s:：][^:：\n]{{0,99}}?)[ \t]*[,|–—-]?[ \t]*(?:(?P<stamp>{BRACKETED})|(?<![\w:])(?P<bare>{SPAN}))"
+    r"[ \t]*(?P<colon>[:：]?)[ \t]*(?P<text>.*)"
+)
+BOLD = r"(?:(?P<mark>\*{1,3}|_{1,3})|<(?:b|strong)>)"
+BOLD_END = r"(?:(?P=mark)|</(?:b|strong)>)"
+MARKUP = re.compile(
+    rf"{BOLD}(?P<inside>[^*\n]{{1,120}}?)"
+    rf"(?:[ \t]*(?P<inner>[:：])[ \t]*{BOLD_END}|{BOLD_END}[ \t]*(?P<outer>[:：]?))[ \t]*(?P<text>.*)"
+)
+COLON = re.compile(r"(?P<label>[^:：\n]{1,100}?)[ \t]*(?:：\s*|:(?:\s+|$|(?=[\u2e80-\U0003ffff])))(?P<text>.*)")
+TIGHT = re.compile(r"(?P<label>[^:：\n]{1,100}?)[ \t]*:(?P<text>[^\s:/\\].*)")
+DASH = re.compile(r"(?P<label>[^:：\t\n]{1,100}?)(?:[ \t]+[-–—|»>][ \t]+|[ \t]*\t[ \t]*|>[ \t]+)(?P<text>\S.*)")
+IN_BRACKETS = re.compile(r"(?P<label>\[[^\[\]\n]{1,100}\]|<[^<>\n]{1,100}>)[ \t]*(?P<text>[^\s:：].*)")
+WRAPPED = re.compile(r"""[\[<("'“«](.{1,100})[\]>)"'”»]""")
+PATTERNS: tuple[tuple[Form, re.Pattern[str]], ...] = (
+    ("colon", COLON),
+    ("dash", DASH),
+    ("brackets", IN_BRACKETS),
+    ("tight", TIGHT),
+)
+NOT_IN_A_LABEL = re.compile(r"[?!;=\\{}\"“”<>\[\]，。、；！？…]|//|,$|[^\W\d_]{5,}\. |@\w+\.\w")
+SCHEMES = frozenset(("http", "https", "ftp", "mailto", "tel", "file", "s3"))
+
+
+class SpeakerLine(NamedTuple):
+    """One line of a transcript in the strongest form that it has.
+
+    `label` and `text` are what the form separates, `raw` is the line as it stands. `stamp` is a time before or behind
+    the label. A line that is only a stamp has neither label nor text.
+    """
+
+    number: int
+    raw: str
+    form: Form = "none"
+    label: str = ""
+    text: str = ""
+    stamp: str = ""
+
+    @property
+    def is_bracketed(self) -> bool:
+        """Return True if the stamp is in brackets, as times in a sentence seldom are."""
+        return self.stamp[:1] in ("[", "(", "<") and self.stamp != ""
+
+    @property
+    def is_dated(self) -> bool:
+        """Return True if the stamp has a day, as each message of a chat export has."""
+        return re.search(DAY, self.stamp) is not None
+
+
+def read_line(number: int, raw: str, is_known: IsKnown) -> SpeakerLine:
+    """Return the line in the strongest form that it has; `is_known` says which labels are roles."""
+    stripped = raw.strip().lstrip(INVISIBLE).lstrip()
+    # Labels and stamps stand at the start, and a line may have megabytes.
+    marked, tail = _without_markup(stripped[:READ_CHARACTERS]), stripped[READ_CHARACTERS:]
+    unmarked, stamp = _split_stamp(marked)
+    rest = _without_markup(unmarked)
+    line = SpeakerLine(number, raw, "none", "", rest, stamp)
+    strongest: SpeakerLine | None = None
+    for found in _forms(line) if rest else ():
+        if is_known(found.label):
+            strongest = found
+            break
+        if strongest is None and is_label(found.label):
+            strongest = found
+    chosen = strongest or line
+    return chosen._replace(text=chosen.text + tail) if tail else chosen
+
+
+@lru_cache(CACHED_LABELS)
+def is_label(text: str) -> bool:
+    """Return True if a speaker may be called so: no sentence, no address, not too long."""
+    if not 0 < len(text) <= MAX_NAME_CHARACTERS or NOT_IN_A_LABEL.search(text):
+        return False
+    if text.casefold() in SCHEMES:
+        return False
+    return len(text) <= MAX_PHRASE_CHARACTERS or is_name(text)
+
+
+@lru_cache(CACHED_LABELS)
+def is_name(text: str) -> bool:
+    """Return True if the words are written like a name's: capitals, but for small words between them (de, van, of).
+
+    Letters of scripts without capitals count as capitals, emoji as letters.
+    """
+    words = text.split()
+    main = [word for word in words if not _is_small(word)]
+    if not main or _is_small(words[-1]) or not any(_is_letter(character) for word in main for character in word):
+        return False
+    return all(_begins_like_a_name(word) for word in main)
+
+
+def quoted(line: str) -> str:
+    """Return the start of a line in quotation marks for a message: one line, at most QUOTED_CHARACTERS."""
+    text = " ".join(line.split())
+    return f"'{text}'" if len(text) <= QUOTED_CHARACTERS else f"'{text[: QUOTED_CHARACTERS - 1]}…'"
+
+
+def _without_markup(text: str) -> str:
+    """Return `**Agent:** text`, `**Agent**: text`, `<b>Agent:</b> text` as `Agent: text`; a tab stands for no colon."""
+    marked = MARKUP.match(text)
+    if not marked:
+        return text
+    inside, said = marked["inside"].strip(), marked["text"]
+    if marked["inner"] or marked["outer"]:
+        return f"{inside}: {said}"
+    return f"{inside} {said}".strip() if not said or STAMP.fullmatch(said) else f"{inside}\t{said}"
+
+
+def _split_stamp(text: str) -> tuple[str, str]:
+    """Return the text without a mark of a list and a stamp at its start, and the stamp."""
+    mark = LIST_MARK.match(text)
+    rest = text[mark.end() :] if mark else text
+    found = STAMP.match(rest)
+    if not found:
+        return rest, ""
+    return rest[found.end() :].strip(), found["stamp"] or found["bare"]
+
+
+def _forms(line: SpeakerLine) -> Iterator[SpeakerLine]:
+    """Yield the line in every form that it can be read in, strongest first; labels are not checked."""
+    number, raw, _, _, rest, stamp = line
+    if TIME_HINT.search(rest):
+        behind = STAMP_BEHIND.match(rest)
+        # "See you at 10:15: bring it" names nobody.
+        if behind and (behind["stamp"] or not _is_small(behind["label"].split()[-1])):
+            said, time = behind["text"], behind["stamp"] or behind["bare"]
+            form: Form = "colon" if behind["colon"] else "heading" if not said else "stamp"
+            if form != "stamp" or behind["stamp"]:
+                yield SpeakerLine(number, raw, form, _unwrapped(behind["label"]), said, stamp or time)
+    for form, pattern in PATTERNS:
+        found = pattern.match(rest)
+        # Digits on both sides of a colon are a time of day or a ratio.
+        if found and not (form == "tight" and found["label"][-1].isdigit() and found["text"][0].isdigit()):
+            yield SpeakerLine(number, raw, form, _unwrapped(found["label"]), found["text"], stamp)
+    if len(rest) <= MAX_NAME_CHARACTERS:
+        yield SpeakerLine(number, raw, "alone", _unwrapped(rest), "", stamp)
+
+
+def _unwrapped(label: str) -> str:
+    """Return the label without brackets or quotation marks around it."""
+    bare = label.strip(f"{INVISIBLE} \t")
+    wrapped = WRAPPED.fullmatch(bare)
+    return (wrapped[1] if wrapped else bare).strip()
+
+
+def _is_small(word: str) -> bool:
+    return word.islower() and word.isalpha() and len(word) <= MAX_SMALL_WORD_CHARACTERS
+
+
+def _begins_like_a_name(word: str) -> bool:
+    """Return True for a capital, a letter without cases, a number, or a sign; a long run of CJK is a sentence."""
+    if any(character >= "\u2e80" for character in word) and len(word) > MAX_CJK_NAME_CHARACTERS:
+        return False
+    letters = [character for character in word if character.isalpha()]
+    return not letters or not letters[0].islower() or any(letter.isupper() for letter in letters)
+
+
+def _is_letter(character: str) -> bool:
+    return character.isalpha() or unicodedata.category(character) == "So"
