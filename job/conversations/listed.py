@@ -18,9 +18,10 @@ LIST = re.compile(rf"\s*\[\s*(?:[\[{{\]]|\(?\s*[bBuU]?['\"]|array\(|{NOTHING})")
 TUPLE_OR_SET = re.compile(r"\s*(?:\(\s*['\"].*\)|\{\s*['\"].*\})\s*", re.DOTALL)
 MAX_PYTHON_CHARACTERS = 1 << 20  # Python's parser needs some hundred bytes for each
 STRING = r"'(?:[^'\\\n]|\\.)*+'|\"(?:[^\"\\\n]|\\.)*+\""
-# numpy prints no commas between elements, and Python would join two strings without one.
-ELEMENT = re.compile(rf"({STRING}|\b(?:nan|None)\b|[}}\])])(\s+(?=['\"{{\[(]|nan\b|None\b))?")
-OUTSIDE_STRINGS = re.compile(r"(?:[\[\]{}(),:\s]|None|True|False|-?\d[\d.eE+-]*+)*+")
+TOKEN = re.compile(
+    rf"(?P<value>{STRING}|\b(?:nan|None|True|False)\b|-?\d[\d.eE+-]*+)"
+    r"|(?P<open>[\[({])|(?P<close>[\])}])|(?P<between>[,:])|\s+"
+)
 
 
 def list_in(text: str, where: str) -> list[Any] | None:
@@ -34,37 +35,50 @@ def list_in(text: str, where: str) -> list[Any] | None:
             value = parse_json(text)
         except RecordError as error:
             value = _python_value(text)
-            if value is None:
+            if not isinstance(value, list):
                 raise RecordError(
                     f"{where} begins like a list ({text.strip()[:20]} …), but is neither JSON "
                     f"({error.detail}) nor what Python prints of a list of texts or objects, of at "
                     f"most {MAX_PYTHON_CHARACTERS:,} characters; write it as JSON"
                 ) from None
-        return value if isinstance(value, list) else None
-    if not TUPLE_OR_SET.fullmatch(text):
-        return None
-    value = _python_value(text)
+        return list(plain(value))
+    value = _python_value(text) if TUPLE_OR_SET.fullmatch(text) else None
     if isinstance(value, set):
         raise RecordError(f"{where} is a set, which has no order; write a JSON list")
-    return value if isinstance(value, list) else None
+    return list(plain(value)) if isinstance(value, tuple) else None
 
 
 def _python_value(text: str) -> Any:
     """Return the value of a Python literal (lists, dicts, texts, numbers); None if it is none."""
-    if len(text) > MAX_PYTHON_CHARACTERS:
-        return None
-    literal = ELEMENT.sub(_with_comma, text.strip())
-    if not OUTSIDE_STRINGS.fullmatch(re.sub(STRING, "", literal)):
+    literal = _with_commas(text.strip()) if len(text) <= MAX_PYTHON_CHARACTERS else None
+    if literal is None:
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # of escapes that Python does not know
-            value = ast.literal_eval(literal)
-        return value if isinstance(value, set) else plain(value)
+            return ast.literal_eval(literal)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
 
 
-def _with_comma(element: re.Match[str]) -> str:
-    written = "None" if element[1] == "nan" else element[1]
-    return f"{written},{element[2]}" if element[2] else written
+def _with_commas(text: str) -> str | None:
+    """Return the literal with a comma between each two elements; None if it holds anything else.
+
+    numpy prints no commas, and Python would join two texts without one. A loop over tokens, as a
+    search for quotes that are never closed would take quadratic time.
+    """
+    written: list[str] = []
+    place, after_element = 0, False
+    while place < len(text):
+        token = TOKEN.match(text, place)
+        if token is None:
+            return None
+        place = token.end()
+        kind = token.lastgroup
+        if kind is None:  # space
+            continue
+        if after_element and kind in ("value", "open"):
+            written.append(",")
+        written.append("None" if token[0] == "nan" else token[0])
+        after_element = kind in ("value", "close")
+    return "".join(written)

@@ -50,8 +50,9 @@ def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> Trans
             continue
         if not isinstance(item, dict):
             raise RecordError(f"turn {number} is {kind(item)}, wanted an object with role and text")
-        if "role" in item and "text" in item and not named:
-            label, text, text_key = item["role"], item["text"], "text"
+        text_key = "text" if "text" in item else "content"
+        if "role" in item and text_key in item and not named:  # most files, so without a search
+            label, text = item["role"], item[text_key]
         else:
             label, text, text_key = _found(item, number, reading)
         role = role_of(label, reading)
