@@ -93,6 +93,8 @@ def _has_room_for_a_bar() -> bool:
 def _quiet_libraries(person: bool) -> None:
     """Keep the libraries' bars and torch's C++ warnings out of logs, and a hint of bitsandbytes that is harmless."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # Else it asks the Hub which agents there are, to tell it whether one of them runs this.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not person:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")

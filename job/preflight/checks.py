@@ -5,10 +5,11 @@ Knows nothing of torch: no weights are fetched.
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from job.base_files import (
     check_chat_template,
@@ -24,6 +25,9 @@ from job.errors import DataError, ForbiddenError, RecapError
 from job.storage.hub_errors import hub_errors
 from job.storage.keys import local_path, scheme_of
 from job.storage.open import open_store
+
+WRITE = "repo.write"  # the Hub's name of the permission
+READERS = ("read", "no_access")  # roles in an organization
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,56 @@ def is_writable(uri: str, storage: StorageSection) -> str:
 
 
 def hub_accepts(repository: str) -> str:
-    """The Hub knows HF_TOKEN; ForbiddenError if there is none or it is refused."""
+    """Ask the Hub for whom HF_TOKEN is; return it in a line.
+
+    Raise ForbiddenError if there is no token, or the Hub refuses it or says that it may not write
+    the repository. Only a push can prove that it may.
+    """
     from huggingface_hub import HfApi
 
+    where = f"publish.hub: {repository}"
     if not os.environ.get("HF_TOKEN"):
-        raise ForbiddenError(f"publish.hub: {repository} needs a token that may write there: set HF_TOKEN")
-    with hub_errors(f"publish.hub: {repository}", writes=True):
-        name = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=os.environ["HF_TOKEN"]).whoami()["name"]
-    return f"{repository}  as {name}"
+        raise ForbiddenError(f"{where} needs a token that may write there: set HF_TOKEN")
+    with hub_errors(where, writes=True):
+        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=os.environ["HF_TOKEN"])
+        account = api.whoami()
+    reason = why_not_writable(account, repository)
+    if reason:
+        raise ForbiddenError(
+            f"{where}: {reason}: set HF_TOKEN to a token of the kind 'write', or to a fine-grained one "
+            f"with write access to {repository.partition('/')[0]} ({api.endpoint}/settings/tokens)"
+        )
+    return f"{repository}  as {account['name']}"
+
+
+def why_not_writable(account: Mapping[str, Any], repository: str) -> str | None:
+    """Return why the token of `account`, the Hub's answer to "who am I", cannot write the repository.
+
+    None where it can, and where the answer does not decide it: roles that are not known here, groups.
+    """
+    namespace = repository.partition("/")[0]
+    token = (account.get("auth") or {}).get("accessToken") or {}
+    if token.get("role") == "read":
+        return f"the token of {account['name']} may only read"
+    for organization in account.get("orgs") or []:
+        if organization.get("name") == namespace and organization.get("roleInOrg") in READERS:
+            return f"{account['name']} may only read in {namespace}"
+    grants = token.get("fineGrained")
+    if token.get("role") == "fineGrained" and grants and not _grants(grants, namespace, repository):
+        return f"the fine-grained token of {account['name']} may not write there"
+    return None
+
+
+def _grants(grants: Mapping[str, Any], namespace: str, repository: str) -> bool:
+    if WRITE in (grants.get("global") or []):
+        return True
+    for grant in grants.get("scoped") or []:
+        entity = grant.get("entity") or {}
+        is_there = entity.get("name") in (namespace, repository)
+        is_group = entity.get("type") == "resource-group"  # of whose repositories the Hub says nothing
+        if WRITE in (grant.get("permissions") or []) and (is_there or is_group):
+            return True
+    return False
 
 
 def _missing_folders(uri: str) -> list[Path]:

@@ -1,11 +1,18 @@
 """A plan tells everything at once, by the config's keys, and leaves nothing behind."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from job.config.commands import EvaluateConfig, TrainConfig
 from job.config.sections import StorageSection
+from job.errors import ExitCode
 from job.model import fetch_base
-from job.preflight.checks import is_writable
+from job.preflight.checks import is_writable, why_not_writable
 from job.preflight.plan import plan
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
@@ -51,3 +58,64 @@ def test_a_base_that_is_not_the_adapters_is_told_by_the_plan(tmp_path, base_fold
         f"adapter: {store.uri} is an adapter for {base_folder} (digest 000000000000), but what stands there now, "
         f"{base_folder}, has digest {recorded['digest'][:12]}: give the base that it was trained on, or train again"
     )
+
+
+def token(role: str, *grants: tuple[str, str, str], everywhere: tuple[str, ...] = ()) -> dict:
+    """What the Hub says of a token; grants are kind and name of an entity, and a permission."""
+    scoped = [
+        {"entity": {"_id": "1", "type": kind, "name": name}, "permissions": ["repo.content.read", may]}
+        for kind, name, may in grants
+    ]
+    fine = {"canReadGatedRepos": True, "global": [*everywhere], "scoped": scoped}
+    about = {"displayName": "t", "role": role} | ({"fineGrained": fine} if role == "fineGrained" else {})
+    return {"auth": {"type": "access_token", "accessToken": about}}
+
+
+FINE = "the fine-grained token of eva may not write there"
+READ_IN = {"orgs": [{"name": "org", "roleInOrg": "read"}, {"name": "other", "roleInOrg": "admin"}]}
+
+
+@pytest.mark.parametrize(
+    ("about", "reason"),
+    [
+        ({}, None),
+        (token("write"), None),
+        (token("god"), None),
+        ({"auth": {"type": "oauth", "accessToken": None}}, None),
+        (token("read"), "the token of eva may only read"),
+        (token("write") | READ_IN, "eva may only read in org"),
+        (token("write") | {"orgs": [{"name": "org", "roleInOrg": "contributor"}]}, None),
+        (token("fineGrained"), FINE),
+        (token("fineGrained", ("org", "org", "repo.write")), None),
+        (token("fineGrained", ("org", "org", "discussion.write")), FINE),
+        (token("fineGrained", ("user", "eva", "repo.write")), FINE),
+        (token("fineGrained", ("model", "org/mine", "repo.write")), None),
+        (token("fineGrained", ("model", "org/other", "repo.write")), FINE),
+        (token("fineGrained", ("resource-group", "team", "repo.write")), None),
+        (token("fineGrained", everywhere=("repo.write",)), None),
+        (token("fineGrained", everywhere=("discussion.write",)), FINE),
+        ({"auth": {"accessToken": {"role": "fineGrained"}}}, None),
+    ],
+)
+def test_a_token_that_cannot_write_is_told_from_one_that_may(about, reason):
+    assert why_not_writable({"name": "eva", "orgs": []} | about, "org/mine") == reason
+
+
+@pytest.mark.parametrize("role", ["read", "fineGrained", "write"])
+def test_a_training_whose_token_may_only_read_ends_before_it_begins(hub, tmp_path, base_folder, role):
+    hub.account |= token(role)
+    given = train_config(tmp_path, base_folder, publish={"hub": "org/mine"}).model_dump(mode="json")
+    (tmp_path / "train.yaml").write_text(json.dumps(given))
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_TELEMETRY"}
+    words = [sys.executable, "-m", "job", "train", "train.yaml", "--dry-run"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    line = next(line for line in done.stdout.splitlines() if " hub " in line)
+    if role == "write":
+        assert (done.returncode, line.split()) == (0, ["✓", "hub", "org/mine", "as", "tester"])
+    else:
+        assert done.returncode == ExitCode.FORBIDDEN
+        assert line.startswith("  ✗ hub         publish.hub: org/mine: the ")
+        assert "set HF_TOKEN to a token of the kind 'write', or to a fine-grained one" in line
+        assert f"{hub.endpoint}/settings/tokens" in line
+    asked = [request.path for request in hub.requests]
+    assert asked == ["/api/whoami-v2"], "and nothing about who runs it"

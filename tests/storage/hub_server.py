@@ -60,6 +60,7 @@ class Hub:
     requests: list[Request] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
     failures: list[tuple[str, int]] = field(default_factory=list)
+    account: dict[str, Any] = field(default_factory=lambda: {"type": "user", "name": "tester", "orgs": []})
 
     @classmethod
     @contextmanager
@@ -116,7 +117,7 @@ class Hub:
 
 
 def _whoami(hub: Hub, request: Request) -> Answer:
-    return hub.writable(request) or _json(200, {"type": "user", "name": "tester", "orgs": []})
+    return hub.writable(request) or _json(200, hub.account)
 
 
 def _create(hub: Hub, request: Request) -> Answer:
