@@ -104,7 +104,8 @@ def _lock_of(folder: Path) -> Path:
 
 def _create(folder: Path) -> Path:
     with _output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        # For its owner alone: customers' conversations and private weights lie below it.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 

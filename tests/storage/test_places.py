@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import ExitCode, OutputError
-from job.storage.places import UNTOUCHED_SECONDS, work_folder
+from job.storage.places import UNTOUCHED_SECONDS, cache_folder, work_folder
 
 RUN = """
 import sys
@@ -104,3 +104,20 @@ def test_a_place_that_is_there_and_takes_nothing_is_told_with_the_remedy(monkeyp
     with pytest.raises(OutputError, match=r"/proc/self: cannot be written .*RECAP_WORK") as caught, work_folder("one"):
         pass
     assert caught.value.exit_code == ExitCode.OUTPUT
+
+
+def test_the_cache_is_for_its_owner_alone_unless_somebody_made_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECAP_CACHE", str(tmp_path / "new" / "cache"))
+    monkeypatch.delenv("RECAP_WORK", raising=False)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    before = os.umask(0)
+    try:
+        with work_folder("run") as folder:
+            private = [cache_folder(), folder.parent, folder]
+        monkeypatch.setenv("RECAP_CACHE", str(tmp_path / "shared"))
+        shared = cache_folder()
+    finally:
+        os.umask(before)
+    assert folder.parent.parent == private[0]
+    assert [path.stat().st_mode & 0o777 for path in (*private[:2], shared)] == [0o700, 0o700, 0o777]
