@@ -1,7 +1,7 @@
-"""Which prompts go through the model together: lengths in, rows of the next batch out. Knows nothing of models.
+"""Batching: which prompts go through the model together, by their lengths.
 
-The longest go first, so that a batch that does not fit into memory shows at once and not after an hour, and so that
-rows of one batch are of similar length: padding is work for nothing.
+The longest go first, so that a batch that does not fit into memory fails at once and not after an
+hour. Rows of one batch have similar lengths, since padding is computed for nothing.
 """
 
 from collections.abc import Sequence
@@ -10,29 +10,35 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """Tokens of a padded batch, answers included, and its rows, at the most; a longer row goes alone."""
+    """Limits of a batch: tokens with padding and answers, and rows. A longer row goes alone."""
 
     tokens: int
     rows: int
-    new_tokens: int  # room for the answer of each row
+    new_tokens: int  # reserved in each row for its answer
 
 
 def longest_first(lengths: Sequence[int]) -> list[int]:
-    """The rows by descending length; equal ones keep their order."""
+    """Return the indices of `lengths` by descending length; equal ones keep their order."""
     return sorted(range(len(lengths)), key=lambda row: -lengths[row])
 
 
 def count_fitting(lengths: Sequence[int], limits: BatchLimits) -> int:
-    """How many of the first rows make the next batch; `lengths` descends and is not empty. At least 1."""
+    """Return how many of the first rows make the next batch, at least 1.
+
+    `lengths` descends and is not empty.
+    """
     fitting = limits.tokens // padded_tokens(lengths[:1], limits)
     return max(1, min(fitting, limits.rows, len(lengths)))
 
 
 def padded_tokens(lengths: Sequence[int], limits: BatchLimits) -> int:
-    """Tokens of a batch of rows whose lengths descend: each is as long as the first, with its answer."""
+    """Return the tokens of a padded batch: each row is as long as the first, plus its answer.
+
+    `lengths` descends and is not empty.
+    """
     return len(lengths) * (lengths[0] + limits.new_tokens)
 
 
 def halved(lengths: Sequence[int], limits: BatchLimits) -> BatchLimits:
-    """Limits under which half as many of these rows, which were too many, make a batch."""
+    """Return limits under which a batch has half of these rows. Used when they were too many."""
     return replace(limits, tokens=padded_tokens(lengths, limits) // 2)

@@ -1,7 +1,4 @@
-"""Which engine generates, and why: from what the config asks for and what is installed here, to an engine in memory.
-
-Knows nothing of files of conversations.
-"""
+"""Choose the engine by the config and by what is installed, and load the model into it."""
 
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
@@ -15,7 +12,15 @@ from job.inference.merge import merged
 from job.inference.open import FetchedModel, load
 from job.inference.summaries import check_budget
 from job.inference.transformers_engine import TransformersEngine
-from job.inference.vllm_start import MISSING, SLOW, UNTRIED, is_installed, is_slow, start_vllm, why_not
+from job.inference.vllm_start import (
+    MISSING,
+    SLOW,
+    UNTRIED,
+    is_installed,
+    is_slow,
+    start_vllm,
+    why_not,
+)
 from job.model import context_tokens
 from job.telemetry import event
 
@@ -25,50 +30,81 @@ AdapterWeights = Literal["separate", "merged"]
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """What is asked for: the engine, and the adapter beside its base or merged into it."""
+    """The config's wishes: the engine, and the adapter beside its base or merged into it."""
 
     engine: EngineName
     adapter_weights: AdapterWeights
 
 
 def check_installed(engine: EngineName) -> None:
-    """ConfigError where the config names an engine that is not there; to be told before anything is read."""
+    """Raise ConfigError if the config names an engine that is not installed.
+
+    Cheap: to be called before anything is read.
+    """
     if engine == "vllm" and not is_installed():
         raise ConfigError(f"engine: {MISSING}")
 
 
 def open_engine(
-    model: FetchedModel, section: AdapterModelSection, generation: GenerationSection, choice: EngineChoice, cache: Path
+    model: FetchedModel,
+    section: AdapterModelSection,
+    generation: GenerationSection,
+    choice: EngineChoice,
+    cache: Path,
 ) -> tuple[Engine, str]:
-    """The engine with the model in memory, and its name with version; says which it is and why."""
+    """Load the model into an engine; return the engine, and its name with version.
+
+    Merges the adapter into its base in `cache` if the config says so. Logs which engine was chosen
+    and why. Raise ConfigError if the answer leaves no room for a prompt, or if the config insists
+    on an engine that cannot serve the model.
+    """
     check_budget(generation, context_tokens(model.base.path))
     if choice.adapter_weights == "merged":
         model = merged(model, section, cache)
+
     name, why = choose(model, section, choice.engine)
-    told = f"{name} {_version(name)}"
-    facts = {"base": model.base.uri, "adapter": model.adapter_digest, "adapter_weights": choice.adapter_weights}
-    event("engine", engine=told, why=why, **facts, quantization=section.quantization or "none")
+    name_and_version = f"{name} {_version(name)}"
+    event(
+        "engine",
+        engine=name_and_version,
+        why=why,
+        base=model.base.uri,
+        adapter=model.adapter_digest,
+        adapter_weights=choice.adapter_weights,
+        quantization=section.quantization or "none",
+    )
     if name == "vllm":
-        return start_vllm(model, section, generation), told
-    return TransformersEngine(load(model, section), model.tokenizer), told
+        return start_vllm(model, section, generation), name_and_version
+    return TransformersEngine(load(model, section), model.tokenizer), name_and_version
 
 
-def choose(model: FetchedModel, section: AdapterModelSection, engine: EngineName) -> tuple[str, str]:
-    """`transformers` or `vllm`, and why; ConfigError where the config insists on one that cannot serve the model."""
+def choose(
+    model: FetchedModel,
+    section: AdapterModelSection,
+    engine: EngineName,
+) -> tuple[str, str]:
+    """Return `transformers` or `vllm`, and the reason.
+
+    Raise ConfigError if the config insists on vLLM and vLLM cannot serve the model.
+    """
     if engine == "transformers":
         return "transformers", "the config says so"
     if engine == "auto" and section.quantization is not None and is_installed():
         return "transformers", UNTRIED
+
     reason = why_not(model, section)
     if reason is None and engine == "auto" and is_slow(model):
         reason = SLOW
+
     if reason is None:
-        return "vllm", "the config says so" if engine == "vllm" else "it is installed and can serve the model"
+        if engine == "vllm":
+            return "vllm", "the config says so"
+        return "vllm", "it is installed and can serve the model"
     if engine == "vllm":
         raise ConfigError(f"engine: {reason}")
     return "transformers", reason
 
 
 def _version(package: str) -> str:
-    """Of the distribution that brings the package: vLLM has several."""
+    # vLLM is one package from several distributions, none of which need be called vllm.
     return version(packages_distributions()[package][0])

@@ -1,4 +1,4 @@
-"""The engine contract: token ids of prompts in, texts out. Knows nothing of files, conversations or S3."""
+"""The engine contract: token ids of prompts in, texts out."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Generated:
-    """One answer: its text, its length in tokens (the end token not counted), and why it ended."""
+    """One answer: its text, its length in tokens without the end token, and why it ended.
+
+    "stop" means that the model ended it, "length" that it reached the limit.
+    """
 
     text: str
     output_tokens: int
@@ -19,10 +22,14 @@ class Generated:
 
 
 class Engine(Protocol):
-    """Something that generates; it orders and batches the prompts of one call as suits it."""
+    """A model that generates. It orders and batches the prompts of one call as suits it."""
 
-    context_tokens: int  # prompt and answer together, at the most
-    prompts_ahead: int  # of later calls, which it wants to be told of so that it never runs empty; 0 is none
+    # The largest number of tokens in a prompt and its answer together.
+    context_tokens: int
+
+    # The number of prompts of later calls that `expect` should announce so that the engine never
+    # runs idle. 0 means none.
+    prompts_ahead: int
 
     def generate(
         self,
@@ -30,7 +37,13 @@ class Engine(Protocol):
         settings: GenerationSection,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Generated]:
-        """Answers in the order of `prompts`; `on_done` is called with the number of prompts finished since last."""
+        """Return an answer to each prompt, in order.
+
+        `on_done` is called with the number of prompts finished since the last call.
+        """
 
     def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
-        """Prompts, the very same lists, that a later call of `generate` asks for: work on them may begin now."""
+        """Announce prompts of a later call of `generate`, so that work on them may begin now.
+
+        The later call must pass the very same list objects.
+        """

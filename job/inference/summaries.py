@@ -1,6 +1,6 @@
-"""Conversations in, one text each out: for evaluations and samples, where all of them fit into memory.
+"""Summarize conversations that all fit into memory: for evaluations and samples.
 
-Knows nothing of files or outcomes (`summarization` does).
+A night does not: `job.summarization` has its own loop over chunks.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,17 +14,23 @@ from job.telemetry import warn
 
 
 def input_budget(engine: Engine, settings: GenerationSection) -> int:
-    """Tokens that a prompt may have: what is configured, and what the engine's context leaves beside the answer."""
+    """Return how many tokens a prompt may have.
+
+    It is the smaller one of the configured limit and what the answer leaves of the context.
+    """
     left = engine.context_tokens - settings.max_new_tokens
     return left if settings.max_input_tokens is None else min(left, settings.max_input_tokens)
 
 
 def check_budget(settings: GenerationSection, context_tokens: int | None) -> None:
-    """ConfigError where the answer leaves no token of the context for a conversation; None is a context without end."""
+    """Raise ConfigError if the answer leaves no token of the context for a conversation.
+
+    `context_tokens` is None for a model whose context has no limit.
+    """
     if context_tokens is not None and settings.max_new_tokens >= context_tokens:
         raise ConfigError(
-            f"generation.max_new_tokens: {settings.max_new_tokens} of the model's {context_tokens} tokens leave no "
-            "room for a conversation; lower it"
+            f"generation.max_new_tokens: {settings.max_new_tokens} of the model's {context_tokens} "
+            "tokens leave no room for a conversation; lower it"
         )
 
 
@@ -35,9 +41,11 @@ def summarize_conversations(
     settings: GenerationSection,
     on_done: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """A summary per conversation, in order; an empty one, with a warning, where the conversation cannot be a prompt.
+    """Return a summary of each conversation, in order.
 
-    ConfigError where the model's answers are no numbers in its dtype.
+    A conversation that cannot become a prompt is logged as a warning and gets an empty summary.
+    `on_done` is called with the number of prompts finished since the last call. Raise ConfigError
+    if the model generates NaN in its dtype.
     """
     prompt, tokenizer = encoding
     budget = input_budget(engine, settings)
@@ -47,9 +55,13 @@ def summarize_conversations(
             prompts[row] = encode_prompt(conversation, prompt, tokenizer, budget).ids
         except (TooLongError, NothingToSummarizeError) as error:
             warn("not summarized", id=conversation.id, reason=str(error))
+
     try:
         answers = engine.generate(list(prompts.values()), settings, on_done)
     except FloatingPointError as error:
         raise ConfigError(f"model.dtype: {error}") from error
-    texts = dict(zip(prompts, (answer.text.strip() for answer in answers), strict=True))
-    return [texts.get(row, "") for row in range(len(conversations))]
+
+    summaries = [""] * len(conversations)
+    for row, answer in zip(prompts, answers, strict=True):
+        summaries[row] = answer.text.strip()
+    return summaries

@@ -1,7 +1,7 @@
-"""The engine that generates with the model in this process: any causal language model that transformers loads.
+"""The engine that runs the model in this process: any causal language model of transformers.
 
-Prompts of one call → batches by length and token budget → answers in the order of the prompts. A batch that does not
-fit into the GPU's memory is halved, and no later one is larger. Knows nothing of files or conversations.
+It batches the prompts of one call by length and token budget, and returns answers in the prompts'
+order. A batch that does not fit into the GPU's memory is halved, and no later one is larger.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,17 +19,22 @@ Decode = Callable[[Model, Sequence[list[int]], frozenset[int], int, Choose], lis
 
 
 class TransformersEngine:
-    """An `Engine` over a model in memory and its tokenizer. Holds what it learned about the memory's size."""
+    """An `Engine` over a loaded model and its tokenizer. Learns how many tokens fit in memory."""
 
-    prompts_ahead = 0  # its batches end before the next begin
+    prompts_ahead = 0  # a batch ends before the next begins
 
     def __init__(self, model: Model, tokenizer: Tokenizer, decode: Decode = decode) -> None:
-        self._model, self._tokenizer, self._decode = model, tokenizer, decode
+        self._model = model
+        self._tokenizer = tokenizer
+        self._decode = decode
         self._ends = end_tokens(tokenizer, getattr(model, "generation_config", None))
         self._vocabulary: int = model.get_input_embeddings().num_embeddings
         self._fitting_tokens: int | None = None  # of a padded batch; None until memory ran out
-        # Models without a limit of positions have none in their config; then the tokenizer's word is what there is.
-        self.context_tokens: int = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+
+        # The config of a model without a limit of positions has no such key. The tokenizer's limit
+        # is the only one then.
+        positions = getattr(model.config, "max_position_embeddings", None)
+        self.context_tokens: int = positions or tokenizer.model_max_length
 
     def generate(
         self,
@@ -37,45 +42,67 @@ class TransformersEngine:
         settings: GenerationSection,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Generated]:
-        """Answers in the order of `prompts`; ends early at any end token of the model's generation config.
+        """Return an answer to each prompt, in order.
 
-        Raises ValueError for a token that the model does not know, before any work, torch.OutOfMemoryError when a
-        single row does not fit, and RetryError when the GPU itself fails.
+        An answer ends early at any end token of the tokenizer or the model's generation config.
+        Raise ValueError, before any work, for a token that is not in the vocabulary;
+        torch.OutOfMemoryError if a single row does not fit; RetryError if the GPU itself fails.
         """
         for prompt in prompts:
             self._check(prompt)
-        choose = greedy if settings.temperature == 0 else sampling(settings, self._model.device)
+
+        choose: Choose = greedy
+        if settings.temperature != 0:
+            choose = sampling(settings, self._model.device)
+
         order = longest_first([len(prompt) for prompt in prompts])
         lengths = [len(prompts[row]) for row in order]
         answers: dict[int, Generated] = {}
         while len(answers) < len(prompts):
             start = len(answers)
-            rows = order[start : start + count_fitting(lengths[start:], self._limits(settings))]
+            count = count_fitting(lengths[start:], self._limits(settings))
+            rows = order[start : start + count]
+
             tokens = self._decode_or_shrink([prompts[row] for row in rows], settings, choose)
-            if tokens is not None:
-                found = [to_answer(row, self._ends, self._tokenizer) for row in tokens]
-                answers.update(zip(rows, found, strict=True))
-                if on_done:
-                    on_done(len(rows))
+            if tokens is None:
+                continue
+
+            batch = [to_answer(row, self._ends, self._tokenizer) for row in tokens]
+            answers.update(zip(rows, batch, strict=True))
+            if on_done:
+                on_done(len(rows))
         return [answers[row] for row in range(len(prompts))]
 
     def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
-        """Nothing: see `prompts_ahead`."""
+        """Do nothing: this engine asks for no prompts ahead."""
 
     def _check(self, prompt: Sequence[int]) -> None:
-        """A GPU that looks up what is not there fails for good: nothing more can be done in its process."""
+        """Raise ValueError for an id outside of the vocabulary.
+
+        A GPU that looks up such an id fails for good: its process can do nothing more with it.
+        """
         if prompt and not 0 <= min(prompt) <= max(prompt) < self._vocabulary:
             strange = next(id for id in prompt if not 0 <= id < self._vocabulary)
-            raise ValueError(f"token {strange} is not among the {self._vocabulary} of the model's vocabulary")
+            raise ValueError(
+                f"token {strange} is not among the {self._vocabulary} of the model's vocabulary",
+            )
 
     def _limits(self, settings: GenerationSection) -> BatchLimits:
-        tokens = min(settings.max_batch_tokens, self._fitting_tokens or settings.max_batch_tokens)
+        tokens = settings.max_batch_tokens
+        if self._fitting_tokens:
+            tokens = min(tokens, self._fitting_tokens)
         return BatchLimits(tokens, settings.max_batch_size, settings.max_new_tokens)
 
     def _decode_or_shrink(
-        self, prompts: Sequence[list[int]], settings: GenerationSection, choose: Choose
+        self,
+        prompts: Sequence[list[int]],
+        settings: GenerationSection,
+        choose: Choose,
     ) -> list[list[int]] | None:
-        """New tokens by row; None when memory ran out and batches are smaller from now on."""
+        """Return new tokens by row. If memory runs out, lower the limits and return None.
+
+        Raise torch.OutOfMemoryError for a batch of one row, RetryError if the GPU itself fails.
+        """
         import torch
 
         try:
@@ -84,10 +111,18 @@ class TransformersEngine:
             if len(prompts) == 1:
                 raise
         except torch.AcceleratorError as error:
-            raise RetryError(f"the GPU failed ({error}); run the job again, or elsewhere if it fails again") from error
-        # Only here are the batch's tensors free: an exception holds the frames that it came through.
+            remedy = "run the job again, or elsewhere if it fails again"
+            raise RetryError(f"the GPU failed ({error}); {remedy}") from error
+
+        # Not within the handler: the exception refers to the frames that it passed through, and
+        # they hold the batch's tensors. Only here can their memory be freed.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._fitting_tokens = halved([len(prompt) for prompt in prompts], self._limits(settings)).tokens
-        warn("out of memory: smaller batches from now on", rows=len(prompts), max_batch_tokens=self._fitting_tokens)
+        lengths = [len(prompt) for prompt in prompts]
+        self._fitting_tokens = halved(lengths, self._limits(settings)).tokens
+        warn(
+            "out of memory: smaller batches from now on",
+            rows=len(prompts),
+            max_batch_tokens=self._fitting_tokens,
+        )
         return None

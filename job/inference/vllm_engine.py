@@ -1,7 +1,7 @@
-"""The engine on vLLM: prompts join and leave its batch at each step, so that it is never idle while there are any.
+"""The engine on vLLM: prompts join and leave its batch at each step, so that it is never idle.
 
-Token ids in, token ids out: no text, template or tokenizer of vLLM's takes part. Prompts of later calls are under way
-while those of this one end (`expect`). Knows nothing of files, nor of how vLLM was started (`vllm_start` does).
+Token ids go in and come out; vLLM's own tokenizer and templates take no part. Prompts of later
+calls are already running while the last ones of this call end (`expect`).
 """
 
 from collections import deque
@@ -15,25 +15,39 @@ from job.inference.engine import Generated
 from job.model import Tokenizer
 from job.telemetry import warn
 
-BATCHES_AHEAD = 4  # answers of 128 tokens outlast three whole batches of answers of 40
-NAN = "NaNs detected in logits"  # what vLLM's RuntimeError begins with
-DRAINING_STEPS = 8  # until steps that were scheduled ahead of a failure are through
+BATCHES_AHEAD = 4  # an answer of 128 tokens takes as long as three whole batches of answers of 40
+NAN = "NaNs detected in logits"  # the beginning of vLLM's RuntimeError
+DRAINING_STEPS = 8  # enough for the steps that vLLM had scheduled before a failure
 
 
 class VllmEngine:
-    """An `Engine` over a vLLM engine in this process (`vllm.v1.engine.llm_engine.LLMEngine`, or what stands in for it).
+    """An `Engine` over a vLLM engine in this process.
 
-    `adapter` is vLLM's request for it, None for the base (or what the adapter is merged into). Holds which prompts are
-    under way, and how many at once fit into memory once it ran out.
+    `engine` is a `vllm.v1.engine.llm_engine.LLMEngine` or stands in for it. `adapter` is vLLM's
+    request for the adapter, None for a base alone or a merged one. Remembers which prompts are
+    running, and how many fit into memory at once after it ran out.
     """
 
-    def __init__(self, engine: Any, tokenizer: Tokenizer, ends: frozenset[int], adapter: Any = None) -> None:
-        self._engine, self._tokenizer, self._ends, self._adapter = engine, tokenizer, ends, adapter
+    def __init__(
+        self,
+        engine: Any,
+        tokenizer: Tokenizer,
+        ends: frozenset[int],
+        adapter: Any = None,
+    ) -> None:
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._ends = ends
+        self._adapter = adapter
         self._vocabulary: int = engine.model_config.get_vocab_size()
-        self._requests = 0
-        self._ahead: dict[tuple[int, GenerationSection], tuple[str, list[int]]] = {}  # by the identity of the prompt
-        self._finished_ahead: dict[str, Generated] = {}
-        self._most: int | None = None  # prompts at once; None until memory ran out
+        self._requests = 0  # counts requests: their ids are numbers
+
+        # Prompts that were announced by `expect`, as request and prompt. The key has the identity
+        # of the list: hashing its tokens would cost more, and the entry keeps the list alive.
+        self._ahead: dict[tuple[int, GenerationSection], tuple[str, list[int]]] = {}
+        self._finished_ahead: dict[str, Generated] = {}  # by request
+
+        self._most: int | None = None  # limit of prompts at once; None until memory ran out
         self.context_tokens: int = engine.model_config.max_model_len
         self.prompts_ahead: int = BATCHES_AHEAD * engine.vllm_config.scheduler_config.max_num_seqs
 
@@ -43,15 +57,18 @@ class VllmEngine:
         settings: GenerationSection,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Generated]:
-        """Answers in the order of `prompts`.
+        """Return an answer to each prompt, in order.
 
-        Raises ValueError for a prompt that vLLM cannot take, before any work; what vLLM raises on the prompts; and
-        RetryError when the GPU itself fails, or vLLM cannot go on.
+        Raise ValueError, before any work, for a prompt that vLLM cannot take; whatever vLLM raises
+        on the prompts; and RetryError if the GPU itself fails or vLLM cannot continue.
         """
         for prompt in prompts:
             self._check(prompt, settings)
+
         answers: dict[int, Generated] = {}
-        waiting, running, told = deque(range(len(prompts))), dict[str, int](), 0
+        waiting = deque(range(len(prompts)))
+        running: dict[str, int] = {}  # request → row
+        reported = 0
         while len(answers) < len(prompts):
             while waiting and (self._most is None or len(running) < self._most):
                 row = waiting.popleft()
@@ -60,6 +77,7 @@ class VllmEngine:
                     answers[row] = self._finished_ahead.pop(request)
                 else:
                     running[request] = row
+
             if running:
                 try:
                     finished = self._step()
@@ -67,9 +85,11 @@ class VllmEngine:
                     raise
                 except Exception as error:
                     self._recover(error, running)
+                    # Recovered: all running prompts start over, in their order.
                     waiting.extendleft(sorted(running.values(), reverse=True))
                     running.clear()
                     continue
+
                 for request, answer in finished:
                     if request in running:
                         answers[running.pop(request)] = answer
@@ -77,13 +97,18 @@ class VllmEngine:
                         self._finished_ahead[request] = answer
                 if running and not self._engine.has_unfinished_requests():
                     raise RecapError(f"vLLM has lost {len(running)} prompts")
-            if on_done and len(answers) > told:
-                on_done(len(answers) - told)
-                told = len(answers)
+
+            if on_done and len(answers) > reported:
+                on_done(len(answers) - reported)
+                reported = len(answers)
         return [answers[row] for row in range(len(prompts))]
 
     def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
-        """Begin with prompts that a later call asks for; what is wrong with one is told there."""
+        """Start work on prompts of a later call.
+
+        Invalid prompts are skipped here: the later call raises for them. After memory has run out,
+        this is a no-op.
+        """
         if self._most is not None:
             return
         for prompt in prompts:
@@ -94,17 +119,23 @@ class VllmEngine:
             self._ahead[id(prompt), settings] = self._add(prompt, settings), prompt
 
     def _check(self, prompt: Sequence[int], settings: GenerationSection) -> None:
-        """ValueError for what would break the batch that it is in: vLLM without a tokenizer looks at no ids."""
+        """Raise ValueError for a prompt that would break its whole batch.
+
+        vLLM does not check ids when it has no tokenizer.
+        """
         if not prompt or len(prompt) + settings.max_new_tokens > self.context_tokens:
             raise ValueError(
-                f"a prompt of {len(prompt)} tokens and an answer of {settings.max_new_tokens} do not fit into the "
-                f"{self.context_tokens} tokens that vLLM was started with"
+                f"a prompt of {len(prompt)} tokens and an answer of {settings.max_new_tokens} do "
+                f"not fit into the {self.context_tokens} tokens that vLLM was started with"
             )
         strange = next((id for id in prompt if not 0 <= id < self._vocabulary), None)
         if strange is not None:
-            raise ValueError(f"token {strange} is not among the {self._vocabulary} of the model's vocabulary")
+            raise ValueError(
+                f"token {strange} is not among the {self._vocabulary} of the model's vocabulary",
+            )
 
     def _begin(self, prompt: list[int], settings: GenerationSection) -> str:
+        """Return the request of a prompt: the one that `expect` made, or a new one."""
         request, _ = self._ahead.pop((id(prompt), settings), (None, None))
         return request or self._add(prompt, settings)
 
@@ -112,50 +143,77 @@ class VllmEngine:
         self._requests += 1
         request = str(self._requests)
         parameters = sampling_parameters(settings, self._ends)
-        ids = {"type": "token", "prompt_token_ids": prompt}  # vLLM's TokensInput: nothing is left to be rendered
+        # vLLM's TokensInput: rendered already, so that it needs no tokenizer.
+        ids = {"type": "token", "prompt_token_ids": prompt}
         self._engine.add_request(request, ids, parameters, lora_request=self._adapter)
         return request
 
     def _step(self) -> list[tuple[str, Generated]]:
-        """One token of each prompt under way; the answers that ended with it, by request."""
+        """Generate one token of each running prompt; return the answers that ended, by request."""
         finished = []
         for output in self._engine.step():
             (answer,) = output.outputs
             if answer.finish_reason not in ("stop", "length"):
-                raise RuntimeError(f"vLLM ended a prompt of {len(output.prompt_token_ids)} tokens: {answer}")
-            finished.append((output.request_id, to_answer(list(answer.token_ids), self._ends, self._tokenizer)))
+                count = len(output.prompt_token_ids)
+                raise RuntimeError(f"vLLM ended a prompt of {count} tokens: {answer}")
+            tokens = list(answer.token_ids)
+            finished.append((output.request_id, to_answer(tokens, self._ends, self._tokenizer)))
         return finished
 
     def _recover(self, error: Exception, running: dict[str, int]) -> None:
-        """Make vLLM ready to go on after a step that failed; raises if the prompts that are running may be to blame."""
+        """Make vLLM usable again after a step that failed.
+
+        Drops all unfinished requests, and lowers the limit of prompts at once if memory ran out.
+        Raise `error` if a prompt of `running` may be to blame, as FloatingPointError if it was NaN;
+        RetryError if the GPU itself failed or vLLM cannot continue.
+        """
         import torch
 
         if isinstance(error, torch.AcceleratorError):
-            raise RetryError(f"the GPU failed ({error}); run the job again, or elsewhere if it fails again") from error
-        others = [request for request, _ in self._ahead.values() if request not in self._finished_ahead]
-        self._ahead = {key: value for key, value in self._ahead.items() if value[0] in self._finished_ahead}
+            remedy = "run the job again, or elsewhere if it fails again"
+            raise RetryError(f"the GPU failed ({error}); {remedy}") from error
+
+        others = []
+        finished_ahead = {}
+        for key, (request, prompt) in self._ahead.items():
+            if request in self._finished_ahead:
+                finished_ahead[key] = (request, prompt)
+            else:
+                others.append(request)
+        self._ahead = finished_ahead
         self._drop([*running, *others], error)
+
         if isinstance(error, torch.OutOfMemoryError) and len(running) + len(others) > 1:
             self._most = (len(running) + len(others)) // 2
             warn("out of memory: fewer prompts at once from now on", prompts=self._most)
         elif not others:
-            raise FloatingPointError(f"{error}; try another model.dtype") if NAN in str(error) else error
+            if NAN in str(error):
+                raise FloatingPointError(f"{error}; try another model.dtype")
+            raise error
+        # Else a prompt of a later call may be to blame. Those of this call run again without it.
 
     def _drop(self, requests: Sequence[str], error: Exception) -> None:
-        """Take requests out of vLLM, with what it keeps of their prompts, which may be wrong; else RetryError."""
+        """Remove requests from vLLM, and its cache of prompts, which may be wrong after a failure.
+
+        Raise RetryError if vLLM fails again.
+        """
         try:
             self._engine.abort_request(requests)
             for _ in range(DRAINING_STEPS):
                 self._engine.step()
             clean = self._engine.reset_prefix_cache()
         except Exception as another:
-            raise RetryError(f"vLLM failed ({error}), and again on its way back ({another}): run again") from error
+            raise RetryError(
+                f"vLLM failed ({error}), and again on its way back ({another}): run again",
+            ) from error
         if not clean:
-            raise RetryError(f"vLLM failed ({error}) and holds on to the prompts that it failed on: run again")
+            raise RetryError(
+                f"vLLM failed ({error}) and holds on to the prompts that it failed on: run again",
+            )
 
 
 def sampling_parameters(settings: GenerationSection, ends: frozenset[int]) -> Any:
-    """The parameters of one prompt: greedy unless there is a temperature, and never text."""
+    """Return vLLM's parameters for one prompt: greedy without a temperature, and ids, not text."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 

@@ -1,6 +1,6 @@
-"""From what summarizes, on disk, to a vLLM engine that runs in this process, or the reason why vLLM cannot serve it.
+"""Start vLLM in this process over a model on disk, or return the reason why it cannot serve it.
 
-vLLM is imported here only, and only when it is asked for. Knows nothing of prompts or answers.
+vLLM is imported only where it is used, since it is an optional dependency and takes seconds.
 """
 
 import logging
@@ -22,37 +22,56 @@ from job.safe_path import safe_variables
 from job.telemetry import warn
 
 ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no child: a killed run leaves none behind, and a signal reaches the engine
+    # No child process: a killed run leaves none behind, and signals reach the engine.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CONFIGURE_LOGGING": "0",
-    "VLLM_RAISE_ON_LOGIT_NANS": "1",  # else NaN becomes words
-    "VLLM_HOST_IP": "127.0.0.1",  # where the one process meets itself
+    # Without it, NaN logits become words.
+    "VLLM_RAISE_ON_LOGIT_NANS": "1",
+    # torch.distributed needs an address even for one process.
+    "VLLM_HOST_IP": "127.0.0.1",
 }
+
+# Reasons against vLLM, with their remedies.
 MISSING = "vLLM is not installed: pip install 'recap[vllm]', or set engine: transformers"
-SLOW = "vLLM is slow without a GPU where the adapter is beside its base: set adapter_weights: merged, or engine: vllm"
-UNTRIED = "vLLM with 4-bit weights has not run on a GPU yet: set engine: vllm to try it, or model.quantization: null"
-PLUGIN = "vllm_bnb_plugin"  # vLLM's own, for bitsandbytes; it quantizes doubly and computes in bfloat16
-LARGEST_CPU_CACHE_BYTES = 4 << 30  # of keys and values, where there is no GPU whose memory vLLM may fill
+SLOW = (
+    "vLLM is slow without a GPU where the adapter is beside its base: "
+    "set adapter_weights: merged to use vLLM, or insist by engine: vllm"
+)
+UNTRIED = (
+    "vLLM with 4-bit weights has not run on a GPU yet: "
+    "set engine: vllm to try it, or model.quantization: null to avoid them"
+)
+
+# vLLM's own plugin for bitsandbytes. It quantizes doubly and computes in bfloat16.
+PLUGIN = "vllm_bnb_plugin"
+
+LARGEST_CPU_CACHE_BYTES = 4 << 30  # of keys and values, if there is no GPU memory for vLLM to fill
 LARGEST_RANK = 512
 REFUSALS = (ValueError, ImportError, NotImplementedError, RuntimeError)
-OF_THE_PLUGIN = (AttributeError, AssertionError)  # for a base that it does not know
-AS_MANY_AS_FIT = -1  # vLLM's own word for max_model_len: the model's context, less where memory holds no such prompt
+PLUGIN_REFUSALS = (AttributeError, AssertionError)  # the plugin's for a base that it does not know
+
+# vLLM's own value for max_model_len: the model's context, or less if memory cannot hold one prompt
+# of that length.
+AS_MANY_AS_FIT = -1
 
 
 def is_installed() -> bool:
-    """Whether there is a vLLM to import."""
+    """Return True if vLLM can be imported."""
     return _is_importable("vllm")
 
 
 def _is_importable(package: str) -> bool:
+    # A mere folder of that name is found too, as a namespace package; it has no origin.
     spec = find_spec(package)
-    return spec is not None and spec.origin is not None  # a folder of that name is none
+    return spec is not None and spec.origin is not None
 
 
 def is_slow(model: FetchedModel) -> bool:
-    """Whether another engine is faster: the kernels that put an adapter beside its base are for GPUs.
+    """Return True if transformers is faster than vLLM.
 
-    Without them a base of 3 million parameters was 14 times slower than with transformers; merged, 2 times faster.
+    vLLM's kernels for an adapter beside its base are for GPUs. Without them, a base of 3 million
+    parameters was 14 times slower than with transformers; merged, it was 2 times faster.
     """
     import torch
 
@@ -60,14 +79,15 @@ def is_slow(model: FetchedModel) -> bool:
 
 
 def why_not(model: FetchedModel, section: AdapterModelSection) -> str | None:
-    """Why vLLM cannot serve this model, and what to do; None where it can."""
+    """Return the reason why vLLM cannot serve this model, with the remedy; None if it can."""
     if not is_installed():
         return MISSING
     if section.quantization is not None and (reason := _why_not_in_4_bit(section)):
         return reason
     if section.attention != "sdpa":
-        return f"model.attention: {section.attention} is transformers': leave it out, or set engine: transformers"
-    with _prepared():
+        remedy = "leave it out, or set engine: transformers"
+        return f"model.attention: {section.attention} is transformers': {remedy}"
+    with _vllm_environment():
         return _why_vllm_refuses(model, section)
 
 
@@ -79,67 +99,95 @@ def _why_not_in_4_bit(section: AdapterModelSection) -> str | None:
         return f"vLLM's 4-bit weights are nf4-double, not {section.quantization}: {remedy}"
     if not torch.cuda.is_available():
         return f"vLLM loads 4-bit weights on a GPU only: {remedy}"
-    if compute_dtype(section.dtype) != torch.bfloat16:  # the plugin would compute in it all the same
-        return "vLLM computes with 4-bit weights in bfloat16: set model.dtype: bfloat16, or engine: transformers"
+    if compute_dtype(section.dtype) != torch.bfloat16:
+        # Whatever it is told, the plugin computes in bfloat16.
+        instead = "set model.dtype: bfloat16, or engine: transformers"
+        return f"vLLM computes with 4-bit weights in bfloat16: {instead}"
     if not _is_importable(PLUGIN):
         return f"4-bit weights need a plugin of vLLM's: pip install 'recap[vllm]', {remedy}"
     return None
 
 
-def start_vllm(model: FetchedModel, section: AdapterModelSection, generation: GenerationSection) -> VllmEngine:
-    """The engine with the model in memory; ConfigError where it does not fit or vLLM refuses it.
+def start_vllm(
+    model: FetchedModel,
+    section: AdapterModelSection,
+    generation: GenerationSection,
+) -> VllmEngine:
+    """Load the model into vLLM and return the engine.
 
-    Its context is what the config lets through; where that says nothing, the model's, or as much as fits into memory.
+    Its context holds the longest prompt that the config admits, and its answer. Without such a
+    limit it is the model's context, or as much of it as fits into memory; a warning is logged if it
+    is less. Raise ConfigError if the model does not fit, or vLLM refuses it.
     """
     limit = context_tokens(model.base.path)
     context = limit or model.tokenizer.model_max_length
-    ends = end_tokens(model.tokenizer, _generation_config(model.base.path, section.trust_remote_code))
-    with _prepared():
+    generation_config = _generation_config(model.base.path, section.trust_remote_code)
+    ends = end_tokens(model.tokenizer, generation_config)
+
+    with _vllm_environment():
         from vllm.lora.request import LoRARequest
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
         arguments = _engine_arguments(model, section, tokens_at_most(generation, context))
-        refusals = REFUSALS + OF_THE_PLUGIN if section.quantization else REFUSALS
+        refusals = REFUSALS + PLUGIN_REFUSALS if section.quantization else REFUSALS
         try:
-            # The context is that of vLLM's own LLM class: it decides how large batches are.
+            # The usage context of vLLM's own LLM class: it determines the size of batches.
             engine = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
         except refusals as error:
             raise ConfigError(
-                f"engine: vllm does not start ({_short(error)}): lower generation.max_input_tokens where memory is "
-                "short, or set engine: transformers"
+                f"engine: vllm does not start ({_one_line(error)}): lower "
+                "generation.max_input_tokens where memory is short, or set engine: transformers"
             ) from error
         adapter = LoRARequest("adapter", 1, str(model.adapter)) if model.adapter else None
+
     started = VllmEngine(engine, model.tokenizer, ends, adapter)
-    if generation.max_input_tokens is None and limit is not None and started.context_tokens < limit:
-        remedy = "longer conversations go the way of long_conversations; generation.max_input_tokens insists on more"
-        warn("vLLM has a shorter context than the base", tokens=started.context_tokens, of=limit, remedy=remedy)
+    is_shorter = limit is not None and started.context_tokens < limit
+    if generation.max_input_tokens is None and is_shorter:
+        warn(
+            "vLLM has a shorter context than the base",
+            tokens=started.context_tokens,
+            of=limit,
+            remedy="longer conversations go the way of long_conversations; "
+            "set generation.max_input_tokens to insist on a longer context",
+        )
     return started
 
 
 def tokens_at_most(generation: GenerationSection, context: int) -> int:
-    """Tokens of a prompt with its answer: what the config lets through, or what fits into memory of the context.
+    """Return vLLM's limit of tokens for a prompt with its answer.
 
-    Why not the context itself: docs/decisions/0013-vllm-in-this-process.md.
+    It is what the config admits, at most `context`; without a limit in the config, AS_MANY_AS_FIT.
+    docs/decisions/0013-vllm-in-this-process.md says why it is not always the context.
     """
     if generation.max_input_tokens is None:
         return AS_MANY_AS_FIT
     return min(context, generation.max_input_tokens + generation.max_new_tokens)
 
 
-def _engine_arguments(model: FetchedModel, section: AdapterModelSection, max_tokens: int | None) -> Any:
+def _engine_arguments(
+    model: FetchedModel,
+    section: AdapterModelSection,
+    max_tokens: int | None,
+) -> Any:
     import psutil
     import torch
     from vllm import EngineArgs
 
     has_gpu = torch.cuda.is_available()
-    rank = _largest_rank(model.adapter)
-    lora: Mapping[str, Any] = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank} if rank else {}
-    cache = None if has_gpu else min(LARGEST_CPU_CACHE_BYTES, psutil.virtual_memory().available // 4)
+    cache_bytes = None
+    if not has_gpu:
+        cache_bytes = min(LARGEST_CPU_CACHE_BYTES, psutil.virtual_memory().available // 4)
+
+    lora: Mapping[str, Any] = {}
+    rank = _lora_slot_size(model.adapter)
+    if rank:
+        lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": rank}
+
     return EngineArgs(
         model=str(model.base.path),
         skip_tokenizer_init=True,
-        generation_config="vllm",  # not the base's: settings come from the config
+        generation_config="vllm",  # not the base's: sampling is configured by recap's config
         quantization="bitsandbytes" if section.quantization else None,
         load_format="bitsandbytes" if section.quantization else "safetensors",
         dtype=str(compute_dtype(section.dtype)).removeprefix("torch."),
@@ -148,14 +196,17 @@ def _engine_arguments(model: FetchedModel, section: AdapterModelSection, max_tok
         enable_prefix_caching=True,
         use_tqdm_on_load=False,
         enforce_eager=not has_gpu,  # compiling pays on GPUs
-        kv_cache_memory_bytes=cache,
+        kv_cache_memory_bytes=cache_bytes,
         disable_log_stats=True,
         **lora,
     )
 
 
-def _largest_rank(adapter: Path | None) -> int | None:
-    """The size of vLLM's slots that the adapter fits into, None without one; ValueError where vLLM cannot serve it."""
+def _lora_slot_size(adapter: Path | None) -> int | None:
+    """Return the smallest of vLLM's ranks that the adapter fits into; None without an adapter.
+
+    Raise ValueError if vLLM cannot serve the adapter.
+    """
     if adapter is None:
         return None
     from vllm.config.lora import LoRAConfig, MaxLoRARanks
@@ -181,23 +232,26 @@ def _why_vllm_refuses(model: FetchedModel, section: AdapterModelSection) -> str 
     from vllm.platforms import current_platform
 
     if current_platform.is_unspecified():
-        return "this vLLM was built for no device of this machine: install another one, or set engine: transformers"
+        remedy = "install another one, or set engine: transformers"
+        return f"this vLLM was built for no device of this machine: {remedy}"
     try:
-        _largest_rank(model.adapter)
+        _lora_slot_size(model.adapter)
     except ValueError as error:
-        return f"vLLM cannot serve this adapter ({error}): set adapter_weights: merged, or engine: transformers"
+        remedy = "set adapter_weights: merged, or engine: transformers"
+        return f"vLLM cannot serve this adapter ({error}): {remedy}"
     try:
         _engine_arguments(model, section, None).create_model_config()
     except (ValueError, ImportError) as error:
-        return f"vLLM cannot serve this base ({_short(error)}): set engine: transformers"
+        return f"vLLM cannot serve this base ({_one_line(error)}): set engine: transformers"
     return None
 
 
 @contextmanager
-def _prepared() -> Iterator[None]:
-    """Set what vLLM reads when it is imported, and keep what libraries tell their own authors out of the log.
+def _vllm_environment() -> Iterator[None]:
+    """Set the variables that vLLM reads when it is imported, and silence its log and all warnings.
 
-    What vLLM has to say of a failure comes with the exception; its own log says more, but not as JSON lines.
+    The reason of a failure comes with the exception. vLLM's own log has more, but not as JSON
+    lines; the warnings are meant for the libraries' authors. Variables that are set already stay.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -208,6 +262,5 @@ def _prepared() -> Iterator[None]:
         yield
 
 
-def _short(error: Exception) -> str:
-    """An error's words on one line."""
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())

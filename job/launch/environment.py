@@ -1,4 +1,4 @@
-"""Where a run is: hardware, driver, memory, versions. Knows nothing of the job."""
+"""Describe where a run is: GPUs and driver, CPU and memory, versions of the libraries."""
 
 import ctypes
 import hashlib
@@ -11,48 +11,81 @@ from typing import Any
 
 import job
 
-LIBRARIES = ("recap", "torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers")
+LIBRARIES = (
+    "recap",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+)
+
+# Each of these exists where there is a driver: NVIDIA's on Linux and on WSL, and AMD's.
 DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-# What an adapter depends on, of recap's own code: how conversations are read, rows are made of them, and trained on.
+
+# The part of recap's code that an adapter depends on: it reads conversations, makes rows of them,
+# and trains.
 CODE = ("conversations", "training", "base_files.py", "model.py", "plain_ids.py", "prompt.py")
 
 
 def describe() -> dict[str, Any]:
-    """GPUs with free memory, driver and CUDA; CPU, cores and memory; versions of the libraries that matter."""
-    return {"gpus": _gpus(), "cuda": _cuda(), **_cpu(), "python": platform.python_version(), "versions": versions()}
+    """Return this machine's description, as JSON for `run.json`.
+
+    It has the GPUs with their free memory, driver and CUDA, the CPU with its cores and memory, and
+    versions.
+    """
+    return {
+        "gpus": _gpus(),
+        "cuda": _cuda(),
+        **_cpu(),
+        "python": platform.python_version(),
+        "versions": versions(),
+    }
 
 
 def versions() -> dict[str, str]:
-    """Installed versions by name; recap's ends with a digest of its code, which changes between two releases too."""
+    """Return the installed versions of LIBRARIES by name.
+
+    recap's ends with a digest of its code, which also changes between two releases.
+    """
     found = {}
     for name in LIBRARIES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    found["recap"] += f"+{_own_code()}"
+    found["recap"] += f"+{_own_code_digest()}"
     return found
 
 
+# Computed once: every checkpoint records the digest of the code that runs, even if somebody changes
+# the files meanwhile.
 @cache
-def _own_code() -> str:
-    """The digest of the code that runs, whatever becomes of its files meanwhile: every checkpoint is told it."""
+def _own_code_digest() -> str:
     return code_digest(Path(job.__file__).parent)
 
 
 def code_digest(package: Path) -> str:
-    """The first 12 hexadecimal digits of a digest over the files of the package that an adapter depends on."""
-    sources = [*(package / name for name in CODE if name.endswith(".py"))]
-    sources += [source for name in CODE for source in (package / name).rglob("*.py")]
+    """Return a digest of the package's CODE, as 12 hexadecimal digits."""
+    sources = [package / name for name in CODE if name.endswith(".py")]
+    for name in CODE:
+        sources += (package / name).rglob("*.py")
+
     digest = hashlib.sha256()
     for source in sorted(sources):
         content = source.read_bytes()
-        digest.update(f"{source.relative_to(package).as_posix()} {len(content)}\n".encode() + content)
+        # The length delimits the files: moving a line from one to the next changes the digest.
+        header = f"{source.relative_to(package).as_posix()} {len(content)}\n"
+        digest.update(header.encode() + content)
     return digest.hexdigest()[:12]
 
 
 def count_gpus() -> int:
-    """GPUs that this machine offers to torch, which takes seconds and 200 MB to ask: not asked without any driver."""
+    """Return the number of GPUs that torch can use on this machine."""
+    # Asking torch takes seconds and 200 MB.
     if not _may_have_driver():
         return 0
     import torch
@@ -62,7 +95,7 @@ def count_gpus() -> int:
 
 
 def _may_have_driver() -> bool:
-    """Whether there is any sign of a driver: NVIDIA's device, of Linux or of WSL, AMD's, or CUDA's library."""
+    """Return True if there is any sign of a driver: a device file, or CUDA's library."""
     if any(Path(device).exists() for device in DEVICES):
         return True
     try:
@@ -108,11 +141,20 @@ def _driver() -> str:
 
 def _cpu() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
+    memory_gib: float | None = None
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
-        memory_gib: float | None = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+            for line in file:
+                if line.startswith("model name"):
+                    model = line.split(":", 1)[1].strip()
+                    break
+        memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory_gib = round(memory_bytes / 2**30, 1)
     except (OSError, ValueError):
-        memory_gib = None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        pass
+
+    # The cores that this process may use: a container often gets fewer than the machine has.
+    cores = os.cpu_count()
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
     return {"cpu": model, "cores": cores, "memory_gib": memory_gib}

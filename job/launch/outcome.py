@@ -1,7 +1,7 @@
-"""How training processes end, and what that makes of the run: the status files and the one rule that judges them.
+"""The outcomes of training processes, and the rule that makes one outcome of the run.
 
-Launchers lose exit codes, so each process writes `outcome-<rank>.json` into the work folder. Knows nothing of what the
-processes compute.
+Launchers lose exit codes, so each process writes its own to `outcome-<rank>.json` in the work
+folder, and the supervisor judges by these files.
 """
 
 import json
@@ -16,17 +16,17 @@ from typing import Literal
 from job.errors import ExitCode
 
 ROOM_BYTES = 16 << 10
-SUPERVISOR = "RECAP_SUPERVISOR"  # in the environment of training processes: the supervisor's process number
+SUPERVISOR = "RECAP_SUPERVISOR"  # environment variable of training processes: the supervisor's pid
 SECONDS_BETWEEN_LOOKS = 0.05
 KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The exit code of one process, its message for a person, and whose doing it is, as far as the process knows.
+    """The exit code of one process, its message for people, and the cause as the process saw it.
 
-    `own`: what it met itself, or "done". `signal`: it was told to stop. `unclear`: what may be how it met the end of
-    another process, as a broken collective is.
+    `own`: its own failure, or success. `signal`: it received a stop signal. `unclear`: perhaps only
+    an effect of another process's end, as a broken collective is.
     """
 
     exit_code: int
@@ -36,21 +36,28 @@ class Outcome:
 
 @dataclass(frozen=True)
 class End:
-    """What the supervisor saw of the end of this machine's processes."""
+    """The end of this machine's processes, as the supervisor saw it."""
 
-    returned: int  # by the launcher
+    returned: int  # the launcher's return code, negative if a signal killed it
     processes: int
-    several: bool  # here or elsewhere: they went through a launcher that tells 1 of whatever killed one of them
-    stop_asked: bool  # by the supervisor
+
+    # More than one process, here or elsewhere. They have a launcher in between, which returns 1
+    # whatever killed one of them.
+    several: bool
+
+    stop_asked: bool  # the supervisor asked the processes to stop
 
 
 def keep_room(work: Path) -> None:
-    """Take the disk space of this process's status file now: a disk that is full later is what it has to tell."""
+    """Reserve disk space for this process's status file.
+
+    A disk that fills up may be the very failure that it has to report.
+    """
     _room(work).write_bytes(bytes(ROOM_BYTES))
 
 
 def write_outcome(work: Path, outcome: Outcome) -> None:
-    """Write this process's status file, whole or not at all."""
+    """Write this process's status file, atomically, in the space reserved by `keep_room`."""
     path = _path(work, _rank())
     temporary = path.with_suffix(".tmp")
     _room(work).unlink(missing_ok=True)
@@ -59,58 +66,95 @@ def write_outcome(work: Path, outcome: Outcome) -> None:
 
 
 def read_outcomes(work: Path) -> dict[int, Outcome]:
-    """What the processes of this machine wrote, by rank, in the order in which they did."""
+    """Return the outcomes of this machine's processes by rank, in the order of writing."""
     files = sorted(work.glob("outcome-*.json"), key=lambda path: path.stat().st_mtime_ns)
-    return {int(path.stem.rpartition("-")[2]): Outcome(**json.loads(path.read_text("utf-8"))) for path in files}
+    outcomes = {}
+    for path in files:
+        rank = int(path.stem.rpartition("-")[2])
+        outcomes[rank] = Outcome(**json.loads(path.read_text("utf-8")))
+    return outcomes
 
 
 def wait_for_outcome(work: Path, rank: int, seconds: float) -> None:
-    """Return when process `rank` of this machine has written its status file, or after so many seconds."""
+    """Block until process `rank` of this machine wrote its status file, at most for `seconds`."""
     deadline = time.monotonic() + seconds
     while not _path(work, str(rank)).exists() and time.monotonic() < deadline:
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def known_failure(outcomes: Mapping[int, Outcome]) -> Outcome | None:
-    """The failure that says why: the first that one met itself, else a stop, as the first process tells of it.
+    """Return the failure that explains the end, or None if none does.
 
-    `outcomes`: by rank or node, in the order in which they came.
+    It is the first failure of a process's own; else a stop, preferably as rank 0 reports it.
+    `outcomes` are by rank or node, in the order of arrival.
     """
-    own, stops = (
-        {who: each for who, each in outcomes.items() if each.exit_code != ExitCode.DONE and each.cause == cause}
-        for cause in ("own", "signal")
-    )
+    own = {}
+    stops = {}
+    for rank, outcome in outcomes.items():
+        if outcome.exit_code == ExitCode.DONE:
+            continue
+        if outcome.cause == "own":
+            own[rank] = outcome
+        elif outcome.cause == "signal":
+            stops[rank] = outcome
+
     if own:
         return next(iter(own.values()))
     return stops.get(0) or next(iter(stops.values()), None)
 
 
 def judge(outcomes: Mapping[int, Outcome], end: End) -> Outcome:
-    """How the run ended on this machine, by what its processes wrote (`read_outcomes`) and how they ended.
+    """Return the run's outcome on this machine, from `read_outcomes` and the observed end.
 
-    A stop that nobody asked this supervisor for is what the launcher does to the others when one fails, so where that
-    one spoke first, it decides; where one could not speak, its death was the cause. What is unclear decides only where
-    every process spoke: else it is how the others met the death of one.
+    The first row that applies decides:
+
+    ===========================================================  ===================================
+    the processes                                                the run
+    ===========================================================  ===================================
+    all wrote "done"                                             done
+    one wrote a failure of its own                               the first such failure
+    one wrote "stopped", and this supervisor asked for the stop  that stop
+    all wrote something, and "stopped" was the first failure     that stop
+    all wrote something                                          the first failure, although unclear
+    one wrote nothing                                            judged by the launcher's end
+    ===========================================================  ===================================
+
+    A stop that this supervisor did not ask for usually comes from the launcher, which stops all
+    processes when one fails. Therefore such a stop counts only if nothing came before it and no
+    process died in silence. An unclear failure is likewise how processes meet the death of another.
     """
     failures = [each for each in outcomes.values() if each.exit_code != ExitCode.DONE]
-    known, all_spoke = known_failure(outcomes), len(outcomes) == end.processes
-    if all_spoke and not failures:
+    all_wrote = len(outcomes) == end.processes
+    if all_wrote and not failures:
         return next(iter(outcomes.values()))
-    if known and (known.cause == "own" or end.stop_asked or (all_spoke and failures[0].cause == "signal")):
+
+    known = known_failure(outcomes)
+    if known and known.cause == "own":
         return known
-    return failures[0] if all_spoke else _unsaid(end)
+    if known and end.stop_asked:
+        return known
+    if known and all_wrote and failures[0].cause == "signal":
+        return known
+
+    if all_wrote:
+        return failures[0]
+    return _outcome_of_silence(end)
 
 
-def _unsaid(end: End) -> Outcome:
-    """What it means that no training process could say how it ended."""
+def _outcome_of_silence(end: End) -> Outcome:
+    """Return the run's outcome if the process whose end decides wrote no status file."""
     if end.stop_asked:
         why = "stopped by a signal before the training processes could say how far they were"
         return Outcome(ExitCode.RETRY, why, "signal")
-    lost = end.several and end.returned == 1
-    if lost or -end.returned in KILLED or end.returned - 128 in KILLED:
-        return Outcome(ExitCode.RETRY, "a training process was killed from outside (out of memory, or by the host)")
-    why = f"the launcher ended with {end.returned} and no training process said why: see the log above"
-    return Outcome(ExitCode.BUG, why, "unclear")
+
+    # Popen returns -N after signal N, a shell returns 128 + N.
+    is_lost = end.several and end.returned == 1
+    if is_lost or -end.returned in KILLED or end.returned - 128 in KILLED:
+        why = "a training process was killed from outside (out of memory, or by the host)"
+        return Outcome(ExitCode.RETRY, why)
+
+    why = f"the launcher ended with {end.returned} and no training process said why"
+    return Outcome(ExitCode.BUG, f"{why}: see the log above", "unclear")
 
 
 def _path(work: Path, rank: str) -> Path:

@@ -50,7 +50,7 @@ class Pair:
     def __enter__(self) -> "Pair":
         for peers, heard in zip(self.peers, self.heard, strict=True):
             self._open.enter_context(peers.talking(heard.append))
-        while not all(peers._lines for peers in self.peers):
+        while not all(peers._connections for peers in self.peers):
             threading.Event().wait(0.01)
         return self
 
@@ -121,7 +121,7 @@ def test_a_bug_on_both_is_a_bug():
 @pytest.mark.parametrize("node", [0, 1])
 def test_a_node_that_dies_makes_a_retry_of_what_looks_like_a_bug(node):
     with Pair() as pair:
-        pair.peers[1 - node]._lines[node].shutdown(socket.SHUT_RDWR)
+        pair.peers[1 - node]._connections[node].shutdown(socket.SHUT_RDWR)
         assert pair.peers[node].agree(BROKEN).exit_code == ExitCode.RETRY
         while not pair.heard[node]:
             threading.Event().wait(0.01)
