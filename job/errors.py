@@ -1,7 +1,7 @@
-"""The exception tree and the exit codes.
+"""The exception tree and the exit codes: every way a command can end, by cause.
 
-Purpose: every way a command can end, by cause. A cause has one class and one exit code, and schedulers decide by that
-code whether to run the job again. Messages say what, where, got, wanted and remedy. Knows nothing of the rest of recap.
+Each cause has one class and one exit code, by which schedulers decide whether to run the job again.
+Messages say what is wrong and where, what was found and wanted, and the remedy.
 """
 
 import errno
@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a command's process ends with; the numbers follow BSD's sysexits.h."""
+    """The exit code of a command; most numbers follow BSD's sysexits.h."""
 
     DONE = 0
     USAGE = 2
@@ -22,7 +22,8 @@ class ExitCode(IntEnum):
     FORBIDDEN = 77
 
 
-# Why nothing can be written, by the system's error number: the machine's fault, wherever it shows.
+# Reasons why nothing can be written, by the system's error number. They are the machine's fault,
+# whichever file they are raised for.
 UNWRITABLE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota is used up",
@@ -32,30 +33,33 @@ UNWRITABLE = {
 
 
 def unwritable(error: BaseException) -> str | None:
-    """Why a file could not be written, and the remedy, if that is what the system says."""
-    why = UNWRITABLE.get(error.errno or 0) if isinstance(error, OSError) else None
+    """Return why a file could not be written, with the remedy; None for any other error."""
+    if not isinstance(error, OSError):
+        return None
+    why = UNWRITABLE.get(error.errno or 0)
     return f"{why}: make room, or choose another output" if why else None
 
 
 def bug(error: BaseException) -> str:
-    """What is told of an error that no part of recap foresaw."""
-    return f"{type(error).__name__}: {error}\nthis is a bug in recap: please report it with the output above"
+    """Return the message for an error that recap did not foresee."""
+    remedy = "this is a bug in recap: please report it with the output above"
+    return f"{type(error).__name__}: {error}\n{remedy}"
 
 
 class RecapError(Exception):
-    """Any end that recap foresees; `exit_code` tells the scheduler which."""
+    """Any failure that recap foresees; `exit_code` tells the scheduler which."""
 
     exit_code: ExitCode = ExitCode.BUG
 
 
 class ConfigError(RecapError):
-    """The config, or the way its parts fit together, is wrong."""
+    """The config is wrong, or its parts do not fit together."""
 
     exit_code = ExitCode.CONFIG
 
 
 class DataError(RecapError):
-    """The data is wrong, or more of it than the limits allow."""
+    """The data is wrong, or more records are wrong than the limits allow."""
 
     exit_code = ExitCode.DATA
 
@@ -73,25 +77,28 @@ class OutputError(RecapError):
 
 
 class AlreadyExistsError(OutputError):
-    """A guarded write found the key taken."""
+    """The key of a guarded write is taken."""
 
 
 class RetryError(RecapError):
-    """A service failed for longer than retries; the same job may well succeed later."""
+    """A service failed for longer than retries last; the same job may well succeed later."""
 
     exit_code = ExitCode.RETRY
 
 
 class PreemptedError(RetryError):
-    """The job was told to stop before it was done."""
+    """The job received a stop signal before it finished."""
 
 
 class Stopped(BaseException):
-    """Raised where a stop signal found the process; no Exception, or libraries that retry would swallow it."""
+    """Raised by the handler of a stop signal, wherever the process is.
+
+    Not an Exception, so that libraries that retry do not swallow it.
+    """
 
 
 class DivergedError(RecapError):
-    """The training ran away: a loss or gradients that are no numbers, or gradients beyond the limit."""
+    """The training diverged: its loss or gradients are NaN, or the gradients exceed the limit."""
 
     exit_code = ExitCode.BUG
 

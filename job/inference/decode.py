@@ -105,7 +105,7 @@ def sampling(settings: GenerationSection, device: Any) -> Choose:
 
 
 def _forward(model: Model, ids: Any, mask: Any, positions: Any, cache: Any) -> tuple[Any, Any]:
-    """Return the logits after the last token, (rows, vocabulary), and the cache with these tokens."""
+    """Return the logits after the last token, (rows, vocabulary), and the extended cache."""
     output = model(
         input_ids=ids,
         attention_mask=mask,

@@ -1,7 +1,4 @@
-"""Checkpoints in storage: each committed by its manifest, the newest that verifies is the one to go on from.
-
-Knows nothing of what a checkpoint's files mean.
-"""
+"""Checkpoints in storage: each committed by its manifest. Runs resume from the newest valid one."""
 
 import re
 from collections.abc import Set
@@ -10,7 +7,13 @@ from typing import Any
 
 from job.differences import differences
 from job.errors import DamagedError, MissingError, OutputError
-from job.storage.folders import MANIFEST, Manifest, fetch_folder, publish_folder, read_manifest
+from job.storage.folders import (
+    MANIFEST,
+    Manifest,
+    fetch_folder,
+    publish_folder,
+    read_manifest,
+)
 from job.storage.store import Store
 from job.telemetry import event, warn
 
@@ -19,13 +22,17 @@ NAME = re.compile(rf"{FOLDER}/(step-(\d{{8}}))/")
 
 
 def publish_checkpoint(folder: Path, store: Store, step: int, identity: dict[str, Any]) -> None:
-    """Upload a checkpoint; nobody sees it before its manifest, the last file, is there."""
+    """Upload a checkpoint. No reader sees it before its manifest, which is uploaded last."""
     publish_folder(folder, store, _prefix(step), {"step": step, "identity": identity})
     event("checkpoint", step=step, uri=f"{store.uri}/{_prefix(step)}")
 
 
 def fetch_newest(store: Store, target: Path, identity: dict[str, Any]) -> Path | None:
-    """Bring the newest checkpoint that verifies to `target`; damaged ones are passed over, others' are refused."""
+    """Download the newest valid checkpoint to a folder in `target` and return it; None without any.
+
+    Damaged checkpoints are skipped with a warning. Raise OutputError if a checkpoint belongs to a
+    run with another identity.
+    """
     for step in reversed(list_steps(store)):
         try:
             manifest = read_manifest(store, _prefix(step))
@@ -41,42 +48,45 @@ def fetch_newest(store: Store, target: Path, identity: dict[str, Any]) -> Path |
 
 
 def prune(store: Store, keep_last: int, committed: int) -> None:
-    """Keep the newest `keep_last` checkpoints up to the one just committed; of the others each manifest goes first.
+    """Delete all checkpoints but the newest `keep_last` up to the step just `committed`.
 
-    Later ones are what a run left that was resumed from before them: damaged, or about to be made again. Folders
-    without a manifest are what a killed run was about to commit.
+    Deletes later ones, too. They are left over from before the run was resumed: damaged, or about
+    to be made again. Folders without a manifest are checkpoints that a killed run did not commit.
     """
     keys = {entry.key for entry in store.list(FOLDER)}
-    complete = [step for step in _complete(keys) if step <= committed]
+    complete = [step for step in _complete_steps(keys) if step <= committed]
     for step in set(_steps(keys)) - set(complete[-keep_last:]):
+        # The manifest first: an interrupted deletion leaves no checkpoint that looks complete.
         store.delete(f"{_prefix(step)}/{MANIFEST}")
         for key in sorted(key for key in keys if key.startswith(f"{_prefix(step)}/")):
             store.delete(key)
 
 
 def list_steps(store: Store) -> list[int]:
-    """Steps of the checkpoint folders in storage, complete or not, in order."""
+    """Return the steps of all checkpoint folders in storage, complete or not, in order."""
     return _steps({entry.key for entry in store.list(FOLDER)})
 
 
 def newest_step(store: Store) -> int | None:
-    """The step of the newest checkpoint that is complete, by its manifest's being there."""
-    return max(_complete({entry.key for entry in store.list(FOLDER)}), default=None)
+    """Return the step of the newest checkpoint that has a manifest. Its files are not verified."""
+    return max(_complete_steps({entry.key for entry in store.list(FOLDER)}), default=None)
 
 
 def _steps(keys: Set[str]) -> list[int]:
     return sorted({int(match[2]) for match in map(NAME.match, keys) if match})
 
 
-def _complete(keys: Set[str]) -> list[int]:
+def _complete_steps(keys: Set[str]) -> list[int]:
     return [step for step in _steps(keys) if f"{_prefix(step)}/{MANIFEST}" in keys]
 
 
 def _check_identity(manifest: Manifest, identity: dict[str, Any], uri: str) -> None:
+    """Raise OutputError, with differences and remedy, unless the checkpoint has this identity."""
     there = manifest.extra.get("identity") or {}
     different = differences(there, identity)
     if not different:
         return
+
     remedy = "give this one another name (run)"
     if there.get("fingerprint") != identity["fingerprint"]:
         remedy += ", or start beside it with --fresh"

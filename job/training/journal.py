@@ -1,7 +1,7 @@
-"""`run.json`: what a run is, how far it is, and the story of its attempts.
+"""`run.json`: a run's identity, its state, and the history of its attempts.
 
-Purpose: decides whether a run is new, to be continued, done, or somebody else's; kept in the run's folder, written
-whole each time. Knows nothing of models or checkpoints.
+It decides whether a run is new, to be resumed, finished, or somebody else's. It is in the run's
+folder and rewritten as a whole each time.
 """
 
 import hashlib
@@ -22,7 +22,8 @@ from job.storage.store import Store
 FILE = "run.json"
 NO_WORD = "ended without a word: it was killed, stood still, or its machine died"
 State = Literal["running", "preempted", "failed", "finished"]
-# Keys that change what is told or kept on the way, but not the adapter that comes out.
+
+# Keys that change what is logged or stored during a run, but not the adapter.
 WITHOUT_EFFECT = {
     "training": {
         "save_every_steps",
@@ -32,16 +33,19 @@ WITHOUT_EFFECT = {
         "log_every_steps",
         "keep_last",
         "sample_summaries",
-        "processes",  # how many there really are is part of a checkpoint's identity
+        "processes",  # a checkpoint's identity has the real number of processes
     },
-    "data": {"train", "validation", "include", "exclude"},  # where the data lies; the digests tell what it says
+    # The addresses of the data; the fingerprint has digests of its content.
+    "data": {"train", "validation", "include", "exclude"},
 }
-EVALUATIONS = {"evaluate_every_steps", "evaluate_every_epochs"}  # with effect where they choose the adapter or the end
+
+# These do change the adapter if evaluations choose it, or end the training.
+EVALUATIONS = {"evaluate_every_steps", "evaluate_every_epochs"}
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try: when it began and ended (UTC), its first and last optimizer step, and why it ended."""
+    """One attempt: its start and end (UTC), first and last optimizer step, and why it ended."""
 
     started: str
     first_step: int
@@ -63,32 +67,37 @@ class Journal:
 
 
 def fingerprint(config: TrainConfig, data_digests: dict[str, str]) -> dict[str, Any]:
-    """All that the adapter depends on: two runs with the same fingerprint may continue each other.
+    """Return all that the adapter depends on, as JSON.
 
-    Versions are part of it: other code may draw or round differently, and then nobody could say what was trained.
+    Runs with the same fingerprint may resume each other. Versions are part of it: other code may
+    draw or round differently, and then nobody could say what was trained.
     """
+    ignored = dict(WITHOUT_EFFECT)
+    if config.training.adapter_from == "best_evaluation" or config.training.patience:
+        ignored["training"] = ignored["training"] - EVALUATIONS
+
     plain = to_plain(config)
-    evaluations_count = config.training.adapter_from == "best_evaluation" or config.training.patience
-    without_effect = WITHOUT_EFFECT | {
-        "training": WITHOUT_EFFECT["training"] - (EVALUATIONS if evaluations_count else set())
-    }
-    parts = {
-        section: {key: value for key, value in plain[section].items() if key not in without_effect.get(section, set())}
-        for section in ("model", "data", "prompt", "lora", "training")
-    }
+    parts: dict[str, Any] = {}
+    for section in ("model", "data", "prompt", "lora", "training"):
+        ignored_keys = ignored.get(section, set())
+        parts[section] = {}
+        for key, value in plain[section].items():
+            if key not in ignored_keys:
+                parts[section][key] = value
     return parts | {"data_digests": data_digests, "versions": versions()}
 
 
 def digest(identity: dict[str, Any]) -> str:
-    """A fingerprint as 64 hexadecimal digits."""
+    """Return the SHA-256 of a fingerprint as 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def read_journal(store: Store) -> Journal | None:
-    """The run's journal, or None where there is no run yet."""
+    """Return the run's journal, None if there is no run. Raise DamagedError if it is invalid."""
     try:
         raw = json.loads(store.read(FILE))
-        return Journal(**raw | {"attempts": [Attempt(**attempt) for attempt in raw["attempts"]]})
+        raw["attempts"] = [Attempt(**attempt) for attempt in raw["attempts"]]
+        return Journal(**raw)
     except MissingError:
         return None
     except (ValueError, TypeError, KeyError) as error:
@@ -98,12 +107,13 @@ def read_journal(store: Store) -> Journal | None:
 
 
 def check_same_run(journal: Journal, store: Store, identity: dict[str, Any]) -> None:
-    """OutputError, with what differs, when the folder holds another run."""
+    """Raise OutputError, with the differences, if the folder belongs to another run."""
     different = differences(journal.fingerprint, identity)
     if different:
         raise OutputError(
-            f"{store.uri} holds a run with another config, data or versions ({'; '.join(different[:6])}): "
-            "give this one another name (run), or start beside it with --fresh"
+            f"{store.uri} holds a run with another config, data or versions "
+            f"({'; '.join(different[:6])}): give this one another name (run), or start beside it "
+            "with --fresh"
         )
 
 
@@ -115,28 +125,40 @@ def names_same_data(journal: Journal, config: TrainConfig) -> bool:
 
 
 def fresh_name(run: str, identity: dict[str, Any]) -> str:
-    """The name of a run beside another of the same name: the same for the same fingerprint, so that it can resume."""
+    """Return the name of a new run beside another of the same name.
+
+    The same fingerprint gives the same name, so that the new run can be resumed.
+    """
     return f"{run}-{digest(identity)[:8]}"
 
 
 def story(journal: Journal) -> list[str]:
-    """The attempts so far, a line each."""
+    """Return the attempts so far as text, one line each."""
     lines = []
     for number, attempt in enumerate(journal.attempts, start=1):
         steps = f"from step {attempt.first_step}"
-        steps += "" if attempt.last_step is None else f" to {attempt.last_step}"
-        lines.append(f"attempt {number}, {attempt.started}, {steps}: {attempt.reason or NO_WORD}")
+        if attempt.last_step is not None:
+            steps += f" to {attempt.last_step}"
+        reason = attempt.reason or NO_WORD
+        lines.append(f"attempt {number}, {attempt.started}, {steps}: {reason}")
     return lines
 
 
 def is_done(journal: Journal, store: Store, hub: str | None) -> bool:
-    """Whether nothing is left to do: the run ended, its adapter is there, and on the Hub if that is wanted."""
-    if journal.state != "finished" or (hub is not None and journal.facts.get("published", {}).get("hub") != hub):
+    """Return True if nothing is left to do.
+
+    The run has finished, its adapter is in storage, and in the Hub repository `hub` if that is not
+    None.
+    """
+    if journal.state != "finished":
+        return False
+    if hub is not None and journal.facts.get("published", {}).get("hub") != hub:
         return False
     try:
-        return read_manifest(store, "adapter").extra.get("fingerprint") == digest(journal.fingerprint)
+        adapter = read_manifest(store, "adapter")
     except (MissingError, DamagedError):
         return False
+    return adapter.extra.get("fingerprint") == digest(journal.fingerprint)
 
 
 def begin(
@@ -147,31 +169,39 @@ def begin(
     facts: dict[str, Any],
     started: str | None = None,
 ) -> Journal:
-    """Write down that an attempt has begun (now, or as `started` says), and of the last one, if it could not, that it
-    ended.
+    """Write that an attempt has begun, at `started` or now, and return the journal.
+
+    Earlier attempts without a reason could not write their end: they get one now.
     """
     before = read_journal(store)
-    attempts = [replace(each, reason=each.reason or NO_WORD) for each in before.attempts] if before else []
-    journal = Journal(
-        config.run, "running", identity, to_plain(config), [*attempts, Attempt(started or now(), first_step)], facts
-    )
+    attempts = []
+    if before:
+        attempts = [replace(each, reason=each.reason or NO_WORD) for each in before.attempts]
+    attempts.append(Attempt(started or now(), first_step))
+
+    journal = Journal(config.run, "running", identity, to_plain(config), attempts, facts)
     _write(store, journal)
     return journal
 
 
 def end(store: Store, journal: Journal, state: State, last_step: int, reason: str) -> Journal:
-    """Write down how the attempt ended."""
-    last = journal.attempts[-1]
-    attempt = replace(last, ended=now(), last_step=last_step, reason=printable(reason))
+    """Write that the attempt has ended, and return the journal. Secrets in `reason` are masked."""
+    attempt = replace(
+        journal.attempts[-1],
+        ended=now(),
+        last_step=last_step,
+        reason=printable(reason),
+    )
     ended = replace(journal, state=state, attempts=[*journal.attempts[:-1], attempt])
     _write(store, ended)
     return ended
 
 
 def _write(store: Store, journal: Journal) -> None:
-    store.write(FILE, (json.dumps(asdict(journal), indent=2, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(asdict(journal), indent=2, ensure_ascii=False)
+    store.write(FILE, (text + "\n").encode())
 
 
 def now() -> str:
-    """The time (UTC) as a journal has it."""
+    """Return the present time in UTC, in ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,6 +1,6 @@
-"""From the trained model to what others find: the adapter with its prompt, scores and card; the report; the logs.
+"""Publish a trained model: the adapter with its prompt, scores and card; the report; the logs.
 
-Everything is written locally first and committed by manifest. Knows nothing of how it was trained or scored.
+Everything is written to local folders first, and then committed by manifest.
 """
 
 import json
@@ -27,26 +27,44 @@ from job.training.scoring import Scored
 from job.training.state import Run
 
 
-def publish(run: Run, trainer: Any, scored: Scored, weights: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """Commit report, logs and adapter to storage, the adapter last, and push it to the Hub if configured; say where.
+def publish(
+    run: Run,
+    trainer: Any,
+    scored: Scored,
+    weights: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """Commit report, logs and adapter to storage, and push the adapter if configured.
 
-    `weights` are the adapter's where the trainer's model is sharded.
+    `weights` are the adapter's, given if the trainer's model is sharded. Prints the score table.
+    Return the addresses of what was published, by kind.
     """
-    adapter, report = run.work / "adapter", run.work / "report"
-    save_adapter(trainer.accelerator.unwrap_model(trainer.model), run.tokenizer, run.base, adapter, weights)
+    adapter = run.work / "adapter"
+    report = run.work / "report"
+
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    save_adapter(model, run.tokenizer, run.base, adapter, weights)
     write_prompt(adapter, run.prompt)
     _write_json(adapter / "evaluation.json", _without_texts(scored.evaluation))
     (adapter / "README.md").write_text(_card(run, scored), encoding="utf-8")
+
+    title = f"Training run {run.config.run}"
     examples = choose_examples(scored.conversations, scored.summaries)
-    write_report(report, scored.evaluation, examples, trainer.state.log_history, f"Training run {run.config.run}")
+    write_report(report, scored.evaluation, examples, trainer.state.log_history, title)
     _write_json(report / "evaluation.json", scored.evaluation.to_json())
+
+    # The adapter last: whoever finds it finds its report and logs, too.
     publish_folder(report, run.store, "report", {})
     sync_tensorboard(run)
-    facts = {BASE_KEY: run.base.identity(), "run": run.config.run, "fingerprint": run.identity()["fingerprint"]}
+    facts = {
+        BASE_KEY: run.base.identity(),
+        "run": run.config.run,
+        "fingerprint": run.identity()["fingerprint"],
+    }
     with progress("publishing the adapter", _size(adapter), "B") as bar:
         publish_folder(adapter, run.store, "adapter", facts, bar.advance)
     published = {"adapter": f"{run.store.uri}/adapter"}
     event("adapter", uri=published["adapter"])
+
     if run.config.publish.hub:
         push(run, adapter, run.config.publish.hub)
         published["hub"] = run.config.publish.hub
@@ -55,38 +73,59 @@ def publish(run: Run, trainer: Any, scored: Scored, weights: Mapping[str, Any] |
 
 
 def push(run: Run, adapter: Path, repository: str) -> None:
-    """Commit the adapter to the Hub, under the run's lease: a process that loses it meanwhile ends at once."""
+    """Commit the adapter to a Hub repository while holding the run's lease.
+
+    A process that loses the lease meanwhile is ended at once.
+    """
     with run.store.change() if isinstance(run.store, GuardedStore) else nullcontext():
-        message = f"recap run {run.config.run}"
-        url = publish_to_hub(adapter, repository, private=run.config.publish.private, message=message)
+        url = publish_to_hub(
+            adapter,
+            repository,
+            private=run.config.publish.private,
+            message=f"recap run {run.config.run}",
+        )
     event("pushed", url=url)
 
 
 def sync_tensorboard(run: Run) -> None:
-    """Copy the event files to storage; each attempt has files of its own, together one continuous run."""
+    """Copy the event files to storage.
+
+    Each attempt has its own files; TensorBoard shows those of all attempts as one run.
+    """
     for file in sorted((run.work / "tensorboard").glob("events.*")):
         run.store.upload(file, f"tensorboard/{file.name}")
 
 
 def write_config(run: Run) -> None:
-    """Leave the resolved config, without secrets, beside what it leads to."""
+    """Write the resolved config, which has no secrets, to the run's folder."""
     run.store.write("config.yaml", resolved_yaml(run.config).encode())
 
 
 def _card(run: Run, scored: Scored) -> str:
-    data, digests, counts = run.config.data, run.examples.digests(), run.counts()
-    uris = {"train": as_list(data.train), "validation": as_list(data.validation or data.train)}
-    splits = [Split(name, uris[name], counts[name]["conversations"], digests[name]) for name in uris]
-    return model_card(CardFacts(run.config, run.base.identity(), run.prompt, splits, versions()), scored.evaluation)
+    data = run.config.data
+    digests = run.examples.digests()
+    counts = run.counts()
+    uris = {
+        "train": as_list(data.train),
+        "validation": as_list(data.validation or data.train),
+    }
+    splits = []
+    for name, uri in uris.items():
+        splits.append(Split(name, uri, counts[name]["conversations"], digests[name]))
+    facts = CardFacts(run.config, run.base.identity(), run.prompt, splits, versions())
+    return model_card(facts, scored.evaluation)
 
 
 def _size(folder: Path) -> int:
-    """Bytes of all files."""
+    """Return the bytes of all files below `folder`."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _without_texts(evaluation: Evaluation) -> dict[str, Any]:
-    """The scores without words of customers or annotators: an adapter goes to places where the data may not."""
+    """Return the evaluation as JSON without any words of customers or annotators.
+
+    An adapter may be copied to places where the data may not.
+    """
     plain = evaluation.to_json() | {"floors_from": {}}
     for system in plain["systems"].values():
         system["most_common"] = ""
@@ -94,4 +133,5 @@ def _without_texts(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
-"""What the processes of a run do together, on one machine or on several that share no disk.
+"""Operations of all processes of a run together, on one machine or several without a shared disk.
 
-Knows nothing of what is trained.
+Most are collectives: every rank must call them, or the others wait forever.
 """
 
 import pickle
@@ -19,21 +19,24 @@ T = TypeVar("T")
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Return True on rank 0, the one that writes to storage."""
     first: bool = PartialState().is_main_process
     return first
 
 
 def first_does(work: Callable[[], T]) -> T:
-    """Let the first process of each machine do it (fetch, say) before the others find it done."""
+    """Collective: call `work` on the first rank of each machine, then on the others.
+
+    Return its result. For work that finds itself done the second time, such as a download.
+    """
     with PartialState().local_main_process_first():
         return work()
 
 
 def once_per_machine(make: Callable[[], T], file: Path) -> T:
-    """What `make` gives: the first process of each machine calls it, and the others read it from `file`.
+    """Collective: return the result of `make`, which only the first rank of each machine calls.
 
-    `file` lies where nobody but this run writes.
+    The other ranks unpickle it from `file`, which must be where only this run can write.
     """
     state = PartialState()
     with state.local_main_process_first():
@@ -47,7 +50,7 @@ def once_per_machine(make: Callable[[], T], file: Path) -> T:
 
 
 def anywhere(flag: bool) -> bool:
-    """Whether it is so in any process; all must ask."""
+    """Collective: return True on every rank if `flag` is True on any."""
     if not torch.distributed.is_initialized():
         return flag
     found = torch.tensor([int(flag)], device=PartialState().device)
@@ -56,41 +59,60 @@ def anywhere(flag: bool) -> bool:
 
 
 def told_to_stop(stop: StopSignal) -> bool:
-    """Whether any process was; from then on all were. All must ask."""
+    """Collective: return True on every rank once any rank has received a stop signal.
+
+    Sets `stop.requested` on every rank then.
+    """
     told = anywhere(stop.requested)
     if told:
-        stop.requested = True  # never False: a signal may have come meanwhile
+        stop.requested = True  # never set to False: a signal may have arrived meanwhile
     return told
 
 
 def agree(what: str, found: str) -> None:
-    """RetryError in every process where not all of them found the same: none may go on from another place alone."""
+    """Collective: raise RetryError on every rank unless all found the same.
+
+    No rank may continue alone from a different state.
+    """
     if not torch.distributed.is_initialized():
         return
     everywhere: list[str] = [""] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(everywhere, found)
     if len(set(everywhere)) > 1:
-        told = "; ".join(f"process {rank}: {text}" for rank, text in enumerate(everywhere))
-        raise RetryError(f"the processes found different {what} ({told}): all must find the same; run again")
+        each = "; ".join(f"process {rank}: {text}" for rank, text in enumerate(everywhere))
+        raise RetryError(
+            f"the processes found different {what} ({each}): all must find the same; run again",
+        )
 
 
 def bring_together(folder: Path) -> None:
-    """Copy the files that each process wrote of itself (`*_<rank>.*`) to `folder` of the first one; waits for all.
+    """Collective: gather each rank's own files (`*_<rank>.*`) in `folder` of rank 0.
 
-    What lies on other machines is not needed there any more, and goes.
+    Deletes the files on the other machines, which do not need them any more.
     """
     if not torch.distributed.is_initialized():
         return
     state = PartialState()
-    mine = sorted(folder.glob(f"*_{state.process_index}.*"))
-    elsewhere = state.process_index != state.local_process_index  # the first machine has the first ranks
-    parts = {file.name: file.read_bytes() for file in mine} if elsewhere else {}
-    everything: list[dict[str, bytes]] | None = [{}] * state.num_processes if state.is_main_process else None
-    torch.distributed.gather_object(parts, everything, dst=0)
-    for name, content in ((name, content) for part in everything or [] for name, content in part.items()):
-        (folder / name).write_bytes(content)
-    if elsewhere:
-        for file in mine:
+    own_files = sorted(folder.glob(f"*_{state.process_index}.*"))
+
+    # The first machine has the first ranks, so on it both indices are equal. Its files are in the
+    # right folder already.
+    is_elsewhere = state.process_index != state.local_process_index
+    parts: dict[str, bytes] = {}
+    if is_elsewhere:
+        parts = {file.name: file.read_bytes() for file in own_files}
+
+    gathered: list[dict[str, bytes]] | None = None
+    if state.is_main_process:
+        gathered = [{}] * state.num_processes
+    torch.distributed.gather_object(parts, gathered, dst=0)
+
+    for part in gathered or []:
+        for name, content in part.items():
+            (folder / name).write_bytes(content)
+
+    if is_elsewhere:
+        for file in own_files:
             file.unlink()
-        with suppress(OSError):  # others of this machine may still have theirs in it
+        with suppress(OSError):  # other ranks of this machine may still have files in it
             folder.rmdir()

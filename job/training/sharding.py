@@ -1,13 +1,18 @@
-"""FSDP: each process holds a share of the base, and all of it passes by, layer for layer.
+"""FSDP: each process holds a shard of the base; layers are gathered one after the other to compute.
 
-A trainer's settings → those of one that shards; a model, sharded or whole → what is trained of it, and back.
+Prepares a trainer's settings for it, and copies trained weights out of a model and back into it,
+whether it is sharded or whole.
 """
 
 from collections.abc import Mapping
 
 import torch
 from accelerate import DistributedType, PartialState
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    set_model_state_dict,
+)
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 from trl import SFTConfig
@@ -16,41 +21,73 @@ from job.model import Model
 
 
 def prepare_sharding(settings: SFTConfig, dtype: torch.dtype) -> None:
-    """Make of FSDP2 what computes as DDP does; `dtype` is that of computation, and of packed 4-bit weights."""
-    # accelerate would reduce gradients and round the loss in the dtype of computation too; DDP does neither.
-    settings.fsdp_plugin_args["mixed_precision_policy"] = MixedPrecisionPolicy(dtype, reduce_dtype=torch.float32)
+    """Configure FSDP2 to compute what DDP computes.
+
+    `dtype` is that of the computation, and the storage type of packed 4-bit weights.
+    """
+    # By default accelerate would also reduce gradients and round the loss in the dtype of the
+    # computation. DDP does neither.
+    policy = MixedPrecisionPolicy(dtype, reduce_dtype=torch.float32)
+    settings.fsdp_plugin_args["mixed_precision_policy"] = policy
+
     if not torch.cuda.is_available():
-        # accelerate shards between GPUs only, and between CPUs takes DDP in silence; torch shards there all the same.
+        # accelerate shards only between GPUs, and silently uses DDP between CPUs. torch itself
+        # shards there as well.
         PartialState().distributed_type = DistributedType.MULTI_GPU
 
 
 def check_sharded(model: Model) -> None:
-    """AssertionError if accelerate took DDP in silence, or left bytes whole that FSDP cannot take for numbers.
+    """Raise AssertionError unless the model is sharded in floating-point weights.
 
-    To be asked before the model computes: after an evaluation some weights lie whole until the next step.
+    accelerate may have used DDP silently, or left packed bytes, which FSDP cannot shard, as they
+    were. Call it before the model computes: after an evaluation some weights stay gathered until
+    the next step.
     """
     assert isinstance(model, FSDPModule), "accelerate did not shard the model"
-    whole = [name for name, weight in model.named_parameters() if not isinstance(weight, DTensor)]
+
+    whole = []
+    for name, weight in model.named_parameters():
+        if not isinstance(weight, DTensor):
+            whole.append(name)
     assert not whole, f"not sharded: {', '.join(whole[:5])}"
+
     packed = {weight.dtype for weight in model.parameters() if not weight.is_floating_point()}
     assert not packed, f"4-bit weights are packed as {packed}"
 
 
 def trained_weights(model: Model) -> dict[str, torch.Tensor]:
-    """A copy of what is trained, on the CPU; of a sharded model for the first process alone, and all must ask."""
+    """Return a copy of the trainable weights, by name, on the CPU.
+
+    Collective if the model is sharded: every rank must call it, and only rank 0 gets the weights.
+    """
     if isinstance(model, FSDPModule):
-        gathered = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+        gathered = StateDictOptions(
+            full_state_dict=True,
+            cpu_offload=True,
+            ignore_frozen_params=True,
+        )
         weights: dict[str, torch.Tensor] = get_model_state_dict(model, options=gathered)
         return weights
-    trained = ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
-    return {name: parameter.detach().cpu().clone() for name, parameter in trained}
+
+    copies = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            copies[name] = parameter.detach().cpu().clone()
+    return copies
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def put_back(model: Model, weights: Mapping[str, torch.Tensor]) -> None:
-    """Undo what was trained since `trained_weights`; of a sharded model with those of the first process, in all."""
+    """Copy the result of `trained_weights` back into the model.
+
+    Collective if the model is sharded: every rank gets the weights of rank 0.
+    """
     if isinstance(model, FSDPModule):
-        spread = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
+        spread = StateDictOptions(
+            full_state_dict=True,
+            broadcast_from_rank0=True,
+            strict=False,
+        )
         set_model_state_dict(model, dict(weights), options=spread)
         return
     for name, parameter in model.named_parameters():

@@ -1,4 +1,4 @@
-"""What every part of a training run needs to know of it. Knows nothing of what is done with it."""
+"""The state of a training run that its parts share: config, storage, base, prompt and data."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from job.training.rows import Rows
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has read and encoded everything."""
+    """A run whose data has been read and encoded."""
 
     config: TrainConfig
     store: Store  # the run's folder, <output>/<run>
@@ -24,16 +24,20 @@ class Run:
     tokenizer: Tokenizer
     prompt: Prompt
     examples: Examples
-    splits: tuple[Rows, Rows]
+    splits: tuple[Rows, Rows]  # training, validation
     processes: int
 
     def identity(self) -> dict[str, Any]:
-        """What the adapter depends on, as a checkpoint carries it."""
+        """Return all that the adapter depends on, as JSON. Every checkpoint carries it."""
         wanted = journal.fingerprint(self.config, self.examples.digests())
-        return {"fingerprint": journal.digest(wanted), "base": self.base.digest, "processes": self.processes}
+        return {
+            "fingerprint": journal.digest(wanted),
+            "base": self.base.digest,
+            "processes": self.processes,
+        }
 
     def counts(self) -> dict[str, Any]:
-        """Conversations, references, turns, rows and tokens by split."""
+        """Return the numbers of conversations, references, turns, rows and tokens, by split."""
         counts = self.examples.counts()
         for split, rows in zip(("train", "validation"), self.splits, strict=True):
             counts[split] |= rows.counts()

@@ -1,7 +1,4 @@
-"""The stop signal: between two optimizer steps it is a flag, anywhere else it ends the work at once.
-
-Knows nothing of what is being stopped.
-"""
+"""The stop signal: between optimizer steps it sets a flag, elsewhere it ends the work at once."""
 
 import signal
 from collections.abc import Iterator
@@ -12,7 +9,7 @@ from job.errors import PreemptedError, Stopped
 
 
 class StopSignal:
-    """Whether the process was told to stop (SIGTERM or SIGINT)."""
+    """The handler of SIGTERM and SIGINT. `requested` is True once one of them was received."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -22,7 +19,7 @@ class StopSignal:
 
     @contextmanager
     def between_steps(self) -> Iterator[None]:
-        """While inside, the work looks at `requested` itself and leaves in good order."""
+        """Let the block poll `requested` and stop in good order: no signal raises in it."""
         self._may_wait = True
         try:
             yield
@@ -30,15 +27,19 @@ class StopSignal:
             self._may_wait = False
 
     def settle(self) -> None:
-        """How the process ends is decided: a signal that still comes must not keep it from saying so."""
+        """Let no further signal raise: the process's outcome is decided and must be written."""
         self._may_wait = True
 
     def check(self, what: str) -> None:
-        """PreemptedError, with `what` was reached, if a stop was asked for."""
+        """Raise PreemptedError if a stop was requested; `what` says how far the work is."""
         if self.requested:
             raise PreemptedError(f"{what}: run the same command again to go on")
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        first, self.requested = not self.requested, True
-        if first and not self._may_wait:
-            raise Stopped(f"stopped by {signal.Signals(number).name}: run the same command again to go on")
+        is_first = not self.requested
+        self.requested = True
+
+        # Only the first signal raises: a second must not break the cleanup that the first began.
+        if is_first and not self._may_wait:
+            name = signal.Signals(number).name
+            raise Stopped(f"stopped by {name}: run the same command again to go on")

@@ -1,8 +1,7 @@
-"""Checkpoints and event files on their way to storage, in a thread of its own, while the training goes on.
+"""Upload checkpoints and event files to storage in a thread, while the training continues.
 
-Folders that are complete here → committed in storage, in their order, then removed here. Knows nothing of what they
-hold. At most one waits while one is on its way: a store that is slower than the training slows it down, and nothing
-piles up on the disk.
+Complete folders are committed in order and then deleted here. At most one waits while another is
+uploaded: a store that is slower than the training slows it down, and the disk does not fill up.
 """
 
 import queue
@@ -19,57 +18,65 @@ from job.telemetry import warn
 
 @dataclass(frozen=True)
 class Patience:
-    """How long and how often: seconds for one upload to end, tries for each, seconds before the next try and syncs."""
+    """Limits of the uploads, and their intervals."""
 
-    seconds: float = 600
-    tries: int = 4
-    pause_seconds: float = 2
-    sync_seconds: float = 60
+    seconds: float = 600  # for one checkpoint, with all its tries
+    tries: int = 4  # for one checkpoint
+    pause_seconds: float = 2  # before the second try; doubles after each
+    sync_seconds: float = 60  # between two copies of the event files
 
 
 class Uploads:
-    """A thread that commits checkpoints (`commit`) and now and then copies the event files (`sync`)."""
+    """A thread that commits checkpoints with `commit`, and copies the event files with `sync`."""
 
     def __init__(
-        self, commit: Callable[[Path, int], None], sync: Callable[[], None], patience: Patience | None = None
+        self,
+        commit: Callable[[Path, int], None],
+        sync: Callable[[], None],
+        patience: Patience | None = None,
     ) -> None:
-        self._commit, self._sync, self._patience = commit, sync, patience or Patience()
+        self._commit = commit
+        self._sync = sync
+        self._patience = patience or Patience()
         self._waiting: queue.Queue[tuple[Path, int] | None] = queue.Queue(maxsize=1)
         self._error: BaseException | None = None
-        self._began: float | None = None  # the upload that is under way
+        self._began: float | None = None  # the start of the upload in progress
         self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
         self._thread.start()
 
     def put(self, folder: Path, step: int) -> None:
-        """Hand over a checkpoint; waits while an earlier one is waiting too. Raises what an earlier one failed with."""
-        self._hand_over((folder, step))
+        """Queue a checkpoint. Block while an earlier one is waiting.
+
+        Raise the error of an earlier upload, RetryError if one takes too long.
+        """
+        self._enqueue((folder, step))
 
     def check(self) -> None:
-        """Raise what the thread failed with, or RetryError where it has been at one checkpoint for too long."""
+        """Raise the error of an earlier upload, or RetryError if the present one takes too long."""
         if self._error is not None:
             raise self._error
         began = self._began
         if began is not None and time.monotonic() - began > self._patience.seconds:
-            raise self._too_slow()
+            raise self._record_timeout()
 
     def wait(self) -> None:
-        """Wait until what was handed over is committed, and gone here; raises as `finish` does."""
+        """Block until every queued checkpoint is committed, and deleted here. Raise as `check`."""
         deadline = time.monotonic() + self._patience.seconds
         while self._waiting.unfinished_tasks:
             self.check()
             if time.monotonic() > deadline:
-                raise self._too_slow()
+                raise self._record_timeout()
             time.sleep(0.1)
 
     def finish(self) -> None:
-        """Wait until everything is committed; raises what failed, or RetryError when it takes too long."""
-        self._hand_over(None)
+        """Block until everything is committed and copied, and end the thread. Raise as `check`."""
+        self._enqueue(None)
         self._thread.join(timeout=self._patience.seconds)
         self.check()
         if self._thread.is_alive():
-            raise self._too_slow()
+            raise self._record_timeout()
 
-    def _hand_over(self, item: tuple[Path, int] | None) -> None:
+    def _enqueue(self, item: tuple[Path, int] | None) -> None:
         deadline = time.monotonic() + self._patience.seconds
         while True:
             self.check()
@@ -78,13 +85,16 @@ class Uploads:
                 return
             except queue.Full:
                 if time.monotonic() > deadline:
-                    raise self._too_slow() from None
+                    raise self._record_timeout() from None
 
-    def _too_slow(self) -> RetryError:
-        """The error of it; nobody waits again for what was waited for in vain."""
+    def _record_timeout(self) -> RetryError:
+        """Return the error of an upload that takes too long.
+
+        Records it as well, so that no later call waits for the same upload again.
+        """
         error = RetryError(
-            f"a checkpoint did not reach storage within {self._patience.seconds:.0f} s (limits.upload_minutes): run "
-            "the same command again to go on"
+            f"a checkpoint did not reach storage within {self._patience.seconds:.0f} s "
+            "(limits.upload_minutes): run the same command again to go on"
         )
         self._error = error
         return error
@@ -100,8 +110,10 @@ class Uploads:
                 if item is None:
                     self._try_to_sync()
                     return
+
                 self._began = time.monotonic()
-                self._try_to_sync()  # first: who goes on from this checkpoint finds the curves up to it
+                # The event files first: a run that resumes here then finds the curves up to here.
+                self._try_to_sync()
                 self._upload(*item)
                 self._began = None
                 self._waiting.task_done()
@@ -117,10 +129,16 @@ class Uploads:
             except RetryError as error:
                 if attempt == self._patience.tries:
                     raise
-                warn("a checkpoint was not uploaded: trying again", step=step, attempt=attempt, why=str(error))
+                warn(
+                    "a checkpoint was not uploaded: trying again",
+                    step=step,
+                    attempt=attempt,
+                    why=str(error),
+                )
                 time.sleep(self._patience.pause_seconds * 2 ** (attempt - 1))
 
     def _try_to_sync(self) -> None:
+        """Copy the event files. A failure is only logged: the next copy has everything."""
         try:
             self._sync()
         except RetryError as error:

@@ -1,7 +1,7 @@
-"""The watchdog of one training process: it ends it when the training stands still, a write outlives the right to it,
-or the supervisor is gone.
+"""The watchdog of a training process. It ends the process when that can no longer end itself.
 
-Runs in a thread, as whatever hangs cannot look at the time itself. Knows nothing of what is being done.
+That is so if the training stands still, if a write outlives the right to it, or if the supervisor
+is gone. The watchdog is a thread, since code that hangs cannot look at the clock.
 """
 
 import faulthandler
@@ -23,70 +23,85 @@ SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class Watch:
-    """Looks after the process from its creation on; at the training's pace only within `training`."""
+    """A watchdog that starts when it is created; the limit on steps holds only in `training`."""
 
     def __init__(self, work: Path) -> None:
         self._work = work
-        self._supervisor = _supervisor()
-        self._limit: float | None = None
-        self._last = time.monotonic()
-        self._writes_allowed: Callable[[], None] = lambda: None
-        threading.Thread(target=self._look, name="watch", daemon=True).start()
+        self._supervisor = _find_supervisor()
+        self._stall_seconds: float | None = None
+        self._last_beat = time.monotonic()
+        self._check_writes: Callable[[], None] = lambda: None
+        threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def beat(self) -> None:
-        """The training has moved."""
-        self._last = time.monotonic()
+        """Record that the training has advanced."""
+        self._last_beat = time.monotonic()
 
     @contextmanager
     def writing(self, allowed: Callable[[], None]) -> Iterator[None]:
-        """Within the block, a RecapError of `allowed` ends the process: what it writes cannot be called back."""
-        self._writes_allowed = allowed
+        """End the process if `allowed` raises a RecapError during the block.
+
+        A write in progress cannot be cancelled in another way. `allowed` is called all the time.
+        """
+        self._check_writes = allowed
         try:
             yield
         finally:
-            self._writes_allowed = lambda: None
+            self._check_writes = lambda: None
 
     @contextmanager
     def training(self, stall_seconds: float) -> Iterator[None]:
-        """From now to the end of the block, so many seconds without a beat end the process."""
+        """End the process if there is no beat for `stall_seconds` during the block."""
         self.beat()
-        self._limit = stall_seconds
+        self._stall_seconds = stall_seconds
         try:
             yield
         finally:
-            self._limit = None
+            self._stall_seconds = None
 
-    def _look(self) -> None:
+    def _run(self) -> None:
         while True:
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            limit, still = self._limit, time.monotonic() - self._last
+
+            # The limit is read first: `training` sets the beat before the limit.
+            limit = self._stall_seconds
+            still = time.monotonic() - self._last_beat
             if limit is not None and still > limit:
-                self._end_hung(f"no training step within {still / 60:.1f} minutes (limits.stall_minutes)")
+                minutes = f"{still / 60:.1f} minutes"
+                self._end_stalled(f"no training step within {minutes} (limits.stall_minutes)")
+
             try:
-                self._writes_allowed()
+                self._check_writes()
             except RecapError as error:
                 self._end(Outcome(error.exit_code, str(error)))
+
             if self._supervisor is not None and not lives(self._supervisor):
                 os._exit(ExitCode.RETRY)  # nobody is left to read an outcome
 
-    def _end_hung(self, why: str) -> None:
+    def _end_stalled(self, why: str) -> None:
+        """Print the stack of every thread, and end the process."""
         print(f"{why}; what each thread was doing:", file=sys.stderr, flush=True)
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-        self._end(Outcome(ExitCode.RETRY, f"{why}: the log says where; run the same command again"))
+        remedy = "the log says where; run the same command again"
+        self._end(Outcome(ExitCode.RETRY, f"{why}: {remedy}"))
 
     def _end(self, outcome: Outcome) -> None:
+        """Write the outcome, and end the process without any cleanup, which could hang as well."""
         try:
             write_outcome(self._work, outcome)
         finally:
             os._exit(outcome.exit_code)
 
 
-def _supervisor() -> psutil.Process | None:
-    """The process above the launcher; it is known by number and start, as numbers are used again."""
-    named = os.environ.get(SUPERVISOR)
-    if not named:
+def _find_supervisor() -> psutil.Process | None:
+    """Return the supervisor's process, None if there is none. Ends this process if it is gone.
+
+    psutil identifies it by number and start: process numbers are reused.
+    """
+    pid = os.environ.get(SUPERVISOR)
+    if not pid:
         return None
     try:
-        return psutil.Process(int(named))
+        return psutil.Process(int(pid))
     except psutil.NoSuchProcess:
         os._exit(ExitCode.RETRY)

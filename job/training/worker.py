@@ -1,6 +1,7 @@
-"""One training process: `python -m job.training.worker WORK`, started by the launcher below the supervisor.
+"""One training process: `python -m job.training.worker WORK`, started by the launcher.
 
-Reads the config that the supervisor put into WORK, trains, and leaves its outcome there. Knows nothing of arguments.
+It reads the config that the supervisor wrote to the folder WORK, trains, and writes its outcome
+there.
 """
 
 import os
@@ -8,6 +9,7 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
+from typing import Literal
 
 from job.config.commands import TrainConfig
 from job.config.load import load_config
@@ -22,53 +24,72 @@ PROBE_BYTES = 1 << 20
 
 
 def main(work: Path) -> ExitCode:
-    """Train, and write down how it ended."""
+    """Train, write the outcome to `work`, and return its exit code."""
     configure_logging(quiet=os.environ.get("RANK", "0") != "0")
     warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU", UserWarning)
+
     stop: StopSignal | None = None
     try:
         keep_room(work)
         watch = Watch(work)
         stop = StopSignal()
-        # Imported here: torch takes seconds, and a stop signal or a missing library must find an outcome to write.
+
+        # Imported within the `try`: torch takes seconds, during which a stop signal may come, and a
+        # library may be missing. Both must end in an outcome.
         from job.training.run import train
 
         config = load_config("train", str(work / "config.yaml"))
         assert isinstance(config, TrainConfig)
         train(config, work, stop, watch)
         outcome = Outcome(ExitCode.DONE, "done")
+    except PreemptedError as error:
+        outcome = Outcome(error.exit_code, str(error), "signal")
     except RecapError as error:
-        outcome = Outcome(error.exit_code, str(error), "signal" if isinstance(error, PreemptedError) else "own")
+        outcome = Outcome(error.exit_code, str(error), "own")
     except Stopped as error:
         outcome = Outcome(ExitCode.RETRY, str(error), "signal")
     except Exception as error:
         print(entry(traceback.format_exc()), file=sys.stderr)
-        stopped = stop is not None and stop.requested  # other processes that stop first break what joins them
-        outcome = Outcome(ExitCode.RETRY, "stopped by a signal", "signal") if stopped else _unforeseen(error, work)
+        if stop is not None and stop.requested:
+            # Other ranks that stopped first broke the collectives of this one.
+            outcome = Outcome(ExitCode.RETRY, "stopped by a signal", "signal")
+        else:
+            outcome = _outcome_of_exception(error, work)
+
     if stop is not None:
         stop.settle()
     write_outcome(work, outcome)
     return ExitCode(outcome.exit_code)
 
 
-def _unforeseen(error: Exception, work: Path) -> Outcome:
-    """What no part of recap foresaw; out of memory and a full disk have remedies, the rest is a bug."""
+def _outcome_of_exception(error: Exception, work: Path) -> Outcome:
+    """Return the outcome of an exception that recap did not raise.
+
+    Out of memory and a full disk have their own codes and remedies. The rest is a bug.
+    """
     import torch
 
     if isinstance(error, torch.OutOfMemoryError):
         return Outcome(
             ExitCode.CONFIG,
             "the GPU's memory is too small for this config: lower training.batch_size (and raise "
-            "gradient_accumulation_steps), lower training.max_tokens, or set training.activation_checkpointing: true",
+            "gradient_accumulation_steps), lower training.max_tokens, or set "
+            "training.activation_checkpointing: true",
         )
-    if unwritable(error) or _takes_nothing(work):
-        return Outcome(ExitCode.OUTPUT, f"{work} cannot be written ({error}): make room, or set RECAP_WORK elsewhere")
-    # Where another process is gone, collectives raise this, and nothing else does.
-    return Outcome(ExitCode.BUG, bug(error), "unclear" if isinstance(error, RuntimeError) else "own")
+    if unwritable(error) or _is_unwritable(work):
+        why = f"{work} cannot be written ({error}): make room, or set RECAP_WORK elsewhere"
+        return Outcome(ExitCode.OUTPUT, why)
+
+    # Collectives raise RuntimeError if another process is gone.
+    cause: Literal["own", "unclear"] = "unclear" if isinstance(error, RuntimeError) else "own"
+    return Outcome(ExitCode.BUG, bug(error), cause)
 
 
-def _takes_nothing(work: Path) -> bool:
-    """Whether the disk is the cause: torch and safetensors hide the system's error in errors of their own."""
+def _is_unwritable(work: Path) -> bool:
+    """Return True if the disk is full or read-only, by writing a file.
+
+    torch and safetensors replace the system's error by errors of their own.
+    """
     probe = work / f"probe-{os.getpid()}"
     try:
         probe.write_bytes(bytes(PROBE_BYTES))
@@ -83,4 +104,5 @@ if __name__ == "__main__":
     code = main(Path(sys.argv[1]))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # Python itself would wait for threads that a store holds up
+    # Not `sys.exit`: Python would wait for threads that a store may block.
+    os._exit(code)
