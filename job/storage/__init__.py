@@ -1,1 +1,1 @@
-"""Storage: one small interface over local paths, s3:// and hf://, and folders verified by their manifest."""
+"""Storage: one interface over paths, s3:// and hf://, and folders verified by their manifest."""
