@@ -48,6 +48,17 @@ def is_captions(lines: Sequence[str]) -> bool:
     return any(TIMING.match(line) for line in written)
 
 
+def first_caption(lines: Sequence[str]) -> int | None:
+    """Return the index of the WebVTT header or of the first cue; None if there is neither."""
+    for index, line in enumerate(lines):
+        if WEBVTT.match(line):
+            return index
+        if TIMING.match(line):
+            has_number = index > 0 and lines[index - 1].strip().isdigit()
+            return index - has_number
+    return None
+
+
 def _cues(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
     """The lines of text of each cue."""
     cue: list[_Line] = []

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from job.config.sections import ReadingSection
-from job.conversations.captions import CUE, caption_lines
+from job.conversations.captions import CUE, caption_lines, first_caption
 from job.conversations.draft import ALIASES, RecordError, role_of
 from job.conversations.record import Turn
 from job.conversations.speaker_lines import (
@@ -78,6 +78,24 @@ def read_transcript(text: str, reading: ReadingSection, *, is_whole: bool = True
         return Transcript(turns)
     read = [read_line(number, line, known) for number, line in enumerate(lines, 1)]
     return _Lines(read, reading).transcript(is_whole)
+
+
+def without_preface(text: str, reading: ReadingSection) -> str:
+    """Return the text from its first cue of captions, or the first line that may open a turn.
+
+    A line of nothing but an unknown label is a heading (`Transcript:`) unless the label comes
+    again. Raises RecordError where no line may open a turn.
+    """
+    lines = LINE_END.split(text)
+    captions = first_caption(lines) if "-->" in text else None
+    if captions is not None:
+        return "\n".join(lines[captions:])
+    known = _Known(reading)
+    whole = _Lines([read_line(number, line, known) for number, line in enumerate(lines, 1)], reading)
+    first = whole.first_turn()
+    if first is not None:
+        return "\n".join(lines[first.number - 1 :])
+    raise RecordError(f"no line of the text names a speaker; {WANTED}")
 
 
 def _plain_turns(lines: Sequence[str], reading: ReadingSection, known: IsKnown) -> list[Turn] | None:
@@ -157,6 +175,14 @@ class _Lines:
         turns = _joined(spoken) if self._is_captions else _turns(spoken)
         doubts = sorted(by_verdict["doubt"] + by_verdict["unsure"])
         return Transcript(turns, tuple(quoted(line.raw) for line in doubts))
+
+    def first_turn(self) -> SpeakerLine | None:
+        """Return the first line that may open a turn and is no heading; None if there is none."""
+        for line in self._lines:
+            is_lone_label = line.form == "colon" and not line.text and not self._recurs(line)
+            if self._may_open(line) and not (is_lone_label and not self._known(line.label)):
+                return line
+        return None
 
     def _find_opening(self) -> SpeakerLine | None:
         """The first line, which must name a speaker; in a chat with dates, the first after the app's own notices."""

@@ -4,7 +4,6 @@ A list as a file holds it, or a text that holds one → turns. `last_assistant_a
 reference out of chats that end with it.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,13 +17,11 @@ from job.conversations.draft import (
 )
 from job.conversations.listed import list_in
 from job.conversations.record import Turn
-from job.conversations.speaker_lines import PLAIN
-from job.conversations.transcript import Transcript, read_transcript
+from job.conversations.transcript import Transcript, read_transcript, without_preface
 
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("text", "content", "value")
 KEYS_REMEDY = "name its keys: data.turns: {role: …, text: …}"
-LINE_BREAK = re.compile(r"\r\n|\r|\n")
 MISSING = object()
 
 
@@ -92,8 +89,17 @@ def last_assistant_apart(
     if spoken and _meaning(spoken[-1]) == "agent":
         references = [spoken.pop().text]
     if len(spoken) == 1 and _meaning(spoken[0]) == "customer":
-        return read_transcript(_without_instruction(spoken[0].text), reading), references
+        return _whole_transcript(spoken[0].text, reading), references
     return transcript._replace(turns=spoken), references
+
+
+def _whole_transcript(message: str, reading: ReadingSection) -> Transcript:
+    try:
+        return read_transcript(without_preface(message, reading), reading)
+    except RecordError as error:
+        raise RecordError(
+            f"the user's message (with data.reference: last_assistant, the transcript): {error.detail}"
+        ) from error
 
 
 def _turns_of_text(item: str, number: int, reading: ReadingSection) -> Transcript:
@@ -140,23 +146,3 @@ def _meaning(turn: Turn) -> str:
     """The role that a turn's label stands for, also where labels are kept as they are written."""
     name = turn.role.casefold()
     return "system" if name == "developer" else ALIASES.get(name, turn.role)
-
-
-def _without_instruction(message: str) -> str:
-    """The message from its first `Speaker: text` line on.
-
-    A line of nothing but a label is a heading (`Transcript:`), unless the label comes again.
-    """
-    lines = LINE_BREAK.split(message)
-    matches = [PLAIN.match(line.strip()) for line in lines]
-    labels = [match["label"] for match in matches if match]
-    for number, match in enumerate(matches):
-        if match is None:
-            continue
-        label = match["label"]
-        if match["text"] or labels.count(label) > 1 or label.casefold() in ALIASES:
-            return "\n".join(lines[number:])
-    raise RecordError(
-        "the user's message holds no 'Speaker: text' lines; with data.reference: last_assistant "
-        "a single one must be the whole transcript"
-    )

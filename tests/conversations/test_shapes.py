@@ -124,7 +124,26 @@ def test_a_user_message_without_a_transcript_is_refused(put):
     user = {"role": "user", "content": "The kettle leaks since Monday."}
     record = {"messages": [user, {"role": "assistant", "content": "S."}]}
     reading = ReadingSection(reference="last_assistant")
-    assert "holds no 'Speaker: text' lines" in detail_of(put, record, reading)
+    assert "no line of the text names a speaker" in detail_of(put, record, reading)
+
+
+@pytest.mark.parametrize(
+    "transcript",
+    [
+        "[00:04] Customer: My kettle leaks.\n[00:09] Agent: I send a new one.",
+        "Customer 00:04\nMy kettle leaks.\nAgent 00:09\nI send a new one.",
+        "Customer - My kettle leaks.\nAgent - I send a new one.",
+        "WEBVTT\n\n00:01.000 --> 00:04.000\n<v Customer>My kettle leaks.\n\n"
+        "00:05.000 --> 00:07.000\n<v Agent>I send a new one.",
+        "1\n00:00:01,000 --> 00:00:04,000\nCustomer: My kettle leaks.\n\n"
+        "2\n00:00:05,000 --> 00:00:07,000\nAgent: I send a new one.",
+    ],
+)
+@pytest.mark.parametrize("before", ["", "Summarize this, in two lines.\n\n", "Sum up\nTranscript:\n"])
+def test_a_transcript_of_any_form_may_stand_behind_an_instruction(put, before, transcript):
+    user = {"role": "user", "content": before + transcript}
+    record = {"messages": [user, {"role": "assistant", "content": "S."}]}
+    assert read_one(put, record, ReadingSection(reference="last_assistant")).turns == HELLO
 
 
 def test_dropped_roles_are_labels_or_what_they_stand_for(put):
