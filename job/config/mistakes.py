@@ -102,12 +102,16 @@ def shown(value: Any) -> str:
 
 
 def paths_of(schema: Schema) -> list[str]:
-    """Every key of a config as `key` or `section.key`."""
-    paths = []
-    for name, item in schema["properties"].items():
-        paths.append(name)
-        paths += [f"{name}.{key}" for key in _names(item, schema)] if is_section(item, schema) else []
-    return paths
+    """Return every key of a config as `key`, `section.key` or `section.section.key`."""
+    return list(_paths(schema["properties"], schema))
+
+
+def _paths(properties: Schema, root: Schema, above: str = "") -> Iterator[str]:
+    for name, item in properties.items():
+        yield f"{above}{name}"
+        for option in options(item, root):
+            if "properties" in option:
+                yield from _paths(option["properties"], root, f"{above}{name}.")
 
 
 def _message(path: Path, detail: Any, schema: Schema) -> str:

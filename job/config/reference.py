@@ -4,6 +4,7 @@ Nothing in, text out; `python -m job.config.reference > docs/configuration.md` w
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from job.config.commands import CONFIGS, Command
@@ -58,26 +59,34 @@ def _sections() -> list[tuple[str, list[Command]]]:
     shapes: dict[tuple[str, str], list[Command]] = {}
     for command in CONFIGS:
         whole = schema(command)
-        for key, item in whole["properties"].items():
-            if is_section(item, whole):
-                shape = json.dumps([_body(item, whole), _defaults(item)], sort_keys=True)
-                shapes.setdefault((key, shape), []).append(command)
-    return sorted(((key, commands) for (key, _), commands in shapes.items()), key=lambda pair: pair[0])
+        for path, item in _nested(whole, whole):
+            shape = json.dumps([_body(item, whole), _defaults(item)], sort_keys=True)
+            shapes.setdefault((path, shape), []).append(command)
+    return sorted(((path, commands) for (path, _), commands in shapes.items()), key=lambda pair: pair[0])
 
 
-def _section(key: str, command: Command) -> str:
+def _nested(body: Schema, whole: Schema, above: str = "") -> Iterator[tuple[str, Schema]]:
+    """Yield each section at any depth below `body` with its path, such as `data.csv`."""
+    for key, item in body["properties"].items():
+        if is_section(item, whole):
+            yield f"{above}{key}", item
+            yield from _nested(_body(item, whole), whole, f"{above}{key}.")
+
+
+def _section(path: str, command: Command) -> str:
     whole = schema(command)
-    item = whole["properties"][key]
+    item = dict(_nested(whole, whole))[path]
     body = _body(item, whole)
     optional = " Off (`null`) by default." if item.get("default", {}) is None else ""
-    return f"{body['description']}{optional}\n\n{_table(body, whole, command, _defaults(item))}"
+    return f"{body['description']}{optional}\n\n{_table(body, whole, command, _defaults(item), f'{path}.')}"
 
 
-def _table(body: Schema, whole: Schema, command: Command, defaults: Schema | None = None) -> str:
+def _table(body: Schema, whole: Schema, command: Command, defaults: Schema | None = None, above: str = "") -> str:
     lines = ["| key | type | default | what |", "|---|---|---|---|"]
     for key, item in body["properties"].items():
         if is_section(item, whole):
-            link = f"[section](#{_anchor(key, _sharing(key, command))})"
+            path = f"{above}{key}"
+            link = f"[section](#{_anchor(path, _sharing(path, command))})"
             about = item.get("description") or _body(item, whole)["description"]
             lines.append(f"| `{key}` | {link} | {_default(key, item, body, {})} | {about} |")
         else:

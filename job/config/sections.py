@@ -3,6 +3,7 @@
 The help lines are the source of docs/configuration.md and of the JSON Schema. Knows nothing of torch or boto3.
 """
 
+import codecs
 import re
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self, get_args
@@ -24,7 +25,7 @@ FILE_LIKE = (*ONE_FILE, ".gz", ".zst", ".json", ".tsv")  # how no folder is call
 CleaningStep = Literal["links", "mentions", "signatures", "html_entities", "whitespace"]
 LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
 # Reading keys that are younger than some finished outputs.
-LATER_READING_KEYS = ("turns", "reference", "drop_roles")
+LATER_READING_KEYS = ("turns", "reference", "drop_roles", "csv")
 
 
 class Section(BaseModel):
@@ -88,6 +89,50 @@ class AdapterModelSection(Section):
         return self
 
 
+class CsvSection(Section):
+    """How the CSV and TSV files of the input are written."""
+
+    delimiter: str | None = Field(
+        None,
+        description="Character that separates the cells. null takes the comma, tab, semicolon or "
+        "vertical bar that the header is separated by.",
+    )
+    escape: str | None = Field(
+        None,
+        description="Character that makes a quote behind it part of the cell. Spark, Athena and "
+        "MySQL write a backslash. null means that quotes are doubled.",
+    )
+    encoding: str = Field(
+        "utf-8",
+        description="Python's name of the encoding, such as cp1252 or latin-1. A file in UTF-16 "
+        "with a byte order mark is recognized, and JSON is always read as UTF-8 or UTF-16.",
+    )
+
+    @field_validator("delimiter", "escape")
+    @classmethod
+    def _is_one_character(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or value in '"\r\n'):
+            raise ValueError("wanted one character that is neither a quote nor a line break")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_an_encoding_of_text(cls, value: str) -> str:
+        try:
+            "".encode(value)  # fails for codecs that Python has but that are none of text: base64
+            return codecs.lookup(value).name
+        except (LookupError, ValueError) as error:
+            raise ValueError(
+                "is no encoding that Python knows; cp1252, latin-1, utf-16-le and shift_jis are some"
+            ) from error
+
+    @model_validator(mode="after")
+    def _escape_is_no_delimiter(self) -> Self:
+        if self.escape is not None and self.escape == self.delimiter:
+            raise ValueError("delimiter and escape are the same character")
+        return self
+
+
 class ReadingSection(Section):
     """How files are read as conversations."""
 
@@ -132,6 +177,7 @@ class ReadingSection(Section):
         description="Cleaning steps in order; tweets is the classic set (links, mentions, signatures, html_entities, "
         "whitespace); auto is tweets for TweetSumm and whitespace elsewhere; [] changes nothing.",
     )
+    csv: CsvSection = CsvSection()
     include: Globs = Field(
         default_factory=list,
         description="Patterns of the files to read below a folder or prefix, e.g. '*.jsonl.gz' or 'calls/**'; [] is "
@@ -308,7 +354,7 @@ def reading_identity(reading: ReadingSection) -> dict[str, Any]:
     """
     fields, plain = type(reading).model_fields, to_plain(reading)
     for key in LATER_READING_KEYS:
-        if plain[key] == fields[key].get_default(call_default_factory=True):
+        if getattr(reading, key) == fields[key].get_default(call_default_factory=True):
             del plain[key]
     return plain
 

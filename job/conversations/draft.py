@@ -22,8 +22,11 @@ ALIASES = {
 ID_KEYS = ("id", "new dialog id", "original dialog id")
 MAX_DEPTH = 100  # far below Python's own limit, so that whoever writes the metadata out again is safe too
 MAX_LABEL_CHARACTERS = 100
+LARGEST_EXACT_FLOAT = 2**53
 PLAIN_LABEL = re.compile(r"[A-Za-z][\w-]*")  # what YAML reads as text without quotes
 UNSTORABLE = re.compile("[\ud800-\udfff\0]")  # lone surrogates cannot be encoded; NUL ends a string in many tools
+# White space, and characters that have no width.
+BLANK = re.compile("[\\s\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufe0f\ufeff]*")
 
 
 class RecordError(Exception):
@@ -32,6 +35,10 @@ class RecordError(Exception):
     def __init__(self, detail: str, reason: RejectReason = "invalid_record") -> None:
         super().__init__(detail)
         self.detail, self.reason = detail, reason
+
+
+class BinaryRow(dict[str, Any]):
+    """A row of a table some of whose values are bytes that are no text."""
 
 
 class Draft(NamedTuple):
@@ -45,14 +52,22 @@ class Draft(NamedTuple):
 
 def kind(value: Any) -> str:
     """A value's type in the words of JSON."""
-    words = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    words = {
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+        bytes: "binary",
+    }
     return "null" if value is None else words.get(type(value), type(value).__name__)
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """The value as JSON can hold and UTF-8 can store it.
+    """The value as JSON can hold and UTF-8 can store it, but for bytes, which stay.
 
-    U+FFFD for lone surrogates and NUL, null for NaN, ISO 8601 for dates, hex digits for bytes, text for what else there
+    U+FFFD for lone surrogates and NUL, null for NaN, ISO 8601 for dates, text for what else there
     is. RecordError if it nests more than MAX_DEPTH deep.
     """
     if depth > MAX_DEPTH:
@@ -68,8 +83,19 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item, depth + 1) for item in value]
     if isinstance(value, bytes):
-        return value.hex()
+        return value
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def without_bytes(value: Any) -> Any:
+    """Return a plain value with hex digits for bytes."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return {key: without_bytes(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_bytes(item) for item in value]
+    return value
 
 
 def id_key_of(record: Mapping[str, Any], reading: ReadingSection) -> str | None:
@@ -85,11 +111,25 @@ def id_key_of(record: Mapping[str, Any], reading: ReadingSection) -> str | None:
 
 
 def id_of(record: Mapping[str, Any], key: str) -> str:
-    """The id under `key`: text, or a whole number as text."""
+    """Return the id under `key`: text, or a whole number as text (1234.0 as `1234`)."""
     value = record[key]
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return _whole(value)
+    if isinstance(value, bool) or not isinstance(value, int):
         raise RecordError(f"id is {kind(value)}, wanted text or a whole number")
     return str(value)
+
+
+def _whole(number: float) -> str:
+    """Return the digits of an id that pandas or a spreadsheet made a float of."""
+    if not number.is_integer():
+        raise RecordError(f"id is the number {number!r}, wanted text or a whole number")
+    if abs(number) > LARGEST_EXACT_FLOAT:
+        lost = "whose last digits are lost; write ids as text or integers"
+        raise RecordError(f"id is the number {number!r}, {lost}")
+    return str(int(number))
 
 
 def role_of(label: Any, reading: ReadingSection) -> str | None:
@@ -135,18 +175,36 @@ def draft(
     doubts: tuple[str, ...] = (),
 ) -> Draft:
     """The parts together, without blank turns and references; nothing_to_summarize if no turn has text."""
-    spoken = tuple(turn for turn in turns if turn.text.strip())
+    spoken = tuple(turn for turn in turns if not BLANK.fullmatch(turn.text))
     if not spoken:
         raise RecordError("no turn has any text" if turns else "it has no turns", "nothing_to_summarize")
     return Draft(spoken, tuple(text for text in references if text.strip()), metadata, doubts)
 
 
 def metadata_of(record: Mapping[str, Any], used: set[str | None]) -> dict[str, Any]:
-    """What is carried along: every key that is not used, under the record's own `metadata`."""
+    """Return what is carried along: each key that is not used, and the members of `metadata`.
+
+    `metadata` is an object, or one as JSON text as a table has it. Anything else is a value like
+    those of other keys.
+    """
     own = record.get("metadata")
-    if own is not None and not isinstance(own, Mapping):
-        raise RecordError(f"metadata is {kind(own)}, wanted an object")
-    return {key: value for key, value in record.items() if key not in used and key != "metadata"} | dict(own or {})
+    rest = {key: value for key, value in record.items() if key not in used and key != "metadata"}
+    if isinstance(own, str):
+        own = _object_in(own)
+    if isinstance(own, Mapping):
+        return rest | dict(own)
+    return rest if own is None or own == "" else rest | {"metadata": own}
+
+
+def _object_in(text: str) -> Any:
+    """Return the object that the text is as JSON, or else the text."""
+    if not text.lstrip().startswith("{"):
+        return text.strip() and text
+    try:
+        value = json.loads(text)
+        return plain(value) if isinstance(value, dict) else text
+    except (ValueError, RecursionError, RecordError):
+        return text
 
 
 def names(record: Mapping[str, Any]) -> str:

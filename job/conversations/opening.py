@@ -1,11 +1,14 @@
-"""A stored object as the plain bytes it holds: gzip and zstd are told by their first bytes, never by the name.
+"""A stored object as the UTF-8 bytes it holds.
 
-Binary stream → buffered, decompressed binary stream, at constant memory. A compressed stream that is damaged or cut
-short is a DataError: what is missing cannot be counted. Knows nothing of formats.
+Gzip, zstd and UTF-16 are recognized by the first bytes, never by the name. Binary stream → buffered
+binary stream, at constant memory. A compressed stream that is damaged or cut short is a DataError:
+what is missing cannot be counted. Knows nothing of formats.
 """
 
+import codecs
 import gzip
 import io
+import re
 import zlib
 from typing import BinaryIO, Protocol
 
@@ -14,32 +17,72 @@ import zstandard
 from job.errors import DataError
 
 BUFFER_BYTES = 1 << 20
-ZSTD_PIECE_BYTES = 8 << 10  # what comes out of a piece at once may be thousands of times as much
+# Four bytes of zstd may stand for a block of 128 KiB, so a piece becomes 32 MiB at the most.
+ZSTD_PIECE_BYTES = 1 << 10
+ZSTD_WINDOW_BYTES = 1 << 29  # as of `zstd --long=29`; the decoder itself stops at 1 << 27
+TEXT_PIECE_BYTES = 1 << 16
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # pzstd begins with a frame of sizes
+# The mark of UTF-32 begins with that of UTF-16. It stays, and becomes the mark of UTF-8.
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+    def read(self, size: int, /) -> bytes | memoryview: ...
 
 
 def plain_stream(stream: BinaryIO, uri: str) -> io.BufferedReader:
-    """The decompressed bytes of `stream`; `peek()` shows as many of the first BUFFER_BYTES as there are."""
+    """Return the decompressed bytes of `stream`, as UTF-8 where it is UTF-16 with a byte order mark.
+
+    `peek()` shows as many of the first BUFFER_BYTES as there are.
+    """
     return open_plain(stream, uri)[0]
 
 
 def open_plain(stream: BinaryIO, uri: str) -> tuple[io.BufferedReader, bool]:
-    """The same, and whether `stream` was compressed."""
-    buffered = _buffered(stream, uri)
-    head = buffered.peek()
+    """Return the same, and True if these are other bytes than those of `stream`."""
+    stored = buffered(stream, uri)
+    head = stored.peek()
+    plain = stored
     if head.startswith(GZIP):
-        return _buffered(gzip.GzipFile(fileobj=buffered), uri), True
-    if head.startswith(ZSTD):
-        return _buffered(_Zstd(buffered), uri), True
-    return buffered, False
+        plain = buffered(gzip.GzipFile(fileobj=stored), uri)
+    elif head.startswith(ZSTD) or ZSTD_SKIPPABLE.match(head):
+        plain = buffered(_Zstd(stored, uri), uri)
+    head = plain.peek()
+    encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
+    if encoding:
+        plain = buffered(_Recoded(plain, uri, encoding), uri)
+    return plain, plain is not stored
 
 
-def _buffered(stream: _Readable, uri: str) -> io.BufferedReader:
+def in_utf8(stream: io.BufferedReader, uri: str, encoding: str) -> io.BufferedReader:
+    """Return text of this encoding as UTF-8, or as it is where a mark says that it is UTF-8.
+
+    Bytes that are none of the encoding stay as they are.
+    """
+    if encoding == "utf-8" or stream.peek().startswith(codecs.BOM_UTF8):
+        return stream
+    return buffered(_Recoded(stream, uri, encoding), uri)
+
+
+def buffered(stream: _Readable, uri: str) -> io.BufferedReader:
+    """Return the stream with a `peek()` that shows BUFFER_BYTES."""
     return io.BufferedReader(_Raw(stream, uri), BUFFER_BYTES)
+
+
+def text_of(stream: io.BufferedReader, start: int = 0, line_end: str = "\n") -> io.TextIOWrapper:
+    """Return the stream as text, each foreign byte as a lone surrogate.
+
+    `start` is the byte of the file where the stream begins: at 0 a byte order mark is left out.
+    """
+    encoding = "utf-8" if start else "utf-8-sig"
+    return io.TextIOWrapper(stream, encoding, errors="surrogateescape", newline=line_end)
 
 
 class _Raw(io.RawIOBase):
@@ -68,24 +111,78 @@ class _Raw(io.RawIOBase):
 
 
 class _Zstd:
-    """Zstd frames one after the other; unlike `stream_reader`, which ends in silence, it tells when the last is cut."""
+    """Zstd frames, one after the other.
 
-    def __init__(self, stream: io.BufferedReader) -> None:
-        self._stream = stream
+    Unlike `stream_reader`, which ends silently, raises EOFError where the last frame is cut short.
+    """
+
+    def __init__(self, stream: io.BufferedReader, uri: str) -> None:
+        self._stream, self._uri = stream, uri
         self._frame: zstandard.ZstdDecompressionObj | None = None
-        self._compressed, self._ready = b"", b""
+        self._compressed = b""
+        self._ready = memoryview(b"")
+        self._taken = 0
 
-    def read(self, size: int, /) -> bytes:
-        while not self._ready:
+    def read(self, size: int, /) -> memoryview:
+        while self._taken == len(self._ready):
             self._compressed = self._compressed or self._stream.read(ZSTD_PIECE_BYTES)
             if not self._compressed:
                 if self._frame is not None:
                     raise EOFError("the last frame has no end")
-                return b""
-            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
-            self._ready = self._frame.decompress(self._compressed)
-            self._compressed = b""
-            if self._frame.eof:
-                self._compressed, self._frame = self._frame.unused_data, None
-        data, self._ready = self._ready[:size], self._ready[size:]
+                return memoryview(b"")
+            self._ready, self._taken = memoryview(self._decompress()), 0
+        data = self._ready[self._taken : self._taken + size]
+        self._taken += len(data)
         return data
+
+    def _decompress(self) -> bytes:
+        if self._frame is None:
+            decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
+            self._frame = decompressor.decompressobj()
+        try:
+            data = self._frame.decompress(self._compressed)
+        except zstandard.ZstdError as error:
+            if "too much memory" not in str(error):
+                raise
+            raise DataError(
+                f"{self._uri}: was compressed with a window of more than "
+                f"{ZSTD_WINDOW_BYTES >> 20} MiB; compress it with zstd --long=29 at the most"
+            ) from error
+        self._compressed = b""
+        if self._frame.eof:
+            self._compressed, self._frame = self._frame.unused_data, None
+        return data
+
+
+class _Recoded:
+    """Text of any encoding as UTF-8."""
+
+    def __init__(self, stream: io.BufferedReader, uri: str, encoding: str) -> None:
+        self._stream, self._uri, self._encoding = stream, uri, encoding
+        self._is_wide = encoding.startswith(("utf-16", "utf-32"))
+        # In UTF-16, half of a pair is a character that is cut, and no foreign byte.
+        errors = "surrogatepass" if self._is_wide else "surrogateescape"
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors)
+        self._ready = memoryview(b"")
+        self._taken = 0
+
+    def read(self, size: int, /) -> memoryview:
+        while self._taken == len(self._ready):
+            stored = self._stream.read(TEXT_PIECE_BYTES)
+            self._ready, self._taken = memoryview(self._recode(stored)), 0
+            if not stored:
+                break
+        data = self._ready[self._taken : self._taken + size]
+        self._taken += len(data)
+        return data
+
+    def _recode(self, data: bytes) -> bytes:
+        try:
+            text = self._decoder.decode(data, final=not data)
+        except UnicodeError as error:
+            raise DataError(
+                f"{self._uri}: is not {self._encoding} up to its end ({error}); replace the file"
+            ) from error
+        if self._is_wide:
+            text = LONE_SURROGATE.sub("\ufffd", text)
+        return text.encode("utf-8", "surrogateescape")

@@ -11,22 +11,26 @@ import io
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Literal, TextIO
 
 from job.config.sections import ReadingSection
-from job.conversations.json_text import MAX_RECORD_CHARACTERS, document_places
-from job.conversations.opening import open_plain, plain_stream
-from job.conversations.read import outcome_of, rows_of, shape_of, text_of
+from job.conversations.csv_rows import Header, TableRows, table_text
+from job.conversations.formats.choose import conversation_key
+from job.conversations.json_document import document_places, iterate_piece
+from job.conversations.json_layout import Layout
+from job.conversations.json_text import MAX_RECORD_CHARACTERS
+from job.conversations.opening import buffered, open_plain, plain_stream, text_of
+from job.conversations.read import outcome_of, rows_of, shape_of
 from job.conversations.record import BadRecord, Conversation, Source
-from job.conversations.rows import Header, Row, TableRows, document_rows, json_lines, row_group_rows, row_groups
+from job.conversations.rows import Row, is_blank, json_lines, numbered
 
 if TYPE_CHECKING:
     from job.storage.open import InputFile
 
 BOM = b"\xef\xbb\xbf"
 LINE_BYTES = 1 << 20  # of a line that are held while lines are counted
-Kind = Literal["whole", "lines", "array", "object", "table", "groups"]
-OPENING = {"array": "[", "object": "{"}
+Kind = Literal["whole", "lines", "array", "object", "values", "table", "groups"]
 VALUES = (b"{", b"[", b'"')  # how most lines begin that are not blank
 
 
@@ -56,15 +60,16 @@ def cut(file: "InputFile", reading: ReadingSection, size: Size) -> Iterator[Piec
     with closing(file.store.open(file.key)) as stored:
         stream, compressed = open_plain(stored, file.uri)
         shape = shape_of(stream, file.uri, reading)
-        if compressed or file.uri.startswith("hf://"):
+        is_recoded = shape == "table" and reading.csv.encoding != "utf-8"
+        if compressed or is_recoded or file.uri.startswith("hf://"):
             records = _count_lines(stream) if shape == "lines" else sum(1 for _ in rows_of(stream, file.uri, reading))
             pieces = iter([Piece("whole", 0, 0, 1, records, file.size)])
         elif shape == "parquet":
             pieces = _cut_groups(file, size)
         elif shape == "lines":
             pieces = _cut_lines(stream, size)
-        elif shape == "document":
-            pieces = _cut_document(stream, file.uri, size)
+        elif isinstance(shape, Layout):
+            pieces = _cut_document(stream, (file.uri, reading), shape, size)
         else:
             pieces = _cut_table(stream, (file.uri, reading), size)
         yield from (piece for piece in pieces if piece.records)
@@ -78,6 +83,8 @@ def read_piece(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iter
 
 def _rows(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[Row]:
     if piece.kind == "groups":
+        from job.conversations.parquet_rows import row_group_rows
+
         with _RandomAccess(file) as anywhere:
             groups = range(piece.start, piece.end)
             yield from row_group_rows(io.BufferedReader(anywhere), (file.uri, reading), groups, piece.line)
@@ -86,13 +93,24 @@ def _rows(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[
         if piece.kind == "whole":
             yield from rows_of(plain_stream(stored, file.uri), file.uri, reading)
             return
-        text = text_of(io.BufferedReader(_Limited(stored, piece.end - piece.start)), piece.start)
-        if piece.kind == "lines":
-            yield from json_lines(text, first=piece.line)
-        elif piece.kind in OPENING:
-            yield from document_rows(text, file.uri, OPENING[piece.kind], piece.line)
+        stream = buffered(_Limited(stored, piece.end - piece.start), file.uri)
+        if piece.kind == "table":
+            yield from _table_rows(stream, (file.uri, reading), piece)
+        elif piece.kind == "lines":
+            yield from json_lines(text_of(stream, piece.start), first=piece.line)
         else:
-            yield from TableRows(text, (file.uri, reading), piece.header, piece.line)
+            text = text_of(stream, piece.start)
+            yield from numbered(iterate_piece(text, file.uri, piece.kind), piece.line)
+
+
+def _table_rows(stream: io.BufferedReader, where: tuple[str, ReadingSection], piece: Piece) -> Iterator[Row]:
+    if piece.header is None:  # the first piece, which begins with the header
+        text, line_end = table_text(stream, *where)
+        yield from TableRows(text, where, line_end)
+        return
+    line_end = piece.header.line_end
+    text = text_of(stream, piece.start, line_end)
+    yield from TableRows(text, where, line_end, piece.header, piece.line)
 
 
 def _cut_text(kind: Kind, start: int, ends: Iterable[tuple[int, int, int]], size: Size) -> Iterator[Piece]:
@@ -120,10 +138,14 @@ def _cut_lines(stream: io.BufferedReader, size: Size) -> Iterator[Piece]:
     return _cut_text("lines", 0, ends(), size)
 
 
-def _cut_document(stream: io.BufferedReader, uri: str, size: Size) -> Iterator[Piece]:
-    opening, start, ends = document_places(text_of(stream), uri, _mark(stream))
+def _cut_document(
+    stream: io.BufferedReader, where: tuple[str, ReadingSection], layout: Layout, size: Size
+) -> Iterator[Piece]:
+    uri, reading = where
+    start, ends = document_places(text_of(stream), uri, layout, partial(conversation_key, reading), _mark(stream))
     members = ((end, number + 1, 1) for number, end in enumerate(ends, 1))
-    return _cut_text("array" if opening == "[" else "object", start, members, size)
+    kind: Kind = "array" if layout.kind == "member" else layout.kind
+    return _cut_text(kind, start, members, size)
 
 
 def _count_lines(stream: io.BufferedReader) -> int:
@@ -159,7 +181,7 @@ class _Blank:
     def add(self, piece: bytes, last: bool = False) -> None:
         if self._spaces is not None:
             text = self._decoder.decode(piece, last)
-            self._spaces = None if text.strip() else self._spaces + len(text)
+            self._spaces = self._spaces + len(text) if is_blank(text) else None
 
     def is_blank(self) -> bool:
         self.add(b"", last=True)
@@ -167,8 +189,10 @@ class _Blank:
 
 
 def _cut_table(stream: io.BufferedReader, where: tuple[str, ReadingSection], size: Size) -> Iterator[Piece]:
-    text = _Counting(text_of(stream), _mark(stream))
-    rows = TableRows(text, where)  # type: ignore[arg-type]
+    mark = _mark(stream)
+    plain, line_end = table_text(stream, *where)
+    text = _Counting(plain, mark)
+    rows = TableRows(text, where, line_end)  # type: ignore[arg-type]
 
     def ends() -> Iterator[tuple[int, int, int]]:
         for _ in rows:
@@ -180,6 +204,8 @@ def _cut_table(stream: io.BufferedReader, where: tuple[str, ReadingSection], siz
 
 
 def _cut_groups(file: "InputFile", size: Size) -> Iterator[Piece]:
+    from job.conversations.parquet_rows import row_groups
+
     start = records = weight = 0
     row, index = 1, -1
     with _RandomAccess(file) as anywhere:

@@ -1,25 +1,30 @@
 """Files of any known format → conversations, each record with exactly one outcome.
 
-What a file holds is told by its content: Parquet and compression by their first bytes, JSON by its bracket, anything
-else is a table with a header. Lines are streamed, JSON arrays and objects are walked record by record, Parquet goes
-through a temporary file; memory grows with the ids alone (about 0.2 kB a record), which must be unique. A record that
-is no conversation is a BadRecord, a file whose records cannot be told apart is a DataError. Knows nothing of cleaning,
-models or prompts.
+The content of a file says what it is: Parquet and compression by their first bytes, JSON by its
+bracket, anything else is a table with a header. Lines and tables are streamed, JSON documents are
+walked record by record, Parquet goes through a temporary file. Memory grows with the ids alone
+(about 0.2 kB a record), which must be unique. A record that is no conversation is a BadRecord, a
+file whose records cannot be told apart is a DataError. Knows nothing of cleaning, models or prompts.
 """
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 from job.config.sections import ReadingSection
+from job.conversations.csv_rows import TableRows, table_text
 from job.conversations.doubts import Doubts
-from job.conversations.draft import RecordError, id_key_of, id_of, kind
-from job.conversations.formats.choose import parse
-from job.conversations.opening import plain_stream
+from job.conversations.draft import BinaryRow, RecordError, id_key_of, id_of, kind, without_bytes
+from job.conversations.formats import table
+from job.conversations.formats.choose import conversation_key, parse
+from job.conversations.json_document import iterate_document
+from job.conversations.json_layout import Layout, begins_json, has_json_lines, layout_of
+from job.conversations.opening import plain_stream, text_of
 from job.conversations.record import BadRecord, Conversation, Source
-from job.conversations.rows import Row, TableRows, document_rows, is_document, json_lines, parquet_rows
+from job.conversations.rows import Row, json_lines, numbered
 from job.conversations.splits import content_digest
 from job.errors import DataError
 
@@ -28,8 +33,7 @@ if TYPE_CHECKING:
 
 SHOWN_BAD_RECORDS = 20
 DERIVED_ID_CHARACTERS = 16
-MOST_TEXT = 10  # of so many bytes of a text, not more than one is foreign to it
-Shape = Literal["parquet", "document", "lines", "table"]
+Shape = Literal["parquet", "lines", "table"] | Layout
 
 
 def read_conversations(files: "Iterable[InputFile]", reading: ReadingSection) -> Iterator[Conversation | BadRecord]:
@@ -89,44 +93,37 @@ def _read_file(file: "InputFile", reading: ReadingSection) -> Iterator[Conversat
 
 
 def rows_of(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Iterator[Row]:
-    """The records of a decompressed file, whatever it holds."""
-    match shape_of(stream, uri, reading):
+    """Yield the records of a decompressed file, whatever it holds."""
+    shape = shape_of(stream, uri, reading)
+    if isinstance(shape, Layout):
+        key_of = partial(conversation_key, reading)
+        return numbered(iterate_document(text_of(stream), uri, shape, key_of))
+    match shape:
         case "parquet":
+            # pyarrow takes a third of a second to import.
+            from job.conversations.parquet_rows import parquet_rows
+
             return parquet_rows(stream, uri, reading)
-        case "document":
-            return document_rows(text_of(stream), uri)
         case "lines":
             return json_lines(text_of(stream))
-    return iter(TableRows(text_of(stream), (uri, reading)))
+    text, line_end = table_text(stream, uri, reading)
+    return iter(TableRows(text, (uri, reading), line_end))
 
 
 def shape_of(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Shape:
-    """How the records of a decompressed file stand in it, told by its first bytes."""
+    """Return how the records are written in a decompressed file, by its first bytes."""
     head = stream.peek()
     if head.startswith(b"PAR1"):
         return "parquet"
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{uri}: is UTF-16; save it as UTF-8")
     start = head.decode("utf-8-sig", "replace").lstrip()
-    if start.startswith(("{", "[")) or reading.format not in ("auto", "table"):
-        return "document" if is_document(start) else "lines"
-    _check_text(head, uri)
+    if begins_json(start, is_table=reading.format == "table"):
+        return layout_of(start, uri, partial(conversation_key, reading)) or "lines"
+    if reading.format not in ("auto", "table"):
+        return "lines"
+    line = start.partition("\n")[0]
+    if not table.names_conversation(line, reading) and has_json_lines(start):
+        return "lines"
     return "table"
-
-
-def text_of(stream: io.BufferedReader, start: int = 0) -> io.TextIOWrapper:
-    """The stream as text; at the start of a file a byte order mark is none of it."""
-    return io.TextIOWrapper(stream, "utf-8" if start else "utf-8-sig", errors="surrogateescape", newline="\n")
-
-
-def _check_text(head: bytes, uri: str) -> None:
-    """DataError for a file that no table begins like; a stray byte further down spoils its own record alone."""
-    foreign = head.count(0) + head.decode("utf-8", "replace").count("\ufffd")
-    if 0 in head.partition(b"\n")[0] or foreign * MOST_TEXT > len(head):
-        raise DataError(
-            f"{uri}: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8, or leave it "
-            "out by data.exclude"
-        )
 
 
 def derived_id(conversation: Conversation) -> str:
@@ -152,7 +149,8 @@ def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversa
         parts = parse(record, reading, id_key)
     except RecordError as error:
         return BadRecord(source, error.reason, error.detail, found_id)
-    return Conversation(found_id or "", parts.turns, source, parts.references, parts.metadata, parts.doubts)
+    metadata = without_bytes(parts.metadata) if isinstance(record, BinaryRow) else parts.metadata
+    return Conversation(found_id or "", parts.turns, source, parts.references, metadata, parts.doubts)
 
 
 class _Ids:

@@ -15,8 +15,8 @@ from typing import Any
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import ChunksSection, ReadingSection
+from job.conversations.csv_rows import Header
 from job.conversations.pieces import Piece, Size, cut
-from job.conversations.rows import Header
 from job.errors import AlreadyExistsError, ConfigError, DataError, MissingError, RetryError
 from job.storage.keys import below
 from job.storage.open import InputFile
@@ -210,7 +210,9 @@ def _folder_of(folder: str, content: bytes) -> str:
 
 def _piece(raw: dict[str, Any]) -> Piece:
     header = raw.pop("header", None)
-    return Piece(**raw, header=Header(tuple(header["columns"]), header["delimiter"]) if header else None)
+    if header:
+        header = Header(**header | {"columns": tuple(header["columns"])})
+    return Piece(**raw, header=header)
 
 
 def _key(folder: str, number: int) -> str:

@@ -13,7 +13,8 @@ from pyarrow import parquet
 
 from job.config.sections import ReadingSection
 from job.conversations.draft import RecordError
-from job.conversations.json_text import iterate_document
+from job.conversations.json_document import iterate_document
+from job.conversations.json_layout import Layout
 from job.conversations.read import read_conversations, read_strictly
 from job.conversations.record import BadRecord, Conversation
 from job.conversations.rows import json_lines
@@ -65,8 +66,6 @@ def outcomes(file, reading=AUTO):
         ('{"id": [1], "turns": []}', None, "invalid_record", "id is a list, wanted text or a whole number"),
         ('{"id": "x", "turns": [{"role": "agent", "text": "a"}], "summary": 5}', "x", "invalid_record",
          "summary holds a number, wanted text"),
-        ('{"turns": [{"role": "agent", "text": "a"}], "metadata": 5}', None, "invalid_record",
-         "metadata is a number, wanted an object"),
         ('{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "u"}]}]}', None,
          "invalid_record", "turn 1: content holds a part of type 'image_url', wanted text parts"),
         ('{"log": [{"turn id": 1}]}', None, "invalid_record",
@@ -188,14 +187,13 @@ def test_quote_inside_a_row_is_bad_but_one_that_is_never_closed_ends_the_run(put
          "t.csv: column 'id' stands twice (columns id, dialogue, id); rename one of them"),
         ("t.csv", b"caf\xe9,dialogue\n", {},
          "t.csv line 1: byte 0xe9 at character 4 is not UTF-8; save the file as UTF-8, "
-         "or leave it out if it is no table"),
+         "name its encoding in data.csv.encoding, or leave it out if it is no table"),
         ("t.csv", b"\x7fELF\x02\x01\x00\n\"", {},
-         "t.csv: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8, "
-         "or leave it out by data.exclude"),
+         "t.csv: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8 or UTF-16, "
+         "or leave it out by data.exclude; the encoding of a table is named by data.csv.encoding"),
         ("t.csv", b"\x89PNG\r\n" + bytes(range(128, 256)) * 9 + b'"\n', {},
-         "t.csv: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8, "
-         "or leave it out by data.exclude"),
-        ("u.csv", "id,dialogue\n".encode("utf-16"), {}, "u.csv: is UTF-16; save it as UTF-8"),
+         "t.csv: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8 or UTF-16, "
+         "or leave it out by data.exclude; the encoding of a table is named by data.csv.encoding"),
         ("d.json", '{"a": {"log": []}, "b": {"log": [', {},
          "d.json: the JSON breaks after 1 whole records: Expecting value; "
          "what follows cannot be read, so mend or replace the file"),
@@ -293,6 +291,8 @@ def test_document_is_read_the_same_through_a_window_of_any_size(fill):
     members = {f"d{n}": [{"a": "x" * n}, n * 1111, None, 0.5] for n in range(60)}
     for indent in (None, 3):
         text = io.StringIO(json.dumps(members, indent=indent))
-        assert list(iterate_document(text, "d", fill)) == list(members.items())
+        read = iterate_document(text, "d", Layout("object"), lambda _: None, fill)
+        assert list(read) == list(members.items())
     numbers = io.StringIO("[12345678, 2345, 3]")
-    assert [value for _, value in iterate_document(numbers, "d", fill)] == [12345678, 2345, 3]
+    read = iterate_document(numbers, "d", Layout("array"), lambda _: None, fill)
+    assert [value for _, value in read] == [12345678, 2345, 3]

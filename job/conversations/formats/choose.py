@@ -6,6 +6,7 @@ from typing import Any
 from job.config.sections import ReadingSection
 from job.conversations.draft import Draft, RecordError, names
 from job.conversations.formats import dialogstudio, meetings, table, tickets, turn_list
+from job.conversations.turn_objects import MISSING, value_at
 
 Parser = Callable[[Mapping[str, Any], ReadingSection, str | None], Draft]
 LISTS = {"recap": "turns", "messages": "messages", "sharegpt": "conversations"}
@@ -16,6 +17,15 @@ OTHERS: dict[str, Parser] = {
     "zendesk": tickets.parse_zendesk,
     "intercom": tickets.parse_intercom,
     "table": table.parse,
+}
+# The keys of formats that are no tables.
+KEYS = {
+    **LISTS,
+    "dialogstudio": "log",
+    "qmsum": "meeting_transcripts",
+    "mediasum": "utt",
+    "zendesk": "comments",
+    "intercom": "conversation_parts",
 }
 # Keys that make a record one of their format, also where it has a column of a table's name.
 BEFORE_TABLES = {"turns": "recap", "messages": "messages", "log": "dialogstudio"}
@@ -40,6 +50,20 @@ def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None
         f"has none of {wanted}, nor another format's keys; found {names(record)}; name the text "
         "(data.columns: {conversation: …}) or the list of turns (data.turns: {list: …})"
     )
+
+
+def conversation_key(reading: ReadingSection, record: Mapping[str, Any]) -> str | None:
+    """Return the key under which the record has its conversation; None if it has none."""
+    if "list" in reading.turns:
+        path = reading.turns["list"]
+        if value_at(record, path) is MISSING:
+            return None
+        return path if path in record else path.partition(".")[0]
+    name = reading.format if reading.format != "auto" else _format_of(record, reading)
+    if name == "table":
+        return table.conversation_column(record, reading)
+    key = KEYS.get(name)
+    return key if key in record else None
 
 
 def holds_records(columns: Collection[str], reading: ReadingSection) -> bool:

@@ -5,6 +5,8 @@ Header or schema → the columns that are read; row → a draft. The conversatio
 in the metadata.
 """
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +25,9 @@ from job.conversations.references import references_of
 from job.conversations.transcript import Transcript, read_transcript
 from job.errors import DataError
 
+MAX_COLUMNS = 10_000
+SHOWN_COLUMNS = 20
+CELL_ENDS = ',;|\t"\r'
 CONVERSATION_COLUMNS = ("dialogue", "conversation", "transcript")
 
 
@@ -32,22 +37,65 @@ def conversation_column(columns: Sequence[str] | Mapping[str, Any], reading: Rea
     return next((name for name in ([wanted] if wanted else CONVERSATION_COLUMNS) if name in columns), None)
 
 
+def in_known_case(columns: Sequence[str], reading: ReadingSection) -> list[str]:
+    """Return the columns with those that recap reads in its own spelling: `Summary` as `summary`.
+
+    A column is renamed only if no other one matches, with case or without.
+    """
+    there = set(columns)
+    named = [name for names in reading.columns.values() for name in as_list(names)]
+    wanted = [name for name in named if name not in there]
+    wanted += [use for use in ("id", "summary") if use not in reading.columns and use not in there]
+    if conversation_column(columns, reading) is None:
+        wanted += CONVERSATION_COLUMNS
+    alike: dict[str, list[str]] = {}
+    for column in columns:
+        alike.setdefault(column.casefold(), []).append(column)
+    renamed = {}
+    for name in wanted:
+        if len(alike.get(name.casefold(), ())) == 1:
+            renamed[alike[name.casefold()][0]] = name
+    return [renamed.get(column, column) for column in columns]
+
+
+def names_conversation(line: str, reading: ReadingSection) -> bool:
+    """True if the line is the header of a table with a column of conversations."""
+    columns = [name.strip() for name in re.split(f"[{CELL_ENDS}]", line)]
+    if reading.csv.delimiter:
+        columns += [name.strip() for name in line.split(reading.csv.delimiter)]
+    return conversation_column(in_known_case(columns, reading), reading) is not None
+
+
+def check_names(columns: Sequence[str], uri: str) -> None:
+    """DataError if there are more than MAX_COLUMNS columns, or two of one name."""
+    if len(columns) > MAX_COLUMNS:
+        raise DataError(
+            f"{uri}: has {len(columns)} columns, and at most {MAX_COLUMNS} are read; leave out those that nobody needs"
+        )
+    twice = [name for name, count in Counter(columns).items() if count > 1]
+    if twice:
+        raise DataError(f"{uri}: column '{twice[0][:40]}' stands twice ({shown_columns(columns)}); rename one of them")
+
+
 def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> None:
     """DataError unless every column that is wanted is there, and none twice."""
-    found = ", ".join(columns)
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if twice:
-        raise DataError(f"{uri}: column '{twice[0]}' stands twice (columns {found}); rename one of them")
+    check_names(columns, uri)
+    found = shown_columns(columns)
     for use, named in reading.columns.items():
         for name in as_list(named):
             if name not in columns:
-                remedy = f"correct data.columns.{use}"
-                raise DataError(f"{uri}: no column '{name}' (columns {found}); {remedy}")
+                raise DataError(f"{uri}: no column '{name}' ({found}); correct data.columns.{use}")
     if conversation_column(columns, reading) is None:
         raise DataError(
-            f"{uri}: no column {' or '.join(CONVERSATION_COLUMNS)} (columns {found}); "
+            f"{uri}: no column {' or '.join(CONVERSATION_COLUMNS)} ({found}); "
             "name the one that holds the conversation: data.columns: {conversation: …}"
         )
+
+
+def shown_columns(columns: Sequence[str]) -> str:
+    """Return the columns for a message: the first of them, none long."""
+    shown = ", ".join(column[:40] for column in columns[:SHOWN_COLUMNS])
+    return f"columns {shown}" + (", …" if len(columns) > SHOWN_COLUMNS else "")
 
 
 def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:

@@ -1,0 +1,359 @@
+"""Rows of CSV and TSV files.
+
+Python's csv module splits a row into cells. This module finds the dialect in the header, and ends
+with DataError where a row that is quoted wrongly may go on in the lines behind it: read on, these
+lines would pass for conversations.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TextIO
+
+from job.config.sections import CsvSection, ReadingSection
+from job.conversations.draft import RecordError, plain
+from job.conversations.formats.table import check_columns, conversation_column, in_known_case
+from job.conversations.json_text import MAX_RECORD_CHARACTERS, check_utf8
+from job.conversations.opening import in_utf8, text_of
+from job.conversations.rows import MARK, Row
+from job.errors import DataError
+
+DELIMITERS = (",", "\t", ";", "|")
+MAX_HEADER_CHARACTERS = 1 << 20
+MAX_FOREIGN_SHARE = 0.1  # of the first bytes of a text
+# The csv module ends a row at either line break. One that is no line end of this file is replaced
+# by a character that no decoder returns, and put back into the cells.
+HIDDEN_BREAK = "\ud800"
+EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # the first line of some files of Excel
+FIRST_RECORD = re.compile(rb'(?:[^"\r\n]|"[^"]*")*(\r*)(\n?)')
+MEND = "what follows cannot be told apart, so mend or replace the file"
+
+
+@dataclass(frozen=True)
+class Header:
+    """The columns of a table and how its rows are separated; recorded with each piece of a file."""
+
+    columns: tuple[str, ...]
+    delimiter: str
+    line_end: str = "\n"
+
+    @cached_property
+    def folded(self) -> list[str]:
+        """The columns without case."""
+        return [column.casefold() for column in self.columns]
+
+
+def line_end_of(head: bytes) -> str:
+    r"""Return the character that ends the lines of a table with this beginning: `\n` or `\r`.
+
+    Old versions of Excel for the Mac end rows with `\r` alone, and break lines in a cell with `\n`.
+    """
+    found = FIRST_RECORD.match(head)
+    return "\r" if found and found[1] and not found[2] else "\n"
+
+
+def table_text(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> tuple[io.TextIOWrapper, str]:
+    """Return the text of a table and the character that ends its lines.
+
+    DataError for a file that no table begins like. A stray byte further down spoils its own row.
+    """
+    stream = in_utf8(stream, uri, reading.csv.encoding)
+    head = stream.peek()
+    foreign = head.count(0) + head.decode("utf-8", "replace").count("\ufffd")
+    if 0 in head.partition(b"\n")[0] or foreign > MAX_FOREIGN_SHARE * len(head):
+        raise DataError(
+            f"{uri}: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in "
+            "UTF-8 or UTF-16, or leave it out by data.exclude; the encoding of a table is named by "
+            "data.csv.encoding"
+        )
+    line_end = line_end_of(head)
+    return text_of(stream, line_end=line_end), line_end
+
+
+class TableRows:
+    """The rows of a table as column → text, with the number of the line that each begins on.
+
+    The text is opened with the line end of the table. Without `header` it begins with the header,
+    which is known from the first row on. With `header` it begins with a row in the middle of the
+    file, on the line `first`.
+    """
+
+    def __init__(
+        self,
+        text: TextIO,
+        where: tuple[str, ReadingSection],
+        line_end: str = "\n",
+        header: Header | None = None,
+        first: int = 1,
+    ) -> None:
+        self._uri, self._reading = where
+        self._lines = _Lines(text, self._uri, self._reading.csv, line_end, first - 1)
+        self._line_end, self.header = line_end, header
+
+    def __iter__(self) -> Iterator[Row]:
+        csv.field_size_limit(MAX_RECORD_CHARACTERS)  # by default 131,072, less than a transcript
+        self.header = self.header or self._read_header()
+        if self.header is None:
+            return
+        dialect = self._reading.csv
+        guard = _QuoteGuard(self.header.delimiter, dialect.escape)
+        # Strict, because a quote that is never closed would make one cell of the rest of the file.
+        cells_by_row = csv.reader(self._lines, delimiter=self.header.delimiter, escapechar=dialect.escape, strict=True)
+        while True:
+            begins = self._lines.begin_record()
+            try:
+                cells = next(cells_by_row, None)
+            except csv.Error as error:
+                if not guard.ends_with_its_line(self._lines.record):
+                    raise self._lost(begins, f"the quotes of this record do not match ({error})") from error
+                yield begins, RecordError(f"not a row of the table: {error}")
+                continue
+            if cells is None:
+                return
+            if not guard.is_whole(self._lines.record, cells):
+                raise self._lost(begins, "this record ends with a quote that begins no cell")
+            if cells and not self._is_header(cells):
+                yield begins, self._row(self._lines.restored(cells))
+
+    def _read_header(self) -> Header | None:
+        """Return the first record with text in it; None if there is none."""
+        delimiter = self._reading.csv.delimiter
+        begins = self._lines.begin_record()
+        while lines := self._lines.read_header():
+            separator = EXCEL_SEPARATOR.fullmatch(lines[0].strip()) if begins == 1 else None
+            if separator:
+                delimiter = delimiter or separator[1]
+            else:
+                found, cells = self._split_header(lines, begins, delimiter)
+                if any(cell.strip() for cell in cells):
+                    return Header(tuple(self._columns(cells, begins)), found, self._line_end)
+            begins = self._lines.begin_record()
+        return None
+
+    def _split_header(self, lines: list[str], begins: int, delimiter: str | None) -> tuple[str, list[str]]:
+        """Return the delimiter that shows the column of conversations, or else the most columns."""
+        splits: list[tuple[bool, int, str, list[str]]] = []
+        problem: Exception | None = None
+        for candidate in [delimiter] if delimiter else DELIMITERS:
+            try:
+                cells = next(csv.reader(lines, delimiter=candidate, escapechar=self._reading.csv.escape, strict=True))
+            except csv.Error as error:
+                problem = error
+                continue
+            columns = in_known_case(_named(cells), self._reading)
+            found = conversation_column(columns, self._reading) is not None
+            splits.append((found, len(cells), candidate, cells))
+        if not splits:
+            raise self._lost(begins, f"the quotes of this record do not match ({problem})")
+        _, _, best, cells = max(splits, key=lambda split: split[:2])
+        return best, self._lines.restored(cells)
+
+    def _columns(self, cells: list[str], begins: int) -> list[str]:
+        columns = _named(cells)
+        try:
+            check_utf8(",".join(columns), self._reading.csv.encoding)
+        except RecordError as error:
+            raise DataError(
+                f"{self._uri} line {begins}: {error.detail}, name its encoding in "
+                "data.csv.encoding, or leave it out if it is no table"
+            ) from error
+        columns = in_known_case(columns, self._reading)
+        check_columns(columns, self._uri, self._reading)
+        return columns
+
+    def _row(self, cells: list[str]) -> Any:
+        assert self.header is not None
+        columns = self.header.columns
+        if len(cells) != len(columns):
+            return RecordError(f"has {len(cells)} cells, the header has {len(columns)} columns")
+        for column, cell in zip(columns, cells, strict=True):
+            try:
+                check_utf8(cell, self._reading.csv.encoding)
+            except RecordError as error:
+                return RecordError(f"column '{column}': {error.detail}")
+        return plain(dict(zip(columns, cells, strict=True)))
+
+    def _is_header(self, cells: list[str]) -> bool:
+        """True for the header of a file that was joined to this one."""
+        assert self.header is not None
+        folded = self.header.folded
+        if cells[0].strip().casefold() != folded[0]:
+            return False
+        return [name.casefold() for name in _named(cells)] == folded
+
+    def _lost(self, begins: int, what: str) -> DataError:
+        remedy = MEND
+        if self._reading.csv.escape is None and any('\\"' in line for line in self._lines.record):
+            remedy += "; where a backslash escapes quotes, set data.csv: {escape: '\\'}"
+        return DataError(f"{self._uri} line {begins}: {what}; {remedy}")
+
+
+class _Lines:
+    """The lines of a table as the csv module can read them, and those of the record at hand."""
+
+    def __init__(self, text: TextIO, uri: str, dialect: CsvSection, line_end: str, line: int) -> None:
+        self._text, self._uri, self._line_end, self._line = text, uri, line_end, line
+        self._other_break = "\r" if line_end == "\n" else "\n"
+        self._escape = dialect.escape
+        self._escaped = re.compile(f"{re.escape(self._escape)}(.?)", re.DOTALL) if self._escape else None
+        special = {'"', *DELIMITERS, dialect.delimiter, self._escape, "\n", "\r", HIDDEN_BREAK}
+        self._special = special if self._escape else set()
+        self._has_hidden = False
+        self.record: list[str] = []
+
+    def begin_record(self) -> int:
+        """Forget the lines of the last record; return the number of the next line."""
+        self.record.clear()
+        self._has_hidden = False
+        return self._line + 1
+
+    def read_header(self) -> list[str]:
+        """Return the lines up to one behind which no quote is open; none at the end of the text."""
+        characters = is_open = 0
+        while line := self._read(MAX_HEADER_CHARACTERS - characters + 1):
+            characters += len(line)
+            is_open ^= _open_quotes(line, self._escape)
+            if characters > MAX_HEADER_CHARACTERS:
+                raise DataError(
+                    f"{self._uri}: the header is longer than {MAX_HEADER_CHARACTERS} characters, or "
+                    "has a quote that is never closed; mend or replace the file"
+                )
+            if not is_open:
+                break
+        return list(self.record)
+
+    def restored(self, cells: list[str]) -> list[str]:
+        """Return the cells of the record with the line breaks that were hidden."""
+        if not self._has_hidden:
+            return cells
+        return [cell.replace(HIDDEN_BREAK, self._other_break) for cell in cells]
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._read(MAX_RECORD_CHARACTERS):
+            if len(line) == MAX_RECORD_CHARACTERS and not line.endswith(self._line_end):
+                raise DataError(
+                    f"{self._uri} line {self._line}: is longer than {MAX_RECORD_CHARACTERS} characters; {MEND}"
+                )
+            yield line
+
+    def _read(self, limit: int) -> str:
+        line = self._text.readline(limit)
+        if not line:
+            return ""
+        self._line += 1
+        if line.startswith(MARK) and not self.record:  # of a file that was joined to this one
+            line = line.lstrip(MARK) or self._line_end
+        if self._other_break in line:
+            line = self._hide(line)
+        if self._escaped and self._escape in line:  # type: ignore[operator]
+            line = self._escaped.sub(self._only_special, line)
+        self.record.append(line)
+        return line
+
+    def _hide(self, line: str) -> str:
+        content = line.rstrip("\r\n") if self._line_end == "\n" else line.removesuffix("\r")
+        if self._other_break not in content:
+            return line
+        self._has_hidden = True
+        return content.replace(self._other_break, HIDDEN_BREAK) + line[len(content) :]
+
+    def _only_special(self, match: re.Match[str]) -> str:
+        """Double an escape that makes nothing special, because the csv module would drop it."""
+        return match[0] if match[1] in self._special else f"{self._escape}{match[0]}"
+
+
+class _QuoteGuard:
+    """Watches the quotes of a table for signs that a row was cut out of the middle of a cell.
+
+    A row that breaks may be a row of one line with a stray quote, or the first line of a cell that
+    goes on: `"a "word" of` and then `two lines"`. In the second case the quote that closes the cell
+    is still to come, at the end of a cell that no quote began.
+    """
+
+    def __init__(self, delimiter: str, escape: str | None) -> None:
+        self._delimiter, self._escape = delimiter, escape
+        self._breaks = (delimiter, "\n", "\r", "")
+        between, escaped = re.escape(delimiter), rf"{re.escape(escape)}.|" if escape else ""
+        stop = re.escape(escape) if escape else ""
+        self._cell = re.compile(
+            rf'("(?:{escaped}""|[^"{stop}]++)*+"|(?:{escaped}[^{between}\r\n{stop}]++)*+)'
+            rf"(?:{between}|[\r\n]+|\Z)",
+            re.DOTALL,
+        )
+        self._has_quoted_cells = self._in_doubt = self._has_broken = False
+
+    def ends_with_its_line(self, record: Sequence[str]) -> bool:
+        """False if a record that broke may go on in the next line; from now on quotes are in doubt."""
+        if len(record) != 1 or not self._settles_doubt(record[0]):
+            return False
+        self._in_doubt = self._has_broken = True
+        # Of the two ways to write a quote in a cell, neither may leave the cell open.
+        ways = (_open_quotes(record[0], self._escape), _open_quotes(record[0], "\\"))
+        return not any(ways) and not self._has_unopened_quote(record[0])
+
+    def is_whole(self, record: Sequence[str], cells: Sequence[str]) -> bool:
+        """False if the record shows that it, or one before it, is a part of a cell."""
+        if not any('"' in line for line in record):
+            return True
+        text = "".join(record)
+        if not self._settles_doubt(text):
+            return False
+        if any('"' in (cell[-1:], cell.lstrip()[:1]) for cell in cells):
+            return not self._has_unopened_quote(text)
+        if text.startswith('"') or f'{self._delimiter}"' in text:
+            self._has_quoted_cells = True
+        if self._escape is None and '\\"' in text:
+            # `"C:\dir\"`: by another program's rules the last quote would not close the cell.
+            self._in_doubt |= any(cell.endswith("\\") for cell in cells)
+        return True
+
+    def _settles_doubt(self, text: str) -> bool:
+        """False while in doubt, if the first quote may as well close a cell as open one."""
+        if not self._in_doubt:
+            return True
+        position = text.find('"')
+        while position >= 0:
+            before, after = text[position - 1 : position], text[position + 1 : position + 2]
+            if before not in self._breaks or (after in self._breaks and self._has_broken):
+                return False
+            if after in self._breaks:
+                return True  # a cell that begins with a line break or a delimiter proves nothing
+            if after != '"' or text[position + 2 : position + 3] not in self._breaks:
+                self._in_doubt = self._has_broken = False
+                return True
+            position = text.find('"', position + 2)  # behind an empty cell
+        return True
+
+    def _has_unopened_quote(self, text: str) -> bool:
+        """True if an unquoted cell ends with a quote in a file that has quoted cells, or opens one."""
+        position = 0
+        while position < len(text):
+            match = self._cell.match(text, position)
+            if match is None or match.end() == position:
+                break
+            cell, position = match[1], match.end()
+            if cell.startswith('"'):
+                self._has_quoted_cells = True
+            elif cell.endswith('"') and self._has_quoted_cells:
+                return self._escape is None or not cell.endswith(f'{self._escape}"')
+            elif cell.lstrip().startswith('"') and cell.count('"') % 2:
+                return True  # a space before the quote hides it from the csv module
+        return False
+
+
+def _open_quotes(text: str, escape: str | None) -> int:
+    """Return 1 if a quote is open behind the text, and 0 if not."""
+    if escape and escape in text:
+        text = re.sub(f"{re.escape(escape)}.", "", text, flags=re.DOTALL)
+    return text.count('"') % 2
+
+
+def _named(cells: Sequence[str]) -> list[str]:
+    """Return the names of the columns; several without a name are called by their number."""
+    names = [cell.strip() for cell in cells]
+    if names.count("") > 1:
+        names = [name or f"column {number}" for number, name in enumerate(names, 1)]
+    return names

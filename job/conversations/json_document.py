@@ -1,0 +1,206 @@
+"""JSON documents of any size, record by record.
+
+A window on the text grows until it holds a whole value, so memory grows with the largest record and
+not with the file.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from job.conversations.draft import RecordError, kind
+from job.conversations.json_layout import (
+    ConversationKey,
+    Layout,
+    list_of_records,
+    several_lists,
+)
+from job.conversations.json_text import DECODER, MAX_RECORD_CHARACTERS, check_utf8, storable
+from job.errors import DataError
+
+FILL_CHARACTERS = 1 << 20
+SPACE = re.compile(r"[ \t\r\n\ufeff]*")  # a byte order mark begins each of several joined files
+
+Member = tuple[str | None, Any]
+
+
+def iterate_document(
+    text: TextIO,
+    uri: str,
+    layout: Layout,
+    conversation_key: ConversationKey,
+    fill_characters: int = FILL_CHARACTERS,
+) -> Iterator[Member]:
+    """Yield each record of a document with its key (None where it has none), one at a time.
+
+    What is no conversation is a value like others; a value that cannot be stored is a RecordError.
+    DataError where the JSON breaks: what follows cannot be told apart.
+    """
+    document = _Document(text, uri, fill_characters)
+    document.enter(layout, conversation_key)
+    yield from document.members(layout.kind, is_whole=True)
+    document.leave(layout, conversation_key)
+
+
+def iterate_piece(text: TextIO, uri: str, kind: str) -> Iterator[Member]:
+    """Yield the records of a text that was cut out of a document between records of this kind."""
+    document = _Document(text, uri, FILL_CHARACTERS)
+    if kind != "values" and document.at(","):
+        document.take(",")
+    yield from document.members(kind, is_whole=False)
+
+
+def document_places(
+    text: TextIO, uri: str, layout: Layout, conversation_key: ConversationKey, bytes: int = 0
+) -> tuple[int, Iterator[int]]:
+    """Return the byte where the first record may begin, and the bytes behind each record.
+
+    `bytes` is where the text begins in the file.
+    """
+    document = _Document(text, uri, FILL_CHARACTERS, bytes)
+    document.enter(layout, conversation_key)
+
+    def ends() -> Iterator[int]:
+        for _ in document.members(layout.kind, is_whole=True):
+            yield document.offset()
+        document.leave(layout, conversation_key)
+
+    return document.offset(), ends()
+
+
+class _Document:
+    """A window on the text that grows until it holds a whole value."""
+
+    def __init__(self, text: TextIO, uri: str, fill_characters: int, bytes: int = 0) -> None:
+        self._text, self._uri, self._fill_characters = text, uri, fill_characters
+        self._window, self._position, self._complete = "", 0, False
+        self._bytes, self._measured = bytes, 0  # of the file, up to this place of the window
+        self._done = 0
+        self._key: str | RecordError = ""
+
+    def enter(self, layout: Layout, conversation_key: ConversationKey) -> None:
+        """Go to the first record: behind the bracket that opens the document or its list."""
+        if layout.kind == "array":
+            self.take("[")
+        elif layout.kind != "values":
+            self.take("{")
+        if layout.kind == "member":
+            while self._begin_member() != layout.member:
+                self._pass_member(layout, conversation_key)
+                self.take(",")
+            self.take("[")
+
+    def members(self, kind: str, is_whole: bool) -> Iterator[Member]:
+        """Yield what stands up to the closing bracket, or in a part up to the end of the text."""
+        end = {"object": "}", "values": ""}.get(kind, "]") if is_whole else ""
+        is_first = True
+        while not self.at(end):
+            if not is_first and kind != "values":
+                self.take("," + end)
+            is_first = False
+            key: str | RecordError | None = None
+            if kind == "object":
+                key = self.key()
+                self.take(":")
+            value = self.value()
+            yield (None, key) if isinstance(key, RecordError) else (key, value)
+            self._done += 1
+        if end:
+            self.take(end)
+
+    def leave(self, layout: Layout, conversation_key: ConversationKey) -> None:
+        """Check what stands behind the records: nothing, or other members of the object."""
+        if layout.kind == "member":
+            while self.take(",}") == ",":
+                self._begin_member()
+                self._pass_member(layout, conversation_key)
+        if not self.at(""):
+            raise self.broken("something follows its end")
+
+    def _begin_member(self) -> str | RecordError:
+        key = self._key = self.key()
+        self.take(":")
+        return key
+
+    def _pass_member(self, layout: Layout, conversation_key: ConversationKey) -> None:
+        """Skip a value, element by element where it is a list; DataError if it holds records too."""
+        if not self.at("["):
+            self.value()
+            return
+        self.take("[")
+        records_before = self._done
+        for number, (_, value) in enumerate(self.members("array", is_whole=True)):
+            if number == 0 and list_of_records([value], conversation_key):
+                raise several_lists(self._uri, [layout.member, str(self._key)])
+        self._done = records_before
+
+    def offset(self) -> int:
+        """How many bytes of the file stand before what comes next."""
+        passed = self._window[self._measured : self._position]
+        self._bytes += len(passed) if passed.isascii() else len(passed.encode("utf-8", "surrogateescape"))
+        self._measured = self._position
+        return self._bytes
+
+    def at(self, character: str) -> bool:
+        """Whether `character` comes next and is all there is to say; the empty one is the end."""
+        self._skip_space()
+        return self._window[self._position : self._position + 1] == character
+
+    def take(self, wanted: str) -> str:
+        """The next character, which must be one of `wanted`."""
+        self._skip_space()
+        found = self._window[self._position : self._position + 1]
+        if not found or found not in wanted:
+            got = f"'{found}'" if found else "the end of the file"
+            raise self.broken(f"found {got}, wanted {' or '.join(repr(one) for one in wanted)}")
+        self._position += 1
+        return found
+
+    def key(self) -> str | RecordError:
+        """The next whole value, which must be text."""
+        key = self.value()
+        if isinstance(key, str | RecordError):
+            return key
+        raise self.broken(f"a key is {kind(key)}, wanted text")
+
+    def value(self) -> Any:
+        """The next whole value, or a RecordError if it is one that cannot be stored."""
+        self._skip_space()
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self._window, self._position)
+                if end < len(self._window) or self._complete:  # else a number or the like may go on
+                    break
+            except (ValueError, RecursionError) as error:
+                if self._complete or isinstance(error, RecursionError):
+                    raise self.broken(getattr(error, "msg", str(error))) from error
+            self._fill()
+        raw, self._position = self._window[self._position : end], end
+        try:
+            check_utf8(raw)
+            return storable(value, raw)
+        except RecordError as error:
+            return error
+
+    def broken(self, what: str) -> DataError:
+        return DataError(
+            f"{self._uri}: the JSON breaks after {self._done} whole records: {what}; "
+            "what follows cannot be read, so mend or replace the file"
+        )
+
+    def _skip_space(self) -> None:
+        while True:
+            match = SPACE.match(self._window, self._position)
+            self._position = match.end() if match else self._position
+            if self._position < len(self._window) or self._complete:
+                return
+            self._fill()
+
+    def _fill(self) -> None:
+        kept = self._window[self._position :]
+        if len(kept) > MAX_RECORD_CHARACTERS:
+            raise self.broken(f"a record is longer than {MAX_RECORD_CHARACTERS} characters")
+        # Doubling, so that a long value is not scanned many times over.
+        more = self._text.read(max(self._fill_characters, len(kept)))
+        self.offset()
+        self._window, self._position, self._measured, self._complete = kept + more, 0, 0, not more

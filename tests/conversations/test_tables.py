@@ -1,0 +1,399 @@
+"""Claims about CSV and TSV: what other programs write is read right, or the file ends with 65."""
+
+import csv
+import io
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.config.sections import CsvSection, ReadingSection
+from job.conversations.formats.table import check_columns
+from job.conversations.pieces import Size, cut, read_piece
+from job.conversations.read import derived_id, read_conversations, read_strictly
+from job.conversations.record import BadRecord, Conversation
+from job.errors import DataError
+from job.storage.open import list_inputs
+
+AUTO = ReadingSection()
+BACKSLASH = ReadingSection(csv=CsvSection(escape="\\"))
+HELLO = [("customer", "Hello"), ("agent", "Hi, what is wrong?")]
+
+
+def spark_cell(cell: str) -> str:
+    if not set(cell) & set('",\n\r\\'):
+        return cell
+    return '"' + cell.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def spark_day() -> tuple[str, list[str]]:
+    said = [f"customer: Where is order {n}?\nagent: It arrives on Monday." for n in range(100)]
+    said[10] = 'customer: The screen says "E10" again.\nagent: Sorry, we look into it.'
+    said[60] = 'customer: "E10" again!\nagent: Sorry.\ncustomer: Thank you.'
+    return "dialogue,channel\n" + "".join(f"{spark_cell(one)},chat\n" for one in said), said
+
+
+def turns_of(conversation: Conversation) -> list[tuple[str, str]]:
+    return [(turn.role, turn.text) for turn in conversation.turns]
+
+
+def test_backslash_before_a_quote_ends_the_file_and_names_the_remedy(put):
+    content, _ = spark_day()
+    with pytest.raises(DataError, match=r"^day\.csv line 22: .*; where a backslash escapes quotes, set data\.csv"):
+        list(read_conversations([put("day.csv", content)], AUTO))
+
+
+def test_backslash_of_the_config_escapes_quotes(put):
+    content, said = spark_day()
+    read = read_strictly([put("day.csv", content)], BACKSLASH)
+    assert len(read) == 100
+    assert turns_of(read[10])[0] == ("customer", 'The screen says "E10" again.')
+    assert ["\n".join(f"{role}: {text}" for role, text in turns_of(one)) for one in read] == said
+
+
+@pytest.mark.parametrize("cell", ["C:\\new", "a\\\\b", "x\\", "\\n", '\\"', 'a, "b"\\'])
+def test_backslash_that_escapes_nothing_is_text(put, cell):
+    content = f"dialogue,note\nAgent: a,{spark_cell(cell)}\n"
+    (read,) = read_strictly([put("day.csv", content)], BACKSLASH)
+    assert read.metadata == {"note": cell}
+
+
+def test_backslash_before_a_letter_stays_whoever_wrote_it(put):
+    (read,) = read_strictly([put("day.csv", 'dialogue,note\nAgent: a,"C:\\new \\"x\\""\n')], BACKSLASH)
+    assert read.metadata == {"note": 'C:\\new "x"'}
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        '"customer: a 5" pipe\nagent: ok"\n',  # no quote is escaped at all
+        '"customer: a 5" pipe\nagent: ok\ncustomer: thanks"\n',
+        '"customer: 5"\nagent: ok"\n',
+        '"customer: \\"hello\nagent: ok"\n',
+        '"customer: \\"hello\nagent: ok\n',  # cut short
+        '"customer: say \\"\nagent: ok"\n',
+        '"customer: \\"E10\\" again\nagent: ok\n"\nagent: next\n',
+        '"customer: a" b\n"\nagent: c"\n',
+        ' "customer: hi\nagent: ok"\n',  # a space before the quote
+    ],
+)
+@pytest.mark.parametrize("before", ["", '"customer: hi\nagent: ho"\n'])
+def test_a_cell_that_may_go_on_in_the_next_line_ends_the_file(put, rest, before):
+    with pytest.raises(DataError, match=r"^t\.csv line \d+: .*what follows cannot be told apart, so mend or replace"):
+        list(read_conversations([put("t.csv", f"dialogue\n{before}{rest}")], AUTO))
+
+
+def test_a_stray_quote_in_a_row_of_one_line_costs_this_row_alone(put):
+    content = 'id,dialogue\n1,"Agent: a" b\n2,"Agent: c\nd"\n3,Agent: 5" e\n4,"Agent: "x" b"\n5,"Agent: y"\n'
+    read = list(read_conversations([put("t.csv", content)], AUTO))
+    assert [type(one) for one in read] == [BadRecord, Conversation, Conversation, BadRecord, Conversation]
+    assert [one.source.line for one in read] == [2, 3, 5, 6, 7]
+
+
+def test_cells_that_end_with_a_backslash_are_no_reason_for_doubt(put):
+    content = 'id,dialogue,path\n1,"Agent: a, b","C:\\dir\\"\n2,"\nAgent: c","D:\\"\n3,",",x\n'
+    read = list(read_conversations([put("t.csv", content)], AUTO))
+    assert [one.source.line for one in read] == [2, 3, 5]
+    assert read[1].metadata == {"path": "D:\\"}
+
+
+def test_quotes_of_a_table_without_quoted_cells_are_text(put):
+    (read,) = read_strictly([put("t.tsv", 'id\tdialogue\n1\tAgent: a 5" pipe, or 6"\n')], AUTO)
+    assert turns_of(read) == [("agent", 'a 5" pipe, or 6"')]
+
+
+def test_line_break_that_pandas_did_not_quote_is_text(put):
+    content = 'subject,dialogue\nlate\rorder,"customer: Where is it?\nagent: Soon, customer: fine"\nok,customer: Hi\n'
+    read = read_strictly([put("day.csv", content)], AUTO)
+    assert [one.metadata for one in read] == [{"subject": "late\rorder"}, {"subject": "ok"}]
+    assert [one.source.line for one in read] == [2, 4]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r\r\n"])
+def test_carriage_return_in_a_cell_is_no_line_end(put, end):
+    content = f'id,dialogue{end}1,Agent: a\rb{end}2,"Agent: c\rd"{end}'
+    assert [turns_of(one) for one in read_strictly([put("t.csv", content)], AUTO)] == [
+        [("agent", "a\nb")],
+        [("agent", "c\nd")],
+    ]
+
+
+def test_rows_that_end_with_carriage_returns_are_rows(put):
+    content = 'id,dialogue\r1,"customer: Hello\nagent: Hi"\r\r2,customer: Bye\r'
+    read = read_strictly([put("mac.csv", content)], AUTO)
+    assert [(one.id, len(one.turns), one.source.line) for one in read] == [("1", 2, 2), ("2", 1, 4)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'id;dialogue\n1;"customer: Hello\nagent: Hi, what is wrong?"\n',
+        'id\tdialogue\n1\t"customer: Hello\nagent: Hi, what is wrong?"\n',
+        'id|dialogue\n1|"customer: Hello\nagent: Hi, what is wrong?"\n',
+        '\ufeff"id";"dialogue"\r\n"1";"customer: Hello\r\nagent: Hi, what is wrong?"\r\n',
+        'sep=;\r\nid;dialogue\r\n1;"customer: Hello\nagent: Hi, what is wrong?"\r\n',
+        '"sep=|"\nid|dialogue\n1|"customer: Hello\nagent: Hi, what is wrong?"\n',
+        '"a,b,c"\tid\tdialogue\n\t1\t"customer: Hello\nagent: Hi, what is wrong?"\n',
+        'a,b,c\tid\tdialogue\n\t1\t"customer: Hello\nagent: Hi, what is wrong?"\n',
+        'a;b;c,id,dialogue\n,1,"customer: Hello\nagent: Hi, what is wrong?"\n',
+        '\n,,\n"id","dialogue"\n1,"customer: Hello\nagent: Hi, what is wrong?"\n',
+        'ID,Dialogue\n1,"customer: Hello\nagent: Hi, what is wrong?"\n',
+        'ID,TRANSCRIPT,,\n1,"customer: Hello\nagent: Hi, what is wrong?",,\n',
+        '"id","two\nlines","dialogue"\n1,x,"customer: Hello\nagent: Hi, what is wrong?"\n',
+    ],
+)
+def test_delimiter_and_columns_are_found_in_the_header(put, content):
+    (read,) = read_strictly([put("t.csv", content)], AUTO)
+    assert (read.id, turns_of(read)) == ("1", HELLO)
+
+
+def test_delimiter_of_the_config_comes_before_what_the_header_shows(put):
+    reading = ReadingSection(csv=CsvSection(delimiter="\x01"))
+    content = 'id\x01dialogue\x01a;b\n1\x01"customer: Hello\nagent: Hi, what is wrong?"\x012\n'
+    (read,) = read_strictly([put("t.csv", content)], reading)
+    assert (read.id, turns_of(read), read.metadata) == ("1", HELLO, {"a;b": "2"})
+
+
+def test_summary_is_found_in_any_case_where_only_one_column_matches(put):
+    one = put("one.csv", "id,dialogue,Summary\n1,Agent: a,S.\n")
+    two = put("two.csv", "id,dialogue,Summary,SUMMARY\n2,Agent: a,S.,T.\n")
+    named = put("named.csv", "id,Chat\n3,Agent: a\n")
+    assert read_strictly([one], AUTO)[0].references == ("S.",)
+    (both,) = read_strictly([two], AUTO)
+    assert (both.references, both.metadata) == ((), {"Summary": "S.", "SUMMARY": "T."})
+    assert read_strictly([named], ReadingSection(columns={"conversation": "chat"}))[0].id == "3"
+
+
+def test_files_that_were_joined_are_read_as_one(put):
+    part = '\ufeffid,dialogue\r\n{0},"Agent: a\r\nb"\r\n'
+    read = read_strictly([put("t.csv", part.format(1) + part.format(2))], AUTO)
+    assert [(one.id, one.source.line) for one in read] == [("1", 2), ("2", 5)]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "shift_jis", "utf-16-le"])
+def test_encoding_of_the_config(put, encoding):
+    word = "ありがとう" if encoding == "shift_jis" else "déçu"
+    content = f'id,dialogue,{word}\n1,"Agent: {word}\nb",x\n'.encode(encoding)
+    (read,) = read_strictly([put("t.csv", content)], ReadingSection(csv=CsvSection(encoding=encoding)))
+    assert (turns_of(read), read.metadata) == ([("agent", f"{word}\nb")], {word: "x"})
+
+
+def test_encoding_of_the_config_is_not_that_of_json_nor_of_a_file_with_a_mark(put):
+    reading = ReadingSection(csv=CsvSection(encoding="cp1252"))
+    files = [
+        put("a.jsonl", '{"id": "1", "turns": [{"role": "agent", "text": "é"}]}'),
+        put("b.csv", "\ufeffid,dialogue\n2,Agent: é\n"),
+        put("c.csv", "id,dialogue\n3,Agent: é\n".encode("utf-16")),
+    ]
+    assert [turns_of(one) for one in read_strictly(files, reading)] == [[("agent", "é")]] * 3
+
+
+def test_byte_that_the_encoding_has_not_spoils_its_row(put):
+    reading = ReadingSection(csv=CsvSection(encoding="cp1252"))
+    first, second = read_conversations([put("t.csv", b"id,dialogue\n1,Agent: \x81\n2,Agent: \xe9\n")], reading)
+    assert first.detail.startswith("column 'dialogue': byte 0x81 at character 8 is not CP1252")
+    assert turns_of(second) == [("agent", "é")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize(
+    "content", ["id,dialogue\n1,Agent: é😀\n", '{"id": "1", "turns": [{"role": "agent", "text": "é😀"}]}\n']
+)
+def test_utf16_with_a_mark_is_read(put, content, encoding):
+    mark = "\ufeff" if encoding.endswith("be") else ""
+    (read,) = read_strictly([put("t", (mark + content).encode(encoding))], AUTO)
+    assert turns_of(read) == [("agent", "é😀")]
+
+
+def test_utf16_that_is_cut_short_ends_the_file(put):
+    with pytest.raises(DataError, match="is not utf-16-le up to its end"):
+        list(read_conversations([put("t.csv", "id,dialogue\n1,Agent: a\n".encode("utf-16")[:-1])], AUTO))
+
+
+def test_metadata_column_holds_an_object_as_json_or_is_a_column_like_others(put):
+    cells = ["", '"{""k"": 1}"', "text", "[1]", "{broken"]
+    content = "id,dialogue,metadata,shop\n" + "".join(f"{n},Agent: a,{cell},s\n" for n, cell in enumerate(cells))
+    own = [one.metadata for one in read_strictly([put("t.csv", content)], AUTO)]
+    assert own == [
+        {"shop": "s"},
+        {"shop": "s", "k": 1},
+        {"shop": "s", "metadata": "text"},
+        {"shop": "s", "metadata": "[1]"},
+        {"shop": "s", "metadata": "{broken"},
+    ]
+
+
+class Name(str):
+    """Text that counts how often it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Name.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_columns_are_checked_in_linear_time():
+    names = [Name(f"column {number}") for number in range(9_999)]
+    Name.compared = 0
+    check_columns([*names, "dialogue"], "t.csv", AUTO)
+    assert Name.compared < 10 * len(names)
+
+
+def test_too_many_columns_end_the_file(put):
+    header = ",".join(f"c{number}" for number in range(60_000))
+    with pytest.raises(DataError, match=r"^t\.csv: has 60001 columns, and at most 10000 are read"):
+        list(read_conversations([put("t.csv", f"dialogue,{header}\n")], AUTO))
+
+
+def test_message_about_columns_is_short(put):
+    with pytest.raises(DataError) as caught:
+        list(read_conversations([put("t.csv", ",".join("x" * 60 + str(n) for n in range(5000)))], AUTO))
+    assert len(str(caught.value)) < 1200
+
+
+def test_header_without_end_ends_the_file(put):
+    for content in ("a" * (2 << 20), 'dialogue,"' + "a\n" * (1 << 20)):
+        with pytest.raises(DataError, match="the header is longer than 1048576 characters, or has a quote"):
+            list(read_conversations([put("t.csv", content)], AUTO))
+
+
+def test_line_longer_than_a_record_may_be_ends_the_file(put, monkeypatch):
+    monkeypatch.setattr("job.conversations.csv_rows.MAX_RECORD_CHARACTERS", 50)
+    content = "dialogue\nAgent: a\nAgent: " + "x" * 50 + "\nAgent: b\n"
+    with pytest.raises(DataError, match=r"^t\.csv line 3: is longer than 50 characters"):
+        list(read_conversations([put("t.csv", content)], AUTO))
+
+
+# What other programs write.
+
+
+def excel(rows: list[list[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, delimiter=";").writerows(rows)
+    return b"\xef\xbb\xbf" + text.getvalue().encode()
+
+
+def excel_with_separator(rows: list[list[str]]) -> bytes:
+    return b"sep=;\r\n" + excel(rows).removeprefix(b"\xef\xbb\xbf")
+
+
+def module(**dialect: Any) -> Any:
+    def write(rows: list[list[str]]) -> bytes:
+        text = io.StringIO()
+        csv.writer(text, **dialect).writerows(rows)
+        return text.getvalue().encode()
+
+    return write
+
+
+def pandas(rows: list[list[str]]) -> bytes:
+    """Quotes a cell for a delimiter, a quote or a line feed, not for a carriage return."""
+    quoted = [
+        ['"' + cell.replace('"', '""') + '"' if set(cell) & set('",\n') else cell for cell in row] for row in rows
+    ]
+    return "".join(",".join(row) + "\n" for row in quoted).encode()
+
+
+def spark(rows: list[list[str]]) -> bytes:
+    return "".join(",".join(map(spark_cell, row)) + "\n" for row in rows).encode()
+
+
+def athena(rows: list[list[str]]) -> bytes:
+    return "".join(",".join('"' + cell.replace('"', '""') + '"' for cell in row) + "\n" for row in rows).encode()
+
+
+def mac(rows: list[list[str]]) -> bytes:
+    return b"".join(athena([row])[:-1] + b"\r" for row in rows)
+
+
+def without_escapes(rows: list[list[str]]) -> bytes:
+    return "".join(",".join(f'"{cell}"' for cell in row) + "\n" for row in rows).encode()
+
+
+WRITERS: dict[str, tuple[Any, ReadingSection, bool]] = {
+    "excel": (excel, AUTO, True),
+    "excel, sep": (excel_with_separator, AUTO, True),
+    "minimal": (module(), AUTO, True),
+    "all": (module(quoting=csv.QUOTE_ALL, lineterminator="\n"), AUTO, True),
+    "tabs": (module(delimiter="\t"), AUTO, True),
+    "bars": (module(delimiter="|"), AUTO, True),
+    "escapes": (module(doublequote=False, escapechar="\\"), BACKSLASH, True),
+    "pandas": (pandas, AUTO, True),
+    "spark": (spark, BACKSLASH, True),
+    "athena": (athena, AUTO, True),
+    "mac": (mac, AUTO, True),
+    "spark, no config": (spark, AUTO, False),
+    "no escapes": (without_escapes, AUTO, False),
+}
+SAID = [
+    "hi",
+    "é",
+    "\U0001f642",
+    ' "E10"',
+    '5"',
+    ", ",
+    "; ",
+    "|",
+    "\t",
+    "\\",
+    '\\"',
+    "\n",
+    "\nagent: yes",
+    "'",
+    "\r",
+    '",x',
+    " ",
+]
+
+
+def random_rows(rng: random.Random) -> list[list[str]]:
+    """Rows with a header; no cell ends with what the readers of lines strip."""
+    columns = ["id", "note", "dialogue", "more"][: rng.randrange(3, 5)]
+    rows = []
+    for number in range(rng.randrange(1, 9)):
+        said = "".join(rng.choices(SAID, k=rng.randrange(6)))
+        note = "".join(rng.choices(SAID, k=rng.randrange(4))) + "."
+        cells = {"id": f"c{number}", "note": note, "dialogue": f"customer: a{said}b", "more": f"m{number}"}
+        rows.append([cells[column] for column in columns])
+    return [columns, *rows]
+
+
+def with_ids(outcomes: list[Any]) -> list[Any]:
+    return [one._replace(id=one.id or derived_id(one)) if isinstance(one, Conversation) else one for one in outcomes]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_each_row_of_any_writer_is_one_conversation_or_the_file_ends(tmp_path: Path, put, writer: str):
+    write, reading, is_exact = WRITERS[writer]
+    rng = random.Random(writer)
+    seen: Counter[str] = Counter()
+    for _ in range(40):
+        columns, *rows = random_rows(rng)
+        file = put("t", write([columns, *rows]))
+        texts = {row[0]: row[columns.index("dialogue")] for row in rows}
+        try:
+            read = list(read_conversations([file], reading))
+        except DataError:
+            assert not is_exact
+            seen["ends"] += 1
+            continue
+        seen["is read"] += 1
+        (listed,) = list_inputs([str(tmp_path / "t")])
+        for size in (Size(1, 1 << 30), Size(3, 1 << 30), Size(10**6, 60)):
+            pieces = list(cut(listed, reading, size))
+            again = [one for piece in pieces for one in read_piece(listed, piece, reading)]
+            assert [str(one).replace(str(tmp_path / "t"), "t") for one in with_ids(again)] == [str(one) for one in read]
+        if is_exact:
+            plain = [dict(zip(columns, row, strict=True)) for row in rows]
+            expected = read_strictly([put("j", "".join(json.dumps(one) + "\n" for one in plain))], AUTO)
+            assert [one[:2] + one[3:] for one in read] == [one[:2] + one[3:] for one in expected]
+        else:
+            assert len(read) == len(rows)
+            assert all(one.id in texts for one in read if isinstance(one, Conversation))
+    assert seen["is read"] > 2
