@@ -16,7 +16,7 @@ from job.base_files import HUB_ID, check_tokenizer, digest_of, files_in_folder, 
 from job.config.sections import AdapterModelSection, ModelSection, StorageSection
 from job.config.training_sections import LoraSection
 from job.errors import ConfigError, DamagedError, DataError, RecapError
-from job.storage.folders import Manifest, fetch_folder, fetch_prefix, read_manifest
+from job.storage.folders import Manifest, fetch_folder, fetch_prefix, is_folder_of, read_manifest
 from job.storage.hub_errors import hub_errors
 from job.storage.open import open_store
 from job.storage.store import Store
@@ -179,11 +179,24 @@ def read_adapter(uri: str, storage: StorageSection) -> tuple[Store, Manifest, st
     return store, manifest, digest_of({name: entry.sha256 for name, entry in manifest.files.items()})
 
 
+def check_adapter_digest(uri: str, digest: str, wanted: str | None) -> None:
+    """Raise DataError unless the digest begins with `wanted`; None is any."""
+    if wanted is not None and not digest.startswith(wanted):
+        raise DataError(
+            f"adapter: {uri} has digest {digest}, and adapter_digest wants {wanted}: the adapter was "
+            "replaced, or the digest is another one's; correct whichever is wrong"
+        )
+
+
 def fetch_adapter(uri: str, storage: StorageSection, cache: Path) -> tuple[Path, dict[str, Any], str]:
-    """Bring an adapter to disk, verified by its manifest: its folder, the base it records, and its digest."""
+    """Bring an adapter to disk and return its folder, the base that it records, and its digest.
+
+    What the cache holds is verified each time by the manifest in the store, and fetched again where it
+    differs.
+    """
     store, manifest, digest = read_adapter(uri, storage)
     folder = cache / f"adapter-{digest[:16]}"
-    if not folder.is_dir():
+    if not is_folder_of(folder, manifest):
         with progress(f"fetching {uri}", sum(entry.size for entry in manifest.files.values()), "B") as bar:
             fetch_folder(store, "", folder, bar.advance)
     return folder, manifest.extra[BASE_KEY], digest

@@ -8,6 +8,7 @@ from job.config.redaction import RedactionSection
 from job.config.sections import (
     AdapterModelSection,
     ChunksSection,
+    CsvOutputSection,
     DataSection,
     GenerationSection,
     ModelSection,
@@ -24,6 +25,7 @@ from job.config.sections import (
 )
 from job.config.training_sections import LoraSection, PublishSection, TrainingSection, TrainLimitsSection
 
+AdapterDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
@@ -43,6 +45,13 @@ class TrainConfig(Section):
     limits: TrainLimitsSection = TrainLimitsSection()
     storage: StorageSection = StorageSection()
 
+    @field_validator("output")
+    @classmethod
+    def _output_is_a_folder(cls, uri: str) -> str:
+        if looks_like_a_file(uri):
+            raise ValueError(f"'{uri}' would be a folder of that name; name a folder, or end it with a slash")
+        return uri
+
 
 class SummarizeConfig(Section):
     """`recap summarize`: one summary or one reject for each record of the input."""
@@ -52,6 +61,11 @@ class SummarizeConfig(Section):
     output: Uri = Field(description="Folder or prefix; or one file that ends in .jsonl, .csv or .parquet.")
     adapter: Uri | None = Field(
         None, description="Folder, s3:// prefix or Hub id of an adapter; null is the base alone."
+    )
+    adapter_digest: AdapterDigest | None = Field(
+        None,
+        description="Digest of the adapter, or its first 12 digits or more, as the log and the manifest of a night "
+        "have it; an adapter with another digest ends the run with 65.",
     )
     model: AdapterModelSection = AdapterModelSection()
     data: ReadingSection = ReadingSection()
@@ -90,6 +104,7 @@ class SummarizeConfig(Section):
         "the manifest then tells what 1,000 records cost by the hours spent on committed chunks; loading the model, "
         "cutting the input, putting the output together, and what killed workers lost are not in it.",
     )
+    csv_output: CsvOutputSection = CsvOutputSection()
     limits: SummarizeLimitsSection = SummarizeLimitsSection()
     storage: StorageSection = StorageSection()
 
@@ -112,6 +127,8 @@ class SummarizeConfig(Section):
                 "adapter_weights: merged is for weights of 16 or 32 bits: merged into 4-bit ones, an adapter says "
                 "something else; set model.quantization: null, or adapter_weights: separate"
             )
+        if self.adapter is None and self.adapter_digest is not None:
+            raise ValueError("adapter_digest is set, but there is no adapter: set adapter, or remove adapter_digest")
         if self.adapter is not None and self.prompt is not None:
             raise ValueError("prompt is set, but the adapter carries the one it was trained with: remove prompt")
         return self

@@ -21,7 +21,17 @@ OneOrMoreNames = Name | Annotated[list[Name], Field(min_length=1)]
 Quantization = Literal["nf4-double", "nf4"]
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 ONE_FILE = (".jsonl", ".csv", ".parquet")  # how the name of an output ends that is one file
-FILE_LIKE = (*ONE_FILE, ".gz", ".zst", ".json", ".tsv")  # how no folder is called by intention
+# How no folder is named by intention: what else people call files of records, tables and texts.
+FILE_LIKE = frozenset(
+    [
+        *ONE_FILE, ".json", ".ndjson", ".jsonlines", ".jsons", ".jl", ".geojson", ".tsv", ".tab", ".psv", ".txt",
+        ".text", ".log", ".dat", ".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".numbers", ".doc", ".docx", ".odt",
+        ".rtf", ".pdf", ".md", ".html", ".htm", ".xml", ".yaml", ".yml", ".toml", ".orc", ".avro", ".arrow",
+        ".feather", ".ipc", ".pq", ".parq", ".h5", ".hdf5", ".npy", ".npz", ".pkl", ".pickle", ".db", ".sqlite",
+        ".sqlite3", ".duckdb", ".gz", ".gzip", ".zst", ".bz2", ".xz", ".lz4", ".snappy", ".br", ".zip", ".7z", ".tar",
+        ".tgz", ".tbz2", ".txz",
+    ]
+)  # fmt: skip
 CleaningStep = Literal["links", "mentions", "signatures", "html_entities", "whitespace"]
 LARGEST_SEED = 2**32 - 1  # numpy takes no larger one
 # Reading keys that are younger than some finished outputs.
@@ -296,6 +306,17 @@ class ChunksSection(Section):
         gt=0,
         description="or so large. Parquet is cut between row groups, files that are compressed or on the Hub not.",
     )
+
+
+class CsvOutputSection(Section):
+    """How summaries are written where the output is a .csv file."""
+
+    formulas: Literal["escape", "keep"] = Field(
+        "escape",
+        description="Cells that a spreadsheet would run as a formula (they begin with = + - @, a tab or a line break, "
+        "and are no number): escape puts an apostrophe before them; keep writes them as they are.",
+    )
+    byte_order_mark: bool = Field(False, description="Begin the file with the mark by which Excel recognizes UTF-8.")
 
 
 class StorageSection(Section):

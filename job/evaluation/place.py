@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from job.errors import DamagedError, MissingError, OutputError
-from job.storage.claim import MARKER, check_vouched, claimed, entries_at, is_claimed
-from job.storage.folders import Manifest, publish_folder, read_manifest
+from job.storage.claim import MARKER, check_unobstructed, check_vouched, claimed, entries_at, is_claimed
+from job.storage.folders import MANIFEST, Manifest, publish_folder, read_manifest
 from job.storage.store import Store
 
 KIND = "evaluation"
@@ -18,6 +18,7 @@ FILES = ("evaluation.json", "report.html", "summaries.jsonl")
 
 def check_place(store: Store) -> None:
     """OutputError unless nothing that would be replaced is there, or an evaluation left it, whole or interrupted."""
+    check_unobstructed(store, (*FILES, MANIFEST, MARKER))
     taken = list(entries_at(store, FILES))
     interrupted = is_claimed(store, MARKER, KIND)
     manifest = _read_manifest(store)  # last: it is written before the marker goes

@@ -1,6 +1,7 @@
-"""An adapter merged into its base: weights of their own, in 16 or 32 bits, made once and kept in the cache.
+"""An adapter merged into its base: weights of their own, in 16 or 32 bits, made once and cached.
 
-Knows nothing of what generates with them.
+The folder in the cache has a manifest, by which it is verified each time that it is used. Knows
+nothing of what generates with it.
 """
 
 import gc
@@ -12,32 +13,56 @@ from pathlib import Path
 
 from job.base_files import weights_digest
 from job.config.sections import AdapterModelSection
+from job.errors import DamagedError, MissingError
 from job.inference.open import FetchedModel, load
 from job.model import compute_dtype
-from job.storage.atomic import locked
-from job.telemetry import event
+from job.storage.atomic import locked, replace_folder
+from job.storage.folders import Manifest, is_folder_of, read_manifest, write_manifest
+from job.storage.local import LocalStore
+from job.telemetry import event, warn
 
+DIGEST_KEY = "weights_digest"  # in the manifest's extra
 MERGING = ".merging-"  # how the names of folders begin that are still being written
 
 
 def merged(model: FetchedModel, section: AdapterModelSection, cache: Path) -> FetchedModel:
-    """The same without an adapter: its base is the merged one. What was merged is told by the digests of both."""
+    """Return the model without an adapter: its base is the merged one.
+
+    What was merged is identified by the digests of both. A folder in the cache that is not what its
+    manifest says is made anew.
+    """
     if model.adapter is None:
         return model
     name = f"{model.adapter_digest} {model.base.digest} {compute_dtype(section.dtype)}"
     folder = cache / f"merged-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     with locked(cache):  # of several processes one merges while the others wait
         _sweep(cache)
-        if not folder.is_dir():
+        manifest = _read_merged(folder)
+        if manifest is None:
             part = cache / f"{MERGING}{uuid.uuid4().hex}"
             try:
                 _merge(model, section, part)
-                part.rename(folder)
+                manifest = write_manifest(part, {DIGEST_KEY: weights_digest(part, str(part))})
+                replace_folder(part, folder)
             finally:
                 _sweep(cache)
-    digest = weights_digest(folder, str(folder))
+    digest = manifest.extra[DIGEST_KEY]
     event("merged", adapter=model.adapter_digest, base=model.base.digest, digest=digest)
     return replace(model, adapter=None, base=replace(model.base, path=folder))
+
+
+def _read_merged(folder: Path) -> Manifest | None:
+    """Return the manifest of a folder in the cache that is whole and as it says; None for any other."""
+    if not folder.is_dir():
+        return None
+    try:
+        manifest = read_manifest(LocalStore(str(folder)), "")
+    except (MissingError, DamagedError):
+        manifest = None
+    if manifest is not None and DIGEST_KEY in manifest.extra and is_folder_of(folder, manifest):
+        return manifest
+    warn("the cached merged weights are not what their manifest says: merging again", folder=str(folder))
+    return None
 
 
 def _sweep(cache: Path) -> None:

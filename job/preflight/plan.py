@@ -13,7 +13,7 @@ from pathlib import Path
 from job.base_files import weights_digest
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.load import resolved_yaml
-from job.config.sections import AdapterModelSection, PromptSection, StorageSection, as_list
+from job.config.sections import PromptSection, as_list
 from job.conversations.read import read_conversations
 from job.conversations.record import BadRecord, Conversation
 from job.differences import differences
@@ -21,7 +21,7 @@ from job.errors import ConfigError, DataError, RecapError
 from job.evaluation.inputs import read_given, read_input, read_train_references
 from job.evaluation.place import check_place
 from job.launch.cluster import ALONE, Cluster, find_cluster
-from job.model import BASE_KEY, base_named, check_same_base, read_adapter
+from job.model import BASE_KEY, base_named, check_adapter_digest, check_same_base, read_adapter
 from job.preflight.checks import Check, base_is_there, check, hub_accepts, is_writable
 from job.storage.open import InputFile, open_store
 from job.storage.places import cache_folder
@@ -276,7 +276,7 @@ def _models(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
     """The adapter with its base, or the base; nothing where given summaries are scored."""
     adapter, base = config.adapter, config.model.base
     if adapter is not None:
-        return [check("adapter", lambda: _adapter_is_there(adapter, config.model, config.storage), "adapter")]
+        return [check("adapter", lambda: _adapter_is_there(adapter, config), "adapter")]
     if base is not None:
         prompt = _prompt(config)
         found = check("base", lambda: base_is_there(base, config.model.revision, config.storage, prompt), "model.base")
@@ -284,8 +284,11 @@ def _models(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
     return []
 
 
-def _adapter_is_there(uri: str, model: AdapterModelSection, storage: StorageSection) -> str:
-    _, manifest, _ = read_adapter(uri, storage)
+def _adapter_is_there(uri: str, config: SummarizeConfig | EvaluateConfig) -> str:
+    model, storage = config.model, config.storage
+    _, manifest, digest = read_adapter(uri, storage)
+    if isinstance(config, SummarizeConfig):
+        check_adapter_digest(uri, digest, config.adapter_digest)
     recorded = manifest.extra[BASE_KEY]
     name, revision = base_named(uri, recorded, model)
     base = base_is_there(name, revision, storage)

@@ -8,9 +8,11 @@ the remains of an interrupted run and may be replaced; files without manifest an
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from job.errors import MissingError, OutputError
 from job.storage.folders import Manifest
+from job.storage.keys import local_path, scheme_of
 from job.storage.store import Entry, Store
 
 MARKER = "_PUBLISHING"  # file name of a folder's marker; readers skip names that start with _ or .
@@ -72,6 +74,30 @@ def check_vouched(store: Store, entries: Iterable[Entry], manifest: Manifest | N
                 f"{store.uri}/{entry.key} is there and {why}: recap replaces only what it wrote "
                 "itself; choose another output, or move the file away"
             )
+
+
+def check_unobstructed(store: Store, files: Iterable[str], folders: Iterable[str] = ()) -> None:
+    """Raise OutputError if a folder is where one of `files` is to be written, or a file where one of
+    `folders` is.
+
+    Only a folder of this machine can be obstructed so: other stores keep both.
+    """
+    if scheme_of(store.uri) != "file":
+        return
+    root = Path(local_path(store.uri))
+    for key in files:
+        if (root / key).is_dir():
+            raise _obstructed(root / key, "folder", "file")
+    for key in folders:
+        if (root / key).exists() and not (root / key).is_dir():
+            raise _obstructed(root / key, "file", "folder")
+
+
+def _obstructed(path: Path, found: str, wanted: str) -> OutputError:
+    return OutputError(
+        f"{path} is a {found}, and recap would write a {wanted} of this name: choose another "
+        f"output, or move the {found} away"
+    )
 
 
 def _content(kind: str) -> bytes:

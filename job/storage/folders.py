@@ -172,7 +172,7 @@ def fetch_folder(
     not match, RetryError if the folder was replaced meanwhile, and the errors of `Store.download`.
     """
     manifest = read_manifest(store, prefix)
-    if _matches(target, manifest):
+    if is_folder_of(target, manifest):
         return manifest
 
     report = one_at_a_time(progress) if progress else None
@@ -188,7 +188,7 @@ def fetch_folder(
             raise
 
         write_file(folder / MANIFEST, manifest.to_json())
-        if not _matches(target, manifest):  # another process may have fetched it meanwhile
+        if not is_folder_of(target, manifest):  # another process may have fetched it meanwhile
             replace_folder(folder, target)
     return manifest
 
@@ -319,11 +319,15 @@ def _check_file(path: Path, wanted: FileEntry, where: str) -> None:
         raise DamagedError(f"{where} has SHA-256 {digest}, wanted {wanted.sha256}: {remedy}")
 
 
-def _matches(folder: Path, manifest: Manifest) -> bool:
+def is_folder_of(folder: Path, manifest: Manifest) -> bool:
+    """Return True if the folder here has the files of the manifest as it says, and nothing else."""
     try:
-        return folder.is_dir() and verify_folder(folder) == manifest
-    except (MissingError, DamagedError):
+        if not folder.is_dir() or verify_folder(folder) != manifest:
+            return False
+        found = {entry.key for entry in LocalStore(str(folder)).list()}
+    except (MissingError, DataError):
         return False
+    return found == {MANIFEST, *manifest.files}
 
 
 def _for_each(items: Iterable[Item], action: Callable[[Item], None]) -> None:

@@ -83,7 +83,8 @@ def _check(night: Night, chunk: Chunk, path: Path, ids: Ids, last: Place) -> Pla
 def _write(night: Night, paths: Sequence[Path], target: Path, repeats: Iterator[Repeat]) -> Counts:
     """Write all outcomes, each file removed when it is done; how the counts differ from those of the chunks."""
     changed, repeat = Counts(), next(repeats, None)
-    with night.output.write_summaries(target) as summary, night.output.write_rejects(target) as reject:
+    writer = night.output.write_summaries(target, night.config.csv_output)
+    with writer as summary, night.output.write_rejects(target) as reject:
         for path in paths:
             for line in read_lines(path):
                 if repeat is not None and repeat.place == line.place:

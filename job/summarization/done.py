@@ -90,7 +90,7 @@ def _rows(file: InputFile) -> Iterator[Any]:
         case ".csv":
             csv.field_size_limit(MAX_RECORD_CHARACTERS)
             with closing(file.store.open(file.key)) as stored:
-                yield from csv.DictReader(io.TextIOWrapper(plain_stream(stored, file.uri), "utf-8", newline=""))
+                yield from csv.DictReader(io.TextIOWrapper(plain_stream(stored, file.uri), "utf-8-sig", newline=""))
         case ".parquet":
             yield from _parquet_rows(file)
         case _:

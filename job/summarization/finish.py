@@ -75,7 +75,8 @@ def finish(night: Night, shard: Shard, wanted: dict[str, Any], work: Path) -> Co
     finally:
         lease.release()
     for key in leases:
-        place.delete(key)
+        # By the output's store: one rooted at the folder of chunks would leave that folder, empty.
+        night.output.store.delete(below(night.output.chunks, key))
     return _told(message if counts.records else "nothing to summarize: 0 records", night.output, counts, night.config)
 
 

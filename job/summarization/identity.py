@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from job.config.commands import SummarizeConfig
-from job.config.sections import reading_identity, to_plain
+from job.config.sections import CsvOutputSection, names_one_file, reading_identity, to_plain
 from job.differences import differences
 from job.storage.open import InputFile
 from job.summarization.summarizer import Digests
@@ -30,7 +30,15 @@ def identity(config: SummarizeConfig, files: Sequence[InputFile], digests: Diges
         "prompt": plain["prompt"],
         "generation": {key: value for key, value in plain["generation"].items() if key not in SPEED_ONLY},
         **{key: plain[key] for key in OTHERS},
+        **_csv_output(config),
     }
+
+
+def _csv_output(config: SummarizeConfig) -> dict[str, Any]:
+    """Return how a .csv output is written, unless by default: outputs of before then stay what they are."""
+    is_csv = names_one_file(config.output) and config.output.lower().endswith(".csv")
+    section = to_plain(config.csv_output)
+    return {"csv_output": section} if is_csv and config.csv_output != CsvOutputSection() else {}
 
 
 def selection(config: SummarizeConfig) -> dict[str, Any]:

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from job.config.sections import StorageSection, names_one_file
+from job.config.sections import CsvOutputSection, StorageSection, names_one_file
 from job.differences import differences
 from job.errors import ConfigError, MissingError, OutputError
-from job.storage.claim import MARKER, check_vouched, claimed, entries_at, is_claimed
+from job.storage.claim import MARKER, check_unobstructed, check_vouched, claimed, entries_at, is_claimed
 from job.storage.folders import MANIFEST, FileEntry, Manifest, write_manifest
 from job.storage.keys import local_path, scheme_of, split_file
 from job.storage.lease import keeps_guard
 from job.storage.open import InputFile, open_store
 from job.storage.store import Entry, Store
 from job.summarization.identity import late_files
-from job.summarization.writers import WRITERS, Write, json_line_parts, json_lines
+from job.summarization.writers import Write, json_line_parts, json_lines, one_file
 from job.telemetry import warn
 
 SUCCESS = "_SUCCESS"
@@ -56,14 +56,10 @@ class Output:
             return True
         return key in (self.summaries, self.rejects, self.manifest, self.marker, self.success)
 
-    def write_summaries(self, folder: Path) -> AbstractContextManager[Write]:
-        """The writer of summaries, to files that lie in `folder` as they will in the store."""
-        if self.success:
-            return json_line_parts(folder / self.summaries)
-        writer: AbstractContextManager[Write] = WRITERS[PurePosixPath(self.summaries).suffix.lower()](
-            folder / self.summaries
-        )
-        return writer
+    def write_summaries(self, folder: Path, csv: CsvOutputSection) -> AbstractContextManager[Write]:
+        """Return the writer of summaries, to files in `folder` that are laid out as in the store."""
+        path = folder / self.summaries
+        return json_line_parts(path) if self.success else one_file(path, csv)
 
     def write_rejects(self, folder: Path) -> AbstractContextManager[Write]:
         """The writer of rejects, in the same way."""
@@ -218,7 +214,17 @@ def _taken(output: Output) -> list[Entry]:
 
 
 def _check_ours(output: Output, taken: Sequence[Entry], manifest: Manifest | None) -> None:
-    """OutputError if the manifest does not vouch for all of it; the success marker is in none, nor there without it."""
+    """Raise OutputError if something is in the way, or if the manifest does not vouch for all that is
+    there; the success marker is in none, nor there without it.
+    """
+    files = [output.manifest, output.marker]
+    folders = [output.chunks]
+    if output.success:
+        files.append(output.success)
+        folders += [output.summaries, output.rejects]
+    else:
+        files += [output.summaries, output.rejects]
+    check_unobstructed(output.store, files, folders)
     check_vouched(output.store, (entry for entry in taken if not manifest or entry.key != output.success), manifest)
 
 

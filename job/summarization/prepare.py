@@ -70,7 +70,7 @@ class Prepared(NamedTuple):
 def hash_settings(config: SummarizeConfig, digests: Digests) -> blake2b:
     """A hash that goes on after everything that decides a summary but the conversation."""
     deciding = identity(config, [], digests)
-    for key in ("input", "skip_done"):
+    for key in ("input", "skip_done", "csv_output"):
         deciding.pop(key, None)
     return blake2b(json.dumps(deciding, sort_keys=True, separators=(",", ":")).encode(), digest_size=BYTES)
 

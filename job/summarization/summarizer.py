@@ -12,7 +12,7 @@ from job.inference.choose import EngineChoice, open_engine
 from job.inference.engine import Engine
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, fetch_without_adapter
 from job.inference.summaries import check_budget, input_budget
-from job.model import BASE_KEY, Tokenizer, fetch_base, read_adapter
+from job.model import BASE_KEY, Tokenizer, check_adapter_digest, fetch_base, read_adapter
 from job.prompt import Prompt
 
 
@@ -41,9 +41,13 @@ class Summarizer:
 
 
 def find_digests(config: SummarizeConfig, cache: Path) -> Digests:
-    """The digests before anything is loaded; an adapter's manifest tells its own and its base's."""
+    """Return the digests before anything is loaded; an adapter's manifest has its own and its base's.
+
+    Raises DataError where the adapter is not the one of `adapter_digest`.
+    """
     if config.adapter is not None:
         _, manifest, digest = read_adapter(config.adapter, config.storage)
+        check_adapter_digest(config.adapter, digest, config.adapter_digest)
         return Digests(digest, str(manifest.extra[BASE_KEY].get("digest")))
     assert config.model.base is not None
     return Digests(None, fetch_base(config.model.base, config.model.revision, config.storage, cache).digest)

@@ -6,10 +6,13 @@ row; its files are whole when the context ends.
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from job.config.sections import CsvOutputSection
 
 Write = Callable[[bytes], object]
 RECORDS_PER_PART = 50_000
@@ -22,6 +25,11 @@ COLUMNS = (
 NUMBERS = frozenset(
     {"source_line", "input_tokens", "output_tokens", "dropped_turns", "parts", "levels", "redactions", "leaks"}
 )
+# A minus may begin a list in a summary; Excel runs `- 1+1` too. The signs of full width are East Asian
+# keyboards' (Excel and LibreOffice take them for the others).
+FORMULA = re.compile(r"'*(?:[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
+NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?", re.ASCII)
+AS_DEFAULT = CsvOutputSection()
 # json.dumps makes a new one for each row; what came from JSON holds no circle
 ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False)
 
@@ -63,12 +71,20 @@ def json_line_parts(
 
 
 @contextmanager
-def csv_table(path: Path) -> Iterator[Write]:
-    """CSV with a header; metadata as JSON text."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+def csv_table(path: Path, section: CsvOutputSection = AS_DEFAULT) -> Iterator[Write]:
+    """Write CSV with a header, metadata as JSON text, formulas escaped unless the section keeps them."""
+    encoding = "utf-8-sig" if section.byte_order_mark else "utf-8"
+    with path.open("w", encoding=encoding, newline="") as file:
         rows = csv.DictWriter(file, COLUMNS)
         rows.writeheader()
-        yield lambda row: rows.writerow(_flat(row))
+
+        def write(row: bytes) -> None:
+            cells = _flat(row)
+            if section.formulas == "escape":
+                cells = {name: _without_formula(cell) for name, cell in cells.items()}
+            rows.writerow(cells)
+
+        yield write
 
 
 @contextmanager
@@ -96,12 +112,29 @@ def parquet_table(path: Path) -> Iterator[Write]:
             flush()
 
 
-WRITERS: dict[str, Callable[[Path], Any]] = {".jsonl": json_lines, ".csv": csv_table, ".parquet": parquet_table}
+def one_file(path: Path, section: CsvOutputSection) -> AbstractContextManager[Write]:
+    """Return the writer that the ending of the path names: .jsonl, .csv or .parquet."""
+    match path.suffix.lower():
+        case ".csv":
+            return csv_table(path, section)
+        case ".parquet":
+            return parquet_table(path)
+    return json_lines(path)
 
 
 def json_line(row: Mapping[str, Any]) -> bytes:
     """A row as its JSON line, without the end."""
     return ENCODER.encode(row).encode()
+
+
+def _without_formula(cell: Any) -> Any:
+    """Return the cell with an apostrophe before it if a spreadsheet would run it as a formula.
+
+    A cell with such apostrophes already gets one more: whoever removes one has the text back.
+    """
+    if isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
 
 
 def _write_line(file: BinaryIO, row: bytes) -> None:

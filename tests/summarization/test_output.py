@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from job.config.commands import TrainConfig
 from job.config.sections import StorageSection
 from job.errors import ConfigError, ExitCode, OutputError
+from job.preflight.plan import plan
 from job.storage.local import LocalStore
 from job.summarization.output import check_writable, find_finished, open_output, publish
 from job.summarization.summarize import summarize
@@ -197,6 +199,75 @@ def test_an_ending_in_upper_case_is_one_file(config, tmp_path):
 def test_a_name_of_a_file_that_recap_does_not_write_is_no_folder(config, name):
     with pytest.raises(ValidationError, match=r"one file of summaries ends in \.jsonl, \.csv or \.parquet and is not"):
         config(output=name)
+
+
+OTHER_FILES = ["day.ndjson", "day.orc", "day.xlsx", "day.TSV", "day.txt", "day.avro", "day.jsonl.bz2", "s3://b/d.zip"]
+
+
+@pytest.mark.parametrize("name", OTHER_FILES)
+def test_a_name_of_another_kind_of_file_is_never_silently_a_folder(config, name):
+    with pytest.raises(ValidationError, match="would be a folder of that name"):
+        config(output=name)
+    training = {"run": "r", "model": {"base": "a/b"}, "data": {"train": "t.jsonl"}}
+    with pytest.raises(ValidationError, match="would be a folder of that name"):
+        TrainConfig.model_validate(training | {"output": name})
+    assert TrainConfig.model_validate(training | {"output": f"{name}/"}).output == f"{name}/"
+
+
+@pytest.mark.parametrize("name", ["dt=2026-01-31", "nights.v2", "s3://b/app.example.com", "run.2026", ".hidden"])
+def test_a_name_with_a_dot_may_be_a_folder(config, name):
+    assert config(output=name).output == name
+
+
+@pytest.mark.parametrize(
+    ("output", "folder"),
+    [
+        ("day.jsonl", "day.jsonl"),
+        ("day.csv", "day.rejects.jsonl"),
+        ("day.csv", "day.manifest.json"),
+        ("day.csv", ".day.publishing.json"),
+        ("out", "out/manifest.json"),
+        ("out", "out/_SUCCESS"),
+        ("out", "out/_PUBLISHING"),
+    ],
+)
+def test_a_folder_where_a_file_is_to_be_written_is_found_before_a_model_is_loaded(config, tmp_path, output, folder):
+    (tmp_path / folder).mkdir(parents=True)
+    night = config(output=f"{tmp_path}/{output}")
+    with pytest.raises(OutputError, match=f"{folder} is a folder, and recap would write a file") as caught:
+        summarize(night, never)
+    assert caught.value.exit_code == ExitCode.OUTPUT
+    found = plan(night)
+    assert found.error is not None
+    assert found.error.exit_code == ExitCode.OUTPUT
+
+
+@pytest.mark.parametrize("file", ["parts", "rejects", "_chunks"])
+def test_a_file_where_a_folder_is_to_be_made_is_found_before_a_model_is_loaded(config, tmp_path, file):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / file).touch()
+    with pytest.raises(OutputError, match=f"{file} is a file, and recap would write a folder"):
+        summarize(config(), never)
+
+
+@pytest.mark.parametrize("name", ["out", "out/day.jsonl"])
+def test_no_empty_folder_of_chunks_is_left(config, tmp_path, name):
+    summarize(config(output=str(tmp_path / name)))
+    left = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert left == ({"parts", "rejects"} if name == "out" else set())
+
+
+def test_how_a_csv_is_written_is_part_of_what_it_is(config, tmp_path):
+    path = str(tmp_path / "day.csv")
+    counts = summarize(config(output=path))
+    with pytest.raises(OutputError, match="csv_output"):
+        summarize(config(output=path, csv_output={"byte_order_mark": True}), never)
+    again = config(
+        output=str(tmp_path / "new.csv"), skip_done=path, csv_output={"byte_order_mark": True, "formulas": "keep"}
+    )
+    assert summarize(again, never).skipped == counts.summaries, "the way of writing changes no summary"
+    third = config(output=str(tmp_path / "third"), skip_done=str(tmp_path / "new.csv"), csv_output={"formulas": "keep"})
+    assert summarize(third, never).skipped == counts.summaries
 
 
 def test_a_slash_says_that_a_name_is_a_folder(config, tmp_path):
