@@ -39,6 +39,6 @@ def padded_tokens(lengths: Sequence[int], limits: BatchLimits) -> int:
     return len(lengths) * (lengths[0] + limits.new_tokens)
 
 
-def halved(lengths: Sequence[int], limits: BatchLimits) -> BatchLimits:
+def limits_for_half(lengths: Sequence[int], limits: BatchLimits) -> BatchLimits:
     """Return limits under which a batch has half of these rows. Used when they were too many."""
     return replace(limits, tokens=padded_tokens(lengths, limits) // 2)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from job.config.sections import GenerationSection
 from job.errors import RetryError
-from job.inference.batching import BatchLimits, count_fitting, halved, longest_first
+from job.inference.batching import BatchLimits, count_fitting, limits_for_half, longest_first
 from job.inference.decode import Choose, decode, greedy, sampling
 from job.inference.ending import end_tokens, to_answer
 from job.inference.engine import Generated
@@ -119,7 +119,7 @@ class TransformersEngine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         lengths = [len(prompt) for prompt in prompts]
-        self._fitting_tokens = halved(lengths, self._limits(settings)).tokens
+        self._fitting_tokens = limits_for_half(lengths, self._limits(settings)).tokens
         warn(
             "out of memory: smaller batches from now on",
             rows=len(prompts),

@@ -16,7 +16,7 @@ from job.model import Tokenizer
 from job.telemetry import warn
 
 BATCHES_AHEAD = 4  # an answer of 128 tokens takes as long as three whole batches of answers of 40
-NAN = "NaNs detected in logits"  # the beginning of vLLM's RuntimeError
+NAN_MESSAGE = "NaNs detected in logits"  # the beginning of vLLM's RuntimeError
 DRAINING_STEPS = 8  # enough for the steps that vLLM had scheduled before a failure
 
 
@@ -47,7 +47,7 @@ class VllmEngine:
         self._ahead: dict[tuple[int, GenerationSection], tuple[str, list[int]]] = {}
         self._finished_ahead: dict[str, Generated] = {}  # by request
 
-        self._most: int | None = None  # limit of prompts at once; None until memory ran out
+        self._max_running: int | None = None  # limit of prompts at once; None until memory ran out
         self.context_tokens: int = engine.model_config.max_model_len
         self.prompts_ahead: int = BATCHES_AHEAD * engine.vllm_config.scheduler_config.max_num_seqs
 
@@ -70,7 +70,7 @@ class VllmEngine:
         running: dict[str, int] = {}  # request → row
         reported = 0
         while len(answers) < len(prompts):
-            while waiting and (self._most is None or len(running) < self._most):
+            while waiting and (self._max_running is None or len(running) < self._max_running):
                 row = waiting.popleft()
                 request = self._begin(prompts[row], settings)
                 if request in self._finished_ahead:
@@ -109,7 +109,7 @@ class VllmEngine:
         Invalid prompts are skipped here: the later call raises for them. After memory has run out,
         this is a no-op.
         """
-        if self._most is not None:
+        if self._max_running is not None:
             return
         for prompt in prompts:
             try:
@@ -184,10 +184,10 @@ class VllmEngine:
         self._drop([*running, *others], error)
 
         if isinstance(error, torch.OutOfMemoryError) and len(running) + len(others) > 1:
-            self._most = (len(running) + len(others)) // 2
-            warn("out of memory: fewer prompts at once from now on", prompts=self._most)
+            self._max_running = (len(running) + len(others)) // 2
+            warn("out of memory: fewer prompts at once from now on", prompts=self._max_running)
         elif not others:
-            if NAN in str(error):
+            if NAN_MESSAGE in str(error):
                 raise FloatingPointError(f"{error}; try another model.dtype")
             raise error
         # Else a prompt of a later call may be to blame. Those of this call run again without it.

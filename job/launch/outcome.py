@@ -15,7 +15,7 @@ from typing import Literal
 
 from job.errors import ExitCode
 
-ROOM_BYTES = 16 << 10
+RESERVED_BYTES = 16 << 10
 SUPERVISOR = "RECAP_SUPERVISOR"  # environment variable of training processes: the supervisor's pid
 SECONDS_BETWEEN_LOOKS = 0.05
 KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -53,7 +53,7 @@ def keep_room(work: Path) -> None:
 
     A disk that fills up may be the very failure that it has to report.
     """
-    _room(work).write_bytes(bytes(ROOM_BYTES))
+    _room(work).write_bytes(bytes(RESERVED_BYTES))
 
 
 def write_outcome(work: Path, outcome: Outcome) -> None:

@@ -31,7 +31,7 @@ class Holder:
         if self.machine != here.machine:
             return False
         try:
-            return started(self.pid) != self.started
+            return process_start(self.pid) != self.started
         except psutil.NoSuchProcess:
             return True
 
@@ -45,7 +45,7 @@ def this_process() -> Holder:
 
     pid = os.getpid()
     name = f"{os.uname().nodename}, pid {pid}"
-    return Holder(uuid.uuid4().hex, machine, pid, started(pid), name)
+    return Holder(uuid.uuid4().hex, machine, pid, process_start(pid), name)
 
 
 def this_machine() -> str:
@@ -54,7 +54,7 @@ def this_machine() -> str:
     return boot.read_text(encoding="utf-8").strip() if boot.exists() else os.uname().nodename
 
 
-def started(pid: int) -> str:
+def process_start(pid: int) -> str:
     """Return a process's start, which distinguishes it from a later process with its number.
 
     On Linux it is in clock ticks since the boot, not the time of day: clocks are set while

@@ -9,8 +9,8 @@ from job.training.ranks import anywhere
 
 # The size of a checkpoint, in multiples of the trained weights: themselves, the two moments of the
 # optimizer, and one to spare; and the bytes of the tokenizer and small files.
-CHECKPOINT_SHARE = 4
-CHECKPOINT_BYTES = 32 << 20
+COPIES_OF_TRAINED_WEIGHTS = 4
+OTHER_FILES_BYTES = 32 << 20
 
 
 def make_room(folder: Path, trainable_bytes: int, wait: Callable[[], None]) -> None:
@@ -19,7 +19,7 @@ def make_room(folder: Path, trainable_bytes: int, wait: Callable[[], None]) -> N
     If one has not, call `wait`, which returns once earlier checkpoints are in storage and deleted
     here. Raise OutputError on every rank if it still has not.
     """
-    needed = CHECKPOINT_SHARE * trainable_bytes + CHECKPOINT_BYTES
+    needed = COPIES_OF_TRAINED_WEIGHTS * trainable_bytes + OTHER_FILES_BYTES
     if not anywhere(shutil.disk_usage(folder).free < needed):
         return
 

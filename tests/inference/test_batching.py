@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from job.inference.batching import BatchLimits, count_fitting, halved, longest_first, padded_tokens
+from job.inference.batching import BatchLimits, count_fitting, limits_for_half, longest_first, padded_tokens
 
 
 def batches(lengths: list[int], limits: BatchLimits) -> list[list[int]]:
@@ -46,7 +46,7 @@ def test_a_row_over_the_budget_goes_alone():
 def test_halved_limits_make_batches_of_half_the_rows():
     lengths, limits = [50] * 12, BatchLimits(tokens=600, rows=64, new_tokens=10)
     assert count_fitting(lengths, limits) == 10
-    smaller = halved(lengths[:10], limits)
+    smaller = limits_for_half(lengths[:10], limits)
     assert count_fitting(lengths, smaller) == 5
     assert padded_tokens(lengths[:5], smaller) <= smaller.tokens
-    assert count_fitting(lengths, halved(lengths[:1], limits)) == 1
+    assert count_fitting(lengths, limits_for_half(lengths[:1], limits)) == 1

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import ExitCode, RetryError
-from job.storage.holder import started, this_process
+from job.storage.holder import process_start, this_process
 from job.storage.lease import GuardedStore, Lease, LeaseLostError, Terms
 from job.storage.local import LocalStore
 from job.storage.open import open_store
@@ -90,7 +90,7 @@ def test_a_run_that_was_asleep_finds_that_another_took_over(store):
 
 def test_a_dead_process_of_this_machine_is_succeeded_at_once(store):
     done = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    holder = replace(this_process(), id="dead", pid=done.pid, started=started(done.pid))
+    holder = replace(this_process(), id="dead", pid=done.pid, started=process_start(done.pid))
     dead = lease(store, holder, Terms(lifetime=600, renewal=600))
     dead.acquire()
     done.kill()
