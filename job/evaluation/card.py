@@ -18,8 +18,10 @@ from job.config.sections import to_plain
 from job.evaluation.metrics import METRIC_LABELS, METRICS
 from job.evaluation.result import (
     CONSTANT,
+    HOW_TO_SCORE,
     LEAD,
     Evaluation,
+    NotScored,
     comparison_sentence,
     other_systems,
     ranked_systems,
@@ -63,8 +65,9 @@ class CardFacts:
     versions: Mapping[str, str]
 
 
-def model_card(facts: CardFacts, evaluation: Evaluation) -> str:
-    """The whole README.md."""
+def model_card(facts: CardFacts, evaluation: Evaluation | NotScored) -> str:
+    """Return the whole README.md; without scores it says so and why."""
+    scores = _reason(evaluation) if isinstance(evaluation, NotScored) else _scores(evaluation)
     front = yaml.safe_dump(_front_matter(facts, evaluation), sort_keys=False, allow_unicode=True, width=1000)
     base = f"`{_base_name(facts)}`" + (f" at revision `{facts.base['revision']}`" if facts.base.get("revision") else "")
     return visible(
@@ -74,7 +77,7 @@ def model_card(facts: CardFacts, evaluation: Evaluation) -> str:
                 f"# {facts.config.run}",
                 f"A LoRA adapter that makes {base} summarize conversations. It was trained with QLoRA by recap.",
                 "## How good it is",
-                _scores(evaluation),
+                scores,
                 "## How to use it",
                 _usage(facts),
                 "## What it was trained on",
@@ -89,7 +92,7 @@ def model_card(facts: CardFacts, evaluation: Evaluation) -> str:
     )
 
 
-def _front_matter(facts: CardFacts, evaluation: Evaluation) -> dict[str, Any]:
+def _front_matter(facts: CardFacts, evaluation: Evaluation | NotScored) -> dict[str, Any]:
     front: dict[str, Any] = {}
     if facts.base.get("revision"):  # the Hub refuses a base_model that is no id of its own
         front |= {"base_model": _base_name(facts), "base_model_relation": "adapter"}
@@ -102,6 +105,8 @@ def _front_matter(facts: CardFacts, evaluation: Evaluation) -> dict[str, Any]:
     datasets = list(dict.fromkeys(_data_name(uri) for uri in uris if uri.startswith(HUB_DATASETS)))
     if datasets:
         front["datasets"] = datasets
+    if isinstance(evaluation, NotScored):
+        return front
     scores = evaluation.systems[evaluation.judged].scores
     found = [
         {
@@ -118,6 +123,10 @@ def _front_matter(facts: CardFacts, evaluation: Evaluation) -> dict[str, Any]:
     dataset = {"name": name, "type": datasets[0] if datasets else "conversations", "split": scored.name}
     result = {"task": {"type": "summarization"}, "dataset": dataset, "metrics": found}
     return front | {"model-index": [{"name": facts.config.run, "results": [result]}]}
+
+
+def _reason(reason: NotScored) -> str:
+    return f"> **Warning:** This adapter has no scores: {_text(reason.why)}. {HOW_TO_SCORE}"
 
 
 def _scores(evaluation: Evaluation) -> str:

@@ -82,6 +82,15 @@ def choose_conversations(
     return chosen
 
 
+def why_unscorable(conversations: Sequence[Conversation], max_conversations: int | None) -> str | None:
+    """Return why no summary of these conversations could be scored, or None if some could."""
+    try:
+        choose_conversations(conversations, max_conversations)
+    except DataError as error:
+        return str(error)
+    return None
+
+
 def _check_references(scored: Sequence[Conversation], given: Sequence[Conversation]) -> None:
     if not scored:
         why = why_missing(given)

@@ -19,7 +19,9 @@ from job.evaluation.charts import LossHistory, LossPictures, dot_chart, loss_pic
 from job.evaluation.metrics import AGGREGATIONS, METRIC_LABELS, METRICS
 from job.evaluation.result import (
     HEADLINE,
+    HOW_TO_SCORE,
     Evaluation,
+    NotScored,
     comparison_sentence,
     other_systems,
     ranked_systems,
@@ -27,6 +29,7 @@ from job.evaluation.result import (
     warnings,
 )
 from job.printable import visible
+from job.telemetry import warn
 
 # Every text is escaped. Should one not be, the browser still runs no script and fetches nothing.
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -54,17 +57,18 @@ def choose_examples(
 
 def write_report(
     folder: Path,
-    evaluation: Evaluation,
+    evaluation: Evaluation | NotScored,
     examples: Sequence[Example],
     loss_history: LossHistory | None,
-    title: str | None = None,
+    title: str,
 ) -> None:
-    """Write `report.html`, and `loss.png` where there is a loss history, into the folder (made if need be).
+    """Write `report.html`, and `loss.png` where there is a loss history, into the folder.
 
+    Creates the folder. Logs a warning where the pictures fail, and writes the page without them. Raises
     OutputError where the folder cannot be written.
     """
-    pictures = loss_pictures(loss_history) if loss_history else None
-    page = report_page(evaluation, examples, pictures, title or f"Evaluation of {evaluation.judged}")
+    pictures = _pictures(loss_history) if loss_history else None
+    page = report_page(evaluation, examples, pictures, title)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.html").write_text(page, encoding="utf-8")
@@ -76,16 +80,34 @@ def write_report(
         ) from error
 
 
-def report_page(evaluation: Evaluation, examples: Sequence[Example], pictures: LossPictures | None, title: str) -> str:
-    """The whole page as HTML."""
+def _pictures(history: LossHistory) -> LossPictures | None:
+    try:
+        return loss_pictures(history)
+    except Exception as error:  # of matplotlib: a cache that it cannot write, fonts that are damaged
+        why = f"{type(error).__name__}: {error}"
+        warn("the loss could not be drawn; the report has no picture", why=why)
+        return None
+
+
+def report_page(
+    evaluation: Evaluation | NotScored,
+    examples: Sequence[Example],
+    pictures: LossPictures | None,
+    title: str,
+) -> str:
+    """Return the whole page as HTML; without scores it has the reason and the loss alone."""
     style = files("job.evaluation").joinpath("report.css").read_text(encoding="utf-8")
-    parts = [
-        _headline(evaluation, title),
-        _scores(evaluation),
-        _loss(pictures) if pictures else "",
-        _examples(evaluation, examples) if examples else "",
-        _method(evaluation),
-    ]
+    loss = _loss(pictures) if pictures else ""
+    if isinstance(evaluation, NotScored):
+        parts = [_reason(evaluation, title), loss]
+    else:
+        parts = [
+            _headline(evaluation, title),
+            _scores(evaluation),
+            loss,
+            _examples(evaluation, examples) if examples else "",
+            _method(evaluation),
+        ]
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">'
@@ -94,6 +116,14 @@ def report_page(evaluation: Evaluation, examples: Sequence[Example], pictures: L
         f"<body><main>\n{chr(10).join(part for part in parts if part)}\n</main></body></html>\n"
     )
     return visible(page.translate(BLANKS))
+
+
+def _reason(reason: NotScored, title: str) -> str:
+    return (
+        f"<header><h1>{escape(title)}</h1></header>"
+        f'<p class="warning">The adapter has no scores: {escape(reason.why)}. {escape(HOW_TO_SCORE)}</p>'
+        f'<p class="note">{escape(reason.detail)}</p>'
+    )
 
 
 def _headline(evaluation: Evaluation, title: str) -> str:
@@ -210,8 +240,8 @@ def _method(evaluation: Evaluation) -> str:
         "Conversations": f"{evaluation.conversations:,} scored; {evaluation.conversations_without_reference:,} left "
         "out because they have no reference",
         "Score": f"ROUGE F-measure of words as the tokenizer {evaluation.tokenizer} cuts them, "
-        "those of a-z by their Porter stems; ROUGE-Lsum by sentences. A conversation's score is the "
-        "mean over its references",
+        "those of a-z by their Porter stems; ROUGE-Lsum by sentences. A conversation's score is "
+        "the mean over its references",
         "Intervals": f"95%, percentile bootstrap over conversations, {evaluation.bootstrap_samples:,} resamples, seed "
         f"{evaluation.seed}. Differences are paired: both systems on the same resampled conversations",
         "Words": "per summary, mean and 10th to 90th percentile; signs in scripts without spaces",

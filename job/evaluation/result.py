@@ -17,6 +17,8 @@ HEADLINE = "rougeL"  # the metric of the sentences, its mean over the references
 FEWEST_CONVERSATIONS = 10  # below, a percentile bootstrap is far too sure of itself
 COLLAPSED_SHARE = 0.5
 
+HOW_TO_SCORE = "Nothing is known of its summaries: `recap evaluate` can score the adapter."
+
 Intervals = dict[str, dict[str, Interval]]  # metric → aggregation over references → interval
 Verdict = Literal["beats", "loses to", "cannot be told apart from", "too few conversations"]
 
@@ -89,6 +91,18 @@ class Evaluation:
                 f"evaluation.json is not one that this version of recap wrote ({type(error).__name__}: {error}); "
                 "evaluate again"
             ) from error
+
+
+@dataclass(frozen=True)
+class NotScored:
+    """The reason why a trained adapter has no scores.
+
+    `why` names no person, place or text of a conversation, so that a public card can have it; `detail`
+    may.
+    """
+
+    why: str
+    detail: str
 
 
 def ranked_systems(evaluation: Evaluation) -> list[str]:

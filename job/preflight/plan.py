@@ -18,6 +18,7 @@ from job.conversations.read import read_conversations
 from job.conversations.record import BadRecord, Conversation
 from job.differences import differences
 from job.errors import ConfigError, DataError, RecapError
+from job.evaluation.evaluate import why_unscorable
 from job.evaluation.inputs import read_given, read_input, read_train_references
 from job.evaluation.place import check_place
 from job.launch.cluster import ALONE, Cluster, find_cluster
@@ -154,7 +155,8 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
     around, data = check("nodes", nodes), check("data", read, "data")
     if examples:
         steps = Check("steps", _steps(config, examples[0], clusters[0].nodes if clusters else 1))
-        checks = [data, steps, check("run", lambda: standing.look(config, examples[0], fresh), "output")]
+        run = check("run", lambda: standing.look(config, examples[0], fresh), "output")
+        checks = [data, *_scores(config, examples[0]), steps, run]
     elif isinstance(data.error, DataError | ConfigError):
         checks = [data]
     else:  # it cannot be seen
@@ -254,6 +256,14 @@ def _steps(config: TrainConfig, examples: Examples, nodes: int) -> str:
     each = "" if section.processes else " and process"
     packed = " at the most (packing joins rows)" if section.packing else ""
     return f"{steps:,} of {per_step} rows{each}{packed}; {rows:,} rows, {per_epoch:,} steps an epoch"
+
+
+def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
+    """Return a check that warns of an adapter without scores, or none where it can have some."""
+    why = why_unscorable(examples.validation, config.evaluation.max_conversations)
+    if why is None:
+        return []
+    return [Check("scores", f"warning: the adapter will be published without scores: {why}")]
 
 
 def _records(files: Sequence[InputFile], config: SummarizeConfig) -> str:

@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 
 from job.conversations.record import Conversation
 from job.printable import visible
-from job.telemetry import Progress, event, progress
+from job.telemetry import Progress, event, progress, warn
 from job.training.ranks import bring_together, told_to_stop
 from job.training.stop import StopSignal
 
@@ -88,20 +88,30 @@ class SampleSummaries(TrainerCallback):  # type: ignore[misc]
         summarize: Callable[[list[Conversation]], list[str]],
         write_text: Callable[[str, str, int], None],
         spared: Callable[[], bool],
+        ends_run: Callable[[Exception], bool],
     ) -> None:
         self._conversations, self._summarize = conversations, summarize
-        self._write_text, self._spared = write_text, spared
+        self._write_text, self._spared, self._ends_run = write_text, spared, ends_run
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Summarize and write down, unless they are `spared`."""
+        """Summarize and write down, unless they are `spared`; a failure is logged and ends nothing."""
         if not self._conversations or self._spared():
             return
+        try:
+            self._write(state.global_step)
+        except Exception as error:
+            if self._ends_run(error):
+                raise
+            why = f"{type(error).__name__}: {error}"
+            warn("no sample summaries at this evaluation", step=state.global_step, why=why)
+
+    def _write(self, step: int) -> None:
         for conversation, summary in zip(self._conversations, self._summarize(self._conversations), strict=True):
             spoken = [(turn.role, turn.text) for turn in conversation.turns]
             written = [("summary", summary), ("reference", conversation.references[0])]
             text = "\n\n---\n\n".join(map(_paragraphs, (spoken, written)))
             name = visible(conversation.id, one_line=True)
-            self._write_text(f"samples/{name}", text, state.global_step)
+            self._write_text(f"samples/{name}", text, step)
 
 
 def _paragraphs(texts: Sequence[tuple[str, str]]) -> str:

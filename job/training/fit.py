@@ -8,7 +8,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ from job.training.callbacks import (
 from job.training.publish import sync_tensorboard
 from job.training.ranks import agree, is_first, told_to_stop
 from job.training.room import make_room
-from job.training.scoring import summarizer
-from job.training.state import Run
+from job.training.scoring import ends_run, summarizer
+from job.training.state import Attempt, Run
 from job.training.stop import StopSignal
 from job.training.trainer import RecapTrainer, build_trainer
 from job.training.uploads import Patience, Uploads
@@ -45,20 +45,6 @@ from job.training.watch import Watch
 
 ROLL_BACKS = 2
 SLOWER = 0.5
-
-
-@dataclass
-class Attempt:
-    """How far this attempt is, for run.json: last step, seconds by phase, best validation loss, what was published.
-
-    `committed` is the newest step in storage; known to the first process alone.
-    """
-
-    step: int
-    committed: int
-    timings: dict[str, float] = field(default_factory=dict)
-    best: dict[str, float] = field(default_factory=dict)
-    published: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -174,7 +160,9 @@ def _add_callbacks(
         samples = run.examples.validation[: section.sample_summaries]
         write: Callable[[str, str, int], None] = writer.add_text if writer else lambda *_: None
         spared = partial(told_to_stop, session.stop) if trainer.is_fsdp_enabled else lambda: session.stop.requested
-        callbacks.append(SampleSummaries(samples, summarizer(run, trainer.model), write, spared))
+        stop, model = session.stop, trainer.model
+        ends = partial(ends_run, model=model, stop=stop)
+        callbacks.append(SampleSummaries(samples, summarizer(run, model), write, spared, ends))
     if writer:
         callbacks.append(TellProgress(writer.add_scalar))
     for callback in [*callbacks, EvaluateEnds(trainer), StopAfterEvaluation(session.stop)]:

@@ -45,13 +45,18 @@ EVALUATIONS = {"evaluate_every_steps", "evaluate_every_epochs"}
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt: its start and end (UTC), first and last optimizer step, and why it ended."""
+    """One attempt: its start and end (UTC), first and last optimizer step, and why it ended.
+
+    `scoring` is true while the attempt scores the adapter. If it stays true, the attempt did not survive
+    that; an attempt that was stopped is not meant.
+    """
 
     started: str
     first_step: int
     ended: str | None = None
     last_step: int | None = None
     reason: str | None = None
+    scoring: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,17 +189,34 @@ def begin(
     return journal
 
 
+def note_scoring(store: Store, journal: Journal, scoring: bool) -> Journal:
+    """Write whether the attempt is scoring the adapter, and return the journal."""
+    return _change_last_attempt(store, journal, scoring=scoring)
+
+
+def crashes_while_scoring(journal: Journal) -> int:
+    """Return how many attempts before the last one did not survive the scoring of the adapter."""
+    return sum(attempt.scoring for attempt in journal.attempts[:-1])
+
+
 def end(store: Store, journal: Journal, state: State, last_step: int, reason: str) -> Journal:
     """Write that the attempt has ended, and return the journal. Secrets in `reason` are masked."""
-    attempt = replace(
-        journal.attempts[-1],
+    scoring = journal.attempts[-1].scoring and state == "failed"
+    return _change_last_attempt(
+        store,
+        replace(journal, state=state),
         ended=now(),
         last_step=last_step,
         reason=printable(reason),
+        scoring=scoring,
     )
-    ended = replace(journal, state=state, attempts=[*journal.attempts[:-1], attempt])
-    _write(store, ended)
-    return ended
+
+
+def _change_last_attempt(store: Store, journal: Journal, **changes: Any) -> Journal:
+    attempts = [*journal.attempts[:-1], replace(journal.attempts[-1], **changes)]
+    changed = replace(journal, attempts=attempts)
+    _write(store, changed)
+    return changed
 
 
 def _write(store: Store, journal: Journal) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 from job.config.load import resolved_yaml
 from job.config.sections import as_list
+from job.errors import OutputError, RecapError
 from job.evaluation.card import CardFacts, Split, model_card
+from job.evaluation.charts import LossHistory
 from job.evaluation.report import choose_examples, write_report
-from job.evaluation.result import Evaluation
+from job.evaluation.result import Evaluation, NotScored
 from job.evaluation.table import score_table
 from job.launch.environment import versions
 from job.model import BASE_KEY, save_adapter
@@ -22,38 +24,41 @@ from job.prompt import write_prompt
 from job.storage.folders import publish_folder
 from job.storage.lease import GuardedStore
 from job.storage.publish_hub import publish_to_hub
-from job.telemetry import event, progress
+from job.telemetry import event, progress, warn
 from job.training.scoring import Scored
-from job.training.state import Run
+from job.training.state import Attempt, Run
+
+
+def write_adapter(run: Run, trainer: Any, weights: Mapping[str, Any] | None = None) -> None:
+    """Write the adapter to the local disk, so that no later failure can reach its weights.
+
+    `weights` are the adapter's, given if the trainer's model is sharded.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    save_adapter(model, run.tokenizer, run.base, _adapter_folder(run), weights)
+    write_prompt(_adapter_folder(run), run.prompt)
 
 
 def publish(
     run: Run,
-    trainer: Any,
-    scored: Scored,
-    weights: Mapping[str, Any] | None = None,
-) -> dict[str, str]:
-    """Commit report, logs and adapter to storage, and push the adapter if configured.
+    history: LossHistory,
+    result: Scored | NotScored,
+    attempt: Attempt,
+) -> None:
+    """Commit report, logs and the written adapter to storage, and push the adapter if configured.
 
-    `weights` are the adapter's, given if the trainer's model is sharded. Prints the score table.
-    Return the addresses of what was published, by kind.
+    Notes in `attempt` what was published and what was left out. Prints the score table.
     """
-    adapter = run.work / "adapter"
-    report = run.work / "report"
-
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    save_adapter(model, run.tokenizer, run.base, adapter, weights)
-    write_prompt(adapter, run.prompt)
-    _write_json(adapter / "evaluation.json", _without_texts(scored.evaluation))
-    (adapter / "README.md").write_text(_card(run, scored), encoding="utf-8")
-
-    title = f"Training run {run.config.run}"
-    examples = choose_examples(scored.conversations, scored.summaries)
-    write_report(report, scored.evaluation, examples, trainer.state.log_history, title)
-    _write_json(report / "evaluation.json", scored.evaluation.to_json())
+    adapter = _adapter_folder(run)
+    if isinstance(result, NotScored):
+        attempt.left_out["scores"] = result.detail
+        warn("the adapter is published without scores", why=result.detail)
+    else:
+        _write_json(adapter / "evaluation.json", _without_texts(result.evaluation))
+    (adapter / "README.md").write_text(_card(run, result), encoding="utf-8")
 
     # The adapter last: whoever finds it finds its report and logs, too.
-    publish_folder(report, run.store, "report", {})
+    _publish_report(run, history, result, attempt)
     sync_tensorboard(run)
     facts = {
         BASE_KEY: run.base.identity(),
@@ -62,14 +67,14 @@ def publish(
     }
     with progress("publishing the adapter", _size(adapter), "B") as bar:
         publish_folder(adapter, run.store, "adapter", facts, bar.advance)
-    published = {"adapter": f"{run.store.uri}/adapter"}
-    event("adapter", uri=published["adapter"])
+    attempt.published["adapter"] = f"{run.store.uri}/adapter"
+    event("adapter", uri=attempt.published["adapter"])
 
     if run.config.publish.hub:
         push(run, adapter, run.config.publish.hub)
-        published["hub"] = run.config.publish.hub
-    print(printable(score_table(scored.evaluation)), flush=True)
-    return published
+        attempt.published["hub"] = run.config.publish.hub
+    if isinstance(result, Scored):
+        _print(score_table(result.evaluation))
 
 
 def push(run: Run, adapter: Path, repository: str) -> None:
@@ -101,7 +106,46 @@ def write_config(run: Run) -> None:
     run.store.write("config.yaml", resolved_yaml(run.config).encode())
 
 
-def _card(run: Run, scored: Scored) -> str:
+def _publish_report(
+    run: Run,
+    history: LossHistory,
+    result: Scored | NotScored,
+    attempt: Attempt,
+) -> None:
+    """Write and commit the report. If that fails, note it in `attempt` and leave the report out.
+
+    Raises what would keep the adapter from storage, too: no connection, no permission, a lost lease.
+    """
+    folder = run.work / "report"
+    title = f"Training run {run.config.run}"
+    try:
+        if isinstance(result, Scored):
+            examples = choose_examples(result.conversations, result.summaries)
+            write_report(folder, result.evaluation, examples, history, title)
+            _write_json(folder / "evaluation.json", result.evaluation.to_json())
+        else:
+            write_report(folder, result, [], history, title)
+        publish_folder(folder, run.store, "report", {})
+    except Exception as error:
+        if isinstance(error, RecapError) and not isinstance(error, OutputError):
+            raise
+        attempt.left_out["report"] = printable(f"{type(error).__name__}: {error}")
+        warn("the adapter is published without a report", why=attempt.left_out["report"])
+
+
+def _print(table: str) -> None:
+    try:
+        print(printable(table), flush=True)
+    except (OSError, UnicodeError) as error:
+        # Nobody reads the output any more, or its encoding is ASCII. The adapter is published.
+        warn("the scores could not be printed: the report has them", why=str(error))
+
+
+def _adapter_folder(run: Run) -> Path:
+    return run.work / "adapter"
+
+
+def _card(run: Run, result: Scored | NotScored) -> str:
     data = run.config.data
     digests = run.examples.digests()
     counts = run.counts()
@@ -113,7 +157,7 @@ def _card(run: Run, scored: Scored) -> str:
     for name, uri in uris.items():
         splits.append(Split(name, uri, counts[name]["conversations"], digests[name]))
     facts = CardFacts(run.config, run.base.identity(), run.prompt, splits, versions())
-    return model_card(facts, scored.evaluation)
+    return model_card(facts, result.evaluation if isinstance(result, Scored) else result)
 
 
 def _size(folder: Path) -> int:

@@ -1,7 +1,7 @@
-"""The training run: read, train, evaluate, publish.
+"""The training run: read, train, score, publish.
 
-Config → an adapter in storage that carries its scores. Runs in every training process; only the first one writes.
-Knows nothing of clusters or launchers.
+Config → an adapter in storage that carries its scores, or the reason why it has none: nothing that fails
+after the last step keeps the adapter back. Runs in every training process; only the first one writes.
 """
 
 import time
@@ -15,6 +15,8 @@ from accelerate import PartialState
 
 from job.config.commands import TrainConfig
 from job.errors import DivergedError, PreemptedError, RecapError, Stopped
+from job.evaluation.evaluate import why_unscorable
+from job.evaluation.result import NotScored
 from job.inference.summaries import check_budget
 from job.launch.environment import describe
 from job.launch.outcome import wait_for_outcome
@@ -28,14 +30,20 @@ from job.storage.store import Store
 from job.telemetry import event, warn
 from job.training import checkpoints, journal
 from job.training.examples import Examples, read_examples
-from job.training.fit import Attempt, Session, fit, step_of
-from job.training.publish import publish, write_config
-from job.training.ranks import agree, first_does, is_first, once_per_machine
+from job.training.fit import Session, fit, step_of
+from job.training.publish import publish, write_adapter, write_config
+from job.training.ranks import agree, anywhere, first_does, is_first, once_per_machine
 from job.training.rows import Rows, RowSettings, make_rows, row_tokens
-from job.training.scoring import score
+from job.training.scoring import (
+    MAX_CRASHES_WHILE_SCORING,
+    Scored,
+    no_more_tries,
+    score_or_reason,
+)
 from job.training.sharding import trained_weights
-from job.training.state import Run
+from job.training.state import Attempt, Run
 from job.training.stop import StopSignal
+from job.training.trainer import RecapTrainer
 from job.training.watch import Watch
 
 LONGEST_WAIT = timedelta(hours=2)  # of the other processes, while the first one fetches a large base
@@ -56,12 +64,15 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
         agree("checkpoints", checkpoint.name if checkpoint else "none")
         with _journaled(run, step_of(checkpoint), started) as attempt:
             trainer = fit(run, checkpoint, Session(stop, watch, attempt))
-            with _timed(attempt.timings, "evaluate_seconds"):
-                scored = score(run, trainer.model) if is_first() or trainer.is_fsdp_enabled else None
             weights = trained_weights(trainer.model) if trainer.is_fsdp_enabled else None
-            if is_first() and scored:
+            if is_first():
+                write_adapter(run, trainer, weights)
+            if is_first() or trainer.is_fsdp_enabled:  # a sharded model answers where all ask it
+                with _timed(attempt.timings, "evaluate_seconds"):
+                    result = _score(run, trainer, attempt, stop)
+            if is_first():
                 with _timed(attempt.timings, "publish_seconds"):
-                    attempt.published.update(publish(run, trainer, scored, weights))
+                    publish(run, trainer.state.log_history, result, attempt)
 
 
 @contextmanager
@@ -113,7 +124,9 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
 
     examples, prompt, splits = once_per_machine(preprocess, work / "rows.pickle")
     event("rows", train=splits[0].counts(), validation=splits[1].counts())
-    return Run(config, store, work, base, tokenizer, prompt, examples, splits, PartialState().num_processes)
+    run = Run(config, store, work, base, tokenizer, prompt, examples, splits, PartialState().num_processes)
+    _warn_if_unscorable(run)
+    return run
 
 
 def _is_done(run: Run) -> bool:
@@ -123,6 +136,33 @@ def _is_done(run: Run) -> bool:
         return False
     journal.check_same_run(found, run.store, journal.fingerprint(run.config, run.examples.digests()))
     return journal.is_done(found, run.store, run.config.publish.hub)
+
+
+def _warn_if_unscorable(run: Run) -> None:
+    """Warn before the first step where the adapter will have no scores, whatever it learns."""
+    options = run.config.evaluation
+    why = why_unscorable(run.examples.validation, options.max_conversations)
+    if why:
+        warn("the adapter will be published without scores", why=why)
+
+
+def _score(run: Run, trainer: RecapTrainer, attempt: Attempt, stop: StopSignal) -> Scored | NotScored:
+    """Score the adapter in memory, unless earlier attempts did not survive that.
+
+    run.json notes that it is under way. What ends a process without a word (the system kills it for
+    memory, a library crashes) would end each next one too, so the note counts the tries.
+    """
+    entry = attempt.entry
+    crashes = journal.crashes_while_scoring(entry) if entry else 0
+    too_many = crashes >= MAX_CRASHES_WHILE_SCORING
+    if anywhere(too_many) if trainer.is_fsdp_enabled else too_many:
+        return no_more_tries()
+    if entry:
+        attempt.entry = journal.note_scoring(run.store, entry, True)
+    result = score_or_reason(run, trainer.model, stop)
+    if attempt.entry:
+        attempt.entry = journal.note_scoring(run.store, attempt.entry, False)
+    return result
 
 
 @contextmanager
@@ -149,16 +189,19 @@ def _journaled(run: Run, first_step: int, started: str) -> Iterator[Attempt]:
         "timings": attempt.timings,
         "best": attempt.best,
         "published": attempt.published,
+        "left_out": attempt.left_out,
     }
     wanted = journal.fingerprint(run.config, run.examples.digests())
-    entry = journal.begin(run.store, run.config, wanted, attempt.step, facts, started)
+    attempt.entry = journal.begin(run.store, run.config, wanted, attempt.step, facts, started)
     try:
         yield attempt
     except BaseException as error:
         state: journal.State = "preempted" if isinstance(error, PreemptedError | Stopped) else "failed"
         try:
-            journal.end(run.store, entry, state, attempt.step, f"{type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+            journal.end(run.store, attempt.entry, state, attempt.step, reason)
         except RecapError as unwritten:
             warn("run.json could not be written", why=str(unwritten))
         raise
-    journal.end(run.store, entry, "finished", attempt.step, "finished")
+    missing = "".join(f", without {name}: {why}" for name, why in attempt.left_out.items())
+    journal.end(run.store, attempt.entry, "finished", attempt.step, f"finished{missing}")

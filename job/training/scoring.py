@@ -1,28 +1,74 @@
-"""The fresh adapter's summaries and scores, by the model that is still in memory. Knows nothing of storage."""
+"""The fresh adapter's summaries and scores, by the model that is still in memory.
 
-from collections.abc import Callable, Iterator
+Whatever goes wrong here is a reason for an adapter without scores, never for a run without an adapter.
+"""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+import torch
+from torch.distributed.fsdp import FSDPModule
+
+from job.config.sections import GenerationSection
 from job.conversations.record import Conversation
+from job.errors import DataError, RetryError
 from job.evaluation.evaluate import choose_conversations, evaluate
-from job.evaluation.result import Evaluation
+from job.evaluation.result import Evaluation, NotScored
+from job.inference.engine import Engine, Generated
 from job.inference.summaries import summarize_conversations
 from job.inference.transformers_engine import TransformersEngine
 from job.model import Model
-from job.telemetry import progress
+from job.printable import entry, printable
+from job.summarization.answers import Failure, generate_each
+from job.telemetry import progress, warn
 from job.training.state import Run
+from job.training.stop import StopSignal
 
 TUNED, BASE = "tuned", "base without adapter"
+EMPTY = Generated("", 0, "stop")
+MAX_CRASHES_WHILE_SCORING = 2  # one may be the machine's fault
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The evaluation, and what it was made of: summaries by system, in the order of the conversations."""
+    """The evaluation, and the summaries by system behind it, in the order of the conversations."""
 
     evaluation: Evaluation
     conversations: list[Conversation]
     summaries: dict[str, list[str]]
+
+
+def score_or_reason(run: Run, model: Model, stop: StopSignal) -> Scored | NotScored:
+    """Score the adapter, or return the reason why that cannot be done.
+
+    Raises what `ends_run` names.
+    """
+    try:
+        return score(run, model)
+    except Exception as error:
+        if ends_run(error, model, stop):
+            raise
+        if not isinstance(error, DataError):
+            print(entry(traceback.format_exc()), file=sys.stderr)
+        return NotScored(_why(error), printable(f"{type(error).__name__}: {error}"))
+
+
+def ends_run(error: Exception, model: Model, stop: StopSignal) -> bool:
+    """Return True where a failure to summarize is not about summaries: another attempt may mend it.
+
+    That is a stop, a GPU that fails, and of a sharded model what collectives raise where a process is gone.
+    """
+    is_of_collectives = isinstance(model, FSDPModule) and isinstance(error, RuntimeError)
+    return stop.requested or is_of_collectives or isinstance(error, RetryError)
+
+
+def no_more_tries() -> NotScored:
+    """Return the reason after attempts that did not survive scoring: killed for memory, or by a library."""
+    why = f"{MAX_CRASHES_WHILE_SCORING} attempts ended while it was scored"
+    return NotScored(why, f"{why}; run.json has how each of them ended")
 
 
 def score(run: Run, model: Model) -> Scored:
@@ -39,15 +85,45 @@ def score(run: Run, model: Model) -> Scored:
 
 
 def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[str]]:
-    """A function that summarizes with the model in training, and leaves it as it was."""
+    """Return a function that summarizes with the model in training, and leaves it as it was."""
 
     def summarize(conversations: list[Conversation]) -> list[str]:
         with _generating(model), _bar(len(conversations)) as done:
-            engine = TransformersEngine(model, run.tokenizer)
+            engine: Engine = TransformersEngine(model, run.tokenizer)
+            if not isinstance(model, FSDPModule):  # processes that share a model ask it the same
+                engine = OneByOne(engine)
             encoding = run.prompt, run.tokenizer
             return summarize_conversations(conversations, engine, encoding, run.config.generation, done)
 
     return summarize
+
+
+class OneByOne:
+    """An engine whose failure on one prompt costs the others nothing: that one is answered without text."""
+
+    prompts_ahead = 0
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.context_tokens = engine.context_tokens
+
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        settings: GenerationSection,
+        on_done: Callable[[int], None] | None = None,
+    ) -> list[Generated]:
+        """Return the answers in the order of `prompts`; raise RuntimeError where every one fails."""
+        answers = generate_each(self._engine, prompts, settings, on_done or (lambda _: None))
+        failures = [answer for answer in answers if isinstance(answer, Failure)]
+        if failures and len(failures) == len(answers):
+            raise RuntimeError(f"the model summarized none of {len(answers)} conversations ({failures[0]})")
+        if failures:
+            warn("not summarized: scored as empty", summaries=len(failures), first=str(failures[0]))
+        return [answer if isinstance(answer, Generated) else EMPTY for answer in answers]
+
+    def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
+        """Do nothing: no call comes ahead of another."""
 
 
 @contextmanager
@@ -69,3 +145,12 @@ def _bar(conversations: int) -> Iterator[Callable[[int], None] | None]:
     few = 10
     with nullcontext() if conversations <= few else progress("summarizing", conversations, "conversation") as bar:
         yield bar.advance if bar else None
+
+
+def _why(error: Exception) -> str:
+    """Return the cause in words that any card may carry: the text of an error can name places."""
+    if isinstance(error, DataError):
+        return "the validation conversations have no reference with a word to compare"
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "the memory was too small to summarize the validation conversations"
+    return f"summarizing or scoring the validation conversations failed ({type(error).__name__})"

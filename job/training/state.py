@@ -1,6 +1,6 @@
 """The state of a training run that its parts share: config, storage, base, prompt and data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +42,20 @@ class Run:
         for split, rows in zip(("train", "validation"), self.splits, strict=True):
             counts[split] |= rows.counts()
         return counts
+
+
+@dataclass
+class Attempt:
+    """How far this attempt is, for run.json.
+
+    `left_out` has the reason by name (`scores`, `report`) of what could not be published. `committed` is
+    the newest step in storage, and `entry` what run.json holds; the first process alone knows both.
+    """
+
+    step: int
+    committed: int
+    timings: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)
+    published: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    entry: journal.Journal | None = None

@@ -9,7 +9,7 @@ import yaml
 from job.config.commands import TrainConfig
 from job.conversations.record import Conversation, Source, Turn
 from job.evaluation.card import CardFacts, Split, model_card, usage_code
-from job.evaluation.result import Evaluation
+from job.evaluation.result import Evaluation, NotScored
 from job.prompt import Prompt, encode_prompt
 
 INSTRUCTION = Prompt(
@@ -138,3 +138,11 @@ def test_the_cards_program_runs_and_encodes_as_recap_does(
     wanted = encode_prompt(Conversation("c", turns, Source("f", 1)), prompt, tokenizer, 4096)
     assert names["ids"][0].tolist() == wanted.ids
     assert 1 <= names["answer"].shape[1] - len(wanted.ids) <= 4
+
+
+def test_a_card_without_scores_says_so_and_why() -> None:
+    reason = NotScored("the memory was too small", "OutOfMemoryError at s3://secret-bucket")
+    card = model_card(facts(), reason)
+    assert "**Warning:** This adapter has no scores: the memory was too small. " in card
+    assert "model-index" not in front_matter(card)
+    assert "secret-bucket" not in card

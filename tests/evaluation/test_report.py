@@ -9,7 +9,7 @@ from job.conversations.record import Conversation, Source, Turn
 from job.errors import ExitCode, OutputError
 from job.evaluation.charts import dot_chart, loss_pictures
 from job.evaluation.report import Example, choose_examples, report_page, write_report
-from job.evaluation.result import Evaluation
+from job.evaluation.result import Evaluation, NotScored
 
 HISTORY = [
     *({"step": step, "loss": 3 - step / 50, "learning_rate": 1e-4, "epoch": step / 50} for step in range(10, 101, 10)),
@@ -122,7 +122,7 @@ def test_the_report_and_the_loss_curve_are_files(tmp_path: Path, good: Evaluatio
 
 
 def test_without_a_loss_history_there_is_no_curve(tmp_path: Path, good: Evaluation) -> None:
-    write_report(tmp_path, good, [], None)
+    write_report(tmp_path, good, [], None, "Evaluation of tuned")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert "<title>Evaluation of tuned</title>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -130,7 +130,7 @@ def test_without_a_loss_history_there_is_no_curve(tmp_path: Path, good: Evaluati
 def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path, good: Evaluation) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(OutputError, match=r"taken: the report cannot be written \(File exists\)") as caught:
-        write_report(tmp_path / "taken", good, [], None)
+        write_report(tmp_path / "taken", good, [], None, "Run")
     assert caught.value.exit_code == ExitCode.OUTPUT
 
 
@@ -150,3 +150,23 @@ def test_a_report_holds_no_control_characters_and_lets_nothing_be_fetched(good):
     assert "\\x1b[2J\\x07" in parsed(page).text
     policy = page.index("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
     assert policy < page.index("<style>")  # it holds for what comes after it
+
+
+def test_pictures_that_fail_leave_a_report_without_them(good: Evaluation, tmp_path, monkeypatch, caplog) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("job.evaluation.report.loss_pictures", fail)
+    write_report(tmp_path, good, [], HISTORY, "Run")
+    assert "<h2>Scores</h2>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not (tmp_path / "loss.png").exists()
+    assert "the loss could not be drawn" in caplog.text
+
+
+def test_a_report_without_scores_has_the_reason_and_the_loss(tmp_path: Path) -> None:
+    reason = NotScored("summarizing <failed>", f"ValueError: {EVIL}")
+    write_report(tmp_path, reason, [], HISTORY, "Run")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "The adapter has no scores: summarizing &lt;failed&gt;." in page
+    assert "<script" not in page
+    assert "<h2>Training</h2>" in page

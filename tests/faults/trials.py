@@ -109,9 +109,9 @@ class Trials(LineServer):
             time.sleep(0.01)
         return child
 
-    def run(self, config: dict[str, Any]) -> tuple[int, str]:
+    def run(self, config: dict[str, Any], **environment: str) -> tuple[int, str]:
         """Run to whatever end; its exit code, and what it said and left for the supervisor to say."""
-        child = self.start(config)
+        child = self.start(config, **environment)
         code = child.wait()
         return code, child.log() + "".join(outcome.message for outcome in read_outcomes(child.work).values())
 

@@ -25,7 +25,11 @@ def test_a_stop_spares_the_samples_and_waits_for_no_further_step(told):
     stop = Told() if told else SimpleNamespace(requested=False)
     conversation = SimpleNamespace(id="c", turns=[], references=["short"])
     samples = SampleSummaries(
-        [conversation], lambda some: ["said"] * len(some), lambda *text: written.append(text), lambda: stop.requested
+        [conversation],
+        lambda some: ["said"] * len(some),
+        lambda *text: written.append(text),
+        lambda: stop.requested,
+        lambda error: False,
     )
     state = SimpleNamespace(global_step=3, max_steps=9)
     samples.on_evaluate(None, state, None)
@@ -50,7 +54,13 @@ def test_samples_show_customers_markdown_and_html_as_text(text):
     turns = [SimpleNamespace(role=text, text=text)]
     conversation = SimpleNamespace(id="c", turns=turns, references=[text])
     written = []
-    samples = SampleSummaries([conversation], lambda some: [text], lambda *told: written.append(told), lambda: False)
+    samples = SampleSummaries(
+        [conversation],
+        lambda some: [text],
+        lambda *told: written.append(told),
+        lambda: False,
+        lambda error: True,
+    )
     samples.on_evaluate(None, SimpleNamespace(global_step=1), None)
     # As TensorBoard renders it, before it takes out what it knows to be unsafe.
     page = Page(markdown(written[0][1], extensions=["tables", "fenced_code"]))
@@ -73,3 +83,19 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_samples_that_fail_end_no_training(ends, caplog):
+    def fail(_):
+        raise ValueError("tensor a (2) must match tensor b (296)")
+
+    conversation = SimpleNamespace(id="c", turns=[], references=["short"])
+    samples = SampleSummaries([conversation], fail, print, lambda: False, lambda error: ends)
+    state = SimpleNamespace(global_step=3, max_steps=9)
+    if ends:
+        with pytest.raises(ValueError, match="tensor a"):
+            samples.on_evaluate(None, state, None)
+        return
+    samples.on_evaluate(None, state, None)
+    assert "no sample summaries at this evaluation" in caplog.text

@@ -167,3 +167,16 @@ def test_a_fresh_run_starts_beside_and_resumes_there(loaded, config):
     again = plan_training(other, fresh=True)
     assert (again.run, len(again.story)) == (fresh.run, 1)
     assert plan_training(loaded, fresh=True).run == "tiny", "the same run needs no other place"
+
+
+def test_attempts_that_did_not_survive_scoring_are_counted_but_stopped_ones(loaded):
+    store = store_of(loaded)
+    for state in (None, "failed", "preempted"):  # None: killed
+        entry = journal.note_scoring(store, begun(loaded), True)
+        if state:
+            journal.end(store, entry, state, 3, "why")
+    last = begun(loaded)
+    assert [attempt.scoring for attempt in last.attempts] == [True, True, False, False]
+    assert journal.crashes_while_scoring(last) == 2
+    done = journal.note_scoring(store, journal.note_scoring(store, last, True), False)
+    assert not journal.end(store, done, "finished", 3, "finished").attempts[-1].scoring

@@ -1,0 +1,171 @@
+"""Claims about an adapter that cannot be scored: it is published, and says so wherever a user looks."""
+
+import json
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from job.config.commands import TrainConfig
+from job.config.sections import GenerationSection
+from job.errors import ExitCode, RetryError
+from job.inference.engine import Generated
+from job.preflight.plan import plan_training
+from job.storage.folders import verify_folder
+from job.training import scoring
+from job.training.scoring import OneByOne
+from tests.faults.trials import adapter_digest, journal_of, store_of
+from tests.training.conftest import records, write_jsonl
+
+pytestmark = pytest.mark.usefixtures("places")
+SCORES = "job.training.scoring:evaluate"
+
+
+@pytest.fixture
+def short(config: dict[str, Any]) -> dict[str, Any]:
+    """A run of two steps."""
+    config["training"] |= {"max_steps": 2, "sample_summaries": 1, "save_every_steps": 1}
+    return config
+
+
+@pytest.fixture
+def wordless(short: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """The same, with validation references that have no letter."""
+    lines = [record | {"summaries": ["👍 12"]} for record in records(6, first=100)]
+    short["data"]["validation"] = str(write_jsonl(tmp_path / "wordless.jsonl", lines))
+    return short
+
+
+def files_of(config: dict[str, Any]) -> tuple[Path, str, str]:
+    """The run's folder, its card and its report."""
+    run = Path(config["output"]) / config["run"]
+    verify_folder(run / "adapter")
+    card = (run / "adapter" / "README.md").read_text(encoding="utf-8")
+    report = run / "report" / "report.html"
+    return run, card, report.read_text(encoding="utf-8") if report.exists() else ""
+
+
+def test_references_without_words_are_told_by_plan_and_before_the_first_step(wordless, trials):
+    planned = plan_training(TrainConfig.model_validate(wordless))
+    assert planned.error is None
+    assert "published without scores" in planned.text()
+    code, said = trials.run(wordless)
+    assert code == ExitCode.DONE, said
+    first_step = said.index('"message": "step"')
+    assert said.index("the adapter will be published without scores") < first_step
+    run, card, report = files_of(wordless)
+    assert "This adapter has no scores: the validation conversations have no reference" in card
+    assert "The adapter has no scores: the validation conversations have no reference" in report
+    assert not (run / "adapter" / "evaluation.json").exists()
+    journal = journal_of(store_of(wordless))
+    assert journal["state"] == "finished"
+    assert "no word with a letter" in journal["facts"]["left_out"]["scores"]
+    assert journal["attempts"][-1]["reason"].startswith("finished, without scores: DataError")
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (f"{SCORES}:raise", "failed (ValueError)"),
+        ("job.inference.transformers_engine:TransformersEngine.generate:raise", "(RuntimeError)"),
+    ],
+    ids=["a metric", "the engine"],
+)
+def test_what_fails_while_scoring_leaves_an_adapter_that_says_so(short, trials, broken, why):
+    code, said = trials.run(short, BROKEN=broken)
+    assert code == ExitCode.DONE, said
+    assert "the adapter is published without scores" in said
+    run, card, report = files_of(short)
+    assert why in card
+    assert why in report
+    assert "model-index" not in card
+    assert "purpose" in journal_of(store_of(short))["facts"]["left_out"]["scores"]
+    assert str(run) not in card
+
+
+def test_a_disk_without_room_for_the_report_keeps_no_adapter_back(short, trials):
+    code, said = trials.run(short, BROKEN="job.training.publish:write_report:disk")
+    assert code == ExitCode.DONE, said
+    run, card, _ = files_of(short)
+    assert "ROUGE-L" in card
+    assert (run / "adapter" / "evaluation.json").exists()
+    assert not (run / "report").exists()
+    assert "No space left" in journal_of(store_of(short))["facts"]["left_out"]["report"]
+
+
+def test_memory_that_runs_out_while_scoring_is_a_reason_and_a_stop_is_none(monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("2 GiB on cuda:0")
+
+    monkeypatch.setattr(scoring, "score", fail)
+    stop = SimpleNamespace(requested=False)
+    reason = scoring.score_or_reason(None, torch.nn.Linear(1, 1), stop)
+    assert reason.why.startswith("the memory was too small")
+    assert reason.detail == "OutOfMemoryError: 2 GiB on cuda:0"
+    stop.requested = True
+    with pytest.raises(torch.OutOfMemoryError):
+        scoring.score_or_reason(None, torch.nn.Linear(1, 1), stop)
+
+
+def test_a_run_killed_while_it_scores_still_scores_and_ends_as_one_left_alone(short, trials):
+    whole = short | {"run": "whole"}
+    trials.finish(whole)
+    assert trials.run(short, BROKEN=f"{SCORES}:kill")[0] == -signal.SIGKILL
+    assert not (Path(short["output"]) / "tiny" / "adapter").exists()
+    trials.finish(short)
+    run, card, _ = files_of(short)
+    assert "ROUGE-L" in card
+    assert adapter_digest(store_of(short)) == adapter_digest(store_of(whole))
+    scores = json.loads((run / "report" / "evaluation.json").read_text(encoding="utf-8"))
+    alone = run.parent / "whole" / "report" / "evaluation.json"
+    assert scores == json.loads(alone.read_text(encoding="utf-8"))
+
+
+@pytest.mark.faults
+def test_scoring_that_no_process_survives_is_given_up_after_two_tries(short, trials):
+    for _ in range(2):
+        assert trials.run(short, BROKEN=f"{SCORES}:kill")[0] == -signal.SIGKILL
+    code, said = trials.run(short, BROKEN=f"{SCORES}:kill")
+    assert code == ExitCode.DONE, said
+    assert "2 attempts ended while it was scored" in files_of(short)[1]
+    attempts = journal_of(store_of(short))["attempts"]
+    assert [attempt["scoring"] for attempt in attempts] == [True, True, False]
+
+
+class Fragile:
+    """An engine that fails on what holds a 13."""
+
+    context_tokens, prompts_ahead = 100, 0
+
+    def generate(self, prompts, settings, on_done=None):
+        if any(13 in prompt for prompt in prompts):
+            raise ValueError("unlucky")
+        if on_done:
+            on_done(len(prompts))
+        return [Generated(f"said {prompt[0]}", 2, "stop") for prompt in prompts]
+
+
+def test_a_conversation_that_breaks_the_engine_is_an_empty_summary(caplog):
+    done: list[int] = []
+    prompts = [[1], [2], [13], [4], [5]]
+    answers = OneByOne(Fragile()).generate(prompts, GenerationSection(), done.append)
+    assert [answer.text for answer in answers] == ["said 1", "said 2", "", "said 4", "said 5"]
+    assert sum(done) == 5
+    assert "scored as empty" in caplog.text
+
+
+def test_an_engine_that_answers_nothing_is_no_row_of_empty_summaries():
+    with pytest.raises(RuntimeError, match=r"none of 2 conversations \(ValueError: unlucky\)"):
+        OneByOne(Fragile()).generate([[13], [13, 4]], GenerationSection())
+
+
+def test_a_gpu_that_fails_is_tried_again():
+    def fail(prompts, settings, on_done=None):
+        raise RetryError("the GPU failed")
+
+    engine = SimpleNamespace(generate=fail, context_tokens=9)
+    with pytest.raises(RetryError):
+        OneByOne(engine).generate([[1], [2]], GenerationSection())
