@@ -77,10 +77,10 @@ def check_vouched(store: Store, entries: Iterable[Entry], manifest: Manifest | N
 
 
 def check_unobstructed(store: Store, files: Iterable[str], folders: Iterable[str] = ()) -> None:
-    """Raise OutputError if a folder is where one of `files` is to be written, or a file where one of
-    `folders` is.
+    """Raise OutputError if a folder has the name of one of `files`, or a file that of `folders`.
 
-    Only a folder of this machine can be obstructed so: other stores keep both.
+    Both are to be written. Only folders of this machine can be obstructed: other stores keep a file
+    and a folder of one name.
     """
     if scheme_of(store.uri) != "file":
         return

@@ -57,9 +57,13 @@ class HubStore:
                     revision=commit,
                     repo_type=self._kind,
                 )
-                files = {relative_to(self._folder, item.path): item for item in tree if _is_file(item)}
+                files = {}
+                for item in tree:  # errors of the Hub are raised here, too: it lists by pages
+                    if _is_file(item):
+                        files[relative_to(self._folder, item.path)] = item
             except EntryNotFoundError:
                 return  # no such folder: as in every store, it has no entries
+
         for key in sorted(files):
             if skip is None or not skip(key):
                 yield _entry(check_key(key, self.uri), files[key])
