@@ -7,8 +7,8 @@ from pydantic import Field, field_validator
 
 from job.config.sections import Section
 
-Kind = Literal["email", "phone", "card", "ip", "url", "handle"]
-KINDS: list[Kind] = ["email", "phone", "card", "ip", "url", "handle"]
+Kind = Literal["email", "phone", "card", "iban", "ssn", "ip", "url", "handle"]
+KINDS: list[Kind] = ["email", "phone", "card", "iban", "ssn", "ip", "url", "handle"]
 PROBES = ("", "a", "a 1.")  # where a pattern that can match nothing does so: at a border of words, if nowhere else
 
 
@@ -16,7 +16,9 @@ class RedactionSection(Section):
     """Personal data that is replaced by placeholders before the model reads it."""
 
     kinds: list[Kind] = Field(
-        default=KINDS, description="What is replaced; card numbers by their checksum, phone numbers by country's rules."
+        default=KINDS,
+        description="The kinds of personal data that are replaced. Cards and accounts (iban) are known by their "
+        "checksum, phone numbers by the rules of their country, US social security numbers (ssn) by their shape.",
     )
     patterns: dict[str, str] = Field(
         default_factory=dict,

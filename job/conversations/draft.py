@@ -23,6 +23,7 @@ ID_KEYS = ("id", "new dialog id", "original dialog id")
 MAX_DEPTH = 100  # far below Python's own limit, so that whoever writes the metadata out again is safe too
 MAX_LABEL_CHARACTERS = 100
 LARGEST_EXACT_FLOAT = 2**53
+MAX_SHOWN_CHARACTERS = 40
 PLAIN_LABEL = re.compile(r"[A-Za-z][\w-]*")  # what YAML reads as text without quotes
 UNSTORABLE = re.compile("[\ud800-\udfff\0]")  # lone surrogates cannot be encoded; NUL ends a string in many tools
 # White space, and characters that have no width.
@@ -207,7 +208,16 @@ def _object_in(text: str) -> Any:
         return text
 
 
+def shown(name: Any) -> str:
+    """Return a name from a record for a message, or how long it is.
+
+    It is never cut: half of a card number is found by no redaction.
+    """
+    text = str(name)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"a name of {len(text)} characters"
+
+
 def names(record: Mapping[str, Any]) -> str:
     """The record's keys for a message, the first ten of them, none long."""
-    keys = [str(key)[:40] for key in record]
+    keys = [shown(key) for key in record]
     return (", ".join(keys[:10]) or "nothing") + (", …" if len(keys) > 10 else "")

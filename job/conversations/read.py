@@ -36,14 +36,16 @@ DERIVED_ID_CHARACTERS = 16
 Shape = Literal["parquet", "lines", "table"] | Layout
 
 
-def read_conversations(files: "Iterable[InputFile]", reading: ReadingSection) -> Iterator[Conversation | BadRecord]:
+def read_conversations(
+    files: "Iterable[InputFile]", reading: ReadingSection, shows_text: bool = True
+) -> Iterator[Conversation | BadRecord]:
     """Every record of `files` in order, each as a conversation or as why it is none.
 
     A record without id gets one from its content. Lines whose speaker is in doubt are warned of at
-    the end, once for all files. Errors: DataError for a file that cannot be read to its end or lacks
+    the end, once for all files; without `shows_text` none is quoted. Errors: DataError for a file that cannot be read to its end or lacks
     a column; what `store.open` raises.
     """
-    ids, doubts = _Ids(), Doubts()
+    ids, doubts = _Ids(), Doubts(shows_text)
     for file in files:
         for outcome in _read_file(file, reading):
             doubts.add(outcome)

@@ -1,17 +1,24 @@
-"""A conversation → the same with placeholders for personal data; a summary → the same, scanned again.
+"""A conversation → the same with placeholders for personal data; its summary is scanned again.
 
-The same value has the same placeholder all through a conversation, however it is written, and nowhere is it kept what
-stood there. Ids and metadata stay as they are. Knows nothing of models, nor of how data is found.
+The same value has the same placeholder all through a conversation, however it is written, and what
+it was is kept nowhere. Messages that quote a record are redacted too. Ids and metadata stay as they
+are. Knows nothing of models, nor of how data is found.
 """
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from job.config.redaction import RedactionSection
+from job.conversations.finders.found import Finder
 from job.conversations.record import Conversation, Turn
-from job.conversations.sensitive import Finder, find, make_finders
+from job.conversations.sensitive import find, make_finders
+from job.errors import DataError
 
 PLACEHOLDER = re.compile(r"\[[A-Z][A-Z0-9_]*+\]")
+# In whatever brackets: other tools write <EMAIL_1>, and a model may take one for the other.
+NUMBERED_NAME = re.compile(r"(?<!\w)[A-Za-z][A-Za-z0-9_]*+(?<=\d)(?!\w)")
 ROLES = ("customer", "agent", "system")  # others are labels as somebody wrote them
 
 
@@ -23,17 +30,30 @@ class Redactor:
 
 
 class Placeholders:
-    """The placeholders of one conversation; how many values were `replaced`, and the `characters` that are held."""
+    """The placeholders of one conversation.
+
+    `replaced` counts the values that were replaced, `characters` are those held. A placeholder
+    that `reserve` has seen in a text is nobody else's.
+    """
 
     def __init__(self, redactor: Redactor) -> None:
         self._finders = redactor.finders
         self._by_value: dict[tuple[str, str], str] = {}
         self._given: set[str] = set()
+        self._reserved: set[str] = set()
         self._last: dict[str, int] = {}
         self.replaced = self.characters = 0
 
+    def reserve(self, text: str) -> None:
+        """Note the placeholders of somebody else's redaction in a text: none of them is reused."""
+        for match in NUMBERED_NAME.finditer(text) if "_" in text else ():
+            name = match[0].upper()
+            if "_" in name and name not in self._reserved:
+                self._reserved.add(name)
+                self.characters += len(name)
+
     def redact(self, text: str) -> str:
-        """The text with a placeholder for each value in it."""
+        """Return the text with a placeholder for each value in it."""
         pieces, end = [], 0
         for found in find(text, self._finders):
             pieces += [text[end : found.start], self._placeholder(found.kind, found.value)]
@@ -42,7 +62,12 @@ class Placeholders:
         return "".join([*pieces, text[end:]])
 
     def redact_again(self, text: str) -> str:
-        """The same for what a model wrote that read placeholders: those stay, and a value ends where one begins."""
+        """Return the same for what a model wrote that read placeholders.
+
+        Those stay, and a value ends where one begins. Placeholders that the model made up are
+        reserved.
+        """
+        self.reserve(text)
         pieces, end = [], 0
         for match in PLACEHOLDER.finditer(text) if self._given else ():
             if match[0] in self._given:
@@ -53,23 +78,55 @@ class Placeholders:
     def _placeholder(self, kind: str, value: str) -> str:
         key = (kind, value)
         if key not in self._by_value:
-            self._last[kind] = self._last.get(kind, 0) + 1
-            self._by_value[key] = f"[{kind.upper()}_{self._last[kind]}]"
-            self._given.add(self._by_value[key])
-            self.characters += len(value) + len(self._by_value[key])
+            placeholder = self._next(kind)
+            self._by_value[key] = placeholder
+            self._given.add(placeholder)
+            self.characters += len(value) + len(placeholder)
         return self._by_value[key]
+
+    def _next(self, kind: str) -> str:
+        number = self._last.get(kind, 0) + 1
+        while f"{kind.upper()}_{number}" in self._reserved:
+            number += 1
+        self._last[kind] = number
+        return f"[{kind.upper()}_{number}]"
 
 
 def make_redactor(section: RedactionSection | None) -> Redactor | None:
-    """The redactor of a config; None where redaction is off."""
+    """Return the redactor of a config; None where redaction is off."""
     return None if section is None else Redactor(make_finders(section))
 
 
 def redact(conversation: Conversation, redactor: Redactor) -> tuple[Conversation, Placeholders]:
-    """The conversation with placeholders in what is said and in who says it, and those placeholders."""
+    """Return the conversation with placeholders in what is said and by whom, and these."""
     placeholders = Placeholders(redactor)
+    for turn in conversation.turns:
+        placeholders.reserve(turn.role)
+        placeholders.reserve(turn.text)
     turns = []
     for turn in conversation.turns:
         role = turn.role if turn.role in ROLES else placeholders.redact(turn.role)
         turns.append(Turn(role, placeholders.redact(turn.text)))
     return conversation._replace(turns=tuple(turns)), placeholders
+
+
+def redact_message(message: str, redactor: Redactor | None) -> str:
+    """Return a message about a record without personal data in what it quotes."""
+    return message if redactor is None else Placeholders(redactor).redact(message)
+
+
+@contextmanager
+def redacted_errors(redactor: Redactor | None, uris: Sequence[str]) -> Iterator[None]:
+    """Redact the messages of errors about input files; others quote no record.
+
+    Such a message begins with one of `uris`, which stays: it says where the file is.
+    """
+    try:
+        yield
+    except DataError as error:
+        message = str(error)
+        uri = max((uri for uri in uris if message.startswith(uri)), key=len, default="")
+        if redactor is None or not uri:
+            raise
+        redacted = redact_message(message[len(uri) :], redactor)
+        raise type(error)(uri + redacted) from None

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from job.config.sections import ReadingSection
-from job.conversations.draft import ALIASES, RecordError, kind
+from job.conversations.draft import ALIASES, RecordError, kind, shown
 from job.conversations.listed import list_in
 from job.conversations.record import Conversation
 
@@ -51,7 +51,7 @@ def summary_keys(record: Mapping[str, Any], reading: ReadingSection) -> Sequence
 def why_missing(conversations: Sequence[Conversation]) -> str:
     """Return what these conversations have in place of a reference, and what to write for it."""
     keys = Counter(key for one in conversations for key in one.metadata)
-    found = ", ".join(str(key)[:40] for key, _ in keys.most_common(SHOWN_KEYS))
+    found = ", ".join(shown(key) for key, _ in keys.most_common(SHOWN_KEYS))
     hint = (
         f"found {found}: if one of them is the summary, name it (data.columns: {{summary: …}})"
         if found

@@ -14,6 +14,7 @@ from job.conversations.draft import (
     kind,
     names,
     role_of,
+    shown,
 )
 from job.conversations.listed import list_in
 from job.conversations.record import Turn
@@ -138,7 +139,7 @@ def _part(part: Any, where: str) -> str:
     if isinstance(text, str):
         return text
     has_type = isinstance(part, Mapping) and "type" in part
-    name = f"a part of type '{str(part['type'])[:40]}'" if has_type else kind(part)
+    name = f"a part of type '{shown(part['type'])}'" if has_type else kind(part)
     raise RecordError(f"{where}: content holds {name}, wanted text parts")
 
 

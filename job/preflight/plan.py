@@ -16,6 +16,7 @@ from job.config.load import resolved_yaml
 from job.config.sections import PromptSection, as_list
 from job.conversations.read import read_conversations
 from job.conversations.record import BadRecord, Conversation
+from job.conversations.redaction import make_redactor, redact_message, redacted_errors
 from job.differences import differences
 from job.errors import ConfigError, DataError, RecapError
 from job.evaluation.evaluate import why_unscorable
@@ -82,8 +83,10 @@ def plan_summarizing(config: SummarizeConfig) -> Plan:
 
     def read() -> str:
         listed.append(find_night_inputs(config).files)
-        records = _records(listed[0], config)
-        chunks.append(count_chunks(listed[0], config.data, size_of(config.chunks)))
+        uris = [file.uri for file in listed[0]]
+        with redacted_errors(make_redactor(config.redaction), uris):
+            records = _records(listed[0], config)
+            chunks.append(count_chunks(listed[0], config.data, size_of(config.chunks)))
         return f"{records}\n{chunks[0]:,} chunks"
 
     def look() -> str:
@@ -269,7 +272,7 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
 def _records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
     """Return how many records of either kind the files hold; raise MissingError if too few."""
     good, doubtful, bad = 0, 0, []
-    for record in read_conversations(files, config.data):
+    for record in read_conversations(files, config.data, config.redaction is None):
         if isinstance(record, BadRecord):
             bad.append(record)
         else:
@@ -279,7 +282,10 @@ def _records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
     lines = [f"{len(files):,} files, {good:,} conversations, {len(bad):,} bad records"]
     if doubtful:
         lines.append(f"{doubtful:,} conversations have lines that may be another speaker's")
-    return "\n".join(lines + [str(record) for record in bad[:3]])
+    redactor = make_redactor(config.redaction)
+    for record in bad[:3]:
+        lines.append(f"{record.source}: {redact_message(record.detail, redactor)}")
+    return "\n".join(lines)
 
 
 def _models(config: SummarizeConfig | EvaluateConfig) -> list[Check]:

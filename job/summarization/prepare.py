@@ -22,6 +22,8 @@ from job.summarization.records import Skipped
 from job.summarization.summarizer import Digests, Summarizer
 from job.summarization.suspects import Suspects
 
+# Redaction takes at most some 40 seconds of a core for so much, whatever the text is.
+MAX_REDACTED_CHARACTERS = 1_000_000
 MAX_PARTS = 256  # of one conversation: some 200,000 tokens where the model's context has 1,024
 
 
@@ -97,6 +99,13 @@ def prepare(record: Conversation | BadRecord, task: Task) -> Prepared | BadRecor
         return cleaned
     placeholders = None
     if task.redactor:
+        characters = sum(len(turn.role) + len(turn.text) for turn in cleaned.turns)
+        if characters > MAX_REDACTED_CHARACTERS:
+            detail = (
+                f"{characters:,} characters after cleaning, and redaction reads at most "
+                f"{MAX_REDACTED_CHARACTERS:,} of one conversation; split it"
+            )
+            return BadRecord(record.source, "too_long", detail, record.id)
         cleaned, placeholders = redact(cleaned, task.redactor)
     return _encode(cleaned, task, placeholders, digest)
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import as_list
+from job.conversations.redaction import make_redactor, redacted_errors
 from job.errors import RetryError
 from job.inference.choose import check_installed
 from job.storage.keys import below
+from job.storage.open import Inputs
 from job.storage.places import cache_folder, work_folder
 from job.summarization.chunks import agree_on_chunks, fingerprint
 from job.summarization.finish import already_done, finish
@@ -38,6 +40,12 @@ def summarize(config: SummarizeConfig, open_with: Open = open_summarizer, shard:
     files = inputs.files
     output = open_output(config.output, config.storage)
     check_apart(output, as_list(config.input), files)
+    with redacted_errors(make_redactor(config.redaction), [file.uri for file in files]):
+        return _summarize(config, inputs, output, open_with, shard)
+
+
+def _summarize(config: SummarizeConfig, inputs: Inputs, output: Output, open_with: Open, shard: Shard) -> Counts:
+    files = inputs.files
     digests = find_digests(config, cache_folder())
     settings = _settings_folder(config, output, digests)
     done = already_done(output, identity(config, files, digests), config, settings)
@@ -47,7 +55,8 @@ def summarize(config: SummarizeConfig, open_with: Open = open_summarizer, shard:
     check_writable(output)
     chunks = agree_on_chunks((output.store, settings), files, config)
     wanted = identity(config, chunks.files, digests)
-    done = already_done(output, wanted, config, settings)  # the same night, started twice, was faster meanwhile
+    # The same night, started twice, may have been faster meanwhile.
+    done = already_done(output, wanted, config, settings)
     if done:
         return done
     night = Night(config, output, chunks, digests, inputs.left_out)

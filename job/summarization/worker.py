@@ -8,7 +8,7 @@ Knows nothing of other workers, nor of what the chunks become.
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from job.conversations.doubts import Doubts
 from job.conversations.pieces import read_piece
 from job.conversations.read import derived_id, id_digest
 from job.conversations.record import BadRecord, Conversation
-from job.conversations.redaction import make_redactor
+from job.conversations.redaction import make_redactor, redact_message
 from job.errors import RecapError
 from job.launch.environment import count_gpus
 from job.storage.selection import LeftOut
@@ -200,6 +200,8 @@ class _Worker:
                     break  # told by the count
                 tally.add(outcome)
                 if isinstance(outcome, BadRecord):
+                    detail = redact_message(outcome.detail, self._task.redactor)
+                    outcome = replace(outcome, detail=detail)
                     self._show(outcome)
                 is_summary = isinstance(outcome, Summary)
                 row = summary_row(outcome) if isinstance(outcome, Summary) else reject_row(outcome)
@@ -207,6 +209,8 @@ class _Worker:
         return tally.counts()
 
     def _show(self, reject: BadRecord) -> None:
+        """Log the first rejects; under redaction without their details, which quote the record."""
         if self._shown < SHOWN_REJECTS:
-            warn("rejected", record=str(reject), reason=reject.reason)
+            record = str(reject.source if self._task.redactor else reject)
+            warn("rejected", record=record, reason=reject.reason)
         self._shown += 1

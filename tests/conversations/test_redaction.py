@@ -7,9 +7,9 @@ import pytest
 
 from job.config.commands import SummarizeConfig
 from job.config.redaction import RedactionSection
+from job.conversations.finders.numbers import has_checksum
 from job.conversations.record import Conversation, Source, Turn
 from job.conversations.redaction import Placeholders, make_redactor, redact
-from job.conversations.sensitive import has_checksum
 
 EVERYTHING = make_redactor(RedactionSection(patterns={"order": "ORD-[0-9]+"}))
 

@@ -18,7 +18,7 @@ from job.inference.engine import Generated
 from job.summarization import outcomes
 from job.summarization.answers import Failure, check_model, generate_each
 from job.summarization.outcomes import Item, windows
-from job.summarization.prepare import Task, prepare
+from job.summarization.prepare import MAX_REDACTED_CHARACTERS, Task, prepare
 from job.summarization.records import Summary
 from job.summarization.summarizer import Digests, Summarizer
 from job.summarization.suspects import Suspects
@@ -124,9 +124,16 @@ def test_windows_end_where_metadata_or_values_replaced_are_large():
         Conversation(f"c{id}", (Turn("agent", "hi"),), Source("f", id), (), {"note": "x" * large}) for id in range(8)
     ]
     assert [len(window) for window in windows(prepare(record, task) for record in noted)] == [4, 4]
-    link = Conversation("c", (Turn("agent", "https://x.com/" + "x" * large),), Source("f", 1))
-    assert [len(window) for window in windows(prepare(link, task) for _ in range(4))] == [4]
-    assert [len(window) for window in windows(prepare(link, task) for _ in range(5))] == [4, 1]
+    link = Conversation("c", (Turn("agent", "https://x.com/" + "x" * 900_000),), Source("f", 1))
+    assert [len(window) for window in windows(prepare(link, task) for _ in range(20))] == [19, 1]
+
+
+def test_a_conversation_too_large_to_redact_is_too_long():
+    task = Task(lambda: summarizer(1 << 20), SETTINGS, redactor=make_redactor(RedactionSection()))
+    said = "1 " * (MAX_REDACTED_CHARACTERS // 2)
+    found = prepare(Conversation("c", (Turn("agent", said),), Source("f", 1)), task)
+    assert isinstance(found, BadRecord)
+    assert (found.reason, "redaction reads at most 1,000,000" in found.detail) == ("too_long", True)
 
 
 def failed(name: str, count: int) -> list[Generated | Failure]:

@@ -8,7 +8,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from job.config.sections import ReadingSection
-from job.conversations.draft import Draft, RecordError, draft, kind, metadata_of, names, role_of
+from job.conversations.draft import (
+    Draft,
+    RecordError,
+    draft,
+    kind,
+    metadata_of,
+    names,
+    role_of,
+    shown,
+)
 from job.conversations.html_text import text_of_html
 from job.conversations.record import Turn
 from job.conversations.references import references_of, summary_keys
@@ -107,7 +116,7 @@ def _zendesk_role(author: Any, roles: Mapping[str, str], number: int) -> str:
     role = roles.get(str(author), roles.get(OTHERS))
     if author is None or not role:
         raise RecordError(
-            f"nobody can tell who wrote comment {number} (author_id {str(author)[:40]}): the "
+            f"nobody can tell who wrote comment {number} (author_id {shown(author)}): the "
             "ticket needs its requester_id, and users with id and role for who is only copied"
         )
     return role

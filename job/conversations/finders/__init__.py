@@ -1,0 +1,1 @@
+"""What finds each kind of personal data in a text."""
