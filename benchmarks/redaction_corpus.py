@@ -11,6 +11,8 @@ from typing import Any
 import phonenumbers
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
+from job.conversations.finders.numbers import IBAN_LENGTHS, has_checksum
+
 REGIONS = (
     "AR", "AT", "AU", "BE", "BR", "CA", "CH", "CN", "CZ", "DE", "DK", "ES", "FI", "FR", "GB", "GR",
     "HK", "HU", "IE", "IL", "IN", "IT", "JP", "KR", "MX", "NL", "NO", "NZ", "PL", "PT", "RO", "SE",
@@ -33,7 +35,7 @@ def phone_numbers(region: str, chance: random.Random) -> Iterator[Any]:
                 yield number
 
 
-def styles_of(number: Any, region: str, chance: random.Random) -> Iterator[tuple[str, str]]:
+def styles_of(number: Any, chance: random.Random) -> Iterator[tuple[str, str]]:
     """Yield a number as programs and as people write it: style, text."""
     national = phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL)
     abroad = phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL)
@@ -176,3 +178,41 @@ EVERYDAY: dict[str, Callable[[random.Random], Iterator[str]]] = {
     "dates": dates, "times": times, "prices": prices, "others": others,
 }  # fmt: skip
 SENTENCES = ("It is {}.", "{}", "Here: {} (I think)", "Bitte notieren: {}, danke", "{} is what they have")
+
+
+def values_of(chance: random.Random) -> Iterator[tuple[str, str]]:
+    """Yield a value of each kind but phones in each way to write it: kind, text."""
+    draw = lambda count: "".join(chance.choices("0123456789", k=count))  # noqa: E731
+    name = chance.choice(("joe", "ann.lee", "j\u00f6rg_m", "info+x", "m-a"))
+    host = chance.choice(("shop.com", "mail.example.org", "firma.de", "co.uk.net"))
+    card = _with_check_digit(chance.choice(("4", "51", "2221", "6011")), 16, chance)
+    yield "card", card
+    for separator in (" ", "-", ".", "_", ",", "  ", " - "):
+        yield "card", separator.join(card[place : place + 4] for place in range(0, 16, 4))
+    amex = _with_check_digit("37", 15, chance)
+    yield "card", f"{amex[:4]} {amex[4:10]} {amex[10:]}"
+    country = chance.choice(sorted(IBAN_LENGTHS))
+    account = draw(IBAN_LENGTHS[country] - 4)
+    digits = "".join(str(int(one, 36)) for one in f"{account}{country}00")
+    iban = f"{country}{98 - int(digits) % 97:02}{account}"
+    yield "iban", iban
+    yield "iban", iban.lower()
+    for separator in (" ", "-"):
+        groups = [iban[place : place + 4] for place in range(0, len(iban), 4)]
+        yield "iban", separator.join(groups)
+    ssn = f"{chance.randint(1, 665):03}", f"{chance.randint(1, 99):02}", f"{chance.randint(1, 9999):04}"
+    yield "ssn", "-".join(ssn)
+    yield "ssn", " ".join(ssn)
+    yield "email", f"{name}@{host}"
+    yield "email", f"{name.upper()}\uff20{host}"
+    yield "email", f'"{name} x"@{host}'
+    yield "ip", ".".join(str(chance.randint(0, 255)) for _ in range(4))
+    yield "ip", f"2001:db8::{chance.randint(1, 0xFFFF):x}"
+    yield "url", f"https://{host}/{name}?id={draw(8)}"
+    yield "url", f"www.{host}/{draw(3)}"
+    yield "handle", f"@{chance.choice(('acme_help', 'ann', 'joe1'))}{draw(2)}"
+
+
+def _with_check_digit(start: str, length: int, chance: random.Random) -> str:
+    digits = start + "".join(chance.choices("0123456789", k=length - 1 - len(start)))
+    return next(f"{digits}{last}" for last in "0123456789" if has_checksum(f"{digits}{last}"))

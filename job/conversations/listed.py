@@ -30,14 +30,15 @@ def list_in(text: str, where: str) -> list[Any] | None:
     RecordError for a text that begins as a list does and cannot be read as one, and for a set,
     which has no order.
     """
-    if LIST.match(text):
+    begins = LIST.match(text)
+    if begins:
         try:
             value = parse_json(text)
         except RecordError as error:
             value = _python_value(text)
             if not isinstance(value, list):
                 raise RecordError(
-                    f"{where} begins like a list ({text.strip()[:20]} …), but is neither JSON "
+                    f"{where} begins like a list ({begins[0].strip()} …), but is neither JSON "
                     f"({error.detail}) nor what Python prints of a list of texts or objects, of at "
                     f"most {MAX_PYTHON_CHARACTERS:,} characters; write it as JSON"
                 ) from None

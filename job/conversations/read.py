@@ -42,8 +42,8 @@ def read_conversations(
     """Every record of `files` in order, each as a conversation or as why it is none.
 
     A record without id gets one from its content. Lines whose speaker is in doubt are warned of at
-    the end, once for all files; without `shows_text` none is quoted. Errors: DataError for a file that cannot be read to its end or lacks
-    a column; what `store.open` raises.
+    the end, once for all files; without `shows_text` none is quoted. Errors: DataError for a file
+    that cannot be read to its end or lacks a column; what `store.open` raises.
     """
     ids, doubts = _Ids(), Doubts(shows_text)
     for file in files:

@@ -135,7 +135,7 @@ def test_cells_that_pandas_wrote_are_references_and_turns(put):
     first, second, bad = read_conversations([put("t.csv", text.getvalue())], reading)
     assert first.turns == second.turns
     assert (first.references, second.references) == (("Late.", "It's late."), ("Late.",))
-    assert bad.detail.startswith("summary begins like a list (['Late. …)")
+    assert bad.detail.startswith("summary begins like a list ([' …)")
 
 
 def test_a_list_in_the_text_of_a_json_record_is_no_text_either(put):
