@@ -88,6 +88,16 @@ def test_last_assistant_message_is_the_reference(put):
     assert (none.turns, none.references) == ((*HELLO, Turn("customer", "And now?")), ())
 
 
+def test_a_completion_apart_from_its_prompt_ends_the_chat(put):
+    prompt = [{"role": "user", "content": "Customer: My kettle leaks.\nAgent: I send a new one."}]
+    record = {"prompt": prompt, "completion": [{"role": "assistant", "content": "S."}], "summary": "T."}
+    columns = {"conversation": "prompt", "summary": ["completion", "summary"]}
+    one = read_one(put, record, ReadingSection(columns=columns, reference="last_assistant"))
+    assert (one.turns, one.references) == (HELLO, ("S.", "T."))
+    refused = detail_of(put, record, ReadingSection(columns=columns))
+    assert refused == "completion holds an object, wanted text"
+
+
 @pytest.mark.parametrize(
     "before",
     [

@@ -42,8 +42,23 @@ def parse(
 def conversation_of(
     items: Any, where: str, record: Mapping[str, Any], reading: ReadingSection
 ) -> tuple[Transcript, list[str]]:
-    """Return turns and references of a record with the list `items`, which it holds at `where`."""
-    transcript = turns_from_objects(items, where, reading)
-    if reading.reference == "last_assistant":
-        return last_assistant_apart(transcript, reading)
-    return transcript, references_of(record, summary_keys(record, reading))
+    """Return turns and references of a record with the list `items`, which it holds at `where`.
+
+    With `reference: last_assistant`, the summary's key may hold the messages that end the chat, as
+    TRL's `prompt` and `completion` do.
+    """
+    transcript, keys = turns_from_objects(items, where, reading), summary_keys(record, reading)
+    if reading.reference != "last_assistant":
+        return transcript, references_of(record, keys)
+    turns, summaries = transcript.turns, []
+    for key in keys:
+        if _holds_messages(record.get(key)):
+            turns = turns + turns_from_objects(record[key], key, reading).turns
+        else:
+            summaries.append(key)
+    transcript, last = last_assistant_apart(transcript._replace(turns=turns), reading)
+    return transcript, [*last, *references_of(record, summaries)]
+
+
+def _holds_messages(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, Mapping) for item in value)
