@@ -1,5 +1,7 @@
 """The first part of docs/formats.md: files that people have, each with the `data` that reads it."""
 
+import csv
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +26,18 @@ class Entry:
     def write(self, folder: Path) -> Path:
         """Write the sample as a file."""
         path = folder / f"{self.name.split()[-1]}.{self.kind}"
-        path.write_text(self.sample, encoding="utf-8", newline="")
+        path.write_bytes(self.content)
         return path
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the file; what a page cannot show of Excel's is added."""
+        if "Excel" not in self.name:
+            return self.sample.encode()
+        rows = csv.reader(io.StringIO(self.sample), delimiter=";")
+        text = io.StringIO()
+        csv.writer(text, delimiter=";", lineterminator="\r\n").writerows(rows)
+        return text.getvalue().encode("utf-8-sig")
 
 
 def least_config() -> dict[str, Any]:

@@ -16,6 +16,7 @@ READ = {
     "MTS-Dialog": (["agent", "customer", "customer"], 1),
     "A Zendesk export": (["customer", "agent"], 0),
     "Alpaca": (["customer", "agent"], 1),
+    "A CSV saved by Excel": (["customer", "agent"], 1),
     "Intercom conversations": (["customer", "agent"], 0),
     "MediaSum": (["ANN LEE, HOST", "BOB DUE"], 1),
     "Any other list of turns": (["customer", "agent"], 0),
@@ -36,7 +37,7 @@ def test_every_entry_of_the_page_is_known_here():
 @pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)
 def test_a_file_that_people_have_is_read_with_its_config(put, entry):
     reading = ReadingSection.model_validate(entry.config["data"])
-    first, *others = read_strictly([put(f"x.{entry.kind}", entry.sample)], reading)
+    first, *others = read_strictly([put(f"x.{entry.kind}", entry.content)], reading)
     roles, references = READ[entry.name]
     assert ([turn.role for turn in first.turns], len(first.references)) == (roles, references)
     assert not others
@@ -48,11 +49,11 @@ def test_a_file_that_people_have_is_read_with_its_config(put, entry):
 def test_each_key_of_an_entry_is_needed(put, entry):
     """What the page tells to write is the least that works: without a key, something is not read."""
     data = entry.config["data"]
-    whole = read_strictly([put("x", entry.sample)], ReadingSection.model_validate(data))
+    whole = read_strictly([put("x", entry.content)], ReadingSection.model_validate(data))
     for key in data:
         less = {name: value for name, value in data.items() if name != key}
         try:
-            rest = read_strictly([put("x", entry.sample)], ReadingSection.model_validate(less))
+            rest = read_strictly([put("x", entry.content)], ReadingSection.model_validate(less))
         except Exception:
             continue
         assert rest != whole, key
