@@ -38,6 +38,11 @@ def mistake_in(key: str) -> str | None:
     return None
 
 
+def is_unfit(key: str) -> bool:
+    """Return True if the key must not become a path."""
+    return mistake_in(key) is not None
+
+
 def scheme_of(uri: str) -> str:
     """`s3`, `hf`, or `file` for a path on this machine; ConfigError for any other scheme."""
     found = SCHEME.match(uri)

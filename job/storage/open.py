@@ -16,7 +16,7 @@ from job.config.sections import StorageSection
 from job.errors import ConfigError, DataError, ForbiddenError, MissingError
 from job.storage.folders import MANIFEST, Manifest
 from job.storage.hub import HubStore
-from job.storage.keys import below, local_path, mistake_in, scheme_of, split_file
+from job.storage.keys import below, is_unfit, local_path, scheme_of, split_file
 from job.storage.local import LocalStore
 from job.storage.s3 import S3Store
 from job.storage.selection import LeftOut, Selection, log_left_out
@@ -136,9 +136,9 @@ class _Folder:
                 why = "a repository's front page"
             if why is not None:
                 self.left_out.add(below(store.uri, key), why)
-            elif mistake_in(key):
+            elif is_unfit(key):
                 self.left_out.add_odd(key, below(store.uri, key))
-            return why is not None or mistake_in(key) is not None
+            return why is not None or is_unfit(key)
 
         entries = list(store.list(skip=skip))
         reasons = _markers(entries, folders)
@@ -241,5 +241,7 @@ def _nearest(uri: str, options: StorageSection | None) -> str:
 def _names_in(folder: str, options: StorageSection | None) -> set[str]:
     if scheme_of(folder) == "file":
         return set(os.listdir(local_path(folder)))
-    entries = islice(open_store(folder, options).list(), NEIGHBOURS_READ)  # a page or so: cheap in any bucket
+    entries = islice(
+        open_store(folder, options).list(skip=is_unfit), NEIGHBOURS_READ
+    )  # a page or so: cheap in any bucket
     return {entry.key.partition("/")[0] for entry in entries}

@@ -17,14 +17,14 @@ from job.storage.keys import mistake_in
 from job.telemetry import event, warn
 
 HIDDEN = (".", "_")
-# Checksums, lists of files, half-written copies, folder markers; what desktops and servers leave.
-FOREIGN = (
+# Checksums, lists of files, half-written copies, folder markers, and what desktops leave.
+FOREIGN_NAMES = (
     "*.crc", "*.md5", "*.sha1", "*.sha256", "*.sha512", "md5sums", "sha256sums", "*.metadata", "*manifest",
     "manifest.json", "*.tmp", "*.inprogress", "*.filepart", "*.crdownload", "*.swp", "*~", "~$*", "*_$folder$",
-    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "**/@eaDir/**", "**/$RECYCLE.BIN/**",
-    "**/System Volume Information/**",
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
 )  # fmt: skip
-IS_FOREIGN = re.compile("|".join(map(regex_of, FOREIGN)), re.IGNORECASE | re.DOTALL)
+FOREIGN_FOLDERS = frozenset(["@eadir", "$recycle.bin", "system volume information"])
+IS_FOREIGN_NAME = re.compile("|".join(map(regex_of, FOREIGN_NAMES)), re.IGNORECASE | re.DOTALL)
 MAX_NAMED = 20  # files in a manifest; the count is of all
 MAX_LOGGED = 5
 
@@ -43,9 +43,10 @@ class Selection:
 
     def why_not(self, key: str) -> str | None:
         """Return why the file at `key`, relative to the input, is not read; None if it is."""
-        if any(part.startswith(HIDDEN) and part not in (".", "..") for part in key.split("/")):
+        parts = key.split("/")
+        if any(part.startswith(HIDDEN) and part not in (".", "..") for part in parts):
             return "its name starts with . or _"
-        if IS_FOREIGN.fullmatch(key):
+        if IS_FOREIGN_NAME.fullmatch(parts[-1]) or not FOREIGN_FOLDERS.isdisjoint(key.lower().split("/")):
             return "no data, by its name"
         if self.exclude and self._excluded.fullmatch(key):
             return "data.exclude"

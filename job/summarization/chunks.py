@@ -121,7 +121,7 @@ def check_unchanged(files: Sequence[InputFile], listed: int = 0) -> None:
         stores.setdefault(id(file.store), []).append(file)
     for mine in stores.values():
         many = len(mine) > max(ASKED_FOR, listed // LISTED_PER_ASKED)
-        now = {entry.key: entry.version for entry in mine[0].store.list()} if many else _ask_for(mine)
+        now = _list_versions(mine) if many else _ask_for(mine)
         for file in mine:
             if file.key not in now:
                 raise RetryError(f"{file.uri} was removed while it was summarized: run again")
@@ -137,6 +137,14 @@ def unless_changed(file: InputFile) -> Iterator[None]:
     except (DataError, MissingError, ConfigError):  # the last: S3's answer where an object ends before a piece begins
         check_unchanged([file])
         raise
+
+
+def _list_versions(files: Sequence[InputFile]) -> dict[str, str]:
+    """Return the versions by key of those files of one store that are there, by listing it."""
+    keys = {file.key for file in files}
+    # Keys of other files may be unfit to be paths, which is their own affair.
+    entries = files[0].store.list(skip=lambda key: key not in keys)
+    return {entry.key: entry.version for entry in entries}
 
 
 def _ask_for(files: Sequence[InputFile]) -> dict[str, str]:

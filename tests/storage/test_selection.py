@@ -113,6 +113,13 @@ def test_a_key_that_is_no_path_does_not_end_the_night(s3, odd):
     assert (excluded.left_out.count, excluded.left_out.odd) == (1, [])
 
 
+def test_a_key_that_is_no_path_hides_no_message_of_what_is_missing(s3):
+    s3.client().put_object(Bucket=s3.bucket, Key="in//a.jsonl", Body=DATA)
+    fill(f"{s3.uri}/in", "good.jsonl")
+    with pytest.raises(MissingError, match=r"gone/: there is no such file.*has in"):
+        list_inputs([f"{s3.uri}/gone/"])
+
+
 @pytest.mark.parametrize("odd", ["a\x1bb.jsonl", "a\nb.jsonl", "c\td.jsonl"])
 def test_a_name_with_control_characters_is_left_out_and_shown_escaped(tmp_path, odd):
     (tmp_path / odd).write_bytes(DATA)

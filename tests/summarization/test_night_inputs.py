@@ -11,6 +11,8 @@ from job.config.commands import SummarizeConfig
 from job.config.load import load_config
 from job.errors import DataError, ExitCode, MissingError, OutputError
 from job.preflight.plan import plan
+from job.storage.open import open_store
+from job.summarization.chunks import ASKED_FOR
 from job.summarization.summarize import summarize
 from tests.summarization.conftest import conversation, files_below, write_lines
 from tests.summarization.test_summarize import manifest_of, never
@@ -125,6 +127,16 @@ def test_what_is_left_out_is_in_the_log_and_in_the_manifest(config, tmp_path, lo
     assert line.fields["count"] == 3
     with pytest.raises(DataError, match=r"scan\.pdf: is no text file.*data\.exclude"):
         summarize(config(input=f"{tmp_path}/in/", output=f"{tmp_path}/more"), never)
+
+
+def test_a_night_of_many_files_beside_a_key_that_is_no_path_is_summarized(config, s3, tmp_path):
+    store = open_store(f"{s3.uri}/in")
+    line = json.dumps(conversation("a")).encode()
+    for number in range(ASKED_FOR + 1):
+        store.write(f"{number:03}.jsonl", line.replace(b'"a"', b'"%d"' % number))
+    s3.client().put_object(Bucket=s3.bucket, Key="in//odd.jsonl", Body=line)
+    assert summarize(config(input=f"{s3.uri}/in/")).records == ASKED_FOR + 1
+    assert manifest_of(tmp_path / "out")["left_out"]["count"] == 1
 
 
 def test_patterns_make_another_night_only_by_the_files_that_they_choose(config, tmp_path):
