@@ -115,7 +115,8 @@ def test_a_table_without_the_column_is_65_and_names_the_columns_it_has(tmp_path,
     assert done.returncode == 65
     assert done.stderr == (
         f"error: {tmp_path}/train.csv: no column dialogue or conversation or transcript (columns id, text, summary); "
-        "name the one that holds the conversation: data.columns: {conversation: …}\n"
+        "name the one that holds the conversation (data.columns: {conversation: …}), "
+        "or leave the file out by data.exclude\n"
     )
     assert not (tmp_path / "out").exists()
 
@@ -177,14 +178,14 @@ def test_a_bucket_that_refuses_is_77_with_the_permissions_that_are_missing(tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_a_key_that_leads_out_of_its_prefix_is_65_and_nothing_is_read(tmp_path, base, s3):
+def test_a_key_that_leads_out_of_its_prefix_is_not_read(tmp_path, base, s3):
     s3.client().put_object(Bucket=s3.bucket, Key="data/../../x.jsonl", Body=jsonl(GOOD))
     config = train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER))
     done = train(tmp_path, config, "--set", f"data.train={s3.uri}/data/")
-    assert done.returncode == 65, done.stderr
-    assert done.stderr == (
-        f"error: {s3.uri}/data: key '../../x.jsonl' has a part that is '.' or '..'; recap makes paths of keys, so "
-        "rename the object or take it out of the prefix\n"
+    assert done.returncode == 66, done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        f"error: data: {s3.uri}/data/: none of the 1 files below it is read, first {s3.uri}/data/../../x.jsonl (its key has "
+        "a part that is '.' or '..'); correct data.include and data.exclude, or name the files themselves"
     )
     assert not (tmp_path / "out").exists()
 

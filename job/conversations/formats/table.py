@@ -88,7 +88,8 @@ def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> 
     if conversation_column(columns, reading) is None:
         raise DataError(
             f"{uri}: no column {' or '.join(CONVERSATION_COLUMNS)} ({found}); "
-            "name the one that holds the conversation: data.columns: {conversation: …}"
+            "name the one that holds the conversation (data.columns: {conversation: …}), or leave the "
+            "file out by data.exclude"
         )
 
 
