@@ -10,6 +10,7 @@ from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.errors import ExitCode
 from job.preflight.plan import Plan, plan
 from job.summarization.summarize import summarize
+from job.telemetry import LOGGER
 from tests.evaluation.conftest import make_conversations
 from tests.summarization.conftest import files_below, write_lines
 from tests.summarization.test_s3_and_kill import publish_adapter
@@ -77,6 +78,16 @@ def test_training_conversations_that_cannot_be_read_are_found_by_the_plan(evalua
 def test_an_input_without_references_is_found_by_the_plan(evaluating, tmp_path):
     write_lines(tmp_path / "in.jsonl", [{"id": record["id"], "turns": record["turns"]} for record in RECORDS])
     ends(evaluating(), ExitCode.DATA, "nothing to score against: 0 of 12")
+
+
+def test_conversations_that_are_not_scored_are_warned_of(evaluating, tmp_path, caplog):
+    bare = {"id": RECORDS[0]["id"], "turns": RECORDS[0]["turns"], "gist": "S."}
+    write_lines(tmp_path / "in.jsonl", [bare, *RECORDS[1:]])
+    LOGGER.propagate = True
+    evaluating()
+    (warning,) = [one for one in caplog.records if "are not scored" in one.message]
+    assert (warning.fields["conversations"], warning.fields["of"]) == (1, 12)
+    assert "found gist" in warning.fields["why"]
 
 
 def test_an_evaluation_into_an_adapter_is_found_by_the_plan(evaluating, base_folder, tmp_path):
