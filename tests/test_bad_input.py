@@ -184,8 +184,9 @@ def test_a_key_that_leads_out_of_its_prefix_is_not_read(tmp_path, base, s3):
     done = train(tmp_path, config, "--set", f"data.train={s3.uri}/data/")
     assert done.returncode == 66, done.stderr
     assert done.stderr.splitlines()[-1] == (
-        f"error: data: {s3.uri}/data/: none of the 1 files below it is read, first {s3.uri}/data/../../x.jsonl (its key has "
-        "a part that is '.' or '..'); correct data.include and data.exclude, or name the files themselves"
+        f"error: data: {s3.uri}/data/: none of the 1 files below it is read, first "
+        f"{s3.uri}/data/../../x.jsonl (its key has a part that is '.' or '..'); "
+        "correct data.include and data.exclude, or name the files themselves"
     )
     assert not (tmp_path / "out").exists()
 
