@@ -157,6 +157,7 @@ class ReadingSection(Section):
         "zendesk",
         "intercom",
         "table",
+        "transcript",
     ] = Field("auto", description="Format of the files; auto looks at the content.")
     columns: dict[Literal["id", "conversation", "summary"], OneOrMoreNames] = Field(
         default_factory=dict,

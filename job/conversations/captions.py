@@ -65,7 +65,7 @@ def _cues(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
     for block in _blocks(lines):
         is_aside = WEBVTT.match(block[0].text) or block[0].text.split(maxsplit=1)[0] in NO_CUE
         timings = [index for index, line in enumerate(block) if TIMING.match(line.text)]
-        if is_aside and not timings:
+        if is_aside and not timings:  # notes have no times
             continue
         begin = 0
         for index in timings:

@@ -62,6 +62,13 @@ def table_text(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> 
     """
     stream = in_utf8(stream, uri, reading.csv.encoding)
     head = stream.peek()
+    check_text(head, uri)
+    line_end = line_end_of(head)
+    return text_of(stream, line_end=line_end), line_end
+
+
+def check_text(head: bytes, uri: str) -> None:
+    """DataError for a file that begins with `head` and is no text."""
     foreign = head.count(0) + head.decode("utf-8", "replace").count("\ufffd")
     if 0 in head.partition(b"\n")[0] or foreign > MAX_FOREIGN_SHARE * len(head):
         raise DataError(
@@ -69,8 +76,6 @@ def table_text(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> 
             "UTF-8 or UTF-16, or leave it out by data.exclude; the encoding of a table is named by "
             "data.csv.encoding"
         )
-    line_end = line_end_of(head)
-    return text_of(stream, line_end=line_end), line_end
 
 
 class TableRows:

@@ -12,7 +12,7 @@ class Doubts:
     def __init__(self, shows_text: bool = True) -> None:
         self._shows_text = shows_text
         self.conversations = self.lines = 0
-        self._examples: list[str] = []
+        self.examples: list[str] = []
 
     def add(self, outcome: Conversation | BadRecord) -> None:
         """Count what is doubtful in one more record."""
@@ -20,9 +20,9 @@ class Doubts:
             return
         self.conversations += 1
         self.lines += len(outcome.doubts)
-        if len(self._examples) < SHOWN_EXAMPLES:
+        if len(self.examples) < SHOWN_EXAMPLES:
             quote = f": {outcome.doubts[0]}" if self._shows_text else ""
-            self._examples.append(f"{outcome.source}{quote}")
+            self.examples.append(f"{outcome.source}{quote}")
 
     def warn(self) -> None:
         """Log one warning with the counts and the first examples, if there was any doubt."""
@@ -32,5 +32,5 @@ class Doubts:
                 "(docs/formats.md: who said what in a transcript)",
                 conversations=self.conversations,
                 lines=self.lines,
-                examples=self._examples,
+                examples=self.examples,
             )

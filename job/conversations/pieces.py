@@ -64,6 +64,8 @@ def cut(file: "InputFile", reading: ReadingSection, size: Size) -> Iterator[Piec
         if compressed or is_recoded or file.uri.startswith("hf://"):
             records = _count_lines(stream) if shape == "lines" else sum(1 for _ in rows_of(stream, file.uri, reading))
             pieces = iter([Piece("whole", 0, 0, 1, records, file.size)])
+        elif shape == "transcript":
+            pieces = iter([Piece("whole", 0, 0, 1, 1, file.size)])
         elif shape == "parquet":
             pieces = _cut_groups(file, size)
         elif shape == "lines":

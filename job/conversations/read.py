@@ -1,9 +1,10 @@
 """Files of any known format → conversations, each record with exactly one outcome.
 
 The content of a file says what it is: Parquet and compression by their first bytes, JSON by its
-bracket, anything else is a table with a header. Lines and tables are streamed, JSON documents are
-walked record by record, Parquet goes through a temporary file. Memory grows with the ids alone
-(about 0.2 kB a record), which must be unique. A record that is no conversation is a BadRecord, a
+bracket, a transcript by its first line, anything else is a table with a header. Lines and tables
+are streamed, JSON documents are walked record by record, Parquet goes through a temporary file, a
+transcript is one record. Memory grows with the ids alone (about 0.2 kB a record), which must be
+unique. A record that is no conversation is a BadRecord, a
 file whose records cannot be told apart is a DataError. Knows nothing of cleaning, models or prompts.
 """
 
@@ -15,9 +16,17 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 from job.config.sections import ReadingSection
-from job.conversations.csv_rows import TableRows, table_text
+from job.conversations.csv_rows import TableRows, check_text, table_text
 from job.conversations.doubts import Doubts
-from job.conversations.draft import BinaryRow, RecordError, id_key_of, id_of, kind, without_bytes
+from job.conversations.draft import (
+    BinaryRow,
+    Draft,
+    RecordError,
+    id_key_of,
+    id_of,
+    kind,
+    without_bytes,
+)
 from job.conversations.formats import table
 from job.conversations.formats.choose import conversation_key, parse
 from job.conversations.json_document import iterate_document
@@ -26,6 +35,14 @@ from job.conversations.opening import plain_stream, text_of
 from job.conversations.record import BadRecord, Conversation, Source
 from job.conversations.rows import Row, json_lines, numbered
 from job.conversations.splits import content_digest
+from job.conversations.transcript_files import (
+    WholeTranscript,
+    is_transcript,
+    parse_transcript,
+    summaries_apart,
+    text_in,
+    transcript_rows,
+)
 from job.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,7 +50,7 @@ if TYPE_CHECKING:
 
 SHOWN_BAD_RECORDS = 20
 DERIVED_ID_CHARACTERS = 16
-Shape = Literal["parquet", "lines", "table"] | Layout
+Shape = Literal["parquet", "lines", "table", "transcript"] | Layout
 
 
 def read_conversations(
@@ -46,8 +63,9 @@ def read_conversations(
     that cannot be read to its end or lacks a column; what `store.open` raises.
     """
     ids, doubts = _Ids(), Doubts(shows_text)
-    for file in files:
-        for outcome in _read_file(file, reading):
+    apart = summaries_apart(files)
+    for file in apart.files:
+        for outcome in _read_file(file, reading, apart.summaries.get(file.uri)):
             doubts.add(outcome)
             yield ids.settle(outcome)
     doubts.warn()
@@ -57,8 +75,9 @@ def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list
     """Every record of `files`; DataError if one is bad (the first 20 are named) or a file holds none."""
     conversations: list[Conversation] = []
     bad: list[BadRecord] = []
-    records_by_uri: dict[str, int] = {}
-    for outcome in read_conversations(_counted(files, records_by_uri), reading):
+    everything = list(files)
+    records_by_uri = {file.uri: 0 for file in summaries_apart(everything).files}
+    for outcome in read_conversations(everything, reading):
         records_by_uri[outcome.source.uri] += 1
         if isinstance(outcome, BadRecord):
             bad.append(outcome)
@@ -82,16 +101,35 @@ def read_json_lines(file: "InputFile") -> Iterator[tuple[Source, Any]]:
             yield Source(file.uri, line), value
 
 
-def _counted(files: "Iterable[InputFile]", records_by_uri: dict[str, int]) -> "Iterator[InputFile]":
-    for file in files:
-        records_by_uri[file.uri] = 0
-        yield file
-
-
-def _read_file(file: "InputFile", reading: ReadingSection) -> Iterator[Conversation | BadRecord]:
+def _read_file(
+    file: "InputFile", reading: ReadingSection, summary: "InputFile | None"
+) -> Iterator[Conversation | BadRecord]:
+    """The records of a file; `summary` has the reference of the transcript that it is."""
     with closing(file.store.open(file.key)) as stored:
         for line, record in rows_of(plain_stream(stored, file.uri), file.uri, reading):
-            yield outcome_of(record, Source(file.uri, line), reading)
+            outcome = outcome_of(record, Source(file.uri, line), reading)
+            if summary is None:
+                yield outcome
+            elif isinstance(record, WholeTranscript):
+                yield _with_reference(outcome, summary)
+            else:
+                raise DataError(
+                    f"{summary.uri}: is named like the summary of {file.uri}, which is not one transcript; "
+                    "rename one of them, or leave the summary out by data.exclude"
+                )
+
+
+def _with_reference(outcome: Conversation | BadRecord, summary: "InputFile") -> Conversation | BadRecord:
+    """The conversation with the text of that file as its reference; a BadRecord where it cannot be read."""
+    if isinstance(outcome, BadRecord):
+        return outcome
+    try:
+        with closing(summary.store.open(summary.key)) as stored:
+            text = text_in(text_of(plain_stream(stored, summary.uri)))
+    except RecordError as error:
+        detail = f"its summary {summary.uri}: {error.detail}"
+        return BadRecord(outcome.source, error.reason, detail, outcome.id)
+    return outcome._replace(references=(text,) if text else ())
 
 
 def rows_of(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Iterator[Row]:
@@ -108,6 +146,8 @@ def rows_of(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Ite
             return parquet_rows(stream, uri, reading)
         case "lines":
             return json_lines(text_of(stream))
+        case "transcript":
+            return transcript_rows(text_of(stream), uri)
     text, line_end = table_text(stream, uri, reading)
     return iter(TableRows(text, (uri, reading), line_end))
 
@@ -115,9 +155,12 @@ def rows_of(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Ite
 def shape_of(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Shape:
     """Return how the records are written in a decompressed file, by its first bytes."""
     head = stream.peek()
-    if head.startswith(b"PAR1"):
+    if head.startswith(b"PAR1") and reading.format != "transcript":
         return "parquet"
     start = head.decode("utf-8-sig", "replace").lstrip()
+    if is_transcript(start, uri, reading):
+        check_text(head, uri)
+        return "transcript"
     if begins_json(start, is_table=reading.format == "table"):
         return layout_of(start, uri, partial(conversation_key, reading)) or "lines"
     if reading.format not in ("auto", "table"):
@@ -144,6 +187,9 @@ def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversa
     try:
         if isinstance(record, RecordError):
             raise record
+        if isinstance(record, WholeTranscript):
+            found_id = record.id
+            return _conversation(found_id, parse_transcript(record, reading), source)
         if not isinstance(record, Mapping):
             raise RecordError(f"the record is {kind(record)}, wanted an object")
         id_key = id_key_of(record, reading)
@@ -151,8 +197,14 @@ def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversa
         parts = parse(record, reading, id_key)
     except RecordError as error:
         return BadRecord(source, error.reason, error.detail, found_id)
-    metadata = without_bytes(parts.metadata) if isinstance(record, BinaryRow) else parts.metadata
-    return Conversation(found_id or "", parts.turns, source, parts.references, metadata, parts.doubts)
+    if isinstance(record, BinaryRow):
+        parts = parts._replace(metadata=without_bytes(parts.metadata))
+    return _conversation(found_id or "", parts, source)
+
+
+def _conversation(id: str, parts: Draft, source: Source) -> Conversation:
+    turns, references, metadata, doubts = parts
+    return Conversation(id, turns, source, references, metadata, doubts)
 
 
 class _Ids:

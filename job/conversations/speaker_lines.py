@@ -125,7 +125,7 @@ def is_label(text: str) -> bool:
 
 @lru_cache(CACHED_LABELS)
 def is_name(text: str) -> bool:
-    """Return True if the words are written like a name's: capitals, but for small words between them (de, van, of).
+    """Return True if the words are written like a name's: capitals, and small words (de, van, of).
 
     Letters of scripts without capitals count as capitals, emoji as letters.
     """
@@ -195,11 +195,16 @@ def _is_small(word: str) -> bool:
 
 
 def _begins_like_a_name(word: str) -> bool:
-    """Return True for a capital, a letter without cases, a number, or a sign; a long run of CJK is a sentence."""
-    if any(character >= "\u2e80" for character in word) and len(word) > MAX_CJK_NAME_CHARACTERS:
+    """Return True for a capital, a letter without cases, a sign, or a nickname (john_doe, ben7).
+
+    A long run of CJK is a sentence.
+    """
+    if len(word) > MAX_CJK_NAME_CHARACTERS and any(character >= "\u2e80" for character in word):
         return False
-    letters = [character for character in word if character.isalpha()]
-    return not letters or not letters[0].islower() or any(letter.isupper() for letter in letters)
+    if not word.islower():
+        letter = next((character for character in word if character.isalpha()), "")
+        return not letter.islower() or any(character.isupper() for character in word)
+    return "_" in word or any(character.isdigit() for character in word)
 
 
 def _is_letter(character: str) -> bool:

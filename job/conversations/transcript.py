@@ -69,8 +69,9 @@ def read_transcript(text: str, reading: ReadingSection, *, is_whole: bool = True
     line would leave the whole conversation with one speaker.
     """
     lines = LINE_END.split(text)
-    known = _Known(reading)
-    captions = caption_lines(lines, known) if "-->" in text else None
+    known = Known(reading)
+    may_be_captions = "-->" in text or "WEBVTT" in lines[0]
+    captions = caption_lines(lines, known) if may_be_captions else None
     if captions is not None:
         return _Lines(captions, reading, is_captions=True).transcript(is_whole)
     turns = _plain_turns(lines, reading, known)
@@ -90,7 +91,7 @@ def without_preface(text: str, reading: ReadingSection) -> str:
     captions = first_caption(lines) if "-->" in text else None
     if captions is not None:
         return "\n".join(lines[captions:])
-    known = _Known(reading)
+    known = Known(reading)
     whole = _Lines([read_line(number, line, known) for number, line in enumerate(lines, 1)], reading)
     first = whole.first_turn()
     if first is not None:
@@ -123,9 +124,11 @@ def _plain_turns(lines: Sequence[str], reading: ReadingSection, known: IsKnown) 
 
 
 def _is_plainly_a_speakers(match: re.Match[str], as_written: bool, known: IsKnown) -> bool:
-    if as_written:  # with a time the label has to be a name: a closer look decides
-        return match["time"] is None and match["label"][0].isalpha()
-    return known(match["label"])
+    label = match["label"]
+    if as_written:  # what is no name, or has a time, takes a closer look
+        is_bare = match["time"] is None and (label[0].isalpha() or label[0] == "#")
+        return is_bare and (is_name(label) or known(label))
+    return known(label)
 
 
 def _turns(spoken: Sequence[_Spoken]) -> list[Turn]:
@@ -133,7 +136,7 @@ def _turns(spoken: Sequence[_Spoken]) -> list[Turn]:
     return [Turn(role, "\n".join(said).strip()) for role, said in spoken if role is not None]
 
 
-class _Known:
+class Known:
     """Whether a label is a role's, by `roles` of the config or by the well-known names."""
 
     def __init__(self, reading: ReadingSection) -> None:
@@ -141,6 +144,7 @@ class _Known:
         self._names = {name.casefold() for name in (*mapped, *reading.drop_roles)} | set(ALIASES)
 
     def __call__(self, label: str) -> bool:
+        """Return True for a label that stands for a role, or is left out by `drop_roles`."""
         return label in self._names or " ".join(label.split()).casefold() in self._names
 
 
@@ -148,10 +152,11 @@ class _Lines:
     """The lines of one conversation, each judged by what the others are."""
 
     def __init__(self, lines: Sequence[SpeakerLine], reading: ReadingSection, is_captions: bool = False) -> None:
-        self._reading, self._is_captions, self._known = reading, is_captions, _Known(reading)
+        self._reading, self._is_captions, self._known = reading, is_captions, Known(reading)
         self._as_written = reading.roles == "as_written"
         self._lines = _without_lone_stamps(lines)
         self._counts = Counter((line.form, line.label.casefold()) for line in self._lines)
+        self._headings = sum(line.form == "heading" for line in self._lines)
         self._opening = self._find_opening()
 
     def transcript(self, is_whole: bool) -> Transcript:
@@ -209,7 +214,7 @@ class _Lines:
             case "tight":
                 return named or recurs
             case "heading":
-                return named and (recurs or line.is_bracketed)
+                return named and (recurs or line.is_bracketed or self._headings > 1)
             case "alone":
                 return named and recurs and line.stamp != ""
         return named and recurs
@@ -237,15 +242,24 @@ class _Lines:
         named = _is_named(label)
         timed, recurs = line.stamp != "" and self._is_timed(line), self._recurs(line)
         if self._as_written:
-            if recurs or (timed and named):
-                return "speaker"
-            if line.stamp or opening.stamp:  # where turns have times, a line without one seldom opens a turn
-                return "doubt" if named else "unsure" if timed else "text"
-            return "speaker" if named or _is_plain(label) else "text"
+            return self._verdict_of_a_label(line, opening, recurs, timed)
         words = {word.casefold() for word in WORD.findall(label)}
         if named and not (words & FIELD_WORDS and not timed):
             return "speaker" if timed or recurs or words & SPEAKER_WORDS else "doubt"
         return "unsure" if timed or recurs or named or _is_plain(label) else "text"
+
+    def _verdict_of_a_label(self, line: SpeakerLine, opening: SpeakerLine, recurs: bool, timed: bool) -> Verdict:
+        """Where any label may be a speaker's."""
+        named = _is_named(line.label)
+        if not is_name(line.label) and is_name(opening.label) and not (recurs and named):
+            # Where names are written as names, `he said: no` is none.
+            return "doubt" if named else "unsure" if timed or _is_plain(line.label) else "text"
+        if recurs or (timed and named):
+            return "speaker"
+        if line.stamp or opening.stamp:
+            # Where turns have times, a line without one seldom opens a turn.
+            return "doubt" if named else "unsure" if timed else "text"
+        return "speaker" if named or _is_plain(line.label) else "text"
 
     def _verdict_of_tight(self, line: SpeakerLine, opening: SpeakerLine) -> Verdict:
         """Agent:Hello."""

@@ -1,9 +1,11 @@
 """Which files a night reads, and whether they hold enough records to be a night at all."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import as_list
+from job.conversations.transcript_files import summaries_apart
 from job.errors import MissingError
 from job.storage.keys import local_path, scheme_of
 from job.storage.open import Inputs, find_inputs
@@ -20,6 +22,10 @@ def find_night_inputs(config: SummarizeConfig) -> Inputs:
     MissingError for any other URI that names no file.
     """
     inputs = find_inputs(as_list(config.input), config.storage, Selection.of(config.data))
+    apart = summaries_apart(inputs.files)
+    for summary in dict.fromkeys(file.uri for file in apart.summaries.values()):
+        inputs.left_out.add(summary, "the summary of a transcript beside it")
+    inputs = replace(inputs, files=apart.files)
     log_left_out(inputs.left_out)
     for uri, why in inputs.missing.items():
         if not _is_folder(uri):

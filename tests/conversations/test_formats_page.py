@@ -19,6 +19,8 @@ READ = {
     "A CSV saved by Excel": (["customer", "agent"], 1),
     "Intercom conversations": (["customer", "agent"], 0),
     "MediaSum": (["ANN LEE, HOST", "BOB DUE"], 1),
+    "Calls with time stamps": (["agent", "customer"], 1),
+    "One call a file": (["Mira Bell", "Tom"], 0),
     "Any other list of turns": (["customer", "agent"], 0),
 }
 

@@ -13,6 +13,7 @@ from job.errors import DataError, ExitCode, MissingError, OutputError
 from job.preflight.plan import plan
 from job.storage.open import open_store
 from job.summarization.chunks import ASKED_FOR
+from job.summarization.inputs import find_night_inputs
 from job.summarization.summarize import summarize
 from tests.summarization.conftest import conversation, files_below, write_lines
 from tests.summarization.test_summarize import manifest_of, never
@@ -150,3 +151,13 @@ def test_patterns_make_another_night_only_by_the_files_that_they_choose(config, 
     other = config(input=f"{tmp_path}/in/", data={"include": ["*.bak"]})
     with pytest.raises(OutputError, match=r"a\.jsonl: .* there, none here"):
         summarize(other, never)
+
+
+def test_a_night_of_transcripts_leaves_summaries_beside_them_out(load, tmp_path):
+    calls = tmp_path / "calls"
+    calls.mkdir()
+    for name in ("a.vtt", "b.txt", "a.summary.txt"):
+        (calls / name).write_text("Agent: Hello\nCustomer: My kettle leaks.")
+    inputs = find_night_inputs(load(input=f"{calls}/"))
+    assert [file.key for file in inputs.files] == ["a.vtt", "b.txt"]
+    assert inputs.left_out.first[0].endswith("a.summary.txt (the summary of a transcript beside it)")
