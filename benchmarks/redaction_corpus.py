@@ -162,7 +162,6 @@ def others(chance: random.Random) -> Iterator[str]:
     yield f"EAN 40{draw(11)}"
     yield f"UPS 1Z{draw(6)}03{draw(8)}"
     yield f"DHL JJD0{draw(16)}"
-    yield f"{chance.randint(1_700_000_000, 1_790_000_000)}"
     yield f"{chance.randint(-80, 80)}.{draw(4)}, {chance.randint(-170, 170)}.{draw(4)}"
     yield f"LH{draw(3)} at gate {draw(2)}, seat {draw(2)}A"
     yield f"error {draw(3)}-{draw(4)}, code 0x{draw(8)}"
@@ -172,6 +171,17 @@ def others(chance: random.Random) -> Iterator[str]:
     yield "3:2, 6-4 7-5, 12 of 20"
     yield "rooms 101, 102, 103, 104 and 105"
     yield f"{chance.randint(1, 5)} of 5 stars, 24/7"
+
+
+def bare(chance: random.Random) -> Iterator[str]:
+    """Yield numbers without a word in front: nobody can tell them from phones of their length."""
+    draw = lambda count: "".join(chance.choices("0123456789", k=count))  # noqa: E731
+    for length in range(7, 17):
+        yield draw(length)
+    yield f"{draw(3)}-{draw(4)}"
+    yield f"{draw(4)} {draw(4)}"
+    yield f"{draw(3)} {draw(3)} {draw(3)}"
+    yield str(chance.randint(1_700_000_000, 1_790_000_000))
 
 
 EVERYDAY: dict[str, Callable[[random.Random], Iterator[str]]] = {

@@ -211,7 +211,7 @@ def _object_in(text: str) -> Any:
 def shown(name: Any) -> str:
     """Return a name from a record for a message, or how long it is.
 
-    It is never cut: half of a card number is found by no redaction.
+    It is not cut: half of a card number is found by no redaction.
     """
     text = str(name)
     return text if len(text) <= MAX_SHOWN_CHARACTERS else f"a name of {len(text)} characters"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from job.conversations.draft import shown
 from job.conversations.json_text import DECODER
 from job.errors import DataError
 
@@ -100,7 +101,7 @@ def list_of_records(value: Any, conversation_key: ConversationKey) -> bool:
 def several_lists(uri: str, keys: list[str]) -> DataError:
     """The error for an object with several lists of records."""
     return DataError(
-        f"{uri}: holds several lists of records ({', '.join(key[:40] for key in keys)}) and nothing "
+        f"{uri}: holds several lists of records ({', '.join(map(shown, keys))}) and nothing "
         "says which to read; write each to a file of its own"
     )
 

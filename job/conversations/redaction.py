@@ -19,6 +19,8 @@ from job.errors import DataError
 PLACEHOLDER = re.compile(r"\[[A-Z][A-Z0-9_]*+\]")
 # In whatever brackets: other tools write <EMAIL_1>, and a model may take one for the other.
 NUMBERED_NAME = re.compile(r"(?<!\w)[A-Za-z][A-Za-z0-9_]*+(?<=\d)(?!\w)")
+# What a quotation was cut off in, with its digits in groups.
+CUT_OFF = re.compile(r"(?:[^\s'\"]|(?<=[\d./-])\s(?=[\d./-])){1,64}…")
 ROLES = ("customer", "agent", "system")  # others are labels as somebody wrote them
 
 
@@ -111,8 +113,13 @@ def redact(conversation: Conversation, redactor: Redactor) -> tuple[Conversation
 
 
 def redact_message(message: str, redactor: Redactor | None) -> str:
-    """Return a message about a record without personal data in what it quotes."""
-    return message if redactor is None else Placeholders(redactor).redact(message)
+    """Return a message about a record without personal data in what it quotes.
+
+    What ends at a cut is left out: half of a card number is found by nobody.
+    """
+    if redactor is None:
+        return message
+    return Placeholders(redactor).redact(CUT_OFF.sub("…", message))
 
 
 @contextmanager

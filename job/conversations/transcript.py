@@ -12,13 +12,12 @@ from typing import Literal, NamedTuple
 
 from job.config.sections import ReadingSection
 from job.conversations.captions import CUE, caption_lines, first_caption
-from job.conversations.draft import ALIASES, RecordError, role_of
+from job.conversations.draft import ALIASES, RecordError, role_of, shown
 from job.conversations.record import Turn
 from job.conversations.speaker_lines import (
     CACHED_LABELS,
     PLAIN,
     PLAIN_LABEL,
-    QUOTED_CHARACTERS,
     IsKnown,
     SpeakerLine,
     is_name,
@@ -379,5 +378,5 @@ def _joined(spoken: Sequence[_Spoken]) -> list[Turn]:
 def _no_speaker(line: SpeakerLine) -> RecordError:
     where = f"line {line.number} of the conversation has no speaker: {quoted(line.raw)}"
     if line.stamp and line.stamp != CUE:
-        return RecordError(f"{where}; no name and colon follow its time {line.stamp[:QUOTED_CHARACTERS]}; {WANTED}")
+        return RecordError(f"{where}; no name and colon follow its time {shown(line.stamp)}; {WANTED}")
     return RecordError(f"{where}; {WANTED}")

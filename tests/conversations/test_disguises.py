@@ -155,3 +155,10 @@ def test_a_message_is_redacted_where_redaction_is_on():
     said = "role 'Card 4111111111111111' is not one of customer, agent, system"
     assert redact_message(said, REDACTOR) == said.replace("4111111111111111", "[CARD_1]")
     assert redact_message(said, None) == said
+
+
+@pytest.mark.parametrize("value", ["4111 1111 1111 1111", "joe.smith@shop.com", "4111-1111-1111-1111"])
+def test_a_message_holds_no_half_of_a_value_that_was_cut(value):
+    for length in range(1, len(value)):
+        cut = f"no speaker: 'my card is {value[:length].rstrip()}…'; wanted lines"
+        assert redact_message(cut, REDACTOR) == "no speaker: 'my card is …'; wanted lines"

@@ -114,13 +114,22 @@ def _row(text: str, tokens: list[_Token], first: int, region: str) -> tuple[int,
         if CODE_LEAD.search(lead) or (is_code(lead[::-1]) and not is_called_phone):
             return None
     rows = _rows(text, tokens, first)
+    if rows and _is_address(text[start : tokens[rows[0][0]].end]):
+        return None
     for last, digits in rows:
         value = valid_number(digits, region)
         if value:
             return last, value
-    if rows and is_called_phone and not ADDRESS.fullmatch(text, start, tokens[rows[0][0]].end):
-        return rows[0]
-    return None
+    return rows[0] if rows and is_called_phone else None
+
+
+def _is_address(written: str) -> bool:
+    """Return True for an address of a machine: 206.223.154.1, but not 01.23.45.67 or 22.33.44.55."""
+    if not ADDRESS.fullmatch(written):
+        return False
+    parts = written.split(".")
+    is_in_pairs = all(len(part) == 2 for part in parts)
+    return not is_in_pairs and parts[0][0] != "0" and all(int(part) < 256 for part in parts)
 
 
 def _rows(text: str, tokens: list[_Token], first: int) -> list[tuple[int, str]]:

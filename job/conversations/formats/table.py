@@ -18,6 +18,7 @@ from job.conversations.draft import (
     kind,
     metadata_of,
     names,
+    shown,
 )
 from job.conversations.formats.turn_list import conversation_of
 from job.conversations.listed import list_in
@@ -74,7 +75,9 @@ def check_names(columns: Sequence[str], uri: str) -> None:
         )
     twice = [name for name, count in Counter(columns).items() if count > 1]
     if twice:
-        raise DataError(f"{uri}: column '{twice[0][:40]}' stands twice ({shown_columns(columns)}); rename one of them")
+        raise DataError(
+            f"{uri}: column '{shown(twice[0])}' stands twice ({shown_columns(columns)}); rename one of them"
+        )
 
 
 def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> None:
@@ -95,8 +98,8 @@ def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> 
 
 def shown_columns(columns: Sequence[str]) -> str:
     """Return the columns for a message: the first of them, none long."""
-    shown = ", ".join(column[:40] for column in columns[:SHOWN_COLUMNS])
-    return f"columns {shown}" + (", …" if len(columns) > SHOWN_COLUMNS else "")
+    first = ", ".join(shown(column) for column in columns[:SHOWN_COLUMNS])
+    return f"columns {first}" + (", …" if len(columns) > SHOWN_COLUMNS else "")
 
 
 def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
