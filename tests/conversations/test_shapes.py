@@ -1,11 +1,13 @@
 """Records as other tools and data sets write them: who spoke, what was said, and the references."""
 
+import html
 import json
 import random
 
 import pytest
+from pydantic import ValidationError
 
-from job.config.sections import ReadingSection
+from job.config.sections import ReadingSection, reading_identity
 from job.conversations.read import read_conversations, read_strictly
 from job.conversations.record import Conversation, Turn
 
@@ -308,6 +310,27 @@ def test_a_named_summary_counts_in_lists_of_turns_too(put):
         assert read_one(put, record | {"summary": "S."}, reading).references == ("S.",)
 
 
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"columns": {"id": ["a", "b"]}}, "only summary may be several columns"),
+        ({"columns": {"summary": []}}, "at least 1 item"),
+        ({"turns": {"list": "x"}, "format": "messages"}, "remove format, or turns.list"),
+        ({"turns": {"speaker": "x"}}, "list.*role.*text"),
+        ({"drop_roles": [""]}, "at least 1 character"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_mistakes(keys, message):
+    with pytest.raises(ValidationError, match=message):
+        ReadingSection.model_validate(keys)
+
+
+def test_keys_at_their_defaults_do_not_change_what_an_output_is_known_by():
+    """Outputs that were finished before the keys existed have the same identity still."""
+    assert not {"turns", "reference", "drop_roles"} & set(reading_identity(AUTO))
+    assert reading_identity(ReadingSection(drop_roles=["tool"]))["drop_roles"] == ["tool"]
+
+
 def test_a_table_may_have_a_column_called_turns(put):
     row = {"dialogue": "Customer: My kettle leaks.\nAgent: I send a new one.", "turns": 2}
     assert read_one(put, row).turns == HELLO
@@ -322,22 +345,57 @@ def random_shape(rng):
         (rng.choice(["user", "assistant", "Human"]), rng.choice(SPOKEN) + str(number))
         for number in range(rng.randrange(1, 5))
     ]
-    shape = rng.choice(["turns", "messages", "conversations", "meeting_transcripts", "mediasum"])
     references = [rng.choice(SPOKEN[:-1]) for _ in range(rng.randrange(3))]
     record = {"id": rng.choice([None, "", rng.randrange(10**9)]), "summary": references}
-    if shape == "mediasum":
-        record |= {"utt": [text for _, text in turns], "speaker": [label for label, _ in turns]}
-        return record, turns, references
+    shape = rng.choice([qmsum, mediasum, zendesk_ticket, intercom, turn_list, turn_list, turn_list])
+    more, turns = shape(turns, rng)
+    return record | more, turns, references
+
+
+def turn_list(turns, rng):
     pairs = [("role", "text"), ("role", "content"), ("from", "value"), ("speaker", "content")]
     role, text = rng.choice(pairs)
     items = [{"weight": 1, role: label, text: said} for label, said in turns]
     if text == "content" and rng.random() < 0.3:
         items = [item | {text: [{"type": "text", "text": item[text]}]} for item in items]
-    if shape == "meeting_transcripts":
-        references = references[:1]
-        record["general_query_list"] = [{"query": "Sum up", "answer": one} for one in references]
-        record["summary"] = None
-    return record | {shape: items}, turns, references
+    if rng.random() < 0.2:  # as pandas writes it into a cell
+        items = str(items)
+    return {rng.choice(["turns", "messages", "conversations"]): items}, turns
+
+
+def qmsum(turns, _rng):
+    items = [{"speaker": label, "content": said} for label, said in turns]
+    queries = {"general_query_list": [], "specific_query_list": [{"query": "x", "answer": "y"}]}
+    return {"meeting_transcripts": items, **queries}, turns
+
+
+def mediasum(turns, _rng):
+    return {"utt": [said for _, said in turns], "speaker": [label for label, _ in turns]}, turns
+
+
+def zendesk_ticket(turns, rng):
+    comments, spoken = [], []
+    for _, said in turns:
+        author, public = rng.choice([1, 2]), rng.random() < 0.8
+        comments.append({"author_id": author, rng.choice(["body", "plain_body"]): said})
+        comments[-1] |= {"public": public} if not public or rng.random() < 0.5 else {}
+        spoken += [("customer" if author == 1 else "agent", said)] if public else []
+    hello = {"author_id": 1, "body": "Hello"}
+    return {"requester_id": 1, "comments": [hello, *comments]}, [("customer", "Hello"), *spoken]
+
+
+def intercom(turns, rng):
+    parts, spoken = [], []
+    for _, said in turns:
+        author, hidden = rng.choice(["user", "admin", "bot"]), rng.random() < 0.2
+        kind = rng.choice(["note", "assignment"]) if hidden else rng.choice(["comment", "close"])
+        body = f"<p>{html.escape(said)}</p>"
+        parts.append({"part_type": kind, "author": {"type": author}, "body": body})
+        spoken += [] if hidden else [("customer" if author == "user" else "agent", said)]
+    source = {"author": {"type": "user"}, "body": "<p>Hello</p>"}
+    listed = parts if rng.random() < 0.5 else {"type": "list", "conversation_parts": parts}
+    record = {"source": source, "conversation_parts": listed}
+    return record, [("customer", "Hello"), *spoken]
 
 
 def damaged(record, rng):
@@ -363,7 +421,7 @@ def test_random_records_come_back_whole_or_as_one_error_each(put):
             continue
         outcomes = read_strictly([put("all", text)], reading)
         for one, (_, turns, references) in zip(outcomes, shaped, strict=True):
-            assert [tuple(turn) for turn in one.turns] == turns
+            assert [tuple(turn) for turn in one.turns] == turns, one
             assert list(one.references) == references
         broken = [damaged(record, rng) for record, _, _ in shaped]
         for outcome in read_conversations([put("all", lines(*broken))], reading):
