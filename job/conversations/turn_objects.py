@@ -99,7 +99,7 @@ def _whole_transcript(message: str, reading: ReadingSection) -> Transcript:
         return read_transcript(without_preface(message, reading), reading)
     except RecordError as error:
         raise RecordError(
-            f"the user's message (with data.reference: last_assistant, the transcript): {error.detail}"
+            f"the user's message, which is the transcript with data.reference: last_assistant: {error.detail}"
         ) from error
 
 

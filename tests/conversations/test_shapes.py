@@ -92,7 +92,8 @@ def test_last_assistant_message_is_the_reference(put):
 
 def test_a_completion_apart_from_its_prompt_ends_the_chat(put):
     prompt = [{"role": "user", "content": "Customer: My kettle leaks.\nAgent: I send a new one."}]
-    record = {"prompt": prompt, "completion": [{"role": "assistant", "content": "S."}], "summary": "T."}
+    completion = [{"role": "assistant", "content": "S."}]
+    record = {"prompt": prompt, "completion": completion, "summary": "T."}
     columns = {"conversation": "prompt", "summary": ["completion", "summary"]}
     one = read_one(put, record, ReadingSection(columns=columns, reference="last_assistant"))
     assert (one.turns, one.references) == (HELLO, ("S.", "T."))
@@ -151,7 +152,7 @@ def test_a_user_message_without_a_transcript_is_refused(put):
         "2\n00:00:05,000 --> 00:00:07,000\nAgent: I send a new one.",
     ],
 )
-@pytest.mark.parametrize("before", ["", "Summarize this, in two lines.\n\n", "Sum up\nTranscript:\n"])
+@pytest.mark.parametrize("before", ["", "Sum up, in two lines.\n\n", "Sum up\nTranscript:\n"])
 def test_a_transcript_of_any_form_may_stand_behind_an_instruction(put, before, transcript):
     user = {"role": "user", "content": before + transcript}
     record = {"messages": [user, {"role": "assistant", "content": "S."}]}
