@@ -14,13 +14,13 @@ READ = {
     "ShareGPT": (["customer", "agent"], 1),
     "OpenAI fine-tuning": (["customer", "agent"], 1),
     "MTS-Dialog": (["agent", "customer", "customer"], 1),
+    "One call a file: WebVTT, SRT, text": (["Mira Bell", "Tom"], 0),
     "A Zendesk export": (["customer", "agent"], 0),
     "Alpaca": (["customer", "agent"], 1),
     "A CSV saved by Excel": (["customer", "agent"], 1),
+    "Calls with time stamps": (["agent", "customer"], 1),
     "Intercom conversations": (["customer", "agent"], 0),
     "MediaSum": (["ANN LEE, HOST", "BOB DUE"], 1),
-    "Calls with time stamps": (["agent", "customer"], 1),
-    "One call a file": (["Mira Bell", "Tom"], 0),
     "Any other list of turns": (["customer", "agent"], 0),
 }
 
