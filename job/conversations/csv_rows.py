@@ -29,6 +29,7 @@ MAX_FOREIGN_SHARE = 0.1  # of the first bytes of a text
 HIDDEN_BREAK = "\ud800"
 EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # the first line of some files of Excel
 FIRST_RECORD = re.compile(rb'(?:[^"\r\n]|"[^"]*")*(\r*)(\n?)')
+UNMATCHED = "the quotes of this record do not match ({})"
 MEND = "what follows cannot be told apart, so mend or replace the file"
 
 
@@ -55,7 +56,11 @@ def line_end_of(head: bytes) -> str:
     return "\r" if found and found[1] and not found[2] else "\n"
 
 
-def table_text(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> tuple[io.TextIOWrapper, str]:
+def table_text(
+    stream: io.BufferedReader,
+    uri: str,
+    reading: ReadingSection,
+) -> tuple[io.TextIOWrapper, str]:
     """Return the text of a table and the character that ends its lines.
 
     DataError for a file that no table begins like. A stray byte further down spoils its own row.
@@ -106,14 +111,19 @@ class TableRows:
         dialect = self._reading.csv
         guard = _QuoteGuard(self.header.delimiter, dialect.escape)
         # Strict, because a quote that is never closed would make one cell of the rest of the file.
-        cells_by_row = csv.reader(self._lines, delimiter=self.header.delimiter, escapechar=dialect.escape, strict=True)
+        cells_by_row = csv.reader(
+            self._lines,
+            delimiter=self.header.delimiter,
+            escapechar=dialect.escape,
+            strict=True,
+        )
         while True:
             begins = self._lines.begin_record()
             try:
                 cells = next(cells_by_row, None)
             except csv.Error as error:
                 if not guard.ends_with_its_line(self._lines.record):
-                    raise self._lost(begins, f"the quotes of this record do not match ({error})") from error
+                    raise self._lost(begins, UNMATCHED.format(error)) from error
                 yield begins, RecordError(f"not a row of the table: {error}")
                 continue
             if cells is None:
@@ -138,13 +148,20 @@ class TableRows:
             begins = self._lines.begin_record()
         return None
 
-    def _split_header(self, lines: list[str], begins: int, delimiter: str | None) -> tuple[str, list[str]]:
+    def _split_header(
+        self,
+        lines: list[str],
+        begins: int,
+        delimiter: str | None,
+    ) -> tuple[str, list[str]]:
         """Return the delimiter that shows the column of conversations, or else the most columns."""
         splits: list[tuple[bool, int, str, list[str]]] = []
         problem: Exception | None = None
+        escape = self._reading.csv.escape
         for candidate in [delimiter] if delimiter else DELIMITERS:
             try:
-                cells = next(csv.reader(lines, delimiter=candidate, escapechar=self._reading.csv.escape, strict=True))
+                rows = csv.reader(lines, delimiter=candidate, escapechar=escape, strict=True)
+                cells = next(rows)
             except csv.Error as error:
                 problem = error
                 continue
@@ -152,7 +169,7 @@ class TableRows:
             found = conversation_column(columns, self._reading) is not None
             splits.append((found, len(cells), candidate, cells))
         if not splits:
-            raise self._lost(begins, f"the quotes of this record do not match ({problem})")
+            raise self._lost(begins, UNMATCHED.format(problem))
         _, _, best, cells = max(splits, key=lambda split: split[:2])
         return best, self._lines.restored(cells)
 
@@ -165,7 +182,7 @@ class TableRows:
                 f"{self._uri} line {begins}: {error.detail}, name its encoding in "
                 "data.csv.encoding, or leave it out if it is no table"
             ) from error
-        columns = in_known_case(columns, self._reading)
+        columns = in_known_case(plain(columns), self._reading)
         check_columns(columns, self._uri, self._reading)
         return columns
 
@@ -174,12 +191,16 @@ class TableRows:
         columns = self.header.columns
         if len(cells) != len(columns):
             return RecordError(f"has {len(cells)} cells, the header has {len(columns)} columns")
-        for column, cell in zip(columns, cells, strict=True):
-            try:
-                check_utf8(cell, self._reading.csv.encoding)
-            except RecordError as error:
-                return RecordError(f"column '{column}': {error.detail}")
-        return plain(dict(zip(columns, cells, strict=True)))
+        record = self._lines.record
+        if not all(map(str.isascii, record)):
+            for column, cell in zip(columns, cells, strict=True):
+                try:
+                    check_utf8(cell, self._reading.csv.encoding)
+                except RecordError as error:
+                    return RecordError(f"column '{column}': {error.detail}")
+        row = dict(zip(columns, cells, strict=True))
+        # Of what `plain` replaces, only NUL can be left in decoded text.
+        return plain(row) if any("\0" in line for line in record) else row
 
     def _is_header(self, cells: list[str]) -> bool:
         """True for the header of a file that was joined to this one."""
@@ -199,11 +220,20 @@ class TableRows:
 class _Lines:
     """The lines of a table as the csv module can read them, and those of the record at hand."""
 
-    def __init__(self, text: TextIO, uri: str, dialect: CsvSection, line_end: str, line: int) -> None:
+    def __init__(
+        self,
+        text: TextIO,
+        uri: str,
+        dialect: CsvSection,
+        line_end: str,
+        line: int,
+    ) -> None:
         self._text, self._uri, self._line_end, self._line = text, uri, line_end, line
         self._other_break = "\r" if line_end == "\n" else "\n"
         self._escape = dialect.escape
-        self._escaped = re.compile(f"{re.escape(self._escape)}(.?)", re.DOTALL) if self._escape else None
+        self._escaped: re.Pattern[str] | None = None
+        if self._escape:
+            self._escaped = re.compile(f"{re.escape(self._escape)}(.?)", re.DOTALL)
         special = {'"', *DELIMITERS, dialect.delimiter, self._escape, "\n", "\r", HIDDEN_BREAK}
         self._special = special if self._escape else set()
         self._has_hidden = False
@@ -223,8 +253,8 @@ class _Lines:
             is_open ^= _open_quotes(line, self._escape)
             if characters > MAX_HEADER_CHARACTERS:
                 raise DataError(
-                    f"{self._uri}: the header is longer than {MAX_HEADER_CHARACTERS} characters, or "
-                    "has a quote that is never closed; mend or replace the file"
+                    f"{self._uri}: the header is longer than {MAX_HEADER_CHARACTERS} characters, "
+                    "or has a quote that is never closed; mend or replace the file"
                 )
             if not is_open:
                 break
@@ -239,9 +269,8 @@ class _Lines:
     def __iter__(self) -> Iterator[str]:
         while line := self._read(MAX_RECORD_CHARACTERS):
             if len(line) == MAX_RECORD_CHARACTERS and not line.endswith(self._line_end):
-                raise DataError(
-                    f"{self._uri} line {self._line}: is longer than {MAX_RECORD_CHARACTERS} characters; {MEND}"
-                )
+                what = f"is longer than {MAX_RECORD_CHARACTERS} characters"
+                raise DataError(f"{self._uri} line {self._line}: {what}; {MEND}")
             yield line
 
     def _read(self, limit: int) -> str:
@@ -291,7 +320,10 @@ class _QuoteGuard:
         self._has_quoted_cells = self._in_doubt = self._has_broken = False
 
     def ends_with_its_line(self, record: Sequence[str]) -> bool:
-        """False if a record that broke may go on in the next line; from now on quotes are in doubt."""
+        """False if a record that broke may go on in the next line.
+
+        From now on the quotes are in doubt.
+        """
         if len(record) != 1 or not self._settles_doubt(record[0]):
             return False
         self._in_doubt = self._has_broken = True
@@ -333,7 +365,7 @@ class _QuoteGuard:
         return True
 
     def _has_unopened_quote(self, text: str) -> bool:
-        """True if an unquoted cell ends with a quote in a file that has quoted cells, or opens one."""
+        """True if a cell without quotes opens one, or ends with one in a file with quoted cells."""
         position = 0
         while position < len(text):
             match = self._cell.match(text, position)

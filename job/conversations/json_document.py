@@ -123,7 +123,7 @@ class _Document:
         return key
 
     def _pass_member(self, layout: Layout, conversation_key: ConversationKey) -> None:
-        """Skip a value, element by element where it is a list; DataError if it holds records too."""
+        """Skip a value, a list element by element; DataError for another list of records."""
         if not self.at("["):
             self.value()
             return
@@ -137,7 +137,8 @@ class _Document:
     def offset(self) -> int:
         """How many bytes of the file stand before what comes next."""
         passed = self._window[self._measured : self._position]
-        self._bytes += len(passed) if passed.isascii() else len(passed.encode("utf-8", "surrogateescape"))
+        is_ascii = passed.isascii()
+        self._bytes += len(passed if is_ascii else passed.encode("utf-8", "surrogateescape"))
         self._measured = self._position
         return self._bytes
 

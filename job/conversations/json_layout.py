@@ -17,7 +17,8 @@ from job.errors import DataError
 
 MAX_DEPTH_LOOKED_AT = 5
 LINES_LOOKED_AT = 20
-JSON_VALUE = re.compile(r'\{\s*(?:["}]|\Z)|\[\s*(?:[\[{"\]0-9-]|true\b|false\b|null\b|NaN\b|Infinity\b|\Z)')
+WORD = r"(?:true|false|null|NaN|Infinity)\b"
+JSON_VALUE = re.compile(rf'\{{\s*(?:["}}]|\Z)|\[\s*(?:[\[{{"\]0-9-]|{WORD}|\Z)')
 SPACE = re.compile(r"[ \t\r\n\ufeff]*")
 
 ConversationKey = Callable[[Mapping[str, Any]], str | None]
@@ -25,7 +26,10 @@ ConversationKey = Callable[[Mapping[str, Any]], str | None]
 
 @dataclass(frozen=True)
 class Layout:
-    """The way in which the records of a JSON document are written; `member` is the key of their list."""
+    """The way in which the records of a JSON document are written.
+
+    `member` is the key of the list of records.
+    """
 
     kind: Literal["array", "object", "values", "member"]
     member: str = ""
@@ -42,7 +46,7 @@ class _Beginning:
 
 
 def begins_json(text: str, is_table: bool) -> bool:
-    """True if a file that begins so holds JSON. `is_table`: the config says that it holds tables."""
+    """True if a file that begins so holds JSON; `is_table` if the config says tables."""
     if not JSON_VALUE.match(text):
         return text.startswith("{") and not is_table
     if not is_table:
@@ -53,7 +57,7 @@ def begins_json(text: str, is_table: bool) -> bool:
 
 
 def has_json_lines(text: str) -> bool:
-    """True if a line behind the first one is a JSON object, so that the first is a comment or cut."""
+    """True if a line behind the first is a JSON object: the first is a comment, or was cut."""
     above, *lines = text.split("\n", LINES_LOOKED_AT + 1)[: LINES_LOOKED_AT + 1]
     for line in lines:
         # Behind a bracket or a comma it is a part of a document.
@@ -88,7 +92,8 @@ def layout_of(text: str, uri: str, conversation_key: ConversationKey) -> Layout 
             return None  # something follows the object on its line
         if text[beginning.end :].strip():
             return Layout("values")
-    return _layout(beginning.value, uri, conversation_key) or (Layout("values") if is_pretty else None)
+    found = _layout(beginning.value, uri, conversation_key)
+    return Layout("values") if found is None and is_pretty else found
 
 
 def list_of_records(value: Any, conversation_key: ConversationKey) -> bool:
@@ -101,8 +106,8 @@ def list_of_records(value: Any, conversation_key: ConversationKey) -> bool:
 def several_lists(uri: str, keys: list[str]) -> DataError:
     """The error for an object with several lists of records."""
     return DataError(
-        f"{uri}: holds several lists of records ({', '.join(map(shown, keys))}) and nothing "
-        "says which to read; write each to a file of its own"
+        f"{uri}: holds several lists of records ({', '.join(map(shown, keys))}) "
+        "and nothing says which to read; write each to a file of its own"
     )
 
 
@@ -130,14 +135,15 @@ def _layout(value: Any, uri: str, conversation_key: ConversationKey) -> Layout |
 
 
 def _is_list_of_nested(value: Any) -> bool:
-    """True for a list of objects that have lists of objects themselves, such as tickets with comments."""
+    """True for a list of objects with lists of objects, such as tickets with comments."""
     if not isinstance(value, list) or not value or not isinstance(value[0], dict):
         return False
-    return any(isinstance(item, list) and item and isinstance(item[0], dict) for item in value[0].values())
+    lists = [item for item in value[0].values() if isinstance(item, list) and item]
+    return any(isinstance(item[0], dict) for item in lists)
 
 
 def _check_rows(value: dict[str, Any], uri: str, conversation_key: ConversationKey) -> None:
-    """DataError for a table that pandas wrote by columns: `{"id": {"0": …}, "dialogue": {"0": …}}`."""
+    """DataError for a table by columns: `{"id": {"0": …}, "dialogue": {"0": …}}`."""
     own = conversation_key(value)
     column = value.get(own) if own else None
     by_column = isinstance(column, dict) and all(key.isdigit() for key in column)

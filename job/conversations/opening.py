@@ -1,8 +1,8 @@
 """A stored object as the UTF-8 bytes it holds.
 
-Gzip, zstd and UTF-16 are recognized by the first bytes, never by the name. Binary stream → buffered
-binary stream, at constant memory. A compressed stream that is damaged or cut short is a DataError:
-what is missing cannot be counted. Knows nothing of formats.
+Gzip, zstd and UTF-16 are recognized by the first bytes, never by the name. Binary stream →
+buffered binary stream, at constant memory. A compressed stream that is damaged or cut short is a
+DataError: what is missing cannot be counted. Knows nothing of formats.
 """
 
 import codecs
@@ -38,7 +38,7 @@ class _Readable(Protocol):
 
 
 def plain_stream(stream: BinaryIO, uri: str) -> io.BufferedReader:
-    """Return the decompressed bytes of `stream`, as UTF-8 where it is UTF-16 with a byte order mark.
+    """Return the decompressed bytes of `stream`; UTF-8 for UTF-16 with a byte order mark.
 
     `peek()` shows as many of the first BUFFER_BYTES as there are.
     """
@@ -100,9 +100,8 @@ class _Raw(io.RawIOBase):
             try:
                 data = self._stream.read(len(buffer) - filled)
             except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
-                raise DataError(
-                    f"{self._uri}: the compressed stream is damaged or cut short ({error}); replace the file"
-                ) from error
+                what = f"the compressed stream is damaged or cut short ({error})"
+                raise DataError(f"{self._uri}: {what}; replace the file") from error
             if not data:
                 break
             buffer[filled : filled + len(data)] = data

@@ -6,6 +6,7 @@ for becomes text: a date of the year 10000, a time of an unknown zone.
 """
 
 import io
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,12 +23,13 @@ from job.conversations.rows import Row
 from job.errors import DataError, OutputError
 
 MAX_ROWS_PER_BATCH = 256
-BATCH_BYTES = 128 << 20
+BATCH_BYTES = 256 << 20
 MAX_ROW_BYTES = MAX_RECORD_CHARACTERS
 FILE_PIECE_BYTES = 1 << 20
 PAGE_HEADER_BYTES = 32
 DICTIONARY_PAGE = 2  # Parquet's number of this type of page
 NO_TEXT = frozenset(map(chr, {*range(32), 127} - set(b"\t\n\r")))
+DATE_AND_TIME = re.compile(r"-?\d+-\d\d-\d\d \d\d:")
 # What pyarrow raises for a value that Python has no type for. UnicodeDecodeError is one of them.
 NO_PYTHON_VALUE = (ArithmeticError, ImportError, LookupError, NotImplementedError, ValueError)
 
@@ -77,13 +79,11 @@ def _data_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise DataError(
-            f"{uri}: its values do not fit into memory ({error}); write smaller values or row groups"
-        ) from error
+        remedy = "write smaller values, or fewer to a row group"
+        raise DataError(f"{uri}: its values do not fit into memory ({error}); {remedy}") from error
     except pyarrow.ArrowNotImplementedError as error:
-        raise DataError(
-            f"{uri}: the Parquet file has something that pyarrow does not read ({error}); write it without"
-        ) from error
+        what = f"has something that pyarrow does not read ({error})"
+        raise DataError(f"{uri}: the Parquet file {what}; write it without") from error
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{uri}: the Parquet file is damaged ({error}); replace it") from error
 
@@ -164,27 +164,32 @@ def _row_bytes(column: pyarrow.Array) -> int:
 
 
 def _converted(batch: pyarrow.RecordBatch, names: Sequence[str]) -> Iterator[Any]:
-    for cells in zip(*(_cells(column) for column in batch.columns), strict=True):
-        error = next((cell for cell in cells if isinstance(cell, RecordError)), None)
-        if error is not None:
-            yield error
-            continue
-        has_binary = any(map(_holds_bytes, cells))
+    has_binary_columns = any(_is_binary(column.type) for column in batch.columns)
+    for cells in zip(*map(_cells, batch.columns), strict=True):
+        row = dict(zip(names, cells, strict=True))
         try:
-            row = plain(dict(zip(names, cells, strict=True)))
-        except RecordError as too_deep:
-            yield too_deep
+            for cell in cells:
+                if isinstance(cell, RecordError):
+                    raise cell
+            record = plain(row)
+        except RecordError as error:
+            yield error
         else:
-            yield BinaryRow(row) if has_binary else row
+            has_bytes = has_binary_columns and any(map(_holds_bytes, cells))
+            yield BinaryRow(record) if has_bytes else record
 
 
 def _cells(column: pyarrow.Array) -> list[Any]:
     """Return the values of a column; a RecordError for one that is neither a value nor text."""
     try:
-        values = column.to_pylist(maps_as_pydicts="strict")
+        values = column.to_pylist(maps_as_pydicts="strict" if _has_maps(column.type) else None)
     except NO_PYTHON_VALUE:  # one cell spoils the column
         values = [_cell_or_error(scalar) for scalar in column]
     return list(map(_decoded, values)) if _is_binary(column.type) else values
+
+
+def _has_maps(type: pyarrow.DataType) -> bool:
+    return "map<" in str(type)
 
 
 def _is_binary(type: pyarrow.DataType) -> bool:
@@ -193,9 +198,8 @@ def _is_binary(type: pyarrow.DataType) -> bool:
         return _is_binary(type.value_type)
     if types.is_nested(type):
         return any(_is_binary(type.field(index).type) for index in range(type.num_fields))
-    return bool(types.is_binary(type) or types.is_large_binary(type) or types.is_fixed_size_binary(type)) or str(
-        type
-    ) in ("binary_view", "extension<arrow.uuid>")
+    is_variable = types.is_binary(type) or types.is_large_binary(type)
+    return is_variable or types.is_fixed_size_binary(type) or str(type) == "binary_view"
 
 
 def _decoded(value: Any) -> Any:
@@ -235,8 +239,10 @@ def _cell(scalar: pyarrow.Scalar) -> Any:
     try:
         return scalar.as_py(maps_as_pydicts="strict")
     except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise RecordError(f"byte 0x{byte:02x} at position {error.start + 1} of a text is not UTF-8") from error
+        byte, position = error.object[error.start], error.start + 1
+        raise RecordError(
+            f"byte 0x{byte:02x} at position {position} of a text is not UTF-8",
+        ) from error
     except NO_PYTHON_VALUE as error:
         types, kind = pyarrow.types, scalar.type
         if types.is_dictionary(kind) or isinstance(scalar, pyarrow.ExtensionScalar):
@@ -257,14 +263,15 @@ def _cell(scalar: pyarrow.Scalar) -> Any:
 def _struct(scalar: pyarrow.StructScalar) -> dict[str, Any]:
     names = [scalar.type.field(index).name for index in range(scalar.type.num_fields)]
     if len(set(names)) < len(names):
-        raise RecordError(f"an object has two fields of one name; its fields are {', '.join(names)}")
+        shown = ", ".join(names)
+        raise RecordError(f"an object has two fields of one name; its fields are {shown}")
     return {name: _cell(scalar[index]) for index, name in enumerate(names)}
 
 
 def _timestamp(scalar: pyarrow.Scalar) -> str:
     """Return ISO 8601, with the time in UTC where the column has a zone."""
     text = _cast_text(scalar.cast(pyarrow.timestamp(scalar.type.unit)))
-    if " " not in text:
+    if not DATE_AND_TIME.match(text):
         return text
     text = text.replace(" ", "T")
     text = text.rstrip("0").removesuffix(".") if text.endswith("0") and "." in text else text
@@ -285,7 +292,8 @@ def _spooled(stream: BinaryIO, uri: str) -> Iterator[BinaryIO]:
     try:
         file = tempfile.TemporaryFile()  # noqa: SIM115
     except OSError as error:
-        raise OutputError(f"{uri}: no temporary file for it ({error}); set TMPDIR to a writable folder") from error
+        remedy = "set TMPDIR to a writable folder"
+        raise OutputError(f"{uri}: no temporary file for it ({error}); {remedy}") from error
     with file:
         while data := stream.read(FILE_PIECE_BYTES):
             try:

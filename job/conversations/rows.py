@@ -15,14 +15,18 @@ MARK = "\ufeff"  # the byte order mark, which begins each of several files that 
 
 
 def numbered(members: Iterable[tuple[str | None, Any]], first: int = 1) -> Iterator[Row]:
-    """Yield the members of a document with their positions, and with their keys as ids of dialogs."""
+    """Yield the members of a document by position, with their keys as ids of dialogs."""
     for position, (key, value) in enumerate(members, first):
         if key is not None and isinstance(value, dict):
             value = {**value, "new dialog id": key}
         yield position, value
 
 
-def json_lines(text: TextIO, max_characters: int = MAX_RECORD_CHARACTERS, first: int = 1) -> Iterator[Row]:
+def json_lines(
+    text: TextIO,
+    max_characters: int = MAX_RECORD_CHARACTERS,
+    first: int = 1,
+) -> Iterator[Row]:
     """Yield the values of JSON lines; a RecordError for one that is none or is too long.
 
     Blank lines are skipped. `first` is the number of the first line. The line end counts as one of
@@ -53,7 +57,11 @@ def _parsed(line: str) -> Any:
         return error
 
 
-def _lines(text: TextIO, max_characters: int, first: int) -> Iterator[tuple[int, str | RecordError]]:
+def _lines(
+    text: TextIO,
+    max_characters: int,
+    first: int,
+) -> Iterator[tuple[int, str | RecordError]]:
     number = first - 1
     while line := text.readline(max_characters + 1):
         number += 1

@@ -82,14 +82,23 @@ def test_backslash_before_a_letter_stays_whoever_wrote_it(put):
 )
 @pytest.mark.parametrize("before", ["", '"customer: hi\nagent: ho"\n'])
 def test_a_cell_that_may_go_on_in_the_next_line_ends_the_file(put, rest, before):
-    with pytest.raises(DataError, match=r"^t\.csv line \d+: .*what follows cannot be told apart, so mend or replace"):
+    with pytest.raises(
+        DataError,
+        match=r"^t\.csv line \d+: .*what follows cannot be told apart, so mend or replace",
+    ):
         list(read_conversations([put("t.csv", f"dialogue\n{before}{rest}")], AUTO))
 
 
 def test_a_stray_quote_in_a_row_of_one_line_costs_this_row_alone(put):
     content = 'id,dialogue\n1,"Agent: a" b\n2,"Agent: c\nd"\n3,Agent: 5" e\n4,"Agent: "x" b"\n5,"Agent: y"\n'
     read = list(read_conversations([put("t.csv", content)], AUTO))
-    assert [type(one) for one in read] == [BadRecord, Conversation, Conversation, BadRecord, Conversation]
+    assert [type(one) for one in read] == [
+        BadRecord,
+        Conversation,
+        Conversation,
+        BadRecord,
+        Conversation,
+    ]
     assert [one.source.line for one in read] == [2, 3, 5, 6, 7]
 
 
@@ -200,7 +209,8 @@ def test_byte_that_the_encoding_has_not_spoils_its_row(put):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize(
-    "content", ["id,dialogue\n1,Agent: é😀\n", '{"id": "1", "turns": [{"role": "agent", "text": "é😀"}]}\n']
+    "content",
+    ["id,dialogue\n1,Agent: é😀\n", '{"id": "1", "turns": [{"role": "agent", "text": "é😀"}]}\n'],
 )
 def test_utf16_with_a_mark_is_read(put, content, encoding):
     mark = "\ufeff" if encoding.endswith("be") else ""
@@ -359,7 +369,12 @@ def random_rows(rng: random.Random) -> list[list[str]]:
     for number in range(rng.randrange(1, 9)):
         said = "".join(rng.choices(SAID, k=rng.randrange(6)))
         note = "".join(rng.choices(SAID, k=rng.randrange(4))) + "."
-        cells = {"id": f"c{number}", "note": note, "dialogue": f"customer: a{said}b", "more": f"m{number}"}
+        cells = {
+            "id": f"c{number}",
+            "note": note,
+            "dialogue": f"customer: a{said}b",
+            "more": f"m{number}",
+        }
         rows.append([cells[column] for column in columns])
     return [columns, *rows]
 

@@ -62,8 +62,8 @@ def conversation_key(reading: ReadingSection, record: Mapping[str, Any]) -> str 
     name = reading.format if reading.format != "auto" else _format_of(record, reading)
     if name == "table":
         return table.conversation_column(record, reading)
-    key = KEYS.get(name)
-    return key if key in record else None
+    key = KEYS.get(name, "")
+    return key if isinstance(record.get(key), list | Mapping) else None
 
 
 def holds_records(columns: Collection[str], reading: ReadingSection) -> bool:

@@ -75,9 +75,8 @@ def check_names(columns: Sequence[str], uri: str) -> None:
         )
     twice = [name for name, count in Counter(columns).items() if count > 1]
     if twice:
-        raise DataError(
-            f"{uri}: column '{shown(twice[0])}' stands twice ({shown_columns(columns)}); rename one of them"
-        )
+        named = f"column '{shown(twice[0])}' stands twice ({shown_columns(columns)})"
+        raise DataError(f"{uri}: {named}; rename one of them")
 
 
 def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> None:
