@@ -138,6 +138,19 @@ def test_cells_that_pandas_wrote_are_references_and_turns(put):
     assert bad.detail.startswith("summary begins like a list ([' …)")
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("column", ["messages", "conversations", "turns", "chat"])
+def test_a_column_of_lists_needs_no_text_beside_it(put, column, delimiter):
+    turns = [{"role": "user", "content": "It's late; now, what?"}]
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=delimiter)
+    writer.writerows([["nr", column, "summary"], ["1", str(turns), str(["Late.", "So late."])]])
+    reading = ReadingSection(turns={"list": "chat"} if column == "chat" else {})
+    (one,) = read_strictly([put("t.csv", text.getvalue())], reading)
+    assert [turn.text for turn in one.turns] == ["It's late; now, what?"]
+    assert (one.references, one.metadata) == (("Late.", "So late."), {"nr": "1"})
+
+
 def test_a_list_in_the_text_of_a_json_record_is_no_text_either(put):
     record = {"turns": str([{"role": "user", "text": "Hi"}]), "summary": "['A.', 'B.']"}
     (one,) = read_strictly([put("a.jsonl", json.dumps(record))], ReadingSection())

@@ -29,6 +29,7 @@ from job.errors import DataError
 MAX_COLUMNS = 10_000
 SHOWN_COLUMNS = 20
 CELL_ENDS = ',;|\t"\r'
+LIST_COLUMNS = ("turns", "messages", "conversations")
 CONVERSATION_COLUMNS = ("dialogue", "conversation", "transcript")
 
 
@@ -87,12 +88,18 @@ def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> 
         for name in as_list(named):
             if name not in columns:
                 raise DataError(f"{uri}: no column '{name}' ({found}); correct data.columns.{use}")
-    if conversation_column(columns, reading) is None:
+    if conversation_column(columns, reading) is None and not _has_list(columns, reading):
         raise DataError(
             f"{uri}: no column {' or '.join(CONVERSATION_COLUMNS)} ({found}); "
             "name the one that holds the conversation (data.columns: {conversation: …}), or leave the "
             "file out by data.exclude"
         )
+
+
+def _has_list(columns: Sequence[str], reading: ReadingSection) -> bool:
+    """Return True if a column holds lists of turns, as chat data sets saved by pandas do."""
+    lists = [reading.turns["list"]] if "list" in reading.turns else LIST_COLUMNS
+    return reading.format == "auto" and any(name in columns for name in lists)
 
 
 def shown_columns(columns: Sequence[str]) -> str:
