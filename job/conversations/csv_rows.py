@@ -18,6 +18,7 @@ from job.conversations.draft import RecordError, plain
 from job.conversations.formats.table import check_columns, conversation_column, in_known_case
 from job.conversations.json_text import MAX_RECORD_CHARACTERS, check_utf8
 from job.conversations.opening import in_utf8, text_of
+from job.conversations.quotes import QuoteGuard, open_quotes
 from job.conversations.rows import MARK, Row
 from job.errors import DataError
 
@@ -109,7 +110,7 @@ class TableRows:
         if self.header is None:
             return
         dialect = self._reading.csv
-        guard = _QuoteGuard(self.header.delimiter, dialect.escape)
+        guard = QuoteGuard(self.header.delimiter, dialect.escape)
         # Strict, because a quote that is never closed would make one cell of the rest of the file.
         cells_by_row = csv.reader(
             self._lines,
@@ -250,7 +251,7 @@ class _Lines:
         characters = is_open = 0
         while line := self._read(MAX_HEADER_CHARACTERS - characters + 1):
             characters += len(line)
-            is_open ^= _open_quotes(line, self._escape)
+            is_open ^= open_quotes(line, self._escape)
             if characters > MAX_HEADER_CHARACTERS:
                 raise DataError(
                     f"{self._uri}: the header is longer than {MAX_HEADER_CHARACTERS} characters, "
@@ -297,95 +298,6 @@ class _Lines:
     def _only_special(self, match: re.Match[str]) -> str:
         """Double an escape that makes nothing special, because the csv module would drop it."""
         return match[0] if match[1] in self._special else f"{self._escape}{match[0]}"
-
-
-class _QuoteGuard:
-    """Watches the quotes of a table for signs that a row was cut out of the middle of a cell.
-
-    A row that breaks may be a row of one line with a stray quote, or the first line of a cell that
-    goes on: `"a "word" of` and then `two lines"`. In the second case the quote that closes the cell
-    is still to come, at the end of a cell that no quote began.
-    """
-
-    def __init__(self, delimiter: str, escape: str | None) -> None:
-        self._delimiter, self._escape = delimiter, escape
-        self._breaks = (delimiter, "\n", "\r", "")
-        between, escaped = re.escape(delimiter), rf"{re.escape(escape)}.|" if escape else ""
-        stop = re.escape(escape) if escape else ""
-        self._cell = re.compile(
-            rf'("(?:{escaped}""|[^"{stop}]++)*+"|(?:{escaped}[^{between}\r\n{stop}]++)*+)'
-            rf"(?:{between}|[\r\n]+|\Z)",
-            re.DOTALL,
-        )
-        self._has_quoted_cells = self._in_doubt = self._has_broken = False
-
-    def ends_with_its_line(self, record: Sequence[str]) -> bool:
-        """False if a record that broke may go on in the next line.
-
-        From now on the quotes are in doubt.
-        """
-        if len(record) != 1 or not self._settles_doubt(record[0]):
-            return False
-        self._in_doubt = self._has_broken = True
-        # Of the two ways to write a quote in a cell, neither may leave the cell open.
-        ways = (_open_quotes(record[0], self._escape), _open_quotes(record[0], "\\"))
-        return not any(ways) and not self._has_unopened_quote(record[0])
-
-    def is_whole(self, record: Sequence[str], cells: Sequence[str]) -> bool:
-        """False if the record shows that it, or one before it, is a part of a cell."""
-        if not any('"' in line for line in record):
-            return True
-        text = "".join(record)
-        if not self._settles_doubt(text):
-            return False
-        if any('"' in (cell[-1:], cell.lstrip()[:1]) for cell in cells):
-            return not self._has_unopened_quote(text)
-        if text.startswith('"') or f'{self._delimiter}"' in text:
-            self._has_quoted_cells = True
-        if self._escape is None and '\\"' in text:
-            # `"C:\dir\"`: by another program's rules the last quote would not close the cell.
-            self._in_doubt |= any(cell.endswith("\\") for cell in cells)
-        return True
-
-    def _settles_doubt(self, text: str) -> bool:
-        """False while in doubt, if the first quote may as well close a cell as open one."""
-        if not self._in_doubt:
-            return True
-        position = text.find('"')
-        while position >= 0:
-            before, after = text[position - 1 : position], text[position + 1 : position + 2]
-            if before not in self._breaks or (after in self._breaks and self._has_broken):
-                return False
-            if after in self._breaks:
-                return True  # a cell that begins with a line break or a delimiter proves nothing
-            if after != '"' or text[position + 2 : position + 3] not in self._breaks:
-                self._in_doubt = self._has_broken = False
-                return True
-            position = text.find('"', position + 2)  # behind an empty cell
-        return True
-
-    def _has_unopened_quote(self, text: str) -> bool:
-        """True if a cell without quotes opens one, or ends with one in a file with quoted cells."""
-        position = 0
-        while position < len(text):
-            match = self._cell.match(text, position)
-            if match is None or match.end() == position:
-                break
-            cell, position = match[1], match.end()
-            if cell.startswith('"'):
-                self._has_quoted_cells = True
-            elif cell.endswith('"') and self._has_quoted_cells:
-                return self._escape is None or not cell.endswith(f'{self._escape}"')
-            elif cell.lstrip().startswith('"') and cell.count('"') % 2:
-                return True  # a space before the quote hides it from the csv module
-        return False
-
-
-def _open_quotes(text: str, escape: str | None) -> int:
-    """Return 1 if a quote is open behind the text, and 0 if not."""
-    if escape and escape in text:
-        text = re.sub(f"{re.escape(escape)}.", "", text, flags=re.DOTALL)
-    return text.count('"') % 2
 
 
 def _named(cells: Sequence[str]) -> list[str]:

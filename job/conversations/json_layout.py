@@ -83,7 +83,7 @@ def layout_of(text: str, uri: str, conversation_key: ConversationKey) -> Layout 
     beginning = _beginning(text)
     if beginning.end is None:
         # The text breaks, or the value is longer than the text.
-        is_pretty = line.rstrip().endswith(("{", "[", ",", ":"))
+        is_pretty = bool(rest) and line.rstrip().endswith(("{", "[", ",", ":"))
         if rest and (has_json_lines(text) or not is_pretty):
             return None
     else:

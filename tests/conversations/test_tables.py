@@ -17,6 +17,7 @@ from job.conversations.read import derived_id, read_conversations, read_strictly
 from job.conversations.record import BadRecord, Conversation
 from job.errors import DataError
 from job.storage.open import list_inputs
+from job.summarization.writers import AS_DEFAULT, one_file
 
 AUTO = ReadingSection()
 BACKSLASH = ReadingSection(csv=CsvSection(escape="\\"))
@@ -412,3 +413,56 @@ def test_each_row_of_any_writer_is_one_conversation_or_the_file_ends(tmp_path: P
             assert len(read) == len(rows)
             assert all(one.id in texts for one in read if isinstance(one, Conversation))
     assert seen["is read"] > 2
+
+
+def test_random_damage_is_the_same_whole_and_in_pieces(tmp_path: Path, put):
+    rng = random.Random(29)
+    writers = [write for write, _, _ in WRITERS.values()]
+    for _ in range(80):
+        content = bytearray(rng.choice(writers)(random_rows(rng)))
+        for _ in range(rng.randrange(1, 3)):
+            at = rng.randrange(len(content))
+            content[at : at + rng.randrange(2)] = bytes([rng.choice(b'"\n\r,;\t\\\xff\0 x')])
+        reading = rng.choice([AUTO, BACKSLASH])
+        size = rng.choice([Size(1, 1 << 30), Size(2, 1 << 30), Size(10**6, 40)])
+        file = put("t", bytes(content))
+        (listed,) = list_inputs([str(tmp_path / "t")])
+        lines: list[list[int] | None] = []
+        for read in (
+            lambda file=file, reading=reading: read_conversations([file], reading),
+            lambda listed=listed, reading=reading, size=size: (
+                one for piece in cut(listed, reading, size) for one in read_piece(listed, piece, reading)
+            ),
+        ):
+            try:
+                lines.append([one.source.line for one in read()])
+            except DataError:
+                lines.append(None)
+        assert lines[0] == lines[1]
+
+
+def test_table_in_another_encoding_is_one_piece(tmp_path: Path):
+    rows = "".join(f"{number},Agent: é\n" for number in range(9))
+    (tmp_path / "t.csv").write_bytes(f"id,dialogue\n{rows}".encode("cp1252"))
+    (file,) = list_inputs([str(tmp_path / "t.csv")])
+    reading = ReadingSection(csv=CsvSection(encoding="cp1252"))
+    (piece,) = cut(file, reading, Size(2, 1))
+    read = list(read_piece(file, piece, reading))
+    assert (piece.kind, piece.records) == ("whole", 9)
+    assert read == list(read_conversations([file], reading))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_metadata_of_an_output_is_metadata_again(tmp_path: Path, suffix: str):
+    row = {
+        "id": "a",
+        "summary": "agent: S.",
+        "source": {"uri": "x", "line": 1},
+        "metadata": {"shop": "Oslo", "deep": [{"k": None}]},
+    }
+    with one_file(tmp_path / f"day{suffix}", AS_DEFAULT) as write:
+        write(json.dumps(row).encode())
+    files = list_inputs([str(tmp_path / f"day{suffix}")])
+    (read,) = read_strictly(files, ReadingSection(columns={"conversation": "summary"}))
+    assert read.id == "a"
+    assert {"shop": "Oslo", "deep": [{"k": None}]}.items() <= read.metadata.items()
