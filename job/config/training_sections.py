@@ -42,7 +42,12 @@ class TrainingSection(Section):
     scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
         "cosine", description="Learning rate schedule after the warmup."
     )
-    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the rate rises.")
+    warmup_ratio: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Share of the steps in which the rate rises. The first step has rate 0.",
+    )
     weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     packing: bool = Field(False, description="Pack several rows into one of max_tokens.")

@@ -25,6 +25,7 @@ from job.evaluation.place import check_place
 from job.launch.cluster import ALONE, Cluster, find_cluster
 from job.model import BASE_KEY, base_named, check_adapter_digest, check_same_base, read_adapter
 from job.preflight.checks import Check, base_is_there, check, hub_accepts, is_writable
+from job.preflight.rows import rows_that_fit
 from job.storage.open import InputFile, open_store
 from job.storage.places import cache_folder
 from job.storage.store import Store
@@ -132,8 +133,8 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
 def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False) -> Plan:
     """Data by split, optimizer steps, base, output, Hub, and where the run stands.
 
-    With `fresh`, a run whose folder belongs to another config, data or versions is one beside it. With `brief`, of a
-    run that is finished no data is read.
+    With `fresh`, a run whose folder belongs to another config, data or versions is one beside it.
+    With `brief`, no data of a finished run is read, and no row is encoded.
     """
     standing = Standing(config.run)
     if brief and standing.is_finished(config):
@@ -165,6 +166,8 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
     else:  # it cannot be seen
         checks = [data, check("run", lambda: standing.recall(config), "output")]
     if not standing.done:
+        if examples and not brief:  # a training that begins now says it itself
+            checks += rows_that_fit(config, examples[0])
         checks.append(check("base", base, "model.base"))
         checks.append(check("output", lambda: is_writable(config.output, config.storage), "output"))
         if clusters != [ALONE]:

@@ -27,7 +27,9 @@ class Divergence:
         """
         finite = math.isfinite(norm)
         if not finite and not self._scaled:
-            raise DivergedError(f"step {step}: loss or gradients are no numbers (gradient norm {norm}); {REMEDY}")
+            remedy = REMEDY if step > 1 else REMEDY_AT_STEP_1
+            what = f"loss or gradients are no numbers (gradient norm {norm})"
+            raise DivergedError(f"step {step}: {what}; {remedy}")
         too_large = not finite or (self._max_norm is not None and norm > self._max_norm)
         self._in_a_row = self._in_a_row + 1 if too_large else 0
         if self._in_a_row >= self._steps:
@@ -39,6 +41,10 @@ class Divergence:
 
 
 REMEDY = (
-    "lower training.learning_rate or raise warmup_ratio, look at the rows before it, or set limits.on_divergence: "
-    "roll_back; the last checkpoint is good"
+    "lower training.learning_rate or raise warmup_ratio, look at the rows before it, or set "
+    "limits.on_divergence: roll_back"
+)
+REMEDY_AT_STEP_1 = (
+    "nothing was learned before it, so the base computes them: copy or fetch the base again, set "
+    "model.dtype: float32, or look at the first rows"
 )

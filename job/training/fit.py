@@ -66,7 +66,7 @@ def fit(run: Run, checkpoint: Path | None, session: Session) -> RecapTrainer:
                 return _fit_once(run, checkpoint, replace(session, writer=writer), slower)
         except DivergedError as error:
             if run.config.limits.on_divergence == "stop" or roll_backs == ROLL_BACKS:
-                raise
+                raise _with_newest(error, session.attempt) from error
             checkpoint, slower = _go_back(run, error), SLOWER
         gc.collect()  # the model that diverged lives in cycles, and a GPU may have room for one
         if torch.cuda.is_available():
@@ -134,6 +134,17 @@ def _all_committed(uploads: Uploads) -> Iterator[None]:
         uploads.finish()
         raise
     uploads.finish()
+
+
+def _with_newest(error: DivergedError, attempt: Attempt) -> DivergedError:
+    """Return the error with the checkpoint that is left; the first process alone knows it."""
+    if not is_first():
+        return error
+    if attempt.committed:
+        left = f"the newest checkpoint, of step {attempt.committed}, is good"
+    else:
+        left = "there is no checkpoint yet"
+    return DivergedError(f"{error}; {left}")
 
 
 def _reached(attempt: Attempt, step: int) -> str:

@@ -35,7 +35,7 @@ def build_trainer(
     model = load_base(base, config.model, sharded)
     model.config.use_cache = False
     folder.mkdir(parents=True, exist_ok=True)  # transformers makes it where it saves: on the first machine
-    settings = arguments(config, len(train.dataset), folder)
+    settings = arguments(config, folder)
     if sharded:
         prepare_sharding(settings, compute_dtype(config.model.dtype))
     trainer = RecapTrainer(
@@ -46,6 +46,7 @@ def build_trainer(
         processing_class=tokenizer,
         peft_config=lora_config(config.lora, base, model),
     )
+    set_intervals(trainer.args, config.training, len(trainer.train_dataset))
     limits = config.limits
     scaled = trainer.args.fp16  # its gradient scaler meets infinities now and then, skips the step and goes on
     trainer.divergence = Divergence(limits.max_gradient_norm, limits.divergence_steps, scaled)
@@ -60,6 +61,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
 
     divergence: Divergence
     make_room: Callable[[], None]  # for a checkpoint, before it is written
+    _losses_of_rows: list[torch.Tensor]  # of the evaluation under way: (rows, 2), loss and tokens
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """An order of rows that depends on seed and epoch alone; transformers' depends on all that was drawn before."""
@@ -123,6 +125,51 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
             metrics: dict[str, float] = super().evaluate(*arguments, **named)
             return metrics
 
+    def evaluation_loop(self, *arguments: Any, **named: Any) -> Any:
+        """Evaluate; the validation loss is by tokens, whatever the batches and processes.
+
+        transformers takes the mean of batches' means, in which a token of a short batch counts more.
+        """
+        self._losses_of_rows = []
+        output = super().evaluation_loop(*arguments, **named)
+        loss, tokens = torch.cat(self._losses_of_rows).sum(dim=0).tolist()
+        output.metrics["eval_loss"] = loss / tokens
+        return output
+
+    def prediction_step(
+        self,
+        model: Model,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[torch.Tensor, None, None]:
+        """Return the batch's mean loss; note loss and tokens of each row for `evaluation_loop`."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            output = model(**inputs, use_cache=False, fused_lm_head=True)
+        rows = losses_of_rows(inputs, -output.log_probs, output.label_mask)
+        # Leaves out the rows that accelerate repeats so that all processes have as many batches.
+        self._losses_of_rows.append(self.accelerator.gather_for_metrics(rows))
+        loss, tokens = rows.sum(dim=0)
+        return (loss / tokens).float(), None, None
+
+
+Tensors = dict[str, torch.Tensor]
+
+
+def losses_of_rows(inputs: Tensors, losses: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """Return loss and tokens of each row of a batch: float64 (rows, 2).
+
+    `losses` and `counted` are by next token: (batch, tokens - 1). With packing, TRL makes one sequence
+    of all rows of a batch; a row begins where positions do.
+    """
+    by_token = torch.stack([losses, counted], dim=-1).double()  # (batch, tokens - 1, 2)
+    if "attention_mask" in inputs:
+        return by_token.sum(dim=1)
+    row_of_token = (inputs["position_ids"][0] == 0).cumsum(dim=0) - 1  # (tokens,)
+    sums = by_token.new_zeros(int(row_of_token[-1]) + 1, 2)
+    return sums.index_add_(0, row_of_token[1:], by_token[0])
+
 
 class EpochSampler(torch.utils.data.Sampler[int]):  # type: ignore[misc]
     """Row numbers in random order, in batches of similar length where lengths differ."""
@@ -139,12 +186,14 @@ class EpochSampler(torch.utils.data.Sampler[int]):  # type: ignore[misc]
         return iter(get_length_grouped_indices(self._lengths, self._batch_size, generator=generator))
 
 
-def arguments(config: TrainConfig, rows: int, folder: Path) -> SFTConfig:
-    """The training section in TRL's words; the labels are ours, so TRL neither tokenizes nor cuts."""
+def arguments(config: TrainConfig, folder: Path) -> SFTConfig:
+    """Return the training section in TRL's words, without the intervals: they depend on the rows.
+
+    The labels are ours, so TRL neither tokenizes nor cuts.
+    """
     section = config.training
     dtype = compute_dtype(config.model.dtype)
     has_gpu, checkpointing = torch.cuda.is_available(), section.activation_checkpointing
-    per_epoch = steps_per_epoch(section, rows, _world_size())
     return SFTConfig(
         output_dir=str(folder),
         num_train_epochs=section.epochs,
@@ -170,9 +219,7 @@ def arguments(config: TrainConfig, rows: int, folder: Path) -> SFTConfig:
         logging_steps=section.log_every_steps,
         logging_first_step=True,
         eval_strategy="steps",
-        eval_steps=interval(section.evaluate_every_steps, section.evaluate_every_epochs, per_epoch),
         save_strategy="steps",
-        save_steps=interval(section.save_every_steps, section.save_every_epochs, per_epoch),
         save_total_limit=None,  # a folder goes when it is committed, not while it is on its way
         logging_nan_inf_filter=False,  # a loss that is no number is told, not replaced
         seed=section.seed,
@@ -186,8 +233,17 @@ def arguments(config: TrainConfig, rows: int, folder: Path) -> SFTConfig:
     )
 
 
+def set_intervals(settings: SFTConfig, section: TrainingSection, rows: int) -> None:
+    """Set how often to save and evaluate; `rows` is the trainer's own number of them, if need be packed."""
+    per_epoch = steps_per_epoch(section, rows, _world_size())
+    evaluate = interval(section.evaluate_every_steps, section.evaluate_every_epochs, per_epoch)
+    save = interval(section.save_every_steps, section.save_every_epochs, per_epoch)
+    settings.eval_steps = evaluate
+    settings.save_steps = save
+
+
 def steps_per_epoch(section: TrainingSection, rows: int, processes: int) -> int:
-    """Optimizer steps per pass over the rows (without packing)."""
+    """Return the optimizer steps of a pass over the rows."""
     batches = math.ceil(rows / (section.batch_size * processes))
     return max(1, math.ceil(batches / section.gradient_accumulation_steps))
 

@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from job.errors import DivergedError, ExitCode
 from job.launch.outcome import read_outcomes
 from job.training.divergence import Divergence
+from job.training.state import Attempt
 from tests.faults.trials import on_tensorboard, store_of
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -128,3 +131,30 @@ def test_without_a_checkpoint_there_is_nothing_to_go_back_to(config, trials):
     code, said = trials.run(config)
     assert code == ExitCode.BUG, said
     assert "there is no checkpoint to go back to" in said
+
+
+def test_a_base_that_computes_no_numbers_is_named_at_step_1():
+    with pytest.raises(DivergedError, match=r"step 1: .*the base computes them: copy") as first:
+        Divergence(None, 3, scaled=False).judge(NAN, 1)
+    with pytest.raises(DivergedError, match=r"lower training\.learning_rate") as later:
+        Divergence(None, 3, scaled=False).judge(NAN, 2)
+    assert "checkpoint" not in str(first.value) + str(later.value)
+
+
+@pytest.mark.parametrize(
+    ("committed", "wanted"),
+    [(0, "there is no checkpoint yet"), (4, "the newest checkpoint, of step 4, is good")],
+)
+def test_a_divergence_names_the_checkpoint_that_is_left(monkeypatch, committed, wanted):
+    from job.training import fit
+
+    def diverge(*_):
+        raise DivergedError("step 5: no numbers")
+
+    monkeypatch.setattr(fit, "_fit_once", diverge)
+    monkeypatch.setattr(fit, "_event_writer", lambda *_: nullcontext())
+    monkeypatch.setattr(fit, "is_first", lambda: True)
+    run = SimpleNamespace(config=SimpleNamespace(limits=SimpleNamespace(on_divergence="stop")))
+    session = fit.Session(None, None, Attempt(step=5, committed=committed))
+    with pytest.raises(DivergedError, match=f"^step 5: no numbers; {wanted}$"):
+        fit.fit(run, None, session)

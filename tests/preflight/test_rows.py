@@ -1,0 +1,55 @@
+"""Claims about a plan that has the base's tokenizer at hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.config.commands import TrainConfig
+from job.errors import ExitCode
+from job.preflight.plan import Plan, plan_training
+from tests.training.conftest import records, write_jsonl
+
+
+@pytest.fixture
+def training(tmp_path: Path, base_folder: Path, places: Path) -> Any:
+    """The plan of a training, some of whose conversations have one huge turn."""
+
+    def make(huge: int, base: str = str(base_folder), **keys: Any) -> Plan:
+        lines = records(20)
+        for record in lines[:huge]:
+            record["turns"][0]["text"] = "very long " * 400
+        data = {
+            "train": str(write_jsonl(tmp_path / "train.jsonl", lines)),
+            "validation": str(write_jsonl(tmp_path / "validation.jsonl", records(4, first=100))),
+        }
+        content = {"run": "r", "model": {"base": base}, "data": data, "output": str(tmp_path / "runs")}
+        rest = {"training": {"max_tokens": 400}, "generation": {"max_new_tokens": 8}}
+        return plan_training(TrainConfig.model_validate(content | rest | keys))
+
+    return make
+
+
+def test_rows_that_fit_are_counted(training):
+    found = training(huge=0)
+    assert found.error is None
+    assert "40 rows of at most" in found.findings()
+    assert "8 rows of at most" in found.findings()
+
+
+def test_rows_that_fit_no_way_end_a_plan_as_they_would_end_the_training(training):
+    found = training(huge=3)
+    assert found.error is not None
+    assert found.error.exit_code == ExitCode.DATA
+    assert "6 of 40 rows do not fit into training.max_tokens (400)" in found.findings()
+    assert "train.jsonl line 1" in found.findings()
+
+
+def test_rows_that_may_be_left_out_are_a_warning(training):
+    found = training(huge=3, limits={"max_excluded_fraction": 0.2})
+    assert found.error is None
+    assert "warning: 6 fit no way and are left out" in found.findings()
+
+
+def test_without_the_tokenizer_at_hand_nothing_is_said_of_rows(training, tmp_path):
+    assert " rows of at most" not in training(huge=3, base=str(tmp_path / "nowhere")).findings()

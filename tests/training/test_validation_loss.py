@@ -1,0 +1,76 @@
+"""Claims about the validation loss: one number for one model and one set of rows."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from job.config.commands import TrainConfig
+from job.storage.local import LocalStore
+from tests.training.conftest import records, write_jsonl
+
+pytestmark = pytest.mark.usefixtures("places", "one_thread")
+
+
+@pytest.fixture
+def uneven(config: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """Ten validation rows whose references differ in length, and a model that stays as it is."""
+    lines = records(5, first=100)
+    for number, record in enumerate(lines):
+        record["summaries"] = [f"It works again {'and again ' * 6 * number}.", f"Fixed {number}."]
+    config["data"]["validation"] = str(write_jsonl(tmp_path / "uneven.jsonl", lines))
+    config["training"] |= {"max_steps": 1, "sample_summaries": 0, "warmup_ratio": 0.5}
+    return config
+
+
+def trainer_of(config: dict[str, Any], folder: Path, **training: Any) -> Any:
+    """What trains and evaluates by a config, before the first step."""
+    from job.training.run import prepare
+    from job.training.trainer import build_trainer
+
+    section = config["training"] | training
+    loaded = TrainConfig.model_validate(config | {"training": section})
+    run = prepare(loaded, folder, LocalStore(str(folder)))
+    return build_trainer(run.config, run.base, run.tokenizer, run.splits, folder / "checkpoints")
+
+
+def loss_by_hand(trainer: Any) -> float:
+    """Each row by itself, each token counted once."""
+    loss, tokens = 0.0, 0
+    trainer.model.eval()
+    for row in trainer.eval_dataset:
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"][1:])
+        with torch.no_grad():
+            logits = trainer.model(input_ids=ids).logits[0, :-1].double()
+        counted = labels != -100
+        chances = logits.log_softmax(-1)[counted, labels[counted]]
+        loss, tokens = loss - chances.sum().item(), tokens + int(counted.sum())
+    return loss / tokens
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_loss_is_by_tokens_in_batches_of_any_size(uneven, tmp_path, packing):
+    trainer = trainer_of(uneven, tmp_path, packing=packing)
+    wanted = loss_by_hand(trainer)
+    for size in (1, 2, 3, 8, 12):
+        trainer.args.per_device_eval_batch_size = size
+        assert trainer.evaluate()["eval_loss"] == pytest.approx(wanted, rel=1e-5), size
+    assert trainer.state.log_history[-1]["eval_loss"] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_two_processes_get_the_loss_of_one(uneven, write_config, tmp_path):
+    alone = trainer_of(uneven, tmp_path).evaluate()["eval_loss"]
+    uneven["training"]["processes"] = 2  # with batches of 4, two of the last round's 8 rows are new
+    done = subprocess.run(
+        [sys.executable, "-m", "job", "train", str(write_config(uneven))],
+        capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    journal = json.loads((tmp_path / "runs" / "tiny" / "run.json").read_text(encoding="utf-8"))
+    assert journal["facts"]["processes"] == 2
+    assert journal["facts"]["best"]["validation_loss"] == pytest.approx(alone, rel=1e-4)
