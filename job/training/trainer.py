@@ -14,6 +14,7 @@ from job.config.commands import TrainConfig
 from job.config.training_sections import TrainingSection
 from job.errors import PreemptedError
 from job.model import Base, Model, Tokenizer, compute_dtype, load_base, lora_config
+from job.telemetry import warn
 from job.training.divergence import Divergence
 from job.training.memory import keep_freed_memory
 from job.training.rows import Rows
@@ -46,6 +47,9 @@ def build_trainer(
         processing_class=tokenizer,
         peft_config=lora_config(config.lora, base, model),
     )
+    section = config.training
+    chooses = section.adapter_from == "best_evaluation"
+    trainer.needs_validation_loss = chooses or section.patience is not None
     set_intervals(trainer.args, config.training, len(trainer.train_dataset))
     limits = config.limits
     scaled = trainer.args.fp16  # its gradient scaler meets infinities now and then, skips the step and goes on
@@ -61,6 +65,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
 
     divergence: Divergence
     make_room: Callable[[], None]  # for a checkpoint, before it is written
+    needs_validation_loss: bool  # to choose the adapter, or to end the training
     _losses_of_rows: list[torch.Tensor]  # of the evaluation under way: (rows, 2), loss and tokens
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -120,15 +125,35 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         super()._save_checkpoint(*arguments, **named)
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
-        """Evaluate without touching the random state: a run that skipped an evaluation goes on the same."""
+        """Evaluate without touching the random state, so that a run may skip it and go on the same.
+
+        Halves the batch where memory runs out. Without memory for one row there is no validation
+        loss, which ends the run only if the choice of the adapter or its end depends on it.
+        """
         with torch.random.fork_rng():
-            metrics: dict[str, float] = super().evaluate(*arguments, **named)
-            return metrics
+            while True:
+                try:
+                    metrics: dict[str, float] = super().evaluate(*arguments, **named)
+                    return metrics
+                except torch.OutOfMemoryError:
+                    # Other processes wait in a collective, and could not be told.
+                    if self.accelerator.num_processes > 1:
+                        raise
+                    if self.args.per_device_eval_batch_size == 1:
+                        if self.needs_validation_loss:
+                            raise
+                        warn("no validation loss: a single row does not fit into memory")
+                        return {}
+                # Only here are the batch's tensors free: an exception holds its frames.
+                torch.cuda.empty_cache()
+                self.args.per_device_eval_batch_size //= 2
+                rows = self.args.per_device_eval_batch_size
+                warn("out of memory while evaluating: smaller batches from now on", rows=rows)
 
     def evaluation_loop(self, *arguments: Any, **named: Any) -> Any:
         """Evaluate; the validation loss is by tokens, whatever the batches and processes.
 
-        transformers takes the mean of batches' means, in which a token of a short batch counts more.
+        transformers takes the mean of batches' means: a token in a short batch counts more.
         """
         self._losses_of_rows = []
         output = super().evaluation_loop(*arguments, **named)
@@ -160,8 +185,8 @@ Tensors = dict[str, torch.Tensor]
 def losses_of_rows(inputs: Tensors, losses: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
     """Return loss and tokens of each row of a batch: float64 (rows, 2).
 
-    `losses` and `counted` are by next token: (batch, tokens - 1). With packing, TRL makes one sequence
-    of all rows of a batch; a row begins where positions do.
+    `losses` and `counted` are by next token: (batch, tokens - 1). With packing, TRL makes one
+    sequence of all rows of a batch; a row begins where positions do.
     """
     by_token = torch.stack([losses, counted], dim=-1).double()  # (batch, tokens - 1, 2)
     if "attention_mask" in inputs:
@@ -234,7 +259,7 @@ def arguments(config: TrainConfig, folder: Path) -> SFTConfig:
 
 
 def set_intervals(settings: SFTConfig, section: TrainingSection, rows: int) -> None:
-    """Set how often to save and evaluate; `rows` is the trainer's own number of them, if need be packed."""
+    """Set how often to save and evaluate; `rows` is the trainer's own number of (packed) rows."""
     per_epoch = steps_per_epoch(section, rows, _world_size())
     evaluate = interval(section.evaluate_every_steps, section.evaluate_every_epochs, per_epoch)
     save = interval(section.save_every_steps, section.save_every_epochs, per_epoch)

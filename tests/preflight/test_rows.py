@@ -23,7 +23,7 @@ def training(tmp_path: Path, base_folder: Path, places: Path) -> Any:
             "train": str(write_jsonl(tmp_path / "train.jsonl", lines)),
             "validation": str(write_jsonl(tmp_path / "validation.jsonl", records(4, first=100))),
         }
-        content = {"run": "r", "model": {"base": base}, "data": data, "output": str(tmp_path / "runs")}
+        content = {"run": "r", "model": {"base": base}, "data": data, "output": f"{tmp_path}/runs"}
         rest = {"training": {"max_tokens": 400}, "generation": {"max_new_tokens": 8}}
         return plan_training(TrainConfig.model_validate(content | rest | keys))
 

@@ -1,4 +1,4 @@
-"""Claims about how often a run saves and evaluates: by the rows that it trains on, packed or not."""
+"""Claims about how often a run saves and evaluates: by the rows it trains on, packed or not."""
 
 import signal
 from pathlib import Path
@@ -17,8 +17,9 @@ def packed(config: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     """An epoch of many short rows, several to a step, saved and evaluated four times."""
     data = config["data"] | {"train": str(write_jsonl(tmp_path / "many.jsonl", records(48)))}
     training = {
-        "epochs": 1, "batch_size": 1, "max_tokens": 512, "packing": True, "optimizer": "adamw_torch",
-        "save_every_epochs": 0.25, "evaluate_every_epochs": 0.25, "keep_last": 99, "sample_summaries": 0,
+        "epochs": 1, "batch_size": 1, "max_tokens": 512, "packing": True, "keep_last": 99,
+        "save_every_epochs": 0.25, "evaluate_every_epochs": 0.25, "sample_summaries": 0,
+        "optimizer": "adamw_torch",
         "log_every_steps": 1, "learning_rate": 1e-3, "gradient_accumulation_steps": 1,
     }  # fmt: skip
     return config | {"data": data | {"references": "first"}, "training": training}

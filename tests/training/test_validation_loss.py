@@ -63,6 +63,43 @@ def test_the_loss_is_by_tokens_in_batches_of_any_size(uneven, tmp_path, packing)
     assert trainer.state.log_history[-1]["eval_loss"] == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Set how many rows fit into memory."""
+    from job.training.trainer import RecapTrainer
+
+    step = RecapTrainer.prediction_step
+
+    def limit(rows: int) -> None:
+        def in_little_memory(self: Any, model: Any, inputs: Any, *more: Any, **named: Any) -> Any:
+            if len(inputs["input_ids"]) > rows:
+                raise torch.OutOfMemoryError("on purpose")
+            return step(self, model, inputs, *more, **named)
+
+        monkeypatch.setattr(RecapTrainer, "prediction_step", in_little_memory)
+
+    return limit
+
+
+def test_memory_that_runs_out_makes_batches_smaller_and_the_loss_stays(uneven, tmp_path, crowded):
+    trainer = trainer_of(uneven, tmp_path, batch_size=8)
+    wanted = trainer.evaluate()["eval_loss"]
+    crowded(2)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(wanted, rel=1e-5)
+    assert trainer.args.per_device_eval_batch_size == 2
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_no_memory_for_a_row_ends_a_run_if_the_loss_decides(uneven, tmp_path, crowded, patience):
+    trainer = trainer_of(uneven, tmp_path, patience=patience)
+    crowded(0)
+    if patience:
+        with pytest.raises(torch.OutOfMemoryError):
+            trainer.evaluate()
+    else:
+        assert trainer.evaluate() == {}
+
+
 def test_two_processes_get_the_loss_of_one(uneven, write_config, tmp_path):
     alone = trainer_of(uneven, tmp_path).evaluate()["eval_loss"]
     uneven["training"]["processes"] = 2  # with batches of 4, two of the last round's 8 rows are new
