@@ -30,8 +30,12 @@ CLOCK = r"\d{1,3}:[0-5]\d(?::[0-5]\d)?(?:[.,]\d{1,6})?(?!\d)(?:\s?[AaPp]\.?[Mm]\
 DAY = r"(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,4})"
 MOMENT = rf"(?:{DAY}(?:,?\s{{1,3}}|T))?{CLOCK}(?:Z\b|[+-]\d\d:?\d\d)?"
 SPAN = rf"{MOMENT}(?:\s*(?:-->|[-–—])\s*{MOMENT})?"
-SECONDS = r"(?:\d+\s?h\s+)?(?:\d+\s?m\s+)?\d+(?:\.\d+)?\s?s(?:\s?(?:-->|[-–—])\s?\d+(?:\.\d+)?\s?s)?"
-# In brackets stands any text with a time of day ([Tue 12 March, 10:15 AM]), or seconds (Salesforce: ( 1m 8s )).
+SECONDS = (
+    r"(?:\d+\s?h\s+)?(?:\d+\s?m\s+)?\d+(?:\.\d+)?\s?s"
+    r"(?:\s?(?:-->|[-–—])\s?\d+(?:\.\d+)?\s?s)?"
+)
+# Any text in brackets with a time of day ([Tue 12 March, 10:15 AM]), or seconds, as Salesforce
+# writes them: ( 1m 8s ).
 BRACKETED = "|".join(
     rf"{begin}[^{begin}{end}\n]{{0,30}}?(?<![\d:]){CLOCK}[^{begin}{end}\n]{{0,40}}{end}"
     rf"|{begin}\s*{SECONDS}\s*{end}"
@@ -41,23 +45,36 @@ BRACKETED = f"(?:{BRACKETED})"
 
 # Marks of direction and the like, which chat exports put before a line.
 INVISIBLE = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
-LIST_MARK = re.compile(r"(?:[-*•>]{1,3}[ \t]+|\d{1,4}[.)][ \t]+|#{1,6}[ \t]+)")
-STAMP = re.compile(rf"(?P<stamp>{BRACKETED})[ \t]*(?:[-–—|][ \t]+)?|(?P<bare>{SPAN})(?:[ \t]*[-–—|,]?[ \t]+|[ \t]*$)")
+COLONS = ":：﹕∶"
+DASHES = "-–—"
+SPACES = r"[ \t]*"
+LIST_MARK = re.compile(r"(?:>{1,3}[ \t]*|[-*•]{1,3}[ \t]+|\d{1,4}[.)][ \t]+|#{1,6}[ \t]+)")
+STAMP = re.compile(
+    rf"(?P<stamp>{BRACKETED}){SPACES}(?:[{DASHES}|][ \t]+)?"
+    rf"|(?P<bare>{SPAN})(?:{SPACES}[{DASHES}|,]?[ \t]+|{SPACES}$)"
+)
 TIME_HINT = re.compile(r"\d:\d\d|\d\s?s\s*[\])>]")
 STAMP_BEHIND = re.compile(
-    rf"(?P<label>[^\s:：][^:：\n]{{0,99}}?)[ \t]*[,|–—-]?[ \t]*(?:(?P<stamp>{BRACKETED})|(?<![\w:])(?P<bare>{SPAN}))"
-    r"[ \t]*(?P<colon>[:：]?)[ \t]*(?P<text>.*)"
+    rf"(?P<label>[^\s{COLONS}][^{COLONS}\n]{{0,99}}?){SPACES}[{DASHES},|]?{SPACES}"
+    rf"(?:(?P<stamp>{BRACKETED})|(?<![\w:])(?P<bare>{SPAN}))"
+    rf"{SPACES}(?P<colon>[{COLONS}]?){SPACES}(?P<text>.*)"
 )
 BOLD = r"(?:(?P<mark>\*{1,3}|_{1,3})|<(?:b|strong)>)"
 BOLD_END = r"(?:(?P=mark)|</(?:b|strong)>)"
 MARKUP = re.compile(
-    rf"{BOLD}(?P<inside>[^*\n]{{1,120}}?)"
-    rf"(?:[ \t]*(?P<inner>[:：])[ \t]*{BOLD_END}|{BOLD_END}[ \t]*(?P<outer>[:：]?))[ \t]*(?P<text>.*)"
+    rf"{BOLD}(?P<inside>[^*\s][^*\n]{{0,119}}?)"
+    rf"(?:{SPACES}(?P<inner>[{COLONS}]){SPACES}{BOLD_END}|{BOLD_END}{SPACES}(?P<outer>[{COLONS}]?))"
+    rf"{SPACES}(?P<text>.*)"
 )
-COLON = re.compile(r"(?P<label>[^:：\n]{1,100}?)[ \t]*(?:：\s*|:(?:\s+|$|(?=[\u2e80-\U0003ffff])))(?P<text>.*)")
-TIGHT = re.compile(r"(?P<label>[^:：\n]{1,100}?)[ \t]*:(?P<text>[^\s:/\\].*)")
-DASH = re.compile(r"(?P<label>[^:：\t\n]{1,100}?)(?:[ \t]+[-–—|»>][ \t]+|[ \t]*\t[ \t]*|>[ \t]+)(?P<text>\S.*)")
-IN_BRACKETS = re.compile(r"(?P<label>\[[^\[\]\n]{1,100}\]|<[^<>\n]{1,100}>)[ \t]*(?P<text>[^\s:：].*)")
+LABEL = rf"(?P<label>[^{COLONS}\n]{{1,100}}?)"
+# A wide colon needs no space behind it, nor does any colon before CJK.
+COLON = re.compile(rf"{LABEL}{SPACES}(?:[{COLONS[1:]}]\s*|:(?:\s+|$|(?=[\u2e80-\U0003ffff])))(?P<text>.*)")
+TIGHT = re.compile(rf"{LABEL}{SPACES}:(?P<text>[^\s:/\\].*)")
+DASH = re.compile(
+    rf"(?P<label>[^{COLONS}\t\n]{{1,100}}?)"
+    rf"(?:[ \t]+[{DASHES}|»>][ \t]+|{SPACES}\t{SPACES}|>[ \t]+)(?P<text>\S.*)"
+)
+IN_BRACKETS = re.compile(rf"(?P<label>\[[^\[\]\n]{{1,100}}\]|<[^<>\n]{{1,100}}>){SPACES}(?P<text>[^\s{COLONS}].*)")
 WRAPPED = re.compile(r"""[\[<("'“«](.{1,100})[\]>)"'”»]""")
 PATTERNS: tuple[tuple[Form, re.Pattern[str]], ...] = (
     ("colon", COLON),
@@ -66,6 +83,7 @@ PATTERNS: tuple[tuple[Form, re.Pattern[str]], ...] = (
     ("tight", TIGHT),
 )
 NOT_IN_A_LABEL = re.compile(r"[?!;=\\{}\"“”<>\[\]，。、；！？…]|//|,$|[^\W\d_]{5,}\. |@\w+\.\w")
+CUT_NUMBER = re.compile(r"[\d\W_]*$")
 SCHEMES = frozenset(("http", "https", "ftp", "mailto", "tel", "file", "s3"))
 
 
@@ -137,9 +155,16 @@ def is_name(text: str) -> bool:
 
 
 def quoted(line: str) -> str:
-    """Return the start of a line in quotation marks for a message: one line, at most QUOTED_CHARACTERS."""
+    """Return the start of a line in quotation marks: one line, at most QUOTED_CHARACTERS.
+
+    A long line is cut before the word, number or address that goes on: a part of one is found by
+    no redaction.
+    """
     text = " ".join(line.split())
-    return f"'{text}'" if len(text) <= QUOTED_CHARACTERS else f"'{text[: QUOTED_CHARACTERS - 1]}…'"
+    if len(text) <= QUOTED_CHARACTERS:
+        return f"'{text}'"
+    whole = text[: QUOTED_CHARACTERS - 1].rpartition(" ")[0]
+    return f"'{CUT_NUMBER.sub('', whole)}…'"
 
 
 def _without_markup(text: str) -> str:

@@ -16,7 +16,8 @@ from job.conversations.draft import Draft, RecordError, draft, plain
 from job.conversations.formats.table import names_conversation
 from job.conversations.json_text import MAX_RECORD_CHARACTERS, check_utf8
 from job.conversations.speaker_lines import read_line
-from job.conversations.transcript import LINE_END, Known, read_transcript
+from job.conversations.speakers import Known
+from job.conversations.transcript import LINE_END, read_transcript
 
 if TYPE_CHECKING:
     from job.storage.open import InputFile

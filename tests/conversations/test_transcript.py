@@ -1,10 +1,13 @@
 """Who said what: every way to name a speaker, and what never passes for another's words in silence."""
 
+import random
+
 import pytest
 
 from job.config.sections import ReadingSection
+from job.conversations import transcript
 from job.conversations.draft import RecordError
-from job.conversations.speaker_lines import QUOTED_CHARACTERS
+from job.conversations.speaker_lines import QUOTED_CHARACTERS, quoted
 from job.conversations.transcript import read_transcript
 
 STRICT = ReadingSection()
@@ -251,3 +254,53 @@ def test_dropped_speakers_are_sides_of_the_conversation_too():
 def test_long_lines_and_many_lines_take_linear_time():
     for text in ("a" * 10**6 + " 10:15 x", "(" * 10**6, "1:11 " * 10**5, "**" * 10**6, " \t" * 10**6 + "x: "):
         read_transcript(f"Agent: Hi\nCustomer: x\n{text}", STRICT)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{} >> x", "{}=x", "{}; x", "({}) x", "{{{}}} x", "{} -- x", "{}—x", "{} ~ x", "{} / x", "{} => x", "{},x",
+     "[{}|00:04] x", "{} at 10:15: x", "### {}\nx", "🤖 {}\nx", "{}::x", "{}?: x", ">>{}: x"],
+)  # fmt: skip
+@pytest.mark.parametrize(("names", "reading"), [(("Agent", "Customer"), STRICT), (("Ana", "Tom"), NAMES)])
+def test_a_sure_name_before_any_sign_is_never_merged_in_silence(form, names, reading):
+    first, second = names
+    text = f"{first}: Hello\n{second}: My oven.\n{form.format(first)}\nmore\n{second}: Ok\n{first}: Bye"
+    assert len(read(text, reading)) == 5 or doubts(text, reading)
+    alone = f"{first}: Hello\n{form.format(second)}\nmore"
+    if reading is STRICT and not form.startswith(">>"):
+        assert "may be another speaker's" in detail(alone)
+
+
+def test_a_style_is_known_from_several_sure_speakers_too():
+    text = "Ana: Hello\nAna  00:04\nI am here.\nTom  00:09\nMe too.\nAna  00:15\nGood."
+    assert [role for role, _ in read(text, NAMES)] == ["Ana", "Ana", "Tom", "Ana"]
+
+
+def test_a_quote_shows_no_part_of_a_number_or_an_address():
+    for value in ("4111 1111 1111 1111", "jane.roe@example.com", "+49 170 1234567"):
+        for width in range(20, 70):
+            shown = quoted("x" * width + f" is {value} and more of this and more of that")
+            assert len(shown) <= QUOTED_CHARACTERS + 2
+            assert value in shown or not (set(shown) & set("0123456789@"))
+
+
+def test_plain_lines_are_read_alike_with_and_without_a_closer_look(monkeypatch):
+    rng = random.Random(3)
+    words = ["kettle", "Agent", "is", "10:15", "- well", "https://x.co", "now", "Ana", "(so)"]
+    texts = []
+    for _ in range(300):
+        lines = [f"{rng.choice(('Agent', 'Customer', 'user', 'Ana', 'Bo Lee'))}: Hi"]
+        for _ in range(rng.randrange(8)):
+            label = rng.choice(("Agent: ", "Customer: ", "Ana: ", "", ""))
+            lines.append(label + " ".join(rng.choices(words, k=rng.randrange(4))))
+        texts.append("\n".join(lines))
+    quick = [outcome(text, reading) for text in texts for reading in (STRICT, NAMES)]
+    monkeypatch.setattr(transcript, "_plain_turns", lambda *_: None)
+    assert [outcome(text, reading) for text in texts for reading in (STRICT, NAMES)] == quick
+
+
+def outcome(text, reading):
+    try:
+        return read_transcript(text, reading)
+    except RecordError as error:
+        return error.detail
