@@ -1,7 +1,7 @@
-"""What every format's parser builds a conversation from: ids, roles, turns, references, plain values.
+"""What every format's parser builds a conversation from: ids, roles, metadata, plain values.
 
-Python values as a file holds them → checked parts of a `Conversation`, or a RecordError that says what is wrong. Knows
-nothing of files or lines.
+Python values as a file holds them → checked parts of a `Conversation`, or a RecordError that says
+what is wrong. Turns and references have modules of their own. Knows nothing of files or lines.
 """
 
 import json
