@@ -21,7 +21,7 @@ REGIONS = (
 
 
 def phone_numbers(region: str, chance: random.Random) -> Iterator[Any]:
-    """Yield valid numbers of a region: of each type with an example, some with other last digits."""
+    """Yield valid numbers of a region: examples of each type, some with other last digits."""
     for kind in (PhoneNumberType.FIXED_LINE, PhoneNumberType.MOBILE, PhoneNumberType.TOLL_FREE):
         example = phonenumbers.example_number_for_type(region, kind)
         if example is None:
@@ -68,7 +68,8 @@ def dates(chance: random.Random) -> Iterator[str]:
     """Yield a day as different countries write it."""
     year, month, day = chance.randint(1950, 2035), chance.randint(1, 12), chance.randint(1, 28)
     later = chance.randint(day, 28)
-    name, kurz = chance.choice([("January", "Jan"), ("March", "M\u00e4rz"), ("mai", "mayo"), ("luglio", "oktober")])
+    name = chance.choice(("January", "March", "mai", "luglio"))
+    kurz = chance.choice(("Jan", "M\u00e4rz", "mayo", "oktober"))
     yield f"{year}-{month:02}-{day:02}"
     yield f"{day:02}.{month:02}.{year}"
     yield f"{day}.{month}.{year}"
@@ -116,7 +117,8 @@ def times(chance: random.Random) -> Iterator[str]:
 
 def prices(chance: random.Random) -> Iterator[str]:
     """Yield amounts of money as different countries write them."""
-    whole, thousands, cents = chance.randint(1, 999), chance.randint(100, 999), chance.randint(10, 99)
+    whole, cents = chance.randint(1, 999), chance.randint(10, 99)
+    thousands = chance.randint(100, 999)
     yield f"{whole},{cents}"
     yield f"{whole}.{cents}"
     yield f"\u20ac{whole},{cents}"
@@ -187,7 +189,6 @@ def bare(chance: random.Random) -> Iterator[str]:
 EVERYDAY: dict[str, Callable[[random.Random], Iterator[str]]] = {
     "dates": dates, "times": times, "prices": prices, "others": others,
 }  # fmt: skip
-SENTENCES = ("It is {}.", "{}", "Here: {} (I think)", "Bitte notieren: {}, danke", "{} is what they have")
 
 
 def values_of(chance: random.Random) -> Iterator[tuple[str, str]]:
@@ -210,9 +211,9 @@ def values_of(chance: random.Random) -> Iterator[tuple[str, str]]:
     for separator in (" ", "-"):
         groups = [iban[place : place + 4] for place in range(0, len(iban), 4)]
         yield "iban", separator.join(groups)
-    ssn = f"{chance.randint(1, 665):03}", f"{chance.randint(1, 99):02}", f"{chance.randint(1, 9999):04}"
-    yield "ssn", "-".join(ssn)
-    yield "ssn", " ".join(ssn)
+    area, group = chance.randint(1, 665), chance.randint(1, 99)
+    for mark in "- ":
+        yield "ssn", f"{area:03}{mark}{group:02}{mark}{chance.randint(1, 9999):04}"
     yield "email", f"{name}@{host}"
     yield "email", f"{name.upper()}\uff20{host}"
     yield "email", f'"{name} x"@{host}'

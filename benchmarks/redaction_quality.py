@@ -6,7 +6,7 @@ marks of the page. The corpus comes from a seed, so the numbers are the same eve
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +18,7 @@ from job.conversations.sensitive import find, make_finders
 PAGE = Path(__file__).parent.parent / "docs" / "redaction.md"
 MARKS = "<!-- measured by benchmarks/redaction_quality.py -->", "<!-- end of what was measured -->"
 SENTENCES = ("It is {}.", "{}", "Here: {} (I think)", "Bitte notieren: {}, danke", "so {} it is")
-ROUNDS = 4  # of everyday numbers for each region
-BARE_ROUNDS = 10
+ROUNDS = 5  # of everyday and bare numbers for each region
 VALUES = 60  # of each kind but phones
 BESIDE = "beside"
 STYLES = ("national", "international", "by hand", BESIDE)
@@ -61,14 +60,14 @@ def phones_of(region: str) -> Score:
     chance = random.Random(f"phones {region}")
     finders = make_finders(RedactionSection(phone_region=region))
     score = Score()
-    everyday = [text for _ in range(ROUNDS) for make in EVERYDAY.values() for text in make(chance)]
-    _count_false({"phone": score}, everyday, chance, finders)
-    _count_bare({"phone": score}, BARE_ROUNDS, chance, finders)
+    _count_taken({"phone": score}, ROUNDS, chance, finders)
+    everyday = [text for make in EVERYDAY.values() for text in make(chance)]
     for number in phone_numbers(region, chance):
         for style, written in styles_of(number, chance):
             score.count(style, _is_found("phone", chance.choice(SENTENCES), written, finders))
             before, after = chance.sample(everyday, 2)
-            sentence = chance.choice((f"{before} {{}}", f"{{}} {after}", f"{before}, {{}}, {after}"))
+            beside = f"{before} {{}}", f"{{}} {after}", f"{before}, {{}}, {after}"
+            sentence = chance.choice(beside)
             score.count(BESIDE, _is_found("phone", sentence, written, finders))
     return score
 
@@ -82,33 +81,28 @@ def others() -> Mapping[str, Score]:
         for kind, written in values_of(chance):
             sentence = chance.choice(SENTENCES)
             scores[kind].count("", _is_found(kind, sentence, written, finders))
-    for _ in range(VALUES // 2):
-        everyday = [text for make in EVERYDAY.values() for text in make(chance)]
-        _count_false(scores, everyday, chance, finders)
-    _count_bare(scores, VALUES, chance, finders)
+    _count_taken(scores, 2 * ROUNDS, chance, finders)
     return scores
 
 
-def _count_false(
-    scores: Mapping[str, Score],
-    everyday: list[str],
-    chance: random.Random,
-    finders: tuple[Finder, ...],
-) -> None:
-    """Count by kind what is found in numbers that are nobody's."""
-    for text in everyday:
-        kinds = {item.kind for item in find(chance.choice(SENTENCES).format(text), finders)}
-        for kind, score in scores.items():
-            score.false += kind in kinds
+def _kinds_in(texts: Iterable[str], chance: random.Random, finders: tuple[Finder, ...]) -> Iterator[set[str]]:
+    """Yield the kinds that are found in each of some texts, in a sentence."""
+    for text in texts:
+        sentence = chance.choice(SENTENCES).replace("{}", text)
+        yield {item.kind for item in find(sentence, finders)}
 
 
-def _count_bare(scores: Mapping[str, Score], rounds: int, chance: random.Random, finders: tuple[Finder, ...]) -> None:
-    """Count by kind what is found in bare numbers."""
-    for text in (text for _ in range(rounds) for text in bare(chance)):
-        kinds = {item.kind for item in find(chance.choice(SENTENCES).format(text), finders)}
-        for kind, score in scores.items():
-            score.bare += 1
-            score.taken_bare += kind in kinds
+def _count_taken(scores: Mapping[str, Score], rounds: int, chance: random.Random, finders: tuple[Finder, ...]) -> None:
+    """Count by kind what is found in everyday numbers and in bare ones."""
+    for _ in range(rounds):
+        everyday = [text for make in EVERYDAY.values() for text in make(chance)]
+        for kinds in _kinds_in(everyday, chance, finders):
+            for kind, score in scores.items():
+                score.false += kind in kinds
+        for kinds in _kinds_in(bare(chance), chance, finders):
+            for kind, score in scores.items():
+                score.bare += 1
+                score.taken_bare += kind in kinds
 
 
 def _is_found(kind: str, sentence: str, written: str, finders: tuple[Finder, ...]) -> bool:
@@ -132,7 +126,8 @@ def tables() -> Iterator[str]:
     yield "| kind | values | found | precision | bare numbers taken for one |"
     yield "|---|---|---|---|---|"
     for kind, score in others().items():
-        yield (f"| `{kind}` | {score.written.total()} | {score.recall('')} | {score.precision} | {score.taken} |")
+        values = f"{score.written.total()} | {score.recall('')}"
+        yield f"| `{kind}` | {values} | {score.precision} | {score.taken} |"
     yield ""
     columns = " | ".join(STYLES)
     yield f"| phones of | values | {columns} | precision | bare numbers taken for one |"
@@ -140,7 +135,8 @@ def tables() -> Iterator[str]:
     for region in REGIONS:
         score = phones_of(region)
         recalls = " | ".join(score.recall(style) for style in STYLES)
-        yield (f"| {region} | {score.written.total()} | {recalls} | {score.precision} | {score.taken} |")
+        values = f"{score.written.total()} | {recalls}"
+        yield f"| {region} | {values} | {score.precision} | {score.taken} |"
 
 
 def page_with(text: str, measured: str) -> str:

@@ -20,7 +20,7 @@ PLACEHOLDER = re.compile(r"\[[A-Z][A-Z0-9_]*+\]")
 # In whatever brackets: other tools write <EMAIL_1>, and a model may take one for the other.
 NUMBERED_NAME = re.compile(r"(?<!\w)[A-Za-z][A-Za-z0-9_]*+(?<=\d)(?!\w)")
 # What a quotation was cut off in, with its digits in groups.
-CUT_OFF = re.compile(r"(?:[^\s'\"]|(?<=[\d./-])\s(?=[\d./-])){1,64}…")
+CUT_OFF = re.compile(r"(?:[^\s'\"…]|(?<=[\d./-])\s(?=[\d./-])){1,40}+…")
 ROLES = ("customer", "agent", "system")  # others are labels as somebody wrote them
 
 

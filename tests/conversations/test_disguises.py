@@ -137,7 +137,8 @@ def test_a_placeholder_that_a_label_holds_is_nobody_elses():
 
 def test_a_placeholder_that_the_model_made_up_is_nobody_elses():
     assert REDACTOR
-    _, placeholders = redact(Conversation("c", (Turn("agent", "a@b.com"),), Source("f", 1)), REDACTOR)
+    turns = (Turn("agent", "a@b.com"),)
+    _, placeholders = redact(Conversation("c", turns, Source("f", 1)), REDACTOR)
     assert placeholders.redact_again("[EMAIL_1] and [EMAIL_2] asked eve@x.org") == (
         "[EMAIL_1] and [EMAIL_2] asked [EMAIL_3]"
     )

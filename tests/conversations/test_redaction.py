@@ -1,6 +1,5 @@
 """Claims about personal data: what is found, what takes its place, and that no text makes the search slow."""
 
-import time
 import tracemalloc
 
 import pytest
@@ -98,40 +97,6 @@ def test_a_summary_keeps_its_placeholders_and_loses_and_counts_what_leaked():
         "[EMAIL_1] ([EMAIL_1]) asks, so does [EMAIL_2]"
     )
     assert placeholders.replaced == 4
-
-
-@pytest.mark.parametrize(
-    "piece",
-    [
-        "a",
-        "a.",
-        "@a",
-        "a@a.",
-        "1 ",
-        "1.",
-        "4111 ",
-        "http://",
-        "::",
-        "a:",
-        "+1(4",
-        "1-",
-        "9",
-        "[EMAIL_1] @b ",
-        "(((1",
-        "-",
-        "1.a",
-        "a.b:",
-        "4 - ",
-        "4/",
-    ],
-)
-def test_no_text_makes_the_search_slow(piece):
-    assert EVERYTHING
-    placeholders = Placeholders(EVERYTHING)
-    placeholders.redact("a@b.com")
-    started = time.process_time()
-    placeholders.redact_again(piece * (40_000 // len(piece)))
-    assert time.process_time() - started < 8  # at most three seconds on busy cores; what is not linear takes a minute
 
 
 def test_a_pattern_that_hangs_other_engines_is_linear():

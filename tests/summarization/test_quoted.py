@@ -46,7 +46,8 @@ def test_the_log_names_the_place_of_a_reject_alone(config, tmp_path, capsys):
     summarize(config(redaction={}), open_with)
     logged = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     rejected = [line for line in logged if line["message"] == "rejected"]
-    assert [line["record"] for line in rejected] == [f"{tmp_path}/in.jsonl line {line}" for line in range(1, 6)]
+    places = [line["record"] for line in rejected]
+    assert places == [f"{tmp_path}/in.jsonl line {line}" for line in range(1, 6)]
 
 
 def test_without_redaction_rejects_quote_as_ever(config, tmp_path):

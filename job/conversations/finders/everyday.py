@@ -9,9 +9,9 @@ import re
 # No digit touches the number, neither directly nor over a mark that joins digits.
 BEFORE = r"(?<!\d)(?<!\d[.,/:\u2010-\u2015-])(?<!\d\) )"
 AFTER = r"(?!\d)(?![.,/:\u2010-\u2015-]\d)"
-# Nor over a space: for what could as well be a group of a longer number.
-ALONE_BEFORE = rf"{BEFORE}(?<!\d[ )])(?<!\+)"
-ALONE_AFTER = rf"{AFTER}(?! \d)"
+# Nor over a space or a spaced dash: for what could as well be a group of a longer number.
+ALONE_BEFORE = rf"{BEFORE}(?<!\d[ )])(?<!\d [-\u2013] )(?<!\+)"
+ALONE_AFTER = rf"{AFTER}(?! (?:[-\u2013] )?\d)"
 TO = r" ?[-/\u2010-\u2015] ?"
 
 YEAR, MONTH, DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
@@ -60,7 +60,7 @@ FROM_A_DIGIT = (
     rf"{BEFORE}(?:{DAY}[./](?:{MONTH}[./]?)?{TO})?{DATE}(?:{TO}{DATE})?{AFTER}",
     rf"{BEFORE}{DATE}(?=T\d\d:)",
     rf"{BEFORE}{MONTH_OF_YEAR}(?:{TO}{MONTH_OF_YEAR})?{AFTER}",
-    rf"{ALONE_BEFORE}{YEAR}{TO}{SHORT_YEAR}{ALONE_AFTER}",
+    rf"{ALONE_BEFORE}{YEAR}(?:{TO}{SHORT_YEAR}|(?:[ /]{YEAR}){{1,5}}){ALONE_AFTER}",
     rf"{BEFORE}{DAY}{NTH}(?:{TO}{DAY}\.?)? ?(?:de |of )?{MONTH_NAME}(?: de|,)? {YEAR}{AFTER}",
     rf"{ALONE_BEFORE}{STAMP}{ALONE_AFTER}",
     rf"{BEFORE}24/7{AFTER}",
@@ -73,6 +73,7 @@ FROM_A_DIGIT = (
     # Not 612.345.678, which is a phone number in Spain.
     rf"{BEFORE}(?:{COMMAS}|[1-9]\d?(?:[.'\u2019]\d{{3}}){{1,2}}(?:,\d{{1,2}})?){AFTER}",
     rf"{ALONE_BEFORE}(?:[1-9] \d{{3}} \d{{3}}|[1-9]\d \d{{3}} 000){ALONE_AFTER}",
+    rf"{ALONE_BEFORE}[1-9]\d{{0,2}}(?: \d{{3}}){{0,2}} 000 000{ALONE_AFTER}",
     rf"{ALONE_BEFORE}(?:{SPACES}|{GROUPED}|\d{{1,7}}(?:[.,]\d{{1,3}})?) ?{UNIT}",
     # Versions have a group of one digit inside; phone numbers have so only after a plus.
     rf"{BEFORE}(?<!\+){PART}(?:\.\d{{1,6}}){{0,2}}\.\d\.\d{{1,6}}(?:\.\d{{1,6}}){{0,2}}{AFTER}",

@@ -31,11 +31,11 @@ NUMBER_WORDS = (
 )
 PHONE_LEAD = re.compile(rf"(?:{'|'.join(PHONE_WORDS)})[^\d\n]{{0,16}}$", re.IGNORECASE)
 CODE_LEAD = re.compile(
-    # `phone #` is no code, `#123` is one.
-    rf"(?:(?<![^\W\d_])(?<![^\W\d_] )#|\b(?:{'|'.join(CODE_WORDS)})[ _-]?(?:{NUMBER_WORDS})?"
-    r"(?: (?:is|was|ist|lautet|est|es|\u00e8|to))?)[ :=#]{0,3}$",
+    rf"\b(?:{'|'.join(CODE_WORDS)})[ _-]?(?:{NUMBER_WORDS})?"
+    r"(?: (?:is|was|ist|lautet|est|es|\u00e8|to))?[ :=#]{0,3}$",
     re.IGNORECASE,
 )
+HASH_LEAD = re.compile("# ?$")  # a code, but in `phone #`
 # Of goods and devices, some with the same check digit as cards.
 GOODS_LEAD = re.compile(
     rf"\b(?:EAN|GTIN|UPC|ISBN|IMEI|serial|tracking)[ -]?(?:{NUMBER_WORDS})?[ :=#]{{0,3}}$",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from job.conversations.finders.found import Found, ascii_digits
 from job.conversations.finders.leads import (
     CODE_LEAD,
+    HASH_LEAD,
     LEAD_CHARACTERS,
     PHONE_LEAD,
     is_code,
@@ -20,6 +21,9 @@ from job.conversations.finders.leads import (
 )
 
 LEAST_DIGITS, MOST_DIGITS = 7, 18
+# After a plus this is a number, whatever is wrong with it: `+36 (0)20 123 4567`. `+1 250 000` is
+# none.
+SURE_LENGTHS = range(10, 17)
 SPACE = r"[^\S\r\n]"
 SEPARATOR = rf"(?:{SPACE}|[./()\[\]~\u2010-\u2015\u2212-])"
 RUN = re.compile(rf"(?:[+\uff0b]{SPACE}?\(?)?\d++(?:{SEPARATOR}{{1,4}}+\d++)*+")
@@ -44,6 +48,14 @@ class _Token(NamedTuple):
     is_loose: bool
 
 
+class _Row(NamedTuple):
+    """A number, from one token to another; `value` is the same in whatever way it is written."""
+
+    first: int
+    last: int
+    value: str
+
+
 def phones(text: str, plain: str, region: str) -> Iterator[Found]:
     """Find numbers that are valid in their country: `region`'s, but after a plus, 00 or 011.
 
@@ -52,36 +64,24 @@ def phones(text: str, plain: str, region: str) -> Iterator[Found]:
     """
     for run in RUN.finditer(plain):
         tokens = _tokens(run)
-        if sum(len(token.digits) for token in tokens) < LEAST_DIGITS:
-            continue
-        first = 0
-        while first < len(tokens):
-            row = _row(text, tokens, first, region)
+        lead = lead_of(text, run.start())
+        is_called = PHONE_LEAD.search(lead) is not None
+        if tokens[0].digits[0] != "+" and _is_code(lead, is_called):
+            tokens = tokens[1:]
+            is_called = False
+        place = 0
+        while place < len(tokens):
+            row = _row(text, tokens, place, region)
+            if row is None and place == 0 and is_called:
+                row = _longest(text, tokens)
             if row is None:
-                first += 1
+                place += 1
                 continue
-            last, value = row
-            better = _better(text, tokens, first, last, region)
+            better = _better(text, tokens, row, region)
             if better is not None:
-                first = better
-                continue
-            yield _found(text, tokens[first], tokens[last], value)
-            first = last + 1
-
-
-def _better(text: str, tokens: list[_Token], first: int, last: int, region: str) -> int | None:
-    """Return where a number with a prefix begins inside a row without one, and ends beyond it.
-
-    Then the row began with a number of another sort: `24 0151 23456789`.
-    """
-    if tokens[first].digits[0] in "+0":
-        return None
-    for later in range(first + 1, last + 1):
-        if tokens[later].digits[0] in "+0":
-            row = _row(text, tokens, later, region)
-            if row is not None and row[0] > last:
-                return later
-    return None
+                row = better
+            yield _found(text, tokens[row.first], tokens[row.last], row.value)
+            place = row.last + 1
 
 
 def _tokens(run: re.Match[str]) -> list[_Token]:
@@ -102,40 +102,59 @@ def _tokens(run: re.Match[str]) -> list[_Token]:
     return tokens
 
 
-def _row(text: str, tokens: list[_Token], first: int, region: str) -> tuple[int, str] | None:
-    """Return the last token of the longest number that begins at `first`, and its value."""
+def _is_code(lead: str, is_called: bool) -> bool:
+    """Return True for a number behind the word for a code, or that letters or a # touch."""
+    if CODE_LEAD.search(lead):
+        return True
+    return not is_called and (is_code(lead[::-1]) or HASH_LEAD.search(lead) is not None)
+
+
+def _row(text: str, tokens: list[_Token], first: int, region: str) -> _Row | None:
+    """Return the longest valid number that begins at `first`."""
     if not tokens[first].is_loose:
         return None
-    start = tokens[first].start
-    has_plus = is_called_phone = tokens[first].digits[0] == "+"
-    if first == 0 and not has_plus:  # else digits are in front of it
-        lead = lead_of(text, start)
-        is_called_phone = PHONE_LEAD.search(lead) is not None
-        if CODE_LEAD.search(lead) or (is_code(lead[::-1]) and not is_called_phone):
-            return None
     rows = _rows(text, tokens, first)
-    if rows and _is_address(text[start : tokens[rows[0][0]].end]):
-        return None
     for last, digits in rows:
         value = valid_number(digits, region)
         if value:
-            return last, value
-    return rows[0] if rows and is_called_phone else None
+            return _Row(first, last, value)
+    if tokens[first].digits[0] != "+":
+        return None
+    for last, digits in rows:
+        if has_possible_length(digits):
+            return _Row(first, last, digits)
+    for last, digits in rows:
+        if len(digits) in SURE_LENGTHS:
+            return _Row(first, last, digits)
+    return None
 
 
-def _is_address(written: str) -> bool:
-    """Return True for an address of a machine: 206.223.154.1, but not 01.23.45.67 or 22.33.44.55."""
-    if not ADDRESS.fullmatch(written):
-        return False
-    parts = written.split(".")
-    is_in_pairs = all(len(part) == 2 for part in parts)
-    return not is_in_pairs and parts[0][0] != "0" and all(int(part) < 256 for part in parts)
+def _longest(text: str, tokens: list[_Token]) -> _Row | None:
+    """Return the longest row of digits that may be a number, whatever its country."""
+    rows = _rows(text, tokens, 0)
+    return _Row(0, *rows[0]) if rows else None
+
+
+def _better(text: str, tokens: list[_Token], row: _Row, region: str) -> _Row | None:
+    """Return a number with a prefix that begins inside a row without one, and ends beyond it.
+
+    Then the row began with a number of another sort: `24 0151 23456789`.
+    """
+    if tokens[row.first].digits[0] in "+0":
+        return None
+    for later in range(row.first + 1, row.last + 1):
+        if tokens[later].digits[0] in "+0":
+            other = _row(text, tokens, later, region)
+            if other is not None and other.last > row.last:
+                return other
+    return None
 
 
 def _rows(text: str, tokens: list[_Token], first: int) -> list[tuple[int, str]]:
     """Return the rows of tokens from `first` that may be a number, the longest first."""
     rows: list[tuple[int, str]] = []
     digits = ""
+    start = tokens[first].start
     for last in range(first, len(tokens)):
         token = tokens[last]
         if last > first and token.digits[0] == "+":
@@ -146,7 +165,8 @@ def _rows(text: str, tokens: list[_Token], first: int) -> list[tuple[int, str]]:
         is_border = last + 1 == len(tokens) or tokens[last + 1].is_loose
         if is_border and len(digits.lstrip("+")) >= LEAST_DIGITS:
             trail = text[token.end : token.end + LEAD_CHARACTERS]
-            if not is_code(trail) or EXTENSION.match(trail):
+            is_free = not is_code(trail) or EXTENSION.match(trail)
+            if is_free and not _is_address(text[start : token.end]):
                 rows.append((last, digits))
     return rows[::-1]
 
@@ -159,6 +179,15 @@ def _found(text: str, first: _Token, last: _Token, value: str) -> Found:
     if extension:
         return Found(start, extension.end(), "phone", f"{value};ext={extension[1]}")
     return Found(start, end, "phone", value)
+
+
+def _is_address(written: str) -> bool:
+    """Return True for a machine's address: 206.223.154.1, but not 01.23.45.67 or 22.33.44.55."""
+    if not ADDRESS.fullmatch(written):
+        return False
+    parts = written.split(".")
+    is_in_pairs = all(len(part) == 2 for part in parts)
+    return not is_in_pairs and parts[0][0] != "0" and all(int(part) < 256 for part in parts)
 
 
 @lru_cache(maxsize=8192)
@@ -179,6 +208,18 @@ def valid_number(digits: str, region: str) -> str | None:
         if phonenumbers.is_valid_number(number) and not _lacks_prefix(number, candidate):
             return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
     return None
+
+
+def has_possible_length(digits: str) -> bool:
+    """Return True for digits after a plus that are as many as a number of their country has."""
+    import phonenumbers
+
+    try:
+        number = phonenumbers.parse(digits)
+    except phonenumbers.NumberParseException:
+        return False
+    reason = phonenumbers.is_possible_number_with_reason(number)
+    return bool(reason == phonenumbers.ValidationResult.IS_POSSIBLE)
 
 
 def _lacks_prefix(number: Any, digits: str) -> bool:
