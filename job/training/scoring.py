@@ -88,7 +88,7 @@ def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[st
     """Return a function that summarizes with the model in training, and leaves it as it was."""
 
     def summarize(conversations: list[Conversation]) -> list[str]:
-        with _generating(model), _bar(len(conversations)) as done:
+        with generating(model), _bar(len(conversations)) as done:
             engine: Engine = TransformersEngine(model, run.tokenizer)
             if not isinstance(model, FSDPModule):  # processes that share a model ask it the same
                 engine = OneByOne(engine)
@@ -127,15 +127,29 @@ class OneByOne:
 
 
 @contextmanager
-def _generating(model: Model) -> Iterator[None]:
-    """Generation wants what training does not: a key-value cache, no dropout, no recomputed activations."""
-    was_training, use_cache = model.training, model.config.use_cache
+def generating(model: Model) -> Iterator[None]:
+    """Set a model in training up for generation, and back.
+
+    Generation wants a key-value cache, and neither dropout nor recomputed activations. Nor does it
+    want the loss that balances experts, which TRL asks of mixtures: a cache makes its shapes differ.
+    """
+    was_training = model.training
+    wanted = {"use_cache": True, "output_router_logits": False}
+    # The config of a multimodal model has another one, of its language model, inside.
+    configs = {id(config): config for config in (model.config, model.config.get_text_config())}
+    before = []
+    for config in configs.values():
+        changed = {key: getattr(config, key) for key in wanted if hasattr(config, key)}
+        before.append((config, changed))
+        for key in changed:
+            setattr(config, key, wanted[key])
     model.eval()
-    model.config.use_cache = True
     try:
         yield
     finally:
-        model.config.use_cache = use_cache
+        for config, changed in before:
+            for key, value in changed.items():
+                setattr(config, key, value)
         model.train(was_training)
 
 

@@ -12,6 +12,7 @@ import torch
 from job.config.commands import TrainConfig
 from job.config.sections import GenerationSection
 from job.errors import ExitCode, RetryError
+from job.inference.decode import decode, greedy
 from job.inference.engine import Generated
 from job.preflight.plan import plan_training
 from job.storage.folders import verify_folder
@@ -169,3 +170,22 @@ def test_a_gpu_that_fails_is_tried_again():
     engine = SimpleNamespace(generate=fail, context_tokens=9)
     with pytest.raises(RetryError):
         OneByOne(engine).generate([[1], [2]], GenerationSection())
+
+
+def test_a_mixture_of_experts_generates_while_it_is_in_training():
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    config = Qwen3MoeConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, head_dim=8,
+        num_key_value_heads=2, intermediate_size=16, moe_intermediate_size=16, num_experts=4,
+        num_experts_per_tok=2, output_router_logits=True,
+    )  # fmt: skip
+    model = Qwen3MoeForCausalLM(config).train()
+    prompts = [[5] * 30, [6] * 20]
+    with scoring.generating(model):
+        answers = decode(model, prompts, frozenset(), 4, greedy)
+    assert [len(answer) for answer in answers] == [4, 4]
+    assert model.training
+    assert model.config.output_router_logits
+    with pytest.raises(RuntimeError):  # why it is switched off meanwhile
+        decode(model.eval(), prompts, frozenset(), 4, greedy)
