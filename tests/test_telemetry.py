@@ -133,3 +133,15 @@ def test_a_terminal_shows_a_bar_with_the_time_that_is_left_and_one_without_a_siz
     os.close(ours)
     os.close(theirs)
     assert re.search(wanted, said), said
+
+
+def test_a_bar_has_a_name_without_control_characters_and_secrets(secret):
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    code = PROGRESS.replace('"training"', repr(f"fetching \x1b]0;a\x07\n{secret}\x9b"))
+    subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, check=True)
+    said = os.read(ours, 65536).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert "fetching \\x1b]0;a\\x07\\n***\\x9b: 100%" in said
+    assert "\x1b]" not in said

@@ -239,6 +239,11 @@ def test_a_misspelled_number_of_tokens_is_no_secret(write, key):
         "AKIA" + "ABCDEFGH" * 2,
         "https://user:password@host/path",
         "s3://key:secret@bucket/prefix",
+        "https://account.blob.example/x.jsonl?se=2026-01-01&sig=abcdef",
+        "https://bucket.example/x.jsonl?Expires=1&Signature=abcdef&Key-Pair-Id=K",
+        "https://only-a-token@host/x.jsonl",
+        "s3://bucket/x.jsonl?X-Amz-Signature=abcdef",
+        "Bearer abcdefgh12345678",
         "-----BEGIN RSA PRIVATE KEY-----",
     ],
 )

@@ -1,0 +1,36 @@
+"""Claims about how the threads of training processes wait: briefly, unless the user says otherwise."""
+
+import sys
+
+import pytest
+
+from job.launch.supervisor import supervise
+from job.launch.waiting import DECISIONS, SPINS, waiting_variables
+
+LOAD = """
+import ctypes, pathlib, sys
+from importlib.util import find_spec
+folder = pathlib.Path(find_spec("torch").submodule_search_locations[0]) / "lib"
+library = next(folder.glob("libgomp*.so*"), None)
+sys.exit(77) if library is None else ctypes.CDLL(str(library))
+"""
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, SPINS), ("300000", "300000")])
+def test_torchs_own_library_takes_the_number_that_a_training_process_gets(tmp_path, monkeypatch, capfd, given, wanted):
+    for name in DECISIONS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")
+    if given:
+        monkeypatch.setenv("GOMP_SPINCOUNT", given)
+    outcome = supervise([sys.executable, "-c", LOAD], tmp_path, 1, 10)
+    if "ended with 77" in outcome.message:
+        pytest.skip("this torch computes with another OpenMP than libgomp")
+    assert f"GOMP_SPINCOUNT = '{wanted}'" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+@pytest.mark.parametrize("value", ["", "0", "active"])
+def test_nothing_is_set_beside_what_a_user_set(name, value):
+    assert waiting_variables({"PATH": "/bin"}) == {"GOMP_SPINCOUNT": SPINS}
+    assert waiting_variables({"PATH": "/bin", name: value}) == {}
