@@ -94,7 +94,7 @@ docs: $(INSTALLED) ## write docs/configuration.md, and the measured tables of do
 
 bench: $(INSTALLED) $(VLLM)/.installed ## measure speed against plain scripts; reports in build/bench/
 	@mkdir -p build/bench
-	@for name in train_speed checkpoint_cost summarize_scale; do \
+	@for name in train_speed checkpoint_cost summarize_scale busy_machine; do \
 		$(ALONE) $(BIN)/python benchmarks/$$name.py | tee build/bench/$$name.txt; \
 	done
 	@$(ALONE) $(VLLM)/bin/python benchmarks/summarize_speed.py | tee build/bench/summarize_speed.txt

@@ -166,6 +166,7 @@ def summarize(config: str, overrides: Sequence[str], variables: Sequence[str], s
     from job.summarization.shard import find_shard
 
     share = find_shard(shard, loaded.shards, os.environ)
+    _wait_briefly()
     from job.summarization.summarize import summarize as summarize_all
 
     summarize_all(loaded, shard=share)
@@ -178,6 +179,7 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
     from job.config.load import load_config
 
     loaded = load_config("evaluate", config, overrides, named(variables))
+    _wait_briefly()
     from job.evaluation.run import run_evaluation
     from job.evaluation.table import score_table
     from job.printable import printable
@@ -231,6 +233,13 @@ def _tell(plan: Any) -> int:
     if plan.error:
         raise plan.error
     return ExitCode.DONE
+
+
+def _wait_briefly() -> None:
+    """Set how OpenMP's threads wait, before anything loads torch; training processes get it too."""
+    from job.launch.waiting import waiting_variables
+
+    os.environ.update(waiting_variables(os.environ))
 
 
 def _sigterm_preempts() -> None:

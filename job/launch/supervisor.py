@@ -27,6 +27,7 @@ from job.launch.orphans import adopt_orphans, lives
 from job.launch.outcome import SUPERVISOR, End, Outcome, judge, read_outcomes
 from job.launch.peers import Peers
 from job.launch.spot import NOTICE_SECONDS, notice_url, spot_watch
+from job.launch.waiting import waiting_variables
 from job.safe_path import safe_variables
 from job.storage.places import work_folder
 from job.telemetry import event, warn
@@ -88,7 +89,7 @@ def supervise(
     adopt_orphans()
     own = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", SUPERVISOR: str(os.getpid())}
     given = {name: value for name, value in os.environ.items() if not TAKEN.fullmatch(name)}
-    environment = given | own | safe_variables(given)
+    environment = given | own | safe_variables(given) | waiting_variables(given)
     several = processes > 1 or peers is not None
     family = _Family(grace_seconds, several)
     with peers.talking(family.on_failure_elsewhere) if peers else nullcontext():
