@@ -1,7 +1,7 @@
 """WebVTT and SRT: cues with times → the lines of a transcript, each voice named.
 
-Text of cues in, `SpeakerLine`s out. Notes, styles, regions, cue ids and settings are left out; text between two cues
-belongs to the cue above it, so that none is lost.
+Text of cues in, `SpeakerLine`s out. Notes, styles, regions, cue ids and settings are left out; text
+between two cues belongs to the cue above it, so that none is lost.
 """
 
 import html
@@ -30,7 +30,7 @@ class _Line(NamedTuple):
 def caption_lines(lines: Sequence[str], is_known: IsKnown) -> list[SpeakerLine] | None:
     """Return the lines of WebVTT or SRT; None if the lines are neither.
 
-    A line without a voice in a text that has voices is stamped with its cue's place, so that it counts as unsure.
+    A line without a voice among lines with voices has the stamp CUE, so that it counts as unsure.
     """
     if not is_captions(lines):
         return None
@@ -41,7 +41,7 @@ def caption_lines(lines: Sequence[str], is_known: IsKnown) -> list[SpeakerLine] 
 
 
 def is_captions(lines: Sequence[str]) -> bool:
-    """Return True if lines that begin so are WebVTT or SRT: a header, or a cue's times at the start."""
+    """Return True if the lines begin like WebVTT or SRT: a header, or the times of a cue."""
     if lines and WEBVTT.match(lines[0]):
         return True
     written = [line for line in lines[:LOOKED_AT] if line.strip()][:2]
@@ -60,7 +60,7 @@ def first_caption(lines: Sequence[str]) -> int | None:
 
 
 def _cues(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
-    """The lines of text of each cue."""
+    """Yield the lines of text of each cue."""
     cue: list[_Line] = []
     for block in _blocks(lines):
         is_aside = WEBVTT.match(block[0].text) or block[0].text.split(maxsplit=1)[0] in NO_CUE
@@ -80,7 +80,7 @@ def _cues(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
 
 
 def _blocks(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
-    """What stands between blank lines."""
+    """Yield the lines between two blank ones."""
     block: list[_Line] = []
     for line in lines:
         if line.text.strip():
@@ -93,7 +93,10 @@ def _blocks(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
 
 
 def _voiced(cue: Sequence[_Line]) -> Iterator[SpeakerLine]:
-    """A line for each voice tag of a cue, with the text up to the next; text before the first has no speaker."""
+    """Yield a line for each voice tag of a cue, with the text up to the next.
+
+    Text before the first tag has no speaker.
+    """
     text, number = " ".join(line.text.strip() for line in cue), cue[0].number
     before, *voices = VOICE.split(text)
     if _plain(before):
@@ -103,15 +106,16 @@ def _voiced(cue: Sequence[_Line]) -> Iterator[SpeakerLine]:
 
 
 def _labelled(cue: Sequence[_Line], is_known: IsKnown) -> Iterator[SpeakerLine]:
-    """The lines of a cue without voice tags, as those of any transcript."""
+    """Yield the lines of a cue without voice tags, read as those of any transcript."""
     texts = [_plain(line.text) for line in cue]
     has_dashes = len(texts) > 1 and all(text.startswith("-") for text in texts)
     for line, text in zip(cue, texts, strict=True):
         change = CHANGE.match(text) if has_dashes or text.startswith(">>") else None
         read = read_line(line.number, text[change.end() :] if change else text, is_known)
-        yield read._replace(form="change", raw=text) if change and read.form in ("none", "alone") else read
+        is_unnamed = change is not None and read.form in ("none", "alone")
+        yield read._replace(form="change", raw=text) if is_unnamed else read
 
 
 def _plain(text: str) -> str:
-    """The text without tags, its character references resolved."""
+    """Return the text without tags, its character references resolved."""
     return html.unescape(TAG.sub("", text)).strip()

@@ -1,7 +1,7 @@
 """The forms in which transcripts name a speaker: one line in, a `SpeakerLine` out.
 
-Finds a stamp of time, takes markup away, and splits a label from its text. Whether the label is a speaker depends on
-the other lines of the conversation; `transcript.py` decides it.
+Finds a stamp of time, takes markup away, and splits a label from its text. If the label is a speaker
+depends on the other lines of the conversation, and is judged in `speakers.py`.
 """
 
 import re
@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-Form = Literal["colon", "tight", "dash", "brackets", "stamp", "heading", "alone", "voice", "change", "none"]
+Form = Literal[
+    "colon",  # Agent: Hello
+    "tight",  # Agent:Hello
+    "dash",  # Agent - Hello, also with a bar or a tab
+    "brackets",  # <Agent> Hello
+    "stamp",  # Agent (00:04) Hello
+    "heading",  # Agent 00:04, the text below
+    "alone",  # Agent, the text below
+    "voice",  # a voice tag of WebVTT
+    "change",  # captions: somebody else begins, and nobody says who
+    "none",
+]
 IsKnown = Callable[[str], bool]
 MAX_NAME_CHARACTERS = 100
 MAX_PHRASE_CHARACTERS = 60  # of a label that is not written like a name
@@ -23,7 +34,8 @@ CACHED_LABELS = 4096
 # A short plain name, a colon and a space: nearly every line of a transcript that opens a turn.
 PLAIN_LABEL = r"[#\w][\w#.'()-]*(?: [\w#.'()-]+){0,2}"
 PLAIN = re.compile(
-    rf"(?P<time>[\[(]?\d{{1,2}}:\d\d(?::\d\d)?[\])]?[ \t]+)?(?P<label>{PLAIN_LABEL})[ \t]*:(?:\s+|$)(?P<text>.*)"
+    r"(?P<time>[\[(]?\d{1,2}:\d\d(?::\d\d)?[\])]?[ \t]+)?"
+    rf"(?P<label>{PLAIN_LABEL})[ \t]*:(?:\s+|$)(?P<text>.*)"
 )
 
 CLOCK = r"\d{1,3}:[0-5]\d(?::[0-5]\d)?(?:[.,]\d{1,6})?(?!\d)(?:\s?[AaPp]\.?[Mm]\b\.?)?"
@@ -68,14 +80,21 @@ MARKUP = re.compile(
 )
 LABEL = rf"(?P<label>[^{COLONS}\n]{{1,100}}?)"
 # A wide colon needs no space behind it, nor does any colon before CJK.
-COLON = re.compile(rf"{LABEL}{SPACES}(?:[{COLONS[1:]}]\s*|:(?:\s+|$|(?=[\u2e80-\U0003ffff])))(?P<text>.*)")
+COLON = re.compile(
+    rf"{LABEL}{SPACES}"
+    rf"(?:[{COLONS[1:]}]\s*|:(?:\s+|$|(?=[\u2e80-\U0003ffff])))(?P<text>.*)"
+)
 TIGHT = re.compile(rf"{LABEL}{SPACES}:(?P<text>[^\s:/\\].*)")
 DASH = re.compile(
     rf"(?P<label>[^{COLONS}\t\n]{{1,100}}?)"
     rf"(?:[ \t]+[{DASHES}|»>][ \t]+|{SPACES}\t{SPACES}|>[ \t]+)(?P<text>\S.*)"
 )
-IN_BRACKETS = re.compile(rf"(?P<label>\[[^\[\]\n]{{1,100}}\]|<[^<>\n]{{1,100}}>){SPACES}(?P<text>[^\s{COLONS}].*)")
+IN_BRACKETS = re.compile(
+    r"(?P<label>\[[^\[\]\n]{1,100}\]|<[^<>\n]{1,100}>)"
+    rf"{SPACES}(?P<text>[^\s{COLONS}].*)"
+)
 WRAPPED = re.compile(r"""[\[<("'“«](.{1,100})[\]>)"'”»]""")
+DIGITS_AROUND = re.compile(r"[^:]*\d:\d")  # a time of day, or a ratio
 PATTERNS: tuple[tuple[Form, re.Pattern[str]], ...] = (
     ("colon", COLON),
     ("dash", DASH),
@@ -90,8 +109,8 @@ SCHEMES = frozenset(("http", "https", "ftp", "mailto", "tel", "file", "s3"))
 class SpeakerLine(NamedTuple):
     """One line of a transcript in the strongest form that it has.
 
-    `label` and `text` are what the form separates, `raw` is the line as it stands. `stamp` is a time before or behind
-    the label. A line that is only a stamp has neither label nor text.
+    `label` and `text` are what the form separates, `raw` is the line as it stands. `stamp` is a time
+    before or behind the label. A line that is only a stamp has neither label nor text.
     """
 
     number: int
@@ -149,7 +168,7 @@ def is_name(text: str) -> bool:
     """
     words = text.split()
     main = [word for word in words if not _is_small(word)]
-    if not main or _is_small(words[-1]) or not any(_is_letter(character) for word in main for character in word):
+    if not main or _is_small(words[-1]) or not any(map(_is_letter, "".join(main))):
         return False
     return all(_begins_like_a_name(word) for word in main)
 
@@ -168,7 +187,10 @@ def quoted(line: str) -> str:
 
 
 def _without_markup(text: str) -> str:
-    """Return `**Agent:** text`, `**Agent**: text`, `<b>Agent:</b> text` as `Agent: text`; a tab stands for no colon."""
+    """Return `**Agent:** text`, `**Agent**: text` and `<b>Agent:</b> text` as `Agent: text`.
+
+    A tab stands where there is no colon.
+    """
     marked = MARKUP.match(text)
     if not marked:
         return text
@@ -189,7 +211,7 @@ def _split_stamp(text: str) -> tuple[str, str]:
 
 
 def _forms(line: SpeakerLine) -> Iterator[SpeakerLine]:
-    """Yield the line in every form that it can be read in, strongest first; labels are not checked."""
+    """Yield the line in every form that fits, strongest first; labels are not checked."""
     number, raw, _, _, rest, stamp = line
     if TIME_HINT.search(rest):
         behind = STAMP_BEHIND.match(rest)
@@ -197,12 +219,12 @@ def _forms(line: SpeakerLine) -> Iterator[SpeakerLine]:
         if behind and (behind["stamp"] or not _is_small(behind["label"].split()[-1])):
             said, time = behind["text"], behind["stamp"] or behind["bare"]
             form: Form = "colon" if behind["colon"] else "heading" if not said else "stamp"
+            label = _unwrapped(behind["label"])
             if form != "stamp" or behind["stamp"]:
-                yield SpeakerLine(number, raw, form, _unwrapped(behind["label"]), said, stamp or time)
+                yield SpeakerLine(number, raw, form, label, said, stamp or time)
     for form, pattern in PATTERNS:
         found = pattern.match(rest)
-        # Digits on both sides of a colon are a time of day or a ratio.
-        if found and not (form == "tight" and found["label"][-1].isdigit() and found["text"][0].isdigit()):
+        if found and not (form == "tight" and DIGITS_AROUND.match(rest)):
             yield SpeakerLine(number, raw, form, _unwrapped(found["label"]), found["text"], stamp)
     if len(rest) <= MAX_NAME_CHARACTERS:
         yield SpeakerLine(number, raw, "alone", _unwrapped(rest), "", stamp)

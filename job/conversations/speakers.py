@@ -26,8 +26,8 @@ SPEAKER_WORDS = frozenset(
 # Words of what people list line by line: orders, addresses, error reports.
 FIELD_WORDS = frozenset(
     (
-        *("account", "address", "amount", "code", "date", "delivery", "email", "error", "fax", "id"),
-        *("imei", "invoice", "item", "items", "mobile", "model", "name", "no", "number", "order"),
+        *("account", "address", "amount", "code", "date", "delivery", "email", "error", "fax"),
+        *("id", "imei", "invoice", "item", "items", "mobile", "model", "name", "no", "number", "order"),
         *("phone", "postcode", "price", "ps", "qty", "quantity", "ref", "reference", "serial"),
         *("shipping", "size", "sku", "subject", "subtotal", "tel", "telephone", "time", "total"),
         *("tracking", "url", "version", "website", "zip"),
@@ -180,8 +180,10 @@ class Speakers:
                     return "speaker"
                 if self._known(line.label) and recurs:
                     return "speaker"
-                likely = sure or (named and recurs) or (same and _is_named(line.label))
-                return "doubt" if likely else "text"
+                if sure or (same and _is_named(line.label)):
+                    return "doubt"
+                # Twice `<LINK>` or `Well - …` may be no speaker at all.
+                return "unsure" if named and recurs else "text"
         if sure or (named and recurs):
             return "speaker"
         if named and same and (line.is_bracketed or self._as_written):
@@ -217,17 +219,19 @@ class Speakers:
         return line.stamp != "" and (line.is_bracketed or line.is_dated or before)
 
     def _begins_with_a_speaker(self, line: SpeakerLine) -> bool:
-        """Return True if a sure name begins the line and a sign follows, in no form that is known."""
+        """Return True if a sure name begins the line before a sign that belongs to no form."""
         leading = LEADING.match(line.raw)
         start = leading.end() if leading else 0
         text = line.raw[start : start + 200]
         folded = text.casefold()
-        return any(folded.startswith(name) and BEHIND_A_NAME.match(text[len(name) :]) for name in self._sure_names)
+        behind = (text[len(name) :] for name in self._sure_names if folded.startswith(name))
+        return any(BEHIND_A_NAME.match(rest) for rest in behind)
 
     @cached_property
     def _sure_names(self) -> tuple[str, ...]:
         assert self.opening is not None
-        repeated = (label for (form, label), count in self._counts.items() if form == "colon" and count > 1)
+        counts = self._counts.items()
+        repeated = (label for (form, label), count in counts if form == "colon" and count > 1)
         return (*self._known.names, *repeated, self.opening.label.casefold())
 
 
@@ -238,7 +242,7 @@ def may_be_named(lines: Iterable[str], names: Iterable[str]) -> bool:
 
 
 def _style(line: SpeakerLine) -> tuple[str, str]:
-    """Return the form with the stamp, each run of digits as one: those of one program look alike."""
+    """Return form and stamp, with 0 for each number: the stamps of one program look alike."""
     return line.form, re.sub(r"\d+", "0", line.stamp)
 
 

@@ -1,5 +1,4 @@
-"""Transcripts: lines that name their speakers → turns, and the lines of which it is not sure whose
-they are.
+"""Transcripts: lines that name their speakers → turns, and the lines whose speaker is not sure.
 
 A line whose speaker is not recognized is never part of another's turn without a word: it makes the
 record a bad one, or is listed in `doubts`. docs/formats.md ("Who said what in a transcript") has
@@ -27,7 +26,10 @@ from job.conversations.speaker_lines import (
 )
 from job.conversations.speakers import Known, Speakers, Verdict, may_be_named
 
-REMEDY = "give each turn its own line of 'Speaker: text', map the name under data.roles, or set data.roles: as_written"
+REMEDY = (
+    "write each turn as a line of 'Speaker: text', map the name under data.roles, or keep all "
+    "labels (data.roles: as_written)"
+)
 WANTED = "wanted lines of 'Speaker: text'"
 LINE_END = re.compile(r"\r\n|\r|\n")
 # Without any of these, only the name of somebody who speaks in the conversation opens a turn.
@@ -84,7 +86,11 @@ def without_preface(text: str, reading: ReadingSection) -> str:
     raise RecordError(f"no line of the text names a speaker; {WANTED}")
 
 
-def _plain_turns(lines: Sequence[str], reading: ReadingSection, known: IsKnown) -> list[Turn] | None:
+def _plain_turns(
+    lines: Sequence[str],
+    reading: ReadingSection,
+    known: IsKnown,
+) -> list[Turn] | None:
     """Return the turns if each line plainly opens one or plainly does not; else None."""
     spoken: list[Spoken] = []
     roles: dict[str, str | None] = {}
@@ -156,7 +162,7 @@ def _turns(spoken: Sequence[Spoken]) -> list[Turn]:
 
 
 def _joined(spoken: Sequence[Spoken]) -> list[Turn]:
-    """Return the turns of captions: cues of one speaker in a row are one, line breaks are layout."""
+    """Return the turns of captions: one for all cues of a speaker in a row, on one line."""
     turns: list[Turn] = []
     for role, said in spoken:
         if role is None:

@@ -1,7 +1,7 @@
-"""Files that hold one transcript: which they are, their record, and the summary in a file beside it.
+"""Files that hold one transcript: which they are, their record, and the summary beside them.
 
-`call.vtt` is the conversation with the id `call`; its reference is the text of `call.summary.txt` in
-the same folder, if that is in the input too. Content decides what a file is; its name helps where
+`call.vtt` is the conversation with the id `call`; its reference is the text of `call.summary.txt`
+in the same folder, if that is in the input too. Content decides what a file is; its name helps where
 the content could be a table's.
 """
 
@@ -41,7 +41,7 @@ class WholeTranscript:
 
 @dataclass(frozen=True)
 class Apart:
-    """The files that hold conversations, and the files with their summaries, by URI of the first."""
+    """The files with conversations, and by their URI the files with their summaries."""
 
     files: "list[InputFile]"
     summaries: "dict[str, InputFile]"
@@ -63,7 +63,7 @@ def summaries_apart(files: "Iterable[InputFile]") -> Apart:
 
 
 def is_transcript(start: str, uri: str, reading: ReadingSection) -> bool:
-    """Return True if a text file that begins with `start` is one transcript, and no table nor JSON."""
+    """Return True if a text that begins with `start` is a transcript, and no table nor JSON."""
     name = COMPRESSED.sub("", uri)
     if reading.format != "auto" or OF_OTHER_FORMATS.search(name):
         return reading.format == "transcript"
@@ -79,7 +79,7 @@ def is_transcript(start: str, uri: str, reading: ReadingSection) -> bool:
 
 
 def transcript_rows(text: TextIO, uri: str) -> Iterator[tuple[int, WholeTranscript]]:
-    """The one record of a file of a transcript."""
+    """Yield the one record of a file of a transcript."""
     content = text.read(MAX_RECORD_CHARACTERS + 1)
     yield 1, WholeTranscript(name_of(uri), content)
 
@@ -92,7 +92,7 @@ def parse_transcript(record: WholeTranscript, reading: ReadingSection) -> Draft:
 
 
 def text_in(file: TextIO) -> str:
-    """The text of a file with a summary; RecordError if it is too long or no UTF-8."""
+    """Return the text of a file with a summary; RecordError if it is too long or no UTF-8."""
     text = file.read(MAX_RECORD_CHARACTERS + 1)
     _check(text)
     return str(plain(text)).strip()
@@ -105,13 +105,13 @@ def _check(text: str) -> None:
 
 
 def name_of(uri: str) -> str:
-    """The id of the conversation that a file holds: its name without the ending of a transcript."""
+    """Return the id of the conversation in a file: its name without the ending of a transcript."""
     name: str = plain(_base(uri).rpartition("/")[2])
     return name
 
 
 def _base(uri: str) -> str:
-    """The URI without the ending of a transcript."""
+    """Return the URI without the ending of a transcript."""
     return _without(CAPTIONS, _without(TEXT, uri))
 
 
