@@ -104,7 +104,7 @@ def read_json_lines(file: "InputFile") -> Iterator[tuple[Source, Any]]:
 def _read_file(
     file: "InputFile", reading: ReadingSection, summary: "InputFile | None"
 ) -> Iterator[Conversation | BadRecord]:
-    """The records of a file; `summary` has the reference of the transcript that it is."""
+    """Yield the records of a file; `summary` has the reference of the transcript that it is."""
     with closing(file.store.open(file.key)) as stored:
         for line, record in rows_of(plain_stream(stored, file.uri), file.uri, reading):
             outcome = outcome_of(record, Source(file.uri, line), reading)
@@ -114,13 +114,19 @@ def _read_file(
                 yield _with_reference(outcome, summary)
             else:
                 raise DataError(
-                    f"{summary.uri}: is named like the summary of {file.uri}, which is not one transcript; "
-                    "rename one of them, or leave the summary out by data.exclude"
+                    f"{summary.uri}: is named like the summary of {file.uri}, which is not one "
+                    "transcript; rename one of them, or leave the summary out by data.exclude"
                 )
 
 
-def _with_reference(outcome: Conversation | BadRecord, summary: "InputFile") -> Conversation | BadRecord:
-    """The conversation with the text of that file as its reference; a BadRecord where it cannot be read."""
+def _with_reference(
+    outcome: Conversation | BadRecord,
+    summary: "InputFile",
+) -> Conversation | BadRecord:
+    """Return the conversation with the text of that file as its reference.
+
+    A file that cannot be read as text makes it a BadRecord.
+    """
     if isinstance(outcome, BadRecord):
         return outcome
     try:

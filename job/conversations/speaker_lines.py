@@ -1,7 +1,7 @@
 """The forms in which transcripts name a speaker: one line in, a `SpeakerLine` out.
 
-Finds a stamp of time, takes markup away, and splits a label from its text. If the label is a speaker
-depends on the other lines of the conversation, and is judged in `speakers.py`.
+Finds a stamp of time, takes markup away, and splits a label from its text. Only the other lines of
+the conversation show if the label is a speaker; `speakers.py` judges it.
 """
 
 import re
@@ -109,8 +109,8 @@ SCHEMES = frozenset(("http", "https", "ftp", "mailto", "tel", "file", "s3"))
 class SpeakerLine(NamedTuple):
     """One line of a transcript in the strongest form that it has.
 
-    `label` and `text` are what the form separates, `raw` is the line as it stands. `stamp` is a time
-    before or behind the label. A line that is only a stamp has neither label nor text.
+    `label` and `text` are what the form separates, `raw` is the line as it stands. `stamp` is a
+    time before or behind the label. A line that is only a stamp has neither label nor text.
     """
 
     number: int
@@ -207,7 +207,7 @@ def _split_stamp(text: str) -> tuple[str, str]:
     found = STAMP.match(rest)
     if not found:
         return rest, ""
-    return rest[found.end() :].strip(), found["stamp"] or found["bare"]
+    return rest[found.end() :].lstrip(), found["stamp"] or found["bare"]
 
 
 def _forms(line: SpeakerLine) -> Iterator[SpeakerLine]:

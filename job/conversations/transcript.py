@@ -225,5 +225,6 @@ def _without_lone_stamps(lines: Sequence[SpeakerLine]) -> list[SpeakerLine]:
 def _no_speaker(line: SpeakerLine) -> RecordError:
     where = f"line {line.number} of the conversation has no speaker: {quoted(line.raw)}"
     if line.stamp and line.stamp != CUE:
-        return RecordError(f"{where}; no name and colon follow its time {shown(line.stamp)}; {WANTED}")
+        time = shown(line.stamp)
+        return RecordError(f"{where}; no name and colon follow its time {time}; {WANTED}")
     return RecordError(f"{where}; {WANTED}")

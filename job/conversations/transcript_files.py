@@ -1,8 +1,8 @@
 """Files that hold one transcript: which they are, their record, and the summary beside them.
 
 `call.vtt` is the conversation with the id `call`; its reference is the text of `call.summary.txt`
-in the same folder, if that is in the input too. Content decides what a file is; its name helps where
-the content could be a table's.
+in the same folder, if that is in the input too. Content decides what a file is; its name helps
+where the content could be a table's.
 """
 
 import re

@@ -82,7 +82,8 @@ def test_srt_names_speakers_in_its_text_and_loses_no_line(put):
 
 @pytest.mark.parametrize("content", [VTT, SRT, TEXT])
 @pytest.mark.parametrize("change", [
-    str.encode, lambda text: text.replace("\n", "\r\n").encode(), lambda text: b"\xef\xbb\xbf" + text.encode(),
+    str.encode, lambda text: text.encode("utf-8-sig"),
+    lambda text: text.replace("\n", "\r\n").encode(),
     lambda text: gzip.compress(text.encode()),
 ])  # fmt: skip
 @pytest.mark.parametrize("name", ["Call 1 ü.txt", "Call 1 ü", "Call 1 ü.vtt.gz", "Call 1 ü.srt"])
@@ -107,7 +108,8 @@ def test_text_is_a_transcript_whatever_its_form(put, text, name):
 
 @pytest.mark.parametrize("name", ["t.txt", "t", "t.vtt"])
 @pytest.mark.parametrize("content", [
-    'id,dialogue\na,"Agent: Hi\nCustomer: Ho"\n', "id\tdialogue\na\tAgent: Hi\n", "dialogue\nAgent: Hi\n",
+    'id,dialogue\na,"Agent: Hi\nCustomer: Ho"\n',
+    "id\tdialogue\na\tAgent: Hi\n", "dialogue\nAgent: Hi\n",
     '{"id": "a", "dialogue": "Agent: Hi"}\n', '[{"id": "a", "dialogue": "Agent: Hi"}]',
 ])  # fmt: skip
 def test_tables_and_json_stay_what_they_are_under_any_name(put, name, content):
@@ -135,7 +137,7 @@ def test_the_format_of_the_config_wins(put):
         ("a.txt", "Mira: Hello\nTom: Hi", "invalid_record", "data.roles: as_written"),
     ],
 )
-def test_a_file_without_a_conversation_is_a_bad_record_with_its_id(put, name, content, reason, told):
+def test_a_file_without_a_conversation_is_bad_and_has_its_id(put, name, content, reason, told):
     (bad,) = read_conversations([put(name, content)], AUTO)
     assert isinstance(bad, BadRecord)
     assert (bad.id, bad.reason) == ("a", reason)
@@ -143,9 +145,8 @@ def test_a_file_without_a_conversation_is_a_bad_record_with_its_id(put, name, co
 
 
 def test_a_cue_without_a_voice_is_counted_and_an_unnamed_change_is_bad(put):
-    some = (
-        "WEBVTT\n\n00:01.000 --> 00:02.000\n<v Agent>Hi\n\n00:03.000 --> 00:04.000\n{}\n\n00:05.000 --> 00:06.000\n{}\n"
-    )
+    cue = "00:0{0}.000 --> 00:0{0}.900\n{1}\n"
+    some = "\n".join(("WEBVTT\n", cue.format(1, "<v Agent>Hi"), cue.format(3, "{}"), cue.format(5, "{}")))
     assert read_one(put("a.vtt", some.format("Hello", "<v Customer>Ho"))).doubts == ("'Hello'",)
     captions = some.replace("<v Agent>", "AGENT: ")
     (bad,) = read_conversations([put("b.vtt", captions.format(">> Hello", "Yes"))], AUTO)
@@ -156,7 +157,8 @@ def test_a_cue_without_a_voice_is_counted_and_an_unnamed_change_is_bad(put):
 
 def test_captions_in_a_cell_are_read_too(put):
     csv = 'id,transcript\na,"' + VTT.replace('"', '""') + '"\n'
-    assert [turn.role for turn in read_one(put("t.csv", csv)).turns] == ["agent", "customer", "agent"]
+    conversation = read_one(put("t.csv", csv))
+    assert [turn.role for turn in conversation.turns] == ["agent", "customer", "agent"]
 
 
 def test_the_summary_lies_beside_its_transcript(put):
@@ -176,8 +178,9 @@ def test_the_summary_lies_beside_its_transcript(put):
 def test_a_summary_that_cannot_be_read_or_belongs_to_no_transcript_is_told(put):
     (bad,) = read_conversations([put("a.txt", TEXT), put("a.summary.txt", b"caf\xe9")], AUTO)
     assert "its summary a.summary.txt: byte 0xe9" in bad.detail
+    files = [put("t.txt", "dialogue\nAgent: Hi\n"), put("t.summary.txt", "x")]
     with pytest.raises(DataError, match=r"named like the summary of t\.txt"):
-        list(read_conversations([put("t.txt", "dialogue\nAgent: Hi\n"), put("t.summary.txt", "x")], AUTO))
+        list(read_conversations(files, AUTO))
     (alone,) = read_conversations([put("z.summary.txt", "Kettle leaks.")], AUTO)
     assert isinstance(alone, BadRecord)
 
@@ -192,7 +195,8 @@ def test_one_name_in_two_folders_is_told(put, tmp_path):
 @pytest.mark.parametrize("name", ["a.vtt", "a.txt", "a.vtt.gz"])
 def test_a_transcript_is_one_piece(tmp_path, name):
     content = (VTT * 3).replace("\nWEBVTT", "\nx") if "vtt" in name else TEXT
-    (tmp_path / name).write_bytes(gzip.compress(content.encode()) if "gz" in name else content.encode())
+    data = content.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if "gz" in name else data)
     (file,) = list_inputs([str(tmp_path / name)])
     (piece,) = cut(file, AUTO, Size(1, 1))
     assert (piece.kind, piece.records) == ("whole", 1)
@@ -210,7 +214,11 @@ NAMED = (
     "Lee, Kim",
     "😊 Mia",
 )
-WORDS = ("kettle", "leaks", "since", "10:15", "https://x.co/a", "ok?", "3.50", "- and", "(maybe)", "Well,", "no: never")
+STYLES = ("plain", "bracket", "behind", "heading", "chat", "bold", "vtt", "srt")
+WORDS = (
+    *("kettle", "leaks", "since", "10:15", "https://x.co/a", "ok?"),
+    *("3.50", "- and", "(maybe)", "Well,", "no: never"),
+)
 
 
 def sentence(rng):
@@ -218,7 +226,7 @@ def sentence(rng):
 
 
 def written(rng, said, style):
-    """The conversation as a recorder writes it, with sentences over several lines where that can be."""
+    """The conversation as a recorder writes it, some sentences over several lines."""
     lines, second = [], 0
     for name, text in said:
         second += rng.randrange(1, 9)
@@ -237,7 +245,7 @@ def written(rng, said, style):
     return ("WEBVTT\n\n" if style == "vtt" else "") + "\n".join(lines)
 
 
-@pytest.mark.parametrize("style", ["plain", "bracket", "behind", "heading", "chat", "bold", "vtt", "srt"])
+@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_random_calls_come_back_with_their_speakers_or_not_in_silence(put, style, newline):
     rng = random.Random(f"{style}{newline!r}")
