@@ -17,7 +17,7 @@ from job.storage.holder import this_process
 from job.storage.lease import Lease
 from job.storage.local import LocalStore
 from job.storage.open import InputFile
-from job.storage.store import Entry
+from job.storage.store import Entry, Skip
 from job.summarization import commit
 from job.summarization.chunks import agree_on_chunks, check_unchanged
 from job.summarization.inputs import find_night_inputs
@@ -215,9 +215,9 @@ class Asked(LocalStore):
         self.stats += 1
         return super().stat(key)
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "", skip: Skip | None = None) -> Iterator[Entry]:
         self.lists += 1
-        return super().list(prefix)
+        return super().list(prefix, skip)
 
 
 @pytest.mark.parametrize(
