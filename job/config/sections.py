@@ -172,8 +172,8 @@ class ReadingSection(Section):
     )
     reference: Literal["summary", "last_assistant"] = Field(
         "summary",
-        description="Where a list of turns has its reference: under `summary` (or what columns "
-        "names), or as its last message, by the assistant, which then is no turn.",
+        description="Where chats have their reference: under `summary` (or what columns names), or "
+        "as the last message, by the assistant, which then is no turn.",
     )
     roles: dict[str, Literal["customer", "agent", "system"]] | Literal["as_written"] = Field(
         default_factory=dict, description="Other names of roles, e.g. {bot: agent}; as_written keeps any label."

@@ -90,17 +90,17 @@ def last_assistant_apart(
     if spoken and _meaning(spoken[-1]) == "agent":
         references = [spoken.pop().text]
     if len(spoken) == 1 and _meaning(spoken[0]) == "customer":
-        return _whole_transcript(spoken[0].text, reading), references
+        return transcript_of_message(spoken[0].text, reading), references
     return transcript._replace(turns=spoken), references
 
 
-def _whole_transcript(message: str, reading: ReadingSection) -> Transcript:
+def transcript_of_message(message: str, reading: ReadingSection) -> Transcript:
+    """Return the transcript that a user's message or a prompt is, behind an instruction perhaps."""
     try:
         return read_transcript(without_preface(message, reading), reading)
     except RecordError as error:
-        raise RecordError(
-            f"the user's message, which is the transcript with data.reference: last_assistant: {error.detail}"
-        ) from error
+        what = "the user's message, the transcript with data.reference: last_assistant"
+        raise RecordError(f"{what}: {error.detail}") from error
 
 
 def _turns_of_text(item: str, number: int, reading: ReadingSection) -> Transcript:

@@ -17,6 +17,7 @@ READ = {
     "One call a file: WebVTT, SRT, text": (["Mira Bell", "Tom"], 0),
     "A Zendesk export": (["customer", "agent"], 0),
     "Alpaca": (["customer", "agent"], 1),
+    "Prompts and completions": (["customer", "agent"], 1),
     "A CSV saved by Excel": (["customer", "agent"], 1),
     "Calls with time stamps": (["agent", "customer"], 1),
     "Intercom conversations": (["customer", "agent"], 0),

@@ -101,6 +101,17 @@ def test_a_completion_apart_from_its_prompt_ends_the_chat(put):
     assert refused == "completion holds an object, wanted text"
 
 
+def test_a_prompt_of_text_may_begin_with_an_instruction(put):
+    reading = ReadingSection(
+        reference="last_assistant",
+        columns={"conversation": "prompt", "summary": "completion"},
+    )
+    transcript = "Customer: My kettle leaks.\nAgent: I send a new one."
+    one = read_one(put, {"prompt": f"Sum it up.\n\n{transcript}", "completion": "S."}, reading)
+    assert (one.turns, one.references) == (HELLO, ("S.",))
+    assert "no line of the text names" in detail_of(put, {"prompt": "x", "completion": "S."}, reading)
+
+
 @pytest.mark.parametrize(
     "before",
     [

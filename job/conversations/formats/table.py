@@ -24,6 +24,7 @@ from job.conversations.formats.turn_list import conversation_of
 from job.conversations.listed import list_in
 from job.conversations.references import references_of
 from job.conversations.transcript import Transcript, read_transcript
+from job.conversations.turn_objects import transcript_of_message
 from job.errors import DataError
 
 MAX_COLUMNS = 10_000
@@ -132,7 +133,9 @@ def _turns_and_references(
     listed = list_in(cell, f"column '{column}'") if isinstance(cell, str) else cell
     if isinstance(listed, list):
         return conversation_of(listed, column, record, reading)
-    if isinstance(cell, str):
+    if isinstance(cell, str) and reading.reference == "last_assistant":
+        transcript = transcript_of_message(cell, reading)
+    elif isinstance(cell, str):
         transcript = read_transcript(cell, reading)
     elif cell is None:
         transcript = Transcript([])
