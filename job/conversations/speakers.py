@@ -11,7 +11,17 @@ from typing import Literal
 
 from job.config.sections import ReadingSection
 from job.conversations.draft import ALIASES
-from job.conversations.speaker_lines import CLOCK, PLAIN_LABEL, SpeakerLine, is_name
+from job.conversations.speaker_lines import (
+    CLOCK,
+    COLONS,
+    DIGITS_AROUND,
+    MAX_PHRASE_CHARACTERS,
+    PLAIN_LABEL,
+    SCHEMES,
+    SPACES,
+    SpeakerLine,
+    is_name,
+)
 
 # "doubt" and "unsure" are counted; a doubt makes a conversation bad that has one speaker otherwise.
 Verdict = Literal["speaker", "doubt", "unsure", "text"]
@@ -41,6 +51,11 @@ BEHIND_A_NAME = re.compile(
     rf"|\s[^.?!]{{0,30}}{CLOCK}(?:\W*$|\s?:\s)"
 )
 MIN_LINES_OF_A_STYLE = 2
+BEFORE_A_COLON = re.compile(rf"{SPACES}(?P<label>[^{COLONS}\n]{{1,{MAX_PHRASE_CHARACTERS}}}?){SPACES}[{COLONS}](?!//)")
+IN_BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
+MAX_WORDS_OF_A_NAME = 6
+MAX_WORDS_AROUND_A_ROLE = 4  # the agent, Ms. Patel's assistant
+MIN_DIGITS_OF_A_CALLER = 7
 
 
 class Known:
@@ -86,8 +101,9 @@ class Speakers:
             verdict = self._of_tight(line)
         else:
             verdict = self._of_others(line)
-        is_none = verdict in ("text", "unsure")
-        return "doubt" if is_none and self._begins_with_a_speaker(line) else verdict
+        if verdict in ("text", "unsure") and self._begins_with_a_speaker(line):
+            return "doubt"
+        return "unsure" if verdict == "text" and resembles_a_speaker(line.raw) else verdict
 
     def may_open(self, line: SpeakerLine) -> bool:
         """Return True if the line may be the first of a conversation."""
@@ -233,6 +249,26 @@ class Speakers:
         counts = self._counts.items()
         repeated = (label for (form, label), count in counts if form == "colon" and count > 1)
         return (*self._known.names, *repeated, self.opening.label.casefold())
+
+
+def resembles_a_speaker(text: str) -> bool:
+    """Return True if what a line has before its colon is no label of any form, and still like one.
+
+    An address, the number of a caller, a name with signs that no form allows, or a role's word
+    among few others. Such a line is counted: it may be another speaker's.
+    """
+    found = BEFORE_A_COLON.match(text)
+    if not found or DIGITS_AROUND.match(text) or found["label"].casefold() in SCHEMES:
+        return False
+    label = found["label"]
+    is_address = label.find("@") > 0  # at the start it mentions somebody
+    if is_address or sum(map(str.isdigit, label)) >= MIN_DIGITS_OF_A_CALLER:
+        return True
+    words = re.findall(r"\w+", IN_BRACKETS.sub(" ", label))  # Ana (she/her)
+    if len(words) <= MAX_WORDS_AROUND_A_ROLE and {*map(str.casefold, words)} & SPEAKER_WORDS:
+        return True
+    bare = " ".join(words)
+    return bare != label and len(words) <= MAX_WORDS_OF_A_NAME and is_name(bare)
 
 
 def may_be_named(lines: Iterable[str], names: Iterable[str]) -> bool:

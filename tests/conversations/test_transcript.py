@@ -164,6 +164,14 @@ def test_a_likely_speaker_beside_a_single_sure_one_is_a_bad_record(line):
         "[00:15] and then it stopped",
         "Support - is it free?",
         "Sean:I take over",
+        "joe.smith@shop.example: I take over",
+        "+1 415 555 0123: I take over",
+        "Dr. med. Hans Müller: I take over",
+        "Ms Lee [Support]: I take over",
+        "Ana = Bob: I take over",
+        "Ana (she/her):I take over",
+        "the agent:I take over",
+        "Ms. Patel's assistant：I take over",
     ],
 )
 def test_a_line_that_may_be_a_speakers_is_counted_and_shown(line):
