@@ -1,4 +1,4 @@
-"""What the cache holds of an adapter is verified each time that it is used; a night may name the digest."""
+"""What the cache holds of an adapter is verified at each use; a night may name its digest."""
 
 import json
 from pathlib import Path

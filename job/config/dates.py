@@ -1,7 +1,7 @@
 """The day that a scheduled run is about: a date, or `yesterday` or `today` in the scheduler's zone.
 
-Variables and environment → variables in which `date` is a date, and `previous_date` the day before it. Knows nothing of
-configs.
+Variables and environment → variables in which `date` is a date, and `previous_date` the day before
+it. Knows nothing of configs.
 """
 
 import re
@@ -36,7 +36,7 @@ def with_date(variables: Mapping[str, str], environment: Mapping[str, str], now:
 
 
 def with_previous_date(variables: Mapping[str, str], environment: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the variables with the day before `date`, where that is set and nobody names another."""
+    """Return the variables with the day before `date`, if that is set and nobody names another."""
     text = variables.get("date") or environment.get(DATE)
     if not text or PREVIOUS in variables or PREVIOUS_DATE in environment:
         return variables
@@ -55,8 +55,8 @@ def _check_date(name: str, in_environment: str, variables: Mapping[str, str], en
     where = f"--var {name}" if variables.get(name) else f"{in_environment} in the environment"
     words = ", yesterday or today" if name == "date" else ""
     raise ConfigError(
-        f"{where} is {text!r}, wanted a date such as 2026-01-31{words}; a day that is written otherwise needs a "
-        "variable of another name: --var day=20260131"
+        f"{where} is {text!r}, wanted a date such as 2026-01-31{words}; a day that is written "
+        "otherwise needs a variable of another name: --var day=20260131"
     )
 
 

@@ -39,7 +39,8 @@ def _within_a_name(part: str) -> str:
     translated, place = "", 0
     while place < len(part):
         character = part[place]
-        end = part.find("]", place + 2)  # a set holds at least one character, which may be a bracket
+        # A set holds at least one character, which may be a bracket.
+        end = part.find("]", place + 2)
         if character == "[" and end > 0:
             translated += f"(?!/){_character_set(part[place + 1 : end])}"
             place = end
@@ -51,8 +52,8 @@ def _within_a_name(part: str) -> str:
 
 def _character_set(content: str) -> str:
     negation = "^" if content.startswith("!") else ""
-    characters = content.removeprefix("!").replace("\\", r"\\").replace("[", r"\[").replace("^", r"\^")
-    return f"[{negation}{characters}]"
+    escaped = re.sub(r"[\\\[^]", r"\\\g<0>", content.removeprefix("!"))
+    return f"[{negation}{escaped}]"
 
 
 Glob = Annotated[str, Field(min_length=1), AfterValidator(check_glob)]

@@ -52,7 +52,7 @@ def merged(model: FetchedModel, section: AdapterModelSection, cache: Path) -> Fe
 
 
 def _read_merged(folder: Path) -> Manifest | None:
-    """Return the manifest of a folder in the cache that is whole and as it says; None for any other."""
+    """Return the manifest of a folder in the cache that is as it says; None for any other."""
     if not folder.is_dir():
         return None
     try:
@@ -61,7 +61,7 @@ def _read_merged(folder: Path) -> Manifest | None:
         manifest = None
     if manifest is not None and DIGEST_KEY in manifest.extra and is_folder_of(folder, manifest):
         return manifest
-    warn("the cached merged weights are not what their manifest says: merging again", folder=str(folder))
+    warn("the cached merged weights are not as their manifest says: merging anew", folder=str(folder))
     return None
 
 

@@ -1,7 +1,8 @@
 """URIs → stores and files: the way in for everything above.
 
-A URI is a path, `file:///path`, `s3://bucket/prefix`, `hf://org/name` or `hf://datasets/org/name`, and names a folder
-or a file. Knows nothing of what the bytes mean, but for the manifests that recap leaves beside its own.
+A URI is a path, `file:///path`, `s3://bucket/prefix`, `hf://org/name` or `hf://datasets/org/name`,
+and names a folder or a file. Knows nothing of what the bytes mean, but for the manifests that recap
+leaves beside its own.
 """
 
 import difflib
@@ -162,7 +163,9 @@ def _files(uri: str, options: StorageSection | None, folder: _Folder) -> list[In
         entry = store.stat(key)
         file = InputFile(local_path(uri), store, key, entry.size, entry.version)
     except (ConfigError, MissingError):
-        pass  # a bucket, a repository, a URI that ends in a slash, or nothing of that name: a folder, if anything
+        # A bucket, a repository, a URI that ends in a slash, or nothing of that name: a folder, if
+        # anything.
+        pass
     except ForbiddenError as error:
         denied = error  # without the permission to list, S3 says so of a key that is not there
     if file is not None and (file.size or scheme_of(uri) != "s3"):
@@ -216,8 +219,9 @@ def _nothing(uri: str, options: StorageSection | None, left_out: LeftOut) -> str
     """Return the message for a URI that names no file; here, something else may well be there."""
     if left_out.count:
         return (
-            f"{uri}: none of the {left_out.count} files below it is read, first {left_out.first[0]}; correct "
-            "data.include and data.exclude, or name the files themselves"
+            f"{uri}: none of the {left_out.count} files below it is read, first "
+            f"{left_out.first[0]}; correct data.include and data.exclude, or name the files "
+            "themselves"
         )
     path = Path(local_path(uri)) if scheme_of(uri) == "file" else None
     if path and path.is_dir():

@@ -19,9 +19,9 @@ from job.telemetry import event, warn
 HIDDEN = (".", "_")
 # Checksums, lists of files, half-written copies, folder markers, and what desktops leave.
 FOREIGN_NAMES = (
-    "*.crc", "*.md5", "*.sha1", "*.sha256", "*.sha512", "md5sums", "sha256sums", "*.metadata", "*manifest",
-    "manifest.json", "*.tmp", "*.inprogress", "*.filepart", "*.crdownload", "*.swp", "*~", "~$*", "*_$folder$",
-    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
+    "*.crc", "*.md5", "*.sha1", "*.sha256", "*.sha512", "md5sums", "sha256sums", "*.metadata",
+    "*manifest", "manifest.json", "*.tmp", "*.inprogress", "*.filepart", "*.crdownload", "*.swp",
+    "*~", "~$*", "*_$folder$", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
 )  # fmt: skip
 FOREIGN_FOLDERS = frozenset(["@eadir", "$recycle.bin", "system volume information"])
 IS_FOREIGN_NAME = re.compile("|".join(map(regex_of, FOREIGN_NAMES)), re.IGNORECASE | re.DOTALL)
@@ -46,7 +46,8 @@ class Selection:
         parts = key.split("/")
         if any(part.startswith(HIDDEN) and part not in (".", "..") for part in parts):
             return "its name starts with . or _"
-        if IS_FOREIGN_NAME.fullmatch(parts[-1]) or not FOREIGN_FOLDERS.isdisjoint(key.lower().split("/")):
+        is_foreign = IS_FOREIGN_NAME.fullmatch(parts[-1])
+        if is_foreign or not FOREIGN_FOLDERS.isdisjoint(key.lower().split("/")):
             return "no data, by its name"
         if self.exclude and self._excluded.fullmatch(key):
             return "data.exclude"
@@ -65,7 +66,7 @@ class Selection:
 
 @dataclass
 class LeftOut:
-    """Files below an input that are not read: how many, and the first of them, each with the reason.
+    """Files below an input that are not read: how many, and the first of them with the reason.
 
     `odd` are those that nobody left out on purpose: their keys are unfit to be read by.
     """
@@ -100,7 +101,8 @@ class LeftOut:
 def log_left_out(left_out: LeftOut) -> None:
     """Log one line of what is left out; one more, a warning, of data whose keys are unfit."""
     if left_out.count:
-        event("files below the input are left out", count=left_out.count, files=left_out.first[:MAX_LOGGED])
+        first = left_out.first[:MAX_LOGGED]
+        event("files below the input are left out", count=left_out.count, files=first)
     if left_out.odd:
         warn(
             "files of the input are not read, since their keys are unfit: rename them, or name them in data.exclude",

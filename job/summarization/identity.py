@@ -35,7 +35,7 @@ def identity(config: SummarizeConfig, files: Sequence[InputFile], digests: Diges
 
 
 def _csv_output(config: SummarizeConfig) -> dict[str, Any]:
-    """Return how a .csv output is written, unless by default: outputs of before then stay what they are."""
+    """Return how a .csv output is written, unless by default, as outputs of before were."""
     is_csv = names_one_file(config.output) and config.output.lower().endswith(".csv")
     section = to_plain(config.csv_output)
     return {"csv_output": section} if is_csv and config.csv_output != CsvOutputSection() else {}

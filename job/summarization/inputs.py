@@ -18,8 +18,8 @@ MAX_NAMED = 3
 def find_night_inputs(config: SummarizeConfig) -> Inputs:
     """Return the files of the input, listed once; log what is left out below it.
 
-    A folder or a prefix that ends in a slash may be empty, with a warning, where `limits.min_records` is 0. Raises
-    MissingError for any other URI that names no file.
+    A folder or a prefix that ends in a slash may be empty, with a warning, where
+    `limits.min_records` is 0. Raises MissingError for any other URI that names no file.
     """
     inputs = find_inputs(as_list(config.input), config.storage, Selection.of(config.data))
     apart = summaries_apart(inputs.files)
@@ -43,8 +43,8 @@ def check_enough(records: int, config: SummarizeConfig) -> None:
         uris = as_list(config.input)
         named = ", ".join(uris[:MAX_NAMED]) + (", …" if len(uris) > MAX_NAMED else "")
         raise MissingError(
-            f"{named}: {records} records, wanted at least {wanted} (limits.min_records); put the missing files there, "
-            "or lower the limit"
+            f"{named}: {records} records, wanted at least {wanted} (limits.min_records); put the "
+            "missing files there, or lower the limit"
         )
 
 

@@ -9,7 +9,11 @@ from job.config.patterns import regex_of
 from job.config.sections import ReadingSection
 
 MATCHES = [
-    ("*.jsonl.gz", ["a.jsonl.gz", "deep/er/a.jsonl.gz", ".jsonl.gz"], ["a.jsonl", "a.jsonl.gz/b", "a.jsonlxgz"]),
+    (
+        "*.jsonl.gz",
+        ["a.jsonl.gz", "deep/er/a.jsonl.gz", ".jsonl.gz"],
+        ["a.jsonl", "a.jsonl.gz/b", "a.jsonlxgz"],
+    ),
     ("tmp/**", ["tmp/a", "tmp/b/c"], ["tmp", "a/tmp/b", "tmp2/a"]),
     ("tmp/", ["tmp/a", "tmp/b/c"], ["a/tmp/b"]),
     ("**/tmp/**", ["tmp/a", "x/tmp/a", "x/y/tmp/z/a"], ["tmp", "xtmp/a"]),

@@ -1,4 +1,4 @@
-"""An empty object with a folder's name, as Hadoop and EMR leave it, hides nothing from any command (S3)."""
+"""An empty object with a folder's name, as Hadoop leaves it, hides nothing from any command."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,11 @@ def lines(records: list[dict[str, Any]]) -> bytes:
 def data(s3) -> str:
     """A prefix with markers of every kind, its conversations in a folder below."""
     records = [
-        {"id": c.id, "turns": [{"role": t.role, "text": t.text} for t in c.turns], "summaries": c.references}
+        {
+            "id": c.id,
+            "turns": [{"role": t.role, "text": t.text} for t in c.turns],
+            "summaries": c.references,
+        }
         for c in make_conversations(12)
     ]
     given = [{"id": record["id"], "summary": record["summaries"][0]} for record in records]

@@ -54,7 +54,10 @@ def test_patterns_choose_among_the_files_below_each_uri(root):
     fill(root, "x/a.jsonl.gz", "x/a.pdf", "x/tmp/b.jsonl.gz", "y/c.jsonl.gz", "y/day.xlsx")
     chosen = Selection(include=("*.jsonl.gz",), exclude=("tmp/**",))
     inputs = find_inputs([f"{root}/x", f"{root}/y/"], None, chosen)
-    assert [file.uri.removeprefix(f"{root}/") for file in inputs.files] == ["x/a.jsonl.gz", "y/c.jsonl.gz"]
+    assert [file.uri.removeprefix(f"{root}/") for file in inputs.files] == [
+        "x/a.jsonl.gz",
+        "y/c.jsonl.gz",
+    ]
     assert sorted(inputs.left_out.first) == [
         f"{root}/x/a.pdf (not in data.include)",
         f"{root}/x/tmp/b.jsonl.gz (data.exclude)",
@@ -64,7 +67,10 @@ def test_patterns_choose_among_the_files_below_each_uri(root):
 
 def test_patterns_that_leave_nothing_are_told_with_a_file_that_they_left_out(root):
     fill(root, "a.json", "b.json")
-    with pytest.raises(MissingError, match=r"none of the 2 files below it is read.*a\.json \(not in data\.include\)"):
+    with pytest.raises(
+        MissingError,
+        match=r"none of the 2 files below it is read.*a\.json \(not in data\.include\)",
+    ):
         list_inputs([root], None, Selection(include=("*.jsonl",)))
 
 
@@ -159,7 +165,13 @@ def test_an_earlier_output_of_recap_below_the_input_is_no_data(root, tmp_path):
         open_store(str(day)).write(name, DATA)
     of_day = write_manifest(day, OF_A_NIGHT).to_json()
     store = open_store(root)
-    fill(root, "a.jsonl", "old/parts/part-00000.jsonl", "old/rejects/part-00000.jsonl", "old/parts/mine.jsonl")
+    fill(
+        root,
+        "a.jsonl",
+        "old/parts/part-00000.jsonl",
+        "old/rejects/part-00000.jsonl",
+        "old/parts/mine.jsonl",
+    )
     fill(root, "one/day.csv", "one/day.rejects.jsonl", "one/day2.csv")
     store.write("old/manifest.json", manifest)
     store.write("one/day.manifest.json", of_day)
@@ -168,7 +180,11 @@ def test_an_earlier_output_of_recap_below_the_input_is_no_data(root, tmp_path):
     assert inputs.left_out.count == 6
     assert keys_of(find_inputs([f"{root}/old/parts/"])) == ["mine.jsonl", "part-00000.jsonl"], "named itself"
     own = find_inputs([f"{root}/old"], own_outputs=True)
-    assert keys_of(own) == ["parts/mine.jsonl", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
+    assert keys_of(own) == [
+        "parts/mine.jsonl",
+        "parts/part-00000.jsonl",
+        "rejects/part-00000.jsonl",
+    ]
 
 
 def test_data_that_recap_published_is_data(root, tmp_path):
