@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from job.config.sections import CsvSection, ReadingSection
 from job.conversations.draft import RecordError, plain
-from job.conversations.formats.table import check_columns, conversation_column, in_known_case
+from job.conversations.formats.table import check_columns, has_conversation, in_known_case
 from job.conversations.json_text import MAX_RECORD_CHARACTERS, check_utf8
 from job.conversations.opening import in_utf8, text_of
 from job.conversations.quotes import QuoteGuard, open_quotes
@@ -167,7 +167,7 @@ class TableRows:
                 problem = error
                 continue
             columns = in_known_case(_named(cells), self._reading)
-            found = conversation_column(columns, self._reading) is not None
+            found = has_conversation(columns, self._reading)
             splits.append((found, len(cells), candidate, cells))
         if not splits:
             raise self._lost(begins, UNMATCHED.format(problem))

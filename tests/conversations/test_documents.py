@@ -144,6 +144,9 @@ def test_document_that_is_cut_short_ends_the_file(put, end):
     "first",
     [
         'ole": "customer", "text": "cut"}]}',
+        'd": "x", "turns": [{"role": "customer", "text": "Customer: cut"}]}',
+        ': "x", "summary": "S.", "dialogue": "Customer: cut"}',
+        "Customer: cut",
         "# exported 2026",
         "// a\n// b",
         '{"id": "x", "tur',

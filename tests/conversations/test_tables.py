@@ -150,6 +150,8 @@ def test_rows_that_end_with_carriage_returns_are_rows(put):
         'a,b,c\tid\tdialogue\n\t1\t"customer: Hello\nagent: Hi, what is wrong?"\n',
         'a;b;c,id,dialogue\n,1,"customer: Hello\nagent: Hi, what is wrong?"\n',
         '\n,,\n"id","dialogue"\n1,"customer: Hello\nagent: Hi, what is wrong?"\n',
+        'ID;Messages;a,b,c\n1;"[{""role"": ""user"", ""content"": ""Hello""}, '
+        '{""role"": ""assistant"", ""content"": ""Hi, what is wrong?""}]";x\n',
         'ID,Dialogue\n1,"customer: Hello\nagent: Hi, what is wrong?"\n',
         'ID,TRANSCRIPT,,\n1,"customer: Hello\nagent: Hi, what is wrong?",,\n',
         '"id","two\nlines","dialogue"\n1,x,"customer: Hello\nagent: Hi, what is wrong?"\n',

@@ -7,7 +7,7 @@ in the metadata.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from job.config.sections import ReadingSection, as_list
@@ -29,12 +29,13 @@ from job.errors import DataError
 
 MAX_COLUMNS = 10_000
 SHOWN_COLUMNS = 20
+JSON_KEY = re.compile(r'"\s*:')  # in what is left of a line of JSON that was cut
 CELL_ENDS = ',;|\t"\r'
 LIST_COLUMNS = ("turns", "messages", "conversations")
 CONVERSATION_COLUMNS = ("dialogue", "conversation", "transcript")
 
 
-def conversation_column(columns: Sequence[str] | Mapping[str, Any], reading: ReadingSection) -> str | None:
+def conversation_column(columns: Collection[str], reading: ReadingSection) -> str | None:
     """The column that holds the conversation; None if there is none."""
     wanted = reading.column("conversation")
     return next((name for name in ([wanted] if wanted else CONVERSATION_COLUMNS) if name in columns), None)
@@ -49,8 +50,8 @@ def in_known_case(columns: Sequence[str], reading: ReadingSection) -> list[str]:
     named = [name for names in reading.columns.values() for name in as_list(names)]
     wanted = [name for name in named if name not in there]
     wanted += [use for use in ("id", "summary") if use not in reading.columns and use not in there]
-    if conversation_column(columns, reading) is None:
-        wanted += CONVERSATION_COLUMNS
+    if not has_conversation(columns, reading):
+        wanted += [*CONVERSATION_COLUMNS, *LIST_COLUMNS]
     alike: dict[str, list[str]] = {}
     for column in columns:
         alike.setdefault(column.casefold(), []).append(column)
@@ -63,10 +64,12 @@ def in_known_case(columns: Sequence[str], reading: ReadingSection) -> list[str]:
 
 def names_conversation(line: str, reading: ReadingSection) -> bool:
     """True if the line is the header of a table with a column of conversations."""
+    if JSON_KEY.search(line):
+        return False
     columns = [name.strip() for name in re.split(f"[{CELL_ENDS}]", line)]
     if reading.csv.delimiter:
         columns += [name.strip() for name in line.split(reading.csv.delimiter)]
-    return conversation_column(in_known_case(columns, reading), reading) is not None
+    return has_conversation(in_known_case(columns, reading), reading)
 
 
 def check_names(columns: Sequence[str], uri: str) -> None:
@@ -89,7 +92,7 @@ def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> 
         for name in as_list(named):
             if name not in columns:
                 raise DataError(f"{uri}: no column '{name}' ({found}); correct data.columns.{use}")
-    if conversation_column(columns, reading) is None and not _has_list(columns, reading):
+    if not has_conversation(columns, reading):
         raise DataError(
             f"{uri}: no column {' or '.join(CONVERSATION_COLUMNS)} ({found}); "
             "name the one that holds the conversation (data.columns: {conversation: …}), or leave the "
@@ -97,8 +100,10 @@ def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> 
         )
 
 
-def _has_list(columns: Sequence[str], reading: ReadingSection) -> bool:
-    """Return True if a column holds lists of turns, as chat data sets saved by pandas do."""
+def has_conversation(columns: Collection[str], reading: ReadingSection) -> bool:
+    """True if a column holds text, or lists of turns as chat data sets saved by pandas have them."""
+    if conversation_column(columns, reading) is not None:
+        return True
     lists = [reading.turns["list"]] if "list" in reading.turns else LIST_COLUMNS
     return reading.format == "auto" and any(name in columns for name in lists)
 
