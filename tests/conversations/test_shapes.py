@@ -109,7 +109,8 @@ def test_a_prompt_of_text_may_begin_with_an_instruction(put):
     transcript = "Customer: My kettle leaks.\nAgent: I send a new one."
     one = read_one(put, {"prompt": f"Sum it up.\n\n{transcript}", "completion": "S."}, reading)
     assert (one.turns, one.references) == (HELLO, ("S.",))
-    assert "no line of the text names" in detail_of(put, {"prompt": "x", "completion": "S."}, reading)
+    bare = {"prompt": "My kettle leaks.", "completion": "S."}
+    assert "no line of the text names" in detail_of(put, bare, reading)
 
 
 @pytest.mark.parametrize(
