@@ -298,13 +298,13 @@ def test_nothing_in_a_file_reaches_the_terminal_as_a_command_or_a_forged_line(tm
     ]
     (tmp_path / "in" / "a.jsonl").write_text("\n".join(map(json.dumps, records)))
     (tmp_path / "night.yaml").write_text("run: n\ninput: in\noutput: out\nadapter: a\n")
-    for table in ("id,dialogue\n", f'"{EVIL}",text\n1,2\n'):
+    for table in ("id,dialogue\n", f'"{EVIL[:7]}\nerror: forged",text\n1,2\n'):
         (tmp_path / "in" / "b.csv").write_text(table)
         done = recap("plan", "night.yaml", cwd=tmp_path)
         assert done.returncode
         shown = done.stdout + done.stderr
         assert [c for c in shown if not c.isprintable() and c != "\n"] == []
-        assert not [line for line in shown.splitlines() if line.startswith("error: forged")]
+        assert not [line for line in shown.splitlines() if line.lstrip().startswith("error: forged")]
         assert "\\x1b[31m" in shown
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from job.config.sections import ReadingSection
 from job.conversations.record import RejectReason, Turn
+from job.printable import visible
 
 ALIASES = {
     "customer": "customer", "user": "customer", "client": "customer", "caller": "customer", "human": "customer",
@@ -209,12 +210,13 @@ def _object_in(text: str) -> Any:
 
 
 def shown(name: Any) -> str:
-    """Return a name from a record for a message, or how long it is.
+    """Return a name from a record for a message, on one line, or how long it is.
 
     It is not cut: half of a card number is found by no redaction.
     """
-    text = str(name)
-    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"a name of {len(text)} characters"
+    whole = str(name)
+    text = visible(whole, one_line=True)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"a name of {len(whole)} characters"
 
 
 def names(record: Mapping[str, Any]) -> str:

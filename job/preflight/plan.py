@@ -7,7 +7,7 @@ torch. Knows nothing of how it is printed beyond plain text.
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from job.base_files import weights_digest
@@ -287,7 +287,7 @@ def _records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
         lines.append(f"{doubtful:,} conversations have lines that may be another speaker's")
     redactor = make_redactor(config.redaction)
     for record in bad[:3]:
-        lines.append(f"{record.source}: {redact_message(record.detail, redactor)}")
+        lines.append(str(replace(record, detail=redact_message(record.detail, redactor))))
     return "\n".join(lines)
 
 
