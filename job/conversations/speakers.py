@@ -39,8 +39,8 @@ FIELD_WORDS = frozenset(
         *("account", "address", "amount", "code", "date", "delivery", "email", "error", "fax"),
         *("id", "imei", "invoice", "item", "items", "mobile", "model", "name", "no", "number"),
         *("order", "phone", "postcode", "price", "ps", "qty", "quantity", "ref", "reference"),
-        *("serial", "shipping", "size", "sku", "subject", "subtotal", "tel", "telephone", "time", "total"),
-        *("tracking", "url", "version", "website", "zip"),
+        *("serial", "shipping", "size", "sku", "subject", "subtotal", "tel", "telephone"),
+        *("time", "total", "tracking", "url", "version", "website", "zip"),
     )
 )
 WORD = re.compile(r"[^\W\d_]+")

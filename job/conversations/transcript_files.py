@@ -73,7 +73,11 @@ def is_transcript(start: str, uri: str, reading: ReadingSection) -> bool:
     first = next((line for line in lines if line.strip()), "")
     if first.startswith(("{", "[{", '["')) or names_conversation(first, reading):
         return False
-    if CAPTIONS.search(name) or _names_a_speaker(first, reading):
+    if _names_a_speaker(first, reading):
+        return True
+    if first.startswith("["):  # an array over several lines
+        return False
+    if CAPTIONS.search(name):
         return True
     return TEXT.search(name) is not None and first != "" and not DELIMITER.search(first)
 

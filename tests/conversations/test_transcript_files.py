@@ -110,6 +110,8 @@ def test_text_is_a_transcript_whatever_its_form(put, text, name):
 @pytest.mark.parametrize("content", [
     'id,dialogue\na,"Agent: Hi\nCustomer: Ho"\n',
     "id\tdialogue\na\tAgent: Hi\n", "dialogue\nAgent: Hi\n",
+    '[\n  {\n    "id": "a",\n    "dialogue": "Agent: Hi"\n  }\n]\n',
+    '{\n  "id": "a",\n  "dialogue": "Agent: Hi"\n}\n',
     '{"id": "a", "dialogue": "Agent: Hi"}\n', '[{"id": "a", "dialogue": "Agent: Hi"}]',
 ])  # fmt: skip
 def test_tables_and_json_stay_what_they_are_under_any_name(put, name, content):
@@ -146,7 +148,8 @@ def test_a_file_without_a_conversation_is_bad_and_has_its_id(put, name, content,
 
 def test_a_cue_without_a_voice_is_counted_and_an_unnamed_change_is_bad(put):
     cue = "00:0{0}.000 --> 00:0{0}.900\n{1}\n"
-    some = "\n".join(("WEBVTT\n", cue.format(1, "<v Agent>Hi"), cue.format(3, "{}"), cue.format(5, "{}")))
+    cues = (cue.format(1, "<v Agent>Hi"), cue.format(3, "{}"), cue.format(5, "{}"))
+    some = "\n".join(("WEBVTT\n", *cues))
     assert read_one(put("a.vtt", some.format("Hello", "<v Customer>Ho"))).doubts == ("'Hello'",)
     captions = some.replace("<v Agent>", "AGENT: ")
     (bad,) = read_conversations([put("b.vtt", captions.format(">> Hello", "Yes"))], AUTO)
