@@ -46,7 +46,10 @@ class Skipped:
 
 Outcome = Summary | BadRecord | Skipped
 ALREADY_DONE = "already_done"
-NUMBERS = ("summaries", "input_tokens", "output_tokens", "skipped", "redactions", "leaks")
+NUMBERS = (
+    *("summaries", "input_tokens", "output_tokens", "skipped", "redactions", "leaks"),
+    "unclear_speakers",
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Counts:
     skipped: int = 0
     redactions: int = 0
     leaks: int = 0
+    unclear_speakers: int = 0  # conversations with lines that may be another speaker's
 
     @property
     def rejected(self) -> int:
@@ -94,6 +98,7 @@ class Counts:
             "skipped": self.skipped,
             "redactions": self.redactions,
             "leaks": self.leaks,
+            "unclear_speakers": self.unclear_speakers,
         }
 
     @classmethod

@@ -63,12 +63,16 @@ class Night:
 
 
 class _Origin(NamedTuple):
-    """Where a record came from: chunk, file and line; the digest of its id, and whether that was derived."""
+    """Where a record came from: chunk, file and line; the digest of its id, and if that is derived.
+
+    `has_doubts` says that lines of it may be another speaker's.
+    """
 
     chunk: int
     place: tuple[int, int]
     id: bytes
     is_derived: bool
+    has_doubts: bool = False
 
 
 def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callable[[], Summarizer]) -> Counts:
@@ -187,18 +191,20 @@ class _Worker:
                     self.doubts.add(record)
                     is_derived = not record.id
                     id = record.id or derived_id(record)
-                    origins.append(_Origin(chunk.number, place, id_digest(id), is_derived))
+                    digest, has_doubts = id_digest(id), bool(record.doubts)
+                    origins.append(_Origin(chunk.number, place, digest, is_derived, has_doubts))
                     yield record._replace(id=id) if is_derived else record
 
     def _write(self, chunk: Chunk, found: Iterator[Outcome], origins: "deque[_Origin]", path: Path) -> Counts:
         """One line for each outcome of the chunk; they come in the order of the records."""
-        tally = Tally()
+        tally, unclear_speakers = Tally(), 0
         with path.open("wb") as file:
             for outcome in islice(found, chunk.records):
                 origin = origins.popleft()
                 if origin.chunk != chunk.number:
                     break  # told by the count
                 tally.add(outcome)
+                unclear_speakers += origin.has_doubts
                 if isinstance(outcome, BadRecord):
                     detail = redact_message(outcome.detail, self._task.redactor)
                     outcome = replace(outcome, detail=detail)
@@ -206,7 +212,7 @@ class _Worker:
                 is_summary = isinstance(outcome, Summary)
                 row = summary_row(outcome) if isinstance(outcome, Summary) else reject_row(outcome)
                 file.write(make_line(is_summary, origin.is_derived, origin.id, origin.place, json_line(row)).to_bytes())
-        return tally.counts()
+        return replace(tally.counts(), unclear_speakers=unclear_speakers)
 
     def _show(self, reject: BadRecord) -> None:
         """Log the first rejects; under redaction without their details, which quote the record."""

@@ -50,7 +50,7 @@ class Examples:
             "without_reference": self.without_reference,
             "overlapping": len(self.overlap),
             "dropped_overlap": self.dropped_overlap,
-            "with_unclear_speakers": sum(bool(one.doubts) for one in [*self.train, *self.validation]),
+            "unclear_speakers": sum(bool(one.doubts) for one in [*self.train, *self.validation]),
         }
 
 

@@ -161,3 +161,14 @@ def test_a_night_of_transcripts_leaves_summaries_beside_them_out(load, tmp_path)
     inputs = find_night_inputs(load(input=f"{calls}/"))
     assert [file.key for file in inputs.files] == ["a.vtt", "b.txt"]
     assert inputs.left_out.first[0].endswith("a.summary.txt (the summary of a transcript beside it)")
+
+
+def test_a_night_counts_conversations_with_unclear_speakers(load, tmp_path, caplog):
+    transcript = "Agent: Hello\nCustomer: My kettle leaks.\nNote: it is new.\nAgent: Ok"
+    write_lines(tmp_path / "in.jsonl", [conversation(n) for n in range(3)])
+    with (tmp_path / "in.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "t", "transcript": transcript}) + "\n")
+    summarize(load())
+    assert manifest_of(tmp_path / "out")["counts"]["unclear_speakers"] == 1
+    told = [record.fields for record in caplog.records if "may be another" in record.getMessage()]
+    assert [(one["conversations"], one["lines"]) for one in told] == [(1, 1)]
