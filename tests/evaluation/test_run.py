@@ -101,6 +101,13 @@ def test_a_file_that_no_evaluation_wrote_is_never_replaced(config, tmp_path, nam
     assert (tmp_path / "out" / name).read_text() == MINE
 
 
+@pytest.mark.parametrize("name", [*LEFT, "_PUBLISHING"])
+def test_a_folder_in_the_way_is_found_before_anything_is_read(config, tmp_path, name):
+    (tmp_path / "out" / name).mkdir(parents=True)
+    with pytest.raises(OutputError, match=f"{name} is a folder, and recap would write a file"):
+        run_evaluation(config(input="nowhere.jsonl"))
+
+
 @pytest.mark.parametrize("name", ["x.jsonl", "X.JSONL", "s3://b/report.csv", "x.json.gz"])
 def test_an_output_that_looks_like_a_file_is_a_mistake_in_the_config(config, name):
     with pytest.raises(ValidationError, match="an evaluation leaves several files; name a folder"):
