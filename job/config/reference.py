@@ -78,10 +78,17 @@ def _section(path: str, command: Command) -> str:
     item = dict(_nested(whole, whole))[path]
     body = _body(item, whole)
     optional = " Off (`null`) by default." if item.get("default", {}) is None else ""
-    return f"{body['description']}{optional}\n\n{_table(body, whole, command, _defaults(item), f'{path}.')}"
+    table = _table(body, whole, command, _defaults(item), f"{path}.")
+    return f"{body['description']}{optional}\n\n{table}"
 
 
-def _table(body: Schema, whole: Schema, command: Command, defaults: Schema | None = None, above: str = "") -> str:
+def _table(
+    body: Schema,
+    whole: Schema,
+    command: Command,
+    defaults: Schema | None = None,
+    above: str = "",
+) -> str:
     lines = ["| key | type | default | what |", "|---|---|---|---|"]
     for key, item in body["properties"].items():
         if is_section(item, whole):

@@ -1,9 +1,10 @@
 """A file as pieces that are read alone: where each begins and ends, how many records it holds, and its records.
 
 Purpose: a chunk of a night's input is read without what stands before it, and everybody who cuts a file cuts it alike.
-Plain JSON and tables are cut at the bytes between two records (a table's quotes are read, so a line break in a cell
-cuts nothing), Parquet between row groups; compressed files and files of the Hub stay whole. The whole file is read once
-to count its records, at constant memory. Knows nothing of chunks or of who reads the pieces.
+Plain JSON and tables are cut at the bytes between two records (a table's quotes are read, so a
+line break in a cell cuts nothing), Parquet between row groups; files that are compressed, on the
+Hub or in another encoding than UTF-8 stay whole. The whole file is read once to count its records,
+at constant memory. Knows nothing of chunks or of who reads the pieces.
 """
 
 import codecs
@@ -89,7 +90,8 @@ def _rows(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[
 
         with _RandomAccess(file) as anywhere:
             groups = range(piece.start, piece.end)
-            yield from row_group_rows(io.BufferedReader(anywhere), (file.uri, reading), groups, piece.line)
+            seekable, where = io.BufferedReader(anywhere), (file.uri, reading)
+            yield from row_group_rows(seekable, where, groups, piece.line)
         return
     with closing(file.store.open(file.key, piece.start)) as stored:
         if piece.kind == "whole":
@@ -105,7 +107,11 @@ def _rows(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[
             yield from numbered(iterate_piece(text, file.uri, piece.kind), piece.line)
 
 
-def _table_rows(stream: io.BufferedReader, where: tuple[str, ReadingSection], piece: Piece) -> Iterator[Row]:
+def _table_rows(
+    stream: io.BufferedReader,
+    where: tuple[str, ReadingSection],
+    piece: Piece,
+) -> Iterator[Row]:
     if piece.header is None:  # the first piece, which begins with the header
         text, line_end = table_text(stream, *where)
         yield from TableRows(text, where, line_end)
@@ -144,7 +150,8 @@ def _cut_document(
     stream: io.BufferedReader, where: tuple[str, ReadingSection], layout: Layout, size: Size
 ) -> Iterator[Piece]:
     uri, reading = where
-    start, ends = document_places(text_of(stream), uri, layout, partial(conversation_key, reading), _mark(stream))
+    key_of, mark = partial(conversation_key, reading), _mark(stream)
+    start, ends = document_places(text_of(stream), uri, layout, key_of, mark)
     members = ((end, number + 1, 1) for number, end in enumerate(ends, 1))
     kind: Kind = "array" if layout.kind == "member" else layout.kind
     return _cut_text(kind, start, members, size)

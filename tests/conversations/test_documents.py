@@ -78,7 +78,8 @@ def test_records_of_other_formats_are_known_in_every_layout(put):
     chat = {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}
     row = {"id": "a", "transcript": "agent: hi"}
     own = {"key": "a", "chat": {"events": [{"who": "agent", "body": "hi"}]}}
-    paths = ReadingSection(turns={"list": "chat.events", "role": "who", "text": "body"}, columns={"id": "key"})
+    turns = {"list": "chat.events", "role": "who", "text": "body"}
+    paths = ReadingSection(turns=turns, columns={"id": "key"})
     for one, reading in ((chat, AUTO), (row, AUTO), (own, paths)):
         for content in (
             pretty(one),
@@ -154,12 +155,13 @@ def test_document_that_is_cut_short_ends_the_file(put, end):
     ],
 )
 def test_first_line_that_is_no_record_costs_one_record(put, first):
-    read = list(read_conversations([put("d.jsonl", f"{first}\n{json.dumps(A)}\n{json.dumps(B)}\n")], AUTO))
+    file = put("d.jsonl", f"{first}\n{json.dumps(A)}\n{json.dumps(B)}\n")
+    read = list(read_conversations([file], AUTO))
     bad = len(first.split("\n"))
     assert [type(one) for one in read] == [BadRecord] * bad + [Conversation] * 2
 
 
-def test_table_whose_header_begins_like_json_is_a_table_where_the_config_says_so(put):
+def test_table_whose_header_begins_like_json_is_one_if_the_config_says_so(put):
     for header in (
         "[1],dialogue",
         "[id],dialogue",
@@ -168,7 +170,8 @@ def test_table_whose_header_begins_like_json_is_a_table_where_the_config_says_so
         '{"id"},dialogue',
         "[],dialogue",
     ):
-        (read,) = read_strictly([put("t.csv", f"{header}\nx,Agent: a\n")], ReadingSection(format="table"))
+        file = put("t.csv", f"{header}\nx,Agent: a\n")
+        (read,) = read_strictly([file], ReadingSection(format="table"))
         assert read.turns[0].text == "a"
     (named,) = read_strictly([put("t.csv", "[ID],dialogue\nx,Agent: a\n")], AUTO)
     assert named.metadata == {"[ID]": "x"}
@@ -273,7 +276,9 @@ def lay_out(rng: random.Random, records: list[dict[str, Any]]) -> str:
         return one(records) + space
     if layout == "object":
         return one({each["id"]: each for each in records}) + space
-    before = {"count": len(records), "links": {"self": "x"}, "tags": ["é", []]} if layout == "later member" else {}
+    before = {"count": len(records), "links": {"self": "x"}, "tags": ["é", []]}
+    if layout == "member":
+        before = {}
     after = {"next": None, "errors": [], "more": [[1], {"x": "}"}]} if rng.random() < 0.5 else {}
     return one(before | {rng.choice(["data", "tickets", "é"]): records} | after) + space
 

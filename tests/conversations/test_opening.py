@@ -1,4 +1,4 @@
-"""Claims about compressed streams: frames of any kind are read, in linear time and bounded memory."""
+"""Claims about compressed streams: any frame is read, in linear time and bounded memory."""
 
 import gzip
 import io
@@ -96,10 +96,12 @@ def test_piece_of_zstd_becomes_a_bounded_number_of_bytes():
     data = zstandard.compress(b" " * (256 << 20))
     assert len(data) < 16 << 10  # in one piece, it would become all of them
     frame = zstandard.ZstdDecompressor().decompressobj()
-    pieces = [data[at : at + opening.ZSTD_PIECE_BYTES] for at in range(0, len(data), opening.ZSTD_PIECE_BYTES)]
+    size = opening.ZSTD_PIECE_BYTES
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
     assert max(len(frame.decompress(piece)) for piece in pieces) <= 33 << 20
 
 
 def test_utf16_inside_gzip_is_read(put):
-    (read,) = read_strictly([put("a", gzip.compress(LINE.decode().encode("utf-16")))], ReadingSection())
+    file = put("a", gzip.compress(LINE.decode().encode("utf-16")))
+    (read,) = read_strictly([file], ReadingSection())
     assert read.id == "a"

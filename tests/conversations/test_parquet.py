@@ -52,15 +52,16 @@ def moments(unit: str, zone: str | None, *values: int) -> pa.Array:
         (moments("us", None, 253402300800_000000, 253402300800_500000),
          ["10000-01-01T00:00:00", "10000-01-01T00:00:00.5"]),
         (moments("s", None, -99999999999), ["-1199-02-15T14:13:21"]),
-        (moments("ms", "Mars/Olympus", 1, 1000), ["1970-01-01T00:00:00.001+00:00", "1970-01-01T00:00:01+00:00"]),
+        (moments("ms", "Mars/Olympus", 1, 1000),
+         ["1970-01-01T00:00:00.001+00:00", "1970-01-01T00:00:01+00:00"]),
         (moments("ns", "UTC", 1), ["1970-01-01T00:00:00.000000001+00:00"]),
         (moments("ms", None, 2**62), [f"{2**62} ms"]),
         (pa.array([3_000_000, -3_000_000, 0], pa.int32()).view(pa.date32()),
          ["10183-09-21", "-6244-04-12", "1970-01-01"]),
         (pa.array([2**60], pa.int64()).view(pa.duration("s")), [f"{2**60} s"]),
-        (pa.array([[datetime.datetime(2026, 1, 1)]]).cast(pa.list_(pa.timestamp("us", "Mars/Olympus"))),
+        (pa.array([[datetime.datetime(2026, 1, 1)]]).cast(pa.list_(pa.timestamp("us", "No/Zone"))),
          [["2026-01-01T00:00:00+00:00"]]),
-        (pa.StructArray.from_arrays([moments("us", "No/Zone", 0), pa.array([1])], names=["at", "n"]),
+        (pa.StructArray.from_arrays([moments("us", "No/Zone", 0), pa.array([1])], ["at", "n"]),
          [{"at": "1970-01-01T00:00:00+00:00", "n": 1}]),
         (moments("us", "No/Zone", 0, 0).dictionary_encode(), ["1970-01-01T00:00:00+00:00"] * 2),
     ],
@@ -71,7 +72,10 @@ def test_moment_that_python_cannot_hold_is_carried_as_text(put, values, carried)
     assert all(len(one.turns) == 2 for one in read)
 
 
-@pytest.mark.parametrize("type", [pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.binary())])
+BINARY = [pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.binary())]
+
+
+@pytest.mark.parametrize("type", BINARY)
 def test_text_in_binary_columns_is_text(put, type):
     def column(*values: str) -> pa.Array:
         return pa.array([value.encode() for value in values]).cast(type)
@@ -98,15 +102,17 @@ def test_text_in_binary_members_of_turns_is_text(put):
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe", b"a\0b", bytes(range(16))])
-def test_bytes_that_are_no_text_are_bad_where_text_is_wanted_and_hex_elsewhere(put, raw):
+def test_other_bytes_are_bad_where_text_is_wanted_and_hex_elsewhere(put, raw):
     def only(table: dict[str, Any]) -> Any:
         return next(read_conversations([put("p", written(table))], AUTO))
 
     said = SAID.encode()
-    assert only({"id": [raw], "dialogue": [said]}).detail == "id is binary, wanted text or a whole number"
+    wanted = "id is binary, wanted text or a whole number"
+    assert only({"id": [raw], "dialogue": [said]}).detail == wanted
     wanted = "column 'dialogue' is binary, wanted text or a list of turns"
     assert only({"dialogue": [raw]}).detail == wanted
-    assert only({"dialogue": [said], "summary": [raw]}).detail == "summary holds binary, wanted text"
+    wanted = "summary holds binary, wanted text"
+    assert only({"dialogue": [said], "summary": [raw]}).detail == wanted
     turn = [{"role": b"agent", "text": raw}]
     assert only({"turns": [turn]}).detail == "turn 1: text is binary, wanted text"
     assert only({"turns": [[{"role": raw, "text": b"a"}]]}).detail == "role is binary, wanted text"
@@ -139,12 +145,14 @@ def test_maps_and_json_text_are_metadata(put):
 
 
 def test_columns_in_capitals_are_found(put):
-    (read,) = read_strictly([put("p", written({"ID": ["a"], "Dialogue": [SAID], "Summary": ["S."]}))], AUTO)
+    table = {"ID": ["a"], "Dialogue": [SAID], "Summary": ["S."]}
+    (read,) = read_strictly([put("p", written(table))], AUTO)
     assert (read.id, read.references, read.metadata) == ("a", ("S.",), {})
 
 
 def test_columns_and_fields_that_stand_twice_are_no_silent_choice(put):
-    columns = pa.Table.from_arrays([pa.array([[{"role": "agent", "text": "a"}]])] * 2, names=["turns", "turns"])
+    turns = pa.array([[{"role": "agent", "text": "a"}]])
+    columns = pa.Table.from_arrays([turns, turns], names=["turns", "turns"])
     with pytest.raises(DataError, match=r"^p: column 'turns' stands twice"):
         list(read_conversations([put("p", written(columns))], AUTO))
     fields = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["k", "k"])
@@ -156,8 +164,11 @@ def rows_of(data: bytes) -> list[Any]:
     return [row for _, row in parquet_rows.row_group_rows(io.BytesIO(data), ("p", AUTO), None)]
 
 
-@pytest.mark.parametrize("options", [{}, {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"}])
-def test_text_that_is_stored_once_for_many_rows_takes_the_memory_of_a_batch(monkeypatch, options):
+PREFIXES = {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"}
+
+
+@pytest.mark.parametrize("options", [{}, PREFIXES], ids=["dictionary", "prefixes"])
+def test_text_stored_once_for_many_rows_takes_the_memory_of_a_batch(monkeypatch, options):
     text = "customer: " + "x" * (1 << 17)
     data = written({"dialogue": [text] * 256}, compression="zstd", **options)
     assert len(data) < 100_000  # and 32 MiB are read from them
@@ -192,7 +203,8 @@ def test_what_does_not_fit_into_memory_is_the_fault_of_the_file(monkeypatch, put
 
 
 def random_value(rng: random.Random) -> Any:
-    far = moments("us", rng.choice([None, "UTC", "Asia/Tokyo", "No/Zone"]), rng.randrange(-(2**62), 2**62))
+    zone = rng.choice([None, "UTC", "Asia/Tokyo", "No/Zone"])
+    far = moments("us", zone, rng.randrange(-(2**62), 2**62))
     return rng.choice(
         [
             pa.array([rng.random()]),
@@ -219,11 +231,14 @@ def test_random_tables_give_each_row_once_whole_and_in_pieces(tmp_path: Path, pu
             columns = {name: [text.encode() for text in column] for name, column in columns.items()}
         for number in range(rng.randrange(4)):
             columns[f"x{number}"] = pa.concat_arrays([random_value(rng)] * count)
-        data = written(columns, row_group_size=rng.randrange(1, 5), compression=rng.choice(["zstd", "none"]))
+        compression = rng.choice(["zstd", "none"])
+        data = written(columns, row_group_size=rng.randrange(1, 5), compression=compression)
         read = list(read_conversations([put("p", data)], AUTO))
         assert not any(isinstance(one, BadRecord) for one in read)
         assert [(one.id, len(one.turns)) for one in read] == [(f"c{n}", 2) for n in range(count)]
         assert [one.turns[0].text for one in read] == [f"{n} é" for n in range(count)]
         (file,) = list_inputs([str(tmp_path / "p")])
-        pieces = [one for piece in cut(file, AUTO, Size(3, 1 << 30)) for one in read_piece(file, piece, AUTO)]
+        pieces: list[Any] = []
+        for piece in cut(file, AUTO, Size(3, 1 << 30)):
+            pieces += read_piece(file, piece, AUTO)
         assert [one[:2] + one[3:5] for one in pieces] == [one[:2] + one[3:5] for one in read]

@@ -38,7 +38,8 @@ CONVERSATION_COLUMNS = ("dialogue", "conversation", "transcript")
 def conversation_column(columns: Collection[str], reading: ReadingSection) -> str | None:
     """The column that holds the conversation; None if there is none."""
     wanted = reading.column("conversation")
-    return next((name for name in ([wanted] if wanted else CONVERSATION_COLUMNS) if name in columns), None)
+    names = [wanted] if wanted else CONVERSATION_COLUMNS
+    return next((name for name in names if name in columns), None)
 
 
 def in_known_case(columns: Sequence[str], reading: ReadingSection) -> list[str]:
@@ -75,9 +76,8 @@ def names_conversation(line: str, reading: ReadingSection) -> bool:
 def check_names(columns: Sequence[str], uri: str) -> None:
     """DataError if there are more than MAX_COLUMNS columns, or two of one name."""
     if len(columns) > MAX_COLUMNS:
-        raise DataError(
-            f"{uri}: has {len(columns)} columns, and at most {MAX_COLUMNS} are read; leave out those that nobody needs"
-        )
+        found = f"has {len(columns)} columns, and at most {MAX_COLUMNS} are read"
+        raise DataError(f"{uri}: {found}; leave out those that nobody needs")
     twice = [name for name, count in Counter(columns).items() if count > 1]
     if twice:
         named = f"column '{shown(twice[0])}' stands twice ({shown_columns(columns)})"
@@ -101,7 +101,7 @@ def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> 
 
 
 def has_conversation(columns: Collection[str], reading: ReadingSection) -> bool:
-    """True if a column holds text, or lists of turns as chat data sets saved by pandas have them."""
+    """True if a column holds conversations: text, or lists of turns as pandas saves them."""
     if conversation_column(columns, reading) is not None:
         return True
     lists = [reading.turns["list"]] if "list" in reading.turns else LIST_COLUMNS
