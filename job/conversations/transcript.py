@@ -37,6 +37,10 @@ MAY_OPEN_A_TURN = re.compile(r"[:：﹕∶\t]|^[\W\d_]|[ \t][-–—|»>][ \t]|>
 Spoken = tuple[str | None, list[str]]  # a role, and the lines of what it says
 
 
+class NoSpeakerError(RecordError):
+    """A text whose first line names nobody, as one that is no transcript."""
+
+
 class Transcript(NamedTuple):
     """The turns of a transcript, and a quote of each line that may be another speaker's than the
     turn that it is part of.
@@ -222,9 +226,9 @@ def _without_lone_stamps(lines: Sequence[SpeakerLine]) -> list[SpeakerLine]:
     return [line for line in lines if line.number not in numbers] if lone else list(lines)
 
 
-def _no_speaker(line: SpeakerLine) -> RecordError:
+def _no_speaker(line: SpeakerLine) -> NoSpeakerError:
     where = f"line {line.number} of the conversation has no speaker: {quoted(line.raw)}"
     if line.stamp and line.stamp != CUE:
         time = shown(line.stamp)
-        return RecordError(f"{where}; no name and colon follow its time {time}; {WANTED}")
-    return RecordError(f"{where}; {WANTED}")
+        return NoSpeakerError(f"{where}; no name and colon follow its time {time}; {WANTED}")
+    return NoSpeakerError(f"{where}; {WANTED}")

@@ -17,7 +17,7 @@ from job.conversations.formats.table import names_conversation
 from job.conversations.json_text import MAX_RECORD_CHARACTERS, check_utf8
 from job.conversations.speaker_lines import read_line
 from job.conversations.speakers import Known
-from job.conversations.transcript import LINE_END, read_transcript
+from job.conversations.transcript import LINE_END, NoSpeakerError, read_transcript
 
 if TYPE_CHECKING:
     from job.storage.open import InputFile
@@ -91,7 +91,11 @@ def transcript_rows(text: TextIO, uri: str) -> Iterator[tuple[int, WholeTranscri
 def parse_transcript(record: WholeTranscript, reading: ReadingSection) -> Draft:
     """Return the conversation of a file; RecordError if it is none."""
     _check(record.text)
-    transcript = read_transcript(plain(record.text), reading)
+    try:
+        transcript = read_transcript(plain(record.text), reading)
+    except NoSpeakerError as error:
+        remedy = "if the file is no transcript, leave it out by data.exclude"
+        raise RecordError(f"{error.detail}; {remedy}") from error
     return draft(transcript.turns, (), {}, transcript.doubts)
 
 

@@ -134,7 +134,7 @@ def test_the_format_of_the_config_wins(put):
         ("a.vtt", "WEBVTT\n\nNOTE nothing\n", "nothing_to_summarize", "it has no turns"),
         ("a.vtt", "WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n", "invalid_record", "'Hello'"),
         ("a.srt", "1\n00:00:01,000 --> 00:00:02,000\nHello\n", "invalid_record", "'Hello'"),
-        ("a.txt", "Hello there\n", "invalid_record", "'Hello there'"),
+        ("a.txt", "Hello there\n", "invalid_record", "leave it out by data.exclude"),
         ("a.txt", b"Agent: caf\xe9\nCustomer: x", "invalid_record", "is not UTF-8"),
         ("a.txt", "Mira: Hello\nTom: Hi", "invalid_record", "data.roles: as_written"),
     ],
