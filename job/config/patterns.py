@@ -52,7 +52,8 @@ def _within_a_name(part: str) -> str:
 
 def _character_set(content: str) -> str:
     negation = "^" if content.startswith("!") else ""
-    escaped = re.sub(r"[\\\[^]", r"\\\g<0>", content.removeprefix("!"))
+    # Besides its own signs, those of the set operations that Python reserves.
+    escaped = re.sub(r"[\\\[^&~|]", r"\\\g<0>", content.removeprefix("!"))
     return f"[{negation}{escaped}]"
 
 

@@ -119,8 +119,8 @@ class LocalStore:
             check_key(key, self.uri)
             if item.is_symlink() and not item.is_file():
                 raise DataError(
-                    f"{item.path}: is a link to {os.readlink(item.path)}, which is no file; remove the link, or leave "
-                    "it out of an input by data.exclude"
+                    f"{item.path}: is a link to {os.readlink(item.path)}, which is no file; remove the "
+                    f"link, or leave it out of an input: data.exclude: '{key}'"
                 )
             if item.is_file():
                 try:

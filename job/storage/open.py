@@ -7,6 +7,7 @@ leaves beside its own.
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -15,12 +16,13 @@ from typing import BinaryIO
 
 from job.config.sections import StorageSection
 from job.errors import ConfigError, DataError, ForbiddenError, MissingError
+from job.printable import visible
 from job.storage.folders import MANIFEST, Manifest
 from job.storage.hub import HubStore
 from job.storage.keys import below, is_unfit, local_path, scheme_of, split_file
 from job.storage.local import LocalStore
 from job.storage.s3 import S3Store
-from job.storage.selection import LeftOut, Selection, log_left_out
+from job.storage.selection import LeftOut, Selection, log_left_out, table_of
 from job.storage.store import Entry, Store
 
 NEIGHBOURS_READ = 1000
@@ -132,6 +134,9 @@ class _Folder:
             folders.add(key.rpartition("/")[0])
             if key.endswith(MANIFEST):
                 manifests.append(key)
+            table = table_of(key)
+            if table is not None:
+                self.left_out.tables.add(visible(below(store.uri, table).rstrip("/"), one_line=True))
             why = self.selection.why_not(key)
             if why is None and key == "README.md" and isinstance(store, HubStore):
                 why = "a repository's front page"
@@ -228,7 +233,10 @@ def _nothing(uri: str, options: StorageSection | None, left_out: LeftOut) -> str
         return f"{uri}: is a folder without files; name one that has some"
     if path and path.exists() and not path.is_file():
         return f"{uri}: is no regular file (but a pipe, socket or device); give a file, or a folder of files"
-    return f"{uri}: there is no such file, and no files below it{_nearest(uri, options)}"
+    pattern = ""
+    if re.search(r"[*?\[]", uri):
+        pattern = " (a pattern is no name: give the folder, and the pattern as data.include)"
+    return f"{uri}: there is no such file, and no files below it{pattern}{_nearest(uri, options)}"
 
 
 def _nearest(uri: str, options: StorageSection | None) -> str:

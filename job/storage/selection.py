@@ -19,12 +19,19 @@ from job.telemetry import event, warn
 HIDDEN = (".", "_")
 # Checksums, lists of files, half-written copies, folder markers, and what desktops leave.
 FOREIGN_NAMES = (
-    "*.crc", "*.md5", "*.sha1", "*.sha256", "*.sha512", "md5sums", "sha256sums", "*.metadata",
-    "*manifest", "manifest.json", "*.tmp", "*.inprogress", "*.filepart", "*.crdownload", "*.swp",
-    "*~", "~$*", "*_$folder$", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
+    "*.crc", "*.md5", "*.sha1", "*.sha256", "*.sha512", "*md5sum", "*md5sums", "*sha256sum",
+    "*sha256sums", "*.metadata", "*manifest", "manifest.json", "*.tmp", "*.inprogress", "*.part",
+    "*.partial", "*._copying_", "*.filepart", "*.crdownload", "*.swp", "*~", "~$*", "*_$folder$",
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
 )  # fmt: skip
 FOREIGN_FOLDERS = frozenset(["@eadir", "$recycle.bin", "system volume information"])
 IS_FOREIGN_NAME = re.compile("|".join(map(regex_of, FOREIGN_NAMES)), re.IGNORECASE | re.DOTALL)
+# Where formats of tables log which files of a folder count: Delta, Hudi, Iceberg.
+TABLE_LOG = re.compile(
+    r"(?:(?P<table>.*)/)?(?:_delta_log/.+|\.hoodie/.+"
+    r"|metadata/(?:[^/]+\.(?:metadata\.json|avro|stats|puffin)|version-hint\.text))",
+    re.DOTALL,
+)
 MAX_NAMED = 20  # files in a manifest; the count is of all
 MAX_LOGGED = 5
 
@@ -46,6 +53,8 @@ class Selection:
         parts = key.split("/")
         if any(part.startswith(HIDDEN) and part not in (".", "..") for part in parts):
             return "its name starts with . or _"
+        if TABLE_LOG.fullmatch(key):
+            return "the log of a table"
         is_foreign = IS_FOREIGN_NAME.fullmatch(parts[-1])
         if is_foreign or not FOREIGN_FOLDERS.isdisjoint(key.lower().split("/")):
             return "no data, by its name"
@@ -68,13 +77,15 @@ class Selection:
 class LeftOut:
     """Files below an input that are not read: how many, and the first of them with the reason.
 
-    `odd` are those that nobody left out on purpose: their keys are unfit to be read by.
+    `odd` are those that nobody left out on purpose: their keys are unfit to be read by. `tables` are
+    the folders of tables with a log of their own.
     """
 
     count: int = 0
     first: list[str] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
     odd_count: int = 0
+    tables: set[str] = field(default_factory=set)
 
     def add(self, uri: str, why: str) -> None:
         """Count one file more."""
@@ -96,10 +107,22 @@ class LeftOut:
         self.odd_count += other.odd_count
         self.first = [*self.first, *other.first][:MAX_NAMED]
         self.odd = [*self.odd, *other.odd][:MAX_NAMED]
+        self.tables |= other.tables
+
+
+def table_of(key: str) -> str | None:
+    """Return the folder of the table in whose log the file at `key` is ("" is the input itself).
+
+    None if it is in no such log.
+    """
+    found = TABLE_LOG.fullmatch(key)
+    return (found["table"] or "") if found else None
 
 
 def log_left_out(left_out: LeftOut) -> None:
-    """Log one line of what is left out; one more, a warning, of data whose keys are unfit."""
+    """Log what is left out, in one line; warn of data whose keys are unfit, and of tables whose log
+    is not read.
+    """
     if left_out.count:
         first = left_out.first[:MAX_LOGGED]
         event("files below the input are left out", count=left_out.count, files=first)
@@ -108,6 +131,13 @@ def log_left_out(left_out: LeftOut) -> None:
             "files of the input are not read, since their keys are unfit: rename them, or name them in data.exclude",
             count=left_out.odd_count,
             files=left_out.odd[:MAX_LOGGED],
+        )
+    if left_out.tables:
+        # Their files hold what was deleted or replaced since, until somebody cleans up.
+        warn(
+            "a Delta, Hudi or Iceberg table is read as the files of its folder, which may hold deleted "
+            "rows and rows twice: export its current rows to files, and name those",
+            tables=sorted(left_out.tables)[:MAX_LOGGED],
         )
 
 

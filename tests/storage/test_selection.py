@@ -1,5 +1,7 @@
 """Below a folder only data is read; what is left out is counted, named, and never hides data."""
 
+import io
+import json
 import os
 
 import pytest
@@ -8,6 +10,7 @@ from job.errors import DataError, MissingError
 from job.storage.folders import write_manifest
 from job.storage.open import find_inputs, list_inputs, open_store
 from job.storage.selection import Selection
+from job.telemetry import configure_logging
 
 DATA = b'{"id": "a", "turns": [{"role": "customer", "text": "hi"}]}\n'
 OF_A_NIGHT = {"identity": {}, "counts": {}, "state": "finished"}
@@ -15,6 +18,7 @@ FOREIGN = [
     "day.csv.metadata", "a.jsonl.crc", ".DS_Store", "Thumbs.db", "desktop.ini", "~$day.xlsx", "_SUCCESS",
     "_committed_4711", "_started_4711", "sub_$folder$", "manifest.json", "unload_manifest", "a.jsonl.md5",
     "SHA256SUMS", "part.inprogress", "a.jsonl~", "@eaDir/a.jsonl", "deep/Thumbs.DB", "_temporary/0/a.jsonl",
+    "a.jsonl._COPYING_", "a.jsonl.part", "a.jsonl.partial", "a.jsonl.md5sum", "a.jsonl.sha256sum",
 ]  # fmt: skip
 
 
@@ -22,6 +26,14 @@ FOREIGN = [
 def root(request, tmp_path):
     """An empty folder or prefix."""
     return str(tmp_path / "in") if request.param == "local" else f"{request.getfixturevalue('s3').uri}/in"
+
+
+@pytest.fixture
+def events():
+    """A function that returns the log so far."""
+    stream = io.StringIO()
+    configure_logging(stream, person=False)
+    return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def fill(root, *keys, content=DATA):
@@ -147,12 +159,43 @@ def test_a_name_that_is_not_utf8_is_left_out_and_can_be_written_down(tmp_path):
     assert inputs.left_out.odd == [rf"{tmp_path}/in/bad\udcff.jsonl (its key is not valid UTF-8)"]
 
 
-def test_a_link_to_a_folder_can_be_excluded(tmp_path):
-    fill(str(tmp_path / "in"), "good.jsonl")
-    (tmp_path / "in" / "latest").symlink_to(tmp_path)
-    with pytest.raises(DataError, match=r"latest: is a link to .*data\.exclude"):
+def test_a_link_to_a_folder_can_be_excluded_as_the_message_says(tmp_path):
+    fill(str(tmp_path / "in"), "deep/good.jsonl")
+    (tmp_path / "in" / "deep" / "latest").symlink_to(tmp_path)
+    with pytest.raises(DataError, match=r"latest: is a link to .*data\.exclude: 'deep/latest'"):
         list_inputs([f"{tmp_path}/in"])
-    assert keys_of(find_inputs([f"{tmp_path}/in"], None, Selection(exclude=("latest",)))) == ["good.jsonl"]
+    chosen = Selection(exclude=("deep/latest",))
+    assert keys_of(find_inputs([f"{tmp_path}/in"], None, chosen)) == ["deep/good.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("log", "table"),
+    [
+        ("_delta_log/00000000000000000000.json", ""),
+        ("calls/_delta_log/0001.checkpoint.parquet", "/calls"),
+        ("calls/.hoodie/hoodie.properties", "/calls"),
+        ("calls/metadata/v1.metadata.json", "/calls"),
+        ("calls/metadata/snap-4711-1-af.avro", "/calls"),
+    ],
+)
+def test_a_table_with_a_log_of_its_own_is_a_warning(root, events, log, table):
+    fill(root, "calls/part-0.jsonl", log)
+    assert [file.key for file in list_inputs([root])] == ["calls/part-0.jsonl"]
+    (warned,) = [each for each in events() if each["level"] == "warning"]
+    assert "deleted rows and rows twice" in warned["message"]
+    assert warned["tables"] == [f"{root}{table}"]
+
+
+def test_a_folder_called_metadata_is_data_like_any_other(root, events):
+    fill(root, "metadata/a.jsonl", "metadata.json")
+    assert [file.key for file in list_inputs([root])] == ["metadata.json", "metadata/a.jsonl"]
+    assert events() == []
+
+
+def test_a_pattern_in_place_of_a_name_is_told_where_patterns_belong(root):
+    fill(root, "a.jsonl")
+    with pytest.raises(MissingError, match=r"a pattern is no name.*data\.include"):
+        list_inputs([f"{root}/*.jsonl"])
 
 
 def test_an_earlier_output_of_recap_below_the_input_is_no_data(root, tmp_path):
