@@ -38,22 +38,41 @@ PLAIN = re.compile(
     rf"(?P<label>{PLAIN_LABEL})[ \t]*:(?:\s+|$)(?P<text>.*)"
 )
 
-CLOCK = r"\d{1,3}:[0-5]\d(?::[0-5]\d)?(?:[.,]\d{1,6})?(?!\d)(?:\s?[AaPp]\.?[Mm]\b\.?)?"
-DAY = r"(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,4})"
-MOMENT = rf"(?:{DAY}(?:,?\s{{1,3}}|T))?{CLOCK}(?:Z\b|[+-]\d\d:?\d\d)?"
+# Written without [0-5], which holds no digits of other scripts.
+SIXTIETHS = r"(?![6-9])\d\d"
+# Of a clock of twelve hours, or the word for `o'clock`, as phones in many languages write them.
+BEHIND_A_CLOCK = r"(?:\s?(?:[AaPp]\.?\s?[Mm]\b\.?|[πμ]\.?μ\.|[صم](?!\w)|Uhr\b|น\.|ч\.|पूर्वाह्न|अपराह्न))?"
+BEFORE_A_CLOCK = r"(?:(?:오전|오후|午前|午後|上午|下午|凌晨|中午|晚上)\s?)?"
+CLOCK = rf"\d{{1,3}}[:：]{SIXTIETHS}(?:[:：]{SIXTIETHS})?(?:[.,]\d{{1,6}})?(?!\d){BEHIND_A_CLOCK}"
+MONTH = r"[^\W\d_]{3,10}\.?"
+DAY = (
+    r"(?:\d{4}[-./]\s?\d{1,2}[-./]\s?\d{1,2}|\d{1,2}[-./]\s?\d{1,2}[-./]\s?\d{2,4}"
+    rf"|\d{{1,2}}\.?\s{MONTH}\s\d{{4}}|{MONTH}\s\d{{1,2}},?\s\d{{4}}"
+    r"|\d{4}[年년]\s?\d{1,2}[月월]\s?\d{1,2}[日일])"
+)
+# Behind a day a clock may also be `10.15` or `10 h 15`, and a word before it (klo, à, às).
+DATED = (
+    rf"{DAY}(?:(?:\s?\u0433)?\.?[,،]?\s{{1,3}}(?:[^\W\d_]{{1,4}}\.?\s)?|T)"
+    rf"(?:{BEFORE_A_CLOCK}{CLOCK}|\d{{1,2}}(?:\.|\s?h\s?){SIXTIETHS}(?!\d))"
+)
+ZONE = r"(?:Z\b|[+-]\d\d:?\d\d|\s(?:UTC|GMT|[ECMP][DS]?T|CES?T|BST|[IJK]ST)\b)?"
+MOMENT = rf"(?:{DATED}|{BEFORE_A_CLOCK}{CLOCK}(?:,\s{DAY})?){ZONE}"
 SPAN = rf"{MOMENT}(?:\s*(?:-->|[-–—])\s*{MOMENT})?"
 SECONDS = (
     r"(?:\d+\s?h\s+)?(?:\d+\s?m\s+)?\d+(?:\.\d+)?\s?s"
-    r"(?:\s?(?:-->|[-–—])\s?\d+(?:\.\d+)?\s?s)?"
+    r"(?:\s?(?:-->|->|[-–—])\s?\d+(?:\.\d+)?\s?s)?"
 )
 # Any text in brackets with a time of day ([Tue 12 March, 10:15 AM]), or seconds, as Salesforce
 # writes them: ( 1m 8s ).
 BRACKETED = "|".join(
     rf"{begin}[^{begin}{end}\n]{{0,30}}?(?<![\d:]){CLOCK}[^{begin}{end}\n]{{0,40}}{end}"
-    rf"|{begin}\s*{SECONDS}\s*{end}"
+    rf"|{begin}\s*(?:{SECONDS}|\d{{1,2}}\s?h\s?{SIXTIETHS})\s*{end}"
     for begin, end in ((r"\[", r"\]"), (r"\(", r"\)"), ("<", ">"))
 )
 BRACKETED = f"(?:{BRACKETED})"
+# Seconds without their unit, [12.52 - 14.1], or a time of day: in front of a speaker alone, because
+# elsewhere they are a price.
+DECIMALS = r"\[\s*\d+\.\d+(?:\s?(?:-->|->|[-–—:,])\s?\d+\.\d+)?\s*\]"
 
 # Marks of direction and the like, which chat exports put before a line.
 INVISIBLE = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
@@ -62,12 +81,12 @@ DASHES = "-–—"
 SPACES = r"[ \t]*"
 LIST_MARK = re.compile(r"(?:>{1,3}[ \t]*|[-*•]{1,3}[ \t]+|\d{1,4}[.)][ \t]+|#{1,6}[ \t]+)")
 STAMP = re.compile(
-    rf"(?P<stamp>{BRACKETED}){SPACES}(?:[{DASHES}|][ \t]+)?"
+    rf"(?P<stamp>{BRACKETED}|{DECIMALS}){SPACES}(?:[{DASHES}|][ \t]+)?"
     rf"|(?P<bare>{SPAN})(?:{SPACES}[{DASHES}|,]?[ \t]+|{SPACES}$)"
 )
-TIME_HINT = re.compile(r"\d:\d\d|\d\s?s\s*[\])>]")
+TIME_HINT = re.compile(r"\d[:：]\d\d|\d\s?s\s*[\])>]")
 STAMP_BEHIND = re.compile(
-    rf"(?P<label>[^\s{COLONS}][^{COLONS}\n]{{0,99}}?){SPACES}[{DASHES},|]?{SPACES}"
+    rf"(?P<label>[^\s{COLONS}][^{COLONS}\n]{{0,99}}?){SPACES}[{DASHES},|@·•]?{SPACES}"
     rf"(?:(?P<stamp>{BRACKETED})|(?<![\w:])(?P<bare>{SPAN}))"
     rf"{SPACES}(?P<colon>[{COLONS}]?){SPACES}(?P<text>.*)"
 )
@@ -89,7 +108,9 @@ DASH = re.compile(
     rf"(?P<label>[^{COLONS}\t\n]{{1,100}}?)"
     rf"(?:[ \t]+[{DASHES}|»>][ \t]+|{SPACES}\t{SPACES}|>[ \t]+)(?P<text>\S.*)"
 )
+HTML_TAG = r"</?(?:a|br|div|em|font|h[1-6]|hr|i|li|ol|p|s|span|t[drh]|table|u|ul)\b"
 IN_BRACKETS = re.compile(
+    rf"(?!{HTML_TAG})"
     r"(?P<label>\[[^\[\]\n]{1,100}\]|<[^<>\n]{1,100}>)"
     rf"{SPACES}(?P<text>[^\s{COLONS}].*)"
 )
@@ -102,6 +123,7 @@ PATTERNS: tuple[tuple[Form, re.Pattern[str]], ...] = (
     ("tight", TIGHT),
 )
 NOT_IN_A_LABEL = re.compile(r"[?!;=\\{}\"“”<>\[\]，。、；！？…]|//|,$|[^\W\d_]{5,}\. |@\w+\.\w")
+BADGE = re.compile(r"(?<=\w) ?\[[\w .,&/-]{1,30}\]$")  # Bob Due [EXT]
 CUT_NUMBER = re.compile(r"[\d\W_]*$")
 SCHEMES = frozenset(("http", "https", "ftp", "mailto", "tel", "file", "s3"))
 
@@ -153,7 +175,8 @@ def read_line(number: int, raw: str, is_known: IsKnown) -> SpeakerLine:
 @lru_cache(CACHED_LABELS)
 def is_label(text: str) -> bool:
     """Return True if a speaker may be called so: no sentence, no address, not too long."""
-    if not 0 < len(text) <= MAX_NAME_CHARACTERS or NOT_IN_A_LABEL.search(text):
+    bare = BADGE.sub("", text)
+    if not 0 < len(text) <= MAX_NAME_CHARACTERS or NOT_IN_A_LABEL.search(bare):
         return False
     if text.casefold() in SCHEMES:
         return False
@@ -202,9 +225,11 @@ def _without_markup(text: str) -> str:
 
 def _split_stamp(text: str) -> tuple[str, str]:
     """Return the text without a mark of a list and a stamp at its start, and the stamp."""
-    mark = LIST_MARK.match(text)
-    rest = text[mark.end() :] if mark else text
-    found = STAMP.match(rest)
+    rest, found = text, STAMP.match(text)
+    mark = None if found else LIST_MARK.match(text)  # `12. 3. 2024, 10:15` is no list
+    if mark:
+        rest = text[mark.end() :]
+        found = STAMP.match(rest)
     if not found:
         return rest, ""
     return rest[found.end() :].lstrip(), found["stamp"] or found["bare"]
@@ -216,7 +241,8 @@ def _forms(line: SpeakerLine) -> Iterator[SpeakerLine]:
     if TIME_HINT.search(rest):
         behind = STAMP_BEHIND.match(rest)
         # "See you at 10:15: bring it" names nobody.
-        if behind and (behind["stamp"] or not _is_small(behind["label"].split()[-1])):
+        is_sentence = behind and behind["text"] and _is_small(behind["label"].split()[-1])
+        if behind and (behind["stamp"] or not is_sentence):
             said, time = behind["text"], behind["stamp"] or behind["bare"]
             form: Form = "colon" if behind["colon"] else "heading" if not said else "stamp"
             label = _unwrapped(behind["label"])

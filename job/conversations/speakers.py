@@ -51,6 +51,7 @@ BEHIND_A_NAME = re.compile(
     rf"|\s[^.?!]{{0,30}}{CLOCK}(?:\W*$|\s?:\s)"
 )
 MIN_LINES_OF_A_STYLE = 2
+LATER_HOURS = re.compile(r"(?<![\d:])[1-9]:(?=\d\d:\d\d)")
 BEFORE_A_COLON = re.compile(rf"{SPACES}(?P<label>[^{COLONS}\n]{{1,{MAX_PHRASE_CHARACTERS}}}?){SPACES}[{COLONS}](?!//)")
 IN_BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 MAX_WORDS_OF_A_NAME = 6
@@ -200,17 +201,24 @@ class Speakers:
                     return "doubt"
                 # Twice `<LINK>` or `Well - …` may be no speaker at all.
                 return "unsure" if named and recurs else "text"
-        if sure or (named and recurs):
+        is_heading = line.form == "heading"
+        may_be_nick = same and _is_named(line.label) and (line.is_bracketed or is_heading)
+        if sure or (recurs and (named or (may_be_nick and line.is_bracketed))):
             return "speaker"
         if named and same and (line.is_bracketed or self._as_written):
             return "speaker"
-        is_heading = line.form == "heading" and (same or line.is_bracketed)
-        return "doubt" if named and is_heading else "text"
+        is_likely = line.is_bracketed or (is_heading and self._headings > 1)
+        return "doubt" if may_be_nick or (named and is_likely) else "text"
 
     def _is_sure(self, line: SpeakerLine) -> bool:
         """Return True if the label is a speaker's by other lines, or a role's."""
         is_repeated = self._counts["colon", line.label.casefold()] > 1
         return is_repeated or self._known(line.label) or self._opens(line)
+
+    def _is_surely_named(self, line: SpeakerLine) -> bool:
+        """Return True if other lines show a speaker, also names with times that come again."""
+        is_heading = line.form == "heading" and is_name(line.label) and self.recurs(line)
+        return is_heading or self._is_sure(line)
 
     def _opens(self, line: SpeakerLine) -> bool:
         assert self.opening is not None
@@ -223,7 +231,7 @@ class Speakers:
     @cached_property
     def _styles(self) -> set[tuple[str, str]]:
         assert self.opening is not None
-        sure = (line for line in self.lines if line.form != "none" and self._is_sure(line))
+        sure = (line for line in self.lines if line.form != "none" and self._is_surely_named(line))
         counts = Counter(map(_style, sure))
         several = {style for style, count in counts.items() if count >= MIN_LINES_OF_A_STYLE}
         return several | {_style(self.opening)}
@@ -278,8 +286,12 @@ def may_be_named(lines: Iterable[str], names: Iterable[str]) -> bool:
 
 
 def _style(line: SpeakerLine) -> tuple[str, str]:
-    """Return form and stamp, with 0 for each number: the stamps of one program look alike."""
-    return line.form, re.sub(r"\d+", "0", line.stamp)
+    """Return form and stamp, with 0 for each number: the stamps of one program look alike.
+
+    Behind the first hour `59:58` becomes `1:00:02`.
+    """
+    clock = LATER_HOURS.sub("", line.stamp)
+    return line.form, re.sub(r"\d+", "0", clock)
 
 
 def _is_named(label: str) -> bool:

@@ -102,6 +102,27 @@ def test_speakers_are_found_in_every_form_with_every_clock(form, clock):
         "( {}s ) ",
         "( 1m {}s ) ",
         "[{}.00s - 7.20s] ",
+        "[{}.00s -> 7.20s] ",
+        "[{}.00 - 7.20] ",
+        "[10h1{}] ",
+        "[\uff11\uff10\uff1a1{}] ",
+        "10:1{} UTC ",
+        "12/3/24, 10:1{} a.\u00a0m. - ",
+        "12.3.2024 klo 10.1{} - ",
+        "12/03/24 10.1{} - ",
+        "12. 3. 2024, 10:1{} - ",
+        "2024. 3. 12. 오후 3:1{} - ",
+        "2024/3/12 上午10:1{} - ",
+        "2024年3月12日 10:1{} - ",
+        "\u0661\u0662/\u0663/\u0662\u0660\u0662\u0664، \u0661\u0660:\u0661{} ص - ",
+        "12/03/2024 à 10:1{} - ",
+        "2024-03-12 10 h 1{} - ",
+        "10:1{}, 12/03/2024 - ",
+        "12/3/67 10:1{} น. - ",
+        "12.03.24 \u0433., 10:1{} ч. - ",
+        "12.03.2024 10:1{} Uhr - ",
+        "Mar 12, 2024, 10:1{} AM - ",
+        "12 mars 2024 10:1{} - ",
         "1{}. ",
     ],
 )
@@ -130,6 +151,7 @@ def test_dates_seconds_and_numbers_before_a_speaker_are_no_part_of_it(stamp):
         "+49 170 1234567 Ben",
         "Jean-Luc d'Arc, Jr.",
         "john_doe",
+        "Bob Due [EXT]",
         "Pablo Diego José Francisco de Paula Juan Nepomuceno María de los Remedios Ruiz",
     ],
 )
@@ -167,7 +189,7 @@ def test_a_likely_speaker_beside_a_single_sure_one_is_a_bad_record(line):
         "joe.smith@shop.example: I take over",
         "+1 415 555 0123: I take over",
         "Dr. med. Hans Müller: I take over",
-        "Ms Lee [Support]: I take over",
+        "Ms Lee {Sales}: I take over",
         "Ana = Bob: I take over",
         "Ana (she/her):I take over",
         "the agent:I take over",
@@ -207,6 +229,38 @@ def test_ordinary_lines_go_on_with_the_turn_without_a_word(line):
     text = f"Agent: Hello\nCustomer: My oven.\n{line}\nmore\nAgent: I see."
     assert doubts(text) == []
     assert read(text)[1] == ("customer", f"My oven.\n{line}\nmore")
+
+
+def test_a_heading_names_its_speaker_behind_the_first_hour_too():
+    text = "Ana Lima   0:03\nHello.\n\nBob Due   59:15\nHi.\n\nCarl   1:02:10\nI am late."
+    assert read(text, NAMES) == [("Ana Lima", "Hello."), ("Bob Due", "Hi."), ("Carl", "I am late.")]
+
+
+@pytest.mark.parametrize("preface", ["Date: 2024-03-05", "Weekly sync: Monday"])
+def test_headings_below_another_kind_of_line_open_turns(preface):
+    text = f"{preface}\n\nAna Lima   0:03\nHello.\n\nBob Due   0:15\nHi.\n\nAna Lima   0:20\nOk."
+    assert [role for role, _ in read(text, NAMES)][1:] == ["Ana Lima", "Bob Due", "Ana Lima"]
+
+
+def test_the_date_above_a_meeting_is_no_speaker():
+    text = "January 5, 2024, 3:00PM\n\nAna Lima   0:03\nHello.\n\nBob Due   0:15\nHi."
+    assert read(text, NAMES) == [("Ana Lima", "Hello."), ("Bob Due", "Hi.")]
+
+
+def test_headings_below_another_kind_of_heading_are_not_merged_in_silence():
+    text = "Room Four 3:00 PM\n\nAna Lima   0:03\nHello.\n\nBob Due   0:15\nHi."
+    assert "'Ana Lima 0:03' may be another speaker's" in detail(text, NAMES)
+
+
+def test_nicknames_in_headings_are_speakers_or_counted():
+    said = [("ana", "hello"), ("bob", "hi"), ("ana", "so"), ("bob", "well")]
+    assert read("\n".join(f"{n} [0:0{i}]\n{t}" for i, (n, t) in enumerate(said)), NAMES) == said
+    bare = "\n".join(f"{n} 0:0{i}\n{t}" for i, (n, t) in enumerate(said))
+    assert "'bob 0:01' may be another speaker's" in detail(bare, NAMES)
+
+
+def test_tags_of_html_are_no_speakers():
+    assert "has no speaker" in detail("<p><b>Ana:</b> Hello</p>\n<p><b>Bob:</b> Hi</p>", NAMES)
 
 
 def test_a_receipt_and_a_program_do_not_make_a_record_bad():
