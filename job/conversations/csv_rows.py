@@ -30,6 +30,7 @@ MAX_FOREIGN_SHARE = 0.1  # of the first bytes of a text
 HIDDEN_BREAK = "\ud800"
 EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # the first line of some files of Excel
 FIRST_RECORD = re.compile(rb'(?:[^"\r\n]|"[^"]*")*(\r*)(\n?)')
+BLANK_CELLS = "".join(DELIMITERS) + " \r\n"  # what a record of nothing is made of
 UNMATCHED = "the quotes of this record do not match ({})"
 MEND = "what follows cannot be told apart, so mend or replace the file"
 
@@ -142,7 +143,7 @@ class TableRows:
             separator = EXCEL_SEPARATOR.fullmatch(lines[0].strip()) if begins == 1 else None
             if separator:
                 delimiter = delimiter or separator[1]
-            else:
+            elif any(line.replace('""', "").strip(BLANK_CELLS) for line in lines):
                 found, cells = self._split_header(lines, begins, delimiter)
                 if any(cell.strip() for cell in cells):
                     return Header(tuple(self._columns(cells, begins)), found, self._line_end)

@@ -1,5 +1,6 @@
 """Claims about CSV and TSV: what other programs write is read right, or the file ends with 65."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -311,3 +312,13 @@ def test_metadata_of_an_output_is_metadata_again(tmp_path: Path, suffix: str):
 def test_a_night_of_an_older_recap_is_known_as_finished():
     assert "csv" not in reading_identity(AUTO)
     assert reading_identity(BACKSLASH)["csv"]["escape"] == "\\"
+
+
+def test_lines_of_nothing_before_the_header_are_not_split(put, monkeypatch):
+    split: list[object] = []
+    real = csv.reader
+    monkeypatch.setattr(csv, "reader", lambda *rows, **how: split.append(rows) or real(*rows, **how))
+    nothing = "\n" * 5000 + ",,\n" * 5000 + '"",""\r\n' * 5000
+    (read,) = read_strictly([put("t.csv", f"{nothing}id,dialogue\n1,Agent: a\n")], AUTO)
+    assert (read.id, read.source.line) == ("1", 15_002)
+    assert len(split) < 10
