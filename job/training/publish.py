@@ -4,8 +4,8 @@ Everything is written to local folders first, and then committed by manifest.
 """
 
 import json
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from job.launch.environment import versions
 from job.model import BASE_KEY, save_adapter
 from job.printable import printable
 from job.prompt import write_prompt
+from job.storage.atomic import write_file
 from job.storage.folders import publish_folder
 from job.storage.lease import GuardedStore
 from job.storage.publish_hub import publish_to_hub
@@ -54,12 +55,16 @@ def publish(
         attempt.left_out["scores"] = result.detail
         warn("the adapter is published without scores", why=result.detail)
     else:
-        _write_json(adapter / "evaluation.json", _without_texts(result.evaluation))
-    (adapter / "README.md").write_text(_card(run, result), encoding="utf-8")
+        with _or_without("evaluation.json", attempt):
+            _write_json(adapter / "evaluation.json", _without_texts(result.evaluation))
+    with _or_without("card", attempt):
+        write_file(adapter / "README.md", _card(run, result).encode())
 
     # The adapter last: whoever finds it finds its report and logs, too.
-    _publish_report(run, history, result, attempt)
-    sync_tensorboard(run)
+    with _or_without("report", attempt):
+        _publish_report(run, history, result)
+    with _or_without("tensorboard", attempt):
+        sync_tensorboard(run)
     facts = {
         BASE_KEY: run.base.identity(),
         "run": run.config.run,
@@ -74,7 +79,7 @@ def publish(
         push(run, adapter, run.config.publish.hub)
         attempt.published["hub"] = run.config.publish.hub
     if isinstance(result, Scored):
-        _print(score_table(result.evaluation))
+        _print_scores(result.evaluation)
 
 
 def push(run: Run, adapter: Path, repository: str) -> None:
@@ -106,37 +111,38 @@ def write_config(run: Run) -> None:
     run.store.write("config.yaml", resolved_yaml(run.config).encode())
 
 
-def _publish_report(
-    run: Run,
-    history: LossHistory,
-    result: Scored | NotScored,
-    attempt: Attempt,
-) -> None:
-    """Write and commit the report. If that fails, note it in `attempt` and leave the report out.
+@contextmanager
+def _or_without(name: str, attempt: Attempt) -> Iterator[None]:
+    """Leave out what the block fails to make: note it in `attempt`, and warn.
 
     Raises what would keep the adapter from storage, too: no connection, no permission, a lost lease.
     """
-    folder = run.work / "report"
-    title = f"Training run {run.config.run}"
     try:
-        if isinstance(result, Scored):
-            examples = choose_examples(result.conversations, result.summaries)
-            write_report(folder, result.evaluation, examples, history, title)
-            _write_json(folder / "evaluation.json", result.evaluation.to_json())
-        else:
-            write_report(folder, result, [], history, title)
-        publish_folder(folder, run.store, "report", {})
+        yield
     except Exception as error:
         if isinstance(error, RecapError) and not isinstance(error, OutputError):
             raise
-        attempt.left_out["report"] = printable(f"{type(error).__name__}: {error}")
-        warn("the adapter is published without a report", why=attempt.left_out["report"])
+        attempt.left_out[name] = printable(f"{type(error).__name__}: {error}")
+        warn(f"the adapter is published without its {name}", why=attempt.left_out[name])
 
 
-def _print(table: str) -> None:
+def _publish_report(run: Run, history: LossHistory, result: Scored | NotScored) -> None:
+    """Write and commit the report."""
+    folder = run.work / "report"
+    title = f"Training run {run.config.run}"
+    if isinstance(result, Scored):
+        examples = choose_examples(result.conversations, result.summaries)
+        write_report(folder, result.evaluation, examples, history, title)
+        _write_json(folder / "evaluation.json", result.evaluation.to_json())
+    else:
+        write_report(folder, result, [], history, title)
+    publish_folder(folder, run.store, "report", {})
+
+
+def _print_scores(evaluation: Evaluation) -> None:
     try:
-        print(printable(table), flush=True)
-    except (OSError, UnicodeError) as error:
+        print(printable(score_table(evaluation)), flush=True)
+    except Exception as error:
         # Nobody reads the output any more, or its encoding is ASCII. The adapter is published.
         warn("the scores could not be printed: the report has them", why=str(error))
 
@@ -178,4 +184,4 @@ def _without_texts(evaluation: Evaluation) -> dict[str, Any]:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_file(path, f"{text}\n".encode())

@@ -97,6 +97,27 @@ def test_a_disk_without_room_for_the_report_keeps_no_adapter_back(short, trials)
     assert "No space left" in journal_of(store_of(short))["facts"]["left_out"]["report"]
 
 
+@pytest.mark.parametrize(
+    ("broken", "missing"),
+    [
+        ("model_card:raise", "card"),
+        ("_without_texts:raise", "evaluation.json"),
+        ("sync_tensorboard:disk", "tensorboard"),
+        ("score_table:raise", None),
+    ],
+)
+def test_what_fails_beside_a_trained_adapter_is_left_out(short, trials, broken, missing):
+    code, said = trials.run(short, BROKEN=f"job.training.publish:{broken}")
+    assert code == ExitCode.DONE, said
+    run = Path(short["output"]) / short["run"]
+    verify_folder(run / "adapter")
+    assert (run / "adapter" / "README.md").exists() == (missing != "card")
+    left_out = journal_of(store_of(short))["facts"]["left_out"]
+    assert list(left_out) == [missing] * bool(missing)
+    wanted = f"published without its {missing}" if missing else "the scores could not be printed"
+    assert wanted in said
+
+
 def test_memory_that_runs_out_while_scoring_is_a_reason_and_a_stop_is_none(monkeypatch):
     def fail(*_):
         raise torch.OutOfMemoryError("2 GiB on cuda:0")
