@@ -192,7 +192,9 @@ class TableRows:
         assert self.header is not None
         columns = self.header.columns
         if len(cells) != len(columns):
-            return RecordError(f"has {len(cells)} cells, the header has {len(columns)} columns")
+            found = f"has {len(cells)} cells, the header has {len(columns)} columns"
+            remedy = self._escape_remedy('\\"', f"\\{self.header.delimiter}", "\\\n")
+            return RecordError(found + remedy)
         record = self._lines.record
         if not all(map(str.isascii, record)):
             for column, cell in zip(columns, cells, strict=True):
@@ -213,10 +215,18 @@ class TableRows:
         return [name.casefold() for name in _named(cells)] == folded
 
     def _lost(self, begins: int, what: str) -> DataError:
-        remedy = MEND
-        if self._reading.csv.escape is None and any('\\"' in line for line in self._lines.record):
-            remedy += "; where a backslash escapes quotes, set data.csv: {escape: '\\'}"
+        remedy = MEND + self._escape_remedy('\\"')
         return DataError(f"{self._uri} line {begins}: {what}; {remedy}")
+
+    def _escape_remedy(self, *signs: str) -> str:
+        """Return what to set where the record at hand has one of these signs of an escape."""
+        if self._reading.csv.escape is not None:
+            return ""
+        lines = [line.replace("\r\n", "\n") for line in self._lines.record]
+        if not any(sign in line for line in lines for sign in signs):
+            return ""
+        escaped = "quotes" if len(signs) == 1 else "quotes, separators or line breaks"
+        return f"; where a backslash escapes {escaped}, set data.csv: {{escape: '\\'}}"
 
 
 class _Lines:

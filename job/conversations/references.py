@@ -14,13 +14,15 @@ from job.conversations.record import Conversation
 
 SUMMARY_KEYS = ("summary",)
 SHOWN_KEYS = 10
+# What R, pandas, databases and spreadsheets write into a file of text for a value that is missing.
+MISSING_MARKS = frozenset(("NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "\\N", "\\\\N"))
 
 
 def references_of(record: Mapping[str, Any], keys: Sequence[str] = SUMMARY_KEYS) -> list[str]:
     """Return the references under `keys`, in their order, and under `summaries`.
 
-    Each is a text, a list of texts, a text that holds such a list, or null. RecordError for
-    anything else.
+    Each is a text, a list of texts, a text that holds such a list, or null. A text that is a mark
+    of a missing value is none. RecordError for anything else.
     """
     found: list[str] = []
     for key in (*keys, "summaries"):
@@ -32,7 +34,7 @@ def references_of(record: Mapping[str, Any], keys: Sequence[str] = SUMMARY_KEYS)
             value = value if listed is None else listed
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, str):
-                found.append(item)
+                found += [] if item.strip() in MISSING_MARKS else [item]
             elif item is not None:
                 raise RecordError(f"{key} holds {kind(item)}, wanted text")
     return found

@@ -34,6 +34,12 @@ WANTED = "wanted lines of 'Speaker: text'"
 LINE_END = re.compile(r"\r\n|\r|\n")
 # Without any of these, only the name of somebody who speaks in the conversation opens a turn.
 MAY_OPEN_A_TURN = re.compile(r"[:：﹕∶\t]|^[\W\d_]|[ \t][-–—|»>][ \t]|>[ \t]")
+# What programs leave of a line break, and a label behind it.
+LOST_BREAK = re.compile(
+    r"(?:\\[nr]|<br ?/?>|</(?:p|div)>|&#1[03];|[\v\f\x1c-\x1e\x85\u2028\u2029])\s*"
+    r"(?:<[^<>]{1,40}>)?"
+    rf"(?P<turn>(?P<label>[^{COLONS}\\<>\s][^{COLONS}\\<>\n]{{0,40}}?)[ \t]*[{COLONS}][ \t]*\S)"
+)
 Spoken = tuple[str | None, list[str]]  # a role, and the lines of what it says
 
 
@@ -198,12 +204,22 @@ def _check_sides(spoken: Sequence[Spoken], doubts: Sequence[SpeakerLine], label:
     if doubts:
         where = f"line {doubts[0].number} of the conversation {quoted(doubts[0].raw)}"
         raise RecordError(f"{where} may be another speaker's, and only one is sure; {REMEDY}")
-    inside = _inside(label)
-    searched = (inside.search(line) for _, said in spoken for line in said)
+    searched = (_turn_inside(line, label) for _, said in spoken for line in said)
     found = next(filter(None, searched), None)
     if found:
-        where = f"at {quoted(found[0])}, inside a line"
+        where = f"at {quoted(found)}, inside a line"
         raise RecordError(f"a turn of the conversation seems to begin {where}; {REMEDY}")
+
+
+def _turn_inside(line: str, label: str) -> str | None:
+    """Return the end of a line from where another turn begins in it; None if none does."""
+    found = _inside(label).search(line)
+    if found:
+        return found[0]
+    for lost in LOST_BREAK.finditer(line):
+        if is_name(lost["label"]):
+            return line[lost.start("turn") :]
+    return None
 
 
 @lru_cache(CACHED_LABELS)

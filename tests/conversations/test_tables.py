@@ -322,3 +322,17 @@ def test_lines_of_nothing_before_the_header_are_not_split(put, monkeypatch):
     (read,) = read_strictly([put("t.csv", f"{nothing}id,dialogue\n1,Agent: a\n")], AUTO)
     assert (read.id, read.source.line) == ("1", 15_002)
     assert len(split) < 10
+
+
+@pytest.mark.parametrize("mark", ["NA", "NULL", "nan", "None", "<NA>", "#N/A", "\\N", " "])
+def test_a_mark_of_a_missing_value_is_no_reference(put, mark):
+    content = f"dialogue,summary\nAgent: a,{mark}\nAgent: b,NAND gates\n"
+    read = read_strictly([put("a.csv", content)], AUTO)
+    assert [one.references for one in read] == [(), ("NAND gates",)]
+
+
+@pytest.mark.parametrize("row", ["Agent: a\\\nCustomer: b\ts", "Agent: a\\\tb\ts\tt", 'Agent: \\"\ta\tb'])
+def test_a_row_with_signs_of_an_escape_names_the_remedy(put, row):
+    found = list(read_conversations([put("a.tsv", f"dialogue\tsummary\n{row}\n")], AUTO))
+    assert isinstance(found[0], BadRecord)
+    assert found[0].detail.endswith("set data.csv: {escape: '\\'}")

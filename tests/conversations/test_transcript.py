@@ -291,6 +291,15 @@ def test_turns_on_one_line_are_a_bad_record(text):
     assert "inside a line" in detail(text)
 
 
+@pytest.mark.parametrize(
+    "end",
+    ["\\n", "\\r\\n", "<br>", "<br />", "</p><p>", "&#10;", "\v", "\x85", "\u2028", "\u2029"],
+)
+def test_a_name_behind_a_lost_line_break_is_a_bad_record(end):
+    assert "at 'Bob Due: no', inside a line" in detail(f"Ana: Hi{end}Bob Due: no", NAMES)
+    assert read(f"Ana: Hi{end}and so on: no", NAMES) == [("Ana", f"Hi{end}and so on: no")]
+
+
 def test_a_chat_export_keeps_notices_of_the_app_and_tells_of_them():
     text = (
         "12/03/24, 10:14 - Messages are end-to-end encrypted. Tap to learn more.\n"
