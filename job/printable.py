@@ -34,7 +34,10 @@ _SECRET_SHAPES = re.compile(
     r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{30,}|\bglpat-[\w-]{20,}"
     r"|\bsk-[A-Za-z0-9_-]{20,}|\bAIza[\w-]{35}|\bxox[a-z]-[A-Za-z0-9-]{10,}"  # OpenAI's kind, Google, Slack
     r"|(?<![\w-])eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]*"  # a JSON web token
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    r"|\b[sr]k_(?:live|test)_\w{16,}|\bnpm_[A-Za-z0-9]{30,}|\bpypi-AgE[\w-]{16,}"  # Stripe, registries
+    r"|\bya29\.[\w-]{20,}|\bGOCSPX-[\w-]{20,}"  # Google's OAuth
+    r"|(?<=AccountKey=)[A-Za-z0-9+/=]{20,}"  # a connection string of Azure
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)",
     re.DOTALL,
 )
 # What signs a URL. `X-Amz-Expires` and the like go too: a signed URL is of no use to a reader.
@@ -45,7 +48,9 @@ _SIGNED_QUERY = re.compile(
 )
 _URL = re.compile(r"://([^\s\"'<>`]+)")
 _HEADER = re.compile(  # HTTP's, as it is or in a mapping
-    r"\b((?i:authorization)[\"']?\s?[:=]\s?[\"']?(?:Basic |Bearer |Token )|Bearer )[\w.~+/=-]{8,}"
+    r"\b((?i:authorization)[\"']?\s?[:=]\s?[\"']?(?:Basic |Bearer |Token )|Bearer "
+    r"|(?i:x-amz-security-token|x-aws-ec2-metadata-token|(?:x-)?api-key)[\"']?\s?[:=]\s?b?[\"']?)"
+    r"[\w.~+/=-]{8,}"
 )
 
 _LINE_SEPARATORS = "\u2028\u2029"

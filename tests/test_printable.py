@@ -25,6 +25,12 @@ SHAPES = {
     "Google": "AIza" + "aB345" * 7,
     "web token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJl",
     "PEM": "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAK\n-----END RSA PRIVATE KEY-----",
+    "Stripe": "sk_live_" + "aB3" * 8,
+    "npm": "npm_" + "aB3" * 12,
+    "PyPI": "pypi-AgE" + "aB3" * 12,
+    "Google, access": "ya29." + "aB3" * 12,
+    "Google, client": "GOCSPX-" + "aB3" * 9,
+    "PGP": "-----BEGIN PGP PRIVATE KEY BLOCK-----\nlQdG\n-----END PGP PRIVATE KEY BLOCK-----",
     "PEM without an end": "-----BEGIN PRIVATE KEY-----\nMIIEow",
 }
 
@@ -116,6 +122,10 @@ def test_a_secret_that_is_in_no_variable_is_known_by_its_shape(name):
         ("https://h/a?token=ab 'rest'", "https://h/a?token=*** 'rest'"),
         ("{'Authorization': 'Bearer abcdefgh.ij'}", "{'Authorization': 'Bearer ***'}"),
         ("Authorization: Basic bWU6cHc=", "Authorization: Basic ***"),
+        ("X-Amz-Security-Token: FwoGZXIvYXdz", "X-Amz-Security-Token: ***"),
+        ("{'X-aws-ec2-metadata-token': b'AQAAAB=='}", "{'X-aws-ec2-metadata-token': b'***'}"),
+        ("x-api-key: aB3aB3aB3", "x-api-key: ***"),
+        ("AccountName=a;AccountKey=aB3aB3aB3aB3aB3aB3aB3==", "AccountName=a;AccountKey=***"),
     ],
 )
 def test_logins_and_signatures_are_hidden_in_urls(text, wanted):

@@ -57,7 +57,7 @@ def why_missing(conversations: Sequence[Conversation]) -> str:
     hint = (
         f"found {found}: if one of them is the summary, name it (data.columns: {{summary: …}})"
         if found
-        else "they have no other keys: add a key or a column summary"
+        else "they have no other keys: add a key or a column summary (an empty one is none)"
     )
     answered = sum(_ends_with_the_assistant(one) for one in conversations)
     if answered * 2 > len(conversations):

@@ -273,7 +273,10 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
 
 
 def _records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
-    """Return how many records of either kind the files hold; raise MissingError if too few."""
+    """Return how many records of either kind the files hold.
+
+    Raise MissingError for too few, DataError for more bad ones than the night may reject.
+    """
     good, doubtful, bad = 0, 0, []
     for record in read_conversations(files, config.data, config.redaction is None):
         if isinstance(record, BadRecord):
@@ -281,14 +284,22 @@ def _records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
         else:
             good += 1
             doubtful += bool(record.doubts)
-    check_enough(good + len(bad), config)
+    records = good + len(bad)
+    check_enough(records, config)
     lines = [f"{len(files):,} files, {good:,} conversations, {len(bad):,} bad records"]
     if doubtful:
         lines.append(f"{doubtful:,} conversations have lines that may be another speaker's")
     redactor = make_redactor(config.redaction)
     for record in bad[:3]:
         lines.append(str(replace(record, detail=redact_message(record.detail, redactor))))
-    return "\n".join(lines)
+    found = "\n".join(lines)
+    allowed = config.limits.max_reject_fraction
+    if len(bad) > allowed * records:
+        raise DataError(
+            f"{found}\nmore bad records than limits.max_reject_fraction allows ({allowed:.2%}), so the "
+            "night would end with 65: mend the records, or raise the limit"
+        )
+    return found
 
 
 def _models(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
