@@ -36,6 +36,11 @@ def test_a_german_turn_loses_its_number_alone():
         "ORD-4155550123", "ticket #4155550123", "1Z4155550123", "0x08498112", "version 10.0.19045",
         "10.0.19045.5247", "120.0.6099.1", "CA 94105-1234", "120 x 60 x 75 cm", "125000 km",
         "+1 250 000", "2019 2020 2021", "100 000 000", "1990\u20132000", "#4155550123",
+        "52.520008, 13.404954", "48.858370,2.294481", "48.858370 2.294481", "0.1234567",
+        "Kundennummer 0151 2345 678", "Vertragsnr. 4930123456", "N\u00b0 client 0612345678",
+        "policy number 1234567890", "account no. 4155550123", "\u0437\u0430\u043a\u0430\u0437 \u21169161234567",
+        "\u8a02\u55ae\u865f 0912345678", "sipari\u015f no 05321234567", "objedn\u00e1vka \u010d. 601234567",
+        "comanda nr. 0721234567", "ordre 20123456", "AWB 1234567890", "GTIN 00012345600012",
         "Bestellnummer: 015123456789", "room 101, 102, 103 and 104",
     ],
 )  # fmt: skip
@@ -90,6 +95,9 @@ def test_a_number_has_one_placeholder_in_all_its_styles(region):
         ("+49 1234567", "US", "[PHONE_1]"),
         ("order 12345 (201) 555-0123", "US", "order 12345 [PHONE_1]"),
         ("call 10.20.30.140", "US", "call [IP_1]"),
+        ("(415-555-2671) or ((415) 555-2671)", "US", "([PHONE_1]) or ([PHONE_1])"),
+        ("612 345 678,612 345 679", "ES", "[PHONE_1],[PHONE_2]"),
+        ("091 234 56 78,091 234 56 79", "VN", "[PHONE_1],[PHONE_2]"),
     ],
 )  # fmt: skip
 def test_numbers_as_people_write_them(said, region, read):

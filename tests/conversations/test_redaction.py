@@ -41,6 +41,10 @@ def redacted(*texts: str, section: RedactionSection | None = None) -> list[str]:
         (" ".join(["\u0664\u0661\u0661\u0661", *["\u0661" * 4] * 3]), "[CARD_1]"),  # in Arabic digits
         ("hi @acme_help, meet me @ 5pm", "hi [HANDLE_1], meet me @ 5pm"),
         ("order ORD-55 for $1,234.00", "order [ORDER_1] for $1,234.00"),
+        ("joe@shop.com/ann@shop.com, a@b.com|c@d.com;e@f.com", "[EMAIL_1], [EMAIL_2];[EMAIL_3]"),
+        ("4111111111111111,5500005555555559", "[CARD_1],[CARD_2]"),
+        ("219-09-9999,219-09-9998/219-09-9997", "[SSN_1],[SSN_2]/[SSN_3]"),
+        ("DE89 3704 0044 0532 0130\n00", "[IBAN_1]"),
         ("nothing here", "nothing here"),
     ],
 )

@@ -13,7 +13,10 @@ from job.conversations.finders.found import Found
 # allows 64 characters.
 LOCAL = r"\w.!#$%&'*+/=?^`{|}~-"
 QUOTED = r'"[^"\n]{1,64}+"'
-EMAIL = re.compile(rf"(?:(?<![{LOCAL}])[{LOCAL}]++|{QUOTED})@[\w-]++(?:\.[\w-]++)++")
+DOMAIN = r"[\w-]++(?:\.[\w-]++)++"
+# Several, as a table or a list joins them, are one find: `/` and `|` may be a part of the second.
+NEXT = rf"[!#$%&'*+/=?^`{{|}}~][{LOCAL}]++@{DOMAIN}"
+EMAIL = re.compile(rf"(?:(?<![{LOCAL}])[{LOCAL}]++|{QUOTED})@{DOMAIN}(?:{NEXT})*+")
 SCHEME = r"[a-z][a-z0-9+.-]*+://"
 URL = re.compile(
     rf"(?<![a-z0-9+.-])[0-9+.-]*+((?:{SCHEME}|www\.)[^\s<>\"]++)",

@@ -12,6 +12,8 @@ AFTER = r"(?!\d)(?![.,/:\u2010-\u2015-]\d)"
 # Nor over a space or a spaced dash: for what could as well be a group of a longer number.
 ALONE_BEFORE = rf"{BEFORE}(?<!\d[ )])(?<!\d [-\u2013] )(?<!\+)"
 ALONE_AFTER = rf"{AFTER}(?! (?:[-\u2013] )?\d)"
+# Not where a comma parts two longer numbers: 06 12 34 56 78,06 23 45 67 89.
+NO_BORDER = r"(?:(?<!\d )|(?!\d{1,9}[.,]\d{2,9} \d))"
 TO = r" ?[-/\u2010-\u2015] ?"
 
 YEAR, MONTH, DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
@@ -69,15 +71,18 @@ FROM_A_DIGIT = (
     rf"{ALONE_BEFORE}{TIMES} ?(?:a\.?m|hrs?|h)\b",
     rf"{ALONE_BEFORE}(?:{SPACES}|\d{{1,7}}) ?{AFTER_AMOUNT}",
     rf"{BEFORE}(?:{GROUPED}|\d{{1,7}}{CENTS}) ?{AFTER_AMOUNT}",
-    rf"{BEFORE}(?<!\+)\d{{1,7}}[.,]\d{{2}}{AFTER}",
+    rf"{BEFORE}(?<!\+){NO_BORDER}\d{{1,7}}[.,]\d{{2}}{AFTER}",
     # Not 612.345.678, which is a phone number in Spain.
-    rf"{BEFORE}(?:{COMMAS}|[1-9]\d?(?:[.'\u2019]\d{{3}}){{1,2}}(?:,\d{{1,2}})?){AFTER}",
+    rf"{BEFORE}{NO_BORDER}(?:{COMMAS}|[1-9]\d?(?:[.'\u2019]\d{{3}}){{1,2}}(?:,\d{{1,2}})?){AFTER}",
     rf"{ALONE_BEFORE}(?:[1-9] \d{{3}} \d{{3}}|[1-9]\d \d{{3}} 000){ALONE_AFTER}",
     rf"{ALONE_BEFORE}[1-9]\d{{0,2}}(?: \d{{3}}){{0,2}} 000 000{ALONE_AFTER}",
     rf"{ALONE_BEFORE}(?:{SPACES}|{GROUPED}|\d{{1,7}}(?:[.,]\d{{1,3}})?) ?{UNIT}",
     # Versions have a group of one digit inside; phone numbers have so only after a plus.
     rf"{BEFORE}(?<!\+){PART}(?:\.\d{{1,6}}){{0,2}}\.\d\.\d{{1,6}}(?:\.\d{{1,6}}){{0,2}}{AFTER}",
     rf"{ALONE_BEFORE}\d{{5}}-\d{{4}}{ALONE_AFTER}",  # a ZIP code
+    rf"{BEFORE}0\.\d{{3,15}}{AFTER}",
+    # A latitude and a longitude.
+    rf"{BEFORE}[1-8]?\d\.\d{{4,9}}(?:, ?| )-?(?:1[0-7]\d|\d{{1,2}})\.\d{{4,9}}(?!\d|\.\d)",
 )
 FROM_A_WORD = (
     rf"\b{MONTH_NAME} {DAY}{NTH},? {YEAR}{AFTER}",

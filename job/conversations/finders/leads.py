@@ -23,15 +23,23 @@ CODE_WORDS = (
     r"sendung\w*", r"artikel\w*", r"serien\w*", "commande", "facture", "dossier", "colis",
     "pedido", "factura", "env[i\u00ed]o", "fattura", "ordine", "spedizione", "bestelling",
     "factuur", r"zam[o\u00f3]wieni\w*", r"faktur\w*", "encomenda", "\u6ce8\u6587\u756a\u53f7",
-    "\u8ba2\u5355\u53f7?", "\uc8fc\ubb38\ubc88\ud638?",
+    "\u8ba2\u5355\u53f7?", "\u8a02\u55ae(?:\u865f|\u7de8\u865f)?", "\uc8fc\ubb38\ubc88\ud638?",
+    "\u0437\u0430\u043a\u0430\u0437\\w*", "ordre", r"sipari[s\u015f]\w*", r"objedn[a\u00e1]vk\w*",
+    r"comand[a\u0103]\w*", r"rendel\u00e9s\w*", "awb", "gtin", "upc",
 )  # fmt: skip
 NUMBER_WORDS = (
-    r"(?:no|nr|num(?:ber|mer|ero|\u00e9ro)?|n[u\u00fa]mero|numer|n[\u00b0\u00ba]|id|code|#)"
-    r"(?!\w)\.?"
+    r"(?:no|nr|num(?:ber|mer|ero|\u00e9ro)?|n[u\u00fa]mero|numer|nummer|n[\u00b0\u00ba]|\u2116"
+    r"|\u010d|id|code|#)(?!\w)\.?"
+)
+# Whose number may be a phone, unless it is called a number: `customer no. 0151 2345678`.
+CODE_NAMES = (
+    r"(?:customer|account|policy|contract|member(?:ship)?|licen[cs]e|kunden?|vertrags?|konto"
+    r"|client|contrat|cliente|contrat[ot]o?|p\u00f3liza|klant|kund|asiakas|klient)"
 )
 PHONE_LEAD = re.compile(rf"(?:{'|'.join(PHONE_WORDS)})[^\d\n]{{0,16}}$", re.IGNORECASE)
 CODE_LEAD = re.compile(
-    rf"\b(?:{'|'.join(CODE_WORDS)})[ _-]?(?:{NUMBER_WORDS})?"
+    rf"\b(?:(?:{'|'.join(CODE_WORDS)})[ _-]?(?:{NUMBER_WORDS})?"
+    rf"|{CODE_NAMES}[ _-]?{NUMBER_WORDS}|n[\u00b0\u00ba] ?{CODE_NAMES})"
     r"(?: (?:is|was|ist|lautet|est|es|\u00e8|to))?[ :=#]{0,3}$",
     re.IGNORECASE,
 )

@@ -18,7 +18,7 @@ CARD_DIGITS = range(13, 20)
 INSIDE_CODE = re.compile(r"(?:\d[.,_\u2010-\u2015-]|\+)$")
 
 IBAN_START = re.compile(r"(?:(?<![^\W_])|(?<=iban))([A-Z]{2})[ .-]?\d{2}", re.IGNORECASE)
-IBAN_SEPARATORS = " \u00a0\u202f.-/\u2010\u2011\u2013"
+IBAN_SEPARATORS = " \n\t\u00a0\u202f.-/\u2010\u2011\u2013"
 # Characters of an account number by country (ISO 13616 registry).
 IBAN_LENGTHS = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22,
@@ -37,8 +37,8 @@ IBAN_LENGTHS = {
 AREA, GROUP_OF_TWO, SERIAL = r"(?!000|666|9)\d{3}", r"(?!00)\d{2}", r"(?!0000)\d{4}"
 DASH = r"[-\u2010-\u2015\u2212]"
 SSN = re.compile(
-    rf"(?<!\d)(?<!\d[-.,/])({AREA})(?:{DASH}({GROUP_OF_TWO}){DASH}| ({GROUP_OF_TWO}) )({SERIAL})"
-    r"(?!\d)(?![-.,/]\d)"
+    rf"(?<!\d)(?<!\d[-.])({AREA})(?:{DASH}({GROUP_OF_TWO}){DASH}| ({GROUP_OF_TWO}) )({SERIAL})"
+    r"(?!\d)(?![-.]\d)"
 )
 # Bare digits are one only behind its name.
 NAMED_SSN = re.compile(
@@ -54,11 +54,16 @@ def cards(text: str) -> Iterator[Found]:
         groups: list[tuple[int, str]] = []
         for group in GROUP.finditer(text, run.start(), run.end()):
             groups.append((group.start(), ascii_digits(group[0])))
+        ends: set[int] = set()
         for first, (start, _) in enumerate(groups):
-            # No card begins inside a code: 112-1234567-1234567.
             lead = lead_of(text, start)
-            if not (INSIDE_CODE.search(lead) or is_code(lead[::-1]) or GOODS_LEAD.search(lead)):
-                yield from _cards_at(groups[first : first + CARD_DIGITS.stop])
+            # No card begins inside a code, 112-1234567-1234567, but one does behind another card.
+            is_inside = INSIDE_CODE.search(lead) and start - 1 not in ends
+            if is_inside or is_code(lead[::-1]) or GOODS_LEAD.search(lead):
+                continue
+            for found in _cards_at(groups[first : first + CARD_DIGITS.stop]):
+                ends.add(found.end)
+                yield found
 
 
 def _cards_at(groups: list[tuple[int, str]]) -> Iterator[Found]:

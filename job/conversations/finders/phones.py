@@ -173,7 +173,8 @@ def _rows(text: str, tokens: list[_Token], first: int) -> list[tuple[int, str]]:
 
 def _found(text: str, first: _Token, last: _Token, value: str) -> Found:
     start, end = first.start, last.end
-    if text[start - 1 : start] == "(" and ")" in text[start : end + 1]:
+    written = text[start:end]
+    if text[start - 1 : start] == "(" and written.count(")") > written.count("("):
         start -= 1
     extension = EXTENSION.match(text, end)
     if extension:
