@@ -140,7 +140,9 @@ def role_of(label: Any, reading: ReadingSection) -> str | None:
     `roles` of the config comes before the well-known names. RecordError for an unknown label.
     """
     if not isinstance(label, str):
-        raise RecordError(f"role is {kind(label)}, wanted text")
+        if not isinstance(label, int) or isinstance(label, bool):
+            raise RecordError(f"role is {kind(label)}, wanted text")
+        label = str(label)  # recorders number the speakers
     if label in ALIASES and not reading.roles and not reading.drop_roles:
         return ALIASES[label]
     name = " ".join(label.split())  # a line break in a label could pass for another turn in the prompt

@@ -22,6 +22,7 @@ from job.conversations.transcript import Transcript, read_transcript, without_pr
 
 ROLE_KEYS = ("role", "from", "speaker")
 TEXT_KEYS = ("text", "content", "value")
+TEXT_PARTS = ("text", "input_text", "output_text")  # of content that is a list
 KEYS_REMEDY = "name its keys: data.turns: {role: …, text: …}"
 MISSING = object()
 
@@ -134,7 +135,7 @@ def _text(value: Any, where: str, parts: bool) -> str:
 
 
 def _part(part: Any, where: str) -> str:
-    is_text = isinstance(part, Mapping) and part.get("type", "text") in ("text", "input_text")
+    is_text = isinstance(part, Mapping) and part.get("type", "text") in TEXT_PARTS
     text = part.get("text") if is_text else part
     if isinstance(text, str):
         return text

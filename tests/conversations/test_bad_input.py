@@ -60,7 +60,7 @@ def outcomes(file, reading=AUTO):
         (turns(None), "x", "invalid_record", "turn 1: text is null, wanted text"),
         (turns("hi", role="bot"), "x", "invalid_record",
          UNKNOWN_ROLE),
-        (turns("hi", role=1), "x", "invalid_record", "role is a number, wanted text"),
+        (turns("hi", role=1.5), "x", "invalid_record", "role is a number, wanted text"),
         (turns("hi", role=" "), "x", "invalid_record", "role has 0 characters, wanted 1 to 100"),
         ('{"id": true, "turns": []}', None, "invalid_record", "id is true or false, wanted text or a whole number"),
         ('{"id": [1], "turns": []}', None, "invalid_record", "id is a list, wanted text or a whole number"),

@@ -440,3 +440,16 @@ def test_random_records_come_back_whole_or_as_one_error_each(put):
         for outcome in read_conversations([put("all", lines(*broken))], reading):
             assert isinstance(outcome, Conversation) or outcome.detail
         assert len(list(read_conversations([put("all", lines(*broken))], reading))) == len(broken)
+
+
+def test_speakers_may_be_numbers_as_recorders_count_them(put):
+    record = {"utterances": [{"speaker": 0, "text": "Hello"}, {"speaker": 1, "text": "Hi"}]}
+    numbered = ReadingSection(turns={"list": "utterances"}, roles={"0": "agent", "1": "customer"})
+    assert read_one(put, record, numbered).turns == (Turn("agent", "Hello"), Turn("customer", "Hi"))
+    assert 'data.roles: {"0": agent}' in detail_of(put, record, ReadingSection(turns={"list": "utterances"}))
+
+
+@pytest.mark.parametrize("kind", ["text", "input_text", "output_text"])
+def test_parts_of_text_are_read_under_the_names_that_apis_give_them(put, kind):
+    part = [{"type": kind, "text": "My kettle leaks."}]
+    assert read_one(put, {"messages": [{"role": "user", "content": part}]}).turns == HELLO[:1]
