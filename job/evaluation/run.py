@@ -15,6 +15,7 @@ from job.evaluation.inputs import read_given, read_input, read_train_references
 from job.evaluation.place import check_place, publish
 from job.evaluation.report import choose_examples, write_report
 from job.evaluation.result import Evaluation
+from job.inference.each import OneByOne
 from job.inference.open import LoadedModel, cleaning_of, open_adapter
 from job.inference.summaries import check_budget, summarize_conversations
 from job.inference.transformers_engine import TransformersEngine
@@ -53,7 +54,7 @@ def run_evaluation(config: EvaluateConfig) -> Evaluation:
 def _generated(
     config: EvaluateConfig, loaded: LoadedModel, conversations: Sequence[Conversation]
 ) -> dict[str, list[str]]:
-    engine = TransformersEngine(loaded.model, loaded.tokenizer)
+    engine = OneByOne(TransformersEngine(loaded.model, loaded.tokenizer))
     check_budget(config.generation, engine.context_tokens)
 
     def summarize(system: str) -> list[str]:

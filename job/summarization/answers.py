@@ -1,14 +1,13 @@
-"""Prompts in, an answer to each out, or why there is none: one prompt that breaks the engine costs no other its answer.
+"""Is the model to blame where prompts got no answer? A greeting decides.
 
 Knows nothing of conversations.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from job.config.sections import GenerationSection
 from job.errors import ConfigError, RecapError, RetryError, unwritable
-from job.inference.engine import Engine, Generated
+from job.inference.each import Failure
+from job.inference.engine import Generated
 
 # What libraries raise where a model cannot be run; of anything else on a greeting, recap is to blame.
 OF_LIBRARIES = (RuntimeError, ValueError, IndexError, ArithmeticError, MemoryError, OSError)
@@ -20,56 +19,6 @@ REMEDIES = {
     "OutOfMemoryError": "generation: one conversation alone does not fit into memory; lower "
     "generation.max_input_tokens or max_new_tokens, set model.quantization: nf4-double, or take a larger GPU",
 }
-
-Done = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why there is no answer: the error's name and words, not the error, which would hold the batch in memory."""
-
-    name: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.detail}"
-
-
-def generate_each(
-    engine: Engine,
-    prompts: Sequence[list[int]],
-    settings: GenerationSection,
-    on_done: Done,
-    on_answer: Callable[[], None] = lambda: None,
-) -> list[Generated | Failure]:
-    """An answer to each prompt, or why there is none: prompts that fail together are halved until one fails alone.
-
-    `on_answer` is called where the engine has some, whatever becomes of the others that it was asked for with them.
-
-    What recap itself raises, and a disk that is full, are about no prompt.
-    """
-    told = 0
-
-    def tell(count: int) -> None:
-        nonlocal told
-        told += count
-        on_done(count)
-        on_answer()
-
-    try:
-        return list(engine.generate(prompts, settings, tell))
-    except Exception as error:
-        if isinstance(error, RecapError) or unwritable(error):
-            raise
-        if len(prompts) == 1:
-            on_done(1 - told)
-            return [Failure(type(error).__name__, str(error))]
-    on_done(-told)  # they are generated again
-    half = len(prompts) // 2
-    return [
-        *generate_each(engine, prompts[:half], settings, on_done, on_answer),
-        *generate_each(engine, prompts[half:], settings, on_done, on_answer),
-    ]
 
 
 def check_model(answers: Sequence[Generated | Failure], greet: Callable[[], None], has_answered: bool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from job.conversations.record import BadRecord, Conversation
-from job.summarization.answers import Done
+from job.inference.each import Done
 from job.summarization.levels import Answer, Unanswered, answer_each
 from job.summarization.prepare import Prepared, Task, prepare
 from job.summarization.records import Outcome, Skipped, Summary

@@ -20,10 +20,11 @@ from typing import Any
 from job.config.sections import GenerationSection
 from job.conversations.record import Source
 from job.errors import MissingError, RecapError, unwritable
+from job.inference.each import Done, Failure, generate_each
 from job.inference.engine import Engine, Generated
 from job.storage.keys import below
 from job.storage.store import Store
-from job.summarization.answers import Done, Failure, check_model, generate_each, see_it_work
+from job.summarization.answers import check_model, see_it_work
 
 CAREFUL_BATCH = 32  # prompts
 ENDS = 2  # of processes, alone on a record: a single one may be the machine's

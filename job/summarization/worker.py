@@ -21,9 +21,9 @@ from job.conversations.read import derived_id, id_digest
 from job.conversations.record import BadRecord, Conversation
 from job.conversations.redaction import make_redactor, redact_message
 from job.errors import RecapError
+from job.inference.each import Done
 from job.launch.environment import count_gpus
 from job.storage.selection import LeftOut
-from job.summarization.answers import Done
 from job.summarization.chunks import Chunk, Chunks, check_unchanged, unless_changed
 from job.summarization.collector import seldom_collected
 from job.summarization.commit import commit, committed, make_line, names_in, read_marker

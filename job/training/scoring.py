@@ -5,30 +5,28 @@ Whatever goes wrong here is a reason for an adapter without scores, never for a 
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch.distributed.fsdp import FSDPModule
 
-from job.config.sections import GenerationSection
 from job.conversations.record import Conversation
 from job.errors import DataError, RetryError
 from job.evaluation.evaluate import choose_conversations, evaluate
 from job.evaluation.result import Evaluation, NotScored
-from job.inference.engine import Engine, Generated
+from job.inference.each import OneByOne
+from job.inference.engine import Engine
 from job.inference.summaries import summarize_conversations
 from job.inference.transformers_engine import TransformersEngine
 from job.model import Model
 from job.printable import entry, printable
-from job.summarization.answers import Failure, generate_each
-from job.telemetry import progress, warn
+from job.telemetry import progress
 from job.training.state import Run
 from job.training.stop import StopSignal
 
 TUNED, BASE = "tuned", "base without adapter"
-EMPTY = Generated("", 0, "stop")
 MAX_CRASHES_WHILE_SCORING = 2  # one may be the machine's fault
 
 
@@ -96,34 +94,6 @@ def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[st
             return summarize_conversations(conversations, engine, encoding, run.config.generation, done)
 
     return summarize
-
-
-class OneByOne:
-    """An engine whose failure on one prompt costs the others nothing: that one is answered without text."""
-
-    prompts_ahead = 0
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.context_tokens = engine.context_tokens
-
-    def generate(
-        self,
-        prompts: Sequence[list[int]],
-        settings: GenerationSection,
-        on_done: Callable[[int], None] | None = None,
-    ) -> list[Generated]:
-        """Return the answers in the order of `prompts`; raise RuntimeError where every one fails."""
-        answers = generate_each(self._engine, prompts, settings, on_done or (lambda _: None))
-        failures = [answer for answer in answers if isinstance(answer, Failure)]
-        if failures and len(failures) == len(answers):
-            raise RuntimeError(f"the model summarized none of {len(answers)} conversations ({failures[0]})")
-        if failures:
-            warn("not summarized: scored as empty", summaries=len(failures), first=str(failures[0]))
-        return [answer if isinstance(answer, Generated) else EMPTY for answer in answers]
-
-    def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
-        """Do nothing: no call comes ahead of another."""
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from job.config.commands import EvaluateConfig
 from job.errors import ConfigError, ExitCode, OutputError
 from job.evaluation.run import run_evaluation
+from job.inference.transformers_engine import TransformersEngine
 from job.storage.folders import publish_folder, read_manifest, verify_folder
 from job.storage.local import LocalStore
 from tests.evaluation.conftest import make_conversations
@@ -173,6 +174,23 @@ def test_an_answer_as_long_as_the_context_is_refused_before_anything_is_scored(c
         run_evaluation(config(adapter=f"{tmp_path}/adapter", generation={"max_new_tokens": 512}))
     assert caught.value.exit_code == ExitCode.CONFIG
     assert files_below(tmp_path / "out") == []
+
+
+def test_a_conversation_that_breaks_the_engine_costs_its_own_score_alone(config, tmp_path, base_folder, monkeypatch):
+    publish_adapter(base_folder, tmp_path / "made", f"{tmp_path}/adapter")
+    generate, unlucky = TransformersEngine.generate, []
+
+    def fragile(engine, prompts, *rest):
+        unlucky.extend(prompts[:1] if not unlucky else [])
+        if unlucky[0] in prompts:
+            raise IndexError("unlucky")
+        return generate(engine, prompts, *rest)
+
+    monkeypatch.setattr(TransformersEngine, "generate", fragile)
+    scored = run_evaluation(config(adapter=f"{tmp_path}/adapter", generation={"max_new_tokens": 2}))
+    assert scored.conversations == 12
+    given = (tmp_path / "out" / "summaries.jsonl").read_text().splitlines()
+    assert [not json.loads(line)["summary"] for line in given] == [True] + [False] * 11
 
 
 def test_a_base_that_answers_with_nan_is_no_bug_and_is_not_scored(config, tmp_path, base_folder):

@@ -14,9 +14,10 @@ from job.config.sections import GenerationSection
 from job.conversations.record import BadRecord, Conversation, Source, Turn
 from job.conversations.redaction import make_redactor
 from job.errors import ConfigError, ExitCode, PreemptedError, RetryError
+from job.inference.each import Failure, generate_each
 from job.inference.engine import Generated
 from job.summarization import outcomes
-from job.summarization.answers import Failure, check_model, generate_each
+from job.summarization.answers import check_model
 from job.summarization.outcomes import Item, windows
 from job.summarization.prepare import MAX_REDACTED_CHARACTERS, Task, prepare
 from job.summarization.records import Summary

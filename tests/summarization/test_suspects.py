@@ -11,9 +11,9 @@ from benchmarks.stand_in import StandInEngine, stand_in
 from job.config.sections import GenerationSection
 from job.conversations.record import Source
 from job.errors import MissingError, RetryError, Stopped
+from job.inference.each import Failure
 from job.inference.engine import Generated
 from job.storage.local import LocalStore
-from job.summarization.answers import Failure
 from job.summarization.commit import names_in
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import open_summarizer

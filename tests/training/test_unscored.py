@@ -10,14 +10,11 @@ import pytest
 import torch
 
 from job.config.commands import TrainConfig
-from job.config.sections import GenerationSection
-from job.errors import ExitCode, RetryError
+from job.errors import ExitCode
 from job.inference.decode import decode, greedy
-from job.inference.engine import Generated
 from job.preflight.plan import plan_training
 from job.storage.folders import verify_folder
 from job.training import scoring
-from job.training.scoring import OneByOne
 from tests.faults.trials import adapter_digest, journal_of, store_of
 from tests.training.conftest import records, write_jsonl
 
@@ -71,7 +68,7 @@ def test_references_without_words_are_told_by_plan_and_before_the_first_step(wor
     ("broken", "why"),
     [
         (f"{SCORES}:raise", "failed (ValueError)"),
-        ("job.inference.transformers_engine:TransformersEngine.generate:raise", "(RuntimeError)"),
+        ("job.inference.transformers_engine:TransformersEngine.generate:raise", "(ConfigError)"),
     ],
     ids=["a metric", "the engine"],
 )
@@ -155,42 +152,6 @@ def test_scoring_that_no_process_survives_is_given_up_after_two_tries(short, tri
     assert "2 attempts ended while it was scored" in files_of(short)[1]
     attempts = journal_of(store_of(short))["attempts"]
     assert [attempt["scoring"] for attempt in attempts] == [True, True, False]
-
-
-class Fragile:
-    """An engine that fails on what holds a 13."""
-
-    context_tokens, prompts_ahead = 100, 0
-
-    def generate(self, prompts, settings, on_done=None):
-        if any(13 in prompt for prompt in prompts):
-            raise ValueError("unlucky")
-        if on_done:
-            on_done(len(prompts))
-        return [Generated(f"said {prompt[0]}", 2, "stop") for prompt in prompts]
-
-
-def test_a_conversation_that_breaks_the_engine_is_an_empty_summary(caplog):
-    done: list[int] = []
-    prompts = [[1], [2], [13], [4], [5]]
-    answers = OneByOne(Fragile()).generate(prompts, GenerationSection(), done.append)
-    assert [answer.text for answer in answers] == ["said 1", "said 2", "", "said 4", "said 5"]
-    assert sum(done) == 5
-    assert "scored as empty" in caplog.text
-
-
-def test_an_engine_that_answers_nothing_is_no_row_of_empty_summaries():
-    with pytest.raises(RuntimeError, match=r"none of 2 conversations \(ValueError: unlucky\)"):
-        OneByOne(Fragile()).generate([[13], [13, 4]], GenerationSection())
-
-
-def test_a_gpu_that_fails_is_tried_again():
-    def fail(prompts, settings, on_done=None):
-        raise RetryError("the GPU failed")
-
-    engine = SimpleNamespace(generate=fail, context_tokens=9)
-    with pytest.raises(RetryError):
-        OneByOne(engine).generate([[1], [2]], GenerationSection())
 
 
 def test_a_mixture_of_experts_generates_while_it_is_in_training():

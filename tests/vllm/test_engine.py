@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from job.errors import RetryError
+from job.inference.each import Failure, generate_each
 from job.inference.engine import Generated
 from job.inference.vllm_engine import VllmEngine
-from job.summarization.answers import Failure, generate_each
 from tests.vllm.conftest import SETTINGS
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
