@@ -31,6 +31,7 @@ HIDDEN_BREAK = "\ud800"
 EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # the first line of some files of Excel
 FIRST_RECORD = re.compile(rb'(?:[^"\r\n]|"[^"]*")*(\r*)(\n?)')
 BLANK_CELLS = "".join(DELIMITERS) + " \r\n"  # what a record of nothing is made of
+LAST_BACKSLASHES = re.compile(r"(?<!\\)(\\+)[\r\n]*\Z")
 UNMATCHED = "the quotes of this record do not match ({})"
 MEND = "what follows cannot be told apart, so mend or replace the file"
 
@@ -104,6 +105,8 @@ class TableRows:
         self._uri, self._reading = where
         self._lines = _Lines(text, self._uri, self._reading.csv, line_end, first - 1)
         self._line_end, self.header = line_end, header
+        self._has_cut_off = False  # of the last row: it ends with a backslash
+        self._was_whole = True
 
     def __iter__(self) -> Iterator[Row]:
         csv.field_size_limit(MAX_RECORD_CHARACTERS)  # by default 131,072, less than a transcript
@@ -133,7 +136,24 @@ class TableRows:
             if not guard.is_whole(self._lines.record, cells):
                 raise self._lost(begins, "this record ends with a quote that begins no cell")
             if cells and not self._is_header(cells):
+                self._check_line_break(cells, begins)
                 yield begins, self._row(self._lines.restored(cells))
+
+    def _check_line_break(self, cells: list[str], begins: int) -> None:
+        """Raise DataError if a backslash in front of a line break cut a row into this and the last.
+
+        A row may end with a backslash (a folder of Windows), but not beside a row of another size.
+        """
+        assert self.header is not None
+        is_whole = len(cells) == len(self.header.columns)
+        if self._has_cut_off and not (self._was_whole and is_whole):
+            what = "the row above ends with a backslash, and the number of cells is wrong"
+            escape = "; where a backslash escapes line breaks, set data.csv: {escape: '\\'}"
+            raise DataError(f"{self._uri} line {begins}: {what}; {MEND}{escape}")
+        ending = LAST_BACKSLASHES.search(self._lines.record[-1])
+        is_cut_off = ending is not None and len(ending[1]) % 2 == 1
+        self._has_cut_off = is_cut_off and self._reading.csv.escape is None
+        self._was_whole = is_whole
 
     def _read_header(self) -> Header | None:
         """Return the first record with text in it; None if there is none."""
@@ -193,7 +213,7 @@ class TableRows:
         columns = self.header.columns
         if len(cells) != len(columns):
             found = f"has {len(cells)} cells, the header has {len(columns)} columns"
-            remedy = self._escape_remedy('\\"', f"\\{self.header.delimiter}", "\\\n")
+            remedy = self._escape_remedy('\\"', f"\\{self.header.delimiter}")
             return RecordError(found + remedy)
         record = self._lines.record
         if not all(map(str.isascii, record)):
@@ -222,10 +242,9 @@ class TableRows:
         """Return what to set where the record at hand has one of these signs of an escape."""
         if self._reading.csv.escape is not None:
             return ""
-        lines = [line.replace("\r\n", "\n") for line in self._lines.record]
-        if not any(sign in line for line in lines for sign in signs):
+        if not any(sign in line for line in self._lines.record for sign in signs):
             return ""
-        escaped = "quotes" if len(signs) == 1 else "quotes, separators or line breaks"
+        escaped = "quotes" if len(signs) == 1 else "quotes or separators"
         return f"; where a backslash escapes {escaped}, set data.csv: {{escape: '\\'}}"
 
 

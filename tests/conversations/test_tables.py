@@ -331,8 +331,25 @@ def test_a_mark_of_a_missing_value_is_no_reference(put, mark):
     assert [one.references for one in read] == [(), ("NAND gates",)]
 
 
-@pytest.mark.parametrize("row", ["Agent: a\\\nCustomer: b\ts", "Agent: a\\\tb\ts\tt", 'Agent: \\"\ta\tb'])
+@pytest.mark.parametrize("row", ["Agent: a\\\tb\ts\tt", 'Agent: \\"\ta\tb'])
 def test_a_row_with_signs_of_an_escape_names_the_remedy(put, row):
     found = list(read_conversations([put("a.tsv", f"dialogue\tsummary\n{row}\n")], AUTO))
     assert isinstance(found[0], BadRecord)
     assert found[0].detail.endswith("set data.csv: {escape: '\\'}")
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+def test_a_backslash_before_a_line_break_makes_no_conversations(put, columns):
+    others = "".join(f"\tc{number}" for number in range(2, columns))
+    said = "Agent: a\\\nCustomer: b\\\nAgent: c"
+    rows = "".join(f"{number}\t{said}{others}\n" for number in range(3))
+    file = put("a.tsv", f"id\tdialogue{others}\n{rows}")
+    with pytest.raises(DataError, match=r"escapes line breaks, set data\.csv: \{escape"):
+        list(read_conversations([file], AUTO))
+    assert [len(one.turns) for one in read_strictly([file], BACKSLASH)] == [3, 3, 3]
+
+
+def test_rows_may_end_with_a_backslash(put):
+    content = "dialogue,folder\nAgent: a,C:\\x\\\nAgent: b,C:\\y\\\nAgent: c,z\n"
+    read = read_strictly([put("a.csv", content)], AUTO)
+    assert [one.metadata["folder"] for one in read] == ["C:\\x\\", "C:\\y\\", "z"]
