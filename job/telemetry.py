@@ -7,6 +7,7 @@ being done.
 
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -166,6 +167,8 @@ class _TextFormatter(logging.Formatter):
 
 def _printable(value: Any) -> Any:
     """Return a field as JSON types, each text printable: tools that parse the line print it raw."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no NaN, and a collector may drop the line that has one
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):

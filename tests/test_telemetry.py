@@ -43,6 +43,17 @@ def test_no_event_holds_a_secret_however_deep(secret, person):
         assert json.loads(line)["deep"] == {"list": ["x ***"], "***": 1}
 
 
+def test_a_number_that_json_cannot_write_is_text():
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    stream = io.StringIO()
+    telemetry.configure_logging(stream, person=False)
+    telemetry.event("step", logging.INFO, loss=float("nan"), deep=[{"norm": float("inf")}])
+    line = json.loads(stream.getvalue(), parse_constant=refuse)
+    assert (line["loss"], line["deep"]) == ("nan", [{"norm": "inf"}])
+
+
 FOREIGN = "a\x1b[2J\x07\r\x7f\x9b\u2028\u2029\u202e\u2066\u200f\nerror: forged\n{}"
 
 

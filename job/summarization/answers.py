@@ -1,4 +1,4 @@
-"""Is the model to blame where prompts got no answer? A greeting decides.
+"""Decide by a greeting whether the model is to blame where prompts got no answer.
 
 Knows nothing of conversations.
 """
