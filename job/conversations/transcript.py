@@ -24,7 +24,14 @@ from job.conversations.speaker_lines import (
     quoted,
     read_line,
 )
-from job.conversations.speakers import Known, Speakers, Verdict, may_be_named
+from job.conversations.speakers import (
+    FIELD_WORDS,
+    WORD,
+    Known,
+    Speakers,
+    Verdict,
+    may_be_named,
+)
 
 REMEDY = (
     "write each turn as a line of 'Speaker: text', map the name under data.roles, or keep all "
@@ -217,7 +224,8 @@ def _turn_inside(line: str, label: str) -> str | None:
     if found:
         return found[0]
     for lost in LOST_BREAK.finditer(line):
-        if is_name(lost["label"]):
+        words = {word.casefold() for word in WORD.findall(lost["label"])}
+        if is_name(lost["label"]) and not words & FIELD_WORDS:
             return line[lost.start("turn") :]
     return None
 

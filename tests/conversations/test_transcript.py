@@ -297,7 +297,8 @@ def test_turns_on_one_line_are_a_bad_record(text):
 )
 def test_a_name_behind_a_lost_line_break_is_a_bad_record(end):
     assert "at 'Bob Due: no', inside a line" in detail(f"Ana: Hi{end}Bob Due: no", NAMES)
-    assert read(f"Ana: Hi{end}and so on: no", NAMES) == [("Ana", f"Hi{end}and so on: no")]
+    for text in (f"Hi{end}and so on: no", f"Hi{end}Address: 12 High Street"):
+        assert read(f"Ana: {text}", NAMES) == [("Ana", text)]
 
 
 def test_a_chat_export_keeps_notices_of_the_app_and_tells_of_them():
