@@ -138,8 +138,6 @@ class _Folder:
             if table is not None:
                 self.left_out.tables.add(visible(below(store.uri, table).rstrip("/"), one_line=True))
             why = self.selection.why_not(key)
-            if why is None and key == "README.md" and isinstance(store, HubStore):
-                why = "a repository's front page"
             if why is not None:
                 self.left_out.add(below(store.uri, key), why)
             elif is_unfit(key):

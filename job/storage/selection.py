@@ -17,12 +17,14 @@ from job.storage.keys import mistake_in
 from job.telemetry import event, warn
 
 HIDDEN = (".", "_")
-# Checksums, lists of files, half-written copies, folder markers, and what desktops leave.
+# Checksums, lists of files, half-written copies, folder markers, what desktops leave, and pages about
+# data. A README's "Note: …" would be a turn by `roles: as_written`, as would each line of a config.
 FOREIGN_NAMES = (
     "*.crc", "*.md5", "*.sha1", "*.sha256", "*.sha512", "*md5sum", "*md5sums", "*sha256sum",
     "*sha256sums", "*.metadata", "*manifest", "manifest.json", "*.tmp", "*.inprogress", "*.part",
     "*.partial", "*._copying_", "*.filepart", "*.crdownload", "*.swp", "*~", "~$*", "*_$folder$",
-    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "readme", "readme.*", "license", "license.*",
+    "licence", "licence.*", "*.yaml", "*.yml", "dataset_info.json", "dataset_infos.json",
 )  # fmt: skip
 FOREIGN_FOLDERS = frozenset(["@eadir", "$recycle.bin", "system volume information"])
 IS_FOREIGN_NAME = re.compile("|".join(map(regex_of, FOREIGN_NAMES)), re.IGNORECASE | re.DOTALL)

@@ -161,14 +161,12 @@ def test_a_store_reads_one_commit_though_the_branch_moves(hub):
     assert f"/org/model/resolve/{before}/a" in [request.path for request in hub.requests]
 
 
-def test_a_data_set_is_an_input_without_its_front_page(hub):
+def test_a_data_set_is_an_input_without_its_pages(hub):
     files = {"README.md": b"# Data", ".gitattributes": b"", "data/train.jsonl": b"{}", "data/README.md": b"{}"}
     hub.add("org/data", files, kind="datasets")
     found = list_inputs(["hf://datasets/org/data"])
-    assert [file.uri.removeprefix("hf://datasets/org/data/") for file in found] == [
-        "data/README.md",
-        "data/train.jsonl",
-    ]
+    uris = [file.uri.removeprefix("hf://datasets/org/data/") for file in found]
+    assert uris == ["data/train.jsonl"]
     assert [file.key for file in list_inputs(["hf://datasets/org/data/data/train.jsonl"])] == ["train.jsonl"]
     assert read_uri("hf://datasets/org/data/data/train.jsonl") == b"{}"
 

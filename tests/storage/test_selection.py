@@ -18,7 +18,6 @@ FOREIGN = [
     "day.csv.metadata", "a.jsonl.crc", ".DS_Store", "Thumbs.db", "desktop.ini", "~$day.xlsx", "_SUCCESS",
     "_committed_4711", "_started_4711", "sub_$folder$", "manifest.json", "unload_manifest", "a.jsonl.md5",
     "SHA256SUMS", "part.inprogress", "a.jsonl~", "@eaDir/a.jsonl", "deep/Thumbs.DB", "_temporary/0/a.jsonl",
-    "a.jsonl._COPYING_", "a.jsonl.part", "a.jsonl.partial", "a.jsonl.md5sum", "a.jsonl.sha256sum",
 ]  # fmt: skip
 
 
@@ -53,6 +52,22 @@ def test_files_that_tools_leave_beside_data_are_left_out_and_counted(root):
     assert inputs.left_out.count == len(FOREIGN)
     assert f"{root}/day.csv.metadata (no data, by its name)" in inputs.left_out.first
     assert f"{root}/_SUCCESS (its name starts with . or _)" in inputs.left_out.first
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a.jsonl._COPYING_", "a.jsonl.part", "a.jsonl.partial", "a.md5sum", "a.sha256sum"],
+        ["README", "README.txt", "deep/Readme.md", "LICENSE", "license.txt"],
+        ["night.yaml", "deep/night.yml", "dataset_infos.json"],
+    ],
+    ids=["copies and sums", "pages", "configs"],
+)
+def test_files_about_the_data_are_no_data(root, names):
+    fill(root, "readme-1.txt", "yaml.jsonl", *names)
+    inputs = find_inputs([root])
+    assert keys_of(inputs) == ["readme-1.txt", "yaml.jsonl"]
+    assert sorted(inputs.left_out.first) == sorted(f"{root}/{name} (no data, by its name)" for name in names)
 
 
 def test_a_file_that_is_named_itself_is_always_read(root):
@@ -249,4 +264,4 @@ def test_the_front_page_of_a_data_set_is_named_among_what_is_left_out(hub):
     hub.add("org/data", {"README.md": b"# data", "train.jsonl": DATA}, kind="datasets")
     inputs = find_inputs(["hf://datasets/org/data"])
     assert keys_of(inputs) == ["train.jsonl"]
-    assert inputs.left_out.first == ["hf://datasets/org/data/README.md (a repository's front page)"]
+    assert inputs.left_out.first == ["hf://datasets/org/data/README.md (no data, by its name)"]
