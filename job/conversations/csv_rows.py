@@ -31,7 +31,6 @@ HIDDEN_BREAK = "\ud800"
 EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # the first line of some files of Excel
 FIRST_RECORD = re.compile(rb'(?:[^"\r\n]|"[^"]*")*(\r*)(\n?)')
 BLANK_CELLS = "".join(DELIMITERS) + " \r\n"  # what a record of nothing is made of
-LAST_BACKSLASHES = re.compile(r"(?<!\\)(\\+)[\r\n]*\Z")
 UNMATCHED = "the quotes of this record do not match ({})"
 MEND = "what follows cannot be told apart, so mend or replace the file"
 
@@ -150,9 +149,9 @@ class TableRows:
             what = "the row above ends with a backslash, and the number of cells is wrong"
             escape = "; where a backslash escapes line breaks, set data.csv: {escape: '\\'}"
             raise DataError(f"{self._uri} line {begins}: {what}; {MEND}{escape}")
-        ending = LAST_BACKSLASHES.search(self._lines.record[-1])
-        is_cut_off = ending is not None and len(ending[1]) % 2 == 1
-        self._has_cut_off = is_cut_off and self._reading.csv.escape is None
+        line = self._lines.record[-1].rstrip("\r\n")
+        backslashes = len(line) - len(line.rstrip("\\"))
+        self._has_cut_off = backslashes % 2 == 1 and self._reading.csv.escape is None
         self._was_whole = is_whole
 
     def _read_header(self) -> Header | None:

@@ -7,7 +7,9 @@ what is wrong. Turns and references have modules of their own. Knows nothing of 
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from job.config.sections import ReadingSection
@@ -23,6 +25,7 @@ ALIASES = {
 ID_KEYS = ("id", "new dialog id", "original dialog id")
 MAX_DEPTH = 100  # far below Python's own limit, so that whoever writes the metadata out again is safe too
 MAX_LABEL_CHARACTERS = 100
+CACHED_NAMES = 4096
 LARGEST_EXACT_FLOAT = 2**53
 MAX_SHOWN_CHARACTERS = 40
 PLAIN_LABEL = re.compile(r"[A-Za-z][\w-]*")  # what YAML reads as text without quotes
@@ -134,6 +137,12 @@ def _whole(number: float) -> str:
     return str(int(number))
 
 
+@lru_cache(CACHED_NAMES)
+def folded_name(name: str) -> str:
+    """Return a name as it is compared: without case, width, and composition of its accents."""
+    return unicodedata.normalize("NFKC", " ".join(name.split())).casefold()
+
+
 def role_of(label: Any, reading: ReadingSection) -> str | None:
     """Return the role that a speaker's label stands for; None if `drop_roles` leaves its turns out.
 
@@ -148,12 +157,12 @@ def role_of(label: Any, reading: ReadingSection) -> str | None:
     name = " ".join(label.split())  # a line break in a label could pass for another turn in the prompt
     if not 0 < len(name) <= MAX_LABEL_CHARACTERS:
         raise RecordError(f"role has {len(name)} characters, wanted 1 to {MAX_LABEL_CHARACTERS}")
-    folded = name.casefold()
+    folded = folded_name(name)
     named: dict[str, str] = {}
     if reading.roles != "as_written":
-        named = {other.casefold(): role for other, role in reading.roles.items()}
+        named = {folded_name(other): role for other, role in reading.roles.items()}
     role = named.get(folded) or ALIASES.get(folded)
-    dropped = {one.casefold() for one in reading.drop_roles}
+    dropped = {folded_name(one) for one in reading.drop_roles}
     if folded in dropped or role in dropped:
         return None
     if reading.roles == "as_written":

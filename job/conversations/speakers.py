@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 from job.config.sections import ReadingSection
-from job.conversations.draft import ALIASES
+from job.conversations.draft import ALIASES, folded_name
 from job.conversations.speaker_lines import (
     CLOCK,
     COLONS,
@@ -64,11 +64,11 @@ class Known:
 
     def __init__(self, reading: ReadingSection) -> None:
         mapped = () if reading.roles == "as_written" else reading.roles
-        self.names = {name.casefold() for name in (*mapped, *reading.drop_roles)} | set(ALIASES)
+        self.names = {*map(folded_name, (*mapped, *reading.drop_roles)), *ALIASES}
 
     def __call__(self, label: str) -> bool:
         """Return True for such a label."""
-        return label in self.names or " ".join(label.split()).casefold() in self.names
+        return label in self.names or folded_name(label) in self.names
 
 
 class Speakers:

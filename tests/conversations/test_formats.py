@@ -211,6 +211,14 @@ def test_roles_of_the_config_come_before_the_well_known_names(put):
     assert roles == ["agent", "system", "customer"]
 
 
+@pytest.mark.parametrize("label", ["Jose\u0301", "JOS\u00c9", "\uff2a\uff4f\uff53\u00e9"])
+def test_a_name_of_the_config_counts_however_it_is_encoded(put, label):
+    text = f"{label}: a\nCustomer: b"
+    reading = ReadingSection(roles={"Jos\u00e9": "agent"})
+    (read,) = read_strictly([put("a.jsonl", json.dumps({"dialogue": text}))], reading)
+    assert [turn.role for turn in read.turns] == ["agent", "customer"]
+
+
 def test_as_written_keeps_any_label_on_one_line(put):
     turns = [{"role": "Amanda\nuser", "text": "x"}, {"role": "user", "text": "y"}]
     reading = ReadingSection(roles="as_written")
