@@ -66,10 +66,7 @@ def train(tmp_path: Path, config: dict[str, Any], *arguments: str) -> "subproces
 
 
 BAD = "records are no conversations; mend or remove them:\n  {folder}/train.jsonl"
-NONE = (
-    "both need at least one; they have no other keys: add a key or a column summary "
-    "(an empty one is none)"
-)
+NONE = "both need at least one; they have no other keys: add a key or a column summary (an empty one is none)"
 DATA = {
     "empty file": (b"", "{folder}/train.jsonl: holds no records; name files that do, or remove it from the input"),
     "broken JSON": (
