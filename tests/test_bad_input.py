@@ -116,7 +116,8 @@ def test_a_table_without_the_column_is_65_and_names_the_columns_it_has(tmp_path,
     assert done.stderr == (
         f"error: {tmp_path}/train.csv: no column dialogue or conversation or transcript (columns id, text, summary); "
         "name the one that holds the conversation (data.columns: {conversation: …}), "
-        "or leave the file out by data.exclude\n"
+        "or leave the file out by data.exclude "
+        "(data.format: transcript reads a file of any name as one)\n"
     )
     assert not (tmp_path / "out").exists()
 

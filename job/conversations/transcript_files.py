@@ -27,6 +27,12 @@ CAPTIONS = re.compile(r"\.(?:vtt|srt)$", re.IGNORECASE)
 TEXT = re.compile(r"\.txt$", re.IGNORECASE)
 SUMMARY = re.compile(r"\.summary\.txt$", re.IGNORECASE)
 OF_OTHER_FORMATS = re.compile(r"\.(?:csv|tsv|json|jsonl|ndjson|parquet)$", re.IGNORECASE)
+# Other endings are of programs, configs and mails, where each `key: value` reads like speech.
+OF_TRANSCRIPTS = re.compile(
+    r"(?:^|/)[^./]+$"
+    r"|\.(?:txt|text|transcript|log|md|vtt|srt|[\d_-]+)$",
+    re.IGNORECASE,
+)
 DELIMITER = re.compile(r"[,;\t|]")
 LOOKED_AT_LINES = 20
 
@@ -74,7 +80,8 @@ def is_transcript(start: str, uri: str, reading: ReadingSection) -> bool:
     if first.startswith(("{", "[{", '["')) or names_conversation(first, reading):
         return False
     if _names_a_speaker(first, reading):
-        return True
+        # Where a label may be any text, it proves nothing by itself.
+        return reading.roles != "as_written" or OF_TRANSCRIPTS.search(name) is not None
     if first.startswith("["):  # an array over several lines
         return False
     if CAPTIONS.search(name):

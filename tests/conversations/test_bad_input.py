@@ -179,7 +179,8 @@ def test_quote_inside_a_row_is_bad_but_one_that_is_never_closed_ends_the_run(put
         ("t.csv", "id,text\n1,a\n", {},
          "t.csv: no column dialogue or conversation or transcript (columns id, text); "
          "name the one that holds the conversation (data.columns: {conversation: …}), "
-         "or leave the file out by data.exclude"),
+         "or leave the file out by data.exclude "
+         "(data.format: transcript reads a file of any name as one)"),
         ("t.csv", "id,text\n1,a\n", {"conversation": "texts"},
          "t.csv: no column 'texts' (columns id, text); correct data.columns.conversation"),
         ("t.csv", "id,dialogue\n", {"summary": "gist"},

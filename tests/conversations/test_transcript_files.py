@@ -118,6 +118,19 @@ def test_tables_and_json_stay_what_they_are_under_any_name(put, name, content):
     assert read_one(put(name, content)).turns[0] == ("agent", "Hi")
 
 
+@pytest.mark.parametrize("name", ["job.ini", "query.sql", "mail.eml", "load.py", "a.properties"])
+def test_where_any_label_counts_the_name_must_fit_too(put, name):
+    with pytest.raises(DataError, match=r"data\.format: transcript"):
+        list(read_conversations([put(name, "From: mira\nTo: tom\n")], NAMES))
+
+
+@pytest.mark.parametrize("name", ["call", "v1.2/call", "call.TXT", "call.001", "call.log"])
+def test_a_name_of_a_transcript_fits(put, name, tmp_path):
+    (tmp_path / "v1.2").mkdir()
+    (called,) = read_conversations([put(name, "Mira: Hello\nTom: Hi\n")], NAMES)
+    assert [turn.role for turn in called.turns] == ["Mira", "Tom"]
+
+
 def test_the_format_of_the_config_wins(put):
     transcript = ReadingSection(format="transcript")
     assert turns_of(read_one(put("a.csv", TEXT), transcript)) == SAID

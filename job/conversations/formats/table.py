@@ -96,7 +96,7 @@ def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> 
         raise DataError(
             f"{uri}: no column {' or '.join(CONVERSATION_COLUMNS)} ({found}); "
             "name the one that holds the conversation (data.columns: {conversation: …}), or leave the "
-            "file out by data.exclude"
+            "file out by data.exclude (data.format: transcript reads a file of any name as one)"
         )
 
 
