@@ -124,6 +124,10 @@ class Speakers:
                 return named and recurs and line.stamp != ""
         return named and recurs
 
+    def is_sure(self, label: str) -> bool:
+        """Return True for the name of somebody who surely speaks, or a role's."""
+        return label.casefold() in self._sure_names
+
     def recurs(self, line: SpeakerLine) -> bool:
         """Return True if the line's label comes again in the same form."""
         return self._counts[line.form, line.label.casefold()] > 1

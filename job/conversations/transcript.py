@@ -41,6 +41,8 @@ WANTED = "wanted lines of 'Speaker: text'"
 LINE_END = re.compile(r"\r\n|\r|\n")
 # Without any of these, only the name of somebody who speaks in the conversation opens a turn.
 MAY_OPEN_A_TURN = re.compile(r"[:：﹕∶\t]|^[\W\d_]|[ \t][-–—|»>][ \t]|>[ \t]")
+NAME_INSIDE = re.compile(r"(?<=\s)(?P<label>[^\W\d_a-z][\w'-]{1,40}+): ")
+MAX_WORD_CHARACTERS = 60
 # What programs leave of a line break, and a label behind it.
 LOST_BREAK = re.compile(
     r"(?:\\[nr]|<br ?/?>|</(?:p|div)>|&#1[03];|[\v\f\x1c-\x1e\x85\u2028\u2029])\s*"
@@ -112,6 +114,7 @@ def _plain_turns(
     spoken: list[Spoken] = []
     roles: dict[str, str | None] = {}
     others: list[str] = []
+    inside: list[str] = []
     as_written = reading.roles == "as_written"
     for line in lines:
         stripped = line.strip()
@@ -121,6 +124,7 @@ def _plain_turns(
             if label not in roles:
                 roles[label] = role_of(label, reading)
             spoken.append((roles[label], [match["text"]]))
+            inside += _names_inside(match["text"])
         elif match or MAY_OPEN_A_TURN.search(stripped):
             return None
         elif spoken:
@@ -128,7 +132,7 @@ def _plain_turns(
             others.append(stripped)
         elif stripped:
             return None
-    if len(set(roles.values())) < 2:
+    if len(set(roles.values())) < 2 or any(known(one) or one in roles for one in inside):
         return None
     names = (*ALIASES, *map(str.casefold, roles))
     return None if others and may_be_named(others, names) else _turns(spoken)
@@ -164,6 +168,8 @@ def _judged(
             spoken[-1][1].append(line.raw)
         elif line.raw.strip():
             verdict = "unsure"  # a notice of the chat before its first message
+        if verdict in ("speaker", "text") and any(map(speakers.is_sure, _names_inside(line.text))):
+            verdict = "unsure"  # a turn of another that lost its line break
         if verdict in by_verdict:
             by_verdict[verdict].append(line)
     if is_whole and speakers.opening is not None:
@@ -228,6 +234,21 @@ def _turn_inside(line: str, label: str) -> str | None:
         if is_name(lost["label"]) and not words & FIELD_WORDS:
             return line[lost.start("turn") :]
     return None
+
+
+def _names_inside(text: str) -> list[str]:
+    """Return the names before a colon inside what a line says: `Agent` of `Hi. Agent: Hello`.
+
+    A word behind one with a capital is no name: `Operating System: Linux`.
+    """
+    if ": " not in text:
+        return []
+    found = []
+    for match in NAME_INSIDE.finditer(text):
+        before = text[max(0, match.start() - MAX_WORD_CHARACTERS) : match.start()].split()
+        if before and not (before[-1][0].isupper() and before[-1].isalpha()):
+            found.append(match["label"])
+    return found
 
 
 @lru_cache(CACHED_LABELS)

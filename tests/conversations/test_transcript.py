@@ -291,6 +291,15 @@ def test_turns_on_one_line_are_a_bad_record(text):
     assert "inside a line" in detail(text)
 
 
+def test_a_turn_of_another_inside_a_line_is_counted():
+    text = "Agent: Hi\nCustomer: It leaks. Agent: Since when?\nCustomer: Monday"
+    assert doubts(text) == ["Customer: It leaks. Agent: Since when?"]
+    text = "Ana: Hi\nBob: it leaks Ana: since when?\nBob: Monday"
+    assert doubts(text, NAMES) == ["Bob: it leaks Ana: since when?"]
+    text = "Agent: Hi\nCustomer: My Operating System: Linux, see: it is on\nAgent: Ok"
+    assert doubts(text) == []
+
+
 @pytest.mark.parametrize(
     "end",
     ["\\n", "\\r\\n", "<br>", "<br />", "</p><p>", "&#10;", "\v", "\x85", "\u2028", "\u2029"],
