@@ -14,7 +14,10 @@ Done = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Failure:
-    """Why there is no answer: the error's name and words, not the error, which would hold the batch in memory."""
+    """The reason for no answer: the error's name and words.
+
+    The error itself would hold the batch in memory.
+    """
 
     name: str
     detail: str
@@ -30,11 +33,11 @@ def generate_each(
     on_done: Done,
     on_answer: Callable[[], None] = lambda: None,
 ) -> list[Generated | Failure]:
-    """An answer to each prompt, or why there is none: prompts that fail together are halved until one fails alone.
+    """Return an answer to each prompt, or why there is none.
 
-    `on_answer` is called where the engine has some, whatever becomes of the others that it was asked for with them.
-
-    What recap itself raises, and a disk that is full, are about no prompt.
+    Prompts that fail together are halved until one fails alone. `on_answer` is called for each answer
+    of the engine, whatever becomes of the prompts beside it. Raises what recap itself raises, and
+    the error of a full disk: they are about no prompt.
     """
     told = 0
 
