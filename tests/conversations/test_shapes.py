@@ -274,6 +274,16 @@ def test_zendesk_authors_are_told_by_users_or_refused(put):
     assert "needs its requester_id" in detail_of(put, ticket)
 
 
+def test_zendesk_authors_of_neither_side_are_called_by_their_ids_on_request(put):
+    comments = [{"author_id": id, "body": "x"} for id in (7, 9)]
+    ticket = {"id": 1, "comments": comments}
+    named = ReadingSection(roles={"7": "customer", "9": "agent"})
+    assert [turn.role for turn in read_one(put, ticket, named).turns] == ["customer", "agent"]
+    kept = ReadingSection(roles="as_written")
+    assert [turn.role for turn in read_one(put, ticket, kept).turns] == ["7", "9"]
+    assert 'data.roles: {"7": customer}' in detail_of(put, ticket)
+
+
 def test_intercom_is_its_source_and_the_parts_that_a_customer_sees(put):
     def part(author, body, part_type="comment"):
         return {"part_type": part_type, "body": body, "author": {"type": author, "id": "5"}}

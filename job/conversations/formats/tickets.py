@@ -37,7 +37,8 @@ def parse_zendesk(record: Mapping[str, Any], reading: ReadingSection, id_key: st
 
     Who wrote a comment is found by `author_id`: the `requester_id` is the customer, anybody else is
     what `users` says of them. Where it does not, who was only copied may be of either side, and
-    anybody else is an agent.
+    anybody else is an agent. An author of neither side is called by the id, if `data.roles` has it
+    or keeps all labels.
     """
     comments = _objects(record.get(COMMENTS), COMMENTS)
     roles = _zendesk_roles(record)
@@ -45,7 +46,7 @@ def parse_zendesk(record: Mapping[str, Any], reading: ReadingSection, id_key: st
     for number, comment in enumerate(comments, 1):
         if comment.get("public") is False:
             continue
-        label = _zendesk_role(comment.get("author_id"), roles, number)
+        label = _zendesk_label(comment.get("author_id"), roles, reading, number)
         turns += _turn(label, _comment_text(comment, number), reading)
     keys = summary_keys(record, reading)
     used = {COMMENTS, "users", "description", *keys, "summaries", id_key}
@@ -112,14 +113,17 @@ def _zendesk_roles(record: Mapping[str, Any]) -> dict[str, str]:
     return roles | ({str(requester): "customer"} if requester is not None else {})
 
 
-def _zendesk_role(author: Any, roles: Mapping[str, str], number: int) -> str:
+def _zendesk_label(author: Any, roles: Mapping[str, str], reading: ReadingSection, number: int) -> str:
     role = roles.get(str(author), roles.get(OTHERS))
-    if author is None or not role:
-        raise RecordError(
-            f"nobody can tell who wrote comment {number} (author_id {shown(author)}): the "
-            "ticket needs its requester_id, and users with id and role for who is only copied"
-        )
-    return role
+    if author is not None and role:
+        return role
+    if author is not None and (reading.roles == "as_written" or str(author) in reading.roles):
+        return str(author)
+    raise RecordError(
+        f"nobody can tell who wrote comment {number} (author_id {shown(author)}): the ticket needs "
+        "its requester_id, and users with id and role for who is only copied; or name authors by "
+        'their ids (data.roles: {"7": customer}), or keep the ids as labels (data.roles: as_written)'
+    )
 
 
 def _comment_text(comment: Mapping[str, Any], number: int) -> str:
