@@ -8,9 +8,9 @@ wait for would need.
 
 from collections.abc import Mapping
 
-# About 0.1 ms (24 ns each on an EPYC), what it costs to sleep and be woken: so waiting costs at most
-# twice what the better of the two would have.
-SPINS = "4000"
+# About 0.024 ms (24 ns each on an EPYC), less than it costs to sleep and be woken. More spins lose
+# time beside other processes, and gain none alone (docs/decisions/0019-threads-wait-briefly.md).
+SPINS = "1000"
 # Any of these is a decision about the same thing.
 DECISIONS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 
