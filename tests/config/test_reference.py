@@ -12,21 +12,24 @@ from job.config.reference import markdown, schema
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_the_page_is_what_the_sections_say():
-    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert page == markdown(), "run `make docs`"
+@pytest.fixture(scope="module")
+def page() -> str:
+    return markdown()
 
 
-def test_the_page_names_every_key_once_in_its_section():
-    page = markdown()
+def test_the_page_is_what_the_sections_say(page):
+    committed = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert committed == page, "run `make docs`"
+
+
+def test_the_page_names_every_key_once_in_its_section(page):
     for section in ("train", "summarize", "evaluate"):
         assert f"## `recap {section}`" in page
     for key in ("learning_rate", "target_modules", "max_reject_fraction", "addressing_style", "hub"):
         assert page.count(f"| `{key}` |") == 1
 
 
-def test_every_link_of_the_page_has_its_place():
-    page = markdown()
+def test_every_link_of_the_page_has_its_place(page):
     links = {part.split(")")[0] for part in page.split("(#")[1:]}
     assert links == {part.split('"')[0] for part in page.split('<a id="')[1:]}
 

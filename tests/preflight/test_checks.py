@@ -102,7 +102,7 @@ def test_a_token_that_cannot_write_is_told_from_one_that_may(about, reason):
     assert why_not_writable({"name": "eva", "orgs": []} | about, "org/mine") == reason
 
 
-@pytest.mark.parametrize("role", ["read", "fineGrained", "write"])
+@pytest.mark.parametrize("role", ["read", "write"])
 def test_a_training_whose_token_may_only_read_ends_before_it_begins(hub, tmp_path, base_folder, role):
     hub.account |= token(role)
     given = train_config(tmp_path, base_folder, publish={"hub": "org/mine"}).model_dump(mode="json")

@@ -100,6 +100,7 @@ def test_no_memory_for_a_row_ends_a_run_if_the_loss_decides(uneven, tmp_path, cr
         assert trainer.evaluate() == {}
 
 
+@pytest.mark.faults  # a quarter of a minute: `make test-faults` runs it
 def test_two_processes_get_the_loss_of_one(uneven, write_config, tmp_path):
     alone = trainer_of(uneven, tmp_path).evaluate()["eval_loss"]
     uneven["training"]["processes"] = 2  # with batches of 4, two of the last round's 8 rows are new
