@@ -67,8 +67,8 @@ clean: ## remove what the targets made, except the environments (.venv…)
 
 ##@ To change recap
 
-test: $(INSTALLED) ## run the tests: no network, two cores, about six minutes
-	@$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
+test: $(INSTALLED) ## run the tests: no network, two cores, about seven minutes
+	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder
 
 test-faults: $(INSTALLED) ## kill and damage real runs, hundreds of times: half an hour
 	@$(PYTEST) -m faults -n 2 --dist load --maxschedchunk 1 -rPs --show-capture=stdout \
