@@ -14,9 +14,9 @@ from job.model import fetch_adapter, read_adapter
 from job.preflight.plan import plan
 from job.storage.folders import MANIFEST, verify_folder, write_manifest
 from job.summarization.summarize import summarize
+from tests.adapters import publish_adapter
 from tests.summarization.conftest import conversation, write_lines
-from tests.summarization.test_s3_and_kill import publish_adapter
-from tests.summarization.test_summarize import never
+from tests.summarization.nights import never
 
 STORAGE = StorageSection()
 SECTION = AdapterModelSection(dtype="float32")

@@ -17,9 +17,9 @@ from job.evaluation.run import run_evaluation
 from job.inference.transformers_engine import TransformersEngine
 from job.storage.folders import publish_folder, read_manifest, verify_folder
 from job.storage.local import LocalStore
+from tests.adapters import publish_adapter
 from tests.evaluation.conftest import make_conversations
 from tests.summarization.conftest import files_below
-from tests.summarization.test_s3_and_kill import publish_adapter
 
 Config = Callable[..., EvaluateConfig]
 LEFT = ["evaluation.json", "manifest.json", "report.html", "summaries.jsonl"]

@@ -8,7 +8,7 @@ import pytest
 from job.config.sections import AdapterModelSection, StorageSection
 from job.inference.merge import merged
 from job.inference.open import FetchedModel, fetch_with_adapter
-from tests.summarization.test_s3_and_kill import publish_adapter
+from tests.adapters import publish_adapter
 
 SECTION = AdapterModelSection(dtype="float32")
 

@@ -11,9 +11,9 @@ from job.errors import ExitCode
 from job.preflight.plan import Plan, plan
 from job.summarization.summarize import summarize
 from job.telemetry import LOGGER
+from tests.adapters import publish_adapter
 from tests.evaluation.conftest import make_conversations
 from tests.summarization.conftest import files_below, write_lines
-from tests.summarization.test_s3_and_kill import publish_adapter
 
 RECORDS = [
     {"id": c.id, "turns": [{"role": t.role, "text": t.text} for t in c.turns], "summaries": c.references}

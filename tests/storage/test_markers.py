@@ -15,8 +15,8 @@ from job.storage.folders import MANIFEST
 from job.storage.open import open_store
 from job.summarization.inputs import find_night_inputs
 from job.training.examples import read_examples
+from tests.adapters import publish_adapter
 from tests.evaluation.conftest import make_conversations
-from tests.summarization.test_s3_and_kill import publish_adapter
 
 MARKERS = ("{}", "{}/", "{}_$folder$", "{}/sub", "{}/sub_$folder$")
 

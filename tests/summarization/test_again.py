@@ -12,7 +12,7 @@ from job.errors import ConfigError, DamagedError, DataError, OutputError, RetryE
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
 from tests.summarization.conftest import conversation, files_below, read_lines, write_lines
-from tests.summarization.test_summarize import FOLDER, manifest_of, never
+from tests.summarization.nights import FOLDER, manifest_of, never
 
 BAD = ["{broken"] * 3
 STRICT = {"max_reject_fraction": 0.05}

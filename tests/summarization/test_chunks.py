@@ -25,7 +25,7 @@ from job.summarization.records import Counts
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
 from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
-from tests.summarization.test_summarize import FOLDER, manifest_of, never
+from tests.summarization.nights import FOLDER, manifest_of, never
 
 Make = Callable[..., SummarizeConfig]
 SMALL = {"chunks": {"records": 4}}

@@ -13,7 +13,7 @@ from job.summarization.done import Digests
 from job.summarization.prepare import digest_of
 from job.summarization.summarize import summarize
 from tests.summarization.conftest import conversation, read_lines, write_lines
-from tests.summarization.test_summarize import manifest_of, never
+from tests.summarization.nights import manifest_of, never
 
 PART, REJECTS = "parts/part-00000.jsonl", "rejects/part-00000.jsonl"
 

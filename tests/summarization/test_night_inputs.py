@@ -16,7 +16,7 @@ from job.summarization.chunks import ASKED_FOR
 from job.summarization.inputs import find_night_inputs
 from job.summarization.summarize import summarize
 from tests.summarization.conftest import conversation, files_below, write_lines
-from tests.summarization.test_summarize import manifest_of, never
+from tests.summarization.nights import manifest_of, never
 
 NO_LIMIT = {"max_reject_fraction": 1}
 

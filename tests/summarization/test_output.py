@@ -18,7 +18,7 @@ from job.summarization.output import check_writable, find_finished, open_output,
 from job.summarization.summarize import summarize
 from tests.storage.test_lease import Forgetful
 from tests.summarization.conftest import conversation, files_below, write_lines
-from tests.summarization.test_summarize import FOLDER, never
+from tests.summarization.nights import FOLDER, never
 
 MINE = "mine, and nobody else's\n"
 BROKEN = "the connection broke"

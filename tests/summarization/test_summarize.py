@@ -16,17 +16,11 @@ from job.storage.folders import verify_folder
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Summarizer, open_summarizer
 from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
-
-FOLDER = ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
+from tests.summarization.nights import FOLDER, manifest_of, never
 
 
 def many(count: int) -> list[dict[str, Any]]:
     return [conversation(f"c{n}", "my parcel is late " * (n % 7), "sorry", f"number {n}") for n in range(count)]
-
-
-def manifest_of(folder: Path, name: str = "manifest.json") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))["extra"]
-    return found
 
 
 def with_engine(make: Callable[[Any], Any]) -> Callable[[SummarizeConfig, Path], Summarizer]:
@@ -53,10 +47,6 @@ class Wrapped:
 
 def before_each_call(action: Callable[[Any], None]) -> Callable[[SummarizeConfig, Path], Summarizer]:
     return with_engine(lambda engine: Wrapped(engine, action))
-
-
-def never(*_arguments: Any) -> Summarizer:
-    raise AssertionError("a model was loaded where nothing is to be generated")
 
 
 def test_every_record_is_a_summary_or_a_reject_in_the_order_of_the_input(config, tmp_path):

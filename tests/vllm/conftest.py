@@ -10,7 +10,7 @@ from job.inference.open import FetchedModel, fetch_with_adapter, load
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_engine import VllmEngine
 from job.inference.vllm_start import start_vllm
-from tests.summarization.test_s3_and_kill import publish_adapter
+from tests.adapters import publish_adapter
 from tests.tiny import make_base
 
 HEADS = 2  # of 32 numbers each: vLLM's attention on a CPU takes no smaller ones

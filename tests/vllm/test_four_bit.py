@@ -15,7 +15,7 @@ from job.inference import vllm_start
 from job.inference.choose import choose
 from job.inference.open import fetch_with_adapter
 from job.inference.vllm_start import UNTRIED
-from tests.summarization.test_s3_and_kill import publish_adapter
+from tests.adapters import publish_adapter
 from tests.vllm import four_bit
 from tests.vllm.four_bit import DEMO, IN_4_BIT
 from tests.vllm.test_engine import SAME

@@ -1,0 +1,27 @@
+"""An adapter with random weights, for tests that need one and not what it learned."""
+
+from pathlib import Path
+from typing import Any
+
+from job.config.sections import AdapterModelSection, PromptSection
+from job.model import BASE_KEY, fetch_base, load_base, load_tokenizer, save_adapter
+from job.prompt import make_prompt, write_prompt
+from job.storage.folders import publish_folder
+from job.storage.open import open_store
+
+NO_STORAGE: Any = None
+
+
+def publish_adapter(base_folder: Path, work: Path, uri: str) -> None:
+    """An adapter with random weights, published as training does it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    base = fetch_base(str(base_folder), None, NO_STORAGE, work)
+    tokenizer = load_tokenizer(base.path)
+    torch.manual_seed(5)
+    targets = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    model = get_peft_model(load_base(base, AdapterModelSection(base=base.uri)), targets)
+    save_adapter(model, tokenizer, base, work / "adapter")
+    write_prompt(work / "adapter", make_prompt(PromptSection(), tokenizer, ["links", "whitespace"]))
+    publish_folder(work / "adapter", open_store(uri), "", {BASE_KEY: base.identity(), "run": "tiny"})
