@@ -42,7 +42,9 @@ def step_seconds(steps: int, environment: Mapping[str, str]) -> float:
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
         whole = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
         words = [sys.executable, "-m", "job", "train", str(path)]
-        done = subprocess.run(words, cwd=ROOT, env=whole, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            words, cwd=ROOT, env=whole, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             sys.exit(f"the training ended with {done.returncode}:\n{done.stderr[-4000:]}")
         journal = json.loads((Path(work) / "busy" / "run.json").read_text(encoding="utf-8"))
@@ -87,10 +89,16 @@ def main() -> int:
     found = {"beside": beside / alone, "alone": alone / by_itself}
     limits = {"beside": MAX_SLOWDOWN_BESIDE, "alone": MAX_SLOWDOWN_ALONE}
     missed = [name for name, ratio in found.items() if ratio > limits[name]]
-    print(f"beside two busy processes a step takes {found['beside']:.2f} times as long (at most {limits['beside']})")
+    print(
+        f"beside two busy processes a step takes {found['beside']:.2f} times as long (at most {limits['beside']})"
+    )
     print(f"alone it takes {found['alone']:.2f} of libgomp's own time (at most {limits['alone']})")
     print("MISSED: " + ", ".join(missed) if missed else "held")
-    print(json.dumps({"benchmark": "busy_machine", "ratios": found, "seconds": seconds, "set": variables}))
+    print(
+        json.dumps(
+            {"benchmark": "busy_machine", "ratios": found, "seconds": seconds, "set": variables}
+        )
+    )
     return int(bool(missed))
 
 

@@ -20,7 +20,10 @@ def main() -> None:
     options = parser.parse_args()
     base = str(DATA / "base")
     ratios, seconds = compare(
-        (f"every {options.every}", lambda work: recap_seconds(base, work, options.steps, options.every)),
+        (
+            f"every {options.every}",
+            lambda work: recap_seconds(base, work, options.steps, options.every),
+        ),
         ("at the end", lambda work: recap_seconds(base, work, options.steps)),
         options.repeats,
     )

@@ -20,7 +20,10 @@ def compare(
                 seconds[name].append(measure(Path(work)))
         a, b = (measured[-1] for measured in seconds.values())
         ratios.append(a / b)
-        print(f"pair {repeat + 1}: {one[0]} {a:.1f} s, {other[0]} {b:.1f} s, ratio {ratios[-1]:.3f}", flush=True)
+        print(
+            f"pair {repeat + 1}: {one[0]} {a:.1f} s, {other[0]} {b:.1f} s, ratio {ratios[-1]:.3f}",
+            flush=True,
+        )
     return ratios, seconds
 
 

@@ -17,7 +17,9 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
 
-SYSTEM = "Below is a conversation between a human and an AI agent. Write a summary of the conversation."
+SYSTEM = (
+    "Below is a conversation between a human and an AI agent. Write a summary of the conversation."
+)
 
 
 def rows(path: str) -> Dataset:
@@ -49,7 +51,11 @@ def main(base: str, train: str, validation: str, out: str, steps: int) -> None:
         train_dataset=rows(train),
         eval_dataset=rows(validation),
         peft_config=LoraConfig(
-            task_type="CAUSAL_LM", r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear"
+            task_type="CAUSAL_LM",
+            r=16,
+            lora_alpha=32,
+            lora_dropout=0.05,
+            target_modules="all-linear",
         ),
         args=SFTConfig(
             output_dir=out,
@@ -79,9 +85,15 @@ def main(base: str, train: str, validation: str, out: str, steps: int) -> None:
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    begun = time.monotonic()  # as recap counts: what the trainer prepares is part of it, which train_runtime leaves out
+    begun = (
+        time.monotonic()
+    )  # as recap counts: what the trainer prepares is part of it, which train_runtime leaves out
     result = trainer.train()
-    print(json.dumps({"train_seconds": time.monotonic() - begun, "train_loss": result.metrics["train_loss"]}))
+    print(
+        json.dumps(
+            {"train_seconds": time.monotonic() - begun, "train_loss": result.metrics["train_loss"]}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -85,14 +85,18 @@ def others() -> Mapping[str, Score]:
     return scores
 
 
-def _kinds_in(texts: Iterable[str], chance: random.Random, finders: tuple[Finder, ...]) -> Iterator[set[str]]:
+def _kinds_in(
+    texts: Iterable[str], chance: random.Random, finders: tuple[Finder, ...]
+) -> Iterator[set[str]]:
     """Yield the kinds that are found in each of some texts, in a sentence."""
     for text in texts:
         sentence = chance.choice(SENTENCES).replace("{}", text)
         yield {item.kind for item in find(sentence, finders)}
 
 
-def _count_taken(scores: Mapping[str, Score], rounds: int, chance: random.Random, finders: tuple[Finder, ...]) -> None:
+def _count_taken(
+    scores: Mapping[str, Score], rounds: int, chance: random.Random, finders: tuple[Finder, ...]
+) -> None:
     """Count by kind what is found in everyday numbers and in bare ones."""
     for _ in range(rounds):
         everyday = [text for make in EVERYDAY.values() for text in make(chance)]

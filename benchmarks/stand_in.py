@@ -38,7 +38,10 @@ class StandInEngine:
         self.prompts, self.seconds, self._before, self._seconds_each = 0, 0.0, before, seconds_each
 
     def generate(
-        self, prompts: Sequence[list[int]], settings: GenerationSection, on_done: Callable[[int], None] | None = None
+        self,
+        prompts: Sequence[list[int]],
+        settings: GenerationSection,
+        on_done: Callable[[int], None] | None = None,
     ) -> list[Generated]:
         """Answers in the order of the prompts."""
         self._before()
@@ -48,7 +51,10 @@ class StandInEngine:
         self.seconds += time.perf_counter() - started
         if on_done:
             on_done(len(prompts))
-        return [Generated(f"{len(prompt)} tokens, among them {prompt[20:30]}", 3, "stop") for prompt in prompts]
+        return [
+            Generated(f"{len(prompt)} tokens, among them {prompt[20:30]}", 3, "stop")
+            for prompt in prompts
+        ]
 
     def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
         """Nothing: it is never busy."""

@@ -34,7 +34,11 @@ WAYS = {
 TOPICS = ["phone", "parcel", "refund", "flight", "invoice", "router", "booking", "password"]
 GROWTH = 1.10  # of the peak memory from the smallest to the largest, at the most
 WANTED_PER_SECOND = 10_000
-PACED_RECORDS, PACE, WANTED_SHARE = 3000, 50, 0.03  # records per second of the engine; of the time, at the most
+PACED_RECORDS, PACE, WANTED_SHARE = (
+    3000,
+    50,
+    0.03,
+)  # records per second of the engine; of the time, at the most
 TOKENIZER = Path(__file__).parent.parent / "examples" / "demo" / "base"
 
 
@@ -102,7 +106,9 @@ def run(count: int, way: str, suffix: str = "") -> dict[str, float]:
         generate(place / "in.jsonl", count)
         size = (place / "in.jsonl").stat().st_size / 2**20
         one = [str(place / "in.jsonl"), f"{place}/out{suffix}", str(place / "base"), way]
-        done = subprocess.run([sys.executable, __file__, "--one", *one], stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, __file__, "--one", *one], stdout=subprocess.PIPE, text=True, check=True
+        )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     assert found["records"] == count
     print(
@@ -115,10 +121,15 @@ def run(count: int, way: str, suffix: str = "") -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--records", type=int, nargs="+", default=RECORDS)
     parser.add_argument(
-        "--suffix", choices=["", ".jsonl", ".csv", ".parquet"], default="", help="one file, or a folder"
+        "--suffix",
+        choices=["", ".jsonl", ".csv", ".parquet"],
+        default="",
+        help="one file, or a folder",
     )
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
@@ -127,7 +138,11 @@ def main() -> int:
         source, output, base, way = arguments.one
         measure(Path(source), output, Path(base), way)
         return 0
-    sizes = [run(count, "bytes", arguments.suffix) for count in arguments.records if "bytes" in arguments.ways]
+    sizes = [
+        run(count, "bytes", arguments.suffix)
+        for count in arguments.records
+        if "bytes" in arguments.ways
+    ]
     if "tokenizer" in arguments.ways:
         run(min(arguments.records), "tokenizer", arguments.suffix)
     paced = run(PACED_RECORDS, "paced", arguments.suffix) if "paced" in arguments.ways else None
@@ -137,16 +152,22 @@ def main() -> int:
     return 0 if all(is_kept for _, is_kept in found) else 1
 
 
-def judged(sizes: Sequence[Mapping[str, float]], paced: Mapping[str, float] | None) -> list[tuple[str, bool]]:
+def judged(
+    sizes: Sequence[Mapping[str, float]], paced: Mapping[str, float] | None
+) -> list[tuple[str, bool]]:
     """What was wanted, with what it is, and whether it is kept, of the runs that there were."""
     found = []
     if sizes:
         rate = min(one["records"] / one["seconds"] for one in sizes)
         wanted = f"at least {WANTED_PER_SECOND:,}"
-        found.append((f"records per second, the slowest: {rate:,.0f} ({wanted})", rate >= WANTED_PER_SECOND))
+        found.append(
+            (f"records per second, the slowest: {rate:,.0f} ({wanted})", rate >= WANTED_PER_SECOND)
+        )
         peaks = [one["peak_mib"] for one in sizes]
         growth = max(peaks) / min(peaks)
-        found.append((f"peak memory largest / smallest: {growth:.3f} (at most {GROWTH})", growth <= GROWTH))
+        found.append(
+            (f"peak memory largest / smallest: {growth:.3f} (at most {GROWTH})", growth <= GROWTH)
+        )
     if paced:
         share = 1 - paced["engine_seconds"] / paced["seconds"]
         what = f"of the time at {PACE} records/s, not the engine's"

@@ -22,7 +22,12 @@ from typing import Any
 
 import yaml
 
-from job.config.sections import AdapterModelSection, GenerationSection, ReadingSection, StorageSection
+from job.config.sections import (
+    AdapterModelSection,
+    GenerationSection,
+    ReadingSection,
+    StorageSection,
+)
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.inference.choose import EngineChoice, EngineName, open_engine
@@ -44,7 +49,9 @@ Summarize = Callable[[list[Conversation]], list[str]]
 
 def with_recap(model: FetchedModel, settings: GenerationSection, engine: EngineName) -> Summarize:
     """Summaries by one of recap's engines."""
-    opened, _ = open_engine(model, SECTION, settings, EngineChoice(engine, "separate"), cache_folder())
+    opened, _ = open_engine(
+        model, SECTION, settings, EngineChoice(engine, "separate"), cache_folder()
+    )
     return lambda conversations: summarize_conversations(
         conversations, opened, (model.prompt, model.tokenizer), settings
     )
@@ -67,7 +74,9 @@ def one_at_a_time(model: FetchedModel, settings: GenerationSection) -> Summarize
                 do_sample=False,
                 pad_token_id=model.tokenizer.pad_token_id,
             )
-            summaries.append(model.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip())
+            summaries.append(
+                model.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip()
+            )
         return summaries
 
     return summarize
@@ -81,14 +90,18 @@ def raw_vllm(model: FetchedModel, settings: GenerationSection) -> Summarize:
     parameters = SamplingParams(temperature=0, max_tokens=settings.max_new_tokens)
 
     def summarize(conversations: list[Conversation]) -> list[str]:
-        prompts = [{"prompt_token_ids": prompt} for prompt in prompts_of(model, settings, conversations)]
+        prompts = [
+            {"prompt_token_ids": prompt} for prompt in prompts_of(model, settings, conversations)
+        ]
         answers = llm.generate(prompts, parameters, use_tqdm=False)
         return [answer.outputs[0].text.strip() for answer in answers]
 
     return summarize
 
 
-def prompts_of(model: FetchedModel, settings: GenerationSection, conversations: list[Conversation]) -> list[list[int]]:
+def prompts_of(
+    model: FetchedModel, settings: GenerationSection, conversations: list[Conversation]
+) -> list[list[int]]:
     """The prompts as recap makes them."""
     budget = (context_tokens(model.base.path) or 1 << 20) - settings.max_new_tokens
     return [encode_prompt(one, model.prompt, model.tokenizer, budget).ids for one in conversations]
@@ -106,7 +119,9 @@ def serve(way: str, options: argparse.Namespace) -> None:
     """Load once, then measure as often as a line comes in; each answer is a line of JSON."""
     told = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print
-    conversations = read_strictly(list_inputs([options.conversations]), ReadingSection())[: options.limit]
+    conversations = read_strictly(list_inputs([options.conversations]), ReadingSection())[
+        : options.limit
+    ]
     settings = GenerationSection(max_new_tokens=options.max_new_tokens)
     model = fetch_with_adapter(options.adapter, SECTION, StorageSection(), cache_folder())
     summarize = WAYS[way](merged(model, SECTION, cache_folder()), settings)
@@ -125,12 +140,21 @@ def train_adapter(work: Path) -> str:
         "model": {"base": str(DATA / "base")},
         "data": {"train": str(DATA / "train.jsonl"), "validation": str(DATA / "validation.jsonl")},
         "output": str(work),
-        "training": {"max_steps": STEPS, "batch_size": 8, "gradient_accumulation_steps": 1, "learning_rate": 3e-3},
+        "training": {
+            "max_steps": STEPS,
+            "batch_size": 8,
+            "gradient_accumulation_steps": 1,
+            "learning_rate": 3e-3,
+        },
         "lora": {"r": 64, "alpha": 64},
         "evaluation": {"max_conversations": 1},
     }
     (work / "train.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    subprocess.run([sys.executable, "-m", "job", "train", str(work / "train.yaml")], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "job", "train", str(work / "train.yaml")],
+        check=True,
+        capture_output=True,
+    )
     return str(work / "bench" / "adapter")
 
 
@@ -138,7 +162,11 @@ def start(way: str, adapter: str, options: argparse.Namespace) -> "subprocess.Po
     """A process of one way, with its model loaded."""
     arguments = ["--way", way, "--adapter", adapter, "--conversations", options.conversations]
     numbers = ["--limit", str(options.limit), "--max-new-tokens", str(options.max_new_tokens)]
-    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    environment = {
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+    }
     process = subprocess.Popen(
         [sys.executable, __file__, *arguments, *numbers],
         env=environment | os.environ,
@@ -179,7 +207,9 @@ def report(seconds: dict[str, list[float]], summaries: dict[str, list[str]]) -> 
 
 def main() -> int:
     """Measure all ways by turns and print the ratios; 1 where one of them is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--adapter", help="a folder; else one is trained first")
     parser.add_argument("--conversations", default=str(DATA / "heldout.jsonl"))
     parser.add_argument("--limit", type=int, default=120)
@@ -201,11 +231,18 @@ def main() -> int:
                 took, summaries[way] = measure(process)
                 seconds[way].append(took)
                 speed = len(summaries[way]) / took
-                print(f"repeat {repeat + 1}  {way:12} {took:7.1f} s  {speed:6.1f} conversations/s", flush=True)
+                print(
+                    f"repeat {repeat + 1}  {way:12} {took:7.1f} s  {speed:6.1f} conversations/s",
+                    flush=True,
+                )
         for process in processes.values():
             process.communicate()
     found = report(seconds, summaries)
-    print(json.dumps({"benchmark": "summarize_speed", **found, "max_new_tokens": options.max_new_tokens}))
+    print(
+        json.dumps(
+            {"benchmark": "summarize_speed", **found, "max_new_tokens": options.max_new_tokens}
+        )
+    )
     return int(bool(found["missed"]))
 
 

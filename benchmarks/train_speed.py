@@ -25,7 +25,11 @@ def recap_seconds(base: str, work: Path, steps: int, save_every_steps: int | Non
     config = {
         "run": "bench",
         "model": {"base": base},
-        "data": {"train": str(DATA / "train.jsonl"), "validation": str(DATA / "validation.jsonl"), "cleaning": []},
+        "data": {
+            "train": str(DATA / "train.jsonl"),
+            "validation": str(DATA / "validation.jsonl"),
+            "cleaning": [],
+        },
         "output": str(work),
         "training": {
             "max_steps": steps,
@@ -41,7 +45,9 @@ def recap_seconds(base: str, work: Path, steps: int, save_every_steps: int | Non
     }
     (work / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     run([sys.executable, "-m", "job", "train", str(work / "config.yaml")])
-    seconds: float = json.loads((work / "bench" / "run.json").read_text())["facts"]["timings"]["train_seconds"]
+    seconds: float = json.loads((work / "bench" / "run.json").read_text())["facts"]["timings"][
+        "train_seconds"
+    ]
     return seconds
 
 
@@ -58,7 +64,9 @@ def plain_seconds(base: str, work: Path, steps: int) -> float:
 def run(command: list[str]) -> str:
     """The output of a command that must succeed."""
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False
+    )
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
     return done.stdout
@@ -77,10 +85,21 @@ def main() -> int:
         options.repeats,
     )
     low, ratio, high = quartiles(ratios)
-    print(f"training, recap / plain SFTTrainer script: {ratio:.3f} of the time, the middle half of {len(ratios)} pairs")
-    print(f"from {low:.3f} to {high:.3f} (wanted: at most {WANTED}){'' if ratio <= WANTED else ': MISSED'}")
     print(
-        json.dumps({"benchmark": "train_speed", "ratio": round(ratio, 4), "seconds": seconds, "steps": options.steps})
+        f"training, recap / plain SFTTrainer script: {ratio:.3f} of the time, the middle half of {len(ratios)} pairs"
+    )
+    print(
+        f"from {low:.3f} to {high:.3f} (wanted: at most {WANTED}){'' if ratio <= WANTED else ': MISSED'}"
+    )
+    print(
+        json.dumps(
+            {
+                "benchmark": "train_speed",
+                "ratio": round(ratio, 4),
+                "seconds": seconds,
+                "steps": options.steps,
+            }
+        )
     )
     return int(ratio > WANTED)
 

@@ -13,10 +13,18 @@ def configured(function: Callable[..., Any]) -> Callable[..., Any]:
     """The arguments that every command with a config takes, and what its help says of them."""
     function.__doc__ = f"{function.__doc__}\n\nCONFIG is a path, s3://… or - for standard input; else $RECAP_CONFIG."
     variable = click.option(
-        "--var", "variables", multiple=True, metavar="NAME=VALUE", help="Value of {NAME} in the config; repeatable."
+        "--var",
+        "variables",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Value of {NAME} in the config; repeatable.",
     )
     override = click.option(
-        "--set", "overrides", multiple=True, metavar="PATH.TO.KEY=VALUE", help="Override a key; repeatable."
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="PATH.TO.KEY=VALUE",
+        help="Override a key; repeatable.",
     )
     config = click.argument("config", cls=_Config, envvar="RECAP_CONFIG", metavar="[CONFIG]")
     return config(override(variable(function)))

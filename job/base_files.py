@@ -19,7 +19,11 @@ from job.storage.folders import sha256_file
 from job.storage.store import Store
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-CONFIG, INDEX, TOKENIZER_CONFIG = "config.json", "model.safetensors.index.json", "tokenizer_config.json"
+CONFIG, INDEX, TOKENIZER_CONFIG = (
+    "config.json",
+    "model.safetensors.index.json",
+    "tokenizer_config.json",
+)
 TOKENIZERS = ("tokenizer.json", "tekken.json", "vocab.*", "*.model", "*.tiktoken")
 CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 LARGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit
@@ -45,7 +49,13 @@ def hub_id_of(uri: str, revision: str | None) -> str | None:
 
     Raises MissingError where it is none of the three, ConfigError for a revision that would be ignored.
     """
-    elsewhere = "an s3:// prefix" if uri.startswith("s3://") else "a folder here" if Path(uri).is_dir() else None
+    elsewhere = (
+        "an s3:// prefix"
+        if uri.startswith("s3://")
+        else "a folder here"
+        if Path(uri).is_dir()
+        else None
+    )
     if elsewhere and revision:
         raise ConfigError(
             f"model.revision: {uri} is {elsewhere}, and only a Hub id has revisions; remove it "
@@ -64,7 +74,9 @@ def hub_id_of(uri: str, revision: str | None) -> str | None:
 def files_in_folder(path: Path, uri: str) -> BaseFiles:
     """The files of a folder here; links are followed, since a Hub cache consists of them."""
     with reading(path):
-        sizes = {file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()}
+        sizes = {
+            file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()
+        }
     return BaseFiles(uri, sizes, lambda key: _opened(path / key))
 
 
@@ -90,7 +102,9 @@ def check_weights(files: BaseFiles) -> None:
     shards = read_json(files, INDEX).get("weight_map", {}).values() if INDEX in files.sizes else ()
     missing = sorted(set(shards) - set(files.sizes))
     if missing:
-        raise MissingError(f"model.base: {files.uri} lacks {', '.join(missing[:5])}, which {INDEX} names; {AGAIN}")
+        raise MissingError(
+            f"model.base: {files.uri} lacks {', '.join(missing[:5])}, which {INDEX} names; {AGAIN}"
+        )
     for key in files.weights:
         _check_header(files, key)
 
@@ -120,7 +134,9 @@ def check_chat_template(files: BaseFiles) -> None:
     """ConfigError where no file holds a chat template."""
     if any(key in files.sizes for key in CHAT_TEMPLATES):
         return
-    if TOKENIZER_CONFIG not in files.sizes or not read_json(files, TOKENIZER_CONFIG).get("chat_template"):
+    if TOKENIZER_CONFIG not in files.sizes or not read_json(files, TOKENIZER_CONFIG).get(
+        "chat_template"
+    ):
         raise ConfigError(
             f"prompt.style is chat, but the tokenizer of model.base {files.uri} has no chat template: "
             "use an instruct model, or prompt.style: instruction"
@@ -145,9 +161,15 @@ def _check_header(files: BaseFiles, key: str) -> None:
     size = files.sizes[key]
     with files.open(key) as file:
         length = int.from_bytes(file.read(8), "little")
-        header = file.read(length) if size >= 8 and length <= min(size, LARGEST_HEADER_BYTES) else b""
+        header = (
+            file.read(length) if size >= 8 and length <= min(size, LARGEST_HEADER_BYTES) else b""
+        )
     try:
-        ends = [tensor["data_offsets"][1] for name, tensor in json.loads(header).items() if name != "__metadata__"]
+        ends = [
+            tensor["data_offsets"][1]
+            for name, tensor in json.loads(header).items()
+            if name != "__metadata__"
+        ]
         wanted = 8 + length + max(ends, default=0)
     except (ValueError, RecursionError, AttributeError, LookupError, TypeError) as error:
         raise DataError(
@@ -155,7 +177,9 @@ def _check_header(files: BaseFiles, key: str) -> None:
             f"{AGAIN}"
         ) from error
     if size != wanted:
-        raise DataError(f"model.base: {files.uri}/{key} has {size:,} bytes, its header says {wanted:,}; {AGAIN}")
+        raise DataError(
+            f"model.base: {files.uri}/{key} has {size:,} bytes, its header says {wanted:,}; {AGAIN}"
+        )
 
 
 def _opened(path: Path) -> BinaryIO:

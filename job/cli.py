@@ -23,7 +23,9 @@ from job.submit import submit
 
 PREEMPTED = "preempted: told to stop before it was done; run the same command again"
 SECONDS_TO_END = 5.0  # after a stop signal; docker kills after 10, Kubernetes after 30
-NO_TEMPORARY = "No usable temporary directory"  # what Python's tempfile says, and has no error of its own for
+NO_TEMPORARY = (
+    "No usable temporary directory"  # what Python's tempfile says, and has no error of its own for
+)
 
 
 def main() -> None:
@@ -42,10 +44,16 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line to its end; its exit code."""
     try:
-        return recap.main(list(arguments), prog_name="recap", standalone_mode=False) or ExitCode.DONE
+        return (
+            recap.main(list(arguments), prog_name="recap", standalone_mode=False) or ExitCode.DONE
+        )
     except click.Abort as abort:
         # click's name for Ctrl-C, and for an EOFError, which a library may raise however often the job is run again.
-        return _failed(abort.__cause__) if isinstance(abort.__cause__, EOFError) else _end(ExitCode.RETRY, PREEMPTED)
+        return (
+            _failed(abort.__cause__)
+            if isinstance(abort.__cause__, EOFError)
+            else _end(ExitCode.RETRY, PREEMPTED)
+        )
     except click.ClickException as error:
         return _refused(error)
     except Stopped:
@@ -62,9 +70,17 @@ def _failed(error: Exception) -> int:
 
     why = unwritable(error)
     if why:
-        return _end(ExitCode.OUTPUT, f"{getattr(error, 'filename', None) or 'a file'} cannot be written: {why}")
-    if isinstance(error, FileNotFoundError) and NO_TEMPORARY in str(error.strerror):  # libraries want one when imported
-        return _end(ExitCode.OUTPUT, f"{error.strerror}: mount a writable folder at one of them, or set TMPDIR")
+        return _end(
+            ExitCode.OUTPUT,
+            f"{getattr(error, 'filename', None) or 'a file'} cannot be written: {why}",
+        )
+    if isinstance(error, FileNotFoundError) and NO_TEMPORARY in str(
+        error.strerror
+    ):  # libraries want one when imported
+        return _end(
+            ExitCode.OUTPUT,
+            f"{error.strerror}: mount a writable folder at one of them, or set TMPDIR",
+        )
     click.echo(entry("".join(traceback.format_exception(error))), err=True, nl=False)
     return _end(ExitCode.BUG, bug(error))
 
@@ -106,7 +122,12 @@ def _tell_version(context: click.Context, _parameter: click.Parameter, asked: bo
     "70 a bug, 73 the output cannot be written, 75 run me again, 77 not allowed.",
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_tell_version, help="Tell the version."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_version,
+    help="Tell the version.",
 )
 def recap() -> None:
     """Fine-tune a language model to summarize conversations, prove that it helps, and summarize every night.
@@ -119,7 +140,9 @@ def recap() -> None:
     configure_logging()
 
 
-@recap.command(epilog="\b\nExample: recap train examples/support-chat.yaml --set output=s3://my-bucket/runs")
+@recap.command(
+    epilog="\b\nExample: recap train examples/support-chat.yaml --set output=s3://my-bucket/runs"
+)
 @configured
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, as `recap plan` does.")
 @click.option(
@@ -127,7 +150,9 @@ def recap() -> None:
     is_flag=True,
     help="Where the run's folder belongs to another config, data or versions, start anew in a folder beside it.",
 )
-def train(config: str, overrides: Sequence[str], variables: Sequence[str], dry_run: bool, fresh: bool) -> int:
+def train(
+    config: str, overrides: Sequence[str], variables: Sequence[str], dry_run: bool, fresh: bool
+) -> int:
     """Fine-tune, evaluate and publish an adapter. A run that was interrupted goes on by itself."""
     from job.config.load import load_config
 
@@ -158,7 +183,9 @@ def train(config: str, overrides: Sequence[str], variables: Sequence[str], dry_r
     metavar="I/N",
     help="Do share I, from 0 on, of N; else as AWS Batch's array index or Kubernetes' completion index says.",
 )
-def summarize(config: str, overrides: Sequence[str], variables: Sequence[str], shard: str | None) -> None:
+def summarize(
+    config: str, overrides: Sequence[str], variables: Sequence[str], shard: str | None
+) -> None:
     """Summarize a file, many files or a prefix of conversations."""
     from job.config.load import load_config
 
@@ -172,7 +199,9 @@ def summarize(config: str, overrides: Sequence[str], variables: Sequence[str], s
     summarize_all(loaded, shard=share)
 
 
-@recap.command(epilog="\b\nExample: recap evaluate examples/evaluate.yaml --set evaluation.max_conversations=100")
+@recap.command(
+    epilog="\b\nExample: recap evaluate examples/evaluate.yaml --set evaluation.max_conversations=100"
+)
 @configured
 def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) -> None:
     """Score an adapter, or a file of summaries, against references."""
@@ -190,7 +219,9 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
 @recap.command(epilog="\b\nExample: recap plan examples/nightly.yaml --var date=2026-01-31")
 @configured
 @click.option(
-    "--command", type=click.Choice(["train", "summarize", "evaluate"]), help="Whose config it is; else by its keys."
+    "--command",
+    type=click.Choice(["train", "summarize", "evaluate"]),
+    help="Whose config it is; else by its keys.",
 )
 def plan(config: str, overrides: Sequence[str], variables: Sequence[str], command: Any) -> int:
     """Tell all that can be known before paying; needs no GPU."""

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any], between: str = ".", path: str = "") -> list[str]:
+def differences(
+    there: Mapping[str, Any], here: Mapping[str, Any], between: str = ".", path: str = ""
+) -> list[str]:
     """Each difference as `name: value there, value here`; names of nested values are joined with `between`."""
     found: list[str] = []
     for key in [*there, *(key for key in here if key not in there)]:

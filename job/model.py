@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job.base_files import HUB_ID, check_tokenizer, digest_of, files_in_folder, hub_id_of, read_json, weights_digest
+from job.base_files import (
+    HUB_ID,
+    check_tokenizer,
+    digest_of,
+    files_in_folder,
+    hub_id_of,
+    read_json,
+    weights_digest,
+)
 from job.config.sections import AdapterModelSection, ModelSection, StorageSection
 from job.config.training_sections import LoraSection
 from job.errors import ConfigError, DamagedError, DataError, RecapError
@@ -74,7 +82,9 @@ def load_tokenizer(path: Path, trust_remote_code: bool = False) -> Tokenizer:
         raise
     except Exception as error:  # tokenizers has no narrower class for a broken tokenizer.json
         if isinstance(error, ImportError) or "trust_remote_code" in str(error):
-            raise ConfigError(f"model: the tokenizer in {path} cannot be loaded as configured: {error}") from error
+            raise ConfigError(
+                f"model: the tokenizer in {path} cannot be loaded as configured: {error}"
+            ) from error
         files = ", ".join(sorted(file.name for file in path.glob("tokenizer*")))
         raise DataError(
             f"{path}: its tokenizer cannot be loaded ({type(error).__name__}: {error}); "
@@ -87,11 +97,15 @@ def load_tokenizer(path: Path, trust_remote_code: bool = False) -> Tokenizer:
 
 def context_tokens(path: Path) -> int | None:
     """The positions that a base was made for; None where its config names no limit."""
-    limit = read_json(files_in_folder(path, str(path)), "config.json").get("max_position_embeddings")
+    limit = read_json(files_in_folder(path, str(path)), "config.json").get(
+        "max_position_embeddings"
+    )
     return int(limit) if isinstance(limit, int | float) and limit else None
 
 
-def load_base(base: Base, section: ModelSection | AdapterModelSection, sharded: bool = False) -> Model:
+def load_base(
+    base: Base, section: ModelSection | AdapterModelSection, sharded: bool = False
+) -> Model:
     """The base in memory, on this process's device, 4-bit where the section says so.
 
     To be `sharded` between processes, it is one that need not fit on the device: it waits in the host's memory.
@@ -113,7 +127,9 @@ def load_base(base: Base, section: ModelSection | AdapterModelSection, sharded: 
             output_loading_info=True,
         )
     except SafetensorError as error:
-        raise DataError(f"model.base: the weights of {base.uri} are damaged ({error}); fetch them again") from error
+        raise DataError(
+            f"model.base: the weights of {base.uri} are damaged ({error}); fetch them again"
+        ) from error
     except (ImportError, ValueError, KeyError) as error:
         raise ConfigError(f"model: '{base.uri}' cannot be loaded as configured: {error}") from error
     _check_whole(loaded, base)
@@ -144,19 +160,30 @@ def lora_config(section: LoraSection, base: Base, model: Model) -> Any:
 
 
 def save_adapter(
-    model: Model, tokenizer: Tokenizer, base: Base, folder: Path, weights: Mapping[str, Any] | None = None
+    model: Model,
+    tokenizer: Tokenizer,
+    base: Base,
+    folder: Path,
+    weights: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the adapter's weights, its config naming the base by id and revision, and the tokenizer.
 
     `weights` are those of a model that is sharded between processes, gathered.
     """
     # None as embedding layers: an adapter must not grow to the base's size, nor ask the Hub for the base's config.
-    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False, state_dict=weights)
+    model.save_pretrained(
+        str(folder), safe_serialization=True, save_embedding_layers=False, state_dict=weights
+    )
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"], config["revision"] = base.uri.removeprefix("hf://"), base.revision
+    config["base_model_name_or_path"], config["revision"] = (
+        base.uri.removeprefix("hf://"),
+        base.revision,
+    )
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card; ours is written with the scores
+    (folder / "README.md").unlink(
+        missing_ok=True
+    )  # peft's empty model card; ours is written with the scores
     tokenizer.save_pretrained(str(folder))
 
 
@@ -171,12 +198,20 @@ def read_adapter(uri: str, storage: StorageSection) -> tuple[Store, Manifest, st
     """Where an adapter lies (a folder, an s3:// prefix, a repository of the Hub), its manifest, which names its base
     under BASE_KEY, and its digest; fetches no weights.
     """
-    store = open_store(f"hf://{uri}" if HUB_ID.fullmatch(uri) and not Path(uri).is_dir() else uri, storage)
+    store = open_store(
+        f"hf://{uri}" if HUB_ID.fullmatch(uri) and not Path(uri).is_dir() else uri, storage
+    )
     manifest = read_manifest(store, "")
     recorded = manifest.extra.get(BASE_KEY)
     if not isinstance(recorded, dict) or "uri" not in recorded:
-        raise DamagedError(f"{uri}: its manifest names no base: this is no adapter folder that recap published")
-    return store, manifest, digest_of({name: entry.sha256 for name, entry in manifest.files.items()})
+        raise DamagedError(
+            f"{uri}: its manifest names no base: this is no adapter folder that recap published"
+        )
+    return (
+        store,
+        manifest,
+        digest_of({name: entry.sha256 for name, entry in manifest.files.items()}),
+    )
 
 
 def check_adapter_digest(uri: str, digest: str, wanted: str | None) -> None:
@@ -188,7 +223,9 @@ def check_adapter_digest(uri: str, digest: str, wanted: str | None) -> None:
         )
 
 
-def fetch_adapter(uri: str, storage: StorageSection, cache: Path) -> tuple[Path, dict[str, Any], str]:
+def fetch_adapter(
+    uri: str, storage: StorageSection, cache: Path
+) -> tuple[Path, dict[str, Any], str]:
     """Bring an adapter to disk and return its folder, the base that it records, and its digest.
 
     What the cache holds is verified each time by the manifest in the store, and fetched again where it
@@ -197,7 +234,9 @@ def fetch_adapter(uri: str, storage: StorageSection, cache: Path) -> tuple[Path,
     store, manifest, digest = read_adapter(uri, storage)
     folder = cache / f"adapter-{digest[:16]}"
     if not is_folder_of(folder, manifest):
-        with progress(f"fetching {uri}", sum(entry.size for entry in manifest.files.values()), "B") as bar:
+        with progress(
+            f"fetching {uri}", sum(entry.size for entry in manifest.files.values()), "B"
+        ) as bar:
             fetch_folder(store, "", folder, bar.advance)
     return folder, manifest.extra[BASE_KEY], digest
 
@@ -210,7 +249,9 @@ def compute_dtype(name: str) -> Any:
         return getattr(torch, name)
     if not torch.cuda.is_available():
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return (
+        torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    )
 
 
 def device() -> Any:
@@ -223,7 +264,11 @@ def device() -> Any:
 
 
 def base_of_adapter(
-    uri: str, recorded: Mapping[str, Any], section: AdapterModelSection, storage: StorageSection, cache: Path
+    uri: str,
+    recorded: Mapping[str, Any],
+    section: AdapterModelSection,
+    storage: StorageSection,
+    cache: Path,
 ) -> Base:
     """The base that an adapter was trained on, as recorded or from `section.base`; ConfigError if another."""
     name, revision = base_named(uri, recorded, section)
@@ -232,7 +277,9 @@ def base_of_adapter(
     return base
 
 
-def base_named(uri: str, recorded: Mapping[str, Any], section: AdapterModelSection) -> tuple[str, str | None]:
+def base_named(
+    uri: str, recorded: Mapping[str, Any], section: AdapterModelSection
+) -> tuple[str, str | None]:
     """Name and revision of the base to load for an adapter; ConfigError for a revision other than the recorded one."""
     if section.base is not None:
         return section.base, section.revision
@@ -244,10 +291,16 @@ def base_named(uri: str, recorded: Mapping[str, Any], section: AdapterModelSecti
     return recorded["uri"], recorded.get("revision")
 
 
-def check_same_base(uri: str, recorded: Mapping[str, Any], section: AdapterModelSection, digest: str) -> None:
+def check_same_base(
+    uri: str, recorded: Mapping[str, Any], section: AdapterModelSection, digest: str
+) -> None:
     """ConfigError if the digest is not that of the base which the adapter records."""
     if recorded.get("digest") != digest:
-        found = f"model.base, {section.base}," if section.base else f"what stands there now, {recorded['uri']},"
+        found = (
+            f"model.base, {section.base},"
+            if section.base
+            else f"what stands there now, {recorded['uri']},"
+        )
         raise ConfigError(
             f"{uri} is an adapter for {recorded['uri']} (digest {str(recorded.get('digest'))[:12]}), but {found} has "
             f"digest {digest[:12]}: give the base that it was trained on, or train again"
@@ -269,7 +322,11 @@ def _check_targets(targets: list[str], model: Model) -> None:
     from transformers.pytorch_utils import Conv1D
 
     linear = [name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)]
-    unknown = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in linear)]
+    unknown = [
+        target
+        for target in targets
+        if not any(f".{name}".endswith(f".{target}") for name in linear)
+    ]
     if unknown:
         there = ", ".join(sorted({name.rpartition(".")[2] for name in linear}))
         raise ConfigError(
@@ -282,7 +339,9 @@ def _snapshot(hub_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     with hub_errors(f"model.base: '{hub_id}'" + (f" at revision '{revision}'" if revision else "")):
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(BASE_PATTERNS)))
+        return Path(
+            snapshot_download(hub_id, revision=revision, allow_patterns=list(BASE_PATTERNS))
+        )
 
 
 def _quantization(section: ModelSection | AdapterModelSection, sharded: bool) -> Any:

@@ -15,8 +15,12 @@ Tokenizer = Any  # a transformers PreTrainedTokenizerBase
 def plain_ids(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
     """Ids of texts in which nothing is a control token, whatever they say."""
     plain = _plain_encoder(tokenizer)
-    if plain is None:  # a tokenizer in Python, which takes no added token out of a text that it must split
-        encoded: list[list[int]] = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    if (
+        plain is None
+    ):  # a tokenizer in Python, which takes no added token out of a text that it must split
+        encoded: list[list[int]] = tokenizer(
+            texts, add_special_tokens=False, split_special_tokens=True
+        )["input_ids"]
         return encoded
     return [found.ids for found in plain.encode_batch_fast(texts, add_special_tokens=False)]
 
@@ -36,7 +40,9 @@ def _plain_encoder(tokenizer: Tokenizer) -> Any | None:
     controls = [token for token in state["added_tokens"] if not BLANK.fullmatch(token["content"])]
     for token in controls:
         token["special"] = True
-    if state["model"]["type"] == "Unigram":  # its vocabulary lists the control tokens, and would find them in a text
+    if (
+        state["model"]["type"] == "Unigram"
+    ):  # its vocabulary lists the control tokens, and would find them in a text
         _hide_controls(state["model"]["vocab"], controls)
     core = Core.from_str(json.dumps(state | {"truncation": None, "padding": None}))
     core.encode_special_tokens = True

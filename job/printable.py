@@ -55,7 +55,9 @@ _HEADER = re.compile(  # HTTP's, as it is or in a mapping
 
 _LINE_SEPARATORS = "\u2028\u2029"
 _BIDI_CONTROLS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-_CONTROLS = re.compile(f"[\\x00-\\x09\\x0b-\\x1f\\x7f-\\x9f{_LINE_SEPARATORS}{_BIDI_CONTROLS}\ud800-\udfff]")
+_CONTROLS = re.compile(
+    f"[\\x00-\\x09\\x0b-\\x1f\\x7f-\\x9f{_LINE_SEPARATORS}{_BIDI_CONTROLS}\ud800-\udfff]"
+)
 _FLUSH_LEFT = re.compile(r"\n(?=\S)")
 
 
@@ -117,7 +119,11 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def _is_secret(name: str, value: str) -> bool:
-    if not _SECRET_NAME.search(name) or _PATH_NAME.search(name) or len(value) < MIN_SECRET_CHARACTERS:
+    if (
+        not _SECRET_NAME.search(name)
+        or _PATH_NAME.search(name)
+        or len(value) < MIN_SECRET_CHARACTERS
+    ):
         return False
     if len(value) >= MIN_CHARACTERS_ANYWHERE:
         return True

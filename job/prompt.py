@@ -19,7 +19,9 @@ from job.plain_ids import plain_ids
 
 FILE = "prompt.json"
 LONGEST_TOKEN = 256  # characters; vocabularies have runs of 128 spaces, none has more than this
-CHARACTERS_AT_ONCE = 8  # for each token of room: a long turn is cut by characters first, and tokenized by pieces
+CHARACTERS_AT_ONCE = (
+    8  # for each token of room: a long turn is cut by characters first, and tokenized by pieces
+)
 IGNORED = -100  # the label of tokens without loss, as torch's cross-entropy has it
 Tokenizer = Any  # a transformers PreTrainedTokenizerBase
 
@@ -73,10 +75,14 @@ class EncodedExample:
     dropped_turns: int
 
 
-def make_prompt(section: PromptSection, tokenizer: Tokenizer, cleaning: Iterable[CleaningStep] = ()) -> Prompt:
+def make_prompt(
+    section: PromptSection, tokenizer: Tokenizer, cleaning: Iterable[CleaningStep] = ()
+) -> Prompt:
     """Render what stands around a conversation; ConfigError if the tokenizer cannot serve."""
     if tokenizer.eos_token_id is None:
-        raise ConfigError("model.base: its tokenizer has no end-of-sequence token, so no summary could ever end")
+        raise ConfigError(
+            "model.base: its tokenizer has no end-of-sequence token, so no summary could ever end"
+        )
     if section.style == "instruction":
         before = f"### Instruction: {section.system}\n\n### Input:\n"
         after = "\n\n### Response:\n"
@@ -85,7 +91,9 @@ def make_prompt(section: PromptSection, tokenizer: Tokenizer, cleaning: Iterable
     return Prompt(before, after, section.style == "chat", dict(section.labels), tuple(cleaning))
 
 
-def encode_prompt(conversation: Conversation, prompt: Prompt, tokenizer: Tokenizer, max_tokens: int) -> EncodedPrompt:
+def encode_prompt(
+    conversation: Conversation, prompt: Prompt, tokenizer: Tokenizer, max_tokens: int
+) -> EncodedPrompt:
     """The prompt in at most `max_tokens` tokens; whole turns are dropped from the middle where it must be.
 
     Raises NothingToSummarizeError without any text, TooLongError when even the two ends do not fit.
@@ -110,7 +118,11 @@ def encode_prompt(conversation: Conversation, prompt: Prompt, tokenizer: Tokeniz
 
 
 def encode_parts(
-    conversation: Conversation, prompt: Prompt, tokenizer: Tokenizer, max_tokens: int, max_parts: int
+    conversation: Conversation,
+    prompt: Prompt,
+    tokenizer: Tokenizer,
+    max_tokens: int,
+    max_parts: int,
 ) -> list[EncodedPart]:
     """Prompts of at most `max_tokens` tokens that together hold every turn, each as many whole turns as fit.
 
@@ -155,7 +167,9 @@ def encode_example(
 
 def write_prompt(folder: Path, prompt: Prompt) -> None:
     """Save the prompt beside the adapter."""
-    (folder / FILE).write_text(json.dumps(asdict(prompt), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    (folder / FILE).write_text(
+        json.dumps(asdict(prompt), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def read_prompt(folder: Path) -> Prompt:
@@ -180,13 +194,17 @@ def _prompt_ids(lines: list[str], prompt: Prompt, tokenizer: Tokenizer) -> list[
 
 
 def _lines(conversation: Conversation, prompt: Prompt) -> list[str]:
-    lines = [prompt.line(turn.role, text) for turn in conversation.turns if (text := turn.text.strip())]
+    lines = [
+        prompt.line(turn.role, text) for turn in conversation.turns if (text := turn.text.strip())
+    ]
     if not lines:
         raise NothingToSummarizeError(f"{conversation.source}: no turn has any text")
     return lines
 
 
-def _not_surely_dropped(lines: list[str], characters: int, conversation: Conversation, max_tokens: int) -> list[str]:
+def _not_surely_dropped(
+    lines: list[str], characters: int, conversation: Conversation, max_tokens: int
+) -> list[str]:
     """The lines that may fit, told by characters: a line of 50 MB would take minutes and gigabytes to tokenize."""
     if sum(map(len, lines)) <= characters:
         return lines
@@ -215,9 +233,13 @@ def _pieces(
                 yield line, begins, cost
                 begins = 0
             elif len(text) < 2:
-                raise TooLongError(f"{conversation.source}: {room} tokens beside the instruction hold no turn at all")
+                raise TooLongError(
+                    f"{conversation.source}: {room} tokens beside the instruction hold no turn at all"
+                )
             else:
-                first, rest = _cut(text, len(text) // 2 if whole else max(room, 1) * CHARACTERS_AT_ONCE)
+                first, rest = _cut(
+                    text, len(text) // 2 if whole else max(room, 1) * CHARACTERS_AT_ONCE
+                )
                 waiting += [rest, first] if rest else [first]
 
 
@@ -228,13 +250,19 @@ def _cut(text: str, place: int) -> tuple[str, str]:
     return text[:place].rstrip() or text[:place], text[place:].lstrip()
 
 
-def _closed(group: list[tuple[str, int]], prompt: Prompt, tokenizer: Tokenizer, max_tokens: int) -> list[EncodedPart]:
+def _closed(
+    group: list[tuple[str, int]], prompt: Prompt, tokenizer: Tokenizer, max_tokens: int
+) -> list[EncodedPart]:
     """The group as one prompt; as two where tokens that join lines make it too long after all."""
     ids = _prompt_ids([line for line, _ in group], prompt, tokenizer)
     if len(ids) <= max_tokens or len(group) == 1:
         return [EncodedPart(ids, sum(begins for _, begins in group))]
     half = len(group) // 2
-    return [part for some in (group[:half], group[half:]) for part in _closed(some, prompt, tokenizer, max_tokens)]
+    return [
+        part
+        for some in (group[:half], group[half:])
+        for part in _closed(some, prompt, tokenizer, max_tokens)
+    ]
 
 
 def _kept_ends(counts: list[int], budget: int) -> tuple[int, int]:
@@ -258,11 +286,15 @@ def _render_chat(system: str, tokenizer: Tokenizer) -> tuple[str, str]:
             "use an instruct model, or prompt.style: instruction"
         )
     mark = "conversation-goes-here"
-    rendered = _template(tokenizer, [{"role": "system", "content": system}, {"role": "user", "content": mark}])
+    rendered = _template(
+        tokenizer, [{"role": "system", "content": system}, {"role": "user", "content": mark}]
+    )
     if rendered is None or system not in rendered:
         rendered = _template(tokenizer, [{"role": "user", "content": f"{system}\n\n{mark}"}])
     if rendered is None or rendered.count(mark) != 1:
-        raise ConfigError("prompt.style is chat, but the chat template of model.base does not render a user's message")
+        raise ConfigError(
+            "prompt.style is chat, but the chat template of model.base does not render a user's message"
+        )
     before, after = rendered.split(mark)
     return before, after
 

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from job.launch.submit.submission import Submission, Target
     from job.preflight.plan import Plan
 
-MOST_WORKERS = 8  # unless somebody says otherwise: each is a machine that is paid for while it loads the model
+MOST_WORKERS = (
+    8  # unless somebody says otherwise: each is a machine that is paid for while it loads the model
+)
 LARGEST_ARRAY = 10_000  # of AWS Batch
 ACCESS = (ExitCode.MISSING, ExitCode.OUTPUT, ExitCode.RETRY, ExitCode.FORBIDDEN)
 VARIABLE = "RECAP_VAR_"
@@ -50,9 +52,13 @@ def submit() -> None:
 def _submitted(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every target."""
     command = click.option(
-        "--command", type=click.Choice(["train", "summarize"]), help="Whose config it is; else by its keys."
+        "--command",
+        type=click.Choice(["train", "summarize"]),
+        help="Whose config it is; else by its keys.",
     )
-    planned = click.option("--plan/--no-plan", default=True, help="Ask first for all that the job will need.")
+    planned = click.option(
+        "--plan/--no-plan", default=True, help="Ask first for all that the job will need."
+    )
     dry = click.option("--dry-run", is_flag=True, help="Print the request and submit nothing.")
     return configured(command(planned(dry(function))))
 
@@ -64,14 +70,21 @@ def _shared(function: Callable[..., Any]) -> Callable[..., Any]:
         type=click.IntRange(1, LARGEST_ARRAY),
         help=f"Workers that share a night, at the most (no more than it has chunks); else shards, else {MOST_WORKERS}.",
     )
-    nodes = click.option("--nodes", type=click.IntRange(1), default=1, help="Machines that train together.")
+    nodes = click.option(
+        "--nodes", type=click.IntRange(1), default=1, help="Machines that train together."
+    )
     return workers(nodes(function))
 
 
-@submit.command("aws-batch", epilog="Example: recap submit aws-batch examples/nightly.yaml --var date=2026-01-31")
+@submit.command(
+    "aws-batch",
+    epilog="Example: recap submit aws-batch examples/nightly.yaml --var date=2026-01-31",
+)
 @_submitted
 @_shared
-@click.option("--stack", default="recap", show_default=True, help="CloudFormation stack that infra/aws makes.")
+@click.option(
+    "--stack", default="recap", show_default=True, help="CloudFormation stack that infra/aws makes."
+)
 @click.option("--queue", help="Job queue; else the stack's.")
 @click.option("--job-definition", help="Job definition; else the stack's.")
 def aws_batch(stack: str, queue: str | None, job_definition: str | None, **asked: Any) -> int:
@@ -81,13 +94,17 @@ def aws_batch(stack: str, queue: str | None, job_definition: str | None, **asked
     return _hand_over(AwsBatch(stack, queue, job_definition), Asked(**asked), "AWS Batch")
 
 
-@submit.command(epilog="Example: recap submit kubernetes examples/support-chat.yaml --context my-cluster")
+@submit.command(
+    epilog="Example: recap submit kubernetes examples/support-chat.yaml --context my-cluster"
+)
 @_submitted
 @_shared
 @click.option("--context", help="Context of kubectl; else the current one.")
 @click.option("--namespace", default="recap", show_default=True, help="Namespace of the Job.")
 @click.option(
-    "--template", type=click.Path(path_type=Path), help="File with the CronJobs; else those of the namespace."
+    "--template",
+    type=click.Path(path_type=Path),
+    help="File with the CronJobs; else those of the namespace.",
 )
 def kubernetes(context: str | None, namespace: str, template: Path | None, **asked: Any) -> int:
     """Submit to Kubernetes: a Job, copied from the template that infra/kubernetes installs."""
@@ -101,10 +118,14 @@ def kubernetes(context: str | None, namespace: str, template: Path | None, **ask
 @click.option("--image", help="Image; else recap:train or recap:summarize.")
 @click.option("--gpu/--no-gpu", default=True, help="All GPUs of this machine, or none.")
 @click.option(
-    "--work", type=click.Path(path_type=Path), help="Folder for what can be fetched again; else in the cache."
+    "--work",
+    type=click.Path(path_type=Path),
+    help="Folder for what can be fetched again; else in the cache.",
 )
 @click.option("--network", help="Network of the container, as `docker run` takes it.")
-def docker(image: str | None, gpu: bool, work: Path | None, network: str | None, **asked: Any) -> int:
+def docker(
+    image: str | None, gpu: bool, work: Path | None, network: str | None, **asked: Any
+) -> int:
     """Run in a container on this machine, detached."""
     from job.launch.submit.docker import Docker
     from job.storage.places import cache_folder
@@ -163,9 +184,13 @@ def _loaded(asked: Asked) -> "TrainConfig | SummarizeConfig":
         )
     is_training = isinstance(config, TrainConfig)
     if is_training and asked.workers:
-        raise click.UsageError("--workers share a night of summaries; machines that train together are --nodes")
+        raise click.UsageError(
+            "--workers share a night of summaries; machines that train together are --nodes"
+        )
     if not is_training and asked.nodes > 1:
-        raise click.UsageError("--nodes train together; machines that share a night of summaries are --workers")
+        raise click.UsageError(
+            "--nodes train together; machines that share a night of summaries are --workers"
+        )
     return config
 
 
@@ -185,7 +210,9 @@ def _planned(config: "TrainConfig | SummarizeConfig") -> "Plan":
 
 def _with_remedy(error: RecapError) -> RecapError:
     """What this machine meets, the job may not: it has a role and a network of its own."""
-    return type(error)(f"{error}\nwhere this machine lacks what the job will have: --no-plan submits without asking")
+    return type(error)(
+        f"{error}\nwhere this machine lacks what the job will have: --no-plan submits without asking"
+    )
 
 
 def _submission(
@@ -216,7 +243,9 @@ def _submission(
         environment=environment,
         workers=workers,
         nodes=asked.nodes,
-        grace_seconds=config.limits.grace_seconds if isinstance(config, TrainConfig) else GRACE_SECONDS,
+        grace_seconds=config.limits.grace_seconds
+        if isinstance(config, TrainConfig)
+        else GRACE_SECONDS,
         reads=reads if name.startswith("s3://") else [name, *reads],
         writes=[output] if output else [],
     )

@@ -25,14 +25,18 @@ SECONDS_BETWEEN_PROGRESS_LINES = 15.0
 EMBEDDED = "_aws"
 
 
-def configure_logging(stream: TextIO | None = None, person: bool | None = None, quiet: bool = False) -> None:
+def configure_logging(
+    stream: TextIO | None = None, person: bool | None = None, quiet: bool = False
+) -> None:
     """Send recap's events to `stream` (stderr); as text for a person on a terminal, else as JSON lines.
 
     `quiet` tells warnings only: of several processes that do the same, one speaks.
     """
     stream = stream or sys.stderr
     handler = _AboveTheBar(stream)
-    handler.setFormatter(_TextFormatter() if (stream.isatty() if person is None else person) else _JsonFormatter())
+    handler.setFormatter(
+        _TextFormatter() if (stream.isatty() if person is None else person) else _JsonFormatter()
+    )
     LOGGER.handlers[:] = [handler]
     LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
     LOGGER.propagate = False
@@ -59,7 +63,12 @@ def measured(message: str, metrics: Mapping[str, tuple[float, str]], /, **fields
     names = [{"Name": name, "Unit": unit} for name, (_, unit) in metrics.items()]
     directive = {"Namespace": "recap", "Dimensions": [[]], "Metrics": names}
     embedded = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}
-    event(message, **fields, **{name: value for name, (value, _) in metrics.items()}, **{EMBEDDED: embedded})
+    event(
+        message,
+        **fields,
+        **{name: value for name, (value, _) in metrics.items()},
+        **{EMBEDDED: embedded},
+    )
 
 
 class Progress(Protocol):
@@ -129,9 +138,16 @@ class _Lines:
     def _tell(self, now: float) -> None:
         self._told, self._told_of = now, self._done
         rate = self._done / max(now - self._start, 1e-9)
-        left = None if self._total is None or not rate else round((self._total - self._done) / rate, 1)
+        left = (
+            None if self._total is None or not rate else round((self._total - self._done) / rate, 1)
+        )
         event(
-            self._what, done=self._done, total=self._total, unit=self._unit, per_second=round(rate, 2), eta_seconds=left
+            self._what,
+            done=self._done,
+            total=self._total,
+            unit=self._unit,
+            per_second=round(rate, 2),
+            eta_seconds=left,
         )
 
 
@@ -158,7 +174,9 @@ class _JsonFormatter(logging.Formatter):
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        told = {key: value for key, value in getattr(record, "fields", {}).items() if key != EMBEDDED}
+        told = {
+            key: value for key, value in getattr(record, "fields", {}).items() if key != EMBEDDED
+        }
         values = {key: visible(_short(value), one_line=True) for key, value in told.items()}
         fields = " ".join(f"{key}={value}" for key, value in values.items())
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "

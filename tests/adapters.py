@@ -20,8 +20,12 @@ def publish_adapter(base_folder: Path, work: Path, uri: str) -> None:
     base = fetch_base(str(base_folder), None, NO_STORAGE, work)
     tokenizer = load_tokenizer(base.path)
     torch.manual_seed(5)
-    targets = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    targets = LoraConfig(
+        r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
+    )
     model = get_peft_model(load_base(base, AdapterModelSection(base=base.uri)), targets)
     save_adapter(model, tokenizer, base, work / "adapter")
     write_prompt(work / "adapter", make_prompt(PromptSection(), tokenizer, ["links", "whitespace"]))
-    publish_folder(work / "adapter", open_store(uri), "", {BASE_KEY: base.identity(), "run": "tiny"})
+    publish_folder(
+        work / "adapter", open_store(uri), "", {BASE_KEY: base.identity(), "run": "tiny"}
+    )

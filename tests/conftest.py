@@ -20,7 +20,14 @@ from tests.tiny import make_base
 # A shell starts what it puts into the background with SIGINT ignored; what the tests start shall be interruptible.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ELSEWHERE = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+ELSEWHERE = (
+    "AWS_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL_S3",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +87,9 @@ def s3(s3_endpoint: str, aws_environment: pytest.MonkeyPatch) -> S3:
     """S3 on loopback with a fresh bucket; `open_store(s3.uri)` finds it by the environment."""
     aws_environment.setenv("AWS_ENDPOINT_URL", s3_endpoint)
     service = S3(s3_endpoint, f"test-{uuid.uuid4().hex[:12]}")
-    bucket = urllib.request.Request(f"{s3_endpoint}/{service.bucket}", method="PUT")  # a client takes far longer
+    bucket = urllib.request.Request(
+        f"{s3_endpoint}/{service.bucket}", method="PUT"
+    )  # a client takes far longer
     urllib.request.urlopen(bucket).close()
     return service
 
@@ -96,7 +105,11 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         # The library takes these from the environment when it is imported, which may be long ago.
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        for name, value in (("HF_HUB_OFFLINE", "0"), ("HF_HUB_DISABLE_XET", "1"), ("HF_HUB_DISABLE_TELEMETRY", "1")):
+        for name, value in (
+            ("HF_HUB_OFFLINE", "0"),
+            ("HF_HUB_DISABLE_XET", "1"),
+            ("HF_HUB_DISABLE_TELEMETRY", "1"),
+        ):
             monkeypatch.setenv(name, value)
         yield service
 

@@ -12,8 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
-GOOD = {"id": "a", "turns": [{"role": "customer", "text": "My phone is dead."}], "summaries": ["A dead phone."]}
-OTHER = {"id": "b", "turns": [{"role": "customer", "text": "Where is my parcel?"}], "summaries": ["A lost parcel."]}
+GOOD = {
+    "id": "a",
+    "turns": [{"role": "customer", "text": "My phone is dead."}],
+    "summaries": ["A dead phone."],
+}
+OTHER = {
+    "id": "b",
+    "turns": [{"role": "customer", "text": "Where is my parcel?"}],
+    "summaries": ["A lost parcel."],
+}
 
 
 def recap(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -37,7 +45,9 @@ def base(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "tokenizer.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")  # no tensor, and whole
+    (folder / "model.safetensors").write_bytes(
+        (2).to_bytes(8, "little") + b"{}"
+    )  # no tensor, and whole
     return folder
 
 
@@ -54,13 +64,17 @@ def train_config(
     }
 
 
-def run(tmp_path: Path, command: str, config: dict[str, Any], *arguments: str) -> "subprocess.CompletedProcess[str]":
+def run(
+    tmp_path: Path, command: str, config: dict[str, Any], *arguments: str
+) -> "subprocess.CompletedProcess[str]":
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return recap(command, str(path), *arguments)
 
 
-def train(tmp_path: Path, config: dict[str, Any], *arguments: str) -> "subprocess.CompletedProcess[str]":
+def train(
+    tmp_path: Path, config: dict[str, Any], *arguments: str
+) -> "subprocess.CompletedProcess[str]":
     """For real, not as a plan: what is asserted of the output must be able to fail."""
     return run(tmp_path, "train", config, *arguments)
 
@@ -68,7 +82,10 @@ def train(tmp_path: Path, config: dict[str, Any], *arguments: str) -> "subproces
 BAD = "records are no conversations; mend or remove them:\n  {folder}/train.jsonl"
 NONE = "both need at least one; they have no other keys: add a key or a column summary (an empty one is none)"
 DATA = {
-    "empty file": (b"", "{folder}/train.jsonl: holds no records; name files that do, or remove it from the input"),
+    "empty file": (
+        b"",
+        "{folder}/train.jsonl: holds no records; name files that do, or remove it from the input",
+    ),
     "broken JSON": (
         jsonl(GOOD) + b'{"id": "x", \n',
         f"1 of 2 {BAD} line 2: not JSON: Expecting property name enclosed in double quotes at column 12",
@@ -153,7 +170,9 @@ def test_inputs_and_bases_that_are_not_there_are_66(tmp_path, base, change, mess
     assert not (tmp_path / "out").exists()
 
 
-def test_a_bucket_that_refuses_is_77_with_the_permissions_that_are_missing(tmp_path, base, aws_environment):
+def test_a_bucket_that_refuses_is_77_with_the_permissions_that_are_missing(
+    tmp_path, base, aws_environment
+):
     class Refusal(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(403)
@@ -168,7 +187,9 @@ def test_a_bucket_that_refuses_is_77_with_the_permissions_that_are_missing(tmp_p
     with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         endpoint = f"http://127.0.0.1:{server.server_port}"
-        config = train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER)) | {"storage": {"endpoint_url": endpoint}}
+        config = train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER)) | {
+            "storage": {"endpoint_url": endpoint}
+        }
         done = train(tmp_path, config, "--set", "data.train=s3://bucket/train.jsonl")
         server.shutdown()
     assert done.returncode == 77, done.stderr
@@ -213,7 +234,9 @@ def test_a_base_with_pickled_weights_only_is_66_with_the_remedy(tmp_path, base):
          "there with tokenizer.save_pretrained(...)"),
     ],
 )  # fmt: skip
-def test_a_broken_base_ends_the_run_before_it_is_loaded(tmp_path, base, name, content, code, message):
+def test_a_broken_base_ends_the_run_before_it_is_loaded(
+    tmp_path, base, name, content, code, message
+):
     (base / name).unlink()
     if content:
         (base / name).write_bytes(content)
@@ -235,7 +258,15 @@ def test_an_output_below_a_file_is_73(tmp_path, base):
 
 def test_a_plan_names_everything_that_is_wrong_at_once(tmp_path, base):
     config = train_config(tmp_path, base, b"", jsonl(OTHER))
-    done = train(tmp_path, config, "--dry-run", "--set", "model.base=/nowhere/base", "--set", "output=gs://x/y")
+    done = train(
+        tmp_path,
+        config,
+        "--dry-run",
+        "--set",
+        "model.base=/nowhere/base",
+        "--set",
+        "output=gs://x/y",
+    )
     assert done.returncode == 65, "the first one decides"
     assert f"✗ data        {tmp_path}/train.jsonl: holds no records" in done.stdout
     assert "✗ base        model.base: '/nowhere/base' is no folder here" in done.stdout
@@ -252,14 +283,21 @@ def test_no_adapter_is_taken_for_another_bases(tmp_path, base, command):
     recorded = {"uri": str(tmp_path / "old"), "revision": None, "digest": "0" * 64}
     publish_folder(tmp_path / "made", adapter, "", {"run": "r", "base": recorded})
     (tmp_path / "in.jsonl").write_bytes(jsonl(GOOD))
-    config = {"run": "r", "input": str(tmp_path / "in.jsonl"), "output": str(tmp_path / "out"), "adapter": adapter.uri}
+    config = {
+        "run": "r",
+        "input": str(tmp_path / "in.jsonl"),
+        "output": str(tmp_path / "out"),
+        "adapter": adapter.uri,
+    }
     done = run(tmp_path, command, config | {"model": {"base": str(base)}})
     assert done.returncode == 64, done.stderr
-    message = (
-        f"{adapter.uri} is an adapter for {tmp_path / 'old'} (digest 000000000000), but model.base, {base}, has digest "
-    )
+    message = f"{adapter.uri} is an adapter for {tmp_path / 'old'} (digest 000000000000), but model.base, {base}, has digest "
     assert message in done.stderr
     assert done.stderr.endswith(": give the base that it was trained on, or train again\n")
     # A night's list of its input may be there already, for the next try; nothing that anybody reads is.
-    made = {path.relative_to(tmp_path / "out").parts[0] for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    made = {
+        path.relative_to(tmp_path / "out").parts[0]
+        for path in (tmp_path / "out").rglob("*")
+        if path.is_file()
+    }
     assert made <= {"_chunks"}

@@ -48,7 +48,9 @@ def tamper(folder: Path, how: str) -> None:
         path.write_bytes(data)
 
 
-@pytest.mark.parametrize("how", ["prompt.json", "adapter_model.safetensors", MANIFEST, "gone", "extra", "manifest too"])
+@pytest.mark.parametrize(
+    "how", ["prompt.json", "adapter_model.safetensors", MANIFEST, "gone", "extra", "manifest too"]
+)
 def test_a_cached_adapter_that_was_changed_is_fetched_again(published, tmp_path, how):
     folder, _, digest = fetch_adapter(published, STORAGE, tmp_path / "cache")
     tamper(folder, how)
@@ -99,11 +101,16 @@ def test_a_night_that_names_a_digest_runs_with_that_adapter_only(published, tmp_
         "generation": {"max_new_tokens": 4}, "limits": {"max_reject_fraction": 1},
     }  # fmt: skip
     other = SummarizeConfig.model_validate(content | {"adapter_digest": "0" * 64})
-    with pytest.raises(DataError, match=f"has digest {digest}, and adapter_digest wants 000") as caught:
+    with pytest.raises(
+        DataError, match=f"has digest {digest}, and adapter_digest wants 000"
+    ) as caught:
         summarize(other, never)
     assert caught.value.exit_code == ExitCode.DATA
     found = plan(other)
     assert found.error is not None
     assert found.error.exit_code == ExitCode.DATA
-    assert summarize(SummarizeConfig.model_validate(content | {"adapter_digest": digest[:12]})).records == 1
+    assert (
+        summarize(SummarizeConfig.model_validate(content | {"adapter_digest": digest[:12]})).records
+        == 1
+    )
     assert plan(SummarizeConfig.model_validate(content | {"adapter_digest": digest})).error is None

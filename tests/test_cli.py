@@ -14,7 +14,17 @@ from job.errors import ExitCode
 
 ROOT = Path(__file__).parent.parent
 LEAST = "run: small\nmodel: {base: org/base}\ndata: {train: t.jsonl}\noutput: runs\n"
-HEAVY = ["torch", "transformers", "datasets", "boto3", "peft", "trl", "accelerate", "matplotlib", "pyarrow"]
+HEAVY = [
+    "torch",
+    "transformers",
+    "datasets",
+    "boto3",
+    "peft",
+    "trl",
+    "accelerate",
+    "matplotlib",
+    "pyarrow",
+]
 
 
 def recap(*arguments, cwd, environment=None, stdin=""):
@@ -58,7 +68,9 @@ def test_a_share_that_is_none_is_a_mistake(tmp_path):
     assert "--shard 3/3: wanted i/n with i from 0 to n - 1" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["schema", "train"], ["train", "bad.yaml"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["schema", "train"], ["train", "bad.yaml"]]
+)
 def test_help_and_mistakes_never_import_what_takes_seconds(tmp_path, arguments):
     (tmp_path / "bad.yaml").write_text("run: a b\n")
     code = (
@@ -95,7 +107,10 @@ def test_config_mistakes_go_to_stderr_without_traceback_and_end_with_64(tmp_path
 def test_missing_config_ends_with_66(tmp_path):
     result = recap("summarize", "none.yaml", cwd=tmp_path)
     assert result.returncode == ExitCode.MISSING
-    assert result.stderr == "error: none.yaml: no such file; give a config's path, s3://… or - for standard input\n"
+    assert (
+        result.stderr
+        == "error: none.yaml: no such file; give a config's path, s3://… or - for standard input\n"
+    )
 
 
 def test_wrong_command_line_ends_with_2_and_a_suggestion(tmp_path):
@@ -103,14 +118,20 @@ def test_wrong_command_line_ends_with_2_and_a_suggestion(tmp_path):
     assert result.returncode == ExitCode.USAGE
     assert "Did you mean 'train'?" in result.stderr
     assert recap("train", "c.yaml", "--ste", "a=1", cwd=tmp_path).returncode == ExitCode.USAGE
-    assert "'date' is not NAME=VALUE" in recap("plan", "c.yaml", "--var", "date", cwd=tmp_path).stderr
+    assert (
+        "'date' is not NAME=VALUE" in recap("plan", "c.yaml", "--var", "date", cwd=tmp_path).stderr
+    )
 
 
 @pytest.mark.parametrize("command", ["train", "summarize", "evaluate", "plan"])
-def test_a_config_that_is_not_named_is_asked_for_and_help_says_where_it_comes_from(tmp_path, command):
+def test_a_config_that_is_not_named_is_asked_for_and_help_says_where_it_comes_from(
+    tmp_path, command
+):
     result = recap(command, cwd=tmp_path)
     assert result.returncode == ExitCode.USAGE
-    assert result.stderr.endswith("\nError: no config: give a path, s3://… or -, or set RECAP_CONFIG\n")
+    assert result.stderr.endswith(
+        "\nError: no config: give a path, s3://… or -, or set RECAP_CONFIG\n"
+    )
     told = recap(command, "--help", cwd=tmp_path).stdout
     assert "CONFIG is a path, s3://… or - for standard input; else $RECAP_CONFIG." in told
 
@@ -123,9 +144,13 @@ def test_config_comes_from_the_environment_where_no_argument_names_it(tmp_path):
 
 
 def test_config_comes_from_standard_input(tmp_path):
-    result = recap("evaluate", "-", "--set", "run=a b", cwd=tmp_path, stdin="input: i\noutput: o\nadapter: a\n")
+    result = recap(
+        "evaluate", "-", "--set", "run=a b", cwd=tmp_path, stdin="input: i\noutput: o\nadapter: a\n"
+    )
     assert result.returncode == ExitCode.CONFIG
-    assert result.stderr.startswith("config error: 1 mistake in standard input\n\n  --set  run  got")
+    assert result.stderr.startswith(
+        "config error: 1 mistake in standard input\n\n  --set  run  got"
+    )
 
 
 def test_date_is_asked_for(tmp_path):
@@ -192,7 +217,9 @@ def test_an_eof_error_of_a_library_is_a_bug_and_no_preemption(tmp_path):
 @pytest.mark.parametrize("error", ["KeyError", "errors.DataError"])
 def test_no_end_shows_a_secret_of_the_environment(tmp_path, monkeypatch, error):
     monkeypatch.setenv("HF_TOKEN", "very-secret-token")
-    result = ending(tmp_path, f"raise {error}('with ' + os.environ['HF_TOKEN'] + ' and http://me:pw@host')")
+    result = ending(
+        tmp_path, f"raise {error}('with ' + os.environ['HF_TOKEN'] + ' and http://me:pw@host')"
+    )
     assert "with *** and http://***@host" in result.stderr
     assert "very-secret-token" not in result.stderr
     assert "me:pw" not in result.stderr
@@ -216,7 +243,9 @@ def test_a_plan_shows_no_secret_of_the_environment(tmp_path):
     ],
 )
 def test_a_machine_that_takes_no_bytes_is_no_bug(tmp_path, name, why):
-    result = ending(tmp_path, f"raise OSError({getattr(errno, name)}, 'what the system says', 'out/part')")
+    result = ending(
+        tmp_path, f"raise OSError({getattr(errno, name)}, 'what the system says', 'out/part')"
+    )
     assert (result.returncode, result.stderr) == (
         ExitCode.OUTPUT,
         f"error: out/part cannot be written: {why}: make room, or choose another output\n",
@@ -235,11 +264,16 @@ def test_a_machine_without_a_place_for_temporary_files_is_no_bug(tmp_path):
 def test_a_stop_signal_ends_with_75_and_says_preempted(tmp_path, number):
     result = ending(tmp_path, f"os.kill(os.getpid(), {int(number)}); signal.pause()")
     assert result.returncode == ExitCode.RETRY
-    assert result.stderr.strip() == "error: preempted: told to stop before it was done; run the same command again"
+    assert (
+        result.stderr.strip()
+        == "error: preempted: told to stop before it was done; run the same command again"
+    )
 
 
 def test_a_stop_signal_is_no_exception_that_a_library_could_take_for_a_failure(tmp_path):
-    retrying = "\n    while True:\n        try: os.kill(os.getpid(), signal.SIGTERM); signal.pause()\n"
+    retrying = (
+        "\n    while True:\n        try: os.kill(os.getpid(), signal.SIGTERM); signal.pause()\n"
+    )
     result = ending(tmp_path, f"{retrying}        except Exception: pass")
     assert result.returncode == ExitCode.RETRY
     assert result.stderr.startswith("error: preempted")
@@ -256,10 +290,14 @@ STOP = "os.kill(os.getpid(), signal.SIGTERM)"
     ],
     ids=["lost", "held up"],
 )
-def test_a_stop_signal_whose_exception_is_lost_or_held_up_still_ends_the_command(tmp_path, statement):
+def test_a_stop_signal_whose_exception_is_lost_or_held_up_still_ends_the_command(
+    tmp_path, statement
+):
     result = ending(tmp_path, statement)
     assert result.returncode == ExitCode.RETRY
-    assert result.stderr.endswith("error: preempted: told to stop before it was done; run the same command again\n")
+    assert result.stderr.endswith(
+        "error: preempted: told to stop before it was done; run the same command again\n"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -280,7 +318,9 @@ def test_a_stop_signal_after_the_end_does_not_change_how_it_ended(tmp_path, numb
 
 def test_a_second_stop_signal_does_not_disturb_the_end(tmp_path):
     stop = "os.kill(os.getpid(), signal.SIGTERM)"
-    statement = f"\n    try:\n        {stop}; signal.pause()\n    finally:\n        {stop}; print('tidied')"
+    statement = (
+        f"\n    try:\n        {stop}; signal.pause()\n    finally:\n        {stop}; print('tidied')"
+    )
     result = ending(tmp_path, statement)
     assert (result.returncode, result.stdout) == (ExitCode.RETRY, "tidied\n")
 
@@ -304,7 +344,9 @@ def test_nothing_in_a_file_reaches_the_terminal_as_a_command_or_a_forged_line(tm
         assert done.returncode
         shown = done.stdout + done.stderr
         assert [c for c in shown if not c.isprintable() and c != "\n"] == []
-        assert not [line for line in shown.splitlines() if line.lstrip().startswith("error: forged")]
+        assert not [
+            line for line in shown.splitlines() if line.lstrip().startswith("error: forged")
+        ]
         assert "\\x1b[31m" in shown
 
 

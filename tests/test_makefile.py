@@ -12,7 +12,9 @@ def make(*arguments: str, **environment: str) -> str:
     unset = ("RECAP_TEST_S3_URI", "MAKEFLAGS", "MAKELEVEL")
     clean = {name: value for name, value in os.environ.items() if name not in unset}
     command = ["make", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, check=True
+    )
     return done.stdout
 
 

@@ -72,7 +72,9 @@ def test_weights_that_are_cut_short_are_65_by_plan_and_by_run(copy, size):
 
 
 def test_a_shard_that_the_index_names_and_nobody_has_is_66(copy):
-    (copy / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": WEIGHTS, "b": "second"}}))
+    (copy / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": WEIGHTS, "b": "second"}})
+    )
     error = said_by(lambda: base_is_there(str(copy), None, NOTHING))
     assert type(error) is MissingError
     assert str(error) == (
@@ -86,7 +88,9 @@ def test_a_base_in_s3_is_looked_into_as_one_here(copy, s3):
     for file in copy.iterdir():
         client.upload_file(str(file), s3.bucket, f"base/{file.name}")
     error = said_by(lambda: base_is_there(f"{s3.uri}/base", None, NOTHING))
-    assert str(error).startswith(f"model.base: {s3.uri}/base/{WEIGHTS} is no safetensors file, or cut short within")
+    assert str(error).startswith(
+        f"model.base: {s3.uri}/base/{WEIGHTS} is no safetensors file, or cut short within"
+    )
 
 
 def test_a_base_without_tokenizer_is_66_unless_an_adapter_brings_one(copy):
@@ -113,7 +117,9 @@ def test_a_broken_tokenizer_is_65_with_its_files(copy, broken):
     error = said_by(lambda: load_tokenizer(copy))
     assert type(error) is DataError
     assert str(error).startswith(f"{copy}: its tokenizer cannot be loaded (")
-    assert str(error).endswith("copy or fetch its files again (tokenizer.json, tokenizer_config.json)")
+    assert str(error).endswith(
+        "copy or fetch its files again (tokenizer.json, tokenizer_config.json)"
+    )
 
 
 def test_chat_style_on_a_base_without_template_is_64_at_plan_time(copy):
@@ -138,13 +144,21 @@ def test_a_revision_of_what_has_none_is_64(copy):
         ):
             error = said_by(question)
             assert type(error) is ConfigError
-            assert str(error).startswith(f"model.revision: {uri} is {kind}, and only a Hub id has revisions; remove it")
+            assert str(error).startswith(
+                f"model.revision: {uri} is {kind}, and only a Hub id has revisions; remove it"
+            )
 
 
 def test_a_revision_other_than_the_adapters_is_64():
     recorded = {"uri": "org/base", "revision": "a" * 40, "digest": "d"}
-    assert base_named("runs/adapter", recorded, AdapterModelSection(revision="a" * 40)) == ("org/base", "a" * 40)
-    with pytest.raises(ConfigError, match=r"^model\.revision: runs/adapter is an adapter for org/base at revision aaa"):
+    assert base_named("runs/adapter", recorded, AdapterModelSection(revision="a" * 40)) == (
+        "org/base",
+        "a" * 40,
+    )
+    with pytest.raises(
+        ConfigError,
+        match=r"^model\.revision: runs/adapter is an adapter for org/base at revision aaa",
+    ):
         base_named("runs/adapter", recorded, AdapterModelSection(revision="b" * 40))
 
 
@@ -159,15 +173,15 @@ def test_targets_that_the_base_lacks_are_64_with_those_it_has(base_folder):
             f"lora.target_modules: the base has no linear module '{wrong}'; it has down_proj, gate_proj, k_proj, "
             "lm_head, o_proj, q_proj, up_proj, v_proj; name some of those, or all-linear"
         )
-    assert lora_config(LoraSection(target_modules=["q_proj", "self_attn.v_proj"]), base, model).target_modules == {
+    assert lora_config(
+        LoraSection(target_modules=["q_proj", "self_attn.v_proj"]), base, model
+    ).target_modules == {
         "q_proj",
         "self_attn.v_proj",
     }
 
 
-LAYER = (
-    "model.layers.2.input_layernorm.weight, model.layers.2.mlp.down_proj.weight, model.layers.2.mlp.gate_proj.weight"
-)
+LAYER = "model.layers.2.input_layernorm.weight, model.layers.2.mlp.down_proj.weight, model.layers.2.mlp.gate_proj.weight"
 
 
 @pytest.mark.parametrize(
@@ -194,15 +208,27 @@ def test_weights_that_do_not_fit_the_config_are_65(copy, change, unfit, first, q
 def test_tied_weights_need_not_stand_twice(tmp_path, quantization):
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    small = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    LlamaForCausalLM(LlamaConfig(vocab_size=32, tie_word_embeddings=True, **small)).save_pretrained(tmp_path)
-    model = load_base(Base("tied", None, "d", tmp_path), AdapterModelSection(quantization=quantization))
+    small = {
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    LlamaForCausalLM(LlamaConfig(vocab_size=32, tie_word_embeddings=True, **small)).save_pretrained(
+        tmp_path
+    )
+    model = load_base(
+        Base("tied", None, "d", tmp_path), AdapterModelSection(quantization=quantization)
+    )
     assert model.lm_head.weight is model.model.embed_tokens.weight
 
 
 def test_code_of_the_base_runs_for_an_adapter_only_when_allowed(copy):
     config = json.loads((copy / "config.json").read_text())
-    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "own.Mine", "AutoModelForCausalLM": "own.MineModel"}}
+    config |= {
+        "model_type": "mine",
+        "auto_map": {"AutoConfig": "own.Mine", "AutoModelForCausalLM": "own.MineModel"},
+    }
     (copy / "config.json").write_text(json.dumps(config))
     (copy / "own.py").write_text(
         "from transformers import LlamaConfig, LlamaForCausalLM\n\n\n"
@@ -217,15 +243,21 @@ def test_code_of_the_base_runs_for_an_adapter_only_when_allowed(copy):
 
 
 @pytest.mark.parametrize("variant", ["lora", "rslora", "dora"])
-def test_every_variant_learns_on_a_4_bit_base_and_comes_back_from_its_folder(base_folder, tmp_path, variant):
+def test_every_variant_learns_on_a_4_bit_base_and_comes_back_from_its_folder(
+    base_folder, tmp_path, variant
+):
     import torch
     from peft import get_peft_model
 
     base = Base(str(base_folder), None, "d", base_folder)
     section = ModelSection(base=base.uri)
-    model = get_peft_model(loaded := load_base(base, section), lora_config(LoraSection(variant=variant), base, loaded))
+    model = get_peft_model(
+        loaded := load_base(base, section), lora_config(LoraSection(variant=variant), base, loaded)
+    )
     ids = torch.arange(40, 60).unsqueeze(0)  # (1, tokens)
-    optimizer = torch.optim.AdamW((each for each in model.parameters() if each.requires_grad), lr=0.01)
+    optimizer = torch.optim.AdamW(
+        (each for each in model.parameters() if each.requires_grad), lr=0.01
+    )
     losses = []
     for _ in range(3):
         loss = model(input_ids=ids, labels=ids).loss
@@ -238,5 +270,7 @@ def test_every_variant_learns_on_a_4_bit_base_and_comes_back_from_its_folder(bas
     again = attach_adapter(load_base(base, section), tmp_path)
     with torch.no_grad():
         assert torch.equal(model.eval()(input_ids=ids).logits, again(input_ids=ids).logits)
-    scale = next(module for module in again.modules() if hasattr(module, "lora_A")).scaling["default"]
+    scale = next(module for module in again.modules() if hasattr(module, "lora_A")).scaling[
+        "default"
+    ]
     assert scale == (32 / 16**0.5 if variant == "rslora" else 32 / 16)

@@ -55,7 +55,9 @@ def test_no_form_of_a_secret_stays(monkeypatch, form):
     for start in range(len(form) - 7):
         if form[start : start + 8].lower() in KEY.lower():
             assert form[start : start + 8] not in shown
-    assert len(shown) < len("before *** after") + 8  # of base64 the ends, which other bytes decide too
+    assert (
+        len(shown) < len("before *** after") + 8
+    )  # of base64 the ends, which other bytes decide too
     assert shown.startswith("before ")
     assert shown.endswith(" after")
 
@@ -115,9 +117,15 @@ def test_a_secret_that_is_in_no_variable_is_known_by_its_shape(name):
         ("redis://me:p@ss@host:1", "redis://***@host:1"),
         ('"https://me:pw@host"', '"https://***@host"'),
         ("s3://key:secret@bucket/prefix", "s3://***@bucket/prefix"),
-        ("https://h/a?X-Amz-Signature=ab&x-amz-date=1&v=2", "https://h/a?X-Amz-Signature=***&x-amz-date=***&v=2"),
+        (
+            "https://h/a?X-Amz-Signature=ab&x-amz-date=1&v=2",
+            "https://h/a?X-Amz-Signature=***&x-amz-date=***&v=2",
+        ),
         ("https://h/a?se=1&sig=a%2Fb", "https://h/a?se=1&sig=***"),
-        ("https://h/a?Expires=1&Signature=ab~&Key-Pair-Id=K", "https://h/a?Expires=1&Signature=***&Key-Pair-Id=***"),
+        (
+            "https://h/a?Expires=1&Signature=ab~&Key-Pair-Id=K",
+            "https://h/a?Expires=1&Signature=***&Key-Pair-Id=***",
+        ),
         ("https://h/a#access_token=ab", "https://h/a#access_token=***"),
         ("https://h/a?token=ab 'rest'", "https://h/a?token=*** 'rest'"),
         ("{'Authorization': 'Bearer abcdefgh.ij'}", "{'Authorization': 'Bearer ***'}"),
@@ -152,7 +160,17 @@ def test_places_are_shown_whole(text):
 def test_every_control_character_is_shown_as_an_escape():
     for code in itertools.chain(range(0x3000), range(0xD7F0, 0xE010), range(0xFFF0, 0x10010)):
         character = chr(code)
-        bidi = unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+        bidi = unicodedata.bidirectional(character) in (
+            "LRE",
+            "RLE",
+            "LRO",
+            "RLO",
+            "PDF",
+            "LRI",
+            "RLI",
+            "FSI",
+            "PDI",
+        )
         unsafe = unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs") or bidi
         unsafe |= character in "\u061c\u200e\u200f"
         if character != "\n":
@@ -170,8 +188,28 @@ def test_only_the_first_line_of_an_entry_is_flush_left():
 def test_hiding_takes_no_longer_than_the_text_is_long(monkeypatch):
     """Of a pattern that is quadratic, some of these texts take minutes."""
     monkeypatch.setenv("HF_TOKEN", KEY)
-    pieces = ["eyJ-", "eyJabcdefghij.", "://", "://a:", "://a:b@", "?x-", "?sig", "a-", "-----BEGIN ", "hf_", "sk-"]
-    pieces += ["-----BEGIN PRIVATE KEY-----", "-----END ", "PRIVATE KEY", "Authorization: ", "Bearer ", "?a_", "\x1b"]
+    pieces = [
+        "eyJ-",
+        "eyJabcdefghij.",
+        "://",
+        "://a:",
+        "://a:b@",
+        "?x-",
+        "?sig",
+        "a-",
+        "-----BEGIN ",
+        "hf_",
+        "sk-",
+    ]
+    pieces += [
+        "-----BEGIN PRIVATE KEY-----",
+        "-----END ",
+        "PRIVATE KEY",
+        "Authorization: ",
+        "Bearer ",
+        "?a_",
+        "\x1b",
+    ]
     generator = random.Random(7)
     for piece in pieces:
         printable(piece * (100_000 // len(piece)))

@@ -47,7 +47,9 @@ def test_a_training_process_imports_nothing_from_the_current_folder(
 def test_a_checkout_that_is_not_installed_is_imported_by_its_processes():
     """Without site packages, job is in the current folder alone."""
     code = "import json, os; from job.safe_path import *; print(json.dumps(safe_variables({})))"
-    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert str(ROOT) in done.stdout
     words = [sys.executable, "-S", "-c", "import job.safe_path"]
     subprocess.run(words, cwd="/", env=os.environ | safe_variables({}), check=True)

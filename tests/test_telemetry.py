@@ -35,7 +35,9 @@ def test_a_job_goes_on_where_nobody_reads_its_log_any_more(person):
 def test_no_event_holds_a_secret_however_deep(secret, person):
     stream = io.StringIO()
     telemetry.configure_logging(stream, person=person)
-    telemetry.event(f"at {secret}", logging.INFO, plain=secret, deep={"list": [f"x {secret}"], secret: 1})
+    telemetry.event(
+        f"at {secret}", logging.INFO, plain=secret, deep={"list": [f"x {secret}"], secret: 1}
+    )
     line = stream.getvalue()
     assert "top" not in line
     assert line.count("***") == 4
@@ -92,14 +94,21 @@ def test_a_person_never_sees_a_line_that_only_looks_like_ours():
 def test_a_person_reads_fields_as_words_not_as_python(secret):
     stream = io.StringIO()
     telemetry.configure_logging(stream, person=True)
-    telemetry.event("environment", gpus=[], cuda=None, versions={"torch": "2.13.0", "loss": 0.123456})
-    assert stream.getvalue() == "environment  gpus=none cuda=none versions=(torch 2.13.0, loss 0.1235)\n"
+    telemetry.event(
+        "environment", gpus=[], cuda=None, versions={"torch": "2.13.0", "loss": 0.123456}
+    )
+    assert (
+        stream.getvalue()
+        == "environment  gpus=none cuda=none versions=(torch 2.13.0, loss 0.1235)\n"
+    )
 
 
 def told(person: bool) -> str:
     stream = io.StringIO()
     telemetry.configure_logging(stream, person)
-    telemetry.measured("summaries", {"records": (31, "Count"), "seconds": (1.5, "Seconds")}, run="night")
+    telemetry.measured(
+        "summaries", {"records": (31, "Count"), "seconds": (1.5, "Seconds")}, run="night"
+    )
     return stream.getvalue()
 
 
@@ -136,10 +145,18 @@ with progress("training", 20, "step") as bar:
         ((0, 0), r"training  done=20 total=20 unit=step"),
     ],
 )
-def test_a_terminal_shows_a_bar_with_the_time_that_is_left_and_one_without_a_size_lines(size, wanted):
+def test_a_terminal_shows_a_bar_with_the_time_that_is_left_and_one_without_a_size_lines(
+    size, wanted
+):
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, size)
-    subprocess.run([sys.executable, "-c", PROGRESS], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, check=True)
+    subprocess.run(
+        [sys.executable, "-c", PROGRESS],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        check=True,
+    )
     said = os.read(ours, 65536).decode()
     os.close(ours)
     os.close(theirs)
@@ -150,7 +167,13 @@ def test_a_bar_has_a_name_without_control_characters_and_secrets(secret):
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     code = PROGRESS.replace('"training"', repr(f"fetching \x1b]0;a\x07\n{secret}\x9b"))
-    subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, check=True)
+    subprocess.run(
+        [sys.executable, "-c", code],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        check=True,
+    )
     said = os.read(ours, 65536).decode()
     os.close(ours)
     os.close(theirs)

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-TEXT = ["customer: my parcel is late\nagent: sorry, we look into it\n", "### Instruction: ### Input: ### Response:"]
+TEXT = [
+    "customer: my parcel is late\nagent: sorry, we look into it\n",
+    "### Instruction: ### Input: ### Response:",
+]
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 ENDING_IDS = range(40, 56)  # more end tokens, so that random answers end, each at another length
 
@@ -18,11 +21,18 @@ def make_base(folder: Path, heads: int = 4) -> None:
     bytes_only.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=[BOS, EOS, PAD], initial_alphabet=alphabet, show_progress=False
+        vocab_size=320,
+        special_tokens=[BOS, EOS, PAD],
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     bytes_only.train_from_iterator(TEXT * 4, trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bytes_only, bos_token=BOS, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
+        tokenizer_object=bytes_only,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        clean_up_tokenization_spaces=False,
     )
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -33,12 +33,19 @@ def main() -> None:
     parser.add_argument("parameters", nargs="*", metavar="NAME=VALUE")
     given = parser.parse_args()
     try:
-        deploy(boto3.session.Session(), given.stack, [*given.parameters, f"ImageTag={given.tag}"], given.yes)
+        deploy(
+            boto3.session.Session(),
+            given.stack,
+            [*given.parameters, f"ImageTag={given.tag}"],
+            given.yes,
+        )
     except (RefusedError, BotoCoreError, ClientError) as error:
         sys.exit(f"error: {error}")
 
 
-def deploy(session: Any, stack: str, parameters: Sequence[str], yes: bool, template: str | None = None) -> None:
+def deploy(
+    session: Any, stack: str, parameters: Sequence[str], yes: bool, template: str | None = None
+) -> None:
     """Make or change the stack, and tell its outputs; RefusedError where that cannot be."""
     cloudformation = session.client("cloudformation")
     before = find(cloudformation, stack)
@@ -49,7 +56,9 @@ def deploy(session: Any, stack: str, parameters: Sequence[str], yes: bool, templ
         )
     if before:
         _check_images(session.client("ecr"), outputs(before)["Repository"], named["ImageTag"])
-    change = _change_set(cloudformation, stack, before, named, template or TEMPLATE.read_text(encoding="utf-8"))
+    change = _change_set(
+        cloudformation, stack, before, named, template or TEMPLATE.read_text(encoding="utf-8")
+    )
     if change is None:
         print(f"stack {stack} is as it should be")
         return
@@ -67,7 +76,9 @@ def find(cloudformation: Any, stack: str) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
     except ClientError as error:
-        if error.response["Error"]["Code"] != "ValidationError":  # which is how it says that there is none
+        if (
+            error.response["Error"]["Code"] != "ValidationError"
+        ):  # which is how it says that there is none
             raise
         return None
     return None if found["StackStatus"] == "REVIEW_IN_PROGRESS" else found
@@ -100,29 +111,46 @@ def _check_images(ecr: Any, repository: str, tag: str) -> None:
     """Jobs of a stack that works must not be given images that are not there."""
     there = images_there(ecr, repository, tag)
     if missing := [f"{target}-{tag}" for target in TARGETS if target not in there]:
-        raise RefusedError(f"{repository} lacks {' and '.join(missing)}: `make push` first, or name others with TAG=…")
+        raise RefusedError(
+            f"{repository} lacks {' and '.join(missing)}: `make push` first, or name others with TAG=…"
+        )
 
 
 def _change_set(
-    cloudformation: Any, stack: str, before: dict[str, Any] | None, named: dict[str, str], template: str
+    cloudformation: Any,
+    stack: str,
+    before: dict[str, Any] | None,
+    named: dict[str, str],
+    template: str,
 ) -> dict[str, Any] | None:
     """The change set with its changes, ready to be carried out; None if there is nothing to change."""
-    known = {p["ParameterKey"] for p in cloudformation.get_template_summary(TemplateBody=template)["Parameters"]}
+    known = {
+        p["ParameterKey"]
+        for p in cloudformation.get_template_summary(TemplateBody=template)["Parameters"]
+    }
     if unknown := sorted(named.keys() - known):
-        raise RefusedError(f"the template has no parameter {unknown[0]}; it has {', '.join(sorted(known))}")
-    kept = {parameter["ParameterKey"] for parameter in (before or {}).get("Parameters", ())} & known - named.keys()
+        raise RefusedError(
+            f"the template has no parameter {unknown[0]}; it has {', '.join(sorted(known))}"
+        )
+    kept = {
+        parameter["ParameterKey"] for parameter in (before or {}).get("Parameters", ())
+    } & known - named.keys()
     id = cloudformation.create_change_set(
         StackName=stack,
         ChangeSetName=f"deploy-{int(time.time())}",
         ChangeSetType="UPDATE" if before else "CREATE",
         TemplateBody=template,
         Capabilities=["CAPABILITY_IAM"],
-        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in named.items()]
+        Parameters=[
+            {"ParameterKey": name, "ParameterValue": value} for name, value in named.items()
+        ]
         + [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)],
         **({} if before else {"OnStackFailure": "DELETE"}),
     )["Id"]
     try:
-        cloudformation.get_waiter("change_set_create_complete").wait(ChangeSetName=id, WaiterConfig={"Delay": 3})
+        cloudformation.get_waiter("change_set_create_complete").wait(
+            ChangeSetName=id, WaiterConfig={"Delay": 3}
+        )
     except WaiterError as error:
         reason = error.last_response.get("StatusReason", "")
         cloudformation.delete_change_set(ChangeSetName=id)
@@ -156,7 +184,9 @@ def _carry_out(cloudformation: Any, change: dict[str, Any], before: dict[str, An
     stack, began = change["StackId"], time.time()
     cloudformation.execute_change_set(ChangeSetName=change["ChangeSetId"])
     print("under way: some minutes")
-    waiter = cloudformation.get_waiter("stack_update_complete" if before else "stack_create_complete")
+    waiter = cloudformation.get_waiter(
+        "stack_update_complete" if before else "stack_create_complete"
+    )
     try:
         waiter.wait(StackName=stack, WaiterConfig={"Delay": 10, "MaxAttempts": 360})
     except WaiterError as error:
@@ -167,7 +197,9 @@ def _carry_out(cloudformation: Any, change: dict[str, Any], before: dict[str, An
             for event in failed
             if event["Timestamp"].timestamp() >= began
         ]
-        raise RefusedError("\n".join(["it failed, and is rolled back:", *reversed(lines)])) from error
+        raise RefusedError(
+            "\n".join(["it failed, and is rolled back:", *reversed(lines)])
+        ) from error
 
 
 if __name__ == "__main__":

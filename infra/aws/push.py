@@ -19,7 +19,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from deploy import DIRTY, TARGETS, RefusedError, find, images_there, outputs
 
 ROOT = Path(__file__).parent.parent.parent
-SECRETS = {"pip_ca": "PIP_CERT", "pip_conf": "PIP_CONFIG_FILE"}  # of the Dockerfile: infra/docker/README.md
+SECRETS = {
+    "pip_ca": "PIP_CERT",
+    "pip_conf": "PIP_CONFIG_FILE",
+}  # of the Dockerfile: infra/docker/README.md
 
 
 def main() -> None:
@@ -47,7 +50,9 @@ def push(session: boto3.session.Session, stack: str, tag: str, dry_run: bool) ->
         )
     found = find(session.client("cloudformation"), stack)
     if not found:
-        raise RefusedError(f"stack {stack} is not there, in this account and region: `make deploy` first")
+        raise RefusedError(
+            f"stack {stack} is not there, in this account and region: `make deploy` first"
+        )
     repository = outputs(found)["Repository"]
     there = images_there(session.client("ecr"), repository, tag)
     missing = [target for target in TARGETS if target not in there]
@@ -64,29 +69,48 @@ def push(session: boto3.session.Session, stack: str, tag: str, dry_run: bool) ->
         print(f"the jobs of stack {stack} take the images of {named}: now `make deploy`")
 
 
-def commands(repository: str, tag: str, targets: Sequence[str], environment: Mapping[str, str]) -> Iterator[list[str]]:
+def commands(
+    repository: str, tag: str, targets: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[list[str]]:
     """What docker is told, one target after the other. The machines are x86, whatever this one is."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     values = {"VERSION": project["version"], "REVISION": tag, "CREATED": _committed()}
     values |= {"BASE_IMAGE": base} if (base := environment.get("BASE_IMAGE")) else {}
-    arguments = [part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")]
+    arguments = [
+        part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")
+    ]
     for id, variable in SECRETS.items():
         if path := environment.get(variable):
             arguments += ["--secret", f"id={id},src={Path(path).absolute()}"]
     for target in targets:
         image = f"{repository}:{target}-{tag}"
-        yield ["docker", "build", "--platform", "linux/amd64", "--target", target, "--tag", image, *arguments, "."]
+        yield [
+            "docker",
+            "build",
+            "--platform",
+            "linux/amd64",
+            "--target",
+            target,
+            "--tag",
+            image,
+            *arguments,
+            ".",
+        ]
         yield ["docker", "push", image]
 
 
 def _committed() -> str:
     """When the commit was made: built again, an image is the same."""
     command = ["git", "log", "-1", "--format=%cI"]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def _log_in(session: boto3.session.Session, registry: str) -> None:
-    token = session.client("ecr").get_authorization_token()["authorizationData"][0]["authorizationToken"]
+    token = session.client("ecr").get_authorization_token()["authorizationData"][0][
+        "authorizationToken"
+    ]
     user, password = base64.b64decode(token).decode().split(":", 1)
     command = ["docker", "login", "--username", user, "--password-stdin", registry]
     subprocess.run(command, input=password, text=True, check=True)

@@ -19,7 +19,11 @@ from urllib.parse import unquote, urlparse
 
 ROOT = Path(__file__).parents[2]
 LOCKS = Path(__file__).parent / "locks"
-OF_CUDA = {"torchvision", "torchaudio", "torchcodec"}  # built for one torch, and text needs none of them
+OF_CUDA = {
+    "torchvision",
+    "torchaudio",
+    "torchcodec",
+}  # built for one torch, and text needs none of them
 HEADER = "# {what}\n# For linux/amd64 and Python {python}. '{command}' writes this file.\n"
 
 
@@ -45,7 +49,12 @@ def main() -> None:
     parser.add_argument("--torch-here", action="store_true")
     if parser.parse_args().torch_here:
         torch = resolve(["torch"], constraints(cuda=False))
-        write("torch-here", "torch as this machine's pip finds it, for a build without CUDA", torch, "make image-check")
+        write(
+            "torch-here",
+            "torch as this machine's pip finds it, for a build without CUDA",
+            torch,
+            "make image-check",
+        )
         summarize = (LOCKS / "summarize.txt").read_text(encoding="utf-8").splitlines(keepends=True)
         kept = "".join(line for line in summarize if line.partition("==")[0] not in OF_CUDA)
         (LOCKS / "summarize-here.txt").write_text(kept, encoding="utf-8")
@@ -53,23 +62,33 @@ def main() -> None:
     pins = constraints(cuda=True)
     everything = resolve([f"{ROOT}[vllm]"], pins)  # what wants the most decides for all
     pins += "".join(
-        f"{package.name}=={package.version}\n" for package in everything.values() if package.name != "torch"
+        f"{package.name}=={package.version}\n"
+        for package in everything.values()
+        if package.name != "torch"
     )
     build = resolve(build_requirements(), pins)
     torch = resolve(["torch"], pins)
     train = added(resolve([str(ROOT)], pins), torch)
     summarize = added(everything, torch | train)
     s3 = added(resolve([f"{ROOT}[demo]"], pins), torch | train)
-    write("build", "What builds recap, and the dependencies that are published as source only.", build)
+    write(
+        "build", "What builds recap, and the dependencies that are published as source only.", build
+    )
     write("torch", "torch and all that it needs, CUDA's user space among it.", torch)
     write("train", "What recap needs beside torch.", train)
     write("summarize", "What vLLM needs beside that.", summarize)
-    write("s3", "What the S3 server for trying it on one machine needs beside torch.txt and train.txt.", s3)
+    write(
+        "s3",
+        "What the S3 server for trying it on one machine needs beside torch.txt and train.txt.",
+        s3,
+    )
 
 
 def constraints(cuda: bool) -> str:
     """The versions of requirements.lock; `===` takes torch's release to the letter: no build with a local version."""
-    pins = re.sub(r"\[[^]]*\]", "", (ROOT / "requirements.lock").read_text(encoding="utf-8"))  # no extras here
+    pins = re.sub(
+        r"\[[^]]*\]", "", (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    )  # no extras here
     return pins.replace("\ntorch==", "\ntorch===") if cuda else pins
 
 
@@ -85,13 +104,25 @@ def resolve(requirements: list[str], pins: str) -> Packages:
     with tempfile.TemporaryDirectory() as folder:
         constraint, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
         constraint.write_text(pins, encoding="utf-8")
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--dry-run",
+            "--ignore-installed",
+        ]
         command += ["--constraint", str(constraint), "--report", str(report), *requirements]
         if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
-            sys.exit(f"pip cannot resolve {' '.join(requirements)} within requirements.lock: see above")
+            sys.exit(
+                f"pip cannot resolve {' '.join(requirements)} within requirements.lock: see above"
+            )
         found = json.loads(report.read_text(encoding="utf-8"))["install"]
     pinned = [
-        pin(entry["metadata"], entry["download_info"]) for entry in found if "dir_info" not in entry["download_info"]
+        pin(entry["metadata"], entry["download_info"])
+        for entry in found
+        if "dir_info" not in entry["download_info"]
     ]
     return {package.name: package for package in pinned}
 
@@ -109,7 +140,9 @@ def file_hash(name: str, url: str) -> str:
     """SHA-256 of a file on this machine."""
     place = urlparse(url)
     if place.scheme != "file":
-        sys.exit(f"{name}: the index gives no SHA-256 for {Path(place.path).name}: use one that does")
+        sys.exit(
+            f"{name}: the index gives no SHA-256 for {Path(place.path).name}: use one that does"
+        )
     with Path(unquote(place.path)).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -118,7 +151,9 @@ def added(packages: Packages, below: Packages) -> Packages:
     """What a layer adds to those below it; a layer cannot replace what lies below."""
     moved = [name for name in packages.keys() & below.keys() if packages[name] != below[name]]
     if moved:
-        sys.exit(f"{', '.join(sorted(moved))}: resolved to one version for a layer and to another for one above it")
+        sys.exit(
+            f"{', '.join(sorted(moved))}: resolved to one version for a layer and to another for one above it"
+        )
     return {name: package for name, package in packages.items() if name not in below}
 
 

@@ -23,7 +23,12 @@ from job.config.sections import (
     looks_like_a_file,
     names_one_file,
 )
-from job.config.training_sections import LoraSection, PublishSection, TrainingSection, TrainLimitsSection
+from job.config.training_sections import (
+    LoraSection,
+    PublishSection,
+    TrainingSection,
+    TrainLimitsSection,
+)
 
 AdapterDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -49,7 +54,9 @@ class TrainConfig(Section):
     @classmethod
     def _output_is_a_folder(cls, uri: str) -> str:
         if looks_like_a_file(uri):
-            raise ValueError(f"'{uri}' would be a folder of that name; name a folder, or end it with a slash")
+            raise ValueError(
+                f"'{uri}' would be a folder of that name; name a folder, or end it with a slash"
+            )
         return uri
 
 
@@ -58,7 +65,9 @@ class SummarizeConfig(Section):
 
     run: RunName = Field(description="Name of the run, for logs and the manifest.")
     input: Uris = Field(description="File, prefix, or list of them.")
-    output: Uri = Field(description="Folder or prefix; or one file that ends in .jsonl, .csv or .parquet.")
+    output: Uri = Field(
+        description="Folder or prefix; or one file that ends in .jsonl, .csv or .parquet."
+    )
     adapter: Uri | None = Field(
         None, description="Folder, s3:// prefix or Hub id of an adapter; null is the base alone."
     )
@@ -69,9 +78,12 @@ class SummarizeConfig(Section):
     )
     model: AdapterModelSection = AdapterModelSection()
     data: ReadingSection = ReadingSection()
-    prompt: PromptSection | None = Field(None, description="Only without an adapter, which carries its own prompt.")
+    prompt: PromptSection | None = Field(
+        None, description="Only without an adapter, which carries its own prompt."
+    )
     engine: Literal["auto", "transformers", "vllm"] = Field(
-        "auto", description="What generates; auto is vllm where it is installed, can serve the model and is as fast."
+        "auto",
+        description="What generates; auto is vllm where it is installed, can serve the model and is as fast.",
     )
     adapter_weights: Literal["separate", "merged"] = Field(
         "separate",
@@ -84,10 +96,12 @@ class SummarizeConfig(Section):
         "their summaries.",
     )
     cut_summaries: Literal["keep", "reject"] = Field(
-        "keep", description="Summaries that generation.max_new_tokens cut: keep them (finish_reason length), or reject."
+        "keep",
+        description="Summaries that generation.max_new_tokens cut: keep them (finish_reason length), or reject.",
     )
     redaction: RedactionSection | None = Field(
-        None, description="Replace personal data by placeholders before the model reads it; null is off, {} all kinds."
+        None,
+        description="Replace personal data by placeholders before the model reads it; null is off, {} all kinds.",
     )
     skip_done: Uris | None = Field(
         None,
@@ -95,7 +109,9 @@ class SummarizeConfig(Section):
     )
     chunks: ChunksSection = ChunksSection()
     shards: int | None = Field(
-        None, ge=1, description="How many workers share the input; null is what --shard or the scheduler says, else 1."
+        None,
+        ge=1,
+        description="How many workers share the input; null is what --shard or the scheduler says, else 1.",
     )
     cost_per_hour: float | None = Field(
         None,
@@ -121,16 +137,22 @@ class SummarizeConfig(Section):
     @model_validator(mode="after")
     def _something_generates(self) -> Self:
         if self.adapter is None and self.model.base is None:
-            raise ValueError("neither adapter nor model.base is set: one of them must say what summarizes")
+            raise ValueError(
+                "neither adapter nor model.base is set: one of them must say what summarizes"
+            )
         if self.adapter_weights == "merged" and self.model.quantization is not None:
             raise ValueError(
                 "adapter_weights: merged is for weights of 16 or 32 bits: merged into 4-bit ones, an adapter says "
                 "something else; set model.quantization: null, or adapter_weights: separate"
             )
         if self.adapter is None and self.adapter_digest is not None:
-            raise ValueError("adapter_digest is set, but there is no adapter: set adapter, or remove adapter_digest")
+            raise ValueError(
+                "adapter_digest is set, but there is no adapter: set adapter, or remove adapter_digest"
+            )
         if self.adapter is not None and self.prompt is not None:
-            raise ValueError("prompt is set, but the adapter carries the one it was trained with: remove prompt")
+            raise ValueError(
+                "prompt is set, but the adapter carries the one it was trained with: remove prompt"
+            )
         return self
 
 
@@ -138,14 +160,22 @@ class EvaluateConfig(Section):
     """`recap evaluate`: score an adapter, or a file of summaries, against references and floors."""
 
     run: RunName = Field(description="Name of the evaluation, for logs and the report.")
-    input: Uris = Field(description="Conversations with reference summaries: file, prefix, or list of them.")
-    output: Uri = Field(description="Folder or prefix for evaluation.json, report.html and summaries.jsonl.")
-    adapter: Uri | None = Field(None, description="Folder, s3:// prefix or Hub id of the adapter to score.")
+    input: Uris = Field(
+        description="Conversations with reference summaries: file, prefix, or list of them."
+    )
+    output: Uri = Field(
+        description="Folder or prefix for evaluation.json, report.html and summaries.jsonl."
+    )
+    adapter: Uri | None = Field(
+        None, description="Folder, s3:// prefix or Hub id of the adapter to score."
+    )
     summaries: Uri | None = Field(
-        None, description="Summaries to score instead (JSONL: id, summary): file, or folder of parts."
+        None,
+        description="Summaries to score instead (JSONL: id, summary): file, or folder of parts.",
     )
     train: Uris | None = Field(
-        None, description="Training conversations, for the constant-sentence floor; null takes it from the references."
+        None,
+        description="Training conversations, for the constant-sentence floor; null takes it from the references.",
     )
     model: AdapterModelSection = AdapterModelSection()
     data: ReadingSection = ReadingSection()
@@ -166,7 +196,9 @@ class EvaluateConfig(Section):
     @model_validator(mode="after")
     def _one_thing_to_score(self) -> Self:
         if (self.adapter is None) == (self.summaries is None):
-            raise ValueError("exactly one of adapter and summaries must be set: it is what is scored")
+            raise ValueError(
+                "exactly one of adapter and summaries must be set: it is what is scored"
+            )
         return self
 
 

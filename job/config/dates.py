@@ -17,7 +17,9 @@ DATE, ZONE, SCHEDULED = "RECAP_VAR_DATE", "RECAP_TIME_ZONE", "RECAP_SCHEDULED_AT
 PREVIOUS, PREVIOUS_DATE = "previous_date", "RECAP_VAR_PREVIOUS_DATE"
 
 
-def with_date(variables: Mapping[str, str], environment: Mapping[str, str], now: datetime) -> Mapping[str, str]:
+def with_date(
+    variables: Mapping[str, str], environment: Mapping[str, str], now: datetime
+) -> Mapping[str, str]:
     """Return the variables with a date in place of the word where `date` is `yesterday` or `today`.
 
     That is a day counted from RECAP_SCHEDULED_AT where the scheduler sets it, which no waiting
@@ -35,7 +37,9 @@ def with_date(variables: Mapping[str, str], environment: Mapping[str, str], now:
     return {**variables, "date": (day - timedelta(days=DAYS_BEFORE[word])).isoformat()}
 
 
-def with_previous_date(variables: Mapping[str, str], environment: Mapping[str, str]) -> Mapping[str, str]:
+def with_previous_date(
+    variables: Mapping[str, str], environment: Mapping[str, str]
+) -> Mapping[str, str]:
     """Return the variables with the day before `date`, if that is set and nobody names another."""
     text = variables.get("date") or environment.get(DATE)
     if not text or PREVIOUS in variables or PREVIOUS_DATE in environment:
@@ -47,7 +51,9 @@ def with_previous_date(variables: Mapping[str, str], environment: Mapping[str, s
     return {**variables, PREVIOUS: day.isoformat()}
 
 
-def _check_date(name: str, in_environment: str, variables: Mapping[str, str], environment: Mapping[str, str]) -> None:
+def _check_date(
+    name: str, in_environment: str, variables: Mapping[str, str], environment: Mapping[str, str]
+) -> None:
     """Raise ConfigError if the variable has a value that is no date; an empty value is none."""
     text = variables.get(name) or environment.get(in_environment)
     if not text or _is_date(text):

@@ -48,7 +48,9 @@ def parse_value(text: str) -> Document:
         if isinstance(event, yaml.AliasEvent):
             remedy = f"'*{event.anchor}' stands for a value elsewhere; write the value out"
             raise yaml.MarkedYAMLError(problem=remedy, problem_mark=mark)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
+            event, yaml.CollectionEndEvent
+        )
         if depth > DEEPEST:
             raise yaml.MarkedYAMLError(problem=TOO_DEEP, problem_mark=mark)
     loader = yaml.SafeLoader(text)
@@ -61,19 +63,29 @@ def parse_value(text: str) -> Document:
 def _value(node: yaml.Node, path: Path, loader: yaml.SafeLoader, document: Document) -> Any:
     document.places.setdefault(path, _line(node))
     if isinstance(node, yaml.SequenceNode):
-        return [_value(item, (*path, index), loader, document) for index, item in enumerate(node.value)]
+        return [
+            _value(item, (*path, index), loader, document) for index, item in enumerate(node.value)
+        ]
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, loader, document)
     if node.tag == KEPT_AS_TEXT:
         return node.value
     try:
         return loader.construct_object(node, deep=True)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):  # what the tags' constructors run into
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+    ):  # what the tags' constructors run into
         remedy = f"this is no {node.tag.removeprefix('tag:yaml.org,2002:')}; take the tag away, or quote the value"
         raise yaml.MarkedYAMLError(problem=remedy, problem_mark=node.start_mark) from None
 
 
-def _mapping(node: yaml.MappingNode, path: Path, loader: yaml.SafeLoader, document: Document) -> dict[str, Any]:
+def _mapping(
+    node: yaml.MappingNode, path: Path, loader: yaml.SafeLoader, document: Document
+) -> dict[str, Any]:
     mapping: dict[str, Any] = {}
     for key, item in node.value:
         # A key is taken as it is written: `no` and `1` are names, not a boolean and a number.
@@ -83,7 +95,9 @@ def _mapping(node: yaml.MappingNode, path: Path, loader: yaml.SafeLoader, docume
             document.mistakes.append(Mistake((*path, name), "a key must be a single name", place))
         elif name in mapping:
             first = document.places[*path, name]
-            document.mistakes.append(Mistake((*path, name), f"stands twice, first on {first}; keep one", place))
+            document.mistakes.append(
+                Mistake((*path, name), f"stands twice, first on {first}; keep one", place)
+            )
         else:
             document.places[*path, name] = place
             mapping[name] = _value(item, (*path, name), loader, document)
@@ -101,5 +115,8 @@ def _position(error: yaml.YAMLError) -> str:
 
 def _problem(error: yaml.YAMLError) -> str:
     """What the parser says, without the snippet of the file that it likes to show: it may hold a secret."""
-    said = [getattr(error, "context", None), getattr(error, "problem", None) or getattr(error, "reason", None)]
+    said = [
+        getattr(error, "context", None),
+        getattr(error, "problem", None) or getattr(error, "reason", None),
+    ]
     return ", ".join(part for part in said if part) or str(error) or "not readable"

@@ -29,7 +29,10 @@ NO_VARIABLES: Mapping[str, str] = {}
 
 @overload
 def load_config(
-    command: Literal["train"], source: str, overrides: Sequence[str] = (), variables: Mapping[str, str] = NO_VARIABLES
+    command: Literal["train"],
+    source: str,
+    overrides: Sequence[str] = (),
+    variables: Mapping[str, str] = NO_VARIABLES,
 ) -> TrainConfig: ...
 @overload
 def load_config(
@@ -47,10 +50,16 @@ def load_config(
 ) -> EvaluateConfig: ...
 @overload
 def load_config(
-    command: Command | None, source: str, overrides: Sequence[str] = (), variables: Mapping[str, str] = NO_VARIABLES
+    command: Command | None,
+    source: str,
+    overrides: Sequence[str] = (),
+    variables: Mapping[str, str] = NO_VARIABLES,
 ) -> Config: ...
 def load_config(
-    command: Command | None, source: str, overrides: Sequence[str] = (), variables: Mapping[str, str] = NO_VARIABLES
+    command: Command | None,
+    source: str,
+    overrides: Sequence[str] = (),
+    variables: Mapping[str, str] = NO_VARIABLES,
 ) -> Config:
     """Load and check a config whole; without a command, it is the one whose keys fit best.
 
@@ -85,14 +94,18 @@ def load_config(
 
 def resolved_yaml(config: Config) -> str:
     """The config with every default written out; loading it again gives the same config. It holds no secret."""
-    return yaml.safe_dump(_escaped(to_plain(config)), sort_keys=False, allow_unicode=True, width=120)
+    return yaml.safe_dump(
+        _escaped(to_plain(config)), sort_keys=False, allow_unicode=True, width=120
+    )
 
 
 def _read(source: str, name: str) -> str:
     try:
         return _read_bytes(source).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+        raise ConfigError(
+            f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8"
+        ) from None
 
 
 def _read_bytes(source: str) -> bytes:
@@ -105,7 +118,9 @@ def _read_bytes(source: str) -> bytes:
     try:
         return FilePath(source).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise MissingError(f"{source}: no such file; give a config's path, s3://… or - for standard input") from None
+        raise MissingError(
+            f"{source}: no such file; give a config's path, s3://… or - for standard input"
+        ) from None
     except IsADirectoryError:
         raise MissingError(f"{source}: is a folder; give the path of a config in it") from None
     except PermissionError:
@@ -132,7 +147,9 @@ def _override(document: Document, override: str) -> None:
         document.mistakes.append(Mistake(tuple(path), refusal, "--set"))
         return
     for depth in range(1, len(path)):
-        document.places.setdefault(tuple(path[:depth]), "--set")  # sections that were made on the way
+        document.places.setdefault(
+            tuple(path[:depth]), "--set"
+        )  # sections that were made on the way
     document.places.update({(*path, *inner): "--set" for inner in ((), *found.places)})
 
 
@@ -158,9 +175,15 @@ def _put(container: Any, path: list[str | int], value: Any) -> str | None:
 def _substituted(value: Any, path: Path, document: Document, variables: Mapping[str, str]) -> Any:
     """The value with its variables replaced; those without a value are noted as mistakes."""
     if isinstance(value, dict):
-        return {key: _substituted(item, (*path, key), document, variables) for key, item in value.items()}
+        return {
+            key: _substituted(item, (*path, key), document, variables)
+            for key, item in value.items()
+        }
     if isinstance(value, list):
-        return [_substituted(item, (*path, index), document, variables) for index, item in enumerate(value)]
+        return [
+            _substituted(item, (*path, index), document, variables)
+            for index, item in enumerate(value)
+        ]
     return _filled(value, path, document, variables) if isinstance(value, str) else value
 
 
@@ -169,11 +192,17 @@ def _filled(text: str, path: Path, document: Document, variables: Mapping[str, s
         # An empty value is none: it is what a scheduler passes for a variable that it does not know.
         return variables.get(name) or os.environ.get(_environment_name(name)) or None
 
-    missing = {match[2]: None for match in VARIABLE.finditer(text) if match[2] and value_of(match[2]) is None}
+    missing = {
+        match[2]: None
+        for match in VARIABLE.finditer(text)
+        if match[2] and value_of(match[2]) is None
+    }
     if missing:
         message = "; ".join(map(_no_value, missing))
         document.mistakes.append(Mistake(path, message, place_of(path, document.places)))
-    return VARIABLE.sub(lambda match: (value_of(match[2]) or match[0]) if match[2] else f"{{{match[1]}}}", text)
+    return VARIABLE.sub(
+        lambda match: (value_of(match[2]) or match[0]) if match[2] else f"{{{match[1]}}}", text
+    )
 
 
 def _holds_variable(uris: Any) -> bool:
@@ -212,4 +241,6 @@ def _escaped(value: Any) -> Any:
 def _misfit(command: Command, value: Mapping[str, Any]) -> int:
     """How many top-level keys a config of `command` does not know, or lacks."""
     fields = CONFIGS[command].model_fields
-    return len(value.keys() - fields) + sum(field.is_required() and name not in value for name, field in fields.items())
+    return len(value.keys() - fields) + sum(
+        field.is_required() and name not in value for name, field in fields.items()
+    )

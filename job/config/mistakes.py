@@ -66,7 +66,9 @@ def secrets_in(value: Any, places: Mapping[Path, str], path: Path = ()) -> Itera
         yield Mistake(path, message, place_of(path, places))
 
 
-def invalid(error: ValidationError, value: Any, schema: Schema, places: Mapping[Path, str]) -> Iterator[Mistake]:
+def invalid(
+    error: ValidationError, value: Any, schema: Schema, places: Mapping[Path, str]
+) -> Iterator[Mistake]:
     """What pydantic found, in words; the alternatives of a key that takes several types are one mistake."""
     found: dict[Path, Any] = {}
     for detail in error.errors(include_url=False):
@@ -145,7 +147,11 @@ def _unknown(path: Path, schema: Schema) -> str:
     if elsewhere:
         return f"unknown key; did you mean {' or '.join(elsewhere)}?"
     near = difflib.get_close_matches(key, names, n=1) or _near_elsewhere(key, everywhere)
-    return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; the keys here are {', '.join(names)}"
+    return (
+        f"unknown key; did you mean {near[0]}?"
+        if near
+        else f"unknown key; the keys here are {', '.join(names)}"
+    )
 
 
 def _near_elsewhere(key: str, paths: Sequence[str]) -> list[str]:
@@ -168,7 +174,11 @@ def _schema_at(path: Path, root: Schema) -> Schema:
     for part in path:
         found: Schema = {}
         for option in options(here, root):
-            items = option.get("items") if isinstance(part, int) else option.get("properties", {}).get(part)
+            items = (
+                option.get("items")
+                if isinstance(part, int)
+                else option.get("properties", {}).get(part)
+            )
             found = found or items or (option.get("additionalProperties") or {})
         here = found
     return here
@@ -178,7 +188,9 @@ def _real_path(detail: Any, value: Any) -> Path:
     """The path in the file: pydantic puts the names of alternatives between the keys."""
     path: list[str | int] = []
     for part in detail["loc"]:
-        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+        if (isinstance(value, dict) and part in value) or (
+            isinstance(value, list) and isinstance(part, int)
+        ):
             value = value[part]
             path.append(part)
     return (*path, detail["loc"][-1]) if detail["type"] == "missing" else tuple(path)

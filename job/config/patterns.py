@@ -25,9 +25,13 @@ def regex_of(glob: str) -> str:
 def check_glob(glob: str) -> str:
     """Return the pattern itself; raise ValueError if it could not match anything that is meant."""
     if glob.startswith(("/", "./", "../")) or "://" in glob:
-        raise ValueError(f"'{glob}' is no pattern below the input; wanted one relative to it, such as tmp/** or *.csv")
+        raise ValueError(
+            f"'{glob}' is no pattern below the input; wanted one relative to it, such as tmp/** or *.csv"
+        )
     if CHOICE.search(glob):
-        raise ValueError(f"'{glob}' has a choice in braces, which is not expanded; give a list of patterns instead")
+        raise ValueError(
+            f"'{glob}' has a choice in braces, which is not expanded; give a list of patterns instead"
+        )
     try:
         re.compile(regex_of(glob))
     except re.error as error:

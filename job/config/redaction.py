@@ -9,7 +9,11 @@ from job.config.sections import Section
 
 Kind = Literal["email", "phone", "card", "iban", "ssn", "ip", "url", "handle"]
 KINDS: list[Kind] = ["email", "phone", "card", "iban", "ssn", "ip", "url", "handle"]
-PROBES = ("", "a", "a 1.")  # where a pattern that can match nothing does so: at a border of words, if nowhere else
+PROBES = (
+    "",
+    "a",
+    "a 1.",
+)  # where a pattern that can match nothing does so: at a border of words, if nowhere else
 
 
 class RedactionSection(Section):
@@ -24,7 +28,9 @@ class RedactionSection(Section):
         default_factory=dict,
         description="Own patterns by name, in RE2's syntax, e.g. {order: 'ORD-[0-9]+'} for [ORDER_1].",
     )
-    phone_region: str = Field("US", description="Country (ISO 3166) of phone numbers written without its code.")
+    phone_region: str = Field(
+        "US", description="Country (ISO 3166) of phone numbers written without its code."
+    )
 
     @field_validator("patterns")
     @classmethod
@@ -42,12 +48,20 @@ class RedactionSection(Section):
             try:
                 compiled = re2.compile(pattern, quiet)
             except re2.error as error:
-                message = error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
+                message = (
+                    error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
+                )
                 raise ValueError(
                     f"{name}: not a pattern of RE2, which has no look-around and no back-references: {message}"
                 ) from None
-            if any(match.start() == match.end() for probe in PROBES for match in compiled.finditer(probe)):
-                raise ValueError(f"{name}: matches the empty string, so it would replace nothing, everywhere")
+            if any(
+                match.start() == match.end()
+                for probe in PROBES
+                for match in compiled.finditer(probe)
+            ):
+                raise ValueError(
+                    f"{name}: matches the empty string, so it would replace nothing, everywhere"
+                )
         return patterns
 
     @field_validator("phone_region")
@@ -56,5 +70,7 @@ class RedactionSection(Section):
         import phonenumbers
 
         if region not in phonenumbers.SUPPORTED_REGIONS:
-            raise ValueError(f"'{region}' is no country with phone numbers: wanted two capital letters, like DE")
+            raise ValueError(
+                f"'{region}' is no country with phone numbers: wanted two capital letters, like DE"
+            )
         return region

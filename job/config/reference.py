@@ -38,7 +38,9 @@ ABOUT = {
 
 def schema(command: Command) -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of the config of `command`."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | CONFIGS[command].model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | CONFIGS[
+        command
+    ].model_json_schema()
 
 
 def markdown() -> str:
@@ -62,7 +64,9 @@ def _sections() -> list[tuple[str, list[Command]]]:
         for path, item in _nested(whole, whole):
             shape = json.dumps([_body(item, whole), _defaults(item)], sort_keys=True)
             shapes.setdefault((path, shape), []).append(command)
-    return sorted(((path, commands) for (path, _), commands in shapes.items()), key=lambda pair: pair[0])
+    return sorted(
+        ((path, commands) for (path, _), commands in shapes.items()), key=lambda pair: pair[0]
+    )
 
 
 def _nested(body: Schema, whole: Schema, above: str = "") -> Iterator[tuple[str, Schema]]:
@@ -98,7 +102,9 @@ def _table(
             lines.append(f"| `{key}` | {link} | {_default(key, item, body, {})} | {about} |")
         else:
             default = _default(key, item, body, defaults or {})
-            lines.append(f"| `{key}` | {_cell(wanted(item, whole))} | {default} | {_cell(item['description'])} |")
+            lines.append(
+                f"| `{key}` | {_cell(wanted(item, whole))} | {default} | {_cell(item['description'])} |"
+            )
     return "\n".join(lines) + "\n"
 
 

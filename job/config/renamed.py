@@ -306,7 +306,9 @@ ANSWERS: dict[str, str] = {
 
 _PACKING = re.compile(r"packing_\w+")
 _HUB_TOKEN = re.compile(r"((use_)?auth_|access_|bearer_|hub_|hf_|huggingface_|push_to_hub_)?token")
-_AWS_KEY = re.compile(r"aws_.*(key|token|secret|id)(_id)?|access_key(_id)?|secret_(access_)?key|session_token")
+_AWS_KEY = re.compile(
+    r"aws_.*(key|token|secret|id)(_id)?|access_key(_id)?|secret_(access_)?key|session_token"
+)
 _SECRET = re.compile(
     r"(.*_)?(password|passwd|secret|credentials?|api_?key|private_key|client_secret|(api|github)_token)"
 )
@@ -318,8 +320,12 @@ def secret_key(key: str) -> str | None:
     if _HUB_TOKEN.fullmatch(name):
         return "never in a config: set HF_TOKEN in the environment"
     if _AWS_KEY.fullmatch(name):
-        return "never in a config: credentials of AWS come from the environment, a profile or a role"
-    return "never in a config: secrets come from the environment" if _SECRET.fullmatch(name) else None
+        return (
+            "never in a config: credentials of AWS come from the environment, a profile or a role"
+        )
+    return (
+        "never in a config: secrets come from the environment" if _SECRET.fullmatch(name) else None
+    )
 
 
 def answer(key: str, paths: set[str]) -> str | None:

@@ -56,17 +56,26 @@ class Section(BaseModel):
 class ModelSection(Section):
     """The base model and how it is loaded."""
 
-    base: Uri = Field(description="Hub id, s3:// prefix or folder of the base model (safetensors only).")
-    revision: str | None = Field(None, description="Commit, tag or branch of a Hub id; null is its main branch.")
+    base: Uri = Field(
+        description="Hub id, s3:// prefix or folder of the base model (safetensors only)."
+    )
+    revision: str | None = Field(
+        None, description="Commit, tag or branch of a Hub id; null is its main branch."
+    )
     quantization: Quantization | None = Field(
-        "nf4-double", description="4-bit weights: nf4 with or without double quantization; null loads them as dtype."
+        "nf4-double",
+        description="4-bit weights: nf4 with or without double quantization; null loads them as dtype.",
     )
     dtype: DType = Field(
-        "auto", description="Dtype of computation; auto is bfloat16 where the GPU has it, else float16; float32 on CPU."
+        "auto",
+        description="Dtype of computation; auto is bfloat16 where the GPU has it, else float16; float32 on CPU.",
     )
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="Attention implementation.")
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
+        "sdpa", description="Attention implementation."
+    )
     trust_remote_code: bool = Field(
-        False, description="Run code from the model's repository; only with a revision pinned to a commit."
+        False,
+        description="Run code from the model's repository; only with a revision pinned to a commit.",
     )
 
     @model_validator(mode="after")
@@ -79,18 +88,23 @@ class AdapterModelSection(Section):
     """How the base is loaded for an adapter; the base itself comes from the adapter's manifest."""
 
     base: Uri | None = Field(
-        None, description="The base from another place; it must be the one that the adapter was trained on."
+        None,
+        description="The base from another place; it must be the one that the adapter was trained on.",
     )
     revision: str | None = Field(
-        None, description="Revision of a base given here; without one, it must be the one that the adapter records."
+        None,
+        description="Revision of a base given here; without one, it must be the one that the adapter records.",
     )
     quantization: Quantization | None = Field(
         None, description="4-bit weights (less memory, slower); null loads them as dtype."
     )
     dtype: DType = Field("auto", description="Dtype of computation.")
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field("sdpa", description="Attention implementation.")
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
+        "sdpa", description="Attention implementation."
+    )
     trust_remote_code: bool = Field(
-        False, description="Run code from the base's repository; only with a revision pinned to a commit."
+        False,
+        description="Run code from the base's repository; only with a revision pinned to a commit.",
     )
 
     @model_validator(mode="after")
@@ -176,7 +190,8 @@ class ReadingSection(Section):
         "as the last message, by the assistant, which then is no turn.",
     )
     roles: dict[str, Literal["customer", "agent", "system"]] | Literal["as_written"] = Field(
-        default_factory=dict, description="Other names of roles, e.g. {bot: agent}; as_written keeps any label."
+        default_factory=dict,
+        description="Other names of roles, e.g. {bot: agent}; as_written keeps any label.",
     )
     drop_roles: list[Name] = Field(
         [],
@@ -195,7 +210,8 @@ class ReadingSection(Section):
         "all. A file that is named itself is always read.",
     )
     exclude: Globs = Field(
-        default_factory=list, description="Patterns of files below a folder or prefix that are left out."
+        default_factory=list,
+        description="Patterns of files below a folder or prefix that are left out.",
     )
 
     @model_validator(mode="after")
@@ -226,12 +242,18 @@ class DataSection(ReadingSection):
     """The conversations to learn from and to validate on."""
 
     train: Uris = Field(description="File, prefix, list of them, or hf://datasets/… to train on.")
-    validation: Uris | None = Field(None, description="The same to validate on; null holds out validation_fraction.")
+    validation: Uris | None = Field(
+        None, description="The same to validate on; null holds out validation_fraction."
+    )
     validation_fraction: float = Field(
-        0.1, gt=0, lt=1, description="Share of the training conversations held out when validation is null."
+        0.1,
+        gt=0,
+        lt=1,
+        description="Share of the training conversations held out when validation is null.",
     )
     references: Literal["first", "all"] = Field(
-        "all", description="Train on each conversation's first reference summary, or on all (a row each)."
+        "all",
+        description="Train on each conversation's first reference summary, or on all (a row each).",
     )
     overlap: Literal["error", "drop", "allow"] = Field(
         "error",
@@ -243,7 +265,8 @@ class PromptSection(Section):
     """How a conversation becomes the model's input; travels with the adapter."""
 
     style: Literal["instruction", "chat"] = Field(
-        "instruction", description="The classic instruction template, or the base's own chat template."
+        "instruction",
+        description="The classic instruction template, or the base's own chat template.",
     )
     system: str = Field(
         "Below is a conversation between a human and an AI agent. Write a summary of the conversation.",
@@ -251,7 +274,8 @@ class PromptSection(Section):
         description="What the model is told to do.",
     )
     labels: dict[str, str] = Field(
-        default_factory=dict, description="How roles are written in the prompt, e.g. {customer: user}; else their name."
+        default_factory=dict,
+        description="How roles are written in the prompt, e.g. {customer: user}; else their name.",
     )
 
 
@@ -259,8 +283,12 @@ class GenerationSection(Section):
     """How summaries are generated."""
 
     max_new_tokens: int = Field(128, ge=1, description="Tokens of a summary at the most.")
-    temperature: float = Field(0.0, ge=0, description="0 is greedy: the most likely token each time.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus of the sampling; only with a temperature above 0.")
+    temperature: float = Field(
+        0.0, ge=0, description="0 is greedy: the most likely token each time."
+    )
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Nucleus of the sampling; only with a temperature above 0."
+    )
     seed: int = Field(42, ge=0, le=LARGEST_SEED, description="Seed of the sampling.")
     max_input_tokens: int | None = Field(
         None,
@@ -269,7 +297,9 @@ class GenerationSection(Section):
         "that as fits into memory.",
     )
     max_batch_tokens: int = Field(
-        16384, ge=16, description="Tokens of a padded batch, prompt and summary together; a longer row goes alone."
+        16384,
+        ge=16,
+        description="Tokens of a padded batch, prompt and summary together; a longer row goes alone.",
     )
     max_batch_size: int = Field(64, ge=1, description="Rows of a batch at the most.")
 
@@ -278,9 +308,13 @@ class ScoringSection(Section):
     """How an adapter is scored after training."""
 
     max_conversations: int | None = Field(
-        200, ge=1, description="Validation conversations that are summarized and scored; null is all."
+        200,
+        ge=1,
+        description="Validation conversations that are summarized and scored; null is all.",
     )
-    base_without_adapter: bool = Field(False, description="Score the base without adapter too (as long again).")
+    base_without_adapter: bool = Field(
+        False, description="Score the base without adapter too (as long again)."
+    )
     bootstrap_samples: int = Field(1000, ge=100, description="Resamples behind the 95% intervals.")
 
 
@@ -288,7 +322,10 @@ class SummarizeLimitsSection(Section):
     """What a summarization run puts up with."""
 
     max_reject_fraction: float = Field(
-        0.05, ge=0, le=1, description="A greater share of rejected records ends the run with 65; good ones are kept."
+        0.05,
+        ge=0,
+        le=1,
+        description="A greater share of rejected records ends the run with 65; good ones are kept.",
     )
     min_records: int = Field(
         1,
@@ -301,7 +338,9 @@ class SummarizeLimitsSection(Section):
 class ChunksSection(Section):
     """How much of the input is committed at a time: minutes of work, which is what a stop can cost."""
 
-    records: int = Field(2048, ge=1, description="A chunk ends with the record that makes it so many,")
+    records: int = Field(
+        2048, ge=1, description="A chunk ends with the record that makes it so many,"
+    )
     megabytes: float = Field(
         16,
         gt=0,
@@ -317,18 +356,24 @@ class CsvOutputSection(Section):
         description="Cells that a spreadsheet would run as a formula (they begin with = + - @, a tab or a line break, "
         "and are no number): escape puts an apostrophe before them; keep writes them as they are.",
     )
-    byte_order_mark: bool = Field(False, description="Begin the file with the mark by which Excel recognizes UTF-8.")
+    byte_order_mark: bool = Field(
+        False, description="Begin the file with the mark by which Excel recognizes UTF-8."
+    )
 
 
 class StorageSection(Section):
     """The S3 service, where it is not AWS or not what the environment says."""
 
-    endpoint_url: str | None = Field(None, description="URL of the service; null is AWS_ENDPOINT_URL(_S3), or AWS.")
+    endpoint_url: str | None = Field(
+        None, description="URL of the service; null is AWS_ENDPOINT_URL(_S3), or AWS."
+    )
     region: str | None = Field(None, description="Region; null is the environment's.")
     addressing_style: Literal["auto", "path", "virtual"] = Field(
         "auto", description="Bucket in the path or in the host name."
     )
-    timeout_seconds: float = Field(60, gt=0, description="After so long without a byte, a request is tried again.")
+    timeout_seconds: float = Field(
+        60, gt=0, description="After so long without a byte, a request is tried again."
+    )
 
     @field_validator("endpoint_url")
     @classmethod

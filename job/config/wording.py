@@ -60,7 +60,9 @@ def _object(schema: Schema, root: Schema) -> str:
     if "properties" in schema:
         return f"a section with {', '.join(schema['properties'])}"
     names = schema.get("propertyNames", {}).get("enum", ["names"])
-    return f"a mapping of {join_or(names)} to {_grouped(schema.get('additionalProperties', {}), root)}"
+    return (
+        f"a mapping of {join_or(names)} to {_grouped(schema.get('additionalProperties', {}), root)}"
+    )
 
 
 def _grouped(schema: Schema, root: Schema) -> str:

@@ -21,7 +21,13 @@ LINK = re.compile(r"https?\S+|<LINK>")
 MENTION = re.compile(r"(?<!\w)@\S+")
 SIGNATURE = re.compile(r"(?<![\^\d])(?<!\^.)\^[^\W\d_][^\s^]*+(?!\^)")
 ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|\w{1,31});")
-TWEETS: tuple[CleaningStep, ...] = ("links", "mentions", "signatures", "html_entities", "whitespace")
+TWEETS: tuple[CleaningStep, ...] = (
+    "links",
+    "mentions",
+    "signatures",
+    "html_entities",
+    "whitespace",
+)
 
 
 def links(text: str) -> str:
@@ -58,7 +64,9 @@ STEPS: dict[CleaningStep, Callable[[str], str]] = {
 }
 
 
-def resolve_steps(reading: ReadingSection, conversations: Sequence[Conversation] = ()) -> tuple[CleaningStep, ...]:
+def resolve_steps(
+    reading: ReadingSection, conversations: Sequence[Conversation] = ()
+) -> tuple[CleaningStep, ...]:
     """The steps that `cleaning` of the config stands for.
 
     `auto` is the tweets' steps where most of `conversations` are TweetSumm's (DialogStudio's ids begin with its name),
@@ -86,7 +94,9 @@ def clean(conversation: Conversation, steps: Iterable[CleaningStep]) -> Conversa
     return conversation if kept == conversation.turns else conversation._replace(turns=kept)
 
 
-def clean_or_reject(conversation: Conversation, steps: Iterable[CleaningStep]) -> Conversation | BadRecord:
+def clean_or_reject(
+    conversation: Conversation, steps: Iterable[CleaningStep]
+) -> Conversation | BadRecord:
     """The same for a run in which every record has an outcome: nothing_to_summarize where no turn is left."""
     cleaned = clean(conversation, steps)
     if cleaned.turns:
@@ -95,12 +105,17 @@ def clean_or_reject(conversation: Conversation, steps: Iterable[CleaningStep]) -
     return BadRecord(conversation.source, "nothing_to_summarize", detail, conversation.id)
 
 
-def clean_all(conversations: Sequence[Conversation], steps: Sequence[CleaningStep]) -> list[Conversation]:
+def clean_all(
+    conversations: Sequence[Conversation], steps: Sequence[CleaningStep]
+) -> list[Conversation]:
     """All of them after `steps`; those that have no turn left are left out, with a warning."""
     cleaned = [clean(conversation, steps) for conversation in conversations]
     kept = [conversation for conversation in cleaned if conversation.turns]
     if len(kept) < len(cleaned):
-        warn("conversations without text after cleaning are left out", left_out=len(cleaned) - len(kept))
+        warn(
+            "conversations without text after cleaning are left out",
+            left_out=len(cleaned) - len(kept),
+        )
     return kept
 
 

@@ -23,13 +23,17 @@ ALIASES = {
     "system": "system",
 }  # fmt: skip
 ID_KEYS = ("id", "new dialog id", "original dialog id")
-MAX_DEPTH = 100  # far below Python's own limit, so that whoever writes the metadata out again is safe too
+MAX_DEPTH = (
+    100  # far below Python's own limit, so that whoever writes the metadata out again is safe too
+)
 MAX_LABEL_CHARACTERS = 100
 CACHED_NAMES = 4096
 LARGEST_EXACT_FLOAT = 2**53
 MAX_SHOWN_CHARACTERS = 40
 PLAIN_LABEL = re.compile(r"[A-Za-z][\w-]*")  # what YAML reads as text without quotes
-UNSTORABLE = re.compile("[\ud800-\udfff\0]")  # lone surrogates cannot be encoded; NUL ends a string in many tools
+UNSTORABLE = re.compile(
+    "[\ud800-\udfff\0]"
+)  # lone surrogates cannot be encoded; NUL ends a string in many tools
 # White space, and characters that have no width.
 BLANK = re.compile("[\\s\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufe0f\ufeff]*")
 
@@ -107,7 +111,9 @@ def id_key_of(record: Mapping[str, Any], reading: ReadingSection) -> str | None:
     """The key under which the record has its id; None if it has none. RecordError if a configured one is missing."""
     wanted = reading.column("id")
     if wanted is not None and wanted not in record:
-        raise RecordError(f"has no '{wanted}', which data.columns names as the id; found {names(record)}")
+        raise RecordError(
+            f"has no '{wanted}', which data.columns names as the id; found {names(record)}"
+        )
     for key in (wanted,) if wanted else ID_KEYS:
         value = record.get(key)
         if value is not None and str(value).strip():
@@ -154,7 +160,9 @@ def role_of(label: Any, reading: ReadingSection) -> str | None:
         label = str(label)  # recorders number the speakers
     if label in ALIASES and not reading.roles and not reading.drop_roles:
         return ALIASES[label]
-    name = " ".join(label.split())  # a line break in a label could pass for another turn in the prompt
+    name = " ".join(
+        label.split()
+    )  # a line break in a label could pass for another turn in the prompt
     if not 0 < len(name) <= MAX_LABEL_CHARACTERS:
         raise RecordError(f"role has {len(name)} characters, wanted 1 to {MAX_LABEL_CHARACTERS}")
     folded = folded_name(name)
@@ -190,7 +198,9 @@ def draft(
     """The parts together, without blank turns and references; nothing_to_summarize if no turn has text."""
     spoken = tuple(turn for turn in turns if not BLANK.fullmatch(turn.text))
     if not spoken:
-        raise RecordError("no turn has any text" if turns else "it has no turns", "nothing_to_summarize")
+        raise RecordError(
+            "no turn has any text" if turns else "it has no turns", "nothing_to_summarize"
+        )
     return Draft(spoken, tuple(text for text in references if text.strip()), metadata, doubts)
 
 

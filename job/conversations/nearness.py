@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHINGLE_WORDS = 5
-MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that it permutes 64-bit integers (2^64 over the golden ratio)
+MULTIPLIER = (
+    0x9E3779B97F4A7C15  # odd, so that it permutes 64-bit integers (2^64 over the golden ratio)
+)
 
 
-def near_pairs(left: Sequence[str], right: Sequence[str] | None, threshold: float) -> Iterator[tuple[int, int, float]]:
+def near_pairs(
+    left: Sequence[str], right: Sequence[str] | None, threshold: float
+) -> Iterator[tuple[int, int, float]]:
     """(position in left, position in right, similarity) of every pair of which the similarity is at least `threshold`.
 
     Without `right`, the pairs within `left`, each once with the lower position first.
@@ -31,21 +35,27 @@ def near_pairs(left: Sequence[str], right: Sequence[str] | None, threshold: floa
     _, shingles = np.unique(np.concatenate(sets), return_inverse=True)
     first = 0 if right is None else len(left)  # of the sets that are searched
     searched = shingles[ends[first] - sizes[first] :] if first < len(sets) else shingles[:0]
-    owners = np.repeat(np.arange(first, len(sets)), sizes[first:])[np.argsort(searched, kind="stable")]
+    owners = np.repeat(np.arange(first, len(sets)), sizes[first:])[
+        np.argsort(searched, kind="stable")
+    ]
     counts = np.bincount(searched, minlength=int(shingles.max()) + 1)
     starts = np.cumsum(counts) - counts
     alone = 1 if right is None else 0  # a text finds itself
     for index in range(len(left)):
         own = shingles[ends[index] - sizes[index] : ends[index]]
         own = own[counts[own] > alone]
-        if not len(own) or len(own) < threshold * sizes[index]:  # then the union, which is no smaller, is too large
+        if (
+            not len(own) or len(own) < threshold * sizes[index]
+        ):  # then the union, which is no smaller, is too large
             continue
         found = np.concatenate([owners[starts[one] : starts[one] + counts[one]] for one in own])
         shared_by_all = np.bincount(found)
         others = np.flatnonzero(shared_by_all)
         shared = shared_by_all[others]
         similarity = shared / (sizes[index] + sizes[others] - shared)
-        for other in np.flatnonzero((similarity >= threshold) & ((others > index) | (right is not None))):
+        for other in np.flatnonzero(
+            (similarity >= threshold) & ((others > index) | (right is not None))
+        ):
             yield index, int(others[other]) - first, float(similarity[other])
 
 
@@ -56,7 +66,9 @@ def _shingle_sets(texts: Sequence[str]) -> "list[NDArray[np.uint64]]":
     sets = []
     for text in texts:
         words = [numbers.setdefault(word, len(numbers) + 1) for word in text.split()]
-        padded = np.array(words + [0] * (SHINGLE_WORDS - len(words)), dtype=np.uint64)  # a short text is one shingle
+        padded = np.array(
+            words + [0] * (SHINGLE_WORDS - len(words)), dtype=np.uint64
+        )  # a short text is one shingle
         length = len(padded) - SHINGLE_WORDS + 1
         mixed = np.zeros(length, dtype=np.uint64)
         for offset in range(SHINGLE_WORDS):

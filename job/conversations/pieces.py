@@ -50,7 +50,9 @@ class Piece:
     kind: Kind
     start: int
     end: int
-    line: int  # where it begins: a 1-based line of text, member of a JSON document, or row of Parquet
+    line: (
+        int  # where it begins: a 1-based line of text, member of a JSON document, or row of Parquet
+    )
     records: int
     bytes: int
     header: Header | None = None
@@ -63,7 +65,11 @@ def cut(file: "InputFile", reading: ReadingSection, size: Size) -> Iterator[Piec
         shape = shape_of(stream, file.uri, reading)
         is_recoded = shape == "table" and reading.csv.encoding != "utf-8"
         if compressed or is_recoded or file.uri.startswith("hf://"):
-            records = _count_lines(stream) if shape == "lines" else sum(1 for _ in rows_of(stream, file.uri, reading))
+            records = (
+                _count_lines(stream)
+                if shape == "lines"
+                else sum(1 for _ in rows_of(stream, file.uri, reading))
+            )
             pieces = iter([Piece("whole", 0, 0, 1, records, file.size)])
         elif shape == "transcript":
             pieces = iter([Piece("whole", 0, 0, 1, 1, file.size)])
@@ -78,7 +84,9 @@ def cut(file: "InputFile", reading: ReadingSection, size: Size) -> Iterator[Piec
         yield from (piece for piece in pieces if piece.records)
 
 
-def read_piece(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[Conversation | BadRecord]:
+def read_piece(
+    file: "InputFile", piece: Piece, reading: ReadingSection
+) -> Iterator[Conversation | BadRecord]:
     """The records of a piece, each as a conversation (its id empty where it brings none) or as why it is none."""
     for line, record in _rows(file, piece, reading):
         yield outcome_of(record, Source(file.uri, line), reading)
@@ -121,7 +129,9 @@ def _table_rows(
     yield from TableRows(text, where, line_end, piece.header, piece.line)
 
 
-def _cut_text(kind: Kind, start: int, ends: Iterable[tuple[int, int, int]], size: Size) -> Iterator[Piece]:
+def _cut_text(
+    kind: Kind, start: int, ends: Iterable[tuple[int, int, int]], size: Size
+) -> Iterator[Piece]:
     """The pieces of a text from the byte `start` on.
 
     `ends` are the places where it may be cut: the byte, the number of the line or member behind it, and how many
@@ -197,7 +207,9 @@ class _Blank:
         return self._spaces is not None and self._spaces <= MAX_RECORD_CHARACTERS
 
 
-def _cut_table(stream: io.BufferedReader, where: tuple[str, ReadingSection], size: Size) -> Iterator[Piece]:
+def _cut_table(
+    stream: io.BufferedReader, where: tuple[str, ReadingSection], size: Size
+) -> Iterator[Piece]:
     mark = _mark(stream)
     plain, line_end = table_text(stream, *where)
     text = _Counting(plain, mark)
@@ -209,7 +221,9 @@ def _cut_table(stream: io.BufferedReader, where: tuple[str, ReadingSection], siz
         yield text.bytes, text.lines + 1, 0  # what is no row behind the last one
 
     for piece in _cut_text("table", 0, ends(), size):
-        yield replace(piece, header=rows.header) if piece.start else piece  # the first begins with it
+        yield (
+            replace(piece, header=rows.header) if piece.start else piece
+        )  # the first begins with it
 
 
 def _cut_groups(file: "InputFile", size: Size) -> Iterator[Piece]:
@@ -218,7 +232,9 @@ def _cut_groups(file: "InputFile", size: Size) -> Iterator[Piece]:
     start = records = weight = 0
     row, index = 1, -1
     with _RandomAccess(file) as anywhere:
-        for index, (rows, group_bytes) in enumerate(row_groups(io.BufferedReader(anywhere), file.uri)):
+        for index, (rows, group_bytes) in enumerate(
+            row_groups(io.BufferedReader(anywhere), file.uri)
+        ):
             if records and (records + rows > size.records or weight + group_bytes > size.bytes):
                 yield Piece("groups", start, index, row, records, weight)
                 start, row, records, weight = index, row + records, 0, 0
@@ -269,7 +285,10 @@ class _RandomAccess(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
+        self._position = (
+            offset
+            + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
+        )
         return self._position
 
     def tell(self) -> int:

@@ -85,12 +85,18 @@ def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list
             conversations.append(outcome)
     empty = [uri for uri, records in records_by_uri.items() if not records]
     if empty:
-        raise DataError(f"{empty[0]}: holds no records; name files that do, or remove it from the input")
+        raise DataError(
+            f"{empty[0]}: holds no records; name files that do, or remove it from the input"
+        )
     if bad:
         listed = "".join(f"\n  {record}" for record in bad[:SHOWN_BAD_RECORDS])
-        more = f"\n  and {len(bad) - SHOWN_BAD_RECORDS} more" if len(bad) > SHOWN_BAD_RECORDS else ""
+        more = (
+            f"\n  and {len(bad) - SHOWN_BAD_RECORDS} more" if len(bad) > SHOWN_BAD_RECORDS else ""
+        )
         total = len(bad) + len(conversations)
-        raise DataError(f"{len(bad)} of {total} records are no conversations; mend or remove them:{listed}{more}")
+        raise DataError(
+            f"{len(bad)} of {total} records are no conversations; mend or remove them:{listed}{more}"
+        )
     return conversations
 
 
@@ -218,7 +224,9 @@ class _Ids:
 
     def __init__(self) -> None:
         self._uris: list[str] = []
-        self._places: dict[bytes, int] = {}  # digest of the id → index of the URI and line, packed: half a tuple's size
+        self._places: dict[
+            bytes, int
+        ] = {}  # digest of the id → index of the URI and line, packed: half a tuple's size
         self._repeats: dict[bytes, int] = {}
 
     def settle(self, outcome: Conversation | BadRecord) -> Conversation | BadRecord:
@@ -242,5 +250,7 @@ class _Ids:
         key = id_digest(base)
         if key not in self._places:
             return base
-        self._repeats[key] = self._repeats.get(key, 1) + 1  # the same words again: both are records to summarize
+        self._repeats[key] = (
+            self._repeats.get(key, 1) + 1
+        )  # the same words again: both are records to summarize
         return f"{base}-{self._repeats[key]}"

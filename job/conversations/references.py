@@ -15,7 +15,9 @@ from job.conversations.record import Conversation
 SUMMARY_KEYS = ("summary",)
 SHOWN_KEYS = 10
 # What R, pandas, databases and spreadsheets write into a file of text for a value that is missing.
-MISSING_MARKS = frozenset(("NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "\\N", "\\\\N"))
+MISSING_MARKS = frozenset(
+    ("NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "\\N", "\\\\N")
+)
 
 
 def references_of(record: Mapping[str, Any], keys: Sequence[str] = SUMMARY_KEYS) -> list[str]:

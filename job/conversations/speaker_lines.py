@@ -41,7 +41,9 @@ PLAIN = re.compile(
 # Written without [0-5], which holds no digits of other scripts.
 SIXTIETHS = r"(?![6-9])\d\d"
 # Of a clock of twelve hours, or the word for `o'clock`, as phones in many languages write them.
-BEHIND_A_CLOCK = r"(?:\s?(?:[AaPp]\.?\s?[Mm]\b\.?|[πμ]\.?μ\.|[صم](?!\w)|Uhr\b|น\.|ч\.|पूर्वाह्न|अपराह्न))?"
+BEHIND_A_CLOCK = (
+    r"(?:\s?(?:[AaPp]\.?\s?[Mm]\b\.?|[πμ]\.?μ\.|[صم](?!\w)|Uhr\b|น\.|ч\.|पूर्वाह्न|अपराह्न))?"
+)
 BEFORE_A_CLOCK = r"(?:(?:오전|오후|午前|午後|上午|下午|凌晨|中午|晚上)\s?)?"
 CLOCK = rf"\d{{1,3}}[:：]{SIXTIETHS}(?:[:：]{SIXTIETHS})?(?:[.,]\d{{1,6}})?(?!\d){BEHIND_A_CLOCK}"
 MONTH = r"[^\W\d_]{3,10}\.?"

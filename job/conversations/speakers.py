@@ -52,7 +52,9 @@ BEHIND_A_NAME = re.compile(
 )
 MIN_LINES_OF_A_STYLE = 2
 LATER_HOURS = re.compile(r"(?<![\d:])[1-9]:(?=\d\d:\d\d)")
-BEFORE_A_COLON = re.compile(rf"{SPACES}(?P<label>[^{COLONS}\n]{{1,{MAX_PHRASE_CHARACTERS}}}?){SPACES}[{COLONS}](?!//)")
+BEFORE_A_COLON = re.compile(
+    rf"{SPACES}(?P<label>[^{COLONS}\n]{{1,{MAX_PHRASE_CHARACTERS}}}?){SPACES}[{COLONS}](?!//)"
+)
 IN_BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 MAX_WORDS_OF_A_NAME = 6
 MAX_WORDS_AROUND_A_ROLE = 4  # the agent, Ms. Patel's assistant

@@ -66,7 +66,9 @@ def hold_out(
     return sides
 
 
-def find_overlap(train: Sequence[Conversation], validation: Sequence[Conversation]) -> list[Overlap]:
+def find_overlap(
+    train: Sequence[Conversation], validation: Sequence[Conversation]
+) -> list[Overlap]:
     """Every training conversation that one of validation repeats, exact ones first, the most similar first.
 
     One of each, however many repeat it: of short conversations thousands can be the same, and their pairs millions.
@@ -79,7 +81,9 @@ def find_overlap(train: Sequence[Conversation], validation: Sequence[Conversatio
         if left[one] != right[other]:
             counts[left[one]] += len(validation_ids[right[other]])
             if left[one] not in validation_ids:  # else an exact one is known already
-                nearest[left[one]] = max((similarity, right[other]), nearest.get(left[one], (0.0, "")))
+                nearest[left[one]] = max(
+                    (similarity, right[other]), nearest.get(left[one], (0.0, ""))
+                )
     overlaps = [
         Overlap(
             train_id,
@@ -127,7 +131,9 @@ def _share(digest: str, seed: int) -> float:
 
 def _normalized(conversation: Conversation) -> str:
     """The words alone: copies of a conversation differ in case, spacing and punctuation first ("let's" and "Lets")."""
-    text = unicodedata.normalize("NFKC", " ".join(turn.text for turn in conversation.turns)).casefold()
+    text = unicodedata.normalize(
+        "NFKC", " ".join(turn.text for turn in conversation.turns)
+    ).casefold()
     return " ".join(NO_WORD.sub("", text).split()) or " ".join(text.split())
 
 

@@ -32,7 +32,9 @@ def closing_screen(work: Path, examples: Path, seconds: Mapping[str, float]) -> 
     bucket = work / "bucket"
     evaluation = json.loads((bucket / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))
     parts = [
-        _titled(f"Scores on {evaluation['conversations']} conversations, held out by wording too", width),
+        _titled(
+            f"Scores on {evaluation['conversations']} conversations, held out by wording too", width
+        ),
         *_scores(evaluation),
         _titled("Conversations and their summaries", width),
         *_conversations(bucket, examples, width),

@@ -34,7 +34,9 @@ KEYS = {".yaml": "configs/", ".jsonl": "data/"}  # prefix in the bucket, by the 
 CREDENTIALS = "demo"  # the server takes any; nothing outside this machine is asked
 
 
-def run_demo(work: Path | None = None, examples: Path | None = None, program: Sequence[str] = RECAP) -> None:
+def run_demo(
+    work: Path | None = None, examples: Path | None = None, program: Sequence[str] = RECAP
+) -> None:
     """Run the story, and leave a copy of the bucket and the commands' logs below `work` (./demo-run).
 
     `examples` holds what is uploaded (the package's own), `program` is the start of each command line. A command that
@@ -46,7 +48,9 @@ def run_demo(work: Path | None = None, examples: Path | None = None, program: Se
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="recap-demo-") as scratch, s3_server() as endpoint:
         client = demo_bucket(endpoint)
-        _tell(f"An S3 server listens on {endpoint}; s3://{BUCKET} gets {upload(client, examples)} files.")
+        _tell(
+            f"An S3 server listens on {endpoint}; s3://{BUCKET} gets {upload(client, examples)} files."
+        )
         environment = _environment(endpoint, scratch)
         try:
             for command in COMMANDS:
@@ -75,7 +79,9 @@ def s3_server() -> Iterator[str]:
     try:
         from moto.server import ThreadedMotoServer
     except ImportError as error:
-        message = "the demo needs an S3 server (moto), and it is not installed: pip install 'recap[demo]'"
+        message = (
+            "the demo needs an S3 server (moto), and it is not installed: pip install 'recap[demo]'"
+        )
         raise MissingError(message) from error
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else a line per request
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
@@ -96,7 +102,9 @@ def demo_bucket(endpoint: str) -> Any:
     from botocore.session import Session as Settings
 
     nothing = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
-    client = Session(botocore_session=Settings(nothing)).client(  # a profile of this machine is not looked for
+    client = Session(
+        botocore_session=Settings(nothing)
+    ).client(  # a profile of this machine is not looked for
         "s3",
         endpoint_url=endpoint,
         region_name="us-east-1",
@@ -110,7 +118,9 @@ def demo_bucket(endpoint: str) -> Any:
 
 def upload(client: Any, examples: Path) -> int:
     """Upload the configs, conversations and base to where the configs look; return the number of files."""
-    keys = {path: KEYS[path.suffix] + path.name for path in examples.iterdir() if path.suffix in KEYS}
+    keys = {
+        path: KEYS[path.suffix] + path.name for path in examples.iterdir() if path.suffix in KEYS
+    }
     for path in (examples / "base").rglob("*"):
         if path.is_file():
             keys[path] = path.relative_to(examples).as_posix()
@@ -174,7 +184,9 @@ def _run(command: str, program: Sequence[str], environment: dict[str, str], log:
     try:
         code = _run_aloud([*program, *arguments], environment, log)
     except KeyboardInterrupt as error:
-        raise PreemptedError(f"the demo was stopped in `recap {command}`; its output is in {log}") from error
+        raise PreemptedError(
+            f"the demo was stopped in `recap {command}`; its output is in {log}"
+        ) from error
     if code:
         failed = RecapError(f"`recap {command}` ended with exit code {code}: see above, or {log}")
         with suppress(ValueError):  # a signal or an unknown code stays a bug
@@ -226,7 +238,9 @@ def _pass_on(source: BinaryIO, copy: BinaryIO) -> None:
         try:
             block = source.read(65536)
         except OSError as error:
-            if error.errno != errno.EIO:  # how Linux says that nobody holds the other end of a terminal any more
+            if (
+                error.errno != errno.EIO
+            ):  # how Linux says that nobody holds the other end of a terminal any more
                 raise
             return
         if not block:

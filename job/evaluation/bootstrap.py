@@ -36,7 +36,10 @@ def mean_intervals(values: NDArray[np.float64], samples: int, seed: int) -> list
         drawn = rng.multinomial(conversations, evenly, size=min(_SAMPLES_AT_ONCE, samples - start))
         means.append(drawn @ values / conversations)  # (samples, columns)
     low, high = np.percentile(np.concatenate(means), [LOW, HIGH], axis=0)
-    return [Interval(float(m), float(lo), float(hi)) for m, lo, hi in zip(values.mean(axis=0), low, high, strict=True)]
+    return [
+        Interval(float(m), float(lo), float(hi))
+        for m, lo, hi in zip(values.mean(axis=0), low, high, strict=True)
+    ]
 
 
 def paired_differences(

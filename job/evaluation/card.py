@@ -68,8 +68,12 @@ class CardFacts:
 def model_card(facts: CardFacts, evaluation: Evaluation | NotScored) -> str:
     """Return the whole README.md; without scores it says so and why."""
     scores = _reason(evaluation) if isinstance(evaluation, NotScored) else _scores(evaluation)
-    front = yaml.safe_dump(_front_matter(facts, evaluation), sort_keys=False, allow_unicode=True, width=1000)
-    base = f"`{_base_name(facts)}`" + (f" at revision `{facts.base['revision']}`" if facts.base.get("revision") else "")
+    front = yaml.safe_dump(
+        _front_matter(facts, evaluation), sort_keys=False, allow_unicode=True, width=1000
+    )
+    base = f"`{_base_name(facts)}`" + (
+        f" at revision `{facts.base['revision']}`" if facts.base.get("revision") else ""
+    )
     return visible(
         "\n\n".join(
             [
@@ -120,7 +124,11 @@ def _front_matter(facts: CardFacts, evaluation: Evaluation | NotScored) -> dict[
     # The scored conversations are those of the last split.
     scored = facts.splits[-1]
     name = ", ".join(_data_name(uri) for uri in scored.uris)
-    dataset = {"name": name, "type": datasets[0] if datasets else "conversations", "split": scored.name}
+    dataset = {
+        "name": name,
+        "type": datasets[0] if datasets else "conversations",
+        "split": scored.name,
+    }
     result = {"task": {"type": "summarization"}, "dataset": dataset, "metrics": found}
     return front | {"model-index": [{"name": facts.config.run, "results": [result]}]}
 
@@ -137,10 +145,14 @@ def _scores(evaluation: Evaluation) -> str:
         for name in ranked_systems(evaluation)
     ]
     heads = " | ".join(METRIC_LABELS[metric] for metric in METRICS)
-    said = [f"- {_text(comparison_sentence(evaluation, name))}." for name in other_systems(evaluation)]
+    said = [
+        f"- {_text(comparison_sentence(evaluation, name))}." for name in other_systems(evaluation)
+    ]
     floors = [name for name in (CONSTANT, LEAD) if name in evaluation.differences]
     honest = [f"> **Warning:** {_text(text)}" for text in warnings(evaluation)]
-    if any(verdict(evaluation, name) in ("loses to", "cannot be told apart from") for name in floors):
+    if any(
+        verdict(evaluation, name) in ("loses to", "cannot be told apart from") for name in floors
+    ):
         honest.append("> **Warning:** By these numbers there is no reason to use this adapter.")
     return "\n\n".join(
         [
@@ -148,7 +160,9 @@ def _scores(evaluation: Evaluation) -> str:
             f"On {evaluation.conversations:,} conversations with {evaluation.references:,} reference summaries, "
             "by ROUGE-L:",
             "\n".join(said),
-            "\n".join([f"| | {heads} | words |", "|---" + "|---:" * (len(METRICS) + 1) + "|", *rows]),
+            "\n".join(
+                [f"| | {heads} | words |", "|---" + "|---:" * (len(METRICS) + 1) + "|", *rows]
+            ),
             f"References have {evaluation.reference_words.mean:.1f} words on average. {FLOORS} "
             f"Words are cut by the tokenizer `{evaluation.tokenizer}` (of a-z: Porter stems).",
         ]
@@ -235,12 +249,19 @@ def _data(facts: CardFacts) -> str:
         f"`{split.digest}` |"
         for split in facts.splits
     ]
-    return "\n".join(["| split | data | conversations | SHA-256 of the content |", "|---|---|---:|---|", *rows])
+    return "\n".join(
+        ["| split | data | conversations | SHA-256 of the content |", "|---|---|---:|---|", *rows]
+    )
 
 
 def _settings(facts: CardFacts) -> str:
     config = facts.config
-    sections = {"model": config.model, "lora": config.lora, "training": config.training, "prompt": config.prompt}
+    sections = {
+        "model": config.model,
+        "lora": config.lora,
+        "training": config.training,
+        "prompt": config.prompt,
+    }
     shown = {name: to_plain(section) for name, section in sections.items()}
     del shown["model"]["base"], shown["model"]["revision"]  # said above, as it was resolved
     versions = ", ".join(f"{name} {number}" for name, number in facts.versions.items())

@@ -16,10 +16,24 @@ from job.evaluation.metrics import METRIC_LABELS
 from job.evaluation.result import HEADLINE, Evaluation, ranked_systems, shorten
 
 WIDTH, ROW, LEFT, RIGHT = 960, 38, 230, 90  # of the SVG, in its own units
-LIGHT = {"paper": "#ffffff", "ink": "#1c2126", "quiet": "#626b75", "line": "#e2e5e9", "accent": "#0f6b5c"}
-DARK = {"paper": "#1a1e22", "ink": "#e6e9ec", "quiet": "#9aa3ad", "line": "#2d3339", "accent": "#5cc8b1"}
+LIGHT = {
+    "paper": "#ffffff",
+    "ink": "#1c2126",
+    "quiet": "#626b75",
+    "line": "#e2e5e9",
+    "accent": "#0f6b5c",
+}
+DARK = {
+    "paper": "#1a1e22",
+    "ink": "#e6e9ec",
+    "quiet": "#9aa3ad",
+    "line": "#2d3339",
+    "accent": "#5cc8b1",
+}
 
-LossHistory = Sequence[Mapping[str, float]]  # rows with step and any of loss, eval_loss, learning_rate
+LossHistory = Sequence[
+    Mapping[str, float]
+]  # rows with step and any of loss, eval_loss, learning_rate
 
 
 class LossPictures(NamedTuple):
@@ -34,7 +48,10 @@ def dot_chart(evaluation: Evaluation) -> str:
     names = ranked_systems(evaluation)
     found = {name: evaluation.systems[name].scores[HEADLINE]["mean"] for name in names}
     step = 0.1 if max(interval.high for interval in found.values()) > 0.3 else 0.05
-    ticks = [step * tick for tick in range(math.ceil(max(i.high for i in found.values()) / step + 1e-9) + 1)]
+    ticks = [
+        step * tick
+        for tick in range(math.ceil(max(i.high for i in found.values()) / step + 1e-9) + 1)
+    ]
     bottom = ROW * len(names) + 6
 
     def x(score: float) -> str:
@@ -65,12 +82,16 @@ def loss_pictures(history: LossHistory) -> LossPictures:
 
 
 def _loss_png(history: LossHistory, ink: Mapping[str, str]) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no pyplot: no global state, no display
+    from matplotlib.backends.backend_agg import (
+        FigureCanvasAgg,
+    )  # no pyplot: no global state, no display
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(9, 5), dpi=160, facecolor=ink["paper"], layout=ConstrainedLayoutEngine(hspace=0.06))
+    figure = Figure(
+        figsize=(9, 5), dpi=160, facecolor=ink["paper"], layout=ConstrainedLayoutEngine(hspace=0.06)
+    )
     FigureCanvasAgg(figure)
     losses, rates = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
     _line(losses, history, "loss", "training", {"color": ink["quiet"], "linewidth": 1.4})
@@ -81,7 +102,9 @@ def _loss_png(history: LossHistory, ink: Mapping[str, str]) -> bytes:
     rates.set_ylabel("learning rate")
     rates.set_xlabel("optimizer steps")
     rates.xaxis.set_major_locator(MaxNLocator(integer=True))
-    rates.yaxis.set_major_formatter(lambda rate, _: np.format_float_positional(float(f"{rate:.3g}"), trim="-"))
+    rates.yaxis.set_major_formatter(
+        lambda rate, _: np.format_float_positional(float(f"{rate:.3g}"), trim="-")
+    )
     rates.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
     rates.set_ylim(bottom=0)
     for axes in (losses, rates):
@@ -93,7 +116,9 @@ def _loss_png(history: LossHistory, ink: Mapping[str, str]) -> bytes:
     return picture.getvalue()
 
 
-def _line(axes: Any, history: LossHistory, key: str, label: str | None, style: dict[str, Any]) -> None:
+def _line(
+    axes: Any, history: LossHistory, key: str, label: str | None, style: dict[str, Any]
+) -> None:
     """One line through the rows that have the key; a row has only what was measured at its step."""
     points = [(row["step"], row[key]) for row in history if math.isfinite(row.get(key, math.nan))]
     if points:

@@ -37,7 +37,9 @@ def evaluate(
     """
     assert systems, "no system to score"
     assert not {CONSTANT, LEAD} & set(systems), f"{CONSTANT} and {LEAD} are added here"
-    assert all(len(given) == len(conversations) for given in systems.values()), "one summary per conversation"
+    assert all(len(given) == len(conversations) for given in systems.values()), (
+        "one summary per conversation"
+    )
     rows = [row for row, conversation in enumerate(conversations) if conversation.references]
     scored = [conversations[row] for row in rows]
     references = [conversation.references for conversation in scored]
@@ -48,7 +50,9 @@ def evaluate(
     judged = next(iter(systems))
     return Evaluation(
         judged=judged,
-        systems={name: _result(texts[name], scores[name], options.bootstrap_samples) for name in texts},
+        systems={
+            name: _result(texts[name], scores[name], options.bootstrap_samples) for name in texts
+        },
         differences={
             name: _differences(scores[judged], other, options.bootstrap_samples)
             for name, other in scores.items()
@@ -82,7 +86,9 @@ def choose_conversations(
     return chosen
 
 
-def why_unscorable(conversations: Sequence[Conversation], max_conversations: int | None) -> str | None:
+def why_unscorable(
+    conversations: Sequence[Conversation], max_conversations: int | None
+) -> str | None:
     """Return why no summary of these conversations could be scored, or None if some could."""
     try:
         choose_conversations(conversations, max_conversations)
@@ -94,7 +100,9 @@ def why_unscorable(conversations: Sequence[Conversation], max_conversations: int
 def _check_references(scored: Sequence[Conversation], given: Sequence[Conversation]) -> None:
     if not scored:
         why = why_missing(given)
-        raise DataError(f"nothing to score against: 0 of {len(given)} conversations have a reference summary; {why}")
+        raise DataError(
+            f"nothing to score against: 0 of {len(given)} conversations have a reference summary; {why}"
+        )
     if not any(has_letters(text) for conversation in scored for text in conversation.references):
         raise DataError(
             f"nothing to score against: the references of {len(scored)} conversations (the first "
@@ -112,7 +120,9 @@ def _floors(
         floors[CONSTANT] = [sentence] * len(scored)
         floors_from[CONSTANT] = "the training reference that suits the others best"
     else:
-        left_out = leave_one_out_sentences([conversation.references for conversation in scored], SEED)
+        left_out = leave_one_out_sentences(
+            [conversation.references for conversation in scored], SEED
+        )
         if left_out:
             floors[CONSTANT] = left_out
             floors_from[CONSTANT] = (

@@ -38,19 +38,27 @@ def leave_one_out_sentences(references: Sequence[Sequence[str]], seed: int = 0) 
     owners = _sample(len(references), MAX_TARGETS, seed)
     candidates = [(place, text) for place, owner in enumerate(owners) for text in references[owner]]
     candidates = [candidates[index] for index in _sample(len(candidates), MAX_CANDIDATES, seed)]
-    agreement = _agreement([text for _, text in candidates], [references[owner] for owner in owners])
+    agreement = _agreement(
+        [text for _, text in candidates], [references[owner] for owner in owners]
+    )
     itself = (np.arange(len(candidates)), np.array([place for place, _ in candidates]))
     agreement[itself] = 0.0
     totals = agreement.sum(axis=1)  # (candidates,)
-    without = totals[:, None] - agreement  # (candidates, owners): what each would score without that owner
+    without = (
+        totals[:, None] - agreement
+    )  # (candidates, owners): what each would score without that owner
     without[itself] = -1.0  # and an owner's own references are not to be chosen
     chosen = dict(zip(owners, without.argmax(axis=0), strict=True))
-    return [candidates[int(chosen.get(owner, totals.argmax()))][1] for owner in range(len(references))]
+    return [
+        candidates[int(chosen.get(owner, totals.argmax()))][1] for owner in range(len(references))
+    ]
 
 
 def lead(conversation: Conversation) -> str:
     """The first and the last turn, as written; system turns are not part of the talk."""
-    turns = [turn for turn in conversation.turns if turn.role != "system"] or list(conversation.turns)
+    turns = [turn for turn in conversation.turns if turn.role != "system"] or list(
+        conversation.turns
+    )
     return "\n".join(turn.text for turn in (turns if len(turns) < 2 else [turns[0], turns[-1]]))
 
 
@@ -64,7 +72,10 @@ def _agreement(candidates: Sequence[str], targets: Sequence[Sequence[str]]) -> N
     said = [tokenizer.tokenize(text) for text in candidates]
     wanted = [[tokenizer.tokenize(text) for text in texts] for texts in targets]
     return np.array(
-        [[sum(rouge_l(words, other) for other in texts) / len(texts) for texts in wanted] for words in said]
+        [
+            [sum(rouge_l(words, other) for other in texts) / len(texts) for texts in wanted]
+            for words in said
+        ]
     )
 
 

@@ -16,7 +16,12 @@ from job.evaluation.words import RougeTokenizer
 
 METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 AGGREGATIONS = ("first", "mean", "best")  # over the references of one conversation
-METRIC_LABELS = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+METRIC_LABELS = {
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "rougeLsum": "ROUGE-Lsum",
+}
 
 # A space must follow the marks of English, which stand in numbers and names too. The marks of other
 # scripts (as in Chinese, Japanese, Arabic, Hindi, Burmese) end sentences and nothing else.
@@ -52,7 +57,9 @@ def score_all(summaries: Sequence[str], references: Sequence[Sequence[str]]) -> 
         assert wanted, f"conversation {row} has no reference"
         candidate = sentences(summary)
         pairs = [scorer.score(sentences(reference), candidate) for reference in wanted]
-        scored = np.array([[pair[metric].fmeasure for metric in METRICS] for pair in pairs])  # (references, metrics)
+        scored = np.array(
+            [[pair[metric].fmeasure for metric in METRICS] for pair in pairs]
+        )  # (references, metrics)
         values[row] = np.stack([scored[0], scored.mean(axis=0), scored.max(axis=0)], axis=1)
     return Scores(values)
 

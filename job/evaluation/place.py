@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from job.errors import DamagedError, MissingError, OutputError
-from job.storage.claim import MARKER, check_unobstructed, check_vouched, claimed, entries_at, is_claimed
+from job.storage.claim import (
+    MARKER,
+    check_unobstructed,
+    check_vouched,
+    claimed,
+    entries_at,
+    is_claimed,
+)
 from job.storage.folders import MANIFEST, Manifest, publish_folder, read_manifest
 from job.storage.store import Store
 
@@ -38,7 +45,9 @@ def _read_manifest(store: Store) -> Manifest | None:
     except MissingError:
         return None
     except DamagedError as error:
-        raise OutputError(f"output: {error}; choose another output, or remove what is there") from error
+        raise OutputError(
+            f"output: {error}; choose another output, or remove what is there"
+        ) from error
     if manifest.extra.get("kind") != KIND:
         raise OutputError(
             f"output: {store.uri} holds something other than an evaluation (its manifest names "

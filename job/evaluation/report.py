@@ -47,12 +47,18 @@ class Example:
 
 
 def choose_examples(
-    conversations: Sequence[Conversation], systems: Mapping[str, Sequence[str]], count: int = 5, seed: int = 0
+    conversations: Sequence[Conversation],
+    systems: Mapping[str, Sequence[str]],
+    count: int = 5,
+    seed: int = 0,
 ) -> list[Example]:
     """Examples drawn at random, in order, so that nobody picks the nice ones; only conversations with references."""
     able = [row for row, conversation in enumerate(conversations) if conversation.references]
     rows = sorted(random.Random(seed).sample(able, min(count, len(able))))
-    return [Example(conversations[row], {name: given[row] for name, given in systems.items()}) for row in rows]
+    return [
+        Example(conversations[row], {name: given[row] for name, given in systems.items()})
+        for row in rows
+    ]
 
 
 def write_report(
@@ -83,7 +89,9 @@ def write_report(
 def _pictures(history: LossHistory) -> LossPictures | None:
     try:
         return loss_pictures(history)
-    except Exception as error:  # of matplotlib: a cache that it cannot write, fonts that are damaged
+    except (
+        Exception
+    ) as error:  # of matplotlib: a cache that it cannot write, fonts that are damaged
         why = f"{type(error).__name__}: {error}"
         warn("the loss could not be drawn; the report has no picture", why=why)
         return None
@@ -130,7 +138,9 @@ def _headline(evaluation: Evaluation, title: str) -> str:
     cards = []
     for name in other_systems(evaluation):
         difference = evaluation.differences[name][HEADLINE]["mean"]
-        sentence = escape(comparison_sentence(evaluation, name)).replace(", ", ",&nbsp;")  # an interval stays whole
+        sentence = escape(comparison_sentence(evaluation, name)).replace(
+            ", ", ",&nbsp;"
+        )  # an interval stays whole
         kind = VERDICT_CLASSES.get(verdict(evaluation, name), "open")
         cards.append(f'<div class="card {kind}"><b>{difference.mean:+.2f}</b>{sentence}.</div>')
     notes = "".join(f'<p class="warning">{escape(text)}</p>' for text in warnings(evaluation))
@@ -158,7 +168,10 @@ def _scores(evaluation: Evaluation) -> str:
 
 def _score_table(evaluation: Evaluation) -> str:
     names = ranked_systems(evaluation)
-    best = {metric: max(evaluation.systems[name].scores[metric]["mean"].mean for name in names) for metric in METRICS}
+    best = {
+        metric: max(evaluation.systems[name].scores[metric]["mean"].mean for name in names)
+        for metric in METRICS
+    }
     rows = []
     for name in names:
         system = evaluation.systems[name]
@@ -215,7 +228,8 @@ def _examples(evaluation: Evaluation, examples: Sequence[Example]) -> str:
 
 def _example(evaluation: Evaluation, example: Example) -> str:
     talk = "".join(
-        f'<div class="who">{escape(turn.role)}</div><p>{escape(turn.text)}</p>' for turn in example.conversation.turns
+        f'<div class="who">{escape(turn.role)}</div><p>{escape(turn.text)}</p>'
+        for turn in example.conversation.turns
     )
     references = "".join(f"<p>{escape(text)}</p>" for text in example.conversation.references)
     many = "references" if len(example.conversation.references) > 1 else "reference"
@@ -251,5 +265,7 @@ def _method(evaluation: Evaluation) -> str:
         "Limits": "ROUGE counts shared words. It does not see whether a summary is true; read the examples too",
         "Versions": versions,
     }
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}.</dd>" for name, text in facts.items())
+    rows = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(text)}.</dd>" for name, text in facts.items()
+    )
     return f'<h2>How it was measured</h2><div class="card"><dl>{rows}</dl></div>'

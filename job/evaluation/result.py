@@ -79,13 +79,26 @@ class Evaluation:
         try:
             systems = {
                 name: SystemResult(
-                    **{**system, "scores": _read_intervals(system["scores"]), "words": Lengths(**system["words"])}
+                    **{
+                        **system,
+                        "scores": _read_intervals(system["scores"]),
+                        "words": Lengths(**system["words"]),
+                    }
                 )
                 for name, system in plain["systems"].items()
             }
-            differences = {name: _read_intervals(found) for name, found in plain["differences"].items()}
+            differences = {
+                name: _read_intervals(found) for name, found in plain["differences"].items()
+            }
             lengths = Lengths(**plain["reference_words"])
-            return Evaluation(**{**plain, "systems": systems, "differences": differences, "reference_words": lengths})
+            return Evaluation(
+                **{
+                    **plain,
+                    "systems": systems,
+                    "differences": differences,
+                    "reference_words": lengths,
+                }
+            )
         except (KeyError, TypeError, AttributeError) as error:
             raise DamagedError(
                 f"evaluation.json is not one that this version of recap wrote ({type(error).__name__}: {error}); "
@@ -107,7 +120,9 @@ class NotScored:
 
 def ranked_systems(evaluation: Evaluation) -> list[str]:
     """The systems by ROUGE-L, best first."""
-    return sorted(evaluation.systems, key=lambda name: -evaluation.systems[name].scores[HEADLINE]["mean"].mean)
+    return sorted(
+        evaluation.systems, key=lambda name: -evaluation.systems[name].scores[HEADLINE]["mean"].mean
+    )
 
 
 def other_systems(evaluation: Evaluation) -> list[str]:
@@ -134,9 +149,7 @@ def comparison_sentence(evaluation: Evaluation, other: str) -> str:
         case "beats":
             return f"{judged} beats {against} by {apart.removeprefix('+')}"
         case "loses to":
-            return (
-                f"{judged} loses to {against} by {-difference.mean:.2f} [{-difference.high:.2f}, {-difference.low:.2f}]"
-            )
+            return f"{judged} loses to {against} by {-difference.mean:.2f} [{-difference.high:.2f}, {-difference.low:.2f}]"
         case "cannot be told apart from":
             return f"{judged} cannot be told apart from {against}: {apart}"
         case "too few conversations":
@@ -163,7 +176,9 @@ def warnings(evaluation: Evaluation) -> list[str]:
             f"collapsed to “{shorten(judged.most_common, 120)}”"
         )
     if judged.empty_summaries:
-        found.append(f"{judged.empty_summaries} of {count} summaries by {evaluation.judged} are empty.")
+        found.append(
+            f"{judged.empty_summaries} of {count} summaries by {evaluation.judged} are empty."
+        )
     if evaluation.unreadable_references:
         found.append(
             f"{evaluation.unreadable_references} of {evaluation.references} references have no "
@@ -180,7 +195,9 @@ def shorten(text: str, characters: int) -> str:
 
 def _read_intervals(plain: Mapping[str, Any]) -> Intervals:
     return {
-        metric: {aggregation: Interval(**interval) for aggregation, interval in by_aggregation.items()}
+        metric: {
+            aggregation: Interval(**interval) for aggregation, interval in by_aggregation.items()
+        }
         for metric, by_aggregation in plain.items()
     }
 

@@ -43,10 +43,24 @@ def run_evaluation(config: EvaluateConfig) -> Evaluation:
     evaluation = evaluate(systems, conversations, config.evaluation, train_references)
     with work_folder(config.run) as work:
         folder = work / "evaluation"
-        write_report(folder, evaluation, choose_examples(conversations, systems), None, f"Evaluation {config.run}")
-        (folder / "evaluation.json").write_text(json.dumps(evaluation.to_json(), indent=2) + "\n", encoding="utf-8")
-        (folder / "summaries.jsonl").write_text("".join(_lines(conversations, systems)), encoding="utf-8")
-        publish(folder, store, {"run": config.run, "adapter": config.adapter, "summaries": config.summaries})
+        write_report(
+            folder,
+            evaluation,
+            choose_examples(conversations, systems),
+            None,
+            f"Evaluation {config.run}",
+        )
+        (folder / "evaluation.json").write_text(
+            json.dumps(evaluation.to_json(), indent=2) + "\n", encoding="utf-8"
+        )
+        (folder / "summaries.jsonl").write_text(
+            "".join(_lines(conversations, systems)), encoding="utf-8"
+        )
+        publish(
+            folder,
+            store,
+            {"run": config.run, "adapter": config.adapter, "summaries": config.summaries},
+        )
     event("evaluated", report=f"{store.uri}/report.html")
     return evaluation
 
@@ -60,7 +74,9 @@ def _generated(
     def summarize(system: str) -> list[str]:
         with progress(f"summarizing ({system})", len(conversations), "conversation") as bar:
             encoding = loaded.prompt, loaded.tokenizer
-            return summarize_conversations(conversations, engine, encoding, config.generation, bar.advance)
+            return summarize_conversations(
+                conversations, engine, encoding, config.generation, bar.advance
+            )
 
     systems = {TUNED: summarize(TUNED)}
     if config.evaluation.base_without_adapter:
@@ -74,5 +90,8 @@ def _lines(conversations: Sequence[Conversation], systems: dict[str, list[str]])
     judged, *others = systems
     for row, conversation in enumerate(conversations):
         line: dict[str, Any] = {"id": conversation.id, "summary": systems[judged][row]}
-        line |= {"references": conversation.references, "others": {name: systems[name][row] for name in others}}
+        line |= {
+            "references": conversation.references,
+            "others": {name: systems[name][row] for name in others},
+        }
         yield json.dumps(line, ensure_ascii=False) + "\n"

@@ -3,7 +3,14 @@
 from textwrap import wrap
 
 from job.evaluation.metrics import METRICS
-from job.evaluation.result import Evaluation, comparison_sentence, other_systems, ranked_systems, shorten, warnings
+from job.evaluation.result import (
+    Evaluation,
+    comparison_sentence,
+    other_systems,
+    ranked_systems,
+    shorten,
+    warnings,
+)
 
 _NAME, _SCORE, _WORDS = 24, 16, 7
 
@@ -26,7 +33,9 @@ def score_table(evaluation: Evaluation) -> str:
         arrow = "> " if name == evaluation.judged else "  "
         words = evaluation.systems[name].words.mean
         lines.append(f"{arrow}{shorten(name, _NAME):<{_NAME}}{cells}{words:>{_WORDS}.1f}".rstrip())
-    lines.append(f"{'':2}{'(references)':<{_NAME + 4 * _SCORE}}{evaluation.reference_words.mean:>{_WORDS}.1f}")
+    lines.append(
+        f"{'':2}{'(references)':<{_NAME + 4 * _SCORE}}{evaluation.reference_words.mean:>{_WORDS}.1f}"
+    )
     lines += ["", f"By ROUGE-L (tokenizer {evaluation.tokenizer}):"]
     sentences = [f"  {comparison_sentence(evaluation, name)}" for name in other_systems(evaluation)]
     sentences += [f"! {warning}" for warning in warnings(evaluation)]

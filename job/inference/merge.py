@@ -61,7 +61,9 @@ def _read_merged(folder: Path) -> Manifest | None:
         manifest = None
     if manifest is not None and DIGEST_KEY in manifest.extra and is_folder_of(folder, manifest):
         return manifest
-    warn("the cached merged weights are not as their manifest says: merging anew", folder=str(folder))
+    warn(
+        "the cached merged weights are not as their manifest says: merging anew", folder=str(folder)
+    )
     return None
 
 

@@ -6,7 +6,13 @@ Knows nothing of files of conversations.
 from dataclasses import dataclass
 from pathlib import Path
 
-from job.config.sections import AdapterModelSection, CleaningStep, PromptSection, ReadingSection, StorageSection
+from job.config.sections import (
+    AdapterModelSection,
+    CleaningStep,
+    PromptSection,
+    ReadingSection,
+    StorageSection,
+)
 from job.conversations.cleaning import resolve_steps
 from job.errors import ConfigError
 from job.model import (
@@ -51,12 +57,16 @@ class LoadedModel:
     adapter_digest: str | None
 
 
-def fetch_with_adapter(uri: str, section: AdapterModelSection, storage: StorageSection, cache: Path) -> FetchedModel:
+def fetch_with_adapter(
+    uri: str, section: AdapterModelSection, storage: StorageSection, cache: Path
+) -> FetchedModel:
     """An adapter and its base; its manifest is verified and its base must be the one that it was trained on."""
     folder, recorded, digest = fetch_adapter(uri, storage, cache)
     base = base_of_adapter(uri, recorded, section, storage, cache)
     # A tokenizer made by code of the base's repository comes with that code, which an adapter does not carry.
-    tokenizer = load_tokenizer(base.path, True) if section.trust_remote_code else load_tokenizer(folder)
+    tokenizer = (
+        load_tokenizer(base.path, True) if section.trust_remote_code else load_tokenizer(folder)
+    )
     return FetchedModel(base, folder, digest, tokenizer, read_prompt(folder))
 
 
@@ -65,7 +75,9 @@ def fetch_without_adapter(
 ) -> FetchedModel:
     """A base alone."""
     if section.base is None:
-        raise ConfigError("model.base is not set: it says what summarizes where there is no adapter")
+        raise ConfigError(
+            "model.base is not set: it says what summarizes where there is no adapter"
+        )
     base = fetch_base(section.base, section.revision, storage, cache)
     tokenizer = load_tokenizer(base.path, section.trust_remote_code)
     return FetchedModel(base, None, None, tokenizer, make_prompt(prompt, tokenizer, ["whitespace"]))
@@ -77,9 +89,15 @@ def load(model: FetchedModel, section: AdapterModelSection) -> Model:
     return attach_adapter(loaded, model.adapter) if model.adapter else loaded.eval()
 
 
-def open_adapter(uri: str, section: AdapterModelSection, storage: StorageSection, cache: Path) -> LoadedModel:
+def open_adapter(
+    uri: str, section: AdapterModelSection, storage: StorageSection, cache: Path
+) -> LoadedModel:
     """An adapter on its base, in memory."""
     fetched = fetch_with_adapter(uri, section, storage, cache)
-    event("loading", base=fetched.base.uri, adapter=uri, quantization=section.quantization or "none")
+    event(
+        "loading", base=fetched.base.uri, adapter=uri, quantization=section.quantization or "none"
+    )
     model = load(fetched, section)
-    return LoadedModel(model, fetched.tokenizer, fetched.prompt, fetched.base, fetched.adapter_digest)
+    return LoadedModel(
+        model, fetched.tokenizer, fetched.prompt, fetched.base, fetched.adapter_digest
+    )

@@ -26,12 +26,16 @@ def notice_url(configured: str | None, environment: Mapping[str, str]) -> str | 
     """The URL of the config, else that of RECAP_SPOT_NOTICE; ConfigError where that is none."""
     url = configured or environment.get(URL) or None
     if url and not url.startswith(("http://", "https://")):
-        raise ConfigError(f"{URL} is '{url}' in the environment, wanted a URL that begins with http:// or https://")
+        raise ConfigError(
+            f"{URL} is '{url}' in the environment, wanted a URL that begins with http:// or https://"
+        )
     return url
 
 
 @contextmanager
-def spot_watch(url: str | None, stop: Callable[[], None], every: float = SECONDS_BETWEEN_ASKING) -> Iterator[None]:
+def spot_watch(
+    url: str | None, stop: Callable[[], None], every: float = SECONDS_BETWEEN_ASKING
+) -> Iterator[None]:
     """Within the block, ask `url` now and then, and call `stop` once when there is a notice; None asks nobody."""
     ended = threading.Event()
 

@@ -43,9 +43,13 @@ def run_training(config: TrainConfig) -> Outcome:
     gpus, cluster = count_gpus(), find_cluster(os.environ)
     processes = config.training.processes or max(1, gpus)
     if gpus and processes > gpus:
-        raise ConfigError(f"training.processes: {processes}, but this machine has {gpus} GPUs: {gpus} at the most")
+        raise ConfigError(
+            f"training.processes: {processes}, but this machine has {gpus} GPUs: {gpus} at the most"
+        )
     if config.training.distribution == "fsdp" and processes * cluster.nodes == 1:
-        raise ConfigError("training.distribution: fsdp shares the base between processes, and there is one: use ddp")
+        raise ConfigError(
+            "training.distribution: fsdp shares the base between processes, and there is one: use ddp"
+        )
     limits, notice = config.limits, notice_url(config.limits.spot_notice, os.environ)
     with work_folder(config.run) as work:
         (work / "config.yaml").write_text(resolved_yaml(config), encoding="utf-8")
@@ -53,25 +57,64 @@ def run_training(config: TrainConfig) -> Outcome:
         command = launch_command(work, processes, gpus > 0, cluster)
         peers = None
         if cluster != ALONE:
-            event("training on several nodes", node=cluster.rank, nodes=cluster.nodes, main=cluster.address)
+            event(
+                "training on several nodes",
+                node=cluster.rank,
+                nodes=cluster.nodes,
+                main=cluster.address,
+            )
             peers = Peers(cluster, config.run)
         return supervise(command, work, processes, limits.grace_seconds, notice, peers)
 
 
-def launch_command(work: Path, processes: int, has_gpu: bool, cluster: Cluster = ALONE) -> list[str]:
+def launch_command(
+    work: Path, processes: int, has_gpu: bool, cluster: Cluster = ALONE
+) -> list[str]:
     """The command that starts `processes` training processes on this machine: several in all through accelerate."""
-    if processes * cluster.nodes == 1:  # a launcher in between would only be one more that loses signals
+    if (
+        processes * cluster.nodes == 1
+    ):  # a launcher in between would only be one more that loses signals
         return [sys.executable, "-m", WORKER, str(work)]
     port = _free_port() if cluster == ALONE else cluster.port
-    arguments = ["--num_machines", str(cluster.nodes), "--num_processes", str(processes * cluster.nodes)]
+    arguments = [
+        "--num_machines",
+        str(cluster.nodes),
+        "--num_processes",
+        str(processes * cluster.nodes),
+    ]
     # accelerate's launcher of several processes is --multi_gpu; on the CPU they meet through gloo, and
     # ACCELERATE_USE_CPU says so. Its --cpu would start one.
-    arguments += ["--mixed_precision", "no", "--dynamo_backend", "no", "--multi_gpu", "--main_process_port", str(port)]
+    arguments += [
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--multi_gpu",
+        "--main_process_port",
+        str(port),
+    ]
     if cluster != ALONE:
-        arguments += ["--machine_rank", str(cluster.rank), "--main_process_ip", cluster.address, "--same_network"]
+        arguments += [
+            "--machine_rank",
+            str(cluster.rank),
+            "--main_process_ip",
+            cluster.address,
+            "--same_network",
+        ]
     if not has_gpu:
-        arguments += ["--num_cpu_threads_per_process", str(max(1, (os.cpu_count() or 1) // processes))]
-    return [sys.executable, "-m", "accelerate.commands.launch", *arguments, "--module", WORKER, str(work)]
+        arguments += [
+            "--num_cpu_threads_per_process",
+            str(max(1, (os.cpu_count() or 1) // processes)),
+        ]
+    return [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        *arguments,
+        "--module",
+        WORKER,
+        str(work),
+    ]
 
 
 def supervise(
@@ -87,7 +130,11 @@ def supervise(
     With `peers`, the run ends on all nodes when it ends on one, and as node 0 decides.
     """
     adopt_orphans()
-    own = {"HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false", SUPERVISOR: str(os.getpid())}
+    own = {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        SUPERVISOR: str(os.getpid()),
+    }
     given = {name: value for name, value in os.environ.items() if not TAKEN.fullmatch(name)}
     environment = given | own | safe_variables(given) | waiting_variables(given)
     several = processes > 1 or peers is not None
@@ -101,7 +148,9 @@ def supervise(
             family.kill()
             for number, handler in before.items():
                 signal.signal(number, handler)
-        outcome = judge(read_outcomes(work), End(returned, processes, several, family.deadline is not None))
+        outcome = judge(
+            read_outcomes(work), End(returned, processes, several, family.deadline is not None)
+        )
         return peers.agree(outcome) if peers else outcome
 
 
@@ -136,7 +185,9 @@ class _Family:
         def stop() -> None:
             self.stop(f"another node ended: {failure.message}", self._grace_seconds)
 
-        if failure.exit_code == ExitCode.BUG:  # what happened may be known here: whoever can say it is not interrupted
+        if (
+            failure.exit_code == ExitCode.BUG
+        ):  # what happened may be known here: whoever can say it is not interrupted
             timer = threading.Timer(self._grace_seconds, stop)
             timer.daemon = True
             timer.start()
@@ -169,7 +220,10 @@ class _Family:
         _, left = psutil.wait_procs(self._members, timeout=KILL_SECONDS)
         if left:
             held = ", ".join(str(each.pid) for each in left)
-            warn("killed processes do not end: the kernel holds them, as on a disk that does not answer", pids=held)
+            warn(
+                "killed processes do not end: the kernel holds them, as on a disk that does not answer",
+                pids=held,
+            )
 
     def _ask_to_stop(self, launcher: int) -> None:
         """Ask each member once, also those that come later: the launchers lose the signal.

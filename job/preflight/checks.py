@@ -45,12 +45,18 @@ def check(name: str, question: Callable[[], str], key: str | None = None) -> Che
         return Check(name, question())
     except RecapError as error:
         # What is wrong with the data names its file and line; anything else is about what the config says.
-        if key and not isinstance(error, DataError) and not str(error).startswith((key, "model.", "prompt.")):
+        if (
+            key
+            and not isinstance(error, DataError)
+            and not str(error).startswith((key, "model.", "prompt."))
+        ):
             error = type(error)(f"{key}: {error}")
         return Check(name, str(error), error)
 
 
-def base_is_there(uri: str, revision: str | None, storage: StorageSection, prompt: PromptSection | None = None) -> str:
+def base_is_there(
+    uri: str, revision: str | None, storage: StorageSection, prompt: PromptSection | None = None
+) -> str:
     """The base's weights, how many files, how large; raises what fetching them would.
 
     Config and the heads of the weights are read where that is cheap: not from the Hub, which keeps them whole. With a
@@ -63,7 +69,11 @@ def base_is_there(uri: str, revision: str | None, storage: StorageSection, promp
         check_names(files)
     else:
         is_s3 = uri.startswith("s3://")
-        files = files_in_store(open_store(uri, storage), uri) if is_s3 else files_in_folder(Path(uri), uri)
+        files = (
+            files_in_store(open_store(uri, storage), uri)
+            if is_s3
+            else files_in_folder(Path(uri), uri)
+        )
         check_weights(files)
     if prompt:
         check_tokenizer(files)
@@ -82,7 +92,9 @@ def is_writable(uri: str, storage: StorageSection) -> str:
         store.write(probe, b"")
         store.delete(probe)
     finally:
-        for folder in missing:  # a plan leaves nothing behind; what somebody else has filled meanwhile stays
+        for (
+            folder
+        ) in missing:  # a plan leaves nothing behind; what somebody else has filled meanwhile stays
             with suppress(OSError):
                 folder.rmdir()
     return f"{store.uri}  writable"
@@ -135,7 +147,9 @@ def _grants(grants: Mapping[str, Any], namespace: str, repository: str) -> bool:
     for grant in grants.get("scoped") or []:
         entity = grant.get("entity") or {}
         is_there = entity.get("name") in (namespace, repository)
-        is_group = entity.get("type") == "resource-group"  # of whose repositories the Hub says nothing
+        is_group = (
+            entity.get("type") == "resource-group"
+        )  # of whose repositories the Hub says nothing
         if WRITE in (grant.get("permissions") or []) and (is_there or is_group):
             return True
     return False

@@ -57,23 +57,32 @@ class Plan:
     @property
     def error(self) -> RecapError | None:
         """The first thing that stands in the way; nothing does where all is done."""
-        return None if self.done else next((found.error for found in self.checks if found.error), None)
+        return (
+            None if self.done else next((found.error for found in self.checks if found.error), None)
+        )
 
     def findings(self) -> str:
         """What was found, for a person."""
-        rows = [f"  {'✗' if found.error else '✓'} {found.name:12}{_indented(found.found)}" for found in self.checks]
+        rows = [
+            f"  {'✗' if found.error else '✓'} {found.name:12}{_indented(found.found)}"
+            for found in self.checks
+        ]
         return "\n".join([self.title, "", *rows])
 
     def text(self) -> str:
         """The plan for a person."""
-        return "\n".join([self.findings(), "", "The config, with every default:", "", _quoted(self.config)])
+        return "\n".join(
+            [self.findings(), "", "The config, with every default:", "", _quoted(self.config)]
+        )
 
 
 def plan(config: TrainConfig | SummarizeConfig | EvaluateConfig) -> Plan:
     """Ask everything that the command of this config will need."""
     if isinstance(config, TrainConfig):
         return plan_training(config)
-    return plan_summarizing(config) if isinstance(config, SummarizeConfig) else plan_evaluation(config)
+    return (
+        plan_summarizing(config) if isinstance(config, SummarizeConfig) else plan_evaluation(config)
+    )
 
 
 def plan_summarizing(config: SummarizeConfig) -> Plan:
@@ -104,7 +113,9 @@ def plan_summarizing(config: SummarizeConfig) -> Plan:
 
     checks = [check("input", read, "input"), *_models(config), check("output", look, "output")]
     title, done = f"plan of summarize run {config.run}", any(finished)
-    return Plan(title, checks, resolved_yaml(config), config.run, done, chunks=chunks[0] if chunks else None)
+    return Plan(
+        title, checks, resolved_yaml(config), config.run, done, chunks=chunks[0] if chunks else None
+    )
 
 
 def plan_evaluation(config: EvaluateConfig) -> Plan:
@@ -123,9 +134,19 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
 
     checks = [check("input", read, "input")]
     if config.train is not None:
-        checks.append(check("train", lambda: f"{len(read_train_references(config) or []):,} references", "train"))
+        checks.append(
+            check(
+                "train", lambda: f"{len(read_train_references(config) or []):,} references", "train"
+            )
+        )
     if config.summaries is not None and everything:  # which ids are wanted is known from the input
-        checks.append(check("summaries", lambda: f"{len(read_given(config, everything)):,} summaries", "summaries"))
+        checks.append(
+            check(
+                "summaries",
+                lambda: f"{len(read_given(config, everything)):,} summaries",
+                "summaries",
+            )
+        )
     checks += [*_models(config), check("output", look, "output")]
     return Plan(f"plan of evaluate run {config.run}", checks, resolved_yaml(config), config.run)
 
@@ -140,7 +161,9 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
     if brief and standing.is_finished(config):
         checks = [Check("run", f"{config.run}: finished, and no file of its data has changed")]
         title = f"plan of training run {config.run}"
-        return Plan(title, checks, resolved_yaml(config), config.run, done=True, story=standing.story)
+        return Plan(
+            title, checks, resolved_yaml(config), config.run, done=True, story=standing.story
+        )
     examples: list[Examples] = []
 
     def read() -> str:
@@ -148,7 +171,9 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
         return _data_lines(examples[0])
 
     def base() -> str:
-        return base_is_there(config.model.base, config.model.revision, config.storage, config.prompt)
+        return base_is_there(
+            config.model.base, config.model.revision, config.storage, config.prompt
+        )
 
     clusters: list[Cluster] = []
 
@@ -199,7 +224,10 @@ class Standing:
         if found is None:
             return f"{self.run}: new"
         journal.check_same_run(found, store, wanted)
-        self.done, self.story = journal.is_done(found, store, config.publish.hub), journal.story(found)
+        self.done, self.story = (
+            journal.is_done(found, store, config.publish.hub),
+            journal.story(found),
+        )
         newest = checkpoints.newest_step(store)
         state = f"{self.run}: {found.state}, last checkpoint {'none' if newest is None else newest}"
         return "\n".join([state, *self.story[-5:]])
@@ -255,13 +283,21 @@ def _data_lines(examples: Examples) -> str:
 
 def _steps(config: TrainConfig, examples: Examples, nodes: int) -> str:
     section = config.training
-    rows = len(examples.train) if config.data.references == "first" else examples.counts()["train"]["references"]
-    per_step = section.batch_size * section.gradient_accumulation_steps * (section.processes or 1) * nodes
+    rows = (
+        len(examples.train)
+        if config.data.references == "first"
+        else examples.counts()["train"]["references"]
+    )
+    per_step = (
+        section.batch_size * section.gradient_accumulation_steps * (section.processes or 1) * nodes
+    )
     per_epoch = math.ceil(rows / per_step)
     steps = section.max_steps or math.ceil(per_epoch * section.epochs)
     each = "" if section.processes else " and process"
     packed = " at the most (packing joins rows)" if section.packing else ""
-    return f"{steps:,} of {per_step} rows{each}{packed}; {rows:,} rows, {per_epoch:,} steps an epoch"
+    return (
+        f"{steps:,} of {per_step} rows{each}{packed}; {rows:,} rows, {per_epoch:,} steps an epoch"
+    )
 
 
 def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
@@ -309,7 +345,11 @@ def _models(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
         return [check("adapter", lambda: _adapter_is_there(adapter, config), "adapter")]
     if base is not None:
         prompt = _prompt(config)
-        found = check("base", lambda: base_is_there(base, config.model.revision, config.storage, prompt), "model.base")
+        found = check(
+            "base",
+            lambda: base_is_there(base, config.model.revision, config.storage, prompt),
+            "model.base",
+        )
         return [found]
     return []
 

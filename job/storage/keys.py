@@ -46,7 +46,13 @@ def is_unfit(key: str) -> bool:
 def scheme_of(uri: str) -> str:
     """`s3`, `hf`, or `file` for a path on this machine; ConfigError for any other scheme."""
     found = SCHEME.match(uri)
-    scheme = found[1] if found else uri.partition(":")[0] if uri.startswith(tuple(f"{s}:" for s in SCHEMES)) else None
+    scheme = (
+        found[1]
+        if found
+        else uri.partition(":")[0]
+        if uri.startswith(tuple(f"{s}:" for s in SCHEMES))
+        else None
+    )
     if scheme is None:
         return "file"
     if scheme not in SCHEMES or not uri.startswith(f"{scheme}://"):
@@ -67,7 +73,9 @@ def split_s3(uri: str) -> tuple[str, str]:
     prefix = prefix.rstrip("/")
     wrong = mistake_in(prefix) if prefix else None
     if not bucket or wrong:
-        raise ConfigError(f"'{uri}' {'names no bucket' if not bucket else wrong}; wanted s3://bucket/prefix")
+        raise ConfigError(
+            f"'{uri}' {'names no bucket' if not bucket else wrong}; wanted s3://bucket/prefix"
+        )
     return bucket, prefix
 
 
@@ -83,7 +91,9 @@ def split_hub(uri: str) -> tuple[str, str, str | None, str]:
     name, _, revision = name.partition("@")
     wrong = mistake_in(folder) if folder else None
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", f"{organization}/{name}") or wrong:
-        raise ConfigError(f"'{uri}' {wrong or 'names no repository'}; wanted hf://org/name or hf://datasets/org/name")
+        raise ConfigError(
+            f"'{uri}' {wrong or 'names no repository'}; wanted hf://org/name or hf://datasets/org/name"
+        )
     return kind, f"{organization}/{name}", revision.replace("%2F", "/") or None, folder
 
 

@@ -62,7 +62,9 @@ class LocalStore:
         with self.open(key) as source, new_file(target) as file:
             copied = _copy(source, file, (self._path(key), target), progress)
             if copied != size:
-                raise RetryError(f"{self._path(key)} changed while it was read: {copied} bytes, wanted {size}")
+                raise RetryError(
+                    f"{self._path(key)} changed while it was read: {copied} bytes, wanted {size}"
+                )
 
     def upload(self, source: Path, key: str, progress: Progress | None = None) -> None:
         """Copy the file `source` to `key`."""
@@ -97,7 +99,9 @@ class LocalStore:
         for place in (path.parent, path):  # where a new file would be made, and what an old one is
             real = Path(os.path.realpath(place))
             if not real.is_relative_to(root):
-                raise DataError(f"{path} leads out of {self.uri}, to {real}; name that place itself in the config")
+                raise DataError(
+                    f"{path} leads out of {self.uri}, to {real}; name that place itself in the config"
+                )
         return path
 
     def _below(self, folder: Path, prefix: str, skip: Skip | None) -> Iterator[Entry]:
@@ -107,7 +111,9 @@ class LocalStore:
             except FileNotFoundError:
                 return  # removed, with its last file, since it was listed
         # A folder sorts as its name with a slash: "a-b" before "a/b", as whole keys do.
-        for item in sorted(found, key=lambda item: item.name + "/" * item.is_dir(follow_symlinks=False)):
+        for item in sorted(
+            found, key=lambda item: item.name + "/" * item.is_dir(follow_symlinks=False)
+        ):
             key = below(prefix, item.name)
             if item.name.endswith(UNFINISHED) or item.name == LOST_AND_FOUND:
                 continue
@@ -133,7 +139,9 @@ def _entry(key: str, found: os.stat_result) -> Entry:
     return Entry(key, found.st_size, f"{found.st_mtime_ns}-{found.st_size}-{found.st_ino}")
 
 
-def _copy(source: BinaryIO, target: BinaryIO, names: tuple[Path, Path], progress: Progress | None) -> int:
+def _copy(
+    source: BinaryIO, target: BinaryIO, names: tuple[Path, Path], progress: Progress | None
+) -> int:
     """Copy to the end; the bytes copied."""
     copied = 0
     while True:

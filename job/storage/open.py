@@ -136,7 +136,9 @@ class _Folder:
                 manifests.append(key)
             table = table_of(key)
             if table is not None:
-                self.left_out.tables.add(visible(below(store.uri, table).rstrip("/"), one_line=True))
+                self.left_out.tables.add(
+                    visible(below(store.uri, table).rstrip("/"), one_line=True)
+                )
             why = self.selection.why_not(key)
             if why is not None:
                 self.left_out.add(below(store.uri, key), why)
@@ -208,7 +210,15 @@ def _own_outputs(store: Store, manifests: Iterable[str]) -> dict[str, str]:
     for key in manifests:
         try:
             manifest = Manifest.from_json(store.read(key), key)
-        except (MissingError, ForbiddenError, DataError, ValueError, LookupError, TypeError, AttributeError):
+        except (
+            MissingError,
+            ForbiddenError,
+            DataError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ):
             continue  # somebody else's, or damaged
         if not manifest.extra.keys() >= OF_SUMMARIES and manifest.extra.get("kind") != "evaluation":
             continue
@@ -244,7 +254,10 @@ def _nearest(uri: str, options: StorageSection | None) -> str:
         names = _names_in(folder, options)
     except (ConfigError, MissingError, ForbiddenError, OSError):
         return ""
-    nearest = difflib.get_close_matches(name, names, NEIGHBOURS_SHOWN, 0.4) or sorted(names)[:NEIGHBOURS_SHOWN]
+    nearest = (
+        difflib.get_close_matches(name, names, NEIGHBOURS_SHOWN, 0.4)
+        or sorted(names)[:NEIGHBOURS_SHOWN]
+    )
     return f"; {folder} has {', '.join(nearest)}" if nearest else f"; {folder} has no files"
 
 

@@ -45,8 +45,14 @@ class S3Store:
     ) -> None:
         self._bucket, self._prefix = split_s3(uri)
         self.uri = f"s3://{below(self._bucket, self._prefix)}".rstrip("/")
-        self._options, self._transfer, self._sleep = options or StorageSection(), transfer or Transfer(), sleep
-        self._clients: dict[int, Any] = {}  # by process: a client's connections do not survive a fork
+        self._options, self._transfer, self._sleep = (
+            options or StorageSection(),
+            transfer or Transfer(),
+            sleep,
+        )
+        self._clients: dict[
+            int, Any
+        ] = {}  # by process: a client's connections do not survive a fork
 
     def stat(self, key: str) -> Entry:
         """The entry at `key`."""
@@ -62,8 +68,12 @@ class S3Store:
         with s3_errors(place):
             pages = self._client().get_paginator("list_objects_v2")
             size = {"PageSize": self._transfer.keys_per_page}
-            for page in pages.paginate(Bucket=self._bucket, Prefix=f"{root}/" if root else "", PaginationConfig=size):
-                if "Name" not in page and "KeyCount" not in page:  # else a web page would pass for an empty prefix
+            for page in pages.paginate(
+                Bucket=self._bucket, Prefix=f"{root}/" if root else "", PaginationConfig=size
+            ):
+                if (
+                    "Name" not in page and "KeyCount" not in page
+                ):  # else a web page would pass for an empty prefix
                     raise not_s3(place)
                 for found in page.get("Contents", ()):
                     if found["Key"].endswith("/") and not found["Size"]:
@@ -101,7 +111,9 @@ class S3Store:
                     )
                 got = file.seek(0, os.SEEK_END)
             if got != wanted:
-                raise RetryError(f"{place.uri}: got {got} bytes, wanted {wanted}: it changed meanwhile; run again")
+                raise RetryError(
+                    f"{place.uri}: got {got} bytes, wanted {wanted}: it changed meanwhile; run again"
+                )
 
     def upload(self, source: Path, key: str, progress: Progress | None = None) -> None:
         """Put the file at `key`, in parallel parts if it is large; a failed upload leaves no parts behind."""
@@ -111,7 +123,9 @@ class S3Store:
             opened = source.open("rb")
         # By file object: by name, boto3 wraps errors in a message of its own, and status and code are lost.
         with opened, reading(source), s3_errors(place):
-            self._client().upload_fileobj(opened, self._bucket, name, Callback=told, Config=self._transfer_config())
+            self._client().upload_fileobj(
+                opened, self._bucket, name, Callback=told, Config=self._transfer_config()
+            )
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Put `data` at `key` in one request; with `if_absent` the service lets one of several writers win.
@@ -127,7 +141,9 @@ class S3Store:
                 try:
                     self._client().put_object(Bucket=self._bucket, Key=name, Body=data, **guard)
                     return
-                except ClientError as error:  # 409: another guarded write of the same key is under way
+                except (
+                    ClientError
+                ) as error:  # 409: another guarded write of the same key is under way
                     if status_of(error.response) != CONFLICT or attempt == CONFLICT_TRIES - 1:
                         raise
                     self._sleep(0.1 * 2**attempt)
@@ -148,7 +164,9 @@ class S3Store:
 
     def _client(self) -> Any:
         process = os.getpid()
-        if process not in self._clients:  # two threads may both make one: the last stays, either works
+        if (
+            process not in self._clients
+        ):  # two threads may both make one: the last stays, either works
             self._clients = {process: self._new_client()}
         return self._clients[process]
 
@@ -169,7 +187,9 @@ class S3Store:
         )
         with s3_errors(self._place("")):
             try:
-                session = boto3.session.Session(region_name=self._options.region, botocore_session=_session())
+                session = boto3.session.Session(
+                    region_name=self._options.region, botocore_session=_session()
+                )
                 return session.client("s3", endpoint_url=self._options.endpoint_url, config=config)
             except ValueError as error:
                 raise ConfigError(

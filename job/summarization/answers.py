@@ -21,7 +21,9 @@ REMEDIES = {
 }
 
 
-def check_model(answers: Sequence[Generated | Failure], greet: Callable[[], None], has_answered: bool) -> None:
+def check_model(
+    answers: Sequence[Generated | Failure], greet: Callable[[], None], has_answered: bool
+) -> None:
     """See that the model is not to blame where a prompt got no answer: it must answer a greeting.
 
     ConfigError also where all failed by an error that only a config explains. `has_answered`: it did before.
@@ -30,14 +32,18 @@ def check_model(answers: Sequence[Generated | Failure], greet: Callable[[], None
     if not failures:
         return
     has_answered = has_answered or len(failures) < len(answers)
-    remedy = REMEDIES.get(failures[0].name) if len({failure.name for failure in failures}) == 1 else None
+    remedy = (
+        REMEDIES.get(failures[0].name) if len({failure.name for failure in failures}) == 1 else None
+    )
     said = f"It failed on each of the first {len(failures)} conversations ({failures[0]})"
     if remedy and len(failures) > 1 and not has_answered:
         raise ConfigError(f"{remedy}. {said}")
     see_it_work(greet, has_answered, f"{remedy or CANNOT_RUN}. {said}")
 
 
-def see_it_work(greet: Callable[[], None], has_answered: bool, else_said: str = f"{CANNOT_RUN}. It fails") -> None:
+def see_it_work(
+    greet: Callable[[], None], has_answered: bool, else_said: str = f"{CANNOT_RUN}. It fails"
+) -> None:
     """Have the model answer a greeting. Where it cannot: RetryError if it has answered before; else ConfigError, unless
     the error is recap's own mistake.
     """
@@ -50,7 +56,9 @@ def see_it_work(greet: Callable[[], None], has_answered: bool, else_said: str = 
             raise
         failed = f"{type(error).__name__}: {error}"
         if has_answered:
-            raise RetryError(f"the model answered before, and now fails on a greeting ({failed}): run again") from error
+            raise RetryError(
+                f"the model answered before, and now fails on a greeting ({failed}): run again"
+            ) from error
         if isinstance(error, OF_LIBRARIES):
             raise ConfigError(f"{else_said}, and on a greeting ({failed})") from error
         raise

@@ -16,7 +16,14 @@ from job.conversations.record import BadRecord, Source
 from job.errors import RecapError, RetryError
 from job.storage.open import InputFile
 from job.summarization.chunks import Chunk
-from job.summarization.commit import Line, Marker, fetch_outcomes, make_line, read_lines, read_marker
+from job.summarization.commit import (
+    Line,
+    Marker,
+    fetch_outcomes,
+    make_line,
+    read_lines,
+    read_marker,
+)
 from job.summarization.records import Counts, counts_of_row, reject_row
 from job.summarization.repeats import Ids, Place, Repeat, counted_ids
 from job.summarization.worker import Night
@@ -58,7 +65,9 @@ def _fetch(night: Night, chunk: Chunk, path: Path) -> Marker:
     place = night.output.store, night.chunks.folder
     marker = read_marker(*place, chunk.number)
     if marker is None:
-        raise RetryError(f"{night.output.uri}: chunk {chunk.number} was there and is gone: run again")
+        raise RetryError(
+            f"{night.output.uri}: chunk {chunk.number} was there and is gone: run again"
+        )
     fetch_outcomes(place, marker, path)
     return marker
 

@@ -78,7 +78,9 @@ def count_chunks(files: Sequence[InputFile], reading: ReadingSection, size: Size
     return sum(1 for _ in _grouped(files, reading, size))
 
 
-def agree_on_chunks(place: tuple[Store, str], files: Sequence[InputFile], config: SummarizeConfig) -> Chunks:
+def agree_on_chunks(
+    place: tuple[Store, str], files: Sequence[InputFile], config: SummarizeConfig
+) -> Chunks:
     """The chunks as recorded in this folder of this store, recorded now if nobody did or the input has changed.
 
     Raises RetryError where files change while they are listed and cut; MissingError, and records nothing, where they
@@ -98,7 +100,9 @@ def agree_on_chunks(place: tuple[Store, str], files: Sequence[InputFile], config
             store.write(_key(folder, newest + 1), content, if_absent=True)
         except AlreadyExistsError:
             continue  # another worker was faster: what it recorded counts
-    raise RetryError(f"{store.uri}/{folder}: the input changes faster than it can be listed: run again")
+    raise RetryError(
+        f"{store.uri}/{folder}: the input changes faster than it can be listed: run again"
+    )
 
 
 def is_agreed(place: tuple[Store, str], chunks: Chunks) -> bool:
@@ -134,7 +138,11 @@ def unless_changed(file: InputFile) -> Iterator[None]:
     """What the block, which reads the file, cannot read of it is RetryError if the file is not what was listed."""
     try:
         yield
-    except (DataError, MissingError, ConfigError):  # the last: S3's answer where an object ends before a piece begins
+    except (
+        DataError,
+        MissingError,
+        ConfigError,
+    ):  # the last: S3's answer where an object ends before a piece begins
         check_unchanged([file])
         raise
 
@@ -164,14 +172,18 @@ def _recorded(files: Sequence[InputFile], chunks: Sequence[Sequence[tuple[int, P
     return json.dumps({"files": listed, "chunks": cut_up}, ensure_ascii=False).encode()
 
 
-def _grouped(files: Sequence[InputFile], reading: ReadingSection, size: Size) -> Iterator[list[tuple[int, Piece]]]:
+def _grouped(
+    files: Sequence[InputFile], reading: ReadingSection, size: Size
+) -> Iterator[list[tuple[int, Piece]]]:
     """The pieces of each chunk with the number of their file; small neighbours are one chunk."""
     group: list[tuple[int, Piece]] = []
     records = weight = 0
     for number, file in enumerate(files):
         with unless_changed(file):
             for piece in cut(file, reading, size):
-                if group and (records + piece.records > size.records or weight + piece.bytes > size.bytes):
+                if group and (
+                    records + piece.records > size.records or weight + piece.bytes > size.bytes
+                ):
                     yield group
                     group, records, weight = [], 0, 0
                 group.append((number, piece))
@@ -187,7 +199,11 @@ def _lean(piece: Piece) -> dict[str, Any]:
 def _newest(store: Store, folder: str) -> int:
     """The number of the newest record; 0 where there is none."""
     names = [entry.key.rpartition("/")[2] for entry in store.list(folder)]
-    numbers = [name.removeprefix("input-").removesuffix(".json") for name in names if name.startswith("input-")]
+    numbers = [
+        name.removeprefix("input-").removesuffix(".json")
+        for name in names
+        if name.startswith("input-")
+    ]
     return max((int(number) for number in numbers if number.isdigit()), default=0)
 
 

@@ -68,10 +68,19 @@ class Line(NamedTuple):
         return cls(*line.rstrip(b"\n").split(b"\t", 5))
 
 
-def make_line(is_summary: bool, is_derived: bool, id: bytes, place: tuple[int, int], row: bytes) -> Line:
+def make_line(
+    is_summary: bool, is_derived: bool, id: bytes, place: tuple[int, int], row: bytes
+) -> Line:
     """The line of an outcome; an empty `id` is none."""
     origin = (b"d" if is_derived else b"o") if id else b"-"
-    return Line(b"S" if is_summary else b"R", origin, id.hex().encode(), b"%d" % place[0], b"%d" % place[1], row)
+    return Line(
+        b"S" if is_summary else b"R",
+        origin,
+        id.hex().encode(),
+        b"%d" % place[0],
+        b"%d" % place[1],
+        row,
+    )
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,9 @@ def commit(place: tuple[Store, str], number: int, path: Path, facts: Mapping[str
         store.write(_key(folder, number), marker.to_json(), if_absent=True)
     except AlreadyExistsError:
         winner = read_marker(store, folder, number)
-        if winner is not None and winner.outcomes != name:  # else the answer to the first request was lost
+        if (
+            winner is not None and winner.outcomes != name
+        ):  # else the answer to the first request was lost
             store.delete(below(folder, name))
             return False
     return True
@@ -147,7 +158,9 @@ def fetch_outcomes(place: tuple[Store, str], marker: Marker, path: Path) -> None
             f"{where} is gone, which a marker names: remove {store.uri}/{folder} and run again"
         ) from error
     if path.stat().st_size != marker.size or sha256_file(path) != marker.sha256:
-        raise DamagedError(f"{where} is not what its marker says: remove {store.uri}/{folder} and run again")
+        raise DamagedError(
+            f"{where} is not what its marker says: remove {store.uri}/{folder} and run again"
+        )
 
 
 def read_lines(path: Path) -> Iterator[Line]:

@@ -36,7 +36,9 @@ class Digests:
         for digest in digests:
             groups[digest[0]] += digest
         for group in groups:
-            each = sorted({bytes(group[start : start + BYTES]) for start in range(0, len(group), BYTES)})
+            each = sorted(
+                {bytes(group[start : start + BYTES]) for start in range(0, len(group), BYTES)}
+            )
             group[:] = b"".join(each)
         self._groups = groups
 
@@ -90,7 +92,9 @@ def _rows(file: InputFile) -> Iterator[Any]:
         case ".csv":
             csv.field_size_limit(MAX_RECORD_CHARACTERS)
             with closing(file.store.open(file.key)) as stored:
-                yield from csv.DictReader(io.TextIOWrapper(plain_stream(stored, file.uri), "utf-8-sig", newline=""))
+                yield from csv.DictReader(
+                    io.TextIOWrapper(plain_stream(stored, file.uri), "utf-8-sig", newline="")
+                )
         case ".parquet":
             yield from _parquet_rows(file)
         case _:

@@ -31,7 +31,9 @@ from job.telemetry import event, measured, warn
 TERMS = Terms()
 
 
-def already_done(output: Output, wanted: dict[str, Any], config: SummarizeConfig, settings: str) -> Counts | None:
+def already_done(
+    output: Output, wanted: dict[str, Any], config: SummarizeConfig, settings: str
+) -> Counts | None:
     """What an earlier run of the same identity left; DataError if it rejected more than this config's limit allows.
 
     `settings` is the folder of all chunks made with these settings.
@@ -40,7 +42,9 @@ def already_done(output: Output, wanted: dict[str, Any], config: SummarizeConfig
     if facts is None:
         return None
     counts = Counts.from_json(facts["counts"])
-    if _clear(output, counts, config, settings):  # that run was killed as it took them away, or before it told
+    if _clear(
+        output, counts, config, settings
+    ):  # that run was killed as it took them away, or before it told
         _measure(facts)
     return _told("already done", output, counts, config)
 
@@ -77,7 +81,12 @@ def finish(night: Night, shard: Shard, wanted: dict[str, Any], work: Path) -> Co
     for key in leases:
         # By the output's store: one rooted at the folder of chunks would leave that folder, empty.
         night.output.store.delete(below(night.output.chunks, key))
-    return _told(message if counts.records else "nothing to summarize: 0 records", night.output, counts, night.config)
+    return _told(
+        message if counts.records else "nothing to summarize: 0 records",
+        night.output,
+        counts,
+        night.config,
+    )
 
 
 def too_many(counts: Counts, config: SummarizeConfig) -> bool:
@@ -85,7 +94,9 @@ def too_many(counts: Counts, config: SummarizeConfig) -> bool:
     return counts.rejected > config.limits.max_reject_fraction * (counts.records - counts.skipped)
 
 
-def _finished_meanwhile(night: Night, shard: Shard, wanted: dict[str, Any], missing: list[int]) -> Counts | None:
+def _finished_meanwhile(
+    night: Night, shard: Shard, wanted: dict[str, Any], missing: list[int]
+) -> Counts | None:
     """What another run of this night published, taking chunks away; None where other workers are still at theirs."""
     output, settings = night.output, night.chunks.settings
     facts = _accepted(output, wanted, night.config)
@@ -94,7 +105,9 @@ def _finished_meanwhile(night: Night, shard: Shard, wanted: dict[str, Any], miss
         _clear(output, counts, night.config, settings)
         return _told("another run of this night was faster", output, counts, night.config)
     if any(shard.takes(number) for number in missing):
-        raise RetryError(f"{output.uri}: chunks that this worker had committed were taken away: run again")
+        raise RetryError(
+            f"{output.uri}: chunks that this worker had committed were taken away: run again"
+        )
     if not is_agreed((output.store, settings), night.chunks):
         raise RetryError(
             f"{output.uri}: another worker recorded another input meanwhile (it changed, or the store ignores "
@@ -104,7 +117,9 @@ def _finished_meanwhile(night: Night, shard: Shard, wanted: dict[str, Any], miss
     return None
 
 
-def _accepted(output: Output, wanted: dict[str, Any], config: SummarizeConfig) -> Mapping[str, Any] | None:
+def _accepted(
+    output: Output, wanted: dict[str, Any], config: SummarizeConfig
+) -> Mapping[str, Any] | None:
     """What the manifest of a run of this identity tells; from now on it is a success, unless too many were rejected."""
     manifest = find_finished(output, wanted)
     if manifest is None:
@@ -186,5 +201,7 @@ def _facts(night: Night, found: Assembled) -> dict[str, Any]:
     if config.cost_per_hour is not None:
         cost = found.seconds / 3600 * config.cost_per_hour
         facts["cost"] = round(cost, 6)
-        facts["cost_per_1000_records"] = round(1000 * cost / counts.records, 6) if counts.records else None
+        facts["cost_per_1000_records"] = (
+            round(1000 * cost / counts.records, 6) if counts.records else None
+        )
     return facts | {"config": to_plain(config), "environment": describe()}

@@ -19,7 +19,9 @@ SELECTION = ("include", "exclude")  # of data: which files are read, and those a
 OTHERS = ("adapter_weights", "long_conversations", "cut_summaries", "redaction", "skip_done")
 
 
-def identity(config: SummarizeConfig, files: Sequence[InputFile], digests: Digests) -> dict[str, Any]:
+def identity(
+    config: SummarizeConfig, files: Sequence[InputFile], digests: Digests
+) -> dict[str, Any]:
     """Input files with size and version, weights by digest, and every setting that decides what is written."""
     plain, reading = to_plain(config), reading_identity(config.data)
     return {
@@ -28,7 +30,9 @@ def identity(config: SummarizeConfig, files: Sequence[InputFile], digests: Diges
         "model": {key: plain["model"][key] for key in ("quantization", "dtype", "attention")},
         "data": {key: value for key, value in reading.items() if key not in SELECTION},
         "prompt": plain["prompt"],
-        "generation": {key: value for key, value in plain["generation"].items() if key not in SPEED_ONLY},
+        "generation": {
+            key: value for key, value in plain["generation"].items() if key not in SPEED_ONLY
+        },
         **{key: plain[key] for key in OTHERS},
         **_csv_output(config),
     }

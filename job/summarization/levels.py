@@ -45,10 +45,14 @@ class _Climb(NamedTuple):
     input_tokens: int = 0
     output_tokens: int = 0
     dropped_turns: int = 0
-    turns: tuple[int, ...] = ()  # of the conversation, in each line of this level's prompts; above the first level
+    turns: tuple[
+        int, ...
+    ] = ()  # of the conversation, in each line of this level's prompts; above the first level
 
 
-def answer_each(prepared: Sequence[Prepared], task: Task, on_done: Done) -> list[Answer | Unanswered]:
+def answer_each(
+    prepared: Sequence[Prepared], task: Task, on_done: Done
+) -> list[Answer | Unanswered]:
     """An answer for each conversation, or why there is none."""
     settled: dict[int, Answer | Unanswered] = {}
     climbing = {place: _Climb(item, item.parts) for place, item in enumerate(prepared)}
@@ -69,17 +73,25 @@ def answer_each(prepared: Sequence[Prepared], task: Task, on_done: Done) -> list
 def _greet(task: Task) -> None:
     """Have the model answer a greeting; raises what it raises where it cannot."""
     summarizer = task.summarizer
-    greeting = Conversation("greeting", (Turn("customer", "Hello"), Turn("agent", "Hello")), Source("recap", 1))
-    ids = encode_prompt(greeting, summarizer.prompt, summarizer.tokenizer, summarizer.max_input_tokens).ids
+    greeting = Conversation(
+        "greeting", (Turn("customer", "Hello"), Turn("agent", "Hello")), Source("recap", 1)
+    )
+    ids = encode_prompt(
+        greeting, summarizer.prompt, summarizer.tokenizer, summarizer.max_input_tokens
+    ).ids
     summarizer.engine.generate([ids], task.generation)
 
 
-def _step(climb: _Climb, answers: Iterator[Generated | Failure], task: Task) -> _Climb | Answer | Unanswered:
+def _step(
+    climb: _Climb, answers: Iterator[Generated | Failure], task: Task
+) -> _Climb | Answer | Unanswered:
     """What the answers to this level's prompts make of a conversation; takes them all."""
     got = [next(answers) for _ in climb.parts]
     if climb.level == 1 and len(got) == 1 and isinstance(got[0], Generated):  # nearly all of them
         only = got[0]
-        return Answer(only.text, only.finish_reason, len(climb.parts[0].ids), only.output_tokens, 0, 1)
+        return Answer(
+            only.text, only.finish_reason, len(climb.parts[0].ids), only.output_tokens, 0, 1
+        )
     texts: list[tuple[str, int]] = []
     covered = iter(climb.turns)
     for number, (part, answer) in enumerate(zip(climb.parts, got, strict=True), 1):
@@ -108,14 +120,20 @@ def _answer(climb: _Climb, last: Generated) -> Answer:
 def _above(climb: _Climb, texts: Sequence[tuple[str, int]], task: Task) -> _Climb | Unanswered:
     """The next level: the summaries of the parts, as a conversation of them."""
     if not texts:
-        return Unanswered("empty_summary", f"the model answered each of {len(climb.parts)} parts without text")
+        return Unanswered(
+            "empty_summary", f"the model answered each of {len(climb.parts)} parts without text"
+        )
     turns = tuple(Turn(f"part {number}", text) for number, (text, _) in enumerate(texts, 1))
     conversation = Conversation(climb.item.id, turns, climb.item.source)
     summarizer = task.summarizer
     most = len(climb.parts) - 1  # fewer at each level, or it would never end
     try:
         parts = encode_parts(
-            conversation, summarizer.prompt, summarizer.tokenizer, summarizer.max_input_tokens, max(most, 1)
+            conversation,
+            summarizer.prompt,
+            summarizer.tokenizer,
+            summarizer.max_input_tokens,
+            max(most, 1),
         )
     except TooLongError:
         parts = []
@@ -125,7 +143,9 @@ def _above(climb: _Climb, texts: Sequence[tuple[str, int]], task: Task) -> _Clim
             f"{summarizer.max_input_tokens} tokens; lower generation.max_new_tokens, or raise max_input_tokens"
         )
         return Unanswered("too_long", detail)
-    return climb._replace(parts=parts, level=climb.level + 1, turns=tuple(count for _, count in texts))
+    return climb._replace(
+        parts=parts, level=climb.level + 1, turns=tuple(count for _, count in texts)
+    )
 
 
 def _by_conversation(on_done: Done, conversations: int, prompts: int) -> Done:

@@ -23,7 +23,9 @@ WINDOW_CHARACTERS = 16 << 20  # of what else is held of the records: ids, metada
 Item = Prepared | BadRecord | Skipped
 
 
-def outcomes(chunks: Iterable[Iterable[Conversation | BadRecord]], task: Task, on_done: Done) -> Iterator[Outcome]:
+def outcomes(
+    chunks: Iterable[Iterable[Conversation | BadRecord]], task: Task, on_done: Done
+) -> Iterator[Outcome]:
     """The outcome of each record of each chunk, in order; `on_done` is told how many more are done.
 
     An engine that asks for it is told of later windows, of the next chunks too, before it is asked for the answers to
@@ -40,7 +42,11 @@ def outcomes(chunks: Iterable[Iterable[Conversation | BadRecord]], task: Task, o
         for item in window:
             yield _settle(item, next(answers), task) if isinstance(item, Prepared) else item
 
-    for window in (window for records in chunks for window in windows(prepare(record, task) for record in records)):
+    for window in (
+        window
+        for records in chunks
+        for window in windows(prepare(record, task) for record in records)
+    ):
         ahead.append(window)
         if prompts := _prompts(window):
             engine = task.summarizer.engine
@@ -48,7 +54,8 @@ def outcomes(chunks: Iterable[Iterable[Conversation | BadRecord]], task: Task, o
             if wanted:
                 engine.expect(prompts, task.generation)
         while ahead and (
-            len(ahead) > WINDOWS_AHEAD or sum(len(_prompts(later)) for later in islice(ahead, 1, None)) >= wanted
+            len(ahead) > WINDOWS_AHEAD
+            or sum(len(_prompts(later)) for later in islice(ahead, 1, None)) >= wanted
         ):
             yield from settle()
     while ahead:
@@ -64,8 +71,14 @@ def windows(items: Iterable[Item]) -> Iterator[list[Item]]:
         characters += len(item.id or "")
         if isinstance(item, Prepared):
             tokens += sum(len(part.ids) for part in item.parts)
-            characters += len(str(item.metadata)) + (item.placeholders.characters if item.placeholders else 0)
-        if len(window) == WINDOW_RECORDS or tokens >= WINDOW_TOKENS or characters >= WINDOW_CHARACTERS:
+            characters += len(str(item.metadata)) + (
+                item.placeholders.characters if item.placeholders else 0
+            )
+        if (
+            len(window) == WINDOW_RECORDS
+            or tokens >= WINDOW_TOKENS
+            or characters >= WINDOW_CHARACTERS
+        ):
             yield window
             window, tokens, characters = [], 0, 0
     if window:

@@ -17,7 +17,14 @@ from typing import Any
 from job.config.sections import CsvOutputSection, StorageSection, names_one_file
 from job.differences import differences
 from job.errors import ConfigError, MissingError, OutputError
-from job.storage.claim import MARKER, check_unobstructed, check_vouched, claimed, entries_at, is_claimed
+from job.storage.claim import (
+    MARKER,
+    check_unobstructed,
+    check_vouched,
+    claimed,
+    entries_at,
+    is_claimed,
+)
 from job.storage.folders import MANIFEST, FileEntry, Manifest, write_manifest
 from job.storage.keys import local_path, scheme_of, split_file
 from job.storage.lease import keeps_guard
@@ -63,13 +70,19 @@ class Output:
 
     def write_rejects(self, folder: Path) -> AbstractContextManager[Write]:
         """The writer of rejects, in the same way."""
-        return json_line_parts(folder / self.rejects) if self.success else json_lines(folder / self.rejects)
+        return (
+            json_line_parts(folder / self.rejects)
+            if self.success
+            else json_lines(folder / self.rejects)
+        )
 
 
 def open_output(uri: str, storage: StorageSection) -> Output:
     """The output that `uri` names; ConfigError if it names no place."""
     if not names_one_file(uri):
-        return Output(uri, open_store(uri, storage), "parts", "rejects", MANIFEST, MARKER, SUCCESS, CHUNKS)
+        return Output(
+            uri, open_store(uri, storage), "parts", "rejects", MANIFEST, MARKER, SUCCESS, CHUNKS
+        )
     folder, name = split_file(uri)
     stem = PurePosixPath(name).stem
     beside = f"{stem}.rejects.jsonl", f"{stem}.{MANIFEST}", f".{stem}.publishing.json"
@@ -79,7 +92,9 @@ def open_output(uri: str, storage: StorageSection) -> Output:
 def check_apart(output: Output, inputs: Sequence[str], files: Sequence[InputFile]) -> None:
     """ConfigError if the output lies in the input, or a file of the input where the output puts one of its own."""
     for uri in inputs:
-        if _absolute(output.uri) == _absolute(uri) or f"{_absolute(output.uri)}/".startswith(f"{_absolute(uri)}/"):
+        if _absolute(output.uri) == _absolute(uri) or f"{_absolute(output.uri)}/".startswith(
+            f"{_absolute(uri)}/"
+        ):
             raise ConfigError(
                 f"output: {output.uri} lies in the input {uri}, so the next run would read it as conversations; "
                 "choose a place of its own"
@@ -103,7 +118,11 @@ def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | Non
     taken, manifest = _taken(output), _read_manifest(output)
     there = manifest.extra["identity"] if manifest else identity
     other = differences(there, identity, " ")
-    is_finished = manifest and manifest.extra["state"] == "finished" and manifest.extra["counts"].get("records") != 0
+    is_finished = (
+        manifest
+        and manifest.extra["state"] == "finished"
+        and manifest.extra["counts"].get("records") != 0
+    )
     late = late_files(there, identity) if is_finished else []
     if late:
         some = late[:DIFFERENCES_SHOWN]
@@ -113,7 +132,9 @@ def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | Non
             files=some,
         )
     elif other and is_finished:
-        shown = "; ".join(other[:DIFFERENCES_SHOWN]) + ("; …" if len(other) > DIFFERENCES_SHOWN else "")
+        shown = "; ".join(other[:DIFFERENCES_SHOWN]) + (
+            "; …" if len(other) > DIFFERENCES_SHOWN else ""
+        )
         raise OutputError(
             f"{output.uri} holds finished summaries of something else ({shown}): choose another output, or remove "
             "what is there"
@@ -136,7 +157,10 @@ def check_writable(output: Output) -> None:
     probe = f"{output.chunks}/probe-{uuid.uuid4().hex}"  # what a killed run leaves of it goes with the chunks
     output.store.write(probe, b"")
     if not keeps_guard(output.store, probe, b""):
-        warn("this store ignores conditional writes: workers that begin at once may have to begin anew", uri=output.uri)
+        warn(
+            "this store ignores conditional writes: workers that begin at once may have to begin anew",
+            uri=output.uri,
+        )
     output.store.delete(probe)
 
 
@@ -179,15 +203,24 @@ def _read_manifest(output: Output) -> Manifest | None:
     where = f"{output.store.uri}/{output.manifest}"
     try:
         raw = json.loads(output.store.read(output.manifest))
-        files = {key: FileEntry(int(file["size"]), str(file["sha256"])) for key, file in raw["files"].items()}
+        files = {
+            key: FileEntry(int(file["size"]), str(file["sha256"]))
+            for key, file in raw["files"].items()
+        }
         extra = dict(raw["extra"])
-        known = isinstance(extra["identity"], dict) and isinstance(extra["counts"], dict) and bool(extra["state"])
+        known = (
+            isinstance(extra["identity"], dict)
+            and isinstance(extra["counts"], dict)
+            and bool(extra["state"])
+        )
     except MissingError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
         known = False
     if not known:
-        raise OutputError(f"{where} is there and belongs to something other than summaries: choose another output")
+        raise OutputError(
+            f"{where} is there and belongs to something other than summaries: choose another output"
+        )
     if not output.success and output.summaries not in files:
         raise OutputError(
             f"{where} is there and belongs to {', '.join(files)}, not to {output.summaries}: choose another output"
@@ -197,7 +230,9 @@ def _read_manifest(output: Output) -> Manifest | None:
 
 def _is_whole(output: Output, manifest: Manifest) -> bool:
     try:
-        return all(output.store.stat(key).size == entry.size for key, entry in manifest.files.items())
+        return all(
+            output.store.stat(key).size == entry.size for key, entry in manifest.files.items()
+        )
     except MissingError:
         return False
 
@@ -225,7 +260,11 @@ def _check_ours(output: Output, taken: Sequence[Entry], manifest: Manifest | Non
     else:
         files += [output.summaries, output.rejects]
     check_unobstructed(output.store, files, folders)
-    check_vouched(output.store, (entry for entry in taken if not manifest or entry.key != output.success), manifest)
+    check_vouched(
+        output.store,
+        (entry for entry in taken if not manifest or entry.key != output.success),
+        manifest,
+    )
 
 
 def _parts(output: Output) -> Iterator[Entry]:

@@ -15,7 +15,13 @@ from job.config.sections import GenerationSection
 from job.conversations.cleaning import clean_or_reject
 from job.conversations.record import BadRecord, Conversation, RejectReason, Source
 from job.conversations.redaction import Placeholders, Redactor, redact
-from job.prompt import EncodedPart, NothingToSummarizeError, TooLongError, encode_parts, encode_prompt
+from job.prompt import (
+    EncodedPart,
+    NothingToSummarizeError,
+    TooLongError,
+    encode_parts,
+    encode_prompt,
+)
 from job.summarization.done import BYTES
 from job.summarization.identity import identity
 from job.summarization.records import Skipped
@@ -74,7 +80,9 @@ def hash_settings(config: SummarizeConfig, digests: Digests) -> blake2b:
     deciding = identity(config, [], digests)
     for key in ("input", "skip_done", "csv_output"):
         deciding.pop(key, None)
-    return blake2b(json.dumps(deciding, sort_keys=True, separators=(",", ":")).encode(), digest_size=BYTES)
+    return blake2b(
+        json.dumps(deciding, sort_keys=True, separators=(",", ":")).encode(), digest_size=BYTES
+    )
 
 
 def digest_of(conversation: Conversation, settings: blake2b) -> str:
@@ -122,7 +130,9 @@ def _encode(
         prompt = encode_prompt(*settings)
     except (TooLongError, NothingToSummarizeError) as error:
         detail = str(error).removeprefix(f"{conversation.source}: ")
-        reason: RejectReason = "too_long" if isinstance(error, TooLongError) else "nothing_to_summarize"
+        reason: RejectReason = (
+            "too_long" if isinstance(error, TooLongError) else "nothing_to_summarize"
+        )
         return BadRecord(conversation.source, reason, detail, conversation.id)
     if prompt.dropped_turns and task.long_conversations == "reject":
         detail = (

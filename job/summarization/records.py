@@ -77,15 +77,24 @@ class Counts:
 
     def plus(self, other: "Counts") -> "Counts":
         """Both together."""
-        reasons = [*self.rejects, *(reason for reason in other.rejects if reason not in self.rejects)]
-        rejects = {reason: self.rejects.get(reason, 0) + other.rejects.get(reason, 0) for reason in reasons}
+        reasons = [
+            *self.rejects,
+            *(reason for reason in other.rejects if reason not in self.rejects),
+        ]
+        rejects = {
+            reason: self.rejects.get(reason, 0) + other.rejects.get(reason, 0) for reason in reasons
+        }
         numbers = {name: getattr(self, name) + getattr(other, name) for name in NUMBERS}
-        return Counts(rejects={reason: count for reason, count in rejects.items() if count}, **numbers)
+        return Counts(
+            rejects={reason: count for reason, count in rejects.items() if count}, **numbers
+        )
 
     def minus(self, other: "Counts") -> "Counts":
         """Without those of the other."""
         rejects = {reason: -count for reason, count in other.rejects.items()}
-        return self.plus(Counts(rejects=rejects, **{name: -getattr(other, name) for name in NUMBERS}))
+        return self.plus(
+            Counts(rejects=rejects, **{name: -getattr(other, name) for name in NUMBERS})
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The counts as the manifest holds them."""
@@ -156,9 +165,19 @@ def reject_row(outcome: BadRecord | Skipped) -> dict[str, Any]:
     """The line of a record that gets no summary here; its id is null where none could be read."""
     if isinstance(outcome, Skipped):
         detail = "summarized before, unchanged and with the same weights and settings"
-        row = {"id": outcome.id, "source": _place(outcome.source), "reason": ALREADY_DONE, "detail": detail}
+        row = {
+            "id": outcome.id,
+            "source": _place(outcome.source),
+            "reason": ALREADY_DONE,
+            "detail": detail,
+        }
         return row | {"digest": outcome.digest}
-    return {"id": outcome.id, "source": _place(outcome.source), "reason": outcome.reason, "detail": outcome.detail}
+    return {
+        "id": outcome.id,
+        "source": _place(outcome.source),
+        "reason": outcome.reason,
+        "detail": outcome.detail,
+    }
 
 
 def counts_of_row(row: Mapping[str, Any], is_summary: bool) -> Counts:

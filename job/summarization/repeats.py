@@ -41,7 +41,9 @@ class Ids:
         file.write(RECORD.pack(id, *place, is_derived))
 
     def _open(self, number: int) -> BinaryIO:
-        file = self._files[number] = self._stack.enter_context((self._folder / f"{number:03d}").open("wb"))
+        file = self._files[number] = self._stack.enter_context(
+            (self._folder / f"{number:03d}").open("wb")
+        )
         return file
 
     def repeats(self) -> Iterator[Repeat]:
@@ -55,7 +57,9 @@ class Ids:
                 _look_through(ids, target)
             path.unlink()
             if found.stat().st_size:
-                runs.append(chain.from_iterable(_blocks(self._stack.enter_context(found.open("rb")), FOUND)))
+                runs.append(
+                    chain.from_iterable(_blocks(self._stack.enter_context(found.open("rb")), FOUND))
+                )
         for number, line, first_number, first_line, times in heapq.merge(*runs):
             yield Repeat((number, line), (first_number, first_line), times)
 

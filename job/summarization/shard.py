@@ -40,7 +40,9 @@ def find_shard(option: str | None, shards: int | None, environment: Mapping[str,
     if option is not None:
         found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", option)
         if not found or int(found[1]) >= int(found[2]):
-            raise ConfigError(f"--shard {option}: wanted i/n with i from 0 to n - 1, for example 0/4")
+            raise ConfigError(
+                f"--shard {option}: wanted i/n with i from 0 to n - 1, for example 0/4"
+            )
         return Shard(int(found[1]), int(found[2]))
     name = next((name for name in INDEXES if environment.get(name)), None)
     if name is None:
@@ -60,7 +62,9 @@ def find_shard(option: str | None, shards: int | None, environment: Mapping[str,
             "all of them the number of workers that are started"
         )
     if index >= count:
-        raise ConfigError(f"{name} is {index}, but there are {count} workers, from 0 to {count - 1}: correct shards")
+        raise ConfigError(
+            f"{name} is {index}, but there are {count} workers, from 0 to {count - 1}: correct shards"
+        )
     return Shard(index, count)
 
 

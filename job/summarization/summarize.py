@@ -28,7 +28,9 @@ from job.summarization.worker import Night, summarize_missing
 Open = Callable[[SummarizeConfig, Path], Summarizer]
 
 
-def summarize(config: SummarizeConfig, open_with: Open = open_summarizer, shard: Shard = WHOLE) -> Counts:
+def summarize(
+    config: SummarizeConfig, open_with: Open = open_summarizer, shard: Shard = WHOLE
+) -> Counts:
     """Summarize this shard of everything that `config.input` names, or find that it is done.
 
     What became of all records where this worker completes the night, or it was done; else of those it did itself.
@@ -44,7 +46,9 @@ def summarize(config: SummarizeConfig, open_with: Open = open_summarizer, shard:
         return _summarize(config, inputs, output, open_with, shard)
 
 
-def _summarize(config: SummarizeConfig, inputs: Inputs, output: Output, open_with: Open, shard: Shard) -> Counts:
+def _summarize(
+    config: SummarizeConfig, inputs: Inputs, output: Output, open_with: Open, shard: Shard
+) -> Counts:
     files = inputs.files
     digests = find_digests(config, cache_folder())
     settings = _settings_folder(config, output, digests)
@@ -76,5 +80,7 @@ def _settings_folder(config: SummarizeConfig, output: Output, digests: Digests) 
 def _open(config: SummarizeConfig, digests: Digests, open_with: Open) -> Summarizer:
     summarizer = open_with(config, cache_folder())
     if summarizer.digests != digests:
-        raise RetryError(f"{config.adapter or config.model.base} was replaced while the run began: run again")
+        raise RetryError(
+            f"{config.adapter or config.model.base} was replaced while the run began: run again"
+        )
     return summarizer

@@ -50,7 +50,9 @@ def find_digests(config: SummarizeConfig, cache: Path) -> Digests:
         check_adapter_digest(config.adapter, digest, config.adapter_digest)
         return Digests(digest, str(manifest.extra[BASE_KEY].get("digest")))
     assert config.model.base is not None
-    return Digests(None, fetch_base(config.model.base, config.model.revision, config.storage, cache).digest)
+    return Digests(
+        None, fetch_base(config.model.base, config.model.revision, config.storage, cache).digest
+    )
 
 
 def open_summarizer(config: SummarizeConfig, cache: Path) -> Summarizer:
@@ -68,4 +70,6 @@ def open_summarizer(config: SummarizeConfig, cache: Path) -> Summarizer:
 def _fetch(config: SummarizeConfig, cache: Path) -> FetchedModel:
     if config.adapter is not None:
         return fetch_with_adapter(config.adapter, config.model, config.storage, cache)
-    return fetch_without_adapter(config.model, config.prompt or PromptSection(), config.storage, cache)
+    return fetch_without_adapter(
+        config.model, config.prompt or PromptSection(), config.storage, cache
+    )

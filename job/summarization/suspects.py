@@ -46,7 +46,9 @@ class Suspects:
     begun: Counter[int] = field(default_factory=Counter)
     ended: dict[str, int] = field(default_factory=dict)
     has_answered: bool = False
-    is_careful: bool = False  # what is under way is known to a note, so nothing may be read ahead into the engine
+    is_careful: bool = (
+        False  # what is under way is known to a note, so nothing may be read ahead into the engine
+    )
     _to_remove: list[str] = field(default_factory=list)
 
     def generate(
@@ -69,7 +71,9 @@ class Suspects:
         for start in range(0, len(clear), CAREFUL_BATCH):
             rows = clear[start : start + CAREFUL_BATCH]
             with self._noted([records[row] for row in rows]):
-                found = self._generate((engine, [prompts[row] for row in rows], settings), on_done, greet)
+                found = self._generate(
+                    (engine, [prompts[row] for row in rows], settings), on_done, greet
+                )
             answers |= zip(rows, found, strict=True)
         # Last those that processes ended on: a GPU that fails at random is not to find the same record again.
         suspected = [row for row, record in enumerate(records) if record in self.ended]
@@ -97,7 +101,9 @@ class Suspects:
                 self.place[0].delete(below(self.place[1], self._to_remove[-1]))
                 self._to_remove.pop()
 
-    def _generate(self, asked: Asked, on_done: Done, greet: Callable[[], None]) -> list[Generated | Failure]:
+    def _generate(
+        self, asked: Asked, on_done: Done, greet: Callable[[], None]
+    ) -> list[Generated | Failure]:
         answers = generate_each(*asked, on_done, self._answered)
         check_model(answers, greet, self.has_answered)
         self._answered()
@@ -115,7 +121,9 @@ class Suspects:
             yield
             self.take_away(name)
         except BaseException as end:
-            if not isinstance(end, Exception) or unwritable(end):  # told to stop, or the disk is full: about no record
+            if not isinstance(end, Exception) or unwritable(
+                end
+            ):  # told to stop, or the disk is full: about no record
                 self.take_away(name)
             raise
 
@@ -135,5 +143,8 @@ def read_suspects(store: Store, folder: str, names: Iterable[str]) -> Suspects:
         elif match:
             with suppress(MissingError):  # taken away meanwhile: its worker lives
                 note = json.loads(store.read(below(folder, name)))
-                found.ended |= {record: max(note["alone"], found.ended.get(record, 0)) for record in note["records"]}
+                found.ended |= {
+                    record: max(note["alone"], found.ended.get(record, 0))
+                    for record in note["records"]
+                }
     return found

@@ -75,7 +75,9 @@ class _Origin(NamedTuple):
     has_doubts: bool = False
 
 
-def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callable[[], Summarizer]) -> Counts:
+def summarize_missing(
+    night: Night, shard: Shard, work: Path, open_model: Callable[[], Summarizer]
+) -> Counts:
     """Commit the shard's missing chunks; what became of their records. The model is opened only if one needs it."""
     place = night.output.store, night.chunks.folder
     names = names_in(*place)
@@ -83,8 +85,19 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
     mine = [chunk for chunk in night.chunks.chunks if shard.takes(chunk.number)]
     missing = [chunk for chunk in mine if chunk.number not in done]
     total = sum(chunk.records for chunk in missing)
-    event("input", files=len(night.chunks.files), records=night.chunks.records, chunks=len(night.chunks.chunks))
-    event("to do", shard=str(shard), chunks=len(missing), records=total, done_before=len(mine) - len(missing))
+    event(
+        "input",
+        files=len(night.chunks.files),
+        records=night.chunks.records,
+        chunks=len(night.chunks.chunks),
+    )
+    event(
+        "to do",
+        shard=str(shard),
+        chunks=len(missing),
+        records=total,
+        done_before=len(mine) - len(missing),
+    )
     counts = Counts()
     if not missing:
         return counts
@@ -92,7 +105,9 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
     # Before the model is loaded: a mistake in skip_done is told at once.
     skipped = read_digests(before, night.config.storage) if before else ()
     suspects = read_suspects(*place, names)
-    suspects.has_answered = any(_has_summaries(night, number) for number in sorted(done)[:MARKERS_ASKED])
+    suspects.has_answered = any(
+        _has_summaries(night, number) for number in sorted(done)[:MARKERS_ASKED]
+    )
     task = _make_task(night, open_model, skipped, suspects)
     if not skipped:
         _ = task.summarizer  # loaded before the progress begins
@@ -103,7 +118,11 @@ def summarize_missing(night: Night, shard: Shard, work: Path, open_model: Callab
         for of_chunk in worker.do(first, bar.advance):
             counts = counts.plus(of_chunk)
         if again:
-            warn("small batches from now on: a process died at these chunks", chunks=len(again), first=again[0].number)
+            warn(
+                "small batches from now on: a process died at these chunks",
+                chunks=len(again),
+                first=again[0].number,
+            )
             suspects.is_careful = True
         for of_chunk in worker.do(again, bar.advance):
             counts = counts.plus(of_chunk)
@@ -117,7 +136,10 @@ def _has_summaries(night: Night, chunk: int) -> bool:
 
 
 def _make_task(
-    night: Night, open_model: Callable[[], Summarizer], skipped: Container[bytes], suspects: Suspects
+    night: Night,
+    open_model: Callable[[], Summarizer],
+    skipped: Container[bytes],
+    suspects: Suspects,
 ) -> Task:
     config = night.config
     return Task(
@@ -140,7 +162,9 @@ class _Worker:
         # What a redacted night replaces must not stand in its log either.
         self.doubts = Doubts(shows_text=task.redactor is None)
         self._notes: dict[int, str] = {}  # of the chunks under way
-        self._gpus = min(1, count_gpus())  # an engine is in one process, on one of those that it sees
+        self._gpus = min(
+            1, count_gpus()
+        )  # an engine is in one process, on one of those that it sees
 
     def do(self, chunks: Sequence[Chunk], on_done: Done) -> Iterator[Counts]:
         """Summarize the chunks and commit each when it is complete; what became of its records.
@@ -155,28 +179,43 @@ class _Worker:
                 self._task.suspects.take_away(self._notes.pop(chunk.number))
                 yield counts
         except BaseException as end:
-            if not isinstance(end, Exception):  # told to stop; chunks that an error ended at are begun with more care
+            if not isinstance(
+                end, Exception
+            ):  # told to stop; chunks that an error ended at are begun with more care
                 for note in self._notes.values():
                     self._task.suspects.take_away(note)
             raise
 
-    def _complete(self, chunk: Chunk, found: Iterator[Outcome], origins: "deque[_Origin]") -> Counts:
+    def _complete(
+        self, chunk: Chunk, found: Iterator[Outcome], origins: "deque[_Origin]"
+    ) -> Counts:
         """Summarize one chunk and commit it."""
         path, start = self._work / f"{chunk.number:06d}.outcomes", time.monotonic()
         counts = self._write(chunk, found, origins, path)
         files = self._night.chunks.files
-        check_unchanged([files[number] for number in {number for number, _ in chunk.pieces}], len(files))
+        check_unchanged(
+            [files[number] for number in {number for number, _ in chunk.pieces}], len(files)
+        )
         if counts.records != chunk.records:
             wrong = f"{chunk.records} records, but {counts.records} have an outcome"
             raise RecapError(f"chunk {chunk.number}: {wrong}: {self._night.remedy}")
         seconds = round(time.monotonic() - start, 3)
-        facts = {"counts": counts, "seconds": seconds, "gpus": self._gpus, "engine": self._task.engine_name}
-        if not commit((self._night.output.store, self._night.chunks.folder), chunk.number, path, facts):
+        facts = {
+            "counts": counts,
+            "seconds": seconds,
+            "gpus": self._gpus,
+            "engine": self._task.engine_name,
+        }
+        if not commit(
+            (self._night.output.store, self._night.chunks.folder), chunk.number, path, facts
+        ):
             event("another worker was faster", chunk=chunk.number)
         path.unlink()
         return counts
 
-    def _records(self, chunk: Chunk, origins: "deque[_Origin]") -> Iterator[Conversation | BadRecord]:
+    def _records(
+        self, chunk: Chunk, origins: "deque[_Origin]"
+    ) -> Iterator[Conversation | BadRecord]:
         """The chunk's records, each with an id; where each came from goes to `origins`, in the same order."""
         self._notes[chunk.number] = self._task.suspects.begin(chunk.number)
         for number, piece in chunk.pieces:
@@ -195,7 +234,9 @@ class _Worker:
                     origins.append(_Origin(chunk.number, place, digest, is_derived, has_doubts))
                     yield record._replace(id=id) if is_derived else record
 
-    def _write(self, chunk: Chunk, found: Iterator[Outcome], origins: "deque[_Origin]", path: Path) -> Counts:
+    def _write(
+        self, chunk: Chunk, found: Iterator[Outcome], origins: "deque[_Origin]", path: Path
+    ) -> Counts:
         """One line for each outcome of the chunk; they come in the order of the records."""
         tally, unclear_speakers = Tally(), 0
         with path.open("wb") as file:
@@ -211,7 +252,11 @@ class _Worker:
                     self._show(outcome)
                 is_summary = isinstance(outcome, Summary)
                 row = summary_row(outcome) if isinstance(outcome, Summary) else reject_row(outcome)
-                file.write(make_line(is_summary, origin.is_derived, origin.id, origin.place, json_line(row)).to_bytes())
+                file.write(
+                    make_line(
+                        is_summary, origin.is_derived, origin.id, origin.place, json_line(row)
+                    ).to_bytes()
+                )
         return replace(tally.counts(), unclear_speakers=unclear_speakers)
 
     def _show(self, reject: BadRecord) -> None:

@@ -23,7 +23,16 @@ COLUMNS = (
     "parts", "levels", "redactions", "leaks", "digest", "metadata",
 )  # fmt: skip
 NUMBERS = frozenset(
-    {"source_line", "input_tokens", "output_tokens", "dropped_turns", "parts", "levels", "redactions", "leaks"}
+    {
+        "source_line",
+        "input_tokens",
+        "output_tokens",
+        "dropped_turns",
+        "parts",
+        "levels",
+        "redactions",
+        "leaks",
+    }
 )
 # A minus may begin a list in a summary; Excel runs `- 1+1` too. The signs of full width are East Asian
 # keyboards' (Excel and LibreOffice take them for the others).

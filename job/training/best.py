@@ -42,16 +42,27 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]
     Needs to hear of a save before `PublishCheckpoints`.
     """
 
-    def __init__(self, model: Model, wanted: bool, patience: int | None, resumed_from: Path | None) -> None:
-        self._model, self._wanted, self._patience, self._resumed_from = model, wanted, patience, resumed_from
-        self._weights: dict[str, torch.Tensor] | None = None  # nothing in it where another process keeps them
+    def __init__(
+        self, model: Model, wanted: bool, patience: int | None, resumed_from: Path | None
+    ) -> None:
+        self._model, self._wanted, self._patience, self._resumed_from = (
+            model,
+            wanted,
+            patience,
+            resumed_from,
+        )
+        self._weights: dict[str, torch.Tensor] | None = (
+            None  # nothing in it where another process keeps them
+        )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Take up what the checkpoint remembers; the training that it is of may have been over."""
         path = self._resumed_from / FILE if self._resumed_from else None
         if path is not None and path.exists():
             self._weights = load_file(str(path))
-        control.should_training_stop = best_of([each["eval_loss"] for each in _evaluations(state)], self._patience)[1]
+        control.should_training_stop = best_of(
+            [each["eval_loss"] for each in _evaluations(state)], self._patience
+        )[1]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Remember the adapter if it is the best so far; ask for the end if too many were not."""
@@ -61,12 +72,18 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]
             self._weights = trained_weights(self._model)
         if over and not control.should_training_stop:
             control.should_training_stop = True
-            event("no smaller validation loss: the training ends", evaluations=self._patience, step=state.global_step)
+            event(
+                "no smaller validation loss: the training ends",
+                evaluations=self._patience,
+                step=state.global_step,
+            )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write what is remembered beside the weights."""
         if self._weights and state.is_world_process_zero:
-            save_file(self._weights, str(Path(args.output_dir) / f"checkpoint-{state.global_step}" / FILE))
+            save_file(
+                self._weights, str(Path(args.output_dir) / f"checkpoint-{state.global_step}" / FILE)
+            )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Put the best adapter in place of the last one."""
@@ -77,7 +94,11 @@ class KeepBest(TrainerCallback):  # type: ignore[misc]
         best = best_of([entry["eval_loss"] for entry in evaluated], self._patience)[0]
         if best is not None:
             taken = evaluated[best]
-            event("the best evaluation's adapter is taken", step=taken["step"], validation_loss=taken["eval_loss"])
+            event(
+                "the best evaluation's adapter is taken",
+                step=taken["step"],
+                validation_loss=taken["eval_loss"],
+            )
 
 
 def _evaluations(state: Any) -> list[dict[str, float]]:

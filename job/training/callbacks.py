@@ -106,7 +106,9 @@ class SampleSummaries(TrainerCallback):  # type: ignore[misc]
             warn("no sample summaries at this evaluation", step=state.global_step, why=why)
 
     def _write(self, step: int) -> None:
-        for conversation, summary in zip(self._conversations, self._summarize(self._conversations), strict=True):
+        for conversation, summary in zip(
+            self._conversations, self._summarize(self._conversations), strict=True
+        ):
             spoken = [(turn.role, turn.text) for turn in conversation.turns]
             written = [("summary", summary), ("reference", conversation.references[0])]
             text = "\n\n---\n\n".join(map(_paragraphs, (spoken, written)))
@@ -174,7 +176,9 @@ class EvaluateEnds(TrainerCallback):  # type: ignore[misc]
         """Evaluate if the step that the checkpoint stands at was due and has no evaluation."""
         step = state.global_step
         due = step and (step % state.eval_steps == 0 or step >= state.max_steps)
-        done = any("eval_loss" in entry and entry.get("step") == step for entry in state.log_history)
+        done = any(
+            "eval_loss" in entry and entry.get("step") == step for entry in state.log_history
+        )
         if due and not done:
             self._trainer.evaluate()
 
@@ -272,11 +276,19 @@ class SlowDown(TrainerCallback):  # type: ignore[misc]
         self._factor = factor
 
     def on_train_begin(
-        self, args: Any, state: Any, control: Any, optimizer: Any = None, lr_scheduler: Any = None, **_: Any
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        optimizer: Any = None,
+        lr_scheduler: Any = None,
+        **_: Any,
     ) -> None:
         """Scale what the scheduler computes from and what the next step uses."""
         schedule = getattr(lr_scheduler, "scheduler", lr_scheduler)
         schedule.base_lrs = [rate * self._factor for rate in schedule.base_lrs]
         for group in optimizer.param_groups:
             group["lr"] *= self._factor
-        schedule._last_lr = [group["lr"] for group in optimizer.param_groups]  # what is logged for the next step
+        schedule._last_lr = [
+            group["lr"] for group in optimizer.param_groups
+        ]  # what is logged for the next step

@@ -33,7 +33,9 @@ class Divergence:
         too_large = not finite or (self._max_norm is not None and norm > self._max_norm)
         self._in_a_row = self._in_a_row + 1 if too_large else 0
         if self._in_a_row >= self._steps:
-            limit = "" if self._max_norm is None else f" (limits.max_gradient_norm {self._max_norm:g})"
+            limit = (
+                "" if self._max_norm is None else f" (limits.max_gradient_norm {self._max_norm:g})"
+            )
             raise DivergedError(
                 f"step {step}: gradient norms beyond the limit{limit} for {self._in_a_row} steps, the last {norm:.4g}; "
                 f"{REMEDY}"

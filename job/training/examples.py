@@ -132,11 +132,17 @@ def _check_references(splits: Mapping[str, Sequence[Conversation]], allowed: flo
     return why
 
 
-def _with_reference(conversations: list[Conversation], cleaning: tuple[CleaningStep, ...]) -> list[Conversation]:
-    return clean_all([conversation for conversation in conversations if conversation.references], cleaning)
+def _with_reference(
+    conversations: list[Conversation], cleaning: tuple[CleaningStep, ...]
+) -> list[Conversation]:
+    return clean_all(
+        [conversation for conversation in conversations if conversation.references], cleaning
+    )
 
 
-def _without_overlap(train: list[Conversation], overlap: list[Overlap], policy: str) -> list[Conversation]:
+def _without_overlap(
+    train: list[Conversation], overlap: list[Overlap], policy: str
+) -> list[Conversation]:
     exact = [pair for pair in overlap if pair.kind == "exact"]
     named = "; ".join(f"{pair.train_id} = {pair.validation_id}" for pair in (exact or overlap)[:5])
     if exact and policy == "error":
@@ -145,13 +151,20 @@ def _without_overlap(train: list[Conversation], overlap: list[Overlap], policy: 
             "take them out, or set data.overlap: drop (from train) or allow"
         )
     if overlap and policy != "drop":
-        warn("train and validation overlap", conversations=len(overlap), exact=len(exact), examples=named)
+        warn(
+            "train and validation overlap",
+            conversations=len(overlap),
+            exact=len(exact),
+            examples=named,
+        )
     if policy != "drop":
         return train
     overlapping = {pair.train_id for pair in overlap}
     kept = [conversation for conversation in train if conversation.id not in overlapping]
     if not kept:
-        raise DataError("data: every training conversation also stands in validation; nothing is left to learn from")
+        raise DataError(
+            "data: every training conversation also stands in validation; nothing is left to learn from"
+        )
     return kept
 
 

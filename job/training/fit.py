@@ -82,7 +82,11 @@ def _go_back(run: Run, error: DivergedError) -> Path:
     agree("checkpoints", checkpoint.name if checkpoint else "none")
     if checkpoint is None:
         raise DivergedError(f"{error}; there is no checkpoint to go back to") from error
-    warn("going back to the last checkpoint, with a smaller learning rate", factor=SLOWER, why=str(error))
+    warn(
+        "going back to the last checkpoint, with a smaller learning rate",
+        factor=SLOWER,
+        why=str(error),
+    )
     return checkpoint
 
 
@@ -96,9 +100,13 @@ def _event_writer(run: Run, checkpoint: Path | None) -> Iterator[SummaryWriter |
         yield writer
 
 
-def _fit_once(run: Run, checkpoint: Path | None, session: Session, slower: float | None) -> RecapTrainer:
+def _fit_once(
+    run: Run, checkpoint: Path | None, session: Session, slower: float | None
+) -> RecapTrainer:
     limits, stop, watch, attempt = run.config.limits, session.stop, session.watch, session.attempt
-    trainer = build_trainer(run.config, run.base, run.tokenizer, run.splits, run.work / "checkpoints")
+    trainer = build_trainer(
+        run.config, run.base, run.tokenizer, run.splits, run.work / "checkpoints"
+    )
 
     def commit_and_note(folder: Path, step: int) -> None:
         commit(run, folder, step)
@@ -106,7 +114,11 @@ def _fit_once(run: Run, checkpoint: Path | None, session: Session, slower: float
 
     patience = Patience(seconds=limits.upload_minutes * 60)
     uploads = Uploads(commit_and_note, lambda: copy_events(run, session.writer), patience)
-    trainable = sum(each.numel() * each.element_size() for each in trainer.model.parameters() if each.requires_grad)
+    trainable = sum(
+        each.numel() * each.element_size()
+        for each in trainer.model.parameters()
+        if each.requires_grad
+    )
     trainer.make_room = lambda: make_room(Path(trainer.args.output_dir), trainable, uploads.wait)
     _add_callbacks(run, trainer, checkpoint, session, uploads)
     if slower is not None:
@@ -119,7 +131,9 @@ def _fit_once(run: Run, checkpoint: Path | None, session: Session, slower: float
             told_to_stop(stop)
         stop.check(_reached(attempt, trainer.state.global_step))
     finally:
-        timings["train_seconds"] = round(timings.get("train_seconds", 0.0) + time.monotonic() - begun, 3)
+        timings["train_seconds"] = round(
+            timings.get("train_seconds", 0.0) + time.monotonic() - begun, 3
+        )
         attempt.step = trainer.state.global_step
         attempt.best.update(_best(trainer.state.log_history))
     return trainer
@@ -153,7 +167,11 @@ def _reached(attempt: Attempt, step: int) -> str:
         return f"stopped by a signal at step {step}; the first process tells what is committed"
     if attempt.committed == step:
         return f"stopped by a signal, with step {step} committed"
-    newest = f"step {attempt.committed} is the newest committed" if attempt.committed else "nothing is committed"
+    newest = (
+        f"step {attempt.committed} is the newest committed"
+        if attempt.committed
+        else "nothing is committed"
+    )
     return f"stopped by a signal at step {step}; {newest}"
 
 
@@ -162,15 +180,27 @@ def _add_callbacks(
 ) -> None:
     """In the order in which they hear of a step: who decides about saving comes before who saves."""
     section = run.config.training
-    callbacks: list[Any] = [OwnIntervals(), StopAtStep(session.stop), LossWindow(trainer, checkpoint)]
-    callbacks.append(KeepBest(trainer.model, section.adapter_from == "best_evaluation", section.patience, checkpoint))
+    callbacks: list[Any] = [
+        OwnIntervals(),
+        StopAtStep(session.stop),
+        LossWindow(trainer, checkpoint),
+    ]
+    callbacks.append(
+        KeepBest(
+            trainer.model, section.adapter_from == "best_evaluation", section.patience, checkpoint
+        )
+    )
     callbacks.append(PublishCheckpoints(uploads.put, lambda: trainer.divergence.suspected))
     callbacks.append(Beat(session.watch.beat, uploads.check))
     writer = session.writer
     if writer or trainer.is_fsdp_enabled:  # a sharded model answers only where all processes ask it
         samples = run.examples.validation[: section.sample_summaries]
         write: Callable[[str, str, int], None] = writer.add_text if writer else lambda *_: None
-        spared = partial(told_to_stop, session.stop) if trainer.is_fsdp_enabled else lambda: session.stop.requested
+        spared = (
+            partial(told_to_stop, session.stop)
+            if trainer.is_fsdp_enabled
+            else lambda: session.stop.requested
+        )
         stop, model = session.stop, trainer.model
         ends = partial(ends_run, model=model, stop=stop)
         callbacks.append(SampleSummaries(samples, summarizer(run, model), write, spared, ends))
@@ -186,7 +216,11 @@ def commit(run: Run, folder: Path, step: int) -> None:
     try:
         checkpoints.prune(run.store, run.config.training.keep_last, step)
     except RetryError as error:  # not to be tried again together with what is committed
-        warn("older checkpoints were not removed: the next commit tries again", step=step, why=str(error))
+        warn(
+            "older checkpoints were not removed: the next commit tries again",
+            step=step,
+            why=str(error),
+        )
 
 
 def copy_events(run: Run, writer: SummaryWriter | None) -> None:
@@ -205,4 +239,8 @@ def _best(log_history: list[dict[str, float]]) -> dict[str, float]:
     """The smallest validation loss so far and its step."""
     evaluated = [entry for entry in log_history if "eval_loss" in entry]
     best = best_of([entry["eval_loss"] for entry in evaluated], None)[0]
-    return {} if best is None else {"step": evaluated[best]["step"], "validation_loss": evaluated[best]["eval_loss"]}
+    return (
+        {}
+        if best is None
+        else {"step": evaluated[best]["step"], "validation_loss": evaluated[best]["eval_loss"]}
+    )

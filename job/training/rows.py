@@ -50,7 +50,11 @@ def row_tokens(wanted: int, context: int | None) -> int:
     """Tokens of a row: what the config wants, or no more than the base can read."""
     if context is None or wanted <= context:
         return wanted
-    warn("training.max_tokens is more than the base's context, which is taken", max_tokens=wanted, context=context)
+    warn(
+        "training.max_tokens is more than the base's context, which is taken",
+        max_tokens=wanted,
+        context=context,
+    )
     return context
 
 
@@ -61,11 +65,19 @@ def make_rows(conversations: list[Conversation], settings: RowSettings) -> Rows:
     examples: list[EncodedExample] = []
     excluded: list[str] = []
     for conversation in conversations:
-        references = conversation.references if settings.references == "all" else conversation.references[:1]
+        references = (
+            conversation.references if settings.references == "all" else conversation.references[:1]
+        )
         for reference in references:
             try:
                 examples.append(
-                    encode_example(conversation, reference, settings.prompt, settings.tokenizer, settings.max_tokens)
+                    encode_example(
+                        conversation,
+                        reference,
+                        settings.prompt,
+                        settings.tokenizer,
+                        settings.max_tokens,
+                    )
                 )
             except TooLongError as error:
                 excluded.append(str(error))
@@ -94,4 +106,8 @@ def _check_excluded(excluded: list[str], rows: int, settings: RowSettings) -> No
             f"({settings.max_tokens}); limits.max_excluded_fraction allows {settings.max_excluded_fraction:.0%}; "
             f"raise training.max_tokens. The first: {excluded[0]}"
         )
-    warn("rows left out: they do not fit into training.max_tokens", rows=len(excluded), first=excluded[0])
+    warn(
+        "rows left out: they do not fit into training.max_tokens",
+        rows=len(excluded),
+        first=excluded[0],
+    )

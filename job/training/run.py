@@ -46,13 +46,17 @@ from job.training.stop import StopSignal
 from job.training.trainer import RecapTrainer
 from job.training.watch import Watch
 
-LONGEST_WAIT = timedelta(hours=2)  # of the other processes, while the first one fetches a large base
+LONGEST_WAIT = timedelta(
+    hours=2
+)  # of the other processes, while the first one fetches a large base
 
 
 def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> None:
     """Fine-tune, evaluate and publish; a RecapError says why not, PreemptedError that it can go on later."""
     started = journal.now()
-    PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)  # without cpu, it would see one process
+    PartialState(
+        cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT
+    )  # without cpu, it would see one process
     folder = open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage)
     with _leaving_together(config, work), writing_run(folder, watch) as store:
         run = prepare(config, work, store)
@@ -60,7 +64,9 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
         if _is_done(run):  # by another one, for whose lease this one waited
             event("already done", run=config.run, output=config.output)
             return
-        checkpoint = first_does(lambda: checkpoints.fetch_newest(store, work / "checkpoints", run.identity()))
+        checkpoint = first_does(
+            lambda: checkpoints.fetch_newest(store, work / "checkpoints", run.identity())
+        )
         agree("checkpoints", checkpoint.name if checkpoint else "none")
         with _journaled(run, step_of(checkpoint), started) as attempt:
             trainer = fit(run, checkpoint, Session(stop, watch, attempt))
@@ -85,8 +91,12 @@ def _leaving_together(config: TrainConfig, work: Path) -> Iterator[None]:
         yield
     except (PreemptedError, DivergedError):
         state = PartialState()
-        if not state.is_main_process and state.process_index == state.local_process_index:  # on the first one's machine
-            wait_for_outcome(work, 0, config.limits.upload_minutes * 60 + config.limits.grace_seconds)
+        if (
+            not state.is_main_process and state.process_index == state.local_process_index
+        ):  # on the first one's machine
+            wait_for_outcome(
+                work, 0, config.limits.upload_minutes * 60 + config.limits.grace_seconds
+            )
         raise
 
 
@@ -110,7 +120,9 @@ def writing_run(store: Store, watch: Watch) -> Iterator[Store]:
 def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     """Read and encode everything, and say where the run is and what it has."""
     event("environment", **describe(), processes=PartialState().num_processes)
-    base = first_does(lambda: fetch_base(config.model.base, config.model.revision, config.storage, cache_folder()))
+    base = first_does(
+        lambda: fetch_base(config.model.base, config.model.revision, config.storage, cache_folder())
+    )
     check_budget(config.generation, context_tokens(base.path))
     tokenizer = load_tokenizer(base.path, config.model.trust_remote_code)
     max_tokens = row_tokens(config.training.max_tokens, context_tokens(base.path))
@@ -120,11 +132,17 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
         prompt = make_prompt(config.prompt, tokenizer, examples.cleaning)
         references, excluded = config.data.references, config.limits.max_excluded_fraction
         settings = RowSettings(prompt, tokenizer, max_tokens, references, excluded)
-        return examples, prompt, (make_rows(examples.train, settings), make_rows(examples.validation, settings))
+        return (
+            examples,
+            prompt,
+            (make_rows(examples.train, settings), make_rows(examples.validation, settings)),
+        )
 
     examples, prompt, splits = once_per_machine(preprocess, work / "rows.pickle")
     event("rows", train=splits[0].counts(), validation=splits[1].counts())
-    run = Run(config, store, work, base, tokenizer, prompt, examples, splits, PartialState().num_processes)
+    run = Run(
+        config, store, work, base, tokenizer, prompt, examples, splits, PartialState().num_processes
+    )
     _warn_if_unscorable(run)
     return run
 
@@ -134,7 +152,9 @@ def _is_done(run: Run) -> bool:
     found = journal.read_journal(run.store)
     if found is None:
         return False
-    journal.check_same_run(found, run.store, journal.fingerprint(run.config, run.examples.digests()))
+    journal.check_same_run(
+        found, run.store, journal.fingerprint(run.config, run.examples.digests())
+    )
     return journal.is_done(found, run.store, run.config.publish.hub)
 
 
@@ -146,7 +166,9 @@ def _warn_if_unscorable(run: Run) -> None:
         warn("the adapter will be published without scores", why=why)
 
 
-def _score(run: Run, trainer: RecapTrainer, attempt: Attempt, stop: StopSignal) -> Scored | NotScored:
+def _score(
+    run: Run, trainer: RecapTrainer, attempt: Attempt, stop: StopSignal
+) -> Scored | NotScored:
     """Score the adapter in memory, unless earlier attempts did not survive that.
 
     run.json notes that it is under way. What ends a process without a word (the system kills it for
@@ -196,7 +218,9 @@ def _journaled(run: Run, first_step: int, started: str) -> Iterator[Attempt]:
     try:
         yield attempt
     except BaseException as error:
-        state: journal.State = "preempted" if isinstance(error, PreemptedError | Stopped) else "failed"
+        state: journal.State = (
+            "preempted" if isinstance(error, PreemptedError | Stopped) else "failed"
+        )
         try:
             reason = f"{type(error).__name__}: {error}"
             journal.end(run.store, attempt.entry, state, attempt.step, reason)

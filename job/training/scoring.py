@@ -91,7 +91,9 @@ def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[st
             if not isinstance(model, FSDPModule):  # processes that share a model ask it the same
                 engine = OneByOne(engine)
             encoding = run.prompt, run.tokenizer
-            return summarize_conversations(conversations, engine, encoding, run.config.generation, done)
+            return summarize_conversations(
+                conversations, engine, encoding, run.config.generation, done
+            )
 
     return summarize
 
@@ -127,7 +129,11 @@ def generating(model: Model) -> Iterator[None]:
 def _bar(conversations: int) -> Iterator[Callable[[int], None] | None]:
     """A bar for many; a few samples need none."""
     few = 10
-    with nullcontext() if conversations <= few else progress("summarizing", conversations, "conversation") as bar:
+    with (
+        nullcontext()
+        if conversations <= few
+        else progress("summarizing", conversations, "conversation") as bar
+    ):
         yield bar.advance if bar else None
 
 

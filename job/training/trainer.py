@@ -35,7 +35,9 @@ def build_trainer(
         keep_freed_memory()
     model = load_base(base, config.model, sharded)
     model.config.use_cache = False
-    folder.mkdir(parents=True, exist_ok=True)  # transformers makes it where it saves: on the first machine
+    folder.mkdir(
+        parents=True, exist_ok=True
+    )  # transformers makes it where it saves: on the first machine
     settings = arguments(config, folder)
     if sharded:
         prepare_sharding(settings, compute_dtype(config.model.dtype))
@@ -52,7 +54,9 @@ def build_trainer(
     trainer.needs_validation_loss = chooses or section.patience is not None
     set_intervals(trainer.args, config.training, len(trainer.train_dataset))
     limits = config.limits
-    scaled = trainer.args.fp16  # its gradient scaler meets infinities now and then, skips the step and goes on
+    scaled = (
+        trainer.args.fp16
+    )  # its gradient scaler meets infinities now and then, skips the step and goes on
     trainer.divergence = Divergence(limits.max_gradient_norm, limits.divergence_steps, scaled)
     trainer.remove_callback(PrinterCallback)
     _check_rows(trainer, splits)
@@ -199,7 +203,9 @@ def losses_of_rows(inputs: Tensors, losses: torch.Tensor, counted: torch.Tensor)
 class EpochSampler(torch.utils.data.Sampler[int]):  # type: ignore[misc]
     """Row numbers in random order, in batches of similar length where lengths differ."""
 
-    def __init__(self, lengths: list[int], batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+    def __init__(
+        self, lengths: list[int], batch_size: int, seed: int, epoch: Callable[[], int]
+    ) -> None:
         self._lengths, self._batch_size, self._seed, self._epoch = lengths, batch_size, seed, epoch
 
     def __len__(self) -> int:
@@ -208,7 +214,9 @@ class EpochSampler(torch.utils.data.Sampler[int]):  # type: ignore[misc]
     def __iter__(self) -> Iterator[int]:
         # torch mixes the seed into all of its state, so neighbours give unlike orders.
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch())
-        return iter(get_length_grouped_indices(self._lengths, self._batch_size, generator=generator))
+        return iter(
+            get_length_grouped_indices(self._lengths, self._batch_size, generator=generator)
+        )
 
 
 def arguments(config: TrainConfig, folder: Path) -> SFTConfig:
@@ -235,7 +243,9 @@ def arguments(config: TrainConfig, folder: Path) -> SFTConfig:
         max_length=section.max_tokens,
         packing=section.packing,
         eval_packing=False,
-        train_sampling_strategy="group_by_length" if section.group_by_length and not section.packing else "random",
+        train_sampling_strategy="group_by_length"
+        if section.group_by_length and not section.packing
+        else "random",
         gradient_checkpointing=has_gpu if checkpointing == "auto" else checkpointing,
         fsdp=section.distribution == "fsdp",
         use_cpu=not has_gpu,
@@ -293,7 +303,9 @@ def _keep_adapter_in_float32(model: Model) -> None:
 def _check_rows(trainer: RecapTrainer, splits: tuple[Rows, Rows]) -> None:
     """TRL drops rows without labels, and cuts long ones, in silence: ours have labels and fit, so none may be gone."""
     train, validation = splits
-    assert trainer.args.packing or len(trainer.train_dataset) == len(train.dataset), "TRL dropped training rows"
+    assert trainer.args.packing or len(trainer.train_dataset) == len(train.dataset), (
+        "TRL dropped training rows"
+    )
     assert len(trainer.eval_dataset) == len(validation.dataset), "TRL dropped validation rows"
 
 

@@ -22,8 +22,14 @@ YESTERDAY = {"date": "yesterday"}
         ({"RECAP_TIME_ZONE": "Europe/Berlin"}, "2026-03-01"),  # where it is half past midnight
         ({"RECAP_TIME_ZONE": "America/New_York"}, "2026-02-28"),
         ({"RECAP_SCHEDULED_AT": "2026-01-01T00:00:00Z"}, "2025-12-31"),
-        ({"RECAP_SCHEDULED_AT": "2026-01-01T02:00:00+01:00", "RECAP_TIME_ZONE": "Etc/UTC"}, "2025-12-31"),
-        ({"RECAP_SCHEDULED_AT": "2026-01-01T00:00:00Z", "RECAP_TIME_ZONE": "America/New_York"}, "2025-12-30"),
+        (
+            {"RECAP_SCHEDULED_AT": "2026-01-01T02:00:00+01:00", "RECAP_TIME_ZONE": "Etc/UTC"},
+            "2025-12-31",
+        ),
+        (
+            {"RECAP_SCHEDULED_AT": "2026-01-01T00:00:00Z", "RECAP_TIME_ZONE": "America/New_York"},
+            "2025-12-30",
+        ),
     ],
 )
 def test_yesterday_is_the_day_before_the_one_that_was_meant(environment, date):
@@ -32,8 +38,12 @@ def test_yesterday_is_the_day_before_the_one_that_was_meant(environment, date):
 
 
 def test_yesterday_in_a_zone_is_no_24_hours_ago_when_its_clocks_change():
-    spring = datetime(2026, 3, 29, 22, 30, tzinfo=UTC)  # half past midnight on the 30th; the 29th had 23 hours
-    assert with_date(YESTERDAY, {"RECAP_TIME_ZONE": "Europe/Berlin"}, spring) == {"date": "2026-03-29"}
+    spring = datetime(
+        2026, 3, 29, 22, 30, tzinfo=UTC
+    )  # half past midnight on the 30th; the 29th had 23 hours
+    assert with_date(YESTERDAY, {"RECAP_TIME_ZONE": "Europe/Berlin"}, spring) == {
+        "date": "2026-03-29"
+    }
 
 
 def test_a_date_is_left_as_it_is_and_so_is_any_other_variable():
@@ -49,12 +59,18 @@ def test_a_date_is_left_as_it_is_and_so_is_any_other_variable():
         ({"date": "2026-03-01"}, {}, "2026-02-28"),
         ({}, {"RECAP_VAR_DATE": "2026-01-01"}, "2025-12-31"),
         ({"date": "2026-03-01", "previous_date": "2026-02-20"}, {}, "2026-02-20"),
-        ({"date": "2026-03-01"}, {"RECAP_VAR_PREVIOUS_DATE": "2026-02-20"}, None),  # taken from there
+        (
+            {"date": "2026-03-01"},
+            {"RECAP_VAR_PREVIOUS_DATE": "2026-02-20"},
+            None,
+        ),  # taken from there
         ({"date": "0001-01-01"}, {}, None),  # there is no day before
         ({}, {}, None),
     ],
 )
-def test_the_previous_date_is_the_day_before_unless_it_is_given_too(variables, environment, previous):
+def test_the_previous_date_is_the_day_before_unless_it_is_given_too(
+    variables, environment, previous
+):
     assert with_previous_date(variables, environment).get("previous_date") == previous
 
 
@@ -77,7 +93,9 @@ def test_a_date_that_is_none_is_a_mistake_with_its_remedy(text):
         with_date({"date": text}, {}, NOW)
     with pytest.raises(ConfigError, match="RECAP_VAR_DATE in the environment is"):
         with_date({}, {"RECAP_VAR_DATE": text}, NOW)
-    with pytest.raises(ConfigError, match=r"--var previous_date is .*wanted a date such as 2026-01-31; "):
+    with pytest.raises(
+        ConfigError, match=r"--var previous_date is .*wanted a date such as 2026-01-31; "
+    ):
         with_date({"date": "2026-03-01", "previous_date": text}, {}, NOW)
 
 
@@ -86,15 +104,22 @@ def test_an_empty_date_is_none(write):
     assert with_date({"date": ""}, {"RECAP_VAR_DATE": ""}, NOW) == {"date": ""}
 
 
-@pytest.mark.parametrize("time", ["2026-01-31", "02:00", "2026-01-31T02:00:00", "<aws.scheduler.scheduled-time>"])
+@pytest.mark.parametrize(
+    "time", ["2026-01-31", "02:00", "2026-01-31T02:00:00", "<aws.scheduler.scheduled-time>"]
+)
 def test_a_time_that_is_none_is_told(time):
-    with pytest.raises(ConfigError, match=f"RECAP_SCHEDULED_AT is '{time}'.*wanted a time with its zone: 2026-01-31T"):
+    with pytest.raises(
+        ConfigError,
+        match=f"RECAP_SCHEDULED_AT is '{time}'.*wanted a time with its zone: 2026-01-31T",
+    ):
         with_date(YESTERDAY, {"RECAP_SCHEDULED_AT": time}, NOW)
 
 
 @pytest.mark.parametrize("zone", ["Europe", "Berlin", "/etc/localtime", "../UTC", "UTC+1"])
 def test_a_zone_that_is_none_is_told(zone):
-    with pytest.raises(ConfigError, match=r"RECAP_TIME_ZONE is .*no time zone here: name one of the IANA"):
+    with pytest.raises(
+        ConfigError, match=r"RECAP_TIME_ZONE is .*no time zone here: name one of the IANA"
+    ):
         with_date(YESTERDAY, {"RECAP_TIME_ZONE": zone}, NOW)
 
 
@@ -109,5 +134,9 @@ def test_a_config_is_about_one_day(write, monkeypatch):
         "skip_done": "o/{previous_date}/",
     }
     config = load_config("summarize", write(yaml.safe_dump(keys)))
-    assert (config.run, config.input, config.output) == ("n-2026-01-31", "in/2026-01-31/", "o/2026-01-31/")
+    assert (config.run, config.input, config.output) == (
+        "n-2026-01-31",
+        "in/2026-01-31/",
+        "o/2026-01-31/",
+    )
     assert config.skip_done == "o/2026-01-30/"

@@ -22,10 +22,23 @@ def test_the_classic_recipe_is_the_classic_recipe():
     config = load_config("train", str(EXAMPLES / "tweetsumm-llama2-7b.yaml"))
     lora, training = config.lora, config.training
     assert (config.model.base, config.model.quantization) == ("meta-llama/Llama-2-7b-hf", "nf4")
-    assert (lora.r, lora.alpha, lora.dropout, lora.target_modules) == (16, 32, 0.05, ["q_proj", "v_proj"])
+    assert (lora.r, lora.alpha, lora.dropout, lora.target_modules) == (
+        16,
+        32,
+        0.05,
+        ["q_proj", "v_proj"],
+    )
     assert (training.batch_size, training.gradient_accumulation_steps, training.epochs) == (4, 4, 2)
-    assert (training.learning_rate, training.scheduler, training.warmup_ratio) == (1e-4, "cosine", 0.05)
-    assert (training.optimizer, training.max_grad_norm, training.seed) == ("paged_adamw_32bit", 0.3, 42)
+    assert (training.learning_rate, training.scheduler, training.warmup_ratio) == (
+        1e-4,
+        "cosine",
+        0.05,
+    )
+    assert (training.optimizer, training.max_grad_norm, training.seed) == (
+        "paged_adamw_32bit",
+        0.3,
+        42,
+    )
     assert (training.evaluate_every_epochs, training.save_every_epochs) == (0.2, 1)
     assert (training.group_by_length, training.max_tokens) == (True, 4096)
     assert (config.prompt.style, config.prompt.labels) == ("instruction", {"customer": "user"})

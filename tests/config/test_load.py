@@ -20,17 +20,24 @@ adapter: org/adapter
 
 def test_the_least_config_gets_an_experts_defaults(write):
     config = load_config("train", write())
-    assert (config.run, config.model.quantization, config.training.learning_rate) == ("small", "nf4-double", 2e-4)
+    assert (config.run, config.model.quantization, config.training.learning_rate) == (
+        "small",
+        "nf4-double",
+        2e-4,
+    )
 
 
 def test_numbers_without_a_point_are_numbers(write):
-    assert load_config("train", write(more="training: {learning_rate: 1e-4}")).training.learning_rate == 1e-4
+    assert (
+        load_config("train", write(more="training: {learning_rate: 1e-4}")).training.learning_rate
+        == 1e-4
+    )
 
 
 def test_a_day_is_a_name_and_no_object(write):
-    assert load_config("train", write("run: 2026-01-31\nmodel: {base: b}\ndata: {train: t}\noutput: o\n")).run == (
-        "2026-01-31"
-    )
+    assert load_config(
+        "train", write("run: 2026-01-31\nmodel: {base: b}\ndata: {train: t}\noutput: o\n")
+    ).run == ("2026-01-31")
 
 
 def test_keys_are_names_as_they_are_written(write):
@@ -39,7 +46,9 @@ def test_keys_are_names_as_they_are_written(write):
 
 
 def test_override_sets_a_value_and_makes_its_section(write):
-    config = load_config("train", write(), ["training.epochs=1.5", "lora.target_modules=[q_proj, v_proj]"])
+    config = load_config(
+        "train", write(), ["training.epochs=1.5", "lora.target_modules=[q_proj, v_proj]"]
+    )
     assert (config.training.epochs, config.lora.target_modules) == (1.5, ["q_proj", "v_proj"])
 
 
@@ -63,8 +72,14 @@ def test_override_of_a_list_goes_by_index(write):
         ("training.epochs", "--set  training.epochs  wanted --set path.to.key=value"),
         ("=1", "--set  config  wanted --set path.to.key=value"),
         ("lora..r=1", "--set  lora..r  wanted --set path.to.key=value"),
-        ("lora.r=[", '--set  lora.r  got "[", which is no YAML value; put it in quotes: --set lora.r=\'"…"\''),
-        ("data.train.2=x", "--set  data.train.2  data.train is a list of 2: wanted an index below that"),
+        (
+            "lora.r=[",
+            '--set  lora.r  got "[", which is no YAML value; put it in quotes: --set lora.r=\'"…"\'',
+        ),
+        (
+            "data.train.2=x",
+            "--set  data.train.2  data.train is a list of 2: wanted an index below that",
+        ),
         ("run.name=x", '--set  run.name  run is "small", which has no keys'),
         ("lora.r=big", '--set  lora.r  got "big"; wanted an integer of at least 1'),
         ("lora={r: 1, r: 2}", "--set  lora.r  stands twice, first on line 1; keep one"),
@@ -81,7 +96,10 @@ def test_variables_come_from_the_command_line_before_the_environment(write, monk
     monkeypatch.setenv("RECAP_VAR_DATE", "2026-01-01")
     monkeypatch.setenv("RECAP_VAR_SHARD", "7")
     config = load_config("summarize", write(NIGHT), (), {"date": "2026-01-31"})
-    assert (config.input, config.output) == ("s3://bucket/dt=2026-01-31/", "s3://bucket/out/dt=2026-01-31/7.jsonl")
+    assert (config.input, config.output) == (
+        "s3://bucket/dt=2026-01-31/",
+        "s3://bucket/out/dt=2026-01-31/7.jsonl",
+    )
 
 
 def test_an_override_may_hold_a_variable(write):
@@ -100,7 +118,10 @@ def test_a_variable_without_value_is_a_mistake_and_never_today(write, monkeypatc
         "{date} has no value; give --var date=2026-01-31, or set RECAP_VAR_DATE in the environment "
         "(for the text itself write {{date}})"
     )
-    assert str(caught.value) == f"2 mistakes in c.yaml\n\n  line 2  input   {say}\n  line 3  output  {say}"
+    assert (
+        str(caught.value)
+        == f"2 mistakes in c.yaml\n\n  line 2  input   {say}\n  line 3  output  {say}"
+    )
 
 
 def test_several_variables_of_one_value_are_all_told(write):
@@ -114,7 +135,9 @@ def test_double_braces_are_the_text_itself_and_other_braces_are_left_alone(write
     assert config.prompt.system == 'Use {date} in {"a": {}} and {{name}}'
 
 
-@pytest.mark.parametrize("text", ["{date}", "{{date}}", "{{{date}}}", '{"a": {"b": 1}}', "{ date }", "}{", "é: # ñ"])
+@pytest.mark.parametrize(
+    "text", ["{date}", "{{date}}", "{{{date}}}", '{"a": {"b": 1}}', "{ date }", "}{", "é: # ñ"]
+)
 def test_resolved_config_loads_to_the_same_config(write, text):
     config = load_config("train", write(), ["lora.r=4"])
     config = config.model_copy(update={"prompt": config.prompt.model_copy(update={"system": text})})
@@ -160,13 +183,18 @@ def test_a_byte_order_mark_is_no_mistake(write):
 def test_text_that_is_not_utf8_is_told_with_its_byte(write):
     source = write()
     Path(source).write_bytes("run: café".encode("latin-1"))
-    with pytest.raises(ConfigError, match=r"^c\.yaml: byte 8 is not UTF-8; save the file as UTF-8$"):
+    with pytest.raises(
+        ConfigError, match=r"^c\.yaml: byte 8 is not UTF-8; save the file as UTF-8$"
+    ):
         load_config("train", source)
 
 
 def test_a_missing_file_is_missing(write, tmp_path):
     write()
-    with pytest.raises(MissingError, match=r"^d\.yaml: no such file; give a config's path, s3://… or - for standard"):
+    with pytest.raises(
+        MissingError,
+        match=r"^d\.yaml: no such file; give a config's path, s3://… or - for standard",
+    ):
         load_config("train", "d.yaml")
     with pytest.raises(MissingError, match="is a folder"):
         load_config("train", str(tmp_path))

@@ -214,13 +214,17 @@ def test_every_renamed_path_exists_in_some_config():
     assert not CALLED.keys() & {path for path in known if "." not in path} - {"train", "input"}
 
 
-@pytest.mark.parametrize("key", ["hub_token", "token", "HF_TOKEN", "use_auth_token", "push_to_hub_token"])
+@pytest.mark.parametrize(
+    "key", ["hub_token", "token", "HF_TOKEN", "use_auth_token", "push_to_hub_token"]
+)
 def test_a_token_is_never_a_key(write, key):
     line = only_line(write(more=f"publish: {{{key}: something}}"))
     assert line == f"  line 5  publish.{key}  never in a config: set HF_TOKEN in the environment"
 
 
-@pytest.mark.parametrize("key", ["aws_access_key_id", "aws_secret_access_key", "secret_key", "session_token"])
+@pytest.mark.parametrize(
+    "key", ["aws_access_key_id", "aws_secret_access_key", "secret_key", "session_token"]
+)
 def test_credentials_of_aws_are_never_keys(write, key):
     line = only_line(write(more=f"storage: {{{key}: something}}"))
     wanted = "never in a config: credentials of AWS come from the environment, a profile or a role"
@@ -255,14 +259,21 @@ def test_a_value_that_looks_like_a_secret_is_told_by_its_path_alone(write, key, 
 
 
 def test_ordinary_names_are_no_secrets(write):
-    names = ["hf_conversations_archive", "s3://bucket/a:b/c@d", "https://host:9000/path", "skip-this-one"]
+    names = [
+        "hf_conversations_archive",
+        "s3://bucket/a:b/c@d",
+        "https://host:9000/path",
+        "skip-this-one",
+    ]
     config = load_config("train", write(), [f"data.train={names}"])
     assert config.data.train == names
 
 
 def test_broken_yaml_is_told_with_line_and_column_and_without_its_text(write):
     source = write(f"run: small\nmodel: {{base: {TOKEN}\nrun: x\n")
-    with pytest.raises(ConfigError, match=r"^c\.yaml line 3 column 4: broken YAML: while parsing a flow mapping") as it:
+    with pytest.raises(
+        ConfigError, match=r"^c\.yaml line 3 column 4: broken YAML: while parsing a flow mapping"
+    ) as it:
         load_config("train", source)
     assert TOKEN not in str(it.value)
 
@@ -313,6 +324,8 @@ def test_code_of_a_base_is_run_from_a_pinned_commit_only(write, command, text):
     assert not load_config(command, source).model.trust_remote_code
     for revision in ("null", "main", "a1b2c3d"):
         with pytest.raises(ConfigError, match=r"pin model\.revision to a 40-digit commit"):
-            load_config(command, source, ["model.trust_remote_code=true", f"model.revision={revision}"])
+            load_config(
+                command, source, ["model.trust_remote_code=true", f"model.revision={revision}"]
+            )
     pinned = ["model.trust_remote_code=true", f"model.revision={'a1' * 20}"]
     assert load_config(command, source, pinned).model.trust_remote_code

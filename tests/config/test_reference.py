@@ -25,7 +25,13 @@ def test_the_page_is_what_the_sections_say(page):
 def test_the_page_names_every_key_once_in_its_section(page):
     for section in ("train", "summarize", "evaluate"):
         assert f"## `recap {section}`" in page
-    for key in ("learning_rate", "target_modules", "max_reject_fraction", "addressing_style", "hub"):
+    for key in (
+        "learning_rate",
+        "target_modules",
+        "max_reject_fraction",
+        "addressing_style",
+        "hub",
+    ):
         assert page.count(f"| `{key}` |") == 1
 
 

@@ -85,7 +85,9 @@ def outcomes(file, reading=AUTO):
     ],
 )  # fmt: skip
 def test_bad_line_is_named_and_its_neighbours_are_read(put, line, identity, reason, detail):
-    first, bad, last = outcomes(put("day.jsonl", f'{turns("hi")[:-1]}, "id": 1}}\n{line}\n\n{GOOD}\n'))
+    first, bad, last = outcomes(
+        put("day.jsonl", f'{turns("hi")[:-1]}, "id": 1}}\n{line}\n\n{GOOD}\n')
+    )
     assert isinstance(first, Conversation)
     assert (last.id, last.source.line) == ("good", 4)
     assert isinstance(bad, BadRecord)
@@ -99,18 +101,33 @@ def test_bad_record_reads_as_place_and_remedy(put):
 
 
 def test_byte_that_is_not_utf8_spoils_its_line_only(put):
-    data = turns("café").encode() + b"\n" + b'{"turns": [{"role": "agent", "text": "caf\xe9"}]}\n' + GOOD.encode()
+    data = (
+        turns("café").encode()
+        + b"\n"
+        + b'{"turns": [{"role": "agent", "text": "caf\xe9"}]}\n'
+        + GOOD.encode()
+    )
     bad = outcomes(put("day.jsonl", data))[1]
     assert bad.detail == "byte 0xe9 at character 42 is not UTF-8; save the file as UTF-8"
-    assert [type(one) for one in outcomes(put("day.jsonl", data))] == [Conversation, BadRecord, Conversation]
+    assert [type(one) for one in outcomes(put("day.jsonl", data))] == [
+        Conversation,
+        BadRecord,
+        Conversation,
+    ]
 
 
 def test_byte_that_is_not_utf8_spoils_its_row_and_its_dialog_only(put):
     rows_read = outcomes(put("t.csv", b"dialogue,id\nAgent: caf\xe9,1\nAgent: cafe,2\n"))
-    assert rows_read[0].detail == ("column 'dialogue': byte 0xe9 at character 11 is not UTF-8; save the file as UTF-8")
+    assert rows_read[0].detail == (
+        "column 'dialogue': byte 0xe9 at character 11 is not UTF-8; save the file as UTF-8"
+    )
     log = b'{"log": [{"user utterance": "caf%s"}]}'
     dialogs = outcomes(put("d.json", b'{"a": ' + log % b"\xe9" + b', "b": ' + log % b"" + b"}"))
-    assert [type(one) for one in dialogs] == [type(one) for one in rows_read] == [BadRecord, Conversation]
+    assert (
+        [type(one) for one in dialogs]
+        == [type(one) for one in rows_read]
+        == [BadRecord, Conversation]
+    )
     assert dialogs[0].detail.startswith("byte 0xe9 at character 33 is not UTF-8")
 
 
@@ -134,7 +151,9 @@ def test_half_emoji_and_nul_become_replacement_characters_that_can_be_stored(put
 
 
 def test_nan_is_null(put):
-    (conversation,) = outcomes(put("day.jsonl", GOOD[:-1] + ', "summary": NaN, "score": [-Infinity]}'))
+    (conversation,) = outcomes(
+        put("day.jsonl", GOOD[:-1] + ', "summary": NaN, "score": [-Infinity]}')
+    )
     assert (conversation.references, conversation.metadata) == ((), {"score": [None]})
 
 
@@ -169,7 +188,9 @@ def test_quote_inside_a_row_is_bad_but_one_that_is_never_closed_ends_the_run(put
     read = outcomes(put("t.csv", 'id,dialogue\n1,"Agent: a" b\n2,Agent: c\n'))
     assert str(read[0]) == "t.csv line 2: not a row of the table: ',' expected after '\"'"
     assert read[1].id == "2"
-    with pytest.raises(DataError, match=r"^t\.csv line 3: the quotes of this record do not match .*mend or replace"):
+    with pytest.raises(
+        DataError, match=r"^t\.csv line 3: the quotes of this record do not match .*mend or replace"
+    ):
         outcomes(put("t.csv", 'id,dialogue\n1,Agent: a\n2,"Agent: b\n3,Agent: c\n4,Agent: d\n'))
 
 
@@ -222,7 +243,9 @@ def test_compressed_stream_that_is_cut_short_ends_the_run(put, squeeze):
     rng = random.Random(1)
     data = squeeze("".join(turns(str(rng.random())) + "\n" for _ in range(2000)).encode())
     for kept in (len(data) // 2, len(data) - 3):
-        with pytest.raises(DataError, match=r"^x: the compressed stream is damaged or cut short .*replace the file"):
+        with pytest.raises(
+            DataError, match=r"^x: the compressed stream is damaged or cut short .*replace the file"
+        ):
             outcomes(put("x", data[:kept]))
 
 
@@ -260,11 +283,16 @@ def test_strict_reading_names_the_first_twenty_bad_records_and_counts_all(put):
     assert (len(lines), lines[-1]) == (22, "  and 5 more")
 
 
-@pytest.mark.parametrize("content", ["", "\n \n", "[]", "id,dialogue\n", gzip.compress(b"", mtime=0)])
+@pytest.mark.parametrize(
+    "content", ["", "\n \n", "[]", "id,dialogue\n", gzip.compress(b"", mtime=0)]
+)
 def test_empty_file_is_an_error_to_learn_from_and_no_records_to_summarize(put, content):
     files = [put("good.jsonl", GOOD), put("none", content)]
     assert [one.id for one in read_conversations(files, AUTO)] == ["good"]
-    with pytest.raises(DataError, match=r"^none: holds no records; name files that do, or remove it from the input$"):
+    with pytest.raises(
+        DataError,
+        match=r"^none: holds no records; name files that do, or remove it from the input$",
+    ):
         read_strictly(files, AUTO)
 
 
@@ -272,7 +300,9 @@ def test_random_damage_never_ends_in_anything_but_outcomes_or_a_data_error(put):
     rng = random.Random(11)
     records = [{"id": str(n), "turns": [{"role": "agent", "text": "é" * n}]} for n in range(8)]
     log = {str(n): {"log": [{"user utterance": "a", "system response": "b"}]} for n in range(8)}
-    as_lines = "\n".join(json.dumps(one, ensure_ascii=n % 2 > 0) for n, one in enumerate(records)).encode()
+    as_lines = "\n".join(
+        json.dumps(one, ensure_ascii=n % 2 > 0) for n, one in enumerate(records)
+    ).encode()
     as_csv = b"id,dialogue\n" + b"".join(b'%d,"Agent: a\nCustomer: b, c"\n' % n for n in range(8))
     seen = Counter()
     for content in (as_lines, json.dumps(records).encode(), json.dumps(log).encode(), as_csv):

@@ -19,7 +19,9 @@ from job.conversations.record import BadRecord, Conversation, Source, Turn
 
 
 def conversation(*texts, name="a"):
-    return Conversation(name, tuple(Turn("customer", text) for text in texts), Source("x", 1), ("See http://ref",))
+    return Conversation(
+        name, tuple(Turn("customer", text) for text in texts), Source("x", 1), ("See http://ref",)
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,9 @@ def test_step_takes_out_what_it_names_and_nothing_else(step, text, left):
 
 
 def test_tweets_are_cleaned_in_one_pass_that_a_second_one_does_not_change():
-    tweet = conversation("@135060 Sorry  for this. &amp; see https://t.co/hA ^MG", "@Delta <LINK>", "ok ^_^")
+    tweet = conversation(
+        "@135060 Sorry  for this. &amp; see https://t.co/hA ^MG", "@Delta <LINK>", "ok ^_^"
+    )
     cleaned = clean(tweet, TWEETS)
     assert [turn.text for turn in cleaned.turns] == ["Sorry for this. & see", "ok ^_^"]
     assert (cleaned.references, cleaned.id) == (("See http://ref",), "a")
@@ -58,7 +62,11 @@ def test_steps_are_named_or_derived_from_the_source():
     tweets = [conversation("x", name=f"TweetSumm--train--{n}") for n in range(3)]
     others = [conversation("x", name=f"call-{n}") for n in range(2)]
     assert resolve_steps(ReadingSection(), tweets + others) == TWEETS
-    assert resolve_steps(ReadingSection(), others) == resolve_steps(ReadingSection()) == ("whitespace",)
+    assert (
+        resolve_steps(ReadingSection(), others)
+        == resolve_steps(ReadingSection())
+        == ("whitespace",)
+    )
     assert resolve_steps(ReadingSection(cleaning="tweets"), others) == TWEETS
     assert resolve_steps(ReadingSection(cleaning=["links"]), tweets) == ("links",)
     assert resolve_steps(ReadingSection(cleaning=[]), tweets) == ()

@@ -158,7 +158,9 @@ def test_a_message_is_redacted_where_redaction_is_on():
     assert redact_message(said, None) == said
 
 
-@pytest.mark.parametrize("value", ["4111 1111 1111 1111", "joe.smith@shop.com", "4111-1111-1111-1111"])
+@pytest.mark.parametrize(
+    "value", ["4111 1111 1111 1111", "joe.smith@shop.com", "4111-1111-1111-1111"]
+)
 def test_a_message_holds_no_half_of_a_value_that_was_cut(value):
     for length in range(1, len(value)):
         cut = f"no speaker: 'my card is {value[:length].rstrip()}…'; wanted lines"

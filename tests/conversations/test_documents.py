@@ -55,7 +55,9 @@ PROMPTED = {"metadata": {"prompt": "v3", "queue": "returns"}}
         (pretty({"conversations": [A, B]}), ["a", "b"]),
         ('{"data": [\n' + ",\n".join(map(json.dumps, (A, B))) + "\n]}\n", ["a", "b"]),
         (
-            pretty({"count": 2, "next": None, "links": [], "records": [A, B], "end": {"data": [1]}}),
+            pretty(
+                {"count": 2, "next": None, "links": [], "records": [A, B], "end": {"data": [1]}}
+            ),
             ["a", "b"],
         ),
         (
@@ -330,7 +332,9 @@ def test_random_damage_is_the_same_whole_and_in_pieces(tmp_path: Path, put):
             read = None
         try:
             pieces: list[Any] | None = [
-                one for piece in cut(listed, AUTO, rng.choice(SIZES)) for one in read_piece(listed, piece, AUTO)
+                one
+                for piece in cut(listed, AUTO, rng.choice(SIZES))
+                for one in read_piece(listed, piece, AUTO)
             ]
         except DataError:
             pieces = None

@@ -27,8 +27,17 @@ def lines(*records):
 
 
 def dialog(*pairs, **more):
-    log = [{"turn id": i, "user utterance": user, "system response": system} for i, (user, system) in enumerate(pairs)]
-    return {"original dialog id": "abc", "dialog index": 1, "original dialog info": {}, "log": log, "prompt": []} | more
+    log = [
+        {"turn id": i, "user utterance": user, "system response": system}
+        for i, (user, system) in enumerate(pairs)
+    ]
+    return {
+        "original dialog id": "abc",
+        "dialog index": 1,
+        "original dialog info": {},
+        "log": log,
+        "prompt": [],
+    } | more
 
 
 def parquet_bytes(table):
@@ -43,14 +52,23 @@ def read_one(file, reading=AUTO):
 
 
 def test_recap_lines_keep_turns_references_and_metadata(put):
-    record = {"id": "a", "turns": TURNS, "summaries": ["One.", "Two."], "metadata": {"shop": 1}, "queue": "web"}
+    record = {
+        "id": "a",
+        "turns": TURNS,
+        "summaries": ["One.", "Two."],
+        "metadata": {"shop": 1},
+        "queue": "web",
+    }
     assert read_one(put("day.jsonl", lines(record))) == Conversation(
         "a", HELLO, Source("day.jsonl", 1), ("One.", "Two."), {"queue": "web", "shop": 1}
     )
 
 
 def test_one_summary_is_one_reference_and_null_is_none(put):
-    file = put("day.jsonl", lines({"id": 7, "turns": TURNS, "summary": "S."}, {"turns": TURNS, "summary": None}))
+    file = put(
+        "day.jsonl",
+        lines({"id": 7, "turns": TURNS, "summary": "S."}, {"turns": TURNS, "summary": None}),
+    )
     first, second = read_strictly([file], AUTO)
     assert (first.id, first.references, second.references) == ("7", ("S.",), ())
 
@@ -63,7 +81,9 @@ def test_messages_are_turns_and_their_text_parts_are_joined(put):
         {"role": "assistant", "content": None},
         {"role": "assistant", "content": parts},
     ]
-    conversation = read_one(put("chat.jsonl", lines({"id": "m", "messages": messages, "summary": "S.", "model": "x"})))
+    conversation = read_one(
+        put("chat.jsonl", lines({"id": "m", "messages": messages, "summary": "S.", "model": "x"}))
+    )
     assert conversation.turns == (
         Turn("system", "Be kind."),
         Turn("customer", "Hello"),
@@ -74,7 +94,10 @@ def test_messages_are_turns_and_their_text_parts_are_joined(put):
 
 def test_dialog_that_opens_with_the_agent_or_ends_with_the_customer_keeps_every_turn(put):
     file = put(
-        "d.json", json.dumps({"opens": dialog(("", "A1"), ("C1", "A2")), "ends": dialog(("C1", "A1"), ("C2", ""))})
+        "d.json",
+        json.dumps(
+            {"opens": dialog(("", "A1"), ("C1", "A2")), "ends": dialog(("C1", "A1"), ("C2", ""))}
+        ),
     )
     opens, ends = read_strictly([file], AUTO)
     assert [turn.text for turn in opens.turns] == ["A1", "C1", "A2"]
@@ -91,7 +114,10 @@ def test_dialog_that_opens_with_the_agent_or_ends_with_the_customer_keeps_every_
 @pytest.mark.parametrize(
     ("info", "references"),
     [
-        ({"summaries": {"abstractive_summaries": [["One.", "Two."], ["Three."]]}}, ("One. Two.", "Three.")),
+        (
+            {"summaries": {"abstractive_summaries": [["One.", "Two."], ["Three."]]}},
+            ("One. Two.", "Three."),
+        ),
         ({"summary": "One."}, ("One.",)),
         ({"summary": ["One.", "Two."]}, ("One.", "Two.")),
         ({"summaries": ["One."]}, ("One.",)),
@@ -105,12 +131,19 @@ def test_dialog_references_come_from_its_info_as_object_or_as_text(put, info, re
 
 
 def test_dialog_lines_have_the_new_dialog_id_before_the_original(put):
-    file = put("d.jsonl", lines(dialog(("C", "A"), **{"new dialog id": "TweetSumm--1"}), dialog(("C", "A"))))
+    file = put(
+        "d.jsonl",
+        lines(dialog(("C", "A"), **{"new dialog id": "TweetSumm--1"}), dialog(("C", "A"))),
+    )
     assert [one.id for one in read_strictly([file], AUTO)] == ["TweetSumm--1", "abc"]
 
 
 def test_array_of_records_of_any_kind_is_read_by_position(put):
-    records = [{"turns": TURNS}, {"messages": [{"role": "user", "content": "x"}]}, {"dialogue": TRANSCRIPT}]
+    records = [
+        {"turns": TURNS},
+        {"messages": [{"role": "user", "content": "x"}]},
+        {"dialogue": TRANSCRIPT},
+    ]
     conversations = read_strictly([put("all.json", json.dumps(records, indent=2))], AUTO)
     assert [one.source.line for one in conversations] == [1, 2, 3]
     assert conversations[0].turns == conversations[2].turns == HELLO
@@ -123,16 +156,22 @@ def test_empty_document_holds_no_records(put, text):
 
 def test_csv_and_tsv_keep_quoted_line_breaks_and_count_physical_lines(put):
     csv = '\ufeffid,dialogue,summary,shop\r\na,"Customer: Hello\r\nAgent: Hi, what is wrong?",S.,web\r\nb,,,\r\n'
-    with_tabs = 'id\tdialogue\tsummary\tshop\na\t"Customer: Hello\nAgent: Hi, what is wrong?"\tS.\tweb\n'
+    with_tabs = (
+        'id\tdialogue\tsummary\tshop\na\t"Customer: Hello\nAgent: Hi, what is wrong?"\tS.\tweb\n'
+    )
     first, second = read_conversations([put("t.csv", csv)], AUTO)
     assert first == Conversation("a", HELLO, Source("t.csv", 2), ("S.",), {"shop": "web"})
     assert (second.source.line, second.reason) == (4, "nothing_to_summarize")
-    assert read_one(put("t.tsv", with_tabs)) == Conversation("a", HELLO, Source("t.tsv", 2), ("S.",), {"shop": "web"})
+    assert read_one(put("t.tsv", with_tabs)) == Conversation(
+        "a", HELLO, Source("t.tsv", 2), ("S.",), {"shop": "web"}
+    )
 
 
 def test_csv_cell_longer_than_the_csv_module_allows_by_default_is_read(put):
     long = "word " * 40_000
-    assert read_one(put("t.csv", f'dialogue\n"Customer: {long}"\n')).turns == (Turn("customer", long.strip()),)
+    assert read_one(put("t.csv", f'dialogue\n"Customer: {long}"\n')).turns == (
+        Turn("customer", long.strip()),
+    )
 
 
 def test_transcript_and_summaries_may_be_json_lists_in_a_cell(put):
@@ -147,12 +186,20 @@ def test_columns_of_the_config_name_the_columns_of_a_table(put):
     csv = put("t.csv", f'nr,chat,gist,id\n5,"{TRANSCRIPT}",S.,other\n')
     row = put("t.jsonl", lines({"nr": 5, "chat": TRANSCRIPT, "gist": "S.", "id": "other"}))
     for conversation in (read_one(csv, reading), read_one(row, reading)):
-        assert (conversation.id, conversation.turns, conversation.references) == ("5", HELLO, ("S.",))
+        assert (conversation.id, conversation.turns, conversation.references) == (
+            "5",
+            HELLO,
+            ("S.",),
+        )
         assert conversation.metadata == {"id": "other"}
 
 
 def test_parquet_is_read_by_its_bytes_with_lists_and_rows_across_groups(put):
-    table = {"id": [1, 2, 3], "dialogue": [TRANSCRIPT] * 3, "summary": [["One."], ["Two.", "Three."], []]}
+    table = {
+        "id": [1, 2, 3],
+        "dialogue": [TRANSCRIPT] * 3,
+        "summary": [["One."], ["Two.", "Three."], []],
+    }
     day = pa.array([0, 1, 2], pa.date32())
     conversations = read_strictly([put("p.bin", parquet_bytes(table | {"day": day}))], AUTO)
     assert [one.id for one in conversations] == ["1", "2", "3"]
@@ -166,10 +213,15 @@ def test_parquet_column_of_structs_is_a_list_of_turns(put):
 
 
 def test_parquet_of_a_chat_data_set_is_read_by_its_keys(put):
-    messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi, what is wrong?"}]
+    messages = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hi, what is wrong?"},
+    ]
     file = put("p.parquet", parquet_bytes({"messages": [messages], "score": [float("nan")]}))
     assert read_one(file).turns == read_one(file, ReadingSection(format="messages")).turns == HELLO
-    assert read_one(file, ReadingSection(columns={"conversation": "messages"})).metadata == {"score": None}
+    assert read_one(file, ReadingSection(columns={"conversation": "messages"})).metadata == {
+        "score": None
+    }
 
 
 @pytest.mark.parametrize("name", ["plain.gz", "squeezed.txt"])
@@ -199,7 +251,10 @@ def test_chosen_format_reads_only_that_format(put):
 
 
 def test_well_known_role_names_count_in_any_case(put):
-    turns = [{"role": role, "text": "x"} for role in ("USER", "client", " Caller ", "human", "Assistant", "operator")]
+    turns = [
+        {"role": role, "text": "x"}
+        for role in ("USER", "client", " Caller ", "human", "Assistant", "operator")
+    ]
     roles = [turn.role for turn in read_one(put("r.jsonl", lines({"turns": turns}))).turns]
     assert roles == ["customer"] * 4 + ["agent"] * 2
 
@@ -222,7 +277,9 @@ def test_a_name_of_the_config_counts_however_it_is_encoded(put, label):
 def test_as_written_keeps_any_label_on_one_line(put):
     turns = [{"role": "Amanda\nuser", "text": "x"}, {"role": "user", "text": "y"}]
     reading = ReadingSection(roles="as_written")
-    assert [turn.role for turn in read_one(put("r.jsonl", lines({"turns": turns})), reading).turns] == [
+    assert [
+        turn.role for turn in read_one(put("r.jsonl", lines({"turns": turns})), reading).turns
+    ] == [
         "Amanda user",
         "user",
     ]
@@ -231,7 +288,8 @@ def test_as_written_keeps_any_label_on_one_line(put):
 def test_line_without_a_speaker_goes_on_with_the_turn_above(put):
     transcript = "#Person1#: Look at\n  https://x.co/a at 12:30\r\n\nnow\nDr. Ann Lee: Yes:\n- a"
     conversation = read_one(
-        put("t.jsonl", lines({"dialogue": transcript})), ReadingSection(roles="as_written", format="table")
+        put("t.jsonl", lines({"dialogue": transcript})),
+        ReadingSection(roles="as_written", format="table"),
     )
     assert conversation.turns == (
         Turn("#Person1#", "Look at\n  https://x.co/a at 12:30\n\nnow"),
@@ -241,9 +299,14 @@ def test_line_without_a_speaker_goes_on_with_the_turn_above(put):
 
 def test_id_from_the_content_is_stable_and_repeats_stay_apart(put):
     other = {"turns": [{"role": "customer", "text": "Bye"}]}
-    first = [one.id for one in read_strictly([put("a.jsonl", lines({"turns": TURNS}, other))], AUTO)]
+    first = [
+        one.id for one in read_strictly([put("a.jsonl", lines({"turns": TURNS}, other))], AUTO)
+    ]
     again = [
-        one.id for one in read_strictly([put("b.jsonl", lines(other, {"turns": TURNS}, *[{"turns": TURNS}] * 2))], AUTO)
+        one.id
+        for one in read_strictly(
+            [put("b.jsonl", lines(other, {"turns": TURNS}, *[{"turns": TURNS}] * 2))], AUTO
+        )
     ]
     assert again == [first[1], first[0], f"{first[0]}-2", f"{first[0]}-3"]
 
@@ -253,7 +316,10 @@ def test_random_conversations_come_back_the_same_from_every_format(put):
     alphabet = "aé 😊,;\t'\\{}[]|^@<>&0"
     for _ in range(60):
         turns = [
-            Turn(rng.choice(["customer", "agent"]), "x" + "".join(rng.choices(alphabet, k=rng.randrange(20))) + "x")
+            Turn(
+                rng.choice(["customer", "agent"]),
+                "x" + "".join(rng.choices(alphabet, k=rng.randrange(20))) + "x",
+            )
             for _ in range(rng.randrange(1, 6))
         ]
         objects = [{"role": turn.role, "text": turn.text} for turn in turns]
@@ -299,7 +365,9 @@ def test_memory_does_not_grow_with_the_file(shape):
     try:
         count = sum(
             isinstance(outcome, Conversation)
-            for outcome in read_conversations([SimpleNamespace(uri="x", store=store, key="x")], AUTO)
+            for outcome in read_conversations(
+                [SimpleNamespace(uri="x", store=store, key="x")], AUTO
+            )
         )
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:

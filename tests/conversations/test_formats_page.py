@@ -29,8 +29,26 @@ READ = {
 def test_every_example_of_the_formats_page_is_read(put):
     read = [read_strictly([put(kind, text)], ReadingSection()) for kind, text in examples()]
     assert [len(conversations) for conversations in read] == [3, 3, 1, 1]
-    assert [len(one.turns) for conversations in read for one in conversations] == [2, 1, 1, 2, 2, 1, 2, 2]
-    assert [len(one.references) for conversations in read for one in conversations] == [0, 2, 1, 0, 0, 1, 2, 1]
+    assert [len(one.turns) for conversations in read for one in conversations] == [
+        2,
+        1,
+        1,
+        2,
+        2,
+        1,
+        2,
+        2,
+    ]
+    assert [len(one.references) for conversations in read for one in conversations] == [
+        0,
+        2,
+        1,
+        0,
+        0,
+        1,
+        2,
+        1,
+    ]
 
 
 def test_every_entry_of_the_page_is_known_here():

@@ -19,9 +19,7 @@ def redacted(text: str, region: str) -> str:
 
 
 def test_a_german_turn_loses_its_number_alone():
-    said = (
-        "Meine Nummer ist 0151 23456789, bitte um 10 Uhr anrufen, Zimmer 12. Lieferung am 2026-01-31, Preis 49,90 EUR."
-    )
+    said = "Meine Nummer ist 0151 23456789, bitte um 10 Uhr anrufen, Zimmer 12. Lieferung am 2026-01-31, Preis 49,90 EUR."
     assert redacted(said, "DE") == said.replace("0151 23456789", "[PHONE_1]")
 
 

@@ -17,7 +17,14 @@ from job.errors import DataError
 from job.storage.open import list_inputs
 
 READING = ReadingSection()
-SIZES = [Size(1, 1 << 30), Size(2, 1 << 30), Size(7, 1 << 30), Size(10**6, 1), Size(10**6, 150), Size(10**6, 1 << 30)]
+SIZES = [
+    Size(1, 1 << 30),
+    Size(2, 1 << 30),
+    Size(7, 1 << 30),
+    Size(10**6, 1),
+    Size(10**6, 150),
+    Size(10**6, 1 << 30),
+]
 
 
 def record(number: int, text: str = "late") -> dict[str, Any]:
@@ -27,7 +34,15 @@ def record(number: int, text: str = "late") -> dict[str, Any]:
 def lines() -> bytes:
     good = [json.dumps(record(number, "word " * number), ensure_ascii=False) for number in range(9)]
     blanks = ["", "   ", "\u00a0\u2003", "\x1c", "\r"]
-    bad = ["{broken", "\ufeff{}", "[1]", '"x"', "null", '  {"turns": []}', json.dumps({"turns": record(0)["turns"]})]
+    bad = [
+        "{broken",
+        "\ufeff{}",
+        "[1]",
+        '"x"',
+        "null",
+        '  {"turns": []}',
+        json.dumps({"turns": record(0)["turns"]}),
+    ]
     mixed = [line for trio in zip(good[:5], blanks, bad[:5], strict=True) for line in trio]
     text = "\n".join([*mixed, *good[5:], *bad[5:], "北京 🙂"])
     return b"\xef\xbb\xbf" + text.encode() + b'\n\xff\xfe{"bad bytes"}\r\n\n  \n{"no": "end"}'
@@ -40,7 +55,9 @@ def table(delimiter: str = ",") -> bytes:
         rows.writerow([])
     rows.writerow(["id", "dialogue", "note"])
     for number in range(8):
-        rows.writerow([f"c{number}", 'Customer: "late",\nAgent: s\u00f6rry' * (number % 3 + 1), "北京"])
+        rows.writerow(
+            [f"c{number}", 'Customer: "late",\nAgent: s\u00f6rry' * (number % 3 + 1), "北京"]
+        )
         rows.writerow([f"only {number}"])
         rows.writerow([])
     return b"\xef\xbb\xbf" + text.getvalue().encode()
@@ -48,8 +65,19 @@ def table(delimiter: str = ",") -> bytes:
 
 def document(opening: str) -> bytes:
     """Members of any kind, more than one window of them, with a mark, line ends, and what is no ASCII."""
-    values = [json.dumps(record(number, "北京 🙂 " * number), indent=1, ensure_ascii=False) for number in range(9)]
-    values += ['"x"', "1", "null", "[]", '{"turns": []}', json.dumps(record(20, "\ud83d")), '{"id": "\udcff"}']
+    values = [
+        json.dumps(record(number, "北京 🙂 " * number), indent=1, ensure_ascii=False)
+        for number in range(9)
+    ]
+    values += [
+        '"x"',
+        "1",
+        "null",
+        "[]",
+        '{"turns": []}',
+        json.dumps(record(20, "\ud83d")),
+        '{"id": "\udcff"}',
+    ]
     values += [json.dumps({"turns": record(0)["turns"]}), json.dumps(record(21, "x" * (3 << 20)))]
     if opening == "{":
         first = '"a": {"original dialog id": "a", "log": [{"user utterance": "late", "system response": "s\u00f6rry"}]}'
@@ -94,14 +122,18 @@ def whole(files: list[Any]) -> list[Any]:
 
 def with_ids(outcomes: list[Any]) -> list[Any]:
     return [
-        found._replace(id=found.id or derived_id(found)) if isinstance(found, Conversation) else found
+        found._replace(id=found.id or derived_id(found))
+        if isinstance(found, Conversation)
+        else found
         for found in outcomes
     ]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", FILES)
-def test_pieces_hold_what_the_file_holds_each_record_once_and_in_order(tmp_path: Path, name: str, size: Size):
+def test_pieces_hold_what_the_file_holds_each_record_once_and_in_order(
+    tmp_path: Path, name: str, size: Size
+):
     (tmp_path / name).write_bytes(FILES[name])
     (file,) = list_inputs([str(tmp_path / name)])
     pieces = list(cut(file, READING, size))
@@ -111,13 +143,17 @@ def test_pieces_hold_what_the_file_holds_each_record_once_and_in_order(tmp_path:
     assert list(cut(file, READING, size)) == pieces
 
 
-@pytest.mark.parametrize("name", ["lines.jsonl", "array.json", "object.json", "table.csv", "rows.parquet"])
+@pytest.mark.parametrize(
+    "name", ["lines.jsonl", "array.json", "object.json", "table.csv", "rows.parquet"]
+)
 def test_pieces_are_as_large_as_they_were_asked_to_be(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(FILES[name])
     (file,) = list_inputs([str(tmp_path / name)])
     records = [piece.records for piece in cut(file, READING, Size(3, 1 << 30))]
     assert set(records[:-1]) == {3}
-    assert len(list(cut(file, READING, Size(10**6, 1)))) == (8 if name == "rows.parquet" else sum(records))
+    assert len(list(cut(file, READING, Size(10**6, 1)))) == (
+        8 if name == "rows.parquet" else sum(records)
+    )
 
 
 @pytest.mark.parametrize("name", ["lines.jsonl.gz", "document.json.gz"])
@@ -129,11 +165,15 @@ def test_what_cannot_be_entered_in_the_middle_is_one_piece(tmp_path: Path, name:
 
 
 def test_a_line_of_many_megabytes_is_one_record(tmp_path: Path):
-    (tmp_path / "a.jsonl").write_bytes(b"{" + b"x" * (5 << 20) + b"\n" + b" " * (3 << 20) + b"\n" + b"y\n")
+    (tmp_path / "a.jsonl").write_bytes(
+        b"{" + b"x" * (5 << 20) + b"\n" + b" " * (3 << 20) + b"\n" + b"y\n"
+    )
     (file,) = list_inputs([str(tmp_path / "a.jsonl")])
     pieces: list[Piece] = list(cut(file, READING, Size(1, 1 << 30)))
     assert [(piece.line, piece.records) for piece in pieces] == [(1, 1), (2, 1)]
-    assert [outcome.source.line for piece in pieces for outcome in read_piece(file, piece, READING)] == [1, 3]
+    assert [
+        outcome.source.line for piece in pieces for outcome in read_piece(file, piece, READING)
+    ] == [1, 3]
 
 
 @pytest.mark.parametrize(

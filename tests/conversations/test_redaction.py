@@ -33,12 +33,18 @@ def redacted(*texts: str, section: RedactionSection | None = None) -> list[str]:
         ("at 10:30:15 on 12/12/2024", "at 10:30:15 on 12/12/2024"),
         ("see https://x.com/a?b=joe@shop.com, or www.y.org!", "see [URL_1], or [URL_2]!"),
         ("-https://x.com/t, 1.https://x.com ...www.x.com", "-[URL_1], 1.[URL_2] ...[URL_3]"),
-        ("IP:2001:db8::1, 2001:db8::1: or source:2001:DB8::1", "IP:[IP_1], [IP_1]: or source:[IP_1]"),
+        (
+            "IP:2001:db8::1, 2001:db8::1: or source:2001:DB8::1",
+            "IP:[IP_1], [IP_1]: or source:[IP_1]",
+        ),
         ("192.168.001.010 is 192.168.1.10", "[IP_1] is [IP_1]"),
         ("std::deque, std::dead, 10:30:15", "std::deque, std::dead, 10:30:15"),
         ("4111\u20131111\u20131111\u20131111 or 4111/1111/1111/1111", "[CARD_1] or [CARD_1]"),
         ("4111  1111  1111  1111, 4111\r\n1111\n1111 - 1111", "[CARD_1], [CARD_1]"),
-        (" ".join(["\u0664\u0661\u0661\u0661", *["\u0661" * 4] * 3]), "[CARD_1]"),  # in Arabic digits
+        (
+            " ".join(["\u0664\u0661\u0661\u0661", *["\u0661" * 4] * 3]),
+            "[CARD_1]",
+        ),  # in Arabic digits
         ("hi @acme_help, meet me @ 5pm", "hi [HANDLE_1], meet me @ 5pm"),
         ("order ORD-55 for $1,234.00", "order [ORDER_1] for $1,234.00"),
         ("joe@shop.com/ann@shop.com, a@b.com|c@d.com;e@f.com", "[EMAIL_1], [EMAIL_2];[EMAIL_3]"),
@@ -63,7 +69,9 @@ def test_what_only_looks_like_a_placeholder_hides_nothing_once_there_are_placeho
     assert redacted("[TKT] 1", "a@b.com", "[TKT] 2, https://x.com/?q=[ID]&token=abc", section=section) == [
         "[TICKET_1]", "[EMAIL_1]", "[TICKET_2], [URL_1]",
     ]  # fmt: skip
-    _, placeholders = redact(Conversation("c", (Turn("customer", "a@b.com"),), Source("f", 1)), make_redactor(section))
+    _, placeholders = redact(
+        Conversation("c", (Turn("customer", "a@b.com"),), Source("f", 1)), make_redactor(section)
+    )
     assert placeholders.redact_again("[EMAIL_1] [TKT] 2 https://x.com/?q=[ID]&token=abc") == (
         "[EMAIL_1] [TICKET_1] [URL_1]"
     )
@@ -95,7 +103,9 @@ def test_a_label_as_somebody_wrote_it_is_redacted_too():
 
 def test_a_summary_keeps_its_placeholders_and_loses_and_counts_what_leaked():
     assert EVERYTHING
-    _, placeholders = redact(Conversation("c", (Turn("customer", "joe@shop.com, ORD-1"),), Source("f", 1)), EVERYTHING)
+    _, placeholders = redact(
+        Conversation("c", (Turn("customer", "joe@shop.com, ORD-1"),), Source("f", 1)), EVERYTHING
+    )
     assert placeholders.replaced == 2
     assert placeholders.redact_again("[EMAIL_1] (joe@shop.com) asks, so does eve@x.org") == (
         "[EMAIL_1] ([EMAIL_1]) asks, so does [EMAIL_2]"

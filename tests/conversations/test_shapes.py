@@ -456,7 +456,9 @@ def test_speakers_may_be_numbers_as_recorders_count_them(put):
     record = {"utterances": [{"speaker": 0, "text": "Hello"}, {"speaker": 1, "text": "Hi"}]}
     numbered = ReadingSection(turns={"list": "utterances"}, roles={"0": "agent", "1": "customer"})
     assert read_one(put, record, numbered).turns == (Turn("agent", "Hello"), Turn("customer", "Hi"))
-    assert 'data.roles: {"0": agent}' in detail_of(put, record, ReadingSection(turns={"list": "utterances"}))
+    assert 'data.roles: {"0": agent}' in detail_of(
+        put, record, ReadingSection(turns={"list": "utterances"})
+    )
 
 
 @pytest.mark.parametrize("kind", ["text", "input_text", "output_text"])

@@ -13,7 +13,9 @@ WORDS = [f"word{n}" for n in range(400)]
 
 
 def conversation(name, *texts, references=()):
-    return Conversation(name, tuple(Turn("customer", text) for text in texts), Source("x", 1), references)
+    return Conversation(
+        name, tuple(Turn("customer", text) for text in texts), Source("x", 1), references
+    )
 
 
 def many(count, seed=3):
@@ -62,7 +64,9 @@ def test_side_does_not_change_with_order_or_additions_but_with_the_seed():
 
 def test_exact_and_near_repeats_land_on_one_side():
     originals = many(200)
-    repeats = [one._replace(id=f"{one.id}-again") for one in originals] + [changed(one, 7) for one in originals]
+    repeats = [one._replace(id=f"{one.id}-again") for one in originals] + [
+        changed(one, 7) for one in originals
+    ]
     train, validation = hold_out(originals + repeats, 0.3, seed=5)
     for one in originals:
         family = {one.id, f"{one.id}-again", f"{one.id}-changed"}
@@ -80,7 +84,9 @@ def test_neither_side_is_ever_empty(fraction):
 
 
 def test_one_conversation_cannot_be_split():
-    with pytest.raises(DataError, match=r"2 conversations, of which 1 differ .*give data\.validation"):
+    with pytest.raises(
+        DataError, match=r"2 conversations, of which 1 differ .*give data\.validation"
+    ):
         hold_out([conversation("a", "hi"), conversation("b", "Hi!")], 0.5, 1)
     with pytest.raises(DataError, match="0 conversations"):
         hold_out([], 0.5, 1)
@@ -97,7 +103,11 @@ def test_exact_and_near_overlaps_are_named_with_their_similarity():
 
 
 def test_every_copy_in_train_is_named_with_how_many_repeat_it():
-    train = [conversation("a", "Same text"), conversation("b", "same text."), conversation("c", "other")]
+    train = [
+        conversation("a", "Same text"),
+        conversation("b", "same text."),
+        conversation("c", "other"),
+    ]
     pairs = find_overlap(train, [conversation("v", "same TEXT"), conversation("w", "Same text")])
     assert pairs == [Overlap(one, "v", "exact", 1.0, 2) for one in "ab"]
 
@@ -137,7 +147,9 @@ def test_near_pairs_are_those_of_comparing_all_with_all():
             for i in range(j)
             if similarity(texts[i], texts[j]) >= threshold
         }
-        assert {(i, j): share for i, j, share in near_pairs(texts, None, threshold)} == pytest.approx(within)
+        assert {
+            (i, j): share for i, j, share in near_pairs(texts, None, threshold)
+        } == pytest.approx(within)
         left, right = texts[::2], texts[1::2]
         between = {
             (i, j): similarity(left[i], right[j])
@@ -145,4 +157,6 @@ def test_near_pairs_are_those_of_comparing_all_with_all():
             for j in range(len(right))
             if similarity(left[i], right[j]) >= threshold
         }
-        assert {(i, j): share for i, j, share in near_pairs(left, right, threshold)} == pytest.approx(between)
+        assert {
+            (i, j): share for i, j, share in near_pairs(left, right, threshold)
+        } == pytest.approx(between)

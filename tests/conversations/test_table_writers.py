@@ -147,4 +147,6 @@ def test_random_damage_is_the_same_whole_and_in_pieces(tmp_path: Path, put):
         size = rng.choice([Size(1, 1 << 30), Size(2, 1 << 30), Size(10**6, 40)])
         file = put("t", bytes(content))
         (listed,) = list_inputs([str(tmp_path / "t")])
-        assert lines_of(read_conversations([file], reading)) == lines_of(in_pieces(listed, reading, size))
+        assert lines_of(read_conversations([file], reading)) == lines_of(
+            in_pieces(listed, reading, size)
+        )

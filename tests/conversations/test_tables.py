@@ -34,7 +34,9 @@ def turns_of(conversation: Conversation) -> list[tuple[str, str]]:
 
 def test_backslash_before_a_quote_ends_the_file_and_names_the_remedy(put):
     content, _ = spark_day()
-    with pytest.raises(DataError, match=r"^day\.csv line 22: .*backslash escapes quotes, set data\.csv"):
+    with pytest.raises(
+        DataError, match=r"^day\.csv line 22: .*backslash escapes quotes, set data\.csv"
+    ):
         list(read_conversations([put("day.csv", content)], AUTO))
 
 
@@ -83,7 +85,13 @@ def test_a_cell_that_may_go_on_in_the_next_line_ends_the_file(put, rest, before)
 
 
 def test_a_stray_quote_in_a_row_of_one_line_costs_this_row_alone(put):
-    rows = ['1,"Agent: a" b', '2,"Agent: c\nd"', '3,Agent: 5" e', '4,"Agent: "x" b"', '5,"Agent: y"']
+    rows = [
+        '1,"Agent: a" b',
+        '2,"Agent: c\nd"',
+        '3,Agent: 5" e',
+        '4,"Agent: "x" b"',
+        '5,"Agent: y"',
+    ]
     content = "\n".join(["id,dialogue", *rows])
     read = list(read_conversations([put("t.csv", content)], AUTO))
     assert [type(one) for one in read] == [
@@ -317,7 +325,9 @@ def test_a_night_of_an_older_recap_is_known_as_finished():
 def test_lines_of_nothing_before_the_header_are_not_split(put, monkeypatch):
     split: list[object] = []
     real = csv.reader
-    monkeypatch.setattr(csv, "reader", lambda *rows, **how: split.append(rows) or real(*rows, **how))
+    monkeypatch.setattr(
+        csv, "reader", lambda *rows, **how: split.append(rows) or real(*rows, **how)
+    )
     nothing = "\n" * 5000 + ",,\n" * 5000 + '"",""\r\n' * 5000
     (read,) = read_strictly([put("t.csv", f"{nothing}id,dialogue\n1,Agent: a\n")], AUTO)
     assert (read.id, read.source.line) == ("1", 15_002)

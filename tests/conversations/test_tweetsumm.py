@@ -17,7 +17,9 @@ BESIDE = Path(__file__).parents[2].parent / "shared" / "data" / "tweetsumm"
 FOLDER = Path(os.environ.get("RECAP_TWEETSUMM") or BESIDE)
 STORE = SimpleNamespace(open=lambda key: (FOLDER / key).open("rb"))
 
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="TweetSumm is not here; RECAP_TWEETSUMM names its folder")
+pytestmark = pytest.mark.skipif(
+    not FOLDER.is_dir(), reason="TweetSumm is not here; RECAP_TWEETSUMM names its folder"
+)
 
 
 def read(name):
@@ -26,16 +28,30 @@ def read(name):
 
 @pytest.mark.parametrize(
     ("name", "dialogs", "references"),
-    [("dialogstudio_examples.json", 5, 14), ("train.json", 869, 2608), ("validation.json", 108, 352)],
+    [
+        ("dialogstudio_examples.json", 5, 14),
+        ("train.json", 869, 2608),
+        ("validation.json", 108, 352),
+    ],
 )
-def test_every_dialog_reference_and_utterance_is_read_and_none_is_lost_by_cleaning(name, dialogs, references):
+def test_every_dialog_reference_and_utterance_is_read_and_none_is_lost_by_cleaning(
+    name, dialogs, references
+):
     conversations = read(name)
     raw = json.loads((FOLDER / name).read_text("utf-8"))
     pairs = [pair for dialog in raw.values() for pair in dialog["log"]]
-    said = [pair[side] for pair in pairs for side in ("user utterance", "system response") if pair[side].strip()]
+    said = [
+        pair[side]
+        for pair in pairs
+        for side in ("user utterance", "system response")
+        if pair[side].strip()
+    ]
     assert [turn.text for conversation in conversations for turn in conversation.turns] == said
     assert [conversation.id for conversation in conversations] == list(raw)
-    assert (len(conversations), sum(len(one.references) for one in conversations)) == (dialogs, references)
+    assert (len(conversations), sum(len(one.references) for one in conversations)) == (
+        dialogs,
+        references,
+    )
     cleaned = clean_all(conversations, resolve_steps(AUTO, conversations))
     assert resolve_steps(AUTO, conversations) == TWEETS
     assert sum(len(one.turns) for one in cleaned) == len(said)
@@ -44,13 +60,23 @@ def test_every_dialog_reference_and_utterance_is_read_and_none_is_lost_by_cleani
 
 
 def test_train_and_validation_do_not_overlap():
-    assert find_overlap(clean_all(read("train.json"), TWEETS), clean_all(read("validation.json"), TWEETS)) == []
+    assert (
+        find_overlap(
+            clean_all(read("train.json"), TWEETS), clean_all(read("validation.json"), TWEETS)
+        )
+        == []
+    )
 
 
 def test_copies_of_a_dialog_from_two_preprocessings_are_found():
-    published, copied = clean_all(read("dialogstudio_examples.json"), TWEETS), clean_all(read("train.json"), TWEETS)
+    published, copied = (
+        clean_all(read("dialogstudio_examples.json"), TWEETS),
+        clean_all(read("train.json"), TWEETS),
+    )
     pairs = find_overlap(copied, published)
-    assert {pair.validation_id for pair in pairs} == {f"TweetSumm--train--{n}" for n in (1, 3, 4, 5)}
+    assert {pair.validation_id for pair in pairs} == {
+        f"TweetSumm--train--{n}" for n in (1, 3, 4, 5)
+    }
     assert {pair.kind for pair in pairs} == {"near"}
 
 

@@ -26,7 +26,9 @@ def test_documents_hold_no_summary_and_no_heldout_wording() -> None:
     known = {summary for row in generate(3000, 2, "train") for summary in row["summaries"]}
     assert not any(summary in text for summary in known)
     phrases = load_phrases()
-    names = [name for pool in phrases.values["heldout"].values() for name in pool if name[0].isupper()]
+    names = [
+        name for pool in phrases.values["heldout"].values() for name in pool if name[0].isupper()
+    ]
     assert not [name for name in names if re.search(rf"\b{re.escape(name)}\b", text)]
     said = {turn["text"] for row in generate(1000, 2, "heldout") for turn in row["turns"]}
     assert not [turn for turn in said if len(turn.split()) > 4 and f": {turn}\n" in text]
@@ -47,7 +49,9 @@ def test_the_repository_base_is_small_and_fits_4_bit() -> None:
     assert model.config.intermediate_size % 64 == 0
 
 
-@pytest.mark.parametrize("text", ["customer: Straße 5, 北京 🙂\nagent: ok", "### Response:\n", "a\ttab  two spaces"])
+@pytest.mark.parametrize(
+    "text", ["customer: Straße 5, 北京 🙂\nagent: ok", "### Response:\n", "a\ttab  two spaces"]
+)
 def test_the_tokenizer_keeps_every_character(text: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(BASE, local_files_only=True)
     assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
@@ -56,10 +60,18 @@ def test_the_tokenizer_keeps_every_character(text: str) -> None:
 
 def test_the_base_answers_what_looks_back_at_conversations_it_never_saw() -> None:
     tokenizer = AutoTokenizer.from_pretrained(BASE, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(BASE, local_files_only=True, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        BASE, local_files_only=True, dtype=torch.float32
+    ).eval()
     right = 0
     for question, answer, *_ in islice(documents(99), 40):
-        ids = tokenizer.encode(f"{tokenizer.bos_token}{question.text}", add_special_tokens=False, return_tensors="pt")
-        output = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=96, do_sample=False)
-        right += tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True) == answer.text
+        ids = tokenizer.encode(
+            f"{tokenizer.bos_token}{question.text}", add_special_tokens=False, return_tensors="pt"
+        )
+        output = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=96, do_sample=False
+        )
+        right += (
+            tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True) == answer.text
+        )
     assert right >= 20, f"{right} of 40 answers are right, word for word"

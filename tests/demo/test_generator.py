@@ -22,7 +22,10 @@ def wordings(kind: str) -> set[str]:
     """Collect every phrase of one wording from the phrase file."""
     phrases = load_phrases()
     issues = [issue for domain in phrases.domains.values() for issue in domain["issues"].values()]
-    found = [*phrases.tried[kind], *(phrase for talk in phrases.talk[kind].values() for phrase in talk)]
+    found = [
+        *phrases.tried[kind],
+        *(phrase for talk in phrases.talk[kind].values() for phrase in talk),
+    ]
     found += [phrase for part in [*issues, *phrases.outcomes.values()] for phrase in part[kind]]
     return set(found)
 

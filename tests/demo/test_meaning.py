@@ -27,7 +27,9 @@ def recap(command: str, *overrides: str) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_tuned_base_beats_the_untuned_one_and_both_floors_on_wording_that_it_never_saw(tmp_path, places):
+def test_the_tuned_base_beats_the_untuned_one_and_both_floors_on_wording_that_it_never_saw(
+    tmp_path, places
+):
     recap(
         "train",
         f"model.base={EXAMPLES / 'base'}",
@@ -45,9 +47,13 @@ def test_the_tuned_base_beats_the_untuned_one_and_both_floors_on_wording_that_it
         f"train={EXAMPLES / 'train.jsonl'}",
         f"output={tmp_path / 'evaluation'}",
     )
-    evaluation = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))
+    evaluation = json.loads(
+        (tmp_path / "evaluation" / "evaluation.json").read_text(encoding="utf-8")
+    )
     assert evaluation["conversations"] == 120
     assert set(evaluation["differences"]) == {"base without adapter", "constant sentence", "lead"}
     for other, difference in evaluation["differences"].items():
         for metric in ("rouge1", "rougeL"):
-            assert difference[metric]["mean"]["low"] > 0, f"{metric}: tuned does not beat the {other}: {difference}"
+            assert difference[metric]["mean"]["low"] > 0, (
+                f"{metric}: tuned does not beat the {other}: {difference}"
+            )

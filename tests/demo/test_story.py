@@ -52,7 +52,10 @@ def examples(tmp_path: Path) -> Path:
     (folder / "base" / "config.json").write_text("{}")
     for command in COMMANDS:
         (folder / f"{command}.yaml").write_text(f"the config of {command}")
-    turns = [{"role": "customer", "text": "My parcel is late."}, {"role": "agent", "text": "We send another."}]
+    turns = [
+        {"role": "customer", "text": "My parcel is late."},
+        {"role": "agent", "text": "We send another."},
+    ]
     record = {"id": "c1", "turns": turns, "summaries": ["A late parcel is sent again."]}
     (folder / "conversations.jsonl").write_text(json.dumps(record) + "\n")
     return folder
@@ -71,7 +74,12 @@ def test_story_ends_with_scores_and_summaries_and_where_they_are(
     run_demo(tmp_path / "demo", examples, program)
     screen = capfd.readouterr().out
     assert screen.index("> tuned") < screen.index("  lead")
-    for piece in ("0.750", "customer: My parcel is late.", "The parcel is late; the agent", "A late parcel is sent"):
+    for piece in (
+        "0.750",
+        "customer: My parcel is late.",
+        "The parcel is late; the agent",
+        "A late parcel is sent",
+    ):
         assert piece in screen
     assert "tensorboard --logdir" in screen
     assert (tmp_path / "demo" / "bucket" / "base" / "config.json").read_text() == "{}"
@@ -104,22 +112,34 @@ def test_story_again_replaces_what_the_last_one_left_and_nothing_else(
 def test_commands_see_no_account_or_proxy_of_this_machine(
     examples: Path, program: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    private = {"AWS_SESSION_TOKEN": "s", "HF_TOKEN": "h", "AWS_PROFILE": "none", "https_proxy": "p", "RECAP_CACHE": "c"}
+    private = {
+        "AWS_SESSION_TOKEN": "s",
+        "HF_TOKEN": "h",
+        "AWS_PROFILE": "none",
+        "https_proxy": "p",
+        "RECAP_CACHE": "c",
+    }
     for name, value in private.items():
         monkeypatch.setenv(name, value)
     run_demo(tmp_path / "demo", examples, program)
-    seen = json.loads((tmp_path / "demo" / "bucket" / "runs" / "demo" / "run.json").read_text())["environment"]
+    seen = json.loads((tmp_path / "demo" / "bucket" / "runs" / "demo" / "run.json").read_text())[
+        "environment"
+    ]
     assert not {"AWS_SESSION_TOKEN", "HF_TOKEN", "AWS_PROFILE", "https_proxy"} & seen.keys()
     assert seen["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
     assert seen["RECAP_CACHE"] != "c"
 
 
-@pytest.mark.parametrize(("code", "meaning"), [(65, ExitCode.DATA), (75, ExitCode.RETRY), (1, ExitCode.BUG)])
+@pytest.mark.parametrize(
+    ("code", "meaning"), [(65, ExitCode.DATA), (75, ExitCode.RETRY), (1, ExitCode.BUG)]
+)
 def test_failing_command_ends_the_story_with_its_exit_code_and_names_its_log(
     examples: Path, program: list[str], tmp_path: Path, code: int, meaning: ExitCode
 ) -> None:
     (examples / "evaluate.yaml").write_text(f"fail {code}")
-    with pytest.raises(RecapError, match=rf"recap evaluate.*exit code {code}.*evaluate\.log") as raised:
+    with pytest.raises(
+        RecapError, match=rf"recap evaluate.*exit code {code}.*evaluate\.log"
+    ) as raised:
         run_demo(tmp_path / "demo", examples, program)
     assert raised.value.exit_code == meaning
     assert (tmp_path / "demo" / "bucket" / "runs" / "demo" / "run.json").exists()

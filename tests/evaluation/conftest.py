@@ -28,7 +28,11 @@ def make_conversations(count: int, seed: int = 0) -> list[Conversation]:
             f"The customer says that the {item} {trouble}. The agent {end}.",
             f"A {item} {trouble}, so the agent {end}.",
         )
-        made.append(Conversation(f"c-{number:03d}", turns, Source("s3://b/test.jsonl", number + 1), references))
+        made.append(
+            Conversation(
+                f"c-{number:03d}", turns, Source("s3://b/test.jsonl", number + 1), references
+            )
+        )
     return made
 
 
@@ -48,11 +52,17 @@ def good(conversations: list[Conversation]) -> Evaluation:
         "tuned": [conversation.references[0] for conversation in conversations],
         "base without adapter": ["Sorry to hear that!" for _ in conversations],
     }
-    return evaluate(systems, conversations, ScoringSection(), references_of(make_conversations(60, seed=1)))
+    return evaluate(
+        systems, conversations, ScoringSection(), references_of(make_conversations(60, seed=1))
+    )
 
 
 @pytest.fixture(scope="session")
 def collapsed(conversations: list[Conversation]) -> Evaluation:
     """A tuned system that says the same to everyone, and nothing to one."""
-    summaries = ["The customer says that the parcel is late.", *["The agent <b>helps</b>."] * 38, ""]
+    summaries = [
+        "The customer says that the parcel is late.",
+        *["The agent <b>helps</b>."] * 38,
+        "",
+    ]
     return evaluate({"tuned": summaries}, conversations, ScoringSection(), None)

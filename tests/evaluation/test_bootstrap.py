@@ -6,7 +6,9 @@ from job.evaluation.bootstrap import mean_intervals, paired_differences
 
 def test_a_95_percent_interval_covers_the_true_mean_about_95_times_in_100() -> None:
     rng = np.random.default_rng(7)
-    draws = rng.beta(2, 5, size=(400, 80))  # 400 experiments of 80 conversations, scores between 0 and 1
+    draws = rng.beta(
+        2, 5, size=(400, 80)
+    )  # 400 experiments of 80 conversations, scores between 0 and 1
     intervals = [mean_intervals(draw[:, None], 400, seed)[0] for seed, draw in enumerate(draws)]
     covered = sum(interval.low <= 2 / 7 <= interval.high for interval in intervals)
     assert 0.91 <= covered / 400 <= 0.98

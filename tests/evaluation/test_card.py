@@ -25,7 +25,10 @@ CONFIG = TrainConfig.model_validate(
     {
         "run": "tweetsumm",
         "model": {"base": "org/base"},
-        "data": {"train": "s3://secret-bucket/data/train.json", "validation": "hf://datasets/org/tweets/test.json"},
+        "data": {
+            "train": "s3://secret-bucket/data/train.json",
+            "validation": "hf://datasets/org/tweets/test.json",
+        },
         "output": "s3://secret-bucket/runs",
         "generation": {"max_new_tokens": 4},
     }
@@ -37,7 +40,10 @@ def facts(**changes: Any) -> CardFacts:
         Split("train", ["s3://secret-bucket/data/train.json"], 900, "e" * 64),
         Split("validation", ["hf://datasets/org/tweets/test.json"], 110, "f" * 64),
     ]
-    return replace(CardFacts(CONFIG, HUB, INSTRUCTION, splits, {"recap": "0.1.0", "torch": "2.13.0"}), **changes)
+    return replace(
+        CardFacts(CONFIG, HUB, INSTRUCTION, splits, {"recap": "0.1.0", "torch": "2.13.0"}),
+        **changes,
+    )
 
 
 def front_matter(card: str) -> dict[str, Any]:
@@ -50,7 +56,11 @@ def test_the_hub_reads_base_library_task_and_scores_from_the_front_matter(good: 
     from huggingface_hub import ModelCard
 
     data = ModelCard(model_card(facts(), good), ignore_metadata_errors=False).data
-    assert (data.base_model, data.library_name, data.pipeline_tag) == ("org/base", "peft", "summarization")
+    assert (data.base_model, data.library_name, data.pipeline_tag) == (
+        "org/base",
+        "peft",
+        "summarization",
+    )
     assert data.datasets == ["org/tweets"]
     scores = {result.metric_name: result.metric_value for result in data.eval_results}
     assert scores["ROUGE-L"] == round(good.systems["tuned"].scores["rougeL"]["mean"].mean, 4)
@@ -86,7 +96,9 @@ def test_an_adapter_that_does_not_beat_a_floor_says_so(collapsed: Evaluation) ->
 
 
 def test_a_sampling_adapter_is_used_with_sampling() -> None:
-    sampling = CONFIG.model_copy(update={"generation": CONFIG.generation.model_copy(update={"temperature": 0.5})})
+    sampling = CONFIG.model_copy(
+        update={"generation": CONFIG.generation.model_copy(update={"temperature": 0.5})}
+    )
     assert "do_sample=True, temperature=0.5, top_p=1.0" in usage_code(facts(config=sampling))
     assert "do_sample=False" in usage_code(facts())
 
@@ -99,16 +111,31 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("base")
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[]))
-    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    core = Tokenizer(
+        models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[])
+    )
+    core.pre_tokenizer, core.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
     control = [AddedToken(text, special=True) for text in ("<s>", "</s>", "[INST]", "[/INST]")]
     core.add_special_tokens(control)
-    core.add_tokens([AddedToken(text, special=False, normalized=False) for text in ("<think>", "\n\n")])
+    core.add_tokens(
+        [AddedToken(text, special=False, normalized=False) for text in ("<think>", "\n\n")]
+    )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token="<s>", eos_token="</s>", additional_special_tokens=["[INST]", "[/INST]"]
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=["[INST]", "[/INST]"],
     )
     tokenizer.save_pretrained(str(folder))
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **small)).save_pretrained(str(folder))
     return folder
 

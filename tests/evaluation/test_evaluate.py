@@ -27,8 +27,12 @@ def test_a_system_that_reads_beats_every_other_one(good: Evaluation) -> None:
 
 
 def test_a_difference_is_the_difference_of_the_means(good: Evaluation) -> None:
-    tuned, floor = (good.systems[name].scores["rougeL"]["best"].mean for name in ("tuned", "constant sentence"))
-    assert good.differences["constant sentence"]["rougeL"]["best"].mean == pytest.approx(tuned - floor)
+    tuned, floor = (
+        good.systems[name].scores["rougeL"]["best"].mean for name in ("tuned", "constant sentence")
+    )
+    assert good.differences["constant sentence"]["rougeL"]["best"].mean == pytest.approx(
+        tuned - floor
+    )
 
 
 def test_a_collapsed_model_is_seen_and_said(collapsed: Evaluation) -> None:
@@ -42,30 +46,53 @@ def test_a_collapsed_model_is_seen_and_said(collapsed: Evaluation) -> None:
     assert "1 of 40 summaries by tuned are empty" in said
 
 
-def test_a_model_that_always_says_the_constant_sentence_cannot_be_told_apart_from_it(good: Evaluation) -> None:
+def test_a_model_that_always_says_the_constant_sentence_cannot_be_told_apart_from_it(
+    good: Evaluation,
+) -> None:
     conversations = make_conversations(40)
     sentence = good.systems["constant sentence"].most_common
-    same = evaluate({"tuned": [sentence] * 40}, conversations, OPTIONS, references_of(make_conversations(60, seed=1)))
+    same = evaluate(
+        {"tuned": [sentence] * 40},
+        conversations,
+        OPTIONS,
+        references_of(make_conversations(60, seed=1)),
+    )
     assert verdict(same, "constant sentence") == "cannot be told apart from"
-    assert comparison_sentence(same, "constant sentence").endswith("the constant sentence: +0.00 [0.00, 0.00]")
+    assert comparison_sentence(same, "constant sentence").endswith(
+        "the constant sentence: +0.00 [0.00, 0.00]"
+    )
 
 
 def test_few_conversations_prove_nothing() -> None:
     conversations = make_conversations(5)
-    few = evaluate({"tuned": [c.references[0] for c in conversations]}, conversations, OPTIONS, ["Something else."])
+    few = evaluate(
+        {"tuned": [c.references[0] for c in conversations]},
+        conversations,
+        OPTIONS,
+        ["Something else."],
+    )
     assert verdict(few, "constant sentence") == "too few conversations"
-    assert "5 conversations are too few to tell (at least 10)" in comparison_sentence(few, "constant sentence")
+    assert "5 conversations are too few to tell (at least 10)" in comparison_sentence(
+        few, "constant sentence"
+    )
 
 
 def test_a_loss_is_told_with_the_bounds_the_right_way_round(good: Evaluation) -> None:
     conversations = make_conversations(40)
-    bad = evaluate({"tuned": ["nothing"] * 40, "base": references_of(conversations)[::2]}, conversations, OPTIONS, None)
+    bad = evaluate(
+        {"tuned": ["nothing"] * 40, "base": references_of(conversations)[::2]},
+        conversations,
+        OPTIONS,
+        None,
+    )
     sentence = comparison_sentence(bad, "base")
     assert sentence.startswith("tuned loses to base by ")
     assert "-" not in sentence
 
 
-def test_without_training_references_the_constant_sentence_is_left_one_out_and_says_so(collapsed: Evaluation) -> None:
+def test_without_training_references_the_constant_sentence_is_left_one_out_and_says_so(
+    collapsed: Evaluation,
+) -> None:
     assert "no training references were given" in collapsed.floors_from["constant sentence"]
     assert "leave one out" in collapsed.floors_from["constant sentence"]
 
@@ -86,7 +113,9 @@ def test_one_conversation_without_training_has_only_the_lead_as_floor() -> None:
 def test_conversations_without_reference_are_counted_and_left_out() -> None:
     conversations = make_conversations(12)
     conversations[3] = conversations[3]._replace(references=())
-    summaries = ["wrong place" if row == 3 else c.references[0] for row, c in enumerate(conversations)]
+    summaries = [
+        "wrong place" if row == 3 else c.references[0] for row, c in enumerate(conversations)
+    ]
     found = evaluate({"tuned": summaries}, conversations, OPTIONS, None)
     assert (found.conversations, found.conversations_without_reference) == (11, 1)
     assert found.systems["tuned"].scores["rouge1"]["first"].mean == 1
@@ -94,7 +123,9 @@ def test_conversations_without_reference_are_counted_and_left_out() -> None:
 
 def test_nothing_to_score_against_is_a_data_error_with_a_remedy() -> None:
     conversations = [c._replace(references=()) for c in make_conversations(3)]
-    with pytest.raises(DataError, match=r"0 of 3 conversations have a reference.*a column summary") as caught:
+    with pytest.raises(
+        DataError, match=r"0 of 3 conversations have a reference.*a column summary"
+    ) as caught:
         evaluate({"tuned": ["a"] * 3}, conversations, OPTIONS, None)
     assert caught.value.exit_code == ExitCode.DATA
     with pytest.raises(DataError, match="nothing to score against"):
@@ -124,7 +155,9 @@ def test_an_evaluation_names_the_tokenizer_of_its_words(good: Evaluation) -> Non
     assert Evaluation.from_json(before).tokenizer == "rouge-score"
 
 
-def test_chosen_conversations_have_references_and_keep_their_order(conversations: list[Conversation]) -> None:
+def test_chosen_conversations_have_references_and_keep_their_order(
+    conversations: list[Conversation],
+) -> None:
     with_gaps = [c._replace(references=()) if row % 2 else c for row, c in enumerate(conversations)]
     chosen = choose_conversations(with_gaps, 7)
     assert len(chosen) == 7
@@ -149,7 +182,9 @@ def test_json_that_is_no_evaluation_is_damaged(plain: dict[str, object]) -> None
 
 
 def test_an_evaluation_repeats_exactly(conversations: list[Conversation]) -> None:
-    first, second = (evaluate({"s": ["The agent helps."] * 40}, conversations, OPTIONS, None) for _ in range(2))
+    first, second = (
+        evaluate({"s": ["The agent helps."] * 40}, conversations, OPTIONS, None) for _ in range(2)
+    )
     assert first == second
 
 

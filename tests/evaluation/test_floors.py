@@ -9,7 +9,12 @@ from job.evaluation.words import RougeTokenizer
 
 
 def test_the_constant_sentence_is_the_reference_that_suits_the_others_best() -> None:
-    references = ["the agent helps with a parcel", "the agent helps with a refund", "the agent helps", "blue moon"]
+    references = [
+        "the agent helps with a parcel",
+        "the agent helps with a refund",
+        "the agent helps",
+        "blue moon",
+    ]
     assert constant_sentence(references) in references[:2]
 
 
@@ -21,7 +26,9 @@ def test_the_constant_sentence_cannot_be_beaten_by_another_training_reference() 
 
     def mean(candidate: str) -> float:
         others = [text for text in references if text != candidate]
-        return float(score_all([candidate] * len(others), [[text] for text in others]).of("rougeL").mean())
+        return float(
+            score_all([candidate] * len(others), [[text] for text in others]).of("rougeL").mean()
+        )
 
     assert mean(chosen) == pytest.approx(max(mean(candidate) for candidate in references))
 
@@ -62,12 +69,22 @@ def test_leaving_one_out_of_one_conversation_leaves_nothing_to_choose() -> None:
     ("turns", "wanted"),
     [
         ((Turn("customer", "a"), Turn("agent", "b"), Turn("customer", "c")), "a\nc"),
-        ((Turn("system", "rules"), Turn("agent", "a"), Turn("customer", "b"), Turn("system", "closed")), "a\nb"),
+        (
+            (
+                Turn("system", "rules"),
+                Turn("agent", "a"),
+                Turn("customer", "b"),
+                Turn("system", "closed"),
+            ),
+            "a\nb",
+        ),
         ((Turn("customer", "a"),), "a"),
         ((Turn("system", "only"),), "only"),
     ],
 )
-def test_the_lead_is_the_first_and_the_last_turn_of_the_talk(turns: tuple[Turn, ...], wanted: str) -> None:
+def test_the_lead_is_the_first_and_the_last_turn_of_the_talk(
+    turns: tuple[Turn, ...], wanted: str
+) -> None:
     assert lead(Conversation("c", turns, Source("f", 1))) == wanted
 
 
@@ -77,6 +94,9 @@ def test_the_fast_rouge_l_is_the_librarys_number() -> None:
     tokenizer, rng = RougeTokenizer(), random.Random(1)
     plain = RougeScorer(["rougeL"], use_stemmer=True)
     for _ in range(300):
-        left, right = (" ".join(rng.choices(["run", "running", "cat", "dog", "a"], k=rng.randint(0, 70))) for _ in "ab")
+        left, right = (
+            " ".join(rng.choices(["run", "running", "cat", "dog", "a"], k=rng.randint(0, 70)))
+            for _ in "ab"
+        )
         wanted = plain.score(left, right)["rougeL"].fmeasure
         assert rouge_l(tokenizer.tokenize(left), tokenizer.tokenize(right)) == pytest.approx(wanted)

@@ -57,10 +57,14 @@ def test_scores_are_those_of_the_library_used_plainly() -> None:
     scores = score_all(summaries, [conversation.references[:1] for conversation in conversations])
     for row, (conversation, summary) in enumerate(zip(conversations, summaries, strict=True)):
         wanted = plain.score(sentences(conversation.references[0]), sentences(summary))
-        assert [scores.of(metric)[row] for metric in METRICS] == [wanted[metric].fmeasure for metric in METRICS]
+        assert [scores.of(metric)[row] for metric in METRICS] == [
+            wanted[metric].fmeasure for metric in METRICS
+        ]
 
 
 def test_every_conversation_gets_a_row_with_every_metric_and_aggregation() -> None:
     summary = "The customer says that the parcel is late. The agent offers a refund and apologizes for the delay."
-    scores = score_all([summary] * 50, [[summary, "A parcel is late.", "The agent helps the customer."]] * 50)
+    scores = score_all(
+        [summary] * 50, [[summary, "A parcel is late.", "The agent helps the customer."]] * 50
+    )
     assert scores.values.shape == (50, 4, 3)

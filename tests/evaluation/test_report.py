@@ -12,7 +12,10 @@ from job.evaluation.report import Example, choose_examples, report_page, write_r
 from job.evaluation.result import Evaluation, NotScored
 
 HISTORY = [
-    *({"step": step, "loss": 3 - step / 50, "learning_rate": 1e-4, "epoch": step / 50} for step in range(10, 101, 10)),
+    *(
+        {"step": step, "loss": 3 - step / 50, "learning_rate": 1e-4, "epoch": step / 50}
+        for step in range(10, 101, 10)
+    ),
     {"step": 50, "eval_loss": 2.2},
     {"step": 100, "eval_loss": 1.4},
     {"step": 100, "train_runtime": 12.0, "train_loss": 2.0},
@@ -34,7 +37,9 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "style")]
+        self.links += [
+            value or "" for name, value in attrs if name in ("src", "href", "srcset", "style")
+        ]
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -93,9 +98,16 @@ def test_the_page_warns_of_a_collapsed_model(collapsed: Evaluation) -> None:
 
 
 def test_examples_show_every_system_every_reference_and_empty_summaries(good: Evaluation) -> None:
-    conversation = Conversation("c", (Turn("customer", "hi"),), Source("f", 1), ("first one", "second one"))
-    page = report_page(good, [Example(conversation, {"tuned": "what it said", "base": ""})], None, "Run")
-    assert all(text in page for text in ("first one", "second one", "what it said", "<em>(empty)</em>", "references"))
+    conversation = Conversation(
+        "c", (Turn("customer", "hi"),), Source("f", 1), ("first one", "second one")
+    )
+    page = report_page(
+        good, [Example(conversation, {"tuned": "what it said", "base": ""})], None, "Run"
+    )
+    assert all(
+        text in page
+        for text in ("first one", "second one", "what it said", "<em>(empty)</em>", "references")
+    )
 
 
 def test_the_chart_has_a_dot_and_an_interval_for_every_system(good: Evaluation) -> None:
@@ -106,7 +118,9 @@ def test_the_chart_has_a_dot_and_an_interval_for_every_system(good: Evaluation) 
     assert spots[0] <= 960
 
 
-def test_examples_are_drawn_with_a_seed_from_conversations_with_references(conversations: list[Conversation]) -> None:
+def test_examples_are_drawn_with_a_seed_from_conversations_with_references(
+    conversations: list[Conversation],
+) -> None:
     summaries = {"tuned": [conversation.id for conversation in conversations]}
     drawn = choose_examples(conversations, summaries, count=4)
     assert drawn == choose_examples(conversations, summaries, count=4)
@@ -124,19 +138,30 @@ def test_the_report_and_the_loss_curve_are_files(tmp_path: Path, good: Evaluatio
 def test_without_a_loss_history_there_is_no_curve(tmp_path: Path, good: Evaluation) -> None:
     write_report(tmp_path, good, [], None, "Evaluation of tuned")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    assert "<title>Evaluation of tuned</title>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<title>Evaluation of tuned</title>" in (tmp_path / "report.html").read_text(
+        encoding="utf-8"
+    )
 
 
-def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path, good: Evaluation) -> None:
+def test_a_folder_that_cannot_be_written_is_an_output_error(
+    tmp_path: Path, good: Evaluation
+) -> None:
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(OutputError, match=r"taken: the report cannot be written \(File exists\)") as caught:
+    with pytest.raises(
+        OutputError, match=r"taken: the report cannot be written \(File exists\)"
+    ) as caught:
         write_report(tmp_path / "taken", good, [], None, "Run")
     assert caught.value.exit_code == ExitCode.OUTPUT
 
 
 @pytest.mark.parametrize(
     "history",
-    [[], [{"step": 1, "loss": 2.0}], [{"step": 1, "eval_loss": math.nan}], [{"step": 1, "learning_rate": 0.0}]],
+    [
+        [],
+        [{"step": 1, "loss": 2.0}],
+        [{"step": 1, "eval_loss": math.nan}],
+        [{"step": 1, "learning_rate": 0.0}],
+    ],
 )
 def test_a_short_or_broken_history_still_makes_a_picture(history: list[dict[str, float]]) -> None:
     assert all(picture.startswith(b"\x89PNG") for picture in loss_pictures(history))
@@ -152,7 +177,9 @@ def test_a_report_holds_no_control_characters_and_lets_nothing_be_fetched(good):
     assert policy < page.index("<style>")  # it holds for what comes after it
 
 
-def test_pictures_that_fail_leave_a_report_without_them(good: Evaluation, tmp_path, monkeypatch, caplog) -> None:
+def test_pictures_that_fail_leave_a_report_without_them(
+    good: Evaluation, tmp_path, monkeypatch, caplog
+) -> None:
     def fail(_: object) -> None:
         raise RuntimeError("no font")
 

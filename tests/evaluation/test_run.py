@@ -42,7 +42,9 @@ def alone(places: Path, one_thread: None) -> None:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """A config that scores `summaries.jsonl` of twelve conversations, into `out`; its keys can be replaced."""
-    turns = [[{"role": turn.role, "text": turn.text} for turn in c.turns] for c in make_conversations(12)]
+    turns = [
+        [{"role": turn.role, "text": turn.text} for turn in c.turns] for c in make_conversations(12)
+    ]
     records = [
         {"id": c.id, "turns": said, "summaries": c.references}
         for c, said in zip(make_conversations(12), turns, strict=True)
@@ -79,12 +81,16 @@ def test_an_interrupted_evaluation_is_replaced(config, tmp_path):
     assert files_below(tmp_path / "out") == LEFT
 
 
-@pytest.mark.parametrize("extra", [{"base": {"uri": "org/base"}}, {"identity": {}, "counts": {}, "state": "finished"}])
+@pytest.mark.parametrize(
+    "extra", [{"base": {"uri": "org/base"}}, {"identity": {}, "counts": {}, "state": "finished"}]
+)
 def test_an_adapter_or_summaries_are_never_replaced_by_their_evaluation(config, tmp_path, extra):
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "weights.safetensors").write_text(MINE)
     published = publish_folder(tmp_path / "made", LocalStore(str(tmp_path / "out")), "", extra)
-    with pytest.raises(OutputError, match=r"out holds something other than an evaluation.*weights\.safet") as caught:
+    with pytest.raises(
+        OutputError, match=r"out holds something other than an evaluation.*weights\.safet"
+    ) as caught:
         run_evaluation(config(input="nowhere.jsonl"))  # before anything is read
     assert caught.value.exit_code == ExitCode.OUTPUT
     assert read_manifest(LocalStore(str(tmp_path / "out")), "") == published
@@ -162,21 +168,29 @@ def test_the_output_of_summarize_is_given_whole_or_as_its_parts(config, tmp_path
     parts.mkdir(parents=True)
     (tmp_path / "day" / "rejects").mkdir()
     (tmp_path / "day" / "manifest.json").write_text("{}")
-    (tmp_path / "day" / "rejects" / "part-00000.jsonl").write_text('{"id": null, "reason": "invalid_record"}\n')
+    (tmp_path / "day" / "rejects" / "part-00000.jsonl").write_text(
+        '{"id": null, "reason": "invalid_record"}\n'
+    )
     (parts / "part-00000.jsonl").write_bytes(lines(summaries()[:7]))
     (parts / "part-00001.jsonl").write_bytes(lines(summaries()[7:]))
     assert run_evaluation(config(summaries=f"{tmp_path}/{name}")).conversations == 12
 
 
-def test_an_answer_as_long_as_the_context_is_refused_before_anything_is_scored(config, tmp_path, base_folder):
+def test_an_answer_as_long_as_the_context_is_refused_before_anything_is_scored(
+    config, tmp_path, base_folder
+):
     publish_adapter(base_folder, tmp_path / "made", f"{tmp_path}/adapter")
-    with pytest.raises(ConfigError, match=r"max_new_tokens: 512 of the model's 512 tokens leave no room") as caught:
+    with pytest.raises(
+        ConfigError, match=r"max_new_tokens: 512 of the model's 512 tokens leave no room"
+    ) as caught:
         run_evaluation(config(adapter=f"{tmp_path}/adapter", generation={"max_new_tokens": 512}))
     assert caught.value.exit_code == ExitCode.CONFIG
     assert files_below(tmp_path / "out") == []
 
 
-def test_a_conversation_that_breaks_the_engine_costs_its_own_score_alone(config, tmp_path, base_folder, monkeypatch):
+def test_a_conversation_that_breaks_the_engine_costs_its_own_score_alone(
+    config, tmp_path, base_folder, monkeypatch
+):
     publish_adapter(base_folder, tmp_path / "made", f"{tmp_path}/adapter")
     generate, unlucky = TransformersEngine.generate, []
 
@@ -198,9 +212,15 @@ def test_a_base_that_answers_with_nan_is_no_bug_and_is_not_scored(config, tmp_pa
 
     shutil.copytree(base_folder, tmp_path / "base")
     path = tmp_path / "base" / "model.safetensors"
-    save_file({name: value * float("nan") for name, value in load_file(path).items()}, path, {"format": "pt"})
+    save_file(
+        {name: value * float("nan") for name, value in load_file(path).items()},
+        path,
+        {"format": "pt"},
+    )
     publish_adapter(tmp_path / "base", tmp_path / "made", f"{tmp_path}/adapter")
-    with pytest.raises(ConfigError, match=r"model\.dtype: the model answers with NaN in torch\.float32") as caught:
+    with pytest.raises(
+        ConfigError, match=r"model\.dtype: the model answers with NaN in torch\.float32"
+    ) as caught:
         run_evaluation(config(adapter=f"{tmp_path}/adapter", generation={"max_new_tokens": 8}))
     assert caught.value.exit_code == ExitCode.CONFIG
     assert files_below(tmp_path / "out") == []

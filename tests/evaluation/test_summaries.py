@@ -9,7 +9,10 @@ from job.storage.open import InputFile, list_inputs
 from tests.evaluation.conftest import make_conversations
 
 PLACE = "summaries.jsonl"
-GOOD = [f'{{"id": "c-00{number}", "summary": "text {number}", "finish_reason": "stop"}}' for number in range(3)]
+GOOD = [
+    f'{{"id": "c-00{number}", "summary": "text {number}", "finish_reason": "stop"}}'
+    for number in range(3)
+]
 
 
 def file_of(folder: Path, lines: list[str | bytes]) -> list[InputFile]:
@@ -26,29 +29,47 @@ def test_summaries_are_matched_by_id_whatever_their_order(tmp_path: Path) -> Non
 
 def test_a_number_as_id_is_the_text_of_the_number(tmp_path: Path) -> None:
     conversation = make_conversations(1)[0]
-    renamed = type(conversation)("41", conversation.turns, conversation.source, conversation.references)
-    assert read_summaries(file_of(tmp_path, ['{"id": 41, "summary": "x"}']), PLACE, [renamed]) == {"41": "x"}
+    renamed = type(conversation)(
+        "41", conversation.turns, conversation.source, conversation.references
+    )
+    assert read_summaries(file_of(tmp_path, ['{"id": 41, "summary": "x"}']), PLACE, [renamed]) == {
+        "41": "x"
+    }
 
 
 def test_a_conversation_without_reference_needs_no_summary(tmp_path: Path) -> None:
     conversation = make_conversations(4)[3]
     bare = type(conversation)(conversation.id, conversation.turns, conversation.source)
-    assert "c-003" not in read_summaries(file_of(tmp_path, GOOD), PLACE, [*make_conversations(3), bare])
+    assert "c-003" not in read_summaries(
+        file_of(tmp_path, GOOD), PLACE, [*make_conversations(3), bare]
+    )
 
 
 @pytest.mark.parametrize(
     ("lines", "wanted"),
     [
-        (GOOD[:1], r"summaries.jsonl: 2 conversations without a summary: 'c-001', 'c-002'; the summaries must be"),
-        ([*GOOD, '{"id": "x", "summary": ""}'], r"summaries.jsonl: 1 ids that no conversation has: 'x'"),
+        (
+            GOOD[:1],
+            r"summaries.jsonl: 2 conversations without a summary: 'c-001', 'c-002'; the summaries must be",
+        ),
+        (
+            [*GOOD, '{"id": "x", "summary": ""}'],
+            r"summaries.jsonl: 1 ids that no conversation has: 'x'",
+        ),
         (
             [*GOOD, GOOD[1]],
             r"summaries.jsonl line 4: id 'c-001' has a summary already, at .*summaries.jsonl line 2; keep one",
         ),
         (["{"], r"summaries.jsonl line 1: not JSON"),
         (['["a"]'], r"line 1: got list; wanted an object with id and summary"),
-        (['{"id": "c-000", "text": "x"}'], r"line 1: got the keys id, text; wanted an object with id and summary"),
-        (['{"id": "c-000", "summary": null}'], r"line 1: id is str and summary is NoneType; wanted text for both"),
+        (
+            ['{"id": "c-000", "text": "x"}'],
+            r"line 1: got the keys id, text; wanted an object with id and summary",
+        ),
+        (
+            ['{"id": "c-000", "summary": null}'],
+            r"line 1: id is str and summary is NoneType; wanted text for both",
+        ),
         (['{"id": true, "summary": "x"}'], r"line 1: id is bool"),
         (
             [b'{"id": "\xff", "summary": "x"}'],
@@ -56,7 +77,9 @@ def test_a_conversation_without_reference_needs_no_summary(tmp_path: Path) -> No
         ),
     ],
 )
-def test_a_wrong_file_is_named_with_its_lines_and_ids(tmp_path: Path, lines: list[str | bytes], wanted: str) -> None:
+def test_a_wrong_file_is_named_with_its_lines_and_ids(
+    tmp_path: Path, lines: list[str | bytes], wanted: str
+) -> None:
     with pytest.raises(DataError, match=wanted) as caught:
         read_summaries(file_of(tmp_path, lines), PLACE, make_conversations(3))
     assert caught.value.exit_code == ExitCode.DATA
@@ -64,9 +87,15 @@ def test_a_wrong_file_is_named_with_its_lines_and_ids(tmp_path: Path, lines: lis
 
 def test_a_message_lists_a_few_of_many_ids(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"9 conversations without a summary: ('c-00\d', ){5}…;"):
-        read_summaries(file_of(tmp_path, [json.dumps({"id": "c-000", "summary": "x"})]), PLACE, make_conversations(10))
+        read_summaries(
+            file_of(tmp_path, [json.dumps({"id": "c-000", "summary": "x"})]),
+            PLACE,
+            make_conversations(10),
+        )
 
 
 def test_conversations_that_share_an_id_cannot_be_matched(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ids that several conversations share: 'c-000'"):
-        read_summaries(file_of(tmp_path, GOOD), PLACE, [*make_conversations(3), *make_conversations(1)])
+        read_summaries(
+            file_of(tmp_path, GOOD), PLACE, [*make_conversations(3), *make_conversations(1)]
+        )

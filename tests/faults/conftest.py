@@ -29,7 +29,9 @@ def small(tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     data = {}
     for split, count, first in (("train", 6, 0), ("validation", 2, 100)):
         path = tmp_path / f"{split}.jsonl"
-        path.write_text("".join(json.dumps(line) + "\n" for line in records(count, first)), encoding="utf-8")
+        path.write_text(
+            "".join(json.dumps(line) + "\n" for line in records(count, first)), encoding="utf-8"
+        )
         data[split] = str(path)
     return {
         "run": "small",

@@ -13,6 +13,8 @@ def load(libraries: Sequence[str]) -> None:
 
     from job.storage.s3 import _session
 
-    session = boto3.session.Session("no", "account", region_name="us-east-1", botocore_session=_session())
+    session = boto3.session.Session(
+        "no", "account", region_name="us-east-1", botocore_session=_session()
+    )
     session.client("s3")
     gc.freeze()

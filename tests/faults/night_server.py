@@ -53,7 +53,9 @@ def _summarize(asked) -> int:  # type: ignore[no-untyped-def]
         """Has a process killed that gives it the deadly text."""
 
         def generate(self, prompts, *rest):  # type: ignore[no-untyped-def]
-            if asked["deadly"] and any(asked["deadly"].encode() in bytes(prompt) for prompt in prompts):
+            if asked["deadly"] and any(
+                asked["deadly"].encode() in bytes(prompt) for prompt in prompts
+            ):
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().generate(prompts, *rest)
 

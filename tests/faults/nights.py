@@ -19,10 +19,20 @@ class Workers(LineServer):
         self.log = folder / "log"
 
     def start(
-        self, config: dict[str, Any], shard: str = "0/1", kill_at_call: int | None = None, deadly: str | None = None
+        self,
+        config: dict[str, Any],
+        shard: str = "0/1",
+        kill_at_call: int | None = None,
+        deadly: str | None = None,
     ) -> int:
         """The process number of a new worker; its engine kills it at that call, or when it is given the deadly text."""
-        asked = {"start": config, "shard": shard, "log": str(self.log), "kill_at_call": kill_at_call, "deadly": deadly}
+        asked = {
+            "start": config,
+            "shard": shard,
+            "log": str(self.log),
+            "kill_at_call": kill_at_call,
+            "deadly": deadly,
+        }
         return self.ask(asked | {"environment": handed_on()})
 
     def wait(self, worker: int) -> int:
@@ -38,7 +48,9 @@ class Workers(LineServer):
 
 def lines(first: int, count: int) -> str:
     turns = [{"role": "customer", "text": "late"}, {"role": "agent", "text": "sorry"}]
-    records: list[Any] = [json.dumps({"id": f"c{first + n}", "turns": turns}) for n in range(count - 2)]
+    records: list[Any] = [
+        json.dumps({"id": f"c{first + n}", "turns": turns}) for n in range(count - 2)
+    ]
     records.insert(3, "{broken")
     return "\n".join([*records, json.dumps({"id": "c2", "turns": turns})]) + "\n"
 
@@ -53,12 +65,19 @@ def check(config: dict[str, Any]) -> None:
     """Success, and each record once and in order, whether summarized or rejected; nothing else is left."""
     store = open_store(config["output"])
     keys = [entry.key for entry in store.list() if not entry.key.startswith("_chunks/lease/")]
-    assert keys == ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
+    assert keys == [
+        "_SUCCESS",
+        "manifest.json",
+        "parts/part-00000.jsonl",
+        "rejects/part-00000.jsonl",
+    ]
     summaries, rejects = outcomes(config, "parts"), outcomes(config, "rejects")
     for rows in (summaries, rejects):
         places = [(row["source"]["uri"], row["source"]["line"]) for row in rows]
         assert places == sorted(places)
-    places = sorted((Path(row["source"]["uri"]).name, row["source"]["line"]) for row in summaries + rejects)
+    places = sorted(
+        (Path(row["source"]["uri"]).name, row["source"]["line"]) for row in summaries + rejects
+    )
     assert places == [("a.jsonl", n) for n in range(1, 15)] + [("b.jsonl", n) for n in range(1, 13)]
     assert [reject["id"] for reject in rejects] == [None, "c2", None, "c2"]
     assert len(summaries) == RECORDS - 4

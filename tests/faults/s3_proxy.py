@@ -18,7 +18,13 @@ from urllib.parse import urlsplit
 
 Kind = Literal["status", "reset", "cut", "stall"]
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "host"}
-CODES = {403: "AccessDenied", 409: "OperationAborted", 412: "PreconditionFailed", 500: "InternalError", 503: "SlowDown"}
+CODES = {
+    403: "AccessDenied",
+    409: "OperationAborted",
+    412: "PreconditionFailed",
+    500: "InternalError",
+    503: "SlowDown",
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,9 @@ class FaultyS3:
 
     def __init__(self, behind: str) -> None:
         self.plan: Plan = lambda _: None
-        self.after: Callable[[Request], None] = lambda _: None  # the request is done, its answer not yet sent
+        self.after: Callable[[Request], None] = lambda _: (
+            None
+        )  # the request is done, its answer not yet sent
         self.requests = 0
         self.faults: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -57,7 +65,9 @@ class FaultyS3:
         self._server = _Server(("127.0.0.1", 0), handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
 
-    def reset(self, plan: Plan = lambda _: None, after: Callable[[Request], None] = lambda _: None) -> None:
+    def reset(
+        self, plan: Plan = lambda _: None, after: Callable[[Request], None] = lambda _: None
+    ) -> None:
         """Count from one again, with another plan."""
         with self._lock:
             self.requests, self.plan, self.after = 0, plan, after
@@ -80,7 +90,11 @@ class FaultyS3:
 
     def tell(self, fault: Fault) -> None:
         """Count a fault by its kind."""
-        name = f"{fault.status} {fault.code or CODES[fault.status]}" if fault.kind == "status" else fault.kind
+        name = (
+            f"{fault.status} {fault.code or CODES[fault.status]}"
+            if fault.kind == "status"
+            else fault.kind
+        )
         with self._lock:
             self.faults[name] = self.faults.get(name, 0) + 1
 
@@ -118,14 +132,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = http.client.HTTPConnection(self.behind)
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
-        connection.request(self.command, self.path, body=body, headers=headers | {"Content-Length": str(len(body))})
+        headers = {
+            name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP
+        }
+        connection.request(
+            self.command, self.path, body=body, headers=headers | {"Content-Length": str(len(body))}
+        )
         answer = connection.getresponse()
         content = answer.read()
         connection.close()
         return answer.status, answer.getheaders(), content
 
-    def _send(self, status: int, headers: list[tuple[str, str]], answer: bytes, fault: Fault | None) -> None:
+    def _send(
+        self, status: int, headers: list[tuple[str, str]], answer: bytes, fault: Fault | None
+    ) -> None:
         self.send_response_only(status)
         length = str(len(answer))
         for name, value in headers:
@@ -147,9 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # whoever asked is gone
 
     def _refuse(self, fault: Fault) -> None:
-        body = (
-            f"<Error><Code>{fault.code or CODES[fault.status]}</Code><Message>a test says so</Message></Error>".encode()
-        )
+        body = f"<Error><Code>{fault.code or CODES[fault.status]}</Code><Message>a test says so</Message></Error>".encode()
         self.send_response_only(fault.status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))

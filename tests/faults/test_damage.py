@@ -33,14 +33,23 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {"flipped": flip, "cut": cut, "remove
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, base_folder: Path) -> Path:
     """Files as a real checkpoint has them, by name; what they hold does not matter to who verifies them."""
     folder = tmp_path_factory.mktemp("files")
-    for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
+    for name in (
+        "adapter_model.safetensors",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "trainer_state.json",
+    ):
         (folder / name).write_bytes(name.encode() * 100)
     return folder
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_each_damaged_file_in_turn_makes_the_older_checkpoint_serve(tmp_path, checkpoint, damage):
-    names = [*sorted(file.name for file in checkpoint.iterdir() if file.name != "manifest.json"), "manifest.json"]
+    names = [
+        *sorted(file.name for file in checkpoint.iterdir() if file.name != "manifest.json"),
+        "manifest.json",
+    ]
     for number, name in enumerate(names):
         store = LocalStore(str(tmp_path / f"run-{number}"))
         for step in (2, 4):
@@ -64,7 +73,9 @@ def test_a_manifest_is_damaged_by_any_flipped_bit_that_changes_it(tmp_path, chec
             same = False
         if not same:
             store.write("checkpoints/step-00000002/manifest.json", bytes(flipped))
-            assert fetch_newest(store, tmp_path / "target", IDENTITY) is None, flipped[place - 20 : place + 20]
+            assert fetch_newest(store, tmp_path / "target", IDENTITY) is None, flipped[
+                place - 20 : place + 20
+            ]
 
 
 def test_a_file_that_was_added_is_not_fetched(tmp_path, checkpoint):
@@ -94,4 +105,6 @@ def test_a_run_goes_on_from_before_each_damaged_file_to_the_same_adapter(trials,
             attempt = journal_of(store_of(run))["attempts"][-1]
             assert (attempt["first_step"], attempt["last_step"]) == (4, 6), run["run"]
             assert adapter_digest(store_of(run)) == adapter_digest(reference), run["run"]
-    print(f"\n{len(files) * len(DAMAGE)} kinds of damage: none was loaded, each run ended with the same adapter")
+    print(
+        f"\n{len(files) * len(DAMAGE)} kinds of damage: none was loaded, each run ended with the same adapter"
+    )

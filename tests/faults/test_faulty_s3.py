@@ -18,7 +18,12 @@ PASSING = [
     Fault("status", 500), Fault("status", 503), Fault("reset"), Fault("cut"), Fault("stall", seconds=4),
 ]  # fmt: skip
 # Answers that are not passing: what is refused once is refused for good.
-FINAL = [Fault("status", 403), Fault("status", 403, "RequestTimeTooSkewed"), Fault("status", 409), Fault("status", 412)]
+FINAL = [
+    Fault("status", 403),
+    Fault("status", 403, "RequestTimeTooSkewed"),
+    Fault("status", 409),
+    Fault("status", 412),
+]
 
 
 def at_random(seed: int, share: float, faults: list[Fault]) -> Plan:
@@ -80,13 +85,23 @@ def test_a_store_that_hangs_does_not_keep_a_run_that_has_given_it_up(proxy, smal
 def test_a_run_that_another_one_finished_while_it_waited_does_nothing(trials, proxy, small_on_s3):
     trials.finish(small_on_s3)
     story = journal_of(store_of(small_on_s3))
-    trials.finish(small_on_s3)  # the training process itself: the command would not even have started it
+    trials.finish(
+        small_on_s3
+    )  # the training process itself: the command would not even have started it
     assert journal_of(store_of(small_on_s3)) == story
 
 
 @pytest.mark.faults
-def test_two_processes_go_back_to_the_same_checkpoint_however_slow_the_store(proxy, small_on_s3, tmp_path):
-    training = {"processes": 2, "epochs": 20, "save_every_steps": 1, "learning_rate": 1.0, "evaluate_every_steps": 99}
+def test_two_processes_go_back_to_the_same_checkpoint_however_slow_the_store(
+    proxy, small_on_s3, tmp_path
+):
+    training = {
+        "processes": 2,
+        "epochs": 20,
+        "save_every_steps": 1,
+        "learning_rate": 1.0,
+        "evaluate_every_steps": 99,
+    }
     limits = {"max_gradient_norm": 4, "divergence_steps": 2, "on_divergence": "roll_back"}
     config = small_on_s3 | {"training": small_on_s3["training"] | training, "limits": limits}
 
@@ -103,13 +118,19 @@ def test_two_processes_go_back_to_the_same_checkpoint_however_slow_the_store(pro
     assert "there is no checkpoint to go back to" not in run.said
 
 
-CONDITIONAL = {"409 once": (409, 1), "409 always": (409, 10**6), "412": (412, 1)}  # status, how often
+CONDITIONAL = {
+    "409 once": (409, 1),
+    "409 always": (409, 10**6),
+    "412": (412, 1),
+}  # status, how often
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("kind", CONDITIONAL)
 @pytest.mark.parametrize("which", [1, 2])
-def test_a_conditional_write_that_is_refused_is_asked_again_or_ends_the_run(trials, proxy, small_on_s3, kind, which):
+def test_a_conditional_write_that_is_refused_is_asked_again_or_ends_the_run(
+    trials, proxy, small_on_s3, kind, which
+):
     status, times = CONDITIONAL[kind]
     guarded = itertools.count(1)
 

@@ -75,7 +75,8 @@ def batch(hosts: list[Host]) -> list[dict[str, str]]:
 def indexed_job(hosts: list[Host]) -> list[dict[str, str]]:
     """What an Indexed Job of Kubernetes tells its pods, with what our manifest adds."""
     return [
-        {"JOB_COMPLETION_INDEX": str(n), "RECAP_NODES": "2", "RECAP_MAIN_ADDRESS": hosts[0].address} for n in range(2)
+        {"JOB_COMPLETION_INDEX": str(n), "RECAP_NODES": "2", "RECAP_MAIN_ADDRESS": hosts[0].address}
+        for n in range(2)
     ]
 
 
@@ -128,7 +129,9 @@ def test_two_hosts_end_like_one_with_two_processes(hosts, shared, tmp_path, know
 
 @pytest.mark.parametrize("told", [batch, indexed_job])
 @pytest.mark.parametrize("gone", [0, 1])
-def test_a_host_that_disappears_ends_the_other_and_both_go_on_later(hosts, shared, tmp_path, known, gone, told):
+def test_a_host_that_disappears_ends_the_other_and_both_go_on_later(
+    hosts, shared, tmp_path, known, gone, told
+):
     start(hosts, shared, told(hosts))
     wait_for_step(hosts[0], 5)
     hosts[gone].disappear()
@@ -140,13 +143,17 @@ def test_a_host_that_disappears_ends_the_other_and_both_go_on_later(hosts, share
     hosts[gone].come_back()
     start(hosts, shared, told(hosts))
     assert ends(hosts) == [ExitCode.DONE, ExitCode.DONE], hosts[0].log.read_text(encoding="utf-8")
-    assert journal_of(store_of(shared))["attempts"][-1]["first_step"] >= 2, "it went on from a checkpoint"
+    assert journal_of(store_of(shared))["attempts"][-1]["first_step"] >= 2, (
+        "it went on from a checkpoint"
+    )
     assert_as_on_one_host(shared, tmp_path, known)
     assert seconds < A_MINUTE
 
 
 @pytest.mark.parametrize("told_to_stop", [1, 0])
-def test_a_stop_signal_to_one_host_stops_both_at_one_step(hosts, shared, tmp_path, known, told_to_stop):
+def test_a_stop_signal_to_one_host_stops_both_at_one_step(
+    hosts, shared, tmp_path, known, told_to_stop
+):
     start(hosts, shared, indexed_job(hosts))
     wait_for_step(hosts[0], 4)  # the next one is neither saved nor evaluated unless it is the last
     hosts[told_to_stop].started[-1].send_signal(signal.SIGTERM)

@@ -12,7 +12,9 @@ from tests.faults.s3_proxy import FaultyS3
 from tests.faults.trials import Trials, journal_of, logged, on_tensorboard, published, store_of
 
 
-def stop_at(trials: Trials, proxy: FaultyS3, config: dict[str, Any], number: int, sent: signal.Signals) -> int:
+def stop_at(
+    trials: Trials, proxy: FaultyS3, config: dict[str, Any], number: int, sent: signal.Signals
+) -> int:
     """Start a run and send it a signal when its n-th request is done but not yet answered; how it ended.
 
     The slower a run, the more requests renew its lease, so the last of those counted may not come: only then it is
@@ -33,7 +35,9 @@ def stop_at(trials: Trials, proxy: FaultyS3, config: dict[str, Any], number: int
     return code
 
 
-def what_came_out(store: Store) -> tuple[str, dict[tuple[int, str], Any], list[list[tuple[int, float]]]]:
+def what_came_out(
+    store: Store,
+) -> tuple[str, dict[tuple[int, str], Any], list[list[tuple[int, float]]]]:
     """The digest of the adapter, where everything verifies; what the last checkpoint tells; the curves.
 
     In the checkpoint the evaluation of its own step does not count, which a stop may have left for later.
@@ -41,7 +45,11 @@ def what_came_out(store: Store) -> tuple[str, dict[tuple[int, str], Any], list[l
     found = logged(store)
     last = max(step for step, _ in found)
     kept = {what: value for what, value in found.items() if what != (last, "eval_loss")}
-    return published(store)["adapter"], kept, [on_tensorboard(store, tag) for tag in ("train/loss", "validation/loss")]
+    return (
+        published(store)["adapter"],
+        kept,
+        [on_tensorboard(store, tag) for tag in ("train/loss", "validation/loss")],
+    )
 
 
 def operations(trials: Trials, proxy: FaultyS3, config: dict[str, Any]) -> int:
@@ -52,7 +60,11 @@ def operations(trials: Trials, proxy: FaultyS3, config: dict[str, Any]) -> int:
 
 
 def goes_on_after(
-    trials: Trials, proxy: FaultyS3, whole: dict[str, Any], at: tuple[int, signal.Signals], wanted: Any
+    trials: Trials,
+    proxy: FaultyS3,
+    whole: dict[str, Any],
+    at: tuple[int, signal.Signals],
+    wanted: Any,
 ) -> tuple[int, bool]:
     """Stop a run at an operation, look at what is there, and finish it; how it ended, and whether with an adapter."""
     number, sent = at
@@ -76,16 +88,28 @@ def test_a_run_killed_at_some_operations_ends_with_the_same_adapter(trials, prox
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("sent", "every"), [(signal.SIGKILL, 1), (signal.SIGTERM, 3)])
-def test_a_run_stopped_at_every_operation_ends_with_the_same_adapter(trials, proxy, small_on_s3, sent, every):
+def test_a_run_stopped_at_every_operation_ends_with_the_same_adapter(
+    trials, proxy, small_on_s3, sent, every
+):
     fewer = {"max_steps": 4, "keep_last": 1}  # two checkpoints; the second prunes the first
-    whole = small_on_s3 | {"run": f"whole-{sent.name}".lower(), "training": small_on_s3["training"] | fewer}
+    whole = small_on_s3 | {
+        "run": f"whole-{sent.name}".lower(),
+        "training": small_on_s3["training"] | fewer,
+    }
     if sent == signal.SIGTERM:  # every step at which it stops is one whose evaluation it owes
         whole["training"] = whole["training"] | {"evaluate_every_steps": 1}
     count = operations(trials, proxy, whole)
     wanted = what_came_out(store_of(whole))
     numbers = range(1, count + 1, every)
-    ends = Counter(goes_on_after(trials, proxy, whole, (number, sent), wanted) for number in numbers)
+    ends = Counter(
+        goes_on_after(trials, proxy, whole, (number, sent), wanted) for number in numbers
+    )
     missed = sum(times for (code, _), times in ends.items() if code == ExitCode.DONE)
     assert missed <= count // 10, "the signal came at every operation but the last few"
-    told = {f"ended {code}{', adapter there' * adapter}": times for (code, adapter), times in sorted(ends.items())}
-    print(f"\n{sent.name} at {len(numbers)} of {count} operations, all went on to the same adapter: {told}")
+    told = {
+        f"ended {code}{', adapter there' * adapter}": times
+        for (code, adapter), times in sorted(ends.items())
+    }
+    print(
+        f"\n{sent.name} at {len(numbers)} of {count} operations, all went on to the same adapter: {told}"
+    )

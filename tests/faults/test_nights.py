@@ -16,10 +16,17 @@ from tests.faults.nights import Workers, check
 from tests.faults.s3_proxy import Fault, FaultyS3
 from tests.faults.test_faulty_s3 import PASSING, at_random
 
-NIGHTLY = (ExitCode.DONE, ExitCode.RETRY, -signal.SIGKILL, -signal.SIGTERM)  # the last: before it could be caught
+NIGHTLY = (
+    ExitCode.DONE,
+    ExitCode.RETRY,
+    -signal.SIGKILL,
+    -signal.SIGTERM,
+)  # the last: before it could be caught
 
 
-def kill_at(workers: Workers, proxy: FaultyS3, config: dict[str, Any], number: int, shards: int) -> bool:
+def kill_at(
+    workers: Workers, proxy: FaultyS3, config: dict[str, Any], number: int, shards: int
+) -> bool:
     """Run the shards and kill the worker whose request is the n-th, when it is done but not answered."""
     current = [0]
 
@@ -46,7 +53,9 @@ def operations(workers: Workers, proxy: FaultyS3, config: dict[str, Any], shards
     return proxy.requests
 
 
-def killed_at(workers: Workers, proxy: FaultyS3, config: dict[str, Any], shards: int, numbers: Any) -> int:
+def killed_at(
+    workers: Workers, proxy: FaultyS3, config: dict[str, Any], shards: int, numbers: Any
+) -> int:
     kills = 0
     for number in numbers:
         hurt = config | {"output": f"{config['output']}-{number}"}
@@ -56,33 +65,49 @@ def killed_at(workers: Workers, proxy: FaultyS3, config: dict[str, Any], shards:
     return kills
 
 
-def test_a_night_killed_at_some_operations_is_finished_by_another_number_of_workers(workers, proxy, on_s3):
+def test_a_night_killed_at_some_operations_is_finished_by_another_number_of_workers(
+    workers, proxy, on_s3
+):
     count = operations(workers, proxy, on_s3, shards=1)
     assert killed_at(workers, proxy, on_s3, 1, (count // 2, count - 12)) == 2
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("shards", [1, 3])
-def test_a_night_killed_at_every_operation_is_finished_by_another_number_of_workers(workers, proxy, on_s3, shards):
+def test_a_night_killed_at_every_operation_is_finished_by_another_number_of_workers(
+    workers, proxy, on_s3, shards
+):
     fewer = on_s3 | {"chunks": {"records": 8}}  # four, one of them over the border of the files
     count = operations(workers, proxy, fewer, shards)
     kills = killed_at(workers, proxy, fewer, shards, range(1, count + 1))
-    assert kills >= count * 9 // 10, "the last requests of a night that lost a worker may never come"
-    print(f"\n{shards} shards, killed at {kills} of {count} operations: each record once, order kept")
+    assert kills >= count * 9 // 10, (
+        "the last requests of a night that lost a worker may never come"
+    )
+    print(
+        f"\n{shards} shards, killed at {kills} of {count} operations: each record once, order kept"
+    )
 
 
 @pytest.mark.parametrize(("shards", "then"), [(1, 3), (3, 2)])
-def test_a_night_killed_at_every_chunk_is_finished_by_another_number_of_workers(workers, night, shards, then):
-    for call in range(7 // shards + 1):  # of the first shard, which has one chunk more than the others
+def test_a_night_killed_at_every_chunk_is_finished_by_another_number_of_workers(
+    workers, night, shards, then
+):
+    for call in range(
+        7 // shards + 1
+    ):  # of the first shard, which has one chunk more than the others
         hurt = night | {"output": f"{night['output']}-{call}"}
-        codes = [workers.wait(workers.start(hurt, f"{index}/{shards}", call)) for index in range(shards)]
+        codes = [
+            workers.wait(workers.start(hurt, f"{index}/{shards}", call)) for index in range(shards)
+        ]
         assert set(codes) <= {-signal.SIGKILL, ExitCode.DONE}
         assert call == 7 or -signal.SIGKILL in codes
         workers.run(hurt, then)
         check(hurt)
 
 
-def together(workers: Workers, config: dict[str, Any], shards: int, draw: random.Random | None = None) -> Counter[str]:
+def together(
+    workers: Workers, config: dict[str, Any], shards: int, draw: random.Random | None = None
+) -> Counter[str]:
     """All shards at once, and one of them twice; some are told to stop, or killed, at any moment."""
     running = [workers.start(config, f"{index % shards}/{shards}") for index in range(shards + 1)]
     for worker in running if draw else ():

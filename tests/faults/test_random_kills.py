@@ -37,7 +37,9 @@ def test_signals_at_random_moments(small, tmp_path, processes):
     config = small | {"training": training}
     whole, began = config | {"run": "whole"}, time.monotonic()
     RealRun(whole, tmp_path).finish()
-    longest = time.monotonic() - began  # a signal may come anywhere in a run, however slow the machine is
+    longest = (
+        time.monotonic() - began
+    )  # a signal may come anywhere in a run, however slow the machine is
     adapter = adapter_digest(store_of(whole))
     ends: Counter[str] = Counter()
     seconds: list[float] = []
@@ -50,7 +52,9 @@ def test_signals_at_random_moments(small, tmp_path, processes):
             sent = draw.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
             process = run.start()
             time.sleep(draw.uniform(0.5, longest))
-            trainers = run.trainers() if draw.random() < 0.3 else []  # as when one runs out of memory
+            trainers = (
+                run.trainers() if draw.random() < 0.3 else []
+            )  # as when one runs out of memory
             told = draw.choice(trainers) if trainers else process
             began = time.monotonic()
             landed = hit(told, sent)
@@ -60,12 +64,18 @@ def test_signals_at_random_moments(small, tmp_path, processes):
                 continue
             seconds += [time.monotonic() - began] if sent != signal.SIGKILL else []
             kills += 1
-            ends[f"{sent.name} to {'the first' if told is process else 'a training'} process: {code}"] += 1
-            unheard = {-sent} if told is process and (sent == signal.SIGKILL or not run.said) else set()
+            ends[
+                f"{sent.name} to {'the first' if told is process else 'a training'} process: {code}"
+            ] += 1
+            unheard = (
+                {-sent} if told is process and (sent == signal.SIGKILL or not run.said) else set()
+            )
             assert code in {ExitCode.DONE, ExitCode.RETRY} | unheard, run.said
             seen = published(store)
             assert "adapter" in seen or code != ExitCode.DONE
-            assert seen.get("adapter", adapter) == adapter, "a training that was stopped is no adapter"
+            assert seen.get("adapter", adapter) == adapter, (
+                "a training that was stopped is no adapter"
+            )
         if code != ExitCode.DONE:
             run.finish()
         assert journal_of(store)["state"] == "finished"
@@ -73,14 +83,20 @@ def test_signals_at_random_moments(small, tmp_path, processes):
     stops = {told: times for told, times in ends.items() if not told.startswith("SIGKILL")}
     heard = sum(times for told, times in stops.items() if told.endswith(f": {int(ExitCode.RETRY)}"))
     assert heard > sum(stops.values()) * 2 // 3, f"the others came when all was done: {dict(ends)}"
-    print(f"\n{processes} processes, {kills} kills, {number} runs, all with the same adapter: {dict(ends)}")
-    print(f"from a stop signal to the end: median {median(seconds):.1f} s, at most {max(seconds):.1f} s")
+    print(
+        f"\n{processes} processes, {kills} kills, {number} runs, all with the same adapter: {dict(ends)}"
+    )
+    print(
+        f"from a stop signal to the end: median {median(seconds):.1f} s, at most {max(seconds):.1f} s"
+    )
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("trainer", [0, 1])
 def test_a_stop_that_one_of_two_processes_hears_stops_both_at_one_step(small, tmp_path, trainer):
-    config = small | {"training": small["training"] | {"processes": 2, "epochs": 200, "save_every_steps": 1000}}
+    config = small | {
+        "training": small["training"] | {"processes": 2, "epochs": 200, "save_every_steps": 1000}
+    }
     run = RealRun(config, tmp_path)
     assert run.interrupt(2, signal.SIGTERM, trainer) == ExitCode.RETRY, run.said
     story = journal_of(store_of(config))
@@ -94,7 +110,10 @@ def test_a_stop_that_one_of_two_processes_hears_stops_both_at_one_step(small, tm
 @pytest.mark.faults
 def test_a_process_that_hangs_ends_the_run_with_its_stacks(small, tmp_path):
     limits = {"stall_minutes": 0.25, "upload_minutes": 0.2}
-    config = small | {"limits": limits, "training": small["training"] | {"processes": 2, "epochs": 200}}
+    config = small | {
+        "limits": limits,
+        "training": small["training"] | {"processes": 2, "epochs": 200},
+    }
     run = RealRun(config, tmp_path)
     assert run.interrupt(2, signal.SIGSTOP, 1) == ExitCode.RETRY
     assert "limits.stall_minutes" in run.said

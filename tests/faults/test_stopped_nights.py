@@ -18,12 +18,18 @@ from tests.faults.s3_proxy import FaultyS3, Request
 
 WAITED_FOR: dict[str, Callable[[Request], bool]] = {
     "a listing": lambda request: "list-type" in request.path,
-    "a part of the input": lambda request: request.method == "GET" and "/in/a.jsonl" in request.path,
+    "a part of the input": lambda request: (
+        request.method == "GET" and "/in/a.jsonl" in request.path
+    ),
     "an upload": lambda request: request.path.count(".outcomes") > 0 and request.method == "PUT",
     "a guarded write": lambda request: request.guarded and ".done.json" in request.path,
     "the lease": lambda request: request.guarded and "/lease/" in request.path,
 }
-COMMITTED = {"an upload": 2, "a guarded write": 2, "the lease": 7}  # chunks before the third such request
+COMMITTED = {
+    "an upload": 2,
+    "a guarded write": 2,
+    "the lease": 7,
+}  # chunks before the third such request
 
 
 @pytest.fixture
@@ -32,7 +38,9 @@ def patient(on_s3: dict[str, Any]) -> dict[str, Any]:
     return on_s3 | {"storage": on_s3["storage"] | {"timeout_seconds": 3600}}
 
 
-def stopping(process: Callable[[], int], wanted: Callable[[Request], bool], times: int) -> tuple[Any, threading.Event]:
+def stopping(
+    process: Callable[[], int], wanted: Callable[[Request], bool], times: int
+) -> tuple[Any, threading.Event]:
     """A plan that tells the process to stop at the n-th such request, which is never answered till the event."""
     seen, goes_on = [0], threading.Event()
 
@@ -51,7 +59,9 @@ def committed(config: dict[str, Any]) -> int:
 
 
 @pytest.mark.parametrize("what", WAITED_FOR)
-def test_a_night_told_to_stop_while_its_store_does_not_answer_stops(workers, proxy: FaultyS3, patient, on_s3, what):
+def test_a_night_told_to_stop_while_its_store_does_not_answer_stops(
+    workers, proxy: FaultyS3, patient, on_s3, what
+):
     started, worker = threading.Event(), [0]
     times = 3 if COMMITTED.get(what) == 2 else 1
 
@@ -74,7 +84,11 @@ def test_a_night_told_to_stop_while_its_store_does_not_answer_stops(workers, pro
 def test_the_command_told_to_stop_while_an_upload_hangs_says_so_and_keeps_what_is_committed(
     proxy: FaultyS3, patient, on_s3, base_folder, tmp_path
 ):
-    real = {"model": {"base": str(base_folder)}, "generation": {"max_new_tokens": 2}, "chunks": {"records": 13}}
+    real = {
+        "model": {"base": str(base_folder)},
+        "generation": {"max_new_tokens": 2},
+        "chunks": {"records": 13},
+    }
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(patient | real))
     processes: list[subprocess.Popen[str]] = []
@@ -87,4 +101,6 @@ def test_the_command_told_to_stop_while_an_upload_hangs_says_so_and_keeps_what_i
     assert committed(on_s3) == 1
     goes_on.set()
     assert processes[0].returncode == ExitCode.RETRY, said
-    assert said.endswith("error: preempted: told to stop before it was done; run the same command again\n")
+    assert said.endswith(
+        "error: preempted: told to stop before it was done; run the same command again\n"
+    )

@@ -61,7 +61,9 @@ class LineServer:
 
 def handed_on() -> dict[str, str]:
     """What a process of a server must know of the environment of now."""
-    return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "RECAP_"))}
+    return {
+        name: value for name, value in os.environ.items() if name.startswith(("AWS_", "RECAP_"))
+    }
 
 
 @dataclass
@@ -113,7 +115,9 @@ class Trials(LineServer):
         """Run to whatever end; its exit code, and what it said and left for the supervisor to say."""
         child = self.start(config, **environment)
         code = child.wait()
-        return code, child.log() + "".join(outcome.message for outcome in read_outcomes(child.work).values())
+        return code, child.log() + "".join(
+            outcome.message for outcome in read_outcomes(child.work).values()
+        )
 
     def finish(self, config: dict[str, Any], tries: int = 1) -> int:
         """Run until it is done, at most so often; how often it took."""
@@ -158,11 +162,17 @@ def published(store: Store) -> dict[str, str]:
     Their names, with the SHA-256 of their adapter's weights (a report has none).
     """
     digests = {}
-    names = {entry.key.removesuffix(f"/{MANIFEST}") for entry in store.list() if entry.key.endswith(f"/{MANIFEST}")}
+    names = {
+        entry.key.removesuffix(f"/{MANIFEST}")
+        for entry in store.list()
+        if entry.key.endswith(f"/{MANIFEST}")
+    }
     with tempfile.TemporaryDirectory() as folder:
         for number, name in enumerate(sorted(names)):
             fetch_folder(store, name, Path(folder) / str(number))
-            digests[name] = "" if name == "report" else sha256_file(Path(folder) / str(number) / WEIGHTS)
+            digests[name] = (
+                "" if name == "report" else sha256_file(Path(folder) / str(number) / WEIGHTS)
+            )
     return digests
 
 
@@ -175,10 +185,17 @@ def adapter_digest(store: Store) -> str:
 
 def logged(store: Store) -> dict[tuple[int, str], Any]:
     """What the trainer logged and counted, by step and name, as the last checkpoint has it."""
-    states = sorted(entry.key for entry in store.list("checkpoints") if entry.key.endswith("trainer_state.json"))
+    states = sorted(
+        entry.key for entry in store.list("checkpoints") if entry.key.endswith("trainer_state.json")
+    )
     state = json.loads(store.read(states[-1]))
     names = ("loss", "grad_norm", "learning_rate", "eval_loss")
-    found = {(entry["step"], name): entry[name] for entry in state["log_history"] for name in names if name in entry}
+    found = {
+        (entry["step"], name): entry[name]
+        for entry in state["log_history"]
+        for name in names
+        if name in entry
+    }
     return found | {(state["global_step"], "tokens"): state["num_input_tokens_seen"]}
 
 
@@ -191,7 +208,11 @@ def on_tensorboard(store: Store, tag: str) -> list[tuple[int, float]]:
             store.download(entry.key, Path(folder) / Path(entry.key).name)
         events = EventAccumulator(folder, size_guidance={"scalars": 0})
         events.Reload()
-    return [(event.step, event.value) for event in events.Scalars(tag)] if tag in events.Tags()["scalars"] else []
+    return (
+        [(event.step, event.value) for event in events.Scalars(tag)]
+        if tag in events.Tags()["scalars"]
+        else []
+    )
 
 
 def journal_of(store: Store) -> Any:

@@ -4,7 +4,13 @@ import random
 
 import pytest
 
-from job.inference.batching import BatchLimits, count_fitting, limits_for_half, longest_first, padded_tokens
+from job.inference.batching import (
+    BatchLimits,
+    count_fitting,
+    limits_for_half,
+    longest_first,
+    padded_tokens,
+)
 
 
 def batches(lengths: list[int], limits: BatchLimits) -> list[list[int]]:

@@ -5,7 +5,12 @@ from importlib.util import find_spec
 import pytest
 
 from job.config.commands import SummarizeConfig
-from job.config.sections import AdapterModelSection, GenerationSection, PromptSection, StorageSection
+from job.config.sections import (
+    AdapterModelSection,
+    GenerationSection,
+    PromptSection,
+    StorageSection,
+)
 from job.errors import ConfigError, ExitCode
 from job.inference.choose import EngineChoice, check_installed, open_engine
 from job.inference.open import fetch_without_adapter
@@ -35,11 +40,19 @@ def test_auto_is_transformers_and_says_why(model, tmp_path, caplog):
 
 
 def test_vllm_that_is_not_installed_is_a_mistake_in_the_config(model, tmp_path):
-    with pytest.raises(ConfigError, match=r"engine: vLLM is not installed: pip install 'recap\[vllm\]'") as caught:
+    with pytest.raises(
+        ConfigError, match=r"engine: vLLM is not installed: pip install 'recap\[vllm\]'"
+    ) as caught:
         check_installed("vllm")
     assert caught.value.exit_code == ExitCode.CONFIG
     with pytest.raises(ConfigError, match="engine: vLLM is not installed"):
-        open_engine(model, AdapterModelSection(), GenerationSection(), EngineChoice("vllm", "separate"), tmp_path)
+        open_engine(
+            model,
+            AdapterModelSection(),
+            GenerationSection(),
+            EngineChoice("vllm", "separate"),
+            tmp_path,
+        )
     check_installed("auto")
 
 
@@ -51,5 +64,7 @@ def test_a_folder_called_vllm_is_no_vllm(tmp_path, monkeypatch):
 
 def test_an_adapter_is_not_merged_into_four_bits():
     model = {"quantization": "nf4-double"}
-    with pytest.raises(ValueError, match=r"adapter_weights: merged is for weights of 16 or 32 bits"):
+    with pytest.raises(
+        ValueError, match=r"adapter_weights: merged is for weights of 16 or 32 bits"
+    ):
         SummarizeConfig.model_validate(CONFIG | {"adapter_weights": "merged", "model": model})

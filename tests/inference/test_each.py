@@ -33,7 +33,9 @@ def test_a_conversation_that_breaks_the_engine_is_an_empty_summary(caplog):
 
 
 def test_an_engine_that_answers_nothing_is_no_row_of_empty_summaries():
-    with pytest.raises(ConfigError, match=r"none of 2 conversations \(the first: ValueError: unlucky\)"):
+    with pytest.raises(
+        ConfigError, match=r"none of 2 conversations \(the first: ValueError: unlucky\)"
+    ):
         OneByOne(Fragile()).generate([[13], [13, 4]], GenerationSection())
 
 

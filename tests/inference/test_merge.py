@@ -16,10 +16,14 @@ SECTION = AdapterModelSection(dtype="float32")
 @pytest.fixture
 def fetched(base_folder: Path, tmp_path: Path) -> FetchedModel:
     publish_adapter(base_folder, tmp_path / "work", str(tmp_path / "published"))
-    return fetch_with_adapter(str(tmp_path / "published"), SECTION, StorageSection(), tmp_path / "fetched")
+    return fetch_with_adapter(
+        str(tmp_path / "published"), SECTION, StorageSection(), tmp_path / "fetched"
+    )
 
 
-def test_of_several_that_merge_at_once_one_does_and_all_have_it_and_what_killed_ones_left_goes(fetched, tmp_path):
+def test_of_several_that_merge_at_once_one_does_and_all_have_it_and_what_killed_ones_left_goes(
+    fetched, tmp_path
+):
     cache = tmp_path / "cache"
     (cache / ".merging-of-one-that-was-killed" / "model").mkdir(parents=True)
     with ThreadPoolExecutor(3) as pool:  # a lock keeps threads apart as it does processes

@@ -32,7 +32,10 @@ def one_by_one(model: Any, prompts: list[list[int]], new_tokens: int) -> list[li
     for prompt in prompts:
         ids = torch.tensor([prompt])
         output = model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new_tokens
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=new_tokens,
         )
         found.append(output[0, len(prompt) :].tolist())
     return found
@@ -46,11 +49,15 @@ def test_a_batch_answers_what_each_prompt_alone_is_answered(engine, model, token
     for answer, tokens in zip(answers, alone, strict=True):
         stopped = tokens[-1] in ends
         kept = tokens[:-1] if stopped else tokens
-        assert answer.text == tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert answer.text == tokenizer.decode(
+            kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         assert answer.output_tokens == len(kept)
         assert answer.finish_reason == ("stop" if stopped else "length")
         lengths.add(len(tokens))
-    assert len(lengths) > 5, "rows must end at many steps, or nothing is shown about rows that leave the batch"
+    assert len(lengths) > 5, (
+        "rows must end at many steps, or nothing is shown about rows that leave the batch"
+    )
     assert {answer.finish_reason for answer in answers} == {"stop", "length"}
 
 
@@ -64,11 +71,15 @@ def test_answers_do_not_depend_on_the_size_of_batches(engine, prompts, tokens, r
 def test_an_answer_cut_at_the_limit_says_length_and_any_other_is_shorter(engine, prompts):
     answers = engine.generate(prompts, GenerationSection(max_new_tokens=5))
     assert {answer.output_tokens for answer in answers if answer.finish_reason == "length"} == {5}
-    assert {answer.output_tokens < 5 for answer in answers if answer.finish_reason == "stop"} == {True}
+    assert {answer.output_tokens < 5 for answer in answers if answer.finish_reason == "stop"} == {
+        True
+    }
 
 
 @pytest.mark.parametrize("strange", [-1, 1 << 20])
-def test_a_token_that_the_model_does_not_know_is_told_before_it_can_break_a_gpu(model, tokenizer, prompts, strange):
+def test_a_token_that_the_model_does_not_know_is_told_before_it_can_break_a_gpu(
+    model, tokenizer, prompts, strange
+):
     def never(*_: Any) -> Any:
         raise AssertionError("the model was run")
 
@@ -92,14 +103,18 @@ def test_pad_may_be_the_end_token(model, base_folder, prompts):
     other = AutoTokenizer.from_pretrained(base_folder)
     other.pad_token = other.eos_token
     engine = TransformersEngine(model, other)
-    assert engine.generate(prompts, SETTINGS) == [engine.generate([prompt], SETTINGS)[0] for prompt in prompts]
+    assert engine.generate(prompts, SETTINGS) == [
+        engine.generate([prompt], SETTINGS)[0] for prompt in prompts
+    ]
 
 
 def test_sampling_settings_of_the_base_do_not_disturb_greedy_answers(model, tokenizer, prompts):
     from copy import deepcopy
 
     sampled = deepcopy(model)
-    sampled.generation_config.update(do_sample=True, temperature=0.7, top_p=0.8, repetition_penalty=1.3)
+    sampled.generation_config.update(
+        do_sample=True, temperature=0.7, top_p=0.8, repetition_penalty=1.3
+    )
     wanted = TransformersEngine(model, tokenizer).generate(prompts, SETTINGS)
     assert TransformersEngine(sampled, tokenizer).generate(prompts, SETTINGS) == wanted
 
@@ -121,7 +136,9 @@ def test_an_adapter_on_the_base_answers_through_the_same_engine(base_folder, tok
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(1)
-    config = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    config = LoraConfig(
+        r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
+    )
     adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base_folder), config).eval()
     engine = TransformersEngine(adapted, tokenizer)
     assert engine.context_tokens == 512

@@ -86,4 +86,7 @@ def named(overlay: str, name: str) -> Template:
 def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
     """The spec of every pod that would come to be, by what makes it."""
     found = {template.name: template.pod for template in templates(manifests)}
-    return found | {name: each["spec"]["template"]["spec"] for name, each in of_kind(manifests, "Deployment").items()}
+    return found | {
+        name: each["spec"]["template"]["spec"]
+        for name, each in of_kind(manifests, "Deployment").items()
+    }

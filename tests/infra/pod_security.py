@@ -15,7 +15,14 @@ SAFE_SYSCTLS = {
     "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl",
     "net.ipv4.tcp_keepalive_probes",
 }  # fmt: skip
-SELINUX_TYPES = {None, "", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"}
+SELINUX_TYPES = {
+    None,
+    "",
+    "container_t",
+    "container_init_t",
+    "container_kvm_t",
+    "container_engine_t",
+}
 Spec = dict[str, Any]
 
 
@@ -25,7 +32,8 @@ def violations(pod: Spec) -> list[str]:
     for group in ("initContainers", "containers", "ephemeralContainers"):
         for container in pod.get(group, ()):
             found += [
-                f"{container['name']}: {rule}" for rule in _of_container(container, pod.get("securityContext", {}))
+                f"{container['name']}: {rule}"
+                for rule in _of_container(container, pod.get("securityContext", {}))
             ]
     return found
 
@@ -34,7 +42,11 @@ def _of_pod(pod: Spec) -> Iterator[str]:
     yield from (name for name in ("hostNetwork", "hostPID", "hostIPC") if pod.get(name))
     yield from (f"volume {each['name']}" for each in pod.get("volumes", ()) if set(each) - VOLUMES)
     context = pod.get("securityContext", {})
-    yield from (f"sysctl {each['name']}" for each in context.get("sysctls", ()) if each["name"] not in SAFE_SYSCTLS)
+    yield from (
+        f"sysctl {each['name']}"
+        for each in context.get("sysctls", ())
+        if each["name"] not in SAFE_SYSCTLS
+    )
     yield from _of_either(context)
 
 
@@ -51,15 +63,21 @@ def _of_container(container: Spec, of_pod: Spec) -> Iterator[str]:
     if effective.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
         yield "seccompProfile"
     capabilities = context.get("capabilities", {})
-    if "ALL" not in capabilities.get("drop", ()) or set(capabilities.get("add", ())) - {"NET_BIND_SERVICE"}:
+    if "ALL" not in capabilities.get("drop", ()) or set(capabilities.get("add", ())) - {
+        "NET_BIND_SERVICE"
+    }:
         yield "capabilities"
     if context.get("procMount", "Default") != "Default":
         yield "procMount"
     if any(port.get("hostPort") for port in container.get("ports", ())):
         yield "hostPort"
-    probes = [container.get(name, {}) for name in ("livenessProbe", "readinessProbe", "startupProbe")]
+    probes = [
+        container.get(name, {}) for name in ("livenessProbe", "readinessProbe", "startupProbe")
+    ]
     hooks = list(container.get("lifecycle", {}).values())
-    if any(each.get(way, {}).get("host") for each in probes + hooks for way in ("httpGet", "tcpSocket")):
+    if any(
+        each.get(way, {}).get("host") for each in probes + hooks for way in ("httpGet", "tcpSocket")
+    ):
         yield "host of a probe or hook"
 
 

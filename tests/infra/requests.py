@@ -48,7 +48,9 @@ def requests_of(name: str, kind: str, properties: dict[str, Any]) -> Iterator[Re
                 "UpdatePolicy": changes["UpdatePolicy"],
                 "ComputeResources": {"UpdateToLatestImageVersion": newest},
             }
-            yield Request("batch", "UpdateComputeEnvironment", {"ComputeEnvironment": name} | update)
+            yield Request(
+                "batch", "UpdateComputeEnvironment", {"ComputeEnvironment": name} | update
+            )
         case "AWS::Batch::JobQueue":
             yield Request("batch", "CreateJobQueue", p)
         case "AWS::Batch::JobDefinition":
@@ -56,11 +58,17 @@ def requests_of(name: str, kind: str, properties: dict[str, Any]) -> Iterator[Re
         case "AWS::Scheduler::Schedule":
             yield Request("scheduler", "CreateSchedule", {"Name": name} | p)
             service, operation = p["Target"]["Arn"].rsplit(":", 2)[1:]
-            yield Request(service, operation[0].upper() + operation[1:], json.loads(p["Target"]["Input"]))
+            yield Request(
+                service, operation[0].upper() + operation[1:], json.loads(p["Target"]["Input"])
+            )
         case "AWS::S3::Bucket":
             yield from _bucket(p)
         case "AWS::S3::BucketPolicy":
-            yield Request("s3", "PutBucketPolicy", {"Bucket": p["Bucket"], "Policy": json.dumps(p["PolicyDocument"])})
+            yield Request(
+                "s3",
+                "PutBucketPolicy",
+                {"Bucket": p["Bucket"], "Policy": json.dumps(p["PolicyDocument"])},
+            )
         case "AWS::ECR::Repository":
             policy, _ = p.pop("LifecyclePolicy")["LifecyclePolicyText"], p.pop("EmptyOnDelete")
             yield Request("ecr", "CreateRepository", p)
@@ -70,8 +78,14 @@ def requests_of(name: str, kind: str, properties: dict[str, Any]) -> Iterator[Re
             yield Request("ec2", "CreateLaunchTemplate", {"LaunchTemplateName": name} | p)
         case "AWS::EC2::SecurityGroupEgress":
             peer = {"GroupId": p["DestinationSecurityGroupId"], "Description": p["Description"]}
-            one = {key: p[key] for key in ("IpProtocol", "FromPort", "ToPort")} | {"UserIdGroupPairs": [peer]}
-            yield Request("ec2", "AuthorizeSecurityGroupEgress", {"GroupId": p["GroupId"], "IpPermissions": [one]})
+            one = {key: p[key] for key in ("IpProtocol", "FromPort", "ToPort")} | {
+                "UserIdGroupPairs": [peer]
+            }
+            yield Request(
+                "ec2",
+                "AuthorizeSecurityGroupEgress",
+                {"GroupId": p["GroupId"], "IpPermissions": [one]},
+            )
         case "AWS::Logs::LogGroup":
             yield Request("logs", "CreateLogGroup", {"LogGroupName": p["LogGroupName"]})
             yield Request("logs", "PutRetentionPolicy", p)
@@ -82,7 +96,11 @@ def requests_of(name: str, kind: str, properties: dict[str, Any]) -> Iterator[Re
         case "AWS::CloudWatch::CompositeAlarm":
             yield Request("cloudwatch", "PutCompositeAlarm", {"AlarmName": name} | p)
         case "AWS::Events::Rule":
-            rule = {"Name": name, "EventPattern": json.dumps(p.pop("EventPattern")), "Description": p["Description"]}
+            rule = {
+                "Name": name,
+                "EventPattern": json.dumps(p.pop("EventPattern")),
+                "Description": p["Description"],
+            }
             yield Request("events", "PutRule", rule)
             yield Request("events", "PutTargets", {"Rule": name, "Targets": p["Targets"]})
         case "AWS::SNS::Topic":
@@ -94,7 +112,11 @@ def requests_of(name: str, kind: str, properties: dict[str, Any]) -> Iterator[Re
         case "AWS::SNS::Subscription":
             yield Request("sns", "Subscribe", p)
         case "AWS::SQS::Queue":
-            yield Request("sqs", "CreateQueue", {"QueueName": name, "Attributes": {k: str(v) for k, v in p.items()}})
+            yield Request(
+                "sqs",
+                "CreateQueue",
+                {"QueueName": name, "Attributes": {k: str(v) for k, v in p.items()}},
+            )
 
 
 def _bucket(p: dict[str, Any]) -> Iterator[Request]:
@@ -102,17 +124,27 @@ def _bucket(p: dict[str, Any]) -> Iterator[Request]:
     for rule in p["LifecycleConfiguration"]["Rules"]:
         rule["ID"], rule["Filter"] = rule.pop("Id"), {"Prefix": rule.pop("Prefix", "")}
         if "ExpiredObjectDeleteMarker" in rule:
-            rule["Expiration"] = {"ExpiredObjectDeleteMarker": rule.pop("ExpiredObjectDeleteMarker")}
+            rule["Expiration"] = {
+                "ExpiredObjectDeleteMarker": rule.pop("ExpiredObjectDeleteMarker")
+            }
     (encryption,) = p["BucketEncryption"].pop("ServerSideEncryptionConfiguration")
-    encryption["ApplyServerSideEncryptionByDefault"] = encryption.pop("ServerSideEncryptionByDefault")
+    encryption["ApplyServerSideEncryptionByDefault"] = encryption.pop(
+        "ServerSideEncryptionByDefault"
+    )
     yield Request(
-        "s3", "CreateBucket", bucket | {"ObjectOwnership": p["OwnershipControls"]["Rules"][0]["ObjectOwnership"]}
+        "s3",
+        "CreateBucket",
+        bucket | {"ObjectOwnership": p["OwnershipControls"]["Rules"][0]["ObjectOwnership"]},
     )
     access = "PublicAccessBlockConfiguration"
     yield Request("s3", "PutPublicAccessBlock", bucket | {access: p[access]})
     rules = {"ServerSideEncryptionConfiguration": {"Rules": [encryption]}}
     yield Request("s3", "PutBucketEncryption", bucket | rules)
-    yield Request("s3", "PutBucketVersioning", bucket | {"VersioningConfiguration": p["VersioningConfiguration"]})
+    yield Request(
+        "s3",
+        "PutBucketVersioning",
+        bucket | {"VersioningConfiguration": p["VersioningConfiguration"]},
+    )
     lifecycle = {"LifecycleConfiguration": p["LifecycleConfiguration"]}
     yield Request("s3", "PutBucketLifecycleConfiguration", bucket | lifecycle)
 
@@ -131,12 +163,17 @@ def _fitted(value: Any, shape: Shape, where: str) -> Any:
             assert not unknown, f"{where}: {unknown} is not among {sorted(shape.members)}"
             names = {key: members[key.lower()] for key in value}
             return {
-                names[key]: _fitted(item, shape.members[names[key]], f"{where}.{key}") for key, item in value.items()
+                names[key]: _fitted(item, shape.members[names[key]], f"{where}.{key}")
+                for key, item in value.items()
             }
         case "list":
-            return [_fitted(item, shape.member, f"{where}[{index}]") for index, item in enumerate(value)]
+            return [
+                _fitted(item, shape.member, f"{where}[{index}]") for index, item in enumerate(value)
+            ]
         case "map":
-            return {key: _fitted(item, shape.value, f"{where}.{key}") for key, item in value.items()}
+            return {
+                key: _fitted(item, shape.value, f"{where}.{key}") for key, item in value.items()
+            }
         case "integer" | "long":
             return int(value)
         case "float" | "double":

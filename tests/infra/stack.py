@@ -46,7 +46,9 @@ def load() -> dict[str, Any]:
 def resources(**parameters: str) -> dict[str, dict[str, Any]]:
     """Type and properties of each resource that the stack has with these parameters; others have their defaults."""
     template = load()
-    values = {name: parameters.pop(name, str(p["Default"])) for name, p in template["Parameters"].items()}
+    values = {
+        name: parameters.pop(name, str(p["Default"])) for name, p in template["Parameters"].items()
+    }
     assert not parameters, f"the template has no {parameters}"
     filled = _Filled(template, values)
     return {
@@ -118,7 +120,9 @@ class _Filled:
         if name not in self._parameters:
             return self._attribute(name, "")
         value, kind = self._parameters[name], self._template["Parameters"][name]["Type"]
-        return [part for part in value.split(",") if part] if kind == "CommaDelimitedList" else value
+        return (
+            [part for part in value.split(",") if part] if kind == "CommaDelimitedList" else value
+        )
 
     def _attribute(self, resource: str, attribute: str) -> str:
         kind = self._template["Resources"][resource]["Type"]

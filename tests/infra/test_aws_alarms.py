@@ -27,7 +27,9 @@ def test_alarms_read_what_recap_tells_at_the_end_of_a_night(capsys):
     found = stack.resources()
     for name, value in (("NightRecords", 40), ("NightRejects", 2), ("NightSkipped", 30)):
         properties = found[name]["Properties"]
-        assert properties["FilterPattern"] == '{ ($.message = "summaries") && ($.run = "nightly*") }'
+        assert (
+            properties["FilterPattern"] == '{ ($.message = "summaries") && ($.run = "nightly*") }'
+        )
         (metric,) = properties["MetricTransformations"]
         assert line["message"] == "summaries"
         assert line[metric["MetricValue"].removeprefix("$.")] == value
@@ -36,20 +38,31 @@ def test_alarms_read_what_recap_tells_at_the_end_of_a_night(capsys):
     read = {m["MetricStat"]["Metric"]["MetricName"] for m in found["TooManyRejects"]["Properties"]["Metrics"]
             if "MetricStat" in m}  # fmt: skip
     assert read == published
-    (share,) = (m["Expression"] for m in found["TooManyRejects"]["Properties"]["Metrics"] if "Expression" in m)
+    (share,) = (
+        m["Expression"]
+        for m in found["TooManyRejects"]["Properties"]["Metrics"]
+        if "Expression" in m
+    )
     assert "rejects / (records - skipped)" in share, "as limits.max_reject_fraction counts"
     counted = stack.resources(Night="on")["NoNightEnded"]["Properties"]["Metrics"]
-    assert {m["MetricStat"]["Metric"]["MetricName"] for m in counted if "MetricStat" in m} <= published
+    assert {
+        m["MetricStat"]["Metric"]["MetricName"] for m in counted if "MetricStat" in m
+    } <= published
 
 
-def alarmed(alarm: Mapping[str, Any], told: list[datetime], now: datetime, further_back: int = 0) -> bool:
+def alarmed(
+    alarm: Mapping[str, Any], told: list[datetime], now: datetime, further_back: int = 0
+) -> bool:
     """Whether CloudWatch holds an alarm of counts in this state.
 
     As it documents missing data: it asks for more periods than it evaluates (how many, it does not say), takes the
     newest that have data, and only where these are too few it counts missing ones, here as breaching.
     """
     properties = alarm["Properties"]
-    assert (properties["ComparisonOperator"], properties["TreatMissingData"]) == ("LessThanThreshold", "breaching")
+    assert (properties["ComparisonOperator"], properties["TreatMissingData"]) == (
+        "LessThanThreshold",
+        "breaching",
+    )
     (metric,) = (each["MetricStat"] for each in properties["Metrics"] if "MetricStat" in each)
     (expression,) = (each["Expression"] for each in properties["Metrics"] if "Expression" in each)
     assert (metric["Stat"], expression in ("nights", FILLED)) == ("SampleCount", True)
@@ -71,8 +84,12 @@ def hour_of(schedule: str) -> int:
 
 def start_and_due() -> tuple[datetime, datetime]:
     """When a night is started and when it is due, of a stack with its defaults, on one day."""
-    defaults = {name: parameter["Default"] for name, parameter in stack.load()["Parameters"].items()}
-    start, due = (MIDNIGHT + timedelta(hours=hour_of(defaults[name])) for name in ("NightStart", "NightDue"))
+    defaults = {
+        name: parameter["Default"] for name, parameter in stack.load()["Parameters"].items()
+    }
+    start, due = (
+        MIDNIGHT + timedelta(hours=hour_of(defaults[name])) for name in ("NightStart", "NightDue")
+    )
     return start, due
 
 
@@ -99,14 +116,20 @@ def test_with_hours_that_are_missing_an_earlier_night_would_do():
 def test_a_night_in_time_is_never_late_since_that_it_is_due_is_told_soon_or_not_at_all():
     found = stack.resources(Night="on")
     policy = found["NightDueSchedule"]["Properties"]["Target"].get("RetryPolicy", {})
-    told = timedelta(seconds=policy.get("MaximumEventAgeInSeconds", 86400))  # what the scheduler takes by itself
-    told += timedelta(seconds=found["NightIsDue"]["Properties"]["Period"])  # that NightIsDue stays in alarm
+    told = timedelta(
+        seconds=policy.get("MaximumEventAgeInSeconds", 86400)
+    )  # what the scheduler takes by itself
+    told += timedelta(
+        seconds=found["NightIsDue"]["Properties"]["Period"]
+    )  # that NightIsDue stays in alarm
     start, due = start_and_due()
     assert not alarmed(found["NoNightEnded"], [start + timedelta(minutes=5)], due + told)
 
 
 def test_a_stack_without_nights_misses_none():
-    assert {"NightIsDue", "NoNightEnded", "NightLate"} == stack.resources(Night="on").keys() - stack.resources().keys()
+    assert {"NightIsDue", "NoNightEnded", "NightLate"} == stack.resources(
+        Night="on"
+    ).keys() - stack.resources().keys()
 
 
 def test_a_job_that_a_person_stops_is_no_alarm_and_one_without_a_reason_is():
@@ -123,21 +146,35 @@ def mailed(**detail: Any) -> str:
         for key in path.removeprefix("$.").split("."):
             value = value.get(key, {})
         values[name] = value or ""
-    return str(json.loads(re.sub(r"<(\w+)>", lambda match: str(values[match[1]]), transformer["InputTemplate"])))
+    return str(
+        json.loads(
+            re.sub(r"<(\w+)>", lambda match: str(values[match[1]]), transformer["InputTemplate"])
+        )
+    )
 
 
 def test_the_mail_of_a_failed_job_tells_its_end_or_how_to_ask_for_it():
-    job = {"jobName": "recap-night", "jobId": "1-2", "statusReason": "Essential container in task exited"}
+    job = {
+        "jobName": "recap-night",
+        "jobId": "1-2",
+        "statusReason": "Essential container in task exited",
+    }
     mail = mailed(**job, container={"exitCode": 65, "logStreamName": "summarize/default/3"})
     start = "recap-night (1-2) failed: Essential container in task exited. Exit code: 65. Log group /recap/recap, "
     assert mail.startswith(f"{start}stream summarize/default/3. ")
 
-    commands = re.findall(r"aws batch list-jobs((?: --[a-z-]+ [\w-]+)+)", mailed(**job, arrayProperties={"size": 4}))
+    commands = re.findall(
+        r"aws batch list-jobs((?: --[a-z-]+ [\w-]+)+)", mailed(**job, arrayProperties={"size": 4})
+    )
     asked = [dict(re.findall(r"--([a-z-]+) ([\w-]+)", options)) for options in commands]
     assert [each.pop("region") for each in asked] == [stack.REGION] * 2
     requests = [{key.replace("-", ""): value for key, value in each.items()} for each in asked]
-    told = [Request("batch", "ListJobs", each).parameters() for each in requests]  # which Batch knows
-    assert told == [{"jobStatus": "FAILED", kind: "1-2"} for kind in ("arrayJobId", "multiNodeJobId")]
+    told = [
+        Request("batch", "ListJobs", each).parameters() for each in requests
+    ]  # which Batch knows
+    assert told == [
+        {"jobStatus": "FAILED", kind: "1-2"} for kind in ("arrayJobId", "multiNodeJobId")
+    ]
 
 
 def test_every_alarm_that_is_not_a_part_of_another_tells_somebody():
@@ -147,7 +184,10 @@ def test_every_alarm_that_is_not_a_part_of_another_tells_somebody():
     assert all(found[name]["Type"] == "AWS::CloudWatch::Alarm" for name in silent)
     assert rule.count("ALARM(") == len(silent)
     for name, resource in found.items():
-        if resource["Type"] in ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm") and name not in silent:
+        if (
+            resource["Type"] in ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm")
+            and name not in silent
+        ):
             assert resource["Properties"]["AlarmActions"], name
     (target,) = found["JobFailed"]["Properties"]["Targets"]
     assert target["Arn"] == found["NightLate"]["Properties"]["AlarmActions"][0]

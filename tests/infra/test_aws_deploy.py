@@ -26,8 +26,19 @@ UNKNOWN_TO_MOTO = {
     "AWS::Logs::MetricFilter",
 }
 NODES = "TrainNodesJobDefinition"  # moto's CloudFormation takes it for a job of one node
-GIVEN = {"ImageTag": "abc", "InstanceTypes": "g6.2xlarge,g5.2xlarge"}  # moto does not split a list's default
-OUTPUTS = {"Bucket", "Repository", "Queue", "NodesQueue", "TrainJobDefinition", "SummarizeJobDefinition", NODES}
+GIVEN = {
+    "ImageTag": "abc",
+    "InstanceTypes": "g6.2xlarge,g5.2xlarge",
+}  # moto does not split a list's default
+OUTPUTS = {
+    "Bucket",
+    "Repository",
+    "Queue",
+    "NodesQueue",
+    "TrainJobDefinition",
+    "SummarizeJobDefinition",
+    NODES,
+}
 OUTPUTS |= {"LogGroup", "NightSchedule", "Alarms"}
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
@@ -75,15 +86,29 @@ def deployed(session, name):
 
 
 def run(session: Any, name: str, yes: bool = True, **parameters: str) -> None:
-    deploy.deploy(session, name, [f"{key}={value}" for key, value in (GIVEN | parameters).items()], yes, for_moto())
+    deploy.deploy(
+        session,
+        name,
+        [f"{key}={value}" for key, value in (GIVEN | parameters).items()],
+        yes,
+        for_moto(),
+    )
 
 
 def put_image(session: Any, repository: str, tag: str) -> None:
-    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "tag": tag}
-    session.client("ecr").put_image(repositoryName=repository, imageTag=tag, imageManifest=json.dumps(manifest))
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "tag": tag,
+    }
+    session.client("ecr").put_image(
+        repositoryName=repository, imageTag=tag, imageManifest=json.dumps(manifest)
+    )
 
 
-def told_by_push(session: Any, stack_name: str, tag: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def told_by_push(
+    session: Any, stack_name: str, tag: str, capsys: pytest.CaptureFixture[str]
+) -> list[str]:
     capsys.readouterr()
     push.push(session, stack_name, tag, True)
     return capsys.readouterr().out.splitlines()
@@ -91,37 +116,60 @@ def told_by_push(session: Any, stack_name: str, tag: str, capsys: pytest.Capture
 
 def test_deploying_shows_what_it_will_make_and_makes_all_that_moto_knows(session, name, capsys):
     run(session, name, Night="on")
-    wanted = {key: resource["Type"] for key, resource in stack.resources(**GIVEN, Night="on").items() if key != NODES}
-    told = dict(line.split()[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("Add "))
+    wanted = {
+        key: resource["Type"]
+        for key, resource in stack.resources(**GIVEN, Night="on").items()
+        if key != NODES
+    }
+    told = dict(
+        line.split()[1:3]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("Add ")
+    )
     assert told.items() >= wanted.items()
 
-    found = session.client("cloudformation").describe_stack_resources(StackName=name)["StackResources"]
-    made = {resource["LogicalResourceId"]: resource["ResourceType"] for resource in found if "ResourceType" in resource}
+    found = session.client("cloudformation").describe_stack_resources(StackName=name)[
+        "StackResources"
+    ]
+    made = {
+        resource["LogicalResourceId"]: resource["ResourceType"]
+        for resource in found
+        if "ResourceType" in resource
+    }
     assert made == {key: kind for key, kind in wanted.items() if kind not in UNKNOWN_TO_MOTO}
     assert {kind for kind in wanted.values() if kind in UNKNOWN_TO_MOTO} == UNKNOWN_TO_MOTO
 
 
 def test_the_outputs_name_what_is_there(session, name, deployed):
     assert set(stack.load()["Outputs"]) == OUTPUTS
-    assert set(deployed) == OUTPUTS - {NODES, "NightSchedule"}, "all but those of what moto does not know"
+    assert set(deployed) == OUTPUTS - {NODES, "NightSchedule"}, (
+        "all but those of what moto does not know"
+    )
     batch = session.client("batch")
     queues = [deployed["Queue"], deployed["NodesQueue"]]
-    assert {queue["state"] for queue in batch.describe_job_queues(jobQueues=queues)["jobQueues"]} == {"ENABLED"}
+    assert {
+        queue["state"] for queue in batch.describe_job_queues(jobQueues=queues)["jobQueues"]
+    } == {"ENABLED"}
     for command in ("train", "summarize"):
         arn = deployed[f"{command.capitalize()}JobDefinition"]
         (definition,) = batch.describe_job_definitions(jobDefinitions=[arn])["jobDefinitions"]
         assert definition["jobDefinitionName"] == f"{name}-{command}"
-        assert definition["containerProperties"]["image"] == f"{deployed['Repository']}:{command}-abc"
+        assert (
+            definition["containerProperties"]["image"] == f"{deployed['Repository']}:{command}-abc"
+        )
     session.client("s3").head_bucket(Bucket=deployed["Bucket"])
     assert session.client("ecr").describe_repositories(repositoryNames=[name])["repositories"]
-    assert session.client("logs").describe_log_groups(logGroupNamePrefix=deployed["LogGroup"])["logGroups"]
+    assert session.client("logs").describe_log_groups(logGroupNamePrefix=deployed["LogGroup"])[
+        "logGroups"
+    ]
 
 
 def test_what_a_deleted_stack_leaves_is_the_bucket_and_what_guards_it_unless_it_never_worked():
     stays = {
         name: resource
         for name, resource in stack.load()["Resources"].items()
-        if resource.get("DeletionPolicy", "Delete") != "Delete" or resource.get("UpdateReplacePolicy")
+        if resource.get("DeletionPolicy", "Delete") != "Delete"
+        or resource.get("UpdateReplacePolicy")
     }
     assert set(stays) == {"Bucket", "BucketPolicy"}
     for name, resource in stays.items():
@@ -136,13 +184,21 @@ def test_spot_comes_first_and_several_nodes_run_on_demand(session, deployed):
         for machines in batch.describe_compute_environments()["computeEnvironments"]
     }
     asked = [deployed["Queue"], deployed["NodesQueue"]]
-    queues = {queue["jobQueueArn"]: queue for queue in batch.describe_job_queues(jobQueues=asked)["jobQueues"]}
-    orders = [[kinds[each["computeEnvironment"]] for each in queues[arn]["computeEnvironmentOrder"]] for arn in asked]
+    queues = {
+        queue["jobQueueArn"]: queue
+        for queue in batch.describe_job_queues(jobQueues=asked)["jobQueues"]
+    }
+    orders = [
+        [kinds[each["computeEnvironment"]] for each in queues[arn]["computeEnvironmentOrder"]]
+        for arn in asked
+    ]
     assert orders == [["SPOT", "EC2"], ["EC2"]]
 
 
 def test_a_stack_that_works_gets_no_images_that_are_not_there(session, name, deployed, capsys):
-    with pytest.raises(deploy.RefusedError, match="lacks train-next and summarize-next: `make push` first"):
+    with pytest.raises(
+        deploy.RefusedError, match="lacks train-next and summarize-next: `make push` first"
+    ):
         run(session, name, ImageTag="next")
     put_image(session, name, "train-next")
     with pytest.raises(deploy.RefusedError, match="lacks summarize-next: `make push` first"):
@@ -169,11 +225,15 @@ def test_without_a_yes_nothing_is_made(session, name, monkeypatch):
     assert deploy.find(session.client("cloudformation"), name) is None
 
 
-def test_both_images_are_built_for_the_stacks_machines_and_pushed_by_tag(session, name, deployed, capsys):
+def test_both_images_are_built_for_the_stacks_machines_and_pushed_by_tag(
+    session, name, deployed, capsys
+):
     lines = told_by_push(session, name, "0123456789ab", capsys)
     for line, target in zip(lines[0:4:2], ("train", "summarize"), strict=True):
         image = f"{deployed['Repository']}:{target}-0123456789ab"
-        assert line.startswith(f"docker build --platform linux/amd64 --target {target} --tag {image} --build-arg ")
+        assert line.startswith(
+            f"docker build --platform linux/amd64 --target {target} --tag {image} --build-arg "
+        )
         assert "REVISION=0123456789ab" in line
         assert lines[lines.index(line) + 1] == f"docker push {image}"
     assert lines[4:] == [f"the jobs of stack {name} take the images of abc: now `make deploy`"]
@@ -197,13 +257,19 @@ def test_an_image_that_is_built_again_says_the_same_of_itself():
     assert once == again
     (created,) = [word.removeprefix("CREATED=") for word in once[0] if word.startswith("CREATED=")]
     command = ["git", "log", "-1", "--format=%ct"]
-    committed = subprocess.run(command, cwd=push.ROOT, check=True, capture_output=True, text=True).stdout
+    committed = subprocess.run(
+        command, cwd=push.ROOT, check=True, capture_output=True, text=True
+    ).stdout
     assert datetime.fromisoformat(created).timestamp() == int(committed)
 
 
 def test_a_companys_network_is_told_to_the_build(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings = {"PIP_CERT": "ca.pem", "PIP_CONFIG_FILE": "/etc/pip.conf", "BASE_IMAGE": "mirror/python:3.11"}
+    settings = {
+        "PIP_CERT": "ca.pem",
+        "PIP_CONFIG_FILE": "/etc/pip.conf",
+        "BASE_IMAGE": "mirror/python:3.11",
+    }
     build, pushed = push.commands("r/recap", "abc", ["train"], settings)
     secrets = [build[place + 1] for place, word in enumerate(build) if word == "--secret"]
     assert secrets == [f"id=pip_ca,src={tmp_path}/ca.pem", "id=pip_conf,src=/etc/pip.conf"]
@@ -214,10 +280,14 @@ def test_a_companys_network_is_told_to_the_build(tmp_path, monkeypatch):
 
 
 def test_what_no_commit_has_is_neither_deployed_nor_pushed(session, name):
-    with pytest.raises(deploy.RefusedError, match="0123456789ab-dirty: such images are never pushed: commit first"):
+    with pytest.raises(
+        deploy.RefusedError, match="0123456789ab-dirty: such images are never pushed: commit first"
+    ):
         run(session, name, ImageTag="0123456789ab-dirty")
     assert deploy.find(session.client("cloudformation"), name) is None
     with pytest.raises(deploy.RefusedError, match="changes that no commit has"):
         push.push(session, name, "0123456789ab-dirty", True)
-    with pytest.raises(deploy.RefusedError, match="is not there, in this account and region: `make deploy` first"):
+    with pytest.raises(
+        deploy.RefusedError, match="is not there, in this account and region: `make deploy` first"
+    ):
         push.push(session, name, "0123456789ab", True)

@@ -39,7 +39,11 @@ def container(name: str, **parameters: str) -> dict[str, Any]:
 def action(name: str, end: Mapping[str, str]) -> str:
     """What Batch does after an attempt that ended so: the first rule whose conditions all match; none is a retry."""
     for rule in job(name)["RetryStrategy"]["EvaluateOnExit"]:
-        if all(fnmatchcase(end.get(FIELDS[key], ""), value) for key, value in rule.items() if key != "Action"):
+        if all(
+            fnmatchcase(end.get(FIELDS[key], ""), value)
+            for key, value in rule.items()
+            if key != "Action"
+        ):
             return str(rule["Action"])
     return "RETRY"
 
@@ -61,7 +65,10 @@ def test_batch_runs_again_what_was_killed_from_outside(name):
         {"code": str(TERMINATED), "status": "Essential container in task exited"},
     ):
         assert action(name, end) == "RETRY", end
-    missing = {"status": "Task failed to start", "reason": "CannotPullContainerError: no such image"}
+    missing = {
+        "status": "Task failed to start",
+        "reason": "CannotPullContainerError: no such image",
+    }
     assert action(name, missing) == "EXIT"
 
 
@@ -87,7 +94,10 @@ def test_a_job_has_a_read_only_root_no_root_user_one_place_to_write_and_an_end(n
 def test_the_folder_that_jobs_write_to_is_made_for_any_user():
     (volume,) = container("TrainJobDefinition")["Volumes"]
     template = stack.load()["Resources"]["LaunchTemplate"]["Properties"]["LaunchTemplateData"]
-    assert f"install --directory --mode 1777 {volume['Host']['SourcePath']}\n" in template["UserData"]["Fn::Base64"]
+    assert (
+        f"install --directory --mode 1777 {volume['Host']['SourcePath']}\n"
+        in template["UserData"]["Fn::Base64"]
+    )
     assert template["MetadataOptions"] == {
         "HttpEndpoint": "enabled",
         "HttpTokens": "required",
@@ -105,7 +115,9 @@ def test_the_definitions_differ_in_what_they_are_for_only():
     for other in others:
         different = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
         assert different <= {"Image", "JobRoleArn", "LogConfiguration", "Environment"}
-        assert other["Environment"] == [each for each in one["Environment"] if each["Name"] != "RECAP_SPOT_NOTICE"]
+        assert other["Environment"] == [
+            each for each in one["Environment"] if each["Name"] != "RECAP_SPOT_NOTICE"
+        ]
     assert job(JOBS[0])["RetryStrategy"] == job(JOBS[2])["RetryStrategy"]
     assert container(JOBS[0])["Image"] == container(JOBS[2])["Image"]
 
@@ -114,9 +126,15 @@ def test_the_hubs_token_is_a_secret_and_only_where_there_is_one():
     arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hf-AbCdEf"
     for name in JOBS:
         assert "Secrets" not in container(name)
-        assert container(name, HfTokenSecretArn=arn)["Secrets"] == [{"Name": "HF_TOKEN", "ValueFrom": arn}]
+        assert container(name, HfTokenSecretArn=arn)["Secrets"] == [
+            {"Name": "HF_TOKEN", "ValueFrom": arn}
+        ]
         assert "HF_TOKEN" not in json.dumps(container(name, HfTokenSecretArn=arn)["Environment"])
-    reads = [s["Resource"] for s in stack.policy("ExecutionRole", HfTokenSecretArn=arn) if s["Sid"] == "HubToken"]
+    reads = [
+        s["Resource"]
+        for s in stack.policy("ExecutionRole", HfTokenSecretArn=arn)
+        if s["Sid"] == "HubToken"
+    ]
     assert reads == [[arn]]
 
 
@@ -134,14 +152,20 @@ def test_the_night_is_about_the_day_before_it_was_due_in_the_stacks_zone(tmp_pat
     (due,) = asked["Environment"]
     assert due == {"Name": "RECAP_SCHEDULED_AT", "Value": "<aws.scheduler.scheduled-time>"}
     always = container("SummarizeJobDefinition", TimeZone="Europe/Berlin")["Environment"]
-    environment = {entry["Name"]: entry["Value"] for entry in always} | {due["Name"]: "2026-01-31T23:30:00Z"}
+    environment = {entry["Name"]: entry["Value"] for entry in always} | {
+        due["Name"]: "2026-01-31T23:30:00Z"
+    }
     late = datetime(2026, 2, 2, 12, tzinfo=UTC)
-    assert with_date(variables, environment, late) == {"date": "2026-01-31"}, "in Berlin it was the 1st by then"
+    assert with_date(variables, environment, late) == {"date": "2026-01-31"}, (
+        "in Berlin it was the 1st by then"
+    )
 
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     path = tmp_path / "nightly.yaml"
-    path.write_text("run: nightly-{date}\ninput: in/{date}\nadapter: a\noutput: out/{date}\n", encoding="utf-8")
+    path.write_text(
+        "run: nightly-{date}\ninput: in/{date}\nadapter: a\noutput: out/{date}\n", encoding="utf-8"
+    )
     run = load_config("summarize", str(path), (), variables).run
     assert run == "nightly-2026-01-31"
     pattern = stack.resources()["NightRecords"]["Properties"]["FilterPattern"]
@@ -156,12 +180,19 @@ def test_several_workers_are_an_array_and_know_their_share(workers):
         return
     size = asked["ArrayProperties"]["Size"]
     assert size == workers
-    environment = {"AWS_BATCH_JOB_ARRAY_INDEX": str(size - 1), "AWS_BATCH_JOB_ARRAY_SIZE": str(size)}
+    environment = {
+        "AWS_BATCH_JOB_ARRAY_INDEX": str(size - 1),
+        "AWS_BATCH_JOB_ARRAY_SIZE": str(size),
+    }
     assert str(find_shard(None, None, environment)) == f"{workers - 1}/{workers}"
 
 
 def test_the_night_is_off_until_it_is_turned_on_and_its_deadline_with_it():
     for parameters, state in (({}, "DISABLED"), ({"Night": "on"}, "ENABLED")):
         found = stack.resources(**parameters)
-        schedules = [r["Properties"]["State"] for r in found.values() if r["Type"] == "AWS::Scheduler::Schedule"]
+        schedules = [
+            r["Properties"]["State"]
+            for r in found.values()
+            if r["Type"] == "AWS::Scheduler::Schedule"
+        ]
         assert schedules == [state, state]

@@ -27,7 +27,10 @@ ALL = {  # with every option on
     "Night": "on",
     "NightWorkers": "4",
 }
-ELSEWHERE = {"VpcId": "vpc-0123456789abcdef0", "SubnetIds": "subnet-0123456789abcdef0,subnet-0123456789abcdef1"}
+ELSEWHERE = {
+    "VpcId": "vpc-0123456789abcdef0",
+    "SubnetIds": "subnet-0123456789abcdef0,subnet-0123456789abcdef1",
+}
 # What moto's CloudFormation cannot make, or not whole, its services are asked for; not a composite alarm, to which its
 # server answers 500, nor what needs others of the stack.
 SENT = {
@@ -62,13 +65,18 @@ def test_every_request_is_one_that_the_service_takes(parameters):
     for _, request in requests:
         request.parameters()
     spoken_for = {name for name, _ in requests}
-    rest = {r["Type"] for name, r in stack.resources(**parameters).items() if name not in spoken_for}
+    rest = {
+        r["Type"] for name, r in stack.resources(**parameters).items() if name not in spoken_for
+    }
     assert rest <= MADE_BY_CLOUDFORMATION
 
 
 def test_what_the_service_does_not_know_is_told():
     for properties, message in [
-        ({"JobDefinitionName": "x", "Type": "container", "Retries": 1}, r"\['Retries'\] is not among"),
+        (
+            {"JobDefinitionName": "x", "Type": "container", "Retries": 1},
+            r"\['Retries'\] is not among",
+        ),
         ({"JobDefinitionName": "x", "Type": "pod"}, "pod is not one of"),
         ({"Type": "container"}, "Missing required parameter"),
     ]:
@@ -85,9 +93,20 @@ def test_what_moto_cannot_make_in_a_stack_its_services_take_one_by_one(s3):
     assert sent == SENT
 
     bucket = session.client("s3").get_bucket_lifecycle_configuration(Bucket="recap-bucket")
-    assert {rule["ID"] for rule in bucket["Rules"]} == {"unfinished-uploads", "old-checkpoints", "replaced"}
-    definitions = session.client("batch").describe_job_definitions(jobDefinitionName="recap-train-nodes")
+    assert {rule["ID"] for rule in bucket["Rules"]} == {
+        "unfinished-uploads",
+        "old-checkpoints",
+        "replaced",
+    }
+    definitions = session.client("batch").describe_job_definitions(
+        jobDefinitionName="recap-train-nodes"
+    )
     assert definitions["jobDefinitions"][0]["type"] == "multinode"
     assert session.client("scheduler").get_schedule(Name="NightSchedule")["State"] == "ENABLED"
     alarms = session.client("cloudwatch").describe_alarms()["MetricAlarms"]
-    assert {a["AlarmName"] for a in alarms} >= {"NightNotStarted", "TooManyRejects", "NightIsDue", "NoNightEnded"}
+    assert {a["AlarmName"] for a in alarms} >= {
+        "NightNotStarted",
+        "TooManyRejects",
+        "NightIsDue",
+        "NoNightEnded",
+    }

@@ -32,7 +32,10 @@ TOPICS = ["phone", "parcel", "refund", "flight"]
 def action_of(request: Request) -> tuple[str, str]:
     """What IAM calls a request to S3, and what it is about."""
     url = urlsplit(request.path)
-    key, query = unquote(url.path).lstrip("/").partition("/")[2], parse_qs(url.query, keep_blank_values=True)
+    key, query = (
+        unquote(url.path).lstrip("/").partition("/")[2],
+        parse_qs(url.query, keep_blank_values=True),
+    )
     if not key:
         return "s3:ListBucket", BUCKET
     match request.method:
@@ -65,7 +68,12 @@ class Role:
 
     def rights(self) -> set[tuple[str, str]]:
         """Each action with each resource that it is allowed on."""
-        return {(action, where) for one in self.statements for action in one["Action"] for where in one["Resource"]}
+        return {
+            (action, where)
+            for one in self.statements
+            for action in one["Action"]
+            for where in one["Resource"]
+        }
 
 
 @pytest.fixture
@@ -81,7 +89,11 @@ def recap(command: str, config: str, stop_at: str | None = None) -> tuple[int, s
     arguments = [sys.executable, "-m", "job", command, config]
     said = []
     with subprocess.Popen(
-        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | QUIET
+        arguments,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | QUIET,
     ) as process:
         for line in process.stderr or ():
             said.append(line)
@@ -95,10 +107,22 @@ def conversations(first: int, count: int) -> bytes:
     lines = []
     for n in range(first, first + count):
         turns = [
-            {"role": "customer", "text": f"My {TOPICS[n % 4]} number {n} does not work since day {n * 7 % 31}."},
-            {"role": "agent", "text": f"Sorry! Please restart the {TOPICS[n % 4]} and tell me code {n * 13}."},
+            {
+                "role": "customer",
+                "text": f"My {TOPICS[n % 4]} number {n} does not work since day {n * 7 % 31}.",
+            },
+            {
+                "role": "agent",
+                "text": f"Sorry! Please restart the {TOPICS[n % 4]} and tell me code {n * 13}.",
+            },
         ]
-        lines.append({"id": f"c{n}", "turns": turns, "summaries": [f"{TOPICS[n % 4]} {n} fixed by a restart."]})
+        lines.append(
+            {
+                "id": f"c{n}",
+                "turns": turns,
+                "summaries": [f"{TOPICS[n % 4]} {n} fixed by a restart."],
+            }
+        )
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
@@ -111,7 +135,12 @@ def fill(s3: Any, base: Path) -> None:
         "data": {"train": f"{uri}/data/train.jsonl", "validation": f"{uri}/data/validation.jsonl"},
         "output": f"{uri}/runs",
         "lora": {"r": 4},
-        "training": {"epochs": 4, "batch_size": 4, "gradient_accumulation_steps": 1, "max_tokens": 512}
+        "training": {
+            "epochs": 4,
+            "batch_size": 4,
+            "gradient_accumulation_steps": 1,
+            "max_tokens": 512,
+        }
         | {"save_every_steps": 4, "keep_last": 1, "log_every_steps": 1, "sample_summaries": 0},
         "generation": {"max_new_tokens": 8},
         "evaluation": {"max_conversations": 2, "bootstrap_samples": 100},
@@ -154,7 +183,9 @@ def test_recap_trains_and_summarizes_with_what_its_roles_allow_and_they_allow_no
     code, said = recap("summarize", f"{s3.uri}/configs/nightly.yaml")
     assert (code, summarize.refused) == (ExitCode.DONE, []), said
     (end,) = [line for line in map(json.loads, said.splitlines()) if line["message"] == END]
-    assert (end["run"], end["records"], end["rejects"]) == ("nightly", 5, 0), "what the stack's metric filters read"
+    assert (end["run"], end["records"], end["rejects"]) == ("nightly", 5, 0), (
+        "what the stack's metric filters read"
+    )
 
     failing = "s3:AbortMultipartUpload"  # of uploads that break off, which no run here did
     for role in (train, summarize):
@@ -170,7 +201,10 @@ def test_what_a_role_does_not_allow_ends_the_job_as_forbidden(s3, base_folder, g
 
 
 def test_no_role_has_a_wildcard_for_actions_or_a_resource_it_could_name():
-    everything = {"HfTokenSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:hf", "InputBucket": "mine"}
+    everything = {
+        "HfTokenSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:hf",
+        "InputBucket": "mine",
+    }
     for name in ROLES:
         for statement in stack.policy(name, **everything):
             actions = set(statement["Action"])
@@ -181,9 +215,17 @@ def test_no_role_has_a_wildcard_for_actions_or_a_resource_it_could_name():
 def test_jobs_can_delete_no_version_and_training_no_adapter():
     for name in ("TrainRole", "SummarizeRole"):
         role = Role(stack.policy(name, InputBucket="mine"))
-        assert not [action for action, _ in role.rights() if "Version" in action or "Lifecycle" in action]
-        written = [where for action, where in role.rights() if action not in ("s3:GetObject", "s3:ListBucket")]
-        assert all(where.startswith((f"{BUCKET}/runs/", f"{BUCKET}/summaries/")) for where in written)
+        assert not [
+            action for action, _ in role.rights() if "Version" in action or "Lifecycle" in action
+        ]
+        written = [
+            where
+            for action, where in role.rights()
+            if action not in ("s3:GetObject", "s3:ListBucket")
+        ]
+        assert all(
+            where.startswith((f"{BUCKET}/runs/", f"{BUCKET}/summaries/")) for where in written
+        )
     train = Role(stack.policy("TrainRole"))
     adapter = ("s3:DeleteObject", f"{BUCKET}/runs/support/adapter/adapter_model.safetensors")
     assert not [right for right in train.rights() if all(map(fnmatchcase, adapter, right))]
@@ -195,11 +237,20 @@ def test_pods_on_eks_may_do_what_both_jobs_do_on_batch_and_delete_no_more():
     words = shlex.split(command.replace("my-bucket", "recap-bucket"))
     overlay = FOLDER / "overlays" / "eks"
     text = subprocess.run(words, cwd=overlay, check=True, capture_output=True, text=True).stdout
-    pods = Role([{key: listed(value) for key, value in one.items()} for one in json.loads(text)["Statement"]]).rights()
+    pods = Role(
+        [
+            {key: listed(value) for key, value in one.items()}
+            for one in json.loads(text)["Statement"]
+        ]
+    ).rights()
     jobs = Role(stack.policy("TrainRole")).rights() | Role(stack.policy("SummarizeRole")).rights()
-    assert not [asked for asked in jobs if not any(all(map(fnmatchcase, asked, right)) for right in pods)]
+    assert not [
+        asked for asked in jobs if not any(all(map(fnmatchcase, asked, right)) for right in pods)
+    ]
     for changing in ("s3:DeleteObject", "s3:PutObject"):
-        assert {right for right in pods if right[0] == changing} == {right for right in jobs if right[0] == changing}
+        assert {right for right in pods if right[0] == changing} == {
+            right for right in jobs if right[0] == changing
+        }
     assert {action for action, _ in pods} == {action for action, _ in jobs}
 
 
@@ -211,4 +262,6 @@ def test_roles_are_for_this_account_alone():
     for name, resource in stack.resources().items():
         if resource["Type"] == "AWS::IAM::Role" and name != "InstanceRole":
             (trust,) = resource["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-            assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": stack.ACCOUNT}}, name
+            assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": stack.ACCOUNT}}, (
+                name
+            )

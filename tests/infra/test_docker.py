@@ -51,7 +51,11 @@ def environment(stage: str) -> dict[str, str]:
 
 def lock(name: str) -> dict[str, str]:
     """Version by package of one lock."""
-    lines = [line for line in (INFRA / "locks" / f"{name}.txt").read_text().splitlines() if line[0] != "#"]
+    lines = [
+        line
+        for line in (INFRA / "locks" / f"{name}.txt").read_text().splitlines()
+        if line[0] != "#"
+    ]
     return dict(line.split(" ")[0].split("==") for line in lines)
 
 
@@ -62,7 +66,9 @@ def compose() -> dict[str, Any]:
 
 def test_the_base_is_pinned_by_digest_in_one_place():
     assert [word for word, _ in stages()[""]] == ["ARG"]
-    assert re.fullmatch(r"BASE_IMAGE=python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", stages()[""][0][1])
+    assert re.fullmatch(
+        r"BASE_IMAGE=python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", stages()[""][0][1]
+    )
     bases = {rest[0][1].split(" AS ")[0] for name, rest in stages().items() if name}
     assert bases <= {"${BASE_IMAGE}", *stages()}
 
@@ -74,25 +80,40 @@ def test_every_dependency_is_installed_by_a_hash():
         packages = [line for line in lines if not line.startswith("#")]
         assert packages, name
         for line in packages:
-            assert re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+ --hash=sha256:[0-9a-f]{64}", line), f"{name}: {line}"
+            assert re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+ --hash=sha256:[0-9a-f]{64}", line), (
+                f"{name}: {line}"
+            )
 
 
 def test_the_image_has_the_versions_that_recap_is_tested_with():
     tested = {
         re.sub(r"\[.*\]", "", name): version
         for name, version in (
-            line.split("==") for line in (ROOT / "requirements.lock").read_text().splitlines() if line[0] != "#"
+            line.split("==")
+            for line in (ROOT / "requirements.lock").read_text().splitlines()
+            if line[0] != "#"
         )
     }
     for name in LOCKS:
         for package, version in lock(name).items():
             assert tested.get(package, version) == version, f"{name}: {package}"
-    for package in ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "boto3"):
+    for package in (
+        "torch",
+        "transformers",
+        "trl",
+        "peft",
+        "bitsandbytes",
+        "accelerate",
+        "datasets",
+        "boto3",
+    ):
         assert package in lock("torch") | lock("train")
 
 
 def test_no_layer_replaces_what_lies_below_it():
-    torch, train, summarize, s3 = (set(lock(name)) for name in ("torch", "train", "summarize", "s3"))
+    torch, train, summarize, s3 = (
+        set(lock(name)) for name in ("torch", "train", "summarize", "s3")
+    )
     assert not torch & train
     assert not summarize & (torch | train)
     assert not s3 & (torch | train)
@@ -142,15 +163,25 @@ def test_an_image_gets_no_more_than_finished_layers_from_the_builder():
     for target in ("job", "summarize", "train", "s3"):
         assert not values(target, "RUN"), target
         for copied in values(target, "COPY"):
-            assert copied.endswith("/layer /opt/recap") or copied == "infra/docker/s3.py /opt/recap/", copied
+            assert (
+                copied.endswith("/layer /opt/recap") or copied == "infra/docker/s3.py /opt/recap/"
+            ), copied
 
 
 def test_pips_settings_are_mounted_as_secrets_and_never_an_argument():
-    names = [rest.split("=")[0] for stage in stages() for word in ("ARG", "ENV") for rest in values(stage, word)]
-    assert not [name for name in names if re.search("TOKEN|SECRET|PASSWORD|KEY|PIP|CERT|INDEX", name)]
+    names = [
+        rest.split("=")[0]
+        for stage in stages()
+        for word in ("ARG", "ENV")
+        for rest in values(stage, word)
+    ]
+    assert not [
+        name for name in names if re.search("TOKEN|SECRET|PASSWORD|KEY|PIP|CERT|INDEX", name)
+    ]
     for stage in ("builder", "torch", "libraries", "vllm", "moto"):
         assert all(
-            "--mount=type=secret,id=pip_ca --mount=type=secret,id=pip_conf" in run for run in values(stage, "RUN")
+            "--mount=type=secret,id=pip_ca --mount=type=secret,id=pip_conf" in run
+            for run in values(stage, "RUN")
         )
 
 
@@ -159,7 +190,9 @@ def test_an_image_says_what_it_is(target):
     labels = " ".join(values(target, "LABEL"))
     for key in ("title", "description", "licenses", "version", "revision", "created", "base.name"):
         assert f"org.opencontainers.image.{key}=" in labels
-    assert 'base.name="${BASE_IMAGE}"' in labels, "with its digest, and a mirror's where that was the base"
+    assert 'base.name="${BASE_IMAGE}"' in labels, (
+        "with its digest, and a mirror's where that was the base"
+    )
     assert values(target, "ARG")[0] == "BASE_IMAGE", "or it is empty in this stage"
 
 
@@ -177,26 +210,36 @@ def test_only_what_the_image_is_made_of_goes_to_the_builder(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     patterns = [
-        line for line in (ROOT / ".dockerignore").read_text().splitlines() if line.strip() and not line.startswith("#")
+        line
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.strip() and not line.startswith("#")
     ]
     sent = {name for name in exclude_paths(str(tmp_path), patterns) if (tmp_path / name).is_file()}
     assert sent - {"Dockerfile", ".dockerignore"} == wanted
 
 
 def test_what_the_dockerfile_copies_is_sent_to_the_builder():
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
     patterns = (ROOT / ".dockerignore").read_text().splitlines()
-    sent = exclude_paths(str(ROOT), [line for line in patterns if line.strip() and not line.startswith("#")])
+    sent = exclude_paths(
+        str(ROOT), [line for line in patterns if line.strip() and not line.startswith("#")]
+    )
     for stage in stages():
         for copied in values(stage, "COPY"):
             for source in copied.split()[:-1]:
                 if "--from" in copied or "$" in source:
                     continue
                 assert source in sent, source
-                assert any(name == source or name.startswith(f"{source.rstrip('/')}/") for name in tracked), source
+                assert any(
+                    name == source or name.startswith(f"{source.rstrip('/')}/") for name in tracked
+                ), source
 
 
-@pytest.mark.parametrize("name", ["train", "train-cpu", "summarize", "summarize-cpu", "tensorboard"])
+@pytest.mark.parametrize(
+    "name", ["train", "train-cpu", "summarize", "summarize-cpu", "tensorboard"]
+)
 def test_a_service_runs_as_strictly_as_a_cluster_would_run_it(name):
     service = compose()["services"][name]
     assert service["init"] is True  # or a stop while Python starts is lost
@@ -216,7 +259,9 @@ def test_compose_gives_a_gpu_to_the_jobs_and_has_each_without():
 
 
 def test_nothing_that_compose_starts_is_reachable_from_outside():
-    ports = [port for service in compose()["services"].values() for port in service.get("ports", [])]
+    ports = [
+        port for service in compose()["services"].values() for port in service.get("ports", [])
+    ]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
 

@@ -11,7 +11,9 @@ import kubernetes_validate
 import pytest
 import yaml
 from kubeflow_trainer_api.models.trainer_v1alpha1_train_job import TrainerV1alpha1TrainJob
-from kubeflow_trainer_api.models.trainer_v1alpha1_training_runtime import TrainerV1alpha1TrainingRuntime
+from kubeflow_trainer_api.models.trainer_v1alpha1_training_runtime import (
+    TrainerV1alpha1TrainingRuntime,
+)
 from kubernetes_validate.utils import all_versions, major_minor
 
 from job.config.commands import TrainConfig
@@ -20,7 +22,16 @@ from job.config.training_sections import TrainLimitsSection
 from job.demo.story import BUCKET, example_folder
 from job.errors import ExitCode
 from job.launch.supervisor import KILL_SECONDS
-from tests.infra.kustomize import FOLDER, OVERLAYS, TRAIN_JOB, build, named, of_kind, render, templates
+from tests.infra.kustomize import (
+    FOLDER,
+    OVERLAYS,
+    TRAIN_JOB,
+    build,
+    named,
+    of_kind,
+    render,
+    templates,
+)
 
 MINORS = ["1.35", "1.36", "1.37"]
 TEMPLATES = [
@@ -47,11 +58,16 @@ def decide(job, container, exit_code=None, disrupted=False):
     """What the Job controller does with a failed pod: the action of the first rule that matches, else Count."""
     for rule in job["podFailurePolicy"]["rules"]:
         if "onPodConditions" in rule:
-            matches = disrupted and {"type": "DisruptionTarget", "status": "True"} in rule["onPodConditions"]
+            matches = (
+                disrupted
+                and {"type": "DisruptionTarget", "status": "True"} in rule["onPodConditions"]
+            )
         else:
             codes = rule["onExitCodes"]
             assert codes["containerName"] == container["name"]
-            matches = exit_code is not None and (exit_code in codes["values"]) == (codes["operator"] == "In")
+            matches = exit_code is not None and (exit_code in codes["values"]) == (
+                codes["operator"] == "In"
+            )
         if matches:
             return rule["action"]
     return "Count"
@@ -74,7 +90,9 @@ def test_manifests_are_valid_for_current_kubernetes(manifests, minor):
 
 
 def test_current_kubernetes_is_the_newest_that_can_be_asked():
-    known = sorted({major_minor(each) for each in all_versions()}, key=lambda minor: int(minor.split(".")[1]))
+    known = sorted(
+        {major_minor(each) for each in all_versions()}, key=lambda minor: int(minor.split(".")[1])
+    )
     assert known[-3:] == MINORS
     lint = (FOLDER.parent / "lint" / "check.sh").read_text(encoding="utf-8")
     assert f"\nkubernetes_minors=({' '.join(MINORS)})\n" in lint
@@ -90,12 +108,20 @@ def test_a_misspelt_key_is_no_valid_manifest():
 @pytest.mark.parametrize("kind", ["TrainingRuntime", "TrainJob"])
 def test_kubeflow_keeps_every_key_of_what_trainer_is_given(kind):
     if kind == "TrainJob":
-        model, manifest = TrainerV1alpha1TrainJob, yaml.safe_load(TRAIN_JOB.read_text(encoding="utf-8"))
+        model, manifest = (
+            TrainerV1alpha1TrainJob,
+            yaml.safe_load(TRAIN_JOB.read_text(encoding="utf-8")),
+        )
     else:
-        model, manifest = TrainerV1alpha1TrainingRuntime, of_kind(render("nodes"), kind)["recap-train"]
+        model, manifest = (
+            TrainerV1alpha1TrainingRuntime,
+            of_kind(render("nodes"), kind)["recap-train"],
+        )
     assert model.from_dict(manifest).to_dict() == manifest
     misspelt = manifest | {"spec": manifest["spec"] | {"mlPolicies": {}}}
-    assert model.from_dict(misspelt).to_dict() == manifest  # a key that it does not know would be gone
+    assert (
+        model.from_dict(misspelt).to_dict() == manifest
+    )  # a key that it does not know would be gone
 
 
 def test_jobs_wait_in_the_queue_of_kueue():
@@ -127,7 +153,9 @@ def test_jobs_obey_what_the_api_server_asks_beyond_its_schema(template):
 @pytest.mark.parametrize("code", [each for each in ExitCode if each], ids=lambda code: code.name)
 def test_exit_codes_are_followed(template, code):
     final = "FailIndex" if template.command == "summarize" else "FailJob"
-    assert decide(template.job, template.container, code) == ("Count" if code == ExitCode.RETRY else final)
+    assert decide(template.job, template.container, code) == (
+        "Count" if code == ExitCode.RETRY else final
+    )
 
 
 def test_killed_from_outside_is_run_again_and_what_nobody_foresaw_is_not(template):
@@ -136,11 +164,16 @@ def test_killed_from_outside_is_run_again_and_what_nobody_foresaw_is_not(templat
     again = AGAIN | CRASHED if template.command == "summarize" else AGAIN
     assert {code for code, action in decided.items() if action == "Count"} == again
     assert {action for code, action in decided.items() if code not in again} == {final}
-    assert decide(template.job, template.container) == "Count"  # the pod was lost with its node, without a code
+    assert (
+        decide(template.job, template.container) == "Count"
+    )  # the pod was lost with its node, without a code
 
 
 def test_disruption_decides_before_the_exit_code(template):
-    actions = {decide(template.job, template.container, code, disrupted=True) for code in (*ExitCode, 137, 143)}
+    actions = {
+        decide(template.job, template.container, code, disrupted=True)
+        for code in (*ExitCode, 137, 143)
+    }
     # A runtime's Job has no retries of its own: its failure makes the whole JobSet start again.
     whole_set = template.name.endswith("(TrainingRuntime)")
     assert actions == ({"Count"} if whole_set else {"Ignore"})
@@ -159,7 +192,9 @@ def test_interruptions_are_bounded(template):
 
 def test_pods_are_given_longer_than_recap_takes_to_stop(template, tmp_path):
     config = config_of(template, tmp_path)
-    limits = config.limits if isinstance(config, TrainConfig) else TrainLimitsSection()  # a night ends at once
+    limits = (
+        config.limits if isinstance(config, TrainConfig) else TrainLimitsSection()
+    )  # a night ends at once
     assert template.pod["terminationGracePeriodSeconds"] > limits.grace_seconds + KILL_SECONDS
 
 
@@ -172,13 +207,20 @@ def test_every_job_ends_and_is_tidied_away(template):
 def test_one_night_at_a_time_and_all_of_its_workers_on_the_same_day(manifests):
     night = of_kind(manifests, "CronJob")["recap-summarize"]["spec"]
     (pod,) = [each for each in templates(manifests) if each.command == "summarize"]
-    assert (night["concurrencyPolicy"], night["timeZone"]) == ("Forbid", pod.environment["RECAP_TIME_ZONE"])
+    assert (night["concurrencyPolicy"], night["timeZone"]) == (
+        "Forbid",
+        pod.environment["RECAP_TIME_ZONE"],
+    )
     assert pod.environment["RECAP_VAR_DATE"] == "yesterday"
     minute, hour, *days = night["schedule"].split()
     assert days == ["*", "*", "*"]
-    deadlines = night["startingDeadlineSeconds"] + night["jobTemplate"]["spec"]["activeDeadlineSeconds"]
+    deadlines = (
+        night["startingDeadlineSeconds"] + night["jobTemplate"]["spec"]["activeDeadlineSeconds"]
+    )
     last = timedelta(hours=int(hour), minutes=int(minute), seconds=deadlines)
-    assert last < timedelta(hours=24)  # a worker that starts after midnight would take another day for yesterday
+    assert last < timedelta(
+        hours=24
+    )  # a worker that starts after midnight would take another day for yesterday
     assert min(night["successfulJobsHistoryLimit"], night["failedJobsHistoryLimit"]) > 0
 
 
@@ -196,7 +238,9 @@ def test_names_are_those_that_recap_submit_asks_for(manifests):
     assert set(of_kind(manifests, "Namespace")) == {"recap"}
     assert "recap" in of_kind(manifests, "ServiceAccount")
     assert {"recap-train", "recap-summarize"} <= set(of_kind(manifests, "CronJob"))
-    everything = {each["metadata"].get("namespace") for each in manifests if each["kind"] != "Namespace"}
+    everything = {
+        each["metadata"].get("namespace") for each in manifests if each["kind"] != "Namespace"
+    }
     assert everything == {"recap"}
     for each in templates(manifests):
         assert each.container["name"] == ("node" if "TrainingRuntime" in each.name else "recap")
@@ -204,7 +248,9 @@ def test_names_are_those_that_recap_submit_asks_for(manifests):
 
 
 def test_images_carry_the_version_of_this_checkout(template, request):
-    tag = "train" if "no-gpu" in request.node.name else version("recap")  # a laptop's image has only its target's name
+    tag = (
+        "train" if "no-gpu" in request.node.name else version("recap")
+    )  # a laptop's image has only its target's name
     assert template.container["image"].rpartition(":")[2] == tag
 
 
@@ -218,21 +264,32 @@ def config_of(template, tmp_path):
     if place.startswith("s3://"):
         assert place.startswith(f"s3://{BUCKET}/configs/")
         return load_config(template.command, str(example_folder() / Path(place).name))
-    (mount,) = [each for each in template.container["volumeMounts"] if each["mountPath"] == str(Path(place).parent)]
+    (mount,) = [
+        each
+        for each in template.container["volumeMounts"]
+        if each["mountPath"] == str(Path(place).parent)
+    ]
     (volume,) = [each for each in template.pod["volumes"] if each["name"] == mount["name"]]
     config_map = of_kind(render("eks"), "ConfigMap")[volume["configMap"]["name"]]
     assert config_map["metadata"]["name"].startswith("recap-config-")
     assert (mount["readOnly"], config_map["immutable"]) == (True, True)
     file = tmp_path / Path(place).name
     file.write_text(config_map["data"][file.name], encoding="utf-8")
-    variables = {name.removeprefix("RECAP_VAR_").lower(): value for name, value in template.environment.items()}
+    variables = {
+        name.removeprefix("RECAP_VAR_").lower(): value
+        for name, value in template.environment.items()
+    }
     return load_config(template.command, str(file), (), variables)
 
 
 def test_shards_are_the_completions(manifests):
     (night,) = [each for each in templates(manifests) if each.command == "summarize"]
     assert night.job["completionMode"] == "Indexed"
-    assert night.job["completions"] == night.job["parallelism"] == int(night.environment["RECAP_SHARDS"])
+    assert (
+        night.job["completions"]
+        == night.job["parallelism"]
+        == int(night.environment["RECAP_SHARDS"])
+    )
 
 
 def test_gpus_are_asked_for_except_where_there_are_none(template, request):
@@ -248,16 +305,26 @@ def test_gpus_are_asked_for_except_where_there_are_none(template, request):
 
 def test_the_overlay_of_the_readme_has_what_it_names(tmp_path):
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
-    (overlay,) = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kind: Kustomization" in text]
+    (overlay,) = [
+        text
+        for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+        if "kind: Kustomization" in text
+    ]
     (tmp_path / "kustomization.yaml").write_text(
-        overlay.replace("../infra/kubernetes", os.path.relpath(FOLDER, tmp_path.resolve())), encoding="utf-8"
+        overlay.replace("../infra/kubernetes", os.path.relpath(FOLDER, tmp_path.resolve())),
+        encoding="utf-8",
     )
     for name in ("train.yaml", "nightly.yaml"):
         (tmp_path / name).write_text(f"run: mine-{name}\n", encoding="utf-8")
     manifests = build(tmp_path)
     (config_map,) = of_kind(manifests, "ConfigMap").values()
-    assert config_map["data"] == {name: f"run: mine-{name}\n" for name in ("train.yaml", "nightly.yaml")}
-    queued = [each["spec"]["jobTemplate"]["metadata"]["labels"] for each in of_kind(manifests, "CronJob").values()]
+    assert config_map["data"] == {
+        name: f"run: mine-{name}\n" for name in ("train.yaml", "nightly.yaml")
+    }
+    queued = [
+        each["spec"]["jobTemplate"]["metadata"]["labels"]
+        for each in of_kind(manifests, "CronJob").values()
+    ]
     assert [labels["kueue.x-k8s.io/queue-name"] for labels in queued] == ["recap"] * 3
     for each in templates(manifests):
         assert each.container["image"].startswith(f"registry.example.com/recap-{each.command}:")

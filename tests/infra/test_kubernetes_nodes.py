@@ -22,13 +22,20 @@ JOB_ENDS = {
 def test_nodes_of_an_indexed_job_find_the_first_of_them():
     manifests, nodes = render("nodes-indexed"), named("nodes-indexed", "recap-train-nodes")
     assert nodes.job["completionMode"] == "Indexed"
-    assert nodes.job["completions"] == nodes.job["parallelism"] == int(nodes.environment["RECAP_NODES"]) > 1
+    assert (
+        nodes.job["completions"]
+        == nodes.job["parallelism"]
+        == int(nodes.environment["RECAP_NODES"])
+        > 1
+    )
     service = of_kind(manifests, "Service")[nodes.pod["subdomain"]]["spec"]
     assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
     assert service["selector"].items() <= nodes.labels.items()
     assert nodes.environment["RECAP_MAIN_ADDRESS"] == f"$(JOB_NAME)-0.{nodes.pod['subdomain']}"
     names = list(nodes.environment)
-    assert names.index("JOB_NAME") < names.index("RECAP_MAIN_ADDRESS")  # else it stays as it is written
+    assert names.index("JOB_NAME") < names.index(
+        "RECAP_MAIN_ADDRESS"
+    )  # else it stays as it is written
     (job_name,) = [each for each in nodes.container["env"] if each["name"] == "JOB_NAME"]
     label = "metadata.labels['batch.kubernetes.io/job-name']"
     assert job_name["valueFrom"] == {"fieldRef": {"fieldPath": label}}
@@ -47,7 +54,9 @@ def test_a_train_job_names_the_runtime_of_its_overlay():
     runtime = of_kind(render("nodes"), reference["kind"])[reference["name"]]
     assert runtime["metadata"]["namespace"] == train_job["metadata"]["namespace"]
     assert runtime["apiVersion"].split("/")[0] == reference["apiGroup"]
-    labels = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["metadata"]["labels"]
+    labels = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["metadata"][
+        "labels"
+    ]
     assert labels == {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
 
 
@@ -57,30 +66,46 @@ def test_a_jobset_starts_again_as_one_unless_a_code_was_final_or_its_time_is_up(
     policy = JobsetV1alpha2FailurePolicy.from_dict(runtime["failurePolicy"])
     assert policy.max_restarts >= 10
     for reason in JOB_ENDS:
-        matching = [rule.action for rule in policy.rules if reason in (rule.on_job_failure_reasons or JOB_ENDS)]
+        matching = [
+            rule.action
+            for rule in policy.rules
+            if reason in (rule.on_job_failure_reasons or JOB_ENDS)
+        ]
         assert (matching or ["RestartJobSet"])[0] == JOB_ENDS[reason], reason
-    assert {reason for rule in policy.rules for reason in rule.on_job_failure_reasons} <= set(JOB_ENDS)
+    assert {reason for rule in policy.rules for reason in rule.on_job_failure_reasons} <= set(
+        JOB_ENDS
+    )
 
 
 def test_nothing_of_a_train_job_is_removed_but_by_a_person_since_trainer_would_make_it_anew():
     runtime = of_kind(render("nodes"), "TrainingRuntime")["recap-train"]["spec"]["template"]["spec"]
     (node,) = runtime["replicatedJobs"]
-    assert not [spec for spec in (runtime, node["template"]["spec"]) if "ttlSecondsAfterFinished" in spec]
+    assert not [
+        spec for spec in (runtime, node["template"]["spec"]) if "ttlSecondsAfterFinished" in spec
+    ]
 
 
 @pytest.mark.parametrize("nodes", ["nodes", "nodes-indexed"])
 def test_on_eks_no_pod_that_runs_recap_is_moved_for_tidiness(tmp_path, nodes):
     manifests = together(tmp_path, nodes, "eks")
     pods = [each.job["template"]["metadata"]["annotations"] for each in templates(manifests)]
-    left_alone = {"karpenter.sh/do-not-disrupt": "true", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+    left_alone = {
+        "karpenter.sh/do-not-disrupt": "true",
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    }
     assert pods == [left_alone] * 3
     runs = {each.name: (each.job["podFailurePolicy"], each.pod) for each in templates(manifests)}
-    assert runs == {each.name: (each.job["podFailurePolicy"], each.pod) for each in templates(render(nodes))}
+    assert runs == {
+        each.name: (each.job["podFailurePolicy"], each.pod) for each in templates(render(nodes))
+    }
 
 
 def together(folder, *components):
     """The base with these components, in this order."""
     here = os.path.relpath(FOLDER, folder.resolve())
-    kustomization = {"resources": [f"{here}/base"], "components": [f"{here}/components/{name}" for name in components]}
+    kustomization = {
+        "resources": [f"{here}/base"],
+        "components": [f"{here}/components/{name}" for name in components],
+    }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
     return build(folder)

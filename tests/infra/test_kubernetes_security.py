@@ -33,7 +33,9 @@ def manifests(request):
 def test_namespace_refuses_what_is_not_restricted(manifests):
     (namespace,) = of_kind(manifests, "Namespace").values()
     labels = namespace["metadata"]["labels"]
-    assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "audit", "warn")} == {"restricted"}
+    assert {
+        labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "audit", "warn")
+    } == {"restricted"}
 
 
 def test_every_pod_obeys_the_restricted_standard(manifests):
@@ -42,7 +44,9 @@ def test_every_pod_obeys_the_restricted_standard(manifests):
     assert len(found) >= 2
 
 
-@pytest.mark.parametrize(("rule", "of_pod", "of_container"), BREACHES, ids=[rule for rule, _, _ in BREACHES])
+@pytest.mark.parametrize(
+    ("rule", "of_pod", "of_container"), BREACHES, ids=[rule for rule, _, _ in BREACHES]
+)
 def test_a_pod_that_breaks_the_standard_is_found(rule, of_pod, of_container):
     pod = copy.deepcopy(pods(render("eks"))["recap-train"])
     pod["securityContext"] |= of_pod.get("securityContext", {})
@@ -55,8 +59,12 @@ def test_pods_hold_no_token_of_the_cluster(manifests):
     (account,) = of_kind(manifests, "ServiceAccount").values()
     assert account["automountServiceAccountToken"] is False
     assert {pod["automountServiceAccountToken"] for pod in pods(manifests).values()} == {False}
-    assert {pod["serviceAccountName"] for pod in pods(manifests).values()} == {account["metadata"]["name"]}
-    assert not {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} & {each["kind"] for each in manifests}
+    assert {pod["serviceAccountName"] for pod in pods(manifests).values()} == {
+        account["metadata"]["name"]
+    }
+    assert not {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} & {
+        each["kind"] for each in manifests
+    }
 
 
 def test_root_is_read_only_and_work_is_the_one_writable_mount(manifests):
@@ -66,7 +74,9 @@ def test_root_is_read_only_and_work_is_the_one_writable_mount(manifests):
         mounts = template.container["volumeMounts"]
         assert {mount["mountPath"] for mount in mounts if not mount.get("readOnly")} == WRITABLE
         writable = {
-            mount["mountPath"]: volumes[mount["name"]]["emptyDir"] for mount in mounts if not mount.get("readOnly")
+            mount["mountPath"]: volumes[mount["name"]]["emptyDir"]
+            for mount in mounts
+            if not mount.get("readOnly")
         }
         assert writable["/dev/shm"]["medium"] == "Memory"
         assert all(volume["sizeLimit"] for volume in writable.values())
@@ -75,7 +85,9 @@ def test_root_is_read_only_and_work_is_the_one_writable_mount(manifests):
 def test_secrets_are_named_and_never_written(manifests):
     assert not of_kind(manifests, "Secret")
     for template in templates(manifests):
-        (token,) = [variable for variable in template.container["env"] if variable["name"] == "HF_TOKEN"]
+        (token,) = [
+            variable for variable in template.container["env"] if variable["name"] == "HF_TOKEN"
+        ]
         reference = token["valueFrom"]["secretKeyRef"]
         assert reference == {"name": "recap-hugging-face", "key": "token", "optional": True}
 
@@ -86,8 +98,15 @@ def test_nobody_outside_reaches_a_pod(manifests):
     assert default["podSelector"] == {}
     assert default["policyTypes"] == ["Ingress", "Egress"]
     assert "ingress" not in default
-    peers = [peer for each in policies.values() for rule in each["spec"].get("ingress", ()) for peer in rule["from"]]
-    assert all(set(peer) == {"podSelector"} and peer["podSelector"] for peer in peers)  # of this namespace only
+    peers = [
+        peer
+        for each in policies.values()
+        for rule in each["spec"].get("ingress", ())
+        for peer in rule["from"]
+    ]
+    assert all(
+        set(peer) == {"podSelector"} and peer["podSelector"] for peer in peers
+    )  # of this namespace only
 
 
 def test_pods_reach_names_and_https_and_what_their_overlay_needs():
@@ -102,7 +121,8 @@ def test_pods_reach_names_and_https_and_what_their_overlay_needs():
         "eks": everywhere | {("pod-identity", (80,))},
         "kueue": everywhere,
         "no-gpu": everywhere | {("to-s3", (9000,))},
-        "nodes": everywhere | {("train-nodes", ())},  # any port, but only among themselves: see below
+        "nodes": everywhere
+        | {("train-nodes", ())},  # any port, but only among themselves: see below
         "nodes-indexed": everywhere | {("train-nodes", ())},
     }
 
@@ -114,8 +134,14 @@ def test_nodes_of_a_training_talk_to_each_other_and_to_nobody_else(overlay):
     selector = policy["podSelector"]
     assert policy["ingress"] == [{"from": [{"podSelector": selector}]}]
     assert policy["egress"] == [{"to": [{"podSelector": selector}]}]
-    chosen = {each.name for each in templates(manifests) if selector["matchLabels"].items() <= each.labels.items()}
-    assert chosen == {"recap-train (TrainingRuntime)" if overlay == "nodes" else "recap-train-nodes"}
+    chosen = {
+        each.name
+        for each in templates(manifests)
+        if selector["matchLabels"].items() <= each.labels.items()
+    }
+    assert chosen == {
+        "recap-train (TrainingRuntime)" if overlay == "nodes" else "recap-train-nodes"
+    }
 
 
 def test_pods_of_an_identity_reach_only_its_agent():

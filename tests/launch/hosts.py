@@ -37,7 +37,20 @@ class Host:
         hosts = self.disk / "hosts"
         hosts.write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n", encoding="utf-8")
         places = {"RECAP_CACHE": str(self.disk / "cache"), "RECAP_WORK": str(self.disk / "work")}
-        enter = ["ip", "netns", "exec", self.name, "unshare", "--mount", "--uts", "sh", "-ec", ENTER, "sh", str(hosts)]
+        enter = [
+            "ip",
+            "netns",
+            "exec",
+            self.name,
+            "unshare",
+            "--mount",
+            "--uts",
+            "sh",
+            "-ec",
+            ENTER,
+            "sh",
+            str(hosts),
+        ]
         with self.log.open("a", encoding="utf-8") as log:
             process = subprocess.Popen(
                 [*enter, self.name, sys.executable, "-m", "job", "train", str(path)],
@@ -62,7 +75,18 @@ class Host:
         """Connect it again."""
         for link in ("eth0", "s3"):
             run("ip", "-n", self.name, "link", "set", link, "up")
-        run("ip", "-n", self.name, "route", "replace", self.s3_address, "dev", "s3", "src", self.address_for_s3)
+        run(
+            "ip",
+            "-n",
+            self.name,
+            "route",
+            "replace",
+            self.s3_address,
+            "dev",
+            "s3",
+            "src",
+            self.address_for_s3,
+        )
 
 
 @contextmanager
@@ -73,7 +97,13 @@ def two_hosts(folder: Path) -> Iterator[tuple[list[Host], str]]:
     low = (number // 50) % 120 * 2
     here = f"{net}.{low}.1"
     hosts = [
-        Host(f"recap{number}h{n}", f"{net}.{low + 1}.{10 + n}", here, f"{net}.{low}.{10 + n}", folder / f"host{n}")
+        Host(
+            f"recap{number}h{n}",
+            f"{net}.{low + 1}.{10 + n}",
+            here,
+            f"{net}.{low}.{10 + n}",
+            folder / f"host{n}",
+        )
         for n in (0, 1)
     ]
     try:
@@ -82,10 +112,36 @@ def two_hosts(folder: Path) -> Iterator[tuple[list[Host], str]]:
             run("ip", "netns", "add", host.name)
             run("ip", "-n", host.name, "link", "set", "lo", "up")
         first, second = hosts
-        run("ip", "-n", first.name, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", second.name)
+        run(
+            "ip",
+            "-n",
+            first.name,
+            "link",
+            "add",
+            "eth0",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            second.name,
+        )
         for n, host in enumerate(hosts):
             outside = f"rc{number % 100000}h{n}"
-            run("ip", "link", "add", outside, "type", "veth", "peer", "name", "s3", "netns", host.name)
+            run(
+                "ip",
+                "link",
+                "add",
+                outside,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "s3",
+                "netns",
+                host.name,
+            )
             run("ip", "addr", "add", f"{here}/32", "dev", outside)
             run("ip", "link", "set", outside, "up")
             run("ip", "route", "add", host.address_for_s3, "dev", outside, "src", here)
@@ -98,7 +154,9 @@ def two_hosts(folder: Path) -> Iterator[tuple[list[Host], str]]:
             for process in host.started:
                 process.kill()
                 process.wait()
-            found = subprocess.run(["ip", "netns", "pids", host.name], capture_output=True, text=True, check=False)
+            found = subprocess.run(
+                ["ip", "netns", "pids", host.name], capture_output=True, text=True, check=False
+            )
             for pid in found.stdout.split():
                 subprocess.run(["kill", "-9", pid], check=False)
             subprocess.run(["ip", "netns", "del", host.name], capture_output=True, check=False)
@@ -117,7 +175,9 @@ def why_not() -> str | None:
         finally:
             run("ip", "netns", "del", name)
     except (OSError, subprocess.CalledProcessError) as error:
-        return f"two hosts on one machine are network namespaces, which are not allowed here ({error})"
+        return (
+            f"two hosts on one machine are network namespaces, which are not allowed here ({error})"
+        )
     return None
 
 

@@ -36,11 +36,18 @@ def test_the_main_node_is_node_0_whatever_its_index():
 def test_an_indexed_job_is_nodes_where_the_manifest_says_so():
     told = {"RECAP_NODES": "2", "RECAP_MAIN_ADDRESS": "train-0.train"}
     assert find_cluster(told | {"JOB_COMPLETION_INDEX": "0"}) == Cluster(2, 0, LOOPBACK, PORT)
-    assert find_cluster(told | {"JOB_COMPLETION_INDEX": "1"}) == Cluster(2, 1, "train-0.train", PORT)
+    assert find_cluster(told | {"JOB_COMPLETION_INDEX": "1"}) == Cluster(
+        2, 1, "train-0.train", PORT
+    )
 
 
 def test_a_train_job_tells_it_in_torchruns_words():
-    told = {"PET_NNODES": "2", "PET_MASTER_ADDR": "main", "PET_MASTER_PORT": "29400", "JOB_COMPLETION_INDEX": "0"}
+    told = {
+        "PET_NNODES": "2",
+        "PET_MASTER_ADDR": "main",
+        "PET_MASTER_PORT": "29400",
+        "JOB_COMPLETION_INDEX": "0",
+    }
     assert find_cluster(told | {"PET_NODE_RANK": "1"}) == Cluster(2, 1, "main", 29400)
     assert find_cluster(told | {"PET_NODE_RANK": "1", "RECAP_MAIN_PORT": "30000"}).port == 30000
 
@@ -52,20 +59,31 @@ def test_one_process_a_node_in_torchs_own_words():
 
 def test_one_node_is_no_cluster():
     assert find_cluster(batch(0, nodes=1)) == ALONE
-    assert find_cluster({"PET_NNODES": "1", "PET_NODE_RANK": "0", "PET_MASTER_ADDR": "main"}) == ALONE
+    assert (
+        find_cluster({"PET_NNODES": "1", "PET_NODE_RANK": "0", "PET_MASTER_ADDR": "main"}) == ALONE
+    )
 
 
 @pytest.mark.parametrize(
     ("told", "said"),
     [
         ({"RECAP_NODES": "2"}, "but not JOB_COMPLETION_INDEX: set it too"),
-        ({"RECAP_NODES": "2", "JOB_COMPLETION_INDEX": "1"}, "but not RECAP_MAIN_ADDRESS: set it too"),
-        ({"RECAP_MAIN_ADDRESS": "main", "JOB_COMPLETION_INDEX": "1"}, "but not RECAP_NODES: set it too"),
+        (
+            {"RECAP_NODES": "2", "JOB_COMPLETION_INDEX": "1"},
+            "but not RECAP_MAIN_ADDRESS: set it too",
+        ),
+        (
+            {"RECAP_MAIN_ADDRESS": "main", "JOB_COMPLETION_INDEX": "1"},
+            "but not RECAP_NODES: set it too",
+        ),
         ({"AWS_BATCH_JOB_NODE_INDEX": "1"}, "but not AWS_BATCH_JOB_NUM_NODES: set it too"),
         ({"PET_NNODES": "1:4", "PET_NODE_RANK": "0"}, "PET_NNODES is '1:4'"),
         ({"MASTER_ADDR": "main"}, "but not WORLD_SIZE: set it too"),
         ({"RECAP_NODES": "2", "JOB_COMPLETION_INDEX": "2"}, "nodes count from 0 to 1"),
-        ({"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "2"}, "start one `recap train` on each node"),
+        (
+            {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "2"},
+            "start one `recap train` on each node",
+        ),
     ],
 )
 def test_half_of_it_is_a_config_error_with_its_remedy(told, said):

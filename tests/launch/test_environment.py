@@ -16,7 +16,9 @@ COUNT = "import sys; from job.launch.environment import count_gpus; print(count_
 
 def counted(libraries: str) -> str:
     environment = os.environ | {"LD_LIBRARY_PATH": libraries}
-    done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT], capture_output=True, text=True, env=environment, check=True
+    )
     return done.stdout.strip()
 
 
@@ -25,7 +27,9 @@ def test_gpus_are_those_that_torch_sees():
 
 
 def test_torch_is_asked_where_a_driver_can_be_loaded_and_only_there(tmp_path):
-    shutil.copy(_pydantic_core.__file__, tmp_path / "libcuda.so.1")  # any library that can be loaded
+    shutil.copy(
+        _pydantic_core.__file__, tmp_path / "libcuda.so.1"
+    )  # any library that can be loaded
     assert counted(str(tmp_path)).endswith("True")
     if counted("").endswith("True"):
         pytest.skip("this machine has a driver")

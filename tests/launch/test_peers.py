@@ -63,7 +63,10 @@ class Pair:
         threads = []
         for node in (first, 1 - first):
             threads.append(
-                threading.Thread(target=lambda n=node: found.update({n: self.peers[n].agree(own[n])}), daemon=True)
+                threading.Thread(
+                    target=lambda n=node: found.update({n: self.peers[n].agree(own[n])}),
+                    daemon=True,
+                )
             )
             threads[-1].start()
             threads[-1].join(timeout=0.1)
@@ -131,7 +134,10 @@ def test_a_node_that_dies_makes_a_retry_of_what_looks_like_a_bug(node):
 def test_silence_is_missed_though_the_connection_stands():
     port = free_port()
     peers, missed = Peers(Cluster(2, 0, LOOPBACK, port), "tiny", QUICK), threading.Event()
-    with peers.talking(lambda word: missed.set()), socket.create_connection((LOOPBACK, port + 1)) as silent:
+    with (
+        peers.talking(lambda word: missed.set()),
+        socket.create_connection((LOOPBACK, port + 1)) as silent,
+    ):
         silent.sendall(json.dumps({"run": "tiny", "node": 1}).encode() + b"\n")
         assert missed.wait(10)
         assert "node 1 is gone" in peers.agree(BROKEN).message
@@ -140,10 +146,18 @@ def test_silence_is_missed_though_the_connection_stands():
 def test_who_is_no_node_of_this_run_is_not_listened_to():
     with Pair() as pair:
         port = pair.peers[0]._cluster.port + 1
-        for hello in ({"run": "other", "node": 1}, {"run": "tiny", "node": 1}, {"run": "tiny", "node": 7}, [], "GET /"):
+        for hello in (
+            {"run": "other", "node": 1},
+            {"run": "tiny", "node": 1},
+            {"run": "tiny", "node": 7},
+            [],
+            "GET /",
+        ):
             with socket.create_connection((LOOPBACK, port)) as stranger:
                 stranger.sendall(f"{json.dumps(hello)}\n{json.dumps(asdict(DATA))}\n".encode())
-                with suppress(ConnectionResetError):  # how a line ends on which something was left unread
+                with suppress(
+                    ConnectionResetError
+                ):  # how a line ends on which something was left unread
                     assert stranger.recv(1) == b""
         assert pair.agree([DONE, DONE]) == [DONE, DONE]
 
@@ -188,7 +202,9 @@ write_outcome(Path(sys.argv[1]), Outcome(65, "bad row"))
 def node(work: Path, rank: int, port: int, code: str) -> "subprocess.Popen[str]":
     work.mkdir()
     return subprocess.Popen(
-        [sys.executable, "-c", NODE, str(work), str(rank), str(port), code], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", NODE, str(work), str(rank), str(port), code],
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -225,4 +241,8 @@ def left(folder: Path):
     """What a killed supervisor left: these stand-ins do not look after it, as training processes do."""
     import psutil
 
-    return [each for each in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(each.info["cmdline"] or [])]
+    return [
+        each
+        for each in psutil.process_iter(["cmdline"])
+        if str(folder) in " ".join(each.info["cmdline"] or [])
+    ]

@@ -20,7 +20,9 @@ from job.launch.outcome import End, Outcome, judge, keep_room, read_outcomes, wr
 from job.launch.spot import has_notice, notice_url, spot_watch
 from job.launch.supervisor import launch_command, supervise
 
-SPEAK = "from pathlib import Path; from job.launch.outcome import Outcome, write_outcome; import sys; "
+SPEAK = (
+    "from pathlib import Path; from job.launch.outcome import Outcome, write_outcome; import sys; "
+)
 
 
 def python(code: str, *arguments: object) -> list[str]:
@@ -59,20 +61,39 @@ BROKEN = Outcome(ExitCode.BUG, "RuntimeError: connection closed by peer", "uncle
 STOPPED = Outcome(ExitCode.RETRY, "stopped by a signal, with step 7 committed", "signal")
 STOPPED_TOO = Outcome(ExitCode.RETRY, "stopped by a signal at step 7", "signal")
 ASKED, UNASKED = True, False
-KILLED, SILENT = "a training process was killed from outside", "before the training processes could say"
+KILLED, SILENT = (
+    "a training process was killed from outside",
+    "before the training processes could say",
+)
 ENDS = {
     "all are done": ({0: DONE, 1: DONE}, UNASKED, (0, "done")),
     "done needs the word of every process": ({0: DONE}, UNASKED, (75, KILLED)),
     "the first that met something itself": ({1: DATA, 0: BUG}, UNASKED, (65, "bad row")),
-    "a bug, though the launcher then stopped the other": ({0: BUG, 1: STOPPED}, UNASKED, (70, "KeyError")),
+    "a bug, though the launcher then stopped the other": (
+        {0: BUG, 1: STOPPED},
+        UNASKED,
+        (70, "KeyError"),
+    ),
     "a bug, though it was killed before it spoke": ({1: BUG}, UNASKED, (70, "KeyError")),
-    "what may be a bug, where it came before the stop": ({0: BROKEN, 1: STOPPED}, UNASKED, (70, "RuntimeError")),
+    "what may be a bug, where it came before the stop": (
+        {0: BROKEN, 1: STOPPED},
+        UNASKED,
+        (70, "RuntimeError"),
+    ),
     "a stop that broke the other": ({1: STOPPED, 0: BROKEN}, UNASKED, (75, "stopped")),
     "a stop that was asked for": ({0: BROKEN, 1: STOPPED}, ASKED, (75, "stopped")),
     "a cause that was met while stopping": ({1: STOPPED, 0: DATA}, ASKED, (65, "bad row")),
-    "of a stop, the first process tells": ({1: STOPPED_TOO, 0: STOPPED}, ASKED, (75, "step 7 committed")),
+    "of a stop, the first process tells": (
+        {1: STOPPED_TOO, 0: STOPPED},
+        ASKED,
+        (75, "step 7 committed"),
+    ),
     "the death of one decides over what it broke": ({0: BROKEN}, UNASKED, (75, KILLED)),
-    "the death of one decides over the stop that the launcher sent to the other": ({0: STOPPED}, UNASKED, (75, KILLED)),
+    "the death of one decides over the stop that the launcher sent to the other": (
+        {0: STOPPED},
+        UNASKED,
+        (75, KILLED),
+    ),
     "all broke, and nobody says why": ({0: BROKEN, 1: BROKEN}, UNASKED, (70, "RuntimeError")),
     "nobody spoke after a stop": ({}, ASKED, (75, SILENT)),
 }
@@ -148,7 +169,9 @@ SLOW_TRAINER = TRAINER.replace("lambda *a: (", "lambda *a: (time.sleep(1), ")
 
 
 def test_a_launcher_of_several_is_not_told_to_stop_as_it_would_kill_who_still_commits(tmp_path):
-    stop = threading.Timer(0, lambda: (pid_when_ready(tmp_path), os.kill(os.getpid(), signal.SIGTERM)))
+    stop = threading.Timer(
+        0, lambda: (pid_when_ready(tmp_path), os.kill(os.getpid(), signal.SIGTERM))
+    )
     stop.start()
     outcome = supervise(python(LAUNCHER_THAT_KILLS, tmp_path, SLOW_TRAINER), tmp_path, 2, 30)
     stop.join()
@@ -193,7 +216,10 @@ def test_orphans_that_end_leave_the_process_table_while_the_run_goes_on(tmp_path
         "    if not psutil.pid_exists(int(said)): break\n"
         "else: sys.exit(3)\n"
     )
-    assert supervise(python(orphaning + says(ExitCode.DONE), tmp_path), tmp_path, 1, 10).exit_code == ExitCode.DONE
+    assert (
+        supervise(python(orphaning + says(ExitCode.DONE), tmp_path), tmp_path, 1, 10).exit_code
+        == ExitCode.DONE
+    )
 
 
 def test_after_the_grace_period_nobody_is_left(tmp_path):
@@ -233,7 +259,14 @@ def test_what_the_scheduler_tells_other_launchers_does_not_reach_ours(tmp_path, 
 
 
 def test_a_process_that_lost_its_parent_is_found_and_ended(tmp_path):
-    daemon = ["sh", "-c", '"$0" -c "$1" "$2" &', sys.executable, STUBBORN, str(tmp_path)]  # its parent ends at once
+    daemon = [
+        "sh",
+        "-c",
+        '"$0" -c "$1" "$2" &',
+        sys.executable,
+        STUBBORN,
+        str(tmp_path),
+    ]  # its parent ends at once
     orphaning = (
         f"import pathlib, subprocess, time; subprocess.run({daemon!r}, start_new_session=True)\n"
         f"while not pathlib.Path({str(tmp_path)!r}, 'ready').exists(): time.sleep(0.02)\n"
@@ -246,7 +279,9 @@ def test_a_process_that_lost_its_parent_is_found_and_ended(tmp_path):
 def test_a_full_disk_has_room_for_the_word_that_it_is_full(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True
+    ).returncode:
         pytest.skip("no file system can be mounted here")
     try:
         keep_room(disk)
@@ -270,7 +305,10 @@ class Metadata(BaseHTTPRequestHandler):
             self.wfile.write(b"what?\r\n\r\n")
             return
         asked_well = self.headers.get("X-aws-ec2-metadata-token") == "token"
-        self._answer(200 if asked_well and self.server.reclaimed.is_set() else 404, b'{"action": "terminate"}')
+        self._answer(
+            200 if asked_well and self.server.reclaimed.is_set() else 404,
+            b'{"action": "terminate"}',
+        )
 
     def _answer(self, status, body):
         self.send_response(status)
@@ -306,7 +344,15 @@ def test_a_spot_notice_stops_once_and_silence_and_nonsense_never(tmp_path):
     assert not has_notice(service.url)
 
 
-ODD_TOKENS = [b"ok\n", b"\xff\xfe", b"a\r\nX-Forged: yes", b"", b"a b\x00", b"x" * (1 << 20), "\u2028".encode()]
+ODD_TOKENS = [
+    b"ok\n",
+    b"\xff\xfe",
+    b"a\r\nX-Forged: yes",
+    b"",
+    b"a b\x00",
+    b"x" * (1 << 20),
+    "\u2028".encode(),
+]
 
 
 @pytest.mark.parametrize("token", ODD_TOKENS, ids=lambda token: repr(token[:12]))
@@ -315,23 +361,35 @@ def test_a_notice_is_seen_whatever_a_service_gives_as_a_token(token):
         stopped = threading.Event()
         with spot_watch(f"{url}/notice", stopped.set, every=0.01):
             assert stopped.wait(10)
-    given = {headers.get("X-aws-ec2-metadata-token") for path, headers in asked if path == "/notice"}
+    given = {
+        headers.get("X-aws-ec2-metadata-token") for path, headers in asked if path == "/notice"
+    }
     assert given == ({"ok"} if token == b"ok\n" else {"x" * 4096} if len(token) > 4096 else {None})
     assert not [headers for _, headers in asked if "X-Forged" in headers]
 
 
 def test_the_watch_carries_its_token_to_no_place_that_an_answer_names():
-    answers = {"/latest/api/token": (200, b"secret"), "/notice": (302, b"/internal"), "/internal": (200, b"go")}
+    answers = {
+        "/latest/api/token": (200, b"secret"),
+        "/notice": (302, b"/internal"),
+        "/internal": (200, b"go"),
+    }
     with odd_service(answers) as (url, asked):
         assert not has_notice(f"{url}/notice")
         assert [path for path, _ in asked] == ["/latest/api/token", "/notice"]
-    answers = {"/latest/api/token": (307, b"/internal"), "/notice": (404, b""), "/internal": (200, b"go")}
+    answers = {
+        "/latest/api/token": (307, b"/internal"),
+        "/notice": (404, b""),
+        "/internal": (200, b"go"),
+    }
     with odd_service(answers) as (url, asked):
         assert not has_notice(f"{url}/notice")
         assert [path for path, _ in asked] == ["/latest/api/token", "/notice"]
 
 
-@pytest.mark.parametrize("url", ["http://[", "http://", "http://127.0.0.1:notaport/x", "http://a b/"])
+@pytest.mark.parametrize(
+    "url", ["http://[", "http://", "http://127.0.0.1:notaport/x", "http://a b/"]
+)
 def test_an_impossible_url_is_silence(url):
     assert not has_notice(url)
 

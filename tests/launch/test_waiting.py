@@ -17,7 +17,9 @@ sys.exit(77) if library is None else ctypes.CDLL(str(library))
 
 
 @pytest.mark.parametrize(("given", "wanted"), [(None, SPINS), ("300000", "300000")])
-def test_torchs_own_library_takes_the_number_that_a_training_process_gets(tmp_path, monkeypatch, capfd, given, wanted):
+def test_torchs_own_library_takes_the_number_that_a_training_process_gets(
+    tmp_path, monkeypatch, capfd, given, wanted
+):
     for name in DECISIONS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")

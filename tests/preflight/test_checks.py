@@ -24,12 +24,20 @@ def train_config(tmp_path: Path, base: Path, **more) -> TrainConfig:
     (tmp_path / "t.jsonl").write_text(RECORD.format("a", "one two"))
     (tmp_path / "v.jsonl").write_text(RECORD.format("b", "three four"))
     data = {"train": str(tmp_path / "t.jsonl"), "validation": str(tmp_path / "v.jsonl")}
-    whole = {"run": "r", "model": {"base": str(base)}, "data": data, "output": str(tmp_path / "deep" / "out")}
+    whole = {
+        "run": "r",
+        "model": {"base": str(base)},
+        "data": data,
+        "output": str(tmp_path / "deep" / "out"),
+    }
     return TrainConfig.model_validate(whole | more)
 
 
 def test_a_place_of_no_known_kind_is_one_line_of_the_plan_by_its_key(tmp_path, base_folder):
-    found = {check.name: check for check in plan(train_config(tmp_path, base_folder, output="gs://x/y")).checks}
+    found = {
+        check.name: check
+        for check in plan(train_config(tmp_path, base_folder, output="gs://x/y")).checks
+    }
     wanted = "'gs://x/y': no such kind of place; wanted a path, s3://bucket/prefix"
     assert found["output"].found.startswith(f"output: {wanted}")
     assert found["run"].found.startswith("output: 'gs://x/y/r'")
@@ -50,9 +58,16 @@ def test_a_base_that_is_not_the_adapters_is_told_by_the_plan(tmp_path, base_fold
     (tmp_path / "adapter").mkdir()
     for digest, fits in ((recorded["digest"], True), ("0" * 64, False)):
         store = LocalStore(str(tmp_path / "published"))
-        publish_folder(tmp_path / "adapter", store, "", {"run": "r", "base": recorded | {"digest": digest}})
+        publish_folder(
+            tmp_path / "adapter", store, "", {"run": "r", "base": recorded | {"digest": digest}}
+        )
         train_config(tmp_path, base_folder)
-        config = {"run": "e", "input": str(tmp_path / "t.jsonl"), "output": str(tmp_path / "o"), "adapter": store.uri}
+        config = {
+            "run": "e",
+            "input": str(tmp_path / "t.jsonl"),
+            "output": str(tmp_path / "o"),
+            "adapter": store.uri,
+        }
         error = plan(EvaluateConfig.model_validate(config)).error
         assert (error is None) == fits
     assert str(error) == (
@@ -64,11 +79,16 @@ def test_a_base_that_is_not_the_adapters_is_told_by_the_plan(tmp_path, base_fold
 def token(role: str, *grants: tuple[str, str, str], everywhere: tuple[str, ...] = ()) -> dict:
     """What the Hub says of a token; grants are kind and name of an entity, and a permission."""
     scoped = [
-        {"entity": {"_id": "1", "type": kind, "name": name}, "permissions": ["repo.content.read", may]}
+        {
+            "entity": {"_id": "1", "type": kind, "name": name},
+            "permissions": ["repo.content.read", may],
+        }
         for kind, name, may in grants
     ]
     fine = {"canReadGatedRepos": True, "global": [*everywhere], "scoped": scoped}
-    about = {"displayName": "t", "role": role} | ({"fineGrained": fine} if role == "fineGrained" else {})
+    about = {"displayName": "t", "role": role} | (
+        {"fineGrained": fine} if role == "fineGrained" else {}
+    )
     return {"auth": {"type": "access_token", "accessToken": about}}
 
 
@@ -103,13 +123,19 @@ def test_a_token_that_cannot_write_is_told_from_one_that_may(about, reason):
 
 
 @pytest.mark.parametrize("role", ["read", "write"])
-def test_a_training_whose_token_may_only_read_ends_before_it_begins(hub, tmp_path, base_folder, role):
+def test_a_training_whose_token_may_only_read_ends_before_it_begins(
+    hub, tmp_path, base_folder, role
+):
     hub.account |= token(role)
     given = train_config(tmp_path, base_folder, publish={"hub": "org/mine"}).model_dump(mode="json")
     (tmp_path / "train.yaml").write_text(json.dumps(given))
-    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_TELEMETRY"}
+    environment = {
+        name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_TELEMETRY"
+    }
     words = [sys.executable, "-m", "job", "train", "train.yaml", "--dry-run"]
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     line = next(line for line in done.stdout.splitlines() if " hub " in line)
     if role == "write":
         assert (done.returncode, line.split()) == (0, ["✓", "hub", "org/mine", "as", "tester"])

@@ -16,7 +16,11 @@ from tests.evaluation.conftest import make_conversations
 from tests.summarization.conftest import files_below, write_lines
 
 RECORDS = [
-    {"id": c.id, "turns": [{"role": t.role, "text": t.text} for t in c.turns], "summaries": c.references}
+    {
+        "id": c.id,
+        "turns": [{"role": t.role, "text": t.text} for t in c.turns],
+        "summaries": c.references,
+    }
     for c in make_conversations(12)
 ]
 SUMMARIES = [{"id": c.id, "summary": c.references[0]} for c in make_conversations(12)]
@@ -33,7 +37,9 @@ def files(tmp_path: Path, places: Path, one_thread: None) -> None:
 def evaluating(tmp_path: Path) -> Callable[..., Plan]:
     def make(**keys: Any) -> Plan:
         content = {"run": "r", "input": f"{tmp_path}/in.jsonl", "output": f"{tmp_path}/out"}
-        return plan(EvaluateConfig.model_validate(content | {"summaries": f"{tmp_path}/given.jsonl"} | keys))
+        return plan(
+            EvaluateConfig.model_validate(content | {"summaries": f"{tmp_path}/given.jsonl"} | keys)
+        )
 
     return make
 
@@ -64,19 +70,30 @@ def test_a_plan_of_an_evaluation_that_would_go_well_says_so(evaluating, tmp_path
 
 
 def test_summaries_that_do_not_fit_are_found_by_the_plan(evaluating, tmp_path):
-    ends(evaluating(summaries=f"{tmp_path}/gone.jsonl"), ExitCode.MISSING, "gone.jsonl: there is no such file")
+    ends(
+        evaluating(summaries=f"{tmp_path}/gone.jsonl"),
+        ExitCode.MISSING,
+        "gone.jsonl: there is no such file",
+    )
     write_lines(tmp_path / "given.jsonl", SUMMARIES[:3])
     ends(evaluating(), ExitCode.DATA, "9 conversations without a summary")
 
 
 def test_training_conversations_that_cannot_be_read_are_found_by_the_plan(evaluating, tmp_path):
-    ends(evaluating(train=f"{tmp_path}/gone.jsonl"), ExitCode.MISSING, "gone.jsonl: there is no such file")
+    ends(
+        evaluating(train=f"{tmp_path}/gone.jsonl"),
+        ExitCode.MISSING,
+        "gone.jsonl: there is no such file",
+    )
     write_lines(tmp_path / "train.jsonl", [*RECORDS, "{broken"])
     ends(evaluating(train=f"{tmp_path}/train.jsonl"), ExitCode.DATA, "train.jsonl line 13")
 
 
 def test_an_input_without_references_is_found_by_the_plan(evaluating, tmp_path):
-    write_lines(tmp_path / "in.jsonl", [{"id": record["id"], "turns": record["turns"]} for record in RECORDS])
+    write_lines(
+        tmp_path / "in.jsonl",
+        [{"id": record["id"], "turns": record["turns"]} for record in RECORDS],
+    )
     ends(evaluating(), ExitCode.DATA, "nothing to score against: 0 of 12")
 
 
@@ -92,14 +109,20 @@ def test_conversations_that_are_not_scored_are_warned_of(evaluating, tmp_path, c
 
 def test_an_evaluation_into_an_adapter_is_found_by_the_plan(evaluating, base_folder, tmp_path):
     publish_adapter(base_folder, tmp_path / "made", f"{tmp_path}/adapter")
-    ends(evaluating(output=f"{tmp_path}/adapter"), ExitCode.OUTPUT, "holds something other than an evaluation")
+    ends(
+        evaluating(output=f"{tmp_path}/adapter"),
+        ExitCode.OUTPUT,
+        "holds something other than an evaluation",
+    )
 
 
 def test_an_output_that_is_taken_is_found_by_the_plan(summarizing, tmp_path, s3):
     assert plan(summarizing()).error is None
     (tmp_path / "out.jsonl").write_text("mine\n")
     ends(plan(summarizing()), ExitCode.OUTPUT, "out.jsonl is there and no manifest names it")
-    elsewhere = {"base": f"{s3.uri}/base"}  # its digest is not known, the file is there all the same
+    elsewhere = {
+        "base": f"{s3.uri}/base"
+    }  # its digest is not known, the file is there all the same
     found = plan(summarizing(model=elsewhere))
     assert "out.jsonl is there and no manifest names it" in found.text()
 
@@ -120,12 +143,16 @@ def test_more_bad_records_than_the_night_may_reject_are_found_by_the_plan(summar
     assert "max_reject_fraction allows (7.00%)" in found.text()
 
 
-def test_a_plan_says_that_a_run_is_done_and_what_another_one_differs_in(summarizing, base_folder, tmp_path):
+def test_a_plan_says_that_a_run_is_done_and_what_another_one_differs_in(
+    summarizing, base_folder, tmp_path
+):
     publish_adapter(base_folder, tmp_path / "made", f"{tmp_path}/adapter")
     adapter = {"adapter": f"{tmp_path}/adapter"}
     assert not plan(summarizing(**adapter)).done
     cache = files_below(tmp_path / "cache")
-    assert not [name for name in cache if name.endswith(".safetensors")], "a plan fetches no weights"
+    assert not [name for name in cache if name.endswith(".safetensors")], (
+        "a plan fetches no weights"
+    )
     summarize(summarizing(**adapter))
     found = plan(summarizing(**adapter))
     assert found.done

@@ -66,7 +66,9 @@ def empty_store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> It
     elif NAMED not in os.environ:
         pytest.skip(f"{NAMED} names no store")
     else:
-        named = S3Store(f"{os.environ[NAMED].rstrip('/')}/recap-contract-{uuid.uuid4().hex}", transfer=SMALL)
+        named = S3Store(
+            f"{os.environ[NAMED].rstrip('/')}/recap-contract-{uuid.uuid4().hex}", transfer=SMALL
+        )
         yield named
         for entry in list(named.list()):
             named.delete(entry.key)
@@ -89,7 +91,9 @@ def serve() -> Iterator[Callable[[Callable[[BaseHTTPRequestHandler], None]], str
         speaker = type("Speaker", (BaseHTTPRequestHandler,), methods | ways)
         server = ThreadingHTTPServer(("127.0.0.1", 0), speaker)
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
         thread.start()
         servers.append((server, thread))
         return f"http://127.0.0.1:{server.server_port}"

@@ -60,7 +60,9 @@ class Hub:
     requests: list[Request] = field(default_factory=list)
     blobs: dict[str, bytes] = field(default_factory=dict)
     failures: list[tuple[str, int]] = field(default_factory=list)
-    account: dict[str, Any] = field(default_factory=lambda: {"type": "user", "name": "tester", "orgs": []})
+    account: dict[str, Any] = field(
+        default_factory=lambda: {"type": "user", "name": "tester", "orgs": []}
+    )
 
     @classmethod
     @contextmanager
@@ -69,7 +71,9 @@ class Hub:
         server = ThreadingHTTPServer(("127.0.0.1", 0), _speaker_for(hub))
         server.daemon_threads = True
         hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
         thread.start()
         try:
             yield hub
@@ -81,7 +85,9 @@ class Hub:
             server.server_close()
             thread.join()
 
-    def add(self, name: str, files: dict[str, bytes], kind: str = "models", **about: bool) -> Repository:
+    def add(
+        self, name: str, files: dict[str, bytes], kind: str = "models", **about: bool
+    ) -> Repository:
         """Put a repository there, as if somebody had pushed it."""
         repository = self.repositories[f"{kind}/{name}"] = Repository(**about, files=dict(files))
         repository.commits.append(("initial", sorted(files)))
@@ -110,7 +116,11 @@ class Hub:
         repository = self.repositories.get(name)
         known = request.token == self.token
         if repository is None or (repository.private and not known):
-            return _json(404 if known else 401, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
+            return _json(
+                404 if known else 401,
+                {"error": "Repository not found"},
+                {"X-Error-Code": "RepoNotFound"},
+            )
         if repository.gated:
             return _json(403, {"error": "gated"}, {"X-Error-Code": "GatedRepo"})
         return repository
@@ -180,7 +190,9 @@ def _commit(hub: Hub, request: Request, repo: str, revision: str) -> Answer:
     repository.commits.append((lines[0]["value"]["summary"], sorted(files)))
     name = repo.removeprefix("models/")
     url = f"{hub.endpoint}/{name}/commit/{repository.sha}"
-    return _json(200, {"success": True, "commitOid": repository.sha, "commitUrl": url, "hookOutput": ""})
+    return _json(
+        200, {"success": True, "commitOid": repository.sha, "commitUrl": url, "hookOutput": ""}
+    )
 
 
 def _info(hub: Hub, request: Request, repo: str, revision: str | None = None) -> Answer:
@@ -190,11 +202,19 @@ def _info(hub: Hub, request: Request, repo: str, revision: str | None = None) ->
     if revision not in (None, "main", repository.sha):
         return _json(404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"})
     name = repo.partition("/")[2]
-    about = {"id": name, "sha": repository.sha, "private": repository.private, "tags": [], "siblings": []}
+    about = {
+        "id": name,
+        "sha": repository.sha,
+        "private": repository.private,
+        "tags": [],
+        "siblings": [],
+    }
     return _json(200, about)
 
 
-def _tree(hub: Hub, request: Request, repo: str, revision: str, folder: str | None = None) -> Answer:
+def _tree(
+    hub: Hub, request: Request, repo: str, revision: str, folder: str | None = None
+) -> Answer:
     repository = hub.readable(request, repo)
     if not isinstance(repository, Repository):
         return repository
@@ -227,7 +247,11 @@ def _resolve(hub: Hub, request: Request, repo: str, revision: str, path: str) ->
     if data is None:
         return _json(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
     etag = hashlib.sha256(data).hexdigest()
-    return 200, {"X-Repo-Commit": repository.sha, "ETag": f'"{etag}"', "Content-Length": str(len(data))}, data
+    return (
+        200,
+        {"X-Repo-Commit": repository.sha, "ETag": f'"{etag}"', "Content-Length": str(len(data))},
+        data,
+    )
 
 
 def _file(repository: Repository, name: str) -> dict[str, Any]:
@@ -238,7 +262,11 @@ def _file(repository: Repository, name: str) -> dict[str, Any]:
 
 def _json(status: int, content: Any, headers: dict[str, str] | None = None) -> Answer:
     body = json.dumps(content).encode()
-    return status, {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}, body
+    return (
+        status,
+        {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})},
+        body,
+    )
 
 
 REPO = r"(?P<repo>(models|datasets)/[^/]+/[^/]+)"
@@ -254,7 +282,10 @@ ROUTES: list[tuple[str, Callable[..., Answer]]] = [
     (rf"GET /api/{REPO}/revision/(?P<revision>[^/]+)", _info),
     (rf"GET /api/{REPO}/tree/(?P<revision>[^/]+)(/(?P<folder>.+))?", _tree),
     (rf"POST /api/{REPO}/paths-info/(?P<revision>[^/]+)", _paths_info),
-    (r"(GET|HEAD) /(?P<repo>(datasets/)?[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)", _resolve),
+    (
+        r"(GET|HEAD) /(?P<repo>(datasets/)?[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)",
+        _resolve,
+    ),
 ]
 
 
@@ -267,7 +298,9 @@ def _speaker_for(hub: Hub) -> type[BaseHTTPRequestHandler]:
             body = self._body()
             url = urlsplit(self.path)
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
-            status, headers, content = hub.answer(Request(self.command, url.path, parse_qs(url.query), token, body))
+            status, headers, content = hub.answer(
+                Request(self.command, url.path, parse_qs(url.query), token, body)
+            )
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)

@@ -13,8 +13,27 @@ from job.storage.local import LocalStore
 from job.storage.store import Store
 
 MORE_THAN_TWO_PAGES = 101
-HOSTILE = ["../x", "a/../../x", "/etc/x", "a//b", "a/", "", "./a", "a\0b", "a\\b", "a/..", "bad\udcff"]
-HOSTILE += ["a\nerror: b", "a\rb", "a\x1b[2J", "a\x7f", "a\x9b", "a\u2028b"]  # what a terminal obeys
+HOSTILE = [
+    "../x",
+    "a/../../x",
+    "/etc/x",
+    "a//b",
+    "a/",
+    "",
+    "./a",
+    "a\0b",
+    "a\\b",
+    "a/..",
+    "bad\udcff",
+]
+HOSTILE += [
+    "a\nerror: b",
+    "a\rb",
+    "a\x1b[2J",
+    "a\x7f",
+    "a\x9b",
+    "a\u2028b",
+]  # what a terminal obeys
 
 
 def keys(store: Store, prefix: str = "") -> list[str]:
@@ -100,7 +119,13 @@ def test_a_prefix_with_nothing_below_it_lists_nothing(filled):
 
 
 def test_keys_may_have_spaces_and_any_script(filled, tmp_path):
-    names = ["Zusammenfassung für Jürgen.txt", "要約/会話 1.jsonl", "a+b&c=d%20e?.txt", "'quoted' \"twice\"#.txt", "😀"]
+    names = [
+        "Zusammenfassung für Jürgen.txt",
+        "要約/会話 1.jsonl",
+        "a+b&c=d%20e?.txt",
+        "'quoted' \"twice\"#.txt",
+        "😀",
+    ]
     store = filled({name: name.encode() for name in names})
     assert keys(store) == sorted(names)
     for name in names:
@@ -111,7 +136,12 @@ def test_keys_may_have_spaces_and_any_script(filled, tmp_path):
 @pytest.mark.parametrize("key", HOSTILE)
 def test_a_hostile_key_is_not_read(filled, tmp_path, key):
     store = filled({})
-    for action in (store.stat, store.read, store.open, lambda key: store.download(key, tmp_path / "target")):
+    for action in (
+        store.stat,
+        store.read,
+        store.open,
+        lambda key: store.download(key, tmp_path / "target"),
+    ):
         with pytest.raises(DataError) as caught:
             action(key)
         assert repr(key) in str(caught.value)
@@ -137,7 +167,12 @@ def test_a_hostile_key_is_refused_before_anything_is_done(store, tmp_path, key):
 def test_what_is_not_there_is_missing(filled, tmp_path):
     store = filled({"there/a": b"x"})
     for key in ("not there", "there", "there/a/b"):
-        for action in (store.stat, store.read, store.open, lambda key: store.download(key, tmp_path / "target")):
+        for action in (
+            store.stat,
+            store.read,
+            store.open,
+            lambda key: store.download(key, tmp_path / "target"),
+        ):
             with pytest.raises(MissingError) as caught:
                 action(key)
             assert caught.value.exit_code == ExitCode.MISSING
@@ -176,7 +211,9 @@ def test_exactly_one_of_eight_racing_writers_wins(store):
     for race in range(2):
         start = threading.Barrier(8)
 
-        def compete(writer: int, key: str = f"race/{race}", start: threading.Barrier = start) -> int | None:
+        def compete(
+            writer: int, key: str = f"race/{race}", start: threading.Barrier = start
+        ) -> int | None:
             start.wait()
             try:
                 store.write(key, f"writer {writer}".encode() * 1000, if_absent=True)
@@ -193,7 +230,9 @@ def test_exactly_one_of_eight_racing_writers_wins(store):
 def test_a_published_folder_is_fetched_from_wherever_its_files_were_copied(filled, tmp_path):
     (tmp_path / "source" / "sub").mkdir(parents=True)
     (tmp_path / "source" / "sub" / "a.json").write_text("{}")
-    published = publish_folder(tmp_path / "source", LocalStore(str(tmp_path / "run")), "", {"step": 1})
+    published = publish_folder(
+        tmp_path / "source", LocalStore(str(tmp_path / "run")), "", {"step": 1}
+    )
     store = filled(_files(tmp_path / "run"))
     received: list[int] = []
     assert fetch_folder(store, "", tmp_path / "target", received.append) == published
@@ -225,4 +264,8 @@ def test_a_changed_file_of_a_published_folder_is_found_and_nothing_is_left(store
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

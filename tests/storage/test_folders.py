@@ -29,7 +29,9 @@ ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # SHA-
 class Watched:
     """A store with somebody beside it: calls go through, `before` is told of each first, and all are remembered."""
 
-    def __init__(self, store: LocalStore, before: Callable[[str, str], None] = lambda call, key: None) -> None:
+    def __init__(
+        self, store: LocalStore, before: Callable[[str, str], None] = lambda call, key: None
+    ) -> None:
         self._store, self._before, self.uri = store, before, store.uri
         self.calls: list[str] = []
 
@@ -64,10 +66,15 @@ def test_a_manifest_has_size_and_sha256_of_every_file_but_itself(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     first = write_manifest(tmp_path, {"base": {"uri": "org/base"}})
     assert first.files == {"abc": FileEntry(3, ABC)}
-    assert write_manifest(tmp_path, {"base": {"uri": "org/base"}}) == first == verify_folder(tmp_path)
+    assert (
+        write_manifest(tmp_path, {"base": {"uri": "org/base"}}) == first == verify_folder(tmp_path)
+    )
     raw = json.loads((tmp_path / MANIFEST).read_text())
     assert len(raw.pop("sha256")) == 64
-    assert raw == {"files": {"abc": {"size": 3, "sha256": ABC}}, "extra": {"base": {"uri": "org/base"}}}
+    assert raw == {
+        "files": {"abc": {"size": 3, "sha256": ABC}},
+        "extra": {"base": {"uri": "org/base"}},
+    }
     assert sha256_file(tmp_path / "abc") == ABC
 
 
@@ -77,7 +84,9 @@ def test_the_manifest_is_written_last_and_the_old_one_goes_first(source, store):
     assert watched.calls[:2] == ["read run/manifest.json", "delete run/manifest.json"]
     assert watched.calls[-1] == "write run/manifest.json"
     assert watched.calls[-2] == "list run", "what arrived is looked at before it is vouched for"
-    assert sorted(watched.calls[2:-2]) == [f"upload run/{key}" for key in ("a.json", "b.safetensors", "sub/c.txt")]
+    assert sorted(watched.calls[2:-2]) == [
+        f"upload run/{key}" for key in ("a.json", "b.safetensors", "sub/c.txt")
+    ]
     assert verify_folder(source) == read_manifest(store, "run")
 
 
@@ -106,7 +115,9 @@ def test_a_reader_never_finds_a_folder_whose_replacement_broke_off(source, store
 
     with pytest.raises(RetryError):
         publish_folder(make(tmp_path / "new", "two"), Watched(store, break_off), "run", {})
-    with pytest.raises(MissingError, match="nothing was published there, or not to its end") as caught:
+    with pytest.raises(
+        MissingError, match="nothing was published there, or not to its end"
+    ) as caught:
         fetch_folder(store, "run", tmp_path / "target")
     assert caught.value.exit_code == ExitCode.MISSING
     assert not (tmp_path / "target").exists()
@@ -129,7 +140,9 @@ def test_a_reader_who_is_overtaken_by_a_writer_is_told_to_run_again(source, stor
 
 def test_two_writers_at_once_never_leave_a_mixture_that_verifies(source, store, tmp_path):
     new = make(tmp_path / "new", "two")
-    between = Watched(store, lambda call, key: publish_folder(new, store, "run", {}) if call == "write" else None)
+    between = Watched(
+        store, lambda call, key: publish_folder(new, store, "run", {}) if call == "write" else None
+    )
     publish_folder(source, between, "run", {})
     with pytest.raises(DamagedError, match="wanted"):
         fetch_folder(store, "run", tmp_path / "target")
@@ -155,7 +168,9 @@ def test_damage_is_told_with_file_got_and_wanted(source, store, tmp_path, spoil,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "store"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"files": {}}', '{"files": {"a": 1}, "extra": {}}', "null"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"files": {}}', '{"files": {"a": 1}, "extra": {}}', "null"]
+)
 def test_a_manifest_that_is_none_is_damage(store, text):
     store.write(MANIFEST, text.encode())
     with pytest.raises(DamagedError, match=r"manifest\.json is no manifest of recap"):
@@ -165,17 +180,27 @@ def test_a_manifest_that_is_none_is_damage(store, text):
 def test_a_hostile_key_in_a_manifest_writes_nothing_outside(store, tmp_path):
     store.write("run/a", b"abc")
     entry = {"size": 3, "sha256": ABC}
-    store.write("run/manifest.json", json.dumps({"files": {"../escaped": entry}, "extra": {}}).encode())
+    store.write(
+        "run/manifest.json", json.dumps({"files": {"../escaped": entry}, "extra": {}}).encode()
+    )
     with pytest.raises(DataError, match=r"\.\./escaped"):
         fetch_folder(store, "run", tmp_path / "target")
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "manifest.json", "run", "store"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "a",
+        "manifest.json",
+        "run",
+        "store",
+    ]
 
 
 def test_fetching_brings_what_the_manifest_names_and_nothing_else(source, store, tmp_path):
     publish_folder(source, store, "run", {})
     store.write("run/leftover.bin", b"of an earlier run")
     fetch_folder(store, "run", tmp_path / "target")
-    found = sorted(path.relative_to(tmp_path / "target").as_posix() for path in (tmp_path / "target").rglob("*"))
+    found = sorted(
+        path.relative_to(tmp_path / "target").as_posix()
+        for path in (tmp_path / "target").rglob("*")
+    )
     assert found == ["a.json", "b.safetensors", MANIFEST, "sub", "sub/c.txt"]
     assert verify_folder(tmp_path / "target") == read_manifest(store, "run")
 
@@ -241,7 +266,9 @@ def test_a_prefix_that_broke_off_goes_on_where_it_was(store, tmp_path):
     assert downloads(again) == ["download 5.json"]
 
 
-@pytest.mark.parametrize("spoil", [lambda path: path.write_text("shorter"), lambda path: path.unlink()])
+@pytest.mark.parametrize(
+    "spoil", [lambda path: path.write_text("shorter"), lambda path: path.unlink()]
+)
 def test_a_spoiled_file_or_record_of_a_fetched_prefix_is_fetched_again(store, tmp_path, spoil):
     store.write("a.json", b"a longer content")
     for name in ("a.json", FETCHED):
@@ -253,5 +280,7 @@ def test_a_spoiled_file_or_record_of_a_fetched_prefix_is_fetched_again(store, tm
 
 def test_a_prefix_without_what_is_wanted_says_what_it_has(store, tmp_path):
     store.write("base/pytorch_model.bin", b"x")
-    with pytest.raises(MissingError, match=r"has pytorch_model\.bin; wanted files that match \*\.safetensors"):
+    with pytest.raises(
+        MissingError, match=r"has pytorch_model\.bin; wanted files that match \*\.safetensors"
+    ):
         fetch_prefix(store, "base", tmp_path / "cache", PATTERNS)

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import ConfigError, DataError, ExitCode, ForbiddenError, MissingError, OutputError, RetryError
+from job.errors import (
+    ConfigError,
+    DataError,
+    ExitCode,
+    ForbiddenError,
+    MissingError,
+    OutputError,
+    RetryError,
+)
 from job.storage.folders import fetch_folder, publish_folder
 from job.storage.hub import HubStore
 from job.storage.local import LocalStore
@@ -25,7 +33,9 @@ def adapter(tmp_path: Path) -> Path:
 
 def push(adapter: Path, private: bool = True, waits: list[float] | None = None) -> str:
     sleep = (waits if waits is not None else []).append
-    return publish_to_hub(adapter, "org/adapter", private=private, message="recap run x", sleep=sleep)
+    return publish_to_hub(
+        adapter, "org/adapter", private=private, message="recap run x", sleep=sleep
+    )
 
 
 def test_a_folder_becomes_one_commit_of_a_private_repository(hub, adapter):
@@ -95,7 +105,9 @@ def test_a_refused_token_is_told_and_not_tried_again(hub, adapter, path, status)
         hub.add("org/adapter", {}, private=True)
     hub.fail(path, status, times=100)
     waits: list[float] = []
-    with pytest.raises(ForbiddenError, match="set HF_TOKEN to a token that may write there") as caught:
+    with pytest.raises(
+        ForbiddenError, match="set HF_TOKEN to a token that may write there"
+    ) as caught:
         push(adapter, waits=waits)
     assert caught.value.exit_code == ExitCode.FORBIDDEN
     assert waits == []
@@ -122,7 +134,9 @@ def test_the_token_is_in_no_log_and_in_no_error(hub, adapter, caplog, capfd, mon
 
 
 def test_a_published_adapter_is_fetched_from_the_hub_and_verified(hub, adapter, tmp_path):
-    published = publish_folder(adapter, LocalStore(str(tmp_path / "store")), "adapter", {"base": {"uri": "org/base"}})
+    published = publish_folder(
+        adapter, LocalStore(str(tmp_path / "store")), "adapter", {"base": {"uri": "org/base"}}
+    )
     push(adapter)
     assert fetch_folder(open_store("hf://org/adapter"), "", tmp_path / "target") == published
     assert (tmp_path / "target" / "sub" / "prompt.json").read_text() == "{}"
@@ -130,9 +144,18 @@ def test_a_published_adapter_is_fetched_from_the_hub_and_verified(hub, adapter, 
 
 
 def test_a_repository_is_read_as_any_store(hub, tmp_path):
-    hub.add("org/model", {"config.json": b"{}", "sub/a b.txt": b"text", "sub2/c": b"", "x": b"", "y": b""})
+    hub.add(
+        "org/model",
+        {"config.json": b"{}", "sub/a b.txt": b"text", "sub2/c": b"", "x": b"", "y": b""},
+    )
     store = HubStore("hf://org/model")
-    assert [entry.key for entry in store.list()] == ["config.json", "sub/a b.txt", "sub2/c", "x", "y"]
+    assert [entry.key for entry in store.list()] == [
+        "config.json",
+        "sub/a b.txt",
+        "sub2/c",
+        "x",
+        "y",
+    ]
     assert [entry.key for entry in store.list("sub")] == ["sub/a b.txt"]
     assert list(store.list("nothing")) == []
     assert store.stat("config.json") == next(store.list())
@@ -162,12 +185,19 @@ def test_a_store_reads_one_commit_though_the_branch_moves(hub):
 
 
 def test_a_data_set_is_an_input_without_its_pages(hub):
-    files = {"README.md": b"# Data", ".gitattributes": b"", "data/train.jsonl": b"{}", "data/README.md": b"{}"}
+    files = {
+        "README.md": b"# Data",
+        ".gitattributes": b"",
+        "data/train.jsonl": b"{}",
+        "data/README.md": b"{}",
+    }
     hub.add("org/data", files, kind="datasets")
     found = list_inputs(["hf://datasets/org/data"])
     uris = [file.uri.removeprefix("hf://datasets/org/data/") for file in found]
     assert uris == ["data/train.jsonl"]
-    assert [file.key for file in list_inputs(["hf://datasets/org/data/data/train.jsonl"])] == ["train.jsonl"]
+    assert [file.key for file in list_inputs(["hf://datasets/org/data/data/train.jsonl"])] == [
+        "train.jsonl"
+    ]
     assert read_uri("hf://datasets/org/data/data/train.jsonl") == b"{}"
 
 
@@ -200,7 +230,11 @@ def test_what_may_not_be_read_is_told_with_the_remedy(hub, monkeypatch):
 
 def test_a_repository_is_never_written_through_the_store(hub, tmp_path):
     store = HubStore("hf://org/model")
-    for action in (lambda: store.write("a", b""), lambda: store.upload(tmp_path, "a"), lambda: store.delete("a")):
+    for action in (
+        lambda: store.write("a", b""),
+        lambda: store.upload(tmp_path, "a"),
+        lambda: store.delete("a"),
+    ):
         with pytest.raises(OutputError, match="choose a folder or s3:// as output"):
             action()
     assert hub.requests == []

@@ -34,7 +34,10 @@ def test_a_file_is_itself_and_a_prefix_is_all_files_below_it_in_order(root):
     assert names(root, [f"{root}/single.jsonl"]) == ["single.jsonl"]
     wanted = ["day/a.jsonl", "day/b.jsonl", "day/deep/c.jsonl"]
     assert names(root, [f"{root}/day"]) == names(root, [f"{root}/day/"]) == wanted
-    assert names(root, [f"{root}/single.jsonl", f"{root}/day2/"]) == ["single.jsonl", "day2/d.jsonl"]
+    assert names(root, [f"{root}/single.jsonl", f"{root}/day2/"]) == [
+        "single.jsonl",
+        "day2/d.jsonl",
+    ]
 
 
 def test_an_input_file_knows_how_to_be_read(root):
@@ -53,7 +56,9 @@ def test_a_file_named_twice_is_one_input(root):
 
 
 def test_a_name_with_nothing_there_names_the_nearest(root):
-    with pytest.raises(MissingError, match=r"/singel\.jsonl: there is no such file.* has single\.jsonl") as caught:
+    with pytest.raises(
+        MissingError, match=r"/singel\.jsonl: there is no such file.* has single\.jsonl"
+    ) as caught:
         list_inputs([f"{root}/singel.jsonl"])
     assert caught.value.exit_code == ExitCode.MISSING
     with pytest.raises(MissingError, match=r"has day, day2, single\.jsonl"):
@@ -70,15 +75,22 @@ def test_of_several_uris_the_one_that_names_no_file_is_told(root):
 
 def test_a_prefix_without_data_is_told_with_what_lies_there(root):
     open_store(root).write("only/_SUCCESS", b"")
-    with pytest.raises(MissingError, match=r"only/: none of the 1 files below it is read, first .*/only/_SUCCESS"):
+    with pytest.raises(
+        MissingError, match=r"only/: none of the 1 files below it is read, first .*/only/_SUCCESS"
+    ):
         list_inputs([f"{root}/only/"])
 
 
 def test_relative_paths_and_file_uris_are_paths(root, tmp_path):
     if root.startswith("s3://"):
         pytest.skip("only paths are relative")
-    assert [file.uri for file in list_inputs(["single.jsonl", "day2"])] == ["single.jsonl", "day2/d.jsonl"]
-    assert read_uri("single.jsonl") == read_uri(f"file://{tmp_path}/single.jsonl") == b"single.jsonl"
+    assert [file.uri for file in list_inputs(["single.jsonl", "day2"])] == [
+        "single.jsonl",
+        "day2/d.jsonl",
+    ]
+    assert (
+        read_uri("single.jsonl") == read_uri(f"file://{tmp_path}/single.jsonl") == b"single.jsonl"
+    )
 
 
 def test_a_whole_bucket_is_an_input(root):
@@ -123,14 +135,25 @@ def test_a_file_uri_is_split_into_its_folder_and_its_name(uri, folder, key):
 
 
 @pytest.mark.parametrize(
-    "uri", ["s3://", "s3://bucket//a", "s3://bucket/a/../b", "s3:/bucket/a", "gs://bucket/a", "hf://name", "S3://b/a"]
+    "uri",
+    [
+        "s3://",
+        "s3://bucket//a",
+        "s3://bucket/a/../b",
+        "s3:/bucket/a",
+        "gs://bucket/a",
+        "hf://name",
+        "S3://b/a",
+    ],
 )
 def test_a_uri_that_names_no_place_is_a_mistake_of_the_config(uri):
     with pytest.raises(ConfigError, match=r"wanted (a path, )?(s3|hf)://"):
         open_store(uri)
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket", "s3://bucket/a/", "folder/", "hf://org/name", "..", ""])
+@pytest.mark.parametrize(
+    "uri", ["s3://bucket", "s3://bucket/a/", "folder/", "hf://org/name", "..", ""]
+)
 def test_a_uri_of_a_folder_is_no_file(uri):
     with pytest.raises(ConfigError, match="wanted a file"):
         read_uri(uri)

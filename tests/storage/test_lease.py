@@ -42,7 +42,9 @@ def check_for(check: Callable[[], None], seconds: float) -> None:
         time.sleep(0.02)
 
 
-def test_a_second_run_on_this_machine_is_refused_at_once_and_may_begin_when_the_first_has_ended(store):
+def test_a_second_run_on_this_machine_is_refused_at_once_and_may_begin_when_the_first_has_ended(
+    store,
+):
     first, second = lease(store, terms=LONG), lease(store, terms=LONG)
     first.acquire()
     with pytest.raises(RetryError, match="is being written by another run"):
@@ -63,7 +65,10 @@ def test_a_run_elsewhere_that_still_renews_is_not_disturbed(store):
 
 
 def test_a_run_elsewhere_that_renews_no_more_is_succeeded_and_writes_no_more(store):
-    dead, next_one = lease(store, ELSEWHERE, NEVER_RENEWED), lease(store, terms=replace(NEVER_RENEWED, renewal=0.1))
+    dead, next_one = (
+        lease(store, ELSEWHERE, NEVER_RENEWED),
+        lease(store, terms=replace(NEVER_RENEWED, renewal=0.1)),
+    )
     dead.acquire()
     guarded = GuardedStore(store, dead)
     guarded.write("a", b"1")
@@ -101,7 +106,9 @@ def test_a_dead_process_of_this_machine_is_succeeded_at_once(store):
     dead.release()
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="Linux counts ticks since the boot")
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="Linux counts ticks since the boot"
+)
 def test_who_a_process_is_does_not_depend_on_the_time_of_day():
     ticks = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     assert this_process().started == ticks
@@ -223,7 +230,9 @@ class LostAnswer(LocalStore):
 
 
 @pytest.mark.parametrize("asks_again", [False, True])
-def test_whoever_was_succeeded_before_it_knew_that_it_held_the_lease_is_refused(tmp_path, caplog, asks_again):
+def test_whoever_was_succeeded_before_it_knew_that_it_held_the_lease_is_refused(
+    tmp_path, caplog, asks_again
+):
     other = lease(LocalStore(str(tmp_path / "run")), replace(ELSEWHERE, name="the other"), SHORT)
     mine = lease(LostAnswer(str(tmp_path / "run"), asks_again, other), terms=LONG)
     logging.getLogger("recap").addHandler(caplog.handler)
@@ -259,7 +268,9 @@ def test_an_answer_that_came_too_late_gives_no_right_to_write(tmp_path):
         b"",
     ],
 )
-def test_a_lease_that_is_not_wholly_understood_is_somebodys_as_long_as_it_changes(tmp_path, content):
+def test_a_lease_that_is_not_wholly_understood_is_somebodys_as_long_as_it_changes(
+    tmp_path, content
+):
     store = LocalStore(str(tmp_path / "run"))
     store.write("lease/00000001.json", content)
     successor = lease(store, terms=SHORT)

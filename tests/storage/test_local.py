@@ -39,7 +39,14 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path, action):
     (tmp_path / "source").write_bytes(bytes(1 << 20))
     store = LocalStore(str(tmp_path / "store"))
     store.write("a", b"old")
-    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "store"), str(tmp_path / "source"), action]
+    command = [
+        sys.executable,
+        "-c",
+        FULL_DISK,
+        str(tmp_path / "store"),
+        str(tmp_path / "source"),
+        action,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == ExitCode.OUTPUT, done.stderr
     assert "the file is too large: make room, or choose another output" in done.stdout
@@ -86,7 +93,13 @@ def test_a_link_that_leads_out_is_neither_read_nor_written_nor_removed(tmp_path)
     (inside / "folder").symlink_to(outside)
     store = LocalStore(str(inside))
     for key in ("file", "folder/a", "folder/new"):
-        for action in (store.read, store.stat, store.open, store.delete, lambda key: store.write(key, b"theirs")):
+        for action in (
+            store.read,
+            store.stat,
+            store.open,
+            store.delete,
+            lambda key: store.write(key, b"theirs"),
+        ):
             with pytest.raises(DataError, match=f"inside/{key} leads out of .*, to {outside}"):
                 action(key)
     assert os.listdir(outside) == ["a"]
@@ -209,7 +222,9 @@ def test_a_file_that_is_becoming_whole_is_not_swept_away(tmp_path: Path):
     thread = threading.Thread(target=sweeping)
     thread.start()
     try:
-        for number in range(1500):  # with the lock given up before the rename, some ten of them are lost
+        for number in range(
+            1500
+        ):  # with the lock given up before the rename, some ten of them are lost
             write_file(tmp_path / f"{number % 7}", b"whole")
     finally:
         ended.set()

@@ -59,7 +59,9 @@ def test_a_night_reads_below_it(data):
 def test_a_training_reads_below_it(data):
     config = {"run": "r", "model": {"base": "b/c"}, "output": "out"}
     one = TrainConfig.model_validate(config | {"data": {"train": data}})
-    two = TrainConfig.model_validate(config | {"data": {"train": data, "validation": data, "overlap": "allow"}})
+    two = TrainConfig.model_validate(
+        config | {"data": {"train": data, "validation": data, "overlap": "allow"}}
+    )
     assert len(read_examples(one).train) + len(read_examples(one).validation) == 12
     assert len(read_examples(two).validation) == 12
 

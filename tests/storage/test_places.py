@@ -26,7 +26,9 @@ with work_folder("other") as folder:
 
 def started() -> "tuple[subprocess.Popen[str], Path]":
     """A run in a process of its own, and its folder."""
-    run = subprocess.Popen([sys.executable, "-c", RUN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert run.stdout
     return run, Path(run.stdout.readline().strip())
 
@@ -56,7 +58,9 @@ def test_what_a_killed_run_left_is_removed_by_the_next_one_and_what_lives_stays(
     with work_folder("one") as mine:
         assert not its_remains.exists()
         assert (its_folder / "checkpoint" / "weights").exists()
-        assert [name for name in left(places) if not name.startswith(".")] == sorted([mine.name, its_folder.name])
+        assert [name for name in left(places) if not name.startswith(".")] == sorted(
+            [mine.name, its_folder.name]
+        )
     end(living)
     assert left(places) == []
 
@@ -101,7 +105,10 @@ def test_what_was_never_locked_is_left(places):
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="only Linux has /proc")
 def test_a_place_that_is_there_and_takes_nothing_is_told_with_the_remedy(monkeypatch):
     monkeypatch.setenv("RECAP_WORK", "/proc/self")
-    with pytest.raises(OutputError, match=r"/proc/self: cannot be written .*RECAP_WORK") as caught, work_folder("one"):
+    with (
+        pytest.raises(OutputError, match=r"/proc/self: cannot be written .*RECAP_WORK") as caught,
+        work_folder("one"),
+    ):
         pass
     assert caught.value.exit_code == ExitCode.OUTPUT
 

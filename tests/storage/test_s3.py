@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from job.config.sections import StorageSection
-from job.errors import ConfigError, DataError, ExitCode, ForbiddenError, MissingError, OutputError, RetryError
+from job.errors import (
+    ConfigError,
+    DataError,
+    ExitCode,
+    ForbiddenError,
+    MissingError,
+    OutputError,
+    RetryError,
+)
 from job.storage.folders import fetch_prefix, publish_folder
 from job.storage.open import open_store
 from job.storage.s3 import S3Store, Transfer
@@ -29,13 +37,19 @@ def store_at(
     return S3Store("s3://bucket/prefix", options, transfer, sleep)
 
 
-def answering(status: int, code: str, asked: list[str] | None = None) -> Callable[[BaseHTTPRequestHandler], None]:
+def answering(
+    status: int, code: str, asked: list[str] | None = None
+) -> Callable[[BaseHTTPRequestHandler], None]:
     """Say the same to every request, as services do: with a code, and without the message that some leave out."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         if asked is not None:
             asked.append(f"{request.command} {request.path}")
-        body = f"<?xml version='1.0'?><Error><Code>{code}</Code></Error>".encode() if request.command != "HEAD" else b""
+        body = (
+            f"<?xml version='1.0'?><Error><Code>{code}</Code></Error>".encode()
+            if request.command != "HEAD"
+            else b""
+        )
         request.send_response(status)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
@@ -45,7 +59,10 @@ def answering(status: int, code: str, asked: list[str] | None = None) -> Callabl
 
 
 def serving(
-    content: bytes, breaks_after: int | None = None, etags: tuple[str, ...] = ("one",), asked: list[str] | None = None
+    content: bytes,
+    breaks_after: int | None = None,
+    etags: tuple[str, ...] = ("one",),
+    asked: list[str] | None = None,
 ) -> Callable[[BaseHTTPRequestHandler], None]:
     """One object, by ranges; each answer breaks off after so many bytes, and carries the next of `etags`."""
     answered: list[int] = []
@@ -56,7 +73,9 @@ def serving(
         body = content[first : min(last, len(content) - 1) + 1]
         request.send_response(206 if "Range" in request.headers else 200)
         request.send_header("Content-Length", str(len(body)))
-        request.send_header("Content-Range", f"bytes {first}-{first + len(body) - 1}/{len(content)}")
+        request.send_header(
+            "Content-Range", f"bytes {first}-{first + len(body) - 1}/{len(content)}"
+        )
         request.send_header("ETag", f'"{etags[min(len(answered), len(etags) - 1)]}"')
         request.send_header("Last-Modified", "Tue, 24 Nov 2026 00:00:00 GMT")
         request.end_headers()
@@ -84,11 +103,16 @@ def everything(store: S3Store, folder: Path) -> list[Callable[[], object]]:
 
 def test_a_refusal_is_told_with_the_permissions_that_are_missing(serve, tmp_path):
     for action in everything(store_at(serve(answering(403, "AccessDenied"))), tmp_path):
-        with pytest.raises(ForbiddenError, match=r"s3://bucket/prefix.* answered 403.*allow s3:") as caught:
+        with pytest.raises(
+            ForbiddenError, match=r"s3://bucket/prefix.* answered 403.*allow s3:"
+        ) as caught:
             action()
         assert caught.value.exit_code == ExitCode.FORBIDDEN
         assert os.environ["AWS_SECRET_ACCESS_KEY"] not in str(caught.value)
-    with pytest.raises(ForbiddenError, match="without s3:ListBucket an object that is not there is answered the same"):
+    with pytest.raises(
+        ForbiddenError,
+        match="without s3:ListBucket an object that is not there is answered the same",
+    ):
         store_at(serve(answering(403, "AccessDenied"))).stat("a")
 
 
@@ -97,7 +121,9 @@ def test_a_dead_endpoint_ends_in_retry_after_bounded_tries(tmp_path):
         bound.bind(("127.0.0.1", 0))  # and never listens
         store = store_at(f"http://127.0.0.1:{bound.getsockname()[1]}")
         for action in everything(store, tmp_path):
-            with pytest.raises(RetryError, match=r"cannot be reached.*storage\.endpoint_url") as caught:
+            with pytest.raises(
+                RetryError, match=r"cannot be reached.*storage\.endpoint_url"
+            ) as caught:
                 action()
             assert caught.value.exit_code == ExitCode.RETRY
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
@@ -159,7 +185,11 @@ def test_without_credentials_the_remedy_is_named(aws_environment, s3):
 def test_a_bucket_that_is_not_there_is_missing(s3, tmp_path):
     store = S3Store("s3://no-such-bucket/prefix", transfer=QUICK)
     (tmp_path / "source").write_bytes(b"x")
-    for action in (lambda: list(store.list()), lambda: store.write("a", b""), lambda: store.stat("a")):
+    for action in (
+        lambda: list(store.list()),
+        lambda: store.write("a", b""),
+        lambda: store.stat("a"),
+    ):
         with pytest.raises(MissingError, match="no such bucket"):
             action()
 
@@ -180,7 +210,9 @@ def test_the_config_names_the_service_before_the_environment_does(s3, serve):
     s3.client().put_object(Bucket=s3.bucket, Key="a", Body=b"x")
     assert open_store(s3.uri).read("a") == b"x"
     with pytest.raises(ForbiddenError):
-        open_store(s3.uri, StorageSection(endpoint_url=serve(answering(403, "AccessDenied")))).read("a")
+        open_store(s3.uri, StorageSection(endpoint_url=serve(answering(403, "AccessDenied")))).read(
+            "a"
+        )
 
 
 def test_a_download_that_breaks_off_leaves_nothing(serve, tmp_path):
@@ -219,7 +251,10 @@ def test_a_stream_that_gets_nothing_more_gives_up(serve):
 
 def test_a_stream_never_mixes_two_versions_of_an_object(serve):
     service = serve(serving(CONTENT, breaks_after=200_000, etags=("one", "two")))
-    with store_at(service).open("a") as stream, pytest.raises(RetryError, match="was replaced while it was read"):
+    with (
+        store_at(service).open("a") as stream,
+        pytest.raises(RetryError, match="was replaced while it was read"),
+    ):
         stream.read()
 
 

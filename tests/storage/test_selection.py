@@ -24,7 +24,11 @@ FOREIGN = [
 @pytest.fixture(params=["local", "s3"])
 def root(request, tmp_path):
     """An empty folder or prefix."""
-    return str(tmp_path / "in") if request.param == "local" else f"{request.getfixturevalue('s3').uri}/in"
+    return (
+        str(tmp_path / "in")
+        if request.param == "local"
+        else f"{request.getfixturevalue('s3').uri}/in"
+    )
 
 
 @pytest.fixture
@@ -67,7 +71,9 @@ def test_files_about_the_data_are_no_data(root, names):
     fill(root, "readme-1.txt", "yaml.jsonl", *names)
     inputs = find_inputs([root])
     assert keys_of(inputs) == ["readme-1.txt", "yaml.jsonl"]
-    assert sorted(inputs.left_out.first) == sorted(f"{root}/{name} (no data, by its name)" for name in names)
+    assert sorted(inputs.left_out.first) == sorted(
+        f"{root}/{name} (no data, by its name)" for name in names
+    )
 
 
 def test_a_file_that_is_named_itself_is_always_read(root):
@@ -106,7 +112,9 @@ def test_patterns_that_leave_nothing_are_told_with_a_file_that_they_left_out(roo
 def test_a_marker_never_hides_the_folder_that_it_marks(s3, marker, slash):
     s3.client().put_object(Bucket=s3.bucket, Key=f"mk/{marker}", Body=b"")
     fill(f"{s3.uri}/mk", "dt=1/a.jsonl")
-    assert [file.uri for file in list_inputs([f"{s3.uri}/mk/dt=1{slash}"])] == [f"{s3.uri}/mk/dt=1/a.jsonl"]
+    assert [file.uri for file in list_inputs([f"{s3.uri}/mk/dt=1{slash}"])] == [
+        f"{s3.uri}/mk/dt=1/a.jsonl"
+    ]
     assert [file.key for file in list_inputs([f"{s3.uri}/mk"])] == ["dt=1/a.jsonl"]
 
 
@@ -142,7 +150,9 @@ def test_a_key_that_is_no_path_does_not_end_the_night(s3, odd):
     assert keys_of(inputs) == ["good.jsonl"]
     assert inputs.left_out.odd_count == 1
     assert inputs.left_out.odd[0].startswith(f"{s3.uri}/in/{odd} (its key ")
-    excluded = find_inputs([f"{s3.uri}/in/"], None, Selection(exclude=("**/*slash.jsonl", "**/a.jsonl", "/a.jsonl")))
+    excluded = find_inputs(
+        [f"{s3.uri}/in/"], None, Selection(exclude=("**/*slash.jsonl", "**/a.jsonl", "/a.jsonl"))
+    )
     assert (excluded.left_out.count, excluded.left_out.odd) == (1, [])
 
 
@@ -236,7 +246,9 @@ def test_an_earlier_output_of_recap_below_the_input_is_no_data(root, tmp_path):
     inputs = find_inputs([f"{root}/"])
     assert keys_of(inputs) == ["a.jsonl", "old/parts/mine.jsonl", "one/day2.csv"]
     assert inputs.left_out.count == 6
-    assert keys_of(find_inputs([f"{root}/old/parts/"])) == ["mine.jsonl", "part-00000.jsonl"], "named itself"
+    assert keys_of(find_inputs([f"{root}/old/parts/"])) == ["mine.jsonl", "part-00000.jsonl"], (
+        "named itself"
+    )
     own = find_inputs([f"{root}/old"], own_outputs=True)
     assert keys_of(own) == [
         "parts/mine.jsonl",
@@ -253,7 +265,9 @@ def test_data_that_recap_published_is_data(root, tmp_path):
     assert keys_of(find_inputs([f"{root}/"])) == ["a.jsonl"]
 
 
-@pytest.mark.parametrize("text", [b"{}", b"[1]", b"not json", b'{"files": {"a.jsonl": {}}, "extra": {}}', b"\xff"])
+@pytest.mark.parametrize(
+    "text", [b"{}", b"[1]", b"not json", b'{"files": {"a.jsonl": {}}, "extra": {}}', b"\xff"]
+)
 def test_a_manifest_of_somebody_else_hides_no_data(root, text):
     fill(root, "a.jsonl")
     open_store(root).write("manifest.json", text)

@@ -35,21 +35,29 @@ def config(tmp_path: Path, base_folder: Path) -> Config:
 def conversation(id: str, *texts: str, **more: Any) -> dict[str, Any]:
     """A record whose turns say `texts`, by customer and agent in turn."""
     roles = ("customer", "agent")
-    turns = [{"role": roles[place % 2], "text": text} for place, text in enumerate(texts or ("my parcel is late",))]
+    turns = [
+        {"role": roles[place % 2], "text": text}
+        for place, text in enumerate(texts or ("my parcel is late",))
+    ]
     return {"id": id, "turns": turns, **more}
 
 
 def write_lines(path: Path, records: list[Any]) -> Path:
     """A file of JSON lines; a text among the records stands as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [record if isinstance(record, str) else json.dumps(record, ensure_ascii=False) for record in records]
+    lines = [
+        record if isinstance(record, str) else json.dumps(record, ensure_ascii=False)
+        for record in records
+    ]
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return path
 
 
 def read_lines(*paths: Path) -> list[dict[str, Any]]:
     """The records of files of JSON lines, one file after the other; no NaN, which other readers refuse."""
-    texts = [line for path in paths for line in path.read_text(encoding="utf-8").split("\n") if line]
+    texts = [
+        line for path in paths for line in path.read_text(encoding="utf-8").split("\n") if line
+    ]
     return [json.loads(text, parse_constant=_refused) for text in texts]
 
 
@@ -59,7 +67,9 @@ def _refused(constant: str) -> Any:
 
 def files_below(folder: Path) -> list[str]:
     """Every file, hidden ones too, by its path below the folder; nothing if there is no folder."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 def results_below(folder: Path) -> list[str]:
@@ -79,7 +89,9 @@ def quick_and_alone(one_thread: None, places: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+def log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> pytest.LogCaptureFixture:
     """What recap's log is told."""
     monkeypatch.setattr(logging.getLogger("recap"), "propagate", True)
     caplog.set_level(logging.INFO, "recap")

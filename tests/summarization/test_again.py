@@ -18,7 +18,9 @@ BAD = ["{broken"] * 3
 STRICT = {"max_reject_fraction": 0.05}
 
 
-def run(config: SummarizeConfig, before: Callable[[], None] = lambda: None, shard: Shard = WHOLE) -> int:
+def run(
+    config: SummarizeConfig, before: Callable[[], None] = lambda: None, shard: Shard = WHOLE
+) -> int:
     """How many prompts it took."""
     engine = StandInEngine(before)
     summarize(config, stand_in(engine), shard)
@@ -77,7 +79,10 @@ def test_both_of_a_night_started_twice_end_well_and_leave_no_chunks(make, tmp_pa
 def test_both_of_a_night_of_too_many_rejects_say_so_and_leave_no_chunks(make, tmp_path, call):
     night = make([*records(9), *BAD], limits=STRICT)
     twin: list[Any] = []
-    assert ending(lambda: run(night, at_call(call, lambda: twin.append(ending(lambda: run(night)))))) is DataError
+    assert (
+        ending(lambda: run(night, at_call(call, lambda: twin.append(ending(lambda: run(night))))))
+        is DataError
+    )
     assert twin == [DataError]
     assert files_below(tmp_path / "out") == FOLDER[1:]
 
@@ -86,7 +91,9 @@ def test_a_night_of_too_many_rejects_is_not_generated_anew_to_end_as_before(make
     night = make([*records(9), *BAD], limits=STRICT)
     assert ending(lambda: run(night)) is DataError
     before = (tmp_path / "out" / "manifest.json").read_bytes()
-    with pytest.raises(DataError, match=r"3 of 12 records were rejected \(3 invalid_record\).*mend the input"):
+    with pytest.raises(
+        DataError, match=r"3 of 12 records were rejected \(3 invalid_record\).*mend the input"
+    ):
         summarize(night, never)
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
     (tmp_path / "out" / "manifest.json").unlink()
@@ -97,7 +104,9 @@ def test_a_night_of_too_many_rejects_is_not_generated_anew_to_end_as_before(make
 
 @pytest.mark.parametrize("limits", [STRICT, {"max_reject_fraction": 1}])
 @pytest.mark.parametrize("call", range(3))
-def test_a_night_with_other_settings_in_the_same_place_never_ends_well_with_nothing(make, tmp_path, call, limits):
+def test_a_night_with_other_settings_in_the_same_place_never_ends_well_with_nothing(
+    make, tmp_path, call, limits
+):
     lines = [*records(9), *BAD]
     first, other = make(lines, limits=limits), make(lines, prompt={"system": "Be brief."})
     # Where too many were rejected there is no success, so the other takes its place; else it is refused.
@@ -147,14 +156,19 @@ def test_records_that_break_the_engine_may_be_the_first_of_all(make, tmp_path):
 
     counts = summarize(make(lines, chunks={"records": 2}), stand_in(Poisoned()))
     assert (counts.summaries, counts.rejects) == (50, {"generation_failed": 2})
-    assert [reject["id"] for reject in read_lines(tmp_path / "out" / FOLDER[3])] == ["poison-0", "poison-1"]
+    assert [reject["id"] for reject in read_lines(tmp_path / "out" / FOLDER[3])] == [
+        "poison-0",
+        "poison-1",
+    ]
 
 
 def test_an_engine_that_breaks_on_everything_is_a_mistake_in_the_config(make, tmp_path):
     def fail() -> None:
         raise RuntimeError("no kernel image is available")
 
-    with pytest.raises(ConfigError, match=r"model: it cannot be run as configured.*no kernel image is available"):
+    with pytest.raises(
+        ConfigError, match=r"model: it cannot be run as configured.*no kernel image is available"
+    ):
         run(make(records(3)), fail)
     assert not list((tmp_path / "out").rglob("*.done.json"))
 
@@ -165,7 +179,10 @@ def test_a_late_file_leaves_a_finished_night_done_and_is_named(make, tmp_path, l
     before = (tmp_path / "out" / "manifest.json").read_bytes()
     write_lines(tmp_path / "in" / "late.jsonl", records(3, 50))
     assert summarize(night, never).records == 10
-    (warning,) = said(log, "files of the input are not in this finished output: they came later, or were left out then")
+    (warning,) = said(
+        log,
+        "files of the input are not in this finished output: they came later, or were left out then",
+    )
     assert warning.fields == {"count": 1, "files": [f"{tmp_path}/in/late.jsonl"]}
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
 
@@ -183,7 +200,13 @@ def test_an_empty_night_says_so_and_is_done_when_its_files_come(make, tmp_path, 
     night = make([], limits={"min_records": 0})
     assert run(night) == 0
     (line,) = said(log, "nothing to summarize: 0 records")
-    assert line.fields == {"output": str(tmp_path / "out"), "records": 0, "summaries": 0, "rejects": 0, "skipped": 0}
+    assert line.fields == {
+        "output": str(tmp_path / "out"),
+        "records": 0,
+        "summaries": 0,
+        "rejects": 0,
+        "skipped": 0,
+    }
     assert files_below(tmp_path / "out") == FOLDER
     write_lines(tmp_path / "in" / "late.jsonl", records(3, 50))
     assert run(night) == 3
@@ -195,9 +218,18 @@ def test_skipped_records_make_no_share_of_rejects_smaller(make, config, tmp_path
     night = make([*records(97), *BAD], skip_done=str(tmp_path / "one"), limits=STRICT)
     with pytest.raises(DataError, match=r"3 of 3 records were rejected"):
         run(night)
-    summarize(night.model_copy(update={"limits": night.limits.model_copy(update={"max_reject_fraction": 1})}), never)
+    summarize(
+        night.model_copy(
+            update={"limits": night.limits.model_copy(update={"max_reject_fraction": 1})}
+        ),
+        never,
+    )
     counts = manifest_of(tmp_path / "out")["counts"]
-    assert (counts["skipped"], counts["summaries"], counts["rejects"]) == (97, 0, {"invalid_record": 3})
+    assert (counts["skipped"], counts["summaries"], counts["rejects"]) == (
+        97,
+        0,
+        {"invalid_record": 3},
+    )
 
 
 def test_a_damaged_skip_done_is_told_before_a_model_is_loaded(make, tmp_path):
@@ -207,7 +239,9 @@ def test_a_damaged_skip_done_is_told_before_a_model_is_loaded(make, tmp_path):
         summarize(make(records(4), skip_done=str(tmp_path / "one")), never)
 
 
-def test_a_file_replaced_after_its_last_chunk_is_noticed_before_anything_is_published(make, tmp_path):
+def test_a_file_replaced_after_its_last_chunk_is_noticed_before_anything_is_published(
+    make, tmp_path
+):
     night = make(records(6))
     write_lines(tmp_path / "in" / "b.jsonl", records(6, 50))
 
@@ -220,7 +254,9 @@ def test_a_file_replaced_after_its_last_chunk_is_noticed_before_anything_is_publ
     assert manifest_of(tmp_path / "out")["counts"]["records"] == 13
 
 
-def test_the_metrics_of_a_night_killed_before_it_told_them_are_told_by_the_next_try(make, tmp_path, log):
+def test_the_metrics_of_a_night_killed_before_it_told_them_are_told_by_the_next_try(
+    make, tmp_path, log
+):
     """Published, but chunks and marker still there: what a kill between the manifest and the metrics leaves."""
     night = make(records(10))
     for index in (0, 1):

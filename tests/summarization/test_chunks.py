@@ -24,14 +24,22 @@ from job.summarization.inputs import find_night_inputs
 from job.summarization.records import Counts
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
-from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
+from tests.summarization.conftest import (
+    conversation,
+    files_below,
+    read_lines,
+    results_below,
+    write_lines,
+)
 from tests.summarization.nights import FOLDER, manifest_of, never
 
 Make = Callable[..., SummarizeConfig]
 SMALL = {"chunks": {"records": 4}}
 
 
-def run(config: SummarizeConfig, shard: Shard = WHOLE, before: Callable[[], None] = lambda: None) -> int:
+def run(
+    config: SummarizeConfig, shard: Shard = WHOLE, before: Callable[[], None] = lambda: None
+) -> int:
     """How many prompts it took."""
     engine = StandInEngine(before)
     summarize(config, stand_in(engine), shard)
@@ -57,7 +65,15 @@ def records(count: int, first: int = 0) -> list[Any]:
 def night(config: Make, tmp_path: Path) -> SummarizeConfig:
     """Three files of several formats: 31 records in chunks of four, ids and contents repeated over their borders."""
     same = {"turns": [{"role": "customer", "text": "the same words"}]}
-    mixed = [*records(6), same, "{broken", conversation("c2", "again"), same, conversation("none", " "), *records(3, 6)]
+    mixed = [
+        *records(6),
+        same,
+        "{broken",
+        conversation("c2", "again"),
+        same,
+        conversation("none", " "),
+        *records(3, 6),
+    ]
     folder = tmp_path / "in"
     write_lines(folder / "a.jsonl", mixed)
     with (folder / "b.csv").open("w", encoding="utf-8", newline="") as file:
@@ -65,7 +81,9 @@ def night(config: Make, tmp_path: Path) -> SummarizeConfig:
         rows.writerow(["id", "dialogue"])
         rows.writerows([[f"t{n}", f"Customer: late\nAgent: sorry {n}"] for n in range(7)])
     lines = [*records(8, 20), same, conversation("c1", "once more")]
-    (folder / "c.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
+    (folder / "c.jsonl.gz").write_bytes(
+        gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode())
+    )
     return config(input=f"{folder}/", **SMALL)
 
 
@@ -77,7 +95,10 @@ def whole(night: SummarizeConfig, tmp_path: Path) -> tuple[list[Any], list[Any]]
     """What one worker makes of the night in one chunk."""
     run(
         night.model_copy(
-            update={"output": str(tmp_path / "whole"), "chunks": SummarizeConfig.model_fields["chunks"].default}
+            update={
+                "output": str(tmp_path / "whole"),
+                "chunks": SummarizeConfig.model_fields["chunks"].default,
+            }
         )
     )
     return outcomes_of(tmp_path / "whole")
@@ -148,7 +169,9 @@ def test_a_file_that_changed_between_two_tries_is_summarized_anew(night, tmp_pat
     assert files_below(tmp_path / "out") == FOLDER
 
 
-def test_a_file_that_changes_while_it_is_summarized_is_noticed_before_its_chunk_counts(night, tmp_path):
+def test_a_file_that_changes_while_it_is_summarized_is_noticed_before_its_chunk_counts(
+    night, tmp_path
+):
     path = tmp_path / "in" / "a.jsonl"
     with pytest.raises(RetryError, match=r"a\.jsonl changed while it was summarized"):
         run(night, before=lambda: path.write_bytes(path.read_bytes() + b"\n"))
@@ -160,11 +183,17 @@ FORMATS = ["csv", "parquet", "json", "jsonl.gz", "jsonl"]
 
 def write_four(path: Path, words: str) -> None:
     """Four conversations in the format that the name says."""
-    rows = [{"id": f"{path.stem} {n}", "dialogue": f"Customer: {words} {n}\nAgent: sorry"} for n in range(4)]
+    rows = [
+        {"id": f"{path.stem} {n}", "dialogue": f"Customer: {words} {n}\nAgent: sorry"}
+        for n in range(4)
+    ]
     turns = [conversation(row["id"], words) for row in rows]
     if path.suffix == ".csv":
         path.write_text(
-            "".join(f"{line}\n" for line in ["id,dialogue", *(f"c{n},Customer: {words}" for n in range(4))])
+            "".join(
+                f"{line}\n"
+                for line in ["id,dialogue", *(f"c{n},Customer: {words}" for n in range(4))]
+            )
         )
     elif path.suffix == ".parquet":
         import pyarrow
@@ -174,17 +203,25 @@ def write_four(path: Path, words: str) -> None:
     elif path.suffix == ".gz":
         path.write_bytes(gzip.compress("".join(json.dumps(turn) + "\n" for turn in turns).encode()))
     else:
-        path.write_text(json.dumps(turns) if path.suffix == ".json" else "".join(json.dumps(t) + "\n" for t in turns))
+        path.write_text(
+            json.dumps(turns)
+            if path.suffix == ".json"
+            else "".join(json.dumps(t) + "\n" for t in turns)
+        )
 
 
 def replaced(path: Path) -> None:
     """Something else in the place of the file, as of an export that is still being written."""
-    path.with_name(".new").write_bytes(path.read_bytes()[:20] if path.suffix != ".csv" else b"other,columns\n1,2\n")
+    path.with_name(".new").write_bytes(
+        path.read_bytes()[:20] if path.suffix != ".csv" else b"other,columns\n1,2\n"
+    )
     path.with_name(".new").rename(path)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_file_that_is_replaced_before_it_is_read_is_for_another_try_whatever_its_format(config, tmp_path, suffix):
+def test_a_file_that_is_replaced_before_it_is_read_is_for_another_try_whatever_its_format(
+    config, tmp_path, suffix
+):
     for name in "ab":
         (tmp_path / "in").mkdir(exist_ok=True)
         write_four(tmp_path / "in" / f"{name}.{suffix}", name)
@@ -194,7 +231,9 @@ def test_a_file_that_is_replaced_before_it_is_read_is_for_another_try_whatever_i
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_file_that_is_replaced_between_listing_and_cutting_is_for_another_try(config, tmp_path, suffix):
+def test_a_file_that_is_replaced_between_listing_and_cutting_is_for_another_try(
+    config, tmp_path, suffix
+):
     night, store = config(input=f"{tmp_path}/in/", **SMALL), LocalStore(str(tmp_path / "out"))
     (tmp_path / "in").mkdir()
     write_four(tmp_path / "in" / f"b.{suffix}", "late")
@@ -221,13 +260,19 @@ class Asked(LocalStore):
 
 
 @pytest.mark.parametrize(
-    ("files", "listed", "wanted"), [(50, 50, (50, 0)), (120, 0, (0, 1)), (120, 120, (0, 1)), (120, 50_000, (120, 0))]
+    ("files", "listed", "wanted"),
+    [(50, 50, (50, 0)), (120, 0, (0, 1)), (120, 120, (0, 1)), (120, 50_000, (120, 0))],
 )
-def test_many_files_are_listed_and_not_asked_for_one_by_one_to_see_that_none_changed(tmp_path, files, listed, wanted):
+def test_many_files_are_listed_and_not_asked_for_one_by_one_to_see_that_none_changed(
+    tmp_path, files, listed, wanted
+):
     store = Asked(tmp_path)
     for n in range(files):
         (tmp_path / f"{n:03d}.jsonl").write_text("{}")
-    mine = [InputFile(f"f/{e.key}", store, e.key, e.size, e.version) for e in LocalStore(str(tmp_path)).list()]
+    mine = [
+        InputFile(f"f/{e.key}", store, e.key, e.size, e.version)
+        for e in LocalStore(str(tmp_path)).list()
+    ]
     check_unchanged(mine, listed)
     assert (store.stats, store.lists) == wanted
     (tmp_path / "007.jsonl").write_text("{ }")
@@ -244,13 +289,19 @@ def test_an_object_that_ends_where_a_piece_of_it_began_is_for_another_try(config
         s3.client().upload_file(str(tmp_path / f"{name}.jsonl"), s3.bucket, f"in/{name}.jsonl")
     night = config(input=f"{s3.uri}/in/", **SMALL)
     with pytest.raises(RetryError, match=r"b\.jsonl changed while it was summarized: run again"):
-        run(night, Shard(0, 2), lambda: s3.client().put_object(Bucket=s3.bucket, Key="in/b.jsonl", Body=b"{}") and None)
+        run(
+            night,
+            Shard(0, 2),
+            lambda: s3.client().put_object(Bucket=s3.bucket, Key="in/b.jsonl", Body=b"{}") and None,
+        )
 
 
 def test_other_settings_never_take_up_what_was_committed_with_these(night, config, tmp_path):
     with pytest.raises(PreemptedError):
         run(night, WHOLE, stopping_after(3))
-    other = night.model_copy(update={"generation": night.generation.model_copy(update={"max_new_tokens": 13})})
+    other = night.model_copy(
+        update={"generation": night.generation.model_copy(update={"max_new_tokens": 13})}
+    )
     assert run(other) == 29
     assert files_below(tmp_path / "out") == FOLDER
 
@@ -284,7 +335,10 @@ def test_a_commit_whose_answer_is_lost_is_still_this_workers(tmp_path):
     store = Forgetful(str(tmp_path / "out"))
     (tmp_path / "x").write_text("x\n")
     assert commit.commit(
-        (store, "c"), 0, tmp_path / "x", {"counts": Counts(), "seconds": 1.0, "gpus": 0, "engine": "test 1"}
+        (store, "c"),
+        0,
+        tmp_path / "x",
+        {"counts": Counts(), "seconds": 1.0, "gpus": 0, "engine": "test 1"},
     )
     assert commit.committed(commit.names_in(store, "c")) == {0}
 
@@ -292,7 +346,9 @@ def test_a_commit_whose_answer_is_lost_is_still_this_workers(tmp_path):
 def test_while_another_worker_puts_the_output_together_this_one_is_done(night, tmp_path):
     first = [run(night, Shard(0, 2))]
     (folder,) = (tmp_path / "out" / "_chunks").iterdir()
-    other = Lease(LocalStore(str(tmp_path / "out" / "_chunks")), replace(this_process(), id="another"))
+    other = Lease(
+        LocalStore(str(tmp_path / "out" / "_chunks")), replace(this_process(), id="another")
+    )
     other.acquire()
     assert folder.is_dir()
     first.append(run(night, Shard(1, 2)))
@@ -331,7 +387,9 @@ def test_the_manifest_tells_speed_and_cost(night, tmp_path, monkeypatch, gpus):
     assert facts["seconds"] > 0
     assert facts["gpu_seconds"] == (facts["seconds"] if gpus else 0), "an engine uses one of them"
     assert facts["output_tokens_per_second"] > 0
-    assert facts["cost_per_1000_records"] == pytest.approx(1000 * facts["seconds"] * 0.001 / 31, rel=0.01)
+    assert facts["cost_per_1000_records"] == pytest.approx(
+        1000 * facts["seconds"] * 0.001 / 31, rel=0.01
+    )
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])

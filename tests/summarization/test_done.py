@@ -28,7 +28,13 @@ def night(config, tmp_path):
 
     def run(name, records, output=None, **keys):
         write_lines(tmp_path / f"{name}.jsonl", records)
-        return summarize(config(input=str(tmp_path / f"{name}.jsonl"), output=str(tmp_path / (output or name)), **keys))
+        return summarize(
+            config(
+                input=str(tmp_path / f"{name}.jsonl"),
+                output=str(tmp_path / (output or name)),
+                **keys,
+            )
+        )
 
     return run
 
@@ -42,7 +48,9 @@ def test_what_an_earlier_night_summarized_unchanged_is_skipped_and_told_of(night
     noted = old[2] | {"metadata": {"status": "closed"}}
     records = [changed, renamed, noted, *old[3:]]
     second = night("two", records, skip_done=str(tmp_path / "one"))
-    skipped = [row for row in read_lines(tmp_path / "two" / REJECTS) if row["reason"] == "already_done"]
+    skipped = [
+        row for row in read_lines(tmp_path / "two" / REJECTS) if row["reason"] == "already_done"
+    ]
     assert [row["id"] for row in skipped] == [id for id in ("c2", "c3", "c4", "c5") if id in done]
     assert second.skipped == len(skipped) > 0
     assert second.records == second.summaries + second.rejected + second.skipped == 6
@@ -59,9 +67,16 @@ def test_a_night_after_that_skips_what_two_nights_ago_was_done(night, tmp_path):
 
 def test_no_model_is_loaded_where_all_is_skipped(config, tmp_path):
     write_lines(tmp_path / "one.jsonl", [conversation(f"c{n}", f"my parcel {n}") for n in range(6)])
-    write_lines(tmp_path / "two.jsonl", [conversation(f"c{n}", f"my parcel {n}") for n in range(6)] + ["{broken"])
+    write_lines(
+        tmp_path / "two.jsonl",
+        [conversation(f"c{n}", f"my parcel {n}") for n in range(6)] + ["{broken"],
+    )
     first, second = (
-        config(input=str(tmp_path / f"{name}.jsonl"), output=str(tmp_path / name), chunks={"records": 3})
+        config(
+            input=str(tmp_path / f"{name}.jsonl"),
+            output=str(tmp_path / name),
+            chunks={"records": 3},
+        )
         for name in ("one", "two")
     )
     summarize(first, stand_in(StandInEngine()))
@@ -72,7 +87,9 @@ def test_no_model_is_loaded_where_all_is_skipped(config, tmp_path):
 
 def test_a_digest_tells_id_roles_and_texts_apart_and_leaves_metadata_out():
     def digest(id, *turns, settings=b"", **metadata):
-        conversation = Conversation(id, tuple(Turn(*turn) for turn in turns), Source("f", 1), (), metadata)
+        conversation = Conversation(
+            id, tuple(Turn(*turn) for turn in turns), Source("f", 1), (), metadata
+        )
         return digest_of(conversation, blake2b(settings, digest_size=16))
 
     different = [
@@ -87,7 +104,12 @@ def test_a_digest_tells_id_roles_and_texts_apart_and_leaves_metadata_out():
 def test_other_settings_skip_nothing(night, tmp_path):
     records = [conversation(f"c{n}", f"my parcel {n}") for n in range(4)]
     night("one", records)
-    assert night("two", records, skip_done=str(tmp_path / "one"), prompt={"system": "Be brief."}).skipped == 0
+    assert (
+        night(
+            "two", records, skip_done=str(tmp_path / "one"), prompt={"system": "Be brief."}
+        ).skipped
+        == 0
+    )
     assert night("three", records, skip_done=str(tmp_path / "one"), redaction={}).skipped == 0
 
 
@@ -105,7 +127,9 @@ def test_an_earlier_output_that_is_not_there_skips_nothing(night, tmp_path):
 def test_an_earlier_output_that_cannot_be_read_is_no_empty_one(night, tmp_path):
     night("one", [conversation("c")])
     (tmp_path / "one" / "manifest.json").write_text("{")
-    with pytest.raises(DamagedError, match=r"manifest\.json cannot be understood .*correct skip_done"):
+    with pytest.raises(
+        DamagedError, match=r"manifest\.json cannot be understood .*correct skip_done"
+    ):
         night("two", [conversation("c")], skip_done=str(tmp_path / "one"))
 
 

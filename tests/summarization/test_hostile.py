@@ -105,8 +105,14 @@ KINDS: list[tuple[Any, str | None]] = [
     (one(turn("poison")), FAILED),
     (one(turn("silence")), EMPTY),
     (one(turn("hi"), summary=float("nan")), None),
-    ('{"turns": [{"role": "agent", "text": "hi"}], "number": 1e999, "numbers": [-1e999, Infinity, NaN]}', None),
-    ("\u2003" * 700_000, NO_RECORD),  # more bytes than are looked at together, and cut within a character
+    (
+        '{"turns": [{"role": "agent", "text": "hi"}], "number": 1e999, "numbers": [-1e999, Infinity, NaN]}',
+        None,
+    ),
+    (
+        "\u2003" * 700_000,
+        NO_RECORD,
+    ),  # more bytes than are looked at together, and cut within a character
     ("\u2003" * 23_000_000, NO_RECORD),  # more bytes than a record may have characters
     (one(turn("hi"), **{"": "", "\ud800": 1, "__class__": "x"}), None),
 ]
@@ -121,7 +127,9 @@ class Engine:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
 
-    def generate(self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None) -> list[Generated]:
+    def generate(
+        self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None
+    ) -> list[Generated]:
         texts = [self.tokenizer.decode(prompt) for prompt in prompts]
         if any("poison" in text for text in texts):
             raise RuntimeError("CUDA error: device-side assert triggered")
@@ -131,13 +139,19 @@ class Engine:
 def peak_bytes(anew: bool = False) -> int:
     """The most memory that this process has had since it was last asked `anew`, whatever ran in it before."""
     if anew:
-        Path("/proc/self/clear_refs").write_text("5")  # see proc(5): VmHWM begins again at what there is now
+        Path("/proc/self/clear_refs").write_text(
+            "5"
+        )  # see proc(5): VmHWM begins again at what there is now
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(peak) << 10
 
 
 def as_line(value: Any) -> bytes:
-    return value if isinstance(value, bytes) else (value if isinstance(value, str) else json.dumps(value)).encode()
+    return (
+        value
+        if isinstance(value, bytes)
+        else (value if isinstance(value, str) else json.dumps(value)).encode()
+    )
 
 
 def open_with(config: Any, cache: Any) -> Any:
@@ -146,12 +160,16 @@ def open_with(config: Any, cache: Any) -> Any:
 
 
 @pytest.mark.parametrize("redaction", [None, {}])
-def test_each_bad_line_has_one_outcome_and_costs_no_good_line_its_summary(config, tmp_path, redaction):
+def test_each_bad_line_has_one_outcome_and_costs_no_good_line_its_summary(
+    config, tmp_path, redaction
+):
     assert len(KINDS) >= 60
     expected: list[str | None] = []
     with (tmp_path / "in.jsonl").open("wb") as file:
         for number, (value, outcome) in enumerate(KINDS):
-            file.write(json.dumps(conversation(f"good-{number}", f"my parcel {number}")).encode() + b"\n")
+            file.write(
+                json.dumps(conversation(f"good-{number}", f"my parcel {number}")).encode() + b"\n"
+            )
             file.write(as_line(value) + b"\n")
             expected += [None, outcome]
     before = peak_bytes(anew=True)
@@ -163,7 +181,14 @@ def test_each_bad_line_has_one_outcome_and_costs_no_good_line_its_summary(config
     wrong = {as_line(KINDS[n // 2][0])[:60]: (lines.get(n + 1, NO_RECORD), wanted)
              for n, wanted in enumerate(expected) if lines.get(n + 1, NO_RECORD) != wanted}  # fmt: skip
     assert wrong == {}
-    assert len(summaries) + len(rejects) == len(lines) == counts.records == len(expected) - expected.count(NO_RECORD)
+    assert (
+        len(summaries) + len(rejects)
+        == len(lines)
+        == counts.records
+        == len(expected) - expected.count(NO_RECORD)
+    )
     for rows in (summaries, rejects):
-        assert [row["source"]["line"] for row in rows] == sorted(row["source"]["line"] for row in rows)
+        assert [row["source"]["line"] for row in rows] == sorted(
+            row["source"]["line"] for row in rows
+        )
     assert grown < GROWTH_BYTES, f"{grown >> 20} MB more"

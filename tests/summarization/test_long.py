@@ -30,12 +30,17 @@ class Engine:
         self.tokenizer, self.answer, self.calls = tokenizer, answer, []
         self.prompts: list[str] = []
 
-    def generate(self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None) -> list[Generated]:
+    def generate(
+        self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None
+    ) -> list[Generated]:
         self.calls.append(len(prompts))
         assert all(len(prompt) <= ROOM for prompt in prompts)
         texts = [self.tokenizer.decode(prompt) for prompt in prompts]
         self.prompts += texts
-        found = [Generated(answer := self.answer(text), 3, "length" if "cut" in answer else "stop") for text in texts]
+        found = [
+            Generated(answer := self.answer(text), 3, "length" if "cut" in answer else "stop")
+            for text in texts
+        ]
         if on_done:
             on_done(len(prompts))
         return found
@@ -53,7 +58,9 @@ def run(tokenizer):
     def go(conversations, answer=lambda _text: "fine", **keys):
         engine = Engine(tokenizer, answer)
         prompt = make_prompt(PromptSection(system="Sum up."), tokenizer)
-        summarizer = Summarizer(engine, tokenizer, prompt, ("whitespace",), ROOM, Digests(None, "b"), "test")
+        summarizer = Summarizer(
+            engine, tokenizer, prompt, ("whitespace",), ROOM, Digests(None, "b"), "test"
+        )
         told: list[int] = []
         task = Task(lambda: summarizer, GenerationSection(max_new_tokens=20), "hierarchical")
         found = list(outcomes([conversations], _with(task, keys), told.append))
@@ -88,7 +95,9 @@ def test_every_turn_stands_in_exactly_one_part_in_order_and_no_part_could_take_o
 def test_a_turn_longer_than_a_prompt_goes_on_in_the_next_without_losing_a_word(tokenizer):
     prompt = make_prompt(PromptSection(system="Sum up."), tokenizer)
     words = [f"w{n}" for n in range(300)]
-    one = Conversation("c", (Turn("customer", " ".join(words)), Turn("agent", "x" * 700)), Source("f", 1))
+    one = Conversation(
+        "c", (Turn("customer", " ".join(words)), Turn("agent", "x" * 700)), Source("f", 1)
+    )
     parts = encode_parts(one, prompt, tokenizer, ROOM, 99)
     text = " ".join(tokenizer.decode(part.ids) for part in parts)
     assert [word for word in text.split() if word[0] == "w" and word[1:].isdigit()] == words
@@ -103,7 +112,9 @@ def test_a_text_that_never_fits_is_told_without_being_tokenized(tokenizer):
         encode_prompt(huge, prompt, tokenizer, ROOM)
     with pytest.raises(TooLongError, match="more than 9 parts of 240 tokens"):
         encode_parts(huge, prompt, tokenizer, ROOM, 9)
-    middle = Conversation("c", (Turn("customer", "a"), huge.turns[0], Turn("agent", "b")), Source("f", 1))
+    middle = Conversation(
+        "c", (Turn("customer", "a"), huge.turns[0], Turn("agent", "b")), Source("f", 1)
+    )
     assert encode_prompt(middle, prompt, tokenizer, ROOM).dropped_turns == 1
 
 
@@ -140,7 +151,10 @@ def test_parts_without_an_answer_count_their_turns_as_dropped(run):
     assert isinstance(found, Summary)
     assert 0 < found.dropped_turns < 20
     (nothing,), _ = run([talk("a", 20)], lambda _text: " ")
-    assert (nothing.reason, nothing.detail[:32]) == ("empty_summary", "the model answered each of 3 par")
+    assert (nothing.reason, nothing.detail[:32]) == (
+        "empty_summary",
+        "the model answered each of 3 par",
+    )
 
 
 def test_a_part_that_breaks_the_engine_rejects_its_conversation_and_no_other(run):
@@ -183,7 +197,10 @@ def test_the_other_policies_drop_turns_or_reject(run):
         if isinstance(found, Summary):
             assert (found.parts, found.levels, found.dropped_turns > 0) == (1, 1, True)
         else:
-            assert (found.reason, found.detail[-38:]) == ("too_long", " of 40 turns do not fit into 240 tokens"[-38:])
+            assert (found.reason, found.detail[-38:]) == (
+                "too_long",
+                " of 40 turns do not fit into 240 tokens"[-38:],
+            )
 
 
 def test_the_model_reads_placeholders_and_the_summary_is_scanned_again(run):
@@ -193,7 +210,9 @@ def test_the_model_reads_placeholders_and_the_summary_is_scanned_again(run):
     said = (Turn("customer", "I am joe@shop.com &amp; @joe"), Turn("agent", "joe@shop.com, thanks"))
     redactor = make_redactor(RedactionSection())
     (found,), engine = run(
-        [Conversation("a", said, Source("f", 1))], lambda _text: "[EMAIL_1], or eve@x.org, asks", redactor=redactor
+        [Conversation("a", said, Source("f", 1))],
+        lambda _text: "[EMAIL_1], or eve@x.org, asks",
+        redactor=redactor,
     )
     assert "joe" not in engine.prompts[0]
     assert engine.prompts[0].count("[EMAIL_1]") == 2

@@ -28,7 +28,9 @@ def load(config: Any, tmp_path: Path) -> Any:
     def make(variables: dict[str, str] | None = None, **keys: Any) -> SummarizeConfig:
         content = config().model_dump(mode="json") | {"limits": NO_LIMIT} | keys
         path = tmp_path / "night.yaml"
-        path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None}))
+        path.write_text(
+            yaml.safe_dump({key: value for key, value in content.items() if value is not None})
+        )
         return load_config("summarize", str(path), (), variables or {})
 
     return make
@@ -56,7 +58,9 @@ def test_only_an_input_that_changes_each_night_may_be_empty_by_default(load, uri
 
 def test_a_variable_given_by_set_counts_too(load, tmp_path):
     load()
-    night = load_config("summarize", str(tmp_path / "night.yaml"), ["input=in/{day}/"], {"day": "1"})
+    night = load_config(
+        "summarize", str(tmp_path / "night.yaml"), ["input=in/{day}/"], {"day": "1"}
+    )
     assert night.limits.min_records == 0
 
 
@@ -84,7 +88,9 @@ def test_a_night_that_may_be_empty_warns_of_the_path(config, tmp_path, log, name
     night = config(input=f"{tmp_path}/{name}", limits={"min_records": 0})
     assert summarize(night, never).records == 0
     assert [each["input"] for each in warnings(log)] == [f"{tmp_path}/{name}"]
-    (line,) = [record for record in log.records if record.getMessage() == "nothing to summarize: 0 records"]
+    (line,) = [
+        record for record in log.records if record.getMessage() == "nothing to summarize: 0 records"
+    ]
     assert line.levelname == "WARNING"
     assert plan(night).error is None
 
@@ -101,7 +107,9 @@ def test_of_several_inputs_the_missing_one_is_named(config, tmp_path, log):
 def test_too_few_records_leave_nothing_behind_and_are_no_part_of_the_next_try(config, tmp_path):
     write_lines(tmp_path / "in" / "a.jsonl", [conversation("a"), "{broken"])
     night = config(input=f"{tmp_path}/in/", limits=NO_LIMIT | {"min_records": 4})
-    with pytest.raises(MissingError, match=r"in/: 2 records, wanted at least 4 \(limits\.min_records\)"):
+    with pytest.raises(
+        MissingError, match=r"in/: 2 records, wanted at least 4 \(limits\.min_records\)"
+    ):
         summarize(night, never)
     assert files_below(tmp_path / "out") == []
     write_lines(tmp_path / "in" / "b.jsonl", [conversation("b"), conversation("c")])
@@ -160,7 +168,9 @@ def test_a_night_of_transcripts_leaves_summaries_beside_them_out(load, tmp_path)
         (calls / name).write_text("Agent: Hello\nCustomer: My kettle leaks.")
     inputs = find_night_inputs(load(input=f"{calls}/"))
     assert [file.key for file in inputs.files] == ["a.vtt", "b.txt"]
-    assert inputs.left_out.first[0].endswith("a.summary.txt (the summary of a transcript beside it)")
+    assert inputs.left_out.first[0].endswith(
+        "a.summary.txt (the summary of a transcript beside it)"
+    )
 
 
 def test_a_night_counts_conversations_with_unclear_speakers(load, tmp_path, caplog):

@@ -35,7 +35,9 @@ class Engine:
     def __init__(self, poison: Sequence[int] = (), error: type[Exception] = RuntimeError) -> None:
         self.poison, self.error, self.calls = set(poison), error, 0
 
-    def generate(self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None) -> list[Generated]:
+    def generate(
+        self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None
+    ) -> list[Generated]:
         self.calls += 1
         answers = []
         for prompt in prompts:
@@ -50,13 +52,17 @@ class Engine:
 def answered(engine: Engine, count: int) -> tuple[list[str], int]:
     told: list[int] = []
     found = generate_each(engine, [[id] for id in range(count)], SETTINGS, told.append)
-    return [answer.text if isinstance(answer, Generated) else str(answer) for answer in found], sum(told)
+    return [answer.text if isinstance(answer, Generated) else str(answer) for answer in found], sum(
+        told
+    )
 
 
 @pytest.mark.parametrize("poison", [[0], [99], [41, 42], [3, 50, 97], range(100)])
 def test_each_prompt_that_fails_is_found_and_costs_no_other_its_answer(poison):
     found, told = answered(Engine(poison), 100)
-    assert found == [f"RuntimeError: cannot do {id}" if id in poison else str(id) for id in range(100)]
+    assert found == [
+        f"RuntimeError: cannot do {id}" if id in poison else str(id) for id in range(100)
+    ]
     assert told == 100, "progress counts each prompt once, however often it is generated"
 
 
@@ -67,7 +73,17 @@ def test_one_failure_costs_few_calls():
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError, IndexError, FloatingPointError, KeyError, TypeError, AssertionError, MemoryError, OSError]
+    "error",
+    [
+        RuntimeError,
+        IndexError,
+        FloatingPointError,
+        KeyError,
+        TypeError,
+        AssertionError,
+        MemoryError,
+        OSError,
+    ],
 )
 def test_whatever_a_record_makes_the_engine_raise_rejects_that_record(error):
     found, _ = answered(Engine([1], error), 3)
@@ -79,7 +95,9 @@ def full_disk(said: str) -> Exception:
     return OSError(errno.ENOSPC, said)
 
 
-@pytest.mark.parametrize(("error", "raised"), [(PreemptedError, PreemptedError), (full_disk, OSError)])
+@pytest.mark.parametrize(
+    ("error", "raised"), [(PreemptedError, PreemptedError), (full_disk, OSError)]
+)
 def test_a_stop_and_a_full_disk_end_the_run(error, raised):
     with pytest.raises(raised):
         answered(Engine([1], error), 3)
@@ -92,14 +110,24 @@ def bad(line: int) -> Item:
 def test_windows_are_bounded_and_keep_the_order():
     items = [bad(line) for line in range(2500)]
     found = list(windows(items))
-    assert [len(window) for window in found] == [outcomes.WINDOW_RECORDS, outcomes.WINDOW_RECORDS, 452]
+    assert [len(window) for window in found] == [
+        outcomes.WINDOW_RECORDS,
+        outcomes.WINDOW_RECORDS,
+        452,
+    ]
     assert [item for window in found for item in window] == items
     assert list(windows([])) == []
 
 
 def summarizer(max_input_tokens: int) -> Summarizer:
     return Summarizer(
-        StandInEngine(), StandInTokenizer(), PROMPT, PROMPT.cleaning, max_input_tokens, Digests(None, "b"), "stand-in"
+        StandInEngine(),
+        StandInTokenizer(),
+        PROMPT,
+        PROMPT.cleaning,
+        max_input_tokens,
+        Digests(None, "b"),
+        "stand-in",
     )
 
 
@@ -107,13 +135,21 @@ def test_a_window_holds_no_text_of_its_records():
     def records() -> Iterator[Conversation]:
         for id in range(60):
             said = ("hi", *(f"{id} {number} " + "x" * 50_000 for number in range(20)), "bye")
-            yield Conversation(f"c{id}", tuple(Turn("customer", text) for text in said), Source("f", id))
+            yield Conversation(
+                f"c{id}", tuple(Turn("customer", text) for text in said), Source("f", id)
+            )
 
     tracemalloc.start()
-    found = list(outcomes.outcomes([records()], Task(lambda: summarizer(2000), SETTINGS), lambda _count: None))
+    found = list(
+        outcomes.outcomes(
+            [records()], Task(lambda: summarizer(2000), SETTINGS), lambda _count: None
+        )
+    )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert [(type(outcome), outcome.id) for outcome in found] == [(Summary, f"c{id}") for id in range(60)]
+    assert [(type(outcome), outcome.id) for outcome in found] == [
+        (Summary, f"c{id}") for id in range(60)
+    ]
     assert peak < 30 << 20, f"{peak >> 20} MB; the window's records together are 60 MB"
 
 
@@ -122,7 +158,8 @@ def test_windows_end_where_metadata_or_values_replaced_are_large():
     task = Task(lambda: summarizer(1 << 20), SETTINGS, redactor=redactor)
     large = outcomes.WINDOW_CHARACTERS // 4
     noted = [
-        Conversation(f"c{id}", (Turn("agent", "hi"),), Source("f", id), (), {"note": "x" * large}) for id in range(8)
+        Conversation(f"c{id}", (Turn("agent", "hi"),), Source("f", id), (), {"note": "x" * large})
+        for id in range(8)
     ]
     assert [len(window) for window in windows(prepare(record, task) for record in noted)] == [4, 4]
     link = Conversation("c", (Turn("agent", "https://x.com/" + "x" * 900_000),), Source("f", 1))
@@ -198,9 +235,14 @@ def test_records_that_fail_for_themselves_do_not_end_the_run(answers, has_answer
 @pytest.mark.parametrize("error", [RuntimeError, TypeError, MemoryError])
 @pytest.mark.parametrize(
     ("answers", "has_answered"),
-    [(failed("OutOfMemoryError", 3), True), ([*failed("RuntimeError", 1), Generated("fine", 1, "stop")], False)],
+    [
+        (failed("OutOfMemoryError", 3), True),
+        ([*failed("RuntimeError", 1), Generated("fine", 1, "stop")], False),
+    ],
 )
-def test_a_model_that_stops_answering_in_the_night_is_worth_another_try(answers, has_answered, error):
+def test_a_model_that_stops_answering_in_the_night_is_worth_another_try(
+    answers, has_answered, error
+):
     with pytest.raises(RetryError, match="answered before, and now fails on a greeting"):
         check_model(answers, greeted(error), has_answered)
 
@@ -213,8 +255,14 @@ def test_a_night_rejects_nothing_that_the_model_fails_on_once_it_is_broken(is_ca
                 raise RuntimeError("the device is gone")
             return super().generate(prompts, *rest)
 
-    records = [Conversation(f"c{id}", (Turn("customer", "hi"),), Source("f", id)) for id in range(4000)]
-    task = Task(lambda: replace(summarizer(2000), engine=Dying()), SETTINGS, suspects=Suspects(is_careful=is_careful))
+    records = [
+        Conversation(f"c{id}", (Turn("customer", "hi"),), Source("f", id)) for id in range(4000)
+    ]
+    task = Task(
+        lambda: replace(summarizer(2000), engine=Dying()),
+        SETTINGS,
+        suspects=Suspects(is_careful=is_careful),
+    )
     found: list[Any] = []
     with pytest.raises(RetryError, match="the device is gone"):
         found.extend(outcomes.outcomes([records], task, lambda _count: None))

@@ -26,11 +26,15 @@ BROKEN = "the connection broke"
 
 @pytest.fixture(autouse=True)
 def few_records(tmp_path: Path) -> Path:
-    return write_lines(tmp_path / "in.jsonl", [conversation(f"c{n}", "late " * n) for n in range(1, 4)])
+    return write_lines(
+        tmp_path / "in.jsonl", [conversation(f"c{n}", "late " * n) for n in range(1, 4)]
+    )
 
 
 @pytest.mark.parametrize(("store", "warnings"), [(LocalStore, 0), (Forgetful, 1)])
-def test_a_store_that_ignores_conditions_is_told_of_before_the_input_is_agreed_on(tmp_path, log, store, warnings):
+def test_a_store_that_ignores_conditions_is_told_of_before_the_input_is_agreed_on(
+    tmp_path, log, store, warnings
+):
     output = open_output(str(tmp_path / "out"), StorageSection())
     check_writable(replace(output, store=store(output.uri)))
     told = [record for record in log.records if "ignores conditional writes" in record.getMessage()]
@@ -38,7 +42,9 @@ def test_a_store_that_ignores_conditions_is_told_of_before_the_input_is_agreed_o
     assert files_below(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize("taken", ["keep{}", "keep.rejects.jsonl", "keep.manifest.json", ".keep.publishing.json"])
+@pytest.mark.parametrize(
+    "taken", ["keep{}", "keep.rejects.jsonl", "keep.manifest.json", ".keep.publishing.json"]
+)
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 def test_a_file_that_recap_did_not_write_is_never_replaced(config, tmp_path, suffix, taken):
     path = tmp_path / "out" / taken.format(suffix)
@@ -51,12 +57,16 @@ def test_a_file_that_recap_did_not_write_is_never_replaced(config, tmp_path, suf
     assert path.read_text() == MINE
 
 
-@pytest.mark.parametrize("taken", ["parts/part-00000.jsonl", "rejects/part-00003.jsonl", "_SUCCESS", "_PUBLISHING"])
+@pytest.mark.parametrize(
+    "taken", ["parts/part-00000.jsonl", "rejects/part-00003.jsonl", "_SUCCESS", "_PUBLISHING"]
+)
 def test_a_part_that_recap_did_not_write_is_never_removed(config, tmp_path, taken):
     path = tmp_path / "out" / taken
     path.parent.mkdir(parents=True)
     path.write_text(MINE)
-    with pytest.raises(OutputError, match=f"{taken} is there and .*choose another output") as caught:
+    with pytest.raises(
+        OutputError, match=f"{taken} is there and .*choose another output"
+    ) as caught:
         summarize(config(), never)
     assert caught.value.exit_code == ExitCode.OUTPUT
     assert files_below(tmp_path / "out") == [taken]
@@ -67,7 +77,9 @@ def test_summaries_that_somebody_changed_are_not_replaced(config, tmp_path):
     path = tmp_path / "keep.jsonl"
     summarize(config(output=str(path)))
     path.write_text(MINE)
-    with pytest.raises(OutputError, match=r"keep\.jsonl is there and its manifest says \d+ bytes, not 24"):
+    with pytest.raises(
+        OutputError, match=r"keep\.jsonl is there and its manifest says \d+ bytes, not 24"
+    ):
         summarize(config(output=str(path)), never)
     assert path.read_text() == MINE
 
@@ -76,7 +88,8 @@ def test_two_outputs_of_one_stem_are_told_apart(config, tmp_path):
     summarize(config(output=str(tmp_path / "out" / "day.jsonl")))
     before = files_below(tmp_path / "out")
     with pytest.raises(
-        OutputError, match=r"day\.manifest\.json is there and belongs to day\.jsonl, .* not to day\.csv"
+        OutputError,
+        match=r"day\.manifest\.json is there and belongs to day\.jsonl, .* not to day\.csv",
     ):
         summarize(config(output=str(tmp_path / "out" / "day.csv")), never)
     assert files_below(tmp_path / "out") == before
@@ -107,7 +120,9 @@ class Breaking(LocalStore):
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["into nothing", "over an earlier run"])
 @pytest.mark.parametrize("name", ["out", "out/day.jsonl"])
-def test_a_publication_that_broke_off_anywhere_is_made_good_by_the_next_run(config, tmp_path, name, earlier):
+def test_a_publication_that_broke_off_anywhere_is_made_good_by_the_next_run(
+    config, tmp_path, name, earlier
+):
     place = tmp_path / name
     wanted = config(output=str(place))
     summarize(wanted)
@@ -140,7 +155,9 @@ def test_a_publication_that_broke_off_anywhere_is_made_good_by_the_next_run(conf
     assert after > 4
 
 
-def test_the_same_run_that_ends_while_this_one_looks_is_not_taken_for_somebody_else(config, tmp_path):
+def test_the_same_run_that_ends_while_this_one_looks_is_not_taken_for_somebody_else(
+    config, tmp_path
+):
     wanted = config()
     summarize(wanted)
     out = tmp_path / "out"
@@ -159,12 +176,15 @@ def test_the_same_run_that_ends_while_this_one_looks_is_not_taken_for_somebody_e
 
     output = open_output(str(out), StorageSection())
     found = find_finished(
-        replace(output, store=EndsMeanwhile(output.store.uri)), json.loads(manifest)["extra"]["identity"]
+        replace(output, store=EndsMeanwhile(output.store.uri)),
+        json.loads(manifest)["extra"]["identity"],
     )
     assert found is not None
 
 
-@pytest.mark.parametrize("name", ["day.rejects.jsonl", "day.manifest.json", ".day.publishing.json", "day.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["day.rejects.jsonl", "day.manifest.json", ".day.publishing.json", "day.jsonl"]
+)
 def test_a_run_never_replaces_its_own_input(config, tmp_path, few_records, name):
     taken = few_records.rename(tmp_path / name)
     before = taken.read_bytes()
@@ -178,8 +198,12 @@ def test_a_run_never_replaces_its_own_input(config, tmp_path, few_records, name)
 def test_a_run_never_replaces_its_own_input_by_another_name_of_it(config, tmp_path, few_records):
     few_records.rename(tmp_path / "day.rejects.jsonl")
     (tmp_path / "link.jsonl").symlink_to(tmp_path / "day.rejects.jsonl")
-    with pytest.raises(ConfigError, match=r"would replace .*link.jsonl, which is a file of the input"):
-        summarize(config(input=str(tmp_path / "link.jsonl"), output=f"{tmp_path}/x/../day.jsonl"), never)
+    with pytest.raises(
+        ConfigError, match=r"would replace .*link.jsonl, which is a file of the input"
+    ):
+        summarize(
+            config(input=str(tmp_path / "link.jsonl"), output=f"{tmp_path}/x/../day.jsonl"), never
+        )
 
 
 def test_parts_of_a_folder_are_no_input_of_a_run_into_that_folder(config, tmp_path, few_records):
@@ -191,17 +215,35 @@ def test_parts_of_a_folder_are_no_input_of_a_run_into_that_folder(config, tmp_pa
 
 def test_an_ending_in_upper_case_is_one_file(config, tmp_path):
     counts = summarize(config(output=str(tmp_path / "out" / "Mine.JSONL")))
-    assert files_below(tmp_path / "out") == ["Mine.JSONL", "Mine.manifest.json", "Mine.rejects.jsonl"]
+    assert files_below(tmp_path / "out") == [
+        "Mine.JSONL",
+        "Mine.manifest.json",
+        "Mine.rejects.jsonl",
+    ]
     assert summarize(config(output=str(tmp_path / "out" / "Mine.JSONL")), never) == counts
 
 
-@pytest.mark.parametrize("name", ["xx.parquet.gz", "day.jsonl.zst", "day.JSONL.GZ", "s3://b/day.csv.gz", "day.json"])
+@pytest.mark.parametrize(
+    "name", ["xx.parquet.gz", "day.jsonl.zst", "day.JSONL.GZ", "s3://b/day.csv.gz", "day.json"]
+)
 def test_a_name_of_a_file_that_recap_does_not_write_is_no_folder(config, name):
-    with pytest.raises(ValidationError, match=r"one file of summaries ends in \.jsonl, \.csv or \.parquet and is not"):
+    with pytest.raises(
+        ValidationError,
+        match=r"one file of summaries ends in \.jsonl, \.csv or \.parquet and is not",
+    ):
         config(output=name)
 
 
-OTHER_FILES = ["day.ndjson", "day.orc", "day.xlsx", "day.TSV", "day.txt", "day.avro", "day.jsonl.bz2", "s3://b/d.zip"]
+OTHER_FILES = [
+    "day.ndjson",
+    "day.orc",
+    "day.xlsx",
+    "day.TSV",
+    "day.txt",
+    "day.avro",
+    "day.jsonl.bz2",
+    "s3://b/d.zip",
+]
 
 
 @pytest.mark.parametrize("name", OTHER_FILES)
@@ -214,7 +256,9 @@ def test_a_name_of_another_kind_of_file_is_never_silently_a_folder(config, name)
     assert TrainConfig.model_validate(training | {"output": f"{name}/"}).output == f"{name}/"
 
 
-@pytest.mark.parametrize("name", ["dt=2026-01-31", "nights.v2", "s3://b/app.example.com", "run.2026", ".hidden"])
+@pytest.mark.parametrize(
+    "name", ["dt=2026-01-31", "nights.v2", "s3://b/app.example.com", "run.2026", ".hidden"]
+)
 def test_a_name_with_a_dot_may_be_a_folder(config, name):
     assert config(output=name).output == name
 
@@ -231,10 +275,14 @@ def test_a_name_with_a_dot_may_be_a_folder(config, name):
         ("out", "out/_PUBLISHING"),
     ],
 )
-def test_a_folder_where_a_file_is_to_be_written_is_found_before_a_model_is_loaded(config, tmp_path, output, folder):
+def test_a_folder_where_a_file_is_to_be_written_is_found_before_a_model_is_loaded(
+    config, tmp_path, output, folder
+):
     (tmp_path / folder).mkdir(parents=True)
     night = config(output=f"{tmp_path}/{output}")
-    with pytest.raises(OutputError, match=f"{folder} is a folder, and recap would write a file") as caught:
+    with pytest.raises(
+        OutputError, match=f"{folder} is a folder, and recap would write a file"
+    ) as caught:
         summarize(night, never)
     assert caught.value.exit_code == ExitCode.OUTPUT
     found = plan(night)
@@ -243,7 +291,9 @@ def test_a_folder_where_a_file_is_to_be_written_is_found_before_a_model_is_loade
 
 
 @pytest.mark.parametrize("file", ["parts", "rejects", "_chunks"])
-def test_a_file_where_a_folder_is_to_be_made_is_found_before_a_model_is_loaded(config, tmp_path, file):
+def test_a_file_where_a_folder_is_to_be_made_is_found_before_a_model_is_loaded(
+    config, tmp_path, file
+):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / file).touch()
     with pytest.raises(OutputError, match=f"{file} is a file, and recap would write a folder"):
@@ -263,10 +313,18 @@ def test_how_a_csv_is_written_is_part_of_what_it_is(config, tmp_path):
     with pytest.raises(OutputError, match="csv_output"):
         summarize(config(output=path, csv_output={"byte_order_mark": True}), never)
     again = config(
-        output=str(tmp_path / "new.csv"), skip_done=path, csv_output={"byte_order_mark": True, "formulas": "keep"}
+        output=str(tmp_path / "new.csv"),
+        skip_done=path,
+        csv_output={"byte_order_mark": True, "formulas": "keep"},
     )
-    assert summarize(again, never).skipped == counts.summaries, "the way of writing changes no summary"
-    third = config(output=str(tmp_path / "third"), skip_done=str(tmp_path / "new.csv"), csv_output={"formulas": "keep"})
+    assert summarize(again, never).skipped == counts.summaries, (
+        "the way of writing changes no summary"
+    )
+    third = config(
+        output=str(tmp_path / "third"),
+        skip_done=str(tmp_path / "new.csv"),
+        csv_output={"formulas": "keep"},
+    )
     assert summarize(third, never).skipped == counts.summaries
 
 

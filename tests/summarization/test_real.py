@@ -28,7 +28,16 @@ SAID = (
     "I would rather keep {0} as it is until customer {1} has answered",
     "can somebody send the numbers of {0} for the last {1} days",
 )
-TOPICS = ("search", "billing", "the mobile app", "support", "the new office", "onboarding", "reports", "storage")
+TOPICS = (
+    "search",
+    "billing",
+    "the mobile app",
+    "support",
+    "the new office",
+    "onboarding",
+    "reports",
+    "storage",
+)
 
 
 def meeting(number: int, words: int = 10_000) -> dict[str, Any]:
@@ -38,7 +47,8 @@ def meeting(number: int, words: int = 10_000) -> dict[str, Any]:
     count = 0
     while count < words:
         text = ". ".join(
-            rng.choice(SAID).format(rng.choice(TOPICS), rng.randrange(2, 60)) for _ in range(rng.randint(1, 4))
+            rng.choice(SAID).format(rng.choice(TOPICS), rng.randrange(2, 60))
+            for _ in range(rng.randint(1, 4))
         )
         turns.append({"role": rng.choice(SPEAKERS), "text": text})
         count += len(text.split())
@@ -66,12 +76,19 @@ class Talkative(Wrapped):
     def generate(self, prompts: Any, settings: Any, on_done: Any = None) -> Any:
         answers = super().generate(prompts, settings, on_done)
         self.silent += sum(not answer.text.strip() for answer in answers)
-        return [answer if answer.text.strip() else replace(answer, text="They talked.") for answer in answers]
+        return [
+            answer if answer.text.strip() else replace(answer, text="They talked.")
+            for answer in answers
+        ]
 
 
-def test_every_turn_of_a_meeting_of_ten_thousand_words_counts_where_the_model_says_something(tmp_path):
+def test_every_turn_of_a_meeting_of_ten_thousand_words_counts_where_the_model_says_something(
+    tmp_path,
+):
     meetings = [meeting(number) for number in range(3)]
-    config = config_of(tmp_path, write_lines(tmp_path / "in.jsonl", meetings), data={"roles": "as_written"})
+    config = config_of(
+        tmp_path, write_lines(tmp_path / "in.jsonl", meetings), data={"roles": "as_written"}
+    )
     engines: list[Talkative] = []
 
     def talkative(engine: Any) -> Talkative:
@@ -101,7 +118,9 @@ def summarized(config: SummarizeConfig, tmp_path: Path) -> list[dict[str, Any]]:
     return read_lines(tmp_path / "out/parts/part-00000.jsonl")
 
 
-@pytest.mark.skipif(not TWEETS.is_dir(), reason="TweetSumm is not here; RECAP_TWEETSUMM names its folder")
+@pytest.mark.skipif(
+    not TWEETS.is_dir(), reason="TweetSumm is not here; RECAP_TWEETSUMM names its folder"
+)
 def test_real_tweets_have_one_outcome_each_and_no_handle_or_link_in_it(tmp_path):
     source = TWEETS / "dialogstudio_examples.json"
     keys = {"data": {"cleaning": ["html_entities", "whitespace"]}, "redaction": {}}
@@ -114,7 +133,9 @@ def test_real_tweets_have_one_outcome_each_and_no_handle_or_link_in_it(tmp_path)
     assert not any(re.search(r"@\w|https?:", row["summary"]) for row in rows)
 
 
-@pytest.mark.skipif(not TWEETS.is_dir(), reason="TweetSumm is not here; RECAP_TWEETSUMM names its folder")
+@pytest.mark.skipif(
+    not TWEETS.is_dir(), reason="TweetSumm is not here; RECAP_TWEETSUMM names its folder"
+)
 @pytest.mark.parametrize("long", ["hierarchical", "keep_ends"])
 def test_all_real_tweets_of_a_file_are_summarized_in_its_order(tmp_path, long):
     """With an engine that answers at once, and prompts of 700 bytes."""
@@ -124,8 +145,12 @@ def test_all_real_tweets_of_a_file_are_summarized_in_its_order(tmp_path, long):
     def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:
         return replace(stand_in(StandInEngine())(config, cache), max_input_tokens=700)
 
-    counts = summarize(config_of(tmp_path, source, long_conversations=long, chunks={"records": 10}), open_with)
-    summaries, rejects = (read_lines(tmp_path / f"out/{folder}/part-00000.jsonl") for folder in ("parts", "rejects"))
+    counts = summarize(
+        config_of(tmp_path, source, long_conversations=long, chunks={"records": 10}), open_with
+    )
+    summaries, rejects = (
+        read_lines(tmp_path / f"out/{folder}/part-00000.jsonl") for folder in ("parts", "rejects")
+    )
     assert (counts.records, len(given)) == (108, 108)
     places = [[row["source"]["line"] for row in rows] for rows in (summaries, rejects)]
     assert places == [sorted(lines) for lines in places], "in the order of the input"

@@ -24,7 +24,10 @@ def found(folder: Path, ids: list[tuple[int, Place, bool]]) -> list[Repeat]:
 @pytest.mark.parametrize("names", [1, 300, 20_000])
 def test_every_id_but_the_first_is_a_repeat_in_the_order_of_the_input(tmp_path, names):
     draw = random.Random(names)
-    ids = [(draw.randrange(names), (n // 1000, n % 1000 + 1), draw.random() < 0.5) for n in range(10_000)]
+    ids = [
+        (draw.randrange(names), (n // 1000, n % 1000 + 1), draw.random() < 0.5)
+        for n in range(10_000)
+    ]
     first: dict[int, Place] = {}
     numbers: dict[int, int] = {}
     wanted = []

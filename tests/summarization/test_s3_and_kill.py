@@ -12,7 +12,13 @@ import yaml
 
 from job.storage.folders import verify_folder
 from tests.adapters import publish_adapter
-from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
+from tests.summarization.conftest import (
+    conversation,
+    files_below,
+    read_lines,
+    results_below,
+    write_lines,
+)
 
 RECORDS = 3000  # ten chunks
 COMMITTED = "_chunks/*/*/*.done.json"
@@ -28,16 +34,25 @@ def environment() -> dict[str, str]:
 
 def write_config(tmp_path: Path, **keys: Any) -> Path:
     path = tmp_path / "config.yaml"
-    content = {"run": "night", "generation": {"max_new_tokens": 12}, "limits": {"max_reject_fraction": 1}}
+    content = {
+        "run": "night",
+        "generation": {"max_new_tokens": 12},
+        "limits": {"max_reject_fraction": 1},
+    }
     path.write_text(yaml.safe_dump(content | keys), encoding="utf-8")
     return path
 
 
 def test_an_adapter_summarizes_from_s3_to_s3(s3, base_folder, tmp_path):
     publish_adapter(base_folder, tmp_path, f"{s3.uri}/runs/tiny/adapter")
-    records = [conversation(f"c{n}", f"see https://example.org/{n}", "thanks", metadata={"n": n}) for n in range(6)]
+    records = [
+        conversation(f"c{n}", f"see https://example.org/{n}", "thanks", metadata={"n": n})
+        for n in range(6)
+    ]
     for day, some in {"dt=2026-01-31": records[:4], "dt=2026-01-31-old": records[4:]}.items():
-        s3.client().upload_file(str(write_lines(tmp_path / "day.jsonl", some)), s3.bucket, f"in/{day}/a.jsonl")
+        s3.client().upload_file(
+            str(write_lines(tmp_path / "day.jsonl", some)), s3.bucket, f"in/{day}/a.jsonl"
+        )
     config = write_config(
         tmp_path,
         input=f"{s3.uri}/in/dt={{date}}/",
@@ -46,22 +61,32 @@ def test_an_adapter_summarizes_from_s3_to_s3(s3, base_folder, tmp_path):
     )
     for _ in range(2):  # the second finds it done
         done = subprocess.run(
-            [*command(config), "--var", "date=2026-01-31"], env=environment(), capture_output=True, text=True
+            [*command(config), "--var", "date=2026-01-31"],
+            env=environment(),
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
     assert "already done" in done.stderr
-    keys = [entry["Key"] for entry in s3.client().list_objects_v2(Bucket=s3.bucket, Prefix="out/")["Contents"]]
+    keys = [
+        entry["Key"]
+        for entry in s3.client().list_objects_v2(Bucket=s3.bucket, Prefix="out/")["Contents"]
+    ]
     names = ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
     assert keys == [f"out/dt=2026-01-31/{name}" for name in names]
     for name in names:
         (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
-        s3.client().download_file(s3.bucket, f"out/dt=2026-01-31/{name}", str(tmp_path / "copy" / name))
+        s3.client().download_file(
+            s3.bucket, f"out/dt=2026-01-31/{name}", str(tmp_path / "copy" / name)
+        )
     manifest = verify_folder(tmp_path / "copy")
     assert manifest.extra["identity"]["weights"]["adapter"] is not None
     lines = read_lines(tmp_path / "copy" / names[2], tmp_path / "copy" / names[3])
     assert sorted(line["id"] for line in lines) == ["c0", "c1", "c2", "c3"]
     assert {line["source"]["uri"] for line in lines} == {f"{s3.uri}/in/dt=2026-01-31/a.jsonl"}
-    assert all(line["metadata"] == {"n": int(line["id"][1:])} for line in lines if "summary" in line)
+    assert all(
+        line["metadata"] == {"n": int(line["id"][1:])} for line in lines if "summary" in line
+    )
 
 
 def end_by(told: signal.Signals, config: Path, out: Path) -> int:
@@ -78,7 +103,9 @@ def end_by(told: signal.Signals, config: Path, out: Path) -> int:
             process.kill()
 
 
-def test_a_run_that_is_stopped_and_killed_publishes_nothing_until_it_is_whole(base_folder, tmp_path, places):
+def test_a_run_that_is_stopped_and_killed_publishes_nothing_until_it_is_whole(
+    base_folder, tmp_path, places
+):
     records = [conversation(f"c{n}", "late " * (n % 9 + 1)) for n in range(RECORDS)]
     out = tmp_path / "out"
     config = write_config(
@@ -97,4 +124,9 @@ def test_a_run_that_is_stopped_and_killed_publishes_nothing_until_it_is_whole(ba
     assert f'"done_before": {kept}' in done.stderr
     lines = read_lines(out / "parts" / "part-00000.jsonl", out / "rejects" / "part-00000.jsonl")
     assert sorted(line["id"] for line in lines) == sorted(f"c{n}" for n in range(RECORDS))
-    assert files_below(out) == ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
+    assert files_below(out) == [
+        "_SUCCESS",
+        "manifest.json",
+        "parts/part-00000.jsonl",
+        "rejects/part-00000.jsonl",
+    ]

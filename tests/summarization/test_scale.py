@@ -12,6 +12,12 @@ def missed(*arguments: object) -> list[str]:
 
 def test_each_promise_that_is_missed_is_named_and_the_slowest_size_is_judged():
     assert missed([FAST, FAST], PACED) == []
-    assert missed([FAST, SLOW], PACED) == ["records per second, the slowest: 9,091 (at least 10,000)"]
-    assert missed([FAST, FAST | {"peak_mib": 230.0}], None) == ["peak memory largest / smallest: 1.150 (at most 1.1)"]
-    assert missed([], PACED | {"seconds": 63.0}) == ["of the time at 50 records/s, not the engine's: 4.8% (at most 3%)"]
+    assert missed([FAST, SLOW], PACED) == [
+        "records per second, the slowest: 9,091 (at least 10,000)"
+    ]
+    assert missed([FAST, FAST | {"peak_mib": 230.0}], None) == [
+        "peak memory largest / smallest: 1.150 (at most 1.1)"
+    ]
+    assert missed([], PACED | {"seconds": 63.0}) == [
+        "of the time at 50 records/s, not the engine's: 4.8% (at most 3%)"
+    ]

@@ -32,12 +32,32 @@ def test_the_option_goes_before_the_scheduler(option, shards, environment, found
         ("3/3", None, {}, "--shard 3/3: wanted i/n"),
         ("1", None, {}, "--shard 1: wanted i/n"),
         ("-1/2", None, {}, "wanted i/n"),
-        (None, None, {"JOB_COMPLETION_INDEX": "3"}, "worker 3 of several, but not of how many: set shards"),
+        (
+            None,
+            None,
+            {"JOB_COMPLETION_INDEX": "3"},
+            "worker 3 of several, but not of how many: set shards",
+        ),
         (None, 3, {"JOB_COMPLETION_INDEX": "3"}, "is 3, but there are 3 workers, from 0 to 2"),
         (None, 3, {"JOB_COMPLETION_INDEX": "x"}, "is 'x' in the environment"),
-        (None, 8, BATCH, "shards of the config is 8, AWS_BATCH_JOB_ARRAY_SIZE is 5: .*remove shards from the config"),
-        (None, 8, {"JOB_COMPLETION_INDEX": "0", "RECAP_SHARDS": "4"}, "is 8, RECAP_SHARDS is 4: they say differently"),
-        (None, None, BATCH | {"RECAP_SHARDS": "4"}, "RECAP_SHARDS is 4, AWS_BATCH_JOB_ARRAY_SIZE is 5"),
+        (
+            None,
+            8,
+            BATCH,
+            "shards of the config is 8, AWS_BATCH_JOB_ARRAY_SIZE is 5: .*remove shards from the config",
+        ),
+        (
+            None,
+            8,
+            {"JOB_COMPLETION_INDEX": "0", "RECAP_SHARDS": "4"},
+            "is 8, RECAP_SHARDS is 4: they say differently",
+        ),
+        (
+            None,
+            None,
+            BATCH | {"RECAP_SHARDS": "4"},
+            "RECAP_SHARDS is 4, AWS_BATCH_JOB_ARRAY_SIZE is 5",
+        ),
     ],
 )
 def test_an_unclear_share_is_a_mistake(option, shards, environment, said):
@@ -48,5 +68,7 @@ def test_an_unclear_share_is_a_mistake(option, shards, environment, said):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_every_chunk_is_of_one_shard(count):
-    takers = [[shard for shard in range(count) if Shard(shard, count).takes(chunk)] for chunk in range(20)]
+    takers = [
+        [shard for shard in range(count) if Shard(shard, count).takes(chunk)] for chunk in range(20)
+    ]
     assert all(len(found) == 1 for found in takers)

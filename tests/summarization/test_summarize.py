@@ -15,12 +15,21 @@ from job.errors import ConfigError, DataError, MissingError, OutputError, Preemp
 from job.storage.folders import verify_folder
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Summarizer, open_summarizer
-from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
+from tests.summarization.conftest import (
+    conversation,
+    files_below,
+    read_lines,
+    results_below,
+    write_lines,
+)
 from tests.summarization.nights import FOLDER, manifest_of, never
 
 
 def many(count: int) -> list[dict[str, Any]]:
-    return [conversation(f"c{n}", "my parcel is late " * (n % 7), "sorry", f"number {n}") for n in range(count)]
+    return [
+        conversation(f"c{n}", "my parcel is late " * (n % 7), "sorry", f"number {n}")
+        for n in range(count)
+    ]
 
 
 def with_engine(make: Callable[[Any], Any]) -> Callable[[SummarizeConfig, Path], Summarizer]:
@@ -45,7 +54,9 @@ class Wrapped:
         return self.engine.generate(prompts, settings, on_done)
 
 
-def before_each_call(action: Callable[[Any], None]) -> Callable[[SummarizeConfig, Path], Summarizer]:
+def before_each_call(
+    action: Callable[[Any], None],
+) -> Callable[[SummarizeConfig, Path], Summarizer]:
     return with_engine(lambda engine: Wrapped(engine, action))
 
 
@@ -58,7 +69,9 @@ def test_every_record_is_a_summary_or_a_reject_in_the_order_of_the_input(config,
     by_id = {record["id"]: record for record in summaries + rejects}
     assert sorted(by_id) == sorted(f"c{n}" for n in range(60))
     assert (counts.summaries, counts.rejected) == (len(summaries), len(rejects))
-    assert [record["source"]["line"] for record in summaries] == sorted(r["source"]["line"] for r in summaries)
+    assert [record["source"]["line"] for record in summaries] == sorted(
+        r["source"]["line"] for r in summaries
+    )
     first = summaries[0]
     assert list(first) == [
         "id", "summary", "source", "finish_reason", "input_tokens", "output_tokens", "dropped_turns", "parts",
@@ -68,9 +81,12 @@ def test_every_record_is_a_summary_or_a_reject_in_the_order_of_the_input(config,
 
 
 @pytest.mark.parametrize(
-    ("quantization", "kind"), [(None, "Linear"), ("nf4", "Linear4bit"), ("nf4-double", "Linear4bit")]
+    ("quantization", "kind"),
+    [(None, "Linear"), ("nf4", "Linear4bit"), ("nf4-double", "Linear4bit")],
 )
-def test_a_night_in_bfloat16_or_4_bit_has_the_same_records(config, tmp_path, base_folder, quantization, kind):
+def test_a_night_in_bfloat16_or_4_bit_has_the_same_records(
+    config, tmp_path, base_folder, quantization, kind
+):
     write_lines(tmp_path / "in.jsonl", [*many(20), "{broken"])
     seen: set[tuple[str, str]] = set()
 
@@ -153,7 +169,9 @@ def test_turns_dropped_from_the_middle_are_counted_or_rejected_as_configured(con
     assert "of 400 turns do not fit into 500 tokens" in reject["detail"]
 
 
-def test_a_record_on_which_the_engine_fails_is_a_reject_and_the_others_are_summarized(config, tmp_path):
+def test_a_record_on_which_the_engine_fails_is_a_reject_and_the_others_are_summarized(
+    config, tmp_path
+):
     write_lines(tmp_path / "in.jsonl", many(40))
     summarize(config(output=str(tmp_path / "good")))
 
@@ -240,7 +258,9 @@ def test_a_folder_of_something_else_is_never_overwritten(config, tmp_path, conte
 def test_too_many_rejects_keep_the_good_ones_and_are_no_success(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", [*many(30), "{broken", "{broken"])
     strict, lenient = {"max_reject_fraction": 0.01}, {"max_reject_fraction": 0.9}
-    with pytest.raises(DataError, match=r"of 32 records were rejected \(.*2 invalid_record.*allows 1\.00%"):
+    with pytest.raises(
+        DataError, match=r"of 32 records were rejected \(.*2 invalid_record.*allows 1\.00%"
+    ):
         summarize(config(limits=strict))
     out = tmp_path / "out"
     assert files_below(out) == FOLDER[1:]
@@ -266,7 +286,11 @@ def test_a_mended_input_replaces_a_run_of_too_many_rejects(config, tmp_path):
 def test_nothing_to_read_is_a_success_of_no_records_where_that_is_allowed(config, tmp_path, name):
     write_lines(tmp_path / "in.jsonl", [])
     (tmp_path / "folder").mkdir()
-    uris = {"empty file": "in.jsonl", "empty folder": "folder", "prefix that ends in a slash": "dt=2026-01-31/"}
+    uris = {
+        "empty file": "in.jsonl",
+        "empty folder": "folder",
+        "prefix that ends in a slash": "dt=2026-01-31/",
+    }
     counts = summarize(config(input=f"{tmp_path}/{uris[name]}", limits={"min_records": 0}), never)
     assert counts.records == 0
     assert files_below(tmp_path / "out") == FOLDER
@@ -290,9 +314,14 @@ def test_one_file_has_rejects_and_manifest_beside_it(config, tmp_path, suffix):
     write_lines(tmp_path / "in.jsonl", [*many(8), "{broken"])
     path = tmp_path / "out" / f"day{suffix}"
     counts = summarize(config(output=str(path)))
-    assert files_below(tmp_path / "out") == sorted([path.name, "day.rejects.jsonl", "day.manifest.json"])
+    assert files_below(tmp_path / "out") == sorted(
+        [path.name, "day.rejects.jsonl", "day.manifest.json"]
+    )
     assert len(read_lines(tmp_path / "out" / "day.rejects.jsonl")) == counts.rejected
-    assert manifest_of(tmp_path / "out", "day.manifest.json")["counts"]["summaries"] == counts.summaries
+    assert (
+        manifest_of(tmp_path / "out", "day.manifest.json")["counts"]["summaries"]
+        == counts.summaries
+    )
     assert summarize(config(output=str(path)), never) == counts
     if suffix == ".parquet":
         from pyarrow import parquet
@@ -303,13 +332,17 @@ def test_one_file_has_rejects_and_manifest_beside_it(config, tmp_path, suffix):
 def test_an_input_replaced_while_it_is_read_is_not_published(config, tmp_path):
     path = write_lines(tmp_path / "in.jsonl", many(4))
     with pytest.raises(RetryError, match="changed while it was summarized"):
-        summarize(config(), before_each_call(lambda _prompts: path.write_bytes(path.read_bytes() + b"\n")))
+        summarize(
+            config(), before_each_call(lambda _prompts: path.write_bytes(path.read_bytes() + b"\n"))
+        )
     assert results_below(tmp_path / "out") == []
 
 
 def test_a_file_that_comes_while_the_run_goes_on_is_left_for_the_next(config, tmp_path):
     write_lines(tmp_path / "in" / "a.jsonl", many(4))
-    late = before_each_call(lambda _prompts: write_lines(tmp_path / "in" / "b.jsonl", many(9)) and None)
+    late = before_each_call(
+        lambda _prompts: write_lines(tmp_path / "in" / "b.jsonl", many(9)) and None
+    )
     assert summarize(config(input=f"{tmp_path}/in/"), late).records == 4
 
 
@@ -351,7 +384,9 @@ def test_an_answer_longer_than_the_context_is_a_mistake_in_the_config(config, tm
         summarize(config(generation={"max_new_tokens": 512}))
 
 
-def test_a_base_that_answers_with_nan_ends_the_run_and_publishes_nothing(config, tmp_path, base_folder):
+def test_a_base_that_answers_with_nan_ends_the_run_and_publishes_nothing(
+    config, tmp_path, base_folder
+):
     from safetensors.torch import load_file, save_file
 
     write_lines(tmp_path / "in.jsonl", many(5))
@@ -359,7 +394,9 @@ def test_a_base_that_answers_with_nan_ends_the_run_and_publishes_nothing(config,
     shutil.copytree(base_folder, copy)
     weights = load_file(copy / "model.safetensors")
     save_file(
-        {name: value * float("nan") for name, value in weights.items()}, copy / "model.safetensors", {"format": "pt"}
+        {name: value * float("nan") for name, value in weights.items()},
+        copy / "model.safetensors",
+        {"format": "pt"},
     )
     with pytest.raises(
         ConfigError, match=r"model\.dtype: .*each of the first 5 conversations.*answers with NaN"

@@ -18,7 +18,13 @@ from job.summarization.commit import names_in
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import open_summarizer
 from job.summarization.suspects import TO_BLAME, Suspects, read_suspects
-from tests.summarization.conftest import conversation, files_below, read_lines, results_below, write_lines
+from tests.summarization.conftest import (
+    conversation,
+    files_below,
+    read_lines,
+    results_below,
+    write_lines,
+)
 from tests.summarization.test_again import at_call
 
 POISON = "poison"
@@ -33,11 +39,15 @@ class Gpu:
 
     context_tokens = 512
 
-    def __init__(self, tokenizer: Any, at_once: int, answers: float, error: Callable[[], Exception]) -> None:
+    def __init__(
+        self, tokenizer: Any, at_once: int, answers: float, error: Callable[[], Exception]
+    ) -> None:
         self.tokenizer, self.at_once, self.answers, self.error = tokenizer, at_once, answers, error
         self.is_dead, self.prompts_ahead, self.told_ahead = False, 8, 0
 
-    def generate(self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None) -> list[Generated]:
+    def generate(
+        self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None
+    ) -> list[Generated]:
         answers: list[Generated] = []
         for start in range(0, len(prompts), self.at_once):
             batch = prompts[start : start + self.at_once]
@@ -64,7 +74,10 @@ def untold() -> Exception:
 
 
 def tries(
-    config: Any, at_once: int = 8, answers: float = float("inf"), error: Callable[[], Exception] = told
+    config: Any,
+    at_once: int = 8,
+    answers: float = float("inf"),
+    error: Callable[[], Exception] = told,
 ) -> tuple[list[str], list[Gpu]]:
     """How each try ends, each on a GPU that works at first, until one is done or ten have failed; the GPUs."""
     gpus: list[Gpu] = []
@@ -90,9 +103,13 @@ def night(config, tmp_path):
 
     def make(*poisonous: int) -> Any:
         texts = [
-            f"{POISON} {number}" if number in poisonous else f"my parcel {number % 30}" for number in range(RECORDS)
+            f"{POISON} {number}" if number in poisonous else f"my parcel {number % 30}"
+            for number in range(RECORDS)
         ]
-        write_lines(tmp_path / "in.jsonl", [conversation(f"c{number}", text) for number, text in enumerate(texts)])
+        write_lines(
+            tmp_path / "in.jsonl",
+            [conversation(f"c{number}", text) for number, text in enumerate(texts)],
+        )
         return config(chunks={"records": 50})
 
     return make
@@ -103,7 +120,9 @@ def rejected(tmp_path: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("error", [told, untold])
-def test_a_record_that_breaks_the_gpu_is_found_and_costs_no_other_its_summary(night, tmp_path, error):
+def test_a_record_that_breaks_the_gpu_is_found_and_costs_no_other_its_summary(
+    night, tmp_path, error
+):
     ends, gpus = tries(night(29), error=error)
     assert len(ends) == 5, "in its batch, in a small one, and alone, twice; then it is done"
     assert ends[-1] == "done"
@@ -111,11 +130,17 @@ def test_a_record_that_breaks_the_gpu_is_found_and_costs_no_other_its_summary(ni
     assert (reject["id"], reject["reason"]) == ("c29", "generation_failed")
     assert reject["detail"] == str(TO_BLAME)
     rows = read_lines(tmp_path / "out/parts/part-00000.jsonl")
-    assert [row["id"] for row in rows] == [f"c{number}" for number in range(RECORDS) if number != 29]
+    assert [row["id"] for row in rows] == [
+        f"c{number}" for number in range(RECORDS) if number != 29
+    ]
     assert results_below(tmp_path / "out") == files_below(tmp_path / "out"), "no note stays"
     alone = [row["id"] for row in rows if row["summary"] == "among 1"]
-    assert len(alone) == 31, "the others of its small batch, and nobody else, were taken one at a time"
-    assert [gpu.told_ahead for gpu in gpus] == [100, 50, 0, 0, 0], "of chunks that nobody had begun, which come first"
+    assert len(alone) == 31, (
+        "the others of its small batch, and nobody else, were taken one at a time"
+    )
+    assert [gpu.told_ahead for gpu in gpus] == [100, 50, 0, 0, 0], (
+        "of chunks that nobody had begun, which come first"
+    )
 
 
 @pytest.mark.parametrize("error", [told, untold])
@@ -129,15 +154,23 @@ def test_two_records_that_break_the_gpu_are_both_found(night, tmp_path, error):
 def test_a_night_of_one_chunk_whose_first_batch_was_answered_is_never_a_mistake_in_the_config(
     config, tmp_path, poisonous
 ):
-    texts = ["my parcel is late and nobody answers", *(f"my parcel {number}" for number in range(1, 21))]
+    texts = [
+        "my parcel is late and nobody answers",
+        *(f"my parcel {number}" for number in range(1, 21)),
+    ]
     texts[poisonous] = f"{POISON} {texts[poisonous]}"
-    write_lines(tmp_path / "in.jsonl", [conversation(f"c{number}", text) for number, text in enumerate(texts)])
+    write_lines(
+        tmp_path / "in.jsonl",
+        [conversation(f"c{number}", text) for number, text in enumerate(texts)],
+    )
     ends, _ = tries(config(), at_once=8, error=untold)
     assert ends[-1] == "done"
     assert rejected(tmp_path) == [f"c{poisonous}"]
 
 
-def test_a_model_that_answered_in_an_earlier_try_of_the_night_is_no_mistake_in_the_config(night, tmp_path):
+def test_a_model_that_answered_in_an_earlier_try_of_the_night_is_no_mistake_in_the_config(
+    night, tmp_path
+):
     def stop() -> None:
         raise Stopped
 
@@ -239,7 +272,9 @@ class Alone:
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
 
-    def generate(self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None) -> list[Generated]:
+    def generate(
+        self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None
+    ) -> list[Generated]:
         self.calls.append([prompt[0] for prompt in prompts])
         on_done(len(prompts))
         return [Generated(str(prompt[0]), 1, "stop") for prompt in prompts]
@@ -255,14 +290,20 @@ def left_of(suspects: Suspects) -> Suspects:
     return read_suspects(*suspects.place, names_in(*suspects.place))
 
 
-def ask(suspects: Suspects, numbers: Sequence[int], greet: Callable[[], None] = lambda: None) -> tuple[list[Any], Any]:
+def ask(
+    suspects: Suspects, numbers: Sequence[int], greet: Callable[[], None] = lambda: None
+) -> tuple[list[Any], Any]:
     """Prompts of one token each, whose records are named like them."""
     engine = Alone()
     asked: Any = engine, [[number] for number in numbers], GenerationSection()
     told: list[int] = []
-    found = suspects.generate(asked, [Source("f", number) for number in numbers], told.append, greet)
+    found = suspects.generate(
+        asked, [Source("f", number) for number in numbers], told.append, greet
+    )
     assert sum(told) == len(numbers), "progress counts each of them once"
-    return [answer if isinstance(answer, Failure) else int(answer.text) for answer in found], engine.calls
+    return [
+        answer if isinstance(answer, Failure) else int(answer.text) for answer in found
+    ], engine.calls
 
 
 def test_suspects_come_last_and_alone_and_those_that_processes_ended_on_after_the_others(careful):
@@ -301,4 +342,6 @@ def test_a_note_that_is_taken_away_while_it_is_read_is_none(careful, tmp_path):
             raise MissingError(key)
 
     with noted(careful, ["a"], 1):
-        assert read_suspects(Late(str(tmp_path / "store")), "c", names_in(*careful.place)).ended == {}
+        assert (
+            read_suspects(Late(str(tmp_path / "store")), "c", names_in(*careful.place)).ended == {}
+        )

@@ -28,7 +28,11 @@ NASTY = 'He said: "no", then\nleft;\r\n \u2028 =1+1 北京 🙂 \t'
 
 
 def row(id: int, text: str = "fine", **metadata: Any) -> bytes:
-    return json_line(summary_row(Summary(str(id), text, Source("s3://b/day.jsonl", id), "stop", 10, 2, 0, metadata)))
+    return json_line(
+        summary_row(
+            Summary(str(id), text, Source("s3://b/day.jsonl", id), "stop", 10, 2, 0, metadata)
+        )
+    )
 
 
 def test_parts_end_after_so_many_records_and_hold_them_in_order(tmp_path):

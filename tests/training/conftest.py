@@ -16,11 +16,20 @@ def records(count: int, first: int = 0) -> list[dict[str, Any]]:
         {
             "id": f"c{n}",
             "turns": [
-                {"role": "customer", "text": f"My {TOPICS[n % 8]} number {n} does not work since day {n * 7 % 31}."},
-                {"role": "agent", "text": f"Sorry! Please restart the {TOPICS[n % 8]} and tell me code {n * 13}."},
+                {
+                    "role": "customer",
+                    "text": f"My {TOPICS[n % 8]} number {n} does not work since day {n * 7 % 31}.",
+                },
+                {
+                    "role": "agent",
+                    "text": f"Sorry! Please restart the {TOPICS[n % 8]} and tell me code {n * 13}.",
+                },
                 {"role": "customer", "text": f"It says {n * 17 + 5} now, and it works again."},
             ],
-            "summaries": [f"{TOPICS[n % 8]} {n} fixed by a restart.", f"Customer {n} restarts a {TOPICS[n % 8]}."],
+            "summaries": [
+                f"{TOPICS[n % 8]} {n} fixed by a restart.",
+                f"Customer {n} restarts a {TOPICS[n % 8]}.",
+            ],
         }
         for n in range(first, first + count)
     ]

@@ -32,7 +32,9 @@ NAN = float("nan")
         ([NAN, NAN], 2, (None, True)),
     ],
 )
-def test_the_smallest_loss_counts_and_patience_ends_at_so_many_others_in_a_row(losses, patience, wanted):
+def test_the_smallest_loss_counts_and_patience_ends_at_so_many_others_in_a_row(
+    losses, patience, wanted
+):
     assert best_of(losses, patience) == wanted
 
 
@@ -66,11 +68,16 @@ def test_the_best_adapter_goes_with_a_checkpoint_and_is_put_in_place_at_the_end(
     assert model.weight.tolist() == [[1.0, 1.0]]
 
 
-def test_how_often_is_evaluated_belongs_to_the_run_only_where_evaluations_choose_or_end(config, write_config):
+def test_how_often_is_evaluated_belongs_to_the_run_only_where_evaluations_choose_or_end(
+    config, write_config
+):
     path = str(write_config(config))
 
     def same(*overrides: str) -> list[str]:
-        runs = [load_config("train", path, [*overrides, f"training.evaluate_every_steps={n}"]) for n in (5, 6)]
+        runs = [
+            load_config("train", path, [*overrides, f"training.evaluate_every_steps={n}"])
+            for n in (5, 6)
+        ]
         return differences(*(fingerprint(run, {}) for run in runs))
 
     assert same() == []
@@ -104,7 +111,9 @@ def test_a_run_without_patience_left_ends_early_with_its_best_adapter(config, tr
     there = load_file(str(run / "checkpoints" / f"step-{best:08d}" / "adapter_model.safetensors"))
     assert all(torch.equal(weights[name], there[name]) for name in there)
     after = load_file(str(run / "checkpoints" / f"step-{last:08d}" / "adapter_model.safetensors"))
-    assert not all(torch.equal(weights[name], after[name]) for name in after), "the last one is another"
+    assert not all(torch.equal(weights[name], after[name]) for name in after), (
+        "the last one is another"
+    )
 
     # Killed before its adapter was there, it goes on from where it had ended: no step more.
     shutil.rmtree(run / "adapter")

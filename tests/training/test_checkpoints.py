@@ -39,7 +39,9 @@ class Watched(LocalStore):
     def _is_whole(self, step):
         try:
             fetch_folder(self, f"checkpoints/step-{step:08d}", self._scratch / uuid.uuid4().hex)
-        except MissingError:  # of the manifest; a file that is not what a manifest says is damage, and fails the test
+        except (
+            MissingError
+        ):  # of the manifest; a file that is not what a manifest says is damage, and fails the test
             return False
         return True
 
@@ -52,13 +54,18 @@ class Failing(Watched):
         self._failures, self._done = [(change, key)], done
 
     def write(self, key, data, *, if_absent=False):
-        self._change("write", key, lambda: super(Failing, self).write(key, data, if_absent=if_absent))
+        self._change(
+            "write", key, lambda: super(Failing, self).write(key, data, if_absent=if_absent)
+        )
 
     def delete(self, key):
         self._change("delete", key, lambda: super(Failing, self).delete(key))
 
     def _change(self, change, key, action):
-        failure = next(((what, end) for what, end in self._failures if what == change and key.endswith(end)), None)
+        failure = next(
+            ((what, end) for what, end in self._failures if what == change and key.endswith(end)),
+            None,
+        )
         if failure is None or self._done:
             action()
         if failure is not None:
@@ -68,7 +75,9 @@ class Failing(Watched):
 
 def run_in(store):
     training = SimpleNamespace(keep_last=1)
-    return SimpleNamespace(store=store, config=SimpleNamespace(training=training), identity=lambda: {"processes": 1})
+    return SimpleNamespace(
+        store=store, config=SimpleNamespace(training=training), identity=lambda: {"processes": 1}
+    )
 
 
 def checkpoint_of(step, folder):
@@ -98,7 +107,11 @@ def test_there_is_never_less_than_what_was_committed_and_never_a_part(tmp_path):
 )
 def test_a_store_that_fails_once_takes_nothing_back_that_was_committed(tmp_path, change, key, done):
     store = Failing(str(tmp_path / "run"), tmp_path / "scratch", change, key, done)
-    uploads = Uploads(lambda folder, step: commit(run_in(store), folder, step), lambda: None, Patience(pause_seconds=0))
+    uploads = Uploads(
+        lambda folder, step: commit(run_in(store), folder, step),
+        lambda: None,
+        Patience(pause_seconds=0),
+    )
     for step in (2, 4, 6):
         uploads.put(checkpoint_of(step, tmp_path / f"checkpoint-{step}"), step)
     uploads.finish()
@@ -124,7 +137,10 @@ def test_what_was_not_committed_is_not_the_newest_checkpoint(tmp_path):
     ],
 )  # fmt: skip
 def test_a_checkpoint_of_another_run_is_refused_with_what_helps(tmp_path, change, remedy):
-    store, identity = LocalStore(str(tmp_path / "run")), {"fingerprint": "f", "base": "b", "processes": 1}
+    store, identity = (
+        LocalStore(str(tmp_path / "run")),
+        {"fingerprint": "f", "base": "b", "processes": 1},
+    )
     publish_checkpoint(checkpoint_of(2, tmp_path / "checkpoint"), store, 2, identity)
     with pytest.raises(OutputError) as caught:
         fetch_newest(store, tmp_path / "target", identity | change)
@@ -140,7 +156,9 @@ def test_a_checkpoint_that_is_damaged_in_storage_is_mended_by_the_same_one(tmp_p
     assert fetch_newest(store, tmp_path / "target", {"processes": 1}) is not None
 
 
-def test_a_checkpoint_of_another_run_is_refused_with_what_differs_and_nothing_of_it_is_fetched(tmp_path):
+def test_a_checkpoint_of_another_run_is_refused_with_what_differs_and_nothing_of_it_is_fetched(
+    tmp_path,
+):
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "optimizer.pt").write_bytes(b"a pickle")
     store = LocalStore(str(tmp_path / "run"))

@@ -23,7 +23,9 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     """A file system of 64 MiB for what a run needs while it runs."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
     monkeypatch.setenv("RECAP_WORK", str(disk))
@@ -33,7 +35,9 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 
 @pytest.mark.parametrize("left", [pytest.param("too little", marks=pytest.mark.faults), "nothing"])
-def test_a_disk_that_fills_up_ends_the_run_with_its_last_checkpoint_intact(config, write_config, small_disk, left):
+def test_a_disk_that_fills_up_ends_the_run_with_its_last_checkpoint_intact(
+    config, write_config, small_disk, left
+):
     config["training"] |= {"epochs": 30, "save_every_steps": 3, "optimizer": "adamw_torch"}
     process = subprocess.Popen(
         [sys.executable, "-m", "job", "train", str(write_config(config))],

@@ -34,7 +34,9 @@ def test_large_norms_count_only_in_a_row():
     judge = Divergence(10.0, 3, scaled=False).judge
     for step, norm in enumerate([11, 12, 9, 11, 12]):
         judge(norm, step)
-    with pytest.raises(DivergedError, match=r"limits\.max_gradient_norm 10\) for 3 steps, the last 13"):
+    with pytest.raises(
+        DivergedError, match=r"limits\.max_gradient_norm 10\) for 3 steps, the last 13"
+    ):
         judge(13, 5)
 
 
@@ -86,7 +88,9 @@ def test_a_run_that_diverges_goes_back_twice_holds_one_model_and_keeps_its_last_
     assert "DivergedError" in journal["attempts"][-1]["reason"]
     newest = max((folder / "checkpoints").iterdir())
     norms = [
-        e["grad_norm"] for e in json.loads((newest / "trainer_state.json").read_text())["log_history"] if "loss" in e
+        e["grad_norm"]
+        for e in json.loads((newest / "trainer_state.json").read_text())["log_history"]
+        if "loss" in e
     ]
     assert norms[-1] <= 4, "what was kept is from before"
     steps = [step for step, _ in on_tensorboard(store_of(config), "train/loss")]
@@ -107,7 +111,9 @@ RecapTrainer.training_step = training_step
 
 
 @pytest.mark.usefixtures("places")
-def test_gradients_that_are_no_numbers_once_are_gone_back_from_and_the_run_ends_well(config, write_config, tmp_path):
+def test_gradients_that_are_no_numbers_once_are_gone_back_from_and_the_run_ends_well(
+    config, write_config, tmp_path
+):
     config["training"] |= {
         "max_steps": 8, "save_every_steps": 2, "log_every_steps": 1, "learning_rate": 1e-3, "warmup_ratio": 0,
         "scheduler": "constant",
@@ -120,14 +126,26 @@ def test_gradients_that_are_no_numbers_once_are_gone_back_from_and_the_run_ends_
     assert "step 5: loss or gradients are no numbers" in done.stderr
     folder = Path(config["output"]) / "tiny"
     assert (folder / "adapter" / "adapter_model.safetensors").exists()
-    state = json.loads((folder / "checkpoints" / "step-00000008" / "trainer_state.json").read_text(encoding="utf-8"))
-    rates = {entry["step"]: entry["learning_rate"] for entry in state["log_history"] if "loss" in entry}
-    assert rates == dict.fromkeys(range(1, 5), 1e-3) | dict.fromkeys(range(5, 9), 5e-4), "half of it from there on"
+    state = json.loads(
+        (folder / "checkpoints" / "step-00000008" / "trainer_state.json").read_text(
+            encoding="utf-8"
+        )
+    )
+    rates = {
+        entry["step"]: entry["learning_rate"] for entry in state["log_history"] if "loss" in entry
+    }
+    assert rates == dict.fromkeys(range(1, 5), 1e-3) | dict.fromkeys(range(5, 9), 5e-4), (
+        "half of it from there on"
+    )
 
 
 @pytest.mark.usefixtures("places")
 def test_without_a_checkpoint_there_is_nothing_to_go_back_to(config, trials):
-    config["limits"] = {"max_gradient_norm": 1e-9, "divergence_steps": 2, "on_divergence": "roll_back"}
+    config["limits"] = {
+        "max_gradient_norm": 1e-9,
+        "divergence_steps": 2,
+        "on_divergence": "roll_back",
+    }
     code, said = trials.run(config)
     assert code == ExitCode.BUG, said
     assert "there is no checkpoint to go back to" in said

@@ -54,7 +54,9 @@ def test_a_run_is_done_only_with_its_adapter_and_what_is_wanted_on_the_hub(loade
     assert not journal.is_done(ended, store_of(loaded), None), "there is no adapter"
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "weights").write_bytes(b"1")
-    publish_folder(tmp_path / "adapter", store_of(loaded), "adapter", {"fingerprint": "of another run"})
+    publish_folder(
+        tmp_path / "adapter", store_of(loaded), "adapter", {"fingerprint": "of another run"}
+    )
     assert not journal.is_done(ended, store_of(loaded), None)
     fingerprint = journal.digest(ended.fingerprint)
     publish_folder(tmp_path / "adapter", store_of(loaded), "adapter", {"fingerprint": fingerprint})
@@ -72,10 +74,17 @@ def finished(config: TrainConfig, folder: Path, hub: str | None = None) -> None:
     store_of(config).write(journal.FILE, json.dumps(asdict(published)).encode())
     (folder / "adapter").mkdir()
     (folder / "adapter" / "weights").write_bytes(b"1")
-    publish_folder(folder / "adapter", store_of(config), "adapter", {"fingerprint": journal.digest(ended.fingerprint)})
+    publish_folder(
+        folder / "adapter",
+        store_of(config),
+        "adapter",
+        {"fingerprint": journal.digest(ended.fingerprint)},
+    )
 
 
-def test_a_finished_run_is_done_though_its_data_is_gone_and_its_token_has_expired(config, tmp_path, monkeypatch):
+def test_a_finished_run_is_done_though_its_data_is_gone_and_its_token_has_expired(
+    config, tmp_path, monkeypatch
+):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     config["publish"] = {"hub": "org/name"}
     loaded = TrainConfig.model_validate(config)
@@ -147,9 +156,14 @@ def test_other_code_is_another_run_where_an_adapter_depends_on_it(tmp_path):
         return environment.code_digest(copy)
 
     same = environment.code_digest(package)
-    assert copied() == copied("cli.py", "storage/s3.py", "../tests/test.py", "../docs/page.md", "demo/story.py") == same
+    assert (
+        copied()
+        == copied("cli.py", "storage/s3.py", "../tests/test.py", "../docs/page.md", "demo/story.py")
+        == same
+    )
     changed = [
-        copied(name) for name in ("prompt.py", "training/trainer.py", "training/new.py", "conversations/read.py")
+        copied(name)
+        for name in ("prompt.py", "training/trainer.py", "training/new.py", "conversations/read.py")
     ]
     assert len({same, *changed}) == 5
 

@@ -32,7 +32,9 @@ def test_freed_memory_is_not_faulted_in_again() -> None:
     """Ten tensors of 12,288 pages each, one after the other."""
 
     def faults(way: str) -> int:
-        done = subprocess.run([sys.executable, "-c", STEPS, way], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", STEPS, way], capture_output=True, text=True, check=True
+        )
         return int(done.stdout)
 
     assert faults("kept") < 1_000 < 10_000 < faults("given back")
@@ -48,7 +50,9 @@ def test_a_training_on_the_cpu_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setattr(trainer, "keep_freed_memory", lambda: done.append("kept"))
     monkeypatch.setattr(trainer, "load_base", end)
-    config = TrainConfig.model_validate({"run": "r", "model": {"base": "b"}, "data": {"train": "t"}, "output": "o"})
+    config = TrainConfig.model_validate(
+        {"run": "r", "model": {"base": "b"}, "data": {"train": "t"}, "output": "o"}
+    )
     for has_gpu in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda has_gpu=has_gpu: has_gpu)
         with pytest.raises(InterruptedError):

@@ -11,11 +11,15 @@ from job.telemetry import LOGGER
 from job.training.examples import read_examples
 
 
-def test_an_answer_as_long_as_the_context_is_refused_before_anything_is_trained(config, tmp_path, places):
+def test_an_answer_as_long_as_the_context_is_refused_before_anything_is_trained(
+    config, tmp_path, places
+):
     from job.training.run import prepare
 
     too_long = TrainConfig.model_validate(config | {"generation": {"max_new_tokens": 512}})
-    with pytest.raises(ConfigError, match=r"max_new_tokens: 512 of the model's 512 tokens leave no room") as caught:
+    with pytest.raises(
+        ConfigError, match=r"max_new_tokens: 512 of the model's 512 tokens leave no room"
+    ) as caught:
         prepare(too_long, tmp_path, LocalStore(str(tmp_path)))
     assert caught.value.exit_code == ExitCode.CONFIG
 

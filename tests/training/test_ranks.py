@@ -51,13 +51,19 @@ def together(code: str, processes: list[tuple[Path, int]], local: int) -> list[i
     return [process.wait() for process in started]
 
 
-def test_two_machines_bring_their_files_together_and_go_on_from_one_place_only(tmp_path: Path) -> None:
+def test_two_machines_bring_their_files_together_and_go_on_from_one_place_only(
+    tmp_path: Path,
+) -> None:
     disks = [tmp_path / str(rank) for rank in range(2)]
     assert together(TOGETHER, [(disk, 0) for disk in disks], 1) == [0, 0]
     gathered = {file.name: file.read_text() for file in (disks[0] / "checkpoint-2").iterdir()}
     assert gathered == {
         "weights": "the first one's",
-        **{f"{name}_{rank}.json": f"{name} of {rank}" for name in ("rng_state", "loss_window") for rank in (0, 1)},
+        **{
+            f"{name}_{rank}.json": f"{name} of {rank}"
+            for name in ("rng_state", "loss_window")
+            for rank in (0, 1)
+        },
     }
     assert not (disks[1] / "checkpoint-2").exists(), "it is not needed there any more"
     for disk in disks:

@@ -23,11 +23,17 @@ def dialogs(count: int, first: int = 0) -> dict[str, Any]:
         said = [turn["text"] for turn in record["turns"]]
         made[f"TweetSumm--train--{record['id']}"] = {
             "log": [
-                {"turn id": 1, "user utterance": f"@Shop {said[0]}", "system response": f"{said[1]} ^JI"},
+                {
+                    "turn id": 1,
+                    "user utterance": f"@Shop {said[0]}",
+                    "system response": f"{said[1]} ^JI",
+                },
                 {"turn id": 2, "user utterance": said[2], "system response": ""},
             ],
             "original dialog info": {
-                "summaries": {"abstractive_summaries": [[summary] for summary in record["summaries"]]}
+                "summaries": {
+                    "abstractive_summaries": [[summary] for summary in record["summaries"]]
+                }
             },
         }
     return made
@@ -47,10 +53,18 @@ def test_the_classic_recipe_runs_here_by_another_base_alone(s3, base_folder):
     run = "runs/tweetsumm-llama2-7b"
     journal = json.loads(store.read(f"{run}/run.json"))
     rows = journal["facts"]["data"]["train"]
-    assert (rows["conversations"], rows["turns"], rows["rows"]) == (20, 60, 20), "one reference each, no turn lost"
+    assert (rows["conversations"], rows["turns"], rows["rows"]) == (20, 60, 20), (
+        "one reference each, no turn lost"
+    )
     assert journal["attempts"][-1]["last_step"] == 4, "two epochs of 20 rows, 16 a step"
     prompt = json.loads(store.read(f"{run}/adapter/prompt.json"))
-    assert prompt["before"].startswith("### Instruction: Below is a conversation between a human and an AI agent.")
+    assert prompt["before"].startswith(
+        "### Instruction: Below is a conversation between a human and an AI agent."
+    )
     assert prompt["cleaning"] == ["links", "mentions", "signatures", "html_entities", "whitespace"]
     adapter = json.loads(store.read(f"{run}/adapter/adapter_config.json"))
-    assert (adapter["r"], adapter["lora_alpha"], sorted(adapter["target_modules"])) == (16, 32, ["q_proj", "v_proj"])
+    assert (adapter["r"], adapter["lora_alpha"], sorted(adapter["target_modules"])) == (
+        16,
+        32,
+        ["q_proj", "v_proj"],
+    )

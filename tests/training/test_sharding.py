@@ -15,21 +15,33 @@ pytestmark = pytest.mark.usefixtures("places")
 WEIGHTS = "adapter/adapter_model.safetensors"
 
 
-def train(path: Path, *settings: str, folder: Path | None = None) -> "subprocess.CompletedProcess[str]":
+def train(
+    path: Path, *settings: str, folder: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
     named = [word for setting in settings for word in ("--set", setting)]
     words = [sys.executable, "-m", "job", "train", str(path), *named]
     return subprocess.run(words, capture_output=True, text=True, cwd=folder, check=False)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"),  # float32 rounds sums of shares in another order; bfloat16 also what stays float32 in DDP
+    (
+        "dtype",
+        "tolerance",
+    ),  # float32 rounds sums of shares in another order; bfloat16 also what stays float32 in DDP
     [("float32", 1e-4), pytest.param("bfloat16", 0.03, marks=pytest.mark.faults)],
 )
-def test_fsdp_with_a_4_bit_base_ends_like_ddp_and_its_adapter_loads(config, write_config, poisoned, dtype, tolerance):
+def test_fsdp_with_a_4_bit_base_ends_like_ddp_and_its_adapter_loads(
+    config, write_config, poisoned, dtype, tolerance
+):
     from peft import AutoPeftModelForCausalLM
 
     config["model"]["dtype"] = dtype
-    config["training"] |= {"processes": 2, "max_steps": 8, "optimizer": "adamw_torch", "evaluate_every_steps": 3}
+    config["training"] |= {
+        "processes": 2,
+        "max_steps": 8,
+        "optimizer": "adamw_torch",
+        "evaluate_every_steps": 3,
+    }
     path, adapters, numbers = write_config(config), {}, {}
     for distribution in ("ddp", "fsdp"):
         settings = [f"run={distribution}", f"training.distribution={distribution}"]
@@ -40,13 +52,22 @@ def test_fsdp_with_a_4_bit_base_ends_like_ddp_and_its_adapter_loads(config, writ
         adapters[distribution] = load_file(folder / WEIGHTS)
         store = store_of(config | {"run": distribution})
         numbers[distribution] = logged(store)
-        assert [step for step, _ in on_tensorboard(store, "train/loss")] == list(range(1, 9)), distribution
+        assert [step for step, _ in on_tensorboard(store, "train/loss")] == list(range(1, 9)), (
+            distribution
+        )
     assert adapters["fsdp"].keys() == adapters["ddp"].keys(), "an ordinary adapter"
     learned, difference = (
-        torch.stack([weights(key).norm() for key in adapters["ddp"] if "lora_B" in key]).norm()  # which begins as zeros
-        for weights in (adapters["ddp"].get, lambda key: adapters["fsdp"][key] - adapters["ddp"][key])
+        torch.stack(
+            [weights(key).norm() for key in adapters["ddp"] if "lora_B" in key]
+        ).norm()  # which begins as zeros
+        for weights in (
+            adapters["ddp"].get,
+            lambda key: adapters["fsdp"][key] - adapters["ddp"][key],
+        )
     )
-    print(f"\nfsdp and ddp in {dtype}: what they learned differs by {difference / learned:.1e} of its norm")
+    print(
+        f"\nfsdp and ddp in {dtype}: what they learned differs by {difference / learned:.1e} of its norm"
+    )
     assert difference / learned < tolerance
     assert numbers["fsdp"] == pytest.approx(numbers["ddp"], rel=tolerance)
     model = AutoPeftModelForCausalLM.from_pretrained(str(folder / "adapter"), dtype=torch.float32)

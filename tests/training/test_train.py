@@ -23,10 +23,14 @@ def command(config: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "job", "train", str(config), *arguments]
 
 
-def recap_train(config: Path, *arguments: str, folder: Path | None = None) -> "subprocess.CompletedProcess[str]":
+def recap_train(
+    config: Path, *arguments: str, folder: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
     environment = os.environ | QUIET
     words = command(config, *arguments)
-    return subprocess.run(words, capture_output=True, text=True, env=environment, cwd=folder, check=False)
+    return subprocess.run(
+        words, capture_output=True, text=True, env=environment, cwd=folder, check=False
+    )
 
 
 def read_json(path: Path) -> Any:
@@ -36,7 +40,11 @@ def read_json(path: Path) -> Any:
 def folder_digest(folder: Path) -> dict[str, str]:
     from job.storage.folders import sha256_file
 
-    return {str(file.relative_to(folder)): sha256_file(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+    return {
+        str(file.relative_to(folder)): sha256_file(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
 
 
 def test_a_run_leaves_an_adapter_that_loads_anywhere_and_tells_all_about_itself(
@@ -50,12 +58,20 @@ def test_a_run_leaves_an_adapter_that_loads_anywhere_and_tells_all_about_itself(
     adapter = run / "adapter"
 
     manifest = read_json(adapter / "manifest.json")
-    assert set(manifest["files"]) == {str(f.relative_to(adapter)) for f in adapter.rglob("*") if f.is_file()} - {
-        "manifest.json"
-    }
-    for name in ("adapter_model.safetensors", "adapter_config.json", "prompt.json", "evaluation.json", "README.md"):
+    assert set(manifest["files"]) == {
+        str(f.relative_to(adapter)) for f in adapter.rglob("*") if f.is_file()
+    } - {"manifest.json"}
+    for name in (
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "prompt.json",
+        "evaluation.json",
+        "README.md",
+    ):
         assert name in manifest["files"]
-    assert not [name for name in manifest["files"] if name.endswith((".bin", ".pt", ".pth"))], "safetensors only"
+    assert not [name for name in manifest["files"] if name.endswith((".bin", ".pt", ".pth"))], (
+        "safetensors only"
+    )
     assert read_json(adapter / "adapter_config.json")["base_model_name_or_path"] == str(base_folder)
     assert manifest["extra"]["base"]["uri"] == str(base_folder)
 
@@ -65,7 +81,10 @@ def test_a_run_leaves_an_adapter_that_loads_anywhere_and_tells_all_about_itself(
     assert journal["facts"]["data"]["train"]["rows"] == 48
     assert (run / "config.yaml").exists()
     assert (run / "report" / "report.html").exists()
-    assert sorted(folder.name for folder in (run / "checkpoints").iterdir()) == ["step-00000020", "step-00000024"]
+    assert sorted(folder.name for folder in (run / "checkpoints").iterdir()) == [
+        "step-00000020",
+        "step-00000024",
+    ]
     _tensorboard_has_everything(run / "tensorboard")
     _peft_loads(adapter)
 
@@ -104,15 +123,24 @@ def _peft_loads(adapter: Path) -> None:
     assert model(input_ids=torch.tensor([[0, 5, 6]])).logits.shape[:2] == (1, 3)
 
 
-def test_a_preempted_run_publishes_nothing_and_ends_like_one_that_never_stopped(config, write_config, tmp_path, trials):
-    config["training"] |= {"optimizer": "paged_adamw_32bit", "log_every_steps": 3}  # means over steps on both sides
+def test_a_preempted_run_publishes_nothing_and_ends_like_one_that_never_stopped(
+    config, write_config, tmp_path, trials
+):
+    config["training"] |= {
+        "optimizer": "paged_adamw_32bit",
+        "log_every_steps": 3,
+    }  # means over steps on both sides
     whole = config | {"output": str(tmp_path / "whole")}
     trials.finish(whole)
 
     config["training"]["save_every_steps"] = 4
     path = write_config(config)
     process = subprocess.Popen(
-        command(path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | QUIET
+        command(path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | QUIET,
     )
     run = Path(config["output"]) / "tiny"
     while not (run / "checkpoints" / "step-00000004" / "manifest.json").exists():
@@ -133,13 +161,16 @@ def test_a_preempted_run_publishes_nothing_and_ends_like_one_that_never_stopped(
     assert "passed over" in resumed.stderr
     assert len(read_json(run / "run.json")["attempts"]) == 2
     weights = "adapter_model.safetensors"
-    assert folder_digest(run / "adapter")[weights] == folder_digest(tmp_path / "whole" / "tiny" / "adapter")[weights], (
-        "the same adapter, byte for byte"
-    )
+    assert (
+        folder_digest(run / "adapter")[weights]
+        == folder_digest(tmp_path / "whole" / "tiny" / "adapter")[weights]
+    ), "the same adapter, byte for byte"
     assert logged(store_of(config)) == logged(store_of(whole)), "and every logged number"
 
 
-def test_two_processes_train_from_s3_to_s3_and_to_the_hub(config, write_config, base_folder, s3, hub, tmp_path):
+def test_two_processes_train_from_s3_to_s3_and_to_the_hub(
+    config, write_config, base_folder, s3, hub, tmp_path
+):
     from job.config.sections import StorageSection
     from job.model import fetch_adapter
     from job.storage.folders import read_manifest
@@ -151,11 +182,19 @@ def test_two_processes_train_from_s3_to_s3_and_to_the_hub(config, write_config, 
     for split in ("train", "validation"):
         store.upload(Path(config["data"][split]), f"data/{split}.jsonl")
         config["data"][split] = f"{s3.uri}/data/{split}.jsonl"
-    config |= {"model": {"base": f"{s3.uri}/base"}, "output": f"{s3.uri}/runs", "publish": {"hub": "org/tiny"}}
+    config |= {
+        "model": {"base": f"{s3.uri}/base"},
+        "output": f"{s3.uri}/runs",
+        "publish": {"hub": "org/tiny"},
+    }
     config["training"] |= {"processes": 2, "max_steps": 4, "optimizer": "adamw_torch"}
     asked: list[str] = []
-    with FaultyS3(s3.endpoint).running() as between:  # a proxy without faults: it sees what is asked for
-        between.reset(after=lambda request: asked.append(f"{request.method} {request.path.partition('?')[0]}"))
+    with FaultyS3(
+        s3.endpoint
+    ).running() as between:  # a proxy without faults: it sees what is asked for
+        between.reset(
+            after=lambda request: asked.append(f"{request.method} {request.path.partition('?')[0]}")
+        )
         done = subprocess.run(
             command(write_config(config)), capture_output=True, text=True, check=False,
             env=os.environ | {"AWS_ENDPOINT_URL": between.endpoint},
@@ -168,7 +207,9 @@ def test_two_processes_train_from_s3_to_s3_and_to_the_hub(config, write_config, 
     journal = json.loads(store.read("runs/tiny/run.json"))
     assert journal["state"] == "finished"
     assert journal["facts"]["processes"] == 2
-    assert [step for step, _ in on_tensorboard(store_of(config), "train/loss")] == [1, 2, 3, 4], "one curve, whole"
+    assert [step for step, _ in on_tensorboard(store_of(config), "train/loss")] == [1, 2, 3, 4], (
+        "one curve, whole"
+    )
     manifest = read_manifest(store, "runs/tiny/adapter")
     assert manifest.extra["base"]["uri"] == f"{s3.uri}/base"
     pushed = hub.repositories["models/org/tiny"]

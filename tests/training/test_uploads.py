@@ -21,7 +21,9 @@ def folders(tmp_path, count):
 
 def test_checkpoints_are_committed_in_order_and_then_gone_here(tmp_path):
     done = []
-    uploads = Uploads(lambda folder, step: done.append((folder.exists(), step)), lambda: None, QUICK)
+    uploads = Uploads(
+        lambda folder, step: done.append((folder.exists(), step)), lambda: None, QUICK
+    )
     for step, folder in enumerate(folders(tmp_path, 5), start=1):
         uploads.put(folder, step)
     uploads.finish()
@@ -31,13 +33,19 @@ def test_checkpoints_are_committed_in_order_and_then_gone_here(tmp_path):
 
 def test_what_was_logged_after_the_last_checkpoint_is_copied_at_the_end():
     copied = []
-    Uploads(lambda folder, step: None, lambda: copied.append("events"), Patience(sync_seconds=600)).finish()
+    Uploads(
+        lambda folder, step: None, lambda: copied.append("events"), Patience(sync_seconds=600)
+    ).finish()
     assert copied == ["events"]
 
 
 def test_the_curves_up_to_a_checkpoint_are_there_before_it_counts(tmp_path):
     done = []
-    uploads = Uploads(lambda folder, step: done.append(step), lambda: done.append("events"), Patience(sync_seconds=600))
+    uploads = Uploads(
+        lambda folder, step: done.append(step),
+        lambda: done.append("events"),
+        Patience(sync_seconds=600),
+    )
     uploads.put(folders(tmp_path, 1)[0], 1)
     uploads.finish()
     assert done == ["events", 1, "events"]
@@ -83,7 +91,9 @@ def test_what_will_not_pass_is_raised_at_the_next_step_and_not_tried_again(tmp_p
 
 def test_a_store_slower_than_its_limit_ends_the_run(tmp_path):
     stuck = threading.Event()
-    uploads = Uploads(lambda folder, step: stuck.wait(30) and None, lambda: None, Patience(seconds=0.3))
+    uploads = Uploads(
+        lambda folder, step: stuck.wait(30) and None, lambda: None, Patience(seconds=0.3)
+    )
     uploads.put(folders(tmp_path, 1)[0], 1)
     with pytest.raises(RetryError, match=r"limits\.upload_minutes"):
         uploads.finish()

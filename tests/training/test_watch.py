@@ -28,7 +28,9 @@ LONELY = (
 
 
 def test_a_training_without_a_step_is_ended_with_the_stacks_of_all_threads(tmp_path):
-    done = subprocess.run([sys.executable, "-c", HANGS, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS, str(tmp_path)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == ExitCode.RETRY
     assert "a_name_to_look_for" in done.stderr
     outcome = read_outcomes(tmp_path)[0]
@@ -37,7 +39,9 @@ def test_a_training_without_a_step_is_ended_with_the_stacks_of_all_threads(tmp_p
 
 
 def test_a_write_that_outlives_the_right_to_it_is_ended_with_the_process(tmp_path):
-    code = subprocess.run([sys.executable, "-c", WRITES_WITHOUT_RIGHT, str(tmp_path)], check=False).returncode
+    code = subprocess.run(
+        [sys.executable, "-c", WRITES_WITHOUT_RIGHT, str(tmp_path)], check=False
+    ).returncode
     assert code == ExitCode.RETRY
     assert read_outcomes(tmp_path)[0].message == "another run took over"
     assert not (tmp_path / "written").exists()
@@ -50,7 +54,9 @@ def test_a_training_process_ends_with_its_supervisor(tmp_path):
         "child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], stdout=subprocess.PIPE); "
         "child.stdout.readline(); print(child.pid, flush=True); time.sleep(60)"
     )
-    above = subprocess.Popen([sys.executable, "-c", code, LONELY], stdout=subprocess.PIPE, text=True)
+    above = subprocess.Popen(
+        [sys.executable, "-c", code, LONELY], stdout=subprocess.PIPE, text=True
+    )
     child = psutil.Process(int(above.stdout.readline()))
     above.kill()
     above.communicate()

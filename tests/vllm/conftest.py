@@ -35,7 +35,9 @@ def adapter(vllm_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fetched(adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> FetchedModel:
-    return fetch_with_adapter(str(adapter), SECTION, StorageSection(), tmp_path_factory.mktemp("vllm-cache"))
+    return fetch_with_adapter(
+        str(adapter), SECTION, StorageSection(), tmp_path_factory.mktemp("vllm-cache")
+    )
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,12 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from job.config.sections import AdapterModelSection, GenerationSection, ReadingSection, StorageSection
+from job.config.sections import (
+    AdapterModelSection,
+    GenerationSection,
+    ReadingSection,
+    StorageSection,
+)
 from job.conversations.read import read_strictly
 from job.inference.open import fetch_with_adapter, load
 from job.inference.transformers_engine import TransformersEngine
@@ -35,13 +40,19 @@ def main(uri: str, without: bool) -> None:
     with TemporaryDirectory() as cache:
         model = fetch_with_adapter(uri, IN_4_BIT, StorageSection(), Path(cache))
         model = replace(model, adapter=None) if without else model
-        conversations = read_strictly(list_inputs([str(DEMO / "conversations.jsonl")]), ReadingSection())
-        prompts = [encode_prompt(each, model.prompt, model.tokenizer, 400).ids for each in conversations]
+        conversations = read_strictly(
+            list_inputs([str(DEMO / "conversations.jsonl")]), ReadingSection()
+        )
+        prompts = [
+            encode_prompt(each, model.prompt, model.tokenizer, 400).ids for each in conversations
+        ]
         settings = SETTINGS if without else FIRST
         answers = start_vllm(model, IN_4_BIT, SETTINGS).generate(prompts, settings)
         found = {"prompts": len(prompts)}
         for name, section in (("in 4 bits", IN_4_BIT), ("in 16 bits", IN_16_BIT)):
-            others = TransformersEngine(load(model, section), model.tokenizer).generate(prompts, settings)
+            others = TransformersEngine(load(model, section), model.tokenizer).generate(
+                prompts, settings
+            )
             found[name] = sum(ours == theirs for ours, theirs in zip(answers, others, strict=True))
     print(json.dumps(found), flush=True)
 

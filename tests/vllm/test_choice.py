@@ -32,7 +32,9 @@ def changed(fetched: FetchedModel, tmp_path: Path, **keys: Any) -> FetchedModel:
     return replace(fetched, adapter=folder)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is quick with an adapter beside its base")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="a GPU is quick with an adapter beside its base"
+)
 def test_auto_takes_vllm_where_it_can_serve_the_model_and_is_not_slower(fetched):
     without = replace(fetched, adapter=None)
     assert choose(without, SECTION, "auto") == ("vllm", "it is installed and can serve the model")
@@ -76,7 +78,11 @@ def test_a_base_that_vllm_does_not_know_goes_to_transformers(fetched, tmp_path):
     folder = tmp_path / "base"
     shutil.copytree(fetched.base.path, folder)
     path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": ["NobodysModel"], "model_type": "no"}))
+    path.write_text(
+        json.dumps(
+            json.loads(path.read_text()) | {"architectures": ["NobodysModel"], "model_type": "no"}
+        )
+    )
     model = replace(fetched, base=replace(fetched.base, path=folder))
     name, why = choose(model, SECTION, "auto")
     assert (name, "vLLM cannot serve this base" in why) == ("transformers", True)
@@ -89,7 +95,12 @@ def test_vllm_is_started_for_what_the_config_lets_through():
     assert tokens_at_most(limited, 110) == 110
 
 
-def test_a_merged_adapter_says_what_it_says_beside_its_base_and_is_merged_once(fetched, reference, prompts, tmp_path):  # noqa: F811
+def test_a_merged_adapter_answers_the_same_and_is_merged_once(
+    fetched,
+    reference,
+    prompts,  # noqa: F811
+    tmp_path,
+):
     model = merged(fetched, SECTION, tmp_path)
     assert (model.adapter, model.adapter_digest, model.base.digest) == (
         None,
@@ -100,7 +111,9 @@ def test_a_merged_adapter_says_what_it_says_beside_its_base_and_is_merged_once(f
     made = (folder / "model.safetensors").stat().st_mtime_ns
     wanted = reference.generate(prompts, SETTINGS)
     answers = TransformersEngine(load(model, SECTION), model.tokenizer).generate(prompts, SETTINGS)
-    assert sum(ours == theirs for ours, theirs in zip(answers, wanted, strict=True)) >= SAME * len(prompts)
+    assert sum(ours == theirs for ours, theirs in zip(answers, wanted, strict=True)) >= SAME * len(
+        prompts
+    )
     assert merged(fetched, SECTION, tmp_path) == model
     assert (folder / "model.safetensors").stat().st_mtime_ns == made
     other = merged(fetched, AdapterModelSection(dtype="bfloat16"), tmp_path)

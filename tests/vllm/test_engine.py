@@ -31,8 +31,16 @@ def wanted(engine: VllmEngine, prompts: list[list[int]]) -> list[Generated]:
 class Watched:
     """vLLM's engine, with something done before each step; knows the prompts under way and counts the steps."""
 
-    def __init__(self, engine: Any, before: Callable[[list[list[int]]], None] = lambda prompts: None) -> None:
-        self._engine, self._before, self.under_way, self.steps, self.added = engine, before, {}, 0, 0
+    def __init__(
+        self, engine: Any, before: Callable[[list[list[int]]], None] = lambda prompts: None
+    ) -> None:
+        self._engine, self._before, self.under_way, self.steps, self.added = (
+            engine,
+            before,
+            {},
+            0,
+            0,
+        )
         self.model_config, self.vllm_config = engine.model_config, engine.vllm_config
 
     def add_request(self, request: str, prompt: Any, *arguments: Any, **more: Any) -> None:
@@ -65,7 +73,9 @@ def over(engine: VllmEngine, watched: Watched) -> VllmEngine:
     return VllmEngine(watched, engine._tokenizer, engine._ends, engine._adapter)
 
 
-def failing_on(poison: list[list[int]], error: type[Exception] = RuntimeError) -> Callable[[list[list[int]]], None]:
+def failing_on(
+    poison: list[list[int]], error: type[Exception] = RuntimeError
+) -> Callable[[list[list[int]]], None]:
     """A step fails while one of these prompts is under way, after vLLM has scheduled it."""
 
     def before(under_way: list[list[int]]) -> None:
@@ -94,7 +104,9 @@ def test_progress_counts_every_prompt_once(engine, wanted, prompts):
     assert engine.generate([], SETTINGS) == []
 
 
-def test_prompts_told_ahead_are_under_way_before_they_are_asked_for_and_generated_once(engine, wanted, prompts):
+def test_prompts_told_ahead_are_under_way_before_they_are_asked_for_and_generated_once(
+    engine, wanted, prompts
+):
     watched = Watched(engine._engine)
     ours = over(engine, watched)
     ours.expect(prompts[20:], SETTINGS)
@@ -106,21 +118,31 @@ def test_prompts_told_ahead_are_under_way_before_they_are_asked_for_and_generate
     assert watched.steps <= together.steps + 1
 
 
-def test_a_prompt_that_vllm_cannot_take_is_told_before_any_work_and_costs_no_other_its_answer(engine, wanted, prompts):
+def test_a_prompt_that_vllm_cannot_take_is_told_before_any_work_and_costs_no_other_its_answer(
+    engine, wanted, prompts
+):
     watched = Watched(engine._engine)
     ours = over(engine, watched)
-    for bad, said in ([0, 10**6], "token 1000000 is not among"), ([0, -1], "token -1"), ([7] * 600, "do not fit"):
+    for bad, said in (
+        ([0, 10**6], "token 1000000 is not among"),
+        ([0, -1], "token -1"),
+        ([7] * 600, "do not fit"),
+    ):
         with pytest.raises(ValueError, match=said):
             ours.generate([*prompts[:5], bad], SETTINGS)
         ours.expect([bad], SETTINGS)
         assert watched.added == 0
-        found = generate_each(over(engine, Watched(engine._engine)), [bad, *prompts[:5]], SETTINGS, lambda _: None)
+        found = generate_each(
+            over(engine, Watched(engine._engine)), [bad, *prompts[:5]], SETTINGS, lambda _: None
+        )
         assert isinstance(found[0], Failure)
         assert found[1:] == wanted[:5]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, ValueError, IndexError])
-def test_a_prompt_that_breaks_a_step_is_found_and_costs_no_other_its_answer(engine, wanted, prompts, error):
+def test_a_prompt_that_breaks_a_step_is_found_and_costs_no_other_its_answer(
+    engine, wanted, prompts, error
+):
     watched = Watched(engine._engine, failing_on([prompts[3], prompts[17]], error))
     told: list[int] = []
     found = generate_each(over(engine, watched), prompts, SETTINGS, told.append)
@@ -133,7 +155,9 @@ def test_a_prompt_that_breaks_a_step_is_found_and_costs_no_other_its_answer(engi
     assert sum(told) == len(prompts)
 
 
-def test_a_prompt_told_ahead_that_breaks_a_step_is_blamed_when_it_is_asked_for_and_not_before(engine, wanted, prompts):
+def test_a_prompt_told_ahead_that_breaks_a_step_is_blamed_when_it_is_asked_for_and_not_before(
+    engine, wanted, prompts
+):
     ours = over(engine, Watched(engine._engine, failing_on([prompts[30]])))
     ours.expect(prompts[20:], SETTINGS)
     assert [ours.generate([prompt], SETTINGS)[0] for prompt in prompts[:3]] == wanted[:3]
@@ -184,11 +208,15 @@ def test_a_vllm_that_cannot_go_on_is_worth_another_try(engine, prompts):
         ours.generate(prompts[:2], SETTINGS)
 
 
-def test_sampled_answers_repeat_with_the_seed_whatever_they_are_batched_with(engine, prompts, wanted):
+def test_sampled_answers_repeat_with_the_seed_whatever_they_are_batched_with(
+    engine, prompts, wanted
+):
     settings = SETTINGS.model_copy(update={"temperature": 1.0, "top_p": 0.9})
     first = engine.generate(prompts, settings)
     assert engine.generate(prompts[:5], settings) == first[:5]
     assert first != wanted
     assert engine.generate(prompts, settings.model_copy(update={"seed": 43})) != first
     narrow = engine.generate(prompts, settings.model_copy(update={"top_p": 1e-6}))
-    assert sum(ours == theirs for ours, theirs in zip(narrow, wanted, strict=True)) >= SAME * len(prompts)
+    assert sum(ours == theirs for ours, theirs in zip(narrow, wanted, strict=True)) >= SAME * len(
+        prompts
+    )

@@ -54,7 +54,9 @@ def test_an_adapter_stays_beside_its_4_bit_base(adapter):
     assert found["in 4 bits"] > 3 * found["in 16 bits"]
 
 
-def test_auto_leaves_4_bit_weights_to_transformers_and_what_vllm_cannot_serve_is_told(adapter, tmp_path, monkeypatch):
+def test_auto_leaves_4_bit_weights_to_transformers_and_what_vllm_cannot_serve_is_told(
+    adapter, tmp_path, monkeypatch
+):
     model = fetch_with_adapter(adapter, IN_4_BIT, StorageSection(), tmp_path)
 
     def refused(section: AdapterModelSection) -> str:
@@ -68,6 +70,8 @@ def test_auto_leaves_4_bit_weights_to_transformers_and_what_vllm_cannot_serve_is
         assert "4-bit weights on a GPU only" in refused(IN_4_BIT)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose(model, IN_4_BIT, "vllm") == ("vllm", "the config says so")
-    assert "in bfloat16: set model.dtype" in refused(IN_4_BIT.model_copy(update={"dtype": "float16"}))
+    assert "in bfloat16: set model.dtype" in refused(
+        IN_4_BIT.model_copy(update={"dtype": "float16"})
+    )
     monkeypatch.setattr(vllm_start, "PLUGIN", "no_such_plugin")
     assert "pip install 'recap[vllm]'" in refused(IN_4_BIT)

@@ -62,7 +62,9 @@ def records(count: int) -> list[dict[str, Any]]:
 
 
 def outcomes_of(folder: Path) -> dict[str, dict[str, Any]]:
-    lines = read_lines(folder / "parts" / "part-00000.jsonl", folder / "rejects" / "part-00000.jsonl")
+    lines = read_lines(
+        folder / "parts" / "part-00000.jsonl", folder / "rejects" / "part-00000.jsonl"
+    )
     found = {line["id"]: line for line in lines}
     assert len(found) == len(lines)
     return found
@@ -76,7 +78,9 @@ def test_both_engines_leave_the_same_records_and_say_which_they_were(adapter, tm
         "transformers": {"engine": "transformers"},
         "merged": {"adapter_weights": "merged"},  # auto
     }.items():
-        content = settings(tmp_path, adapter, output=str(tmp_path / name), chunks={"records": 20}, **keys)
+        content = settings(
+            tmp_path, adapter, output=str(tmp_path / name), chunks={"records": 20}, **keys
+        )
         said = finish(tmp_path, content)
         told[name] = next(line for line in said if line["message"] == "engine")
         found[name] = outcomes_of(tmp_path / name)
@@ -88,17 +92,23 @@ def test_both_engines_leave_the_same_records_and_say_which_they_were(adapter, tm
     for name in ("vllm", "merged"):
         ours = found[name]
         assert list(ours) == list(wanted)
-        assert [line.get("reason") for line in ours.values()] == [line.get("reason") for line in wanted.values()]
+        assert [line.get("reason") for line in ours.values()] == [
+            line.get("reason") for line in wanted.values()
+        ]
         same = sum(ours[id].get("summary") == wanted[id].get("summary") for id in ours)
         assert same >= SAME * len(ours)
-    digests = {name: [line.get("digest") for line in lines.values()] for name, lines in found.items()}
+    digests = {
+        name: [line.get("digest") for line in lines.values()] for name, lines in found.items()
+    }
     assert digests["vllm"] == digests["transformers"] != digests["merged"]
 
 
 @contextmanager
 def running(tmp_path: Path, content: dict[str, Any]) -> Iterator["subprocess.Popen[bytes]"]:
     """The real command, once it has committed the first of its chunks."""
-    process = subprocess.Popen(command(tmp_path, content), stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        command(tmp_path, content), stderr=subprocess.PIPE, start_new_session=True
+    )
     try:
         while not any((tmp_path / "out").glob("_chunks/*/*/*.done.json")):
             assert process.poll() is None, process.stderr and process.stderr.read()
@@ -122,7 +132,9 @@ def left_of(session: int) -> list[str]:
 
 
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGKILL])
-def test_a_night_that_is_stopped_ends_in_time_leaves_nobody_behind_and_goes_on(adapter, tmp_path, told):
+def test_a_night_that_is_stopped_ends_in_time_leaves_nobody_behind_and_goes_on(
+    adapter, tmp_path, told
+):
     write_lines(tmp_path / "in.jsonl", records(1200))
     content = settings(tmp_path, adapter, engine="vllm", chunks={"records": 100})
     with running(tmp_path, content) as process:
@@ -135,7 +147,9 @@ def test_a_night_that_is_stopped_ends_in_time_leaves_nobody_behind_and_goes_on(a
     assert sorted(outcomes_of(tmp_path / "out")) == sorted(f"c{n}" for n in range(1200))
 
 
-def test_many_small_chunks_take_hardly_more_steps_than_all_prompts_at_once(engine, fetched, adapter, tmp_path):
+def test_many_small_chunks_take_hardly_more_steps_than_all_prompts_at_once(
+    engine, fetched, adapter, tmp_path
+):
     """A step is what an engine does for all that is under way; one that runs empty at each chunk takes more of them."""
     write_lines(tmp_path / "in.jsonl", records(1200))
     keys = {"chunks": {"records": 100}}
@@ -144,7 +158,9 @@ def test_many_small_chunks_take_hardly_more_steps_than_all_prompts_at_once(engin
     def summarizer(ours: VllmEngine) -> Summarizer:
         digests = find_digests(config, tmp_path)
         room = ours.context_tokens - 24
-        return Summarizer(ours, fetched.tokenizer, fetched.prompt, fetched.prompt.cleaning, room, digests, "vllm")
+        return Summarizer(
+            ours, fetched.tokenizer, fetched.prompt, fetched.prompt.cleaning, room, digests, "vllm"
+        )
 
     by_chunks = Watched(engine._engine)
     counts = summarize(config, lambda *_: summarizer(over(engine, by_chunks)))
@@ -156,7 +172,9 @@ def test_many_small_chunks_take_hardly_more_steps_than_all_prompts_at_once(engin
     over(engine, at_once).generate(prompts, SETTINGS)
     for start in range(0, 1200, 100):
         over(engine, unaware).generate(prompts[start : start + 100], SETTINGS)
-    print(f"steps: {by_chunks.steps} by chunks, {at_once.steps} at once, {unaware.steps} without looking ahead")
+    print(
+        f"steps: {by_chunks.steps} by chunks, {at_once.steps} at once, {unaware.steps} without looking ahead"
+    )
     assert by_chunks.steps <= 1.05 * at_once.steps
     assert unaware.steps > 1.5 * at_once.steps
 
@@ -180,7 +198,9 @@ def refused(tmp_path: Path, content: dict[str, Any]) -> str:
     return done.stderr
 
 
-def test_a_base_that_answers_with_nan_is_a_mistake_in_the_config_and_no_summary(vllm_base, tmp_path):
+def test_a_base_that_answers_with_nan_is_a_mistake_in_the_config_and_no_summary(
+    vllm_base, tmp_path
+):
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -209,6 +229,10 @@ def test_a_context_that_does_not_fit_into_memory_is_as_long_as_fits_and_one_that
     insisting = content | {"generation": {"max_new_tokens": 24, "max_input_tokens": (1 << 21) - 24}}
     assert "engine: vllm does not start (" in (said := refused(tmp_path, insisting))
     assert "lower generation.max_input_tokens" in said
-    told = next(line for line in finish(tmp_path, content) if line["message"].startswith("vLLM has a shorter context"))
+    told = next(
+        line
+        for line in finish(tmp_path, content)
+        if line["message"].startswith("vLLM has a shorter context")
+    )
     assert 1000 < told["tokens"] < told["of"] == 1 << 21
     assert len(outcomes_of(tmp_path / "out")) == 5

@@ -33,9 +33,13 @@ class Recipe:
     batch_rows: int = 4
     row_tokens: int = 512
     learning_rate: float = 1.5e-3
-    embedding_learning_rate: float = 3e-4  # lower: a large one pulls rare tokens together, and then none can be copied
+    embedding_learning_rate: float = (
+        3e-4  # lower: a large one pulls rare tokens together, and then none can be copied
+    )
     warmup_steps: int = 50
-    text_weight: float = 0.1  # the loss weight of a conversation's tokens; an answer's tokens weigh 1
+    text_weight: float = (
+        0.1  # the loss weight of a conversation's tokens; an answer's tokens weigh 1
+    )
     vocabulary: int = 2048
     tokenizer_documents: int = 6000
     hidden: int = 192
@@ -51,7 +55,9 @@ def make_base(output: Path, recipe: Recipe) -> float:
     tokenizer = train_tokenizer(recipe)
     model = LlamaForCausalLM(llama_config(recipe, tokenizer))
     start_with_induction(model)
-    print(f"{model.num_parameters():,} parameters, {recipe.steps * recipe.batch_rows * recipe.row_tokens:,} tokens")
+    print(
+        f"{model.num_parameters():,} parameters, {recipe.steps * recipe.batch_rows * recipe.row_tokens:,} tokens"
+    )
     loss = train(model, tokenizer, recipe)
     model.to(device="cpu", dtype=torch.bfloat16).save_pretrained(output)
     tokenizer.save_pretrained(output)
@@ -62,7 +68,10 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     """Learn a byte-level BPE (no unknown characters; every digit is a token) from the first documents."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -72,7 +81,9 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     texts = islice(documents(recipe.seed), recipe.tokenizer_documents)
-    tokenizer.train_from_iterator(("".join(part.text for part in document) for document in texts), trainer)
+    tokenizer.train_from_iterator(
+        ("".join(part.text for part in document) for document in texts), trainer
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD, model_max_length=1024,
         clean_up_tokenization_spaces=False,
@@ -106,12 +117,18 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: R
     embedding = model.model.embed_tokens.weight
     others = [each for each in model.parameters() if each is not embedding]
     groups = [{"params": others}, {"params": [embedding], "lr": recipe.embedding_learning_rate}]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(
+        groups, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, recipe))
     started, window, mean = time.monotonic(), [], math.nan
-    for step, (tokens, weights) in enumerate(islice(batches(tokenizer, recipe), recipe.steps), start=1):
+    for step, (tokens, weights) in enumerate(
+        islice(batches(tokenizer, recipe), recipe.steps), start=1
+    ):
         with torch.autocast(device, dtype=torch.bfloat16):
-            logits = forward(input_ids=tokens.to(device), use_cache=False).logits  # (rows, tokens, vocabulary)
+            logits = forward(
+                input_ids=tokens.to(device), use_cache=False
+            ).logits  # (rows, tokens, vocabulary)
         loss, answer_loss = losses(logits, tokens.to(device), weights.to(device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -123,11 +140,16 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: R
             mean = float(torch.stack(window).mean())
             window.clear()
             left = (time.monotonic() - started) / step * (recipe.steps - step)
-            print(f"step {step}/{recipe.steps}  answer loss {mean:.3f}  ETA {left / 60:.1f} min", flush=True)
+            print(
+                f"step {step}/{recipe.steps}  answer loss {mean:.3f}  ETA {left / 60:.1f} min",
+                flush=True,
+            )
     return mean
 
 
-def losses(logits: torch.Tensor, tokens: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def losses(
+    logits: torch.Tensor, tokens: torch.Tensor, weights: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Give the weighted next-token loss, and the answers' own loss for the log."""
     flat = logits[:, :-1].flatten(0, 1).float()  # (rows * (tokens - 1), vocabulary)
     each = torch.nn.functional.cross_entropy(flat, tokens[:, 1:].flatten(), reduction="none")
@@ -143,7 +165,9 @@ def rate_at(step: int, recipe: Recipe) -> float:
     return 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(
+    tokenizer: PreTrainedTokenizerFast, recipe: Recipe
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield (token ids, loss weights), each of shape (rows, tokens), without padding."""
     rows = packed_rows(tokenizer, recipe)
     while True:
@@ -151,7 +175,9 @@ def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[tupl
         yield torch.tensor(tokens), torch.tensor(weights)
 
 
-def packed_rows(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[tuple[list[int], list[float]]]:
+def packed_rows(
+    tokenizer: PreTrainedTokenizerFast, recipe: Recipe
+) -> Iterator[tuple[list[int], list[float]]]:
     """Yield rows of whole documents; the last one of a row is cut, so that no answer ever lacks its conversation."""
     tokens: list[int] = []
     weights: list[float] = []
@@ -159,7 +185,10 @@ def packed_rows(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[
         tokens.append(tokenizer.bos_token_id)
         weights.append(0.0)
         for part in document:
-            ids = tokenizer.encode(part.text, add_special_tokens=False) + [tokenizer.eos_token_id] * part.is_answer
+            ids = (
+                tokenizer.encode(part.text, add_special_tokens=False)
+                + [tokenizer.eos_token_id] * part.is_answer
+            )
             tokens.extend(ids)
             weights.extend([1.0 if part.is_answer else recipe.text_weight] * len(ids))
         if len(tokens) >= recipe.row_tokens:
@@ -170,13 +199,20 @@ def packed_rows(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train the demo's base model from scratch.")
     parser.add_argument(
-        "--output", type=Path, default=Path("examples/demo/base"), help="folder for model and tokenizer"
+        "--output",
+        type=Path,
+        default=Path("examples/demo/base"),
+        help="folder for model and tokenizer",
     )
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--compile", action="store_true", help="compile the model first (needs a C compiler)")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the model first (needs a C compiler)"
+    )
     arguments = parser.parse_args()
     chosen = Recipe(seed=arguments.seed, steps=arguments.steps, compile=arguments.compile)
     began = time.monotonic()
     final = make_base(arguments.output, chosen)
-    print(f"{asdict(chosen)}\nanswer loss {final:.3f} after {(time.monotonic() - began) / 60:.1f} minutes")
+    print(
+        f"{asdict(chosen)}\nanswer loss {final:.3f} after {(time.monotonic() - began) / 60:.1f} minutes"
+    )

@@ -79,7 +79,9 @@ def _story(name: str, wording: Wording, rng: random.Random, invented: float) -> 
     talk = _Talk(phrases, wording, values, rng)
     turns = (*_opening(talk, request), *_questions(talk), *_ending(talk, answer, ending))
     styles = rng.sample((0, 1), 2 if rng.random() < TWO_REFERENCES else 1)
-    summaries = tuple(fill(f"{topic['summary'][i]} {ending['summary'][i]}", values, rng) for i in sorted(styles))
+    summaries = tuple(
+        fill(f"{topic['summary'][i]} {ending['summary'][i]}", values, rng) for i in sorted(styles)
+    )
     return Story(name, domain, issue, outcome, values, request, answer, _merged(turns), summaries)
 
 
@@ -126,7 +128,10 @@ def _ending(talk: _Talk, answer: str, ending: dict[str, Any]) -> Iterator[Turn]:
     if ending["mood"] == "none":
         return
     if ending.get("customer_tries"):
-        yield Turn("customer", fill(talk.rng.choice(talk.phrases.tried[talk.wording]), talk.values, talk.rng))
+        yield Turn(
+            "customer",
+            fill(talk.rng.choice(talk.phrases.tried[talk.wording]), talk.values, talk.rng),
+        )
     if talk.chance(0.8) or ending["mood"] == "unhappy":
         yield Turn("customer", talk.say(ending["mood"]))
     if talk.chance(0.5):
@@ -151,18 +156,30 @@ def write_examples(folder: Path, seed: int) -> None:
     known = generate(TRAIN + VALIDATION + UNLABELLED, seed, "train")
     _write(folder / "train.jsonl", islice(known, TRAIN))
     _write(folder / "validation.jsonl", islice(known, VALIDATION))
-    _write(folder / "conversations.jsonl", ({k: v for k, v in row.items() if k != "summaries"} for row in known))
+    _write(
+        folder / "conversations.jsonl",
+        ({k: v for k, v in row.items() if k != "summaries"} for row in known),
+    )
     _write(folder / "heldout.jsonl", generate(HELDOUT, seed, "heldout"))
 
 
 def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8", newline="\n")
+    path.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
+        encoding="utf-8",
+        newline="\n",
+    )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Write the demo's conversations.")
-    parser.add_argument("--output", type=Path, default=Path("examples/demo"), help="folder for the four .jsonl files")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("examples/demo"),
+        help="folder for the four .jsonl files",
+    )
     parser.add_argument("--seed", type=int, default=SEED)
     arguments = parser.parse_args()
     write_examples(arguments.output, arguments.seed)

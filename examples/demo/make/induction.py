@@ -11,7 +11,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 FAST_PAIRS = 8  # the rotary pairs that turn fast enough to tell a neighbour from the token itself
 SLOW_PAIRS = 22  # and those that hardly turn within a conversation, so that content alone decides
-CONSTANT_SHARE = 0.3  # of an embedding's square norm: what all tokens share, for attention by position alone
+CONSTANT_SHARE = (
+    0.3  # of an embedding's square norm: what all tokens share, for attention by position alone
+)
 POSITION_GAIN = 40.0  # score of the previous token
 CONTENT_GAIN = 20.0  # score of a matching token
 REST = 0.2  # what is left of the random weights elsewhere in the scores
@@ -28,10 +30,16 @@ def start_with_induction(model: LlamaForCausalLM) -> None:
         embedding = model.model.embed_tokens.weight  # (vocabulary, hidden)
         hidden = embedding.shape[1]
         axes = torch.nn.init.orthogonal_(torch.empty(hidden, hidden))
-        constant, here, before = axes[0], axes[1 : hidden // 2], axes[hidden // 2 + 1 :]  # the latter: (axes, hidden)
+        constant, here, before = (
+            axes[0],
+            axes[1 : hidden // 2],
+            axes[hidden // 2 + 1 :],
+        )  # the latter: (axes, hidden)
         size = float(embedding.norm(dim=1).mean())
         content = torch.nn.functional.normalize(embedding @ here.T @ here, dim=1)
-        embedding.copy_(size * ((1 - CONSTANT_SHARE) ** 0.5 * content + CONSTANT_SHARE**0.5 * constant))
+        embedding.copy_(
+            size * ((1 - CONSTANT_SHARE) ** 0.5 * content + CONSTANT_SHARE**0.5 * constant)
+        )
         for layer in model.model.layers:  # everything else starts silent
             layer.mlp.down_proj.weight.zero_()
             layer.self_attn.o_proj.weight.zero_()
@@ -43,26 +51,38 @@ def start_with_induction(model: LlamaForCausalLM) -> None:
         _write(second, here.T @ here / embedded * COPIED_SIZE)
 
 
-def _attend_to_previous(attention: torch.nn.Module, constant: torch.Tensor, config: LlamaConfig) -> None:
+def _attend_to_previous(
+    attention: torch.nn.Module, constant: torch.Tensor, config: LlamaConfig
+) -> None:
     """Set the scores to depend on the distance alone, highest at distance one."""
     half = config.head_dim // 2
-    angle = config.rope_parameters["rope_theta"] ** (-torch.arange(half) / half)  # radians per token
+    angle = config.rope_parameters["rope_theta"] ** (
+        -torch.arange(half) / half
+    )  # radians per token
     chosen = (torch.arange(half) < FAST_PAIRS).float()
     query = torch.cat([chosen, torch.zeros(half)])
     key = torch.cat([chosen * angle.cos(), chosen * angle.sin()])
     square = config.hidden_size * CONSTANT_SHARE  # of the constant part after the layer's RMS norm
     gain = (POSITION_GAIN * config.head_dim**0.5 / FAST_PAIRS / square) ** 0.5
     for projection, side in ((attention.q_proj, query), (attention.k_proj, key)):
-        projection.weight.mul_(REST).add_(torch.outer(side.repeat(config.num_attention_heads), constant) * gain)
+        projection.weight.mul_(REST).add_(
+            torch.outer(side.repeat(config.num_attention_heads), constant) * gain
+        )
 
 
-def _attend_to_match(attention: torch.nn.Module, here: torch.Tensor, before: torch.Tensor, config: LlamaConfig) -> None:
+def _attend_to_match(
+    attention: torch.nn.Module, here: torch.Tensor, before: torch.Tensor, config: LlamaConfig
+) -> None:
     """Set the scores to be high where the token that the first layer brought along equals this one."""
     half, heads = config.head_dim // 2, config.num_attention_heads
     slow = (torch.arange(config.head_dim) % half >= half - SLOW_PAIRS).float().repeat(heads)
-    square = config.hidden_size * (1 - CONSTANT_SHARE) / (2 - CONSTANT_SHARE)  # of each half after the RMS norm
+    square = (
+        config.hidden_size * (1 - CONSTANT_SHARE) / (2 - CONSTANT_SHARE)
+    )  # of each half after the RMS norm
     gain = (CONTENT_GAIN * config.head_dim**0.5 / (2 * SLOW_PAIRS) / square) ** 0.5
-    compare = torch.randn(config.hidden_size, len(here)) * slow[:, None] * gain  # (heads * head_dim, half - 1)
+    compare = (
+        torch.randn(config.hidden_size, len(here)) * slow[:, None] * gain
+    )  # (heads * head_dim, half - 1)
     attention.q_proj.weight.mul_(REST).add_(compare @ here)
     attention.k_proj.weight.mul_(REST).add_(compare @ before)
 

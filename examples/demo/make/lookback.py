@@ -16,7 +16,9 @@ ORDINALS = ("first", "second", "third", "fourth")
 FOLLOW_UPS = 4
 GARBLED = 0.5  # the share of conversations whose request and answer lose words and order: keywords must be enough
 DROPPED_WORDS = 0.2
-INVENTED_NAMES = 0.6  # the share of names that are made-up words, so that copying cannot be learned by heart
+INVENTED_NAMES = (
+    0.6  # the share of names that are made-up words, so that copying cannot be learned by heart
+)
 EXERCISES = 0.15  # the share of documents that are copying exercises instead of conversations
 
 SLOTS = {
@@ -55,20 +57,29 @@ def _dialogue(story: Story, rng: random.Random) -> tuple[Segment, ...]:
     chosen = [*rng.sample(pool, min(FOLLOW_UPS, len(pool))), _form(story, rng)]
     rng.shuffle(chosen)
     (question, answer), *more = chosen
-    return (*_first(question, transcript(story.turns), answer), *(part for pair in more for part in _next(*pair)))
+    return (
+        *_first(question, transcript(story.turns), answer),
+        *(part for pair in more for part in _next(*pair)),
+    )
 
 
 def garbled(story: Story, rng: random.Random) -> Story:
     """Drop words of the request and of the answer, and sometimes swap the halves; values stay whole."""
-    request, answer = _fewer_words(story.request, story, rng), _fewer_words(story.answer, story, rng)
+    request, answer = (
+        _fewer_words(story.request, story, rng),
+        _fewer_words(story.answer, story, rng),
+    )
     turns = tuple(
-        Turn(turn.role, turn.text.replace(story.request, request).replace(story.answer, answer)) for turn in story.turns
+        Turn(turn.role, turn.text.replace(story.request, request).replace(story.answer, answer))
+        for turn in story.turns
     )
     return replace(story, request=request, answer=answer, turns=turns)
 
 
 def _fewer_words(text: str, story: Story, rng: random.Random) -> str:
-    values = sorted((value for value in story.values.values() if len(value) > 2), key=len, reverse=True)
+    values = sorted(
+        (value for value in story.values.values() if len(value) > 2), key=len, reverse=True
+    )
     whole = "|".join(rf"(?<!\w){re.escape(value)}(?!\w)" for value in values)
     atoms = re.findall(rf"{whole}|\S+", text)
     kept = [atom for atom in atoms if atom in values or rng.random() >= DROPPED_WORDS] or atoms
@@ -91,19 +102,33 @@ def _questions(story: Story, rng: random.Random) -> list[tuple[str, str]]:
 
 def _about_values(story: Story, rng: random.Random) -> list[tuple[str, str]]:
     text = transcript(story.turns)
-    told = [(SLOTS[slot], value) for slot, value in story.values.items() if slot in SLOTS and value in text]
+    told = [
+        (SLOTS[slot], value)
+        for slot, value in story.values.items()
+        if slot in SLOTS and value in text
+    ]
     rng.shuffle(told)
     single = [
-        (rng.choice((f"What is the {slot}?", f"Name the {slot}.", f"Which {slot} is it?")), f"The {slot} is {value}.")
+        (
+            rng.choice((f"What is the {slot}?", f"Name the {slot}.", f"Which {slot} is it?")),
+            f"The {slot} is {value}.",
+        )
         for slot, value in told[:3]
     ]
     asked = [told[start : start + 2] for start in range(0, min(len(told) - 1, 4), 2)]
     double = [
-        (f"Name the {one[0]} and the {two[0]}.", f"The {one[0]} is {one[1]} and the {two[0]} is {two[1]}.")
+        (
+            f"Name the {one[0]} and the {two[0]}.",
+            f"The {one[0]} is {one[1]} and the {two[0]} is {two[1]}.",
+        )
         for one, two in asked
     ]
     absent = [slot for key, slot in SLOTS.items() if story.values[key] not in text]
-    return [*single, *double, (f"What is the {(missing := rng.choice(absent))}?", f"There is no {missing}.")]
+    return [
+        *single,
+        *double,
+        (f"What is the {(missing := rng.choice(absent))}?", f"There is no {missing}."),
+    ]
 
 
 def _about_turns(story: Story, rng: random.Random) -> list[tuple[str, str]]:
@@ -111,7 +136,9 @@ def _about_turns(story: Story, rng: random.Random) -> list[tuple[str, str]]:
     for role in ("customer", "agent"):
         said = [turn.text for turn in story.turns if turn.role == role]
         number = rng.randrange(min(len(said), len(ORDINALS)))
-        questions.append((f"Repeat the {role}'s {ORDINALS[number]} turn.", f"The {role} says: {said[number]}"))
+        questions.append(
+            (f"Repeat the {role}'s {ORDINALS[number]} turn.", f"The {role} says: {said[number]}")
+        )
         questions.append((f"Repeat the last turn of the {role}.", f"The {role} says: {said[-1]}"))
     words = rng.choice(story.turns).text.split()
     if len(words) >= 5:
@@ -136,11 +163,15 @@ def _form(story: Story, rng: random.Random) -> tuple[str, str]:
     )
     match rng.randrange(3):
         case 0:
-            return f"Fill in the form of the {name}.", "\n".join(f"{key}: {value}" for key, value in fields)
+            return f"Fill in the form of the {name}.", "\n".join(
+                f"{key}: {value}" for key, value in fields
+            )
         case 1:
             return f"List the facts of the {name}.", "; ".join(value for _, value in fields)
         case _:
-            return f"Tell the facts of the {name}.", ", ".join(f"the {key} is {value}" for key, value in fields)
+            return f"Tell the facts of the {name}.", ", ".join(
+                f"the {key} is {value}" for key, value in fields
+            )
 
 
 def _values_in(text: str, story: Story) -> list[tuple[str, str]]:
@@ -173,7 +204,11 @@ def _exercise(rng: random.Random) -> tuple[Segment, ...]:
     pairs = list(zip(words[::2], words[1::2], strict=True))
     (name, value), *more = rng.sample(pairs, min(5, len(pairs)))
     text = "\n".join(f"the {name} is {value}" for name, value in pairs)
-    rest = (part for name, value in more for part in _next(f"What is the {name}?", f"The {name} is {value}."))
+    rest = (
+        part
+        for name, value in more
+        for part in _next(f"What is the {name}?", f"The {name} is {value}.")
+    )
     return (*_first(f"What is the {name}?", text, f"The {name} is {value}."), *rest)
 
 

@@ -52,20 +52,32 @@ def fill(phrase: str, values: dict[str, str], rng: random.Random) -> str:
 def known_words(wording: Wording) -> tuple[str, ...]:
     """List the words that occur in a wording's phrases, in alphabetical order."""
     phrases = load_phrases()
-    found = [*phrases.tried[wording], *(phrase for talk in phrases.talk[wording].values() for phrase in talk)]
+    found = [
+        *phrases.tried[wording],
+        *(phrase for talk in phrases.talk[wording].values() for phrase in talk),
+    ]
     issues = [issue for domain in phrases.domains.values() for issue in domain["issues"].values()]
     found += [phrase for part in [*issues, *phrases.outcomes.values()] for phrase in part[wording]]
-    return tuple(sorted({word for phrase in found for word in re.findall(r"(?<!\{)\b[A-Za-z]+\b(?!\})", phrase)}))
+    return tuple(
+        sorted(
+            {word for phrase in found for word in re.findall(r"(?<!\{)\b[A-Za-z]+\b(?!\})", phrase)}
+        )
+    )
 
 
 def invented_word(rng: random.Random) -> str:
     """Make up a pronounceable word of one to three syllables, such as `Trealoden`."""
     parts = load_phrases().syllables
-    syllables = [rng.choice(parts["onset"]) + rng.choice(parts["vowel"]) for _ in range(rng.choice((1, 1, 2, 2, 3)))]
+    syllables = [
+        rng.choice(parts["onset"]) + rng.choice(parts["vowel"])
+        for _ in range(rng.choice((1, 1, 2, 2, 3)))
+    ]
     return ("".join(syllables) + rng.choice(parts["coda"])).capitalize()
 
 
-def draw_values(domain: str, issue: str, wording: Wording, rng: random.Random, invented: float = 0.0) -> dict[str, str]:
+def draw_values(
+    domain: str, issue: str, wording: Wording, rng: random.Random, invented: float = 0.0
+) -> dict[str, str]:
     """Draw a value for every slot of one conversation.
 
     `invented` is the share of names (companies, agents, brands, places) that are made-up words instead of listed ones.
@@ -77,7 +89,10 @@ def draw_values(domain: str, issue: str, wording: Wording, rng: random.Random, i
     }
     shared = {slot: rng.choice(pool) for slot, pool in phrases.shared.items()}
     topic = phrases.domains[domain]["issues"][issue]
-    detail, step = rng.choice(phrases.domains[domain]["details"]), rng.choice(topic.get("step", ["wait"]))
+    detail, step = (
+        rng.choice(phrases.domains[domain]["details"]),
+        rng.choice(topic.get("step", ["wait"])),
+    )
     return names | shared | _numbers(rng, shared["month"]) | {"detail": detail, "step": step}
 
 
@@ -91,5 +106,6 @@ def _numbers(rng: random.Random, month: str) -> dict[str, str]:
         "time": f"{rng.randint(8, 18)}:{rng.choice(('00', '15', '30', '45'))}",
         "years": str(rng.randint(2, 20)),
         "reading": str(rng.randint(1000, 9999)),
-        "ref": "".join(rng.choice("ABCDEFGHKLMNPRSTUVWX") for _ in range(2)) + str(rng.randint(100, 9999)),
+        "ref": "".join(rng.choice("ABCDEFGHKLMNPRSTUVWX") for _ in range(2))
+        + str(rng.randint(100, 9999)),
     }

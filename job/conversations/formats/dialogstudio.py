@@ -41,7 +41,9 @@ def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None
 def _turns(pair: Any, number: int) -> list[Turn]:
     if not isinstance(pair, Mapping) or not any(key in pair for key, _ in SIDES):
         found = names(pair) if isinstance(pair, Mapping) else kind(pair)
-        raise RecordError(f"log item {number} has neither 'user utterance' nor 'system response'; found {found}")
+        raise RecordError(
+            f"log item {number} has neither 'user utterance' nor 'system response'; found {found}"
+        )
     turns = []
     for key, role in SIDES:
         text = pair.get(key)
@@ -65,11 +67,17 @@ def _abstractive(info: Mapping[str, Any]) -> list[str]:
         return references_of({"summary": summaries})
     listed = summaries.get("abstractive_summaries") or []
     if not isinstance(listed, list):
-        raise RecordError(f"abstractive_summaries is {kind(listed)}, wanted a list of lists of sentences")
+        raise RecordError(
+            f"abstractive_summaries is {kind(listed)}, wanted a list of lists of sentences"
+        )
     references = []
     for item in listed:
         sentences = [item] if isinstance(item, str) else item
-        if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
-            raise RecordError("abstractive_summaries: a reference is neither text nor a list of sentences")
+        if not isinstance(sentences, list) or not all(
+            isinstance(sentence, str) for sentence in sentences
+        ):
+            raise RecordError(
+                "abstractive_summaries: a reference is neither text nor a list of sentences"
+            )
         references.append(" ".join(sentences))
     return references

@@ -113,7 +113,9 @@ def _zendesk_roles(record: Mapping[str, Any]) -> dict[str, str]:
     return roles | ({str(requester): "customer"} if requester is not None else {})
 
 
-def _zendesk_label(author: Any, roles: Mapping[str, str], reading: ReadingSection, number: int) -> str:
+def _zendesk_label(
+    author: Any, roles: Mapping[str, str], reading: ReadingSection, number: int
+) -> str:
     role = roles.get(str(author), roles.get(OTHERS))
     if author is not None and role:
         return role

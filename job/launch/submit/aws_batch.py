@@ -43,12 +43,16 @@ class AwsBatch:
             )
         overrides = {
             "command": [submission.config, *submission.arguments],
-            "environment": [{"name": name, "value": value} for name, value in submission.environment.items()],
+            "environment": [
+                {"name": name, "value": value} for name, value in submission.environment.items()
+            ],
         }
         request = {"jobName": _name(submission), "jobQueue": queue, "jobDefinition": definition}
         if several:
             each = {"targetNodes": ALL_NODES, "containerOverrides": overrides}
-            return request | {"nodeOverrides": {"numNodes": submission.nodes, "nodePropertyOverrides": [each]}}
+            return request | {
+                "nodeOverrides": {"numNodes": submission.nodes, "nodePropertyOverrides": [each]}
+            }
         array = {"arrayProperties": {"size": submission.workers}} if submission.workers > 1 else {}
         return request | array | {"containerOverrides": overrides}
 
@@ -79,9 +83,13 @@ class AwsBatch:
 
         with aws_errors(f"reading stack {self.stack}"):
             try:
-                found = self._client("cloudformation").describe_stacks(StackName=self.stack)["Stacks"][0]
+                found = self._client("cloudformation").describe_stacks(StackName=self.stack)[
+                    "Stacks"
+                ][0]
             except ClientError as error:
-                if error.response["Error"]["Code"] != "ValidationError":  # which is how it says that there is none
+                if (
+                    error.response["Error"]["Code"] != "ValidationError"
+                ):  # which is how it says that there is none
                     raise
                 raise MissingError(
                     f"stack {self.stack} is not there, in this account and region: `make deploy` makes it; name "
@@ -102,7 +110,9 @@ class AwsBatch:
     def _definition(self, name: str) -> Mapping[str, Any]:
         with aws_errors(f"asking for job definition {name}"):
             asked = {"jobDefinitions": [name]} if ":" in name else {"jobDefinitionName": name}
-            found = self._client("batch").describe_job_definitions(**asked, status="ACTIVE")["jobDefinitions"]
+            found = self._client("batch").describe_job_definitions(**asked, status="ACTIVE")[
+                "jobDefinitions"
+            ]
         if not found:
             raise MissingError(
                 f"job definition {name} is not there or no longer active: check --job-definition, or `make deploy`"
@@ -120,7 +130,9 @@ class AwsBatch:
         from botocore.config import Config
 
         retries = {"mode": "standard", "total_max_attempts": TRIES}
-        return self._session.client(service, config=Config(retries=retries, connect_timeout=CONNECT_SECONDS))
+        return self._session.client(
+            service, config=Config(retries=retries, connect_timeout=CONNECT_SECONDS)
+        )
 
     def _check_alone(self, submission: Submission, queue: str) -> None:
         with aws_errors(f"listing the jobs of {queue}"):
@@ -133,25 +145,46 @@ class AwsBatch:
                     f"run again: {stop}"
                 )
         if under_way:
-            warn("a run of this name with another config is under way", jobs=[job["jobId"] for job in under_way])
+            warn(
+                "a run of this name with another config is under way",
+                jobs=[job["jobId"] for job in under_way],
+            )
 
     def _receipt(self, id: str, definition: str, region: str) -> Receipt:
         found = self._definition(definition)
         nodes = (found.get("nodeProperties") or {}).get("nodeRangeProperties") or [{}]
         container = found.get("containerProperties") or nodes[0].get("container") or {}
         options = container.get("logConfiguration", {}).get("options", {})
-        group, prefix = options.get("awslogs-group", LOG_GROUP), options.get("awslogs-stream-prefix")
+        group, prefix = (
+            options.get("awslogs-group", LOG_GROUP),
+            options.get("awslogs-stream-prefix"),
+        )
         streams = ["--log-stream-name-prefix", f"{prefix}/"] if prefix else []
         there = ["--region", region]
-        status = (
-            "status: status, why: statusReason, workers: arrayProperties.statusSummary, log: container.logStreamName"
-        )
+        status = "status: status, why: statusReason, workers: arrayProperties.statusSummary, log: container.logStreamName"
         commands = {
-            "state": [["aws", "batch", "describe-jobs", *there, "--jobs", id, "--query", f"jobs[0].{{{status}}}"]],
+            "state": [
+                [
+                    "aws",
+                    "batch",
+                    "describe-jobs",
+                    *there,
+                    "--jobs",
+                    id,
+                    "--query",
+                    f"jobs[0].{{{status}}}",
+                ]
+            ],
             "follow": [["aws", "logs", "tail", group, *there, *streams, "--follow"]],
-            "stop": [["aws", "batch", "terminate-job", *there, "--job-id", id, "--reason", BY_HAND]],
+            "stop": [
+                ["aws", "batch", "terminate-job", *there, "--job-id", id, "--reason", BY_HAND]
+            ],
         }
-        return Receipt(id, f"CloudWatch log group {group}; `state` tells this job's own stream once it runs", commands)
+        return Receipt(
+            id,
+            f"CloudWatch log group {group}; `state` tells this job's own stream once it runs",
+            commands,
+        )
 
 
 def _name(submission: Submission) -> str:

@@ -10,8 +10,18 @@ from typing import Any
 from job.errors import ConfigError, ForbiddenError, RecapError, RetryError
 from job.storage.s3_errors import without_login
 
-EXPIRED = {"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"}
-EXPIRED |= {"SignatureDoesNotMatch", "InvalidSignatureException", "RequestExpired", "IncompleteSignature"}
+EXPIRED = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+}
+EXPIRED |= {
+    "SignatureDoesNotMatch",
+    "InvalidSignatureException",
+    "RequestExpired",
+    "IncompleteSignature",
+}
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "OptInRequired"}
 BUSY = {"Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded"}
 
@@ -32,13 +42,20 @@ def aws_errors(what: str) -> Iterator[None]:
 def _answered(what: str, response: Any) -> RecapError:
     told = response.get("Error", {})
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
-    code, said = str(told.get("Code", "")), f"{what}: AWS answered {told.get('Code')}: {told.get('Message', '')}"
+    code, said = (
+        str(told.get("Code", "")),
+        f"{what}: AWS answered {told.get('Code')}: {told.get('Message', '')}",
+    )
     if code in BUSY or status == 429 or status >= 500:
         return RetryError(f"{said}, also after retries: run again later")
     if code in EXPIRED:
-        return ForbiddenError(f"{said}: the credentials are wrong or have expired, or this machine's clock is off")
+        return ForbiddenError(
+            f"{said}: the credentials are wrong or have expired, or this machine's clock is off"
+        )
     if code in DENIED or status in (401, 403):
-        return ForbiddenError(f"{said}: allow it to these credentials (docs/operations.md, Permissions)")
+        return ForbiddenError(
+            f"{said}: allow it to these credentials (docs/operations.md, Permissions)"
+        )
     return ConfigError(f"{said}: check the names and the numbers of the command line")
 
 
@@ -46,7 +63,12 @@ def _not_answered(what: str, error: Exception) -> RecapError:
     from botocore import exceptions as of
 
     name = type(error).__name__
-    no_credentials = (of.NoCredentialsError, of.PartialCredentialsError, of.CredentialRetrievalError, of.LoginError)
+    no_credentials = (
+        of.NoCredentialsError,
+        of.PartialCredentialsError,
+        of.CredentialRetrievalError,
+        of.LoginError,
+    )
     no_token = (of.NoAuthTokenError, of.TokenRetrievalError, of.SSOError, of.MetadataRetrievalError)
     if isinstance(error, no_credentials + no_token):
         return ForbiddenError(
@@ -59,5 +81,7 @@ def _not_answered(what: str, error: Exception) -> RecapError:
             "AWS_ENDPOINT_URL variables, or run again later"
         )
     if isinstance(error, of.NoRegionError):
-        return ConfigError(f"{what}: no AWS region is named: set AWS_DEFAULT_REGION, or one in AWS_PROFILE")
+        return ConfigError(
+            f"{what}: no AWS region is named: set AWS_DEFAULT_REGION, or one in AWS_PROFILE"
+        )
     return ConfigError(f"{what}: AWS cannot be used as configured: {without_login(str(error))}")

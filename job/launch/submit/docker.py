@@ -21,17 +21,34 @@ from job.telemetry import warn
 
 # The AWS credential chain, the services, and the Hub: what a config cannot say.
 PASSED_ON = (
-    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"),
+    *(
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+    ),
     *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
 )
-CERTIFICATES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")  # name files, which go along: of S3 and of the Hub
+CERTIFICATES = (
+    "AWS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+)  # name files, which go along: of S3 and of the Hub
 WORK = "/work"  # the image's one writable folder: home, caches, the run's own files
 DIGEST = "recap.config"
 DIGITS = 16
 CAUSES: Causes = (
-    (r"permission denied", ForbiddenError, "this user may not use docker: join its group, or use rootless docker"),
-    (r"cannot connect to the docker daemon|is the docker daemon running", RetryError, "start it, or check DOCKER_HOST"),
+    (
+        r"permission denied",
+        ForbiddenError,
+        "this user may not use docker: join its group, or use rootless docker",
+    ),
+    (
+        r"cannot connect to the docker daemon|is the docker daemon running",
+        RetryError,
+        "start it, or check DOCKER_HOST",
+    ),
     (
         r"could not select device driver|unknown or invalid runtime|nvidia-container",
         MissingError,
@@ -64,11 +81,30 @@ class Docker:
                 "the container does not see AWS_PROFILE: put its credentials into the environment first",
                 command='eval "$(aws configure export-credentials --format env)"',
             )
-        grace = str(round(submission.grace_seconds) + 10)  # docker's own ten seconds are less than a checkpoint takes
+        grace = str(
+            round(submission.grace_seconds) + 10
+        )  # docker's own ten seconds are less than a checkpoint takes
         # --init: another process 1, which hands signals on. From a process 1 that has no handler the kernel keeps them,
         # and Python takes a moment to set one.
-        command = [self.docker, "run", "--detach", "--init", "--label", _label(submission), "--stop-timeout", grace]
-        command += ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--shm-size", "1g"]
+        command = [
+            self.docker,
+            "run",
+            "--detach",
+            "--init",
+            "--label",
+            _label(submission),
+            "--stop-timeout",
+            grace,
+        ]
+        command += [
+            "--read-only",
+            "--cap-drop",
+            "ALL",
+            "--security-opt",
+            "no-new-privileges",
+            "--shm-size",
+            "1g",
+        ]
         command += ["--user", "0:0" if self._is_rootless() else self.user]
         paths = [submission.config, *submission.reads, *submission.writes]
         command += ["--workdir", os.getcwd()] if any(map(_is_relative, paths)) else []
@@ -76,9 +112,18 @@ class Docker:
         command += ["--network", self.network] if self.network else []
         told = [name for name in (*PASSED_ON, *CERTIFICATES) if self.environment.get(name)]
         command += [word for name in told for word in ("--env", name)]
-        command += [word for name, value in submission.environment.items() for word in ("--env", f"{name}={value}")]
+        command += [
+            word
+            for name, value in submission.environment.items()
+            for word in ("--env", f"{name}={value}")
+        ]
         command += [word for mount in self._mounts(submission) for word in ("--mount", mount)]
-        return [*command, self.image or f"recap:{submission.command}", submission.config, *submission.arguments]
+        return [
+            *command,
+            self.image or f"recap:{submission.command}",
+            submission.config,
+            *submission.arguments,
+        ]
 
     def submit(self, submission: Submission, request: Any) -> Receipt:
         """Start the container; RetryError if one of the same config runs here."""

@@ -28,8 +28,16 @@ DIGITS = 16
 HAS_PODS = "jsonpath={.status.startTime}"
 STARTED = "jsonpath={.status.containerStatuses[0].state.*.startedAt}"
 CAUSES: Causes = (
-    (r"getting credentials|Unauthorized|must be logged in", ForbiddenError, "log in to the cluster again"),
-    (r"\(Forbidden\)|is forbidden", ForbiddenError, "allow it to this user (docs/operations.md, Permissions)"),
+    (
+        r"getting credentials|Unauthorized|must be logged in",
+        ForbiddenError,
+        "log in to the cluster again",
+    ),
+    (
+        r"\(Forbidden\)|is forbidden",
+        ForbiddenError,
+        "allow it to this user (docs/operations.md, Permissions)",
+    ),
     (
         r"context .* does not exist|context was not found|no context exists",
         MissingError,
@@ -85,7 +93,9 @@ class Kubernetes:
     def submit(self, submission: Submission, request: Any) -> Receipt:
         """Create the Job; RetryError if one of the same config is under way in this namespace."""
         self._check_alone(submission)
-        created = run_tool([*self._kubectl(), "create", "-f", "-", "-o", "json"], CAUSES, json.dumps(request))
+        created = run_tool(
+            [*self._kubectl(), "create", "-f", "-", "-o", "json"], CAUSES, json.dumps(request)
+        )
         name = json.loads(created)["metadata"]["name"]
         pods = ["--selector", f"batch.kubernetes.io/job-name={name}"]
         several = max(submission.workers, submission.nodes)
@@ -96,7 +106,14 @@ class Kubernetes:
                 [*self._kubectl(), "wait", f"job/{name}", f"--for={HAS_PODS}", "--timeout=1h"],
                 [*self._kubectl(), "wait", "pod", *pods, f"--for={STARTED}", "--timeout=1h"],
             ],
-            "follow": [[*self._kubectl(), "logs", "--follow", *(all_of_them if several > 1 else [f"job/{name}"])]],
+            "follow": [
+                [
+                    *self._kubectl(),
+                    "logs",
+                    "--follow",
+                    *(all_of_them if several > 1 else [f"job/{name}"]),
+                ]
+            ],
             "stop": [[*self._kubectl(), "delete", "job", name]],
         }
         return Receipt(name, f"of the pods of job {name} in namespace {self.namespace}", commands)
@@ -106,12 +123,16 @@ class Kubernetes:
         return [self.kubectl, *context, "--namespace", self.namespace]
 
     def _in_cluster(self, name: str) -> dict[str, Any]:
-        found = json.loads(run_tool([*self._kubectl(), "get", "cronjob", name, "-o", "json"], CAUSES))
+        found = json.loads(
+            run_tool([*self._kubectl(), "get", "cronjob", name, "-o", "json"], CAUSES)
+        )
         return _checked(found, f"cronjob {name}")
 
     def _check_alone(self, submission: Submission) -> None:
         label = f"{RUN}={submission.name}"
-        jobs = json.loads(run_tool([*self._kubectl(), "get", "jobs", "--selector", label, "-o", "json"], CAUSES))
+        jobs = json.loads(
+            run_tool([*self._kubectl(), "get", "jobs", "--selector", label, "-o", "json"], CAUSES)
+        )
         under_way = [job["metadata"] for job in jobs["items"] if not _has_ended(job)]
         for job in under_way:
             if job["labels"].get(DIGEST) == submission.digest[:DIGITS]:
@@ -120,7 +141,10 @@ class Kubernetes:
                     f"again: {' '.join(self._kubectl())} delete job {job['name']}"
                 )
         if under_way:
-            warn("a run of this name with another config is under way", jobs=[job["name"] for job in under_way])
+            warn(
+                "a run of this name with another config is under way",
+                jobs=[job["name"] for job in under_way],
+            )
 
 
 def _in_file(path: Path, name: str) -> dict[str, Any]:
@@ -131,11 +155,15 @@ def _in_file(path: Path, name: str) -> dict[str, Any]:
         raise MissingError(f"--template {path}: cannot be read ({error})") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"--template {path}: is no YAML: {error}") from error
-    lists = [document.get("items", [document]) for document in documents if isinstance(document, dict)]
+    lists = [
+        document.get("items", [document]) for document in documents if isinstance(document, dict)
+    ]
     for found in (each for items in lists for each in items):
         if found.get("kind") == "CronJob" and found.get("metadata", {}).get("name") == name:
             return _checked(found, f"--template {path}")
-    raise MissingError(f"--template {path}: has no CronJob {name}: `kubectl kustomize OVERLAY` writes one that has")
+    raise MissingError(
+        f"--template {path}: has no CronJob {name}: `kubectl kustomize OVERLAY` writes one that has"
+    )
 
 
 def _checked(found: Any, where: str) -> dict[str, Any]:
@@ -150,7 +178,9 @@ def _checked(found: Any, where: str) -> dict[str, Any]:
 
 
 def _container(pod: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found: Sequence[dict[str, Any]] = [each for each in pod["spec"]["containers"] if each.get("name") == CONTAINER]
+    found: Sequence[dict[str, Any]] = [
+        each for each in pod["spec"]["containers"] if each.get("name") == CONTAINER
+    ]
     if not found:
         raise ConfigError(f"template {name} has no container '{CONTAINER}': see infra/kubernetes")
     return found[0]
@@ -163,7 +193,9 @@ def _tell(container: dict[str, Any], submission: Submission) -> None:
     if submission.nodes > 1:
         environment["RECAP_NODES"] = str(submission.nodes)
     kept = [each for each in container.get("env", ()) if each["name"] not in environment]
-    container["env"] = kept + [{"name": name, "value": value} for name, value in environment.items()]
+    container["env"] = kept + [
+        {"name": name, "value": value} for name, value in environment.items()
+    ]
 
 
 def _spread(spec: dict[str, Any], nodes: int) -> None:
@@ -175,4 +207,6 @@ def _spread(spec: dict[str, Any], nodes: int) -> None:
 
 def _has_ended(job: Mapping[str, Any]) -> bool:
     conditions = job.get("status", {}).get("conditions", ())
-    return any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
+    return any(
+        each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions
+    )

@@ -68,4 +68,8 @@ class Target(Protocol):
 
 def shown(request: Any) -> str:
     """A request as a person can read it, keep it, and send it without recap."""
-    return shlex.join(request) if isinstance(request, list) else json.dumps(request, indent=2, ensure_ascii=False)
+    return (
+        shlex.join(request)
+        if isinstance(request, list)
+        else json.dumps(request, indent=2, ensure_ascii=False)
+    )

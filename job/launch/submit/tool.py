@@ -10,17 +10,26 @@ from collections.abc import Sequence
 
 from job.errors import ConfigError, MissingError, RecapError
 
-Causes = Sequence[tuple[str, type[RecapError], str]]  # a pattern of what the tool says, what it means, the remedy
+Causes = Sequence[
+    tuple[str, type[RecapError], str]
+]  # a pattern of what the tool says, what it means, the remedy
 
 
 def run_tool(command: Sequence[str], causes: Causes, stdin: str | None = None) -> str:
     """What the tool prints; what it says when it fails as the first error of `causes` that fits, else ConfigError."""
     try:
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"}, check=False
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"LC_ALL": "C"},
+            check=False,
         )
     except FileNotFoundError as error:
-        raise MissingError(f"there is no {command[0]} on this machine: install it, or put it on the PATH") from error
+        raise MissingError(
+            f"there is no {command[0]} on this machine: install it, or put it on the PATH"
+        ) from error
     if done.returncode == 0:
         return done.stdout
     said = done.stderr.strip() or done.stdout.strip() or f"nothing (exit code {done.returncode})"

@@ -14,7 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 import yaml
 
 VERSION = {"resourceVersion": "1"}
-KINDS = {"pods": {"kind": "Pod", "apiVersion": "v1"}, "jobs": {"kind": "Job", "apiVersion": "batch/v1"}}
+KINDS = {
+    "pods": {"kind": "Pod", "apiVersion": "v1"},
+    "jobs": {"kind": "Job", "apiVersion": "batch/v1"},
+}
 BATCH = {"groupVersion": "batch/v1", "version": "v1"}
 
 
@@ -31,7 +34,11 @@ ANSWERS = {
         "groups": [{"name": "batch", "versions": [BATCH], "preferredVersion": BATCH}],
     },
     "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": [resource("Pod")]},
-    "/apis/batch/v1": {"kind": "APIResourceList", "groupVersion": "batch/v1", "resources": [resource("Job")]},
+    "/apis/batch/v1": {
+        "kind": "APIResourceList",
+        "groupVersion": "batch/v1",
+        "resources": [resource("Job")],
+    },
 }
 
 
@@ -43,7 +50,11 @@ def job(name: str, started: bool = False) -> dict[str, Any]:
 
 def pod(name: str, state: str | None = None) -> dict[str, Any]:
     """A pod whose container is in this state, or that has no machine yet."""
-    status = {"containerStatuses": [{"name": "recap", "state": {state: {"startedAt": "2026-01-31T02:00:00Z"}}}]}
+    status = {
+        "containerStatuses": [
+            {"name": "recap", "state": {state: {"startedAt": "2026-01-31T02:00:00Z"}}}
+        ]
+    }
     return KINDS["pods"] | {"metadata": metadata(name), "status": status if state else {}}
 
 
@@ -73,7 +84,9 @@ class Cluster:
         config = folder / "kubeconfig"
         context = {"name": "here", "context": {"cluster": "here", "user": ""}}
         clusters = [{"name": "here", "cluster": server}]
-        config.write_text(yaml.safe_dump({"current-context": "here", "contexts": [context], "clusters": clusters}))
+        config.write_text(
+            yaml.safe_dump({"current-context": "here", "contexts": [context], "clusters": clusters})
+        )
         return {"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": str(config)}
 
     def tell(self, *objects: dict[str, Any]) -> None:
@@ -84,7 +97,9 @@ class Cluster:
 
     def _found(self, kind: str, field: str = "") -> list[dict[str, Any]]:
         of_kind = [each for each in self._objects if f"{each['kind'].lower()}s" == kind]
-        return [each for each in of_kind if field in ("", f"metadata.name={each['metadata']['name']}")]
+        return [
+            each for each in of_kind if field in ("", f"metadata.name={each['metadata']['name']}")
+        ]
 
     def _events(self, kind: str, field: str) -> Iterator[dict[str, Any]]:
         """What a watch is told: first all that there is, then every change."""
@@ -122,7 +137,10 @@ class Cluster:
                     answers, done = cluster._found(kind, field), f"get {kind}"
                 else:
                     of_list = {"kind": f"{KINDS[kind]['kind']}List", "metadata": VERSION}
-                    answers, done = [KINDS[kind] | of_list | {"items": cluster._found(kind, field)}], f"list {kind}"
+                    answers, done = (
+                        [KINDS[kind] | of_list | {"items": cluster._found(kind, field)}],
+                        f"list {kind}",
+                    )
                 try:
                     for each in answers:
                         self.wfile.write(json.dumps(each).encode() + b"\n")

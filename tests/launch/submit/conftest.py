@@ -20,7 +20,11 @@ from tests.conftest import S3
 from tests.evaluation.conftest import make_conversations
 
 RECORDS = [
-    {"id": c.id, "turns": [{"role": t.role, "text": t.text} for t in c.turns], "summaries": c.references}
+    {
+        "id": c.id,
+        "turns": [{"role": t.role, "text": t.text} for t in c.turns],
+        "summaries": c.references,
+    }
     for c in make_conversations(12)
 ]
 
@@ -80,14 +84,20 @@ def night(s3: S3, base: str) -> dict[str, Any]:
 
 def put(s3: S3, key: str, content: list[dict[str, Any]] | bytes) -> None:
     """Put an object, or records as its lines: a client takes far longer."""
-    body = content if isinstance(content, bytes) else "".join(json.dumps(each) + "\n" for each in content).encode()
+    body = (
+        content
+        if isinstance(content, bytes)
+        else "".join(json.dumps(each) + "\n" for each in content).encode()
+    )
     header = {"Content-Type": "application/octet-stream"}  # else it is taken for a form
     request = urllib.request.Request(f"{s3.endpoint}/{s3.bucket}/{key}", body, header, method="PUT")
     urllib.request.urlopen(request).close()
 
 
 def keys_of(s3: S3) -> list[str]:
-    return [entry["Key"] for entry in s3.client().list_objects_v2(Bucket=s3.bucket).get("Contents", ())]
+    return [
+        entry["Key"] for entry in s3.client().list_objects_v2(Bucket=s3.bucket).get("Contents", ())
+    ]
 
 
 def written(path: Path, config: dict[str, Any]) -> str:
@@ -99,7 +109,11 @@ class StandIn:
     """An executable that writes down its words and its input, and answers the first words that fit."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._calls, self._answers = path, path.with_suffix(".calls"), path.with_suffix(".answers")
+        self.path, self._calls, self._answers = (
+            path,
+            path.with_suffix(".calls"),
+            path.with_suffix(".answers"),
+        )
         self._answers.write_text("[]")
         path.write_text(
             f"#!{sys.executable}\n"
@@ -124,7 +138,9 @@ class StandIn:
         """Words and input of each call."""
         if not self._calls.exists():
             return []
-        return [(words, given) for words, given in map(json.loads, self._calls.read_text().splitlines())]
+        return [
+            (words, given) for words, given in map(json.loads, self._calls.read_text().splitlines())
+        ]
 
 
 @pytest.fixture

@@ -33,30 +33,53 @@ class Stack:
     def jobs(self, s3: S3) -> list[dict[str, Any]]:
         """The jobs of this test, whose config lies in its bucket, as Batch describes them."""
         anything = [{"name": "JOB_NAME", "values": ["*"]}]
-        listed = self.batch.list_jobs(jobQueue=self.outputs["Queue"], filters=anything)["jobSummaryList"]
-        jobs = self.batch.describe_jobs(jobs=[job["jobId"] for job in listed])["jobs"] if listed else []
+        listed = self.batch.list_jobs(jobQueue=self.outputs["Queue"], filters=anything)[
+            "jobSummaryList"
+        ]
+        jobs = (
+            self.batch.describe_jobs(jobs=[job["jobId"] for job in listed])["jobs"]
+            if listed
+            else []
+        )
         return [job for job in jobs if job["container"]["command"][0].startswith(s3.uri)]
 
 
 @pytest.fixture(scope="module")
 def stack(s3_endpoint: str) -> Stack:
     """Queues and job definitions, and a stack that names them in its outputs as infra/aws does."""
-    plain = json.dumps({"batch": {"use_docker": False}}).encode()  # a job ends as it begins, and needs no docker
+    plain = json.dumps(
+        {"batch": {"use_docker": False}}
+    ).encode()  # a job ends as it begins, and needs no docker
     header = {"Content-Type": "application/json"}
-    urllib.request.urlopen(urllib.request.Request(f"{s3_endpoint}/moto-api/config", plain, header)).close()
+    urllib.request.urlopen(
+        urllib.request.Request(f"{s3_endpoint}/moto-api/config", plain, header)
+    ).close()
     session = boto3.session.Session("testing-key-id", "testing-secret", region_name="us-east-1")
     batch, iam, cloudformation = (
-        session.client(name, endpoint_url=s3_endpoint) for name in ("batch", "iam", "cloudformation")
+        session.client(name, endpoint_url=s3_endpoint)
+        for name in ("batch", "iam", "cloudformation")
     )
     role = iam.create_role(RoleName="batch", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     environment = {"type": "UNMANAGED", "state": "ENABLED", "serviceRole": role}
-    arn = batch.create_compute_environment(computeEnvironmentName="any", **environment)["computeEnvironmentArn"]
-    queue = {"priority": 1, "state": "ENABLED", "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": arn}]}
-    outputs = {name: batch.create_job_queue(jobQueueName=name, **queue)["jobQueueArn"] for name in QUEUES}
+    arn = batch.create_compute_environment(computeEnvironmentName="any", **environment)[
+        "computeEnvironmentArn"
+    ]
+    queue = {
+        "priority": 1,
+        "state": "ENABLED",
+        "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": arn}],
+    }
+    outputs = {
+        name: batch.create_job_queue(jobQueueName=name, **queue)["jobQueueArn"] for name in QUEUES
+    }
     logs = {"logDriver": "awslogs", "options": {"awslogs-group": "/recap"}}
     needs = [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "1024"}]
     container = {"image": "recap", "resourceRequirements": needs, "logConfiguration": logs}
-    nodes = {"mainNode": 0, "numNodes": 2, "nodeRangeProperties": [{"targetNodes": "0:", "container": container}]}
+    nodes = {
+        "mainNode": 0,
+        "numNodes": 2,
+        "nodeRangeProperties": [{"targetNodes": "0:", "container": container}],
+    }
     one, several = {"containerProperties": container}, {"nodeProperties": nodes}
     for name, kind in DEFINITIONS.items():
         properties = several if kind == "multinode" else one
@@ -85,25 +108,41 @@ def environment_of(overrides: dict[str, Any]) -> dict[str, str]:
     return {each["name"]: each["value"] for each in overrides["environment"]}
 
 
-def test_a_training_is_submitted_with_its_config_beside_the_output(submit, stack, s3, training, tmp_path):
+def test_a_training_is_submitted_with_its_config_beside_the_output(
+    submit, stack, s3, training, tmp_path
+):
     config = written(tmp_path / "train.yaml", training)
     ended = submit(config, "--set", "training.epochs=1")
     assert ended.code == 0, ended.err
     (job,) = stack.jobs(s3)
     (there,) = [key for key in keys_of(s3) if "_configs" in key]
     assert there.startswith("runs/_configs/support-")
-    assert s3.client().get_object(Bucket=s3.bucket, Key=there)["Body"].read() == Path(config).read_bytes()
+    assert (
+        s3.client().get_object(Bucket=s3.bucket, Key=there)["Body"].read()
+        == Path(config).read_bytes()
+    )
     assert job["container"]["command"] == [f"{s3.uri}/{there}", "--set", "training.epochs=1"]
     assert job["jobName"].startswith("recap-train-support-")
     assert job["jobDefinition"] == stack.outputs["TrainJobDefinition"]
     lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
     assert lines["submitted"] == job["jobId"]
-    assert lines["logs"] == "CloudWatch log group /recap; `state` tells this job's own stream once it runs"
+    assert (
+        lines["logs"]
+        == "CloudWatch log group /recap; `state` tells this job's own stream once it runs"
+    )
     assert "log: container.logStreamName" in lines["state"]
     assert lines["stop"] == (
         f"aws batch terminate-job --region us-east-1 --job-id {job['jobId']} --reason 'stopped by hand'"
     )
-    assert shlex.split(lines["follow"]) == ["aws", "logs", "tail", "/recap", "--region", "us-east-1", "--follow"]
+    assert shlex.split(lines["follow"]) == [
+        "aws",
+        "logs",
+        "tail",
+        "/recap",
+        "--region",
+        "us-east-1",
+        "--follow",
+    ]
     assert "✓ data" in ended.err
 
 
@@ -129,9 +168,15 @@ def test_a_submitted_config_is_in_nobodys_way(submit, recap, night, training, tm
 
 @pytest.mark.parametrize(
     ("words", "size"),
-    [(["--set", "chunks.records=5"], 3), (["--set", "chunks.records=5", "--workers", "2"], 2), ([], None)],
+    [
+        (["--set", "chunks.records=5"], 3),
+        (["--set", "chunks.records=5", "--workers", "2"], 2),
+        ([], None),
+    ],
 )
-def test_a_night_has_as_many_workers_as_chunks_and_no_more_than_allowed(submit, night, tmp_path, words, size):
+def test_a_night_has_as_many_workers_as_chunks_and_no_more_than_allowed(
+    submit, night, tmp_path, words, size
+):
     config = written(tmp_path / "night.yaml", night)
     request = requested(submit(config, "--var", "date=2026-01-31", "--dry-run", *words))
     assert request.get("arrayProperties") == ({"size": size} if size else None)
@@ -148,12 +193,22 @@ def test_shards_of_the_config_bound_the_workers_and_follow_them_down(submit, nig
 
 
 def test_the_number_of_chunks_is_what_the_run_cuts(submit, recap, night, s3, tmp_path):
-    put(s3, "dt=2026-01-31/more.jsonl", [{"id": f"m{i}", "turns": [{"role": "agent", "text": "x"}]} for i in range(9)])
+    put(
+        s3,
+        "dt=2026-01-31/more.jsonl",
+        [{"id": f"m{i}", "turns": [{"role": "agent", "text": "x"}]} for i in range(9)],
+    )
     config = written(tmp_path / "night.yaml", night | {"chunks": {"records": 2}})
     words = ["--var", "date=2026-01-31"]
-    size = requested(submit(config, *words, "--workers", "100", "--dry-run"))["arrayProperties"]["size"]
+    size = requested(submit(config, *words, "--workers", "100", "--dry-run"))["arrayProperties"][
+        "size"
+    ]
     ended = recap("summarize", config, *words, "--set", "generation.max_new_tokens=1")
-    (line,) = [json.loads(line) for line in ended.err.splitlines() if '"the input is cut into chunks"' in line]
+    (line,) = [
+        json.loads(line)
+        for line in ended.err.splitlines()
+        if '"the input is cut into chunks"' in line
+    ]
     assert line["chunks"] == size == 11
 
 
@@ -164,13 +219,19 @@ def test_a_variable_of_the_environment_travels(submit, night, tmp_path, monkeypa
     assert request["jobName"].startswith("recap-summarize-nightly-2026-01-31-")
 
 
-def test_yesterday_is_that_of_the_plan_however_late_the_job_begins(submit, night, tmp_path, monkeypatch):
+def test_yesterday_is_that_of_the_plan_however_late_the_job_begins(
+    submit, night, tmp_path, monkeypatch
+):
     monkeypatch.setenv("RECAP_SCHEDULED_AT", "2026-02-01T02:00:00Z")
-    request = requested(submit(written(tmp_path / "night.yaml", night), "--var", "date=yesterday", "--dry-run"))
+    request = requested(
+        submit(written(tmp_path / "night.yaml", night), "--var", "date=yesterday", "--dry-run")
+    )
     assert request["containerOverrides"]["command"][1:] == ["--var", "date=2026-01-31"]
 
 
-def test_several_nodes_are_a_job_of_their_own_queue_and_definition(submit, stack, training, tmp_path):
+def test_several_nodes_are_a_job_of_their_own_queue_and_definition(
+    submit, stack, training, tmp_path
+):
     config = written(tmp_path / "train.yaml", training)
     request = requested(submit(config, "--no-plan", "--nodes", "3", "--dry-run"))
     assert request["jobQueue"] == stack.outputs["NodesQueue"]
@@ -179,8 +240,12 @@ def test_several_nodes_are_a_job_of_their_own_queue_and_definition(submit, stack
     (each,) = request["nodeOverrides"]["nodePropertyOverrides"]
     assert each["targetNodes"] == "0:"
     assert each["containerOverrides"]["command"][0].endswith(".yaml")
-    assert submit(config, "--no-plan", "--nodes", "3").code == 0  # botocore knows every name of the request
-    wrong = submit(config, "--no-plan", "--nodes", "3", "--job-definition", stack.outputs["TrainJobDefinition"])
+    assert (
+        submit(config, "--no-plan", "--nodes", "3").code == 0
+    )  # botocore knows every name of the request
+    wrong = submit(
+        config, "--no-plan", "--nodes", "3", "--job-definition", stack.outputs["TrainJobDefinition"]
+    )
     assert wrong.code == ExitCode.CONFIG
     assert "is for one node, and --nodes is 3" in wrong.err
 
@@ -192,8 +257,21 @@ def test_a_config_on_s3_is_named_and_not_copied(submit, s3, training, tmp_path):
 
 
 def test_queue_and_definition_by_name_need_no_stack(recap, stack, training, tmp_path):
-    words = ["--queue", stack.outputs["Queue"], "--job-definition", stack.outputs["TrainJobDefinition"]]
-    ended = recap("submit", "aws-batch", written(tmp_path / "c.yaml", training), "--no-plan", "--stack", "none", *words)
+    words = [
+        "--queue",
+        stack.outputs["Queue"],
+        "--job-definition",
+        stack.outputs["TrainJobDefinition"],
+    ]
+    ended = recap(
+        "submit",
+        "aws-batch",
+        written(tmp_path / "c.yaml", training),
+        "--no-plan",
+        "--stack",
+        "none",
+        *words,
+    )
     assert ended.code == 0, ended.err
 
 
@@ -204,7 +282,9 @@ def running(job_id: str) -> None:
     batch_backends[ACCOUNT]["us-east-1"]._jobs[job_id].status = "RUNNING"
 
 
-def test_the_same_config_is_not_submitted_twice_while_it_runs(submit, stack, s3, training, tmp_path):
+def test_the_same_config_is_not_submitted_twice_while_it_runs(
+    submit, stack, s3, training, tmp_path
+):
     config = written(tmp_path / "train.yaml", training)
     submit(config, "--no-plan")
     (first,) = stack.jobs(s3)
@@ -247,13 +327,17 @@ def test_a_stack_that_is_not_recaps_is_told(recap, s3, training, tmp_path):
     template = {"Resources": {"Logs": {"Type": "AWS::Logs::LogGroup"}}}
     name = f"other-{uuid.uuid4().hex[:8]}"
     boto3.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(template))
-    ended = recap("submit", "aws-batch", written(tmp_path / "c.yaml", training), "--no-plan", "--stack", name)
+    ended = recap(
+        "submit", "aws-batch", written(tmp_path / "c.yaml", training), "--no-plan", "--stack", name
+    )
     assert ended.code == ExitCode.MISSING
     assert "has no output Queue and no output TrainJobDefinition" in ended.err
 
 
 @pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
-def test_the_stack_that_infra_deploys_takes_trainings_and_nights(recap, stack, s3, training, night, tmp_path):
+def test_the_stack_that_infra_deploys_takes_trainings_and_nights(
+    recap, stack, s3, training, night, tmp_path
+):
     name = f"recap-{uuid.uuid4().hex[:8]}"
     parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in GIVEN.items()]
     cloudformation = boto3.client("cloudformation")
@@ -269,4 +353,7 @@ def test_the_stack_that_infra_deploys_takes_trainings_and_nights(recap, stack, s
     definitions = [job["jobDefinition"].rpartition("/")[2].rpartition(":")[0] for job in jobs]
     assert definitions == [f"{name}-train", f"{name}-summarize"]
     assert jobs[1]["arrayProperties"]["size"] == 3
-    assert f"aws logs tail /recap/{name} --region us-east-1 --log-stream-name-prefix train/ --follow" in trained.out
+    assert (
+        f"aws logs tail /recap/{name} --region us-east-1 --log-stream-name-prefix train/ --follow"
+        in trained.out
+    )

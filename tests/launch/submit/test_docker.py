@@ -61,7 +61,9 @@ def after(words: list[str], option: str) -> str:
     return words[words.index(option) + 1]
 
 
-def test_a_container_sees_the_configs_own_paths_and_writes_to_two(submit, docker, local, base_folder, tmp_path):
+def test_a_container_sees_the_configs_own_paths_and_writes_to_two(
+    submit, docker, local, base_folder, tmp_path
+):
     ended = submit(local, "--set", "training.epochs=1", "--work", tmp_path / "work")
     assert ended.code == 0, ended.err
     words = docker.calls[-1][0]
@@ -80,14 +82,19 @@ def test_a_container_sees_the_configs_own_paths_and_writes_to_two(submit, docker
     assert (tmp_path / "runs").is_dir()
 
 
-def test_in_a_rootless_docker_the_job_is_the_containers_root_who_is_the_person_here(docker, tmp_path):
+def test_in_a_rootless_docker_the_job_is_the_containers_root_who_is_the_person_here(
+    docker, tmp_path
+):
     target = Docker(tmp_path, docker=str(docker.path), environment={}, user="1000:1000")
     submission = Submission("train", "r", "s3://b/c.yaml", "ab" * 32)
     assert after(target.request(submission), "--user") == "1000:1000"
     docker.answers("info", out="[name=seccomp,profile=builtin name=rootless name=cgroupns]\n")
     words = target.request(submission)
     assert after(words, "--user") == "0:0"
-    assert (after(words, "--cap-drop"), after(words, "--security-opt")) == ("ALL", "no-new-privileges")
+    assert (after(words, "--cap-drop"), after(words, "--security-opt")) == (
+        "ALL",
+        "no-new-privileges",
+    )
 
 
 def test_a_container_may_do_no_more_than_it_must(submit, docker, local):
@@ -95,9 +102,14 @@ def test_a_container_may_do_no_more_than_it_must(submit, docker, local):
     words = docker.calls[-1][0]
     assert "--read-only" in words
     assert "--init" in words, "or the kernel keeps a stop from a process 1 that has only begun"
-    assert (after(words, "--cap-drop"), after(words, "--security-opt")) == ("ALL", "no-new-privileges")
+    assert (after(words, "--cap-drop"), after(words, "--security-opt")) == (
+        "ALL",
+        "no-new-privileges",
+    )
     assert after(words, "--gpus") == "all"
-    assert int(after(words, "--stop-timeout")) > 60, "docker's ten seconds are less than limits.grace_seconds"
+    assert int(after(words, "--stop-timeout")) > 60, (
+        "docker's ten seconds are less than limits.grace_seconds"
+    )
 
 
 def test_no_secret_is_on_a_command_line_or_printed(submit, docker, local, monkeypatch):
@@ -126,7 +138,9 @@ def test_a_companys_proxy_and_certificates_go_along(submit, docker, local, tmp_p
     assert not [word for word in words if "secret-of-mine" in word]
 
 
-def test_a_dry_run_prints_the_command_that_would_run_and_makes_nothing(submit, docker, local, tmp_path):
+def test_a_dry_run_prints_the_command_that_would_run_and_makes_nothing(
+    submit, docker, local, tmp_path
+):
     dry = submit(local, "--dry-run", "--no-gpu", "--network", "host", "--image", "other:1")
     words = shlex.split(dry.out)
     assert words[:2] == ["docker", "run"]

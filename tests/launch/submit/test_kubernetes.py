@@ -40,9 +40,18 @@ def cron_job(name: str, **spec: Any) -> dict[str, Any]:
         {"name": "RECAP_SHARDS", "value": "4"},
         {"name": "RECAP_NODES", "value": "2"},
     ]
-    containers = [{"name": "beside", "image": "other"}, {"name": "recap", "image": "recap", "env": environment}]
-    pod = {"metadata": {"labels": {"app.kubernetes.io/name": "recap"}}, "spec": {"containers": containers}}
-    job = {"metadata": {"labels": {"kueue.x-k8s.io/queue-name": "recap"}}, "spec": {"template": pod, **spec}}
+    containers = [
+        {"name": "beside", "image": "other"},
+        {"name": "recap", "image": "recap", "env": environment},
+    ]
+    pod = {
+        "metadata": {"labels": {"app.kubernetes.io/name": "recap"}},
+        "spec": {"containers": containers},
+    }
+    job = {
+        "metadata": {"labels": {"kueue.x-k8s.io/queue-name": "recap"}},
+        "spec": {"template": pod, **spec},
+    }
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
@@ -53,8 +62,16 @@ def cron_job(name: str, **spec: Any) -> dict[str, Any]:
 
 TEMPLATES = [
     cron_job("recap-train", backoffLimit=10),
-    cron_job("recap-summarize", completionMode="Indexed", completions=4, parallelism=4, maxFailedIndexes=4),
-    cron_job("recap-train-nodes", completionMode="Indexed", completions=2, parallelism=2, backoffLimit=20),
+    cron_job(
+        "recap-summarize",
+        completionMode="Indexed",
+        completions=4,
+        parallelism=4,
+        maxFailedIndexes=4,
+    ),
+    cron_job(
+        "recap-train-nodes", completionMode="Indexed", completions=2, parallelism=2, backoffLimit=20
+    ),
 ]
 
 
@@ -100,10 +117,15 @@ def test_a_training_is_a_job_of_the_clusters_template(submit, kubectl, s3, train
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "recap"
     wanted = copy.deepcopy(TEMPLATES[0]["spec"]["jobTemplate"]["spec"])
     assert job["spec"]["backoffLimit"] == wanted["backoffLimit"]
-    assert container_of(job)["env"] == wanted["template"]["spec"]["containers"][1]["env"], "secrets stay by name"
+    assert container_of(job)["env"] == wanted["template"]["spec"]["containers"][1]["env"], (
+        "secrets stay by name"
+    )
     lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
     assert lines["submitted"] == "recap-train-support-x7k2p"
-    assert lines["stop"] == "kubectl --context mine --namespace recap delete job recap-train-support-x7k2p"
+    assert (
+        lines["stop"]
+        == "kubectl --context mine --namespace recap delete job recap-train-support-x7k2p"
+    )
     follow = ["kubectl", *there, "logs", "--follow", "job/recap-train-support-x7k2p"]
     assert shlex.split(lines["follow"]) == follow
 
@@ -120,7 +142,11 @@ def test_a_night_has_an_index_for_each_worker(submit, kubectl, night, tmp_path):
     config = written(tmp_path / "c.yaml", night | {"chunks": {"records": 4}})
     ended = submit(config, *NIGHT, "--dry-run")
     job = json.loads(ended.out)
-    assert [job["spec"][key] for key in ("completions", "parallelism", "maxFailedIndexes")] == [3, 3, 3]
+    assert [job["spec"][key] for key in ("completions", "parallelism", "maxFailedIndexes")] == [
+        3,
+        3,
+        3,
+    ]
     assert values_of(job)["RECAP_SHARDS"] == "3"
     assert [each["name"] for each in container_of(job)["env"]].count("RECAP_SHARDS") == 1
 
@@ -129,7 +155,9 @@ def test_a_night_has_an_index_for_each_worker(submit, kubectl, night, tmp_path):
 def test_several_nodes_come_from_a_template_of_their_own_and_bear_as_many_interruptions(
     submit, kubectl, training, tmp_path, nodes
 ):
-    ended = submit(written(tmp_path / "c.yaml", training), "--no-plan", "--nodes", str(nodes), "--dry-run")
+    ended = submit(
+        written(tmp_path / "c.yaml", training), "--no-plan", "--nodes", str(nodes), "--dry-run"
+    )
     job = json.loads(ended.out)
     assert kubectl.calls[0][0][4] == "recap-train-nodes"
     assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (nodes, nodes)
@@ -146,7 +174,9 @@ def test_nodes_that_infra_deploys_bear_ten_interruptions(tmp_path, nodes):
     assert Kubernetes(template=manifests).request(submission)["spec"]["backoffLimit"] == 10 * nodes
 
 
-def test_the_printed_wait_ends_when_every_pod_has_begun_even_if_one_has_ended(submit, kubectl, night, tmp_path):
+def test_the_printed_wait_ends_when_every_pod_has_begun_even_if_one_has_ended(
+    submit, kubectl, night, tmp_path
+):
     config = written(tmp_path / "c.yaml", night | {"chunks": {"records": 6}})
     ended = submit(config, *NIGHT)
     lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
@@ -159,14 +189,22 @@ def test_the_printed_wait_ends_when_every_pod_has_begun_even_if_one_has_ended(su
         environment = cluster.environment(tmp_path) | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
         (tmp_path / "kubectl").symlink_to(kubectl_path())
         cluster.tell(job(name))
-        with subprocess.Popen(["sh", "-c", lines["wait"]], env=environment, start_new_session=True) as wait:
+        with subprocess.Popen(
+            ["sh", "-c", lines["wait"]], env=environment, start_new_session=True
+        ) as wait:
             try:
-                while cluster.asked.get(timeout=30) != "watch jobs":  # its controller has not looked at it yet
+                while (
+                    cluster.asked.get(timeout=30) != "watch jobs"
+                ):  # its controller has not looked at it yet
                     assert wait.poll() is None
                 cluster.tell(job(name, started=True), pod(f"{name}-0"), pod(f"{name}-1"))
                 while cluster.asked.get(timeout=30) != "watch pods":  # which wait for a machine
                     assert wait.poll() is None
-                cluster.tell(job(name, started=True), pod(f"{name}-0", "running"), pod(f"{name}-1", "terminated"))
+                cluster.tell(
+                    job(name, started=True),
+                    pod(f"{name}-0", "running"),
+                    pod(f"{name}-1", "terminated"),
+                )
                 assert wait.wait(timeout=30) == 0
             finally:
                 with suppress(ProcessLookupError):
@@ -178,8 +216,21 @@ def test_what_infra_deploys_becomes_jobs_that_kubernetes_takes(overlay, tmp_path
     manifests = tmp_path / "all.yaml"
     manifests.write_text(yaml.safe_dump_all(render(overlay)))
     asked = [Submission("train", "r", "s3://b/c.yaml", "ab" * 32, ["--set", "training.epochs=1"])]
-    asked += [Submission("summarize", "r", "s3://b/c.yaml", "ab" * 32, workers=3, environment={"RECAP_SHARDS": "3"})]
-    asked += [Submission("train", "r", "s3://b/c.yaml", "ab" * 32, nodes=3)] if overlay == "nodes-indexed" else []
+    asked += [
+        Submission(
+            "summarize",
+            "r",
+            "s3://b/c.yaml",
+            "ab" * 32,
+            workers=3,
+            environment={"RECAP_SHARDS": "3"},
+        )
+    ]
+    asked += (
+        [Submission("train", "r", "s3://b/c.yaml", "ab" * 32, nodes=3)]
+        if overlay == "nodes-indexed"
+        else []
+    )
     for submission in asked:
         job = Kubernetes(template=manifests).request(submission)
         for minor in MINORS:
@@ -188,13 +239,17 @@ def test_what_infra_deploys_becomes_jobs_that_kubernetes_takes(overlay, tmp_path
         values = {each["name"]: each.get("value") for each in container["env"]}
         assert container["args"] == [submission.config, *submission.arguments]
         several = submission.nodes > 1 or submission.command == "summarize"
-        assert (job["spec"].get("completions"), job["spec"].get("parallelism")) == ((3, 3) if several else (None, None))
+        assert (job["spec"].get("completions"), job["spec"].get("parallelism")) == (
+            (3, 3) if several else (None, None)
+        )
         assert values.get("RECAP_SHARDS", values.get("RECAP_NODES")) == ("3" if several else None)
 
 
 def test_a_template_may_be_a_file_of_manifests(submit, kubectl, training, tmp_path):
     config, manifests = written(tmp_path / "c.yaml", training), tmp_path / "all.yaml"
-    manifests.write_text(yaml.safe_dump_all([{"kind": "Namespace", "metadata": {"name": "recap"}}, *TEMPLATES]))
+    manifests.write_text(
+        yaml.safe_dump_all([{"kind": "Namespace", "metadata": {"name": "recap"}}, *TEMPLATES])
+    )
     from_file = submit(config, "--no-plan", "--dry-run", "--template", manifests)
     assert kubectl.calls == []
     assert json.loads(from_file.out) == json.loads(submit(config, "--no-plan", "--dry-run").out)
@@ -208,7 +263,10 @@ def test_a_template_may_be_a_file_of_manifests(submit, kubectl, training, tmp_pa
 def test_the_same_config_is_not_submitted_twice_while_it_runs(submit, kubectl, training, tmp_path):
     config = written(tmp_path / "c.yaml", training)
     job = json.loads(submit(config, "--no-plan", "--dry-run").out)
-    under_way = {"metadata": job["metadata"] | {"name": "recap-train-support-old"}, "status": {"active": 1}}
+    under_way = {
+        "metadata": job["metadata"] | {"name": "recap-train-support-old"},
+        "status": {"active": 1},
+    }
     kubectl.answers("get", "jobs", out=json.dumps({"items": [under_way]}))
     again = submit(config, "--no-plan")
     assert again.code == ExitCode.RETRY
@@ -233,20 +291,42 @@ def test_the_same_config_is_not_submitted_twice_while_it_runs(submit, kubectl, t
             ExitCode.FORBIDDEN,
             "log in",
         ),
-        ('Error from server (NotFound): cronjobs.batch "recap-train" not found', ExitCode.MISSING, "--template"),
-        ("Error in configuration: context was not found for specified context: x", ExitCode.MISSING, "--context"),
+        (
+            'Error from server (NotFound): cronjobs.batch "recap-train" not found',
+            ExitCode.MISSING,
+            "--template",
+        ),
+        (
+            "Error in configuration: context was not found for specified context: x",
+            ExitCode.MISSING,
+            "--context",
+        ),
         (
             "E1125 memcache.go:265 Unhandled Error\nThe connection to the server localhost:8080 was refused - did you "
             "specify the right host or port?",
             ExitCode.RETRY,
             "cannot be reached",
         ),
-        ("Unable to connect to the server: dial tcp: lookup k8s: no such host", ExitCode.RETRY, "cannot be reached"),
-        ("Error from server (ServiceUnavailable): the server is starting", ExitCode.RETRY, "run again later"),
-        ('The Job "x" is invalid: spec.completions: Invalid value', ExitCode.CONFIG, "spec.completions"),
+        (
+            "Unable to connect to the server: dial tcp: lookup k8s: no such host",
+            ExitCode.RETRY,
+            "cannot be reached",
+        ),
+        (
+            "Error from server (ServiceUnavailable): the server is starting",
+            ExitCode.RETRY,
+            "run again later",
+        ),
+        (
+            'The Job "x" is invalid: spec.completions: Invalid value',
+            ExitCode.CONFIG,
+            "spec.completions",
+        ),
     ],
 )
-def test_what_kubectl_says_becomes_a_cause_with_its_code(submit, kubectl, training, tmp_path, said, code, told):
+def test_what_kubectl_says_becomes_a_cause_with_its_code(
+    submit, kubectl, training, tmp_path, said, code, told
+):
     kubectl.answers("get", "cronjob", err=f"{said}\n", code=1)
     ended = submit(written(tmp_path / "c.yaml", training), "--no-plan")
     assert (ended.code, ended.out) == (code, "")
@@ -283,13 +363,27 @@ def test_names_are_names_that_kubernetes_takes(submit, kubectl, training, tmp_pa
 
 def test_no_wait_needs_more_of_kubectl_than_the_page_asks_for(submit, kubectl, training, tmp_path):
     ended = submit(written(tmp_path / "c.yaml", training), "--no-plan")
-    printed = next(line for line in ended.out.splitlines() if line.startswith("wait ")).removeprefix("wait")
-    page = Path("infra/kubernetes/README.md").read_text(encoding="utf-8").replace("\\\n", " ").replace("&&\n", "&&")
-    lines = [printed, *(line for line in page.splitlines() if line.startswith("kubectl -n recap wait"))]
+    printed = next(
+        line for line in ended.out.splitlines() if line.startswith("wait ")
+    ).removeprefix("wait")
+    page = (
+        Path("infra/kubernetes/README.md")
+        .read_text(encoding="utf-8")
+        .replace("\\\n", " ")
+        .replace("&&\n", "&&")
+    )
+    lines = [
+        printed,
+        *(line for line in page.splitlines() if line.startswith("kubectl -n recap wait")),
+    ]
     assert len(lines) == 3
     for line in lines:
         for_job, for_pods = (shlex.split(each) for each in line.split("&&"))
-        conditions = [[word for word in words if word.startswith("--for")] for words in (for_job, for_pods)]
-        assert conditions == [[f"--for={HAS_PODS}"], [f"--for={STARTED}"]], "before 1.36 only the last one counts"
+        conditions = [
+            [word for word in words if word.startswith("--for")] for words in (for_job, for_pods)
+        ]
+        assert conditions == [[f"--for={HAS_PODS}"], [f"--for={STARTED}"]], (
+            "before 1.36 only the last one counts"
+        )
         (name,) = [word.removeprefix("job/") for word in for_job if word.startswith("job/")]
         assert f"batch.kubernetes.io/job-name={name}" in for_pods

@@ -25,7 +25,9 @@ TARGETS = ("aws-batch", "kubernetes", "docker")
 def test_help_and_readme_name_the_target(recap, target):
     assert f"Example: recap submit {target} " in recap("submit", target, "--help").out
     assert f"  {target} " in recap("submit", "--help").out
-    assert "`recap submit aws-batch\\|kubernetes\\|docker CONFIG`" in (ROOT / "README.md").read_text()
+    assert (
+        "`recap submit aws-batch\\|kubernetes\\|docker CONFIG`" in (ROOT / "README.md").read_text()
+    )
     assert f"recap submit {target}" in (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -34,12 +36,18 @@ def test_help_imports_nothing_heavy(tmp_path):
         "import sys\nfrom job.cli import run\nrun(['submit', 'aws-batch', '--help'])\n"
         "print([name for name in ('pydantic', 'boto3', 'yaml', 'torch') if name in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+    )
     assert done.stdout.endswith(b"[]\n"), done.stderr
 
 
 @pytest.mark.parametrize("target", ["aws-batch", "kubernetes"])
-def test_every_place_that_only_this_machine_has_is_named_before_anything_is_asked(recap, tmp_path, target):
+def test_every_place_that_only_this_machine_has_is_named_before_anything_is_asked(
+    recap, tmp_path, target
+):
     local = {
         "run": "r",
         "model": {"base": str(tmp_path)},
@@ -62,7 +70,13 @@ def test_every_place_that_only_this_machine_has_is_named_before_anything_is_aske
 
 def test_a_hub_id_is_no_place_of_this_machine(recap, night, tmp_path):
     hub = night | {"adapter": "org/adapter", "input": "x.jsonl", "skip_done": "done"}
-    ended = recap("submit", "kubernetes", written(tmp_path / "c.yaml", hub | {"model": {}}), "--var", "date=2026-01-31")
+    ended = recap(
+        "submit",
+        "kubernetes",
+        written(tmp_path / "c.yaml", hub | {"model": {}}),
+        "--var",
+        "date=2026-01-31",
+    )
     assert "  input      x.jsonl\n  skip_done  done\n" in ended.err
     assert "org/adapter" not in ended.err
 
@@ -76,7 +90,9 @@ def adapter_of(base: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("target", ["aws-batch", "kubernetes"])
-def test_the_base_that_an_adapter_records_must_be_where_a_cluster_reaches(recap, s3, night, tmp_path, target):
+def test_the_base_that_an_adapter_records_must_be_where_a_cluster_reaches(
+    recap, s3, night, tmp_path, target
+):
     adapter = Path(adapter_of("/models/x", tmp_path / "adapter"))
     for file in adapter.iterdir():
         put(s3, f"adapter/{file.name}", file.read_bytes())
@@ -86,14 +102,18 @@ def test_the_base_that_an_adapter_records_must_be_where_a_cluster_reaches(recap,
     assert "  the adapter's base  /models/x\n" in ended.err
 
 
-def test_docker_mounts_the_base_that_an_adapter_records(recap, stand_in, night, base_folder, tmp_path):
+def test_docker_mounts_the_base_that_an_adapter_records(
+    recap, stand_in, night, base_folder, tmp_path
+):
     stand_in("docker")
     adapter = adapter_of(str(base_folder), tmp_path / "adapter")
     config = written(tmp_path / "c.yaml", night | {"adapter": adapter, "model": {}})
     words = ("submit", "docker", config, "--var", "date=2026-01-31", "--no-plan", "--dry-run")
     mount = f"type=bind,source={base_folder},target={base_folder},readonly"
     assert mount in shlex.split(recap(*words).out)
-    config = written(tmp_path / "c.yaml", night | {"adapter": adapter, "model": {"base": "org/base"}})
+    config = written(
+        tmp_path / "c.yaml", night | {"adapter": adapter, "model": {"base": "org/base"}}
+    )
     assert mount not in shlex.split(recap(*words).out), "the config names another"
 
 
@@ -106,7 +126,9 @@ def test_what_the_plan_finds_ends_it_with_the_plans_code(recap, s3, training, tm
     assert "--no-plan" not in ended.err
 
 
-def test_an_access_problem_of_this_machine_is_told_with_the_way_around_it(recap, training, tmp_path, aws_environment):
+def test_an_access_problem_of_this_machine_is_told_with_the_way_around_it(
+    recap, training, tmp_path, aws_environment
+):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         aws_environment.delenv(name)
     config = written(tmp_path / "c.yaml", training)
@@ -133,7 +155,9 @@ def test_a_service_that_cannot_be_reached_ends_with_75_and_no_region_with_64(
 
 def test_what_is_done_is_not_submitted(recap, night, tmp_path, base_folder):
     done = night | {"limits": {"max_reject_fraction": 1}, "generation": {"max_new_tokens": 1}}
-    config = written(tmp_path / "c.yaml", done | {"model": {"base": str(base_folder)}})  # its digest is cheap here
+    config = written(
+        tmp_path / "c.yaml", done | {"model": {"base": str(base_folder)}}
+    )  # its digest is cheap here
     assert recap("summarize", config, "--var", "date=2026-01-31").code == 0
     ended = recap("submit", "docker", config, "--var", "date=2026-01-31", "--dry-run")
     assert (ended.code, ended.out) == (0, "")
@@ -141,13 +165,21 @@ def test_what_is_done_is_not_submitted(recap, night, tmp_path, base_folder):
 
 
 def test_a_config_of_another_command_is_refused(recap, tmp_path):
-    scores = {"run": "e", "input": "s3://b/i.jsonl", "output": "s3://b/o", "adapter": "s3://b/a", "evaluation": {}}
+    scores = {
+        "run": "e",
+        "input": "s3://b/i.jsonl",
+        "output": "s3://b/o",
+        "adapter": "s3://b/a",
+        "evaluation": {},
+    }
     ended = recap("submit", "aws-batch", written(tmp_path / "c.yaml", scores))
     assert ended.code == ExitCode.CONFIG
     assert "is a config of `recap evaluate`" in ended.err
 
 
-@pytest.mark.parametrize(("kind", "words"), [("training", ["--workers", "2"]), ("night", ["--nodes", "2"])])
+@pytest.mark.parametrize(
+    ("kind", "words"), [("training", ["--workers", "2"]), ("night", ["--nodes", "2"])]
+)
 def test_workers_are_for_nights_and_nodes_for_trainings(recap, request, tmp_path, kind, words):
     config = written(tmp_path / "c.yaml", request.getfixturevalue(kind))
     ended = recap("submit", "aws-batch", config, "--var", "date=2026-01-31", *words)
@@ -186,5 +218,7 @@ def test_every_command_of_the_operations_page_is_one():
         if words[:2] == ["recap", "submit"]:
             command = submit.get_command(click.Context(submit), words[2])
             assert command, words
-            command.make_context(words[2], words[3:])  # raises for an option or a value that there is not
+            command.make_context(
+                words[2], words[3:]
+            )  # raises for an option or a value that there is not
     assert sum(words[:2] == ["recap", "submit"] for words in told) > 5
