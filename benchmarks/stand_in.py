@@ -8,7 +8,7 @@ from typing import Any
 from job.config.commands import SummarizeConfig
 from job.config.sections import GenerationSection
 from job.inference.engine import Generated
-from job.prompt import Prompt
+from job.prompt.encode import Prompt
 from job.summarization.summarizer import Summarizer, find_digests
 
 NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a safetensors file without tensors

@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.stand_in import NO_WEIGHTS, StandInEngine, stand_in
 from job.config.commands import SummarizeConfig
-from job.launch.environment import describe
+from job.environment import describe
 from job.summarization.summarize import summarize
 
 RECORDS = [100_000, 1_000_000]

@@ -35,8 +35,8 @@ from job.inference.merge import merged
 from job.inference.open import FetchedModel, fetch_with_adapter, load
 from job.inference.summaries import summarize_conversations
 from job.inference.vllm_start import is_installed
-from job.model import context_tokens
-from job.prompt import encode_prompt
+from job.model.load import context_tokens
+from job.prompt.encode import encode_prompt
 from job.storage.open import list_inputs
 from job.storage.places import cache_folder
 

@@ -19,7 +19,7 @@ import click
 
 from job.arguments import configured, named
 from job.errors import ExitCode, RecapError, Stopped, bug, unwritable
-from job.submit import submit
+from job.submit.commands import submit
 
 PREEMPTED = "preempted: told to stop before it was done; run the same command again"
 SECONDS_TO_END = 5.0  # after a stop signal; docker kills after 10, Kubernetes after 30

@@ -19,10 +19,7 @@ FLOORS = {
     "inference": 5,
     "prompt": 4,
     "model": 4,
-    "base_files": 3,
-    "plain_ids": 3,
     "launch": 4,
-    "launch.submit": 5,  # asks an adapter for its base
     "conversations": 3,
     "config": 3,
     "demo": 3,
@@ -31,7 +28,8 @@ FLOORS = {
     "printable": 0,
     "safe_path": 0,
     "errors": 1,
-    "differences": 1,
+    "identity": 1,
+    "environment": 1,
     "arguments": 1,
     # What a config holds is plain data that every floor may be given; only how it is loaded stands on floor 3.
     "config.sections": 1,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html.entities import html5
 
 from job.config.sections import CleaningStep, ReadingSection
-from job.conversations.record import BadRecord, Conversation, Turn
+from job.conversations.record import Conversation, Reject, Turn
 from job.telemetry import warn
 
 LINK = re.compile(r"https?\S+|<LINK>")
@@ -96,13 +96,13 @@ def clean(conversation: Conversation, steps: Iterable[CleaningStep]) -> Conversa
 
 def clean_or_reject(
     conversation: Conversation, steps: Iterable[CleaningStep]
-) -> Conversation | BadRecord:
+) -> Conversation | Reject:
     """The same for a run in which every record has an outcome: nothing_to_summarize where no turn is left."""
     cleaned = clean(conversation, steps)
     if cleaned.turns:
         return cleaned
     detail = f"no turn has any text after cleaning ({', '.join(steps)})"
-    return BadRecord(conversation.source, "nothing_to_summarize", detail, conversation.id)
+    return Reject(conversation.source, "nothing_to_summarize", detail, conversation.id)
 
 
 def clean_all(

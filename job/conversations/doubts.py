@@ -1,6 +1,6 @@
 """The count of transcripts with lines whose speaker is not sure, and the one warning about them."""
 
-from job.conversations.record import BadRecord, Conversation
+from job.conversations.record import Conversation, Reject
 from job.telemetry import warn
 
 SHOWN_EXAMPLES = 3
@@ -14,9 +14,9 @@ class Doubts:
         self.conversations = self.lines = 0
         self.examples: list[str] = []
 
-    def add(self, outcome: Conversation | BadRecord) -> None:
+    def add(self, outcome: Conversation | Reject) -> None:
         """Count what is doubtful in one more record."""
-        if isinstance(outcome, BadRecord) or not outcome.doubts:
+        if isinstance(outcome, Reject) or not outcome.doubts:
             return
         self.conversations += 1
         self.lines += len(outcome.doubts)

@@ -39,7 +39,7 @@ BLANK = re.compile("[\\s\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufe0f\ufeff]*")
 
 
 class RecordError(Exception):
-    """A record that is no conversation; becomes a BadRecord where its place is known."""
+    """A record that is no conversation; becomes a Reject where its place is known."""
 
     def __init__(self, detail: str, reason: RejectReason = "invalid_record") -> None:
         super().__init__(detail)

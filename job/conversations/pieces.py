@@ -23,7 +23,7 @@ from job.conversations.json_layout import Layout
 from job.conversations.json_text import MAX_RECORD_CHARACTERS
 from job.conversations.opening import buffered, open_plain, plain_stream, text_of
 from job.conversations.read import outcome_of, rows_of, shape_of
-from job.conversations.record import BadRecord, Conversation, Source
+from job.conversations.record import Conversation, Reject, Source
 from job.conversations.rows import Row, is_blank, json_lines, numbered
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def cut(file: "InputFile", reading: ReadingSection, size: Size) -> Iterator[Piec
 
 def read_piece(
     file: "InputFile", piece: Piece, reading: ReadingSection
-) -> Iterator[Conversation | BadRecord]:
+) -> Iterator[Conversation | Reject]:
     """The records of a piece, each as a conversation (its id empty where it brings none) or as why it is none."""
     for line, record in _rows(file, piece, reading):
         yield outcome_of(record, Source(file.uri, line), reading)

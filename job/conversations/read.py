@@ -4,7 +4,7 @@ The content of a file says what it is: Parquet and compression by their first by
 bracket, a transcript by its first line, anything else is a table with a header. Lines and tables
 are streamed, JSON documents are walked record by record, Parquet goes through a temporary file, a
 transcript is one record. Memory grows with the ids alone (about 0.2 kB a record), which must be
-unique. A record that is no conversation is a BadRecord, a
+unique. A record that is no conversation is a Reject, a
 file whose records cannot be told apart is a DataError. Knows nothing of cleaning, models or prompts.
 """
 
@@ -32,7 +32,7 @@ from job.conversations.formats.choose import conversation_key, parse
 from job.conversations.json_document import iterate_document
 from job.conversations.json_layout import Layout, begins_json, has_json_lines, layout_of
 from job.conversations.opening import plain_stream, text_of
-from job.conversations.record import BadRecord, Conversation, Source
+from job.conversations.record import Conversation, Reject, Source
 from job.conversations.rows import Row, json_lines, numbered
 from job.conversations.splits import content_digest
 from job.conversations.transcript_files import (
@@ -55,7 +55,7 @@ Shape = Literal["parquet", "lines", "table", "transcript"] | Layout
 
 def read_conversations(
     files: "Iterable[InputFile]", reading: ReadingSection, shows_text: bool = True
-) -> Iterator[Conversation | BadRecord]:
+) -> Iterator[Conversation | Reject]:
     """Every record of `files` in order, each as a conversation or as why it is none.
 
     A record without id gets one from its content. Lines whose speaker is in doubt are warned of at
@@ -74,12 +74,12 @@ def read_conversations(
 def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list[Conversation]:
     """Every record of `files`; DataError if one is bad (the first 20 are named) or a file holds none."""
     conversations: list[Conversation] = []
-    bad: list[BadRecord] = []
+    bad: list[Reject] = []
     everything = list(files)
     records_by_uri = {file.uri: 0 for file in summaries_apart(everything).files}
     for outcome in read_conversations(everything, reading):
         records_by_uri[outcome.source.uri] += 1
-        if isinstance(outcome, BadRecord):
+        if isinstance(outcome, Reject):
             bad.append(outcome)
         else:
             conversations.append(outcome)
@@ -109,7 +109,7 @@ def read_json_lines(file: "InputFile") -> Iterator[tuple[Source, Any]]:
 
 def _read_file(
     file: "InputFile", reading: ReadingSection, summary: "InputFile | None"
-) -> Iterator[Conversation | BadRecord]:
+) -> Iterator[Conversation | Reject]:
     """Yield the records of a file; `summary` has the reference of the transcript that it is."""
     with closing(file.store.open(file.key)) as stored:
         for line, record in rows_of(plain_stream(stored, file.uri), file.uri, reading):
@@ -126,21 +126,21 @@ def _read_file(
 
 
 def _with_reference(
-    outcome: Conversation | BadRecord,
+    outcome: Conversation | Reject,
     summary: "InputFile",
-) -> Conversation | BadRecord:
+) -> Conversation | Reject:
     """Return the conversation with the text of that file as its reference.
 
-    A file that cannot be read as text makes it a BadRecord.
+    A file that cannot be read as text makes it a Reject.
     """
-    if isinstance(outcome, BadRecord):
+    if isinstance(outcome, Reject):
         return outcome
     try:
         with closing(summary.store.open(summary.key)) as stored:
             text = text_in(text_of(plain_stream(stored, summary.uri)))
     except RecordError as error:
         detail = f"its summary {summary.uri}: {error.detail}"
-        return BadRecord(outcome.source, error.reason, detail, outcome.id)
+        return Reject(outcome.source, error.reason, detail, outcome.id)
     return outcome._replace(references=(text,) if text else ())
 
 
@@ -193,7 +193,7 @@ def id_digest(id: str) -> bytes:
     return blake2b(id.encode(), digest_size=16).digest()
 
 
-def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversation | BadRecord:
+def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversation | Reject:
     """The conversation that a record is, its id empty where it brings none, or why it is none."""
     found_id = None
     try:
@@ -208,7 +208,7 @@ def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversa
         found_id = None if id_key is None else id_of(record, id_key)
         parts = parse(record, reading, id_key)
     except RecordError as error:
-        return BadRecord(source, error.reason, error.detail, found_id)
+        return Reject(source, error.reason, error.detail, found_id)
     if isinstance(record, BinaryRow):
         parts = parts._replace(metadata=without_bytes(parts.metadata))
     return _conversation(found_id or "", parts, source)
@@ -229,9 +229,9 @@ class _Ids:
         ] = {}  # digest of the id → index of the URI and line, packed: half a tuple's size
         self._repeats: dict[bytes, int] = {}
 
-    def settle(self, outcome: Conversation | BadRecord) -> Conversation | BadRecord:
-        """The outcome with an id of its own; a BadRecord if the id it brings is taken."""
-        if isinstance(outcome, BadRecord):
+    def settle(self, outcome: Conversation | Reject) -> Conversation | Reject:
+        """The outcome with an id of its own; a Reject if the id it brings is taken."""
+        if isinstance(outcome, Reject):
             return outcome
         if not outcome.id:
             outcome = outcome._replace(id=self._derived(outcome))
@@ -239,7 +239,7 @@ class _Ids:
         if key in self._places:
             index, line = divmod(self._places[key], 1 << 40)
             detail = f"id '{outcome.id}' already stands at {Source(self._uris[index], line)}"
-            return BadRecord(outcome.source, "invalid_record", detail, outcome.id)
+            return Reject(outcome.source, "invalid_record", detail, outcome.id)
         if not self._uris or self._uris[-1] != outcome.source.uri:
             self._uris.append(outcome.source.uri)
         self._places[key] = (len(self._uris) - 1 << 40) + outcome.source.line

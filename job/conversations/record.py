@@ -52,7 +52,7 @@ class Conversation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BadRecord:
+class Reject:
     """A record that is no conversation, and why; `id` where it could be read."""
 
     source: Source

@@ -29,7 +29,7 @@ from job.evaluation.result import (
     warnings,
 )
 from job.printable import visible
-from job.prompt import Prompt
+from job.prompt.encode import Prompt
 
 HUB_DATASETS = "hf://datasets/"
 FLOORS = f"""\

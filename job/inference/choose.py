@@ -21,7 +21,7 @@ from job.inference.vllm_start import (
     start_vllm,
     why_not,
 )
-from job.model import context_tokens
+from job.model.load import context_tokens
 from job.telemetry import event
 
 EngineName = Literal["auto", "transformers", "vllm"]

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from job.inference.engine import Generated
-from job.model import Tokenizer
+from job.model.load import Tokenizer
 
 
 def end_tokens(tokenizer: Tokenizer, generation_config: Any) -> frozenset[int]:

@@ -11,11 +11,11 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from job.base_files import weights_digest
 from job.config.sections import AdapterModelSection
 from job.errors import DamagedError, MissingError
 from job.inference.open import FetchedModel, load
-from job.model import compute_dtype
+from job.model.files import weights_digest
+from job.model.load import compute_dtype
 from job.storage.atomic import locked, replace_folder
 from job.storage.folders import Manifest, is_folder_of, read_manifest, write_manifest
 from job.storage.local import LocalStore

@@ -15,7 +15,7 @@ from job.config.sections import (
 )
 from job.conversations.cleaning import resolve_steps
 from job.errors import ConfigError
-from job.model import (
+from job.model.load import (
     Base,
     Model,
     Tokenizer,
@@ -26,7 +26,7 @@ from job.model import (
     load_base,
     load_tokenizer,
 )
-from job.prompt import Prompt, make_prompt, read_prompt
+from job.prompt.encode import Prompt, make_prompt, read_prompt
 from job.telemetry import event
 
 

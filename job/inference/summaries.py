@@ -9,7 +9,13 @@ from job.config.sections import GenerationSection
 from job.conversations.record import Conversation
 from job.errors import ConfigError
 from job.inference.engine import Engine
-from job.prompt import NothingToSummarizeError, Prompt, Tokenizer, TooLongError, encode_prompt
+from job.prompt.encode import (
+    NothingToSummarizeError,
+    Prompt,
+    Tokenizer,
+    TooLongError,
+    encode_prompt,
+)
 from job.telemetry import warn
 
 

@@ -12,7 +12,7 @@ from job.inference.batching import BatchLimits, count_fitting, limits_for_half, 
 from job.inference.decode import Choose, decode, greedy, sampling
 from job.inference.ending import end_tokens, to_answer
 from job.inference.engine import Generated
-from job.model import Model, Tokenizer
+from job.model.load import Model, Tokenizer
 from job.telemetry import warn
 
 Decode = Callable[[Model, Sequence[list[int]], frozenset[int], int, Choose], list[list[int]]]

@@ -17,7 +17,7 @@ from job.errors import ConfigError
 from job.inference.ending import end_tokens
 from job.inference.open import FetchedModel
 from job.inference.vllm_engine import VllmEngine
-from job.model import compute_dtype, context_tokens
+from job.model.load import compute_dtype, context_tokens
 from job.safe_path import safe_variables
 from job.telemetry import warn
 

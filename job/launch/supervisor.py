@@ -20,9 +20,9 @@ import psutil
 
 from job.config.commands import TrainConfig
 from job.config.load import resolved_yaml
+from job.environment import count_gpus
 from job.errors import ConfigError, ExitCode
 from job.launch.cluster import ALONE, TAKEN, Cluster, find_cluster
-from job.launch.environment import count_gpus
 from job.launch.orphans import adopt_orphans, lives
 from job.launch.outcome import SUPERVISOR, End, Outcome, judge, read_outcomes
 from job.launch.peers import Peers

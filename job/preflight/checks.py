@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job.base_files import (
+from job.config.sections import PromptSection, StorageSection
+from job.errors import DataError, ForbiddenError, RecapError
+from job.model.files import (
     check_chat_template,
     check_names,
     check_tokenizer,
@@ -20,8 +22,6 @@ from job.base_files import (
     files_in_store,
     hub_id_of,
 )
-from job.config.sections import PromptSection, StorageSection
-from job.errors import DataError, ForbiddenError, RecapError
 from job.storage.hub_errors import hub_errors
 from job.storage.keys import local_path, scheme_of
 from job.storage.open import open_store

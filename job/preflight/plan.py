@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from job.base_files import weights_digest
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.load import resolved_yaml
 from job.config.sections import PromptSection, as_list
 from job.conversations.read import read_conversations
-from job.conversations.record import BadRecord, Conversation
+from job.conversations.record import Conversation, Reject
 from job.conversations.redaction import make_redactor, redact_message, redacted_errors
-from job.differences import differences
 from job.errors import ConfigError, DataError, RecapError
 from job.evaluation.evaluate import why_unscorable
 from job.evaluation.inputs import read_given, read_input, read_train_references
 from job.evaluation.place import check_place
+from job.identity import differences
 from job.launch.cluster import ALONE, Cluster, find_cluster
-from job.model import BASE_KEY, base_named, check_adapter_digest, check_same_base, read_adapter
+from job.model.files import weights_digest
+from job.model.load import BASE_KEY, base_named, check_adapter_digest, check_same_base, read_adapter
 from job.preflight.checks import Check, base_is_there, check, hub_accepts, is_writable
 from job.preflight.rows import rows_that_fit
 from job.storage.open import InputFile, open_store
@@ -315,7 +315,7 @@ def _records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
     """
     good, doubtful, bad = 0, 0, []
     for record in read_conversations(files, config.data, config.redaction is None):
-        if isinstance(record, BadRecord):
+        if isinstance(record, Reject):
             bad.append(record)
         else:
             good += 1

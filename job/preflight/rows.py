@@ -7,9 +7,9 @@ from pathlib import Path
 
 from job.config.commands import TrainConfig
 from job.errors import RecapError
-from job.model import context_tokens, load_tokenizer
+from job.model.load import context_tokens, load_tokenizer
 from job.preflight.checks import Check, check
-from job.prompt import make_prompt
+from job.prompt.encode import make_prompt
 from job.training.examples import Examples
 from job.training.rows import RowSettings, make_rows, row_tokens
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from job.conversations.record import BadRecord, Source
+from job.conversations.record import Reject, Source
 from job.errors import RecapError, RetryError
 from job.storage.open import InputFile
 from job.summarization.chunks import Chunk
@@ -114,6 +114,6 @@ def _settled(line: Line, repeat: Repeat, files: Sequence[InputFile]) -> tuple[Li
     file, number = repeat.first
     detail = f"id '{row['id']}' already stands at {Source(files[file].uri, number)}"
     source = Source(row["source"]["uri"], row["source"]["line"])
-    bad = BadRecord(source, "invalid_record", detail, row["id"])
+    bad = Reject(source, "invalid_record", detail, row["id"])
     difference = Counts(rejects={bad.reason: 1}).minus(counts_of_row(row, line.is_summary))
     return make_line(False, False, line.id, line.place, json_line(reject_row(bad))), difference

@@ -12,8 +12,8 @@ from typing import Any
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import to_plain
+from job.environment import describe
 from job.errors import DataError, RetryError
-from job.launch.environment import describe
 from job.storage.holder import this_process
 from job.storage.keys import below
 from job.storage.lease import FOLDER as LEASE

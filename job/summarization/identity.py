@@ -9,7 +9,7 @@ from typing import Any
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import CsvOutputSection, names_one_file, reading_identity, to_plain
-from job.differences import differences
+from job.identity import differences
 from job.storage.open import InputFile
 from job.summarization.summarizer import Digests
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from job.conversations.record import Conversation, RejectReason, Source, Turn
 from job.inference.each import Done, Failure
 from job.inference.engine import FinishReason, Generated
-from job.prompt import EncodedPart, TooLongError, encode_parts, encode_prompt
+from job.prompt.encode import EncodedPart, TooLongError, encode_parts, encode_prompt
 from job.summarization.prepare import Prepared, Task
 
 MAX_LEVELS = 6

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from job.conversations.record import BadRecord, Conversation
+from job.conversations.record import Conversation, Reject
 from job.inference.each import Done
 from job.summarization.levels import Answer, Unanswered, answer_each
 from job.summarization.prepare import Prepared, Task, prepare
@@ -20,11 +20,11 @@ WINDOWS_AHEAD = 8  # where they hold few prompts: most records are skipped, or r
 WINDOW_TOKENS = 1_000_000  # of prompts; some 40 MB as Python's integers
 WINDOW_CHARACTERS = 16 << 20  # of what else is held of the records: ids, metadata, values replaced
 
-Item = Prepared | BadRecord | Skipped
+Item = Prepared | Reject | Skipped
 
 
 def outcomes(
-    chunks: Iterable[Iterable[Conversation | BadRecord]], task: Task, on_done: Done
+    chunks: Iterable[Iterable[Conversation | Reject]], task: Task, on_done: Done
 ) -> Iterator[Outcome]:
     """The outcome of each record of each chunk, in order; `on_done` is told how many more are done.
 
@@ -92,14 +92,14 @@ def _prompts(window: Iterable[Item]) -> list[list[int]]:
 
 def _settle(item: Prepared, answer: Answer | Unanswered, task: Task) -> Outcome:
     if isinstance(answer, Unanswered):
-        return BadRecord(item.source, answer.reason, answer.detail, item.id)
+        return Reject(item.source, answer.reason, answer.detail, item.id)
     text = answer.text.strip()
     if not text:
         detail = f"the model answered {answer.output_tokens} tokens without text"
-        return BadRecord(item.source, "empty_summary", detail, item.id)
+        return Reject(item.source, "empty_summary", detail, item.id)
     if answer.finish_reason == "length" and task.cut_summaries == "reject":
         detail = f"cut at generation.max_new_tokens ({task.generation.max_new_tokens}), and cut_summaries is reject"
-        return BadRecord(item.source, "cut_at_limit", detail, item.id)
+        return Reject(item.source, "cut_at_limit", detail, item.id)
     redactions = item.placeholders.replaced if item.placeholders else 0
     summary = item.placeholders.redact_again(text) if item.placeholders else text
     return Summary(

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from job.config.sections import CsvOutputSection, StorageSection, names_one_file
-from job.differences import differences
 from job.errors import ConfigError, MissingError, OutputError
+from job.identity import differences
 from job.storage.claim import (
     MARKER,
     check_unobstructed,

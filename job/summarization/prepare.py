@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 from job.config.commands import SummarizeConfig
 from job.config.sections import GenerationSection
 from job.conversations.cleaning import clean_or_reject
-from job.conversations.record import BadRecord, Conversation, RejectReason, Source
+from job.conversations.record import Conversation, Reject, RejectReason, Source
 from job.conversations.redaction import Placeholders, Redactor, redact
-from job.prompt import (
+from job.prompt.encode import (
     EncodedPart,
     NothingToSummarizeError,
     TooLongError,
@@ -95,15 +95,15 @@ def digest_of(conversation: Conversation, settings: blake2b) -> str:
     return digest.hexdigest()
 
 
-def prepare(record: Conversation | BadRecord, task: Task) -> Prepared | BadRecord | Skipped:
+def prepare(record: Conversation | Reject, task: Task) -> Prepared | Reject | Skipped:
     """The prompts of a record, or its outcome where there is nothing to generate."""
-    if isinstance(record, BadRecord):
+    if isinstance(record, Reject):
         return record
     digest = digest_of(record, task.settings)
     if bytes.fromhex(digest) in task.done:
         return Skipped(record.id, record.source, digest)
     cleaned = clean_or_reject(record, task.summarizer.cleaning)
-    if isinstance(cleaned, BadRecord):
+    if isinstance(cleaned, Reject):
         return cleaned
     placeholders = None
     if task.redactor:
@@ -113,14 +113,14 @@ def prepare(record: Conversation | BadRecord, task: Task) -> Prepared | BadRecor
                 f"{characters:,} characters after cleaning, and redaction reads at most "
                 f"{MAX_REDACTED_CHARACTERS:,} of one conversation; split it"
             )
-            return BadRecord(record.source, "too_long", detail, record.id)
+            return Reject(record.source, "too_long", detail, record.id)
         cleaned, placeholders = redact(cleaned, task.redactor)
     return _encode(cleaned, task, placeholders, digest)
 
 
 def _encode(
     conversation: Conversation, task: Task, placeholders: Placeholders | None, digest: str
-) -> Prepared | BadRecord:
+) -> Prepared | Reject:
     summarizer = task.summarizer
     kept = conversation.id, conversation.source, conversation.metadata
     settings = conversation, summarizer.prompt, summarizer.tokenizer, summarizer.max_input_tokens
@@ -133,12 +133,12 @@ def _encode(
         reason: RejectReason = (
             "too_long" if isinstance(error, TooLongError) else "nothing_to_summarize"
         )
-        return BadRecord(conversation.source, reason, detail, conversation.id)
+        return Reject(conversation.source, reason, detail, conversation.id)
     if prompt.dropped_turns and task.long_conversations == "reject":
         detail = (
             f"{prompt.dropped_turns} of {len(conversation.turns)} turns do not fit into "
             f"{summarizer.max_input_tokens} tokens"
         )
-        return BadRecord(conversation.source, "too_long", detail, conversation.id)
+        return Reject(conversation.source, "too_long", detail, conversation.id)
     part = EncodedPart(prompt.ids, len(conversation.turns) - prompt.dropped_turns)
     return Prepared(*kept, [part], prompt.dropped_turns, placeholders, digest)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-from job.conversations.record import BadRecord, Source
+from job.conversations.record import Reject, Source
 from job.inference.engine import FinishReason
 
 
@@ -44,7 +44,7 @@ class Skipped:
     digest: str
 
 
-Outcome = Summary | BadRecord | Skipped
+Outcome = Summary | Reject | Skipped
 ALREADY_DONE = "already_done"
 NUMBERS = (
     *("summaries", "input_tokens", "output_tokens", "skipped", "redactions", "leaks"),
@@ -126,7 +126,7 @@ class Tally:
     def add(self, outcome: Outcome) -> None:
         """Count one more outcome."""
         numbers = self._numbers
-        if isinstance(outcome, BadRecord):
+        if isinstance(outcome, Reject):
             self._rejects[outcome.reason] += 1
         elif isinstance(outcome, Skipped):
             numbers["skipped"] += 1
@@ -161,7 +161,7 @@ def summary_row(summary: Summary) -> dict[str, Any]:
     }
 
 
-def reject_row(outcome: BadRecord | Skipped) -> dict[str, Any]:
+def reject_row(outcome: Reject | Skipped) -> dict[str, Any]:
     """The line of a record that gets no summary here; its id is null where none could be read."""
     if isinstance(outcome, Skipped):
         detail = "summarized before, unchanged and with the same weights and settings"

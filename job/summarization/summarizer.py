@@ -12,8 +12,8 @@ from job.inference.choose import EngineChoice, open_engine
 from job.inference.engine import Engine
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, fetch_without_adapter
 from job.inference.summaries import check_budget, input_budget
-from job.model import BASE_KEY, Tokenizer, check_adapter_digest, fetch_base, read_adapter
-from job.prompt import Prompt
+from job.model.load import BASE_KEY, Tokenizer, check_adapter_digest, fetch_base, read_adapter
+from job.prompt.encode import Prompt
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from job.config.sections import as_list
 from job.conversations.doubts import Doubts
 from job.conversations.pieces import read_piece
 from job.conversations.read import derived_id, id_digest
-from job.conversations.record import BadRecord, Conversation
+from job.conversations.record import Conversation, Reject
 from job.conversations.redaction import make_redactor, redact_message
+from job.environment import count_gpus
 from job.errors import RecapError
 from job.inference.each import Done
-from job.launch.environment import count_gpus
 from job.storage.selection import LeftOut
 from job.summarization.chunks import Chunk, Chunks, check_unchanged, unless_changed
 from job.summarization.collector import seldom_collected
@@ -213,9 +213,7 @@ class _Worker:
         path.unlink()
         return counts
 
-    def _records(
-        self, chunk: Chunk, origins: "deque[_Origin]"
-    ) -> Iterator[Conversation | BadRecord]:
+    def _records(self, chunk: Chunk, origins: "deque[_Origin]") -> Iterator[Conversation | Reject]:
         """The chunk's records, each with an id; where each came from goes to `origins`, in the same order."""
         self._notes[chunk.number] = self._task.suspects.begin(chunk.number)
         for number, piece in chunk.pieces:
@@ -223,7 +221,7 @@ class _Worker:
             with unless_changed(file):
                 for record in read_piece(file, piece, self._night.config.data):
                     place = number, record.source.line
-                    if isinstance(record, BadRecord):
+                    if isinstance(record, Reject):
                         origins.append(_Origin(chunk.number, place, b"", False))
                         yield record
                         continue
@@ -246,7 +244,7 @@ class _Worker:
                     break  # told by the count
                 tally.add(outcome)
                 unclear_speakers += origin.has_doubts
-                if isinstance(outcome, BadRecord):
+                if isinstance(outcome, Reject):
                     detail = redact_message(outcome.detail, self._task.redactor)
                     outcome = replace(outcome, detail=detail)
                     self._show(outcome)
@@ -259,7 +257,7 @@ class _Worker:
                 )
         return replace(tally.counts(), unclear_speakers=unclear_speakers)
 
-    def _show(self, reject: BadRecord) -> None:
+    def _show(self, reject: Reject) -> None:
         """Log the first rejects; under redaction without their details, which quote the record."""
         if self._shown < SHOWN_REJECTS:
             record = str(reject.source if self._task.redactor else reject)

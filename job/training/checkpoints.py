@@ -5,8 +5,8 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from job.differences import differences
 from job.errors import DamagedError, MissingError, OutputError
+from job.identity import differences
 from job.storage.folders import (
     MANIFEST,
     Manifest,

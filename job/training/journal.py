@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from job.config.commands import TrainConfig
 from job.config.sections import to_plain
-from job.differences import differences
+from job.environment import versions
 from job.errors import DamagedError, MissingError, OutputError
-from job.launch.environment import versions
+from job.identity import differences
 from job.printable import printable
 from job.storage.folders import read_manifest
 from job.storage.store import Store

@@ -11,16 +11,16 @@ from typing import Any
 
 from job.config.load import resolved_yaml
 from job.config.sections import as_list
+from job.environment import versions
 from job.errors import OutputError, RecapError
 from job.evaluation.card import CardFacts, Split, model_card
 from job.evaluation.charts import LossHistory
 from job.evaluation.report import choose_examples, write_report
 from job.evaluation.result import Evaluation, NotScored
 from job.evaluation.table import score_table
-from job.launch.environment import versions
-from job.model import BASE_KEY, save_adapter
+from job.model.load import BASE_KEY, save_adapter
 from job.printable import printable
-from job.prompt import write_prompt
+from job.prompt.encode import write_prompt
 from job.storage.atomic import write_file
 from job.storage.folders import publish_folder
 from job.storage.lease import GuardedStore

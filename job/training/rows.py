@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from job.conversations.record import Conversation
 from job.errors import DataError
-from job.prompt import EncodedExample, Prompt, Tokenizer, TooLongError, encode_example
+from job.prompt.encode import EncodedExample, Prompt, Tokenizer, TooLongError, encode_example
 from job.telemetry import warn
 
 Dataset = Any  # a datasets.Dataset

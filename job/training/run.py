@@ -14,14 +14,14 @@ import torch
 from accelerate import PartialState
 
 from job.config.commands import TrainConfig
+from job.environment import describe
 from job.errors import DivergedError, PreemptedError, RecapError, Stopped
 from job.evaluation.evaluate import why_unscorable
 from job.evaluation.result import NotScored
 from job.inference.summaries import check_budget
-from job.launch.environment import describe
 from job.launch.outcome import wait_for_outcome
-from job.model import context_tokens, fetch_base, load_tokenizer
-from job.prompt import Prompt, make_prompt
+from job.model.load import context_tokens, fetch_base, load_tokenizer
+from job.prompt.encode import Prompt, make_prompt
 from job.storage.holder import this_process
 from job.storage.lease import GuardedStore, Lease
 from job.storage.open import open_store

@@ -20,7 +20,7 @@ from job.inference.each import OneByOne
 from job.inference.engine import Engine
 from job.inference.summaries import summarize_conversations
 from job.inference.transformers_engine import TransformersEngine
-from job.model import Model
+from job.model.load import Model
 from job.printable import entry, printable
 from job.telemetry import progress
 from job.training.state import Run

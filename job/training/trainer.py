@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 from job.config.commands import TrainConfig
 from job.config.training_sections import TrainingSection
 from job.errors import PreemptedError
-from job.model import Base, Model, Tokenizer, compute_dtype, load_base, lora_config
+from job.model.load import Base, Model, Tokenizer, compute_dtype, load_base, lora_config
 from job.telemetry import warn
 from job.training.divergence import Divergence
 from job.training.memory import keep_freed_memory

@@ -16,7 +16,7 @@ from job.conversations.draft import RecordError
 from job.conversations.json_document import iterate_document
 from job.conversations.json_layout import Layout
 from job.conversations.read import read_conversations, read_strictly
-from job.conversations.record import BadRecord, Conversation
+from job.conversations.record import Conversation, Reject
 from job.conversations.rows import json_lines
 from job.errors import DataError, ExitCode
 
@@ -90,7 +90,7 @@ def test_bad_line_is_named_and_its_neighbours_are_read(put, line, identity, reas
     )
     assert isinstance(first, Conversation)
     assert (last.id, last.source.line) == ("good", 4)
-    assert isinstance(bad, BadRecord)
+    assert isinstance(bad, Reject)
     assert (bad.id, bad.reason, bad.source.line) == (identity, reason, 2)
     assert detail is None or bad.detail == detail
 
@@ -111,7 +111,7 @@ def test_byte_that_is_not_utf8_spoils_its_line_only(put):
     assert bad.detail == "byte 0xe9 at character 42 is not UTF-8; save the file as UTF-8"
     assert [type(one) for one in outcomes(put("day.jsonl", data))] == [
         Conversation,
-        BadRecord,
+        Reject,
         Conversation,
     ]
 
@@ -124,9 +124,7 @@ def test_byte_that_is_not_utf8_spoils_its_row_and_its_dialog_only(put):
     log = b'{"log": [{"user utterance": "caf%s"}]}'
     dialogs = outcomes(put("d.json", b'{"a": ' + log % b"\xe9" + b', "b": ' + log % b"" + b"}"))
     assert (
-        [type(one) for one in dialogs]
-        == [type(one) for one in rows_read]
-        == [BadRecord, Conversation]
+        [type(one) for one in dialogs] == [type(one) for one in rows_read] == [Reject, Conversation]
     )
     assert dialogs[0].detail.startswith("byte 0xe9 at character 33 is not UTF-8")
 
@@ -136,7 +134,7 @@ def test_byte_that_is_not_utf8_in_parquet_spoils_its_row_only(put):
     sink = io.BytesIO()
     parquet.write_table(pa.table({"dialogue": cells}), sink)
     read = outcomes(put("p.parquet", sink.getvalue()))
-    assert [type(one) for one in read] == [Conversation, BadRecord, Conversation]
+    assert [type(one) for one in read] == [Conversation, Reject, Conversation]
     assert read[1].detail == "byte 0xe9 at position 8 of a text is not UTF-8"
 
 
@@ -160,7 +158,7 @@ def test_nan_is_null(put):
 def test_id_that_stands_twice_is_bad_the_second_time_in_any_file(put):
     files = [put("a.jsonl", f"{GOOD}\n{GOOD}\n"), put("b.jsonl", GOOD)]
     read = list(read_conversations(files, AUTO))
-    assert [type(one) for one in read] == [Conversation, BadRecord, BadRecord]
+    assert [type(one) for one in read] == [Conversation, Reject, Reject]
     assert [str(one) for one in read[1:]] == [
         "a.jsonl line 2: id 'good' already stands at a.jsonl line 1",
         "b.jsonl line 1: id 'good' already stands at a.jsonl line 1",
@@ -172,7 +170,7 @@ def test_key_that_stands_twice_in_an_object_of_dialogs_is_not_lost(put):
     log = '{"log": [{"user utterance": "%s"}]}'
     read = outcomes(put("d.json", f'{{"a": {log % 1}, "a": {log % 2}, "b": 5}}'))
     assert [one.source.line for one in read] == [1, 2, 3]
-    assert [type(one) for one in read] == [Conversation, BadRecord, BadRecord]
+    assert [type(one) for one in read] == [Conversation, Reject, Reject]
 
 
 def test_row_with_another_number_of_cells_is_bad_and_blank_lines_are_no_rows(put):
@@ -315,7 +313,7 @@ def test_random_damage_never_ends_in_anything_but_outcomes_or_a_data_error(put):
                     seen.update(type(one).__name__ for one in outcomes(put("x", bytes(damaged))))
                 except DataError:
                     seen["DataError"] += 1
-    assert set(seen) == {"Conversation", "BadRecord", "DataError"}
+    assert set(seen) == {"Conversation", "Reject", "DataError"}
 
 
 @pytest.mark.parametrize("fill", [1, 7, 1000])

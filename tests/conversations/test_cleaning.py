@@ -15,7 +15,7 @@ from job.conversations.cleaning import (
     signatures,
     whitespace,
 )
-from job.conversations.record import BadRecord, Conversation, Source, Turn
+from job.conversations.record import Conversation, Reject, Source, Turn
 
 
 def conversation(*texts, name="a"):
@@ -74,7 +74,7 @@ def test_steps_are_named_or_derived_from_the_source():
 
 def test_conversation_left_without_text_is_rejected_or_left_out():
     only_link, fine = conversation("<LINK>", "@Delta", name="b"), conversation("hi")
-    assert clean_or_reject(only_link, TWEETS) == BadRecord(
+    assert clean_or_reject(only_link, TWEETS) == Reject(
         Source("x", 1),
         "nothing_to_summarize",
         "no turn has any text after cleaning (links, mentions, signatures, html_entities, whitespace)",

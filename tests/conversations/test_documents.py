@@ -13,7 +13,7 @@ import pytest
 from job.config.sections import ReadingSection
 from job.conversations.pieces import Size, cut, read_piece
 from job.conversations.read import derived_id, read_conversations, read_strictly
-from job.conversations.record import BadRecord, Conversation
+from job.conversations.record import Conversation, Reject
 from job.errors import DataError
 from job.storage.open import list_inputs
 
@@ -133,7 +133,7 @@ def test_object_that_nobody_can_choose_from_ends_the_file(put, value, message, t
 def test_object_without_a_conversation_is_one_bad_record(put, value):
     for content in (pretty(value), json.dumps(value)):
         (bad,) = read_conversations([put("d.json", content)], AUTO)
-        assert isinstance(bad, BadRecord)
+        assert isinstance(bad, Reject)
 
 
 @pytest.mark.parametrize("end", [40, -3, -30])
@@ -160,7 +160,7 @@ def test_first_line_that_is_no_record_costs_one_record(put, first):
     file = put("d.jsonl", f"{first}\n{json.dumps(A)}\n{json.dumps(B)}\n")
     read = list(read_conversations([file], AUTO))
     bad = len(first.split("\n"))
-    assert [type(one) for one in read] == [BadRecord] * bad + [Conversation] * 2
+    assert [type(one) for one in read] == [Reject] * bad + [Conversation] * 2
 
 
 def test_table_whose_header_begins_like_json_is_one_if_the_config_says_so(put):
@@ -344,6 +344,6 @@ def test_random_damage_is_the_same_whole_and_in_pieces(tmp_path: Path, put):
 
 
 def places(outcome: Any) -> tuple[Any, ...]:
-    if isinstance(outcome, BadRecord):
+    if isinstance(outcome, Reject):
         return (outcome.source.line, outcome.reason if "stands at" not in outcome.detail else "")
     return (outcome.source.line, outcome.id or derived_id(outcome))

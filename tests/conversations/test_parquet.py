@@ -15,7 +15,7 @@ from job.config.sections import ReadingSection
 from job.conversations import parquet_rows
 from job.conversations.pieces import Size, cut, read_piece
 from job.conversations.read import read_conversations, read_strictly
-from job.conversations.record import BadRecord, Conversation
+from job.conversations.record import Conversation, Reject
 from job.errors import DataError
 from job.storage.open import list_inputs
 
@@ -234,7 +234,7 @@ def test_random_tables_give_each_row_once_whole_and_in_pieces(tmp_path: Path, pu
         compression = rng.choice(["zstd", "none"])
         data = written(columns, row_group_size=rng.randrange(1, 5), compression=compression)
         read = list(read_conversations([put("p", data)], AUTO))
-        assert not any(isinstance(one, BadRecord) for one in read)
+        assert not any(isinstance(one, Reject) for one in read)
         assert [(one.id, len(one.turns)) for one in read] == [(f"c{n}", 2) for n in range(count)]
         assert [one.turns[0].text for one in read] == [f"{n} é" for n in range(count)]
         (file,) = list_inputs([str(tmp_path / "p")])

@@ -10,7 +10,7 @@ from job.config.sections import CsvSection, ReadingSection, reading_identity
 from job.conversations.formats.table import check_columns
 from job.conversations.pieces import Size, cut, read_piece
 from job.conversations.read import read_conversations, read_strictly
-from job.conversations.record import BadRecord, Conversation
+from job.conversations.record import Conversation, Reject
 from job.errors import DataError
 from job.storage.open import list_inputs
 from job.summarization.writers import AS_DEFAULT, one_file
@@ -95,10 +95,10 @@ def test_a_stray_quote_in_a_row_of_one_line_costs_this_row_alone(put):
     content = "\n".join(["id,dialogue", *rows])
     read = list(read_conversations([put("t.csv", content)], AUTO))
     assert [type(one) for one in read] == [
-        BadRecord,
+        Reject,
         Conversation,
         Conversation,
-        BadRecord,
+        Reject,
         Conversation,
     ]
     assert [one.source.line for one in read] == [2, 3, 5, 6, 7]
@@ -344,7 +344,7 @@ def test_a_mark_of_a_missing_value_is_no_reference(put, mark):
 @pytest.mark.parametrize("row", ["Agent: a\\\tb\ts\tt", 'Agent: \\"\ta\tb'])
 def test_a_row_with_signs_of_an_escape_names_the_remedy(put, row):
     found = list(read_conversations([put("a.tsv", f"dialogue\tsummary\n{row}\n")], AUTO))
-    assert isinstance(found[0], BadRecord)
+    assert isinstance(found[0], Reject)
     assert found[0].detail.endswith("set data.csv: {escape: '\\'}")
 
 

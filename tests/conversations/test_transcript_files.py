@@ -9,7 +9,7 @@ from job.config.sections import ReadingSection
 from job.conversations.doubts import Doubts
 from job.conversations.pieces import Size, cut, read_piece
 from job.conversations.read import read_conversations, read_strictly
-from job.conversations.record import BadRecord, Conversation, Source, Turn
+from job.conversations.record import Conversation, Reject, Source, Turn
 from job.errors import DataError
 from job.storage.open import list_inputs
 
@@ -154,7 +154,7 @@ def test_the_format_of_the_config_wins(put):
 )
 def test_a_file_without_a_conversation_is_bad_and_has_its_id(put, name, content, reason, told):
     (bad,) = read_conversations([put(name, content)], AUTO)
-    assert isinstance(bad, BadRecord)
+    assert isinstance(bad, Reject)
     assert (bad.id, bad.reason) == ("a", reason)
     assert told in bad.detail
 
@@ -198,7 +198,7 @@ def test_a_summary_that_cannot_be_read_or_belongs_to_no_transcript_is_told(put):
     with pytest.raises(DataError, match=r"named like the summary of t\.txt"):
         list(read_conversations(files, AUTO))
     (alone,) = read_conversations([put("z.summary.txt", "Kettle leaks.")], AUTO)
-    assert isinstance(alone, BadRecord)
+    assert isinstance(alone, Reject)
 
 
 def test_one_name_in_two_folders_is_told(put, tmp_path):
@@ -271,7 +271,7 @@ def test_random_calls_come_back_with_their_speakers_or_not_in_silence(put, style
         said = [(rng.choice(names), sentence(rng)) for _ in range(rng.randrange(2, 12))]
         text = written(rng, said, style).replace("\n", newline)
         (found,) = read_conversations([put("a.txt", text)], NAMES)
-        if isinstance(found, BadRecord):
+        if isinstance(found, Reject):
             assert "'" in found.detail
             continue
         merged = joined(said) if style in ("vtt", "srt") else said

@@ -10,7 +10,7 @@ from job.config.commands import TrainConfig
 from job.conversations.record import Conversation, Source, Turn
 from job.evaluation.card import CardFacts, Split, model_card, usage_code
 from job.evaluation.result import Evaluation, NotScored
-from job.prompt import Prompt, encode_prompt
+from job.prompt.encode import Prompt, encode_prompt
 
 INSTRUCTION = Prompt(
     before="### Instruction: Summarize.\n\n### Input:\n",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from job.launch.submit.aws_batch import BY_HAND
+from job.submit.aws_batch import BY_HAND
 from tests.infra import stack
 from tests.infra.requests import Request
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from job.config.sections import GenerationSection, PromptSection
-from job.conversations.record import BadRecord, Conversation, Source, Turn
+from job.conversations.record import Conversation, Reject, Source, Turn
 from job.inference.engine import Generated
-from job.model import load_tokenizer
-from job.prompt import TooLongError, encode_parts, encode_prompt, make_prompt
+from job.model.load import load_tokenizer
+from job.prompt.encode import TooLongError, encode_parts, encode_prompt, make_prompt
 from job.summarization.levels import MAX_LEVELS
 from job.summarization.outcomes import outcomes
 from job.summarization.prepare import Task
@@ -140,7 +140,7 @@ def test_summaries_too_long_for_one_prompt_are_summarized_by_parts_again(run):
 
 def test_summaries_that_do_not_get_shorter_end_in_a_reject_and_not_in_a_loop(run):
     (found,), engine = run([talk("a", 60)], lambda _text: "s" * 180)
-    assert isinstance(found, BadRecord)
+    assert isinstance(found, Reject)
     assert found.reason == "too_long"
     assert "lower generation.max_new_tokens" in found.detail
     assert len(engine.calls) <= MAX_LEVELS
@@ -165,7 +165,7 @@ def test_a_part_that_breaks_the_engine_rejects_its_conversation_and_no_other(run
 
     ill = Conversation("ill", (*talk("x", 20).turns, Turn("agent", "poison")), Source("f", 2))
     found, _ = run([talk("a", 20), ill, talk("b", 2)], answer)
-    assert [type(one) for one in found] == [Summary, BadRecord, Summary]
+    assert [type(one) for one in found] == [Summary, Reject, Summary]
     assert found[1].reason == "generation_failed"
     assert found[1].detail == "part 3 of 3, level 1: RuntimeError: CUDA error"
 
@@ -191,7 +191,7 @@ def test_a_summary_cut_at_the_limit_is_kept_or_rejected_as_configured(run, polic
 
 
 def test_the_other_policies_drop_turns_or_reject(run):
-    for policy, kind in (("keep_ends", Summary), ("reject", BadRecord)):
+    for policy, kind in (("keep_ends", Summary), ("reject", Reject)):
         (found,), _ = run([talk("a", 40)], long_conversations=policy)
         assert isinstance(found, kind)
         if isinstance(found, Summary):

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.stand_in import PROMPT, StandInEngine, StandInTokenizer
 from job.config.redaction import RedactionSection
 from job.config.sections import GenerationSection
-from job.conversations.record import BadRecord, Conversation, Source, Turn
+from job.conversations.record import Conversation, Reject, Source, Turn
 from job.conversations.redaction import make_redactor
 from job.errors import ConfigError, ExitCode, PreemptedError, RetryError
 from job.inference.each import Failure, generate_each
@@ -104,7 +104,7 @@ def test_a_stop_and_a_full_disk_end_the_run(error, raised):
 
 
 def bad(line: int) -> Item:
-    return BadRecord(Source("f", line), "invalid_record", "no")
+    return Reject(Source("f", line), "invalid_record", "no")
 
 
 def test_windows_are_bounded_and_keep_the_order():
@@ -170,7 +170,7 @@ def test_a_conversation_too_large_to_redact_is_too_long():
     task = Task(lambda: summarizer(1 << 20), SETTINGS, redactor=make_redactor(RedactionSection()))
     said = "1 " * (MAX_REDACTED_CHARACTERS // 2)
     found = prepare(Conversation("c", (Turn("agent", said),), Source("f", 1)), task)
-    assert isinstance(found, BadRecord)
+    assert isinstance(found, Reject)
     assert (found.reason, "redaction reads at most 1,000,000" in found.detail) == ("too_long", True)
 
 
@@ -275,7 +275,7 @@ def test_few_windows_wait_for_an_engine_that_reads_ahead_where_they_hold_no_prom
 
     read: list[int] = []
 
-    def records() -> Iterator[Conversation | BadRecord]:
+    def records() -> Iterator[Conversation | Reject]:
         yield Conversation("c", (Turn("customer", "hi"),), Source("f", 0))
         for line in range(50 * outcomes.WINDOW_RECORDS):
             read.append(line)

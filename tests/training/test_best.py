@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from job.config.load import load_config
-from job.differences import differences
 from job.errors import ExitCode
+from job.identity import differences
 from job.training.best import KeepBest, best_of
 from job.training.journal import fingerprint
 

@@ -3,7 +3,7 @@
 import json
 import logging
 
-from job.model import context_tokens
+from job.model.load import context_tokens
 from job.training.rows import row_tokens
 
 

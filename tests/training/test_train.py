@@ -172,7 +172,7 @@ def test_two_processes_train_from_s3_to_s3_and_to_the_hub(
     config, write_config, base_folder, s3, hub, tmp_path
 ):
     from job.config.sections import StorageSection
-    from job.model import fetch_adapter
+    from job.model.load import fetch_adapter
     from job.storage.folders import read_manifest
     from job.storage.open import open_store
 

@@ -24,7 +24,7 @@ from job.conversations.read import read_strictly
 from job.inference.open import fetch_with_adapter, load
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_start import start_vllm
-from job.prompt import encode_prompt
+from job.prompt.encode import encode_prompt
 from job.storage.open import list_inputs
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"

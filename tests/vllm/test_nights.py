@@ -19,7 +19,7 @@ import yaml
 from job.config.commands import SummarizeConfig
 from job.conversations.record import Conversation
 from job.inference.vllm_engine import VllmEngine
-from job.prompt import encode_prompt
+from job.prompt.encode import encode_prompt
 from job.storage.folders import verify_folder
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Summarizer, find_digests

@@ -15,7 +15,7 @@ import pytest
 from job.errors import ExitCode
 from tests.conftest import S3
 from tests.infra.test_aws_deploy import GIVEN, for_moto
-from tests.launch.submit.conftest import Ended, keys_of, put, written
+from tests.submit.conftest import Ended, keys_of, put, written
 
 Recap = Callable[..., Ended]
 ACCOUNT = "123456789012"

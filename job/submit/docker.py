@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from job.errors import ConfigError, ForbiddenError, MissingError, RecapError, RetryError
-from job.launch.submit.submission import Receipt, Submission
-from job.launch.submit.tool import Causes, run_tool
 from job.storage.atomic import writing
 from job.storage.keys import local_path, scheme_of
+from job.submit.submission import Receipt, Submission
+from job.submit.tool import Causes, run_tool
 from job.telemetry import warn
 
 # The AWS credential chain, the services, and the Hub: what a config cannot say.

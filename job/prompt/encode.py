@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from job.config.sections import CleaningStep, PromptSection
 from job.conversations.record import Conversation
 from job.errors import ConfigError, DamagedError, DataError
-from job.plain_ids import plain_ids
+from job.prompt.plain_ids import plain_ids
 
 FILE = "prompt.json"
 LONGEST_TOKEN = 256  # characters; vocabularies have runs of 128 spaces, none has more than this

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from job.errors import ExitCode
-from job.launch.submit.docker import CERTIFICATES, Docker
-from job.launch.submit.submission import Submission
-from tests.launch.submit.conftest import RECORDS, Ended, StandIn, written
+from job.submit.docker import CERTIFICATES, Docker
+from job.submit.submission import Submission
+from tests.submit.conftest import RECORDS, Ended, StandIn, written
 from tests.summarization.conftest import write_lines
 
 Recap = Callable[..., Ended]
@@ -160,7 +160,7 @@ def test_what_is_printed_follows_and_stops_the_container(submit, docker, local):
 
 
 def test_a_config_and_places_on_s3_need_no_mount_but_work(submit, docker, s3, training, tmp_path):
-    from tests.launch.submit.conftest import put
+    from tests.submit.conftest import put
 
     put(s3, "c.yaml", Path(written(tmp_path / "c.yaml", training)).read_bytes())
     words = shlex.split(submit(f"{s3.uri}/c.yaml", "--no-plan", "--dry-run").out)

@@ -28,7 +28,7 @@ DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 # The part of recap's code that an adapter depends on: it reads conversations, makes rows of them,
 # and trains.
-CODE = ("conversations", "training", "base_files.py", "model.py", "plain_ids.py", "prompt.py")
+CODE = ("conversations", "model", "prompt", "training")
 
 
 def describe() -> dict[str, Any]:

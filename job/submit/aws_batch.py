@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Any
 
 from job.errors import ConfigError, MissingError, RetryError
-from job.launch.submit.aws_errors import aws_errors
-from job.launch.submit.submission import Receipt, Submission
+from job.submit.aws_errors import aws_errors
+from job.submit.submission import Receipt, Submission
 from job.telemetry import warn
 
 UNDER_WAY = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")

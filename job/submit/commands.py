@@ -19,8 +19,8 @@ from job.errors import ConfigError, ExitCode, RecapError
 
 if TYPE_CHECKING:
     from job.config.commands import SummarizeConfig, TrainConfig
-    from job.launch.submit.submission import Submission, Target
     from job.preflight.plan import Plan
+    from job.submit.submission import Submission, Target
 
 MOST_WORKERS = (
     8  # unless somebody says otherwise: each is a machine that is paid for while it loads the model
@@ -89,7 +89,7 @@ def _shared(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--job-definition", help="Job definition; else the stack's.")
 def aws_batch(stack: str, queue: str | None, job_definition: str | None, **asked: Any) -> int:
     """Submit to AWS Batch: one job, an array of workers, or several nodes."""
-    from job.launch.submit.aws_batch import AwsBatch
+    from job.submit.aws_batch import AwsBatch
 
     return _hand_over(AwsBatch(stack, queue, job_definition), Asked(**asked), "AWS Batch")
 
@@ -108,7 +108,7 @@ def aws_batch(stack: str, queue: str | None, job_definition: str | None, **asked
 )
 def kubernetes(context: str | None, namespace: str, template: Path | None, **asked: Any) -> int:
     """Submit to Kubernetes: a Job, copied from the template that infra/kubernetes installs."""
-    from job.launch.submit.kubernetes import Kubernetes
+    from job.submit.kubernetes import Kubernetes
 
     return _hand_over(Kubernetes(context, namespace, template), Asked(**asked), "Kubernetes")
 
@@ -127,8 +127,8 @@ def docker(
     image: str | None, gpu: bool, work: Path | None, network: str | None, **asked: Any
 ) -> int:
     """Run in a container on this machine, detached."""
-    from job.launch.submit.docker import Docker
     from job.storage.places import cache_folder
+    from job.submit.docker import Docker
 
     folder = (work or cache_folder() / "container").absolute()
     return _hand_over(Docker(folder, image, gpu, network), Asked(**asked), None)
@@ -138,9 +138,9 @@ def _hand_over(target: "Target", asked: Asked, cluster: str | None) -> int:
     """Check, plan, and submit; `cluster` is the name of one that cannot see this machine's files."""
     asked = replace(asked, variables=_with_date(asked.variables))
     config = _loaded(asked)
-    from job.launch.submit import places
-    from job.launch.submit.submission import shown
     from job.printable import printable
+    from job.submit import places
+    from job.submit.submission import shown
     from job.telemetry import event
 
     if cluster:
@@ -221,8 +221,8 @@ def _submission(
     """What is submitted, and the content of a config that is still to be put where the job reads it."""
     from job.config.commands import SummarizeConfig, TrainConfig
     from job.config.load import resolved_yaml
-    from job.launch.submit import places
-    from job.launch.submit.submission import GRACE_SECONDS, Submission
+    from job.submit import places
+    from job.submit.submission import GRACE_SECONDS, Submission
     from job.telemetry import event
 
     reads, output = [uri for _, uri in places.local_reads(config)], places.local_output(config)
@@ -257,7 +257,7 @@ def _config_there(
 ) -> tuple[str, bytes | None, list[str]]:
     """The config's name where the job runs, its content if it must be put there, and the arguments that go with it."""
     from job.config.load import resolved_yaml
-    from job.launch.submit.places import place_for
+    from job.submit.places import place_for
 
     arguments = [word for text in asked.overrides for word in ("--set", text)]
     arguments += [word for text in asked.variables for word in ("--var", text)]

@@ -9,7 +9,7 @@ import pytest
 from job.config.sections import AdapterModelSection, ModelSection, StorageSection
 from job.config.training_sections import LoraSection
 from job.errors import ConfigError, DataError, MissingError, RecapError
-from job.model import (
+from job.model.load import (
     Base,
     attach_adapter,
     base_named,

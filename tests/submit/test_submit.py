@@ -14,10 +14,10 @@ import yaml
 
 from job.errors import ExitCode
 from job.storage.folders import write_manifest
-from job.submit import submit
-from tests.launch.submit.conftest import put, written
+from job.submit.commands import submit
+from tests.submit.conftest import put, written
 
-ROOT = Path(__file__).parent.parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent
 TARGETS = ("aws-batch", "kubernetes", "docker")
 
 

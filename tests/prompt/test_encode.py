@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from job.config.sections import PromptSection
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import ConfigError, DamagedError
-from job.prompt import (
+from job.prompt.encode import (
     IGNORED,
     NothingToSummarizeError,
     TooLongError,

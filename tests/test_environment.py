@@ -9,9 +9,9 @@ import pytest
 import torch
 from pydantic_core import _pydantic_core
 
-from job.launch.environment import count_gpus
+from job.environment import count_gpus
 
-COUNT = "import sys; from job.launch.environment import count_gpus; print(count_gpus(), 'torch' in sys.modules)"
+COUNT = "import sys; from job.environment import count_gpus; print(count_gpus(), 'torch' in sys.modules)"
 
 
 def counted(libraries: str) -> str:

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job.base_files import (
+from job.config.sections import AdapterModelSection, ModelSection, StorageSection
+from job.config.training_sections import LoraSection
+from job.errors import ConfigError, DamagedError, DataError, RecapError
+from job.model.files import (
     HUB_ID,
     check_tokenizer,
     digest_of,
@@ -21,9 +24,6 @@ from job.base_files import (
     read_json,
     weights_digest,
 )
-from job.config.sections import AdapterModelSection, ModelSection, StorageSection
-from job.config.training_sections import LoraSection
-from job.errors import ConfigError, DamagedError, DataError, RecapError
 from job.storage.folders import Manifest, fetch_folder, fetch_prefix, is_folder_of, read_manifest
 from job.storage.hub_errors import hub_errors
 from job.storage.open import open_store

@@ -10,7 +10,7 @@ from job.config.sections import AdapterModelSection, StorageSection
 from job.errors import DataError, ExitCode
 from job.inference.merge import merged
 from job.inference.open import FetchedModel, fetch_with_adapter
-from job.model import fetch_adapter, read_adapter
+from job.model.load import fetch_adapter, read_adapter
 from job.preflight.plan import plan
 from job.storage.folders import MANIFEST, verify_folder, write_manifest
 from job.summarization.summarize import summarize

@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from job.errors import ConfigError, ForbiddenError, MissingError, RetryError
-from job.launch.submit.submission import Receipt, Submission
-from job.launch.submit.tool import Causes, run_tool
+from job.submit.submission import Receipt, Submission
+from job.submit.tool import Causes, run_tool
 from job.telemetry import warn
 
 CONTAINER = "recap"

@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from job.base_files import HUB_ID
 from job.config.commands import SummarizeConfig, TrainConfig
 from job.config.sections import StorageSection, as_list, names_one_file
 from job.errors import AlreadyExistsError, ConfigError, RecapError
-from job.model import BASE_KEY, read_adapter
+from job.model.files import HUB_ID
+from job.model.load import BASE_KEY, read_adapter
 from job.storage.keys import scheme_of, split_file
 from job.storage.open import open_store
 

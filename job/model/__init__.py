@@ -1,0 +1,1 @@
+"""The base model and its adapter: fetch, verify, load, attach, save."""
