@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import job
+from job import environment
 from job.config.commands import TrainConfig
 from job.errors import DataError, ForbiddenError, MissingError, OutputError
-from job.launch import environment
 from job.preflight.plan import plan_training
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
