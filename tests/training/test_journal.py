@@ -163,7 +163,7 @@ def test_other_code_is_another_run_where_an_adapter_depends_on_it(tmp_path):
     )
     changed = [
         copied(name)
-        for name in ("prompt.py", "training/trainer.py", "training/new.py", "conversations/read.py")
+        for name in ("prompt/encode.py", "training/trainer.py", "training/new.py", "model/load.py")
     ]
     assert len({same, *changed}) == 5
 
