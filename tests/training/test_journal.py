@@ -161,11 +161,9 @@ def test_other_code_is_another_run_where_an_adapter_depends_on_it(tmp_path):
         == copied("cli.py", "storage/s3.py", "../tests/test.py", "../docs/page.md", "demo/story.py")
         == same
     )
-    changed = [
-        copied(name)
-        for name in ("prompt/encode.py", "training/trainer.py", "training/new.py", "model/load.py")
-    ]
-    assert len({same, *changed}) == 5
+    parts = ("conversations/read.py", "model/load.py", "prompt/encode.py", "training/trainer.py")
+    changed = [copied(name) for name in (*parts, "training/new.py")]
+    assert len({same, *changed}) == 6
 
 
 def test_a_fresh_run_starts_beside_and_resumes_there(loaded, config):
