@@ -1,7 +1,7 @@
 """Choose the engine by the config and by what is installed, and load the model into it."""
 
 from dataclasses import dataclass
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Literal
 
@@ -106,5 +106,9 @@ def choose(
 
 
 def _version(package: str) -> str:
-    # vLLM is one package from several distributions, none of which need be called vllm.
-    return version(packages_distributions()[package][0])
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        # vLLM is one package from several distributions, none of which need be called vllm.
+        # Reading all distributions takes a tenth of a second.
+        return version(packages_distributions()[package][0])
