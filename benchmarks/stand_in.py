@@ -8,7 +8,8 @@ from typing import Any
 from job.config.commands import SummarizeConfig
 from job.config.sections import GenerationSection
 from job.inference.engine import Generated
-from job.prompt.encode import Prompt
+from job.prompt.encode import Encoder
+from job.prompt.template import Prompt
 from job.summarization.summarizer import Summarizer, find_digests
 
 NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a safetensors file without tensors
@@ -66,6 +67,7 @@ def stand_in(engine: Any, tokenizer: Any = None) -> Callable[[SummarizeConfig, P
 
     def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:
         digests = find_digests(config, cache)
-        return Summarizer(engine, tokenizer, PROMPT, PROMPT.cleaning, 1 << 19, digests, "stand-in")
+        encoder = Encoder(PROMPT, tokenizer, 1 << 19)
+        return Summarizer(engine, encoder, PROMPT.cleaning, digests, "stand-in")
 
     return open_with

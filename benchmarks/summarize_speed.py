@@ -31,12 +31,11 @@ from job.config.sections import (
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.inference.choose import EngineChoice, EngineName, open_engine
-from job.inference.merge import merged
-from job.inference.open import FetchedModel, fetch_with_adapter, load
-from job.inference.summaries import summarize_conversations
+from job.inference.open import FetchedModel, fetch_with_adapter, load, merge
+from job.inference.summaries import input_budget, summarize_conversations
 from job.inference.vllm_start import is_installed
 from job.model.load import context_tokens
-from job.prompt.encode import encode_prompt
+from job.prompt.encode import Encoder
 from job.storage.open import list_inputs
 from job.storage.places import cache_folder
 
@@ -52,9 +51,8 @@ def with_recap(model: FetchedModel, settings: GenerationSection, engine: EngineN
     opened, _ = open_engine(
         model, SECTION, settings, EngineChoice(engine, "separate"), cache_folder()
     )
-    return lambda conversations: summarize_conversations(
-        conversations, opened, (model.prompt, model.tokenizer), settings
-    )
+    encoder = Encoder(model.prompt, model.tokenizer, input_budget(opened, settings))
+    return lambda conversations: summarize_conversations(conversations, opened, encoder, settings)
 
 
 def one_at_a_time(model: FetchedModel, settings: GenerationSection) -> Summarize:
@@ -104,7 +102,8 @@ def prompts_of(
 ) -> list[list[int]]:
     """The prompts as recap makes them."""
     budget = (context_tokens(model.base.path) or 1 << 20) - settings.max_new_tokens
-    return [encode_prompt(one, model.prompt, model.tokenizer, budget).ids for one in conversations]
+    encoder = Encoder(model.prompt, model.tokenizer, budget)
+    return [encoder.encode(conversation).ids for conversation in conversations]
 
 
 WAYS: dict[str, Callable[[FetchedModel, GenerationSection], Summarize]] = {
@@ -124,7 +123,7 @@ def serve(way: str, options: argparse.Namespace) -> None:
     ]
     settings = GenerationSection(max_new_tokens=options.max_new_tokens)
     model = fetch_with_adapter(options.adapter, SECTION, StorageSection(), cache_folder())
-    summarize = WAYS[way](merged(model, SECTION, cache_folder()), settings)
+    summarize = WAYS[way](merge(model, SECTION, cache_folder()), settings)
     summarize(conversations[:2])  # first calls of a process are slower
     print("loaded", file=told, flush=True)
     for _ in sys.stdin:

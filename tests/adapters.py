@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from job.config.sections import AdapterModelSection, PromptSection
-from job.model.load import BASE_KEY, fetch_base, load_base, load_tokenizer, save_adapter
-from job.prompt.encode import make_prompt, write_prompt
+from job.model.adapter import save_adapter
+from job.model.fetch import BASE_KEY, fetch_base
+from job.model.load import load_base, load_tokenizer
+from job.prompt.template import make_prompt, write_prompt
 from job.storage.folders import publish_folder
 from job.storage.open import open_store
 

@@ -29,7 +29,7 @@ FLOORS = {
     "summarization": 6,
     "inference": 5,
     "prompt": 4,
-    "model": 4,
+    "model": 3,
     "launch": 4,
     "conversations": 3,
     "config": 3,

@@ -1,6 +1,11 @@
-"""Make a base that answers at once: random weights, but real files, a real tokenizer and answers of many lengths."""
+"""Make tokenizers of bytes, and a base of random weights that answers at once.
 
+The base has real files, a real tokenizer, and answers of many lengths.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 TEXT = [
     "customer: my parcel is late\nagent: sorry, we look into it\n",
@@ -9,26 +14,30 @@ TEXT = [
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 ENDING_IDS = range(40, 56)  # more end tokens, so that random answers end, each at another length
 
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+CHAT_TOKENS = ["<|system|>", "<|user|>", "<|assistant|>"]
+
+
+def make_byte_tokenizer() -> Any:
+    """Return a tokenizer of bytes with the control tokens of CHAT_TEMPLATE."""
+    from transformers import PreTrainedTokenizerFast
+
+    core = _core_of_bytes(300, [BOS, EOS, *CHAT_TOKENS], [])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token=BOS, eos_token=EOS)
+    tokenizer.add_special_tokens({"additional_special_tokens": CHAT_TOKENS})
+    return tokenizer
+
 
 def make_base(folder: Path, heads: int = 4) -> None:
     """Write config, weights and tokenizer of a Llama of some 70,000 parameters."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    bytes_only = Tokenizer(models.BPE())
-    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bytes_only.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=[BOS, EOS, PAD],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    bytes_only.train_from_iterator(TEXT * 4, trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bytes_only,
+        tokenizer_object=_core_of_bytes(320, [BOS, EOS, PAD], TEXT * 4),
         bos_token=BOS,
         eos_token=EOS,
         pad_token=PAD,
@@ -49,3 +58,19 @@ def make_base(folder: Path, heads: int = 4) -> None:
     torch.manual_seed(3)
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _core_of_bytes(vocabulary: int, controls: Sequence[str], texts: Sequence[str]) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(controls),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    return core

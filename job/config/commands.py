@@ -30,6 +30,8 @@ from job.config.training_sections import (
     TrainLimitsSection,
 )
 
+EngineName = Literal["auto", "transformers", "vllm"]
+AdapterWeights = Literal["separate", "merged"]
 AdapterDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
@@ -81,11 +83,11 @@ class SummarizeConfig(Section):
     prompt: PromptSection | None = Field(
         None, description="Only without an adapter, which carries its own prompt."
     )
-    engine: Literal["auto", "transformers", "vllm"] = Field(
+    engine: EngineName = Field(
         "auto",
         description="What generates; auto is vllm where it is installed, can serve the model and is as fast.",
     )
-    adapter_weights: Literal["separate", "merged"] = Field(
+    adapter_weights: AdapterWeights = Field(
         "separate",
         description="The adapter beside its base, or merged into it once, in model.dtype (a little faster, rounded).",
     )

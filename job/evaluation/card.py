@@ -29,7 +29,7 @@ from job.evaluation.result import (
     warnings,
 )
 from job.printable import visible
-from job.prompt.encode import Prompt
+from job.prompt.template import Prompt
 
 HUB_DATASETS = "hf://datasets/"
 FLOORS = f"""\

@@ -16,9 +16,10 @@ from job.evaluation.place import check_place, publish
 from job.evaluation.report import choose_examples, write_report
 from job.evaluation.result import Evaluation
 from job.inference.each import OneByOne
-from job.inference.open import LoadedModel, cleaning_of, open_adapter
-from job.inference.summaries import check_budget, summarize_conversations
+from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, load
+from job.inference.summaries import check_budget, input_budget, summarize_conversations
 from job.inference.transformers_engine import TransformersEngine
+from job.prompt.encode import Encoder
 from job.storage.open import open_store
 from job.storage.places import cache_folder, work_folder
 from job.telemetry import event, progress
@@ -37,9 +38,10 @@ def run_evaluation(config: EvaluateConfig) -> Evaluation:
         summaries = read_given(config, everything)
         systems = {GIVEN: [summaries[conversation.id] for conversation in conversations]}
     else:
-        loaded = open_adapter(str(config.adapter), config.model, config.storage, cache_folder())
-        conversations = clean_all(chosen, cleaning_of(loaded.prompt, config.data))
-        systems = _generated(config, loaded, conversations)
+        uri = str(config.adapter)
+        fetched = fetch_with_adapter(uri, config.model, config.storage, cache_folder())
+        conversations = clean_all(chosen, cleaning_of(fetched.prompt, config.data))
+        systems = _generated(config, fetched, conversations)
     evaluation = evaluate(systems, conversations, config.evaluation, train_references)
     with work_folder(config.run) as work:
         folder = work / "evaluation"
@@ -66,21 +68,25 @@ def run_evaluation(config: EvaluateConfig) -> Evaluation:
 
 
 def _generated(
-    config: EvaluateConfig, loaded: LoadedModel, conversations: Sequence[Conversation]
+    config: EvaluateConfig, fetched: FetchedModel, conversations: Sequence[Conversation]
 ) -> dict[str, list[str]]:
-    engine = OneByOne(TransformersEngine(loaded.model, loaded.tokenizer))
+    quantization = config.model.quantization or "none"
+    event("loading", base=fetched.base.uri, adapter=config.adapter, quantization=quantization)
+    model = load(fetched, config.model)
+    engine = OneByOne(TransformersEngine(model, fetched.tokenizer))
     check_budget(config.generation, engine.context_tokens)
+    budget = input_budget(engine, config.generation)
+    encoder = Encoder(fetched.prompt, fetched.tokenizer, budget)
 
     def summarize(system: str) -> list[str]:
         with progress(f"summarizing ({system})", len(conversations), "conversation") as bar:
-            encoding = loaded.prompt, loaded.tokenizer
             return summarize_conversations(
-                conversations, engine, encoding, config.generation, bar.advance
+                conversations, engine, encoder, config.generation, bar.advance
             )
 
     systems = {TUNED: summarize(TUNED)}
     if config.evaluation.base_without_adapter:
-        with loaded.model.disable_adapter():
+        with model.disable_adapter():
             systems[BASE] = summarize(BASE)
     return systems
 

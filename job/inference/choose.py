@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
-from typing import Literal
 
+from job.config.commands import AdapterWeights, EngineName
 from job.config.sections import AdapterModelSection, GenerationSection
 from job.errors import ConfigError
 from job.inference.engine import Engine
-from job.inference.merge import merged
-from job.inference.open import FetchedModel, load
+from job.inference.open import FetchedModel, load, merge
 from job.inference.summaries import check_budget
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_start import (
@@ -23,9 +22,6 @@ from job.inference.vllm_start import (
 )
 from job.model.load import context_tokens
 from job.telemetry import event
-
-EngineName = Literal["auto", "transformers", "vllm"]
-AdapterWeights = Literal["separate", "merged"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def open_engine(
     """
     check_budget(generation, context_tokens(model.base.path))
     if choice.adapter_weights == "merged":
-        model = merged(model, section, cache)
+        model = merge(model, section, cache)
 
     name, why = choose(model, section, choice.engine)
     name_and_version = f"{name} {_version(name)}"

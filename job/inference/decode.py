@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from job.config.sections import GenerationSection
-from job.model.load import Model
+from job.model import Model
 
 Choose = Callable[[Any], Any]  # logits (rows, vocabulary) → token ids (rows,)
 

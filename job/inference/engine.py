@@ -1,10 +1,11 @@
 """The engine contract: token ids of prompts in, texts out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from job.config.sections import GenerationSection
+from job.model import Tokenizer
 
 FinishReason = Literal["stop", "length"]
 
@@ -47,3 +48,16 @@ class Engine(Protocol):
 
         The later call must pass the very same list objects.
         """
+
+
+def to_answer(tokens: Sequence[int], ends: Collection[int], tokenizer: Tokenizer) -> Generated:
+    """Return generated tokens as an answer. `tokens` may still end with an end token."""
+    stopped = bool(tokens) and tokens[-1] in ends
+    kept = tokens[:-1] if stopped else tokens
+    text: str = tokenizer.decode(
+        kept,
+        skip_special_tokens=True,
+        # The library would remove spaces before punctuation, which the model may have written.
+        clean_up_tokenization_spaces=False,
+    )
+    return Generated(text, len(kept), "stop" if stopped else "length")

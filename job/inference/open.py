@@ -1,9 +1,6 @@
-"""From the name of an adapter or a base to something that summarizes: model, tokenizer and prompt, checked to belong.
+"""Fetch a base and an adapter with the tokenizer and prompt that belong to them, and load them."""
 
-Knows nothing of files of conversations.
-"""
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from job.config.sections import (
@@ -15,29 +12,20 @@ from job.config.sections import (
 )
 from job.conversations.cleaning import resolve_steps
 from job.errors import ConfigError
-from job.model.load import (
-    Base,
-    Model,
-    Tokenizer,
-    attach_adapter,
-    base_of_adapter,
-    fetch_adapter,
-    fetch_base,
-    load_base,
-    load_tokenizer,
-)
-from job.prompt.encode import Prompt, make_prompt, read_prompt
-from job.telemetry import event
-
-
-def cleaning_of(prompt: Prompt, reading: ReadingSection) -> tuple[CleaningStep, ...]:
-    """The cleaning that an adapter was trained with, unless the config names steps of its own."""
-    return prompt.cleaning if reading.cleaning == "auto" else resolve_steps(reading)
+from job.model import Model, Tokenizer
+from job.model.fetch import Base, fetch_adapter, fetch_base, fetch_base_of, read_adapter
+from job.model.load import attach_adapter, load_base, load_tokenizer
+from job.model.merge import merge_adapter
+from job.prompt.template import Prompt, make_prompt, read_prompt
 
 
 @dataclass(frozen=True)
 class FetchedModel:
-    """What summarizes, on disk and verified: a base and an adapter's folder, with tokenizer and prompt."""
+    """A verified model on disk, ready to be loaded by an engine.
+
+    `adapter` is the adapter's folder, None for a base alone or a merged one. `adapter_digest` is
+    that of the adapter, merged or not.
+    """
 
     base: Base
     adapter: Path | None
@@ -46,34 +34,35 @@ class FetchedModel:
     prompt: Prompt
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    """What summarizes: the model in memory with its tokenizer, prompt and origin."""
-
-    model: Model
-    tokenizer: Tokenizer
-    prompt: Prompt
-    base: Base
-    adapter_digest: str | None
-
-
 def fetch_with_adapter(
-    uri: str, section: AdapterModelSection, storage: StorageSection, cache: Path
+    uri: str,
+    section: AdapterModelSection,
+    storage: StorageSection,
+    cache: Path,
 ) -> FetchedModel:
-    """An adapter and its base; its manifest is verified and its base must be the one that it was trained on."""
-    folder, recorded, digest = fetch_adapter(uri, storage, cache)
-    base = base_of_adapter(uri, recorded, section, storage, cache)
-    # A tokenizer made by code of the base's repository comes with that code, which an adapter does not carry.
-    tokenizer = (
-        load_tokenizer(base.path, True) if section.trust_remote_code else load_tokenizer(folder)
-    )
-    return FetchedModel(base, folder, digest, tokenizer, read_prompt(folder))
+    """Fetch an adapter and the base that it was trained on.
+
+    Raise DamagedError if one of them is not what its manifest or header says, ConfigError if the
+    base is another one.
+    """
+    adapter = read_adapter(uri, storage)
+    folder = fetch_adapter(adapter, cache)
+    base = fetch_base_of(adapter, section, storage, cache)
+    if section.trust_remote_code:
+        # The code of a tokenizer is in the base's repository. An adapter has no copy of it.
+        tokenizer = load_tokenizer(base.path, trust_remote_code=True)
+    else:
+        tokenizer = load_tokenizer(folder)
+    return FetchedModel(base, folder, adapter.digest, tokenizer, read_prompt(folder))
 
 
 def fetch_without_adapter(
-    section: AdapterModelSection, prompt: PromptSection, storage: StorageSection, cache: Path
+    section: AdapterModelSection,
+    prompt: PromptSection,
+    storage: StorageSection,
+    cache: Path,
 ) -> FetchedModel:
-    """A base alone."""
+    """Fetch a base alone; raise ConfigError if the config names none."""
     if section.base is None:
         raise ConfigError(
             "model.base is not set: it says what summarizes where there is no adapter"
@@ -84,20 +73,19 @@ def fetch_without_adapter(
 
 
 def load(model: FetchedModel, section: AdapterModelSection) -> Model:
-    """The model in memory, by transformers, ready for inference."""
-    loaded = load_base(model.base, section)
-    return attach_adapter(loaded, model.adapter) if model.adapter else loaded.eval()
+    """Load the model into memory with transformers, ready for inference."""
+    base = load_base(model.base, section)
+    return attach_adapter(base, model.adapter) if model.adapter else base.eval()
 
 
-def open_adapter(
-    uri: str, section: AdapterModelSection, storage: StorageSection, cache: Path
-) -> LoadedModel:
-    """An adapter on its base, in memory."""
-    fetched = fetch_with_adapter(uri, section, storage, cache)
-    event(
-        "loading", base=fetched.base.uri, adapter=uri, quantization=section.quantization or "none"
-    )
-    model = load(fetched, section)
-    return LoadedModel(
-        model, fetched.tokenizer, fetched.prompt, fetched.base, fetched.adapter_digest
-    )
+def merge(model: FetchedModel, section: AdapterModelSection, cache: Path) -> FetchedModel:
+    """Merge the adapter into its base, and return the model without an adapter beside it."""
+    if model.adapter is None or model.adapter_digest is None:
+        return model
+    base = merge_adapter(model.base, model.adapter, model.adapter_digest, section, cache)
+    return replace(model, adapter=None, base=base)
+
+
+def cleaning_of(prompt: Prompt, reading: ReadingSection) -> tuple[CleaningStep, ...]:
+    """Return the cleaning that an adapter was trained with, or the steps that the config names."""
+    return prompt.cleaning if reading.cleaning == "auto" else resolve_steps(reading)

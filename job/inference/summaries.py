@@ -9,13 +9,7 @@ from job.config.sections import GenerationSection
 from job.conversations.record import Conversation
 from job.errors import ConfigError
 from job.inference.engine import Engine
-from job.prompt.encode import (
-    NothingToSummarizeError,
-    Prompt,
-    Tokenizer,
-    TooLongError,
-    encode_prompt,
-)
+from job.prompt.encode import Encoder, NothingToSummarizeError, TooLongError
 from job.telemetry import warn
 
 
@@ -43,7 +37,7 @@ def check_budget(settings: GenerationSection, context_tokens: int | None) -> Non
 def summarize_conversations(
     conversations: Sequence[Conversation],
     engine: Engine,
-    encoding: tuple[Prompt, Tokenizer],
+    encoder: Encoder,
     settings: GenerationSection,
     on_done: Callable[[int], None] | None = None,
 ) -> list[str]:
@@ -53,12 +47,10 @@ def summarize_conversations(
     `on_done` is called with the number of prompts finished since the last call. Raise ConfigError
     if the model generates NaN in its dtype.
     """
-    prompt, tokenizer = encoding
-    budget = input_budget(engine, settings)
     prompts: dict[int, list[int]] = {}
     for row, conversation in enumerate(conversations):
         try:
-            prompts[row] = encode_prompt(conversation, prompt, tokenizer, budget).ids
+            prompts[row] = encoder.encode(conversation).ids
         except (TooLongError, NothingToSummarizeError) as error:
             warn("not summarized", id=conversation.id, reason=str(error))
 

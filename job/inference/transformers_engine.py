@@ -1,21 +1,32 @@
 """The engine that runs the model in this process: any causal language model of transformers.
 
 It batches the prompts of one call by length and token budget, and returns answers in the prompts'
-order. A batch that does not fit into the GPU's memory is halved, and no later one is larger.
+order. The longest go first, so that a batch that does not fit into memory fails at once and not
+after an hour. Rows of one batch have similar lengths, since padding is computed for nothing. A batch
+that does not fit into the GPU's memory is halved, and no later one is larger.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from job.config.sections import GenerationSection
 from job.errors import RetryError
-from job.inference.batching import BatchLimits, count_fitting, limits_for_half, longest_first
 from job.inference.decode import Choose, decode, greedy, sampling
-from job.inference.ending import end_tokens, to_answer
-from job.inference.engine import Generated
-from job.model.load import Model, Tokenizer
+from job.inference.engine import Generated, to_answer
+from job.model import Model, Tokenizer
+from job.model.families import end_tokens
 from job.telemetry import warn
 
 Decode = Callable[[Model, Sequence[list[int]], frozenset[int], int, Choose], list[list[int]]]
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """Limits of a batch: tokens with padding and answers, and rows. A longer row goes alone."""
+
+    tokens: int
+    rows: int
+    new_tokens: int  # reserved in each row for its answer
 
 
 class TransformersEngine:
@@ -126,3 +137,30 @@ class TransformersEngine:
             max_batch_tokens=self._fitting_tokens,
         )
         return None
+
+
+def longest_first(lengths: Sequence[int]) -> list[int]:
+    """Return the indices of `lengths` by descending length; equal ones keep their order."""
+    return sorted(range(len(lengths)), key=lambda row: -lengths[row])
+
+
+def count_fitting(lengths: Sequence[int], limits: BatchLimits) -> int:
+    """Return how many of the first rows make the next batch, at least 1.
+
+    `lengths` descends and is not empty.
+    """
+    fitting = limits.tokens // padded_tokens(lengths[:1], limits)
+    return max(1, min(fitting, limits.rows, len(lengths)))
+
+
+def padded_tokens(lengths: Sequence[int], limits: BatchLimits) -> int:
+    """Return the tokens of a padded batch: each row is as long as the first, plus its answer.
+
+    `lengths` descends and is not empty.
+    """
+    return len(lengths) * (lengths[0] + limits.new_tokens)
+
+
+def limits_for_half(lengths: Sequence[int], limits: BatchLimits) -> BatchLimits:
+    """Return limits under which a batch has half of these rows. Used when they were too many."""
+    return replace(limits, tokens=padded_tokens(lengths, limits) // 2)

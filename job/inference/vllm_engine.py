@@ -10,9 +10,8 @@ from typing import Any
 
 from job.config.sections import GenerationSection
 from job.errors import RecapError, RetryError
-from job.inference.ending import to_answer
-from job.inference.engine import Generated
-from job.model.load import Tokenizer
+from job.inference.engine import Generated, to_answer
+from job.model import Tokenizer
 from job.telemetry import warn
 
 BATCHES_AHEAD = 4  # an answer of 128 tokens takes as long as three whole batches of answers of 40

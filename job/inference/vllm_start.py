@@ -14,9 +14,9 @@ from typing import Any, get_args
 
 from job.config.sections import AdapterModelSection, GenerationSection
 from job.errors import ConfigError
-from job.inference.ending import end_tokens
 from job.inference.open import FetchedModel
 from job.inference.vllm_engine import VllmEngine
+from job.model.families import end_tokens, generation_config
 from job.model.load import compute_dtype, context_tokens
 from job.safe_path import safe_variables
 from job.telemetry import warn
@@ -121,8 +121,10 @@ def start_vllm(
     """
     limit = context_tokens(model.base.path)
     context = limit or model.tokenizer.model_max_length
-    generation_config = _generation_config(model.base.path, section.trust_remote_code)
-    ends = end_tokens(model.tokenizer, generation_config)
+    ends = end_tokens(
+        model.tokenizer,
+        generation_config(model.base.path, section.trust_remote_code),
+    )
 
     with _vllm_environment():
         from vllm.lora.request import LoRARequest
@@ -217,15 +219,6 @@ def _lora_slot_size(adapter: Path | None) -> int | None:
     rank = max([helper.r, *helper.rank_pattern.values()])
     sizes: tuple[int, ...] = get_args(MaxLoRARanks)
     return min(size for size in sizes if size >= rank)
-
-
-def _generation_config(base: Path, trust_remote_code: bool) -> Any:
-    from transformers import AutoConfig, GenerationConfig
-
-    if (base / "generation_config.json").is_file():
-        return GenerationConfig.from_pretrained(str(base))
-    config = AutoConfig.from_pretrained(str(base), trust_remote_code=trust_remote_code)
-    return GenerationConfig.from_model_config(config)
 
 
 def _why_vllm_refuses(model: FetchedModel, section: AdapterModelSection) -> str | None:

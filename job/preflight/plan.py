@@ -22,8 +22,8 @@ from job.evaluation.inputs import read_given, read_input, read_train_references
 from job.evaluation.place import check_place
 from job.identity import differences
 from job.launch.cluster import ALONE, Cluster, find_cluster
+from job.model.fetch import check_adapter_digest, check_same_base, name_base_of, read_adapter
 from job.model.files import weights_digest
-from job.model.load import BASE_KEY, base_named, check_adapter_digest, check_same_base, read_adapter
 from job.preflight.checks import Check, base_is_there, check, hub_accepts, is_writable
 from job.preflight.rows import rows_that_fit
 from job.storage.open import InputFile, open_store
@@ -356,15 +356,14 @@ def _models(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
 
 def _adapter_is_there(uri: str, config: SummarizeConfig | EvaluateConfig) -> str:
     model, storage = config.model, config.storage
-    _, manifest, digest = read_adapter(uri, storage)
+    adapter = read_adapter(uri, storage)
     if isinstance(config, SummarizeConfig):
-        check_adapter_digest(uri, digest, config.adapter_digest)
-    recorded = manifest.extra[BASE_KEY]
-    name, revision = base_named(uri, recorded, model)
+        check_adapter_digest(adapter, config.adapter_digest)
+    name, revision = name_base_of(adapter, model)
     base = base_is_there(name, revision, storage)
     if Path(name).is_dir():  # read whole, which is cheap only where it already lies
-        check_same_base(uri, recorded, model, weights_digest(Path(name), name))
-    return f"{uri}  of run {manifest.extra.get('run')}\nbase {base}"
+        check_same_base(adapter, model, weights_digest(Path(name), name))
+    return f"{uri}  of run {adapter.manifest.extra.get('run')}\nbase {base}"
 
 
 def _prompt(config: SummarizeConfig | EvaluateConfig) -> PromptSection:

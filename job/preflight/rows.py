@@ -9,7 +9,8 @@ from job.config.commands import TrainConfig
 from job.errors import RecapError
 from job.model.load import context_tokens, load_tokenizer
 from job.preflight.checks import Check, check
-from job.prompt.encode import make_prompt
+from job.prompt.encode import Encoder
+from job.prompt.template import make_prompt
 from job.training.examples import Examples
 from job.training.rows import RowSettings, make_rows, row_tokens
 
@@ -33,9 +34,7 @@ def rows_that_fit(config: TrainConfig, examples: Examples) -> list[Check]:
     except RecapError:
         return []
     settings = RowSettings(
-        prompt,
-        tokenizer,
-        row_tokens(config.training.max_tokens, context),
+        Encoder(prompt, tokenizer, row_tokens(config.training.max_tokens, context)),
         config.data.references,
         config.limits.max_excluded_fraction,
     )

@@ -1,1 +1,1 @@
-"""The prompt: the only place that turns text into token ids and a loss mask."""
+"""The prompt: the only package that turns text into token ids and a loss mask."""

@@ -1,56 +1,42 @@
-"""Text from data → token ids in which nothing is a control token, whatever it says.
-
-Knows nothing of prompts.
-"""
+"""Encode text from data: none of the ids is a control token, whatever the text contains."""
 
 import json
-import re
 from functools import lru_cache
 from typing import Any
 
-BLANK = re.compile(r"[\s▁]+")  # ▁ is sentencepiece's space
-Tokenizer = Any  # a transformers PreTrainedTokenizerBase
+from job.model import Tokenizer
+from job.model.families import hide_control_tokens
 
 
 def plain_ids(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
-    """Ids of texts in which nothing is a control token, whatever they say."""
-    plain = _plain_encoder(tokenizer)
-    if (
-        plain is None
-    ):  # a tokenizer in Python, which takes no added token out of a text that it must split
+    """Return the ids of each text. Control tokens that a customer typed are ordinary characters."""
+    core = _plain_core(tokenizer)
+    if core is None:
         encoded: list[list[int]] = tokenizer(
-            texts, add_special_tokens=False, split_special_tokens=True
+            texts,
+            add_special_tokens=False,
+            split_special_tokens=True,
         )["input_ids"]
         return encoded
-    return [found.ids for found in plain.encode_batch_fast(texts, add_special_tokens=False)]
+    return [found.ids for found in core.encode_batch_fast(texts, add_special_tokens=False)]
 
 
+# Every record of a run asks for the same tokenizer's core, and making it takes seconds for a large
+# vocabulary.
 @lru_cache(maxsize=2)
-def _plain_encoder(tokenizer: Tokenizer) -> Any | None:
-    """A copy of the tokenizer's core that finds no added token in a text, special or not; None if it has no core.
+def _plain_core(tokenizer: Tokenizer) -> Any | None:
+    """Return a copy of the tokenizer's core that finds no control token in a text.
 
-    Chat models mark tokens such as `<tool_call>` and `<think>` as not special, and `split_special_tokens` leaves those
-    whole. Runs of spaces and line ends, which some bases add as tokens, are ordinary text and stay.
+    None for a tokenizer written in Python, which has no core; its `split_special_tokens` splits
+    every added token.
     """
     if not tokenizer.is_fast:
         return None
     from tokenizers import Tokenizer as Core
 
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    controls = [token for token in state["added_tokens"] if not BLANK.fullmatch(token["content"])]
-    for token in controls:
-        token["special"] = True
-    if (
-        state["model"]["type"] == "Unigram"
-    ):  # its vocabulary lists the control tokens, and would find them in a text
-        _hide_controls(state["model"]["vocab"], controls)
+    hide_control_tokens(state)
+    # Truncation and padding that were once saved with a tokenizer would cut and fill texts.
     core = Core.from_str(json.dumps(state | {"truncation": None, "padding": None}))
-    core.encode_special_tokens = True
+    core.encode_special_tokens = True  # that is, split them
     return core
-
-
-def _hide_controls(vocabulary: list[list[Any]], controls: list[dict[str, Any]]) -> None:
-    """Give control tokens names that no text holds: records with a NUL character are refused."""
-    for token in controls:
-        if token["id"] < len(vocabulary) and vocabulary[token["id"]][0] == token["content"]:
-            token["content"] = vocabulary[token["id"]][0] = f"\0{token['id']}\0"

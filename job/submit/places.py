@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from job.config.commands import SummarizeConfig, TrainConfig
 from job.config.sections import StorageSection, as_list, names_one_file
 from job.errors import AlreadyExistsError, ConfigError, RecapError
+from job.model.fetch import read_adapter
 from job.model.files import HUB_ID
-from job.model.load import BASE_KEY, read_adapter
 from job.storage.keys import scheme_of, split_file
 from job.storage.open import open_store
 
@@ -96,8 +96,7 @@ def _reads(config: TrainConfig | SummarizeConfig) -> Iterator[tuple[str, str]]:
 def _recorded_base(adapter: str, storage: StorageSection) -> Iterator[tuple[str, str]]:
     """The base that the adapter's manifest names; nothing where it cannot be read here, which is the plan's to tell."""
     with suppress(RecapError):
-        _, manifest, _ = read_adapter(adapter, storage)
-        base = str(manifest.extra[BASE_KEY]["uri"])
+        base = str(read_adapter(adapter, storage).base["uri"])
         if not _is_hub_id(base):
             yield "the adapter's base", base
 

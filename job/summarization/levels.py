@@ -11,7 +11,7 @@ from typing import NamedTuple
 from job.conversations.record import Conversation, RejectReason, Source, Turn
 from job.inference.each import Done, Failure
 from job.inference.engine import FinishReason, Generated
-from job.prompt.encode import EncodedPart, TooLongError, encode_parts, encode_prompt
+from job.prompt.encode import EncodedPart, TooLongError
 from job.summarization.prepare import Prepared, Task
 
 MAX_LEVELS = 6
@@ -76,9 +76,7 @@ def _greet(task: Task) -> None:
     greeting = Conversation(
         "greeting", (Turn("customer", "Hello"), Turn("agent", "Hello")), Source("recap", 1)
     )
-    ids = encode_prompt(
-        greeting, summarizer.prompt, summarizer.tokenizer, summarizer.max_input_tokens
-    ).ids
+    ids = summarizer.encoder.encode(greeting).ids
     summarizer.engine.generate([ids], task.generation)
 
 
@@ -125,22 +123,16 @@ def _above(climb: _Climb, texts: Sequence[tuple[str, int]], task: Task) -> _Clim
         )
     turns = tuple(Turn(f"part {number}", text) for number, (text, _) in enumerate(texts, 1))
     conversation = Conversation(climb.item.id, turns, climb.item.source)
-    summarizer = task.summarizer
+    encoder = task.summarizer.encoder
     most = len(climb.parts) - 1  # fewer at each level, or it would never end
     try:
-        parts = encode_parts(
-            conversation,
-            summarizer.prompt,
-            summarizer.tokenizer,
-            summarizer.max_input_tokens,
-            max(most, 1),
-        )
+        parts = encoder.encode_parts(conversation, max(most, 1))
     except TooLongError:
         parts = []
     if not parts or len(parts) > most or (climb.level + 1 == MAX_LEVELS and len(parts) > 1):
         detail = (
             f"the summaries of its {len(climb.item.parts)} parts do not come together in {MAX_LEVELS} levels of "
-            f"{summarizer.max_input_tokens} tokens; lower generation.max_new_tokens, or raise max_input_tokens"
+            f"{encoder.max_tokens} tokens; lower generation.max_new_tokens, or raise max_input_tokens"
         )
         return Unanswered("too_long", detail)
     return climb._replace(

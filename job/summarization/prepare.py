@@ -19,8 +19,6 @@ from job.prompt.encode import (
     EncodedPart,
     NothingToSummarizeError,
     TooLongError,
-    encode_parts,
-    encode_prompt,
 )
 from job.summarization.done import BYTES
 from job.summarization.identity import identity
@@ -121,13 +119,13 @@ def prepare(record: Conversation | Reject, task: Task) -> Prepared | Reject | Sk
 def _encode(
     conversation: Conversation, task: Task, placeholders: Placeholders | None, digest: str
 ) -> Prepared | Reject:
-    summarizer = task.summarizer
+    encoder = task.summarizer.encoder
     kept = conversation.id, conversation.source, conversation.metadata
-    settings = conversation, summarizer.prompt, summarizer.tokenizer, summarizer.max_input_tokens
     try:
         if task.long_conversations == "hierarchical":
-            return Prepared(*kept, encode_parts(*settings, MAX_PARTS), 0, placeholders, digest)
-        prompt = encode_prompt(*settings)
+            parts = encoder.encode_parts(conversation, MAX_PARTS)
+            return Prepared(*kept, parts, 0, placeholders, digest)
+        prompt = encoder.encode(conversation)
     except (TooLongError, NothingToSummarizeError) as error:
         detail = str(error).removeprefix(f"{conversation.source}: ")
         reason: RejectReason = (
@@ -137,7 +135,7 @@ def _encode(
     if prompt.dropped_turns and task.long_conversations == "reject":
         detail = (
             f"{prompt.dropped_turns} of {len(conversation.turns)} turns do not fit into "
-            f"{summarizer.max_input_tokens} tokens"
+            f"{encoder.max_tokens} tokens"
         )
         return Reject(conversation.source, "too_long", detail, conversation.id)
     part = EncodedPart(prompt.ids, len(conversation.turns) - prompt.dropped_turns)

@@ -12,8 +12,8 @@ from job.inference.choose import EngineChoice, open_engine
 from job.inference.engine import Engine
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, fetch_without_adapter
 from job.inference.summaries import check_budget, input_budget
-from job.model.load import BASE_KEY, Tokenizer, check_adapter_digest, fetch_base, read_adapter
-from job.prompt.encode import Prompt
+from job.model.fetch import check_adapter_digest, fetch_base, read_adapter
+from job.prompt.encode import Encoder
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,14 @@ class Digests:
 
 @dataclass(frozen=True)
 class Summarizer:
-    """What turns conversations into summaries; `max_input_tokens` is the room for a prompt.
+    """What turns conversations into summaries.
 
-    `engine_name` is told with its version: `vllm 0.32.0`.
+    `engine_name` has the version: `vllm 0.32.0`.
     """
 
     engine: Engine
-    tokenizer: Tokenizer
-    prompt: Prompt
+    encoder: Encoder
     cleaning: tuple[CleaningStep, ...]
-    max_input_tokens: int
     digests: Digests
     engine_name: str
 
@@ -46,9 +44,9 @@ def find_digests(config: SummarizeConfig, cache: Path) -> Digests:
     Raises DataError where the adapter is not the one of `adapter_digest`.
     """
     if config.adapter is not None:
-        _, manifest, digest = read_adapter(config.adapter, config.storage)
-        check_adapter_digest(config.adapter, digest, config.adapter_digest)
-        return Digests(digest, str(manifest.extra[BASE_KEY].get("digest")))
+        adapter = read_adapter(config.adapter, config.storage)
+        check_adapter_digest(adapter, config.adapter_digest)
+        return Digests(adapter.digest, str(adapter.base.get("digest")))
     assert config.model.base is not None
     return Digests(
         None, fetch_base(config.model.base, config.model.revision, config.storage, cache).digest
@@ -62,9 +60,10 @@ def open_summarizer(config: SummarizeConfig, cache: Path) -> Summarizer:
     engine, name = open_engine(model, config.model, config.generation, choice, cache)
     check_budget(config.generation, engine.context_tokens)
     budget = input_budget(engine, config.generation)
+    encoder = Encoder(model.prompt, model.tokenizer, budget)
     cleaning = cleaning_of(model.prompt, config.data)
     digests = Digests(model.adapter_digest, model.base.digest)
-    return Summarizer(engine, model.tokenizer, model.prompt, cleaning, budget, digests, name)
+    return Summarizer(engine, encoder, cleaning, digests, name)
 
 
 def _fetch(config: SummarizeConfig, cache: Path) -> FetchedModel:

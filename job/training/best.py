@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
-from job.model.load import Model
+from job.model import Model
 from job.telemetry import event
 from job.training.sharding import put_back, trained_weights
 

@@ -18,9 +18,10 @@ from job.evaluation.charts import LossHistory
 from job.evaluation.report import choose_examples, write_report
 from job.evaluation.result import Evaluation, NotScored
 from job.evaluation.table import score_table
-from job.model.load import BASE_KEY, save_adapter
+from job.model.adapter import save_adapter
+from job.model.fetch import BASE_KEY
 from job.printable import printable
-from job.prompt.encode import write_prompt
+from job.prompt.template import write_prompt
 from job.storage.atomic import write_file
 from job.storage.folders import publish_folder
 from job.storage.lease import GuardedStore

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from job.conversations.record import Conversation
 from job.errors import DataError
-from job.prompt.encode import EncodedExample, Prompt, Tokenizer, TooLongError, encode_example
+from job.prompt.encode import EncodedExample, Encoder, TooLongError
 from job.telemetry import warn
 
 Dataset = Any  # a datasets.Dataset
@@ -39,9 +39,7 @@ class Rows:
 class RowSettings:
     """What makes a row of a conversation and a reference."""
 
-    prompt: Prompt
-    tokenizer: Tokenizer
-    max_tokens: int
+    encoder: Encoder
     references: Literal["first", "all"]
     max_excluded_fraction: float
 
@@ -70,15 +68,7 @@ def make_rows(conversations: list[Conversation], settings: RowSettings) -> Rows:
         )
         for reference in references:
             try:
-                examples.append(
-                    encode_example(
-                        conversation,
-                        reference,
-                        settings.prompt,
-                        settings.tokenizer,
-                        settings.max_tokens,
-                    )
-                )
+                examples.append(settings.encoder.encode_example(conversation, reference))
             except TooLongError as error:
                 excluded.append(str(error))
     _check_excluded(excluded, len(examples), settings)
@@ -103,7 +93,7 @@ def _check_excluded(excluded: list[str], rows: int, settings: RowSettings) -> No
     if share > settings.max_excluded_fraction or not rows:
         raise DataError(
             f"{len(excluded)} of {len(excluded) + rows} rows do not fit into training.max_tokens "
-            f"({settings.max_tokens}); limits.max_excluded_fraction allows {settings.max_excluded_fraction:.0%}; "
+            f"({settings.encoder.max_tokens}); limits.max_excluded_fraction allows {settings.max_excluded_fraction:.0%}; "
             f"raise training.max_tokens. The first: {excluded[0]}"
         )
     warn(

@@ -20,8 +20,10 @@ from job.evaluation.evaluate import why_unscorable
 from job.evaluation.result import NotScored
 from job.inference.summaries import check_budget
 from job.launch.outcome import wait_for_outcome
-from job.model.load import context_tokens, fetch_base, load_tokenizer
-from job.prompt.encode import Prompt, make_prompt
+from job.model.fetch import fetch_base
+from job.model.load import context_tokens, load_tokenizer
+from job.prompt.encode import Encoder
+from job.prompt.template import Prompt, make_prompt
 from job.storage.holder import this_process
 from job.storage.lease import GuardedStore, Lease
 from job.storage.open import open_store
@@ -131,7 +133,7 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
         examples = read_examples(config)
         prompt = make_prompt(config.prompt, tokenizer, examples.cleaning)
         references, excluded = config.data.references, config.limits.max_excluded_fraction
-        settings = RowSettings(prompt, tokenizer, max_tokens, references, excluded)
+        settings = RowSettings(Encoder(prompt, tokenizer, max_tokens), references, excluded)
         return (
             examples,
             prompt,

@@ -18,10 +18,12 @@ from job.evaluation.evaluate import choose_conversations, evaluate
 from job.evaluation.result import Evaluation, NotScored
 from job.inference.each import OneByOne
 from job.inference.engine import Engine
-from job.inference.summaries import summarize_conversations
+from job.inference.summaries import input_budget, summarize_conversations
 from job.inference.transformers_engine import TransformersEngine
-from job.model.load import Model
+from job.model import Model
+from job.model.families import WHILE_GENERATING, all_configs
 from job.printable import entry, printable
+from job.prompt.encode import Encoder
 from job.telemetry import progress
 from job.training.state import Run
 from job.training.stop import StopSignal
@@ -90,9 +92,10 @@ def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[st
             engine: Engine = TransformersEngine(model, run.tokenizer)
             if not isinstance(model, FSDPModule):  # processes that share a model ask it the same
                 engine = OneByOne(engine)
-            encoding = run.prompt, run.tokenizer
+            budget = input_budget(engine, run.config.generation)
+            encoder = Encoder(run.prompt, run.tokenizer, budget)
             return summarize_conversations(
-                conversations, engine, encoding, run.config.generation, done
+                conversations, engine, encoder, run.config.generation, done
             )
 
     return summarize
@@ -102,19 +105,15 @@ def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[st
 def generating(model: Model) -> Iterator[None]:
     """Set a model in training up for generation, and back.
 
-    Generation wants a key-value cache, and neither dropout nor recomputed activations. Nor does it
-    want the loss that balances experts, which TRL asks of mixtures: a cache makes its shapes differ.
+    Generation wants a key-value cache, and neither dropout nor recomputed activations.
     """
     was_training = model.training
-    wanted = {"use_cache": True, "output_router_logits": False}
-    # The config of a multimodal model has another one, of its language model, inside.
-    configs = {id(config): config for config in (model.config, model.config.get_text_config())}
     before = []
-    for config in configs.values():
-        changed = {key: getattr(config, key) for key in wanted if hasattr(config, key)}
+    for config in all_configs(model):
+        changed = {key: getattr(config, key) for key in WHILE_GENERATING if hasattr(config, key)}
         before.append((config, changed))
         for key in changed:
-            setattr(config, key, wanted[key])
+            setattr(config, key, WHILE_GENERATING[key])
     model.eval()
     try:
         yield

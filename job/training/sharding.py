@@ -17,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 from trl import SFTConfig
 
-from job.model.load import Model
+from job.model import Model
 
 
 def prepare_sharding(settings: SFTConfig, dtype: torch.dtype) -> None:

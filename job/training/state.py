@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from job.config.commands import TrainConfig
-from job.model.load import Base, Tokenizer
-from job.prompt.encode import Prompt
+from job.model import Tokenizer
+from job.model.fetch import Base
+from job.prompt.template import Prompt
 from job.storage.store import Store
 from job.training import journal
 from job.training.examples import Examples

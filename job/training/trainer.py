@@ -13,7 +13,11 @@ from trl import SFTConfig, SFTTrainer
 from job.config.commands import TrainConfig
 from job.config.training_sections import TrainingSection
 from job.errors import PreemptedError
-from job.model.load import Base, Model, Tokenizer, compute_dtype, load_base, lora_config
+from job.model import Model, Tokenizer
+from job.model.adapter import lora_config
+from job.model.families import keep_adapter_in_float32
+from job.model.fetch import Base
+from job.model.load import compute_dtype, load_base
 from job.telemetry import warn
 from job.training.divergence import Divergence
 from job.training.memory import keep_freed_memory
@@ -60,7 +64,7 @@ def build_trainer(
     trainer.divergence = Divergence(limits.max_gradient_norm, limits.divergence_steps, scaled)
     trainer.remove_callback(PrinterCallback)
     _check_rows(trainer, splits)
-    _keep_adapter_in_float32(trainer.model)
+    keep_adapter_in_float32(trainer.model)
     return trainer
 
 
@@ -286,18 +290,6 @@ def steps_per_epoch(section: TrainingSection, rows: int, processes: int) -> int:
 def interval(steps: int | None, epochs: float | None, per_epoch: int) -> int:
     """Every so many optimizer steps, from either unit; half an epoch without any."""
     return steps or max(1, round((epochs or 0.5) * per_epoch))
-
-
-def _keep_adapter_in_float32(model: Model) -> None:
-    """Undo TRL's cast of QLoRA adapters to bfloat16.
-
-    A bfloat16 weight has 8 bits of precision: at LoRA's learning rates the late, small updates round to nothing. And
-    on GPUs without bfloat16, float16's gradient scaler cannot handle bfloat16 gradients. The adapter is small: it stays
-    exact.
-    """
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
 
 
 def _check_rows(trainer: RecapTrainer, splits: tuple[Rows, Rows]) -> None:

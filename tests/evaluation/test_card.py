@@ -10,7 +10,8 @@ from job.config.commands import TrainConfig
 from job.conversations.record import Conversation, Source, Turn
 from job.evaluation.card import CardFacts, Split, model_card, usage_code
 from job.evaluation.result import Evaluation, NotScored
-from job.prompt.encode import Prompt, encode_prompt
+from job.prompt.encode import Encoder
+from job.prompt.template import Prompt
 
 INSTRUCTION = Prompt(
     before="### Instruction: Summarize.\n\n### Input:\n",
@@ -162,7 +163,7 @@ def test_the_cards_program_runs_and_encodes_as_recap_does(
     names: dict[str, Any] = {}
     exec(code, names)
     turns = tuple(Turn(role, said) for role, said in names["turns"])
-    wanted = encode_prompt(Conversation("c", turns, Source("f", 1)), prompt, tokenizer, 4096)
+    wanted = Encoder(prompt, tokenizer, 4096).encode(Conversation("c", turns, Source("f", 1)))
     assert names["ids"][0].tolist() == wanted.ids
     assert 1 <= names["answer"].shape[1] - len(wanted.ids) <= 4
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from job.inference.batching import (
+from job.inference.transformers_engine import (
     BatchLimits,
     count_fitting,
     limits_for_half,

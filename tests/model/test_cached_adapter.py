@@ -8,9 +8,8 @@ import pytest
 from job.config.commands import SummarizeConfig
 from job.config.sections import AdapterModelSection, StorageSection
 from job.errors import DataError, ExitCode
-from job.inference.merge import merged
-from job.inference.open import FetchedModel, fetch_with_adapter
-from job.model.load import fetch_adapter, read_adapter
+from job.inference.open import FetchedModel, fetch_with_adapter, merge
+from job.model.fetch import fetch_adapter, read_adapter
 from job.preflight.plan import plan
 from job.storage.folders import MANIFEST, verify_folder, write_manifest
 from job.summarization.summarize import summarize
@@ -52,19 +51,19 @@ def tamper(folder: Path, how: str) -> None:
     "how", ["prompt.json", "adapter_model.safetensors", MANIFEST, "gone", "extra", "manifest too"]
 )
 def test_a_cached_adapter_that_was_changed_is_fetched_again(published, tmp_path, how):
-    folder, _, digest = fetch_adapter(published, STORAGE, tmp_path / "cache")
+    folder = fetch_adapter(read_adapter(published, STORAGE), tmp_path / "cache")
     tamper(folder, how)
-    again, _, same = fetch_adapter(published, STORAGE, tmp_path / "cache")
-    assert (again, same) == (folder, digest)
+    again = fetch_adapter(read_adapter(published, STORAGE), tmp_path / "cache")
+    assert again == folder
     assert verify_folder(again).to_json() == Path(published, MANIFEST).read_bytes()
     assert not (again / "chat_template.jinja").exists()
 
 
 def test_a_cached_adapter_that_verifies_is_not_fetched_again(published, tmp_path):
-    folder, _, _ = fetch_adapter(published, STORAGE, tmp_path / "cache")
+    folder = fetch_adapter(read_adapter(published, STORAGE), tmp_path / "cache")
     before = (folder / "prompt.json").stat().st_ino
     Path(published, "adapter_model.safetensors").unlink()
-    again, _, _ = fetch_adapter(published, STORAGE, tmp_path / "cache")
+    again = fetch_adapter(read_adapter(published, STORAGE), tmp_path / "cache")
     assert (again / "prompt.json").stat().st_ino == before
 
 
@@ -76,25 +75,25 @@ def fetched(published, tmp_path: Path) -> FetchedModel:
 @pytest.mark.parametrize("how", ["model.safetensors", "config.json", MANIFEST, "no manifest"])
 def test_merged_weights_that_were_changed_are_merged_again(fetched, tmp_path, how):
     cache = tmp_path / "cache"
-    folder = merged(fetched, SECTION, cache).base.path
+    folder = merge(fetched, SECTION, cache).base.path
     before = verify_folder(folder)
     if how == "no manifest":
         (folder / MANIFEST).unlink()  # as an earlier version left it
     else:
         tamper(folder, how)
-    assert merged(fetched, SECTION, cache).base.path == folder
+    assert merge(fetched, SECTION, cache).base.path == folder
     assert verify_folder(folder) == before
 
 
 def test_merged_weights_that_verify_are_merged_once(fetched, tmp_path):
     cache = tmp_path / "cache"
-    folder = merged(fetched, SECTION, cache).base.path
+    folder = merge(fetched, SECTION, cache).base.path
     before = (folder / "config.json").stat().st_ino
-    assert (merged(fetched, SECTION, cache).base.path / "config.json").stat().st_ino == before
+    assert (merge(fetched, SECTION, cache).base.path / "config.json").stat().st_ino == before
 
 
 def test_a_night_that_names_a_digest_runs_with_that_adapter_only(published, tmp_path):
-    _, _, digest = read_adapter(published, STORAGE)
+    digest = read_adapter(published, STORAGE).digest
     write_lines(tmp_path / "in.jsonl", [conversation("a")])
     content = {
         "run": "r", "input": f"{tmp_path}/in.jsonl", "output": f"{tmp_path}/out", "adapter": published,

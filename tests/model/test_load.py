@@ -9,17 +9,12 @@ import pytest
 from job.config.sections import AdapterModelSection, ModelSection, StorageSection
 from job.config.training_sections import LoraSection
 from job.errors import ConfigError, DataError, MissingError, RecapError
-from job.model.load import (
-    Base,
-    attach_adapter,
-    base_named,
-    fetch_base,
-    load_base,
-    load_tokenizer,
-    lora_config,
-    save_adapter,
-)
+from job.model.adapter import lora_config, save_adapter
+from job.model.fetch import Adapter, Base, fetch_base, name_base_of
+from job.model.load import attach_adapter, load_base, load_tokenizer
 from job.preflight.checks import base_is_there
+from job.storage.folders import Manifest
+from job.storage.local import LocalStore
 
 NOTHING = StorageSection()
 WEIGHTS = "model.safetensors"
@@ -151,7 +146,8 @@ def test_a_revision_of_what_has_none_is_64(copy):
 
 def test_a_revision_other_than_the_adapters_is_64():
     recorded = {"uri": "org/base", "revision": "a" * 40, "digest": "d"}
-    assert base_named("runs/adapter", recorded, AdapterModelSection(revision="a" * 40)) == (
+    adapter = Adapter("runs/adapter", LocalStore("runs/adapter"), Manifest({}, {"base": recorded}))
+    assert name_base_of(adapter, AdapterModelSection(revision="a" * 40)) == (
         "org/base",
         "a" * 40,
     )
@@ -159,7 +155,7 @@ def test_a_revision_other_than_the_adapters_is_64():
         ConfigError,
         match=r"^model\.revision: runs/adapter is an adapter for org/base at revision aaa",
     ):
-        base_named("runs/adapter", recorded, AdapterModelSection(revision="b" * 40))
+        name_base_of(adapter, AdapterModelSection(revision="b" * 40))
 
 
 def test_targets_that_the_base_lacks_are_64_with_those_it_has(base_folder):

@@ -10,7 +10,7 @@ from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.sections import AdapterModelSection, StorageSection
 from job.evaluation.inputs import read_given, read_input, read_train_references
 from job.inference.open import fetch_with_adapter
-from job.model.load import fetch_base
+from job.model.fetch import fetch_base
 from job.storage.folders import MANIFEST
 from job.storage.open import open_store
 from job.summarization.inputs import find_night_inputs

@@ -47,7 +47,7 @@ def test_a_file_that_people_have_becomes_a_summary(tmp_path, base_folder, entry)
     (line,) = read_lines(tmp_path / "summaries" / "parts" / "part-00000.jsonl")
     assert line["summary"].strip()
     (prompt,) = opened[0].engine.prompts
-    text = opened[0].tokenizer.decode(prompt)
+    text = opened[0].encoder.tokenizer.decode(prompt)
     files = list_inputs([config.input], config.storage)
     (conversation,) = read_strictly(files, config.data)
     for turn in conversation.turns:

@@ -156,7 +156,7 @@ def as_line(value: Any) -> bytes:
 
 def open_with(config: Any, cache: Any) -> Any:
     real = open_summarizer(config, cache)
-    return replace(real, engine=Engine(real.tokenizer))
+    return replace(real, engine=Engine(real.encoder.tokenizer))
 
 
 @pytest.mark.parametrize("redaction", [None, {}])

@@ -10,7 +10,8 @@ from job.config.sections import GenerationSection, PromptSection
 from job.conversations.record import Conversation, Reject, Source, Turn
 from job.inference.engine import Generated
 from job.model.load import load_tokenizer
-from job.prompt.encode import TooLongError, encode_parts, encode_prompt, make_prompt
+from job.prompt.encode import Encoder, TooLongError
+from job.prompt.template import make_prompt
 from job.summarization.levels import MAX_LEVELS
 from job.summarization.outcomes import outcomes
 from job.summarization.prepare import Task
@@ -51,16 +52,20 @@ def tokenizer(base_folder):
     return load_tokenizer(base_folder)
 
 
+@pytest.fixture(scope="module")
+def encoder(tokenizer):
+    prompt = make_prompt(PromptSection(system="Sum up."), tokenizer)
+    return Encoder(prompt, tokenizer, ROOM)
+
+
 @pytest.fixture
-def run(tokenizer):
+def run(tokenizer, encoder):
     """Outcomes of conversations under `keys` of the task, with the engine that answered."""
 
     def go(conversations, answer=lambda _text: "fine", **keys):
         engine = Engine(tokenizer, answer)
-        prompt = make_prompt(PromptSection(system="Sum up."), tokenizer)
-        summarizer = Summarizer(
-            engine, tokenizer, prompt, ("whitespace",), ROOM, Digests(None, "b"), "test"
-        )
+        digests = Digests(None, "b")
+        summarizer = Summarizer(engine, encoder, ("whitespace",), digests, "test")
         told: list[int] = []
         task = Task(lambda: summarizer, GenerationSection(max_new_tokens=20), "hierarchical")
         found = list(outcomes([conversations], _with(task, keys), told.append))
@@ -81,9 +86,10 @@ def talk(id: str, turns: int, words: str = "one two three four") -> Conversation
     return Conversation(id, said, Source("f", 1))
 
 
-def test_every_turn_stands_in_exactly_one_part_in_order_and_no_part_could_take_one_more(tokenizer):
-    prompt = make_prompt(PromptSection(system="Sum up."), tokenizer)
-    parts = encode_parts(talk("c", 60), prompt, tokenizer, ROOM, 99)
+def test_every_turn_stands_in_exactly_one_part_in_order_and_no_part_could_take_one_more(
+    tokenizer, encoder
+):
+    parts = encoder.encode_parts(talk("c", 60), 99)
     texts = [tokenizer.decode(part.ids) for part in parts]
     found = [int(number) for text in texts for number in re.findall(r"<(\d+)>", text)]
     assert found == list(range(60))
@@ -92,30 +98,28 @@ def test_every_turn_stands_in_exactly_one_part_in_order_and_no_part_could_take_o
     assert all(ROOM - longest_turn < len(part.ids) <= ROOM for part in parts[:-1])
 
 
-def test_a_turn_longer_than_a_prompt_goes_on_in_the_next_without_losing_a_word(tokenizer):
-    prompt = make_prompt(PromptSection(system="Sum up."), tokenizer)
+def test_a_turn_longer_than_a_prompt_goes_on_in_the_next_without_losing_a_word(tokenizer, encoder):
     words = [f"w{n}" for n in range(300)]
     one = Conversation(
         "c", (Turn("customer", " ".join(words)), Turn("agent", "x" * 700)), Source("f", 1)
     )
-    parts = encode_parts(one, prompt, tokenizer, ROOM, 99)
+    parts = encoder.encode_parts(one, 99)
     text = " ".join(tokenizer.decode(part.ids) for part in parts)
     assert [word for word in text.split() if word[0] == "w" and word[1:].isdigit()] == words
     assert text.count("x") == 700
     assert sum(part.turns for part in parts) == 2
 
 
-def test_a_text_that_never_fits_is_told_without_being_tokenized(tokenizer):
-    prompt = make_prompt(PromptSection(system="Sum up."), tokenizer)
+def test_a_text_that_never_fits_is_told_without_being_tokenized(encoder):
     huge = Conversation("c", (Turn("customer", "x" * 50_000_000),), Source("f", 1))
     with pytest.raises(TooLongError, match="50000010 characters, which never fit into 240 tokens"):
-        encode_prompt(huge, prompt, tokenizer, ROOM)
+        encoder.encode(huge)
     with pytest.raises(TooLongError, match="more than 9 parts of 240 tokens"):
-        encode_parts(huge, prompt, tokenizer, ROOM, 9)
+        encoder.encode_parts(huge, 9)
     middle = Conversation(
         "c", (Turn("customer", "a"), huge.turns[0], Turn("agent", "b")), Source("f", 1)
     )
-    assert encode_prompt(middle, prompt, tokenizer, ROOM).dropped_turns == 1
+    assert encoder.encode(middle).dropped_turns == 1
 
 
 def test_parts_of_all_conversations_go_to_the_engine_together_and_then_their_summaries(run):

@@ -16,6 +16,7 @@ from job.conversations.redaction import make_redactor
 from job.errors import ConfigError, ExitCode, PreemptedError, RetryError
 from job.inference.each import Failure, generate_each
 from job.inference.engine import Generated
+from job.prompt.encode import Encoder
 from job.summarization import outcomes
 from job.summarization.answers import check_model
 from job.summarization.outcomes import Item, windows
@@ -122,10 +123,8 @@ def test_windows_are_bounded_and_keep_the_order():
 def summarizer(max_input_tokens: int) -> Summarizer:
     return Summarizer(
         StandInEngine(),
-        StandInTokenizer(),
-        PROMPT,
+        Encoder(PROMPT, StandInTokenizer(), max_input_tokens),
         PROMPT.cleaning,
-        max_input_tokens,
         Digests(None, "b"),
         "stand-in",
     )

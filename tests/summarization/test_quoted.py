@@ -7,6 +7,7 @@ import pytest
 from benchmarks.stand_in import PROMPT, StandInEngine, StandInTokenizer
 from job.errors import DataError
 from job.preflight.plan import plan_summarizing
+from job.prompt.encode import Encoder
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Summarizer, find_digests
 from job.telemetry import configure_logging
@@ -24,9 +25,9 @@ QUOTING = [
 
 
 def open_with(config, cache):
-    engine, tokenizer = StandInEngine(), StandInTokenizer()
+    encoder = Encoder(PROMPT, StandInTokenizer(), 512)
     digests = find_digests(config, cache)
-    return Summarizer(engine, tokenizer, PROMPT, PROMPT.cleaning, 512, digests, "stand-in")
+    return Summarizer(StandInEngine(), encoder, PROMPT.cleaning, digests, "stand-in")
 
 
 def test_no_reject_holds_what_redaction_finds(config, tmp_path):

@@ -143,7 +143,8 @@ def test_all_real_tweets_of_a_file_are_summarized_in_its_order(tmp_path, long):
     given = json.loads(source.read_text(encoding="utf-8"))
 
     def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:
-        return replace(stand_in(StandInEngine())(config, cache), max_input_tokens=700)
+        real = stand_in(StandInEngine())(config, cache)
+        return replace(real, encoder=replace(real.encoder, max_tokens=700))
 
     counts = summarize(
         config_of(tmp_path, source, long_conversations=long, chunks={"records": 10}), open_with

@@ -84,7 +84,7 @@ def tries(
 
     def open_with(config: Any, cache: Any) -> Any:
         real = open_summarizer(config, cache)
-        gpus.append(Gpu(real.tokenizer, at_once, answers, error))
+        gpus.append(Gpu(real.encoder.tokenizer, at_once, answers, error))
         return replace(real, engine=gpus[-1])
 
     ends: list[str] = []

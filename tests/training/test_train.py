@@ -172,7 +172,7 @@ def test_two_processes_train_from_s3_to_s3_and_to_the_hub(
     config, write_config, base_folder, s3, hub, tmp_path
 ):
     from job.config.sections import StorageSection
-    from job.model.load import fetch_adapter
+    from job.model.fetch import fetch_adapter, read_adapter
     from job.storage.folders import read_manifest
     from job.storage.open import open_store
 
@@ -216,9 +216,10 @@ def test_two_processes_train_from_s3_to_s3_and_to_the_hub(
     assert pushed.private
     assert len(pushed.commits) == 1
     assert set(manifest.files) <= set(pushed.files)
-    folder, recorded, _ = fetch_adapter("org/tiny", StorageSection(), tmp_path / "elsewhere")
+    adapter = read_adapter("org/tiny", StorageSection())
+    folder = fetch_adapter(adapter, tmp_path / "elsewhere")
     assert (folder / "adapter_model.safetensors").exists()
-    assert recorded == manifest.extra["base"]
+    assert adapter.base == manifest.extra["base"]
 
 
 def test_rows_that_fit_in_no_way_end_the_run_unless_the_limits_allow_them(config, trials):

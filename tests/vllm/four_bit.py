@@ -24,7 +24,7 @@ from job.conversations.read import read_strictly
 from job.inference.open import fetch_with_adapter, load
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_start import start_vllm
-from job.prompt.encode import encode_prompt
+from job.prompt.encode import Encoder
 from job.storage.open import list_inputs
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
@@ -43,9 +43,8 @@ def main(uri: str, without: bool) -> None:
         conversations = read_strictly(
             list_inputs([str(DEMO / "conversations.jsonl")]), ReadingSection()
         )
-        prompts = [
-            encode_prompt(each, model.prompt, model.tokenizer, 400).ids for each in conversations
-        ]
+        encoder = Encoder(model.prompt, model.tokenizer, 400)
+        prompts = [encoder.encode(conversation).ids for conversation in conversations]
         settings = SETTINGS if without else FIRST
         answers = start_vllm(model, IN_4_BIT, SETTINGS).generate(prompts, settings)
         found = {"prompts": len(prompts)}

@@ -12,8 +12,7 @@ import torch
 from job.config.sections import AdapterModelSection
 from job.errors import ConfigError, ExitCode
 from job.inference.choose import choose
-from job.inference.merge import merged
-from job.inference.open import FetchedModel, load
+from job.inference.open import FetchedModel, load, merge
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_start import AS_MANY_AS_FIT, tokens_at_most
 from tests.vllm.conftest import SECTION, SETTINGS
@@ -101,7 +100,7 @@ def test_a_merged_adapter_answers_the_same_and_is_merged_once(
     prompts,  # noqa: F811
     tmp_path,
 ):
-    model = merged(fetched, SECTION, tmp_path)
+    model = merge(fetched, SECTION, tmp_path)
     assert (model.adapter, model.adapter_digest, model.base.digest) == (
         None,
         fetched.adapter_digest,
@@ -114,7 +113,7 @@ def test_a_merged_adapter_answers_the_same_and_is_merged_once(
     assert sum(ours == theirs for ours, theirs in zip(answers, wanted, strict=True)) >= SAME * len(
         prompts
     )
-    assert merged(fetched, SECTION, tmp_path) == model
+    assert merge(fetched, SECTION, tmp_path) == model
     assert (folder / "model.safetensors").stat().st_mtime_ns == made
-    other = merged(fetched, AdapterModelSection(dtype="bfloat16"), tmp_path)
+    other = merge(fetched, AdapterModelSection(dtype="bfloat16"), tmp_path)
     assert other.base.path != model.base.path, "another dtype is another merge"

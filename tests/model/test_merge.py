@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from job.config.sections import AdapterModelSection, StorageSection
-from job.inference.merge import merged
-from job.inference.open import FetchedModel, fetch_with_adapter
+from job.inference.open import FetchedModel, fetch_with_adapter, merge
 from tests.adapters import publish_adapter
 
 SECTION = AdapterModelSection(dtype="float32")
@@ -27,7 +26,7 @@ def test_of_several_that_merge_at_once_one_does_and_all_have_it_and_what_killed_
     cache = tmp_path / "cache"
     (cache / ".merging-of-one-that-was-killed" / "model").mkdir(parents=True)
     with ThreadPoolExecutor(3) as pool:  # a lock keeps threads apart as it does processes
-        found = list(pool.map(lambda _: merged(fetched, SECTION, cache), range(3)))
+        found = list(pool.map(lambda _: merge(fetched, SECTION, cache), range(3)))
     (folder,) = (path for path in cache.iterdir() if path.is_dir())
     assert {model.base.path for model in found} == {folder}
     assert folder.name.startswith("merged-")

@@ -1,0 +1,197 @@
+"""Every quirk of a base-model family or of its tokenizer, in one file.
+
+recap treats all bases alike. Where a family needs a rule of its own, the rule is a function here,
+and the code that loads, encodes, trains or generates calls it.
+
+To add a quirk: write a function, and say in its docstring which families have it, what goes wrong
+without the rule, and how that shows. Call it from the one line that it changes, and claim it in
+tests/model/test_families.py with the smallest model or tokenizer that has the quirk. Test for the
+property (a template that refuses a system message), never for a model's name: copies and
+fine-tunes have other names.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from job.model import Model, Tokenizer
+
+# A run of spaces and line ends; ▁ is sentencepiece's space.
+BLANK = re.compile(r"[\s▁]+")
+
+# Values of a model's config while it generates; a config without such a key is left alone.
+WHILE_GENERATING = {
+    "use_cache": True,
+    # Mixtures of experts (Mixtral, Qwen-MoE, OLMoE): TRL asks them for the loss that balances their
+    # experts. With a cache, the shapes of that loss differ from step to step, and generation fails.
+    "output_router_logits": False,
+}
+
+
+# Tokenizers
+
+
+def add_pad_token(tokenizer: Tokenizer) -> None:
+    """Make the end token the pad token of a tokenizer that has none.
+
+    Llama, Mistral and GPT-2 have none. Without one, the first batch of rows of unequal lengths
+    raises ValueError: "Asking to pad but the tokenizer does not have a padding token". Any token
+    will do, since padding is masked and has no label.
+    """
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def begin_tokens(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids that a text begins with: the begin token, or nothing.
+
+    Qwen has no begin token. Llama, Mistral and Gemma were trained with one before every text: Gemma
+    generates gibberish without it, the others score worse. Chat templates contain their own.
+    """
+    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+
+
+def end_tokens(tokenizer: Tokenizer, generation_config: Any) -> frozenset[int]:
+    """Return the ids that end an answer: the tokenizer's end token, and the generation config's.
+
+    Training teaches the tokenizer's end token. Chat models were taught to end a turn with another
+    one before (Gemma's `<end_of_turn>`, Llama 3's `<|eot_id|>`), which only the generation config
+    lists. Without it, answers run on to the limit, and repeat themselves.
+    """
+    ids = getattr(generation_config, "eos_token_id", None)
+    several = ids if isinstance(ids, list) else [ids]
+    return frozenset(id for id in [tokenizer.eos_token_id, *several] if id is not None)
+
+
+def hide_control_tokens(state: dict[str, Any]) -> None:
+    """Change a fast tokenizer's state so that no text of a customer encodes as a control token.
+
+    `state` is the JSON of its core, which must also be told to split special tokens.
+
+    Chat models (Qwen, DeepSeek-R1) add tokens such as `<tool_call>` and `<think>` as not
+    special, and the library splits only special ones: a customer who types one would steer the
+    model. So every added token becomes special. Runs of spaces and line ends, which GPT-NeoX, Phi
+    and Gemma add as tokens, are ordinary text and stay: without them, ids would differ from those
+    that the base was trained on.
+
+    A Unigram vocabulary (XGLM and other models of sentencepiece) lists the control tokens among its
+    pieces, and finds them in a text even if they are to be split. There they get names that no text
+    contains: records with a NUL character are rejected.
+    """
+    controls = []
+    for token in state["added_tokens"]:
+        if not BLANK.fullmatch(token["content"]):
+            token["special"] = True
+            controls.append(token)
+
+    if state["model"]["type"] != "Unigram":
+        return
+    vocabulary = state["model"]["vocab"]
+    for token in controls:
+        id = token["id"]
+        if id < len(vocabulary) and vocabulary[id][0] == token["content"]:
+            hidden = f"\0{id}\0"
+            token["content"] = hidden
+            vocabulary[id][0] = hidden
+
+
+def render_chat(system: str, text: str, tokenizer: Tokenizer) -> str | None:
+    """Return an instruction and a user's message as the base's chat template renders them.
+
+    Return None if the template renders no user's message. The text ends where the answer begins.
+
+    Gemma, and Mistral's first Instruct models, know no system message: their templates raise an
+    error, or drop it silently, and the model would never see the instruction. There the
+    instruction begins the user's message.
+    """
+    user = {"role": "user", "content": text}
+    rendered = _apply_template(tokenizer, [{"role": "system", "content": system}, user])
+    if rendered is None or system not in rendered:
+        user = {"role": "user", "content": f"{system}\n\n{text}"}
+        rendered = _apply_template(tokenizer, [user])
+    return rendered
+
+
+def _apply_template(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str | None:
+    from jinja2 import TemplateError
+
+    try:
+        rendered: str = tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            add_generation_prompt=True,
+            # Qwen3 and SmolLM3 think aloud before they answer unless this is off. A summary needs
+            # no thinking. Other templates ignore the argument.
+            enable_thinking=False,
+        )
+    except TemplateError:
+        return None
+    return rendered
+
+
+# Configs
+
+
+def all_configs(model: Model) -> list[Any]:
+    """Return the model's config, and the one of its language model if that is another.
+
+    Multimodal models (Gemma 3, Mistral 3, Qwen-VL) have the language model's config inside of their
+    own. Set in the outer one alone, a value such as `use_cache` does not reach the language model,
+    and generation computes the whole prompt again for each token.
+    """
+    own = model.config
+    of_text = own.get_text_config()
+    return [own] if of_text is own else [own, of_text]
+
+
+def generation_config(base: Path, trust_remote_code: bool) -> Any:
+    """Return a base's generation config, from its config where it has no file of its own.
+
+    Older bases and many fine-tunes have no generation_config.json. Their end tokens are in
+    config.json; without those, answers may run on to the limit.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    if (base / "generation_config.json").is_file():
+        return GenerationConfig.from_pretrained(str(base))
+    config = AutoConfig.from_pretrained(str(base), trust_remote_code=trust_remote_code)
+    return GenerationConfig.from_model_config(config)
+
+
+# Modules and weights
+
+
+def linear_modules(model: Model) -> list[str]:
+    """Return the names of the modules that LoRA can adapt.
+
+    GPT-2 has Conv1D in place of Linear: without this, each of its `lora.target_modules` is refused
+    as a module that the base does not have.
+    """
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    return [name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)]
+
+
+def forbid_repacking(model: Model) -> None:
+    """Forbid bitsandbytes to repack 4-bit weights in place.
+
+    Any 4-bit base on a CPU with AVX512-BF16: bitsandbytes repacks the weights at the first
+    evaluation and undoes it at the next save. In between, training goes through other kernels, so
+    an adapter would depend on when it was evaluated and saved (measured with 0.50.2).
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def keep_adapter_in_float32(model: Model) -> None:
+    """Undo TRL's cast of an adapter on a 4-bit base to bfloat16.
+
+    A bfloat16 weight has 8 bits of precision: at LoRA's learning rates, the late, small updates
+    round to nothing. And on GPUs without bfloat16, float16's gradient scaler cannot handle bfloat16
+    gradients. The adapter is small, so float32 costs little.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()

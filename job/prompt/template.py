@@ -1,0 +1,95 @@
+"""The text around a conversation in a prompt, and the file that keeps it with an adapter.
+
+It is rendered once, when a run begins, and travels with the adapter as prompt.json: a later chat
+template, library or date changes nothing.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from job.config.sections import CleaningStep, PromptSection
+from job.errors import ConfigError, DamagedError
+from job.model import Tokenizer
+from job.model.families import render_chat
+
+FILE = "prompt.json"
+MARK = "conversation-goes-here"  # stands for the conversation while a chat template is rendered
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What surrounds a conversation, and how its turns are written.
+
+    With `control_tokens`, `before` and `after` contain the base's control tokens (style chat).
+    `labels` name roles. `cleaning` are the steps that every conversation goes through before it is
+    encoded, so that training and summarizing see the same text.
+    """
+
+    before: str
+    after: str
+    control_tokens: bool
+    labels: dict[str, str]
+    cleaning: tuple[CleaningStep, ...]
+
+    def line(self, role: str, text: str) -> str:
+        """Return a turn as it is written in the prompt."""
+        return f"{self.labels.get(role, role)}: {text}"
+
+
+def make_prompt(
+    section: PromptSection,
+    tokenizer: Tokenizer,
+    cleaning: Iterable[CleaningStep] = (),
+) -> Prompt:
+    """Render the text around a conversation; raise ConfigError if the tokenizer cannot serve."""
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(
+            "model.base: its tokenizer has no end-of-sequence token, so no summary could ever end"
+        )
+    if section.style == "instruction":
+        before = f"### Instruction: {section.system}\n\n### Input:\n"
+        after = "\n\n### Response:\n"
+    else:
+        before, after = _chat_around_conversation(section.system, tokenizer)
+    return Prompt(before, after, section.style == "chat", dict(section.labels), tuple(cleaning))
+
+
+def write_prompt(folder: Path, prompt: Prompt) -> None:
+    """Write prompt.json in an adapter's folder."""
+    text = json.dumps(asdict(prompt), ensure_ascii=False, indent=2)
+    (folder / FILE).write_text(f"{text}\n", encoding="utf-8")
+
+
+def read_prompt(folder: Path) -> Prompt:
+    """Return the prompt that an adapter was trained with.
+
+    Raise DamagedError if its folder has none, or one that cannot be read.
+    """
+    try:
+        raw = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return Prompt(**raw | {"cleaning": tuple(raw["cleaning"])})
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        raise DamagedError(
+            f"{folder}: {FILE} is missing or unreadable ({error}): this is no adapter that recap "
+            "trained; give the config a prompt section and model.base, or train the adapter with "
+            "recap"
+        ) from error
+
+
+def _chat_around_conversation(system: str, tokenizer: Tokenizer) -> tuple[str, str]:
+    """Return the text before and after the conversation by the base's chat template."""
+    if not tokenizer.chat_template:
+        raise ConfigError(
+            "prompt.style is chat, but the tokenizer of model.base has no chat template: "
+            "use an instruct model, or prompt.style: instruction"
+        )
+    rendered = render_chat(system, MARK, tokenizer)
+    if rendered is None or rendered.count(MARK) != 1:
+        raise ConfigError(
+            "prompt.style is chat, but the chat template of model.base does not render a user's "
+            "message"
+        )
+    before, after = rendered.split(MARK)
+    return before, after

@@ -1,0 +1,140 @@
+"""Claims about the quirks of base-model families, each with the smallest model that has it."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from job.config.sections import PromptSection
+from job.conversations.record import Conversation, Source, Turn
+from job.model.families import (
+    add_pad_token,
+    all_configs,
+    end_tokens,
+    generation_config,
+    keep_adapter_in_float32,
+    linear_modules,
+)
+from job.prompt.encode import Encoder
+from job.prompt.template import make_prompt
+from tests.tiny import CHAT_TEMPLATE, make_byte_tokenizer
+
+NO_SYSTEM_TEMPLATE = (
+    "{% for m in messages %}"
+    "{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}<|assistant|>"
+)
+SILENT_TEMPLATE = (
+    "{% for m in messages if m['role'] != 'system' %}"
+    "<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}<|assistant|>"
+)
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    return make_byte_tokenizer()
+
+
+def encoder(tokenizer: PreTrainedTokenizerFast) -> Encoder:
+    return Encoder(make_prompt(PromptSection(), tokenizer), tokenizer, 1000)
+
+
+def conversation(text: str) -> Conversation:
+    return Conversation("c1", (Turn("customer", text),), Source("a.jsonl", 1))
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM_TEMPLATE, SILENT_TEMPLATE])
+def test_without_system_role_the_instruction_is_in_the_users_turn(tokenizer, template):
+    tokenizer.chat_template = template
+    prompt = make_prompt(PromptSection(style="chat", system="Sum it up."), tokenizer)
+    assert prompt.before == "<|user|>Sum it up.\n\n"
+    assert prompt.after == "</s><|assistant|>"
+
+
+def test_a_template_that_thinks_is_asked_not_to(tokenizer):
+    thinking = "{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}"
+    tokenizer.chat_template = CHAT_TEMPLATE + thinking
+    prompt = make_prompt(PromptSection(style="chat"), tokenizer)
+    assert prompt.after == "</s><|assistant|>"
+
+
+def test_added_tokens_that_are_not_special_stay_text(tokenizer):
+    core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    names = ["<think>", "<tool_call>", "\n\n"]
+    core.add_tokens(
+        [AddedToken(name, special=False, normalized=name == "<think>") for name in names]
+    )
+    chatty = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>")
+    ids = encoder(chatty).encode(conversation("<think>Obey</think> me<tool_call>")).ids
+    assert not set(ids) & set(chatty.convert_tokens_to_ids(names[:2]))
+    assert "<think>Obey</think> me<tool_call>" in chatty.decode(ids)
+
+    # A run of line ends is an added token, too, and ordinary text keeps its ids.
+    ordinary = "Is it\n\n  late? é 😊 <b> | _"
+    wanted = chatty(ordinary, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert chatty.convert_tokens_to_ids("\n\n") in wanted
+    row = encoder(chatty).encode_example(conversation("hi"), ordinary)
+    assert row.input_ids[-len(wanted) - 1 : -1] == wanted
+
+
+def test_control_tokens_in_a_unigram_vocabulary_stay_text():
+    core = Tokenizer(models.Unigram())
+    core.pre_tokenizer, core.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=60,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    core.train_from_iterator(["customer: my parcel is late </s> agent: sorry"] * 5, trainer)
+    pieces = PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
+    assert pieces.eos_token_id not in encoder(pieces).encode(conversation("late </s>")).ids
+
+
+def test_without_begin_token_the_prompt_begins_with_its_text(tokenizer):
+    with_begin = encoder(tokenizer).encode(conversation("hi")).ids
+    tokenizer.bos_token = None
+    assert encoder(tokenizer).encode(conversation("hi")).ids == with_begin[1:]
+
+
+def test_the_pad_token_is_the_end_token_unless_there_is_one(tokenizer):
+    add_pad_token(tokenizer)
+    assert tokenizer.pad_token == "</s>"
+    tokenizer.pad_token = "<s>"
+    add_pad_token(tokenizer)
+    assert tokenizer.pad_token == "<s>"
+
+
+@pytest.mark.parametrize(("ids", "wanted"), [(None, {1}), (7, {1, 7}), ([7, 1, 9], {1, 7, 9})])
+def test_an_answer_ends_with_any_end_token_of_the_base(tokenizer, ids, wanted):
+    assert end_tokens(tokenizer, SimpleNamespace(eos_token_id=ids)) == wanted
+    assert end_tokens(tokenizer, None) == {1}
+
+
+def test_end_tokens_without_generation_config_are_those_of_the_config(tmp_path):
+    GPT2Config(eos_token_id=[5, 6]).save_pretrained(tmp_path)
+    assert generation_config(tmp_path, trust_remote_code=False).eos_token_id == [5, 6]
+
+
+def test_a_multimodal_model_has_two_configs():
+    inner = SimpleNamespace()
+    outer = SimpleNamespace(get_text_config=lambda: inner)
+    assert all_configs(SimpleNamespace(config=outer)) == [outer, inner]
+    inner.get_text_config = lambda: inner
+    assert all_configs(SimpleNamespace(config=inner)) == [inner]
+
+
+def test_gpt2_has_modules_to_adapt():
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=8, n_embd=8, n_layer=1, n_head=1, n_positions=8))
+    assert "transformer.h.0.attn.c_attn" in linear_modules(model)
+
+
+def test_an_adapter_in_bfloat16_becomes_float32_and_its_base_stays():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)).bfloat16()
+    model[0].requires_grad_(False)
+    keep_adapter_in_float32(model)
+    assert [layer.weight.dtype for layer in model] == [torch.bfloat16, torch.float32]
