@@ -26,7 +26,7 @@ from job.telemetry import event
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """The config's wishes: the engine, and the adapter beside its base or merged into it."""
+    """The wish of a config: which engine, and the adapter beside its base or merged into it."""
 
     engine: EngineName
     adapter_weights: AdapterWeights

@@ -49,6 +49,8 @@ def decode(
 
         for step in range(max_new_tokens):
             logits, cache = _forward(model, ids, mask, positions, cache)  # (rows, vocabulary)
+            # NaN would become arbitrary tokens. Weights that overflow in float16 cause it, in every
+            # step alike, so that the first one shows it.
             if step == 0 and bool(logits.isnan().any()):
                 raise FloatingPointError(
                     f"the model answers with NaN in {logits.dtype}; try another model.dtype",
@@ -118,7 +120,11 @@ def _forward(model: Model, ids: Any, mask: Any, positions: Any, cache: Any) -> t
 
 
 def _left_padded(prompts: Sequence[list[int]], device: Any) -> tuple[Any, Any]:
-    """Return ids and attention mask, both (rows, tokens). Padding is masked, so any id will do."""
+    """Return ids and attention mask, both (rows, tokens).
+
+    Padded on the left, so that each row's last column is its last token, whose logits come next.
+    Padding is masked, so any id will do.
+    """
     import torch
 
     width = max(len(prompt) for prompt in prompts)

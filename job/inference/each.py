@@ -1,4 +1,4 @@
-"""Prompts in, an answer to each out: one prompt that breaks the engine costs no other its answer."""
+"""Generate an answer to each prompt: one that breaks the engine costs no other its answer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ Done = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Failure:
-    """The reason for no answer: the error's name and words.
+    """The reason why a prompt has no answer: the error's class and text.
 
-    The error itself would hold the batch in memory.
+    Not the error itself: its traceback would hold the batch's tensors in memory.
     """
 
     name: str
@@ -33,29 +33,33 @@ def generate_each(
     on_done: Done,
     on_answer: Callable[[], None] = lambda: None,
 ) -> list[Generated | Failure]:
-    """Return an answer to each prompt, or why there is none.
+    """Return an answer to each prompt, or the reason why it has none.
 
-    Prompts that fail together are halved until one fails alone. `on_answer` is called for each answer
-    of the engine, whatever becomes of the prompts beside it. Raises what recap itself raises, and
-    the error of a full disk: they are about no prompt.
+    Prompts that fail together are halved until one fails alone. `on_done` is called with the number
+    of prompts finished since the last call, a negative one if some start over. `on_answer` is
+    called whenever the engine has answered a prompt, even if the answer is discarded because
+    others of its call fail. Raise what recap itself raises, and the error of a full disk: neither
+    is about a prompt.
     """
-    told = 0
+    reported = 0
 
-    def tell(count: int) -> None:
-        nonlocal told
-        told += count
+    def report(count: int) -> None:
+        nonlocal reported
+        reported += count
         on_done(count)
         on_answer()
 
     try:
-        return list(engine.generate(prompts, settings, tell))
+        return list(engine.generate(prompts, settings, report))
     except Exception as error:
         if isinstance(error, RecapError) or unwritable(error):
             raise
         if len(prompts) == 1:
-            on_done(1 - told)
+            on_done(1 - reported)
             return [Failure(type(error).__name__, str(error))]
-    on_done(-told)  # they are generated again
+
+    # Outside of the handler: only here are the batch's tensors free, for the halves to use.
+    on_done(-reported)
     half = len(prompts) // 2
     return [
         *generate_each(engine, prompts[:half], settings, on_done, on_answer),
@@ -64,7 +68,10 @@ def generate_each(
 
 
 class OneByOne:
-    """An engine whose failure on one prompt costs the others nothing: that one is answered without text."""
+    """An `Engine` around another one: a prompt that breaks it gets an empty answer, others theirs.
+
+    For scores, where a missing summary counts as an empty one. A night rejects the record instead.
+    """
 
     prompts_ahead = 0
 
@@ -78,9 +85,9 @@ class OneByOne:
         settings: GenerationSection,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Generated]:
-        """Return the answers in the order of `prompts`.
+        """Return an answer to each prompt, in order.
 
-        Raise ConfigError where every one fails; FloatingPointError where that is for NaN, as engines do.
+        Raise ConfigError if every prompt fails; FloatingPointError, as engines do, if NaN is why.
         """
         answers = generate_each(self._engine, prompts, settings, on_done or (lambda _: None))
         failures = [answer for answer in answers if isinstance(answer, Failure)]
@@ -88,12 +95,12 @@ class OneByOne:
             if failures[0].name == FloatingPointError.__name__:
                 raise FloatingPointError(failures[0].detail)
             raise ConfigError(
-                f"model: it summarized none of {len(answers)} conversations (the first: {failures[0]}); "
-                "correct model, or generation where it does not fit into memory"
+                f"model: it summarized none of {len(answers)} conversations (the first: "
+                f"{failures[0]}); correct model, or generation where it does not fit into memory"
             )
         if failures:
             warn("not summarized: scored as empty", summaries=len(failures), first=str(failures[0]))
         return [answer if isinstance(answer, Generated) else EMPTY for answer in answers]
 
     def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
-        """Do nothing: no call comes ahead of another."""
+        """Do nothing: this engine asks for no prompts ahead."""

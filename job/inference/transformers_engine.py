@@ -2,8 +2,8 @@
 
 It batches the prompts of one call by length and token budget, and returns answers in the prompts'
 order. The longest go first, so that a batch that does not fit into memory fails at once and not
-after an hour. Rows of one batch have similar lengths, since padding is computed for nothing. A batch
-that does not fit into the GPU's memory is halved, and no later one is larger.
+after an hour. Rows of one batch have similar lengths, since padding is computed for nothing. A
+batch that does not fit into the GPU's memory is halved, and no later one is larger.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,6 @@
-"""What lies in a base's folder: whether it is whole, told by its names, sizes and first bytes.
+"""Check that the folder of a base is whole, by the names, sizes and first bytes of its files.
 
-A folder here or an s3:// prefix → nothing, or the error that names the file and the remedy. Small reads only, so that a
-plan can ask before weights are fetched. Knows nothing of torch or of how a base is loaded.
+Reads little, and needs no torch: a plan checks a base in S3 before its weights are fetched.
 """
 
 import hashlib
@@ -19,20 +18,21 @@ from job.storage.folders import sha256_file
 from job.storage.store import Store
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-CONFIG, INDEX, TOKENIZER_CONFIG = (
-    "config.json",
-    "model.safetensors.index.json",
-    "tokenizer_config.json",
-)
+
+CONFIG = "config.json"
+INDEX = "model.safetensors.index.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENIZERS = ("tokenizer.json", "tekken.json", "vocab.*", "*.model", "*.tiktoken")
 CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
-LARGEST_HEADER_BYTES = 100_000_000  # safetensors' own limit
+
+MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+
 AGAIN = "copy or fetch it again"
 
 
 @dataclass(frozen=True)
 class BaseFiles:
-    """The files of a base: its name in the config, size in bytes by key, and how one is opened."""
+    """The files of a base: its name in the config, size in bytes by key, and how to open one."""
 
     uri: str
     sizes: Mapping[str, int]
@@ -40,53 +40,57 @@ class BaseFiles:
 
     @property
     def weights(self) -> list[str]:
-        """The safetensors of the folder itself: what lies deeper is not loaded."""
+        """The safetensors files of the folder itself; those of folders below are not loaded."""
         return sorted(key for key in self.sizes if key.endswith(".safetensors") and "/" not in key)
 
 
 def hub_id_of(uri: str, revision: str | None) -> str | None:
-    """The Hub id that the name of a base means; None for an s3:// prefix and for a folder here.
+    """Return the Hub id that names a base; None for an s3:// prefix or a folder here.
 
-    Raises MissingError where it is none of the three, ConfigError for a revision that would be ignored.
+    Raise MissingError if `uri` is none of the three, ConfigError for a revision that would be
+    ignored.
     """
-    elsewhere = (
-        "an s3:// prefix"
-        if uri.startswith("s3://")
-        else "a folder here"
-        if Path(uri).is_dir()
-        else None
-    )
-    if elsewhere and revision:
+    kind = None
+    if uri.startswith("s3://"):
+        kind = "an s3:// prefix"
+    elif Path(uri).is_dir():
+        kind = "a folder here"
+
+    if kind and revision:
         raise ConfigError(
-            f"model.revision: {uri} is {elsewhere}, and only a Hub id has revisions; remove it "
+            f"model.revision: {uri} is {kind}, and only a Hub id has revisions; remove it "
             "(code from a model's repository runs from a pinned commit of the Hub only)"
         )
-    if elsewhere:
+    if kind:
         return None
+
     hub_id = uri.removeprefix("hf://")
     if not HUB_ID.fullmatch(hub_id):
         raise MissingError(
-            f"model.base: '{uri}' is no folder here, and neither a Hub id (org/name) nor an s3:// prefix"
+            f"model.base: '{uri}' is no folder here, and neither a Hub id (org/name) nor an s3:// "
+            "prefix"
         )
     return hub_id
 
 
 def files_in_folder(path: Path, uri: str) -> BaseFiles:
-    """The files of a folder here; links are followed, since a Hub cache consists of them."""
+    """Return the files of a folder here."""
+    sizes = {}
     with reading(path):
-        sizes = {
-            file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()
-        }
-    return BaseFiles(uri, sizes, lambda key: _opened(path / key))
+        for file in sorted(path.iterdir()):
+            # Follows links: a snapshot in the Hub's cache consists of them.
+            if file.is_file():
+                sizes[file.name] = file.stat().st_size
+    return BaseFiles(uri, sizes, lambda key: _open(path / key))
 
 
 def files_in_store(store: Store, uri: str) -> BaseFiles:
-    """The files below a store's root."""
+    """Return the files below a store's root."""
     return BaseFiles(uri, {entry.key: entry.size for entry in store.list()}, store.open)
 
 
 def check_names(files: BaseFiles) -> None:
-    """MissingError without config or weights."""
+    """Raise MissingError without config or weights."""
     if CONFIG not in files.sizes or not files.weights:
         found = ", ".join(list(files.sizes)[:8]) or "nothing"
         raise MissingError(
@@ -96,33 +100,41 @@ def check_names(files: BaseFiles) -> None:
 
 
 def check_weights(files: BaseFiles) -> None:
-    """MissingError for a file that is not there, DataError for a config or weights that are broken or cut short."""
+    """Raise MissingError for a missing file, DataError for a broken config or broken weights.
+
+    Finds weights that are cut short without reading them: a header has the file's length.
+    """
     check_names(files)
     read_json(files, CONFIG)
-    shards = read_json(files, INDEX).get("weight_map", {}).values() if INDEX in files.sizes else ()
-    missing = sorted(set(shards) - set(files.sizes))
-    if missing:
-        raise MissingError(
-            f"model.base: {files.uri} lacks {', '.join(missing[:5])}, which {INDEX} names; {AGAIN}"
-        )
+    if INDEX in files.sizes:
+        shards = set(read_json(files, INDEX).get("weight_map", {}).values())
+        missing = sorted(shards - set(files.sizes))
+        if missing:
+            raise MissingError(
+                f"model.base: {files.uri} lacks {', '.join(missing[:5])}, which {INDEX} names; "
+                f"{AGAIN}"
+            )
     for key in files.weights:
         _check_header(files, key)
 
 
 def weights_digest(path: Path, uri: str) -> str:
-    """Digest over names and contents of config and weights, which must be whole (`check_weights`)."""
+    """Check a base's folder, and return the digest over its config and weights.
+
+    Reads every weight. Raise what `check_weights` raises.
+    """
     files = files_in_folder(path, uri)
     check_weights(files)
-    return digest_of({name: sha256_file(path / name) for name in ["config.json", *files.weights]})
+    return digest_of({name: sha256_file(path / name) for name in [CONFIG, *files.weights]})
 
 
 def digest_of(digests: Mapping[str, str]) -> str:
-    """One digest over names and digests, 64 hexadecimal digits."""
+    """Return one digest over names and digests of files, as 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps(dict(digests), sort_keys=True).encode()).hexdigest()
 
 
 def check_tokenizer(files: BaseFiles) -> None:
-    """MissingError where there is nothing that a tokenizer could be made of."""
+    """Raise MissingError if no file could be a tokenizer's vocabulary."""
     if not any(fnmatchcase(key, pattern) for key in files.sizes for pattern in TOKENIZERS):
         raise MissingError(
             f"model.base: {files.uri} has no tokenizer (tokenizer.json or tokenizer.model); "
@@ -131,20 +143,20 @@ def check_tokenizer(files: BaseFiles) -> None:
 
 
 def check_chat_template(files: BaseFiles) -> None:
-    """ConfigError where no file holds a chat template."""
+    """Raise ConfigError if no file has a chat template."""
     if any(key in files.sizes for key in CHAT_TEMPLATES):
         return
-    if TOKENIZER_CONFIG not in files.sizes or not read_json(files, TOKENIZER_CONFIG).get(
-        "chat_template"
-    ):
-        raise ConfigError(
-            f"prompt.style is chat, but the tokenizer of model.base {files.uri} has no chat template: "
-            "use an instruct model, or prompt.style: instruction"
-        )
+    # Older tokenizers have it in their config.
+    if TOKENIZER_CONFIG in files.sizes and read_json(files, TOKENIZER_CONFIG).get("chat_template"):
+        return
+    raise ConfigError(
+        f"prompt.style is chat, but the tokenizer of model.base {files.uri} has no chat template: "
+        "use an instruct model, or prompt.style: instruction"
+    )
 
 
 def read_json(files: BaseFiles, key: str) -> dict[str, Any]:
-    """The JSON object of a small file; DataError if it is none."""
+    """Return the JSON object in a small file; raise DataError if it holds anything else."""
     with files.open(key) as file:
         data = file.read()
     try:
@@ -157,24 +169,23 @@ def read_json(files: BaseFiles, key: str) -> dict[str, Any]:
 
 
 def _check_header(files: BaseFiles, key: str) -> None:
-    """A safetensors file is 8 bytes of length, a header in JSON that says where each tensor lies, and the tensors."""
+    """Raise DataError unless a safetensors file is as long as its header says.
+
+    The file consists of 8 bytes with the header's length, the header, which is JSON with the
+    offsets of each tensor, and the tensors.
+    """
     size = files.sizes[key]
+    header = b""
     with files.open(key) as file:
         length = int.from_bytes(file.read(8), "little")
-        header = (
-            file.read(length) if size >= 8 and length <= min(size, LARGEST_HEADER_BYTES) else b""
-        )
+        if size >= 8 and length <= min(size, MAX_HEADER_BYTES):
+            header = file.read(length)
     try:
-        ends = [
-            tensor["data_offsets"][1]
-            for name, tensor in json.loads(header).items()
-            if name != "__metadata__"
-        ]
-        wanted = 8 + length + max(ends, default=0)
+        wanted = 8 + length + _end_of_tensors(json.loads(header))
     except (ValueError, RecursionError, AttributeError, LookupError, TypeError) as error:
         raise DataError(
-            f"model.base: {files.uri}/{key} is no safetensors file, or cut short within its header ({size:,} bytes); "
-            f"{AGAIN}"
+            f"model.base: {files.uri}/{key} is no safetensors file, or cut short within its header "
+            f"({size:,} bytes); {AGAIN}"
         ) from error
     if size != wanted:
         raise DataError(
@@ -182,6 +193,15 @@ def _check_header(files: BaseFiles, key: str) -> None:
         )
 
 
-def _opened(path: Path) -> BinaryIO:
+def _end_of_tensors(header: Any) -> int:
+    """Return where the last tensor ends, in bytes after the header."""
+    end = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            end = max(end, tensor["data_offsets"][1])
+    return end
+
+
+def _open(path: Path) -> BinaryIO:
     with reading(path):
         return path.open("rb")

@@ -48,7 +48,10 @@ class EncodedPart(NamedTuple):
 
 @dataclass(frozen=True)
 class EncodedExample:
-    """A training row: ids of prompt, summary and end, and as many labels (IGNORED on the prompt)."""
+    """A training row: ids of prompt, summary and end token, and a label for each.
+
+    Labels of the prompt are IGNORED: the loss is on the summary and its end only.
+    """
 
     input_ids: list[int]
     labels: list[int]
@@ -228,7 +231,7 @@ class Encoder:
 
 
 def _cut(text: str, position: int) -> tuple[str, str]:
-    """Cut at the last space before `position`, or at `position` if that is less than half as far."""
+    """Cut at the last space in the half before `position`, or at `position` if there is none."""
     space = text.rfind(" ", position // 2, position + 1)
     if space > 0:
         position = space

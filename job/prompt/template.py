@@ -20,7 +20,7 @@ MARK = "conversation-goes-here"  # stands for the conversation while a chat temp
 
 @dataclass(frozen=True)
 class Prompt:
-    """What surrounds a conversation, and how its turns are written.
+    """The text around a conversation, and the names of its roles.
 
     With `control_tokens`, `before` and `after` contain the base's control tokens (style chat).
     `labels` name roles. `cleaning` are the steps that every conversation goes through before it is

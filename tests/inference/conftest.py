@@ -1,4 +1,4 @@
-"""A tiny Llama with random weights and a byte-level tokenizer, saved and loaded as real ones are."""
+"""A tiny Llama with random weights, and its tokenizer of bytes, loaded like real ones."""
 
 from pathlib import Path
 from typing import Any

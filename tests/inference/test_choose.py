@@ -1,4 +1,4 @@
-"""Claims about which engine is taken where vLLM is not installed; what is taken where it is, tests/vllm tells."""
+"""Claims about the choice of an engine without vLLM; tests/vllm has those with it."""
 
 from importlib.util import find_spec
 
@@ -28,31 +28,25 @@ def model(base_folder, tmp_path):
     )
 
 
-def test_auto_is_transformers_and_says_why(model, tmp_path, caplog):
+def test_auto_is_transformers_and_the_log_has_the_reason(model, tmp_path, caplog):
     section, choice = AdapterModelSection(), EngineChoice("auto", "separate")
     with caplog.at_level("INFO", "recap"):
         engine, name = open_engine(model, section, GenerationSection(), choice, tmp_path)
     assert isinstance(engine, TransformersEngine)
     assert name.startswith("transformers 5.")
-    (told,) = [record.fields for record in caplog.records if record.getMessage() == "engine"]  # type: ignore[attr-defined]
-    assert told["engine"] == name
-    assert told["why"].startswith("vLLM is not installed: pip install 'recap[vllm]'")
+    (logged,) = [record for record in caplog.records if record.getMessage() == "engine"]
+    assert logged.fields["engine"] == name
+    assert logged.fields["why"].startswith("vLLM is not installed: pip install 'recap[vllm]'")
 
 
 def test_vllm_that_is_not_installed_is_a_mistake_in_the_config(model, tmp_path):
-    with pytest.raises(
-        ConfigError, match=r"engine: vLLM is not installed: pip install 'recap\[vllm\]'"
-    ) as caught:
+    message = r"engine: vLLM is not installed: pip install 'recap\[vllm\]'"
+    with pytest.raises(ConfigError, match=message) as caught:
         check_installed("vllm")
     assert caught.value.exit_code == ExitCode.CONFIG
+    section, choice = AdapterModelSection(), EngineChoice("vllm", "separate")
     with pytest.raises(ConfigError, match="engine: vLLM is not installed"):
-        open_engine(
-            model,
-            AdapterModelSection(),
-            GenerationSection(),
-            EngineChoice("vllm", "separate"),
-            tmp_path,
-        )
+        open_engine(model, section, GenerationSection(), choice, tmp_path)
     check_installed("auto")
 
 
@@ -64,7 +58,6 @@ def test_a_folder_called_vllm_is_no_vllm(tmp_path, monkeypatch):
 
 def test_an_adapter_is_not_merged_into_four_bits():
     model = {"quantization": "nf4-double"}
-    with pytest.raises(
-        ValueError, match=r"adapter_weights: merged is for weights of 16 or 32 bits"
-    ):
+    message = r"adapter_weights: merged is for weights of 16 or 32 bits"
+    with pytest.raises(ValueError, match=message):
         SummarizeConfig.model_validate(CONFIG | {"adapter_weights": "merged", "model": model})

@@ -1,4 +1,4 @@
-"""Claims about an engine that fails on some prompts: the others have their answers."""
+"""Claims about an engine that fails on some prompts: the others get their answers."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ from job.inference.engine import Generated
 
 
 class Fragile:
-    """An engine that fails on what holds a 13."""
+    """An engine that fails on a prompt with the token 13, and on its whole call."""
 
     context_tokens, prompts_ahead = 100, 0
 
@@ -23,7 +23,7 @@ class Fragile:
         return [Generated(f"said {prompt[0]}", 2, "stop") for prompt in prompts]
 
 
-def test_a_conversation_that_breaks_the_engine_is_an_empty_summary(caplog):
+def test_prompt_that_breaks_the_engine_gets_an_empty_answer(caplog):
     done: list[int] = []
     prompts = [[1], [2], [13], [4], [5]]
     answers = OneByOne(Fragile()).generate(prompts, GenerationSection(), done.append)
@@ -32,14 +32,13 @@ def test_a_conversation_that_breaks_the_engine_is_an_empty_summary(caplog):
     assert "scored as empty" in caplog.text
 
 
-def test_an_engine_that_answers_nothing_is_no_row_of_empty_summaries():
-    with pytest.raises(
-        ConfigError, match=r"none of 2 conversations \(the first: ValueError: unlucky\)"
-    ):
+def test_engine_that_answers_nothing_is_a_mistake_in_the_config():
+    message = r"none of 2 conversations \(the first: ValueError: unlucky\)"
+    with pytest.raises(ConfigError, match=message):
         OneByOne(Fragile()).generate([[13], [13, 4]], GenerationSection())
 
 
-def test_a_gpu_that_fails_is_tried_again():
+def test_a_gpu_that_fails_is_no_failure_of_a_prompt():
     def fail(prompts, settings, on_done=None):
         raise RetryError("the GPU failed")
 

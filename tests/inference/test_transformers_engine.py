@@ -1,4 +1,4 @@
-"""Claims about the transformers engine, with a real model: random weights answer as firmly as trained ones."""
+"""Claims about the transformers engine, with a real model of random weights."""
 
 import random
 from typing import Any
@@ -27,7 +27,7 @@ def engine(model: Any, tokenizer: Any) -> TransformersEngine:
 
 
 def one_by_one(model: Any, prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
-    """What plain `generate` answers to each prompt alone, its end token included."""
+    """The answers of plain `generate` to each prompt alone, with their end tokens."""
     found = []
     for prompt in prompts:
         ids = torch.tensor([prompt])
@@ -41,7 +41,7 @@ def one_by_one(model: Any, prompts: list[list[int]], new_tokens: int) -> list[li
     return found
 
 
-def test_a_batch_answers_what_each_prompt_alone_is_answered(engine, model, tokenizer, prompts):
+def test_batch_gives_each_prompt_the_answer_it_gets_alone(engine, model, tokenizer, prompts):
     alone = one_by_one(model, prompts, 24)
     ends = {tokenizer.eos_token_id, *ENDING_IDS}
     answers = engine.generate(prompts, SETTINGS)
@@ -55,9 +55,7 @@ def test_a_batch_answers_what_each_prompt_alone_is_answered(engine, model, token
         assert answer.output_tokens == len(kept)
         assert answer.finish_reason == ("stop" if stopped else "length")
         lengths.add(len(tokens))
-    assert len(lengths) > 5, (
-        "rows must end at many steps, or nothing is shown about rows that leave the batch"
-    )
+    assert len(lengths) > 5, "rows must end at many steps, so that some leave the batch"
     assert {answer.finish_reason for answer in answers} == {"stop", "length"}
 
 
@@ -68,16 +66,15 @@ def test_answers_do_not_depend_on_the_size_of_batches(engine, prompts, tokens, r
     assert engine.generate(prompts, limited) == wanted
 
 
-def test_an_answer_cut_at_the_limit_says_length_and_any_other_is_shorter(engine, prompts):
+def test_only_an_answer_cut_at_the_limit_has_reason_length(engine, prompts):
     answers = engine.generate(prompts, GenerationSection(max_new_tokens=5))
-    assert {answer.output_tokens for answer in answers if answer.finish_reason == "length"} == {5}
-    assert {answer.output_tokens < 5 for answer in answers if answer.finish_reason == "stop"} == {
-        True
-    }
+    for answer in answers:
+        assert (answer.output_tokens == 5) == (answer.finish_reason == "length")
+    assert {answer.finish_reason for answer in answers} == {"stop", "length"}
 
 
 @pytest.mark.parametrize("strange", [-1, 1 << 20])
-def test_a_token_that_the_model_does_not_know_is_told_before_it_can_break_a_gpu(
+def test_token_outside_of_the_vocabulary_never_reaches_the_model(
     model, tokenizer, prompts, strange
 ):
     def never(*_: Any) -> Any:
@@ -92,9 +89,9 @@ def test_no_prompts_get_no_answers(engine):
 
 
 def test_progress_counts_every_prompt_once(engine, prompts):
-    told: list[int] = []
-    engine.generate(prompts, SETTINGS.model_copy(update={"max_batch_size": 7}), told.append)
-    assert told == [7, 7, 7, 3]
+    done: list[int] = []
+    engine.generate(prompts, SETTINGS.model_copy(update={"max_batch_size": 7}), done.append)
+    assert done == [7, 7, 7, 3]
 
 
 def test_pad_may_be_the_end_token(model, base_folder, prompts):
@@ -108,7 +105,7 @@ def test_pad_may_be_the_end_token(model, base_folder, prompts):
     ]
 
 
-def test_sampling_settings_of_the_base_do_not_disturb_greedy_answers(model, tokenizer, prompts):
+def test_sampling_settings_of_the_base_have_no_effect(model, tokenizer, prompts):
     from copy import deepcopy
 
     sampled = deepcopy(model)
@@ -126,12 +123,12 @@ def test_sampled_answers_repeat_with_the_seed_and_change_with_it(engine, prompts
     assert engine.generate(prompts, settings.model_copy(update={"seed": 43})) != first
 
 
-def test_a_nucleus_of_the_likeliest_token_alone_is_greedy(engine, prompts):
+def test_nucleus_of_one_token_is_greedy(engine, prompts):
     narrow = SETTINGS.model_copy(update={"temperature": 1.0, "top_p": 1e-6})
     assert engine.generate(prompts, narrow) == engine.generate(prompts, SETTINGS)
 
 
-def test_an_adapter_on_the_base_answers_through_the_same_engine(base_folder, tokenizer, prompts):
+def test_adapter_on_the_base_answers_through_the_same_engine(base_folder, tokenizer, prompts):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -149,7 +146,7 @@ def test_an_adapter_on_the_base_answers_through_the_same_engine(base_folder, tok
 
 
 class SmallMemory:
-    """Real decoding on a device that holds only so many rows; remembers the batches that it was asked for."""
+    """Real decoding on a device that holds only so many rows; notes the size of each batch."""
 
     def __init__(self, rows: int) -> None:
         self.rows, self.asked = rows, []
@@ -161,7 +158,7 @@ class SmallMemory:
         return decode(model, prompts, *rest)
 
 
-def test_out_of_memory_halves_the_batch_once_and_answers_all_the_same(model, tokenizer, prompts):
+def test_out_of_memory_halves_the_batch_once_and_changes_no_answer(model, tokenizer, prompts):
     wanted = TransformersEngine(model, tokenizer).generate(prompts, SETTINGS)
     memory = SmallMemory(rows=7)
     engine = TransformersEngine(model, tokenizer, memory)
@@ -180,7 +177,7 @@ def test_a_single_row_that_does_not_fit_is_an_error(model, tokenizer, prompts):
     assert memory.asked == [24, 12, 6, 3, 1]
 
 
-def test_a_gpu_that_fails_is_worth_another_try(model, tokenizer, prompts):
+def test_a_gpu_that_fails_raises_retry_error(model, tokenizer, prompts):
     def broken(*_arguments: Any) -> list[list[int]]:
         raise torch.AcceleratorError("uncorrectable ECC error")
 
@@ -188,7 +185,7 @@ def test_a_gpu_that_fails_is_worth_another_try(model, tokenizer, prompts):
         TransformersEngine(model, tokenizer, broken).generate(prompts, SETTINGS)
 
 
-def test_a_model_that_answers_with_nan_is_an_error_and_no_summary(base_folder, tokenizer, prompts):
+def test_model_that_generates_nan_raises(base_folder, tokenizer, prompts):
     from transformers import AutoModelForCausalLM
 
     broken = AutoModelForCausalLM.from_pretrained(base_folder).eval()

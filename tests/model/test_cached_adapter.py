@@ -1,4 +1,4 @@
-"""What the cache holds of an adapter is verified at each use; a night may name its digest."""
+"""Claims about cached adapters and merged weights: they are verified at each use."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def tamper(folder: Path, how: str) -> None:
 @pytest.mark.parametrize(
     "how", ["prompt.json", "adapter_model.safetensors", MANIFEST, "gone", "extra", "manifest too"]
 )
-def test_a_cached_adapter_that_was_changed_is_fetched_again(published, tmp_path, how):
+def test_cached_adapter_that_was_changed_is_fetched_again(published, tmp_path, how):
     folder = fetch_adapter(read_adapter(published, STORAGE), tmp_path / "cache")
     tamper(folder, how)
     again = fetch_adapter(read_adapter(published, STORAGE), tmp_path / "cache")
@@ -59,7 +59,7 @@ def test_a_cached_adapter_that_was_changed_is_fetched_again(published, tmp_path,
     assert not (again / "chat_template.jinja").exists()
 
 
-def test_a_cached_adapter_that_verifies_is_not_fetched_again(published, tmp_path):
+def test_cached_adapter_that_verifies_is_not_fetched_again(published, tmp_path):
     folder = fetch_adapter(read_adapter(published, STORAGE), tmp_path / "cache")
     before = (folder / "prompt.json").stat().st_ino
     Path(published, "adapter_model.safetensors").unlink()
@@ -92,24 +92,28 @@ def test_merged_weights_that_verify_are_merged_once(fetched, tmp_path):
     assert (merge(fetched, SECTION, cache).base.path / "config.json").stat().st_ino == before
 
 
-def test_a_night_that_names_a_digest_runs_with_that_adapter_only(published, tmp_path):
+def test_a_night_runs_only_with_the_adapter_of_its_digest(published, tmp_path):
     digest = read_adapter(published, STORAGE).digest
     write_lines(tmp_path / "in.jsonl", [conversation("a")])
     content = {
-        "run": "r", "input": f"{tmp_path}/in.jsonl", "output": f"{tmp_path}/out", "adapter": published,
-        "generation": {"max_new_tokens": 4}, "limits": {"max_reject_fraction": 1},
-    }  # fmt: skip
-    other = SummarizeConfig.model_validate(content | {"adapter_digest": "0" * 64})
-    with pytest.raises(
-        DataError, match=f"has digest {digest}, and adapter_digest wants 000"
-    ) as caught:
+        "run": "r",
+        "input": f"{tmp_path}/in.jsonl",
+        "output": f"{tmp_path}/out",
+        "adapter": published,
+        "generation": {"max_new_tokens": 4},
+        "limits": {"max_reject_fraction": 1},
+    }
+
+    def config(adapter_digest: str) -> SummarizeConfig:
+        return SummarizeConfig.model_validate(content | {"adapter_digest": adapter_digest})
+
+    other = config("0" * 64)
+    message = f"has digest {digest}, and adapter_digest wants 000"
+    with pytest.raises(DataError, match=message) as caught:
         summarize(other, never)
     assert caught.value.exit_code == ExitCode.DATA
     found = plan(other)
     assert found.error is not None
     assert found.error.exit_code == ExitCode.DATA
-    assert (
-        summarize(SummarizeConfig.model_validate(content | {"adapter_digest": digest[:12]})).records
-        == 1
-    )
-    assert plan(SummarizeConfig.model_validate(content | {"adapter_digest": digest})).error is None
+    assert summarize(config(digest[:12])).records == 1
+    assert plan(config(digest)).error is None

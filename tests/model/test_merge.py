@@ -20,12 +20,13 @@ def fetched(base_folder: Path, tmp_path: Path) -> FetchedModel:
     )
 
 
-def test_of_several_that_merge_at_once_one_does_and_all_have_it_and_what_killed_ones_left_goes(
-    fetched, tmp_path
-):
+def test_several_that_merge_at_once_share_one_merge(fetched, tmp_path):
     cache = tmp_path / "cache"
-    (cache / ".merging-of-one-that-was-killed" / "model").mkdir(parents=True)
-    with ThreadPoolExecutor(3) as pool:  # a lock keeps threads apart as it does processes
+    left_by_a_killed_one = cache / ".merging-of-one-that-was-killed" / "model"
+    left_by_a_killed_one.mkdir(parents=True)
+
+    # A lock excludes threads as it does processes.
+    with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: merge(fetched, SECTION, cache), range(3)))
     (folder,) = (path for path in cache.iterdir() if path.is_dir())
     assert {model.base.path for model in found} == {folder}
