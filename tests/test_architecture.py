@@ -33,7 +33,7 @@ FLOORS = {
     "launch": 4,
     "conversations": 3,
     "config": 3,
-    "demo": 3,
+    "demo": 7,
     "storage": 2,
     "telemetry": 1,  # below storage, which logs its retries
     "printable": 0,

@@ -1,8 +1,8 @@
-"""The demo: the whole story on this machine, told by the real commands.
+"""The demo: the whole story on this machine, by the real commands.
 
-A folder of examples → an S3 server on loopback, and against it exactly what a container runs: `recap train`, `recap
-evaluate`, `recap summarize` → a closing screen, and a copy of all that they left. Needs no GPU, no account and no
-network. Knows nothing of how the commands work: it sees what they print, how they end, and what they leave in S3.
+Starts an S3 server on loopback and runs against it what a container runs: `recap train`, `recap
+evaluate` and `recap summarize`. It sees what the commands print, their exit codes, and what they
+leave in S3. Needs no GPU, no account and no network.
 """
 
 import errno
@@ -29,65 +29,75 @@ from job.safe_path import safe_variables
 BUCKET = "recap-demo"
 COMMANDS = ("train", "evaluate", "summarize")
 RECAP = (sys.executable, "-m", "job")
-SECONDS_TO_STOP = 30.0  # a command ends its own children within limits.grace_seconds, which is less
-KEYS = {".yaml": "configs/", ".jsonl": "data/"}  # prefix in the bucket, by the file's suffix
-CREDENTIALS = "demo"  # the server takes any; nothing outside this machine is asked
+# A command needs up to limits.grace_seconds, which is less, to stop its own children.
+SECONDS_TO_STOP = 30.0
+PREFIXES = {".yaml": "configs/", ".jsonl": "data/"}  # in the bucket, by the file's suffix
+CREDENTIALS = "demo"  # the server accepts any, and no other service is asked
+FOREIGN_VARIABLES = ("AWS_", "RECAP_", "HF_")  # the beginnings of names
+READ_BYTES = 65536
 
 
 def run_demo(
-    work: Path | None = None, examples: Path | None = None, program: Sequence[str] = RECAP
+    work: Path | None = None,
+    examples: Path | None = None,
+    program: Sequence[str] = RECAP,
 ) -> None:
-    """Run the story, and leave a copy of the bucket and the commands' logs below `work` (./demo-run).
+    """Run the story; write a copy of the bucket and the commands' logs to `work` (./demo-run).
 
-    `examples` holds what is uploaded (the package's own), `program` is the start of each command line. A command that
-    fails ends the demo with its exit code; a stop signal is passed on to it and ends as PreemptedError.
+    `examples` is the folder to upload (by default recap's own), `program` the start of each command
+    line. A command that fails ends the demo with its exit code. A stop signal is passed on to it
+    and raised as PreemptedError.
     """
     started = time.monotonic()
-    work, examples = work or Path("demo-run"), examples or example_folder()
-    logs = _emptied(work)
+    work = work or Path("demo-run")
+    examples = examples or example_folder()
+    logs = _clear(work)
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="recap-demo-") as scratch, s3_server() as endpoint:
         client = demo_bucket(endpoint)
-        _tell(
-            f"An S3 server listens on {endpoint}; s3://{BUCKET} gets {upload(client, examples)} files."
-        )
+        files = upload(client, examples)
+        _print(f"An S3 server listens on {endpoint}; s3://{BUCKET} gets {files} files.")
         environment = _environment(endpoint, scratch)
         try:
             for command in COMMANDS:
                 seconds[command] = _run(command, program, environment, logs / f"{command}.log")
         finally:
             _download(client, work / "bucket")
-    _tell("\n" + closing_screen(work, examples, seconds | {"in all": time.monotonic() - started}))
+    seconds["in all"] = time.monotonic() - started
+    _print("\n" + closing_screen(work, examples, seconds))
 
 
 def example_folder() -> Path:
-    """The folder of example configs, conversations and base: in a checkout, or inside an installed package."""
+    """Return the folder of example configs, conversations and base.
+
+    It is part of a checkout and of an installed package. Raises MissingError if neither is there.
+    """
     package = Path(__file__).parent
     candidates = package.parent.parent / "examples" / "demo", package / "files"
     for folder in candidates:
         if (folder / "train.yaml").is_file():
             return folder
     raise MissingError(
-        f"the demo's files are in neither {candidates[0]} nor {candidates[1]}: install recap from a wheel, or run the "
-        "demo in a checkout"
+        f"the demo's files are in neither {candidates[0]} nor {candidates[1]}: install recap from "
+        "a wheel, or run the demo in a checkout"
     )
 
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """An empty S3 server on a free loopback port while the block runs; yields its URL."""
+    """Run an empty S3 server on a free loopback port during the block; yield its URL."""
     try:
         from moto.server import ThreadedMotoServer
     except ImportError as error:
-        message = (
+        raise MissingError(
             "the demo needs an S3 server (moto), and it is not installed: pip install 'recap[demo]'"
-        )
-        raise MissingError(message) from error
+        ) from error
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else a line per request
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
+        # moto's buckets outlive a server in the same process.
         reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(reset).close()
         yield f"http://{host}:{port}"
@@ -96,31 +106,37 @@ def s3_server() -> Iterator[str]:
 
 
 def demo_bucket(endpoint: str) -> Any:
-    """Make the demo's bucket at `endpoint`; boto3's client of it, which no account or proxy of this machine reaches."""
+    """Create the demo's bucket at `endpoint`, and return a boto3 client for it.
+
+    No account, profile or proxy of this machine has an effect on the client.
+    """
     from boto3 import Session
     from botocore.config import Config
-    from botocore.session import Session as Settings
+    from botocore.session import Session as BotocoreSession
 
-    nothing = {"profile": (None, None, None, None), "config_file": (None, None, os.devnull, None)}
-    client = Session(
-        botocore_session=Settings(nothing)
-    ).client(  # a profile of this machine is not looked for
+    no_profile = {
+        "profile": (None, None, None, None),
+        "config_file": (None, None, os.devnull, None),
+    }
+    session = Session(botocore_session=BotocoreSession(no_profile))
+    client = session.client(
         "s3",
         endpoint_url=endpoint,
         region_name="us-east-1",
         aws_access_key_id=CREDENTIALS,
         aws_secret_access_key=CREDENTIALS,
-        config=Config(proxies={}),  # loopback, whatever proxy this machine has
+        config=Config(proxies={}),
     )
     client.create_bucket(Bucket=BUCKET)
     return client
 
 
 def upload(client: Any, examples: Path) -> int:
-    """Upload the configs, conversations and base to where the configs look; return the number of files."""
-    keys = {
-        path: KEYS[path.suffix] + path.name for path in examples.iterdir() if path.suffix in KEYS
-    }
+    """Upload configs, conversations and base to where the configs look; return their number."""
+    keys = {}
+    for path in examples.iterdir():
+        if path.suffix in PREFIXES:
+            keys[path] = PREFIXES[path.suffix] + path.name
     for path in (examples / "base").rglob("*"):
         if path.is_file():
             keys[path] = path.relative_to(examples).as_posix()
@@ -129,17 +145,19 @@ def upload(client: Any, examples: Path) -> int:
     return len(keys)
 
 
-def _emptied(work: Path) -> Path:
-    """Take away what the last demo left, and only that; the folder for logs."""
+def _clear(work: Path) -> Path:
+    """Delete what the last demo left, and nothing else; create the folder for logs, return it."""
+    logs = work / "logs"
     try:
-        for name in ("bucket", "logs"):
-            rmtree(work / name, ignore_errors=True)
-        (work / "logs").mkdir(parents=True)
+        for folder in (work / "bucket", logs):
+            rmtree(folder, ignore_errors=True)
+        logs.mkdir(parents=True)
     except OSError as error:
         raise OutputError(
-            f"{work}: the demo cannot put its files there ({error.strerror}): run it in a writable folder"
+            f"{work}: the demo cannot put its files there ({error.strerror}): run it in a "
+            "writable folder"
         ) from error
-    return work / "logs"
+    return logs
 
 
 def _download(client: Any, target: Path) -> None:
@@ -151,38 +169,36 @@ def _download(client: Any, target: Path) -> None:
 
 
 def _environment(endpoint: str, scratch: str) -> dict[str, str]:
-    """What the commands see: the demo's S3 service, and nothing of this machine's accounts, proxies or caches."""
-    foreign = ("AWS_", "RECAP_", "HF_")
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(foreign) and not name.lower().endswith("_proxy")
+    """Return the variables of the commands: the demo's S3 service in place of the machine's own.
+
+    Without this machine's accounts, proxies and caches.
+    """
+    kept = {}
+    for name, value in os.environ.items():
+        if not name.startswith(FOREIGN_VARIABLES) and not name.lower().endswith("_proxy"):
+            kept[name] = value
+    own = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": CREDENTIALS,
+        "AWS_SECRET_ACCESS_KEY": CREDENTIALS,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "RECAP_CACHE": scratch,
     }
-    return (
-        kept
-        | safe_variables(kept)
-        | {
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": CREDENTIALS,
-            "AWS_SECRET_ACCESS_KEY": CREDENTIALS,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "HF_HUB_OFFLINE": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "RECAP_CACHE": scratch,
-        }
-    )
+    return kept | safe_variables(kept) | own
 
 
 def _run(command: str, program: Sequence[str], environment: dict[str, str], log: Path) -> float:
-    """Run one command to its end; its seconds."""
+    """Run one command to its end; return its seconds. Raise RecapError if it fails."""
     arguments = (command, f"s3://{BUCKET}/configs/{command}.yaml")
-    _tell(f"\n$ recap {' '.join(arguments)}")
+    _print(f"\n$ recap {' '.join(arguments)}")
     started = time.monotonic()
     try:
-        code = _run_aloud([*program, *arguments], environment, log)
+        code = _run_and_show([*program, *arguments], environment, log)
     except KeyboardInterrupt as error:
         raise PreemptedError(
             f"the demo was stopped in `recap {command}`; its output is in {log}"
@@ -195,9 +211,12 @@ def _run(command: str, program: Sequence[str], environment: dict[str, str], log:
     return time.monotonic() - started
 
 
-def _run_aloud(command: Sequence[str], environment: dict[str, str], log: Path) -> int:
-    """Run with the output here, as it comes, and in `log`; the exit code. A stop signal is passed on, then raised."""
-    output, childs_end = _channel()
+def _run_and_show(command: Sequence[str], environment: dict[str, str], log: Path) -> int:
+    """Run a command, print its output at once and copy it to `log`; return the exit code.
+
+    A stop signal is passed on to the command, and then raised as KeyboardInterrupt.
+    """
+    output, childs_end = _open_channel()
     with open(output, "rb", buffering=0) as source, log.open("wb") as copy, _sigterm_interrupts():
         try:
             child = subprocess.Popen(
@@ -206,12 +225,15 @@ def _run_aloud(command: Sequence[str], environment: dict[str, str], log: Path) -
                 stdin=subprocess.DEVNULL,
                 stdout=childs_end,
                 stderr=childs_end,
-                start_new_session=True,  # a stop signal reaches it once, through us
+                # Ctrl-C in a terminal reaches every process of a session. This one is to receive
+                # the signal once, from here.
+                start_new_session=True,
             )
         finally:
+            # Else the output has no end: this process would hold it open, too.
             os.close(childs_end)
         try:
-            _pass_on(source, copy)
+            _show(source, copy)
             return child.wait()
         except KeyboardInterrupt:
             child.terminate()
@@ -224,8 +246,11 @@ def _run_aloud(command: Sequence[str], environment: dict[str, str], log: Path) -
                 child.wait()
 
 
-def _channel() -> tuple[int, int]:
-    """The two ends of a command's output: a terminal like ours, so that it draws progress bars, or else a pipe."""
+def _open_channel() -> tuple[int, int]:
+    """Return the two ends of a channel for output: where to read it, and the command's end.
+
+    A terminal if this process has one, so that the command draws progress bars; else a pipe.
+    """
     if not sys.stdout.isatty():
         return os.pipe()
     output, childs_end = pty.openpty()
@@ -233,16 +258,16 @@ def _channel() -> tuple[int, int]:
     return output, childs_end
 
 
-def _pass_on(source: BinaryIO, copy: BinaryIO) -> None:
+def _show(source: BinaryIO, copy: BinaryIO) -> None:
+    """Print the output until its end, and copy it."""
     while True:
         try:
-            block = source.read(65536)
+            block = source.read(READ_BYTES)
         except OSError as error:
-            if (
-                error.errno != errno.EIO
-            ):  # how Linux says that nobody holds the other end of a terminal any more
-                raise
-            return
+            # Linux's way to say that nobody holds the other end of a terminal any more.
+            if error.errno == errno.EIO:
+                return
+            raise
         if not block:
             return
         copy.write(block)
@@ -252,7 +277,7 @@ def _pass_on(source: BinaryIO, copy: BinaryIO) -> None:
 
 @contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, so that no command outlives the demo."""
+    """Let SIGTERM do what Ctrl-C does during the block, so that no command outlives the demo."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -260,5 +285,5 @@ def _sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)

@@ -1,7 +1,7 @@
-"""How sure a mean is.
+"""Intervals of means by a seeded percentile bootstrap.
 
-Purpose: seeded percentile bootstrap over conversations, which are what was drawn at random; references and metrics of
-one conversation stay together. Arrays in, intervals out. Knows nothing of what the numbers measure.
+Conversations are what was drawn at random, so they are resampled whole: the scores of one
+conversation by all metrics stay together.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-LOW, HIGH = 2.5, 97.5  # percent: a 95% interval
-_SAMPLES_AT_ONCE = 64  # bounds memory: 64 x conversations counts
+LOW_PERCENTILE, HIGH_PERCENTILE = 2.5, 97.5  # a 95% interval
+SAMPLES_AT_ONCE = 64  # bounds memory: 64 x conversations counts
 
 
 @dataclass(frozen=True)
@@ -23,27 +23,36 @@ class Interval:
 
 
 def mean_intervals(values: NDArray[np.float64], samples: int, seed: int) -> list[Interval]:
-    """Intervals of the columns' means; `values`: (conversations, columns), at least one conversation.
+    """Return the interval of each column's mean; `values` has shape (conversations, columns).
 
-    The same seed and number of conversations draw the same resamples, so that systems are compared on equal draws.
+    The same seed and number of conversations draw the same resamples, so that systems are compared
+    on equal draws.
     """
     conversations = len(values)
     rng = np.random.default_rng(seed)
     evenly = np.full(conversations, 1 / conversations)
     means = []
-    for start in range(0, samples, _SAMPLES_AT_ONCE):
-        # How often each conversation is drawn, instead of which: one product gives every column's mean.
-        drawn = rng.multinomial(conversations, evenly, size=min(_SAMPLES_AT_ONCE, samples - start))
-        means.append(drawn @ values / conversations)  # (samples, columns)
-    low, high = np.percentile(np.concatenate(means), [LOW, HIGH], axis=0)
-    return [
-        Interval(float(m), float(lo), float(hi))
-        for m, lo, hi in zip(values.mean(axis=0), low, high, strict=True)
-    ]
+    for start in range(0, samples, SAMPLES_AT_ONCE):
+        # Counts how often each conversation is drawn instead of listing the draws: then one product
+        # of matrices has the means of all columns.
+        count = min(SAMPLES_AT_ONCE, samples - start)
+        drawn = rng.multinomial(conversations, evenly, size=count)
+        means.append(drawn @ values / conversations)  # (count, columns)
+
+    bounds = [LOW_PERCENTILE, HIGH_PERCENTILE]
+    lows, highs = np.percentile(np.concatenate(means), bounds, axis=0)
+    columns = zip(values.mean(axis=0), lows, highs, strict=True)
+    return [Interval(float(mean), float(low), float(high)) for mean, low, high in columns]
 
 
 def paired_differences(
-    left: NDArray[np.float64], right: NDArray[np.float64], samples: int, seed: int
+    left: NDArray[np.float64],
+    right: NDArray[np.float64],
+    samples: int,
+    seed: int,
 ) -> list[Interval]:
-    """Intervals of the columns' mean of left minus right on the same conversations; both (conversations, columns)."""
+    """Return the interval of each column's mean of left minus right.
+
+    Both have shape (conversations, columns), and their rows are the same conversations.
+    """
     return mean_intervals(left - right, samples, seed)

@@ -1,8 +1,8 @@
 """The model card: README.md of an adapter.
 
-Purpose: what the adapter is, how to use it, what it was trained on and what it scores, floors and bad news included,
-with the front matter that the Hugging Face Hub reads. Facts of a run and its evaluation in, Markdown out. No text of a
-conversation goes in. Knows nothing of files or of the Hub's API.
+It has what the adapter is, how to use it, what it was trained on and what it scores, floors and bad
+news included, with the front matter that the Hugging Face Hub reads. No text of a conversation goes
+into it: a card may be public.
 """
 
 import json
@@ -15,7 +15,7 @@ import yaml
 
 from job.config.commands import TrainConfig
 from job.config.sections import to_plain
-from job.evaluation.metrics import METRIC_LABELS, METRICS
+from job.evaluation.metrics import HEADLINE, METRICS, Metric
 from job.evaluation.result import (
     CONSTANT,
     HOW_TO_SCORE,
@@ -23,6 +23,7 @@ from job.evaluation.result import (
     Evaluation,
     NotScored,
     comparison_sentence,
+    mean_score,
     other_systems,
     ranked_systems,
     verdict,
@@ -32,21 +33,31 @@ from job.printable import visible
 from job.prompt.template import Prompt
 
 HUB_DATASETS = "hf://datasets/"
-FLOORS = f"""\
-The {CONSTANT} is one fixed reference, the one that suits the others best: a model that no longer reads the conversation
-scores about as much. The {LEAD} is the first and the last turn, as written. Scores are ROUGE
-F-measures, the mean over each conversation's references; in brackets stands the 95% interval of the
-mean over conversations."""
-LIMITS = """\
-ROUGE counts shared words. It does not see whether a summary is true: read summaries before you rely on them, and expect
-worse where conversations are longer, in another language or about other things than those it was trained on. Summaries
-can name people, orders or accounts that stand in the conversation. Text in a conversation can try to steer its summary.
-"""
+FLOORS = (
+    f"The {CONSTANT} is one fixed reference, the one that suits the others best: a model that no "
+    "longer reads the conversation\n"
+    f"scores about as much. The {LEAD} is the first and the last turn, as written. Scores are "
+    "ROUGE\n"
+    "F-measures, the mean over each conversation's references; in brackets stands the 95% interval "
+    "of the\n"
+    "mean over conversations."
+)
+LIMITS = (
+    "ROUGE counts shared words. It does not see whether a summary is true: read summaries before "
+    "you rely on them, and expect\n"
+    "worse where conversations are longer, in another language or about other things than those it "
+    "was trained on. Summaries\n"
+    "can name people, orders or accounts that stand in the conversation. Text in a conversation "
+    "can try to steer its summary.\n"
+)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Conversations that a run used: `train` or `validation`, where they came from, how many, digest of the content."""
+    """Conversations that a run used.
+
+    `name` is train or validation, `digest` that of the content.
+    """
 
     name: str
     uris: Sequence[str]
@@ -56,7 +67,11 @@ class Split:
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card tells besides the scores; `base` is `Base.identity()`: uri, revision (only of a Hub id), digest."""
+    """The facts of a card besides the scores.
+
+    `base` is `Base.identity()`: uri, revision (only of a Hub id) and digest. The scores are those
+    of the last of `splits`.
+    """
 
     config: TrainConfig
     base: Mapping[str, str | None]
@@ -66,34 +81,29 @@ class CardFacts:
 
 
 def model_card(facts: CardFacts, evaluation: Evaluation | NotScored) -> str:
-    """Return the whole README.md; without scores it says so and why."""
+    """Return the whole README.md; without scores, it has the reason why."""
     scores = _reason(evaluation) if isinstance(evaluation, NotScored) else _scores(evaluation)
-    front = yaml.safe_dump(
-        _front_matter(facts, evaluation), sort_keys=False, allow_unicode=True, width=1000
-    )
-    base = f"`{_base_name(facts)}`" + (
-        f" at revision `{facts.base['revision']}`" if facts.base.get("revision") else ""
-    )
-    return visible(
-        "\n\n".join(
-            [
-                f"---\n{front}---",
-                f"# {facts.config.run}",
-                f"A LoRA adapter that makes {base} summarize conversations. It was trained with QLoRA by recap.",
-                "## How good it is",
-                scores,
-                "## How to use it",
-                _usage(facts),
-                "## What it was trained on",
-                _data(facts),
-                "## How it was trained",
-                _settings(facts),
-                "## Limits",
-                f"{LIMITS}The license of the base model applies.",
-            ]
-        )
-        + "\n"
-    )
+    front = _yaml(_front_matter(facts, evaluation))
+    base = f"`{_base_name(facts)}`"
+    if facts.base.get("revision"):
+        base += f" at revision `{facts.base['revision']}`"
+    paragraphs = [
+        f"---\n{front}---",
+        f"# {facts.config.run}",
+        f"A LoRA adapter that makes {base} summarize conversations. It was trained with QLoRA by "
+        "recap.",
+        "## How good it is",
+        scores,
+        "## How to use it",
+        _usage(facts),
+        "## What it was trained on",
+        _data(facts),
+        "## How it was trained",
+        _settings(facts),
+        "## Limits",
+        f"{LIMITS}The license of the base model applies.",
+    ]
+    return visible("\n\n".join(paragraphs) + "\n")
 
 
 def _front_matter(facts: CardFacts, evaluation: Evaluation | NotScored) -> dict[str, Any]:
@@ -111,26 +121,27 @@ def _front_matter(facts: CardFacts, evaluation: Evaluation | NotScored) -> dict[
         front["datasets"] = datasets
     if isinstance(evaluation, NotScored):
         return front
-    scores = evaluation.systems[evaluation.judged].scores
-    found = [
-        {
-            "type": "rouge",
-            "name": METRIC_LABELS[metric],
-            "value": round(scores[metric]["mean"].mean, 4),
-            "args": {"tokenizer": evaluation.tokenizer},
-        }
-        for metric in METRICS
-    ]
-    # The scored conversations are those of the last split.
+
     scored = facts.splits[-1]
-    name = ", ".join(_data_name(uri) for uri in scored.uris)
-    dataset = {
-        "name": name,
-        "type": datasets[0] if datasets else "conversations",
-        "split": scored.name,
+    result = {
+        "task": {"type": "summarization"},
+        "dataset": {
+            "name": ", ".join(_data_name(uri) for uri in scored.uris),
+            "type": datasets[0] if datasets else "conversations",
+            "split": scored.name,
+        },
+        "metrics": [_front_metric(evaluation, metric) for metric in METRICS],
     }
-    result = {"task": {"type": "summarization"}, "dataset": dataset, "metrics": found}
     return front | {"model-index": [{"name": facts.config.run, "results": [result]}]}
+
+
+def _front_metric(evaluation: Evaluation, metric: Metric) -> dict[str, Any]:
+    return {
+        "type": metric.hub_type,
+        "name": metric.title,
+        "value": round(mean_score(evaluation, evaluation.judged, metric).mean, 4),
+        "args": {"tokenizer": evaluation.tokenizer},
+    }
 
 
 def _reason(reason: NotScored) -> str:
@@ -138,55 +149,61 @@ def _reason(reason: NotScored) -> str:
 
 
 def _scores(evaluation: Evaluation) -> str:
-    rows = [
-        f"| {'**' + _text(name) + '**' if name == evaluation.judged else _text(name)} | "
-        + " | ".join(_cell(evaluation, name, metric) for metric in METRICS)
-        + f" | {evaluation.systems[name].words.mean:.1f} |"
-        for name in ranked_systems(evaluation)
-    ]
-    heads = " | ".join(METRIC_LABELS[metric] for metric in METRICS)
-    said = [
+    notes = [f"> **Warning:** {_text(text)}" for text in warnings(evaluation)]
+    floors = [name for name in (CONSTANT, LEAD) if name in evaluation.differences]
+    verdicts = {verdict(evaluation, name) for name in floors}
+    if verdicts & {"loses to", "cannot be told apart from"}:
+        notes.append("> **Warning:** By these numbers there is no reason to use this adapter.")
+
+    comparisons = [
         f"- {_text(comparison_sentence(evaluation, name))}." for name in other_systems(evaluation)
     ]
-    floors = [name for name in (CONSTANT, LEAD) if name in evaluation.differences]
-    honest = [f"> **Warning:** {_text(text)}" for text in warnings(evaluation)]
-    if any(
-        verdict(evaluation, name) in ("loses to", "cannot be told apart from") for name in floors
-    ):
-        honest.append("> **Warning:** By these numbers there is no reason to use this adapter.")
-    return "\n\n".join(
-        [
-            *honest,
-            f"On {evaluation.conversations:,} conversations with {evaluation.references:,} reference summaries, "
-            "by ROUGE-L:",
-            "\n".join(said),
-            "\n".join(
-                [f"| | {heads} | words |", "|---" + "|---:" * (len(METRICS) + 1) + "|", *rows]
-            ),
-            f"References have {evaluation.reference_words.mean:.1f} words on average. {FLOORS} "
-            f"Words are cut by the tokenizer `{evaluation.tokenizer}` (of a-z: Porter stems).",
-        ]
-    )
+    heads = " | ".join(metric.title for metric in METRICS)
+    table = [
+        f"| | {heads} | words |",
+        "|---" + "|---:" * (len(METRICS) + 1) + "|",
+        *(_score_row(evaluation, name) for name in ranked_systems(evaluation)),
+    ]
+    paragraphs = [
+        *notes,
+        f"On {evaluation.conversations:,} conversations with {evaluation.references:,} reference "
+        f"summaries, by {HEADLINE.title}:",
+        "\n".join(comparisons),
+        "\n".join(table),
+        f"References have {evaluation.reference_words.mean:.1f} words on average. {FLOORS} "
+        f"Words are cut by the tokenizer `{evaluation.tokenizer}` (of a-z: Porter stems).",
+    ]
+    return "\n\n".join(paragraphs)
 
 
-def _cell(evaluation: Evaluation, name: str, metric: str) -> str:
-    interval = evaluation.systems[name].scores[metric]["mean"]
-    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+def _score_row(evaluation: Evaluation, name: str) -> str:
+    label = f"**{_text(name)}**" if name == evaluation.judged else _text(name)
+    cells = []
+    for metric in METRICS:
+        score = mean_score(evaluation, name, metric)
+        cells.append(f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]")
+    words = evaluation.systems[name].words.mean
+    return f"| {label} | {' | '.join(cells)} | {words:.1f} |"
 
 
 def _usage(facts: CardFacts) -> str:
     return (
         "With recap, which also handles conversations that are too long, and files of them:\n\n"
-        "```yaml\nrun: nightly\ninput: conversations.jsonl\nadapter: path/to/this/folder\noutput: summaries/\n```\n\n"
+        "```yaml\n"
+        "run: nightly\n"
+        "input: conversations.jsonl\n"
+        "adapter: path/to/this/folder\n"
+        "output: summaries/\n"
+        "```\n\n"
         "```sh\nrecap summarize config.yaml\n```\n\n"
-        "Or with transformers and peft. `prompt.json` holds the text around the conversation; control tokens that a "
-        f"customer typed must stay ordinary text, so the conversation is encoded apart from it:\n\n```python\n"
-        f"{usage_code(facts)}```"
+        "Or with transformers and peft. `prompt.json` holds the text around the conversation; "
+        "control tokens that a customer typed must stay ordinary text, so the conversation is "
+        f"encoded apart from it:\n\n```python\n{usage_code(facts)}```"
     )
 
 
 def usage_code(facts: CardFacts) -> str:
-    """A Python program that summarizes one conversation with the adapter, encoding it exactly as recap does."""
+    """Return a Python program that summarizes a conversation, encoded exactly as recap does."""
     base, generation = str(facts.base["uri"]), facts.config.generation
     if base.startswith("s3://"):
         peft, transformers = "PeftModel", "AutoModelForCausalLM, AutoTokenizer"
@@ -197,17 +214,20 @@ def usage_code(facts: CardFacts) -> str:
         )
     else:
         peft, transformers = "AutoPeftModelForCausalLM", "AutoTokenizer"
-        load = 'model = AutoPeftModelForCausalLM.from_pretrained(adapter, dtype="auto", device_map="auto").eval()\n'
+        load = (
+            "model = AutoPeftModelForCausalLM.from_pretrained("
+            'adapter, dtype="auto", device_map="auto").eval()\n'
+        )
+    sampling = "do_sample=False"
+    if generation.temperature:
+        sampling = f"do_sample=True, temperature={generation.temperature}, top_p={generation.top_p}"
     encode = _ENCODE_CHAT if facts.prompt.control_tokens else _ENCODE_INSTRUCTION
-    sampling = (
-        f"do_sample=True, temperature={generation.temperature}, top_p={generation.top_p}"
-        if generation.temperature
-        else "do_sample=False"
-    )
     return (
-        f"import json\n\nimport torch\nfrom peft import {peft}\nfrom tokenizers import Tokenizer\n"
+        f"import json\n\nimport torch\nfrom peft import {peft}\n"
+        "from tokenizers import Tokenizer\n"
         f'from transformers import {transformers}\n\nadapter = "path/to/this/folder"\n'
-        'with open(f"{adapter}/prompt.json", encoding="utf-8") as file:\n    prompt = json.load(file)\n'
+        'with open(f"{adapter}/prompt.json", encoding="utf-8") as file:\n'
+        "    prompt = json.load(file)\n"
         f"tokenizer = AutoTokenizer.from_pretrained(adapter)\n{load}\n{_TURNS}{encode}"
         "ids = torch.tensor([ids], device=model.device)\n"
         "answer = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), "
@@ -216,12 +236,17 @@ def usage_code(facts: CardFacts) -> str:
     )
 
 
-_TURNS = """\
-turns = [("customer", "My parcel is five days late, where is it?"), ("agent", "Sorry! It arrives tomorrow by noon.")]
+_TURNS = (
+    'turns = [("customer", "My parcel is five days late, where is it?"), '
+    '("agent", "Sorry! It arrives tomorrow by noon.")]\n'
+    """\
 text = "\\n".join(f"{prompt['labels'].get(role, role)}: {said}" for role, said in turns)
 
 core = json.loads(tokenizer.backend_tokenizer.to_str())
-for token in core["added_tokens"]:  # also those that a chat model marks as not special, such as <think>
+"""
+    'for token in core["added_tokens"]:  # also those that a chat model marks as not special, such '
+    "as <think>\n"
+    """\
     token["special"] |= not token["content"].replace("▁", " ").isspace()
 core = Tokenizer.from_str(json.dumps(core | {"truncation": None, "padding": None}))
 core.encode_special_tokens = True
@@ -232,6 +257,7 @@ def plain(text):
 
 
 """
+)
 _ENCODE_INSTRUCTION = """\
 start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
 ids = start + plain(prompt["before"] + text + prompt["after"])
@@ -244,14 +270,11 @@ ids = before + plain(text) + after
 
 
 def _data(facts: CardFacts) -> str:
-    rows = [
-        f"| {split.name} | {_text(', '.join(_data_name(uri) for uri in split.uris))} | {split.conversations:,} | "
-        f"`{split.digest}` |"
-        for split in facts.splits
-    ]
-    return "\n".join(
-        ["| split | data | conversations | SHA-256 of the content |", "|---|---|---:|---|", *rows]
-    )
+    rows = ["| split | data | conversations | SHA-256 of the content |", "|---|---|---:|---|"]
+    for split in facts.splits:
+        names = _text(", ".join(_data_name(uri) for uri in split.uris))
+        rows.append(f"| {split.name} | {names} | {split.conversations:,} | `{split.digest}` |")
+    return "\n".join(rows)
 
 
 def _settings(facts: CardFacts) -> str:
@@ -263,17 +286,20 @@ def _settings(facts: CardFacts) -> str:
         "prompt": config.prompt,
     }
     shown = {name: to_plain(section) for name, section in sections.items()}
-    del shown["model"]["base"], shown["model"]["revision"]  # said above, as it was resolved
+    # The card has both above, as they were resolved.
+    del shown["model"]["base"], shown["model"]["revision"]
+    prompt = json.dumps(asdict(facts.prompt), ensure_ascii=False, indent=2)
     versions = ", ".join(f"{name} {number}" for name, number in facts.versions.items())
-    settings = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=1000)
     return (
-        f"The base's weights have the digest `{facts.base.get('digest')}`.\n\n```yaml\n{settings}```\n\n"
-        f"`prompt.json`:\n\n```json\n{_prompt_json(facts.prompt)}\n```\n\nVersions: {versions}."
+        f"The base's weights have the digest `{facts.base.get('digest')}`.\n\n"
+        f"```yaml\n{_yaml(shown)}```\n\n"
+        f"`prompt.json`:\n\n```json\n{prompt}\n```\n\nVersions: {versions}."
     )
 
 
-def _prompt_json(prompt: Prompt) -> str:
-    return json.dumps(asdict(prompt), ensure_ascii=False, indent=2)
+def _yaml(content: Mapping[str, Any]) -> str:
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+    return text
 
 
 def _base_name(facts: CardFacts) -> str:
@@ -281,12 +307,15 @@ def _base_name(facts: CardFacts) -> str:
 
 
 def _data_name(uri: str) -> str:
-    """A Hub dataset's id, or the last part of a path: the card may be public, and buckets need not be."""
+    """Return a Hub dataset's id, or the last part of a path.
+
+    The card may be public, and names of buckets need not be.
+    """
     if uri.startswith(HUB_DATASETS):
         return "/".join(uri.removeprefix(HUB_DATASETS).split("/")[:2])
     return uri.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _text(text: str) -> str:
-    """Text in Markdown, where neither a table nor HTML must start."""
+    """Return text for Markdown, in which neither a table nor HTML begins."""
     return escape(visible(text, one_line=True), quote=False).replace("|", "\\|").replace("`", "'")

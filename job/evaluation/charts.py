@@ -1,7 +1,7 @@
-"""The two pictures of a report.
+"""The two pictures of a report: scores with their intervals, and the loss over the steps.
 
-Purpose: each system's ROUGE-L as a dot on its interval (inline SVG, coloured by the page), and the loss over the steps
-(PNG). An evaluation or a loss history in, markup or bytes out. Knows nothing of the page around them.
+The scores are inline SVG, coloured by the page. The loss is a PNG, once for light and once for dark
+pages.
 """
 
 import math
@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from job.evaluation.metrics import METRIC_LABELS
-from job.evaluation.result import HEADLINE, Evaluation, ranked_systems, shorten
+from job.evaluation.metrics import HEADLINE
+from job.evaluation.result import Evaluation, mean_score, ranked_systems, shorten
 
-WIDTH, ROW, LEFT, RIGHT = 960, 38, 230, 90  # of the SVG, in its own units
+# Of the SVG, in its own units; LEFT is the room for names, RIGHT for numbers.
+WIDTH, ROW_HEIGHT, LEFT, RIGHT = 960, 38, 230, 90
 LIGHT = {
     "paper": "#ffffff",
     "ink": "#1c2126",
@@ -31,9 +32,8 @@ DARK = {
     "accent": "#5cc8b1",
 }
 
-LossHistory = Sequence[
-    Mapping[str, float]
-]  # rows with step and any of loss, eval_loss, learning_rate
+# Rows with `step` and any of `loss`, `eval_loss`, `learning_rate`.
+LossHistory = Sequence[Mapping[str, float]]
 
 
 class LossPictures(NamedTuple):
@@ -44,26 +44,26 @@ class LossPictures(NamedTuple):
 
 
 def dot_chart(evaluation: Evaluation) -> str:
-    """Mean ROUGE-L over the references with its 95% interval, a row per system, as an SVG element."""
-    names = ranked_systems(evaluation)
-    found = {name: evaluation.systems[name].scores[HEADLINE]["mean"] for name in names}
-    step = 0.1 if max(interval.high for interval in found.values()) > 0.3 else 0.05
-    ticks = [
-        step * tick
-        for tick in range(math.ceil(max(i.high for i in found.values()) / step + 1e-9) + 1)
-    ]
-    bottom = ROW * len(names) + 6
+    """Return an SVG element: each system's score by HEADLINE as a dot on its 95% interval."""
+    intervals = {name: mean_score(evaluation, name) for name in ranked_systems(evaluation)}
+    highest = max(interval.high for interval in intervals.values())
+    step = 0.1 if highest > 0.3 else 0.05
+    steps = math.ceil(highest / step + 1e-9)
+    ticks = [step * number for number in range(steps + 1)]
+    bottom = ROW_HEIGHT * len(intervals) + 6
 
     def x(score: float) -> str:
         return f"{LEFT + (WIDTH - LEFT - RIGHT) * score / ticks[-1]:.1f}"
 
-    parts = [
-        f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="0" y2="{bottom}"/>'
-        f'<text class="tick" x="{x(tick)}" y="{bottom + 18}" text-anchor="middle">{tick:.2f}</text>'
-        for tick in ticks
-    ]
-    for row, (name, interval) in enumerate(found.items()):
-        y = ROW * row + ROW / 2 + 3
+    parts = []
+    for tick in ticks:
+        parts.append(
+            f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="0" y2="{bottom}"/>'
+            f'<text class="tick" x="{x(tick)}" y="{bottom + 18}" text-anchor="middle">'
+            f"{tick:.2f}</text>"
+        )
+    for row, (name, interval) in enumerate(intervals.items()):
+        y = ROW_HEIGHT * row + ROW_HEIGHT / 2 + 3
         parts.append(
             f'<g class="{"judged" if name == evaluation.judged else "other"}">'
             f'<text class="name" x="0" y="{y + 4.5}">{escape(shorten(name, 30))}</text>'
@@ -71,20 +71,19 @@ def dot_chart(evaluation: Evaluation) -> str:
             f'<circle class="dot" cx="{x(interval.mean)}" cy="{y}" r="5.5"/>'
             f'<text x="{WIDTH}" y="{y + 4.5}" text-anchor="end">{interval.mean:.3f}</text></g>'
         )
-    label = escape(f"{METRIC_LABELS[HEADLINE]} with 95% interval by system")
-    height = bottom + 26
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    label = escape(f"{HEADLINE.title} with 95% interval by system")
+    box = f"0 0 {WIDTH} {bottom + 26}"
+    return f'<svg viewBox="{box}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
 def loss_pictures(history: LossHistory) -> LossPictures:
-    """Training and validation loss over optimizer steps, the learning rate below."""
+    """Draw training and validation loss over optimizer steps, and the learning rate below."""
     return LossPictures(_loss_png(history, LIGHT), _loss_png(history, DARK))
 
 
 def _loss_png(history: LossHistory, ink: Mapping[str, str]) -> bytes:
-    from matplotlib.backends.backend_agg import (
-        FigureCanvasAgg,
-    )  # no pyplot: no global state, no display
+    # Not pyplot, which has global state and looks for a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MaxNLocator
@@ -119,13 +118,16 @@ def _loss_png(history: LossHistory, ink: Mapping[str, str]) -> bytes:
 def _line(
     axes: Any, history: LossHistory, key: str, label: str | None, style: dict[str, Any]
 ) -> None:
-    """One line through the rows that have the key; a row has only what was measured at its step."""
-    points = [(row["step"], row[key]) for row in history if math.isfinite(row.get(key, math.nan))]
-    if points:
-        steps, values = zip(*points, strict=True)
-        if len(points) == 1:
-            style = {"marker": "o", **style}  # a line through one point cannot be seen
-        axes.plot(steps, values, label=label, **style)
+    """Draw a line through the rows that have the key.
+
+    A row has only what was measured at its step.
+    """
+    rows = [row for row in history if math.isfinite(row.get(key, math.nan))]
+    if not rows:
+        return
+    if len(rows) == 1:
+        style = {"marker": "o", **style}  # a line through one point cannot be seen
+    axes.plot([row["step"] for row in rows], [row[key] for row in rows], label=label, **style)
 
 
 def _style(axes: Any, ink: Mapping[str, str]) -> None:

@@ -1,24 +1,41 @@
-"""What an evaluation reads: conversations to score, training references, given summaries. `recap plan` asks the same.
+"""The input of an evaluation: conversations to score, training references and given summaries.
 
-EvaluateConfig in, conversations and texts out. Knows nothing of models or scores.
+Given summaries are `id`, `summary` JSON lines, as `recap summarize` or any other system writes
+them. They are matched to conversations by id, exactly: a summary that is missing, repeated, or
+nobody's would change the scores without a word.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from job.config.commands import EvaluateConfig
 from job.config.sections import as_list
-from job.conversations.read import read_strictly
-from job.conversations.record import Conversation
+from job.conversations.draft import RecordError
+from job.conversations.read import read_json_lines, read_strictly
+from job.conversations.record import Conversation, Source
 from job.conversations.references import why_missing
+from job.errors import DataError
 from job.evaluation.evaluate import choose_conversations
-from job.evaluation.summaries import read_summaries
-from job.storage.open import list_inputs
+from job.storage.open import InputFile, list_inputs
 from job.storage.selection import Selection
 from job.telemetry import warn
 
+SHOWN_IDS = 5  # in a message
 
-def read_input(config: EvaluateConfig) -> tuple[list[Conversation], list[Conversation]]:
-    """Every conversation of the input, and those of them to score; DataError where there is none of either."""
+
+class Input(NamedTuple):
+    """All conversations of the input, and those of them to score."""
+
+    everything: list[Conversation]
+    chosen: list[Conversation]
+
+
+def read_input(config: EvaluateConfig) -> Input:
+    """Read the conversations and choose those to score. Warns of those without a reference.
+
+    Raises DataError if there are none, or none can be scored.
+    """
     files = list_inputs(as_list(config.input), config.storage, Selection.of(config.data))
     everything = read_strictly(files, config.data)
     chosen = choose_conversations(everything, config.evaluation.max_conversations)
@@ -31,11 +48,11 @@ def read_input(config: EvaluateConfig) -> tuple[list[Conversation], list[Convers
             first=str(missing[0].source),
             why=why_missing(missing),
         )
-    return everything, chosen
+    return Input(everything, chosen)
 
 
 def read_train_references(config: EvaluateConfig) -> list[str] | None:
-    """The references of the training conversations; None where none are named."""
+    """Read the references of the training conversations; None if the config names none."""
     if config.train is None:
         return None
     files = list_inputs(as_list(config.train), config.storage, Selection.of(config.data))
@@ -44,9 +61,80 @@ def read_train_references(config: EvaluateConfig) -> list[str] | None:
 
 
 def read_given(config: EvaluateConfig, everything: Sequence[Conversation]) -> dict[str, str]:
-    """Given summaries by id. They must fit all conversations, also where only some of them are scored."""
+    """Read the given summaries by id.
+
+    They must fit all conversations of the input, also where only some of them are scored.
+    """
     assert config.summaries is not None
     files = list_inputs([config.summaries], config.storage, own_outputs=True)
-    # In the output of `recap summarize`, rejects and manifest lie beside the parts.
+    # The output of `recap summarize` has rejects and a manifest beside the parts.
     parts = [file for file in files if file.key.startswith("parts/")]
     return read_summaries(parts or files, config.summaries, everything)
+
+
+def read_summaries(
+    files: Iterable[InputFile],
+    uri: str,
+    conversations: Sequence[Conversation],
+) -> dict[str, str]:
+    """Read summaries by the ids of their conversations; other keys of a line are ignored.
+
+    Each conversation with a reference needs a summary. `uri` names all files together in messages.
+    Raises DataError with the lines and ids that are wrong.
+    """
+    known = Counter(conversation.id for conversation in conversations)
+    shared = [id for id, count in known.items() if count > 1]
+    _check_none("the conversations", shared, "ids that several conversations share")
+
+    summaries: dict[str, str] = {}
+    sources: dict[str, Source] = {}
+    for file in files:
+        for source, record in read_json_lines(file):
+            id, summary = _id_and_summary(record, source)
+            if id in sources:
+                raise DataError(
+                    f"{source}: id '{id}' has a summary already, at {sources[id]}; keep one of them"
+                )
+            sources[id] = source
+            summaries[id] = summary
+
+    unknown = [id for id in summaries if id not in known]
+    _check_none(uri, unknown, "ids that no conversation has")
+    wanted = [conversation.id for conversation in conversations if conversation.references]
+    missing = [id for id in wanted if id not in summaries]
+    _check_none(uri, missing, "conversations without a summary")
+    return summaries
+
+
+def _id_and_summary(record: Any, source: Source) -> tuple[str, str]:
+    """Return id and summary of a line; raise DataError if it is no such line."""
+    if isinstance(record, RecordError):
+        raise DataError(f"{source}: {record.detail}; wanted one object with id and summary a line")
+    if not isinstance(record, dict):
+        got = type(record).__name__
+        raise DataError(f"{source}: got {got}; wanted an object with id and summary")
+    if "id" not in record or "summary" not in record:
+        keys = ", ".join(record) or "none"
+        raise DataError(f"{source}: got the keys {keys}; wanted an object with id and summary")
+
+    id, summary = record["id"], record["summary"]
+    is_id = isinstance(id, str | int) and not isinstance(id, bool)
+    if not is_id or not isinstance(summary, str):
+        raise DataError(
+            f"{source}: id is {type(id).__name__} and summary is {type(summary).__name__}; "
+            "wanted text for both"
+        )
+    return str(id), summary
+
+
+def _check_none(where: str, ids: Sequence[str], what: str) -> None:
+    """Raise DataError if there are such ids."""
+    if not ids:
+        return
+    shown = ", ".join(f"'{id}'" for id in ids[:SHOWN_IDS])
+    if len(ids) > SHOWN_IDS:
+        shown += ", …"
+    raise DataError(
+        f"{where}: {len(ids)} {what}: {shown}; the summaries must be of exactly the conversations "
+        "of input, by id"
+    )

@@ -1,11 +1,20 @@
-"""ROUGE of summaries against their references, one row per conversation.
+"""The metrics that compare a summary with a reference, and the scores of a system by all of them.
 
-The counting is the reference implementation's (`rouge_score`), the words are those of `words`.
-Works offline: a regular expression splits sentences, where nltk would download models.
+To add a metric:
+
+1. Write a function of (summary, reference) that returns a number, by convention from 0 to 1 and
+   higher for a better summary. Import a heavy library inside the function.
+2. Add a `Metric` to `METRICS`. Scores, intervals, evaluation.json, the terminal's table, the
+   report, the model card and the demo's last screen take their columns from that tuple.
+3. Add the library that computes it to `LIBRARIES`: each evaluation records their versions.
+4. Describe it in `MEASURE`, in `report._method` and in `card.FLOORS`, which explain ROUGE today.
+
+`HEADLINE` is the metric that ranks systems and decides who beats whom.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,15 +22,6 @@ import regex
 from numpy.typing import NDArray
 
 from job.evaluation.words import RougeTokenizer
-
-METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-AGGREGATIONS = ("first", "mean", "best")  # over the references of one conversation
-METRIC_LABELS = {
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
-    "rougeLsum": "ROUGE-Lsum",
-}
 
 # A space must follow the marks of English, which stand in numbers and names too. The marks of other
 # scripts (as in Chinese, Japanese, Arabic, Hindi, Burmese) end sentences and nothing else.
@@ -34,42 +34,97 @@ _SENTENCE_END = regex.compile(
 )
 
 
+def rouge(name: str, summary: str, reference: str) -> float:
+    """Return the F-measure of one of `rouge_score`'s metrics, on the words of `words.py`.
+
+    The first metric of a pair counts them all: about 4 ms for two texts of 40 words.
+    """
+    return float(_all_rouge(summary, reference)[name].fmeasure)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number for a summary beside a reference; higher is better.
+
+    `name` is its key in evaluation.json, `title` its column in reports, and `short_title` its
+    column in the terminal's table, of which four fit into 100 characters. `hub_type` is the
+    metric's id on the Hugging Face Hub, for the front matter of a model card.
+    """
+
+    name: str
+    title: str
+    short_title: str
+    hub_type: str
+    score: Callable[[str, str], float]  # of (summary, reference)
+
+
+ROUGE_1 = Metric("rouge1", "ROUGE-1", "R-1", "rouge", partial(rouge, "rouge1"))
+ROUGE_2 = Metric("rouge2", "ROUGE-2", "R-2", "rouge", partial(rouge, "rouge2"))
+ROUGE_L = Metric("rougeL", "ROUGE-L", "R-L", "rouge", partial(rouge, "rougeL"))
+ROUGE_LSUM = Metric("rougeLsum", "ROUGE-Lsum", "R-Lsum", "rouge", partial(rouge, "rougeLsum"))
+
+METRICS = (ROUGE_1, ROUGE_2, ROUGE_L, ROUGE_LSUM)
+HEADLINE = ROUGE_L
+MEASURE = "ROUGE F-measure"  # of all metrics together, in captions
+LIBRARIES = ("rouge-score", "regex", "numpy")
+
+AGGREGATIONS = ("first", "mean", "best")  # over the references of one conversation
+
+
 @dataclass(frozen=True)
 class Scores:
-    """F-measures: float64 (conversations, metrics, aggregations), in the order of METRICS and AGGREGATIONS."""
+    """The scores of a system: float64 of shape (conversations, metrics, aggregations).
+
+    In the order of `metrics` and AGGREGATIONS.
+    """
 
     values: NDArray[np.float64]
+    metrics: tuple[Metric, ...] = METRICS
 
-    def of(self, metric: str, aggregation: str = "mean") -> NDArray[np.float64]:
-        """One score for each conversation: (conversations,)."""
-        return self.values[:, METRICS.index(metric), AGGREGATIONS.index(aggregation)]
+    def of(self, name: str, aggregation: str = "mean") -> NDArray[np.float64]:
+        """Return the scores by one metric, of shape (conversations,)."""
+        names = [metric.name for metric in self.metrics]
+        return self.values[:, names.index(name), AGGREGATIONS.index(aggregation)]
 
 
-def score_all(summaries: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
-    """Score each summary against all references of its conversation (at least one each); about 1 ms per pair.
+def score_all(
+    summaries: Sequence[str],
+    references: Sequence[Sequence[str]],
+    metrics: tuple[Metric, ...] = METRICS,
+) -> Scores:
+    """Score each summary against all references of its conversation, of which it has at least one.
 
-    ROUGE-Lsum compares sentence by sentence. `best` takes the best reference for each metric by itself.
+    `best` is the best reference by each metric for itself.
     """
     assert len(summaries) == len(references), (len(summaries), len(references))
-    scorer = _scorer()
-    values = np.zeros((len(summaries), len(METRICS), len(AGGREGATIONS)))
-    for row, (summary, wanted) in enumerate(zip(summaries, references, strict=True)):
-        assert wanted, f"conversation {row} has no reference"
-        candidate = sentences(summary)
-        pairs = [scorer.score(sentences(reference), candidate) for reference in wanted]
-        scored = np.array(
-            [[pair[metric].fmeasure for metric in METRICS] for pair in pairs]
-        )  # (references, metrics)
-        values[row] = np.stack([scored[0], scored.mean(axis=0), scored.max(axis=0)], axis=1)
-    return Scores(values)
+    values = np.zeros((len(summaries), len(metrics), len(AGGREGATIONS)))
+    for row, (summary, texts) in enumerate(zip(summaries, references, strict=True)):
+        assert texts, f"conversation {row} has no reference"
+        scored = np.array([[metric.score(summary, text) for metric in metrics] for text in texts])
+        values[row, :, 0] = scored[0]
+        values[row, :, 1] = scored.mean(axis=0)
+        values[row, :, 2] = scored.max(axis=0)
+    return Scores(values, metrics)
 
 
 def sentences(text: str) -> str:
-    """The text with one sentence a line, as ROUGE-Lsum wants it; the other metrics do not see the difference."""
+    """Return the text with one sentence a line, as ROUGE-Lsum compares them.
+
+    By a regular expression: nltk would download models. The other metrics do not see the lines.
+    """
     return "\n".join(part for part in _SENTENCE_END.split(text.strip()) if part)
 
 
-def _scorer() -> Any:
+# The metrics of a pair are asked for one after the other, and `rouge_score` counts the words of the
+# pair once for all of them.
+@lru_cache(maxsize=1)
+def _all_rouge(summary: str, reference: str) -> Any:
+    return _rouge_scorer().score(sentences(reference), sentences(summary))
+
+
+@cache
+def _rouge_scorer() -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(list(METRICS), tokenizer=RougeTokenizer())
+    names = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+    return RougeScorer(names, tokenizer=RougeTokenizer())

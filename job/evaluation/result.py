@@ -1,8 +1,7 @@
-"""The result of an evaluation, and what may be said about it.
+"""The result of an evaluation, and the sentences about it.
 
-Purpose: the record that becomes `evaluation.json` (and comes back from it), and the sentences that the terminal, the
-report and the model card share, so that none of them claims more than the numbers do. Knows nothing of how they are
-laid out.
+`Evaluation` is written as evaluation.json. The terminal, the report and the model card share the
+sentences, so that none of them claims more than the numbers show.
 """
 
 from collections.abc import Mapping
@@ -11,11 +10,11 @@ from typing import Any, Literal
 
 from job.errors import DamagedError
 from job.evaluation.bootstrap import Interval
+from job.evaluation.metrics import HEADLINE, Metric
 
-CONSTANT, LEAD = "constant sentence", "lead"
-HEADLINE = "rougeL"  # the metric of the sentences, its mean over the references
-FEWEST_CONVERSATIONS = 10  # below, a percentile bootstrap is far too sure of itself
-COLLAPSED_SHARE = 0.5
+CONSTANT, LEAD = "constant sentence", "lead"  # the names of the floors
+MIN_CONVERSATIONS = 10  # of fewer, a percentile bootstrap makes its intervals far too narrow
+COLLAPSED_SHARE = 0.5  # of the conversations, with one and the same summary
 
 HOW_TO_SCORE = "Nothing is known of its summaries: `recap evaluate` can score the adapter."
 
@@ -69,40 +68,28 @@ class Evaluation:
     tokenizer: str = "rouge-score"  # of evaluations that recorded none
 
     def to_json(self) -> dict[str, Any]:
-        """The evaluation as JSON types, numbers with six decimals."""
+        """Return the evaluation as JSON types, numbers with six decimals."""
         plain: dict[str, Any] = _rounded(asdict(self))
         return plain
 
     @staticmethod
     def from_json(plain: Mapping[str, Any]) -> "Evaluation":
-        """The evaluation that `to_json` wrote; DamagedError if it is none."""
+        """Return the evaluation that `to_json` wrote; raise DamagedError if it is none."""
         try:
-            systems = {
-                name: SystemResult(
-                    **{
-                        **system,
-                        "scores": _read_intervals(system["scores"]),
-                        "words": Lengths(**system["words"]),
-                    }
-                )
-                for name, system in plain["systems"].items()
-            }
+            systems = {name: _read_system(system) for name, system in plain["systems"].items()}
             differences = {
                 name: _read_intervals(found) for name, found in plain["differences"].items()
             }
-            lengths = Lengths(**plain["reference_words"])
-            return Evaluation(
-                **{
-                    **plain,
-                    "systems": systems,
-                    "differences": differences,
-                    "reference_words": lengths,
-                }
-            )
+            read = {
+                "systems": systems,
+                "differences": differences,
+                "reference_words": Lengths(**plain["reference_words"]),
+            }
+            return Evaluation(**{**plain, **read})
         except (KeyError, TypeError, AttributeError) as error:
             raise DamagedError(
-                f"evaluation.json is not one that this version of recap wrote ({type(error).__name__}: {error}); "
-                "evaluate again"
+                "evaluation.json is not one that this version of recap wrote "
+                f"({type(error).__name__}: {error}); evaluate again"
             ) from error
 
 
@@ -110,30 +97,38 @@ class Evaluation:
 class NotScored:
     """The reason why a trained adapter has no scores.
 
-    `why` names no person, place or text of a conversation, so that a public card can have it; `detail`
-    may.
+    `why` names no person, place or text of a conversation, so that a public card can have it;
+    `detail` may.
     """
 
     why: str
     detail: str
 
 
+def mean_score(evaluation: Evaluation, system: str, metric: Metric = HEADLINE) -> Interval:
+    """Return a system's score by a metric, its mean over each conversation's references."""
+    return evaluation.systems[system].scores[metric.name]["mean"]
+
+
+def mean_difference(evaluation: Evaluation, other: str) -> Interval:
+    """Return the judged system's HEADLINE score minus another one's."""
+    return evaluation.differences[other][HEADLINE.name]["mean"]
+
+
 def ranked_systems(evaluation: Evaluation) -> list[str]:
-    """The systems by ROUGE-L, best first."""
-    return sorted(
-        evaluation.systems, key=lambda name: -evaluation.systems[name].scores[HEADLINE]["mean"].mean
-    )
+    """Return the systems by HEADLINE, best first."""
+    return sorted(evaluation.systems, key=lambda name: -mean_score(evaluation, name).mean)
 
 
 def other_systems(evaluation: Evaluation) -> list[str]:
-    """What the judged system is compared with: the floors first, for they are the question."""
+    """Return the systems that the judged one is compared with, the floors first."""
     return sorted(evaluation.differences, key=lambda name: name not in (CONSTANT, LEAD))
 
 
 def verdict(evaluation: Evaluation, other: str) -> Verdict:
-    """How the judged system stands to another one, by the interval of their paired difference in ROUGE-L."""
-    difference = evaluation.differences[other][HEADLINE]["mean"]
-    if evaluation.conversations < FEWEST_CONVERSATIONS:
+    """Compare the judged system with another by the interval of their paired difference."""
+    difference = mean_difference(evaluation, other)
+    if evaluation.conversations < MIN_CONVERSATIONS:
         return "too few conversations"
     if difference.low > 0:
         return "beats"
@@ -141,44 +136,46 @@ def verdict(evaluation: Evaluation, other: str) -> Verdict:
 
 
 def comparison_sentence(evaluation: Evaluation, other: str) -> str:
-    """E.g. `tuned beats the constant sentence by 0.12 [0.09, 0.15]`."""
-    difference = evaluation.differences[other][HEADLINE]["mean"]
-    judged, against = evaluation.judged, f"the {other}" if other in (CONSTANT, LEAD) else other
-    apart = f"{difference.mean:+.2f} [{difference.low:.2f}, {difference.high:.2f}]"
+    """Return e.g. `tuned beats the constant sentence by 0.12 [0.09, 0.15]`."""
+    judged = evaluation.judged
+    against = f"the {other}" if other in (CONSTANT, LEAD) else other
+    by = mean_difference(evaluation, other)
+    apart = f"{by.mean:+.2f} [{by.low:.2f}, {by.high:.2f}]"
     match verdict(evaluation, other):
         case "beats":
             return f"{judged} beats {against} by {apart.removeprefix('+')}"
         case "loses to":
-            return f"{judged} loses to {against} by {-difference.mean:.2f} [{-difference.high:.2f}, {-difference.low:.2f}]"
+            interval = f"[{-by.high:.2f}, {-by.low:.2f}]"
+            return f"{judged} loses to {against} by {-by.mean:.2f} {interval}"
         case "cannot be told apart from":
             return f"{judged} cannot be told apart from {against}: {apart}"
         case "too few conversations":
             return (
-                f"{judged} against {against}: {apart}, but {evaluation.conversations} conversations are too few to "
-                f"tell (at least {FEWEST_CONVERSATIONS})"
+                f"{judged} against {against}: {apart}, but {evaluation.conversations} "
+                f"conversations are too few to tell (at least {MIN_CONVERSATIONS})"
             )
 
 
 def warnings(evaluation: Evaluation) -> list[str]:
-    """What a reader must know before trusting the judged system; empty when nothing is wrong."""
-    judged, count = evaluation.systems[evaluation.judged], evaluation.conversations
+    """Return what a reader must know before trusting the judged system, a sentence each."""
+    name = evaluation.judged
+    judged = evaluation.systems[name]
+    count = evaluation.conversations
     found = []
-    unbeaten = [name for name in (CONSTANT, LEAD) if name in evaluation.differences]
-    unbeaten = [name for name in unbeaten if verdict(evaluation, name) != "beats"]
+    floors = [floor for floor in (CONSTANT, LEAD) if floor in evaluation.differences]
+    unbeaten = [f"the {floor}" for floor in floors if verdict(evaluation, floor) != "beats"]
     if unbeaten:
-        names = " or ".join(f"the {name}" for name in unbeaten)
         found.append(
-            f"{evaluation.judged} is not shown to beat {names}: a summarizer that reads the conversation should."
+            f"{name} is not shown to beat {' or '.join(unbeaten)}: a summarizer that reads the "
+            "conversation should."
         )
-    if judged.most_common_share >= COLLAPSED_SHARE and count >= FEWEST_CONVERSATIONS:
+    if judged.most_common_share >= COLLAPSED_SHARE and count >= MIN_CONVERSATIONS:
         found.append(
-            f"{evaluation.judged} gave the same summary to {judged.most_common_share:.0%} of the conversations: it has "
-            f"collapsed to “{shorten(judged.most_common, 120)}”"
+            f"{name} gave the same summary to {judged.most_common_share:.0%} of the conversations: "
+            f"it has collapsed to “{shorten(judged.most_common, 120)}”"
         )
     if judged.empty_summaries:
-        found.append(
-            f"{judged.empty_summaries} of {count} summaries by {evaluation.judged} are empty."
-        )
+        found.append(f"{judged.empty_summaries} of {count} summaries by {name} are empty.")
     if evaluation.unreadable_references:
         found.append(
             f"{evaluation.unreadable_references} of {evaluation.references} references have no "
@@ -188,18 +185,25 @@ def warnings(evaluation: Evaluation) -> list[str]:
 
 
 def shorten(text: str, characters: int) -> str:
-    """The text on one line, cut with an ellipsis."""
+    """Return the text on one line, cut with an ellipsis."""
     line = " ".join(text.split())
-    return line if len(line) <= characters else line[: characters - 1].rstrip() + "…"
+    if len(line) <= characters:
+        return line
+    return line[: characters - 1].rstrip() + "…"
+
+
+def _read_system(plain: Mapping[str, Any]) -> SystemResult:
+    scores, words = _read_intervals(plain["scores"]), Lengths(**plain["words"])
+    return SystemResult(**{**plain, "scores": scores, "words": words})
 
 
 def _read_intervals(plain: Mapping[str, Any]) -> Intervals:
-    return {
-        metric: {
+    intervals: Intervals = {}
+    for metric, by_aggregation in plain.items():
+        intervals[metric] = {
             aggregation: Interval(**interval) for aggregation, interval in by_aggregation.items()
         }
-        for metric, by_aggregation in plain.items()
-    }
+    return intervals
 
 
 def _rounded(value: Any) -> Any:

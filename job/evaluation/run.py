@@ -1,18 +1,17 @@
-"""`recap evaluate`: an adapter, or a file of summaries, scored against references and floors.
+"""`recap evaluate`: score an adapter, or a file of summaries, against references and floors.
 
-EvaluateConfig → evaluation.json, report.html and summaries.jsonl under its output. Knows nothing of training.
+Writes evaluation.json, report.html and summaries.jsonl to the output.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 from job.config.commands import EvaluateConfig
 from job.conversations.cleaning import clean_all, resolve_steps
 from job.conversations.record import Conversation
 from job.evaluation.evaluate import evaluate
 from job.evaluation.inputs import read_given, read_input, read_train_references
-from job.evaluation.place import check_place, publish
+from job.evaluation.output import check_output, publish_evaluation
 from job.evaluation.report import choose_examples, write_report
 from job.evaluation.result import Evaluation
 from job.inference.each import OneByOne
@@ -28,48 +27,45 @@ TUNED, BASE, GIVEN = "tuned", "base without adapter", "given summaries"
 
 
 def run_evaluation(config: EvaluateConfig) -> Evaluation:
-    """Score, and publish the result with its manifest last; replaces what an earlier evaluation left, nothing else."""
+    """Score, publish the result and return it.
+
+    Replaces what an earlier evaluation left at the output, and nothing else.
+    """
     store = open_store(config.output, config.storage)
-    check_place(store)
+    check_output(store)
     everything, chosen = read_input(config)
     train_references = read_train_references(config)
     if config.summaries:
         conversations = clean_all(chosen, resolve_steps(config.data, everything))
-        summaries = read_given(config, everything)
-        systems = {GIVEN: [summaries[conversation.id] for conversation in conversations]}
+        given = read_given(config, everything)
+        systems = {GIVEN: [given[conversation.id] for conversation in conversations]}
     else:
         uri = str(config.adapter)
         fetched = fetch_with_adapter(uri, config.model, config.storage, cache_folder())
         conversations = clean_all(chosen, cleaning_of(fetched.prompt, config.data))
-        systems = _generated(config, fetched, conversations)
+        systems = _summarize(config, fetched, conversations)
+
     evaluation = evaluate(systems, conversations, config.evaluation, train_references)
     with work_folder(config.run) as work:
         folder = work / "evaluation"
-        write_report(
-            folder,
-            evaluation,
-            choose_examples(conversations, systems),
-            None,
-            f"Evaluation {config.run}",
-        )
-        (folder / "evaluation.json").write_text(
-            json.dumps(evaluation.to_json(), indent=2) + "\n", encoding="utf-8"
-        )
-        (folder / "summaries.jsonl").write_text(
-            "".join(_lines(conversations, systems)), encoding="utf-8"
-        )
-        publish(
-            folder,
-            store,
-            {"run": config.run, "adapter": config.adapter, "summaries": config.summaries},
-        )
+        examples = choose_examples(conversations, systems)
+        write_report(folder, evaluation, examples, None, f"Evaluation {config.run}")
+        numbers = json.dumps(evaluation.to_json(), indent=2) + "\n"
+        (folder / "evaluation.json").write_text(numbers, encoding="utf-8")
+        lines = "".join(_lines(conversations, systems))
+        (folder / "summaries.jsonl").write_text(lines, encoding="utf-8")
+        facts = {"run": config.run, "adapter": config.adapter, "summaries": config.summaries}
+        publish_evaluation(folder, store, facts)
     event("evaluated", report=f"{store.uri}/report.html")
     return evaluation
 
 
-def _generated(
-    config: EvaluateConfig, fetched: FetchedModel, conversations: Sequence[Conversation]
+def _summarize(
+    config: EvaluateConfig,
+    fetched: FetchedModel,
+    conversations: Sequence[Conversation],
 ) -> dict[str, list[str]]:
+    """Summarize with the adapter, and without it if configured."""
     quantization = config.model.quantization or "none"
     event("loading", base=fetched.base.uri, adapter=config.adapter, quantization=quantization)
     model = load(fetched, config.model)
@@ -91,12 +87,19 @@ def _generated(
     return systems
 
 
-def _lines(conversations: Sequence[Conversation], systems: dict[str, list[str]]) -> Iterator[str]:
-    """One JSON line per conversation: the judged system's summary, the references, and the other systems'."""
+def _lines(
+    conversations: Sequence[Conversation],
+    systems: Mapping[str, Sequence[str]],
+) -> Iterator[str]:
+    """Yield a JSON line per conversation.
+
+    It has the judged system's summary, the references, and the other systems' summaries.
+    """
     judged, *others = systems
     for row, conversation in enumerate(conversations):
-        line: dict[str, Any] = {"id": conversation.id, "summary": systems[judged][row]}
-        line |= {
+        line = {
+            "id": conversation.id,
+            "summary": systems[judged][row],
             "references": conversation.references,
             "others": {name: systems[name][row] for name in others},
         }

@@ -1,53 +1,57 @@
-"""An evaluation as a table for the terminal: plain monospaced text, at most 100 columns. Knows nothing of HTML."""
+"""An evaluation as a table for the terminal, in plain text of at most 100 columns."""
 
 from textwrap import wrap
 
-from job.evaluation.metrics import METRICS
+from job.evaluation.metrics import HEADLINE, MEASURE, METRICS
 from job.evaluation.result import (
     Evaluation,
     comparison_sentence,
+    mean_score,
     other_systems,
     ranked_systems,
     shorten,
     warnings,
 )
 
-_NAME, _SCORE, _WORDS = 24, 16, 7
+MAX_COLUMNS = 100
+NAME_COLUMNS, SCORE_COLUMNS, WORDS_COLUMNS = 24, 16, 7
 
 
 def score_table(evaluation: Evaluation) -> str:
-    """Systems with mean F-measures over the references (± half of the 95% interval) and words per summary.
+    """Return the systems with their scores (± half of the 95% interval) and words per summary.
 
-    The best system comes first and each column's best score carries a star; sentences and warnings stand below.
+    The best system comes first, and a star marks each column's best score. Sentences and warnings
+    follow the table.
     """
-    ranked = ranked_systems(evaluation)
-    best = {metric: max(_mean(evaluation, name, metric) for name in ranked) for metric in METRICS}
+    titles = "".join(f"{metric.short_title:>{SCORE_COLUMNS}}" for metric in METRICS)
     lines = [
-        f"{evaluation.conversations} conversations, {evaluation.references} references; mean ROUGE F-measure over the "
-        "references ± 95%",
+        f"{evaluation.conversations} conversations, {evaluation.references} references; "
+        f"mean {MEASURE} over the references ± 95%",
         "",
-        f"{'':2}{'':{_NAME}}{'R-1':>{_SCORE}}{'R-2':>{_SCORE}}{'R-L':>{_SCORE}}{'R-Lsum':>{_SCORE}}{'words':>{_WORDS}}",
+        f"  {'':{NAME_COLUMNS}}{titles}{'words':>{WORDS_COLUMNS}}",
     ]
-    for name in ranked:
-        cells = "".join(_cell(evaluation, name, metric, best[metric]) for metric in METRICS)
-        arrow = "> " if name == evaluation.judged else "  "
-        words = evaluation.systems[name].words.mean
-        lines.append(f"{arrow}{shorten(name, _NAME):<{_NAME}}{cells}{words:>{_WORDS}.1f}".rstrip())
-    lines.append(
-        f"{'':2}{'(references)':<{_NAME + 4 * _SCORE}}{evaluation.reference_words.mean:>{_WORDS}.1f}"
-    )
-    lines += ["", f"By ROUGE-L (tokenizer {evaluation.tokenizer}):"]
-    sentences = [f"  {comparison_sentence(evaluation, name)}" for name in other_systems(evaluation)]
-    sentences += [f"! {warning}" for warning in warnings(evaluation)]
-    lines += [line for text in sentences for line in wrap(text, 100, subsequent_indent="    ")]
+    lines += [_row(evaluation, name) for name in ranked_systems(evaluation)]
+    label_columns = NAME_COLUMNS + len(METRICS) * SCORE_COLUMNS
+    words = evaluation.reference_words.mean
+    lines.append(f"  {'(references)':<{label_columns}}{words:>{WORDS_COLUMNS}.1f}")
+
+    lines += ["", f"By {HEADLINE.title} (tokenizer {evaluation.tokenizer}):"]
+    texts = [f"  {comparison_sentence(evaluation, name)}" for name in other_systems(evaluation)]
+    texts += [f"! {warning}" for warning in warnings(evaluation)]
+    for text in texts:
+        lines += wrap(text, MAX_COLUMNS, subsequent_indent="    ")
     return "\n".join(lines)
 
 
-def _mean(evaluation: Evaluation, name: str, metric: str) -> float:
-    return evaluation.systems[name].scores[metric]["mean"].mean
-
-
-def _cell(evaluation: Evaluation, name: str, metric: str, best: float) -> str:
-    interval = evaluation.systems[name].scores[metric]["mean"]
-    star = "*" if interval.mean == best else " "
-    return f"{f'{interval.mean:.3f} ±{(interval.high - interval.low) / 2:.3f}{star}':>{_SCORE}}"
+def _row(evaluation: Evaluation, name: str) -> str:
+    system = evaluation.systems[name]
+    arrow = "> " if name == evaluation.judged else "  "
+    cells = ""
+    for metric in METRICS:
+        score = mean_score(evaluation, name, metric)
+        best = max(mean_score(evaluation, other, metric).mean for other in evaluation.systems)
+        star = "*" if score.mean == best else " "
+        cell = f"{score.mean:.3f} ±{(score.high - score.low) / 2:.3f}{star}"
+        cells += f"{cell:>{SCORE_COLUMNS}}"
+    label = f"{shorten(name, NAME_COLUMNS):<{NAME_COLUMNS}}"
+    return f"{arrow}{label}{cells}{system.words.mean:>{WORDS_COLUMNS}.1f}".rstrip()

@@ -19,7 +19,7 @@ from job.conversations.redaction import make_redactor, redact_message, redacted_
 from job.errors import ConfigError, DataError, RecapError
 from job.evaluation.evaluate import why_unscorable
 from job.evaluation.inputs import read_given, read_input, read_train_references
-from job.evaluation.place import check_place
+from job.evaluation.output import check_output
 from job.identity import differences
 from job.launch.cluster import ALONE, Cluster, find_cluster
 from job.model.fetch import check_adapter_digest, check_same_base, name_base_of, read_adapter
@@ -129,7 +129,7 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
 
     def look() -> str:
         store = open_store(config.output, config.storage)
-        check_place(store)
+        check_output(store)
         return is_writable(store.uri, config.storage)
 
     checks = [check("input", read, "input")]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from job.errors import DataError, ExitCode
-from job.evaluation.summaries import read_summaries
+from job.evaluation.inputs import read_summaries
 from job.storage.open import InputFile, list_inputs
 from tests.evaluation.conftest import make_conversations
 

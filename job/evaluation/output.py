@@ -1,7 +1,4 @@
-"""The place of an evaluation: free, or an earlier evaluation's to be replaced; anything else is refused.
-
-Knows nothing of scores.
-"""
+"""The output location of an evaluation: free, or an earlier evaluation's, which is replaced."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,34 +20,40 @@ KIND = "evaluation"
 FILES = ("evaluation.json", "report.html", "summaries.jsonl")
 
 
-def check_place(store: Store) -> None:
-    """OutputError unless nothing that would be replaced is there, or an evaluation left it, whole or interrupted."""
+def check_output(store: Store) -> None:
+    """Raise OutputError if anything would be replaced that no evaluation wrote.
+
+    What an evaluation left may be replaced, be it whole or interrupted.
+    """
     check_unobstructed(store, (*FILES, MANIFEST, MARKER))
     taken = list(entries_at(store, FILES))
-    interrupted = is_claimed(store, MARKER, KIND)
-    manifest = _read_manifest(store)  # last: it is written before the marker goes
-    if not interrupted:
+    is_interrupted = is_claimed(store, MARKER, KIND)
+
+    # Read last: an evaluation that ends meanwhile writes it before it deletes its marker.
+    manifest = _read_manifest(store)
+    if not is_interrupted:
         check_vouched(store, taken, manifest)
 
 
-def publish(folder: Path, store: Store, facts: Mapping[str, Any]) -> None:
-    """Put FILES, which lie in `folder`, into the store, the manifest last."""
+def publish_evaluation(folder: Path, store: Store, facts: Mapping[str, Any]) -> None:
+    """Upload FILES from `folder`, the manifest last. Replaces what an evaluation left there."""
     with claimed(store, MARKER, KIND):
         publish_folder(folder, store, "", {"kind": KIND, **facts})
 
 
 def _read_manifest(store: Store) -> Manifest | None:
+    """Return the manifest of an earlier evaluation, if there is one; else raise OutputError."""
     try:
         manifest = read_manifest(store, "")
     except MissingError:
         return None
     except DamagedError as error:
-        raise OutputError(
-            f"output: {error}; choose another output, or remove what is there"
-        ) from error
+        remedy = "choose another output, or remove what is there"
+        raise OutputError(f"output: {error}; {remedy}") from error
     if manifest.extra.get("kind") != KIND:
+        names = ", ".join(list(manifest.files)[:3]) or "no files"
         raise OutputError(
             f"output: {store.uri} holds something other than an evaluation (its manifest names "
-            f"{', '.join(list(manifest.files)[:3]) or 'no files'}): choose another output"
+            f"{names}): choose another output"
         )
     return manifest
