@@ -138,7 +138,7 @@ def test_byte_that_is_not_utf8_in_parquet_spoils_its_row_only(put):
     assert read[1].detail == "byte 0xe9 at position 8 of a text is not UTF-8"
 
 
-def test_half_emoji_and_nul_become_replacement_characters_that_can_be_stored(put):
+def test_half_an_emoji_or_nul_becomes_a_replacement_character(put):
     line = '{"turns": [{"role": "agent", "text": "a\\ud83d b\\u0000 \\ud83d\\ude00"}], "m\\udc00": ["\\udfff"]}'
     (conversation,) = outcomes(put("day.jsonl", line))
     assert conversation.turns[0].text == "a\ufffd b\ufffd 😀"
@@ -173,7 +173,7 @@ def test_key_that_stands_twice_in_an_object_of_dialogs_is_not_lost(put):
     assert [type(one) for one in read] == [Conversation, Reject, Reject]
 
 
-def test_row_with_another_number_of_cells_is_bad_and_blank_lines_are_no_rows(put):
+def test_row_with_another_number_of_cells_is_bad(put):
     read = outcomes(put("t.csv", "id,dialogue\n\n1,Agent: a, b\n2\n3,Agent: c\n"))
     assert [str(one) for one in read[:2]] == [
         "t.csv line 3: has 3 cells, the header has 2 columns",
@@ -182,7 +182,7 @@ def test_row_with_another_number_of_cells_is_bad_and_blank_lines_are_no_rows(put
     assert read[2].id == "3"
 
 
-def test_quote_inside_a_row_is_bad_but_one_that_is_never_closed_ends_the_run(put):
+def test_quote_inside_a_row_is_bad_and_an_open_one_ends_the_run(put):
     read = outcomes(put("t.csv", 'id,dialogue\n1,"Agent: a" b\n2,Agent: c\n'))
     assert str(read[0]) == "t.csv line 2: not a row of the table: ',' expected after '\"'"
     assert read[1].id == "2"

@@ -92,7 +92,7 @@ def test_messages_are_turns_and_their_text_parts_are_joined(put):
     assert conversation.metadata == {"model": "x"}
 
 
-def test_dialog_that_opens_with_the_agent_or_ends_with_the_customer_keeps_every_turn(put):
+def test_dialog_that_opens_with_the_agent_keeps_every_turn(put):
     file = put(
         "d.json",
         json.dumps(

@@ -274,7 +274,7 @@ def test_zendesk_authors_are_told_by_users_or_refused(put):
     assert "needs its requester_id" in detail_of(put, ticket)
 
 
-def test_zendesk_authors_of_neither_side_are_called_by_their_ids_on_request(put):
+def test_zendesk_authors_of_neither_side_have_their_ids_on_request(put):
     comments = [{"author_id": id, "body": "x"} for id in (7, 9)]
     ticket = {"id": 1, "comments": comments}
     named = ReadingSection(roles={"7": "customer", "9": "agent"})

@@ -45,7 +45,7 @@ def test_digest_is_that_of_the_words_alone():
     assert content_digest(conversation("a", "😊")) != content_digest(conversation("a", "🎉"))
 
 
-def test_held_out_share_is_about_the_fraction_and_both_sides_keep_the_order():
+def test_held_out_share_is_about_the_fraction_in_order():
     everything = many(2000)
     train, validation = hold_out(everything, 0.1, seed=42)
     assert 150 < len(validation) < 250
@@ -119,7 +119,7 @@ def test_the_nearest_repeat_is_the_one_that_is_named():
     assert pairs == [Overlap(one.id, "close", "near", round(25 / 27, 4), 2)]
 
 
-def test_thousands_of_the_same_line_are_as_many_overlaps_as_train_has_of_it():
+def test_thousands_of_one_line_are_one_overlap_for_each_of_train():
     train = [conversation(f"t{n}", "Thanks!") for n in range(3000)]
     pairs = find_overlap(train, [conversation(f"v{n}", "thanks") for n in range(1000)])
     assert len(pairs) == 3000

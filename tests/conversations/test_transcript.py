@@ -271,7 +271,7 @@ def test_a_receipt_and_a_program_do_not_make_a_record_bad():
     assert set(doubts(text)) >= {"Item: Kettle", "name: kettle"}
 
 
-def test_an_unknown_name_that_comes_twice_or_is_stamped_or_is_a_role_is_bad():
+def test_an_unknown_name_that_is_surely_a_speaker_is_bad():
     for more in ("Mira: a\nAgent: b\nMira: c", "[00:04] Mira: a", "Supervisor: a", "Agent 2: a"):
         assert "is not one of customer" in detail(f"Agent: Hello\nCustomer: Hi\n{more}")
 

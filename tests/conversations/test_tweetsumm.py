@@ -34,9 +34,7 @@ def read(name):
         ("validation.json", 108, 352),
     ],
 )
-def test_every_dialog_reference_and_utterance_is_read_and_none_is_lost_by_cleaning(
-    name, dialogs, references
-):
+def test_every_dialog_is_read_and_loses_nothing_by_cleaning(name, dialogs, references):
     conversations = read(name)
     raw = json.loads((FOLDER / name).read_text("utf-8"))
     pairs = [pair for dialog in raw.values() for pair in dialog["log"]]

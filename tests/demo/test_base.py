@@ -1,4 +1,4 @@
-"""The demo's base: what it is trained on, that the script makes a usable model, and the one in the repository."""
+"""The demo's base: its training data, the script that makes it, and the one in the repository."""
 
 import re
 from itertools import islice
@@ -15,9 +15,17 @@ from examples.demo.make.wording import load_phrases
 
 BASE = Path(__file__).parents[2] / "examples" / "demo" / "base"
 TINY = Recipe(
-    steps=3, warmup_steps=1, batch_rows=2, row_tokens=512, vocabulary=300, tokenizer_documents=20, hidden=64, layers=2,
-    heads=2, intermediate=64,
-)  # fmt: skip
+    steps=3,
+    warmup_steps=1,
+    batch_rows=2,
+    row_tokens=512,
+    vocabulary=300,
+    tokenizer_documents=20,
+    hidden=64,
+    layers=2,
+    heads=2,
+    intermediate=64,
+)
 
 
 def test_documents_hold_no_summary_and_no_heldout_wording() -> None:

@@ -1,4 +1,4 @@
-"""The demo's conversations: the same for a seed, well formed, and held out by conversation and by wording."""
+"""The demo's conversations: repeatable, well formed, held out by conversation and by wording."""
 
 import json
 from itertools import pairwise

@@ -13,7 +13,10 @@ ENDS = ("offers a refund", "opens a ticket", "asks for the order number", "reset
 
 
 def make_conversations(count: int, seed: int = 0) -> list[Conversation]:
-    """Conversations with two references each; they differ in what broke, how, and what the agent does."""
+    """Make conversations with two references each.
+
+    They differ in what broke, how, and what the agent does.
+    """
     rng = random.Random(seed)
     made = []
     for number in range(count):

@@ -27,7 +27,7 @@ def test_the_mean_is_the_samples_own_and_lies_within_its_interval() -> None:
         assert interval.low < interval.mean < interval.high
 
 
-def test_pairing_finds_a_small_difference_that_the_spread_of_conversations_hides() -> None:
+def test_pairing_finds_a_difference_that_the_spread_hides() -> None:
     rng = np.random.default_rng(3)
     easy_or_hard = rng.random((100, 1))  # how hard a conversation is moves both systems alike
     worse = easy_or_hard * 0.8

@@ -9,6 +9,7 @@ import yaml
 from job.config.commands import TrainConfig
 from job.conversations.record import Conversation, Source, Turn
 from job.evaluation.card import CardFacts, Split, model_card, usage_code
+from job.evaluation.metrics import METRICS
 from job.evaluation.result import Evaluation, NotScored
 from job.prompt.encode import Encoder
 from job.prompt.template import Prompt
@@ -64,7 +65,8 @@ def test_the_hub_reads_base_library_task_and_scores_from_the_front_matter(good: 
     )
     assert data.datasets == ["org/tweets"]
     scores = {result.metric_name: result.metric_value for result in data.eval_results}
-    assert scores["ROUGE-L"] == round(good.systems["tuned"].scores["rougeL"]["mean"].mean, 4)
+    own = good.systems["tuned"].scores
+    assert scores == {metric.title: round(own[metric.name]["mean"].mean, 4) for metric in METRICS}
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/base", "models/base", "/srv/models/base"])
@@ -106,7 +108,10 @@ def test_a_sampling_adapter_is_used_with_sampling() -> None:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny base on disk: a random Llama and a byte-level tokenizer with the control tokens <s>, </s>, [INST]."""
+    """A tiny base on disk: a random Llama and a byte-level tokenizer.
+
+    It has the control tokens <s>, </s> and [INST].
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 

@@ -46,7 +46,7 @@ def test_a_collapsed_model_is_seen_and_said(collapsed: Evaluation) -> None:
     assert "1 of 40 summaries by tuned are empty" in said
 
 
-def test_a_model_that_always_says_the_constant_sentence_cannot_be_told_apart_from_it(
+def test_the_constant_sentence_cannot_be_told_apart_from_itself(
     good: Evaluation,
 ) -> None:
     conversations = make_conversations(40)
@@ -90,7 +90,7 @@ def test_a_loss_is_told_with_the_bounds_the_right_way_round(good: Evaluation) ->
     assert "-" not in sentence
 
 
-def test_without_training_references_the_constant_sentence_is_left_one_out_and_says_so(
+def test_without_training_references_one_is_left_out_for_each(
     collapsed: Evaluation,
 ) -> None:
     assert "no training references were given" in collapsed.floors_from["constant sentence"]

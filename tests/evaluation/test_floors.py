@@ -18,7 +18,7 @@ def test_the_constant_sentence_is_the_reference_that_suits_the_others_best() -> 
     assert constant_sentence(references) in references[:2]
 
 
-def test_the_constant_sentence_cannot_be_beaten_by_another_training_reference() -> None:
+def test_no_other_training_reference_beats_the_constant_sentence() -> None:
     rng = random.Random(0)
     words = ["agent", "customer", "parcel", "refund", "late", "says", "offers", "the", "a"]
     references = [" ".join(rng.choice(words) for _ in range(8)) for _ in range(40)]
@@ -33,7 +33,7 @@ def test_the_constant_sentence_cannot_be_beaten_by_another_training_reference() 
     assert mean(chosen) == pytest.approx(max(mean(candidate) for candidate in references))
 
 
-def test_the_constant_sentence_is_the_same_for_the_same_seed_of_many_references() -> None:
+def test_the_constant_sentence_of_many_references_repeats_by_seed() -> None:
     references = [f"the agent helps with case {number}" for number in range(1000)]
     assert constant_sentence(references, seed=5) == constant_sentence(references, seed=5)
 

@@ -1,6 +1,10 @@
 import pytest
 
-from job.evaluation.metrics import METRICS, score_all, sentences
+from job.config.sections import ScoringSection
+from job.evaluation.evaluate import evaluate
+from job.evaluation.metrics import METRICS, Metric, score_all, sentences
+from job.evaluation.report import report_page
+from job.evaluation.table import score_table
 from tests.evaluation.conftest import make_conversations
 
 
@@ -51,20 +55,45 @@ def test_an_empty_summary_scores_zero_everywhere() -> None:
 def test_scores_are_those_of_the_library_used_plainly() -> None:
     from rouge_score.rouge_scorer import RougeScorer
 
-    plain = RougeScorer(list(METRICS), use_stemmer=True)
+    names = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+    plain = RougeScorer(names, use_stemmer=True)
     conversations = make_conversations(20)
     summaries = [conversation.references[1] for conversation in conversations]
     scores = score_all(summaries, [conversation.references[:1] for conversation in conversations])
     for row, (conversation, summary) in enumerate(zip(conversations, summaries, strict=True)):
         wanted = plain.score(sentences(conversation.references[0]), sentences(summary))
-        assert [scores.of(metric)[row] for metric in METRICS] == [
-            wanted[metric].fmeasure for metric in METRICS
-        ]
+        found = [scores.of(name)[row] for name in names]
+        assert found == [wanted[name].fmeasure for name in names]
 
 
 def test_every_conversation_gets_a_row_with_every_metric_and_aggregation() -> None:
-    summary = "The customer says that the parcel is late. The agent offers a refund and apologizes for the delay."
+    summary = (
+        "The customer says that the parcel is late. "
+        "The agent offers a refund and apologizes for the delay."
+    )
     scores = score_all(
         [summary] * 50, [[summary, "A parcel is late.", "The agent helps the customer."]] * 50
     )
     assert scores.values.shape == (50, 4, 3)
+
+
+def test_a_metric_is_any_function_of_summary_and_reference() -> None:
+    def is_same(summary: str, reference: str) -> float:
+        return float(summary == reference)
+
+    same = Metric("same", "Same", "same", "exact_match", is_same)
+    scores = score_all(["red", "blue"], [["red", "green"], ["red"]], (*METRICS, same))
+    assert scores.of("same", "first").tolist() == [1, 0]
+    assert scores.of("same", "mean").tolist() == [0.5, 0]
+    assert scores.of("rouge1", "best").tolist() == [1, 0]
+
+
+def test_every_metric_is_shown_wherever_scores_are() -> None:
+    conversations = make_conversations(12)
+    summaries = {"tuned": [conversation.references[0] for conversation in conversations]}
+    found = evaluate(summaries, conversations, ScoringSection(bootstrap_samples=100), None)
+    page, table = report_page(found, [], None, "Run"), score_table(found)
+    for metric in METRICS:
+        assert found.systems["tuned"].scores[metric.name]["best"].mean == 1
+        assert f"<th>{metric.title}</th>" in page
+        assert f" {metric.short_title} " in table

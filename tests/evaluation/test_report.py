@@ -24,7 +24,7 @@ EVIL = '<script>alert("x")</script> & "quoted"'
 
 
 class Elements(HTMLParser):
-    """Collects tags and the references to other resources, and checks that what is opened is closed."""
+    """Collects tags and references to other resources; checks that each element is closed."""
 
     VOID = frozenset(("meta", "img", "source", "line", "circle"))
 

@@ -41,7 +41,7 @@ def alone(places: Path, one_thread: None) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """A config that scores `summaries.jsonl` of twelve conversations, into `out`; its keys can be replaced."""
+    """A config that scores summaries of twelve conversations; its keys can be replaced."""
     turns = [
         [{"role": turn.role, "text": turn.text} for turn in c.turns] for c in make_conversations(12)
     ]
@@ -176,9 +176,7 @@ def test_the_output_of_summarize_is_given_whole_or_as_its_parts(config, tmp_path
     assert run_evaluation(config(summaries=f"{tmp_path}/{name}")).conversations == 12
 
 
-def test_an_answer_as_long_as_the_context_is_refused_before_anything_is_scored(
-    config, tmp_path, base_folder
-):
+def test_an_answer_as_long_as_the_context_is_refused_first(config, tmp_path, base_folder):
     publish_adapter(base_folder, tmp_path / "made", f"{tmp_path}/adapter")
     with pytest.raises(
         ConfigError, match=r"max_new_tokens: 512 of the model's 512 tokens leave no room"

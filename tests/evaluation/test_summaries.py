@@ -50,7 +50,8 @@ def test_a_conversation_without_reference_needs_no_summary(tmp_path: Path) -> No
     [
         (
             GOOD[:1],
-            r"summaries.jsonl: 2 conversations without a summary: 'c-001', 'c-002'; the summaries must be",
+            r"summaries.jsonl: 2 conversations without a summary: 'c-001', 'c-002'; "
+            "the summaries must be",
         ),
         (
             [*GOOD, '{"id": "x", "summary": ""}'],
@@ -58,7 +59,8 @@ def test_a_conversation_without_reference_needs_no_summary(tmp_path: Path) -> No
         ),
         (
             [*GOOD, GOOD[1]],
-            r"summaries.jsonl line 4: id 'c-001' has a summary already, at .*summaries.jsonl line 2; keep one",
+            r"summaries.jsonl line 4: id 'c-001' has a summary already, "
+            r"at .*summaries.jsonl line 2; keep one",
         ),
         (["{"], r"summaries.jsonl line 1: not JSON"),
         (['["a"]'], r"line 1: got list; wanted an object with id and summary"),
