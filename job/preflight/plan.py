@@ -30,9 +30,10 @@ from job.storage.open import InputFile, open_store
 from job.storage.places import cache_folder
 from job.storage.store import Store
 from job.summarization.chunks import count_chunks, size_of
+from job.summarization.existing import check_free, find_finished
 from job.summarization.identity import identity
 from job.summarization.inputs import check_enough, find_night_inputs
-from job.summarization.output import check_apart, check_free, find_finished, open_output
+from job.summarization.output import check_apart, open_output
 from job.summarization.summarizer import find_digests
 from job.training import checkpoints, journal
 from job.training.examples import Examples, files_now, read_examples

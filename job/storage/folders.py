@@ -144,9 +144,17 @@ def read_manifest(store: Store, prefix: str) -> Manifest:
 
     Raise MissingError if there is none, DamagedError if it cannot be parsed.
     """
-    where = below(store.uri, below(prefix, MANIFEST))
+    return read_manifest_file(store, below(prefix, MANIFEST))
+
+
+def read_manifest_file(store: Store, key: str) -> Manifest:
+    """Return the manifest at this key, whatever its name.
+
+    Raise MissingError if there is none, DamagedError if it cannot be parsed.
+    """
+    where = below(store.uri, key)
     try:
-        return Manifest.from_json(store.read(below(prefix, MANIFEST)), where)
+        return Manifest.from_json(store.read(key), where)
     except MissingError as error:
         raise MissingError(
             f"{where} is not there: nothing was published there, or not to its end; "

@@ -1,15 +1,15 @@
-"""The chunks of a night: what is listed and cut once, recorded, and taken by every worker of every try.
+"""The chunks of a night, which all its workers and all its attempts agree on.
 
-Purpose: workers that start at different moments, and the next try, must mean the same by chunk 17. So whoever comes
-first lists the input with sizes and versions, cuts it, and records both by one small guarded write, below a fingerprint
-of everything that decides what is written; the others take what is recorded. Where a recorded file has changed since,
-a new record follows it, with another digest: nothing of the two is ever mixed. Knows nothing of what chunks become.
+The first worker lists the input, cuts it into chunks, and records both by one guarded write. The
+record lies in a folder that is named by a fingerprint of everything that decides what is written;
+all other workers and later attempts use it, so that chunk 17 means the same records to all of them.
+If a recorded file has changed since, the next worker records the input anew. The outcomes of each
+record lie in a folder of its own, so those of two inputs are never mixed.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,226 +17,211 @@ from job.config.commands import SummarizeConfig
 from job.config.sections import ChunksSection, ReadingSection
 from job.conversations.csv_rows import Header
 from job.conversations.pieces import Piece, Size, cut
-from job.errors import AlreadyExistsError, ConfigError, DataError, MissingError, RetryError
+from job.errors import AlreadyExistsError, MissingError, RetryError
 from job.storage.keys import below
 from job.storage.open import InputFile
 from job.storage.store import Store
-from job.summarization.inputs import check_enough
+from job.summarization.identity import FINGERPRINT_DIGITS
+from job.summarization.inputs import check_enough, check_unchanged, unless_changed
 from job.telemetry import event
 
-FINGERPRINT_DIGITS = 16
-TRIES = 3
-ASKED_FOR = 50  # files of one store, one by one
-LISTED_PER_ASKED = 100  # a page of 1,000 takes about as long as ten files that are asked for
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class FilePiece:
+    """A piece of the file that has this number in the input."""
+
+    file: int
+    piece: Piece
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive records of the input: pieces with the number of the file that each is of."""
+    """Consecutive records of the input: pieces of one or more files."""
 
     number: int
-    pieces: tuple[tuple[int, Piece], ...]
+    pieces: tuple[FilePiece, ...]
 
     @property
     def records(self) -> int:
-        """How many records the pieces hold."""
-        return sum(piece.records for _, piece in self.pieces)
+        """The number of records in the chunk."""
+        return sum(part.piece.records for part in self.pieces)
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """The recorded input, its chunks in order, and the folder of the store where their outcomes come to lie."""
+    """The recorded input, its chunks in order, and the store's folder for their outcomes."""
 
     files: tuple[InputFile, ...]
     chunks: tuple[Chunk, ...]
     folder: str
 
     @property
-    def settings(self) -> str:
-        """The folder of all chunks made with the same settings, of this input or another."""
+    def settings_folder(self) -> str:
+        """The folder of all chunks with the same settings, whatever their input."""
         return self.folder.rpartition("/")[0]
 
     @property
     def records(self) -> int:
-        """How many records the input holds."""
+        """The number of records in the input."""
         return sum(chunk.records for chunk in self.chunks)
 
 
-def fingerprint(content: Mapping[str, Any]) -> str:
-    """A short digest of JSON values."""
-    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
-
-
 def size_of(section: ChunksSection) -> Size:
-    """Where the config has the input cut."""
+    """Return the size of chunks that the config asks for."""
     return Size(section.records, round(section.megabytes * 1e6))
 
 
 def count_chunks(files: Sequence[InputFile], reading: ReadingSection, size: Size) -> int:
-    """How many chunks a run would cut these files into; reads them whole and records nothing."""
-    return sum(1 for _ in _grouped(files, reading, size))
+    """Return how many chunks a night would cut these files into. Reads them; records nothing."""
+    return sum(1 for _ in _cut_into_chunks(files, reading, size))
 
 
 def agree_on_chunks(
-    place: tuple[Store, str], files: Sequence[InputFile], config: SummarizeConfig
+    store: Store,
+    folder: str,
+    files: Sequence[InputFile],
+    config: SummarizeConfig,
 ) -> Chunks:
-    """The chunks as recorded in this folder of this store, recorded now if nobody did or the input has changed.
+    """Return the chunks that are recorded in this folder of the store.
 
-    Raises RetryError where files change while they are listed and cut; MissingError, and records nothing, where they
-    hold fewer records than `limits.min_records`.
+    Record them now if nobody has, or if the input has changed since. Raise RetryError if files
+    change meanwhile, and MissingError, without recording anything, if they hold fewer records than
+    `limits.min_records`.
     """
-    store, folder = place
-    for _ in range(TRIES):
-        newest = _newest(store, folder)
-        recorded = _read(store, folder, newest, files) if newest else None
-        if recorded and recorded.records >= config.limits.min_records:
-            return recorded
-        chunks = list(_grouped(files, config.data, size_of(config.chunks)))
-        check_enough(sum(piece.records for pieces in chunks for _, piece in pieces), config)
-        content = _recorded(files, chunks)
+    for _ in range(MAX_ATTEMPTS):
+        newest = _newest_number(store, folder)
+        if newest:
+            recorded = _read_recorded(store, folder, newest, files)
+            if recorded and recorded.records >= config.limits.min_records:
+                return recorded
+
+        chunks = list(_cut_into_chunks(files, config.data, size_of(config.chunks)))
+        check_enough(sum(chunk.records for chunk in chunks), config)
+        content = _to_json(files, chunks)
         check_unchanged(files)
         try:
             store.write(_key(folder, newest + 1), content, if_absent=True)
         except AlreadyExistsError:
-            continue  # another worker was faster: what it recorded counts
+            continue  # another worker was faster: its record counts, so read it
     raise RetryError(
         f"{store.uri}/{folder}: the input changes faster than it can be listed: run again"
     )
 
 
-def is_agreed(place: tuple[Store, str], chunks: Chunks) -> bool:
-    """Whether these chunks are still what is recorded last, so that other workers take them too."""
-    store, folder = place
+def is_agreed(store: Store, chunks: Chunks) -> bool:
+    """Return True if these chunks are still the newest record, which other workers use too."""
+    folder = chunks.settings_folder
     try:
-        content = store.read(_key(folder, _newest(store, folder)))
+        content = store.read(_key(folder, _newest_number(store, folder)))
     except MissingError:
         return False
-    return _folder_of(folder, content) == chunks.folder
+    return _outcomes_folder(folder, content) == chunks.folder
 
 
-def check_unchanged(files: Sequence[InputFile], listed: int = 0) -> None:
-    """RetryError if one of the files is not what was listed; `listed` is how many a listing would tell of.
-
-    Few are asked for one by one. Many of one store are listed once more, at up to 1,000 in a request.
-    """
-    stores: dict[int, list[InputFile]] = {}
-    for file in files:
-        stores.setdefault(id(file.store), []).append(file)
-    for mine in stores.values():
-        many = len(mine) > max(ASKED_FOR, listed // LISTED_PER_ASKED)
-        now = _list_versions(mine) if many else _ask_for(mine)
-        for file in mine:
-            if file.key not in now:
-                raise RetryError(f"{file.uri} was removed while it was summarized: run again")
-            if now[file.key] != file.version:
-                raise RetryError(f"{file.uri} changed while it was summarized: run again")
-
-
-@contextmanager
-def unless_changed(file: InputFile) -> Iterator[None]:
-    """What the block, which reads the file, cannot read of it is RetryError if the file is not what was listed."""
-    try:
-        yield
-    except (
-        DataError,
-        MissingError,
-        ConfigError,
-    ):  # the last: S3's answer where an object ends before a piece begins
-        check_unchanged([file])
-        raise
-
-
-def _list_versions(files: Sequence[InputFile]) -> dict[str, str]:
-    """Return the versions by key of those files of one store that are there, by listing it."""
-    keys = {file.key for file in files}
-    # Keys of other files may be unfit to be paths, which is their own affair.
-    entries = files[0].store.list(skip=lambda key: key not in keys)
-    return {entry.key: entry.version for entry in entries}
-
-
-def _ask_for(files: Sequence[InputFile]) -> dict[str, str]:
-    """The versions of those files of one store that are there."""
-    found = {}
-    for file in files:
-        with suppress(MissingError):
-            found[file.key] = file.store.stat(file.key).version
-    return found
-
-
-def _recorded(files: Sequence[InputFile], chunks: Sequence[Sequence[tuple[int, Piece]]]) -> bytes:
-    """The record: files, and chunks as lists of pieces."""
-    event("the input is cut into chunks", files=len(files), chunks=len(chunks))
-    listed = [{"uri": file.uri, "size": file.size, "version": file.version} for file in files]
-    cut_up = [[{"file": number} | _lean(piece) for number, piece in pieces] for pieces in chunks]
-    return json.dumps({"files": listed, "chunks": cut_up}, ensure_ascii=False).encode()
-
-
-def _grouped(
-    files: Sequence[InputFile], reading: ReadingSection, size: Size
-) -> Iterator[list[tuple[int, Piece]]]:
-    """The pieces of each chunk with the number of their file; small neighbours are one chunk."""
-    group: list[tuple[int, Piece]] = []
-    records = weight = 0
+def _cut_into_chunks(
+    files: Sequence[InputFile],
+    reading: ReadingSection,
+    size: Size,
+) -> Iterator[Chunk]:
+    """Yield the chunks. Small neighbouring pieces, also of several files, make one chunk."""
+    chunks = 0
+    parts: list[FilePiece] = []
+    records = 0
+    size_bytes = 0
     for number, file in enumerate(files):
         with unless_changed(file):
             for piece in cut(file, reading, size):
-                if group and (
-                    records + piece.records > size.records or weight + piece.bytes > size.bytes
-                ):
-                    yield group
-                    group, records, weight = [], 0, 0
-                group.append((number, piece))
-                records, weight = records + piece.records, weight + piece.bytes
-    if group:
-        yield group
+                has_room = (
+                    records + piece.records <= size.records
+                    and size_bytes + piece.bytes <= size.bytes
+                )
+                if parts and not has_room:
+                    yield Chunk(chunks, tuple(parts))
+                    chunks += 1
+                    parts = []
+                    records = 0
+                    size_bytes = 0
+                parts.append(FilePiece(number, piece))
+                records += piece.records
+                size_bytes += piece.bytes
+    if parts:
+        yield Chunk(chunks, tuple(parts))
 
 
-def _lean(piece: Piece) -> dict[str, Any]:
-    return {name: value for name, value in asdict(piece).items() if value is not None}
+def _to_json(files: Sequence[InputFile], chunks: Sequence[Chunk]) -> bytes:
+    """Return the record: the files, and the pieces of each chunk."""
+    event("the input is cut into chunks", files=len(files), chunks=len(chunks))
+    listed = [{"uri": file.uri, "size": file.size, "version": file.version} for file in files]
+    pieces = [[_piece_to_json(part) for part in chunk.pieces] for chunk in chunks]
+    return json.dumps({"files": listed, "chunks": pieces}, ensure_ascii=False).encode()
 
 
-def _newest(store: Store, folder: str) -> int:
-    """The number of the newest record; 0 where there is none."""
-    names = [entry.key.rpartition("/")[2] for entry in store.list(folder)]
-    numbers = [
-        name.removeprefix("input-").removesuffix(".json")
-        for name in names
-        if name.startswith("input-")
-    ]
-    return max((int(number) for number in numbers if number.isdigit()), default=0)
+def _piece_to_json(part: FilePiece) -> dict[str, Any]:
+    fields = asdict(part.piece)
+    return {
+        "file": part.file,
+        **{name: fields[name] for name in fields if fields[name] is not None},
+    }
 
 
-def _read(store: Store, folder: str, number: int, files: Sequence[InputFile]) -> Chunks | None:
-    """What is recorded; None if a file of it has changed since, or is gone. New files are left for another night."""
+def _read_recorded(
+    store: Store,
+    folder: str,
+    number: int,
+    files: Sequence[InputFile],
+) -> Chunks | None:
+    """Return the chunks of a record, or None if one of its files has changed or is gone.
+
+    Files that the record does not have came later: they are left for another night.
+    """
     try:
         content = store.read(_key(folder, number))
     except MissingError:
         return None
     raw = json.loads(content)
-    there = {file.uri: file for file in files}
-    listed = [there.get(file["uri"]) for file in raw["files"]]
-    known = tuple(file for file in listed if file is not None)
-    recorded = [(file["size"], file["version"]) for file in raw["files"]]
-    if [(file.size, file.version) for file in known] != recorded or bool(known) != bool(files):
+
+    by_uri = {file.uri: file for file in files}
+    known = []
+    for recorded in raw["files"]:
+        file = by_uri.get(recorded["uri"])
+        if file is None or (file.size, file.version) != (recorded["size"], recorded["version"]):
+            return None
+        known.append(file)
+
+    # A record of an empty input does not stand for one that has files now.
+    if files and not known:
         return None
-    chunks = tuple(
-        Chunk(number, tuple((piece.pop("file"), _piece(piece)) for piece in pieces))
-        for number, pieces in enumerate(raw["chunks"])
-    )
-    return Chunks(known, chunks, _folder_of(folder, content))
+
+    chunks = []
+    for position, pieces in enumerate(raw["chunks"]):
+        chunks.append(Chunk(position, tuple(_piece_from_json(piece) for piece in pieces)))
+    return Chunks(tuple(known), tuple(chunks), _outcomes_folder(folder, content))
 
 
-def _folder_of(folder: str, content: bytes) -> str:
-    """Where the outcomes of the chunks of this record come to lie."""
-    return below(folder, hashlib.sha256(content).hexdigest()[:FINGERPRINT_DIGITS])
-
-
-def _piece(raw: dict[str, Any]) -> Piece:
+def _piece_from_json(raw: dict[str, Any]) -> FilePiece:
+    file = raw.pop("file")
     header = raw.pop("header", None)
     if header:
         header = Header(**header | {"columns": tuple(header["columns"])})
-    return Piece(**raw, header=header)
+    return FilePiece(file, Piece(**raw, header=header))
+
+
+def _newest_number(store: Store, folder: str) -> int:
+    """Return the number of the newest record, or 0 if there is none."""
+    newest = 0
+    for entry in store.list(folder):
+        name = entry.key.rpartition("/")[2]
+        number = name.removeprefix("input-").removesuffix(".json")
+        if name.startswith("input-") and number.isdigit():
+            newest = max(newest, int(number))
+    return newest
+
+
+def _outcomes_folder(folder: str, content: bytes) -> str:
+    """Return the folder for the outcomes of the chunks of this record."""
+    return below(folder, hashlib.sha256(content).hexdigest()[:FINGERPRINT_DIGITS])
 
 
 def _key(folder: str, number: int) -> str:

@@ -1,207 +1,266 @@
-"""The end of a night, by whichever worker completes it: put together, publish, take the chunks away.
+"""The end of a night, by whichever worker completes it: assemble the output, publish, clean up.
 
-A lease sees to it that one worker does so; if it dies, whoever starts next goes on. Knows nothing of how the chunks
-were made.
+A lease ensures that one worker does this. If it dies, the next one that starts goes on.
+
+Assembling checks that summaries and rejects together are the input, each record once: a chunk has
+as many outcomes as it had records when it was cut, and positions only ascend. Ids must be unique in
+the whole input, and only here is all of it in sight: a record with an id that an earlier one has
+becomes a reject, and ids that recap derived from the content are numbered.
 """
 
+import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from job.config.commands import SummarizeConfig
 from job.config.sections import to_plain
+from job.conversations.record import Reject, Source
 from job.environment import describe
-from job.errors import DataError, RetryError
+from job.errors import RecapError, RetryError
 from job.storage.holder import this_process
 from job.storage.keys import below
-from job.storage.lease import FOLDER as LEASE
+from job.storage.lease import FOLDER as LEASE_FOLDER
 from job.storage.lease import GuardedStore, Lease, LeaseHeldError, Terms
-from job.storage.open import open_store
-from job.summarization.assemble import Assembled, assemble
-from job.summarization.chunks import check_unchanged, is_agreed
-from job.summarization.commit import committed, names_in, remove_all
-from job.summarization.output import Output, accept, find_finished, publish
-from job.summarization.records import Counts
+from job.storage.open import InputFile, open_store
+from job.summarization.chunk_store import (
+    REJECT,
+    ChunkFacts,
+    OutcomeLine,
+    committed_chunks,
+    read_lines,
+)
+from job.summarization.chunks import Chunk, Chunks
+from job.summarization.duplicates import Duplicate, IdLog, open_id_log
+from job.summarization.inputs import check_unchanged
+from job.summarization.night import Night
+from job.summarization.output import publish
+from job.summarization.records import Counts, Position, counts_of_row, reject_row
+from job.summarization.rerun import (
+    delete_finished_chunks,
+    finish_if_done_meanwhile,
+    log_metrics,
+    mark_success_if_same,
+    report_or_raise,
+)
 from job.summarization.shard import Shard
-from job.summarization.worker import Night
-from job.telemetry import event, measured, warn
+from job.summarization.writers import json_line
+from job.telemetry import event
 
-TERMS = Terms()
+TERMS = Terms()  # of the lease
 
 
-def already_done(
-    output: Output, wanted: dict[str, Any], config: SummarizeConfig, settings: str
-) -> Counts | None:
-    """What an earlier run of the same identity left; DataError if it rejected more than this config's limit allows.
+@dataclass
+class Totals:
+    """Sums over all chunks. Seconds are those of all workers together."""
 
-    `settings` is the folder of all chunks made with these settings.
+    counts: Counts = field(default_factory=Counts)
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    engines: Counter[str] = field(default_factory=Counter)  # chunks by engine
+
+    def add(self, facts: ChunkFacts) -> None:
+        """Add the facts of one chunk."""
+        self.counts = self.counts.plus(facts.counts)
+        self.seconds += facts.seconds
+        self.gpu_seconds += facts.seconds * facts.gpus
+        self.engines[facts.engine] += 1
+
+
+def finish(night: Night, chunks: Chunks, shard: Shard, work: Path) -> Counts | None:
+    """Publish the night if all its chunks are committed, and return its counts.
+
+    Return None if another worker will do it, or does it now. Raise DataError if more records are
+    rejected than the limit allows; they are published all the same.
     """
-    facts = _accepted(output, wanted, config)
-    if facts is None:
-        return None
-    counts = Counts.from_json(facts["counts"])
-    if _clear(
-        output, counts, config, settings
-    ):  # that run was killed as it took them away, or before it told
-        _measure(facts)
-    return _told("already done", output, counts, config)
-
-
-def finish(night: Night, shard: Shard, wanted: dict[str, Any], work: Path) -> Counts | None:
-    """Publish the night if all its chunks are committed; None where another worker is to do it, or does it now.
-
-    DataError where more records are rejected than the limit allows; they are published all the same.
-    """
-    there = committed(names_in(night.output.store, night.chunks.folder))
-    missing = [chunk.number for chunk in night.chunks.chunks if chunk.number not in there]
+    committed = committed_chunks(night.chunk_store(chunks).names())
+    missing = [chunk.number for chunk in chunks.chunks if chunk.number not in committed]
     if missing:
-        return _finished_meanwhile(night, shard, wanted, missing)
-    place = open_store(below(night.output.store.uri, night.output.chunks), night.config.storage)
-    lease = Lease(place, this_process(), TERMS)
+        return finish_if_done_meanwhile(night, chunks, shard, missing)
+
+    chunks_uri = below(night.output.store.uri, night.output.chunks)
+    lease_store = open_store(chunks_uri, night.config.storage)
+    lease = Lease(lease_store, this_process(), TERMS)
     try:
         lease.acquire()
     except LeaseHeldError:
         event("this worker is done: another one is putting the output together")
         return None
     try:
-        output = replace(night.output, store=GuardedStore(night.output.store, lease))
-        facts = _accepted(output, wanted, night.config)
-        message = "already done" if facts else "summarized"
+        # A store that refuses to write once the lease is lost.
+        guarded = GuardedStore(night.output.store, lease)
+        night_under_lease = replace(night, output=replace(night.output, store=guarded))
+
+        # The worker that had the lease before may have published the night, and died.
+        facts = mark_success_if_same(night_under_lease, chunks.files)
+        message = "already done"
         if facts is None:
-            check_unchanged(night.chunks.files)
-            facts = _publish(replace(night, output=output), wanted, work)
-            _measure(facts)
+            check_unchanged(chunks.files)
+            facts = _publish(night_under_lease, chunks, work)
+            log_metrics(facts)
+            message = "summarized"
+
         counts = Counts.from_json(facts["counts"])
-        leases = [entry.key for entry in place.list(LEASE)]  # this one, and those before it
-        _clear(output, counts, night.config, night.chunks.settings)
+        leases = [entry.key for entry in lease_store.list(LEASE_FOLDER)]  # earlier ones too
+        delete_finished_chunks(night_under_lease, counts)
     finally:
         lease.release()
+
+    # Delete them from the output's store: one rooted at the folder of chunks would leave that
+    # folder there, empty.
     for key in leases:
-        # By the output's store: one rooted at the folder of chunks would leave that folder, empty.
         night.output.store.delete(below(night.output.chunks, key))
-    return _told(
-        message if counts.records else "nothing to summarize: 0 records",
-        night.output,
-        counts,
-        night.config,
-    )
+    if not counts.records:
+        message = "nothing to summarize: 0 records"
+    return report_or_raise(message, night, counts)
 
 
-def too_many(counts: Counts, config: SummarizeConfig) -> bool:
-    """Whether more records are rejected than the limit allows, of those that were not skipped."""
-    return counts.rejected > config.limits.max_reject_fraction * (counts.records - counts.skipped)
-
-
-def _finished_meanwhile(
-    night: Night, shard: Shard, wanted: dict[str, Any], missing: list[int]
-) -> Counts | None:
-    """What another run of this night published, taking chunks away; None where other workers are still at theirs."""
-    output, settings = night.output, night.chunks.settings
-    facts = _accepted(output, wanted, night.config)
-    if facts is not None:
-        counts = Counts.from_json(facts["counts"])
-        _clear(output, counts, night.config, settings)
-        return _told("another run of this night was faster", output, counts, night.config)
-    if any(shard.takes(number) for number in missing):
-        raise RetryError(
-            f"{output.uri}: chunks that this worker had committed were taken away: run again"
-        )
-    if not is_agreed((output.store, settings), night.chunks):
-        raise RetryError(
-            f"{output.uri}: another worker recorded another input meanwhile (it changed, or the store ignores "
-            "conditional writes): run again"
-        )
-    event("this worker is done: chunks of other workers are missing", chunks=len(missing))
-    return None
-
-
-def _accepted(
-    output: Output, wanted: dict[str, Any], config: SummarizeConfig
-) -> Mapping[str, Any] | None:
-    """What the manifest of a run of this identity tells; from now on it is a success, unless too many were rejected."""
-    manifest = find_finished(output, wanted)
-    if manifest is None:
-        return None
-    if not too_many(Counts.from_json(manifest.extra["counts"]), config):
-        accept(output, manifest)
-    return manifest.extra
-
-
-def _clear(output: Output, counts: Counts, config: SummarizeConfig, settings: str) -> bool:
-    """Take away the chunks that can be published here no more; whether any were committed.
-
-    After a success those are all, after too many rejects only those of the same settings: others may go on.
-    """
-    return remove_all(output.store, output.chunks, settings if too_many(counts, config) else None)
-
-
-def _told(message: str, output: Output, counts: Counts, config: SummarizeConfig) -> Counts:
-    """Say how it ended: the counts, or DataError."""
-    numbers = {"summaries": counts.summaries, "rejects": counts.rejected, "skipped": counts.skipped}
-    log = event if counts.records else warn
-    log(message, output=output.uri, records=counts.records, **numbers)
-    if not too_many(counts, config):
-        return counts
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.rejects.items())
-    raise DataError(
-        f"{counts.rejected} of {counts.records - counts.skipped} records were rejected ({reasons}), "
-        f"limits.max_reject_fraction allows {config.limits.max_reject_fraction:.2%}; see "
-        f"{output.store.uri}/{output.rejects}. The summaries are there, but not as a success: mend the input, or raise "
-        f"the limit, and run again; only with {output.manifest} removed are the same records done anew"
-    )
-
-
-def _publish(night: Night, wanted: dict[str, Any], work: Path) -> Mapping[str, Any]:
-    target = work / "output"
-    target.mkdir()
-    found = assemble(night, work, target)
-    facts = {"identity": wanted, "counts": found.counts.to_json(), **_facts(night, found)}
-    publish(night.output, target, facts)
-    shutil.rmtree(target)
+def _publish(night: Night, chunks: Chunks, work: Path) -> dict[str, Any]:
+    """Assemble and publish the output, and return the facts in its manifest."""
+    folder = work / "output"
+    folder.mkdir()
+    totals = _assemble(night, chunks, work, folder)
+    facts = _facts(night, chunks, totals)
+    publish(night.output, folder, facts)
+    shutil.rmtree(folder)
     return facts
 
 
-def _measure(facts: Mapping[str, Any]) -> None:
-    """The line that becomes metrics: once after a night is published, twice where it is killed just then."""
-    counts = Counts.from_json(facts["counts"])
-    rejects = {f"rejects_{reason}": (count, "Count") for reason, count in counts.rejects.items()}
-    measured(
-        "summaries",
-        {
-            "records": (counts.records, "Count"),
-            "summaries": (counts.summaries, "Count"),
-            "rejects": (counts.rejected, "Count"),
-            "skipped": (counts.skipped, "Count"),
-            **rejects,
-            "input_tokens": (counts.input_tokens, "Count"),
-            "output_tokens": (counts.output_tokens, "Count"),
-            "seconds": (facts["seconds"], "Seconds"),
-        },
-        run=facts["run"],
-    )
+def _assemble(night: Night, chunks: Chunks, work: Path, folder: Path) -> Totals:
+    """Fetch and check the outcomes of every chunk, and write the output's files in `folder`."""
+    totals = Totals()
+    paths = []
+    last = Position(0, 0)
+    with open_id_log(work / "ids") as ids:
+        for chunk in chunks.chunks:
+            path = work / f"{chunk.number:06d}.fetched"
+            totals.add(_fetch(night, chunks, chunk, path))
+            last = _check(night, chunks, chunk, path, ids, last)
+            paths.append(path)
+        changed = _write(night, chunks, paths, ids.duplicates(), folder)
+
+    totals.counts = totals.counts.plus(changed)
+    if totals.counts.records != chunks.records:
+        wrong = f"{chunks.records} records, but {totals.counts.records} have an outcome"
+        raise RecapError(f"{night.output.uri}: {wrong}: {night.remedy()}")
+    return totals
 
 
-def _facts(night: Night, found: Assembled) -> dict[str, Any]:
-    """What the manifest tells besides identity and counts; seconds are of all workers together, on their chunks."""
+def _fetch(night: Night, chunks: Chunks, chunk: Chunk, path: Path) -> ChunkFacts:
+    """Download the outcomes of a committed chunk, and return the facts in its marker."""
+    store = night.chunk_store(chunks)
+    marker = store.read_marker(chunk.number)
+    if marker is None:
+        raise RetryError(
+            f"{night.output.uri}: chunk {chunk.number} was there and is gone: run again"
+        )
+    store.fetch_outcomes(marker, path)
+    return marker.facts
+
+
+def _check(
+    night: Night,
+    chunks: Chunks,
+    chunk: Chunk,
+    path: Path,
+    ids: IdLog,
+    last: Position,
+) -> Position:
+    """Check that the outcomes are those of the chunk's records, and add their ids to the log.
+
+    `last` is the position of the last record before. Return that of the chunk's last record. Raise
+    RecapError if a record has two outcomes or none.
+    """
+    records = 0
+    for line in read_lines(path):
+        position = line.position
+        if position <= last:
+            source = Source(chunks.files[position.file].uri, position.line)
+            raise RecapError(f"chunk {chunk.number}: {source} has two outcomes: {night.remedy()}")
+        last = position
+        records += 1
+        if line.id_digits:
+            ids.add(line.id_digest, position, line.is_derived)
+    if records != chunk.records:
+        wrong = f"{chunk.records} records, but {records} have an outcome"
+        raise RecapError(f"chunk {chunk.number}: {wrong}: {night.remedy()}")
+    return last
+
+
+def _write(
+    night: Night,
+    chunks: Chunks,
+    paths: Sequence[Path],
+    duplicates: Iterator[Duplicate],
+    folder: Path,
+) -> Counts:
+    """Write all outcomes to the output's files. Return how duplicate ids change the counts.
+
+    Each file of outcomes is deleted when it is written, so that the disk holds one copy of them.
+    """
+    changed = Counts()
+    duplicate = next(duplicates, None)
+    summaries = night.output.write_summaries(folder, night.config.csv_output)
+    rejects = night.output.write_rejects(folder)
+    with summaries as write_summary, rejects as write_reject:
+        for path in paths:
+            for line in read_lines(path):
+                if duplicate is not None and duplicate.position == line.position:
+                    resolved = _resolve(line, duplicate, chunks.files)
+                    changed = changed.plus(_counts(resolved)).minus(_counts(line))
+                    line = resolved
+                    duplicate = next(duplicates, None)
+                write = write_summary if line.is_summary else write_reject
+                write(line.row)
+            path.unlink()
+    return changed
+
+
+def _resolve(line: OutcomeLine, duplicate: Duplicate, files: Sequence[InputFile]) -> OutcomeLine:
+    """Return the outcome of a record whose id an earlier record has.
+
+    An id that recap derived gets a number: both are records to summarize. An id that the record
+    brought makes it a reject.
+    """
+    row = json.loads(line.row)
+    if line.is_derived:
+        numbered = row | {"id": f"{row['id']}-{duplicate.ordinal}"}
+        return line._replace(row=json_line(numbered))
+    first = Source(files[duplicate.first.file].uri, duplicate.first.line)
+    detail = f"id '{row['id']}' already stands at {first}"
+    source = Source(row["source"]["uri"], row["source"]["line"])
+    reject = Reject(source, "invalid_record", detail, row["id"])
+    return line._replace(kind=REJECT, row=json_line(reject_row(reject)))
+
+
+def _counts(line: OutcomeLine) -> Counts:
+    return counts_of_row(json.loads(line.row), line.is_summary)
+
+
+def _facts(night: Night, chunks: Chunks, totals: Totals) -> dict[str, Any]:
+    """Return what the manifest has beside its files."""
     config = night.config
-    counts, seconds = found.counts, max(found.seconds, 1e-3)
+    counts = totals.counts
+    seconds = max(totals.seconds, 1e-3)
+    too_many = night.has_too_many_rejects(counts)
     facts: dict[str, Any] = {
+        "identity": night.identity(chunks.files),
+        "counts": counts.to_json(),
         "run": config.run,
-        "state": "too_many_rejects" if too_many(counts, config) else "finished",
+        "state": "too_many_rejects" if too_many else "finished",
         "left_out": {"count": night.left_out.count, "first": night.left_out.first},
-        "engines": dict(found.engines),
-        "seconds": round(found.seconds, 3),
-        "gpu_seconds": round(found.gpu_seconds, 3),
+        "engines": dict(totals.engines),
+        "seconds": round(totals.seconds, 3),
+        "gpu_seconds": round(totals.gpu_seconds, 3),
         "records_per_second": round(counts.records / seconds, 3),
         "input_tokens_per_second": round(counts.input_tokens / seconds, 3),
         "output_tokens_per_second": round(counts.output_tokens / seconds, 3),
     }
     if config.cost_per_hour is not None:
-        cost = found.seconds / 3600 * config.cost_per_hour
+        cost = totals.seconds / 3600 * config.cost_per_hour
+        per_1000 = round(1000 * cost / counts.records, 6) if counts.records else None
         facts["cost"] = round(cost, 6)
-        facts["cost_per_1000_records"] = (
-            round(1000 * cost / counts.records, 6) if counts.records else None
-        )
+        facts["cost_per_1000_records"] = per_1000
     return facts | {"config": to_plain(config), "environment": describe()}

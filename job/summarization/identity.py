@@ -1,58 +1,106 @@
-"""What a finished output was made from: two runs with the same identity would leave the same records there.
+"""The identity of a night: two nights of the same identity write the same records."""
 
-Knows nothing of where the output is.
-"""
-
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from hashlib import blake2b
 from typing import Any
 
 from job.config.commands import SummarizeConfig
-from job.config.sections import CsvOutputSection, names_one_file, reading_identity, to_plain
-from job.identity import differences
+from job.config.sections import (
+    CsvOutputSection,
+    as_list,
+    names_one_file,
+    reading_identity,
+    to_plain,
+)
+from job.conversations.record import Conversation
 from job.storage.open import InputFile
 from job.summarization.summarizer import Digests
 
-SPEED_ONLY = {"max_batch_tokens", "max_batch_size"}  # of generation: how fast, not what
+DIGEST_BYTES = 16  # of the digest of a conversation with its settings
+FINGERPRINT_DIGITS = 16  # of folders' names
 
-SELECTION = ("include", "exclude")  # of data: which files are read, and those are told by `input`
+# Keys of `generation` that decide how fast a night is, and no summary.
+SPEED_ONLY = {"max_batch_tokens", "max_batch_size"}
+
+# Keys of `data` that select files. The identity lists the selected files themselves.
+SELECTION = ("include", "exclude")
+
+# Keys of the config that are part of the identity as they are.
 OTHERS = ("adapter_weights", "long_conversations", "cut_summaries", "redaction", "skip_done")
+
+# Keys of the identity that decide no summary.
+NOT_OF_A_SUMMARY = ("input", "skip_done", "csv_output")
 
 
 def identity(
-    config: SummarizeConfig, files: Sequence[InputFile], digests: Digests
+    config: SummarizeConfig,
+    files: Sequence[InputFile],
+    digests: Digests,
 ) -> dict[str, Any]:
-    """Input files with size and version, weights by digest, and every setting that decides what is written."""
-    plain, reading = to_plain(config), reading_identity(config.data)
+    """Return the input's versions, the weights' digests, and every setting that decides a row."""
+    plain = to_plain(config)
+    reading = reading_identity(config.data)
+    generation = plain["generation"]
     return {
         "input": {file.uri: f"{file.size} bytes, version {file.version}" for file in files},
         "weights": asdict(digests),
         "model": {key: plain["model"][key] for key in ("quantization", "dtype", "attention")},
-        "data": {key: value for key, value in reading.items() if key not in SELECTION},
+        "data": {key: reading[key] for key in reading if key not in SELECTION},
         "prompt": plain["prompt"],
-        "generation": {
-            key: value for key, value in plain["generation"].items() if key not in SPEED_ONLY
-        },
+        "generation": {key: generation[key] for key in generation if key not in SPEED_ONLY},
         **{key: plain[key] for key in OTHERS},
         **_csv_output(config),
     }
 
 
-def _csv_output(config: SummarizeConfig) -> dict[str, Any]:
-    """Return how a .csv output is written, unless by default, as outputs of before were."""
-    is_csv = names_one_file(config.output) and config.output.lower().endswith(".csv")
-    section = to_plain(config.csv_output)
-    return {"csv_output": section} if is_csv and config.csv_output != CsvOutputSection() else {}
+def settings_fingerprint(config: SummarizeConfig, digests: Digests) -> str:
+    """Return a short digest of everything that decides the outcomes of chunks, but the files.
 
+    It names the folder of all chunks that are made with these settings.
+    """
+    content = identity(config, [], digests)
 
-def selection(config: SummarizeConfig) -> dict[str, Any]:
-    """Return the patterns of the input that are set: with others, a night under way is cut anew."""
+    # With other patterns, a night that has begun is cut anew.
     data = to_plain(config)["data"]
-    return {key: data[key] for key in SELECTION if data[key]}
+    content |= {key: data[key] for key in SELECTION if data[key]}
+
+    content |= {"input": as_list(config.input), "output": config.output}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
 
 
-def late_files(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Files that only the second identity has, where all else is the same in both; else nothing."""
-    known = {uri: version for uri, version in here["input"].items() if uri in there["input"]}
-    is_same = not differences(there, {**here, "input": known})
-    return [uri for uri in here["input"] if uri not in known] if is_same else []
+def hash_settings(config: SummarizeConfig, digests: Digests) -> blake2b:
+    """Return a hash of everything that decides a summary, but the conversation."""
+    deciding = identity(config, [], digests)
+    for key in NOT_OF_A_SUMMARY:
+        deciding.pop(key, None)
+    text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
+    return blake2b(text.encode(), digest_size=DIGEST_BYTES)
+
+
+def conversation_digest(conversation: Conversation, settings: blake2b) -> str:
+    """Return 32 hexadecimal digits of the settings, the id, and the turns with their roles.
+
+    Metadata is left out: it decides no summary.
+    """
+    texts = ["", conversation.id]
+    for turn in conversation.turns:
+        texts += turn.role, turn.text
+    digest = settings.copy()
+    digest.update("\0".join(texts).encode())  # no text of a record has this character
+    return digest.hexdigest()
+
+
+def _csv_output(config: SummarizeConfig) -> Mapping[str, Any]:
+    """Return the section `csv_output` if it matters here.
+
+    It does for a .csv file, and with other values than the defaults: identities of outputs that are
+    older than the section have no such key.
+    """
+    is_csv = names_one_file(config.output) and config.output.lower().endswith(".csv")
+    if is_csv and config.csv_output != CsvOutputSection():
+        return {"csv_output": to_plain(config.csv_output)}
+    return {}

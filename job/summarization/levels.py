@@ -1,158 +1,189 @@
-"""Prompts of many conversations → one answer for each conversation: parts first, then summaries of their summaries.
+"""From prompts of conversations to one answer for each conversation.
 
-Every level of a whole window goes to the engine in one call, so that parts of a long conversation are batched with
-each other and with everything else. Knows nothing of files or outcomes.
+A long conversation has a prompt for each of its parts. The answers to these are its next level: a
+conversation of summaries, which is encoded again, until one prompt is left. All prompts of a level,
+of all conversations of a window, go to the engine in one call, so that they are batched together.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from job.conversations.record import Conversation, RejectReason, Source, Turn
+from job.conversations.record import Conversation, Reject, RejectReason, Turn
 from job.inference.each import Done, Failure
 from job.inference.engine import FinishReason, Generated
 from job.prompt.encode import EncodedPart, TooLongError
-from job.summarization.prepare import Prepared, Task
+from job.summarization.careful_engine import CarefulEngine
+from job.summarization.prepare import Prepared
 
 MAX_LEVELS = 6
 
 
 class Answer(NamedTuple):
-    """The text that the last prompt got; tokens of all prompts and answers, and the turns of parts that got no text."""
+    """The answer to the last prompt of a conversation, with sums over all its prompts."""
 
     text: str
     finish_reason: FinishReason
     input_tokens: int
     output_tokens: int
-    dropped_turns: int
+    dropped_turns: int  # of parts that got no text
     levels: int
 
 
-@dataclass(frozen=True)
-class Unanswered:
-    """Why there is no answer."""
-
-    reason: RejectReason
-    detail: str
-
-
 class _Climb(NamedTuple):
-    """How far a conversation has come: the prompts of its level, and the sums of the levels below."""
+    """A conversation at one of its levels: the prompts there, and the sums of the levels below."""
 
+    row: int
     item: Prepared
     parts: list[EncodedPart]
     level: int = 1
     input_tokens: int = 0
     output_tokens: int = 0
     dropped_turns: int = 0
-    turns: tuple[
-        int, ...
-    ] = ()  # of the conversation, in each line of this level's prompts; above the first level
+    # Above the first level, a turn is the summary of a part. These are the numbers of turns of the
+    # conversation that each of them covers.
+    turns_covered: tuple[int, ...] = ()
 
 
 def answer_each(
-    prepared: Sequence[Prepared], task: Task, on_done: Done
-) -> list[Answer | Unanswered]:
-    """An answer for each conversation, or why there is none."""
-    settled: dict[int, Answer | Unanswered] = {}
-    climbing = {place: _Climb(item, item.parts) for place, item in enumerate(prepared)}
-    tell = _by_conversation(on_done, len(prepared), sum(len(item.parts) for item in prepared))
-    while climbing:
-        prompts = [part.ids for climb in climbing.values() for part in climb.parts]
-        sources = [climb.item.source for climb in climbing.values() for _ in climb.parts]
-        asked = task.summarizer.engine, prompts, task.generation
-        answers = task.suspects.generate(asked, sources, tell, lambda: _greet(task))
-        tell = _nobody
-        rest = iter(answers)
-        steps = {place: _step(climb, rest, task) for place, climb in climbing.items()}
-        settled |= {place: step for place, step in steps.items() if not isinstance(step, _Climb)}
-        climbing = {place: step for place, step in steps.items() if isinstance(step, _Climb)}
-    return [settled[place] for place in range(len(prepared))]
+    prepared: Sequence[Prepared],
+    engine: CarefulEngine,
+    on_done: Done,
+) -> list[Answer | Reject]:
+    """Return an answer for each conversation, or the reject that it is without one."""
+    results: dict[int, Answer | Reject] = {}
+    climbs = [_Climb(row, item, item.parts) for row, item in enumerate(prepared)]
+    report = _by_conversation(on_done, climbs)
+
+    while climbs:
+        prompts = []
+        sources = []
+        for climb in climbs:
+            for part in climb.parts:
+                prompts.append(part.ids)
+                sources.append(climb.item.source)
+        answers = engine.generate(prompts, sources, report)
+
+        higher = []
+        start = 0
+        for climb in climbs:
+            end = start + len(climb.parts)
+            step = _climb(climb, answers[start:end], engine)
+            start = end
+            if isinstance(step, _Climb):
+                higher.append(step)
+            else:
+                results[climb.row] = step
+        climbs = higher
+        report = _report_nothing
+    return [results[row] for row in range(len(prepared))]
 
 
-def _greet(task: Task) -> None:
-    """Have the model answer a greeting; raises what it raises where it cannot."""
-    summarizer = task.summarizer
-    greeting = Conversation(
-        "greeting", (Turn("customer", "Hello"), Turn("agent", "Hello")), Source("recap", 1)
-    )
-    ids = summarizer.encoder.encode(greeting).ids
-    summarizer.engine.generate([ids], task.generation)
+def _climb(
+    climb: _Climb,
+    answers: Sequence[Generated | Failure],
+    engine: CarefulEngine,
+) -> _Climb | Answer | Reject:
+    """Return what the answers to this level's prompts make of a conversation."""
+    if len(answers) == 1:
+        return _last_answer(climb, answers[0])
 
+    texts: list[str] = []
+    turns_covered: list[int] = []
+    input_tokens = climb.input_tokens
+    output_tokens = climb.output_tokens
+    dropped_turns = climb.dropped_turns
 
-def _step(
-    climb: _Climb, answers: Iterator[Generated | Failure], task: Task
-) -> _Climb | Answer | Unanswered:
-    """What the answers to this level's prompts make of a conversation; takes them all."""
-    got = [next(answers) for _ in climb.parts]
-    if climb.level == 1 and len(got) == 1 and isinstance(got[0], Generated):  # nearly all of them
-        only = got[0]
-        return Answer(
-            only.text, only.finish_reason, len(climb.parts[0].ids), only.output_tokens, 0, 1
-        )
-    texts: list[tuple[str, int]] = []
-    covered = iter(climb.turns)
-    for number, (part, answer) in enumerate(zip(climb.parts, got, strict=True), 1):
-        turns = sum(next(covered) for _ in range(part.turns)) if climb.level > 1 else part.turns
+    first = 0
+    for number, (part, answer) in enumerate(zip(climb.parts, answers, strict=True), 1):
         if isinstance(answer, Failure):
-            where = f"part {number} of {len(got)}, level {climb.level}: " if len(got) > 1 else ""
-            return Unanswered("generation_failed", f"{where}{answer}")
+            detail = f"part {number} of {len(answers)}, level {climb.level}: {answer}"
+            return _reject(climb, "generation_failed", detail)
+        input_tokens += len(part.ids)
+        output_tokens += answer.output_tokens
+
+        turns = part.turns
+        if climb.level > 1:
+            turns = sum(climb.turns_covered[first : first + part.turns])
+            first += part.turns
+
         text = answer.text.strip()
-        texts += [(text, turns)] if text else []
-        climb = climb._replace(
-            input_tokens=climb.input_tokens + len(part.ids),
-            output_tokens=climb.output_tokens + answer.output_tokens,
-            dropped_turns=climb.dropped_turns + (0 if text or len(got) == 1 else turns),
-        )
-    last = got[-1]
-    if len(got) == 1 and isinstance(last, Generated):
-        return _answer(climb, last)
-    return _above(climb, texts, task)
+        if text:
+            texts.append(text)
+            turns_covered.append(turns)
+        else:
+            dropped_turns += turns
+
+    climb = climb._replace(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        dropped_turns=dropped_turns,
+        turns_covered=tuple(turns_covered),
+    )
+    return _next_level(climb, texts, engine)
 
 
-def _answer(climb: _Climb, last: Generated) -> Answer:
-    numbers = climb.input_tokens, climb.output_tokens, climb.dropped_turns, climb.level
-    return Answer(last.text, last.finish_reason, *numbers)
+def _last_answer(climb: _Climb, answer: Generated | Failure) -> Answer | Reject:
+    """Return the result of a conversation whose level has one prompt."""
+    if isinstance(answer, Failure):
+        return _reject(climb, "generation_failed", str(answer))
+    return Answer(
+        answer.text,
+        answer.finish_reason,
+        climb.input_tokens + len(climb.parts[0].ids),
+        climb.output_tokens + answer.output_tokens,
+        climb.dropped_turns,
+        climb.level,
+    )
 
 
-def _above(climb: _Climb, texts: Sequence[tuple[str, int]], task: Task) -> _Climb | Unanswered:
-    """The next level: the summaries of the parts, as a conversation of them."""
+def _next_level(climb: _Climb, texts: Sequence[str], engine: CarefulEngine) -> _Climb | Reject:
+    """Encode the summaries of the parts as a conversation of their own."""
     if not texts:
-        return Unanswered(
-            "empty_summary", f"the model answered each of {len(climb.parts)} parts without text"
-        )
-    turns = tuple(Turn(f"part {number}", text) for number, (text, _) in enumerate(texts, 1))
+        detail = f"the model answered each of {len(climb.parts)} parts without text"
+        return _reject(climb, "empty_summary", detail)
+
+    turns = tuple(Turn(f"part {number}", text) for number, text in enumerate(texts, 1))
     conversation = Conversation(climb.item.id, turns, climb.item.source)
-    encoder = task.summarizer.encoder
-    most = len(climb.parts) - 1  # fewer at each level, or it would never end
+    encoder = engine.loader.load().encoder
+
+    # Each level must have fewer parts than the one below, or it would never end.
+    max_parts = len(climb.parts) - 1
     try:
-        parts = encoder.encode_parts(conversation, max(most, 1))
+        parts = encoder.encode_parts(conversation, max(max_parts, 1))
     except TooLongError:
         parts = []
-    if not parts or len(parts) > most or (climb.level + 1 == MAX_LEVELS and len(parts) > 1):
+
+    is_last_level = climb.level + 1 == MAX_LEVELS
+    if not parts or len(parts) > max_parts or (is_last_level and len(parts) > 1):
         detail = (
-            f"the summaries of its {len(climb.item.parts)} parts do not come together in {MAX_LEVELS} levels of "
-            f"{encoder.max_tokens} tokens; lower generation.max_new_tokens, or raise max_input_tokens"
+            f"the summaries of its {len(climb.item.parts)} parts do not come together in "
+            f"{MAX_LEVELS} levels of {encoder.max_tokens} tokens; lower "
+            "generation.max_new_tokens, or raise max_input_tokens"
         )
-        return Unanswered("too_long", detail)
-    return climb._replace(
-        parts=parts, level=climb.level + 1, turns=tuple(count for _, count in texts)
-    )
+        return _reject(climb, "too_long", detail)
+    return climb._replace(parts=parts, level=climb.level + 1)
 
 
-def _by_conversation(on_done: Done, conversations: int, prompts: int) -> Done:
-    """Tells of prompts as their share of the conversations, so that progress ends where the conversations do."""
-    done = told = 0
+def _reject(climb: _Climb, reason: RejectReason, detail: str) -> Reject:
+    return Reject(climb.item.source, reason, detail, climb.item.id)
 
-    def tell(count: int) -> None:
-        nonlocal done, told
+
+def _by_conversation(on_done: Done, climbs: Sequence[_Climb]) -> Done:
+    """Scale the progress of prompts to conversations, so that the bar ends at 100 %."""
+    conversations = len(climbs)
+    prompts = sum(len(climb.parts) for climb in climbs)
+    done = 0
+    reported = 0
+
+    def report(count: int) -> None:
+        nonlocal done, reported
         done += count
         now = done * conversations // prompts
-        on_done(now - told)
-        told = now
+        on_done(now - reported)
+        reported = now
 
-    return tell
+    return report
 
 
-def _nobody(_count: int) -> None:
-    """Levels above the first have been told of already."""
+def _report_nothing(_count: int) -> None:
+    """Report no progress: only the first level counts."""

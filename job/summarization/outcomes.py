@@ -1,110 +1,158 @@
-"""Records in, one outcome each out, in the same order, at constant memory.
+"""From prepared records to outcomes, window by window, at constant memory.
 
-Records are taken by windows: large enough to be batched by length, small enough to be held. A record that cannot be
-summarized is a reject and costs no other record its summary. Windows end where chunks do, the engine's work need not.
-Knows nothing of files.
+A window is large enough to be batched by length, and small enough to be held. It ends where its
+chunk does. An engine that wants to know of later prompts hears of those of later windows, also of
+the next chunks, before it is asked for the answers to the window at hand.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from job.conversations.record import Conversation, Reject
+from job.conversations.record import Reject
 from job.inference.each import Done
-from job.summarization.levels import Answer, Unanswered, answer_each
-from job.summarization.prepare import Prepared, Task, prepare
-from job.summarization.records import Outcome, Skipped, Summary
+from job.summarization.levels import Answer, answer_each
+from job.summarization.prepare import Prepared, Task
+from job.summarization.records import Outcome, Summary
 
 WINDOW_RECORDS = 1024
-WINDOWS_AHEAD = 8  # where they hold few prompts: most records are skipped, or rejected
 WINDOW_TOKENS = 1_000_000  # of prompts; some 40 MB as Python's integers
-WINDOW_CHARACTERS = 16 << 20  # of what else is held of the records: ids, metadata, values replaced
+WINDOW_CHARACTERS = 16 << 20  # of ids, metadata and values replaced, which are held too
 
-Item = Prepared | Reject | Skipped
+# Windows that are read ahead, even if they have few prompts: their records are skipped or rejected.
+MAX_WINDOWS_AHEAD = 8
+
+Item = Prepared | Outcome
 
 
-def outcomes(
-    chunks: Iterable[Iterable[Conversation | Reject]], task: Task, on_done: Done
-) -> Iterator[Outcome]:
-    """The outcome of each record of each chunk, in order; `on_done` is told how many more are done.
+class Window(NamedTuple):
+    """Consecutive records of one chunk. The last window of a chunk may be empty."""
 
-    An engine that asks for it is told of later windows, of the next chunks too, before it is asked for the answers to
-    this one. ConfigError where the model fails on all that it is given first, and on a greeting; RetryError if it does
-    so later.
+    chunk: int
+    items: Sequence[Item]
+    ends_chunk: bool
+
+    def prompts(self) -> list[list[int]]:
+        """Return the prompts of the first level."""
+        prompts = []
+        for item in self.items:
+            if isinstance(item, Prepared):
+                prompts += [part.ids for part in item.parts]
+        return prompts
+
+
+class AnsweredWindow(NamedTuple):
+    """The outcomes of a window, in the order of its records."""
+
+    chunk: int
+    outcomes: Sequence[Outcome]
+    ends_chunk: bool
+
+
+def windows_of(chunk: int, items: Iterable[Item]) -> Iterator[Window]:
+    """Yield the items of a chunk in windows.
+
+    A window is closed by the item with which it reaches a limit of records, tokens or characters.
     """
-    ahead, wanted = deque[list[Item]](), 0
-
-    def settle() -> Iterator[Outcome]:
-        window = ahead.popleft()
-        prepared = [item for item in window if isinstance(item, Prepared)]
-        on_done(len(window) - len(prepared))
-        answers = iter(answer_each(prepared, task, on_done))
-        for item in window:
-            yield _settle(item, next(answers), task) if isinstance(item, Prepared) else item
-
-    for window in (
-        window
-        for records in chunks
-        for window in windows(prepare(record, task) for record in records)
-    ):
-        ahead.append(window)
-        if prompts := _prompts(window):
-            engine = task.summarizer.engine
-            wanted = 0 if task.suspects.is_careful else engine.prompts_ahead
-            if wanted:
-                engine.expect(prompts, task.generation)
-        while ahead and (
-            len(ahead) > WINDOWS_AHEAD
-            or sum(len(_prompts(later)) for later in islice(ahead, 1, None)) >= wanted
-        ):
-            yield from settle()
-    while ahead:
-        yield from settle()
-
-
-def windows(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """The items in lists of at most WINDOW_RECORDS each, which end with who fills the tokens or the characters."""
     window: list[Item] = []
-    tokens = characters = 0
+    tokens = 0
+    characters = 0
     for item in items:
         window.append(item)
-        characters += len(item.id or "")
         if isinstance(item, Prepared):
             tokens += sum(len(part.ids) for part in item.parts)
-            characters += len(str(item.metadata)) + (
-                item.placeholders.characters if item.placeholders else 0
-            )
-        if (
+            characters += len(item.id) + len(str(item.metadata))
+            if item.placeholders:
+                characters += item.placeholders.characters
+        else:
+            characters += len(item.result.id or "")
+
+        is_full = (
             len(window) == WINDOW_RECORDS
             or tokens >= WINDOW_TOKENS
             or characters >= WINDOW_CHARACTERS
-        ):
-            yield window
-            window, tokens, characters = [], 0, 0
-    if window:
-        yield window
+        )
+        if is_full:
+            yield Window(chunk, window, ends_chunk=False)
+            window = []
+            tokens = 0
+            characters = 0
+    yield Window(chunk, window, ends_chunk=True)
 
 
-def _prompts(window: Iterable[Item]) -> list[list[int]]:
-    """What the engine is asked first about a window."""
-    return [part.ids for item in window if isinstance(item, Prepared) for part in item.parts]
+def answer_windows(
+    windows: Iterable[Window],
+    task: Task,
+    on_done: Done,
+) -> Iterator[AnsweredWindow]:
+    """Yield each window with the outcomes of its records, in order.
+
+    `on_done` is called with the number of records that are done since the last call. Raise
+    ConfigError if the model fails on everything from the first prompt on, also on a greeting, and
+    RetryError if it does so later.
+    """
+    ahead = deque[Window]()
+    prompts_in_flight = deque[int]()  # of each window in `ahead`
+    prompts_wanted = 0
+    for window in windows:
+        prompts = window.prompts()
+        ahead.append(window)
+        prompts_in_flight.append(len(prompts))
+        if prompts:
+            task.engine.expect(prompts)
+            prompts_wanted = task.engine.prompts_ahead
+
+        # Answer the oldest windows, as long as those after them keep the engine busy.
+        while ahead:
+            announced = sum(prompts_in_flight) - prompts_in_flight[0]
+            if announced < prompts_wanted and len(ahead) <= MAX_WINDOWS_AHEAD:
+                break
+            prompts_in_flight.popleft()
+            yield _answer(ahead.popleft(), task, on_done)
+    while ahead:
+        yield _answer(ahead.popleft(), task, on_done)
 
 
-def _settle(item: Prepared, answer: Answer | Unanswered, task: Task) -> Outcome:
-    if isinstance(answer, Unanswered):
-        return Reject(item.source, answer.reason, answer.detail, item.id)
+def _answer(window: Window, task: Task, on_done: Done) -> AnsweredWindow:
+    prepared = [item for item in window.items if isinstance(item, Prepared)]
+    on_done(len(window.items) - len(prepared))
+    answers = answer_each(prepared, task.engine, on_done)
+
+    outcomes: list[Outcome] = []
+    next_answer = 0
+    for item in window.items:
+        if isinstance(item, Prepared):
+            outcomes.append(_outcome(item, answers[next_answer], task))
+            next_answer += 1
+        else:
+            outcomes.append(item)
+    return AnsweredWindow(window.chunk, outcomes, window.ends_chunk)
+
+
+def _outcome(item: Prepared, answer: Answer | Reject, task: Task) -> Outcome:
+    """Return the outcome of a conversation: its summary, or a reject if its answer is none."""
+    if isinstance(answer, Reject):
+        return Outcome(item.origin, answer)
+
     text = answer.text.strip()
     if not text:
         detail = f"the model answered {answer.output_tokens} tokens without text"
-        return Reject(item.source, "empty_summary", detail, item.id)
+        return Outcome(item.origin, Reject(item.source, "empty_summary", detail, item.id))
     if answer.finish_reason == "length" and task.cut_summaries == "reject":
-        detail = f"cut at generation.max_new_tokens ({task.generation.max_new_tokens}), and cut_summaries is reject"
-        return Reject(item.source, "cut_at_limit", detail, item.id)
-    redactions = item.placeholders.replaced if item.placeholders else 0
-    summary = item.placeholders.redact_again(text) if item.placeholders else text
-    return Summary(
+        limit = task.engine.settings.max_new_tokens
+        detail = f"cut at generation.max_new_tokens ({limit}), and cut_summaries is reject"
+        return Outcome(item.origin, Reject(item.source, "cut_at_limit", detail, item.id))
+
+    redactions = 0
+    leaks = 0
+    if item.placeholders:
+        redactions = item.placeholders.replaced
+        # The summary is redacted too: a model may write values that stood in no turn.
+        text = item.placeholders.redact_again(text)
+        leaks = item.placeholders.replaced - redactions
+    summary = Summary(
         id=item.id,
-        summary=summary,
+        summary=text,
         source=item.source,
         finish_reason=answer.finish_reason,
         input_tokens=answer.input_tokens,
@@ -114,6 +162,7 @@ def _settle(item: Prepared, answer: Answer | Unanswered, task: Task) -> Outcome:
         parts=len(item.parts),
         levels=answer.levels,
         redactions=redactions,
-        leaks=item.placeholders.replaced - redactions if item.placeholders else 0,
+        leaks=leaks,
         digest=item.digest,
     )
+    return Outcome(item.origin, summary)

@@ -1,10 +1,23 @@
 """`recap summarize`: files of conversations in, one summary or one reject for each record out.
 
-Any number of workers share the chunks of one input; what they commit is put together by whoever completes it. Knows
-nothing of how text is generated, nor of formats.
+A night is planned, worked on, and finished. Any number of workers share it: they agree on the chunks
+of the input, each commits those of its shard, and whoever commits the last one finishes. The path
+without faults is, in reading order:
+
+1. `summarize`: the three steps;
+2. `night`: what is summarized, where to, and with which weights;
+3. `chunks`: how workers agree on the chunks of the input (plan);
+4. `worker`: from a chunk's records to its committed outcomes (work);
+5. `prepare`: from a record to its prompts;
+6. `outcomes`: from prompts to outcomes, window by window;
+7. `finish`: from committed chunks to the published output (finish).
+
+Each of the other modules stands behind one call of these, or holds a format: `rerun` and `existing`
+if the night is done already, `skip_done` and `duplicates` if records are, `crash_notes` and
+`careful_engine` if processes die, `levels` if conversations are too long for one prompt.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from job.config.commands import SummarizeConfig
@@ -12,30 +25,34 @@ from job.config.sections import as_list
 from job.conversations.redaction import make_redactor, redacted_errors
 from job.errors import RetryError
 from job.inference.choose import check_installed
-from job.storage.keys import below
-from job.storage.open import Inputs
+from job.storage.open import InputFile
 from job.storage.places import cache_folder, work_folder
-from job.summarization.chunks import agree_on_chunks, fingerprint
-from job.summarization.finish import already_done, finish
-from job.summarization.identity import identity, selection
+from job.summarization.chunks import agree_on_chunks
+from job.summarization.finish import finish
 from job.summarization.inputs import check_enough, find_night_inputs
-from job.summarization.output import Output, check_apart, check_writable, open_output
+from job.summarization.night import Night
+from job.summarization.output import check_apart, check_writable, open_output
 from job.summarization.records import Counts
+from job.summarization.rerun import finish_if_done
 from job.summarization.shard import WHOLE, Shard
-from job.summarization.summarizer import Digests, Summarizer, find_digests, open_summarizer
-from job.summarization.worker import Night, summarize_missing
+from job.summarization.summarizer import Summarizer, find_digests, open_summarizer
+from job.summarization.worker import summarize_missing
 
 Open = Callable[[SummarizeConfig, Path], Summarizer]
 
 
 def summarize(
-    config: SummarizeConfig, open_with: Open = open_summarizer, shard: Shard = WHOLE
+    config: SummarizeConfig,
+    open_with: Open = open_summarizer,
+    shard: Shard = WHOLE,
 ) -> Counts:
-    """Summarize this shard of everything that `config.input` names, or find that it is done.
+    """Summarize this shard of everything that `config.input` names.
 
-    What became of all records where this worker completes the night, or it was done; else of those it did itself.
-    An output with the same identity is kept as it is. More rejects than the limit allows raise DataError after
-    everything is published, without the success marker; run again with a higher limit, they are accepted as they are.
+    Return the counts of all records if this worker completes the night or it was done already, else
+    of those that this worker summarized. A finished output of the same identity is kept.
+
+    Raise DataError if more records are rejected than the limit allows. Everything is published all
+    the same, but without the success marker. Run again with a higher limit, and it is a success.
     """
     check_installed(config.engine)
     inputs = find_night_inputs(config)
@@ -43,43 +60,40 @@ def summarize(
     output = open_output(config.output, config.storage)
     check_apart(output, as_list(config.input), files)
     with redacted_errors(make_redactor(config.redaction), [file.uri for file in files]):
-        return _summarize(config, inputs, output, open_with, shard)
+        digests = find_digests(config, cache_folder())
+        night = Night(config, output, digests, inputs.left_out)
+        return _summarize(night, files, open_with, shard)
 
 
 def _summarize(
-    config: SummarizeConfig, inputs: Inputs, output: Output, open_with: Open, shard: Shard
+    night: Night,
+    files: Sequence[InputFile],
+    open_with: Open,
+    shard: Shard,
 ) -> Counts:
-    files = inputs.files
-    digests = find_digests(config, cache_folder())
-    settings = _settings_folder(config, output, digests)
-    done = already_done(output, identity(config, files, digests), config, settings)
-    if done:
-        check_enough(done.records, config)
+    done = finish_if_done(night, files)
+    if done is not None:
+        check_enough(done.records, night.config)
         return done
-    check_writable(output)
-    chunks = agree_on_chunks((output.store, settings), files, config)
-    wanted = identity(config, chunks.files, digests)
-    # The same night, started twice, may have been faster meanwhile.
-    done = already_done(output, wanted, config, settings)
-    if done:
+    check_writable(night.output)
+
+    chunks = agree_on_chunks(night.output.store, night.settings_folder, files, night.config)
+
+    # The same night, started twice, may have finished meanwhile.
+    done = finish_if_done(night, chunks.files)
+    if done is not None:
         return done
-    night = Night(config, output, chunks, digests, inputs.left_out)
-    with work_folder(config.run) as work:
-        mine = summarize_missing(night, shard, work, lambda: _open(config, digests, open_with))
-        counts = finish(night, shard, wanted, work)
+
+    with work_folder(night.config.run) as work:
+        mine = summarize_missing(night, chunks, shard, work, lambda: _open(night, open_with))
+        counts = finish(night, chunks, shard, work)
     return mine if counts is None else counts
 
 
-def _settings_folder(config: SummarizeConfig, output: Output, digests: Digests) -> str:
-    """Where the chunks of these settings lie: below a fingerprint of all that decides their outcomes but the input."""
-    settings = identity(config, [], digests) | selection(config)
-    settings |= {"input": as_list(config.input), "output": config.output}
-    return below(output.chunks, fingerprint(settings))
-
-
-def _open(config: SummarizeConfig, digests: Digests, open_with: Open) -> Summarizer:
+def _open(night: Night, open_with: Open) -> Summarizer:
+    config = night.config
     summarizer = open_with(config, cache_folder())
-    if summarizer.digests != digests:
+    if summarizer.digests != night.digests:
         raise RetryError(
             f"{config.adapter or config.model.base} was replaced while the run began: run again"
         )

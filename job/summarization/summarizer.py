@@ -1,8 +1,9 @@
-"""From a config to what summarizes: an engine with the tokenizer, prompt and cleaning that belong to it.
+"""The summarizer of a night: an engine with the encoder and the cleaning that belong to it.
 
-Which engine it is, and how it was loaded, is known here and nowhere above. Knows nothing of files of conversations.
+This is the only module of the package that knows which engine generates and how it was loaded.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from job.prompt.encode import Encoder
 
 @dataclass(frozen=True)
 class Digests:
-    """Which weights summarize: of the adapter (None is the base alone) and of the base below it."""
+    """Digests of the weights: of the adapter (None for the base alone) and of its base."""
 
     adapter: str | None
     base: str
@@ -26,49 +27,72 @@ class Digests:
 
 @dataclass(frozen=True)
 class Summarizer:
-    """What turns conversations into summaries.
-
-    `engine_name` has the version: `vllm 0.32.0`.
-    """
+    """Everything that is needed to turn a conversation into a summary, loaded."""
 
     engine: Engine
     encoder: Encoder
     cleaning: tuple[CleaningStep, ...]
     digests: Digests
-    engine_name: str
+    engine_name: str  # with its version, as in `vllm 0.32.0`
+
+
+class SummarizerLoader:
+    """Loads the summarizer when it is first needed.
+
+    A night whose records are all skipped loads no model.
+    """
+
+    def __init__(self, open_summarizer: Callable[[], Summarizer]) -> None:
+        self._open_summarizer = open_summarizer
+        self._summarizer: Summarizer | None = None
+
+    def load(self) -> Summarizer:
+        """Return the summarizer. Load it on the first call."""
+        if self._summarizer is None:
+            self._summarizer = self._open_summarizer()
+        return self._summarizer
+
+    @property
+    def engine_name(self) -> str:
+        """The engine's name with its version, or `none` if nothing was loaded yet."""
+        return "none" if self._summarizer is None else self._summarizer.engine_name
 
 
 def find_digests(config: SummarizeConfig, cache: Path) -> Digests:
-    """Return the digests before anything is loaded; an adapter's manifest has its own and its base's.
+    """Return the digests without loading a model. An adapter's manifest has its own and its base's.
 
-    Raises DataError where the adapter is not the one of `adapter_digest`.
+    Raise DataError if the adapter is not the one of `adapter_digest`.
     """
     if config.adapter is not None:
         adapter = read_adapter(config.adapter, config.storage)
         check_adapter_digest(adapter, config.adapter_digest)
         return Digests(adapter.digest, str(adapter.base.get("digest")))
     assert config.model.base is not None
-    return Digests(
-        None, fetch_base(config.model.base, config.model.revision, config.storage, cache).digest
-    )
+    base = fetch_base(config.model.base, config.model.revision, config.storage, cache)
+    return Digests(None, base.digest)
 
 
 def open_summarizer(config: SummarizeConfig, cache: Path) -> Summarizer:
-    """Everything in memory; ConfigError where the model's context has no room for a conversation beside the answer."""
+    """Load the model and everything around it.
+
+    Raise ConfigError if the model's context has no room for a conversation beside the answer.
+    """
     model = _fetch(config, cache)
     choice = EngineChoice(config.engine, config.adapter_weights)
     engine, name = open_engine(model, config.model, config.generation, choice, cache)
     check_budget(config.generation, engine.context_tokens)
-    budget = input_budget(engine, config.generation)
-    encoder = Encoder(model.prompt, model.tokenizer, budget)
-    cleaning = cleaning_of(model.prompt, config.data)
-    digests = Digests(model.adapter_digest, model.base.digest)
-    return Summarizer(engine, encoder, cleaning, digests, name)
+    max_tokens = input_budget(engine, config.generation)
+    return Summarizer(
+        engine=engine,
+        encoder=Encoder(model.prompt, model.tokenizer, max_tokens),
+        cleaning=cleaning_of(model.prompt, config.data),
+        digests=Digests(model.adapter_digest, model.base.digest),
+        engine_name=name,
+    )
 
 
 def _fetch(config: SummarizeConfig, cache: Path) -> FetchedModel:
     if config.adapter is not None:
         return fetch_with_adapter(config.adapter, config.model, config.storage, cache)
-    return fetch_without_adapter(
-        config.model, config.prompt or PromptSection(), config.storage, cache
-    )
+    prompt = config.prompt or PromptSection()
+    return fetch_without_adapter(config.model, prompt, config.storage, cache)

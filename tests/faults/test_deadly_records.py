@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from job.storage.open import open_store
-from job.summarization.commit import DONE as COMMITTED
-from job.summarization.suspects import TO_BLAME
+from job.summarization.careful_engine import CRASHED
+from job.summarization.chunk_store import MARKER_SUFFIX
 from tests.faults.nights import Workers, outcomes
 
 DEADLY = "a conversation to die of"
@@ -50,7 +50,7 @@ def test_a_record_that_kills_the_process_is_found_and_rejected(workers: Workers,
     assert until_done(workers, config) == [KILLED] * 4 + [DONE]
     (reject,) = outcomes(config, "rejects")
     assert (reject["id"], reject["reason"]) == ("c27", "generation_failed")
-    assert reject["detail"] == str(TO_BLAME)
+    assert reject["detail"] == str(CRASHED)
     assert [row["id"] for row in outcomes(config, "parts")] == [
         f"c{n}" for n in range(50) if n != 27
     ]
@@ -60,9 +60,14 @@ def test_other_chunks_are_done_before_one_that_a_process_died_at(workers: Worker
     config = deadly(1)
     until_done(workers, config, tries=2)
     done = [
-        entry.key for entry in open_store(config["output"]).list() if entry.key.endswith(COMMITTED)
+        entry.key
+        for entry in open_store(config["output"]).list()
+        if entry.key.endswith(MARKER_SUFFIX)
     ]
-    assert [key.rpartition("/")[2] for key in done] == [f"000001{COMMITTED}", f"000002{COMMITTED}"]
+    assert [key.rpartition("/")[2] for key in done] == [
+        f"000001{MARKER_SUFFIX}",
+        f"000002{MARKER_SUFFIX}",
+    ]
 
 
 def test_two_of_them_in_one_chunk_are_both_found_within_what_a_scheduler_tries(

@@ -11,7 +11,7 @@ import pytest
 
 from job.errors import ExitCode
 from job.storage.open import open_store
-from job.summarization.commit import DONE
+from job.summarization.chunk_store import MARKER_SUFFIX
 from tests.faults.nights import Workers, check
 from tests.faults.s3_proxy import Fault, FaultyS3
 from tests.faults.test_faulty_s3 import PASSING, at_random
@@ -121,7 +121,9 @@ def together(
 
 def chunks_done(config: dict[str, Any]) -> int:
     """How many chunks of a night are committed that is not put together yet."""
-    return sum(entry.key.endswith(DONE) for entry in open_store(config["output"]).list("_chunks"))
+    return sum(
+        entry.key.endswith(MARKER_SUFFIX) for entry in open_store(config["output"]).list("_chunks")
+    )
 
 
 def until_done(workers: Workers, config: dict[str, Any]) -> None:

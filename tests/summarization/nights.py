@@ -1,18 +1,130 @@
-"""What tests of nights look at: the files of an output, its manifest, and that no model is loaded."""
+"""What tests of nights share: engines, tasks and records that are made up, and looks at an output."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from job.summarization.summarizer import Summarizer
+from benchmarks.stand_in import PROMPT, StandInEngine, StandInTokenizer
+from job.config.commands import SummarizeConfig
+from job.config.sections import GenerationSection
+from job.conversations.record import Conversation, Reject
+from job.inference.each import Done
+from job.prompt.encode import Encoder
+from job.summarization.careful_engine import CarefulEngine
+from job.summarization.outcomes import AnsweredWindow, Item, Window, answer_windows, windows_of
+from job.summarization.prepare import Task, prepare
+from job.summarization.records import Origin, Position, Record, Result
+from job.summarization.summarizer import Digests, Summarizer, SummarizerLoader, open_summarizer
 
 FOLDER = ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
+Open = Callable[[SummarizeConfig, Path], Summarizer]
 
 
 def manifest_of(folder: Path, name: str = "manifest.json") -> dict[str, Any]:
+    """The facts in the manifest of an output."""
     found: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))["extra"]
     return found
 
 
 def never(*_arguments: Any) -> Summarizer:
+    """Opens no summarizer: nothing is to be generated."""
     raise AssertionError("a model was loaded where nothing is to be generated")
+
+
+def at_call(number: int, action: Callable[[], Any]) -> Callable[[], None]:
+    """What an engine does before its n-th call, from 0 on."""
+    calls = [0]
+
+    def before() -> None:
+        calls[0] += 1
+        if calls[0] == number + 1:
+            action()
+
+    return before
+
+
+class Wrapped:
+    """A real engine, with something done before each call."""
+
+    prompts_ahead = 0
+
+    def __init__(self, engine: Any, before: Callable[[Any], None]) -> None:
+        self.engine = engine
+        self.before = before
+        self.context_tokens = engine.context_tokens
+
+    def generate(self, prompts: Any, settings: Any, on_done: Any = None) -> Any:
+        self.before(prompts)
+        return self.engine.generate(prompts, settings, on_done)
+
+
+def with_engine(make: Callable[[Any], Any]) -> Open:
+    """Opens the real summarizer with an engine that is made from the real one."""
+
+    def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:
+        real = open_summarizer(config, cache)
+        return replace(real, engine=make(real.engine))
+
+    return open_with
+
+
+def summarizer_of(engine: Any = None, max_input_tokens: int = 2000) -> Summarizer:
+    """A summarizer without a model; tokens are bytes."""
+    return Summarizer(
+        engine=engine or StandInEngine(),
+        encoder=Encoder(PROMPT, StandInTokenizer(), max_input_tokens),
+        cleaning=PROMPT.cleaning,
+        digests=Digests(None, "b"),
+        engine_name="stand-in",
+    )
+
+
+def task_of(
+    summarizer: Summarizer,
+    settings: GenerationSection | None = None,
+    is_careful: bool = False,
+    **keys: Any,
+) -> Task:
+    """A task with this summarizer; `keys` are other fields of it."""
+    loader = SummarizerLoader(lambda: summarizer)
+    engine = CarefulEngine(loader, settings or GenerationSection(), is_careful=is_careful)
+    return Task(engine, **keys)
+
+
+def record_of(content: Conversation | Reject, chunk: int = 0) -> Record:
+    """A record of the first file, with its own line."""
+    return Record(Origin(chunk, Position(0, content.source.line)), content)
+
+
+def prepared(
+    contents: Iterable[Conversation | Reject], task: Task, chunk: int = 0
+) -> Iterator[Item]:
+    """The records of a chunk, prepared."""
+    return (prepare(record_of(content, chunk), task) for content in contents)
+
+
+def answered(
+    chunks: Sequence[Iterable[Conversation | Reject]],
+    task: Task,
+    on_done: Done = lambda _count: None,
+) -> Iterator[AnsweredWindow]:
+    """The windows of all chunks, answered one after the other."""
+
+    def windows() -> Iterator[Window]:
+        for number, contents in enumerate(chunks):
+            yield from windows_of(number, prepared(contents, task, number))
+
+    return answer_windows(windows(), task, on_done)
+
+
+def results(
+    contents: Iterable[Conversation | Reject],
+    task: Task,
+    on_done: Done = lambda _count: None,
+) -> Iterator[Result]:
+    """The result of each record of one chunk."""
+    for window in answered([contents], task, on_done):
+        for outcome in window.outcomes:
+            yield outcome.result

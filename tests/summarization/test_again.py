@@ -12,7 +12,7 @@ from job.errors import ConfigError, DamagedError, DataError, OutputError, RetryE
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
 from tests.summarization.conftest import conversation, files_below, read_lines, write_lines
-from tests.summarization.nights import FOLDER, manifest_of, never
+from tests.summarization.nights import FOLDER, at_call, manifest_of, never
 
 BAD = ["{broken"] * 3
 STRICT = {"max_reject_fraction": 0.05}
@@ -29,18 +29,6 @@ def run(
 
 def records(count: int, first: int = 0) -> list[Any]:
     return [conversation(f"c{n}", f"late {n}") for n in range(first, first + count)]
-
-
-def at_call(number: int, action: Callable[[], Any]) -> Callable[[], None]:
-    """What the engine does before its n-th call, from 0 on."""
-    calls = [0]
-
-    def before() -> None:
-        calls[0] += 1
-        if calls[0] == number + 1:
-            action()
-
-    return before
 
 
 def ending(action: Callable[[], Any]) -> type[BaseException] | None:

@@ -18,9 +18,9 @@ from job.storage.lease import Lease
 from job.storage.local import LocalStore
 from job.storage.open import InputFile
 from job.storage.store import Entry, Skip
-from job.summarization import commit
-from job.summarization.chunks import agree_on_chunks, check_unchanged
-from job.summarization.inputs import find_night_inputs
+from job.summarization.chunk_store import ChunkFacts, ChunkStore, committed_chunks
+from job.summarization.chunks import agree_on_chunks
+from job.summarization.inputs import check_unchanged, find_night_inputs
 from job.summarization.records import Counts
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
@@ -35,6 +35,7 @@ from tests.summarization.nights import FOLDER, manifest_of, never
 
 Make = Callable[..., SummarizeConfig]
 SMALL = {"chunks": {"records": 4}}
+FACTS = ChunkFacts(Counts(), 1.0, 0, "test 1")
 
 
 def run(
@@ -240,7 +241,7 @@ def test_a_file_that_is_replaced_between_listing_and_cutting_is_for_another_try(
     files = find_night_inputs(night).files
     replaced(tmp_path / "in" / f"b.{suffix}")
     with pytest.raises(RetryError, match=r"b\..* changed while it was summarized: run again"):
-        agree_on_chunks((store, "c"), files, night)
+        agree_on_chunks(store, "c", files, night)
 
 
 class Asked(LocalStore):
@@ -314,16 +315,15 @@ def test_other_chunk_sizes_go_on_with_the_chunks_that_there_are(night, tmp_path)
 
 
 def test_of_two_workers_on_one_chunk_one_commits_it(tmp_path):
-    store, place = LocalStore(str(tmp_path / "out")), "c"
-    facts = {"counts": Counts(), "seconds": 1.0, "gpus": 0, "engine": "test 1"}
+    store = ChunkStore(LocalStore(str(tmp_path / "out")), "c")
     for number, wins in ((1, True), (2, False)):
         path = tmp_path / f"{number}.outcomes"
         path.write_text(f"worker {number}\n")
-        assert commit.commit((store, place), 7, path, facts) is wins
+        assert store.commit(7, path, FACTS) is wins
     assert len(files_below(tmp_path / "out")) == 2, "the loser takes its outcomes away"
-    marker = commit.read_marker(store, place, 7)
+    marker = store.read_marker(7)
     assert marker is not None
-    assert store.read(f"{place}/{marker.outcomes}") == b"worker 1\n"
+    assert (tmp_path / "out" / "c" / marker.outcomes).read_bytes() == b"worker 1\n"
 
 
 def test_a_commit_whose_answer_is_lost_is_still_this_workers(tmp_path):
@@ -332,15 +332,10 @@ def test_a_commit_whose_answer_is_lost_is_still_this_workers(tmp_path):
             super().write(key, data, if_absent=if_absent)
             raise AlreadyExistsError(key)
 
-    store = Forgetful(str(tmp_path / "out"))
+    store = ChunkStore(Forgetful(str(tmp_path / "out")), "c")
     (tmp_path / "x").write_text("x\n")
-    assert commit.commit(
-        (store, "c"),
-        0,
-        tmp_path / "x",
-        {"counts": Counts(), "seconds": 1.0, "gpus": 0, "engine": "test 1"},
-    )
-    assert commit.committed(commit.names_in(store, "c")) == {0}
+    assert store.commit(0, tmp_path / "x", FACTS)
+    assert committed_chunks(store.names()) == {0}
 
 
 def test_while_another_worker_puts_the_output_together_this_one_is_done(night, tmp_path):

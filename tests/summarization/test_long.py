@@ -13,10 +13,9 @@ from job.model.load import load_tokenizer
 from job.prompt.encode import Encoder, TooLongError
 from job.prompt.template import make_prompt
 from job.summarization.levels import MAX_LEVELS
-from job.summarization.outcomes import outcomes
-from job.summarization.prepare import Task
 from job.summarization.records import Summary
 from job.summarization.summarizer import Digests, Summarizer
+from tests.summarization.nights import results, task_of
 
 ROOM = 240
 
@@ -66,19 +65,14 @@ def run(tokenizer, encoder):
         engine = Engine(tokenizer, answer)
         digests = Digests(None, "b")
         summarizer = Summarizer(engine, encoder, ("whitespace",), digests, "test")
-        told: list[int] = []
-        task = Task(lambda: summarizer, GenerationSection(max_new_tokens=20), "hierarchical")
-        found = list(outcomes([conversations], _with(task, keys), told.append))
-        assert sum(told) == len(conversations)
+        reported: list[int] = []
+        keys = {"long_conversations": "hierarchical", **keys}
+        task = task_of(summarizer, GenerationSection(max_new_tokens=20), **keys)
+        found = list(results(conversations, task, reported.append))
+        assert sum(reported) == len(conversations)
         return found, engine
 
     return go
-
-
-def _with(task: Task, keys: dict[str, Any]) -> Task:
-    from dataclasses import replace
-
-    return replace(task, **keys)
 
 
 def talk(id: str, turns: int, words: str = "one two three four") -> Conversation:

@@ -12,8 +12,7 @@ from job.config.load import load_config
 from job.errors import DataError, ExitCode, MissingError, OutputError
 from job.preflight.plan import plan
 from job.storage.open import open_store
-from job.summarization.chunks import ASKED_FOR
-from job.summarization.inputs import find_night_inputs
+from job.summarization.inputs import ASKED_FOR, find_night_inputs
 from job.summarization.summarize import summarize
 from tests.summarization.conftest import conversation, files_below, write_lines
 from tests.summarization.nights import manifest_of, never

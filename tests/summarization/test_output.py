@@ -14,7 +14,8 @@ from job.config.sections import StorageSection
 from job.errors import ConfigError, ExitCode, OutputError
 from job.preflight.plan import plan
 from job.storage.local import LocalStore
-from job.summarization.output import check_writable, find_finished, open_output, publish
+from job.summarization.existing import find_finished
+from job.summarization.output import check_writable, open_output, publish
 from job.summarization.summarize import summarize
 from tests.storage.test_lease import Forgetful
 from tests.summarization.conftest import conversation, files_below, write_lines

@@ -15,7 +15,7 @@ from job.config.commands import SummarizeConfig
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Summarizer
 from tests.summarization.conftest import read_lines, write_lines
-from tests.summarization.test_summarize import Wrapped, with_engine
+from tests.summarization.nights import Wrapped, with_engine
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "examples" / "demo" / "base"

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from tests.summarization.conftest import (
     results_below,
     write_lines,
 )
-from tests.summarization.nights import FOLDER, manifest_of, never
+from tests.summarization.nights import FOLDER, Wrapped, manifest_of, never, with_engine
 
 
 def many(count: int) -> list[dict[str, Any]]:
@@ -30,28 +29,6 @@ def many(count: int) -> list[dict[str, Any]]:
         conversation(f"c{n}", "my parcel is late " * (n % 7), "sorry", f"number {n}")
         for n in range(count)
     ]
-
-
-def with_engine(make: Callable[[Any], Any]) -> Callable[[SummarizeConfig, Path], Summarizer]:
-    """How a summarizer is opened whose engine is made from the real one."""
-
-    def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:
-        real = open_summarizer(config, cache)
-        return replace(real, engine=make(real.engine))
-
-    return open_with
-
-
-class Wrapped:
-    """The real engine, with something done before each call."""
-
-    def __init__(self, engine: Any, before: Callable[[Any], None]) -> None:
-        self.engine, self.before, self.context_tokens = engine, before, engine.context_tokens
-        self.prompts_ahead = 0
-
-    def generate(self, prompts: Any, settings: Any, on_done: Any = None) -> Any:
-        self.before(prompts)
-        return self.engine.generate(prompts, settings, on_done)
 
 
 def before_each_call(

@@ -14,10 +14,11 @@ from job.errors import MissingError, RetryError, Stopped
 from job.inference.each import Failure
 from job.inference.engine import Generated
 from job.storage.local import LocalStore
-from job.summarization.commit import names_in
+from job.summarization.careful_engine import CRASHED, CarefulEngine
+from job.summarization.chunk_store import ChunkStore
+from job.summarization.crash_notes import CrashNotes, read_crash_notes
 from job.summarization.summarize import summarize
-from job.summarization.summarizer import open_summarizer
-from job.summarization.suspects import TO_BLAME, Suspects, read_suspects
+from job.summarization.summarizer import SummarizerLoader, open_summarizer
 from tests.summarization.conftest import (
     conversation,
     files_below,
@@ -25,7 +26,7 @@ from tests.summarization.conftest import (
     results_below,
     write_lines,
 )
-from tests.summarization.test_again import at_call
+from tests.summarization.nights import at_call, summarizer_of
 
 POISON = "poison"
 RECORDS = 150
@@ -128,7 +129,7 @@ def test_a_record_that_breaks_the_gpu_is_found_and_costs_no_other_its_summary(
     assert ends[-1] == "done"
     (reject,) = read_lines(tmp_path / "out/rejects/part-00000.jsonl")
     assert (reject["id"], reject["reason"]) == ("c29", "generation_failed")
-    assert reject["detail"] == str(TO_BLAME)
+    assert reject["detail"] == str(CRASHED)
     rows = read_lines(tmp_path / "out/parts/part-00000.jsonl")
     assert [row["id"] for row in rows] == [
         f"c{number}" for number in range(RECORDS) if number != 29
@@ -187,13 +188,13 @@ def fail_untold() -> None:
 
 
 @pytest.mark.parametrize("end", [Stopped(), OSError(errno.ENOSPC, "full")])
-def test_a_stop_and_a_full_disk_are_no_end_on_a_record(careful, end):
-    with pytest.raises(type(end)), noted(careful, ["a"], 1):
+def test_a_stop_and_a_full_disk_are_no_crash_of_a_record(store, end):
+    with pytest.raises(type(end)), CrashNotes(store).records_in_flight(["a"], 1):
         raise end
-    assert left_of(careful).ended == {}
+    assert crashes_left(store) == {}
 
 
-def test_a_note_that_the_store_did_not_remove_goes_with_the_next(careful, tmp_path):
+def test_a_note_that_the_store_did_not_delete_goes_with_the_next(store, tmp_path):
     class Failing(LocalStore):
         fails = True
 
@@ -202,15 +203,15 @@ def test_a_note_that_the_store_did_not_remove_goes_with_the_next(careful, tmp_pa
                 raise RetryError("the store is busy")
             super().delete(key)
 
-    store = Failing(str(tmp_path / "store"))
-    suspects = Suspects((store, "c"))
-    with noted(suspects, ["a"], 1):
+    failing = Failing(str(tmp_path / "store"))
+    notes = CrashNotes(ChunkStore(failing, "c"))
+    with notes.records_in_flight(["a"], 1):
         pass
-    assert left_of(careful).ended == {"a": 1}
-    store.fails = False
-    with noted(suspects, ["b"], 1):
+    assert crashes_left(store) == {"a": 1}
+    failing.fails = False
+    with notes.records_in_flight(["b"], 1):
         pass
-    assert left_of(careful).ended == {}
+    assert crashes_left(store) == {}
 
 
 def test_a_night_of_one_record_that_breaks_the_gpu_ends(config, tmp_path):
@@ -267,7 +268,9 @@ def test_a_night_told_to_stop_leaves_no_note(night, tmp_path):
 
 
 class Alone:
-    """An engine that remembers the prompts of each call."""
+    """An engine that remembers the prompts of each call, but greetings."""
+
+    prompts_ahead = 0
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
@@ -275,73 +278,74 @@ class Alone:
     def generate(
         self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None
     ) -> list[Generated]:
-        self.calls.append([prompt[0] for prompt in prompts])
-        on_done(len(prompts))
+        if on_done:
+            self.calls.append([prompt[0] for prompt in prompts])
+            on_done(len(prompts))
         return [Generated(str(prompt[0]), 1, "stop") for prompt in prompts]
 
 
 @pytest.fixture
-def careful(tmp_path):
-    return Suspects((LocalStore(str(tmp_path / "store")), "c"), is_careful=True)
+def store(tmp_path):
+    return ChunkStore(LocalStore(str(tmp_path / "store")), "c")
 
 
-def left_of(suspects: Suspects) -> Suspects:
-    """What the next try reads."""
-    return read_suspects(*suspects.place, names_in(*suspects.place))
+def crashes_left(store: ChunkStore) -> dict[str, int]:
+    """What the next attempt reads of the records that were in flight."""
+    return read_crash_notes(store, store.names()).crashes
 
 
-def ask(
-    suspects: Suspects, numbers: Sequence[int], greet: Callable[[], None] = lambda: None
-) -> tuple[list[Any], Any]:
-    """Prompts of one token each, whose records are named like them."""
+def ask(store: ChunkStore, numbers: Sequence[int], engine: Any, **crashes: int) -> list[Any]:
+    """Answers of a careful engine to prompts of one token each, whose records are named by it."""
+    notes = CrashNotes(store)
+    notes.crashes = {f"f line {name.strip('_')}": count for name, count in crashes.items()}
+    loader = SummarizerLoader(lambda: summarizer_of(engine))
+    careful = CarefulEngine(loader, GenerationSection(), notes, has_answered=True, is_careful=True)
+    reported: list[int] = []
+    prompts = [[number] for number in numbers]
+    sources = [Source("f", number) for number in numbers]
+    found = careful.generate(prompts, sources, reported.append)
+    assert sum(reported) == len(numbers), "progress counts each of them once"
+    return [answer if isinstance(answer, Failure) else int(answer.text) for answer in found]
+
+
+def test_records_in_flight_at_a_crash_come_last_and_alone(store):
     engine = Alone()
-    asked: Any = engine, [[number] for number in numbers], GenerationSection()
-    told: list[int] = []
-    found = suspects.generate(
-        asked, [Source("f", number) for number in numbers], told.append, greet
+    answers = ask(store, range(40), engine, _1=1, _3=0, _4=2, _5=0)
+    assert answers == [*range(4), CRASHED, *range(5, 40)]
+    others = [number for number in range(40) if number not in (1, 3, 4, 5)]
+    assert engine.calls == [others[:32], others[32:], [3], [5], [1]], (
+        "those that crashed alone last"
     )
-    assert sum(told) == len(numbers), "progress counts each of them once"
-    return [
-        answer if isinstance(answer, Failure) else int(answer.text) for answer in found
-    ], engine.calls
 
 
-def test_suspects_come_last_and_alone_and_those_that_processes_ended_on_after_the_others(careful):
-    careful.ended = {"f line 1": 1, "f line 3": 0, "f line 4": 2, "f line 5": 0}
-    answers, calls = ask(careful, range(40))
-    assert answers == [*range(4), TO_BLAME, *range(5, 40)]
-    clear = [number for number in range(40) if number not in (1, 3, 4, 5)]
-    assert calls == [clear[:32], clear[32:], [3], [5], [1]]
+def test_no_crash_is_noted_if_the_model_cannot_answer_a_greeting(store):
+    class Mute(Alone):
+        def generate(self, *_arguments: Any) -> Any:
+            raise RuntimeError("nothing")
 
-
-def test_no_record_is_noted_as_alone_where_the_model_cannot_answer_a_greeting(careful):
-    def mute() -> None:
-        raise RuntimeError("nothing")
-
-    careful.ended, careful.has_answered = {"f line 0": 1}, True
     with pytest.raises(RetryError, match="fails on a greeting"):
-        ask(careful, [0], mute)
-    assert left_of(careful).ended == {}
+        ask(store, [0], Mute(), _0=1)
+    assert crashes_left(store) == {}
 
 
-def noted(suspects: Suspects, records: Sequence[str], alone: int) -> Any:
-    return suspects._noted(records, alone)
+def test_two_workers_alone_on_one_record_at_once_are_one_crash(store):
+    notes = CrashNotes(store)
+    with (
+        notes.records_in_flight(["a", "b"]),
+        notes.records_in_flight(["a"], 1),
+        notes.records_in_flight(["a"], 1),
+    ):
+        assert crashes_left(store) == {"a": 1, "b": 0}
+        with notes.records_in_flight(["a"], 2):
+            assert crashes_left(store) == {"a": 2, "b": 0}
+    assert crashes_left(store) == {}
 
 
-def test_two_workers_alone_on_one_record_at_once_are_one_end(careful):
-    with noted(careful, ["a", "b"], 0), noted(careful, ["a"], 1), noted(careful, ["a"], 1):
-        assert left_of(careful).ended == {"a": 1, "b": 0}
-        with noted(careful, ["a"], 2):
-            assert left_of(careful).ended == {"a": 2, "b": 0}
-    assert left_of(careful).ended == {}
-
-
-def test_a_note_that_is_taken_away_while_it_is_read_is_none(careful, tmp_path):
+def test_a_note_that_is_deleted_while_it_is_read_is_none(store, tmp_path):
     class Late(LocalStore):
         def read(self, key: str) -> bytes:
             raise MissingError(key)
 
-    with noted(careful, ["a"], 1):
-        assert (
-            read_suspects(Late(str(tmp_path / "store")), "c", names_in(*careful.place)).ended == {}
-        )
+    with CrashNotes(store).records_in_flight(["a"], 1):
+        late = ChunkStore(Late(str(tmp_path / "store")), "c")
+        assert read_crash_notes(late, store.names()).crashes == {}

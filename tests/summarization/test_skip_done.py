@@ -9,8 +9,8 @@ import pytest
 from benchmarks.stand_in import StandInEngine, stand_in
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import DamagedError
-from job.summarization.done import Digests
-from job.summarization.prepare import digest_of
+from job.summarization.identity import conversation_digest
+from job.summarization.skip_done import DigestSet
 from job.summarization.summarize import summarize
 from tests.summarization.conftest import conversation, read_lines, write_lines
 from tests.summarization.nights import manifest_of, never
@@ -90,7 +90,7 @@ def test_a_digest_tells_id_roles_and_texts_apart_and_leaves_metadata_out():
         conversation = Conversation(
             id, tuple(Turn(*turn) for turn in turns), Source("f", 1), (), metadata
         )
-        return digest_of(conversation, blake2b(settings, digest_size=16))
+        return conversation_digest(conversation, blake2b(settings, digest_size=16))
 
     different = [
         digest("a"), digest("a", ("b", "c")), digest("ab", ("", "c")), digest("a", ("bc", "")), digest("a", ("", "bc")),
@@ -137,7 +137,7 @@ def test_digests_are_found_and_take_16_bytes_each():
     rng = random.Random(5)
     known = [rng.randbytes(16) for _ in range(50_000)]
     tracemalloc.start()
-    digests = Digests([*known, known[0]])
+    digests = DigestSet([*known, known[0]])
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert len(digests) == len(known)

@@ -1,0 +1,196 @@
+"""A night's engine: no prompt that breaks it costs other prompts their answers, or ends every attempt.
+
+A batch that fails is halved until one prompt fails alone. This does not help against a process that
+is killed, or a GPU that fails for good: every later call of that process fails too. So a chunk that
+ended a process before is generated carefully: in small batches with crash notes of their records,
+then each record of a note that stayed by itself. A record that ends processes while it is alone gets
+no answer.
+
+If prompts get no answer, the model itself may be broken. It must then answer a greeting: if it
+cannot, no record is to blame.
+"""
+
+from collections.abc import Sequence
+
+from job.config.sections import GenerationSection
+from job.conversations.record import Conversation, Source, Turn
+from job.errors import ConfigError, RecapError, RetryError, unwritable
+from job.inference.each import Done, Failure, generate_each
+from job.inference.engine import Generated
+from job.summarization.crash_notes import CrashNotes
+from job.summarization.summarizer import SummarizerLoader
+
+CAREFUL_BATCH = 32  # prompts
+
+# One crash may be the machine's fault; two while alone in a batch are the record's.
+MAX_CRASHES_PER_RECORD = 2
+CRASHED = Failure(
+    "Broken",
+    f"the process, or its GPU, failed on it alone, {MAX_CRASHES_PER_RECORD} times",
+)
+
+GREETING = Conversation(
+    "greeting",
+    (Turn("customer", "Hello"), Turn("agent", "Hello")),
+    Source("recap", 1),
+)
+
+# Errors of libraries that cannot run a model. Any other error on a greeting is a bug of recap.
+LIBRARY_ERRORS = (RuntimeError, ValueError, IndexError, ArithmeticError, MemoryError, OSError)
+CANNOT_RUN = "model: it cannot be run as configured"
+FAILS_AT_ONCE = f"{CANNOT_RUN}. It fails"
+
+# The likely mistake in the config, if the model fails on every prompt with the error of this name.
+REMEDIES = {
+    "FloatingPointError": "model.dtype: the base cannot compute in it",
+    "OutOfMemoryError": "generation: one conversation alone does not fit into memory; lower "
+    "generation.max_input_tokens or max_new_tokens, set model.quantization: nf4-double, or take a "
+    "larger GPU",
+}
+
+
+class CarefulEngine:
+    """The engine of a worker's summarizer, with its crash notes.
+
+    `has_answered` is True once the model has answered in this night, also in an earlier attempt:
+    what fails from then on is no mistake in the config. With `is_careful`, prompts are generated in
+    small batches and none is announced ahead, so that every prompt in flight is in a note.
+    """
+
+    def __init__(
+        self,
+        loader: SummarizerLoader,
+        settings: GenerationSection,
+        notes: CrashNotes | None = None,
+        has_answered: bool = False,
+        is_careful: bool = False,
+    ) -> None:
+        self.loader = loader
+        self.settings = settings
+        self.notes = notes or CrashNotes()
+        self.has_answered = has_answered
+        self.is_careful = is_careful
+
+    @property
+    def prompts_ahead(self) -> int:
+        """The number of prompts of later calls that should be announced."""
+        return 0 if self.is_careful else self.loader.load().engine.prompts_ahead
+
+    def expect(self, prompts: Sequence[list[int]]) -> None:
+        """Announce prompts of a later call, if the engine wants that."""
+        if self.prompts_ahead:
+            self.loader.load().engine.expect(prompts, self.settings)
+
+    def generate(
+        self,
+        prompts: Sequence[list[int]],
+        sources: Sequence[Source],
+        on_done: Done,
+    ) -> list[Generated | Failure]:
+        """Return an answer to each prompt, or why there is none.
+
+        `sources` are those of the records that the prompts are made of. Raise ConfigError if the
+        model cannot answer a greeting either, or RetryError if it has answered before.
+        """
+        if not self.is_careful:
+            return self._generate(prompts, on_done)
+
+        if not self.has_answered:
+            self._check_model_answers(FAILS_AT_ONCE)
+            self.has_answered = True
+
+        records = [str(source) for source in sources]
+        crashes = self.notes.crashes
+        suspects = [row for row, record in enumerate(records) if record in crashes]
+        others = [row for row, record in enumerate(records) if record not in crashes]
+        answers: dict[int, Generated | Failure] = {}
+
+        for start in range(0, len(others), CAREFUL_BATCH):
+            rows = others[start : start + CAREFUL_BATCH]
+            with self.notes.records_in_flight([records[row] for row in rows]):
+                found = self._generate([prompts[row] for row in rows], on_done)
+            answers |= zip(rows, found, strict=True)
+
+        # Records that crashed alone come last: a GPU that fails at random should not meet the same
+        # record at the beginning of every attempt.
+        for row in sorted(suspects, key=lambda row: crashes[records[row]]):
+            answers[row] = self._generate_alone(prompts[row], records[row], on_done)
+        return [answers[row] for row in range(len(prompts))]
+
+    def _generate_alone(
+        self,
+        prompt: list[int],
+        record: str,
+        on_done: Done,
+    ) -> Generated | Failure:
+        """Return the answer to a prompt whose record was in flight when a process died."""
+        crashes = self.notes.crashes[record]
+        if crashes >= MAX_CRASHES_PER_RECORD:
+            on_done(1)
+            return CRASHED
+
+        # A broken GPU must not be noted as a crash of this record.
+        self._check_model_answers(FAILS_AT_ONCE)
+        with self.notes.records_in_flight([record], crashes_alone=crashes + 1):
+            (answer,) = self._generate([prompt], on_done)
+        return answer
+
+    def _generate(
+        self,
+        prompts: Sequence[list[int]],
+        on_done: Done,
+    ) -> list[Generated | Failure]:
+        engine = self.loader.load().engine
+        answers = generate_each(engine, prompts, self.settings, on_done, self._note_answer)
+        self.check_failures(answers)
+        self.has_answered = True
+        return answers
+
+    def _note_answer(self) -> None:
+        self.has_answered = True
+
+    def check_failures(self, answers: Sequence[Generated | Failure]) -> None:
+        """If prompts got no answer, check that the model answers a greeting: raise if it cannot.
+
+        Raise ConfigError also if all failed, more than one, with an error that only a config
+        explains, unless the model has answered before.
+        """
+        failures = [answer for answer in answers if isinstance(answer, Failure)]
+        if not failures:
+            return
+        if len(failures) < len(answers):
+            self.has_answered = True
+
+        names = {failure.name for failure in failures}
+        remedy = REMEDIES.get(failures[0].name) if len(names) == 1 else None
+        found = f"It failed on each of the first {len(failures)} conversations ({failures[0]})"
+        if remedy and len(failures) > 1 and not self.has_answered:
+            raise ConfigError(f"{remedy}. {found}")
+        self._check_model_answers(f"{remedy or CANNOT_RUN}. {found}")
+
+    def _check_model_answers(self, mistake: str) -> None:
+        """Send a greeting as a canary prompt.
+
+        If it fails, raise RetryError if the model has answered before; else ConfigError, which
+        begins with `mistake`, unless the error is a bug of recap.
+        """
+        try:
+            self._greet()
+        except RecapError:
+            raise
+        except Exception as error:
+            if unwritable(error):
+                raise
+            failed = f"{type(error).__name__}: {error}"
+            if self.has_answered:
+                raise RetryError(
+                    f"the model answered before, and now fails on a greeting ({failed}): run again"
+                ) from error
+            if isinstance(error, LIBRARY_ERRORS):
+                raise ConfigError(f"{mistake}, and on a greeting ({failed})") from error
+            raise
+
+    def _greet(self) -> None:
+        summarizer = self.loader.load()
+        prompt = summarizer.encoder.encode(GREETING)
+        summarizer.engine.generate([prompt.ids], self.settings)

@@ -1,0 +1,132 @@
+"""Nights that are done already, or that another worker completes meanwhile."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from job.errors import DataError, RetryError
+from job.storage.open import InputFile
+from job.summarization.chunk_store import delete_chunks
+from job.summarization.chunks import Chunks, is_agreed
+from job.summarization.existing import find_finished, mark_success
+from job.summarization.night import Night
+from job.summarization.records import Counts
+from job.summarization.shard import Shard
+from job.telemetry import event, measured, warn
+
+
+def finish_if_done(night: Night, files: Sequence[InputFile]) -> Counts | None:
+    """Complete an identical night that is there, and return its counts; None if there is none.
+
+    Write its success marker and delete its chunks, if it died before it had. Raise DataError if it
+    rejected more records than the limit of this config allows.
+    """
+    facts = mark_success_if_same(night, files)
+    if facts is None:
+        return None
+    counts = Counts.from_json(facts["counts"])
+    had_chunks = delete_finished_chunks(night, counts)
+
+    # A night logs its metrics before it deletes its chunks. If chunks were left, it may have died
+    # before it logged them.
+    if had_chunks:
+        log_metrics(facts)
+    return report_or_raise("already done", night, counts)
+
+
+def finish_if_done_meanwhile(
+    night: Night,
+    chunks: Chunks,
+    shard: Shard,
+    missing: Sequence[int],
+) -> Counts | None:
+    """Return the counts of a run of this night that was faster, although chunks are missing here.
+
+    Return None if the missing chunks are those of other workers, who are still at work. Raise
+    RetryError if they are not.
+    """
+    facts = mark_success_if_same(night, chunks.files)
+    if facts is not None:
+        counts = Counts.from_json(facts["counts"])
+        delete_finished_chunks(night, counts)
+        return report_or_raise("another run of this night was faster", night, counts)
+
+    uri = night.output.uri
+    if any(shard.takes(number) for number in missing):
+        raise RetryError(f"{uri}: chunks that this worker had committed were taken away: run again")
+    if not is_agreed(night.output.store, chunks):
+        raise RetryError(
+            f"{uri}: another worker recorded another input meanwhile (it changed, or the store "
+            "ignores conditional writes): run again"
+        )
+    event("this worker is done: chunks of other workers are missing", chunks=len(missing))
+    return None
+
+
+def mark_success_if_same(night: Night, files: Sequence[InputFile]) -> Mapping[str, Any] | None:
+    """Return the facts in the manifest of an identical night, or None if there is none.
+
+    Write its success marker, unless it rejected too many records.
+    """
+    manifest = find_finished(night.output, night.identity(files))
+    if manifest is None:
+        return None
+    if not night.has_too_many_rejects(Counts.from_json(manifest.extra["counts"])):
+        mark_success(night.output, manifest)
+    return manifest.extra
+
+
+def delete_finished_chunks(night: Night, counts: Counts) -> bool:
+    """Delete the chunks that are no longer needed. Return True if any had been committed.
+
+    A success needs no chunks any more. After too many rejects, those of other settings stay: a
+    night with those settings may still replace this one.
+    """
+    only = night.settings_folder if night.has_too_many_rejects(counts) else None
+    return delete_chunks(night.output.store, night.output.chunks, only)
+
+
+def report_or_raise(message: str, night: Night, counts: Counts) -> Counts:
+    """Log how the night ended and return its counts. Raise DataError if it rejected too many."""
+    output = night.output
+    log = event if counts.records else warn
+    log(
+        message,
+        output=output.uri,
+        records=counts.records,
+        summaries=counts.summaries,
+        rejects=counts.rejected,
+        skipped=counts.skipped,
+    )
+    if not night.has_too_many_rejects(counts):
+        return counts
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.rejects.items())
+    raise DataError(
+        f"{counts.rejected} of {counts.records - counts.skipped} records were rejected "
+        f"({reasons}), limits.max_reject_fraction allows "
+        f"{night.config.limits.max_reject_fraction:.2%}; see {output.store.uri}/{output.rejects}. "
+        "The summaries are there, but not as a success: mend the input, or raise the limit, and "
+        f"run again; only with {output.manifest} removed are the same records done anew"
+    )
+
+
+def log_metrics(facts: Mapping[str, Any]) -> None:
+    """Log the line that becomes metrics, from the facts in a night's manifest.
+
+    It is logged once after a night is published; twice if the night is killed right then.
+    """
+    counts = Counts.from_json(facts["counts"])
+    rejects = {f"rejects_{reason}": (count, "Count") for reason, count in counts.rejects.items()}
+    measured(
+        "summaries",
+        {
+            "records": (counts.records, "Count"),
+            "summaries": (counts.summaries, "Count"),
+            "rejects": (counts.rejected, "Count"),
+            "skipped": (counts.skipped, "Count"),
+            **rejects,
+            "input_tokens": (counts.input_tokens, "Count"),
+            "output_tokens": (counts.output_tokens, "Count"),
+            "seconds": (facts["seconds"], "Seconds"),
+        },
+        run=facts["run"],
+    )

@@ -1,0 +1,130 @@
+"""What earlier outputs of `recap summarize` have done: the digests that their rows have.
+
+A set of one million digests takes 16 MB. Duplicates of ids within one input are another question,
+which `duplicates` answers: it must know where the first one is.
+"""
+
+import csv
+import io
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from job.config.sections import StorageSection
+from job.conversations.draft import RecordError
+from job.conversations.json_text import MAX_RECORD_CHARACTERS
+from job.conversations.opening import plain_stream
+from job.conversations.read import read_json_lines
+from job.errors import DamagedError, MissingError
+from job.storage.folders import read_manifest_file
+from job.storage.open import InputFile
+from job.summarization.identity import DIGEST_BYTES
+from job.summarization.output import Output, open_output
+from job.summarization.records import ALREADY_DONE
+from job.telemetry import event, warn
+
+REMEDY = "correct skip_done, or run that night again"
+HEX_DIGITS = frozenset("0123456789abcdef")
+
+
+class DigestSet:
+    """A set of digests of 16 bytes. A Python set would take eight times as much memory.
+
+    Digests are grouped by their first byte; each group is one sorted array of bytes.
+    """
+
+    def __init__(self, digests: Iterable[bytes]) -> None:
+        self._groups = [bytearray() for _ in range(256)]
+        for digest in digests:
+            self._groups[digest[0]] += digest
+        for group in self._groups:
+            starts = range(0, len(group), DIGEST_BYTES)
+            unique = {bytes(group[start : start + DIGEST_BYTES]) for start in starts}
+            group[:] = b"".join(sorted(unique))
+
+    def __len__(self) -> int:
+        return sum(map(len, self._groups)) // DIGEST_BYTES
+
+    def __contains__(self, digest: object) -> bool:
+        if not isinstance(digest, bytes) or len(digest) != DIGEST_BYTES:
+            return False
+        group = self._groups[digest[0]]
+
+        def digest_at(row: int) -> bytes:
+            return bytes(group[row * DIGEST_BYTES : (row + 1) * DIGEST_BYTES])
+
+        rows = range(len(group) // DIGEST_BYTES)
+        row = bisect_left(rows, digest, key=digest_at)
+        return row < len(rows) and digest_at(row) == digest
+
+
+def read_done_digests(uris: Sequence[str], storage: StorageSection) -> DigestSet:
+    """Return the digests of what the outputs at `uris` have summarized, or skipped as done before.
+
+    An output that does not exist has done nothing; log a warning: the night before may have failed.
+    """
+    digests = DigestSet(_digests_at(uris, storage))
+    if uris:
+        event("done before", outputs=len(uris), conversations=len(digests))
+    return digests
+
+
+def _digests_at(uris: Sequence[str], storage: StorageSection) -> Iterator[bytes]:
+    for uri in uris:
+        for row in _rows_of_output(open_output(uri, storage)):
+            digest = str(row.get("digest") or "")
+            is_done = "summary" in row or row.get("reason") == ALREADY_DONE
+            if is_done and len(digest) == 2 * DIGEST_BYTES and HEX_DIGITS.issuperset(digest):
+                yield bytes.fromhex(digest)
+
+
+def _rows_of_output(output: Output) -> Iterator[Any]:
+    """Yield the rows of every file of an output, rejects too."""
+    where = f"{output.store.uri}/{output.manifest}"
+    try:
+        manifest = read_manifest_file(output.store, output.manifest)
+    except MissingError:
+        warn("nothing is skipped by an output that is not there", skip_done=output.uri)
+        return
+    except DamagedError as error:
+        raise DamagedError(f"{where} cannot be understood ({error}): {REMEDY}") from error
+
+    for key, entry in manifest.files.items():
+        version = output.store.stat(key).version
+        yield from _rows(
+            InputFile(f"{output.store.uri}/{key}", output.store, key, entry.size, version)
+        )
+
+
+def _rows(file: InputFile) -> Iterator[Any]:
+    match PurePosixPath(file.key).suffix.lower():
+        case ".csv":
+            csv.field_size_limit(MAX_RECORD_CHARACTERS)
+            with closing(file.store.open(file.key)) as stored:
+                stream = plain_stream(stored, file.uri)
+                yield from csv.DictReader(io.TextIOWrapper(stream, "utf-8-sig", newline=""))
+        case ".parquet":
+            yield from _parquet_rows(file)
+        case _:
+            for where, row in read_json_lines(file):
+                if isinstance(row, RecordError) or not isinstance(row, dict):
+                    raise DamagedError(f"{where}: is no line that recap wrote: {REMEDY}")
+                yield row
+
+
+def _parquet_rows(file: InputFile) -> Iterator[Any]:
+    """Yield rows of the column `digest`; a Parquet file of recap has summaries alone."""
+    from pyarrow import parquet
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "summaries.parquet"
+        file.store.download(file.key, path)
+        with parquet.ParquetFile(path) as table:
+            if "digest" not in table.schema_arrow.names:
+                return
+            for batch in table.iter_batches(columns=["digest"]):
+                for row in batch.to_pylist():
+                    yield {"summary": "", **row}
