@@ -71,7 +71,6 @@ NOT_YET_VERB_FIRST = (
 NOT_YET_WITHIN_THE_COLUMNS = ("job/", "tests/", "benchmarks/", "examples/", "infra/")
 NOT_YET_WITHOUT_A_TEST_MODULE_IMPORTED = (
     "tests/faults/", "tests/infra/", "tests/storage/", "tests/submit/", "tests/summarization/",
-    "tests/vllm/",
 )  # fmt: skip
 NOT_YET_SHORT_NAMES = ("tests/",)
 NOT_YET_ASSERTING = (

@@ -65,7 +65,7 @@ def fetch_without_adapter(
     """Fetch a base alone; raise ConfigError if the config names none."""
     if section.base is None:
         raise ConfigError(
-            "model.base is not set: it says what summarizes where there is no adapter"
+            "model.base is not set: without an adapter, it names the model that summarizes"
         )
     base = fetch_base(section.base, section.revision, storage, cache)
     tokenizer = load_tokenizer(base.path, section.trust_remote_code)

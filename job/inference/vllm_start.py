@@ -100,7 +100,7 @@ def _why_not_in_4_bit(section: AdapterModelSection) -> str | None:
     if not torch.cuda.is_available():
         return f"vLLM loads 4-bit weights on a GPU only: {remedy}"
     if compute_dtype(section.dtype) != torch.bfloat16:
-        # Whatever it is told, the plugin computes in bfloat16.
+        # The plugin computes in bfloat16, whatever dtype it is given.
         instead = "set model.dtype: bfloat16, or engine: transformers"
         return f"vLLM computes with 4-bit weights in bfloat16: {instead}"
     if not _is_importable(PLUGIN):

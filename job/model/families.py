@@ -66,7 +66,7 @@ def end_tokens(tokenizer: Tokenizer, generation_config: Any) -> frozenset[int]:
 def hide_control_tokens(state: dict[str, Any]) -> None:
     """Change a fast tokenizer's state so that no text of a customer encodes as a control token.
 
-    `state` is the JSON of its core, which must also be told to split special tokens.
+    `state` is the JSON of its core, whose `encode_special_tokens` must be set, too.
 
     Chat models (Qwen, DeepSeek-R1) add tokens such as `<tool_call>` and `<think>` as not
     special, and the library splits only special ones: a customer who types one would steer the

@@ -164,7 +164,7 @@ def check_same_base(adapter: Adapter, section: AdapterModelSection, digest: str)
     if recorded == digest:
         return
     uri = adapter.base["uri"]
-    found = f"model.base, {section.base}," if section.base else f"what stands there now, {uri},"
+    found = f"model.base, {section.base}," if section.base else f"the base there now, {uri},"
     raise ConfigError(
         f"{adapter.uri} is an adapter for {uri} (digest {str(recorded)[:12]}), but {found} has "
         f"digest {digest[:12]}: give the base that it was trained on, or train again"

@@ -71,7 +71,7 @@ def test_a_base_that_is_not_the_adapters_is_told_by_the_plan(tmp_path, base_fold
         error = plan(EvaluateConfig.model_validate(config)).error
         assert (error is None) == fits
     assert str(error) == (
-        f"adapter: {store.uri} is an adapter for {base_folder} (digest 000000000000), but what stands there now, "
+        f"adapter: {store.uri} is an adapter for {base_folder} (digest 000000000000), but the base there now, "
         f"{base_folder}, has digest {recorded['digest'][:12]}: give the base that it was trained on, or train again"
     )
 

@@ -1,21 +1,21 @@
-"""A base that vLLM serves on a CPU, an adapter for it, and one real vLLM engine for all tests of this process."""
+"""A base that vLLM serves on a CPU, an adapter for it, and one vLLM engine for all tests."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
+from job.config.sections import StorageSection
 from job.inference.open import FetchedModel, fetch_with_adapter, load
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_engine import VllmEngine
 from job.inference.vllm_start import start_vllm
 from tests.adapters import publish_adapter
 from tests.tiny import make_base
+from tests.vllm.engines import SECTION, SETTINGS
 
 HEADS = 2  # of 32 numbers each: vLLM's attention on a CPU takes no smaller ones
-SECTION = AdapterModelSection(dtype="float32")
-SETTINGS = GenerationSection(max_new_tokens=24)
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +51,15 @@ def reference(fetched: FetchedModel) -> TransformersEngine:
     return TransformersEngine(load(fetched, SECTION), fetched.tokenizer)
 
 
+@pytest.fixture(scope="session")
+def prompts() -> list[list[int]]:
+    draw = random.Random(7)
+    return [[0] + [draw.randint(60, 310) for _ in range(draw.randint(3, 60))] for _ in range(40)]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def small() -> Iterator[None]:
-    """A GiB for keys and values, and one thread, also in the processes that tests start: a tiny model needs no more."""
+    """Limit vLLM to a GiB for keys and values and one thread, in child processes too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         patch.setenv("OMP_NUM_THREADS", "1")

@@ -1,8 +1,11 @@
-"""How many answers of vLLM in 4 bits are those of transformers in 4 bits, and in 16: `four_bit.py ADAPTER [without]`.
+"""Compare answers of vLLM in 4 bits with those of transformers in 4 and in 16 bits.
 
-Prints JSON. With the adapter beside its base, two tokens of each are compared. A process of its own, because vLLM does
-not bear two engines in one. The plugin that serves 4-bit weights is for GPUs: once they are loaded, it empties the
-accelerator's cache. That is all that keeps it from a CPU, and left out here.
+Usage: `four_bit.py ADAPTER [without]`. Prints, as JSON, how many answers are the same. With the
+adapter beside its base, two tokens of each answer are compared; `without` leaves it out.
+
+This is a process of its own, because vLLM cannot have two engines in one. The plugin that serves
+4-bit weights is for GPUs: once they are loaded, it empties the accelerator's cache. Only that keeps
+it from a CPU, so it is patched out here.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Claims about what vLLM serves, what becomes of the rest, and adapters that are merged into their base."""
+"""Claims about which models vLLM serves, which go to transformers, and merged adapters."""
 
 import json
 import shutil
@@ -15,14 +15,13 @@ from job.inference.choose import choose
 from job.inference.open import FetchedModel, load, merge
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_start import AS_MANY_AS_FIT, tokens_at_most
-from tests.vllm.conftest import SECTION, SETTINGS
-from tests.vllm.test_engine import SAME, prompts  # noqa: F401
+from tests.vllm.engines import MIN_SAME_SHARE, SECTION, SETTINGS, count_same
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
 
 def changed(fetched: FetchedModel, tmp_path: Path, **keys: Any) -> FetchedModel:
-    """The same model whose adapter's config says something else."""
+    """Return the model with other keys in its adapter's config."""
     assert fetched.adapter is not None
     folder = tmp_path / "adapter"
     shutil.copytree(fetched.adapter, folder)
@@ -34,7 +33,7 @@ def changed(fetched: FetchedModel, tmp_path: Path, **keys: Any) -> FetchedModel:
 @pytest.mark.skipif(
     torch.cuda.is_available(), reason="a GPU is quick with an adapter beside its base"
 )
-def test_auto_takes_vllm_where_it_can_serve_the_model_and_is_not_slower(fetched):
+def test_auto_is_vllm_if_it_serves_the_model_and_is_not_slower(fetched):
     without = replace(fetched, adapter=None)
     assert choose(without, SECTION, "auto") == ("vllm", "it is installed and can serve the model")
     assert choose(fetched, SECTION, "vllm") == ("vllm", "the config says so")
@@ -45,7 +44,7 @@ def test_auto_takes_vllm_where_it_can_serve_the_model_and_is_not_slower(fetched)
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         ({"use_dora": True}, "DoRA.*adapter_weights: merged"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save.*adapter_weights: merged"),
@@ -53,53 +52,43 @@ def test_auto_takes_vllm_where_it_can_serve_the_model_and_is_not_slower(fetched)
         ({"bias": "all"}, "bias.*adapter_weights: merged"),
     ],
 )
-def test_an_adapter_that_vllm_cannot_serve_goes_to_transformers_or_is_refused_with_the_remedy(
-    fetched, tmp_path, keys, said
-):
+def test_adapter_that_vllm_cannot_serve_is_refused_with_remedy(fetched, tmp_path, keys, message):
     model = changed(fetched, tmp_path, **keys)
     name, why = choose(model, SECTION, "auto")
     assert name == "transformers"
     assert "vLLM cannot serve this adapter" in why
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         choose(model, SECTION, "vllm")
     assert caught.value.exit_code == ExitCode.CONFIG
     assert choose(replace(model, adapter=None), SECTION, "auto")[0] == "vllm"
 
 
-def test_attention_that_only_transformers_has_goes_there(fetched):
+def test_attention_that_only_transformers_has_is_refused(fetched):
     section = AdapterModelSection(attention="eager")
     assert choose(fetched, section, "auto")[0] == "transformers"
     with pytest.raises(ConfigError, match=r"engine: .*eager"):
         choose(fetched, section, "vllm")
 
 
-def test_a_base_that_vllm_does_not_know_goes_to_transformers(fetched, tmp_path):
+def test_base_that_vllm_does_not_know_goes_to_transformers(fetched, tmp_path):
     folder = tmp_path / "base"
     shutil.copytree(fetched.base.path, folder)
     path = folder / "config.json"
-    path.write_text(
-        json.dumps(
-            json.loads(path.read_text()) | {"architectures": ["NobodysModel"], "model_type": "no"}
-        )
-    )
+    unknown = {"architectures": ["NobodysModel"], "model_type": "no"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | unknown))
     model = replace(fetched, base=replace(fetched.base, path=folder))
     name, why = choose(model, SECTION, "auto")
     assert (name, "vLLM cannot serve this base" in why) == ("transformers", True)
 
 
-def test_vllm_is_started_for_what_the_config_lets_through():
+def test_context_of_vllm_is_what_the_config_admits():
     limited = SETTINGS.model_copy(update={"max_input_tokens": 100})
     assert tokens_at_most(limited, 512) == 124
     assert tokens_at_most(SETTINGS, 512) == AS_MANY_AS_FIT
     assert tokens_at_most(limited, 110) == 110
 
 
-def test_a_merged_adapter_answers_the_same_and_is_merged_once(
-    fetched,
-    reference,
-    prompts,  # noqa: F811
-    tmp_path,
-):
+def test_merged_adapter_answers_the_same_and_is_merged_once(fetched, reference, prompts, tmp_path):
     model = merge(fetched, SECTION, tmp_path)
     assert (model.adapter, model.adapter_digest, model.base.digest) == (
         None,
@@ -110,9 +99,7 @@ def test_a_merged_adapter_answers_the_same_and_is_merged_once(
     made = (folder / "model.safetensors").stat().st_mtime_ns
     wanted = reference.generate(prompts, SETTINGS)
     answers = TransformersEngine(load(model, SECTION), model.tokenizer).generate(prompts, SETTINGS)
-    assert sum(ours == theirs for ours, theirs in zip(answers, wanted, strict=True)) >= SAME * len(
-        prompts
-    )
+    assert count_same(answers, wanted) >= MIN_SAME_SHARE * len(prompts)
     assert merge(fetched, SECTION, tmp_path) == model
     assert (folder / "model.safetensors").stat().st_mtime_ns == made
     other = merge(fetched, AdapterModelSection(dtype="bfloat16"), tmp_path)

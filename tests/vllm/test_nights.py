@@ -1,4 +1,4 @@
-"""Claims about nights that vLLM summarizes: the real command in processes of its own, stopped and killed."""
+"""Claims about nights on vLLM: the real command in its own process, stopped and killed."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,15 @@ import yaml
 from job.config.commands import SummarizeConfig
 from job.conversations.record import Conversation
 from job.inference.vllm_engine import VllmEngine
-from job.prompt.encode import encode_prompt
+from job.prompt.encode import Encoder
 from job.storage.folders import verify_folder
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Summarizer, find_digests
 from tests.summarization.conftest import conversation, read_lines, results_below, write_lines
-from tests.vllm.conftest import SETTINGS
-from tests.vllm.test_engine import SAME, Watched, over
+from tests.vllm.engines import MIN_SAME_SHARE, SETTINGS, Watched, over
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
-GRACE_SECONDS = 30  # what a scheduler gives between SIGTERM and SIGKILL
+GRACE_SECONDS = 30  # between a scheduler's SIGTERM and its SIGKILL
 
 
 def settings(tmp_path: Path, adapter: Path, **keys: Any) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def command(tmp_path: Path, content: dict[str, Any]) -> list[str]:
 
 
 def finish(tmp_path: Path, content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run to the end; the lines that the run said, each of which is JSON."""
+    """Run to the end, and return the log: each line is JSON."""
     done = subprocess.run(command(tmp_path, content), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
@@ -70,9 +70,9 @@ def outcomes_of(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_both_engines_leave_the_same_records_and_say_which_they_were(adapter, tmp_path):
+def test_both_engines_leave_the_same_records_with_their_name(adapter, tmp_path):
     write_lines(tmp_path / "in.jsonl", [*records(60), "{broken", conversation("empty", " ")])
-    found, told = {}, {}
+    found, logged = {}, {}
     for name, keys in {
         "vllm": {"engine": "vllm"},
         "transformers": {"engine": "transformers"},
@@ -81,13 +81,13 @@ def test_both_engines_leave_the_same_records_and_say_which_they_were(adapter, tm
         content = settings(
             tmp_path, adapter, output=str(tmp_path / name), chunks={"records": 20}, **keys
         )
-        said = finish(tmp_path, content)
-        told[name] = next(line for line in said if line["message"] == "engine")
+        log = finish(tmp_path, content)
+        logged[name] = next(line for line in log if line["message"] == "engine")
         found[name] = outcomes_of(tmp_path / name)
         engines = verify_folder(tmp_path / name).extra["engines"]
-        assert engines == {told[name]["engine"]: 4}
-    assert told["vllm"]["engine"] == told["merged"]["engine"] == "vllm 0.32.0"
-    assert told["merged"]["why"] == "it is installed and can serve the model"
+        assert engines == {logged[name]["engine"]: 4}
+    assert logged["vllm"]["engine"] == logged["merged"]["engine"] == "vllm 0.32.0"
+    assert logged["merged"]["why"] == "it is installed and can serve the model"
     wanted = found["transformers"]
     for name in ("vllm", "merged"):
         ours = found[name]
@@ -96,7 +96,7 @@ def test_both_engines_leave_the_same_records_and_say_which_they_were(adapter, tm
             line.get("reason") for line in wanted.values()
         ]
         same = sum(ours[id].get("summary") == wanted[id].get("summary") for id in ours)
-        assert same >= SAME * len(ours)
+        assert same >= MIN_SAME_SHARE * len(ours)
     digests = {
         name: [line.get("digest") for line in lines.values()] for name, lines in found.items()
     }
@@ -120,7 +120,7 @@ def running(tmp_path: Path, content: dict[str, Any]) -> Iterator["subprocess.Pop
 
 
 def left_of(session: int) -> list[str]:
-    """Whoever still lives of a session; a process that nobody has waited for is none."""
+    """Return the command lines of a session's processes; zombies do not count."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -131,36 +131,31 @@ def left_of(session: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGKILL])
-def test_a_night_that_is_stopped_ends_in_time_leaves_nobody_behind_and_goes_on(
-    adapter, tmp_path, told
-):
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_night_ends_in_time_with_all_processes_and_resumes(adapter, tmp_path, sent):
     write_lines(tmp_path / "in.jsonl", records(1200))
     content = settings(tmp_path, adapter, engine="vllm", chunks={"records": 100})
     with running(tmp_path, content) as process:
-        process.send_signal(told)
-        assert process.wait(GRACE_SECONDS) == (75 if told == signal.SIGTERM else -signal.SIGKILL)
+        process.send_signal(sent)
+        code = process.wait(GRACE_SECONDS)
+        assert code == (75 if sent == signal.SIGTERM else -signal.SIGKILL)
         assert left_of(process.pid) == []
     assert results_below(tmp_path / "out") == []
-    said = finish(tmp_path, content)
-    assert next(line for line in said if line["message"] == "to do")["done_before"] > 0
+    log = finish(tmp_path, content)
+    assert next(line for line in log if line["message"] == "to do")["done_before"] > 0
     assert sorted(outcomes_of(tmp_path / "out")) == sorted(f"c{n}" for n in range(1200))
 
 
-def test_many_small_chunks_take_hardly_more_steps_than_all_prompts_at_once(
-    engine, fetched, adapter, tmp_path
-):
-    """A step is what an engine does for all that is under way; one that runs empty at each chunk takes more of them."""
+def test_many_small_chunks_take_hardly_more_steps_than_one(engine, fetched, adapter, tmp_path):
+    """A step serves all running prompts. An engine that runs empty after each chunk needs more."""
     write_lines(tmp_path / "in.jsonl", records(1200))
     keys = {"chunks": {"records": 100}}
     config = SummarizeConfig.model_validate(settings(tmp_path, adapter, **keys))
 
     def summarizer(ours: VllmEngine) -> Summarizer:
         digests = find_digests(config, tmp_path)
-        room = ours.context_tokens - 24
-        return Summarizer(
-            ours, fetched.tokenizer, fetched.prompt, fetched.prompt.cleaning, room, digests, "vllm"
-        )
+        encoder = Encoder(fetched.prompt, fetched.tokenizer, ours.context_tokens - 24)
+        return Summarizer(ours, encoder, fetched.prompt.cleaning, digests, "vllm")
 
     by_chunks = Watched(engine._engine)
     counts = summarize(config, lambda *_: summarizer(over(engine, by_chunks)))
@@ -173,7 +168,8 @@ def test_many_small_chunks_take_hardly_more_steps_than_all_prompts_at_once(
     for start in range(0, 1200, 100):
         over(engine, unaware).generate(prompts[start : start + 100], SETTINGS)
     print(
-        f"steps: {by_chunks.steps} by chunks, {at_once.steps} at once, {unaware.steps} without looking ahead"
+        f"steps: {by_chunks.steps} by chunks, {at_once.steps} at once, "
+        f"{unaware.steps} without looking ahead"
     )
     assert by_chunks.steps <= 1.05 * at_once.steps
     assert unaware.steps > 1.5 * at_once.steps
@@ -183,24 +179,23 @@ def prompts_of(config: SummarizeConfig, summarizer: Summarizer) -> list[list[int
     from job.conversations.read import read_conversations
     from job.summarization.inputs import find_night_inputs
 
+    encoder = replace(summarizer.encoder, max_tokens=400)
     found = []
     for record in read_conversations(find_night_inputs(config).files, config.data):
         assert isinstance(record, Conversation)
-        found.append(encode_prompt(record, summarizer.prompt, summarizer.tokenizer, 400).ids)
+        found.append(encoder.encode(record).ids)
     return found
 
 
 def refused(tmp_path: Path, content: dict[str, Any]) -> str:
-    """What a run says that ends with a mistake in the config, before anything is left."""
+    """Return the log of a run that a mistake in the config ends, before it has any result."""
     done = subprocess.run(command(tmp_path, content), capture_output=True, text=True, timeout=600)
     assert done.returncode == 64, done.stderr
     assert results_below(tmp_path / "out") == []
     return done.stderr
 
 
-def test_a_base_that_answers_with_nan_is_a_mistake_in_the_config_and_no_summary(
-    vllm_base, tmp_path
-):
+def test_base_that_generates_nan_is_a_mistake_in_the_config(vllm_base, tmp_path):
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -212,14 +207,12 @@ def test_a_base_that_answers_with_nan_is_a_mistake_in_the_config_and_no_summary(
     write_lines(tmp_path / "in.jsonl", records(5))
     keys = {"model": {"base": str(tmp_path / "base")}, "engine": "vllm"}
     content = settings(tmp_path, tmp_path) | {"adapter": None} | keys
-    said = refused(tmp_path, content)
-    assert "model.dtype: the base cannot compute in it" in said
-    assert "each of the first 5 conversations (FloatingPointError: NaNs detected in logits" in said
+    log = refused(tmp_path, content)
+    assert "model.dtype: the base cannot compute in it" in log
+    assert "each of the first 5 conversations (FloatingPointError: NaNs detected in logits" in log
 
 
-def test_a_context_that_does_not_fit_into_memory_is_as_long_as_fits_and_one_that_is_insisted_on_is_refused(
-    vllm_base, tmp_path
-):
+def test_context_that_does_not_fit_into_memory_is_shortened(vllm_base, tmp_path):
     shutil.copytree(vllm_base, tmp_path / "base")
     path = tmp_path / "base" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 1 << 21}))
@@ -227,12 +220,13 @@ def test_a_context_that_does_not_fit_into_memory_is_as_long_as_fits_and_one_that
     base = {"base": str(tmp_path / "base"), "dtype": "float32"}
     content = settings(tmp_path, tmp_path) | {"adapter": None, "model": base, "engine": "vllm"}
     insisting = content | {"generation": {"max_new_tokens": 24, "max_input_tokens": (1 << 21) - 24}}
-    assert "engine: vllm does not start (" in (said := refused(tmp_path, insisting))
-    assert "lower generation.max_input_tokens" in said
-    told = next(
+    log = refused(tmp_path, insisting)
+    assert "engine: vllm does not start (" in log
+    assert "lower generation.max_input_tokens" in log
+    warning = next(
         line
         for line in finish(tmp_path, content)
         if line["message"].startswith("vLLM has a shorter context")
     )
-    assert 1000 < told["tokens"] < told["of"] == 1 << 21
+    assert 1000 < warning["tokens"] < warning["of"] == 1 << 21
     assert len(outcomes_of(tmp_path / "out")) == 5
