@@ -14,7 +14,7 @@ from job.errors import RetryError
 from job.inference.decode import Choose, decode, greedy, sampling
 from job.inference.engine import Generated, to_answer
 from job.model import Model, Tokenizer
-from job.model.families import end_tokens
+from job.model.families import end_tokens, max_positions
 from job.telemetry import warn
 
 Decode = Callable[[Model, Sequence[list[int]], frozenset[int], int, Choose], list[list[int]]]
@@ -42,10 +42,7 @@ class TransformersEngine:
         self._vocabulary: int = model.get_input_embeddings().num_embeddings
         self._fitting_tokens: int | None = None  # of a padded batch; None until memory ran out
 
-        # The config of a model without a limit of positions has no such key. The tokenizer's limit
-        # is the only one then.
-        positions = getattr(model.config, "max_position_embeddings", None)
-        self.context_tokens: int = positions or tokenizer.model_max_length
+        self.context_tokens: int = max_positions(model.config) or tokenizer.model_max_length
 
     def generate(
         self,

@@ -11,6 +11,7 @@ fine-tunes have other names.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,17 @@ def _apply_template(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str
 
 
 # Configs
+
+
+def max_positions(config: Any) -> int | None:
+    """Return how many positions a model was made for; None if its config names no limit.
+
+    `config` is a transformers config or the JSON of one. Models without position embeddings (BLOOM,
+    Mamba) have no such key, and their only limit is memory.
+    """
+    key = "max_position_embeddings"
+    limit = config.get(key) if isinstance(config, Mapping) else getattr(config, key, None)
+    return int(limit) if isinstance(limit, int | float) and limit else None
 
 
 def all_configs(model: Model) -> list[Any]:

@@ -11,9 +11,9 @@ from typing import Any
 from job.config.sections import AdapterModelSection, ModelSection
 from job.errors import ConfigError, DataError, RecapError
 from job.model import Model, Tokenizer
-from job.model.families import add_pad_token, forbid_repacking
+from job.model.families import add_pad_token, forbid_repacking, max_positions
 from job.model.fetch import Base
-from job.model.files import check_tokenizer, files_in_folder, read_json
+from job.model.files import CONFIG, check_tokenizer, files_in_folder, read_json
 
 
 def load_tokenizer(path: Path, trust_remote_code: bool = False) -> Tokenizer:
@@ -45,9 +45,7 @@ def load_tokenizer(path: Path, trust_remote_code: bool = False) -> Tokenizer:
 
 def context_tokens(path: Path) -> int | None:
     """Return how many positions a base was made for; None if its config names no limit."""
-    config = read_json(files_in_folder(path, str(path)), "config.json")
-    limit = config.get("max_position_embeddings")
-    return int(limit) if isinstance(limit, int | float) and limit else None
+    return max_positions(read_json(files_in_folder(path, str(path)), CONFIG))
 
 
 def load_base(

@@ -16,6 +16,7 @@ from job.model.families import (
     generation_config,
     keep_adapter_in_float32,
     linear_modules,
+    max_positions,
 )
 from job.prompt.encode import Encoder
 from job.prompt.template import make_prompt
@@ -118,6 +119,13 @@ def test_an_answer_ends_with_any_end_token_of_the_base(tokenizer, ids, wanted):
 def test_end_tokens_without_generation_config_are_those_of_the_config(tmp_path):
     GPT2Config(eos_token_id=[5, 6]).save_pretrained(tmp_path)
     assert generation_config(tmp_path, trust_remote_code=False).eos_token_id == [5, 6]
+
+
+def test_a_model_without_position_embeddings_has_no_limit():
+    assert max_positions(GPT2Config(n_positions=8)) == 8
+    assert max_positions({"max_position_embeddings": 16}) == 16
+    assert max_positions({"max_position_embeddings": None}) is None
+    assert max_positions(SimpleNamespace()) is None
 
 
 def test_a_multimodal_model_has_two_configs():
