@@ -157,7 +157,7 @@ def train(
     from job.config.load import load_config
 
     loaded = load_config("train", config, overrides, named(variables))
-    from job.preflight.plan import plan_training
+    from job.preflight.training import plan_training
 
     # What stands in the way is told at once, and before any process loads a model.
     found = plan_training(loaded, fresh, brief=not dry_run)

@@ -1,6 +1,6 @@
-"""Do the conversations fit into a row? Asked of the tokenizer where it is at hand: of a local base.
+"""Count the conversations that fit into a row, by encoding them as the training will.
 
-Encodes as the training will, so that what would end it is known before anything is paid.
+Needs the tokenizer, so only a base in a folder of this machine can be asked.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ MAX_CONVERSATIONS = 20_000  # about a minute
 
 
 def rows_that_fit(config: TrainConfig, examples: Examples) -> list[Check]:
-    """Return a check of how many rows fit into `training.max_tokens`, or none where nobody can say.
+    """Return a check of the rows that fit into `training.max_tokens`, or none if not known.
 
     Code that a base brings along is not run for a plan, and what is wrong with its files is for the
     check of the base.

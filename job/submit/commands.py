@@ -19,7 +19,7 @@ from job.errors import ConfigError, ExitCode, RecapError
 
 if TYPE_CHECKING:
     from job.config.commands import SummarizeConfig, TrainConfig
-    from job.preflight.plan import Plan
+    from job.preflight.checks import Plan
     from job.submit.submission import Submission, Target
 
 MOST_WORKERS = (

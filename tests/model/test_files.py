@@ -14,7 +14,7 @@ from job.config.sections import PromptSection, StorageSection
 from job.errors import ConfigError, DataError, MissingError, RecapError
 from job.model.fetch import fetch_base
 from job.model.load import load_tokenizer
-from job.preflight.checks import base_is_there
+from job.preflight.access import base_is_there
 
 NOTHING = StorageSection()
 WEIGHTS = "model.safetensors"

@@ -12,7 +12,7 @@ from job.config.commands import EvaluateConfig, TrainConfig
 from job.config.sections import StorageSection
 from job.errors import ExitCode
 from job.model.fetch import fetch_base
-from job.preflight.checks import is_writable, why_not_writable
+from job.preflight.access import is_writable, why_not_writable
 from job.preflight.plan import plan
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore

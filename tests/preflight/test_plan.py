@@ -8,7 +8,8 @@ import pytest
 
 from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.errors import ExitCode
-from job.preflight.plan import Plan, plan
+from job.preflight.checks import Plan
+from job.preflight.plan import plan
 from job.summarization.summarize import summarize
 from job.telemetry import LOGGER
 from tests.adapters import publish_adapter

@@ -7,7 +7,8 @@ import pytest
 
 from job.config.commands import TrainConfig
 from job.errors import ExitCode
-from job.preflight.plan import Plan, plan_training
+from job.preflight.checks import Plan
+from job.preflight.training import plan_training
 from tests.training.conftest import records, write_jsonl
 
 

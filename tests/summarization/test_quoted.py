@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.stand_in import PROMPT, StandInEngine, StandInTokenizer
 from job.errors import DataError
-from job.preflight.plan import plan_summarizing
+from job.preflight.summarizing import plan_summarizing
 from job.prompt.encode import Encoder
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Summarizer, find_digests

@@ -12,7 +12,7 @@ import job
 from job import environment
 from job.config.commands import TrainConfig
 from job.errors import DataError, ForbiddenError, MissingError, OutputError
-from job.preflight.plan import plan_training
+from job.preflight.training import plan_training
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
 from job.training import journal

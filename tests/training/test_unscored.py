@@ -12,7 +12,7 @@ import torch
 from job.config.commands import TrainConfig
 from job.errors import ExitCode
 from job.inference.decode import decode, greedy
-from job.preflight.plan import plan_training
+from job.preflight.training import plan_training
 from job.storage.folders import verify_folder
 from job.training import scoring
 from tests.faults.trials import adapter_digest, journal_of, store_of

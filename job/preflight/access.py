@@ -1,0 +1,140 @@
+"""Ask the base, the output and the Hub whether the job could use them; fetch no weights.
+
+Each function asks the real thing, and returns the answer as a line of a plan or raises what the job
+would meet.
+"""
+
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from job.config.sections import PromptSection, StorageSection
+from job.errors import ForbiddenError
+from job.model.files import (
+    check_chat_template,
+    check_names,
+    check_tokenizer,
+    check_weights,
+    files_in_folder,
+    files_in_store,
+    hub_id_of,
+)
+from job.storage.hub_errors import hub_errors
+from job.storage.keys import local_path, scheme_of
+from job.storage.open import open_store
+
+WRITE = "repo.write"  # the Hub's name of the permission
+READERS = ("read", "no_access")  # roles in an organization
+
+
+def base_is_there(
+    uri: str, revision: str | None, storage: StorageSection, prompt: PromptSection | None = None
+) -> str:
+    """Return a line with the number and size of the base's weights.
+
+    Raises what fetching the base would raise. Reads its config and the headers of its weights,
+    except on the Hub, which stores them whole. With a prompt section, the base's tokenizer must be
+    there and have what the prompt needs (an adapter has a tokenizer and a prompt of its own).
+    """
+    hub_id = hub_id_of(uri, revision)
+    if hub_id:
+        uri = f"hf://{hub_id}" + (f"@{revision.replace('/', '%2F')}" if revision else "")
+        files = files_in_store(open_store(uri, storage), uri)
+        check_names(files)
+    else:
+        if uri.startswith("s3://"):
+            files = files_in_store(open_store(uri, storage), uri)
+        else:
+            files = files_in_folder(Path(uri), uri)
+        check_weights(files)
+    if prompt:
+        check_tokenizer(files)
+    if prompt and prompt.style == "chat" and not hub_id:
+        check_chat_template(files)
+    sizes = [files.sizes[key] for key in files.weights]
+    plural = "s" if len(sizes) > 1 else ""
+    return f"{uri}  {len(sizes)} weight file{plural}, {sum(sizes) / 2**20:,.1f} MiB"
+
+
+def is_writable(uri: str, storage: StorageSection) -> str:
+    """Write a small object below `uri` and delete it; raise what the run would meet at its end."""
+    store = open_store(uri, storage)
+    missing = _missing_folders(uri)
+    probe = f".recap-probe-{uuid.uuid4().hex}"
+    try:
+        store.write(probe, b"")
+        store.delete(probe)
+    finally:
+        # A plan leaves nothing behind. rmdir fails on a folder that somebody else filled meanwhile,
+        # which then stays.
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+    return f"{store.uri}  writable"
+
+
+def hub_accepts(repository: str) -> str:
+    """Ask the Hub for whom HF_TOKEN is; return it in a line.
+
+    Raise ForbiddenError if there is no token, or the Hub refuses it or says that it may not write
+    the repository. Only a push can prove that it may.
+    """
+    from huggingface_hub import HfApi
+
+    where = f"publish.hub: {repository}"
+    if not os.environ.get("HF_TOKEN"):
+        raise ForbiddenError(f"{where} needs a token that may write there: set HF_TOKEN")
+    with hub_errors(where, writes=True):
+        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=os.environ["HF_TOKEN"])
+        account = api.whoami()
+    reason = why_not_writable(account, repository)
+    if reason:
+        raise ForbiddenError(
+            f"{where}: {reason}: set HF_TOKEN to a token of the kind 'write', or to a fine-grained "
+            f"one with write access to {repository.partition('/')[0]} "
+            f"({api.endpoint}/settings/tokens)"
+        )
+    return f"{repository}  as {account['name']}"
+
+
+def why_not_writable(account: Mapping[str, Any], repository: str) -> str | None:
+    """Return why the token cannot write the repository.
+
+    `account` is the Hub's answer to "who am I" for that token.
+    Return None if it can, and if the answer does not decide it (unknown roles, groups).
+    """
+    namespace = repository.partition("/")[0]
+    token = (account.get("auth") or {}).get("accessToken") or {}
+    if token.get("role") == "read":
+        return f"the token of {account['name']} may only read"
+    for organization in account.get("orgs") or []:
+        if organization.get("name") == namespace and organization.get("roleInOrg") in READERS:
+            return f"{account['name']} may only read in {namespace}"
+    grants = token.get("fineGrained")
+    if token.get("role") == "fineGrained" and grants and not _grants(grants, namespace, repository):
+        return f"the fine-grained token of {account['name']} may not write there"
+    return None
+
+
+def _grants(grants: Mapping[str, Any], namespace: str, repository: str) -> bool:
+    if WRITE in (grants.get("global") or []):
+        return True
+    for grant in grants.get("scoped") or []:
+        entity = grant.get("entity") or {}
+        is_there = entity.get("name") in (namespace, repository)
+        # The answer does not list the repositories of a group.
+        is_group = entity.get("type") == "resource-group"
+        if WRITE in (grant.get("permissions") or []) and (is_there or is_group):
+            return True
+    return False
+
+
+def _missing_folders(uri: str) -> list[Path]:
+    """Return the folders that a write below `uri` would create, the deepest first."""
+    if scheme_of(uri) != "file":
+        return []
+    path = Path(local_path(uri))
+    return [folder for folder in (path, *path.parents) if not folder.exists()]

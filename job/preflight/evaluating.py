@@ -1,0 +1,49 @@
+"""Plan an evaluation: its conversations, what is scored, and its output."""
+
+from collections.abc import Sequence
+
+from job.config.commands import EvaluateConfig
+from job.config.load import resolved_yaml
+from job.conversations.record import Conversation
+from job.evaluation.inputs import read_given, read_input, read_train_references
+from job.evaluation.output import check_output
+from job.preflight.access import is_writable
+from job.preflight.checks import Found, Plan, check, check_value
+from job.preflight.models import model_checks
+from job.storage.open import open_store
+
+
+def plan_evaluation(config: EvaluateConfig) -> Plan:
+    """Plan an evaluation: read its inputs, and look at its model and its output."""
+    input_check, everything = check_value("input", lambda: _read_input(config), "input")
+    checks = [input_check]
+    if config.train is not None:
+        checks.append(check("train", lambda: _read_train(config), "train"))
+    # The ids of the input are the ids that the summaries must have.
+    if config.summaries is not None and everything:
+        checks.append(check("summaries", lambda: _read_given(config, everything), "summaries"))
+    checks += model_checks(config)
+    checks.append(check("output", lambda: _look_at_output(config), "output"))
+
+    title = f"plan of evaluate run {config.run}"
+    return Plan(title, checks, resolved_yaml(config), config.run)
+
+
+def _read_input(config: EvaluateConfig) -> Found[Sequence[Conversation]]:
+    everything, chosen = read_input(config)
+    text = f"{len(everything):,} conversations, {len(chosen):,} to score"
+    return Found(text, everything)
+
+
+def _read_train(config: EvaluateConfig) -> str:
+    return f"{len(read_train_references(config) or []):,} references"
+
+
+def _read_given(config: EvaluateConfig, everything: Sequence[Conversation]) -> str:
+    return f"{len(read_given(config, everything)):,} summaries"
+
+
+def _look_at_output(config: EvaluateConfig) -> str:
+    store = open_store(config.output, config.storage)
+    check_output(store)
+    return is_writable(store.uri, config.storage)

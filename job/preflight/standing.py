@@ -1,0 +1,90 @@
+"""Find out where a training stands: new, to be continued, finished, or another run's folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from job.config.commands import TrainConfig
+from job.errors import RecapError
+from job.identity import differences
+from job.storage.open import open_store
+from job.storage.store import Store
+from job.training import checkpoints, journal
+from job.training.examples import Examples, files_now
+
+ATTEMPTS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The name of the run, its state as text, whether it is done, and its attempts, a line each."""
+
+    run: str
+    state: str
+    done: bool = False
+    story: Sequence[str] = ()
+
+
+def find_standing(config: TrainConfig, examples: Examples, fresh: bool) -> Standing:
+    """Read the journal of the run.
+
+    If `fresh`, and the folder belongs to another config, data or versions, read that of the run
+    beside it. Raises ConfigError if the folder belongs to another run and `fresh` is False.
+    """
+    wanted = journal.fingerprint(config, examples.digests())
+    run = config.run
+    store = _store(config, run)
+    found = journal.read_journal(store)
+    if fresh and found is not None and differences(found.fingerprint, wanted):
+        run = journal.fresh_name(config.run, wanted)
+        store = _store(config, run)
+        found = journal.read_journal(store)
+    if found is None:
+        return Standing(run, f"{run}: new")
+
+    journal.check_same_run(found, store, wanted)
+    story = journal.story(found)
+    newest = checkpoints.newest_step(store)
+    step = "none" if newest is None else newest
+    state = "\n".join([f"{run}: {found.state}, last checkpoint {step}", *story[-ATTEMPTS_SHOWN:]])
+    return Standing(run, state, journal.is_done(found, store, config.publish.hub), story)
+
+
+def find_standing_without_data(config: TrainConfig) -> Standing:
+    """Read the journal of a run whose data cannot be read now.
+
+    The run counts as done if it finished with data from the same URIs.
+    """
+    if _finished_journal(config) is None:
+        return Standing(config.run, f"{config.run}: not known without the data")
+    return Standing(config.run, f"{config.run}: finished, with the data of then", done=True)
+
+
+def find_finished_standing(config: TrainConfig) -> Standing | None:
+    """Return the standing of a finished run whose data has not changed since; read no data.
+
+    Return None if there is no such run, or if that cannot be found out.
+    """
+    try:
+        found = _finished_journal(config)
+        if found is None or found.facts.get("files") != files_now(config):
+            return None
+    except RecapError:
+        return None
+    state = f"{config.run}: finished, and no file of its data has changed"
+    return Standing(config.run, state, done=True, story=journal.story(found))
+
+
+def _finished_journal(config: TrainConfig) -> journal.Journal | None:
+    """Return the journal if a run of this config finished with data from the same URIs."""
+    store = _store(config, config.run)
+    found = journal.read_journal(store)
+    if found is None or not journal.names_same_data(found, config):
+        return None
+    wanted = journal.fingerprint(config, found.fingerprint["data_digests"])
+    if differences(found.fingerprint, wanted):
+        return None
+    return found if journal.is_done(found, store, config.publish.hub) else None
+
+
+def _store(config: TrainConfig, run: str) -> Store:
+    return open_store(f"{config.output.rstrip('/')}/{run}", config.storage)

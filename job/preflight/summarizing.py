@@ -1,0 +1,117 @@
+"""Plan a night: its records, what summarizes them, its output, and whether it is done already."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from job.config.commands import SummarizeConfig
+from job.config.load import resolved_yaml
+from job.config.sections import as_list
+from job.conversations.read import read_conversations
+from job.conversations.record import Reject
+from job.conversations.redaction import make_redactor, redact_message, redacted_errors
+from job.errors import DataError
+from job.preflight.access import is_writable
+from job.preflight.checks import Found, Plan, check_value
+from job.preflight.models import model_checks
+from job.storage.open import InputFile
+from job.storage.places import cache_folder
+from job.summarization.chunks import count_chunks, size_of
+from job.summarization.existing import check_free, find_finished
+from job.summarization.identity import identity
+from job.summarization.inputs import check_enough, find_night_inputs
+from job.summarization.output import check_apart, open_output
+from job.summarization.summarizer import find_digests
+
+BAD_RECORDS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class _Input:
+    """The files of the input, and the number of chunks that a night would cut them into."""
+
+    files: Sequence[InputFile]
+    chunks: int
+
+
+def plan_summarizing(config: SummarizeConfig) -> Plan:
+    """Plan a night: read its input whole, and look at its adapter, its base and its output."""
+    input_check, found = check_value("input", lambda: _read_input(config), "input")
+    files = found.files if found else None
+    output_check, is_done = check_value("output", lambda: _look_at_output(config, files), "output")
+
+    return Plan(
+        title=f"plan of summarize run {config.run}",
+        checks=[input_check, *model_checks(config), output_check],
+        config=resolved_yaml(config),
+        run=config.run,
+        done=bool(is_done),
+        chunks=found.chunks if found else None,
+    )
+
+
+def _read_input(config: SummarizeConfig) -> Found[_Input]:
+    """Count the records and the chunks of the input."""
+    files = find_night_inputs(config).files
+    with redacted_errors(make_redactor(config.redaction), [file.uri for file in files]):
+        records = _count_records(files, config)
+        chunks = count_chunks(files, config.data, size_of(config.chunks))
+    return Found(f"{records}\n{chunks:,} chunks", _Input(files, chunks))
+
+
+def _look_at_output(config: SummarizeConfig, files: Sequence[InputFile] | None) -> Found[bool]:
+    """Check that the output can be written; the value is True if this night's summaries are in it.
+
+    `files` is None if the input could not be read.
+    """
+    output = open_output(config.output, config.storage)
+    check_apart(output, as_list(config.input), files or [])
+    writable = is_writable(output.store.uri, config.storage)
+    # The identity of a night contains the digest of its base. An adapter records it, and a folder
+    # on this machine can be read; the digest of any other base is known once it is downloaded.
+    is_known = config.adapter is not None or Path(str(config.model.base)).is_dir()
+    if files is None or not is_known:
+        check_free(output)
+        return Found(writable, False)
+
+    wanted = identity(config, files, find_digests(config, cache_folder()))
+    manifest = find_finished(output, wanted)
+    if manifest is None or manifest.extra["state"] != "finished":
+        return Found(writable, False)
+    return Found(f"{writable}\nholds this run's summaries already", True)
+
+
+def _count_records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
+    """Return the numbers of conversations and of bad records in the files, with the first bad ones.
+
+    Raises MissingError for fewer records than `limits.min_records`, and DataError for a larger
+    share of bad ones than the night may reject.
+    """
+    good = 0
+    doubtful = 0
+    bad: list[Reject] = []
+    for record in read_conversations(files, config.data, config.redaction is None):
+        if isinstance(record, Reject):
+            bad.append(record)
+            continue
+        good += 1
+        if record.doubts:
+            doubtful += 1
+    records = good + len(bad)
+    check_enough(records, config)
+
+    lines = [f"{len(files):,} files, {good:,} conversations, {len(bad):,} bad records"]
+    if doubtful:
+        lines.append(f"{doubtful:,} conversations have lines that may be another speaker's")
+    redactor = make_redactor(config.redaction)
+    for record in bad[:BAD_RECORDS_SHOWN]:
+        lines.append(str(replace(record, detail=redact_message(record.detail, redactor))))
+    found = "\n".join(lines)
+
+    allowed = config.limits.max_reject_fraction
+    if len(bad) > allowed * records:
+        raise DataError(
+            f"{found}\nmore bad records than limits.max_reject_fraction allows ({allowed:.2%}), so "
+            "the night would end with 65: mend the records, or raise the limit"
+        )
+    return found
