@@ -69,7 +69,11 @@ def build_trainer(
 
 
 class RecapTrainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer, made exact where an interrupted run must end like one that never stopped."""
+    """TRL's trainer, exact enough that a resumed run ends as one that was never interrupted.
+
+    Overrides methods of transformers and TRL that may change with any version: library_lines.py
+    names the line that each override relies on, and what breaks without it.
+    """
 
     divergence: Divergence
     make_room: Callable[[], None]  # for a checkpoint, before it is written

@@ -1,0 +1,273 @@
+"""The lines of transformers, TRL, accelerate and torch that the training relies on beyond their API.
+
+RecapTrainer overrides methods, and callbacks read attributes, that these libraries may change in
+any version. Each entry names one such line, who relies on it, and what breaks without it;
+tests/training/test_library_lines.py fails if an installed library does not contain it any more.
+
+After an upgrade that fails there: read the library's new function, decide whether the override
+still does what `without` says, change the override and the entry together, and then run
+tests/training and tests/faults. Byte-exact resume has no other alarm.
+"""
+
+from dataclasses import dataclass
+
+# The versions in which every line was read.
+READ_IN = {
+    "transformers": "5.19.0",
+    "trl": "1.16.0",
+    "accelerate": "1.15.0",
+    "torch": "2.13.0",
+}
+
+
+@dataclass(frozen=True)
+class LibraryLine:
+    """A line of a library's function, and why it matters here."""
+
+    used_by: str  # module:object of job.training
+    function: str  # module:object of the library
+    line: str  # in its source; any white space counts as one space
+    without: str  # what breaks if the line goes, or means something else
+
+
+TRAINER = "transformers.trainer:Trainer"
+
+OVERRIDES = (
+    LibraryLine(
+        used_by="trainer:RecapTrainer._get_train_sampler",
+        function=f"{TRAINER}.get_train_dataloader",
+        line="sampler_fn=self._get_train_sampler,",
+        without="Rows come in an order drawn from the global random state. A resumed run draws "
+        "another one, and an evaluation more or less changes it.",
+    ),
+    LibraryLine(
+        used_by="trainer:EpochSampler",
+        function=f"{TRAINER}._run_epoch",
+        line="self.state.epoch = epoch + (step + 1) / steps_in_epoch",
+        without="The order depends on int(state.epoch) at the moment when an epoch begins. With "
+        "another epoch there, a resumed run sees another order.",
+    ),
+    LibraryLine(
+        used_by="trainer:EpochSampler",
+        function=f"{TRAINER}._run_epoch",
+        line="train_dataloader = "
+        "skip_first_batches(train_dataloader, steps_trained_in_current_epoch)",
+        without="A run that resumes within an epoch would train on its first rows again.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer._get_grad_norm",
+        function=f"{TRAINER}._run_epoch",
+        line="grad_norm = self._get_grad_norm(model, grad_norm=grad_norm) "
+        "self.control = self.callback_handler.on_pre_optimizer_step("
+        "self.args, self.state, self.control) "
+        "self.optimizer.step()",
+        without="The norm is judged after the optimizer's step: NaN reaches the weights, and a "
+        "checkpoint may contain them.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer._get_grad_norm",
+        function=f"{TRAINER}._clip_grad_norm",
+        line="return self.accelerator.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)",
+        without="The norm is no longer the one before clipping, and limits.max_gradient_norm "
+        "never sees a large one.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.save_model",
+        function=f"{TRAINER}.save_model",
+        line="state_dict = self.accelerator.get_state_dict(self.model) "
+        "if self.args.should_save: self._save(output_dir, state_dict=state_dict)",
+        without="The override of a sharded save does not replace this gathering of the whole "
+        "base on one process, which would need its memory.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer._prepare_for_training",
+        function=f"{TRAINER}._inner_training_loop",
+        line="model, train_dataloader = self._prepare_for_training("
+        "max_steps, train_dataloader, resume_from_checkpoint)",
+        without="Nobody checks that the model was sharded: accelerate falls back to DDP silently.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer._run_epoch",
+        function=f"{TRAINER}._inner_training_loop",
+        line="for epoch in range(epochs_trained, num_train_epochs): self.control = "
+        "self.callback_handler.on_epoch_begin(self.args, self.state, self.control) "
+        "self._run_epoch(",
+        without="The loop looks at should_training_stop only after a step. A run resumed from its "
+        "last checkpoint, or ended by its evaluation, would take one step too many.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer._evaluate",
+        function=f"{TRAINER}._maybe_log_save_evaluate",
+        line="if self.control.should_evaluate: "
+        "metrics = self._evaluate(trial, ignore_keys_for_eval)",
+        without="PreemptedError of a stop during an evaluation ends the process without a "
+        "checkpoint of its step.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer._evaluate",
+        function=f"{TRAINER}._maybe_log_save_evaluate",
+        line="if self.control.should_save: self._save_checkpoint(model, trial) "
+        "self.control = self.callback_handler.on_save(self.args, self.state, self.control)",
+        without="should_save, which the override sets, is read before the evaluation: no "
+        "checkpoint either.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer._save_checkpoint",
+        function=f"{TRAINER}._save_checkpoint",
+        line="self.save_model(output_dir, _internal_call=True)",
+        without="A checkpoint is begun before the disk is known to have room for it.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.evaluate",
+        function=f"{TRAINER}._evaluate",
+        line="metrics = self.evaluate(ignore_keys=ignore_keys_for_eval)",
+        without="An evaluation changes the random state of the training, so that a run which "
+        "skips one ends otherwise; and memory that runs out in it ends the run.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.evaluation_loop",
+        function=f"{TRAINER}.evaluate",
+        line="output = self.evaluation_loop(",
+        without="The validation loss is the mean of batches' means again: it depends on the size "
+        "of batches and on the number of processes.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.evaluation_loop",
+        function=f"{TRAINER}.evaluation_loop",
+        line='metrics[f"{metric_key_prefix}_loss"] = np.concatenate(all_losses).mean().item()',
+        without="The loss that the override replaces has another key: both would be logged, and "
+        "the wrong one chooses the adapter.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.prediction_step",
+        function=f"{TRAINER}.evaluation_loop",
+        line="losses, logits, labels = self.prediction_step("
+        "model, inputs, prediction_loss_only, ignore_keys=ignore_keys)",
+        without="The losses of the rows are not collected: evaluation_loop has none to sum up.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.prediction_step",
+        function="trl.trainer.sft_trainer:SFTTrainer.compute_loss",
+        line="outputs = model(**inputs, fused_lm_head=True) "
+        "per_token_loss = -outputs.log_probs  # zero on ignored positions",
+        without="log_probs and label_mask are missing, or count ignored tokens: the validation "
+        "loss is not the training loss on other rows.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.prediction_step",
+        function="trl.trainer.sft_trainer:SFTTrainer.prediction_step",
+        line="inputs = self._prepare_inputs(inputs) "
+        "with torch.no_grad(), self.compute_loss_context_manager():",
+        without="Batches are not moved to the model's device, or the loss is computed in another "
+        "precision than that of the training.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.prediction_step",
+        function="trl.trainer.sft_trainer:SFTTrainer.compute_loss",
+        line="num_tokens = outputs.label_mask.sum()",
+        without="label_mask does not mark the tokens that count.",
+    ),
+)
+
+# Attributes and rules that callbacks, settings and collectives rely on.
+ATTRIBUTES = (
+    LibraryLine(
+        used_by="callbacks:LossWindow",
+        function=f"{TRAINER}._inner_training_loop",
+        line="self._tr_loss = torch.tensor(0.0, device=args.device) "
+        "self._total_loss_scalar = 0.0 "
+        "self._globalstep_last_logged = self.state.global_step "
+        "model.zero_grad() "
+        "self.control = self.callback_handler.on_train_begin(",
+        without="The sum of losses since the last log is set after on_train_begin, or elsewhere: "
+        "the first mean that a resumed run logs differs.",
+    ),
+    LibraryLine(
+        used_by="callbacks:LossWindow",
+        function=f"{TRAINER}._maybe_log_save_evaluate",
+        line='logs["loss"] = tr_loss_scalar / '
+        "(self.state.global_step - self._globalstep_last_logged)",
+        without="The logged mean is not computed from what LossWindow saves: the first one of a "
+        "resumed run differs.",
+    ),
+    LibraryLine(
+        used_by="callbacks:OwnIntervals",
+        function=f"{TRAINER}._init_training_state",
+        line="self.state = TrainerState.load_from_json("
+        "os.path.join(resume_from_checkpoint, TRAINER_STATE_NAME))",
+        without="A resumed run saves, evaluates and logs as the checkpoint's config said: this is "
+        "what OwnIntervals undoes, and it may not be needed any more.",
+    ),
+    LibraryLine(
+        used_by="callbacks:OwnIntervals",
+        function="transformers.trainer_callback:DefaultFlowCallback.on_step_end",
+        line="state.global_step % state.eval_steps == 0",
+        without="Intervals are read from somewhere else than the state that OwnIntervals sets.",
+    ),
+    LibraryLine(
+        used_by="fit:_add_callbacks",
+        function="transformers.trainer_callback:CallbackHandler.call_event",
+        line="for callback in self.callbacks: result = getattr(callback, event)(",
+        without="Callbacks are not called in the order in which they were added: a checkpoint is "
+        "handed over before its loss window and best adapter are in it.",
+    ),
+    LibraryLine(
+        used_by="callbacks:PublishCheckpoints",
+        function=f"{TRAINER}._save_checkpoint",
+        line='checkpoint_folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"',
+        without="Checkpoints are not where the callbacks look for them.",
+    ),
+    LibraryLine(
+        used_by="callbacks:StopAtStep",
+        function=f"{TRAINER}.evaluation_loop",
+        line="self.control = self.callback_handler.on_prediction_step(",
+        without="A stop signal waits until the evaluation ends, longer than a machine's notice.",
+    ),
+    LibraryLine(
+        used_by="callbacks:StopAfterEvaluation",
+        function=f"{TRAINER}.evaluate",
+        line="self.control = self.callback_handler.on_evaluate("
+        "self.args, self.state, self.control, output.metrics)",
+        without="An error in on_evaluate does not reach the override of _evaluate.",
+    ),
+    LibraryLine(
+        used_by="callbacks:SlowDown",
+        function="torch.optim.lr_scheduler:LambdaLR.get_lr",
+        line="base_lr * lmbda(self.last_epoch) "
+        "for lmbda, base_lr in zip(self.lr_lambdas, self.base_lrs, strict=True)",
+        without="The learning rate is not computed from base_lrs: after a roll-back the training "
+        "goes on as fast as before, and diverges again.",
+    ),
+    LibraryLine(
+        used_by="callbacks:SlowDown",
+        function="torch.optim.lr_scheduler:LRScheduler.get_last_lr",
+        line="return self._last_lr",
+        without="The first rate that is logged after a roll-back is the one before it.",
+    ),
+    LibraryLine(
+        used_by="callbacks:SlowDown",
+        function="accelerate.scheduler:AcceleratedScheduler.__init__",
+        line="self.scheduler = scheduler",
+        without="base_lrs is set on accelerate's wrapper, which ignores it: nothing slows down.",
+    ),
+    LibraryLine(
+        used_by="ranks:bring_together",
+        function=f"{TRAINER}._save_rng_state",
+        line='f"rng_state_{self.args.process_index}.pth"',
+        without="The random states of other machines are not found by name, and are missing from "
+        "the checkpoint.",
+    ),
+    LibraryLine(
+        used_by="sharding:prepare_sharding",
+        function="transformers.training_args:TrainingArguments.__post_init__",
+        line="self.fsdp_plugin_args = self._process_fsdp_args()",
+        without="The precision of gradients is not set: FSDP rounds them where DDP does not.",
+    ),
+    LibraryLine(
+        used_by="sharding:prepare_sharding",
+        function="accelerate.state:AcceleratorState.__init__",
+        line="elif self.distributed_type in [ DistributedType.MULTI_GPU,",
+        without="Sharding on CPUs is decided otherwise: the tests that claim that FSDP computes "
+        "what DDP computes do not shard. check_sharded raises then.",
+    ),
+)

@@ -1,0 +1,83 @@
+"""Claims about library_lines.py: the libraries have every line, and none is forgotten."""
+
+import ast
+import importlib
+import inspect
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import job.training
+from job.training.library_lines import ATTRIBUTES, OVERRIDES, READ_IN, LibraryLine
+from job.training.trainer import RecapTrainer
+
+LINES = OVERRIDES + ATTRIBUTES
+TRAINING = sorted(Path(job.training.__file__).parent.glob("*.py"))
+
+
+def found_at(name: str, package: str = "") -> Any:
+    """Return the object that `module:object.attribute` names. Raise if there is none."""
+    module, _, path = name.partition(":")
+    found = importlib.import_module(package + module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def in_one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("entry", LINES, ids=lambda entry: f"{entry.used_by} {entry.function}")
+def test_the_library_still_has_the_line(entry: LibraryLine) -> None:
+    source = in_one_line(inspect.getsource(found_at(entry.function)))
+    library = entry.function.partition(".")[0]
+    assert in_one_line(entry.line) in source, (
+        f"{library} {version(library)} (read in {READ_IN[library]}): {entry.function} has no "
+        f"more\n  {entry.line}\nCheck {entry.used_by} again. {entry.without}"
+    )
+
+
+@pytest.mark.parametrize("entry", LINES, ids=lambda entry: f"{entry.used_by} {entry.function}")
+def test_who_relies_on_a_line_is_named_as_it_is_today(entry: LibraryLine) -> None:
+    assert callable(found_at(entry.used_by, "job.training."))
+
+
+def test_every_override_of_the_trainer_has_its_line() -> None:
+    overridden = set()
+    for name, value in vars(RecapTrainer).items():
+        if inspect.isfunction(value) and any(name in vars(base) for base in RecapTrainer.mro()[1:]):
+            overridden.add(f"trainer:RecapTrainer.{name}")
+    assert "trainer:RecapTrainer._run_epoch" in overridden
+    assert overridden == {
+        entry.used_by for entry in OVERRIDES if entry.used_by.startswith("trainer:RecapTrainer.")
+    }
+
+
+def private_names(tree: ast.AST) -> tuple[set[str], set[str]]:
+    """Return the names with one leading underscore that the code reads or sets, and defines."""
+    used, defined = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Attribute):
+            used.add(node.attr)
+            is_own = isinstance(node.value, ast.Name) and node.value.id == "self"
+            if is_own and isinstance(node.ctx, ast.Store):
+                defined.add(node.attr)
+    return used, defined
+
+
+def test_every_private_name_of_a_library_is_in_a_line() -> None:
+    used, defined = set(), set()
+    for path in TRAINING:
+        used_here, defined_here = private_names(ast.parse(path.read_text(encoding="utf-8")))
+        used |= used_here
+        defined |= defined_here
+    private = {name for name in used if name.startswith("_") and not name.startswith("__")}
+    foreign = private - defined - {"_exit"}  # os._exit is public in spite of its name
+    text = " ".join(entry.line for entry in LINES)
+    assert {"_tr_loss", "_last_lr"} <= foreign
+    assert sorted(name for name in foreign if name not in text) == []
