@@ -2,19 +2,16 @@
 
 import io
 import os
-import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 import yaml
 
 from job.errors import ExitCode
 from job.storage.folders import write_manifest
-from job.submit.commands import submit
 from tests.submit.conftest import put, written
 
 ROOT = Path(__file__).parent.parent.parent
@@ -200,25 +197,3 @@ def test_a_config_from_standard_input_travels_with_all_that_was_said(
     local = recap("submit", "docker", "-", *words, "--set", f"output={tmp_path}/out")
     assert local.code == ExitCode.CONFIG
     assert "save the config as a file" in local.err
-
-
-def commands_of(page: Path) -> list[list[str]]:
-    """The command lines in the page's shell blocks."""
-    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [shlex.split(line, comments=True) for line in lines]
-
-
-def test_every_command_of_the_operations_page_is_one():
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    told = commands_of(ROOT / "docs" / "operations.md")
-    for words in told:
-        if words[:1] == ["make"]:
-            assert words[1] in targets
-        if words[:2] == ["recap", "submit"]:
-            command = submit.get_command(click.Context(submit), words[2])
-            assert command, words
-            command.make_context(
-                words[2], words[3:]
-            )  # raises for an option or a value that there is not
-    assert sum(words[:2] == ["recap", "submit"] for words in told) > 5
