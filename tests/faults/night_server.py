@@ -1,14 +1,18 @@
-"""Start workers of a night without loading the libraries each time: a process that has loaded them, and forks.
+"""Start workers of a night that need not load the libraries: this process has, and forks.
 
-Reads JSON lines from stdin: {"start": config, "shard": "0/3", "log": path, "environment": {…}, "kill_at_call": n or
-null, "deadly": text or null} is answered with the child's process number, {"wait": number} with how it ended (negative:
-by a signal).
+It reads a JSON line per request from stdin. {"start": config, "shard": "0/3", "log": path,
+"environment": {…}, "kill_at_call": n or null, "deadly": text or null} is answered with the child's
+process number. {"wait": number} is answered with its exit code (or the negative number of the
+signal that ended it).
 """
 
 import json
 import os
 import signal
 import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
 
 from tests.faults.forks import load
 
@@ -18,21 +22,19 @@ HEAVY = ("torch", "pyarrow.parquet", "job.summarization.summarize")
 def main() -> None:
     load(HEAVY)
     for line in sys.stdin:
-        asked = json.loads(line)
-        if "wait" in asked:
-            print(os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1]), flush=True)
+        request = json.loads(line)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
             continue
         child = os.fork()
         if child == 0:
-            os.environ.update(asked["environment"])
-            log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            os._exit(_summarize(asked))
+            os._exit(_summarize(request))
         print(child, flush=True)
 
 
-def _summarize(asked) -> int:  # type: ignore[no-untyped-def]
+def _summarize(request: dict[str, Any]) -> int:
+    """Summarize with the stand-in engine, as `recap summarize` would; return the exit code."""
     from benchmarks.stand_in import StandInEngine, stand_in
     from job import cli
     from job.config.commands import SummarizeConfig
@@ -41,37 +43,35 @@ def _summarize(asked) -> int:  # type: ignore[no-untyped-def]
     from job.summarization.summarize import summarize
     from job.telemetry import configure_logging
 
-    calls = 0
-
-    def before() -> None:
-        nonlocal calls
-        if calls == asked["kill_at_call"]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        calls += 1
-
     class Engine(StandInEngine):
-        """Has a process killed that gives it the deadly text."""
+        """Kills this process at the call, or at the prompt, that the request names."""
 
-        def generate(self, prompts, *rest):  # type: ignore[no-untyped-def]
-            if asked["deadly"] and any(
-                asked["deadly"].encode() in bytes(prompt) for prompt in prompts
-            ):
+        calls = 0
+
+        def generate(self, prompts: Sequence[list[int]], *rest: Any) -> Any:
+            if self.calls == request["kill_at_call"] or any(map(is_deadly, prompts)):
                 os.kill(os.getpid(), signal.SIGKILL)
+            self.calls += 1
             return super().generate(prompts, *rest)
 
-    try:  # a stop may come at once
-        cli._sigterm_preempts()
+    def is_deadly(prompt: list[int]) -> bool:
+        return bool(request["deadly"]) and request["deadly"].encode() in bytes(prompt)
+
+    os.environ.update(request["environment"])
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        cli._sigterm_preempts()  # within the `try`: a stop may come at once
         configure_logging()
-        config = SummarizeConfig.model_validate(asked["start"])
-        summarize(config, stand_in(Engine(before)), find_shard(asked["shard"], None, {}))
+        config = SummarizeConfig.model_validate(request["start"])
+        summarize(config, stand_in(Engine()), find_shard(request["shard"], None, {}))
     except RecapError as error:
         print(f"ended: {error}", file=sys.stderr, flush=True)
         return int(error.exit_code)
     except Stopped:
         return ExitCode.RETRY
     except BaseException:
-        import traceback
-
         traceback.print_exc()
         return 70
     return 0

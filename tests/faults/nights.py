@@ -1,4 +1,4 @@
-"""Nights over two files of conversations: workers to start and kill, and what must be there in the end."""
+"""Nights over two files of conversations: workers to start and kill, and the complete result."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Any
 
 from job.errors import ExitCode
 from job.storage.open import open_store
-from tests.faults.trials import LineServer, handed_on
+from tests.faults.trials import LineServer, environment_of_children
 
 RECORDS = 26  # chunks of four: 3 of the first file, 1 over the border, 3 of the second
 
 
 class Workers(LineServer):
-    """Workers of nights, each a process of its own."""
+    """Workers of nights, each in a process of its own. All write to one log."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__("night_server.py")
@@ -25,28 +25,37 @@ class Workers(LineServer):
         kill_at_call: int | None = None,
         deadly: str | None = None,
     ) -> int:
-        """The process number of a new worker; its engine kills it at that call, or when it is given the deadly text."""
-        asked = {
+        """Start a worker and return its process number.
+
+        Its engine kills it at call number `kill_at_call`, or when a prompt holds the text `deadly`.
+        """
+        request = {
             "start": config,
             "shard": shard,
             "log": str(self.log),
             "kill_at_call": kill_at_call,
             "deadly": deadly,
+            "environment": environment_of_children(),
         }
-        return self.ask(asked | {"environment": handed_on()})
+        return self.ask(request)
 
     def wait(self, worker: int) -> int:
-        """How a worker ended."""
+        """Return a worker's exit code, or the negative number of the signal that ended it."""
         return self.ask({"wait": worker})
 
     def run(self, config: dict[str, Any], shards: int = 1) -> None:
-        """All shards, one after the other; each must end well."""
+        """Run all shards, one after the other; each must end well."""
         for index in range(shards):
             code = self.wait(self.start(config, f"{index}/{shards}"))
-            assert code == ExitCode.DONE, self.log.read_text()[-3000:]
+            assert code == ExitCode.DONE, self.end_of_log()
+
+    def end_of_log(self) -> str:
+        """Return the last lines of the log, to explain a failure."""
+        return self.log.read_text()[-3000:]
 
 
 def lines(first: int, count: int) -> str:
+    """Return so many lines of a file: one is broken, and the last one repeats the id c2."""
     turns = [{"role": "customer", "text": "late"}, {"role": "agent", "text": "sorry"}]
     records: list[Any] = [
         json.dumps({"id": f"c{first + n}", "turns": turns}) for n in range(count - 2)
@@ -55,14 +64,15 @@ def lines(first: int, count: int) -> str:
     return "\n".join([*records, json.dumps({"id": "c2", "turns": turns})]) + "\n"
 
 
-def outcomes(config: dict[str, Any], folder: str) -> list[Any]:
+def rows_of(config: dict[str, Any], folder: str) -> list[Any]:
+    """Return the rows of all files below `parts` or `rejects`."""
     store = open_store(config["output"])
-    parts = b"".join(store.read(entry.key) for entry in store.list(folder))
-    return [json.loads(line) for line in parts.splitlines()]
+    content = b"".join(store.read(entry.key) for entry in store.list(folder))
+    return [json.loads(line) for line in content.splitlines()]
 
 
-def check(config: dict[str, Any]) -> None:
-    """Success, and each record once and in order, whether summarized or rejected; nothing else is left."""
+def assert_complete(config: dict[str, Any]) -> None:
+    """Assert that the night succeeded, with each record once and in order, and left nothing else."""
     store = open_store(config["output"])
     keys = [entry.key for entry in store.list() if not entry.key.startswith("_chunks/lease/")]
     assert keys == [
@@ -71,13 +81,18 @@ def check(config: dict[str, Any]) -> None:
         "parts/part-00000.jsonl",
         "rejects/part-00000.jsonl",
     ]
-    summaries, rejects = outcomes(config, "parts"), outcomes(config, "rejects")
+
+    summaries = rows_of(config, "parts")
+    rejects = rows_of(config, "rejects")
     for rows in (summaries, rejects):
-        places = [(row["source"]["uri"], row["source"]["line"]) for row in rows]
-        assert places == sorted(places)
-    places = sorted(
+        sources = [(row["source"]["uri"], row["source"]["line"]) for row in rows]
+        assert sources == sorted(sources)
+
+    found = sorted(
         (Path(row["source"]["uri"]).name, row["source"]["line"]) for row in summaries + rejects
     )
-    assert places == [("a.jsonl", n) for n in range(1, 15)] + [("b.jsonl", n) for n in range(1, 13)]
+    first = [("a.jsonl", line) for line in range(1, 15)]
+    second = [("b.jsonl", line) for line in range(1, 13)]
+    assert found == first + second
     assert [reject["id"] for reject in rejects] == [None, "c2", None, "c2"]
     assert len(summaries) == RECORDS - 4

@@ -1,4 +1,4 @@
-"""The real command with real signals, and who is left behind."""
+"""The real command with real signals, and the processes that it leaves behind."""
 
 import os
 import signal
@@ -14,51 +14,54 @@ import yaml
 
 from job.errors import ExitCode
 from job.launch.supervisor import WORKER
-from tests.faults.trials import PLACE, QUIET, STEP
+from tests.faults.trials import QUIET, ROOT, STEP
 
 LAUNCHER = "accelerate.commands.launch"
-MARK = "RECAP_TEST_RUN"
+MARK = "RECAP_TEST_RUN"  # an environment variable, which every descendant inherits
 
 
 class RealRun:
-    """`recap train` on one config, as often as it takes."""
+    """`recap train` on one config, as often as it takes. `log` is that of the last process."""
 
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
         self._path = folder / f"{config['run']}.yaml"
         self._path.write_text(yaml.safe_dump(config), encoding="utf-8")
         self._mark = uuid.uuid4().hex
-        self.said = ""
+        self.log = ""
 
     def start(self) -> "subprocess.Popen[str]":
-        """Start the command; its log comes through stderr."""
+        """Start the command, with its log in a pipe."""
         return subprocess.Popen(
             [sys.executable, "-m", "job", "train", str(self._path)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=PLACE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
             env=os.environ | QUIET | {MARK: self._mark},
-        )  # fmt: skip
+        )
 
     def finish(self) -> None:
         """Run to the end."""
         code = self.end(self.start())
-        assert code == ExitCode.DONE, self.said
+        assert code == ExitCode.DONE, self.log
 
     def interrupt(self, at_step: int, number: signal.Signals, trainer: int | None = None) -> int:
-        """Run until the log tells of a step, send a signal to the first process, or to one training process alone.
+        """Send a signal once the log reports the step; return the exit code of the command.
 
-        How the first process ended.
+        The signal goes to the command, or to the training process number `trainer` alone.
         """
         process = self.start()
         for line in process.stderr:  # type: ignore[union-attr]
             found = STEP.search(line)
             if found and int(found[1]) >= at_step:
-                told = process if trainer is None else self.trainers()[trainer]
-                told.send_signal(number)
+                target = process if trainer is None else self.trainers()[trainer]
+                target.send_signal(number)
                 break
         return self.end(process)
 
     def end(self, process: "subprocess.Popen[str]") -> int:
-        """Wait for the end of a process; nobody that it started may be left a little later."""
-        _, self.said = process.communicate()
+        """Wait for the end and return the exit code; raise if a descendant lives on for 20 s."""
+        _, self.log = process.communicate()
         for _ in range(200):
             if not self.family():
                 return process.returncode
@@ -66,17 +69,17 @@ class RealRun:
         raise AssertionError(f"left behind: {[member.cmdline() for member in self.family()]}")
 
     def trainers(self) -> list[psutil.Process]:
-        """The training processes, without launcher and supervisor."""
+        """Return the training processes, without launcher and supervisor."""
         found = [(member, member.cmdline()) for member in self.family()]
         return [member for member, line in found if WORKER in line and LAUNCHER not in line]
 
     def family(self) -> list[psutil.Process]:
-        """Every living process that this run started, whoever its parent is now."""
+        """Return every living process that this run started, whatever its parent is now."""
         found = []
         for process in psutil.process_iter():
             try:
-                lives = process.status() != psutil.STATUS_ZOMBIE
-                if lives and process.environ().get(MARK) == self._mark:
+                is_zombie = process.status() == psutil.STATUS_ZOMBIE
+                if not is_zombie and process.environ().get(MARK) == self._mark:
                     found.append(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue

@@ -1,10 +1,11 @@
-"""An S3 service with faults: a proxy on loopback before the embedded server.
+"""An S3 service with faults: a proxy on loopback in front of the embedded server.
 
-A plan decides by the number of a request, from 1 on, and by the request itself what becomes of it. Everything else is
-the real protocol between boto3 and the server behind.
+A plan looks at each request and its number, which counts from 1, and returns the fault to make of
+it. All else is the real protocol between boto3 and the server behind.
 """
 
 import http.client
+import random
 import socket
 import struct
 import threading
@@ -39,7 +40,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Fault:
-    """What becomes of a request: an error answer, a closed connection, half a body, or a body that stops coming."""
+    """One answer that is not the server's.
+
+    `status` is an error answer, `reset` closes the connection, `cut` sends half of the body, and
+    `stall` waits for `seconds` after that half.
+    """
 
     kind: Kind
     status: int = 503
@@ -49,15 +54,44 @@ class Fault:
 
 Plan = Callable[[Request], Fault | None]
 
+# A client that tries again gets past these.
+TRANSIENT_ANSWERS = [Fault("status", 500), Fault("status", 503), Fault("reset"), Fault("cut")]
+TRANSIENT_FAULTS = [*TRANSIENT_ANSWERS, Fault("stall", seconds=4)]
+
+# A client takes these as the service's last word.
+FINAL_FAULTS = [
+    Fault("status", 403),
+    Fault("status", 403, "RequestTimeTooSkewed"),
+    Fault("status", 409),
+    Fault("status", 412),
+]
+
+
+def no_faults(_: Request) -> None:
+    """Let every request through."""
+
+
+def random_faults(seed: int, share: float, faults: list[Fault]) -> Plan:
+    """Return a plan that makes one of `faults` of this share of the requests."""
+    draw = random.Random(seed)
+
+    def plan(request: Request) -> Fault | None:
+        fault = draw.choice(faults) if draw.random() < share else None
+        # No service answers a request without a condition by 409 or 412.
+        if fault is not None and fault.status in (409, 412) and not request.guarded:
+            return Fault("status", 500)
+        return fault
+
+    return plan
+
 
 class FaultyS3:
-    """The proxy; `plan` and `after` may be changed while it runs, `reset` starts counting anew."""
+    """The proxy. `plan` and `after` may be replaced while it runs."""
 
     def __init__(self, behind: str) -> None:
-        self.plan: Plan = lambda _: None
-        self.after: Callable[[Request], None] = lambda _: (
-            None
-        )  # the request is done, its answer not yet sent
+        self.plan: Plan = no_faults
+        # Called when the server has done the request, before its answer is sent.
+        self.after: Callable[[Request], None] = no_faults
         self.requests = 0
         self.faults: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -65,12 +99,12 @@ class FaultyS3:
         self._server = _Server(("127.0.0.1", 0), handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
 
-    def reset(
-        self, plan: Plan = lambda _: None, after: Callable[[Request], None] = lambda _: None
-    ) -> None:
-        """Count from one again, with another plan."""
+    def reset(self, plan: Plan = no_faults, after: Callable[[Request], None] = no_faults) -> None:
+        """Count requests from one again, under another plan."""
         with self._lock:
-            self.requests, self.plan, self.after = 0, plan, after
+            self.requests = 0
+            self.plan = plan
+            self.after = after
 
     @contextmanager
     def running(self) -> Iterator["FaultyS3"]:
@@ -83,18 +117,16 @@ class FaultyS3:
             self._server.server_close()
 
     def next_request(self, method: str, path: str, guarded: bool) -> Request:
-        """Number a request."""
+        """Return the request with its number."""
         with self._lock:
             self.requests += 1
             return Request(self.requests, method, path, guarded)
 
-    def tell(self, fault: Fault) -> None:
-        """Count a fault by its kind."""
-        name = (
-            f"{fault.status} {fault.code or CODES[fault.status]}"
-            if fault.kind == "status"
-            else fault.kind
-        )
+    def count(self, fault: Fault) -> None:
+        """Count a fault by its kind, or by its status and code."""
+        name: str = fault.kind
+        if fault.kind == "status":
+            name = f"{fault.status} {fault.code or CODES[fault.status]}"
         with self._lock:
             self.faults[name] = self.faults.get(name, 0) + 1
 
@@ -103,7 +135,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Whoever was killed does not close its connections."""
+        """Ignore clients that were killed, which leave their connections open."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -117,27 +149,26 @@ class _Handler(BaseHTTPRequestHandler):
         request = self.proxy.next_request(self.command, self.path, "If-None-Match" in self.headers)
         fault = self.proxy.plan(request)
         if fault is not None:
-            self.proxy.tell(fault)
-        if fault is not None and fault.kind == "status":
-            self._refuse(fault)
-            return
-        if fault is not None and fault.kind == "reset":
-            self._break()
-            return
-        status, headers, answer = self._ask(body)
+            self.proxy.count(fault)
+            if fault.kind == "status":
+                self._refuse(fault)
+                return
+            if fault.kind == "reset":
+                self._break()
+                return
+        status, headers, answer = self._ask_server(body)
         self.proxy.after(request)
         self._send(status, headers, answer, fault)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _serve
 
-    def _ask(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _ask_server(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = http.client.HTTPConnection(self.behind)
         headers = {
             name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP
         }
-        connection.request(
-            self.command, self.path, body=body, headers=headers | {"Content-Length": str(len(body))}
-        )
+        headers["Content-Length"] = str(len(body))
+        connection.request(self.command, self.path, body=body, headers=headers)
         answer = connection.getresponse()
         content = answer.read()
         connection.close()
@@ -150,6 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = str(len(answer))
         for name, value in headers:
             if name.lower() == "content-length":
+                # The answer to HEAD has the length of a body that it lacks.
                 length = value if self.command == "HEAD" else length
             elif name.lower() not in HOP_BY_HOP:
                 self.send_header(name, value)
@@ -164,10 +196,11 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(fault.seconds)
             self._break()
         except OSError:
-            self.close_connection = True  # whoever asked is gone
+            self.close_connection = True  # the client is gone
 
     def _refuse(self, fault: Fault) -> None:
-        body = f"<Error><Code>{fault.code or CODES[fault.status]}</Code><Message>a test says so</Message></Error>".encode()
+        code = fault.code or CODES[fault.status]
+        body = f"<Error><Code>{code}</Code><Message>a test says so</Message></Error>".encode()
         self.send_response_only(fault.status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))
@@ -176,13 +209,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _break(self) -> None:
-        """Close the connection as a machine does that dies: without a word (RST)."""
+        """Close the connection with a reset (RST), as a machine does that dies."""
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
     def finish(self) -> None:
-        with suppress(OSError, ValueError):  # closed already
+        with suppress(OSError, ValueError):  # the connection may be closed already
             super().finish()
 
     def log_message(self, *_: Any) -> None:

@@ -1,89 +1,107 @@
-"""A run that is killed at any operation of its store goes on as if nothing had been."""
+"""A run that is killed at any operation of its store resumes, and ends as if undisturbed."""
 
 import signal
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from job.errors import ExitCode
 from job.storage.store import Store
-from tests.faults.s3_proxy import FaultyS3
-from tests.faults.trials import Trials, journal_of, logged, on_tensorboard, published, store_of
+from tests.faults.s3_proxy import FaultyS3, Request
+from tests.faults.trials import (
+    Child,
+    Trials,
+    journal_of,
+    logged,
+    on_tensorboard,
+    published_folders,
+    store_of,
+)
 
 
-def stop_at(
-    trials: Trials, proxy: FaultyS3, config: dict[str, Any], number: int, sent: signal.Signals
-) -> int:
-    """Start a run and send it a signal when its n-th request is done but not yet answered; how it ended.
+@dataclass(frozen=True)
+class Result:
+    """All that a finished run leaves and that must not depend on interruptions."""
 
-    The slower a run, the more requests renew its lease, so the last of those counted may not come: only then it is
-    done.
+    adapter: str  # digest
+    logged: dict[tuple[int, str], Any]
+    curves: list[list[tuple[int, float]]]
+
+
+def result_of(store: Store) -> Result:
+    """Verify every folder and return the result.
+
+    A stop may have left the evaluation of the last checkpoint's step for later, so that checkpoint
+    may lack it.
     """
-    started = []
-
-    def after(request):
-        if request.number == number and started:
-            started[0].send(sent)
-
-    proxy.reset(after=after)
-    started.append(trials.start(config))
-    code = started[0].wait()
-    stopped = -signal.SIGKILL if sent == signal.SIGKILL else ExitCode.RETRY
-    assert code == (ExitCode.DONE if proxy.requests < number else stopped), started[0].log()
-    proxy.reset()
-    return code
+    numbers = logged(store)
+    last = max(step for step, _ in numbers)
+    numbers.pop((last, "eval_loss"), None)
+    curves = [on_tensorboard(store, tag) for tag in ("train/loss", "validation/loss")]
+    return Result(published_folders(store)["adapter"], numbers, curves)
 
 
-def what_came_out(
-    store: Store,
-) -> tuple[str, dict[tuple[int, str], Any], list[list[tuple[int, float]]]]:
-    """The digest of the adapter, where everything verifies; what the last checkpoint tells; the curves.
+@dataclass(frozen=True)
+class Interrupted:
+    """A run that was stopped, and then finished."""
 
-    In the checkpoint the evaluation of its own step does not count, which a stop may have left for later.
-    """
-    found = logged(store)
-    last = max(step for step, _ in found)
-    kept = {what: value for what, value in found.items() if what != (last, "eval_loss")}
-    return (
-        published(store)["adapter"],
-        kept,
-        [on_tensorboard(store, tag) for tag in ("train/loss", "validation/loss")],
-    )
+    code: int  # of the process that was stopped
+    had_adapter: bool  # published when it stopped
+    result: Result
 
 
-def operations(trials: Trials, proxy: FaultyS3, config: dict[str, Any]) -> int:
-    """How many requests an undisturbed run makes."""
-    proxy.reset()
-    trials.finish(config)
-    return proxy.requests
+class Operations:
+    """Runs of one config that are stopped at the n-th request to their store."""
 
+    def __init__(self, trials: Trials, proxy: FaultyS3, config: dict[str, Any]) -> None:
+        """Run undisturbed, to learn the number of requests and the result."""
+        self._trials = trials
+        self._proxy = proxy
+        self._config = config
+        proxy.reset()
+        trials.finish(config)
+        self.count = proxy.requests
+        self.result = result_of(store_of(config))
 
-def goes_on_after(
-    trials: Trials,
-    proxy: FaultyS3,
-    whole: dict[str, Any],
-    at: tuple[int, signal.Signals],
-    wanted: Any,
-) -> tuple[int, bool]:
-    """Stop a run at an operation, look at what is there, and finish it; how it ended, and whether with an adapter."""
-    number, sent = at
-    hurt = whole | {"run": f"{sent.name}-{number}".lower()}
-    code = stop_at(trials, proxy, hurt, number, sent)
-    store = store_of(hurt)
-    seen = published(store)
-    assert seen.get("adapter", wanted[0]) == wanted[0], number
-    trials.finish(hurt)
-    assert what_came_out(store) == wanted, number
-    assert journal_of(store)["state"] == "finished"
-    return code, "adapter" in seen
+    def stop_and_resume(self, number: int, sent: signal.Signals) -> Interrupted:
+        """Stop a new run at a request, look at what it published, and finish it."""
+        hurt = self._config | {"run": f"{sent.name}-{number}".lower()}
+        code = self._stop(hurt, number, sent)
+        store = store_of(hurt)
+        published = published_folders(store)
+        assert published.get("adapter", self.result.adapter) == self.result.adapter, number
+        self._trials.finish(hurt)
+        assert journal_of(store)["state"] == "finished"
+        return Interrupted(code, "adapter" in published, result_of(store))
+
+    def _stop(self, config: dict[str, Any], number: int, sent: signal.Signals) -> int:
+        """Send the signal when the server has done the request but its answer is not yet sent."""
+        started: list[Child] = []
+
+        def after(request: Request) -> None:
+            if request.number == number and started:
+                started[0].send(sent)
+
+        self._proxy.reset(after=after)
+        started.append(self._trials.start(config))
+        code = started[0].wait()
+        # The slower a run, the more requests renew its lease. So the last of the counted ones may
+        # not come, and only then the run is done.
+        wanted = -signal.SIGKILL if sent == signal.SIGKILL else ExitCode.RETRY
+        if self._proxy.requests < number:
+            wanted = ExitCode.DONE
+        assert code == wanted, started[0].log()
+        self._proxy.reset()
+        return code
 
 
 def test_a_run_killed_at_some_operations_ends_with_the_same_adapter(trials, proxy, small_on_s3):
-    count = operations(trials, proxy, small_on_s3)
-    wanted = what_came_out(store_of(small_on_s3))
-    for number in (count // 2, count - 4):
-        goes_on_after(trials, proxy, small_on_s3, (number, signal.SIGKILL), wanted)
+    operations = Operations(trials, proxy, small_on_s3)
+    for number in (operations.count // 2, operations.count - 4):
+        interrupted = operations.stop_and_resume(number, signal.SIGKILL)
+        assert interrupted.result == operations.result, number
 
 
 @pytest.mark.faults
@@ -92,24 +110,23 @@ def test_a_run_stopped_at_every_operation_ends_with_the_same_adapter(
     trials, proxy, small_on_s3, sent, every
 ):
     fewer = {"max_steps": 4, "keep_last": 1}  # two checkpoints; the second prunes the first
-    whole = small_on_s3 | {
-        "run": f"whole-{sent.name}".lower(),
-        "training": small_on_s3["training"] | fewer,
-    }
-    if sent == signal.SIGTERM:  # every step at which it stops is one whose evaluation it owes
-        whole["training"] = whole["training"] | {"evaluate_every_steps": 1}
-    count = operations(trials, proxy, whole)
-    wanted = what_came_out(store_of(whole))
-    numbers = range(1, count + 1, every)
-    ends = Counter(
-        goes_on_after(trials, proxy, whole, (number, sent), wanted) for number in numbers
-    )
+    training = small_on_s3["training"] | fewer
+    if sent == signal.SIGTERM:
+        # Then every step at which it stops is one whose evaluation it still owes.
+        training["evaluate_every_steps"] = 1
+    whole = small_on_s3 | {"run": f"whole-{sent.name}".lower(), "training": training}
+    operations = Operations(trials, proxy, whole)
+
+    numbers = range(1, operations.count + 1, every)
+    ends: Counter[tuple[int, bool]] = Counter()
+    for number in numbers:
+        interrupted = operations.stop_and_resume(number, sent)
+        assert interrupted.result == operations.result, number
+        ends[interrupted.code, interrupted.had_adapter] += 1
     missed = sum(times for (code, _), times in ends.items() if code == ExitCode.DONE)
-    assert missed <= count // 10, "the signal came at every operation but the last few"
-    told = {
-        f"ended {code}{', adapter there' * adapter}": times
-        for (code, adapter), times in sorted(ends.items())
-    }
-    print(
-        f"\n{sent.name} at {len(numbers)} of {count} operations, all went on to the same adapter: {told}"
-    )
+    assert missed <= operations.count // 10, "the signal came at every operation but the last few"
+    shown = {}
+    for (code, has_adapter), times in sorted(ends.items()):
+        shown[f"ended {code}{', adapter there' if has_adapter else ''}"] = times
+    stopped = f"{sent.name} at {len(numbers)} of {operations.count} operations"
+    print(f"\n{stopped}, all resumed to the same adapter: {shown}")

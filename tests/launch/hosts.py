@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from tests.faults.trials import PLACE, QUIET
+from tests.faults.trials import QUIET, ROOT
 
 ENTER = 'mount --bind "$1" /etc/hosts; hostname "$2"; shift 2; exec "$@"'
 
@@ -54,7 +54,7 @@ class Host:
         with self.log.open("a", encoding="utf-8") as log:
             process = subprocess.Popen(
                 [*enter, self.name, sys.executable, "-m", "job", "train", str(path)],
-                stdout=log, stderr=log, text=True, cwd=PLACE, env=os.environ | QUIET | places | environment,
+                stdout=log, stderr=log, text=True, cwd=ROOT, env=os.environ | QUIET | places | environment,
             )  # fmt: skip
         self.started.append(process)
         return process

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.faults.trials import PLACE, QUIET
+from tests.faults.trials import QUIET, ROOT
 
 TOGETHER = """
 import json, os, sys
@@ -44,7 +44,7 @@ def together(code: str, processes: list[tuple[Path, int]], local: int) -> list[i
     started = [
         subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", code, str(disk)],
-            cwd=PLACE, env=os.environ | QUIET | met | {"RANK": str(rank), "LOCAL_RANK": str(place)},
+            cwd=ROOT, env=os.environ | QUIET | met | {"RANK": str(rank), "LOCAL_RANK": str(place)},
         )
         for rank, (disk, place) in enumerate(processes)
     ]  # fmt: skip

@@ -1,0 +1,83 @@
+"""Start training processes that need not load the libraries: this process has, and forks.
+
+It reads a JSON line per trial from stdin: {"work": folder, "environment": {…}}. The child runs what
+`python -m job.training.worker` runs. The answer is two lines: the child's process number, and its
+exit code (or the negative number of the signal that ended it).
+
+BROKEN in the environment of a trial names functions that fail, as `module:function:way` with spaces
+between: `raise` an error of a library, `disk` is full, `memory` is too small, or `kill` the process.
+"""
+
+import errno
+import importlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.faults.forks import load
+
+HEAVY = (
+    "bitsandbytes",
+    "peft",
+    "transformers.models.llama.modeling_llama",
+    "trl",
+    "job.evaluation.report",
+    "job.training.run",
+    "matplotlib.pyplot",
+    "rouge_score.rouge_scorer",
+)
+
+
+def main() -> None:
+    load(HEAVY)
+    for line in sys.stdin:
+        trial = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os._exit(_train(Path(trial["work"]), trial["environment"]))
+        print(child, flush=True)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _train(work: Path, environment: dict[str, str]) -> int:
+    import torch
+
+    from job.training import worker
+
+    os.environ.update(environment)
+    for broken in environment.get("BROKEN", "").split():
+        _break(*broken.split(":"))
+    log = os.open(work / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    torch.set_num_threads(1)
+    return int(worker.main(work))
+
+
+def _break(module: str, function: str, way: str) -> None:
+    """Replace a function, or a method named with its class, by one that fails."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        import torch
+
+        if way == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise {
+            "raise": ValueError("broken on purpose"),
+            "disk": OSError(errno.ENOSPC, "No space left on device"),
+            "memory": torch.OutOfMemoryError("out of memory, on purpose"),
+        }[way]
+
+    owner: Any = importlib.import_module(module)
+    *names, last = function.split(".")
+    for name in names:
+        owner = getattr(owner, name)
+    setattr(owner, last, fail)
+
+
+if __name__ == "__main__":
+    main()
