@@ -1,11 +1,12 @@
-"""What is taken out of turns before a model sees them: named steps, each a pure function of text.
+"""Cleaning: named steps that take text out of turns before a model sees them.
 
-Conversation → conversation with the same id, source, references and metadata. A turn in which nothing is left is
-dropped; a turn that keeps a word keeps its place. References are never touched. Knows nothing of files or prompts.
+Each step is a pure function of text. A turn in which nothing is left is dropped. Ids, references
+and metadata stay as they are.
 
-The steps `links`, `mentions`, `signatures` and `whitespace` are the classic recipe for tweets, with three exceptions
-that keep what a customer says: an address like name@shop.com is no mention, carets that belong to a face (^_^, ^^) or
-to a number (2^10) are no signature, and `<LINK>`, which stands for a link in preprocessed copies, goes with the links.
+The steps `links`, `mentions`, `signatures` and `whitespace` are the classic recipe for tweets, with
+three exceptions that keep what a customer says: an address like name@shop.com is no mention; carets
+of a face (^_^, ^^) or a number (2^10) are no signature; and `<LINK>`, which stands for a link in
+preprocessed copies, goes with the links.
 """
 
 import html
@@ -31,27 +32,27 @@ TWEETS: tuple[CleaningStep, ...] = (
 
 
 def links(text: str) -> str:
-    """Without `http…` up to the next space, and without the placeholder `<LINK>`."""
+    """Remove `http…` up to the next space, and the placeholder `<LINK>`."""
     return LINK.sub("", text)
 
 
 def mentions(text: str) -> str:
-    """Without `@name` up to the next space, unless the @ stands inside a word."""
+    """Remove `@name` up to the next space, unless the @ is inside a word."""
     return MENTION.sub("", text)
 
 
 def signatures(text: str) -> str:
-    """Without an agent's `^JI` up to the next space."""
+    """Remove an agent's `^JI` up to the next space."""
     return SIGNATURE.sub("", text)
 
 
 def html_entities(text: str) -> str:
-    """With `&amp;` and the like as the characters they stand for, once; what is no entity stays."""
+    """Replace `&amp;` and the like, once, by their characters; what is no entity stays."""
     return ENTITY.sub(_character, text) if "&" in text else text
 
 
 def whitespace(text: str) -> str:
-    """With every run of spaces and line breaks as one space, and none around."""
+    """Make each run of spaces and line breaks one space, and strip the text."""
     return " ".join(text.split())
 
 
@@ -67,10 +68,11 @@ STEPS: dict[CleaningStep, Callable[[str], str]] = {
 def resolve_steps(
     reading: ReadingSection, conversations: Sequence[Conversation] = ()
 ) -> tuple[CleaningStep, ...]:
-    """The steps that `cleaning` of the config stands for.
+    """Return the steps that `cleaning` of the config stands for.
 
-    `auto` is the tweets' steps where most of `conversations` are TweetSumm's (DialogStudio's ids begin with its name),
-    else `whitespace`. Decide once a run, not once a conversation, and use the same steps to train and to summarize.
+    `auto` is the tweets' steps if most of `conversations` are TweetSumm's (DialogStudio's ids begin
+    with its name), else `whitespace`. Decide once a run, not once a conversation, and use the same
+    steps to train and to summarize.
     """
     if reading.cleaning == "tweets":
         return TWEETS
@@ -81,7 +83,7 @@ def resolve_steps(
 
 
 def clean(conversation: Conversation, steps: Iterable[CleaningStep]) -> Conversation:
-    """The conversation after `steps`, in their order; it has fewer turns, or none, where some were left empty."""
+    """Return the conversation after `steps`, in their order, without turns that were left empty."""
     functions = [STEPS[step] for step in steps]
     turns = []
     for turn in conversation.turns:
@@ -97,7 +99,7 @@ def clean(conversation: Conversation, steps: Iterable[CleaningStep]) -> Conversa
 def clean_or_reject(
     conversation: Conversation, steps: Iterable[CleaningStep]
 ) -> Conversation | Reject:
-    """The same for a run in which every record has an outcome: nothing_to_summarize where no turn is left."""
+    """Return the conversation after `steps`, or a Reject (nothing_to_summarize) without turns."""
     cleaned = clean(conversation, steps)
     if cleaned.turns:
         return cleaned
@@ -108,7 +110,10 @@ def clean_or_reject(
 def clean_all(
     conversations: Sequence[Conversation], steps: Sequence[CleaningStep]
 ) -> list[Conversation]:
-    """All of them after `steps`; those that have no turn left are left out, with a warning."""
+    """Return the conversations after `steps`.
+
+    Those without turns are left out, and a warning is logged.
+    """
     cleaned = [clean(conversation, steps) for conversation in conversations]
     kept = [conversation for conversation in cleaned if conversation.turns]
     if len(kept) < len(cleaned):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 from job.config.sections import CsvSection, ReadingSection
 from job.conversations.draft import RecordError, plain
@@ -33,6 +33,14 @@ FIRST_RECORD = re.compile(rb'(?:[^"\r\n]|"[^"]*")*(\r*)(\n?)')
 BLANK_CELLS = "".join(DELIMITERS) + " \r\n"  # what a record of nothing is made of
 UNMATCHED = "the quotes of this record do not match ({})"
 MEND = "what follows cannot be told apart, so mend or replace the file"
+
+
+class Lines(Protocol):
+    """A text that is read line by line."""
+
+    def readline(self, limit: int, /) -> str:
+        """Return the next line, or at most `limit` of its characters; empty at the end."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -95,15 +103,18 @@ class TableRows:
 
     def __init__(
         self,
-        text: TextIO,
-        where: tuple[str, ReadingSection],
+        text: Lines,
+        uri: str,
+        reading: ReadingSection,
         line_end: str = "\n",
         header: Header | None = None,
         first: int = 1,
     ) -> None:
-        self._uri, self._reading = where
-        self._lines = _Lines(text, self._uri, self._reading.csv, line_end, first - 1)
-        self._line_end, self.header = line_end, header
+        self._uri = uri
+        self._reading = reading
+        self._lines = _Lines(text, uri, reading.csv, line_end, first - 1)
+        self._line_end = line_end
+        self.header = header
         self._has_cut_off = False  # of the last row: it ends with a backslash
         self._was_whole = True
 
@@ -226,7 +237,7 @@ class TableRows:
         return plain(row) if any("\0" in line for line in record) else row
 
     def _is_header(self, cells: list[str]) -> bool:
-        """True for the header of a file that was joined to this one."""
+        """Return True for the header of a file that was joined to this one."""
         assert self.header is not None
         folded = self.header.folded
         if cells[0].strip().casefold() != folded[0]:
@@ -252,13 +263,16 @@ class _Lines:
 
     def __init__(
         self,
-        text: TextIO,
+        text: Lines,
         uri: str,
         dialect: CsvSection,
         line_end: str,
         line: int,
     ) -> None:
-        self._text, self._uri, self._line_end, self._line = text, uri, line_end, line
+        self._text = text
+        self._uri = uri
+        self._line_end = line_end
+        self._line = line
         self._other_break = "\r" if line_end == "\n" else "\n"
         self._escape = dialect.escape
         self._escaped: re.Pattern[str] | None = None

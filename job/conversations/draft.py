@@ -1,7 +1,7 @@
-"""What every format's parser builds a conversation from: ids, roles, metadata, plain values.
+"""The parts of a conversation, for the parser of every format: ids, roles, metadata, plain values.
 
 Python values as a file holds them → checked parts of a `Conversation`, or a RecordError that says
-what is wrong. Turns and references have modules of their own. Knows nothing of files or lines.
+what is wrong. Turns and references have modules of their own.
 """
 
 import json
@@ -17,33 +17,37 @@ from job.conversations.record import RejectReason, Turn
 from job.printable import visible
 
 ALIASES = {
-    "customer": "customer", "user": "customer", "client": "customer", "caller": "customer", "human": "customer",
-    "agent": "agent", "assistant": "agent", "support": "agent", "representative": "agent", "operator": "agent",
-    "gpt": "agent",
+    "customer": "customer", "user": "customer", "client": "customer", "caller": "customer",
+    "human": "customer",
+    "agent": "agent", "assistant": "agent", "support": "agent", "representative": "agent",
+    "operator": "agent", "gpt": "agent",
     "system": "system",
 }  # fmt: skip
 ID_KEYS = ("id", "new dialog id", "original dialog id")
-MAX_DEPTH = (
-    100  # far below Python's own limit, so that whoever writes the metadata out again is safe too
-)
+# Far below Python's own limit, so that whoever writes the metadata out again is safe too.
+MAX_DEPTH = 100
 MAX_LABEL_CHARACTERS = 100
 CACHED_NAMES = 4096
 LARGEST_EXACT_FLOAT = 2**53
 MAX_SHOWN_CHARACTERS = 40
 PLAIN_LABEL = re.compile(r"[A-Za-z][\w-]*")  # what YAML reads as text without quotes
-UNSTORABLE = re.compile(
-    "[\ud800-\udfff\0]"
-)  # lone surrogates cannot be encoded; NUL ends a string in many tools
+# Lone surrogates cannot be encoded; NUL ends a string in many tools.
+UNSTORABLE = re.compile("[\ud800-\udfff\0]")
 # White space, and characters that have no width.
 BLANK = re.compile("[\\s\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufe0f\ufeff]*")
 
 
 class RecordError(Exception):
-    """A record that is no conversation; becomes a Reject where its place is known."""
+    """A record that is no conversation.
+
+    Becomes a Reject where the record's source is known. A reader of a file may yield one in place
+    of a record.
+    """
 
     def __init__(self, detail: str, reason: RejectReason = "invalid_record") -> None:
         super().__init__(detail)
-        self.detail, self.reason = detail, reason
+        self.detail = detail
+        self.reason: RejectReason = reason
 
 
 class BinaryRow(dict[str, Any]):
@@ -51,7 +55,7 @@ class BinaryRow(dict[str, Any]):
 
 
 class Draft(NamedTuple):
-    """A conversation but for its id and source; turns without text are already dropped."""
+    """A conversation without id and source; turns without text are already dropped."""
 
     turns: tuple[Turn, ...]
     references: tuple[str, ...]
@@ -60,7 +64,7 @@ class Draft(NamedTuple):
 
 
 def kind(value: Any) -> str:
-    """A value's type in the words of JSON."""
+    """Return a value's type in the words of JSON."""
     words = {
         str: "text",
         bool: "true or false",
@@ -74,10 +78,10 @@ def kind(value: Any) -> str:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """The value as JSON can hold and UTF-8 can store it, but for bytes, which stay.
+    """Return the value as JSON can hold it and UTF-8 can store it; bytes stay.
 
-    U+FFFD for lone surrogates and NUL, null for NaN, ISO 8601 for dates, text for what else there
-    is. RecordError if it nests more than MAX_DEPTH deep.
+    U+FFFD stands for lone surrogates and NUL, null for NaN, ISO 8601 for dates, text for anything
+    else. RecordError if it nests more than MAX_DEPTH deep.
     """
     if depth > MAX_DEPTH:
         raise RecordError(f"nested more than {MAX_DEPTH} deep")
@@ -108,7 +112,10 @@ def without_bytes(value: Any) -> Any:
 
 
 def id_key_of(record: Mapping[str, Any], reading: ReadingSection) -> str | None:
-    """The key under which the record has its id; None if it has none. RecordError if a configured one is missing."""
+    """Return the key under which the record has its id; None if it has none.
+
+    RecordError if a configured key is missing.
+    """
     wanted = reading.column("id")
     if wanted is not None and wanted not in record:
         raise RecordError(
@@ -160,9 +167,8 @@ def role_of(label: Any, reading: ReadingSection) -> str | None:
         label = str(label)  # recorders number the speakers
     if label in ALIASES and not reading.roles and not reading.drop_roles:
         return ALIASES[label]
-    name = " ".join(
-        label.split()
-    )  # a line break in a label could pass for another turn in the prompt
+    # A line break in a label could pass for another turn in the prompt.
+    name = " ".join(label.split())
     if not 0 < len(name) <= MAX_LABEL_CHARACTERS:
         raise RecordError(f"role has {len(name)} characters, wanted 1 to {MAX_LABEL_CHARACTERS}")
     folded = folded_name(name)
@@ -195,7 +201,10 @@ def draft(
     metadata: Mapping[str, Any],
     doubts: tuple[str, ...] = (),
 ) -> Draft:
-    """The parts together, without blank turns and references; nothing_to_summarize if no turn has text."""
+    """Return the parts together, without blank turns and references.
+
+    RecordError (nothing_to_summarize) if no turn has text.
+    """
     spoken = tuple(turn for turn in turns if not BLANK.fullmatch(turn.text))
     if not spoken:
         raise RecordError(
@@ -205,7 +214,7 @@ def draft(
 
 
 def metadata_of(record: Mapping[str, Any], used: set[str | None]) -> dict[str, Any]:
-    """Return what is carried along: each key that is not used, and the members of `metadata`.
+    """Return the metadata: each key that is not used, and the members of `metadata`.
 
     `metadata` is an object, or one as JSON text as a table has it. Anything else is a value like
     those of other keys.
@@ -233,7 +242,7 @@ def _object_in(text: str) -> Any:
 def shown(name: Any) -> str:
     """Return a name from a record for a message, on one line, or how long it is.
 
-    It is not cut: half of a card number is found by no redaction.
+    It is not cut, because no redaction finds half of a card number.
     """
     whole = str(name)
     text = visible(whole, one_line=True)
@@ -241,6 +250,6 @@ def shown(name: Any) -> str:
 
 
 def names(record: Mapping[str, Any]) -> str:
-    """The record's keys for a message, the first ten of them, none long."""
+    """Return the record's keys for a message: the first ten, none long."""
     keys = [shown(key) for key in record]
     return (", ".join(keys[:10]) or "nothing") + (", …" if len(keys) > 10 else "")

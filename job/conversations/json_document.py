@@ -6,7 +6,7 @@ not with the file.
 
 import re
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from job.conversations.draft import RecordError, kind
 from job.conversations.json_layout import (
@@ -21,7 +21,14 @@ from job.errors import DataError
 FILL_CHARACTERS = 1 << 20
 SPACE = re.compile(r"[ \t\r\n\ufeff]*")  # a byte order mark begins each of several joined files
 
-Member = tuple[str | None, Any]
+Member = tuple[str | None, Any]  # a record, and its key in an object of records
+
+
+class Cuts(NamedTuple):
+    """The bytes of a file between which its records are."""
+
+    start: int  # of the first record
+    ends: Iterator[int]  # of each record
 
 
 def iterate_document(
@@ -50,13 +57,14 @@ def iterate_piece(text: TextIO, uri: str, kind: str) -> Iterator[Member]:
     yield from document.members(kind, is_whole=False)
 
 
-def document_places(
-    text: TextIO, uri: str, layout: Layout, conversation_key: ConversationKey, bytes: int = 0
-) -> tuple[int, Iterator[int]]:
-    """Return the byte where the first record may begin, and the bytes behind each record.
-
-    `bytes` is where the text begins in the file.
-    """
+def cuts_of(
+    text: TextIO,
+    uri: str,
+    layout: Layout,
+    conversation_key: ConversationKey,
+    bytes: int = 0,
+) -> Cuts:
+    """Return where the document may be cut; `bytes` is where its text begins in the file."""
     document = _Document(text, uri, FILL_CHARACTERS, bytes)
     document.enter(layout, conversation_key)
 
@@ -65,17 +73,22 @@ def document_places(
             yield document.offset()
         document.leave(layout, conversation_key)
 
-    return document.offset(), ends()
+    return Cuts(document.offset(), ends())
 
 
 class _Document:
     """A window on the text that grows until it holds a whole value."""
 
     def __init__(self, text: TextIO, uri: str, fill_characters: int, bytes: int = 0) -> None:
-        self._text, self._uri, self._fill_characters = text, uri, fill_characters
-        self._window, self._position, self._complete = "", 0, False
-        self._bytes, self._measured = bytes, 0  # of the file, up to this place of the window
-        self._done = 0
+        self._text = text
+        self._uri = uri
+        self._fill_characters = fill_characters
+        self._window = ""
+        self._position = 0  # in the window
+        self._is_complete = False  # the window reaches the end of the text
+        self._measured = 0  # the place of the window up to which `_bytes` counts
+        self._bytes = bytes
+        self._done = 0  # whole records
         self._key: str | RecordError = ""
 
     def enter(self, layout: Layout, conversation_key: ConversationKey) -> None:
@@ -91,7 +104,7 @@ class _Document:
             self.take("[")
 
     def members(self, kind: str, is_whole: bool) -> Iterator[Member]:
-        """Yield what stands up to the closing bracket, or in a part up to the end of the text."""
+        """Yield the members up to the closing bracket, or in a part up to the end of the text."""
         end = {"object": "}", "values": ""}.get(kind, "]") if is_whole else ""
         is_first = True
         while not self.at(end):
@@ -109,7 +122,7 @@ class _Document:
             self.take(end)
 
     def leave(self, layout: Layout, conversation_key: ConversationKey) -> None:
-        """Check what stands behind the records: nothing, or other members of the object."""
+        """Raise DataError unless only other members of the object follow the records."""
         if layout.kind == "member":
             while self.take(",}") == ",":
                 self._begin_member()
@@ -135,7 +148,7 @@ class _Document:
         self._done = records_before
 
     def offset(self) -> int:
-        """How many bytes of the file stand before what comes next."""
+        """Return the bytes of the file in front of the position."""
         passed = self._window[self._measured : self._position]
         is_ascii = passed.isascii()
         self._bytes += len(passed if is_ascii else passed.encode("utf-8", "surrogateescape"))
@@ -143,12 +156,12 @@ class _Document:
         return self._bytes
 
     def at(self, character: str) -> bool:
-        """Whether `character` comes next and is all there is to say; the empty one is the end."""
+        """Return True if `character` comes next; the empty one is the end of the text."""
         self._skip_space()
         return self._window[self._position : self._position + 1] == character
 
     def take(self, wanted: str) -> str:
-        """The next character, which must be one of `wanted`."""
+        """Return the next character and pass it; DataError unless it is one of `wanted`."""
         self._skip_space()
         found = self._window[self._position : self._position + 1]
         if not found or found not in wanted:
@@ -158,25 +171,27 @@ class _Document:
         return found
 
     def key(self) -> str | RecordError:
-        """The next whole value, which must be text."""
+        """Return the next value and pass it; DataError unless it is text."""
         key = self.value()
         if isinstance(key, str | RecordError):
             return key
         raise self.broken(f"a key is {kind(key)}, wanted text")
 
     def value(self) -> Any:
-        """The next whole value, or a RecordError if it is one that cannot be stored."""
+        """Return the next value and pass it; a RecordError if it cannot be stored."""
         self._skip_space()
         while True:
             try:
                 value, end = DECODER.raw_decode(self._window, self._position)
-                if end < len(self._window) or self._complete:  # else a number or the like may go on
+                # A value that ends with the window, such as a number, may go on.
+                if end < len(self._window) or self._is_complete:
                     break
             except (ValueError, RecursionError) as error:
-                if self._complete or isinstance(error, RecursionError):
+                if self._is_complete or isinstance(error, RecursionError):
                     raise self.broken(getattr(error, "msg", str(error))) from error
             self._fill()
-        raw, self._position = self._window[self._position : end], end
+        raw = self._window[self._position : end]
+        self._position = end
         try:
             check_utf8(raw)
             return storable(value, raw)
@@ -184,6 +199,7 @@ class _Document:
             return error
 
     def broken(self, what: str) -> DataError:
+        """Return the error for a document that cannot be read on."""
         return DataError(
             f"{self._uri}: the JSON breaks after {self._done} whole records: {what}; "
             "what follows cannot be read, so mend or replace the file"
@@ -193,7 +209,7 @@ class _Document:
         while True:
             match = SPACE.match(self._window, self._position)
             self._position = match.end() if match else self._position
-            if self._position < len(self._window) or self._complete:
+            if self._position < len(self._window) or self._is_complete:
                 return
             self._fill()
 
@@ -204,4 +220,6 @@ class _Document:
         # Doubling, so that a long value is not scanned many times over.
         more = self._text.read(max(self._fill_characters, len(kept)))
         self.offset()
-        self._window, self._position, self._measured, self._complete = kept + more, 0, 0, not more
+        self._window = kept + more
+        self._position = self._measured = 0
+        self._is_complete = not more

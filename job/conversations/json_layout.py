@@ -46,7 +46,7 @@ class _Beginning:
 
 
 def begins_json(text: str, is_table: bool) -> bool:
-    """True if a file that begins so holds JSON; `is_table` if the config says tables."""
+    """Return True if a file that begins so holds JSON; `is_table` if the config says tables."""
     if not JSON_VALUE.match(text):
         return text.startswith("{") and not is_table
     if not is_table:
@@ -57,7 +57,10 @@ def begins_json(text: str, is_table: bool) -> bool:
 
 
 def has_json_lines(text: str) -> bool:
-    """True if a line behind the first is a JSON object: the first is a comment, or was cut."""
+    """Return True if a line behind the first is a JSON object.
+
+    Then the first is a comment, or was cut.
+    """
     above, *lines = text.split("\n", LINES_LOOKED_AT + 1)[: LINES_LOOKED_AT + 1]
     for line in lines:
         # Behind a bracket or a comma it is a part of a document.
@@ -97,7 +100,7 @@ def layout_of(text: str, uri: str, conversation_key: ConversationKey) -> Layout 
 
 
 def list_of_records(value: Any, conversation_key: ConversationKey) -> bool:
-    """True for a list whose first element has a conversation."""
+    """Return True for a list whose first element has a conversation."""
     if not isinstance(value, list) or not value or not isinstance(value[0], dict):
         return False
     return conversation_key(value[0]) is not None
@@ -135,7 +138,7 @@ def _layout(value: Any, uri: str, conversation_key: ConversationKey) -> Layout |
 
 
 def _is_list_of_nested(value: Any) -> bool:
-    """True for a list of objects with lists of objects, such as tickets with comments."""
+    """Return True for a list of objects with lists of objects, such as tickets with comments."""
     if not isinstance(value, list) or not value or not isinstance(value[0], dict):
         return False
     lists = [item for item in value[0].values() if isinstance(item, list) and item]

@@ -1,7 +1,6 @@
-"""JSON values as recap reads them.
+"""JSON text → Python values that can be written out again.
 
-Text → Python values that can be written out again. Of keys that repeat in an object the last one
-counts. Knows nothing of conversations.
+Of keys that repeat in an object the last one counts.
 """
 
 import json
@@ -21,12 +20,13 @@ def _finite(number: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-# NaN and Infinity are no JSON, but pandas writes them where it means nothing is there; 1e999 is JSON, and infinite.
+# NaN and Infinity are no JSON, but pandas writes them for missing values. 1e999 is JSON, and
+# infinite.
 DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
 
 
 def check_utf8(text: str, encoding: str = "utf-8") -> None:
-    """RecordError if the text held a byte that is none of its encoding (see `text_of`)."""
+    """Raise RecordError if the text had a byte that is none of its encoding (see `text_of`)."""
     found = None if text.isascii() else UNDECODED.search(text)
     if found:
         raise RecordError(
@@ -36,7 +36,7 @@ def check_utf8(text: str, encoding: str = "utf-8") -> None:
 
 
 def parse_json(text: str) -> Any:
-    """The value of a text that is one JSON value; RecordError if it is none."""
+    """Return the value of a text that is one JSON value; RecordError if it is none."""
     check_utf8(text)
     try:
         value = DECODER.decode(text)
@@ -50,6 +50,10 @@ def parse_json(text: str) -> Any:
 
 
 def storable(value: Any, text: str) -> Any:
-    """The value without what cannot be stored; looks into it only where its JSON text gives a reason to."""
-    suspicious = ESCAPED_UNSTORABLE.search(text) or text.count("[") + text.count("{") > MAX_DEPTH
-    return plain(value) if suspicious else value
+    """Return the value as `plain` makes it.
+
+    `text` is its JSON, which shows for nearly every record that nothing is to be done.
+    """
+    if ESCAPED_UNSTORABLE.search(text) or text.count("[") + text.count("{") > MAX_DEPTH:
+        return plain(value)
+    return value

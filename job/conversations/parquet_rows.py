@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow
 
@@ -34,14 +34,25 @@ DATE_AND_TIME = re.compile(r"-?\d+-\d\d-\d\d \d\d:")
 NO_PYTHON_VALUE = (ArithmeticError, ImportError, LookupError, NotImplementedError, ValueError)
 
 
+class RowGroup(NamedTuple):
+    """The size of a row group."""
+
+    rows: int
+    bytes: int
+
+
 def parquet_rows(stream: BinaryIO, uri: str, reading: ReadingSection) -> Iterator[Row]:
     """Yield the rows of a Parquet file through a temporary file, as its end is read first."""
     with _spooled(stream, uri) as file:
-        yield from row_group_rows(file, (uri, reading), None)
+        yield from row_group_rows(file, uri, reading, None)
 
 
 def row_group_rows(
-    file: BinaryIO, where: tuple[str, ReadingSection], groups: Sequence[int] | None, first: int = 1
+    file: BinaryIO,
+    uri: str,
+    reading: ReadingSection,
+    groups: Sequence[int] | None,
+    first: int = 1,
 ) -> Iterator[Row]:
     """Yield the rows of some row groups (None: of all) of a seekable Parquet file.
 
@@ -50,7 +61,6 @@ def row_group_rows(
     """
     from pyarrow import parquet
 
-    uri, reading = where
     with _data_errors(uri):
         table = parquet.ParquetFile(file)
         names = _column_names(table.schema_arrow.names, uri, reading)
@@ -63,15 +73,15 @@ def row_group_rows(
                     row += 1
 
 
-def row_groups(file: BinaryIO, uri: str) -> Iterator[tuple[int, int]]:
-    """Yield rows and bytes of each row group of a Parquet file."""
+def row_groups(file: BinaryIO, uri: str) -> Iterator[RowGroup]:
+    """Yield the row groups of a Parquet file."""
     from pyarrow import parquet
 
     with _data_errors(uri):
         metadata = parquet.ParquetFile(file).metadata
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
-        yield group.num_rows, group.total_byte_size
+        yield RowGroup(group.num_rows, group.total_byte_size)
 
 
 @contextmanager

@@ -1,10 +1,13 @@
-"""A file as pieces that are read alone: where each begins and ends, how many records it holds, and its records.
+"""Files cut into pieces: each piece of a file is read alone, without what stands before it.
 
-Purpose: a chunk of a night's input is read without what stands before it, and everybody who cuts a file cuts it alike.
-Plain JSON and tables are cut at the bytes between two records (a table's quotes are read, so a
-line break in a cell cuts nothing), Parquet between row groups; files that are compressed, on the
-Hub or in another encoding than UTF-8 stay whole. The whole file is read once to count its records,
-at constant memory. Knows nothing of chunks or of who reads the pieces.
+A night distributes pieces over its workers and does no piece twice. JSON documents and tables are
+cut as well as JSON lines, although that costs about 100 lines here, because exports come so: one
+array or one CSV file of gigabytes from Zendesk, Intercom or Redshift. Whole, such a file would have
+one worker, and an interruption would lose all its work.
+
+Text is cut at the bytes between two records (a line break in a quoted cell cuts nothing), Parquet
+between row groups. Files that are compressed, on the Hub or in another encoding than UTF-8 stay
+whole. The whole file is read once to count its records, at constant memory.
 """
 
 import codecs
@@ -13,16 +16,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, Literal, TextIO
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TextIO
 
 from job.config.sections import ReadingSection
 from job.conversations.csv_rows import Header, TableRows, table_text
 from job.conversations.formats.choose import conversation_key
-from job.conversations.json_document import document_places, iterate_piece
+from job.conversations.json_document import Cuts, cuts_of, iterate_piece
 from job.conversations.json_layout import Layout
 from job.conversations.json_text import MAX_RECORD_CHARACTERS
 from job.conversations.opening import buffered, open_plain, plain_stream, text_of
-from job.conversations.read import outcome_of, rows_of, shape_of
+from job.conversations.read import Shape, outcome_of, rows_of, shape_of
 from job.conversations.record import Conversation, Reject, Source
 from job.conversations.rows import Row, is_blank, json_lines, numbered
 
@@ -31,13 +34,14 @@ if TYPE_CHECKING:
 
 BOM = b"\xef\xbb\xbf"
 LINE_BYTES = 1 << 20  # of a line that are held while lines are counted
+NOT_BLANK = (b"{", b"[", b'"')  # how most lines begin that are not blank
+
 Kind = Literal["whole", "lines", "array", "object", "values", "table", "groups"]
-VALUES = (b"{", b"[", b'"')  # how most lines begin that are not blank
 
 
 @dataclass(frozen=True)
 class Size:
-    """Where a piece is cut: with the record that makes it so many records, or so many bytes."""
+    """The largest piece: it ends with the record that reaches either limit."""
 
     records: int
     bytes: int
@@ -45,49 +49,67 @@ class Size:
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive records of one file; `start` and `end` are bytes, of Parquet row groups, and 0 of a whole file."""
+    """Consecutive records of one file, as a night stores them in its plan.
+
+    `start` and `end` are bytes, row groups of Parquet, and 0 for a whole file. `line` is where the
+    piece begins: a 1-based line of text, member of a JSON document, or row of Parquet. `header` is
+    the table's, except in the first piece, which begins with it.
+    """
 
     kind: Kind
     start: int
     end: int
-    line: (
-        int  # where it begins: a 1-based line of text, member of a JSON document, or row of Parquet
-    )
+    line: int
     records: int
     bytes: int
     header: Header | None = None
 
 
+class _Cut(NamedTuple):
+    """A byte where a text may be cut.
+
+    `line` is the number of the line or member that follows, `records` the number of records (1
+    or 0) since the cut before.
+    """
+
+    byte: int
+    line: int
+    records: int
+
+
 def cut(file: "InputFile", reading: ReadingSection, size: Size) -> Iterator[Piece]:
-    """The pieces of a file, in order, none of them empty; DataError for a file that cannot be read to its end."""
+    """Yield the pieces of a file, in order; a piece has at least one record.
+
+    Raises DataError for a file that cannot be read to its end.
+    """
     with closing(file.store.open(file.key)) as stored:
-        stream, compressed = open_plain(stored, file.uri)
+        stream, is_compressed = open_plain(stored, file.uri)
         shape = shape_of(stream, file.uri, reading)
         is_recoded = shape == "table" and reading.csv.encoding != "utf-8"
-        if compressed or is_recoded or file.uri.startswith("hf://"):
-            records = (
-                _count_lines(stream)
-                if shape == "lines"
-                else sum(1 for _ in rows_of(stream, file.uri, reading))
-            )
+        if is_compressed or is_recoded or file.uri.startswith("hf://"):
+            records = _count_records(stream, file.uri, shape, reading)
             pieces = iter([Piece("whole", 0, 0, 1, records, file.size)])
+        elif isinstance(shape, Layout):
+            pieces = _cut_document(stream, file.uri, reading, shape, size)
         elif shape == "transcript":
             pieces = iter([Piece("whole", 0, 0, 1, 1, file.size)])
         elif shape == "parquet":
             pieces = _cut_groups(file, size)
         elif shape == "lines":
-            pieces = _cut_lines(stream, size)
-        elif isinstance(shape, Layout):
-            pieces = _cut_document(stream, (file.uri, reading), shape, size)
+            pieces = _pieces("lines", 0, _line_cuts(stream), size)
         else:
-            pieces = _cut_table(stream, (file.uri, reading), size)
-        yield from (piece for piece in pieces if piece.records)
+            pieces = _cut_table(stream, file.uri, reading, size)
+        for piece in pieces:
+            if piece.records:
+                yield piece
 
 
 def read_piece(
-    file: "InputFile", piece: Piece, reading: ReadingSection
+    file: "InputFile",
+    piece: Piece,
+    reading: ReadingSection,
 ) -> Iterator[Conversation | Reject]:
-    """The records of a piece, each as a conversation (its id empty where it brings none) or as why it is none."""
+    """Yield the records of a piece; the id of one that brings none is empty."""
     for line, record in _rows(file, piece, reading):
         yield outcome_of(record, Source(file.uri, line), reading)
 
@@ -96,10 +118,10 @@ def _rows(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[
     if piece.kind == "groups":
         from job.conversations.parquet_rows import row_group_rows
 
+        groups = range(piece.start, piece.end)
         with _RandomAccess(file) as anywhere:
-            groups = range(piece.start, piece.end)
-            seekable, where = io.BufferedReader(anywhere), (file.uri, reading)
-            yield from row_group_rows(seekable, where, groups, piece.line)
+            seekable = io.BufferedReader(anywhere)
+            yield from row_group_rows(seekable, file.uri, reading, groups, piece.line)
         return
     with closing(file.store.open(file.key, piece.start)) as stored:
         if piece.kind == "whole":
@@ -107,7 +129,7 @@ def _rows(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[
             return
         stream = buffered(_Limited(stored, piece.end - piece.start), file.uri)
         if piece.kind == "table":
-            yield from _table_rows(stream, (file.uri, reading), piece)
+            yield from _table_rows(stream, file.uri, reading, piece)
         elif piece.kind == "lines":
             yield from json_lines(text_of(stream, piece.start), first=piece.line)
         else:
@@ -117,136 +139,160 @@ def _rows(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[
 
 def _table_rows(
     stream: io.BufferedReader,
-    where: tuple[str, ReadingSection],
+    uri: str,
+    reading: ReadingSection,
     piece: Piece,
 ) -> Iterator[Row]:
-    if piece.header is None:  # the first piece, which begins with the header
-        text, line_end = table_text(stream, *where)
-        yield from TableRows(text, where, line_end)
+    if piece.header is None:
+        text, line_end = table_text(stream, uri, reading)
+        yield from TableRows(text, uri, reading, line_end)
         return
     line_end = piece.header.line_end
     text = text_of(stream, piece.start, line_end)
-    yield from TableRows(text, where, line_end, piece.header, piece.line)
+    yield from TableRows(text, uri, reading, line_end, piece.header, piece.line)
 
 
-def _cut_text(
-    kind: Kind, start: int, ends: Iterable[tuple[int, int, int]], size: Size
-) -> Iterator[Piece]:
-    """The pieces of a text from the byte `start` on.
+def _count_records(
+    stream: io.BufferedReader,
+    uri: str,
+    shape: Shape,
+    reading: ReadingSection,
+) -> int:
+    if shape == "lines":
+        return sum(one.records for one in _line_cuts(stream))  # without parsing any
+    return sum(1 for _ in rows_of(stream, uri, reading))
 
-    `ends` are the places where it may be cut: the byte, the number of the line or member behind it, and how many
-    records (1 or 0) end there.
-    """
-    end, first, records = start, 1, 0
-    for end, following, count in ends:
-        records += count
+
+def _pieces(kind: Kind, start: int, cuts: Iterable[_Cut], size: Size) -> Iterator[Piece]:
+    """Yield the pieces of a text from the byte `start` on; the last may be empty."""
+    end = start
+    line = 1
+    records = 0
+    for found in cuts:
+        end = found.byte
+        records += found.records
         if records == size.records or end - start >= size.bytes:
-            yield Piece(kind, start, end, first, records, end - start)
-            start, first, records = end, following, 0
-    yield Piece(kind, start, end, first, records, end - start)
+            yield Piece(kind, start, end, line, records, end - start)
+            start = end
+            line = found.line
+            records = 0
+    yield Piece(kind, start, end, line, records, end - start)
 
 
-def _cut_lines(stream: io.BufferedReader, size: Size) -> Iterator[Piece]:
-    def ends() -> Iterator[tuple[int, int, int]]:
-        end = 0
-        for number, (length, blank) in enumerate(_measured(stream), 1):
-            end += length
-            yield end, number + 1, not blank
-
-    return _cut_text("lines", 0, ends(), size)
-
-
-def _cut_document(
-    stream: io.BufferedReader, where: tuple[str, ReadingSection], layout: Layout, size: Size
-) -> Iterator[Piece]:
-    uri, reading = where
-    key_of, mark = partial(conversation_key, reading), _mark(stream)
-    start, ends = document_places(text_of(stream), uri, layout, key_of, mark)
-    members = ((end, number + 1, 1) for number, end in enumerate(ends, 1))
-    kind: Kind = "array" if layout.kind == "member" else layout.kind
-    return _cut_text(kind, start, members, size)
-
-
-def _count_lines(stream: io.BufferedReader) -> int:
-    return sum(not blank for _, blank in _measured(stream))
-
-
-def _measured(stream: io.BufferedReader) -> Iterator[tuple[int, bool]]:
-    """Bytes of each line, and whether it is blank: no record, by the rule of `json_lines`."""
-    skip = _mark(stream)
+def _line_cuts(stream: io.BufferedReader) -> Iterator[_Cut]:
+    """Yield a cut behind each line. A blank one is no record, by the rule of `json_lines`."""
+    end = 0
+    number = 0
+    skip = _mark_bytes(stream)
     while line := stream.readline(LINE_BYTES):
-        length, blank = len(line), None if line.startswith(VALUES, skip) else _Blank(line[skip:])
+        # Most lines are known by their first byte not to be blank.
+        blank = None if line.startswith(NOT_BLANK, skip) else _Blank(line[skip:])
+        end += len(line)
         while not line.endswith(b"\n") and (line := stream.readline(LINE_BYTES)):
-            length += len(line)
+            end += len(line)
             if blank:
                 blank.add(line)
-        yield length, blank is not None and blank.is_blank()
+        number += 1
+        is_record = blank is None or not blank.is_blank()
+        yield _Cut(end, number + 1, int(is_record))
         skip = 0
 
 
-def _mark(stream: io.BufferedReader) -> int:
-    """The bytes of a byte order mark at the start of a file."""
+def _cut_document(
+    stream: io.BufferedReader,
+    uri: str,
+    reading: ReadingSection,
+    layout: Layout,
+    size: Size,
+) -> Iterator[Piece]:
+    key_of = partial(conversation_key, reading)
+    mark = _mark_bytes(stream)
+    cuts = cuts_of(text_of(stream), uri, layout, key_of, mark)
+    kind: Kind = "array" if layout.kind == "member" else layout.kind
+    return _pieces(kind, cuts.start, _member_cuts(cuts), size)
+
+
+def _member_cuts(cuts: Cuts) -> Iterator[_Cut]:
+    for number, end in enumerate(cuts.ends, 1):
+        yield _Cut(end, number + 1, 1)
+
+
+def _cut_table(
+    stream: io.BufferedReader,
+    uri: str,
+    reading: ReadingSection,
+    size: Size,
+) -> Iterator[Piece]:
+    mark = _mark_bytes(stream)
+    plain, line_end = table_text(stream, uri, reading)
+    text = _Counting(plain, mark)
+    rows = TableRows(text, uri, reading, line_end)
+    for piece in _pieces("table", 0, _row_cuts(rows, text), size):
+        yield replace(piece, header=rows.header) if piece.start else piece
+
+
+def _row_cuts(rows: TableRows, text: "_Counting") -> Iterator[_Cut]:
+    """Yield a cut behind each row: at the place of the text up to which `rows` has read."""
+    for _ in rows:
+        yield _Cut(text.bytes, text.lines + 1, 1)
+    yield _Cut(text.bytes, text.lines + 1, 0)  # blank lines behind the last row
+
+
+def _cut_groups(file: "InputFile", size: Size) -> Iterator[Piece]:
+    """Yield pieces of whole row groups; only a single group may exceed the size."""
+    from job.conversations.parquet_rows import row_groups
+
+    start = index = 0
+    line = 1
+    records = bytes = 0
+    with _RandomAccess(file) as anywhere:
+        for group in row_groups(io.BufferedReader(anywhere), file.uri):
+            is_full = records + group.rows > size.records or bytes + group.bytes > size.bytes
+            if records and is_full:
+                yield Piece("groups", start, index, line, records, bytes)
+                start = index
+                line += records
+                records = bytes = 0
+            records += group.rows
+            bytes += group.bytes
+            index += 1
+    yield Piece("groups", start, index, line, records, bytes)
+
+
+def _mark_bytes(stream: io.BufferedReader) -> int:
+    """Return the size of the byte order mark at the start of a file, 0 without one."""
     return len(BOM) if stream.peek().startswith(BOM) else 0
 
 
 class _Blank:
-    """Whether a line that comes in pieces, which may cut a character, is blank and no record that is too long."""
+    """A line that is read in parts, which may cut a character, and may be no record.
 
-    def __init__(self, piece: bytes) -> None:
+    A line of too many spaces is a record, as `json_lines` rejects it.
+    """
+
+    def __init__(self, part: bytes) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-        self._spaces: int | None = 0
-        self.add(piece)
+        self._spaces: int | None = 0  # None once anything else was found
+        self.add(part)
 
-    def add(self, piece: bytes, last: bool = False) -> None:
-        if self._spaces is not None:
-            text = self._decoder.decode(piece, last)
-            self._spaces = self._spaces + len(text) if is_blank(text) else None
+    def add(self, part: bytes, is_last: bool = False) -> None:
+        if self._spaces is None:
+            return
+        text = self._decoder.decode(part, is_last)
+        self._spaces = self._spaces + len(text) if is_blank(text) else None
 
     def is_blank(self) -> bool:
-        self.add(b"", last=True)
+        self.add(b"", is_last=True)
         return self._spaces is not None and self._spaces <= MAX_RECORD_CHARACTERS
 
 
-def _cut_table(
-    stream: io.BufferedReader, where: tuple[str, ReadingSection], size: Size
-) -> Iterator[Piece]:
-    mark = _mark(stream)
-    plain, line_end = table_text(stream, *where)
-    text = _Counting(plain, mark)
-    rows = TableRows(text, where, line_end)  # type: ignore[arg-type]
-
-    def ends() -> Iterator[tuple[int, int, int]]:
-        for _ in rows:
-            yield text.bytes, text.lines + 1, 1
-        yield text.bytes, text.lines + 1, 0  # what is no row behind the last one
-
-    for piece in _cut_text("table", 0, ends(), size):
-        yield (
-            replace(piece, header=rows.header) if piece.start else piece
-        )  # the first begins with it
-
-
-def _cut_groups(file: "InputFile", size: Size) -> Iterator[Piece]:
-    from job.conversations.parquet_rows import row_groups
-
-    start = records = weight = 0
-    row, index = 1, -1
-    with _RandomAccess(file) as anywhere:
-        for index, (rows, group_bytes) in enumerate(
-            row_groups(io.BufferedReader(anywhere), file.uri)
-        ):
-            if records and (records + rows > size.records or weight + group_bytes > size.bytes):
-                yield Piece("groups", start, index, row, records, weight)
-                start, row, records, weight = index, row + records, 0, 0
-            records, weight = records + rows, weight + group_bytes
-    yield Piece("groups", start, index + 1, row, records, weight)
-
-
 class _Counting:
-    """The lines of a text, with how many were read of it, and how many bytes they are in the file."""
+    """A text that counts the lines read of it, and their bytes in the file."""
 
     def __init__(self, text: TextIO, bytes: int) -> None:
-        self._text, self.bytes, self.lines = text, bytes, 0
+        self._text = text
+        self.bytes = bytes
+        self.lines = 0
 
     def readline(self, limit: int) -> str:
         line = self._text.readline(limit)
@@ -256,10 +302,11 @@ class _Counting:
 
 
 class _Limited(io.RawIOBase):
-    """The next so many bytes of a stream."""
+    """The next bytes of a stream, as many as `size`."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
-        self._stream, self._left = stream, size
+        self._stream = stream
+        self._left = size
 
     def readable(self) -> bool:
         return True
@@ -272,11 +319,13 @@ class _Limited(io.RawIOBase):
 
 
 class _RandomAccess(io.RawIOBase):
-    """A stored file that is read at any place: each jump asks the store anew."""
+    """A stored file that can be read anywhere. Each jump is a new request to the store."""
 
     def __init__(self, file: "InputFile") -> None:
-        self._file, self._position, self._at = file, 0, -1
+        self._file = file
+        self._position = 0  # where the next read begins
         self._stream: BinaryIO | None = None
+        self._stream_position = -1
 
     def readable(self) -> bool:
         return True
@@ -285,10 +334,8 @@ class _RandomAccess(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        self._position = (
-            offset
-            + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
-        )
+        bases = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}
+        self._position = bases[whence] + offset
         return self._position
 
     def tell(self) -> int:
@@ -297,21 +344,20 @@ class _RandomAccess(io.RawIOBase):
     def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
         if self._position >= self._file.size:
             return 0
-        if self._stream is None or self._at != self._position:
-            self._drop()
+        if self._stream is None or self._stream_position != self._position:
+            self._close_stream()
             self._stream = self._file.store.open(self._file.key, self._position)
-            self._at = self._position
-        assert self._stream is not None
         data = self._stream.read(len(buffer))
         buffer[: len(data)] = data
-        self._position = self._at = self._at + len(data)
+        self._position += len(data)
+        self._stream_position = self._position
         return len(data)
 
     def close(self) -> None:
-        self._drop()
+        self._close_stream()
         super().close()
 
-    def _drop(self) -> None:
+    def _close_stream(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None

@@ -29,7 +29,10 @@ class QuoteGuard:
         self._has_quoted_cells = self._in_doubt = self._has_broken = False
 
     def ends_with_its_line(self, record: Sequence[str]) -> bool:
-        """False if a record that broke may go on in the next line. Puts later quotes in doubt."""
+        """Return False if a record that broke may go on in the next line.
+
+        Puts later quotes in doubt.
+        """
         if len(record) != 1 or not self._settles_doubt(record[0]):
             return False
         self._in_doubt = self._has_broken = True
@@ -38,7 +41,7 @@ class QuoteGuard:
         return not any(ways) and not self._has_unopened_quote(record[0])
 
     def is_whole(self, record: Sequence[str], cells: Sequence[str]) -> bool:
-        """False if the record shows that it, or one before it, is a part of a cell."""
+        """Return False if the record shows that it, or one before it, is part of a cell."""
         if not any('"' in line for line in record):
             return True
         text = "".join(record)
@@ -54,7 +57,7 @@ class QuoteGuard:
         return True
 
     def _settles_doubt(self, text: str) -> bool:
-        """False while in doubt, if the first quote may as well close a cell as open one."""
+        """Return False while in doubt, if the first quote may as well close a cell as open one."""
         if not self._in_doubt:
             return True
         position = text.find('"')
@@ -71,7 +74,7 @@ class QuoteGuard:
         return True
 
     def _has_unopened_quote(self, text: str) -> bool:
-        """True if a cell without quotes opens one, or ends with one in a file with quoted cells."""
+        """Return True if a cell without quotes opens one, or ends with one among quoted cells."""
         position = 0
         while position < len(text):
             match = self._cell.match(text, position)

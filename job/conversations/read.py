@@ -1,11 +1,13 @@
-"""Files of any known format → conversations, each record with exactly one outcome.
+"""Files of any known format → conversations; each record has exactly one outcome.
 
-The content of a file says what it is: Parquet and compression by their first bytes, JSON by its
-bracket, a transcript by its first line, anything else is a table with a header. Lines and tables
-are streamed, JSON documents are walked record by record, Parquet goes through a temporary file, a
-transcript is one record. Memory grows with the ids alone (about 0.2 kB a record), which must be
-unique. A record that is no conversation is a Reject, a
-file whose records cannot be told apart is a DataError. Knows nothing of cleaning, models or prompts.
+The content of a file decides what it is: Parquet and compression are known by their first bytes,
+JSON by its bracket, a transcript by its first line; anything else is a table with a header. Lines
+and tables are streamed, JSON documents are walked record by record, Parquet goes through a
+temporary file, and a transcript is one record. Only the ids, which must be unique, take memory that
+grows with the input: about 0.2 kB a record.
+
+A record that is no conversation becomes a Reject. A file whose records cannot be told apart is a
+DataError.
 """
 
 import io
@@ -48,39 +50,45 @@ from job.errors import DataError
 if TYPE_CHECKING:
     from job.storage.open import InputFile
 
-SHOWN_BAD_RECORDS = 20
+SHOWN_REJECTS = 20
 DERIVED_ID_CHARACTERS = 16
+LINES_OF_A_URI = 1 << 40  # more than any file has
 Shape = Literal["parquet", "lines", "table", "transcript"] | Layout
 
 
 def read_conversations(
     files: "Iterable[InputFile]", reading: ReadingSection, shows_text: bool = True
 ) -> Iterator[Conversation | Reject]:
-    """Every record of `files` in order, each as a conversation or as why it is none.
+    """Yield every record of `files`, in order.
 
-    A record without id gets one from its content. Lines whose speaker is in doubt are warned of at
-    the end, once for all files; without `shows_text` none is quoted. Errors: DataError for a file
-    that cannot be read to its end or lacks a column; what `store.open` raises.
+    A record without an id gets one made from its content. Logs a warning at the end about lines
+    whose speaker is in doubt, once for all files; it quotes lines only with `shows_text`. Raises
+    DataError for a file that cannot be read to its end or lacks a column, and what `store.open`
+    raises.
     """
-    ids, doubts = _Ids(), Doubts(shows_text)
+    ids = _Ids()
+    doubts = Doubts(shows_text)
     apart = summaries_apart(files)
     for file in apart.files:
         for outcome in _read_file(file, reading, apart.summaries.get(file.uri)):
             doubts.add(outcome)
-            yield ids.settle(outcome)
+            yield ids.claim_id(outcome)
     doubts.warn()
 
 
 def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list[Conversation]:
-    """Every record of `files`; DataError if one is bad (the first 20 are named) or a file holds none."""
+    """Return the conversations of `files`.
+
+    Raises DataError if any record is rejected, naming the first of them, or a file has no records.
+    """
     conversations: list[Conversation] = []
-    bad: list[Reject] = []
+    rejects: list[Reject] = []
     everything = list(files)
     records_by_uri = {file.uri: 0 for file in summaries_apart(everything).files}
     for outcome in read_conversations(everything, reading):
         records_by_uri[outcome.source.uri] += 1
         if isinstance(outcome, Reject):
-            bad.append(outcome)
+            rejects.append(outcome)
         else:
             conversations.append(outcome)
     empty = [uri for uri, records in records_by_uri.items() if not records]
@@ -88,20 +96,21 @@ def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list
         raise DataError(
             f"{empty[0]}: holds no records; name files that do, or remove it from the input"
         )
-    if bad:
-        listed = "".join(f"\n  {record}" for record in bad[:SHOWN_BAD_RECORDS])
-        more = (
-            f"\n  and {len(bad) - SHOWN_BAD_RECORDS} more" if len(bad) > SHOWN_BAD_RECORDS else ""
-        )
-        total = len(bad) + len(conversations)
-        raise DataError(
-            f"{len(bad)} of {total} records are no conversations; mend or remove them:{listed}{more}"
-        )
+    if rejects:
+        total = len(rejects) + len(conversations)
+        lines = [f"{len(rejects)} of {total} records are no conversations; mend or remove them:"]
+        lines += [f"  {reject}" for reject in rejects[:SHOWN_REJECTS]]
+        if len(rejects) > SHOWN_REJECTS:
+            lines.append(f"  and {len(rejects) - SHOWN_REJECTS} more")
+        raise DataError("\n".join(lines))
     return conversations
 
 
 def read_json_lines(file: "InputFile") -> Iterator[tuple[Source, Any]]:
-    """The values of a file of JSON lines, whatever they are, with their places; a RecordError for what is none."""
+    """Yield the values of JSON lines of any kind, with their sources.
+
+    A line that is no JSON is a RecordError.
+    """
     with closing(file.store.open(file.key)) as stored:
         for line, value in json_lines(text_of(plain_stream(stored, file.uri))):
             yield Source(file.uri, line), value
@@ -110,7 +119,7 @@ def read_json_lines(file: "InputFile") -> Iterator[tuple[Source, Any]]:
 def _read_file(
     file: "InputFile", reading: ReadingSection, summary: "InputFile | None"
 ) -> Iterator[Conversation | Reject]:
-    """Yield the records of a file; `summary` has the reference of the transcript that it is."""
+    """Yield the records of a file. With `summary`, it is a transcript and that its reference."""
     with closing(file.store.open(file.key)) as stored:
         for line, record in rows_of(plain_stream(stored, file.uri), file.uri, reading):
             outcome = outcome_of(record, Source(file.uri, line), reading)
@@ -145,14 +154,14 @@ def _with_reference(
 
 
 def rows_of(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Iterator[Row]:
-    """Yield the records of a decompressed file, whatever it holds."""
+    """Yield the records of a decompressed file of any shape."""
     shape = shape_of(stream, uri, reading)
     if isinstance(shape, Layout):
         key_of = partial(conversation_key, reading)
         return numbered(iterate_document(text_of(stream), uri, shape, key_of))
     match shape:
         case "parquet":
-            # pyarrow takes a third of a second to import.
+            # Here, because pyarrow takes a third of a second to import.
             from job.conversations.parquet_rows import parquet_rows
 
             return parquet_rows(stream, uri, reading)
@@ -160,8 +169,9 @@ def rows_of(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Ite
             return json_lines(text_of(stream))
         case "transcript":
             return transcript_rows(text_of(stream), uri)
-    text, line_end = table_text(stream, uri, reading)
-    return iter(TableRows(text, (uri, reading), line_end))
+        case "table":
+            text, line_end = table_text(stream, uri, reading)
+            return iter(TableRows(text, uri, reading, line_end))
 
 
 def shape_of(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Shape:
@@ -184,17 +194,20 @@ def shape_of(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Sh
 
 
 def derived_id(conversation: Conversation) -> str:
-    """The id of a record that brings none: from its content."""
+    """Return an id made from the content, for a record that brings none."""
     return content_digest(conversation)[:DERIVED_ID_CHARACTERS]
 
 
 def id_digest(id: str) -> bytes:
-    """16 bytes that stand for an id wherever ids are compared."""
+    """Return the 16 bytes by which ids are compared."""
     return blake2b(id.encode(), digest_size=16).digest()
 
 
 def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversation | Reject:
-    """The conversation that a record is, its id empty where it brings none, or why it is none."""
+    """Return the conversation that a record is, or its Reject.
+
+    The id of a conversation that brings none is empty.
+    """
     found_id = None
     try:
         if isinstance(record, RecordError):
@@ -220,37 +233,43 @@ def _conversation(id: str, parts: Draft, source: Source) -> Conversation:
 
 
 class _Ids:
-    """The ids given so far, as digests with the place where each stands."""
+    """The ids of a run so far, with the source of each.
+
+    By digest, and with a source packed into one number: that takes half the memory of a tuple.
+    """
 
     def __init__(self) -> None:
         self._uris: list[str] = []
-        self._places: dict[
-            bytes, int
-        ] = {}  # digest of the id → index of the URI and line, packed: half a tuple's size
-        self._repeats: dict[bytes, int] = {}
+        self._sources: dict[bytes, int] = {}  # digest of the id → index of the URI, and line
+        self._repeats: dict[bytes, int] = {}  # digest of a derived id → records with that content
 
-    def settle(self, outcome: Conversation | Reject) -> Conversation | Reject:
-        """The outcome with an id of its own; a Reject if the id it brings is taken."""
+    def claim_id(self, outcome: Conversation | Reject) -> Conversation | Reject:
+        """Record the id of an outcome, which gets one if it has none.
+
+        Returns the outcome, or a Reject if its id is taken.
+        """
         if isinstance(outcome, Reject):
             return outcome
         if not outcome.id:
             outcome = outcome._replace(id=self._derived(outcome))
         key = id_digest(outcome.id)
-        if key in self._places:
-            index, line = divmod(self._places[key], 1 << 40)
+        if key in self._sources:
+            index, line = divmod(self._sources[key], LINES_OF_A_URI)
             detail = f"id '{outcome.id}' already stands at {Source(self._uris[index], line)}"
             return Reject(outcome.source, "invalid_record", detail, outcome.id)
         if not self._uris or self._uris[-1] != outcome.source.uri:
             self._uris.append(outcome.source.uri)
-        self._places[key] = (len(self._uris) - 1 << 40) + outcome.source.line
+        self._sources[key] = (len(self._uris) - 1) * LINES_OF_A_URI + outcome.source.line
         return outcome
 
     def _derived(self, conversation: Conversation) -> str:
+        """Return an id made from the content; with a number if the same content came before.
+
+        Both are records to summarize.
+        """
         base = derived_id(conversation)
         key = id_digest(base)
-        if key not in self._places:
+        if key not in self._sources:
             return base
-        self._repeats[key] = (
-            self._repeats.get(key, 1) + 1
-        )  # the same words again: both are records to summarize
+        self._repeats[key] = self._repeats.get(key, 1) + 1
         return f"{base}-{self._repeats[key]}"

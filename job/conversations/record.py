@@ -1,7 +1,7 @@
-"""The record types that everything above speaks in. Knows nothing of formats, models or prompts.
+"""The records of the whole program: turns, conversations, and rejects.
 
-Here and above, what is made by the million and never changed in part is a named tuple, in a third of the time of a
-frozen dataclass.
+Types that are made by the million are named tuples here and in other modules: creating one takes a
+third of the time of a frozen dataclass.
 """
 
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ from typing import Any, Literal, NamedTuple
 from job.printable import visible
 
 RejectReason = Literal[
-    "invalid_record",  # not readable as a conversation: broken JSON, no turns, an unknown role, a wrong type
+    "invalid_record",  # no conversation: broken JSON, no turns, an unknown role, a wrong type
     "nothing_to_summarize",  # readable, but no text in it
     "too_long",  # does not fit the model's input, even with whole turns dropped
     "empty_summary",  # the model answered with nothing
     "generation_failed",  # the engine failed on this record
-    "cut_at_limit",  # the summary was cut at generation.max_new_tokens, and the config wants no such summary
+    "cut_at_limit",  # the summary reached generation.max_new_tokens, and the config rejects those
 ]
 
 
 class Source(NamedTuple):
-    """Where a record stands: the file's URI and its 1-based line, row, or position in a JSON object."""
+    """The origin of a record: a file's URI, and the 1-based line, row or member of a document."""
 
     uri: str
     line: int
@@ -31,16 +31,20 @@ class Source(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """One utterance. `role` is customer, agent or system, or the speaker's own label under `roles: as_written`."""
+    """One utterance.
+
+    `role` is customer, agent or system, or the speaker's own label with `roles: as_written`.
+    """
 
     role: str
     text: str
 
 
 class Conversation(NamedTuple):
-    """One conversation: its turns in order, zero or more reference summaries, and metadata that is carried along.
+    """One conversation: turns in order, zero or more reference summaries, and metadata.
 
-    `doubts` quotes the lines of a transcript that may be another speaker's than the turn's that they are part of.
+    `doubts` quotes the lines of a transcript that may be another speaker's than the turn's that
+    they are part of.
     """
 
     id: str
@@ -53,7 +57,7 @@ class Conversation(NamedTuple):
 
 @dataclass(frozen=True)
 class Reject:
-    """A record that is no conversation, and why; `id` where it could be read."""
+    """A record without a summary, and the reason; `id` is None if it could not be read."""
 
     source: Source
     reason: RejectReason

@@ -46,7 +46,7 @@ def json_lines(
 
 
 def is_blank(text: str) -> bool:
-    """True for a line that is no record."""
+    """Return True for a line that is no record."""
     return not text.strip() or not text.lstrip(MARK).strip()
 
 

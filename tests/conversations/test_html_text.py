@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from job.conversations.html_text import text_of_html
+from job.conversations.formats.tickets import text_of_html
 
 
 @pytest.mark.parametrize(

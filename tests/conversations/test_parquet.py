@@ -161,7 +161,7 @@ def test_columns_and_fields_that_stand_twice_are_no_silent_choice(put):
 
 
 def rows_of(data: bytes) -> list[Any]:
-    return [row for _, row in parquet_rows.row_group_rows(io.BytesIO(data), ("p", AUTO), None)]
+    return [row for _, row in parquet_rows.row_group_rows(io.BytesIO(data), "p", AUTO, None)]
 
 
 PREFIXES = {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"}
@@ -177,7 +177,7 @@ def test_text_stored_once_for_many_rows_takes_the_memory_of_a_batch(monkeypatch,
     before = pa.default_memory_pool()
     pa.set_memory_pool(pool)
     try:
-        read = parquet_rows.row_group_rows(io.BytesIO(data), ("p", AUTO), None)
+        read = parquet_rows.row_group_rows(io.BytesIO(data), "p", AUTO, None)
         assert sum(len(row["dialogue"]) == len(text) for _, row in read) == 256
         assert pool.max_memory() < 8 << 20
     finally:

@@ -1,6 +1,11 @@
-"""Which format a record has, by its keys, and the reader for it."""
+"""The formats of records, and the choice among them by a record's keys.
+
+`formats/__init__.py` says how to add one.
+"""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from job.config.sections import ReadingSection
@@ -8,62 +13,75 @@ from job.conversations.draft import Draft, RecordError, names
 from job.conversations.formats import dialogstudio, meetings, table, tickets, turn_list
 from job.conversations.turn_objects import MISSING, value_at
 
-Parser = Callable[[Mapping[str, Any], ReadingSection, str | None], Draft]
-LISTS = {"recap": "turns", "messages": "messages", "sharegpt": "conversations"}
-OTHERS: dict[str, Parser] = {
-    "dialogstudio": dialogstudio.parse,
-    "qmsum": meetings.parse_qmsum,
-    "mediasum": meetings.parse_mediasum,
-    "zendesk": tickets.parse_zendesk,
-    "intercom": tickets.parse_intercom,
-    "table": table.parse,
-}
-# The keys of formats that are no tables.
-KEYS = {
-    **LISTS,
-    "dialogstudio": "log",
-    "qmsum": "meeting_transcripts",
-    "mediasum": "utt",
-    "zendesk": "comments",
-    "intercom": "conversation_parts",
-}
-# Keys that make a record one of their format, also where it has a column of a table's name.
-BEFORE_TABLES = {"turns": "recap", "messages": "messages", "log": "dialogstudio"}
-AFTER_TABLES = {
-    "conversations": "sharegpt",
-    "meeting_transcripts": "qmsum",
-    "conversation_parts": "intercom",
-}
+Record = Mapping[str, Any]
 
 
-def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
+@dataclass(frozen=True)
+class Format:
+    """A way to write a conversation as an object with keys.
+
+    `name` is its value of data.format. `key` is the key of the conversation: a record that has it
+    is of this format, unless `is_written` decides that. A table may have a column of the same name
+    (the number of its `turns`, say) and is a table then; with `before_tables`, only if the column
+    holds no list. `parse` returns the conversation of a record whose id is under the given key, or
+    raises RecordError.
+    """
+
+    name: str
+    key: str
+    parse: Callable[[Record, ReadingSection, str | None], Draft]
+    before_tables: bool = False
+    is_written: Callable[[Record], bool] | None = None
+
+    def fits(self, record: Record) -> bool:
+        """Return True if the record is of this format, be it a table or not."""
+        return self.key in record if self.is_written is None else self.is_written(record)
+
+
+FORMATS = (
+    Format("recap", "turns", partial(turn_list.parse, path="turns"), before_tables=True),
+    Format("messages", "messages", partial(turn_list.parse, path="messages"), before_tables=True),
+    Format("dialogstudio", "log", dialogstudio.parse, before_tables=True),
+    Format("sharegpt", "conversations", partial(turn_list.parse, path="conversations")),
+    Format("qmsum", "meeting_transcripts", meetings.parse_qmsum),
+    Format("intercom", "conversation_parts", tickets.parse_intercom),
+    Format("mediasum", "utt", meetings.parse_mediasum, is_written=meetings.is_mediasum),
+    Format("zendesk", "comments", tickets.parse_zendesk, is_written=tickets.is_zendesk),
+)
+TABLE = Format("table", "", table.parse)
+BY_NAME = {one.name: one for one in (*FORMATS, TABLE)}
+BEFORE_TABLES = tuple(one for one in FORMATS if one.before_tables)
+AFTER_TABLES = tuple(one for one in FORMATS if not one.before_tables)
+
+
+def parse(record: Record, reading: ReadingSection, id_key: str | None) -> Draft:
     """Return the conversation that a record is; RecordError if it is none."""
     if "list" in reading.turns:
-        return turn_list.parse(record, reading.turns["list"], reading, id_key)
-    name = reading.format if reading.format != "auto" else _format_of(record, reading)
-    if name in LISTS:
-        return turn_list.parse(record, LISTS[name], reading, id_key)
-    if name in OTHERS:
-        return OTHERS[name](record, reading, id_key)
-    wanted = ", ".join((*BEFORE_TABLES, *table.CONVERSATION_COLUMNS))
+        return turn_list.parse(record, reading, id_key, reading.turns["list"])
+    found = _format_of(record, reading)
+    if found is not None:
+        return found.parse(record, reading, id_key)
+    keys = [one.key for one in BEFORE_TABLES]
+    wanted = ", ".join((*keys, *table.CONVERSATION_COLUMNS))
     raise RecordError(
         f"has none of {wanted}, nor another format's keys; found {names(record)}; name the text "
         "(data.columns: {conversation: …}) or the list of turns (data.turns: {list: …})"
     )
 
 
-def conversation_key(reading: ReadingSection, record: Mapping[str, Any]) -> str | None:
+def conversation_key(reading: ReadingSection, record: Record) -> str | None:
     """Return the key under which the record has its conversation; None if it has none."""
     if "list" in reading.turns:
         path = reading.turns["list"]
         if value_at(record, path) is MISSING:
             return None
         return path if path in record else path.partition(".")[0]
-    name = reading.format if reading.format != "auto" else _format_of(record, reading)
-    if name == "table":
+    found = _format_of(record, reading)
+    if found is None:
+        return None
+    if found is TABLE:
         return table.conversation_column(record, reading)
-    key = KEYS.get(name, "")
-    return key if isinstance(record.get(key), list | Mapping) else None
+    return found.key if isinstance(record.get(found.key), list | Mapping) else None
 
 
 def holds_records(columns: Collection[str], reading: ReadingSection) -> bool:
@@ -74,24 +92,23 @@ def holds_records(columns: Collection[str], reading: ReadingSection) -> bool:
         return True
     if "conversation" in reading.columns:
         return False
-    keys = (*BEFORE_TABLES, *AFTER_TABLES)
-    return any(key in columns for key in keys) or {"utt", "speaker"} <= set(columns)
+    record = dict.fromkeys(columns)
+    return any(one.fits(record) for one in FORMATS)
 
 
-def _format_of(record: Mapping[str, Any], reading: ReadingSection) -> str:
-    """The format of a record by its keys; empty if it has none that is known."""
-    if "conversation" in reading.columns and table.conversation_column(record, reading) is not None:
-        return "table"
+def _format_of(record: Record, reading: ReadingSection) -> Format | None:
+    """Return the format of a record by the config or else its keys; None if it has none known."""
+    if reading.format != "auto":
+        return BY_NAME.get(reading.format)
     is_table = table.conversation_column(record, reading) is not None
-    for key, name in BEFORE_TABLES.items():
-        # A table may well have a column of this name: the number of its turns, say.
-        if key in record and not (is_table and not isinstance(record[key], list)):
-            return name
+    if is_table and "conversation" in reading.columns:
+        return TABLE
+    for one in BEFORE_TABLES:
+        if one.fits(record) and not (is_table and not isinstance(record[one.key], list)):
+            return one
     if is_table:
-        return "table"
-    for key, name in AFTER_TABLES.items():
-        if key in record:
-            return name
-    if "utt" in record and "speaker" in record:
-        return "mediasum"
-    return "zendesk" if tickets.is_zendesk(record) else ""
+        return TABLE
+    for one in AFTER_TABLES:
+        if one.fits(record):
+            return one
+    return None

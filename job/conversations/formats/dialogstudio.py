@@ -1,7 +1,7 @@
-"""DialogStudio dialogs: a `log` of pairs, the customer's utterance first, then the agent's response.
+"""DialogStudio dialogs: a `log` of pairs, the customer's utterance, then the response.
 
-One dialog → a draft. Either side of a pair may be blank, at the start and at the end of a dialog too; what is said is
-kept. Side information, dialog histories and prompts are not carried along: they repeat the dialog many times over.
+Either side of a pair may be blank, also at the start and the end of a dialog. Side information,
+dialog histories and prompts are no metadata: they repeat the dialog many times over.
 """
 
 from collections.abc import Mapping
@@ -18,13 +18,15 @@ SIDES = (("user utterance", "customer"), ("system response", "agent"))
 
 
 def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
-    """The conversation of one dialog; RecordError if it is none."""
+    """Return one dialog; RecordError if it is none."""
     if "log" not in record:
         raise RecordError(f"has no 'log'; found {names(record)}")
     log = record["log"]
     if not isinstance(log, list):
         raise RecordError(f"log is {kind(log)}, wanted a list of turn pairs")
-    turns = [turn for number, pair in enumerate(log, 1) for turn in _turns(pair, number)]
+    turns: list[Turn] = []
+    for number, pair in enumerate(log, 1):
+        turns += _turns(pair, number)
     if reading.drop_roles:
         turns = [turn for turn in turns if role_of(turn.role, reading) is not None]
     info = _info(record.get(INFO))

@@ -1,7 +1,7 @@
 """Meetings and interviews: QMSum and MediaSum, as the data sets are published.
 
-One object → a draft. QMSum has a list of turns and its references among questions about the
-meeting; MediaSum has the speakers in one list and what they say in another.
+QMSum has a list of turns, and its references among questions about the meeting. MediaSum has the
+speakers in one list and their utterances in another.
 """
 
 from collections.abc import Mapping
@@ -48,6 +48,11 @@ def parse_mediasum(record: Mapping[str, Any], reading: ReadingSection, id_key: s
     keys = summary_keys(record, reading)
     used = {"utt", "speaker", *keys, "summaries", id_key}
     return draft(turns, references_of(record, keys), metadata_of(record, used))
+
+
+def is_mediasum(record: Mapping[str, Any]) -> bool:
+    """Return True for a record with both lists of MediaSum."""
+    return "utt" in record and "speaker" in record
 
 
 def _general_answer(queries: Any) -> list[str]:

@@ -1,8 +1,7 @@
 """Tables: a row with the whole conversation in one column.
 
-Header or schema → the columns that are read; row → a draft. The conversation is text of
-`Speaker: text` lines, or a list of turns (in CSV as text). Every column that is not used is carried
-in the metadata.
+The conversation is text of `Speaker: text` lines, or a list of turns (in CSV as text). Each column
+that is not used becomes metadata.
 """
 
 import re
@@ -29,14 +28,14 @@ from job.errors import DataError
 
 MAX_COLUMNS = 10_000
 SHOWN_COLUMNS = 20
-JSON_KEY = re.compile(r'"\s*:')  # in what is left of a line of JSON that was cut
+JSON_KEY = re.compile(r'"\s*:')  # also in the rest of a line of JSON that was cut
 CELL_ENDS = ',;|\t"\r'
 LIST_COLUMNS = ("turns", "messages", "conversations")
 CONVERSATION_COLUMNS = ("dialogue", "conversation", "transcript")
 
 
 def conversation_column(columns: Collection[str], reading: ReadingSection) -> str | None:
-    """The column that holds the conversation; None if there is none."""
+    """Return the column that holds the conversation; None if there is none."""
     wanted = reading.column("conversation")
     names = [wanted] if wanted else CONVERSATION_COLUMNS
     return next((name for name in names if name in columns), None)
@@ -64,7 +63,7 @@ def in_known_case(columns: Sequence[str], reading: ReadingSection) -> list[str]:
 
 
 def names_conversation(line: str, reading: ReadingSection) -> bool:
-    """True if the line is the header of a table with a column of conversations."""
+    """Return True if the line is the header of a table with a column of conversations."""
     if JSON_KEY.search(line):
         return False
     columns = [name.strip() for name in re.split(f"[{CELL_ENDS}]", line)]
@@ -95,13 +94,13 @@ def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> 
     if not has_conversation(columns, reading):
         raise DataError(
             f"{uri}: no column {' or '.join(CONVERSATION_COLUMNS)} ({found}); "
-            "name the one that holds the conversation (data.columns: {conversation: …}), or leave the "
-            "file out by data.exclude (data.format: transcript reads a file of any name as one)"
+            "name the one that holds the conversation (data.columns: {conversation: …}), or leave "
+            "the file out by data.exclude (data.format: transcript reads a file of any name as one)"
         )
 
 
 def has_conversation(columns: Collection[str], reading: ReadingSection) -> bool:
-    """True if a column holds conversations: text, or lists of turns as pandas saves them."""
+    """Return True if a column holds conversations: text, or lists of turns as pandas saves them."""
     if conversation_column(columns, reading) is not None:
         return True
     lists = [reading.turns["list"]] if "list" in reading.turns else LIST_COLUMNS
@@ -115,7 +114,7 @@ def shown_columns(columns: Sequence[str]) -> str:
 
 
 def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
-    """The conversation of one row; RecordError if it is none."""
+    """Return the conversation of one row; RecordError if it is none."""
     column = conversation_column(record, reading)
     if column is None:
         wanted = reading.column("conversation") or "dialogue"

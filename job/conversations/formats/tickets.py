@@ -1,10 +1,12 @@
-"""Tickets and conversations of help desks, as the APIs of Zendesk and Intercom give them.
+"""Tickets and conversations of help desks, as the APIs of Zendesk and Intercom write them.
 
-One object → a draft. Notes between colleagues are no part of what was said to the customer, and
-left out; so is HTML. Every other key is carried in the metadata.
+Notes between colleagues are left out, since nobody said them to the customer. HTML becomes the text
+that a reader sees. Each key that is not used becomes metadata.
 """
 
+import re
 from collections.abc import Iterator, Mapping
+from html import unescape
 from typing import Any
 
 from job.config.sections import ReadingSection
@@ -18,7 +20,6 @@ from job.conversations.draft import (
     role_of,
     shown,
 )
-from job.conversations.html_text import text_of_html
 from job.conversations.record import Turn
 from job.conversations.references import references_of, summary_keys
 
@@ -29,16 +30,24 @@ INTERCOM_ROLES = {
     "admin": "agent", "bot": "agent", "team": "agent",
 }  # fmt: skip
 OTHERS = "others"
-UNSAID_PARTS = ("note", "assignment")  # what the name of a part that no customer sees contains
+UNSAID_PARTS = ("note", "assignment")  # the type of a part that no customer sees has one of these
+
+TAG = re.compile(r"/?([a-zA-Z][a-zA-Z0-9]*)(?:[^>\"']|\"[^\"]*\"|'[^']*')*+>")
+BLOCKS = re.compile(
+    "address|article|blockquote|br|d[dlt]|div|fieldset|figure|footer|form|h[1-6]|header|hr|li|main|"
+    "nav|[ou]l|p|pre|section|table|tr"
+)
+UNSEEN = frozenset(("script", "style", "head", "title", "template"))
+SPACE = re.compile(r"[ \t\r\n\f\xa0]+")
 
 
 def parse_zendesk(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
     """Return one ticket with its `comments`; RecordError if it is none.
 
-    Who wrote a comment is found by `author_id`: the `requester_id` is the customer, anybody else is
-    what `users` says of them. Where it does not, who was only copied may be of either side, and
-    anybody else is an agent. An author of neither side is called by the id, if `data.roles` has it
-    or keeps all labels.
+    The author of a comment is known by `author_id`: the `requester_id` is the customer, the others
+    have their role in `users`. Of those who have none there, people who were only copied may be of
+    either side, and all others are agents. An author of neither side is labelled by the id, if
+    `data.roles` has it or keeps all labels.
     """
     comments = _objects(record.get(COMMENTS), COMMENTS)
     roles = _zendesk_roles(record)
@@ -89,6 +98,31 @@ def is_zendesk(record: Mapping[str, Any]) -> bool:
     )
 
 
+def text_of_html(html: str) -> str:
+    """Return the text of an HTML fragment: a line for each block, entities resolved.
+
+    Nothing is loaded and nothing is run. Not by Python's HTMLParser: 300 kB of `<a <a <a …`, which
+    anybody can write into a chat, keeps it busy for minutes. This takes one pass.
+    """
+    if "<" not in html and "&" not in html:
+        return html
+    before, *pieces = _without_comments(html).split("<")
+    text = [SPACE.sub(" ", before)]
+    hidden = 0  # open elements whose text nobody sees
+    for piece in pieces:
+        tag = TAG.match(piece)
+        said = piece[tag.end() :] if tag else f"<{piece}"
+        name = tag[1].lower() if tag else ""
+        if name in UNSEEN:
+            hidden = max(0, hidden + (-1 if piece.startswith("/") else 1))
+        if BLOCKS.fullmatch(name):
+            text.append("\n")
+        if not hidden:
+            text.append(SPACE.sub(" ", said))
+    lines = (SPACE.sub(" ", unescape(line)).strip(" ") for line in "".join(text).split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
 def _objects(value: Any, where: str) -> list[Mapping[str, Any]]:
     if not isinstance(value, list):
         raise RecordError(f"{where} is {kind(value)}, wanted a list")
@@ -99,7 +133,7 @@ def _objects(value: Any, where: str) -> list[Mapping[str, Any]]:
 
 
 def _zendesk_roles(record: Mapping[str, Any]) -> dict[str, str]:
-    """The role of each author that the ticket tells of, by id; that of all others under OTHERS."""
+    """Return the roles by the ids of authors that the ticket mentions; all others' under OTHERS."""
     roles: dict[str, str] = {}
     requester = record.get("requester_id")
     if requester is None and isinstance(record.get("requester"), Mapping):
@@ -124,7 +158,8 @@ def _zendesk_label(
     raise RecordError(
         f"nobody can tell who wrote comment {number} (author_id {shown(author)}): the ticket needs "
         "its requester_id, and users with id and role for who is only copied; or name authors by "
-        'their ids (data.roles: {"7": customer}), or keep the ids as labels (data.roles: as_written)'
+        'their ids (data.roles: {"7": customer}), or keep the ids as labels '
+        "(data.roles: as_written)"
     )
 
 
@@ -142,3 +177,17 @@ def _turn(label: str, text: str, reading: ReadingSection) -> Iterator[Turn]:
     role = role_of(label, reading)
     if role is not None:
         yield Turn(role, text)
+
+
+def _without_comments(html: str) -> str:
+    """Remove `<!-- … -->` and `<!doctype …>`; one that is not closed stays text."""
+    kept = []
+    end = 0
+    while (start := html.find("<!", end)) >= 0:
+        closing = "-->" if html.startswith("<!--", start) else ">"
+        found = html.find(closing, start)
+        if found < 0:
+            break
+        kept.append(html[end:start])
+        end = found + len(closing)
+    return "".join([*kept, html[end:]])

@@ -2,8 +2,7 @@
 
 `{"id", "turns": [{"role", "text"}], "summaries" | "summary", "metadata"}`,
 `{"messages": [{"role", "content"}]}`, `{"conversations": [{"from", "value"}]}`: user and human are
-the customer, assistant and gpt the agent. One object → a draft. Every other key is carried in the
-metadata.
+the customer, assistant and gpt the agent. Each key that is not used becomes metadata.
 """
 
 from collections.abc import Mapping
@@ -23,9 +22,9 @@ from job.conversations.turn_objects import (
 
 def parse(
     record: Mapping[str, Any],
-    path: str,
     reading: ReadingSection,
     id_key: str | None,
+    path: str,
 ) -> Draft:
     """Return the conversation of one record with its turns at `path`; RecordError if it is none."""
     items = value_at(record, path)
