@@ -155,8 +155,10 @@ def train(
 ) -> int:
     """Fine-tune, evaluate and publish an adapter. A run that was interrupted goes on by itself."""
     from job.config.load import load_config
+    from job.storage.config_file import read_config
 
-    loaded = load_config("train", config, overrides, named(variables))
+    values = named(variables)
+    loaded = load_config("train", read_config(config), overrides, values)
     from job.preflight.training import plan_training
 
     # What stands in the way is told at once, and before any process loads a model.
@@ -188,8 +190,10 @@ def summarize(
 ) -> None:
     """Summarize a file, many files or a prefix of conversations."""
     from job.config.load import load_config
+    from job.storage.config_file import read_config
 
-    loaded = load_config("summarize", config, overrides, named(variables))
+    values = named(variables)
+    loaded = load_config("summarize", read_config(config), overrides, values)
     from job.summarization.shard import find_shard
 
     share = find_shard(shard, loaded.shards, os.environ)
@@ -206,8 +210,10 @@ def summarize(
 def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) -> None:
     """Score an adapter, or a file of summaries, against references."""
     from job.config.load import load_config
+    from job.storage.config_file import read_config
 
-    loaded = load_config("evaluate", config, overrides, named(variables))
+    values = named(variables)
+    loaded = load_config("evaluate", read_config(config), overrides, values)
     _wait_briefly()
     from job.evaluation.run import run_evaluation
     from job.evaluation.table import score_table
@@ -226,8 +232,10 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
 def plan(config: str, overrides: Sequence[str], variables: Sequence[str], command: Any) -> int:
     """Tell all that can be known before paying; needs no GPU."""
     from job.config.load import load_config
+    from job.storage.config_file import read_config
 
-    return _plan(load_config(command, config, overrides, named(variables)))
+    values = named(variables)
+    return _plan(load_config(command, read_config(config), overrides, values))
 
 
 recap.add_command(submit)

@@ -32,22 +32,16 @@ FLOORS = {
     "model": 3,
     "launch": 4,
     "conversations": 3,
-    "config": 3,
     "demo": 7,
     "storage": 2,
+    "config": 1,  # below storage, which a section of it sets up
     "telemetry": 1,  # below storage, which logs its retries
     "printable": 0,
     "safe_path": 0,
-    "errors": 1,
+    "errors": 0,
     "identity": 1,
     "environment": 1,
     "arguments": 1,
-    # The sections of a config are plain data that every floor may receive. Only loading them is on floor 3.
-    "config.sections": 1,
-    "config.training_sections": 1,
-    "config.patterns": 1,
-    "config.redaction": 1,
-    "config.commands": 1,
 }
 NO_FLOOR = -1
 

@@ -18,6 +18,14 @@ KEPT_AS_TEXT = "tag:yaml.org,2002:timestamp"  # 2026-01-31 is a name of a day he
 
 
 @dataclass(frozen=True)
+class ConfigText:
+    """The text of a config, and the name of its source for error messages."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Document:
     """Plain values, where each stands (`line 7`), and what was wrong with the text itself."""
 
@@ -26,17 +34,22 @@ class Document:
     mistakes: list[Mistake] = field(default_factory=list)
 
 
-def parse(text: str, source: str) -> Document:
-    """Read YAML; ConfigError with line and column if it is none, or no mapping."""
+def parse(source: ConfigText) -> Document:
+    """Parse the text as a YAML mapping.
+
+    Raise ConfigError, with line and column, if it is not YAML or not a mapping.
+    """
+    name = source.name
     try:
-        document = parse_value(text)
+        document = parse_value(source.text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source}{_position(error)}: broken YAML: {_problem(error)}") from None
+        raise ConfigError(f"{name}{_position(error)}: broken YAML: {_problem(error)}") from None
+
     if document.value is None:
-        raise ConfigError(f"{source}: is empty; wanted keys with values, such as `run: my-run`")
+        raise ConfigError(f"{name}: is empty; wanted keys with values, such as `run: my-run`")
     if not isinstance(document.value, dict):
         kind = "a list" if isinstance(document.value, list) else "a single value"
-        raise ConfigError(f"{source}: got {kind}; wanted keys with values, such as `run: my-run`")
+        raise ConfigError(f"{name}: got {kind}; wanted keys with values, such as `run: my-run`")
     return document
 
 

@@ -1,14 +1,12 @@
-"""A config file, overrides and variables → one checked config, or one error that lists every mistake.
+"""Load a config: text, overrides and variables become one checked config.
 
-Reads a path, `s3://…` or `-` (standard input). Knows nothing of what the commands do with their configs.
+A wrong config is one error that lists every mistake, so that a person mends all of them at once.
 """
 
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path as FilePath
 from typing import Any, Literal, overload
 
 import yaml
@@ -16,10 +14,10 @@ from pydantic import ValidationError
 
 from job.config.commands import CONFIGS, Command, EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.dates import with_date, with_previous_date
-from job.config.document import Document, parse, parse_value
+from job.config.document import ConfigText, Document, parse, parse_value
 from job.config.mistakes import Mistake, Path, dotted, invalid, place_of, report, secrets_in, shown
-from job.config.sections import StorageSection, to_plain
-from job.errors import ConfigError, ForbiddenError, MissingError
+from job.config.sections import to_plain
+from job.errors import ConfigError
 
 Config = TrainConfig | SummarizeConfig | EvaluateConfig
 NAME = r"\{([A-Za-z_][A-Za-z0-9_]*)\}"
@@ -30,46 +28,46 @@ NO_VARIABLES: Mapping[str, str] = {}
 @overload
 def load_config(
     command: Literal["train"],
-    source: str,
+    source: ConfigText,
     overrides: Sequence[str] = (),
     variables: Mapping[str, str] = NO_VARIABLES,
 ) -> TrainConfig: ...
 @overload
 def load_config(
     command: Literal["summarize"],
-    source: str,
+    source: ConfigText,
     overrides: Sequence[str] = (),
     variables: Mapping[str, str] = NO_VARIABLES,
 ) -> SummarizeConfig: ...
 @overload
 def load_config(
     command: Literal["evaluate"],
-    source: str,
+    source: ConfigText,
     overrides: Sequence[str] = (),
     variables: Mapping[str, str] = NO_VARIABLES,
 ) -> EvaluateConfig: ...
 @overload
 def load_config(
     command: Command | None,
-    source: str,
+    source: ConfigText,
     overrides: Sequence[str] = (),
     variables: Mapping[str, str] = NO_VARIABLES,
 ) -> Config: ...
 def load_config(
     command: Command | None,
-    source: str,
+    source: ConfigText,
     overrides: Sequence[str] = (),
     variables: Mapping[str, str] = NO_VARIABLES,
 ) -> Config:
-    """Load and check a config whole; without a command, it is the one whose keys fit best.
+    """Return the checked config; without a command, that of the command whose keys fit best.
 
-    `overrides` are `path.to.key=value` with the value in YAML. `{name}` in a value is replaced from `variables`, else
-    from RECAP_VAR_NAME in the environment; `date` may be `yesterday`, and `previous_date` is the day before it;
-    `{{name}}` stays as `{name}`. Raises ConfigError with all mistakes at once, MissingError or ForbiddenError where
-    there is no such file, and what the storage raises for s3://.
+    `overrides` are `path.to.key=value` with the value in YAML. `{name}` in a value is replaced from
+    `variables`, else from RECAP_VAR_NAME in the environment; `{{name}}` becomes `{name}`. The
+    variable `date` may be `yesterday`, and `previous_date` is the day before it.
+
+    Raise ConfigError with all mistakes at once.
     """
-    name = "standard input" if source == "-" else source
-    document = parse(_read(source, name), name)
+    document = parse(source)
     for override in overrides:
         _override(document, override)
     variables = with_previous_date(with_date(variables, os.environ, datetime.now(UTC)), os.environ)
@@ -85,9 +83,10 @@ def load_config(
         mistakes += invalid(error, value, model.model_json_schema(), document.places)
         config = None
     if mistakes or config is None:
-        text = report(name, mistakes)
+        text = report(source.name, mistakes)
         if command and _misfit(command, value) and not _misfit(fitting, value):
-            text = f"{name}: its keys are those of `recap {fitting}`, and this is `recap {command}`\n\n{text}"
+            others = f"its keys are those of `recap {fitting}`, and this is `recap {command}`"
+            text = f"{source.name}: {others}\n\n{text}"
         raise ConfigError(text)
     return config
 
@@ -97,34 +96,6 @@ def resolved_yaml(config: Config) -> str:
     return yaml.safe_dump(
         _escaped(to_plain(config)), sort_keys=False, allow_unicode=True, width=120
     )
-
-
-def _read(source: str, name: str) -> str:
-    try:
-        return _read_bytes(source).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8"
-        ) from None
-
-
-def _read_bytes(source: str) -> bytes:
-    if source == "-":
-        return sys.stdin.buffer.read()
-    if source.startswith("s3://"):
-        from job.storage.open import read_uri
-
-        return read_uri(source, StorageSection())
-    try:
-        return FilePath(source).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingError(
-            f"{source}: no such file; give a config's path, s3://… or - for standard input"
-        ) from None
-    except IsADirectoryError:
-        raise MissingError(f"{source}: is a folder; give the path of a config in it") from None
-    except PermissionError:
-        raise ForbiddenError(f"{source}: may not be read by this user") from None
 
 
 def _override(document: Document, override: str) -> None:

@@ -175,8 +175,10 @@ def _loaded(asked: Asked) -> "TrainConfig | SummarizeConfig":
     """The config; ConfigError for one of `recap evaluate`."""
     from job.config.commands import EvaluateConfig, TrainConfig
     from job.config.load import load_config
+    from job.storage.config_file import read_config
 
-    config = load_config(asked.command, asked.config, asked.overrides, named(asked.variables))
+    values = named(asked.variables)
+    config = load_config(asked.command, read_config(asked.config), asked.overrides, values)
     if isinstance(config, EvaluateConfig):
         raise ConfigError(
             f"{asked.config}: is a config of `recap evaluate`, and the images train and summarize: a training "

@@ -16,6 +16,7 @@ from job.config.load import load_config
 from job.errors import ExitCode, PreemptedError, RecapError, Stopped, bug, unwritable
 from job.launch.outcome import Outcome, keep_room, write_outcome
 from job.printable import entry
+from job.storage.config_file import read_config
 from job.telemetry import configure_logging
 from job.training.stop import StopSignal
 from job.training.watch import Watch
@@ -38,7 +39,7 @@ def main(work: Path) -> ExitCode:
         # library may be missing. Both must end in an outcome.
         from job.training.run import train
 
-        config = load_config("train", str(work / "config.yaml"))
+        config = load_config("train", read_config(str(work / "config.yaml")))
         assert isinstance(config, TrainConfig)
         train(config, work, stop, watch)
         outcome = Outcome(ExitCode.DONE, "done")

@@ -1,10 +1,11 @@
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-LEAST = """\
+from job.config.document import ConfigText
+
+SMALLEST_TRAINING = """\
 run: small
 model: {base: org/base}
 data: {train: train.jsonl}
@@ -13,12 +14,10 @@ output: runs
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Put a text at ./c.yaml, where the test then runs; without a text, the least that a training config needs."""
-    monkeypatch.chdir(tmp_path)
+def config_text() -> Callable[..., ConfigText]:
+    """Make the text of a config `c.yaml`: without arguments, the smallest one of a training."""
 
-    def put(text: str = LEAST, more: str = "") -> str:
-        Path("c.yaml").write_text(textwrap.dedent(text) + textwrap.dedent(more), encoding="utf-8")
-        return "c.yaml"
+    def make(text: str = SMALLEST_TRAINING, more: str = "") -> ConfigText:
+        return ConfigText("c.yaml", textwrap.dedent(text) + textwrap.dedent(more))
 
-    return put
+    return make

@@ -99,7 +99,7 @@ def test_a_date_that_is_none_is_a_mistake_with_its_remedy(text):
         with_date({"date": "2026-03-01", "previous_date": text}, {}, NOW)
 
 
-def test_an_empty_date_is_none(write):
+def test_an_empty_date_is_none(config_text):
     """A scheduler passes an empty value for a variable that it does not know."""
     assert with_date({"date": ""}, {"RECAP_VAR_DATE": ""}, NOW) == {"date": ""}
 
@@ -123,7 +123,7 @@ def test_a_zone_that_is_none_is_told(zone):
         with_date(YESTERDAY, {"RECAP_TIME_ZONE": zone}, NOW)
 
 
-def test_a_config_is_about_one_day(write, monkeypatch):
+def test_a_config_is_about_one_day(config_text, monkeypatch):
     monkeypatch.setenv("RECAP_VAR_DATE", "yesterday")
     monkeypatch.setenv("RECAP_SCHEDULED_AT", "2026-02-01T02:00:00Z")
     keys = {
@@ -133,7 +133,7 @@ def test_a_config_is_about_one_day(write, monkeypatch):
         "output": "o/{date}/",
         "skip_done": "o/{previous_date}/",
     }
-    config = load_config("summarize", write(yaml.safe_dump(keys)))
+    config = load_config("summarize", config_text(yaml.safe_dump(keys)))
     assert (config.run, config.input, config.output) == (
         "n-2026-01-31",
         "in/2026-01-31/",

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from job.config.load import load_config, resolved_yaml
+from job.storage.config_file import read_config
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 FILES = sorted([*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("demo/*.yaml")])
@@ -12,14 +13,14 @@ FILES = sorted([*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("demo/*.yaml")])
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(EXAMPLES).as_posix())
 def test_example_loads_and_loads_again_when_resolved(path, tmp_path):
-    config = load_config(None, str(path), (), {"date": "2026-01-31"})
+    config = load_config(None, read_config(str(path)), (), {"date": "2026-01-31"})
     resolved = tmp_path / "resolved.yaml"
     resolved.write_text(resolved_yaml(config), encoding="utf-8")
-    assert load_config(None, str(resolved)) == config
+    assert load_config(None, read_config(str(resolved))) == config
 
 
 def test_the_classic_recipe_is_the_classic_recipe():
-    config = load_config("train", str(EXAMPLES / "tweetsumm-llama2-7b.yaml"))
+    config = load_config("train", read_config(str(EXAMPLES / "tweetsumm-llama2-7b.yaml")))
     lora, training = config.lora, config.training
     assert (config.model.base, config.model.quantization) == ("meta-llama/Llama-2-7b-hf", "nf4")
     assert (lora.r, lora.alpha, lora.dropout, lora.target_modules) == (
@@ -46,6 +47,8 @@ def test_the_classic_recipe_is_the_classic_recipe():
 
 
 def test_nightly_needs_its_date_and_its_run_tells_it():
-    config = load_config("summarize", str(EXAMPLES / "nightly.yaml"), (), {"date": "2026-01-31"})
+    config = load_config(
+        "summarize", read_config(str(EXAMPLES / "nightly.yaml")), (), {"date": "2026-01-31"}
+    )
     assert config.run == "nightly-2026-01-31"
     assert config.output == "s3://my-bucket/summaries/dt=2026-01-31/"

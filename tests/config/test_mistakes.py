@@ -2,27 +2,28 @@
 
 import pytest
 
+from job.config.document import ConfigText
 from job.config.load import load_config
 from job.errors import ConfigError, ExitCode
 
 TOKEN = "hf_" + "aB3" * 11
 
 
-def lines(source: str, *overrides: str) -> list[str]:
+def lines(source: ConfigText, *overrides: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_config("train", source, overrides)
     assert caught.value.exit_code == ExitCode.CONFIG
     return str(caught.value).splitlines()
 
 
-def only_line(source: str, *overrides: str) -> str:
+def only_line(source: ConfigText, *overrides: str) -> str:
     header, blank, *rest = lines(source, *overrides)
     assert (header, blank, len(rest)) == ("1 mistake in c.yaml", "", 1)
     return rest[0]
 
 
-def test_all_mistakes_stand_in_one_report_in_the_order_of_the_file(write):
-    source = write(
+def test_all_mistakes_stand_in_one_report_in_the_order_of_the_file(config_text):
+    source = config_text(
         """\
         run: small
         model: {base: org/base}
@@ -114,12 +115,12 @@ def test_all_mistakes_stand_in_one_report_in_the_order_of_the_file(write):
         ("lora: {? [a, b] : 1}", "line 5  lora.?  a key must be a single name"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_told_with_what_was_wanted(write, more, line):
-    assert only_line(write(more=more)).strip() == line
+def test_a_wrong_value_is_told_with_what_was_wanted(config_text, more, line):
+    assert only_line(config_text(more=more)).strip() == line
 
 
-def test_alternatives_of_a_key_are_one_mistake_and_the_deepest_tells(write):
-    source = write(
+def test_alternatives_of_a_key_are_one_mistake_and_the_deepest_tells(config_text):
+    source = config_text(
         """\
         run: small
         model: {base: org/base}
@@ -139,8 +140,8 @@ def test_alternatives_of_a_key_are_one_mistake_and_the_deepest_tells(write):
     ]
 
 
-def test_a_missing_key_is_told_where_its_section_stands(write):
-    source = write("run: small\nmodel: {base: org/base}\ndata: {validation: v.jsonl}\n")
+def test_a_missing_key_is_told_where_its_section_stands(config_text):
+    source = config_text("run: small\nmodel: {base: org/base}\ndata: {validation: v.jsonl}\n")
     assert [" ".join(line.split()) for line in lines(source)[2:]] == [
         "line 3 data.train is missing; wanted text or a list of text",
         "output is missing; wanted text",
@@ -198,8 +199,10 @@ def test_a_missing_key_is_told_where_its_section_stands(write):
         ("data", "roles_to_train", "the loss is always on the summary alone; remove it"),
     ],
 )  # fmt: skip
-def test_names_of_other_libraries_are_answered_with_the_name_here(write, section, key, answer):
-    line = next(line for line in lines(write(), f"{section}.{key}=1") if key in line)
+def test_names_of_other_libraries_are_answered_with_the_name_here(
+    config_text, section, key, answer
+):
+    line = next(line for line in lines(config_text(), f"{section}.{key}=1") if key in line)
     assert line.split(None, 2)[2] == f"unknown key; {answer}"
 
 
@@ -217,23 +220,23 @@ def test_every_renamed_path_exists_in_some_config():
 @pytest.mark.parametrize(
     "key", ["hub_token", "token", "HF_TOKEN", "use_auth_token", "push_to_hub_token"]
 )
-def test_a_token_is_never_a_key(write, key):
-    line = only_line(write(more=f"publish: {{{key}: something}}"))
+def test_a_token_is_never_a_key(config_text, key):
+    line = only_line(config_text(more=f"publish: {{{key}: something}}"))
     assert line == f"  line 5  publish.{key}  never in a config: set HF_TOKEN in the environment"
 
 
 @pytest.mark.parametrize(
     "key", ["aws_access_key_id", "aws_secret_access_key", "secret_key", "session_token"]
 )
-def test_credentials_of_aws_are_never_keys(write, key):
-    line = only_line(write(more=f"storage: {{{key}: something}}"))
+def test_credentials_of_aws_are_never_keys(config_text, key):
+    line = only_line(config_text(more=f"storage: {{{key}: something}}"))
     wanted = "never in a config: credentials of AWS come from the environment, a profile or a role"
     assert line == f"  line 5  storage.{key}  {wanted}"
 
 
 @pytest.mark.parametrize("key", ["max_token", "pad_token", "max_new_token"])
-def test_a_misspelled_number_of_tokens_is_no_secret(write, key):
-    assert "never in a config" not in only_line(write(more=f"generation: {{{key}: 3}}"))
+def test_a_misspelled_number_of_tokens_is_no_secret(config_text, key):
+    assert "never in a config" not in only_line(config_text(more=f"generation: {{{key}: 3}}"))
 
 
 @pytest.mark.parametrize(
@@ -252,25 +255,25 @@ def test_a_misspelled_number_of_tokens_is_no_secret(write, key):
     ],
 )
 @pytest.mark.parametrize("key", ["prompt.system", "prompt.style", "lora.r", "zebra", "data.train"])
-def test_a_value_that_looks_like_a_secret_is_told_by_its_path_alone(write, key, secret):
-    text = "\n".join(lines(write(), f'{key}="{secret}"'))
+def test_a_value_that_looks_like_a_secret_is_told_by_its_path_alone(config_text, key, secret):
+    text = "\n".join(lines(config_text(), f'{key}="{secret}"'))
     assert f"{key}  looks like a secret" in text
     assert secret not in text
 
 
-def test_ordinary_names_are_no_secrets(write):
+def test_ordinary_names_are_no_secrets(config_text):
     names = [
         "hf_conversations_archive",
         "s3://bucket/a:b/c@d",
         "https://host:9000/path",
         "skip-this-one",
     ]
-    config = load_config("train", write(), [f"data.train={names}"])
+    config = load_config("train", config_text(), [f"data.train={names}"])
     assert config.data.train == names
 
 
-def test_broken_yaml_is_told_with_line_and_column_and_without_its_text(write):
-    source = write(f"run: small\nmodel: {{base: {TOKEN}\nrun: x\n")
+def test_broken_yaml_is_told_with_line_and_column_and_without_its_text(config_text):
+    source = config_text(f"run: small\nmodel: {{base: {TOKEN}\nrun: x\n")
     with pytest.raises(
         ConfigError, match=r"^c\.yaml line 3 column 4: broken YAML: while parsing a flow mapping"
     ) as it:
@@ -297,15 +300,15 @@ def test_broken_yaml_is_told_with_line_and_column_and_without_its_text(write):
         ("a: \x07\n", "c.yaml: broken YAML: special characters are not allowed"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_config_is_told_in_one_line(write, text, message):
-    source = write(text)
+def test_a_file_that_is_no_config_is_told_in_one_line(config_text, text, message):
+    source = config_text(text)
     with pytest.raises(ConfigError) as caught:
         load_config("train", source)
     assert str(caught.value) == message
 
 
-def test_a_config_for_another_command_is_recognized(write):
-    source = write("run: night\ninput: in/\noutput: out/\nadapter: a\n")
+def test_a_config_for_another_command_is_recognized(config_text):
+    source = config_text("run: night\ninput: in/\noutput: out/\nadapter: a\n")
     first, blank, *rest = lines(source)
     assert first == "c.yaml: its keys are those of `recap summarize`, and this is `recap train`"
     assert (blank, rest[0]) == ("", "4 mistakes in c.yaml")
@@ -319,8 +322,8 @@ def test_a_config_for_another_command_is_recognized(write):
         ("evaluate", "run: night\ninput: in/\noutput: out/\nadapter: a\n"),
     ],
 )
-def test_code_of_a_base_is_run_from_a_pinned_commit_only(write, command, text):
-    source = write(text)
+def test_code_of_a_base_is_run_from_a_pinned_commit_only(config_text, command, text):
+    source = config_text(text)
     assert not load_config(command, source).model.trust_remote_code
     for revision in ("null", "main", "a1b2c3d"):
         with pytest.raises(ConfigError, match=r"pin model\.revision to a 40-digit commit"):

@@ -8,6 +8,7 @@ import pytest
 from job.config.commands import CONFIGS
 from job.config.load import load_config, resolved_yaml
 from job.config.reference import markdown, schema
+from job.storage.config_file import read_config
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -55,5 +56,5 @@ def test_the_schema_is_strict_and_tells_of_every_key(command):
 def test_the_schema_accepts_what_is_accepted_here(name):
     import yaml
 
-    config = load_config("train", str(ROOT / "examples" / f"{name}.yaml"))
+    config = load_config("train", read_config(str(ROOT / "examples" / f"{name}.yaml")))
     jsonschema.validate(yaml.safe_load(resolved_yaml(config)), schema("train"))

@@ -12,6 +12,7 @@ from job.config.dates import with_date
 from job.config.load import load_config
 from job.errors import ExitCode
 from job.launch.spot import notice_url
+from job.storage.config_file import read_config
 from job.summarization.shard import find_shard
 from tests.infra import stack
 
@@ -166,7 +167,7 @@ def test_the_night_is_about_the_day_before_it_was_due_in_the_stacks_zone(tmp_pat
     path.write_text(
         "run: nightly-{date}\ninput: in/{date}\nadapter: a\noutput: out/{date}\n", encoding="utf-8"
     )
-    run = load_config("summarize", str(path), (), variables).run
+    run = load_config("summarize", read_config(str(path)), (), variables).run
     assert run == "nightly-2026-01-31"
     pattern = stack.resources()["NightRecords"]["Properties"]["FilterPattern"]
     assert fnmatchcase(run, pattern.split('$.run = "')[1].split('"')[0]), "it counts as the night"

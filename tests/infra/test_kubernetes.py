@@ -22,6 +22,7 @@ from job.config.training_sections import TrainLimitsSection
 from job.demo.story import BUCKET, example_folder
 from job.errors import ExitCode
 from job.launch.supervisor import KILL_SECONDS
+from job.storage.config_file import read_config
 from tests.infra.kustomize import (
     FOLDER,
     OVERLAYS,
@@ -263,7 +264,7 @@ def config_of(template, tmp_path):
     place = template.environment["RECAP_CONFIG"]
     if place.startswith("s3://"):
         assert place.startswith(f"s3://{BUCKET}/configs/")
-        return load_config(template.command, str(example_folder() / Path(place).name))
+        return load_config(template.command, read_config(str(example_folder() / Path(place).name)))
     (mount,) = [
         each
         for each in template.container["volumeMounts"]
@@ -279,7 +280,7 @@ def config_of(template, tmp_path):
         name.removeprefix("RECAP_VAR_").lower(): value
         for name, value in template.environment.items()
     }
-    return load_config(template.command, str(file), (), variables)
+    return load_config(template.command, read_config(str(file)), (), variables)
 
 
 def test_shards_are_the_completions(manifests):

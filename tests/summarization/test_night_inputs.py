@@ -11,6 +11,7 @@ from job.config.commands import SummarizeConfig
 from job.config.load import load_config
 from job.errors import DataError, ExitCode, MissingError, OutputError
 from job.preflight.plan import plan
+from job.storage.config_file import read_config
 from job.storage.open import open_store
 from job.summarization.inputs import ASKED_FOR, find_night_inputs
 from job.summarization.summarize import summarize
@@ -30,7 +31,7 @@ def load(config: Any, tmp_path: Path) -> Any:
         path.write_text(
             yaml.safe_dump({key: value for key, value in content.items() if value is not None})
         )
-        return load_config("summarize", str(path), (), variables or {})
+        return load_config("summarize", read_config(str(path)), (), variables or {})
 
     return make
 
@@ -58,7 +59,7 @@ def test_only_an_input_that_changes_each_night_may_be_empty_by_default(load, uri
 def test_a_variable_given_by_set_counts_too(load, tmp_path):
     load()
     night = load_config(
-        "summarize", str(tmp_path / "night.yaml"), ["input=in/{day}/"], {"day": "1"}
+        "summarize", read_config(str(tmp_path / "night.yaml")), ["input=in/{day}/"], {"day": "1"}
     )
     assert night.limits.min_records == 0
 

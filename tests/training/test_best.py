@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from job.config.load import load_config
 from job.errors import ExitCode
 from job.identity import differences
+from job.storage.config_file import read_config
 from job.training.best import KeepBest, best_of
 from job.training.journal import fingerprint
 
@@ -75,7 +76,9 @@ def test_how_often_is_evaluated_belongs_to_the_run_only_where_evaluations_choose
 
     def same(*overrides: str) -> list[str]:
         runs = [
-            load_config("train", path, [*overrides, f"training.evaluate_every_steps={n}"])
+            load_config(
+                "train", read_config(path), [*overrides, f"training.evaluate_every_steps={n}"]
+            )
             for n in (5, 6)
         ]
         return differences(*(fingerprint(run, {}) for run in runs))
