@@ -1,7 +1,6 @@
 """Describe where a run is: GPUs and driver, CPU and memory, versions of the libraries."""
 
 import ctypes
-import hashlib
 import os
 import platform
 from functools import cache
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import job
+from job.identity import sha256_of
 
 LIBRARIES = (
     "recap",
@@ -74,13 +74,13 @@ def code_digest(package: Path) -> str:
     for name in CODE:
         sources += (package / name).rglob("*.py")
 
-    digest = hashlib.sha256()
+    code = b""
     for source in sorted(sources):
         content = source.read_bytes()
         # The length delimits the files: moving a line from one to the next changes the digest.
         header = f"{source.relative_to(package).as_posix()} {len(content)}\n"
-        digest.update(header.encode() + content)
-    return digest.hexdigest()[:12]
+        code += header.encode() + content
+    return sha256_of(code)[:12]
 
 
 def count_gpus() -> int:

@@ -1,22 +1,50 @@
-"""What two runs differ in, told to a person. Two nested mappings → a line for each value that is not the same."""
+"""The identity of runs: digests of what they are made of, and the differences between two.
 
+Digests are on disk, in manifests, checkpoints and names of folders. A change of one byte here would
+make every run that has begun another run: `tests/test_identity.py` holds digests of an earlier
+version.
+"""
+
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 
+def sha256_of(content: bytes | str) -> str:
+    """Return the SHA-256 of bytes, or of a text in UTF-8, as 64 hexadecimal digits."""
+    if isinstance(content, str):
+        content = content.encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def json_digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON value as 64 hexadecimal digits; the order of keys is ignored."""
+    return sha256_of(json.dumps(value, sort_keys=True))
+
+
 def differences(
-    there: Mapping[str, Any], here: Mapping[str, Any], between: str = ".", path: str = ""
+    there: Mapping[str, Any],
+    here: Mapping[str, Any],
+    separator: str = ".",
+    prefix: str = "",
 ) -> list[str]:
-    """Each difference as `name: value there, value here`; names of nested values are joined with `between`."""
+    """Return a line `name: value there, value here` for each value that is not the same.
+
+    The name of a nested value is the names of its keys, joined with `separator`, after `prefix`.
+    """
     found: list[str] = []
-    for key in [*there, *(key for key in here if key not in there)]:
-        old, new, name = there.get(key), here.get(key), f"{path}{key}"
+    new_keys = [key for key in here if key not in there]
+    for key in [*there, *new_keys]:
+        old = there.get(key)
+        new = here.get(key)
+        name = f"{prefix}{key}"
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, between, f"{name}{between}")
+            found += differences(old, new, separator, f"{name}{separator}")
         elif old != new:
-            found.append(f"{name}: {_said(old)} there, {_said(new)} here")
+            found.append(f"{name}: {_shown(old)} there, {_shown(new)} here")
     return found
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     return "none" if value is None else str(value)

@@ -39,7 +39,7 @@ FLOORS = {
     "printable": 0,
     "safe_path": 0,
     "errors": 0,
-    "identity": 1,
+    "identity": 0,
     "environment": 1,
     "arguments": 1,
 }

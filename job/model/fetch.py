@@ -4,7 +4,6 @@ An adapter's manifest has the digests of its files and records its base, so most
 weights.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 from job.config.sections import AdapterModelSection, StorageSection
 from job.errors import ConfigError, DamagedError, DataError
-from job.model.files import HUB_ID, digest_of, hub_id_of, weights_digest
+from job.identity import json_digest, sha256_of
+from job.model.files import HUB_ID, hub_id_of, weights_digest
 from job.storage.folders import Manifest, fetch_folder, fetch_prefix, is_folder_of, read_manifest
 from job.storage.hub_errors import hub_errors
 from job.storage.open import open_store
@@ -48,7 +48,7 @@ class Adapter:
     @property
     def digest(self) -> str:
         """The digest over names and contents of its files."""
-        return digest_of({name: file.sha256 for name, file in self.manifest.files.items()})
+        return json_digest({name: file.sha256 for name, file in self.manifest.files.items()})
 
     @property
     def base(self) -> Mapping[str, Any]:
@@ -69,7 +69,7 @@ def fetch_base(uri: str, revision: str | None, storage: StorageSection, cache: P
         path = _fetch_from_hub(hub_id, revision)
         commit = path.name  # the Hub's cache names a snapshot's folder by its commit
     elif uri.startswith("s3://"):
-        path = cache / hashlib.sha256(uri.encode()).hexdigest()[:16]
+        path = cache / sha256_of(uri)[:16]
         with progress(f"fetching {uri}", None, "B") as bar:
             fetch_prefix(open_store(uri, storage), "", path, BASE_PATTERNS, bar.advance)
     else:

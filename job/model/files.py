@@ -3,7 +3,6 @@
 Reads little, and needs no torch: a plan checks a base in S3 before its weights are fetched.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from job.errors import ConfigError, DataError, MissingError
+from job.identity import json_digest
 from job.storage.atomic import reading
 from job.storage.folders import sha256_file
 from job.storage.store import Store
@@ -125,12 +125,7 @@ def weights_digest(path: Path, uri: str) -> str:
     """
     files = files_in_folder(path, uri)
     check_weights(files)
-    return digest_of({name: sha256_file(path / name) for name in [CONFIG, *files.weights]})
-
-
-def digest_of(digests: Mapping[str, str]) -> str:
-    """Return one digest over names and digests of files, as 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(dict(digests), sort_keys=True).encode()).hexdigest()
+    return json_digest({name: sha256_file(path / name) for name in [CONFIG, *files.weights]})
 
 
 def check_tokenizer(files: BaseFiles) -> None:

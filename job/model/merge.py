@@ -4,7 +4,6 @@ The folder in the cache has a manifest, by which it is verified each time that i
 """
 
 import gc
-import hashlib
 import shutil
 import uuid
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from job.config.sections import AdapterModelSection
 from job.errors import DamagedError, MissingError
+from job.identity import sha256_of
 from job.model.fetch import Base
 from job.model.files import weights_digest
 from job.model.load import attach_adapter, compute_dtype, load_base
@@ -37,7 +37,7 @@ def merge_adapter(
     what its manifest says. The base returned keeps the identity of the original one.
     """
     name = f"{adapter_digest} {base.digest} {compute_dtype(section.dtype)}"
-    folder = cache / f"merged-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    folder = cache / f"merged-{sha256_of(name)[:16]}"
 
     # Of several processes with one cache, the first merges while the others wait for the lock.
     with locked(cache):

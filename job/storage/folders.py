@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from job.errors import DamagedError, DataError, MissingError, RetryError
+from job.identity import json_digest
 from job.storage.atomic import locked, new_folder, reading, replace_folder, write_file
 from job.storage.keys import below, check_key, relative_to
 from job.storage.local import LocalStore
@@ -74,7 +75,7 @@ class Manifest:
         return manifest
 
     def _sha256(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return json_digest(asdict(self))
 
 
 def sha256_file(path: Path) -> str:

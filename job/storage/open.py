@@ -17,7 +17,7 @@ from typing import BinaryIO
 from job.config.sections import StorageSection
 from job.errors import ConfigError, DataError, ForbiddenError, MissingError
 from job.printable import visible
-from job.storage.folders import MANIFEST, Manifest
+from job.storage.folders import MANIFEST, read_manifest_file
 from job.storage.hub import HubStore
 from job.storage.keys import below, is_unfit, local_path, scheme_of, split_file
 from job.storage.local import LocalStore
@@ -209,16 +209,8 @@ def _own_outputs(store: Store, manifests: Iterable[str]) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for key in manifests:
         try:
-            manifest = Manifest.from_json(store.read(key), key)
-        except (
-            MissingError,
-            ForbiddenError,
-            DataError,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-        ):
+            manifest = read_manifest_file(store, key)
+        except (MissingError, ForbiddenError, DataError):
             continue  # somebody else's, or damaged
         if not manifest.extra.keys() >= OF_SUMMARIES and manifest.extra.get("kind") != "evaluation":
             continue

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +15,7 @@ import click
 
 from job.arguments import configured, named
 from job.errors import ConfigError, ExitCode, RecapError
+from job.identity import sha256_of
 
 if TYPE_CHECKING:
     from job.config.commands import SummarizeConfig, TrainConfig
@@ -240,7 +240,7 @@ def _submission(
         command="summarize" if isinstance(config, SummarizeConfig) else "train",
         run=config.run,
         config=name,
-        digest=sha256(resolved_yaml(config).encode()).hexdigest(),
+        digest=sha256_of(resolved_yaml(config)),
         arguments=arguments,
         environment=environment,
         workers=workers,

@@ -3,7 +3,6 @@
 Knows nothing of targets.
 """
 
-import hashlib
 import ipaddress
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from job.config.commands import SummarizeConfig, TrainConfig
 from job.config.sections import StorageSection, as_list, names_one_file
 from job.errors import AlreadyExistsError, ConfigError, RecapError
+from job.identity import sha256_of
 from job.model.fetch import read_adapter
 from job.model.files import HUB_ID
 from job.storage.keys import scheme_of, split_file
@@ -67,7 +67,7 @@ def place_for(content: bytes, config: TrainConfig | SummarizeConfig) -> str:
         )
     one_file = isinstance(config, SummarizeConfig) and names_one_file(config.output)
     folder = split_file(config.output)[0] if one_file else config.output.rstrip("/")
-    digest = hashlib.sha256(content).hexdigest()[:DIGEST_DIGITS]
+    digest = sha256_of(content)[:DIGEST_DIGITS]
     return f"{folder}/{CONFIGS}/{config.run}-{digest}.yaml"
 
 

@@ -4,7 +4,6 @@ Config → conversations. Needs no torch, so that the plan can ask before a GPU 
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from job.conversations.record import Conversation
 from job.conversations.references import why_missing
 from job.conversations.splits import Overlap, content_digest, find_overlap, hold_out
 from job.errors import DataError
+from job.identity import json_digest
 from job.storage.open import InputFile, list_inputs
 from job.storage.selection import Selection
 from job.telemetry import warn
@@ -97,8 +97,7 @@ def _list_files(config: TrainConfig) -> dict[str, list[InputFile]]:
 def _digests(files: dict[str, list[InputFile]]) -> dict[str, str]:
     digests = {}
     for split, some in files.items():
-        stamps = json.dumps([[file.uri, file.size, file.version] for file in some])
-        digests[split] = hashlib.sha256(stamps.encode()).hexdigest()
+        digests[split] = json_digest([[file.uri, file.size, file.version] for file in some])
     return digests
 
 

@@ -4,7 +4,6 @@ It decides whether a run is new, to be resumed, finished, or somebody else's. It
 folder and rewritten as a whole each time.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from job.config.commands import TrainConfig
 from job.config.sections import to_plain
 from job.environment import versions
 from job.errors import DamagedError, MissingError, OutputError
-from job.identity import differences
+from job.identity import differences, json_digest
 from job.printable import printable
 from job.storage.folders import read_manifest
 from job.storage.store import Store
@@ -92,11 +91,6 @@ def fingerprint(config: TrainConfig, data_digests: dict[str, str]) -> dict[str, 
     return parts | {"data_digests": data_digests, "versions": versions()}
 
 
-def digest(identity: dict[str, Any]) -> str:
-    """Return the SHA-256 of a fingerprint as 64 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
 def read_journal(store: Store) -> Journal | None:
     """Return the run's journal, None if there is no run. Raise DamagedError if it is invalid."""
     try:
@@ -134,7 +128,7 @@ def fresh_name(run: str, identity: dict[str, Any]) -> str:
 
     The same fingerprint gives the same name, so that the new run can be resumed.
     """
-    return f"{run}-{digest(identity)[:8]}"
+    return f"{run}-{json_digest(identity)[:8]}"
 
 
 def story(journal: Journal) -> list[str]:
@@ -163,7 +157,7 @@ def is_done(journal: Journal, store: Store, hub: str | None) -> bool:
         adapter = read_manifest(store, "adapter")
     except (MissingError, DamagedError):
         return False
-    return adapter.extra.get("fingerprint") == digest(journal.fingerprint)
+    return adapter.extra.get("fingerprint") == json_digest(journal.fingerprint)
 
 
 def begin(

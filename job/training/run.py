@@ -18,6 +18,7 @@ from job.environment import describe
 from job.errors import DivergedError, PreemptedError, RecapError, Stopped
 from job.evaluation.evaluate import why_unscorable
 from job.evaluation.result import NotScored
+from job.identity import json_digest
 from job.inference.summaries import check_budget
 from job.launch.outcome import wait_for_outcome
 from job.model.fetch import fetch_base
@@ -62,7 +63,7 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
     folder = open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage)
     with _leaving_together(config, work), writing_run(folder, watch) as store:
         run = prepare(config, work, store)
-        agree("bases, data or versions", journal.digest(run.identity()))
+        agree("bases, data or versions", json_digest(run.identity()))
         if _is_done(run):  # by another one, for whose lease this one waited
             event("already done", run=config.run, output=config.output)
             return

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from job.config.commands import TrainConfig
+from job.identity import json_digest
 from job.model import Tokenizer
 from job.model.fetch import Base
 from job.prompt.template import Prompt
@@ -32,7 +33,7 @@ class Run:
         """Return all that the adapter depends on, as JSON. Every checkpoint carries it."""
         wanted = journal.fingerprint(self.config, self.examples.digests())
         return {
-            "fingerprint": journal.digest(wanted),
+            "fingerprint": json_digest(wanted),
             "base": self.base.digest,
             "processes": self.processes,
         }

@@ -12,6 +12,7 @@ import job
 from job import environment
 from job.config.commands import TrainConfig
 from job.errors import DataError, ForbiddenError, MissingError, OutputError
+from job.identity import json_digest
 from job.preflight.training import plan_training
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
@@ -58,7 +59,7 @@ def test_a_run_is_done_only_with_its_adapter_and_what_is_wanted_on_the_hub(loade
         tmp_path / "adapter", store_of(loaded), "adapter", {"fingerprint": "of another run"}
     )
     assert not journal.is_done(ended, store_of(loaded), None)
-    fingerprint = journal.digest(ended.fingerprint)
+    fingerprint = json_digest(ended.fingerprint)
     publish_folder(tmp_path / "adapter", store_of(loaded), "adapter", {"fingerprint": fingerprint})
     assert journal.is_done(ended, store_of(loaded), None)
     assert plan_training(loaded).done
@@ -78,7 +79,7 @@ def finished(config: TrainConfig, folder: Path, hub: str | None = None) -> None:
         folder / "adapter",
         store_of(config),
         "adapter",
-        {"fingerprint": journal.digest(ended.fingerprint)},
+        {"fingerprint": json_digest(ended.fingerprint)},
     )
 
 
