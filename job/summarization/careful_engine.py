@@ -1,10 +1,10 @@
-"""A night's engine: no prompt that breaks it costs other prompts their answers, or ends every attempt.
+"""The engine of a night. A prompt that breaks it costs no other prompt its answer.
 
-A batch that fails is halved until one prompt fails alone. This does not help against a process that
-is killed, or a GPU that fails for good: every later call of that process fails too. So a chunk that
-ended a process before is generated carefully: in small batches with crash notes of their records,
-then each record of a note that stayed by itself. A record that ends processes while it is alone gets
-no answer.
+A batch that fails is halved until one prompt fails alone. This does not help if the process is
+killed, or if its GPU fails for good: then every later call of that process fails too. So the
+prompts of a chunk that ended a process before are generated carefully: in small batches, with a
+crash note of the records of each. Records of a batch that ended a process come one by one. A record
+that ends processes while it is alone gets no answer.
 
 If prompts get no answer, the model itself may be broken. It must then answer a greeting: if it
 cannot, no record is to blame.

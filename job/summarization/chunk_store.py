@@ -1,9 +1,9 @@
 """The folder of a night's chunks in the output's store: outcomes, markers and crash notes.
 
-The outcomes of a chunk are one file of lines, under a name that no other worker uses. A marker makes
-that file count: it is written last, by one guarded write, and names the file with its size and
-SHA-256. If two workers summarize the same chunk, the one whose marker is there has committed it,
-and the other deletes its own file.
+The outcomes of a chunk are one file of lines, under a name that no other worker uses. A marker
+makes that file count: it is written last, by one guarded write, and names the file with its size
+and SHA-256. If two workers summarize the same chunk, the one whose marker is there has committed
+it, and the other deletes its own file.
 
 A line of outcomes has these fields, separated by tabs:
 
@@ -113,7 +113,7 @@ class ChunkFacts:
 
 @dataclass(frozen=True)
 class Marker:
-    """The marker of a committed chunk: the name, size and SHA-256 of its outcomes, and its facts."""
+    """The marker of a committed chunk: name, size and SHA-256 of its outcomes, and its facts."""
 
     outcomes: str
     size: int
@@ -174,7 +174,7 @@ class ChunkStore:
         try:
             self.store.write(self._key(_marker_name(number)), marker.to_json(), if_absent=True)
         except AlreadyExistsError:
-            # A request whose answer was lost is sent again, and then finds this worker's own marker.
+            # A request whose answer was lost is sent again, and finds this worker's own marker.
             winner = self.read_marker(number)
             if winner is not None and winner.outcomes != name:
                 self.store.delete(self._key(name))

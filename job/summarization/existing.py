@@ -1,4 +1,4 @@
-"""The output that is there before a night: an identical one is kept, a foreign one is never replaced.
+"""The output that is there before a night. An identical one is kept, a foreign one never replaced.
 
 A night replaces what the manifest of an unfinished night names, and what an interrupted publication
 left. Anything else belongs to others.

@@ -39,7 +39,7 @@ class Night:
         return ChunkStore(self.output.store, chunks.folder)
 
     def has_too_many_rejects(self, counts: Counts) -> bool:
-        """Return True if the share of rejects, among the records that are not skipped, is too large."""
+        """Return True if the share of rejects among the records not skipped is too large."""
         allowed = self.config.limits.max_reject_fraction
         return counts.rejected > allowed * (counts.records - counts.skipped)
 

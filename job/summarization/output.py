@@ -1,8 +1,8 @@
 """The output of a night: the names of its files, and their atomic publication.
 
-A folder gets `parts/`, `rejects/`, `manifest.json` and, last of all, `_SUCCESS`. A name that ends in
-.jsonl, .csv or .parquet is one file, with `<stem>.rejects.jsonl` and, last, `<stem>.manifest.json`
-beside it. Readers trust the file that is written last.
+A folder gets `parts/`, `rejects/`, `manifest.json` and, last of all, `_SUCCESS`. A name that ends
+in .jsonl, .csv or .parquet is one file, with `<stem>.rejects.jsonl` and, last,
+`<stem>.manifest.json` beside it. Readers trust the file that is written last.
 """
 
 import re
@@ -139,7 +139,8 @@ def check_writable(output: Output) -> None:
     output.store.write(probe, b"")
     if not keeps_guard(output.store, probe, b""):
         warn(
-            "this store ignores conditional writes: workers that begin at once may have to begin anew",
+            "this store ignores conditional writes: workers that begin at once may have to begin "
+            "anew",
             uri=output.uri,
         )
     output.store.delete(probe)

@@ -1,7 +1,7 @@
 """From a record to the prompts that its summary is made from, or to its outcome if it gets none.
 
-This is where a conversation is skipped, cleaned, redacted and encoded, and where `long_conversations`
-decides what happens if it does not fit into one prompt.
+A conversation is skipped, cleaned, redacted and encoded here. If it does not fit into one prompt,
+`long_conversations` decides what happens.
 """
 
 from collections.abc import Container, Mapping

@@ -1,8 +1,8 @@
 """`recap summarize`: files of conversations in, one summary or one reject for each record out.
 
-A night is planned, worked on, and finished. Any number of workers share it: they agree on the chunks
-of the input, each commits those of its shard, and whoever commits the last one finishes. The path
-without faults is, in reading order:
+A night is planned, worked on, and finished. Any number of workers share it: they agree on the
+chunks of the input, each commits those of its shard, and whoever commits the last one finishes. The
+path without faults is, in reading order:
 
 1. `summarize`: the three steps;
 2. `night`: what is summarized, where to, and with which weights;

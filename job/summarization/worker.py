@@ -107,7 +107,7 @@ def summarize_missing(
     # Chunks that no process has died at come first: nothing is lost if another one dies now.
     fresh = [chunk for chunk in missing if not notes.begun[chunk.number]]
     suspect = [chunk for chunk in missing if notes.begun[chunk.number]]
-    with progress("summarizing", total, "conversation") as bar, _rare_collections():
+    with progress("summarizing", total, "conversation") as bar, rare_collections():
         worker.summarize(fresh, bar.advance)
         if suspect:
             warn(
@@ -255,7 +255,7 @@ class _Worker:
 
 
 @contextmanager
-def _rare_collections() -> Iterator[None]:
+def rare_collections() -> Iterator[None]:
     """Collect garbage rarely in the block, and exempt the objects that exist before it for good.
 
     Records live until the outcomes of their window are written, and have no cycles. With Python's

@@ -1,7 +1,7 @@
-"""Rows → files on this machine: JSON lines in parts or in one file, CSV, Parquet. Knows nothing of where they go.
+"""Writers of rows to files on this machine: JSON lines in parts or in one file, CSV, Parquet.
 
-A row comes as the JSON line that it is nearly everywhere else. Each writer is a context that yields a function of one
-row; its files are whole when the context ends.
+Each writer is a context that yields a function, which writes one row. It takes the row as a line of
+JSON, which it is nearly everywhere else. The files are complete when the context ends.
 """
 
 import csv
@@ -17,11 +17,23 @@ from job.config.sections import CsvOutputSection
 Write = Callable[[bytes], object]
 RECORDS_PER_PART = 50_000
 BYTES_PER_PART = 256 << 20
-ROWS_PER_GROUP = 4096  # of a Parquet file; held in memory until written
+ROWS_PER_GROUP = 4096  # of a Parquet file; they are held in memory until they are written
 COLUMNS = (
-    "id", "summary", "source_uri", "source_line", "finish_reason", "input_tokens", "output_tokens", "dropped_turns",
-    "parts", "levels", "redactions", "leaks", "digest", "metadata",
-)  # fmt: skip
+    "id",
+    "summary",
+    "source_uri",
+    "source_line",
+    "finish_reason",
+    "input_tokens",
+    "output_tokens",
+    "dropped_turns",
+    "parts",
+    "levels",
+    "redactions",
+    "leaks",
+    "digest",
+    "metadata",
+)
 NUMBERS = frozenset(
     {
         "source_line",
@@ -34,18 +46,22 @@ NUMBERS = frozenset(
         "leaks",
     }
 )
-# A minus may begin a list in a summary; Excel runs `- 1+1` too. The signs of full width are East Asian
-# keyboards' (Excel and LibreOffice take them for the others).
+
+# What a spreadsheet may run as a formula. Excel runs `- 1+1` too, although a minus may begin a list
+# in a summary. Excel and LibreOffice take the full-width signs of East Asian keyboards for the
+# others.
 FORMULA = re.compile(r"'*(?:[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20])")
 NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*(?:[eE][+-]?\d+)?", re.ASCII)
 AS_DEFAULT = CsvOutputSection()
-# json.dumps makes a new one for each row; what came from JSON holds no circle
+
+# `json.dumps` with options makes a new encoder for each row. Rows come from JSON, so they have no
+# cycles to check for.
 ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False)
 
 
 @contextmanager
 def json_lines(path: Path) -> Iterator[Write]:
-    """One JSON object a line, in one file, which exists even without rows."""
+    """Write one file with a JSON object a line. The file exists even without rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         yield lambda row: _write_line(file, row)
@@ -53,18 +69,28 @@ def json_lines(path: Path) -> Iterator[Write]:
 
 @contextmanager
 def json_line_parts(
-    folder: Path, records_per_part: int = RECORDS_PER_PART, bytes_per_part: int = BYTES_PER_PART
+    folder: Path,
+    records_per_part: int = RECORDS_PER_PART,
+    bytes_per_part: int = BYTES_PER_PART,
 ) -> Iterator[Write]:
-    """The same in `part-00000.jsonl` and so on; a part ends after so many records, or with the record that fills it."""
+    """Write files `part-00000.jsonl` and so on, with a JSON object a line.
+
+    A part ends after so many records, or with the record with which it reaches so many bytes. There
+    is one part even without rows.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    parts = records = size = 0
+    parts = 0
+    records = 0  # of the part at hand
+    size = 0
     with ExitStack() as current:
 
         def open_part() -> BinaryIO:
             nonlocal parts, records, size
             current.close()
             path = folder / f"part-{parts:05d}.jsonl"
-            parts, records, size = parts + 1, 0, 0
+            parts += 1
+            records = 0
+            size = 0
             return current.enter_context(path.open("wb"))
 
         file = open_part()
@@ -74,14 +100,18 @@ def json_line_parts(
             if records == records_per_part or size >= bytes_per_part:
                 file = open_part()
             _write_line(file, row)
-            records, size = records + 1, size + len(row) + 1
+            records += 1
+            size += len(row) + 1
 
         yield write
 
 
 @contextmanager
 def csv_table(path: Path, section: CsvOutputSection = AS_DEFAULT) -> Iterator[Write]:
-    """Write CSV with a header, metadata as JSON text, formulas escaped unless the section keeps them."""
+    """Write CSV with a header, and metadata as JSON text.
+
+    Formulas are escaped unless the section keeps them.
+    """
     encoding = "utf-8-sig" if section.byte_order_mark else "utf-8"
     with path.open("w", encoding=encoding, newline="") as file:
         rows = csv.DictWriter(file, COLUMNS)
@@ -98,7 +128,7 @@ def csv_table(path: Path, section: CsvOutputSection = AS_DEFAULT) -> Iterator[Wr
 
 @contextmanager
 def parquet_table(path: Path) -> Iterator[Write]:
-    """Parquet; metadata as JSON text."""
+    """Write Parquet, and metadata as JSON text."""
     import pyarrow
     from pyarrow import parquet
 
@@ -122,7 +152,7 @@ def parquet_table(path: Path) -> Iterator[Write]:
 
 
 def one_file(path: Path, section: CsvOutputSection) -> AbstractContextManager[Write]:
-    """Return the writer that the ending of the path names: .jsonl, .csv or .parquet."""
+    """Return the writer for the path's ending: .jsonl, .csv or .parquet."""
     match path.suffix.lower():
         case ".csv":
             return csv_table(path, section)
@@ -132,14 +162,14 @@ def one_file(path: Path, section: CsvOutputSection) -> AbstractContextManager[Wr
 
 
 def json_line(row: Mapping[str, Any]) -> bytes:
-    """A row as its JSON line, without the end."""
+    """Return a row as a line of JSON, without the line break."""
     return ENCODER.encode(row).encode()
 
 
 def _without_formula(cell: Any) -> Any:
     """Return the cell with an apostrophe before it if a spreadsheet would run it as a formula.
 
-    A cell with such apostrophes already gets one more: whoever removes one has the text back.
+    A cell that begins with such apostrophes gets one more: whoever removes one has the text back.
     """
     if isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.fullmatch(cell):
         return f"'{cell}"
@@ -152,6 +182,7 @@ def _write_line(file: BinaryIO, row: bytes) -> None:
 
 
 def _flat(line: bytes) -> dict[str, Any]:
+    """Return the cells of a row by column, without nested values."""
     row = json.loads(line)
     cells = {name: row[name] for name in COLUMNS if name in row}
     source = row["source"]

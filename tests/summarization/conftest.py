@@ -16,7 +16,7 @@ Config = Callable[..., SummarizeConfig]
 
 @pytest.fixture
 def config(tmp_path: Path, base_folder: Path) -> Config:
-    """A config whose keys can be replaced; input is `in.jsonl`, output is the folder `out`."""
+    """Make a config of `keys`; its input is `in.jsonl`, its output the folder `out`."""
 
     def make(**keys: Any) -> SummarizeConfig:
         content = {
@@ -33,7 +33,7 @@ def config(tmp_path: Path, base_folder: Path) -> Config:
 
 
 def conversation(id: str, *texts: str, **more: Any) -> dict[str, Any]:
-    """A record whose turns say `texts`, by customer and agent in turn."""
+    """Return a record with turns of these texts, by customer and agent in turn."""
     roles = ("customer", "agent")
     turns = [
         {"role": roles[place % 2], "text": text}
@@ -43,7 +43,7 @@ def conversation(id: str, *texts: str, **more: Any) -> dict[str, Any]:
 
 
 def write_lines(path: Path, records: list[Any]) -> Path:
-    """A file of JSON lines; a text among the records stands as it is."""
+    """Write a file of JSON lines; a text among the records is written as it is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         record if isinstance(record, str) else json.dumps(record, ensure_ascii=False)
@@ -54,34 +54,34 @@ def write_lines(path: Path, records: list[Any]) -> Path:
 
 
 def read_lines(*paths: Path) -> list[dict[str, Any]]:
-    """The records of files of JSON lines, one file after the other; no NaN, which other readers refuse."""
+    """Return the records of files of JSON lines. Refuse NaN, as other readers do."""
     texts = [
         line for path in paths for line in path.read_text(encoding="utf-8").split("\n") if line
     ]
-    return [json.loads(text, parse_constant=_refused) for text in texts]
+    return [json.loads(text, parse_constant=_refuse) for text in texts]
 
 
-def _refused(constant: str) -> Any:
+def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
 
 
 def files_below(folder: Path) -> list[str]:
-    """Every file, hidden ones too, by its path below the folder; nothing if there is no folder."""
+    """Return the path of every file below the folder, hidden ones too."""
     return sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
 
 
 def results_below(folder: Path) -> list[str]:
-    """The same without the chunks that a run has committed on its way."""
+    """Return the same without the chunks that a night has committed so far."""
     return [name for name in files_below(folder) if not name.startswith("_chunks/")]
 
 
 @pytest.fixture(autouse=True)
 def quick_and_alone(one_thread: None, places: Path) -> Iterator[None]:
-    """Every test here runs on one thread, with a cache and a work folder of its own.
+    """Run every test on one thread, with a cache and a work folder of its own.
 
-    A night begins with a collection of garbage: it shall not look through all the libraries in each of these tests.
+    A night begins with a collection of garbage. Here it need not look at all the libraries.
     """
     gc.freeze()
     yield
@@ -92,7 +92,7 @@ def quick_and_alone(one_thread: None, places: Path) -> Iterator[None]:
 def log(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> pytest.LogCaptureFixture:
-    """What recap's log is told."""
+    """Return recap's log."""
     monkeypatch.setattr(logging.getLogger("recap"), "propagate", True)
     caplog.set_level(logging.INFO, "recap")
     return caplog

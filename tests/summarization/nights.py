@@ -1,4 +1,4 @@
-"""What tests of nights share: engines, tasks and records that are made up, and looks at an output."""
+"""Engines, tasks and records that tests of nights share, and the files of an output."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,18 +23,18 @@ Open = Callable[[SummarizeConfig, Path], Summarizer]
 
 
 def manifest_of(folder: Path, name: str = "manifest.json") -> dict[str, Any]:
-    """The facts in the manifest of an output."""
+    """Return the facts in the manifest of an output."""
     found: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))["extra"]
     return found
 
 
 def never(*_arguments: Any) -> Summarizer:
-    """Opens no summarizer: nothing is to be generated."""
+    """Fail: nothing is to be generated, so no summarizer is to be opened."""
     raise AssertionError("a model was loaded where nothing is to be generated")
 
 
 def at_call(number: int, action: Callable[[], Any]) -> Callable[[], None]:
-    """What an engine does before its n-th call, from 0 on."""
+    """Return an action for before each call of an engine; it acts at the n-th one, from 0 on."""
     calls = [0]
 
     def before() -> None:
@@ -61,7 +61,7 @@ class Wrapped:
 
 
 def with_engine(make: Callable[[Any], Any]) -> Open:
-    """Opens the real summarizer with an engine that is made from the real one."""
+    """Return an opener of the real summarizer, with an engine that is made from the real one."""
 
     def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:
         real = open_summarizer(config, cache)
@@ -71,7 +71,7 @@ def with_engine(make: Callable[[Any], Any]) -> Open:
 
 
 def summarizer_of(engine: Any = None, max_input_tokens: int = 2000) -> Summarizer:
-    """A summarizer without a model; tokens are bytes."""
+    """Return a summarizer without a model, whose tokens are bytes."""
     return Summarizer(
         engine=engine or StandInEngine(),
         encoder=Encoder(PROMPT, StandInTokenizer(), max_input_tokens),
@@ -87,21 +87,21 @@ def task_of(
     is_careful: bool = False,
     **keys: Any,
 ) -> Task:
-    """A task with this summarizer; `keys` are other fields of it."""
+    """Return a task with this summarizer; `keys` are its other fields."""
     loader = SummarizerLoader(lambda: summarizer)
     engine = CarefulEngine(loader, settings or GenerationSection(), is_careful=is_careful)
     return Task(engine, **keys)
 
 
 def record_of(content: Conversation | Reject, chunk: int = 0) -> Record:
-    """A record of the first file, with its own line."""
+    """Return a record of the first file."""
     return Record(Origin(chunk, Position(0, content.source.line)), content)
 
 
 def prepared(
     contents: Iterable[Conversation | Reject], task: Task, chunk: int = 0
 ) -> Iterator[Item]:
-    """The records of a chunk, prepared."""
+    """Return the records of a chunk, prepared."""
     return (prepare(record_of(content, chunk), task) for content in contents)
 
 
@@ -110,7 +110,7 @@ def answered(
     task: Task,
     on_done: Done = lambda _count: None,
 ) -> Iterator[AnsweredWindow]:
-    """The windows of all chunks, answered one after the other."""
+    """Yield the windows of all chunks, answered."""
 
     def windows() -> Iterator[Window]:
         for number, contents in enumerate(chunks):
@@ -124,7 +124,7 @@ def results(
     task: Task,
     on_done: Done = lambda _count: None,
 ) -> Iterator[Result]:
-    """The result of each record of one chunk."""
+    """Yield the result of each record of one chunk."""
     for window in answered([contents], task, on_done):
         for outcome in window.outcomes:
             yield outcome.result

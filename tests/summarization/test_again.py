@@ -1,4 +1,4 @@
-"""Claims about a night that is started twice, beside another one, or once more: how each ends, and what it leaves."""
+"""Claims about a night that is started twice, beside another one, or once more."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_both_of_a_night_started_twice_end_well_and_leave_no_chunks(make, tmp_pa
     run(night, at_call(call, lambda: run(night)))
     assert files_below(tmp_path / "out") == FOLDER
     assert manifest_of(tmp_path / "out")["counts"]["summaries"] == 10
-    assert len(said(log, "summaries")) == 1, "the metrics of one night are told once"
+    assert len(said(log, "summaries")) == 1, "the metrics of one night are logged once"
 
 
 @pytest.mark.parametrize("call", range(3))
@@ -75,7 +75,7 @@ def test_both_of_a_night_of_too_many_rejects_say_so_and_leave_no_chunks(make, tm
     assert files_below(tmp_path / "out") == FOLDER[1:]
 
 
-def test_a_night_of_too_many_rejects_is_not_generated_anew_to_end_as_before(make, tmp_path):
+def test_a_night_of_too_many_rejects_is_not_generated_again(make, tmp_path):
     night = make([*records(9), *BAD], limits=STRICT)
     assert ending(lambda: run(night)) is DataError
     before = (tmp_path / "out" / "manifest.json").read_bytes()
@@ -92,12 +92,12 @@ def test_a_night_of_too_many_rejects_is_not_generated_anew_to_end_as_before(make
 
 @pytest.mark.parametrize("limits", [STRICT, {"max_reject_fraction": 1}])
 @pytest.mark.parametrize("call", range(3))
-def test_a_night_with_other_settings_in_the_same_place_never_ends_well_with_nothing(
+def test_two_nights_of_other_settings_in_one_output_never_end_with_nothing(
     make, tmp_path, call, limits
 ):
     lines = [*records(9), *BAD]
     first, other = make(lines, limits=limits), make(lines, prompt={"system": "Be brief."})
-    # Where too many were rejected there is no success, so the other takes its place; else it is refused.
+    # With too many rejects there is no success, and the other replaces it; else it is refused.
     wanted = OutputError if limits != STRICT else None
     assert ending(lambda: run(other, at_call(call, lambda: ending(lambda: run(first))))) is wanted
     assert "_SUCCESS" in files_below(tmp_path / "out")
@@ -169,7 +169,8 @@ def test_a_late_file_leaves_a_finished_night_done_and_is_named(make, tmp_path, l
     assert summarize(night, never).records == 10
     (warning,) = said(
         log,
-        "files of the input are not in this finished output: they came later, or were left out then",
+        "files of the input are not in this finished output: they came later, or were left out "
+        "then",
     )
     assert warning.fields == {"count": 1, "files": [f"{tmp_path}/in/late.jsonl"]}
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
@@ -220,16 +221,14 @@ def test_skipped_records_make_no_share_of_rejects_smaller(make, config, tmp_path
     )
 
 
-def test_a_damaged_skip_done_is_told_before_a_model_is_loaded(make, tmp_path):
+def test_a_damaged_skip_done_is_found_before_a_model_is_loaded(make, tmp_path):
     run(make(records(4), output=str(tmp_path / "one")))
     (tmp_path / "one" / "manifest.json").write_text("{")
     with pytest.raises(DamagedError, match="correct skip_done"):
         summarize(make(records(4), skip_done=str(tmp_path / "one")), never)
 
 
-def test_a_file_replaced_after_its_last_chunk_is_noticed_before_anything_is_published(
-    make, tmp_path
-):
+def test_a_file_replaced_after_its_last_chunk_is_noticed_before_publishing(make, tmp_path):
     night = make(records(6))
     write_lines(tmp_path / "in" / "b.jsonl", records(6, 50))
 
@@ -242,10 +241,8 @@ def test_a_file_replaced_after_its_last_chunk_is_noticed_before_anything_is_publ
     assert manifest_of(tmp_path / "out")["counts"]["records"] == 13
 
 
-def test_the_metrics_of_a_night_killed_before_it_told_them_are_told_by_the_next_try(
-    make, tmp_path, log
-):
-    """Published, but chunks and marker still there: what a kill between the manifest and the metrics leaves."""
+def test_metrics_of_a_night_killed_before_them_are_logged_by_the_next_try(make, tmp_path, log):
+    """Chunks are still there: a kill between the manifest and the metrics leaves them."""
     night = make(records(10))
     for index in (0, 1):
         kept = {p: p.read_bytes() for p in (tmp_path / "out" / "_chunks").rglob("*") if p.is_file()}

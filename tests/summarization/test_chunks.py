@@ -1,4 +1,4 @@
-"""Claims about chunks: committed once, never mixed, put together in input order, by any number of workers."""
+"""Claims about chunks: committed once, never mixed, assembled in order, by many workers."""
 
 import csv
 import gzip
@@ -64,7 +64,7 @@ def records(count: int, first: int = 0) -> list[Any]:
 
 @pytest.fixture
 def night(config: Make, tmp_path: Path) -> SummarizeConfig:
-    """Three files of several formats: 31 records in chunks of four, ids and contents repeated over their borders."""
+    """31 records of three files in chunks of four; ids and contents repeat over their borders."""
     same = {"turns": [{"role": "customer", "text": "the same words"}]}
     mixed = [
         *records(6),
@@ -170,9 +170,7 @@ def test_a_file_that_changed_between_two_tries_is_summarized_anew(night, tmp_pat
     assert files_below(tmp_path / "out") == FOLDER
 
 
-def test_a_file_that_changes_while_it_is_summarized_is_noticed_before_its_chunk_counts(
-    night, tmp_path
-):
+def test_a_file_that_changes_while_it_is_read_commits_no_chunk(night, tmp_path):
     path = tmp_path / "in" / "a.jsonl"
     with pytest.raises(RetryError, match=r"a\.jsonl changed while it was summarized"):
         run(night, before=lambda: path.write_bytes(path.read_bytes() + b"\n"))
@@ -220,9 +218,7 @@ def replaced(path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_file_that_is_replaced_before_it_is_read_is_for_another_try_whatever_its_format(
-    config, tmp_path, suffix
-):
+def test_a_file_replaced_before_it_is_read_asks_for_another_try(config, tmp_path, suffix):
     for name in "ab":
         (tmp_path / "in").mkdir(exist_ok=True)
         write_four(tmp_path / "in" / f"{name}.{suffix}", name)
@@ -232,9 +228,7 @@ def test_a_file_that_is_replaced_before_it_is_read_is_for_another_try_whatever_i
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-def test_a_file_that_is_replaced_between_listing_and_cutting_is_for_another_try(
-    config, tmp_path, suffix
-):
+def test_a_file_replaced_before_it_is_cut_asks_for_another_try(config, tmp_path, suffix):
     night, store = config(input=f"{tmp_path}/in/", **SMALL), LocalStore(str(tmp_path / "out"))
     (tmp_path / "in").mkdir()
     write_four(tmp_path / "in" / f"b.{suffix}", "late")
@@ -264,9 +258,7 @@ class Asked(LocalStore):
     ("files", "listed", "wanted"),
     [(50, 50, (50, 0)), (120, 0, (0, 1)), (120, 120, (0, 1)), (120, 50_000, (120, 0))],
 )
-def test_many_files_are_listed_and_not_asked_for_one_by_one_to_see_that_none_changed(
-    tmp_path, files, listed, wanted
-):
+def test_versions_of_many_files_come_from_one_listing(tmp_path, files, listed, wanted):
     store = Asked(tmp_path)
     for n in range(files):
         (tmp_path / f"{n:03d}.jsonl").write_text("{}")
@@ -284,7 +276,7 @@ def test_many_files_are_listed_and_not_asked_for_one_by_one_to_see_that_none_cha
         check_unchanged(mine, listed)
 
 
-def test_an_object_that_ends_where_a_piece_of_it_began_is_for_another_try(config, s3, tmp_path):
+def test_an_object_that_ends_before_a_piece_of_it_asks_for_another_try(config, s3, tmp_path):
     for name, count in (("a", 4), ("b", 8)):
         write_lines(tmp_path / f"{name}.jsonl", records(count))
         s3.client().upload_file(str(tmp_path / f"{name}.jsonl"), s3.bucket, f"in/{name}.jsonl")
@@ -375,7 +367,7 @@ def test_what_somebody_keeps_beside_the_chunks_stays(night, tmp_path):
 
 
 @pytest.mark.parametrize("gpus", [0, 2])
-def test_the_manifest_tells_speed_and_cost(night, tmp_path, monkeypatch, gpus):
+def test_the_manifest_has_speed_and_cost(night, tmp_path, monkeypatch, gpus):
     monkeypatch.setattr("job.summarization.worker.count_gpus", lambda: gpus)
     run(night.model_copy(update={"cost_per_hour": 3.6}))
     facts = manifest_of(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Claims about GPUs that fail for good and processes that die: who is found to blame, and what the others come to."""
+"""Claims about GPUs that fail for good and processes that die: one record is to blame."""
 
 import errno
 from collections.abc import Callable, Sequence
@@ -33,9 +33,9 @@ RECORDS = 150
 
 
 class Gpu:
-    """Answers with the number of prompts of each batch; fails for good on poison, or once it has answered `answers`.
+    """Answers with the size of each batch; fails for good on poison or after `answers`.
 
-    How it fails: at first as engines tell of a GPU (RetryError), or as any other failure that lasts.
+    It fails as engines report a GPU (RetryError), or with any other error that lasts.
     """
 
     context_tokens = 512
@@ -44,7 +44,7 @@ class Gpu:
         self, tokenizer: Any, at_once: int, answers: float, error: Callable[[], Exception]
     ) -> None:
         self.tokenizer, self.at_once, self.answers, self.error = tokenizer, at_once, answers, error
-        self.is_dead, self.prompts_ahead, self.told_ahead = False, 8, 0
+        self.is_dead, self.prompts_ahead, self.announced = False, 8, 0
 
     def generate(
         self, prompts: Sequence[list[int]], settings: Any, on_done: Any = None
@@ -63,14 +63,14 @@ class Gpu:
         return answers
 
     def expect(self, prompts: Sequence[list[int]], settings: Any) -> None:
-        self.told_ahead += len(prompts)
+        self.announced += len(prompts)
 
 
-def told() -> Exception:
+def reported_error() -> Exception:
     return RetryError("the GPU failed (device-side assert triggered)")
 
 
-def untold() -> Exception:
+def other_error() -> Exception:
     return RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED")
 
 
@@ -78,9 +78,9 @@ def tries(
     config: Any,
     at_once: int = 8,
     answers: float = float("inf"),
-    error: Callable[[], Exception] = told,
+    error: Callable[[], Exception] = reported_error,
 ) -> tuple[list[str], list[Gpu]]:
-    """How each try ends, each on a GPU that works at first, until one is done or ten have failed; the GPUs."""
+    """Try until done, or ten times, each time on a new GPU; return the ends and the GPUs."""
     gpus: list[Gpu] = []
 
     def open_with(config: Any, cache: Any) -> Any:
@@ -120,10 +120,8 @@ def rejected(tmp_path: Any) -> list[str]:
     return [row["id"] for row in read_lines(tmp_path / "out/rejects/part-00000.jsonl")]
 
 
-@pytest.mark.parametrize("error", [told, untold])
-def test_a_record_that_breaks_the_gpu_is_found_and_costs_no_other_its_summary(
-    night, tmp_path, error
-):
+@pytest.mark.parametrize("error", [reported_error, other_error])
+def test_a_record_that_breaks_the_gpu_is_found_and_costs_no_other_summary(night, tmp_path, error):
     ends, gpus = tries(night(29), error=error)
     assert len(ends) == 5, "in its batch, in a small one, and alone, twice; then it is done"
     assert ends[-1] == "done"
@@ -136,15 +134,13 @@ def test_a_record_that_breaks_the_gpu_is_found_and_costs_no_other_its_summary(
     ]
     assert results_below(tmp_path / "out") == files_below(tmp_path / "out"), "no note stays"
     alone = [row["id"] for row in rows if row["summary"] == "among 1"]
-    assert len(alone) == 31, (
-        "the others of its small batch, and nobody else, were taken one at a time"
-    )
-    assert [gpu.told_ahead for gpu in gpus] == [100, 50, 0, 0, 0], (
+    assert len(alone) == 31, "the others of its small batch, and no others, came one at a time"
+    assert [gpu.announced for gpu in gpus] == [100, 50, 0, 0, 0], (
         "of chunks that nobody had begun, which come first"
     )
 
 
-@pytest.mark.parametrize("error", [told, untold])
+@pytest.mark.parametrize("error", [reported_error, other_error])
 def test_two_records_that_break_the_gpu_are_both_found(night, tmp_path, error):
     ends, _ = tries(night(13, 30), error=error)
     assert ends[-1] == "done"
@@ -152,9 +148,7 @@ def test_two_records_that_break_the_gpu_are_both_found(night, tmp_path, error):
 
 
 @pytest.mark.parametrize("poisonous", [8, 20])
-def test_a_night_of_one_chunk_whose_first_batch_was_answered_is_never_a_mistake_in_the_config(
-    config, tmp_path, poisonous
-):
+def test_a_model_that_answered_one_batch_is_no_mistake_in_the_config(config, tmp_path, poisonous):
     texts = [
         "my parcel is late and nobody answers",
         *(f"my parcel {number}" for number in range(1, 21)),
@@ -164,14 +158,12 @@ def test_a_night_of_one_chunk_whose_first_batch_was_answered_is_never_a_mistake_
         tmp_path / "in.jsonl",
         [conversation(f"c{number}", text) for number, text in enumerate(texts)],
     )
-    ends, _ = tries(config(), at_once=8, error=untold)
+    ends, _ = tries(config(), at_once=8, error=other_error)
     assert ends[-1] == "done"
     assert rejected(tmp_path) == [f"c{poisonous}"]
 
 
-def test_a_model_that_answered_in_an_earlier_try_of_the_night_is_no_mistake_in_the_config(
-    night, tmp_path
-):
+def test_a_model_that_answered_in_an_earlier_try_is_no_mistake_in_config(night, tmp_path):
     def stop() -> None:
         raise Stopped
 
@@ -180,11 +172,11 @@ def test_a_model_that_answered_in_an_earlier_try_of_the_night_is_no_mistake_in_t
         summarize(config, stand_in(StandInEngine(at_call(1, stop))))
     assert notes(tmp_path) == []
     with pytest.raises(RetryError, match="answered before"):
-        summarize(config, stand_in(StandInEngine(fail_untold)))
+        summarize(config, stand_in(StandInEngine(fail_otherwise)))
 
 
-def fail_untold() -> None:
-    raise untold()
+def fail_otherwise() -> None:
+    raise other_error()
 
 
 @pytest.mark.parametrize("end", [Stopped(), OSError(errno.ENOSPC, "full")])
@@ -220,11 +212,13 @@ def test_a_night_of_one_record_that_breaks_the_gpu_ends(config, tmp_path):
     assert (len(ends), ends[-1]) == (5, "done")
 
 
-@pytest.mark.parametrize("error", [told, untold])
+@pytest.mark.parametrize("error", [reported_error, other_error])
 @pytest.mark.parametrize("answers", [0, 8, 33, 34, 60])
 def test_a_gpu_that_fails_whatever_it_is_given_blames_no_record(night, tmp_path, answers, error):
     config = night()
-    if answers or error is told:  # else nothing ever tells it from a mistake in the config
+    if (
+        answers or error is reported_error
+    ):  # else nothing ever tells it from a mistake in the config
         ends, _ = tries(config, answers=answers, error=error)
         assert "done" not in ends or answers == 60
     ends, _ = tries(config)
@@ -238,12 +232,12 @@ def notes(tmp_path: Any) -> list[str]:
     return sorted(kind for kind in kinds if kind in ("begun", "records"))
 
 
-def test_a_night_told_to_stop_leaves_no_note(night, tmp_path):
+def test_a_stopped_night_leaves_no_note(night, tmp_path):
     def stop() -> None:
         raise Stopped
 
     def fail() -> None:
-        raise told()
+        raise reported_error()
 
     config = night()
     with pytest.raises(Stopped):

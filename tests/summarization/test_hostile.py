@@ -1,4 +1,4 @@
-"""A file of bad lines among good ones: each line has exactly one outcome, in order, and memory stays bounded."""
+"""Claims about bad lines among good ones: each has one outcome, in order, in bounded memory."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def one(*turns: Any, **more: Any) -> dict[str, Any]:
 
 
 DEEP = "[" * 200 + "]" * 200
-# (line, what becomes of it; None is a summary). Bytes and text stand as they are, anything else as JSON.
+# A line, and its outcome (None is a summary). Bytes and text are written as they are, else as JSON.
 KINDS: list[tuple[Any, str | None]] = [
     (b'{"turns": [{"role": "agent", "text": "caf\xe9"}]}', INVALID),
     (b"\xff\xfe\xfd", INVALID),
@@ -106,7 +106,8 @@ KINDS: list[tuple[Any, str | None]] = [
     (one(turn("silence")), EMPTY),
     (one(turn("hi"), summary=float("nan")), None),
     (
-        '{"turns": [{"role": "agent", "text": "hi"}], "number": 1e999, "numbers": [-1e999, Infinity, NaN]}',
+        '{"turns": [{"role": "agent", "text": "hi"}], "number": 1e999, '
+        '"numbers": [-1e999, Infinity, NaN]}',
         None,
     ),
     (
@@ -119,7 +120,7 @@ KINDS: list[tuple[Any, str | None]] = [
 
 
 class Engine:
-    """Says "fine", nothing where it reads of silence, and breaks on poison with everything in its batch."""
+    """Answers "fine", nothing to silence, and breaks on poison with its whole batch."""
 
     context_tokens = 512
     prompts_ahead = 0
@@ -137,7 +138,7 @@ class Engine:
 
 
 def peak_bytes(anew: bool = False) -> int:
-    """The most memory that this process has had since it was last asked `anew`, whatever ran in it before."""
+    """Return the process's peak memory since the last call with `anew`."""
     if anew:
         Path("/proc/self/clear_refs").write_text(
             "5"
@@ -178,8 +179,11 @@ def test_each_bad_line_has_one_outcome_and_costs_no_good_line_its_summary(
     summaries = read_lines(tmp_path / "out/parts/part-00000.jsonl")
     rejects = read_lines(tmp_path / "out/rejects/part-00000.jsonl")
     lines = {row["source"]["line"]: row.get("reason") for row in summaries + rejects}
-    wrong = {as_line(KINDS[n // 2][0])[:60]: (lines.get(n + 1, NO_RECORD), wanted)
-             for n, wanted in enumerate(expected) if lines.get(n + 1, NO_RECORD) != wanted}  # fmt: skip
+    wrong = {}
+    for n, wanted in enumerate(expected):
+        found = lines.get(n + 1, NO_RECORD)
+        if found != wanted:
+            wrong[as_line(KINDS[n // 2][0])[:60]] = (found, wanted)
     assert wrong == {}
     assert (
         len(summaries) + len(rejects)

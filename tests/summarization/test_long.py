@@ -1,4 +1,4 @@
-"""Claims about conversations longer than the model's context, with an engine that answers by rule."""
+"""Claims about conversations longer than the model's context, with a made-up engine."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ ROOM = 240
 
 
 class Engine:
-    """Answers by a function of the prompt's text; remembers how many prompts came in each call."""
+    """Answers by a function of the prompt's text; counts the prompts of each call."""
 
     context_tokens = 512
     prompts_ahead = 0
@@ -80,9 +80,7 @@ def talk(id: str, turns: int, words: str = "one two three four") -> Conversation
     return Conversation(id, said, Source("f", 1))
 
 
-def test_every_turn_stands_in_exactly_one_part_in_order_and_no_part_could_take_one_more(
-    tokenizer, encoder
-):
+def test_every_turn_is_in_one_part_and_no_part_has_room_for_one_more(tokenizer, encoder):
     parts = encoder.encode_parts(talk("c", 60), 99)
     texts = [tokenizer.decode(part.ids) for part in parts]
     found = [int(number) for text in texts for number in re.findall(r"<(\d+)>", text)]
@@ -92,7 +90,7 @@ def test_every_turn_stands_in_exactly_one_part_in_order_and_no_part_could_take_o
     assert all(ROOM - longest_turn < len(part.ids) <= ROOM for part in parts[:-1])
 
 
-def test_a_turn_longer_than_a_prompt_goes_on_in_the_next_without_losing_a_word(tokenizer, encoder):
+def test_a_turn_longer_than_a_prompt_continues_in_the_next_prompt(tokenizer, encoder):
     words = [f"w{n}" for n in range(300)]
     one = Conversation(
         "c", (Turn("customer", " ".join(words)), Turn("agent", "x" * 700)), Source("f", 1)
@@ -104,7 +102,7 @@ def test_a_turn_longer_than_a_prompt_goes_on_in_the_next_without_losing_a_word(t
     assert sum(part.turns for part in parts) == 2
 
 
-def test_a_text_that_never_fits_is_told_without_being_tokenized(encoder):
+def test_a_text_that_never_fits_is_found_without_being_tokenized(encoder):
     huge = Conversation("c", (Turn("customer", "x" * 50_000_000),), Source("f", 1))
     with pytest.raises(TooLongError, match="50000010 characters, which never fit into 240 tokens"):
         encoder.encode(huge)
@@ -116,7 +114,7 @@ def test_a_text_that_never_fits_is_told_without_being_tokenized(encoder):
     assert encoder.encode(middle).dropped_turns == 1
 
 
-def test_parts_of_all_conversations_go_to_the_engine_together_and_then_their_summaries(run):
+def test_each_level_of_all_conversations_goes_to_the_engine_in_one_call(run):
     (short, long, longer), engine = run([talk("a", 2), talk("b", 20), talk("c", 30)])
     assert (short.parts, short.levels) == (1, 1)
     assert (long.levels, longer.levels) == (2, 2)
@@ -136,7 +134,7 @@ def test_summaries_too_long_for_one_prompt_are_summarized_by_parts_again(run):
     assert engine.calls == sorted(engine.calls, reverse=True)
 
 
-def test_summaries_that_do_not_get_shorter_end_in_a_reject_and_not_in_a_loop(run):
+def test_summaries_that_do_not_get_shorter_end_in_a_reject(run):
     (found,), engine = run([talk("a", 60)], lambda _text: "s" * 180)
     assert isinstance(found, Reject)
     assert found.reason == "too_long"
@@ -155,7 +153,7 @@ def test_parts_without_an_answer_count_their_turns_as_dropped(run):
     )
 
 
-def test_a_part_that_breaks_the_engine_rejects_its_conversation_and_no_other(run):
+def test_a_part_that_breaks_the_engine_rejects_its_conversation_alone(run):
     def answer(text):
         if "poison" in text:
             raise RuntimeError("CUDA error")
@@ -168,7 +166,7 @@ def test_a_part_that_breaks_the_engine_rejects_its_conversation_and_no_other(run
     assert found[1].detail == "part 3 of 3, level 1: RuntimeError: CUDA error"
 
 
-def test_a_long_conversation_whose_parts_all_fail_is_no_mistake_of_the_config(run):
+def test_a_conversation_whose_parts_all_fail_is_no_mistake_in_the_config(run):
     def fail_but_on_a_greeting(text):
         if "Hello" not in text:
             raise RuntimeError("CUDA error")

@@ -104,7 +104,7 @@ def test_of_several_inputs_the_missing_one_is_named(config, tmp_path, log):
     assert [each["input"] for each in warnings(log)] == [f"{tmp_path}/chats/"]
 
 
-def test_too_few_records_leave_nothing_behind_and_are_no_part_of_the_next_try(config, tmp_path):
+def test_too_few_records_leave_nothing_behind_for_the_next_try(config, tmp_path):
     write_lines(tmp_path / "in" / "a.jsonl", [conversation("a"), "{broken"])
     night = config(input=f"{tmp_path}/in/", limits=NO_LIMIT | {"min_records": 4})
     with pytest.raises(
@@ -180,5 +180,5 @@ def test_a_night_counts_conversations_with_unclear_speakers(load, tmp_path, capl
         file.write(json.dumps({"id": "t", "transcript": transcript}) + "\n")
     summarize(load())
     assert manifest_of(tmp_path / "out")["counts"]["unclear_speakers"] == 1
-    told = [record.fields for record in caplog.records if "may be another" in record.getMessage()]
-    assert [(one["conversations"], one["lines"]) for one in told] == [(1, 1)]
+    warned = [record.fields for record in caplog.records if "may be another" in record.getMessage()]
+    assert [(one["conversations"], one["lines"]) for one in warned] == [(1, 1)]

@@ -1,4 +1,4 @@
-"""Claims about what becomes of each record, with engines that are given and fail as told."""
+"""Claims about the outcome of each record, with engines that fail on purpose."""
 
 import errno
 import tracemalloc
@@ -223,21 +223,32 @@ def careful(engine: Any, has_answered: bool = False) -> CarefulEngine:
     ("answers", "on_a_greeting", "said"),
     [
         (
-            failed("FloatingPointError", 3), None,
+            failed("FloatingPointError", 3),
+            None,
             r"model\.dtype: .* each of the first 3 conversations \(FloatingPointError: of 0",
         ),
-        (failed("OutOfMemoryError", 2), None, r"lower generation\.max_input_tokens or max_new_tokens, set model\."),
+        (
+            failed("OutOfMemoryError", 2),
+            None,
+            r"lower generation\.max_input_tokens or max_new_tokens, "
+            r"set model\.",
+        ),
         (failed("FloatingPointError", 1), FloatingPointError, r"model\.dtype.*, and on a greeting"),
         (failed("OutOfMemoryError", 1), RuntimeError, r"lower generation\.max_input_tokens"),
-        (failed("RuntimeError", 2), RuntimeError, r"model: it cannot be run as configured.*RuntimeError: of 0"),
+        (
+            failed("RuntimeError", 2),
+            RuntimeError,
+            r"model: it cannot be run as configured.*RuntimeError: of 0",
+        ),
         (failed("RuntimeError", 1), ValueError, r"model: it cannot be run as configured"),
         (failed("KeyError", 1), MemoryError, r"model: it cannot be run as configured"),
         (
-            [*failed("RuntimeError", 1), *failed("ValueError", 1)], RuntimeError,
+            [*failed("RuntimeError", 1), *failed("ValueError", 1)],
+            RuntimeError,
             r"model: it cannot be run as configured",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_model_that_fails_on_all_is_a_mistake_in_the_config(answers, on_a_greeting, said):
     with pytest.raises(ConfigError, match=said) as caught:
         careful(Greeted(on_a_greeting)).check_failures(answers)
@@ -261,7 +272,7 @@ def test_a_mistake_of_recaps_own_that_fails_on_all_is_a_bug():
         [*failed("RuntimeError", 2), *failed("ValueError", 2)],
     ],
 )
-def test_records_that_fail_for_themselves_do_not_end_the_run(answers, has_answered):
+def test_records_that_fail_do_not_end_the_run_of_a_model_that_answers(answers, has_answered):
     engine = Greeted()
     careful(engine, has_answered).check_failures(answers)
     has_failures = any(isinstance(answer, Failure) for answer in answers)

@@ -1,4 +1,4 @@
-"""Claims about what is at the output already: what recap wrote is replaced, what somebody else keeps there never is."""
+"""Claims about what is at the output already: recap replaces only what it wrote."""
 
 import json
 import shutil
@@ -33,13 +33,13 @@ def few_records(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("store", "warnings"), [(LocalStore, 0), (Forgetful, 1)])
-def test_a_store_that_ignores_conditions_is_told_of_before_the_input_is_agreed_on(
-    tmp_path, log, store, warnings
-):
+def test_a_store_that_ignores_conditional_writes_is_warned_of(tmp_path, log, store, warnings):
     output = open_output(str(tmp_path / "out"), StorageSection())
     check_writable(replace(output, store=store(output.uri)))
-    told = [record for record in log.records if "ignores conditional writes" in record.getMessage()]
-    assert len(told) == warnings
+    warned = [
+        record for record in log.records if "ignores conditional writes" in record.getMessage()
+    ]
+    assert len(warned) == warnings
     assert files_below(tmp_path / "out") == []
 
 
@@ -85,7 +85,7 @@ def test_summaries_that_somebody_changed_are_not_replaced(config, tmp_path):
     assert path.read_text() == MINE
 
 
-def test_two_outputs_of_one_stem_are_told_apart(config, tmp_path):
+def test_two_outputs_of_one_stem_do_not_replace_each_other(config, tmp_path):
     summarize(config(output=str(tmp_path / "out" / "day.jsonl")))
     before = files_below(tmp_path / "out")
     with pytest.raises(
@@ -121,7 +121,7 @@ class Breaking(LocalStore):
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["into nothing", "over an earlier run"])
 @pytest.mark.parametrize("name", ["out", "out/day.jsonl"])
-def test_a_publication_that_broke_off_anywhere_is_made_good_by_the_next_run(
+def test_a_publication_that_breaks_anywhere_is_repaired_by_the_next_run(
     config, tmp_path, name, earlier
 ):
     place = tmp_path / name
@@ -156,9 +156,7 @@ def test_a_publication_that_broke_off_anywhere_is_made_good_by_the_next_run(
     assert after > 4
 
 
-def test_the_same_run_that_ends_while_this_one_looks_is_not_taken_for_somebody_else(
-    config, tmp_path
-):
+def test_the_same_run_that_ends_meanwhile_is_not_taken_for_a_foreign_one(config, tmp_path):
     wanted = config()
     summarize(wanted)
     out = tmp_path / "out"
@@ -276,9 +274,7 @@ def test_a_name_with_a_dot_may_be_a_folder(config, name):
         ("out", "out/_PUBLISHING"),
     ],
 )
-def test_a_folder_where_a_file_is_to_be_written_is_found_before_a_model_is_loaded(
-    config, tmp_path, output, folder
-):
+def test_a_folder_with_the_name_of_a_file_is_found_before_loading(config, tmp_path, output, folder):
     (tmp_path / folder).mkdir(parents=True)
     night = config(output=f"{tmp_path}/{output}")
     with pytest.raises(
@@ -292,9 +288,7 @@ def test_a_folder_where_a_file_is_to_be_written_is_found_before_a_model_is_loade
 
 
 @pytest.mark.parametrize("file", ["parts", "rejects", "_chunks"])
-def test_a_file_where_a_folder_is_to_be_made_is_found_before_a_model_is_loaded(
-    config, tmp_path, file
-):
+def test_a_file_with_the_name_of_a_folder_is_found_before_loading(config, tmp_path, file):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / file).touch()
     with pytest.raises(OutputError, match=f"{file} is a file, and recap would write a folder"):

@@ -69,7 +69,7 @@ def config_of(tmp_path: Path, source: Path, **keys: object) -> SummarizeConfig:
 
 
 class Talkative(Wrapped):
-    """The real engine, which says something where the base, that has learned no summary, says nothing of a part."""
+    """The real engine, with a text where the base, which has not been trained, has no answer."""
 
     silent = 0
 
@@ -82,7 +82,7 @@ class Talkative(Wrapped):
         ]
 
 
-def test_every_turn_of_a_meeting_of_ten_thousand_words_counts_where_the_model_says_something(
+def test_every_turn_of_a_meeting_of_10_000_words_is_summarized(
     tmp_path,
 ):
     meetings = [meeting(number) for number in range(3)]
@@ -107,7 +107,7 @@ def test_every_turn_of_a_meeting_of_ten_thousand_words_counts_where_the_model_sa
         assert row["summary"]
 
 
-def test_turns_of_parts_that_the_model_says_nothing_of_are_counted_as_dropped(tmp_path):
+def test_turns_of_parts_without_an_answer_are_counted_as_dropped(tmp_path):
     source = write_lines(tmp_path / "in.jsonl", [meeting(0, 3000)])
     (row,) = summarized(config_of(tmp_path, source, data={"roles": "as_written"}), tmp_path)
     assert 0 < row["dropped_turns"] < len(meeting(0, 3000)["turns"])

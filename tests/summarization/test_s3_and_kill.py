@@ -1,4 +1,4 @@
-"""Claims about the real command: from S3 to S3 with an adapter; stopped twice, and killed, in the middle."""
+"""Claims about the real command: from S3 to S3 with an adapter; stopped, and killed."""
 
 import os
 import signal
@@ -89,31 +89,31 @@ def test_an_adapter_summarizes_from_s3_to_s3(s3, base_folder, tmp_path):
     )
 
 
-def end_by(told: signal.Signals, config: Path, out: Path) -> int:
-    """Run the real command until it has committed one chunk more, and send it a signal; how it ended."""
+def end_by(sent: signal.Signals, config: Path, out: Path) -> int:
+    """Send the command a signal once it has committed one more chunk; return its exit code."""
     before = len(list(out.glob(COMMITTED)))
     with subprocess.Popen(command(config), env=environment(), stderr=subprocess.PIPE) as process:
         try:
             while len(list(out.glob(COMMITTED))) == before:
                 assert process.poll() is None, process.stderr and process.stderr.read()
                 time.sleep(0.01)
-            process.send_signal(told)
+            process.send_signal(sent)
             return process.wait(60)
         finally:
             process.kill()
 
 
-def test_a_run_that_is_stopped_and_killed_publishes_nothing_until_it_is_whole(
-    base_folder, tmp_path, places
-):
+def test_a_run_that_is_stopped_or_killed_publishes_nothing(base_folder, tmp_path, places):
     records = [conversation(f"c{n}", "late " * (n % 9 + 1)) for n in range(RECORDS)]
     out = tmp_path / "out"
     config = write_config(
         tmp_path, input=str(write_lines(tmp_path / "in.jsonl", records)), output=str(out),
-        model={"base": str(base_folder)}, generation={"max_new_tokens": 3}, chunks={"records": RECORDS // 10},
+        model={"base": str(base_folder)},
+        generation={"max_new_tokens": 3},
+        chunks={"records": RECORDS // 10},
     )  # fmt: skip
-    for told in (signal.SIGTERM, signal.SIGINT):
-        assert end_by(told, config, out) == 75, "it asks to be run again"
+    for sent in (signal.SIGTERM, signal.SIGINT):
+        assert end_by(sent, config, out) == 75, "it asks to be run again"
         assert results_below(out) == files_below(places) == []
     assert end_by(signal.SIGKILL, config, out) == -signal.SIGKILL
     assert results_below(out) == []

@@ -10,7 +10,7 @@ def missed(*arguments: object) -> list[str]:
     return [line for line, is_kept in judged(*arguments) if not is_kept]  # type: ignore[arg-type]
 
 
-def test_each_promise_that_is_missed_is_named_and_the_slowest_size_is_judged():
+def test_each_missed_promise_is_named_for_the_slowest_size():
     assert missed([FAST, FAST], PACED) == []
     assert missed([FAST, SLOW], PACED) == [
         "records per second, the slowest: 9,091 (at least 10,000)"

