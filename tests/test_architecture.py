@@ -59,17 +59,17 @@ HALF_SENTENCE = re.compile(r"(What|Whether|How|Nor|So)\b")
 NOT_YET_VERB_FIRST = (
     "job/config/", "job/conversations/",
     "job/launch/", "job/preflight/", "job/storage/", "job/submit/",
-    "job/summarization/", "job/training/", "job/arguments.py", "job/cli.py", "job/identity.py",
+    "job/training/", "job/arguments.py", "job/cli.py", "job/identity.py",
     "job/telemetry.py",
 )  # fmt: skip
 NOT_YET_WITHIN_THE_COLUMNS = ("job/", "tests/", "benchmarks/", "examples/", "infra/")
 NOT_YET_WITHOUT_A_TEST_MODULE_IMPORTED = (
-    "tests/faults/", "tests/infra/", "tests/storage/", "tests/submit/", "tests/summarization/",
+    "tests/faults/", "tests/infra/", "tests/storage/", "tests/submit/",
 )  # fmt: skip
 NOT_YET_SHORT_NAMES = ("tests/",)
 NOT_YET_ASSERTING = (
     "tests/config/", "tests/storage/",
-    "tests/summarization/", "tests/test_printable.py", "tests/test_telemetry.py",
+    "tests/test_printable.py", "tests/test_telemetry.py",
 )  # fmt: skip
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

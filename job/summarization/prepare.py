@@ -37,7 +37,7 @@ class Task:
 
 
 class Prepared(NamedTuple):
-    """What is needed of a conversation once its prompts are made; its turns are not kept."""
+    """A conversation once its prompts are made, without its turns: windows hold many of these."""
 
     origin: Origin
     id: str

@@ -1,7 +1,7 @@
-"""What earlier outputs of `recap summarize` have done: the digests that their rows have.
+"""The digests of conversations that earlier outputs of `recap summarize` have summarized.
 
-A set of one million digests takes 16 MB. Duplicates of ids within one input are another question,
-which `duplicates` answers: it must know where the first one is.
+A set of one million takes 16 MB. Duplicate ids within one input are found by `duplicates`, which
+must also know where the first one is.
 """
 
 import csv
