@@ -22,12 +22,8 @@ from typing import Any
 
 import yaml
 
-from job.config.sections import (
-    AdapterModelSection,
-    GenerationSection,
-    ReadingSection,
-    StorageSection,
-)
+from job.config.data_sections import ReadingSection
+from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.inference.choose import EngineChoice, EngineName, open_engine

@@ -4,16 +4,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from job.config.data_sections import DataSection, ReadingSection
 from job.config.redaction import RedactionSection
 from job.config.sections import (
     AdapterModelSection,
     ChunksSection,
     CsvOutputSection,
-    DataSection,
     GenerationSection,
     ModelSection,
     PromptSection,
-    ReadingSection,
     ScoringSection,
     Section,
     StorageSection,

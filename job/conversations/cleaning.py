@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from html.entities import html5
 
-from job.config.sections import CleaningStep, ReadingSection
+from job.config.data_sections import CleaningStep, ReadingSection
 from job.conversations.record import Conversation, Reject, Turn
 from job.telemetry import warn
 

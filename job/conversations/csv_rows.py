@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-from job.config.sections import CsvSection, ReadingSection
+from job.config.data_sections import CsvSection, ReadingSection
 from job.conversations.draft import RecordError, plain
 from job.conversations.formats.table import check_columns, has_conversation, in_known_case
 from job.conversations.json_text import MAX_RECORD_CHARACTERS, check_utf8

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.draft import BinaryRow, RecordError, plain
 from job.conversations.formats.choose import holds_records
 from job.conversations.formats.table import check_columns, check_names, in_known_case

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple, TextIO
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.csv_rows import Header, TableRows, table_text
 from job.conversations.formats.choose import conversation_key
 from job.conversations.json_document import Cuts, cuts_of, iterate_piece

@@ -17,7 +17,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.csv_rows import TableRows, check_text, table_text
 from job.conversations.doubts import Doubts
 from job.conversations.draft import (

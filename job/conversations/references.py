@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.draft import ALIASES, RecordError, kind, shown
 from job.conversations.listed import list_in
 from job.conversations.record import Conversation

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Literal
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.draft import ALIASES, folded_name
 from job.conversations.speaker_lines import (
     CLOCK,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.captions import CUE, caption_lines, first_caption
 from job.conversations.draft import ALIASES, RecordError, role_of, shown
 from job.conversations.record import Turn

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.captions import is_captions
 from job.conversations.draft import Draft, RecordError, draft, plain
 from job.conversations.formats.table import names_conversation

@@ -7,7 +7,7 @@ reference out of chats that end with it.
 from collections.abc import Mapping
 from typing import Any
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.draft import (
     ALIASES,
     RecordError,

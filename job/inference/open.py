@@ -3,13 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from job.config.sections import (
-    AdapterModelSection,
-    CleaningStep,
-    PromptSection,
-    ReadingSection,
-    StorageSection,
-)
+from job.config.data_sections import CleaningStep, ReadingSection
+from job.config.sections import AdapterModelSection, PromptSection, StorageSection
 from job.conversations.cleaning import resolve_steps
 from job.errors import ConfigError
 from job.model import Model, Tokenizer

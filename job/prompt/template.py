@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from job.config.sections import CleaningStep, PromptSection
+from job.config.data_sections import CleaningStep
+from job.config.sections import PromptSection
 from job.errors import ConfigError, DamagedError
 from job.model import Tokenizer
 from job.model.families import render_chat

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from job.config.data_sections import ReadingSection
 from job.config.patterns import regex_of
-from job.config.sections import ReadingSection, as_list
+from job.config.sections import as_list
 from job.printable import visible
 from job.storage.keys import mistake_in
 from job.telemetry import event, warn

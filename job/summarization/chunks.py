@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.config.commands import SummarizeConfig
-from job.config.sections import ChunksSection, ReadingSection
+from job.config.data_sections import ReadingSection
+from job.config.sections import ChunksSection
 from job.conversations.csv_rows import Header
 from job.conversations.pieces import Piece, Size, cut
 from job.errors import AlreadyExistsError, MissingError, RetryError

@@ -8,13 +8,8 @@ from hashlib import blake2b
 from typing import Any
 
 from job.config.commands import SummarizeConfig
-from job.config.sections import (
-    CsvOutputSection,
-    as_list,
-    names_one_file,
-    reading_identity,
-    to_plain,
-)
+from job.config.data_sections import reading_identity
+from job.config.sections import CsvOutputSection, as_list, names_one_file, to_plain
 from job.conversations.record import Conversation
 from job.storage.open import InputFile
 from job.summarization.summarizer import Digests

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from job.config.commands import SummarizeConfig
-from job.config.sections import CleaningStep, PromptSection
+from job.config.data_sections import CleaningStep
+from job.config.sections import PromptSection
 from job.inference.choose import EngineChoice, open_engine
 from job.inference.engine import Engine
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, fetch_without_adapter

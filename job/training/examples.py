@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from job.config.commands import TrainConfig
-from job.config.sections import CleaningStep, as_list
+from job.config.data_sections import CleaningStep
+from job.config.sections import as_list
 from job.conversations.cleaning import clean_all, resolve_steps
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation

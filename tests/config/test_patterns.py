@@ -5,8 +5,8 @@ import re
 import pytest
 from pydantic import ValidationError
 
+from job.config.data_sections import ReadingSection
 from job.config.patterns import regex_of
-from job.config.sections import ReadingSection
 
 MATCHES = [
     (

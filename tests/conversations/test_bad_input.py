@@ -11,7 +11,7 @@ import pytest
 import zstandard
 from pyarrow import parquet
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.draft import RecordError
 from job.conversations.json_document import iterate_document
 from job.conversations.json_layout import Layout

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from pyarrow import parquet
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.read import read_conversations, read_strictly
 from job.conversations.record import Conversation, Source, Turn
 

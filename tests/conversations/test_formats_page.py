@@ -2,7 +2,7 @@
 
 import pytest
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.read import read_strictly
 from tests.formats_page import entries, examples
 

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.draft import RecordError
 from job.conversations.listed import MAX_PYTHON_CHARACTERS, list_in
 from job.conversations.read import read_conversations, read_strictly

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations import opening
 from job.conversations.opening import plain_stream
 from job.conversations.read import read_strictly

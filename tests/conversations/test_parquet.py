@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations import parquet_rows
 from job.conversations.pieces import Size, cut, read_piece
 from job.conversations.read import read_conversations, read_strictly

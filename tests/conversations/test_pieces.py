@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.pieces import Piece, Size, cut, read_piece
 from job.conversations.read import derived_id, read_conversations
 from job.conversations.record import Conversation

@@ -7,7 +7,7 @@ import random
 import pytest
 from pydantic import ValidationError
 
-from job.config.sections import ReadingSection, reading_identity
+from job.config.data_sections import ReadingSection, reading_identity
 from job.conversations.read import read_conversations, read_strictly
 from job.conversations.record import Conversation, Turn
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from job.config.sections import CsvSection, ReadingSection
+from job.config.data_sections import CsvSection, ReadingSection
 from job.conversations.pieces import Size, cut, read_piece
 from job.conversations.read import derived_id, read_conversations, read_strictly
 from job.conversations.record import Conversation

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from job.config.sections import CsvSection, ReadingSection, reading_identity
+from job.config.data_sections import CsvSection, ReadingSection, reading_identity
 from job.conversations.formats.table import check_columns
 from job.conversations.pieces import Size, cut, read_piece
 from job.conversations.read import read_conversations, read_strictly

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations import transcript
 from job.conversations.draft import RecordError
 from job.conversations.speaker_lines import QUOTED_CHARACTERS, quoted

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.doubts import Doubts
 from job.conversations.pieces import Size, cut, read_piece
 from job.conversations.read import read_conversations, read_strictly

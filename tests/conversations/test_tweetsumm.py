@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.cleaning import TWEETS, clean_all, resolve_steps
 from job.conversations.read import read_strictly
 from job.conversations.splits import find_overlap, hold_out

@@ -17,12 +17,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from job.config.sections import (
-    AdapterModelSection,
-    GenerationSection,
-    ReadingSection,
-    StorageSection,
-)
+from job.config.data_sections import ReadingSection
+from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
 from job.conversations.read import read_strictly
 from job.inference.open import fetch_with_adapter, load
 from job.inference.transformers_engine import TransformersEngine

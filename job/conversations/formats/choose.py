@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.draft import Draft, RecordError, names
 from job.conversations.formats import dialogstudio, meetings, table, tickets, turn_list
 from job.conversations.turn_objects import MISSING, value_at

@@ -7,7 +7,7 @@ dialog histories and prompts are no metadata: they repeat the dialog many times 
 from collections.abc import Mapping
 from typing import Any
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.draft import Draft, RecordError, draft, kind, metadata_of, names, role_of
 from job.conversations.json_text import parse_json
 from job.conversations.record import Turn

@@ -7,7 +7,7 @@ speakers in one list and their utterances in another.
 from collections.abc import Mapping
 from typing import Any
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.draft import Draft, RecordError, draft, kind, metadata_of, names, role_of
 from job.conversations.record import Turn
 from job.conversations.references import references_of, summary_keys

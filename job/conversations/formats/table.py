@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from job.config.sections import ReadingSection, as_list
+from job.config.data_sections import ReadingSection
+from job.config.sections import as_list
 from job.conversations.draft import (
     Draft,
     RecordError,

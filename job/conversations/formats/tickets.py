@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from html import unescape
 from typing import Any
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.draft import (
     Draft,
     RecordError,

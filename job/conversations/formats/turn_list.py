@@ -8,7 +8,7 @@ the customer, assistant and gpt the agent. Each key that is not used becomes met
 from collections.abc import Mapping
 from typing import Any
 
-from job.config.sections import ReadingSection
+from job.config.data_sections import ReadingSection
 from job.conversations.draft import Draft, RecordError, draft, metadata_of, names
 from job.conversations.references import references_of, summary_keys
 from job.conversations.transcript import Transcript
