@@ -15,7 +15,7 @@ NO_STORAGE: Any = None
 
 
 def publish_adapter(base_folder: Path, work: Path, uri: str) -> None:
-    """An adapter with random weights, published as training does it."""
+    """Publish an adapter with random weights, as training does it."""
     import torch
     from peft import LoraConfig, get_peft_model
 

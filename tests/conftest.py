@@ -1,5 +1,9 @@
-"""What any test may use: a tiny real base; on loopback a real S3 protocol server, and a stand-in of the Hub."""
+"""Fixtures for every test: a tiny real base, and S3 and the Hub on loopback.
 
+S3 is a server of the real protocol; the Hub is a stand-in.
+"""
+
+import logging
 import os
 import signal
 import urllib.request
@@ -17,10 +21,11 @@ from tests.faults.trials import Trials
 from tests.storage.hub_server import Hub
 from tests.tiny import make_base
 
-# A shell starts what it puts into the background with SIGINT ignored; what the tests start shall be interruptible.
+# A shell starts background jobs with SIGINT ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ELSEWHERE = (
+# Variables that could lead to another service, or to somebody's account.
+VARIABLES_OF_OTHER_SERVICES = (
     "AWS_PROFILE",
     "AWS_SESSION_TOKEN",
     "AWS_ENDPOINT_URL_S3",
@@ -31,16 +36,23 @@ ELSEWHERE = (
 
 
 @pytest.fixture(autouse=True)
-def _log_as_before() -> Iterator[None]:
-    """A command that ran in this process told its log to write to what pytest has closed by the next test."""
-    before = LOGGER.handlers[:], LOGGER.level, LOGGER.propagate
+def _restore_the_log() -> Iterator[None]:
+    """Undo `configure_logging` of a command that ran in this process.
+
+    Its handler writes to a stream that pytest has closed by the next test.
+    """
+    handlers = LOGGER.handlers[:]
+    level = LOGGER.level
+    propagate = LOGGER.propagate
     yield
-    LOGGER.handlers[:], LOGGER.level, LOGGER.propagate = before
+    LOGGER.handlers[:] = handlers
+    LOGGER.level = level
+    LOGGER.propagate = propagate
 
 
 @dataclass(frozen=True)
 class S3:
-    """A service and a bucket of the test's own; the environment names both service and credentials."""
+    """A service with a bucket of the test's own. The environment has endpoint and credentials."""
 
     endpoint: str
     bucket: str
@@ -50,7 +62,7 @@ class S3:
         return f"s3://{self.bucket}"
 
     def client(self) -> Any:
-        """boto3's own client, for what recap would not do."""
+        """Return a client of boto3, for operations that recap does not do."""
         import boto3
 
         return boto3.session.Session().client("s3", endpoint_url=self.endpoint)
@@ -58,8 +70,11 @@ class S3:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
+    """The embedded S3 server, one per test process."""
     from moto.server import ThreadedMotoServer
 
+    # Its line for each request would be kept for a failing test's report.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -69,8 +84,8 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def aws_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Credentials and region that mean nothing, and no way to anybody's account."""
-    for name in ELSEWHERE:
+    """Credentials and a region without meaning, so that no request reaches a real account."""
+    for name in VARIABLES_OF_OTHER_SERVICES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing-key-id")
@@ -84,39 +99,35 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.fixture
 def s3(s3_endpoint: str, aws_environment: pytest.MonkeyPatch) -> S3:
-    """S3 on loopback with a fresh bucket; `open_store(s3.uri)` finds it by the environment."""
+    """S3 on loopback with a fresh bucket. `open_store(s3.uri)` finds it by the environment."""
     aws_environment.setenv("AWS_ENDPOINT_URL", s3_endpoint)
     service = S3(s3_endpoint, f"test-{uuid.uuid4().hex[:12]}")
-    bucket = urllib.request.Request(
-        f"{s3_endpoint}/{service.bucket}", method="PUT"
-    )  # a client takes far longer
-    urllib.request.urlopen(bucket).close()
+    # Without boto3, whose client takes far longer to make.
+    create = urllib.request.Request(f"{s3_endpoint}/{service.bucket}", method="PUT")
+    urllib.request.urlopen(create).close()
     return service
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """An empty Hub on loopback; HF_ENDPOINT names it, and HF_TOKEN is one that it accepts."""
+    """An empty Hub on loopback, named by HF_ENDPOINT, with a token that it accepts in HF_TOKEN."""
     from huggingface_hub import constants
 
     with Hub.started() as service:
         monkeypatch.setenv("HF_ENDPOINT", service.endpoint)
         monkeypatch.setenv("HF_TOKEN", service.token)
-        # The library takes these from the environment when it is imported, which may be long ago.
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        # The library has read these variables when it was imported, which may be long ago.
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        for name, value in (
-            ("HF_HUB_OFFLINE", "0"),
-            ("HF_HUB_DISABLE_XET", "1"),
-            ("HF_HUB_DISABLE_TELEMETRY", "1"),
-        ):
-            monkeypatch.setenv(name, value)
         yield service
 
 
 @pytest.fixture
 def poisoned(tmp_path: Path) -> Path:
-    """A folder of modules with the names of libraries; each writes down that it was imported."""
+    """A folder of modules named like libraries, each of which leaves a file when it is imported."""
     folder = tmp_path / "poisoned"
     folder.mkdir()
     note = "open(__file__ + '.imported', 'w').close()\n"
@@ -127,7 +138,7 @@ def poisoned(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base as it lies on disk: config, safetensors, tokenizer."""
+    """A base on disk: config, safetensors, tokenizer."""
     folder = tmp_path_factory.mktemp("base")
     make_base(folder)
     return folder
@@ -135,14 +146,14 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
-    """Training processes that start at once, without the supervisor: the libraries are loaded only the first time."""
+    """Training processes without supervisor. The libraries are loaded only for the first one."""
     with closing(Trials(tmp_path_factory.mktemp("trials"))) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """A model this small is slower with more threads than with one."""
+    """Compute on one thread: a model this small is slower with more."""
     import torch
 
     before = torch.get_num_threads()
@@ -153,7 +164,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Cache and work of this test alone; the folder where runs put what they need only while they run."""
+    """Give the test a cache and a work folder of its own, and return the work folder."""
     monkeypatch.setenv("RECAP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RECAP_WORK", str(tmp_path / "work"))
     return tmp_path / "work"

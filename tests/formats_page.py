@@ -1,4 +1,4 @@
-"""The first part of docs/formats.md: files that people have, each with the `data` that reads it."""
+"""The examples of docs/formats.md: files that people have, each with the config that reads it."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Entry:
-    """A piece of a file as the page shows it, and the config under it."""
+    """A piece of a file as the page shows it, with the config below it."""
 
     name: str
     kind: str
@@ -24,16 +24,17 @@ class Entry:
     config: dict[str, Any]
 
     def write(self, folder: Path) -> Path:
-        """Write the sample as a file."""
+        """Write the sample to a file in `folder` and return its path."""
         path = folder / f"{self.name.split()[-1]}.{self.kind}"
         path.write_bytes(self.content)
         return path
 
     @property
     def content(self) -> bytes:
-        """The bytes of the file; what a page cannot show of Excel's is added."""
+        """The bytes of the file."""
         if "Excel" not in self.name:
             return self.sample.encode()
+        # A page cannot show the byte order mark and the line ends of Excel's files.
         rows = csv.reader(io.StringIO(self.sample), delimiter=";")
         text = io.StringIO()
         csv.writer(text, delimiter=";", lineterminator="\r\n").writerows(rows)
@@ -41,12 +42,12 @@ class Entry:
 
 
 def least_config() -> dict[str, Any]:
-    """The config that the entries leave out."""
+    """Return the part of a config that all entries leave out."""
     return _parts()[0][1]
 
 
 def entries() -> list[Entry]:
-    """Every entry of the part, in its order."""
+    """Return the entries of the first part, in the order of the page."""
     found = []
     for heading, _, blocks in _parts()[1:]:
         (kind, sample), (language, config) = blocks
@@ -56,7 +57,7 @@ def entries() -> list[Entry]:
 
 
 def examples() -> list[tuple[str, str]]:
-    """Language and text of every example below the first part that is no config."""
+    """Return language and text of each other example, below the first part, but no config."""
     page = PART.sub("", PAGE.read_text("utf-8"))
     return [(kind, text) for kind, text in BLOCK.findall(page) if kind != "yaml"]
 

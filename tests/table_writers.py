@@ -1,4 +1,4 @@
-"""CSV files as other programs write them: rows of cells → bytes."""
+"""Writers of CSV files as other programs write them. Each turns rows of cells into bytes."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ def module(**dialect: Any) -> Any:
 
 
 def pandas(rows: list[list[str]]) -> bytes:
-    """Quotes a cell for a delimiter, a quote or a line feed, not for a carriage return."""
+    """Quote a cell that holds a delimiter, a quote or a line feed, but not a carriage return."""
     quoted = [[_doubled(cell) if set(cell) & set('",\n') else cell for cell in row] for row in rows]
     return "".join(",".join(row) + "\n" for row in quoted).encode()
 
