@@ -57,9 +57,9 @@ HALF_SENTENCE = re.compile(r"(What|Whether|How|Nor|So)\b")
 
 # Folders and files that a rule does not hold yet. An entry goes when it is mended, and none is added.
 NOT_YET_VERB_FIRST = (
-    "job/config/", "job/conversations/",
+    "job/conversations/",
     "job/launch/", "job/preflight/", "job/storage/", "job/submit/",
-    "job/training/", "job/arguments.py", "job/cli.py", "job/identity.py",
+    "job/training/", "job/arguments.py", "job/cli.py",
     "job/telemetry.py",
 )  # fmt: skip
 NOT_YET_WITHIN_THE_COLUMNS = ("job/", "tests/", "benchmarks/", "examples/", "infra/")
@@ -68,7 +68,7 @@ NOT_YET_WITHOUT_A_TEST_MODULE_IMPORTED = (
 )  # fmt: skip
 NOT_YET_SHORT_NAMES = ("tests/",)
 NOT_YET_ASSERTING = (
-    "tests/config/", "tests/storage/",
+    "tests/storage/",
     "tests/test_printable.py", "tests/test_telemetry.py",
 )  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""Configuration: the models of each command's YAML, loading, overrides, one report of all mistakes."""
+"""Configuration: the keys of each command, and how a config is loaded and checked."""

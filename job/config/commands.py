@@ -1,4 +1,4 @@
-"""The whole config of each command. Knows nothing of files or overrides (`load` does)."""
+"""The whole config of each command: its keys and sections, and the checks across them."""
 
 from typing import Annotated, Literal, Self
 
@@ -41,7 +41,7 @@ class TrainConfig(Section):
     run: RunName = Field(description="Name of the run, and of its folder below output.")
     model: ModelSection
     data: DataSection
-    output: Uri = Field(description="Folder or s3:// prefix that holds the runs.")
+    output: Uri = Field(description="Folder or s3:// prefix of the runs.")
     prompt: PromptSection = PromptSection()
     lora: LoraSection = LoraSection()
     training: TrainingSection = TrainingSection()
@@ -64,62 +64,77 @@ class TrainConfig(Section):
 class SummarizeConfig(Section):
     """`recap summarize`: one summary or one reject for each record of the input."""
 
-    run: RunName = Field(description="Name of the run, for logs and the manifest.")
-    input: Uris = Field(description="File, prefix, or list of them.")
+    run: RunName = Field(description="Name of the run in logs and in the manifest.")
+    input: Uris = Field(
+        description="Conversations to summarize: a file, a prefix, or a list of them."
+    )
     output: Uri = Field(
-        description="Folder or prefix; or one file that ends in .jsonl, .csv or .parquet."
+        description="Folder or prefix for the summaries, or one file whose name ends in .jsonl, "
+        ".csv or .parquet."
     )
     adapter: Uri | None = Field(
-        None, description="Folder, s3:// prefix or Hub id of an adapter; null is the base alone."
+        None,
+        description="Folder, s3:// prefix or Hub id of the adapter. null summarizes with the "
+        "base alone.",
     )
     adapter_digest: AdapterDigest | None = Field(
         None,
-        description="Digest of the adapter, or its first 12 digits or more, as the log and the manifest of a night "
-        "have it; an adapter with another digest ends the run with 65.",
+        description="Digest of the adapter, or its first 12 or more digits. The log and the "
+        "manifest of a run show it. An adapter with another digest ends the run with 65.",
     )
     model: AdapterModelSection = AdapterModelSection()
     data: ReadingSection = ReadingSection()
     prompt: PromptSection | None = Field(
-        None, description="Only without an adapter, which carries its own prompt."
+        None,
+        description="How a conversation becomes the model's input. It is allowed only without an "
+        "adapter, which has its own.",
     )
     engine: EngineName = Field(
         "auto",
-        description="What generates; auto is vllm where it is installed, can serve the model and is as fast.",
+        description="Engine of generation. auto is vllm if it is installed, can serve the model, "
+        "and is as fast as transformers.",
     )
     adapter_weights: AdapterWeights = Field(
         "separate",
-        description="The adapter beside its base, or merged into it once, in model.dtype (a little faster, rounded).",
+        description="Whether the adapter's weights stay separate from the base's or are merged "
+        "into them once. merged is a little faster, and rounds the weights to model.dtype.",
     )
     generation: GenerationSection = GenerationSection()
     long_conversations: Literal["keep_ends", "reject", "hierarchical"] = Field(
         "keep_ends",
-        description="Too long for the model: drop whole turns from the middle, reject, or summarize parts and then "
-        "their summaries.",
+        description="What to do with conversations that are too long for the model. keep_ends "
+        "drops whole turns from the middle. reject makes them rejects. hierarchical summarizes "
+        "parts, and then the summaries of the parts.",
     )
     cut_summaries: Literal["keep", "reject"] = Field(
         "keep",
-        description="Summaries that generation.max_new_tokens cut: keep them (finish_reason length), or reject.",
+        description="What to do with summaries that generation.max_new_tokens cuts off. keep "
+        "writes them with finish_reason length. reject makes them rejects.",
     )
     redaction: RedactionSection | None = Field(
         None,
-        description="Replace personal data by placeholders before the model reads it; null is off, {} all kinds.",
+        description="Which personal data is replaced by placeholders before the model reads it. "
+        "null replaces none, and {} all kinds.",
     )
     skip_done: Uris | None = Field(
         None,
-        description="Earlier outputs: what they summarized with the same weights and settings, unchanged, is skipped.",
+        description="Outputs of earlier runs. A conversation that they summarized, unchanged and "
+        "with the same weights and settings, is skipped.",
     )
     chunks: ChunksSection = ChunksSection()
     shards: int | None = Field(
         None,
         ge=1,
-        description="How many workers share the input; null is what --shard or the scheduler says, else 1.",
+        description="Number of workers that share the input. null is the number of --shard or of "
+        "the scheduler, or else 1.",
     )
     cost_per_hour: float | None = Field(
         None,
         gt=0,
-        description="What an hour of one worker costs, in any currency (of several on one machine, each its share): "
-        "the manifest then tells what 1,000 records cost by the hours spent on committed chunks; loading the model, "
-        "cutting the input, putting the output together, and what killed workers lost are not in it.",
+        description="Cost of one worker for an hour, in any currency. If several workers share a "
+        "machine, each has its share of the cost. The manifest then has the cost of 1,000 "
+        "records, by the hours spent on committed chunks. It leaves out the time for loading the "
+        "model, cutting the input and assembling the output, and what killed workers lost.",
     )
     csv_output: CsvOutputSection = CsvOutputSection()
     limits: SummarizeLimitsSection = SummarizeLimitsSection()
@@ -130,7 +145,8 @@ class SummarizeConfig(Section):
     def _output_can_be_written(cls, uri: str) -> str:
         if looks_like_a_file(uri) and not names_one_file(uri):
             raise ValueError(
-                f"'{uri}' would be a folder of that name; one file of summaries ends in .jsonl, .csv or .parquet and "
+                f"'{uri}' would be a folder of that name; one file of summaries ends in .jsonl, "
+                ".csv or .parquet and "
                 "is not compressed; end it with a slash if it is to be a folder"
             )
         return uri
@@ -138,17 +154,17 @@ class SummarizeConfig(Section):
     @model_validator(mode="after")
     def _something_generates(self) -> Self:
         if self.adapter is None and self.model.base is None:
-            raise ValueError(
-                "neither adapter nor model.base is set: one of them must say what summarizes"
-            )
+            raise ValueError("neither adapter nor model.base is set: set what is to summarize")
         if self.adapter_weights == "merged" and self.model.quantization is not None:
             raise ValueError(
-                "adapter_weights: merged is for weights of 16 or 32 bits: merged into 4-bit ones, an adapter says "
-                "something else; set model.quantization: null, or adapter_weights: separate"
+                "adapter_weights: merged is for weights of 16 or 32 bits: merging into 4-bit ones "
+                "changes what an adapter does; set model.quantization: null, or adapter_weights: "
+                "separate"
             )
         if self.adapter is None and self.adapter_digest is not None:
             raise ValueError(
-                "adapter_digest is set, but there is no adapter: set adapter, or remove adapter_digest"
+                "adapter_digest is set, but there is no adapter: set adapter, or remove "
+                "adapter_digest"
             )
         if self.adapter is not None and self.prompt is not None:
             raise ValueError(
@@ -160,9 +176,9 @@ class SummarizeConfig(Section):
 class EvaluateConfig(Section):
     """`recap evaluate`: score an adapter, or a file of summaries, against references and floors."""
 
-    run: RunName = Field(description="Name of the evaluation, for logs and the report.")
+    run: RunName = Field(description="Name of the evaluation in logs and in the report.")
     input: Uris = Field(
-        description="Conversations with reference summaries: file, prefix, or list of them."
+        description="Conversations with reference summaries: a file, a prefix, or a list of them."
     )
     output: Uri = Field(
         description="Folder or prefix for evaluation.json, report.html and summaries.jsonl."
@@ -172,11 +188,13 @@ class EvaluateConfig(Section):
     )
     summaries: Uri | None = Field(
         None,
-        description="Summaries to score instead (JSONL: id, summary): file, or folder of parts.",
+        description="Summaries to score instead of an adapter: a JSONL file with id and summary, "
+        "or a folder of parts.",
     )
     train: Uris | None = Field(
         None,
-        description="Training conversations, for the constant-sentence floor; null takes it from the references.",
+        description="Training conversations, from which the floor of a constant sentence is "
+        "made. null makes it from the references.",
     )
     model: AdapterModelSection = AdapterModelSection()
     data: ReadingSection = ReadingSection()
@@ -189,8 +207,8 @@ class EvaluateConfig(Section):
     def _output_is_a_folder(cls, uri: str) -> str:
         if looks_like_a_file(uri):
             raise ValueError(
-                f"'{uri}' would be a folder of that name: an evaluation leaves several files; name a folder, or end it "
-                "with a slash"
+                f"'{uri}' would be a folder of that name: an evaluation leaves several files; "
+                "name a folder, or end it with a slash"
             )
         return uri
 

@@ -12,27 +12,27 @@ from job.config.patterns import Globs
 from job.config.sections import Name, OneOrMoreNames, Section, Uris, as_list, to_plain
 
 CleaningStep = Literal["links", "mentions", "signatures", "html_entities", "whitespace"]
-# Reading keys that are younger than some finished outputs.
+# Keys that were added after some outputs were finished.
 LATER_READING_KEYS = ("turns", "reference", "drop_roles", "csv")
 
 
 class CsvSection(Section):
-    """How the CSV and TSV files of the input are written."""
+    """Form of the CSV and TSV files of the input."""
 
     delimiter: str | None = Field(
         None,
-        description="Character that separates the cells. null takes the comma, tab, semicolon or "
-        "vertical bar that the header is separated by.",
+        description="Character between the cells. null detects the comma, tab, semicolon or "
+        "vertical bar in the header.",
     )
     escape: str | None = Field(
         None,
-        description="Character that makes a quote behind it part of the cell. Spark, Athena and "
-        "MySQL write a backslash. null means that quotes are doubled.",
+        description="Character before a quote that belongs to a cell. Spark, Athena and MySQL "
+        "write a backslash. null means that such quotes are doubled.",
     )
     encoding: str = Field(
         "utf-8",
-        description="Python's name of the encoding, such as cp1252 or latin-1. A file in UTF-16 "
-        "with a byte order mark is recognized, and JSON is always read as UTF-8 or UTF-16.",
+        description="Python's name of the encoding, such as cp1252 or latin-1. UTF-16 with a "
+        "byte order mark is detected. JSON is always read as UTF-8 or UTF-16.",
     )
 
     @field_validator("delimiter", "escape")
@@ -46,11 +46,12 @@ class CsvSection(Section):
     @classmethod
     def _is_an_encoding_of_text(cls, value: str) -> str:
         try:
-            "".encode(value)  # fails for codecs that Python has but that are none of text: base64
+            "".encode(value)  # fails for codecs of Python that are not of text, such as base64
             return codecs.lookup(value).name
         except (LookupError, ValueError) as error:
             raise ValueError(
-                "is no encoding that Python knows; cp1252, latin-1, utf-16-le and shift_jis are some"
+                "is no encoding that Python knows; cp1252, latin-1, utf-16-le and shift_jis are "
+                "some"
             ) from error
 
     @model_validator(mode="after")
@@ -61,7 +62,7 @@ class CsvSection(Section):
 
 
 class ReadingSection(Section):
-    """How files are read as conversations."""
+    """Reading of files as conversations."""
 
     format: Literal[
         "auto",
@@ -75,46 +76,50 @@ class ReadingSection(Section):
         "intercom",
         "table",
         "transcript",
-    ] = Field("auto", description="Format of the files; auto looks at the content.")
+    ] = Field("auto", description="Format of the files. auto detects it by the content.")
     columns: dict[Literal["id", "conversation", "summary"], OneOrMoreNames] = Field(
         default_factory=dict,
-        description="Columns or keys by name; by default `id`, `dialogue` (or `conversation`, "
-        "`transcript`), `summary`. Several summaries are a list: {summary: [summary1, summary2]}.",
+        description="Names of columns or keys. The defaults are `id`; `dialogue`, `conversation` "
+        "or `transcript`; and `summary`. A list names several summaries: {summary: [summary1, "
+        "summary2]}.",
     )
     turns: dict[Literal["list", "role", "text"], Name] = Field(
         default_factory=dict,
-        description="Keys of a list of turns that recap does not know: the list's, and in each "
-        "turn the speaker's and the text's; a path is joined by dots, e.g. {list: chat.events, "
-        "role: author.type, text: body}.",
+        description="Keys of a list of turns in a form that recap does not know: of the list "
+        "itself, and of the speaker and the text in each turn. Dots join a path: {list: "
+        "chat.events, role: author.type, text: body}.",
     )
     reference: Literal["summary", "last_assistant"] = Field(
         "summary",
-        description="Where chats have their reference: under `summary` (or what columns names), or "
-        "as the last message, by the assistant, which then is no turn.",
+        description="Where a chat has its reference summary: under `summary` (or the key that "
+        "columns names), or in its last message, by the assistant, which is then not a turn.",
     )
     roles: dict[str, Literal["customer", "agent", "system"]] | Literal["as_written"] = Field(
         default_factory=dict,
-        description="Other names of roles, e.g. {bot: agent}; as_written keeps any label.",
+        description="Other names of roles, such as {bot: agent}. as_written keeps every label as "
+        "it is.",
     )
     drop_roles: list[Name] = Field(
         [],
-        description="Turns of these speakers are left out, e.g. [tool, developer, system]: labels "
-        "as they are written, or roles that labels stand for, in upper or lower case.",
+        description="Speakers whose turns are dropped, such as [tool, developer, system]. A "
+        "label or its role matches, in upper or lower case.",
     )
     cleaning: list[CleaningStep] | Literal["auto", "tweets"] = Field(
         "auto",
-        description="Cleaning steps in order; tweets is the classic set (links, mentions, signatures, html_entities, "
-        "whitespace); auto is tweets for TweetSumm and whitespace elsewhere; [] changes nothing.",
+        description="Cleaning steps in order. tweets is all of them, in the order links, "
+        "mentions, signatures, html_entities, whitespace. auto is tweets for TweetSumm and "
+        "whitespace for other data. [] changes nothing.",
     )
     csv: CsvSection = CsvSection()
     include: Globs = Field(
-        default_factory=list,
-        description="Patterns of the files to read below a folder or prefix, e.g. '*.jsonl.gz' or 'calls/**'; [] is "
-        "all. A file that is named itself is always read.",
+        [],
+        description="Patterns of the files to read below a folder or prefix, such as "
+        "'*.jsonl.gz' or 'calls/**'. [] reads all files. A file that the input names itself is "
+        "always read.",
     )
     exclude: Globs = Field(
-        default_factory=list,
-        description="Patterns of files below a folder or prefix that are left out.",
+        [],
+        description="Patterns of the files below a folder or prefix that are not read.",
     )
 
     @model_validator(mode="after")
@@ -131,7 +136,7 @@ class ReadingSection(Section):
 
     @property
     def summary_columns(self) -> list[str]:
-        """The columns or keys of the references."""
+        """The columns or keys of the reference summaries."""
         return as_list(self.columns.get("summary", "summary"))
 
     def column(self, use: Literal["id", "conversation"]) -> str | None:
@@ -142,30 +147,38 @@ class ReadingSection(Section):
 
 
 class DataSection(ReadingSection):
-    """The conversations to learn from and to validate on."""
+    """The conversations to train on and to validate on, and how they are read."""
 
-    train: Uris = Field(description="File, prefix, list of them, or hf://datasets/… to train on.")
+    train: Uris = Field(
+        description="Conversations to train on: a file, a prefix, hf://datasets/…, or a list of "
+        "them."
+    )
     validation: Uris | None = Field(
-        None, description="The same to validate on; null holds out validation_fraction."
+        None,
+        description="Conversations to validate on, named like those of train. null holds out "
+        "validation_fraction of train.",
     )
     validation_fraction: float = Field(
         0.1,
         gt=0,
         lt=1,
-        description="Share of the training conversations held out when validation is null.",
+        description="Fraction of the training conversations that is held out if validation is "
+        "null.",
     )
     references: Literal["first", "all"] = Field(
         "all",
-        description="Train on each conversation's first reference summary, or on all (a row each).",
+        description="Train on the first reference summary of each conversation, or on all of "
+        "them, with a row for each.",
     )
     overlap: Literal["error", "drop", "allow"] = Field(
         "error",
-        description="Conversations of validation that also stand in train: an error, dropped from train, or allowed.",
+        description="What to do if a validation conversation is in train too: end with an error, "
+        "drop it from train, or allow it.",
     )
 
 
 def reading_identity(reading: ReadingSection) -> dict[str, Any]:
-    """Return the section as plain types, without later keys that have their default.
+    """Return the section as plain types, without LATER_READING_KEYS that have their default.
 
     An output that was finished before such a key existed has the same identity as one of today.
     """

@@ -1,7 +1,6 @@
-"""The day that a scheduled run is about: a date, or `yesterday` or `today` in the scheduler's zone.
+"""Find the date of a scheduled run, from `yesterday` or `today` in the scheduler's time zone.
 
-Variables and environment → variables in which `date` is a date, and `previous_date` the day before
-it. Knows nothing of configs.
+The result are variables in which `date` is a date, and `previous_date` is the day before it.
 """
 
 import re
@@ -13,19 +12,23 @@ from job.errors import ConfigError
 
 DAYS_BEFORE = {"yesterday": 1, "today": 0}  # of the day on which the run was due
 ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-DATE, ZONE, SCHEDULED = "RECAP_VAR_DATE", "RECAP_TIME_ZONE", "RECAP_SCHEDULED_AT"
-PREVIOUS, PREVIOUS_DATE = "previous_date", "RECAP_VAR_PREVIOUS_DATE"
+DATE = "RECAP_VAR_DATE"
+ZONE = "RECAP_TIME_ZONE"
+SCHEDULED = "RECAP_SCHEDULED_AT"
+PREVIOUS = "previous_date"
+PREVIOUS_DATE = "RECAP_VAR_PREVIOUS_DATE"
 
 
 def with_date(
     variables: Mapping[str, str], environment: Mapping[str, str], now: datetime
 ) -> Mapping[str, str]:
-    """Return the variables with a date in place of the word where `date` is `yesterday` or `today`.
+    """Return the variables with a date, if `date` is `yesterday` or `today`.
 
-    That is a day counted from RECAP_SCHEDULED_AT where the scheduler sets it, which no waiting
-    moves, else from `now` (with its zone); days begin as in RECAP_TIME_ZONE, else UTC. Raises
-    ConfigError where the time or the zone is unclear, and for a `date` or `previous_date` that is
-    no date.
+    The day is that of RECAP_SCHEDULED_AT if the scheduler sets it, so that waiting in a queue does
+    not change it. Otherwise it is that of `now`, which has a time zone. Days begin as in
+    RECAP_TIME_ZONE, or else UTC.
+
+    Raise ConfigError if the time or the zone is invalid, or `date` or `previous_date` is no date.
     """
     _check_date(PREVIOUS, PREVIOUS_DATE, variables, environment)
     word = variables.get("date") or environment.get(DATE)
@@ -40,13 +43,13 @@ def with_date(
 def with_previous_date(
     variables: Mapping[str, str], environment: Mapping[str, str]
 ) -> Mapping[str, str]:
-    """Return the variables with the day before `date`, if that is set and nobody names another."""
+    """Return the variables with `previous_date`, if there is a `date` and no other value for it."""
     text = variables.get("date") or environment.get(DATE)
     if not text or PREVIOUS in variables or PREVIOUS_DATE in environment:
         return variables
     try:
         day = date.fromisoformat(text) - timedelta(days=1)
-    except (ValueError, OverflowError):  # before the year 1 there is no day
+    except (ValueError, OverflowError):  # no date, or the first of all
         return variables
     return {**variables, PREVIOUS: day.isoformat()}
 
@@ -54,7 +57,7 @@ def with_previous_date(
 def _check_date(
     name: str, in_environment: str, variables: Mapping[str, str], environment: Mapping[str, str]
 ) -> None:
-    """Raise ConfigError if the variable has a value that is no date; an empty value is none."""
+    """Raise ConfigError if the variable has a value that is no date. An empty value is none."""
     text = variables.get(name) or environment.get(in_environment)
     if not text or _is_date(text):
         return
@@ -80,7 +83,8 @@ def _time(text: str) -> datetime:
         time = None
     if time is None or time.tzinfo is None:
         raise ConfigError(
-            f"{SCHEDULED} is '{text}' in the environment, wanted a time with its zone: 2026-01-31T02:00:00Z"
+            f"{SCHEDULED} is '{text}' in the environment, wanted a time with its zone: "
+            "2026-01-31T02:00:00Z"
         )
     return time
 
@@ -90,6 +94,6 @@ def _zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # no such zone; a path; a folder of zones
         raise ConfigError(
-            f"{ZONE} is '{name}' in the environment, which is no time zone here: name one of the IANA's, such as "
-            "Europe/Berlin (tzdata must be installed)"
+            f"{ZONE} is '{name}' in the environment, which is no time zone here: name one of the "
+            "IANA's, such as Europe/Berlin (tzdata must be installed)"
         ) from None

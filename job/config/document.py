@@ -1,7 +1,7 @@
-"""The text of a config file → plain values, and the line of each of them.
+"""Parse the text of a config into plain values, with the line of each.
 
-Knows nothing of what the keys mean. Two things that YAML allows are mistakes here: a key that stands twice (the first
-would be lost in silence), and anchors (a small file could grow without end).
+Two things that YAML allows are mistakes here: a repeated key, whose first value would be lost
+silently, and anchors, by which a small file can grow without end.
 """
 
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ import yaml
 from job.config.mistakes import Mistake, Path
 from job.errors import ConfigError
 
-DEEPEST = 100
+MAX_DEPTH = 100
 TOO_DEEP = "nested far deeper than any config is; check the brackets"
-KEPT_AS_TEXT = "tag:yaml.org,2002:timestamp"  # 2026-01-31 is a name of a day here, not an object
+KEPT_AS_TEXT = "tag:yaml.org,2002:timestamp"  # 2026-01-31 is the name of a day, not an object
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class ConfigText:
 
 @dataclass(frozen=True)
 class Document:
-    """Plain values, where each stands (`line 7`), and what was wrong with the text itself."""
+    """Plain values, the location of each (`line 7`), and what is wrong with the text itself."""
 
     value: Any
-    places: dict[Path, str]
+    locations: dict[Path, str]
     mistakes: list[Mistake] = field(default_factory=list)
 
 
@@ -54,27 +54,28 @@ def parse(source: ConfigText) -> Document:
 
 
 def parse_value(text: str) -> Document:
-    """Read any YAML value; yaml.YAMLError if it is none."""
+    """Parse any YAML value. Raise yaml.YAMLError if it is not one."""
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent):
             remedy = f"'*{event.anchor}' stands for a value elsewhere; write the value out"
             raise yaml.MarkedYAMLError(problem=remedy, problem_mark=mark)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(
-            event, yaml.CollectionEndEvent
-        )
-        if depth > DEEPEST:
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
             raise yaml.MarkedYAMLError(problem=TOO_DEEP, problem_mark=mark)
     loader = yaml.SafeLoader(text)
     document = Document(None, {})
     node = loader.get_single_node()
     value = None if node is None else _value(node, (), loader, document)
-    return Document(value, document.places, document.mistakes)
+    return Document(value, document.locations, document.mistakes)
 
 
 def _value(node: yaml.Node, path: Path, loader: yaml.SafeLoader, document: Document) -> Any:
-    document.places.setdefault(path, _line(node))
+    document.locations.setdefault(path, _line(node))
     if isinstance(node, yaml.SequenceNode):
         return [
             _value(item, (*path, index), loader, document) for index, item in enumerate(node.value)
@@ -85,14 +86,12 @@ def _value(node: yaml.Node, path: Path, loader: yaml.SafeLoader, document: Docum
         return node.value
     try:
         return loader.construct_object(node, deep=True)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-    ):  # what the tags' constructors run into
-        remedy = f"this is no {node.tag.removeprefix('tag:yaml.org,2002:')}; take the tag away, or quote the value"
+    # The constructors of tags raise any of these for a value that does not fit the tag.
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        remedy = (
+            f"this is no {node.tag.removeprefix('tag:yaml.org,2002:')}; take the tag away, "
+            "or quote the value"
+        )
         raise yaml.MarkedYAMLError(problem=remedy, problem_mark=node.start_mark) from None
 
 
@@ -101,18 +100,20 @@ def _mapping(
 ) -> dict[str, Any]:
     mapping: dict[str, Any] = {}
     for key, item in node.value:
-        # A key is taken as it is written: `no` and `1` are names, not a boolean and a number.
+        # A key is used as it is written: `no` and `1` are names, not a boolean and a number.
         name = str(key.value) if isinstance(key, yaml.ScalarNode) else "?"
-        place = _line(key)
+        location = _line(key)
         if name == "?":
-            document.mistakes.append(Mistake((*path, name), "a key must be a single name", place))
-        elif name in mapping:
-            first = document.places[*path, name]
             document.mistakes.append(
-                Mistake((*path, name), f"stands twice, first on {first}; keep one", place)
+                Mistake((*path, name), "a key must be a single name", location)
+            )
+        elif name in mapping:
+            first = document.locations[*path, name]
+            document.mistakes.append(
+                Mistake((*path, name), f"is set twice, first on {first}; keep one", location)
             )
         else:
-            document.places[*path, name] = place
+            document.locations[*path, name] = location
             mapping[name] = _value(item, (*path, name), loader, document)
     return mapping
 
@@ -127,9 +128,9 @@ def _position(error: yaml.YAMLError) -> str:
 
 
 def _problem(error: yaml.YAMLError) -> str:
-    """What the parser says, without the snippet of the file that it likes to show: it may hold a secret."""
-    said = [
+    """Return the parser's message without its snippet of the file, which may have a secret."""
+    parts = [
         getattr(error, "context", None),
         getattr(error, "problem", None) or getattr(error, "reason", None),
     ]
-    return ", ".join(part for part in said if part) or str(error) or "not readable"
+    return ", ".join(part for part in parts if part) or str(error) or "not readable"

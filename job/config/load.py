@@ -4,7 +4,6 @@ A wrong config is one error that lists every mistake, so that a person mends all
 """
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, overload
@@ -15,13 +14,18 @@ from pydantic import ValidationError
 from job.config.commands import CONFIGS, Command, EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.dates import with_date, with_previous_date
 from job.config.document import ConfigText, Document, parse, parse_value
-from job.config.mistakes import Mistake, Path, dotted, invalid, place_of, report, secrets_in, shown
+from job.config.mistakes import Mistake, dotted, invalid, report, secrets_in, shown
 from job.config.sections import to_plain
+from job.config.variables import (
+    begins_with_variable,
+    escape_variables,
+    has_variable,
+    replace_variables,
+)
 from job.errors import ConfigError
 
+FROM_SET = "--set"  # the location of a mistake in an override
 Config = TrainConfig | SummarizeConfig | EvaluateConfig
-NAME = r"\{([A-Za-z_][A-Za-z0-9_]*)\}"
-VARIABLE = re.compile(rf"\{{{NAME}\}}|{NAME}")
 NO_VARIABLES: Mapping[str, str] = {}
 
 
@@ -69,19 +73,25 @@ def load_config(
     """
     document = parse(source)
     for override in overrides:
-        _override(document, override)
-    variables = with_previous_date(with_date(variables, os.environ, datetime.now(UTC)), os.environ)
-    value = _substituted(document.value, (), document, variables)
-    if _holds_variable(document.value.get("input")):
-        _allow_empty_nights(value)
-    mistakes = [*document.mistakes, *secrets_in(value, document.places)]
+        _apply_override(document, override)
+
+    variables = with_date(variables, os.environ, datetime.now(UTC))
+    variables = with_previous_date(variables, os.environ)
+    value = replace_variables(document.value, (), document, variables)
+
+    # An input with a variable is another one each night, and some nights have no records.
+    if has_variable(document.value.get("input")):
+        _allow_empty_input(value)
+
+    mistakes = [*document.mistakes, *secrets_in(value, document.locations)]
     fitting = min(CONFIGS, key=lambda name: _misfit(name, value))
     model = CONFIGS[command or fitting]
     try:
         config = model.model_validate(value)
     except ValidationError as error:
-        mistakes += invalid(error, value, model.model_json_schema(), document.places)
+        mistakes += invalid(error, value, model.model_json_schema(), document.locations)
         config = None
+
     if mistakes or config is None:
         text = report(source.name, mistakes)
         if command and _misfit(command, value) and not _misfit(fitting, value):
@@ -92,126 +102,89 @@ def load_config(
 
 
 def resolved_yaml(config: Config) -> str:
-    """The config with every default written out; loading it again gives the same config. It holds no secret."""
-    return yaml.safe_dump(
-        _escaped(to_plain(config)), sort_keys=False, allow_unicode=True, width=120
-    )
+    """Return the config as YAML with every default, and without secrets.
+
+    Loading it again gives the same config.
+    """
+    plain = escape_variables(to_plain(config))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _override(document: Document, override: str) -> None:
-    """Put the value of one `--set` into the document, or note what is wrong with it."""
+def _apply_override(document: Document, override: str) -> None:
+    """Put the value of one `--set` into the document, or add a mistake to the document."""
     name, equals, text = override.partition("=")
     path: list[str | int] = [*name.strip().split(".")]
     if not equals or not all(path):
-        document.mistakes.append(Mistake((name,), "wanted --set path.to.key=value", "--set"))
+        message = "wanted --set path.to.key=value"
+        document.mistakes.append(Mistake((name,), message, FROM_SET))
         return
+
     try:
-        # `--set output={day}/x` is a variable, not a mapping: nobody quotes for the shell and for YAML.
-        found = Document(text, {(): "--set"}) if re.match(NAME, text) else parse_value(text)
+        found = _parse_override(text)
     except yaml.YAMLError:
-        message = f"got {shown(text)}, which is no YAML value; put it in quotes: --set {dotted(tuple(path))}='\"…\"'"
-        document.mistakes.append(Mistake(tuple(path), message, "--set"))
+        example = f"--set {dotted(tuple(path))}='\"…\"'"
+        message = f"got {shown(text)}, which is no YAML value; put it in quotes: {example}"
+        document.mistakes.append(Mistake(tuple(path), message, FROM_SET))
         return
-    document.mistakes.extend(Mistake((*path, *m.path), m.message, "--set") for m in found.mistakes)
-    refusal = _put(document.value, path, found.value)
-    if refusal:
-        document.mistakes.append(Mistake(tuple(path), refusal, "--set"))
+    for mistake in found.mistakes:
+        inside = (*path, *mistake.path)
+        document.mistakes.append(Mistake(inside, mistake.message, FROM_SET))
+
+    try:
+        _put(document.value, path, found.value)
+    except ValueError as error:
+        document.mistakes.append(Mistake(tuple(path), str(error), FROM_SET))
         return
+
+    # Sections that did not exist are located at this override, as is everything in its value.
     for depth in range(1, len(path)):
-        document.places.setdefault(
-            tuple(path[:depth]), "--set"
-        )  # sections that were made on the way
-    document.places.update({(*path, *inner): "--set" for inner in ((), *found.places)})
+        document.locations.setdefault(tuple(path[:depth]), FROM_SET)
+    document.locations[tuple(path)] = FROM_SET
+    for inner in found.locations:
+        document.locations[(*path, *inner)] = FROM_SET
 
 
-def _put(container: Any, path: list[str | int], value: Any) -> str | None:
-    """Set `value` at `path`, making sections on the way and turning indexes of lists into numbers; or say why not."""
-    for depth in range(len(path)):
-        part = path[depth]
-        is_last = depth == len(path) - 1
+def _parse_override(text: str) -> Document:
+    # YAML reads `{day}/x` as a mapping, but nobody quotes both for the shell and for YAML.
+    if begins_with_variable(text):
+        return Document(text, {(): FROM_SET})
+    return parse_value(text)
+
+
+def _put(container: Any, path: list[str | int], value: Any) -> None:
+    """Set `value` at `path`, and create the sections of the path that are missing.
+
+    Replaces the indexes of lists in `path` by numbers. Raise ValueError if there can be no value.
+    """
+    for depth, part in enumerate(path):
+        above = dotted(tuple(path[:depth]))
         if isinstance(container, list):
             if not str(part).isdecimal() or int(part) >= len(container):
-                return f"{dotted(tuple(path[:depth]))} is a list of {len(container)}: wanted an index below that"
-            path[depth] = part = int(part)
+                raise ValueError(
+                    f"{above} is a list of {len(container)}: wanted an index below that"
+                )
+            part = int(part)
+            path[depth] = part
         elif not isinstance(container, dict):
-            return f"{dotted(tuple(path[:depth]))} is {shown(container)}, which has no keys"
-        if is_last:
+            raise ValueError(f"{above} is {shown(container)}, which has no keys")
+
+        if depth == len(path) - 1:
             container[part] = value
         elif isinstance(container, dict) and container.get(part) is None:
             container[part] = {}
         container = container[part]
-    return None
 
 
-def _substituted(value: Any, path: Path, document: Document, variables: Mapping[str, str]) -> Any:
-    """The value with its variables replaced; those without a value are noted as mistakes."""
-    if isinstance(value, dict):
-        return {
-            key: _substituted(item, (*path, key), document, variables)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [
-            _substituted(item, (*path, index), document, variables)
-            for index, item in enumerate(value)
-        ]
-    return _filled(value, path, document, variables) if isinstance(value, str) else value
-
-
-def _filled(text: str, path: Path, document: Document, variables: Mapping[str, str]) -> str:
-    def value_of(name: str) -> str | None:
-        # An empty value is none: it is what a scheduler passes for a variable that it does not know.
-        return variables.get(name) or os.environ.get(_environment_name(name)) or None
-
-    missing = {
-        match[2]: None
-        for match in VARIABLE.finditer(text)
-        if match[2] and value_of(match[2]) is None
-    }
-    if missing:
-        message = "; ".join(map(_no_value, missing))
-        document.mistakes.append(Mistake(path, message, place_of(path, document.places)))
-    return VARIABLE.sub(
-        lambda match: (value_of(match[2]) or match[0]) if match[2] else f"{{{match[1]}}}", text
-    )
-
-
-def _holds_variable(uris: Any) -> bool:
-    """Return True if a URI, or one of a list, holds a variable: each night it is another place."""
-    listed = uris if isinstance(uris, list) else [uris]
-    return any(isinstance(uri, str) and any(m[2] for m in VARIABLE.finditer(uri)) for uri in listed)
-
-
-def _allow_empty_nights(value: dict[str, Any]) -> None:
-    """Set `limits.min_records` to 0 where the config does not name it."""
+def _allow_empty_input(value: dict[str, Any]) -> None:
+    """Set `limits.min_records` to 0, unless the config has the key."""
     limits = value.setdefault("limits", {})
     if isinstance(limits, dict):
         limits.setdefault("min_records", 0)
 
 
-def _no_value(name: str) -> str:
-    example = "2026-01-31" if name == "date" else "value"
-    return (
-        f"{{{name}}} has no value; give --var {name}={example}, or set {_environment_name(name)} in the environment "
-        f"(for the text itself write {{{{{name}}}}})"
-    )
-
-
-def _environment_name(name: str) -> str:
-    return f"RECAP_VAR_{name.upper()}"
-
-
-def _escaped(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_escaped(item) for item in value]
-    return re.sub(NAME, r"{{\1}}", value) if isinstance(value, str) else value
-
-
 def _misfit(command: Command, value: Mapping[str, Any]) -> int:
-    """How many top-level keys a config of `command` does not know, or lacks."""
+    """Return how many top-level keys are unknown to a config of `command`, or missing in it."""
     fields = CONFIGS[command].model_fields
-    return len(value.keys() - fields) + sum(
-        field.is_required() and name not in value for name, field in fields.items()
-    )
+    unknown = value.keys() - fields
+    missing = [name for name, field in fields.items() if field.is_required() and name not in value]
+    return len(unknown) + len(missing)

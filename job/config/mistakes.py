@@ -1,7 +1,7 @@
-"""All that is wrong with a config, in one report.
+"""Report all that is wrong with a config at once.
 
-Values and a pydantic validation in → a list of Mistake → text that says for each where it stands, what was found, what
-was wanted, and the nearest right name. Values that look like secrets are never shown. Knows nothing of files.
+Each mistake has its location, what was found, what was wanted, and the nearest right name. Values
+that look like secrets are never shown.
 """
 
 import difflib
@@ -18,81 +18,89 @@ from job.config.wording import Schema, is_section, options, wanted
 from job.printable import without_secrets
 
 Path = tuple[str | int, ...]
-LONGEST_SHOWN = 60  # characters of a wrong value
+MAX_SHOWN_CHARACTERS = 60  # of a wrong value
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing that is wrong: the path of its key, what to say of it, and where it stands (`line 7`, `--set`)."""
+    """One thing that is wrong; the location of its key is `line 7` or `--set`."""
 
     path: Path
     message: str
-    place: str = ""
+    location: str = ""
 
 
 def report(source: str, mistakes: Iterable[Mistake]) -> str:
-    """The text for a person: a line for each mistaken key, in the order of the file; a key's first mistake is told."""
+    """Return a line for each key with a mistake, in the order of the file.
+
+    Of several mistakes of one key, the first counts.
+    """
     first: dict[Path, Mistake] = {}
     for mistake in mistakes:
         first.setdefault(mistake.path, mistake)
     ordered = sorted(first.values(), key=_order)
-    places = max(len(mistake.place) for mistake in ordered)
-    names = max(len(dotted(mistake.path)) for mistake in ordered)
-    lines = [f"  {m.place:{places}}  {dotted(m.path):{names}}  {m.message}" for m in ordered]
-    if not places:
-        lines = [f"  {line.lstrip()}" for line in lines]
+    widest_location = max(len(mistake.location) for mistake in ordered)
+    widest_name = max(len(dotted(mistake.path)) for mistake in ordered)
+    lines = []
+    for mistake in ordered:
+        location = f"{mistake.location:{widest_location}}  " if widest_location else ""
+        name = f"{dotted(mistake.path):{widest_name}}"
+        lines.append(f"  {location}{name}  {mistake.message}")
+
     count = f"{len(ordered)} mistake{'s' if len(ordered) > 1 else ''}"
     return "\n".join([f"{count} in {source}", "", *lines])
 
 
-def secrets_in(value: Any, places: Mapping[Path, str], path: Path = ()) -> Iterator[Mistake]:
-    """Every key that is named like a secret, and every value that looks like one."""
+def secrets_in(value: Any, locations: Mapping[Path, str], path: Path = ()) -> Iterator[Mistake]:
+    """Yield a mistake for each key named like a secret, and each value that looks like one."""
     if isinstance(value, dict):
         for key, item in value.items():
             here = (*path, key)
             instead = secret_key(key)
             if instead:
-                yield Mistake(here, instead, place_of(here, places))
+                yield Mistake(here, instead, location_of(here, locations))
             else:
-                yield from secrets_in(item, places, here)
+                yield from secrets_in(item, locations, here)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from secrets_in(item, places, (*path, index))
+            yield from secrets_in(item, locations, (*path, index))
     elif isinstance(value, str) and without_secrets(value) != value:
         message = (
             "looks like a secret, or a URL with a login or a signature; credentials come from the "
             "environment (HF_TOKEN, the AWS credential chain)"
         )
-        yield Mistake(path, message, place_of(path, places))
+        yield Mistake(path, message, location_of(path, locations))
 
 
 def invalid(
-    error: ValidationError, value: Any, schema: Schema, places: Mapping[Path, str]
+    error: ValidationError, value: Any, schema: Schema, locations: Mapping[Path, str]
 ) -> Iterator[Mistake]:
-    """What pydantic found, in words; the alternatives of a key that takes several types are one mistake."""
+    """Yield the mistakes that pydantic found, one for each key."""
     found: dict[Path, Any] = {}
     for detail in error.errors(include_url=False):
         found.setdefault(_real_path(detail, value), detail)
     for path, detail in found.items():
         if any(other[: len(path)] == path and len(other) > len(path) for other in found):
-            continue  # another alternative of the same key failed deeper inside, which says more
-        yield Mistake(path, _message(path, detail, schema), place_of(path, places))
+            # A key may have several types. Another of them failed at a key inside, which is more
+            # precise.
+            continue
+        yield Mistake(path, _message(path, detail, schema), location_of(path, locations))
 
 
-def place_of(path: Path, places: Mapping[Path, str]) -> str:
-    """Where the key stands; where its nearest section stands, if it is missing."""
-    while path and path not in places:
+def location_of(path: Path, locations: Mapping[Path, str]) -> str:
+    """Return the location of a key, or of the nearest section around it if it is missing."""
+    while path and path not in locations:
         path = path[:-1]
-    return places.get(path, "") if path else ""
+    return locations.get(path, "") if path else ""
 
 
 def dotted(path: Path) -> str:
-    """`a.b.0`, as `--set` takes it."""
+    """Return the path as `a.b.0`, which is the form of `--set`."""
     return without_secrets(".".join(str(part) for part in path)) or "config"
 
 
 def shown(value: Any) -> str:
-    """A wrong value for a message: short, and no secret."""
+    """Return a wrong value for a message: short, and without a secret."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     if without_secrets(text) != text:
         return "something like a secret"
@@ -100,7 +108,7 @@ def shown(value: Any) -> str:
         return f"a mapping with {', '.join(map(str, value))}" if value else "an empty mapping"
     if isinstance(value, list):
         return f"a list of {len(value)}" if value else "an empty list"
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[: MAX_SHOWN_CHARACTERS - 1]}…"
 
 
 def paths_of(schema: Schema) -> list[str]:
@@ -147,11 +155,9 @@ def _unknown(path: Path, schema: Schema) -> str:
     if elsewhere:
         return f"unknown key; did you mean {' or '.join(elsewhere)}?"
     near = difflib.get_close_matches(key, names, n=1) or _near_elsewhere(key, everywhere)
-    return (
-        f"unknown key; did you mean {near[0]}?"
-        if near
-        else f"unknown key; the keys here are {', '.join(names)}"
-    )
+    if near:
+        return f"unknown key; did you mean {near[0]}?"
+    return f"unknown key; the keys here are {', '.join(names)}"
 
 
 def _near_elsewhere(key: str, paths: Sequence[str]) -> list[str]:
@@ -160,7 +166,7 @@ def _near_elsewhere(key: str, paths: Sequence[str]) -> list[str]:
 
 
 def _names(section: Schema, root: Schema) -> list[str]:
-    """The keys that a section takes."""
+    """Return the keys of a section."""
     for option in options(section, root):
         if "properties" in option:
             return list(option["properties"])
@@ -174,29 +180,32 @@ def _schema_at(path: Path, root: Schema) -> Schema:
     for part in path:
         found: Schema = {}
         for option in options(here, root):
-            items = (
-                option.get("items")
-                if isinstance(part, int)
-                else option.get("properties", {}).get(part)
-            )
-            found = found or items or (option.get("additionalProperties") or {})
+            if isinstance(part, int):
+                inner = option.get("items")
+            else:
+                inner = option.get("properties", {}).get(part)
+            found = found or inner or option.get("additionalProperties") or {}
         here = found
     return here
 
 
 def _real_path(detail: Any, value: Any) -> Path:
-    """The path in the file: pydantic puts the names of alternatives between the keys."""
+    """Return the path in the file: pydantic adds the names of types between the keys."""
     path: list[str | int] = []
     for part in detail["loc"]:
-        if (isinstance(value, dict) and part in value) or (
-            isinstance(value, list) and isinstance(part, int)
-        ):
+        is_key = isinstance(value, dict) and part in value
+        is_index = isinstance(value, list) and isinstance(part, int)
+        if is_key or is_index:
             value = value[part]
             path.append(part)
-    return (*path, detail["loc"][-1]) if detail["type"] == "missing" else tuple(path)
+    if detail["type"] == "missing":
+        path.append(detail["loc"][-1])
+    return tuple(path)
 
 
 def _order(mistake: Mistake) -> tuple[int, int]:
-    """By line, then what `--set` brought, then what stands nowhere."""
-    number = re.fullmatch(r"line (\d+)", mistake.place)
-    return (0, int(number[1])) if number else (1 if mistake.place else 2, 0)
+    """Return the sort key: first by line, then those of `--set`, then those without a location."""
+    number = re.fullmatch(r"line (\d+)", mistake.location)
+    if number:
+        return 0, int(number[1])
+    return (1, 0) if mistake.location else (2, 0)

@@ -1,4 +1,4 @@
-"""Glob patterns for files below an input: text in, a regular expression out.
+"""Glob patterns for files below an input.
 
 A pattern without a slash is matched against the name of a file at any depth, one with a slash
 against the whole key relative to the input. `*`, `?` and `[…]` match within a name, `**` matches
@@ -14,7 +14,7 @@ CHOICE = re.compile(r"\{[^{}]*,[^{}]*\}")  # `*.{jsonl,csv}`, which a shell woul
 
 
 def regex_of(glob: str) -> str:
-    """Return the regular expression that matches, whole, the keys that the pattern means."""
+    """Return a regular expression for whole keys that matches what the pattern matches."""
     *folders, name = glob.split("/")
     if not folders and name != "**":
         return f"(?:.*/)?{_within_a_name(name)}"
@@ -23,14 +23,16 @@ def regex_of(glob: str) -> str:
 
 
 def check_glob(glob: str) -> str:
-    """Return the pattern itself; raise ValueError if it could not match anything that is meant."""
+    """Return the pattern itself. Raise ValueError if it can hardly match what is meant."""
     if glob.startswith(("/", "./", "../")) or "://" in glob:
         raise ValueError(
-            f"'{glob}' is no pattern below the input; wanted one relative to it, such as tmp/** or *.csv"
+            f"'{glob}' is no pattern below the input; wanted one relative to it, such as tmp/** "
+            "or *.csv"
         )
     if CHOICE.search(glob):
         raise ValueError(
-            f"'{glob}' has a choice in braces, which is not expanded; give a list of patterns instead"
+            f"'{glob}' has a choice in braces, which is not expanded; give a list of patterns "
+            "instead"
         )
     try:
         re.compile(regex_of(glob))
@@ -40,23 +42,24 @@ def check_glob(glob: str) -> str:
 
 
 def _within_a_name(part: str) -> str:
-    translated, place = "", 0
-    while place < len(part):
-        character = part[place]
+    translated = ""
+    index = 0
+    while index < len(part):
+        character = part[index]
         # A set holds at least one character, which may be a bracket.
-        end = part.find("]", place + 2)
+        end = part.find("]", index + 2)
         if character == "[" and end > 0:
-            translated += f"(?!/){_character_set(part[place + 1 : end])}"
-            place = end
+            translated += f"(?!/){_character_set(part[index + 1 : end])}"
+            index = end
         else:
             translated += {"*": "[^/]*", "?": "[^/]"}.get(character, re.escape(character))
-        place += 1
+        index += 1
     return translated
 
 
 def _character_set(content: str) -> str:
     negation = "^" if content.startswith("!") else ""
-    # Besides its own signs, those of the set operations that Python reserves.
+    # Also the characters of set operations, which Python reserves.
     escaped = re.sub(r"[\\\[^&~|]", r"\\\g<0>", content.removeprefix("!"))
     return f"[{negation}{escaped}]"
 

@@ -1,4 +1,4 @@
-"""The section that says which personal data no model is to read. Knows nothing of how it is found."""
+"""The section `redaction` of a config: which personal data is replaced by placeholders."""
 
 import re
 from typing import Literal
@@ -9,11 +9,8 @@ from job.config.sections import Section
 
 Kind = Literal["email", "phone", "card", "iban", "ssn", "ip", "url", "handle"]
 KINDS: list[Kind] = ["email", "phone", "card", "iban", "ssn", "ip", "url", "handle"]
-PROBES = (
-    "",
-    "a",
-    "a 1.",
-)  # where a pattern that can match nothing does so: at a border of words, if nowhere else
+# Texts in which a pattern that can match the empty string does: at a border of words, at least.
+PROBES = ("", "a", "a 1.")
 
 
 class RedactionSection(Section):
@@ -21,44 +18,46 @@ class RedactionSection(Section):
 
     kinds: list[Kind] = Field(
         default=KINDS,
-        description="The kinds of personal data that are replaced. Cards and accounts (iban) are known by their "
-        "checksum, phone numbers by the rules of their country, US social security numbers (ssn) by their shape.",
+        description="Kinds of personal data that are replaced. Cards and accounts (iban) are "
+        "detected by their checksum, phone numbers by the rules of their country, and US social "
+        "security numbers (ssn) by their shape.",
     )
     patterns: dict[str, str] = Field(
         default_factory=dict,
-        description="Own patterns by name, in RE2's syntax, e.g. {order: 'ORD-[0-9]+'} for [ORDER_1].",
+        description="Patterns of your own by name, in RE2's syntax. {order: 'ORD-[0-9]+'} makes "
+        "[ORDER_1].",
     )
     phone_region: str = Field(
-        "US", description="Country (ISO 3166) of phone numbers written without its code."
+        "US",
+        description="Country (ISO 3166) of phone numbers that are written without a country code.",
     )
 
     @field_validator("patterns")
     @classmethod
     def _patterns_find_something(cls, patterns: dict[str, str]) -> dict[str, str]:
-        import re2  # linear in the text, whatever the pattern: Python's own can take hours over one line
+        # RE2's time is linear in the text. Python's own engine can take hours for one line.
+        import re2
 
         quiet = re2.Options()
         quiet.log_errors = False
         for name, pattern in patterns.items():
             if not re.fullmatch(r"[a-z][a-z0-9_]{0,30}", name) or name in KINDS:
                 raise ValueError(
-                    f"'{name}' is no name of a pattern: wanted small letters, digits and _ (31 at most), and none of "
-                    f"{', '.join(KINDS)}"
+                    f"'{name}' is no name of a pattern: wanted small letters, digits and _ (31 at "
+                    f"most), and none of {', '.join(KINDS)}"
                 )
             try:
                 compiled = re2.compile(pattern, quiet)
             except re2.error as error:
-                message = (
-                    error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
-                )
+                message = error.args[0]
+                if isinstance(message, bytes):
+                    message = message.decode()
                 raise ValueError(
-                    f"{name}: not a pattern of RE2, which has no look-around and no back-references: {message}"
+                    f"{name}: not a pattern of RE2, which has no look-around and no "
+                    f"back-references: {message}"
                 ) from None
-            if any(
-                match.start() == match.end()
-                for probe in PROBES
-                for match in compiled.finditer(probe)
-            ):
+            found = [match for probe in PROBES for match in compiled.finditer(probe)]
+            if any(match.start() == match.end() for match in found):
                 raise ValueError(
                     f"{name}: matches the empty string, so it would replace nothing, everywhere"
                 )

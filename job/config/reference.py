@@ -1,6 +1,6 @@
-"""The reference of every config key, from the sections themselves: JSON Schema for editors, Markdown for people.
+"""Make the reference of every config key: JSON Schema for editors, Markdown for people.
 
-Nothing in, text out; `python -m job.config.reference > docs/configuration.md` writes the page. Knows nothing of files.
+`python -m job.config.reference > docs/configuration.md` writes the page.
 """
 
 import json
@@ -13,60 +13,68 @@ from job.config.wording import Schema, is_section, options, wanted
 INTRODUCTION = """\
 # Configuration
 
-One YAML file is one run. It is checked whole before anything is downloaded, and every mistake is reported at once, with
-its line. Keys that are not listed here are mistakes. Print a schema for your editor with `recap schema train`, and the
-file with all defaults filled in with `recap plan CONFIG`.
+A run has one config, which is a YAML file. All of it is checked before anything is downloaded, and
+all mistakes are reported at once, with their lines. A key that is not on this page is a mistake.
+`recap schema train` prints a JSON Schema for your editor. `recap plan CONFIG` prints the config
+with all defaults.
 
-- **Where it is**: a path, `s3://…`, or `-` for standard input; without an argument, `$RECAP_CONFIG`.
-- **Overrides**: `--set training.epochs=2` (the value is YAML; `input.0` is the first of a list), as often as needed.
-- **Variables**: `{date}`, or any other `{name}`, in a value is replaced from `--var date=2026-01-31`, or else from
-  `RECAP_VAR_DATE` in the environment. One without a value is a mistake. `{{date}}` stays as `{date}`.
-  `date` may be `yesterday`: of `RECAP_SCHEDULED_AT`, else of now; in `RECAP_TIME_ZONE`, else UTC.
-  `{previous_date}` is the day before `date`, unless it is given too.
-- **Secrets** are never in a config: the Hub's token is `HF_TOKEN`, and AWS credentials come from the usual chain.
-- **Off** is `null`. YAML's anchors and repeated keys are not allowed.
-- **Places** are paths, `s3://bucket/key`, and where it says so `hf://…` or a Hub id. A prefix is written like a folder.
+- **Source**: CONFIG is a path, `s3://…`, or `-` for standard input. Without it, `$RECAP_CONFIG` is
+  used.
+- **Overrides**: `--set training.epochs=2` sets a key. The value is YAML. `input.0` is the first
+  item of a list. The option can be repeated.
+- **Variables**: `{date}` in a value is replaced from `--var date=2026-01-31`, or else from
+  `RECAP_VAR_DATE` in the environment. Any other `{name}` works the same way. A variable without a
+  value is a mistake. `{{date}}` becomes `{date}`.
+- **Dates**: `date` may be `yesterday` or `today`. It is counted from `RECAP_SCHEDULED_AT`, or else
+  from now, in the time zone `RECAP_TIME_ZONE`, or else UTC. `{previous_date}` is the day before
+  `date`, unless it has a value of its own.
+- **Secrets** are never in a config. The token of the Hub is `HF_TOKEN`, and AWS credentials come
+  from AWS's usual chain.
+- **Off** is `null`. Anchors of YAML and repeated keys are mistakes.
+- **Locations** are paths and `s3://bucket/key`. Some keys also accept `hf://…` or a Hub id. A
+  prefix is written like a folder.
 
 Ready-made configs: [`examples/`](../examples).
 """
 ABOUT = {
     "train": "`recap train`: fine-tune, evaluate, and publish the adapter under `<output>/<run>/`",
     "summarize": "`recap summarize`: one summary or one reject for each record of the input",
-    "evaluate": "`recap evaluate`: an adapter, or a file of summaries, against references and floors",
+    "evaluate": "`recap evaluate`: an adapter, or a file of summaries, against references and "
+    "floors",
 }
 
 
 def schema(command: Command) -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of the config of `command`."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | CONFIGS[
-        command
-    ].model_json_schema()
+    """Return the JSON Schema (draft 2020-12) of the config of `command`."""
+    draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return draft | CONFIGS[command].model_json_schema()
 
 
 def markdown() -> str:
-    """The whole page: the keys of each command, then every section once."""
+    """Return the whole page: the keys of each command, then every section once."""
     parts = [INTRODUCTION]
     for command in CONFIGS:
         parts.append(f"## {ABOUT[command]}\n\n{_table(schema(command), schema(command), command)}")
-    parts.append("## Sections\n\nA section that differs between commands says whose it is.\n")
-    parts += [
-        f'<a id="{_anchor(key, commands)}"></a>\n\n### {_title(key, commands)}\n\n{_section(key, commands[0])}'
-        for key, commands in _sections()
-    ]
+    parts.append(
+        "## Sections\n\nThe heading of a section names the commands that have it in this form.\n"
+    )
+    for path, commands in _sections():
+        anchor = f'<a id="{_anchor(path, commands)}"></a>'
+        title = f"### `{path}` of {', '.join(commands)}"
+        parts.append(f"{anchor}\n\n{title}\n\n{_section(path, commands[0])}")
     return "\n".join(parts)
 
 
 def _sections() -> list[tuple[str, list[Command]]]:
-    """Each section with the commands that have it in this shape, in the order of the commands' keys."""
+    """Return each section with the commands that have it in this form, ordered by path."""
     shapes: dict[tuple[str, str], list[Command]] = {}
     for command in CONFIGS:
         whole = schema(command)
         for path, item in _nested(whole, whole):
             shape = json.dumps([_body(item, whole), _defaults(item)], sort_keys=True)
             shapes.setdefault((path, shape), []).append(command)
-    return sorted(
-        ((path, commands) for (path, _), commands in shapes.items()), key=lambda pair: pair[0]
-    )
+    found = [(path, commands) for (path, _), commands in shapes.items()]
+    return sorted(found, key=lambda section: section[0])
 
 
 def _nested(body: Schema, whole: Schema, above: str = "") -> Iterator[tuple[str, Schema]]:
@@ -103,7 +111,8 @@ def _table(
         else:
             default = _default(key, item, body, defaults or {})
             lines.append(
-                f"| `{key}` | {_cell(wanted(item, whole))} | {default} | {_cell(item['description'])} |"
+                f"| `{key}` | {_cell(wanted(item, whole))} | {default} | "
+                f"{_cell(item['description'])} |"
             )
     return "\n".join(lines) + "\n"
 
@@ -118,7 +127,7 @@ def _default(key: str, item: Schema, body: Schema, defaults: Schema) -> str:
 
 
 def _defaults(item: Schema) -> Schema:
-    """The defaults that a command gives to a section as a whole: they go before the keys' own."""
+    """Return the defaults that a command gives to a whole section, before those of the keys."""
     return item.get("default") or {}
 
 
@@ -128,10 +137,6 @@ def _body(item: Schema, whole: Schema) -> Schema:
 
 def _sharing(key: str, command: Command) -> list[Command]:
     return next(commands for name, commands in _sections() if name == key and command in commands)
-
-
-def _title(key: str, commands: list[Command]) -> str:
-    return f"`{key}` of {', '.join(commands)}"
 
 
 def _anchor(key: str, commands: list[Command]) -> str:

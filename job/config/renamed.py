@@ -1,7 +1,7 @@
-"""Names that other libraries use, and what to write here instead.
+"""Names of settings in other libraries, and what to write here instead.
 
-Purpose: someone who copies a setting from a notebook is told its name here instead of "unknown key". Plain tables;
-knows nothing of how configs are read. Names are compared in lower case with `_` for `-`.
+A setting that is copied from a notebook gets an answer with its name here, not just "unknown key".
+Names are compared in lower case, with `_` for `-`.
 """
 
 import re
@@ -167,7 +167,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "warmup_steps": ("training.warmup_ratio",),
 }
 
-# What the value becomes, where the name alone would mislead.
+# Form of the value here, if it differs from that of the foreign name.
 VALUES: dict[str, str] = {
     "answer_column": "{summary: …}",
     "assistant_tag": "{that name: agent}",
@@ -246,7 +246,8 @@ ANSWERS: dict[str, str] = {
     "dataset_dir": "data.train takes whole paths; remove it",
     "dataset_num_proc": "rows are ready before training begins; remove it",
     "dataset_prepared_path": "rows are ready before training begins; remove it",
-    "dataset_text_field": "rows are made of conversations: data.format, and data.columns for tables; remove it",
+    "dataset_text_field": "rows are made of conversations: data.format, and data.columns for "
+    "tables; remove it",
     "ddp_timeout": "not a setting here (see limits.stall_minutes); remove it",
     "deepspeed": "not used: for a base beyond one GPU, training.distribution is fsdp",
     "do_eval": "`recap train` trains and evaluates; remove it",
@@ -257,7 +258,8 @@ ANSWERS: dict[str, str] = {
     "finetuning_type": "what is trained is always a LoRA adapter (lora.variant); remove it",
     "formatting_func": "rows are made of conversations by prompt.style; remove it",
     "fp16": "not a switch here: model.dtype is bfloat16, float16, float32 or auto",
-    "greater_is_better": "the best evaluation is that of the smallest loss (training.adapter_from); remove it",
+    "greater_is_better": "the best evaluation is that of the smallest loss "
+    "(training.adapter_from); remove it",
     "load_in_8bit": "not offered: model.quantization is nf4, nf4-double, or null for none",
     "logging_dir": "TensorBoard is always written, below the output; remove it",
     "lora_model_dir": "training starts from the base; remove it",
@@ -265,7 +267,8 @@ ANSWERS: dict[str, str] = {
     "mask_history": "the loss is always on the summary alone; remove it",
     "max_samples": "not offered: give a smaller file, or training.max_steps",
     "max_train_samples": "not offered: give a smaller file, or training.max_steps",
-    "metric_for_best_model": "the best evaluation is that of the smallest loss (training.adapter_from); remove it",
+    "metric_for_best_model": "the best evaluation is that of the smallest loss "
+    "(training.adapter_from); remove it",
     "model_type": "the kind of model is in the base's own config.json; remove it",
     "neftune_noise_alpha": "not offered; remove it",
     "overwrite_cache": "rows are ready before training begins; remove it",
@@ -274,7 +277,8 @@ ANSWERS: dict[str, str] = {
     "pad_to_sequence_len": "batches are padded to their longest row; remove it",
     "padding_side": "the side of padding is recap's own business; remove it",
     "plot_loss": "the loss is always plotted, in the report; remove it",
-    "predict_with_generate": "summaries are always generated and scored at the end: see evaluation; remove it",
+    "predict_with_generate": "summaries are always generated and scored at the end: see "
+    "evaluation; remove it",
     "preprocessing_num_workers": "rows are ready before training begins; remove it",
     "processing_class": "the tokenizer comes with model.base; remove it",
     "quantization_method": "quantization is always that of bitsandbytes; remove it",
@@ -284,7 +288,7 @@ ANSWERS: dict[str, str] = {
     "roles_to_train": "the loss is always on the summary alone; remove it",
     "save_only_model": "checkpoints are always whole, or a run could not go on; remove it",
     "save_safetensors": "weights are always safetensors; remove it",
-    "source_prefix": "what the model is told to do is prompt.system; remove it",
+    "source_prefix": "the instruction to the model is prompt.system; remove it",
     "special_tokens": "the tokenizer comes with model.base; remove it",
     "stage": "the task is always supervised fine-tuning; remove it",
     "standardize_sharegpt": "ShareGPT's records are read as they are; remove it",
@@ -315,7 +319,7 @@ _SECRET = re.compile(
 
 
 def secret_key(key: str) -> str | None:
-    """What to do instead, if `key` is the name of a secret."""
+    """Return what to do instead if `key` is the name of a secret, None if it is not."""
     name = _normal(key)
     if _HUB_TOKEN.fullmatch(name):
         return "never in a config: set HF_TOKEN in the environment"
@@ -323,17 +327,21 @@ def secret_key(key: str) -> str | None:
         return (
             "never in a config: credentials of AWS come from the environment, a profile or a role"
         )
-    return (
-        "never in a config: secrets come from the environment" if _SECRET.fullmatch(name) else None
-    )
+    if _SECRET.fullmatch(name):
+        return "never in a config: secrets come from the environment"
+    return None
 
 
 def answer(key: str, paths: set[str]) -> str | None:
-    """What to write instead of a foreign name, in a config that has `paths`; None if the name is not known."""
+    """Return what to write instead of a foreign name in a config with these `paths`.
+
+    None if the name is unknown.
+    """
     name = _normal(key)
     known = [path for path in CALLED.get(name, ()) if path in paths]
     if known:
-        return f"it is called {known[0]} here" + (f" ({VALUES[name]})" if name in VALUES else "")
+        value = f" ({VALUES[name]})" if name in VALUES else ""
+        return f"it is called {known[0]} here{value}"
     return ANSWERS.get("packing_strategy" if _PACKING.fullmatch(name) else name)
 
 

@@ -1,7 +1,4 @@
-"""The sections of a training config alone: adapter, optimization, publication, limits.
-
-The help lines are the source of docs/configuration.md, as in `sections`. Knows nothing of how they are used.
-"""
+"""The sections that only a training config has: adapter, optimization, publication, limits."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -14,42 +11,46 @@ from job.config.sections import LARGEST_SEED, Name, Section
 class LoraSection(Section):
     """The adapter that is trained."""
 
-    r: int = Field(16, ge=1, description="Rank.")
+    r: int = Field(16, ge=1, description="Rank of the adapter's matrices.")
     alpha: int = Field(
-        32, ge=1, description="Scale; the adapter's output is multiplied by alpha / r."
+        32, ge=1, description="Scale of the adapter. Its output is multiplied by alpha / r."
     )
     variant: Literal["lora", "rslora", "dora"] = Field(
         "lora",
-        description="Plain LoRA; rslora scales by alpha / √r, for high ranks; dora learns magnitude and direction "
-        "apart, which is slower.",
+        description="Variant of LoRA. rslora scales by alpha / √r, for high ranks. dora learns "
+        "magnitude and direction separately, and is slower.",
     )
     dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the adapter's input.")
     target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all-linear",
-        description="Modules that get an adapter: all linear layers but the head, or names.",
+        description="Modules that get an adapter. all-linear is every linear layer but the head. "
+        "A list gives their names.",
     )
 
 
 class TrainingSection(Section):
     """The optimization."""
 
-    epochs: float = Field(3, gt=0, description="Passes over the training rows.")
+    epochs: float = Field(3, gt=0, description="Number of passes over the training rows.")
     max_steps: int | None = Field(
-        None, ge=1, description="Stop after so many optimizer steps; null is by epochs."
+        None, ge=1, description="Maximum number of optimizer steps. null trains for all epochs."
     )
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
-    batch_size: int = Field(4, ge=1, description="Rows per device and forward pass.")
+    batch_size: int = Field(4, ge=1, description="Number of rows in a forward pass on one device.")
     gradient_accumulation_steps: int = Field(
-        4, ge=1, description="Forward passes per optimizer step."
+        4, ge=1, description="Number of forward passes in an optimizer step."
     )
     max_tokens: int = Field(
-        2048, ge=16, description="Tokens of a row at most; longer conversations lose middle turns."
+        2048,
+        ge=16,
+        description="Maximum number of tokens in a row. Longer conversations lose turns from the "
+        "middle.",
     )
     optimizer: Literal[
         "adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_8bit"
     ] = Field(
         "adamw_torch",
-        description="Optimizer; LoRA's states are small, so plain AdamW costs little memory.",
+        description="Optimizer. The states of LoRA are small, so plain AdamW needs little memory.",
     )
     scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
         "cosine", description="Learning rate schedule after the warmup."
@@ -58,58 +59,73 @@ class TrainingSection(Section):
         0.05,
         ge=0,
         lt=1,
-        description="Share of the steps in which the rate rises. The first step has rate 0.",
+        description="Fraction of the steps in which the learning rate rises. It is 0 in the "
+        "first step.",
     )
     weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Norm to which gradients are clipped.")
     packing: bool = Field(False, description="Pack several rows into one of max_tokens.")
     group_by_length: bool = Field(
         True, description="Batch rows of similar length, which saves padding."
     )
     activation_checkpointing: bool | Literal["auto"] = Field(
         "auto",
-        description="Recompute activations to save memory; auto is on with a GPU, off without.",
+        description="Recompute activations in the backward pass, which saves memory. auto is "
+        "true with a GPU and false without.",
     )
     save_every_steps: int | None = Field(
-        None, ge=1, description="Checkpoint every so many optimizer steps."
+        None, ge=1, description="Number of optimizer steps between checkpoints."
     )
     save_every_epochs: float | None = Field(
-        None, gt=0, description="The same in epochs; with neither, every half epoch."
+        None, gt=0, description="Number of epochs between checkpoints. With neither key, it is 0.5."
     )
     evaluate_every_steps: int | None = Field(
-        None, ge=1, description="Validation loss every so many optimizer steps."
+        None,
+        ge=1,
+        description="Number of optimizer steps between evaluations of the validation loss.",
     )
     evaluate_every_epochs: float | None = Field(
-        None, gt=0, description="The same in epochs; with neither, every half epoch."
+        None,
+        gt=0,
+        description="Number of epochs between evaluations of the validation loss. With neither "
+        "key, it is 0.5.",
     )
     log_every_steps: int = Field(
-        10, ge=1, description="Loss, rate, gradient norm and speed every so many steps."
+        10,
+        ge=1,
+        description="Number of optimizer steps between log lines with loss, learning rate, "
+        "gradient norm and speed.",
     )
-    keep_last: int = Field(2, ge=1, description="Checkpoints that are kept.")
+    keep_last: int = Field(2, ge=1, description="Number of checkpoints that are kept.")
     adapter_from: Literal["last_step", "best_evaluation"] = Field(
         "last_step",
-        description="Which adapter comes out: of the last step, or of the evaluation with the smallest loss.",
+        description="Which adapter is published: that of the last step, or of the evaluation "
+        "with the smallest loss.",
     )
     patience: int | None = Field(
         None,
         ge=1,
-        description="Stop after so many evaluations in a row without a smaller validation loss; null: never.",
+        description="Number of evaluations in a row without a smaller validation loss after "
+        "which training stops. null never stops it early.",
     )
     sample_summaries: int = Field(
         3,
         ge=0,
-        description="Validation conversations summarized for TensorBoard at each evaluation.",
+        description="Number of validation conversations that are summarized for TensorBoard at "
+        "each evaluation.",
     )
-    seed: int = Field(42, ge=0, le=LARGEST_SEED, description="Seed of everything random.")
+    seed: int = Field(42, ge=0, le=LARGEST_SEED, description="Seed of everything that is random.")
     processes: int | None = Field(
         None,
         ge=1,
-        description="Training processes on each machine; null is one per GPU, or one on CPU.",
+        description="Number of training processes on each machine. null is one for each GPU, or "
+        "one on CPU.",
     )
     distribution: Literal["ddp", "fsdp"] = Field(
         "ddp",
-        description="How several processes share the work: ddp holds the whole base in each, fsdp a share of it (for "
-        "bases beyond one GPU; slower).",
+        description="How several processes share the work. With ddp, each holds the whole base. "
+        "With fsdp, each holds a share of it, which is slower, and is for bases that exceed one "
+        "GPU.",
     )
 
     @model_validator(mode="after")
@@ -125,16 +141,19 @@ class TrainingSection(Section):
     def _sharded_optimizer(self) -> Self:
         if self.distribution == "fsdp" and not self.optimizer.startswith("adamw_torch"):
             raise ValueError(
-                f"optimizer {self.optimizer} cannot be shared by fsdp: use adamw_torch or adamw_torch_fused"
+                f"optimizer {self.optimizer} cannot be shared by fsdp: use adamw_torch or "
+                "adamw_torch_fused"
             )
         return self
 
 
 class PublishSection(Section):
-    """Where the adapter goes besides the output."""
+    """Publication of the adapter on the Hub, besides the output."""
 
     hub: str | None = Field(
-        None, description="Hugging Face Hub repository (org/name); the token is HF_TOKEN."
+        None,
+        description="Hugging Face Hub repository (org/name) for the adapter. The token is "
+        "HF_TOKEN of the environment.",
     )
     private: bool = Field(True, description="Create the Hub repository as private.")
 
@@ -147,54 +166,64 @@ class PublishSection(Section):
 
 
 class TrainLimitsSection(Section):
-    """What a training run puts up with."""
+    """The limits beyond which a training ends with an error."""
 
     max_excluded_fraction: float = Field(
         0.01,
         ge=0,
         le=1,
-        description="Rows that fit no way into max_tokens; a greater share of them ends the run.",
+        description="Maximum fraction of rows that cannot be made to fit into max_tokens. A run "
+        "with more ends with an error.",
     )
     max_unreferenced_fraction: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="Conversations without a reference summary are left out with a warning; a "
-        "greater share of them in train or in validation ends the run.",
+        description="Maximum fraction of conversations without a reference summary, in train and "
+        "in validation. They are left out with a warning. A run with more ends with an error.",
     )
     grace_seconds: float = Field(
-        25, gt=0, description="Time from a stop signal to the end of every process."
+        25, gt=0, description="Maximum time from a stop signal to the end of every process."
     )
     spot_notice: str | None = Field(
         None,
         pattern="^https?://",
-        description="URL that answers when this machine will be reclaimed, asked every 5 s, which starts the same end "
-        "earlier; on EC2 http://169.254.169.254/latest/meta-data/spot/instance-action; null: RECAP_SPOT_NOTICE of the "
-        "environment says, as in infra/aws; without that nobody is asked.",
+        description="URL that answers once this machine is about to be reclaimed. It is asked "
+        "every 5 s, and an answer stops the run like a stop signal. On EC2 it is "
+        "http://169.254.169.254/latest/meta-data/spot/instance-action. null is RECAP_SPOT_NOTICE "
+        "of the environment, which infra/aws sets; without it, nothing is asked.",
     )
     stall_minutes: float = Field(
-        30, gt=0, description="Without a training step for so long, the run ends with 75."
+        30, gt=0, description="Maximum time without a training step. Then the run ends with 75."
     )
-    upload_minutes: float = Field(10, gt=0, description="Time for a checkpoint to reach storage.")
+    upload_minutes: float = Field(
+        10, gt=0, description="Maximum time for the upload of a checkpoint."
+    )
     max_gradient_norm: float | None = Field(
         None,
         gt=0,
-        description="Gradients (before clipping) beyond it, several steps in a row, are divergence.",
+        description="Maximum norm of gradients before clipping. Divergence is a larger norm in "
+        "divergence_steps steps in a row. null has no limit.",
     )
     divergence_steps: int = Field(
-        5, ge=1, description="So many steps in a row beyond max_gradient_norm."
+        5,
+        ge=1,
+        description="Number of steps in a row with a norm above max_gradient_norm that count as "
+        "divergence.",
     )
     on_divergence: Literal["stop", "roll_back"] = Field(
         "stop",
-        description="Loss or gradients that are no numbers, or too large: stop with 70, or go back to the last "
-        "checkpoint and on with half the learning rate (twice at the most).",
+        description="What to do if loss or gradients are NaN, infinite or too large. stop ends "
+        "the run with 70. roll_back returns to the last checkpoint and goes on with half the "
+        "learning rate, at most twice.",
     )
 
     @model_validator(mode="after")
     def _waiting_for_storage_is_no_stall(self) -> Self:
         if self.stall_minutes <= self.upload_minutes:
             raise ValueError(
-                f"stall_minutes {self.stall_minutes:g} is not above upload_minutes {self.upload_minutes:g}: no step is "
-                "done while the training waits for a checkpoint's upload, so raise one or lower the other"
+                f"stall_minutes {self.stall_minutes:g} is not above upload_minutes "
+                f"{self.upload_minutes:g}: no step is done while the training waits for a "
+                "checkpoint's upload, so raise one or lower the other"
             )
         return self

@@ -1,6 +1,6 @@
-"""JSON Schema → words: what a key wants, for messages and for the reference.
+"""Describe the type of a key in words, for messages and for the reference.
 
-A schema of one key in, a phrase out ("an integer of at least 1"). Knows nothing of particular keys.
+The type is given as JSON Schema. A phrase is "an integer of at least 1".
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,31 +11,33 @@ WORDS = {"string": "text", "null": "null", "integer": "an integer", "number": "a
 
 
 def wanted(schema: Schema, root: Schema) -> str:
-    """The phrase for `schema`, whose references point into `root`."""
+    """Return the phrase for `schema`, whose references are resolved in `root`."""
     return join_or(_alternatives(schema, root))
 
 
 def resolve(schema: Schema, root: Schema) -> Schema:
-    """The schema that a `$ref` points to, or the schema itself."""
+    """Return the schema that a `$ref` names, or the schema itself."""
     while "$ref" in schema:
         schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
     return schema
 
 
 def options(schema: Schema, root: Schema) -> list[Schema]:
-    """The alternatives of a key, one where there is no choice."""
+    """Return the schemas of the types that a key may have."""
     schema = resolve(schema, root)
     return [resolve(option, root) for option in schema.get("anyOf", [schema])]
 
 
 def is_section(schema: Schema, root: Schema) -> bool:
-    """Whether the key holds a section of named keys."""
+    """Return True if the key may have a section of named keys."""
     return any("properties" in option for option in options(schema, root))
 
 
 def join_or(words: Sequence[str]) -> str:
-    """`a, b or c`."""
-    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+    """Return `a, b or c`."""
+    if len(words) == 1:
+        return words[0]
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _alternatives(schema: Schema, root: Schema) -> list[str]:

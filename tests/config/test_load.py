@@ -79,7 +79,7 @@ def test_override_of_a_list_goes_by_index(config_text):
         ),
         ("run.name=x", '--set  run.name  run is "small", which has no keys'),
         ("lora.r=big", '--set  lora.r  got "big"; wanted an integer of at least 1'),
-        ("lora={r: 1, r: 2}", "--set  lora.r  stands twice, first on line 1; keep one"),
+        ("lora={r: 1, r: 2}", "--set  lora.r  is set twice, first on line 1; keep one"),
     ],
 )
 def test_an_override_that_makes_no_sense_is_a_mistake(config_text, override, line):

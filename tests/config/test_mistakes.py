@@ -111,7 +111,7 @@ def test_all_mistakes_stand_in_one_report_in_the_order_of_the_file(config_text):
             "training: {save_every_steps: 5, save_every_epochs: 1}",
             "line 5  training  save_every_steps and save_every_epochs are both set: keep one of them",
         ),
-        ("lora: {r: 8}\nlora: {r: 9}", "line 6  lora  stands twice, first on line 5; keep one"),
+        ("lora: {r: 8}\nlora: {r: 9}", "line 6  lora  is set twice, first on line 5; keep one"),
         ("lora: {? [a, b] : 1}", "line 5  lora.?  a key must be a single name"),
     ],
 )  # fmt: skip
