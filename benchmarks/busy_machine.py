@@ -1,9 +1,9 @@
-"""A step of the demo's training beside two busy processes, against one alone: by turns, as medians.
+"""Measure a step of the demo's training beside two busy processes, against one alone.
 
-`python benchmarks/busy_machine.py [--steps N] [--repeats N] [--set NAME=VALUE]` runs the training in three
-ways: alone, alone with the waiting that libgomp would do by itself, and beside two processes that keep a
-CPU each. It prints a line per round, then how much longer a step takes beside them and how much longer it
-takes alone than by libgomp's waiting. `--set` tries another variable of OpenMP's. Nothing else may run.
+`python benchmarks/busy_machine.py [--steps N] [--repeats N] [--set NAME=VALUE]` trains in three
+ways, by turns: alone, alone with libgomp's own waiting, and beside two processes that keep a CPU
+busy each. It prints a line per round, then two ratios of medians: beside to alone, and alone to
+libgomp's own waiting. `--set` tries another variable of OpenMP. Nothing else may run meanwhile.
 """
 
 import argparse
@@ -23,12 +23,13 @@ from train_speed import DATA, ROOT
 MAX_SLOWDOWN_BESIDE = 2.5
 MAX_SLOWDOWN_ALONE = 1.05
 BUSY_PROCESSES = 2
-BY_ITSELF = {"GOMP_SPINCOUNT": "300000"}  # libgomp's own number, which a user might set
-WAYS = ("alone", "by itself", "beside")
+# A user might set libgomp's own number.
+LIBGOMPS_OWN_WAITING = {"GOMP_SPINCOUNT": "300000"}
+WAYS = ("alone", "own waiting", "beside")
 
 
 def step_seconds(steps: int, environment: Mapping[str, str]) -> float:
-    """Return the seconds of a step, as run.json records them, checkpoint and evaluation included."""
+    """Return the seconds of a step, from run.json, with checkpoint and evaluation."""
     config = yaml.safe_load((DATA / "train.yaml").read_text(encoding="utf-8"))
     config["run"] = "busy"
     config["model"]["base"] = str(DATA / "base")
@@ -40,10 +41,13 @@ def step_seconds(steps: int, environment: Mapping[str, str]) -> float:
         config["output"] = work
         path = Path(work) / "config.yaml"
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
-        whole = os.environ | {"HF_HUB_OFFLINE": "1"} | environment
-        words = [sys.executable, "-m", "job", "train", str(path)]
         done = subprocess.run(
-            words, cwd=ROOT, env=whole, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "job", "train", str(path)],
+            cwd=ROOT,
+            env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             sys.exit(f"the training ended with {done.returncode}:\n{done.stderr[-4000:]}")
@@ -55,8 +59,8 @@ def step_seconds(steps: int, environment: Mapping[str, str]) -> float:
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
     """Keep so many CPUs busy while the block runs."""
-    words = [sys.executable, "-c", "while True: pass"]
-    running = [subprocess.Popen(words) for _ in range(processes)]
+    command = [sys.executable, "-c", "while True: pass"]
+    running = [subprocess.Popen(command) for _ in range(processes)]
     try:
         yield
     finally:
@@ -68,11 +72,11 @@ def busy(processes: int) -> Iterator[None]:
 def measure(way: str, steps: int, variables: Mapping[str, str]) -> float:
     """Return the seconds of a step in one of the WAYS."""
     with busy(BUSY_PROCESSES if way == "beside" else 0):
-        return step_seconds(steps, BY_ITSELF if way == "by itself" else variables)
+        return step_seconds(steps, LIBGOMPS_OWN_WAITING if way == "own waiting" else variables)
 
 
 def main() -> int:
-    """Measure the three ways by turns; return 1 where a limit is missed."""
+    """Measure the three ways by turns; return 1 if a ratio is beyond its limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=5)
@@ -85,20 +89,26 @@ def main() -> int:
             seconds[way].append(measure(way, options.steps, variables))
         shown = ", ".join(f"{way} {measured[-1]:.3f} s" for way, measured in seconds.items())
         print(f"round {repeat + 1}: {shown}; load {os.getloadavg()[0]:.1f}", flush=True)
-    alone, by_itself, beside = (statistics.median(seconds[way]) for way in WAYS)
-    found = {"beside": beside / alone, "alone": alone / by_itself}
+    return report(seconds, variables)
+
+
+def report(seconds: dict[str, list[float]], variables: Mapping[str, str]) -> int:
+    """Print the ratios; return 1 if one is beyond its limit."""
+    medians = {way: statistics.median(measured) for way, measured in seconds.items()}
+    ratios = {
+        "beside": medians["beside"] / medians["alone"],
+        "alone": medians["alone"] / medians["own waiting"],
+    }
     limits = {"beside": MAX_SLOWDOWN_BESIDE, "alone": MAX_SLOWDOWN_ALONE}
-    missed = [name for name, ratio in found.items() if ratio > limits[name]]
-    print(
-        f"beside two busy processes a step takes {found['beside']:.2f} times as long (at most {limits['beside']})"
-    )
-    print(f"alone it takes {found['alone']:.2f} of libgomp's own time (at most {limits['alone']})")
+    missed = [name for name, ratio in ratios.items() if ratio > limits[name]]
+
+    beside = f"{ratios['beside']:.2f} times as long (at most {limits['beside']})"
+    alone = f"{ratios['alone']:.2f} of the time with libgomp's own waiting"
+    print(f"beside two busy processes a step takes {beside}")
+    print(f"alone it takes {alone} (at most {limits['alone']})")
     print("MISSED: " + ", ".join(missed) if missed else "held")
-    print(
-        json.dumps(
-            {"benchmark": "busy_machine", "ratios": found, "seconds": seconds, "set": variables}
-        )
-    )
+    found = {"benchmark": "busy_machine", "ratios": ratios, "seconds": seconds, "set": variables}
+    print(json.dumps(found))
     return int(bool(missed))
 
 

@@ -1,11 +1,13 @@
-"""What checkpointing costs a step: the same training with a checkpoint now and then and with one at its end.
+"""Measure the cost of checkpoints: trainings with several of them, and with one at the end.
 
-`python benchmarks/checkpoint_cost.py [--steps N] [--every N] [--repeats N]` prints a line per pair of runs and the
-median share of the time that the checkpoints take. Checkpoints are verified and committed while the training goes on.
+`python benchmarks/checkpoint_cost.py [--steps N] [--every N] [--repeats N]` prints a line per pair
+of runs and the median share of the time that the checkpoints take. They are verified and committed
+while the training continues.
 """
 
 import argparse
 import json
+from pathlib import Path
 
 from pairs import compare, quartiles
 from train_speed import DATA, recap_seconds
@@ -19,19 +21,22 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=6)
     options = parser.parse_args()
     base = str(DATA / "base")
+
+    def several(work: Path) -> float:
+        return recap_seconds(base, work, options.steps, options.every)
+
+    def only_the_last(work: Path) -> float:
+        return recap_seconds(base, work, options.steps)
+
     ratios, seconds = compare(
-        (
-            f"every {options.every}",
-            lambda work: recap_seconds(base, work, options.steps, options.every),
-        ),
-        ("at the end", lambda work: recap_seconds(base, work, options.steps)),
+        (f"every {options.every}", several),
+        ("at the end", only_the_last),
         options.repeats,
     )
     low, cost, high = (ratio - 1 for ratio in quartiles(ratios))
-    print(
-        f"a checkpoint every {options.every} steps costs {cost:.1%} of the training time ({options.steps} steps), the"
-    )
-    print(f"middle half of {len(ratios)} pairs from {low:.1%} to {high:.1%}")
+    every = f"a checkpoint every {options.every} of {options.steps} steps"
+    print(f"{every} costs {cost:.1%} of the training time,")
+    print(f"the middle half of {len(ratios)} pairs from {low:.1%} to {high:.1%}")
     print(json.dumps({"benchmark": "checkpoint_cost", "cost": round(cost, 4), "seconds": seconds}))
 
 

@@ -1,4 +1,7 @@
-"""Two ways to do one thing, measured in pairs: machines grow slower and faster while they are measured."""
+"""Compare two ways to do one thing, in pairs of runs.
+
+A machine grows slower and faster while it is measured. The runs of a pair see the same of that.
+"""
 
 import statistics
 import tempfile
@@ -11,24 +14,25 @@ Measure = Callable[[Path], float]  # seconds of one run in an empty folder
 def compare(
     one: tuple[str, Measure], other: tuple[str, Measure], repeats: int
 ) -> tuple[list[float], dict[str, list[float]]]:
-    """Ratios (one / other) of pairs, one run right after the other and in turn the first; the seconds by name."""
+    """Run both ways by turns; return the ratios (one / other) of the pairs, and the seconds by way.
+
+    The runs of a pair follow each other, and each way is the first in every second pair.
+    """
     ratios: list[float] = []
     seconds: dict[str, list[float]] = {one[0]: [], other[0]: []}
     for repeat in range(repeats):
-        for name, measure in (one, other) if repeat % 2 == 0 else (other, one):
+        in_turn = (one, other) if repeat % 2 == 0 else (other, one)
+        for name, measure in in_turn:
             with tempfile.TemporaryDirectory() as work:
                 seconds[name].append(measure(Path(work)))
-        a, b = (measured[-1] for measured in seconds.values())
-        ratios.append(a / b)
-        print(
-            f"pair {repeat + 1}: {one[0]} {a:.1f} s, {other[0]} {b:.1f} s, ratio {ratios[-1]:.3f}",
-            flush=True,
-        )
+        ratios.append(seconds[one[0]][-1] / seconds[other[0]][-1])
+        shown = ", ".join(f"{name} {measured[-1]:.1f} s" for name, measured in seconds.items())
+        print(f"pair {repeat + 1}: {shown}, ratio {ratios[-1]:.3f}", flush=True)
     return ratios, seconds
 
 
 def quartiles(ratios: list[float]) -> tuple[float, float, float]:
-    """The median in the middle, and the bounds of the middle half around it."""
+    """Return the lower bound of the middle half, the median, and the upper bound."""
     if len(ratios) == 1:
         return ratios[0], ratios[0], ratios[0]
     low, median, high = statistics.quantiles(ratios, n=4)

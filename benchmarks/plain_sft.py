@@ -1,9 +1,11 @@
-"""What a user would write without recap: the same fine-tuning with TRL's SFTTrainer alone, in one plain script.
+"""The fine-tuning that a user would write without recap: TRL's SFTTrainer in one plain script.
 
-`python benchmarks/plain_sft.py BASE TRAIN.jsonl VALIDATION.jsonl OUT STEPS` prints one JSON line with its training
-seconds. Same base in 4-bit, same LoRA, same optimizer, batch, schedule, evaluation and saving as `train_speed.py` gives
-to recap; the text is built by hand and tokenized by TRL. The adapter is float32, as recap keeps it: TRL's own cast to
-bfloat16 more than doubles the time on a CPU (measured on an AMD EPYC), and would flatter recap.
+`python benchmarks/plain_sft.py BASE TRAIN.jsonl VALIDATION.jsonl OUT STEPS` prints its training
+seconds as one line of JSON. Base in 4-bit, LoRA, optimizer, batch, schedule, evaluation and saving
+are those that `train_speed.py` gives to recap. The text is built by hand, and TRL tokenizes it.
+
+The adapter is float32, as recap keeps it. TRL's own cast to bfloat16 more than doubles the time on
+a CPU (measured on an AMD EPYC), which would flatter recap.
 """
 
 import json
@@ -23,7 +25,7 @@ SYSTEM = (
 
 
 def rows(path: str) -> Dataset:
-    """Prompt and completion texts, one row per reference."""
+    """Return prompt and completion texts, one row per reference."""
     found = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
@@ -85,15 +87,12 @@ def main(base: str, train: str, validation: str, out: str, steps: int) -> None:
     for parameter in trainer.model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    begun = (
-        time.monotonic()
-    )  # as recap counts: what the trainer prepares is part of it, which train_runtime leaves out
+
+    # With the trainer's preparations, as recap counts. `train_runtime` leaves them out.
+    begun = time.monotonic()
     result = trainer.train()
-    print(
-        json.dumps(
-            {"train_seconds": time.monotonic() - begun, "train_loss": result.metrics["train_loss"]}
-        )
-    )
+    seconds = time.monotonic() - begun
+    print(json.dumps({"train_seconds": seconds, "train_loss": result.metrics["train_loss"]}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""A summarizer that answers at once and always alike: what is left is everything but the model."""
+"""A stand-in for the model: a summarizer that answers at once, and always alike.
+
+With it, a night is everything but the model.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +20,7 @@ PROMPT = Prompt("Summarize:\n", "\nSummary:\n", False, {}, ("whitespace",))
 
 
 class StandInTokenizer:
-    """A token is a byte: as quick as a tokenizer can be in Python."""
+    """A tokenizer whose tokens are bytes, as fast as one can be in Python."""
 
     is_fast = False
 
@@ -25,18 +28,24 @@ class StandInTokenizer:
     eos_token_id = 0
 
     def __call__(self, texts: Sequence[str], **_: Any) -> dict[str, Any]:
-        """Ids as transformers' tokenizers give them."""
+        """Return ids as transformers' tokenizers do."""
         return {"input_ids": [list(text.encode()) for text in texts]}
 
 
 class StandInEngine:
-    """Answers with the prompt's length and some of its tokens, each after `seconds_each`."""
+    """An engine that answers with the prompt's length and some of its tokens.
+
+    It calls `before` in each `generate`, and takes `seconds_each` for each prompt.
+    """
 
     context_tokens = 1 << 20
     prompts_ahead = 0
 
     def __init__(self, before: Callable[[], None] = lambda: None, seconds_each: float = 0) -> None:
-        self.prompts, self.seconds, self._before, self._seconds_each = 0, 0.0, before, seconds_each
+        self.prompts = 0
+        self.seconds = 0.0
+        self._before = before
+        self._seconds_each = seconds_each
 
     def generate(
         self,
@@ -44,7 +53,7 @@ class StandInEngine:
         settings: GenerationSection,
         on_done: Callable[[int], None] | None = None,
     ) -> list[Generated]:
-        """Answers in the order of the prompts."""
+        """Return an answer for each prompt, in their order."""
         self._before()
         started = time.perf_counter()
         time.sleep(len(prompts) * self._seconds_each)
@@ -58,11 +67,14 @@ class StandInEngine:
         ]
 
     def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
-        """Nothing: it is never busy."""
+        """Do nothing: it is never busy."""
 
 
 def stand_in(engine: Any, tokenizer: Any = None) -> Callable[[SummarizeConfig, Path], Summarizer]:
-    """How a summarizer is opened that has this engine and no model; without a tokenizer, tokens are bytes."""
+    """Return a function that opens a summarizer with this engine and without a model.
+
+    Without a tokenizer, tokens are bytes.
+    """
     tokenizer = tokenizer or StandInTokenizer()
 
     def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:

@@ -1,12 +1,16 @@
-"""`recap summarize` with a stand-in for the model: how fast everything else is, and that memory does not grow.
+"""Measure `recap summarize` without the model: how fast all else is, and that memory does not grow.
 
-`python benchmarks/summarize_scale.py [--records N N …] [--suffix .jsonl]` generates so many conversations (100,000 and
-1,000,000), summarizes each file in a process of its own through the whole path (listing, cutting, reading, prompting,
-committing, putting together, verifying), and prints records per second and peak memory. The stand-in tokenizer gives
-bytes; one more run of the smallest file has the demo's tokenizer, which is a real and fast one. A last run has that
-too, and an engine that takes 20 ms for a conversation, one after the other: it tells which share of the time all the
-rest took. Ends with 1 where the memory grows, the slower size is too slow, or the rest takes too long, and says which.
-Wants the repository's root on PYTHONPATH, or recap installed from it.
+`python benchmarks/summarize_scale.py [--records N N …] [--suffix .jsonl]` generates so many
+conversations (100,000 and 1,000,000) and summarizes each file in a process of its own, through the
+whole path: listing, cutting, reading, prompting, committing, putting together, verifying. It prints
+records per second and peak memory.
+
+A stand-in replaces the model, and its tokenizer gives bytes. One more run of the smallest file has
+the demo's tokenizer, which is a real and fast one. A last run has that too, with an engine that
+takes 20 ms for a conversation: it shows the share of the time that all else takes.
+
+It ends with 1, and says why, if memory grows, the slower size is too slow, or all else takes too
+long. It needs the repository's root on PYTHONPATH, or recap installed from it.
 """
 
 import argparse
@@ -32,25 +36,27 @@ WAYS = {
     "paced": "a real tokenizer, an answer takes 20 ms",
 }
 TOPICS = ["phone", "parcel", "refund", "flight", "invoice", "router", "booking", "password"]
-GROWTH = 1.10  # of the peak memory from the smallest to the largest, at the most
-WANTED_PER_SECOND = 10_000
-PACED_RECORDS, PACE, WANTED_SHARE = (
-    3000,
-    50,
-    0.03,
-)  # records per second of the engine; of the time, at the most
+MAX_GROWTH = 1.10  # of the peak memory, from the smallest file to the largest
+MIN_RECORDS_PER_SECOND = 10_000
+PACED_RECORDS = 3000
+PACE = 50  # records per second of the paced engine
+MAX_SHARE_OF_THE_REST = 0.03  # of the time of the paced run
 TOKENIZER = Path(__file__).parent.parent / "examples" / "demo" / "base"
 
 
 def conversations(count: int) -> Iterator[dict[str, object]]:
-    """Short support conversations, no two alike."""
+    """Yield short support conversations, no two of them alike."""
     for number in range(count):
         topic = TOPICS[number % len(TOPICS)]
         said = (
-            f"Hello, my {topic} number {number} has not worked since day {number * 7 % 31}. Can you help me with it?",
-            f"I am sorry to hear that. Please restart the {topic} and tell me the code that it shows, then we see.",
-            f"It says {number * 17 + 5} now, and the light is {'green' if number % 3 else 'red'}. What does that mean?",
-            f"That means that the {topic} is registered. It works from {number % 24} o'clock on. Anything else?",
+            f"Hello, my {topic} number {number} has not worked since day {number * 7 % 31}. "
+            "Can you help me with it?",
+            f"I am sorry to hear that. Please restart the {topic} and tell me the code that it "
+            "shows, then we see.",
+            f"It says {number * 17 + 5} now, and the light is {'green' if number % 3 else 'red'}. "
+            "What does that mean?",
+            f"That means that the {topic} is registered. It works from {number % 24} o'clock on. "
+            "Anything else?",
             "No, thank you very much, that was quick.",
         )
         roles = ("customer", "agent")
@@ -65,11 +71,13 @@ def generate(path: Path, count: int) -> None:
 
 
 def measure(source: Path, output: str, base: Path, way: str) -> None:
-    """Summarize one file in this process, and print what it took as JSON."""
-    describe()  # the libraries that the manifest tells of: loaded whatever the size
+    """Summarize one file in this process, and print its times and peak memory as JSON."""
+    describe()  # loads the libraries of the manifest, which every size needs
     engine = StandInEngine(seconds_each=1 / PACE if way == "paced" else 0)
     tokenizer = None if way == "bytes" else read_tokenizer()
-    start, cpu, loaded = time.perf_counter(), time.process_time(), peak_mib()
+    loaded = peak_mib()
+    start = time.perf_counter()
+    cpu = time.process_time()
     counts = summarize(
         SummarizeConfig.model_validate(
             {"run": "scale", "input": str(source), "output": output, "model": {"base": str(base)}}
@@ -86,7 +94,7 @@ def measure(source: Path, output: str, base: Path, way: str) -> None:
 
 
 def read_tokenizer() -> Any:
-    """The demo's tokenizer; transformers is loaded for it alone."""
+    """Return the demo's tokenizer. Only this loads transformers."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(TOKENIZER)
@@ -97,7 +105,7 @@ def peak_mib() -> float:
 
 
 def run(count: int, way: str, suffix: str = "") -> dict[str, float]:
-    """Generate so many records and summarize them in a process of its own; what it took."""
+    """Summarize so many records in a process of its own; print and return what `measure` found."""
     with TemporaryDirectory(prefix="recap-scale-") as folder:
         place = Path(folder)
         (place / "base").mkdir()
@@ -111,10 +119,12 @@ def run(count: int, way: str, suffix: str = "") -> dict[str, float]:
         )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     assert found["records"] == count
+    per_cpu_second = count / found["cpu_seconds"]
     print(
         f"{count:>9,} records ({size:,.0f} MiB): {found['seconds']:7.1f} s, "
-        f"{count / found['seconds']:9,.0f} records/s ({count / found['cpu_seconds']:,.0f} per CPU second), "
-        f"peak {found['peak_mib']:,.0f} MiB ({found['loaded_mib']:,.0f} of it libraries): {WAYS[way]}",
+        f"{count / found['seconds']:9,.0f} records/s ({per_cpu_second:,.0f} per CPU second), "
+        f"peak {found['peak_mib']:,.0f} MiB ({found['loaded_mib']:,.0f} of it libraries): "
+        f"{WAYS[way]}",
         flush=True,
     )
     return found
@@ -146,32 +156,31 @@ def main() -> int:
     if "tokenizer" in arguments.ways:
         run(min(arguments.records), "tokenizer", arguments.suffix)
     paced = run(PACED_RECORDS, "paced", arguments.suffix) if "paced" in arguments.ways else None
-    found = judged(sizes, paced)
+    found = judge(sizes, paced)
     for line, is_kept in found:
         print(line if is_kept else f"{line}: MISSED")
     return 0 if all(is_kept for _, is_kept in found) else 1
 
 
-def judged(
+def judge(
     sizes: Sequence[Mapping[str, float]], paced: Mapping[str, float] | None
 ) -> list[tuple[str, bool]]:
-    """What was wanted, with what it is, and whether it is kept, of the runs that there were."""
+    """Return a line for each wanted quantity of these runs, and True if it is as wanted."""
     found = []
     if sizes:
         rate = min(one["records"] / one["seconds"] for one in sizes)
-        wanted = f"at least {WANTED_PER_SECOND:,}"
-        found.append(
-            (f"records per second, the slowest: {rate:,.0f} ({wanted})", rate >= WANTED_PER_SECOND)
-        )
+        line = f"records per second, the slowest: {rate:,.0f} (at least {MIN_RECORDS_PER_SECOND:,})"
+        found.append((line, rate >= MIN_RECORDS_PER_SECOND))
+
         peaks = [one["peak_mib"] for one in sizes]
         growth = max(peaks) / min(peaks)
-        found.append(
-            (f"peak memory largest / smallest: {growth:.3f} (at most {GROWTH})", growth <= GROWTH)
-        )
+        line = f"peak memory largest / smallest: {growth:.3f} (at most {MAX_GROWTH})"
+        found.append((line, growth <= MAX_GROWTH))
     if paced:
         share = 1 - paced["engine_seconds"] / paced["seconds"]
-        what = f"of the time at {PACE} records/s, not the engine's"
-        found.append((f"{what}: {share:.1%} (at most {WANTED_SHARE:.0%})", share <= WANTED_SHARE))
+        limit = f"at most {MAX_SHARE_OF_THE_REST:.0%}"
+        line = f"of the time at {PACE} records/s, not the engine's: {share:.1%} ({limit})"
+        found.append((line, share <= MAX_SHARE_OF_THE_REST))
     return found
 
 

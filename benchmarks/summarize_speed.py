@@ -1,12 +1,17 @@
-"""Four ways to summarize: a notebook's loop, recap on transformers, vLLM by itself, recap on vLLM; by turns.
+"""Compare four ways to summarize: a notebook's loop, recap on transformers, vLLM, recap on vLLM.
 
-`python benchmarks/summarize_speed.py [--adapter DIR] [--conversations FILE] [--limit N] [--repeats N]` prints a line
-per measurement and the ratios of the fastest (conversations per second; above 1 is faster): what else a machine does
-can only slow any of them down. The adapter is merged into its base for all four: vLLM's kernels for adapters are for
-GPUs. Each way has a process of its own, which loads the model before it is measured; prompts
-are made and answers decoded within the measured time. vLLM by itself is `vllm.LLM.generate` with all prompts at once.
-Without vLLM in this environment its two ways are left out. Without an adapter, `recap train` makes one first, in so few
-steps that it writes summaries, if not good ones. Wants recap installed, or the repository's root on PYTHONPATH.
+`python benchmarks/summarize_speed.py [--adapter DIR] [--conversations FILE] [--limit N]
+[--repeats N]` measures the ways by turns. It prints a line per measurement, and the ratios of the
+fastest ones in conversations per second (above 1 is faster): other work of the machine can only
+slow them down.
+
+Each way has a process of its own, which loads the model before it is measured. Prompts are made and
+answers are decoded within the measured time. vLLM by itself is `vllm.LLM.generate` with all prompts
+at once. Where vLLM is not installed, its two ways are left out. The adapter is merged into its base
+for all four, since vLLM's kernels for adapters are for GPUs.
+
+Without an adapter, `recap train` makes one first, in so few steps that it writes summaries, if not
+good ones. It needs recap installed, or the repository's root on PYTHONPATH.
 """
 
 import argparse
@@ -38,12 +43,13 @@ from job.storage.places import cache_folder
 STEPS = 80
 DATA = Path(__file__).parent.parent / "examples" / "demo"
 SECTION = AdapterModelSection(dtype="float32")
+# Least ratios of the speed of one way to that of another.
 WANTED = [("transformers", "loop", 3.5), ("vllm", "raw vllm", 0.95), ("vllm", "transformers", 1.0)]
 Summarize = Callable[[list[Conversation]], list[str]]
 
 
 def with_recap(model: FetchedModel, settings: GenerationSection, engine: EngineName) -> Summarize:
-    """Summaries by one of recap's engines."""
+    """Summarize with one of recap's engines."""
     opened, _ = open_engine(
         model, SECTION, settings, EngineChoice(engine, "separate"), cache_folder()
     )
@@ -52,7 +58,7 @@ def with_recap(model: FetchedModel, settings: GenerationSection, engine: EngineN
 
 
 def one_at_a_time(model: FetchedModel, settings: GenerationSection) -> Summarize:
-    """Summaries as a notebook makes them: tokenizer, generate, decode, the next."""
+    """Summarize as a notebook does: encode, generate, decode, then the next one."""
     import torch
 
     loaded = load(model, SECTION)
@@ -68,25 +74,23 @@ def one_at_a_time(model: FetchedModel, settings: GenerationSection) -> Summarize
                 do_sample=False,
                 pad_token_id=model.tokenizer.pad_token_id,
             )
-            summaries.append(
-                model.tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True).strip()
-            )
+            new = output[0, ids.shape[1] :]
+            summaries.append(model.tokenizer.decode(new, skip_special_tokens=True).strip())
         return summaries
 
     return summarize
 
 
 def raw_vllm(model: FetchedModel, settings: GenerationSection) -> Summarize:
-    """Summaries by vLLM's own class and its defaults, which gets all prompts at once."""
+    """Summarize with vLLM's own class and its defaults, which gets all prompts at once."""
     from vllm import LLM, SamplingParams
 
     llm = LLM(str(model.base.path), tokenizer=model.tokenizer.name_or_path, dtype="float32")
     parameters = SamplingParams(temperature=0, max_tokens=settings.max_new_tokens)
 
     def summarize(conversations: list[Conversation]) -> list[str]:
-        prompts = [
-            {"prompt_token_ids": prompt} for prompt in prompts_of(model, settings, conversations)
-        ]
+        encoded = prompts_of(model, settings, conversations)
+        prompts = [{"prompt_token_ids": ids} for ids in encoded]
         answers = llm.generate(prompts, parameters, use_tqdm=False)
         return [answer.outputs[0].text.strip() for answer in answers]
 
@@ -96,7 +100,7 @@ def raw_vllm(model: FetchedModel, settings: GenerationSection) -> Summarize:
 def prompts_of(
     model: FetchedModel, settings: GenerationSection, conversations: list[Conversation]
 ) -> list[list[int]]:
-    """The prompts as recap makes them."""
+    """Return the prompts as recap makes them."""
     budget = (context_tokens(model.base.path) or 1 << 20) - settings.max_new_tokens
     encoder = Encoder(model.prompt, model.tokenizer, budget)
     return [encoder.encode(conversation).ids for conversation in conversations]
@@ -111,25 +115,24 @@ WAYS: dict[str, Callable[[FetchedModel, GenerationSection], Summarize]] = {
 
 
 def serve(way: str, options: argparse.Namespace) -> None:
-    """Load once, then measure as often as a line comes in; each answer is a line of JSON."""
-    told = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # libraries print
-    conversations = read_strictly(list_inputs([options.conversations]), ReadingSection())[
-        : options.limit
-    ]
+    """Load once, then measure for each line from stdin and answer with a line of JSON."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries print to stdout
+    conversations = read_strictly(list_inputs([options.conversations]), ReadingSection())
+    conversations = conversations[: options.limit]
     settings = GenerationSection(max_new_tokens=options.max_new_tokens)
     model = fetch_with_adapter(options.adapter, SECTION, StorageSection(), cache_folder())
     summarize = WAYS[way](merge(model, SECTION, cache_folder()), settings)
     summarize(conversations[:2])  # first calls of a process are slower
-    print("loaded", file=told, flush=True)
+    print("loaded", file=answers, flush=True)
     for _ in sys.stdin:
         started = time.perf_counter()
         summaries = summarize(conversations)
-        print(json.dumps([time.perf_counter() - started, summaries]), file=told, flush=True)
+        print(json.dumps([time.perf_counter() - started, summaries]), file=answers, flush=True)
 
 
 def train_adapter(work: Path) -> str:
-    """An adapter that makes the demo's base summarize."""
+    """Train an adapter that makes the demo's base summarize, and return its folder."""
     config = {
         "run": "bench",
         "model": {"base": str(DATA / "base")},
@@ -154,7 +157,7 @@ def train_adapter(work: Path) -> str:
 
 
 def start(way: str, adapter: str, options: argparse.Namespace) -> "subprocess.Popen[str]":
-    """A process of one way, with its model loaded."""
+    """Start the process of one way and block until its model is loaded."""
     arguments = ["--way", way, "--adapter", adapter, "--conversations", options.conversations]
     numbers = ["--limit", str(options.limit), "--max-new-tokens", str(options.max_new_tokens)]
     environment = {
@@ -175,7 +178,7 @@ def start(way: str, adapter: str, options: argparse.Namespace) -> "subprocess.Po
 
 
 def measure(process: "subprocess.Popen[str]") -> tuple[float, list[str]]:
-    """Seconds, and the summaries."""
+    """Have a process summarize; return the seconds and the summaries."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("\n")
@@ -185,23 +188,28 @@ def measure(process: "subprocess.Popen[str]") -> tuple[float, list[str]]:
 
 
 def report(seconds: dict[str, list[float]], summaries: dict[str, list[str]]) -> dict[str, Any]:
-    """Print the ratios that are wanted, and how many summaries are the same text."""
+    """Print and return the wanted ratios, and the number of summaries that equal the loop's."""
     best = {way: min(times) for way, times in seconds.items()}
-    ratios, missed = {}, []
+    ratios = {}
+    missed = []
     for ours, theirs, wanted in WANTED:
-        if ours in best and theirs in best:
-            name, ratio = f"{ours} / {theirs}", best[theirs] / best[ours]
-            ratios[name] = round(ratio, 3)
-            missed += [name] if ratio < wanted else []
-            verdict = ": MISSED" if ratio < wanted else ""
-            print(f"{name}: {ratio:.2f} times the speed (wanted: at least {wanted}){verdict}")
+        if ours not in best or theirs not in best:
+            continue
+        name = f"{ours} / {theirs}"
+        ratio = best[theirs] / best[ours]
+        ratios[name] = round(ratio, 3)
+        verdict = ""
+        if ratio < wanted:
+            missed.append(name)
+            verdict = ": MISSED"
+        print(f"{name}: {ratio:.2f} times the speed (wanted: at least {wanted}){verdict}")
     same = {way: sum(map(str.__eq__, texts, summaries["loop"])) for way, texts in summaries.items()}
     print(f"summaries with the loop's very words: {same} of {len(summaries['loop'])}")
     return {"ratios": ratios, "missed": missed, "seconds": seconds, "same": same}
 
 
 def main() -> int:
-    """Measure all ways by turns and print the ratios; 1 where one of them is missed."""
+    """Measure all ways by turns and print the ratios; return 1 if one is too small."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -233,11 +241,8 @@ def main() -> int:
         for process in processes.values():
             process.communicate()
     found = report(seconds, summaries)
-    print(
-        json.dumps(
-            {"benchmark": "summarize_speed", **found, "max_new_tokens": options.max_new_tokens}
-        )
-    )
+    settings = {"max_new_tokens": options.max_new_tokens}
+    print(json.dumps({"benchmark": "summarize_speed", **found, **settings}))
     return int(bool(found["missed"]))
 
 

@@ -1,13 +1,13 @@
 """Claims about what the benchmark of whole nights judges."""
 
-from benchmarks.summarize_scale import judged
+from benchmarks.summarize_scale import judge
 
 FAST, SLOW = ({"records": 100_000, "seconds": seconds, "peak_mib": 200.0} for seconds in (8, 11))
 PACED = {"engine_seconds": 60.0, "seconds": 61.0}
 
 
 def missed(*arguments: object) -> list[str]:
-    return [line for line, is_kept in judged(*arguments) if not is_kept]  # type: ignore[arg-type]
+    return [line for line, is_kept in judge(*arguments) if not is_kept]  # type: ignore[arg-type]
 
 
 def test_each_missed_promise_is_named_for_the_slowest_size():
