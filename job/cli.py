@@ -276,9 +276,9 @@ def _tell(plan: Any) -> int:
 
 def _wait_briefly() -> None:
     """Set how OpenMP's threads wait, before anything loads torch; training processes get it too."""
-    from job.launch.waiting import waiting_variables
+    from job.launch.variables import thread_variables
 
-    os.environ.update(waiting_variables(os.environ))
+    os.environ.update(thread_variables(os.environ))
 
 
 def _sigterm_preempts() -> None:

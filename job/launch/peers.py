@@ -47,7 +47,7 @@ class Peers:
         self._on_failure: Callable[[Outcome], None] = lambda _: None
 
     @contextmanager
-    def talking(self, on_failure: Callable[[Outcome], None]) -> Iterator[None]:
+    def connection(self, on_failure: Callable[[Outcome], None]) -> Iterator[None]:
         """Stay connected to the other nodes for the duration of the block.
 
         `on_failure` is called, on another thread, for each node that failed or is lost. Raise

@@ -1,12 +1,13 @@
-"""The notice that this machine will be reclaimed, as EC2's instance metadata gives it two minutes ahead.
+"""The notice that this machine will be reclaimed, as EC2's instance metadata gives it.
 
-A URL → one call when it answers with a notice. Knows nothing of what is stopped.
+A thread polls a URL, and calls a function once when there is a notice.
 """
 
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urljoin
@@ -14,39 +15,52 @@ from urllib.parse import urljoin
 from job.errors import ConfigError
 
 URL = "RECAP_SPOT_NOTICE"
-NOTICE_SECONDS = 110.0  # the notice comes two minutes ahead
-SECONDS_BETWEEN_ASKING = 5.0
-ANSWER_SECONDS = 2.0
-MAX_TOKEN_BYTES = 4096  # EC2's have 56
-# ValueError: what is no ASCII, or no URL.
-UNANSWERED = (OSError, HTTPException, ValueError)
+NOTICE_SECONDS = 110.0  # EC2 reclaims the machine two minutes after the notice
+TIMEOUT_SECONDS = 2.0
+MAX_TOKEN_BYTES = 4096  # EC2's tokens have 56
+
+# ValueError is raised for a token that is not ASCII, and for what is no URL.
+REQUEST_ERRORS = (OSError, HTTPException, ValueError)
+
+
+@dataclass(frozen=True)
+class SpotNotice:
+    """The URL of a notice, and the seconds between two requests for it."""
+
+    url: str
+    every: float = 5.0
 
 
 def notice_url(configured: str | None, environment: Mapping[str, str]) -> str | None:
-    """The URL of the config, else that of RECAP_SPOT_NOTICE; ConfigError where that is none."""
+    """Return the URL of the config, else that of RECAP_SPOT_NOTICE, else None.
+
+    Raise ConfigError if it is no URL.
+    """
     url = configured or environment.get(URL) or None
     if url and not url.startswith(("http://", "https://")):
         raise ConfigError(
-            f"{URL} is '{url}' in the environment, wanted a URL that begins with http:// or https://"
+            f"{URL} is '{url}' in the environment, wanted a URL that begins with http:// or "
+            "https://"
         )
     return url
 
 
 @contextmanager
-def spot_watch(
-    url: str | None, stop: Callable[[], None], every: float = SECONDS_BETWEEN_ASKING
-) -> Iterator[None]:
-    """Within the block, ask `url` now and then, and call `stop` once when there is a notice; None asks nobody."""
+def spot_watch(notice: SpotNotice | None, stop: Callable[[], None]) -> Iterator[None]:
+    """Poll for the notice during the block, and call `stop` once if it is there.
+
+    `stop` is called on another thread. Without a notice to poll for, this is a no-op.
+    """
     ended = threading.Event()
 
-    def watch() -> None:
-        while not ended.wait(every):
-            if url and has_notice(url):
+    def watch(notice: SpotNotice) -> None:
+        while not ended.wait(notice.every):
+            if has_notice(notice.url):
                 stop()
                 return
 
-    if url:
-        threading.Thread(target=watch, name="spot notice", daemon=True).start()
+    if notice:
+        threading.Thread(target=watch, args=(notice,), name="spot notice", daemon=True).start()
     try:
         yield
     finally:
@@ -54,35 +68,42 @@ def spot_watch(
 
 
 def has_notice(url: str) -> bool:
-    """Return True if the metadata service answers that the machine goes; errors and silence mean no."""
+    """Return True if the metadata service has a notice at `url`.
+
+    Errors and timeouts count as none: a service that is busy must not end a training.
+    """
     try:
-        asked = urllib.request.Request(url, headers=_token(url))
-        with _opener().open(asked, timeout=ANSWER_SECONDS) as answer:
+        request = urllib.request.Request(url, headers=_token_header(url))
+        with _opener().open(request, timeout=TIMEOUT_SECONDS) as answer:
             return bool(answer.status == 200)
-    except UNANSWERED:
+    except REQUEST_ERRORS:
         return False
 
 
-def _token(url: str) -> dict[str, str]:
-    """Return the session token that IMDSv2 wants, as a header; none of a service that has none."""
-    wanted = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+def _token_header(url: str) -> dict[str, str]:
+    """Request a session token, which IMDSv2 wants; return it as a header, or no header."""
+    lifetime = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
     try:
         endpoint = urljoin(url, "/latest/api/token")
-        asked = urllib.request.Request(endpoint, method="PUT", headers=wanted)
-        with _opener().open(asked, timeout=ANSWER_SECONDS) as answer:
+        request = urllib.request.Request(endpoint, method="PUT", headers=lifetime)
+        with _opener().open(request, timeout=TIMEOUT_SECONDS) as answer:
             token = answer.read(MAX_TOKEN_BYTES).decode("ascii").strip()
-    except UNANSWERED:
+    except REQUEST_ERRORS:
         return {}
-    return {"X-aws-ec2-metadata-token": token} if token and token.isprintable() else {}
+
+    # A line break in a token would forge a header of the next request.
+    if not token or not token.isprintable():
+        return {}
+    return {"X-aws-ec2-metadata-token": token}
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: it would carry the token to wherever the answer says."""
+    """Treats a redirect as an error: following it would send the token to any address."""
 
     def redirect_request(self, *_: Any) -> None:
         """Follow none."""
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    direct = urllib.request.ProxyHandler({})  # metadata is never behind a proxy
+    direct = urllib.request.ProxyHandler({})  # instance metadata is never behind a proxy
     return urllib.request.build_opener(direct, _NoRedirects)

@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 
 from job.errors import ExitCode, RecapError
-from job.launch.orphans import lives
 from job.launch.outcome import SUPERVISOR, Outcome, write_outcome
+from job.launch.processes import is_alive
 
 SECONDS_BETWEEN_LOOKS = 0.1
 
@@ -75,7 +75,7 @@ class Watch:
             except RecapError as error:
                 self._end(Outcome(error.exit_code, str(error)))
 
-            if self._supervisor is not None and not lives(self._supervisor):
+            if self._supervisor is not None and not is_alive(self._supervisor):
                 os._exit(ExitCode.RETRY)  # nobody is left to read an outcome
 
     def _end_stalled(self, why: str) -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from job.errors import ExitCode
-from job.launch.orphans import lives
+from job.launch.processes import is_alive
 from tests.faults.real import RealRun
 from tests.faults.trials import adapter_digest, journal_of, published_folders, store_of
 
@@ -31,11 +31,11 @@ def hit(target: "psutil.Process | subprocess.Popen[str]", number: signal.Signals
     One that has ended may still be in the process table.
     """
     try:
-        is_alive = lives(psutil.Process(target.pid))
+        still_runs = is_alive(psutil.Process(target.pid))
         os.kill(target.pid, number)
     except (psutil.NoSuchProcess, ProcessLookupError):
         return False
-    return is_alive
+    return still_runs
 
 
 @dataclass

@@ -21,7 +21,7 @@ from job.config.load import load_config
 from job.config.training_sections import TrainLimitsSection
 from job.demo.story import BUCKET, example_folder
 from job.errors import ExitCode
-from job.launch.supervisor import KILL_SECONDS
+from job.launch.processes import KILL_SECONDS
 from job.storage.config_file import read_config
 from tests.infra.kustomize import (
     FOLDER,

@@ -49,7 +49,7 @@ class Pair:
 
     def __enter__(self) -> "Pair":
         for peers, heard in zip(self.peers, self.heard, strict=True):
-            self._open.enter_context(peers.talking(heard.append))
+            self._open.enter_context(peers.connection(heard.append))
         while not all(peers._connections for peers in self.peers):
             threading.Event().wait(0.01)
         return self
@@ -135,7 +135,7 @@ def test_silence_is_missed_though_the_connection_stands():
     port = free_port()
     peers, missed = Peers(Cluster(2, 0, LOOPBACK, port), "tiny", QUICK), threading.Event()
     with (
-        peers.talking(lambda word: missed.set()),
+        peers.connection(lambda word: missed.set()),
         socket.create_connection((LOOPBACK, port + 1)) as silent,
     ):
         silent.sendall(json.dumps({"run": "tiny", "node": 1}).encode() + b"\n")
@@ -166,7 +166,7 @@ def test_a_port_that_is_taken_is_told_with_its_remedy():
     port = free_port()
     peers = Peers(Cluster(2, 0, LOOPBACK, port), "tiny", QUICK)
     refused = pytest.raises(ConfigError, match="set RECAP_MAIN_PORT")
-    with socket.create_server(("", port + 1)), refused, peers.talking(lambda _: None):
+    with socket.create_server(("", port + 1)), refused, peers.connection(lambda _: None):
         pass
 
 

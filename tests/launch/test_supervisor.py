@@ -17,7 +17,7 @@ import pytest
 from job.errors import ConfigError, ExitCode
 from job.launch.cluster import Cluster
 from job.launch.outcome import End, Outcome, judge, keep_room, read_outcomes, write_outcome
-from job.launch.spot import has_notice, notice_url, spot_watch
+from job.launch.spot import SpotNotice, has_notice, notice_url, spot_watch
 from job.launch.supervisor import launch_command, supervise
 
 SPEAK = (
@@ -334,7 +334,7 @@ def metadata() -> Iterator[ThreadingHTTPServer]:
 
 def test_a_spot_notice_stops_once_and_silence_and_nonsense_never(tmp_path):
     stopped = threading.Event()
-    with metadata() as service, spot_watch(service.url, stopped.set, every=0.01):
+    with metadata() as service, spot_watch(SpotNotice(service.url, every=0.01), stopped.set):
         assert not stopped.wait(0.2)
         service.trouble.set()
         assert not stopped.wait(0.2)
@@ -359,7 +359,7 @@ ODD_TOKENS = [
 def test_a_notice_is_seen_whatever_a_service_gives_as_a_token(token):
     with odd_service({"/latest/api/token": (200, token), "/notice": (200, b"go")}) as (url, asked):
         stopped = threading.Event()
-        with spot_watch(f"{url}/notice", stopped.set, every=0.01):
+        with spot_watch(SpotNotice(f"{url}/notice", every=0.01), stopped.set):
             assert stopped.wait(10)
     given = {
         headers.get("X-aws-ec2-metadata-token") for path, headers in asked if path == "/notice"
@@ -434,8 +434,15 @@ def test_the_config_says_where_a_spot_notice_is_asked_for_and_else_the_environme
 
 
 def test_a_spot_notice_ends_a_run_as_a_signal_does(tmp_path):
-    with metadata() as service:
+    def reclaim_when_ready(service):
+        pid_when_ready(tmp_path)
         service.reclaimed.set()
-        outcome = supervise(python(TRAINER, tmp_path), tmp_path, 1, 30, service.url)
+
+    with metadata() as service:
+        reclaiming = threading.Thread(target=reclaim_when_ready, args=(service,))
+        reclaiming.start()
+        notice = SpotNotice(service.url, every=0.05)
+        outcome = supervise(python(TRAINER, tmp_path), tmp_path, 1, 30, notice)
+        reclaiming.join()
     assert outcome == Outcome(ExitCode.RETRY, "saved")
     assert not psutil.pid_exists(pid_when_ready(tmp_path))

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from job.launch.supervisor import supervise
-from job.launch.waiting import DECISIONS, SPINS, waiting_variables
+from job.launch.variables import SPINS, WAIT_VARIABLES, thread_variables
 
 LOAD = """
 import ctypes, pathlib, sys
@@ -20,7 +20,7 @@ sys.exit(77) if library is None else ctypes.CDLL(str(library))
 def test_torchs_own_library_takes_the_number_that_a_training_process_gets(
     tmp_path, monkeypatch, capfd, given, wanted
 ):
-    for name in DECISIONS:
+    for name in WAIT_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")
     if given:
@@ -31,8 +31,8 @@ def test_torchs_own_library_takes_the_number_that_a_training_process_gets(
     assert f"GOMP_SPINCOUNT = '{wanted}'" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("name", DECISIONS)
+@pytest.mark.parametrize("name", WAIT_VARIABLES)
 @pytest.mark.parametrize("value", ["", "0", "active"])
 def test_nothing_is_set_beside_what_a_user_set(name, value):
-    assert waiting_variables({"PATH": "/bin"}) == {"GOMP_SPINCOUNT": SPINS}
-    assert waiting_variables({"PATH": "/bin", name: value}) == {}
+    assert thread_variables({"PATH": "/bin"}) == {"GOMP_SPINCOUNT": SPINS}
+    assert thread_variables({"PATH": "/bin", name: value}) == {}

@@ -1,0 +1,47 @@
+"""Environment variables that recap sets before a process loads torch.
+
+A variable that the user has set is never overridden, except where recap's own launch depends on it.
+"""
+
+import os
+from collections.abc import Mapping
+
+from job.launch.cluster import TAKEN
+from job.launch.outcome import SUPERVISOR
+from job.safe_path import safe_variables
+
+# Between two operations OpenMP's threads first spin and then sleep. By default libgomp, which
+# torch's wheels bring along, spins for some milliseconds: as long as a scheduler's time slice. On a
+# machine where others compute too, threads then spin away the time that the thread they wait for
+# needs.
+#
+# These are about 0.024 ms (24 ns each on an EPYC), less than it costs to sleep and be woken. More
+# spins lose time beside other processes and gain none alone
+# (docs/decisions/0019-threads-wait-briefly.md).
+SPINS = "1000"
+
+# Each of these decides how threads wait.
+WAIT_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
+
+
+def thread_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what to set so that threads wait briefly; nothing if the user has decided."""
+    if any(name in environment for name in WAIT_VARIABLES):
+        return {}
+    return {"GOMP_SPINCOUNT": SPINS}
+
+
+def training_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the whole environment of a training process that this process supervises."""
+    inherited = {}
+    for name, value in environment.items():
+        # Facts for another launcher would reach torch through ours, and contradict it.
+        if not TAKEN.fullmatch(name):
+            inherited[name] = value
+
+    own = {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        SUPERVISOR: str(os.getpid()),
+    }
+    return inherited | own | safe_variables(inherited) | thread_variables(inherited)
