@@ -17,7 +17,7 @@ A line of outcomes has these fields, separated by tabs:
 import json
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -160,6 +160,11 @@ class ChunkStore:
         """Return the names of all files in the folder."""
         return [entry.key.rpartition("/")[2] for entry in self.store.list(self.folder)]
 
+    def committed(self) -> set[int]:
+        """Return the numbers of the chunks that have a marker."""
+        names = [name for name in self.names() if name.endswith(MARKER_SUFFIX)]
+        return {int(name.removesuffix(MARKER_SUFFIX)) for name in names}
+
     def commit(self, number: int, path: Path, facts: ChunkFacts) -> bool:
         """Upload the outcomes in `path` and commit them as those of the chunk.
 
@@ -219,11 +224,6 @@ class ChunkStore:
 
     def _key(self, name: str) -> str:
         return below(self.folder, name)
-
-
-def committed_chunks(names: Iterable[str]) -> set[int]:
-    """Return the numbers of the chunks that have a marker among these names."""
-    return {int(name.removesuffix(MARKER_SUFFIX)) for name in names if name.endswith(MARKER_SUFFIX)}
 
 
 def read_lines(path: Path) -> Iterator[OutcomeLine]:

@@ -9,7 +9,7 @@ A chunk whose note stayed is summarized in small batches, with a note of the rec
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -82,10 +82,10 @@ class CrashNotes:
                 self._to_delete.pop()
 
 
-def read_crash_notes(store: ChunkStore, names: Iterable[str]) -> CrashNotes:
-    """Return the notes that earlier attempts left in this folder, which has these names."""
+def read_crash_notes(store: ChunkStore) -> CrashNotes:
+    """Return the notes that earlier attempts left in the folder."""
     notes = CrashNotes(store)
-    for name in names:
+    for name in store.names():
         match = NOTE_NAME.fullmatch(name)
         if not match:
             continue

@@ -24,14 +24,8 @@ from job.storage.holder import this_process
 from job.storage.keys import below
 from job.storage.lease import FOLDER as LEASE_FOLDER
 from job.storage.lease import GuardedStore, Lease, LeaseHeldError, Terms
-from job.storage.open import InputFile, open_store
-from job.summarization.chunk_store import (
-    REJECT,
-    ChunkFacts,
-    OutcomeLine,
-    committed_chunks,
-    read_lines,
-)
+from job.storage.open import open_store
+from job.summarization.chunk_store import REJECT, ChunkFacts, OutcomeLine, read_lines
 from job.summarization.chunks import Chunk, Chunks
 from job.summarization.duplicates import Duplicate, IdLog, open_id_log
 from job.summarization.inputs import check_unchanged
@@ -75,7 +69,7 @@ def finish(night: Night, chunks: Chunks, shard: Shard, work: Path) -> Counts | N
     Return None if another worker will do it, or does it now. Raise DataError if more records are
     rejected than the limit allows; they are published all the same.
     """
-    committed = committed_chunks(night.chunk_store(chunks).names())
+    committed = night.chunk_store(chunks).committed()
     missing = [chunk.number for chunk in chunks.chunks if chunk.number not in committed]
     if missing:
         return finish_if_done_meanwhile(night, chunks, shard, missing)
@@ -97,9 +91,7 @@ def finish(night: Night, chunks: Chunks, shard: Shard, work: Path) -> Counts | N
         facts = mark_success_if_same(night_under_lease, chunks.files)
         message = "already done"
         if facts is None:
-            check_unchanged(chunks.files)
             facts = _publish(night_under_lease, chunks, work)
-            log_metrics(facts)
             message = "summarized"
 
         counts = Counts.from_json(facts["counts"])
@@ -119,120 +111,114 @@ def finish(night: Night, chunks: Chunks, shard: Shard, work: Path) -> Counts | N
 
 def _publish(night: Night, chunks: Chunks, work: Path) -> dict[str, Any]:
     """Assemble and publish the output, and return the facts in its manifest."""
+    check_unchanged(chunks.files)
     folder = work / "output"
     folder.mkdir()
-    totals = _assemble(night, chunks, work, folder)
-    facts = _facts(night, chunks, totals)
+    assembly = _Assembly(night, chunks, work, folder)
+    assembly.assemble()
+    facts = _facts(night, chunks, assembly.totals)
     publish(night.output, folder, facts)
+    log_metrics(facts)
     shutil.rmtree(folder)
     return facts
 
 
-def _assemble(night: Night, chunks: Chunks, work: Path, folder: Path) -> Totals:
-    """Fetch and check the outcomes of every chunk, and write the output's files in `folder`."""
-    totals = Totals()
-    paths = []
-    last = Position(0, 0)
-    with open_id_log(work / "ids") as ids:
-        for chunk in chunks.chunks:
-            path = work / f"{chunk.number:06d}.fetched"
-            totals.add(_fetch(night, chunks, chunk, path))
-            last = _check(night, chunks, chunk, path, ids, last)
-            paths.append(path)
-        changed = _write(night, chunks, paths, ids.duplicates(), folder)
+class _Assembly:
+    """Assembles the output's files in a folder of this machine, from all committed chunks."""
 
-    totals.counts = totals.counts.plus(changed)
-    if totals.counts.records != chunks.records:
-        wrong = f"{chunks.records} records, but {totals.counts.records} have an outcome"
-        raise RecapError(f"{night.output.uri}: {wrong}: {night.remedy()}")
-    return totals
+    def __init__(self, night: Night, chunks: Chunks, work: Path, folder: Path) -> None:
+        self.totals = Totals()
+        self._night = night
+        self._chunks = chunks
+        self._store = night.chunk_store(chunks)
+        self._work = work
+        self._folder = folder
+        self._last = Position(0, 0)  # of the records so far
 
+    def assemble(self) -> None:
+        """Fetch and check the outcomes of every chunk, and write the output's files."""
+        with open_id_log(self._work / "ids") as ids:
+            paths = [self._fetch(chunk, ids) for chunk in self._chunks.chunks]
+            changed = self._write(paths, ids.duplicates())
+        self.totals.counts = self.totals.counts.plus(changed)
+        self._check_count(self._night.output.uri, self._chunks.records, self.totals.counts.records)
 
-def _fetch(night: Night, chunks: Chunks, chunk: Chunk, path: Path) -> ChunkFacts:
-    """Download the outcomes of a committed chunk, and return the facts in its marker."""
-    store = night.chunk_store(chunks)
-    marker = store.read_marker(chunk.number)
-    if marker is None:
-        raise RetryError(
-            f"{night.output.uri}: chunk {chunk.number} was there and is gone: run again"
-        )
-    store.fetch_outcomes(marker, path)
-    return marker.facts
+    def _fetch(self, chunk: Chunk, ids: IdLog) -> Path:
+        """Download the outcomes of a chunk, add their ids to the log, and return their path.
 
+        Raise RecapError if a record of the chunk has two outcomes or none.
+        """
+        marker = self._store.read_marker(chunk.number)
+        if marker is None:
+            raise RetryError(
+                f"{self._night.output.uri}: chunk {chunk.number} was there and is gone: run again"
+            )
+        path = self._work / f"{chunk.number:06d}.fetched"
+        self._store.fetch_outcomes(marker, path)
+        self.totals.add(marker.facts)
 
-def _check(
-    night: Night,
-    chunks: Chunks,
-    chunk: Chunk,
-    path: Path,
-    ids: IdLog,
-    last: Position,
-) -> Position:
-    """Check that the outcomes are those of the chunk's records, and add their ids to the log.
+        records = 0
+        for line in read_lines(path):
+            position = line.position
+            if position <= self._last:
+                source = self._source(position)
+                raise RecapError(
+                    f"chunk {chunk.number}: {source} has two outcomes: {self._night.remedy()}"
+                )
+            self._last = position
+            records += 1
+            if line.id_digits:
+                ids.add(line.id_digest, position, line.is_derived)
+        self._check_count(f"chunk {chunk.number}", chunk.records, records)
+        return path
 
-    `last` is the position of the last record before. Return that of the chunk's last record. Raise
-    RecapError if a record has two outcomes or none.
-    """
-    records = 0
-    for line in read_lines(path):
-        position = line.position
-        if position <= last:
-            source = Source(chunks.files[position.file].uri, position.line)
-            raise RecapError(f"chunk {chunk.number}: {source} has two outcomes: {night.remedy()}")
-        last = position
-        records += 1
-        if line.id_digits:
-            ids.add(line.id_digest, position, line.is_derived)
-    if records != chunk.records:
-        wrong = f"{chunk.records} records, but {records} have an outcome"
-        raise RecapError(f"chunk {chunk.number}: {wrong}: {night.remedy()}")
-    return last
+    def _write(self, paths: Sequence[Path], duplicates: Iterator[Duplicate]) -> Counts:
+        """Write all outcomes to the output's files. Return how duplicate ids change the counts.
 
+        Each file of outcomes is deleted once it is written, so that the disk holds little twice.
+        """
+        changed = Counts()
+        duplicate = next(duplicates, None)
+        output = self._night.output
+        summaries = output.write_summaries(self._folder, self._night.config.csv_output)
+        rejects = output.write_rejects(self._folder)
+        with summaries as write_summary, rejects as write_reject:
+            for path in paths:
+                for line in read_lines(path):
+                    if duplicate is not None and duplicate.position == line.position:
+                        resolved = self._resolve(line, duplicate)
+                        changed = changed.plus(_counts(resolved)).minus(_counts(line))
+                        line = resolved
+                        duplicate = next(duplicates, None)
+                    write = write_summary if line.is_summary else write_reject
+                    write(line.row)
+                path.unlink()
+        return changed
 
-def _write(
-    night: Night,
-    chunks: Chunks,
-    paths: Sequence[Path],
-    duplicates: Iterator[Duplicate],
-    folder: Path,
-) -> Counts:
-    """Write all outcomes to the output's files. Return how duplicate ids change the counts.
+    def _resolve(self, line: OutcomeLine, duplicate: Duplicate) -> OutcomeLine:
+        """Return the outcome of a record whose id an earlier record has.
 
-    Each file of outcomes is deleted when it is written, so that the disk holds one copy of them.
-    """
-    changed = Counts()
-    duplicate = next(duplicates, None)
-    summaries = night.output.write_summaries(folder, night.config.csv_output)
-    rejects = night.output.write_rejects(folder)
-    with summaries as write_summary, rejects as write_reject:
-        for path in paths:
-            for line in read_lines(path):
-                if duplicate is not None and duplicate.position == line.position:
-                    resolved = _resolve(line, duplicate, chunks.files)
-                    changed = changed.plus(_counts(resolved)).minus(_counts(line))
-                    line = resolved
-                    duplicate = next(duplicates, None)
-                write = write_summary if line.is_summary else write_reject
-                write(line.row)
-            path.unlink()
-    return changed
+        An id that recap derived gets a number: both are records to summarize. An id that the
+        record brought makes it a reject.
+        """
+        row = json.loads(line.row)
+        if line.is_derived:
+            numbered = row | {"id": f"{row['id']}-{duplicate.ordinal}"}
+            return line._replace(row=json_line(numbered))
+        detail = f"id '{row['id']}' already stands at {self._source(duplicate.first)}"
+        source = Source(row["source"]["uri"], row["source"]["line"])
+        reject = Reject(source, "invalid_record", detail, row["id"])
+        return line._replace(kind=REJECT, row=json_line(reject_row(reject)))
 
+    def _source(self, position: Position) -> Source:
+        return Source(self._chunks.files[position.file].uri, position.line)
 
-def _resolve(line: OutcomeLine, duplicate: Duplicate, files: Sequence[InputFile]) -> OutcomeLine:
-    """Return the outcome of a record whose id an earlier record has.
-
-    An id that recap derived gets a number: both are records to summarize. An id that the record
-    brought makes it a reject.
-    """
-    row = json.loads(line.row)
-    if line.is_derived:
-        numbered = row | {"id": f"{row['id']}-{duplicate.ordinal}"}
-        return line._replace(row=json_line(numbered))
-    first = Source(files[duplicate.first.file].uri, duplicate.first.line)
-    detail = f"id '{row['id']}' already stands at {first}"
-    source = Source(row["source"]["uri"], row["source"]["line"])
-    reject = Reject(source, "invalid_record", detail, row["id"])
-    return line._replace(kind=REJECT, row=json_line(reject_row(reject)))
+    def _check_count(self, what: str, wanted: int, found: int) -> None:
+        """Raise RecapError unless there are as many outcomes as records."""
+        if found != wanted:
+            raise RecapError(
+                f"{what}: {wanted} records, but {found} have an outcome: {self._night.remedy()}"
+            )
 
 
 def _counts(line: OutcomeLine) -> Counts:

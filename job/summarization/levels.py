@@ -13,7 +13,7 @@ from job.inference.each import Done, Failure
 from job.inference.engine import FinishReason, Generated
 from job.prompt.encode import EncodedPart, TooLongError
 from job.summarization.careful_engine import CarefulEngine
-from job.summarization.prepare import Prepared
+from job.summarization.records import Prepared
 
 MAX_LEVELS = 6
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from job.conversations.record import Reject
 from job.inference.each import Done
 from job.summarization.levels import Answer, answer_each
-from job.summarization.prepare import Prepared, Task
-from job.summarization.records import Outcome, Summary
+from job.summarization.prepare import Task
+from job.summarization.records import Outcome, Prepared, Summary
 
 WINDOW_RECORDS = 1024
 WINDOW_TOKENS = 1_000_000  # of prompts; some 40 MB as Python's integers

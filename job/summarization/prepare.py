@@ -4,18 +4,18 @@ A conversation is skipped, cleaned, redacted and encoded here. If it does not fi
 `long_conversations` decides what happens.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 from job.conversations.cleaning import clean_or_reject
-from job.conversations.record import Conversation, Reject, RejectReason, Source
-from job.conversations.redaction import Placeholders, Redactor, redact
+from job.conversations.record import Conversation, Reject, RejectReason
+from job.conversations.redaction import Redactor, redact
 from job.prompt.encode import EncodedPart, NothingToSummarizeError, TooLongError
 from job.summarization.careful_engine import CarefulEngine
 from job.summarization.identity import DIGEST_BYTES, conversation_digest
-from job.summarization.records import Origin, Outcome, Record, Skipped
+from job.summarization.records import Outcome, Prepared, Record, Skipped
 
 # Redaction takes at most some 40 seconds of a core for so much text, whatever it is.
 MAX_REDACTED_CHARACTERS = 1_000_000
@@ -34,19 +34,6 @@ class Task:
     redactor: Redactor | None = None
     settings: blake2b = field(default_factory=lambda: blake2b(digest_size=DIGEST_BYTES))
     done_before: Container[bytes] = ()  # digests of the conversations that are skipped
-
-
-class Prepared(NamedTuple):
-    """A conversation once its prompts are made, without its turns: windows hold many of these."""
-
-    origin: Origin
-    id: str
-    source: Source
-    metadata: Mapping[str, Any]
-    parts: list[EncodedPart]  # one prompt, or one for each part of a long conversation
-    dropped_turns: int
-    placeholders: Placeholders | None  # of the values that were redacted
-    digest: str  # of the id, the words, and everything that decides the summary
 
 
 def prepare(record: Record, task: Task) -> Prepared | Outcome:

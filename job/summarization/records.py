@@ -1,4 +1,4 @@
-"""A record on its way through a night: its origin, its outcome, and the row that is written.
+"""A record on its way through a night: its origin, prompts and outcome, and the row of that.
 
 Types of which a night makes millions are named tuples: they are made in a third of the time of a
 frozen dataclass.
@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from job.conversations.record import Conversation, Reject, Source
+from job.conversations.redaction import Placeholders
 from job.inference.engine import FinishReason
+from job.prompt.encode import EncodedPart
 
 ALREADY_DONE = "already_done"  # reason in the row of a skipped record
 
@@ -48,6 +50,19 @@ class Record(NamedTuple):
 
     origin: Origin
     content: Conversation | Reject
+
+
+class Prepared(NamedTuple):
+    """A conversation once its prompts are made, without its turns: windows hold many of these."""
+
+    origin: Origin
+    id: str
+    source: Source
+    metadata: Mapping[str, Any]
+    parts: list[EncodedPart]  # one prompt, or one for each part of a long conversation
+    dropped_turns: int
+    placeholders: Placeholders | None  # of the values that were redacted
+    digest: str  # of the id, the words, and everything that decides the summary
 
 
 class Summary(NamedTuple):

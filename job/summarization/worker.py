@@ -7,7 +7,7 @@ chunk at hand, and what the engine had begun of the next ones.
 
 import gc
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,12 +22,7 @@ from job.environment import count_gpus
 from job.errors import RecapError
 from job.inference.each import Done
 from job.summarization.careful_engine import CarefulEngine
-from job.summarization.chunk_store import (
-    ChunkFacts,
-    ChunkStore,
-    OutcomeLine,
-    committed_chunks,
-)
+from job.summarization.chunk_store import ChunkFacts, ChunkStore, OutcomeLine
 from job.summarization.chunks import Chunk, Chunks
 from job.summarization.crash_notes import read_crash_notes
 from job.summarization.identity import hash_settings
@@ -71,11 +66,11 @@ def summarize_missing(
     The summarizer is opened only if a record needs it.
     """
     store = night.chunk_store(chunks)
-    names = store.names()
-    committed = committed_chunks(names)
+    committed = store.committed()
     mine = [chunk for chunk in chunks.chunks if shard.takes(chunk.number)]
     missing = [chunk for chunk in mine if chunk.number not in committed]
-    total = sum(chunk.records for chunk in missing)
+    records = sum(chunk.records for chunk in missing)
+    done_before = len(mine) - len(missing)
     event(
         "input",
         files=len(chunks.files),
@@ -86,28 +81,20 @@ def summarize_missing(
         "to do",
         shard=str(shard),
         chunks=len(missing),
-        records=total,
-        done_before=len(mine) - len(missing),
+        records=records,
+        done_before=done_before,
     )
     if not missing:
         return Counts()
 
-    # Earlier outputs are read before the model is loaded: a mistake in skip_done is found at once.
-    done_before = read_done_digests(as_list(night.config.skip_done or []), night.config.storage)
-
-    loader = SummarizerLoader(open_summarizer)
-    if not done_before:
-        loader.load()  # before the progress begins
-
-    notes = read_crash_notes(store, names)
-    engine = CarefulEngine(loader, night.config.generation, notes)
-    engine.has_answered = _has_summaries(store, sorted(committed)[:MAX_MARKERS_READ])
-    worker = _Worker(night, chunks, _make_task(night, engine, done_before), work)
+    task = _make_task(night, store, committed, open_summarizer)
+    worker = _Worker(night, chunks, task, work)
 
     # Chunks that no process has died at come first: nothing is lost if another one dies now.
-    fresh = [chunk for chunk in missing if not notes.begun[chunk.number]]
-    suspect = [chunk for chunk in missing if notes.begun[chunk.number]]
-    with progress("summarizing", total, "conversation") as bar, rare_collections():
+    begun = task.engine.notes.begun
+    fresh = [chunk for chunk in missing if not begun[chunk.number]]
+    suspect = [chunk for chunk in missing if begun[chunk.number]]
+    with progress("summarizing", records, "conversation") as bar, rare_collections():
         worker.summarize(fresh, bar.advance)
         if suspect:
             warn(
@@ -115,21 +102,42 @@ def summarize_missing(
                 chunks=len(suspect),
                 first=suspect[0].number,
             )
-            engine.is_careful = True
+            task.engine.is_careful = True
             worker.summarize(suspect, bar.advance)
     worker.doubts.warn()
     return worker.counts
 
 
-def _make_task(night: Night, engine: CarefulEngine, done_before: Container[bytes]) -> Task:
+def _make_task(
+    night: Night,
+    store: ChunkStore,
+    committed: Iterable[int],
+    open_summarizer: Callable[[], Summarizer],
+) -> Task:
+    """Read what earlier attempts and earlier outputs have done, and load the summarizer.
+
+    It is loaded later, when a record first needs it, if earlier outputs have done records.
+    """
     config = night.config
+
+    # Before the model is loaded: a mistake in skip_done is found at once.
+    digests = read_done_digests(as_list(config.skip_done or []), config.storage)
+
+    loader = SummarizerLoader(open_summarizer)
+    if not digests:
+        loader.load()  # before the progress begins
     return Task(
-        engine=engine,
+        engine=CarefulEngine(
+            loader,
+            config.generation,
+            notes=read_crash_notes(store),
+            has_answered=_has_summaries(store, sorted(committed)[:MAX_MARKERS_READ]),
+        ),
         long_conversations=config.long_conversations,
         cut_summaries=config.cut_summaries,
         redactor=make_redactor(config.redaction),
         settings=hash_settings(config, night.digests),
-        done_before=done_before,
+        done_before=digests,
     )
 
 

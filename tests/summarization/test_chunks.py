@@ -18,7 +18,7 @@ from job.storage.lease import Lease
 from job.storage.local import LocalStore
 from job.storage.open import InputFile
 from job.storage.store import Entry, Skip
-from job.summarization.chunk_store import ChunkFacts, ChunkStore, committed_chunks
+from job.summarization.chunk_store import ChunkFacts, ChunkStore
 from job.summarization.chunks import agree_on_chunks
 from job.summarization.inputs import check_unchanged, find_night_inputs
 from job.summarization.records import Counts
@@ -327,7 +327,7 @@ def test_a_commit_whose_answer_is_lost_is_still_this_workers(tmp_path):
     store = ChunkStore(Forgetful(str(tmp_path / "out")), "c")
     (tmp_path / "x").write_text("x\n")
     assert store.commit(0, tmp_path / "x", FACTS)
-    assert committed_chunks(store.names()) == {0}
+    assert store.committed() == {0}
 
 
 def test_while_another_worker_puts_the_output_together_this_one_is_done(night, tmp_path):

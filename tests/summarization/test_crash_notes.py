@@ -285,7 +285,7 @@ def store(tmp_path):
 
 def crashes_left(store: ChunkStore) -> dict[str, int]:
     """What the next attempt reads of the records that were in flight."""
-    return read_crash_notes(store, store.names()).crashes
+    return read_crash_notes(store).crashes
 
 
 def ask(store: ChunkStore, numbers: Sequence[int], engine: Any, **crashes: int) -> list[Any]:
@@ -342,4 +342,4 @@ def test_a_note_that_is_deleted_while_it_is_read_is_none(store, tmp_path):
 
     with CrashNotes(store).records_in_flight(["a"], 1):
         late = ChunkStore(Late(str(tmp_path / "store")), "c")
-        assert read_crash_notes(late, store.names()).crashes == {}
+        assert read_crash_notes(late).crashes == {}

@@ -105,7 +105,7 @@ def test_crash_notes_of_before_are_read(night, tmp_path):
     folder = begin(night, tmp_path)
     (folder / IN_FLIGHT).write_text('{"records": ["a line 1", "a line 2"], "alone": 1}')
     store = ChunkStore(LocalStore(str(folder)), "")
-    notes = read_crash_notes(store, store.names())
+    notes = read_crash_notes(store)
     assert (notes.begun, notes.crashes) == ({1: 1}, {"a line 1": 1, "a line 2": 1})
 
 
