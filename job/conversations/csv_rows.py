@@ -1,8 +1,8 @@
 """Rows of CSV and TSV files.
 
-Python's csv module splits a row into cells. This module finds the dialect in the header, and ends
-with DataError where a row that is quoted wrongly may go on in the lines behind it: read on, these
-lines would pass for conversations.
+Python's csv module splits a row into cells. This module recognizes the dialect by the header, and
+raises DataError where a row that is quoted wrongly may continue in the next lines: if they were
+read on, they would pass for conversations.
 """
 
 import csv
@@ -45,7 +45,7 @@ class Lines(Protocol):
 
 @dataclass(frozen=True)
 class Header:
-    """The columns of a table and how its rows are separated; recorded with each piece of a file."""
+    """The columns of a table, and the dialect of its rows; stored with each piece of a file."""
 
     columns: tuple[str, ...]
     delimiter: str
@@ -53,7 +53,7 @@ class Header:
 
     @cached_property
     def folded(self) -> list[str]:
-        """The columns without case."""
+        """Return the columns without case."""
         return [column.casefold() for column in self.columns]
 
 
@@ -73,7 +73,8 @@ def table_text(
 ) -> tuple[io.TextIOWrapper, str]:
     """Return the text of a table and the character that ends its lines.
 
-    DataError for a file that no table begins like. A stray byte further down spoils its own row.
+    DataError for a file that begins with something else than text. A stray byte further down makes
+    its own row a RecordError.
     """
     stream = in_utf8(stream, uri, reading.csv.encoding)
     head = stream.peek()
@@ -83,7 +84,7 @@ def table_text(
 
 
 def check_text(head: bytes, uri: str) -> None:
-    """DataError for a file that begins with `head` and is no text."""
+    """Raise DataError for a file that begins with `head` and is no text."""
     foreign = head.count(0) + head.decode("utf-8", "replace").count("\ufffd")
     if 0 in head.partition(b"\n")[0] or foreign > MAX_FOREIGN_SHARE * len(head):
         raise DataError(
@@ -94,11 +95,11 @@ def check_text(head: bytes, uri: str) -> None:
 
 
 class TableRows:
-    """The rows of a table as column → text, with the number of the line that each begins on.
+    """The rows of a table as column → text, each with the number of its first line.
 
     The text is opened with the line end of the table. Without `header` it begins with the header,
-    which is known from the first row on. With `header` it begins with a row in the middle of the
-    file, on the line `first`.
+    which is known once the first row was read. With `header` it begins with a row in the middle of
+    the file, on the line `first`.
     """
 
     def __init__(
@@ -115,7 +116,8 @@ class TableRows:
         self._lines = _Lines(text, uri, reading.csv, line_end, first - 1)
         self._line_end = line_end
         self.header = header
-        self._has_cut_off = False  # of the last row: it ends with a backslash
+        # Of the row before: it ends with a backslash; it has as many cells as the header.
+        self._has_cut_off = False
         self._was_whole = True
 
     def __iter__(self) -> Iterator[Row]:
@@ -259,7 +261,7 @@ class TableRows:
 
 
 class _Lines:
-    """The lines of a table as the csv module can read them, and those of the record at hand."""
+    """The lines of a table for the csv module; remembers those of the current record."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The count of transcripts with lines whose speaker is not sure, and the one warning about them."""
+"""The count of transcripts with lines whose speaker is not sure, and one warning about them."""
 
 from job.conversations.record import Conversation, Reject
 from job.telemetry import warn
@@ -7,15 +7,16 @@ SHOWN_EXAMPLES = 3
 
 
 class Doubts:
-    """Counts the doubts of conversations; without `shows_text`, examples are places alone."""
+    """Counts the doubts of conversations. Its examples quote lines only with `shows_text`."""
 
     def __init__(self, shows_text: bool = True) -> None:
         self._shows_text = shows_text
-        self.conversations = self.lines = 0
+        self.conversations = 0
+        self.lines = 0
         self.examples: list[str] = []
 
     def add(self, outcome: Conversation | Reject) -> None:
-        """Count what is doubtful in one more record."""
+        """Count the doubts of one more record."""
         if isinstance(outcome, Reject) or not outcome.doubts:
             return
         self.conversations += 1

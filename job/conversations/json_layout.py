@@ -1,7 +1,7 @@
-"""The way in which JSON records are written in a file, recognized by the file's beginning.
+"""The layout of JSON records in a file, recognized by the file's beginning.
 
-One record a line is the rule. The others are documents: an array, an object of records by their
-keys, an object with the list of records as a member, and objects one after the other that take
+One record a line is the rule. Everything else is a document: an array, an object of records by
+their keys, an object with the list of records as a member, or objects one after the other that take
 several lines each.
 """
 
@@ -26,9 +26,9 @@ ConversationKey = Callable[[Mapping[str, Any]], str | None]
 
 @dataclass(frozen=True)
 class Layout:
-    """The way in which the records of a JSON document are written.
+    """The layout of the records of a JSON document.
 
-    `member` is the key of the list of records.
+    `member` is the key of the list of records, for that kind.
     """
 
     kind: Literal["array", "object", "values", "member"]
@@ -37,8 +37,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class _Beginning:
-    """A value as far as the text shows it: `value` has the members that are whole, and the last
-    one, which is not. `end` is where the value ends; None if the text ends or breaks before.
+    """A value as far as the text shows it.
+
+    `value` has the members that are whole, and the last one, which is not. `end` is where the value
+    ends; None if the text ends or breaks before.
     """
 
     value: Any
@@ -107,7 +109,7 @@ def list_of_records(value: Any, conversation_key: ConversationKey) -> bool:
 
 
 def several_lists(uri: str, keys: list[str]) -> DataError:
-    """The error for an object with several lists of records."""
+    """Return the error for an object with several lists of records."""
     return DataError(
         f"{uri}: holds several lists of records ({', '.join(map(shown, keys))}) "
         "and nothing says which to read; write each to a file of its own"
@@ -146,7 +148,7 @@ def _is_list_of_nested(value: Any) -> bool:
 
 
 def _check_rows(value: dict[str, Any], uri: str, conversation_key: ConversationKey) -> None:
-    """DataError for a table by columns: `{"id": {"0": …}, "dialogue": {"0": …}}`."""
+    """Raise DataError for a table by columns: `{"id": {"0": …}, "dialogue": {"0": …}}`."""
     own = conversation_key(value)
     column = value.get(own) if own else None
     by_column = isinstance(column, dict) and all(key.isdigit() for key in column)

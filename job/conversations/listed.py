@@ -1,7 +1,7 @@
-"""Lists that stand in a text, as CSV files and careless JSON hold them.
+"""Lists inside a text, as CSV files and careless JSON hold them.
 
-Text → list, or None for a text that is just text. Reads JSON, and what Python, pandas and numpy
-print of a list: literals only, nothing is evaluated.
+Text → list, or None for a text that is just text. Reads JSON, and lists as Python, pandas and numpy
+print them: literals only, nothing is evaluated.
 """
 
 import ast
@@ -69,7 +69,8 @@ def _with_commas(text: str) -> str | None:
     search for quotes that are never closed would take quadratic time.
     """
     written: list[str] = []
-    place, after_element = 0, False
+    place = 0
+    after_element = False
     while place < len(text):
         token = TOKEN.match(text, place)
         if token is None:

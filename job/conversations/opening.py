@@ -1,8 +1,8 @@
-"""A stored object as the UTF-8 bytes it holds.
+"""Stored files as streams of UTF-8 bytes, whatever their compression and encoding.
 
-Gzip, zstd and UTF-16 are recognized by the first bytes, never by the name. Binary stream →
-buffered binary stream, at constant memory. A compressed stream that is damaged or cut short is a
-DataError: what is missing cannot be counted. Knows nothing of formats.
+Gzip, zstd and UTF-16 are recognized by the first bytes, never by the name. Memory is constant. A
+compressed stream that is damaged or cut short is a DataError, because what is missing cannot be
+counted.
 """
 
 import codecs
@@ -46,7 +46,7 @@ def plain_stream(stream: BinaryIO, uri: str) -> io.BufferedReader:
 
 
 def open_plain(stream: BinaryIO, uri: str) -> tuple[io.BufferedReader, bool]:
-    """Return the same, and True if these are other bytes than those of `stream`."""
+    """Return `plain_stream`, and True if its bytes are not those of `stream`."""
     stored = buffered(stream, uri)
     head = stored.peek()
     plain = stored

@@ -213,8 +213,9 @@ def _is_binary(type: pyarrow.DataType) -> bool:
 
 
 def _decoded(value: Any) -> Any:
-    """Return the value with bytes that are text as text: Impala and old versions of Spark and Hive
-    do not say which of their columns are text.
+    """Return the value, in which bytes that are text have become text.
+
+    Impala and old versions of Spark and Hive do not record which of their columns are text.
     """
     if isinstance(value, bytes):
         try:

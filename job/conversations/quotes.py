@@ -1,7 +1,7 @@
-"""Signs in the quotes of a CSV file that one of its rows is a part of a cell.
+"""Detection of CSV rows that are parts of a cell, by the quotes of the file.
 
-The csv module reports a quote that it does not expect, and goes on with the next line. Where this
-line belongs to the same cell, what it holds would pass for a record of its own.
+The csv module reports a quote that it does not expect, and goes on with the next line. If that line
+belongs to the same cell, its content would pass for a record of its own.
 """
 
 import re

@@ -1,8 +1,8 @@
-"""A conversation → the same with placeholders for personal data; its summary is scanned again.
+"""Redaction: placeholders for personal data in conversations, summaries and messages.
 
-The same value has the same placeholder all through a conversation, however it is written, and what
-it was is kept nowhere. Messages that quote a record are redacted too. Ids and metadata stay as they
-are. Knows nothing of models, nor of how data is found.
+The same value has the same placeholder all through a conversation, however it is written; no file
+has what it was. A summary is scanned again, and messages that quote a record are redacted too. Ids
+and metadata stay as they are. `sensitive.py` finds the data.
 """
 
 import re
@@ -19,14 +19,14 @@ from job.errors import DataError
 PLACEHOLDER = re.compile(r"\[[A-Z][A-Z0-9_]*+\]")
 # In whatever brackets: other tools write <EMAIL_1>, and a model may take one for the other.
 NUMBERED_NAME = re.compile(r"(?<!\w)[A-Za-z][A-Za-z0-9_]*+(?<=\d)(?!\w)")
-# What a quotation was cut off in, with its digits in groups.
+# The word or group of digits at which a quotation was cut off.
 CUT_OFF = re.compile(r"(?:[^\s'\"…]|(?<=[\d./-])\s(?=[\d./-])){1,40}+…")
 ROLES = ("customer", "agent", "system")  # others are labels as somebody wrote them
 
 
 @dataclass(frozen=True)
 class Redactor:
-    """What a config wants replaced, ready to be found."""
+    """The searches for all that a config wants replaced."""
 
     finders: tuple[Finder, ...]
 
@@ -34,21 +34,24 @@ class Redactor:
 class Placeholders:
     """The placeholders of one conversation.
 
-    `replaced` counts the values that were replaced, `characters` are those held. A placeholder
-    that `reserve` has seen in a text is nobody else's.
+    `replaced` counts the values that were replaced, `characters` the characters that this object
+    holds. No value gets a placeholder that `reserve` has seen in a text.
     """
 
     def __init__(self, redactor: Redactor) -> None:
         self._finders = redactor.finders
-        self._by_value: dict[tuple[str, str], str] = {}
+        self._by_value: dict[tuple[str, str], str] = {}  # (kind, value) → placeholder
         self._given: set[str] = set()
         self._reserved: set[str] = set()
-        self._last: dict[str, int] = {}
-        self.replaced = self.characters = 0
+        self._last: dict[str, int] = {}  # kind → number
+        self.replaced = 0
+        self.characters = 0
 
     def reserve(self, text: str) -> None:
-        """Note the placeholders of somebody else's redaction in a text: none of them is reused."""
-        for match in NUMBERED_NAME.finditer(text) if "_" in text else ():
+        """Reserve the placeholders that somebody else's redaction left in a text."""
+        if "_" not in text:
+            return
+        for match in NUMBERED_NAME.finditer(text):
             name = match[0].upper()
             if "_" in name and name not in self._reserved:
                 self._reserved.add(name)
@@ -56,7 +59,8 @@ class Placeholders:
 
     def redact(self, text: str) -> str:
         """Return the text with a placeholder for each value in it."""
-        pieces, end = [], 0
+        pieces = []
+        end = 0
         for found in find(text, self._finders):
             pieces += [text[end : found.start], self._placeholder(found.kind, found.value)]
             end = found.end
@@ -64,14 +68,17 @@ class Placeholders:
         return "".join([*pieces, text[end:]])
 
     def redact_again(self, text: str) -> str:
-        """Return the same for what a model wrote that read placeholders.
+        """Redact the text of a model that read placeholders.
 
         Those stay, and a value ends where one begins. Placeholders that the model made up are
         reserved.
         """
         self.reserve(text)
-        pieces, end = [], 0
-        for match in PLACEHOLDER.finditer(text) if self._given else ():
+        if not self._given:
+            return self.redact(text)
+        pieces = []
+        end = 0
+        for match in PLACEHOLDER.finditer(text):
             if match[0] in self._given:
                 pieces += [self.redact(text[end : match.start()]), match[0]]
                 end = match.end()
@@ -95,12 +102,12 @@ class Placeholders:
 
 
 def make_redactor(section: RedactionSection | None) -> Redactor | None:
-    """Return the redactor of a config; None where redaction is off."""
+    """Return the redactor of a config; None if redaction is off."""
     return None if section is None else Redactor(make_finders(section))
 
 
 def redact(conversation: Conversation, redactor: Redactor) -> tuple[Conversation, Placeholders]:
-    """Return the conversation with placeholders in what is said and by whom, and these."""
+    """Return the conversation with placeholders in texts and roles, and the placeholders."""
     placeholders = Placeholders(redactor)
     for turn in conversation.turns:
         placeholders.reserve(turn.role)
@@ -113,9 +120,9 @@ def redact(conversation: Conversation, redactor: Redactor) -> tuple[Conversation
 
 
 def redact_message(message: str, redactor: Redactor | None) -> str:
-    """Return a message about a record without personal data in what it quotes.
+    """Return a message about a record without personal data in its quotations.
 
-    What ends at a cut is left out: half of a card number is found by nobody.
+    The word at which a quotation is cut is left out, because no search finds half of a card number.
     """
     if redactor is None:
         return message
@@ -124,9 +131,9 @@ def redact_message(message: str, redactor: Redactor | None) -> str:
 
 @contextmanager
 def redacted_errors(redactor: Redactor | None, uris: Sequence[str]) -> Iterator[None]:
-    """Redact the messages of errors about input files; others quote no record.
+    """Redact the messages of errors about input files that are raised in the block.
 
-    Such a message begins with one of `uris`, which stays: it says where the file is.
+    Other errors quote no record. The message begins with one of `uris`, which stays.
     """
     try:
         yield

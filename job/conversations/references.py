@@ -1,7 +1,4 @@
-"""Reference summaries: where a record holds them, and what to say of records that have none.
-
-Record → texts; conversations → one clause for a message.
-"""
+"""Reference summaries of records, and the explanation for conversations that have none."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +11,7 @@ from job.conversations.record import Conversation
 
 SUMMARY_KEYS = ("summary",)
 SHOWN_KEYS = 10
-# What R, pandas, databases and spreadsheets write into a file of text for a value that is missing.
+# R, pandas, databases and spreadsheets write these into a file of text for a missing value.
 MISSING_MARKS = frozenset(
     ("NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "\\N", "\\\\N")
 )
@@ -53,7 +50,7 @@ def summary_keys(record: Mapping[str, Any], reading: ReadingSection) -> Sequence
 
 
 def why_missing(conversations: Sequence[Conversation]) -> str:
-    """Return what these conversations have in place of a reference, and what to write for it."""
+    """Return a clause for a message: what these conversations have instead, and the remedy."""
     keys = Counter(key for one in conversations for key in one.metadata)
     found = ", ".join(shown(key) for key, _ in keys.most_common(SHOWN_KEYS))
     hint = (

@@ -1,7 +1,6 @@
-"""JSON lines and the members of JSON documents, each with its place.
+"""JSON lines and the members of JSON documents, each with its number.
 
-The place of a line is its 1-based number, that of a member its 1-based position. A RecordError
-stands for a record that cannot be read.
+Lines and members are numbered from 1. A RecordError stands for a record that cannot be read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +9,7 @@ from typing import Any, TextIO
 from job.conversations.draft import RecordError
 from job.conversations.json_text import MAX_RECORD_CHARACTERS, parse_json
 
-Row = tuple[int, Any]
+Row = tuple[int, Any]  # the number of a record in its file, and its value
 MARK = "\ufeff"  # the byte order mark, which begins each of several files that were joined
 
 

@@ -1,7 +1,6 @@
-"""Text → where personal data is in it, by kind: addresses and numbers that have a shape.
+"""Personal data in a text, by kind: addresses and numbers that have a shape.
 
-Every search is linear in the text, also in a hostile one. Knows nothing of conversations, nor of
-what is done about it.
+Every search is linear in the text, also in a hostile one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ NUMBERS: frozenset[Kind] = frozenset({"card", "iban", "ssn", "phone"})
 
 
 def make_finders(section: RedactionSection) -> tuple[Finder, ...]:
-    """Return what finds the kinds and patterns of a config."""
+    """Return the finders of the kinds and patterns of a config."""
     addresses: Mapping[Kind, Finder] = {
         "email": emails,
         "url": urls,
@@ -34,10 +33,10 @@ def make_finders(section: RedactionSection) -> tuple[Finder, ...]:
 
 
 def find(text: str, finders: tuple[Finder, ...]) -> list[Found]:
-    """Return what is in the text, in order.
+    """Return the personal data in the text, in order.
 
-    Where finds overlap, all that they cover is one, named by the longest. Disguised characters
-    (full-width, invisible) are looked through, and the text as written is searched as well.
+    Overlapping finds become one that covers all of them, of the longest one's kind. Both the text
+    as written and the text without disguised characters (full-width, invisible) are searched.
     """
     folded = fold(text)
     found: list[Found] = []
@@ -68,7 +67,7 @@ def _unfold(found: Found, folded: Folded) -> Found:
 
 
 def _numbers(kinds: frozenset[Kind], region: str) -> Finder:
-    """Return what finds the kinds of numbers, once a text has digits enough for one."""
+    """Return a finder of these kinds of numbers; it skips texts with too few digits."""
 
     def finder(text: str) -> Iterator[Found]:
         if not SEVEN_DIGITS.search(text):

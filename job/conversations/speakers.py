@@ -1,4 +1,4 @@
-"""The judgement whether a line of a transcript opens a turn, by what the other lines are.
+"""The judgement if a line of a transcript opens a turn, by all lines of the conversation.
 
 docs/formats.md ("Who said what in a transcript") has the rule for users.
 """
@@ -74,7 +74,7 @@ class Known:
 
 
 class Speakers:
-    """The lines of one conversation, each judged by what the others are.
+    """The lines of one conversation, each judged by the others.
 
     `opening` is the first line, if it names a speaker; in a chat with dates, the first after the
     app's own notices.

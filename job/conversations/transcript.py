@@ -1,8 +1,7 @@
 """Transcripts: lines that name their speakers → turns, and the lines whose speaker is not sure.
 
-A line whose speaker is not recognized is never part of another's turn without a word: it makes the
-record a bad one, or is listed in `doubts`. docs/formats.md ("Who said what in a transcript") has
-the rule.
+No line of an unknown speaker silently becomes part of another's turn: it makes the record a reject,
+or is listed in `doubts`. docs/formats.md ("Who said what in a transcript") has the rule.
 """
 
 import re
@@ -43,7 +42,7 @@ LINE_END = re.compile(r"\r\n|\r|\n")
 MAY_OPEN_A_TURN = re.compile(r"[:：﹕∶\t]|^[\W\d_]|[ \t][-–—|»>][ \t]|>[ \t]")
 NAME_INSIDE = re.compile(r"(?<=\s)(?P<label>[^\W\d_a-z][\w'-]{1,40}+): ")
 MAX_WORD_CHARACTERS = 60
-# What programs leave of a line break, and a label behind it.
+# A line break as programs leave it, and a label behind it.
 LOST_BREAK = re.compile(
     r"(?:\\[nr]|<br ?/?>|</(?:p|div)>|&#1[03];|[\v\f\x1c-\x1e\x85\u2028\u2029])\s*"
     r"(?:<[^<>]{1,40}>)?"
@@ -53,12 +52,13 @@ Spoken = tuple[str | None, list[str]]  # a role, and the lines of what it says
 
 
 class NoSpeakerError(RecordError):
-    """A text whose first line names nobody, as one that is no transcript."""
+    """A text whose first line names nobody; it may be no transcript."""
 
 
 class Transcript(NamedTuple):
-    """The turns of a transcript, and a quote of each line that may be another speaker's than the
-    turn that it is part of.
+    """The turns of a transcript.
+
+    `doubts` quotes each line that may be another speaker's than the turn's that it is part of.
     """
 
     turns: list[Turn]
@@ -237,7 +237,7 @@ def _turn_inside(line: str, label: str) -> str | None:
 
 
 def _names_inside(text: str) -> list[str]:
-    """Return the names before a colon inside what a line says: `Agent` of `Hi. Agent: Hello`.
+    """Return the names before a colon inside a line's text: `Agent` of `Hi. Agent: Hello`.
 
     A word behind one with a capital is no name: `Operating System: Linux`.
     """
@@ -253,15 +253,16 @@ def _names_inside(text: str) -> list[str]:
 
 @lru_cache(CACHED_LABELS)
 def _inside(label: str) -> re.Pattern[str]:
-    """Return what finds the same label again, or a role's name written like it."""
+    """Return a pattern of the same label, or a role's name written like it, inside a line."""
     write = str.upper if label.isupper() else str.title if label[:1].isupper() else str.lower
     names = "|".join(re.escape(name) for name in (label, *map(write, ALIASES)))
     return re.compile(rf"(?:(?<!\w)|(?<=\\[nr]))(?:{names})[ \t]*[{COLONS}][ \t]*\S.*")
 
 
 def _without_lone_stamps(lines: Sequence[SpeakerLine]) -> list[SpeakerLine]:
-    """Return the lines but those that are only a time; a single one is what somebody says, unless
-    it is the first line or in brackets.
+    """Return the lines but those that are only a time.
+
+    A single one is part of somebody's text, unless it is the first line or in brackets.
     """
     written = [line for line in lines if line.raw.strip()]
     lone = [line for line in written if line.stamp and not line.text and not line.label]

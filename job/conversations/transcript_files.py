@@ -1,7 +1,7 @@
-"""Files that hold one transcript: which they are, their record, and the summary beside them.
+"""Files of one transcript each: their recognition, their record, and the summary beside them.
 
 `call.vtt` is the conversation with the id `call`; its reference is the text of `call.summary.txt`
-in the same folder, if that is in the input too. Content decides what a file is; its name helps
+in the same folder, if that is in the input too. The content decides what a file is; its name helps
 where the content could be a table's.
 """
 
@@ -54,7 +54,7 @@ class Apart:
 
 
 def summaries_apart(files: "Iterable[InputFile]") -> Apart:
-    """Take the files with summaries out of those with conversations, wherever both are there."""
+    """Separate files with summaries from those with conversations, wherever both are there."""
     everything = list(files)
     summaries = {_without(SUMMARY, file.uri): file for file in everything if _is_summary(file.uri)}
     if not summaries:

@@ -1,7 +1,7 @@
-"""Turns out of a list of objects, one for each turn, whatever its keys are called.
+"""Turns from a list of objects, one for each turn, with any names of keys.
 
-A list as a file holds it, or a text that holds one → turns. `last_assistant_apart` then takes the
-reference out of chats that end with it.
+A list as a file holds it, or a text that holds one → turns. `last_assistant_apart` then separates
+the reference from chats that end with it.
 """
 
 from collections.abc import Mapping
@@ -112,7 +112,7 @@ def _turns_of_text(item: str, number: int, reading: ReadingSection) -> Transcrip
 
 
 def _found(item: Mapping[str, Any], number: int, reading: ReadingSection) -> tuple[Any, Any, str]:
-    """The speaker's label, the text and the text's key of a turn."""
+    """Return the speaker's label, the text, and the text's key of a turn."""
     found = []
     for use, known in (("role", ROLE_KEYS), ("text", TEXT_KEYS)):
         path = reading.turns.get(use)  # type: ignore[call-overload]
@@ -145,6 +145,6 @@ def _part(part: Any, where: str) -> str:
 
 
 def _meaning(turn: Turn) -> str:
-    """The role that a turn's label stands for, also where labels are kept as they are written."""
+    """Return the role that a turn's label stands for, also with `roles: as_written`."""
     name = turn.role.casefold()
     return "system" if name == "developer" else ALIASES.get(name, turn.role)

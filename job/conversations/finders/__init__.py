@@ -1,1 +1,1 @@
-"""What finds each kind of personal data in a text."""
+"""Finders: a search for each kind of personal data in a text."""

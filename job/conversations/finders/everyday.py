@@ -1,4 +1,4 @@
-"""Numbers of everyday: dates, times, prices, measures, versions. They are nobody's phone or card.
+"""Everyday numbers: dates, times, prices, measures, versions. They are nobody's phone or card.
 
 One pattern for each way to write them, in the languages of Europe and in digits everywhere. All
 repeats are bounded, so the search is linear in the text.

@@ -24,9 +24,10 @@ IDEOGRAPHIC_STOP = "\u3002"  # browsers and mail programs take it for the dot of
 
 @dataclass(frozen=True)
 class Folded:
-    """A folded text; `starts` has where its stretches begin, `origins` the same in the original.
+    """A folded text as stretches: the place of each in the text and in the original.
 
-    `sizes` has how many characters of the original each stretch stands for.
+    `starts` and `origins` have these places, `sizes` the number of characters of the original that
+    each stretch stands for.
     """
 
     text: str
@@ -48,7 +49,7 @@ def fold(text: str) -> Folded | None:
     """Return the text in plain characters, or None if it is so already, as nearly all text is."""
     if _is_plain(text):
         return None
-    pieces: list[tuple[str, int, int]] = []
+    pieces: list[tuple[str, int, int]] = []  # a text, its place in the original, and size there
     end = 0
     for match in NOT_ASCII.finditer(text):
         place = match.start()
@@ -57,17 +58,20 @@ def fold(text: str) -> Folded | None:
             pieces += [(text[end:place], end, place - end), (plain, place, 1)]
             end = place + 1
     pieces.append((text[end:], end, len(text) - end))
-    kept = [piece for piece in pieces if piece[0]]
-    starts, length = [], 0
-    for piece, _, _ in kept:
-        starts.append(length)
-        length += len(piece)
-    return Folded(
-        "".join(piece for piece, _, _ in kept),
-        starts,
-        [origin for _, origin, _ in kept],
-        [size for _, _, size in kept],
-    )
+
+    texts: list[str] = []
+    starts: list[int] = []
+    origins: list[int] = []
+    sizes: list[int] = []
+    length = 0
+    for piece, origin, size in pieces:
+        if piece:
+            texts.append(piece)
+            starts.append(length)
+            origins.append(origin)
+            sizes.append(size)
+            length += len(piece)
+    return Folded("".join(texts), starts, origins, sizes)
 
 
 def _is_plain(text: str) -> bool:

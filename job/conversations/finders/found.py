@@ -1,4 +1,4 @@
-"""The result of a finder. Knows nothing of what is done about it."""
+"""The result of a finder."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is said or written right before a number: that it is a phone, or that it is a code.
+"""Words in front of a number that show it to be a phone or a code.
 
 All searches look at LEAD_CHARACTERS of a text and no more.
 """

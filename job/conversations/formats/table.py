@@ -74,7 +74,7 @@ def names_conversation(line: str, reading: ReadingSection) -> bool:
 
 
 def check_names(columns: Sequence[str], uri: str) -> None:
-    """DataError if there are more than MAX_COLUMNS columns, or two of one name."""
+    """Raise DataError if there are more than MAX_COLUMNS columns, or two of one name."""
     if len(columns) > MAX_COLUMNS:
         found = f"has {len(columns)} columns, and at most {MAX_COLUMNS} are read"
         raise DataError(f"{uri}: {found}; leave out those that nobody needs")
@@ -85,7 +85,10 @@ def check_names(columns: Sequence[str], uri: str) -> None:
 
 
 def check_columns(columns: Sequence[str], uri: str, reading: ReadingSection) -> None:
-    """DataError unless every column that is wanted is there, and none twice."""
+    """Raise DataError unless every configured column and one with conversations are there.
+
+    None may be there twice.
+    """
     check_names(columns, uri)
     found = shown_columns(columns)
     for use, named in reading.columns.items():
