@@ -4,55 +4,51 @@ Half of the demo's steps must do, and what says nothing of the held-out wording 
 demo` runs it whole.
 """
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from job.config.load import load_config
+from job.errors import ExitCode
+from job.evaluation.run import run_evaluation
+from job.launch.supervisor import run_training
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "demo"
 
 
-def recap(command: str, *overrides: str) -> None:
-    sets = [part for override in overrides for part in ("--set", override)]
-    done = subprocess.run(
-        [sys.executable, "-m", "job", command, str(EXAMPLES / f"{command}.yaml"), *sets],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+def config_of(command: Any, *overrides: str) -> Any:
+    return load_config(command, str(EXAMPLES / f"{command}.yaml"), overrides, {})
 
 
 @pytest.mark.timeout(900)
 def test_the_tuned_base_beats_base_and_floors_on_wording_it_never_saw(tmp_path, places):
-    recap(
-        "train",
-        f"model.base={EXAMPLES / 'base'}",
-        f"data.train={EXAMPLES / 'train.jsonl'}",
-        f"data.validation={EXAMPLES / 'validation.jsonl'}",
-        f"output={tmp_path}",
-        "training.max_steps=150",
-        "training.evaluate_every_steps=150",
-        "evaluation.max_conversations=4",
+    outcome = run_training(
+        config_of(
+            "train",
+            f"model.base={EXAMPLES / 'base'}",
+            f"data.train={EXAMPLES / 'train.jsonl'}",
+            f"data.validation={EXAMPLES / 'validation.jsonl'}",
+            f"output={tmp_path}",
+            "training.max_steps=150",
+            "training.evaluate_every_steps=150",
+            "evaluation.max_conversations=1",
+        )
     )
-    recap(
-        "evaluate",
-        f"adapter={tmp_path / 'demo' / 'adapter'}",
-        f"input={EXAMPLES / 'heldout.jsonl'}",
-        f"train={EXAMPLES / 'train.jsonl'}",
-        f"output={tmp_path / 'evaluation'}",
+    assert outcome.exit_code == ExitCode.DONE, outcome.message
+    evaluation = run_evaluation(
+        config_of(
+            "evaluate",
+            f"adapter={tmp_path / 'demo' / 'adapter'}",
+            f"input={EXAMPLES / 'heldout.jsonl'}",
+            f"train={EXAMPLES / 'train.jsonl'}",
+            f"output={tmp_path / 'evaluation'}",
+        )
     )
-    evaluation = json.loads(
-        (tmp_path / "evaluation" / "evaluation.json").read_text(encoding="utf-8")
-    )
-    assert evaluation["conversations"] == 120
-    assert set(evaluation["differences"]) == {"base without adapter", "constant sentence", "lead"}
-    for other, difference in evaluation["differences"].items():
+    assert evaluation.conversations == 120
+    assert set(evaluation.differences) == {"base without adapter", "constant sentence", "lead"}
+    for other, difference in evaluation.differences.items():
         for metric in ("rouge1", "rougeL"):
-            assert difference[metric]["mean"]["low"] > 0, (
+            assert difference[metric]["mean"].low > 0, (
                 f"{metric}: tuned does not beat the {other}: {difference}"
             )

@@ -1,12 +1,16 @@
 """Claims about the demo's story; a small program stands in for recap, which saves the training."""
 
+import contextlib
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,40 +22,60 @@ from job.demo.story import COMMANDS, example_folder, run_demo, s3_server
 from job.errors import ExitCode, PreemptedError, RecapError
 
 ROOT = Path(__file__).parents[2]
+# Without boto3, which takes most of a second to import in each of dozens of processes.
 STAND_IN = '''
 """Does what the demo sees of recap: reads its config from S3 and leaves results there."""
 import json, os, sys, time
-import boto3
+from urllib.request import Request, urlopen
 
 command, uri = sys.argv[1:]
-s3 = boto3.client("s3")
-key = uri.removeprefix("s3://recap-demo/")
-config = s3.get_object(Bucket="recap-demo", Key=key)["Body"].read().decode()
+bucket = os.environ["AWS_ENDPOINT_URL"] + "/recap-demo/"
+scope = "demo/20260101/us-east-1/s3/aws4_request"
+headers = {
+    # The server wants a signature, and any will do.
+    "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=, Signature=0",
+    "Content-Type": "application/json",
+}
+
+def request(key, value=None):
+    data = None if value is None else (json.dumps(value) + "\\n").encode()
+    method = "GET" if data is None else "PUT"
+    with urlopen(Request(bucket + key, data=data, method=method, headers=headers)) as answer:
+        return answer.read().decode()
+
+config = request(uri.removeprefix("s3://recap-demo/"))
 print(command, "reads", config.strip(), flush=True)
-put = lambda key, value: s3.put_object(Bucket="recap-demo", Key=key, Body=json.dumps(value) + "\\n")
+
 if config.startswith("fail"):
     sys.exit(int(config.split()[1]))
 if config.startswith("wait"):
     print("waiting in", os.getpid(), flush=True)
     time.sleep(600)
 if command == "train":
-    put("runs/demo/run.json", {"environment": dict(os.environ)})
-    put("runs/demo/tensorboard/events", {})
+    request("runs/demo/run.json", {"environment": dict(os.environ)})
+    request("runs/demo/tensorboard/events", {})
 if command == "evaluate":
     metrics = ("rouge1", "rouge2", "rougeL")
     systems = {}
     for name, score in {"lead": 0.25, "tuned": 0.75}.items():
         systems[name] = {"scores": {metric: {"mean": {"mean": score}} for metric in metrics}}
-    put("evaluation/evaluation.json", {"conversations": 2, "judged": "tuned", "systems": systems})
+    request("evaluation/evaluation.json", {"conversations": 2, "judged": "tuned", "systems": systems})
 if command == "summarize":
     line = {"id": "c1", "summary": "The parcel is late; the agent sends another."}
-    put("summaries/parts/00000.jsonl", line)
+    request("summaries/parts/00000.jsonl", line)
 '''
 
 
-@pytest.fixture
-def examples(tmp_path: Path) -> Path:
-    folder = tmp_path / "examples"
+@dataclass(frozen=True)
+class Story:
+    """A story that has ended: its folder, what it uploaded, and what it printed."""
+
+    work: Path
+    examples: Path
+    screen: str
+
+
+def make_examples(folder: Path) -> Path:
     (folder / "base").mkdir(parents=True)
     (folder / "base" / "config.json").write_text("{}")
     for command in COMMANDS:
@@ -66,50 +90,58 @@ def examples(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> list[str]:
-    script = tmp_path / "stand_in.py"
+def examples(tmp_path: Path) -> Path:
+    return make_examples(tmp_path / "examples")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    script = tmp_path_factory.mktemp("program") / "stand_in.py"
     script.write_text(STAND_IN)
     return [sys.executable, str(script)]
 
 
-def test_story_ends_with_scores_and_summaries_and_where_they_are(
-    examples: Path, program: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    run_demo(tmp_path / "demo", examples, program)
-    screen = capfd.readouterr().out
-    assert screen.index("> tuned") < screen.index("  lead")
+@pytest.fixture(scope="module")
+def story(program: list[str], tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder = tmp_path_factory.mktemp("story")
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    with contextlib.redirect_stdout(printed):
+        run_demo(folder / "demo", make_examples(folder / "examples"), program)
+    screen = printed.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    return Story(folder / "demo", folder / "examples", screen)
+
+
+def test_story_ends_with_scores_and_summaries_and_where_they_are(story: Story) -> None:
+    assert story.screen.index("> tuned") < story.screen.index("  lead")
     for piece in (
         "0.750",
         "customer: My parcel is late.",
         "The parcel is late; the agent",
         "A late parcel is sent",
     ):
-        assert piece in screen
-    assert "tensorboard --logdir" in screen
-    assert (tmp_path / "demo" / "bucket" / "base" / "config.json").read_text() == "{}"
+        assert piece in story.screen
+    assert "tensorboard --logdir" in story.screen
+    assert (story.work / "bucket" / "base" / "config.json").read_text() == "{}"
 
 
-def test_each_command_reads_its_config_from_s3_and_is_logged(
-    examples: Path, program: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    run_demo(tmp_path / "demo", examples, program)
-    screen = capfd.readouterr().out
+def test_each_command_reads_its_config_from_s3_and_is_logged(story: Story) -> None:
     for command in COMMANDS:
-        assert f"$ recap {command} s3://recap-demo/configs/{command}.yaml" in screen
-        said = f"{command} reads the config of {command}"
-        assert said in screen
-        assert said in (tmp_path / "demo" / "logs" / f"{command}.log").read_text()
+        assert f"$ recap {command} s3://recap-demo/configs/{command}.yaml" in story.screen
+        line = f"{command} reads the config of {command}"
+        assert line in story.screen
+        assert line in (story.work / "logs" / f"{command}.log").read_text()
 
 
 def test_story_again_replaces_what_the_last_one_left_and_nothing_else(
-    examples: Path, program: list[str], tmp_path: Path
+    story: Story, program: list[str], tmp_path: Path
 ) -> None:
     work = tmp_path / "demo"
-    run_demo(work, examples, program)
+    shutil.copytree(story.work, work)
     (work / "bucket" / "stale").write_text("from the last demo")
     (work / "mine.txt").write_text("not the demo's")
-    run_demo(work, examples, program)
+    run_demo(work, story.examples, program)
     assert not (work / "bucket" / "stale").exists()
+    assert (work / "bucket" / "evaluation" / "evaluation.json").exists()
     assert (work / "mine.txt").exists()
 
 
@@ -186,12 +218,9 @@ def test_server_is_empty_at_each_start_and_gone_after_the_block() -> None:
         urllib.request.urlopen(f"{endpoint}/")
 
 
-def test_last_screen_fits_a_narrow_terminal(
-    examples: Path, program: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_demo(tmp_path / "demo", examples, program)
+def test_last_screen_fits_a_narrow_terminal(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "64")
-    screen = closing_screen(tmp_path / "demo", examples, {"train": 1.0})
+    screen = closing_screen(story.work, story.examples, {"train": 1.0})
     above_places = screen.split("Where it all is")[0].splitlines()
     assert max(map(len, above_places)) <= 64
 
