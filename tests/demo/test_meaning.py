@@ -13,12 +13,13 @@ from job.config.load import load_config
 from job.errors import ExitCode
 from job.evaluation.run import run_evaluation
 from job.launch.supervisor import run_training
+from job.storage.config_file import read_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "demo"
 
 
 def config_of(command: Any, *overrides: str) -> Any:
-    return load_config(command, str(EXAMPLES / f"{command}.yaml"), overrides, {})
+    return load_config(command, read_config(str(EXAMPLES / f"{command}.yaml")), overrides)
 
 
 @pytest.mark.timeout(900)
@@ -32,6 +33,7 @@ def test_the_tuned_base_beats_base_and_floors_on_wording_it_never_saw(tmp_path, 
             f"output={tmp_path}",
             "training.max_steps=150",
             "training.evaluate_every_steps=150",
+            "training.sample_summaries=0",
             "evaluation.max_conversations=1",
         )
     )
