@@ -1,15 +1,15 @@
-# recap's image. `docker build --target train .` and `--target summarize`; infra/docker/README.md says what each part
-# weighs and why it is there. linux/amd64: the locks name that platform's files.
+# The images of recap: `docker build --target train .` and `--target summarize`, for linux/amd64, whose
+# files the locks name. infra/docker/README.md explains each part and its size.
 
-# The one place that names the base. Another one (a mirror, a company's own) needs Debian, Python 3.11 with its headers,
-# venv and pip: `--build-arg BASE_IMAGE=…`.
+# Use another base (a mirror, a company's own) with `--build-arg BASE_IMAGE=…`. It must have Debian,
+# and Python 3.11 with its headers, venv and pip.
 ARG BASE_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
-# checkov:skip=CKV_DOCKER_2: a job has no health to ask for; how it ended is its exit code
-# checkov:skip=CKV_DOCKER_7: the tag and the digest stand in BASE_IMAGE above
-# What jobs run on. Triton compiles its launchers where it runs: that takes gcc and libc's headers.
+# checkov:skip=CKV_DOCKER_2: a job needs no health check; its exit code says how it ended
+# checkov:skip=CKV_DOCKER_7: BASE_IMAGE above has the tag and the digest
+# The base of all jobs. Triton compiles its launchers at run time, with gcc and libc's headers.
 FROM ${BASE_IMAGE} AS base
-# Debian keeps only the newest build of a version: one that is pinned here could not be installed next month.
+# Do not pin versions: Debian keeps only the newest build, so a pinned one soon cannot be installed.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
@@ -17,7 +17,7 @@ RUN apt-get update \
     && python3 -m venv --without-pip /opt/recap \
     && install --directory --mode 1777 /work
 
-# From here on to `job`, nothing reaches an image but the folders /layer: no secret, no pip, no cache.
+# Of the stages from here to `job`, only the folders /layer reach an image: no secret, no pip, no cache.
 FROM base AS builder
 COPY infra/docker/install.sh /usr/local/bin/install-locked
 COPY infra/docker/locks/build.txt /locks/
@@ -52,10 +52,12 @@ COPY examples/demo /source/examples/demo
 COPY job /source/job
 RUN install-locked /layer
 
-# What the targets share: torch's layer is by far the largest, changes least, and is stored and pulled once for all.
+# All targets share these layers. torch's is by far the largest and changes least: it is stored and
+# pulled once for all.
 FROM base AS job
-# All that is written lies below /work, so that the root can be read-only and the user anyone: a user id without a name
-# has no home, and libraries that ask for its name find LOGNAME. TMPDIR must exist before anything runs: it is /work.
+# Everything is written below /work, so the root can be read-only and the user can be any id. An id
+# without a name has no home, and libraries that ask for its name find LOGNAME. TMPDIR must exist before
+# anything runs, so it is /work itself.
 ENV PATH=/opt/recap/bin:$PATH \
     LOGNAME=recap \
     HOME=/work \
@@ -77,7 +79,8 @@ COPY --from=libraries /layer /opt/recap
 WORKDIR /work
 USER 10001:10001
 
-# An S3 server with the demo's files, in memory: for compose.yaml and `make image-check`, never for data that matters.
+# An S3 server in memory, with the demo's files. It is for compose.yaml and `make image-check`, never for
+# data that matters.
 FROM job AS s3
 COPY --from=moto /layer /opt/recap
 COPY --from=recap /layer /opt/recap

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Builds the Dockerfile without a daemon and without an image registry, and runs what it built as strictly as any
-# cluster does. The base is a stand-in: Debian of the same release with its own Python, made by debootstrap. torch is the
-# one that this machine's pip prefers (a CPU build, if that is what it offers); everything else is what the locks name.
+# Build the Dockerfile without a daemon or an image registry, and run the images as strictly as any
+# cluster does: `make image-check`. Must run as root on Debian.
 #
-# As root on Debian. Says each step with its seconds; leaves build/image-check/ (report.txt, a log per step).
+# The base is a stand-in: Debian of the same release with its own Python, made by debootstrap. torch is
+# the build that this machine's pip prefers, maybe for CPUs. All other packages are those of the locks.
+#
+# Prints each step with its seconds, and leaves build/image-check/ (report.txt, a log of each step).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -14,7 +16,7 @@ uid=12345
 train=(s3://recap-demo/configs/train.yaml --set training.max_steps=40 --set evaluation.max_conversations=10)
 store=(--root "$here/storage" --runroot "$here/run")
 log=
-exec 3>&1 # where a person reads: a step's own output goes to its log
+exec 3>&1 # the terminal; a step's own output goes to its log
 
 main() {
     rm -rf "$here/mount" "$here/report.txt"
@@ -42,7 +44,7 @@ main() {
     tail -n +1 "$here/sizes.log"
 }
 
-# Not in a condition, where bash would not end at a function's first failure: the trap tells what happened.
+# Never call this in a condition: bash would not stop at a function's first failure. The trap reports it.
 step() {
     name=$1 started=$SECONDS
     shift
@@ -81,7 +83,7 @@ make_base() {
     rm -rf "$here/base"
 }
 
-# What this machine's pip is told about where packages come from, as the two build secrets; both carry the mark.
+# Write this machine's pip configuration and certificates as the two build secrets, both with the mark.
 write_secrets() {
     local keys='index-url|extra-index-url|find-links|no-index|trusted-host|proxy'
     {
@@ -95,7 +97,7 @@ write_secrets() {
     } > "$here/ca.pem"
 }
 
-# build_image ARGUMENT…: with folders of packages on this machine, if pip.conf names any, where it names them.
+# build_image ARGUMENT…: mount the folders of packages that pip.conf names, if any, at the same paths.
 build_image() {
     local folder volumes=()
     for folder in $(grep -oE '(^| |file://)/[^ ]+' "$here/pip.conf" | sed -E 's/^( |file:\/\/)//; s/\/simple\/?$//' | sort -u); do
@@ -110,7 +112,7 @@ build() {
         --secret "id=pip_conf,src=$here/pip.conf"
 }
 
-# That pip trusts what the secret says, and nothing else: the same build with a certificate that nobody knows.
+# Build again with an unknown certificate: pip must trust only what the secret contains.
 refuse_strangers_ca() {
     openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=nobody -keyout "$here/key.pem" -out "$here/stranger.pem"
     grep -v -E '(= |file://)/' "$here/pip.conf" > "$here/remote.conf"
@@ -122,7 +124,8 @@ refuse_strangers_ca() {
     grep -i 'certificate.verify.failed' "$here/stranger.log"
 }
 
-# Every layer and config that a registry would get; a text that must be there shows that the search finds what there is.
+# Search every layer and config that a registry would get for the mark of the secrets. The search must
+# find a text of recap's code, or it searches nothing.
 search_layers() {
     local found='def run_training('
     rm -rf "$here/pushed"
@@ -134,7 +137,7 @@ search_layers() {
     diff <(echo "$found") "$here/found.txt"
 }
 
-# contain ARGUMENT…: a container of a user id without a name, without rights, with a root that cannot be written.
+# contain ARGUMENT…: run a container with an unnamed user id, no capabilities and a read-only root.
 contain() {
     podman "${store[@]}" --cgroup-manager cgroupfs --runtime runc run --rm --read-only --read-only-tmpfs=false \
         --user "$uid:$uid" --passwd=false --cap-drop all --security-opt no-new-privileges \
@@ -143,7 +146,7 @@ contain() {
         --env AWS_DEFAULT_REGION=us-east-1 --env AWS_EC2_METADATA_DISABLED=true --env HF_HUB_OFFLINE=1 "$@"
 }
 
-# job TARGET ARGUMENT…: with the mount, an empty folder at first, beside the S3 server and nothing else.
+# job TARGET ARGUMENT…: run a job with the mount, which is empty at first, and the S3 server as only peer.
 job() {
     contain --network container:recap-s3 --volume "$here/mount:/work" "recap-$1" "${@:2}"
 }

@@ -1,7 +1,9 @@
 #!/bin/sh
-# In the image's builder: install-locked FOLDER [LOCK]. Puts into FOLDER exactly the files that LOCK names, or without
-# one recap itself from /source. Where packages come from, and whom to trust, may be told by two build secrets:
-# pip_conf, a pip.conf, and pip_ca, a bundle of certificates in place of pip's own.
+# Install into FOLDER exactly the files that LOCK names, or recap itself from /source. The image's builder
+# runs it as `install-locked FOLDER [LOCK]`.
+#
+# Two optional build secrets name the package index and its certificates: pip_conf is a pip.conf, and
+# pip_ca is a bundle of certificates that replaces pip's own.
 set -eu
 
 [ ! -s /run/secrets/pip_ca ] || export PIP_CERT=/run/secrets/pip_ca
@@ -13,6 +15,7 @@ if [ $# -gt 1 ]; then
 else
     set -- --no-index /source
 fi
-# The environment's own Python, so that commands start with it; what it holds itself does not count as installed.
-exec python3 -m pip --python /opt/recap/bin/python install --quiet --disable-pip-version-check --root-user-action ignore \
-    --no-deps --no-build-isolation --ignore-installed --prefix "$folder" "$@"
+# With --python, commands start with the environment's own Python. With --ignore-installed, packages that
+# it already has are installed into FOLDER too.
+exec python3 -m pip --python /opt/recap/bin/python install \
+    --quiet --disable-pip-version-check --root-user-action ignore --no-deps --no-build-isolation --ignore-installed --prefix "$folder" "$@"
