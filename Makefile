@@ -1,4 +1,4 @@
-# What a person runs here; `make` alone lists it. Every target does its own set-up.
+# The commands of this repository. `make` lists them, and each target does its own set-up.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# vLLM's hundred packages stay out of the environment that everything else is tested in.
+# vLLM's hundred packages have their own environment, apart from what everything else is tested with.
 VLLM := .venv-vllm
 LINT := .venv-infra/bin
 LINT_INSTALLED := .venv-infra/.installed
@@ -15,7 +15,7 @@ CYCLONEDX := build/cyclonedx/bin/cyclonedx-py
 PIP_INSTALL := python -m pip install -qq --disable-pip-version-check
 
 # Tests and benchmarks must not depend on this machine's proxies, accounts or Hub cache.
-# Only where RECAP_TEST_S3_URI names a real store (docs/storage.md) does the AWS account stay.
+# The AWS account is kept only if RECAP_TEST_S3_URI names a real store (docs/storage.md).
 NO_ACCOUNT := -u AWS_PROFILE -u AWS_ENDPOINT_URL -u AWS_ENDPOINT_URL_S3 -u AWS_ACCESS_KEY_ID \
 	-u AWS_SECRET_ACCESS_KEY -u AWS_SESSION_TOKEN \
 	AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
@@ -36,12 +36,12 @@ help: ## list the targets
 
 ##@ To use recap on this machine
 
-demo: $(INSTALLED) ## the whole story without a GPU: train, evaluate and summarize on a local S3 server
+demo: $(INSTALLED) ## train, evaluate and summarize on a local S3 server, without a GPU
 	@$(BIN)/recap demo
 
-setup: $(INSTALLED) ## make .venv with the locked dependencies (the other targets do it themselves)
+setup: $(INSTALLED) ## create .venv with the locked dependencies (the other targets do it themselves)
 
-# infra/docker/README.md explains these. GPU= is for a machine with a GPU that is not to be used.
+# infra/docker/README.md explains these. Set GPU= to leave the machine's GPU unused.
 COMPOSE = REVISION=$(TAG) docker compose --file infra/docker/compose.yaml
 GPU ?= $(shell command -v nvidia-smi)
 ON := $(if $(GPU),,-cpu)
@@ -57,10 +57,10 @@ docker-summarize: ## summarize in docker with the adapter of docker-train (CONFI
 docker-tensorboard: ## show the curves of the runs on http://localhost:6006
 	$(COMPOSE) --profile tensorboard up --build tensorboard
 
-docker-down: ## stop the S3 server of docker-train, with all that it holds, and remove the caches
+docker-down: ## stop the S3 server of docker-train, and delete its content and the caches
 	$(COMPOSE) --profile job --profile tensorboard down --volumes
 
-clean: ## remove what the targets made, except the environments (.venv…)
+clean: ## delete what the targets made, except the environments (.venv…)
 	rm -rf build dist demo-run .mypy_cache .ruff_cache .pytest_cache
 	find job tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -85,7 +85,7 @@ check: $(INSTALLED) ## lint, format, types, the direction of imports, generated 
 	@$(BIN)/python -m job.config.reference | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md does not match the config sections: run 'make docs'" >&2; exit 1; }
 
-check-infra: $(INSTALLED) $(LINT_INSTALLED) $(CYCLONEDX) ## lint infra/ and hold it against policies and schemas
+check-infra: $(INSTALLED) $(LINT_INSTALLED) $(CYCLONEDX) ## lint infra/ and check it against policies and schemas
 	@infra/lint/check.sh $(BIN) $(LINT)
 
 docs: $(INSTALLED) ## write docs/configuration.md, and the measured tables of docs/redaction.md
@@ -105,7 +105,7 @@ demo-base: $(INSTALLED) ## train the demo's small base model again (about 15 min
 
 ##@ To release and deploy recap
 
-# infra/aws/README.md explains these two. Account and region are those of the AWS environment.
+# infra/aws/README.md explains these two. Account and region come from the AWS environment.
 STACK ?= recap
 TAG ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*')
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint infra/ and hold it against policies and schemas: `make check-infra`.
+# Lint infra/ and check it against policies and schemas: `make check-infra`.
 #
 # usage: check.sh BIN LINT
 #   BIN   folder of programs of recap's environment (kubectl, python)
