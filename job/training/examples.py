@@ -1,6 +1,6 @@
-"""What a run learns from and is judged on: the conversations of both splits, cleaned and checked against each other.
+"""Read the conversations of both splits, clean them, and check them against each other.
 
-Config → conversations. Needs no torch, so that the plan can ask before a GPU is paid for. Knows nothing of tokens.
+Does not import torch, so that a plan can do it before a GPU is paid for.
 """
 
 import hashlib
@@ -25,55 +25,60 @@ from job.telemetry import warn
 
 @dataclass(frozen=True)
 class Examples:
-    """Conversations with at least one reference each, by split; their cleaning; and what was left out.
-
-    `files` has a digest by split of the files that they were read from, by name, size and version.
-    """
+    """The conversations of both splits, each with at least one reference; and what was left out."""
 
     train: list[Conversation]
     validation: list[Conversation]
     without_reference: int  # or without text after cleaning
     why_without: str  # a clause for a message; empty if each had a reference
-    overlap: list[Overlap]
-    dropped_overlap: int
+    overlap: list[Overlap]  # of train with validation
+    dropped_overlap: int  # conversations of train that were left out for it
     cleaning: tuple[CleaningStep, ...]
-    files: dict[str, str]
+    files: dict[str, str]  # by split, a digest of the files' names, sizes and versions
 
     def digests(self) -> dict[str, str]:
-        """Content digest by split: what a resumed run must find again."""
+        """Return a digest of the content by split, which must be the same in a resumed run."""
         return {"train": _digest(self.train), "validation": _digest(self.validation)}
 
     def counts(self) -> dict[str, Any]:
-        """Conversations, references and turns by split, and what was left out."""
+        """Return the numbers of conversations by split, and of those left out."""
+        unclear = [one for one in [*self.train, *self.validation] if one.doubts]
         return {
             "train": _counts(self.train),
             "validation": _counts(self.validation),
             "without_reference": self.without_reference,
             "overlapping": len(self.overlap),
             "dropped_overlap": self.dropped_overlap,
-            "unclear_speakers": sum(bool(one.doubts) for one in [*self.train, *self.validation]),
+            "unclear_speakers": len(unclear),
         }
 
 
 def read_examples(config: TrainConfig) -> Examples:
-    """Read, clean, split and check; DataError if there is nothing to learn from or the splits overlap."""
+    """Read, clean, split and check the conversations.
+
+    Raise DataError if a split is empty, has too many conversations without a reference, or overlaps
+    the other one.
+    """
     data = config.data
     files = _list_files(config)
     everything = read_strictly(files["train"], data)
     others = read_strictly(files["validation"], data) if data.validation else []
     allowed = config.limits.max_unreferenced_fraction
     why = _check_references({"train": everything, "validation": others}, allowed)
+
     cleaning = resolve_steps(data, everything)
-    train, validation = _with_reference(everything, cleaning), _with_reference(others, cleaning)
+    train = _with_reference(everything, cleaning)
+    validation = _with_reference(others, cleaning)
     without = len(everything) + len(others) - len(train) - len(validation)
     if data.validation is None and train:
         train, validation = hold_out(train, data.validation_fraction, config.training.seed)
     if not train or not validation:
         remedy = f"; {why}" if why else ""
         raise DataError(
-            f"data: {len(train)} training and {len(validation)} validation conversations have a reference summary; "
-            f"both need at least one{remedy}"
+            f"data: {len(train)} training and {len(validation)} validation conversations have a "
+            f"reference summary; both need at least one{remedy}"
         )
+
     overlap = find_overlap(train, validation)
     kept = _without_overlap(train, overlap, data.overlap)
     dropped = len(train) - len(kept)
@@ -81,7 +86,10 @@ def read_examples(config: TrainConfig) -> Examples:
 
 
 def files_now(config: TrainConfig) -> dict[str, str]:
-    """`Examples.files` as they would be, without reading any; MissingError where there are none."""
+    """Return the present value of `Examples.files` without reading any file.
+
+    Raise MissingError if there is none.
+    """
     return _digests(_list_files(config))
 
 
@@ -103,9 +111,10 @@ def _digests(files: dict[str, list[InputFile]]) -> dict[str, str]:
 
 
 def _check_references(splits: Mapping[str, Sequence[Conversation]], allowed: float) -> str:
-    """Warn of conversations without a reference, and return what they have in place of one.
+    """Warn of conversations without a reference, and return what they have instead, as a clause.
 
-    DataError if more than the share `allowed` of a split has none, but not all of it.
+    Raise DataError if more than the share `allowed` of a split has none. If a whole split has none,
+    only return: `read_examples` raises for it, with the clause.
     """
     why = ""
     for split, conversations in splits.items():
@@ -114,7 +123,7 @@ def _check_references(splits: Mapping[str, Sequence[Conversation]], allowed: flo
             continue
         why = why or why_missing(missing)
         if len(missing) == len(conversations):
-            continue  # the run ends soon, and says why
+            continue
         if len(missing) > allowed * len(conversations):
             raise DataError(
                 f"data.{split}: {len(missing)} of {len(conversations)} conversations have no "
@@ -135,35 +144,40 @@ def _check_references(splits: Mapping[str, Sequence[Conversation]], allowed: flo
 def _with_reference(
     conversations: list[Conversation], cleaning: tuple[CleaningStep, ...]
 ) -> list[Conversation]:
-    return clean_all(
-        [conversation for conversation in conversations if conversation.references], cleaning
-    )
+    referenced = [conversation for conversation in conversations if conversation.references]
+    return clean_all(referenced, cleaning)
 
 
 def _without_overlap(
     train: list[Conversation], overlap: list[Overlap], policy: str
 ) -> list[Conversation]:
+    """Warn of an overlap, and return the training conversations to keep.
+
+    Raise DataError if the policy says so, or if none is left.
+    """
     exact = [pair for pair in overlap if pair.kind == "exact"]
     named = "; ".join(f"{pair.train_id} = {pair.validation_id}" for pair in (exact or overlap)[:5])
     if exact and policy == "error":
         raise DataError(
-            f"data: {len(exact)} training conversations also stand in validation ({named}): scores would flatter; "
-            "take them out, or set data.overlap: drop (from train) or allow"
-        )
-    if overlap and policy != "drop":
-        warn(
-            "train and validation overlap",
-            conversations=len(overlap),
-            exact=len(exact),
-            examples=named,
+            f"data: {len(exact)} training conversations also stand in validation ({named}): scores "
+            "would flatter; take them out, or set data.overlap: drop (from train) or allow"
         )
     if policy != "drop":
+        if overlap:
+            warn(
+                "train and validation overlap",
+                conversations=len(overlap),
+                exact=len(exact),
+                examples=named,
+            )
         return train
+
     overlapping = {pair.train_id for pair in overlap}
     kept = [conversation for conversation in train if conversation.id not in overlapping]
     if not kept:
         raise DataError(
-            "data: every training conversation also stands in validation; nothing is left to learn from"
+            "data: every training conversation also stands in validation; nothing is left to learn "
+            "from"
         )
     return kept
 

@@ -1,14 +1,13 @@
-"""The optimization of one attempt: from a checkpoint, or from nothing, to the last step.
+"""Train: from a checkpoint, or from the start, to the last step.
 
-A run that has read everything → a trained model. Checkpoints leave in the background; a training that runs away goes
-back to one of them where the config says so. Knows nothing of evaluation reports or adapters' folders.
+Checkpoints are committed in the background. A training that diverges goes back to the newest of
+them if the config says so.
 """
 
 import gc
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,64 +18,95 @@ from torch.utils.tensorboard import SummaryWriter
 
 from job.errors import DivergedError, RetryError
 from job.telemetry import warn
-from job.training import checkpoints
-from job.training.best import KeepBest, best_of
-from job.training.callbacks import (
-    Beat,
-    EvaluateEnds,
-    LossWindow,
-    OwnIntervals,
-    PublishCheckpoints,
-    SampleSummaries,
-    SlowDown,
-    StopAfterEvaluation,
-    StopAtStep,
-    TellProgress,
-)
+from job.training import callbacks, checkpoints, interruptions
+from job.training.attempt import CurrentAttempt
+from job.training.build import build_trainer
+from job.training.prepare import Run
 from job.training.publish import sync_tensorboard
-from job.training.ranks import agree, is_first, told_to_stop
-from job.training.room import make_room
+from job.training.ranks import agree, first_does, is_first, share_stop
 from job.training.scoring import ends_run, summarizer
-from job.training.state import Attempt, Run
 from job.training.stop import StopSignal
-from job.training.trainer import RecapTrainer, build_trainer
+from job.training.trainer import RecapTrainer
 from job.training.uploads import Patience, Uploads
 from job.training.watch import Watch
 
-ROLL_BACKS = 2
-SLOWER = 0.5
+MAX_ROLL_BACKS = 2
+RATE_FACTOR_OF_A_ROLL_BACK = 0.5
 
 
 @dataclass(frozen=True)
 class Session:
-    """What belongs to this process while it trains."""
+    """The parts of this process that a training needs besides its run."""
 
     stop: StopSignal
     watch: Watch
-    attempt: Attempt
-    writer: SummaryWriter | None = None  # of the first process, for one try
+    attempt: CurrentAttempt
+
+
+@dataclass(frozen=True)
+class Start:
+    """The point from which a training starts: a checkpoint, or None for the first step."""
+
+    checkpoint: Path | None
+    rate_factor: float | None = None  # of the learning rate, after a roll-back
 
 
 def fit(run: Run, checkpoint: Path | None, session: Session) -> RecapTrainer:
-    """Train to the end; PreemptedError after a stop signal, DivergedError when nothing helps."""
-    slower: float | None = None
-    for roll_backs in range(ROLL_BACKS + 1):
+    """Train to the last step and return the trainer.
+
+    Raise PreemptedError after a stop signal, DivergedError if the training diverged and no
+    roll-back is left or wanted.
+    """
+    start = Start(checkpoint)
+    for roll_backs in range(MAX_ROLL_BACKS + 1):
         try:
-            with _event_writer(run, checkpoint) as writer:
-                return _fit_once(run, checkpoint, replace(session, writer=writer), slower)
+            return _fit_once(run, start, session)
         except DivergedError as error:
-            if run.config.limits.on_divergence == "stop" or roll_backs == ROLL_BACKS:
-                raise _with_newest(error, session.attempt) from error
-            checkpoint, slower = _go_back(run, error), SLOWER
-        gc.collect()  # the model that diverged lives in cycles, and a GPU may have room for one
+            if run.config.limits.on_divergence == "stop" or roll_backs == MAX_ROLL_BACKS:
+                raise DivergedError(f"{error}{what_is_left(session.attempt)}") from error
+            start = _roll_back(run, error)
+        # Only here is the diverged model free: the exception held its frames, and the trainer is in
+        # reference cycles. A GPU may have memory for one model.
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    raise AssertionError
+    raise AssertionError("the last try returned or raised")
 
 
-def _go_back(run: Run, error: DivergedError) -> Path:
-    """The last checkpoint; every process fetches its own copy, as the first one's thread removes what it committed."""
-    PartialState().wait_for_everyone()  # the first one has just committed what it had: all go back to the same
+def find_checkpoint(run: Run) -> Path | None:
+    """Collective: download the newest valid checkpoint and return its folder, None without any.
+
+    Raise OutputError if it belongs to another run, RetryError if the machines found different ones.
+    """
+    folder = run.work / "checkpoints"
+    checkpoint = first_does(lambda: checkpoints.fetch_newest(run.store, folder, run.identity()))
+    agree("checkpoints", checkpoint.name if checkpoint else "none")
+    return checkpoint
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """Return the step after which a checkpoint was written, 0 without one."""
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+
+
+def what_is_left(attempt: CurrentAttempt) -> str:
+    """Return a clause about the newest checkpoint. Empty except on rank 0, which alone knows it."""
+    if not is_first():
+        return ""
+    if attempt.committed:
+        return f"; the newest checkpoint, of step {attempt.committed}, is good"
+    return "; there is no checkpoint yet"
+
+
+def _roll_back(run: Run, error: DivergedError) -> Start:
+    """Collective: return the newest checkpoint as the new start, with a smaller learning rate.
+
+    Raise DivergedError with the reason if there is none.
+    """
+    # Rank 0 has just committed all that it had. Whoever looked before would find an older one.
+    PartialState().wait_for_everyone()
+
+    # Each rank has a folder of its own: the uploads of rank 0 delete what they have committed.
     folder = run.work / "rolled-back" / str(PartialState().process_index)
     checkpoint = checkpoints.fetch_newest(run.store, folder, run.identity())
     agree("checkpoints", checkpoint.name if checkpoint else "none")
@@ -84,15 +114,46 @@ def _go_back(run: Run, error: DivergedError) -> Path:
         raise DivergedError(f"{error}; there is no checkpoint to go back to") from error
     warn(
         "going back to the last checkpoint, with a smaller learning rate",
-        factor=SLOWER,
+        factor=RATE_FACTOR_OF_A_ROLL_BACK,
         why=str(error),
     )
-    return checkpoint
+    return Start(checkpoint, RATE_FACTOR_OF_A_ROLL_BACK)
+
+
+def _fit_once(run: Run, start: Start, session: Session) -> RecapTrainer:
+    """Train from `start` to the last step. Raise PreemptedError or DivergedError on the way."""
+    attempt = session.attempt
+    limits = run.config.limits
+    with _event_writer(run, start.checkpoint) as writer:
+        uploads = _make_uploads(attempt, writer)
+        trainer = build_trainer(run, uploads.wait)
+        for callback in _make_callbacks(start, session, trainer, uploads, writer):
+            trainer.add_callback(callback)
+
+        resumed_from = str(start.checkpoint) if start.checkpoint else None
+        try:
+            with attempt.timed("train_seconds"), session.stop.between_steps():
+                # `uploads` is left last: it waits for what was handed over, without a time limit
+                # on steps, and while signals only set the flag.
+                with uploads, session.watch.training(limits.stall_minutes * 60):
+                    trainer.train(resume_from_checkpoint=resumed_from)
+                share_stop(session.stop)
+            session.stop.check(_progress_at_a_stop(attempt, trainer.state.global_step))
+        finally:
+            attempt.step = trainer.state.global_step
+            best = callbacks.best_evaluation(trainer.state.log_history, patience=None)
+            if best is not None:
+                attempt.best["step"] = best["step"]
+                attempt.best["validation_loss"] = best["eval_loss"]
+    return trainer
 
 
 @contextmanager
 def _event_writer(run: Run, checkpoint: Path | None) -> Iterator[SummaryWriter | None]:
-    """TensorBoard's file of the first process; what an earlier one tells of steps beyond the checkpoint is void."""
+    """Open TensorBoard's event file on rank 0; yield None on the others.
+
+    Points that an earlier file has of steps after the checkpoint become void.
+    """
     if not is_first():
         yield None
         return
@@ -100,122 +161,29 @@ def _event_writer(run: Run, checkpoint: Path | None) -> Iterator[SummaryWriter |
         yield writer
 
 
-def _fit_once(
-    run: Run, checkpoint: Path | None, session: Session, slower: float | None
-) -> RecapTrainer:
-    limits, stop, watch, attempt = run.config.limits, session.stop, session.watch, session.attempt
-    trainer = build_trainer(
-        run.config, run.base, run.tokenizer, run.splits, run.work / "checkpoints"
-    )
+def _make_uploads(attempt: CurrentAttempt, writer: SummaryWriter | None) -> Uploads:
+    run = attempt.run
 
     def commit_and_note(folder: Path, step: int) -> None:
         commit(run, folder, step)
         attempt.committed = step
 
-    patience = Patience(seconds=limits.upload_minutes * 60)
-    uploads = Uploads(commit_and_note, lambda: copy_events(run, session.writer), patience)
-    trainable = sum(
-        each.numel() * each.element_size()
-        for each in trainer.model.parameters()
-        if each.requires_grad
-    )
-    trainer.make_room = lambda: make_room(Path(trainer.args.output_dir), trainable, uploads.wait)
-    _add_callbacks(run, trainer, checkpoint, session, uploads)
-    if slower is not None:
-        trainer.add_callback(SlowDown(slower))
-    begun, timings = time.monotonic(), attempt.timings
-    try:
-        with stop.between_steps():
-            with _all_committed(uploads), watch.training(limits.stall_minutes * 60):
-                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            told_to_stop(stop)
-        stop.check(_reached(attempt, trainer.state.global_step))
-    finally:
-        timings["train_seconds"] = round(
-            timings.get("train_seconds", 0.0) + time.monotonic() - begun, 3
-        )
-        attempt.step = trainer.state.global_step
-        attempt.best.update(_best(trainer.state.log_history))
-    return trainer
+    def copy_events() -> None:
+        if writer:
+            writer.flush()
+            sync_tensorboard(run)
 
-
-@contextmanager
-def _all_committed(uploads: Uploads) -> Iterator[None]:
-    """On leaving, wait for what was handed over: it is good, and what a later attempt goes on from."""
-    try:
-        yield
-    except Exception:
-        uploads.finish()
-        raise
-    uploads.finish()
-
-
-def _with_newest(error: DivergedError, attempt: Attempt) -> DivergedError:
-    """Return the error with the checkpoint that is left; the first process alone knows it."""
-    if not is_first():
-        return error
-    if attempt.committed:
-        left = f"the newest checkpoint, of step {attempt.committed}, is good"
-    else:
-        left = "there is no checkpoint yet"
-    return DivergedError(f"{error}; {left}")
-
-
-def _reached(attempt: Attempt, step: int) -> str:
-    """How far a stopped training is; only the process that commits can say what is committed."""
-    if not is_first():
-        return f"stopped by a signal at step {step}; the first process tells what is committed"
-    if attempt.committed == step:
-        return f"stopped by a signal, with step {step} committed"
-    newest = (
-        f"step {attempt.committed} is the newest committed"
-        if attempt.committed
-        else "nothing is committed"
-    )
-    return f"stopped by a signal at step {step}; {newest}"
-
-
-def _add_callbacks(
-    run: Run, trainer: RecapTrainer, checkpoint: Path | None, session: Session, uploads: Uploads
-) -> None:
-    """In the order in which they hear of a step: who decides about saving comes before who saves."""
-    section = run.config.training
-    callbacks: list[Any] = [
-        OwnIntervals(),
-        StopAtStep(session.stop),
-        LossWindow(trainer, checkpoint),
-    ]
-    callbacks.append(
-        KeepBest(
-            trainer.model, section.adapter_from == "best_evaluation", section.patience, checkpoint
-        )
-    )
-    callbacks.append(PublishCheckpoints(uploads.put, lambda: trainer.divergence.suspected))
-    callbacks.append(Beat(session.watch.beat, uploads.check))
-    writer = session.writer
-    if writer or trainer.is_fsdp_enabled:  # a sharded model answers only where all processes ask it
-        samples = run.examples.validation[: section.sample_summaries]
-        write: Callable[[str, str, int], None] = writer.add_text if writer else lambda *_: None
-        spared = (
-            partial(told_to_stop, session.stop)
-            if trainer.is_fsdp_enabled
-            else lambda: session.stop.requested
-        )
-        stop, model = session.stop, trainer.model
-        ends = partial(ends_run, model=model, stop=stop)
-        callbacks.append(SampleSummaries(samples, summarizer(run, model), write, spared, ends))
-    if writer:
-        callbacks.append(TellProgress(writer.add_scalar))
-    for callback in [*callbacks, EvaluateEnds(trainer), StopAfterEvaluation(session.stop)]:
-        trainer.add_callback(callback)
+    patience = Patience(seconds=run.config.limits.upload_minutes * 60)
+    return Uploads(commit_and_note, copy_events, patience)
 
 
 def commit(run: Run, folder: Path, step: int) -> None:
-    """Make a checkpoint the newest in storage, then let older ones go."""
+    """Make a checkpoint the newest in storage, then delete older ones."""
     checkpoints.publish_checkpoint(folder, run.store, step, run.identity())
     try:
         checkpoints.prune(run.store, run.config.training.keep_last, step)
-    except RetryError as error:  # not to be tried again together with what is committed
+    except RetryError as error:
+        # Not raised: `Uploads` would commit the checkpoint again, which is in storage already.
         warn(
             "older checkpoints were not removed: the next commit tries again",
             step=step,
@@ -223,24 +191,67 @@ def commit(run: Run, folder: Path, step: int) -> None:
         )
 
 
-def copy_events(run: Run, writer: SummaryWriter | None) -> None:
-    """Bring TensorBoard's files in storage up to now."""
+def _make_callbacks(
+    start: Start,
+    session: Session,
+    trainer: RecapTrainer,
+    uploads: Uploads,
+    writer: SummaryWriter | None,
+) -> list[Any]:
+    """Return the trainer's callbacks in the order in which they must be called."""
+    run = session.attempt.run
+    section = run.config.training
+    keeps_best = section.adapter_from == "best_evaluation"
+    checkpoint = start.checkpoint
+    made: list[Any] = [
+        interruptions.OwnIntervals(),
+        # Decides whether to save, so it comes before PublishCheckpoints.
+        interruptions.StopAtStep(session.stop),
+        # Both write into the checkpoint, which PublishCheckpoints hands over.
+        interruptions.LossWindow(trainer, checkpoint),
+        callbacks.KeepBest(trainer.model, keeps_best, section.patience, checkpoint),
+        interruptions.PublishCheckpoints(uploads.put, lambda: trainer.divergence.is_suspected),
+        interruptions.WatchTraining(session.watch.beat, uploads.check),
+    ]
+    # All ranks must call a sharded model; of a whole one, rank 0 alone writes samples.
+    if writer or trainer.is_fsdp_enabled:
+        made.append(_make_samples(run, session.stop, trainer, writer))
     if writer:
-        writer.flush()
-        sync_tensorboard(run)
+        made.append(callbacks.LogProgress(writer.add_scalar))
+    made.append(callbacks.EvaluateLastStep(trainer))
+    made.append(interruptions.StopAfterEvaluation(session.stop))
+    if start.rate_factor is not None:
+        made.append(interruptions.ScaleLearningRate(start.rate_factor))
+    return made
 
 
-def step_of(checkpoint: Path | None) -> int:
-    """The step after which a checkpoint was written; 0 without one."""
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+def _make_samples(
+    run: Run, stop: StopSignal, trainer: RecapTrainer, writer: SummaryWriter | None
+) -> callbacks.SampleSummaries:
+    def write_text(name: str, text: str, step: int) -> None:
+        if writer:
+            writer.add_text(name, text, step)
 
+    def is_stopping() -> bool:
+        # Ranks that share a model must skip the samples together; a single one need not ask.
+        return share_stop(stop) if trainer.is_fsdp_enabled else stop.requested
 
-def _best(log_history: list[dict[str, float]]) -> dict[str, float]:
-    """The smallest validation loss so far and its step."""
-    evaluated = [entry for entry in log_history if "eval_loss" in entry]
-    best = best_of([entry["eval_loss"] for entry in evaluated], None)[0]
-    return (
-        {}
-        if best is None
-        else {"step": evaluated[best]["step"], "validation_loss": evaluated[best]["eval_loss"]}
+    return callbacks.SampleSummaries(
+        run.data.examples.validation[: run.config.training.sample_summaries],
+        summarizer(run, trainer.model),
+        write_text,
+        is_stopping,
+        partial(ends_run, model=trainer.model, stop=stop),
     )
+
+
+def _progress_at_a_stop(attempt: CurrentAttempt, step: int) -> str:
+    """Return how far a stopped training is. Only rank 0 knows what is committed."""
+    if not is_first():
+        return f"stopped by a signal at step {step}; the first process tells what is committed"
+    if attempt.committed == step:
+        return f"stopped by a signal, with step {step} committed"
+    newest = "nothing is committed"
+    if attempt.committed:
+        newest = f"step {attempt.committed} is the newest committed"
+    return f"stopped by a signal at step {step}; {newest}"

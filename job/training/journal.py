@@ -46,8 +46,8 @@ EVALUATIONS = {"evaluate_every_steps", "evaluate_every_epochs"}
 class Attempt:
     """One attempt: its start and end (UTC), first and last optimizer step, and why it ended.
 
-    `scoring` is true while the attempt scores the adapter. If it stays true, the attempt did not survive
-    that; an attempt that was stopped is not meant.
+    `scoring` is true while the attempt scores the adapter. If it stays true, the attempt did not
+    survive that. It is reset if the attempt was stopped.
     """
 
     started: str

@@ -1,4 +1,4 @@
-"""The lines of transformers, TRL, accelerate and torch that the training relies on beyond their API.
+"""Lines of transformers, TRL, accelerate and torch that the training relies on beyond their API.
 
 RecapTrainer overrides methods, and callbacks read attributes, that these libraries may change in
 any version. Each entry names one such line, who relies on it, and what breaks without it;
@@ -172,7 +172,7 @@ OVERRIDES = (
 # Attributes and rules that callbacks, settings and collectives rely on.
 ATTRIBUTES = (
     LibraryLine(
-        used_by="callbacks:LossWindow",
+        used_by="interruptions:LossWindow",
         function=f"{TRAINER}._inner_training_loop",
         line="self._tr_loss = torch.tensor(0.0, device=args.device) "
         "self._total_loss_scalar = 0.0 "
@@ -183,7 +183,7 @@ ATTRIBUTES = (
         "the first mean that a resumed run logs differs.",
     ),
     LibraryLine(
-        used_by="callbacks:LossWindow",
+        used_by="interruptions:LossWindow",
         function=f"{TRAINER}._maybe_log_save_evaluate",
         line='logs["loss"] = tr_loss_scalar / '
         "(self.state.global_step - self._globalstep_last_logged)",
@@ -191,7 +191,7 @@ ATTRIBUTES = (
         "resumed run differs.",
     ),
     LibraryLine(
-        used_by="callbacks:OwnIntervals",
+        used_by="interruptions:OwnIntervals",
         function=f"{TRAINER}._init_training_state",
         line="self.state = TrainerState.load_from_json("
         "os.path.join(resume_from_checkpoint, TRAINER_STATE_NAME))",
@@ -199,39 +199,39 @@ ATTRIBUTES = (
         "what OwnIntervals undoes, and it may not be needed any more.",
     ),
     LibraryLine(
-        used_by="callbacks:OwnIntervals",
+        used_by="interruptions:OwnIntervals",
         function="transformers.trainer_callback:DefaultFlowCallback.on_step_end",
         line="state.global_step % state.eval_steps == 0",
         without="Intervals are read from somewhere else than the state that OwnIntervals sets.",
     ),
     LibraryLine(
-        used_by="fit:_add_callbacks",
+        used_by="fit:_make_callbacks",
         function="transformers.trainer_callback:CallbackHandler.call_event",
         line="for callback in self.callbacks: result = getattr(callback, event)(",
         without="Callbacks are not called in the order in which they were added: a checkpoint is "
         "handed over before its loss window and best adapter are in it.",
     ),
     LibraryLine(
-        used_by="callbacks:PublishCheckpoints",
+        used_by="interruptions:PublishCheckpoints",
         function=f"{TRAINER}._save_checkpoint",
         line='checkpoint_folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"',
         without="Checkpoints are not where the callbacks look for them.",
     ),
     LibraryLine(
-        used_by="callbacks:StopAtStep",
+        used_by="interruptions:StopAtStep",
         function=f"{TRAINER}.evaluation_loop",
         line="self.control = self.callback_handler.on_prediction_step(",
         without="A stop signal waits until the evaluation ends, longer than a machine's notice.",
     ),
     LibraryLine(
-        used_by="callbacks:StopAfterEvaluation",
+        used_by="interruptions:StopAfterEvaluation",
         function=f"{TRAINER}.evaluate",
         line="self.control = self.callback_handler.on_evaluate("
         "self.args, self.state, self.control, output.metrics)",
         without="An error in on_evaluate does not reach the override of _evaluate.",
     ),
     LibraryLine(
-        used_by="callbacks:SlowDown",
+        used_by="interruptions:ScaleLearningRate",
         function="torch.optim.lr_scheduler:LambdaLR.get_lr",
         line="base_lr * lmbda(self.last_epoch) "
         "for lmbda, base_lr in zip(self.lr_lambdas, self.base_lrs, strict=True)",
@@ -239,13 +239,13 @@ ATTRIBUTES = (
         "goes on as fast as before, and diverges again.",
     ),
     LibraryLine(
-        used_by="callbacks:SlowDown",
+        used_by="interruptions:ScaleLearningRate",
         function="torch.optim.lr_scheduler:LRScheduler.get_last_lr",
         line="return self._last_lr",
         without="The first rate that is logged after a roll-back is the one before it.",
     ),
     LibraryLine(
-        used_by="callbacks:SlowDown",
+        used_by="interruptions:ScaleLearningRate",
         function="accelerate.scheduler:AcceleratedScheduler.__init__",
         line="self.scheduler = scheduler",
         without="base_lrs is set on accelerate's wrapper, which ignores it: nothing slows down.",

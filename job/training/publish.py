@@ -4,12 +4,11 @@ Everything is written to local folders first, and then committed by manifest.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from job.config.load import resolved_yaml
 from job.config.sections import as_list
 from job.environment import versions
 from job.errors import OutputError, RecapError
@@ -27,30 +26,33 @@ from job.storage.folders import publish_folder
 from job.storage.lease import GuardedStore
 from job.storage.publish_hub import publish_to_hub
 from job.telemetry import event, progress, warn
+from job.training.attempt import CurrentAttempt
+from job.training.prepare import Run
+from job.training.ranks import is_first
 from job.training.scoring import Scored
-from job.training.state import Attempt, Run
+from job.training.sharding import trained_weights
+from job.training.trainer import RecapTrainer
 
 
-def write_adapter(run: Run, trainer: Any, weights: Mapping[str, Any] | None = None) -> None:
+def write_adapter(run: Run, trainer: RecapTrainer) -> None:
     """Write the adapter to the local disk, so that no later failure can reach its weights.
 
-    `weights` are the adapter's, given if the trainer's model is sharded.
+    Collective if the model is sharded. Only rank 0 writes.
     """
+    weights = trained_weights(trainer.model) if trainer.is_fsdp_enabled else None
+    if not is_first():
+        return
     model = trainer.accelerator.unwrap_model(trainer.model)
     save_adapter(model, run.tokenizer, run.base, _adapter_folder(run), weights)
-    write_prompt(_adapter_folder(run), run.prompt)
+    write_prompt(_adapter_folder(run), run.data.prompt)
 
 
-def publish(
-    run: Run,
-    history: LossHistory,
-    result: Scored | NotScored,
-    attempt: Attempt,
-) -> None:
+def publish(attempt: CurrentAttempt, history: LossHistory, result: Scored | NotScored) -> None:
     """Commit report, logs and the written adapter to storage, and push the adapter if configured.
 
     Notes in `attempt` what was published and what was left out. Prints the score table.
     """
+    run = attempt.run
     adapter = _adapter_folder(run)
     if isinstance(result, NotScored):
         attempt.left_out["scores"] = result.detail
@@ -107,16 +109,12 @@ def sync_tensorboard(run: Run) -> None:
         run.store.upload(file, f"tensorboard/{file.name}")
 
 
-def write_config(run: Run) -> None:
-    """Write the resolved config, which has no secrets, to the run's folder."""
-    run.store.write("config.yaml", resolved_yaml(run.config).encode())
-
-
 @contextmanager
-def _or_without(name: str, attempt: Attempt) -> Iterator[None]:
+def _or_without(name: str, attempt: CurrentAttempt) -> Iterator[None]:
     """Leave out what the block fails to make: note it in `attempt`, and warn.
 
-    Raises what would keep the adapter from storage, too: no connection, no permission, a lost lease.
+    Raises what would keep the adapter from storage as well: no connection, no permission, a lost
+    lease.
     """
     try:
         yield
@@ -154,7 +152,7 @@ def _adapter_folder(run: Run) -> Path:
 
 def _card(run: Run, result: Scored | NotScored) -> str:
     data = run.config.data
-    digests = run.examples.digests()
+    digests = run.data.examples.digests()
     counts = run.counts()
     uris = {
         "train": as_list(data.train),
@@ -163,7 +161,7 @@ def _card(run: Run, result: Scored | NotScored) -> str:
     splits = []
     for name, uri in uris.items():
         splits.append(Split(name, uri, counts[name]["conversations"], digests[name]))
-    facts = CardFacts(run.config, run.base.identity(), run.prompt, splits, versions())
+    facts = CardFacts(run.config, run.base.identity(), run.data.prompt, splits, versions())
     return model_card(facts, result.evaluation if isinstance(result, Scored) else result)
 
 

@@ -58,15 +58,16 @@ def anywhere(flag: bool) -> bool:
     return bool(found.item())
 
 
-def told_to_stop(stop: StopSignal) -> bool:
+def share_stop(stop: StopSignal) -> bool:
     """Collective: return True on every rank once any rank has received a stop signal.
 
-    Sets `stop.requested` on every rank then.
+    Sets `stop.requested` on every rank then. Every rank must call it.
     """
-    told = anywhere(stop.requested)
-    if told:
-        stop.requested = True  # never set to False: a signal may have arrived meanwhile
-    return told
+    is_stopped = anywhere(stop.requested)
+    if is_stopped:
+        stop.requested = True
+    # Not `stop.requested`: a signal that arrived here meanwhile is not known to the other ranks.
+    return is_stopped
 
 
 def agree(what: str, found: str) -> None:

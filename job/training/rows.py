@@ -1,7 +1,4 @@
-"""Conversations → training rows: token ids and labels, each short enough, none cut.
-
-Knows nothing of where conversations come from, nor of how the rows are batched.
-"""
+"""Encode conversations as training rows, token ids and labels, and exclude those too long."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,16 +13,16 @@ Dataset = Any  # a datasets.Dataset
 
 @dataclass(frozen=True)
 class Rows:
-    """A split as rows, with its counts."""
+    """The rows of one split, with their counts."""
 
-    dataset: Dataset  # columns input_ids, labels; one row per reference
+    dataset: Dataset  # columns input_ids and labels; one row per reference
     tokens: int
-    longest: int
+    longest: int  # in tokens
     shortened: int  # rows that lost turns from the middle
-    excluded: int  # rows that fit in no way
+    excluded: int  # too long even without them
 
     def counts(self) -> dict[str, int]:
-        """The counts as plain data."""
+        """Return the counts as JSON."""
         return {
             "rows": len(self.dataset),
             "tokens": self.tokens,
@@ -36,8 +33,16 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Splits:
+    """The rows to train on, and the rows to evaluate on."""
+
+    train: Rows
+    validation: Rows
+
+
+@dataclass(frozen=True)
 class RowSettings:
-    """What makes a row of a conversation and a reference."""
+    """The rules by which conversations become rows."""
 
     encoder: Encoder
     references: Literal["first", "all"]
@@ -45,7 +50,10 @@ class RowSettings:
 
 
 def row_tokens(wanted: int, context: int | None) -> int:
-    """Tokens of a row: what the config wants, or no more than the base can read."""
+    """Return the maximum length of a row: `wanted` tokens, or the base's context if it is smaller.
+
+    Warns in the second case.
+    """
     if context is None or wanted <= context:
         return wanted
     warn(
@@ -57,43 +65,51 @@ def row_tokens(wanted: int, context: int | None) -> int:
 
 
 def make_rows(conversations: list[Conversation], settings: RowSettings) -> Rows:
-    """Encode every reference; DataError when more rows than allowed fit in no way into max_tokens."""
+    """Encode each conversation with its first reference, or with each of them.
+
+    Rows that do not fit are excluded with a warning. Raise DataError if these are all, or more than
+    the allowed fraction.
+    """
+    # Takes a second to import, which a plan without a tokenizer does not need.
     from datasets import Dataset
 
     examples: list[EncodedExample] = []
     excluded: list[str] = []
     for conversation in conversations:
-        references = (
-            conversation.references if settings.references == "all" else conversation.references[:1]
-        )
+        references = conversation.references
+        if settings.references == "first":
+            references = references[:1]
         for reference in references:
             try:
                 examples.append(settings.encoder.encode_example(conversation, reference))
             except TooLongError as error:
                 excluded.append(str(error))
     _check_excluded(excluded, len(examples), settings)
+
+    columns = {
+        "input_ids": [example.input_ids for example in examples],
+        "labels": [example.labels for example in examples],
+    }
+    lengths = [len(example.input_ids) for example in examples]
     return Rows(
-        dataset=Dataset.from_dict(
-            {
-                "input_ids": [example.input_ids for example in examples],
-                "labels": [example.labels for example in examples],
-            }
-        ),
-        tokens=sum(len(example.input_ids) for example in examples),
-        longest=max(len(example.input_ids) for example in examples),
+        dataset=Dataset.from_dict(columns),
+        tokens=sum(lengths),
+        longest=max(lengths),
         shortened=sum(example.dropped_turns > 0 for example in examples),
         excluded=len(excluded),
     )
 
 
 def _check_excluded(excluded: list[str], rows: int, settings: RowSettings) -> None:
+    """Warn of excluded rows. Raise DataError if there are more than the settings allow."""
     if not excluded:
         return
-    share = len(excluded) / (len(excluded) + rows)
-    if share > settings.max_excluded_fraction or not rows:
+    total = len(excluded) + rows
+    allowed = settings.max_excluded_fraction
+    if len(excluded) / total > allowed or not rows:
         raise DataError(
-            f"{len(excluded)} of {len(excluded) + rows} rows do not fit into training.max_tokens "
-            f"({settings.encoder.max_tokens}); limits.max_excluded_fraction allows {settings.max_excluded_fraction:.0%}; "
+            f"{len(excluded)} of {total} rows do not fit into training.max_tokens "
+            f"({settings.encoder.max_tokens}); limits.max_excluded_fraction allows {allowed:.0%}; "
             f"raise training.max_tokens. The first: {excluded[0]}"
         )
     warn(

@@ -1,12 +1,12 @@
-"""The fresh adapter's summaries and scores, by the model that is still in memory.
+"""Summaries and scores of the fresh adapter, by the model that is still in memory.
 
-Whatever goes wrong here is a reason for an adapter without scores, never for a run without an adapter.
+A failure here is a reason for an adapter without scores, never for a run without an adapter.
 """
 
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -25,11 +25,14 @@ from job.model.families import WHILE_GENERATING, all_configs
 from job.printable import entry, printable
 from job.prompt.encode import Encoder
 from job.telemetry import progress
-from job.training.state import Run
+from job.training.attempt import MAX_CRASHES_WHILE_SCORING, CurrentAttempt
+from job.training.prepare import Run
+from job.training.ranks import anywhere
 from job.training.stop import StopSignal
 
-TUNED, BASE = "tuned", "base without adapter"
-MAX_CRASHES_WHILE_SCORING = 2  # one may be the machine's fault
+TUNED = "tuned"
+BASE = "base without adapter"
+MIN_CONVERSATIONS_FOR_A_BAR = 11  # a few samples need none
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,27 @@ class Scored:
     summaries: dict[str, list[str]]
 
 
-def score_or_reason(run: Run, model: Model, stop: StopSignal) -> Scored | NotScored:
-    """Score the adapter, or return the reason why that cannot be done.
+def score_or_reason(attempt: CurrentAttempt, model: Model, stop: StopSignal) -> Scored | NotScored:
+    """Score the adapter in memory, or return the reason why that cannot be done.
 
-    Raises what `ends_run` names.
+    Collective if the model is sharded. Raises the errors for which `ends_run` returns True.
     """
+    has_crashed = attempt.has_crashed_scoring_too_often()
+    if isinstance(model, FSDPModule):
+        has_crashed = anywhere(has_crashed)
+    if has_crashed:
+        why = f"{MAX_CRASHES_WHILE_SCORING} attempts ended while it was scored"
+        return NotScored(why, f"{why}; run.json has how each of them ended")
+
+    # A note in storage, since nothing can be caught if the system kills the process for memory or a
+    # library crashes. Without it, each next attempt would end here too.
+    attempt.note_scoring(True)
+    result = _try_to_score(attempt.run, model, stop)
+    attempt.note_scoring(False)
+    return result
+
+
+def _try_to_score(run: Run, model: Model, stop: StopSignal) -> Scored | NotScored:
     try:
         return score(run, model)
     except Exception as error:
@@ -57,30 +76,31 @@ def score_or_reason(run: Run, model: Model, stop: StopSignal) -> Scored | NotSco
 
 
 def ends_run(error: Exception, model: Model, stop: StopSignal) -> bool:
-    """Return True where a failure to summarize is not about summaries: another attempt may mend it.
+    """Return True if a failure to summarize is not about summaries, and another attempt may help.
 
-    That is a stop, a GPU that fails, and of a sharded model what collectives raise where a process is gone.
+    That is a stop, a GPU that fails, and for a sharded model any RuntimeError: collectives raise it
+    if another process is gone.
     """
     is_of_collectives = isinstance(model, FSDPModule) and isinstance(error, RuntimeError)
     return stop.requested or is_of_collectives or isinstance(error, RetryError)
 
 
-def no_more_tries() -> NotScored:
-    """Return the reason after attempts that did not survive scoring: killed for memory, or by a library."""
-    why = f"{MAX_CRASHES_WHILE_SCORING} attempts ended while it was scored"
-    return NotScored(why, f"{why}; run.json has how each of them ended")
-
-
 def score(run: Run, model: Model) -> Scored:
-    """Summarize validation conversations with the adapter (and without, if configured) and score them."""
+    """Summarize validation conversations and score the summaries.
+
+    With the adapter, and also without it if configured.
+    """
     options = run.config.evaluation
-    conversations = choose_conversations(run.examples.validation, options.max_conversations)
+    examples = run.data.examples
+    conversations = choose_conversations(examples.validation, options.max_conversations)
     summarize = summarizer(run, model)
+
     systems = {TUNED: summarize(conversations)}
     if options.base_without_adapter:
         with model.disable_adapter():
             systems[BASE] = summarize(conversations)
-    references = [text for conversation in run.examples.train for text in conversation.references]
+
+    references = [text for conversation in examples.train for text in conversation.references]
     return Scored(evaluate(systems, conversations, options, references), conversations, systems)
 
 
@@ -90,10 +110,12 @@ def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[st
     def summarize(conversations: list[Conversation]) -> list[str]:
         with generating(model), _bar(len(conversations)) as done:
             engine: Engine = TransformersEngine(model, run.tokenizer)
-            if not isinstance(model, FSDPModule):  # processes that share a model ask it the same
+            if not isinstance(model, FSDPModule):
+                # Isolates a conversation that fails. Ranks that share a model cannot: all must ask
+                # it the same.
                 engine = OneByOne(engine)
             budget = input_budget(engine, run.config.generation)
-            encoder = Encoder(run.prompt, run.tokenizer, budget)
+            encoder = Encoder(run.data.prompt, run.tokenizer, budget)
             return summarize_conversations(
                 conversations, engine, encoder, run.config.generation, done
             )
@@ -103,9 +125,9 @@ def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[st
 
 @contextmanager
 def generating(model: Model) -> Iterator[None]:
-    """Set a model in training up for generation, and back.
+    """Set a model in training up for generation during the block.
 
-    Generation wants a key-value cache, and neither dropout nor recomputed activations.
+    Generation needs a key-value cache, and neither dropout nor recomputed activations.
     """
     was_training = model.training
     before = []
@@ -126,18 +148,22 @@ def generating(model: Model) -> Iterator[None]:
 
 @contextmanager
 def _bar(conversations: int) -> Iterator[Callable[[int], None] | None]:
-    """A bar for many; a few samples need none."""
-    few = 10
-    with (
-        nullcontext()
-        if conversations <= few
-        else progress("summarizing", conversations, "conversation") as bar
-    ):
-        yield bar.advance if bar else None
+    """Show a progress bar during the block, and yield the function that advances it.
+
+    Yield None for a few samples.
+    """
+    if conversations < MIN_CONVERSATIONS_FOR_A_BAR:
+        yield None
+        return
+    with progress("summarizing", conversations, "conversation") as bar:
+        yield bar.advance
 
 
 def _why(error: Exception) -> str:
-    """Return the cause in words that any card may carry: the text of an error can name places."""
+    """Return the cause in words that are safe on a public card.
+
+    The text of an error may contain paths and bucket names.
+    """
     if isinstance(error, DataError):
         return "the validation conversations have no reference with a word to compare"
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

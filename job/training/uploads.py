@@ -11,9 +11,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
-from job.errors import RetryError
+from job.errors import OutputError, RetryError
 from job.telemetry import warn
+from job.training.ranks import anywhere
+
+# The size of a checkpoint, in multiples of the trained weights: themselves, the two moments of the
+# optimizer, and one to spare; and the bytes of the tokenizer and small files.
+COPIES_OF_TRAINED_WEIGHTS = 4
+OTHER_FILES_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,12 @@ class Patience:
 
 
 class Uploads:
-    """A thread that commits checkpoints with `commit`, and copies the event files with `sync`."""
+    """A thread that commits checkpoints with `commit`, and copies the event files with `sync`.
+
+    It runs within a `with` block, which ends once everything is committed and copied: also if the
+    training failed, since a later attempt resumes from what is committed. A stop that raises at
+    once (an error that is no Exception) does not wait.
+    """
 
     def __init__(
         self,
@@ -42,7 +54,19 @@ class Uploads:
         self._error: BaseException | None = None
         self._began: float | None = None  # the start of the upload in progress
         self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
+
+    def __enter__(self) -> "Uploads":
         self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None or isinstance(error, Exception):
+            self._finish()
 
     def put(self, folder: Path, step: int) -> None:
         """Queue a checkpoint. Block while an earlier one is waiting.
@@ -68,7 +92,7 @@ class Uploads:
                 raise self._record_timeout()
             time.sleep(0.1)
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """Block until everything is committed and copied, and end the thread. Raise as `check`."""
         self._enqueue(None)
         self._thread.join(timeout=self._patience.seconds)
@@ -112,7 +136,8 @@ class Uploads:
                     return
 
                 self._began = time.monotonic()
-                # The event files first: a run that resumes here then finds the curves up to here.
+                # The event files first: a run that resumes from this checkpoint then finds the
+                # curves up to it.
                 self._try_to_sync()
                 self._upload(*item)
                 self._began = None
@@ -143,3 +168,27 @@ class Uploads:
             self._sync()
         except RetryError as error:
             warn("the TensorBoard files were not copied: trying again later", why=str(error))
+
+
+def make_room(folder: Path, trainable_bytes: int, wait: Callable[[], None]) -> None:
+    """Collective: make sure that the disk of every rank has room for a checkpoint.
+
+    If one has not, call `wait`, which returns once earlier checkpoints are in storage and deleted
+    here. Raise OutputError on every rank if it still has not.
+    """
+    needed = COPIES_OF_TRAINED_WEIGHTS * trainable_bytes + OTHER_FILES_BYTES
+    if not anywhere(shutil.disk_usage(folder).free < needed):
+        return
+
+    wait()
+    free = shutil.disk_usage(folder).free
+    if not anywhere(free < needed):
+        return
+
+    found = "too little free on another machine"
+    if free < needed:
+        found = f"{free / 2**20:,.0f} MiB free"
+    raise OutputError(
+        f"{folder}: {found}, and a checkpoint needs about {needed / 2**20:,.0f} MiB: make room or "
+        "set RECAP_WORK to a larger disk, and run the same command again"
+    )

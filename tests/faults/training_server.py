@@ -6,6 +6,7 @@ exit code (or the negative number of the signal that ended it).
 
 BROKEN in the environment of a trial names functions that fail, as `module:function:way` with spaces
 between: `raise` an error of a library, `disk` is full, `memory` is too small, or `kill` the process.
+INSTRUMENTS names functions of tests/training/instruments.py to call in the child.
 """
 
 import errno
@@ -54,6 +55,8 @@ def _train(work: Path, environment: dict[str, str]) -> int:
     log = os.open(work / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    for name in environment.get("INSTRUMENTS", "").split():
+        getattr(importlib.import_module("tests.training.instruments"), name)()
     torch.set_num_threads(1)
     return int(worker.main(work))
 

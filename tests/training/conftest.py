@@ -11,7 +11,7 @@ TOPICS = ["phone", "parcel", "refund", "flight", "invoice", "router", "booking",
 
 
 def records(count: int, first: int = 0) -> list[dict[str, Any]]:
-    """Different conversations with two references each."""
+    """Return different conversations with two references each."""
     return [
         {
             "id": f"c{n}",
@@ -42,7 +42,7 @@ def write_jsonl(path: Path, lines: list[dict[str, Any]]) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path, base_folder: Path) -> dict[str, Any]:
-    """A config that trains for a few steps under tmp_path."""
+    """Return a config that trains for a few steps, with all its data under tmp_path."""
     return {
         "run": "tiny",
         "model": {"base": str(base_folder)},
@@ -71,7 +71,7 @@ def config(tmp_path: Path, base_folder: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def write_config(tmp_path: Path) -> Any:
-    """Write a config to a file and give its path."""
+    """Return a function that writes a config to a file and returns its path."""
 
     def write(content: dict[str, Any], name: str = "train.yaml") -> Path:
         path = tmp_path / name

@@ -1,9 +1,10 @@
-"""Claims about which evaluation's adapter comes out, and about training that ends without a better one."""
+"""Claims about adapter_from and patience: which evaluation's adapter comes out, and when."""
 
 import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from job.config.load import load_config
 from job.errors import ExitCode
 from job.identity import differences
 from job.storage.config_file import read_config
-from job.training.best import KeepBest, best_of
+from job.training.callbacks import Choice, KeepBest, choose_best
 from job.training.journal import fingerprint
 
 NAN = float("nan")
@@ -33,19 +34,17 @@ NAN = float("nan")
         ([NAN, NAN], 2, (None, True)),
     ],
 )
-def test_the_smallest_loss_counts_and_patience_ends_at_so_many_others_in_a_row(
-    losses, patience, wanted
-):
-    assert best_of(losses, patience) == wanted
+def test_patience_ends_after_so_many_losses_in_a_row_above_the_best(losses, patience, wanted):
+    assert choose_best(losses, patience) == Choice(*wanted)
 
 
-def test_the_best_adapter_goes_with_a_checkpoint_and_is_put_in_place_at_the_end(tmp_path):
+def test_the_best_adapter_survives_in_a_checkpoint_and_comes_out(tmp_path):
     model = torch.nn.Linear(2, 1, bias=False)
     state = SimpleNamespace(log_history=[], global_step=0, is_world_process_zero=True)
     control = SimpleNamespace(should_training_stop=False)
     arguments = SimpleNamespace(output_dir=str(tmp_path))
 
-    def evaluated(keep: KeepBest, weight: float, loss: float) -> None:
+    def evaluate(keep: KeepBest, weight: float, loss: float) -> None:
         with torch.no_grad():
             model.weight.fill_(weight)
         state.global_step += 1
@@ -54,8 +53,8 @@ def test_the_best_adapter_goes_with_a_checkpoint_and_is_put_in_place_at_the_end(
 
     before = KeepBest(model, True, 2, None)
     before.on_train_begin(arguments, state, control)
-    evaluated(before, 1.0, 0.5)
-    evaluated(before, 2.0, 0.6)
+    evaluate(before, 1.0, 0.5)
+    evaluate(before, 2.0, 0.6)
     folder = tmp_path / "checkpoint-2"
     folder.mkdir()
     before.on_save(arguments, state, control)
@@ -63,29 +62,31 @@ def test_the_best_adapter_goes_with_a_checkpoint_and_is_put_in_place_at_the_end(
 
     resumed = KeepBest(model, True, 2, folder)
     resumed.on_train_begin(arguments, state, control)
-    evaluated(resumed, 3.0, 0.7)
+    evaluate(resumed, 3.0, 0.7)
     assert control.should_training_stop, "two in a row: one before the interruption, one after"
     resumed.on_train_end(arguments, state, control)
     assert model.weight.tolist() == [[1.0, 1.0]]
 
 
-def test_how_often_is_evaluated_belongs_to_the_run_only_where_evaluations_choose_or_end(
-    config, write_config
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        ([], []),
+        (["training.adapter_from=best_evaluation"], ["5 there, 6 here"]),
+        (["training.patience=3"], ["5 there, 6 here"]),
+    ],
+)
+def test_intervals_identify_a_run_only_if_evaluations_decide(
+    config, write_config, override, wanted
 ):
-    path = str(write_config(config))
+    text = read_config(str(write_config(config)))
 
-    def same(*overrides: str) -> list[str]:
-        runs = [
-            load_config(
-                "train", read_config(path), [*overrides, f"training.evaluate_every_steps={n}"]
-            )
-            for n in (5, 6)
-        ]
-        return differences(*(fingerprint(run, {}) for run in runs))
+    def identity(steps: int) -> dict[str, Any]:
+        settings = [*override, f"training.evaluate_every_steps={steps}"]
+        return fingerprint(load_config("train", text, settings), {})
 
-    assert same() == []
-    for override in ("training.adapter_from=best_evaluation", "training.patience=3"):
-        assert same(override) == ["training.evaluate_every_steps: 5 there, 6 here"]
+    found = differences(identity(5), identity(6))
+    assert found == [f"training.evaluate_every_steps: {each}" for each in wanted]
 
 
 @pytest.mark.usefixtures("places")
@@ -102,14 +103,15 @@ def test_a_run_without_patience_left_ends_early_with_its_best_adapter(config, tr
         "patience": 3,
         "sample_summaries": 0,
     }
-    code, said = trials.run(config)
-    assert code == ExitCode.DONE, said
-    assert "no smaller validation loss: the training ends" in said
+    code, log = trials.run(config)
+    assert code == ExitCode.DONE, log
+    assert "no smaller validation loss: the training ends" in log
     run = Path(config["output"]) / "tiny"
     journal = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    best, last = int(journal["facts"]["best"]["step"]), journal["attempts"][-1]["last_step"]
+    best = int(journal["facts"]["best"]["step"])
+    last = journal["attempts"][-1]["last_step"]
     assert last == best + 3 < 72
-    assert f'"the best evaluation\'s adapter is taken", "step": {best},' in said
+    assert f'"the best evaluation\'s adapter is taken", "step": {best},' in log
     weights = load_file(str(run / "adapter" / "adapter_model.safetensors"))
     there = load_file(str(run / "checkpoints" / f"step-{best:08d}" / "adapter_model.safetensors"))
     assert all(torch.equal(weights[name], there[name]) for name in there)

@@ -1,50 +1,74 @@
-"""Claims about what happens at the trainer's steps, where a run cannot be met at the right moment."""
+"""Claims about callbacks at moments that a real run does not reach reliably."""
 
+from collections.abc import Callable
 from html.parser import HTMLParser
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from markdown import markdown
 
 from job.errors import PreemptedError
-from job.training.callbacks import SampleSummaries, StopAfterEvaluation
+from job.training.callbacks import SampleSummaries
+from job.training.interruptions import StopAfterEvaluation
 
 
-class Told:
-    """A stop signal that came."""
+class Stop:
+    """A stop signal, received or not."""
 
-    requested = True
+    def __init__(self, requested: bool) -> None:
+        self.requested = requested
 
     def check(self, what: str) -> None:
-        raise PreemptedError(what)
+        if self.requested:
+            raise PreemptedError(what)
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_a_stop_spares_the_samples_and_waits_for_no_further_step(told):
-    written = []
-    stop = Told() if told else SimpleNamespace(requested=False)
-    conversation = SimpleNamespace(id="c", turns=[], references=["short"])
-    samples = SampleSummaries(
-        [conversation],
-        lambda some: ["said"] * len(some),
-        lambda *text: written.append(text),
-        lambda: stop.requested,
-        lambda error: False,
-    )
-    state = SimpleNamespace(global_step=3, max_steps=9)
-    samples.on_evaluate(None, state, None)
-    assert bool(written) != told
-    if told:
-        with pytest.raises(PreemptedError, match="after evaluating"):
-            StopAfterEvaluation(stop).on_evaluate(None, state, None)
-    else:
-        StopAfterEvaluation(stop).on_evaluate(None, state, None)
+class Samples:
+    """Samples of one conversation, and what they wrote."""
+
+    def __init__(
+        self, conversation: Any, summarize: Callable[..., list[str]], **rules: Any
+    ) -> None:
+        self.written: list[tuple[str, str, int]] = []
+        self._callback = SampleSummaries(
+            [conversation],
+            summarize,
+            lambda *text: self.written.append(text),
+            rules.get("is_stopping", lambda: False),
+            rules.get("ends_run", lambda error: False),
+        )
+
+    def evaluate(self, step: int = 3) -> None:
+        self._callback.on_evaluate(None, SimpleNamespace(global_step=step, max_steps=9), None)
+
+
+CONVERSATION = SimpleNamespace(id="c", turns=[], references=["short"])
+
+
+def test_an_evaluation_writes_samples_and_the_training_goes_on():
+    samples = Samples(CONVERSATION, lambda some: ["said"] * len(some))
+    samples.evaluate()
+    assert len(samples.written) == 1
+    StopAfterEvaluation(Stop(False)).on_evaluate(None, None, None)
+
+
+def test_a_stop_skips_the_samples():
+    samples = Samples(CONVERSATION, lambda some: ["said"], is_stopping=lambda: True)
+    samples.evaluate()
+    assert samples.written == []
+
+
+def test_a_stop_late_in_an_evaluation_waits_for_no_step():
+    with pytest.raises(PreemptedError, match="after evaluating"):
+        StopAfterEvaluation(Stop(True)).on_evaluate(None, None, None)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "![p](http://evil.example/p.png) [l](http://evil.example) <img src=http://evil.example/p.png>",
+        "![p](http://evil.example/p.png) [l](http://evil.example) "
+        "<img src=http://evil.example/p.png>",
         "[r]: http://evil.example\n![r][r] <http://evil.example>",
         "```\ncode\n```\n~~~\ncode\n~~~\n# head\n\n===\n| a | b |\n|---|---|",
         "* li\n- li\n+ li\n\n**b** _i_ `c` &amp; \\*\n\nhead\n---",
@@ -53,17 +77,10 @@ def test_a_stop_spares_the_samples_and_waits_for_no_further_step(told):
 def test_samples_show_customers_markdown_and_html_as_text(text):
     turns = [SimpleNamespace(role=text, text=text)]
     conversation = SimpleNamespace(id="c", turns=turns, references=[text])
-    written = []
-    samples = SampleSummaries(
-        [conversation],
-        lambda some: [text],
-        lambda *told: written.append(told),
-        lambda: False,
-        lambda error: True,
-    )
-    samples.on_evaluate(None, SimpleNamespace(global_step=1), None)
-    # As TensorBoard renders it, before it takes out what it knows to be unsafe.
-    page = Page(markdown(written[0][1], extensions=["tables", "fenced_code"]))
+    samples = Samples(conversation, lambda some: [text])
+    samples.evaluate()
+    # As TensorBoard renders it, before it removes what it knows to be unsafe.
+    page = Page(markdown(samples.written[0][1], extensions=["tables", "fenced_code"]))
     assert page.tags == {"p", "strong", "hr"}
     for line in filter(None, text.splitlines()):
         assert page.text.count(line) >= 4
@@ -85,17 +102,18 @@ class Page(HTMLParser):
         self.text += data
 
 
-@pytest.mark.parametrize("ends", [False, True])
-def test_samples_that_fail_end_no_training(ends, caplog):
-    def fail(_):
-        raise ValueError("tensor a (2) must match tensor b (296)")
+def fail_to_summarize(_: object) -> list[str]:
+    raise ValueError("tensor a (2) must match tensor b (296)")
 
-    conversation = SimpleNamespace(id="c", turns=[], references=["short"])
-    samples = SampleSummaries([conversation], fail, print, lambda: False, lambda error: ends)
-    state = SimpleNamespace(global_step=3, max_steps=9)
-    if ends:
-        with pytest.raises(ValueError, match="tensor a"):
-            samples.on_evaluate(None, state, None)
-        return
-    samples.on_evaluate(None, state, None)
+
+def test_samples_that_fail_end_no_training(caplog):
+    samples = Samples(CONVERSATION, fail_to_summarize)
+    samples.evaluate()
+    assert samples.written == []
     assert "no sample summaries at this evaluation" in caplog.text
+
+
+def test_samples_raise_an_error_that_ends_the_run():
+    samples = Samples(CONVERSATION, fail_to_summarize, ends_run=lambda error: True)
+    with pytest.raises(ValueError, match="tensor a"):
+        samples.evaluate()

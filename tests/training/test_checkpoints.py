@@ -14,11 +14,12 @@ from job.training.uploads import Patience, Uploads
 
 
 class Watched(LocalStore):
-    """A folder that notes, before and after each change, the newest step that a reader can fetch."""
+    """A folder that notes, around each change, the newest step that a reader can fetch."""
 
     def __init__(self, uri, scratch):
         super().__init__(uri)
-        self._scratch, self.newest = scratch, []
+        self._scratch = scratch
+        self.newest = []
 
     def upload(self, source, key, progress=None):
         self._note()
@@ -39,19 +40,24 @@ class Watched(LocalStore):
     def _is_whole(self, step):
         try:
             fetch_folder(self, f"checkpoints/step-{step:08d}", self._scratch / uuid.uuid4().hex)
-        except (
-            MissingError
-        ):  # of the manifest; a file that is not what a manifest says is damage, and fails the test
+        except MissingError:
+            # There is no manifest. A file that differs from its manifest raises DamagedError, which
+            # fails the test.
             return False
         return True
 
 
 class Failing(Watched):
-    """The same, whose change of a key that ends so fails once: an answer that is lost comes after the change."""
+    """A watched folder that fails once to change a key with this ending.
+
+    `done` is True if it makes the change and only its answer is lost.
+    """
 
     def __init__(self, uri, scratch, change, key, done):
         super().__init__(uri, scratch)
-        self._failures, self._done = [(change, key)], done
+        self._failure = (change, key)
+        self._done = done
+        self._has_failed = False
 
     def write(self, key, data, *, if_absent=False):
         self._change(
@@ -62,14 +68,12 @@ class Failing(Watched):
         self._change("delete", key, lambda: super(Failing, self).delete(key))
 
     def _change(self, change, key, action):
-        failure = next(
-            ((what, end) for what, end in self._failures if what == change and key.endswith(end)),
-            None,
-        )
-        if failure is None or self._done:
+        wanted, end = self._failure
+        fails = change == wanted and key.endswith(end) and not self._has_failed
+        if not fails or self._done:
             action()
-        if failure is not None:
-            self._failures.remove(failure)
+        if fails:
+            self._has_failed = True
             raise RetryError("503 SlowDown")
 
 
@@ -78,6 +82,9 @@ def run_in(store):
     return SimpleNamespace(
         store=store, config=SimpleNamespace(training=training), identity=lambda: {"processes": 1}
     )
+
+
+RENAME = "give this one another name (run)"
 
 
 def checkpoint_of(step, folder):
@@ -105,16 +112,15 @@ def test_there_is_never_less_than_what_was_committed_and_never_a_part(tmp_path):
         ("write", "step-00000004/manifest.json"),
     ],
 )
-def test_a_store_that_fails_once_takes_nothing_back_that_was_committed(tmp_path, change, key, done):
+def test_a_store_that_fails_once_loses_nothing_that_was_committed(tmp_path, change, key, done):
     store = Failing(str(tmp_path / "run"), tmp_path / "scratch", change, key, done)
-    uploads = Uploads(
-        lambda folder, step: commit(run_in(store), folder, step),
-        lambda: None,
-        Patience(pause_seconds=0),
-    )
-    for step in (2, 4, 6):
-        uploads.put(checkpoint_of(step, tmp_path / f"checkpoint-{step}"), step)
-    uploads.finish()
+
+    def commit_here(folder, step):
+        commit(run_in(store), folder, step)
+
+    with Uploads(commit_here, lambda: None, Patience(pause_seconds=0)) as uploads:
+        for step in (2, 4, 6):
+            uploads.put(checkpoint_of(step, tmp_path / f"checkpoint-{step}"), step)
     assert store.newest == sorted(store.newest)
     assert list_steps(store) == [6], "what was not removed at once goes with the next commit"
 
@@ -130,35 +136,31 @@ def test_what_was_not_committed_is_not_the_newest_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("change", "remedy"),
     [
-        ({"fingerprint": "g"}, "(fingerprint: f there, g here): give this one another name (run), or start beside it "
-         "with --fresh"),
-        ({"processes": 2}, "(processes: 1 there, 2 here): give this one another name (run), or run it in 1 processes"),
-        ({"base": "c"}, "(base: b there, c here): give this one another name (run)"),
+        ({"fingerprint": "g"}, f"f there, g here): {RENAME}, or start beside it with --fresh"),
+        ({"processes": 2}, f"1 there, 2 here): {RENAME}, or run it in 1 processes"),
+        ({"base": "c"}, f"b there, c here): {RENAME}"),
     ],
-)  # fmt: skip
+)
 def test_a_checkpoint_of_another_run_is_refused_with_what_helps(tmp_path, change, remedy):
-    store, identity = (
-        LocalStore(str(tmp_path / "run")),
-        {"fingerprint": "f", "base": "b", "processes": 1},
-    )
+    store = LocalStore(str(tmp_path / "run"))
+    identity = {"fingerprint": "f", "base": "b", "processes": 1}
     publish_checkpoint(checkpoint_of(2, tmp_path / "checkpoint"), store, 2, identity)
     with pytest.raises(OutputError) as caught:
         fetch_newest(store, tmp_path / "target", identity | change)
-    assert remedy in str(caught.value)
+    assert f"({next(iter(change))}: {remedy}" in str(caught.value)
     assert ("--fresh" in str(caught.value)) == ("fingerprint" in change), "only what it helps with"
 
 
 def test_a_checkpoint_that_is_damaged_in_storage_is_mended_by_the_same_one(tmp_path):
-    store, folder = LocalStore(str(tmp_path / "run")), checkpoint_of(2, tmp_path / "checkpoint")
+    store = LocalStore(str(tmp_path / "run"))
+    folder = checkpoint_of(2, tmp_path / "checkpoint")
     publish_checkpoint(folder, store, 2, {"processes": 1})
     store.write("checkpoints/step-00000002/optimizer", b"optimizer of step 9")
     publish_checkpoint(folder, store, 2, {"processes": 1})
     assert fetch_newest(store, tmp_path / "target", {"processes": 1}) is not None
 
 
-def test_a_checkpoint_of_another_run_is_refused_with_what_differs_and_nothing_of_it_is_fetched(
-    tmp_path,
-):
+def test_nothing_of_another_runs_checkpoint_is_fetched(tmp_path):
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "optimizer.pt").write_bytes(b"a pickle")
     store = LocalStore(str(tmp_path / "run"))

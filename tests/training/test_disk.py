@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file system of 64 MiB for what a run needs while it runs."""
+    """A file system of 64 MiB as the run's work folder."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -35,7 +35,7 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 
 @pytest.mark.parametrize("left", [pytest.param("too little", marks=pytest.mark.faults), "nothing"])
-def test_a_disk_that_fills_up_ends_the_run_with_its_last_checkpoint_intact(
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint_intact(
     config, write_config, small_disk, left
 ):
     config["training"] |= {"epochs": 30, "save_every_steps": 3, "optimizer": "adamw_torch"}
@@ -66,7 +66,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_its_last_checkpoint_intact(
         [sys.executable, "-m", "job", "train", str(run / "config.yaml"), "--dry-run"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert "attempt 1" in again.stdout, "the story is told"
+    assert "attempt 1" in again.stdout
 
 
 @pytest.mark.faults

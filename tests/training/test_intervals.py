@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("places")
 
 @pytest.fixture
 def packed(config: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    """An epoch of many short rows, several to a step, saved and evaluated four times."""
+    """Return a config for an epoch of many short rows, saved and evaluated four times."""
     data = config["data"] | {"train": str(write_jsonl(tmp_path / "many.jsonl", records(48)))}
     training = {
         "epochs": 1, "batch_size": 1, "max_tokens": 512, "packing": True, "keep_last": 99,
@@ -34,7 +34,7 @@ def steps_evaluated(config: dict[str, Any]) -> list[int]:
     return sorted(step for step, name in logged(store_of(config)) if name == "eval_loss")
 
 
-def test_a_quarter_epoch_is_a_quarter_of_the_packed_rows_also_after_a_kill(packed, trials):
+def test_a_quarter_epoch_counts_packed_rows_also_after_a_kill(packed, trials):
     whole = packed | {"run": "whole"}
     trials.finish(whole)
     last = journal_of(store_of(whole))["attempts"][-1]["last_step"]
@@ -60,10 +60,10 @@ def test_patience_counts_the_evaluations_within_a_packed_epoch(packed, trials):
     # With a rate of nothing no evaluation is better than the first.
     choice = {"learning_rate": 1e-30, "adapter_from": "best_evaluation", "patience": 1}
     packed["training"] |= choice
-    code, said = trials.run(packed)
-    assert code == 0, said
-    assert "no smaller validation loss: the training ends" in said
+    code, log = trials.run(packed)
+    assert code == 0, log
+    assert "no smaller validation loss: the training ends" in log
     best = int(journal_of(store_of(packed))["facts"]["best"]["step"])
     assert steps_evaluated(packed) == [best, 2 * best]
     assert journal_of(store_of(packed))["attempts"][-1]["last_step"] == 2 * best
-    assert f'"of": {4 * best}' in said, "half of the epoch was spared"
+    assert f'"of": {4 * best}' in log, "half of the epoch was spared"

@@ -1,4 +1,4 @@
-"""Claims about run.json: the story of a run, when it is done, and what starts beside it."""
+"""Claims about run.json: a run's attempts, when it is done, and the name of one beside it."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def begun(config: TrainConfig, name: str = "tiny") -> journal.Journal:
     return journal.begin(store_of(config, name), config, wanted(config), 0, {"published": {}})
 
 
-def test_an_attempt_that_could_not_say_how_it_ended_is_told_of_by_the_next(loaded):
+def test_an_attempt_without_an_end_gets_one_from_the_next(loaded):
     begun(loaded)
     second = journal.begin(store_of(loaded), loaded, wanted(loaded), 4, {})
     journal.end(store_of(loaded), second, "preempted", 9, "stopped")
@@ -45,12 +45,12 @@ def test_an_attempt_that_could_not_say_how_it_ended_is_told_of_by_the_next(loade
     one, two = journal.story(found)
     assert "from step 0: ended without a word" in one
     assert "from step 4 to 9: stopped" in two
-    told = plan_training(loaded)
-    assert not told.done
-    assert list(told.story) == [one, two]
+    planned = plan_training(loaded)
+    assert not planned.done
+    assert list(planned.story) == [one, two]
 
 
-def test_a_run_is_done_only_with_its_adapter_and_what_is_wanted_on_the_hub(loaded, tmp_path):
+def test_a_run_is_done_once_its_adapter_is_in_storage_and_on_the_hub(loaded, tmp_path):
     ended = journal.end(store_of(loaded), begun(loaded), "finished", 9, "finished")
     assert not journal.is_done(ended, store_of(loaded), None), "there is no adapter"
     (tmp_path / "adapter").mkdir()
@@ -83,9 +83,7 @@ def finished(config: TrainConfig, folder: Path, hub: str | None = None) -> None:
     )
 
 
-def test_a_finished_run_is_done_though_its_data_is_gone_and_its_token_has_expired(
-    config, tmp_path, monkeypatch
-):
+def test_a_finished_run_is_done_though_data_and_token_are_gone(config, tmp_path, monkeypatch):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     config["publish"] = {"hub": "org/name"}
     loaded = TrainConfig.model_validate(config)
@@ -97,10 +95,10 @@ def test_a_finished_run_is_done_though_its_data_is_gone_and_its_token_has_expire
     gone = plan_training(loaded)
     assert gone.done
     assert gone.error is None
-    assert "✗ data" in gone.text(), "it is told"
+    assert "✗ data" in gone.text()
 
 
-def test_a_finished_run_says_so_without_reading_data_that_has_not_changed(config, loaded, tmp_path):
+def test_a_finished_run_reads_no_data_that_has_not_changed(config, loaded, tmp_path):
     train = Path(config["data"]["train"])
     finished(loaded, tmp_path)
     kept, times = train.read_bytes(), train.stat()

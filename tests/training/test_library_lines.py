@@ -46,9 +46,11 @@ def test_who_relies_on_a_line_is_named_as_it_is_today(entry: LibraryLine) -> Non
 
 
 def test_every_override_of_the_trainer_has_its_line() -> None:
+    inherited = {name for base in RecapTrainer.mro()[1:] for name in vars(base)}
+    inherited.remove("__init__")  # it takes what SFTTrainer's takes, which is its API
     overridden = set()
     for name, value in vars(RecapTrainer).items():
-        if inspect.isfunction(value) and any(name in vars(base) for base in RecapTrainer.mro()[1:]):
+        if inspect.isfunction(value) and name in inherited:
             overridden.add(f"trainer:RecapTrainer.{name}")
     assert "trainer:RecapTrainer._run_epoch" in overridden
     assert overridden == {

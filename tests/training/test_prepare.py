@@ -11,15 +11,12 @@ from job.telemetry import LOGGER
 from job.training.examples import read_examples
 
 
-def test_an_answer_as_long_as_the_context_is_refused_before_anything_is_trained(
-    config, tmp_path, places
-):
-    from job.training.run import prepare
+def test_an_answer_as_long_as_the_context_is_refused(config, tmp_path, places):
+    from job.training.prepare import prepare
 
     too_long = TrainConfig.model_validate(config | {"generation": {"max_new_tokens": 512}})
-    with pytest.raises(
-        ConfigError, match=r"max_new_tokens: 512 of the model's 512 tokens leave no room"
-    ) as caught:
+    wanted = r"max_new_tokens: 512 of the model's 512 tokens leave no room"
+    with pytest.raises(ConfigError, match=wanted) as caught:
         prepare(too_long, tmp_path, LocalStore(str(tmp_path)))
     assert caught.value.exit_code == ExitCode.CONFIG
 
@@ -30,7 +27,10 @@ def write(path, *records):
 
 
 def training_data(tmp_path, with_reference, without, **more):
-    """A train file with so many conversations of either kind, and a validation file."""
+    """Write train and validation files, and return the config's `data` for them.
+
+    `with_reference` and `without` are numbers of training conversations.
+    """
 
     def record(number, **others):
         turns = [
@@ -46,7 +46,7 @@ def training_data(tmp_path, with_reference, without, **more):
     return {"data": {"train": train, "validation": validation}}
 
 
-def test_references_that_are_missing_are_warned_of_with_the_keys_found(config, tmp_path, caplog):
+def test_missing_references_are_warned_of_with_the_keys_found(config, tmp_path, caplog):
     data = training_data(tmp_path, with_reference=3, without=2, Summary="S.", gist="S.")
     LOGGER.propagate = True
     examples = read_examples(TrainConfig.model_validate(config | data))

@@ -1,4 +1,4 @@
-"""Claims about what leaves a run for places that know nothing of its lease."""
+"""Claims about pushing to the Hub, which knows nothing of a run's lease."""
 
 from types import SimpleNamespace
 

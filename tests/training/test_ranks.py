@@ -1,4 +1,4 @@
-"""Claims about what processes do together, with two that share no disk and meet through gloo."""
+"""Claims about collectives, with processes that share no disk and meet through gloo."""
 
 import json
 import os
@@ -36,7 +36,10 @@ torch.distributed.destroy_process_group()
 
 
 def together(code: str, processes: list[tuple[Path, int]], local: int) -> list[int]:
-    """How processes end that run this code at once: each with its machine's disk and its place there, of so many."""
+    """Run the code in several processes at once and return their exit codes.
+
+    Each of `processes` is a machine's disk and the local rank there; `local` is LOCAL_WORLD_SIZE.
+    """
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     met = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -51,19 +54,16 @@ def together(code: str, processes: list[tuple[Path, int]], local: int) -> list[i
     return [process.wait() for process in started]
 
 
-def test_two_machines_bring_their_files_together_and_go_on_from_one_place_only(
-    tmp_path: Path,
-) -> None:
+def test_two_machines_gather_their_files_and_must_agree(tmp_path: Path) -> None:
     disks = [tmp_path / str(rank) for rank in range(2)]
     assert together(TOGETHER, [(disk, 0) for disk in disks], 1) == [0, 0]
     gathered = {file.name: file.read_text() for file in (disks[0] / "checkpoint-2").iterdir()}
     assert gathered == {
         "weights": "the first one's",
-        **{
-            f"{name}_{rank}.json": f"{name} of {rank}"
-            for name in ("rng_state", "loss_window")
-            for rank in (0, 1)
-        },
+        "rng_state_0.json": "rng_state of 0",
+        "rng_state_1.json": "rng_state of 1",
+        "loss_window_0.json": "loss_window of 0",
+        "loss_window_1.json": "loss_window of 1",
     }
     assert not (disks[1] / "checkpoint-2").exists(), "it is not needed there any more"
     for disk in disks:
@@ -84,12 +84,13 @@ def make():
     with (machine / "made").open("a") as file:
         file.write(f"by {os.environ['RANK']}\\n")
     return ["rows", int(os.environ["RANK"])]
-(machine / f"got_{os.environ['LOCAL_RANK']}").write_text(str(once_per_machine(make, machine / "rows")))
+got = once_per_machine(make, machine / "rows")
+(machine / f"got_{os.environ['LOCAL_RANK']}").write_text(str(got))
 torch.distributed.destroy_process_group()
 """
 
 
-def test_what_is_made_once_per_machine_reaches_each_of_its_processes(tmp_path: Path) -> None:
+def test_a_result_made_once_per_machine_reaches_all_its_ranks(tmp_path: Path) -> None:
     machines = [tmp_path / name for name in ("a", "b")]
     for machine in machines:
         machine.mkdir()

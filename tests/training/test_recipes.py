@@ -1,4 +1,4 @@
-"""Claims about the recipes of examples/ as runs: on a machine without a GPU, with another base and nothing else."""
+"""Claims about the recipes of examples/ as runs: on a CPU, with another base and no more."""
 
 import json
 import os
@@ -17,7 +17,7 @@ CLASSIC = Path(__file__).parents[2] / "examples" / "tweetsumm-llama2-7b.yaml"
 
 
 def dialogs(count: int, first: int = 0) -> dict[str, Any]:
-    """Conversations as DialogStudio publishes TweetSumm."""
+    """Return conversations as DialogStudio publishes TweetSumm."""
     made = {}
     for record in records(count, first):
         said = [turn["text"] for turn in record["turns"]]

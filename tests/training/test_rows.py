@@ -1,4 +1,4 @@
-"""Claims about rows: as long as the config wants, and no longer than the base reads."""
+"""Claims about the length of rows: that of the config, or the base's context if it is smaller."""
 
 import json
 import logging

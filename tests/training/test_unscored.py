@@ -1,4 +1,4 @@
-"""Claims about an adapter that cannot be scored: it is published, and says so wherever a user looks."""
+"""Claims about an adapter that cannot be scored: it is published, with the reason on every page."""
 
 import json
 import signal
@@ -38,7 +38,7 @@ def wordless(short: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
 
 
 def files_of(config: dict[str, Any]) -> tuple[Path, str, str]:
-    """The run's folder, its card and its report."""
+    """Return the run's folder, its card and its report."""
     run = Path(config["output"]) / config["run"]
     verify_folder(run / "adapter")
     card = (run / "adapter" / "README.md").read_text(encoding="utf-8")
@@ -46,14 +46,14 @@ def files_of(config: dict[str, Any]) -> tuple[Path, str, str]:
     return run, card, report.read_text(encoding="utf-8") if report.exists() else ""
 
 
-def test_references_without_words_are_told_by_plan_and_before_the_first_step(wordless, trials):
+def test_references_without_words_are_warned_of_before_the_first_step(wordless, trials):
     planned = plan_training(TrainConfig.model_validate(wordless))
     assert planned.error is None
     assert "published without scores" in planned.text()
-    code, said = trials.run(wordless)
-    assert code == ExitCode.DONE, said
-    first_step = said.index('"message": "step"')
-    assert said.index("the adapter will be published without scores") < first_step
+    code, log = trials.run(wordless)
+    assert code == ExitCode.DONE, log
+    first_step = log.index('"message": "step"')
+    assert log.index("the adapter will be published without scores") < first_step
     run, card, report = files_of(wordless)
     assert "This adapter has no scores: the validation conversations have no reference" in card
     assert "The adapter has no scores: the validation conversations have no reference" in report
@@ -72,10 +72,10 @@ def test_references_without_words_are_told_by_plan_and_before_the_first_step(wor
     ],
     ids=["a metric", "the engine"],
 )
-def test_what_fails_while_scoring_leaves_an_adapter_that_says_so(short, trials, broken, why):
-    code, said = trials.run(short, BROKEN=broken)
-    assert code == ExitCode.DONE, said
-    assert "the adapter is published without scores" in said
+def test_a_failure_while_scoring_is_on_the_adapters_card(short, trials, broken, why):
+    code, log = trials.run(short, BROKEN=broken)
+    assert code == ExitCode.DONE, log
+    assert "the adapter is published without scores" in log
     run, card, report = files_of(short)
     assert why in card
     assert why in report
@@ -85,8 +85,8 @@ def test_what_fails_while_scoring_leaves_an_adapter_that_says_so(short, trials, 
 
 
 def test_a_disk_without_room_for_the_report_keeps_no_adapter_back(short, trials):
-    code, said = trials.run(short, BROKEN="job.training.publish:write_report:disk")
-    assert code == ExitCode.DONE, said
+    code, log = trials.run(short, BROKEN="job.training.publish:write_report:disk")
+    assert code == ExitCode.DONE, log
     run, card, _ = files_of(short)
     assert "ROUGE-L" in card
     assert (run / "adapter" / "evaluation.json").exists()
@@ -104,32 +104,53 @@ def test_a_disk_without_room_for_the_report_keeps_no_adapter_back(short, trials)
     ],
 )
 def test_what_fails_beside_a_trained_adapter_is_left_out(short, trials, broken, missing):
-    code, said = trials.run(short, BROKEN=f"job.training.publish:{broken}")
-    assert code == ExitCode.DONE, said
+    code, log = trials.run(short, BROKEN=f"job.training.publish:{broken}")
+    assert code == ExitCode.DONE, log
     run = Path(short["output"]) / short["run"]
     verify_folder(run / "adapter")
     assert (run / "adapter" / "README.md").exists() == (missing != "card")
     left_out = journal_of(store_of(short))["facts"]["left_out"]
     assert list(left_out) == [missing] * bool(missing)
     wanted = f"published without its {missing}" if missing else "the scores could not be printed"
-    assert wanted in said
+    assert wanted in log
 
 
-def test_memory_that_runs_out_while_scoring_is_a_reason_and_a_stop_is_none(monkeypatch):
-    def fail(*_):
+class SmallMemory:
+    """An attempt at a run, and the run itself: memory runs out as soon as its config is read."""
+
+    def __init__(self):
+        self.run = self
+        self.notes = []
+
+    @property
+    def config(self):
         raise torch.OutOfMemoryError("2 GiB on cuda:0")
 
-    monkeypatch.setattr(scoring, "score", fail)
+    def has_crashed_scoring_too_often(self):
+        return False
+
+    def note_scoring(self, scoring):
+        self.notes.append(scoring)
+
+
+def test_memory_that_runs_out_while_scoring_is_a_reason():
+    attempt = SmallMemory()
     stop = SimpleNamespace(requested=False)
-    reason = scoring.score_or_reason(None, torch.nn.Linear(1, 1), stop)
+    reason = scoring.score_or_reason(attempt, torch.nn.Linear(1, 1), stop)
     assert reason.why.startswith("the memory was too small")
     assert reason.detail == "OutOfMemoryError: 2 GiB on cuda:0"
-    stop.requested = True
+    assert attempt.notes == [True, False]
+
+
+def test_a_stop_while_scoring_is_no_reason():
+    attempt = SmallMemory()
+    stop = SimpleNamespace(requested=True)
     with pytest.raises(torch.OutOfMemoryError):
-        scoring.score_or_reason(None, torch.nn.Linear(1, 1), stop)
+        scoring.score_or_reason(attempt, torch.nn.Linear(1, 1), stop)
+    assert attempt.notes == [True], "run.json's end resets it"
 
 
-def test_a_run_killed_while_it_scores_still_scores_and_ends_as_one_left_alone(short, trials):
+def test_a_run_killed_while_it_scores_ends_as_one_left_alone(short, trials):
     whole = short | {"run": "whole"}
     trials.finish(whole)
     assert trials.run(short, BROKEN=f"{SCORES}:kill")[0] == -signal.SIGKILL
@@ -147,8 +168,8 @@ def test_a_run_killed_while_it_scores_still_scores_and_ends_as_one_left_alone(sh
 def test_scoring_that_no_process_survives_is_given_up_after_two_tries(short, trials):
     for _ in range(2):
         assert trials.run(short, BROKEN=f"{SCORES}:kill")[0] == -signal.SIGKILL
-    code, said = trials.run(short, BROKEN=f"{SCORES}:kill")
-    assert code == ExitCode.DONE, said
+    code, log = trials.run(short, BROKEN=f"{SCORES}:kill")
+    assert code == ExitCode.DONE, log
     assert "2 attempts ended while it was scored" in files_of(short)[1]
     attempts = journal_of(store_of(short))["attempts"]
     assert [attempt["scoring"] for attempt in attempts] == [True, True, False]

@@ -29,27 +29,30 @@ def uneven(config: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
 
 
 def trainer_of(config: dict[str, Any], folder: Path, **training: Any) -> Any:
-    """What trains and evaluates by a config, before the first step."""
-    from job.training.run import prepare
-    from job.training.trainer import build_trainer
+    """Return the trainer of a config, before the first step."""
+    from job.training.build import build_trainer
+    from job.training.prepare import prepare
 
     section = config["training"] | training
     loaded = TrainConfig.model_validate(config | {"training": section})
     run = prepare(loaded, folder, LocalStore(str(folder)))
-    return build_trainer(run.config, run.base, run.tokenizer, run.splits, folder / "checkpoints")
+    return build_trainer(run, wait_for_uploads=lambda: None)
 
 
 def loss_by_hand(trainer: Any) -> float:
-    """Each row by itself, each token counted once."""
-    loss, tokens = 0.0, 0
+    """Return the mean loss by token, computed row by row."""
+    loss = 0.0
+    tokens = 0
     trainer.model.eval()
     for row in trainer.eval_dataset:
-        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor(row["labels"][1:])
+        ids = torch.tensor([row["input_ids"]])
+        labels = torch.tensor(row["labels"][1:])
         with torch.no_grad():
             logits = trainer.model(input_ids=ids).logits[0, :-1].double()
         counted = labels != -100
         chances = logits.log_softmax(-1)[counted, labels[counted]]
-        loss, tokens = loss - chances.sum().item(), tokens + int(counted.sum())
+        loss -= chances.sum().item()
+        tokens += int(counted.sum())
     return loss / tokens
 
 
@@ -65,7 +68,7 @@ def test_the_loss_is_by_tokens_in_batches_of_any_size(uneven, tmp_path, packing)
 
 @pytest.fixture
 def crowded(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Set how many rows fit into memory."""
+    """Return a function that sets how many rows fit into memory."""
     from job.training.trainer import RecapTrainer
 
     step = RecapTrainer.prediction_step
@@ -81,7 +84,7 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> Any:
     return limit
 
 
-def test_memory_that_runs_out_makes_batches_smaller_and_the_loss_stays(uneven, tmp_path, crowded):
+def test_smaller_batches_for_want_of_memory_keep_the_loss(uneven, tmp_path, crowded):
     trainer = trainer_of(uneven, tmp_path, batch_size=8)
     wanted = trainer.evaluate()["eval_loss"]
     crowded(2)

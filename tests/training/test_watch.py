@@ -1,4 +1,4 @@
-"""Claims about the watchdog: what hangs is ended with its stacks told, and nobody outlives the supervisor."""
+"""Claims about the watchdog: it ends what hangs, with all stacks, and what its supervisor left."""
 
 import subprocess
 import sys
@@ -22,12 +22,12 @@ WRITES_WITHOUT_RIGHT = (
     "    Path(sys.argv[1], 'lost').touch(); time.sleep(60); Path(sys.argv[1], 'written').touch()\n"
 )
 LONELY = (
-    "import sys, time; from pathlib import Path; from job.training.watch import Watch; Watch(Path('.')); "
-    "print('there', flush=True); time.sleep(60)"
+    "import sys, time; from pathlib import Path; from job.training.watch import Watch\n"
+    "Watch(Path('.')); print('there', flush=True); time.sleep(60)"
 )
 
 
-def test_a_training_without_a_step_is_ended_with_the_stacks_of_all_threads(tmp_path):
+def test_a_training_that_hangs_is_ended_with_the_stacks_of_all_threads(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", HANGS, str(tmp_path)], capture_output=True, text=True, check=False
     )

@@ -1,0 +1,104 @@
+"""The attempt of this process at the run: what it has reached, and its entry in run.json."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from job.config.load import resolved_yaml
+from job.environment import describe
+from job.errors import PreemptedError, RecapError, Stopped
+from job.telemetry import warn
+from job.training import journal
+from job.training.prepare import Run
+from job.training.ranks import is_first
+
+MAX_CRASHES_WHILE_SCORING = 2  # one may be the machine's fault
+
+
+@dataclass
+class CurrentAttempt:
+    """What this attempt has reached. Its mappings become `facts` of run.json as they are filled."""
+
+    run: Run
+    step: int  # the last one done
+    committed: int  # the newest one in storage; known to rank 0 only
+    timings: dict[str, float] = field(default_factory=dict)  # seconds, by part
+    best: dict[str, float] = field(default_factory=dict)  # step and validation loss
+    published: dict[str, str] = field(default_factory=dict)  # where to, by `adapter` and `hub`
+    left_out: dict[str, str] = field(default_factory=dict)  # why, by what is not published
+    entry: journal.Journal | None = None  # run.json; on rank 0 only
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Note the duration of the block as `name`. Blocks of the same name add up."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = self.timings.get(name, 0.0) + time.monotonic() - start
+            self.timings[name] = round(seconds, 3)
+
+    def has_crashed_scoring_too_often(self) -> bool:
+        """Return True if earlier attempts were killed while they scored. False except on rank 0."""
+        if self.entry is None:
+            return False
+        return journal.crashes_while_scoring(self.entry) >= MAX_CRASHES_WHILE_SCORING
+
+    def note_scoring(self, scoring: bool) -> None:
+        """Write to run.json whether the scoring is in progress, in case it kills the process."""
+        if self.entry is not None:
+            self.entry = journal.note_scoring(self.run.store, self.entry, scoring)
+
+
+@contextmanager
+def journaled(run: Run, first_step: int, started: str) -> Iterator[CurrentAttempt]:
+    """Write config.yaml, and to run.json that the attempt has begun, and how the block ended.
+
+    `started` is when, in UTC. Only rank 0 writes.
+    """
+    attempt = CurrentAttempt(run, step=first_step, committed=first_step)
+    if not is_first():
+        yield attempt
+        return
+
+    run.store.write("config.yaml", resolved_yaml(run.config).encode())
+    attempt.entry = _begin(attempt, started)
+    try:
+        yield attempt
+    except BaseException as error:
+        is_preempted = isinstance(error, PreemptedError | Stopped)
+        reason = f"{type(error).__name__}: {error}"
+        try:
+            _end(attempt, "preempted" if is_preempted else "failed", reason)
+        except RecapError as unwritten:
+            # The error that ended the attempt matters more than this one.
+            warn("run.json could not be written", why=str(unwritten))
+        raise
+
+    reason = "finished"
+    for name, why in attempt.left_out.items():
+        reason += f", without {name}: {why}"
+    _end(attempt, "finished", reason)
+
+
+def _begin(attempt: CurrentAttempt, started: str) -> journal.Journal:
+    run = attempt.run
+    facts = {
+        "environment": describe(),
+        "processes": run.processes,
+        "data": run.counts(),
+        "files": run.data.examples.files,
+        "base": run.base.identity(),
+        # The same mappings that the attempt fills: each later write has what they have by then.
+        "timings": attempt.timings,
+        "best": attempt.best,
+        "published": attempt.published,
+        "left_out": attempt.left_out,
+    }
+    return journal.begin(run.store, run.config, run.fingerprint(), attempt.step, facts, started)
+
+
+def _end(attempt: CurrentAttempt, state: journal.State, reason: str) -> None:
+    assert attempt.entry is not None
+    journal.end(attempt.run.store, attempt.entry, state, attempt.step, reason)

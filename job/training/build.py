@@ -1,0 +1,184 @@
+"""Build the trainer of a run: the quantized base, its LoRA adapter, and the settings for TRL."""
+
+import ctypes
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import PrinterCallback
+from trl import SFTConfig
+
+from job.config.commands import TrainConfig
+from job.config.training_sections import TrainingSection
+from job.model.adapter import lora_config
+from job.model.families import keep_adapter_in_float32
+from job.model.load import compute_dtype, load_base
+from job.training.prepare import Run
+from job.training.rows import Splits
+from job.training.sharding import prepare_sharding
+from job.training.trainer import RecapTrainer
+
+# Of glibc's malloc.h.
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+KEPT_BYTES = 1 << 30
+MAX_KEPT_BYTES_OF_OLD_GLIBC = 32 << 20
+
+
+def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTrainer:
+    """Load the base and return a trainer of a new adapter on it.
+
+    `wait_for_uploads` returns once every checkpoint is in storage and deleted here; the trainer
+    calls it if the disk has no room for the next.
+    """
+    config = run.config
+    section = config.training
+    is_sharded = section.distribution == "fsdp"
+    if not torch.cuda.is_available():
+        keep_freed_memory()
+
+    model = load_base(run.base, config.model, is_sharded)
+    model.config.use_cache = False  # generation's cache: no use in training
+    # transformers creates the folder on the first machine only, when it saves.
+    folder = run.work / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = make_settings(run, folder)
+    if is_sharded:
+        prepare_sharding(settings, compute_dtype(config.model.dtype))
+
+    chooses_by_loss = section.adapter_from == "best_evaluation"
+    trainer = RecapTrainer(
+        limits=config.limits,
+        needs_validation_loss=chooses_by_loss or section.patience is not None,
+        wait_for_uploads=wait_for_uploads,
+        model=model,
+        args=settings,
+        train_dataset=run.data.rows.train.dataset,
+        eval_dataset=run.data.rows.validation.dataset,
+        processing_class=run.tokenizer,
+        peft_config=lora_config(config.lora, run.base, model),
+    )
+    # Only now is the number of rows known: TRL has packed them.
+    set_intervals(trainer.args, section, len(trainer.train_dataset))
+    trainer.remove_callback(PrinterCallback)
+    _check_rows(trainer, run.data.rows)
+    keep_adapter_in_float32(trainer.model)
+    return trainer
+
+
+def make_settings(run: Run, folder: Path) -> SFTConfig:
+    """Return the config's training section as TRL's settings. `set_intervals` adds the intervals.
+
+    Checkpoints are written to `folder`.
+    """
+    section = run.config.training
+    return SFTConfig(
+        output_dir=str(folder),
+        **_optimization(section),
+        **_machine(run.config),
+        max_length=section.max_tokens,
+        packing=section.packing,
+        eval_packing=False,
+        # The rows have token ids and labels already. Only packing has work left to do on them.
+        dataset_kwargs={"skip_prepare_dataset": not section.packing},
+        logging_steps=section.log_every_steps,
+        logging_first_step=True,
+        # Log a loss that is NaN as it is; transformers would log the mean of those before.
+        logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="non_padding",
+        eval_strategy="steps",
+        save_strategy="steps",
+        # `Uploads` deletes a folder once it is committed; transformers might delete it before.
+        save_total_limit=None,
+        seed=section.seed,
+        data_seed=section.seed,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _optimization(section: TrainingSection) -> dict[str, Any]:
+    sampling = "random"
+    if section.group_by_length and not section.packing:
+        sampling = "group_by_length"
+    return {
+        "num_train_epochs": section.epochs,
+        "max_steps": section.max_steps or -1,
+        "per_device_train_batch_size": section.batch_size,
+        "per_device_eval_batch_size": section.batch_size,
+        "gradient_accumulation_steps": section.gradient_accumulation_steps,
+        "learning_rate": section.learning_rate,
+        "lr_scheduler_type": section.scheduler,
+        "warmup_steps": section.warmup_ratio,  # transformers reads less than 1 as a ratio
+        "optim": section.optimizer,
+        "weight_decay": section.weight_decay,
+        "max_grad_norm": section.max_grad_norm,
+        "train_sampling_strategy": sampling,
+    }
+
+
+def _machine(config: TrainConfig) -> dict[str, Any]:
+    has_gpu = torch.cuda.is_available()
+    dtype = compute_dtype(config.model.dtype)
+    checkpointing = config.training.activation_checkpointing
+    if checkpointing == "auto":
+        checkpointing = has_gpu
+    return {
+        "gradient_checkpointing": checkpointing,
+        "fsdp": config.training.distribution == "fsdp",
+        "use_cpu": not has_gpu,
+        "bf16": dtype == torch.bfloat16,
+        "fp16": dtype == torch.float16,
+        "dataloader_pin_memory": has_gpu,
+    }
+
+
+def set_intervals(settings: SFTConfig, section: TrainingSection, rows: int) -> None:
+    """Set how often to save and evaluate. `rows` counts packed rows if the trainer packs."""
+    per_epoch = steps_per_epoch(section, rows, PartialState().num_processes)
+    settings.eval_steps = interval(
+        section.evaluate_every_steps, section.evaluate_every_epochs, per_epoch
+    )
+    settings.save_steps = interval(section.save_every_steps, section.save_every_epochs, per_epoch)
+
+
+def steps_per_epoch(section: TrainingSection, rows: int, processes: int) -> int:
+    """Return the number of optimizer steps in one pass over the rows."""
+    batches = math.ceil(rows / (section.batch_size * processes))
+    return max(1, math.ceil(batches / section.gradient_accumulation_steps))
+
+
+def interval(steps: int | None, epochs: float | None, per_epoch: int) -> int:
+    """Return an interval in optimizer steps, given in either unit. Half an epoch if in neither."""
+    return steps or max(1, round((epochs or 0.5) * per_epoch))
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep what one training step frees for the next, as torch does on a GPU.
+
+    By default glibc returns large tensors to the kernel, which clears each page before it hands it
+    out again: up to a fifth of a training's time on a CPU, and another share in every run. The
+    process then keeps up to 1 GiB more than it needs. A no-op unless malloc is glibc's.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return
+    is_set = mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+    if not is_set:
+        is_set = mallopt(M_MMAP_THRESHOLD, MAX_KEPT_BYTES_OF_OLD_GLIBC)
+    if is_set:
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def _check_rows(trainer: RecapTrainer, splits: Splits) -> None:
+    """Raise AssertionError if rows are missing.
+
+    TRL silently drops rows without labels and cuts long ones. These have labels and fit.
+    """
+    train = len(trainer.train_dataset)
+    assert trainer.args.packing or train == len(splits.train.dataset), "TRL dropped training rows"
+    validation = len(trainer.eval_dataset)
+    assert validation == len(splits.validation.dataset), "TRL dropped validation rows"

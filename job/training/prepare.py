@@ -1,0 +1,104 @@
+"""Read and encode everything that a run trains on, before anything is computed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from job.config.commands import TrainConfig
+from job.environment import describe
+from job.evaluation.evaluate import why_unscorable
+from job.identity import json_digest
+from job.inference.summaries import check_budget
+from job.model import Tokenizer
+from job.model.fetch import Base, fetch_base
+from job.model.load import context_tokens, load_tokenizer
+from job.prompt.encode import Encoder
+from job.prompt.template import Prompt, make_prompt
+from job.storage.places import cache_folder
+from job.storage.store import Store
+from job.telemetry import event, warn
+from job.training import journal
+from job.training.examples import Examples, read_examples
+from job.training.ranks import first_does, once_per_machine
+from job.training.rows import RowSettings, Splits, make_rows, row_tokens
+
+
+@dataclass(frozen=True)
+class Data:
+    """The conversations, the prompt that they are shown in, and both as token ids."""
+
+    examples: Examples
+    prompt: Prompt
+    rows: Splits
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run whose data has been read and encoded."""
+
+    config: TrainConfig
+    store: Store  # the run's folder, <output>/<run>
+    work: Path  # on the local disk; deleted when the run ends
+    base: Base
+    tokenizer: Tokenizer
+    data: Data
+    processes: int
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what config, data and versions contribute to the adapter, as JSON."""
+        return journal.fingerprint(self.config, self.data.examples.digests())
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that the adapter depends on, as JSON. Every checkpoint carries it."""
+        return {
+            "fingerprint": json_digest(self.fingerprint()),
+            "base": self.base.digest,
+            "processes": self.processes,
+        }
+
+    def counts(self) -> dict[str, Any]:
+        """Return the numbers of conversations, references, turns, rows and tokens, by split."""
+        counts = self.data.examples.counts()
+        counts["train"] |= self.data.rows.train.counts()
+        counts["validation"] |= self.data.rows.validation.counts()
+        return counts
+
+
+def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
+    """Collective: fetch the base, read and encode the data, and return the run.
+
+    Raises ConfigError, DataError or a storage error for whatever can be known before training.
+    """
+    processes = PartialState().num_processes
+    event("environment", **describe(), processes=processes)
+
+    model = config.model
+    base = first_does(
+        lambda: fetch_base(model.base, model.revision, config.storage, cache_folder())
+    )
+    context = context_tokens(base.path)
+    check_budget(config.generation, context)
+    tokenizer = load_tokenizer(base.path, model.trust_remote_code)
+    max_tokens = row_tokens(config.training.max_tokens, context)
+
+    def encode() -> Data:
+        examples = read_examples(config)
+        prompt = make_prompt(config.prompt, tokenizer, examples.cleaning)
+        settings = RowSettings(
+            Encoder(prompt, tokenizer, max_tokens),
+            config.data.references,
+            config.limits.max_excluded_fraction,
+        )
+        train = make_rows(examples.train, settings)
+        validation = make_rows(examples.validation, settings)
+        return Data(examples, prompt, Splits(train, validation))
+
+    data = once_per_machine(encode, work / "rows.pickle")
+    event("rows", train=data.rows.train.counts(), validation=data.rows.validation.counts())
+
+    why = why_unscorable(data.examples.validation, config.evaluation.max_conversations)
+    if why:
+        warn("the adapter will be published without scores", why=why)
+    return Run(config, store, work, base, tokenizer, data, processes)

@@ -1,0 +1,69 @@
+"""Instruments for a training process of the fork server: INSTRUMENTS=name calls one in the child.
+
+Each changes or watches transformers' public methods, never a name of recap's, and fails loudly if a
+method is gone. What it prints is in the trial's log.
+"""
+
+import ctypes
+import resource
+import weakref
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+
+def count_earlier_models() -> None:
+    """Print, before each trainer is made, how many models of earlier trainers are still alive."""
+    models: list[weakref.ref[Any]] = []
+    make = Trainer.__init__
+
+    def count_and_make(self: Any, *arguments: Any, **named: Any) -> None:
+        alive = [model for model in models if model() is not None]
+        print(f"earlier models: {len(alive)}", flush=True)
+        make(self, *arguments, **named)
+        models.append(weakref.ref(self.model))
+
+    Trainer.__init__ = count_and_make
+
+
+def poison_one_gradient() -> None:
+    """Set a gradient of step 5 to NaN, the first time that the step is made."""
+    poisoned: list[int] = []
+    step = Trainer.training_step
+
+    def poison(self: Any, model: Any, *arguments: Any, **named: Any) -> Any:
+        loss = step(self, model, *arguments, **named)
+        if self.state.global_step == 4 and not poisoned:
+            poisoned.append(5)
+            trained = [weight for weight in model.parameters() if weight.requires_grad]
+            trained[0].grad.fill_(float("nan"))
+        return loss
+
+    Trainer.training_step = poison
+
+
+def count_page_faults() -> None:
+    """Print how many page faults ten tensors cause: before loading, and after the training."""
+    pr_set_thp_disable = 41  # of prctl.h; with huge pages there is less to count
+    ctypes.CDLL(None).prctl(pr_set_thp_disable, 1, 0, 0, 0)
+    print(f"page faults before: {_faults_of_ten_tensors()}", flush=True)
+    train = Trainer.train
+
+    def train_and_count(self: Any, *arguments: Any, **named: Any) -> Any:
+        result = train(self, *arguments, **named)
+        print(f"page faults after: {_faults_of_ten_tensors()}", flush=True)
+        return result
+
+    Trainer.train = train_and_count
+
+
+def _faults_of_ten_tensors() -> int:
+    """Make ten tensors of 12,288 pages, one after the other, and return the page faults."""
+    # Larger than any block that glibc would keep by itself.
+    for _ in range(50):  # until they are where the next ones will be
+        torch.ones(48 << 20, dtype=torch.uint8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(48 << 20, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
