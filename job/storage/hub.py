@@ -22,7 +22,11 @@ class HubStore:
 
     def __init__(self, uri: str, endpoint: str | None = None, token: str | None = None) -> None:
         self.uri = uri.rstrip("/")
-        self._kind, self._repository, self._revision, self._folder = split_hub(uri)
+        named = split_hub(uri)
+        self._kind = named.kind
+        self._repository = named.repository
+        self._revision = named.revision
+        self._folder = named.folder
         self._endpoint = endpoint or os.environ.get("HF_ENDPOINT")
         self._token = token or os.environ.get("HF_TOKEN")
         self._commit: str | None = None
@@ -58,7 +62,8 @@ class HubStore:
                     repo_type=self._kind,
                 )
                 files = {}
-                for item in tree:  # errors of the Hub are raised here, too: it lists by pages
+                # The listing is by pages, so errors of the Hub are raised in this loop, too.
+                for item in tree:
                     if _is_file(item):
                         files[relative_to(self._folder, item.path)] = item
             except EntryNotFoundError:

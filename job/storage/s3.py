@@ -1,6 +1,6 @@
-"""The store below an `s3://` prefix: `Store` over boto3, for AWS and compatible services.
+"""A store below an `s3://` prefix, by boto3, for AWS and compatible services.
 
-A prefix always ends in a slash, so that `my/path` never reaches `my/path2`. Knows nothing of what the bytes mean.
+A prefix always ends in a slash, so that `my/path` never matches `my/path2`.
 """
 
 import os
@@ -15,16 +15,18 @@ from job.config.sections import StorageSection
 from job.errors import ConfigError, RetryError
 from job.storage.atomic import new_file, reading, writing
 from job.storage.keys import below, check_key, relative_to, split_s3
-from job.storage.s3_errors import Place, not_s3, s3_errors, status_of, without_login
+from job.storage.s3_errors import Target, not_s3, s3_errors, status_of, without_login
 from job.storage.s3_stream import open_stream
 from job.storage.store import Entry, Progress, Skip, one_at_a_time
 
-CONFLICT, CONFLICT_TRIES = 409, 5
+CONFLICT = 409  # HTTP status: another guarded write of the same key is in progress
+MAX_TRIES_AFTER_CONFLICT = 5
+FIRST_WAIT_SECONDS = 0.1  # doubles after each conflict
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """How much is moved at once, and how long a service is waited for."""
+    """Sizes, parallelism and timeouts of requests."""
 
     part_bytes: int = 16 << 20
     parts_at_once: int = 8
@@ -45,128 +47,160 @@ class S3Store:
     ) -> None:
         self._bucket, self._prefix = split_s3(uri)
         self.uri = f"s3://{below(self._bucket, self._prefix)}".rstrip("/")
-        self._options, self._transfer, self._sleep = (
-            options or StorageSection(),
-            transfer or Transfer(),
-            sleep,
-        )
-        self._clients: dict[
-            int, Any
-        ] = {}  # by process: a client's connections do not survive a fork
+        self._options = options or StorageSection()
+        self._transfer = transfer or Transfer()
+        self._sleep = sleep
+        # By process number: the connections of a client do not survive a fork.
+        self._clients: dict[int, Any] = {}
 
     def stat(self, key: str) -> Entry:
-        """The entry at `key`."""
-        name, place = self._name(key), self._place(key)
-        with s3_errors(place):
+        """Return the entry at `key`; its version is the ETag."""
+        name = self._name(key)
+        with s3_errors(self._target(key)):
             found = self._client().head_object(Bucket=self._bucket, Key=name)
         return Entry(key, found["ContentLength"], _version(found))
 
     def list(self, prefix: str = "", skip: Skip | None = None) -> Iterator[Entry]:
-        """Every object below `prefix`, page by page; DataError for a key that must not become a path."""
+        """Yield every object below `prefix`, page by page.
+
+        Raise DataError for a key that must not become a path, unless `skip` leaves it out.
+        """
         root = self._name(prefix) if prefix else self._prefix
-        place = self._place(prefix)
-        with s3_errors(place):
+        target = self._target(prefix)
+        with s3_errors(target):
             pages = self._client().get_paginator("list_objects_v2")
-            size = {"PageSize": self._transfer.keys_per_page}
-            for page in pages.paginate(
-                Bucket=self._bucket, Prefix=f"{root}/" if root else "", PaginationConfig=size
-            ):
-                if (
-                    "Name" not in page and "KeyCount" not in page
-                ):  # else a web page would pass for an empty prefix
-                    raise not_s3(place)
+            listing = pages.paginate(
+                Bucket=self._bucket,
+                Prefix=f"{root}/" if root else "",
+                PaginationConfig={"PageSize": self._transfer.keys_per_page},
+            )
+            for page in listing:
+                # boto3 parses any answer of status 200: a web page would be an empty listing.
+                if "Name" not in page and "KeyCount" not in page:
+                    raise not_s3(target)
+
                 for found in page.get("Contents", ()):
+                    # Consoles create an empty object with a slash at the end as a folder.
                     if found["Key"].endswith("/") and not found["Size"]:
-                        continue  # a console's sign for a folder
+                        continue
                     key = relative_to(self._prefix, found["Key"])
                     if skip is None or not skip(key):
                         yield Entry(check_key(key, self.uri), found["Size"], _version(found))
 
     def read(self, key: str) -> bytes:
-        """The whole object."""
+        """Return the whole object."""
         with self.open(key) as stream:
             return stream.read()
 
     def open(self, key: str, start: int = 0) -> BinaryIO:
-        """The object as a stream, which asks again where a connection breaks."""
-        client, name = self._client(), self._name(key)
+        """Return the object as a stream that resumes after a dropped connection."""
+        client = self._client()
+        name = self._name(key)
 
         def ask(first: int) -> Mapping[str, Any]:
+            # S3 answers 416 to a range of an empty object, so there is none from the first byte.
             part = {"Range": f"bytes={first}-"} if first else {}
             answer: Mapping[str, Any] = client.get_object(Bucket=self._bucket, Key=name, **part)
             return answer
 
-        return open_stream(ask, self._place(key), self._transfer.tries, start)
+        return open_stream(ask, self._target(key), self._transfer.tries, start)
 
     def download(self, key: str, target: Path, progress: Progress | None = None) -> None:
-        """Put the object at `target`, in parallel parts; RetryError if not all of it arrives."""
+        """Write the object to the file `target`, atomically, in parallel parts.
+
+        Raise RetryError if the size is not that of the object.
+        """
         wanted = self.stat(key).size
-        name, place = self._name(key), self._place(key)
-        told = one_at_a_time(progress) if progress else None
+        name = self._name(key)
+        source = self._target(key)
+        report = one_at_a_time(progress) if progress else None
+
         with new_file(target) as file:
-            with writing(target), s3_errors(place):
-                if wanted:  # there is no range of an empty object to ask for
+            with writing(target), s3_errors(source):
+                # boto3 asks for ranges, and an empty object has none.
+                if wanted:
                     self._client().download_fileobj(
-                        self._bucket, name, file, Callback=told, Config=self._transfer_config()
+                        self._bucket,
+                        name,
+                        file,
+                        Callback=report,
+                        Config=self._transfer_config(),
                     )
                 got = file.seek(0, os.SEEK_END)
+
+            # Parts of two versions may be mixed if the object was replaced. The caller's digests
+            # detect that; the size is free.
             if got != wanted:
                 raise RetryError(
-                    f"{place.uri}: got {got} bytes, wanted {wanted}: it changed meanwhile; run again"
+                    f"{source.uri}: got {got} bytes, wanted {wanted}: it changed meanwhile; "
+                    "run again"
                 )
 
     def upload(self, source: Path, key: str, progress: Progress | None = None) -> None:
-        """Put the file at `key`, in parallel parts if it is large; a failed upload leaves no parts behind."""
-        name, place = self._name(key), self._place(key, writes=True)
-        told = one_at_a_time(progress) if progress else None
+        """Write the file to `key`, in parallel parts if it is large.
+
+        Readers see the old object until the last part has arrived. boto3 deletes the parts of an
+        upload that fails. Those of a process that is killed stay until a rule of the bucket
+        expires them.
+        """
+        name = self._name(key)
+        target = self._target(key, writes=True)
+        report = one_at_a_time(progress) if progress else None
         with reading(source):
             opened = source.open("rb")
-        # By file object: by name, boto3 wraps errors in a message of its own, and status and code are lost.
-        with opened, reading(source), s3_errors(place):
+
+        # Not `upload_file`: it wraps errors in one of its own, without status and code.
+        with opened, reading(source), s3_errors(target):
             self._client().upload_fileobj(
-                opened, self._bucket, name, Callback=told, Config=self._transfer_config()
+                opened,
+                self._bucket,
+                name,
+                Callback=report,
+                Config=self._transfer_config(),
             )
 
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Put `data` at `key` in one request; with `if_absent` the service lets one of several writers win.
+        """Write `data` to `key` in one request.
 
-        An answer that is lost on the way makes boto3 ask again: the winner itself may then see AlreadyExistsError.
+        With `if_absent`, the service lets one of several writers win. If its answer is lost, boto3
+        sends the request again, so that even the winner may see AlreadyExistsError.
         """
         from botocore.exceptions import ClientError
 
-        name, place = self._name(key), self._place(key, writes=True)
+        name = self._name(key)
+        # One request is atomic, and a condition holds for the whole of it. Of several conditional
+        # writes at once, S3 answers 412 to those that lose, or 409 if it cannot tell yet who wins.
         guard = {"IfNoneMatch": "*"} if if_absent else {}
-        with s3_errors(place):
-            for attempt in range(CONFLICT_TRIES):
+        with s3_errors(self._target(key, writes=True)):
+            for attempt in range(MAX_TRIES_AFTER_CONFLICT):
                 try:
                     self._client().put_object(Bucket=self._bucket, Key=name, Body=data, **guard)
                     return
-                except (
-                    ClientError
-                ) as error:  # 409: another guarded write of the same key is under way
-                    if status_of(error.response) != CONFLICT or attempt == CONFLICT_TRIES - 1:
+                except ClientError as error:
+                    is_last = attempt == MAX_TRIES_AFTER_CONFLICT - 1
+                    if status_of(error.response) != CONFLICT or is_last:
                         raise
-                    self._sleep(0.1 * 2**attempt)
+                    self._sleep(FIRST_WAIT_SECONDS * 2**attempt)
 
     def delete(self, key: str) -> None:
-        """Remove the object."""
-        name, place = self._name(key), self._place(key, writes=True)
-        with s3_errors(place):
+        """Delete the object. S3 does not report if there was none."""
+        name = self._name(key)
+        with s3_errors(self._target(key, writes=True)):
             self._client().delete_object(Bucket=self._bucket, Key=name)
 
     def _name(self, key: str) -> str:
+        """Return the key in the bucket."""
         return below(self._prefix, check_key(key, self.uri))
 
-    def _place(self, key: str, writes: bool = False) -> Place:
+    def _target(self, key: str, writes: bool = False) -> Target:
         service = self._options.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3")
         service = service or os.environ.get("AWS_ENDPOINT_URL") or "AWS S3"
-        return Place(below(self.uri, key) if key else self.uri, without_login(service), writes)
+        return Target(below(self.uri, key) if key else self.uri, without_login(service), writes)
 
     def _client(self) -> Any:
         process = os.getpid()
-        if (
-            process not in self._clients
-        ):  # two threads may both make one: the last stays, either works
+        # Two threads may both create a client: the last one stays, and either works.
+        if process not in self._clients:
             self._clients = {process: self._new_client()}
         return self._clients[process]
 
@@ -179,16 +213,17 @@ class S3Store:
             retries={"mode": "standard", "total_max_attempts": transfer.tries},
             connect_timeout=transfer.connect_seconds,
             read_timeout=self._options.timeout_seconds,
-            max_pool_connections=4 * transfer.parts_at_once,  # several files are moved at once
-            # Compatible services ignore or refuse the newer checksums; content is verified by recap's own digests.
+            max_pool_connections=4 * transfer.parts_at_once,  # several files at a time
+            # Compatible services ignore or refuse the newer checksums. recap has its own digests.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             s3={"addressing_style": self._options.addressing_style},
         )
-        with s3_errors(self._place("")):
+        with s3_errors(self._target("")):
             try:
                 session = boto3.session.Session(
-                    region_name=self._options.region, botocore_session=_session()
+                    region_name=self._options.region,
+                    botocore_session=_session(),
                 )
                 return session.client("s3", endpoint_url=self._options.endpoint_url, config=config)
             except ValueError as error:
@@ -204,12 +239,13 @@ class S3Store:
             multipart_chunksize=self._transfer.part_bytes,
             max_concurrency=self._transfer.parts_at_once,
             num_download_attempts=self._transfer.tries,
+            # By default boto3 uses another client where awscrt is installed. One is tested here.
             preferred_transfer_client="classic",
         )
 
 
 def _session() -> Any:
-    """A session of its own, which finds its credentials anew."""
+    """Return a new session, which finds its credentials anew."""
     import botocore.session
 
     session = botocore.session.Session()
@@ -219,16 +255,21 @@ def _session() -> Any:
 
 @cache
 def _descriptions() -> Any:
-    """What AWS's services are, which every session would read again: a fifth of a second for each store."""
+    """Return the loader of AWS's service descriptions, shared by all sessions.
+
+    A session of its own reads them again, which takes a fifth of a second for each store.
+    """
     from botocore.loaders import create_loader
 
     return create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
 def _version(found: Mapping[str, Any]) -> str:
-    """The ETag; some services give none for an object of several parts, so then the time and size."""
-    return found.get("ETag", "").strip('"') or f"{found['LastModified'].isoformat()}-{_size(found)}"
+    """Return the ETag, or time and size: some services have no ETag for multipart objects."""
+    etag = str(found.get("ETag", "")).strip('"')
+    return etag or f"{found['LastModified'].isoformat()}-{_size(found)}"
 
 
 def _size(found: Mapping[str, Any]) -> int:
+    """Return the size, which has one name in a listing and another in an answer to HEAD."""
     return int(found["Size"] if "Size" in found else found["ContentLength"])

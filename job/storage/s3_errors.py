@@ -41,8 +41,8 @@ URL = re.compile(r"(https?://)(?:[^/\s]*@)?([^\s?#`'\"]*)(?:[?#][^\s`'\"]*)?", r
 
 
 @dataclass(frozen=True)
-class Place:
-    """The object of an operation, for its error message: its URI, and the service that has it."""
+class Target:
+    """The target of a request, for error messages: the URI of an object, and the service."""
 
     uri: str
     service: str
@@ -50,10 +50,10 @@ class Place:
 
 
 @contextmanager
-def s3_errors(place: Place) -> Iterator[None]:
+def s3_errors(target: Target) -> Iterator[None]:
     """Raise whatever the block's calls of boto3 raise as errors of `job.errors`.
 
-    The message names `place` and a remedy.
+    The message names `target` and a remedy.
     """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
@@ -64,28 +64,28 @@ def s3_errors(place: Place) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _error_of_answer(place, error.response) from error
+        raise _error_of_answer(target, error.response) from error
     except BotoCoreError as error:
-        raise _error_without_answer(place, error) from error
+        raise _error_without_answer(target, error) from error
     except HTTPError as error:
         # botocore neither retries nor wraps the error of a small answer that breaks off.
         kind = type(error).__name__
         raise RetryError(
-            f"{place.uri}: {place.service} broke off within its answer ({kind}): run again",
+            f"{target.uri}: {target.service} broke off within its answer ({kind}): run again",
         ) from error
     except (RetriesExceededError, S3DownloadFailedError) as error:
         raise RetryError(
-            f"{place.uri}: the transfer from {place.service} broke off more often than retries "
+            f"{target.uri}: the transfer from {target.service} broke off more often than retries "
             "allow, or the object changed meanwhile: run again"
         ) from error
     except (Boto3Error, ResponseParserError) as error:
-        raise not_s3(place) from error
+        raise not_s3(target) from error
 
 
-def not_s3(place: Place) -> ConfigError:
+def not_s3(target: Target) -> ConfigError:
     """Return the error for an answer that no S3 service would give."""
     return ConfigError(
-        f"{place.uri}: what answers at {place.service} does not speak S3: "
+        f"{target.uri}: what answers at {target.service} does not speak S3: "
         "check storage.endpoint_url and the AWS_ENDPOINT_URL variables"
     )
 
@@ -103,13 +103,13 @@ def without_login(text: str) -> str:
     return URL.sub(r"\1\2", text)
 
 
-def _error_of_answer(place: Place, response: Any) -> RecapError:
+def _error_of_answer(target: Target, response: Any) -> RecapError:
     status = status_of(response)
     code = str(response.get("Error", {}).get("Code", ""))
 
     # An answer to HEAD has no body; boto3 then uses the status as its code.
     suffix = "" if code in ("", str(status)) else f" {code}"
-    answer = f"{place.uri}: {place.service} answered {status}{suffix}"
+    answer = f"{target.uri}: {target.service} answered {status}{suffix}"
 
     # Codes before statuses: services send the same code with different statuses.
     if code in FULL or status == 507:
@@ -137,18 +137,18 @@ def _error_of_answer(place: Place, response: Any) -> RecapError:
             "or the clock of this machine is off (set it)"
         )
     if status in (401, 403):
-        return ForbiddenError(f"{answer}: {_permissions(place)}")
+        return ForbiddenError(f"{answer}: {_permissions(target)}")
     if status == 412:  # the condition of a guarded write failed
-        return AlreadyExistsError(f"{place.uri} is there already")
+        return AlreadyExistsError(f"{target.uri} is there already")
     if status == 409:
         return RetryError(f"{answer}: others write there at the same time; run again")
-    kind = OutputError if place.writes else ConfigError
+    kind = OutputError if target.writes else ConfigError
     return kind(f"{answer}: check the URI, the storage section and the credentials")
 
 
-def _permissions(place: Place) -> str:
+def _permissions(target: Target) -> str:
     """Return the remedy for a denied request: the permissions that the operation needs."""
-    if place.writes:
+    if target.writes:
         wanted = "s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload"
         return f"allow {wanted} to these credentials"
 
@@ -157,7 +157,7 @@ def _permissions(place: Place) -> str:
     return f"allow s3:GetObject and s3:ListBucket to these credentials; {hint}"
 
 
-def _error_without_answer(place: Place, error: Exception) -> RecapError:
+def _error_without_answer(target: Target, error: Exception) -> RecapError:
     """Return the error for an exception of botocore that came without an answer of the service."""
     from botocore import exceptions as botocore_errors
 
@@ -182,18 +182,18 @@ def _error_without_answer(place: Place, error: Exception) -> RecapError:
     name = type(error).__name__
     if isinstance(error, credentials):
         return ForbiddenError(
-            f"{place.uri}: no usable AWS credentials ({name}): set AWS_ACCESS_KEY_ID and "
+            f"{target.uri}: no usable AWS credentials ({name}): set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give the job a role"
         )
     if isinstance(error, botocore_errors.SSLError):  # before its base class, ConnectionError
         return RetryError(
-            f"{place.uri}: no secure connection to {place.service} ({name}): "
+            f"{target.uri}: no secure connection to {target.service} ({name}): "
             "check storage.endpoint_url, and AWS_CA_BUNDLE for a certificate of one's own"
         )
     if isinstance(error, connection):
         return RetryError(
-            f"{place.uri}: {place.service} cannot be reached or breaks off, also after retries "
+            f"{target.uri}: {target.service} cannot be reached or breaks off, also after retries "
             f"({name}): run again later, or check storage.endpoint_url and the network"
         )
     why = without_login(str(error))
-    return ConfigError(f"{place.uri}: S3 cannot be used as configured: {why}")
+    return ConfigError(f"{target.uri}: S3 cannot be used as configured: {why}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from job.errors import RetryError
-from job.storage.s3_errors import Place, s3_errors
+from job.storage.s3_errors import Target, s3_errors
 
 BUFFER_BYTES = 1 << 20
 
@@ -23,12 +23,12 @@ class _Resuming(io.RawIOBase):
     def __init__(
         self,
         ask: Callable[[int], Mapping[str, Any]],
-        place: Place,
+        target: Target,
         tries: int,
         start: int,
     ) -> None:
         self._ask = ask
-        self._place = place
+        self._target = target
         self._tries = tries
         self._position = start
 
@@ -43,7 +43,7 @@ class _Resuming(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         from botocore.exceptions import HTTPClientError, IncompleteReadError
 
-        with s3_errors(self._place):
+        with s3_errors(self._target):
             for attempt in range(self._tries):
                 try:
                     if attempt:
@@ -72,7 +72,7 @@ class _Resuming(io.RawIOBase):
         super().close()
 
     def _request(self) -> Mapping[str, Any]:
-        with s3_errors(self._place):
+        with s3_errors(self._target):
             return self._ask(self._position)
 
     def _resume(self) -> None:
@@ -80,12 +80,12 @@ class _Resuming(io.RawIOBase):
         answer = self._request()
         self._body = answer["Body"]
         if answer.get("ETag") != self._version:
-            raise RetryError(f"{self._place.uri} was replaced while it was read: run again")
+            raise RetryError(f"{self._target.uri} was replaced while it was read: run again")
 
 
 def open_stream(
     ask: Callable[[int], Mapping[str, Any]],
-    place: Place,
+    target: Target,
     tries: int,
     start: int = 0,
 ) -> io.BufferedReader:
@@ -94,4 +94,4 @@ def open_stream(
     `ask(start)` returns GetObject's answer from a byte on. Reading raises errors of `job.errors`,
     RetryError among them if the object is replaced meanwhile.
     """
-    return io.BufferedReader(_Resuming(ask, place, tries, start), BUFFER_BYTES)
+    return io.BufferedReader(_Resuming(ask, target, tries, start), BUFFER_BYTES)
