@@ -1,7 +1,7 @@
 """The command line: arguments → config → one call → exit code.
 
-Imports only click and the exception tree; a command imports what it needs when it runs, so that help and mistakes in a
-config are told at once. Knows nothing of how anything is done.
+Imports only click and the errors. A command imports what it needs when it runs, so that help and
+mistakes in a config are printed at once.
 """
 
 import json
@@ -17,76 +17,64 @@ from typing import Any
 
 import click
 
-from job.arguments import configured, named
+from job.arguments import parse_variables, takes_config
 from job.errors import ExitCode, RecapError, Stopped, bug, unwritable
 from job.submit.commands import submit
 
-PREEMPTED = "preempted: told to stop before it was done; run the same command again"
-SECONDS_TO_END = 5.0  # after a stop signal; docker kills after 10, Kubernetes after 30
-NO_TEMPORARY = (
-    "No usable temporary directory"  # what Python's tempfile says, and has no error of its own for
-)
+PREEMPTED = "preempted: stopped before it finished; run the same command again"
+SECONDS_TO_STOP = 5.0  # docker kills 10 seconds after its stop signal, Kubernetes after 30
+
+# The message of Python's tempfile, which raises no error class of its own.
+NO_TEMPORARY_FOLDER = "No usable temporary directory"
 
 
 def main() -> None:
-    """What `recap` runs."""
+    """Run the command line of this process, and exit with its code."""
     try:
         code = run(sys.argv[1:])
-        _ignore_stops()
+        _ignore_stop_signals()
     except (Stopped, KeyboardInterrupt):
-        code = _end(ExitCode.RETRY, PREEMPTED)
-    if code == ExitCode.RETRY:  # Python itself would wait for threads that a store holds up
+        code = _report(ExitCode.RETRY, PREEMPTED)
+
+    # Python's own exit would wait for threads, which may hang in a store that does not answer.
+    if code == ExitCode.RETRY:
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line to its end; its exit code."""
+    """Run one command line, report its error on stderr, and return the exit code."""
     try:
-        return (
-            recap.main(list(arguments), prog_name="recap", standalone_mode=False) or ExitCode.DONE
-        )
+        code = recap.main(list(arguments), prog_name="recap", standalone_mode=False)
     except click.Abort as abort:
-        # click's name for Ctrl-C, and for an EOFError, which a library may raise however often the job is run again.
-        return (
-            _failed(abort.__cause__)
-            if isinstance(abort.__cause__, EOFError)
-            else _end(ExitCode.RETRY, PREEMPTED)
-        )
+        # click raises it for Ctrl-C, and for an EOFError. A library may raise an EOFError too, and
+        # will do so again however often the job is repeated.
+        if isinstance(abort.__cause__, EOFError):
+            return _report_unexpected(abort.__cause__)
+        return _report(ExitCode.RETRY, PREEMPTED)
     except click.ClickException as error:
-        return _refused(error)
+        return _report_usage(error)
     except Stopped:
-        return _end(ExitCode.RETRY, PREEMPTED)
+        return _report(ExitCode.RETRY, PREEMPTED)
     except RecapError as error:
-        return _end(error.exit_code, str(error))
+        return _report(error.exit_code, str(error))
     except Exception as error:
-        return _failed(error)
+        return _report_unexpected(error)
+    return code or ExitCode.DONE
 
 
-def _failed(error: Exception) -> int:
-    """What nobody foresaw."""
+def _report(code: int, message: str) -> int:
+    """Print an error on stderr, and return the code."""
     from job.printable import entry
 
-    why = unwritable(error)
-    if why:
-        return _end(
-            ExitCode.OUTPUT,
-            f"{getattr(error, 'filename', None) or 'a file'} cannot be written: {why}",
-        )
-    if isinstance(error, FileNotFoundError) and NO_TEMPORARY in str(
-        error.strerror
-    ):  # libraries want one when imported
-        return _end(
-            ExitCode.OUTPUT,
-            f"{error.strerror}: mount a writable folder at one of them, or set TMPDIR",
-        )
-    click.echo(entry("".join(traceback.format_exception(error))), err=True, nl=False)
-    return _end(ExitCode.BUG, bug(error))
+    kind = "config error" if code == ExitCode.CONFIG else "error"
+    click.echo(entry(f"{kind}: {message}"), err=True)
+    return code
 
 
-def _refused(error: click.ClickException) -> int:
-    """Print a wrong command line, with the usage, as click words it; return the exit code."""
+def _report_usage(error: click.ClickException) -> int:
+    """Print a wrong command line with its usage, as click words it, and return the exit code."""
     from job.printable import printable
 
     message = StringIO()
@@ -95,17 +83,29 @@ def _refused(error: click.ClickException) -> int:
     return error.exit_code
 
 
-def _end(code: int, message: str) -> int:
-    """Tell a person how it ended, on stderr; the code."""
+def _report_unexpected(error: Exception) -> int:
+    """Print an error that recap does not raise itself, and return the exit code.
+
+    It is a bug, with its traceback, unless the machine cannot be written to.
+    """
     from job.printable import entry
 
-    kind = "config error" if code == ExitCode.CONFIG else "error"
-    click.echo(entry(f"{kind}: {message}"), err=True)
-    return code
+    why = unwritable(error)
+    if why:
+        name = getattr(error, "filename", None) or "a file"
+        return _report(ExitCode.OUTPUT, f"{name} cannot be written: {why}")
+
+    # Libraries look for a temporary folder when they are imported.
+    if isinstance(error, FileNotFoundError) and NO_TEMPORARY_FOLDER in str(error.strerror):
+        remedy = "mount a writable folder at one of them, or set TMPDIR"
+        return _report(ExitCode.OUTPUT, f"{error.strerror}: {remedy}")
+
+    click.echo(entry("".join(traceback.format_exception(error))), err=True, nl=False)
+    return _report(ExitCode.BUG, bug(error))
 
 
-def _tell_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
-    if not asked:
+def _print_version(context: click.Context, _parameter: click.Parameter, is_given: bool) -> None:
+    if not is_given:
         return
     from importlib.metadata import PackageNotFoundError, version
 
@@ -118,72 +118,82 @@ def _tell_version(context: click.Context, _parameter: click.Parameter, asked: bo
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 2 wrong command line, 64 wrong config, 65 wrong data, 66 something is not there, "
-    "70 a bug, 73 the output cannot be written, 75 run me again, 77 not allowed.",
+    epilog="Exit codes: 0 done, 2 wrong command line, 64 wrong config, 65 wrong data, 66 something "
+    "is not there, 70 a bug, 73 the output cannot be written, 75 run me again, 77 not allowed.",
 )
 @click.option(
     "--version",
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=_tell_version,
-    help="Tell the version.",
+    callback=_print_version,
+    help="Print the version.",
 )
 def recap() -> None:
-    """Fine-tune a language model to summarize conversations, prove that it helps, and summarize every night.
+    """Fine-tune a language model to summarize conversations, and summarize every night.
 
-    CONFIG is a YAML file: a path, s3://… or - for standard input; without an argument it is $RECAP_CONFIG.
+    CONFIG is a YAML file: a path, s3://… or - for standard input. Without the argument it is
+    $RECAP_CONFIG.
     """
     from job.telemetry import configure_logging
 
-    _sigterm_preempts()
+    _stop_on_sigterm()
     configure_logging()
 
 
 @recap.command(
     epilog="\b\nExample: recap train examples/support-chat.yaml --set output=s3://my-bucket/runs"
 )
-@configured
-@click.option("--dry-run", is_flag=True, help="Only say what would be done, as `recap plan` does.")
+@takes_config
+@click.option("--dry-run", is_flag=True, help="Print the plan, as `recap plan` does, and stop.")
 @click.option(
     "--fresh",
     is_flag=True,
-    help="Where the run's folder belongs to another config, data or versions, start anew in a folder beside it.",
+    help="If the run's folder belongs to another config, data or versions, start in a new folder "
+    "beside it.",
 )
 def train(
     config: str, overrides: Sequence[str], variables: Sequence[str], dry_run: bool, fresh: bool
 ) -> int:
-    """Fine-tune, evaluate and publish an adapter. A run that was interrupted goes on by itself."""
+    """Fine-tune, evaluate and publish an adapter.
+
+    An interrupted run resumes when the same command runs again.
+    """
     from job.config.load import load_config
     from job.storage.config_file import read_config
 
-    values = named(variables)
+    values = parse_variables(variables)
     loaded = load_config("train", read_config(config), overrides, values)
     from job.preflight.training import plan_training
 
-    # What stands in the way is told at once, and before any process loads a model.
-    found = plan_training(loaded, fresh, brief=not dry_run)
-    if dry_run or found.error:
-        return _tell(found)
+    # Problems are reported now, before several processes load the model.
+    plan = plan_training(loaded, fresh, brief=not dry_run)
+    if dry_run or plan.error:
+        return _print_plan(plan)
+
     from job.telemetry import event
 
-    for line in found.story:
+    for line in plan.story:
         event(line)
-    if found.done:
-        event("already done", run=found.run, output=loaded.output)
+    if plan.done:
+        event("already done", run=plan.run, output=loaded.output)
         return ExitCode.DONE
+
     from job.launch.supervisor import run_training
 
-    outcome = run_training(loaded.model_copy(update={"run": found.run}))
-    return _end(outcome.exit_code, outcome.message) if outcome.exit_code else ExitCode.DONE
+    outcome = run_training(loaded.model_copy(update={"run": plan.run}))
+    if outcome.exit_code == ExitCode.DONE:
+        return ExitCode.DONE
+    return _report(outcome.exit_code, outcome.message)
 
 
 @recap.command(epilog="\b\nExample: recap summarize examples/nightly.yaml --var date=2026-01-31")
-@configured
+@takes_config
 @click.option(
     "--shard",
     metavar="I/N",
-    help="Do share I, from 0 on, of N; else as AWS Batch's array index or Kubernetes' completion index says.",
+    help="Summarize share I of N, counted from 0. By default the array index of AWS Batch or the "
+    "completion index of Kubernetes decides.",
 )
 def summarize(
     config: str, overrides: Sequence[str], variables: Sequence[str], shard: str | None
@@ -192,29 +202,30 @@ def summarize(
     from job.config.load import load_config
     from job.storage.config_file import read_config
 
-    values = named(variables)
+    values = parse_variables(variables)
     loaded = load_config("summarize", read_config(config), overrides, values)
     from job.summarization.shard import find_shard
 
     share = find_shard(shard, loaded.shards, os.environ)
-    _wait_briefly()
+    _set_thread_variables()
     from job.summarization.summarize import summarize as summarize_all
 
     summarize_all(loaded, shard=share)
 
 
 @recap.command(
-    epilog="\b\nExample: recap evaluate examples/evaluate.yaml --set evaluation.max_conversations=100"
+    epilog="\b\nExample: recap evaluate examples/evaluate.yaml "
+    "--set evaluation.max_conversations=100"
 )
-@configured
+@takes_config
 def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) -> None:
     """Score an adapter, or a file of summaries, against references."""
     from job.config.load import load_config
     from job.storage.config_file import read_config
 
-    values = named(variables)
+    values = parse_variables(variables)
     loaded = load_config("evaluate", read_config(config), overrides, values)
-    _wait_briefly()
+    _set_thread_variables()
     from job.evaluation.run import run_evaluation
     from job.evaluation.table import score_table
     from job.printable import printable
@@ -223,19 +234,22 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
 
 
 @recap.command(epilog="\b\nExample: recap plan examples/nightly.yaml --var date=2026-01-31")
-@configured
+@takes_config
 @click.option(
     "--command",
     type=click.Choice(["train", "summarize", "evaluate"]),
-    help="Whose config it is; else by its keys.",
+    help="Command that the config is for; by default the one whose keys fit.",
 )
 def plan(config: str, overrides: Sequence[str], variables: Sequence[str], command: Any) -> int:
-    """Tell all that can be known before paying; needs no GPU."""
+    """Check all that can be checked before paying. Needs no GPU."""
     from job.config.load import load_config
     from job.storage.config_file import read_config
 
-    values = named(variables)
-    return _plan(load_config(command, read_config(config), overrides, values))
+    values = parse_variables(variables)
+    loaded = load_config(command, read_config(config), overrides, values)
+    from job.preflight.plan import plan as plan_job
+
+    return _print_plan(plan_job(loaded))
 
 
 recap.add_command(submit)
@@ -252,20 +266,14 @@ def schema(command: Any) -> None:
 
 @recap.command(epilog="\b\nExample: recap demo")
 def demo() -> None:
-    """Run the whole story on this machine: no GPU, no account."""
+    """Run train and summarize here: no GPU, no account."""
     from job.demo.story import run_demo
 
     run_demo()
 
 
-def _plan(config: Any) -> int:
-    from job.preflight.plan import plan as plan_of
-
-    return _tell(plan_of(config))
-
-
-def _tell(plan: Any) -> int:
-    """Print a plan with all that stands in the way; the first of it decides how the command ends."""
+def _print_plan(plan: Any) -> int:
+    """Print the plan with all its errors, and raise the first one."""
     from job.printable import printable
 
     click.echo(printable(plan.text()))
@@ -274,36 +282,39 @@ def _tell(plan: Any) -> int:
     return ExitCode.DONE
 
 
-def _wait_briefly() -> None:
-    """Set how OpenMP's threads wait, before anything loads torch; training processes get it too."""
+def _set_thread_variables() -> None:
+    """Let OpenMP's threads wait briefly. Has an effect only before torch is loaded."""
     from job.launch.variables import thread_variables
 
     os.environ.update(thread_variables(os.environ))
 
 
-def _sigterm_preempts() -> None:
-    """Let a stop signal end the command in order, or at once where that takes too long; a second one changes nothing.
+def _stop_on_sigterm() -> None:
+    """Raise `Stopped` at the first SIGTERM; a later one changes nothing.
 
-    Too long is when a store does not answer, or when the exception is lost: Python drops one that is raised in a
-    `__del__`. While training runs, its supervisor takes the signals instead.
+    While a training runs, its supervisor handles the signals instead.
     """
 
     def stop(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGALRM, _end_at_once)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_END)
+
+        # The exception may not end the process: a store may not answer during the cleanup, and
+        # Python drops an exception that is raised in a `__del__`.
+        signal.signal(signal.SIGALRM, _exit_at_once)
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_STOP)
         raise Stopped
 
     signal.signal(signal.SIGTERM, stop)
 
 
-def _ignore_stops() -> None:
-    """Let no stop signal change how it ended: Python gives them back their deadly meaning before it is gone."""
+def _ignore_stop_signals() -> None:
+    """Keep the exit code that is decided: at its very end, Python restores the default handlers."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
-def _end_at_once(_number: int, _frame: FrameType | None) -> None:
+def _exit_at_once(_number: int, _frame: FrameType | None) -> None:
+    # Not by print: the signal may have interrupted a write to Python's own buffer.
     with suppress(OSError):
-        os.write(2, f"error: {PREEMPTED}\n".encode())  # what Python buffers may be half written
+        os.write(2, f"error: {PREEMPTED}\n".encode())
     os._exit(ExitCode.RETRY)

@@ -57,8 +57,8 @@ HALF_SENTENCE = re.compile(r"(What|Whether|How|Nor|So)\b")
 
 # Folders and files that a rule does not hold yet. An entry goes when it is mended, and none is added.
 NOT_YET_VERB_FIRST = (
-    "job/preflight/", "job/storage/", "job/submit/",
-    "job/training/", "job/arguments.py", "job/cli.py",
+    "job/storage/",
+    "job/training/",
     "job/telemetry.py",
 )  # fmt: skip
 NOT_YET_WITHIN_THE_COLUMNS = ("job/", "tests/", "examples/", "infra/")

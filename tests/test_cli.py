@@ -133,7 +133,7 @@ def test_a_config_that_is_not_named_is_asked_for_and_help_says_where_it_comes_fr
         "\nError: no config: give a path, s3://… or -, or set RECAP_CONFIG\n"
     )
     told = recap(command, "--help", cwd=tmp_path).stdout
-    assert "CONFIG is a path, s3://… or - for standard input; else $RECAP_CONFIG." in told
+    assert "CONFIG is a path, s3://… or - for standard input; by default $RECAP_CONFIG." in told
 
 
 def test_config_comes_from_the_environment_where_no_argument_names_it(tmp_path):
@@ -266,7 +266,7 @@ def test_a_stop_signal_ends_with_75_and_says_preempted(tmp_path, number):
     assert result.returncode == ExitCode.RETRY
     assert (
         result.stderr.strip()
-        == "error: preempted: told to stop before it was done; run the same command again"
+        == "error: preempted: stopped before it finished; run the same command again"
     )
 
 
@@ -296,7 +296,7 @@ def test_a_stop_signal_whose_exception_is_lost_or_held_up_still_ends_the_command
     result = ending(tmp_path, statement)
     assert result.returncode == ExitCode.RETRY
     assert result.stderr.endswith(
-        "error: preempted: told to stop before it was done; run the same command again\n"
+        "error: preempted: stopped before it finished; run the same command again\n"
     )
 
 

@@ -18,7 +18,7 @@ from job.identity import differences, json_digest, sha256_of
 from job.model.fetch import Adapter
 from job.storage.folders import FileEntry, Manifest
 from job.storage.local import LocalStore
-from job.submit.places import place_for
+from job.submit.locations import config_uri
 from job.summarization.identity import conversation_digest, hash_settings, settings_fingerprint
 from job.summarization.summarizer import Digests
 from job.training.examples import Examples
@@ -94,8 +94,8 @@ def test_the_folder_of_a_night_stays(night):
 
 
 def test_the_name_of_a_submitted_config_stays(night):
-    place = place_for(b"run: night\n", night)
-    assert place == "s3://bucket/out/_configs/night-70269d6427e03608.yaml"
+    uri = config_uri(b"run: night\n", night)
+    assert uri == "s3://bucket/out/_configs/night-70269d6427e03608.yaml"
 
 
 def test_the_digest_of_code_stays(tmp_path, monkeypatch):

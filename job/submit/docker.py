@@ -1,8 +1,8 @@
-"""`recap submit docker`: a Submission → a container of the image on this machine, detached.
+"""Submit to docker: a container of the image on this machine, detached.
 
-The root is read-only and nothing is allowed beyond an ordinary user's rights; the container runs as who submits it, and
-writes to one folder, and to the output where that is a folder here. Credentials are named and never told: docker takes
-their values from the environment itself. Knows nothing of how the image is made.
+Its root is read-only, and it has no rights beyond an ordinary user's. It runs as the user who
+submits it, and writes to one folder, and to the output if that is a folder of this machine.
+Credentials are passed by name: docker reads their values from its own environment.
 """
 
 import os
@@ -10,51 +10,62 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from job.errors import ConfigError, ForbiddenError, MissingError, RecapError, RetryError
 from job.storage.atomic import writing
 from job.storage.keys import local_path, scheme_of
 from job.submit.submission import Receipt, Submission
-from job.submit.tool import Causes, run_tool
+from job.submit.tool import Cause, run_tool
 from job.telemetry import warn
 
-# The AWS credential chain, the services, and the Hub: what a config cannot say.
+# The AWS credential chain, the services, the Hub and proxies: what a config cannot contain.
 PASSED_ON = (
-    *(
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "AWS_REGION",
-        "AWS_DEFAULT_REGION",
-    ),
-    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "HF_TOKEN",
+    "HF_ENDPOINT",
+    "HF_HUB_OFFLINE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 )
-CERTIFICATES = (
-    "AWS_CA_BUNDLE",
-    "SSL_CERT_FILE",
-)  # name files, which go along: of S3 and of the Hub
-WORK = "/work"  # the image's one writable folder: home, caches, the run's own files
-DIGEST = "recap.config"
-DIGITS = 16
-CAUSES: Causes = (
-    (
+
+# These name files of certificates, of S3 and of the Hub. The files are mounted too.
+CERTIFICATES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
+
+# The image's one writable folder: home, caches, the run's own files.
+WORK = "/work"
+
+DIGEST_LABEL = "recap.config"
+DIGEST_DIGITS = 16
+STOP_MARGIN_SECONDS = 10  # between the end of the grace period and docker's kill
+
+CAUSES = (
+    Cause(
         r"permission denied",
         ForbiddenError,
         "this user may not use docker: join its group, or use rootless docker",
     ),
-    (
+    Cause(
         r"cannot connect to the docker daemon|is the docker daemon running",
         RetryError,
         "start it, or check DOCKER_HOST",
     ),
-    (
+    Cause(
         r"could not select device driver|unknown or invalid runtime|nvidia-container",
         MissingError,
         "docker has no GPU here: install the NVIDIA container toolkit, or run with --no-gpu",
     ),
-    (
+    Cause(
         r"unable to find image|pull access denied|manifest unknown|no such image",
         MissingError,
         "build the image, or name one with --image",
@@ -64,7 +75,9 @@ CAUSES: Causes = (
 
 @dataclass(frozen=True)
 class Docker:
-    """Image, folder, GPU and network of the container, the docker that runs it, and who submits."""
+    """Image, folder, GPU and network of the container, the docker that runs it, and its user."""
+
+    cluster: ClassVar[str | None] = None
 
     work: Path
     image: str | None = None
@@ -75,68 +88,52 @@ class Docker:
     user: str = field(default_factory=lambda: f"{os.getuid()}:{os.getgid()}")
 
     def request(self, submission: Submission) -> list[str]:
-        """The command line of `docker run`."""
+        """Return the command line of `docker run`. Asks docker whether it is rootless."""
         if self.environment.get("AWS_PROFILE") and not self.environment.get("AWS_ACCESS_KEY_ID"):
             warn(
-                "the container does not see AWS_PROFILE: put its credentials into the environment first",
+                "the container does not see AWS_PROFILE: put its credentials into the "
+                "environment first",
                 command='eval "$(aws configure export-credentials --format env)"',
             )
-        grace = str(
-            round(submission.grace_seconds) + 10
-        )  # docker's own ten seconds are less than a checkpoint takes
-        # --init: another process 1, which hands signals on. From a process 1 that has no handler the kernel keeps them,
-        # and Python takes a moment to set one.
-        command = [
-            self.docker,
-            "run",
-            "--detach",
-            "--init",
-            "--label",
-            _label(submission),
-            "--stop-timeout",
-            grace,
-        ]
-        command += [
-            "--read-only",
-            "--cap-drop",
-            "ALL",
-            "--security-opt",
-            "no-new-privileges",
-            "--shm-size",
-            "1g",
-        ]
-        command += ["--user", "0:0" if self._is_rootless() else self.user]
-        paths = [submission.config, *submission.reads, *submission.writes]
-        command += ["--workdir", os.getcwd()] if any(map(_is_relative, paths)) else []
-        command += ["--gpus", "all"] if self.gpu else []
-        command += ["--network", self.network] if self.network else []
-        told = [name for name in (*PASSED_ON, *CERTIFICATES) if self.environment.get(name)]
-        command += [word for name in told for word in ("--env", name)]
-        command += [
-            word
-            for name, value in submission.environment.items()
-            for word in ("--env", f"{name}={value}")
-        ]
-        command += [word for mount in self._mounts(submission) for word in ("--mount", mount)]
-        return [
-            *command,
-            self.image or f"recap:{submission.command}",
-            submission.config,
-            *submission.arguments,
-        ]
+
+        command = [self.docker, "run", "--detach"]
+        command += ["--label", _label(submission)]
+        command += self._signal_options(submission)
+        command += self._security_options()
+        if any(map(_is_relative, [submission.config, *submission.reads, *submission.writes])):
+            command += ["--workdir", os.getcwd()]
+        if self.gpu:
+            command += ["--gpus", "all"]
+        if self.network:
+            command += ["--network", self.network]
+
+        # Without a value: docker takes it from its own environment, and no command line shows it.
+        for name in (*PASSED_ON, *CERTIFICATES):
+            if self.environment.get(name):
+                command += ["--env", name]
+        for name, value in submission.environment.items():
+            command += ["--env", f"{name}={value}"]
+        for mount in self._mounts(submission):
+            command += ["--mount", mount]
+
+        image = self.image or f"recap:{submission.command}"
+        return [*command, image, submission.config, *submission.arguments]
 
     def submit(self, submission: Submission, request: Any) -> Receipt:
-        """Start the container; RetryError if one of the same config runs here."""
+        """Start the container. Raise RetryError if one with the same config runs here."""
         filters = ["--filter", f"label={_label(submission)}"]
         running = run_tool([self.docker, "ps", "--quiet", *filters], CAUSES).split()
         if running:
             raise RetryError(
-                f"container {running[0]} of the same config runs already: wait for it, or stop it and run again: "
-                f"{self.docker} stop {running[0]}"
+                f"container {running[0]} of the same config runs already: wait for it, or stop it "
+                f"and run again: {self.docker} stop {running[0]}"
             )
-        for folder in (self.work, *submission.writes):  # docker mounts only what is there
+
+        # docker mounts only folders that exist.
+        for folder in (self.work, *submission.writes):
             with writing(folder):
                 Path(local_path(str(folder))).mkdir(parents=True, exist_ok=True)
+
         id = run_tool(request, CAUSES).split()[-1][:12]
         commands = {
             "state": [[self.docker, "ps", "--all", "--filter", f"id={id}"]],
@@ -145,25 +142,55 @@ class Docker:
         }
         return Receipt(id, f"of container {id}, until `{self.docker} rm {id}`", commands)
 
+    def _signal_options(self, submission: Submission) -> list[str]:
+        # By default docker kills after ten seconds, which is less than a checkpoint takes.
+        seconds = round(submission.grace_seconds) + STOP_MARGIN_SECONDS
+
+        # --init makes another process 1, which forwards signals. The kernel drops signals to a
+        # process 1 without a handler, and Python takes a moment to set one.
+        return ["--init", "--stop-timeout", str(seconds)]
+
+    def _security_options(self) -> list[str]:
+        # In a rootless docker the container's root is the user who runs docker, and every other id
+        # is nobody on this machine.
+        user = "0:0" if self._is_rootless() else self.user
+        return [
+            "--read-only",
+            "--cap-drop",
+            "ALL",
+            "--security-opt",
+            "no-new-privileges",
+            "--shm-size",
+            "1g",
+            "--user",
+            user,
+        ]
+
     def _is_rootless(self) -> bool:
-        """Whether the container's root is who submits, and every other id is nobody on this machine."""
-        asked = [self.docker, "info", "--format", "{{.SecurityOptions}}"]
-        with suppress(RecapError):  # what is wrong with docker is told when it is to run something
-            return "name=rootless" in run_tool(asked, CAUSES)
+        """Return True if docker says so. Errors count as no: `submit` meets and reports them."""
+        info = [self.docker, "info", "--format", "{{.SecurityOptions}}"]
+        with suppress(RecapError):
+            return "name=rootless" in run_tool(info, CAUSES)
         return False
 
     def _mounts(self, submission: Submission) -> Iterator[str]:
-        """What the container sees of this machine: the same paths as here, so that the config's names are right."""
+        """Yield the mounts: paths are the same in the container, so that the config holds there."""
         yield _bind(self.work, WORK)
-        certificates = [path for name in CERTIFICATES if (path := self.environment.get(name))]
-        for path in dict.fromkeys([*submission.reads, *certificates]):
+        reads = list(submission.reads)
+        for name in CERTIFICATES:
+            path = self.environment.get(name)
+            if path:
+                reads.append(path)
+
+        # docker refuses to mount a path twice.
+        for path in dict.fromkeys(reads):
             yield _bind(_absolute(path)) + ",readonly"
         for path in dict.fromkeys(submission.writes):
             yield _bind(_absolute(path))
 
 
 def _label(submission: Submission) -> str:
-    return f"{DIGEST}={submission.digest[:DIGITS]}"
+    return f"{DIGEST_LABEL}={submission.digest[:DIGEST_DIGITS]}"
 
 
 def _bind(source: Path, target: str | None = None) -> str:

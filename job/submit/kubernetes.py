@@ -1,56 +1,64 @@
-"""`recap submit kubernetes`: a Submission → a Job, copied from the template that the cluster holds.
+"""Submit to Kubernetes: a Job, copied from a template that the cluster holds.
 
-The template is a CronJob (infra/kubernetes), which decides on image, exit-code rules, deadlines and volumes; args,
-environment and the number of pods come from here. `kubectl` asks and creates. Knows nothing of who made the template.
+The template is a CronJob of infra/kubernetes. It decides on image, exit-code rules, deadlines and
+volumes. Arguments, environment and the number of pods come from the submission. `kubectl` reads the
+template and creates the Job.
 """
 
 import copy
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
 from job.errors import ConfigError, ForbiddenError, MissingError, RetryError
 from job.submit.submission import Receipt, Submission
-from job.submit.tool import Causes, run_tool
+from job.submit.tool import Cause, run_tool
 from job.telemetry import warn
 
 CONTAINER = "recap"
-RUN, DIGEST = "recap/run", "recap/config"  # labels, by which a run that is under way is found
-DIGITS = 16
-# For `kubectl wait`: a job has all its pods, and a pod's container runs or ran. Before, `kubectl logs` ends at once
-# and says nothing. One condition a wait: of several, kubectl before 1.36 takes the last; and before 1.33 it does not
-# wait for pods to be created that it knows by a label only.
+
+# Labels by which a run that is under way is found.
+RUN_LABEL = "recap/run"
+DIGEST_LABEL = "recap/config"
+DIGEST_DIGITS = 16
+
+# Conditions for `kubectl wait`: a job has all its pods, and a pod's container runs or ran. Earlier,
+# `kubectl logs` ends at once and prints nothing. There is one condition in each wait, because
+# kubectl before 1.36 takes the last of several. There are two waits, because kubectl before 1.33
+# does not wait for the creation of pods that it knows only by a label.
 HAS_PODS = "jsonpath={.status.startTime}"
 STARTED = "jsonpath={.status.containerStatuses[0].state.*.startedAt}"
-CAUSES: Causes = (
-    (
+
+CAUSES = (
+    Cause(
         r"getting credentials|Unauthorized|must be logged in",
         ForbiddenError,
         "log in to the cluster again",
     ),
-    (
+    Cause(
         r"\(Forbidden\)|is forbidden",
         ForbiddenError,
         "allow it to this user (docs/operations.md, Permissions)",
     ),
-    (
+    Cause(
         r"context .* does not exist|context was not found|no context exists",
         MissingError,
         "`kubectl config get-contexts` lists them; name one with --context",
     ),
-    (
+    Cause(
         r"\(NotFound\)|not found",
         MissingError,
-        "is recap installed there (infra/kubernetes), and is --namespace right? --template takes a file instead",
+        "is recap installed there (infra/kubernetes), and is --namespace right? --template takes a "
+        "file instead",
     ),
-    (
-        r"unable to connect|connection to the server|refused|timed? ?out|\((ServiceUnavailable|TooManyRequests|"
-        r"InternalError|Timeout|ServerTimeout)\)",
+    Cause(
+        r"unable to connect|connection to the server|refused|timed? ?out|"
+        r"\((ServiceUnavailable|TooManyRequests|InternalError|Timeout|ServerTimeout)\)",
         RetryError,
         "the cluster cannot be reached: check --context and the network, or run again later",
     ),
@@ -59,7 +67,9 @@ CAUSES: Causes = (
 
 @dataclass(frozen=True)
 class Kubernetes:
-    """Which cluster and namespace, the template's file where it is not the cluster's, and the kubectl that asks."""
+    """Cluster and namespace, a file with the template if not the cluster's, and the kubectl."""
+
+    cluster: ClassVar[str | None] = "Kubernetes"
 
     context: str | None = None
     namespace: str = "recap"
@@ -67,53 +77,61 @@ class Kubernetes:
     kubectl: str = "kubectl"
 
     def request(self, submission: Submission) -> dict[str, Any]:
-        """The Job; MissingError where there is no template, ConfigError for one that is none."""
+        """Return the Job.
+
+        Raise MissingError if there is no template, ConfigError if it is not one of recap's.
+        """
         name = f"recap-{submission.command}{'-nodes' if submission.nodes > 1 else ''}"
-        found = _in_file(self.template, name) if self.template else self._in_cluster(name)
+        if self.template:
+            found = _template_from_file(self.template, name)
+        else:
+            found = self._template_from_cluster(name)
+
         job = copy.deepcopy(found["spec"]["jobTemplate"])
-        metadata, spec = job.get("metadata", {}), job["spec"]
-        labels = {RUN: submission.name, DIGEST: submission.digest[:DIGITS]}
-        metadata |= {
-            "generateName": f"{submission.name}-",
-            "namespace": self.namespace,
-            "labels": metadata.get("labels", {}) | labels,
+        labels = {
+            RUN_LABEL: submission.name,
+            DIGEST_LABEL: submission.digest[:DIGEST_DIGITS],
         }
+        metadata = job.get("metadata", {})
+        metadata["generateName"] = f"{submission.name}-"
+        metadata["namespace"] = self.namespace
+        metadata["labels"] = metadata.get("labels", {}) | labels
+
+        spec = job["spec"]
         pod = spec["template"]
         pod["metadata"] = pod.get("metadata", {})
         pod["metadata"]["labels"] = pod["metadata"].get("labels", {}) | labels
-        _tell(_container(pod, name), submission)
+        _fill_in(_container(pod, name), submission)
         if submission.nodes > 1:
-            _spread(spec, submission.nodes)
+            _set_nodes(spec, submission.nodes)
         elif submission.command == "summarize":
-            spec["completions"] = spec["parallelism"] = submission.workers
-            if "maxFailedIndexes" in spec:
-                spec["maxFailedIndexes"] = min(spec["maxFailedIndexes"], submission.workers)
+            _set_workers(spec, submission.workers)
         return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
     def submit(self, submission: Submission, request: Any) -> Receipt:
-        """Create the Job; RetryError if one of the same config is under way in this namespace."""
+        """Create the Job. Raise RetryError if one with the same config is in this namespace."""
         self._check_alone(submission)
-        created = run_tool(
-            [*self._kubectl(), "create", "-f", "-", "-o", "json"], CAUSES, json.dumps(request)
-        )
+        create = [*self._kubectl(), "create", "-f", "-", "-o", "json"]
+        created = run_tool(create, CAUSES, json.dumps(request))
         name = json.loads(created)["metadata"]["name"]
+
         pods = ["--selector", f"batch.kubernetes.io/job-name={name}"]
-        several = max(submission.workers, submission.nodes)
-        all_of_them = ["--prefix", "--tail=-1", *pods, "--max-log-requests", str(several)]
+        pod_count = max(submission.workers, submission.nodes)
+        follow = [*self._kubectl(), "logs", "--follow"]
+        if pod_count > 1:
+            # With a selector kubectl would show the last ten lines, of at most five pods.
+            follow += ["--prefix", "--tail=-1", *pods, "--max-log-requests", str(pod_count)]
+        else:
+            follow.append(f"job/{name}")
+
+        wait = [*self._kubectl(), "wait"]
         commands = {
             "state": [[*self._kubectl(), "describe", "job", name]],
             "wait": [
-                [*self._kubectl(), "wait", f"job/{name}", f"--for={HAS_PODS}", "--timeout=1h"],
-                [*self._kubectl(), "wait", "pod", *pods, f"--for={STARTED}", "--timeout=1h"],
+                [*wait, f"job/{name}", f"--for={HAS_PODS}", "--timeout=1h"],
+                [*wait, "pod", *pods, f"--for={STARTED}", "--timeout=1h"],
             ],
-            "follow": [
-                [
-                    *self._kubectl(),
-                    "logs",
-                    "--follow",
-                    *(all_of_them if several > 1 else [f"job/{name}"]),
-                ]
-            ],
+            "follow": [follow],
             "stop": [[*self._kubectl(), "delete", "job", name]],
         }
         return Receipt(name, f"of the pods of job {name} in namespace {self.namespace}", commands)
@@ -122,23 +140,22 @@ class Kubernetes:
         context = ["--context", self.context] if self.context else []
         return [self.kubectl, *context, "--namespace", self.namespace]
 
-    def _in_cluster(self, name: str) -> dict[str, Any]:
-        found = json.loads(
-            run_tool([*self._kubectl(), "get", "cronjob", name, "-o", "json"], CAUSES)
-        )
-        return _checked(found, f"cronjob {name}")
+    def _template_from_cluster(self, name: str) -> dict[str, Any]:
+        output = run_tool([*self._kubectl(), "get", "cronjob", name, "-o", "json"], CAUSES)
+        return _checked_template(json.loads(output), f"cronjob {name}")
 
     def _check_alone(self, submission: Submission) -> None:
-        label = f"{RUN}={submission.name}"
-        jobs = json.loads(
-            run_tool([*self._kubectl(), "get", "jobs", "--selector", label, "-o", "json"], CAUSES)
-        )
+        """Raise RetryError if a job with the same config has not ended; warn of another's."""
+        label = f"{RUN_LABEL}={submission.name}"
+        get = [*self._kubectl(), "get", "jobs", "--selector", label, "-o", "json"]
+        jobs = json.loads(run_tool(get, CAUSES))
         under_way = [job["metadata"] for job in jobs["items"] if not _has_ended(job)]
         for job in under_way:
-            if job["labels"].get(DIGEST) == submission.digest[:DIGITS]:
+            if job["labels"].get(DIGEST_LABEL) == submission.digest[:DIGEST_DIGITS]:
+                stop = " ".join(self._kubectl())
                 raise RetryError(
-                    f"job {job['name']} of the same config is under way already: wait for it, or stop it and run "
-                    f"again: {' '.join(self._kubectl())} delete job {job['name']}"
+                    f"job {job['name']} of the same config is under way already: wait for it, or "
+                    f"stop it and run again: {stop} delete job {job['name']}"
                 )
         if under_way:
             warn(
@@ -147,66 +164,77 @@ class Kubernetes:
             )
 
 
-def _in_file(path: Path, name: str) -> dict[str, Any]:
-    """The CronJob of this name in a file of manifests."""
+def _template_from_file(path: Path, name: str) -> dict[str, Any]:
+    """Return the CronJob of this name from a file of manifests."""
     try:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as error:
         raise MissingError(f"--template {path}: cannot be read ({error})") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"--template {path}: is no YAML: {error}") from error
-    lists = [
-        document.get("items", [document]) for document in documents if isinstance(document, dict)
-    ]
-    for found in (each for items in lists for each in items):
-        if found.get("kind") == "CronJob" and found.get("metadata", {}).get("name") == name:
-            return _checked(found, f"--template {path}")
+
+    for document in documents:
+        if not isinstance(document, dict):
+            continue
+        # `kubectl get -o yaml` writes one list of all manifests.
+        for found in document.get("items", [document]):
+            if found.get("kind") == "CronJob" and found.get("metadata", {}).get("name") == name:
+                return _checked_template(found, f"--template {path}")
     raise MissingError(
         f"--template {path}: has no CronJob {name}: `kubectl kustomize OVERLAY` writes one that has"
     )
 
 
-def _checked(found: Any, where: str) -> dict[str, Any]:
-    """The template, if it has what is filled in."""
+def _checked_template(found: Any, where: str) -> dict[str, Any]:
+    """Return the template. Raise ConfigError if it lacks what the submission fills in."""
     try:
         containers = found["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-        assert isinstance(containers, list)
-    except (KeyError, TypeError, AssertionError) as error:
+        if not isinstance(containers, list):
+            raise TypeError("no list of containers")
+    except (KeyError, TypeError) as error:
         raise ConfigError(f"{where}: is no CronJob with a pod: see infra/kubernetes") from error
     template: dict[str, Any] = found
     return template
 
 
 def _container(pod: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found: Sequence[dict[str, Any]] = [
-        each for each in pod["spec"]["containers"] if each.get("name") == CONTAINER
-    ]
-    if not found:
-        raise ConfigError(f"template {name} has no container '{CONTAINER}': see infra/kubernetes")
-    return found[0]
+    for container in pod["spec"]["containers"]:
+        if container.get("name") == CONTAINER:
+            found: dict[str, Any] = container
+            return found
+    raise ConfigError(f"template {name} has no container '{CONTAINER}': see infra/kubernetes")
 
 
-def _tell(container: dict[str, Any], submission: Submission) -> None:
-    """What the job does, in the container's own words: args, and the environment where it is not the template's."""
+def _fill_in(container: dict[str, Any], submission: Submission) -> None:
+    """Set the container's arguments, and add to its environment or override it."""
     container["args"] = [submission.config, *submission.arguments]
     environment = dict(submission.environment)
     if submission.nodes > 1:
         environment["RECAP_NODES"] = str(submission.nodes)
     kept = [each for each in container.get("env", ()) if each["name"] not in environment]
-    container["env"] = kept + [
-        {"name": name, "value": value} for name, value in environment.items()
-    ]
+    added = [{"name": name, "value": value} for name, value in environment.items()]
+    container["env"] = kept + added
 
 
-def _spread(spec: dict[str, Any], nodes: int) -> None:
-    """As many pods as nodes; an interruption of one ends them all, and each counts, so the limit is one for each."""
+def _set_nodes(spec: dict[str, Any], nodes: int) -> None:
+    # An interruption of one node ends all, and each end counts: the limit grows with the nodes.
     if "backoffLimit" in spec and "completions" in spec:
         spec["backoffLimit"] = math.ceil(spec["backoffLimit"] * nodes / spec["completions"])
-    spec["completions"] = spec["parallelism"] = nodes
+    spec["completions"] = nodes
+    spec["parallelism"] = nodes
+
+
+def _set_workers(spec: dict[str, Any], workers: int) -> None:
+    spec["completions"] = workers
+    spec["parallelism"] = workers
+
+    # Kubernetes refuses a limit above the number of indexes.
+    if "maxFailedIndexes" in spec:
+        spec["maxFailedIndexes"] = min(spec["maxFailedIndexes"], workers)
 
 
 def _has_ended(job: Mapping[str, Any]) -> bool:
-    conditions = job.get("status", {}).get("conditions", ())
-    return any(
-        each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions
-    )
+    for condition in job.get("status", {}).get("conditions", ()):
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            return True
+    return False

@@ -1,25 +1,25 @@
-"""What is submitted, the same for every target, and what a person gets for it.
-
-Plain data. Knows nothing of schedulers, nor of how the numbers were found.
-"""
+"""A job to submit, the receipt for it, and the interface of a scheduler."""
 
 import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
-MANY_CHARACTERS = 40  # of a name: the strictest scheduler takes 63, with its own endings
-GRACE_SECONDS = 30  # what a scheduler leaves a job that is told to stop
+# The strictest scheduler allows 63, with what it appends.
+MAX_NAME_CHARACTERS = 40
+
+# The time from a scheduler's stop signal to its kill, unless the config decides.
+GRACE_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One job: `recap COMMAND CONFIG ARGUMENTS…` on `nodes` machines, or shared by `workers` of them.
+    """One job: `recap COMMAND CONFIG ARGUMENTS…` on `nodes` machines, or shared by `workers`.
 
-    `config` is the config's name where the job runs, `digest` (hex) that of the config with every override and default,
-    `reads` and `writes` are paths of this machine that the job needs.
+    `config` is its location where the job runs, `digest` (hex) that of the config with every
+    override and default. `reads` and `writes` are paths of this machine that the job needs.
     """
 
     command: Literal["train", "summarize"]
@@ -36,40 +36,48 @@ class Submission:
 
     @property
     def name(self) -> str:
-        """A name for people that every scheduler takes: lower case letters, digits, hyphens."""
+        """A name that every scheduler accepts: lower case letters, digits, hyphens."""
         words = re.sub(r"[^a-z0-9]+", "-", f"recap-{self.command}-{self.run}".lower())
-        return words[:MANY_CHARACTERS].strip("-")
+        return words[:MAX_NAME_CHARACTERS].strip("-")
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """The job's id, where its logs are, and what a person types next: by what it does, one command line or several."""
+    """The job's id, the location of its logs, and command lines for the user by their purpose.
+
+    A purpose may need several command lines, one after the other.
+    """
 
     id: str
     logs: str
     commands: Mapping[str, Sequence[Sequence[str]]]
 
     def text(self) -> str:
-        """The receipt for a person; the commands can be pasted."""
+        """Return the receipt as text; its commands can be pasted into a shell."""
         rows = {"submitted": self.id, "logs": self.logs}
-        rows |= {what: " && ".join(map(shlex.join, lines)) for what, lines in self.commands.items()}
-        return "\n".join(f"{what:11}{text}" for what, text in rows.items())
+        for purpose, lines in self.commands.items():
+            rows[purpose] = " && ".join(map(shlex.join, lines))
+        return "\n".join(f"{name:11}{text}" for name, text in rows.items())
 
 
 class Target(Protocol):
-    """A place that runs jobs, with the options that a person gave for it."""
+    """A scheduler that runs jobs, with the options that the user gave for it."""
+
+    # Its name if its machines cannot see this machine's files; None if they can.
+    cluster: ClassVar[str | None]
 
     def request(self, submission: Submission) -> Any:
-        """What would be sent: JSON values, or the words of a command line. Asks the target, changes nothing there."""
+        """Return what would be sent: JSON values, or the words of a command line.
+
+        May query the scheduler, but changes nothing there.
+        """
 
     def submit(self, submission: Submission, request: Any) -> Receipt:
-        """Send it; RetryError where the same submission is under way already."""
+        """Send the request. Raise RetryError if a job with the same config runs already."""
 
 
-def shown(request: Any) -> str:
-    """A request as a person can read it, keep it, and send it without recap."""
-    return (
-        shlex.join(request)
-        if isinstance(request, list)
-        else json.dumps(request, indent=2, ensure_ascii=False)
-    )
+def request_text(request: Any) -> str:
+    """Return a request as text that can be read, kept, and sent without recap."""
+    if isinstance(request, list):
+        return shlex.join(request)
+    return json.dumps(request, indent=2, ensure_ascii=False)

@@ -1,29 +1,35 @@
-"""A person's own command-line tool, run for them: its logins, plugins and contexts work as they always do.
-
-Knows nothing of what the tools do.
-"""
+"""Run a scheduler's own command-line tool: its logins, plugins and contexts work as always."""
 
 import os
 import re
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from job.errors import ConfigError, MissingError, RecapError
 
-Causes = Sequence[
-    tuple[str, type[RecapError], str]
-]  # a pattern of what the tool says, what it means, the remedy
+
+@dataclass(frozen=True)
+class Cause:
+    """A pattern of the tool's message, the error that it stands for, and the remedy."""
+
+    pattern: str
+    error: type[RecapError]
+    remedy: str
 
 
-def run_tool(command: Sequence[str], causes: Causes, stdin: str | None = None) -> str:
-    """What the tool prints; what it says when it fails as the first error of `causes` that fits, else ConfigError."""
+def run_tool(command: Sequence[str], causes: Sequence[Cause], stdin: str | None = None) -> str:
+    """Run the command and return what it prints.
+
+    If it fails, raise the error of the first cause that matches its message, or else ConfigError.
+    """
     try:
         done = subprocess.run(
             command,
             input=stdin,
             capture_output=True,
             text=True,
-            env=os.environ | {"LC_ALL": "C"},
+            env=os.environ | {"LC_ALL": "C"},  # the causes match English messages
             check=False,
         )
     except FileNotFoundError as error:
@@ -32,14 +38,16 @@ def run_tool(command: Sequence[str], causes: Causes, stdin: str | None = None) -
         ) from error
     if done.returncode == 0:
         return done.stdout
-    said = done.stderr.strip() or done.stdout.strip() or f"nothing (exit code {done.returncode})"
-    for pattern, kind, remedy in causes:
-        if re.search(pattern, said, re.IGNORECASE):
-            raise kind(f"{command[0]} says: {_last(said)}: {remedy}")
-    raise ConfigError(f"{command[0]} ended with {done.returncode} and says: {said}")
+
+    message = done.stderr.strip() or done.stdout.strip()
+    message = message or f"nothing (exit code {done.returncode})"
+    for cause in causes:
+        if re.search(cause.pattern, message, re.IGNORECASE):
+            raise cause.error(f"{command[0]} says: {_main_line(message)}: {cause.remedy}")
+    raise ConfigError(f"{command[0]} ended with {done.returncode} and says: {message}")
 
 
-def _last(said: str) -> str:
-    """The line that says it: kubectl warns first, docker gives advice after."""
-    lines = [line for line in said.splitlines() if line and "--help" not in line]
-    return lines[-1].rstrip(".:") if lines else said
+def _main_line(message: str) -> str:
+    """Return the line with the error: kubectl prints warnings before it, docker advice after."""
+    lines = [line for line in message.splitlines() if line and "--help" not in line]
+    return lines[-1].rstrip(".:") if lines else message

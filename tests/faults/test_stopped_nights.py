@@ -124,5 +124,5 @@ def test_the_command_stopped_while_an_upload_hangs_keeps_what_is_committed(
     assert committed_chunks(night_on_s3) == 1
     plan.release()
     assert process.returncode == ExitCode.RETRY, log
-    stopped = "told to stop before it was done; run the same command again"
+    stopped = "stopped before it finished; run the same command again"
     assert log.endswith(f"error: preempted: {stopped}\n")

@@ -1,0 +1,137 @@
+"""The files of this machine that a config names, and the upload of a config for a job."""
+
+import ipaddress
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from job.config.commands import SummarizeConfig, TrainConfig
+from job.config.sections import StorageSection, as_list, names_one_file
+from job.errors import AlreadyExistsError, ConfigError, RecapError
+from job.identity import sha256_of
+from job.model.fetch import read_adapter
+from job.model.files import HUB_ID
+from job.storage.keys import scheme_of, split_file
+from job.storage.open import open_store
+
+CONFIGS = "_configs"  # names that begin with _ are no input of anything
+DIGEST_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class NamedUri:
+    """A path or URI, and the key of the config that names it."""
+
+    key: str
+    uri: str
+
+
+def local_inputs(config: TrainConfig | SummarizeConfig) -> list[NamedUri]:
+    """Return everything on this machine that the job reads.
+
+    If the config names an adapter and no base, the base that the adapter records is looked up.
+    Raise ConfigError for a URI with an unknown scheme.
+    """
+    return [each for each in _inputs(config) if scheme_of(each.uri) == "file"]
+
+
+def local_output(config: TrainConfig | SummarizeConfig) -> str | None:
+    """Return the folder of this machine that the job writes to, or None if there is none."""
+    if scheme_of(config.output) != "file":
+        return None
+    return _output_folder(config)
+
+
+def check_reachable(config: TrainConfig | SummarizeConfig, cluster: str) -> None:
+    """Raise ConfigError with everything that the config names and only this machine has."""
+    local = local_inputs(config)
+    if local_output(config) is not None:
+        local.append(NamedUri("output", config.output))
+    if _is_this_machine(config.storage.endpoint_url):
+        local.append(NamedUri("storage.endpoint_url", str(config.storage.endpoint_url)))
+    if not local:
+        return
+
+    width = max(len(each.key) for each in local)
+    listed = "\n".join(f"  {each.key:{width}}  {each.uri}" for each in local)
+    raise ConfigError(
+        f"a job on {cluster} cannot reach what is on this machine:\n\n{listed}\n\ncopy it to s3:// "
+        "and name it there (`aws s3 cp --recursive`), or run the job on this machine: "
+        "recap submit docker"
+    )
+
+
+def config_uri(content: bytes, config: TrainConfig | SummarizeConfig) -> str:
+    """Return the URI for a config of this machine: beside the output, with a digest in its name.
+
+    Raise ConfigError if the output is not on S3.
+    """
+    if scheme_of(config.output) != "s3":
+        raise ConfigError(
+            "a config from standard input goes to where the job runs beside an output on s3://, "
+            f"and this output is {config.output}: save the config as a file and name that"
+        )
+    folder = _output_folder(config).rstrip("/")
+    digest = sha256_of(content)[:DIGEST_DIGITS]
+    return f"{folder}/{CONFIGS}/{config.run}-{digest}.yaml"
+
+
+def upload_config(content: bytes, uri: str, storage: StorageSection) -> None:
+    """Write the config, unless it is there: the digest in its name says that it is the same.
+
+    Raises what `Store.write` raises.
+    """
+    folder, name = split_file(uri)
+    with suppress(AlreadyExistsError):
+        open_store(folder, storage).write(name, content, if_absent=True)
+
+
+def _output_folder(config: TrainConfig | SummarizeConfig) -> str:
+    if isinstance(config, SummarizeConfig) and names_one_file(config.output):
+        return split_file(config.output)[0]
+    return config.output
+
+
+def _inputs(config: TrainConfig | SummarizeConfig) -> list[NamedUri]:
+    """Return every path and URI that the job reads, but no Hub ids."""
+    found = []
+    if config.model.base is not None:
+        found.append(NamedUri("model.base", config.model.base))
+    if isinstance(config, TrainConfig):
+        lists = {"data.train": config.data.train, "data.validation": config.data.validation}
+    else:
+        lists = {"input": config.input, "skip_done": config.skip_done}
+        if config.adapter is not None:
+            found.append(NamedUri("adapter", config.adapter))
+        if config.adapter is not None and config.model.base is None:
+            found += _recorded_base(config.adapter, config.storage)
+    found = [each for each in found if not _is_hub_id(each.uri)]
+
+    for key, uris in lists.items():
+        found += [NamedUri(key, uri) for uri in as_list(uris or [])]
+    return found
+
+
+def _recorded_base(adapter: str, storage: StorageSection) -> list[NamedUri]:
+    """Return the base that the adapter's manifest names, or nothing if it cannot be read.
+
+    The plan reports an adapter that cannot be read.
+    """
+    try:
+        base = str(read_adapter(adapter, storage).base["uri"])
+    except RecapError:
+        return []
+    return [NamedUri("the adapter's base", base)]
+
+
+def _is_hub_id(name: str) -> bool:
+    return bool(HUB_ID.fullmatch(name)) and not Path(name).is_dir()
+
+
+def _is_this_machine(url: str | None) -> bool:
+    host = urlsplit(url or "").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

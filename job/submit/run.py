@@ -1,0 +1,230 @@
+"""The steps of `recap submit` that all targets share: load, check, plan, submit, print."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from job.arguments import parse_variables
+from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
+from job.config.dates import with_date
+from job.config.load import load_config, resolved_yaml
+from job.errors import ConfigError, ExitCode, RecapError
+from job.identity import sha256_of
+from job.preflight.checks import Plan
+from job.preflight.plan import plan
+from job.printable import printable
+from job.storage.config_file import read_config
+from job.submit.commands import MAX_WORKERS_BY_DEFAULT
+from job.submit.locations import (
+    check_reachable,
+    config_uri,
+    local_inputs,
+    local_output,
+    upload_config,
+)
+from job.submit.submission import GRACE_SECONDS, Submission, Target, request_text
+from job.telemetry import event
+
+ACCESS = (ExitCode.MISSING, ExitCode.OUTPUT, ExitCode.RETRY, ExitCode.FORBIDDEN)
+VARIABLE = "RECAP_VAR_"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a user that are the same for every target."""
+
+    config: str
+    overrides: Sequence[str]
+    variables: Sequence[str]
+    command: Literal["train", "summarize"] | None
+    plan: bool
+    dry_run: bool
+    workers: int | None = None
+    nodes: int = 1
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """The config as the job reads it."""
+
+    location: str  # a path or s3://…
+    arguments: list[str]  # of the command line, after the location
+    content: bytes | None = None  # to upload to the location; None if it is there
+
+
+def hand_over(target: Target, options: Options) -> int:
+    """Check, plan, and submit to the target; print the receipt, and return the exit code.
+
+    A dry run prints the request and submits nothing. A plan that finds the output complete submits
+    nothing either.
+    """
+    options = replace(options, variables=_with_date(options.variables))
+    config = _load(options)
+    if target.cluster:
+        check_reachable(config, target.cluster)
+
+    chunks = None
+    if options.plan:
+        found = _plan_or_raise(config)
+        if found.done:
+            event("already done: nothing is submitted", run=found.run, output=config.output)
+            return ExitCode.DONE
+        chunks = found.chunks
+
+    job_config = _job_config(config, options, target)
+    submission = _submission(config, job_config, options)
+    if isinstance(config, SummarizeConfig) and target.cluster:
+        workers = _workers(config, options, chunks)
+        event("workers", workers=workers, chunks=chunks)
+        submission = _with_workers(submission, workers, config.shards)
+
+    request = target.request(submission)
+    if options.dry_run:
+        click.echo(printable(request_text(request)))
+        return ExitCode.DONE
+
+    if job_config.content is not None:
+        upload_config(job_config.content, job_config.location, config.storage)
+    receipt = target.submit(submission, request)
+    click.echo(printable(receipt.text()))
+    return ExitCode.DONE
+
+
+def _with_date(variables: Sequence[str]) -> list[str]:
+    """Return the variables with `yesterday` as a date.
+
+    The job may start after midnight. It must do what was planned.
+    """
+    dated = with_date(parse_variables(variables), os.environ, datetime.now(UTC))
+    return [f"{name}={value}" for name, value in dated.items()]
+
+
+def _load(options: Options) -> TrainConfig | SummarizeConfig:
+    """Return the config. Raise ConfigError if it is one of `recap evaluate`."""
+    config = load_config(
+        options.command,
+        read_config(options.config),
+        options.overrides,
+        parse_variables(options.variables),
+    )
+    if isinstance(config, EvaluateConfig):
+        raise ConfigError(
+            f"{options.config}: is a config of `recap evaluate`, and the images train and "
+            "summarize: a training evaluates its adapter itself; run `recap evaluate` on any "
+            "machine that has it installed"
+        )
+
+    is_training = isinstance(config, TrainConfig)
+    if is_training and options.workers:
+        raise click.UsageError(
+            "--workers share a night of summaries; machines that train together are --nodes"
+        )
+    if not is_training and options.nodes > 1:
+        raise click.UsageError(
+            "--nodes train together; machines that share a night of summaries are --workers"
+        )
+    return config
+
+
+def _plan_or_raise(config: TrainConfig | SummarizeConfig) -> Plan:
+    """Plan the job, print the findings on stderr, and raise the first error among them."""
+    found = plan(config)
+    click.echo(printable(found.findings()) + "\n", err=True)
+    error = found.error
+    if error and error.exit_code in ACCESS:
+        # The job may have what this machine lacks: it has a role and a network of its own.
+        raise _with_remedy(error)
+    if error:
+        raise error
+    return found
+
+
+def _with_remedy(error: RecapError) -> RecapError:
+    return type(error)(
+        f"{error}\nwhere this machine lacks what the job will have: --no-plan submits without "
+        "asking"
+    )
+
+
+def _job_config(
+    config: TrainConfig | SummarizeConfig, options: Options, target: Target
+) -> JobConfig:
+    """Return the config as the job reads it; it is not uploaded yet."""
+    # Standard input can be read once. The checked config has every override and variable in it.
+    if options.config == "-":
+        content = resolved_yaml(config).encode()
+        return JobConfig(config_uri(content, config), [], content)
+
+    arguments = []
+    for override in options.overrides:
+        arguments += ["--set", override]
+    for variable in options.variables:
+        arguments += ["--var", variable]
+
+    if options.config.startswith("s3://"):
+        return JobConfig(options.config, arguments)
+    if not target.cluster:
+        return JobConfig(str(Path(options.config).absolute()), arguments)
+    content = Path(options.config).read_bytes()
+    return JobConfig(config_uri(content, config), arguments, content)
+
+
+def _submission(
+    config: TrainConfig | SummarizeConfig, job_config: JobConfig, options: Options
+) -> Submission:
+    """Return the submission, with one worker."""
+    command: Literal["train", "summarize"] = "summarize"
+    grace_seconds: float = GRACE_SECONDS
+    if isinstance(config, TrainConfig):
+        command = "train"
+        grace_seconds = config.limits.grace_seconds
+
+    reads = [each.uri for each in local_inputs(config)]
+    if not job_config.location.startswith("s3://"):
+        reads = [job_config.location, *reads]
+    output = local_output(config)
+
+    environment = {}
+    for name, value in os.environ.items():
+        if name.startswith(VARIABLE):
+            environment[name] = value
+
+    return Submission(
+        command=command,
+        run=config.run,
+        config=job_config.location,
+        digest=sha256_of(resolved_yaml(config)),
+        arguments=job_config.arguments,
+        environment=environment,
+        nodes=options.nodes,
+        grace_seconds=grace_seconds,
+        reads=reads,
+        writes=[output] if output else [],
+    )
+
+
+def _workers(config: SummarizeConfig, options: Options, chunks: int | None) -> int:
+    """Return the number of workers: one for each chunk, within the limit.
+
+    Without a plan the number of chunks is unknown. Then it is the number that the user named.
+    """
+    named = options.workers or config.shards
+    if chunks is None:
+        return named or 1
+    return max(1, min(named or MAX_WORKERS_BY_DEFAULT, chunks))
+
+
+def _with_workers(submission: Submission, workers: int, shards: int | None) -> Submission:
+    arguments = list(submission.arguments)
+
+    # A worker takes the number of shards from its config first. With seven shards there and three
+    # workers, four shards would be nobody's.
+    if shards not in (None, workers):
+        arguments += ["--set", f"shards={workers}"]
+    environment = {**submission.environment, "RECAP_SHARDS": str(workers)}
+    return replace(submission, arguments=arguments, environment=environment, workers=workers)
