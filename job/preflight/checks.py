@@ -1,4 +1,4 @@
-"""What a plan consists of: checks, each a question with its answer or the error that it met."""
+"""A plan and its checks: each a question, with the answer or the error that it met."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ def _with_key(error: RecapError, key: str | None) -> RecapError:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do, and what stands in its way.
+    """The checks of a run that has not started, as the report for a user.
 
     `config` is the resolved YAML, and `story` the earlier attempts of this run, a line each. If
     `done`, the run `run` has finished and nothing is left to do. `chunks` is the number of chunks
