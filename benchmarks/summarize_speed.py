@@ -38,7 +38,7 @@ from job.inference.vllm_start import is_installed
 from job.model.load import context_tokens
 from job.prompt.encode import Encoder
 from job.storage.open import list_inputs
-from job.storage.places import cache_folder
+from job.storage.scratch import cache_folder
 
 STEPS = 80
 DATA = Path(__file__).parent.parent / "examples" / "demo"

@@ -20,7 +20,7 @@ from job.inference.summaries import check_budget, input_budget, summarize_conver
 from job.inference.transformers_engine import TransformersEngine
 from job.prompt.encode import Encoder
 from job.storage.open import open_store
-from job.storage.places import cache_folder, work_folder
+from job.storage.scratch import cache_folder, work_folder
 from job.telemetry import event, progress
 
 TUNED, BASE, GIVEN = "tuned", "base without adapter", "given summaries"

@@ -22,7 +22,7 @@ from job.launch.peers import Peers
 from job.launch.processes import ProcessTree, adopt_orphans
 from job.launch.spot import NOTICE_SECONDS, SpotNotice, notice_url, spot_watch
 from job.launch.variables import training_variables
-from job.storage.places import work_folder
+from job.storage.scratch import work_folder
 from job.telemetry import event
 
 WORKER = "job.training.worker"

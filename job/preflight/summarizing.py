@@ -15,7 +15,7 @@ from job.preflight.access import is_writable
 from job.preflight.checks import Found, Plan, check_value
 from job.preflight.models import model_checks
 from job.storage.open import InputFile
-from job.storage.places import cache_folder
+from job.storage.scratch import cache_folder
 from job.summarization.chunks import count_chunks, size_of
 from job.summarization.existing import check_free, find_finished
 from job.summarization.identity import identity

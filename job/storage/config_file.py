@@ -1,6 +1,6 @@
 """Read the text of a config from a file, from S3 or from standard input.
 
-It is here and not beside `load_config`, because storage itself is set up by a section of the config.
+It is in `storage`, because `config` is below: a section of a config sets up a store.
 """
 
 import sys

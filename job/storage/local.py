@@ -110,7 +110,7 @@ class LocalStore:
             try:
                 (self._root / folder).rmdir()
             except OSError:
-                # Not empty, deleted meanwhile, or not ours. An empty folder would be no entry anyway.
+                # Not empty, deleted meanwhile, or not ours. An empty folder is no entry anyway.
                 break
 
     def _path(self, key: str) -> Path:

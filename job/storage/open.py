@@ -1,8 +1,7 @@
-"""URIs → stores and files: the way in for everything above.
+"""Open stores by their URI, and list the files of an input.
 
 A URI is a path, `file:///path`, `s3://bucket/prefix`, `hf://org/name` or `hf://datasets/org/name`,
-and names a folder or a file. Knows nothing of what the bytes mean, but for the manifests that recap
-leaves beside its own.
+and names a folder or a file.
 """
 
 import difflib
@@ -25,15 +24,18 @@ from job.storage.s3 import S3Store
 from job.storage.selection import LeftOut, Selection, log_left_out, table_of
 from job.storage.store import Entry, Store
 
-NEIGHBOURS_READ = 1000
-NEIGHBOURS_SHOWN = 5
+MAX_NEIGHBOURS_READ = 1000  # about a page of a listing, which is cheap in any bucket
+MAX_NEIGHBOURS_SHOWN = 5
 EVERYTHING = Selection()
-OF_SUMMARIES = {"identity", "counts", "state"}  # in the manifest of a night, among others
+SUMMARY_KEYS = {"identity", "counts", "state"}  # in the manifests of summaries
 
 
 @dataclass(frozen=True)
 class InputFile:
-    """One file of an input: its whole URI, where to read it, its size in bytes, and a version that changes with it."""
+    """One file of an input: its URI, its store and key there, its size in bytes, and its version.
+
+    The version changes whenever the content changes.
+    """
 
     uri: str
     store: Store
@@ -42,12 +44,15 @@ class InputFile:
     version: str
 
     def open(self) -> BinaryIO:
-        """The file as a stream that is read once, front to back."""
+        """Return a stream to be read once, front to back."""
         return self.store.open(self.key)
 
 
 def open_store(uri: str, options: StorageSection | None = None) -> Store:
-    """The store rooted at `uri`; nothing is asked of it yet. ConfigError if the URI names no place."""
+    """Return the store rooted at `uri`, without a request to it.
+
+    Raise ConfigError if the URI is invalid.
+    """
     match scheme_of(uri):
         case "s3":
             return S3Store(uri, options)
@@ -58,15 +63,20 @@ def open_store(uri: str, options: StorageSection | None = None) -> Store:
 
 
 def read_uri(uri: str, options: StorageSection | None = None) -> bytes:
-    """The whole content of one file; errors as of `Store.read`, and ConfigError if the URI names no file."""
+    """Return the content of one file.
+
+    Raise ConfigError if the URI names no file, and the errors of `Store.read`.
+    """
     folder, key = split_file(uri)
     return open_store(folder, options).read(key)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files that some URIs name, each once; what is left out below them; the URIs that name no
-    file, with the reason.
+    """The files that URIs name, each once, and what is not among them.
+
+    `left_out` has the files below them that are not read, `missing` the URIs that name no file,
+    with the reason.
     """
 
     files: list[InputFile]
@@ -81,9 +91,9 @@ def list_inputs(
     *,
     own_outputs: bool = False,
 ) -> list[InputFile]:
-    """Return the files that `uris` name, as `find_inputs` does; log those that are left out.
+    """Return the files that `uris` name, as `find_inputs` does, and log those that are left out.
 
-    Raises MissingError, with the nearest names, for a URI that names no file.
+    Raise MissingError, with the nearest names, for a URI that names no file.
     """
     inputs = find_inputs(uris, options, selection, own_outputs=own_outputs)
     log_left_out(inputs.left_out)
@@ -99,10 +109,10 @@ def find_inputs(
     *,
     own_outputs: bool = False,
 ) -> Inputs:
-    """Return the files that `uris` name: a file itself, of a folder what `selection` takes, by key.
+    """Find the files that `uris` name: a file itself, or the files of a folder that are selected.
 
-    Where a file and a prefix have the same name, the file is meant; but an empty object is only the
-    prefix's marker. With `own_outputs`, what recap published below a folder counts too.
+    If a file and a prefix have the same name, the file is meant, unless it is an empty object,
+    which is the prefix's marker. With `own_outputs`, outputs of recap below a folder are read too.
     """
     files: dict[str, InputFile] = {}
     left_out = LeftOut()
@@ -119,7 +129,7 @@ def find_inputs(
 
 @dataclass(frozen=True)
 class _Folder:
-    """How the files below one URI are chosen, and where those are noted that are not."""
+    """Chooses the files below one URI, and adds those that are not read to `left_out`."""
 
     selection: Selection
     left_out: LeftOut
@@ -136,9 +146,9 @@ class _Folder:
                 manifests.append(key)
             table = table_of(key)
             if table is not None:
-                self.left_out.tables.add(
-                    visible(below(store.uri, table).rstrip("/"), one_line=True)
-                )
+                uri = below(store.uri, table).rstrip("/")
+                self.left_out.tables.add(visible(uri, one_line=True))
+
             why = self.selection.why_not(key)
             if why is not None:
                 self.left_out.add(below(store.uri, key), why)
@@ -168,16 +178,17 @@ def _files(uri: str, options: StorageSection | None, folder: _Folder) -> list[In
         entry = store.stat(key)
         file = InputFile(local_path(uri), store, key, entry.size, entry.version)
     except (ConfigError, MissingError):
-        # A bucket, a repository, a URI that ends in a slash, or nothing of that name: a folder, if
-        # anything.
+        # A bucket, a repository, a URI that ends in a slash, or no object of that name: it can only
+        # be a folder.
         pass
     except ForbiddenError as error:
-        denied = error  # without the permission to list, S3 says so of a key that is not there
+        # Without permission to list, S3 answers 403 for a key that does not exist.
+        denied = error
     if file is not None and (file.size or scheme_of(uri) != "s3"):
         return [file]
     files = folder.files(open_store(uri, options))
     if file is not None and not files and not folder.left_out.count:
-        return [file]  # empty, and nothing below it
+        return [file]  # an empty object with nothing below it: no marker, but an empty file
     if denied and not files:
         raise denied
     return files
@@ -188,11 +199,13 @@ def _input_file(store: Store, entry: Entry) -> InputFile:
 
 
 def _markers(entries: Iterable[Entry], folders: set[str]) -> dict[str, str]:
-    """Empty objects with the name of a folder, by key: Hadoop and EMR write them."""
+    """Return the empty objects with the name of a folder, by key: Hadoop and EMR write them."""
     empty = [entry.key for entry in entries if not entry.size]
     if not empty:
         return {}
-    parents = {parent for folder in folders for parent in _and_above(folder)}
+    parents: set[str] = set()
+    for folder in folders:
+        parents.update(_and_above(folder))
     return {key: "an empty marker of the folder of this name" for key in empty if key in parents}
 
 
@@ -203,16 +216,18 @@ def _and_above(folder: str) -> Iterator[str]:
 
 
 def _own_outputs(store: Store, manifests: Iterable[str]) -> dict[str, str]:
-    """Return why not to read what recap made of an input below the root, by key, as its manifests
-    name it. Data that recap published is data.
+    """Return why not to read the outputs of recap below the root, by key.
+
+    They are the files that manifests of summaries and evaluations name. Other folders that recap
+    published are data.
     """
     reasons: dict[str, str] = {}
     for key in manifests:
         try:
             manifest = read_manifest_file(store, key)
         except (MissingError, ForbiddenError, DataError):
-            continue  # somebody else's, or damaged
-        if not manifest.extra.keys() >= OF_SUMMARIES and manifest.extra.get("kind") != "evaluation":
+            continue  # of another program, or damaged
+        if not manifest.extra.keys() >= SUMMARY_KEYS and manifest.extra.get("kind") != "evaluation":
             continue
         folder = key.rpartition("/")[0]
         for name in (*manifest.files, key.rpartition("/")[2]):
@@ -221,7 +236,7 @@ def _own_outputs(store: Store, manifests: Iterable[str]) -> dict[str, str]:
 
 
 def _nothing(uri: str, options: StorageSection | None, left_out: LeftOut) -> str:
-    """Return the message for a URI that names no file; here, something else may well be there."""
+    """Return the message for a URI that names no file, although something may be there."""
     if left_out.count:
         return (
             f"{uri}: none of the {left_out.count} files below it is read, first "
@@ -232,7 +247,10 @@ def _nothing(uri: str, options: StorageSection | None, left_out: LeftOut) -> str
     if path and path.is_dir():
         return f"{uri}: is a folder without files; name one that has some"
     if path and path.exists() and not path.is_file():
-        return f"{uri}: is no regular file (but a pipe, socket or device); give a file, or a folder of files"
+        return (
+            f"{uri}: is no regular file (but a pipe, socket or device); give a file, or a folder "
+            "of files"
+        )
     pattern = ""
     if re.search(r"[*?\[]", uri):
         pattern = " (a pattern is no name: give the folder, and the pattern as data.include)"
@@ -240,23 +258,20 @@ def _nothing(uri: str, options: StorageSection | None, left_out: LeftOut) -> str
 
 
 def _nearest(uri: str, options: StorageSection | None) -> str:
-    """What else is at the same place, for an error message."""
+    """Return what else the folder of `uri` has, for an error message."""
     try:
         folder, name = split_file(uri.rstrip("/"))
         names = _names_in(folder, options)
     except (ConfigError, MissingError, ForbiddenError, OSError):
         return ""
-    nearest = (
-        difflib.get_close_matches(name, names, NEIGHBOURS_SHOWN, 0.4)
-        or sorted(names)[:NEIGHBOURS_SHOWN]
-    )
-    return f"; {folder} has {', '.join(nearest)}" if nearest else f"; {folder} has no files"
+    nearest = difflib.get_close_matches(name, names, MAX_NEIGHBOURS_SHOWN, 0.4)
+    shown = nearest or sorted(names)[:MAX_NEIGHBOURS_SHOWN]
+    return f"; {folder} has {', '.join(shown)}" if shown else f"; {folder} has no files"
 
 
 def _names_in(folder: str, options: StorageSection | None) -> set[str]:
     if scheme_of(folder) == "file":
         return set(os.listdir(local_path(folder)))
-    entries = islice(
-        open_store(folder, options).list(skip=is_unfit), NEIGHBOURS_READ
-    )  # a page or so: cheap in any bucket
+    listing = open_store(folder, options).list(skip=is_unfit)
+    entries = islice(listing, MAX_NEIGHBOURS_READ)
     return {entry.key.partition("/")[0] for entry in entries}

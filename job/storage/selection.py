@@ -1,8 +1,8 @@
-"""Which files below a folder are an input's data.
+"""Select the files below a folder that are data, by their keys.
 
-Three rules, in this order: names that start with `.` or `_` and files that tools leave beside data
-are left out; the config's `exclude` leaves out more; with `include`, only what it matches is read.
-Keys in, reasons out; opens no file.
+There are three rules. Names that start with `.` or `_` and files that tools leave beside data are
+left out. So are files that the config's `exclude` matches. With `include`, only files that it
+matches are read.
 """
 
 import re
@@ -18,30 +18,32 @@ from job.storage.keys import mistake_in
 from job.telemetry import event, warn
 
 HIDDEN = (".", "_")
-# Checksums, lists of files, half-written copies, folder markers, what desktops leave, and pages about
-# data. A README's "Note: …" would be a turn by `roles: as_written`, as would each line of a config.
+# Checksums, lists of files, half-written copies, folder markers, files of desktops, and pages
+# about data. With `roles: as_written`, a README's "Note: …" or a line of a config would be read as
+# a turn.
 FOREIGN_NAMES = (
     "*.crc", "*.md5", "*.sha1", "*.sha256", "*.sha512", "*md5sum", "*md5sums", "*sha256sum",
     "*sha256sums", "*.metadata", "*manifest", "manifest.json", "*.tmp", "*.inprogress", "*.part",
     "*.partial", "*._copying_", "*.filepart", "*.crdownload", "*.swp", "*~", "~$*", "*_$folder$",
-    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "readme", "readme.*", "license", "license.*",
-    "licence", "licence.*", "*.yaml", "*.yml", "dataset_info.json", "dataset_infos.json",
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "readme", "readme.*", "license",
+    "license.*", "licence", "licence.*", "*.yaml", "*.yml", "dataset_info.json",
+    "dataset_infos.json",
 )  # fmt: skip
 FOREIGN_FOLDERS = frozenset(["@eadir", "$recycle.bin", "system volume information"])
 IS_FOREIGN_NAME = re.compile("|".join(map(regex_of, FOREIGN_NAMES)), re.IGNORECASE | re.DOTALL)
-# Where formats of tables log which files of a folder count: Delta, Hudi, Iceberg.
+# Logs of the table formats Delta, Hudi and Iceberg, which name the files that count.
 TABLE_LOG = re.compile(
     r"(?:(?P<table>.*)/)?(?:_delta_log/.+|\.hoodie/.+"
     r"|metadata/(?:[^/]+\.(?:metadata\.json|avro|stats|puffin)|version-hint\.text))",
     re.DOTALL,
 )
-MAX_NAMED = 20  # files in a manifest; the count is of all
+MAX_NAMED = 20  # files in a manifest; all are counted
 MAX_LOGGED = 5
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The patterns of a config: what is read (none is everything), and what is left out of that."""
+    """The patterns of a config: of files that are read (none reads all), and of exceptions."""
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -78,10 +80,10 @@ class Selection:
 
 @dataclass
 class LeftOut:
-    """Files below an input that are not read: how many, and the first of them with the reason.
+    """Files below an input that are not read: their count, and the first of them with the reason.
 
-    `odd` are those that nobody left out on purpose: their keys are unfit to be read by. `tables` are
-    the folders of tables with a log of their own.
+    `odd` are those that nobody left out on purpose: their keys must not become paths. `tables` are
+    folders of tables with a log of their own.
     """
 
     count: int = 0
@@ -91,13 +93,13 @@ class LeftOut:
     tables: set[str] = field(default_factory=set)
 
     def add(self, uri: str, why: str) -> None:
-        """Count one file more."""
+        """Count one more file."""
         self.count += 1
         if len(self.first) < MAX_NAMED:
             self.first.append(f"{visible(uri, one_line=True)} ({why})")
 
     def add_odd(self, key: str, uri: str) -> None:
-        """Count one file more, whose key is unfit."""
+        """Count one more file, whose key must not become a path."""
         why = f"its key {mistake_in(key)}"
         self.add(uri, why)
         self.odd_count += 1
@@ -105,7 +107,7 @@ class LeftOut:
             self.odd.append(f"{visible(uri, one_line=True)} ({why})")
 
     def extend(self, other: "LeftOut") -> None:
-        """Count those of another input too."""
+        """Add the files of another input."""
         self.count += other.count
         self.odd_count += other.odd_count
         self.first = [*self.first, *other.first][:MAX_NAMED]
@@ -114,31 +116,34 @@ class LeftOut:
 
 
 def table_of(key: str) -> str | None:
-    """Return the folder of the table in whose log the file at `key` is ("" is the input itself).
+    """Return the folder of the table that has the file at `key` in its log, else None.
 
-    None if it is in no such log.
+    The empty folder is the input itself.
     """
     found = TABLE_LOG.fullmatch(key)
     return (found["table"] or "") if found else None
 
 
 def log_left_out(left_out: LeftOut) -> None:
-    """Log what is left out, in one line; warn of data whose keys are unfit, and of tables whose log
-    is not read.
+    """Log the files that are left out, in one line.
+
+    Warn of files whose keys must not become paths, and of tables whose log is not read.
     """
     if left_out.count:
         first = left_out.first[:MAX_LOGGED]
         event("files below the input are left out", count=left_out.count, files=first)
     if left_out.odd:
         warn(
-            "files of the input are not read, since their keys are unfit: rename them, or name them in data.exclude",
+            "files of the input are not read, since their keys are unfit: rename them, or name "
+            "them in data.exclude",
             count=left_out.odd_count,
             files=left_out.odd[:MAX_LOGGED],
         )
     if left_out.tables:
-        # Their files hold what was deleted or replaced since, until somebody cleans up.
+        # Files of a table still have rows that were deleted or replaced, until it is vacuumed.
         warn(
-            "a Delta, Hudi or Iceberg table is read as the files of its folder, which may hold deleted "
+            "a Delta, Hudi or Iceberg table is read as the files of its folder, which may hold "
+            "deleted "
             "rows and rows twice: export its current rows to files, and name those",
             tables=sorted(left_out.tables)[:MAX_LOGGED],
         )

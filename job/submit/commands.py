@@ -108,7 +108,7 @@ def docker(
     image: str | None, gpu: bool, work: Path | None, network: str | None, **options: Any
 ) -> int:
     """Run in a container on this machine, detached."""
-    from job.storage.places import cache_folder
+    from job.storage.scratch import cache_folder
     from job.submit.docker import Docker
 
     folder = (work or cache_folder() / "container").absolute()

@@ -26,7 +26,7 @@ from job.conversations.redaction import make_redactor, redacted_errors
 from job.errors import RetryError
 from job.inference.choose import check_installed
 from job.storage.open import InputFile
-from job.storage.places import cache_folder, work_folder
+from job.storage.scratch import cache_folder, work_folder
 from job.summarization.chunks import agree_on_chunks
 from job.summarization.finish import finish
 from job.summarization.inputs import check_enough, find_night_inputs

@@ -16,7 +16,7 @@ from job.model.fetch import Base, fetch_base
 from job.model.load import context_tokens, load_tokenizer
 from job.prompt.encode import Encoder
 from job.prompt.template import Prompt, make_prompt
-from job.storage.places import cache_folder
+from job.storage.scratch import cache_folder
 from job.storage.store import Store
 from job.telemetry import event, warn
 from job.training import journal

@@ -1,4 +1,4 @@
-"""Local folders: the cache of what can be downloaded again, and the working files of a run.
+"""Scratch space on this machine: the cache of downloads, and the work folder of a run.
 
 RECAP_CACHE and RECAP_WORK name them, so that both can be put on one writable mount. The defaults
 are the user's cache folder, and a folder below the cache.
@@ -104,7 +104,7 @@ def _lock_of(folder: Path) -> Path:
 
 def _create(folder: Path) -> Path:
     with _output_errors(folder):
-        # For its owner alone: customers' conversations and private weights lie below it.
+        # Only its owner may read it: it has customers' conversations and private weights.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 

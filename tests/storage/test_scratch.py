@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from job.errors import ExitCode, OutputError
-from job.storage.places import UNTOUCHED_SECONDS, cache_folder, work_folder
+from job.storage.scratch import UNTOUCHED_SECONDS, cache_folder, work_folder
 
 RUN = """
 import sys
-from job.storage.places import work_folder
+from job.storage.scratch import work_folder
 with work_folder("other") as folder:
     (folder / "checkpoint").mkdir()
     (folder / "checkpoint" / "weights").write_bytes(b"1")
