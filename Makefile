@@ -19,8 +19,10 @@ PIP_INSTALL := python -m pip install -qq --disable-pip-version-check
 NO_ACCOUNT := -u AWS_PROFILE -u AWS_ENDPOINT_URL -u AWS_ENDPOINT_URL_S3 -u AWS_ACCESS_KEY_ID \
 	-u AWS_SECRET_ACCESS_KEY -u AWS_SESSION_TOKEN \
 	AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
+# Without bytecode, each of the tests' hundreds of processes would compile recap anew.
 ALONE := env -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY -u http_proxy -u https_proxy -u all_proxy \
-	-u HF_TOKEN -u HF_ENDPOINT -u RECAP_CONFIG $(if $(RECAP_TEST_S3_URI),,$(NO_ACCOUNT)) \
+	-u PYTHONDONTWRITEBYTECODE -u HF_TOKEN -u HF_ENDPOINT -u RECAP_CONFIG \
+	$(if $(RECAP_TEST_S3_URI),,$(NO_ACCOUNT)) \
 	HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false
 PYTEST := $(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 

@@ -55,7 +55,7 @@ VAGUE_WORDS = ("util", "helper", "manager", "handler")
 # A docstring names an effect or a result, verb first. These words begin half a sentence.
 HALF_SENTENCE = re.compile(r"(What|Whether|How|Nor|So)\b")
 
-# Folders and files that a rule does not hold yet. An entry goes when it is mended, and none is added.
+# Folders and files that a rule does not hold yet. An entry goes when they are mended.
 NOT_YET_VERB_FIRST = (
     "job/preflight/",
     "job/training/",

@@ -72,7 +72,7 @@ def rows_of(config: dict[str, Any], folder: str) -> list[Any]:
 
 
 def assert_complete(config: dict[str, Any]) -> None:
-    """Assert that the night succeeded, with each record once and in order, and left nothing else."""
+    """Assert that the night succeeded, has each record once and in order, and nothing else."""
     store = open_store(config["output"])
     keys = [entry.key for entry in store.list() if not entry.key.startswith("_chunks/lease/")]
     assert keys == [

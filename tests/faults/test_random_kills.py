@@ -1,6 +1,7 @@
 """Signals to the real command at any moment.
 
-Each run ends with a documented exit code, leaves no process behind, and resumes to the same adapter.
+Each run ends with a documented exit code, leaves no process behind, and resumes to the same
+adapter.
 """
 
 import os

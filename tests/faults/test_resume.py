@@ -1,4 +1,4 @@
-"""An interrupted and resumed run is that of an undisturbed one: all bytes and all logged numbers."""
+"""An interrupted and resumed run ends like an undisturbed one: in each byte and logged number."""
 
 import signal
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def best_of(config: dict[str, Any]) -> Any:
 def interrupt_and_compare(
     config: dict[str, Any], start: Start, kills: dict[int, signal.Signals]
 ) -> list[str]:
-    """Interrupt a run at each step by its signal, resume it, and compare it with an undisturbed one.
+    """Interrupt a run at each step by its signal, resume it, and compare with an undisturbed one.
 
     Return a line per signal with the steps of both attempts.
     """

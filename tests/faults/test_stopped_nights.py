@@ -54,7 +54,7 @@ def patient(night_on_s3: dict[str, Any]) -> dict[str, Any]:
 
 
 class StopAt:
-    """A plan that stops a process at the n-th such request, and does not answer it until released."""
+    """A plan that stops a process at the n-th such request, and leaves that without an answer."""
 
     def __init__(self, is_wanted: Callable[[Request], bool], times: int) -> None:
         self._is_wanted = is_wanted

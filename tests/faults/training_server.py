@@ -5,8 +5,8 @@ It reads a JSON line per trial from stdin: {"work": folder, "environment": {…}
 exit code (or the negative number of the signal that ended it).
 
 BROKEN in the environment of a trial names functions that fail, as `module:function:way` with spaces
-between: `raise` an error of a library, `disk` is full, `memory` is too small, or `kill` the process.
-INSTRUMENTS names functions of tests/training/instruments.py to call in the child.
+between: `raise` an error of a library, `disk` is full, `memory` is too small, or `kill` the
+process. INSTRUMENTS names functions of tests/training/instruments.py to call in the child.
 """
 
 import errno
