@@ -4,11 +4,14 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
 
 from job.cli import recap
+from job.conversations.record import RejectReason
+from job.errors import ExitCode
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -77,6 +80,31 @@ def test_a_dead_link_is_noticed():
     assert is_dead(page, "docs/no-such-page.md")
     assert is_dead(page, "docs/outputs.md#no-such-heading")
     assert is_dead(page, "../outside.md")
+
+
+# Facts of the code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_every_python_file_that_a_page_names_exists(page):
+    names = re.findall(r"`([\w/]+/\w+\.py)`", prose(page))
+    folders = (ROOT, ROOT / "job", page.parent)
+    missing = [name for name in names if not any((place / name).exists() for place in folders)]
+    assert not missing
+
+
+def test_the_outputs_page_names_every_reason_of_a_reject():
+    page = prose(ROOT / "docs" / "outputs.md")
+    section = page.partition("### Reasons of rejects\n")[2].partition("\n### ")[0]
+    reasons = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(reasons) == sorted(get_args(RejectReason))
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/operations.md"])
+def test_a_page_with_exit_codes_names_every_exit_code(name):
+    rows = re.findall(r"^\| (\d[\d, ]*) \|", (ROOT / name).read_text("utf-8"), re.MULTILINE)
+    codes = {int(code) for row in rows for code in row.split(",")}
+    assert codes >= set(ExitCode)
 
 
 # Commands
