@@ -1,7 +1,35 @@
-"""The exception tree and the exit codes: every way a command can end, by cause.
+"""The exceptions of recap and its exit codes: every way a command can end, by cause.
 
-Each cause has one class and one exit code, by which schedulers decide whether to run the job again.
-Messages say what is wrong and where, what was found and wanted, and the remedy.
+Each cause has one class and one exit code, by which schedulers decide whether to run the job again:
+
+    RecapError
+    ├── ConfigError                64  the config is wrong
+    ├── DataError                  65  the data is wrong
+    │   └── DamagedError               a folder does not match its manifest
+    ├── MissingError               66  an input, a model or an adapter does not exist
+    ├── DivergedError              70  the training diverged
+    ├── OutputError                73  the output cannot be written
+    │   └── AlreadyExistsError         the key of a guarded write is taken
+    ├── RetryError                 75  a service failed; run the job again
+    │   └── PreemptedError             a stop signal came before the end
+    └── ForbiddenError             77  access is denied
+
+    Stopped                        75  a stop signal came: a BaseException, so that nobody retries
+
+An error that is none of these is a bug, with exit code 70.
+
+Adding a new exception
+----------------------
+
+1. Look for a class whose remedy is the same: most new errors are a new message of an old class.
+2. Derive a class only if code must tell it apart, as `except AlreadyExistsError` does. It inherits
+   the exit code of its parent.
+3. Derive from RecapError itself for a cause with another remedy. If it needs a new exit code, add
+   that to `ExitCode`, the epilog of `recap --help`, README.md, docs/operations.md, and the retry
+   rules of infra/.
+4. Add the class to the tree above.
+5. Write the message: what is wrong and where, what was found and wanted, and the remedy. It has no
+   secret: a value that could be one is not quoted.
 """
 
 import errno
@@ -65,7 +93,7 @@ class DataError(RecapError):
 
 
 class MissingError(RecapError):
-    """An input, a model or an adapter is not there."""
+    """An input, a model or an adapter does not exist."""
 
     exit_code = ExitCode.MISSING
 

@@ -1,8 +1,8 @@
 """Text for terminals and logs: no secrets, no control characters, no forged lines.
 
-`printable` is for whole screens, `entry` for one message. Their parts serve what is stored or
-drawn otherwise: `masked` hides secrets, `visible` escapes control characters. The time of each is
-linear in the length of the text.
+`printable` is for whole screens, `entry` for one message. For text that is stored or drawn
+otherwise, `masked` only hides secrets, and `visible` only escapes control characters. The time of
+each is linear in the length of the text.
 """
 
 import json
@@ -14,40 +14,45 @@ from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
 HIDDEN = "***"
-MIN_SECRET_CHARACTERS = 4  # a shorter value is part of too many words to be hidden in all of them
-MIN_CHARACTERS_ANYWHERE = 8  # a shorter secret is hidden only where no letter or digit is beside it
+MIN_SECRET_CHARACTERS = 4  # a shorter value is part of too many words
+MIN_CHARACTERS_ANYWHERE = 8  # a shorter secret is hidden only as a whole word
 
-# Tokenizers and limits of tokens are no secrets. PWD and OLDPWD are folders, DB_PWD is a password.
+# Names of tokenizers and of limits of tokens are left out, and so are PWD and OLDPWD, which are
+# folders. DB_PWD is a password.
 _SECRET_NAME = re.compile(
-    r"TOKEN(?!S$|S_|IZ)|SECRET|PASSWORD|PASSWD|PASSPHRASE|_PASS$|[^D]_PWD$|ACCESS_KEY|API_?KEY|PRIVATE_?KEY"
-    r"|CREDENTIAL|AUTHORIZATION|BEARER|JWT",
+    r"TOKEN(?!S$|S_|IZ)|SECRET|PASSWORD|PASSWD|PASSPHRASE|_PASS$|[^D]_PWD$"
+    r"|ACCESS_KEY|API_?KEY|PRIVATE_?KEY|CREDENTIAL|AUTHORIZATION|BEARER|JWT",
     re.IGNORECASE,
 )
-# Where a secret is stored is no secret.
+# A variable with the location of a secret has none.
 _PATH_NAME = re.compile(r"(_FILE|_PATH|_URI)$", re.IGNORECASE)
-# Short values of such variables that protect nothing: switches, logins of stores on loopback.
+# Short values that are no secrets in such variables: switches, logins of stores on loopback.
 _PLAIN_WORDS = frozenset(["auto", "demo", "dummy", "false", "none", "null", "true", "test"])
 
 _SECRET_SHAPES = re.compile(
     r"\bhf_(?=[A-Za-z0-9]*[A-Z0-9])[A-Za-z0-9]{16,}"  # Hugging Face
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"  # AWS
     r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{30,}|\bglpat-[\w-]{20,}"
-    r"|\bsk-[A-Za-z0-9_-]{20,}|\bAIza[\w-]{35}|\bxox[a-z]-[A-Za-z0-9-]{10,}"  # OpenAI's kind, Google, Slack
+    r"|\bsk-[A-Za-z0-9_-]{20,}"  # OpenAI and others
+    r"|\bAIza[\w-]{35}|\bxox[a-z]-[A-Za-z0-9-]{10,}"  # Google, Slack
     r"|(?<![\w-])eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]*"  # a JSON web token
-    r"|\b[sr]k_(?:live|test)_\w{16,}|\bnpm_[A-Za-z0-9]{30,}|\bpypi-AgE[\w-]{16,}"  # Stripe, registries
+    r"|\b[sr]k_(?:live|test)_\w{16,}"  # Stripe
+    r"|\bnpm_[A-Za-z0-9]{30,}|\bpypi-AgE[\w-]{16,}"  # registries of packages
     r"|\bya29\.[\w-]{20,}|\bGOCSPX-[\w-]{20,}"  # Google's OAuth
     r"|(?<=AccountKey=)[A-Za-z0-9+/=]{20,}"  # a connection string of Azure
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)",
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?"
+    r"(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)",
     re.DOTALL,
 )
-# What signs a URL. `X-Amz-Expires` and the like go too: a signed URL is of no use to a reader.
+# Signatures in URLs. All of `X-Amz-…` is hidden: without its signature such a URL is of no use.
 _SIGNED_QUERY = re.compile(
     r"([?&#](?:x-(?:amz|goog|oss|cos)-[\w-]*|awsaccesskeyid|googleaccessid|key-pair-id|policy"
     r"|(?:[\w-]*[_-])?(?:sig|signature|token|key|secret|password|credential))=)[^&#\s\"'<>]+",
     re.IGNORECASE,
 )
 _URL = re.compile(r"://([^\s\"'<>`]+)")
-_HEADER = re.compile(  # HTTP's, as it is or in a mapping
+# A header of HTTP, as it is sent or in a mapping.
+_HEADER = re.compile(
     r"\b((?i:authorization)[\"']?\s?[:=]\s?[\"']?(?:Basic |Bearer |Token )|Bearer "
     r"|(?i:x-amz-security-token|x-aws-ec2-metadata-token|(?:x-)?api-key)[\"']?\s?[:=]\s?b?[\"']?)"
     r"[\w.~+/=-]{8,}"
@@ -62,25 +67,24 @@ _FLUSH_LEFT = re.compile(r"\n(?=\S)")
 
 
 def printable(text: str) -> str:
-    """Return the text for a reader: without secrets and control characters, with its line breaks."""
+    """Return the text without secrets and control characters, with its line breaks."""
     return visible(masked(text))
 
 
 def entry(text: str) -> str:
-    """Return one `printable` log entry or error: its first line alone is flush left.
+    """Return one `printable` log entry or error, with every line but the first indented.
 
-    So nothing that follows a line break in a foreign name can pass for an entry of its own.
+    Thus a line break in a foreign name cannot start a forged entry.
     """
     return _FLUSH_LEFT.sub("\n  ", printable(text))
 
 
 def visible(text: str, one_line: bool = False) -> str:
-    r"""Return the text with control characters as escapes (`\x1b`, `\u202e`); with `one_line` line
-    breaks too.
+    r"""Return the text with control characters as escapes (`\x1b`, `\u202e`).
 
     Control characters are those of Unicode's category Cc but the line break, the line and paragraph
     separators, the controls of writing direction, and halves of surrogate pairs, which no encoding
-    can write.
+    can write. With `one_line`, line breaks are escaped too.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -89,11 +93,11 @@ def visible(text: str, one_line: bool = False) -> str:
 
 
 def masked(text: str) -> str:
-    """Return the text without secrets: values of the environment with a secret's name, and what
-    looks like a secret.
+    """Return the text without secrets.
 
-    Values are found as they are, in JSON, in Python's repr, percent-encoded and in base64. A number of
-    fewer than 8 digits is not hidden, as it could be any other number.
+    Secrets are the values of variables of the environment with a secret's name, and what looks like
+    a secret. Values are found as they are, in JSON, in Python's repr, percent-encoded and in
+    base64. A number of fewer than 8 digits is not hidden, as it could be any other number.
     """
     values = tuple(value for name, value in os.environ.items() if value and _is_secret(name, value))
     if values:
@@ -102,8 +106,9 @@ def masked(text: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return the text without what has a secret's shape, whatever the environment holds: keys of known
-    services, logins in URLs, signatures of URLs, authorization headers.
+    """Return the text without what looks like a secret, whatever the environment has.
+
+    These are keys of known services, logins and signatures in URLs, and authorization headers.
     """
     text = _SECRET_SHAPES.sub(HIDDEN, text)
     if "://" in text:
@@ -160,7 +165,10 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def _base64_forms(raw: bytes) -> Iterator[str]:
-    """Yield the characters that the value determines, wherever in the encoded text it begins (`user:token`)."""
+    """Yield the base64 characters that depend on the value alone, for each of its three alignments.
+
+    The value may follow other bytes, as in `user:token`.
+    """
     for before in range(3):
         first = -(-before * 8 // 6)
         last = (before + len(raw)) * 8 // 6
@@ -169,10 +177,10 @@ def _base64_forms(raw: bytes) -> Iterator[str]:
 
 
 def _without_login(found: re.Match[str]) -> str:
-    """Hide the user and password of a URL, also a password with an unescaped `@` or `/`."""
+    """Hide the user and password of a URL, even if a password has an unescaped `@` or `/`."""
     login, at, rest = found[1].rpartition("@")
     _user, colon, password = login.partition("/")[0].partition(":")
-    # The @ of `host/name@revision` and of `host:9000/name@1` is none of a login.
+    # The @ of `host/name@revision` and of `host:9000/name@1` does not end a login.
     is_path = "/" in login and (not colon or password.isdecimal())
     if not at or is_path:
         return found[0]

@@ -1,7 +1,7 @@
-"""The import path of recap's processes: not the current folder, which anybody may have filled.
+"""Keep the current folder off the import path of recap's processes.
 
-`python -m` looks in the current folder first: a `yaml.py` there would run with the rights of whoever
-started recap.
+`python -m` looks in the current folder first. A `yaml.py` that somebody left there would run with
+the rights of the user of recap.
 """
 
 import os
@@ -17,19 +17,20 @@ OWN_FOLDER = str(Path(job.__file__).resolve().parent.parent)
 
 
 def forget_current_folder() -> None:
-    """Take the folder that `python -m` put first off `sys.path`, unless recap itself is imported from it."""
+    """Remove the folder that `python -m` put first on `sys.path`, unless recap itself is in it."""
     if not sys.flags.safe_path and os.path.realpath(sys.path[0]) != OWN_FOLDER:
         del sys.path[0]
 
 
 def safe_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what to set for Python processes, so that they import this recap and nothing from the
-    current folder.
+    """Return variables for Python processes, by which they import this recap.
 
-    An empty part of PYTHONPATH, as in `$PYTHONPATH:/x`, would be the current folder too.
+    They import nothing from the current folder. An empty part of PYTHONPATH, as in
+    `$PYTHONPATH:/x`, would be the current folder too, and is removed.
     """
     folders = [folder for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    if OWN_FOLDER not in (*_installed_folders(), *folders):  # a checkout
+    is_checkout = OWN_FOLDER not in _installed_folders()
+    if is_checkout and OWN_FOLDER not in folders:
         folders.append(OWN_FOLDER)
     return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(folders)}
 

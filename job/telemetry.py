@@ -1,8 +1,7 @@
-"""What a run tells while it goes: log lines and progress.
+"""Log events and progress, for a person or for a log collector.
 
-Purpose: the same events to two readers. A person on a terminal gets short lines and a progress bar with an ETA; a log
-collector gets one JSON object per line. Secrets named in the environment are masked in either. Knows nothing of what is
-being done.
+A person at a terminal gets short lines and a progress bar with an ETA. A log collector gets one
+JSON object per line. Neither gets secrets.
 """
 
 import json
@@ -22,43 +21,46 @@ from job.printable import entry, printable, visible
 
 LOGGER = logging.getLogger("recap")
 SECONDS_BETWEEN_PROGRESS_LINES = 15.0
-EMBEDDED = "_aws"
+EMBEDDED = "_aws"  # field of a log line by which CloudWatch finds metrics
 
 
 def configure_logging(
     stream: TextIO | None = None, person: bool | None = None, quiet: bool = False
 ) -> None:
-    """Send recap's events to `stream` (stderr); as text for a person on a terminal, else as JSON lines.
+    """Log to `stream` (stderr): as text if a person reads it at a terminal, else as JSON lines.
 
-    `quiet` tells warnings only: of several processes that do the same, one speaks.
+    With `quiet`, only warnings are logged: of several processes that do the same, one logs it.
     """
     stream = stream or sys.stderr
+    if person is None:
+        person = stream.isatty()
+
     handler = _AboveTheBar(stream)
-    handler.setFormatter(
-        _TextFormatter() if (stream.isatty() if person is None else person) else _JsonFormatter()
-    )
+    handler.setFormatter(_TextFormatter() if person else _JsonFormatter())
     LOGGER.handlers[:] = [handler]
     LOGGER.setLevel(logging.WARNING if quiet else logging.INFO)
     LOGGER.propagate = False
-    tqdm.get_lock()  # type: ignore[no-untyped-call]  # made with the first line else: a stop then is an AttributeError
-    _quiet_libraries(stream.isatty() if person is None else person)
+    # tqdm would create its lock with the first line. A stop signal in that moment would end in an
+    # AttributeError.
+    tqdm.get_lock()  # type: ignore[no-untyped-call]
+    _quiet_libraries(person)
 
 
 def event(message: str, level: int = logging.INFO, /, **fields: Any) -> None:
-    """Tell one thing: a short English message, and what belongs to it as fields (JSON types)."""
+    """Log one event: a short English message, and its values as fields of JSON types."""
     LOGGER.log(level, message, extra={"fields": fields})
 
 
 def warn(message: str, /, **fields: Any) -> None:
-    """Tell something that a person should look at."""
+    """Log an event that a person should look at."""
     event(message, logging.WARNING, **fields)
 
 
 def measured(message: str, metrics: Mapping[str, tuple[float, str]], /, **fields: Any) -> None:
-    """Tell values with their units, in a JSON line that CloudWatch reads as metrics (embedded metric format).
+    """Log values that CloudWatch reads as metrics, by its embedded metric format.
 
-    Units are CloudWatch's (Count, Seconds, None). There are no dimensions: a value for each night's date would be a
-    metric of its own, and paid for.
+    `metrics` has a value and a unit of CloudWatch (Count, Seconds, None) by name. There are no
+    dimensions: each date of a night would make another metric, which costs money.
     """
     names = [{"Name": name, "Unit": unit} for name, (_, unit) in metrics.items()]
     directive = {"Namespace": "recap", "Dimensions": [[]], "Metrics": names}
@@ -72,15 +74,18 @@ def measured(message: str, metrics: Mapping[str, tuple[float, str]], /, **fields
 
 
 class Progress(Protocol):
-    """How far a long thing is."""
+    """The progress of a long task."""
 
     def advance(self, count: int = 1) -> None:
-        """Count `count` more units as done."""
+        """Add `count` units to those that are done."""
 
 
 @contextmanager
 def progress(what: str, total: int | None, unit: str = "it") -> Iterator[Progress]:
-    """Show how far `what` is: a bar with rate and ETA on a terminal, else an event now and then and at the end."""
+    """Show the progress of `what`, which has `total` units if that is known.
+
+    At a terminal it is a bar with rate and ETA, otherwise an event every 15 seconds and at the end.
+    """
     if _has_room_for_a_bar():
         name = visible(printable(what), one_line=True)
         scale = unit == "B"
@@ -93,7 +98,10 @@ def progress(what: str, total: int | None, unit: str = "it") -> Iterator[Progres
 
 
 def _has_room_for_a_bar() -> bool:
-    """Whether stderr is a terminal with a size: one that nobody looks at (`docker run -t`) has none, and no bar."""
+    """Return True if stderr is a terminal with a size.
+
+    A terminal that nobody looks at, as by `docker run -t`, has none.
+    """
     try:
         return sys.stderr.isatty() and min(os.get_terminal_size(sys.stderr.fileno())) > 0
     except (OSError, ValueError):
@@ -101,9 +109,9 @@ def _has_room_for_a_bar() -> bool:
 
 
 def _quiet_libraries(person: bool) -> None:
-    """Keep the libraries' bars and torch's C++ warnings out of logs, and a hint of bitsandbytes that is harmless."""
+    """Keep progress bars, torch's C++ warnings and a harmless hint of bitsandbytes out of logs."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    # Else it asks the Hub which agents there are, to tell it whether one of them runs this.
+    # Otherwise huggingface_hub asks the Hub for a list of agents, to report which one runs it.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not person:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -121,42 +129,48 @@ class _Bar:
 
 class _Lines:
     def __init__(self, what: str, total: int | None, unit: str) -> None:
-        self._what, self._total, self._unit, self._done = what, total, unit, 0
-        self._start = self._told = time.monotonic()
-        self._told_of: int | None = None
+        self._what = what
+        self._total = total
+        self._unit = unit
+        self._done = 0
+        self._logged_done: int | None = None
+        self._start = time.monotonic()
+        self._logged_at = self._start
 
     def advance(self, count: int = 1) -> None:
         self._done += count
         now = time.monotonic()
-        if now - self._told >= SECONDS_BETWEEN_PROGRESS_LINES:
-            self._tell(now)
+        if now - self._logged_at >= SECONDS_BETWEEN_PROGRESS_LINES:
+            self._log(now)
 
     def end(self) -> None:
-        if self._told_of != self._done:
-            self._tell(time.monotonic())
+        if self._logged_done != self._done:
+            self._log(time.monotonic())
 
-    def _tell(self, now: float) -> None:
-        self._told, self._told_of = now, self._done
+    def _log(self, now: float) -> None:
+        self._logged_at = now
+        self._logged_done = self._done
         rate = self._done / max(now - self._start, 1e-9)
-        left = (
-            None if self._total is None or not rate else round((self._total - self._done) / rate, 1)
-        )
+        eta_seconds = None
+        if self._total is not None and rate:
+            eta_seconds = round((self._total - self._done) / rate, 1)
         event(
             self._what,
             done=self._done,
             total=self._total,
             unit=self._unit,
             per_second=round(rate, 2),
-            eta_seconds=left,
+            eta_seconds=eta_seconds,
         )
 
 
 class _AboveTheBar(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
-        """A bar that is on the screen steps aside for the line; a job goes on where nobody reads its log any more."""
+        """Write the line above a progress bar."""
         try:
             tqdm.write(self.format(record), file=self.stream)
-        except (OSError, ValueError):  # a broken pipe, a closed stream
+        except (OSError, ValueError):
+            # A broken pipe or a closed stream: the job goes on if nobody reads its log any more.
             self.handleError(record)
 
 
@@ -174,19 +188,24 @@ class _JsonFormatter(logging.Formatter):
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        told = {
-            key: value for key, value in getattr(record, "fields", {}).items() if key != EMBEDDED
-        }
-        values = {key: visible(_short(value), one_line=True) for key, value in told.items()}
-        fields = " ".join(f"{key}={value}" for key, value in values.items())
-        mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        return entry(f"{mark}{record.getMessage()}{'  ' if fields else ''}{fields}")
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.lower()}: {text}"
+
+        fields = []
+        for key, value in getattr(record, "fields", {}).items():
+            if key != EMBEDDED:
+                fields.append(f"{key}={visible(_short(value), one_line=True)}")
+        if fields:
+            text += "  " + " ".join(fields)
+        return entry(text)
 
 
 def _printable(value: Any) -> Any:
-    """Return a field as JSON types, each text printable: tools that parse the line print it raw."""
+    """Return a field as JSON types with printable texts: parsers of the line print them raw."""
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no NaN, and a collector may drop the line that has one
+        # JSON has no NaN, and a collector may drop a line that has one.
+        return str(value)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
@@ -205,4 +224,6 @@ def _short(value: Any) -> str:
         return "(" + ", ".join(f"{key} {_short(each)}" for key, each in value.items()) + ")"
     if isinstance(value, list):
         return ", ".join(map(_short, value)) or "none"
-    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "none" if value is None else str(value)

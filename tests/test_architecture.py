@@ -59,7 +59,6 @@ HALF_SENTENCE = re.compile(r"(What|Whether|How|Nor|So)\b")
 NOT_YET_VERB_FIRST = (
     "job/preflight/",
     "job/training/",
-    "job/telemetry.py",
 )  # fmt: skip
 NOT_YET_WITHIN_THE_COLUMNS = ("job/", "tests/", "examples/", "infra/")
 NOT_YET_WITHOUT_A_TEST_MODULE_IMPORTED = (
