@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from job.cli import run
 from job.telemetry import LOGGER
+from tests.command_line import Ended, Recap
 from tests.faults.trials import Trials
 from tests.storage.hub_server import Hub
 from tests.tiny import make_base
@@ -168,3 +170,26 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RECAP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RECAP_WORK", str(tmp_path / "work"))
     return tmp_path / "work"
+
+
+@pytest.fixture
+def recap(
+    capsys: pytest.CaptureFixture[str], places: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Recap]:
+    """Run `recap` with these words in this process, which is much faster than in one of its own.
+
+    The environment holds no variables of recap but the places of the test.
+    """
+    for name in list(os.environ):
+        if name.startswith("RECAP_") and name not in ("RECAP_CACHE", "RECAP_WORK"):
+            monkeypatch.delenv(name)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)}
+
+    def call(*words: object) -> Ended:
+        code = run([str(word) for word in words])
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err)
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

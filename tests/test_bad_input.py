@@ -1,16 +1,16 @@
-"""Bad input gets a clear answer with its exit code, through the real command line, and nothing is written."""
+"""Bad input gets a clear error with its exit code on the command line, and nothing is written."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.command_line import Ended, Recap
 
 GOOD = {
     "id": "a",
@@ -22,16 +22,6 @@ OTHER = {
     "turns": [{"role": "customer", "text": "Where is my parcel?"}],
     "summaries": ["A lost parcel."],
 }
-
-
-def recap(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "job", *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"} | environment,
-        check=False,
-    )
 
 
 def jsonl(*records: dict[str, Any]) -> bytes:
@@ -64,19 +54,29 @@ def train_config(
     }
 
 
-def run(
-    tmp_path: Path, command: str, config: dict[str, Any], *arguments: str
-) -> "subprocess.CompletedProcess[str]":
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return recap(command, str(path), *arguments)
+Run = Callable[..., Ended]
 
 
-def train(
-    tmp_path: Path, config: dict[str, Any], *arguments: str
-) -> "subprocess.CompletedProcess[str]":
-    """For real, not as a plan: what is asserted of the output must be able to fail."""
-    return run(tmp_path, "train", config, *arguments)
+@pytest.fixture
+def run(recap: Recap, tmp_path: Path) -> Run:
+    """Run a command with a config."""
+
+    def call(command: str, config: dict[str, Any], *words: str) -> Ended:
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        return recap(command, path, *words)
+
+    return call
+
+
+@pytest.fixture
+def train(run: Run) -> Run:
+    """Train for real, not as a plan: what is asserted of the output must be able to fail."""
+
+    def call(config: dict[str, Any], *words: str) -> Ended:
+        return run("train", config, *words)
+
+    return call
 
 
 BAD = "records are no conversations; mend or remove them:\n  {folder}/train.jsonl"
@@ -117,20 +117,20 @@ DATA = {
 
 
 @pytest.mark.parametrize("case", DATA)
-def test_bad_data_is_65_says_where_and_writes_nothing(tmp_path, base, case):
+def test_bad_data_is_65_says_where_and_writes_nothing(train, tmp_path, base, case):
     content, message = DATA[case]
-    done = train(tmp_path, train_config(tmp_path, base, content, jsonl(OTHER)))
-    assert done.returncode == 65, done.stderr
-    assert done.stderr == f"error: {message.format(folder=tmp_path)}\n"
-    assert message.format(folder=tmp_path).splitlines()[0] in done.stdout
+    done = train(train_config(tmp_path, base, content, jsonl(OTHER)))
+    assert done.code == 65, done.err
+    assert done.err == f"error: {message.format(folder=tmp_path)}\n"
+    assert message.format(folder=tmp_path).splitlines()[0] in done.out
     assert not (tmp_path / "out").exists()
 
 
-def test_a_table_without_the_column_is_65_and_names_the_columns_it_has(tmp_path, base):
+def test_a_table_without_the_column_is_65_and_names_the_columns_it_has(train, tmp_path, base):
     table = b"id,text,summary\n1,customer: hi,greeting\n"
-    done = train(tmp_path, train_config(tmp_path, base, table, jsonl(OTHER), "train.csv"))
-    assert done.returncode == 65
-    assert done.stderr == (
+    done = train(train_config(tmp_path, base, table, jsonl(OTHER), "train.csv"))
+    assert done.code == 65
+    assert done.err == (
         f"error: {tmp_path}/train.csv: no column dialogue or conversation or transcript (columns id, text, summary); "
         "name the one that holds the conversation (data.columns: {conversation: …}), "
         "or leave the file out by data.exclude "
@@ -139,15 +139,15 @@ def test_a_table_without_the_column_is_65_and_names_the_columns_it_has(tmp_path,
     assert not (tmp_path / "out").exists()
 
 
-def test_validation_that_stands_in_train_is_65_unless_the_config_says_what_to_do(tmp_path, base):
+def test_validation_in_train_is_65_unless_the_config_decides(train, tmp_path, base):
     config = train_config(tmp_path, base, jsonl(GOOD, OTHER), jsonl({**GOOD, "id": "copy"}))
-    done = train(tmp_path, config)
-    assert done.returncode == 65
-    assert done.stderr == (
+    done = train(config)
+    assert done.code == 65
+    assert done.err == (
         "error: data: 1 training conversations also stand in validation (a = copy): scores would flatter; "
         "take them out, or set data.overlap: drop (from train) or allow\n"
     )
-    assert train(tmp_path, config, "--dry-run", "--set", "data.overlap=drop").returncode == 0
+    assert train(config, "--dry-run", "--set", "data.overlap=drop").code == 0
 
 
 @pytest.mark.parametrize(
@@ -163,15 +163,15 @@ def test_validation_that_stands_in_train_is_65_unless_the_config_says_what_to_do
         ),
     ],
 )
-def test_inputs_and_bases_that_are_not_there_are_66(tmp_path, base, change, message):
-    done = train(tmp_path, train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER)), "--set", change)
-    assert done.returncode == 66, done.stdout
-    assert done.stderr == f"error: {message}\n"
+def test_inputs_and_bases_that_are_not_there_are_66(train, tmp_path, base, change, message):
+    done = train(train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER)), "--set", change)
+    assert done.code == 66, done.out
+    assert done.err == f"error: {message}\n"
     assert not (tmp_path / "out").exists()
 
 
 def test_a_bucket_that_refuses_is_77_with_the_permissions_that_are_missing(
-    tmp_path, base, aws_environment
+    train, tmp_path, base, aws_environment
 ):
     class Refusal(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -190,22 +190,22 @@ def test_a_bucket_that_refuses_is_77_with_the_permissions_that_are_missing(
         config = train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER)) | {
             "storage": {"endpoint_url": endpoint}
         }
-        done = train(tmp_path, config, "--set", "data.train=s3://bucket/train.jsonl")
+        done = train(config, "--set", "data.train=s3://bucket/train.jsonl")
         server.shutdown()
-    assert done.returncode == 77, done.stderr
-    assert done.stderr == (
+    assert done.code == 77, done.err
+    assert done.err == (
         f"error: data: s3://bucket/train.jsonl: {endpoint} answered 403: allow s3:GetObject and s3:ListBucket to these "
         "credentials; without s3:ListBucket an object that is not there is answered the same\n"
     )
     assert not (tmp_path / "out").exists()
 
 
-def test_a_key_that_leads_out_of_its_prefix_is_not_read(tmp_path, base, s3):
+def test_a_key_that_leads_out_of_its_prefix_is_not_read(train, tmp_path, base, s3):
     s3.client().put_object(Bucket=s3.bucket, Key="data/../../x.jsonl", Body=jsonl(GOOD))
     config = train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER))
-    done = train(tmp_path, config, "--set", f"data.train={s3.uri}/data/")
-    assert done.returncode == 66, done.stderr
-    assert done.stderr.splitlines()[-1] == (
+    done = train(config, "--set", f"data.train={s3.uri}/data/")
+    assert done.code == 66, done.err
+    assert done.err.splitlines()[-1] == (
         f"error: data: {s3.uri}/data/: none of the 1 files below it is read, first "
         f"{s3.uri}/data/../../x.jsonl (its key has a part that is '.' or '..'); "
         "correct data.include and data.exclude, or name the files themselves"
@@ -213,11 +213,11 @@ def test_a_key_that_leads_out_of_its_prefix_is_not_read(tmp_path, base, s3):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_base_with_pickled_weights_only_is_66_with_the_remedy(tmp_path, base):
+def test_a_base_with_pickled_weights_only_is_66_with_the_remedy(train, tmp_path, base):
     (base / "model.safetensors").rename(base / "pytorch_model.bin")
-    done = train(tmp_path, train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER)))
-    assert done.returncode == 66
-    assert done.stderr == (
+    done = train(train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER)))
+    assert done.code == 66
+    assert done.err == (
         f"error: model.base: {base} needs config.json and *.safetensors, found config.json, pytorch_model.bin, "
         "tokenizer.json; convert other weights with save_pretrained(..., safe_serialization=True)\n"
     )
@@ -235,31 +235,30 @@ def test_a_base_with_pickled_weights_only_is_66_with_the_remedy(tmp_path, base):
     ],
 )  # fmt: skip
 def test_a_broken_base_ends_the_run_before_it_is_loaded(
-    tmp_path, base, name, content, code, message
+    train, tmp_path, base, name, content, code, message
 ):
     (base / name).unlink()
     if content:
         (base / name).write_bytes(content)
-    done = train(tmp_path, train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER)))
-    assert done.returncode == code
-    assert done.stderr == f"error: model.base: {base}{message}\n"
+    done = train(train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER)))
+    assert done.code == code
+    assert done.err == f"error: model.base: {base}{message}\n"
 
 
-def test_an_output_below_a_file_is_73(tmp_path, base):
+def test_an_output_below_a_file_is_73(train, tmp_path, base):
     config = train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER))
     (tmp_path / "file").write_text("")
-    done = train(tmp_path, config, "--set", f"output={tmp_path / 'file' / 'out'}")
-    assert done.returncode == 73
-    assert done.stderr.startswith(f"error: output: {tmp_path / 'file' / 'out'}/.recap-probe-")
-    assert done.stderr.endswith(
+    done = train(config, "--set", f"output={tmp_path / 'file' / 'out'}")
+    assert done.code == 73
+    assert done.err.startswith(f"error: output: {tmp_path / 'file' / 'out'}/.recap-probe-")
+    assert done.err.endswith(
         " cannot be written: something else is in the way (Not a directory): remove it, or choose another output\n"
     )
 
 
-def test_a_plan_names_everything_that_is_wrong_at_once(tmp_path, base):
+def test_a_plan_names_everything_that_is_wrong_at_once(train, tmp_path, base):
     config = train_config(tmp_path, base, b"", jsonl(OTHER))
     done = train(
-        tmp_path,
         config,
         "--dry-run",
         "--set",
@@ -267,14 +266,14 @@ def test_a_plan_names_everything_that_is_wrong_at_once(tmp_path, base):
         "--set",
         "output=gs://x/y",
     )
-    assert done.returncode == 65, "the first one decides"
-    assert f"✗ data        {tmp_path}/train.jsonl: holds no records" in done.stdout
-    assert "✗ base        model.base: '/nowhere/base' is no folder here" in done.stdout
-    assert "✗ output      output: 'gs://x/y': no such kind of place" in done.stdout
+    assert done.code == 65, "the first one decides"
+    assert f"✗ data        {tmp_path}/train.jsonl: holds no records" in done.out
+    assert "✗ base        model.base: '/nowhere/base' is no folder here" in done.out
+    assert "✗ output      output: 'gs://x/y': no such kind of place" in done.out
 
 
 @pytest.mark.parametrize("command", ["evaluate", "summarize", "plan"])
-def test_no_adapter_is_taken_for_another_bases(tmp_path, base, command):
+def test_no_adapter_is_taken_for_another_bases(run, tmp_path, base, command):
     from job.storage.folders import publish_folder
     from job.storage.local import LocalStore
 
@@ -289,11 +288,11 @@ def test_no_adapter_is_taken_for_another_bases(tmp_path, base, command):
         "output": str(tmp_path / "out"),
         "adapter": adapter.uri,
     }
-    done = run(tmp_path, command, config | {"model": {"base": str(base)}})
-    assert done.returncode == 64, done.stderr
+    done = run(command, config | {"model": {"base": str(base)}})
+    assert done.code == 64, done.err
     message = f"{adapter.uri} is an adapter for {tmp_path / 'old'} (digest 000000000000), but model.base, {base}, has digest "
-    assert message in done.stderr
-    assert done.stderr.endswith(": give the base that it was trained on, or train again\n")
+    assert message in done.err
+    assert done.err.endswith(": give the base that it was trained on, or train again\n")
     # A night's list of its input may be there already, for the next try; nothing that anybody reads is.
     made = {
         path.relative_to(tmp_path / "out").parts[0]

@@ -4,7 +4,6 @@ import json
 import shlex
 import urllib.request
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ import boto3
 import pytest
 
 from job.errors import ExitCode
+from tests.command_line import Ended, Recap
 from tests.conftest import S3
 from tests.infra.test_aws_deploy import GIVEN, for_moto
-from tests.submit.conftest import Ended, keys_of, put, written
+from tests.submit.conftest import keys_of, put, written
 
-Recap = Callable[..., Ended]
 ACCOUNT = "123456789012"
 QUEUES = ("Queue", "NodesQueue")
 DEFINITIONS = {"Train": "container", "Summarize": "container", "TrainNodes": "multinode"}

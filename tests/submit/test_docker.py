@@ -10,10 +10,10 @@ import pytest
 from job.errors import ExitCode
 from job.submit.docker import CERTIFICATES, Docker
 from job.submit.submission import Submission
-from tests.submit.conftest import RECORDS, Ended, StandIn, written
+from tests.command_line import Recap
+from tests.submit.conftest import RECORDS, StandIn, written
 from tests.summarization.conftest import write_lines
 
-Recap = Callable[..., Ended]
 ID = "4f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566778899aabbccddeeff0"
 
 
@@ -66,7 +66,7 @@ def test_a_container_sees_the_configs_own_paths_and_writes_to_two(
 ):
     ended = submit(local, "--set", "training.epochs=1", "--work", tmp_path / "work")
     assert ended.code == 0, ended.err
-    words = docker.calls[-1][0]
+    words = docker.calls[-1].words
     assert words[:2] == ["run", "--detach"]
     assert mounts(words) == [
         f"type=bind,source={tmp_path}/work,target=/work",
@@ -99,7 +99,7 @@ def test_in_a_rootless_docker_the_job_is_the_containers_root_who_is_the_person_h
 
 def test_a_container_may_do_no_more_than_it_must(submit, docker, local):
     submit(local)
-    words = docker.calls[-1][0]
+    words = docker.calls[-1].words
     assert "--read-only" in words
     assert "--init" in words, "or the kernel keeps a stop from a process 1 that has only begun"
     assert (after(words, "--cap-drop"), after(words, "--security-opt")) == (
@@ -119,7 +119,7 @@ def test_no_secret_is_on_a_command_line_or_printed(submit, docker, local, monkey
     monkeypatch.setenv("MY_PASSWORD", "hunter2hunter2")
     dry = submit(local, "--dry-run")
     ended = submit(local)
-    words = docker.calls[-1][0]
+    words = docker.calls[-1].words
     for secret in ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI", "hf_verysecret", "hunter2"):
         assert secret not in " ".join(words) + dry.out + dry.err + ended.out + ended.err
     named = [words[place + 1] for place, word in enumerate(words) if word == "--env"]
@@ -147,7 +147,7 @@ def test_a_dry_run_prints_the_command_that_would_run_and_makes_nothing(
     assert "--gpus" not in words
     assert after(words, "--network") == "host"
     assert "other:1" in words
-    assert [words[0] for words, _ in docker.calls] == ["info"]
+    assert [call.words[0] for call in docker.calls] == ["info"]
     assert not (tmp_path / "runs").exists()
 
 
@@ -174,7 +174,7 @@ def test_the_same_config_does_not_run_twice(submit, docker, local):
     again = submit(local)
     assert again.code == ExitCode.RETRY
     assert "docker stop 0123456789ab" in again.err
-    assert [words[0] for words, _ in docker.calls] == ["info", "ps"]
+    assert [call.words[0] for call in docker.calls] == ["info", "ps"]
 
 
 def test_a_profile_that_the_container_cannot_have_is_told(submit, docker, local, monkeypatch):

