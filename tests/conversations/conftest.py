@@ -25,7 +25,10 @@ class File:
 
 @pytest.fixture
 def put(tmp_path: Path) -> Callable[[str, bytes | str], File]:
-    """Write a file and give it as an input; its URI is its bare name, so that messages can be compared whole."""
+    """Write a file and return it as an input.
+
+    Its URI is its bare name, so that messages can be compared whole.
+    """
 
     def write(name: str, content: bytes | str) -> File:
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())

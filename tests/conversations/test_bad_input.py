@@ -1,4 +1,4 @@
-"""Every record has one outcome, every bad one says what is wrong, and every file that cannot be read ends with 65."""
+"""Every record has one outcome, a reject names its fault, and an unreadable file ends with 65."""
 
 import gzip
 import io
@@ -24,8 +24,8 @@ AUTO = ReadingSection()
 TURNS = [{"role": "customer", "text": "Hello"}]
 GOOD = json.dumps({"id": "good", "turns": TURNS})
 UNKNOWN_ROLE = (
-    "role 'bot' is not one of customer, agent, system; map it (data.roles: {bot: agent}), leave its "
-    "turns out (data.drop_roles: [bot]), or keep all labels (data.roles: as_written)"
+    "role 'bot' is not one of customer, agent, system; map it (data.roles: {bot: agent}), leave "
+    "its turns out (data.drop_roles: [bot]), or keep all labels (data.roles: as_written)"
 )
 
 
@@ -40,18 +40,22 @@ def outcomes(file, reading=AUTO):
 @pytest.mark.parametrize(
     ("line", "identity", "reason", "detail"),
     [
-        ('{"id": "x", "turns": [', None, "invalid_record", "not JSON: Expecting value at column 23"),
+        ('{"id": "x", "turns": [', None, "invalid_record",
+         "not JSON: Expecting value at column 23"),
         ("Customer: hi", None, "invalid_record", "not JSON: Expecting value at column 1"),
         ("[1]", None, "invalid_record", "the record is a list, wanted an object"),
         ("17", None, "invalid_record", "the record is a number, wanted an object"),
         ('{"text": "hi"}', None, "invalid_record",
-         "has none of turns, messages, log, dialogue, conversation, transcript, nor another format's keys; found text; "
-         "name the text (data.columns: {conversation: …}) or the list of turns (data.turns: {list: …})"),
+         "has none of turns, messages, log, dialogue, conversation, transcript, nor another "
+         "format's keys; found text; name the text (data.columns: {conversation: …}) or the list "
+         "of turns (data.turns: {list: …})"),
         ('{"id": "x", "turns": []}', "x", "nothing_to_summarize", "it has no turns"),
         (turns(" ", "\n"), "x", "nothing_to_summarize", "no turn has any text"),
-        ('{"id": "x", "turns": "hi"}', "x", "invalid_record", "turns is text, wanted a list of turns"),
+        ('{"id": "x", "turns": "hi"}', "x", "invalid_record",
+         "turns is text, wanted a list of turns"),
         ('{"id": "x", "turns": ["hi"]}', "x", "invalid_record",
-         "turn 1 is text: line 1 of the conversation has no speaker: 'hi'; wanted lines of 'Speaker: text'"),
+         "turn 1 is text: line 1 of the conversation has no speaker: 'hi'; "
+         "wanted lines of 'Speaker: text'"),
         ('{"turns": [{"role": "agent"}]}', None, "invalid_record",
          "turn 1 has no 'text'; found role; name its keys: data.turns: {role: …, text: …}"),
         ('{"turns": [{"text": "hi"}]}', None, "invalid_record",
@@ -62,12 +66,14 @@ def outcomes(file, reading=AUTO):
          UNKNOWN_ROLE),
         (turns("hi", role=1.5), "x", "invalid_record", "role is a number, wanted text"),
         (turns("hi", role=" "), "x", "invalid_record", "role has 0 characters, wanted 1 to 100"),
-        ('{"id": true, "turns": []}', None, "invalid_record", "id is true or false, wanted text or a whole number"),
-        ('{"id": [1], "turns": []}', None, "invalid_record", "id is a list, wanted text or a whole number"),
-        ('{"id": "x", "turns": [{"role": "agent", "text": "a"}], "summary": 5}', "x", "invalid_record",
-         "summary holds a number, wanted text"),
-        ('{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "u"}]}]}', None,
-         "invalid_record", "turn 1: content holds a part of type 'image_url', wanted text parts"),
+        ('{"id": true, "turns": []}', None, "invalid_record",
+         "id is true or false, wanted text or a whole number"),
+        ('{"id": [1], "turns": []}', None, "invalid_record",
+         "id is a list, wanted text or a whole number"),
+        ('{"id": "x", "turns": [{"role": "agent", "text": "a"}], "summary": 5}', "x",
+         "invalid_record", "summary holds a number, wanted text"),
+        ('{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "u"}]}]}',
+         None, "invalid_record", "turn 1: content holds a part of type 'image_url', wanted text parts"),
         ('{"log": [{"turn id": 1}]}', None, "invalid_record",
          "log item 1 has neither 'user utterance' nor 'system response'; found turn id"),
         ('{"log": [{"user utterance": 5}]}', None, "invalid_record",
@@ -75,8 +81,10 @@ def outcomes(file, reading=AUTO):
         ('{"log": [], "original dialog info": "{"}', None, "invalid_record",
          "not JSON: Expecting property name enclosed in double quotes at column 2"),
         ('{"dialogue": "Hello there"}', None, "invalid_record",
-         "line 1 of the conversation has no speaker: 'Hello there'; wanted lines of 'Speaker: text'"),
-        ('{"dialogue": 5}', None, "invalid_record", "column 'dialogue' is a number, wanted text or a list of turns"),
+         "line 1 of the conversation has no speaker: 'Hello there'; "
+         "wanted lines of 'Speaker: text'"),
+        ('{"dialogue": 5}', None, "invalid_record",
+         "column 'dialogue' is a number, wanted text or a list of turns"),
         ('{"dialogue": null}', None, "nothing_to_summarize", "it has no turns"),
         ("[" * 5000 + "]" * 5000, None, "invalid_record", "nested more than 100 deep"),
         ('{"id": "x", "turns": [], "more": ' + "[" * 200 + "]" * 200 + "}", None, "invalid_record",
@@ -139,7 +147,10 @@ def test_byte_that_is_not_utf8_in_parquet_spoils_its_row_only(put):
 
 
 def test_half_an_emoji_or_nul_becomes_a_replacement_character(put):
-    line = '{"turns": [{"role": "agent", "text": "a\\ud83d b\\u0000 \\ud83d\\ude00"}], "m\\udc00": ["\\udfff"]}'
+    line = (
+        '{"turns": [{"role": "agent", "text": "a\\ud83d b\\u0000 \\ud83d\\ude00"}], '
+        '"m\\udc00": ["\\udfff"]}'
+    )
     (conversation,) = outcomes(put("day.jsonl", line))
     assert conversation.turns[0].text == "a\ufffd b\ufffd 😀"
     assert conversation.metadata == {"m\ufffd": ["\ufffd"]}
@@ -210,11 +221,13 @@ def test_quote_inside_a_row_is_bad_and_an_open_one_ends_the_run(put):
          "t.csv line 1: byte 0xe9 at character 4 is not UTF-8; save the file as UTF-8, "
          "name its encoding in data.csv.encoding, or leave it out if it is no table"),
         ("t.csv", b"\x7fELF\x02\x01\x00\n\"", {},
-         "t.csv: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8 or UTF-16, "
-         "or leave it out by data.exclude; the encoding of a table is named by data.csv.encoding"),
+         "t.csv: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in "
+         "UTF-8 or UTF-16, or leave it out by data.exclude; the encoding of a table is named by "
+         "data.csv.encoding"),
         ("t.csv", b"\x89PNG\r\n" + bytes(range(128, 256)) * 9 + b'"\n', {},
-         "t.csv: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in UTF-8 or UTF-16, "
-         "or leave it out by data.exclude; the encoding of a table is named by data.csv.encoding"),
+         "t.csv: is no text file; give JSON, CSV, TSV or Parquet, plain or as .gz or .zst, in "
+         "UTF-8 or UTF-16, or leave it out by data.exclude; the encoding of a table is named by "
+         "data.csv.encoding"),
         ("d.json", '{"a": {"log": []}, "b": {"log": [', {},
          "d.json: the JSON breaks after 1 whole records: Expecting value; "
          "what follows cannot be read, so mend or replace the file"),

@@ -24,6 +24,10 @@ def conversation(*texts, name="a"):
     )
 
 
+NO_SIGNATURES = "^_^ ^^ ^o^ ^.^nice ^_^nice (^u^) 2^n 2^10 ^5"
+NO_ENTITIES = "AT&T &copyright; a&notb &nosuch; &;"
+
+
 @pytest.mark.parametrize(
     ("step", "text", "left"),
     [
@@ -33,9 +37,9 @@ def conversation(*texts, name="a"):
         (mentions, ".@Delta mail me@shop.com or @ 5pm", ". mail me@shop.com or @ 5pm"),
         (signatures, "All the best. ^Clarissa", "All the best. "),
         (signatures, "inconvenience.^In and ^S.K. x", "inconvenience. and  x"),
-        (signatures, "^_^ ^^ ^o^ ^.^nice ^_^nice (^u^) 2^n 2^10 ^5", "^_^ ^^ ^o^ ^.^nice ^_^nice (^u^) 2^n 2^10 ^5"),
+        (signatures, NO_SIGNATURES, NO_SIGNATURES),
         (html_entities, "Q&amp;A &lt;3 &#39;x&#x27; &amp;amp;", "Q&A <3 'x' &amp;"),
-        (html_entities, "AT&T &copyright; a&notb &nosuch; &;", "AT&T &copyright; a&notb &nosuch; &;"),
+        (html_entities, NO_ENTITIES, NO_ENTITIES),
         (whitespace, " a \n\n b\u00a0c\t", "a b c"),
     ],
 )  # fmt: skip
@@ -77,7 +81,8 @@ def test_conversation_left_without_text_is_rejected_or_left_out():
     assert clean_or_reject(only_link, TWEETS) == Reject(
         Source("x", 1),
         "nothing_to_summarize",
-        "no turn has any text after cleaning (links, mentions, signatures, html_entities, whitespace)",
+        "no turn has any text after cleaning "
+        "(links, mentions, signatures, html_entities, whitespace)",
         "b",
     )
     assert clean_or_reject(fine, TWEETS) == fine

@@ -99,8 +99,8 @@ def test_records_of_other_formats_are_known_in_every_layout(put):
     ("value", "message"),
     [
         ({"train": [A], "validation": [B]},
-         "d.json: holds several lists of records (train, validation) and nothing says which to read; "
-         "write each to a file of its own"),
+         "d.json: holds several lists of records (train, validation) and nothing says which to "
+         "read; write each to a file of its own"),
         ({"train": [A], "padding": "x" * (2 << 20), "test": [B]},
          "d.json: holds several lists of records (train, test) and nothing says which to read; "
          "write each to a file of its own"),

@@ -155,7 +155,11 @@ def test_empty_document_holds_no_records(put, text):
 
 
 def test_csv_and_tsv_keep_quoted_line_breaks_and_count_physical_lines(put):
-    csv = '\ufeffid,dialogue,summary,shop\r\na,"Customer: Hello\r\nAgent: Hi, what is wrong?",S.,web\r\nb,,,\r\n'
+    csv = (
+        "\ufeffid,dialogue,summary,shop\r\n"
+        'a,"Customer: Hello\r\nAgent: Hi, what is wrong?",S.,web\r\n'
+        "b,,,\r\n"
+    )
     with_tabs = (
         'id\tdialogue\tsummary\tshop\na\t"Customer: Hello\nAgent: Hi, what is wrong?"\tS.\tweb\n'
     )

@@ -68,7 +68,7 @@ def test_a_file_that_people_have_is_read_with_its_config(put, entry):
 
 @pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)
 def test_each_key_of_an_entry_is_needed(put, entry):
-    """What the page tells to write is the least that works: without a key, something is not read."""
+    """The page has the least that works: without any of its keys, something is not read."""
     data = entry.config["data"]
     whole = read_strictly([put("x", entry.content)], ReadingSection.model_validate(data))
     for key in data:

@@ -19,7 +19,10 @@ def redacted(text: str, region: str) -> str:
 
 
 def test_a_german_turn_loses_its_number_alone():
-    said = "Meine Nummer ist 0151 23456789, bitte um 10 Uhr anrufen, Zimmer 12. Lieferung am 2026-01-31, Preis 49,90 EUR."
+    said = (
+        "Meine Nummer ist 0151 23456789, bitte um 10 Uhr anrufen, Zimmer 12. "
+        "Lieferung am 2026-01-31, Preis 49,90 EUR."
+    )
     assert redacted(said, "DE") == said.replace("0151 23456789", "[PHONE_1]")
 
 
@@ -36,8 +39,9 @@ def test_a_german_turn_loses_its_number_alone():
         "+1 250 000", "2019 2020 2021", "100 000 000", "1990\u20132000", "#4155550123",
         "52.520008, 13.404954", "48.858370,2.294481", "48.858370 2.294481", "0.1234567",
         "Kundennummer 0151 2345 678", "Vertragsnr. 4930123456", "N\u00b0 client 0612345678",
-        "policy number 1234567890", "account no. 4155550123", "\u0437\u0430\u043a\u0430\u0437 \u21169161234567",
-        "\u8a02\u55ae\u865f 0912345678", "sipari\u015f no 05321234567", "objedn\u00e1vka \u010d. 601234567",
+        "policy number 1234567890", "account no. 4155550123",
+        "\u0437\u0430\u043a\u0430\u0437 \u21169161234567", "\u8a02\u55ae\u865f 0912345678",
+        "sipari\u015f no 05321234567", "objedn\u00e1vka \u010d. 601234567",
         "comanda nr. 0721234567", "ordre 20123456", "AWB 1234567890", "GTIN 00012345600012",
         "Bestellnummer: 015123456789", "room 101, 102, 103 and 104",
     ],

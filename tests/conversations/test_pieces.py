@@ -1,4 +1,4 @@
-"""Claims about pieces: read alone, they give what the whole file gives, each record once and at its place."""
+"""Claims about pieces: read alone, they have the records of the whole file, each once."""
 
 import csv
 import gzip
@@ -64,7 +64,7 @@ def table(delimiter: str = ",") -> bytes:
 
 
 def document(opening: str) -> bytes:
-    """Members of any kind, more than one window of them, with a mark, line ends, and what is no ASCII."""
+    """Members of any kind, in more than one window, with a mark, line ends, and other scripts."""
     values = [
         json.dumps(record(number, "北京 🙂 " * number), indent=1, ensure_ascii=False)
         for number in range(9)
@@ -80,7 +80,10 @@ def document(opening: str) -> bytes:
     ]
     values += [json.dumps({"turns": record(0)["turns"]}), json.dumps(record(21, "x" * (3 << 20)))]
     if opening == "{":
-        first = '"a": {"original dialog id": "a", "log": [{"user utterance": "late", "system response": "s\u00f6rry"}]}'
+        first = (
+            '"a": {"original dialog id": "a", '
+            '"log": [{"user utterance": "late", "system response": "s\u00f6rry"}]}'
+        )
         values = [first, *(f'"ключ {number}" : {value}' for number, value in enumerate(values))]
     text = " ,\n".join(values)
     return b"\xef\xbb\xbf \n" + f"{opening} {text} {'}' if opening == '{' else ']'}\n".encode(

@@ -1,4 +1,4 @@
-"""The real TweetSumm files, where they are: $RECAP_TWEETSUMM, or data/tweetsumm beside the repository."""
+"""The real TweetSumm files, if $RECAP_TWEETSUMM or data/tweetsumm beside the repository has them."""
 
 import json
 import os

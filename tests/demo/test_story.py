@@ -59,7 +59,8 @@ if command == "evaluate":
     systems = {}
     for name, score in {"lead": 0.25, "tuned": 0.75}.items():
         systems[name] = {"scores": {metric: {"mean": {"mean": score}} for metric in metrics}}
-    request("evaluation/evaluation.json", {"conversations": 2, "judged": "tuned", "systems": systems})
+    evaluation = {"conversations": 2, "judged": "tuned", "systems": systems}
+    request("evaluation/evaluation.json", evaluation)
 if command == "summarize":
     line = {"id": "c1", "summary": "The parcel is late; the agent sends another."}
     request("summaries/parts/00000.jsonl", line)

@@ -1,1 +1,1 @@
-"""What made the demo's base model and conversations. Not a part of the package `recap`."""
+"""The scripts that made the demo's base model and conversations; no part of the package."""

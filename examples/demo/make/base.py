@@ -1,8 +1,8 @@
-"""Make the demo's small base model: a byte-level BPE tokenizer and a Llama, both trained from scratch.
+"""The demo's small base model: a byte-level BPE tokenizer and a Llama, both trained from scratch.
 
-Input: the documents of `lookback` (conversations and questions about them, never a summary) and a seed.
-Output: a model folder (safetensors in bfloat16, fast tokenizer) of less than 8 MB.
-It does not know: the held-out wording, the summary instruction, LoRA.
+It reads the documents of `lookback.py`: conversations and questions about them, never a summary and
+never the held-out wording. Writes a model folder (safetensors in bfloat16, fast tokenizer) of less
+than 8 MB.
 """
 
 import argparse
@@ -26,20 +26,17 @@ LOG_EVERY_STEPS = 50
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what the base becomes, besides the documents."""
+    """The settings of a base, which it depends on besides its documents."""
 
     seed: int = 7
     steps: int = 3600
     batch_rows: int = 4
     row_tokens: int = 512
     learning_rate: float = 1.5e-3
-    embedding_learning_rate: float = (
-        3e-4  # lower: a large one pulls rare tokens together, and then none can be copied
-    )
+    # Lower, because a large one pulls rare tokens together, and then none can be copied.
+    embedding_learning_rate: float = 3e-4
     warmup_steps: int = 50
-    text_weight: float = (
-        0.1  # the loss weight of a conversation's tokens; an answer's tokens weigh 1
-    )
+    text_weight: float = 0.1  # of a conversation's tokens in the loss; an answer's weigh 1
     vocabulary: int = 2048
     tokenizer_documents: int = 6000
     hidden: int = 192
@@ -50,14 +47,16 @@ class Recipe:
 
 
 def make_base(output: Path, recipe: Recipe) -> float:
-    """Train tokenizer and model, write them to the folder, and return the last loss (mean of the final log window)."""
+    """Train tokenizer and model, write them to the folder, and return the last loss.
+
+    That is the mean of the final log window.
+    """
     torch.manual_seed(recipe.seed)
     tokenizer = train_tokenizer(recipe)
     model = LlamaForCausalLM(llama_config(recipe, tokenizer))
     start_with_induction(model)
-    print(
-        f"{model.num_parameters():,} parameters, {recipe.steps * recipe.batch_rows * recipe.row_tokens:,} tokens"
-    )
+    tokens = recipe.steps * recipe.batch_rows * recipe.row_tokens
+    print(f"{model.num_parameters():,} parameters, {tokens:,} tokens")
     loss = train(model, tokenizer, recipe)
     model.to(device="cpu", dtype=torch.bfloat16).save_pretrained(output)
     tokenizer.save_pretrained(output)
@@ -65,7 +64,10 @@ def make_base(output: Path, recipe: Recipe) -> float:
 
 
 def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
-    """Learn a byte-level BPE (no unknown characters; every digit is a token) from the first documents."""
+    """Train a byte-level BPE on the first documents.
+
+    It has no unknown characters, and every digit is a token.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -85,13 +87,20 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
         ("".join(part.text for part in document) for document in texts), trainer
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD, model_max_length=1024,
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        model_max_length=1024,
         clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+    )
 
 
 def llama_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    """Describe the Llama: tied embeddings, widths that are multiples of 64 (a block of 4-bit nf4)."""
+    """Return the model's config: tied embeddings, widths that are multiples of 64.
+
+    A block of 4-bit nf4 has 64 weights.
+    """
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.hidden,
@@ -110,7 +119,10 @@ def llama_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaCon
 
 
 def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> float:
-    """Train in place on packed rows, with a progress line; return the mean loss of the last log window."""
+    """Train in place on packed rows, and print progress.
+
+    Returns the answers' mean loss in the last log window.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device).train()
     forward = torch.compile(model) if recipe.compile else model
@@ -121,14 +133,14 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: R
         groups, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, recipe))
-    started, window, mean = time.monotonic(), [], math.nan
-    for step, (tokens, weights) in enumerate(
-        islice(batches(tokenizer, recipe), recipe.steps), start=1
-    ):
+    started = time.monotonic()
+    window: list[torch.Tensor] = []
+    mean = math.nan
+    of_all_steps = islice(batches(tokenizer, recipe), recipe.steps)
+    for step, (tokens, weights) in enumerate(of_all_steps, start=1):
         with torch.autocast(device, dtype=torch.bfloat16):
-            logits = forward(
-                input_ids=tokens.to(device), use_cache=False
-            ).logits  # (rows, tokens, vocabulary)
+            output = forward(input_ids=tokens.to(device), use_cache=False)
+            logits = output.logits  # (rows, tokens, vocabulary)
         loss, answer_loss = losses(logits, tokens.to(device), weights.to(device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -150,7 +162,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: R
 def losses(
     logits: torch.Tensor, tokens: torch.Tensor, weights: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the weighted next-token loss, and the answers' own loss for the log."""
+    """Return the weighted next-token loss, and the answers' own loss for the log."""
     flat = logits[:, :-1].flatten(0, 1).float()  # (rows * (tokens - 1), vocabulary)
     each = torch.nn.functional.cross_entropy(flat, tokens[:, 1:].flatten(), reduction="none")
     weight = weights[:, 1:].flatten()
@@ -158,7 +170,7 @@ def losses(
 
 
 def rate_at(step: int, recipe: Recipe) -> float:
-    """Give the learning rate's factor: a linear warm-up, then a cosine down to 2%."""
+    """Return the learning rate's factor: a linear warm-up, then a cosine down to 2%."""
     if step < recipe.warmup_steps:
         return (step + 1) / recipe.warmup_steps
     done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
@@ -178,19 +190,22 @@ def batches(
 def packed_rows(
     tokenizer: PreTrainedTokenizerFast, recipe: Recipe
 ) -> Iterator[tuple[list[int], list[float]]]:
-    """Yield rows of whole documents; the last one of a row is cut, so that no answer ever lacks its conversation."""
+    """Yield rows of whole documents, the last one of each cut at the row's end.
+
+    So no answer is ever without its conversation.
+    """
     tokens: list[int] = []
     weights: list[float] = []
     for document in documents(recipe.seed):
         tokens.append(tokenizer.bos_token_id)
         weights.append(0.0)
         for part in document:
-            ids = (
-                tokenizer.encode(part.text, add_special_tokens=False)
-                + [tokenizer.eos_token_id] * part.is_answer
-            )
+            ids = tokenizer.encode(part.text, add_special_tokens=False)
+            if part.is_answer:
+                ids.append(tokenizer.eos_token_id)
+            weight = 1.0 if part.is_answer else recipe.text_weight
             tokens.extend(ids)
-            weights.extend([1.0 if part.is_answer else recipe.text_weight] * len(ids))
+            weights.extend([weight] * len(ids))
         if len(tokens) >= recipe.row_tokens:
             yield tokens[: recipe.row_tokens], weights[: recipe.row_tokens]
             tokens, weights = [], []
@@ -213,6 +228,5 @@ if __name__ == "__main__":
     chosen = Recipe(seed=arguments.seed, steps=arguments.steps, compile=arguments.compile)
     began = time.monotonic()
     final = make_base(arguments.output, chosen)
-    print(
-        f"{asdict(chosen)}\nanswer loss {final:.3f} after {(time.monotonic() - began) / 60:.1f} minutes"
-    )
+    minutes = (time.monotonic() - began) / 60
+    print(f"{asdict(chosen)}\nanswer loss {final:.3f} after {minutes:.1f} minutes")

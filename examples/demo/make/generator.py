@@ -1,8 +1,7 @@
-"""Write the demo's customer-support conversations, with reference summaries.
+"""The demo's customer-support conversations, with reference summaries.
 
-Input: how many, a seed, and a wording (`train` or `heldout`, whose phrases and names are disjoint).
-Output: recap JSONL records, the same bytes for the same seed; as a script, the four files of `examples/demo`.
-It does not know: models, tokens, or how the records are used.
+The wordings `train` and `heldout` have disjoint phrases and names. The same seed makes the same
+bytes. As a script, writes the four files of `examples/demo`.
 """
 
 import argparse
@@ -31,7 +30,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Story:
-    """A conversation together with all that the generator knows about it."""
+    """A conversation with the choices that the generator made for it."""
 
     id: str
     domain: str
@@ -45,7 +44,7 @@ class Story:
 
 
 def generate(count: int, seed: int, wording: Wording) -> Iterator[dict[str, Any]]:
-    """Yield `count` different recap JSONL records: `id`, `turns`, `summaries` (one or two) and `metadata`."""
+    """Yield `count` different records in recap's own format, with one or two summaries each."""
     for story in stories(count, seed, wording):
         yield {
             "id": story.id,
@@ -56,7 +55,10 @@ def generate(count: int, seed: int, wording: Wording) -> Iterator[dict[str, Any]
 
 
 def stories(count: int, seed: int, wording: Wording, invented: float = 0.0) -> Iterator[Story]:
-    """Yield `count` stories, no conversation twice; `invented` is the share of names that are made-up words."""
+    """Yield `count` stories, no conversation twice.
+
+    `invented` is the share of names that are made-up words.
+    """
     rng = random.Random(f"{wording} {seed}")
     seen: set[tuple[Turn, ...]] = set()
     while len(seen) < count:
@@ -152,14 +154,17 @@ def _merged(turns: Iterable[Turn]) -> tuple[Turn, ...]:
 
 
 def write_examples(folder: Path, seed: int) -> None:
-    """Write `train`, `validation`, `heldout` and `conversations` (without summaries) as `.jsonl` into the folder."""
+    """Write the files `train`, `validation`, `heldout` and `conversations` as `.jsonl`.
+
+    Conversations have no summaries.
+    """
     known = generate(TRAIN + VALIDATION + UNLABELLED, seed, "train")
     _write(folder / "train.jsonl", islice(known, TRAIN))
     _write(folder / "validation.jsonl", islice(known, VALIDATION))
-    _write(
-        folder / "conversations.jsonl",
-        ({k: v for k, v in row.items() if k != "summaries"} for row in known),
-    )
+    unlabelled = list(known)
+    for row in unlabelled:
+        del row["summaries"]
+    _write(folder / "conversations.jsonl", unlabelled)
     _write(folder / "heldout.jsonl", generate(HELDOUT, seed, "heldout"))
 
 

@@ -1,7 +1,6 @@
-"""Write the pretraining documents of the demo's base: conversations, each followed by questions that look back at it.
+"""The pretraining documents of the demo's base: conversations, each followed by questions about it.
 
-Input: a random source and a wording's stories. Output: documents, as (text, is it an answer) segments.
-It does not know: tokens, models, and summaries: none of its questions asks for one.
+No question asks for a summary, and no document has the held-out wording.
 """
 
 import random
@@ -14,18 +13,21 @@ from examples.demo.make.wording import invented_word, known_words, load_phrases
 
 ORDINALS = ("first", "second", "third", "fourth")
 FOLLOW_UPS = 4
-GARBLED = 0.5  # the share of conversations whose request and answer lose words and order: keywords must be enough
+# Shares of conversations, words, names, and documents. Garbled conversations lose words and order
+# of request and answer: keywords must be enough. Invented names cannot be learned by heart, so that
+# copying is learned. Exercises are documents that practice copying, without a conversation.
+GARBLED = 0.5
 DROPPED_WORDS = 0.2
-INVENTED_NAMES = (
-    0.6  # the share of names that are made-up words, so that copying cannot be learned by heart
-)
-EXERCISES = 0.15  # the share of documents that are copying exercises instead of conversations
+INVENTED_NAMES = 0.6
+EXERCISES = 0.15
 
+# The names of values in questions, by the slots of phrases.
 SLOTS = {
-    "brand": "name", "place": "place", "amount": "amount", "price": "price", "date": "date", "days": "waiting time",
-    "hours": "number of hours", "time": "time", "team": "team", "reading": "reading", "ref": "reference",
-    "item": "item", "account": "account", "room": "room", "proof": "proof", "secret": "secret", "agent": "agent",
-    "company": "company", "reason": "reason", "action": "action", "step": "step", "detail": "detail",
+    "brand": "name", "place": "place", "amount": "amount", "price": "price", "date": "date",
+    "days": "waiting time", "hours": "number of hours", "time": "time", "team": "team",
+    "reading": "reading", "ref": "reference", "item": "item", "account": "account", "room": "room",
+    "proof": "proof", "secret": "secret", "agent": "agent", "company": "company",
+    "reason": "reason", "action": "action", "step": "step", "detail": "detail",
 }  # fmt: skip
 
 
@@ -38,7 +40,7 @@ class Segment:
 
 
 def transcript(turns: tuple[Turn, ...]) -> str:
-    """Write one `role: text` line per turn, as the prompt of the fine-tuning does."""
+    """Return a `role: text` line per turn, as in the prompt of the fine-tuning."""
     return "\n".join(f"{turn.role}: {turn.text}" for turn in turns)
 
 
@@ -52,7 +54,8 @@ def documents(seed: int) -> Iterator[tuple[Segment, ...]]:
 
 
 def _dialogue(story: Story, rng: random.Random) -> tuple[Segment, ...]:
-    story = garbled(story, rng) if rng.random() < GARBLED else story
+    if rng.random() < GARBLED:
+        story = garble(story, rng)
     pool = _questions(story, rng)
     chosen = [*rng.sample(pool, min(FOLLOW_UPS, len(pool))), _form(story, rng)]
     rng.shuffle(chosen)
@@ -63,20 +66,21 @@ def _dialogue(story: Story, rng: random.Random) -> tuple[Segment, ...]:
     )
 
 
-def garbled(story: Story, rng: random.Random) -> Story:
-    """Drop words of the request and of the answer, and sometimes swap the halves; values stay whole."""
-    request, answer = (
-        _fewer_words(story.request, story, rng),
-        _fewer_words(story.answer, story, rng),
-    )
-    turns = tuple(
-        Turn(turn.role, turn.text.replace(story.request, request).replace(story.answer, answer))
-        for turn in story.turns
-    )
-    return replace(story, request=request, answer=answer, turns=turns)
+def garble(story: Story, rng: random.Random) -> Story:
+    """Drop words of the request and of the answer, and sometimes swap the halves of each.
+
+    Values stay whole.
+    """
+    request = _drop_words(story.request, story, rng)
+    answer = _drop_words(story.answer, story, rng)
+    turns = []
+    for turn in story.turns:
+        text = turn.text.replace(story.request, request).replace(story.answer, answer)
+        turns.append(Turn(turn.role, text))
+    return replace(story, request=request, answer=answer, turns=tuple(turns))
 
 
-def _fewer_words(text: str, story: Story, rng: random.Random) -> str:
+def _drop_words(text: str, story: Story, rng: random.Random) -> str:
     values = sorted(
         (value for value in story.values.values() if len(value) > 2), key=len, reverse=True
     )
@@ -124,11 +128,8 @@ def _about_values(story: Story, rng: random.Random) -> list[tuple[str, str]]:
         for one, two in asked
     ]
     absent = [slot for key, slot in SLOTS.items() if story.values[key] not in text]
-    return [
-        *single,
-        *double,
-        (f"What is the {(missing := rng.choice(absent))}?", f"There is no {missing}."),
-    ]
+    missing = rng.choice(absent)
+    return [*single, *double, (f"What is the {missing}?", f"There is no {missing}.")]
 
 
 def _about_turns(story: Story, rng: random.Random) -> list[tuple[str, str]]:
@@ -150,7 +151,7 @@ def _about_turns(story: Story, rng: random.Random) -> list[tuple[str, str]]:
 
 
 def _form(story: Story, rng: random.Random) -> tuple[str, str]:
-    """Ask for a form about the request, the ending or both: labels and the values that belong to them."""
+    """Return a question for the labels and values of the request, the ending or both."""
     request = [("topic", story.issue), *_values_in(story.request, story)]
     ending = [("end", story.outcome), *_values_in(story.answer, story)]
     name, fields = rng.choice(
@@ -213,7 +214,7 @@ def _exercise(rng: random.Random) -> tuple[Segment, ...]:
 
 
 def _word(rng: random.Random) -> str:
-    """Any word: one that the phrases use, a made-up one, or a number."""
+    """Return a word of the phrases, a made-up one, or a number."""
     kind = rng.random()
     if kind < 0.5:
         return rng.choice(known_words("train"))

@@ -1,8 +1,4 @@
-"""The phrases and values that the demo's conversations are made of.
-
-Input: `phrases.yaml` beside this file, and a random source. Output: one filled phrase, or one conversation's values.
-It does not know: in which order phrases make a conversation, nor what is trained on them.
-"""
+"""The phrases and values of the demo's conversations, as `phrases.yaml` has them."""
 
 import random
 import re
@@ -39,9 +35,9 @@ def load_phrases() -> Phrases:
 
 
 def fill(phrase: str, values: dict[str, str], rng: random.Random) -> str:
-    """Pick one of each `(a|b)` of the phrase and put the values into its `{slots}`.
+    """Return the phrase with one of each `(a|b)`, and the values in its `{slots}`.
 
-    Returns: one line that starts with a capital letter unless the phrase starts with a value.
+    It is one line, and starts with a capital letter unless the phrase starts with a value.
     """
     picked = CHOICE.sub(lambda match: rng.choice(match[1].split("|")), phrase)
     text = " ".join(picked.format(**values).split())
@@ -50,7 +46,7 @@ def fill(phrase: str, values: dict[str, str], rng: random.Random) -> str:
 
 @cache
 def known_words(wording: Wording) -> tuple[str, ...]:
-    """List the words that occur in a wording's phrases, in alphabetical order."""
+    """Return the words that occur in a wording's phrases, in alphabetical order."""
     phrases = load_phrases()
     found = [
         *phrases.tried[wording],
@@ -58,15 +54,14 @@ def known_words(wording: Wording) -> tuple[str, ...]:
     ]
     issues = [issue for domain in phrases.domains.values() for issue in domain["issues"].values()]
     found += [phrase for part in [*issues, *phrases.outcomes.values()] for phrase in part[wording]]
-    return tuple(
-        sorted(
-            {word for phrase in found for word in re.findall(r"(?<!\{)\b[A-Za-z]+\b(?!\})", phrase)}
-        )
-    )
+    words: set[str] = set()
+    for phrase in found:
+        words.update(re.findall(r"(?<!\{)\b[A-Za-z]+\b(?!\})", phrase))
+    return tuple(sorted(words))
 
 
 def invented_word(rng: random.Random) -> str:
-    """Make up a pronounceable word of one to three syllables, such as `Trealoden`."""
+    """Return a made-up pronounceable word of one to three syllables, such as `Trealoden`."""
     parts = load_phrases().syllables
     syllables = [
         rng.choice(parts["onset"]) + rng.choice(parts["vowel"])
@@ -80,7 +75,8 @@ def draw_values(
 ) -> dict[str, str]:
     """Draw a value for every slot of one conversation.
 
-    `invented` is the share of names (companies, agents, brands, places) that are made-up words instead of listed ones.
+    `invented` is the share of names (companies, agents, brands, places) that are made-up words
+    instead of listed ones.
     """
     phrases = load_phrases()
     names = {
@@ -89,10 +85,8 @@ def draw_values(
     }
     shared = {slot: rng.choice(pool) for slot, pool in phrases.shared.items()}
     topic = phrases.domains[domain]["issues"][issue]
-    detail, step = (
-        rng.choice(phrases.domains[domain]["details"]),
-        rng.choice(topic.get("step", ["wait"])),
-    )
+    detail = rng.choice(phrases.domains[domain]["details"])
+    step = rng.choice(topic.get("step", ["wait"]))
     return names | shared | _numbers(rng, shared["month"]) | {"detail": detail, "step": step}
 
 
