@@ -1,6 +1,7 @@
-"""Deploy the stack: recap.yaml and parameters → a change set, which is shown and, after a yes, carried out.
+"""Deploy the stack: show the change set of recap.yaml with its parameters, ask, and execute it.
 
-`make deploy` runs it. Parameters that are not named keep what they have; the first time, the template's defaults.
+`make deploy` runs it. Parameters that are not named keep their values; the first time, they have
+the template's defaults.
 """
 
 import argparse
@@ -21,7 +22,7 @@ NOTHING = ("didn't contain changes", "No updates are to be performed")
 
 
 class RefusedError(Exception):
-    """What stands in the way, with the remedy."""
+    """The stack cannot be deployed; the message has the reason and the remedy."""
 
 
 def main() -> None:
@@ -46,13 +47,14 @@ def main() -> None:
 def deploy(
     session: Any, stack: str, parameters: Sequence[str], yes: bool, template: str | None = None
 ) -> None:
-    """Make or change the stack, and tell its outputs; RefusedError where that cannot be."""
+    """Create or change the stack, and print its outputs. Raise RefusedError if it cannot be."""
     cloudformation = session.client("cloudformation")
     before = find(cloudformation, stack)
-    named = _named(parameters)
+    named = _parse_parameters(parameters)
     if named["ImageTag"].endswith(DIRTY):
         raise RefusedError(
-            f"{named['ImageTag']}: such images are never pushed: commit first, or name others with TAG=…"
+            f"{named['ImageTag']}: such images are never pushed: commit first, or name others "
+            "with TAG=…"
         )
     if before:
         _check_images(session.client("ecr"), outputs(before)["Repository"], named["ImageTag"])
@@ -63,33 +65,32 @@ def deploy(
         print(f"stack {stack} is as it should be")
         return
     print("\n".join(map(_line, change["Changes"])))
-    if not yes and not _agreed(f"Change stack {stack} so? [y/N] "):
-        _forget(cloudformation, change, before)
+    if not yes and not _confirm(f"Change stack {stack} so? [y/N] "):
+        _discard(cloudformation, change, before)
         raise RefusedError("nothing was changed")
-    _carry_out(cloudformation, change, before)
+    _execute(cloudformation, change, before)
     for name, value in outputs(find(cloudformation, stack) or {}).items():
         print(f"{name:24} {value}")
 
 
 def find(cloudformation: Any, stack: str) -> dict[str, Any] | None:
-    """What CloudFormation tells of the stack; None where there is none, or one that was never carried out."""
+    """Return CloudFormation's description of the stack; None if it was never created."""
     try:
         found: dict[str, Any] = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
     except ClientError as error:
-        if (
-            error.response["Error"]["Code"] != "ValidationError"
-        ):  # which is how it says that there is none
-            raise
-        return None
+        # CloudFormation's code for a stack that does not exist.
+        if error.response["Error"]["Code"] == "ValidationError":
+            return None
+        raise
     return None if found["StackStatus"] == "REVIEW_IN_PROGRESS" else found
 
 
 def outputs(found: dict[str, Any]) -> dict[str, str]:
-    """The stack's outputs by name."""
+    """Return the stack's outputs by name."""
     return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", ())}
 
 
-def _named(parameters: Sequence[str]) -> dict[str, str]:
+def _parse_parameters(parameters: Sequence[str]) -> dict[str, str]:
     wrong = [text for text in parameters if "=" not in text]
     if wrong:
         raise RefusedError(f"'{wrong[0]}' is not NAME=VALUE")
@@ -97,7 +98,7 @@ def _named(parameters: Sequence[str]) -> dict[str, str]:
 
 
 def images_there(ecr: Any, repository: str, tag: str) -> list[str]:
-    """The targets whose image of this tag the repository (its URI) holds."""
+    """Return the targets whose image of this tag is in the repository at this URI."""
     there = []
     for target in TARGETS:
         with suppress(ecr.exceptions.ImageNotFoundException):
@@ -108,11 +109,12 @@ def images_there(ecr: Any, repository: str, tag: str) -> list[str]:
 
 
 def _check_images(ecr: Any, repository: str, tag: str) -> None:
-    """Jobs of a stack that works must not be given images that are not there."""
+    """Raise RefusedError if an image is missing: a working stack must not lose its images."""
     there = images_there(ecr, repository, tag)
     if missing := [f"{target}-{tag}" for target in TARGETS if target not in there]:
         raise RefusedError(
-            f"{repository} lacks {' and '.join(missing)}: `make push` first, or name others with TAG=…"
+            f"{repository} lacks {' and '.join(missing)}: `make push` first, or name others "
+            "with TAG=…"
         )
 
 
@@ -123,7 +125,7 @@ def _change_set(
     named: dict[str, str],
     template: str,
 ) -> dict[str, Any] | None:
-    """The change set with its changes, ready to be carried out; None if there is nothing to change."""
+    """Create a change set and return it with its changes; None if there is nothing to change."""
     known = {
         p["ParameterKey"]
         for p in cloudformation.get_template_summary(TemplateBody=template)["Parameters"]
@@ -164,23 +166,24 @@ def _change_set(
 def _line(change: dict[str, Any]) -> str:
     resource = change["ResourceChange"]
     replaced = "  REPLACED" if resource.get("Replacement") == "True" else ""
-    return f"{resource['Action']:8} {resource['LogicalResourceId']:26} {resource['ResourceType']}{replaced}"
+    name = resource["LogicalResourceId"]
+    return f"{resource['Action']:8} {name:26} {resource['ResourceType']}{replaced}"
 
 
-def _agreed(question: str) -> bool:
+def _confirm(question: str) -> bool:
     try:
         return input(question).strip().lower() in ("y", "yes")
-    except EOFError:  # nobody is there
+    except EOFError:  # no terminal
         return False
 
 
-def _forget(cloudformation: Any, change: dict[str, Any], before: dict[str, Any] | None) -> None:
+def _discard(cloudformation: Any, change: dict[str, Any], before: dict[str, Any] | None) -> None:
     cloudformation.delete_change_set(ChangeSetName=change["ChangeSetId"])
     if not before:
         cloudformation.delete_stack(StackName=change["StackId"])
 
 
-def _carry_out(cloudformation: Any, change: dict[str, Any], before: dict[str, Any] | None) -> None:
+def _execute(cloudformation: Any, change: dict[str, Any], before: dict[str, Any] | None) -> None:
     stack, began = change["StackId"], time.time()
     cloudformation.execute_change_set(ChangeSetName=change["ChangeSetId"])
     print("under way: some minutes")

@@ -1,7 +1,8 @@
-"""Build both images for the stack's machines and push them to its repository, as train-<tag> and summarize-<tag>.
+"""Build both images and push them to the stack's repository, as train-<tag> and summarize-<tag>.
 
-`make push` runs it, in the repository's root. Needs docker. What is there already is neither built nor pushed: the
-repository takes a tag once, so a push that broke off goes on with what is missing.
+`make push` runs it in the repository's root, with docker. Images that are there already are
+neither built nor pushed: the repository accepts a tag once, and an interrupted push continues with
+the rest.
 """
 
 import argparse
@@ -19,10 +20,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from deploy import DIRTY, TARGETS, RefusedError, find, images_there, outputs
 
 ROOT = Path(__file__).parent.parent.parent
-SECRETS = {
-    "pip_ca": "PIP_CERT",
-    "pip_conf": "PIP_CONFIG_FILE",
-}  # of the Dockerfile: infra/docker/README.md
+
+# The Dockerfile's build secrets, by the variables that name their files: infra/docker/README.md.
+SECRETS = {"pip_ca": "PIP_CERT", "pip_conf": "PIP_CONFIG_FILE"}
 
 
 def main() -> None:
@@ -43,10 +43,11 @@ def main() -> None:
 
 
 def push(session: boto3.session.Session, stack: str, tag: str, dry_run: bool) -> None:
-    """Build and push what is missing; RefusedError without a stack, or for what no commit has."""
+    """Build and push the missing images. Raise RefusedError without a stack or a commit."""
     if tag.endswith(DIRTY):
         raise RefusedError(
-            f"{tag}: there are changes that no commit has, so nobody could build this image again: commit"
+            f"{tag}: there are changes that no commit has, so nobody could build this image again: "
+            "commit"
         )
     found = find(session.client("cloudformation"), stack)
     if not found:
@@ -72,9 +73,9 @@ def push(session: boto3.session.Session, stack: str, tag: str, dry_run: bool) ->
 def commands(
     repository: str, tag: str, targets: Sequence[str], environment: Mapping[str, str]
 ) -> Iterator[list[str]]:
-    """What docker is told, one target after the other. The machines are x86, whatever this one is."""
+    """Yield docker's commands, target by target. The machines are x86, whatever this one is."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    values = {"VERSION": project["version"], "REVISION": tag, "CREATED": _committed()}
+    values = {"VERSION": project["version"], "REVISION": tag, "CREATED": _commit_date()}
     values |= {"BASE_IMAGE": base} if (base := environment.get("BASE_IMAGE")) else {}
     arguments = [
         part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")
@@ -84,23 +85,13 @@ def commands(
             arguments += ["--secret", f"id={id},src={Path(path).absolute()}"]
     for target in targets:
         image = f"{repository}:{target}-{tag}"
-        yield [
-            "docker",
-            "build",
-            "--platform",
-            "linux/amd64",
-            "--target",
-            target,
-            "--tag",
-            image,
-            *arguments,
-            ".",
-        ]
+        build = ["docker", "build", "--platform", "linux/amd64"]
+        yield [*build, "--target", target, "--tag", image, *arguments, "."]
         yield ["docker", "push", image]
 
 
-def _committed() -> str:
-    """When the commit was made: built again, an image is the same."""
+def _commit_date() -> str:
+    """Return the date of the commit, so that an image that is built again is the same."""
     command = ["git", "log", "-1", "--format=%cI"]
     return subprocess.run(
         command, cwd=ROOT, check=True, capture_output=True, text=True

@@ -1,8 +1,8 @@
-"""The locks of the image: what pip resolves → a file per layer, each package with one version and one hash.
+"""Write the locks of the image: one file for each layer, with a version and a hash of each package.
 
-pip's own dry run says which file it would install for this interpreter and platform, and its SHA-256; wheels that
-publish their metadata are not downloaded for that. Versions are those of requirements.lock. Run it on linux/amd64 with
-the Python that the image has. Knows nothing of how the image is built.
+pip's dry run reports the file that it would install for this interpreter and platform, and its
+SHA-256. It need not download wheels that publish their metadata. Versions are those of
+requirements.lock. Run it on linux/amd64 with the image's version of Python.
 """
 
 import argparse
@@ -19,24 +19,23 @@ from urllib.parse import unquote, urlparse
 
 ROOT = Path(__file__).parents[2]
 LOCKS = Path(__file__).parent / "locks"
-OF_CUDA = {
-    "torchvision",
-    "torchaudio",
-    "torchcodec",
-}  # built for one torch, and text needs none of them
+
+# Each is built for one torch, and text needs none of them.
+OF_CUDA = {"torchvision", "torchaudio", "torchcodec"}
+
 HEADER = "# {what}\n# For linux/amd64 and Python {python}. '{command}' writes this file.\n"
 
 
 @dataclass(frozen=True)
 class Pinned:
-    """One package: the version that was resolved, and the hash of the one file that is it."""
+    """One package: its resolved version, and the hash of its file."""
 
     name: str
     version: str
     sha256: str
 
     def line(self) -> str:
-        """As pip's hash-checking mode reads it."""
+        """Return the line of the lock, for pip's hash-checking mode."""
         return f"{self.name}=={self.version} --hash=sha256:{self.sha256}"
 
 
@@ -44,7 +43,7 @@ Packages = dict[str, Pinned]
 
 
 def main() -> None:
-    """Write the locks, or with --torch-here only those of a build with the torch that this machine's pip prefers."""
+    """Write the locks; with --torch-here, only those of a build with this machine's torch."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--torch-here", action="store_true")
     if parser.parse_args().torch_here:
@@ -60,17 +59,21 @@ def main() -> None:
         (LOCKS / "summarize-here.txt").write_text(kept, encoding="utf-8")
         return
     pins = constraints(cuda=True)
-    everything = resolve([f"{ROOT}[vllm]"], pins)  # what wants the most decides for all
+
+    # The most demanding set decides the versions of all.
+    everything = resolve([f"{ROOT}[vllm]"], pins)
     pins += "".join(
         f"{package.name}=={package.version}\n"
         for package in everything.values()
         if package.name != "torch"
     )
+
     build = resolve(build_requirements(), pins)
     torch = resolve(["torch"], pins)
-    train = added(resolve([str(ROOT)], pins), torch)
-    summarize = added(everything, torch | train)
-    s3 = added(resolve([f"{ROOT}[demo]"], pins), torch | train)
+    train = without_lower_layers(resolve([str(ROOT)], pins), torch)
+    summarize = without_lower_layers(everything, torch | train)
+    s3 = without_lower_layers(resolve([f"{ROOT}[demo]"], pins), torch | train)
+
     write(
         "build", "What builds recap, and the dependencies that are published as source only.", build
     )
@@ -85,34 +88,31 @@ def main() -> None:
 
 
 def constraints(cuda: bool) -> str:
-    """The versions of requirements.lock; `===` takes torch's release to the letter: no build with a local version."""
-    pins = re.sub(
-        r"\[[^]]*\]", "", (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    )  # no extras here
+    """Return the versions of requirements.lock, as constraints.
+
+    With `cuda`, torch is pinned by `===`: exactly the release, and no build with a local version.
+    """
+    locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+
+    # Constraints may not have extras.
+    pins = re.sub(r"\[[^]]*\]", "", locked)
     return pins.replace("\ntorch==", "\ntorch===") if cuda else pins
 
 
 def build_requirements() -> list[str]:
-    """Recap's build backend, and setuptools and wheel for sources of others."""
+    """Return recap's build backend, and setuptools and wheel, which build other packages."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         backend: list[str] = tomllib.load(file)["build-system"]["requires"]
     return [*backend, "setuptools", "wheel"]
 
 
 def resolve(requirements: list[str], pins: str) -> Packages:
-    """What pip would install into an empty environment, by normalized name; recap itself is left out."""
+    """Return by normalized name what pip would install into an empty environment, without recap."""
     with tempfile.TemporaryDirectory() as folder:
         constraint, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
         constraint.write_text(pins, encoding="utf-8")
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--dry-run",
-            "--ignore-installed",
-        ]
+        command = [sys.executable, "-m", "pip", "install"]
+        command += ["--quiet", "--dry-run", "--ignore-installed"]
         command += ["--constraint", str(constraint), "--report", str(report), *requirements]
         if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
             sys.exit(
@@ -128,7 +128,7 @@ def resolve(requirements: list[str], pins: str) -> Packages:
 
 
 def pin(metadata: dict[str, str], origin: dict[str, object]) -> Pinned:
-    """One entry of pip's report; an index says a file's hash, a folder of wheels does not."""
+    """Return an entry of pip's report. An index has a file's hash; a folder of wheels does not."""
     name = re.sub(r"[-_.]+", "-", metadata["name"]).lower()
     archive = origin.get("archive_info")
     hashes = archive.get("hashes", {}) if isinstance(archive, dict) else {}
@@ -137,7 +137,7 @@ def pin(metadata: dict[str, str], origin: dict[str, object]) -> Pinned:
 
 
 def file_hash(name: str, url: str) -> str:
-    """SHA-256 of a file on this machine."""
+    """Return the SHA-256 of a file on this machine."""
     place = urlparse(url)
     if place.scheme != "file":
         sys.exit(
@@ -147,18 +147,19 @@ def file_hash(name: str, url: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def added(packages: Packages, below: Packages) -> Packages:
-    """What a layer adds to those below it; a layer cannot replace what lies below."""
+def without_lower_layers(packages: Packages, below: Packages) -> Packages:
+    """Return the packages that no lower layer has. End if one has another version below."""
     moved = [name for name in packages.keys() & below.keys() if packages[name] != below[name]]
     if moved:
         sys.exit(
-            f"{', '.join(sorted(moved))}: resolved to one version for a layer and to another for one above it"
+            f"{', '.join(sorted(moved))}: resolved to one version for a layer and to another for "
+            "one above it"
         )
     return {name: package for name, package in packages.items() if name not in below}
 
 
 def write(name: str, what: str, packages: Packages, command: str = "make image-locks") -> None:
-    """One lock, sorted."""
+    """Write one lock, sorted."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     lines = [packages[package].line() for package in sorted(packages)]
     header = HEADER.format(what=what, python=python, command=command)

@@ -1,7 +1,7 @@
-"""An S3 server in memory that holds the demo's files: `python s3.py [HOST [PORT]]`, until it is told to stop.
+"""An S3 server in memory with the demo's files: `python s3.py [HOST [PORT]]`.
 
-A folder of examples → s3://recap-demo, served. It is moto's server, which recap's tests run against: any credentials
-will do, and all is forgotten at its end. Knows nothing of what runs against it.
+It serves the folder of examples as s3://recap-demo until SIGTERM. It is moto's server, which
+recap's tests use: any credentials are valid, and everything is lost at its end.
 """
 
 import logging
@@ -14,8 +14,9 @@ from job.demo.story import BUCKET, demo_bucket, example_folder, upload
 
 
 def serve(host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; port 0 is a free one, and the first line printed names the address."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else a line per request
+    """Serve until SIGTERM or SIGINT. Port 0 takes a free one; the first line has the address."""
+    # Otherwise it logs each request.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     server = ThreadedMotoServer(host, port, verbose=False)
