@@ -60,7 +60,7 @@ NOT_YET_VERB_FIRST = (
     "job/preflight/",
     "job/training/",
 )  # fmt: skip
-NOT_YET_WITHIN_THE_COLUMNS = ("job/", "tests/", "examples/", "infra/")
+NOT_YET_WITHIN_THE_COLUMNS = ("job/", "tests/", "examples/")
 NOT_YET_WITHOUT_A_TEST_MODULE_IMPORTED = (
     "tests/faults/", "tests/infra/", "tests/storage/", "tests/submit/",
 )  # fmt: skip
