@@ -24,10 +24,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.stand_in import NO_WEIGHTS, StandInEngine, stand_in
 from job.config.commands import SummarizeConfig
 from job.environment import describe
 from job.summarization.summarize import summarize
+from tests.stand_in import NO_WEIGHTS, StandInEngine, stand_in
 
 RECORDS = [100_000, 1_000_000]
 WAYS = {

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.stand_in import NO_WEIGHTS
 from tests.conftest import S3
 from tests.faults.nights import Workers, lines
 from tests.faults.s3_proxy import FaultyS3
+from tests.stand_in import NO_WEIGHTS
 from tests.training.conftest import records, write_jsonl
 
 

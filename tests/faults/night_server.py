@@ -35,13 +35,13 @@ def main() -> None:
 
 def _summarize(request: dict[str, Any]) -> int:
     """Summarize with the stand-in engine, as `recap summarize` would; return the exit code."""
-    from benchmarks.stand_in import StandInEngine, stand_in
     from job import cli
     from job.config.commands import SummarizeConfig
     from job.errors import ExitCode, RecapError, Stopped
     from job.summarization.shard import find_shard
     from job.summarization.summarize import summarize
     from job.telemetry import configure_logging
+    from tests.stand_in import StandInEngine, stand_in
 
     class Engine(StandInEngine):
         """Kills this process at the call, or at the prompt, that the request names."""

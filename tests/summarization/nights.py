@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.stand_in import PROMPT, StandInEngine, StandInTokenizer
 from job.config.commands import SummarizeConfig
 from job.config.sections import GenerationSection
 from job.conversations.record import Conversation, Reject
@@ -17,6 +16,7 @@ from job.summarization.outcomes import AnsweredWindow, Item, Window, answer_wind
 from job.summarization.prepare import Task, prepare
 from job.summarization.records import Origin, Position, Record, Result
 from job.summarization.summarizer import Digests, Summarizer, SummarizerLoader, open_summarizer
+from tests.stand_in import PROMPT, StandInEngine, StandInTokenizer
 
 FOLDER = ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
 Open = Callable[[SummarizeConfig, Path], Summarizer]

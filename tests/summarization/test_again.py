@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.stand_in import StandInEngine, stand_in
 from job.config.commands import SummarizeConfig
 from job.errors import ConfigError, DamagedError, DataError, OutputError, RetryError
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
+from tests.stand_in import StandInEngine, stand_in
 from tests.summarization.conftest import conversation, files_below, read_lines, write_lines
 from tests.summarization.nights import FOLDER, at_call, manifest_of, never
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.stand_in import StandInEngine, stand_in
 from job.config.commands import SummarizeConfig
 from job.errors import AlreadyExistsError, PreemptedError, RetryError
 from job.storage.holder import this_process
@@ -24,6 +23,7 @@ from job.summarization.inputs import check_unchanged, find_night_inputs
 from job.summarization.records import Counts
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
+from tests.stand_in import StandInEngine, stand_in
 from tests.summarization.conftest import (
     conversation,
     files_below,

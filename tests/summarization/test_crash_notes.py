@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.stand_in import StandInEngine, stand_in
 from job.config.sections import GenerationSection
 from job.conversations.record import Source
 from job.errors import MissingError, RetryError, Stopped
@@ -19,6 +18,7 @@ from job.summarization.chunk_store import ChunkStore
 from job.summarization.crash_notes import CrashNotes, read_crash_notes
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import SummarizerLoader, open_summarizer
+from tests.stand_in import StandInEngine, stand_in
 from tests.summarization.conftest import (
     conversation,
     files_below,

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.stand_in import NO_WEIGHTS, StandInEngine, stand_in
 from job.config.commands import SummarizeConfig
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import OutputError
@@ -22,6 +21,7 @@ from job.summarization.night import Night
 from job.summarization.output import open_output
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Digests, find_digests
+from tests.stand_in import NO_WEIGHTS, StandInEngine, stand_in
 from tests.summarization.conftest import files_below, read_lines
 from tests.summarization.nights import FOLDER, manifest_of, never
 

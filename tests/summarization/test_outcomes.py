@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.stand_in import StandInEngine
 from job.config.redaction import RedactionSection
 from job.config.sections import GenerationSection
 from job.conversations.record import Conversation, Reject, Source, Turn
@@ -21,6 +20,7 @@ from job.summarization.outcomes import windows_of
 from job.summarization.prepare import MAX_REDACTED_CHARACTERS
 from job.summarization.records import Outcome, Summary
 from job.summarization.summarizer import SummarizerLoader
+from tests.stand_in import StandInEngine
 from tests.summarization.nights import (
     answered,
     prepared,

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from benchmarks.stand_in import PROMPT, StandInEngine, StandInTokenizer
 from job.errors import DataError
 from job.preflight.summarizing import plan_summarizing
 from job.prompt.encode import Encoder
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Summarizer, find_digests
 from job.telemetry import configure_logging
+from tests.stand_in import PROMPT, StandInEngine, StandInTokenizer
 from tests.summarization.conftest import conversation, read_lines, write_lines
 
 CARD, DIGITS, MAIL = "4111 1111 1111 1111", "4111111111111111", "joe@shop.com"

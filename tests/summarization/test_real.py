@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.stand_in import StandInEngine, stand_in
 from job.config.commands import SummarizeConfig
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Summarizer
+from tests.stand_in import StandInEngine, stand_in
 from tests.summarization.conftest import read_lines, write_lines
 from tests.summarization.nights import Wrapped, with_engine
 

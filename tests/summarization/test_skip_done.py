@@ -6,12 +6,12 @@ from hashlib import blake2b
 
 import pytest
 
-from benchmarks.stand_in import StandInEngine, stand_in
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import DamagedError
 from job.summarization.identity import conversation_digest
 from job.summarization.skip_done import DigestSet
 from job.summarization.summarize import summarize
+from tests.stand_in import StandInEngine, stand_in
 from tests.summarization.conftest import conversation, read_lines, write_lines
 from tests.summarization.nights import manifest_of, never
 
