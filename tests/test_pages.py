@@ -37,6 +37,19 @@ def prose(path: Path) -> str:
     return BLOCK.sub("", path.read_text("utf-8"))
 
 
+# Lines
+
+MAX_COLUMNS = 100
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_lines_of_prose_fit_the_columns(page):
+    """Tables, headings, code and links may be longer: they cannot be wrapped."""
+    free = ("|", "#", "    ")
+    lines = [line for line in prose(page).splitlines() if not line.startswith(free)]
+    assert not [line for line in lines if len(LINK.sub("", line)) > MAX_COLUMNS]
+
+
 # Links
 
 
