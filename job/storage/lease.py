@@ -12,7 +12,7 @@ raises before it can overwrite anything.
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,16 +56,29 @@ class Terms:
         return self.lifetime * 2 / 3
 
 
+def seconds_since_boot() -> float:
+    """Return the seconds of a clock that also runs while the machine sleeps."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
 class Lease:
     """The right to write below a store. `acquire` it; a thread renews it until `release`."""
 
-    def __init__(self, store: Store, holder: Holder, terms: Terms | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        holder: Holder,
+        terms: Terms | None = None,
+        clock: Callable[[], float] = seconds_since_boot,
+    ) -> None:
         self._store = store
         self._holder = holder
         self._terms = terms or Terms()
         self._generation = 0
         self._renewals = 0
-        self._renewed_at = 0.0  # as `_now` counts
+        self._clock = clock
+        self._renewed_at = 0.0  # by the clock
         self._newer = ""  # the name of the holder that took over
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -83,7 +96,7 @@ class Lease:
 
         # Counted from before the write: others may count from the moment the key appears, and the
         # answer can arrive long after that.
-        self._renewed_at = _now()
+        self._renewed_at = self._clock()
         try:
             self._store.write(_key(self._generation), self._content(), if_absent=True)
         except AlreadyExistsError:
@@ -105,7 +118,7 @@ class Lease:
             raise LeaseLostError(
                 f"{self._store.uri}: the lease was given back: this run writes no more",
             )
-        silent = _now() - self._renewed_at
+        silent = self._clock() - self._renewed_at
         if silent > self._terms.trusted:
             raise LeaseLostError(
                 f"{self._store.uri}: the lease could not be renewed for {silent:.0f} s, so another "
@@ -136,7 +149,7 @@ class Lease:
     def _renew(self) -> None:
         """Renew the lease until it ends or is lost. The body of the thread."""
         while not self._ended.wait(self._terms.renewal):
-            began = _now()
+            began = self._clock()
             try:
                 self._renewals += 1
                 self._store.write(_key(self._generation), self._content())
@@ -149,7 +162,7 @@ class Lease:
                     return
                 self._renewed_at = began
             except RecapError as error:
-                seconds = round(_now() - self._renewed_at)
+                seconds = round(self._clock() - self._renewed_at)
                 warn("the lease was not renewed", seconds=seconds, why=str(error))
 
     def _wait_until_free(self, generation: int) -> None:
@@ -158,7 +171,7 @@ class Lease:
         Raise LeaseHeldError as soon as the holder is known to be alive.
         """
         first_version = self._version(generation)
-        began = _now()
+        began = self._clock()
         is_logged = False
         while True:
             content = self._read(generation)
@@ -173,7 +186,7 @@ class Lease:
                     f"{self._store.uri} is being written by another run ({holder.name}): wait for "
                     "its end, stop it, or give this one another name (run)"
                 )
-            if _now() - began > self._terms.lifetime:
+            if self._clock() - began > self._terms.lifetime:
                 return
 
             if not is_logged:
@@ -346,9 +359,3 @@ class GuardedStore:
 
 def _key(generation: int) -> str:
     return f"{FOLDER}/{generation:08d}.json"
-
-
-def _now() -> float:
-    """Return seconds of a clock that also runs while the machine sleeps."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(clock)

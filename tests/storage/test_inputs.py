@@ -7,7 +7,7 @@ import pytest
 from job.errors import ConfigError, ExitCode, ForbiddenError, MissingError
 from job.storage.keys import split_file
 from job.storage.open import find_inputs, list_inputs, open_store, read_uri
-from tests.storage.test_s3 import answering
+from tests.storage.services import answering
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -1,4 +1,4 @@
-"""Claims about leases: of several runs with one name, one writes, and who lost the lease writes no more."""
+"""Claims about leases: of several runs with one name, one writes, and one that lost it stops."""
 
 import json
 import logging
@@ -14,13 +14,13 @@ import pytest
 
 from job.errors import ExitCode, RetryError
 from job.storage.holder import process_start, this_process
-from job.storage.lease import GuardedStore, Lease, LeaseLostError, Terms
+from job.storage.lease import GuardedStore, Lease, LeaseLostError, Terms, seconds_since_boot
 from job.storage.local import LocalStore
 from job.storage.open import open_store
 
 LONG = Terms(lifetime=60, renewal=0.1)
 SHORT = Terms(lifetime=0.6, renewal=0.1)
-NEVER_RENEWED = Terms(lifetime=3, renewal=60)
+NEVER_RENEWED = Terms(lifetime=60, renewal=60)
 ELSEWHERE = replace(this_process(), id="elsewhere", machine="another", name="another, pid 7")
 
 
@@ -31,8 +31,26 @@ def store(request, tmp_path):
     return open_store(f"{request.getfixturevalue('s3').uri}/run")
 
 
-def lease(store, holder=None, terms=SHORT):
-    return Lease(store, holder or replace(this_process(), id=f"{time.monotonic_ns()}"), terms)
+class Clock:
+    """A clock that stands still until it is set forward, or goes forward with every look."""
+
+    def __init__(self, seconds_per_look=0.0):
+        self.seconds = 1000.0
+        self._step = seconds_per_look
+
+    def __call__(self):
+        self.seconds += self._step
+        return self.seconds
+
+
+def lease(store, holder=None, terms=SHORT, clock=seconds_since_boot):
+    holder = holder or replace(this_process(), id=f"{time.monotonic_ns()}")
+    return Lease(store, holder, terms, clock)
+
+
+def impatient(store, holder=None):
+    """Return the lease of a run for which a lifetime passes while it looks a few times."""
+    return lease(store, holder, LONG, Clock(seconds_per_look=LONG.lifetime / 10))
 
 
 def check_for(check: Callable[[], None], seconds: float) -> None:
@@ -42,10 +60,9 @@ def check_for(check: Callable[[], None], seconds: float) -> None:
         time.sleep(0.02)
 
 
-def test_a_second_run_on_this_machine_is_refused_at_once_and_may_begin_when_the_first_has_ended(
-    store,
-):
-    first, second = lease(store, terms=LONG), lease(store, terms=LONG)
+def test_a_second_run_on_this_machine_begins_only_after_the_first(store):
+    first = lease(store, terms=LONG)
+    second = lease(store, terms=LONG)
     first.acquire()
     with pytest.raises(RetryError, match="is being written by another run"):
         second.acquire()
@@ -56,7 +73,8 @@ def test_a_second_run_on_this_machine_is_refused_at_once_and_may_begin_when_the_
 
 
 def test_a_run_elsewhere_that_still_renews_is_not_disturbed(store):
-    first, second = lease(store, ELSEWHERE, LONG), lease(store, terms=LONG)
+    first = lease(store, ELSEWHERE, LONG)
+    second = lease(store, terms=LONG)
     first.acquire()
     with pytest.raises(RetryError, match="another, pid 7"):
         second.acquire()
@@ -64,15 +82,16 @@ def test_a_run_elsewhere_that_still_renews_is_not_disturbed(store):
     first.release()
 
 
-def test_a_run_elsewhere_that_renews_no_more_is_succeeded_and_writes_no_more(store):
-    dead, next_one = (
-        lease(store, ELSEWHERE, NEVER_RENEWED),
-        lease(store, terms=replace(NEVER_RENEWED, renewal=0.1)),
-    )
+def test_a_run_elsewhere_that_renews_no_more_loses_its_lease(store):
+    clock = Clock()
+    dead = lease(store, ELSEWHERE, NEVER_RENEWED, clock)
     dead.acquire()
     guarded = GuardedStore(store, dead)
     guarded.write("a", b"1")
-    next_one.acquire()
+
+    successor = impatient(store)
+    successor.acquire()
+    clock.seconds += NEVER_RENEWED.lifetime
     with pytest.raises(LeaseLostError) as lost:
         guarded.write("a", b"2")
     assert lost.value.exit_code == ExitCode.RETRY
@@ -80,7 +99,7 @@ def test_a_run_elsewhere_that_renews_no_more_is_succeeded_and_writes_no_more(sto
     for change in (lambda: guarded.delete("a"), lambda: guarded.upload(Path(__file__), "a")):
         with pytest.raises(LeaseLostError):
             change()
-    next_one.release()
+    successor.release()
 
 
 def test_a_run_that_was_asleep_finds_that_another_took_over(store):
@@ -109,12 +128,12 @@ def test_a_dead_process_of_this_machine_is_succeeded_at_once(store):
 @pytest.mark.skipif(
     not Path("/proc/self/stat").exists(), reason="Linux counts ticks since the boot"
 )
-def test_who_a_process_is_does_not_depend_on_the_time_of_day():
+def test_a_process_is_identified_without_the_time_of_day():
     ticks = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     assert this_process().started == ticks
 
 
-def test_whoever_still_writes_after_the_lease_was_given_back_writes_no_more(store):
+def test_a_write_after_the_lease_was_given_back_is_refused(store):
     mine = lease(store, terms=LONG)
     mine.acquire()
     guarded = GuardedStore(store, mine)
@@ -128,7 +147,8 @@ class Slow(LocalStore):
 
     def __init__(self, uri):
         super().__init__(uri)
-        self.begun, self.goes_on = threading.Event(), threading.Event()
+        self.begun = threading.Event()
+        self.goes_on = threading.Event()
 
     def write(self, key, data, *, if_absent=False):
         if self.begun.is_set():
@@ -157,7 +177,7 @@ def test_a_write_under_way_that_outlives_the_lease_is_found(tmp_path):
     mine.release()
 
 
-def test_a_lease_is_not_given_back_while_a_write_that_nobody_waits_for_may_still_come(tmp_path):
+def test_a_lease_lapses_if_a_write_in_progress_may_still_arrive(tmp_path):
     store = Slow(str(tmp_path / "run"))
     mine = lease(store, terms=LONG)
     mine.acquire()
@@ -178,7 +198,9 @@ class AtOnce:
     """A store whose users have all looked around before the first one goes on."""
 
     def __init__(self, store, users):
-        self.uri, self._store, self._gate = store.uri, store, threading.Barrier(users)
+        self.uri = store.uri
+        self._store = store
+        self._gate = threading.Barrier(users)
         self._seen = threading.local()
 
     def list(self, prefix=""):
@@ -192,7 +214,9 @@ class AtOnce:
 
 
 def test_of_several_that_begin_at_once_one_wins(store):
-    held, refused, together = [], [], AtOnce(store, 4)
+    held = []
+    refused = []
+    together = AtOnce(store, 4)
 
     def begin(number):
         mine = lease(together, replace(ELSEWHERE, id=f"run {number}"), NEVER_RENEWED)
@@ -214,14 +238,16 @@ def test_of_several_that_begin_at_once_one_wins(store):
 
 
 class LostAnswer(LocalStore):
-    """A store whose first guarded write is answered only when another run has waited for a lifetime and begun."""
+    """A store that answers its first guarded write only when another run has taken over."""
 
     def __init__(self, uri, asks_again, other):
         super().__init__(uri)
-        self._asks_again, self._other = asks_again, other
+        self._asks_again = asks_again
+        self._other = other
 
     def write(self, key, data, *, if_absent=False):
-        other, self._other = self._other, None
+        other = self._other
+        self._other = None
         super().write(key, data, if_absent=if_absent)
         if other:
             other.acquire()
@@ -230,10 +256,8 @@ class LostAnswer(LocalStore):
 
 
 @pytest.mark.parametrize("asks_again", [False, True])
-def test_whoever_was_succeeded_before_it_knew_that_it_held_the_lease_is_refused(
-    tmp_path, caplog, asks_again
-):
-    other = lease(LocalStore(str(tmp_path / "run")), replace(ELSEWHERE, name="the other"), SHORT)
+def test_a_run_succeeded_before_it_was_answered_is_refused(tmp_path, caplog, asks_again):
+    other = impatient(LocalStore(str(tmp_path / "run")), replace(ELSEWHERE, name="the other"))
     mine = lease(LostAnswer(str(tmp_path / "run"), asks_again, other), terms=LONG)
     logging.getLogger("recap").addHandler(caplog.handler)
     with pytest.raises(RetryError, match="the other"):
@@ -245,22 +269,34 @@ def test_whoever_was_succeeded_before_it_knew_that_it_held_the_lease_is_refused(
 
 
 def test_an_answer_that_came_too_late_gives_no_right_to_write(tmp_path):
+    clock = Clock()
+
     class Late(LocalStore):
         def write(self, key, data, *, if_absent=False):
             super().write(key, data, if_absent=if_absent)
-            time.sleep(2 * SHORT.trusted)
+            clock.seconds += LONG.lifetime
 
-    mine = lease(Late(str(tmp_path / "run")), terms=replace(SHORT, renewal=60))
+    mine = lease(Late(str(tmp_path / "run")), terms=NEVER_RENEWED, clock=clock)
     mine.acquire()
     with pytest.raises(LeaseLostError, match="could not be renewed"):
         mine.check()
     mine.release()
 
 
+class Renewed(LocalStore):
+    """A store whose lease somebody renews after the first look at its version."""
+
+    def stat(self, key):
+        found = super().stat(key)
+        self.write(key, self.read(key) + b" ")
+        return found
+
+
 @pytest.mark.parametrize(
     "content",
     [
-        b'{"holder": {"id": "1", "machine": "another", "pid": 7, "started": "", "name": "newer", "node": "n1"}}',
+        b'{"holder": {"id": "1", "machine": "another", "pid": 7, "started": "", "name": "newer",'
+        b' "node": "n1"}}',
         b'{"holder": {"name": "newer"}}',
         b'{"holder": "newer"}',
         b'["newer"]',
@@ -268,22 +304,17 @@ def test_an_answer_that_came_too_late_gives_no_right_to_write(tmp_path):
         b"",
     ],
 )
-def test_a_lease_that_is_not_wholly_understood_is_somebodys_as_long_as_it_changes(
-    tmp_path, content
-):
+def test_a_lease_that_is_not_understood_is_alive_while_it_changes(tmp_path, content):
     store = LocalStore(str(tmp_path / "run"))
     store.write("lease/00000001.json", content)
-    successor = lease(store, terms=SHORT)
+    successor = impatient(store)
     successor.acquire()
     successor.release()
     assert [entry.key for entry in store.list()] == ["lease/00000002.json"]
 
     store.write("lease/00000003.json", content)
-    renewed = threading.Timer(0.3, store.write, ("lease/00000003.json", content + b" "))
-    renewed.start()
     with pytest.raises(RetryError, match="is being written by another run"):
-        lease(store, terms=LONG).acquire()
-    renewed.join()
+        lease(Renewed(store.uri), terms=LONG).acquire()
 
 
 class Forgetful(LocalStore):
@@ -293,7 +324,7 @@ class Forgetful(LocalStore):
         super().write(key, data)
 
 
-def test_a_store_that_ignores_conditions_is_told_of(tmp_path, caplog):
+def test_a_store_that_ignores_conditions_is_warned_of(tmp_path, caplog):
     logging.getLogger("recap").addHandler(caplog.handler)
     mine = lease(Forgetful(str(tmp_path / "run")))
     mine.acquire()

@@ -1,11 +1,13 @@
 """Files on this machine: full disks, read-only places, links that lead out, and what a killed writer leaves."""
 
+import fcntl
 import os
 import stat
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -212,6 +214,29 @@ with locked(Path({str(tmp_path)!r})):
     assert other.communicate(timeout=60)[0] == "after the first\n"
 
 
+@pytest.mark.parametrize(
+    ("module", "step", "if_absent"),
+    [(fcntl, "flock", False), (os, "replace", False), (os, "link", True)],
+)
+def test_a_sweep_at_any_step_of_a_write_spares_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, step: str, if_absent: bool
+):
+    real = getattr(module, step)
+    swept = []
+
+    def swept_first(*arguments: Any) -> Any:
+        if not swept:
+            swept.append(step)
+            sweep(tmp_path)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, step, swept_first)
+    write_file(tmp_path / "a", b"whole", if_absent=if_absent)
+    assert swept
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"whole"
+
+
 def test_a_file_that_is_becoming_whole_is_not_swept_away(tmp_path: Path):
     ended = threading.Event()
 
@@ -222,13 +247,13 @@ def test_a_file_that_is_becoming_whole_is_not_swept_away(tmp_path: Path):
     thread = threading.Thread(target=sweeping)
     thread.start()
     try:
-        for number in range(
-            1500
-        ):  # with the lock given up before the rename, some ten of them are lost
-            write_file(tmp_path / f"{number % 7}", b"whole")
+        for number in range(100):
+            write_file(tmp_path / f"{number % 7}", f"whole {number}".encode())
     finally:
         ended.set()
         thread.join()
+    found = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    assert found == {f"{number % 7}": f"whole {number}" for number in range(93, 100)}
 
 
 def test_writers_that_remove_each_others_empty_folder_all_go_on(tmp_path: Path):

@@ -24,6 +24,7 @@ from job.storage.folders import fetch_prefix, publish_folder
 from job.storage.open import open_store
 from job.storage.s3 import S3Store, Transfer
 from tests.storage.conftest import SMALL
+from tests.storage.services import answering
 
 pytestmark = pytest.mark.usefixtures("aws_environment")
 QUICK = Transfer(tries=2, connect_seconds=2)
@@ -35,27 +36,6 @@ def store_at(
 ) -> S3Store:
     options = StorageSection(endpoint_url=endpoint, addressing_style="path", timeout_seconds=5)
     return S3Store("s3://bucket/prefix", options, transfer, sleep)
-
-
-def answering(
-    status: int, code: str, asked: list[str] | None = None
-) -> Callable[[BaseHTTPRequestHandler], None]:
-    """Say the same to every request, as services do: with a code, and without the message that some leave out."""
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        if asked is not None:
-            asked.append(f"{request.command} {request.path}")
-        body = (
-            f"<?xml version='1.0'?><Error><Code>{code}</Code></Error>".encode()
-            if request.command != "HEAD"
-            else b""
-        )
-        request.send_response(status)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body)
-
-    return answer
 
 
 def serving(
