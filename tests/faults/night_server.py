@@ -62,7 +62,7 @@ def _summarize(request: dict[str, Any]) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
-        cli._sigterm_preempts()  # within the `try`: a stop may come at once
+        cli._stop_on_sigterm()  # within the `try`: a stop may come at once
         configure_logging()
         config = SummarizeConfig.model_validate(request["start"])
         summarize(config, stand_in(Engine()), find_shard(request["shard"], None, {}))
