@@ -101,6 +101,8 @@ def agree_on_chunks(
         chunks = list(_cut_into_chunks(files, config.data, size_of(config.chunks)))
         check_enough(sum(chunk.records for chunk in chunks), config)
         content = _to_json(files, chunks)
+
+        # A file that changed while it was cut has pieces that do not fit its recorded version.
         check_unchanged(files)
         try:
             store.write(_key(folder, newest + 1), content, if_absent=True)

@@ -69,6 +69,7 @@ def finish(night: Night, chunks: Chunks, shard: Shard, work: Path) -> Counts | N
     Return None if another worker will do it, or does it now. Raise DataError if more records are
     rejected than the limit allows; they are published all the same.
     """
+    # Listed after this worker's last commit: of workers that end at once, at least one sees all.
     committed = night.chunk_store(chunks).committed()
     missing = [chunk.number for chunk in chunks.chunks if chunk.number not in committed]
     if missing:
@@ -94,14 +95,15 @@ def finish(night: Night, chunks: Chunks, shard: Shard, work: Path) -> Counts | N
             facts = _publish(night_under_lease, chunks, work)
             message = "summarized"
 
+        # From here on, whoever runs this night again finds it done, and deletes what is left.
         counts = Counts.from_json(facts["counts"])
         leases = [entry.key for entry in lease_store.list(LEASE_FOLDER)]  # earlier ones too
         delete_finished_chunks(night_under_lease, counts)
     finally:
         lease.release()
 
-    # Delete them from the output's store: one rooted at the folder of chunks would leave that
-    # folder there, empty.
+    # The leases come last, after the lease is released. They are deleted from the output's store:
+    # one rooted at the folder of chunks would leave that folder there, empty.
     for key in leases:
         night.output.store.delete(below(night.output.chunks, key))
     if not counts.records:
@@ -111,6 +113,7 @@ def finish(night: Night, chunks: Chunks, shard: Shard, work: Path) -> Counts | N
 
 def _publish(night: Night, chunks: Chunks, work: Path) -> dict[str, Any]:
     """Assemble and publish the output, and return the facts in its manifest."""
+    # Files of chunks that were committed hours ago may have changed since.
     check_unchanged(chunks.files)
     folder = work / "output"
     folder.mkdir()
@@ -159,6 +162,7 @@ class _Assembly:
 
         records = 0
         for line in read_lines(path):
+            # Positions ascend over all chunks, so this finds a record that is in two chunks too.
             position = line.position
             if position <= self._last:
                 source = self._source(position)

@@ -98,11 +98,12 @@ def answer_windows(
         prompts = window.prompts()
         ahead.append(window)
         prompts_in_flight.append(len(prompts))
-        if prompts:
+        if prompts:  # else no model may be needed, and asking the engine would load one
             task.engine.expect(prompts)
             prompts_wanted = task.engine.prompts_ahead
 
-        # Answer the oldest windows, as long as those after them keep the engine busy.
+        # Answer the oldest window as soon as those after it keep the engine busy meanwhile. An
+        # engine that wants no announcements has each window answered at once.
         while ahead:
             announced = sum(prompts_in_flight) - prompts_in_flight[0]
             if announced < prompts_wanted and len(ahead) <= MAX_WINDOWS_AHEAD:

@@ -7,7 +7,7 @@ A conversation is skipped, cleaned, redacted and encoded here. If it does not fi
 from collections.abc import Container
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from job.conversations.cleaning import clean_or_reject
 from job.conversations.record import Conversation, Reject, RejectReason
@@ -42,6 +42,7 @@ def prepare(record: Record, task: Task) -> Prepared | Outcome:
     if isinstance(conversation, Reject):
         return Outcome(origin, conversation)
 
+    # Of the record as it was read: skipping it needs no model, and so no cleaning.
     digest = conversation_digest(conversation, task.settings)
     if bytes.fromhex(digest) in task.done_before:
         return Outcome(origin, Skipped(conversation.id, conversation.source, digest))
@@ -62,28 +63,34 @@ def prepare(record: Record, task: Task) -> Prepared | Outcome:
         cleaned, placeholders = redact(cleaned, task.redactor)
 
     try:
-        parts, dropped_turns = _encode(cleaned, task)
+        encoded = _encode(cleaned, task)
     except TooLongError as error:
         return Outcome(origin, _reject(cleaned, "too_long", str(error)))
     except NothingToSummarizeError as error:
         return Outcome(origin, _reject(cleaned, "nothing_to_summarize", str(error)))
     return Prepared(
-        origin,
-        cleaned.id,
-        cleaned.source,
-        cleaned.metadata,
-        parts,
-        dropped_turns,
-        placeholders,
-        digest,
+        origin=origin,
+        id=cleaned.id,
+        source=cleaned.source,
+        metadata=cleaned.metadata,
+        parts=encoded.parts,
+        dropped_turns=encoded.dropped_turns,
+        placeholders=placeholders,
+        digest=digest,
     )
 
 
-def _encode(conversation: Conversation, task: Task) -> tuple[list[EncodedPart], int]:
-    """Return the prompts of a conversation, and the number of turns that were dropped."""
+class _Encoded(NamedTuple):
+    """The prompts of a conversation, and the number of its turns that are in none of them."""
+
+    parts: list[EncodedPart]
+    dropped_turns: int
+
+
+def _encode(conversation: Conversation, task: Task) -> _Encoded:
     encoder = task.engine.loader.load().encoder
     if task.long_conversations == "hierarchical":
-        return encoder.encode_parts(conversation, MAX_PARTS), 0
+        return _Encoded(encoder.encode_parts(conversation, MAX_PARTS), 0)
 
     prompt = encoder.encode(conversation)
     dropped = prompt.dropped_turns
@@ -92,7 +99,7 @@ def _encode(conversation: Conversation, task: Task) -> tuple[list[EncodedPart], 
         raise TooLongError(
             f"{dropped} of {turns} turns do not fit into {encoder.max_tokens} tokens"
         )
-    return [EncodedPart(prompt.ids, turns - dropped)], dropped
+    return _Encoded([EncodedPart(prompt.ids, turns - dropped)], dropped)
 
 
 def _reject(conversation: Conversation, reason: RejectReason, detail: str) -> Reject:

@@ -75,8 +75,9 @@ def _summarize(
     if done is not None:
         check_enough(done.records, night.config)
         return done
-    check_writable(night.output)
 
+    # Nobody should wait for hours to learn that the output cannot be written.
+    check_writable(night.output)
     chunks = agree_on_chunks(night.output.store, night.settings_folder, files, night.config)
 
     # The same night, started twice, may have finished meanwhile.

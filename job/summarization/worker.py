@@ -1,4 +1,4 @@
-"""A worker's part of a night: summarize and commit the chunks of its shard that nobody has committed.
+"""A worker's part of a night: summarize and commit the missing chunks of its shard.
 
 A worker reads a chunk, summarizes its records, checks that its files have not changed meanwhile and
 that each record has one outcome, and commits it. If the worker is stopped or killed, it loses the
@@ -183,8 +183,8 @@ class _Worker:
                 if window.ends_chunk:
                     self._commit(by_number[window.chunk])
         except BaseException as error:
-            # A stop (no Exception) is no crash. After an error, the notes stay: the next attempt
-            # summarizes these chunks carefully.
+            # A stop is a BaseException, and no crash: the next attempt may go on as usual. After an
+            # error the notes stay, and the next attempt summarizes these chunks carefully.
             if not isinstance(error, Exception):
                 self._notes.end_all_chunks()
             raise
@@ -192,6 +192,7 @@ class _Worker:
     def _windows(self, chunks: Sequence[Chunk]) -> Iterator[Window]:
         """Read the chunks, and yield their records, prepared, in windows."""
         for chunk in chunks:
+            # Before anything is read: a record may kill the process while it is read or prepared.
             self._notes.begin_chunk(chunk.number)
             prepared = (prepare(record, self._task) for record in self._read(chunk))
             yield from windows_of(chunk.number, prepared)
@@ -235,6 +236,8 @@ class _Worker:
 
     def _commit(self, chunk: Chunk) -> None:
         """Check the chunk at hand, and commit it unless another worker has."""
+        # After the last record was read and before the commit: outcomes of a file that changed
+        # meanwhile, of which some may be of its old content, never count.
         files = self._chunks.files
         numbers = {part.file for part in chunk.pieces}
         check_unchanged([files[number] for number in numbers], len(files))
@@ -248,6 +251,9 @@ class _Worker:
         facts = ChunkFacts(counts, seconds, self._gpus, self._task.engine.loader.engine_name)
         if not self._store.commit(chunk.number, self._draft, facts):
             event("another worker was faster", chunk=chunk.number)
+
+        # After the commit: a process that dies in between leaves the note of a committed chunk,
+        # which nobody begins again. The other way round, a crash could go unnoticed.
         self._notes.end_chunk(chunk.number)
 
         self.counts = self.counts.plus(counts)
