@@ -160,7 +160,7 @@ class ChunkStore:
         """Return the names of all files in the folder."""
         return [entry.key.rpartition("/")[2] for entry in self.store.list(self.folder)]
 
-    def committed(self) -> set[int]:
+    def committed_numbers(self) -> set[int]:
         """Return the numbers of the chunks that have a marker."""
         names = [name for name in self.names() if name.endswith(MARKER_SUFFIX)]
         return {int(name.removesuffix(MARKER_SUFFIX)) for name in names}

@@ -70,7 +70,7 @@ def finish(night: Night, chunks: Chunks, shard: Shard, work: Path) -> Counts | N
     rejected than the limit allows; they are published all the same.
     """
     # Listed after this worker's last commit: of workers that end at once, at least one sees all.
-    committed = night.chunk_store(chunks).committed()
+    committed = night.chunk_store(chunks).committed_numbers()
     missing = [chunk.number for chunk in chunks.chunks if chunk.number not in committed]
     if missing:
         return finish_if_done_meanwhile(night, chunks, shard, missing)

@@ -126,13 +126,13 @@ class Counts:
 
     def plus(self, other: "Counts") -> "Counts":
         """Return the sum of both."""
-        return self._combined(other, 1)
+        return self._combine(other, 1)
 
     def minus(self, other: "Counts") -> "Counts":
         """Return the difference of both."""
-        return self._combined(other, -1)
+        return self._combine(other, -1)
 
-    def _combined(self, other: "Counts", sign: int) -> "Counts":
+    def _combine(self, other: "Counts", sign: int) -> "Counts":
         rejects = dict(self.rejects)
         for reason, count in other.rejects.items():
             rejects[reason] = rejects.get(reason, 0) + sign * count

@@ -67,7 +67,7 @@ def summarize_missing(
     The summarizer is opened only if a record needs it.
     """
     store = night.chunk_store(chunks)
-    committed = store.committed()
+    committed = store.committed_numbers()
     mine = [chunk for chunk in chunks.chunks if shard.takes(chunk.number)]
     missing = [chunk for chunk in mine if chunk.number not in committed]
     records = sum(chunk.records for chunk in missing)
@@ -208,9 +208,10 @@ class _Worker:
                         yield Record(Origin(chunk.number, position), content)
                         continue
                     self.doubts.add(content)
-                    yield self._identified(content, chunk.number, position)
+                    yield self._identify(content, chunk.number, position)
 
-    def _identified(self, conversation: Conversation, chunk: int, position: Position) -> Record:
+    def _identify(self, conversation: Conversation, chunk: int, position: Position) -> Record:
+        """Return the conversation as a record, with the digest of its own or its derived id."""
         is_derived = not conversation.id
         if is_derived:
             conversation = conversation._replace(id=derived_id(conversation))

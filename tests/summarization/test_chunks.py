@@ -327,7 +327,7 @@ def test_a_commit_whose_answer_is_lost_is_still_this_workers(tmp_path):
     store = ChunkStore(Forgetful(str(tmp_path / "out")), "c")
     (tmp_path / "x").write_text("x\n")
     assert store.commit(0, tmp_path / "x", FACTS)
-    assert store.committed() == {0}
+    assert store.committed_numbers() == {0}
 
 
 def test_while_another_worker_puts_the_output_together_this_one_is_done(night, tmp_path):
