@@ -93,7 +93,7 @@ def test_intervals_identify_a_run_only_if_evaluations_decide(
 def test_a_run_without_patience_left_ends_early_with_its_best_adapter(config, trials):
     # Far too large a learning rate: what follows the first evaluations is worse.
     config["training"] |= {
-        "epochs": 6,
+        "max_steps": 20,
         "learning_rate": 0.5,
         "warmup_ratio": 0.9,
         "save_every_steps": 1,
@@ -103,6 +103,7 @@ def test_a_run_without_patience_left_ends_early_with_its_best_adapter(config, tr
         "patience": 3,
         "sample_summaries": 0,
     }
+    config["evaluation"]["max_conversations"] = 1
     code, log = trials.run(config)
     assert code == ExitCode.DONE, log
     assert "no smaller validation loss: the training ends" in log
@@ -110,7 +111,7 @@ def test_a_run_without_patience_left_ends_early_with_its_best_adapter(config, tr
     journal = json.loads((run / "run.json").read_text(encoding="utf-8"))
     best = int(journal["facts"]["best"]["step"])
     last = journal["attempts"][-1]["last_step"]
-    assert last == best + 3 < 72
+    assert last == best + 3 < 20
     assert f'"the best evaluation\'s adapter is taken", "step": {best},' in log
     weights = load_file(str(run / "adapter" / "adapter_model.safetensors"))
     there = load_file(str(run / "checkpoints" / f"step-{best:08d}" / "adapter_model.safetensors"))

@@ -39,9 +39,11 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_intact(
     config, write_config, small_disk, left
 ):
     config["training"] |= {"epochs": 30, "save_every_steps": 3, "optimizer": "adamw_torch"}
+    config["training"] |= {"evaluate_every_steps": 999}
     process = subprocess.Popen(
         [sys.executable, "-m", "job", "train", str(write_config(config))],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     run = Path(config["output"]) / "tiny"
     while not (run / "checkpoints" / "step-00000003" / "manifest.json").exists():
@@ -52,9 +54,9 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_intact(
             filler.write(bytes(MIB))
         while left == "nothing":
             filler.write(bytes(4096))
-    _, said = process.communicate()
-    assert process.returncode == ExitCode.OUTPUT, said
-    assert "MiB free, and a checkpoint needs about" in said or "cannot be written" in said
+    _, log = process.communicate()
+    assert process.returncode == ExitCode.OUTPUT, log
+    assert "MiB free, and a checkpoint needs about" in log or "cannot be written" in log
     newest = max((run / "checkpoints").iterdir())
     verify_folder(newest)
     assert not (run / "adapter").exists()
@@ -71,7 +73,8 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_intact(
 
 @pytest.mark.faults
 def test_files_that_may_not_grow_are_no_bug(config, write_config, places):
-    def limit() -> None:  # to less than a checkpoint, as a quota would
+    def limit() -> None:
+        # To less than a checkpoint, as a quota would.
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     done = subprocess.run(

@@ -180,7 +180,7 @@ def test_a_fresh_run_starts_beside_and_resumes_there(loaded, config):
     assert plan_training(loaded, fresh=True).run == "tiny", "the same run needs no other place"
 
 
-def test_attempts_that_did_not_survive_scoring_are_counted_but_stopped_ones(loaded):
+def test_attempts_that_did_not_survive_scoring_are_counted(loaded):
     store = store_of(loaded)
     for state in (None, "failed", "preempted"):  # None: killed
         entry = journal.note_scoring(store, begun(loaded), True)
