@@ -18,7 +18,7 @@ MAX_CRASHES_WHILE_SCORING = 2  # one may be the machine's fault
 
 @dataclass
 class CurrentAttempt:
-    """What this attempt has reached. Its mappings become `facts` of run.json as they are filled."""
+    """The progress of this attempt. Its mappings become `facts` of run.json as they are filled."""
 
     run: Run
     step: int  # the last one done
