@@ -1,6 +1,6 @@
 """Claims about text that leaves recap: no secret in any form, no control character, no forged line.
 
-"Forged" is a line that a text from outside makes look like one of recap's own.
+A forged line is a text from outside that looks like one of recap's own lines.
 """
 
 import base64
@@ -53,7 +53,7 @@ SHAPES = {
         *(base64.b64encode(f"{user}:{KEY}".encode()).decode() for user in ("", "u", "me", "you")),
     ],
 )
-def test_no_form_of_a_secret_stays(monkeypatch, form):
+def test_every_form_of_a_secret_is_hidden(monkeypatch, form):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
     shown = masked(f"before {form} after")
     for start in range(len(form) - 7):
@@ -99,14 +99,14 @@ def test_short_secrets_are_hidden_as_whole_words_alone(monkeypatch):
         ("DB_PASSWORD", "2048"),
     ],
 )
-def test_what_is_no_secret_is_shown(monkeypatch, name, value):
+def test_text_without_secrets_is_shown(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     text = f"{value} is in /srv/data, disabled, true, 1, 2048 test"
     assert masked(text) == text
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_secret_that_is_in_no_variable_is_known_by_its_shape(name):
+def test_a_secret_without_a_variable_is_known_by_its_shape(name):
     assert masked(f"x {SHAPES[name]}") == "x ***"
 
 
@@ -156,7 +156,7 @@ def test_logins_and_signatures_are_hidden_in_urls(text, wanted):
         "the authorization: check it, Basic information",
     ],
 )
-def test_places_are_shown_whole(text):
+def test_uris_and_paths_are_shown_whole(text):
     assert masked(text) == text
 
 

@@ -46,7 +46,7 @@ def test_a_training_process_imports_nothing_from_the_current_folder(
     )
 
 
-def test_a_checkout_that_is_not_installed_is_imported_by_its_processes():
+def test_processes_import_the_checkout_that_started_them():
     # Without site packages (-S), job is only in the current folder.
     code = "from job.safe_path import safe_variables; print(safe_variables({}))"
     words = [sys.executable, "-S", "-c", code]
@@ -59,7 +59,7 @@ def test_a_checkout_that_is_not_installed_is_imported_by_its_processes():
     assert child.returncode == 0
 
 
-def test_the_folders_of_a_user_stay_first_and_no_folder_is_named_twice():
+def test_folders_of_a_user_stay_first_and_are_named_once():
     given = {"PYTHONPATH": os.pathsep.join(["/mine", "", OWN_FOLDER])}
     wanted = os.pathsep.join(["/mine", OWN_FOLDER])
     assert safe_variables(given) == {"PYTHONSAFEPATH": "1", "PYTHONPATH": wanted}

@@ -1,4 +1,4 @@
-"""What is told: words for a person, JSON for a collector, and secrets of the environment to neither."""
+"""Claims about events: text for a person, JSON for a collector, and secrets for neither."""
 
 import io
 import json
@@ -23,16 +23,17 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("person", [True, False])
-def test_a_job_goes_on_where_nobody_reads_its_log_any_more(person):
+def test_a_broken_log_stream_does_not_end_the_job(person, capsys):
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb", buffering=0) as broken:
         telemetry.configure_logging(io.TextIOWrapper(broken, write_through=True), person=person)
         telemetry.event("one")
+    assert "BrokenPipeError" in capsys.readouterr().err, "it was met, and raised nothing"
 
 
 @pytest.mark.parametrize("person", [True, False])
-def test_no_event_holds_a_secret_however_deep(secret, person):
+def test_no_event_has_a_secret_at_any_depth(secret, person):
     stream = io.StringIO()
     telemetry.configure_logging(stream, person=person)
     telemetry.event(
@@ -45,7 +46,7 @@ def test_no_event_holds_a_secret_however_deep(secret, person):
         assert json.loads(line)["deep"] == {"list": ["x ***"], "***": 1}
 
 
-def test_a_number_that_json_cannot_write_is_text():
+def test_a_number_that_json_does_not_have_is_text():
     def refuse(name):
         raise AssertionError(f"{name} is no JSON")
 
@@ -60,7 +61,7 @@ FOREIGN = "a\x1b[2J\x07\r\x7f\x9b\u2028\u2029\u202e\u2066\u200f\nerror: forged\n
 
 
 @pytest.mark.parametrize("person", [True, False])
-def test_no_line_holds_control_characters_however_deep(person):
+def test_no_line_has_control_characters_at_any_depth(person):
     stream = io.StringIO()
     telemetry.configure_logging(stream, person=person)
     telemetry.event(FOREIGN, logging.WARNING, text=FOREIGN, deep={FOREIGN: [(FOREIGN,)]}, of=Odd())
@@ -82,7 +83,7 @@ class Odd:
         return FOREIGN
 
 
-def test_a_person_never_sees_a_line_that_only_looks_like_ours():
+def test_a_text_cannot_forge_a_line_for_a_person():
     stream = io.StringIO()
     telemetry.configure_logging(stream, person=True)
     telemetry.warn("cannot read a\nerror: forged", key="b\nerror: forged too")
@@ -126,7 +127,7 @@ def test_measured_values_are_a_line_in_the_embedded_metric_format(secret):
     assert line["run"] == "night"
 
 
-def test_a_person_is_told_the_values_alone(secret):
+def test_a_person_sees_measured_values_without_the_metric_format(secret):
     assert told(person=True) == "summaries  run=night records=31 seconds=1.5\n"
 
 
@@ -145,9 +146,7 @@ with progress("training", 20, "step") as bar:
         ((0, 0), r"training  done=20 total=20 unit=step"),
     ],
 )
-def test_a_terminal_shows_a_bar_with_the_time_that_is_left_and_one_without_a_size_lines(
-    size, wanted
-):
+def test_only_a_terminal_with_a_size_shows_a_bar_with_an_eta(size, wanted):
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, size)
     subprocess.run(

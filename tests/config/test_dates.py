@@ -1,4 +1,4 @@
-"""`--var date=yesterday` is one date for the whole of a run, wherever and whenever its processes start."""
+"""Claims about `date`: it is one date for all processes of a run, whenever they start."""
 
 import re
 from datetime import UTC, datetime
@@ -32,12 +32,12 @@ YESTERDAY = {"date": "yesterday"}
         ),
     ],
 )
-def test_yesterday_is_the_day_before_the_one_that_was_meant(environment, date):
+def test_yesterday_is_the_day_before_the_scheduled_one(environment, date):
     assert with_date(YESTERDAY, environment, NOW) == {"date": date}
     assert with_date({}, environment | {"RECAP_VAR_DATE": "yesterday"}, NOW) == {"date": date}
 
 
-def test_yesterday_in_a_zone_is_no_24_hours_ago_when_its_clocks_change():
+def test_yesterday_is_a_day_ago_when_clocks_change_not_24_hours():
     spring = datetime(
         2026, 3, 29, 22, 30, tzinfo=UTC
     )  # half past midnight on the 30th; the 29th had 23 hours
@@ -46,7 +46,7 @@ def test_yesterday_in_a_zone_is_no_24_hours_ago_when_its_clocks_change():
     }
 
 
-def test_a_date_is_left_as_it_is_and_so_is_any_other_variable():
+def test_dates_and_other_variables_stay_as_they_are():
     for variables in ({"date": "2026-01-31"}, {"shard": "yesterday"}, {}):
         assert with_date(variables, {"RECAP_TIME_ZONE": "nowhere"}, NOW) == variables
     named = {"date": "2026-01-31"}
@@ -68,13 +68,11 @@ def test_a_date_is_left_as_it_is_and_so_is_any_other_variable():
         ({}, {}, None),
     ],
 )
-def test_the_previous_date_is_the_day_before_unless_it_is_given_too(
-    variables, environment, previous
-):
+def test_the_previous_date_is_the_day_before_unless_it_is_given(variables, environment, previous):
     assert with_previous_date(variables, environment).get("previous_date") == previous
 
 
-def test_today_is_the_day_of_the_one_that_was_meant():
+def test_today_is_the_scheduled_day():
     assert with_date({"date": "today"}, {}, NOW) == {"date": "2026-03-01"}
     late = {"RECAP_SCHEDULED_AT": "2026-01-31T23:30:00Z", "RECAP_TIME_ZONE": "Europe/Berlin"}
     assert with_date({"date": "today"}, late, NOW) == {"date": "2026-02-01"}
@@ -83,11 +81,12 @@ def test_today_is_the_day_of_the_one_that_was_meant():
 @pytest.mark.parametrize(
     "text",
     [
-        "20260131", "2026-13-45", "2026-02-29", "2026-1-31", "YESTERDAY", "Today", "tomorrow", "31.01.2026", "week 9",
-        "2026-W05-6", "2026-01-31T00:00", " 2026-01-31", "2026-01-31\n", "\u0662026-01-31", "<date>",
+        "20260131", "2026-13-45", "2026-02-29", "2026-1-31", "YESTERDAY", "Today", "tomorrow",
+        "31.01.2026", "week 9", "2026-W05-6", "2026-01-31T00:00", " 2026-01-31", "2026-01-31\n",
+        "\u0662026-01-31", "<date>",
     ],
 )  # fmt: skip
-def test_a_date_that_is_none_is_a_mistake_with_its_remedy(text):
+def test_an_invalid_date_is_a_mistake_with_its_remedy(text):
     wanted = "wanted a date such as 2026-01-31, yesterday or today; .* --var day="
     with pytest.raises(ConfigError, match=f"--var date is {re.escape(repr(text))}, {wanted}"):
         with_date({"date": text}, {}, NOW)
@@ -107,7 +106,7 @@ def test_an_empty_date_is_none(config_text):
 @pytest.mark.parametrize(
     "time", ["2026-01-31", "02:00", "2026-01-31T02:00:00", "<aws.scheduler.scheduled-time>"]
 )
-def test_a_time_that_is_none_is_told(time):
+def test_an_invalid_time_is_an_error(time):
     with pytest.raises(
         ConfigError,
         match=f"RECAP_SCHEDULED_AT is '{time}'.*wanted a time with its zone: 2026-01-31T",
@@ -116,14 +115,14 @@ def test_a_time_that_is_none_is_told(time):
 
 
 @pytest.mark.parametrize("zone", ["Europe", "Berlin", "/etc/localtime", "../UTC", "UTC+1"])
-def test_a_zone_that_is_none_is_told(zone):
+def test_an_invalid_zone_is_an_error(zone):
     with pytest.raises(
         ConfigError, match=r"RECAP_TIME_ZONE is .*no time zone here: name one of the IANA"
     ):
         with_date(YESTERDAY, {"RECAP_TIME_ZONE": zone}, NOW)
 
 
-def test_a_config_is_about_one_day(config_text, monkeypatch):
+def test_all_dates_of_a_config_are_of_one_day(config_text, monkeypatch):
     monkeypatch.setenv("RECAP_VAR_DATE", "yesterday")
     monkeypatch.setenv("RECAP_SCHEDULED_AT", "2026-02-01T02:00:00Z")
     keys = {

@@ -1,4 +1,4 @@
-"""Every config in examples/ is a right one."""
+"""Every config in examples/ is correct."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_the_classic_recipe_is_the_classic_recipe():
     assert (config.data.references, config.data.cleaning) == ("first", "tweets")
 
 
-def test_nightly_needs_its_date_and_its_run_tells_it():
+def test_the_run_of_nightly_has_its_date():
     config = load_config(
         "summarize", read_config(str(EXAMPLES / "nightly.yaml")), (), {"date": "2026-01-31"}
     )

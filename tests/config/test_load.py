@@ -1,4 +1,4 @@
-"""Loading a config: overrides, variables, defaults, and the way back to YAML."""
+"""Claims about loading: overrides, variables, defaults, and the way back to YAML."""
 
 import pytest
 
@@ -13,7 +13,7 @@ adapter: org/adapter
 """
 
 
-def test_the_least_config_gets_an_experts_defaults(config_text):
+def test_the_smallest_config_gets_an_experts_defaults(config_text):
     config = load_config("train", config_text())
     assert (config.run, config.model.quantization, config.training.learning_rate) == (
         "small",
@@ -31,13 +31,13 @@ def test_numbers_without_a_point_are_numbers(config_text):
     )
 
 
-def test_a_day_is_a_name_and_no_object(config_text):
+def test_a_date_in_yaml_stays_text(config_text):
     assert load_config(
         "train", config_text("run: 2026-01-31\nmodel: {base: b}\ndata: {train: t}\noutput: o\n")
     ).run == ("2026-01-31")
 
 
-def test_keys_are_names_as_they_are_written(config_text):
+def test_keys_stay_as_they_are_written(config_text):
     config = load_config("train", config_text(more="prompt: {labels: {no: nobody, 1: first}}"))
     assert config.prompt.labels == {"no": "nobody", "1": "first"}
 
@@ -49,12 +49,12 @@ def test_override_sets_a_value_and_makes_its_section(config_text):
     assert (config.training.epochs, config.lora.target_modules) == (1.5, ["q_proj", "v_proj"])
 
 
-def test_later_override_wins_and_replaces_what_was_wrong_in_the_file(config_text):
+def test_the_last_override_wins_even_over_a_mistake_in_the_file(config_text):
     source = config_text(more="lora: {r: -4}")
     assert load_config("train", source, ["lora.r=4", "lora.r=8"]).lora.r == 8
 
 
-def test_override_to_nothing_is_off(config_text):
+def test_an_empty_override_is_null(config_text):
     assert load_config("train", config_text(), ["model.quantization="]).model.quantization is None
 
 
@@ -71,7 +71,8 @@ def test_override_of_a_list_goes_by_index(config_text):
         ("lora..r=1", "--set  lora..r  wanted --set path.to.key=value"),
         (
             "lora.r=[",
-            '--set  lora.r  got "[", which is no YAML value; put it in quotes: --set lora.r=\'"…"\'',
+            '--set  lora.r  got "[", which is no YAML value; put it in quotes: --set '
+            "lora.r='\"…\"'",
         ),
         (
             "data.train.2=x",
@@ -82,7 +83,7 @@ def test_override_of_a_list_goes_by_index(config_text):
         ("lora={r: 1, r: 2}", "--set  lora.r  is set twice, first on line 1; keep one"),
     ],
 )
-def test_an_override_that_makes_no_sense_is_a_mistake(config_text, override, line):
+def test_an_invalid_override_is_a_mistake(config_text, override, line):
     source = config_text("run: small\nmodel: {base: b}\noutput: o\ndata: {train: [one, two]}\n")
     with pytest.raises(ConfigError) as caught:
         load_config("train", source, [override])
@@ -105,7 +106,7 @@ def test_an_override_may_hold_a_variable(config_text):
 
 
 @pytest.mark.parametrize("environment", [None, ""])
-def test_a_variable_without_value_is_a_mistake_and_never_today(
+def test_a_variable_without_a_value_is_a_mistake_and_never_today(
     config_text, monkeypatch, environment
 ):
     monkeypatch.delenv("RECAP_VAR_DATE", raising=False)
@@ -123,12 +124,12 @@ def test_a_variable_without_value_is_a_mistake_and_never_today(
     )
 
 
-def test_several_variables_of_one_value_are_all_told(config_text):
+def test_all_variables_without_a_value_are_named(config_text):
     with pytest.raises(ConfigError, match=r"\{date\} has no value.*; \{shard\} has no value"):
         load_config("summarize", config_text(NIGHT))
 
 
-def test_double_braces_are_the_text_itself_and_other_braces_are_left_alone(config_text):
+def test_double_braces_are_the_text_itself_and_other_braces_stay(config_text):
     source = config_text(more="""prompt: {system: 'Use {{date}} in {"a": {}} and {{{name}}}'}""")
     config = load_config("train", source, (), {"name": "no"})
     assert config.prompt.system == 'Use {date} in {"a": {}} and {{name}}'
@@ -155,5 +156,5 @@ def test_resolved_config_loads_to_the_same_config(config_text, text):
         ("run: a\ninput: i\nsummaries: s\noutput: o\n", "EvaluateConfig"),
     ],
 )
-def test_without_a_command_the_keys_say_whose_config_it_is(config_text, text, kind):
+def test_without_a_command_the_keys_decide_whose_config_it_is(config_text, text, kind):
     assert type(load_config(None, config_text(text))).__name__ == kind

@@ -1,4 +1,4 @@
-"""The reference says what the sections say."""
+"""Claims about the page of all keys, and about the JSON Schema."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def page() -> str:
     return markdown()
 
 
-def test_the_page_is_what_the_sections_say(page):
+def test_the_page_in_docs_is_up_to_date(page):
     committed = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert committed == page, "run `make docs`"
 
@@ -37,13 +37,13 @@ def test_the_page_names_every_key_once_in_its_section(page):
         assert page.count(f"| `{key}` |") == 1
 
 
-def test_every_link_of_the_page_has_its_place(page):
+def test_every_link_of_the_page_has_its_anchor(page):
     links = {part.split(")")[0] for part in page.split("(#")[1:]}
     assert links == {part.split('"')[0] for part in page.split('<a id="')[1:]}
 
 
 @pytest.mark.parametrize("command", CONFIGS)
-def test_the_schema_is_strict_and_tells_of_every_key(command):
+def test_the_schema_is_strict_and_describes_every_key(command):
     whole = schema(command)
     jsonschema.Draft202012Validator.check_schema(whole)
     assert whole["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -54,7 +54,7 @@ def test_the_schema_is_strict_and_tells_of_every_key(command):
 
 
 @pytest.mark.parametrize("name", ["tweetsumm-llama2-7b", "support-chat"])
-def test_the_schema_accepts_what_is_accepted_here(name):
+def test_the_schema_accepts_examples_and_refuses_unknown_keys(name):
     config = load_config("train", read_config(str(ROOT / "examples" / f"{name}.yaml")))
     plain = yaml.safe_load(resolved_yaml(config))
     validator = jsonschema.Draft202012Validator(schema("train"))

@@ -1,4 +1,4 @@
-"""Every kind of store, those that take writes and the Hub; and services that misbehave."""
+"""Stores of every kind, and services on loopback."""
 
 import os
 import threading
@@ -29,14 +29,14 @@ Fill = Callable[[dict[str, bytes]], Store]
 
 @pytest.fixture(params=WRITABLE)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """An empty store: in a folder, in S3 on loopback, and below the prefix that RECAP_TEST_S3_URI names, if any."""
+    """An empty store: a folder, S3 on loopback, and a prefix of RECAP_TEST_S3_URI, if it is set."""
     with empty_store(request.param, request, tmp_path) as made:
         yield made
 
 
 @pytest.fixture(params=[*WRITABLE, "hub"])
 def filled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fill]:
-    """Give a store with these objects: one of those, or a repository of a Hub on loopback, which is only read."""
+    """Make a store with objects: as `store` is, or a Hub repository on loopback."""
     if request.param == "hub":
         hub = request.getfixturevalue("hub")
 
@@ -58,7 +58,7 @@ def filled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fill]:
 
 @contextmanager
 def empty_store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """A store that takes writes."""
+    """Yield a store that can be written."""
     if kind == "local":
         yield LocalStore(str(tmp_path / "store"))
     elif kind == "s3":
@@ -76,7 +76,7 @@ def empty_store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> It
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Callable[[BaseHTTPRequestHandler], None]], str]]:
-    """Start a service on loopback whose every request is answered by a function; gives its URL."""
+    """Start a service on loopback that answers every request by a function, and return its URL."""
     servers = []
 
     def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:

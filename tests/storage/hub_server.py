@@ -1,7 +1,7 @@
-"""A Hub on loopback, as far as huggingface_hub needs one to make, write and read a repository.
+"""A Hub on loopback: as much of it as huggingface_hub needs to write and read a repository.
 
-Speaks the Hub's HTTP interface over a dictionary of files; keeps every commit, and every request for what a test asks
-of it. `fail(path part, status, times)` makes it misbehave.
+It serves the Hub's HTTP interface from a dictionary of files. It records all commits and requests.
+`fail(path part, status, times)` makes it misbehave.
 """
 
 import base64
@@ -52,7 +52,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 @dataclass
 class Hub:
-    """The service: its repositories by `models/org/name` or `datasets/org/name`, and what was asked of it."""
+    """The service: repositories by `models/org/name` or `datasets/org/name`, and its requests."""
 
     endpoint: str = ""
     token: str = "hf_" + "T" * 34
@@ -88,7 +88,7 @@ class Hub:
     def add(
         self, name: str, files: dict[str, bytes], kind: str = "models", **about: bool
     ) -> Repository:
-        """Put a repository there, as if somebody had pushed it."""
+        """Add a repository, as if somebody had pushed it."""
         repository = self.repositories[f"{kind}/{name}"] = Repository(**about, files=dict(files))
         repository.commits.append(("initial", sorted(files)))
         return repository

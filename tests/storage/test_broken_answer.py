@@ -1,4 +1,4 @@
-"""A body that breaks off while it is listed is a passing trouble, and no bug."""
+"""A listing that breaks off is an error to retry, and no bug."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from job.storage.open import open_store
 from tests.faults.s3_proxy import Fault, FaultyS3
 
 
-def test_a_listing_that_breaks_off_is_to_be_run_again(s3, monkeypatch):
+def test_a_listing_that_breaks_off_is_a_retry_error(s3, monkeypatch):
     open_store(s3.uri).write("folder/a", b"1")
     with FaultyS3(s3.endpoint).running() as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)

@@ -1,4 +1,4 @@
-"""Reading the text of a config from a file, standard input and S3."""
+"""Claims about reading the text of a config: from a file, standard input and S3."""
 
 import io
 import os

@@ -1,4 +1,7 @@
-"""What every store promises, asked of every kind of store: `docs/storage.md` says how to ask it of one's own."""
+"""Claims that hold for every kind of store.
+
+docs/storage.md describes how to test a store of your own.
+"""
 
 import os
 import threading
@@ -40,7 +43,7 @@ def keys(store: Store, prefix: str = "") -> list[str]:
     return [entry.key for entry in store.list(prefix)]
 
 
-def test_what_is_there_is_read_by_every_way(filled, tmp_path):
+def test_an_object_is_read_in_every_way(filled, tmp_path):
     store = filled({"deep/down/a.txt": b"content"})
     received: list[int] = []
     target = tmp_path / "new folder" / "a.txt"
@@ -82,7 +85,7 @@ def test_an_empty_file_is_uploaded(store, tmp_path):
     assert [entry.size for entry in store.list()] == [0]
 
 
-def test_a_large_file_travels_in_parts_and_tells_how_far_it_is(store, tmp_path):
+def test_a_large_file_is_moved_in_parts_with_progress(store, tmp_path):
     content = os.urandom(1 << 20) * 20
     (tmp_path / "source").write_bytes(content)
     sent: list[int] = []
@@ -149,7 +152,7 @@ def test_a_hostile_key_is_not_read(filled, tmp_path, key):
 
 
 @pytest.mark.parametrize("key", HOSTILE)
-def test_a_hostile_key_is_refused_before_anything_is_done(store, tmp_path, key):
+def test_a_hostile_key_is_refused_before_any_request(store, tmp_path, key):
     (tmp_path / "source").write_bytes(b"x")
     actions = [
         lambda: store.upload(tmp_path / "source", key),
@@ -164,7 +167,7 @@ def test_a_hostile_key_is_refused_before_anything_is_done(store, tmp_path, key):
     assert keys(store) == []
 
 
-def test_what_is_not_there_is_missing(filled, tmp_path):
+def test_an_object_that_does_not_exist_is_missing(filled, tmp_path):
     store = filled({"there/a": b"x"})
     for key in ("not there", "there", "there/a/b"):
         for action in (
@@ -180,7 +183,7 @@ def test_what_is_not_there_is_missing(filled, tmp_path):
     assert list(tmp_path.glob("**/*target*")) == []
 
 
-def test_deleting_is_done_once_and_harmless_twice(store):
+def test_deleting_twice_is_no_error(store):
     store.write("folder/a", b"x")
     store.write("folder/b", b"x")
     store.delete("folder/a")
@@ -199,7 +202,7 @@ def test_writing_again_replaces_and_changes_the_version(store, tmp_path):
     assert [entry.version for entry in store.list()] == [store.stat("a").version]
 
 
-def test_a_guarded_write_leaves_what_is_there(store):
+def test_a_guarded_write_keeps_the_old_object(store):
     store.write("a", b"first", if_absent=True)
     with pytest.raises(AlreadyExistsError) as caught:
         store.write("a", b"second", if_absent=True)
@@ -227,7 +230,7 @@ def test_exactly_one_of_eight_racing_writers_wins(store):
         assert store.read(f"race/{race}") == f"writer {winners[0]}".encode() * 1000
 
 
-def test_a_published_folder_is_fetched_from_wherever_its_files_were_copied(filled, tmp_path):
+def test_a_published_folder_can_be_copied_and_fetched(filled, tmp_path):
     (tmp_path / "source" / "sub").mkdir(parents=True)
     (tmp_path / "source" / "sub" / "a.json").write_text("{}")
     published = publish_folder(
@@ -252,7 +255,7 @@ def test_a_published_folder_is_fetched_as_it_was(store, tmp_path):
     assert _files(source) == _files(tmp_path / "target")
 
 
-def test_a_changed_file_of_a_published_folder_is_found_and_nothing_is_left(store, tmp_path):
+def test_a_changed_file_is_an_error_and_nothing_is_fetched(store, tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "a.json").write_text("{}")
     publish_folder(tmp_path / "source", store, "", {})

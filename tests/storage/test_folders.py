@@ -1,4 +1,4 @@
-"""Verified folders: whole or not there, and never a mixture of two."""
+"""Claims about verified folders: they are complete or absent, and never a mixture of two."""
 
 import json
 import os
@@ -23,11 +23,12 @@ from job.storage.folders import (
 )
 from job.storage.local import LocalStore
 
-ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # SHA-256 of abc, from FIPS 180-2
+# SHA-256 of "abc", from FIPS 180-2.
+ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 class Watched:
-    """A store with somebody beside it: calls go through, `before` is told of each first, and all are remembered."""
+    """A store that records its calls, and calls `before` ahead of each."""
 
     def __init__(
         self, store: LocalStore, before: Callable[[str, str], None] = lambda call, key: None
@@ -123,7 +124,7 @@ def test_a_reader_never_finds_a_folder_whose_replacement_broke_off(source, store
     assert not (tmp_path / "target").exists()
 
 
-def test_a_reader_who_is_overtaken_by_a_writer_is_told_to_run_again(source, store, tmp_path):
+def test_a_reader_overtaken_by_a_writer_has_to_run_again(source, store, tmp_path):
     publish_folder(source, store, "run", {})
     new = make(tmp_path / "new", "two")
 
@@ -157,7 +158,7 @@ def test_two_writers_at_once_never_leave_a_mixture_that_verifies(source, store, 
         (lambda path: path.unlink(), "is in the manifest but not there"),
     ],
 )
-def test_damage_is_told_with_file_got_and_wanted(source, store, tmp_path, spoil, words):
+def test_an_error_of_damage_has_file_got_and_wanted(source, store, tmp_path, spoil, words):
     publish_folder(source, store, "run", {})
     spoil(Path(store.uri, "run", "a.json"))
     with pytest.raises(DamagedError, match=rf"run/a\.json .*{words}") as caught:
@@ -171,7 +172,7 @@ def test_damage_is_told_with_file_got_and_wanted(source, store, tmp_path, spoil,
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"files": {}}', '{"files": {"a": 1}, "extra": {}}', "null"]
 )
-def test_a_manifest_that_is_none_is_damage(store, text):
+def test_an_invalid_manifest_is_damage(store, text):
     store.write(MANIFEST, text.encode())
     with pytest.raises(DamagedError, match=r"manifest\.json is no manifest of recap"):
         read_manifest(store, "")
@@ -193,7 +194,7 @@ def test_a_hostile_key_in_a_manifest_writes_nothing_outside(store, tmp_path):
     ]
 
 
-def test_fetching_brings_what_the_manifest_names_and_nothing_else(source, store, tmp_path):
+def test_only_files_that_the_manifest_names_are_fetched(source, store, tmp_path):
     publish_folder(source, store, "run", {})
     store.write("run/leftover.bin", b"of an earlier run")
     fetch_folder(store, "run", tmp_path / "target")
@@ -205,7 +206,7 @@ def test_fetching_brings_what_the_manifest_names_and_nothing_else(source, store,
     assert verify_folder(tmp_path / "target") == read_manifest(store, "run")
 
 
-def test_what_is_there_already_is_not_fetched_and_what_is_old_is_replaced(source, store, tmp_path):
+def test_a_current_folder_is_not_fetched_again_and_an_old_one_is_replaced(source, store, tmp_path):
     publish_folder(source, store, "run", {})
     fetch_folder(store, "run", tmp_path / "target")
     watched = Watched(store)
@@ -217,7 +218,7 @@ def test_what_is_there_already_is_not_fetched_and_what_is_old_is_replaced(source
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "store", "target"]
 
 
-def test_progress_is_told_in_bytes(source, store, tmp_path):
+def test_progress_is_in_bytes(source, store, tmp_path):
     moved: list[int] = []
     manifest = publish_folder(source, store, "run", {}, moved.append)
     total = sum(entry.size for entry in manifest.files.values())
@@ -251,7 +252,7 @@ def test_a_prefix_that_has_not_changed_is_not_fetched_again(source, store, tmp_p
     assert (target / "a.json").read_bytes() == b"new"
 
 
-def test_a_prefix_that_broke_off_goes_on_where_it_was(store, tmp_path):
+def test_a_prefix_that_broke_off_is_resumed(store, tmp_path):
     for number in range(6):
         store.write(f"{number}.json", b"x")
 
@@ -269,7 +270,7 @@ def test_a_prefix_that_broke_off_goes_on_where_it_was(store, tmp_path):
 @pytest.mark.parametrize(
     "spoil", [lambda path: path.write_text("shorter"), lambda path: path.unlink()]
 )
-def test_a_spoiled_file_or_record_of_a_fetched_prefix_is_fetched_again(store, tmp_path, spoil):
+def test_a_damaged_file_or_record_of_a_prefix_is_fetched_again(store, tmp_path, spoil):
     store.write("a.json", b"a longer content")
     for name in ("a.json", FETCHED):
         fetch_prefix(store, "", tmp_path / "cache", PATTERNS)
@@ -278,7 +279,7 @@ def test_a_spoiled_file_or_record_of_a_fetched_prefix_is_fetched_again(store, tm
         assert (tmp_path / "cache" / "a.json").read_bytes() == b"a longer content"
 
 
-def test_a_prefix_without_what_is_wanted_says_what_it_has(store, tmp_path):
+def test_a_prefix_without_wanted_files_is_an_error_that_lists_its_files(store, tmp_path):
     store.write("base/pytorch_model.bin", b"x")
     with pytest.raises(
         MissingError, match=r"has pytorch_model\.bin; wanted files that match \*\.safetensors"

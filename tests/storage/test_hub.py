@@ -1,4 +1,4 @@
-"""The Hub: one commit, private unless said otherwise, no token in sight, and reading as from any other store."""
+"""Claims about the Hub: one commit, private by default, no token in any text, read as any store."""
 
 import logging
 from pathlib import Path
@@ -48,12 +48,12 @@ def test_a_folder_becomes_one_commit_of_a_private_repository(hub, adapter):
     assert url == f"{hub.endpoint}/org/adapter/commit/{repository.sha}"
 
 
-def test_a_repository_is_public_only_when_that_is_said(hub, adapter):
+def test_a_repository_is_public_only_by_the_config(hub, adapter):
     push(adapter, private=False)
     assert not hub.repositories["models/org/adapter"].private
 
 
-def test_what_shall_be_private_is_never_pushed_to_a_public_repository(hub, adapter):
+def test_private_files_are_never_pushed_to_a_public_repository(hub, adapter):
     hub.add("org/adapter", {}, private=False)
     with pytest.raises(OutputError, match="is there and public"):
         push(adapter)
@@ -90,7 +90,7 @@ def test_a_hub_that_stays_busy_ends_in_retry(hub, adapter):
     assert hub.repositories["models/org/adapter"].files == {}
 
 
-def test_a_hub_that_is_not_there_ends_in_retry(hub, adapter, monkeypatch):
+def test_a_hub_that_cannot_be_reached_ends_in_retry(hub, adapter, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     waits: list[float] = []
     with pytest.raises(RetryError, match="the Hub cannot be reached"):
@@ -100,7 +100,7 @@ def test_a_hub_that_is_not_there_ends_in_retry(hub, adapter, monkeypatch):
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("path", ["/api/repos/create", "/preupload/", "/commit/"])
-def test_a_refused_token_is_told_and_not_tried_again(hub, adapter, path, status):
+def test_a_refused_token_is_forbidden_and_not_tried_again(hub, adapter, path, status):
     if path != "/api/repos/create":
         hub.add("org/adapter", {}, private=True)
     hub.fail(path, status, times=100)
@@ -113,7 +113,7 @@ def test_a_refused_token_is_told_and_not_tried_again(hub, adapter, path, status)
     assert waits == []
 
 
-def test_without_a_token_nothing_is_asked(hub, adapter, monkeypatch):
+def test_without_a_token_there_is_no_request(hub, adapter, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(ForbiddenError, match="set HF_TOKEN in the environment"):
         push(adapter)
@@ -201,7 +201,7 @@ def test_a_data_set_is_an_input_without_its_pages(hub):
     assert read_uri("hf://datasets/org/data/data/train.jsonl") == b"{}"
 
 
-def test_what_is_not_on_the_hub_is_missing(hub, tmp_path):
+def test_a_file_that_is_not_on_the_hub_is_missing(hub, tmp_path):
     hub.add("org/model", {"a": b"a"})
     questions = [
         lambda: HubStore("hf://org/other").stat("a"),
@@ -217,7 +217,7 @@ def test_what_is_not_on_the_hub_is_missing(hub, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_may_not_be_read_is_told_with_the_remedy(hub, monkeypatch):
+def test_a_repository_that_may_not_be_read_has_a_remedy(hub, monkeypatch):
     hub.add("org/gated", {"a": b"a"}, gated=True)
     with pytest.raises(ForbiddenError, match="is gated: ask for access on its page"):
         HubStore("hf://org/gated").read("a")
@@ -246,7 +246,7 @@ def test_a_hostile_path_in_a_repository_is_refused(hub):
         list(HubStore("hf://org/model").list())
 
 
-def test_offline_is_told_as_what_it_is(hub, monkeypatch):
+def test_offline_mode_is_named_in_the_error(hub, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

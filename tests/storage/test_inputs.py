@@ -1,4 +1,4 @@
-"""URIs of an input → the files to read, and nothing that is not meant."""
+"""Claims about the files that the URIs of an input name."""
 
 import os
 
@@ -30,7 +30,7 @@ def names(root, uris):
     return [file.uri.removeprefix(f"{root}/") for file in list_inputs(uris)]
 
 
-def test_a_file_is_itself_and_a_prefix_is_all_files_below_it_in_order(root):
+def test_a_prefix_is_all_files_below_it_in_order(root):
     assert names(root, [f"{root}/single.jsonl"]) == ["single.jsonl"]
     wanted = ["day/a.jsonl", "day/b.jsonl", "day/deep/c.jsonl"]
     assert names(root, [f"{root}/day"]) == names(root, [f"{root}/day/"]) == wanted
@@ -40,7 +40,7 @@ def test_a_file_is_itself_and_a_prefix_is_all_files_below_it_in_order(root):
     ]
 
 
-def test_an_input_file_knows_how_to_be_read(root):
+def test_an_input_file_can_be_read(root):
     (file,) = list_inputs([f"{root}/day/a.jsonl"])
     with file.open() as stream:
         assert stream.read() == b"day/a.jsonl"
@@ -55,7 +55,7 @@ def test_a_file_named_twice_is_one_input(root):
     assert names(root, uris) == ["day/a.jsonl", "day/b.jsonl", "day/deep/c.jsonl"]
 
 
-def test_a_name_with_nothing_there_names_the_nearest(root):
+def test_a_missing_name_is_an_error_with_the_nearest_names(root):
     with pytest.raises(
         MissingError, match=r"/singel\.jsonl: there is no such file.* has single\.jsonl"
     ) as caught:
@@ -65,7 +65,7 @@ def test_a_name_with_nothing_there_names_the_nearest(root):
         list_inputs([f"{root}/zzzzzzzzz/"])
 
 
-def test_of_several_uris_the_one_that_names_no_file_is_told(root):
+def test_the_error_has_the_one_uri_that_names_no_file(root):
     inputs = find_inputs([f"{root}/nothing/", f"{root}/day2"])
     assert [file.key for file in inputs.files] == ["d.jsonl"]
     assert list(inputs.missing) == [f"{root}/nothing/"]
@@ -73,7 +73,7 @@ def test_of_several_uris_the_one_that_names_no_file_is_told(root):
         list_inputs([f"{root}/day2", f"{root}/nothing/"])
 
 
-def test_a_prefix_without_data_is_told_with_what_lies_there(root):
+def test_the_error_of_a_prefix_without_data_lists_its_files(root):
     open_store(root).write("only/_SUCCESS", b"")
     with pytest.raises(
         MissingError, match=r"only/: none of the 1 files below it is read, first .*/only/_SUCCESS"
@@ -104,9 +104,12 @@ def test_a_refusal_is_never_taken_for_an_empty_input(serve, aws_environment):
             find_inputs([uri])
 
 
-def test_a_file_that_may_be_listed_but_not_read_is_told_as_such(serve, aws_environment):
+def test_a_file_that_may_be_listed_but_not_read_is_forbidden(serve, aws_environment):
     def refuse_objects(request):
-        listing = b"<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated></ListBucketResult>"
+        listing = (
+            b"<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated>"
+            b"</ListBucketResult>"
+        )
         status, body = (200, listing) if request.command == "GET" else (403, b"")
         request.send_response(status)
         request.send_header("Content-Length", str(len(body)))
@@ -146,7 +149,7 @@ def test_a_file_uri_is_split_into_its_folder_and_its_name(uri, folder, key):
         "S3://b/a",
     ],
 )
-def test_a_uri_that_names_no_place_is_a_mistake_of_the_config(uri):
+def test_an_unknown_scheme_is_a_mistake_of_the_config(uri):
     with pytest.raises(ConfigError, match=r"wanted (a path, )?(s3|hf)://"):
         open_store(uri)
 
@@ -159,7 +162,7 @@ def test_a_uri_of_a_folder_is_no_file(uri):
         read_uri(uri)
 
 
-def test_what_is_there_and_is_no_input_is_told_as_what_it_is(tmp_path):
+def test_a_pipe_or_an_empty_folder_is_named_in_the_error(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty").mkdir()
     for name, said in (("pipe", "is no regular file"), ("empty", "is a folder without files")):

@@ -121,6 +121,8 @@ def test_a_dead_process_of_this_machine_is_succeeded_at_once(store):
     done.wait()
     successor = lease(store)
     successor.acquire()
+    successor.check()
+    assert json.loads(store.read("lease/00000002.json"))["released"] is False
     successor.release()
     dead.release()
 

@@ -1,4 +1,4 @@
-"""Files on this machine: full disks, read-only places, links that lead out, and what a killed writer leaves."""
+"""Claims about local files: full disks, read-only folders, links, and remains of killed writers."""
 
 import fcntl
 import os
@@ -37,7 +37,7 @@ except RecapError as error:
 
 
 @pytest.mark.parametrize("action", ["write", "upload", "download"])
-def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path, action):
+def test_a_full_disk_is_an_output_error_and_keeps_old_files(tmp_path, action):
     (tmp_path / "source").write_bytes(bytes(1 << 20))
     store = LocalStore(str(tmp_path / "store"))
     store.write("a", b"old")
@@ -56,7 +56,7 @@ def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path, action):
     assert store.read("a") == b"old"
 
 
-def test_a_file_where_a_folder_is_wanted_is_told(tmp_path):
+def test_a_file_in_place_of_a_folder_is_an_output_error(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     store = LocalStore(str(tmp_path / "file" / "below"))
     with pytest.raises(OutputError, match="something else is in the way") as caught:
@@ -68,7 +68,7 @@ def test_a_file_where_a_folder_is_wanted_is_told(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
-def test_a_read_only_folder_is_told(tmp_path):
+def test_a_read_only_folder_is_an_output_error(tmp_path):
     store = LocalStore(str(tmp_path))
     store.write("secret", b"x")
     (tmp_path / "secret").chmod(0)
@@ -81,12 +81,12 @@ def test_a_read_only_folder_is_told(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="only Linux has /proc")
-def test_a_place_that_takes_no_files_is_told():
+def test_a_folder_that_accepts_no_files_is_an_output_error():
     with pytest.raises(OutputError, match="choose another output"):
         LocalStore("/proc/self/recap").write("a", b"x")
 
 
-def test_a_link_that_leads_out_is_neither_read_nor_written_nor_removed(tmp_path):
+def test_a_link_that_leads_out_is_neither_followed_nor_deleted(tmp_path):
     outside, inside = tmp_path / "outside", tmp_path / "inside"
     for folder in (outside, inside):
         folder.mkdir()
@@ -108,7 +108,7 @@ def test_a_link_that_leads_out_is_neither_read_nor_written_nor_removed(tmp_path)
     assert (outside / "a").read_bytes() == b"mine"
 
 
-def test_a_link_to_a_folder_is_no_silent_gap_in_a_listing(tmp_path):
+def test_a_link_to_a_folder_is_an_error_in_a_listing(tmp_path):
     (tmp_path / "day").mkdir()
     (tmp_path / "day" / "a").write_bytes(b"x")
     (tmp_path / "latest").symlink_to(tmp_path / "day")
@@ -116,7 +116,7 @@ def test_a_link_to_a_folder_is_no_silent_gap_in_a_listing(tmp_path):
         list(LocalStore(str(tmp_path)).list())
 
 
-def test_a_root_that_is_a_link_itself_is_a_root(tmp_path):
+def test_a_root_may_be_a_link(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     LocalStore(str(tmp_path / "link")).write("a", b"x")
@@ -124,13 +124,13 @@ def test_a_root_that_is_a_link_itself_is_a_root(tmp_path):
     assert (tmp_path / "real" / "a").read_bytes() == b"x"
 
 
-def test_a_name_that_is_not_utf8_is_told(tmp_path):
+def test_a_name_that_is_not_utf8_is_an_error(tmp_path):
     (tmp_path / os.fsdecode(b"caf\xe9.jsonl")).write_bytes(b"x")
     with pytest.raises(DataError, match="is not valid UTF-8"):
         list(LocalStore(str(tmp_path)).list())
 
 
-def test_what_a_killed_writer_leaves_is_never_listed(tmp_path):
+def test_files_of_killed_writers_are_never_listed(tmp_path):
     script = f"""
 import os, signal
 from pathlib import Path
@@ -145,7 +145,7 @@ with new_file(Path({str(tmp_path)!r}) / "a") as file:
     assert list(LocalStore(str(tmp_path)).list()) == []
 
 
-def test_a_file_that_fails_half_way_is_gone(tmp_path):
+def test_a_file_that_fails_half_way_is_deleted(tmp_path):
     def fail() -> None:
         with new_file(tmp_path / "a") as file:
             file.write(b"half")
@@ -156,7 +156,7 @@ def test_a_file_that_fails_half_way_is_gone(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_new_files_have_the_permissions_that_the_umask_says(tmp_path):
+def test_new_files_have_the_permissions_of_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         LocalStore(str(tmp_path)).write("a", b"x")
@@ -175,7 +175,7 @@ def test_deleting_the_last_file_removes_its_folder_but_never_the_root(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["root"]
 
 
-def test_a_folder_goes_with_what_a_killed_writer_left_but_not_from_under_a_living_one(tmp_path):
+def test_an_empty_folder_is_deleted_unless_a_living_writer_uses_it(tmp_path):
     store = LocalStore(str(tmp_path))
     store.write("folder/a", b"x")
     killed = """
@@ -237,7 +237,7 @@ def test_a_sweep_at_any_step_of_a_write_spares_its_file(
     assert (tmp_path / "a").read_bytes() == b"whole"
 
 
-def test_a_file_that_is_becoming_whole_is_not_swept_away(tmp_path: Path):
+def test_a_sweeper_beside_a_writer_deletes_no_file(tmp_path: Path):
     ended = threading.Event()
 
     def sweeping() -> None:
@@ -256,7 +256,7 @@ def test_a_file_that_is_becoming_whole_is_not_swept_away(tmp_path: Path):
     assert found == {f"{number % 7}": f"whole {number}" for number in range(93, 100)}
 
 
-def test_writers_that_remove_each_others_empty_folder_all_go_on(tmp_path: Path):
+def test_writers_that_delete_each_others_folder_all_succeed(tmp_path: Path):
     store, failed = LocalStore(str(tmp_path)), list[Exception]()
 
     def come_and_go(name: str) -> None:

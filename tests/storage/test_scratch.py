@@ -1,4 +1,4 @@
-"""Claims about the folders that a run needs only while it runs: what killed runs left goes, what lives stays."""
+"""Claims about the cache and work folders: those of killed runs are deleted, others stay."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def test_a_run_leaves_nothing_however_it_ends(places):
     assert left(places) == []
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next_one_and_what_lives_stays(places):
+def test_the_next_run_deletes_the_folders_of_killed_runs_only(places):
     (living, its_folder), (killed, its_remains) = started(), started()
     end(killed, signal.SIGKILL)
     assert (its_remains / "checkpoint" / "weights").exists()
@@ -65,7 +65,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next_one_and_what_lives_stays(
     assert left(places) == []
 
 
-def test_a_removal_that_was_cut_short_is_taken_up_again(places):
+def test_an_interrupted_deletion_is_repeated(places):
     killed, remains = started()
     end(killed, signal.SIGKILL)
     (remains / "checkpoint" / "weights").unlink()
@@ -76,7 +76,7 @@ def test_a_removal_that_was_cut_short_is_taken_up_again(places):
     assert left(places) == []
 
 
-def test_what_may_live_on_another_machine_is_removed_only_when_nobody_touched_it_for_days(places):
+def test_a_folder_of_another_machine_is_deleted_after_days_untouched(places):
     killed, remains = started()
     end(killed, signal.SIGKILL)
     lock = remains.with_name(f".{remains.name}.lock")
@@ -95,7 +95,7 @@ def test_what_may_live_on_another_machine_is_removed_only_when_nobody_touched_it
     assert left(places) == []
 
 
-def test_what_was_never_locked_is_left(places):
+def test_a_folder_that_was_never_locked_stays(places):
     (places / "somebody's").mkdir(parents=True)
     with work_folder("one"):
         pass
@@ -103,7 +103,7 @@ def test_what_was_never_locked_is_left(places):
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="only Linux has /proc")
-def test_a_place_that_is_there_and_takes_nothing_is_told_with_the_remedy(monkeypatch):
+def test_a_folder_that_cannot_be_written_is_an_error_with_a_remedy(monkeypatch):
     monkeypatch.setenv("RECAP_WORK", "/proc/self")
     with (
         pytest.raises(OutputError, match=r"/proc/self: cannot be written .*RECAP_WORK") as caught,

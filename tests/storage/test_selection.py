@@ -1,4 +1,4 @@
-"""Below a folder only data is read; what is left out is counted, named, and never hides data."""
+"""Claims about files below a folder: only data is read, and the rest is counted and named."""
 
 import io
 import json
@@ -15,9 +15,10 @@ from job.telemetry import configure_logging
 DATA = b'{"id": "a", "turns": [{"role": "customer", "text": "hi"}]}\n'
 OF_A_NIGHT = {"identity": {}, "counts": {}, "state": "finished"}
 FOREIGN = [
-    "day.csv.metadata", "a.jsonl.crc", ".DS_Store", "Thumbs.db", "desktop.ini", "~$day.xlsx", "_SUCCESS",
-    "_committed_4711", "_started_4711", "sub_$folder$", "manifest.json", "unload_manifest", "a.jsonl.md5",
-    "SHA256SUMS", "part.inprogress", "a.jsonl~", "@eaDir/a.jsonl", "deep/Thumbs.DB", "_temporary/0/a.jsonl",
+    "day.csv.metadata", "a.jsonl.crc", ".DS_Store", "Thumbs.db", "desktop.ini", "~$day.xlsx",
+    "_SUCCESS", "_committed_4711", "_started_4711", "sub_$folder$", "manifest.json",
+    "unload_manifest", "a.jsonl.md5", "SHA256SUMS", "part.inprogress", "a.jsonl~",
+    "@eaDir/a.jsonl", "deep/Thumbs.DB", "_temporary/0/a.jsonl",
 ]  # fmt: skip
 
 
@@ -98,7 +99,7 @@ def test_patterns_choose_among_the_files_below_each_uri(root):
     ]
 
 
-def test_patterns_that_leave_nothing_are_told_with_a_file_that_they_left_out(root):
+def test_the_error_of_patterns_without_a_match_has_a_file_left_out(root):
     fill(root, "a.json", "b.json")
     with pytest.raises(
         MissingError,
@@ -137,7 +138,7 @@ def test_an_empty_file_with_nothing_below_it_is_a_file(root):
     assert keys_of(find_inputs([f"{root}/"])) == ["a.jsonl"]
 
 
-def test_a_file_with_content_is_meant_where_a_prefix_has_its_name_too(s3):
+def test_a_file_with_content_wins_over_a_prefix_of_its_name(s3):
     fill(s3.uri, "a.jsonl", "a.jsonl/b")
     assert [file.uri for file in list_inputs([f"{s3.uri}/a.jsonl"])] == [f"{s3.uri}/a.jsonl"]
 
@@ -156,7 +157,7 @@ def test_a_key_that_is_no_path_does_not_end_the_night(s3, odd):
     assert (excluded.left_out.count, excluded.left_out.odd) == (1, [])
 
 
-def test_a_key_that_is_no_path_hides_no_message_of_what_is_missing(s3):
+def test_a_key_that_is_no_path_does_not_hide_a_missing_input(s3):
     s3.client().put_object(Bucket=s3.bucket, Key="in//a.jsonl", Body=DATA)
     fill(f"{s3.uri}/in", "good.jsonl")
     with pytest.raises(MissingError, match=r"gone/: there is no such file.*has in"):
@@ -174,7 +175,7 @@ def test_a_name_with_control_characters_is_left_out_and_shown_escaped(tmp_path, 
     assert "(its key has a control character" in shown
 
 
-def test_a_name_that_is_not_utf8_is_left_out_and_can_be_written_down(tmp_path):
+def test_a_name_that_is_not_utf8_is_left_out_and_can_be_encoded(tmp_path):
     (tmp_path / "in").mkdir()
     for name in (b"bad\xff.jsonl", b"good.jsonl"):
         with open(os.path.join(os.fsencode(tmp_path / "in"), name), "wb") as file:
@@ -217,7 +218,7 @@ def test_a_folder_called_metadata_is_data_like_any_other(root, events):
     assert events() == []
 
 
-def test_a_pattern_in_place_of_a_name_is_told_where_patterns_belong(root):
+def test_the_error_of_a_pattern_as_a_name_names_data_include(root):
     fill(root, "a.jsonl")
     with pytest.raises(MissingError, match=r"a pattern is no name.*data\.include"):
         list_inputs([f"{root}/*.jsonl"])
@@ -268,7 +269,7 @@ def test_data_that_recap_published_is_data(root, tmp_path):
 @pytest.mark.parametrize(
     "text", [b"{}", b"[1]", b"not json", b'{"files": {"a.jsonl": {}}, "extra": {}}', b"\xff"]
 )
-def test_a_manifest_of_somebody_else_hides_no_data(root, text):
+def test_a_manifest_of_another_program_hides_no_data(root, text):
     fill(root, "a.jsonl")
     open_store(root).write("manifest.json", text)
     assert keys_of(find_inputs([f"{root}/"])) == ["a.jsonl"]
