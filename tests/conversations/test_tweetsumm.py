@@ -1,4 +1,4 @@
-"""The real TweetSumm files, if $RECAP_TWEETSUMM or data/tweetsumm beside the repository has them."""
+"""The real TweetSumm files, from $RECAP_TWEETSUMM or data/tweetsumm beside the repository."""
 
 import json
 import os
