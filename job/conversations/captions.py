@@ -36,8 +36,8 @@ def caption_lines(lines: Sequence[str], is_known: IsKnown) -> list[SpeakerLine] 
         return None
     cues = list(_cues([_Line(number, line) for number, line in enumerate(lines, 1)]))
     if any(VOICE.search(line.text) for cue in cues for line in cue):
-        return [line for cue in cues for line in _voiced(cue)]
-    return [line for cue in cues for line in _labelled(cue, is_known)]
+        return [line for cue in cues for line in _voice_lines(cue)]
+    return [line for cue in cues for line in _plain_lines(cue, is_known)]
 
 
 def is_captions(lines: Sequence[str]) -> bool:
@@ -92,7 +92,7 @@ def _blocks(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
         yield block
 
 
-def _voiced(cue: Sequence[_Line]) -> Iterator[SpeakerLine]:
+def _voice_lines(cue: Sequence[_Line]) -> Iterator[SpeakerLine]:
     """Yield a line for each voice tag of a cue, with the text up to the next.
 
     Text before the first tag has no speaker.
@@ -105,7 +105,7 @@ def _voiced(cue: Sequence[_Line]) -> Iterator[SpeakerLine]:
         yield SpeakerLine(number, _plain(said), "voice", _plain(name), _plain(said))
 
 
-def _labelled(cue: Sequence[_Line], is_known: IsKnown) -> Iterator[SpeakerLine]:
+def _plain_lines(cue: Sequence[_Line], is_known: IsKnown) -> Iterator[SpeakerLine]:
     """Yield the lines of a cue without voice tags, read as those of any transcript."""
     texts = [_plain(line.text) for line in cue]
     has_dashes = len(texts) > 1 and all(text.startswith("-") for text in texts)

@@ -149,7 +149,7 @@ class TableRows:
                 raise self._lost(begins, "this record ends with a quote that begins no cell")
             if cells and not self._is_header(cells):
                 self._check_line_break(cells, begins)
-                yield begins, self._row(self._lines.restored(cells))
+                yield begins, self._row(self._lines.restore_breaks(cells))
 
     def _check_line_break(self, cells: list[str], begins: int) -> None:
         """Raise DataError if a backslash in front of a line break cut a row into this and the last.
@@ -199,16 +199,16 @@ class TableRows:
             except csv.Error as error:
                 problem = error
                 continue
-            columns = in_known_case(_named(cells), self._reading)
+            columns = in_known_case(_column_names(cells), self._reading)
             found = has_conversation(columns, self._reading)
             splits.append((found, len(cells), candidate, cells))
         if not splits:
             raise self._lost(begins, UNMATCHED.format(problem))
         _, _, best, cells = max(splits, key=lambda split: split[:2])
-        return best, self._lines.restored(cells)
+        return best, self._lines.restore_breaks(cells)
 
     def _columns(self, cells: list[str], begins: int) -> list[str]:
-        columns = _named(cells)
+        columns = _column_names(cells)
         try:
             check_utf8(",".join(columns), self._reading.csv.encoding)
         except RecordError as error:
@@ -244,7 +244,7 @@ class TableRows:
         folded = self.header.folded
         if cells[0].strip().casefold() != folded[0]:
             return False
-        return [name.casefold() for name in _named(cells)] == folded
+        return [name.casefold() for name in _column_names(cells)] == folded
 
     def _lost(self, begins: int, what: str) -> DataError:
         remedy = MEND + self._escape_remedy('\\"')
@@ -306,7 +306,7 @@ class _Lines:
                 break
         return list(self.record)
 
-    def restored(self, cells: list[str]) -> list[str]:
+    def restore_breaks(self, cells: list[str]) -> list[str]:
         """Return the cells of the record with the line breaks that were hidden."""
         if not self._has_hidden:
             return cells
@@ -345,7 +345,7 @@ class _Lines:
         return match[0] if match[1] in self._special else f"{self._escape}{match[0]}"
 
 
-def _named(cells: Sequence[str]) -> list[str]:
+def _column_names(cells: Sequence[str]) -> list[str]:
     """Return the names of the columns; several without a name are called by their number."""
     names = [cell.strip() for cell in cells]
     if names.count("") > 1:

@@ -47,17 +47,17 @@ def plain_stream(stream: BinaryIO, uri: str) -> io.BufferedReader:
 
 def open_plain(stream: BinaryIO, uri: str) -> tuple[io.BufferedReader, bool]:
     """Return `plain_stream`, and True if its bytes are not those of `stream`."""
-    stored = buffered(stream, uri)
+    stored = buffer(stream, uri)
     head = stored.peek()
     plain = stored
     if head.startswith(GZIP):
-        plain = buffered(gzip.GzipFile(fileobj=stored), uri)
+        plain = buffer(gzip.GzipFile(fileobj=stored), uri)
     elif head.startswith(ZSTD) or ZSTD_SKIPPABLE.match(head):
-        plain = buffered(_Zstd(stored, uri), uri)
+        plain = buffer(_Zstd(stored, uri), uri)
     head = plain.peek()
     encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
     if encoding:
-        plain = buffered(_Recoded(plain, uri, encoding), uri)
+        plain = buffer(_Recoded(plain, uri, encoding), uri)
     return plain, plain is not stored
 
 
@@ -68,10 +68,10 @@ def in_utf8(stream: io.BufferedReader, uri: str, encoding: str) -> io.BufferedRe
     """
     if encoding == "utf-8" or stream.peek().startswith(codecs.BOM_UTF8):
         return stream
-    return buffered(_Recoded(stream, uri, encoding), uri)
+    return buffer(_Recoded(stream, uri, encoding), uri)
 
 
-def buffered(stream: _Readable, uri: str) -> io.BufferedReader:
+def buffer(stream: _Readable, uri: str) -> io.BufferedReader:
     """Return the stream with a `peek()` that shows BUFFER_BYTES."""
     return io.BufferedReader(_Raw(stream, uri), BUFFER_BYTES)
 

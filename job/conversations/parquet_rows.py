@@ -43,7 +43,7 @@ class RowGroup(NamedTuple):
 
 def parquet_rows(stream: BinaryIO, uri: str, reading: ReadingSection) -> Iterator[Row]:
     """Yield the rows of a Parquet file through a temporary file, as its end is read first."""
-    with _spooled(stream, uri) as file:
+    with _spool(stream, uri) as file:
         yield from row_group_rows(file, uri, reading, None)
 
 
@@ -157,14 +157,14 @@ def _page_header(data: bytes) -> tuple[int, int]:
 
 def _records(batch: pyarrow.RecordBatch, names: Sequence[str]) -> Iterator[Any]:
     if batch.nbytes <= MAX_ROW_BYTES:
-        yield from _converted(batch, names)
+        yield from _convert(batch, names)
         return
     for index in range(batch.num_rows):
         row = batch.slice(index, 1)
         if sum(_row_bytes(column) for column in row.columns) > MAX_ROW_BYTES:
             yield RecordError(f"the row is larger than {MAX_ROW_BYTES} bytes")
         else:
-            yield from _converted(row, names)
+            yield from _convert(row, names)
 
 
 def _row_bytes(column: pyarrow.Array) -> int:
@@ -173,7 +173,7 @@ def _row_bytes(column: pyarrow.Array) -> int:
     return int(column.nbytes)
 
 
-def _converted(batch: pyarrow.RecordBatch, names: Sequence[str]) -> Iterator[Any]:
+def _convert(batch: pyarrow.RecordBatch, names: Sequence[str]) -> Iterator[Any]:
     has_binary_columns = any(_is_binary(column.type) for column in batch.columns)
     for cells in zip(*map(_cells, batch.columns), strict=True):
         row = dict(zip(names, cells, strict=True))
@@ -195,7 +195,7 @@ def _cells(column: pyarrow.Array) -> list[Any]:
         values = column.to_pylist(maps_as_pydicts="strict" if _has_maps(column.type) else None)
     except NO_PYTHON_VALUE:  # one cell spoils the column
         values = [_cell_or_error(scalar) for scalar in column]
-    return list(map(_decoded, values)) if _is_binary(column.type) else values
+    return list(map(_decode, values)) if _is_binary(column.type) else values
 
 
 def _has_maps(type: pyarrow.DataType) -> bool:
@@ -212,7 +212,7 @@ def _is_binary(type: pyarrow.DataType) -> bool:
     return is_variable or types.is_fixed_size_binary(type) or str(type) == "binary_view"
 
 
-def _decoded(value: Any) -> Any:
+def _decode(value: Any) -> Any:
     """Return the value, in which bytes that are text have become text.
 
     Impala and old versions of Spark and Hive do not record which of their columns are text.
@@ -224,9 +224,9 @@ def _decoded(value: Any) -> Any:
             return value
         return value if NO_TEXT.intersection(text) else text
     if isinstance(value, dict):
-        return {key: _decoded(item) for key, item in value.items()}
+        return {key: _decode(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_decoded(item) for item in value]
+        return [_decode(item) for item in value]
     return value
 
 
@@ -299,7 +299,7 @@ def _cast_text(scalar: pyarrow.Scalar) -> str:
 
 
 @contextmanager
-def _spooled(stream: BinaryIO, uri: str) -> Iterator[BinaryIO]:
+def _spool(stream: BinaryIO, uri: str) -> Iterator[BinaryIO]:
     try:
         file = tempfile.TemporaryFile()  # noqa: SIM115
     except OSError as error:

@@ -24,10 +24,10 @@ from job.conversations.formats.choose import conversation_key
 from job.conversations.json_document import Cuts, cuts_of, iterate_piece
 from job.conversations.json_layout import Layout
 from job.conversations.json_text import MAX_RECORD_CHARACTERS
-from job.conversations.opening import buffered, open_plain, plain_stream, text_of
+from job.conversations.opening import buffer, open_plain, plain_stream, text_of
 from job.conversations.read import Shape, outcome_of, rows_of, shape_of
 from job.conversations.record import Conversation, Reject, Source
-from job.conversations.rows import Row, is_blank, json_lines, numbered
+from job.conversations.rows import Row, is_blank, json_lines, number_members
 
 if TYPE_CHECKING:
     from job.storage.open import InputFile
@@ -127,14 +127,14 @@ def _rows(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[
         if piece.kind == "whole":
             yield from rows_of(plain_stream(stored, file.uri), file.uri, reading)
             return
-        stream = buffered(_Limited(stored, piece.end - piece.start), file.uri)
+        stream = buffer(_Limited(stored, piece.end - piece.start), file.uri)
         if piece.kind == "table":
             yield from _table_rows(stream, file.uri, reading, piece)
         elif piece.kind == "lines":
             yield from json_lines(text_of(stream, piece.start), first=piece.line)
         else:
             text = text_of(stream, piece.start)
-            yield from numbered(iterate_piece(text, file.uri, piece.kind), piece.line)
+            yield from number_members(iterate_piece(text, file.uri, piece.kind), piece.line)
 
 
 def _table_rows(

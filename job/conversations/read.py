@@ -35,13 +35,13 @@ from job.conversations.json_document import iterate_document
 from job.conversations.json_layout import Layout, begins_json, has_json_lines, layout_of
 from job.conversations.opening import plain_stream, text_of
 from job.conversations.record import Conversation, Reject, Source
-from job.conversations.rows import Row, json_lines, numbered
+from job.conversations.rows import Row, json_lines, number_members
 from job.conversations.splits import content_digest
 from job.conversations.transcript_files import (
     WholeTranscript,
     is_transcript,
     parse_transcript,
-    summaries_apart,
+    separate_summaries,
     text_in,
     transcript_rows,
 )
@@ -68,7 +68,7 @@ def read_conversations(
     """
     ids = _Ids()
     doubts = Doubts(shows_text)
-    apart = summaries_apart(files)
+    apart = separate_summaries(files)
     for file in apart.files:
         for outcome in _read_file(file, reading, apart.summaries.get(file.uri)):
             doubts.add(outcome)
@@ -84,7 +84,7 @@ def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list
     conversations: list[Conversation] = []
     rejects: list[Reject] = []
     everything = list(files)
-    records_by_uri = {file.uri: 0 for file in summaries_apart(everything).files}
+    records_by_uri = {file.uri: 0 for file in separate_summaries(everything).files}
     for outcome in read_conversations(everything, reading):
         records_by_uri[outcome.source.uri] += 1
         if isinstance(outcome, Reject):
@@ -158,7 +158,7 @@ def rows_of(stream: io.BufferedReader, uri: str, reading: ReadingSection) -> Ite
     shape = shape_of(stream, uri, reading)
     if isinstance(shape, Layout):
         key_of = partial(conversation_key, reading)
-        return numbered(iterate_document(text_of(stream), uri, shape, key_of))
+        return number_members(iterate_document(text_of(stream), uri, shape, key_of))
     match shape:
         case "parquet":
             # Here, because pyarrow takes a third of a second to import.
@@ -251,7 +251,7 @@ class _Ids:
         if isinstance(outcome, Reject):
             return outcome
         if not outcome.id:
-            outcome = outcome._replace(id=self._derived(outcome))
+            outcome = outcome._replace(id=self._derive_id(outcome))
         key = id_digest(outcome.id)
         if key in self._sources:
             index, line = divmod(self._sources[key], LINES_OF_A_URI)
@@ -262,7 +262,7 @@ class _Ids:
         self._sources[key] = (len(self._uris) - 1) * LINES_OF_A_URI + outcome.source.line
         return outcome
 
-    def _derived(self, conversation: Conversation) -> str:
+    def _derive_id(self, conversation: Conversation) -> str:
         """Return an id made from the content; with a number if the same content came before.
 
         Both are records to summarize.

@@ -13,7 +13,7 @@ Row = tuple[int, Any]  # the number of a record in its file, and its value
 MARK = "\ufeff"  # the byte order mark, which begins each of several files that were joined
 
 
-def numbered(members: Iterable[tuple[str | None, Any]], first: int = 1) -> Iterator[Row]:
+def number_members(members: Iterable[tuple[str | None, Any]], first: int = 1) -> Iterator[Row]:
     """Yield the members of a document by position, with their keys as ids of dialogs."""
     for position, (key, value) in enumerate(members, first):
         if key is not None and isinstance(value, dict):
@@ -41,7 +41,7 @@ def json_lines(
                 if not line.startswith(MARK):
                     yield number, error
                 elif not is_blank(line):
-                    yield number, _parsed(line.lstrip(MARK).rstrip())
+                    yield number, _parse_or_error(line.lstrip(MARK).rstrip())
 
 
 def is_blank(text: str) -> bool:
@@ -49,7 +49,7 @@ def is_blank(text: str) -> bool:
     return not text.strip() or not text.lstrip(MARK).strip()
 
 
-def _parsed(line: str) -> Any:
+def _parse_or_error(line: str) -> Any:
     try:
         return parse_json(line)
     except RecordError as error:

@@ -198,7 +198,7 @@ def is_name(text: str) -> bool:
     return all(_begins_like_a_name(word) for word in main)
 
 
-def quoted(line: str) -> str:
+def quote(line: str) -> str:
     """Return the start of a line in quotation marks: one line, at most QUOTED_CHARACTERS.
 
     A long line is cut before the word, number or address that goes on: a part of one is found by
@@ -247,18 +247,18 @@ def _forms(line: SpeakerLine) -> Iterator[SpeakerLine]:
         if behind and (behind["stamp"] or not is_sentence):
             said, time = behind["text"], behind["stamp"] or behind["bare"]
             form: Form = "colon" if behind["colon"] else "heading" if not said else "stamp"
-            label = _unwrapped(behind["label"])
+            label = _unwrap(behind["label"])
             if form != "stamp" or behind["stamp"]:
                 yield SpeakerLine(number, raw, form, label, said, stamp or time)
     for form, pattern in PATTERNS:
         found = pattern.match(rest)
         if found and not (form == "tight" and DIGITS_AROUND.match(rest)):
-            yield SpeakerLine(number, raw, form, _unwrapped(found["label"]), found["text"], stamp)
+            yield SpeakerLine(number, raw, form, _unwrap(found["label"]), found["text"], stamp)
     if len(rest) <= MAX_NAME_CHARACTERS:
-        yield SpeakerLine(number, raw, "alone", _unwrapped(rest), "", stamp)
+        yield SpeakerLine(number, raw, "alone", _unwrap(rest), "", stamp)
 
 
-def _unwrapped(label: str) -> str:
+def _unwrap(label: str) -> str:
     """Return the label without brackets or quotation marks around it."""
     bare = label.strip(f"{INVISIBLE} \t")
     wrapped = WRAPPED.fullmatch(bare)

@@ -48,7 +48,7 @@ def content_digest(conversation: Conversation) -> str:
 
     Case, punctuation, roles, id and references make no difference.
     """
-    return _text_digest(_normalized(conversation))
+    return _text_digest(_words_of(conversation))
 
 
 def hold_out(
@@ -61,7 +61,7 @@ def hold_out(
     digest that comes first. Neither side is empty: DataError for fewer than two different
     conversations.
     """
-    texts = [_normalized(conversation) for conversation in conversations]
+    texts = [_words_of(conversation) for conversation in conversations]
     groups = _groups(texts)
     shares = {group: _share(group, seed) for group in groups}
     if len(shares) < 2:
@@ -119,7 +119,7 @@ def find_overlap(
 def _ids_by_text(conversations: Iterable[Conversation]) -> dict[str, list[str]]:
     ids: dict[str, list[str]] = defaultdict(list)
     for conversation in conversations:
-        ids[_normalized(conversation)].append(conversation.id)
+        ids[_words_of(conversation)].append(conversation.id)
     return ids
 
 
@@ -148,7 +148,7 @@ def _share(digest: str, seed: int) -> float:
     return int.from_bytes(blake2b(f"{seed}:{digest}".encode(), digest_size=8).digest()) / 2**64
 
 
-def _normalized(conversation: Conversation) -> str:
+def _words_of(conversation: Conversation) -> str:
     """Return the words alone.
 
     Copies of a conversation differ in case, spacing and punctuation first ("let's" and "Lets").

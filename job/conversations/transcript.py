@@ -20,7 +20,7 @@ from job.conversations.speaker_lines import (
     IsKnown,
     SpeakerLine,
     is_name,
-    quoted,
+    quote,
     read_line,
 )
 from job.conversations.speakers import (
@@ -77,12 +77,12 @@ def read_transcript(text: str, reading: ReadingSection, *, is_whole: bool = True
     may_be_captions = "-->" in text or "WEBVTT" in lines[0]
     captions = caption_lines(lines, known) if may_be_captions else None
     if captions is not None:
-        return _judged(captions, reading, is_whole, is_captions=True)
+        return _judge(captions, reading, is_whole, is_captions=True)
     turns = _plain_turns(lines, reading, known)
     if turns is not None:
         return Transcript(turns)
     read = [read_line(number, line, known) for number, line in enumerate(lines, 1)]
-    return _judged(_without_lone_stamps(read), reading, is_whole)
+    return _judge(_without_lone_stamps(read), reading, is_whole)
 
 
 def without_preface(text: str, reading: ReadingSection) -> str:
@@ -146,7 +146,7 @@ def _is_plainly_a_speakers(match: re.Match[str], as_written: bool, known: IsKnow
     return known(label)
 
 
-def _judged(
+def _judge(
     lines: Sequence[SpeakerLine],
     reading: ReadingSection,
     is_whole: bool,
@@ -175,8 +175,8 @@ def _judged(
     if is_whole and speakers.opening is not None:
         _check_sides(spoken, by_verdict["doubt"], speakers.opening.label)
     doubts = sorted(by_verdict["doubt"] + by_verdict["unsure"])
-    turns = _joined(spoken) if is_captions else _turns(spoken)
-    return Transcript(turns, tuple(quoted(line.raw) for line in doubts))
+    turns = _join_cues(spoken) if is_captions else _turns(spoken)
+    return Transcript(turns, tuple(quote(line.raw) for line in doubts))
 
 
 def _turns(spoken: Sequence[Spoken]) -> list[Turn]:
@@ -184,7 +184,7 @@ def _turns(spoken: Sequence[Spoken]) -> list[Turn]:
     return [Turn(role, "\n".join(said).strip()) for role, said in spoken if role is not None]
 
 
-def _joined(spoken: Sequence[Spoken]) -> list[Turn]:
+def _join_cues(spoken: Sequence[Spoken]) -> list[Turn]:
     """Return the turns of captions: one for all cues of a speaker in a row, on one line."""
     turns: list[Turn] = []
     for role, said in spoken:
@@ -202,7 +202,7 @@ def _role(line: SpeakerLine, reading: ReadingSection) -> str | None:
     try:
         return role_of(line.label, reading)
     except RecordError as error:
-        where = f"line {line.number} of the conversation {quoted(line.raw)}"
+        where = f"line {line.number} of the conversation {quote(line.raw)}"
         raise RecordError(f"{where}: {error.detail}") from None
 
 
@@ -215,12 +215,12 @@ def _check_sides(spoken: Sequence[Spoken], doubts: Sequence[SpeakerLine], label:
     if len(sides) > 1:
         return
     if doubts:
-        where = f"line {doubts[0].number} of the conversation {quoted(doubts[0].raw)}"
+        where = f"line {doubts[0].number} of the conversation {quote(doubts[0].raw)}"
         raise RecordError(f"{where} may be another speaker's, and only one is sure; {REMEDY}")
     searched = (_turn_inside(line, label) for _, said in spoken for line in said)
     found = next(filter(None, searched), None)
     if found:
-        where = f"at {quoted(found)}, inside a line"
+        where = f"at {quote(found)}, inside a line"
         raise RecordError(f"a turn of the conversation seems to begin {where}; {REMEDY}")
 
 
@@ -273,7 +273,7 @@ def _without_lone_stamps(lines: Sequence[SpeakerLine]) -> list[SpeakerLine]:
 
 
 def _no_speaker(line: SpeakerLine) -> NoSpeakerError:
-    where = f"line {line.number} of the conversation has no speaker: {quoted(line.raw)}"
+    where = f"line {line.number} of the conversation has no speaker: {quote(line.raw)}"
     if line.stamp and line.stamp != CUE:
         time = shown(line.stamp)
         return NoSpeakerError(f"{where}; no name and colon follow its time {time}; {WANTED}")

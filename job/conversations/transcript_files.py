@@ -53,7 +53,7 @@ class Apart:
     summaries: "dict[str, InputFile]"
 
 
-def summaries_apart(files: "Iterable[InputFile]") -> Apart:
+def separate_summaries(files: "Iterable[InputFile]") -> Apart:
     """Separate files with summaries from those with conversations, wherever both are there."""
     everything = list(files)
     summaries = {_without(SUMMARY, file.uri): file for file in everything if _is_summary(file.uri)}

@@ -1,6 +1,6 @@
 """Turns from a list of objects, one for each turn, with any names of keys.
 
-A list as a file holds it, or a text that holds one → turns. `last_assistant_apart` then separates
+A list as a file holds it, or a text that holds one → turns. `separate_last_assistant` then separates
 the reference from chats that end with it.
 """
 
@@ -53,7 +53,7 @@ def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> Trans
         if "role" in item and text_key in item and not named:  # most files, so without a search
             label, text = item["role"], item[text_key]
         else:
-            label, text, text_key = _found(item, number, reading)
+            label, text, text_key = _label_and_text(item, number, reading)
         role = role_of(label, reading)
         if role is None:
             continue
@@ -75,7 +75,7 @@ def value_at(record: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def last_assistant_apart(
+def separate_last_assistant(
     transcript: Transcript,
     reading: ReadingSection,
 ) -> tuple[Transcript, list[str]]:
@@ -111,7 +111,9 @@ def _turns_of_text(item: str, number: int, reading: ReadingSection) -> Transcrip
         raise RecordError(f"turn {number} is text: {error.detail}") from error
 
 
-def _found(item: Mapping[str, Any], number: int, reading: ReadingSection) -> tuple[Any, Any, str]:
+def _label_and_text(
+    item: Mapping[str, Any], number: int, reading: ReadingSection
+) -> tuple[Any, Any, str]:
     """Return the speaker's label, the text, and the text's key of a turn."""
     found = []
     for use, known in (("role", ROLE_KEYS), ("text", TEXT_KEYS)):

@@ -69,7 +69,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as JSON types, numbers with six decimals."""
-        plain: dict[str, Any] = _rounded(asdict(self))
+        plain: dict[str, Any] = _round(asdict(self))
         return plain
 
     @staticmethod
@@ -206,7 +206,7 @@ def _read_intervals(plain: Mapping[str, Any]) -> Intervals:
     return intervals
 
 
-def _rounded(value: Any) -> Any:
+def _round(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
+        return {key: _round(inner) for key, inner in value.items()}
     return round(value, 6) if isinstance(value, float) else value

@@ -83,7 +83,7 @@ def _words_of_run(run: str) -> list[str]:
     if run.isascii():
         return [run.lower()]
     found: list[str] = []
-    for unit in _UNIT.finditer(_folded(run)):
+    for unit in _UNIT.finditer(_fold(run)):
         if unit["phrase"]:
             found += _overlapping_pairs(_LETTER_WITH_MARKS.findall(unit["phrase"]))
         else:
@@ -101,7 +101,7 @@ def _overlapping_pairs(letters: list[str]) -> list[str]:
     return [left + right for left, right in pairwise(letters)]
 
 
-def _folded(run: str) -> str:
+def _fold(run: str) -> str:
     """Return one spelling for what a reader takes for the same letters and digits."""
     text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", run)).casefold()
     text = unicodedata.normalize("NFKC", text)  # case folding may take letters apart

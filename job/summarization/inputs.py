@@ -7,7 +7,7 @@ from pathlib import Path
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import as_list
-from job.conversations.transcript_files import summaries_apart
+from job.conversations.transcript_files import separate_summaries
 from job.errors import ConfigError, DataError, MissingError, RetryError
 from job.storage.keys import local_path, scheme_of
 from job.storage.open import InputFile, Inputs, find_inputs
@@ -30,7 +30,7 @@ def find_night_inputs(config: SummarizeConfig) -> Inputs:
     is 0. Raise MissingError for any other URI that names no file.
     """
     inputs = find_inputs(as_list(config.input), config.storage, Selection.of(config.data))
-    apart = summaries_apart(inputs.files)
+    apart = separate_summaries(inputs.files)
     for summary in dict.fromkeys(file.uri for file in apart.summaries.values()):
         inputs.left_out.add(summary, "the summary of a transcript beside it")
     inputs = replace(inputs, files=apart.files)

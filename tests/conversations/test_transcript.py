@@ -7,7 +7,7 @@ import pytest
 from job.config.data_sections import ReadingSection
 from job.conversations import transcript
 from job.conversations.draft import RecordError
-from job.conversations.speaker_lines import QUOTED_CHARACTERS, quoted
+from job.conversations.speaker_lines import QUOTED_CHARACTERS, quote
 from job.conversations.transcript import read_transcript
 
 STRICT = ReadingSection()
@@ -369,7 +369,7 @@ def test_a_style_is_known_from_several_sure_speakers_too():
 def test_a_quote_shows_no_part_of_a_number_or_an_address():
     for value in ("4111 1111 1111 1111", "jane.roe@example.com", "+49 170 1234567"):
         for width in range(20, 70):
-            shown = quoted("x" * width + f" is {value} and more of this and more of that")
+            shown = quote("x" * width + f" is {value} and more of this and more of that")
             assert len(shown) <= QUOTED_CHARACTERS + 2
             assert value in shown or not (set(shown) & set("0123456789@"))
 

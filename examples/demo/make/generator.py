@@ -84,7 +84,7 @@ def _story(name: str, wording: Wording, rng: random.Random, invented: float) -> 
     summaries = tuple(
         fill(f"{topic['summary'][i]} {ending['summary'][i]}", values, rng) for i in sorted(styles)
     )
-    return Story(name, domain, issue, outcome, values, request, answer, _merged(turns), summaries)
+    return Story(name, domain, issue, outcome, values, request, answer, _merge(turns), summaries)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _ending(talk: _Talk, answer: str, ending: dict[str, Any]) -> Iterator[Turn]:
             yield Turn("customer", talk.say("customer_bye"))
 
 
-def _merged(turns: Iterable[Turn]) -> tuple[Turn, ...]:
+def _merge(turns: Iterable[Turn]) -> tuple[Turn, ...]:
     """Join neighbouring turns of one speaker."""
     merged: list[Turn] = []
     for turn in turns:

@@ -80,7 +80,7 @@ def phones(text: str, plain: str, region: str) -> Iterator[Found]:
             better = _better(text, tokens, row, region)
             if better is not None:
                 row = better
-            yield _found(text, tokens[row.first], tokens[row.last], row.value)
+            yield _phone(text, tokens[row.first], tokens[row.last], row.value)
             place = row.last + 1
 
 
@@ -171,7 +171,7 @@ def _rows(text: str, tokens: list[_Token], first: int) -> list[tuple[int, str]]:
     return rows[::-1]
 
 
-def _found(text: str, first: _Token, last: _Token, value: str) -> Found:
+def _phone(text: str, first: _Token, last: _Token, value: str) -> Found:
     start, end = first.start, last.end
     written = text[start:end]
     if text[start - 1 : start] == "(" and written.count(")") > written.count("("):

@@ -36,7 +36,7 @@ def parse_mediasum(record: Mapping[str, Any], reading: ReadingSection, id_key: s
     """Return one interview; RecordError if it is none."""
     said, speakers = (record.get(key) for key in ("utt", "speaker"))
     if not isinstance(said, list) or not isinstance(speakers, list) or len(said) != len(speakers):
-        found = f"utt is {_measured(said)} and speaker {_measured(speakers)}"
+        found = f"utt is {_size_of(said)} and speaker {_size_of(speakers)}"
         raise RecordError(f"{found}, wanted two lists of one length")
     turns = []
     for number, (label, text) in enumerate(zip(speakers, said, strict=True), 1):
@@ -67,5 +67,5 @@ def _general_answer(queries: Any) -> list[str]:
     return answers[:1]
 
 
-def _measured(value: Any) -> str:
+def _size_of(value: Any) -> str:
     return f"a list of {len(value)}" if isinstance(value, list) else kind(value)

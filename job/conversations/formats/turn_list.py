@@ -14,7 +14,7 @@ from job.conversations.references import references_of, summary_keys
 from job.conversations.transcript import Transcript
 from job.conversations.turn_objects import (
     MISSING,
-    last_assistant_apart,
+    separate_last_assistant,
     turns_from_objects,
     value_at,
 )
@@ -55,7 +55,7 @@ def conversation_of(
             turns = turns + turns_from_objects(record[key], key, reading).turns
         else:
             summaries.append(key)
-    transcript, last = last_assistant_apart(transcript._replace(turns=turns), reading)
+    transcript, last = separate_last_assistant(transcript._replace(turns=turns), reading)
     return transcript, [*last, *references_of(record, summaries)]
 
 
