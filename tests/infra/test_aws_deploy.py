@@ -15,7 +15,8 @@ import pytest
 
 from tests.infra import stack
 
-# What moto's CloudFormation does not know: tests/infra/test_aws_requests.py sends each of these to its service instead.
+# moto's CloudFormation does not know these types. tests/infra/test_aws_requests.py sends each of
+# them to its service instead.
 UNKNOWN_TO_MOTO = {
     "AWS::S3::BucketPolicy",
     "AWS::EC2::SecurityGroupEgress",
@@ -25,11 +26,6 @@ UNKNOWN_TO_MOTO = {
     "AWS::CloudWatch::CompositeAlarm",
     "AWS::Logs::MetricFilter",
 }
-NODES = "TrainNodesJobDefinition"  # moto's CloudFormation takes it for a job of one node
-GIVEN = {
-    "ImageTag": "abc",
-    "InstanceTypes": "g6.2xlarge,g5.2xlarge",
-}  # moto does not split a list's default
 OUTPUTS = {
     "Bucket",
     "Repository",
@@ -37,7 +33,7 @@ OUTPUTS = {
     "NodesQueue",
     "TrainJobDefinition",
     "SummarizeJobDefinition",
-    NODES,
+    stack.NODES,
 }
 OUTPUTS |= {"LogGroup", "NightSchedule", "Alarms"}
 
@@ -56,16 +52,6 @@ def script(name: str) -> ModuleType:
 deploy, push = script("deploy"), script("push")
 
 
-def for_moto() -> str:
-    """The template, less what moto refuses, and with the service role that it wants named."""
-    template = stack.load()
-    del template["Resources"][NODES], template["Outputs"][NODES]
-    for resource in template["Resources"].values():
-        if resource["Type"] == "AWS::Batch::ComputeEnvironment":
-            resource["Properties"]["ServiceRole"] = {"Fn::GetAtt": ["InstanceRole", "Arn"]}
-    return json.dumps(template)
-
-
 @pytest.fixture
 def session(s3):
     return boto3.session.Session()
@@ -80,8 +66,12 @@ def name():
 def deployed(session, name):
     """A stack that moto made at once: its change sets leave no outputs."""
     cloudformation = session.client("cloudformation")
-    parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in GIVEN.items()]
-    cloudformation.create_stack(StackName=name, TemplateBody=for_moto(), Parameters=parameters)
+    parameters = [
+        {"ParameterKey": key, "ParameterValue": value} for key, value in stack.GIVEN.items()
+    ]
+    cloudformation.create_stack(
+        StackName=name, TemplateBody=stack.for_moto(), Parameters=parameters
+    )
     return deploy.outputs(deploy.find(cloudformation, name))
 
 
@@ -89,9 +79,9 @@ def run(session: Any, name: str, yes: bool = True, **parameters: str) -> None:
     deploy.deploy(
         session,
         name,
-        [f"{key}={value}" for key, value in (GIVEN | parameters).items()],
+        [f"{key}={value}" for key, value in (stack.GIVEN | parameters).items()],
         yes,
-        for_moto(),
+        stack.for_moto(),
     )
 
 
@@ -118,8 +108,8 @@ def test_deploying_shows_what_it_will_make_and_makes_all_that_moto_knows(session
     run(session, name, Night="on")
     wanted = {
         key: resource["Type"]
-        for key, resource in stack.resources(**GIVEN, Night="on").items()
-        if key != NODES
+        for key, resource in stack.resources(**stack.GIVEN, Night="on").items()
+        if key != stack.NODES
     }
     told = dict(
         line.split()[1:3]
@@ -142,7 +132,7 @@ def test_deploying_shows_what_it_will_make_and_makes_all_that_moto_knows(session
 
 def test_the_outputs_name_what_is_there(session, name, deployed):
     assert set(stack.load()["Outputs"]) == OUTPUTS
-    assert set(deployed) == OUTPUTS - {NODES, "NightSchedule"}, (
+    assert set(deployed) == OUTPUTS - {stack.NODES, "NightSchedule"}, (
         "all but those of what moto does not know"
     )
     batch = session.client("batch")
@@ -164,7 +154,7 @@ def test_the_outputs_name_what_is_there(session, name, deployed):
     ]
 
 
-def test_what_a_deleted_stack_leaves_is_the_bucket_and_what_guards_it_unless_it_never_worked():
+def test_a_deleted_stack_that_worked_leaves_its_bucket_and_its_guards():
     stays = {
         name: resource
         for name, resource in stack.load()["Resources"].items()
@@ -215,7 +205,7 @@ def test_a_stack_that_works_gets_no_images_that_are_not_there(session, name, dep
 )
 def test_a_parameter_that_is_none_is_told(session, name, parameters, message):
     with pytest.raises(deploy.RefusedError, match=message):
-        deploy.deploy(session, name, ["ImageTag=abc", *parameters], True, for_moto())
+        deploy.deploy(session, name, ["ImageTag=abc", *parameters], True, stack.for_moto())
 
 
 def test_without_a_yes_nothing_is_made(session, name, monkeypatch):

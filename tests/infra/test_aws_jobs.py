@@ -38,7 +38,10 @@ def container(name: str, **parameters: str) -> dict[str, Any]:
 
 
 def action(name: str, end: Mapping[str, str]) -> str:
-    """What Batch does after an attempt that ended so: the first rule whose conditions all match; none is a retry."""
+    """Return Batch's action after an attempt that ended so: that of the first rule that matches.
+
+    Without such a rule, Batch tries again.
+    """
     for rule in job(name)["RetryStrategy"]["EvaluateOnExit"]:
         if all(
             fnmatchcase(end.get(FIELDS[key], ""), value)
@@ -50,7 +53,7 @@ def action(name: str, end: Mapping[str, str]) -> str:
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_batch_runs_again_what_recap_asks_for_and_nothing_else_that_recap_says(name):
+def test_batch_runs_again_only_on_the_exit_codes_that_ask_for_it(name):
     assert len(job(name)["RetryStrategy"]["EvaluateOnExit"]) <= RULES
     for code in ExitCode:
         if code is not ExitCode.DONE:
@@ -74,13 +77,13 @@ def test_batch_runs_again_what_was_killed_from_outside(name):
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_a_crash_is_run_again_of_a_night_which_finds_the_record_that_is_to_blame(name):
+def test_a_crash_of_a_night_is_run_again_and_finds_the_record_to_blame(name):
     wanted = "RETRY" if name == "SummarizeJobDefinition" else "EXIT"
     assert [action(name, {"code": code}) for code in ("134", "139")] == [wanted] * 2
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_a_job_has_a_read_only_root_no_root_user_one_place_to_write_and_an_end(name):
+def test_a_job_has_a_read_only_root_no_root_user_one_volume_and_an_end(name):
     properties = container(name)
     assert properties["ReadonlyRootFilesystem"] is True
     assert "Privileged" not in properties

@@ -1,4 +1,4 @@
-"""What the stack makes AWS ask of its services is what their own models take, and moto's services too."""
+"""The stack's requests to AWS's services fit the services' own models, and moto's services."""
 
 import boto3
 import pytest
@@ -31,8 +31,8 @@ ELSEWHERE = {
     "VpcId": "vpc-0123456789abcdef0",
     "SubnetIds": "subnet-0123456789abcdef0,subnet-0123456789abcdef1",
 }
-# What moto's CloudFormation cannot make, or not whole, its services are asked for; not a composite alarm, to which its
-# server answers 500, nor what needs others of the stack.
+# The requests for what moto's CloudFormation cannot make, or not completely. A composite alarm is
+# left out, since moto's server answers 500, and so is what needs other resources of the stack.
 SENT = {
     "CreateSchedule",
     "PutMetricAlarm",

@@ -1,4 +1,4 @@
-"""recap runs under the stack's roles, on a store that refuses what a role does not allow; and none allows more."""
+"""recap runs under the stack's roles, on a store that refuses all else; and no role allows more."""
 
 import json
 import os
@@ -166,7 +166,7 @@ def fill(s3: Any, base: Path) -> None:
 
 
 @pytest.mark.timeout(900)  # three processes that load torch
-def test_recap_trains_and_summarizes_with_what_its_roles_allow_and_they_allow_no_more(
+def test_recap_runs_with_what_its_roles_allow_and_they_allow_no_more(
     s3, base_folder, guarded, aws_environment, tmp_path
 ):
     fill(s3, base_folder)

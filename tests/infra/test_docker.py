@@ -1,17 +1,16 @@
-"""Claims about the image that its files show: what goes in, what it starts as, what it may write."""
+"""Claims about the image that its files show: its content, its user, and where it may write."""
 
 import json
 import re
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from docker.utils import exclude_paths
 
-ROOT = Path(__file__).parents[2]
-INFRA = ROOT / "infra" / "docker"
+from tests.infra.images import INFRA, ROOT, lock
+
 LOCKS = ("build", "torch", "train", "summarize", "s3")
 WRITTEN = (
     "HOME",
@@ -47,16 +46,6 @@ def values(stage: str, word: str) -> list[str]:
 
 def environment(stage: str) -> dict[str, str]:
     return dict(pair.split("=", 1) for rest in values(stage, "ENV") for pair in rest.split())
-
-
-def lock(name: str) -> dict[str, str]:
-    """Version by package of one lock."""
-    lines = [
-        line
-        for line in (INFRA / "locks" / f"{name}.txt").read_text().splitlines()
-        if line[0] != "#"
-    ]
-    return dict(line.split(" ")[0].split("==") for line in lines)
 
 
 def compose() -> dict[str, Any]:
@@ -119,7 +108,7 @@ def test_no_layer_replaces_what_lies_below_it():
     assert not s3 & (torch | train)
 
 
-def test_only_torchs_layer_brings_cuda_to_train_and_only_summarize_has_vllm():
+def test_only_torchs_layer_brings_cuda_and_only_summarize_has_vllm():
     assert any(name.startswith("nvidia-cudnn") for name in lock("torch"))
     assert not any(name.startswith(("nvidia-", "cuda-", "vllm")) for name in lock("train"))
     assert "vllm" in lock("summarize")
@@ -198,12 +187,13 @@ def test_an_image_says_what_it_is(target):
 
 def test_only_what_the_image_is_made_of_goes_to_the_builder(tmp_path):
     wanted = {
-        "pyproject.toml", "README.md", "LICENSE", "job/cli.py", "examples/demo/train.yaml", "infra/docker/s3.py",
-        "infra/docker/install.sh", "infra/docker/locks/train.txt",
+        "pyproject.toml", "README.md", "LICENSE", "job/cli.py", "examples/demo/train.yaml",
+        "infra/docker/s3.py", "infra/docker/install.sh", "infra/docker/locks/train.txt",
     }  # fmt: skip
     unwanted = {
-        ".git/config", ".venv/bin/python", ".env", ".aws/credentials", "demo-run/logs/train.log", "key.pem",
-        "build/pip.conf", "tests/test_cli.py", "infra/docker/compose.yaml", "job/__pycache__/cli.cpython-311.pyc",
+        ".git/config", ".venv/bin/python", ".env", ".aws/credentials", "demo-run/logs/train.log",
+        "key.pem", "build/pip.conf", "tests/test_cli.py", "infra/docker/compose.yaml",
+        "job/__pycache__/cli.cpython-311.pyc",
         "shared/data/tweets.json", "work/cache/model.safetensors", "docs/architecture.md",
     }  # fmt: skip
     for name in wanted | unwanted:

@@ -1,4 +1,4 @@
-"""A cluster takes the manifests, runs a job again when recap says so, and gives it the time and config it needs."""
+"""A cluster accepts the manifests, runs a job again if recap asks for it, and gives it time."""
 
 import copy
 import os
@@ -25,6 +25,7 @@ from job.launch.processes import KILL_SECONDS
 from job.storage.config_file import read_config
 from tests.infra.kustomize import (
     FOLDER,
+    MINORS,
     OVERLAYS,
     TRAIN_JOB,
     build,
@@ -34,7 +35,6 @@ from tests.infra.kustomize import (
     templates,
 )
 
-MINORS = ["1.35", "1.36", "1.37"]
 TEMPLATES = [
     *((overlay, name) for overlay in OVERLAYS for name in ("recap-summarize", "recap-train")),
     ("nodes", "recap-train (TrainingRuntime)"),
@@ -56,7 +56,7 @@ def template(request):
 
 
 def decide(job, container, exit_code=None, disrupted=False):
-    """What the Job controller does with a failed pod: the action of the first rule that matches, else Count."""
+    """Return the Job controller's action on a failed pod: the first matching rule's, or Count."""
     for rule in job["podFailurePolicy"]["rules"]:
         if "onPodConditions" in rule:
             matches = (
@@ -260,7 +260,7 @@ def test_config_is_there_and_right(template, tmp_path):
 
 
 def config_of(template, tmp_path):
-    """The config that a pod would load: from its ConfigMap, or from what the S3 server of a try holds."""
+    """Return the config of a pod, from its ConfigMap or from the S3 server of the try overlay."""
     place = template.environment["RECAP_CONFIG"]
     if place.startswith("s3://"):
         assert place.startswith(f"s3://{BUCKET}/configs/")

@@ -1,4 +1,4 @@
-"""Claims about training on several nodes: they find each other, start again as one, and end when they should."""
+"""Claims about training on several nodes: they find each other, start again and end as one."""
 
 import copy
 import os
@@ -60,7 +60,7 @@ def test_a_train_job_names_the_runtime_of_its_overlay():
     assert labels == {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
 
 
-def test_a_jobset_starts_again_as_one_unless_a_code_was_final_or_its_time_is_up():
+def test_a_jobset_starts_again_as_one_unless_a_code_is_final_or_time_is_up():
     runtime = of_kind(render("nodes"), "TrainingRuntime")["recap-train"]["spec"]["template"]["spec"]
     assert runtime["replicatedJobs"][0]["template"]["spec"]["backoffLimit"] == 0
     policy = JobsetV1alpha2FailurePolicy.from_dict(runtime["failurePolicy"])
@@ -77,7 +77,7 @@ def test_a_jobset_starts_again_as_one_unless_a_code_was_final_or_its_time_is_up(
     )
 
 
-def test_nothing_of_a_train_job_is_removed_but_by_a_person_since_trainer_would_make_it_anew():
+def test_only_a_person_removes_a_train_job_as_trainer_would_make_it_anew():
     runtime = of_kind(render("nodes"), "TrainingRuntime")["recap-train"]["spec"]["template"]["spec"]
     (node,) = runtime["replicatedJobs"]
     assert not [

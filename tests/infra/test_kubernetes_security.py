@@ -1,4 +1,4 @@
-"""What runs on a cluster may do no more than it has to: the restricted standard, one writable mount, few ways out."""
+"""Pods may do no more than they must: the restricted standard, one mount, little network."""
 
 import copy
 from typing import Any

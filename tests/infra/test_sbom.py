@@ -1,4 +1,4 @@
-"""Claims about what `make sbom` writes; the tool that writes it is in an environment that `make check-infra` makes."""
+"""Claims about the files of `make sbom`, whose tool is in an environment of `make check-infra`."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.infra.test_docker import INFRA, ROOT, lock
+from tests.infra.images import INFRA, ROOT, lock
 
 TOOLS = ROOT / "build" / "cyclonedx" / "bin"
 VALIDATES = """

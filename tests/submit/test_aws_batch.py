@@ -14,7 +14,7 @@ import pytest
 from job.errors import ExitCode
 from tests.command_line import Ended, Recap
 from tests.conftest import S3
-from tests.infra.test_aws_deploy import GIVEN, for_moto
+from tests.infra.stack import GIVEN, for_moto
 from tests.submit.conftest import keys_of, put, written
 
 ACCOUNT = "123456789012"

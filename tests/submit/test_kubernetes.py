@@ -23,8 +23,7 @@ from job.errors import ExitCode
 from job.submit.kubernetes import HAS_PODS, STARTED, Kubernetes
 from job.submit.submission import Submission
 from tests.command_line import Recap
-from tests.infra.kustomize import OVERLAYS, render
-from tests.infra.test_kubernetes import MINORS
+from tests.infra.kustomize import MINORS, OVERLAYS, render
 from tests.submit.cluster import Cluster, job, pod
 from tests.submit.conftest import StandIn, keys_of, written
 
