@@ -56,14 +56,16 @@ VAGUE_WORDS = ("util", "helper", "manager", "handler")
 HALF_SENTENCE = re.compile(r"(What|Whether|How|Nor|So)\b")
 
 # Folders and files that a rule does not hold yet. An entry goes when they are mended.
-NOT_YET_VERB_FIRST = (
-    "job/preflight/",
-)  # fmt: skip
-NOT_YET_WITHIN_THE_COLUMNS = ("job/", "tests/", "examples/")
-NOT_YET_WITHOUT_A_TEST_MODULE_IMPORTED = (
-    "tests/faults/", "tests/infra/", "tests/submit/",
-)  # fmt: skip
-NOT_YET_SHORT_NAMES = ("tests/",)
+NOT_YET_WITHIN_THE_COLUMNS = (
+    "job/__init__.py",
+    "job/config/renamed.py",
+    "tests/conversations/",
+    "tests/launch/",
+    "tests/preflight/",
+    "tests/submit/",
+    "tests/test_bad_input.py",
+)
+NOT_YET_SHORT_NAMES = ("tests/launch/", "tests/submit/")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -266,7 +268,7 @@ def test_every_module_says_what_it_is_for():
 def test_docstrings_begin_with_an_effect_or_a_result():
     documented = ast.Module | ast.ClassDef | Function
     half = []
-    for path in held_by(JOB, NOT_YET_VERB_FIRST):
+    for path in JOB:
         for node in ast.walk(tree_of(path)):
             if not isinstance(node, documented):
                 continue
@@ -282,7 +284,7 @@ def test_docstrings_begin_with_an_effect_or_a_result():
 
 def test_no_test_module_is_imported():
     imported = []
-    for path in held_by(TESTS, NOT_YET_WITHOUT_A_TEST_MODULE_IMPORTED):
+    for path in TESTS:
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ImportFrom):
                 modules = [f"{node.module}.{alias.name}" for alias in node.names]
