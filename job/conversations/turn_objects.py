@@ -1,6 +1,6 @@
 """Turns from a list of objects, one for each turn, with any names of keys.
 
-A list as a file holds it, or a text that holds one → turns. `separate_last_assistant` then separates
+A list as a file holds it, or a text that holds one → turns. `separate_last_assistant` then takes
 the reference from chats that end with it.
 """
 
