@@ -7,7 +7,6 @@ If a recorded file has changed since, the next worker records the input anew. Th
 record lie in a folder of its own, so those of two inputs are never mixed.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from job.config.sections import ChunksSection
 from job.conversations.csv_rows import Header
 from job.conversations.pieces import Piece, Size, cut
 from job.errors import AlreadyExistsError, MissingError, RetryError
+from job.identity import sha256_of
 from job.storage.keys import below
 from job.storage.open import InputFile
 from job.storage.store import Store
@@ -224,7 +224,7 @@ def _newest_number(store: Store, folder: str) -> int:
 
 def _outcomes_folder(folder: str, content: bytes) -> str:
     """Return the folder for the outcomes of the chunks of this record."""
-    return below(folder, hashlib.sha256(content).hexdigest()[:FINGERPRINT_DIGITS])
+    return below(folder, sha256_of(content)[:FINGERPRINT_DIGITS])
 
 
 def _key(folder: str, number: int) -> str:

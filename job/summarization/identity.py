@@ -1,6 +1,5 @@
 """The identity of a night: two nights of the same identity write the same records."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from job.config.commands import SummarizeConfig
 from job.config.data_sections import reading_identity
 from job.config.sections import CsvOutputSection, as_list, names_one_file, to_plain
 from job.conversations.record import Conversation
+from job.identity import json_digest
 from job.storage.open import InputFile
 from job.summarization.summarizer import Digests
 
@@ -63,8 +63,7 @@ def settings_fingerprint(config: SummarizeConfig, digests: Digests) -> str:
     content |= {key: data[key] for key in SELECTION if data[key]}
 
     content |= {"input": as_list(config.input), "output": config.output}
-    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_DIGITS]
+    return json_digest(content)[:FINGERPRINT_DIGITS]
 
 
 def hash_settings(config: SummarizeConfig, digests: Digests) -> blake2b:
