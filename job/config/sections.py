@@ -217,7 +217,8 @@ class ChunksSection(Section):
         16,
         gt=0,
         description="Maximum size of a chunk in megabytes of input. Parquet files are cut only "
-        "between row groups. Compressed files and files on the Hub are not cut by size.",
+        "between row groups. Files that are compressed, on the Hub or not in UTF-8 are not cut. "
+        "Chunks of such files may exceed both limits.",
     )
 
 
