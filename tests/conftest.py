@@ -26,6 +26,9 @@ from tests.tiny import make_base
 # A shell starts background jobs with SIGINT ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The folders with the longest tests start first, so that no worker is left with one at the end.
+SLOW_FOLDERS = ("tests/training/", "tests/demo/", "tests/faults/", "tests/infra/")
+
 # Variables that could lead to another service, or to somebody's account.
 VARIABLES_OF_OTHER_SERVICES = (
     "AWS_PROFILE",
@@ -35,6 +38,11 @@ VARIABLES_OF_OTHER_SERVICES = (
     "HTTPS_PROXY",
     "ALL_PROXY",
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the slow folders first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SLOW_FOLDERS))
 
 
 @pytest.fixture(autouse=True)
