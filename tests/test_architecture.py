@@ -60,12 +60,8 @@ NOT_YET_WITHIN_THE_COLUMNS = (
     "job/__init__.py",
     "job/config/renamed.py",
     "tests/conversations/",
-    "tests/launch/",
-    "tests/preflight/",
-    "tests/submit/",
-    "tests/test_bad_input.py",
 )
-NOT_YET_SHORT_NAMES = ("tests/launch/", "tests/submit/")
+NOT_YET_SHORT_NAMES = ()
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -23,13 +23,19 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("person", [True, False])
-def test_a_broken_log_stream_does_not_end_the_job(person, capsys):
+def test_a_broken_log_stream_does_not_end_the_job(person, capsys, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb", buffering=0) as broken:
         telemetry.configure_logging(io.TextIOWrapper(broken, write_through=True), person=person)
         telemetry.event("one")
-    assert "BrokenPipeError" in capsys.readouterr().err, "it was met, and raised nothing"
+        assert "BrokenPipeError" in capsys.readouterr().err, "it was met, and raised nothing"
+
+        # From now on the same descriptor is a file, as if somebody read the log again.
+        with (tmp_path / "log").open("wb") as log:
+            os.dup2(log.fileno(), writer)
+        telemetry.event("two")
+    assert "two" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("person", [True, False])

@@ -23,7 +23,7 @@ class Cluster:
     """Node `rank`, from 0 on, of `nodes`; and the address and port of node 0, as this node sees it.
 
     The main node is node 0, whatever its scheduler calls it. It reaches itself by loopback: AWS
-    Batch does not tell it its address, and a service's name may not resolve before its pod is
+    Batch does not give it its address, and a service's name may not resolve before its pod is
     ready.
     """
 

@@ -222,7 +222,7 @@ class AwsBatch:
         stop = ["aws", "batch", "terminate-job", "--region", region, "--job-id", id]
         stop += ["--reason", BY_HAND]
 
-        logs = f"CloudWatch log group {group}; `state` tells this job's own stream once it runs"
+        logs = f"CloudWatch log group {group}; `state` shows this job's own stream once it runs"
         return Receipt(id, logs, {"state": [state], "follow": [follow], "stop": [stop]})
 
 

@@ -30,7 +30,7 @@ from job.submit.locations import (
 from job.submit.submission import GRACE_SECONDS, Submission, Target, request_text
 from job.telemetry import event
 
-ACCESS = (ExitCode.MISSING, ExitCode.OUTPUT, ExitCode.RETRY, ExitCode.FORBIDDEN)
+ACCESS_CODES = (ExitCode.MISSING, ExitCode.OUTPUT, ExitCode.RETRY, ExitCode.FORBIDDEN)
 VARIABLE = "RECAP_VAR_"
 
 
@@ -136,7 +136,7 @@ def _plan_or_raise(config: TrainConfig | SummarizeConfig) -> Plan:
     found = plan(config)
     click.echo(printable(found.findings()) + "\n", err=True)
     error = found.error
-    if error and error.exit_code in ACCESS:
+    if error and error.exit_code in ACCESS_CODES:
         # The job may have what this machine lacks: it has a role and a network of its own.
         raise _with_remedy(error)
     if error:

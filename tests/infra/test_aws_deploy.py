@@ -170,7 +170,7 @@ def test_a_deleted_stack_that_worked_leaves_its_bucket_and_its_guards():
 def test_spot_comes_first_and_several_nodes_run_on_demand(session, deployed):
     batch = session.client("batch")
     kinds = {
-        machines["computeEnvironmentArn"]: machines["computeResources"]["type"]
+        machines["computeEnvironmentArn"]: machines.get("computeResources", {}).get("type")
         for machines in batch.describe_compute_environments()["computeEnvironments"]
     }
     asked = [deployed["Queue"], deployed["NodesQueue"]]

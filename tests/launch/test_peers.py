@@ -1,4 +1,4 @@
-"""Claims about the line between the supervisors of two nodes: real sockets, real processes, real signals."""
+"""Claims about the connection of two supervisors, with real sockets, processes and signals."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 import pytest
 
 from job.errors import ConfigError, ExitCode
@@ -20,7 +21,8 @@ from job.launch.peers import Pace, Peers
 
 STEADY = Pace(beat=0.05, silence=60, last_words=0.5)  # a slow machine is not taken for a silent one
 QUICK = Pace(beat=0.05, silence=0.5, last_words=0.5)
-DONE, DATA = Outcome(ExitCode.DONE, "done"), Outcome(ExitCode.DATA, "bad row")
+DONE = Outcome(ExitCode.DONE, "done")
+DATA = Outcome(ExitCode.DATA, "bad row")
 BROKEN = Outcome(ExitCode.BUG, "RuntimeError: connection closed by peer", "unclear")
 BUG = Outcome(ExitCode.BUG, "KeyError: 'loss'")
 STOPPED = Outcome(ExitCode.RETRY, "stopped by a signal, with step 7 committed", "signal")
@@ -28,7 +30,7 @@ STOPPED_TOO = Outcome(ExitCode.RETRY, "stopped by a signal at step 7", "signal")
 
 
 def free_port() -> int:
-    """One whose successor is free too."""
+    """Return a port whose successor is free too."""
     while True:
         with socket.socket() as first, socket.socket() as second, suppress(OSError, OverflowError):
             first.bind(("", 0))
@@ -38,7 +40,7 @@ def free_port() -> int:
 
 
 class Pair:
-    """Two nodes' ends of the line; what each heard of the other's failures."""
+    """The connected peers of two nodes, and the failures that each heard of."""
 
     def __init__(self, run: str = "tiny") -> None:
         port = free_port()
@@ -58,7 +60,7 @@ class Pair:
         self._open.close()
 
     def agree(self, own: list[Outcome], first: int = 0) -> list[Outcome]:
-        """Each node's processes ended so, those of node `first` before the others'."""
+        """Let each node's processes end with its outcome, node `first` first; return decisions."""
         found: dict[int, Outcome] = {}
         threads = []
         for node in (first, 1 - first):
@@ -96,7 +98,7 @@ def test_what_broke_here_because_of_the_other_node_does_not_decide(first):
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_a_bug_of_one_node_decides_over_what_it_stopped_or_broke_on_the_other(first):
+def test_a_bug_of_one_node_decides_over_its_effects_on_the_other(first):
     stopped_after = [[BUG, STOPPED]] if first == 0 else [[STOPPED, BUG]]
     for ended in (*stopped_after, [BUG, BROKEN], [BROKEN, BUG]):
         with Pair() as pair:
@@ -104,12 +106,12 @@ def test_a_bug_of_one_node_decides_over_what_it_stopped_or_broke_on_the_other(fi
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_of_a_stop_on_both_node_0_tells_as_it_commits(first):
+def test_of_two_stops_that_of_node_0_decides_as_it_commits(first):
     with Pair() as pair:
         assert pair.agree([STOPPED, STOPPED_TOO], first) == [STOPPED, STOPPED]
 
 
-def test_who_hears_that_all_is_done_while_its_processes_still_end_is_not_missed():
+def test_a_node_that_ends_after_the_decision_is_not_missed():
     with Pair() as pair:
         assert pair.peers[0].agree(DONE) == DONE
         assert pair.peers[1].agree(STOPPED) == DONE
@@ -131,9 +133,10 @@ def test_a_node_that_dies_makes_a_retry_of_what_looks_like_a_bug(node):
         assert pair.heard[node][0].exit_code == ExitCode.RETRY
 
 
-def test_silence_is_missed_though_the_connection_stands():
+def test_a_silent_node_is_lost_though_the_connection_is_open():
     port = free_port()
-    peers, missed = Peers(Cluster(2, 0, LOOPBACK, port), "tiny", QUICK), threading.Event()
+    peers = Peers(Cluster(2, 0, LOOPBACK, port), "tiny", QUICK)
+    missed = threading.Event()
     with (
         peers.connection(lambda word: missed.set()),
         socket.create_connection((LOOPBACK, port + 1)) as silent,
@@ -143,7 +146,7 @@ def test_silence_is_missed_though_the_connection_stands():
         assert "node 1 is gone" in peers.agree(BROKEN).message
 
 
-def test_who_is_no_node_of_this_run_is_not_listened_to():
+def test_a_stranger_is_not_listened_to():
     with Pair() as pair:
         port = pair.peers[0]._cluster.port + 1
         for hello in (
@@ -155,14 +158,13 @@ def test_who_is_no_node_of_this_run_is_not_listened_to():
         ):
             with socket.create_connection((LOOPBACK, port)) as stranger:
                 stranger.sendall(f"{json.dumps(hello)}\n{json.dumps(asdict(DATA))}\n".encode())
-                with suppress(
-                    ConnectionResetError
-                ):  # how a line ends on which something was left unread
+                # The connection is reset if something in it was left unread.
+                with suppress(ConnectionResetError):
                     assert stranger.recv(1) == b""
         assert pair.agree([DONE, DONE]) == [DONE, DONE]
 
 
-def test_a_port_that_is_taken_is_told_with_its_remedy():
+def test_a_port_that_is_taken_is_reported_with_its_remedy():
     port = free_port()
     peers = Peers(Cluster(2, 0, LOOPBACK, port), "tiny", QUICK)
     refused = pytest.raises(ConfigError, match="set RECAP_MAIN_PORT")
@@ -171,21 +173,26 @@ def test_a_port_that_is_taken_is_told_with_its_remedy():
 
 
 NODE = """
-import sys
+import sys, threading
 from pathlib import Path
 from job.launch.cluster import Cluster
 from job.launch.peers import Pace, Peers
 from job.launch.supervisor import supervise
 work, rank, port, code = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 peers = Peers(Cluster(2, rank, "127.0.0.1", port), "tiny", Pace(beat=0.1, silence=2, last_words=1))
-outcome = supervise([sys.executable, "-c", code, str(work)], work, 1, 2.0, peers=peers)
+def note_connection():
+    while not peers._connections:
+        threading.Event().wait(0.02)
+    (work / "connected").write_text("")
+threading.Thread(target=note_connection, daemon=True).start()
+outcome = supervise([sys.executable, "-c", code, str(work)], work, 1, 0.2, peers=peers)
 print(outcome.message)
 sys.exit(outcome.exit_code)
 """
 WAITS = """
 import os, signal, sys, time
 from pathlib import Path
-signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a process that waits inside a collective
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # like a process inside a collective
 Path(sys.argv[1], "ready").write_text("")
 time.sleep(600)
 """
@@ -199,6 +206,11 @@ write_outcome(Path(sys.argv[1]), Outcome(65, "bad row"))
 """
 
 
+def wait_for(path: Path) -> None:
+    while not path.exists():
+        threading.Event().wait(0.02)
+
+
 def node(work: Path, rank: int, port: int, code: str) -> "subprocess.Popen[str]":
     work.mkdir()
     return subprocess.Popen(
@@ -209,15 +221,14 @@ def node(work: Path, rank: int, port: int, code: str) -> "subprocess.Popen[str]"
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_a_failure_on_one_node_ends_the_other_which_waits_and_cannot_be_asked(tmp_path, failing):
+def test_a_failure_on_one_node_ends_the_other_that_ignores_signals(tmp_path, failing):
     port = free_port()
     nodes = [node(tmp_path / str(n), n, port, FAILS if n == failing else WAITS) for n in (0, 1)]
-    while not (tmp_path / str(1 - failing) / "ready").exists():
-        threading.Event().wait(0.02)
+    wait_for(tmp_path / str(1 - failing) / "ready")
     (tmp_path / str(failing) / "fail").write_text("")
-    said = [process.communicate()[0].strip() for process in nodes]
+    messages = [process.communicate()[0].strip() for process in nodes]
     assert [process.returncode for process in nodes] == [ExitCode.DATA, ExitCode.DATA]
-    assert said == ["bad row", "bad row"]
+    assert messages == ["bad row", "bad row"]
 
 
 @pytest.mark.parametrize("killed", [0, 1])
@@ -225,24 +236,21 @@ def test_a_node_whose_supervisor_is_killed_ends_the_other_with_a_retry(tmp_path,
     port = free_port()
     nodes = [node(tmp_path / str(n), n, port, WAITS) for n in (0, 1)]
     for n in (0, 1):
-        while not (tmp_path / str(n) / "ready").exists():
-            threading.Event().wait(0.02)
-    threading.Event().wait(1.0)  # until they have met
+        wait_for(tmp_path / str(n) / "ready")
+        wait_for(tmp_path / str(n) / "connected")
     os.kill(nodes[killed].pid, signal.SIGKILL)
-    said = nodes[1 - killed].communicate()[0]
+    message = nodes[1 - killed].communicate()[0]
     assert nodes[1 - killed].returncode == ExitCode.RETRY
-    assert f"node {killed} is gone" in said
+    assert f"node {killed} is gone" in message
     for process in left(tmp_path):
         process.kill()
     nodes[killed].communicate()
 
 
-def left(folder: Path):
-    """What a killed supervisor left: these stand-ins do not look after it, as training processes do."""
-    import psutil
-
-    return [
-        each
-        for each in psutil.process_iter(["cmdline"])
-        if str(folder) in " ".join(each.info["cmdline"] or [])
-    ]
+def left(folder: Path) -> list[psutil.Process]:
+    """Return the processes that a killed supervisor left. Unlike training processes, they wait."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if str(folder) in " ".join(process.info["cmdline"] or []):
+            found.append(process)
+    return found

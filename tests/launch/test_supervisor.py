@@ -20,7 +20,7 @@ from job.launch.outcome import End, Outcome, judge, keep_room, read_outcomes, wr
 from job.launch.spot import SpotNotice, has_notice, notice_url, spot_watch
 from job.launch.supervisor import launch_command, supervise
 
-SPEAK = (
+IMPORTS = (
     "from pathlib import Path; from job.launch.outcome import Outcome, write_outcome; import sys; "
 )
 
@@ -29,17 +29,17 @@ def python(code: str, *arguments: object) -> list[str]:
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 
-def says(code: int, message: str = "") -> str:
-    return SPEAK + f"write_outcome(Path(sys.argv[1]), Outcome({code}, {message!r}))"
+def writes(code: int, message: str = "") -> str:
+    return IMPORTS + f"write_outcome(Path(sys.argv[1]), Outcome({code}, {message!r}))"
 
 
 @pytest.mark.parametrize("code", [ExitCode.DONE, ExitCode.DATA, ExitCode.RETRY, ExitCode.FORBIDDEN])
-def test_the_trainers_word_decides_whatever_the_launcher_returns(tmp_path, code):
-    outcome = supervise(python(says(code, "why") + "; sys.exit(1)", tmp_path), tmp_path, 1, 10)
+def test_the_written_outcome_decides_whatever_the_launcher_returns(tmp_path, code):
+    outcome = supervise(python(writes(code, "why") + "; sys.exit(1)", tmp_path), tmp_path, 1, 10)
     assert outcome == Outcome(code, "why")
 
 
-def test_a_trainer_that_dies_without_a_word_is_a_bug(tmp_path):
+def test_a_trainer_that_dies_without_an_outcome_is_a_bug(tmp_path):
     outcome = supervise(python("raise SystemExit(3)"), tmp_path, 1, 10)
     assert outcome.exit_code == ExitCode.BUG
     assert "ended with 3" in outcome.message
@@ -50,40 +50,40 @@ def test_a_trainer_killed_from_outside_is_to_be_run_again(tmp_path):
     assert outcome.exit_code == ExitCode.RETRY
 
 
-def test_one_is_how_a_launcher_of_several_tells_a_kill_and_python_what_nobody_caught(tmp_path):
+def test_return_code_1_is_a_kill_below_a_launcher_and_a_bug_without_one(tmp_path):
     assert supervise(python("raise SystemExit(1)"), tmp_path, 2, 10).exit_code == ExitCode.RETRY
     assert supervise(python("raise ImportError"), tmp_path, 1, 10).exit_code == ExitCode.BUG
 
 
-DONE, DATA = Outcome(ExitCode.DONE, "done"), Outcome(ExitCode.DATA, "bad row")
+DONE = Outcome(ExitCode.DONE, "done")
+DATA = Outcome(ExitCode.DATA, "bad row")
 BUG = Outcome(ExitCode.BUG, "KeyError: 'loss'")
 BROKEN = Outcome(ExitCode.BUG, "RuntimeError: connection closed by peer", "unclear")
 STOPPED = Outcome(ExitCode.RETRY, "stopped by a signal, with step 7 committed", "signal")
 STOPPED_TOO = Outcome(ExitCode.RETRY, "stopped by a signal at step 7", "signal")
-ASKED, UNASKED = True, False
-KILLED, SILENT = (
-    "a training process was killed from outside",
-    "before the training processes could say",
-)
+ASKED = True
+UNASKED = False
+KILLED = "a training process was killed from outside"
+SILENT = "before the training processes could say"
 ENDS = {
     "all are done": ({0: DONE, 1: DONE}, UNASKED, (0, "done")),
-    "done needs the word of every process": ({0: DONE}, UNASKED, (75, KILLED)),
-    "the first that met something itself": ({1: DATA, 0: BUG}, UNASKED, (65, "bad row")),
+    "done needs the outcome of every process": ({0: DONE}, UNASKED, (75, KILLED)),
+    "the first failure of its own": ({1: DATA, 0: BUG}, UNASKED, (65, "bad row")),
     "a bug, though the launcher then stopped the other": (
         {0: BUG, 1: STOPPED},
         UNASKED,
         (70, "KeyError"),
     ),
-    "a bug, though it was killed before it spoke": ({1: BUG}, UNASKED, (70, "KeyError")),
-    "what may be a bug, where it came before the stop": (
+    "a bug, though the other was killed before it wrote": ({1: BUG}, UNASKED, (70, "KeyError")),
+    "a possible bug, before the stop": (
         {0: BROKEN, 1: STOPPED},
         UNASKED,
         (70, "RuntimeError"),
     ),
     "a stop that broke the other": ({1: STOPPED, 0: BROKEN}, UNASKED, (75, "stopped")),
     "a stop that was asked for": ({0: BROKEN, 1: STOPPED}, ASKED, (75, "stopped")),
-    "a cause that was met while stopping": ({1: STOPPED, 0: DATA}, ASKED, (65, "bad row")),
-    "of a stop, the first process tells": (
+    "a failure of its own while stopping": ({1: STOPPED, 0: DATA}, ASKED, (65, "bad row")),
+    "of two stops, that of the first process": (
         {1: STOPPED_TOO, 0: STOPPED},
         ASKED,
         (75, "step 7 committed"),
@@ -94,20 +94,20 @@ ENDS = {
         UNASKED,
         (75, KILLED),
     ),
-    "all broke, and nobody says why": ({0: BROKEN, 1: BROKEN}, UNASKED, (70, "RuntimeError")),
-    "nobody spoke after a stop": ({}, ASKED, (75, SILENT)),
+    "all broke, and nobody knows why": ({0: BROKEN, 1: BROKEN}, UNASKED, (70, "RuntimeError")),
+    "nobody wrote after a stop": ({}, ASKED, (75, SILENT)),
 }
 
 
 @pytest.mark.parametrize("case", ENDS)
-def test_what_decides_of_two_processes(case):
-    outcomes, asked, (code, said) = ENDS[case]
+def test_the_outcome_of_two_processes(case):
+    outcomes, asked, (code, message) = ENDS[case]
     judged = judge(outcomes, End(returned=1, processes=2, several=True, stop_asked=asked))
     assert judged.exit_code == code
-    assert said in judged.message
+    assert message in judged.message
 
 
-def test_what_processes_write_is_read_in_the_order_in_which_they_did(tmp_path, monkeypatch):
+def test_outcomes_are_read_in_the_order_in_which_they_were_written(tmp_path, monkeypatch):
     for rank, outcome in (("1", STOPPED_TOO), ("10", DATA), ("0", STOPPED)):
         monkeypatch.setenv("RANK", rank)
         write_outcome(tmp_path, outcome)
@@ -119,24 +119,44 @@ LAUNCHER_THAT_LOSES_SIGNALS = """
 import subprocess, sys
 subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]]).wait()
 """
-TRAINER = SPEAK + (
-    "import signal, time; "
-    "signal.signal(signal.SIGTERM, lambda *a: (write_outcome(Path(sys.argv[1]), Outcome(75, 'saved')), sys.exit(0))); "
-    "Path(sys.argv[1], 'ready').write_text(str(__import__('os').getpid())); time.sleep(60)"
-)
-STUBBORN = (
-    "import os, signal, sys, time; from pathlib import Path; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-    "Path(sys.argv[1], 'ready').write_text(str(os.getpid())); time.sleep(60)"
-)
+TRAINER = """
+import os, signal, sys, time
+from pathlib import Path
+from job.launch.outcome import Outcome, write_outcome
+work = Path(sys.argv[1])
+def stop(*_):
+    SAVE
+    write_outcome(work, Outcome(75, "saved"))
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+(work / "ready").write_text(str(os.getpid()))
+time.sleep(60)
+"""
+SLOW_TRAINER = TRAINER.replace("SAVE", "time.sleep(0.5)")
+TRAINER = TRAINER.replace("SAVE", "pass")
+STUBBORN = """
+import os, signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+Path(sys.argv[1], "ready").write_text(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from job.launch.supervisor import supervise
+work, launcher, trainer, grace = sys.argv[1:]
+command = [sys.executable, "-c", launcher, work, trainer]
+outcome = supervise(command, Path(work), 1, float(grace))
+print(outcome.message)
+sys.exit(outcome.exit_code)
+"""
 
 
 def supervisor(work: Path, trainer: str, grace: float) -> "subprocess.Popen[str]":
-    code = (
-        "import sys; from pathlib import Path; from job.launch.supervisor import supervise; "
-        "o = supervise([sys.executable, '-c', sys.argv[2], sys.argv[1], sys.argv[3]], "
-        "Path(sys.argv[1]), 1, float(sys.argv[4])); print(o.message); sys.exit(o.exit_code)"
-    )
-    command = python(code, work, LAUNCHER_THAT_LOSES_SIGNALS, trainer, grace)
+    command = python(SUPERVISOR, work, LAUNCHER_THAT_LOSES_SIGNALS, trainer, grace)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
@@ -151,7 +171,7 @@ def pid_when_ready(work: Path) -> int:
 def test_a_stop_signal_reaches_the_trainer_below_a_launcher_that_loses_it(tmp_path, number):
     above = supervisor(tmp_path, TRAINER, grace=30)
     trainer = pid_when_ready(tmp_path)
-    time.sleep(0.5)  # the launcher tree is looked at every 0.2 s
+    time.sleep(0.3)  # the supervisor looks for new processes every 0.2 s
     os.kill(above.pid, number)
     out, _ = above.communicate()
     assert above.returncode == ExitCode.RETRY
@@ -165,20 +185,21 @@ trainer = subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]])
 signal.signal(signal.SIGTERM, lambda *_: (trainer.kill(), sys.exit(1)))
 sys.exit(trainer.wait())
 """
-SLOW_TRAINER = TRAINER.replace("lambda *a: (", "lambda *a: (time.sleep(1), ")
 
 
-def test_a_launcher_of_several_is_not_told_to_stop_as_it_would_kill_who_still_commits(tmp_path):
-    stop = threading.Timer(
-        0, lambda: (pid_when_ready(tmp_path), os.kill(os.getpid(), signal.SIGTERM))
-    )
-    stop.start()
+def test_a_launcher_of_several_gets_no_stop_signal_as_it_would_kill(tmp_path):
+    def stop_when_ready():
+        pid_when_ready(tmp_path)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopping = threading.Thread(target=stop_when_ready)
+    stopping.start()
     outcome = supervise(python(LAUNCHER_THAT_KILLS, tmp_path, SLOW_TRAINER), tmp_path, 2, 30)
-    stop.join()
+    stopping.join()
     assert outcome == Outcome(ExitCode.RETRY, "saved")
 
 
-SIGNALLED_WHILE_IT_TELLS = """
+SIGNALLED_WHILE_IT_LOGS = """
 import io, os, signal, sys
 from pathlib import Path
 from job.launch.supervisor import supervise
@@ -198,34 +219,35 @@ sys.exit(outcome.exit_code)
 """
 
 
-def test_a_signal_that_comes_while_one_is_told_of_changes_nothing(tmp_path):
-    command = python(SIGNALLED_WHILE_IT_TELLS, tmp_path, TRAINER)
+def test_a_signal_while_a_stop_is_logged_changes_nothing(tmp_path):
+    command = python(SIGNALLED_WHILE_IT_LOGS, tmp_path, TRAINER)
     above = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     pid_when_ready(tmp_path)
     os.kill(above.pid, signal.SIGTERM)
-    out, said = above.communicate()
-    assert (above.returncode, out.strip()) == (ExitCode.RETRY, "saved"), said
+    out, log = above.communicate()
+    assert (above.returncode, out.strip()) == (ExitCode.RETRY, "saved"), log
 
 
 def test_orphans_that_end_leave_the_process_table_while_the_run_goes_on(tmp_path):
     orphaning = (
         "import pathlib, psutil, subprocess, sys, time\n"
-        "said = subprocess.run(['sh', '-c', 'sleep 0.1 & echo $!'], stdout=subprocess.PIPE, text=True).stdout\n"
-        "for _ in range(100):\n"
-        "    time.sleep(0.1)\n"
-        "    if not psutil.pid_exists(int(said)): break\n"
+        "start = ['sh', '-c', 'sleep 0.1 & echo $!']\n"
+        "pid = int(subprocess.run(start, stdout=subprocess.PIPE, text=True).stdout)\n"
+        "for _ in range(200):\n"
+        "    time.sleep(0.05)\n"
+        "    if not psutil.pid_exists(pid): break\n"
         "else: sys.exit(3)\n"
     )
     assert (
-        supervise(python(orphaning + says(ExitCode.DONE), tmp_path), tmp_path, 1, 10).exit_code
+        supervise(python(orphaning + writes(ExitCode.DONE), tmp_path), tmp_path, 1, 10).exit_code
         == ExitCode.DONE
     )
 
 
 def test_after_the_grace_period_nobody_is_left(tmp_path):
-    above = supervisor(tmp_path, STUBBORN, grace=1)
+    above = supervisor(tmp_path, STUBBORN, grace=0.3)
     trainer = pid_when_ready(tmp_path)
-    time.sleep(0.5)
+    time.sleep(0.3)
     os.kill(above.pid, signal.SIGTERM)
     above.communicate()
     assert above.returncode == ExitCode.RETRY
@@ -243,45 +265,49 @@ def test_one_process_is_started_directly_and_several_by_accelerate(tmp_path):
 
 def test_on_several_nodes_one_process_each_goes_through_the_launcher_too(tmp_path):
     command = launch_command(tmp_path, 1, False, Cluster(2, 1, "10.0.0.7", 29500))
-    for name, value in {
-        "--num_machines": "2", "--num_processes": "2", "--machine_rank": "1", "--main_process_ip": "10.0.0.7",
+    wanted = {
+        "--num_machines": "2",
+        "--num_processes": "2",
+        "--machine_rank": "1",
+        "--main_process_ip": "10.0.0.7",
         "--main_process_port": "29500",
-    }.items():  # fmt: skip
+    }
+    for name, value in wanted.items():
         assert command[command.index(name) + 1] == value
 
 
-def test_what_the_scheduler_tells_other_launchers_does_not_reach_ours(tmp_path, monkeypatch):
+def test_variables_for_other_launchers_do_not_reach_ours(tmp_path, monkeypatch):
     for name in ("PET_NPROC_PER_NODE", "PET_RDZV_BACKEND", "RANK", "WORLD_SIZE", "MASTER_ADDR"):
         monkeypatch.setenv(name, "7")
-    told = "import os; seen = ','.join(n for n in os.environ if n.startswith('PET_') or n in ('RANK', 'WORLD_SIZE'));"
-    command = python(told + SPEAK + "write_outcome(Path(sys.argv[1]), Outcome(75, seen))", tmp_path)
+    read = (
+        "import os\n"
+        "others = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR')\n"
+        "seen = [n for n in os.environ if n.startswith('PET_') or n in others]\n"
+    )
+    write = "write_outcome(Path(sys.argv[1]), Outcome(75, ','.join(seen)))"
+    command = python(read + IMPORTS + write, tmp_path)
     assert supervise(command, tmp_path, 1, 10) == Outcome(ExitCode.RETRY, "")
 
 
 def test_a_process_that_lost_its_parent_is_found_and_ended(tmp_path):
-    daemon = [
-        "sh",
-        "-c",
-        '"$0" -c "$1" "$2" &',
-        sys.executable,
-        STUBBORN,
-        str(tmp_path),
-    ]  # its parent ends at once
+    # The daemon's parent, a shell, ends at once.
+    start = ["sh", "-c", '"$0" -c "$1" "$2" &', sys.executable, STUBBORN, str(tmp_path)]
+    ready = str(tmp_path / "ready")
     orphaning = (
-        f"import pathlib, subprocess, time; subprocess.run({daemon!r}, start_new_session=True)\n"
-        f"while not pathlib.Path({str(tmp_path)!r}, 'ready').exists(): time.sleep(0.02)\n"
+        f"import pathlib, subprocess, time\n"
+        f"subprocess.run({start!r}, start_new_session=True)\n"
+        f"while not pathlib.Path({ready!r}).exists(): time.sleep(0.02)\n"
     )
-    outcome = supervise(python(orphaning + says(ExitCode.DONE), tmp_path), tmp_path, 1, 10)
+    outcome = supervise(python(orphaning + writes(ExitCode.DONE), tmp_path), tmp_path, 1, 10)
     assert outcome.exit_code == ExitCode.DONE
     assert not psutil.pid_exists(pid_when_ready(tmp_path))
 
 
-def test_a_full_disk_has_room_for_the_word_that_it_is_full(tmp_path):
+def test_a_full_disk_has_room_for_the_outcome_that_it_is_full(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True
-    ).returncode:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     try:
         keep_room(disk)
@@ -295,7 +321,10 @@ def test_a_full_disk_has_room_for_the_word_that_it_is_full(tmp_path):
 
 
 class Metadata(BaseHTTPRequestHandler):
-    """Instance metadata as EC2 has it: a token first, then the notice; before that, as `trouble` says, no HTTP."""
+    """EC2's instance metadata: a token first, then the notice once `reclaimed` is set.
+
+    While `trouble` is set, the answer is not HTTP.
+    """
 
     def do_PUT(self):
         self._answer(200, b"token")
@@ -324,9 +353,10 @@ class Metadata(BaseHTTPRequestHandler):
 def metadata() -> Iterator[ThreadingHTTPServer]:
     """The service, with `reclaimed` and `trouble` to set and the `url` of its notice."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
-    server.reclaimed, server.trouble = threading.Event(), threading.Event()
+    server.reclaimed = threading.Event()
+    server.trouble = threading.Event()
     server.url = f"http://127.0.0.1:{server.server_port}/latest/meta-data/spot/instance-action"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
@@ -335,9 +365,9 @@ def metadata() -> Iterator[ThreadingHTTPServer]:
 def test_a_spot_notice_stops_once_and_silence_and_nonsense_never(tmp_path):
     stopped = threading.Event()
     with metadata() as service, spot_watch(SpotNotice(service.url, every=0.01), stopped.set):
-        assert not stopped.wait(0.2)
+        assert not stopped.wait(0.1)
         service.trouble.set()
-        assert not stopped.wait(0.2)
+        assert not stopped.wait(0.1)
         service.trouble.clear()
         service.reclaimed.set()
         assert stopped.wait(10)
@@ -356,7 +386,7 @@ ODD_TOKENS = [
 
 
 @pytest.mark.parametrize("token", ODD_TOKENS, ids=lambda token: repr(token[:12]))
-def test_a_notice_is_seen_whatever_a_service_gives_as_a_token(token):
+def test_a_notice_is_seen_whatever_the_service_returns_as_a_token(token):
     with odd_service({"/latest/api/token": (200, token), "/notice": (200, b"go")}) as (url, asked):
         stopped = threading.Event()
         with spot_watch(SpotNotice(f"{url}/notice", every=0.01), stopped.set):
@@ -368,7 +398,7 @@ def test_a_notice_is_seen_whatever_a_service_gives_as_a_token(token):
     assert not [headers for _, headers in asked if "X-Forged" in headers]
 
 
-def test_the_watch_carries_its_token_to_no_place_that_an_answer_names():
+def test_the_watch_sends_its_token_to_no_address_in_an_answer():
     answers = {
         "/latest/api/token": (200, b"secret"),
         "/notice": (302, b"/internal"),
@@ -396,7 +426,10 @@ def test_an_impossible_url_is_silence(url):
 
 @contextmanager
 def odd_service(answers):
-    """A service that answers with status and body by path, a redirect to its body; its URL, and what was asked."""
+    """Serve status and body by path, where a redirect's body is its target.
+
+    Yields the service's URL, and the list of paths and headers that were requested.
+    """
     asked = []
 
     class Odd(BaseHTTPRequestHandler):
@@ -423,7 +456,7 @@ def odd_service(answers):
     server.server_close()
 
 
-def test_the_config_says_where_a_spot_notice_is_asked_for_and_else_the_environment():
+def test_the_url_of_a_spot_notice_is_the_configs_or_the_environments():
     there = {"RECAP_SPOT_NOTICE": "http://169.254.169.254/spot"}
     assert notice_url(None, {}) is None
     assert notice_url(None, {"RECAP_SPOT_NOTICE": ""}) is None

@@ -1,4 +1,4 @@
-"""Claims about how the threads of training processes wait: briefly, unless the user says otherwise."""
+"""Claims about threads of training processes: they wait briefly, unless the user decides."""
 
 import sys
 
@@ -17,7 +17,7 @@ sys.exit(77) if library is None else ctypes.CDLL(str(library))
 
 
 @pytest.mark.parametrize(("given", "wanted"), [(None, SPINS), ("300000", "300000")])
-def test_torchs_own_library_takes_the_number_that_a_training_process_gets(
+def test_torchs_own_openmp_takes_the_spins_of_a_training_process(
     tmp_path, monkeypatch, capfd, given, wanted
 ):
     for name in WAIT_VARIABLES:

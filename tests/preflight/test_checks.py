@@ -1,4 +1,4 @@
-"""A plan tells everything at once, by the config's keys, and leaves nothing behind."""
+"""Claims about a plan: it reports everything at once, by the config's keys, and leaves no files."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def train_config(tmp_path: Path, base: Path, **more) -> TrainConfig:
     return TrainConfig.model_validate(whole | more)
 
 
-def test_a_place_of_no_known_kind_is_one_line_of_the_plan_by_its_key(tmp_path, base_folder):
+def test_an_unknown_scheme_is_one_line_of_the_plan_with_its_key(tmp_path, base_folder):
     found = {
         check.name: check
         for check in plan(train_config(tmp_path, base_folder, output="gs://x/y")).checks
@@ -53,7 +53,7 @@ def test_a_plan_leaves_no_folder_behind_and_takes_none_away(tmp_path, base_folde
     assert list((tmp_path / "mine").iterdir()) == []
 
 
-def test_a_base_that_is_not_the_adapters_is_told_by_the_plan(tmp_path, base_folder):
+def test_a_base_that_is_not_the_adapters_is_found_by_the_plan(tmp_path, base_folder):
     recorded = fetch_base(str(base_folder), None, StorageSection(), tmp_path).identity()
     (tmp_path / "adapter").mkdir()
     for digest, fits in ((recorded["digest"], True), ("0" * 64, False)):
@@ -71,13 +71,14 @@ def test_a_base_that_is_not_the_adapters_is_told_by_the_plan(tmp_path, base_fold
         error = plan(EvaluateConfig.model_validate(config)).error
         assert (error is None) == fits
     assert str(error) == (
-        f"adapter: {store.uri} is an adapter for {base_folder} (digest 000000000000), but the base there now, "
-        f"{base_folder}, has digest {recorded['digest'][:12]}: give the base that it was trained on, or train again"
+        f"adapter: {store.uri} is an adapter for {base_folder} (digest 000000000000), but the base "
+        f"there now, {base_folder}, has digest {recorded['digest'][:12]}: give the base that it "
+        "was trained on, or train again"
     )
 
 
 def token(role: str, *grants: tuple[str, str, str], everywhere: tuple[str, ...] = ()) -> dict:
-    """What the Hub says of a token; grants are kind and name of an entity, and a permission."""
+    """Return the Hub's description of a token. A grant is (kind, name, permission)."""
     scoped = [
         {
             "entity": {"_id": "1", "type": kind, "name": name},
@@ -118,7 +119,7 @@ READ_IN = {"orgs": [{"name": "org", "roleInOrg": "read"}, {"name": "other", "rol
         ({"auth": {"accessToken": {"role": "fineGrained"}}}, None),
     ],
 )
-def test_a_token_that_cannot_write_is_told_from_one_that_may(about, reason):
+def test_a_token_that_may_only_read_is_found(about, reason):
     assert why_not_writable({"name": "eva", "orgs": []} | about, "org/mine") == reason
 
 

@@ -1,4 +1,4 @@
-"""Claims about the plan of a config that is no training: where the run would fail the plan does, in the same way."""
+"""Claims about plans of evaluations and nights: each fails where the run would, as it would."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -56,10 +56,10 @@ def summarizing(tmp_path: Path, base_folder: Path) -> Callable[..., SummarizeCon
     return make
 
 
-def ends(found: Plan, code: ExitCode, said: str) -> None:
+def ends(found: Plan, code: ExitCode, message: str) -> None:
     assert found.error is not None, found.text()
     assert found.error.exit_code == code
-    assert said in found.text()
+    assert message in found.text()
 
 
 def test_a_plan_of_an_evaluation_that_would_go_well_says_so(evaluating, tmp_path):
@@ -121,9 +121,9 @@ def test_an_output_that_is_taken_is_found_by_the_plan(summarizing, tmp_path, s3)
     assert plan(summarizing()).error is None
     (tmp_path / "out.jsonl").write_text("mine\n")
     ends(plan(summarizing()), ExitCode.OUTPUT, "out.jsonl is there and no manifest names it")
-    elsewhere = {
-        "base": f"{s3.uri}/base"
-    }  # its digest is not known, the file is there all the same
+
+    # The digest of this base is not known. The file is there all the same.
+    elsewhere = {"base": f"{s3.uri}/base"}
     found = plan(summarizing(model=elsewhere))
     assert "out.jsonl is there and no manifest names it" in found.text()
 
@@ -144,7 +144,7 @@ def test_more_bad_records_than_the_night_may_reject_are_found_by_the_plan(summar
     assert "max_reject_fraction allows (7.00%)" in found.text()
 
 
-def test_a_plan_says_that_a_run_is_done_and_what_another_one_differs_in(
+def test_a_plan_finds_a_run_that_is_done_and_what_another_differs_in(
     summarizing, base_folder, tmp_path
 ):
     publish_adapter(base_folder, tmp_path / "made", f"{tmp_path}/adapter")

@@ -1,10 +1,10 @@
-"""As much of a cluster's API on loopback as the real kubectl needs to wait for a job and its pods."""
+"""The part of a cluster's API that the real kubectl needs to wait for a job and its pods."""
 
 import json
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -43,13 +43,13 @@ ANSWERS = {
 
 
 def job(name: str, started: bool = False) -> dict[str, Any]:
-    """A job that its controller has made pods of, or has not looked at yet."""
+    """Return a job, for which its controller has created pods if `started`."""
     status = {"startTime": "2026-01-31T02:00:00Z"} if started else {}
     return KINDS["jobs"] | {"metadata": metadata(name), "status": status}
 
 
 def pod(name: str, state: str | None = None) -> dict[str, Any]:
-    """A pod whose container is in this state, or that has no machine yet."""
+    """Return a pod with its container in this state, or one without a machine."""
     status = {
         "containerStatuses": [
             {"name": "recap", "state": {state: {"startedAt": "2026-01-31T02:00:00Z"}}}
@@ -63,23 +63,28 @@ def metadata(name: str) -> dict[str, Any]:
 
 
 class Cluster:
-    """The jobs and pods that it was told of last; `asked` gets `get jobs`, `list pods`, … once answered."""
+    """A cluster on loopback with the jobs and pods of the last `set`.
+
+    `answered` gets "get jobs", "list pods" and so on for each request.
+    """
 
     def __init__(self) -> None:
-        self.asked: queue.Queue[str] = queue.Queue()
-        self._changed, self._objects, self._version = threading.Condition(), [], 0
+        self.answered: queue.Queue[str] = queue.Queue()
+        self._changed = threading.Condition()
+        self._objects: list[dict[str, Any]] = []
+        self._version = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
 
     @contextmanager
     def running(self) -> Iterator["Cluster"]:
-        """It answers until the end of the block."""
+        """Serve for the duration of the block."""
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         yield self
         self._server.shutdown()
         self._server.server_close()
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """What makes kubectl ask this cluster and no other."""
+        """Return variables with which kubectl uses this cluster and no other."""
         server = {"server": f"http://127.0.0.1:{self._server.server_port}"}
         config = folder / "kubeconfig"
         context = {"name": "here", "context": {"cluster": "here", "user": ""}}
@@ -89,22 +94,26 @@ class Cluster:
         )
         return {"PATH": os.environ["PATH"], "HOME": str(folder), "KUBECONFIG": str(config)}
 
-    def tell(self, *objects: dict[str, Any]) -> None:
-        """These jobs and pods are there now."""
+    def set(self, *objects: dict[str, Any]) -> None:
+        """Replace all jobs and pods."""
         with self._changed:
-            self._objects, self._version = list(objects), self._version + 1
+            self._objects = list(objects)
+            self._version += 1
             self._changed.notify_all()
 
     def _found(self, kind: str, field: str = "") -> list[dict[str, Any]]:
-        of_kind = [each for each in self._objects if f"{each['kind'].lower()}s" == kind]
-        return [
-            each for each in of_kind if field in ("", f"metadata.name={each['metadata']['name']}")
-        ]
+        found = []
+        for each in self._objects:
+            is_of_kind = f"{each['kind'].lower()}s" == kind
+            if is_of_kind and field in ("", f"metadata.name={each['metadata']['name']}"):
+                found.append(each)
+        return found
 
     def _events(self, kind: str, field: str) -> Iterator[dict[str, Any]]:
-        """What a watch is told: first all that there is, then every change."""
+        """Yield the events of a watch: first all that is there, then every change."""
         end = {"annotations": {"k8s.io/initial-events-end": "true"}} | VERSION
-        seen, event = -1, "ADDED"
+        seen = -1
+        event = "ADDED"
         while True:
             with self._changed:
                 self._changed.wait_for(lambda seen=seen: self._version != seen)
@@ -113,40 +122,42 @@ class Cluster:
             yield from ({"type": event, "object": each} for each in found)
             if event == "ADDED":
                 yield {"type": "BOOKMARK", "object": KINDS[kind] | {"metadata": end}}
-                self.asked.put(f"watch {kind}")
+                self.answered.put(f"watch {kind}")
                 event = "MODIFIED"
 
     def _handler(cluster) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *_: Any) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
-                asked = parse_qs(url.query)
+                query = parse_qs(url.query)
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
                 kind, _, name = url.path.partition("/namespaces/recap/")[2].partition("/")
-                field = asked.get("fieldSelector", [f"metadata.name={name}" if name else ""])[0]
+                field = query.get("fieldSelector", [f"metadata.name={name}" if name else ""])[0]
+                done = None
+                answers: Iterable[dict[str, Any]]
                 if url.path in ANSWERS:
-                    answers, done = [ANSWERS[url.path]], None
-                elif "watch" in asked:
-                    answers, done = cluster._events(kind, field), None
+                    answers = [ANSWERS[url.path]]
+                elif "watch" in query:
+                    answers = cluster._events(kind, field)
                 elif name:
-                    answers, done = cluster._found(kind, field), f"get {kind}"
+                    answers = cluster._found(kind, field)
+                    done = f"get {kind}"
                 else:
                     of_list = {"kind": f"{KINDS[kind]['kind']}List", "metadata": VERSION}
-                    answers, done = (
-                        [KINDS[kind] | of_list | {"items": cluster._found(kind, field)}],
-                        f"list {kind}",
-                    )
+                    items = {"items": cluster._found(kind, field)}
+                    answers = [KINDS[kind] | of_list | items]
+                    done = f"list {kind}"
                 try:
                     for each in answers:
                         self.wfile.write(json.dumps(each).encode() + b"\n")
-                except OSError:  # kubectl has heard enough
+                except OSError:  # kubectl has closed the connection
                     return
                 if done:
-                    cluster.asked.put(done)
+                    cluster.answered.put(done)
 
         return Handler

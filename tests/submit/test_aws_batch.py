@@ -1,7 +1,6 @@
-"""Claims about `recap submit aws-batch`, against real services' protocols on loopback: S3, CloudFormation, Batch."""
+"""Claims about `recap submit aws-batch`, with S3, CloudFormation and Batch on loopback."""
 
 import json
-import shlex
 import urllib.request
 import uuid
 from dataclasses import dataclass
@@ -24,40 +23,34 @@ DEFINITIONS = {"Train": "container", "Summarize": "container", "TrainNodes": "mu
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack with recap's outputs, and a client of its Batch."""
+    """The outputs of a stack of recap, and a client of Batch."""
 
     outputs: dict[str, str]
     batch: Any
 
     def jobs(self, s3: S3) -> list[dict[str, Any]]:
-        """The jobs of this test, whose config lies in its bucket, as Batch describes them."""
+        """Return the jobs whose config is in the test's bucket, as Batch describes them."""
         anything = [{"name": "JOB_NAME", "values": ["*"]}]
-        listed = self.batch.list_jobs(jobQueue=self.outputs["Queue"], filters=anything)[
-            "jobSummaryList"
-        ]
-        jobs = (
-            self.batch.describe_jobs(jobs=[job["jobId"] for job in listed])["jobs"]
-            if listed
-            else []
-        )
+        listed = self.batch.list_jobs(jobQueue=self.outputs["Queue"], filters=anything)
+        ids = [job["jobId"] for job in listed["jobSummaryList"]]
+        if not ids:
+            return []
+        jobs = self.batch.describe_jobs(jobs=ids)["jobs"]
         return [job for job in jobs if job["container"]["command"][0].startswith(s3.uri)]
 
 
 @pytest.fixture(scope="module")
 def stack(s3_endpoint: str) -> Stack:
-    """Queues and job definitions, and a stack that names them in its outputs as infra/aws does."""
-    plain = json.dumps(
-        {"batch": {"use_docker": False}}
-    ).encode()  # a job ends as it begins, and needs no docker
+    """Queues and job definitions, and a stack with their names as outputs, as in infra/aws."""
+    # Without docker a job ends at once.
+    settings = json.dumps({"batch": {"use_docker": False}}).encode()
     header = {"Content-Type": "application/json"}
-    urllib.request.urlopen(
-        urllib.request.Request(f"{s3_endpoint}/moto-api/config", plain, header)
-    ).close()
+    request = urllib.request.Request(f"{s3_endpoint}/moto-api/config", settings, header)
+    urllib.request.urlopen(request).close()
     session = boto3.session.Session("testing-key-id", "testing-secret", region_name="us-east-1")
-    batch, iam, cloudformation = (
-        session.client(name, endpoint_url=s3_endpoint)
-        for name in ("batch", "iam", "cloudformation")
-    )
+    batch = session.client("batch", endpoint_url=s3_endpoint)
+    iam = session.client("iam", endpoint_url=s3_endpoint)
+    cloudformation = session.client("cloudformation", endpoint_url=s3_endpoint)
     role = iam.create_role(RoleName="batch", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     environment = {"type": "UNMANAGED", "state": "ENABLED", "serviceRole": role}
     arn = batch.create_compute_environment(computeEnvironmentName="any", **environment)[
@@ -79,9 +72,12 @@ def stack(s3_endpoint: str) -> Stack:
         "numNodes": 2,
         "nodeRangeProperties": [{"targetNodes": "0:", "container": container}],
     }
-    one, several = {"containerProperties": container}, {"nodeProperties": nodes}
+    of_kind = {
+        "container": {"containerProperties": container},
+        "multinode": {"nodeProperties": nodes},
+    }
     for name, kind in DEFINITIONS.items():
-        properties = several if kind == "multinode" else one
+        properties = of_kind[kind]
         made = batch.register_job_definition(jobDefinitionName=name, type=kind, **properties)
         outputs[f"{name}JobDefinition"] = made["jobDefinitionArn"]
     template = {
@@ -127,25 +123,16 @@ def test_a_training_is_submitted_with_its_config_beside_the_output(
     assert lines["submitted"] == job["jobId"]
     assert (
         lines["logs"]
-        == "CloudWatch log group /recap; `state` tells this job's own stream once it runs"
+        == "CloudWatch log group /recap; `state` shows this job's own stream once it runs"
     )
     assert "log: container.logStreamName" in lines["state"]
-    assert lines["stop"] == (
-        f"aws batch terminate-job --region us-east-1 --job-id {job['jobId']} --reason 'stopped by hand'"
-    )
-    assert shlex.split(lines["follow"]) == [
-        "aws",
-        "logs",
-        "tail",
-        "/recap",
-        "--region",
-        "us-east-1",
-        "--follow",
-    ]
+    terminate = f"aws batch terminate-job --region us-east-1 --job-id {job['jobId']}"
+    assert lines["stop"] == f"{terminate} --reason 'stopped by hand'"
+    assert lines["follow"] == "aws logs tail /recap --region us-east-1 --follow"
     assert "✓ data" in ended.err
 
 
-def test_what_was_submitted_is_what_a_dry_run_prints_and_a_dry_run_changes_nothing(
+def test_a_dry_run_prints_what_would_be_submitted_and_changes_nothing(
     submit, stack, s3, training, tmp_path
 ):
     config = written(tmp_path / "train.yaml", training)
@@ -187,28 +174,21 @@ def test_shards_of_the_config_bound_the_workers_and_follow_them_down(submit, nig
     config = written(tmp_path / "night.yaml", night | {"shards": 7, "chunks": {"records": 4}})
     request = requested(submit(config, "--var", "date=2026-01-31", "--dry-run"))
     assert request["arrayProperties"] == {"size": 3}
-    # A worker believes its config before the scheduler: with seven shards and three workers, four would be nobody's.
+    # A worker takes the number of shards from its config first. With seven shards and three
+    # workers, four shards would be nobody's.
     assert request["containerOverrides"]["command"][-2:] == ["--set", "shards=3"]
 
 
 def test_the_number_of_chunks_is_what_the_run_cuts(submit, recap, night, s3, tmp_path):
-    put(
-        s3,
-        "dt=2026-01-31/more.jsonl",
-        [{"id": f"m{i}", "turns": [{"role": "agent", "text": "x"}]} for i in range(9)],
-    )
+    turns = [{"role": "agent", "text": "x"}]
+    put(s3, "dt=2026-01-31/more.jsonl", [{"id": f"m{i}", "turns": turns} for i in range(9)])
     config = written(tmp_path / "night.yaml", night | {"chunks": {"records": 2}})
     words = ["--var", "date=2026-01-31"]
-    size = requested(submit(config, *words, "--workers", "100", "--dry-run"))["arrayProperties"][
-        "size"
-    ]
+    request = requested(submit(config, *words, "--workers", "100", "--dry-run"))
     ended = recap("summarize", config, *words, "--set", "generation.max_new_tokens=1")
-    (line,) = [
-        json.loads(line)
-        for line in ended.err.splitlines()
-        if '"the input is cut into chunks"' in line
-    ]
-    assert line["chunks"] == size == 11
+    (line,) = [line for line in ended.err.splitlines() if "the input is cut into chunks" in line]
+    assert json.loads(line)["chunks"] == 11
+    assert request["arrayProperties"]["size"] == 11
 
 
 def test_a_variable_of_the_environment_travels(submit, night, tmp_path, monkeypatch):
@@ -239,9 +219,8 @@ def test_several_nodes_are_a_job_of_their_own_queue_and_definition(
     (each,) = request["nodeOverrides"]["nodePropertyOverrides"]
     assert each["targetNodes"] == "0:"
     assert each["containerOverrides"]["command"][0].endswith(".yaml")
-    assert (
-        submit(config, "--no-plan", "--nodes", "3").code == 0
-    )  # botocore knows every name of the request
+    # botocore checks every name of the request.
+    assert submit(config, "--no-plan", "--nodes", "3").code == 0
     wrong = submit(
         config, "--no-plan", "--nodes", "3", "--job-definition", stack.outputs["TrainJobDefinition"]
     )
@@ -275,7 +254,7 @@ def test_queue_and_definition_by_name_need_no_stack(recap, stack, training, tmp_
 
 
 def running(job_id: str) -> None:
-    """Let a job of the stand-in service be one that runs."""
+    """Let moto report a job as running."""
     from moto.batch.models import batch_backends
 
     batch_backends[ACCOUNT]["us-east-1"]._jobs[job_id].status = "RUNNING"
@@ -308,21 +287,21 @@ def test_an_ended_job_may_be_submitted_again(submit, stack, s3, training, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["--stack", "none"], ExitCode.MISSING, "stack none is not there"),
         (["--queue", "none"], ExitCode.MISSING, "queue none is not there"),
         (["--job-definition", "none"], ExitCode.MISSING, "job definition none is not there"),
     ],
 )
-def test_what_is_not_there_is_named_with_66(submit, training, tmp_path, words, code, said):
+def test_what_is_not_there_is_named_with_66(submit, training, tmp_path, words, code, message):
     ended = submit(written(tmp_path / "train.yaml", training), "--no-plan", *words)
     assert ended.code == code
-    assert said in ended.err
+    assert message in ended.err
     assert ended.out == ""
 
 
-def test_a_stack_that_is_not_recaps_is_told(recap, s3, training, tmp_path):
+def test_a_stack_that_is_not_recaps_is_refused(recap, s3, training, tmp_path):
     template = {"Resources": {"Logs": {"Type": "AWS::Logs::LogGroup"}}}
     name = f"other-{uuid.uuid4().hex[:8]}"
     boto3.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(template))

@@ -1,8 +1,12 @@
-"""Claims about `recap submit docker`: what docker is told. docker is a stand-in that answers in docker's own words."""
+"""Claims about `recap submit docker`: the calls of docker, and what becomes of its answers.
+
+docker is a stand-in that answers with docker's own messages.
+"""
 
 import os
 import shlex
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from job.errors import ExitCode
 from job.submit.docker import CERTIFICATES, Docker
 from job.submit.submission import Submission
 from tests.command_line import Recap
-from tests.submit.conftest import RECORDS, StandIn, written
+from tests.submit.conftest import RECORDS, StandIn, put, written
 from tests.summarization.conftest import write_lines
 
 ID = "4f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566778899aabbccddeeff0"
@@ -19,7 +23,7 @@ ID = "4f1e2d3c4b5a69788796a5b4c3d2e1f00112233445566778899aabbccddeeff0"
 
 @pytest.fixture
 def docker(stand_in: Callable[[str], StandIn], monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """A daemon in which nothing runs."""
+    """A docker in which nothing runs."""
     for name in CERTIFICATES:
         monkeypatch.delenv(name, raising=False)
     tool = stand_in("docker")
@@ -36,7 +40,7 @@ def submit(recap: Recap) -> Recap:
 
 @pytest.fixture
 def local(tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A training config that names folders here, some of them relative; the current folder is where they are."""
+    """A training config that names folders here, some of them relative to the current one."""
     (tmp_path / "data").mkdir()
     write_lines(tmp_path / "data" / "train.jsonl", RECORDS)
     monkeypatch.chdir(tmp_path)
@@ -53,8 +57,17 @@ def local(tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
 
 
+def values_of(words: list[str], option: str) -> list[str]:
+    """Return the words after each occurrence of an option."""
+    found = []
+    for word, following in pairwise(words):
+        if word == option:
+            found.append(following)
+    return found
+
+
 def mounts(words: list[str]) -> list[str]:
-    return [words[place + 1] for place, word in enumerate(words) if word == "--mount"]
+    return values_of(words, "--mount")
 
 
 def after(words: list[str], option: str) -> str:
@@ -82,9 +95,7 @@ def test_a_container_sees_the_configs_own_paths_and_writes_to_two(
     assert (tmp_path / "runs").is_dir()
 
 
-def test_in_a_rootless_docker_the_job_is_the_containers_root_who_is_the_person_here(
-    docker, tmp_path
-):
+def test_in_a_rootless_docker_the_job_runs_as_root_of_the_container(docker, tmp_path):
     target = Docker(tmp_path, docker=str(docker.path), environment={}, user="1000:1000")
     submission = Submission("train", "r", "s3://b/c.yaml", "ab" * 32)
     assert after(target.request(submission), "--user") == "1000:1000"
@@ -122,7 +133,7 @@ def test_no_secret_is_on_a_command_line_or_printed(submit, docker, local, monkey
     words = docker.calls[-1].words
     for secret in ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI", "hf_verysecret", "hunter2"):
         assert secret not in " ".join(words) + dry.out + dry.err + ended.out + ended.err
-    named = [words[place + 1] for place, word in enumerate(words) if word == "--env"]
+    named = values_of(words, "--env")
     assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"} <= set(named)
     assert "MY_PASSWORD" not in named
 
@@ -132,7 +143,7 @@ def test_a_companys_proxy_and_certificates_go_along(submit, docker, local, tmp_p
     monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
     monkeypatch.setenv("HTTPS_PROXY", "http://me:secret-of-mine@proxy:3128")
     words = shlex.split(submit(local, "--no-plan", "--dry-run").out)
-    named = [words[place + 1] for place, word in enumerate(words) if word == "--env"]
+    named = values_of(words, "--env")
     assert {"AWS_CA_BUNDLE", "HTTPS_PROXY"} <= set(named)
     assert f"type=bind,source={bundle},target={bundle},readonly" in mounts(words)
     assert not [word for word in words if "secret-of-mine" in word]
@@ -160,8 +171,6 @@ def test_what_is_printed_follows_and_stops_the_container(submit, docker, local):
 
 
 def test_a_config_and_places_on_s3_need_no_mount_but_work(submit, docker, s3, training, tmp_path):
-    from tests.submit.conftest import put
-
     put(s3, "c.yaml", Path(written(tmp_path / "c.yaml", training)).read_bytes())
     words = shlex.split(submit(f"{s3.uri}/c.yaml", "--no-plan", "--dry-run").out)
     assert len(mounts(words)) == 1
@@ -177,42 +186,47 @@ def test_the_same_config_does_not_run_twice(submit, docker, local):
     assert [call.words[0] for call in docker.calls] == ["info", "ps"]
 
 
-def test_a_profile_that_the_container_cannot_have_is_told(submit, docker, local, monkeypatch):
+def test_a_profile_that_the_container_cannot_have_is_a_warning(submit, docker, local, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     monkeypatch.setenv("AWS_PROFILE", "mine")
     assert "aws configure export-credentials" in submit(local, "--no-plan", "--dry-run").err
 
 
 @pytest.mark.parametrize(
-    ("said", "code", "told"),
+    ("message", "code", "remedy"),
     [
         (
-            "docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
-            "\n\nRun 'docker run --help' for more information",
+            "docker: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. "
+            "Is the docker daemon running?\n\nRun 'docker run --help' for more information",
             ExitCode.RETRY,
             "DOCKER_HOST",
         ),
         (
-            "docker: permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
+            "docker: permission denied while trying to connect to the Docker daemon socket at "
+            "unix:///var/run/docker.sock",
             ExitCode.FORBIDDEN,
             "may not use docker",
         ),
         (
-            'docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].',
+            'docker: Error response from daemon: could not select device driver "" with '
+            "capabilities: [[gpu]].",
             ExitCode.MISSING,
             "--no-gpu",
         ),
         (
-            "Unable to find image 'recap:train' locally\ndocker: Error response from daemon: pull access denied for "
-            "recap, repository does not exist or may require 'docker login'.",
+            "Unable to find image 'recap:train' locally\ndocker: Error response from daemon: "
+            "pull access denied for recap, repository does not exist or may require 'docker "
+            "login'.",
             ExitCode.MISSING,
             "--image",
         ),
         ("docker: invalid reference format.", ExitCode.CONFIG, "invalid reference format"),
     ],
 )
-def test_what_docker_says_becomes_a_cause_with_its_code(submit, docker, local, said, code, told):
-    docker.answers("run", err=f"{said}\n", code=125)
+def test_a_message_of_docker_becomes_an_error_with_its_code(
+    submit, docker, local, message, code, remedy
+):
+    docker.answers("run", err=f"{message}\n", code=125)
     ended = submit(local)
     assert (ended.code, ended.out) == (code, "")
-    assert told in ended.err
+    assert remedy in ended.err

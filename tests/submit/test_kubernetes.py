@@ -1,6 +1,6 @@
-"""Claims about `recap submit kubernetes`: what kubectl is told, and what becomes of what it says.
+"""Claims about `recap submit kubernetes`: the calls of kubectl, and what becomes of its answers.
 
-kubectl is a stand-in that answers in kubectl's own words (of 1.32).
+kubectl is a stand-in that answers with the messages of kubectl 1.32.
 """
 
 import copy
@@ -11,6 +11,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ NIGHT = ("--var", "date=2026-01-31")
 
 
 def cron_job(name: str, **spec: Any) -> dict[str, Any]:
-    """A template as a cluster tells it."""
+    """Return a template as a cluster returns it."""
     secret = {"secretKeyRef": {"name": "recap-hugging-face", "key": "token"}}
     environment = [
         {"name": "HF_TOKEN", "valueFrom": secret},
@@ -76,7 +77,7 @@ TEMPLATES = [
 
 @pytest.fixture
 def kubectl(stand_in: Callable[[str], StandIn]) -> StandIn:
-    """A cluster with recap's templates, in which nothing runs."""
+    """A kubectl of a cluster with recap's templates, in which nothing runs."""
     tool = stand_in("kubectl")
     for template in TEMPLATES:
         tool.answers("get", "cronjob", template["metadata"]["name"], out=json.dumps(template))
@@ -141,17 +142,14 @@ def test_a_night_has_an_index_for_each_worker(submit, kubectl, night, tmp_path):
     config = written(tmp_path / "c.yaml", night | {"chunks": {"records": 4}})
     ended = submit(config, *NIGHT, "--dry-run")
     job = json.loads(ended.out)
-    assert [job["spec"][key] for key in ("completions", "parallelism", "maxFailedIndexes")] == [
-        3,
-        3,
-        3,
-    ]
+    for key in ("completions", "parallelism", "maxFailedIndexes"):
+        assert job["spec"][key] == 3
     assert values_of(job)["RECAP_SHARDS"] == "3"
     assert [each["name"] for each in container_of(job)["env"]].count("RECAP_SHARDS") == 1
 
 
 @pytest.mark.parametrize("nodes", [2, 8, 16])
-def test_several_nodes_come_from_a_template_of_their_own_and_bear_as_many_interruptions(
+def test_several_nodes_have_a_template_and_survive_ten_interruptions(
     submit, kubectl, training, tmp_path, nodes
 ):
     ended = submit(
@@ -161,8 +159,8 @@ def test_several_nodes_come_from_a_template_of_their_own_and_bear_as_many_interr
     assert kubectl.calls[0].words[4] == "recap-train-nodes"
     assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (nodes, nodes)
     assert values_of(job)["RECAP_NODES"] == str(nodes)
-    one_interruption = nodes  # ends all of them with 75, and each counts
-    assert job["spec"]["backoffLimit"] // one_interruption == 10
+    # One interruption ends all of them with 75, and each end counts.
+    assert job["spec"]["backoffLimit"] // nodes == 10
 
 
 @pytest.mark.parametrize("nodes", [2, 8, 16])
@@ -173,7 +171,7 @@ def test_nodes_that_infra_deploys_bear_ten_interruptions(tmp_path, nodes):
     assert Kubernetes(template=manifests).request(submission)["spec"]["backoffLimit"] == 10 * nodes
 
 
-def test_the_printed_wait_ends_when_every_pod_has_begun_even_if_one_has_ended(
+def test_the_printed_wait_ends_when_every_pod_has_started_or_ended(
     submit, kubectl, night, tmp_path
 ):
     config = written(tmp_path / "c.yaml", night | {"chunks": {"records": 6}})
@@ -187,19 +185,20 @@ def test_the_printed_wait_ends_when_every_pod_has_begun_even_if_one_has_ended(
     with Cluster().running() as cluster:
         environment = cluster.environment(tmp_path) | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
         (tmp_path / "kubectl").symlink_to(kubectl_path())
-        cluster.tell(job(name))
+        cluster.set(job(name))
         with subprocess.Popen(
             ["sh", "-c", lines["wait"]], env=environment, start_new_session=True
         ) as wait:
             try:
-                while (
-                    cluster.asked.get(timeout=30) != "watch jobs"
-                ):  # its controller has not looked at it yet
+                # The job's controller has not seen it yet.
+                while cluster.answered.get(timeout=30) != "watch jobs":
                     assert wait.poll() is None
-                cluster.tell(job(name, started=True), pod(f"{name}-0"), pod(f"{name}-1"))
-                while cluster.asked.get(timeout=30) != "watch pods":  # which wait for a machine
+                cluster.set(job(name, started=True), pod(f"{name}-0"), pod(f"{name}-1"))
+
+                # The pods wait for a machine.
+                while cluster.answered.get(timeout=30) != "watch pods":
                     assert wait.poll() is None
-                cluster.tell(
+                cluster.set(
                     job(name, started=True),
                     pod(f"{name}-0", "running"),
                     pod(f"{name}-1", "terminated"),
@@ -214,23 +213,13 @@ def test_the_printed_wait_ends_when_every_pod_has_begun_even_if_one_has_ended(
 def test_what_infra_deploys_becomes_jobs_that_kubernetes_takes(overlay, tmp_path):
     manifests = tmp_path / "all.yaml"
     manifests.write_text(yaml.safe_dump_all(render(overlay)))
-    asked = [Submission("train", "r", "s3://b/c.yaml", "ab" * 32, ["--set", "training.epochs=1"])]
-    asked += [
-        Submission(
-            "summarize",
-            "r",
-            "s3://b/c.yaml",
-            "ab" * 32,
-            workers=3,
-            environment={"RECAP_SHARDS": "3"},
-        )
-    ]
-    asked += (
-        [Submission("train", "r", "s3://b/c.yaml", "ab" * 32, nodes=3)]
-        if overlay == "nodes-indexed"
-        else []
-    )
-    for submission in asked:
+    one = Submission("train", "r", "s3://b/c.yaml", "ab" * 32, ["--set", "training.epochs=1"])
+    shards = {"RECAP_SHARDS": "3"}
+    night = replace(one, command="summarize", arguments=(), workers=3, environment=shards)
+    submissions = [one, night]
+    if overlay == "nodes-indexed":
+        submissions.append(replace(one, arguments=(), nodes=3))
+    for submission in submissions:
         job = Kubernetes(template=manifests).request(submission)
         for minor in MINORS:
             kubernetes_validate.validate(job, minor, strict=True)
@@ -238,14 +227,15 @@ def test_what_infra_deploys_becomes_jobs_that_kubernetes_takes(overlay, tmp_path
         values = {each["name"]: each.get("value") for each in container["env"]}
         assert container["args"] == [submission.config, *submission.arguments]
         several = submission.nodes > 1 or submission.command == "summarize"
-        assert (job["spec"].get("completions"), job["spec"].get("parallelism")) == (
-            (3, 3) if several else (None, None)
-        )
+        count = 3 if several else None
+        assert job["spec"].get("completions") == count
+        assert job["spec"].get("parallelism") == count
         assert values.get("RECAP_SHARDS", values.get("RECAP_NODES")) == ("3" if several else None)
 
 
 def test_a_template_may_be_a_file_of_manifests(submit, kubectl, training, tmp_path):
-    config, manifests = written(tmp_path / "c.yaml", training), tmp_path / "all.yaml"
+    config = written(tmp_path / "c.yaml", training)
+    manifests = tmp_path / "all.yaml"
     manifests.write_text(
         yaml.safe_dump_all([{"kind": "Namespace", "metadata": {"name": "recap"}}, *TEMPLATES])
     )
@@ -256,7 +246,8 @@ def test_a_template_may_be_a_file_of_manifests(submit, kubectl, training, tmp_pa
     assert missing.code == ExitCode.MISSING
     manifests.write_text("kind: Namespace\n")
     other = submit(config, "--no-plan", "--template", manifests)
-    assert (other.code, "has no CronJob recap-train" in other.err) == (ExitCode.MISSING, True)
+    assert other.code == ExitCode.MISSING
+    assert "has no CronJob recap-train" in other.err
 
 
 def test_the_same_config_is_not_submitted_twice_while_it_runs(submit, kubectl, training, tmp_path):
@@ -277,16 +268,18 @@ def test_the_same_config_is_not_submitted_twice_while_it_runs(submit, kubectl, t
 
 
 @pytest.mark.parametrize(
-    ("said", "code", "told"),
+    ("message", "code", "remedy"),
     [
         (
-            'Error from server (Forbidden): cronjobs.batch "recap-train" is forbidden: User "me" cannot get resource',
+            'Error from server (Forbidden): cronjobs.batch "recap-train" is forbidden: User "me" '
+            "cannot get resource",
             ExitCode.FORBIDDEN,
             "docs/operations.md, Permissions",
         ),
         ("error: You must be logged in to the server (Unauthorized)", ExitCode.FORBIDDEN, "log in"),
         (
-            "Unable to connect to the server: getting credentials: exec: executable aws failed with exit code 255",
+            "Unable to connect to the server: getting credentials: exec: executable aws failed "
+            "with exit code 255",
             ExitCode.FORBIDDEN,
             "log in",
         ),
@@ -301,8 +294,8 @@ def test_the_same_config_is_not_submitted_twice_while_it_runs(submit, kubectl, t
             "--context",
         ),
         (
-            "E1125 memcache.go:265 Unhandled Error\nThe connection to the server localhost:8080 was refused - did you "
-            "specify the right host or port?",
+            "E1125 memcache.go:265 Unhandled Error\nThe connection to the server localhost:8080 "
+            "was refused - did you specify the right host or port?",
             ExitCode.RETRY,
             "cannot be reached",
         ),
@@ -323,17 +316,19 @@ def test_the_same_config_is_not_submitted_twice_while_it_runs(submit, kubectl, t
         ),
     ],
 )
-def test_what_kubectl_says_becomes_a_cause_with_its_code(
-    submit, kubectl, training, tmp_path, said, code, told
+def test_a_message_of_kubectl_becomes_an_error_with_its_code(
+    submit, kubectl, training, tmp_path, message, code, remedy
 ):
-    kubectl.answers("get", "cronjob", err=f"{said}\n", code=1)
+    kubectl.answers("get", "cronjob", err=f"{message}\n", code=1)
     ended = submit(written(tmp_path / "c.yaml", training), "--no-plan")
     assert (ended.code, ended.out) == (code, "")
-    assert told in ended.err
+    assert remedy in ended.err
     assert "memcache" not in ended.err
 
 
-def test_a_machine_without_kubectl_is_told_so(submit, training, tmp_path, monkeypatch):
+def test_a_machine_without_kubectl_is_an_error_with_its_remedy(
+    submit, training, tmp_path, monkeypatch
+):
     monkeypatch.setenv("PATH", str(tmp_path))
     ended = submit(written(tmp_path / "c.yaml", training), "--no-plan")
     assert ended.code == ExitCode.MISSING
@@ -362,19 +357,13 @@ def test_names_are_names_that_kubernetes_takes(submit, kubectl, training, tmp_pa
 
 def test_no_wait_needs_more_of_kubectl_than_the_page_asks_for(submit, kubectl, training, tmp_path):
     ended = submit(written(tmp_path / "c.yaml", training), "--no-plan")
-    printed = next(
-        line for line in ended.out.splitlines() if line.startswith("wait ")
-    ).removeprefix("wait")
-    page = (
-        Path("infra/kubernetes/README.md")
-        .read_text(encoding="utf-8")
-        .replace("\\\n", " ")
-        .replace("&&\n", "&&")
-    )
-    lines = [
-        printed,
-        *(line for line in page.splitlines() if line.startswith("kubectl -n recap wait")),
-    ]
+    (printed,) = [line for line in ended.out.splitlines() if line.startswith("wait ")]
+    lines = [printed.removeprefix("wait")]
+    page = Path("infra/kubernetes/README.md").read_text(encoding="utf-8")
+    page = page.replace("\\\n", " ").replace("&&\n", "&&")
+    for line in page.splitlines():
+        if line.startswith("kubectl -n recap wait"):
+            lines.append(line)
     assert len(lines) == 3
     for line in lines:
         for_job, for_pods = (shlex.split(each) for each in line.split("&&"))

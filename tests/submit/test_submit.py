@@ -1,4 +1,4 @@
-"""Claims about `recap submit` of any target: what ends it before anything is submitted."""
+"""Claims about `recap submit` with any target, before anything is submitted."""
 
 import io
 import os
@@ -42,9 +42,7 @@ def test_help_imports_nothing_heavy(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["aws-batch", "kubernetes"])
-def test_every_place_that_only_this_machine_has_is_named_before_anything_is_asked(
-    recap, tmp_path, target
-):
+def test_everything_that_only_this_machine_has_is_listed_first(recap, tmp_path, target):
     local = {
         "run": "r",
         "model": {"base": str(tmp_path)},
@@ -65,7 +63,7 @@ def test_every_place_that_only_this_machine_has_is_named_before_anything_is_aske
     assert "recap submit docker" in ended.err
 
 
-def test_a_hub_id_is_no_place_of_this_machine(recap, night, tmp_path):
+def test_a_hub_id_is_not_on_this_machine(recap, night, tmp_path):
     hub = night | {"adapter": "org/adapter", "input": "x.jsonl", "skip_done": "done"}
     ended = recap(
         "submit",
@@ -123,7 +121,7 @@ def test_what_the_plan_finds_ends_it_with_the_plans_code(recap, s3, training, tm
     assert "--no-plan" not in ended.err
 
 
-def test_an_access_problem_of_this_machine_is_told_with_the_way_around_it(
+def test_an_access_problem_of_this_machine_names_the_way_around_it(
     recap, training, tmp_path, aws_environment
 ):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -137,7 +135,7 @@ def test_an_access_problem_of_this_machine_is_told_with_the_way_around_it(
     assert "reading stack recap: no usable AWS credentials" in without.err
 
 
-def test_a_service_that_cannot_be_reached_ends_with_75_and_no_region_with_64(
+def test_an_unreachable_service_ends_with_75_and_no_region_with_64(
     recap, training, tmp_path, aws_environment
 ):
     words = ("submit", "aws-batch", written(tmp_path / "c.yaml", training), "--no-plan")
@@ -183,7 +181,7 @@ def test_workers_are_for_nights_and_nodes_for_trainings(recap, request, tmp_path
     assert ended.code == ExitCode.USAGE
 
 
-def test_a_config_from_standard_input_travels_with_all_that_was_said(
+def test_a_config_from_standard_input_travels_with_every_override(
     recap, s3, training, tmp_path, stand_in, monkeypatch
 ):
     stand_in("docker")
