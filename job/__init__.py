@@ -1,1 +1,1 @@
-"""recap: fine-tune a language model to summarize conversations, prove that it helps, summarize every night."""
+"""Fine-tune a language model to summarize conversations, and summarize every night with it."""

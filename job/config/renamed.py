@@ -314,7 +314,8 @@ _AWS_KEY = re.compile(
     r"aws_.*(key|token|secret|id)(_id)?|access_key(_id)?|secret_(access_)?key|session_token"
 )
 _SECRET = re.compile(
-    r"(.*_)?(password|passwd|secret|credentials?|api_?key|private_key|client_secret|(api|github)_token)"
+    r"(.*_)?(password|passwd|secret|credentials?|api_?key|private_key|client_secret"
+    r"|(api|github)_token)"
 )
 
 
