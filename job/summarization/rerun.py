@@ -105,7 +105,8 @@ def report_or_raise(message: str, night: Night, counts: Counts) -> Counts:
         f"({reasons}), limits.max_reject_fraction allows "
         f"{night.config.limits.max_reject_fraction:.2%}; see {output.store.uri}/{output.rejects}. "
         "The summaries are there, but not as a success: mend the input, or raise the limit, and "
-        f"run again; only with {output.manifest} removed are the same records done anew"
+        "run again. To do the same records again, delete the whole output "
+        f"({output.summaries}, {output.rejects}, {output.manifest}), or name another"
     )
 
 
