@@ -137,11 +137,18 @@ def max_positions(config: Any) -> int | None:
     """Return how many positions a model was made for; None if its config names no limit.
 
     `config` is a transformers config or the JSON of one. Models without position embeddings (BLOOM,
-    Mamba) have no such key, and their only limit is memory.
+    Mamba) have no such key, and their only limit is memory. Multimodal models (Gemma 3, Mistral 3)
+    have the key in the config of their language model: without that, they would pass for models
+    without a limit.
     """
+    of_text = _value(config, "text_config") or {}
     key = "max_position_embeddings"
-    limit = config.get(key) if isinstance(config, Mapping) else getattr(config, key, None)
+    limit = _value(config, key) or _value(of_text, key)
     return int(limit) if isinstance(limit, int | float) and limit else None
+
+
+def _value(config: Any, key: str) -> Any:
+    return config.get(key) if isinstance(config, Mapping) else getattr(config, key, None)
 
 
 def all_configs(model: Model) -> list[Any]:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import Gemma3Config, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from job.config.sections import PromptSection
 from job.conversations.record import Conversation, Source, Turn
@@ -126,6 +126,13 @@ def test_a_model_without_position_embeddings_has_no_limit():
     assert max_positions({"max_position_embeddings": 16}) == 16
     assert max_positions({"max_position_embeddings": None}) is None
     assert max_positions(SimpleNamespace()) is None
+
+
+def test_the_limit_of_a_multimodal_base_is_that_of_its_language_model():
+    config = Gemma3Config(text_config={"max_position_embeddings": 24})
+    assert max_positions(config) == 24
+    assert max_positions(config.to_dict()) == 24
+    assert max_positions({"text_config": {}}) is None
 
 
 def test_a_multimodal_model_has_two_configs():
