@@ -23,7 +23,7 @@ from job.summarization.inputs import check_enough, find_night_inputs
 from job.summarization.output import check_apart, open_output
 from job.summarization.summarizer import find_digests
 
-BAD_RECORDS_SHOWN = 3
+REJECTS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -82,36 +82,36 @@ def _look_at_output(config: SummarizeConfig, files: Sequence[InputFile] | None) 
 
 
 def _count_records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
-    """Return the numbers of conversations and of bad records in the files, with the first bad ones.
+    """Return the numbers of conversations and of rejects in the files, with the first rejects.
 
-    Raises MissingError for fewer records than `limits.min_records`, and DataError for a larger
-    share of bad ones than the night may reject.
+    Raise MissingError for fewer records than `limits.min_records`, DataError for a larger share of
+    rejects than `limits.max_reject_fraction`.
     """
     good = 0
     doubtful = 0
-    bad: list[Reject] = []
+    rejects: list[Reject] = []
     for record in read_conversations(files, config.data, config.redaction is None):
         if isinstance(record, Reject):
-            bad.append(record)
+            rejects.append(record)
             continue
         good += 1
         if record.doubts:
             doubtful += 1
-    records = good + len(bad)
+    records = good + len(rejects)
     check_enough(records, config)
 
-    lines = [f"{len(files):,} files, {good:,} conversations, {len(bad):,} bad records"]
+    lines = [f"{len(files):,} files, {good:,} conversations, {len(rejects):,} rejects"]
     if doubtful:
         lines.append(f"{doubtful:,} conversations have lines that may be another speaker's")
     redactor = make_redactor(config.redaction)
-    for record in bad[:BAD_RECORDS_SHOWN]:
-        lines.append(str(replace(record, detail=redact_message(record.detail, redactor))))
+    for reject in rejects[:REJECTS_SHOWN]:
+        lines.append(str(replace(reject, detail=redact_message(reject.detail, redactor))))
     found = "\n".join(lines)
 
     allowed = config.limits.max_reject_fraction
-    if len(bad) > allowed * records:
+    if len(rejects) > allowed * records:
         raise DataError(
-            f"{found}\nmore bad records than limits.max_reject_fraction allows ({allowed:.2%}), so "
-            "the night would end with 65: mend the records, or raise the limit"
+            f"{found}\nmore rejects than limits.max_reject_fraction allows ({allowed:.2%}), so the "
+            "night would end with 65: mend the records, or raise the limit"
         )
     return found

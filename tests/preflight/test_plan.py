@@ -134,11 +134,11 @@ def test_an_output_in_the_input_is_found_by_the_plan(summarizing, tmp_path):
     ends(plan(summarizing(input=f"{tmp_path}/")), ExitCode.CONFIG, "lies in the input")
 
 
-def test_more_bad_records_than_the_night_may_reject_are_found_by_the_plan(summarizing, tmp_path):
+def test_more_rejects_than_the_night_may_have_are_found_by_the_plan(summarizing, tmp_path):
     with (tmp_path / "in.jsonl").open("a") as file:
         file.write("{}\n")  # one of 13
     assert plan(summarizing(limits={"max_reject_fraction": 0.08})).error is None
-    said = "1 bad records"
+    said = "1 rejects"
     found = plan(summarizing(limits={"max_reject_fraction": 0.07}))
     ends(found, ExitCode.DATA, said)
     assert "max_reject_fraction allows (7.00%)" in found.text()

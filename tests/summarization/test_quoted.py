@@ -70,7 +70,7 @@ def test_an_error_that_quotes_a_header_is_redacted(config, tmp_path):
         assert "my card is [CARD_1], [EMAIL_1]" in said
 
 
-def test_a_plan_shows_no_bad_record_unredacted(config, tmp_path):
+def test_a_plan_shows_no_reject_unredacted(config, tmp_path):
     write_lines(tmp_path / "in.jsonl", QUOTING[2:4])
     found = plan_summarizing(config(redaction={})).checks[0].found
     assert found.count("role 'Card [CARD_1]'") == 2
