@@ -7,7 +7,7 @@ To follow a run in which nothing goes wrong, read these files in this order: run
 build, fit, scoring, publish. Behind one name each, for when something does:
 
 - `read_examples` (examples): conversations read, cleaned, split and checked;
-- `RecapTrainer` (trainer, library_lines): TRL's trainer, exact when resumed, and divergence;
+- `RecapTrainer` (trainer): TRL's trainer, exact when resumed, and divergence;
 - callbacks: curves, samples, the best adapter; interruptions: stop signals, resume, roll-back;
 - `checkpoints`, `Uploads`: the commit protocol, and the thread that runs it;
 - `journaled` (attempt, journal): run.json, and which earlier attempts ended how;

@@ -29,8 +29,9 @@ REMEDY_AT_STEP_1 = (
 class RecapTrainer(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer, exact enough that a resumed run ends as one that was never interrupted.
 
-    Overrides methods of transformers and TRL that may change with any version: library_lines.py
-    names the line that each override relies on, and what breaks without it.
+    Overrides methods of transformers and TRL that may change with any version:
+    tests/training/library_lines.py names the line that each override relies on, and what breaks
+    without it.
     """
 
     def __init__(

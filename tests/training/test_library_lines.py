@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 import job.training
-from job.training.library_lines import ATTRIBUTES, OVERRIDES, READ_IN, LibraryLine
 from job.training.trainer import RecapTrainer
+from tests.training.library_lines import ATTRIBUTES, OVERRIDES, READ_IN, LibraryLine
 
 LINES = OVERRIDES + ATTRIBUTES
 TRAINING = sorted(Path(job.training.__file__).parent.glob("*.py"))

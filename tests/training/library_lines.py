@@ -2,7 +2,7 @@
 
 RecapTrainer overrides methods, and callbacks read attributes, that these libraries may change in
 any version. Each entry names one such line, who relies on it, and what breaks without it;
-tests/training/test_library_lines.py fails if an installed library does not contain it any more.
+test_library_lines.py fails if an installed library does not contain it any more.
 
 After an upgrade that fails there: read the library's new function, decide whether the override
 still does what `without` says, change the override and the entry together, and then run
