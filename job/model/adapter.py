@@ -61,6 +61,10 @@ def save_adapter(
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base.uri.removeprefix("hf://")
     config["revision"] = base.revision
+    # peft writes a set, in an order that differs from process to process. The digest of an adapter
+    # is that of its files, and the same training must end with the same digest.
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     # peft's model card is empty. recap's own is written when the scores are known.

@@ -146,3 +146,17 @@ def test_a_saved_adapter_names_its_base_by_id_and_has_no_card(base_folder, tmp_p
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == ("org/base", "a" * 40)
     assert not (tmp_path / "README.md").exists()
+
+
+def test_the_same_adapter_is_saved_as_the_same_bytes_by_any_process(base_folder, tmp_path):
+    base = Base(str(base_folder), None, "d", base_folder)
+    loaded = load_base(base, AdapterModelSection())
+    # A set of strings has another order in each process: any order must end in the same file.
+    targets = ["q_proj", "o_proj", "v_proj", "up_proj"]
+    model = get_peft_model(loaded, lora_config(LoraSection(target_modules=targets), base, loaded))
+    written = []
+    for order in (targets, targets[::-1]):
+        model.peft_config["default"].target_modules = order
+        save_adapter(model, load_tokenizer(base_folder), base, tmp_path)
+        written.append((tmp_path / "adapter_config.json").read_bytes())
+    assert written[0] == written[1]
