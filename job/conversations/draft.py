@@ -152,7 +152,10 @@ def _whole(number: float) -> str:
 
 @lru_cache(CACHED_NAMES)
 def folded_name(name: str) -> str:
-    """Return a name as it is compared: without case, width, and composition of its accents."""
+    """Return a name for comparison: without case, width, and composition of its accents.
+
+    Runs of white space become one space, and there is none at the ends.
+    """
     return unicodedata.normalize("NFKC", " ".join(name.split())).casefold()
 
 
@@ -214,10 +217,11 @@ def draft(
 
 
 def metadata_of(record: Mapping[str, Any], used: set[str | None]) -> dict[str, Any]:
-    """Return the metadata: each key that is not used, and the members of `metadata`.
+    """Return the record's values under keys that are not in `used`, and those in its `metadata`.
 
-    `metadata` is an object, or one as JSON text as a table has it. Anything else is a value like
-    those of other keys.
+    If `metadata` is an object, or the JSON text of one (in a table), its members stand beside the
+    other keys, and replace those of the same name. Otherwise it is a value like the others, but
+    left out if it is null or blank text.
     """
     own = record.get("metadata")
     rest = {key: value for key, value in record.items() if key not in used and key != "metadata"}

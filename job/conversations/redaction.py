@@ -131,9 +131,10 @@ def redact_message(message: str, redactor: Redactor | None) -> str:
 
 @contextmanager
 def redacted_errors(redactor: Redactor | None, uris: Sequence[str]) -> Iterator[None]:
-    """Redact the messages of errors about input files that are raised in the block.
+    """Redact the message of a DataError about one of the files `uris` that the block raises.
 
-    Other errors quote no record. The message begins with one of `uris`, which stays.
+    Such a message begins with the file's URI, which stays. Errors of other classes quote no record.
+    Without a redactor, nothing changes.
     """
     try:
         yield

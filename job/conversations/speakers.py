@@ -69,7 +69,7 @@ class Known:
         self.names = {*map(folded_name, (*mapped, *reading.drop_roles)), *ALIASES}
 
     def __call__(self, label: str) -> bool:
-        """Return True for such a label."""
+        """Return True if the label stands for a role or is left out."""
         return label in self.names or folded_name(label) in self.names
 
 

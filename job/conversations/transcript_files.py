@@ -97,7 +97,7 @@ def transcript_rows(text: TextIO, uri: str) -> Iterator[tuple[int, WholeTranscri
 
 def parse_transcript(record: WholeTranscript, reading: ReadingSection) -> Draft:
     """Return the conversation of a file; RecordError if it is none."""
-    _check(record.text)
+    _check_text(record.text)
     try:
         transcript = read_transcript(plain(record.text), reading)
     except NoSpeakerError as error:
@@ -109,11 +109,11 @@ def parse_transcript(record: WholeTranscript, reading: ReadingSection) -> Draft:
 def text_in(file: TextIO) -> str:
     """Return the text of a file with a summary; RecordError if it is too long or no UTF-8."""
     text = file.read(MAX_RECORD_CHARACTERS + 1)
-    _check(text)
+    _check_text(text)
     return str(plain(text)).strip()
 
 
-def _check(text: str) -> None:
+def _check_text(text: str) -> None:
     if len(text) > MAX_RECORD_CHARACTERS:
         raise RecordError(f"the text is longer than {MAX_RECORD_CHARACTERS} characters")
     check_utf8(text)

@@ -57,7 +57,7 @@ class TransformersEngine:
         torch.OutOfMemoryError if a single row does not fit; RetryError if the GPU itself fails.
         """
         for prompt in prompts:
-            self._check(prompt)
+            self._check_vocabulary(prompt)
 
         choose: Choose = greedy
         if settings.temperature != 0:
@@ -84,7 +84,7 @@ class TransformersEngine:
     def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
         """Do nothing: this engine asks for no prompts ahead."""
 
-    def _check(self, prompt: Sequence[int]) -> None:
+    def _check_vocabulary(self, prompt: Sequence[int]) -> None:
         """Raise ValueError for an id outside of the vocabulary.
 
         A GPU that looks up such an id fails for good: its process can do nothing more with it.

@@ -62,7 +62,7 @@ class VllmEngine:
         on the prompts; and RetryError if the GPU itself fails or vLLM cannot continue.
         """
         for prompt in prompts:
-            self._check(prompt, settings)
+            self._check_prompt(prompt, settings)
 
         answers: dict[int, Generated] = {}
         waiting = deque(range(len(prompts)))
@@ -112,12 +112,12 @@ class VllmEngine:
             return
         for prompt in prompts:
             try:
-                self._check(prompt, settings)
+                self._check_prompt(prompt, settings)
             except ValueError:
                 continue
             self._ahead[id(prompt), settings] = self._add(prompt, settings), prompt
 
-    def _check(self, prompt: Sequence[int], settings: GenerationSection) -> None:
+    def _check_prompt(self, prompt: Sequence[int], settings: GenerationSection) -> None:
         """Raise ValueError for a prompt that would break its whole batch.
 
         vLLM does not check ids when it has no tokenizer.

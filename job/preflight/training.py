@@ -21,7 +21,10 @@ from job.training.examples import Examples, read_examples
 
 
 def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False) -> Plan:
-    """Plan a training: read its data whole, and look at all that it will use.
+    """Plan a training: read its data whole, and count its steps and, if that is quick, its rows.
+
+    Checks the base, that output and Hub can be written, and the nodes if there are several. A run
+    that is done needs none of these checks.
 
     If `fresh`, and the run's folder belongs to another config, data or versions, plan a new run
     beside it. If `brief`, read no data of a finished run, and encode no rows.

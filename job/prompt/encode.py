@@ -25,7 +25,10 @@ CUT_CHARACTERS_PER_TOKEN = 8
 
 
 class TooLongError(DataError):
-    """Even the first and the last turn together do not fit."""
+    """The conversation does not fit into a prompt, or into the allowed number of parts.
+
+    A prompt must hold the first and the last turn; a part, the instruction and some text.
+    """
 
 
 class NothingToSummarizeError(DataError):

@@ -137,8 +137,8 @@ class AwsBatch:
                 if error.response["Error"]["Code"] != "ValidationError":
                     raise
                 raise MissingError(
-                    f"stack {self.stack} is not there, in this account and region: `make deploy` "
-                    "makes it; name another with --stack, or do without: --queue and "
+                    f"stack {self.stack} does not exist in this account and region: create it "
+                    "(`make deploy`), name another (--stack), or give both --queue and "
                     "--job-definition"
                 ) from error
         return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", ())}
@@ -148,8 +148,8 @@ class AwsBatch:
             found = self._client("batch").describe_job_queues(jobQueues=[queue])["jobQueues"]
         if not found:
             raise MissingError(
-                f"queue {queue} is not there, in this account and region: check --queue, or "
-                "`make deploy`"
+                f"queue {queue} does not exist in this account and region: check --queue, or "
+                "create it (`make deploy`)"
             )
         if found[0]["state"] != "ENABLED":
             raise ConfigError(f"queue {queue} is {found[0]['state']} and takes no jobs: enable it")
@@ -163,8 +163,8 @@ class AwsBatch:
         found = answer["jobDefinitions"]
         if not found:
             raise MissingError(
-                f"job definition {name} is not there or no longer active: check --job-definition, "
-                "or `make deploy`"
+                f"job definition {name} does not exist in this account and region, or is not "
+                "active any more: check --job-definition, or create it (`make deploy`)"
             )
         newest: Mapping[str, Any] = max(found, key=lambda definition: definition["revision"])
         return newest

@@ -69,8 +69,8 @@ def config_uri(content: bytes, config: TrainConfig | SummarizeConfig) -> str:
     """
     if scheme_of(config.output) != "s3":
         raise ConfigError(
-            "a config from standard input goes to where the job runs beside an output on s3://, "
-            f"and this output is {config.output}: save the config as a file and name that"
+            "a config from standard input is uploaded beside the output, and this output is not on "
+            f"s3:// ({config.output}): save the config as a file and name that"
         )
     folder = _output_folder(config).rstrip("/")
     digest = sha256_of(content)[:DIGEST_DIGITS]

@@ -87,9 +87,9 @@ def agree_on_chunks(
 ) -> Chunks:
     """Return the chunks that are recorded in this folder of the store.
 
-    Record them now if nobody has, or if the input has changed since. Raise RetryError if files
-    change meanwhile, and MissingError, without recording anything, if they hold fewer records than
-    `limits.min_records`.
+    Cut the input and record its chunks if nobody has, if the input has changed since, or if the
+    recorded chunks hold fewer records than `limits.min_records`. Raise MissingError, without
+    recording anything, if the input holds fewer, and RetryError if files change meanwhile.
     """
     for _ in range(MAX_ATTEMPTS):
         newest = _newest_number(store, folder)

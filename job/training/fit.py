@@ -23,7 +23,7 @@ from job.training.attempt import CurrentAttempt
 from job.training.build import build_trainer
 from job.training.prepare import Run
 from job.training.publish import sync_tensorboard
-from job.training.ranks import agree, first_does, is_first, share_stop
+from job.training.ranks import agree, first_then_others, is_first, share_stop
 from job.training.scoring import ends_run, summarizer
 from job.training.stop import StopSignal
 from job.training.trainer import RecapTrainer
@@ -79,7 +79,9 @@ def find_checkpoint(run: Run) -> Path | None:
     Raise OutputError if it belongs to another run, RetryError if the machines found different ones.
     """
     folder = run.work / "checkpoints"
-    checkpoint = first_does(lambda: checkpoints.fetch_newest(run.store, folder, run.identity()))
+    checkpoint = first_then_others(
+        lambda: checkpoints.fetch_newest(run.store, folder, run.identity())
+    )
     agree("checkpoints", checkpoint.name if checkpoint else "none")
     return checkpoint
 

@@ -21,7 +21,7 @@ from job.storage.store import Store
 from job.telemetry import event, warn
 from job.training import journal
 from job.training.examples import Examples, read_examples
-from job.training.ranks import first_does, once_per_machine
+from job.training.ranks import first_then_others, once_per_machine
 from job.training.rows import RowSettings, Splits, make_rows, row_tokens
 
 
@@ -75,7 +75,7 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     event("environment", **describe(), processes=processes)
 
     model = config.model
-    base = first_does(
+    base = first_then_others(
         lambda: fetch_base(model.base, model.revision, config.storage, cache_folder())
     )
     context = context_tokens(base.path)

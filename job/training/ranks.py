@@ -24,7 +24,7 @@ def is_first() -> bool:
     return first
 
 
-def first_does(work: Callable[[], T]) -> T:
+def first_then_others(work: Callable[[], T]) -> T:
     """Collective: call `work` on the first rank of each machine, then on the others.
 
     Return its result. For work that finds itself done the second time, such as a download.

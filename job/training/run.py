@@ -36,7 +36,7 @@ from job.training.attempt import journaled
 from job.training.fit import Session, find_checkpoint, fit, step_of
 from job.training.prepare import Run, prepare
 from job.training.publish import publish, write_adapter
-from job.training.ranks import agree, first_does, is_first
+from job.training.ranks import agree, first_then_others, is_first
 from job.training.scoring import score_or_reason
 from job.training.stop import StopSignal
 from job.training.watch import Watch
@@ -100,12 +100,12 @@ def hold_run(store: Store, watch: Watch) -> Iterator[Store]:
     Rank 0 holds it for all; the others wait until it has it.
     """
     if not is_first():
-        first_does(lambda: None)
+        first_then_others(lambda: None)
         yield store
         return
 
     lease = Lease(store, this_process())
-    first_does(lease.acquire)
+    first_then_others(lease.acquire)
     guarded = GuardedStore(store, lease)
     try:
         with watch.writing(guarded.check_changes):

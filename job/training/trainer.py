@@ -226,10 +226,11 @@ class EpochSampler(torch.utils.data.Sampler[int]):  # type: ignore[misc]
 
 
 class Divergence:
-    """The last gradient norms, and whether they show that the training has diverged.
+    """Ends a training that has diverged: its gradient norms are no numbers, or stay too large.
 
-    A loss that is NaN or infinite makes the gradients so. All ranks see the same norm, since it is
-    computed after the gradients are reduced: none goes on alone.
+    Counts how many steps in a row were beyond the limit. A loss that is NaN or infinite makes the
+    norm so. All ranks see the same norm, since it is computed after the gradients are reduced: all
+    of them end at the same step.
     """
 
     def __init__(self, max_norm: float | None, max_steps: int, has_scaler: bool) -> None:

@@ -289,9 +289,9 @@ def test_an_ended_job_may_be_submitted_again(submit, stack, s3, training, tmp_pa
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--stack", "none"], ExitCode.MISSING, "stack none is not there"),
-        (["--queue", "none"], ExitCode.MISSING, "queue none is not there"),
-        (["--job-definition", "none"], ExitCode.MISSING, "job definition none is not there"),
+        (["--stack", "none"], ExitCode.MISSING, "stack none does not exist"),
+        (["--queue", "none"], ExitCode.MISSING, "queue none does not exist"),
+        (["--job-definition", "none"], ExitCode.MISSING, "job definition none does not exist"),
     ],
 )
 def test_what_is_not_there_is_named_with_66(submit, training, tmp_path, words, code, message):
