@@ -13,10 +13,10 @@ from shutil import get_terminal_size
 from textwrap import wrap
 from typing import Any
 
-from job.evaluation.metrics import HEADLINE, METRICS
+from job.evaluation.metrics import HEADLINE, first_metrics
 
 MIN_COLUMNS, MAX_COLUMNS = 60, 120
-SHOWN_METRICS = METRICS[:3]  # more do not fit into MIN_COLUMNS
+SHOWN_METRICS = first_metrics(3)  # more do not fit into MIN_COLUMNS
 SHOWN_CONVERSATIONS = 3
 LOCATIONS = {
     "bucket/runs/demo/adapter": "the adapter; README.md in it is its model card",

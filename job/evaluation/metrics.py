@@ -2,14 +2,18 @@
 
 To add a metric:
 
-1. Write a function of (summary, reference) that returns a number, by convention from 0 to 1 and
-   higher for a better summary. Import a heavy library inside the function.
-2. Add a `Metric` to `METRICS`. Scores, intervals, evaluation.json, the terminal's table, the
-   report, the model card and the demo's last screen take their columns from that tuple.
+1. Write a function of (summary, reference) that returns a number, higher for a better summary,
+   and 0 for one without a word: that of a failed conversation is empty. By convention the scale is
+   0 to 1. Import a heavy library inside the function.
+2. Add a `Metric` to `METRICS`. Scores, intervals, evaluation.json, the report and the model card
+   have a column for each. The terminal's table and the demo's last screen have as many as fit, by
+   `first_metrics`.
 3. Add the library that computes it to `LIBRARIES`: each evaluation records their versions.
-4. Describe it in `MEASURE`, in `report._method` and in `card.FLOORS`, which explain ROUGE today.
+4. Texts that explain ROUGE today: `MEASURE` (the table's caption and the report's row Score),
+   the rows Score and Limits of `report._method`, `card.FLOORS` and `card.LIMITS`.
 
-`HEADLINE` is the metric that ranks systems and decides who beats whom.
+`HEADLINE` is the metric that ranks systems and decides who beats whom. The constant sentence is
+chosen by ROUGE-L whatever it is: `floors.py` has a fast function of its own for that.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,8 +51,8 @@ class Metric:
     """A number for a summary beside a reference; higher is better.
 
     `name` is its key in evaluation.json, `title` its column in reports, and `short_title` its
-    column in the terminal's table, of which four fit into 100 characters. `hub_type` is the
-    metric's id on the Hugging Face Hub, for the front matter of a model card.
+    column in the terminal's table. `hub_type` is the metric's id on the Hugging Face Hub, for the
+    front matter of a model card; repeat `name` if the Hub lists no such metric.
     """
 
     name: str
@@ -69,6 +73,16 @@ MEASURE = "ROUGE F-measure"  # of all metrics together, in captions
 LIBRARIES = ("rouge-score", "regex", "numpy")
 
 AGGREGATIONS = ("first", "mean", "best")  # over the references of one conversation
+
+
+def first_metrics(
+    count: int,
+    metrics: tuple[Metric, ...] = METRICS,
+    headline: Metric = HEADLINE,
+) -> tuple[Metric, ...]:
+    """Return the first `count` metrics; the headline is the last of them if it comes later."""
+    first = metrics[:count]
+    return first if headline in first else (*first[:-1], headline)
 
 
 @dataclass(frozen=True)

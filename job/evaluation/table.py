@@ -2,7 +2,7 @@
 
 from textwrap import wrap
 
-from job.evaluation.metrics import HEADLINE, MEASURE, METRICS
+from job.evaluation.metrics import HEADLINE, MEASURE, first_metrics
 from job.evaluation.result import (
     Evaluation,
     comparison_sentence,
@@ -14,16 +14,21 @@ from job.evaluation.result import (
 )
 
 MAX_COLUMNS = 100
-NAME_COLUMNS, SCORE_COLUMNS, WORDS_COLUMNS = 24, 16, 7
+ARROW_COLUMNS = 2
+NAME_COLUMNS = 24
+SCORE_COLUMNS = 16
+WORDS_COLUMNS = 7
+ROOM_FOR_SCORES = MAX_COLUMNS - ARROW_COLUMNS - NAME_COLUMNS - WORDS_COLUMNS
+SHOWN_METRICS = first_metrics(ROOM_FOR_SCORES // SCORE_COLUMNS)
 
 
 def score_table(evaluation: Evaluation) -> str:
     """Return the systems with their scores (± half of the 95% interval) and words per summary.
 
     The best system comes first, and a star marks each column's best score. Sentences and warnings
-    follow the table.
+    follow the table. More metrics than fit are left out, never HEADLINE.
     """
-    titles = "".join(f"{metric.short_title:>{SCORE_COLUMNS}}" for metric in METRICS)
+    titles = "".join(f"{metric.short_title:>{SCORE_COLUMNS}}" for metric in SHOWN_METRICS)
     lines = [
         f"{evaluation.conversations} conversations, {evaluation.references} references; "
         f"mean {MEASURE} over the references ± 95%",
@@ -31,7 +36,7 @@ def score_table(evaluation: Evaluation) -> str:
         f"  {'':{NAME_COLUMNS}}{titles}{'words':>{WORDS_COLUMNS}}",
     ]
     lines += [_row(evaluation, name) for name in ranked_systems(evaluation)]
-    label_columns = NAME_COLUMNS + len(METRICS) * SCORE_COLUMNS
+    label_columns = NAME_COLUMNS + len(SHOWN_METRICS) * SCORE_COLUMNS
     words = evaluation.reference_words.mean
     lines.append(f"  {'(references)':<{label_columns}}{words:>{WORDS_COLUMNS}.1f}")
 
@@ -47,7 +52,7 @@ def _row(evaluation: Evaluation, name: str) -> str:
     system = evaluation.systems[name]
     arrow = "> " if name == evaluation.judged else "  "
     cells = ""
-    for metric in METRICS:
+    for metric in SHOWN_METRICS:
         score = mean_score(evaluation, name, metric)
         best = max(mean_score(evaluation, other, metric).mean for other in evaluation.systems)
         star = "*" if score.mean == best else " "

@@ -2,9 +2,20 @@ import pytest
 
 from job.config.sections import ScoringSection
 from job.evaluation.evaluate import evaluate
-from job.evaluation.metrics import METRICS, Metric, score_all, sentences
+from job.evaluation.metrics import (
+    AGGREGATIONS,
+    METRICS,
+    ROUGE_1,
+    ROUGE_2,
+    ROUGE_L,
+    ROUGE_LSUM,
+    Metric,
+    first_metrics,
+    score_all,
+    sentences,
+)
 from job.evaluation.report import report_page
-from job.evaluation.table import score_table
+from job.evaluation.table import SHOWN_METRICS, score_table
 from tests.evaluation.conftest import make_conversations
 
 
@@ -74,7 +85,7 @@ def test_every_conversation_gets_a_row_with_every_metric_and_aggregation() -> No
     scores = score_all(
         [summary] * 50, [[summary, "A parcel is late.", "The agent helps the customer."]] * 50
     )
-    assert scores.values.shape == (50, 4, 3)
+    assert scores.values.shape == (50, len(METRICS), len(AGGREGATIONS))
 
 
 def test_a_metric_is_any_function_of_summary_and_reference() -> None:
@@ -88,7 +99,7 @@ def test_a_metric_is_any_function_of_summary_and_reference() -> None:
     assert scores.of("rouge1", "best").tolist() == [1, 0]
 
 
-def test_every_metric_is_shown_wherever_scores_are() -> None:
+def test_every_metric_is_shown_wherever_there_is_room() -> None:
     conversations = make_conversations(12)
     summaries = {"tuned": [conversation.references[0] for conversation in conversations]}
     found = evaluate(summaries, conversations, ScoringSection(bootstrap_samples=100), None)
@@ -96,4 +107,12 @@ def test_every_metric_is_shown_wherever_scores_are() -> None:
     for metric in METRICS:
         assert found.systems["tuned"].scores[metric.name]["best"].mean == 1
         assert f"<th>{metric.title}</th>" in page
+    for metric in SHOWN_METRICS:
         assert f" {metric.short_title} " in table
+
+
+def test_the_headline_is_among_the_first_metrics_wherever_it_stands() -> None:
+    four = (ROUGE_1, ROUGE_2, ROUGE_L, ROUGE_LSUM)
+    assert first_metrics(3, four, ROUGE_L) == (ROUGE_1, ROUGE_2, ROUGE_L)
+    assert first_metrics(3, four, ROUGE_LSUM) == (ROUGE_1, ROUGE_2, ROUGE_LSUM)
+    assert first_metrics(9, four, ROUGE_L) == four
