@@ -6,7 +6,15 @@
 To add a scheduler:
 
 1. Write a module beside `docker.py` with one class, a `Target` (in `submission`): it turns a
-   Submission into a request, and sends it. `tool` runs a command-line program for it.
-2. Give it a command in `commands.py`, with the options of all targets and its own.
-3. Name it in README.md and docs/operations.md; tests/submit/test_submit.py asks for that.
+   Submission into a request, and sends it. `tool` runs a command-line program for it. It starts as
+   many machines as `nodes` or `workers` says, or raises ConfigError; a target without a `cluster`
+   gets one worker.
+2. Give it a command in `commands.py`, with `_of_every_target`, `_of_every_cluster` if it has
+   several machines, and its own options. Without `_of_every_cluster`, `nodes` is always 1.
+3. Let its machines find out which of several they are, unless its environment variables are those
+   of AWS Batch or of an Indexed Job. A worker's index is one of `INDEX_VARIABLES` in
+   job/summarization/shard.py (the number of workers is in RECAP_SHARDS). A node's names are a
+   `_Names` in job/launch/cluster.py, listed in `find_cluster`.
+4. Add it to `CLUSTERS` or `TARGETS` in tests/submit/test_submit.py, which asks for it in the help,
+   in README.md and in docs/operations.md.
 """

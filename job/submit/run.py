@@ -36,7 +36,10 @@ VARIABLE = "RECAP_VAR_"
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a user that are the same for every target."""
+    """The user's options besides the target's own, which are fields of the `Target`.
+
+    Only clusters have `workers` and `nodes`; for other targets they keep their defaults.
+    """
 
     config: str
     overrides: Sequence[str]

@@ -63,13 +63,15 @@ class Receipt:
 class Target(Protocol):
     """A scheduler that runs jobs, with the options that the user gave for it."""
 
-    # Its name if its machines cannot see this machine's files; None if they can.
+    # Its name if it runs jobs on other machines: then local paths are refused, the config is
+    # uploaded, and a night may have workers. None if it runs them on this machine.
     cluster: ClassVar[str | None]
 
     def request(self, submission: Submission) -> Any:
         """Return what would be sent: JSON values, or the words of a command line.
 
-        May query the scheduler, but changes nothing there.
+        May query the scheduler, but changes nothing there. Raise ConfigError for a submission that
+        the scheduler cannot run as it is, for example one of more nodes than it can start.
         """
 
     def submit(self, submission: Submission, request: Any) -> Receipt:

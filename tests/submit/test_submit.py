@@ -15,16 +15,16 @@ from job.storage.folders import write_manifest
 from tests.submit.conftest import put, written
 
 ROOT = Path(__file__).parent.parent.parent
-TARGETS = ("aws-batch", "kubernetes", "docker")
+CLUSTERS = ("aws-batch", "kubernetes")
+TARGETS = (*CLUSTERS, "docker")
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_help_and_readme_name_the_target(recap, target):
     assert f"Example: recap submit {target} " in recap("submit", target, "--help").out
     assert f"  {target} " in recap("submit", "--help").out
-    assert (
-        "`recap submit aws-batch\\|kubernetes\\|docker CONFIG`" in (ROOT / "README.md").read_text()
-    )
+    targets = "\\|".join(TARGETS)
+    assert f"`recap submit {targets} CONFIG`" in (ROOT / "README.md").read_text()
     assert f"recap submit {target}" in (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -41,7 +41,7 @@ def test_help_imports_nothing_heavy(tmp_path):
     assert done.stdout.endswith(b"[]\n"), done.stderr
 
 
-@pytest.mark.parametrize("target", ["aws-batch", "kubernetes"])
+@pytest.mark.parametrize("target", CLUSTERS)
 def test_everything_that_only_this_machine_has_is_listed_first(recap, tmp_path, target):
     local = {
         "run": "r",
@@ -84,7 +84,7 @@ def adapter_of(base: str, folder: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("target", ["aws-batch", "kubernetes"])
+@pytest.mark.parametrize("target", CLUSTERS)
 def test_the_base_that_an_adapter_records_must_be_where_a_cluster_reaches(
     recap, s3, night, tmp_path, target
 ):
