@@ -23,7 +23,7 @@ class Knot:
         self.itself = self
 
 
-def test_the_collector_has_its_thresholds_again_however_a_night_ends():
+def test_the_collector_is_as_it_was_after_a_night_however_it_ends():
     before = gc.get_threshold()
     found = []
 
@@ -36,6 +36,14 @@ def test_the_collector_has_its_thresholds_again_however_a_night_ends():
         night()
     assert found == [(COLLECTOR_THRESHOLDS, True)]
     assert gc.get_threshold() == before
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_was_frozen_before_a_night_stays_frozen():
+    gc.freeze()
+    with rare_collections():
+        pass
+    assert gc.get_freeze_count() > 0
 
 
 def test_garbage_made_meanwhile_is_collected_all_the_same():
