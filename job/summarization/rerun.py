@@ -104,9 +104,9 @@ def report_or_raise(message: str, night: Night, counts: Counts) -> Counts:
         f"{counts.rejected} of {counts.records - counts.skipped} records were rejected "
         f"({reasons}), limits.max_reject_fraction allows "
         f"{night.config.limits.max_reject_fraction:.2%}; see {output.store.uri}/{output.rejects}. "
-        "The summaries are there, but not as a success: mend the input, or raise the limit, and "
-        "run again. To do the same records again, delete the whole output "
-        f"({output.summaries}, {output.rejects}, {output.manifest}), or name another"
+        "The summaries are published, but under this limit the night is no success: mend the "
+        "input, or raise the limit, and run again. To do the same records again, delete the whole "
+        f"output ({output.summaries}, {output.rejects}, {output.manifest}), or name another"
     )
 
 

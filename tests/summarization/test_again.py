@@ -92,6 +92,15 @@ def test_a_night_of_too_many_rejects_is_not_generated_again(make, tmp_path):
     assert ending(lambda: run(night)) is DataError, "with what is there removed, it is"
 
 
+def test_a_finished_night_under_a_lower_limit_ends_with_65_and_stays(make, tmp_path):
+    night = make([*records(9), *BAD], limits={"max_reject_fraction": 1})
+    run(night)
+    strict = night.model_copy(update={"limits": night.limits.model_copy(update=STRICT)})
+    with pytest.raises(DataError, match="under this limit the night is no success"):
+        summarize(strict, never)
+    assert files_below(tmp_path / "out") == FOLDER
+
+
 @pytest.mark.parametrize("limits", [STRICT, {"max_reject_fraction": 1}])
 @pytest.mark.parametrize("call", range(3))
 def test_two_nights_of_other_settings_in_one_output_never_end_with_nothing(

@@ -141,10 +141,19 @@ def test_a_record_that_breaks_the_gpu_is_found_and_costs_no_other_summary(night,
 
 
 @pytest.mark.parametrize("error", [reported_error, other_error])
-def test_two_records_that_break_the_gpu_are_both_found(night, tmp_path, error):
-    ends, _ = tries(night(13, 30), error=error)
+@pytest.mark.parametrize(
+    ("second", "attempts"),
+    [
+        pytest.param(30, 7, id="in the same small batch"),
+        pytest.param(45, 8, id="elsewhere in the chunk"),
+        pytest.param(80, 8, id="in another chunk, which was read ahead"),
+    ],
+)
+def test_two_records_that_break_the_gpu_are_both_found(night, tmp_path, error, second, attempts):
+    ends, _ = tries(night(13, second), error=error)
     assert ends[-1] == "done"
-    assert rejected(tmp_path) == ["c13", "c30"]
+    assert len(ends) == attempts
+    assert rejected(tmp_path) == ["c13", f"c{second}"]
 
 
 @pytest.mark.parametrize("poisonous", [8, 20])
