@@ -73,7 +73,8 @@ def _cues(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
             cue += [] if is_aside else block[begin : index - has_id]
             if cue:
                 yield cue
-            cue, begin = [], index + 1
+            cue = []
+            begin = index + 1
         cue += block[begin:]
     if cue:
         yield cue
@@ -97,7 +98,8 @@ def _voice_lines(cue: Sequence[_Line]) -> Iterator[SpeakerLine]:
 
     Text before the first tag has no speaker.
     """
-    text, number = " ".join(line.text.strip() for line in cue), cue[0].number
+    text = " ".join(line.text.strip() for line in cue)
+    number = cue[0].number
     before, *voices = VOICE.split(text)
     if _plain(before):
         yield SpeakerLine(number, _plain(before), stamp=CUE, text=_plain(before))

@@ -73,8 +73,8 @@ def table_text(
 ) -> tuple[io.TextIOWrapper, str]:
     """Return the text of a table and the character that ends its lines.
 
-    DataError for a file that begins with something else than text. A stray byte further down makes
-    its own row a RecordError.
+    Raise DataError for a file that does not begin with text. A stray byte further down makes its
+    own row a RecordError.
     """
     stream = in_utf8(stream, uri, reading.csv.encoding)
     head = stream.peek()
@@ -84,7 +84,7 @@ def table_text(
 
 
 def check_text(head: bytes, uri: str) -> None:
-    """Raise DataError for a file that begins with `head` and is no text."""
+    """Raise DataError for a file that begins with `head` and is not text."""
     foreign = head.count(0) + head.decode("utf-8", "replace").count("\ufffd")
     if 0 in head.partition(b"\n")[0] or foreign > MAX_FOREIGN_SHARE * len(head):
         raise DataError(
@@ -292,7 +292,10 @@ class _Lines:
         return self._line + 1
 
     def read_header(self) -> list[str]:
-        """Return the lines up to one behind which no quote is open; none at the end of the text."""
+        """Return the lines of the header, which ends at the first line outside quotes.
+
+        At the end of the text there are none.
+        """
         characters = is_open = 0
         while line := self._read(MAX_HEADER_CHARACTERS - characters + 1):
             characters += len(line)

@@ -38,10 +38,10 @@ BLANK = re.compile("[\\s\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufe0f\ufeff]*")
 
 
 class RecordError(Exception):
-    """A record that is no conversation.
+    """Raised for a record that is not a conversation.
 
-    Becomes a Reject where the record's source is known. A reader of a file may yield one in place
-    of a record.
+    It becomes a Reject where the record's source is known. A reader of a file may yield one in
+    place of a record.
     """
 
     def __init__(self, detail: str, reason: RejectReason = "invalid_record") -> None:
@@ -51,7 +51,7 @@ class RecordError(Exception):
 
 
 class BinaryRow(dict[str, Any]):
-    """A row of a table some of whose values are bytes that are no text."""
+    """A row of a table some of whose values are bytes that are not text."""
 
 
 class Draft(NamedTuple):
@@ -78,10 +78,10 @@ def kind(value: Any) -> str:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Return the value as JSON can hold it and UTF-8 can store it; bytes stay.
+    """Return the value with only JSON types and valid Unicode; bytes stay.
 
-    U+FFFD stands for lone surrogates and NUL, null for NaN, ISO 8601 for dates, text for anything
-    else. RecordError if it nests more than MAX_DEPTH deep.
+    Lone surrogates and NUL become U+FFFD, NaN null, dates ISO 8601, and anything else text. Raise
+    RecordError if it nests more than MAX_DEPTH deep.
     """
     if depth > MAX_DEPTH:
         raise RecordError(f"nested more than {MAX_DEPTH} deep")
@@ -114,7 +114,7 @@ def without_bytes(value: Any) -> Any:
 def id_key_of(record: Mapping[str, Any], reading: ReadingSection) -> str | None:
     """Return the key under which the record has its id; None if it has none.
 
-    RecordError if a configured key is missing.
+    Raise RecordError if a configured key is missing.
     """
     wanted = reading.column("id")
     if wanted is not None and wanted not in record:
@@ -160,9 +160,10 @@ def folded_name(name: str) -> str:
 
 
 def role_of(label: Any, reading: ReadingSection) -> str | None:
-    """Return the role that a speaker's label stands for; None if `drop_roles` leaves its turns out.
+    """Return the role of a speaker's label; None if `drop_roles` has it.
 
-    `roles` of the config comes before the well-known names. RecordError for an unknown label.
+    `roles` of the config takes precedence over the well-known names. Raise RecordError for an
+    unknown label.
     """
     if not isinstance(label, str):
         if not isinstance(label, int) or isinstance(label, bool):
@@ -206,7 +207,7 @@ def draft(
 ) -> Draft:
     """Return the parts together, without blank turns and references.
 
-    RecordError (nothing_to_summarize) if no turn has text.
+    Raise RecordError (nothing_to_summarize) if no turn has text.
     """
     spoken = tuple(turn for turn in turns if not BLANK.fullmatch(turn.text))
     if not spoken:

@@ -13,7 +13,7 @@ from job.conversations.json_layout import (
     ConversationKey,
     Layout,
     list_of_records,
-    several_lists,
+    several_lists_error,
 )
 from job.conversations.json_text import DECODER, MAX_RECORD_CHARACTERS, check_utf8, storable
 from job.errors import DataError
@@ -40,20 +40,20 @@ def iterate_document(
 ) -> Iterator[Member]:
     """Yield each record of a document with its key (None where it has none), one at a time.
 
-    What is no conversation is a value like others; a value that cannot be stored is a RecordError.
-    DataError where the JSON breaks: what follows cannot be told apart.
+    What is not a conversation is a value like others; a value that cannot be stored is a
+    RecordError. Raise DataError for broken JSON: later records cannot be delimited.
     """
     document = _Document(text, uri, fill_characters)
     document.enter(layout, conversation_key)
     yield from document.members(layout.kind, is_whole=True)
-    document.leave(layout, conversation_key)
+    document.check_end(layout, conversation_key)
 
 
 def iterate_piece(text: TextIO, uri: str, kind: str) -> Iterator[Member]:
     """Yield the records of a text that was cut out of a document between records of this kind."""
     document = _Document(text, uri, FILL_CHARACTERS)
-    if kind != "values" and document.at(","):
-        document.take(",")
+    if kind != "values" and document.is_next(","):
+        document.consume(",")
     yield from document.members(kind, is_whole=False)
 
 
@@ -71,7 +71,7 @@ def cuts_of(
     def ends() -> Iterator[int]:
         for _ in document.members(layout.kind, is_whole=True):
             yield document.offset()
-        document.leave(layout, conversation_key)
+        document.check_end(layout, conversation_key)
 
     return Cuts(document.offset(), ends())
 
@@ -86,7 +86,7 @@ class _Document:
         self._window = ""
         self._position = 0  # in the window
         self._is_complete = False  # the window reaches the end of the text
-        self._measured = 0  # the place of the window up to which `_bytes` counts
+        self._measured = 0  # the offset in the window up to which `_bytes` counts
         self._bytes = bytes
         self._done = 0  # whole records
         self._key: str | RecordError = ""
@@ -94,57 +94,57 @@ class _Document:
     def enter(self, layout: Layout, conversation_key: ConversationKey) -> None:
         """Go to the first record: behind the bracket that opens the document or its list."""
         if layout.kind == "array":
-            self.take("[")
+            self.consume("[")
         elif layout.kind != "values":
-            self.take("{")
+            self.consume("{")
         if layout.kind == "member":
             while self._begin_member() != layout.member:
                 self._pass_member(layout, conversation_key)
-                self.take(",")
-            self.take("[")
+                self.consume(",")
+            self.consume("[")
 
     def members(self, kind: str, is_whole: bool) -> Iterator[Member]:
         """Yield the members up to the closing bracket, or in a part up to the end of the text."""
         end = {"object": "}", "values": ""}.get(kind, "]") if is_whole else ""
         is_first = True
-        while not self.at(end):
+        while not self.is_next(end):
             if not is_first and kind != "values":
-                self.take("," + end)
+                self.consume("," + end)
             is_first = False
             key: str | RecordError | None = None
             if kind == "object":
-                key = self.key()
-                self.take(":")
-            value = self.value()
+                key = self.consume_key()
+                self.consume(":")
+            value = self.consume_value()
             yield (None, key) if isinstance(key, RecordError) else (key, value)
             self._done += 1
         if end:
-            self.take(end)
+            self.consume(end)
 
-    def leave(self, layout: Layout, conversation_key: ConversationKey) -> None:
+    def check_end(self, layout: Layout, conversation_key: ConversationKey) -> None:
         """Raise DataError unless only other members of the object follow the records."""
         if layout.kind == "member":
-            while self.take(",}") == ",":
+            while self.consume(",}") == ",":
                 self._begin_member()
                 self._pass_member(layout, conversation_key)
-        if not self.at(""):
+        if not self.is_next(""):
             raise self.broken("something follows its end")
 
     def _begin_member(self) -> str | RecordError:
-        key = self._key = self.key()
-        self.take(":")
+        key = self._key = self.consume_key()
+        self.consume(":")
         return key
 
     def _pass_member(self, layout: Layout, conversation_key: ConversationKey) -> None:
-        """Skip a value, a list element by element; DataError for another list of records."""
-        if not self.at("["):
-            self.value()
+        """Skip a value, a list element by element. Raise DataError for a second list."""
+        if not self.is_next("["):
+            self.consume_value()
             return
-        self.take("[")
+        self.consume("[")
         records_before = self._done
         for number, (_, value) in enumerate(self.members("array", is_whole=True)):
             if number == 0 and list_of_records([value], conversation_key):
-                raise several_lists(self._uri, [layout.member, str(self._key)])
+                raise several_lists_error(self._uri, [layout.member, str(self._key)])
         self._done = records_before
 
     def offset(self) -> int:
@@ -155,13 +155,13 @@ class _Document:
         self._measured = self._position
         return self._bytes
 
-    def at(self, character: str) -> bool:
+    def is_next(self, character: str) -> bool:
         """Return True if `character` comes next; the empty one is the end of the text."""
         self._skip_space()
         return self._window[self._position : self._position + 1] == character
 
-    def take(self, wanted: str) -> str:
-        """Return the next character and pass it; DataError unless it is one of `wanted`."""
+    def consume(self, wanted: str) -> str:
+        """Return and pass the next character. Raise DataError unless it is one of `wanted`."""
         self._skip_space()
         found = self._window[self._position : self._position + 1]
         if not found or found not in wanted:
@@ -170,15 +170,15 @@ class _Document:
         self._position += 1
         return found
 
-    def key(self) -> str | RecordError:
-        """Return the next value and pass it; DataError unless it is text."""
-        key = self.value()
+    def consume_key(self) -> str | RecordError:
+        """Return and pass the next value. Raise DataError unless it is text."""
+        key = self.consume_value()
         if isinstance(key, str | RecordError):
             return key
         raise self.broken(f"a key is {kind(key)}, wanted text")
 
-    def value(self) -> Any:
-        """Return the next value and pass it; a RecordError if it cannot be stored."""
+    def consume_value(self) -> Any:
+        """Return and pass the next value; a RecordError if it cannot be stored."""
         self._skip_space()
         while True:
             try:

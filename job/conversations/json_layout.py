@@ -48,7 +48,7 @@ class _Beginning:
 
 
 def begins_json(text: str, is_table: bool) -> bool:
-    """Return True if a file that begins so holds JSON; `is_table` if the config says tables."""
+    """Return True if the text begins like JSON; `is_table` if the config says tables."""
     if not JSON_VALUE.match(text):
         return text.startswith("{") and not is_table
     if not is_table:
@@ -75,8 +75,8 @@ def has_json_lines(text: str) -> bool:
 def layout_of(text: str, uri: str, conversation_key: ConversationKey) -> Layout | None:
     """Return the layout of a document that begins with this bracket; None for a record a line.
 
-    `conversation_key` returns the key under which an object has its conversation. DataError for an
-    object that holds several lists of records, or columns instead of records.
+    `conversation_key` returns the key under which an object has its conversation. Raise
+    DataError for an object that holds several lists of records, or columns instead of records.
     """
     line, _, rest = text.partition("\n")
     first = _whole(line)
@@ -108,7 +108,7 @@ def list_of_records(value: Any, conversation_key: ConversationKey) -> bool:
     return conversation_key(value[0]) is not None
 
 
-def several_lists(uri: str, keys: list[str]) -> DataError:
+def several_lists_error(uri: str, keys: list[str]) -> DataError:
     """Return the error for an object with several lists of records."""
     return DataError(
         f"{uri}: holds several lists of records ({', '.join(map(shown, keys))}) "
@@ -130,7 +130,7 @@ def _layout(value: Any, uri: str, conversation_key: ConversationKey) -> Layout |
         if len(value) == 1 and isinstance(next(iter(value.values())), list):
             lists = list(value)
     if len(lists) > 1:
-        raise several_lists(uri, lists)
+        raise several_lists_error(uri, lists)
     if lists:
         return Layout("member", lists[0])
     first = next(iter(value.values()))
@@ -162,7 +162,7 @@ def _check_rows(value: dict[str, Any], uri: str, conversation_key: ConversationK
 
 
 def _whole(text: str) -> Any:
-    """Return the array or object that the text is; None if it is none."""
+    """Return the array or object that the text is; None if it is neither."""
     text = text.strip().removeprefix("\ufeff")
     if not text.startswith(("{", "[")):
         return None
@@ -172,38 +172,38 @@ def _whole(text: str) -> Any:
         return None
 
 
-def _beginning(text: str, at: int = 0, depth: int = 0) -> _Beginning:
-    """Return as much of the value at this place as the text shows."""
+def _beginning(text: str, offset: int = 0, depth: int = 0) -> _Beginning:
+    """Parse the value at this offset as far as the text reaches."""
     try:
-        value, end = DECODER.raw_decode(text, at)
+        value, end = DECODER.raw_decode(text, offset)
         return _Beginning(value, end)
     except (ValueError, RecursionError):
         pass
-    opening = text[at : at + 1]
+    opening = text[offset : offset + 1]
     if depth == MAX_DEPTH_LOOKED_AT or opening not in ("{", "["):
         return _Beginning(None, None)
     members: dict[str, Any] = {}
     elements: list[Any] = []
-    at = _behind_space(text, at + 1)
+    offset = _behind_space(text, offset + 1)
     while True:
         key = ""
         if opening == "{":
-            if text[at : at + 1] != '"':
+            if text[offset : offset + 1] != '"':
                 break
             try:
-                key, at = json.decoder.scanstring(text, at + 1)  # type: ignore[attr-defined]
+                key, offset = json.decoder.scanstring(text, offset + 1)  # type: ignore[attr-defined]
             except ValueError:
                 break
-            at = _behind_space(text, _behind_space(text, at) + 1)
-        item = _beginning(text, at, depth + 1)
+            offset = _behind_space(text, _behind_space(text, offset) + 1)
+        item = _beginning(text, offset, depth + 1)
         members[key] = item.value
         elements.append(item.value)
         if item.end is None:
             break
-        at = _behind_space(text, _behind_space(text, item.end) + 1)
+        offset = _behind_space(text, _behind_space(text, item.end) + 1)
     return _Beginning(members if opening == "{" else elements, None)
 
 
-def _behind_space(text: str, at: int) -> int:
-    match = SPACE.match(text, at)
-    return match.end() if match else at
+def _behind_space(text: str, offset: int) -> int:
+    match = SPACE.match(text, offset)
+    return match.end() if match else offset

@@ -26,7 +26,7 @@ DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_finite)
 
 
 def check_utf8(text: str, encoding: str = "utf-8") -> None:
-    """Raise RecordError if the text had a byte that is none of its encoding (see `text_of`)."""
+    """Raise RecordError if the text had a byte invalid in its encoding (see `text_of`)."""
     found = None if text.isascii() else UNDECODED.search(text)
     if found:
         raise RecordError(
@@ -36,7 +36,7 @@ def check_utf8(text: str, encoding: str = "utf-8") -> None:
 
 
 def parse_json(text: str) -> Any:
-    """Return the value of a text that is one JSON value; RecordError if it is none."""
+    """Return the value of a text that is one JSON value. Raise RecordError if it is not."""
     check_utf8(text)
     try:
         value = DECODER.decode(text)

@@ -25,10 +25,10 @@ TOKEN = re.compile(
 
 
 def list_in(text: str, where: str) -> list[Any] | None:
-    """Return the list that the text of `where` holds; None if it is no list.
+    """Return the list that the text of `where` holds; None if it is not a list.
 
-    RecordError for a text that begins as a list does and cannot be read as one, and for a set,
-    which has no order.
+    Raise RecordError for a text that begins as a list does and cannot be read as one, and for a
+    set, which has no order.
     """
     begins = LIST.match(text)
     if begins:
@@ -69,13 +69,13 @@ def _with_commas(text: str) -> str | None:
     search for quotes that are never closed would take quadratic time.
     """
     written: list[str] = []
-    place = 0
+    offset = 0
     after_element = False
-    while place < len(text):
-        token = TOKEN.match(text, place)
+    while offset < len(text):
+        token = TOKEN.match(text, offset)
         if token is None:
             return None
-        place = token.end()
+        offset = token.end()
         kind = token.lastgroup
         if kind is None:  # space
             continue

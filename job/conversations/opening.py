@@ -64,7 +64,7 @@ def open_plain(stream: BinaryIO, uri: str) -> tuple[io.BufferedReader, bool]:
 def in_utf8(stream: io.BufferedReader, uri: str, encoding: str) -> io.BufferedReader:
     """Return text of this encoding as UTF-8, or as it is where a mark says that it is UTF-8.
 
-    Bytes that are none of the encoding stay as they are.
+    Bytes invalid in the encoding are kept.
     """
     if encoding == "utf-8" or stream.peek().startswith(codecs.BOM_UTF8):
         return stream
@@ -86,10 +86,11 @@ def text_of(stream: io.BufferedReader, start: int = 0, line_end: str = "\n") -> 
 
 
 class _Raw(io.RawIOBase):
-    """Any stream, as `io.BufferedReader` wants it; each read is full but for the last."""
+    """Any stream, for `io.BufferedReader`. Every read but the last returns a full buffer."""
 
     def __init__(self, stream: _Readable, uri: str) -> None:
-        self._stream, self._uri = stream, uri
+        self._stream = stream
+        self._uri = uri
 
     def readable(self) -> bool:
         return True
@@ -112,11 +113,12 @@ class _Raw(io.RawIOBase):
 class _Zstd:
     """Zstd frames, one after the other.
 
-    Unlike `stream_reader`, which ends silently, raises EOFError where the last frame is cut short.
+    Raise EOFError where the last frame is cut short; `stream_reader` would end silently.
     """
 
     def __init__(self, stream: io.BufferedReader, uri: str) -> None:
-        self._stream, self._uri = stream, uri
+        self._stream = stream
+        self._uri = uri
         self._frame: zstandard.ZstdDecompressionObj | None = None
         self._compressed = b""
         self._ready = memoryview(b"")
@@ -129,7 +131,8 @@ class _Zstd:
                 if self._frame is not None:
                     raise EOFError("the last frame has no end")
                 return memoryview(b"")
-            self._ready, self._taken = memoryview(self._decompress()), 0
+            self._ready = memoryview(self._decompress())
+            self._taken = 0
         data = self._ready[self._taken : self._taken + size]
         self._taken += len(data)
         return data
@@ -149,7 +152,8 @@ class _Zstd:
             ) from error
         self._compressed = b""
         if self._frame.eof:
-            self._compressed, self._frame = self._frame.unused_data, None
+            self._compressed = self._frame.unused_data
+            self._frame = None
         return data
 
 
@@ -157,7 +161,9 @@ class _Recoded:
     """Text of any encoding as UTF-8."""
 
     def __init__(self, stream: io.BufferedReader, uri: str, encoding: str) -> None:
-        self._stream, self._uri, self._encoding = stream, uri, encoding
+        self._stream = stream
+        self._uri = uri
+        self._encoding = encoding
         self._is_wide = encoding.startswith(("utf-16", "utf-32"))
         # In UTF-16, half of a pair is a character that is cut, and no foreign byte.
         errors = "surrogatepass" if self._is_wide else "surrogateescape"
@@ -168,7 +174,8 @@ class _Recoded:
     def read(self, size: int, /) -> memoryview:
         while self._taken == len(self._ready):
             stored = self._stream.read(TEXT_PIECE_BYTES)
-            self._ready, self._taken = memoryview(self._recode(stored)), 0
+            self._ready = memoryview(self._recode(stored))
+            self._taken = 0
             if not stored:
                 break
         data = self._ready[self._taken : self._taken + size]

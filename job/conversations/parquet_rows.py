@@ -56,7 +56,7 @@ def row_group_rows(
 ) -> Iterator[Row]:
     """Yield the rows of some row groups (None: of all) of a seekable Parquet file.
 
-    `first` is the number of the first row. Raises DataError for a damaged file and for one that
+    `first` is the number of the first row. Raise DataError for a damaged file and for one that
     does not fit into memory.
     """
     from pyarrow import parquet
@@ -108,7 +108,7 @@ def _column_names(columns: list[str], uri: str, reading: ReadingSection) -> list
 
 
 def _rows_per_batch(file: BinaryIO, group: Any) -> int:
-    """Return how many rows take BATCH_BYTES at most, where pages do not lie about their sizes.
+    """Return how many rows take BATCH_BYTES at most, if page headers are correct.
 
     A text in a dictionary is stored once however many rows have it, so each value counts as much
     as its dictionary.
@@ -246,16 +246,18 @@ def _cell_or_error(scalar: pyarrow.Scalar) -> Any:
 
 
 def _cell(scalar: pyarrow.Scalar) -> Any:
-    """Return the value, in which text stands for what Python has no type for."""
+    """Return the value. Values without a Python type become text."""
     try:
         return scalar.as_py(maps_as_pydicts="strict")
     except UnicodeDecodeError as error:
-        byte, position = error.object[error.start], error.start + 1
+        byte = error.object[error.start]
+        position = error.start + 1
         raise RecordError(
             f"byte 0x{byte:02x} at position {position} of a text is not UTF-8",
         ) from error
     except NO_PYTHON_VALUE as error:
-        types, kind = pyarrow.types, scalar.type
+        types = pyarrow.types
+        kind = scalar.type
         if types.is_dictionary(kind) or isinstance(scalar, pyarrow.ExtensionScalar):
             return _cell(scalar.value)
         if types.is_map(kind):

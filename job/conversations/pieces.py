@@ -1,4 +1,4 @@
-"""Files cut into pieces: each piece of a file is read alone, without what stands before it.
+"""Files cut into pieces: each piece is read alone, without the text before it.
 
 A night distributes pieces over its workers and does no piece twice. JSON documents and tables are
 cut as well as JSON lines, although that costs about 100 lines here, because exports come so: one
@@ -80,7 +80,7 @@ class _Cut(NamedTuple):
 def cut(file: "InputFile", reading: ReadingSection, size: Size) -> Iterator[Piece]:
     """Yield the pieces of a file, in order; a piece has at least one record.
 
-    Raises DataError for a file that cannot be read to its end.
+    Raise DataError for a file that cannot be read to its end.
     """
     with closing(file.store.open(file.key)) as stored:
         stream, is_compressed = open_plain(stored, file.uri)
@@ -232,7 +232,7 @@ def _cut_table(
 
 
 def _row_cuts(rows: TableRows, text: "_Counting") -> Iterator[_Cut]:
-    """Yield a cut behind each row: at the place of the text up to which `rows` has read."""
+    """Yield a cut after each row, at the offset that `rows` has reached."""
     for _ in rows:
         yield _Cut(text.bytes, text.lines + 1, 1)
     yield _Cut(text.bytes, text.lines + 1, 0)  # blank lines behind the last row

@@ -17,23 +17,27 @@ class QuoteGuard:
     """
 
     def __init__(self, delimiter: str, escape: str | None) -> None:
-        self._delimiter, self._escape = delimiter, escape
+        self._delimiter = delimiter
+        self._escape = escape
         self._breaks = (delimiter, "\n", "\r", "")
-        between, escaped = re.escape(delimiter), rf"{re.escape(escape)}.|" if escape else ""
+        between = re.escape(delimiter)
+        escaped = rf"{re.escape(escape)}.|" if escape else ""
         stop = re.escape(escape) if escape else ""
         self._cell = re.compile(
             rf'("(?:{escaped}""|[^"{stop}]++)*+"|(?:{escaped}[^{between}\r\n{stop}]++)*+)'
             rf"(?:{between}|[\r\n]+|\Z)",
             re.DOTALL,
         )
-        self._has_quoted_cells = self._in_doubt = self._has_broken = False
+        self._has_quoted_cells = False
+        self._in_doubt = False
+        self._has_broken = False
 
     def ends_with_its_line(self, record: Sequence[str]) -> bool:
         """Return False if a record that broke may go on in the next line.
 
-        Puts later quotes in doubt.
+        Marks later quotes as unreliable.
         """
-        if len(record) != 1 or not self._settles_doubt(record[0]):
+        if len(record) != 1 or not self._is_unambiguous(record[0]):
             return False
         self._in_doubt = self._has_broken = True
         # Of the two ways to write a quote in a cell, neither may leave the cell open.
@@ -45,7 +49,7 @@ class QuoteGuard:
         if not any('"' in line for line in record):
             return True
         text = "".join(record)
-        if not self._settles_doubt(text):
+        if not self._is_unambiguous(text):
             return False
         if self._escape is None and '\\"' in text:
             # `"C:\dir\"`: by another program's rules the last quote would not close the cell.
@@ -56,13 +60,14 @@ class QuoteGuard:
             self._has_quoted_cells = True
         return True
 
-    def _settles_doubt(self, text: str) -> bool:
+    def _is_unambiguous(self, text: str) -> bool:
         """Return False while in doubt, if the first quote may as well close a cell as open one."""
         if not self._in_doubt:
             return True
         position = text.find('"')
         while position >= 0:
-            before, after = text[position - 1 : position], text[position + 1 : position + 2]
+            before = text[position - 1 : position]
+            after = text[position + 1 : position + 2]
             if before not in self._breaks or (after in self._breaks and self._has_broken):
                 return False
             if after in self._breaks:
@@ -80,7 +85,8 @@ class QuoteGuard:
             match = self._cell.match(text, position)
             if match is None or match.end() == position:
                 break
-            cell, position = match[1], match.end()
+            cell = match[1]
+            position = match.end()
             if cell.startswith('"'):
                 self._has_quoted_cells = True
             elif cell.endswith('"') and self._has_quoted_cells:

@@ -61,10 +61,9 @@ def read_conversations(
 ) -> Iterator[Conversation | Reject]:
     """Yield every record of `files`, in order.
 
-    A record without an id gets one made from its content. Logs a warning at the end about lines
-    whose speaker is in doubt, once for all files; it quotes lines only with `shows_text`. Raises
-    DataError for a file that cannot be read to its end or lacks a column, and what `store.open`
-    raises.
+    A record without an id gets one made from its content. Log one warning about uncertain speakers
+    at the end; it quotes lines only with `shows_text`. Raise DataError for a file that cannot be
+    read to its end or lacks a column, and what `store.open` raises.
     """
     ids = _Ids()
     doubts = Doubts(shows_text)
@@ -79,7 +78,7 @@ def read_conversations(
 def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list[Conversation]:
     """Return the conversations of `files`.
 
-    Raises DataError if any record is rejected, naming the first of them, or a file has no records.
+    Raise DataError if any record is rejected, naming the first of them, or a file has no records.
     """
     conversations: list[Conversation] = []
     rejects: list[Reject] = []
@@ -235,7 +234,9 @@ def _conversation(id: str, parts: Draft, source: Source) -> Conversation:
 class _Ids:
     """The ids of a run so far, with the source of each.
 
-    By digest, and with a source packed into one number: that takes half the memory of a tuple.
+    Digest → packed source: an integer takes half the memory of a tuple. A class of its own and
+    not a set, because a repeated id is reported with the source of the first, and a repeated
+    derived id gets a number.
     """
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ def references_of(record: Mapping[str, Any], keys: Sequence[str] = SUMMARY_KEYS)
     """Return the references under `keys`, in their order, and under `summaries`.
 
     Each is a text, a list of texts, a text that holds such a list, or null. A text that is a mark
-    of a missing value is none. RecordError for anything else.
+    of a missing value is none. Raise RecordError for anything else.
     """
     found: list[str] = []
     for key in (*keys, "summaries"):

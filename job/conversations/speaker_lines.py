@@ -1,6 +1,6 @@
 """The forms in which transcripts name a speaker: one line in, a `SpeakerLine` out.
 
-Finds a stamp of time, takes markup away, and splits a label from its text. Only the other lines of
+Finds a stamp of time, removes markup, and splits a label from its text. Only the other lines of
 the conversation show if the label is a speaker; `speakers.py` judges it.
 """
 
@@ -159,7 +159,8 @@ def read_line(number: int, raw: str, is_known: IsKnown) -> SpeakerLine:
     """Return the line in the strongest form that it has; `is_known` says which labels are roles."""
     stripped = raw.strip().lstrip(INVISIBLE).lstrip()
     # Labels and stamps stand at the start, and a line may have megabytes.
-    marked, tail = _without_markup(stripped[:READ_CHARACTERS]), stripped[READ_CHARACTERS:]
+    marked = _without_markup(stripped[:READ_CHARACTERS])
+    tail = stripped[READ_CHARACTERS:]
     unmarked, stamp = _split_stamp(marked)
     rest = _without_markup(unmarked)
     line = SpeakerLine(number, raw, "none", "", rest, stamp)
@@ -176,7 +177,7 @@ def read_line(number: int, raw: str, is_known: IsKnown) -> SpeakerLine:
 
 @lru_cache(CACHED_LABELS)
 def is_label(text: str) -> bool:
-    """Return True if a speaker may be called so: no sentence, no address, not too long."""
+    """Return True if the text can be a speaker's label: no sentence, no address, not too long."""
     bare = BADGE.sub("", text)
     if not 0 < len(text) <= MAX_NAME_CHARACTERS or NOT_IN_A_LABEL.search(bare):
         return False
@@ -214,12 +215,13 @@ def quote(line: str) -> str:
 def _without_markup(text: str) -> str:
     """Return `**Agent:** text`, `**Agent**: text` and `<b>Agent:</b> text` as `Agent: text`.
 
-    A tab stands where there is no colon.
+    A tab replaces a missing colon.
     """
     marked = MARKUP.match(text)
     if not marked:
         return text
-    inside, said = marked["inside"].strip(), marked["text"]
+    inside = marked["inside"].strip()
+    said = marked["text"]
     if marked["inner"] or marked["outer"]:
         return f"{inside}: {said}"
     return f"{inside} {said}".strip() if not said or STAMP.fullmatch(said) else f"{inside}\t{said}"
@@ -227,7 +229,8 @@ def _without_markup(text: str) -> str:
 
 def _split_stamp(text: str) -> tuple[str, str]:
     """Return the text without a mark of a list and a stamp at its start, and the stamp."""
-    rest, found = text, STAMP.match(text)
+    rest = text
+    found = STAMP.match(text)
     mark = None if found else LIST_MARK.match(text)  # `12. 3. 2024, 10:15` is no list
     if mark:
         rest = text[mark.end() :]
@@ -245,7 +248,8 @@ def _forms(line: SpeakerLine) -> Iterator[SpeakerLine]:
         # "See you at 10:15: bring it" names nobody.
         is_sentence = behind and behind["text"] and _is_small(behind["label"].split()[-1])
         if behind and (behind["stamp"] or not is_sentence):
-            said, time = behind["text"], behind["stamp"] or behind["bare"]
+            said = behind["text"]
+            time = behind["stamp"] or behind["bare"]
             form: Form = "colon" if behind["colon"] else "heading" if not said else "stamp"
             label = _unwrap(behind["label"])
             if form != "stamp" or behind["stamp"]:

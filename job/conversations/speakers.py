@@ -1,4 +1,4 @@
-"""The judgement if a line of a transcript opens a turn, by all lines of the conversation.
+"""Decide whether a line of a transcript opens a turn, using all lines of the conversation.
 
 docs/formats.md ("Who said what in a transcript") has the rule for users.
 """
@@ -114,7 +114,8 @@ class Speakers:
             return False
         if line.form == "voice" or self._known(line.label):
             return True
-        named, recurs = _is_named(line.label), self.recurs(line)
+        named = _is_named(line.label)
+        recurs = self.recurs(line)
         match line.form:
             case "colon":
                 return named or recurs or line.stamp != "" or _is_plain(line.label)
@@ -127,11 +128,11 @@ class Speakers:
         return named and recurs
 
     def is_sure(self, label: str) -> bool:
-        """Return True for the name of somebody who surely speaks, or a role's."""
+        """Return True for a certain speaker or a role's label."""
         return label.casefold() in self._sure_names
 
     def recurs(self, line: SpeakerLine) -> bool:
-        """Return True if the line's label comes again in the same form."""
+        """Return True if the label recurs in the same form."""
         return self._counts[line.form, line.label.casefold()] > 1
 
     def _find_opening(self) -> SpeakerLine | None:
@@ -151,7 +152,8 @@ class Speakers:
         label = line.label
         if self._known(label) or self._opens(line):
             return "speaker"
-        named, recurs = _is_named(label), self.recurs(line)
+        named = _is_named(label)
+        recurs = self.recurs(line)
         timed = line.stamp != "" and self._is_timed(line)
         if self._as_written:
             return self._of_any_label(line, named, timed)
@@ -181,14 +183,17 @@ class Speakers:
             return "speaker"
         if not is_name(line.label):
             return "text"
-        recurs, same = self.recurs(line), self._has_style(line)
+        recurs = self.recurs(line)
+        same = self._has_style(line)
         if (recurs and same) or (self._as_written and (recurs or same)):
             return "speaker"
         return "doubt" if recurs or line.text[0].isalpha() else "text"
 
     def _of_others(self, line: SpeakerLine) -> Verdict:
         """Judge a dash, brackets, a time behind the name, and a line that is only a name."""
-        sure, same, recurs = self._is_sure(line), self._has_style(line), self.recurs(line)
+        sure = self._is_sure(line)
+        same = self._has_style(line)
+        recurs = self.recurs(line)
         named = is_name(line.label)
         match line.form:
             case "alone":
@@ -266,7 +271,7 @@ class Speakers:
 
 
 def resembles_a_speaker(text: str) -> bool:
-    """Return True if what a line has before its colon is no label of any form, and still like one.
+    """Return True for text before a colon that resembles, but is not, a label.
 
     An address, the number of a caller, a name with signs that no form allows, or a role's word
     among few others. Such a line is counted: it may be another speaker's.

@@ -58,7 +58,7 @@ def hold_out(
 
     Both have the input's order. A conversation's side depends on its content and the seed alone, so
     that more data moves none that is there already. Exact and near repeats go to one side, by the
-    digest that comes first. Neither side is empty: DataError for fewer than two different
+    digest that comes first. Neither side is empty: raise DataError for fewer than two different
     conversations.
     """
     texts = [_words_of(conversation) for conversation in conversations]
@@ -91,14 +91,16 @@ def find_overlap(
     """
     train_ids = _ids_by_text(train)
     validation_ids = _ids_by_text(validation)
-    left, right = list(train_ids), list(validation_ids)
+    left = list(train_ids)
+    right = list(validation_ids)
 
     # By training text: the most similar text of validation, and how many conversations have it or
     # one like it.
     nearest = {text: _Nearest(1.0, text) for text in left if text in validation_ids}
     counts = Counter({text: len(validation_ids[text]) for text in nearest})
     for pair in near_pairs(left, right, NEAR):
-        text, other = left[pair.left], right[pair.right]
+        text = left[pair.left]
+        other = right[pair.right]
         if text == other:
             continue
         counts[text] += len(validation_ids[other])

@@ -52,7 +52,7 @@ Spoken = tuple[str | None, list[str]]  # a role, and the lines of what it says
 
 
 class NoSpeakerError(RecordError):
-    """A text whose first line names nobody; it may be no transcript."""
+    """Raised if the first line names no speaker: the text may be no transcript."""
 
 
 class Transcript(NamedTuple):
@@ -68,7 +68,7 @@ class Transcript(NamedTuple):
 def read_transcript(text: str, reading: ReadingSection, *, is_whole: bool = True) -> Transcript:
     """Read the turns of `Speaker: text` lines, of WebVTT or of SRT.
 
-    A text that is not the whole conversation may have one speaker alone. Raises RecordError where
+    A text that is not the whole conversation may have one speaker alone. Raise RecordError where
     the first line has no speaker, a speaker's role is unknown, or what may be another speaker's
     line would leave the whole conversation with one speaker.
     """
@@ -88,8 +88,8 @@ def read_transcript(text: str, reading: ReadingSection, *, is_whole: bool = True
 def without_preface(text: str, reading: ReadingSection) -> str:
     """Return the text from its first cue of captions, or the first line that may open a turn.
 
-    A line of nothing but an unknown label is a heading (`Transcript:`) unless the label comes
-    again. Raises RecordError where no line may open a turn.
+    A line of nothing but an unknown label is a heading (`Transcript:`) unless the label recurs.
+    Raise RecordError where no line may open a turn.
     """
     lines = LINE_END.split(text)
     captions = first_caption(lines) if "-->" in text else None
@@ -152,7 +152,7 @@ def _judge(
     is_whole: bool,
     is_captions: bool = False,
 ) -> Transcript:
-    """Return turns and doubts; raises what `read_transcript` documents."""
+    """Return turns and doubts. Raise the errors that `read_transcript` names."""
     speakers = Speakers(lines, reading)
     spoken: list[Spoken] = []
     by_verdict: dict[Verdict, list[SpeakerLine]] = {"doubt": [], "unsure": []}

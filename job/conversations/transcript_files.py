@@ -96,7 +96,7 @@ def transcript_rows(text: TextIO, uri: str) -> Iterator[tuple[int, WholeTranscri
 
 
 def parse_transcript(record: WholeTranscript, reading: ReadingSection) -> Draft:
-    """Return the conversation of a file; RecordError if it is none."""
+    """Return the conversation of a file. Raise RecordError if it is not one."""
     _check_text(record.text)
     try:
         transcript = read_transcript(plain(record.text), reading)
@@ -107,7 +107,10 @@ def parse_transcript(record: WholeTranscript, reading: ReadingSection) -> Draft:
 
 
 def text_in(file: TextIO) -> str:
-    """Return the text of a file with a summary; RecordError if it is too long or no UTF-8."""
+    """Return the text of a file with a summary.
+
+    Raise RecordError if it is too long or not UTF-8.
+    """
     text = file.read(MAX_RECORD_CHARACTERS + 1)
     _check_text(text)
     return str(plain(text)).strip()

@@ -30,8 +30,8 @@ MISSING = object()
 def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> Transcript:
     """Return the turns of a list of objects; their other keys are not kept.
 
-    A list of texts is read as lines of `Speaker: text`, of which some may be in doubt. RecordError
-    for anything else.
+    A list of texts is read as lines of `Speaker: text`, of which some may be in doubt. Raise
+    RecordError for anything else.
     """
     if isinstance(items, str):
         listed = list_in(items, where)
@@ -81,16 +81,16 @@ def separate_last_assistant(
 ) -> tuple[Transcript, list[str]]:
     """Return the conversation of a chat that ends with its summary, and the summary.
 
-    System messages are the instruction to whoever wrote the summary, and left out. A single user
-    message is the whole transcript, behind an instruction perhaps: its lines are the turns. There
-    is no summary where the last message is not the assistant's.
+    System messages instruct the summarizer and are dropped. A single user message is the whole
+    transcript, perhaps after an instruction: its lines are the turns. There is no summary if the
+    last message is not the assistant's.
     """
     spoken = [turn for turn in transcript.turns if turn.text.strip()]
-    spoken = [turn for turn in spoken if _meaning(turn) != "system"]
+    spoken = [turn for turn in spoken if _canonical_role(turn) != "system"]
     references = []
-    if spoken and _meaning(spoken[-1]) == "agent":
+    if spoken and _canonical_role(spoken[-1]) == "agent":
         references = [spoken.pop().text]
-    if len(spoken) == 1 and _meaning(spoken[0]) == "customer":
+    if len(spoken) == 1 and _canonical_role(spoken[0]) == "customer":
         return transcript_of_message(spoken[0].text, reading), references
     return transcript._replace(turns=spoken), references
 
@@ -146,7 +146,7 @@ def _part(part: Any, where: str) -> str:
     raise RecordError(f"{where}: content holds {name}, wanted text parts")
 
 
-def _meaning(turn: Turn) -> str:
+def _canonical_role(turn: Turn) -> str:
     """Return the role that a turn's label stands for, also with `roles: as_written`."""
     name = turn.role.casefold()
     return "system" if name == "developer" else ALIASES.get(name, turn.role)

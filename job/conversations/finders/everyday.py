@@ -1,7 +1,8 @@
-"""Everyday numbers: dates, times, prices, measures, versions. They are nobody's phone or card.
+"""Everyday numbers: dates, times, prices, measures, versions.
 
-One pattern for each way to write them, in the languages of Europe and in digits everywhere. All
-repeats are bounded, so the search is linear in the text.
+They must not be replaced as phones or cards. One pattern for each way to write them, in the
+languages of Europe and in digits everywhere. All repeats are bounded, so the search is linear in
+the text.
 """
 
 import re

@@ -24,9 +24,9 @@ IDEOGRAPHIC_STOP = "\u3002"  # browsers and mail programs take it for the dot of
 
 @dataclass(frozen=True)
 class Folded:
-    """A folded text as stretches: the place of each in the text and in the original.
+    """A folded text as stretches, with the offsets of each in the text and in the original.
 
-    `starts` and `origins` have these places, `sizes` the number of characters of the original that
+    `starts` and `origins` have these offsets, `sizes` the number of characters of the original that
     each stretch stands for.
     """
 
@@ -49,14 +49,14 @@ def fold(text: str) -> Folded | None:
     """Return the text in plain characters, or None if it is so already, as nearly all text is."""
     if _is_plain(text):
         return None
-    pieces: list[tuple[str, int, int]] = []  # a text, its place in the original, and size there
+    pieces: list[tuple[str, int, int]] = []  # a text, its offset in the original, and size there
     end = 0
     for match in NOT_ASCII.finditer(text):
-        place = match.start()
-        plain = _plain_stop(text, place) if match[0] == IDEOGRAPHIC_STOP else _plain(match[0])
+        offset = match.start()
+        plain = _plain_stop(text, offset) if match[0] == IDEOGRAPHIC_STOP else _plain(match[0])
         if plain != match[0]:
-            pieces += [(text[end:place], end, place - end), (plain, place, 1)]
-            end = place + 1
+            pieces += [(text[end:offset], end, offset - end), (plain, offset, 1)]
+            end = offset + 1
     pieces.append((text[end:], end, len(text) - end))
 
     texts: list[str] = []
@@ -86,8 +86,8 @@ def _plain(character: str) -> str:
     return HIDDEN.sub("", unicodedata.normalize("NFKC", character))
 
 
-def _plain_stop(text: str, place: int) -> str:
+def _plain_stop(text: str, offset: int) -> str:
     """Return a dot between letters of a domain; at the end of a sentence the stop stays."""
-    around = _plain(text[place - 1 : place]) + "." + _plain(text[place + 1 : place + 2])
+    around = _plain(text[offset - 1 : offset]) + "." + _plain(text[offset + 1 : offset + 2])
     is_domain = len(around) == 3 and around.isascii() and (around[0] + around[2]).isalnum()
     return "." if is_domain else IDEOGRAPHIC_STOP

@@ -54,7 +54,7 @@ HEXADECIMAL = re.compile(r"[a-f]+")
 
 
 def lead_of(text: str, start: int) -> str:
-    """Return what is written right before a place."""
+    """Return the text before an offset."""
     return text[max(0, start - LEAD_CHARACTERS) : start]
 
 
@@ -68,6 +68,7 @@ def is_code(outwards: str) -> bool:
     match = LETTERS.match(outwards)
     if match is None:
         return False
-    letters, beyond = match[1], outwards[match.end() : match.end() + 1]
+    letters = match[1]
+    beyond = outwards[match.end() : match.end() + 1]
     is_word = len(letters) > 1 and not letters.isupper() and not HEXADECIMAL.fullmatch(letters)
     return not is_word or beyond.isdigit()

@@ -68,9 +68,11 @@ def cards(text: str) -> Iterator[Found]:
 
 def _cards_at(groups: list[tuple[int, str]]) -> Iterator[Found]:
     """Find the cards that begin with the first group of digits."""
-    begins, digits = groups[0][0], ""
-    size, is_even = len(groups[0][1]), True
-    if groups[0][1][0] not in "23456":
+    begins, first_group = groups[0]
+    digits = ""
+    size = len(first_group)
+    is_even = True
+    if first_group[0] not in "23456":
         return
     for start, group in groups:
         # Cards are grouped evenly, or begin with four or six digits: 4-6-5, 6-13.
@@ -108,8 +110,8 @@ def ssns(text: str) -> Iterator[Found]:
 def has_checksum(digits: str) -> bool:
     """Return True if the last digit is the check digit of the others, by Luhn (ISO/IEC 7812-1)."""
     total = 0
-    for place, digit in enumerate(reversed(digits)):
-        doubled = int(digit) * (1 + place % 2)
+    for index, digit in enumerate(reversed(digits)):
+        doubled = int(digit) * (1 + index % 2)
         total += doubled - 9 if doubled > 9 else doubled
     return total % 10 == 0
 
@@ -127,12 +129,12 @@ def _letters_and_digits(text: str, start: int, length: int) -> tuple[str, int]:
     """
     value: list[str] = []
     end = start
-    for place in range(start, min(len(text), start + 2 * length)):
-        character = text[place]
+    for index in range(start, min(len(text), start + 2 * length)):
+        character = text[index]
         if character.isascii() and character.isalnum():
             value.append(character.upper())
-            end = place + 1
-        elif character not in IBAN_SEPARATORS or place > end:
+            end = index + 1
+        elif character not in IBAN_SEPARATORS or index > end:
             break
         if len(value) == length:
             break

@@ -20,7 +20,8 @@ from job.conversations.finders.leads import (
     lead_of,
 )
 
-LEAST_DIGITS, MOST_DIGITS = 7, 18
+LEAST_DIGITS = 7
+MOST_DIGITS = 18
 # After a plus this is a number, whatever is wrong with it: `+36 (0)20 123 4567`. `+1 250 000` is
 # none.
 SURE_LENGTHS = range(10, 17)
@@ -48,7 +49,7 @@ class _Token(NamedTuple):
     is_loose: bool
 
 
-class _Row(NamedTuple):
+class _Candidate(NamedTuple):
     """A number, from one token to another; `value` is the same in whatever way it is written."""
 
     first: int
@@ -69,19 +70,17 @@ def phones(text: str, plain: str, region: str) -> Iterator[Found]:
         if tokens[0].digits[0] != "+" and _is_code(lead, is_called):
             tokens = tokens[1:]
             is_called = False
-        place = 0
-        while place < len(tokens):
-            row = _row(text, tokens, place, region)
-            if row is None and place == 0 and is_called:
-                row = _longest(text, tokens)
+        index = 0
+        while index < len(tokens):
+            row = _candidate_at(text, tokens, index, region)
+            if row is None and index == 0 and is_called:
+                row = _longest_candidate(text, tokens)
             if row is None:
-                place += 1
+                index += 1
                 continue
-            better = _better(text, tokens, row, region)
-            if better is not None:
-                row = better
+            row = _prefer_prefixed(text, tokens, row, region)
             yield _phone(text, tokens[row.first], tokens[row.last], row.value)
-            place = row.last + 1
+            index = row.last + 1
 
 
 def _tokens(run: re.Match[str]) -> list[_Token]:
@@ -109,7 +108,7 @@ def _is_code(lead: str, is_called: bool) -> bool:
     return not is_called and (is_code(lead[::-1]) or HASH_LEAD.search(lead) is not None)
 
 
-def _row(text: str, tokens: list[_Token], first: int, region: str) -> _Row | None:
+def _candidate_at(text: str, tokens: list[_Token], first: int, region: str) -> _Candidate | None:
     """Return the longest valid number that begins at `first`."""
     if not tokens[first].is_loose:
         return None
@@ -117,37 +116,37 @@ def _row(text: str, tokens: list[_Token], first: int, region: str) -> _Row | Non
     for last, digits in rows:
         value = valid_number(digits, region)
         if value:
-            return _Row(first, last, value)
+            return _Candidate(first, last, value)
     if tokens[first].digits[0] != "+":
         return None
     for last, digits in rows:
         if has_possible_length(digits):
-            return _Row(first, last, digits)
+            return _Candidate(first, last, digits)
     for last, digits in rows:
         if len(digits) in SURE_LENGTHS:
-            return _Row(first, last, digits)
+            return _Candidate(first, last, digits)
     return None
 
 
-def _longest(text: str, tokens: list[_Token]) -> _Row | None:
+def _longest_candidate(text: str, tokens: list[_Token]) -> _Candidate | None:
     """Return the longest row of digits that may be a number, whatever its country."""
     rows = _rows(text, tokens, 0)
-    return _Row(0, *rows[0]) if rows else None
+    return _Candidate(0, *rows[0]) if rows else None
 
 
-def _better(text: str, tokens: list[_Token], row: _Row, region: str) -> _Row | None:
-    """Return a number with a prefix that begins inside a row without one, and ends beyond it.
+def _prefer_prefixed(text: str, tokens: list[_Token], row: _Candidate, region: str) -> _Candidate:
+    """Return the candidate, or a number with a prefix that begins inside it and ends beyond it.
 
-    Then the row began with a number of another sort: `24 0151 23456789`.
+    A candidate without a prefix then begins with a number of another sort: `24 0151 23456789`.
     """
     if tokens[row.first].digits[0] in "+0":
-        return None
+        return row
     for later in range(row.first + 1, row.last + 1):
         if tokens[later].digits[0] in "+0":
-            other = _row(text, tokens, later, region)
+            other = _candidate_at(text, tokens, later, region)
             if other is not None and other.last > row.last:
                 return other
-    return None
+    return row
 
 
 def _rows(text: str, tokens: list[_Token], first: int) -> list[tuple[int, str]]:
@@ -172,7 +171,8 @@ def _rows(text: str, tokens: list[_Token], first: int) -> list[tuple[int, str]]:
 
 
 def _phone(text: str, first: _Token, last: _Token, value: str) -> Found:
-    start, end = first.start, last.end
+    start = first.start
+    end = last.end
     written = text[start:end]
     if text[start - 1 : start] == "(" and written.count(")") > written.count("("):
         start -= 1

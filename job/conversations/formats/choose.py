@@ -55,7 +55,7 @@ AFTER_TABLES = tuple(one for one in FORMATS if not one.before_tables)
 
 
 def parse(record: Record, reading: ReadingSection, id_key: str | None) -> Draft:
-    """Return the conversation that a record is; RecordError if it is none."""
+    """Return the conversation that a record is. Raise RecordError if it is not one."""
     if "list" in reading.turns:
         return turn_list.parse(record, reading, id_key, reading.turns["list"])
     found = _format_of(record, reading)

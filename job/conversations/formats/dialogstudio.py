@@ -18,7 +18,7 @@ SIDES = (("user utterance", "customer"), ("system response", "agent"))
 
 
 def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
-    """Return one dialog; RecordError if it is none."""
+    """Return one dialog. Raise RecordError if it is not one."""
     if "log" not in record:
         raise RecordError(f"has no 'log'; found {names(record)}")
     log = record["log"]

@@ -21,7 +21,7 @@ QUERIES = (GENERAL, "specific_query_list", "topic_list")
 def parse_qmsum(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
     """Return one meeting; its reference is the answer to the first general query.
 
-    A summary of its own comes before. RecordError if it is no meeting.
+    Its own summary takes precedence. Raise RecordError if it is not a meeting.
     """
     if TRANSCRIPT not in record:
         raise RecordError(f"has no '{TRANSCRIPT}'; found {names(record)}")
@@ -33,7 +33,7 @@ def parse_qmsum(record: Mapping[str, Any], reading: ReadingSection, id_key: str 
 
 
 def parse_mediasum(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
-    """Return one interview; RecordError if it is none."""
+    """Return one interview. Raise RecordError if it is not one."""
     said, speakers = (record.get(key) for key in ("utt", "speaker"))
     if not isinstance(said, list) or not isinstance(speakers, list) or len(said) != len(speakers):
         found = f"utt is {_size_of(said)} and speaker {_size_of(speakers)}"

@@ -118,7 +118,7 @@ def shown_columns(columns: Sequence[str]) -> str:
 
 
 def parse(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
-    """Return the conversation of one row; RecordError if it is none."""
+    """Return the conversation of one row. Raise RecordError if it is not one."""
     column = conversation_column(record, reading)
     if column is None:
         wanted = reading.column("conversation") or "dialogue"

@@ -1,6 +1,6 @@
 """Tickets and conversations of help desks, as the APIs of Zendesk and Intercom write them.
 
-Notes between colleagues are left out, since nobody said them to the customer. HTML becomes the text
+Notes between colleagues are left out because the customer never saw them. HTML becomes the text
 that a reader sees. Each key that is not used becomes metadata.
 """
 
@@ -42,7 +42,7 @@ SPACE = re.compile(r"[ \t\r\n\f\xa0]+")
 
 
 def parse_zendesk(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
-    """Return one ticket with its `comments`; RecordError if it is none.
+    """Return one ticket with its `comments`. Raise RecordError if it is not one.
 
     The author of a comment is known by `author_id`: the `requester_id` is the customer, the others
     have their role in `users`. Of those who have none there, people who were only copied may be of
@@ -63,7 +63,10 @@ def parse_zendesk(record: Mapping[str, Any], reading: ReadingSection, id_key: st
 
 
 def parse_intercom(record: Mapping[str, Any], reading: ReadingSection, id_key: str | None) -> Draft:
-    """Return one conversation: its `source`, then its `conversation_parts`; RecordError if none."""
+    """Return one conversation: its `source`, then its `conversation_parts`.
+
+    Raise RecordError if the record is not one.
+    """
     parts = record.get(PARTS)
     if isinstance(parts, Mapping):
         parts = parts.get(PARTS)
@@ -139,8 +142,10 @@ def _zendesk_roles(record: Mapping[str, Any]) -> dict[str, str]:
     if requester is None and isinstance(record.get("requester"), Mapping):
         requester = record["requester"].get("id")
     if requester is not None:
-        copied = [record.get(key) or [] for key in ("collaborator_ids", "email_cc_ids")]
-        roles = {str(id): "" for ids in copied if isinstance(ids, list) for id in ids}
+        for key in ("collaborator_ids", "email_cc_ids"):
+            copied = record.get(key)
+            if isinstance(copied, list):
+                roles.update({str(id): "" for id in copied})
         roles[OTHERS] = "agent"
     for user in _objects(record.get("users") or [], "users"):
         roles[str(user.get("id"))] = ZENDESK_ROLES.get(str(user.get("role")), "")

@@ -26,7 +26,10 @@ def parse(
     id_key: str | None,
     path: str,
 ) -> Draft:
-    """Return the conversation of one record with its turns at `path`; RecordError if it is none."""
+    """Return the conversation of one record with its turns at `path`.
+
+    Raise RecordError if the record is not one.
+    """
     items = value_at(record, path)
     if items is MISSING:
         remedy = "; correct data.turns.list" if "list" in reading.turns else ""
@@ -46,10 +49,12 @@ def conversation_of(
     With `reference: last_assistant`, the summary's key may hold the messages that end the chat, as
     TRL's `prompt` and `completion` do.
     """
-    transcript, keys = turns_from_objects(items, where, reading), summary_keys(record, reading)
+    transcript = turns_from_objects(items, where, reading)
+    keys = summary_keys(record, reading)
     if reading.reference != "last_assistant":
         return transcript, references_of(record, keys)
-    turns, summaries = transcript.turns, []
+    turns = transcript.turns
+    summaries = []
     for key in keys:
         if _holds_messages(record.get(key)):
             turns = turns + turns_from_objects(record[key], key, reading).turns
