@@ -119,7 +119,7 @@ def test_a_dead_process_of_this_machine_is_succeeded_at_once(store):
     dead.acquire()
     done.kill()
     done.wait()
-    successor = lease(store)
+    successor = lease(store, terms=LONG)
     successor.acquire()
     successor.check()
     assert json.loads(store.read("lease/00000002.json"))["released"] is False

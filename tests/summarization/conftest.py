@@ -78,6 +78,15 @@ def results_below(folder: Path) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
+def instant_freeze_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answer at once that objects are frozen, as `quick_and_alone` sees to.
+
+    Each night asks. Counting takes a tenth of a second where all the libraries are loaded.
+    """
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: 1)
+
+
+@pytest.fixture(autouse=True)
 def quick_and_alone(one_thread: None, places: Path) -> Iterator[None]:
     """Run every test on one thread, with a cache and a work folder of its own.
 

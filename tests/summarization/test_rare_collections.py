@@ -9,6 +9,11 @@ import pytest
 from job.summarization.worker import COLLECTOR_THRESHOLDS, rare_collections
 
 
+@pytest.fixture
+def instant_freeze_count() -> None:
+    """Count frozen objects: these tests are about them."""
+
+
 @pytest.fixture(autouse=True)
 def nothing_frozen() -> Iterator[None]:
     gc.unfreeze()
