@@ -56,7 +56,7 @@ def warn(message: str, /, **fields: Any) -> None:
     event(message, logging.WARNING, **fields)
 
 
-def measured(message: str, metrics: Mapping[str, tuple[float, str]], /, **fields: Any) -> None:
+def log_metrics(message: str, metrics: Mapping[str, tuple[float, str]], /, **fields: Any) -> None:
     """Log values that CloudWatch reads as metrics, by its embedded metric format.
 
     `metrics` has a value and a unit of CloudWatch (Count, Seconds, None) by name. There are no

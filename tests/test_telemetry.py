@@ -113,7 +113,7 @@ def test_a_person_reads_fields_as_words_not_as_python(secret):
 def told(person: bool) -> str:
     stream = io.StringIO()
     telemetry.configure_logging(stream, person)
-    telemetry.measured(
+    telemetry.log_metrics(
         "summaries", {"records": (31, "Count"), "seconds": (1.5, "Seconds")}, run="night"
     )
     return stream.getvalue()

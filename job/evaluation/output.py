@@ -9,8 +9,8 @@ from job.storage.claim import (
     MARKER,
     check_unobstructed,
     check_vouched,
-    claimed,
     entries_at,
+    hold_claim,
     is_claimed,
 )
 from job.storage.folders import MANIFEST, Manifest, publish_folder, read_manifest
@@ -37,7 +37,7 @@ def check_output(store: Store) -> None:
 
 def publish_evaluation(folder: Path, store: Store, facts: Mapping[str, Any]) -> None:
     """Upload FILES from `folder`, the manifest last. Replaces what an evaluation left there."""
-    with claimed(store, MARKER, KIND):
+    with hold_claim(store, MARKER, KIND):
         publish_folder(folder, store, "", {"kind": KIND, **facts})
 
 

@@ -1,7 +1,7 @@
 """Ask the base, the output and the Hub whether the job could use them; fetch no weights.
 
-Each function asks the real thing, and returns the answer as a line of a plan or raises what the job
-would meet.
+Each function contacts the service. Returns a report line or raises the error that the job would
+get.
 """
 
 import os
@@ -30,12 +30,12 @@ WRITE = "repo.write"  # the Hub's name of the permission
 READERS = ("read", "no_access")  # roles in an organization
 
 
-def base_is_there(
+def describe_base(
     uri: str, revision: str | None, storage: StorageSection, prompt: PromptSection | None = None
 ) -> str:
     """Return a line with the number and size of the base's weights.
 
-    Raises what fetching the base would raise. Reads its config and the headers of its weights,
+    Raise what fetching the base would raise. Reads its config and the headers of its weights,
     except on the Hub, which stores them whole. With a prompt section, the base's tokenizer must be
     there and have what the prompt needs (an adapter has a tokenizer and a prompt of its own).
     """
@@ -59,8 +59,11 @@ def base_is_there(
     return f"{uri}  {len(sizes)} weight file{plural}, {sum(sizes) / 2**20:,.1f} MiB"
 
 
-def is_writable(uri: str, storage: StorageSection) -> str:
-    """Write a small object below `uri` and delete it; raise what the run would meet at its end."""
+def probe_output(uri: str, storage: StorageSection) -> str:
+    """Write a small object below `uri`, delete it, and return a report line.
+
+    Raise the error that a write would raise.
+    """
     store = open_store(uri, storage)
     missing = _missing_folders(uri)
     probe = f".recap-probe-{uuid.uuid4().hex}"
@@ -76,8 +79,8 @@ def is_writable(uri: str, storage: StorageSection) -> str:
     return f"{store.uri}  writable"
 
 
-def hub_accepts(repository: str) -> str:
-    """Ask the Hub for whom HF_TOKEN is; return it in a line.
+def check_hub_access(repository: str) -> str:
+    """Return the account of HF_TOKEN, in a report line.
 
     Raise ForbiddenError if there is no token, or the Hub refuses it or says that it may not write
     the repository. Only a push can prove that it may.

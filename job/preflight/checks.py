@@ -1,4 +1,4 @@
-"""A plan and its checks: each a question, with the answer or the error that it met."""
+"""A plan: named checks, each with a result or an error."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Found(Generic[Value]):
 
 @dataclass(frozen=True)
 class Check:
-    """A question of a plan, the answer as text, and the error if the question met one."""
+    """A named check of a plan, its result as text, and the error if it failed."""
 
     name: str
     found: str

@@ -7,7 +7,7 @@ from job.config.load import resolved_yaml
 from job.conversations.record import Conversation
 from job.evaluation.inputs import read_given, read_input, read_train_references
 from job.evaluation.output import check_output
-from job.preflight.access import is_writable
+from job.preflight.access import probe_output
 from job.preflight.checks import Found, Plan, check, check_value
 from job.preflight.models import model_checks
 from job.storage.open import open_store
@@ -46,4 +46,4 @@ def _read_given(config: EvaluateConfig, everything: Sequence[Conversation]) -> s
 def _look_at_output(config: EvaluateConfig) -> str:
     store = open_store(config.output, config.storage)
     check_output(store)
-    return is_writable(store.uri, config.storage)
+    return probe_output(store.uri, config.storage)

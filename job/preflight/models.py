@@ -6,7 +6,7 @@ from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.config.sections import PromptSection
 from job.model.fetch import check_adapter_digest, check_same_base, name_base_of, read_adapter
 from job.model.files import weights_digest
-from job.preflight.access import base_is_there
+from job.preflight.access import describe_base
 from job.preflight.checks import Check, check
 
 
@@ -14,26 +14,26 @@ def model_checks(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
     """Return the check of the adapter or of the base; none if given summaries are scored."""
     adapter = config.adapter
     if adapter is not None:
-        return [check("adapter", lambda: _adapter_is_there(adapter, config), "adapter")]
+        return [check("adapter", lambda: _describe_adapter(adapter, config), "adapter")]
     base = config.model.base
     if base is None:
         return []
     prompt = config.prompt if isinstance(config, SummarizeConfig) else None
-    return [check("base", lambda: _base_is_there(base, config, prompt), "model.base")]
+    return [check("base", lambda: _describe_base(base, config, prompt), "model.base")]
 
 
-def _base_is_there(
+def _describe_base(
     uri: str, config: SummarizeConfig | EvaluateConfig, prompt: PromptSection | None
 ) -> str:
-    return base_is_there(uri, config.model.revision, config.storage, prompt or PromptSection())
+    return describe_base(uri, config.model.revision, config.storage, prompt or PromptSection())
 
 
-def _adapter_is_there(uri: str, config: SummarizeConfig | EvaluateConfig) -> str:
+def _describe_adapter(uri: str, config: SummarizeConfig | EvaluateConfig) -> str:
     adapter = read_adapter(uri, config.storage)
     if isinstance(config, SummarizeConfig):
         check_adapter_digest(adapter, config.adapter_digest)
     name, revision = name_base_of(adapter, config.model)
-    base = base_is_there(name, revision, config.storage)
+    base = describe_base(name, revision, config.storage)
     # Reading all weights is cheap only in a folder of this machine.
     if Path(name).is_dir():
         check_same_base(adapter, config.model, weights_digest(Path(name), name))

@@ -1,4 +1,4 @@
-"""Find out where a training stands: new, to be continued, finished, or another run's folder."""
+"""Return the state of a run: new, resumable, finished or foreign."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ from job.conversations.read import read_conversations
 from job.conversations.record import Reject
 from job.conversations.redaction import make_redactor, redact_message, redacted_errors
 from job.errors import DataError
-from job.preflight.access import is_writable
+from job.preflight.access import probe_output
 from job.preflight.checks import Found, Plan, check_value
 from job.preflight.models import model_checks
 from job.storage.open import InputFile
@@ -66,7 +66,7 @@ def _look_at_output(config: SummarizeConfig, files: Sequence[InputFile] | None) 
     """
     output = open_output(config.output, config.storage)
     check_apart(output, as_list(config.input), files or [])
-    writable = is_writable(output.store.uri, config.storage)
+    writable = probe_output(output.store.uri, config.storage)
     # The identity of a night contains the digest of its base. An adapter records it, and a folder
     # on this machine can be read; the digest of any other base is known once it is downloaded.
     is_known = config.adapter is not None or Path(str(config.model.base)).is_dir()

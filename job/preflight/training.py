@@ -1,23 +1,29 @@
-"""Plan a training: data by split, optimizer steps, rows, base, output, Hub, and where it stands."""
+"""Plan a training: data, optimizer steps, rows, base, output, Hub, and the state of the run."""
 
 import math
 import os
+from pathlib import Path
 
 from job.config.commands import TrainConfig
 from job.config.load import resolved_yaml
-from job.errors import ConfigError, DataError
+from job.errors import ConfigError, DataError, RecapError
 from job.evaluation.evaluate import why_unscorable
 from job.launch.cluster import ALONE, Cluster, find_cluster
-from job.preflight.access import base_is_there, hub_accepts, is_writable
+from job.model.load import context_tokens, load_tokenizer
+from job.preflight.access import check_hub_access, describe_base, probe_output
 from job.preflight.checks import Check, Found, Plan, check, check_value
-from job.preflight.rows import rows_that_fit
 from job.preflight.standing import (
     Standing,
     find_finished_standing,
     find_standing,
     find_standing_without_data,
 )
+from job.prompt.encode import Encoder
+from job.prompt.template import make_prompt
 from job.training.examples import Examples, read_examples
+from job.training.rows import RowSettings, make_rows, row_tokens
+
+MAX_ENCODED_CONVERSATIONS = 20_000  # about a minute
 
 
 def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False) -> Plan:
@@ -37,27 +43,30 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
     nodes, cluster = check_value("nodes", _find_nodes)
     data, examples = check_value("data", lambda: _read_data(config), "data")
     if examples:
-        run, standing = check_value("run", lambda: _stand(config, examples, fresh), "output")
+        run, standing = check_value(
+            "run", lambda: _find_standing_of_data(config, examples, fresh), "output"
+        )
         steps = Check("steps", _count_steps(config, examples, cluster.nodes if cluster else 1))
         checks = [data, *_scores(config, examples), steps, run]
     elif isinstance(data.error, DataError | ConfigError):
         # The data is wrong, so the run cannot have finished with it.
-        checks, standing = [data], None
+        checks = [data]
+        standing = None
     else:
-        run, standing = check_value("run", lambda: _recall(config), "output")
+        run, standing = check_value("run", lambda: _find_standing_without_data(config), "output")
         checks = [data, run]
 
     standing = standing or Standing(config.run, "")
     if not standing.done:
         # A training that starts right after its plan logs the rows itself.
         if examples and not brief:
-            checks += rows_that_fit(config, examples)
+            checks += _rows(config, examples)
         checks += _access(config)
         if cluster != ALONE:
             checks.append(nodes)
         if config.publish.hub:
             repository = config.publish.hub
-            checks.append(check("hub", lambda: hub_accepts(repository)))
+            checks.append(check("hub", lambda: check_hub_access(repository)))
     return _plan(config, checks, standing)
 
 
@@ -71,12 +80,12 @@ def _find_nodes() -> Found[Cluster]:
     return Found(str(cluster), cluster)
 
 
-def _stand(config: TrainConfig, examples: Examples, fresh: bool) -> Found[Standing]:
+def _find_standing_of_data(config: TrainConfig, examples: Examples, fresh: bool) -> Found[Standing]:
     standing = find_standing(config, examples, fresh)
     return Found(standing.state, standing)
 
 
-def _recall(config: TrainConfig) -> Found[Standing]:
+def _find_standing_without_data(config: TrainConfig) -> Found[Standing]:
     standing = find_standing_without_data(config)
     return Found(standing.state, standing)
 
@@ -87,10 +96,10 @@ def _access(config: TrainConfig) -> list[Check]:
     return [
         check(
             "base",
-            lambda: base_is_there(model.base, model.revision, config.storage, config.prompt),
+            lambda: describe_base(model.base, model.revision, config.storage, config.prompt),
             "model.base",
         ),
-        check("output", lambda: is_writable(config.output, config.storage), "output"),
+        check("output", lambda: probe_output(config.output, config.storage), "output"),
     ]
 
 
@@ -142,3 +151,41 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
     if why is None:
         return []
     return [Check("scores", f"warning: the adapter will be published without scores: {why}")]
+
+
+def _rows(config: TrainConfig, examples: Examples) -> list[Check]:
+    """Return a check that counts the rows that fit, by encoding them as the training will.
+
+    None without the tokenizer, so only for a base in a folder of this machine. Code that a base
+    brings along is not run for a plan, and the check of the base reports what is wrong with its
+    files.
+    """
+    base = Path(config.model.base)
+    too_many = len(examples.train) + len(examples.validation) > MAX_ENCODED_CONVERSATIONS
+    if too_many or not base.is_dir() or config.model.trust_remote_code:
+        return []
+    try:
+        tokenizer = load_tokenizer(base)
+        context = context_tokens(base)
+        prompt = make_prompt(config.prompt, tokenizer, examples.cleaning)
+    except RecapError:
+        return []
+    settings = RowSettings(
+        Encoder(prompt, tokenizer, row_tokens(config.training.max_tokens, context)),
+        config.data.references,
+        config.limits.max_excluded_fraction,
+    )
+    return [check("rows", lambda: _count_rows(examples, settings))]
+
+
+def _count_rows(examples: Examples, settings: RowSettings) -> str:
+    lines = []
+    for name, conversations in (("train", examples.train), ("validation", examples.validation)):
+        rows = make_rows(conversations, settings)
+        line = f"{name:11}{len(rows.dataset):>7,} rows of at most {rows.longest:,} tokens"
+        if rows.shortened:
+            line += f", {rows.shortened:,} without some turns"
+        if rows.excluded:
+            line += f"; warning: {rows.excluded:,} fit no way and are left out"
+        lines.append(line)
+    return "\n".join(lines)

@@ -4,15 +4,16 @@ Training and inference use the same `Encoder`. Text from a conversation is data:
 a customer typed stay ordinary text.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from job.conversations.record import Conversation
 from job.errors import DataError
 from job.model import Tokenizer
-from job.model.families import begin_tokens
-from job.prompt.plain_ids import plain_ids
+from job.model.families import begin_tokens, hide_control_tokens
 from job.prompt.template import Prompt
 
 IGNORED = -100  # the label of a token without loss, as torch's cross-entropy has it
@@ -91,7 +92,7 @@ class Encoder:
 
         # Lines are counted one by one. Tokens that join lines make the sum inexact, so the prompt
         # is encoded to see if it fits, and loses another turn until it does.
-        counts = [len(line) for line in plain_ids([f"{line}\n" for line in lines], self.tokenizer)]
+        counts = [len(line) for line in _plain_ids([f"{line}\n" for line in lines], self.tokenizer)]
         around = len(ids) - sum(counts)
         head, tail = _count_fitting_ends(counts, self.max_tokens - around)
         while head + tail >= min(len(lines), 2):
@@ -144,7 +145,7 @@ class Encoder:
 
         Raise what `encode` raises.
         """
-        answer = [*plain_ids([summary.strip()], self.tokenizer)[0], self.tokenizer.eos_token_id]
+        answer = [*_plain_ids([summary.strip()], self.tokenizer)[0], self.tokenizer.eos_token_id]
         shorter = replace(self, max_tokens=self.max_tokens - len(answer))
         encoded = shorter.encode(conversation)
         return EncodedExample(
@@ -159,13 +160,13 @@ class Encoder:
         text = "\n".join(lines)
         if not prompt.control_tokens:
             # As one text: a tokenizer may join the instruction's last line end with the first word.
-            whole = plain_ids([prompt.before + text + prompt.after], self.tokenizer)[0]
+            whole = _plain_ids([prompt.before + text + prompt.after], self.tokenizer)[0]
             return [*begin_tokens(self.tokenizer), *whole]
 
         # Control tokens of the chat template are meant as such; those in the text are not.
         around = self.tokenizer([prompt.before, prompt.after], add_special_tokens=False)
         before, after = around["input_ids"]
-        return [*before, *plain_ids([text], self.tokenizer)[0], *after]
+        return [*before, *_plain_ids([text], self.tokenizer)[0], *after]
 
     def _lines(self, conversation: Conversation) -> list[str]:
         lines = []
@@ -208,7 +209,7 @@ class Encoder:
                 is_short = len(text) <= max_characters
                 tokens = room + 1
                 if is_short:
-                    tokens = len(plain_ids([f"{line}\n"], self.tokenizer)[0])
+                    tokens = len(_plain_ids([f"{line}\n"], self.tokenizer)[0])
 
                 if tokens <= room:
                     yield _Piece(line, turns, tokens)
@@ -259,3 +260,40 @@ def _count_fitting_ends(sizes: list[int], room: int) -> tuple[int, int]:
         else:
             tail += 1
     return head, tail
+
+
+def _plain_ids(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
+    """Return the ids of each text, none of them a control token.
+
+    Control tokens that a customer typed are ordinary characters.
+    """
+    core = _plain_core(tokenizer)
+    if core is None:
+        encoded: list[list[int]] = tokenizer(
+            texts,
+            add_special_tokens=False,
+            split_special_tokens=True,
+        )["input_ids"]
+        return encoded
+    return [found.ids for found in core.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+# Every record of a run asks for the same tokenizer's core, and making it takes seconds for a large
+# vocabulary.
+@lru_cache(maxsize=2)
+def _plain_core(tokenizer: Tokenizer) -> Any | None:
+    """Return a copy of the tokenizer's core that finds no control token in a text.
+
+    None for a tokenizer written in Python, which has no core; its `split_special_tokens` splits
+    every added token.
+    """
+    if not tokenizer.is_fast:
+        return None
+    from tokenizers import Tokenizer as Core
+
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    hide_control_tokens(state)
+    # Truncation and padding that were once saved with a tokenizer would cut and fill texts.
+    core = Core.from_str(json.dumps(state | {"truncation": None, "padding": None}))
+    core.encode_special_tokens = True  # that is, split them
+    return core

@@ -19,7 +19,7 @@ MARKER = "_PUBLISHING"  # file name of a folder's marker; readers skip names tha
 
 
 @contextmanager
-def claimed(store: Store, marker: str, kind: str) -> Iterator[None]:
+def hold_claim(store: Store, marker: str, kind: str) -> Iterator[None]:
     """Write the publishing marker, run the block, and delete the marker.
 
     The marker stays if the block fails or the process dies. `kind` names the publication. Raise

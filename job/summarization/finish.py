@@ -35,7 +35,7 @@ from job.summarization.records import Counts, Position, counts_of_row, reject_ro
 from job.summarization.rerun import (
     delete_finished_chunks,
     finish_if_done_meanwhile,
-    log_metrics,
+    log_night_metrics,
     mark_success_if_same,
     report_or_raise,
 )
@@ -121,7 +121,7 @@ def _publish(night: Night, chunks: Chunks, work: Path) -> dict[str, Any]:
     assembly.assemble()
     facts = _facts(night, chunks, assembly.totals)
     publish(night.output, folder, facts)
-    log_metrics(facts)
+    log_night_metrics(facts)
     shutil.rmtree(folder)
     return facts
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from job.config.sections import CsvOutputSection, StorageSection, names_one_file
 from job.errors import ConfigError, MissingError
-from job.storage.claim import MARKER, claimed
+from job.storage.claim import MARKER, hold_claim
 from job.storage.folders import MANIFEST, Manifest, write_manifest
 from job.storage.keys import local_path, scheme_of, split_file
 from job.storage.lease import keeps_guard
@@ -152,7 +152,7 @@ def publish(output: Output, folder: Path, extra: Mapping[str, Any]) -> Manifest:
     The success marker is written only if the state in `extra` is `finished`.
     """
     manifest = write_manifest(folder, extra)
-    with claimed(output.store, output.marker, KIND):
+    with hold_claim(output.store, output.marker, KIND):
         # From here on there is no output for readers, until the new manifest is there. The claim
         # tells the next run that files without a manifest are recap's own.
         if output.success:

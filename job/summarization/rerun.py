@@ -11,7 +11,7 @@ from job.summarization.existing import find_finished, mark_success
 from job.summarization.night import Night
 from job.summarization.records import Counts
 from job.summarization.shard import Shard
-from job.telemetry import event, measured, warn
+from job.telemetry import event, log_metrics, warn
 
 
 def finish_if_done(night: Night, files: Sequence[InputFile]) -> Counts | None:
@@ -29,7 +29,7 @@ def finish_if_done(night: Night, files: Sequence[InputFile]) -> Counts | None:
     # A night logs its metrics before it deletes its chunks. If chunks were left, it may have died
     # before it logged them.
     if had_chunks:
-        log_metrics(facts)
+        log_night_metrics(facts)
     return report_or_raise("already done", night, counts)
 
 
@@ -110,14 +110,14 @@ def report_or_raise(message: str, night: Night, counts: Counts) -> Counts:
     )
 
 
-def log_metrics(facts: Mapping[str, Any]) -> None:
+def log_night_metrics(facts: Mapping[str, Any]) -> None:
     """Log the line that becomes metrics, from the facts in a night's manifest.
 
     It is logged once after a night is published; twice if the night is killed right then.
     """
     counts = Counts.from_json(facts["counts"])
     rejects = {f"rejects_{reason}": (count, "Count") for reason, count in counts.rejects.items()}
-    measured(
+    log_metrics(
         "summaries",
         {
             "records": (counts.records, "Count"),

@@ -18,11 +18,11 @@ MIDNIGHT = datetime(2026, 2, 1, tzinfo=UTC)
 
 
 def test_alarms_read_what_recap_tells_at_the_end_of_a_night(capsys):
-    from job.telemetry import configure_logging, measured
+    from job.telemetry import configure_logging, log_metrics
 
     configure_logging(person=False)
     counts = {"records": (40, "Count"), "rejects": (2, "Count"), "skipped": (30, "Count")}
-    measured("summaries", counts, run="nightly-2026-01-31")
+    log_metrics("summaries", counts, run="nightly-2026-01-31")
     line = json.loads(capsys.readouterr().err)
     found = stack.resources()
     for name, value in (("NightRecords", 40), ("NightRejects", 2), ("NightSkipped", 30)):

@@ -14,7 +14,7 @@ from job.config.sections import PromptSection, StorageSection
 from job.errors import ConfigError, DataError, MissingError, RecapError
 from job.model.fetch import fetch_base
 from job.model.load import load_tokenizer
-from job.preflight.access import base_is_there
+from job.preflight.access import describe_base
 
 NOTHING = StorageSection()
 WEIGHTS = "model.safetensors"
@@ -33,7 +33,7 @@ def cut(path: Path, size: int) -> None:
 def test_config_that_is_no_json_is_65_for_plan_and_run(copy):
     (copy / "config.json").write_text("{bad")
     for call in (
-        lambda: base_is_there(str(copy), None, NOTHING),
+        lambda: describe_base(str(copy), None, NOTHING),
         lambda: fetch_base(str(copy), None, NOTHING, copy),
     ):
         error = error_of(call)
@@ -49,7 +49,7 @@ def test_weights_that_are_cut_short_are_65_for_plan_and_run(copy, size):
     whole = (copy / WEIGHTS).stat().st_size
     cut(copy / WEIGHTS, size % whole if size < 0 else size)
     messages = {
-        str(error_of(lambda: base_is_there(str(copy), None, NOTHING))),
+        str(error_of(lambda: describe_base(str(copy), None, NOTHING))),
         str(error_of(lambda: fetch_base(str(copy), None, NOTHING, copy))),
     }
     wanted = f"is no safetensors file, or cut short within its header ({size} bytes)"
@@ -61,7 +61,7 @@ def test_weights_that_are_cut_short_are_65_for_plan_and_run(copy, size):
 def test_shard_that_only_the_index_has_is_66(copy):
     index = {"weight_map": {"a": WEIGHTS, "b": "second"}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index))
-    error = error_of(lambda: base_is_there(str(copy), None, NOTHING))
+    error = error_of(lambda: describe_base(str(copy), None, NOTHING))
     assert type(error) is MissingError
     assert str(error) == (
         f"model.base: {copy} lacks second, which model.safetensors.index.json names; "
@@ -74,7 +74,7 @@ def test_base_in_s3_is_checked_like_a_folder(copy, s3):
     cut(copy / WEIGHTS, 1000)
     for file in copy.iterdir():
         client.upload_file(str(file), s3.bucket, f"base/{file.name}")
-    error = error_of(lambda: base_is_there(f"{s3.uri}/base", None, NOTHING))
+    error = error_of(lambda: describe_base(f"{s3.uri}/base", None, NOTHING))
     assert str(error).startswith(
         f"model.base: {s3.uri}/base/{WEIGHTS} is no safetensors file, or cut short within"
     )
@@ -88,12 +88,12 @@ def test_base_without_tokenizer_is_66_unless_an_adapter_has_one(copy):
         "put the tokenizer's files there with tokenizer.save_pretrained(...)"
     )
     for call in (
-        lambda: base_is_there(str(copy), None, NOTHING, PromptSection()),
+        lambda: describe_base(str(copy), None, NOTHING, PromptSection()),
         lambda: load_tokenizer(copy),
     ):
         error = error_of(call)
         assert (type(error), str(error)) == (MissingError, wanted)
-    assert "1 weight file" in base_is_there(str(copy), None, NOTHING)
+    assert "1 weight file" in describe_base(str(copy), None, NOTHING)
 
 
 @pytest.mark.parametrize("broken", ["{bad", "{}", '{"model": {"type": "Nothing"}}'])
@@ -109,20 +109,20 @@ def test_broken_tokenizer_is_65_with_its_files(copy, broken):
 
 def test_chat_style_without_chat_template_is_64_for_a_plan(copy):
     chat = PromptSection(style="chat")
-    error = error_of(lambda: base_is_there(str(copy), None, NOTHING, chat))
+    error = error_of(lambda: describe_base(str(copy), None, NOTHING, chat))
     assert type(error) is ConfigError
     assert str(error) == (
         f"prompt.style is chat, but the tokenizer of model.base {copy} has no chat template: "
         "use an instruct model, or prompt.style: instruction"
     )
     (copy / "chat_template.jinja").write_text("{{ messages }}")
-    assert "1 weight file" in base_is_there(str(copy), None, NOTHING, chat)
+    assert "1 weight file" in describe_base(str(copy), None, NOTHING, chat)
 
 
 def test_revision_of_a_folder_or_prefix_is_64(copy):
     for uri, kind in ((str(copy), "a folder here"), ("s3://bucket/base", "an s3:// prefix")):
         for call in (
-            lambda uri=uri: base_is_there(uri, "main", NOTHING),
+            lambda uri=uri: describe_base(uri, "main", NOTHING),
             lambda uri=uri: fetch_base(uri, "main", NOTHING, copy),
         ):
             error = error_of(call)

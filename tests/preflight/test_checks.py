@@ -12,7 +12,7 @@ from job.config.commands import EvaluateConfig, TrainConfig
 from job.config.sections import StorageSection
 from job.errors import ExitCode
 from job.model.fetch import fetch_base
-from job.preflight.access import is_writable, why_not_writable
+from job.preflight.access import probe_output, why_not_writable
 from job.preflight.plan import plan
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
@@ -49,7 +49,7 @@ def test_a_plan_leaves_no_folder_behind_and_takes_none_away(tmp_path, base_folde
     assert plan(train_config(tmp_path, base_folder)).error is None
     assert not (tmp_path / "deep").exists()
     (tmp_path / "mine").mkdir()
-    is_writable(str(tmp_path / "mine"), StorageSection())
+    probe_output(str(tmp_path / "mine"), StorageSection())
     assert list((tmp_path / "mine").iterdir()) == []
 
 
