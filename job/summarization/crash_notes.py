@@ -4,6 +4,9 @@ A process that the system kills cannot report anything, and neither can one whos
 good. So a worker leaves a note beside the chunks before it begins a chunk. The note is deleted when
 the chunk is committed or the process is asked to stop; it stays if anything else ends the process.
 A chunk whose note stayed is summarized in small batches, with a note of the records of each.
+
+A record that kills the process while it is read or prepared is not isolated: only the note of its
+chunk stays.
 """
 
 import re
