@@ -18,6 +18,11 @@ def sha256_of(content: bytes | str) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def blake2b_16(text: str) -> bytes:
+    """Return the 16 bytes of a text's BLAKE2b, for ids and for the words of conversations."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
 def json_digest(value: Any) -> str:
     """Return the SHA-256 of a JSON value as 64 hexadecimal digits; the order of keys is ignored."""
     return sha256_of(json.dumps(value, sort_keys=True))

@@ -48,6 +48,8 @@ VAGUE_WORDS = ("util", "helper", "manager", "handler")
 
 # A docstring names an effect or a result, verb first. These words begin half a sentence.
 HALF_SENTENCE = re.compile(r"(What|Whether|How|Nor|So)\b")
+# "DataError if …" has no verb: "Raise DataError if …".
+ERROR_WITHOUT_VERB = re.compile(r"(?:^|\.\s+)\w+Error (?:\(\w+\) )?(?:for|if|unless|where|when)\b")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -241,7 +243,7 @@ def test_docstrings_begin_with_an_effect_or_a_result():
             if not isinstance(node, documented):
                 continue
             docstring = ast.get_docstring(node) or ""
-            if HALF_SENTENCE.match(docstring):
+            if HALF_SENTENCE.match(docstring) or ERROR_WITHOUT_VERB.search(docstring):
                 line = getattr(node, "lineno", 1)
                 half.append(f"{shown(path, line)}: {docstring.splitlines()[0]}")
     fail_with(half, "a docstring begins with a verb (Return, Write, Block) or a noun:")

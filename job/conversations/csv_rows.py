@@ -32,7 +32,7 @@ EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # the first line of
 FIRST_RECORD = re.compile(rb'(?:[^"\r\n]|"[^"]*")*(\r*)(\n?)')
 BLANK_CELLS = "".join(DELIMITERS) + " \r\n"  # what a record of nothing is made of
 UNMATCHED = "the quotes of this record do not match ({})"
-MEND = "what follows cannot be told apart, so mend or replace the file"
+MEND = "later rows cannot be trusted, so mend or replace the file"
 
 
 class Lines(Protocol):

@@ -85,6 +85,7 @@ def cut(file: "InputFile", reading: ReadingSection, size: Size) -> Iterator[Piec
     with closing(file.store.open(file.key)) as stored:
         stream, is_compressed = open_plain(stored, file.uri)
         shape = shape_of(stream, file.uri, reading)
+        # The offsets of decompressed or recoded text are not offsets of the stored file.
         is_recoded = shape == "table" and reading.csv.encoding != "utf-8"
         if is_compressed or is_recoded or file.uri.startswith("hf://"):
             records = _count_records(stream, file.uri, shape, reading)
@@ -100,6 +101,7 @@ def cut(file: "InputFile", reading: ReadingSection, size: Size) -> Iterator[Piec
         else:
             pieces = _cut_table(stream, file.uri, reading, size)
         for piece in pieces:
+            # The last piece of a text may be empty.
             if piece.records:
                 yield piece
 
@@ -119,12 +121,14 @@ def _rows(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[
         from job.conversations.parquet_rows import row_group_rows
 
         groups = range(piece.start, piece.end)
+        # Parquet has its index at the end of the file: only seeking finds a group.
         with _RandomAccess(file) as anywhere:
             seekable = io.BufferedReader(anywhere)
             yield from row_group_rows(seekable, file.uri, reading, groups, piece.line)
         return
     with closing(file.store.open(file.key, piece.start)) as stored:
         if piece.kind == "whole":
+            # Sniffed again, as when it was cut: a whole file stores no layout in its piece.
             yield from rows_of(plain_stream(stored, file.uri), file.uri, reading)
             return
         stream = buffer(_Limited(stored, piece.end - piece.start), file.uri)
@@ -144,6 +148,7 @@ def _table_rows(
     piece: Piece,
 ) -> Iterator[Row]:
     if piece.header is None:
+        # The first piece begins with the header, and perhaps with a byte order mark.
         text, line_end = table_text(stream, uri, reading)
         yield from TableRows(text, uri, reading, line_end)
         return
@@ -171,6 +176,7 @@ def _pieces(kind: Kind, start: int, cuts: Iterable[_Cut], size: Size) -> Iterato
     for found in cuts:
         end = found.byte
         records += found.records
+        # A record is never cut, so the last one may exceed the limit of bytes.
         if records == size.records or end - start >= size.bytes:
             yield Piece(kind, start, end, line, records, end - start)
             start = end
@@ -188,14 +194,16 @@ def _line_cuts(stream: io.BufferedReader) -> Iterator[_Cut]:
         # Most lines are known by their first byte not to be blank.
         blank = None if line.startswith(NOT_BLANK, skip) else _Blank(line[skip:])
         end += len(line)
+        # The rest of a line that is longer than LINE_BYTES: not held, so that memory is constant.
         while not line.endswith(b"\n") and (line := stream.readline(LINE_BYTES)):
             end += len(line)
             if blank:
                 blank.add(line)
         number += 1
         is_record = blank is None or not blank.is_blank()
+        # Blank lines count for line numbers, which rejects quote.
         yield _Cut(end, number + 1, int(is_record))
-        skip = 0
+        skip = 0  # only the first line has a byte order mark
 
 
 def _cut_document(
@@ -208,6 +216,7 @@ def _cut_document(
     key_of = partial(conversation_key, reading)
     mark = _mark_bytes(stream)
     cuts = cuts_of(text_of(stream), uri, layout, key_of, mark)
+    # A piece from inside an object's list of records looks like one from inside an array.
     kind: Kind = "array" if layout.kind == "member" else layout.kind
     return _pieces(kind, cuts.start, _member_cuts(cuts), size)
 
@@ -228,12 +237,14 @@ def _cut_table(
     text = _Counting(plain, mark)
     rows = TableRows(text, uri, reading, line_end)
     for piece in _pieces("table", 0, _row_cuts(rows, text), size):
+        # Known once `rows` has begun. The first piece reads it from the file.
         yield replace(piece, header=rows.header) if piece.start else piece
 
 
 def _row_cuts(rows: TableRows, text: "_Counting") -> Iterator[_Cut]:
     """Yield a cut after each row, at the offset that `rows` has reached."""
     for _ in rows:
+        # Exact, because `rows` reads no line ahead of the row that it yields.
         yield _Cut(text.bytes, text.lines + 1, 1)
     yield _Cut(text.bytes, text.lines + 1, 0)  # blank lines behind the last row
 
@@ -247,6 +258,7 @@ def _cut_groups(file: "InputFile", size: Size) -> Iterator[Piece]:
     records = bytes = 0
     with _RandomAccess(file) as anywhere:
         for group in row_groups(io.BufferedReader(anywhere), file.uri):
+            # Cut before the group that would exceed the size, unless the piece is still empty.
             is_full = records + group.rows > size.records or bytes + group.bytes > size.bytes
             if records and is_full:
                 yield Piece("groups", start, index, line, records, bytes)
@@ -297,6 +309,7 @@ class _Counting:
     def readline(self, limit: int) -> str:
         line = self._text.readline(limit)
         self.lines += 1
+        # Foreign bytes are lone surrogates here, and become one byte again.
         self.bytes += len(line) if line.isascii() else len(line.encode("utf-8", "surrogateescape"))
         return line
 
@@ -335,6 +348,7 @@ class _RandomAccess(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         bases = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}
+        # Opens nothing: pyarrow seeks several times before it reads.
         self._position = bases[whence] + offset
         return self._position
 

@@ -6,7 +6,7 @@ and tables are streamed, JSON documents are walked record by record, Parquet goe
 temporary file, and a transcript is one record. Only the ids, which must be unique, take memory that
 grows with the input: about 0.2 kB a record.
 
-A record that is no conversation becomes a Reject. A file whose records cannot be told apart is a
+A record that is no conversation becomes a Reject. A file whose records cannot be delimited is a
 DataError.
 """
 
@@ -14,7 +14,6 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 from job.config.data_sections import ReadingSection
@@ -46,6 +45,7 @@ from job.conversations.transcript_files import (
     transcript_rows,
 )
 from job.errors import DataError
+from job.identity import blake2b_16
 
 if TYPE_CHECKING:
     from job.storage.open import InputFile
@@ -199,7 +199,7 @@ def derived_id(conversation: Conversation) -> str:
 
 def id_digest(id: str) -> bytes:
     """Return the 16 bytes by which ids are compared."""
-    return blake2b(id.encode(), digest_size=16).digest()
+    return blake2b_16(id)
 
 
 def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversation | Reject:
@@ -234,9 +234,9 @@ def _conversation(id: str, parts: Draft, source: Source) -> Conversation:
 class _Ids:
     """The ids of a run so far, with the source of each.
 
-    Digest → packed source: an integer takes half the memory of a tuple. A class of its own and
-    not a set, because a repeated id is reported with the source of the first, and a repeated
-    derived id gets a number.
+    Digest → packed source: an integer takes half the memory of a tuple. No plain set, because a
+    reject names the source of the first, and a repeated derived id gets a number. In memory:
+    a night's workers find repeated ids in files instead (`summarization/duplicates.py`).
     """
 
     def __init__(self) -> None:

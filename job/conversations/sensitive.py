@@ -54,7 +54,8 @@ def _merge(text: str, found: list[Found]) -> list[Found]:
         elif item != merged[-1]:
             last = merged[-1]
             longest = max(last, item, key=lambda one: one.end - one.start)
-            start, end = last.start, max(last.end, item.end)
+            start = last.start
+            end = max(last.end, item.end)
             covers_all = (longest.start, longest.end) == (start, end)
             value = longest.value if covers_all else text[start:end]
             merged[-1] = Found(start, end, longest.kind, value)

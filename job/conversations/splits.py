@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from job.conversations.nearness import near_pairs
 from job.conversations.record import Conversation
 from job.errors import DataError
+from job.identity import blake2b_16
 
 # Two public copies of one TweetSumm dialog, preprocessed in different ways, have a similarity of
 # 0.71 to 0.80; of different dialogs no two have more than 0.14.
@@ -161,4 +162,4 @@ def _words_of(conversation: Conversation) -> str:
 
 
 def _text_digest(text: str) -> str:
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    return blake2b_16(text).hex()

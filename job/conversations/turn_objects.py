@@ -51,7 +51,8 @@ def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> Trans
             raise RecordError(f"turn {number} is {kind(item)}, wanted an object with role and text")
         text_key = "text" if "text" in item else "content"
         if "role" in item and text_key in item and not named:  # most files, so without a search
-            label, text = item["role"], item[text_key]
+            label = item["role"]
+            text = item[text_key]
         else:
             label, text, text_key = _label_and_text(item, number, reading)
         role = role_of(label, reading)

@@ -104,7 +104,7 @@ def test_bad_line_is_named_and_its_neighbours_are_read(put, line, identity, reas
     assert detail is None or bad.detail == detail
 
 
-def test_bad_record_reads_as_place_and_remedy(put):
+def test_bad_record_reads_as_source_and_remedy(put):
     (bad,) = outcomes(put("day.jsonl", turns("hi", role="bot")))
     assert str(bad) == f"day.jsonl line 1: {UNKNOWN_ROLE}"
 
@@ -167,7 +167,7 @@ def test_nan_is_null(put):
     assert (conversation.references, conversation.metadata) == ((), {"score": [None]})
 
 
-def test_id_that_stands_twice_is_bad_the_second_time_in_any_file(put):
+def test_repeated_id_is_bad_the_second_time_in_any_file(put):
     files = [put("a.jsonl", f"{GOOD}\n{GOOD}\n"), put("b.jsonl", GOOD)]
     read = list(read_conversations(files, AUTO))
     assert [type(one) for one in read] == [Conversation, Reject, Reject]
@@ -178,7 +178,7 @@ def test_id_that_stands_twice_is_bad_the_second_time_in_any_file(put):
     assert read[1].id == "good"
 
 
-def test_key_that_stands_twice_in_an_object_of_dialogs_is_not_lost(put):
+def test_repeated_key_in_an_object_of_dialogs_is_not_lost(put):
     log = '{"log": [{"user utterance": "%s"}]}'
     read = outcomes(put("d.json", f'{{"a": {log % 1}, "a": {log % 2}, "b": 5}}'))
     assert [one.source.line for one in read] == [1, 2, 3]
@@ -217,7 +217,7 @@ def test_quote_inside_a_row_is_bad_and_an_open_one_ends_the_run(put):
         ("t.csv", "id,dialogue\n", {"summary": "gist"},
          "t.csv: no column 'gist' (columns id, dialogue); correct data.columns.summary"),
         ("t.csv", "id,dialogue,id\n", {},
-         "t.csv: column 'id' stands twice (columns id, dialogue, id); rename one of them"),
+         "t.csv: column 'id' appears twice (columns id, dialogue, id); rename one of them"),
         ("t.csv", b"caf\xe9,dialogue\n", {},
          "t.csv line 1: byte 0xe9 at character 4 is not UTF-8; save the file as UTF-8, "
          "name its encoding in data.csv.encoding, or leave it out if it is no table"),
@@ -243,7 +243,7 @@ def test_quote_inside_a_row_is_bad_and_an_open_one_ends_the_run(put):
          "what follows cannot be read, so mend or replace the file"),
     ],
 )  # fmt: skip
-def test_file_whose_records_cannot_be_told_apart_ends_the_run(put, name, content, columns, message):
+def test_file_whose_records_cannot_be_delimited_ends_the_run(put, name, content, columns, message):
     with pytest.raises(DataError) as caught:
         outcomes(put(name, content), ReadingSection(columns=columns))
     assert str(caught.value) == message

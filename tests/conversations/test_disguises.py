@@ -110,7 +110,7 @@ def test_every_invisible_character_of_unicode_is_known():
     assert not unseen
 
 
-def test_stretches_of_folded_text_lie_where_they_were():
+def test_stretches_of_folded_text_map_to_the_original():
     written = "a\u200b\u2460\ufb03\uff42\u2026c"
     folded = fold(written)
     assert folded
@@ -123,19 +123,19 @@ def test_stretches_of_folded_text_lie_where_they_were():
 
 
 @pytest.mark.parametrize("theirs", ["[EMAIL_1]", "<EMAIL_1>", "[email_1]", "EMAIL_1", "{EMAIL_1}"])
-def test_a_placeholder_that_was_there_is_nobody_elses(theirs):
+def test_a_placeholder_in_the_input_is_not_given_out_again(theirs):
     assert redacted(f"I am {theirs}", "joe@shop.com") == [f"I am {theirs}", "[EMAIL_2]"]
     assert redacted("joe@shop.com", f"I am {theirs}") == ["[EMAIL_2]", f"I am {theirs}"]
 
 
-def test_a_placeholder_that_a_label_holds_is_nobody_elses():
+def test_a_placeholder_in_a_label_is_not_given_out_again():
     assert REDACTOR
     turns = Turn("joe@shop.com", "hi"), Turn("[EMAIL_1]", "hello")
     conversation, _ = redact(Conversation("c", turns, Source("f", 1)), REDACTOR)
     assert [turn.role for turn in conversation.turns] == ["[EMAIL_2]", "[EMAIL_1]"]
 
 
-def test_a_placeholder_that_the_model_made_up_is_nobody_elses():
+def test_a_placeholder_made_up_by_the_model_is_not_given_out_again():
     assert REDACTOR
     turns = (Turn("agent", "a@b.com"),)
     _, placeholders = redact(Conversation("c", turns, Source("f", 1)), REDACTOR)

@@ -114,7 +114,7 @@ def test_records_of_other_formats_are_known_in_every_layout(put):
          'to_json(…, orient="records", lines=True)'),
     ],
 )  # fmt: skip
-def test_object_that_nobody_can_choose_from_ends_the_file(put, value, message, text):
+def test_ambiguous_object_ends_the_file(put, value, message, text):
     with pytest.raises(DataError) as caught:
         list(read_conversations([put("d.json", text(value))], AUTO))
     assert str(caught.value) == message
@@ -165,7 +165,7 @@ def test_first_line_that_is_no_record_costs_one_record(put, first):
     assert [type(one) for one in read] == [Reject] * bad + [Conversation] * 2
 
 
-def test_table_whose_header_begins_like_json_is_one_if_the_config_says_so(put):
+def test_header_that_begins_like_json_is_a_table_by_the_config(put):
     for header in (
         "[1],dialogue",
         "[id],dialogue",
@@ -181,7 +181,7 @@ def test_table_whose_header_begins_like_json_is_one_if_the_config_says_so(put):
     assert named.metadata == {"[ID]": "x"}
 
 
-def test_rows_as_json_are_read_where_the_config_says_table(put):
+def test_rows_as_json_are_read_with_the_format_table(put):
     reading = ReadingSection(format="table")
     row = {"id": "a", "dialogue": "agent: hi"}
     for content in (

@@ -230,7 +230,7 @@ def test_parquet_of_a_chat_data_set_is_read_by_its_keys(put):
 
 @pytest.mark.parametrize("name", ["plain.gz", "squeezed.txt"])
 @pytest.mark.parametrize("squeeze", [gzip.compress, zstandard.compress, lambda data: data])
-def test_compression_is_told_by_the_bytes_not_by_the_name(put, name, squeeze):
+def test_compression_is_recognized_by_the_bytes_not_by_the_name(put, name, squeeze):
     for data in (lines({"turns": TURNS}).encode(), parquet_bytes({"dialogue": [TRANSCRIPT]})):
         assert read_one(put(name, squeeze(data))).turns == HELLO
 

@@ -150,10 +150,10 @@ def test_columns_in_capitals_are_found(put):
     assert (read.id, read.references, read.metadata) == ("a", ("S.",), {})
 
 
-def test_columns_and_fields_that_stand_twice_are_no_silent_choice(put):
+def test_repeated_columns_and_fields_are_refused(put):
     turns = pa.array([[{"role": "agent", "text": "a"}]])
     columns = pa.Table.from_arrays([turns, turns], names=["turns", "turns"])
-    with pytest.raises(DataError, match=r"^p: column 'turns' stands twice"):
+    with pytest.raises(DataError, match=r"^p: column 'turns' appears twice"):
         list(read_conversations([put("p", written(columns))], AUTO))
     fields = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["k", "k"])
     (bad,) = read_conversations([put("p", with_column(fields))], AUTO)

@@ -106,7 +106,7 @@ def test_numbers_as_people_write_them(said, region, read):
     assert redacted(said, region) == read
 
 
-def test_nobodys_number_is_found_among_everyday_numbers():
+def test_no_phone_is_found_among_everyday_numbers():
     chance = random.Random(7)
     for region in ("DE", "GB", "US", "FR", "JP"):
         for kind in ("dates", "times", "prices"):

@@ -190,7 +190,7 @@ def test_a_line_of_many_megabytes_is_one_record(tmp_path: Path):
         ("a.parquet", b"PAR1 x"),
     ],
 )
-def test_a_file_that_breaks_off_is_told_when_it_is_cut(tmp_path: Path, name: str, content: bytes):
+def test_cutting_a_file_that_breaks_off_raises_its_name(tmp_path: Path, name: str, content: bytes):
     (tmp_path / name).write_bytes(content)
     (file,) = list_inputs([str(tmp_path / name)])
     with pytest.raises(DataError, match=name):

@@ -79,7 +79,7 @@ def test_what_only_looks_like_a_placeholder_hides_nothing():
     )
 
 
-def test_a_turn_costs_what_it_says_however_much_was_replaced_before_it():
+def test_redacting_a_turn_takes_memory_by_its_length_alone():
     assert EVERYTHING
     placeholders = Placeholders(EVERYTHING)
     for number in range(4000):

@@ -165,13 +165,13 @@ def test_a_user_message_without_a_transcript_is_refused(put):
     ],
 )
 @pytest.mark.parametrize("before", ["", "Sum up, in two lines.\n\n", "Sum up\nTranscript:\n"])
-def test_a_transcript_of_any_form_may_stand_behind_an_instruction(put, before, transcript):
+def test_a_transcript_of_any_form_may_follow_an_instruction(put, before, transcript):
     user = {"role": "user", "content": before + transcript}
     record = {"messages": [user, {"role": "assistant", "content": "S."}]}
     assert read_one(put, record, ReadingSection(reference="last_assistant")).turns == HELLO
 
 
-def test_dropped_roles_are_labels_or_what_they_stand_for(put):
+def test_dropped_roles_are_labels_or_their_roles(put):
     labels = ("developer", "System", "user", "tool", "client", "assistant")
     turns = [{"role": label, "content": label} for label in labels]
     for dropped, kept in (
@@ -204,7 +204,7 @@ def test_dropped_roles_count_in_every_shape(put):
         assert read_one(put, record, reading).turns == (Turn("customer", "Hi"),)
 
 
-def test_an_unknown_role_is_told_with_three_remedies(put):
+def test_an_unknown_role_is_rejected_with_three_remedies(put):
     detail = detail_of(put, {"turns": [{"role": "#Person1#", "text": "Hi"}]})
     for remedy in (
         'data.roles: {"#Person1#": agent}',
@@ -228,7 +228,7 @@ def test_qmsum_has_the_general_answer_as_its_reference(put):
     assert read_one(put, record | {"summary": "Own."}, AS_WRITTEN).references == ("Own.",)
 
 
-def test_mediasum_pairs_speakers_with_what_they_say(put):
+def test_mediasum_pairs_speakers_with_their_utterances(put):
     record = {
         "id": "N-1",
         "utt": ["Welcome.", "Hi."],
@@ -259,13 +259,13 @@ def test_zendesk_comments_are_turns_of_requester_and_agents(put):
     assert (one.id, one.metadata) == ("7", {"subject": "Kettle", "requester_id": 1})
 
 
-def test_zendesk_authors_are_told_by_users_or_refused(put):
+def test_zendesk_authors_are_known_by_users_or_refused(put):
     comments = [{"author_id": id, "body": "x"} for id in (1, 2, 3)]
     users = [{"id": 2, "role": "end-user"}, {"id": 3, "role": "admin"}]
     ticket = zendesk(*comments, collaborator_ids=[2])
     assert "who wrote comment 2 (author_id 2)" in detail_of(put, ticket)
-    for told in (ticket | {"users": users}, ticket | {"collaborator_ids": [], "users": users}):
-        assert [turn.role for turn in read_one(put, told).turns] == [
+    for complete in (ticket | {"users": users}, ticket | {"collaborator_ids": [], "users": users}):
+        assert [turn.role for turn in read_one(put, complete).turns] == [
             "customer",
             "customer",
             "agent",

@@ -79,7 +79,7 @@ def test_backslash_before_a_letter_stays_whoever_wrote_it(put):
 def test_a_cell_that_may_go_on_in_the_next_line_ends_the_file(put, rest, before):
     with pytest.raises(
         DataError,
-        match=r"^t\.csv line \d+: .*what follows cannot be told apart, so mend or replace",
+        match=r"^t\.csv line \d+: .*later rows cannot be trusted, so mend or replace",
     ):
         list(read_conversations([put("t.csv", f"dialogue\n{before}{rest}")], AUTO))
 

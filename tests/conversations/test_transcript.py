@@ -169,8 +169,8 @@ def test_a_name_of_any_length_and_script_opens_a_turn(name, form):
      "Sean:I send one.", "Agent - I send one.", "Sean (00:04)", "Agent/Bot: I send one."],
 )  # fmt: skip
 def test_a_likely_speaker_beside_a_single_sure_one_is_a_bad_record(line):
-    told = detail(f"Customer: My oven.\n{line}\nCustomer: Ok")
-    assert f"line 2 of the conversation '{line}'" in told
+    message = detail(f"Customer: My oven.\n{line}\nCustomer: Ok")
+    assert f"line 2 of the conversation '{line}'" in message
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_the_format_of_the_config_wins(put):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "reason", "told"),
+    ("name", "content", "reason", "wanted"),
     [
         ("a.vtt", "", "nothing_to_summarize", "it has no turns"),
         ("a.vtt", "WEBVTT\n\nNOTE nothing\n", "nothing_to_summarize", "it has no turns"),
@@ -152,11 +152,11 @@ def test_the_format_of_the_config_wins(put):
         ("a.txt", "Mira: Hello\nTom: Hi", "invalid_record", "data.roles: as_written"),
     ],
 )
-def test_a_file_without_a_conversation_is_bad_and_has_its_id(put, name, content, reason, told):
+def test_a_file_without_a_conversation_is_bad_and_has_its_id(put, name, content, reason, wanted):
     (bad,) = read_conversations([put(name, content)], AUTO)
     assert isinstance(bad, Reject)
     assert (bad.id, bad.reason) == ("a", reason)
-    assert told in bad.detail
+    assert wanted in bad.detail
 
 
 def test_a_cue_without_a_voice_is_counted_and_an_unnamed_change_is_bad(put):
@@ -177,7 +177,7 @@ def test_captions_in_a_cell_are_read_too(put):
     assert [turn.role for turn in conversation.turns] == ["agent", "customer", "agent"]
 
 
-def test_the_summary_lies_beside_its_transcript(put):
+def test_the_summary_is_in_a_file_beside_its_transcript(put):
     files = [
         put("a.vtt", VTT),
         put("a.summary.txt", "\ufeffKettle leaks.\r\n"),
@@ -191,7 +191,7 @@ def test_the_summary_lies_beside_its_transcript(put):
     assert [one.references for one in read] == [("Kettle leaks.",), (), ("Two\nlines.",)]
 
 
-def test_a_summary_that_cannot_be_read_or_belongs_to_no_transcript_is_told(put):
+def test_an_unreadable_summary_or_one_without_transcript_is_reported(put):
     (bad,) = read_conversations([put("a.txt", TEXT), put("a.summary.txt", b"caf\xe9")], AUTO)
     assert "its summary a.summary.txt: byte 0xe9" in bad.detail
     files = [put("t.txt", "dialogue\nAgent: Hi\n"), put("t.summary.txt", "x")]
@@ -201,7 +201,7 @@ def test_a_summary_that_cannot_be_read_or_belongs_to_no_transcript_is_told(put):
     assert isinstance(alone, Reject)
 
 
-def test_one_name_in_two_folders_is_told(put, tmp_path):
+def test_one_name_in_two_folders_is_a_repeated_id(put, tmp_path):
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
     _, bad = read_conversations([put("x/a.txt", TEXT), put("y/a.vtt", VTT)], AUTO)
@@ -296,12 +296,12 @@ def test_doubts_are_one_warning_with_counts_and_examples(put, caplog):
     files = [put(f"{number}.txt", doubtful) for number in range(5)] + [put("good.txt", TEXT)]
     assert len(list(read_conversations(files, AUTO))) == 6
     (warning,) = caplog.records
-    told = warning.fields
-    assert (told["conversations"], told["lines"], len(told["examples"])) == (5, 10, 3)
-    assert told["examples"][0] == "0.txt line 1: 'Note: one'"
+    fields = warning.fields
+    assert (fields["conversations"], fields["lines"], len(fields["examples"])) == (5, 10, 3)
+    assert fields["examples"][0] == "0.txt line 1: 'Note: one'"
 
 
-def test_a_redacted_night_shows_places_and_no_text():
+def test_a_redacted_night_shows_sources_and_no_text():
     doubts = Doubts(shows_text=False)
     said = (Turn("agent", "Hi"),)
     doubts.add(Conversation("a", said, Source("a.txt", 1), doubts=("'Note: 4111 1111'",)))

@@ -80,7 +80,7 @@ def check_names(columns: Sequence[str], uri: str) -> None:
         raise DataError(f"{uri}: {found}; leave out those that nobody needs")
     twice = [name for name, count in Counter(columns).items() if count > 1]
     if twice:
-        named = f"column '{shown(twice[0])}' stands twice ({shown_columns(columns)})"
+        named = f"column '{shown(twice[0])}' appears twice ({shown_columns(columns)})"
         raise DataError(f"{uri}: {named}; rename one of them")
 
 
