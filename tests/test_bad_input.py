@@ -292,7 +292,7 @@ def test_a_plan_names_everything_that_is_wrong_at_once(train, tmp_path, base):
     assert done.code == 65, "the first one decides"
     assert f"✗ data        {tmp_path}/train.jsonl: holds no records" in done.out
     assert "✗ base        model.base: '/nowhere/base' is no folder here" in done.out
-    assert "✗ output      output: 'gs://x/y': no such kind of place" in done.out
+    assert "✗ output      output: 'gs://x/y': unknown kind of location" in done.out
 
 
 @pytest.mark.parametrize("command", ["evaluate", "summarize", "plan"])

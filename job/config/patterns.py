@@ -18,8 +18,10 @@ def regex_of(glob: str) -> str:
     *folders, name = glob.split("/")
     if not folders and name != "**":
         return f"(?:.*/)?{_within_a_name(name)}"
-    before = "".join("(?:.*/)?" if part == "**" else f"{_within_a_name(part)}/" for part in folders)
-    return before + (".*" if name in ("", "**") else _within_a_name(name))
+    regex = ""
+    for folder in folders:
+        regex += "(?:.*/)?" if folder == "**" else f"{_within_a_name(folder)}/"
+    return regex + (".*" if name in ("", "**") else _within_a_name(name))
 
 
 def check_glob(glob: str) -> str:

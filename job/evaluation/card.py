@@ -204,16 +204,19 @@ def _usage(facts: CardFacts) -> str:
 
 def usage_code(facts: CardFacts) -> str:
     """Return a Python program that summarizes a conversation, encoded exactly as recap does."""
-    base, generation = str(facts.base["uri"]), facts.config.generation
+    base = str(facts.base["uri"])
+    generation = facts.config.generation
     if base.startswith("s3://"):
-        peft, transformers = "PeftModel", "AutoModelForCausalLM, AutoTokenizer"
+        peft = "PeftModel"
+        transformers = "AutoModelForCausalLM, AutoTokenizer"
         load = (
             f'base = "path/to/base"  # a copy of {base}\n'
             'model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", device_map="auto")\n'
             "model = PeftModel.from_pretrained(model, adapter).eval()\n"
         )
     else:
-        peft, transformers = "AutoPeftModelForCausalLM", "AutoTokenizer"
+        peft = "AutoPeftModelForCausalLM"
+        transformers = "AutoTokenizer"
         load = (
             "model = AutoPeftModelForCausalLM.from_pretrained("
             'adapter, dtype="auto", device_map="auto").eval()\n'

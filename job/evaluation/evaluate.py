@@ -88,7 +88,7 @@ def choose_conversations(
 ) -> list[Conversation]:
     """Return the conversations to score, in order: a seeded sample of those with a reference.
 
-    Raises DataError if their summaries could not be scored, before anybody pays for them.
+    Raise DataError if their summaries could not be scored, before anybody pays for them.
     """
     chosen = [conversation for conversation in conversations if conversation.references]
     if max_conversations is not None and len(chosen) > max_conversations:

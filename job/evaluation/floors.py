@@ -88,15 +88,21 @@ def rouge_l(left: Sequence[str], right: Sequence[str]) -> float:
     """
     if not left or not right:
         return 0.0
-    positions: dict[str, int] = {}  # word → a bit for each place in `left` where it stands
-    for place, word in enumerate(left):
-        positions[word] = positions.get(word, 0) | 1 << place
+    positions: dict[str, int] = {}  # word → a bit for each of its positions in `left`
+    for index, word in enumerate(left):
+        positions[word] = positions.get(word, 0) | 1 << index
 
+    # Bit i of a row is 0 where the common subsequence grows by one from left[:i] to left[:i + 1].
+    # In the first row, before any word of `right`, it grows nowhere.
     everywhere = (1 << len(left)) - 1
     row = everywhere
     for word in right:
         matched = row & positions.get(word, 0)
+        # The addition carries from the lowest match of a run of ones to the 0 above it, which
+        # becomes 1: the growth moves from there to that match. The subtraction restores the ones
+        # without a match. With no 0 above, the sequence grows, and the carry is cut off.
         row = (row + matched | row - matched) & everywhere
+    # The zeros of the last row: the number of times that it grew.
     common = len(left) - row.bit_count()
     return 2 * common / (len(left) + len(right))
 

@@ -34,7 +34,7 @@ class Input(NamedTuple):
 def read_input(config: EvaluateConfig) -> Input:
     """Read the conversations and choose those to score. Warns of those without a reference.
 
-    Raises DataError if there are none, or none can be scored.
+    Raise DataError if there are none, or none can be scored.
     """
     files = list_inputs(as_list(config.input), config.storage, Selection.of(config.data))
     everything = read_strictly(files, config.data)
@@ -80,7 +80,7 @@ def read_summaries(
     """Read summaries by the ids of their conversations; other keys of a line are ignored.
 
     Each conversation with a reference needs a summary. `uri` names all files together in messages.
-    Raises DataError with the lines and ids that are wrong.
+    Raise DataError with the lines and ids that are wrong.
     """
     known = Counter(conversation.id for conversation in conversations)
     shared = [id for id, count in known.items() if count > 1]
@@ -117,7 +117,8 @@ def _id_and_summary(record: Any, source: Source) -> tuple[str, str]:
         keys = ", ".join(record) or "none"
         raise DataError(f"{source}: got the keys {keys}; wanted an object with id and summary")
 
-    id, summary = record["id"], record["summary"]
+    id = record["id"]
+    summary = record["summary"]
     is_id = isinstance(id, str | int) and not isinstance(id, bool)
     if not is_id or not isinstance(summary, str):
         raise DataError(

@@ -78,7 +78,7 @@ def write_report(
     """Write `report.html` into the folder, and `loss.png` if there is a loss history.
 
     Creates the folder. Logs a warning if the pictures fail, and writes the page without them.
-    Raises OutputError if the folder cannot be written.
+    Raise OutputError if the folder cannot be written.
     """
     pictures = _draw_loss(loss_history) if loss_history else None
     page = report_page(evaluation, examples, pictures, title)

@@ -193,7 +193,8 @@ def shorten(text: str, characters: int) -> str:
 
 
 def _read_system(plain: Mapping[str, Any]) -> SystemResult:
-    scores, words = _read_intervals(plain["scores"]), Lengths(**plain["words"])
+    scores = _read_intervals(plain["scores"])
+    words = Lengths(**plain["words"])
     return SystemResult(**{**plain, "scores": scores, "words": words})
 
 

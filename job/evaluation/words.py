@@ -51,7 +51,10 @@ def length(text: str) -> int:
     pieces = text.split()
     if text.isascii():
         return len(pieces)
-    return sum(len(words(piece)) if _SPACELESS.search(piece) else 1 for piece in pieces)
+    count = 0
+    for piece in pieces:
+        count += len(words(piece)) if _SPACELESS.search(piece) else 1
+    return count
 
 
 class RougeTokenizer:
@@ -107,4 +110,9 @@ def _fold(run: str) -> str:
     text = unicodedata.normalize("NFKC", text)  # case folding may take letters apart
     # Of the Turkish letters i with a dot and i without, either may be the other case of English I.
     text = text.replace("i\u0307", "i").replace("\u0131", "i")
-    return "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text)
+    return "".join(map(_ascii_digit, text))
+
+
+def _ascii_digit(sign: str) -> str:
+    """Return the digit 0-9 of a decimal digit in any script, and any other sign as it is."""
+    return str(unicodedata.decimal(sign)) if sign.isdecimal() else sign

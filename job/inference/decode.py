@@ -49,12 +49,9 @@ def decode(
 
         for step in range(max_new_tokens):
             logits, cache = _forward(model, ids, mask, positions, cache)  # (rows, vocabulary)
-            # NaN would become arbitrary tokens. Weights that overflow in float16 cause it, in every
-            # step alike, so that the first one shows it.
-            if step == 0 and bool(logits.isnan().any()):
-                raise FloatingPointError(
-                    f"the model answers with NaN in {logits.dtype}; try another model.dtype",
-                )
+            # Weights that overflow in float16 cause NaN in every step alike: the first shows it.
+            if step == 0:
+                _check_numbers(logits)
 
             tokens = choose(logits)  # (rows,)
             for row, token in enumerate(tokens.tolist()):
@@ -70,7 +67,9 @@ def decode(
                 ended = [False] * len(kept)
                 index = torch.tensor(kept, device=model.device)
                 cache.batch_select_indices(index)
-                mask, positions, tokens = mask[index], positions[index], tokens[index]
+                mask = mask[index]
+                positions = positions[index]
+                tokens = tokens[index]
 
             # The cache holds everything before: only the new token of each row goes in.
             ids = tokens[:, None]
@@ -131,3 +130,11 @@ def _left_padded(prompts: Sequence[list[int]], device: Any) -> tuple[Any, Any]:
     ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     return ids.to(device), mask.to(device)
+
+
+def _check_numbers(logits: Any) -> None:
+    """Raise FloatingPointError for NaN, which would become arbitrary tokens."""
+    if bool(logits.isnan().any()):
+        raise FloatingPointError(
+            f"the model answers with NaN in {logits.dtype}; try another model.dtype",
+        )

@@ -100,7 +100,11 @@ class OneByOne:
             )
         if failures:
             warn("not summarized: scored as empty", summaries=len(failures), first=str(failures[0]))
-        return [answer if isinstance(answer, Generated) else EMPTY for answer in answers]
+
+        scored = []
+        for answer in answers:
+            scored.append(answer if isinstance(answer, Generated) else EMPTY)
+        return scored
 
     def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
         """Do nothing: this engine asks for no prompts ahead."""

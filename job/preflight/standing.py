@@ -28,7 +28,7 @@ def find_standing(config: TrainConfig, examples: Examples, fresh: bool) -> Stand
     """Read the journal of the run.
 
     If `fresh`, and the folder belongs to another config, data or versions, read that of the run
-    beside it. Raises ConfigError if the folder belongs to another run and `fresh` is False.
+    beside it. Raise ConfigError if the folder belongs to another run and `fresh` is False.
     """
     wanted = journal.fingerprint(config, examples.digests())
     run = config.run

@@ -52,6 +52,7 @@ class Manifest:
         of another folder.
         """
         content = asdict(self) | {"sha256": self._sha256()}
+        # Sorted: the same folder gives the same bytes, by which `publish_folder` recognizes it.
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
         return (text + "\n").encode()
 
@@ -67,6 +68,7 @@ class Manifest:
         files = {}
         for key, file in raw["files"].items():
             entry = FileEntry(int(file["size"]), str(file["sha256"]))
+            # A key such as ../x would be written outside the folder.
             files[check_key(key, where)] = entry
 
         manifest = cls(files, dict(raw["extra"]))
@@ -125,7 +127,8 @@ def publish_folder(
     manifest = write_manifest(local_dir, extra)
     report = one_at_a_time(progress) if progress else None
 
-    # The old manifest goes first: from here on readers find no folder rather than a mixture.
+    # The old manifest goes first: from here on readers find no folder rather than a mixture. The
+    # same manifest may stay: files that are uploaded again replace their equals.
     if not _is_published(store, prefix, manifest):
         store.delete(below(prefix, MANIFEST))
 
@@ -133,6 +136,7 @@ def publish_folder(
         store.upload(local_dir / key, below(prefix, key), report)
 
     _for_each(manifest.files, upload)
+    # Before the commit: another writer may have replaced or deleted files meanwhile.
     _check_uploaded(manifest, store, prefix)
 
     # The new manifest goes last: it is the commit.
@@ -185,6 +189,7 @@ def fetch_folder(
         return manifest
 
     report = one_at_a_time(progress) if progress else None
+    # Beside the target, and renamed when all of it is verified.
     with new_folder(target) as folder:
 
         def fetch(key: str) -> None:
@@ -193,6 +198,7 @@ def fetch_folder(
         try:
             _for_each(manifest.files, fetch)
         except DamagedError as error:
+            # New files beside the old manifest look like damage, but a second try succeeds.
             _raise_if_replaced(store, prefix, manifest, error)
             raise
 
@@ -242,6 +248,7 @@ def fetch_prefix(
 
         def fetch(key: str) -> None:
             store.download(wanted[key].key, target / key, report)
+            # The listed version: of a file that changed since, the next fetch sees another.
             done[key] = wanted[key].version
 
         try:
@@ -292,6 +299,7 @@ def _raise_if_replaced(store: Store, prefix: str, manifest: Manifest, error: Dam
     try:
         same = read_manifest(store, prefix) == manifest
     except MissingError:
+        # Between its deletion and the new one, a manifest is missing.
         same = False
     if not same:
         where = below(store.uri, prefix)
@@ -301,6 +309,7 @@ def _raise_if_replaced(store: Store, prefix: str, manifest: Manifest, error: Dam
 def _read_fetched_versions(target: Path, where: str) -> dict[str, str]:
     """Return the versions, by key, of the files in `target` that came from `where`."""
     try:
+        # Any damage to it means a new download, no error.
         raw = json.loads((target / FETCHED).read_bytes())
         versions = raw["versions"]
         return {check_key(key): str(versions[key]) for key in versions if raw["from"] == where}
@@ -333,6 +342,7 @@ def is_folder_of(folder: Path, manifest: Manifest) -> bool:
     try:
         if not folder.is_dir() or verify_folder(folder) != manifest:
             return False
+        # A file that no manifest names may change what a library loads from the folder.
         found = {entry.key for entry in LocalStore(str(folder)).list()}
     except (MissingError, DataError):
         return False
@@ -343,6 +353,7 @@ def _for_each(items: Iterable[Item], action: Callable[[Item], None]) -> None:
     """Run `action` on the items, several at once. After an error, begin no more and raise it."""
     pool = ThreadPoolExecutor(FILES_AT_ONCE)
     try:
+        # Iterating raises the first error; nobody needs the results.
         for _ in pool.map(action, items):
             pass
     finally:

@@ -73,7 +73,7 @@ def scheme_of(uri: str) -> str:
 
     if scheme not in SCHEMES or not uri.startswith(f"{scheme}://"):
         raise ConfigError(
-            f"'{uri}': no such kind of place; wanted a path, s3://bucket/prefix, "
+            f"'{uri}': unknown kind of location; wanted a path, s3://bucket/prefix, "
             "hf://org/name or hf://datasets/org/name"
         )
     return scheme

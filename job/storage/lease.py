@@ -92,6 +92,8 @@ class Lease:
         newest = self._newest_generation()
         if newest is not None:
             self._wait_until_free(newest)
+        # A new key, never the dead holder's own: if that one lives after all and renews, it writes
+        # its old key, and then sees the newer one.
         self._generation = (newest or 0) + 1
 
         # Counted from before the write: others may count from the moment the key appears, and the
@@ -103,6 +105,7 @@ class Lease:
             self._refuse_unless_mine()
         self._check_guard()
 
+        # Only the holder tidies up, and until here this run was not certain to be it.
         for generation in self._generations():
             if generation < self._generation:
                 self._store.delete(_key(generation))
@@ -110,32 +113,35 @@ class Lease:
 
     def check(self) -> None:
         """Raise LeaseLostError unless this run is certain to be the only writer."""
+        # Asks this process only, no store: it runs before every write.
         if self._newer:
             raise LeaseLostError(
                 f"{self._store.uri}: another run took over ({self._newer}): this run stops",
             )
         if self._ended.is_set():  # a thread that nobody waited for still writes
             raise LeaseLostError(
-                f"{self._store.uri}: the lease was given back: this run writes no more",
+                f"{self._store.uri}: the lease was released: this run writes no more",
             )
         silent = self._clock() - self._renewed_at
         if silent > self._terms.trusted:
             raise LeaseLostError(
                 f"{self._store.uri}: the lease could not be renewed for {silent:.0f} s, so another "
                 "run may have taken over: this one writes no more; run the same command again to "
-                "go on"
+                "resume"
             )
 
     def release(self) -> None:
-        """Give the lease back, so that the next run need not wait. Log a warning if that fails."""
+        """Release the lease, so that the next run need not wait. Log a warning if that fails."""
+        # The thread ends first: a renewal after the last write would take the release back.
         self.let_lapse()
+        # The newer run deletes this key, and writing it again would leave it behind.
         if self._newer:
             return
         try:
             self._store.write(_key(self._generation), self._content(released=True))
         except RecapError as error:
             warn(
-                "the lease could not be given back: it ends by itself",
+                "the lease was not released: it ends by itself",
                 seconds=self._terms.lifetime,
                 why=str(error),
             )
@@ -143,15 +149,19 @@ class Lease:
     def let_lapse(self) -> None:
         """Stop renewing the lease. The next run waits until its lifetime has passed."""
         self._ended.set()
+        # A thread that was never started cannot be joined. One that hangs in a request is left.
         if self._thread.ident:
             self._thread.join(timeout=self._terms.renewal)
 
     def _renew(self) -> None:
         """Renew the lease until it ends or is lost. The body of the thread."""
         while not self._ended.wait(self._terms.renewal):
+            # As in `acquire`: the lease lives from before the write, however long that takes.
             began = self._clock()
             try:
                 self._renewals += 1
+                # Not guarded: the key is this run's own. If a newer run deleted it, it comes back,
+                # which does no harm, since only the newest generation counts.
                 self._store.write(_key(self._generation), self._content())
 
                 # The listing follows the write, to see a run that took over before it.
@@ -162,6 +172,7 @@ class Lease:
                     return
                 self._renewed_at = began
             except RecapError as error:
+                # No reason to stop: the next renewal may succeed, and `check` counts the time.
                 seconds = round(self._clock() - self._renewed_at)
                 warn("the lease was not renewed", seconds=seconds, why=str(error))
 
@@ -176,6 +187,7 @@ class Lease:
         while True:
             content = self._read(generation)
             holder = holder_of(content)
+            # Either way, the holder writes no more: no lifetime need pass.
             if content.get("released") or holder.is_dead(self._holder):
                 return
 
@@ -186,6 +198,8 @@ class Lease:
                     f"{self._store.uri} is being written by another run ({holder.name}): wait for "
                     "its end, stop it, or give this one another name (run)"
                 )
+            # A lifetime without a change, by this machine's own clock: the time of the last
+            # renewal, by the clock of another, is never asked for.
             if self._clock() - began > self._terms.lifetime:
                 return
 
@@ -333,7 +347,7 @@ class GuardedStore:
             self._lease.check()
 
     def end(self) -> None:
-        """Give the lease back, or let it lapse if a change is still in progress.
+        """Release the lease, or let it lapse if a change is still in progress.
 
         Nobody waits for such a change, and it may still reach the store.
         """

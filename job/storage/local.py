@@ -121,7 +121,7 @@ class LocalStore:
             real = Path(os.path.realpath(checked))
             if not real.is_relative_to(root):
                 raise DataError(
-                    f"{path} leads out of {self.uri}, to {real}; name that place itself in the "
+                    f"{path} leads out of {self.uri}, to {real}; name the target itself in the "
                     "config"
                 )
         return path

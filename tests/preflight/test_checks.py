@@ -38,7 +38,7 @@ def test_an_unknown_scheme_is_one_line_of_the_plan_with_its_key(tmp_path, base_f
         check.name: check
         for check in plan(train_config(tmp_path, base_folder, output="gs://x/y")).checks
     }
-    wanted = "'gs://x/y': no such kind of place; wanted a path, s3://bucket/prefix"
+    wanted = "'gs://x/y': unknown kind of location; wanted a path, s3://bucket/prefix"
     assert found["output"].found.startswith(f"output: {wanted}")
     assert found["run"].found.startswith("output: 'gs://x/y/r'")
     passed = [name for name, check in found.items() if not check.error]
