@@ -13,7 +13,7 @@ from job.config.sections import GenerationSection
 from job.inference.engine import Generated
 from job.prompt.encode import Encoder
 from job.prompt.template import Prompt
-from job.summarization.summarizer import Summarizer, find_digests
+from job.summarization.summarizer import Summarizer, fetch_digests
 
 NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a safetensors file without tensors
 PROMPT = Prompt("Summarize:\n", "\nSummary:\n", False, {}, ("whitespace",))
@@ -78,7 +78,7 @@ def stand_in(engine: Any, tokenizer: Any = None) -> Callable[[SummarizeConfig, P
     tokenizer = tokenizer or StandInTokenizer()
 
     def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:
-        digests = find_digests(config, cache)
+        digests = fetch_digests(config, cache)
         encoder = Encoder(PROMPT, tokenizer, 1 << 19)
         return Summarizer(engine, encoder, PROMPT.cleaning, digests, "stand-in")
 

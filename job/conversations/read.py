@@ -256,7 +256,7 @@ class _Ids:
         key = id_digest(outcome.id)
         if key in self._sources:
             index, line = divmod(self._sources[key], LINES_OF_A_URI)
-            detail = f"id '{outcome.id}' already stands at {Source(self._uris[index], line)}"
+            detail = f"id '{outcome.id}' is already used at {Source(self._uris[index], line)}"
             return Reject(outcome.source, "invalid_record", detail, outcome.id)
         if not self._uris or self._uris[-1] != outcome.source.uri:
             self._uris.append(outcome.source.uri)

@@ -21,7 +21,7 @@ from job.summarization.existing import check_free, find_finished
 from job.summarization.identity import identity
 from job.summarization.inputs import check_enough, find_night_inputs
 from job.summarization.output import check_apart, open_output
-from job.summarization.summarizer import find_digests
+from job.summarization.summarizer import fetch_digests
 
 REJECTS_SHOWN = 3
 
@@ -74,7 +74,7 @@ def _look_at_output(config: SummarizeConfig, files: Sequence[InputFile] | None) 
         check_free(output)
         return Found(writable, False)
 
-    wanted = identity(config, files, find_digests(config, cache_folder()))
+    wanted = identity(config, files, fetch_digests(config, cache_folder()))
     manifest = find_finished(output, wanted)
     if manifest is None or manifest.extra["state"] != "finished":
         return Found(writable, False)

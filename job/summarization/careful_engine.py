@@ -71,15 +71,18 @@ class CarefulEngine:
         self.has_answered = has_answered
         self.is_careful = is_careful
 
-    @property
-    def prompts_ahead(self) -> int:
-        """The number of prompts of later calls that should be announced."""
-        return 0 if self.is_careful else self.loader.load().engine.prompts_ahead
+    def expect(self, prompts: Sequence[list[int]]) -> int:
+        """Announce prompts of a later call, if the engine wants that. Loads the model if needed.
 
-    def expect(self, prompts: Sequence[list[int]]) -> None:
-        """Announce prompts of a later call, if the engine wants that."""
-        if self.prompts_ahead:
-            self.loader.load().engine.expect(prompts, self.settings)
+        Return the number of prompts of later calls that should be announced.
+        """
+        if self.is_careful:
+            return 0
+        engine = self.loader.load().engine
+        if not engine.prompts_ahead:
+            return 0
+        engine.expect(prompts, self.settings)
+        return engine.prompts_ahead
 
     def generate(
         self,
@@ -150,10 +153,11 @@ class CarefulEngine:
         self.has_answered = True
 
     def check_failures(self, answers: Sequence[Generated | Failure]) -> None:
-        """If prompts got no answer, check that the model answers a greeting: raise if it cannot.
+        """If a prompt got no answer, send the model a greeting, and raise if it cannot answer that.
 
-        Raise ConfigError also if all failed, more than one, with an error that only a config
-        explains, unless the model has answered before.
+        Sets `has_answered` if there are failures and another prompt got an answer. Raise
+        ConfigError, without a greeting, if several prompts failed, all of them with one error that
+        only a config explains, unless the model has answered before.
         """
         failures = [answer for answer in answers if isinstance(answer, Failure)]
         if not failures:

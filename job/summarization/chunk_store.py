@@ -98,6 +98,7 @@ class OutcomeLine(NamedTuple):
     @classmethod
     def from_bytes(cls, line: bytes) -> Self:
         """Parse what `to_bytes` returned."""
+        # The row is the rest of the line, whatever it contains.
         return cls(*line.rstrip(b"\n").split(b"\t", 5))
 
 
@@ -170,8 +171,12 @@ class ChunkStore:
 
         Return False, and leave nothing behind, if another worker has committed the chunk.
         """
+        # A name of its own: two workers with the same chunk never write to one key, and outcomes
+        # that a marker names never change.
         name = f"{number:06d}-{uuid.uuid4().hex}.outcomes"
         marker = Marker(name, path.stat().st_size, sha256_file(path), facts)
+
+        # Outcomes first: a marker must never name a file that is not there yet.
         self.store.upload(path, self._key(name))
 
         # The guarded write is the commit. A process that dies before it leaves outcomes that no
@@ -205,6 +210,8 @@ class ChunkStore:
             raise DamagedError(
                 f"{where} is gone, which a marker names: remove {self.uri} and run again"
             ) from error
+
+        # The size first: it is known at once, and a file that was cut off needs no hash.
         if path.stat().st_size != marker.size or sha256_file(path) != marker.sha256:
             raise DamagedError(
                 f"{where} is not what its marker says: remove {self.uri} and run again"
@@ -238,6 +245,7 @@ def delete_chunks(store: Store, chunks: str, only: str | None = None) -> bool:
 
     Return True if any chunk had been committed.
     """
+    # A file that somebody else has put into the folder stays.
     listed = [entry.key for entry in store.list(only or chunks)]
     keys = [key for key in listed if OWN_KEYS.fullmatch(relative_to(chunks, key))]
 

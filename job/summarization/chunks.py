@@ -92,18 +92,24 @@ def agree_on_chunks(
     recording anything, if the input holds fewer, and RetryError if files change meanwhile.
     """
     for _ in range(MAX_ATTEMPTS):
+        # Only the newest record counts. Older ones describe inputs that have changed since, and a
+        # worker that still follows one notices it at the end by `is_agreed`.
         newest = _newest_number(store, folder)
         if newest:
             recorded = _read_recorded(store, folder, newest, files)
             if recorded and recorded.records >= config.limits.min_records:
                 return recorded
 
+        # Every worker that starts before there is a record cuts the input itself. None waits for
+        # another one, which may die.
         chunks = list(_cut_into_chunks(files, config.data, size_of(config.chunks)))
         check_enough(sum(chunk.records for chunk in chunks), config)
         content = _to_json(files, chunks)
 
         # A file that changed while it was cut has pieces that do not fit its recorded version.
         check_unchanged(files)
+
+        # The guarded write decides: it fails if any other worker has taken this number.
         try:
             store.write(_key(folder, newest + 1), content, if_absent=True)
         except AlreadyExistsError:
@@ -116,6 +122,9 @@ def agree_on_chunks(
 def is_agreed(store: Store, chunks: Chunks) -> bool:
     """Return True if these chunks are still the newest record, which other workers use too."""
     folder = chunks.settings_folder
+
+    # Compared by content, not by number: a store that ignores conditional writes lets two workers
+    # write the same number, each with its own content.
     try:
         content = store.read(_key(folder, _newest_number(store, folder)))
     except MissingError:
@@ -140,6 +149,7 @@ def _cut_into_chunks(
                     records + piece.records <= size.records
                     and size_bytes + piece.bytes <= size.bytes
                 )
+                # A piece is not divided: one larger than a chunk becomes a chunk of its own.
                 if parts and not has_room:
                     yield Chunk(chunks, tuple(parts))
                     chunks += 1
@@ -163,6 +173,7 @@ def _to_json(files: Sequence[InputFile], chunks: Sequence[Chunk]) -> bytes:
 
 def _piece_to_json(part: FilePiece) -> dict[str, Any]:
     fields = asdict(part.piece)
+    # Most kinds of pieces use few of the fields, and a large night has many pieces.
     return {
         "file": part.file,
         **{name: fields[name] for name in fields if fields[name] is not None},
@@ -185,6 +196,7 @@ def _read_recorded(
         return None
     raw = json.loads(content)
 
+    # Only the recorded files, in the recorded order: pieces name their file by its number there.
     by_uri = {file.uri: file for file in files}
     known = []
     for recorded in raw["files"]:
@@ -193,7 +205,7 @@ def _read_recorded(
             return None
         known.append(file)
 
-    # A record of an empty input does not stand for one that has files now.
+    # A record of an empty input is not the record of one that has files now.
     if files and not known:
         return None
 
@@ -213,6 +225,8 @@ def _piece_from_json(raw: dict[str, Any]) -> FilePiece:
 
 def _newest_number(store: Store, folder: str) -> int:
     """Return the number of the newest record, or 0 if there is none."""
+    # The listing has the outcomes too. Numbers are compared as numbers: after 9999, names no longer
+    # sort like them.
     newest = 0
     for entry in store.list(folder):
         name = entry.key.rpartition("/")[2]
@@ -224,6 +238,8 @@ def _newest_number(store: Store, folder: str) -> int:
 
 def _outcomes_folder(folder: str, content: bytes) -> str:
     """Return the folder for the outcomes of the chunks of this record."""
+    # Named by the content of the record: workers that agreed on different records (of a changed
+    # input, or in a store without conditional writes) can never commit to one folder.
     return below(folder, sha256_of(content)[:FINGERPRINT_DIGITS])
 
 

@@ -1,4 +1,4 @@
-"""Crash notes: they tell the next attempt which records were in flight when a process died.
+"""Crash notes: they record for the next attempt what was in flight when a process died.
 
 A process that the system kills cannot report anything, and neither can one whose GPU has failed for
 good. So a worker leaves a note beside the chunks before it begins a chunk. The note is deleted when
@@ -39,6 +39,8 @@ class CrashNotes:
 
     def begin_chunk(self, number: int) -> None:
         """Leave a note that the chunk is in flight."""
+        # A name of its own: a worker with the same chunk must not delete this note, and the next
+        # attempt counts the processes that died.
         name = f"begun-{number:06d}-{uuid.uuid4().hex}.json"
         self._write(name, {})
         self._own[number] = name
@@ -61,6 +63,7 @@ class CrashNotes:
         """
         name = f"records-{uuid.uuid4().hex}.json"
         try:
+            # Written before the block begins. A process that is killed in it writes nothing more.
             self._write(name, {"records": list(records), "alone": crashes_alone})
             yield
             self._delete(name)
@@ -78,6 +81,8 @@ class CrashNotes:
         """Delete a note. If the store fails, delete it together with the next one."""
         if self._store is None:
             return
+        # A note that cannot be deleted must not end the night. Those that failed before are tried
+        # again, the newest first, and kept for the next call once one fails.
         self._to_delete.append(name)
         with suppress(RecapError):
             while self._to_delete:
@@ -92,6 +97,7 @@ def read_crash_notes(store: ChunkStore) -> CrashNotes:
         match = NOTE_NAME.fullmatch(name)
         if not match:
             continue
+        # The names of these notes say everything, so no note of a chunk is read.
         if match["chunk"]:
             notes.begun[int(match["chunk"])] += 1
             continue
@@ -99,6 +105,9 @@ def read_crash_notes(store: ChunkStore) -> CrashNotes:
             note = store.read_note(name)
         except MissingError:
             continue  # deleted since the folder was listed: its worker is alive
+
+        # The highest number counts: an attempt notes one more than it found. A batch of several
+        # notes 0: its records are suspects, and none of them has crashed alone.
         for record in note["records"]:
             notes.crashes[record] = max(note["alone"], notes.crashes.get(record, 0))
     return notes

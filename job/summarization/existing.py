@@ -21,10 +21,9 @@ MAX_DIFFERENCES_SHOWN = 5
 def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | None:
     """Return the manifest of an earlier night of this identity if all its files are there.
 
-    Return None if there is nothing to keep. A night that rejected too many records is kept too: its
-    summaries are good. Files that were added to the input of a finished night are logged, and left
-    for another night. Raise OutputError if the output belongs to something else; an output of no
-    records may be replaced by any other.
+    Return None if there is nothing to keep. Raise OutputError if the output belongs to something
+    else; one of no records may be replaced by any other. Log a warning about files that were added
+    to the input of a finished night: they are left for another night.
     """
     existing = _existing_entries(output)
     manifest = _read_manifest(output)
@@ -36,6 +35,9 @@ def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | Non
     has_records = manifest.extra["counts"].get("records") != 0
     is_finished = manifest.extra["state"] == "finished" and has_records
     different = differences(there, identity, " ")
+
+    # Only a finished night protects its output. One that rejected too many records is kept by the
+    # same night, because its summaries are good, and replaced by any other.
     late = _late_files(there, identity) if is_finished else []
     if late:
         warn(
@@ -53,6 +55,8 @@ def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | Non
             "output, or remove what is there"
         )
 
+    # Before the output is taken as done: a foreign file beside it must be an error every time, not
+    # only when something of it is missing.
     _check_replaceable(output, existing, manifest)
     is_same = bool(late) or not different
     return manifest if is_same and _has_all_files(output, manifest) else None
@@ -69,6 +73,8 @@ def mark_success(output: Output, manifest: Manifest) -> None:
 
     It is none yet if the limit of rejects was raised since, or if its night died before the marker.
     """
+    # The order of a publication: the manifest, the success marker, and last the marker of the
+    # publication. A process that dies in between leaves what the next run completes.
     if manifest.extra["state"] != "finished":
         finished = Manifest(manifest.files, manifest.extra | {"state": "finished"})
         output.store.write(output.manifest, finished.to_json())
@@ -88,12 +94,15 @@ def _read_manifest(output: Output) -> Manifest | None:
     except MissingError:
         return None
     except DamagedError as error:
+        # Not JSON of recap: any other program may write a file of this name.
         raise OutputError(f"{foreign} ({error})") from error
 
+    # Other folders of recap have manifests too, with other facts.
     extra = manifest.extra
     has_facts = isinstance(extra.get("identity"), dict) and isinstance(extra.get("counts"), dict)
     if not has_facts or not extra.get("state"):
         raise OutputError(foreign)
+    # `day.jsonl` and `day.csv` in one folder have the same name for their manifests.
     if not output.is_folder and output.summaries not in manifest.files:
         raise OutputError(
             f"{where} is there and belongs to {', '.join(manifest.files)}, not to "
@@ -106,11 +115,14 @@ def _existing_entries(output: Output) -> list[Entry]:
     """Return the entries that a night would replace, and that a manifest must name.
 
     None of them matters if an interrupted publication left them. Call this before the manifest is
-    read: a publication deletes its marker after it has written its manifest, so the files of one
-    that completes in between (the same night, started twice) are not taken for foreign ones.
+    read.
     """
     keys = [output.success] if output.success else [output.summaries, output.rejects]
     existing = [*output.parts(), *entries_at(output.store, keys)]
+
+    # The files are listed first, then the marker is looked for, and the manifest is read last. A
+    # publication deletes its marker after it has written its manifest. So the files of one that
+    # completes in between (the same night, started twice) are not taken for foreign ones.
     return [] if is_claimed(output.store, output.marker, KIND) else existing
 
 

@@ -182,6 +182,9 @@ class _Assembly:
         Each file of outcomes is deleted once it is written, so that the disk holds little twice.
         """
         changed = Counts()
+
+        # Outcomes and duplicates both come in the order of the input. They are merged as two sorted
+        # streams: `duplicate` is the next one whose record has not been met yet.
         duplicate = next(duplicates, None)
         output = self._night.output
         summaries = output.write_summaries(self._folder, self._night.config.csv_output)
@@ -209,7 +212,7 @@ class _Assembly:
         if line.is_derived:
             numbered = row | {"id": f"{row['id']}-{duplicate.ordinal}"}
             return line._replace(row=json_line(numbered))
-        detail = f"id '{row['id']}' already stands at {self._source(duplicate.first)}"
+        detail = f"id '{row['id']}' is already used at {self._source(duplicate.first)}"
         source = Source(row["source"]["uri"], row["source"]["line"])
         reject = Reject(source, "invalid_record", detail, row["id"])
         return line._replace(kind=REJECT, row=json_line(reject_row(reject)))

@@ -83,6 +83,8 @@ def conversation_digest(conversation: Conversation, settings: blake2b) -> str:
     texts = ["", conversation.id]
     for turn in conversation.turns:
         texts += turn.role, turn.text
+
+    # The settings are hashed once a night. A copy of that hash goes on with the conversation.
     digest = settings.copy()
     digest.update("\0".join(texts).encode())  # no text of a record has this character
     return digest.hexdigest()

@@ -60,7 +60,7 @@ def check_enough(records: int, config: SummarizeConfig) -> None:
 
 
 def check_unchanged(files: Sequence[InputFile], listed: int = 0) -> None:
-    """Raise RetryError if one of the files is no longer what it was when it was listed.
+    """Raise RetryError if one of the files changed since it was listed.
 
     `listed` is the number of entries that a listing of their store would have.
     """

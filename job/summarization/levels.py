@@ -29,7 +29,7 @@ class Answer(NamedTuple):
     levels: int
 
 
-class _Climb(NamedTuple):
+class _Progress(NamedTuple):
     """A conversation at one of its levels: the prompts there, and the sums of the levels below."""
 
     row: int
@@ -51,59 +51,66 @@ def answer_each(
 ) -> list[Answer | Reject]:
     """Return an answer for each conversation, or the reject that it is without one."""
     results: dict[int, Answer | Reject] = {}
-    climbs = [_Climb(row, item, item.parts) for row, item in enumerate(prepared)]
-    report = _by_conversation(on_done, climbs)
+    unanswered = [_Progress(row, item, item.parts) for row, item in enumerate(prepared)]
+    report = _by_conversation(on_done, unanswered)
 
-    while climbs:
+    while unanswered:
+        # All prompts of the level in one call: an engine batches best what it sees together.
         prompts = []
         sources = []
-        for climb in climbs:
-            for part in climb.parts:
+        for progress in unanswered:
+            for part in progress.parts:
                 prompts.append(part.ids)
-                sources.append(climb.item.source)
+                sources.append(progress.item.source)
         answers = engine.generate(prompts, sources, report)
 
+        # The answers are in the order of the prompts: each conversation takes one for each part.
         higher = []
         start = 0
-        for climb in climbs:
-            end = start + len(climb.parts)
-            step = _climb(climb, answers[start:end], engine)
+        for progress in unanswered:
+            end = start + len(progress.parts)
+            step = _next_step(progress, answers[start:end], engine)
             start = end
-            if isinstance(step, _Climb):
+            if isinstance(step, _Progress):
                 higher.append(step)
             else:
-                results[climb.row] = step
-        climbs = higher
+                results[progress.row] = step
+        unanswered = higher
+
+        # The bar is full after the first level: nobody knows how many prompts the next ones have.
         report = _report_nothing
     return [results[row] for row in range(len(prepared))]
 
 
-def _climb(
-    climb: _Climb,
+def _next_step(
+    progress: _Progress,
     answers: Sequence[Generated | Failure],
     engine: CarefulEngine,
-) -> _Climb | Answer | Reject:
+) -> _Progress | Answer | Reject:
     """Return what the answers to this level's prompts make of a conversation."""
     if len(answers) == 1:
-        return _last_answer(climb, answers[0])
+        return _last_answer(progress, answers[0])
 
     texts: list[str] = []
     turns_covered: list[int] = []
-    input_tokens = climb.input_tokens
-    output_tokens = climb.output_tokens
-    dropped_turns = climb.dropped_turns
+    input_tokens = progress.input_tokens
+    output_tokens = progress.output_tokens
+    dropped_turns = progress.dropped_turns
 
     first = 0
-    for number, (part, answer) in enumerate(zip(climb.parts, answers, strict=True), 1):
+    for number, (part, answer) in enumerate(zip(progress.parts, answers, strict=True), 1):
+        # A summary without one of its parts would look complete, so there is none.
         if isinstance(answer, Failure):
-            detail = f"part {number} of {len(answers)}, level {climb.level}: {answer}"
-            return _reject(climb, "generation_failed", detail)
+            detail = f"part {number} of {len(answers)}, level {progress.level}: {answer}"
+            return _reject(progress, "generation_failed", detail)
         input_tokens += len(part.ids)
         output_tokens += answer.output_tokens
 
+        # Above the first level, `part.turns` counts summaries. Translate them to turns of the
+        # conversation, so that `dropped_turns` means the same at every level.
         turns = part.turns
-        if climb.level > 1:
-            turns = sum(climb.turns_covered[first : first + part.turns])
+        if progress.level > 1:
+            turns = sum(progress.turns_covered[first : first + part.turns])
             first += part.turns
 
         text = answer.text.strip()
@@ -113,65 +120,68 @@ def _climb(
         else:
             dropped_turns += turns
 
-    climb = climb._replace(
+    progress = progress._replace(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         dropped_turns=dropped_turns,
         turns_covered=tuple(turns_covered),
     )
-    return _next_level(climb, texts, engine)
+    return _next_level(progress, texts, engine)
 
 
-def _last_answer(climb: _Climb, answer: Generated | Failure) -> Answer | Reject:
+def _last_answer(progress: _Progress, answer: Generated | Failure) -> Answer | Reject:
     """Return the result of a conversation whose level has one prompt."""
     if isinstance(answer, Failure):
-        return _reject(climb, "generation_failed", str(answer))
+        return _reject(progress, "generation_failed", str(answer))
     return Answer(
         answer.text,
         answer.finish_reason,
-        climb.input_tokens + len(climb.parts[0].ids),
-        climb.output_tokens + answer.output_tokens,
-        climb.dropped_turns,
-        climb.level,
+        progress.input_tokens + len(progress.parts[0].ids),
+        progress.output_tokens + answer.output_tokens,
+        progress.dropped_turns,
+        progress.level,
     )
 
 
-def _next_level(climb: _Climb, texts: Sequence[str], engine: CarefulEngine) -> _Climb | Reject:
+def _next_level(
+    progress: _Progress, texts: Sequence[str], engine: CarefulEngine
+) -> _Progress | Reject:
     """Encode the summaries of the parts as a conversation of their own."""
     if not texts:
-        detail = f"the model answered each of {len(climb.parts)} parts without text"
-        return _reject(climb, "empty_summary", detail)
+        detail = f"the model answered each of {len(progress.parts)} parts without text"
+        return _reject(progress, "empty_summary", detail)
 
     turns = tuple(Turn(f"part {number}", text) for number, text in enumerate(texts, 1))
-    conversation = Conversation(climb.item.id, turns, climb.item.source)
+    conversation = Conversation(progress.item.id, turns, progress.item.source)
     encoder = engine.loader.load().encoder
 
-    # Each level must have fewer parts than the one below, or it would never end.
-    max_parts = len(climb.parts) - 1
+    # Each level must have fewer parts than the one below, or it would never end. This is at least
+    # 1, because a level of one part was the last.
+    max_parts = len(progress.parts) - 1
     try:
-        parts = encoder.encode_parts(conversation, max(max_parts, 1))
+        parts = encoder.encode_parts(conversation, max_parts)
     except TooLongError:
         parts = []
 
-    is_last_level = climb.level + 1 == MAX_LEVELS
+    is_last_level = progress.level + 1 == MAX_LEVELS
     if not parts or len(parts) > max_parts or (is_last_level and len(parts) > 1):
         detail = (
-            f"the summaries of its {len(climb.item.parts)} parts do not come together in "
+            f"the summaries of its {len(progress.item.parts)} parts do not come together in "
             f"{MAX_LEVELS} levels of {encoder.max_tokens} tokens; lower "
             "generation.max_new_tokens, or raise max_input_tokens"
         )
-        return _reject(climb, "too_long", detail)
-    return climb._replace(parts=parts, level=climb.level + 1)
+        return _reject(progress, "too_long", detail)
+    return progress._replace(parts=parts, level=progress.level + 1)
 
 
-def _reject(climb: _Climb, reason: RejectReason, detail: str) -> Reject:
-    return Reject(climb.item.source, reason, detail, climb.item.id)
+def _reject(progress: _Progress, reason: RejectReason, detail: str) -> Reject:
+    return Reject(progress.item.source, reason, detail, progress.item.id)
 
 
-def _by_conversation(on_done: Done, climbs: Sequence[_Climb]) -> Done:
+def _by_conversation(on_done: Done, unanswered: Sequence[_Progress]) -> Done:
     """Scale the progress of prompts to conversations, so that the bar ends at 100 %."""
-    conversations = len(climbs)
-    prompts = sum(len(climb.parts) for climb in climbs)
+    conversations = len(unanswered)
+    prompts = sum(len(progress.parts) for progress in unanswered)
     done = 0
     reported = 0
 

@@ -99,8 +99,7 @@ def answer_windows(
         ahead.append(window)
         prompts_in_flight.append(len(prompts))
         if prompts:  # else no model may be needed, and asking the engine would load one
-            task.engine.expect(prompts)
-            prompts_wanted = task.engine.prompts_ahead
+            prompts_wanted = task.engine.expect(prompts)
 
         # Answer the oldest window as soon as those after it keep the engine busy meanwhile. An
         # engine that wants no announcements has each window answered at once.
@@ -148,7 +147,7 @@ def _outcome(item: Prepared, answer: Answer | Reject, task: Task) -> Outcome:
     leaks = 0
     if item.placeholders:
         redactions = item.placeholders.replaced
-        # The summary is redacted too: a model may write values that stood in no turn.
+        # The summary is redacted too: a model may write values that are in no turn.
         text = item.placeholders.redact_again(text)
         leaks = item.placeholders.replaced - redactions
     summary = Summary(

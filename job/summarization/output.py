@@ -117,14 +117,14 @@ def check_apart(output: Output, inputs: Sequence[str], files: Sequence[InputFile
         if f"{_absolute(output.uri)}/".startswith(f"{_absolute(uri)}/"):
             raise ConfigError(
                 f"output: {output.uri} lies in the input {uri}, so the next run would read it as "
-                "conversations; choose a place of its own"
+                "conversations; choose another location"
             )
     root = f"{_absolute(output.store.uri)}/"
     for file in files:
         if output.replaces(_absolute(file.uri).removeprefix(root)):
             raise ConfigError(
                 f"output: {output.uri} would replace {file.uri}, which is a file of the input; "
-                "choose another place"
+                "choose another location"
             )
 
 

@@ -111,7 +111,7 @@ def _rows(file: InputFile) -> Iterator[Any]:
         case _:
             for where, row in read_json_lines(file):
                 if isinstance(row, RecordError) or not isinstance(row, dict):
-                    raise DamagedError(f"{where}: is no line that recap wrote: {REMEDY}")
+                    raise DamagedError(f"{where}: is not a line written by recap: {REMEDY}")
                 yield row
 
 

@@ -35,7 +35,7 @@ from job.summarization.output import check_apart, check_writable, open_output
 from job.summarization.records import Counts
 from job.summarization.rerun import finish_if_done
 from job.summarization.shard import WHOLE, Shard
-from job.summarization.summarizer import Summarizer, find_digests, open_summarizer
+from job.summarization.summarizer import Summarizer, fetch_digests, open_summarizer
 from job.summarization.worker import summarize_missing
 
 Open = Callable[[SummarizeConfig, Path], Summarizer]
@@ -60,7 +60,7 @@ def summarize(
     output = open_output(config.output, config.storage)
     check_apart(output, as_list(config.input), files)
     with redacted_errors(make_redactor(config.redaction), [file.uri for file in files]):
-        digests = find_digests(config, cache_folder())
+        digests = fetch_digests(config, cache_folder())
         night = Night(config, output, digests, inputs.left_out)
         return _summarize(night, files, open_with, shard)
 

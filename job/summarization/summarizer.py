@@ -59,9 +59,10 @@ class SummarizerLoader:
         return "none" if self._summarizer is None else self._summarizer.engine_name
 
 
-def find_digests(config: SummarizeConfig, cache: Path) -> Digests:
-    """Return the digests without loading a model. An adapter's manifest has its own and its base's.
+def fetch_digests(config: SummarizeConfig, cache: Path) -> Digests:
+    """Return the digests of an adapter and its base, or of the base alone. Loads no model.
 
+    An adapter's manifest records both. Downloads a base that has no adapter if it is not local.
     Raise DataError if the adapter is not the one of `adapter_digest`.
     """
     if config.adapter is not None:

@@ -132,8 +132,11 @@ def parquet_table(path: Path) -> Iterator[Write]:
     import pyarrow
     from pyarrow import parquet
 
-    types = [(name, pyarrow.int64() if name in NUMBERS else pyarrow.string()) for name in COLUMNS]
-    schema = pyarrow.schema(types)
+    fields = []
+    for name in COLUMNS:
+        kind = pyarrow.int64() if name in NUMBERS else pyarrow.string()
+        fields.append((name, kind))
+    schema = pyarrow.schema(fields)
     waiting: list[dict[str, Any]] = []
     with parquet.ParquetWriter(path, schema) as file:
 

@@ -172,8 +172,8 @@ def test_repeated_id_is_bad_the_second_time_in_any_file(put):
     read = list(read_conversations(files, AUTO))
     assert [type(one) for one in read] == [Conversation, Reject, Reject]
     assert [str(one) for one in read[1:]] == [
-        "a.jsonl line 2: id 'good' already stands at a.jsonl line 1",
-        "b.jsonl line 1: id 'good' already stands at a.jsonl line 1",
+        "a.jsonl line 2: id 'good' is already used at a.jsonl line 1",
+        "b.jsonl line 1: id 'good' is already used at a.jsonl line 1",
     ]
     assert read[1].id == "good"
 

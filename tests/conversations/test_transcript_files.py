@@ -205,7 +205,7 @@ def test_one_name_in_two_folders_is_a_repeated_id(put, tmp_path):
     for folder in ("x", "y"):
         (tmp_path / folder).mkdir()
     _, bad = read_conversations([put("x/a.txt", TEXT), put("y/a.vtt", VTT)], AUTO)
-    assert bad.detail == "id 'a' already stands at x/a.txt line 1"
+    assert bad.detail == "id 'a' is already used at x/a.txt line 1"
 
 
 @pytest.mark.parametrize("name", ["a.vtt", "a.txt", "a.vtt.gz"])

@@ -111,7 +111,7 @@ def test_chunks_make_no_difference(night, tmp_path):
     summaries, rejects = outcomes_of(tmp_path / "out")
     assert len(summaries) + len(rejects) == manifest_of(tmp_path / "out")["counts"]["records"] == 31
     said = {reject["id"]: reject["detail"] for reject in rejects}
-    assert said["c2"] == f"id 'c2' already stands at {tmp_path}/in/a.jsonl line 3"
+    assert said["c2"] == f"id 'c2' is already used at {tmp_path}/in/a.jsonl line 3"
     assert said["c1"].endswith("a.jsonl line 2")
     derived = [summary["id"] for summary in summaries if len(summary["id"]) >= 16]
     assert derived == [derived[0], f"{derived[0]}-2", f"{derived[0]}-3"]

@@ -1,4 +1,4 @@
-"""Claims about ids that stand more than once in an input."""
+"""Claims about ids that several records of an input have."""
 
 import random
 import tracemalloc

@@ -20,7 +20,7 @@ from job.summarization.identity import conversation_digest, hash_settings, setti
 from job.summarization.night import Night
 from job.summarization.output import open_output
 from job.summarization.summarize import summarize
-from job.summarization.summarizer import Digests, find_digests
+from job.summarization.summarizer import Digests, fetch_digests
 from tests.stand_in import NO_WEIGHTS, StandInEngine, stand_in
 from tests.summarization.conftest import files_below, read_lines
 from tests.summarization.nights import FOLDER, manifest_of, never
@@ -77,7 +77,7 @@ def begin(night: SummarizeConfig, tmp_path: Path) -> Path:
     marker = MARKER.replace("SIZE", str(len(outcomes))).replace("SHA256", sha256)
 
     output = open_output(night.output, night.storage)
-    settings = Night(night, output, find_digests(night, tmp_path)).settings_folder
+    settings = Night(night, output, fetch_digests(night, tmp_path)).settings_folder
     folder = tmp_path / "out" / settings / hashlib.sha256(recorded.encode()).hexdigest()[:16]
     folder.mkdir(parents=True)
     (folder.parent / "input-0001.json").write_text(recorded)

@@ -8,7 +8,7 @@ from job.errors import DataError
 from job.preflight.summarizing import plan_summarizing
 from job.prompt.encode import Encoder
 from job.summarization.summarize import summarize
-from job.summarization.summarizer import Summarizer, find_digests
+from job.summarization.summarizer import Summarizer, fetch_digests
 from job.telemetry import configure_logging
 from tests.stand_in import PROMPT, StandInEngine, StandInTokenizer
 from tests.summarization.conftest import conversation, read_lines, write_lines
@@ -26,7 +26,7 @@ QUOTING = [
 
 def open_with(config, cache):
     encoder = Encoder(PROMPT, StandInTokenizer(), 512)
-    digests = find_digests(config, cache)
+    digests = fetch_digests(config, cache)
     return Summarizer(StandInEngine(), encoder, PROMPT.cleaning, digests, "stand-in")
 
 

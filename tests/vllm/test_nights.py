@@ -23,7 +23,7 @@ from job.inference.vllm_engine import VllmEngine
 from job.prompt.encode import Encoder
 from job.storage.folders import verify_folder
 from job.summarization.summarize import summarize
-from job.summarization.summarizer import Summarizer, find_digests
+from job.summarization.summarizer import Summarizer, fetch_digests
 from tests.summarization.conftest import conversation, read_lines, results_below, write_lines
 from tests.vllm.engines import MIN_SAME_SHARE, SETTINGS, Watched, over
 
@@ -153,7 +153,7 @@ def test_many_small_chunks_take_hardly_more_steps_than_one(engine, fetched, adap
     config = SummarizeConfig.model_validate(settings(tmp_path, adapter, **keys))
 
     def summarizer(ours: VllmEngine) -> Summarizer:
-        digests = find_digests(config, tmp_path)
+        digests = fetch_digests(config, tmp_path)
         encoder = Encoder(fetched.prompt, fetched.tokenizer, ours.context_tokens - 24)
         return Summarizer(ours, encoder, fetched.prompt.cleaning, digests, "vllm")
 
