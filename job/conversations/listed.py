@@ -50,7 +50,7 @@ def list_in(text: str, where: str) -> list[Any] | None:
 
 
 def _python_value(text: str) -> Any:
-    """Return the value of a Python literal (lists, dicts, texts, numbers); None if it is none."""
+    """Return the value of a Python literal (lists, dicts, texts, numbers); None for other text."""
     literal = _with_commas(text.strip()) if len(text) <= MAX_PYTHON_CHARACTERS else None
     if literal is None:
         return None

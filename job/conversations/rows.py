@@ -1,6 +1,6 @@
 """JSON lines and the members of JSON documents, each with its number.
 
-Lines and members are numbered from 1. A RecordError stands for a record that cannot be read.
+Lines and members are numbered from 1. A RecordError replaces a record that cannot be read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ def json_lines(
     max_characters: int = MAX_RECORD_CHARACTERS,
     first: int = 1,
 ) -> Iterator[Row]:
-    """Yield the values of JSON lines; a RecordError for one that is none or is too long.
+    """Yield the values of JSON lines; a RecordError for one that is invalid or too long.
 
     Blank lines are skipped. `first` is the number of the first line. The line end counts as one of
     its characters.

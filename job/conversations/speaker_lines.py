@@ -19,7 +19,7 @@ Form = Literal[
     "heading",  # Agent 00:04, the text below
     "alone",  # Agent, the text below
     "voice",  # a voice tag of WebVTT
-    "change",  # captions: somebody else begins, and nobody says who
+    "change",  # captions: another speaker begins, without a name
     "none",
 ]
 IsKnown = Callable[[str], bool]
@@ -133,7 +133,7 @@ SCHEMES = frozenset(("http", "https", "ftp", "mailto", "tel", "file", "s3"))
 class SpeakerLine(NamedTuple):
     """One line of a transcript in the strongest form that it has.
 
-    `label` and `text` are what the form separates, `raw` is the line as it stands. `stamp` is a
+    `label` and `text` are what the form separates, `raw` is the unchanged line. `stamp` is a
     time before or behind the label. A line that is only a stamp has neither label nor text.
     """
 
@@ -158,7 +158,7 @@ class SpeakerLine(NamedTuple):
 def read_line(number: int, raw: str, is_known: IsKnown) -> SpeakerLine:
     """Return the line in the strongest form that it has; `is_known` says which labels are roles."""
     stripped = raw.strip().lstrip(INVISIBLE).lstrip()
-    # Labels and stamps stand at the start, and a line may have megabytes.
+    # Labels and stamps are at the start, and a line may have megabytes.
     marked = _without_markup(stripped[:READ_CHARACTERS])
     tail = stripped[READ_CHARACTERS:]
     unmarked, stamp = _split_stamp(marked)
@@ -245,7 +245,7 @@ def _forms(line: SpeakerLine) -> Iterator[SpeakerLine]:
     number, raw, _, _, rest, stamp = line
     if TIME_HINT.search(rest):
         behind = STAMP_BEHIND.match(rest)
-        # "See you at 10:15: bring it" names nobody.
+        # "See you at 10:15: bring it" names no speaker.
         is_sentence = behind and behind["text"] and _is_small(behind["label"].split()[-1])
         if behind and (behind["stamp"] or not is_sentence):
             said = behind["text"]

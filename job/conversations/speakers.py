@@ -62,14 +62,14 @@ MIN_DIGITS_OF_A_CALLER = 7
 
 
 class Known:
-    """The labels that stand for a role or are left out, by the config or as well-known names."""
+    """The labels of roles, and those that are left out, by the config or as well-known names."""
 
     def __init__(self, reading: ReadingSection) -> None:
         mapped = () if reading.roles == "as_written" else reading.roles
         self.names = {*map(folded_name, (*mapped, *reading.drop_roles)), *ALIASES}
 
     def __call__(self, label: str) -> bool:
-        """Return True if the label stands for a role or is left out."""
+        """Return True if the label is a role's or is left out."""
         return label in self.names or folded_name(label) in self.names
 
 
@@ -168,7 +168,7 @@ class Speakers:
         recurs = self.recurs(line)
         weak: Verdict = "unsure" if timed or _is_plain(line.label) else "text"
         if not is_name(line.label) and is_name(self.opening.label) and not (recurs and named):
-            # Where names are written as names, `he said: no` is none.
+            # Where names have capitals, `he said: no` is not a name.
             return "doubt" if named else weak
         if recurs or (timed and named):
             return "speaker"

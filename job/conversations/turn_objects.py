@@ -148,6 +148,6 @@ def _part(part: Any, where: str) -> str:
 
 
 def _canonical_role(turn: Turn) -> str:
-    """Return the role that a turn's label stands for, also with `roles: as_written`."""
+    """Return the role of a turn's label, also with `roles: as_written`."""
     name = turn.role.casefold()
     return "system" if name == "developer" else ALIASES.get(name, turn.role)

@@ -111,7 +111,7 @@ def text_of_html(html: str) -> str:
         return html
     before, *pieces = _without_comments(html).split("<")
     text = [SPACE.sub(" ", before)]
-    hidden = 0  # open elements whose text nobody sees
+    hidden = 0  # open elements whose text is invisible
     for piece in pieces:
         tag = TAG.match(piece)
         said = piece[tag.end() :] if tag else f"<{piece}"
