@@ -69,8 +69,8 @@ class ProcessTree:
         """Request a stop because another node failed: processes here would wait for it."""
         why = f"another node ended: {failure.message}"
 
-        # Most bugs break the other nodes too, and one of them may know the cause. Nobody is
-        # interrupted who may still report it.
+        # Most bugs break the other nodes too, and one of them may know the cause. Do not interrupt
+        # a process that may still report it.
         if failure.exit_code == ExitCode.BUG:
             arguments = (why, self._grace_seconds)
             timer = threading.Timer(self._grace_seconds, self.request_stop, arguments)

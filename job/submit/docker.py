@@ -167,7 +167,7 @@ class Docker:
         ]
 
     def _is_rootless(self) -> bool:
-        """Return True if docker says so. Errors count as no: `submit` meets and reports them."""
+        """Return True if docker says so. Errors count as no: `submit` reports them."""
         info = [self.docker, "info", "--format", "{{.SecurityOptions}}"]
         with suppress(RecapError):
             return "name=rootless" in run_tool(info, CAUSES)

@@ -11,7 +11,7 @@ from job.errors import ConfigError, MissingError, RecapError
 
 @dataclass(frozen=True)
 class Cause:
-    """A pattern of the tool's message, the error that it stands for, and the remedy."""
+    """A pattern of the tool's message, the error it means, and the remedy."""
 
     pattern: str
     error: type[RecapError]

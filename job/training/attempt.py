@@ -45,14 +45,19 @@ class CurrentAttempt:
             return False
         return journal.crashes_while_scoring(self.entry) >= MAX_CRASHES_WHILE_SCORING
 
-    def note_scoring(self, scoring: bool) -> None:
-        """Write to run.json whether the scoring is in progress, in case it kills the process."""
+    def begin_scoring(self) -> None:
+        """Write to run.json that the adapter is being scored, in case that kills the process."""
         if self.entry is not None:
-            self.entry = journal.note_scoring(self.run.store, self.entry, scoring)
+            self.entry = journal.begin_scoring(self.run.store, self.entry)
+
+    def end_scoring(self) -> None:
+        """Write to run.json that this process survived the scoring."""
+        if self.entry is not None:
+            self.entry = journal.end_scoring(self.run.store, self.entry)
 
 
 @contextmanager
-def journaled(run: Run, first_step: int, started: str) -> Iterator[CurrentAttempt]:
+def record_attempt(run: Run, first_step: int, started: str) -> Iterator[CurrentAttempt]:
     """Write config.yaml, and to run.json that the attempt has begun, and how the block ended.
 
     `started` is when, in UTC. Only rank 0 writes.

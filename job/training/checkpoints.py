@@ -36,7 +36,10 @@ def fetch_newest(store: Store, target: Path, identity: dict[str, Any]) -> Path |
     for step in reversed(list_steps(store)):
         try:
             manifest = read_manifest(store, _prefix(step))
+            # Not passed over like damage: resumed from an older checkpoint, this run would delete
+            # the other's when it prunes.
             _check_identity(manifest, identity, f"{store.uri}/{_prefix(step)}")
+            # transformers' own name for it; `step_of` reads the step from it.
             folder = target / f"checkpoint-{step}"
             fetch_folder(store, _prefix(step), folder)
         except (DamagedError, MissingError) as error:
@@ -50,10 +53,11 @@ def fetch_newest(store: Store, target: Path, identity: dict[str, Any]) -> Path |
 def prune(store: Store, keep_last: int, committed: int) -> None:
     """Delete all checkpoints but the newest `keep_last` up to the step just `committed`.
 
-    Deletes later ones, too. They are left over from before the run was resumed: damaged, or about
-    to be made again. Folders without a manifest are checkpoints that a killed run did not commit.
+    Deletes later ones and uncommitted ones, too.
     """
     keys = {entry.key for entry in store.list(FOLDER)}
+    # Later ones are left over from before the run was resumed: damaged, or about to be made again.
+    # Folders without a manifest are checkpoints that a killed run did not commit.
     complete = [step for step in _complete_steps(keys) if step <= committed]
     for step in set(_steps(keys)) - set(complete[-keep_last:]):
         # The manifest first: an interrupted deletion leaves no checkpoint that looks complete.
@@ -82,6 +86,7 @@ def _complete_steps(keys: Set[str]) -> list[int]:
 
 def _check_identity(manifest: Manifest, identity: dict[str, Any], uri: str) -> None:
     """Raise OutputError, with differences and remedy, unless the checkpoint has this identity."""
+    # A manifest without an identity is nobody's: it differs in every part.
     there = manifest.extra.get("identity") or {}
     different = differences(there, identity)
     if not different:
@@ -90,6 +95,7 @@ def _check_identity(manifest: Manifest, identity: dict[str, Any], uri: str) -> N
     remedy = "give this one another name (run)"
     if there.get("fingerprint") != identity["fingerprint"]:
         remedy += ", or start beside it with --fresh"
+    # The same training in another number of processes draws other rows at each step.
     elif there.get("processes") != identity["processes"]:
         remedy += f", or run it in {there.get('processes')} processes (GPUs) again"
     raise OutputError(f"{uri} is of another run ({'; '.join(different)}): {remedy}")

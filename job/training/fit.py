@@ -63,7 +63,9 @@ def fit(run: Run, checkpoint: Path | None, session: Session) -> RecapTrainer:
             return _fit_once(run, start, session)
         except DivergedError as error:
             if run.config.limits.on_divergence == "stop" or roll_backs == MAX_ROLL_BACKS:
-                raise DivergedError(f"{error}{what_is_left(session.attempt)}") from error
+                raise DivergedError(
+                    f"{error}{_newest_checkpoint_clause(session.attempt)}"
+                ) from error
             start = _roll_back(run, error)
         # Only here is the diverged model free: the exception held its frames, and the trainer is in
         # reference cycles. A GPU may have memory for one model.
@@ -73,7 +75,7 @@ def fit(run: Run, checkpoint: Path | None, session: Session) -> RecapTrainer:
     raise AssertionError("the last try returned or raised")
 
 
-def find_checkpoint(run: Run) -> Path | None:
+def fetch_checkpoint(run: Run) -> Path | None:
     """Collective: download the newest valid checkpoint and return its folder, None without any.
 
     Raise OutputError if it belongs to another run, RetryError if the machines found different ones.
@@ -91,7 +93,7 @@ def step_of(checkpoint: Path | None) -> int:
     return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
 
-def what_is_left(attempt: CurrentAttempt) -> str:
+def _newest_checkpoint_clause(attempt: CurrentAttempt) -> str:
     """Return a clause about the newest checkpoint. Empty except on rank 0, which alone knows it."""
     if not is_first():
         return ""
@@ -250,7 +252,7 @@ def _make_samples(
 def _progress_at_a_stop(attempt: CurrentAttempt, step: int) -> str:
     """Return how far a stopped training is. Only rank 0 knows what is committed."""
     if not is_first():
-        return f"stopped by a signal at step {step}; the first process tells what is committed"
+        return f"stopped by a signal at step {step}; see the log of rank 0 for what is committed"
     if attempt.committed == step:
         return f"stopped by a signal, with step {step} committed"
     newest = "nothing is committed"

@@ -119,6 +119,7 @@ def check_same_run(journal: Journal, store: Store, identity: dict[str, Any]) -> 
 def names_same_data(journal: Journal, config: TrainConfig) -> bool:
     """Return True if the run read its data from where the config says, whatever is there now."""
     here = to_plain(config)["data"]
+    # Journals of recap before these keys existed.
     there = {"include": [], "exclude": []} | journal.config["data"]
     return all(there.get(key) == here[key] for key in WITHOUT_EFFECT["data"])
 
@@ -151,12 +152,14 @@ def is_done(journal: Journal, store: Store, hub: str | None) -> bool:
     """
     if journal.state != "finished":
         return False
+    # A run without `publish.hub` may be started again with one: only the upload is left to do.
     if hub is not None and journal.facts.get("published", {}).get("hub") != hub:
         return False
     try:
         adapter = read_manifest(store, "adapter")
     except (MissingError, DamagedError):
         return False
+    # Another fingerprint is that of an earlier run here, whose run.json was removed.
     return adapter.extra.get("fingerprint") == json_digest(journal.fingerprint)
 
 
@@ -175,6 +178,8 @@ def begin(
     before = read_journal(store)
     attempts = []
     if before:
+        # A process that was killed cannot write its end. The caller holds the run's lease, so every
+        # earlier attempt has ended.
         attempts = [replace(each, reason=each.reason or NO_WORD) for each in before.attempts]
     attempts.append(Attempt(started or now(), first_step))
 
@@ -183,18 +188,25 @@ def begin(
     return journal
 
 
-def note_scoring(store: Store, journal: Journal, scoring: bool) -> Journal:
-    """Write whether the attempt is scoring the adapter, and return the journal."""
-    return _change_last_attempt(store, journal, scoring=scoring)
+def begin_scoring(store: Store, journal: Journal) -> Journal:
+    """Write that the attempt is scoring the adapter, and return the journal."""
+    return _change_last_attempt(store, journal, scoring=True)
+
+
+def end_scoring(store: Store, journal: Journal) -> Journal:
+    """Write that the attempt has survived the scoring, and return the journal."""
+    return _change_last_attempt(store, journal, scoring=False)
 
 
 def crashes_while_scoring(journal: Journal) -> int:
     """Return how many attempts before the last one did not survive the scoring of the adapter."""
+    # The last attempt is the present one. Its own mark says that it is scoring, not that it died.
     return sum(attempt.scoring for attempt in journal.attempts[:-1])
 
 
 def end(store: Store, journal: Journal, state: State, last_step: int, reason: str) -> Journal:
     """Write that the attempt has ended, and return the journal. Secrets in `reason` are masked."""
+    # A scoring that a stop signal interrupted did not crash: it must not count as one that did.
     scoring = journal.attempts[-1].scoring and state == "failed"
     return _change_last_attempt(
         store,
@@ -207,6 +219,7 @@ def end(store: Store, journal: Journal, state: State, last_step: int, reason: st
 
 
 def _change_last_attempt(store: Store, journal: Journal, **changes: Any) -> Journal:
+    # A new object: the caller keeps the old one if the write fails.
     attempts = [*journal.attempts[:-1], replace(journal.attempts[-1], **changes)]
     changed = replace(journal, attempts=attempts)
     _write(store, changed)

@@ -10,7 +10,7 @@ build, fit, scoring, publish. Behind one name each, for when something does:
 - `RecapTrainer` (trainer): TRL's trainer, exact when resumed, and divergence;
 - callbacks: curves, samples, the best adapter; interruptions: stop signals, resume, roll-back;
 - `checkpoints`, `Uploads`: the commit protocol, and the thread that runs it;
-- `journaled` (attempt, journal): run.json, and which earlier attempts ended how;
+- `record_attempt` (attempt, journal): run.json, and which earlier attempts ended how;
 - `ranks`, `sharding`: several processes; `StopSignal`, `Watch`, worker: one of them and its end.
 """
 
@@ -32,8 +32,8 @@ from job.storage.open import open_store
 from job.storage.store import Store
 from job.telemetry import event
 from job.training import journal
-from job.training.attempt import journaled
-from job.training.fit import Session, find_checkpoint, fit, step_of
+from job.training.attempt import record_attempt
+from job.training.fit import Session, fetch_checkpoint, fit, step_of
 from job.training.prepare import Run, prepare
 from job.training.publish import publish, write_adapter
 from job.training.ranks import agree, first_then_others, is_first
@@ -62,8 +62,8 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
             event("already done", run=config.run, output=config.output)
             return
 
-        checkpoint = find_checkpoint(run)
-        with journaled(run, step_of(checkpoint), started) as attempt:
+        checkpoint = fetch_checkpoint(run)
+        with record_attempt(run, step_of(checkpoint), started) as attempt:
             trainer = fit(run, checkpoint, Session(stop, watch, attempt))
             write_adapter(run, trainer)
             # All ranks must call a sharded model; one of a whole model is enough.

@@ -58,9 +58,9 @@ def score_or_reason(attempt: CurrentAttempt, model: Model, stop: StopSignal) -> 
 
     # A note in storage, since nothing can be caught if the system kills the process for memory or a
     # library crashes. Without it, each next attempt would end here too.
-    attempt.note_scoring(True)
+    attempt.begin_scoring()
     result = _try_to_score(attempt.run, model, stop)
-    attempt.note_scoring(False)
+    attempt.end_scoring()
     return result
 
 

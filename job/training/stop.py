@@ -33,7 +33,7 @@ class StopSignal:
     def check(self, what: str) -> None:
         """Raise PreemptedError if a stop was requested; `what` says how far the work is."""
         if self.requested:
-            raise PreemptedError(f"{what}: run the same command again to go on")
+            raise PreemptedError(f"{what}: run the same command again to resume")
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         is_first = not self.requested
@@ -42,4 +42,4 @@ class StopSignal:
         # Only the first signal raises: a second must not break the cleanup that the first began.
         if is_first and not self._may_wait:
             name = signal.Signals(number).name
-            raise Stopped(f"stopped by {name}: run the same command again to go on")
+            raise Stopped(f"stopped by {name}: run the same command again to resume")

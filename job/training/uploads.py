@@ -24,6 +24,14 @@ OTHER_FILES_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
+class Upload:
+    """A complete checkpoint: its local folder, and the step after which it was written."""
+
+    folder: Path
+    step: int
+
+
+@dataclass(frozen=True)
 class Patience:
     """Limits of the uploads, and their intervals."""
 
@@ -50,7 +58,7 @@ class Uploads:
         self._commit = commit
         self._sync = sync
         self._patience = patience or Patience()
-        self._waiting: queue.Queue[tuple[Path, int] | None] = queue.Queue(maxsize=1)
+        self._waiting: queue.Queue[Upload | None] = queue.Queue(maxsize=1)
         self._error: BaseException | None = None
         self._began: float | None = None  # the start of the upload in progress
         self._thread = threading.Thread(target=self._run, name="uploads", daemon=True)
@@ -73,7 +81,7 @@ class Uploads:
 
         Raise the error of an earlier upload, RetryError if one takes too long.
         """
-        self._enqueue((folder, step))
+        self._enqueue(Upload(folder, step))
 
     def check(self) -> None:
         """Raise the error of an earlier upload, or RetryError if the present one takes too long."""
@@ -100,12 +108,14 @@ class Uploads:
         if self._thread.is_alive():
             raise self._record_timeout()
 
-    def _enqueue(self, item: tuple[Path, int] | None) -> None:
+    def _enqueue(self, upload: Upload | None) -> None:
+        """Queue a checkpoint, or None to end the thread."""
         deadline = time.monotonic() + self._patience.seconds
         while True:
+            # Again in each round: a thread that fails meanwhile takes nothing more.
             self.check()
             try:
-                self._waiting.put(item, timeout=0.2)
+                self._waiting.put(upload, timeout=0.2)
                 return
             except queue.Full:
                 if time.monotonic() > deadline:
@@ -118,7 +128,7 @@ class Uploads:
         """
         error = RetryError(
             f"a checkpoint did not reach storage within {self._patience.seconds:.0f} s "
-            "(limits.upload_minutes): run the same command again to go on"
+            "(limits.upload_minutes): run the same command again to resume"
         )
         self._error = error
         return error
@@ -127,11 +137,11 @@ class Uploads:
         try:
             while True:
                 try:
-                    item = self._waiting.get(timeout=self._patience.sync_seconds)
+                    upload = self._waiting.get(timeout=self._patience.sync_seconds)
                 except queue.Empty:
                     self._try_to_sync()
                     continue
-                if item is None:
+                if upload is None:
                     self._try_to_sync()
                     return
 
@@ -139,24 +149,24 @@ class Uploads:
                 # The event files first: a run that resumes from this checkpoint then finds the
                 # curves up to it.
                 self._try_to_sync()
-                self._upload(*item)
+                self._commit_with_retries(upload)
                 self._began = None
                 self._waiting.task_done()
         except BaseException as error:
             self._error = error
 
-    def _upload(self, folder: Path, step: int) -> None:
+    def _commit_with_retries(self, upload: Upload) -> None:
         for attempt in range(1, self._patience.tries + 1):
             try:
-                self._commit(folder, step)
-                shutil.rmtree(folder, ignore_errors=True)
+                self._commit(upload.folder, upload.step)
+                shutil.rmtree(upload.folder, ignore_errors=True)
                 return
             except RetryError as error:
                 if attempt == self._patience.tries:
                     raise
                 warn(
                     "a checkpoint was not uploaded: trying again",
-                    step=step,
+                    step=upload.step,
                     attempt=attempt,
                     why=str(error),
                 )

@@ -31,6 +31,7 @@ class Watch:
         self._stall_seconds: float | None = None
         self._last_beat = time.monotonic()
         self._check_writes: Callable[[], None] = lambda: None
+        # A daemon: it must not keep a process alive whose work has ended.
         threading.Thread(target=self._run, name="watch", daemon=True).start()
 
     def beat(self) -> None:
@@ -39,10 +40,8 @@ class Watch:
 
     @contextmanager
     def writing(self, allowed: Callable[[], None]) -> Iterator[None]:
-        """End the process if `allowed` raises a RecapError during the block.
-
-        A write in progress cannot be cancelled in another way. `allowed` is called all the time.
-        """
+        """Call `allowed` all the time in the block. End the process if it raises a RecapError."""
+        # A write that is in progress in a library cannot be cancelled in another way.
         self._check_writes = allowed
         try:
             yield
@@ -52,6 +51,7 @@ class Watch:
     @contextmanager
     def training(self, stall_seconds: float) -> Iterator[None]:
         """End the process if there is no beat for `stall_seconds` during the block."""
+        # The beat before the limit: `_run` must not compare the new limit with an old beat.
         self.beat()
         self._stall_seconds = stall_seconds
         try:
@@ -63,7 +63,7 @@ class Watch:
         while True:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
-            # The limit is read first: `training` sets the beat before the limit.
+            # Read in the opposite order to that in which `training` sets them.
             limit = self._stall_seconds
             still = time.monotonic() - self._last_beat
             if limit is not None and still > limit:
@@ -81,6 +81,7 @@ class Watch:
     def _end_stalled(self, why: str) -> None:
         """Print the stack of every thread, and end the process."""
         print(f"{why}; what each thread was doing:", file=sys.stderr, flush=True)
+        # Shows also threads that hang in C code, which hold no Python error to print.
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         remedy = "the log says where; run the same command again"
         self._end(Outcome(ExitCode.RETRY, f"{why}: {remedy}"))
@@ -90,18 +91,17 @@ class Watch:
         try:
             write_outcome(self._work, outcome)
         finally:
+            # Not `sys.exit`, which would end only this thread.
             os._exit(outcome.exit_code)
 
 
 def _find_supervisor() -> psutil.Process | None:
-    """Return the supervisor's process, None if there is none. Ends this process if it is gone.
-
-    psutil identifies it by number and start: process numbers are reused.
-    """
+    """Return the supervisor's process, None if there is none. Ends this process if it is gone."""
     pid = os.environ.get(SUPERVISOR)
     if not pid:
         return None
     try:
+        # Not the bare number, which the system reuses: psutil compares the time of the start, too.
         return psutil.Process(int(pid))
     except psutil.NoSuchProcess:
         os._exit(ExitCode.RETRY)

@@ -37,12 +37,11 @@ def main(work: Path) -> ExitCode:
         stop = StopSignal()
 
         # Imported within the `try`: torch takes seconds, during which a stop signal may come, and a
-        # library may be missing. Both must end in an outcome. Collecting garbage among all these
-        # modules would find none, and take a seventh of the time of a small run.
+        # library may be missing. Both must end in an outcome. The collector would find no garbage
+        # in these imports, and looking for it takes a second.
         gc.disable()
         from job.training.run import train
 
-        gc.freeze()
         gc.enable()
 
         config = load_config("train", read_config(str(work / "config.yaml")))
@@ -66,10 +65,6 @@ def main(work: Path) -> ExitCode:
     if stop is not None:
         stop.settle()
     write_outcome(work, outcome)
-
-    # At exit, triton's binding reports frozen objects as leaked, in lines that are no JSON.
-    if "triton" in sys.modules:
-        gc.unfreeze()
     return ExitCode(outcome.exit_code)
 
 

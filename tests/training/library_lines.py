@@ -11,14 +11,6 @@ tests/training and tests/faults. Byte-exact resume has no other alarm.
 
 from dataclasses import dataclass
 
-# The versions in which every line was read.
-READ_IN = {
-    "transformers": "5.19.0",
-    "trl": "1.16.0",
-    "accelerate": "1.15.0",
-    "torch": "2.13.0",
-}
-
 
 @dataclass(frozen=True)
 class LibraryLine:
@@ -80,6 +72,13 @@ OVERRIDES = (
         "base on one process, which would need its memory.",
     ),
     LibraryLine(
+        used_by="trainer:RecapTrainer.save_model",
+        function=f"{TRAINER}._save",
+        line="self.model.save_pretrained(output_dir, state_dict=state_dict)",
+        without="The weights that were gathered from all ranks are not the ones that are written: "
+        "a checkpoint of a sharded model has the shards of rank 0, or the whole base.",
+    ),
+    LibraryLine(
         used_by="trainer:RecapTrainer._prepare_for_training",
         function=f"{TRAINER}._inner_training_loop",
         line="model, train_dataloader = self._prepare_for_training("
@@ -125,6 +124,13 @@ OVERRIDES = (
         "skips one ends otherwise; and memory that runs out in it ends the run.",
     ),
     LibraryLine(
+        used_by="trainer:RecapTrainer.evaluate",
+        function=f"{TRAINER}.get_eval_dataloader",
+        line="batch_size=self.args.eval_batch_size,",
+        without="The batch size is read once: the smaller batches after memory ran out are as "
+        "large as before.",
+    ),
+    LibraryLine(
         used_by="trainer:RecapTrainer.evaluation_loop",
         function=f"{TRAINER}.evaluate",
         line="output = self.evaluation_loop(",
@@ -167,6 +173,20 @@ OVERRIDES = (
         line="num_tokens = outputs.label_mask.sum()",
         without="label_mask does not mark the tokens that count.",
     ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.prediction_step",
+        function="accelerate.accelerator:Accelerator.gather_for_metrics",
+        line="def _adjust_samples(tensor): return tensor[: self.gradient_state.remainder]",
+        without="Rows that accelerate repeats, so that all ranks have as many batches, count twice "
+        "in the validation loss.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.prediction_step",
+        function="accelerate.data_loader:DataLoaderStateMixin.begin",
+        line="self.remainder = length % self.total_batch_size",
+        without="The remainder is not the number of rows in the last batch: gather_for_metrics "
+        "drops rows that were not repeated, or none.",
+    ),
 )
 
 # Attributes and rules that callbacks, settings and collectives rely on.
@@ -197,6 +217,19 @@ ATTRIBUTES = (
         "os.path.join(resume_from_checkpoint, TRAINER_STATE_NAME))",
         without="A resumed run saves, evaluates and logs as the checkpoint's config said: this is "
         "what OwnIntervals undoes, and it may not be needed any more.",
+    ),
+    LibraryLine(
+        used_by="interruptions:OwnIntervals",
+        function="transformers.trainer_callback:TrainerState.compute_steps",
+        line='setattr(self, f"{step_kind}_steps", num_steps)',
+        without="The state keeps the intervals of the checkpoint's config.",
+    ),
+    LibraryLine(
+        used_by="build:_optimization",
+        function="transformers.training_args:TrainingArguments.get_warmup_steps",
+        line="int(self.warmup_steps) if self.warmup_steps >= 1 "
+        "else math.ceil(num_training_steps * self.warmup_steps)",
+        without="training.warmup_ratio is read as a number of steps: nothing warms up.",
     ),
     LibraryLine(
         used_by="interruptions:OwnIntervals",

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from job.errors import DivergedError, ExitCode
-from job.training.fit import what_is_left
+from job.training.attempt import CurrentAttempt
+from job.training.fit import Session, fit
 from job.training.trainer import Divergence
 from tests.faults.trials import on_tensorboard, store_of
 
@@ -123,9 +124,22 @@ def test_a_base_that_computes_no_numbers_is_named_at_step_1():
     assert "checkpoint" not in str(first.value) + str(later.value)
 
 
+class DivergingConfig:
+    """A run's config of which no trainer can be built: the attempt to do so diverges."""
+
+    limits = SimpleNamespace(on_divergence="stop", upload_minutes=1)
+
+    @property
+    def training(self):
+        raise DivergedError("step 5: no numbers")
+
+
 @pytest.mark.parametrize(
     ("committed", "clause"),
-    [(0, "; there is no checkpoint yet"), (4, "; the newest checkpoint, of step 4, is good")],
+    [(0, "there is no checkpoint yet"), (4, "the newest checkpoint, of step 4, is good")],
 )
-def test_a_divergence_names_the_checkpoint_that_is_left(committed, clause):
-    assert what_is_left(SimpleNamespace(committed=committed)) == clause
+def test_a_divergence_that_stops_names_the_checkpoint_left(committed, clause, tmp_path):
+    run = SimpleNamespace(config=DivergingConfig(), work=tmp_path)
+    attempt = CurrentAttempt(run, step=5, committed=committed)
+    with pytest.raises(DivergedError, match=f"^step 5: no numbers; {clause}$"):
+        fit(run, None, Session(None, None, attempt))

@@ -183,11 +183,11 @@ def test_a_fresh_run_starts_beside_and_resumes_there(loaded, config):
 def test_attempts_that_did_not_survive_scoring_are_counted(loaded):
     store = store_of(loaded)
     for state in (None, "failed", "preempted"):  # None: killed
-        entry = journal.note_scoring(store, begun(loaded), True)
+        entry = journal.begin_scoring(store, begun(loaded))
         if state:
             journal.end(store, entry, state, 3, "why")
     last = begun(loaded)
     assert [attempt.scoring for attempt in last.attempts] == [True, True, False, False]
     assert journal.crashes_while_scoring(last) == 2
-    done = journal.note_scoring(store, journal.note_scoring(store, last, True), False)
+    done = journal.end_scoring(store, journal.begin_scoring(store, last))
     assert not journal.end(store, done, "finished", 3, "finished").attempts[-1].scoring

@@ -129,8 +129,11 @@ class SmallMemory:
     def has_crashed_scoring_too_often(self):
         return False
 
-    def note_scoring(self, scoring):
-        self.notes.append(scoring)
+    def begin_scoring(self):
+        self.notes.append("begun")
+
+    def end_scoring(self):
+        self.notes.append("ended")
 
 
 def test_memory_that_runs_out_while_scoring_is_a_reason():
@@ -139,7 +142,7 @@ def test_memory_that_runs_out_while_scoring_is_a_reason():
     reason = scoring.score_or_reason(attempt, torch.nn.Linear(1, 1), stop)
     assert reason.why.startswith("the memory was too small")
     assert reason.detail == "OutOfMemoryError: 2 GiB on cuda:0"
-    assert attempt.notes == [True, False]
+    assert attempt.notes == ["begun", "ended"]
 
 
 def test_a_stop_while_scoring_is_no_reason():
@@ -147,7 +150,7 @@ def test_a_stop_while_scoring_is_no_reason():
     stop = SimpleNamespace(requested=True)
     with pytest.raises(torch.OutOfMemoryError):
         scoring.score_or_reason(attempt, torch.nn.Linear(1, 1), stop)
-    assert attempt.notes == [True], "run.json's end resets it"
+    assert attempt.notes == ["begun"], "run.json's end resets it"
 
 
 def test_a_run_killed_while_it_scores_ends_as_one_left_alone(short, trials):
