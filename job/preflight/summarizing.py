@@ -17,7 +17,7 @@ from job.preflight.models import model_checks
 from job.storage.open import InputFile
 from job.storage.scratch import cache_folder
 from job.summarization.chunks import count_chunks, size_of
-from job.summarization.existing import check_free, find_finished
+from job.summarization.existing import check_free, find_finished, is_marked
 from job.summarization.identity import identity
 from job.summarization.inputs import check_enough, find_night_inputs
 from job.summarization.output import check_apart, open_output
@@ -76,7 +76,8 @@ def _look_at_output(config: SummarizeConfig, files: Sequence[InputFile] | None) 
 
     wanted = identity(config, files, fetch_digests(config, cache_folder()))
     manifest = find_finished(output, wanted)
-    if manifest is None or manifest.extra["state"] != "finished":
+    # A night that was killed between its manifest and its success marker must run once more.
+    if manifest is None or not is_marked(output, manifest):
         return Found(writable, False)
     return Found(f"{writable}\nholds this run's summaries already", True)
 

@@ -62,6 +62,19 @@ def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | Non
     return manifest if is_same and _has_all_files(output, manifest) else None
 
 
+def is_marked(output: Output, manifest: Manifest) -> bool:
+    """Return True if the night of this manifest is a success and its success marker is there."""
+    if manifest.extra["state"] != "finished":
+        return False
+    if output.success is None:
+        return True
+    try:
+        output.store.stat(output.success)
+    except MissingError:
+        return False
+    return True
+
+
 def check_free(output: Output) -> None:
     """Raise OutputError if the output belongs to something other than summaries."""
     existing = _existing_entries(output)

@@ -94,6 +94,9 @@ def summarize_missing(
     begun = task.engine.notes.begun
     fresh = [chunk for chunk in missing if not begun[chunk.number]]
     suspect = [chunk for chunk in missing if begun[chunk.number]]
+    # A chunk that kills its process while it is read ends every attempt. The chunks with fewer
+    # crashes must not wait behind it.
+    suspect.sort(key=lambda chunk: begun[chunk.number])
     with progress("summarizing", records, "conversation") as bar, rare_collections():
         worker.summarize(fresh, bar.advance)
         if suspect:

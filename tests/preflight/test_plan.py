@@ -162,6 +162,16 @@ def test_a_plan_finds_a_run_that_is_done_and_what_another_differs_in(
     ends(other, ExitCode.OUTPUT, "generation max_new_tokens: 4 there, 5 here")
 
 
+def test_a_night_without_its_success_marker_is_not_done(summarizing, base_folder, tmp_path):
+    publish_adapter(base_folder, tmp_path / "made", f"{tmp_path}/adapter")
+    config = summarizing(adapter=f"{tmp_path}/adapter", output=f"{tmp_path}/out")
+    summarize(config)
+    assert plan(config).done
+    # As if the process had been killed after the manifest: the next job must complete it.
+    (Path(config.output) / "_SUCCESS").unlink()
+    assert not plan(config).done
+
+
 def test_a_plan_writes_nothing_where_it_looks(summarizing, tmp_path):
     before = files_below(tmp_path)
     plan(summarizing())
