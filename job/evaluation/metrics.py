@@ -8,9 +8,11 @@ To add a metric:
 2. Add a `Metric` to `METRICS`. Scores, intervals, evaluation.json, the report and the model card
    have a column for each. The terminal's table and the demo's last screen have as many as fit, by
    `first_metrics`.
-3. Add the library that computes it to `LIBRARIES`: each evaluation records their versions.
-4. Texts that explain ROUGE today: `MEASURE` (the table's caption and the report's row Score),
-   the rows Score and Limits of `report._method`, `card.FLOORS` and `card.LIMITS`.
+3. Add the library that computes it to `LIBRARIES`, since each evaluation records their versions,
+   and to pyproject.toml and the locks (`make lock`, `make image-locks`).
+4. Texts that explain ROUGE today: `MEASURE` (the table's caption and the report's row Score), the
+   rows Score and Limits of `report._method`, the caption of the report's chart, `card.FLOORS`,
+   `card.LIMITS`, and the tokenizer that the card names.
 
 `HEADLINE` is the metric that ranks systems and decides who beats whom. The constant sentence is
 chosen by ROUGE-L whatever it is: `floors.py` has a fast function of its own for that.

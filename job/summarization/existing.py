@@ -21,9 +21,9 @@ MAX_DIFFERENCES_SHOWN = 5
 def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | None:
     """Return the manifest of an earlier night of this identity if all its files are there.
 
-    Return None if there is nothing to keep. Raise OutputError if the output belongs to something
-    else; one of no records may be replaced by any other. Log a warning about files that were added
-    to the input of a finished night: they are left for another night.
+    A finished night is of this identity, too, if only files were added to its input since: log a
+    warning, as they are left for another night. Return None if there is nothing to keep. Raise
+    OutputError for another finished night with records, and for files that recap did not write.
     """
     existing = _existing_entries(output)
     manifest = _read_manifest(output)
