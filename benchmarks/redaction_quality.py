@@ -26,7 +26,7 @@ STYLES = ("national", "international", "by hand", BESIDE)
 
 @dataclass
 class Score:
-    """What was found of what was written, by style, and what was found where nothing was."""
+    """Counts by style: values written, values found, and finds in text that has none."""
 
     found: Counter[str] = field(default_factory=Counter)
     written: Counter[str] = field(default_factory=Counter)

@@ -44,7 +44,7 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
     data, examples = check_value("data", lambda: _read_data(config), "data")
     if examples:
         run, standing = check_value(
-            "run", lambda: _find_standing_of_data(config, examples, fresh), "output"
+            "run", lambda: _found(find_standing(config, examples, fresh)), "output"
         )
         steps = Check("steps", _count_steps(config, examples, cluster.nodes if cluster else 1))
         checks = [data, *_scores(config, examples), steps, run]
@@ -53,7 +53,9 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
         checks = [data]
         standing = None
     else:
-        run, standing = check_value("run", lambda: _find_standing_without_data(config), "output")
+        run, standing = check_value(
+            "run", lambda: _found(find_standing_without_data(config)), "output"
+        )
         checks = [data, run]
 
     standing = standing or Standing(config.run, "")
@@ -80,13 +82,7 @@ def _find_nodes() -> Found[Cluster]:
     return Found(str(cluster), cluster)
 
 
-def _find_standing_of_data(config: TrainConfig, examples: Examples, fresh: bool) -> Found[Standing]:
-    standing = find_standing(config, examples, fresh)
-    return Found(standing.state, standing)
-
-
-def _find_standing_without_data(config: TrainConfig) -> Found[Standing]:
-    standing = find_standing_without_data(config)
+def _found(standing: Standing) -> Found[Standing]:
     return Found(standing.state, standing)
 
 

@@ -64,15 +64,7 @@ def find_finished(output: Output, identity: Mapping[str, Any]) -> Manifest | Non
 
 def is_marked(output: Output, manifest: Manifest) -> bool:
     """Return True if the night of this manifest is a success and its success marker is there."""
-    if manifest.extra["state"] != "finished":
-        return False
-    if output.success is None:
-        return True
-    try:
-        output.store.stat(output.success)
-    except MissingError:
-        return False
-    return True
+    return manifest.extra["state"] == "finished" and output.has_success()
 
 
 def check_free(output: Output) -> None:

@@ -74,13 +74,19 @@ class Output:
         path = folder / self.rejects
         return json_line_parts(path) if self.is_folder else json_lines(path)
 
-    def write_success(self) -> None:
-        """Write the success marker, unless it is there or the manifest itself is the last file."""
+    def has_success(self) -> bool:
+        """Return True if the success marker is there, or the manifest itself is the last file."""
         if self.success is None:
-            return
+            return True
         try:
             self.store.stat(self.success)
         except MissingError:
+            return False
+        return True
+
+    def write_success(self) -> None:
+        """Write the success marker, unless it is there or the manifest itself is the last file."""
+        if self.success is not None and not self.has_success():
             self.store.write(self.success, b"")
 
 

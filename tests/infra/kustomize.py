@@ -19,7 +19,7 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class Template:
-    """What becomes a Job: its name, its spec, its pod, and the one container that runs recap."""
+    """A template of a Job: its name, its spec, its pod, and the one container that runs recap."""
 
     name: str
     job: Manifest
@@ -42,7 +42,7 @@ class Template:
 
     @property
     def environment(self) -> dict[str, str | None]:
-        """What the container is told; None for what the cluster fills in."""
+        """The container's variables by name; None for a value that the cluster fills in."""
         return {variable["name"]: variable.get("value") for variable in self.container["env"]}
 
 

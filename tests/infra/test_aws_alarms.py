@@ -54,7 +54,7 @@ def test_alarms_read_what_recap_tells_at_the_end_of_a_night(capsys):
 def alarmed(
     alarm: Mapping[str, Any], told: list[datetime], now: datetime, further_back: int = 0
 ) -> bool:
-    """Whether CloudWatch holds an alarm of counts in this state.
+    """Return True if CloudWatch would have an alarm of counts in the state ALARM.
 
     By its documentation of missing data, it reads more periods than it evaluates (it does not say
     how many) and takes the newest that have data. Only if these are too few, missing ones count,

@@ -30,7 +30,7 @@ TOPICS = ["phone", "parcel", "refund", "flight"]
 
 
 def action_of(request: Request) -> tuple[str, str]:
-    """What IAM calls a request to S3, and what it is about."""
+    """Return the IAM action of a request to S3, and its resource."""
     url = urlsplit(request.path)
     key, query = (
         unquote(url.path).lstrip("/").partition("/")[2],
@@ -50,7 +50,7 @@ def action_of(request: Request) -> tuple[str, str]:
 
 @dataclass
 class Role:
-    """What a role may do, and what was asked of it."""
+    """A role: the statements of its policies, the rights that were used, and refused requests."""
 
     statements: list[dict[str, Any]]
     used: set[tuple[str, str]] = field(default_factory=set)

@@ -15,11 +15,22 @@ from job.summarization.careful_engine import CarefulEngine
 from job.summarization.outcomes import AnsweredWindow, Item, Window, answer_windows, windows_of
 from job.summarization.prepare import Task, prepare
 from job.summarization.records import Origin, Position, Record, Result
+from job.summarization.shard import WHOLE, Shard
+from job.summarization.summarize import summarize
 from job.summarization.summarizer import Digests, Summarizer, SummarizerLoader, open_summarizer
-from tests.stand_in import PROMPT, StandInEngine, StandInTokenizer
+from tests.stand_in import PROMPT, StandInEngine, StandInTokenizer, stand_in
 
 FOLDER = ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
 Open = Callable[[SummarizeConfig, Path], Summarizer]
+
+
+def run(
+    config: SummarizeConfig, shard: Shard = WHOLE, before: Callable[[], None] = lambda: None
+) -> int:
+    """Summarize, and return the number of prompts that it took."""
+    engine = StandInEngine(before)
+    summarize(config, stand_in(engine), shard)
+    return engine.prompts
 
 
 def manifest_of(folder: Path, name: str = "manifest.json") -> dict[str, Any]:

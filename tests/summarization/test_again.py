@@ -8,23 +8,14 @@ import pytest
 
 from job.config.commands import SummarizeConfig
 from job.errors import ConfigError, DamagedError, DataError, OutputError, RetryError
-from job.summarization.shard import WHOLE, Shard
+from job.summarization.shard import Shard
 from job.summarization.summarize import summarize
 from tests.stand_in import StandInEngine, stand_in
 from tests.summarization.conftest import conversation, files_below, read_lines, write_lines
-from tests.summarization.nights import FOLDER, at_call, manifest_of, never
+from tests.summarization.nights import FOLDER, at_call, manifest_of, never, run
 
 BAD = ["{broken"] * 3
 STRICT = {"max_reject_fraction": 0.05}
-
-
-def run(
-    config: SummarizeConfig, before: Callable[[], None] = lambda: None, shard: Shard = WHOLE
-) -> int:
-    """How many prompts it took."""
-    engine = StandInEngine(before)
-    summarize(config, stand_in(engine), shard)
-    return engine.prompts
 
 
 def records(count: int, first: int = 0) -> list[Any]:
@@ -57,7 +48,7 @@ def said(caplog: pytest.LogCaptureFixture, message: str) -> list[Any]:
 @pytest.mark.parametrize("call", range(3))
 def test_both_of_a_night_started_twice_end_well_and_leave_no_chunks(make, tmp_path, log, call):
     night = make(records(10))
-    run(night, at_call(call, lambda: run(night)))
+    run(night, before=at_call(call, lambda: run(night)))
     assert files_below(tmp_path / "out") == FOLDER
     assert manifest_of(tmp_path / "out")["counts"]["summaries"] == 10
     assert len(said(log, "summaries")) == 1, "the metrics of one night are logged once"
@@ -68,7 +59,11 @@ def test_both_of_a_night_of_too_many_rejects_say_so_and_leave_no_chunks(make, tm
     night = make([*records(9), *BAD], limits=STRICT)
     twin: list[Any] = []
     assert (
-        ending(lambda: run(night, at_call(call, lambda: twin.append(ending(lambda: run(night))))))
+        ending(
+            lambda: run(
+                night, before=at_call(call, lambda: twin.append(ending(lambda: run(night))))
+            )
+        )
         is DataError
     )
     assert twin == [DataError]
@@ -110,7 +105,10 @@ def test_two_nights_of_other_settings_in_one_output_never_end_with_nothing(
     first, other = make(lines, limits=limits), make(lines, prompt={"system": "Be brief."})
     # With too many rejects there is no success, and the other replaces it; else it is refused.
     wanted = OutputError if limits != STRICT else None
-    assert ending(lambda: run(other, at_call(call, lambda: ending(lambda: run(first))))) is wanted
+    assert (
+        ending(lambda: run(other, before=at_call(call, lambda: ending(lambda: run(first)))))
+        is wanted
+    )
     assert "_SUCCESS" in files_below(tmp_path / "out")
     system = manifest_of(tmp_path / "out")["config"]["prompt"]
     assert (system is not None) is (wanted is None)
@@ -124,7 +122,7 @@ def test_a_worker_whose_committed_chunks_are_gone_asks_to_be_run_again(make, tmp
             path.unlink()
 
     with pytest.raises(RetryError, match="were taken away: run again"):
-        run(night, at_call(2, take_away))
+        run(night, before=at_call(2, take_away))
     run(night)
     assert files_below(tmp_path / "out") == FOLDER
 
@@ -139,7 +137,7 @@ def test_workers_that_recorded_different_inputs_ask_to_be_run_again(make, tmp_pa
         path.write_text(path.read_text() + " ")
 
     with pytest.raises(RetryError, match="recorded another input meanwhile"):
-        run(night, at_call(0, record_another), Shard(0, 2))
+        run(night, before=at_call(0, record_another), shard=Shard(0, 2))
     assert run(night, shard=Shard(0, 2)) + run(night, shard=Shard(1, 2)) == 16
     assert files_below(tmp_path / "out") == FOLDER
 
@@ -168,7 +166,7 @@ def test_an_engine_that_breaks_on_everything_is_a_mistake_in_the_config(make, tm
     with pytest.raises(
         ConfigError, match=r"model: it cannot be run as configured.*no kernel image is available"
     ):
-        run(make(records(3)), fail)
+        run(make(records(3)), before=fail)
     assert not list((tmp_path / "out").rglob("*.done.json"))
 
 
@@ -247,7 +245,7 @@ def test_a_file_replaced_after_its_last_chunk_is_noticed_before_publishing(make,
         write_lines(tmp_path / "in" / "a.jsonl", records(7))
 
     with pytest.raises(RetryError, match=r"a\.jsonl changed while it was summarized"):
-        run(night, at_call(2, replace_the_first))
+        run(night, before=at_call(2, replace_the_first))
     run(night)
     assert manifest_of(tmp_path / "out")["counts"]["records"] == 13
 

@@ -23,7 +23,6 @@ from job.summarization.inputs import check_unchanged, find_night_inputs
 from job.summarization.records import Counts
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
-from tests.stand_in import StandInEngine, stand_in
 from tests.summarization.conftest import (
     conversation,
     files_below,
@@ -31,20 +30,11 @@ from tests.summarization.conftest import (
     results_below,
     write_lines,
 )
-from tests.summarization.nights import FOLDER, manifest_of, never
+from tests.summarization.nights import FOLDER, manifest_of, never, run
 
 Make = Callable[..., SummarizeConfig]
 SMALL = {"chunks": {"records": 4}}
 FACTS = ChunkFacts(Counts(), 1.0, 0, "test 1")
-
-
-def run(
-    config: SummarizeConfig, shard: Shard = WHOLE, before: Callable[[], None] = lambda: None
-) -> int:
-    """How many prompts it took."""
-    engine = StandInEngine(before)
-    summarize(config, stand_in(engine), shard)
-    return engine.prompts
 
 
 def stopping_after(calls: int) -> Callable[[], None]:
@@ -93,7 +83,7 @@ def outcomes_of(out: Path) -> tuple[list[Any], list[Any]]:
 
 
 def whole(night: SummarizeConfig, tmp_path: Path) -> tuple[list[Any], list[Any]]:
-    """What one worker makes of the night in one chunk."""
+    """Return the summaries and rejects of the night by one worker, in one chunk."""
     run(
         night.model_copy(
             update={

@@ -293,7 +293,7 @@ def store(tmp_path):
 
 
 def crashes_left(store: ChunkStore) -> dict[str, int]:
-    """What the next attempt reads of the records that were in flight."""
+    """Return the crashes by record, as the next attempt reads them."""
     return read_crash_notes(store).crashes
 
 
