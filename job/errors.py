@@ -33,6 +33,7 @@ Adding a new exception
 """
 
 import errno
+import re
 from enum import IntEnum
 
 
@@ -59,6 +60,15 @@ UNWRITABLE = {
     errno.EROFS: "it is mounted read-only",
 }
 
+# The words of CUDA and its siblings, of their libraries (cuBLAS, cuDNN, cuSPARSE, NCCL), of torch's
+# allocator for the CPU, of the system, and of C++. An illegal memory access is none of them.
+OUT_OF_MEMORY = re.compile(
+    r"out[ _]?of[ _]?memory|cudaErrorMemoryAllocation|_ALLOC(?:ATION)?_FAILED\b"
+    r"|Failed to CUDA (?:host )?[cm]alloc|Cannot allocate memory|std::bad_alloc"
+    r"|DefaultCPUAllocator: (?:can't allocate|not enough) memory",
+    re.IGNORECASE,
+)
+
 
 def unwritable(error: BaseException) -> str | None:
     """Return why a file could not be written, with the remedy; None for any other error."""
@@ -66,6 +76,23 @@ def unwritable(error: BaseException) -> str | None:
         return None
     why = UNWRITABLE.get(error.errno or 0)
     return f"{why}: make room, or choose another output" if why else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True if memory ran out, on a GPU or on the host, whatever class reports it.
+
+    torch raises its OutOfMemoryError only for its own allocator on a GPU. What CUDA's libraries
+    and the host's allocator cannot allocate comes as RuntimeError or AcceleratorError, and shows in
+    the text alone. Does not import torch, which takes seconds.
+    """
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if not isinstance(error, RuntimeError):
+        return False
+    names = [parent.__name__ for parent in type(error).__mro__]
+    return "OutOfMemoryError" in names or OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def bug(error: BaseException) -> str:

@@ -1,0 +1,74 @@
+"""Claims about what counts as a lack of memory: every shape in which libraries report it."""
+
+import errno
+
+import pytest
+import torch
+
+from job.errors import ConfigError, is_out_of_memory
+
+CUDA = "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"
+CUBLAS = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+NCCL = "NCCL error in: NCCLUtils.cpp:77, unhandled cuda error. Last error:\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"),
+        torch.OutOfMemoryError("on purpose"),
+        torch.AcceleratorError(CUDA),
+        RuntimeError(CUDA),
+        RuntimeError("CUDA driver error: out of memory"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("HIP out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.05 GB)"),
+        RuntimeError("cuMemCreate failed: CUDA_ERROR_OUT_OF_MEMORY"),
+        RuntimeError(CUBLAS),
+        torch.AcceleratorError(CUBLAS),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("CUDA error: CUSPARSE_STATUS_ALLOC_FAILED when calling"),
+        RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
+        torch.distributed.DistBackendError(NCCL + "Cuda failure 2 'out of memory'"),
+        torch.distributed.DistBackendError(NCCL + "Failed to CUDA calloc async 608 bytes"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+        RuntimeError("unable to mmap 9 bytes from file <w>: Cannot allocate memory (12)"),
+        RuntimeError("std::bad_alloc"),
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=lambda error: f"{type(error).__name__}: {str(error)[:40]}",
+)
+def test_memory_that_ran_out_is_known_whatever_class_reports_it(error):
+    assert is_out_of_memory(error)
+
+
+def test_what_the_allocator_of_this_host_raises_is_known():
+    with pytest.raises(RuntimeError, match="allocate") as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+    with pytest.raises(MemoryError) as python:
+        bytearray(1 << 60)
+    assert is_out_of_memory(python.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: misaligned address"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+        torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered"),
+        RuntimeError("NCCL error: unhandled system error"),
+        RuntimeError("out of resource: shared memory, Required: 132096, Hardware limit: 101376"),
+        RuntimeError("Sizes of tensors must match except in dimension 1"),
+        ValueError("ran out of memory of the conversation"),
+        ConfigError("one conversation alone is out of memory"),
+        KeyError("out of memory"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+    ids=lambda error: f"{type(error).__name__}: {str(error)[:40]}",
+)
+def test_an_error_that_only_mentions_memory_is_none(error):
+    assert not is_out_of_memory(error)
