@@ -66,7 +66,7 @@ def load_base(
         model, loaded = AutoModelForCausalLM.from_pretrained(
             str(base.path),
             dtype=compute_dtype(section.dtype),
-            quantization_config=_quantization(section, sharded),
+            quantization_config=bitsandbytes_settings(section, sharded),
             device_map={"": "cpu" if sharded else device()},
             attn_implementation=section.attention,
             use_safetensors=True,
@@ -119,22 +119,10 @@ def device() -> Any:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def _check_whole(loaded: Mapping[str, Any], base: Base) -> None:
-    """Raise DataError for tensors that are missing or of another shape.
-
-    transformers fills them with random numbers, and logs only a warning.
-    """
-    mismatched = [key for key, *_ in loaded["mismatched_keys"]]
-    unfit = sorted({*loaded["missing_keys"], *mismatched})
-    if unfit:
-        raise DataError(
-            f"model.base: the weights of {base.uri} do not fit its config.json: {len(unfit)} "
-            f"tensors are not there, or of another shape ({', '.join(unfit[:3])}); "
-            "copy or fetch the base again"
-        )
-
-
-def _quantization(section: ModelSection | AdapterModelSection, sharded: bool) -> Any:
+def bitsandbytes_settings(
+    section: ModelSection | AdapterModelSection, sharded: bool = False
+) -> Any:
+    """Return how bitsandbytes quantizes plain weights; None if the section says not to."""
     if section.quantization is None:
         return None
     import torch
@@ -151,3 +139,18 @@ def _quantization(section: ModelSection | AdapterModelSection, sharded: bool) ->
         bnb_4bit_compute_dtype=dtype,
         bnb_4bit_quant_storage=dtype if sharded else torch.uint8,
     )
+
+
+def _check_whole(loaded: Mapping[str, Any], base: Base) -> None:
+    """Raise DataError for tensors that are missing or of another shape.
+
+    transformers fills them with random numbers, and logs only a warning.
+    """
+    mismatched = [key for key, *_ in loaded["mismatched_keys"]]
+    unfit = sorted({*loaded["missing_keys"], *mismatched})
+    if unfit:
+        raise DataError(
+            f"model.base: the weights of {base.uri} do not fit its config.json: {len(unfit)} "
+            f"tensors are not there, or of another shape ({', '.join(unfit[:3])}); "
+            "copy or fetch the base again"
+        )

@@ -1,0 +1,36 @@
+"""Claims about a base without its weights: it has the modules and the counts of the loaded one."""
+
+import json
+
+import pytest
+
+from job.config.sections import ModelSection
+from job.errors import DataError
+from job.model.fetch import Base
+from job.model.load import load_base
+from job.model.quantization import four_bit_share
+from job.model.skeleton import make_skeleton
+
+
+@pytest.mark.parametrize(("quantization", "four_bit"), [("nf4-double", 81_920), (None, 0)])
+def test_a_skeleton_has_the_modules_of_the_loaded_base(base_folder, quantization, four_bit):
+    section = ModelSection(base=str(base_folder), quantization=quantization)
+    skeleton = make_skeleton(base_folder, section)
+    loaded = load_base(Base(section.base, None, "d", base_folder), section)
+
+    def modules(model):
+        return [(name, type(module)) for name, module in model.named_modules()]
+
+    assert modules(skeleton) == modules(loaded)
+    assert {parameter.device.type for parameter in skeleton.parameters()} == {"meta"}
+    share = four_bit_share(loaded)
+    assert four_bit_share(skeleton) == share
+    assert (share.four_bit, share.total, share.embeddings) == (four_bit, 123_200, 40_960)
+
+
+@pytest.mark.parametrize("change", [{"hidden_size": -64}, {"hidden_size": "64"}])
+def test_a_foolish_config_is_65(copy, change):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(DataError, match=r"config\.json"):
+        make_skeleton(copy, ModelSection(base=str(copy)))
