@@ -28,7 +28,7 @@ PYTEST := $(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help demo setup clean docker-train docker-summarize docker-tensorboard docker-down
-.PHONY: test test-demo test-faults test-vllm check check-infra bench docs demo-base
+.PHONY: test test-bases test-demo test-faults test-vllm check check-infra bench docs demo-base
 .PHONY: deploy push lock lock-infra image-locks image-check sbom
 
 help: ## list the targets
@@ -75,6 +75,9 @@ test: $(INSTALLED) ## run the tests: no network, two cores, about five minutes
 test-faults: $(INSTALLED) ## kill and damage real runs, hundreds of times: half an hour
 	@$(PYTEST) -m faults -n 2 --dist load --maxschedchunk 1 -rPs --show-capture=stdout \
 		--durations 12 --timeout 1800
+
+test-bases: $(INSTALLED) ## try every family of bases, tiny, through every command: ten minutes
+	@$(PYTEST) -m bases -n 2 --dist worksteal --durations 12
 
 test-demo: $(INSTALLED) ## judge what `make demo` left in demo-run/: the adapter beats all floors
 	@$(PYTEST) -m demo tests/demo
