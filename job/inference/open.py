@@ -62,7 +62,7 @@ def fetch_without_adapter(
         raise ConfigError(
             "model.base is not set: without an adapter, it names the model that summarizes"
         )
-    base = fetch_base(section.base, section.revision, storage, cache)
+    base = fetch_base(section.base, section.revision, storage, cache, section.trust_remote_code)
     tokenizer = load_tokenizer(base.path, section.trust_remote_code)
     return FetchedModel(base, None, None, tokenizer, make_prompt(prompt, tokenizer, ["whitespace"]))
 

@@ -4,37 +4,81 @@ An adapter's manifest has the digests of its files and records its base, so most
 weights.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from job.config.sections import AdapterModelSection, StorageSection
 from job.errors import ConfigError, DamagedError, DataError
 from job.identity import json_digest, sha256_of
-from job.model.files import HUB_ID, hub_id_of, weights_digest
-from job.storage.folders import Manifest, fetch_folder, fetch_prefix, is_folder_of, read_manifest
+from job.model.files import (
+    ALL_WEIGHTS,
+    GENERATION_CONFIG,
+    HUB_ID,
+    INDEX,
+    SMALL_FILES,
+    TEMPLATE_FOLDER,
+    WEIGHTS,
+    check_names,
+    files_in_folder,
+    files_in_store,
+    hub_id_of,
+    small_names,
+    tokenizer_names,
+    weight_names,
+    weights_digest,
+)
+from job.storage.folders import (
+    Manifest,
+    fetch_folder,
+    fetch_prefix,
+    is_folder_of,
+    read_manifest,
+    sha256_file,
+)
 from job.storage.hub_errors import hub_errors
 from job.storage.open import open_store
 from job.storage.store import Store
 from job.telemetry import progress
 
-BASE_PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.py")
 BASE_KEY = "base"  # of an adapter manifest's extra
+SUBFOLDERS = ["*/*"]  # of a repository on the Hub: nothing there is loaded
+SMALL_ON_HUB = (*SMALL_FILES, INDEX)
 
 
 @dataclass(frozen=True)
 class Base:
-    """A base on disk: its name in the config, the Hub's commit, the digest of its weights."""
+    """A base on disk: its name in the config, the Hub's commit, digests of what is loaded.
+
+    `digest` is that of config and weights. `tokenizer_files` has the SHA-256 of each file of the
+    tokenizer and of its chat templates, `generation_digest` that of generation_config.json.
+    """
 
     uri: str
     revision: str | None
     digest: str
     path: Path
+    tokenizer_files: Mapping[str, str] = field(default_factory=dict)
+    generation_digest: str | None = None
 
-    def identity(self) -> dict[str, str | None]:
+    @property
+    def tokenizer_digest(self) -> str | None:
+        """The digest of the tokenizer's files and chat templates; None without any."""
+        return json_digest(dict(self.tokenizer_files)) if self.tokenizer_files else None
+
+    def identity(self) -> dict[str, Any]:
         """Return what an adapter records of its base, without the path in a cache."""
-        return {"uri": self.uri, "revision": self.revision, "digest": self.digest}
+        return {
+            "uri": self.uri,
+            "revision": self.revision,
+            "digest": self.digest,
+            "tokenizer_digest": self.tokenizer_digest,
+            "tokenizer_files": dict(self.tokenizer_files),
+            "generation_digest": self.generation_digest,
+        }
 
 
 @dataclass(frozen=True)
@@ -57,33 +101,106 @@ class Adapter:
         return base
 
 
-def fetch_base(uri: str, revision: str | None, storage: StorageSection, cache: Path) -> Base:
+def fetch_base(
+    uri: str,
+    revision: str | None,
+    storage: StorageSection,
+    cache: Path,
+    trust_remote_code: bool = False,
+    every_weight: bool = False,
+) -> Base:
     """Bring a base to disk and return it: a folder stays, s3:// and the Hub go through a cache.
 
-    Raise MissingError, DataError, ForbiddenError or RetryError; ConfigError for a revision of
-    anything but a Hub id.
+    Fetches what is loaded and nothing else: modules of Python with `trust_remote_code` only, weight
+    files that are not loaded with `every_weight` only, which also counts them in the digest. Raise
+    MissingError, DataError, ForbiddenError or RetryError; ConfigError for a revision of anything
+    but a Hub id.
     """
+    more = (*(("*.py",) if trust_remote_code else ()), *((ALL_WEIGHTS,) if every_weight else ()))
     commit = None
     hub_id = hub_id_of(uri, revision)
     if hub_id is not None:
-        path = _fetch_from_hub(hub_id, revision)
+        path = _fetch_from_hub(hub_id, revision, uri, more)
         commit = path.name  # the Hub's cache names a snapshot's folder by its commit
     elif uri.startswith("s3://"):
-        path = cache / sha256_of(uri)[:16]
-        with progress(f"fetching {uri}", None, "B") as bar:
-            fetch_prefix(open_store(uri, storage), "", path, BASE_PATTERNS, bar.advance)
+        store = open_store(uri, storage)
+        files = files_in_store(store, uri)
+        weights = check_names(files)
+        keys = [*small_names(files), *files.matching((INDEX, *more)), *weights]
+        path = _fetch_keys(store, keys, cache / sha256_of(uri)[:16])
     else:
         path = Path(uri)
-    return Base(uri, commit, weights_digest(path, uri), path)
+    return _with_small_digests(Base(uri, commit, weights_digest(path, uri, every_weight), path))
 
 
-def _fetch_from_hub(hub_id: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
+def fetch_small_files(
+    uri: str, revision: str | None, storage: StorageSection, folder: Path
+) -> Path:
+    """Bring a base's config, tokenizer and chat templates to `folder`, but no weights and no code.
+
+    Return the folder that has them: that of the base itself if it is on this machine, else
+    `folder`. Raise what `fetch_base` raises.
+    """
+    store = open_remote_base(uri, revision, storage)
+    if store is None:
+        return Path(uri)
+    for key in small_names(files_in_store(store, uri)):
+        store.download(key, folder / key)
+    return folder
+
+
+def open_remote_base(uri: str, revision: str | None, storage: StorageSection) -> Store | None:
+    """Return the store of a base under s3:// or on the Hub; None for a folder here.
+
+    Raise what `hub_id_of` raises.
+    """
+    hub_id = hub_id_of(uri, revision)
+    if hub_id:
+        at_revision = f"@{revision.replace('/', '%2F')}" if revision else ""
+        return open_store(f"hf://{hub_id}{at_revision}", storage)
+    return open_store(uri, storage) if uri.startswith("s3://") else None
+
+
+def _fetch_from_hub(hub_id: str, revision: str | None, uri: str, more: Sequence[str]) -> Path:
+    """Bring a base from the Hub to the Hub's cache, first what says which files are loaded."""
+
+    def fetch(at: str | None, allow: Sequence[str], ignore: Sequence[str] = ()) -> Path:
+        from huggingface_hub import snapshot_download
+
+        return Path(
+            snapshot_download(
+                hub_id,
+                revision=at,
+                endpoint=os.environ.get("HF_ENDPOINT"),
+                allow_patterns=list(allow),
+                ignore_patterns=list(ignore),
+            )
+        )
 
     at_revision = f" at revision '{revision}'" if revision else ""
     with hub_errors(f"model.base: '{hub_id}'{at_revision}"):
-        folder = snapshot_download(hub_id, revision=revision, allow_patterns=list(BASE_PATTERNS))
-        return Path(folder)
+        path = fetch(revision, [*SMALL_ON_HUB, *more], SUBFOLDERS)
+        fetch(path.name, [WEIGHTS, f"{TEMPLATE_FOLDER}*.jinja"])
+        # Only now is it known if there are shards to be loaded: transformers prefers the one file.
+        shards = weight_names(files_in_folder(path, uri))
+        if shards != [WEIGHTS]:
+            fetch(path.name, [escape(name) for name in shards])
+    return path
+
+
+def _fetch_keys(store: Store, keys: Sequence[str], path: Path) -> Path:
+    with progress(f"fetching {store.uri}", None, "B") as bar:
+        fetch_prefix(store, "", path, tuple(map(escape, keys)), bar.advance)
+    return path
+
+
+def _with_small_digests(base: Base) -> Base:
+    files = files_in_folder(base.path, base.uri)
+    tokenizer = {name: sha256_file(base.path / name) for name in tokenizer_names(files)}
+    generation = None
+    if GENERATION_CONFIG in files.sizes:
+        generation = sha256_file(base.path / GENERATION_CONFIG)
+    return replace(base, tokenizer_files=tokenizer, generation_digest=generation)
 
 
 def read_adapter(uri: str, storage: StorageSection) -> Adapter:
@@ -137,8 +254,13 @@ def fetch_base_of(
     Raise ConfigError if that is not the base that the adapter was trained on.
     """
     name, revision = name_base_of(adapter, section)
-    base = fetch_base(name, revision, storage, cache)
-    check_same_base(adapter, section, base.digest)
+    trust = section.trust_remote_code
+    base = fetch_base(name, revision, storage, cache, trust)
+    if base.digest != adapter.base.get("digest"):
+        # Earlier versions also fetched weight files that are not loaded, and their digest of a base
+        # was over those, too.
+        base = fetch_base(name, revision, storage, cache, trust, every_weight=True)
+    _check_same_base(adapter, section, base)
     return base
 
 
@@ -158,14 +280,40 @@ def name_base_of(adapter: Adapter, section: AdapterModelSection) -> tuple[str, s
     return uri, revision
 
 
-def check_same_base(adapter: Adapter, section: AdapterModelSection, digest: str) -> None:
-    """Raise ConfigError if `digest` is not that of the base which the adapter records."""
-    recorded = adapter.base.get("digest")
-    if recorded == digest:
-        return
-    uri = adapter.base["uri"]
+def _check_same_base(adapter: Adapter, section: AdapterModelSection, base: Base) -> None:
+    """Raise ConfigError if `base` is not the one that the adapter records.
+
+    An older adapter records the digest of the weights only.
+    """
+    recorded = adapter.base
+    uri = recorded["uri"]
     found = f"model.base, {section.base}," if section.base else f"the base there now, {uri},"
-    raise ConfigError(
-        f"{adapter.uri} is an adapter for {uri} (digest {str(recorded)[:12]}), but {found} has "
-        f"digest {digest[:12]}: give the base that it was trained on, or train again"
-    )
+    if recorded.get("digest") != base.digest:
+        raise ConfigError(
+            f"{adapter.uri} is an adapter for {uri} (digest {str(recorded.get('digest'))[:12]}), "
+            f"but {found} has digest {base.digest[:12]}: give the base that it was trained on, or "
+            "train again"
+        )
+    _check_same_small_files(adapter, found, base)
+
+
+def _check_same_small_files(adapter: Adapter, found: str, base: Base) -> None:
+    """Raise ConfigError if tokenizer, chat template or generation config have changed.
+
+    `found` names the base in the message.
+    """
+    recorded = adapter.base
+    changed = []
+    # A copy of the weights without a tokenizer will do: the adapter has one.
+    if base.tokenizer_digest not in (None, recorded.get("tokenizer_digest", base.tokenizer_digest)):
+        there = recorded.get("tokenizer_files") or {}
+        here = base.tokenizer_files
+        changed = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+    if recorded.get("generation_digest", base.generation_digest) != base.generation_digest:
+        changed.append(GENERATION_CONFIG)
+    if changed:
+        raise ConfigError(
+            f"{adapter.uri} is an adapter for {recorded['uri']}, but {found} has another "
+            f"{', '.join(changed)} than it was trained with: put back those files, give the base "
+            "that it was trained on, or train again"
+        )

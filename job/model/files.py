@@ -15,16 +15,55 @@ from job.errors import ConfigError, DataError, MissingError
 from job.identity import json_digest
 from job.storage.atomic import reading
 from job.storage.folders import sha256_file
+from job.storage.keys import check_key
 from job.storage.store import Store
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 CONFIG = "config.json"
-INDEX = "model.safetensors.index.json"
+GENERATION_CONFIG = "generation_config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
-TOKENIZERS = ("tokenizer.json", "tekken.json", "vocab.*", "*.model", "*.tiktoken")
-CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+ALL_WEIGHTS = "*.safetensors"
 
+# Names of files that transformers' tokenizers read, and of vocabularies among them.
+VOCABULARIES = (
+    "tokenizer.json",
+    "tekken.json",
+    "vocab.*",
+    "*.model",
+    "tokenizer.model.*",
+    "*.tiktoken",
+    "prophetnet.tokenizer",
+)
+TOKENIZER_FILES = (
+    *VOCABULARIES,
+    TOKENIZER_CONFIG,
+    "tokenizer.*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*vocab*.json",
+    "merges.txt",
+    "dict.txt",
+    "bpe.codes",
+    "emoji.json",
+    "normalizer.json",
+    "byte_maps.json",
+)
+TEMPLATE_FOLDER = "additional_chat_templates/"
+CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+# All files that are loaded but weights and code. vLLM reads the processors' of a base that also
+# sees or hears.
+SMALL_FILES = (
+    CONFIG,
+    GENERATION_CONFIG,
+    "*processor_config.json",
+    *TOKENIZER_FILES,
+    *CHAT_TEMPLATES,
+)
+
+MAX_JSON_BYTES = 100_000_000
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 
 AGAIN = "copy or fetch it again"
@@ -38,10 +77,10 @@ class BaseFiles:
     sizes: Mapping[str, int]
     open: Callable[[str], BinaryIO]
 
-    @property
-    def weights(self) -> list[str]:
-        """The safetensors files of the folder itself; those of folders below are not loaded."""
-        return sorted(key for key in self.sizes if key.endswith(".safetensors") and "/" not in key)
+    def matching(self, patterns: tuple[str, ...]) -> list[str]:
+        """Return the files of the folder itself whose names match; those below are not loaded."""
+        keys = [key for key in self.sizes if "/" not in key]
+        return sorted(key for key in keys if any(fnmatchcase(key, name) for name in patterns))
 
 
 def hub_id_of(uri: str, revision: str | None) -> str | None:
@@ -77,10 +116,10 @@ def files_in_folder(path: Path, uri: str) -> BaseFiles:
     """Return the files of a folder here."""
     sizes = {}
     with reading(path):
-        for file in sorted(path.iterdir()):
+        for file in sorted([*path.iterdir(), *path.glob(f"{TEMPLATE_FOLDER}*")]):
             # Follows links: a snapshot in the Hub's cache consists of them.
             if file.is_file():
-                sizes[file.name] = file.stat().st_size
+                sizes[file.relative_to(path).as_posix()] = file.stat().st_size
     return BaseFiles(uri, sizes, lambda key: _open(path / key))
 
 
@@ -89,48 +128,79 @@ def files_in_store(store: Store, uri: str) -> BaseFiles:
     return BaseFiles(uri, {entry.key: entry.size for entry in store.list()}, store.open)
 
 
-def check_names(files: BaseFiles) -> None:
-    """Raise MissingError without config or weights."""
-    if CONFIG not in files.sizes or not files.weights:
-        found = ", ".join(list(files.sizes)[:8]) or "nothing"
-        raise MissingError(
-            f"model.base: {files.uri} needs config.json and *.safetensors, found {found}; "
-            "convert other weights with save_pretrained(..., safe_serialization=True)"
-        )
+def weight_names(files: BaseFiles) -> list[str]:
+    """Return the names of the weight files that are loaded: the index's, or the single one.
 
-
-def check_weights(files: BaseFiles) -> None:
-    """Raise MissingError for a missing file, DataError for a broken config or broken weights.
-
-    Finds weights that are cut short without reading them: a header has the file's length.
+    The same folder may have others, which transformers does not read: `consolidated.safetensors`
+    of Mistral's has all weights a second time. Raise MissingError without any, DataError for a
+    broken index.
     """
-    check_names(files)
+    shards = _shards(files) if INDEX in files.sizes else []
+    if shards and (WEIGHTS not in files.sizes or WEIGHTS in shards):
+        return shards
+    if WEIGHTS in files.sizes:
+        return [WEIGHTS]
+    found = ", ".join(list(files.sizes)[:8]) or "nothing"
+    raise MissingError(
+        f"model.base: {files.uri} needs config.json and {WEIGHTS} or {INDEX} with its files, "
+        f"found {found}; convert other weights with "
+        "save_pretrained(..., safe_serialization=True)"
+    )
+
+
+def tokenizer_names(files: BaseFiles) -> list[str]:
+    """Return the names of the files of the tokenizer, and of its chat templates."""
+    return files.matching((*TOKENIZER_FILES, *CHAT_TEMPLATES)) + _more_templates(files)
+
+
+def small_names(files: BaseFiles) -> list[str]:
+    """Return the names of all files that are loaded but weights and code."""
+    return files.matching(SMALL_FILES) + _more_templates(files)
+
+
+def check_names(files: BaseFiles) -> list[str]:
+    """Return the names of the weights; raise MissingError without config or weights."""
+    names = weight_names(files)
+    if CONFIG not in files.sizes:
+        found = ", ".join(list(files.sizes)[:8])
+        raise MissingError(f"model.base: {files.uri} has no {CONFIG}, found {found}; {AGAIN}")
+    missing = sorted(set(names) - set(files.sizes))
+    if missing:
+        raise MissingError(
+            f"model.base: {files.uri} lacks {', '.join(missing[:5])}, which {INDEX} names; {AGAIN}"
+        )
+    return names
+
+
+def check_weights(files: BaseFiles) -> list[str]:
+    """Return the names of the weights.
+
+    Raise MissingError for a missing file, DataError for a broken config or broken weights. Finds
+    weights that are cut short without reading them: a header has the file's length.
+    """
+    names = check_names(files)
     read_json(files, CONFIG)
-    if INDEX in files.sizes:
-        shards = set(read_json(files, INDEX).get("weight_map", {}).values())
-        missing = sorted(shards - set(files.sizes))
-        if missing:
-            raise MissingError(
-                f"model.base: {files.uri} lacks {', '.join(missing[:5])}, which {INDEX} names; "
-                f"{AGAIN}"
-            )
-    for key in files.weights:
+    for key in names:
         _check_header(files, key)
+    return names
 
 
-def weights_digest(path: Path, uri: str) -> str:
+def weights_digest(path: Path, uri: str, every_weight: bool = False) -> str:
     """Check a base's folder, and return the digest over its config and weights.
 
-    Reads every weight. Raise what `check_weights` raises.
+    Reads every weight; with `every_weight`, files that are not loaded, too. Raise what
+    `check_weights` raises.
     """
     files = files_in_folder(path, uri)
-    check_weights(files)
-    return json_digest({name: sha256_file(path / name) for name in [CONFIG, *files.weights]})
+    names = check_weights(files)
+    if every_weight:
+        names = files.matching((ALL_WEIGHTS,))
+    return json_digest({name: sha256_file(path / name) for name in [CONFIG, *names]})
 
 
 def check_tokenizer(files: BaseFiles) -> None:
     """Raise MissingError if no file could be a tokenizer's vocabulary."""
-    if not any(fnmatchcase(key, pattern) for key in files.sizes for pattern in TOKENIZERS):
+    if not files.matching(VOCABULARIES):
         raise MissingError(
             f"model.base: {files.uri} has no tokenizer (tokenizer.json or tokenizer.model); "
             "put the tokenizer's files there with tokenizer.save_pretrained(...)"
@@ -153,7 +223,11 @@ def check_chat_template(files: BaseFiles) -> None:
 def read_json(files: BaseFiles, key: str) -> dict[str, Any]:
     """Return the JSON object in a small file; raise DataError if it holds anything else."""
     with files.open(key) as file:
-        data = file.read()
+        data = file.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        raise DataError(
+            f"model.base: {files.uri}/{key} is larger than {MAX_JSON_BYTES:,} bytes; {AGAIN}"
+        )
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -161,6 +235,22 @@ def read_json(files: BaseFiles, key: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"model.base: {files.uri}/{key} is no JSON object; {AGAIN}")
     return value
+
+
+def _more_templates(files: BaseFiles) -> list[str]:
+    more = [key for key in files.sizes if key.startswith(TEMPLATE_FOLDER)]
+    return sorted(key for key in more if key.endswith(".jinja"))
+
+
+def _shards(files: BaseFiles) -> list[str]:
+    """Return the names of the weight files in the index."""
+    try:
+        names = {check_key(name, INDEX) for name in read_json(files, INDEX)["weight_map"].values()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"model.base: {files.uri}/{INDEX} has no weight_map of file names; {AGAIN}"
+        ) from error
+    return sorted(names)
 
 
 def _check_header(files: BaseFiles, key: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from job.config.sections import PromptSection, StorageSection
 from job.errors import ForbiddenError
+from job.model.fetch import open_remote_base
 from job.model.files import (
     check_chat_template,
     check_names,
@@ -20,7 +21,6 @@ from job.model.files import (
     check_weights,
     files_in_folder,
     files_in_store,
-    hub_id_of,
 )
 from job.storage.hub_errors import hub_errors
 from job.storage.keys import local_path, scheme_of
@@ -39,24 +39,18 @@ def describe_base(
     except on the Hub, which stores them whole. With a prompt section, the base's tokenizer must be
     there and have what the prompt needs (an adapter has a tokenizer and a prompt of its own).
     """
-    hub_id = hub_id_of(uri, revision)
-    if hub_id:
-        uri = f"hf://{hub_id}" + (f"@{revision.replace('/', '%2F')}" if revision else "")
-        files = files_in_store(open_store(uri, storage), uri)
-        check_names(files)
-    else:
-        if uri.startswith("s3://"):
-            files = files_in_store(open_store(uri, storage), uri)
-        else:
-            files = files_in_folder(Path(uri), uri)
-        check_weights(files)
+    store = open_remote_base(uri, revision, storage)
+    files = files_in_store(store, uri) if store else files_in_folder(Path(uri), uri)
+    is_on_hub = store is not None and scheme_of(store.uri) == "hf"
+    names = check_names(files) if is_on_hub else check_weights(files)
     if prompt:
         check_tokenizer(files)
-    if prompt and prompt.style == "chat" and not hub_id:
+    if prompt and prompt.style == "chat":
         check_chat_template(files)
-    sizes = [files.sizes[key] for key in files.weights]
+    sizes = [files.sizes[key] for key in names]
     plural = "s" if len(sizes) > 1 else ""
-    return f"{uri}  {len(sizes)} weight file{plural}, {sum(sizes) / 2**20:,.1f} MiB"
+    where = store.uri if store else uri
+    return f"{where}  {len(sizes)} weight file{plural}, {sum(sizes) / 2**20:,.1f} MiB"
 
 
 def probe_output(uri: str, storage: StorageSection) -> str:

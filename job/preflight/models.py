@@ -4,8 +4,7 @@ from pathlib import Path
 
 from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.config.sections import PromptSection
-from job.model.fetch import check_adapter_digest, check_same_base, name_base_of, read_adapter
-from job.model.files import weights_digest
+from job.model.fetch import check_adapter_digest, fetch_base_of, name_base_of, read_adapter
 from job.preflight.access import describe_base
 from job.preflight.checks import Check, check
 
@@ -36,5 +35,5 @@ def _describe_adapter(uri: str, config: SummarizeConfig | EvaluateConfig) -> str
     base = describe_base(name, revision, config.storage)
     # Reading all weights is cheap only in a folder of this machine.
     if Path(name).is_dir():
-        check_same_base(adapter, config.model, weights_digest(Path(name), name))
+        fetch_base_of(adapter, config.model, config.storage, Path(name))
     return f"{uri}  of run {adapter.manifest.extra.get('run')}\nbase {base}"

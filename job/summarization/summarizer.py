@@ -69,8 +69,9 @@ def fetch_digests(config: SummarizeConfig, cache: Path) -> Digests:
         adapter = read_adapter(config.adapter, config.storage)
         check_adapter_digest(adapter, config.adapter_digest)
         return Digests(adapter.digest, str(adapter.base.get("digest")))
-    assert config.model.base is not None
-    base = fetch_base(config.model.base, config.model.revision, config.storage, cache)
+    model = config.model
+    assert model.base is not None
+    base = fetch_base(model.base, model.revision, config.storage, cache, model.trust_remote_code)
     return Digests(None, base.digest)
 
 

@@ -76,7 +76,9 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
 
     model = config.model
     base = first_then_others(
-        lambda: fetch_base(model.base, model.revision, config.storage, cache_folder())
+        lambda: fetch_base(
+            model.base, model.revision, config.storage, cache_folder(), model.trust_remote_code
+        )
     )
     context = context_tokens(base.path)
     check_budget(config.generation, context)
