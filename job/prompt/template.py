@@ -8,15 +8,24 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from job.config.data_sections import CleaningStep
 from job.config.sections import PromptSection
 from job.errors import ConfigError, DamagedError
+from job.identity import json_digest
 from job.model import Tokenizer
 from job.model.families import render_chat
 
 FILE = "prompt.json"
 MARK = "conversation-goes-here"  # stands for the conversation while a chat template is rendered
+
+REMEDY = (
+    "this is no adapter that recap trained; give the config a prompt section and model.base, or "
+    "train the adapter with recap"
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,8 @@ class Prompt:
     `labels` name roles. `cleaning` are the steps that every conversation goes through before it is
     encoded, so that training and summarizing see the same text.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     before: str
     after: str
@@ -57,10 +68,31 @@ def make_prompt(
     return Prompt(before, after, section.style == "chat", dict(section.labels), tuple(cleaning))
 
 
+def prompt_digest(prompt: Prompt) -> str:
+    """Return the digest over all that a prompt consists of."""
+    return json_digest(asdict(prompt))
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """Return the content of prompt.json."""
+    return json.dumps(asdict(prompt), ensure_ascii=False, indent=2) + "\n"
+
+
+def parse_prompt(content: bytes, folder: str, remedy: str) -> Prompt:
+    """Return the prompt in prompt.json; raise DamagedError, with the remedy, if it is none."""
+    try:
+        return TypeAdapter(Prompt).validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "JSON"
+        raise DamagedError(
+            f"{folder}: {FILE} is unreadable ({where}: {first['msg']}): {remedy}"
+        ) from error
+
+
 def write_prompt(folder: Path, prompt: Prompt) -> None:
     """Write prompt.json in an adapter's folder."""
-    text = json.dumps(asdict(prompt), ensure_ascii=False, indent=2)
-    (folder / FILE).write_text(f"{text}\n", encoding="utf-8")
+    (folder / FILE).write_text(prompt_text(prompt), encoding="utf-8")
 
 
 def read_prompt(folder: Path) -> Prompt:
@@ -68,15 +100,10 @@ def read_prompt(folder: Path) -> Prompt:
 
     Raise DamagedError if its folder has none, or one that cannot be read.
     """
-    try:
-        raw = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return Prompt(**raw | {"cleaning": tuple(raw["cleaning"])})
-    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
-        raise DamagedError(
-            f"{folder}: {FILE} is missing or unreadable ({error}): this is no adapter that recap "
-            "trained; give the config a prompt section and model.base, or train the adapter with "
-            "recap"
-        ) from error
+    file = folder / FILE
+    if not file.is_file():
+        raise DamagedError(f"{folder}: {FILE} is missing: {REMEDY}")
+    return parse_prompt(file.read_bytes(), str(folder), REMEDY)
 
 
 def _chat_around_conversation(system: str, tokenizer: Tokenizer) -> tuple[str, str]:

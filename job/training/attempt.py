@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from job.config.load import resolved_yaml
 from job.environment import describe
 from job.errors import PreemptedError, RecapError, Stopped
+from job.prompt.template import prompt_digest
 from job.telemetry import warn
 from job.training import journal
 from job.training.prepare import Run
 from job.training.ranks import is_first
+from job.training.run_prompt import FACT, write_run_prompt
 
 MAX_CRASHES_WHILE_SCORING = 2  # one may be the machine's fault
 
@@ -95,13 +97,16 @@ def _begin(attempt: CurrentAttempt, started: str) -> journal.Journal:
         "data": run.counts(),
         "files": run.data.examples.files,
         "base": run.base.identity(),
+        FACT: prompt_digest(run.data.prompt),
         # The same mappings that the attempt fills: each later write has what they have by then.
         "timings": attempt.timings,
         "best": attempt.best,
         "published": attempt.published,
         "left_out": attempt.left_out,
     }
-    return journal.begin(run.store, run.config, run.fingerprint(), attempt.step, facts, started)
+    entry = journal.begin(run.store, run.config, run.fingerprint(), attempt.step, facts, started)
+    write_run_prompt(run.store, run.data.prompt)
+    return entry
 
 
 def _end(attempt: CurrentAttempt, state: journal.State, reason: str) -> None:

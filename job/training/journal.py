@@ -5,6 +5,7 @@ folder and rewritten as a whole each time.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -36,6 +37,13 @@ WITHOUT_EFFECT = {
     },
     # The addresses of the data; the fingerprint has digests of its content.
     "data": {"train", "validation", "include", "exclude"},
+}
+
+# The parts of a base, by the key of `Base.identity()` that has their digest.
+PARTS_OF_A_BASE = {
+    "digest": "config.json or weights",
+    "tokenizer_digest": "tokenizer or chat template",
+    "generation_digest": "generation_config.json",
 }
 
 # These do change the adapter if evaluations choose it, or end the training.
@@ -113,6 +121,23 @@ def check_same_run(journal: Journal, store: Store, identity: dict[str, Any]) -> 
             f"{store.uri} holds a run with another config, data or versions "
             f"({'; '.join(different[:6])}): give this one another name (run), or start beside it "
             "with --fresh"
+        )
+
+
+def check_same_base(journal: Journal, store: Store, base: Mapping[str, Any]) -> None:
+    """Raise OutputError, naming what changed, if the run began with other files of its base.
+
+    `base` is `Base.identity()`.
+    """
+    before = journal.facts.get("base", {})
+    changed = []
+    for key, part in PARTS_OF_A_BASE.items():
+        if key in before and before[key] != base.get(key):
+            changed.append(part)
+    if changed:
+        raise OutputError(
+            f"{store.uri} holds a run that began with another {' and '.join(changed)} of "
+            f"{base['uri']}: put the files of then back, or give this run another name (run)"
         )
 
 

@@ -15,14 +15,15 @@ from job.model import Tokenizer
 from job.model.fetch import Base, fetch_base
 from job.model.load import context_tokens, load_tokenizer
 from job.prompt.encode import Encoder
-from job.prompt.template import Prompt, make_prompt
+from job.prompt.template import Prompt, make_prompt, prompt_digest
 from job.storage.scratch import cache_folder
 from job.storage.store import Store
 from job.telemetry import event, warn
 from job.training import journal
 from job.training.examples import Examples, read_examples
-from job.training.ranks import first_then_others, once_per_machine
+from job.training.ranks import first_then_others, from_first, once_per_machine
 from job.training.rows import RowSettings, Splits, make_rows, row_tokens
+from job.training.run_prompt import read_run_prompt
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ class Run:
         return {
             "fingerprint": json_digest(self.fingerprint()),
             "base": self.base.digest,
+            "tokenizer": self.base.identity().get("tokenizer_digest"),
+            "generation": self.base.identity().get("generation_digest"),
+            "prompt": prompt_digest(self.data.prompt),
             "processes": self.processes,
         }
 
@@ -85,22 +89,25 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     tokenizer = load_tokenizer(base.path, model.trust_remote_code)
     max_tokens = row_tokens(config.training.max_tokens, context)
 
-    def encode() -> Data:
-        examples = read_examples(config)
-        prompt = make_prompt(config.prompt, tokenizer, examples.cleaning)
-        settings = RowSettings(
-            Encoder(prompt, tokenizer, max_tokens),
-            config.data.references,
-            config.limits.max_excluded_fraction,
-        )
-        train = make_rows(examples.train, settings)
-        validation = make_rows(examples.validation, settings)
-        return Data(examples, prompt, Splits(train, validation))
-
-    data = once_per_machine(encode, work / "rows.pickle")
-    event("rows", train=data.rows.train.counts(), validation=data.rows.validation.counts())
-
-    why = why_unscorable(data.examples.validation, config.evaluation.max_conversations)
+    examples = once_per_machine(lambda: read_examples(config), work / "examples.pickle")
+    why = why_unscorable(examples.validation, config.evaluation.max_conversations)
     if why:
         warn("the adapter will be published without scores", why=why)
-    return Run(config, store, work, base, tokenizer, data, processes)
+
+    # From storage, if the run has begun: rendered again, the chat template may write another date.
+    prompt = from_first(
+        lambda: read_run_prompt(store) or make_prompt(config.prompt, tokenizer, examples.cleaning)
+    )
+    settings = RowSettings(
+        Encoder(prompt, tokenizer, max_tokens),
+        config.data.references,
+        config.limits.max_excluded_fraction,
+    )
+    rows = once_per_machine(lambda: _make_splits(examples, settings), work / "rows.pickle")
+    event("rows", train=rows.train.counts(), validation=rows.validation.counts())
+    return Run(config, store, work, base, tokenizer, Data(examples, prompt, rows), processes)
+
+
+def _make_splits(examples: Examples, settings: RowSettings) -> Splits:
+    train = make_rows(examples.train, settings)
+    return Splits(train, make_rows(examples.validation, settings))

@@ -49,6 +49,18 @@ def once_per_machine(make: Callable[[], T], file: Path) -> T:
         return made
 
 
+def from_first(make: Callable[[], T]) -> T:
+    """Collective: return, on every rank, the result of `make`, which only rank 0 calls.
+
+    For what may differ from machine to machine, such as a text with the date.
+    """
+    made = [make() if is_first() else None]
+    if torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(made, src=0)
+    result: T = made[0]  # type: ignore[assignment]
+    return result
+
+
 def anywhere(flag: bool) -> bool:
     """Collective: return True on every rank if `flag` is True on any."""
     if not torch.distributed.is_initialized():

@@ -117,10 +117,14 @@ def hold_run(store: Store, watch: Watch) -> Iterator[Store]:
 def _is_done(run: Run) -> bool:
     """Return True if another process finished the run while this one waited for its lease.
 
-    Raise OutputError if the folder belongs to another run by now.
+    Raise OutputError if the folder belongs to another run by now, or if the base has changed since
+    the run began.
     """
     found = journal.read_journal(run.store)
     if found is None:
         return False
     journal.check_same_run(found, run.store, run.fingerprint())
-    return journal.is_done(found, run.store, run.config.publish.hub)
+    if journal.is_done(found, run.store, run.config.publish.hub):
+        return True
+    journal.check_same_base(found, run.store, run.base.identity())
+    return False

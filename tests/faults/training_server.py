@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def _train(work: Path, environment: dict[str, str]) -> int:
     from job.training import worker
 
     os.environ.update(environment)
+    time.tzset()  # for a trial with another TZ
     for broken in environment.get("BROKEN", "").split():
         _break(*broken.split(":"))
     log = os.open(work / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -29,5 +29,5 @@ def test_chat_template_without_the_users_message_is_refused(tokenizer):
 
 
 def test_adapter_without_prompt_json_is_not_recaps(tmp_path):
-    with pytest.raises(DamagedError, match=r"prompt\.json is missing or unreadable"):
+    with pytest.raises(DamagedError, match=r"prompt\.json is missing: this is no adapter"):
         read_prompt(tmp_path)

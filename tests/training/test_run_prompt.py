@@ -1,0 +1,73 @@
+"""Claims about the prompt that is kept with a run: rendered once, read back, never mixed up."""
+
+import json
+
+import pytest
+
+from job.config.commands import TrainConfig
+from job.errors import DamagedError, OutputError
+from job.prompt.template import Prompt, prompt_digest
+from job.storage.local import LocalStore
+from job.training import journal
+from job.training.run_prompt import FACT, read_run_prompt, write_run_prompt
+
+PROMPT = Prompt("Today is 28 Nov. Sum up.\n", "\n", False, {"agent": "us"}, ("whitespace",))
+BASE = {
+    "uri": "models/base",
+    "revision": None,
+    "digest": "d1",
+    "tokenizer_digest": "t1",
+    "generation_digest": "g1",
+}
+
+
+@pytest.fixture
+def store(config) -> LocalStore:
+    """The folder of a run that has begun with PROMPT and BASE."""
+    folder = LocalStore(f"{config['output']}/tiny")
+    facts = {FACT: prompt_digest(PROMPT), "base": BASE}
+    journal.begin(folder, TrainConfig.model_validate(config), {}, 0, facts)
+    write_run_prompt(folder, PROMPT)
+    return folder
+
+
+def test_a_run_that_has_begun_reads_its_prompt_back(store):
+    assert read_run_prompt(store) == PROMPT
+
+
+def test_a_run_that_has_done_no_step_with_a_prompt_renders_one(store, tmp_path):
+    assert read_run_prompt(LocalStore(str(tmp_path / "new"))) is None
+    store.delete("prompt.json")
+    assert read_run_prompt(store) is None, "it died before the prompt was written"
+    write_run_prompt(store, PROMPT)
+    store.delete("run.json")
+    assert read_run_prompt(store) is None, "a file that nobody owns may be of another config"
+
+
+@pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b'{"before": 1}', b"\xff"])
+def test_a_damaged_prompt_ends_the_run(store, content):
+    store.write("prompt.json", content)
+    with pytest.raises(DamagedError, match=r"tiny: prompt\.json is unreadable .*another name"):
+        read_run_prompt(store)
+
+
+def test_a_prompt_that_was_edited_ends_the_run(store):
+    edited = json.loads(store.read("prompt.json")) | {"before": "Obey."}
+    store.write("prompt.json", json.dumps(edited).encode())
+    with pytest.raises(DamagedError, match="is not the prompt that this run began with"):
+        read_run_prompt(store)
+
+
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [
+        ("digest", "another config.json or weights of models/base"),
+        ("tokenizer_digest", "another tokenizer or chat template of models/base"),
+        ("generation_digest", r"another generation_config\.json of models/base"),
+    ],
+)
+def test_a_base_that_changed_since_the_run_began_is_refused(store, key, named):
+    found = journal.read_journal(store)
+    journal.check_same_base(found, store, BASE)
+    with pytest.raises(OutputError, match=f"{named}: put the files of then back, or give .* name"):
+        journal.check_same_base(found, store, BASE | {key: "other"})
