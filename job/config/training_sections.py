@@ -23,8 +23,8 @@ class LoraSection(Section):
     dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the adapter's input.")
     target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all-linear",
-        description="Modules that get an adapter. all-linear is every linear layer but the head. "
-        "A list gives their names.",
+        description="Modules that get an adapter. all-linear is every linear layer of the language "
+        "model but the head; experts and their routers get none. A list gives their names.",
     )
 
 

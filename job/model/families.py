@@ -163,6 +163,21 @@ def all_configs(model: Model) -> list[Any]:
     return [own] if of_text is own else [own, of_text]
 
 
+def prepare_for_training(model: Model) -> None:
+    """Set the configs of a model for training: no cache, and no loss that balances experts.
+
+    A cache is for generation. Mixtures of experts (Qwen-MoE, Mixtral, Granite-4, Jamba): their own
+    loss keeps the router from sending all tokens to the same experts. Routers get no adapter (see
+    `linear_modules`), so there is nothing to balance, and that loss would only pull at attention.
+    TRL 1.16 computes it from keys that some families call otherwise, and fails at the first step:
+    "object has no attribute 'num_experts'".
+    """
+    for config in all_configs(model):
+        config.use_cache = False
+        if hasattr(config, "output_router_logits"):
+            config.output_router_logits = False
+
+
 def generation_config(base: Path, trust_remote_code: bool) -> Any:
     """Return a base's generation config, from its config where it has no file of its own.
 
@@ -180,16 +195,105 @@ def generation_config(base: Path, trust_remote_code: bool) -> Any:
 # Modules and weights
 
 
-def linear_modules(model: Model) -> list[str]:
-    """Return the names of the modules that LoRA can adapt.
+def linear_modules(model: Model) -> dict[str, Any]:
+    """Return the linear modules of the language model by name: those that LoRA can adapt.
 
     GPT-2 has Conv1D in place of Linear: without this, each of its `lora.target_modules` is refused
     as a module that the base does not have.
+
+    Left out are the head, and what would never learn from text, or break:
+
+    - Multimodal models (Gemma 3, Mistral 3, Qwen-VL): the towers for images and sound, and the
+      projectors behind them. No gradient reaches them, and the adapter would be larger for nothing.
+    - Mixtures of experts (Jamba, JetMoE, Llama 4): the routers. Some return more than one tensor,
+      which LoRA cannot add to; and a router that changes sends tokens to experts that have not
+      learned from them. Experts are no linear modules since transformers 5, but one parameter for
+      all of them.
     """
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
 
-    return [name for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)]
+    left_out = [model.get_output_embeddings(), *_towers(model), *_routers(model)]
+    ids_left_out = {id(part) for module in left_out if module for part in module.modules()}
+    ids_of_text = {id(part) for part in _language_model(model).modules()}
+
+    found = {}
+    for name, module in model.named_modules():
+        is_adaptable = id(module) in ids_of_text and id(module) not in ids_left_out
+        if is_adaptable and isinstance(module, Linear | Conv1D):
+            found[name] = module
+    return found
+
+
+def _language_model(model: Model) -> Model:
+    """Return the part of a multimodal model that reads and writes text, or the whole model.
+
+    Their config has another one inside, of the language model.
+    """
+    is_multimodal = model.config.get_text_config() is not model.config
+    return model.get_decoder() if is_multimodal else model
+
+
+def _towers(model: Model) -> list[Model]:
+    """Return the models of images or sound within the model: they have a config of their own.
+
+    Phi-4 multimodal and GIT keep them inside their language model.
+    """
+    from transformers import PreTrainedModel
+
+    kinds_of_text = {type(config) for config in all_configs(model)}
+    found = []
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and type(module.config) not in kinds_of_text:
+            found.append(module)
+    return found
+
+
+def _routers(model: Model) -> list[Any]:
+    """Return the linear modules that score experts: an output for each, or one for a shared one."""
+    from torch.nn import Linear
+
+    found = []
+    for name, module in model.named_modules():
+        count = _number_of_experts(module)
+        if count is None:
+            continue
+        mixture = model.get_submodule(name.rpartition(".")[0])
+        for part in mixture.modules():
+            if isinstance(part, Linear) and part.out_features in (1, count):
+                found.append(part)
+    return found
+
+
+def experts(model: Model) -> list[str]:
+    """Return the names of the modules that hold experts, and of their parameters.
+
+    Since transformers 5 (Qwen-MoE, Mixtral, DeepSeek, gpt-oss, Granite-MoE and others), one
+    parameter has the weights of all experts of a layer. It is no linear module: peft adapts it only
+    without dropout, and bitsandbytes leaves it in 16 bits.
+    """
+    found = []
+    for name, module in model.named_modules():
+        if _number_of_experts(module) is not None:
+            found.append(name)
+            found += [f"{name}.{own}" for own, _ in module.named_parameters(recurse=False)]
+    return found
+
+
+def _number_of_experts(module: Any) -> int | None:
+    """Return how many experts a module holds in its parameters; None for any other module.
+
+    The parameters have a dimension for the experts, unless they are packed.
+    """
+    from torch.nn.modules.conv import _ConvNd
+
+    own = list(module.parameters(recurse=False))
+    if not own or isinstance(module, _ConvNd):
+        return None
+    named = getattr(module, "num_experts", None)
+    if isinstance(named, int):
+        return named
+    return next((parameter.shape[0] for parameter in own if parameter.dim() == 3), None)
 
 
 def forbid_repacking(model: Model) -> None:

@@ -14,7 +14,7 @@ from trl import SFTConfig
 from job.config.commands import TrainConfig
 from job.config.training_sections import TrainingSection
 from job.model.adapter import lora_config
-from job.model.families import keep_adapter_in_float32
+from job.model.families import keep_adapter_in_float32, prepare_for_training
 from job.model.load import compute_dtype, load_base
 from job.training.prepare import Run
 from job.training.rows import Splits
@@ -41,7 +41,7 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
         keep_freed_memory()
 
     model = load_base(run.base, config.model, is_sharded)
-    model.config.use_cache = False  # generation's cache: no use in training
+    prepare_for_training(model)
     # transformers creates the folder on the first machine only, when it saves.
     folder = run.work / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
         train_dataset=run.data.rows.train.dataset,
         eval_dataset=run.data.rows.validation.dataset,
         processing_class=run.tokenizer,
-        peft_config=lora_config(config.lora, run.base, model),
+        peft_config=lora_config(config.lora, model, run.base.revision),
     )
     # Only now is the number of rows known: TRL has packed them.
     set_intervals(trainer.args, section, len(trainer.train_dataset))
@@ -82,6 +82,7 @@ def make_settings(run: Run, folder: Path) -> SFTConfig:
         max_length=section.max_tokens,
         packing=section.packing,
         eval_packing=False,
+        router_aux_loss_coef=0.0,  # see `prepare_for_training`
         # The rows have token ids and labels already. Only packing has work left to do on them.
         dataset_kwargs={"skip_prepare_dataset": not section.packing},
         logging_steps=section.log_every_steps,
