@@ -134,11 +134,17 @@ def check_same_base(journal: Journal, store: Store, base: Mapping[str, Any]) -> 
     for key, part in PARTS_OF_A_BASE.items():
         if key in before and before[key] != base.get(key):
             changed.append(part)
-    if changed:
-        raise OutputError(
-            f"{store.uri} holds a run that began with another {' and '.join(changed)} of "
-            f"{base['uri']}: put the files of then back, or give this run another name (run)"
-        )
+    if not changed:
+        return
+
+    there = before.get("tokenizer_files", {})
+    here = base.get("tokenizer_files", {})
+    files = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+    named = f" ({', '.join(files[:3])})" if files else ""
+    raise OutputError(
+        f"{store.uri} holds a run that began with another {' and '.join(changed)} of "
+        f"{base['uri']}{named}: put the files of then back, or give this run another name (run)"
+    )
 
 
 def names_same_data(journal: Journal, config: TrainConfig) -> bool:

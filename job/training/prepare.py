@@ -56,8 +56,8 @@ class Run:
         return {
             "fingerprint": json_digest(self.fingerprint()),
             "base": self.base.digest,
-            "tokenizer": self.base.identity().get("tokenizer_digest"),
-            "generation": self.base.identity().get("generation_digest"),
+            "tokenizer": self.base.tokenizer_digest,
+            "generation": self.base.generation_digest,
             "prompt": prompt_digest(self.data.prompt),
             "processes": self.processes,
         }

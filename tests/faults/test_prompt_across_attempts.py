@@ -56,6 +56,18 @@ def test_a_run_resumed_on_another_day_ends_with_the_same_bytes(trials, dated):
         assert store_of(dated).read(name) == store_of(whole).read(name)
 
 
+def test_a_run_whose_chat_template_changed_is_refused(trials, dated):
+    interrupt(trials, dated, at_step=3)
+    template = Path(dated["model"]["base"]) / "chat_template.jinja"
+    template.write_text(f"{TEMPLATE} ")
+    code, log = trials.run(dated, **ONE_DAY)
+    assert code == ExitCode.OUTPUT, log
+    assert "began with another tokenizer or chat template" in log
+
+    template.write_text(TEMPLATE)
+    assert trials.run(dated, **ANOTHER_DAY)[0] == ExitCode.DONE, "as it was"
+
+
 def test_a_prompt_that_was_edited_between_attempts_ends_the_run(trials, dated):
     interrupt(trials, dated, at_step=3)
     store = store_of(dated)

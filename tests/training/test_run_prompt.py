@@ -17,6 +17,7 @@ BASE = {
     "revision": None,
     "digest": "d1",
     "tokenizer_digest": "t1",
+    "tokenizer_files": {"tokenizer.json": "1", "chat_template.jinja": "2"},
     "generation_digest": "g1",
 }
 
@@ -71,3 +72,10 @@ def test_a_base_that_changed_since_the_run_began_is_refused(store, key, named):
     journal.check_same_base(found, store, BASE)
     with pytest.raises(OutputError, match=f"{named}: put the files of then back, or give .* name"):
         journal.check_same_base(found, store, BASE | {key: "other"})
+
+
+def test_the_changed_files_of_a_tokenizer_are_named(store):
+    files = BASE["tokenizer_files"] | {"chat_template.jinja": "3"}
+    other = BASE | {"tokenizer_digest": "t2", "tokenizer_files": files}
+    with pytest.raises(OutputError, match=r"models/base \(chat_template\.jinja\): put"):
+        journal.check_same_base(journal.read_journal(store), store, other)
