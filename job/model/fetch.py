@@ -31,6 +31,7 @@ from job.model.files import (
     weight_names,
     weights_digest,
 )
+from job.model.remote_code import check_code
 from job.storage.folders import (
     Manifest,
     fetch_folder,
@@ -46,6 +47,7 @@ from job.telemetry import progress
 
 BASE_KEY = "base"  # of an adapter manifest's extra
 SUBFOLDERS = ["*/*"]  # of a repository on the Hub: nothing there is loaded
+CODE = "*.py"
 SMALL_ON_HUB = (*SMALL_FILES, INDEX)
 
 
@@ -116,7 +118,9 @@ def fetch_base(
     MissingError, DataError, ForbiddenError or RetryError; ConfigError for a revision of anything
     but a Hub id.
     """
-    more = (*(("*.py",) if trust_remote_code else ()), *((ALL_WEIGHTS,) if every_weight else ()))
+    more = [CODE] if trust_remote_code else []
+    if every_weight:
+        more.append(ALL_WEIGHTS)
     commit = None
     hub_id = hub_id_of(uri, revision)
     if hub_id is not None:
@@ -125,11 +129,13 @@ def fetch_base(
     elif uri.startswith("s3://"):
         store = open_store(uri, storage)
         files = files_in_store(store, uri)
+        check_code(files, trust_remote_code)
         weights = check_names(files)
         keys = [*small_names(files), *files.matching((INDEX, *more)), *weights]
         path = _fetch_keys(store, keys, cache / sha256_of(uri)[:16])
     else:
         path = Path(uri)
+        check_code(files_in_folder(path, uri), trust_remote_code)
     return _with_small_digests(Base(uri, commit, weights_digest(path, uri, every_weight), path))
 
 
@@ -179,7 +185,10 @@ def _fetch_from_hub(hub_id: str, revision: str | None, uri: str, more: Sequence[
 
     at_revision = f" at revision '{revision}'" if revision else ""
     with hub_errors(f"model.base: '{hub_id}'{at_revision}"):
-        path = fetch(revision, [*SMALL_ON_HUB, *more], SUBFOLDERS)
+        path = fetch(revision, SMALL_ON_HUB, SUBFOLDERS)
+        check_code(files_in_folder(path, uri), CODE in more)
+        if more:
+            fetch(path.name, more, SUBFOLDERS)
         fetch(path.name, [WEIGHTS, f"{TEMPLATE_FOLDER}*.jinja"])
         # Only now is it known if there are shards to be loaded: transformers prefers the one file.
         shards = weight_names(files_in_folder(path, uri))

@@ -22,6 +22,7 @@ from job.model.files import (
     files_in_folder,
     files_in_store,
 )
+from job.model.remote_code import check_code
 from job.storage.hub_errors import hub_errors
 from job.storage.keys import local_path, scheme_of
 from job.storage.open import open_store
@@ -31,7 +32,11 @@ READERS = ("read", "no_access")  # roles in an organization
 
 
 def describe_base(
-    uri: str, revision: str | None, storage: StorageSection, prompt: PromptSection | None = None
+    uri: str,
+    revision: str | None,
+    storage: StorageSection,
+    prompt: PromptSection | None = None,
+    trust_remote_code: bool = False,
 ) -> str:
     """Return a line with the number and size of the base's weights.
 
@@ -41,6 +46,7 @@ def describe_base(
     """
     store = open_remote_base(uri, revision, storage)
     files = files_in_store(store, uri) if store else files_in_folder(Path(uri), uri)
+    check_code(files, trust_remote_code)
     is_on_hub = store is not None and scheme_of(store.uri) == "hf"
     names = check_names(files) if is_on_hub else check_weights(files)
     if prompt:

@@ -24,7 +24,10 @@ def model_checks(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
 def _describe_base(
     uri: str, config: SummarizeConfig | EvaluateConfig, prompt: PromptSection | None
 ) -> str:
-    return describe_base(uri, config.model.revision, config.storage, prompt or PromptSection())
+    model = config.model
+    return describe_base(
+        uri, model.revision, config.storage, prompt or PromptSection(), model.trust_remote_code
+    )
 
 
 def _describe_adapter(uri: str, config: SummarizeConfig | EvaluateConfig) -> str:
@@ -32,7 +35,7 @@ def _describe_adapter(uri: str, config: SummarizeConfig | EvaluateConfig) -> str
     if isinstance(config, SummarizeConfig):
         check_adapter_digest(adapter, config.adapter_digest)
     name, revision = name_base_of(adapter, config.model)
-    base = describe_base(name, revision, config.storage)
+    base = describe_base(name, revision, config.storage, None, config.model.trust_remote_code)
     # Reading all weights is cheap only in a folder of this machine.
     if Path(name).is_dir():
         fetch_base_of(adapter, config.model, config.storage, Path(name))

@@ -92,7 +92,9 @@ def _access(config: TrainConfig) -> list[Check]:
     return [
         check(
             "base",
-            lambda: describe_base(model.base, model.revision, config.storage, config.prompt),
+            lambda: describe_base(
+                model.base, model.revision, config.storage, config.prompt, model.trust_remote_code
+            ),
             "model.base",
         ),
         check("output", lambda: probe_output(config.output, config.storage), "output"),

@@ -173,7 +173,7 @@ def test_a_changed_small_file_of_the_base_is_refused(folder, tmp_path, name, how
     if how == "gone":
         (folder / name).unlink()
     else:
-        (folder / name).write_bytes(b" ")
+        (folder / name).write_bytes(b"{ }")
     with pytest.raises(ConfigError) as caught:
         fetch_base_of(adapter, AdapterModelSection(), STORAGE, tmp_path)
     assert str(caught.value) == (
@@ -194,7 +194,7 @@ def test_an_older_adapter_accepts_another_tokenizer(folder, tmp_path):
     base = fetch_base(str(folder), None, STORAGE, tmp_path)
     adapter = older_adapter_of(base, base.digest)
     for name in ("tokenizer.json", "generation_config.json"):
-        (folder / name).write_bytes(b" ")
+        (folder / name).write_bytes(b"{ }")
     assert fetch_base_of(adapter, AdapterModelSection(), STORAGE, tmp_path).digest == base.digest
 
 
