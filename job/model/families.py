@@ -12,6 +12,7 @@ fine-tunes have other names.
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,24 @@ WHILE_GENERATING = {
     # experts. With a cache, the shapes of that loss differ from step to step, and generation fails.
     "output_router_logits": False,
 }
+
+# Names of a model's longest context, the usual one first, and of the configs that may have it.
+CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_seq_length",
+    "max_sequence_length",
+    "seq_length",
+    "model_max_length",
+    "context_length",
+    "n_ctx",
+    "max_target_positions",
+)
+LANGUAGE_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config", "decoder")
+MAX_NESTED_CONFIGS = 8
+UNLIMITED = 10**9  # numbers above it mean that there is no limit
+STRETCHING_ROPE = ("linear", "dynamic", "yarn")
 
 
 # Tokenizers
@@ -136,15 +155,49 @@ def _apply_template(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str
 def max_positions(config: Any) -> int | None:
     """Return how many positions a model was made for; None if its config names no limit.
 
-    `config` is a transformers config or the JSON of one. Models without position embeddings (BLOOM,
-    Mamba) have no such key, and their only limit is memory. Multimodal models (Gemma 3, Mistral 3)
-    have the key in the config of their language model: without that, they would pass for models
-    without a limit.
+    `config` is a transformers config, which knows defaults that a file leaves out, or the JSON of
+    one. GPT-2 and GPT-J call the limit n_positions, MPT max_seq_len, ChatGLM seq_length. Multimodal
+    models have it in the config of their language model (`text_config` of Gemma 3 and Mistral 3,
+    `thinker_config` of Qwen-Omni). Without any of them, a longer row is an IndexError, on a GPU a
+    device assert. Models without position embeddings (Mamba) have no limit but memory.
     """
-    of_text = _value(config, "text_config") or {}
-    key = "max_position_embeddings"
-    limit = _value(config, key) or _value(of_text, key)
-    return int(limit) if isinstance(limit, int | float) and limit else None
+    for each in _language_configs(config):
+        for key in CONTEXT_KEYS:
+            limit = _value(each, key)
+            is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+            if is_number and 0 < limit < UNLIMITED:
+                return _stretched(int(limit), each)
+    return None
+
+
+def _language_configs(config: Any) -> list[Any]:
+    """Return the config of the language model and those around it, the innermost first."""
+    found = [config]
+    for each in found:
+        inner = [_value(each, key) for key in LANGUAGE_CONFIGS]
+        found += [value for value in inner if value is not None and len(found) < MAX_NESTED_CONFIGS]
+    if hasattr(config, "get_text_config"):
+        with suppress(ValueError):  # several language models: which one is meant is not known
+            found.append(config.get_text_config())
+    return found[::-1]
+
+
+def _stretched(limit: int, config: Any) -> int:
+    """Return the limit of rotary positions that a factor stretches beyond the trained ones.
+
+    Vicuna-16k and Qwen with YaRN leave `max_position_embeddings` as it was before: without the
+    factor, three quarters of their context would be unused. Llama 3.1 and Phi-3 (longrope), and
+    families with one factor for each type of layer (Gemma 3), name the stretched number itself.
+    """
+    rope = _value(config, "rope_parameters") or _value(config, "rope_scaling")
+    if not isinstance(rope, Mapping):
+        return limit
+    factor = rope.get("factor")
+    original = rope.get("original_max_position_embeddings") or limit
+    stretches = (rope.get("rope_type") or rope.get("type")) in STRETCHING_ROPE
+    if not stretches or not isinstance(factor, int | float) or not isinstance(original, int):
+        return limit
+    return max(limit, int(original * factor))
 
 
 def _value(config: Any, key: str) -> Any:

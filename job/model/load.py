@@ -45,7 +45,14 @@ def load_tokenizer(path: Path, trust_remote_code: bool = False) -> Tokenizer:
 
 def context_tokens(path: Path) -> int | None:
     """Return how many positions a base was made for; None if its config names no limit."""
-    return max_positions(read_json(files_in_folder(path, str(path)), CONFIG))
+    content = read_json(files_in_folder(path, str(path)), CONFIG)
+    from transformers import AutoConfig
+
+    try:
+        # transformers knows the names and defaults of the limit in each family.
+        return max_positions(AutoConfig.from_pretrained(str(path), trust_remote_code=False))
+    except Exception:  # a class of the base's own, or a mistake, which loading the base reports
+        return max_positions(content)
 
 
 def load_base(

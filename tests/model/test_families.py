@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import Gemma3Config, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from job.config.sections import PromptSection
 from job.conversations.record import Conversation, Source, Turn
@@ -16,7 +16,6 @@ from job.model.families import (
     generation_config,
     keep_adapter_in_float32,
     linear_modules,
-    max_positions,
 )
 from job.prompt.encode import Encoder
 from job.prompt.template import make_prompt
@@ -119,20 +118,6 @@ def test_an_answer_ends_with_any_end_token_of_the_base(tokenizer, ids, wanted):
 def test_end_tokens_without_generation_config_are_those_of_the_config(tmp_path):
     GPT2Config(eos_token_id=[5, 6]).save_pretrained(tmp_path)
     assert generation_config(tmp_path, trust_remote_code=False).eos_token_id == [5, 6]
-
-
-def test_a_model_without_position_embeddings_has_no_limit():
-    assert max_positions(GPT2Config(n_positions=8)) == 8
-    assert max_positions({"max_position_embeddings": 16}) == 16
-    assert max_positions({"max_position_embeddings": None}) is None
-    assert max_positions(SimpleNamespace()) is None
-
-
-def test_the_limit_of_a_multimodal_base_is_that_of_its_language_model():
-    config = Gemma3Config(text_config={"max_position_embeddings": 24})
-    assert max_positions(config) == 24
-    assert max_positions(config.to_dict()) == 24
-    assert max_positions({"text_config": {}}) is None
 
 
 def test_a_multimodal_model_has_two_configs():
