@@ -17,6 +17,7 @@ Uri = Annotated[str, Field(min_length=1)]
 Uris = Uri | Annotated[list[Uri], Field(min_length=1)]
 OneOrMoreNames = Name | Annotated[list[Name], Field(min_length=1)]
 Quantization = Literal["nf4-double", "nf4"]
+Attention = Literal["auto", "sdpa", "eager", "flash_attention_2"]
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 
 ONE_FILE = (".jsonl", ".csv", ".parquet")  # endings of outputs that are one file
@@ -70,8 +71,9 @@ class ModelSection(Section):
         description="Data type of computation. auto is bfloat16 on GPUs that support it, float16 "
         "on other GPUs, and float32 on CPU.",
     )
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
-        "sdpa", description="Implementation of attention."
+    attention: Attention = Field(
+        "auto",
+        description="Implementation of attention. auto is sdpa where the model has it, else eager.",
     )
     trust_remote_code: bool = Field(
         False,
@@ -108,8 +110,9 @@ class AdapterModelSection(Section):
         description="Data type of computation. auto is bfloat16 on GPUs that support it, float16 "
         "on other GPUs, and float32 on CPU.",
     )
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
-        "sdpa", description="Implementation of attention."
+    attention: Attention = Field(
+        "auto",
+        description="Implementation of attention. auto is sdpa where the model has it, else eager.",
     )
     trust_remote_code: bool = Field(
         False,
@@ -293,6 +296,18 @@ def _check_pinned(trust_remote_code: bool, revision: str | None) -> None:
 def as_list(value: str | list[str]) -> list[str]:
     """Return the value of a key that accepts one or a list, as a list."""
     return [value] if isinstance(value, str) else value
+
+
+def model_identity(section: "ModelSection | AdapterModelSection") -> dict[str, Any]:
+    """Return the keys of a model as the identity of a run or of a night has them.
+
+    The default of attention was sdpa before there was auto, which is sdpa wherever that is
+    possible: what was begun under the old default goes on under the new one.
+    """
+    plain = to_plain(section)
+    if plain["attention"] == "auto":
+        plain["attention"] = "sdpa"
+    return plain
 
 
 def to_plain(section: BaseModel) -> dict[str, Any]:

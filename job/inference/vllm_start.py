@@ -84,7 +84,7 @@ def why_not(model: FetchedModel, section: AdapterModelSection) -> str | None:
         return MISSING
     if section.quantization is not None and (reason := _why_not_in_4_bit(section)):
         return reason
-    if section.attention != "sdpa":
+    if section.attention not in ("auto", "sdpa"):
         remedy = "leave it out, or set engine: transformers"
         return f"model.attention: {section.attention} is transformers': {remedy}"
     with _vllm_environment():

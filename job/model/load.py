@@ -5,15 +5,29 @@ Weights are read from safetensors only, and quantized to 4 bits while they are l
 
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from job.config.sections import AdapterModelSection, ModelSection
 from job.errors import ConfigError, DataError, RecapError
 from job.model import Model, Tokenizer
+from job.model.architecture import attention_argument, explained, model_config
 from job.model.families import add_pad_token, forbid_repacking, max_positions
 from job.model.fetch import Base
 from job.model.files import CONFIG, check_tokenizer, files_in_folder, read_json
+from job.model.quantization import (
+    METHODS,
+    Quantization,
+    choose_quantization,
+    four_bit_share,
+    is_part_of_quantization,
+    make_plain,
+    set_own,
+)
+from job.telemetry import event, warn
+
+SMALL_SHARE = 0.5  # of the weights in 4 bits, below which a warning is due
 
 
 def load_tokenizer(path: Path, trust_remote_code: bool = False) -> Tokenizer:
@@ -59,38 +73,68 @@ def load_base(
     base: Base,
     section: ModelSection | AdapterModelSection,
     sharded: bool = False,
+    is_merging: bool = False,
 ) -> Model:
     """Load a base onto this process's device, in 4 bits if the section says so.
 
     A base to be `sharded` between processes need not fit on the device: it is loaded into the
-    host's memory. Raise ConfigError if it cannot be loaded as configured, DataError if its weights
-    are damaged.
+    host's memory. To merge an adapter into it, its own quantization is undone. Raise ConfigError if
+    it cannot be loaded as configured, DataError if its weights are damaged.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    try:
+    from job.model.four_bit import quantize_in_place, quantizing_experts
+
+    quantization = read_quantization(base.path, base.uri, section, is_merging)
+    if sharded and quantization.in_memory in METHODS:
+        raise ConfigError(
+            f"training.distribution: fsdp cannot shard {base.uri}, which is quantized "
+            f"({quantization.own}): use training.distribution: ddp, or the base that it was made "
+            "from"
+        )
+    config = model_config(base.path, base.uri, section)
+    set_own(config, quantization)
+    settings = bitsandbytes_settings(section, sharded) if quantization.by_recap else None
+    is_staged = quantization.own is not None and settings is not None
+    arguments: dict[str, Any] = {}
+    # Even None would replace the base's own quantization: the weights would be read as plain ones.
+    if settings is not None and not is_staged:
+        arguments["quantization_config"] = settings
+    experts = nullcontext() if sharded else quantizing_experts()
+
+    with explained(base.path, base.uri), experts:
         model, loaded = AutoModelForCausalLM.from_pretrained(
             str(base.path),
+            config=config,
             dtype=compute_dtype(section.dtype),
-            quantization_config=bitsandbytes_settings(section, sharded),
-            device_map={"": "cpu" if sharded else device()},
-            attn_implementation=section.attention,
+            device_map={"": "cpu" if sharded or is_staged else device()},
+            attn_implementation=attention_argument(section),
             use_safetensors=True,
             trust_remote_code=section.trust_remote_code,
             # Else transformers raises an error that names no tensor. `_check_whole` names them.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **arguments,
         )
-    except SafetensorError as error:
-        raise DataError(
-            f"model.base: the weights of {base.uri} are damaged ({error}); fetch them again"
-        ) from error
-    except (ImportError, ValueError, KeyError) as error:
-        raise ConfigError(f"model: '{base.uri}' cannot be loaded as configured: {error}") from error
-    _check_whole(loaded, base)
+        _check_whole(loaded, base, quantization)
+        if quantization.is_dequantized:
+            make_plain(model, compute_dtype(section.dtype))
+        if is_staged:
+            quantize_in_place(model, settings, device())
     forbid_repacking(model)
+    _log(model, base, quantization)
     return model
+
+
+def read_quantization(
+    path: Path,
+    uri: str,
+    section: ModelSection | AdapterModelSection,
+    is_merging: bool = False,
+) -> Quantization:
+    """Return how the base in a folder is loaded; raise ConfigError if that is not possible."""
+    config = read_json(files_in_folder(path, uri), CONFIG)
+    return choose_quantization(config, uri, section.quantization, is_merging)
 
 
 def attach_adapter(model: Model, folder: Path) -> Model:
@@ -148,16 +192,60 @@ def bitsandbytes_settings(
     )
 
 
-def _check_whole(loaded: Mapping[str, Any], base: Base) -> None:
-    """Raise DataError for tensors that are missing or of another shape.
+def _check_whole(loaded: Mapping[str, Any], base: Base, quantization: Quantization) -> None:
+    """Raise DataError for tensors that are missing, of another shape, or parts of a quantization.
 
-    transformers fills them with random numbers, and logs only a warning.
+    transformers fills the missing ones with random numbers, and ignores those that it does not
+    expect: weights whose scales are ignored are other weights.
     """
     mismatched = [key for key, *_ in loaded["mismatched_keys"]]
     unfit = sorted({*loaded["missing_keys"], *mismatched})
+    if unfit and quantization.own:
+        raise ConfigError(
+            f"model.base: {base.uri} is quantized ({quantization.own}) in a way that transformers "
+            f"does not read: {len(unfit)} tensors are not there, or of another shape "
+            f"({', '.join(unfit[:3])}); use the base that it was made from"
+        )
     if unfit:
         raise DataError(
             f"model.base: the weights of {base.uri} do not fit its config.json: {len(unfit)} "
             f"tensors are not there, or of another shape ({', '.join(unfit[:3])}); "
             "copy or fetch the base again"
+        )
+
+    unexpected = sorted(loaded["unexpected_keys"])
+    of_weights = [key for key in unexpected if is_part_of_quantization(key, quantization)]
+    if of_weights:
+        raise DataError(
+            f"model.base: {base.uri} has tensors of a quantization that its config.json does not "
+            f"name ({', '.join(of_weights[:3])}): its weights cannot be read without them; use the "
+            "base that it was made from"
+        )
+    if unexpected:
+        warn(
+            "the base has tensors that its model does not use",
+            base=base.uri,
+            tensors=len(unexpected),
+            such_as=", ".join(unexpected[:3]),
+        )
+
+
+def _log(model: Model, base: Base, quantization: Quantization) -> None:
+    """Log what is in memory, and warn if most weights that should be in 4 bits are not."""
+    share = four_bit_share(model)
+    event(
+        "base loaded",
+        base=base.uri,
+        quantization=quantization.in_memory,
+        of_the_base=quantization.own or "none",
+        attention=model.config.get_text_config()._attn_implementation,
+        parameters=share.total,
+        in_4_bits=share.four_bit,
+    )
+    if quantization.by_recap and share.of_linear < SMALL_SHARE:
+        warn(
+            "most weights of the base are not in 4 bits, and need four times the memory",
+            share_of_weights=round(share.of_linear, 3),
+            remedy="count with the memory of weights in 16 bits, or use a base that is published "
+            "in 4 bits",
         )

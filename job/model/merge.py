@@ -84,7 +84,7 @@ def _merge(base: Base, adapter: Path, section: AdapterModelSection, folder: Path
     import torch
 
     # The sums are rounded to the dtype of the weights. `safe_merge` refuses NaN and infinity.
-    model = attach_adapter(load_base(base, section), adapter)
+    model = attach_adapter(load_base(base, section, is_merging=True), adapter)
     model.merge_and_unload(safe_merge=True).save_pretrained(str(folder))
 
     # An engine such as vLLM takes all GPU memory that is free when it starts.

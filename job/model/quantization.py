@@ -1,15 +1,29 @@
 """The quantization of a base: the one that it was published with, and the one that recap adds.
 
 `model.quantization` names how plain weights are quantized. A base that is quantized already keeps
-its own quantization, whatever that key says.
+its own quantization, whatever that key says. What no library here can train on is read into plain
+weights while it is loaded, and these are quantized as the key says. The rest is refused by name.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
-from job.errors import DataError
+from job.errors import ConfigError, DataError
 from job.model import Model
+
+# Of a config; compressed-tensors had the second before.
+OWN_KEYS = ("quantization_config", "compression_config")
+
+# Ends of the names of tensors.
+OF_ACTIVATIONS = re.compile(r"\.(input|output|activation|[qkv])_scale(_inv)?$")
+OF_QUANTIZATION = re.compile(
+    r"(scale|scales|scale_inv|scale_2|zero_point|zeros|zeros?_shape|qweight|qzeros|g_idx|absmax"
+    r"|quant_map|quant_state\.\w+|_blocks|weight_packed|weight_shape|\.SCB|weight_format"
+    r"|codebooks?|codes|qdata)$"
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +39,85 @@ class FourBitShare:
         """The share of the parameters in 4 bits among those that are no embeddings."""
         others = self.total - self.embeddings
         return self.four_bit / others if others else 0.0
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to quantize that this recap can load, and what the libraries can do with it.
+
+    A method that `is_dequantized` leaves plain weights in memory. Others are kept as they are: peft
+    trains an adapter beside such weights, and bitsandbytes alone can give them back in 16 bits.
+    """
+
+    packages: tuple[str, ...] = ()  # that reading it needs, beyond recap's own
+    is_dequantized: bool = False
+    is_mergeable: bool = True
+
+
+# By the name that quantization_of returns. Of transformers 5.19 and peft 0.21.
+METHODS = {
+    "bnb-4bit": Method(),
+    "bnb-8bit": Method(),
+    "fp8": Method(is_dequantized=True),
+    "mxfp8": Method(is_dequantized=True),
+    "mxfp4": Method(is_dequantized=True),
+    "compressed-tensors": Method(("compressed_tensors",), is_dequantized=True),
+    "gptq": Method(("optimum", "gptqmodel"), is_mergeable=False),
+    "awq": Method(("gptqmodel",), is_mergeable=False),
+}
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """The way in which the weights of a base are read, and held in memory."""
+
+    own: str | None  # the base's own method
+    is_dequantized: bool
+    by_recap: str | None  # model.quantization, if recap quantizes
+
+    @property
+    def in_memory(self) -> str:
+        """The name of what is in memory: plain weights, the base's own method, or recap's."""
+        if self.by_recap:
+            return self.by_recap
+        return "none" if self.is_dequantized or self.own is None else self.own
+
+
+def choose_quantization(
+    config: Mapping[str, Any],
+    uri: str,
+    wanted: str | None,
+    is_merging: bool = False,
+) -> Quantization:
+    """Return how to load a base, by the JSON of its config and `model.quantization`.
+
+    For merging, the weights become plain ones. Raise ConfigError, with the remedy, for a base whose
+    own quantization nothing here can read or merge.
+    """
+    own = quantization_of(config)
+    if own is None:
+        return Quantization(None, False, None if is_merging else wanted)
+
+    method = METHODS.get(own)
+    already = f"model.base: {uri} is already quantized ({own})"
+    remedy = "use the base that it was made from, which recap quantizes by model.quantization"
+    if method is None:
+        known = ", ".join(METHODS)
+        raise ConfigError(f"{already}, which recap cannot load (it can {known}): {remedy}")
+    missing = [name for name in method.packages if find_spec(name) is None]
+    if missing:
+        needs = "needs a package that is" if len(missing) == 1 else "needs packages that are"
+        raise ConfigError(
+            f"{already}, which {needs} not installed ({', '.join(missing)}): install, or {remedy}"
+        )
+    if is_merging and not method.is_mergeable:
+        raise ConfigError(
+            f"{already}, and its weights cannot be read in 16 bits to merge an adapter into them: "
+            "set adapter_weights: separate"
+        )
+    if method.is_dequantized:
+        return Quantization(own, True, None if is_merging else wanted)
+    return Quantization(own, is_merging, None)
 
 
 def quantization_of(config: Mapping[str, Any]) -> str | None:
@@ -56,33 +149,102 @@ def own_settings(config: Mapping[str, Any]) -> Any:
     of_text = config.get("text_config")
     configs = [config, of_text] if isinstance(of_text, Mapping) else [config]
     for each in configs:
-        # compressed-tensors called it compression_config before.
-        for key in ("quantization_config", "compression_config"):
+        for key in OWN_KEYS:
             if each.get(key) is not None:
                 return each[key]
     return None
 
 
+def set_own(config: Any, quantization: Quantization) -> None:
+    """Ask in a transformers config for what `quantization` says of the base's own.
+
+    Not by an argument to from_pretrained: that replaces other settings of the base, such as its
+    list of modules that are not quantized.
+    """
+    if quantization.own is None:
+        return
+    for each in (config, config.get_text_config()):
+        for key in OWN_KEYS:
+            settings = getattr(each, key, None)
+            if settings is not None:
+                # transformers 5 does not know the older key, and would read plain weights.
+                each.quantization_config = settings
+                if METHODS[quantization.own].is_dequantized:
+                    settings["dequantize"] = True
+
+
+def remove_own(config: Any) -> None:
+    """Remove the base's own quantization from a transformers config."""
+    for each in (config, config.get_text_config()):
+        for key in OWN_KEYS:
+            if hasattr(each, key):
+                delattr(each, key)
+
+
+def make_plain(model: Model, dtype: Any) -> None:
+    """Make plain weights of those that a base's own quantization left in memory.
+
+    What is saved is then plain as well: the conversions that transformers remembers from loading
+    would quantize again, into a folder whose config names no quantization.
+    """
+    if getattr(model, "is_quantized", False):
+        model.dequantize(dtype)
+        model.is_loaded_in_4bit = model.is_loaded_in_8bit = False
+    for parameter in model.parameters():
+        # MXFP4 becomes bfloat16, whatever was asked for.
+        if parameter.dtype.is_floating_point and parameter.dtype.itemsize < dtype.itemsize:
+            parameter.data = parameter.data.to(dtype)
+    model._weight_conversions = None
+
+
+def is_part_of_quantization(key: str, quantization: Quantization) -> bool:
+    """Return True for the name of a tensor without which quantized weights cannot be read.
+
+    Scales of activations and of the cache are no such part if the base names its quantization:
+    weights in 16 bits do without them.
+    """
+    if quantization.own is not None and OF_ACTIVATIONS.search(key):
+        return False
+    return OF_QUANTIZATION.search(key) is not None
+
+
 def four_bit_share(model: Model) -> FourBitShare:
     """Count the parameters of a model, loaded or a skeleton, and those of them in 4 bits.
 
-    Two 4-bit parameters are stored as one byte; each of them is counted.
+    Two 4-bit parameters are stored as one byte; each of them is counted. A tied one is counted
+    once.
     """
-    from bitsandbytes.nn import Linear4bit
     from torch.nn import Embedding
 
-    packed: dict[int, int] = {}  # by tensor: a tied one is counted once
+    four_bit: dict[int, int] = {}  # the number of parameters by tensor
     embeddings: dict[int, int] = {}
     for module in model.modules():
-        if isinstance(module, Linear4bit):
-            packed[id(module.weight)] = module.in_features * module.out_features
-        elif isinstance(module, Embedding):
+        for tensor, count in _packed(module):
+            four_bit[id(tensor)] = count
+        if isinstance(module, Embedding):
             embeddings[id(module.weight)] = module.weight.numel()
 
     head = model.get_output_embeddings()
-    if head is not None and id(head.weight) not in packed:
+    if head is not None and id(head.weight) not in four_bit:
         embeddings[id(head.weight)] = head.weight.numel()
 
-    four_bit = sum(packed.values())
-    others = sum(each.numel() for each in model.parameters() if id(each) not in packed)
-    return FourBitShare(four_bit, four_bit + others, sum(embeddings.values()))
+    packed = sum(four_bit.values())
+    others = sum(each.numel() for each in model.parameters() if id(each) not in four_bit)
+    return FourBitShare(packed, packed + others, sum(embeddings.values()))
+
+
+def _packed(module: Model) -> list[tuple[Any, int]]:
+    """Return the module's own tensors in 4 bits, each with the number of its parameters."""
+    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.parametrize import Bnb4bitParametrization
+
+    if isinstance(module, Linear4bit):
+        return [(module.weight, module.in_features * module.out_features)]
+    # GPTQ's and AWQ's layers pack eight parameters into an integer.
+    if hasattr(module, "qweight") and getattr(module, "bits", None) == 4:
+        return [(module.qweight, module.in_features * module.out_features)]
+    found = []
+    for parametrized in getattr(module, "parametrizations", {}).values():
+        if isinstance(parametrized[0], Bnb4bitParametrization):
+            found.append((parametrized.original, parametrized[0].quant_state.shape.numel()))
+    return found

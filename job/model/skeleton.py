@@ -6,9 +6,10 @@ Every parameter is on torch's meta device, which has shapes and no memory.
 from pathlib import Path
 
 from job.config.sections import AdapterModelSection, ModelSection
-from job.errors import ConfigError, DataError
 from job.model import Model
-from job.model.load import bitsandbytes_settings, compute_dtype
+from job.model.architecture import attention_argument, explained, model_config
+from job.model.load import bitsandbytes_settings, compute_dtype, read_quantization
+from job.model.quantization import remove_own
 
 
 def make_skeleton(folder: Path, section: ModelSection | AdapterModelSection) -> Model:
@@ -17,21 +18,26 @@ def make_skeleton(folder: Path, section: ModelSection | AdapterModelSection) -> 
     Raise ConfigError if it cannot be loaded as configured, DataError for a config that is wrong.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
     from transformers.quantizers.auto import get_hf_quantizer
 
+    from job.model.four_bit import ExpertsQuantizer, quantizing_experts
+
+    uri = section.base or str(folder)
+    quantization = read_quantization(folder, uri, section)
+    config = model_config(folder, uri, section)
     dtype = compute_dtype(section.dtype)
-    settings = bitsandbytes_settings(section)
-    try:
-        config = AutoConfig.from_pretrained(
-            str(folder), trust_remote_code=section.trust_remote_code
-        )
+    settings = bitsandbytes_settings(section) if quantization.by_recap else None
+    if quantization.is_dequantized:
+        remove_own(config)
+
+    with explained(folder, uri), quantizing_experts():
         quantizer, config, devices = get_hf_quantizer(config, settings, {"": "cpu"}, True, {})
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(
                 config,
                 dtype=dtype,
-                attn_implementation=section.attention,
+                attn_implementation=attention_argument(section),
                 trust_remote_code=section.trust_remote_code,
             )
             if quantizer is not None:
@@ -42,8 +48,6 @@ def make_skeleton(folder: Path, section: ModelSection | AdapterModelSection) -> 
                     checkpoint_files=None,
                     use_kernels=False,
                 )
-    except (ImportError, ValueError, KeyError, OSError) as error:
-        raise ConfigError(f"model: '{folder}' cannot be loaded as configured: {error}") from error
-    except Exception as error:  # a config may fail in any line of a model's code
-        raise DataError(f"model.base: the config.json in {folder} is wrong: {error}") from error
+            if isinstance(quantizer, ExpertsQuantizer):
+                quantizer.shape_experts(model)
     return model

@@ -8,7 +8,7 @@ from typing import Any
 
 from job.config.commands import SummarizeConfig
 from job.config.data_sections import reading_identity
-from job.config.sections import CsvOutputSection, as_list, names_one_file, to_plain
+from job.config.sections import CsvOutputSection, as_list, model_identity, names_one_file, to_plain
 from job.conversations.record import Conversation
 from job.identity import json_digest
 from job.storage.open import InputFile
@@ -37,12 +37,13 @@ def identity(
 ) -> dict[str, Any]:
     """Return the input's versions, the weights' digests, and every setting that decides a row."""
     plain = to_plain(config)
+    model = model_identity(config.model)
     reading = reading_identity(config.data)
     generation = plain["generation"]
     return {
         "input": {file.uri: f"{file.size} bytes, version {file.version}" for file in files},
         "weights": asdict(digests),
-        "model": {key: plain["model"][key] for key in ("quantization", "dtype", "attention")},
+        "model": {key: model[key] for key in ("quantization", "dtype", "attention")},
         "data": {key: reading[key] for key in reading if key not in SELECTION},
         "prompt": plain["prompt"],
         "generation": {key: generation[key] for key in generation if key not in SPEED_ONLY},

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from job.config.commands import TrainConfig
-from job.config.sections import to_plain
+from job.config.sections import model_identity, to_plain
 from job.environment import versions
 from job.errors import DamagedError, MissingError, OutputError
 from job.identity import differences, json_digest
@@ -88,7 +88,7 @@ def fingerprint(config: TrainConfig, data_digests: dict[str, str]) -> dict[str, 
     if config.training.adapter_from == "best_evaluation" or config.training.patience:
         ignored["training"] = ignored["training"] - EVALUATIONS
 
-    plain = to_plain(config)
+    plain = to_plain(config) | {"model": model_identity(config.model)}
     parts: dict[str, Any] = {}
     for section in ("model", "data", "prompt", "lora", "training"):
         ignored_keys = ignored.get(section, set())

@@ -1,9 +1,22 @@
 """Claims about the quantization that a base was published with."""
 
-import pytest
+import shutil
+from pathlib import Path
+from typing import Any
 
-from job.errors import DataError
-from job.model.quantization import quantization_of
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from job.config.sections import AdapterModelSection
+from job.errors import ConfigError, DataError
+from job.model.families import forbid_repacking
+from job.model.fetch import Base
+from job.model.load import load_base
+from job.model.quantization import choose_quantization, four_bit_share, quantization_of
+from job.model.skeleton import make_skeleton
+from tests.quantized import make_awq, make_bitsandbytes, make_fp8, make_gptq, make_mxfp4
 
 
 @pytest.mark.parametrize(
@@ -29,3 +42,86 @@ def test_a_quantization_has_the_name_that_the_config_gives_it(config, name):
 def test_a_quantization_without_name_is_65(own):
     with pytest.raises(DataError, match="quantization_config"):
         quantization_of({"quantization_config": own})
+
+
+def load(folder: Path, **section) -> Any:
+    return load_base(Base(str(folder), None, "d", folder), AdapterModelSection(**section))
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(input_ids=torch.arange(40, 60).unsqueeze(0)).logits
+
+
+def plain_transformers(folder: Path) -> Any:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, device_map="cpu")
+    forbid_repacking(model)
+    return model
+
+
+@pytest.mark.parametrize("section", [{}, {"quantization": "nf4-double"}])
+@pytest.mark.parametrize("settings", [{"load_in_4bit": True}, {"load_in_8bit": True}])
+def test_a_base_of_bitsandbytes_keeps_its_quantization(base_folder, tmp_path, settings, section):
+    folder = make_bitsandbytes(base_folder, tmp_path / "base", **settings)
+    model = load(folder, **section)
+    assert torch.equal(logits(model), logits(plain_transformers(folder)))
+    assert four_bit_share(model).four_bit == (81_920 if "load_in_4bit" in settings else 0)
+
+
+def test_an_fp8_base_is_read_with_its_scales(base_folder, tmp_path):
+    folder = make_fp8(base_folder, tmp_path / "base")
+    model = load(folder)
+    assert torch.equal(logits(model), logits(plain_transformers(folder)))
+    difference = logits(model) - logits(plain_transformers(base_folder))
+    assert difference.abs().mean() < 0.3, "FP8 rounds; without scales it would be 2"
+
+
+def test_an_mxfp4_base_is_computed_in_the_dtype_of_the_config(base_folder, tmp_path):
+    folder = make_mxfp4(base_folder, tmp_path / "base")
+    model = load(folder)
+    assert torch.equal(logits(model), logits(plain_transformers(folder).float()))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("make", [make_fp8, make_mxfp4])
+def test_what_cannot_be_trained_on_is_quantized_to_nf4(base_folder, tmp_path, make):
+    folder = make(base_folder, tmp_path / "base")
+    share = four_bit_share(load(folder, quantization="nf4"))
+    assert share.of_linear > 0.97
+    skeleton = make_skeleton(folder, AdapterModelSection(quantization="nf4"))
+    assert four_bit_share(skeleton) == share
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (make_gptq, r"\(gptq\), which needs packages that are not installed \(optimum, gptqmodel"),
+        (make_awq, r"\(awq\), which needs a package that is not installed \(gptqmodel\)"),
+    ],
+)
+def test_without_its_package_a_quantization_is_64(base_folder, tmp_path, make, why):
+    folder = make(base_folder, tmp_path / "base")
+    for ask in (load, lambda folder: make_skeleton(folder, AdapterModelSection())):
+        with pytest.raises(ConfigError, match=rf"already quantized {why}.* use the base that"):
+            ask(folder)
+
+
+def test_a_quantization_that_nothing_here_reads_is_64():
+    config = {"quantization_config": {"quant_method": "modelopt"}}
+    with pytest.raises(ConfigError, match=r"already quantized \(modelopt\), which recap cannot"):
+        choose_quantization(config, "org/base", None)
+
+
+@pytest.mark.parametrize("make", [make_fp8, make_gptq])
+def test_quantized_weights_under_a_plain_config_are_never_read(base_folder, tmp_path, make):
+    folder = make(base_folder, tmp_path / "base")
+    shutil.copy(base_folder / "config.json", folder)
+    with pytest.raises(DataError, match=r"model\.base: .*(of a quantization|do not fit)"):
+        load(folder)
+
+
+def test_tensors_that_the_model_does_not_use_are_a_warning(copy, caplog):
+    path = copy / "model.safetensors"
+    save_file(load_file(path) | {"vision.weight": torch.ones(2)}, path, {"format": "pt"})
+    load(copy)
+    assert "vision.weight" in caplog.text

@@ -1,0 +1,148 @@
+"""Find the class of a base's model by its config, and translate what transformers refuses.
+
+An error of transformers may be of any class, name none of recap's keys, and be kilobytes long.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from job.config.sections import AdapterModelSection, ModelSection
+from job.errors import ConfigError, DataError, RecapError, is_out_of_memory
+from job.model.files import CONFIG, files_in_folder, read_json
+
+MAX_REASON = 300  # characters of a library's error that are quoted
+
+
+def model_config(path: Path, uri: str, section: ModelSection | AdapterModelSection) -> Any:
+    """Return the transformers config of a base, of which AutoModelForCausalLM makes a model.
+
+    A published multimodal base (Mistral 3, Qwen-VL, LLaVA) has a language model inside of a class
+    that AutoModelForCausalLM does not know: registers that class. Without an image it is the
+    language model, and its weights keep the names by which adapters and vLLM know them.
+
+    Raise ConfigError if the base is none that generates text, or has not the attention that the
+    section names; DataError if its config.json is wrong.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.models.auto.auto_factory import _get_model_class
+
+    with explained(path, uri):
+        config = AutoConfig.from_pretrained(str(path), trust_remote_code=section.trust_remote_code)
+        if "AutoModelForCausalLM" in getattr(config, "auto_map", {}):
+            return config
+        if type(config) not in AutoModelForCausalLM._model_mapping:
+            AutoModelForCausalLM.register(
+                type(config), _class_around_language_model(config, uri), exist_ok=True
+            )
+        _check_attention(
+            _get_model_class(config, AutoModelForCausalLM._model_mapping), uri, section
+        )
+    return config
+
+
+def attention_argument(section: ModelSection | AdapterModelSection) -> str | None:
+    """Return the attention for transformers; None lets each part of a model choose by itself.
+
+    A part that has no sdpa then takes eager.
+    """
+    return None if section.attention == "auto" else section.attention
+
+
+@contextmanager
+def explained(path: Path, uri: str) -> Iterator[None]:
+    """Raise an error of transformers within the block as one of recap's.
+
+    Running out of memory and errors of the device itself stay as they are.
+    """
+    from safetensors import SafetensorError
+    from torch import AcceleratorError
+
+    try:
+        yield
+    except (RecapError, AcceleratorError):
+        raise
+    except SafetensorError as error:
+        raise DataError(
+            f"model.base: the weights of {uri} are damaged ({error}); fetch them again"
+        ) from error
+    except Exception as error:  # a model's code may fail in any way if its config is wrong
+        if is_out_of_memory(error):
+            raise
+        raise _translated(error, path, uri) from error
+
+
+def _translated(error: Exception, path: Path, uri: str) -> RecapError:
+    text = str(error)
+    reason = shortened(error)
+    if "trust_remote_code" in text:
+        return ConfigError(
+            f"model.base: {uri} brings code of its own, which runs only with "
+            "model.trust_remote_code: true and a revision that is pinned to a commit"
+        )
+    if isinstance(error, ImportError):
+        return ConfigError(f"model.base: {uri} needs a package that is not installed: {reason}")
+    if "attn_implementation" in text:
+        # A part of a multimodal model may lack what the model itself has.
+        return ConfigError(
+            f"model.attention: not possible with a part of {uri} ({reason}); auto chooses by itself"
+        )
+    if "does not recognize this architecture" in text or "model_type" in text:
+        return _unknown_type(path, uri)
+    return DataError(
+        f"model.base: {uri} cannot be loaded by its config.json ({reason}); copy or fetch the base "
+        "again, or use another"
+    )
+
+
+def _unknown_type(path: Path, uri: str) -> RecapError:
+    from transformers import __version__
+
+    model_type = read_json(files_in_folder(path, uri), CONFIG).get("model_type")
+    if not isinstance(model_type, str):
+        return DataError(f"model.base: the config.json of {uri} has no model_type")
+    return ConfigError(
+        f"model.base: transformers {__version__} does not know the model type '{model_type}' of "
+        f"{uri}: use a recap with a newer transformers, or another base"
+    )
+
+
+def shortened(error: Exception) -> str:
+    """Return class and text of an error in one line of limited length."""
+    line = " ".join(str(error).split())
+    if len(line) > MAX_REASON:
+        line = line[:MAX_REASON] + "…"
+    return f"{type(error).__name__}: {line}"
+
+
+def _class_around_language_model(config: Any, uri: str) -> Any:
+    """Return the class of a multimodal model that generates text; ConfigError for any other."""
+    from transformers import AutoModelForMultimodalLM
+
+    mapping = AutoModelForMultimodalLM._model_mapping
+    is_nested = config.get_text_config() is not config
+    if is_nested and not config.is_encoder_decoder and type(config) in mapping:
+        wrapper = mapping[type(config)]
+        if wrapper.can_generate():
+            return wrapper
+    raise ConfigError(
+        f"model.base: {uri} is a {config.model_type}, which is no language model that continues a "
+        "text: use one that AutoModelForCausalLM loads, or a multimodal model around one"
+    )
+
+
+def _check_attention(
+    model_class: Any, uri: str, section: ModelSection | AdapterModelSection
+) -> None:
+    """Raise ConfigError if the section names an attention that the class does not have."""
+    supported = ["auto", "eager"]
+    if model_class._supports_sdpa:
+        supported.append("sdpa")
+    if model_class._supports_flash_attn:
+        supported.append("flash_attention_2")
+    if section.attention not in supported:
+        raise ConfigError(
+            f"model.attention: {section.attention} is not possible with {uri}: its model has "
+            f"{', '.join(supported)}; auto chooses by itself"
+        )
