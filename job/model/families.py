@@ -338,15 +338,31 @@ def _number_of_experts(module: Any) -> int | None:
 
     The parameters have a dimension for the experts, unless they are packed.
     """
-    from torch.nn.modules.conv import _ConvNd
-
-    own = list(module.parameters(recurse=False))
-    if not own or isinstance(module, _ConvNd):
+    own = dict(module.named_parameters(recurse=False))
+    if not own:
         return None
     named = getattr(module, "num_experts", None)
     if isinstance(named, int):
         return named
-    return next((parameter.shape[0] for parameter in own if parameter.dim() == 3), None)
+    # LongCat has another name for the number.
+    weights = own.get("down_proj")
+    return weights.shape[0] if weights is not None and weights.dim() == 3 else None
+
+
+def name_body(model: Model) -> None:
+    """Correct a model that calls its body by a name which it does not have.
+
+    Llama 4's text model is one: `base_model` is the whole model there. TRL 1.16 asks that for
+    hidden states, and fails at the first step: "object has no attribute 'last_hidden_state'".
+    """
+    from transformers import PreTrainedModel
+
+    if model.base_model is not model:
+        return
+    for name, part in model.named_children():
+        if isinstance(part, PreTrainedModel):
+            model.base_model_prefix = name
+            return
 
 
 def forbid_repacking(model: Model) -> None:

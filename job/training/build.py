@@ -14,8 +14,9 @@ from trl import SFTConfig
 from job.config.commands import TrainConfig
 from job.config.training_sections import TrainingSection
 from job.model.adapter import lora_config
-from job.model.families import keep_adapter_in_float32, prepare_for_training
+from job.model.families import keep_adapter_in_float32, name_body, prepare_for_training
 from job.model.load import compute_dtype, load_base
+from job.training.causes import BUILDING, Phase, explaining
 from job.training.prepare import Run
 from job.training.rows import Splits
 from job.training.sharding import prepare_sharding
@@ -40,8 +41,10 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
     if not torch.cuda.is_available():
         keep_freed_memory()
 
-    model = load_base(run.base, config.model, is_sharded)
+    with explaining(_loading(run)):
+        model = load_base(run.base, config.model, is_sharded)
     prepare_for_training(model)
+    name_body(model)
     # transformers creates the folder on the first machine only, when it saves.
     folder = run.work / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,23 +53,35 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
         prepare_sharding(settings, compute_dtype(config.model.dtype))
 
     chooses_by_loss = section.adapter_from == "best_evaluation"
-    trainer = RecapTrainer(
-        limits=config.limits,
-        needs_validation_loss=chooses_by_loss or section.patience is not None,
-        wait_for_uploads=wait_for_uploads,
-        model=model,
-        args=settings,
-        train_dataset=run.data.rows.train.dataset,
-        eval_dataset=run.data.rows.validation.dataset,
-        processing_class=run.tokenizer,
-        peft_config=lora_config(config.lora, model, run.base.revision),
-    )
+    with explaining(BUILDING):
+        trainer = RecapTrainer(
+            limits=config.limits,
+            needs_validation_loss=chooses_by_loss or section.patience is not None,
+            wait_for_uploads=wait_for_uploads,
+            model=model,
+            args=settings,
+            train_dataset=run.data.rows.train.dataset,
+            eval_dataset=run.data.rows.validation.dataset,
+            processing_class=run.tokenizer,
+            peft_config=lora_config(config.lora, model, run.base.revision),
+        )
     # Only now is the number of rows known: TRL has packed them.
     set_intervals(trainer.args, section, len(trainer.train_dataset))
     trainer.remove_callback(PrinterCallback)
     _check_rows(trainer, run.data.rows)
     keep_adapter_in_float32(trainer.model)
     return trainer
+
+
+def _loading(run: Run) -> Phase:
+    """Return the phase of loading, with the remedy that this base leaves."""
+    remedy = "take a smaller base or a larger GPU, or training.distribution: fsdp on several GPUs"
+    if run.config.model.quantization is None:
+        remedy = f"set model.quantization: nf4-double, {remedy}"
+    return Phase(
+        "loading the base",
+        f"{run.examined.four_bit_line()}; a smaller batch_size does not help here: {remedy}",
+    )
 
 
 def make_settings(run: Run, folder: Path) -> SFTConfig:

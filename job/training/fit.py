@@ -21,6 +21,7 @@ from job.telemetry import warn
 from job.training import callbacks, checkpoints, interruptions
 from job.training.attempt import CurrentAttempt
 from job.training.build import build_trainer
+from job.training.causes import STEPPING, blaming_the_config, explaining
 from job.training.prepare import Run
 from job.training.publish import sync_tensorboard
 from job.training.ranks import agree, first_then_others, is_first, share_stop
@@ -130,16 +131,25 @@ def _fit_once(run: Run, start: Start, session: Session) -> RecapTrainer:
     limits = run.config.limits
     with _event_writer(run, start.checkpoint) as writer:
         uploads = _make_uploads(attempt, writer)
-        trainer = build_trainer(run, uploads.wait)
+        with blaming_the_config():
+            trainer = build_trainer(run, uploads.wait)
         for callback in _make_callbacks(start, session, trainer, uploads, writer):
             trainer.add_callback(callback)
+
+        def has_begun() -> bool:
+            return start.checkpoint is not None or trainer.state.global_step > 0
 
         resumed_from = str(start.checkpoint) if start.checkpoint else None
         try:
             with attempt.timed("train_seconds"), session.stop.between_steps():
                 # `uploads` is left last: it waits for what was handed over, without a time limit
                 # on steps, and while signals only set the flag.
-                with uploads, session.watch.training(limits.stall_minutes * 60):
+                with (
+                    uploads,
+                    session.watch.training(limits.stall_minutes * 60),
+                    explaining(STEPPING),
+                    blaming_the_config(has_begun),
+                ):
                     trainer.train(resume_from_checkpoint=resumed_from)
                 share_stop(session.stop)
             session.stop.check(_progress_at_a_stop(attempt, trainer.state.global_step))

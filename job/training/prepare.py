@@ -16,10 +16,13 @@ from job.model.fetch import Base, fetch_base
 from job.model.load import context_tokens, load_tokenizer
 from job.prompt.encode import Encoder
 from job.prompt.template import Prompt, make_prompt, prompt_digest
+from job.prompt.vocabulary import check_vocabulary
 from job.storage.scratch import cache_folder
 from job.storage.store import Store
 from job.telemetry import event, warn
 from job.training import journal
+from job.training.causes import READING, explaining
+from job.training.examine import Examined, examine_base
 from job.training.examples import Examples, read_examples
 from job.training.ranks import first_then_others, from_first, once_per_machine
 from job.training.rows import RowSettings, Splits, make_rows, row_tokens
@@ -43,6 +46,7 @@ class Run:
     store: Store  # the run's folder, <output>/<run>
     work: Path  # on the local disk; deleted when the run ends
     base: Base
+    examined: Examined
     tokenizer: Tokenizer
     data: Data
     processes: int
@@ -86,6 +90,8 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     )
     context = context_tokens(base.path)
     check_budget(config.generation, context)
+    examined = examine_base(base.path, config)
+    event("base", adapter=examined.adapter_line(), in_4_bits=examined.four_bit_line())
     tokenizer = load_tokenizer(base.path, model.trust_remote_code)
     max_tokens = row_tokens(config.training.max_tokens, context)
 
@@ -98,14 +104,18 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     prompt = from_first(
         lambda: read_run_prompt(store) or make_prompt(config.prompt, tokenizer, examples.cleaning)
     )
+    check_vocabulary(tokenizer, prompt, examined.embeddings)
     settings = RowSettings(
         Encoder(prompt, tokenizer, max_tokens),
         config.data.references,
         config.limits.max_excluded_fraction,
+        examined.embeddings,
     )
-    rows = once_per_machine(lambda: _make_splits(examples, settings), work / "rows.pickle")
+    with explaining(READING):
+        rows = once_per_machine(lambda: _make_splits(examples, settings), work / "rows.pickle")
     event("rows", train=rows.train.counts(), validation=rows.validation.counts())
-    return Run(config, store, work, base, tokenizer, Data(examples, prompt, rows), processes)
+    data = Data(examples, prompt, rows)
+    return Run(config, store, work, base, examined, tokenizer, data, processes)
 
 
 def _make_splits(examples: Examples, settings: RowSettings) -> Splits:

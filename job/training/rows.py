@@ -6,6 +6,7 @@ from typing import Any, Literal
 from job.conversations.record import Conversation
 from job.errors import DataError
 from job.prompt.encode import EncodedExample, Encoder, TooLongError
+from job.prompt.vocabulary import check_ids
 from job.telemetry import warn
 
 Dataset = Any  # a datasets.Dataset
@@ -47,6 +48,7 @@ class RowSettings:
     encoder: Encoder
     references: Literal["first", "all"]
     max_excluded_fraction: float
+    embeddings: int | None = None  # of the base; None if not known
 
 
 def row_tokens(wanted: int, context: int | None) -> int:
@@ -85,6 +87,9 @@ def make_rows(conversations: list[Conversation], settings: RowSettings) -> Rows:
             except TooLongError as error:
                 excluded.append(str(error))
     _check_excluded(excluded, len(examples), settings)
+    if settings.embeddings is not None:
+        largest = max(max(example.input_ids) for example in examples)
+        check_ids(largest, settings.encoder.tokenizer, settings.embeddings)
 
     columns = {
         "input_ids": [example.input_ids for example in examples],

@@ -33,6 +33,7 @@ from job.storage.store import Store
 from job.telemetry import event
 from job.training import journal
 from job.training.attempt import record_attempt
+from job.training.causes import PUBLISHING, explaining
 from job.training.fit import Session, fetch_checkpoint, fit, step_of
 from job.training.prepare import Run, prepare
 from job.training.publish import publish, write_adapter
@@ -65,7 +66,8 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
         checkpoint = fetch_checkpoint(run)
         with record_attempt(run, step_of(checkpoint), started) as attempt:
             trainer = fit(run, checkpoint, Session(stop, watch, attempt))
-            write_adapter(run, trainer)
+            with explaining(PUBLISHING):
+                write_adapter(run, trainer)
             # All ranks must call a sharded model; one of a whole model is enough.
             if is_first() or trainer.is_fsdp_enabled:
                 with attempt.timed("evaluate_seconds"):

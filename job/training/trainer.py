@@ -10,9 +10,10 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTTrainer
 
 from job.config.training_sections import TrainLimitsSection
-from job.errors import DivergedError, PreemptedError
+from job.errors import DivergedError, PreemptedError, is_out_of_memory
 from job.model import Model
 from job.telemetry import warn
+from job.training.causes import EVALUATING, explaining
 from job.training.sharding import check_sharded, trained_weights
 from job.training.uploads import make_room
 
@@ -135,12 +136,14 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         Halves the batch where memory runs out. Without memory for one row there is no validation
         loss, which ends the run only if the choice of the adapter or its end depends on it.
         """
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), explaining(EVALUATING):
             while True:
                 try:
                     metrics: dict[str, float] = super().evaluate(*arguments, **named)
                     return metrics
-                except torch.OutOfMemoryError:
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
                     # The other ranks wait in a collective, where nothing can reach them.
                     if self.accelerator.num_processes > 1:
                         raise
@@ -150,7 +153,8 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
                         warn("no validation loss: a single row does not fit into memory")
                         return {}
                 # Only here are the batch's tensors free: an exception holds its frames.
-                torch.cuda.empty_cache()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
                 self.args.per_device_eval_batch_size //= 2
                 rows = self.args.per_device_eval_batch_size
                 warn("out of memory while evaluating: smaller batches from now on", rows=rows)

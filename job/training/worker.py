@@ -14,7 +14,15 @@ from typing import Literal
 
 from job.config.commands import TrainConfig
 from job.config.load import load_config
-from job.errors import ExitCode, PreemptedError, RecapError, Stopped, bug, unwritable
+from job.errors import (
+    ExitCode,
+    PreemptedError,
+    RecapError,
+    Stopped,
+    bug,
+    is_out_of_memory,
+    unwritable,
+)
 from job.launch.outcome import Outcome, keep_room, write_outcome
 from job.printable import entry
 from job.storage.config_file import read_config
@@ -51,7 +59,7 @@ def main(work: Path) -> ExitCode:
     except PreemptedError as error:
         outcome = Outcome(error.exit_code, str(error), "signal")
     except RecapError as error:
-        outcome = Outcome(error.exit_code, str(error), "own")
+        outcome = Outcome(error.exit_code, str(error), _cause(error.__cause__))
     except Stopped as error:
         outcome = Outcome(ExitCode.RETRY, str(error), "signal")
     except Exception as error:
@@ -73,22 +81,20 @@ def _outcome_of_exception(error: Exception, work: Path) -> Outcome:
 
     Out of memory and a full disk have their own codes and remedies. The rest is a bug.
     """
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError):
-        return Outcome(
-            ExitCode.CONFIG,
-            "the GPU's memory is too small for this config: lower training.batch_size (and raise "
-            "gradient_accumulation_steps), lower training.max_tokens, or set "
-            "training.activation_checkpointing: true",
-        )
+    if is_out_of_memory(error):
+        why = f"memory ran out ({type(error).__name__}: {error}): take a machine with more of it"
+        return Outcome(ExitCode.CONFIG, why)
     if unwritable(error) or _is_unwritable(work):
         why = f"{work} cannot be written ({error}): make room, or set RECAP_WORK elsewhere"
         return Outcome(ExitCode.OUTPUT, why)
 
-    # Collectives raise RuntimeError if another process is gone.
-    cause: Literal["own", "unclear"] = "unclear" if isinstance(error, RuntimeError) else "own"
-    return Outcome(ExitCode.BUG, bug(error), cause)
+    return Outcome(ExitCode.BUG, bug(error), _cause(error))
+
+
+def _cause(error: BaseException | None) -> Literal["own", "unclear"]:
+    """Return the cause of an outcome: collectives raise RuntimeError if another process is gone."""
+    is_of_collectives = isinstance(error, RuntimeError) and not is_out_of_memory(error)
+    return "unclear" if is_of_collectives else "own"
 
 
 def _is_unwritable(work: Path) -> bool:

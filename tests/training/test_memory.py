@@ -28,7 +28,10 @@ def test_a_training_on_the_cpu_keeps_freed_memory(config: dict[str, Any], trials
 class UnloadableRun:
     """A run whose base is never loaded: the attempt to do so raises InterruptedError."""
 
-    config = SimpleNamespace(training=SimpleNamespace(distribution="ddp"))
+    config = SimpleNamespace(
+        training=SimpleNamespace(distribution="ddp"), model=SimpleNamespace(quantization=None)
+    )
+    examined = SimpleNamespace(four_bit_line=str)
 
     @property
     def base(self) -> None:
