@@ -21,6 +21,7 @@ from job.printable import entry, printable, visible
 
 LOGGER = logging.getLogger("recap")
 SECONDS_BETWEEN_PROGRESS_LINES = 15.0
+_WARNED: set[str] = set()  # messages of `warn_once`
 EMBEDDED = "_aws"  # field of a log line by which CloudWatch finds metrics
 
 
@@ -54,6 +55,13 @@ def event(message: str, level: int = logging.INFO, /, **fields: Any) -> None:
 def warn(message: str, /, **fields: Any) -> None:
     """Log an event that a person should look at."""
     event(message, logging.WARNING, **fields)
+
+
+def warn_once(message: str, /, **fields: Any) -> None:
+    """Log an event that a person should look at, unless this process has logged one of its name."""
+    if message not in _WARNED:
+        _WARNED.add(message)
+        warn(message, **fields)
 
 
 def log_metrics(message: str, metrics: Mapping[str, tuple[float, str]], /, **fields: Any) -> None:

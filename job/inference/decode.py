@@ -9,7 +9,10 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from job.config.sections import GenerationSection
+from job.inference.batch import Batch, generating
+from job.inference.cache import UnknownLayoutError
 from job.model import Model
+from job.telemetry import warn_once
 
 Choose = Callable[[Any], Any]  # logits (rows, vocabulary) → token ids (rows,)
 
@@ -31,50 +34,34 @@ def decode(
     FloatingPointError if the model's logits are NaN, and whatever torch raises.
     """
     import torch
-    from torch.distributed.fsdp import FSDPModule
-
-    # A sharded model reuses its gathered parameters in training. Tensors made in inference mode
-    # could not be used there.
-    without_gradients = torch.no_grad if isinstance(model, FSDPModule) else torch.inference_mode
 
     answers: list[list[int]] = [[] for _ in prompts]
     rows = list(range(len(prompts)))  # the prompt of each row of the batch
     ended = [False] * len(prompts)  # for each row of the batch
-    cache = None
+    rows_can_leave = True
 
-    with without_gradients():
-        ids, mask = _left_padded(prompts, model.device)  # (rows, tokens)
-        # Positions count from a row's first real token, whatever its padding.
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    with generating(model):
+        batch = Batch(model, prompts)
+        # Weights that overflow in float16 cause NaN in every step alike: the first shows it.
+        _check_numbers(batch.logits)
 
         for step in range(max_new_tokens):
-            logits, cache = _forward(model, ids, mask, positions, cache)  # (rows, vocabulary)
-            # Weights that overflow in float16 cause NaN in every step alike: the first shows it.
-            if step == 0:
-                _check_numbers(logits)
-
-            tokens = choose(logits)  # (rows,)
+            tokens = choose(batch.logits)  # (rows,)
             for row, token in enumerate(tokens.tolist()):
                 if not ended[row]:
                     answers[rows[row]].append(token)
                     ended[row] = token in ends
-            if all(ended):
+            if all(ended) or step == max_new_tokens - 1:
                 break
 
-            if sum(ended) >= ENDED_SHARE * len(ended):
+            if rows_can_leave and sum(ended) >= ENDED_SHARE * len(ended):
                 kept = [row for row, has_ended in enumerate(ended) if not has_ended]
-                rows = [rows[row] for row in kept]
-                ended = [False] * len(kept)
-                index = torch.tensor(kept, device=model.device)
-                cache.batch_select_indices(index)
-                mask = mask[index]
-                positions = positions[index]
-                tokens = tokens[index]
-
-            # The cache holds everything before: only the new token of each row goes in.
-            ids = tokens[:, None]
-            positions = positions[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+                rows_can_leave = _drop_all_but(kept, batch)
+                if rows_can_leave:
+                    rows = [rows[row] for row in kept]
+                    ended = [False] * len(kept)
+                    tokens = tokens[torch.tensor(kept, device=tokens.device)]
+            batch.extend(tokens)
     return answers
 
 
@@ -105,31 +92,18 @@ def sampling(settings: GenerationSection, device: Any) -> Choose:
     return choose
 
 
-def _forward(model: Model, ids: Any, mask: Any, positions: Any, cache: Any) -> tuple[Any, Any]:
-    """Return the logits after the last token, (rows, vocabulary), and the extended cache."""
-    output = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return output.logits[:, -1], output.past_key_values
-
-
-def _left_padded(prompts: Sequence[list[int]], device: Any) -> tuple[Any, Any]:
-    """Return ids and attention mask, both (rows, tokens).
-
-    Padded on the left, so that each row's last column is its last token, whose logits come next.
-    Padding is masked, so any id will do.
-    """
-    import torch
-
-    width = max(len(prompt) for prompt in prompts)
-    ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    return ids.to(device), mask.to(device)
+def _drop_all_but(kept: list[int], batch: Batch) -> bool:
+    """Drop all rows but `kept`; return False if the batch must stay as it is until its end."""
+    try:
+        batch.keep(kept)
+    except UnknownLayoutError as error:
+        warn_once(
+            "answers that end early stay in their batch until the longest ends: the model's cache "
+            "cannot be taken apart",
+            cache=str(error),
+        )
+        return False
+    return True
 
 
 def _check_numbers(logits: Any) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from job.config.sections import GenerationSection
+from job.errors import RetryError
 from job.model import Tokenizer
 
 FinishReason = Literal["stop", "length"]
@@ -61,3 +62,10 @@ def to_answer(tokens: Sequence[int], ends: Collection[int], tokenizer: Tokenizer
         clean_up_tokenization_spaces=False,
     )
     return Generated(text, len(kept), "stop" if stopped else "length")
+
+
+def gpu_failed(error: Exception) -> RetryError:
+    """Return the error of a run whose GPU itself failed: not the model, and no record."""
+    return RetryError(
+        f"the GPU failed ({error}); run the job again, or elsewhere if it fails again"
+    )

@@ -3,16 +3,19 @@
 It batches the prompts of one call by length and token budget, and returns answers in the prompts'
 order. The longest go first, so that a batch that does not fit into memory fails at once and not
 after an hour. Rows of one batch have similar lengths, since padding is computed for nothing. A
-batch that does not fit into the GPU's memory is halved, and no later one is larger.
+model that answers otherwise beside others gets rows of equal length, or one at a time. A batch that
+does not fit into memory is halved, and no later one is larger.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from job.config.sections import GenerationSection
-from job.errors import RetryError
+from job.errors import is_out_of_memory
 from job.inference.decode import Choose, decode, greedy, sampling
-from job.inference.engine import Generated, to_answer
+from job.inference.engine import Generated, gpu_failed, to_answer
+from job.inference.sharing import Sharing, find_sharing
 from job.model import Model, Tokenizer
 from job.model.families import end_tokens, max_positions
 from job.telemetry import warn
@@ -27,6 +30,7 @@ class BatchLimits:
     tokens: int
     rows: int
     new_tokens: int  # reserved in each row for its answer
+    sharing: Sharing = Sharing.ALL
 
 
 class TransformersEngine:
@@ -41,6 +45,7 @@ class TransformersEngine:
         self._ends = end_tokens(tokenizer, getattr(model, "generation_config", None))
         self._vocabulary: int = model.get_input_embeddings().num_embeddings
         self._fitting_tokens: int | None = None  # of a padded batch; None until memory ran out
+        self._sharing: Sharing | None = None  # None until there are several prompts
 
         self.context_tokens: int = max_positions(model.config) or tokenizer.model_max_length
 
@@ -54,10 +59,13 @@ class TransformersEngine:
 
         An answer ends early at any end token of the tokenizer or the model's generation config.
         Raise ValueError, before any work, for a token that is not in the vocabulary;
-        torch.OutOfMemoryError if a single row does not fit; RetryError if the GPU itself fails.
+        whatever torch raises if a single row does not fit; RetryError if the GPU itself fails.
         """
         for prompt in prompts:
             self._check_vocabulary(prompt)
+        if self._sharing is None and len(prompts) > 1:
+            with _errors_of_gpu():
+                self._sharing = find_sharing(self._model, max(prompts, key=len))
 
         choose: Choose = greedy
         if settings.temperature != 0:
@@ -99,7 +107,12 @@ class TransformersEngine:
         tokens = settings.max_batch_tokens
         if self._fitting_tokens:
             tokens = min(tokens, self._fitting_tokens)
-        return BatchLimits(tokens, settings.max_batch_size, settings.max_new_tokens)
+        return BatchLimits(
+            tokens,
+            settings.max_batch_size,
+            settings.max_new_tokens,
+            self._sharing or Sharing.ALL,
+        )
 
     def _decode_or_shrink(
         self,
@@ -109,18 +122,17 @@ class TransformersEngine:
     ) -> list[list[int]] | None:
         """Return new tokens by row. If memory runs out, lower the limits and return None.
 
-        Raise torch.OutOfMemoryError for a batch of one row, RetryError if the GPU itself fails.
+        Raise whatever torch raises for a batch of one row, RetryError if the GPU itself fails.
         """
         import torch
 
+        new_tokens = settings.max_new_tokens
         try:
-            return self._decode(self._model, prompts, self._ends, settings.max_new_tokens, choose)
-        except torch.OutOfMemoryError:
-            if len(prompts) == 1:
+            with _errors_of_gpu():
+                return self._decode(self._model, prompts, self._ends, new_tokens, choose)
+        except Exception as error:
+            if not is_out_of_memory(error) or len(prompts) == 1:
                 raise
-        except torch.AcceleratorError as error:
-            remedy = "run the job again, or elsewhere if it fails again"
-            raise RetryError(f"the GPU failed ({error}); {remedy}") from error
 
         # Not within the handler: the exception refers to the frames that it passed through, and
         # they hold the batch's tensors. Only here can their memory be freed.
@@ -136,6 +148,19 @@ class TransformersEngine:
         return None
 
 
+@contextmanager
+def _errors_of_gpu() -> Iterator[None]:
+    """Raise RetryError in place of the error of a GPU that fails, unless its memory ran out."""
+    import torch
+
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        if is_out_of_memory(error):
+            raise
+        raise gpu_failed(error) from error
+
+
 def longest_first(lengths: Sequence[int]) -> list[int]:
     """Return the indices of `lengths` by descending length; equal ones keep their order."""
     return sorted(range(len(lengths)), key=lambda row: -lengths[row])
@@ -147,7 +172,10 @@ def count_fitting(lengths: Sequence[int], limits: BatchLimits) -> int:
     `lengths` descends and is not empty.
     """
     fitting = limits.tokens // padded_tokens(lengths[:1], limits)
-    return max(1, min(fitting, limits.rows, len(lengths)))
+    count = max(1, min(fitting, limits.rows, len(lengths)))
+    if limits.sharing is Sharing.EQUAL:
+        return lengths[:count].count(lengths[0])
+    return 1 if limits.sharing is Sharing.NONE else count
 
 
 def padded_tokens(lengths: Sequence[int], limits: BatchLimits) -> int:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from job.config.sections import GenerationSection
-from job.errors import RecapError, RetryError
-from job.inference.engine import Generated, to_answer
+from job.errors import RecapError, RetryError, is_out_of_memory
+from job.inference.engine import Generated, gpu_failed, to_answer
 from job.model import Tokenizer
 from job.telemetry import warn
 
@@ -168,9 +168,9 @@ class VllmEngine:
         """
         import torch
 
-        if isinstance(error, torch.AcceleratorError):
-            remedy = "run the job again, or elsewhere if it fails again"
-            raise RetryError(f"the GPU failed ({error}); {remedy}") from error
+        no_memory = is_out_of_memory(error)
+        if isinstance(error, torch.AcceleratorError) and not no_memory:
+            raise gpu_failed(error) from error
 
         others = []
         finished_ahead = {}
@@ -182,7 +182,7 @@ class VllmEngine:
         self._ahead = finished_ahead
         self._drop([*running, *others], error)
 
-        if isinstance(error, torch.OutOfMemoryError) and len(running) + len(others) > 1:
+        if no_memory and len(running) + len(others) > 1:
             self._max_running = (len(running) + len(others)) // 2
             warn("out of memory: fewer prompts at once from now on", prompts=self._max_running)
         elif not others:

@@ -21,7 +21,6 @@ from job.inference.engine import Engine
 from job.inference.summaries import input_budget, summarize_conversations
 from job.inference.transformers_engine import TransformersEngine
 from job.model import Model
-from job.model.families import WHILE_GENERATING, all_configs
 from job.printable import entry, printable
 from job.prompt.encode import Encoder
 from job.telemetry import progress
@@ -108,7 +107,7 @@ def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[st
     """Return a function that summarizes with the model in training, and leaves it as it was."""
 
     def summarize(conversations: list[Conversation]) -> list[str]:
-        with generating(model), _bar(len(conversations)) as done:
+        with in_evaluation_mode(model), _bar(len(conversations)) as done:
             engine: Engine = TransformersEngine(model, run.tokenizer)
             if not isinstance(model, FSDPModule):
                 # Isolates a conversation that fails. Ranks that share a model cannot: all must ask
@@ -124,25 +123,16 @@ def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[st
 
 
 @contextmanager
-def generating(model: Model) -> Iterator[None]:
-    """Set a model in training up for generation during the block.
+def in_evaluation_mode(model: Model) -> Iterator[None]:
+    """Set a model in training to evaluation during the block: no dropout, and a cache.
 
-    Generation needs a key-value cache, and neither dropout nor recomputed activations.
+    transformers drops the cache of a model that trains with recomputed activations.
     """
     was_training = model.training
-    before = []
-    for config in all_configs(model):
-        changed = {key: getattr(config, key) for key in WHILE_GENERATING if hasattr(config, key)}
-        before.append((config, changed))
-        for key in changed:
-            setattr(config, key, WHILE_GENERATING[key])
     model.eval()
     try:
         yield
     finally:
-        for config, changed in before:
-            for key, value in changed.items():
-                setattr(config, key, value)
         model.train(was_training)
 
 

@@ -11,7 +11,6 @@ import torch
 
 from job.config.commands import TrainConfig
 from job.errors import ExitCode
-from job.inference.decode import decode, greedy
 from job.preflight.training import plan_training
 from job.storage.folders import verify_folder
 from job.training import scoring
@@ -176,22 +175,3 @@ def test_scoring_that_no_process_survives_is_given_up_after_two_tries(short, tri
     assert "2 attempts ended while it was scored" in files_of(short)[1]
     attempts = journal_of(store_of(short))["attempts"]
     assert [attempt["scoring"] for attempt in attempts] == [True, True, False]
-
-
-def test_a_mixture_of_experts_generates_while_it_is_in_training():
-    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
-
-    config = Qwen3MoeConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, head_dim=8,
-        num_key_value_heads=2, intermediate_size=16, moe_intermediate_size=16, num_experts=4,
-        num_experts_per_tok=2, output_router_logits=True,
-    )  # fmt: skip
-    model = Qwen3MoeForCausalLM(config).train()
-    prompts = [[5] * 30, [6] * 20]
-    with scoring.generating(model):
-        answers = decode(model, prompts, frozenset(), 4, greedy)
-    assert [len(answer) for answer in answers] == [4, 4]
-    assert model.training
-    assert model.config.output_router_logits
-    with pytest.raises(RuntimeError):  # why it is switched off meanwhile
-        decode(model.eval(), prompts, frozenset(), 4, greedy)

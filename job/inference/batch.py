@@ -1,0 +1,158 @@
+"""The rows of one batch in the middle of their generation, for any causal language model.
+
+Families differ in the arguments of their forward (BLOOM computes positions itself, Mamba has none),
+and in what carries the past from step to step: keys and values of attention, states of recurrent
+layers, both, or nothing.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from job.inference.cache import UnknownLayoutError, select_rows
+from job.model import Model
+from job.model.families import while_generating
+
+# The past is an argument and a field of the output, by one of these names: attention and hybrids
+# have the first, Mamba and xLSTM the second, RWKV the third.
+RECURRENT_CACHE = "cache_params"
+CACHES = ("past_key_values", RECURRENT_CACHE, "state")
+
+# Code from the Hub may know the older name.
+LAST_LOGITS = ("logits_to_keep", "num_logits_to_keep")
+
+
+@contextmanager
+def generating(model: Model) -> Iterator[None]:
+    """Compute without gradients during the block, and with a config that generates."""
+    import torch
+    from torch.distributed.fsdp import FSDPModule
+
+    # A sharded model reuses its gathered parameters in training. Tensors made in inference mode
+    # could not be used there.
+    without_gradients = torch.no_grad if isinstance(model, FSDPModule) else torch.inference_mode
+    with without_gradients(), while_generating(model):
+        yield
+
+
+class Batch:
+    """Prompts that are generated for together. `logits` are of each row's next token.
+
+    `padding` is the token before shorter prompts: any, unless the model sees what is masked.
+    """
+
+    def __init__(self, model: Model, prompts: Sequence[list[int]], padding: int = 0) -> None:
+        self._model = model
+        self._takes, self._takes_any = forward_arguments(model)
+        self._cache_name = next((name for name in CACHES if name in self._takes), None)
+        self._cache: Any = None
+        self._cache_is_whole = True  # the model has no part of the past in its modules
+
+        # The input of the next forward pass, each (rows, tokens): whole prompts, then one token.
+        self._ids, self._mask = _left_padded(prompts, padding, model.device)
+        # Positions count from a row's first real token, whatever its padding.
+        self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
+        self.logits = self._begin()  # (rows, vocabulary)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all other rows, and their part of the cache.
+
+        Raise UnknownLayoutError, and keep all rows, if the cache cannot be taken apart.
+        """
+        import torch
+
+        if not self._cache_is_whole:
+            raise UnknownLayoutError("states that the model keeps in its modules")
+        index = torch.tensor(rows, device=self._model.device)
+        self._cache = select_rows(self._cache, index, len(self._ids))
+        self._ids = self._ids[index]
+        self._mask = self._mask[index]
+        self._positions = self._positions[index]
+
+    def extend(self, tokens: Any) -> None:
+        """Append a token to each row, and compute the logits of the next one."""
+        import torch
+
+        column = tokens[:, None]
+        next_position = self._positions[:, -1:] + 1
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(column), 1)], dim=1)
+        if self._cache is None:
+            # The model has no cache: it computes the whole row again.
+            self._ids = torch.cat([self._ids, column], dim=1)
+            self._positions = torch.cat([self._positions, next_position], dim=1)
+        else:
+            self._ids = column
+            self._positions = next_position
+        self.logits = self._forward(use_cache=self._cache is not None)
+
+    def _begin(self) -> Any:
+        """Run the prompts, and find out what the model keeps of them."""
+        logits = self._forward(use_cache=True)
+        if self._cache is None and self._cache_name == CACHES[0]:
+            # RecurrentGemma fills a cache that it is given and returns none. What its recurrent
+            # layers remember is in its modules.
+            cache = _empty_cache(self._model)
+            self._cache = cache
+            self._cache_is_whole = False
+            logits = self._forward(use_cache=True)
+            if not any(getattr(layer, "is_initialized", False) for layer in cache.layers):
+                self._cache = None
+                self._cache_is_whole = True
+        return logits
+
+    def _forward(self, use_cache: bool) -> Any:
+        """Return the logits after each row's last token, (rows, vocabulary); extend the cache."""
+        named: dict[str, Any] = {"input_ids": self._ids}
+        # A recurrent layer masks padding, of which a single new token has none: Mamba would
+        # multiply it by the mask of the whole row.
+        is_new_token = self._cache is not None and self._ids.shape[1] == 1
+        if "attention_mask" in self._takes and not (
+            is_new_token and self._cache_name == RECURRENT_CACHE
+        ):
+            named["attention_mask"] = self._mask
+        if "position_ids" in self._takes:
+            named["position_ids"] = self._positions
+        if self._cache_name is not None:
+            named[self._cache_name] = self._cache
+            if "use_cache" in self._takes or self._takes_any:
+                named["use_cache"] = use_cache
+        for name in LAST_LOGITS:
+            if name in self._takes:
+                named[name] = 1
+
+        output = self._model(**named)
+        if self._cache_name is not None and use_cache:
+            cache = getattr(output, self._cache_name, None)
+            self._cache = self._cache if cache is None else cache
+        return output.logits[:, -1]
+
+
+def forward_arguments(model: Model) -> tuple[set[str], bool]:
+    """Return the names of the arguments of a model's forward, and True if it takes any others.
+
+    An adapter, a sharding or autocast around the model passes on what it is called with.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    parameters = inspect.signature(type(base).forward).parameters.values()
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    return {parameter.name for parameter in parameters}, takes_any
+
+
+def _empty_cache(model: Model) -> Any:
+    from transformers import DynamicCache
+
+    return DynamicCache(config=model.config.get_text_config(decoder=True))
+
+
+def _left_padded(prompts: Sequence[list[int]], padding: int, device: Any) -> tuple[Any, Any]:
+    """Return ids and attention mask, both (rows, tokens).
+
+    Padded on the left, so that each row's last column is its last token, whose logits come next.
+    """
+    import torch
+
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[padding] * (width - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    return ids.to(device), mask.to(device)
