@@ -12,7 +12,22 @@ from typing import Any
 
 from job.inference.cache import UnknownLayoutError, select_rows
 from job.model import Model
-from job.model.families import while_generating
+from job.model.families import all_configs
+
+# Values of a model's config while it generates; a config without such a key is left alone.
+WHILE_GENERATING = {
+    # Some fine-tunes were saved as they were trained, without a cache.
+    "use_cache": True,
+    # Mixtures of experts (Mixtral, Qwen-MoE, OLMoE): TRL asks them for the loss that balances their
+    # experts, and the config of some bases does. With a cache, the shapes of that loss differ from
+    # step to step, and generation fails.
+    "output_router_logits": False,
+    # A tuple has no field `logits`.
+    "return_dict": True,
+    # Gigabytes that nobody reads.
+    "output_attentions": False,
+    "output_hidden_states": False,
+}
 
 # The past is an argument and a field of the output, by one of these names: attention and hybrids
 # have the first, Mamba and xLSTM the second, RWKV the third.
@@ -25,15 +40,27 @@ LAST_LOGITS = ("logits_to_keep", "num_logits_to_keep")
 
 @contextmanager
 def generating(model: Model) -> Iterator[None]:
-    """Compute without gradients during the block, and with a config that generates."""
+    """Compute without gradients during the block, by a config that generates."""
     import torch
     from torch.distributed.fsdp import FSDPModule
+
+    before = []
+    for config in all_configs(model):
+        changed = {key: getattr(config, key) for key in WHILE_GENERATING if hasattr(config, key)}
+        before.append((config, changed))
+        for key in changed:
+            setattr(config, key, WHILE_GENERATING[key])
 
     # A sharded model reuses its gathered parameters in training. Tensors made in inference mode
     # could not be used there.
     without_gradients = torch.no_grad if isinstance(model, FSDPModule) else torch.inference_mode
-    with without_gradients(), while_generating(model):
-        yield
+    try:
+        with without_gradients():
+            yield
+    finally:
+        for config, changed in before:
+            for key, value in changed.items():
+                setattr(config, key, value)
 
 
 class Batch:

@@ -11,8 +11,8 @@ fine-tunes have other names.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,6 @@ from job.model import Model, Tokenizer
 
 # A run of spaces and line ends; ▁ is sentencepiece's space.
 BLANK = re.compile(r"[\s▁]+")
-
-# Values of a model's config while it generates; a config without such a key is left alone.
-WHILE_GENERATING = {
-    # Some fine-tunes were saved as they were trained, without a cache.
-    "use_cache": True,
-    # Mixtures of experts (Mixtral, Qwen-MoE, OLMoE): TRL asks them for the loss that balances their
-    # experts, and the config of some bases does. With a cache, the shapes of that loss differ from
-    # step to step, and generation fails.
-    "output_router_logits": False,
-    # A tuple has no field `logits`.
-    "return_dict": True,
-    # Gigabytes that nobody reads.
-    "output_attentions": False,
-    "output_hidden_states": False,
-}
 
 # Names of a model's longest context, the usual one first, and of the configs that may have it.
 CONTEXT_KEYS = (
@@ -236,23 +221,6 @@ def prepare_for_training(model: Model) -> None:
         config.use_cache = False
         if hasattr(config, "output_router_logits"):
             config.output_router_logits = False
-
-
-@contextmanager
-def while_generating(model: Model) -> Iterator[None]:
-    """Set WHILE_GENERATING in the model's configs during the block."""
-    before = []
-    for config in all_configs(model):
-        changed = {key: getattr(config, key) for key in WHILE_GENERATING if hasattr(config, key)}
-        before.append((config, changed))
-        for key in changed:
-            setattr(config, key, WHILE_GENERATING[key])
-    try:
-        yield
-    finally:
-        for config, changed in before:
-            for key, value in changed.items():
-                setattr(config, key, value)
 
 
 def generation_config(base: Path, trust_remote_code: bool) -> Any:
