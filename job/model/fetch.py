@@ -289,6 +289,13 @@ def name_base_of(adapter: Adapter, section: AdapterModelSection) -> tuple[str, s
     return uri, revision
 
 
+def check_small_files(adapter: Adapter, section: AdapterModelSection, folder: Path) -> None:
+    """Raise ConfigError if the small files of a base are not those which the adapter records."""
+    recorded = adapter.base
+    base = Base(recorded["uri"], recorded.get("revision"), recorded.get("digest", ""), folder)
+    _check_same_base(adapter, section, _with_small_digests(base))
+
+
 def _check_same_base(adapter: Adapter, section: AdapterModelSection, base: Base) -> None:
     """Raise ConfigError if `base` is not the one that the adapter records.
 

@@ -198,28 +198,6 @@ def weights_digest(path: Path, uri: str, every_weight: bool = False) -> str:
     return json_digest({name: sha256_file(path / name) for name in [CONFIG, *names]})
 
 
-def check_tokenizer(files: BaseFiles) -> None:
-    """Raise MissingError if no file could be a tokenizer's vocabulary."""
-    if not files.matching(VOCABULARIES):
-        raise MissingError(
-            f"model.base: {files.uri} has no tokenizer (tokenizer.json or tokenizer.model); "
-            "put the tokenizer's files there with tokenizer.save_pretrained(...)"
-        )
-
-
-def check_chat_template(files: BaseFiles) -> None:
-    """Raise ConfigError if no file has a chat template."""
-    if any(key in files.sizes for key in CHAT_TEMPLATES):
-        return
-    # Older tokenizers have it in their config.
-    if TOKENIZER_CONFIG in files.sizes and read_json(files, TOKENIZER_CONFIG).get("chat_template"):
-        return
-    raise ConfigError(
-        f"prompt.style is chat, but the tokenizer of model.base {files.uri} has no chat template: "
-        "use an instruct model, or prompt.style: instruction"
-    )
-
-
 def read_json(files: BaseFiles, key: str) -> dict[str, Any]:
     """Return the JSON object in a small file; raise DataError if it holds anything else."""
     with files.open(key) as file:

@@ -15,7 +15,7 @@ from job.model import Model, Tokenizer
 from job.model.architecture import attention_argument, explained, model_config
 from job.model.families import add_pad_token, forbid_repacking, max_positions
 from job.model.fetch import Base
-from job.model.files import CONFIG, check_tokenizer, files_in_folder, read_json
+from job.model.files import CONFIG, files_in_folder, read_json, tokenizer_names
 from job.model.quantization import (
     METHODS,
     Quantization,
@@ -25,34 +25,47 @@ from job.model.quantization import (
     make_plain,
     set_own,
 )
+from job.model.tokenizer_files import add_chat_template, check_pieces, check_tokenizer
 from job.telemetry import event, warn
 
 SMALL_SHARE = 0.5  # of the weights in 4 bits, below which a warning is due
 
 
-def load_tokenizer(path: Path, trust_remote_code: bool = False) -> Tokenizer:
+def load_tokenizer(
+    path: Path, trust_remote_code: bool = False, uri: str | None = None
+) -> Tokenizer:
     """Load the tokenizer of a base or an adapter; it has a pad token.
 
-    Raise MissingError if its files are missing, DataError if they are broken, ConfigError if
-    something is not allowed or not installed.
+    `uri` names the folder in errors. Raise MissingError if its files are missing, DataError if they
+    are broken, ConfigError if something is not allowed, not installed or not read.
     """
     from transformers import AutoTokenizer
 
-    check_tokenizer(files_in_folder(path, str(path)))
+    where = uri or str(path)
+    files = files_in_folder(path, where)
+    check_tokenizer(files)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(path),
+            trust_remote_code=trust_remote_code,
+            # Else the class would depend on whether mistral-common is installed, as it is beside
+            # vLLM.
+            mistral_format=False,
+        )
     except RecapError:
         raise
     except Exception as error:  # tokenizers has no narrower class for a broken tokenizer.json
         if isinstance(error, ImportError) or "trust_remote_code" in str(error):
             raise ConfigError(
-                f"model: the tokenizer in {path} cannot be loaded as configured: {error}"
+                f"model: the tokenizer in {where} cannot be loaded as configured: {error}"
             ) from error
-        files = ", ".join(sorted(file.name for file in path.glob("tokenizer*")))
+        names = ", ".join(tokenizer_names(files))
         raise DataError(
-            f"{path}: its tokenizer cannot be loaded ({type(error).__name__}: {error}); "
-            f"copy or fetch its files again ({files})"
+            f"{where}: its tokenizer cannot be loaded ({type(error).__name__}: {error}); "
+            f"copy or fetch its files again ({names})"
         ) from error
+    add_chat_template(tokenizer, files)
+    check_pieces(tokenizer, path, files)
     add_pad_token(tokenizer)
     return tokenizer
 

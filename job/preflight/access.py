@@ -5,30 +5,44 @@ get.
 """
 
 import os
+import tempfile
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from job.config.sections import PromptSection, StorageSection
 from job.errors import ForbiddenError
-from job.model.fetch import open_remote_base
+from job.model.fetch import fetch_small_files, open_remote_base
 from job.model.files import (
-    check_chat_template,
     check_names,
-    check_tokenizer,
     check_weights,
     files_in_folder,
     files_in_store,
 )
+from job.model.load import load_tokenizer
 from job.model.remote_code import check_code
+from job.model.tokenizer_files import check_chat_template, check_tokenizer
+from job.prompt.template import make_prompt
 from job.storage.hub_errors import hub_errors
 from job.storage.keys import local_path, scheme_of
 from job.storage.open import open_store
 
+SmallFiles = Callable[[], Path]
 WRITE = "repo.write"  # the Hub's name of the permission
 READERS = ("read", "no_access")  # roles in an organization
+
+
+@contextmanager
+def small_files(uri: str, revision: str | None, storage: StorageSection) -> Iterator[SmallFiles]:
+    """Yield a function that returns a folder with a base's small files.
+
+    Its first call fetches them, and the end of the block deletes what was fetched.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        yield cache(lambda: fetch_small_files(uri, revision, storage, Path(folder)))
 
 
 def describe_base(
@@ -37,12 +51,14 @@ def describe_base(
     storage: StorageSection,
     prompt: PromptSection | None = None,
     trust_remote_code: bool = False,
+    small: SmallFiles | None = None,
 ) -> str:
     """Return a line with the number and size of the base's weights.
 
     Raise what fetching the base would raise. Reads its config and the headers of its weights,
     except on the Hub, which stores them whole. With a prompt section, the base's tokenizer must be
-    there and have what the prompt needs (an adapter has a tokenizer and a prompt of its own).
+    there and have what the prompt needs (an adapter has a tokenizer and a prompt of its own): it is
+    loaded from `small`, unless its code must be trusted, which no plan runs.
     """
     store = open_remote_base(uri, revision, storage)
     files = files_in_store(store, uri) if store else files_in_folder(Path(uri), uri)
@@ -53,6 +69,8 @@ def describe_base(
         check_tokenizer(files)
     if prompt and prompt.style == "chat":
         check_chat_template(files)
+    if prompt and small and not trust_remote_code:
+        make_prompt(prompt, load_tokenizer(small(), uri=uri))
     sizes = [files.sizes[key] for key in names]
     plural = "s" if len(sizes) > 1 else ""
     where = store.uri if store else uri

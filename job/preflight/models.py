@@ -4,8 +4,14 @@ from pathlib import Path
 
 from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.config.sections import PromptSection
-from job.model.fetch import check_adapter_digest, fetch_base_of, name_base_of, read_adapter
-from job.preflight.access import describe_base
+from job.model.fetch import (
+    check_adapter_digest,
+    check_small_files,
+    fetch_base_of,
+    name_base_of,
+    read_adapter,
+)
+from job.preflight.access import describe_base, small_files
 from job.preflight.checks import Check, check
 
 
@@ -25,9 +31,15 @@ def _describe_base(
     uri: str, config: SummarizeConfig | EvaluateConfig, prompt: PromptSection | None
 ) -> str:
     model = config.model
-    return describe_base(
-        uri, model.revision, config.storage, prompt or PromptSection(), model.trust_remote_code
-    )
+    with small_files(uri, model.revision, config.storage) as small:
+        return describe_base(
+            uri,
+            model.revision,
+            config.storage,
+            prompt or PromptSection(),
+            model.trust_remote_code,
+            small,
+        )
 
 
 def _describe_adapter(uri: str, config: SummarizeConfig | EvaluateConfig) -> str:
@@ -36,7 +48,9 @@ def _describe_adapter(uri: str, config: SummarizeConfig | EvaluateConfig) -> str
         check_adapter_digest(adapter, config.adapter_digest)
     name, revision = name_base_of(adapter, config.model)
     base = describe_base(name, revision, config.storage, None, config.model.trust_remote_code)
-    # Reading all weights is cheap only in a folder of this machine.
     if Path(name).is_dir():
         fetch_base_of(adapter, config.model, config.storage, Path(name))
+    else:  # reading all weights is cheap only in a folder of this machine
+        with small_files(name, revision, config.storage) as small:
+            check_small_files(adapter, config.model, small())
     return f"{uri}  of run {adapter.manifest.extra.get('run')}\nbase {base}"

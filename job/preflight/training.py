@@ -10,7 +10,13 @@ from job.errors import ConfigError, DataError, RecapError
 from job.evaluation.evaluate import why_unscorable
 from job.launch.cluster import ALONE, Cluster, find_cluster
 from job.model.load import context_tokens, load_tokenizer
-from job.preflight.access import check_hub_access, describe_base, probe_output
+from job.preflight.access import (
+    SmallFiles,
+    check_hub_access,
+    describe_base,
+    probe_output,
+    small_files,
+)
 from job.preflight.checks import Check, Found, Plan, check, check_value
 from job.preflight.standing import (
     Standing,
@@ -60,10 +66,14 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
 
     standing = standing or Standing(config.run, "")
     if not standing.done:
-        # A training that starts right after its plan logs the rows itself.
-        if examples and not brief:
-            checks += _rows(config, examples)
-        checks += _access(config)
+        model = config.model
+        with small_files(model.base, model.revision, config.storage) as small:
+            # A training that starts right after its plan logs the rows itself.
+            if examples and not brief:
+                checks += _rows(config, examples, small)
+            # Nor is the tokenizer loaded twice, unless weights would be downloaded before.
+            is_here = Path(model.base).is_dir()
+            checks += _access(config, None if brief and is_here else small)
         if cluster != ALONE:
             checks.append(nodes)
         if config.publish.hub:
@@ -86,14 +96,19 @@ def _found(standing: Standing) -> Found[Standing]:
     return Found(standing.state, standing)
 
 
-def _access(config: TrainConfig) -> list[Check]:
+def _access(config: TrainConfig, small: SmallFiles | None) -> list[Check]:
     """Return the checks of the base and of the output."""
     model = config.model
     return [
         check(
             "base",
             lambda: describe_base(
-                model.base, model.revision, config.storage, config.prompt, model.trust_remote_code
+                model.base,
+                model.revision,
+                config.storage,
+                config.prompt,
+                model.trust_remote_code,
+                small,
             ),
             "model.base",
         ),
@@ -151,18 +166,17 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
     return [Check("scores", f"warning: the adapter will be published without scores: {why}")]
 
 
-def _rows(config: TrainConfig, examples: Examples) -> list[Check]:
+def _rows(config: TrainConfig, examples: Examples, small: SmallFiles) -> list[Check]:
     """Return a check that counts the rows that fit, by encoding them as the training will.
 
-    None without the tokenizer, so only for a base in a folder of this machine. Code that a base
-    brings along is not run for a plan, and the check of the base reports what is wrong with its
-    files.
+    None without the tokenizer. Code that a base brings along is not run for a plan, and the check
+    of the base reports what is wrong with its files.
     """
-    base = Path(config.model.base)
     too_many = len(examples.train) + len(examples.validation) > MAX_ENCODED_CONVERSATIONS
-    if too_many or not base.is_dir() or config.model.trust_remote_code:
+    if too_many or config.model.trust_remote_code:
         return []
     try:
+        base = small()
         tokenizer = load_tokenizer(base)
         context = context_tokens(base)
         prompt = make_prompt(config.prompt, tokenizer, examples.cleaning)

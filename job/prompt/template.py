@@ -18,6 +18,7 @@ from job.errors import ConfigError, DamagedError
 from job.identity import json_digest
 from job.model import Tokenizer
 from job.model.families import render_chat
+from job.model.tokenizer_files import DEFAULT, undecided
 
 FILE = "prompt.json"
 MARK = "conversation-goes-here"  # stands for the conversation while a chat template is rendered
@@ -113,6 +114,9 @@ def _chat_around_conversation(system: str, tokenizer: Tokenizer) -> tuple[str, s
             "prompt.style is chat, but the tokenizer of model.base has no chat template: "
             "use an instruct model, or prompt.style: instruction"
         )
+    named = tokenizer.chat_template
+    if isinstance(named, dict) and DEFAULT not in named:
+        raise ConfigError(undecided(list(named), "model.base"))
     rendered = render_chat(system, MARK, tokenizer)
     if rendered is None or rendered.count(MARK) != 1:
         raise ConfigError(
