@@ -321,24 +321,33 @@ def experts(model: Model) -> list[str]:
     for name, module in model.named_modules():
         if _number_of_experts(module) is not None:
             found.append(name)
-            found += [f"{name}.{own}" for own, _ in module.named_parameters(recurse=False)]
+            found += [f"{name}.{own}" for own in _own_shapes(module)]
     return found
 
 
 def _number_of_experts(module: Any) -> int | None:
-    """Return how many experts a module holds in its parameters; None for any other module.
-
-    The parameters have a dimension for the experts, unless they are packed.
-    """
-    own = dict(module.named_parameters(recurse=False))
-    if not own:
+    """Return how many experts a module holds in its parameters; None for any other module."""
+    shapes = _own_shapes(module)
+    if not shapes:
         return None
     named = getattr(module, "num_experts", None)
     if isinstance(named, int):
         return named
     # LongCat has another name for the number.
-    weights = own.get("down_proj")
-    return weights.shape[0] if weights is not None and weights.dim() == 3 else None
+    weights = shapes.get("down_proj", ())
+    return weights[0] if len(weights) == 3 else None
+
+
+def _own_shapes(module: Any) -> dict[str, Any]:
+    """Return the shapes of the module's own parameters by name; of packed ones, those unpacked.
+
+    Experts in 4 bits are in the module's `parametrizations`.
+    """
+    shapes = {name: each.shape for name, each in module.named_parameters(recurse=False)}
+    for name, parametrized in getattr(module, "parametrizations", {}).items():
+        if hasattr(parametrized[0], "quant_state"):
+            shapes[name] = parametrized[0].quant_state.shape
+    return shapes
 
 
 def name_body(model: Model) -> None:
