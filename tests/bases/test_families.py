@@ -12,6 +12,7 @@ from job.config.sections import AdapterModelSection, GenerationSection, StorageS
 from job.errors import ExitCode
 from job.inference.open import fetch_with_adapter, load, merge
 from job.model.families import forbid_repacking
+from job.model.four_bit import quantizing_experts
 from job.storage.scratch import cache_folder
 from tests.bases.base import Family, make_base
 from tests.bases.families import FAMILIES, family
@@ -87,9 +88,11 @@ def check_same_logits_without_recap(journey: Journey) -> None:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.float32,
     )
-    model = AutoPeftModelForCausalLM.from_pretrained(
-        str(journey.adapter), quantization_config=quantization, dtype=torch.float32
-    )
+    # Without it, transformers leaves experts in 16 bits.
+    with quantizing_experts():
+        model = AutoPeftModelForCausalLM.from_pretrained(
+            str(journey.adapter), quantization_config=quantization, dtype=torch.float32
+        )
     forbid_repacking(model)
     assert torch.equal(logits_of(model), journey.trained_logits())
 
