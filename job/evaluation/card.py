@@ -29,9 +29,11 @@ from job.evaluation.result import (
     verdict,
     warnings,
 )
+from job.model.quantization import WeightsInMemory
 from job.printable import visible
 from job.prompt.template import Prompt
 
+CAUSAL = "AutoModelForCausalLM"
 HUB_DATASETS = "hf://datasets/"
 FLOORS = (
     f"The {CONSTANT} is one fixed reference, the one that suits the others best: a model that no "
@@ -78,6 +80,7 @@ class CardFacts:
     prompt: Prompt
     splits: Sequence[Split]
     versions: Mapping[str, str]
+    weights: WeightsInMemory | None = None  # of the base in training
 
 
 def model_card(facts: CardFacts, evaluation: Evaluation | NotScored) -> str:
@@ -206,12 +209,16 @@ def usage_code(facts: CardFacts) -> str:
     """Return a Python program that summarizes a conversation, encoded exactly as recap does."""
     base = str(facts.base["uri"])
     generation = facts.config.generation
-    if base.startswith("s3://"):
+    kind = facts.weights.auto_class if facts.weights else CAUSAL
+    if base.startswith("s3://") or kind != CAUSAL:
         peft = "PeftModel"
-        transformers = "AutoModelForCausalLM, AutoTokenizer"
+        transformers = f"{kind}, AutoTokenizer"
+        where, note = _base_name(facts), ""
+        if base.startswith("s3://"):
+            where, note = "path/to/base", f"  # a copy of {base}"
         load = (
-            f'base = "path/to/base"  # a copy of {base}\n'
-            'model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", device_map="auto")\n'
+            f"base = {json.dumps(where)}{note}\n"
+            f'model = {kind}.from_pretrained(base, dtype="auto", device_map="auto")\n'
             "model = PeftModel.from_pretrained(model, adapter).eval()\n"
         )
     else:
@@ -293,8 +300,9 @@ def _settings(facts: CardFacts) -> str:
     del shown["model"]["base"], shown["model"]["revision"]
     prompt = json.dumps(asdict(facts.prompt), ensure_ascii=False, indent=2)
     versions = ", ".join(f"{name} {number}" for name, number in facts.versions.items())
+    weights = f" In memory, {facts.weights.sentence()}." if facts.weights else ""
     return (
-        f"The base's weights have the digest `{facts.base.get('digest')}`.\n\n"
+        f"The base's weights have the digest `{facts.base.get('digest')}`.{weights}\n\n"
         f"```yaml\n{_yaml(shown)}```\n\n"
         f"`prompt.json`:\n\n```json\n{prompt}\n```\n\nVersions: {versions}."
     )

@@ -29,6 +29,7 @@ from job.evaluation.result import (
     verdict,
     warnings,
 )
+from job.model.quantization import WeightsInMemory
 from job.printable import visible
 from job.telemetry import warn
 
@@ -74,6 +75,7 @@ def write_report(
     examples: Sequence[Example],
     loss_history: LossHistory | None,
     title: str,
+    weights: WeightsInMemory | None = None,
 ) -> None:
     """Write `report.html` into the folder, and `loss.png` if there is a loss history.
 
@@ -81,7 +83,7 @@ def write_report(
     Raise OutputError if the folder cannot be written.
     """
     pictures = _draw_loss(loss_history) if loss_history else None
-    page = report_page(evaluation, examples, pictures, title)
+    page = report_page(evaluation, examples, pictures, title, weights)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.html").write_text(page, encoding="utf-8")
@@ -99,6 +101,7 @@ def report_page(
     examples: Sequence[Example],
     pictures: LossPictures | None,
     title: str,
+    weights: WeightsInMemory | None = None,
 ) -> str:
     """Return the whole page as HTML; without scores, the reason and the loss alone."""
     style = files("job.evaluation").joinpath("report.css").read_text(encoding="utf-8")
@@ -111,7 +114,7 @@ def report_page(
             _scores(evaluation),
             loss,
             _examples(evaluation, examples) if examples else "",
-            _method(evaluation),
+            _method(evaluation, weights),
         ]
     body = "\n".join(part for part in parts if part)
     page = (
@@ -269,7 +272,7 @@ def _kind(evaluation: Evaluation, name: str) -> str:
     return "judged" if name == evaluation.judged else "other"
 
 
-def _method(evaluation: Evaluation) -> str:
+def _method(evaluation: Evaluation, weights: WeightsInMemory | None) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in evaluation.versions.items())
     facts = {
         "Conversations": f"{evaluation.conversations:,} scored; "
@@ -286,6 +289,7 @@ def _method(evaluation: Evaluation) -> str:
         **{f"Floor: {name}": text for name, text in evaluation.floors_from.items()},
         "Limits": "ROUGE counts shared words. It does not see whether a summary is true; read the "
         "examples too",
+        **({"Weights": weights.sentence()} if weights else {}),
         "Versions": versions,
     }
     rows = [f"<dt>{escape(name)}</dt><dd>{escape(text)}.</dd>" for name, text in facts.items()]

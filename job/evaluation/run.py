@@ -18,6 +18,7 @@ from job.inference.each import OneByOne
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, load
 from job.inference.summaries import check_budget, input_budget, summarize_conversations
 from job.inference.transformers_engine import TransformersEngine
+from job.model.quantization import WeightsInMemory
 from job.prompt.encode import Encoder
 from job.storage.open import open_store
 from job.storage.scratch import cache_folder, work_folder
@@ -35,6 +36,7 @@ def run_evaluation(config: EvaluateConfig) -> Evaluation:
     check_output(store)
     everything, chosen = read_input(config)
     train_references = read_train_references(config)
+    weights = None
     if config.summaries:
         conversations = clean_all(chosen, resolve_steps(config.data, everything))
         given = read_given(config, everything)
@@ -43,13 +45,13 @@ def run_evaluation(config: EvaluateConfig) -> Evaluation:
         uri = str(config.adapter)
         fetched = fetch_with_adapter(uri, config.model, config.storage, cache_folder())
         conversations = clean_all(chosen, cleaning_of(fetched.prompt, config.data))
-        systems = _summarize(config, fetched, conversations)
+        systems, weights = _summarize(config, fetched, conversations)
 
     evaluation = evaluate(systems, conversations, config.evaluation, train_references)
     with work_folder(config.run) as work:
         folder = work / "evaluation"
         examples = choose_examples(conversations, systems)
-        write_report(folder, evaluation, examples, None, f"Evaluation {config.run}")
+        write_report(folder, evaluation, examples, None, f"Evaluation {config.run}", weights)
         numbers = json.dumps(evaluation.to_json(), indent=2) + "\n"
         (folder / "evaluation.json").write_text(numbers, encoding="utf-8")
         lines = "".join(_lines(conversations, systems))
@@ -64,8 +66,11 @@ def _summarize(
     config: EvaluateConfig,
     fetched: FetchedModel,
     conversations: Sequence[Conversation],
-) -> dict[str, list[str]]:
-    """Summarize with the adapter, and without it if configured."""
+) -> tuple[dict[str, list[str]], WeightsInMemory]:
+    """Summarize with the adapter, and without it if configured.
+
+    Return the summaries by system, and what of the base was in memory.
+    """
     quantization = config.model.quantization or "none"
     event("loading", base=fetched.base.uri, adapter=config.adapter, quantization=quantization)
     model = load(fetched, config.model)
@@ -84,7 +89,7 @@ def _summarize(
     if config.evaluation.base_without_adapter:
         with model.disable_adapter():
             systems[BASE] = summarize(BASE)
-    return systems
+    return systems, model.weights_in_memory
 
 
 def _lines(

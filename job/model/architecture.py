@@ -42,6 +42,16 @@ def model_config(path: Path, uri: str, section: ModelSection | AdapterModelSecti
     return config
 
 
+def auto_class(config: Any) -> str:
+    """Return the name of the class of transformers that loads a base of this config by itself."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    is_known = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if is_known or "AutoModelForCausalLM" in getattr(config, "auto_map", {}):
+        return "AutoModelForCausalLM"
+    return "AutoModelForMultimodalLM"
+
+
 def attention_argument(section: ModelSection | AdapterModelSection) -> str | None:
     """Return the attention for transformers; None lets each part of a model choose by itself.
 

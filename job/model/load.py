@@ -12,13 +12,14 @@ from typing import Any
 from job.config.sections import AdapterModelSection, ModelSection
 from job.errors import ConfigError, DataError, RecapError
 from job.model import Model, Tokenizer
-from job.model.architecture import attention_argument, explained, model_config
+from job.model.architecture import attention_argument, auto_class, explained, model_config
 from job.model.families import add_pad_token, forbid_repacking, max_positions
 from job.model.fetch import Base
 from job.model.files import CONFIG, files_in_folder, read_json, tokenizer_names
 from job.model.quantization import (
     METHODS,
     Quantization,
+    WeightsInMemory,
     choose_quantization,
     four_bit_share,
     is_part_of_quantization,
@@ -91,8 +92,9 @@ def load_base(
     """Load a base onto this process's device, in 4 bits if the section says so.
 
     A base to be `sharded` between processes need not fit on the device: it is loaded into the
-    host's memory. To merge an adapter into it, its own quantization is undone. Raise ConfigError if
-    it cannot be loaded as configured, DataError if its weights are damaged.
+    host's memory. To merge an adapter into it, its own quantization is undone. The model has
+    `weights_in_memory`. Raise ConfigError if it cannot be loaded as configured, DataError if its
+    weights are damaged.
     """
     from transformers import AutoModelForCausalLM
 
@@ -135,7 +137,10 @@ def load_base(
         if is_staged:
             quantize_in_place(model, settings, device())
     forbid_repacking(model)
-    _log(model, base, quantization)
+    model.weights_in_memory = WeightsInMemory(
+        quantization.in_memory, quantization.own, auto_class(config), four_bit_share(model)
+    )
+    _log(model, base, is_warned=quantization.by_recap is not None)
     return model
 
 
@@ -243,22 +248,14 @@ def _check_whole(loaded: Mapping[str, Any], base: Base, quantization: Quantizati
         )
 
 
-def _log(model: Model, base: Base, quantization: Quantization) -> None:
+def _log(model: Model, base: Base, is_warned: bool) -> None:
     """Log what is in memory, and warn if most weights that should be in 4 bits are not."""
-    share = four_bit_share(model)
-    event(
-        "base loaded",
-        base=base.uri,
-        quantization=quantization.in_memory,
-        of_the_base=quantization.own or "none",
-        attention=model.config.get_text_config()._attn_implementation,
-        parameters=share.total,
-        in_4_bits=share.four_bit,
-    )
-    if quantization.by_recap and share.of_linear < SMALL_SHARE:
+    weights: WeightsInMemory = model.weights_in_memory
+    attention = model.config.get_text_config()._attn_implementation
+    event("base loaded", base=base.uri, attention=attention, **weights.facts())
+    if is_warned and weights.share.of_linear < SMALL_SHARE:
         warn(
             "most weights of the base are not in 4 bits, and need four times the memory",
-            share_of_weights=round(share.of_linear, 3),
-            remedy="count with the memory of weights in 16 bits, or use a base that is published "
-            "in 4 bits",
+            share_of_weights=round(weights.share.of_linear, 3),
+            remedy="use a machine whose memory holds them in 16 bits, or a smaller base",
         )

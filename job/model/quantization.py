@@ -42,6 +42,37 @@ class FourBitShare:
 
 
 @dataclass(frozen=True)
+class WeightsInMemory:
+    """The weights of a loaded base: for the log, run.json, the report and the model card."""
+
+    quantization: str  # of the weights in memory: none, the base's own, or recap's
+    own: str | None  # the base's own quantization, in its files
+    auto_class: str  # the class of transformers that loads the base outside of recap
+    share: FourBitShare
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts as JSON types."""
+        return {
+            "quantization": self.quantization,
+            "quantization_of_the_base": self.own or "none",
+            "parameters": self.share.total,
+            "in_4_bits": self.share.four_bit,
+            "of_embeddings": self.share.embeddings,
+        }
+
+    def sentence(self) -> str:
+        """Return one sentence for people, without a full stop."""
+        share = self.share
+        text = (
+            f"{share.four_bit:,} of {share.total:,} parameters were in 4 bits "
+            f"({share.embeddings:,} are those of embeddings); quantization: {self.quantization}"
+        )
+        if self.own and self.own != self.quantization:
+            text += f", read from {self.own}"
+        return text
+
+
+@dataclass(frozen=True)
 class Method:
     """A way to quantize that this recap can load, and what the libraries can do with it.
 

@@ -4,10 +4,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from job.config.load import resolved_yaml
 from job.environment import describe
 from job.errors import PreemptedError, RecapError, Stopped
+from job.model.quantization import WeightsInMemory
 from job.prompt.template import prompt_digest
 from job.telemetry import warn
 from job.training import journal
@@ -27,9 +29,11 @@ class CurrentAttempt:
     committed: int  # the newest one in storage; known to rank 0 only
     timings: dict[str, float] = field(default_factory=dict)  # seconds, by part
     best: dict[str, float] = field(default_factory=dict)  # step and validation loss
+    weights: dict[str, Any] = field(default_factory=dict)  # facts of `weights_in_memory`
     published: dict[str, str] = field(default_factory=dict)  # where to, by `adapter` and `hub`
     left_out: dict[str, str] = field(default_factory=dict)  # why, by what is not published
     entry: journal.Journal | None = None  # run.json; on rank 0 only
+    weights_in_memory: WeightsInMemory | None = None  # of the base, once it is loaded
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -40,6 +44,11 @@ class CurrentAttempt:
         finally:
             seconds = self.timings.get(name, 0.0) + time.monotonic() - start
             self.timings[name] = round(seconds, 3)
+
+    def note_weights(self, weights: WeightsInMemory) -> None:
+        """Note what of the base is in memory, for run.json, the report and the card."""
+        self.weights_in_memory = weights
+        self.weights.update(weights.facts())
 
     def has_crashed_scoring_too_often(self) -> bool:
         """Return True if earlier attempts were killed while they scored. False except on rank 0."""
@@ -101,6 +110,7 @@ def _begin(attempt: CurrentAttempt, started: str) -> journal.Journal:
         # The same mappings that the attempt fills: each later write has what they have by then.
         "timings": attempt.timings,
         "best": attempt.best,
+        "weights": attempt.weights,
         "published": attempt.published,
         "left_out": attempt.left_out,
     }

@@ -133,6 +133,7 @@ def _fit_once(run: Run, start: Start, session: Session) -> RecapTrainer:
         uploads = _make_uploads(attempt, writer)
         with blaming_the_config():
             trainer = build_trainer(run, uploads.wait)
+        attempt.note_weights(trainer.model.weights_in_memory)
         for callback in _make_callbacks(start, session, trainer, uploads, writer):
             trainer.add_callback(callback)
 

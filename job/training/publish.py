@@ -61,11 +61,11 @@ def publish(attempt: CurrentAttempt, history: LossHistory, result: Scored | NotS
         with _or_without("evaluation.json", attempt):
             _write_json(adapter / "evaluation.json", _without_texts(result.evaluation))
     with _or_without("card", attempt):
-        write_file(adapter / "README.md", _card(run, result).encode())
+        write_file(adapter / "README.md", _card(attempt, result).encode())
 
     # The adapter last: whoever finds it finds its report and logs, too.
     with _or_without("report", attempt):
-        _publish_report(run, history, result)
+        _publish_report(attempt, history, result)
     with _or_without("tensorboard", attempt):
         sync_tensorboard(run)
     facts = {
@@ -125,13 +125,17 @@ def _or_without(name: str, attempt: CurrentAttempt) -> Iterator[None]:
         warn(f"the adapter is published without its {name}", why=attempt.left_out[name])
 
 
-def _publish_report(run: Run, history: LossHistory, result: Scored | NotScored) -> None:
+def _publish_report(
+    attempt: CurrentAttempt, history: LossHistory, result: Scored | NotScored
+) -> None:
     """Write and commit the report."""
+    run = attempt.run
     folder = run.work / "report"
     title = f"Training run {run.config.run}"
     if isinstance(result, Scored):
         examples = choose_examples(result.conversations, result.summaries)
-        write_report(folder, result.evaluation, examples, history, title)
+        weights = attempt.weights_in_memory
+        write_report(folder, result.evaluation, examples, history, title, weights)
         _write_json(folder / "evaluation.json", result.evaluation.to_json())
     else:
         write_report(folder, result, [], history, title)
@@ -150,7 +154,8 @@ def _adapter_folder(run: Run) -> Path:
     return run.work / "adapter"
 
 
-def _card(run: Run, result: Scored | NotScored) -> str:
+def _card(attempt: CurrentAttempt, result: Scored | NotScored) -> str:
+    run = attempt.run
     data = run.config.data
     digests = run.data.examples.digests()
     counts = run.counts()
@@ -161,7 +166,14 @@ def _card(run: Run, result: Scored | NotScored) -> str:
     splits = []
     for name, uri in uris.items():
         splits.append(Split(name, uri, counts[name]["conversations"], digests[name]))
-    facts = CardFacts(run.config, run.base.identity(), run.data.prompt, splits, versions())
+    facts = CardFacts(
+        run.config,
+        run.base.identity(),
+        run.data.prompt,
+        splits,
+        versions(),
+        attempt.weights_in_memory,
+    )
     return model_card(facts, result.evaluation if isinstance(result, Scored) else result)
 
 
