@@ -29,6 +29,7 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 
 from job.model import Model
 
+MIN_WIDTH = 16  # inputs or outputs of a layer that is quantized
 KEY = "bitsandbytes_4bit"  # of transformers' quantizers
 
 
@@ -47,6 +48,19 @@ class ExpertsQuantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
         make_plain_linears(model)
         super()._process_model_before_weight_loading(model, **kwargs)
         self.experts = expert_parameters(model, self.modules_to_not_convert)
+
+    @staticmethod
+    def get_modules_to_not_convert(model: Model, *arguments: Any, **named: Any) -> list[str]:
+        """Return what stays in 16 bits: also layers so narrow that 4 bits would save nothing.
+
+        Gemma 3n limits the weights of such layers while it trains, which fails if they are packed.
+        Gates and routers are others.
+        """
+        kept: list[str] = Bnb4BitHfQuantizer.get_modules_to_not_convert(model, *arguments, **named)
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear) and min(module.weight.shape) < MIN_WIDTH:
+                kept.append(name)
+        return kept
 
     def param_needs_quantization(self, model: Model, param_name: str, **kwargs: Any) -> bool:
         """Return True for the weights of a linear layer, and of experts."""
@@ -114,7 +128,7 @@ def quantizing_experts() -> Iterator[None]:
 def quantize_in_place(model: Model, settings: BitsAndBytesConfig, device: torch.device) -> None:
     """Quantize a model in the host's memory to 4 bits, and move it to `device`."""
     make_plain_linears(model)
-    skipped = Bnb4BitHfQuantizer.get_modules_to_not_convert(
+    skipped = ExpertsQuantizer.get_modules_to_not_convert(
         model, settings.llm_int8_skip_modules, model._keep_in_fp32_modules
     )
     plain = dict(model.named_modules())
