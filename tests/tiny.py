@@ -61,7 +61,7 @@ def make_base(folder: Path, heads: int = 4) -> None:
 
 
 def _core_of_bytes(vocabulary: int, controls: Sequence[str], texts: Sequence[str]) -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -73,4 +73,7 @@ def _core_of_bytes(vocabulary: int, controls: Sequence[str], texts: Sequence[str
         show_progress=False,
     )
     core.train_from_iterator(texts, trainer)
+    # As Llama's: every text begins with the begin token.
+    begin = [(BOS, core.token_to_id(BOS))]
+    core.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=begin)
     return core

@@ -269,7 +269,7 @@ def plain(text):
 """
 )
 _ENCODE_INSTRUCTION = """\
-start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+start = tokenizer.convert_tokens_to_ids(prompt["begin"])
 ids = start + plain(prompt["before"] + text + prompt["after"])
 """
 _ENCODE_CHAT = """\

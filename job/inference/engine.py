@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from job.config.sections import GenerationSection
 from job.errors import RetryError
 from job.model import Tokenizer
+from job.model.thoughts import read_answer
 
 FinishReason = Literal["stop", "length"]
 
@@ -15,12 +16,14 @@ FinishReason = Literal["stop", "length"]
 class Generated:
     """One answer: its text, its length in tokens without the end token, and why it ended.
 
-    "stop" means that the model ended it, "length" that it reached the limit.
+    "stop" means that the model ended it, "length" that it reached the limit. The text has none of
+    the model's thoughts, the length does. `is_only_thought` is True if there was nothing else.
     """
 
     text: str
     output_tokens: int
     finish_reason: FinishReason
+    is_only_thought: bool = False
 
 
 class Engine(Protocol):
@@ -55,13 +58,19 @@ def to_answer(tokens: Sequence[int], ends: Collection[int], tokenizer: Tokenizer
     """Return generated tokens as an answer. `tokens` may still end with an end token."""
     stopped = bool(tokens) and tokens[-1] in ends
     kept = tokens[:-1] if stopped else tokens
-    text: str = tokenizer.decode(
-        kept,
-        skip_special_tokens=True,
-        # The library would remove spaces before punctuation, which the model may have written.
-        clean_up_tokenization_spaces=False,
+    answer = read_answer(kept, tokenizer)
+    reason: FinishReason = "stop" if stopped else "length"
+    return Generated(answer.text, len(kept), reason, answer.is_only_thought)
+
+
+def why_only_thought(answer: Generated) -> str:
+    """Return why an answer that is only a thought has no text, with the remedy."""
+    if answer.finish_reason == "stop":
+        return f"the model thought for {answer.output_tokens} tokens and gave no answer"
+    return (
+        f"the model was still thinking after {answer.output_tokens} tokens; raise "
+        "generation.max_new_tokens, or use a base that does not think"
     )
-    return Generated(text, len(kept), "stop" if stopped else "length")
 
 
 def gpu_failed(error: Exception) -> RetryError:

@@ -11,6 +11,7 @@ from job.model import Model, Tokenizer
 from job.model.fetch import Base, fetch_adapter, fetch_base, fetch_base_of, read_adapter
 from job.model.load import attach_adapter, load_base, load_tokenizer
 from job.model.merge import merge_adapter
+from job.model.thoughts import warn_of_thoughts
 from job.prompt.template import Prompt, make_prompt, read_prompt
 
 
@@ -64,6 +65,7 @@ def fetch_without_adapter(
         )
     base = fetch_base(section.base, section.revision, storage, cache, section.trust_remote_code)
     tokenizer = load_tokenizer(base.path, section.trust_remote_code)
+    warn_of_thoughts(tokenizer)
     return FetchedModel(base, None, None, tokenizer, make_prompt(prompt, tokenizer, ["whitespace"]))
 
 

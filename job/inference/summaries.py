@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from job.config.sections import GenerationSection
 from job.conversations.record import Conversation
 from job.errors import ConfigError
-from job.inference.engine import Engine
+from job.inference.engine import Engine, Generated, why_only_thought
 from job.prompt.encode import Encoder, NothingToSummarizeError, TooLongError
 from job.telemetry import warn
 
@@ -43,7 +43,8 @@ def summarize_conversations(
 ) -> list[str]:
     """Return a summary of each conversation, in order.
 
-    A conversation that cannot become a prompt is logged as a warning and gets an empty summary.
+    A conversation that cannot become a prompt is logged as a warning and gets an empty summary, as
+    do those for which the model only thinks.
     `on_done` is called with the number of prompts finished since the last call. Raise ConfigError
     if the model generates NaN in its dtype.
     """
@@ -59,7 +60,19 @@ def summarize_conversations(
     except FloatingPointError as error:
         raise ConfigError(f"model.dtype: {error}") from error
 
+    _warn_of_thoughts(answers)
     summaries = [""] * len(conversations)
     for row, answer in zip(prompts, answers, strict=True):
         summaries[row] = answer.text.strip()
     return summaries
+
+
+def _warn_of_thoughts(answers: Sequence[Generated]) -> None:
+    thoughts = [answer for answer in answers if answer.is_only_thought]
+    if thoughts:
+        warn(
+            "thoughts without a summary: they count as empty summaries",
+            summaries=len(thoughts),
+            of=len(answers),
+            first=why_only_thought(thoughts[0]),
+        )

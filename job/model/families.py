@@ -1,7 +1,8 @@
-"""Every quirk of a base-model family or of its tokenizer, in one file.
+"""Every quirk of a base-model family or of its tokenizer, in one place.
 
 recap treats all bases alike. Where a family needs a rule of its own, the rule is a function here,
-and the code that loads, encodes, trains or generates calls it.
+and the code that loads, encodes, trains or generates calls it. Rules for chat templates are in
+`chat`, those for models that think before they answer in `thoughts`.
 
 To add a quirk: write a function, and say in its docstring which families have it, what goes wrong
 without the rule, and how that shows. Call it from the one line that it changes, and claim it in
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from job.model import Model, Tokenizer
+from job.model.files import CONFIG, GENERATION_CONFIG, files_in_folder, read_json
 
 # A run of spaces and line ends; ▁ is sentencepiece's space.
 BLANK = re.compile(r"[\s▁]+")
@@ -54,13 +56,21 @@ def add_pad_token(tokenizer: Tokenizer) -> None:
         tokenizer.pad_token = tokenizer.eos_token
 
 
-def begin_tokens(tokenizer: Tokenizer) -> list[int]:
-    """Return the ids that a text begins with: the begin token, or nothing.
+def begin_tokens(tokenizer: Tokenizer) -> list[str]:
+    """Return the control tokens that the tokenizer itself puts in front of a text, if any.
 
-    Qwen has no begin token. Llama, Mistral and Gemma were trained with one before every text: Gemma
-    generates gibberish without it, the others score worse. Chat templates contain their own.
+    Llama, Mistral and Gemma were trained with a begin token before every text: Gemma generates
+    gibberish without it, the others score worse. GLM-4 has two. Many have a begin token that no
+    text begins with (`<|im_start|>` of SmolLM2, `<|endoftext|>` of GPT-NeoX), or none (Qwen). Chat
+    templates contain their own.
     """
-    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    text: list[int] = tokenizer("x", add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer("x")["input_ids"]
+    for start in range(len(ids)):
+        if ids[start : start + len(text)] == text:
+            found: list[str] = tokenizer.convert_ids_to_tokens(ids[:start])
+            return found
+    return []
 
 
 def end_tokens(tokenizer: Tokenizer, generation_config: Any) -> frozenset[int]:
@@ -73,6 +83,23 @@ def end_tokens(tokenizer: Tokenizer, generation_config: Any) -> frozenset[int]:
     ids = getattr(generation_config, "eos_token_id", None)
     several = ids if isinstance(ids, list) else [ids]
     return frozenset(id for id in [tokenizer.eos_token_id, *several] if id is not None)
+
+
+def recorded_end_ids(base: Path) -> frozenset[int]:
+    """Return the ids that end an answer by the base's generation config, or by its config."""
+    files = files_in_folder(base, str(base))
+    config = read_json(files, CONFIG)
+    text_config = config.get("text_config")
+    places = [config, text_config if isinstance(text_config, dict) else {}]
+    if GENERATION_CONFIG in files.sizes:
+        places.insert(0, read_json(files, GENERATION_CONFIG))
+    for place in places:
+        ids = place.get("eos_token_id")
+        several = ids if isinstance(ids, list) else [ids]
+        found = frozenset(id for id in several if isinstance(id, int))
+        if found:
+            return found
+    return frozenset()
 
 
 def hide_control_tokens(state: dict[str, Any]) -> None:
@@ -105,40 +132,6 @@ def hide_control_tokens(state: dict[str, Any]) -> None:
             hidden = f"\0{id}\0"
             token["content"] = hidden
             vocabulary[id][0] = hidden
-
-
-def render_chat(system: str, text: str, tokenizer: Tokenizer) -> str | None:
-    """Return an instruction and a user's message as the base's chat template renders them.
-
-    Return None if the template renders no user's message. The text ends where the answer begins.
-
-    Gemma, and Mistral's first Instruct models, know no system message: their templates raise an
-    error, or drop it silently, and the model would never see the instruction. There the
-    instruction begins the user's message.
-    """
-    user = {"role": "user", "content": text}
-    rendered = _apply_template(tokenizer, [{"role": "system", "content": system}, user])
-    if rendered is None or system not in rendered:
-        user = {"role": "user", "content": f"{system}\n\n{text}"}
-        rendered = _apply_template(tokenizer, [user])
-    return rendered
-
-
-def _apply_template(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> str | None:
-    from jinja2 import TemplateError
-
-    try:
-        rendered: str = tokenizer.apply_chat_template(
-            messages,
-            tokenize=False,
-            add_generation_prompt=True,
-            # Qwen3 and SmolLM3 think aloud before they answer unless this is off. A summary needs
-            # no thinking. Other templates ignore the argument.
-            enable_thinking=False,
-        )
-    except TemplateError:
-        return None
-    return rendered
 
 
 # Configs

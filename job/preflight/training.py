@@ -9,6 +9,7 @@ from job.config.load import resolved_yaml
 from job.errors import ConfigError, DataError, RecapError
 from job.evaluation.evaluate import why_unscorable
 from job.launch.cluster import ALONE, Cluster, find_cluster
+from job.model.families import recorded_end_ids
 from job.model.load import context_tokens, load_tokenizer
 from job.preflight.access import (
     SmallFiles,
@@ -179,7 +180,8 @@ def _rows(config: TrainConfig, examples: Examples, small: SmallFiles) -> list[Ch
         base = small()
         tokenizer = load_tokenizer(base)
         context = context_tokens(base)
-        prompt = make_prompt(config.prompt, tokenizer, examples.cleaning)
+        ends = recorded_end_ids(base)
+        prompt = make_prompt(config.prompt, tokenizer, examples.cleaning, ends)
     except RecapError:
         return []
     settings = RowSettings(

@@ -5,16 +5,16 @@ a customer typed stay ordinary text.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from job.conversations.record import Conversation
-from job.errors import DataError
+from job.errors import DamagedError, DataError
 from job.model import Tokenizer
-from job.model.families import begin_tokens, hide_control_tokens
-from job.prompt.template import Prompt
+from job.model.families import hide_control_tokens
+from job.prompt.template import FILE, Prompt
 
 IGNORED = -100  # the label of a token without loss, as torch's cross-entropy has it
 
@@ -145,7 +145,7 @@ class Encoder:
 
         Raise what `encode` raises.
         """
-        answer = [*_plain_ids([summary.strip()], self.tokenizer)[0], self.tokenizer.eos_token_id]
+        answer = [*_plain_ids([summary.strip()], self.tokenizer)[0], *self._end_ids()]
         shorter = replace(self, max_tokens=self.max_tokens - len(answer))
         encoded = shorter.encode(conversation)
         return EncodedExample(
@@ -161,12 +161,34 @@ class Encoder:
         if not prompt.control_tokens:
             # As one text: a tokenizer may join the instruction's last line end with the first word.
             whole = _plain_ids([prompt.before + text + prompt.after], self.tokenizer)[0]
-            return [*begin_tokens(self.tokenizer), *whole]
+            return [*self._begin_ids(), *whole]
 
         # Control tokens of the chat template are meant as such; those in the text are not.
         around = self.tokenizer([prompt.before, prompt.after], add_special_tokens=False)
         before, after = around["input_ids"]
         return [*before, *_plain_ids([text], self.tokenizer)[0], *after]
+
+    def _begin_ids(self) -> list[int]:
+        """Return the ids that a prompt without control tokens of its own begins with."""
+        begin = self.prompt.begin
+        if begin is not None:
+            return self._control_ids(begin)
+        # Adapters of earlier versions learned it also where the tokenizer adds none.
+        id = self.tokenizer.bos_token_id
+        return [] if id is None else [id]
+
+    def _end_ids(self) -> list[int]:
+        return self._control_ids(self.prompt.end) or [self.tokenizer.eos_token_id]
+
+    def _control_ids(self, tokens: Sequence[str]) -> list[int]:
+        """Return the ids of control tokens; raise DamagedError if the tokenizer has not all."""
+        ids = []
+        for token in tokens:
+            id = self.tokenizer.convert_tokens_to_ids(token)
+            if id is None or self.tokenizer.convert_ids_to_tokens(id) != token:
+                raise DamagedError(f"{FILE}: {token!r} is no token of the tokenizer that is there")
+            ids.append(id)
+        return ids
 
     def _lines(self, conversation: Conversation) -> list[str]:
         lines = []

@@ -5,7 +5,7 @@ template, library or date changes nothing.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -17,11 +17,10 @@ from job.config.sections import PromptSection
 from job.errors import ConfigError, DamagedError
 from job.identity import json_digest
 from job.model import Tokenizer
-from job.model.families import render_chat
-from job.model.tokenizer_files import DEFAULT, undecided
+from job.model.chat import closing_tokens, render_chat
+from job.model.families import begin_tokens
 
 FILE = "prompt.json"
-MARK = "conversation-goes-here"  # stands for the conversation while a chat template is rendered
 
 REMEDY = (
     "this is no adapter that recap trained; give the config a prompt section and model.base, or "
@@ -36,6 +35,10 @@ class Prompt:
     With `control_tokens`, `before` and `after` contain the base's control tokens (style chat).
     `labels` name roles. `cleaning` are the steps that every conversation goes through before it is
     encoded, so that training and summarizing see the same text.
+
+    `begin` are the control tokens in front of a prompt without control tokens of its own: None, in
+    adapters of earlier versions, means the tokenizer's begin token if it has one. `end` are those
+    that end an answer in training: none means the tokenizer's end token.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
@@ -45,6 +48,8 @@ class Prompt:
     control_tokens: bool
     labels: dict[str, str]
     cleaning: tuple[CleaningStep, ...]
+    begin: tuple[str, ...] | None = None
+    end: tuple[str, ...] = ()
 
     def line(self, role: str, text: str) -> str:
         """Return a turn as it is written in the prompt."""
@@ -55,18 +60,36 @@ def make_prompt(
     section: PromptSection,
     tokenizer: Tokenizer,
     cleaning: Iterable[CleaningStep] = (),
+    ends: Collection[int] = (),
 ) -> Prompt:
-    """Render the text around a conversation; raise ConfigError if the tokenizer cannot serve."""
+    """Render the text around a conversation; raise ConfigError if the tokenizer cannot serve.
+
+    `ends` are the ids that end an answer of the base, besides the tokenizer's end token. They are
+    needed to train only.
+    """
     if tokenizer.eos_token_id is None:
         raise ConfigError(
             "model.base: its tokenizer has no end-of-sequence token, so no summary could ever end"
         )
     if section.style == "instruction":
-        before = f"### Instruction: {section.system}\n\n### Input:\n"
-        after = "\n\n### Response:\n"
-    else:
-        before, after = _chat_around_conversation(section.system, tokenizer)
-    return Prompt(before, after, section.style == "chat", dict(section.labels), tuple(cleaning))
+        return Prompt(
+            before=f"### Instruction: {section.system}\n\n### Input:\n",
+            after="\n\n### Response:\n",
+            control_tokens=False,
+            labels=dict(section.labels),
+            cleaning=tuple(cleaning),
+            begin=tuple(begin_tokens(tokenizer)),
+        )
+    chat = render_chat(section.system, tokenizer)
+    return Prompt(
+        before=chat.before,
+        after=chat.after,
+        control_tokens=True,
+        labels=dict(section.labels),
+        cleaning=tuple(cleaning),
+        begin=(),
+        end=tuple(closing_tokens(chat.closing, tokenizer, ends)),
+    )
 
 
 def prompt_digest(prompt: Prompt) -> str:
@@ -105,23 +128,3 @@ def read_prompt(folder: Path) -> Prompt:
     if not file.is_file():
         raise DamagedError(f"{folder}: {FILE} is missing: {REMEDY}")
     return parse_prompt(file.read_bytes(), str(folder), REMEDY)
-
-
-def _chat_around_conversation(system: str, tokenizer: Tokenizer) -> tuple[str, str]:
-    """Return the text before and after the conversation by the base's chat template."""
-    if not tokenizer.chat_template:
-        raise ConfigError(
-            "prompt.style is chat, but the tokenizer of model.base has no chat template: "
-            "use an instruct model, or prompt.style: instruction"
-        )
-    named = tokenizer.chat_template
-    if isinstance(named, dict) and DEFAULT not in named:
-        raise ConfigError(undecided(list(named), "model.base"))
-    rendered = render_chat(system, MARK, tokenizer)
-    if rendered is None or rendered.count(MARK) != 1:
-        raise ConfigError(
-            "prompt.style is chat, but the chat template of model.base does not render a user's "
-            "message"
-        )
-    before, after = rendered.split(MARK)
-    return before, after

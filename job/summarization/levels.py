@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from job.conversations.record import Conversation, Reject, RejectReason, Turn
 from job.inference.each import Done, Failure
-from job.inference.engine import FinishReason, Generated
+from job.inference.engine import FinishReason, Generated, why_only_thought
 from job.prompt.encode import EncodedPart, TooLongError
 from job.summarization.careful_engine import CarefulEngine
 from job.summarization.records import Prepared
@@ -103,6 +103,10 @@ def _next_step(
         if isinstance(answer, Failure):
             detail = f"part {number} of {len(answers)}, level {progress.level}: {answer}"
             return _reject(progress, "generation_failed", detail)
+        if answer.is_only_thought:
+            why = why_only_thought(answer)
+            detail = f"part {number} of {len(answers)}, level {progress.level}: {why}"
+            return _reject(progress, "empty_summary", detail)
         input_tokens += len(part.ids)
         output_tokens += answer.output_tokens
 
@@ -133,6 +137,8 @@ def _last_answer(progress: _Progress, answer: Generated | Failure) -> Answer | R
     """Return the result of a conversation whose level has one prompt."""
     if isinstance(answer, Failure):
         return _reject(progress, "generation_failed", str(answer))
+    if answer.is_only_thought:
+        return _reject(progress, "empty_summary", why_only_thought(answer))
     return Answer(
         answer.text,
         answer.finish_reason,

@@ -12,8 +12,10 @@ from job.evaluation.evaluate import why_unscorable
 from job.identity import json_digest
 from job.inference.summaries import check_budget
 from job.model import Tokenizer
+from job.model.families import recorded_end_ids
 from job.model.fetch import Base, fetch_base
 from job.model.load import context_tokens, load_tokenizer
+from job.model.thoughts import warn_of_thoughts
 from job.prompt.encode import Encoder
 from job.prompt.template import Prompt, make_prompt, prompt_digest
 from job.prompt.vocabulary import check_vocabulary
@@ -93,6 +95,7 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     examined = examine_base(base.path, config)
     event("base", adapter=examined.adapter_line(), in_4_bits=examined.four_bit_line())
     tokenizer = load_tokenizer(base.path, model.trust_remote_code)
+    warn_of_thoughts(tokenizer)
     max_tokens = row_tokens(config.training.max_tokens, context)
 
     examples = once_per_machine(lambda: read_examples(config), work / "examples.pickle")
@@ -101,8 +104,11 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
         warn("the adapter will be published without scores", why=why)
 
     # From storage, if the run has begun: rendered again, the chat template may write another date.
+    ends = recorded_end_ids(base.path)
     prompt = from_first(
-        lambda: read_run_prompt(store) or make_prompt(config.prompt, tokenizer, examples.cleaning)
+        lambda: (
+            read_run_prompt(store) or make_prompt(config.prompt, tokenizer, examples.cleaning, ends)
+        )
     )
     check_vocabulary(tokenizer, prompt, examined.embeddings)
     settings = RowSettings(

@@ -20,8 +20,9 @@ INSTRUCTION = Prompt(
     control_tokens=False,
     labels={"customer": "user"},
     cleaning=(),
+    begin=("<s>",),
 )
-CHAT = Prompt("<s>[INST] Summarize.\n", " [/INST]", True, {}, cleaning=())
+CHAT = Prompt("<s>[INST] Summarize.\n", " [/INST]", True, {}, cleaning=(), begin=())
 HUB = {"uri": "hf://org/base", "revision": "a" * 40, "digest": "d" * 64}
 CONFIG = TrainConfig.model_validate(
     {

@@ -5,7 +5,6 @@ Each is the smallest model of its kind. tests/bases has the families as they are
 
 import random
 from collections import Counter
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -159,6 +158,19 @@ def test_a_batch_of_unequal_rows_equals_one_by_one(kind, prompts):
     assert (rows[0], rows[-1] < len(prompts) / 2) == (len(prompts), True), "rows leave the batch"
 
 
+class Numbers:
+    """A tokenizer whose texts are ids."""
+
+    eos_token_id = 2
+    model_max_length = 512
+
+    def get_added_vocab(self) -> dict[str, int]:
+        return {}
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return " ".join(map(str, ids))
+
+
 @pytest.mark.parametrize("kind", WRONG_BESIDE_OTHERS)
 def test_a_model_that_is_wrong_beside_others_gets_prompts_of_its_own(kind, prompts, caplog):
     name, keys, sharing = WRONG_BESIDE_OTHERS[kind]
@@ -168,13 +180,8 @@ def test_a_model_that_is_wrong_beside_others_gets_prompts_of_its_own(kind, promp
     assert decode(model, prompts, ENDS, NEW_TOKENS, greedy) != wanted
 
     assert find_sharing(model, prompts[0]) is sharing
-    tokenizer = SimpleNamespace(
-        eos_token_id=2,
-        model_max_length=512,
-        decode=lambda ids, **_: " ".join(map(str, ids)),
-    )
     model.generation_config.eos_token_id = sorted(ENDS)
-    engine = TransformersEngine(model, tokenizer)
+    engine = TransformersEngine(model, Numbers())
     settings = GenerationSection(max_new_tokens=NEW_TOKENS)
     answers = engine.generate(prompts, settings)
     assert [answer.text.split() for answer in answers] == [

@@ -23,7 +23,7 @@ def test_base_without_chat_template_cannot_chat(tokenizer):
 
 
 def test_chat_template_without_the_users_message_is_refused(tokenizer):
-    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    tokenizer.chat_template = "{{ messages[0]['role'] }}"
     with pytest.raises(ConfigError, match="does not render a user's message"):
         make_prompt(PromptSection(style="chat"), tokenizer)
 

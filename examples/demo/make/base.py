@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from examples.demo.make.induction import start_with_induction
@@ -85,6 +85,11 @@ def train_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     texts = islice(documents(recipe.seed), recipe.tokenizer_documents)
     tokenizer.train_from_iterator(
         ("".join(part.text for part in document) for document in texts), trainer
+    )
+    # Every document of the training begins with it, and so does every text of whoever uses it.
+    begin = [(BOS, tokenizer.token_to_id(BOS))]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=begin
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
