@@ -24,6 +24,7 @@ from job.model.files import (
 )
 from job.model.load import load_tokenizer
 from job.model.remote_code import check_code
+from job.model.thoughts import MAY_THINK, may_think
 from job.model.tokenizer_files import check_chat_template, check_tokenizer
 from job.prompt.template import make_prompt
 from job.storage.hub_errors import hub_errors
@@ -53,7 +54,7 @@ def describe_base(
     trust_remote_code: bool = False,
     small: SmallFiles | None = None,
 ) -> str:
-    """Return a line with the number and size of the base's weights.
+    """Return a line with the number and size of the base's weights, and one if it may think.
 
     Raise what fetching the base would raise. Reads its config and the headers of its weights,
     except on the Hub, which stores them whole. With a prompt section, the base's tokenizer must be
@@ -69,12 +70,15 @@ def describe_base(
         check_tokenizer(files)
     if prompt and prompt.style == "chat":
         check_chat_template(files)
+    warning = ""
     if prompt and small and not trust_remote_code:
-        make_prompt(prompt, load_tokenizer(small(), uri=uri))
+        tokenizer = load_tokenizer(small(), uri=uri)
+        make_prompt(prompt, tokenizer)
+        warning = f"\nwarning: it {MAY_THINK}" if may_think(tokenizer) else ""
     sizes = [files.sizes[key] for key in names]
     plural = "s" if len(sizes) > 1 else ""
     where = store.uri if store else uri
-    return f"{where}  {len(sizes)} weight file{plural}, {sum(sizes) / 2**20:,.1f} MiB"
+    return f"{where}  {len(sizes)} weight file{plural}, {sum(sizes) / 2**20:,.1f} MiB{warning}"
 
 
 def probe_output(uri: str, storage: StorageSection) -> str:

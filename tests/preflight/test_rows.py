@@ -1,5 +1,6 @@
 """Claims about a plan that has the base's tokenizer at hand."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from job.config.commands import TrainConfig
 from job.errors import ExitCode
 from job.preflight.checks import Plan
 from job.preflight.training import plan_training
+from tests.tiny import CHAT_TEMPLATE
 from tests.training.conftest import records, write_jsonl
 
 
@@ -50,6 +52,19 @@ def test_rows_that_may_be_left_out_are_a_warning(training):
     found = training(huge=3, limits={"max_excluded_fraction": 0.2})
     assert found.error is None
     assert "warning: 6 fit no way and are left out" in found.findings()
+
+
+def test_a_base_that_may_think_is_a_warning(training, base_folder, tmp_path):
+    base = shutil.copytree(base_folder, tmp_path / "thinking")
+    (base / "chat_template.jinja").write_text(f"{CHAT_TEMPLATE}{{# <think> #}}")
+    found = training(huge=0, base=str(base), prompt={"style": "chat"})
+    assert found.error is None
+    assert "warning: it may think before it answers" in found.findings()
+
+    (base / "chat_template.jinja").write_text("{{ messages + 1 }}")
+    found = training(huge=0, base=str(base), prompt={"style": "chat"})
+    assert found.error.exit_code == ExitCode.CONFIG
+    assert "prompt.style is chat, but the chat template of model.base fails" in found.findings()
 
 
 def test_without_the_tokenizer_at_hand_nothing_is_said_of_rows(training, tmp_path):

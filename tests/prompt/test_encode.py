@@ -1,5 +1,6 @@
 """Claims about the encoder: ids and mask of prompts and training rows."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -7,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from job.config.sections import PromptSection
 from job.conversations.record import Conversation, Source, Turn
+from job.errors import DamagedError
 from job.prompt.encode import (
     IGNORED,
     EncodedExample,
@@ -14,7 +16,7 @@ from job.prompt.encode import (
     NothingToSummarizeError,
     TooLongError,
 )
-from job.prompt.template import make_prompt
+from job.prompt.template import Prompt, make_prompt
 from tests.tiny import CHAT_TEMPLATE
 
 
@@ -61,6 +63,27 @@ def test_training_row_is_the_inference_prompt_then_summary_with_loss(tokenizer, 
     assert row.labels[: len(at_inference)] == [IGNORED] * len(at_inference)
     assert tokenizer.decode(learned(row)) == "A dead phone.</s>"
     assert row.input_ids[len(at_inference) :] == learned(row)
+
+
+def test_an_adapter_of_an_earlier_version_keeps_its_begin_and_end(tokenizer):
+    # Its prompt.json names neither: it learned the tokenizer's, also where no text begins with one.
+    tokenizer.backend_tokenizer.post_processor = None
+    now = make_prompt(PromptSection(), tokenizer)
+    then = Prompt(now.before, now.after, control_tokens=False, labels=now.labels, cleaning=())
+    spoken = conversation("hello")
+    rows = [Encoder(each, tokenizer, 1000).encode_example(spoken, "S.") for each in (then, now)]
+    assert rows[0].input_ids == [tokenizer.bos_token_id, *rows[1].input_ids]
+    assert rows[0].input_ids[-1] == tokenizer.eos_token_id
+
+
+def test_a_row_ends_as_its_prompt_says(tokenizer):
+    prompt = replace(make_prompt(PromptSection(), tokenizer), end=("<|user|>", "</s>"))
+    row = Encoder(prompt, tokenizer, 1000).encode_example(conversation("hello"), "S.")
+    assert tokenizer.decode(learned(row)) == "S.<|user|></s>"
+
+    strange = Encoder(replace(prompt, end=("<|nobody|>",)), tokenizer, 1000)
+    with pytest.raises(DamagedError, match=r"prompt\.json: '<\|nobody\|>' is no token"):
+        strange.encode_example(conversation("hello"), "S.")
 
 
 @pytest.mark.parametrize("style", ["instruction", "chat"])

@@ -19,6 +19,8 @@ from tests.summarization.nights import results, task_of
 
 ROOM = 240
 
+THOUGHT = "only a thought, until the limit"
+
 
 class Engine:
     """Answers by a function of the prompt's text; counts the prompts of each call."""
@@ -37,10 +39,13 @@ class Engine:
         assert all(len(prompt) <= ROOM for prompt in prompts)
         texts = [self.tokenizer.decode(prompt) for prompt in prompts]
         self.prompts += texts
-        found = [
-            Generated(answer := self.answer(text), 3, "length" if "cut" in answer else "stop")
-            for text in texts
-        ]
+        found = []
+        for text in texts:
+            answer = self.answer(text)
+            if answer == THOUGHT:
+                found.append(Generated("", 3, "length", is_only_thought=True))
+            else:
+                found.append(Generated(answer, 3, "length" if "cut" in answer else "stop"))
         if on_done:
             on_done(len(prompts))
         return found
@@ -184,6 +189,20 @@ def test_a_summary_cut_at_the_limit_is_kept_or_rejected_as_configured(run, polic
     else:
         assert found.reason == "cut_at_limit"
         assert found.detail == "cut at generation.max_new_tokens (20), and cut_summaries is reject"
+
+
+def test_a_thought_without_an_answer_is_a_reject_with_the_remedy(run):
+    def answer(text):
+        return THOUGHT if "one" in text else "fine"
+
+    talks = [talk("a", 2, "one"), talk("b", 2, "two"), talk("c", 30, "one")]
+    (first, second, third), _ = run(talks, answer)
+    assert (first.reason, third.reason) == ("empty_summary", "empty_summary")
+    assert second.summary == "fine"
+    remedy = "still thinking after 3 tokens; raise generation.max_new_tokens"
+    assert remedy in first.detail
+    assert remedy in third.detail
+    assert third.detail.startswith("part 1 of ")
 
 
 def test_the_other_policies_drop_turns_or_reject(run):
