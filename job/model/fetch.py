@@ -14,6 +14,7 @@ from typing import Any
 from job.config.sections import AdapterModelSection, StorageSection
 from job.errors import ConfigError, DamagedError, DataError
 from job.identity import json_digest, sha256_of
+from job.model.adapter_files import check_adapter_files
 from job.model.files import (
     ALL_WEIGHTS,
     GENERATION_CONFIG,
@@ -22,6 +23,7 @@ from job.model.files import (
     SMALL_FILES,
     TEMPLATE_FOLDER,
     WEIGHTS,
+    check_config,
     check_names,
     files_in_folder,
     files_in_store,
@@ -148,9 +150,11 @@ def fetch_small_files(
     `folder`. Raise what `fetch_base` raises.
     """
     store = open_remote_base(uri, revision, storage)
+    files = files_in_store(store, uri) if store else files_in_folder(Path(uri), uri)
+    check_config(files)
     if store is None:
         return Path(uri)
-    for key in small_names(files_in_store(store, uri)):
+    for key in small_names(files):
         store.download(key, folder / key)
     return folder
 
@@ -242,13 +246,14 @@ def fetch_adapter(adapter: Adapter, cache: Path) -> Path:
     """Bring an adapter to disk and return its folder.
 
     The cached folder is verified each time by the manifest in the store, and fetched again if it
-    differs.
+    differs. Raise DamagedError for files that recap does not write.
     """
     folder = cache / f"adapter-{adapter.digest[:16]}"
     if not is_folder_of(folder, adapter.manifest):
         size = sum(file.size for file in adapter.manifest.files.values())
         with progress(f"fetching {adapter.uri}", size, "B") as bar:
             fetch_folder(adapter.store, "", folder, bar.advance)
+    check_adapter_files(folder, adapter.uri)
     return folder
 
 

@@ -5,7 +5,7 @@ Reads little, and needs no torch: a plan checks a base in S3 before its weights 
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,6 +21,7 @@ from job.storage.store import Store
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 GENERATION_CONFIG = "generation_config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 WEIGHTS = "model.safetensors"
@@ -64,6 +65,8 @@ SMALL_FILES = (
 )
 
 MAX_JSON_BYTES = 100_000_000
+MAX_JSON_DEPTH = 64  # real ones have 5
+MAX_LAYERS = 100_000  # real ones have 200
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 
 AGAIN = "copy or fetch it again"
@@ -172,14 +175,44 @@ def check_names(files: BaseFiles) -> list[str]:
     return names
 
 
+def check_config(files: BaseFiles) -> None:
+    """Raise DataError for a broken config.json, ConfigError for weights of another name."""
+    config = read_json(files, CONFIG)
+    if config.get("transformers_weights") is not None:
+        raise ConfigError(
+            f"model.base: {files.uri}/{CONFIG} has transformers_weights, which recap does not "
+            f"read: remove it, and name the weights {WEIGHTS}"
+        )
+    for key, value in entries(config):
+        # To make such a model would take forever.
+        if "layers" in key and isinstance(value, int) and value > MAX_LAYERS:
+            raise DataError(f"model.base: {files.uri}/{CONFIG} has {key}: {value}; {AGAIN}")
+
+
+def check_is_no_adapter(files: BaseFiles) -> None:
+    """Raise ConfigError for the folder of an adapter, or of a base with an adapter in it.
+
+    From such a folder, transformers loads the adapter, and the base that the adapter's config
+    names.
+    """
+    if ADAPTER_CONFIG in files.sizes:
+        raise ConfigError(
+            f"model.base: {files.uri} has an {ADAPTER_CONFIG}, so transformers would load an "
+            "adapter, and the base that it names: give a folder without it, or name the adapter "
+            "by the key adapter"
+        )
+
+
 def check_weights(files: BaseFiles) -> list[str]:
     """Return the names of the weights.
 
-    Raise MissingError for a missing file, DataError for a broken config or broken weights. Finds
-    weights that are cut short without reading them: a header has the file's length.
+    Raise MissingError for a missing file, DataError for a broken config or broken weights,
+    ConfigError for the folder of an adapter. Finds weights that are cut short without reading them:
+    a header has the file's length.
     """
+    check_is_no_adapter(files)
     names = check_names(files)
-    read_json(files, CONFIG)
+    check_config(files)
     for key in names:
         _check_header(files, key)
     return names
@@ -212,7 +245,39 @@ def read_json(files: BaseFiles, key: str) -> dict[str, Any]:
         raise DataError(f"model.base: {files.uri}/{key} is no JSON ({error}); {AGAIN}") from error
     if not isinstance(value, dict):
         raise DataError(f"model.base: {files.uri}/{key} is no JSON object; {AGAIN}")
+    if _depth(value) > MAX_JSON_DEPTH:
+        raise DataError(
+            f"model.base: {files.uri}/{key} is nested more than {MAX_JSON_DEPTH} deep; {AGAIN}"
+        )
     return value
+
+
+def entries(content: Any) -> Iterator[tuple[str, Any]]:
+    """Yield key and value of every object in a JSON value, however deep."""
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield from value.items()
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
+def _depth(value: Any) -> int:
+    """Return how deep a JSON value is nested. Libraries that copy one do so by recursion."""
+    depth = 0
+    level = [value]
+    while level:
+        depth += 1
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        level = inner
+    return depth
 
 
 def _more_templates(files: BaseFiles) -> list[str]:

@@ -4,13 +4,14 @@ Weights are read from safetensors only, and quantized to 4 bits while they are l
 """
 
 import os
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from job.config.sections import AdapterModelSection, ModelSection
-from job.errors import ConfigError, DataError, RecapError
+from job.errors import ConfigError, DamagedError, DataError, RecapError, is_out_of_memory
 from job.model import Model, Tokenizer
 from job.model.architecture import attention_argument, auto_class, explained, model_config
 from job.model.families import add_pad_token, forbid_repacking, max_positions
@@ -156,10 +157,21 @@ def read_quantization(
 
 
 def attach_adapter(model: Model, folder: Path) -> Model:
-    """Put the adapter in `folder` on a base, and return both as one model ready for inference."""
+    """Put the adapter in `folder` on a base, and return both as one model ready for inference.
+
+    Raise DamagedError if it does not fit the base: peft only warns of tensors that are missing.
+    """
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, str(folder), torch_device=str(device())).eval()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            adapted = PeftModel.from_pretrained(model, str(folder), torch_device=str(device()))
+    except (UserWarning, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise DamagedError(f"{folder}: the adapter does not fit its base: {error}") from error
+    return adapted.eval()
 
 
 def compute_dtype(name: str) -> Any:

@@ -5,11 +5,17 @@ transformers runs code that a base's config files name. A reference such as
 whoever owns that one could change the code at any time, whatever `model.revision` says.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from job.errors import ConfigError
-from job.model.files import CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG, BaseFiles, read_json
+from job.model.files import (
+    CONFIG,
+    GENERATION_CONFIG,
+    TOKENIZER_CONFIG,
+    BaseFiles,
+    entries,
+    read_json,
+)
 
 CONFIG_FILES = (CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG, "*processor_config.json")
 CODE = "auto_map"
@@ -36,7 +42,7 @@ def check_code(files: BaseFiles, trust_remote_code: bool) -> None:
     knows have one.
     """
     for key in files.matching(CONFIG_FILES):
-        for name, value in _entries(read_json(files, key)):
+        for name, value in entries(read_json(files, key)):
             if name == CODE and trust_remote_code:
                 for reference in _texts(value):
                     _check_reference(reference, f"{files.uri}/{key}")
@@ -62,18 +68,6 @@ def _check_implementation(reference: str, where: str) -> None:
             f"model.base: {where} names the kernel {reference} on the Hub, which is code that no "
             "revision of the base covers: remove it from that file"
         )
-
-
-def _entries(content: Any) -> Iterator[tuple[str, Any]]:
-    """Yield key and value of every object in a JSON value, however deep."""
-    waiting = [content]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            yield from value.items()
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
 
 
 def _texts(content: Any) -> list[str]:

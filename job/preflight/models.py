@@ -4,6 +4,7 @@ from pathlib import Path
 
 from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.config.sections import PromptSection
+from job.model.adapter_files import check_adapter_config
 from job.model.fetch import (
     check_adapter_digest,
     check_small_files,
@@ -11,6 +12,7 @@ from job.model.fetch import (
     name_base_of,
     read_adapter,
 )
+from job.model.files import ADAPTER_CONFIG
 from job.preflight.access import describe_base, small_files
 from job.preflight.checks import Check, check
 
@@ -46,6 +48,8 @@ def _describe_adapter(uri: str, config: SummarizeConfig | EvaluateConfig) -> str
     adapter = read_adapter(uri, config.storage)
     if isinstance(config, SummarizeConfig):
         check_adapter_digest(adapter, config.adapter_digest)
+    if ADAPTER_CONFIG in adapter.manifest.files:
+        check_adapter_config(adapter.store.read(ADAPTER_CONFIG), uri)
     name, revision = name_base_of(adapter, config.model)
     base = describe_base(name, revision, config.storage, None, config.model.trust_remote_code)
     if Path(name).is_dir():

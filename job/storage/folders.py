@@ -27,6 +27,7 @@ from job.storage.store import Entry, Progress, Store, one_at_a_time
 MANIFEST = "manifest.json"
 FETCHED = ".fetched.json"  # written by `fetch_prefix`: the version of each file that it downloaded
 FILES_AT_ONCE = 4
+TOO_MUCH = (RecursionError, OverflowError)  # JSON nested too deep, or with an infinite number
 Item = TypeVar("Item")
 
 
@@ -165,7 +166,7 @@ def read_manifest_file(store: Store, key: str) -> Manifest:
             f"{where} is not there: nothing was published there, or not to its end; "
             "check the name, or publish the folder again"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, *TOO_MUCH) as error:
         why = f"{type(error).__name__}: {error}"
         raise DamagedError(
             f"{where} is no manifest of recap ({why}): publish the folder again",
@@ -313,7 +314,7 @@ def _read_fetched_versions(target: Path, where: str) -> dict[str, str]:
         raw = json.loads((target / FETCHED).read_bytes())
         versions = raw["versions"]
         return {check_key(key): str(versions[key]) for key in versions if raw["from"] == where}
-    except (FileNotFoundError, ValueError, KeyError, TypeError, DataError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, DataError, *TOO_MUCH):
         return {}
 
 

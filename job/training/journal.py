@@ -107,7 +107,7 @@ def read_journal(store: Store) -> Journal | None:
         return Journal(**raw)
     except MissingError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DamagedError(
             f"{store.uri}/{FILE} is not readable ({error}): move the folder away and run again"
         ) from error

@@ -119,6 +119,7 @@ def test_small_files_are_fetched_without_weights(put, tmp_path):
 
 
 def test_small_files_of_a_folder_here_stay_there(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
     assert fetch_small_files(str(tmp_path), None, STORAGE, tmp_path / "small") == tmp_path
     with pytest.raises(ConfigError, match=r"model\.revision"):
         fetch_small_files(str(tmp_path), "main", STORAGE, tmp_path / "small")

@@ -8,8 +8,8 @@ import pytest
 
 from job.config.sections import AdapterModelSection, PromptSection, StorageSection
 from job.errors import ConfigError
-from job.inference.open import fetch_with_adapter, fetch_without_adapter
-from job.model.fetch import BASE_KEY, fetch_base
+from job.inference.open import fetch_without_adapter
+from job.model.fetch import BASE_KEY, fetch_base, fetch_base_of, read_adapter
 from job.preflight.access import describe_base
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
@@ -92,7 +92,7 @@ def test_code_elsewhere_of_an_adapters_base_is_refused(hub, cache, files, tmp_pa
     publish_folder(tmp_path / "made", store, "", {BASE_KEY: recorded})
     section = AdapterModelSection(revision=commit, trust_remote_code=True)
     refused(
-        lambda: fetch_with_adapter(store.uri, section, STORAGE, cache),
+        lambda: fetch_base_of(read_adapter(store.uri, STORAGE), section, STORAGE, cache),
         hub,
         "names code of other/repo",
     )
