@@ -71,8 +71,7 @@ def _summarize(
 
     Return the summaries by system, and what of the base was in memory.
     """
-    quantization = config.model.quantization or "none"
-    event("loading", base=fetched.base.uri, adapter=config.adapter, quantization=quantization)
+    event("loading", base=fetched.base.uri, adapter=config.adapter)
     model = load(fetched, config.model)
     engine = OneByOne(TransformersEngine(model, fetched.tokenizer))
     check_budget(config.generation, engine.context_tokens)

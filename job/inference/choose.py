@@ -17,10 +17,11 @@ from job.inference.vllm_start import (
     UNTRIED,
     is_installed,
     is_slow,
+    section_of_vllm,
     start_vllm,
     why_not,
 )
-from job.model.load import context_tokens
+from job.model.load import base_quantization, context_tokens
 from job.telemetry import event
 
 
@@ -67,7 +68,7 @@ def open_engine(
         base=model.base.uri,
         adapter=model.adapter_digest,
         adapter_weights=choice.adapter_weights,
-        quantization=section.quantization or "none",
+        quantization=base_quantization(model.base.path) or section.quantization or "none",
     )
     if name == "vllm":
         return start_vllm(model, section, generation), name_and_version
@@ -85,7 +86,8 @@ def choose(
     """
     if engine == "transformers":
         return "transformers", "the config says so"
-    if engine == "auto" and section.quantization is not None and is_installed():
+    is_4_bit = section_of_vllm(model, section).quantization is not None
+    if engine == "auto" and is_4_bit and is_installed():
         return "transformers", UNTRIED
 
     reason = why_not(model, section)

@@ -17,7 +17,7 @@ from job.errors import ConfigError
 from job.inference.open import FetchedModel
 from job.inference.vllm_engine import VllmEngine
 from job.model.families import end_tokens, generation_config
-from job.model.load import compute_dtype, context_tokens
+from job.model.load import base_quantization, compute_dtype, context_tokens
 from job.safe_path import safe_variables
 from job.telemetry import warn
 
@@ -67,6 +67,19 @@ def _is_importable(package: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
+def section_of_vllm(model: FetchedModel, section: AdapterModelSection) -> AdapterModelSection:
+    """Return the section with the quantization that vLLM itself is asked for.
+
+    It reads the base's own quantization from config.json. Only that of bitsandbytes has to be
+    named, as when it quantizes plain weights.
+    """
+    own = base_quantization(model.base.path)
+    if own is None:
+        return section
+    quantization = "nf4-double" if own == "bnb-4bit" else None
+    return section.model_copy(update={"quantization": quantization})
+
+
 def is_slow(model: FetchedModel) -> bool:
     """Return True if transformers is faster than vLLM.
 
@@ -80,6 +93,7 @@ def is_slow(model: FetchedModel) -> bool:
 
 def why_not(model: FetchedModel, section: AdapterModelSection) -> str | None:
     """Return the reason why vLLM cannot serve this model, with the remedy; None if it can."""
+    section = section_of_vllm(model, section)
     if not is_installed():
         return MISSING
     if section.quantization is not None and (reason := _why_not_in_4_bit(section)):
@@ -119,6 +133,7 @@ def start_vllm(
     limit it is the model's context, or as much of it as fits into memory; a warning is logged if it
     is less. Raise ConfigError if the model does not fit, or vLLM refuses it.
     """
+    section = section_of_vllm(model, section)
     limit = context_tokens(model.base.path)
     context = limit or model.tokenizer.model_max_length
     ends = end_tokens(

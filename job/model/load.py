@@ -25,6 +25,7 @@ from job.model.quantization import (
     four_bit_share,
     is_part_of_quantization,
     make_plain,
+    quantization_of,
     set_own,
 )
 from job.model.tokenizer_files import add_chat_template, check_pieces, check_tokenizer
@@ -143,6 +144,11 @@ def load_base(
     )
     _log(model, base, is_warned=quantization.by_recap is not None)
     return model
+
+
+def base_quantization(path: Path) -> str | None:
+    """Return the name of the quantization that a base in a folder was published with."""
+    return quantization_of(read_json(files_in_folder(path, str(path)), CONFIG))
 
 
 def read_quantization(
