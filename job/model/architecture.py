@@ -3,6 +3,7 @@
 An error of transformers may be of any class, name none of recap's keys, and be kilobytes long.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from job.config.sections import AdapterModelSection, ModelSection
 from job.errors import ConfigError, DataError, RecapError, is_out_of_memory
 from job.model.files import CONFIG, files_in_folder, read_json
 
+LAYER = re.compile(r"(?P<list>(.+\.)?(layers|h|blocks)\.)\d+\.")
 MAX_REASON = 300  # characters of a library's error that are quoted
 
 
@@ -50,6 +52,20 @@ def auto_class(config: Any) -> str:
     if is_known or "AutoModelForCausalLM" in getattr(config, "auto_map", {}):
         return "AutoModelForCausalLM"
     return "AutoModelForMultimodalLM"
+
+
+def is_of_further_layer(key: str, model: Any) -> bool:
+    """Return True for the name of a tensor in a layer beyond the last one of the model.
+
+    Layers that predict further tokens at once (DeepSeek, GLM) come after the last one, and no model
+    of transformers uses them.
+    """
+    layer = LAYER.match(key)
+    if layer is None or getattr(model.config.get_text_config(), "num_nextn_predict_layers", None):
+        return False
+    return model.config.get_text_config().num_hidden_layers < 1 or any(
+        name.startswith(layer["list"]) for name, _ in model.named_parameters()
+    )
 
 
 def attention_argument(section: ModelSection | AdapterModelSection) -> str | None:

@@ -13,7 +13,13 @@ from typing import Any
 from job.config.sections import AdapterModelSection, ModelSection
 from job.errors import ConfigError, DamagedError, DataError, RecapError, is_out_of_memory
 from job.model import Model, Tokenizer
-from job.model.architecture import attention_argument, auto_class, explained, model_config
+from job.model.architecture import (
+    attention_argument,
+    auto_class,
+    explained,
+    is_of_further_layer,
+    model_config,
+)
 from job.model.families import add_pad_token, forbid_repacking, max_positions
 from job.model.fetch import Base
 from job.model.files import CONFIG, files_in_folder, read_json, tokenizer_names
@@ -133,7 +139,7 @@ def load_base(
             output_loading_info=True,
             **arguments,
         )
-        _check_whole(loaded, base, quantization)
+        _check_whole(model, loaded, base, quantization)
         if quantization.is_dequantized:
             make_plain(model, compute_dtype(section.dtype))
         if is_staged:
@@ -228,8 +234,10 @@ def bitsandbytes_settings(
     )
 
 
-def _check_whole(loaded: Mapping[str, Any], base: Base, quantization: Quantization) -> None:
-    """Raise DataError for tensors that are missing, of another shape, or parts of a quantization.
+def _check_whole(
+    model: Model, loaded: Mapping[str, Any], base: Base, quantization: Quantization
+) -> None:
+    """Raise DataError for tensors that are missing, of another shape, or that must not be ignored.
 
     transformers fills the missing ones with random numbers, and ignores those that it does not
     expect: weights whose scales are ignored are other weights.
@@ -256,6 +264,12 @@ def _check_whole(loaded: Mapping[str, Any], base: Base, quantization: Quantizati
             f"model.base: {base.uri} has tensors of a quantization that its config.json does not "
             f"name ({', '.join(of_weights[:3])}): its weights cannot be read without them; use the "
             "base that it was made from"
+        )
+    beyond = [key for key in unexpected if is_of_further_layer(key, model)]
+    if beyond:
+        raise DataError(
+            f"model.base: the weights of {base.uri} have more layers than its config.json names "
+            f"({', '.join(beyond[:3])}); copy or fetch the base again"
         )
     if unexpected:
         warn(

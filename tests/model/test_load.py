@@ -6,12 +6,19 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GptOssConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+)
 
 from job.config.sections import AdapterModelSection, ModelSection
 from job.config.training_sections import LoraSection
 from job.errors import ConfigError, DataError
-from job.model.adapter import lora_config, save_adapter
+from job.model.adapter import lora_config, save_adapter, target_modules
 from job.model.fetch import Adapter, Base, name_base_of
 from job.model.load import attach_adapter, load_base, load_tokenizer
 from job.storage.folders import Manifest
@@ -52,6 +59,57 @@ def test_weights_that_do_not_fit_the_config_are_65(copy, change, unfit, first, q
         f"model.base: the weights of {copy} do not fit its config.json: {unfit} tensors are not "
         f"there, or of another shape ({first}); copy or fetch the base again"
     )
+
+
+@pytest.mark.parametrize("layers", [1, 0, -1])
+def test_weights_of_layers_that_the_config_does_not_name_are_65(copy, layers):
+    config = json.loads((copy / "config.json").read_text()) | {"num_hidden_layers": layers}
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=r"more layers than its config\.json names"):
+        load_base(Base(str(copy), None, "d", copy), AdapterModelSection())
+
+
+ATTENTION = {
+    "sdpa": LlamaConfig,
+    "eager": GptOssConfig,
+}
+
+
+@pytest.mark.parametrize(("chosen", "config"), ATTENTION.items())
+def test_attention_chooses_what_the_model_has(tmp_path, chosen, config):
+    sizes = {"vocab_size": 32, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    made = config(**sizes, num_attention_heads=2, num_key_value_heads=2, head_dim=16)
+    AutoModelForCausalLM.from_config(made).save_pretrained(tmp_path)
+    base = Base("org/base", None, "d", tmp_path)
+    assert load_base(base, AdapterModelSection()).config._attn_implementation == chosen
+    assert load_base(base, AdapterModelSection(attention="eager"))
+
+    if chosen == "eager":
+        why = r"^model\.attention: sdpa is not possible with org/base: its model has auto, eager"
+        with pytest.raises(ConfigError, match=why):
+            load_base(base, AdapterModelSection(attention="sdpa"))
+
+
+def test_a_multimodal_base_is_its_language_model_in_the_names_of_its_wrapper(tmp_path):
+    text = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
+    tower = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    tower |= {"num_attention_heads": 2, "head_dim": 16, "image_size": 28, "patch_size": 14}
+    config = Mistral3Config(
+        text_config={"model_type": "mistral", **text},
+        vision_config={"model_type": "pixtral", **tower},
+        image_token_index=95,
+    )
+    torch.manual_seed(0)
+    whole = Mistral3ForConditionalGeneration(config).eval()
+    whole.save_pretrained(tmp_path)
+    model = load_base(Base("org/base", None, "d", tmp_path), AdapterModelSection())
+    ids = torch.arange(40, 60).unsqueeze(0)
+    with torch.no_grad():
+        assert torch.equal(model(input_ids=ids).logits, whole(input_ids=ids).logits)
+    adapted = target_modules(LoraSection(), model)
+    assert adapted[0] == "model.language_model.layers.0.self_attn.q_proj"
+    assert model.weights_in_memory.auto_class == "AutoModelForMultimodalLM"
 
 
 @pytest.mark.parametrize("quantization", [None, "nf4-double"])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from job.config.sections import ModelSection
-from job.errors import DataError
+from job.errors import ConfigError, DataError
 from job.model.fetch import Base
 from job.model.load import load_base
 from job.model.quantization import four_bit_share
@@ -28,9 +28,37 @@ def test_a_skeleton_has_the_modules_of_the_loaded_base(base_folder, quantization
     assert (share.four_bit, share.total, share.embeddings) == (four_bit, 123_200, 40_960)
 
 
-@pytest.mark.parametrize("change", [{"hidden_size": -64}, {"hidden_size": "64"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": -64},
+        {"hidden_size": "64"},
+        {"num_attention_heads": 0},
+        {"hidden_act": "nonsense"},
+        {"rope_parameters": {"rope_type": "nonsense"}},
+        {"text_config": 5},
+        {"model_type": None},
+        {"quantization_config": 4},
+    ],
+)
 def test_a_foolish_config_is_65(copy, change):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(DataError, match=r"config\.json"):
         make_skeleton(copy, ModelSection(base=str(copy)))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "why"),
+    [
+        ("nonsense", r"^model\.base: transformers \S+ does not know the model type 'nonsense' of"),
+        ("t5", r"^model\.base: org/base is a t5, which is no language model that continues a text"),
+        ("clip", r"^model\.base: org/base is a clip, which is no language model"),
+    ],
+)
+def test_a_base_that_is_no_language_model_is_64(copy, model_type, why):
+    config = json.loads((copy / "config.json").read_text()) | {"model_type": model_type}
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=why) as caught:
+        make_skeleton(copy, ModelSection(base="org/base"))
+    assert len(str(caught.value)) < 400

@@ -50,6 +50,16 @@ def test_an_attempt_without_an_end_gets_one_from_the_next(loaded):
     assert list(planned.story) == [one, two]
 
 
+def test_a_run_begun_with_the_default_attention_of_before_goes_on(loaded, config):
+    def with_attention(name: str) -> TrainConfig:
+        model = config["model"] | {"attention": name}
+        return TrainConfig.model_validate(config | {"model": model})
+
+    assert loaded.model.attention == "auto"
+    assert wanted(loaded) == wanted(with_attention("sdpa"))
+    assert wanted(loaded) != wanted(with_attention("eager"))
+
+
 def test_a_run_is_done_once_its_adapter_is_in_storage_and_on_the_hub(loaded, tmp_path):
     ended = journal.end(store_of(loaded), begun(loaded), "finished", 9, "finished")
     assert not journal.is_done(ended, store_of(loaded), None), "there is no adapter"
