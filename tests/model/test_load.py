@@ -90,7 +90,7 @@ def test_attention_chooses_what_the_model_has(tmp_path, chosen, config):
             load_base(base, AdapterModelSection(attention="sdpa"))
 
 
-def test_a_multimodal_base_is_its_language_model_in_the_names_of_its_wrapper(tmp_path):
+def test_a_multimodal_base_is_its_language_model_with_the_wrappers_names(tmp_path):
     text = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
     text |= {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16}
     tower = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
