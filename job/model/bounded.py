@@ -65,13 +65,19 @@ def _limit() -> None:
     """Limit this process, and let signals end it as they end any other."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (MAX_CPU_SECONDS, MAX_CPU_SECONDS))
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_CPU, MAX_CPU_SECONDS)
     size = Path("/proc/self/statm")
     if size.exists():
         used = int(size.read_text().split()[0]) * resource.getpagesize()
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (used + MAX_MORE_MEMORY, hard))
+        _lower(resource.RLIMIT_AS, used + MAX_MORE_MEMORY)
+
+
+def _lower(kind: int, limit: int) -> None:
+    """Set a limit of this process, unless a lower one is set already."""
+    limits = resource.getrlimit(kind)
+    known = [each for each in (limit, *limits) if each != resource.RLIM_INFINITY]
+    resource.setrlimit(kind, (min(known), limits[1]))
 
 
 def _answer(work: Callable[[], Any]) -> bytes:

@@ -22,6 +22,8 @@ SWITCHES: dict[str, Any] = {
     # Qwen3, SmolLM3, GLM-4.5, EXAONE 4, ERNIE 4.5, Hunyuan, Nemotron 3, Gemma 4
     "enable_thinking": False,
     "thinking": False,  # DeepSeek-V3.1, Granite 3, Kimi K2.5
+    "reasoning": False,  # Command A Reasoning
+    "skip_reasoning": True,  # HyperCLOVA X SEED Think
     "thinking_budget": 0,  # Seed-OSS
     "reasoning_effort": "low",  # gpt-oss
     "reasoning_strength": "low",  # Muse

@@ -130,6 +130,15 @@ def test_a_thought_that_the_template_opens_anyhow_is_closed(tokenizer, opened, c
     assert after(template, tokenizer) == f"</s><|assistant|>{closed}"
 
 
+def test_an_empty_thought_stays_where_the_template_writes_it(tokenizer):
+    # Kimi K2: in front of an answer that is there only; Hunyuan: of one to come only.
+    there = "<|{{ m['role'] }}|>{% if m['role'] == 'assistant' %}<think></think>{% endif %}"
+    kimi = CHAT_TEMPLATE.replace("<|{{ m['role'] }}|>", there)
+    assert after(kimi, tokenizer) == "</s><|assistant|><think></think>"
+    closed = "<|assistant|><think>\n\n</think>\n"
+    assert after(CHAT_TEMPLATE.replace("<|assistant|>", closed), tokenizer) == f"</s>{closed}"
+
+
 def test_the_header_of_an_answer_belongs_to_the_prompt(tokenizer):
     channel = CHAT_TEMPLATE.replace(
         "{{ m['content'] }}",
