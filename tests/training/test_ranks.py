@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from job.errors import RetryError
-from job.training.ranks import agree, bring_together
+from job.training.ranks import agree, bring_together, from_first
 rank, disk = int(os.environ["RANK"]), Path(sys.argv[1])
 PartialState(cpu=True)
 folder = disk / "checkpoint-2"
@@ -25,6 +25,7 @@ for name in ("rng_state", "loss_window"):
 (folder / "weights").write_text("the first one's") if rank == 0 else None
 bring_together(folder)
 agree("checkpoints", "checkpoint-2")
+(disk / "prompt").write_text(from_first(lambda: f"the prompt of {rank}"))
 try:
     agree("checkpoints", f"checkpoint-{rank}")
     said = "nothing"
@@ -67,6 +68,7 @@ def test_two_machines_gather_their_files_and_must_agree(tmp_path: Path) -> None:
     }
     assert not (disks[1] / "checkpoint-2").exists(), "it is not needed there any more"
     for disk in disks:
+        assert (disk / "prompt").read_text() == "the prompt of 0"
         said = (disk / "said").read_text()
         assert json.dumps(said).count("checkpoint-") == 2
         assert "all must find the same" in said
