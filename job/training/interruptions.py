@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from job.training.checkpoints import LOSS_WINDOW
 from job.training.ranks import bring_together, share_stop
 from job.training.stop import StopSignal
 
@@ -140,7 +141,7 @@ class LossWindow(TrainerCallback):  # type: ignore[misc]
 
 def _window_name(args: Any) -> str:
     # `bring_together` finds the file by the rank at its end.
-    return f"loss_window_{args.process_index}.json"
+    return f"{LOSS_WINDOW}{args.process_index}.json"
 
 
 class ScaleLearningRate(TrainerCallback):  # type: ignore[misc]

@@ -1,14 +1,18 @@
 """A damaged checkpoint is never loaded: the run resumes from the one before it."""
 
+import io
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from job.errors import ExitCode
+from job.errors import ExitCode, OutputError
 from job.storage.local import LocalStore
 from job.training.checkpoints import fetch_newest, publish_checkpoint
 from tests.faults.trials import adapter_digest, journal_of, store_of
@@ -40,13 +44,62 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
 }
 
 
+class Harm:
+    """A pickle of it would run code."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, ("raise SystemExit('code of a pickle ran')",)
+
+
+def saved(content: Any) -> bytes:
+    """Return the bytes of torch's file with this content."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+UNREADABLE = {
+    "empty": b"",
+    "pickle": pickle.dumps(Harm()),
+    "pickle in torch's file": saved(Harm()),
+    "deep": b"[" * 100_000 + b"]" * 100_000,
+}
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files with the names of a real checkpoint. Verification does not depend on their content."""
+    """Files with the names of a real checkpoint, which can be loaded, and little in them."""
     folder = tmp_path_factory.mktemp("files")
-    for name in FILES:
-        (folder / name).write_bytes(name.encode() * 100)
+    tensors = {"a": torch.arange(100)}
+    save_file(tensors, folder / FILES[0])
+    torch.save({"state": tensors, "param_groups": []}, folder / "optimizer.pt")
+    for name in ("scheduler.pt", "rng_state.pth"):
+        torch.save(tensors, folder / name)
+    (folder / "trainer_state.json").write_text('{"global_step": 2}')
     return folder
+
+
+@pytest.mark.parametrize("name", [*FILES[1:], "loss_window_0.json"])
+@pytest.mark.parametrize("content", UNREADABLE)
+def test_a_file_that_cannot_be_loaded_makes_the_older_checkpoint_serve(
+    tmp_path, checkpoint, name, content
+):
+    store = LocalStore(str(tmp_path / "run"))
+    publish_checkpoint(checkpoint, store, 2, IDENTITY)
+    # The manifest of the newer one is right: its file was written so.
+    broken = shutil.copytree(checkpoint, tmp_path / "broken")
+    (broken / name).write_bytes(UNREADABLE[content])
+    publish_checkpoint(broken, store, 4, IDENTITY)
+    found = fetch_newest(store, tmp_path / "fetched", IDENTITY)
+    assert found is not None
+    assert found.name == "checkpoint-2"
+
+
+def test_a_checkpoint_with_another_kind_of_identity_is_of_another_run(tmp_path, checkpoint):
+    store = LocalStore(str(tmp_path / "run"))
+    publish_checkpoint(checkpoint, store, 2, [1])
+    with pytest.raises(OutputError, match="is of another run"):
+        fetch_newest(store, tmp_path / "fetched", IDENTITY)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
