@@ -17,7 +17,8 @@ from job.inference.decode import Choose, decode, greedy, sampling
 from job.inference.engine import Generated, gpu_failed, to_answer
 from job.inference.sharing import Sharing, find_sharing
 from job.model import Model, Tokenizer
-from job.model.families import end_tokens, max_positions
+from job.model.control_tokens import end_tokens
+from job.model.families import max_positions
 from job.telemetry import warn
 
 Decode = Callable[[Model, Sequence[list[int]], frozenset[int], int, Choose], list[list[int]]]

@@ -16,7 +16,8 @@ from job.config.sections import AdapterModelSection, GenerationSection
 from job.errors import ConfigError
 from job.inference.open import FetchedModel
 from job.inference.vllm_engine import VllmEngine
-from job.model.families import end_tokens, generation_config
+from job.model.control_tokens import end_tokens
+from job.model.families import generation_config
 from job.model.load import base_quantization, compute_dtype, context_tokens
 from job.safe_path import safe_variables
 from job.telemetry import warn

@@ -20,7 +20,8 @@ from job.model.architecture import (
     is_of_further_layer,
     model_config,
 )
-from job.model.families import add_pad_token, forbid_repacking, max_positions
+from job.model.control_tokens import add_pad_token
+from job.model.families import forbid_repacking, max_positions
 from job.model.fetch import Base
 from job.model.files import CONFIG, files_in_folder, read_json, tokenizer_names
 from job.model.quantization import (

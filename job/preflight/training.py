@@ -9,7 +9,7 @@ from job.config.load import resolved_yaml
 from job.errors import ConfigError, DataError, RecapError
 from job.evaluation.evaluate import why_unscorable
 from job.launch.cluster import ALONE, Cluster, find_cluster
-from job.model.families import recorded_end_ids
+from job.model.control_tokens import recorded_end_ids
 from job.model.load import context_tokens, load_tokenizer
 from job.preflight.access import (
     SmallFiles,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from job.conversations.record import Conversation
 from job.errors import DamagedError, DataError
 from job.model import Tokenizer
-from job.model.families import hide_control_tokens
+from job.model.control_tokens import hide_control_tokens
 from job.prompt.template import FILE, Prompt
 
 IGNORED = -100  # the label of a token without loss, as torch's cross-entropy has it

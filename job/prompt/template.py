@@ -18,7 +18,7 @@ from job.errors import ConfigError, DamagedError
 from job.identity import json_digest
 from job.model import Tokenizer
 from job.model.chat import closing_tokens, render_chat
-from job.model.families import begin_tokens
+from job.model.control_tokens import begin_tokens
 
 FILE = "prompt.json"
 

@@ -12,7 +12,7 @@ from job.evaluation.evaluate import why_unscorable
 from job.identity import json_digest
 from job.inference.summaries import check_budget
 from job.model import Tokenizer
-from job.model.families import recorded_end_ids
+from job.model.control_tokens import recorded_end_ids
 from job.model.fetch import Base, fetch_base
 from job.model.load import context_tokens, load_tokenizer
 from job.model.thoughts import warn_of_thoughts
