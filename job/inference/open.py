@@ -1,15 +1,17 @@
 """Fetch a base and an adapter with the tokenizer and prompt that belong to them, and load them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from job.config.data_sections import CleaningStep, ReadingSection
 from job.config.sections import AdapterModelSection, PromptSection, StorageSection
 from job.conversations.cleaning import resolve_steps
-from job.errors import ConfigError
+from job.errors import ConfigError, is_out_of_memory
 from job.model import Model, Tokenizer
 from job.model.fetch import Base, fetch_adapter, fetch_base, fetch_base_of, read_adapter
-from job.model.load import attach_adapter, load_base, load_tokenizer
+from job.model.load import attach_adapter, compute_dtype, load_base, load_tokenizer
 from job.model.merge import merge_adapter
 from job.model.thoughts import warn_of_thoughts
 from job.prompt.template import Prompt, make_prompt, read_prompt
@@ -70,9 +72,29 @@ def fetch_without_adapter(
 
 
 def load(model: FetchedModel, section: AdapterModelSection) -> Model:
-    """Load the model into memory with transformers, ready for inference."""
-    base = load_base(model.base, section)
-    return attach_adapter(base, model.adapter) if model.adapter else base.eval()
+    """Load the model into memory with transformers, ready for inference.
+
+    Raise ConfigError if it does not fit.
+    """
+    with fitting_into_memory(model.base.uri):
+        base = load_base(model.base, section)
+        if model.adapter is None:
+            return base.eval()
+        return attach_adapter(base, model.adapter, compute_dtype(section.dtype))
+
+
+@contextmanager
+def fitting_into_memory(uri: str) -> Iterator[None]:
+    """Raise ConfigError if memory runs out while the base of this location is loaded."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ConfigError(
+            f"model.base: {uri} does not fit into memory ({type(error).__name__}: {error}): set "
+            "model.quantization: nf4-double, or take a larger machine"
+        ) from error
 
 
 def merge(model: FetchedModel, section: AdapterModelSection, cache: Path) -> FetchedModel:

@@ -18,10 +18,10 @@ from job.telemetry import warn_once
 MAX_TOKENS = 16  # of the prompts that are tried
 ROWS = 3
 
-# Changes of the logits, as a share of their spread. Beside others, 16 bits round by a few
-# hundredths, and experts may be chosen otherwise. What padding is made of changes nothing at all,
-# but experts that compute it may round otherwise.
-MAX_BY_OTHERS = 0.25
+# Changes of the logits, as a share of their spread. Beside others, 16 bits round otherwise: by 0.13
+# for SmolLM2 in bfloat16. MiniMax and RWKV change by 1 and more. What padding is made of changes
+# nothing at all if it is masked; experts that compute it may round otherwise.
+MAX_BY_OTHERS = 0.6
 MAX_BY_PADDING = 0.05
 
 

@@ -97,8 +97,9 @@ def load_base(
     section: ModelSection | AdapterModelSection,
     sharded: bool = False,
     is_merging: bool = False,
+    on_cpu: bool = False,
 ) -> Model:
-    """Load a base onto this process's device, in 4 bits if the section says so.
+    """Load a base onto this process's device, or `on_cpu`, in 4 bits if the section says so.
 
     A base to be `sharded` between processes need not fit on the device: it is loaded into the
     host's memory. To merge an adapter into it, its own quantization is undone. The model has
@@ -131,7 +132,7 @@ def load_base(
             str(base.path),
             config=config,
             dtype=compute_dtype(section.dtype),
-            device_map={"": "cpu" if sharded or is_staged else device()},
+            device_map={"": "cpu" if sharded or is_staged or on_cpu else device()},
             attn_implementation=attention_argument(section),
             use_safetensors=True,
             trust_remote_code=section.trust_remote_code,
@@ -169,22 +170,31 @@ def read_quantization(
     return choose_quantization(config, uri, section.quantization, is_merging)
 
 
-def attach_adapter(model: Model, folder: Path) -> Model:
+def attach_adapter(model: Model, folder: Path, dtype: Any = None) -> Model:
     """Put the adapter in `folder` on a base, and return both as one model ready for inference.
 
-    Raise DamagedError if it does not fit the base: peft only warns of tensors that are missing.
+    The adapter computes in `dtype`: that of the base, as in training's autocast and in vLLM.
+    Without one it stays in float32, as peft loads it, to be merged. Raise DamagedError if it does
+    not fit the base: peft only warns of tensors that are missing.
     """
     from peft import PeftModel
 
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            adapted = PeftModel.from_pretrained(model, str(folder), torch_device=str(device()))
+            adapted = PeftModel.from_pretrained(
+                model, str(folder), torch_device=str(model.device)
+            ).eval()
     except (UserWarning, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         if is_out_of_memory(error):
             raise
         raise DamagedError(f"{folder}: the adapter does not fit its base: {error}") from error
-    return adapted.eval()
+
+    if dtype is not None:
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.to(dtype)
+    return adapted
 
 
 def compute_dtype(name: str) -> Any:

@@ -10,12 +10,13 @@ If prompts get no answer, the model itself may be broken. It must then answer a 
 cannot, no record is to blame.
 """
 
+import traceback
 from collections.abc import Sequence
 
 from job.config.sections import GenerationSection
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import ConfigError, RecapError, RetryError, unwritable
-from job.inference.each import Done, Failure, generate_each
+from job.inference.each import OUT_OF_MEMORY, Done, Failure, generate_each
 from job.inference.engine import Generated
 from job.summarization.crash_notes import CrashNotes
 from job.summarization.summarizer import SummarizerLoader
@@ -35,17 +36,26 @@ GREETING = Conversation(
     Source("recap", 1),
 )
 
-# Errors of libraries that cannot run a model. Any other error on a greeting is a bug of recap.
+# Errors of libraries that cannot run a model, and the packages where any error means this. Any
+# other error on a greeting is a bug of recap.
 LIBRARY_ERRORS = (RuntimeError, ValueError, IndexError, ArithmeticError, MemoryError, OSError)
+LIBRARIES = ("torch", "transformers", "transformers_modules", "peft", "bitsandbytes", "vllm")
+
+# So many first conversations that all fail on one error are no coincidence: the model cannot
+# summarize, though it may answer a greeting.
+MIN_FAILURES_ALIKE = 8
 CANNOT_RUN = "model: it cannot be run as configured"
 FAILS_AT_ONCE = f"{CANNOT_RUN}. It fails"
 
 # The likely mistake in the config, if the model fails on every prompt with the error of this name.
 REMEDIES = {
     "FloatingPointError": "model.dtype: the base cannot compute in it",
-    "OutOfMemoryError": "generation: one conversation alone does not fit into memory; lower "
-    "generation.max_input_tokens or max_new_tokens, set model.quantization: nf4-double, or take a "
-    "larger GPU",
+    **dict.fromkeys(
+        OUT_OF_MEMORY,
+        "generation: one conversation alone does not fit into memory; lower "
+        "generation.max_input_tokens or max_new_tokens, set model.quantization: nf4-double, or "
+        "take a larger machine",
+    ),
 }
 
 
@@ -157,7 +167,7 @@ class CarefulEngine:
 
         Sets `has_answered` if there are failures and another prompt got an answer. Raise
         ConfigError, without a greeting, if several prompts failed, all of them with one error that
-        only a config explains, unless the model has answered before.
+        only a config explains, or many with any one error, unless the model has answered before.
         """
         failures = [answer for answer in answers if isinstance(answer, Failure)]
         if not failures:
@@ -168,8 +178,9 @@ class CarefulEngine:
         names = {failure.name for failure in failures}
         remedy = REMEDIES.get(failures[0].name) if len(names) == 1 else None
         found = f"It failed on each of the first {len(failures)} conversations ({failures[0]})"
-        if remedy and len(failures) > 1 and not self.has_answered:
-            raise ConfigError(f"{remedy}. {found}")
+        too_many = 2 if remedy else MIN_FAILURES_ALIKE
+        if len(names) == 1 and len(failures) >= too_many and not self.has_answered:
+            raise ConfigError(f"{remedy or CANNOT_RUN}. {found}")
         self._check_model_answers(f"{remedy or CANNOT_RUN}. {found}")
 
     def _check_model_answers(self, mistake: str) -> None:
@@ -190,7 +201,7 @@ class CarefulEngine:
                 raise RetryError(
                     f"the model answered before, and now fails on a greeting ({failed}): run again"
                 ) from error
-            if isinstance(error, LIBRARY_ERRORS):
+            if isinstance(error, LIBRARY_ERRORS) or _is_raised_in_a_library(error):
                 raise ConfigError(f"{mistake}, and on a greeting ({failed})") from error
             raise
 
@@ -198,3 +209,10 @@ class CarefulEngine:
         summarizer = self.loader.load()
         prompt = summarizer.encoder.encode(GREETING)
         summarizer.engine.generate([prompt.ids], self.settings)
+
+
+def _is_raised_in_a_library(error: Exception) -> bool:
+    """Return True if the innermost frame of the error is in one of LIBRARIES."""
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    module: str = frame.f_globals.get("__name__", "")
+    return module.split(".")[0] in LIBRARIES

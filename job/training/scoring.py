@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch.distributed.fsdp import FSDPModule
 
 from job.conversations.record import Conversation
-from job.errors import DataError, RetryError
+from job.errors import DataError, RetryError, is_out_of_memory
 from job.evaluation.evaluate import choose_conversations, evaluate
 from job.evaluation.result import Evaluation, NotScored
 from job.inference.each import OneByOne
@@ -156,6 +155,6 @@ def _why(error: Exception) -> str:
     """
     if isinstance(error, DataError):
         return "the validation conversations have no reference with a word to compare"
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if is_out_of_memory(error.__cause__ or error):
         return "the memory was too small to summarize the validation conversations"
     return f"summarizing or scoring the validation conversations failed ({type(error).__name__})"

@@ -1,13 +1,23 @@
 """Claims about an engine that fails on some prompts: the others get their answers."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from job.config.sections import GenerationSection
-from job.errors import ConfigError, RetryError
-from job.inference.each import OneByOne
+from job.errors import ConfigError, RetryError, is_out_of_memory
+from job.inference.each import Failure, OneByOne, generate_each
 from job.inference.engine import Generated
+
+SETTINGS = GenerationSection()
+
+
+@pytest.fixture(autouse=True)
+def unlogged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No error was logged before."""
+    monkeypatch.setattr("job.inference.each._LOGGED", set())
 
 
 class Fragile:
@@ -45,3 +55,55 @@ def test_a_gpu_that_fails_is_no_failure_of_a_prompt():
     engine = SimpleNamespace(generate=fail, context_tokens=9)
     with pytest.raises(RetryError):
         OneByOne(engine).generate([[1], [2]], GenerationSection())
+
+
+def failing(error: Exception, is_bad: Any = lambda prompts: True) -> Any:
+    """An engine that raises `error` on calls with these prompts."""
+
+    def generate(prompts: Any, settings: Any, on_done: Any = None) -> list[Generated]:
+        if is_bad(prompts):
+            raise error
+        return [Generated("fine", 1, "stop") for _ in prompts]
+
+    return SimpleNamespace(generate=generate, context_tokens=9)
+
+
+def test_a_batch_that_is_halved_down_is_logged_once_with_its_error(caplog, capsys):
+    answers: list[Any] = []
+    for rows in (8, 5):
+        error = AttributeError(f"'Layer' of {rows} rows has no attribute 'select'")
+        engine = failing(error, lambda prompts: len(prompts) > 1)
+        answers += generate_each(engine, [[1]] * rows, SETTINGS, lambda _: None)
+    assert [answer.text for answer in answers] == ["fine"] * 13, "each alone has its answer"
+    (record,) = caplog.records
+    assert record.getMessage() == "a batch failed: its halves are generated apart"
+    assert record.fields["error"] == "AttributeError: 'Layer' of 8 rows has no attribute 'select'"
+    assert capsys.readouterr().err.count("Traceback") == 1
+
+
+def test_each_distinct_error_is_logged(caplog):
+    for error in (ValueError("a"), KeyError("a"), ValueError("b"), ValueError("a")):
+        generate_each(failing(error), [[1]], SETTINGS, lambda _: None)
+    assert [record.fields["error"] for record in caplog.records] == [
+        "ValueError: a",
+        "KeyError: 'a'",
+        "ValueError: b",
+    ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"),
+        MemoryError(),
+    ],
+)
+def test_memory_that_runs_out_is_one_failure_whatever_reports_it(error):
+    (failure,) = generate_each(failing(error), [[1]], SETTINGS, lambda _: None)
+    assert isinstance(failure, Failure)
+    assert failure.name in ("OutOfMemoryError", "MemoryError")
+    with pytest.raises(ConfigError, match="where it does not fit into memory") as caught:
+        OneByOne(failing(error)).generate([[1], [2]], SETTINGS)
+    assert is_out_of_memory(caught.value.__cause__)

@@ -6,13 +6,22 @@ from typing import Any
 import pytest
 import torch
 
-from job.config.sections import GenerationSection
-from job.errors import RetryError
+from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
+from job.errors import ConfigError, RetryError
 from job.inference.decode import decode
+from job.inference.open import fetch_with_adapter, fitting_into_memory, load, merge
 from job.inference.transformers_engine import TransformersEngine
+from job.model.load import attach_adapter, load_base
+from tests.adapters import publish_adapter
 from tests.tiny import ENDING_IDS
 
 SETTINGS = GenerationSection(max_new_tokens=24)
+NO_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    torch.AcceleratorError("CUDA error: out of memory"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -148,14 +157,24 @@ def test_adapter_on_the_base_answers_through_the_same_engine(base_folder, tokeni
 class SmallMemory:
     """Real decoding on a device that holds only so many rows; notes the size of each batch."""
 
-    def __init__(self, rows: int) -> None:
-        self.rows, self.asked = rows, []
+    def __init__(self, rows: int, error: Exception = NO_MEMORY[0]) -> None:
+        self.rows, self.error, self.asked = rows, error, []
 
     def __call__(self, model: Any, prompts: Any, *rest: Any) -> list[list[int]]:
         self.asked.append(len(prompts))
         if len(prompts) > self.rows:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise self.error
         return decode(model, prompts, *rest)
+
+
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_memory_that_runs_out_halves_the_batch_whatever_reports_it(
+    model, tokenizer, prompts, error
+):
+    memory = SmallMemory(rows=2, error=error)
+    answers = TransformersEngine(model, tokenizer, memory).generate(prompts[:1] * 4, SETTINGS)
+    assert len(set(answers)) == 1
+    assert memory.asked == [4, 2, 2]
 
 
 def test_out_of_memory_halves_the_batch_once_and_changes_no_answer(model, tokenizer, prompts):
@@ -179,7 +198,7 @@ def test_a_single_row_that_does_not_fit_is_an_error(model, tokenizer, prompts):
 
 def test_a_gpu_that_fails_raises_retry_error(model, tokenizer, prompts):
     def broken(*_arguments: Any) -> list[list[int]]:
-        raise torch.AcceleratorError("uncorrectable ECC error")
+        raise torch.AcceleratorError("CUDA error: uncorrectable ECC error")
 
     with pytest.raises(RetryError, match="uncorrectable ECC error"):
         TransformersEngine(model, tokenizer, broken).generate(prompts, SETTINGS)
@@ -193,3 +212,36 @@ def test_model_that_generates_nan_raises(base_folder, tokenizer, prompts):
         broken.model.norm.weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=r"NaN in torch.float32; try another model.dtype"):
         TransformersEngine(broken, tokenizer).generate(prompts, SETTINGS)
+
+
+def test_an_adapter_computes_alike_in_scoring_and_in_summaries(base_folder, tmp_path):
+    publish_adapter(base_folder, tmp_path / "work", str(tmp_path / "adapter"))
+    section = AdapterModelSection(dtype="bfloat16")
+    fetched = fetch_with_adapter(
+        str(tmp_path / "adapter"), section, StorageSection(), tmp_path / "fetched"
+    )
+    assert fetched.adapter is not None
+    ids = torch.randint(60, 310, (4, 40), generator=torch.Generator().manual_seed(2))
+
+    summarizing = load(fetched, section)
+    in_float32 = attach_adapter(load_base(fetched.base, section), fetched.adapter)
+    merged = load(merge(fetched, section, tmp_path / "cache"), section)
+    with torch.inference_mode():
+        wanted = summarizing(input_ids=ids).logits.float()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(in_float32(input_ids=ids).logits.float(), wanted), "as in training"
+        by_merged = merged(input_ids=ids).logits.float()
+        by_float32 = in_float32(input_ids=ids).logits.float()
+    spread = wanted.std()
+    assert (by_merged - wanted).std() < 0.1 * spread
+    assert (by_float32 - wanted).std() > 0, "there would be another numerics"
+    dtypes = {weight.dtype for name, weight in summarizing.named_parameters() if "lora_" in name}
+    assert dtypes == {torch.bfloat16}
+
+
+def test_a_base_that_does_not_fit_into_memory_is_a_mistake_in_the_config():
+    with (
+        pytest.raises(ConfigError, match=r"big does not fit into memory .* nf4-double"),
+        fitting_into_memory("org/big"),
+    ):
+        raise NO_MEMORY[1]

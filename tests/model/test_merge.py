@@ -4,9 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from job.config.sections import AdapterModelSection, StorageSection
+from job.errors import ConfigError
 from job.inference.open import FetchedModel, fetch_with_adapter, merge
+from job.model.merge import merge_where_it_fits
 from tests.adapters import publish_adapter
 
 SECTION = AdapterModelSection(dtype="float32")
@@ -31,3 +34,34 @@ def test_several_that_merge_at_once_share_one_merge(fetched, tmp_path):
     (folder,) = (path for path in cache.iterdir() if path.is_dir())
     assert {model.base.path for model in found} == {folder}
     assert folder.name.startswith("merged-")
+
+
+class Merge:
+    """A merge on devices of which some have too little memory."""
+
+    def __init__(self, *fits: bool) -> None:
+        self.fits = list(fits)
+        self.on_cpu: list[bool] = []
+
+    def __call__(self, on_cpu: bool) -> None:
+        self.on_cpu.append(on_cpu)
+        if not self.fits.pop(0):
+            raise torch.AcceleratorError("CUDA error: out of memory")
+
+
+def test_a_merge_that_does_not_fit_on_the_gpu_is_made_on_the_cpu(caplog):
+    merge = Merge(False, True)
+    merge_where_it_fits(merge, has_gpu=True)
+    assert merge.on_cpu == [False, True]
+    assert "merging on the CPU" in caplog.text
+    merge = Merge(True)
+    merge_where_it_fits(merge, has_gpu=True)
+    assert merge.on_cpu == [False]
+
+
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_a_merge_that_fits_nowhere_is_a_mistake_in_the_config(has_gpu):
+    merge = Merge(False, False)
+    with pytest.raises(ConfigError, match="set adapter_weights: separate"):
+        merge_where_it_fits(merge, has_gpu)
+    assert merge.on_cpu[-1]

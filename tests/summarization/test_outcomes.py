@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+import torch
 
 from job.config.redaction import RedactionSection
 from job.config.sections import GenerationSection
@@ -15,7 +16,7 @@ from job.errors import ConfigError, ExitCode, PreemptedError, RetryError
 from job.inference.each import Failure, generate_each
 from job.inference.engine import Generated
 from job.summarization import outcomes
-from job.summarization.careful_engine import CarefulEngine
+from job.summarization.careful_engine import MIN_FAILURES_ALIKE, CarefulEngine
 from job.summarization.outcomes import windows_of
 from job.summarization.prepare import MAX_REDACTED_CHARACTERS
 from job.summarization.records import Outcome, Summary
@@ -240,6 +241,11 @@ def careful(engine: Any, has_answered: bool = False) -> CarefulEngine:
             RuntimeError,
             r"model: it cannot be run as configured.*RuntimeError: of 0",
         ),
+        (
+            failed("RuntimeError", MIN_FAILURES_ALIKE),
+            None,
+            r"model: it cannot be run as configured\. It failed on each of the first 8 ",
+        ),
         (failed("RuntimeError", 1), ValueError, r"model: it cannot be run as configured"),
         (failed("KeyError", 1), MemoryError, r"model: it cannot be run as configured"),
         (
@@ -258,6 +264,16 @@ def test_a_model_that_fails_on_all_is_a_mistake_in_the_config(answers, on_a_gree
 def test_a_mistake_of_recaps_own_that_fails_on_all_is_a_bug():
     with pytest.raises(TypeError):
         careful(Greeted(TypeError)).check_failures(failed("TypeError", 3))
+
+
+def test_an_error_in_a_librarys_code_is_no_bug_of_recap():
+    class Unfit(Greeted):
+        def generate(self, prompts: Sequence[list[int]], *rest: Any) -> list[Generated]:
+            torch.nn.Linear(1, 1).no_such_layer  # noqa: B018
+            return super().generate(prompts, *rest)
+
+    with pytest.raises(ConfigError, match=r"cannot be run as configured.*'no_such_layer'"):
+        careful(Unfit()).check_failures(failed("AttributeError", 1))
 
 
 @pytest.mark.parametrize("has_answered", [True, False])
