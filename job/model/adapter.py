@@ -8,8 +8,8 @@ from typing import Any
 from job.config.training_sections import LoraSection
 from job.errors import ConfigError
 from job.model import Model, Tokenizer
-from job.model.families import experts, linear_modules
 from job.model.fetch import Base
+from job.model.modules import experts, linear_modules
 
 
 def lora_config(section: LoraSection, model: Model, revision: str | None = None) -> Any:

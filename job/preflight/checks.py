@@ -9,7 +9,7 @@ from job.errors import DataError, RecapError
 Value = TypeVar("Value", covariant=True)
 
 # Errors that name one of these keys need no other key before them.
-NAMED_KEYS = ("model.", "prompt.")
+NAMED_KEYS = ("model", "prompt.", "lora", "training.")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from job.evaluation.inputs import read_given, read_input, read_train_references
 from job.evaluation.output import check_output
 from job.preflight.access import probe_output
 from job.preflight.checks import Found, Plan, check, check_value
-from job.preflight.models import model_checks
+from job.preflight.models import generating_checks
 from job.storage.open import open_store
 
 
@@ -22,7 +22,7 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
     # The ids of the input are the ids that the summaries must have.
     if config.summaries is not None and everything:
         checks.append(check("summaries", lambda: _read_given(config, everything), "summaries"))
-    checks += model_checks(config)
+    checks += generating_checks(config)
     checks.append(check("output", lambda: _look_at_output(config), "output"))
 
     title = f"plan of evaluate run {config.run}"

@@ -1,10 +1,18 @@
-"""Check the adapter with its base, or the base alone, of a command that generates."""
+"""Check the base of a training, or the adapter with its base of a command that generates.
 
+The model is made without weights from the base's small files, and the questions are asked of that:
+a plan fetches no weights. It runs no code that a base brings along.
+"""
+
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from job.config.commands import EvaluateConfig, SummarizeConfig
-from job.config.sections import PromptSection
+from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
+from job.config.data_sections import CleaningStep
+from job.config.sections import AdapterModelSection, PromptSection
 from job.model.adapter_files import check_adapter_config
+from job.model.control_tokens import recorded_end_ids
 from job.model.fetch import (
     check_adapter_digest,
     check_small_files,
@@ -13,48 +21,136 @@ from job.model.fetch import (
     read_adapter,
 )
 from job.model.files import ADAPTER_CONFIG
-from job.preflight.access import describe_base, small_files
-from job.preflight.checks import Check, check
+from job.model.load import load_tokenizer
+from job.preflight.access import SmallFiles, describe_base, small_files
+from job.preflight.checks import Check, Found, check, check_value
+from job.printable import visible
+from job.prompt.template import Prompt, make_prompt
+from job.prompt.vocabulary import check_vocabulary
+from job.telemetry import event
+
+NOT_ASKED = "not asked: the base brings its own code, which is not run for a plan"
+ASKING = "making the base without its weights, to ask it: some seconds"
+MAX_CHARACTERS_OF_A_PROMPT = 300
 
 
-def model_checks(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
-    """Return the check of the adapter or of the base; none if given summaries are scored."""
-    adapter = config.adapter
-    if adapter is not None:
-        return [check("adapter", lambda: _describe_adapter(adapter, config), "adapter")]
-    base = config.model.base
-    if base is None:
+def training_checks(
+    config: TrainConfig, small: SmallFiles, cleaning: Iterable[CleaningStep]
+) -> list[Check]:
+    """Return the checks of model, adapter and prompt of a training, by the base's small files."""
+    if config.model.trust_remote_code:
+        return [Check("model", NOT_ASKED)]
+
+    def examine() -> Found[Any]:
+        event(ASKING, base=config.model.base)
+        from job.training.examine import examine_base
+
+        examined = examine_base(small(), config)
+        return Found(f"{examined.base.text()}\n{examined.adapter_text()}", examined)
+
+    model, examined = check_value("model", examine, "model.base")
+    if examined is None:
+        return [model]
+    embeddings = examined.base.embeddings
+    prompt = check(
+        "prompt",
+        lambda: _describe_prompt(config.prompt, small(), embeddings, cleaning),
+        "model.base",
+    )
+    return [model, prompt]
+
+
+def generating_checks(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
+    """Return the checks of adapter or base, and of the model; none for given summaries."""
+    if config.adapter is not None:
+        return _adapter_checks(config.adapter, config)
+    uri = config.model.base
+    if uri is None:
         return []
-    prompt = config.prompt if isinstance(config, SummarizeConfig) else None
-    return [check("base", lambda: _describe_base(base, config, prompt), "model.base")]
-
-
-def _describe_base(
-    uri: str, config: SummarizeConfig | EvaluateConfig, prompt: PromptSection | None
-) -> str:
-    model = config.model
-    with small_files(uri, model.revision, config.storage) as small:
-        return describe_base(
-            uri,
-            model.revision,
-            config.storage,
-            prompt or PromptSection(),
-            model.trust_remote_code,
-            small,
+    section = config.model
+    prompt = config.prompt if isinstance(config, SummarizeConfig) else PromptSection()
+    with small_files(uri, section.revision, config.storage) as small:
+        base = check(
+            "base",
+            lambda: describe_base(
+                uri, section.revision, config.storage, prompt, section.trust_remote_code, small
+            ),
+            "model.base",
         )
+        if base.error:
+            return [base]
+        return [base, *_model_checks(uri, small, config, prompt)]
 
 
-def _describe_adapter(uri: str, config: SummarizeConfig | EvaluateConfig) -> str:
-    adapter = read_adapter(uri, config.storage)
-    if isinstance(config, SummarizeConfig):
-        check_adapter_digest(adapter, config.adapter_digest)
-    if ADAPTER_CONFIG in adapter.manifest.files:
-        check_adapter_config(adapter.store.read(ADAPTER_CONFIG), uri)
-    name, revision = name_base_of(adapter, config.model)
-    base = describe_base(name, revision, config.storage, None, config.model.trust_remote_code)
-    if Path(name).is_dir():
-        fetch_base_of(adapter, config.model, config.storage, Path(name))
-    else:  # reading all weights is cheap only in a folder of this machine
-        with small_files(name, revision, config.storage) as small:
-            check_small_files(adapter, config.model, small())
-    return f"{uri}  of run {adapter.manifest.extra.get('run')}\nbase {base}"
+def _adapter_checks(uri: str, config: SummarizeConfig | EvaluateConfig) -> list[Check]:
+    def describe() -> Found[tuple[str, str | None]]:
+        adapter = read_adapter(uri, config.storage)
+        if isinstance(config, SummarizeConfig):
+            check_adapter_digest(adapter, config.adapter_digest)
+        if ADAPTER_CONFIG in adapter.manifest.files:
+            check_adapter_config(adapter.store.read(ADAPTER_CONFIG), uri)
+        name, revision = name_base_of(adapter, config.model)
+        base = describe_base(name, revision, config.storage, None, config.model.trust_remote_code)
+        if Path(name).is_dir():
+            fetch_base_of(adapter, config.model, config.storage, Path(name))
+        else:  # reading all weights is cheap only in a folder of this machine
+            with small_files(name, revision, config.storage) as small:
+                check_small_files(adapter, config.model, small())
+        text = f"{uri}  of run {adapter.manifest.extra.get('run')}\nbase {base}"
+        return Found(text, (name, revision))
+
+    adapter, base = check_value("adapter", describe, "adapter")
+    if base is None:
+        return [adapter]
+    with small_files(*base, config.storage) as small:
+        return [adapter, *_model_checks(base[0], small, config, None)]
+
+
+def _model_checks(
+    uri: str,
+    small: SmallFiles,
+    config: SummarizeConfig | EvaluateConfig,
+    prompt: PromptSection | None,
+) -> list[Check]:
+    """Return the check of a model that generates, and of its prompt if it has no adapter."""
+    engine = config.engine if isinstance(config, SummarizeConfig) else "transformers"
+    if engine == "vllm":
+        return [Check("model", "not asked: vLLM has models of its own")]
+    section = config.model.model_copy(update={"base": uri})
+    if section.trust_remote_code:
+        return [Check("model", NOT_ASKED)]
+    model, embeddings = check_value("model", lambda: _describe_model(small(), section), "model")
+    if engine == "auto" and model.error:
+        # vLLM may be where the job runs, and know this base.
+        model = Check("model", f"warning: with the transformers engine: {model.error}")
+    if embeddings is None or prompt is None:
+        return [model]
+    asked = check("prompt", lambda: _describe_prompt(prompt, small(), embeddings, ()), "model.base")
+    return [model, asked]
+
+
+def _describe_model(folder: Path, section: AdapterModelSection) -> Found[int]:
+    event(ASKING, base=section.base)
+    from job.model.describe import facts_of
+
+    facts, _ = facts_of(folder, section)
+    return Found(facts.text(), facts.embeddings)
+
+
+def _describe_prompt(
+    section: PromptSection, folder: Path, embeddings: int, cleaning: Iterable[CleaningStep]
+) -> str:
+    """Return the style, and the text around a conversation as it is rendered."""
+    tokenizer = load_tokenizer(folder)
+    prompt = make_prompt(section, tokenizer, cleaning, recorded_end_ids(folder))
+    check_vocabulary(tokenizer, prompt, embeddings)
+    return f"style {section.style}: {_shown(prompt)}"
+
+
+def _shown(prompt: Prompt) -> str:
+    """Return the text around a conversation in one line, without the middle of a long one."""
+    text = visible(f"{prompt.before}⟨conversation⟩{prompt.after}", one_line=True)
+    if len(text) <= MAX_CHARACTERS_OF_A_PROMPT:
+        return text
+    half = MAX_CHARACTERS_OF_A_PROMPT // 2
+    return f"{text[:half]} … {text[-half:]}"

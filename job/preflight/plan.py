@@ -1,8 +1,9 @@
 """`recap plan`: find out what can be known before paying for a GPU, and list all that is wrong.
 
 Takes a config and returns a Plan. Reads the data whole and asks every store that the job will use.
-Fetches no weights and imports no torch. One module for each command beside this one: `training`,
-`summarizing`, `evaluating`.
+Fetches no weights: a base is asked by its small files, as a model without weights, for which torch
+is imported (some seconds). One module for each command beside this one: `training`, `summarizing`,
+`evaluating`.
 """
 
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig

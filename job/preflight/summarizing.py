@@ -13,7 +13,7 @@ from job.conversations.redaction import make_redactor, redact_message, redacted_
 from job.errors import DataError
 from job.preflight.access import probe_output
 from job.preflight.checks import Found, Plan, check_value
-from job.preflight.models import model_checks
+from job.preflight.models import generating_checks
 from job.storage.open import InputFile
 from job.storage.scratch import cache_folder
 from job.summarization.chunks import count_chunks, size_of
@@ -42,7 +42,7 @@ def plan_summarizing(config: SummarizeConfig) -> Plan:
 
     return Plan(
         title=f"plan of summarize run {config.run}",
-        checks=[input_check, *model_checks(config), output_check],
+        checks=[input_check, *generating_checks(config), output_check],
         config=resolved_yaml(config),
         run=config.run,
         done=bool(is_done),

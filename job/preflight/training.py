@@ -19,6 +19,7 @@ from job.preflight.access import (
     small_files,
 )
 from job.preflight.checks import Check, Found, Plan, check, check_value
+from job.preflight.models import training_checks
 from job.preflight.standing import (
     Standing,
     find_finished_standing,
@@ -67,14 +68,10 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
 
     standing = standing or Standing(config.run, "")
     if not standing.done:
-        model = config.model
-        with small_files(model.base, model.revision, config.storage) as small:
-            # A training that starts right after its plan logs the rows itself.
-            if examples and not brief:
-                checks += _rows(config, examples, small)
-            # Nor is the tokenizer loaded twice, unless weights would be downloaded before.
-            is_here = Path(model.base).is_dir()
-            checks += _access(config, None if brief and is_here else small)
+        checks += _model(config, examples, brief)
+        checks.append(
+            check("output", lambda: probe_output(config.output, config.storage), "output")
+        )
         if cluster != ALONE:
             checks.append(nodes)
         if config.publish.hub:
@@ -97,11 +94,17 @@ def _found(standing: Standing) -> Found[Standing]:
     return Found(standing.state, standing)
 
 
-def _access(config: TrainConfig, small: SmallFiles | None) -> list[Check]:
-    """Return the checks of the base and of the output."""
+def _model(config: TrainConfig, examples: Examples | None, brief: bool) -> list[Check]:
+    """Return the checks of the base, and of what its small files can be asked, wherever it is.
+
+    A training that starts right after its plan, which is `brief`, asks the model itself and logs
+    its rows.
+    """
     model = config.model
-    return [
-        check(
+    with small_files(model.base, model.revision, config.storage) as small:
+        # The tokenizer is not loaded twice, unless weights would be downloaded before.
+        is_here = Path(model.base).is_dir()
+        base = check(
             "base",
             lambda: describe_base(
                 model.base,
@@ -109,12 +112,17 @@ def _access(config: TrainConfig, small: SmallFiles | None) -> list[Check]:
                 config.storage,
                 config.prompt,
                 model.trust_remote_code,
-                small,
+                None if brief and is_here else small,
             ),
             "model.base",
-        ),
-        check("output", lambda: probe_output(config.output, config.storage), "output"),
-    ]
+        )
+        if brief or base.error:
+            return [base]
+        asked = training_checks(config, small, examples.cleaning if examples else ())
+        checks = [base, *asked]
+        if examples and not any(each.error for each in asked):
+            checks += _rows(config, small, examples)
+    return checks
 
 
 def _read_data(config: TrainConfig) -> Found[Examples]:
@@ -167,11 +175,11 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
     return [Check("scores", f"warning: the adapter will be published without scores: {why}")]
 
 
-def _rows(config: TrainConfig, examples: Examples, small: SmallFiles) -> list[Check]:
+def _rows(config: TrainConfig, small: SmallFiles, examples: Examples) -> list[Check]:
     """Return a check that counts the rows that fit, by encoding them as the training will.
 
-    None without the tokenizer. Code that a base brings along is not run for a plan, and the check
-    of the base reports what is wrong with its files.
+    None if that would take minutes. Code that a base brings along is not run for a plan, and the
+    check of the prompt reports what is wrong with the tokenizer's files.
     """
     too_many = len(examples.train) + len(examples.validation) > MAX_ENCODED_CONVERSATIONS
     if too_many or config.model.trust_remote_code:

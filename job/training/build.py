@@ -14,8 +14,9 @@ from trl import SFTConfig
 from job.config.commands import TrainConfig
 from job.config.training_sections import TrainingSection
 from job.model.adapter import lora_config
-from job.model.families import keep_adapter_in_float32, name_body, prepare_for_training
+from job.model.families import keep_adapter_in_float32, prepare_for_training
 from job.model.load import compute_dtype, load_base
+from job.model.modules import name_body
 from job.training.causes import BUILDING, Phase, explaining
 from job.training.prepare import Run
 from job.training.rows import Splits
@@ -80,7 +81,7 @@ def _loading(run: Run) -> Phase:
         remedy = f"set model.quantization: nf4-double, {remedy}"
     return Phase(
         "loading the base",
-        f"{run.examined.four_bit_line()}; a smaller batch_size does not help here: {remedy}",
+        f"{run.examined.base.four_bit_text()}; a smaller batch_size does not help here: {remedy}",
     )
 
 

@@ -13,7 +13,7 @@ from job.identity import json_digest
 from job.inference.summaries import check_budget
 from job.model import Tokenizer
 from job.model.control_tokens import recorded_end_ids
-from job.model.fetch import Base, fetch_base
+from job.model.fetch import Base, fetch_base, fetch_small_files, open_remote_base
 from job.model.load import context_tokens, load_tokenizer
 from job.model.thoughts import warn_of_thoughts
 from job.prompt.encode import Encoder
@@ -84,6 +84,7 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     processes = PartialState().num_processes
     event("environment", **describe(), processes=processes)
 
+    examined = _examine_before_fetching(config, work)
     model = config.model
     base = first_then_others(
         lambda: fetch_base(
@@ -92,8 +93,8 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     )
     context = context_tokens(base.path)
     check_budget(config.generation, context)
-    examined = examine_base(base.path, config)
-    event("base", adapter=examined.adapter_line(), in_4_bits=examined.four_bit_line())
+    examined = examined or examine_base(base.path, config)
+    event(examined.adapter_text())
     tokenizer = load_tokenizer(base.path, model.trust_remote_code)
     warn_of_thoughts(tokenizer)
     max_tokens = row_tokens(config.training.max_tokens, context)
@@ -110,18 +111,35 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
             read_run_prompt(store) or make_prompt(config.prompt, tokenizer, examples.cleaning, ends)
         )
     )
-    check_vocabulary(tokenizer, prompt, examined.embeddings)
+    check_vocabulary(tokenizer, prompt, examined.base.embeddings)
     settings = RowSettings(
         Encoder(prompt, tokenizer, max_tokens),
         config.data.references,
         config.limits.max_excluded_fraction,
-        examined.embeddings,
+        examined.base.embeddings,
     )
     with explaining(READING):
         rows = once_per_machine(lambda: _make_splits(examples, settings), work / "rows.pickle")
     event("rows", train=rows.train.counts(), validation=rows.validation.counts())
     data = Data(examples, prompt, rows)
     return Run(config, store, work, base, examined, tokenizer, data, processes)
+
+
+def _examine_before_fetching(config: TrainConfig, work: Path) -> Examined | None:
+    """Examine a base elsewhere by its small files, before its weights are fetched.
+
+    Return None for a base here, and for one whose own code must be fetched to make it.
+    """
+    model = config.model
+    is_remote = open_remote_base(model.base, model.revision, config.storage) is not None
+    if not is_remote or model.trust_remote_code:
+        return None
+    # A folder for each process: one might read a file while another writes it.
+    folder = work / f"small-files-{PartialState().process_index}"
+    folder.mkdir(exist_ok=True)
+    return examine_base(
+        fetch_small_files(model.base, model.revision, config.storage, folder), config
+    )
 
 
 def _make_splits(examples: Examples, settings: RowSettings) -> Splits:

@@ -9,8 +9,8 @@ from job.model.families import (
     all_configs,
     generation_config,
     keep_adapter_in_float32,
-    linear_modules,
 )
+from job.model.modules import linear_modules
 
 
 def test_end_tokens_without_generation_config_are_those_of_the_config(tmp_path):

@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM, FalconConfig, GptOssConfig, Qwen3
 from job.config.sections import ModelSection
 from job.config.training_sections import LoraSection
 from job.model.adapter import target_modules
-from job.model.families import experts
 from job.model.fetch import Base
 from job.model.four_bit import make_plain_linears
 from job.model.load import load_base
+from job.model.modules import experts
 from job.model.quantization import four_bit_share
 from job.model.skeleton import make_skeleton
 

@@ -31,7 +31,7 @@ class UnloadableRun:
     config = SimpleNamespace(
         training=SimpleNamespace(distribution="ddp"), model=SimpleNamespace(quantization=None)
     )
-    examined = SimpleNamespace(four_bit_line=str)
+    examined = SimpleNamespace(base=SimpleNamespace(four_bit_text=str))
 
     @property
     def base(self) -> None:
