@@ -125,7 +125,9 @@ def quantizing_experts() -> Iterator[None]:
         auto.AUTO_QUANTIZER_MAPPING[KEY] = before
 
 
-def quantize_in_place(model: Model, settings: BitsAndBytesConfig, device: torch.device) -> None:
+def quantize_in_place(
+    model: Model, settings: BitsAndBytesConfig, device: torch.device, with_experts: bool = True
+) -> None:
     """Quantize a model in the host's memory to 4 bits, and move it to `device`."""
     make_plain_linears(model)
     skipped = ExpertsQuantizer.get_modules_to_not_convert(
@@ -145,7 +147,7 @@ def quantize_in_place(model: Model, settings: BitsAndBytesConfig, device: torch.
             module.bias = before.bias
     plain.clear()
 
-    for name in expert_parameters(model, skipped):
+    for name in expert_parameters(model, skipped) if with_experts else []:
         module, parameter = _owner(model, name)
         weight = getattr(module, parameter)
         weight.data = weight.data.to(device).contiguous()

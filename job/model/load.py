@@ -28,6 +28,7 @@ from job.model.quantization import (
     METHODS,
     Quantization,
     WeightsInMemory,
+    check_blocks,
     choose_quantization,
     four_bit_share,
     is_part_of_quantization,
@@ -104,19 +105,15 @@ def load_base(
     A base to be `sharded` between processes need not fit on the device: it is loaded into the
     host's memory. To merge an adapter into it, its own quantization is undone. The model has
     `weights_in_memory`. Raise ConfigError if it cannot be loaded as configured, DataError if its
-    weights are damaged.
+    weights are wrong.
     """
+    import torch
     from transformers import AutoModelForCausalLM
 
     from job.model.four_bit import quantize_in_place, quantizing_experts
 
     quantization = read_quantization(base.path, base.uri, section, is_merging)
-    if sharded and quantization.in_memory in METHODS:
-        raise ConfigError(
-            f"training.distribution: fsdp cannot shard {base.uri}, which is quantized "
-            f"({quantization.own}): use training.distribution: ddp, or the base that it was made "
-            "from"
-        )
+    _check_possible(base, quantization, sharded)
     config = model_config(base.path, base.uri, section)
     set_own(config, quantization)
     settings = bitsandbytes_settings(section, sharded) if quantization.by_recap else None
@@ -125,14 +122,16 @@ def load_base(
     # Even None would replace the base's own quantization: the weights would be read as plain ones.
     if settings is not None and not is_staged:
         arguments["quantization_config"] = settings
+    # FSDP shards no packed experts: they stay in 16 bits.
     experts = nullcontext() if sharded else quantizing_experts()
+    place = torch.device("cpu") if sharded or on_cpu else device()
 
     with explained(base.path, base.uri), experts:
         model, loaded = AutoModelForCausalLM.from_pretrained(
             str(base.path),
             config=config,
             dtype=compute_dtype(section.dtype),
-            device_map={"": "cpu" if sharded or is_staged or on_cpu else device()},
+            device_map={"": "cpu" if is_staged else place},
             attn_implementation=attention_argument(section),
             use_safetensors=True,
             trust_remote_code=section.trust_remote_code,
@@ -145,7 +144,7 @@ def load_base(
         if quantization.is_dequantized:
             make_plain(model, compute_dtype(section.dtype))
         if is_staged:
-            quantize_in_place(model, settings, device())
+            quantize_in_place(model, settings, place, with_experts=not sharded)
     forbid_repacking(model)
     model.weights_in_memory = WeightsInMemory(
         quantization.in_memory, quantization.own, auto_class(config), four_bit_share(model)
@@ -243,6 +242,19 @@ def bitsandbytes_settings(
         bnb_4bit_compute_dtype=dtype,
         bnb_4bit_quant_storage=dtype if sharded else torch.uint8,
     )
+
+
+def _check_possible(base: Base, quantization: Quantization, sharded: bool) -> None:
+    """Raise ConfigError for a base's own quantization that cannot be sharded, or read rightly."""
+    if sharded and quantization.in_memory in METHODS:
+        raise ConfigError(
+            f"training.distribution: fsdp cannot shard {base.uri}, which is quantized "
+            f"({quantization.own}): use training.distribution: ddp, or the base that it was made "
+            "from"
+        )
+    if quantization.own == "fp8":
+        config = read_json(files_in_folder(base.path, base.uri), CONFIG)
+        check_blocks(base.path, base.uri, config)
 
 
 def _check_whole(

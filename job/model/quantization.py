@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from job.errors import ConfigError, DataError
@@ -137,9 +138,9 @@ def choose_quantization(
         raise ConfigError(f"{already}, which recap cannot load (it can {known}): {remedy}")
     missing = [name for name in method.packages if find_spec(name) is None]
     if missing:
-        needs = "needs a package that is" if len(missing) == 1 else "needs packages that are"
+        names = " and ".join(name.replace("_", "-") for name in missing)
         raise ConfigError(
-            f"{already}, which {needs} not installed ({', '.join(missing)}): install, or {remedy}"
+            f"{already}, and reading it needs {names}, not installed here: install it, or {remedy}"
         )
     if is_merging and not method.is_mergeable:
         raise ConfigError(
@@ -186,6 +187,31 @@ def own_settings(config: Mapping[str, Any]) -> Any:
     return None
 
 
+def check_blocks(path: Path, uri: str, config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for FP8 weights whose last block is a part of one.
+
+    transformers 5.19 divides rows and columns evenly among the scales. For DeepSeek-V3's 576 rows
+    in blocks of 128 it raises an error; 192 rows would silently get scales of other rows.
+    """
+    from safetensors import safe_open
+
+    block = own_settings(config).get("weight_block_size")
+    if not block:
+        return
+    for file in sorted(path.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+        for name, shape in shapes.items():
+            scales = shapes.get(f"{name}_scale_inv", [])
+            for size, count, width in zip(shape, scales, block, strict=False):
+                if count > 1 and size != count * width:
+                    raise ConfigError(
+                        f"model.base: {uri} is quantized (fp8) in blocks of {width} that do not "
+                        f"divide the {size} of {name}, which transformers reads wrongly: use the "
+                        "base that it was made from"
+                    )
+
+
 def set_own(config: Any, quantization: Quantization) -> None:
     """Ask in a transformers config for what `quantization` says of the base's own.
 
@@ -221,11 +247,25 @@ def make_plain(model: Model, dtype: Any) -> None:
     if getattr(model, "is_quantized", False):
         model.dequantize(dtype)
         model.is_loaded_in_4bit = model.is_loaded_in_8bit = False
+    for module in model.modules():
+        if hasattr(module, "quantization_scheme"):
+            _forget_scheme(module)
     for parameter in model.parameters():
         # MXFP4 becomes bfloat16, whatever was asked for.
         if parameter.dtype.is_floating_point and parameter.dtype.itemsize < dtype.itemsize:
             parameter.data = parameter.data.to(dtype)
     model._weight_conversions = None
+
+
+def _forget_scheme(module: Any) -> None:
+    """Let a layer of compressed-tensors compute as its plain class does.
+
+    Else it goes on to round what comes in, as FP8 hardware would: a training would learn from other
+    numbers than any engine computes with the weights in 16 bits.
+    """
+    from compressed_tensors.quantization.quant_metadata import QuantizationMetadata
+
+    QuantizationMetadata.clear_quantization(module)
 
 
 def is_part_of_quantization(key: str, quantization: Quantization) -> bool:

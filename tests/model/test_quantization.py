@@ -1,5 +1,6 @@
 """Claims about the quantization that a base was published with."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from job.model.fetch import Base
 from job.model.load import load_base
 from job.model.quantization import choose_quantization, four_bit_share, quantization_of
 from job.model.skeleton import make_skeleton
-from tests.quantized import make_awq, make_bitsandbytes, make_fp8, make_gptq, make_mxfp4
+from tests.quantized import BLOCK, make_awq, make_bitsandbytes, make_fp8, make_gptq, make_mxfp4
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,15 @@ def test_an_fp8_base_is_read_with_its_scales(base_folder, tmp_path):
     assert difference.abs().mean() < 0.3, "FP8 rounds; without scales it would be 2"
 
 
+def test_fp8_blocks_that_do_not_divide_a_weight_are_64(base_folder, tmp_path):
+    folder = make_fp8(base_folder, tmp_path / "base")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"]["weight_block_size"] = [BLOCK, 48]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"blocks of 48 that do not divide the \d+ of model\.lay"):
+        load(folder)
+
+
 def test_an_mxfp4_base_is_computed_in_the_dtype_of_the_config(base_folder, tmp_path):
     folder = make_mxfp4(base_folder, tmp_path / "base")
     model = load(folder)
@@ -95,8 +105,8 @@ def test_what_cannot_be_trained_on_is_quantized_to_nf4(base_folder, tmp_path, ma
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (make_gptq, r"\(gptq\), which needs packages that are not installed \(optimum, gptqmodel"),
-        (make_awq, r"\(awq\), which needs a package that is not installed \(gptqmodel\)"),
+        (make_gptq, r"\(gptq\), and reading it needs optimum and gptqmodel, not installed"),
+        (make_awq, r"\(awq\), and reading it needs gptqmodel, not installed here"),
     ],
 )
 def test_without_its_package_a_quantization_is_64(base_folder, tmp_path, make, why):
