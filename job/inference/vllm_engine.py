@@ -12,7 +12,7 @@ from job.config.sections import GenerationSection
 from job.errors import RecapError, RetryError, is_out_of_memory
 from job.inference.engine import Generated, gpu_failed, to_answer
 from job.model import Tokenizer
-from job.telemetry import warn
+from job.telemetry import warn, warn_once
 
 BATCHES_AHEAD = 4  # an answer of 128 tokens takes as long as three whole batches of answers of 40
 NAN_MESSAGE = "NaNs detected in logits"  # the beginning of vLLM's RuntimeError
@@ -162,7 +162,8 @@ class VllmEngine:
     def _recover(self, error: Exception, running: dict[str, int]) -> None:
         """Make vLLM usable again after a step that failed.
 
-        Drops all unfinished requests, and lowers the limit of prompts at once if memory ran out.
+        Drops all unfinished requests, and lowers the limit of prompts at once if memory ran out,
+        whatever reports it.
         Raise `error` if a prompt of `running` may be to blame, as FloatingPointError if it was NaN;
         RetryError if the GPU itself failed or vLLM cannot continue.
         """
@@ -189,7 +190,10 @@ class VllmEngine:
             if NAN_MESSAGE in str(error):
                 raise FloatingPointError(f"{error}; try another model.dtype")
             raise error
-        # Else a prompt of a later call may be to blame. Those of this call run again without it.
+        else:
+            # A prompt of a later call may be to blame. Those of this call run again without it.
+            why = f"{type(error).__name__}: {error}"
+            warn_once("vLLM failed: the prompts of this call run again by themselves", error=why)
 
     def _drop(self, requests: Sequence[str], error: Exception) -> None:
         """Remove requests from vLLM, and its cache of prompts, which may be wrong after a failure.

@@ -91,13 +91,21 @@ def test_expected_prompt_that_breaks_a_step_fails_in_its_own_call(engine, wanted
     assert failed_rows(found) == [10]
 
 
-def test_out_of_memory_lowers_the_number_of_running_prompts(engine, wanted, prompts):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUBLAS_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_out_of_memory_lowers_the_number_of_running_prompts(engine, wanted, prompts, error):
     sizes: list[int] = []
 
     def small(running: list[list[int]]) -> None:
         sizes.append(len(running))
         if len(running) > 7:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
 
     ours = over(engine, Watched(engine._engine, small))
     done: list[int] = []
