@@ -159,6 +159,12 @@ def fetch_small_files(
     return folder
 
 
+def small_identity(uri: str, folder: Path) -> dict[str, Any]:
+    """Return what `Base.identity` has of a base's small files, which are in `folder`."""
+    identity = _with_small_digests(Base(uri, None, "", folder)).identity()
+    return {key: value for key, value in identity.items() if key not in ("digest", "revision")}
+
+
 def open_remote_base(uri: str, revision: str | None, storage: StorageSection) -> Store | None:
     """Return the store of a base under s3:// or on the Hub; None for a folder here.
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from job.config.commands import TrainConfig
-from job.errors import RecapError
+from job.errors import OutputError, RecapError
 from job.identity import differences
+from job.model.fetch import small_identity
+from job.preflight.access import SmallFiles
 from job.storage.open import open_store
 from job.storage.store import Store
 from job.training import checkpoints, journal
@@ -24,29 +27,54 @@ class Standing:
     story: Sequence[str] = ()
 
 
-def find_standing(config: TrainConfig, examples: Examples, fresh: bool) -> Standing:
+def find_standing(
+    config: TrainConfig, examples: Examples, fresh: bool, small: SmallFiles
+) -> Standing:
     """Read the journal of the run.
 
-    If `fresh`, and the folder belongs to another config, data or versions, read that of the run
-    beside it. Raise ConfigError if the folder belongs to another run and `fresh` is False.
+    If `fresh`, and the folder belongs to another config, data, versions or files of the base, read
+    that of the run beside it. Raise OutputError if the folder belongs to another run and `fresh` is
+    False.
     """
     wanted = journal.fingerprint(config, examples.digests())
     run = config.run
     store = _store(config, run)
     found = journal.read_journal(store)
-    if fresh and found is not None and differences(found.fingerprint, wanted):
-        run = journal.fresh_name(config.run, wanted)
-        store = _store(config, run)
-        found = journal.read_journal(store)
+    if fresh and found is not None:
+        try:
+            _check_same(found, store, wanted, config, small)
+        except OutputError:
+            run = journal.fresh_name(config.run, wanted)
+            store = _store(config, run)
+            found = journal.read_journal(store)
     if found is None:
         return Standing(run, f"{run}: new")
 
-    journal.check_same_run(found, store, wanted)
+    _check_same(found, store, wanted, config, small)
     story = journal.story(found)
     newest = checkpoints.newest_step(store)
     step = "none" if newest is None else newest
     state = "\n".join([f"{run}: {found.state}, last checkpoint {step}", *story[-ATTEMPTS_SHOWN:]])
     return Standing(run, state, journal.is_done(found, store, config.publish.hub), story)
+
+
+def _check_same(
+    found: journal.Journal,
+    store: Store,
+    wanted: dict[str, Any],
+    config: TrainConfig,
+    small: SmallFiles,
+) -> None:
+    """Raise OutputError if the folder belongs to another run, or the base has changed since."""
+    journal.check_same_run(found, store, wanted)
+    if journal.is_done(found, store, config.publish.hub):
+        return
+    try:
+        folder = small()
+    except RecapError:
+        return  # the check of the base reports it
+    # Of the weights, the training knows: it reads them anyway.
+    journal.check_same_base(found, store, small_identity(config.model.base, folder))
 
 
 def find_standing_without_data(config: TrainConfig) -> Standing:

@@ -40,19 +40,24 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
     Checks the base, that output and Hub can be written, and the nodes if there are several. A run
     that is done needs none of these checks.
 
-    If `fresh`, and the run's folder belongs to another config, data or versions, plan a new run
-    beside it. If `brief`, read no data of a finished run, and encode no rows.
+    If `fresh`, and the run's folder belongs to another config, data, versions or files of the base,
+    plan a new run beside it. If `brief`, read no data of a finished run, and encode no rows.
     """
     if brief:
         finished = find_finished_standing(config)
         if finished:
             return _plan(config, [Check("run", finished.state)], finished)
+    model = config.model
+    with small_files(model.base, model.revision, config.storage) as small:
+        return _plan_unfinished(config, small, fresh, brief)
 
+
+def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief: bool) -> Plan:
     nodes, cluster = check_value("nodes", _find_nodes)
     data, examples = check_value("data", lambda: _read_data(config), "data")
     if examples:
         run, standing = check_value(
-            "run", lambda: _found(find_standing(config, examples, fresh)), "output"
+            "run", lambda: _found(find_standing(config, examples, fresh, small)), "output"
         )
         steps = Check("steps", _count_steps(config, examples, cluster.nodes if cluster else 1))
         checks = [data, *_scores(config, examples), steps, run]
@@ -68,7 +73,7 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
 
     standing = standing or Standing(config.run, "")
     if not standing.done:
-        checks += _model(config, examples, brief)
+        checks += _model(config, small, examples, brief)
         checks.append(
             check("output", lambda: probe_output(config.output, config.storage), "output")
         )
@@ -94,34 +99,35 @@ def _found(standing: Standing) -> Found[Standing]:
     return Found(standing.state, standing)
 
 
-def _model(config: TrainConfig, examples: Examples | None, brief: bool) -> list[Check]:
+def _model(
+    config: TrainConfig, small: SmallFiles, examples: Examples | None, brief: bool
+) -> list[Check]:
     """Return the checks of the base, and of what its small files can be asked, wherever it is.
 
     A training that starts right after its plan, which is `brief`, asks the model itself and logs
     its rows.
     """
     model = config.model
-    with small_files(model.base, model.revision, config.storage) as small:
-        # The tokenizer is not loaded twice, unless weights would be downloaded before.
-        is_here = Path(model.base).is_dir()
-        base = check(
-            "base",
-            lambda: describe_base(
-                model.base,
-                model.revision,
-                config.storage,
-                config.prompt,
-                model.trust_remote_code,
-                None if brief and is_here else small,
-            ),
-            "model.base",
-        )
-        if brief or base.error:
-            return [base]
-        asked = training_checks(config, small, examples.cleaning if examples else ())
-        checks = [base, *asked]
-        if examples and not any(each.error for each in asked):
-            checks += _rows(config, small, examples)
+    # The tokenizer is not loaded twice, unless weights would be downloaded before.
+    is_here = Path(model.base).is_dir()
+    base = check(
+        "base",
+        lambda: describe_base(
+            model.base,
+            model.revision,
+            config.storage,
+            config.prompt,
+            model.trust_remote_code,
+            None if brief and is_here else small,
+        ),
+        "model.base",
+    )
+    if brief or base.error:
+        return [base]
+    asked = training_checks(config, small, examples.cleaning if examples else ())
+    checks = [base, *asked]
+    if examples and not any(each.error for each in asked):
+        checks += _rows(config, small, examples)
     return checks
 
 

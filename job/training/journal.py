@@ -127,12 +127,12 @@ def check_same_run(journal: Journal, store: Store, identity: dict[str, Any]) -> 
 def check_same_base(journal: Journal, store: Store, base: Mapping[str, Any]) -> None:
     """Raise OutputError, naming what changed, if the run began with other files of its base.
 
-    `base` is `Base.identity()`.
+    `base` is `Base.identity()`, or the part of it that is known.
     """
     before = journal.facts.get("base", {})
     changed = []
     for key, part in PARTS_OF_A_BASE.items():
-        if key in before and before[key] != base.get(key):
+        if key in before and key in base and before[key] != base[key]:
             changed.append(part)
     if not changed:
         return
@@ -141,9 +141,13 @@ def check_same_base(journal: Journal, store: Store, base: Mapping[str, Any]) -> 
     here = base.get("tokenizer_files", {})
     files = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
     named = f" ({', '.join(files[:3])})" if files else ""
+    remedy = "put the files of then back, or give this run another name (run)"
+    if PARTS_OF_A_BASE["digest"] not in changed:
+        # A plan compares all but the weights, which it does not read.
+        remedy += ", or start beside it with --fresh"
     raise OutputError(
         f"{store.uri} holds a run that began with another {' and '.join(changed)} of "
-        f"{base['uri']}{named}: put the files of then back, or give this run another name (run)"
+        f"{base['uri']}{named}: {remedy}"
     )
 
 

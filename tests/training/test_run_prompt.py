@@ -1,15 +1,20 @@
 """Claims about the prompt that is kept with a run: rendered once, read back, never mixed up."""
 
 import json
+import shutil
 
 import pytest
 
 from job.config.commands import TrainConfig
-from job.errors import DamagedError, OutputError
+from job.errors import DamagedError, ExitCode, OutputError
+from job.model.fetch import small_identity
+from job.preflight.training import plan_training
 from job.prompt.template import Prompt, prompt_digest
 from job.storage.local import LocalStore
 from job.training import journal
+from job.training.examples import read_examples
 from job.training.run_prompt import FACT, read_run_prompt, write_run_prompt
+from tests.tiny import CHAT_TEMPLATE
 
 PROMPT = Prompt("Today is 28 Nov. Sum up.\n", "\n", False, {"agent": "us"}, ("whitespace",))
 BASE = {
@@ -70,7 +75,10 @@ def test_a_prompt_that_was_edited_ends_the_run(store):
 def test_a_base_that_changed_since_the_run_began_is_refused(store, key, named):
     found = journal.read_journal(store)
     journal.check_same_base(found, store, BASE)
-    with pytest.raises(OutputError, match=f"{named}: put the files of then back, or give .* name"):
+    with pytest.raises(
+        OutputError,
+        match=f"{named}: put the files of then back, or give .* name",
+    ):
         journal.check_same_base(found, store, BASE | {key: "other"})
 
 
@@ -79,3 +87,23 @@ def test_the_changed_files_of_a_tokenizer_are_named(store):
     other = BASE | {"tokenizer_digest": "t2", "tokenizer_files": files}
     with pytest.raises(OutputError, match=r"models/base \(chat_template\.jinja\): put"):
         journal.check_same_base(journal.read_journal(store), store, other)
+
+
+def test_a_plan_refuses_a_changed_template_and_begins_beside_if_fresh(
+    config, base_folder, tmp_path, places
+):
+    base = shutil.copytree(base_folder, tmp_path / "base")
+    config["model"]["base"] = str(base)
+    loaded = TrainConfig.model_validate(config)
+    folder = LocalStore(f"{config['output']}/tiny")
+    identity = journal.fingerprint(loaded, read_examples(loaded).digests())
+    journal.begin(folder, loaded, identity, 0, {"base": small_identity(str(base), base)})
+    assert plan_training(loaded).error is None
+
+    (base / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    refused = plan_training(loaded).error
+    assert refused.exit_code == ExitCode.OUTPUT
+    assert "another tokenizer or chat template" in str(refused)
+    assert "(chat_template.jinja): put the files of then back" in str(refused)
+    fresh = plan_training(loaded, fresh=True)
+    assert (fresh.error, fresh.run) == (None, journal.fresh_name("tiny", identity))
