@@ -64,7 +64,8 @@ class ModelSection(Section):
     quantization: Quantization | None = Field(
         "nf4-double",
         description="Quantization of the weights to 4 bits: nf4, or nf4-double, which quantizes "
-        "the constants of quantization too. null loads the weights in dtype.",
+        "the constants of quantization too. null loads the weights in dtype. A base that is "
+        "quantized already keeps its own quantization, or is read into dtype first.",
     )
     dtype: DType = Field(
         "auto",
@@ -103,7 +104,8 @@ class AdapterModelSection(Section):
     quantization: Quantization | None = Field(
         None,
         description="Quantization of the weights to 4 bits, which needs less memory and is "
-        "slower. null loads them in dtype.",
+        "slower. null loads them in dtype. A base that is quantized already keeps its own "
+        "quantization, or is read into dtype first.",
     )
     dtype: DType = Field(
         "auto",
