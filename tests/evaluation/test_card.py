@@ -1,3 +1,4 @@
+import ast
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from job.conversations.record import Conversation, Source, Turn
 from job.evaluation.card import CardFacts, Split, model_card, usage_code
 from job.evaluation.metrics import METRICS
 from job.evaluation.result import Evaluation, NotScored
+from job.model.quantization import FourBitShare, WeightsInMemory
 from job.prompt.encode import Encoder
 from job.prompt.template import Prompt
 
@@ -105,6 +107,18 @@ def test_a_sampling_adapter_is_used_with_sampling() -> None:
     )
     assert "do_sample=True, temperature=0.5, top_p=1.0" in usage_code(facts(config=sampling))
     assert "do_sample=False" in usage_code(facts())
+
+
+def test_the_card_has_the_share_in_4_bits_and_the_class_that_loads_the_base(good) -> None:
+    share = FourBitShare(four_bit=6_000, total=10_000, embeddings=2_000)
+    weights = WeightsInMemory("nf4-double", "fp8", "AutoModelForMultimodalLM", share)
+    card = model_card(facts(weights=weights), good)
+    assert "6,000 of 10,000 parameters were in 4 bits (2,000 are those of embeddings)" in card
+    assert "quantization: nf4-double, read from fp8" in card
+    code = usage_code(facts(weights=weights))
+    assert ast.parse(code)
+    assert 'base = "org/base"\nmodel = AutoModelForMultimodalLM.from_pretrained(base, ' in code
+    assert "PeftModel.from_pretrained(model, adapter)" in code
 
 
 @pytest.fixture(scope="module")
