@@ -109,7 +109,7 @@ def test_a_sampling_adapter_is_used_with_sampling() -> None:
     assert "do_sample=False" in usage_code(facts())
 
 
-def test_the_card_has_the_share_in_4_bits_and_the_class_that_loads_the_base(good) -> None:
+def test_the_card_has_the_share_in_4_bits_and_the_class_of_the_base(good) -> None:
     share = FourBitShare(four_bit=6_000, total=10_000, embeddings=2_000)
     weights = WeightsInMemory("nf4-double", "fp8", "AutoModelForMultimodalLM", share)
     card = model_card(facts(weights=weights), good)
