@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from job.evaluation.metrics import first_metrics
@@ -37,15 +38,17 @@ def _journal(run: Run) -> Any:
 
 def _machine(environment: Mapping[str, Any]) -> Iterator[str]:
     threads = os.environ.get("OMP_NUM_THREADS", "one a core")
-    yield ""
-    yield (
-        f"- Machine: {environment['cpu']}, {environment['cores']} cores (threads: {threads}), "
-        f"{environment['memory_gib']:.0f} GiB of memory, no GPU"
-    )
     versions = [f"{name} {number}" for name, number in environment["versions"].items()]
-    half = len(versions) // 2
-    yield f"- Versions: Python {environment['python']}, {', '.join(versions[:half])},"
-    yield f"  {', '.join(versions[half:])}"
+    facts = [
+        f"Machine: {environment['cpu']}, {environment['cores']} cores (threads: {threads}), "
+        f"{environment['memory_gib']:.0f} GiB of memory, no GPU.",
+        f"Load of the machine in the last quarter of an hour: {os.getloadavg()[2]:.0f}. By itself, "
+        "a run is a load of one for each thread.",
+        f"Versions: Python {environment['python']}, {', '.join(versions)}.",
+    ]
+    yield ""
+    for fact in facts:
+        yield from wrap(fact, 100, initial_indent="- ", subsequent_indent="  ")
 
 
 def _section(run: Run) -> Iterator[str]:
@@ -54,7 +57,7 @@ def _section(run: Run) -> Iterator[str]:
     training = journal["config"]["training"]
     rows = training["batch_size"] * training["gradient_accumulation_steps"]
     data = journal["facts"]["data"]["train"]
-    yield f"## {run.data.name} conversations, {run.quantization or 'not quantized (float32)'}"
+    yield f"## {run.data.name} conversations, {run.quantization or 'float32, not quantized'}"
     yield ""
     yield (
         f"{training['max_steps']} steps of {rows} rows of {data['tokens'] / data['rows']:.0f} "

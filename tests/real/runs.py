@@ -141,7 +141,7 @@ def write_jsonl(path: Path, rows: list[Any]) -> Path:
 def demo_data(work: Path, steps: int, validation: int, heldout: int) -> Data:
     """Return the demo's conversations, with this many of the small splits written to `work`."""
     return Data(
-        "generated",
+        "Generated",
         train=DEMO / "train.jsonl",
         validation=write_jsonl(
             work / "validation.jsonl", read_jsonl(DEMO / "validation.jsonl")[:validation]

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from tests.real.runs import BASE, Run, demo_data
-from tests.vllm.engines import MIN_SAME_SHARE
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
+CONVERSATIONS = 12  # a minute for each engine and way, on one thread
 FIRST_TOKENS = {"max_new_tokens": 24}
+MAX_OTHERS = 1  # two tokens whose likelihoods differ in the last bits may change places
 
 
 @pytest.fixture(scope="module")
@@ -17,13 +18,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that has learned enough to answer otherwise than the base."""
     assert BASE.is_dir(), f"{BASE} is missing: `make test-vllm` makes it"
     work = tmp_path_factory.mktemp("real")
-    data = demo_data(work, steps=4, validation=4, heldout=20)
+    data = demo_data(work, steps=4, validation=2, heldout=CONVERSATIONS)
     return Run(work / "run", data, None)
 
 
 def answers(run: Run, name: str, **keys: Any) -> dict[str, str]:
     lines = run.summaries(name, generation=FIRST_TOKENS, **keys)
-    assert len(lines) == 20
+    assert len(lines) == CONVERSATIONS
     return {line["id"]: line["summary"] for line in lines}
 
 
@@ -31,8 +32,7 @@ def answers(run: Run, name: str, **keys: Any) -> dict[str, str]:
 def test_vllm_answers_like_transformers_on_a_real_base(trained, weights):
     wanted = answers(trained, "transformers")
     ours = answers(trained, weights, engine="vllm", adapter_weights=weights)
-    same = sum(ours[id] == wanted[id] for id in wanted)
-    assert same >= MIN_SAME_SHARE * len(wanted)
+    assert sum(ours[id] != wanted[id] for id in wanted) <= MAX_OTHERS
 
 
 def test_the_adapter_changes_the_answers_of_a_real_base(trained):
@@ -44,4 +44,4 @@ def test_the_adapter_changes_the_answers_of_a_real_base(trained):
         prompt=trained.train_config()["prompt"],
     )
     wanted = answers(trained, "transformers")
-    assert sum(alone[id] == wanted[id] for id in wanted) <= 0.2 * len(wanted)
+    assert sum(alone[id] == wanted[id] for id in wanted) < len(wanted) / 2
