@@ -51,7 +51,7 @@ def end_tokens(tokenizer: Tokenizer, generation_config: Any) -> frozenset[int]:
     """
     ids = getattr(generation_config, "eos_token_id", None)
     several = ids if isinstance(ids, list) else [ids]
-    return frozenset(id for id in [tokenizer.eos_token_id, *several] if id is not None)
+    return frozenset(id for id in [tokenizer.eos_token_id, *several] if isinstance(id, int))
 
 
 def recorded_end_ids(base: Path) -> frozenset[int]:

@@ -66,6 +66,24 @@ SMALL_FILES = (
 
 MAX_JSON_BYTES = 100_000_000
 MAX_JSON_DEPTH = 64  # real ones have 5
+# Keys of a config whose numbers are the rows and columns of a matrix, or how many there are.
+HIDDEN = ("hidden_size", "n_embd", "d_model")
+WIDTHS = (
+    *HIDDEN,
+    "vocab_size",
+    "intermediate_size",
+    "ffn_dim",
+    "n_inner",
+    "n_positions",
+    "state_size",
+    "head_dim",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+)
+COUNTS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "num_labels")
 MAX_LAYERS = 100_000  # real ones have 200
 MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 
@@ -184,8 +202,8 @@ def check_config(files: BaseFiles) -> None:
             f"read: remove it, and name the weights {WEIGHTS}"
         )
     for key, value in entries(config):
-        # To make such a model would take forever.
-        if "layers" in key and isinstance(value, int) and value > MAX_LAYERS:
+        # To make such a model would take forever, or all memory for the names of labels.
+        if key in COUNTS and _count(value) > MAX_LAYERS:
             raise DataError(f"model.base: {files.uri}/{CONFIG} has {key}: {value}; {AGAIN}")
 
 
@@ -215,6 +233,7 @@ def check_weights(files: BaseFiles) -> list[str]:
     check_config(files)
     for key in names:
         _check_header(files, key)
+    _check_widths(files, sum(files.sizes[key] for key in names))
     return names
 
 
@@ -278,6 +297,29 @@ def _depth(value: Any) -> int:
                 inner += each
         level = inner
     return depth
+
+
+def _check_widths(files: BaseFiles, weight_bytes: int) -> None:
+    """Raise DataError for a config whose matrices are far larger than the weights.
+
+    transformers allocates what the config says before anybody compares: a wrong number there would
+    take all memory of the machine. No quantization has less than a bit for a parameter.
+    """
+    waiting = [read_json(files, CONFIG)]
+    while waiting:
+        config = waiting.pop()
+        waiting += [value for value in config.values() if isinstance(value, dict)]
+        rows = [_count(config.get(key)) for key in HIDDEN]
+        for key in WIDTHS:
+            if max(rows) * _count(config.get(key)) > 8 * weight_bytes:
+                raise DataError(
+                    f"model.base: {files.uri}/{CONFIG} has {key}: {config[key]}, far more than its "
+                    f"weights of {weight_bytes:,} bytes have; {AGAIN}"
+                )
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _more_templates(files: BaseFiles) -> list[str]:

@@ -36,7 +36,12 @@ from job.model.quantization import (
     quantization_of,
     set_own,
 )
-from job.model.tokenizer_files import add_chat_template, check_pieces, check_tokenizer
+from job.model.tokenizer_files import (
+    SAMPLES,
+    add_chat_template,
+    check_pieces,
+    check_tokenizer,
+)
 from job.telemetry import event, warn
 
 SMALL_SHARE = 0.5  # of the weights in 4 bits, below which a warning is due
@@ -63,9 +68,13 @@ def load_tokenizer(
             # vLLM.
             mistral_format=False,
         )
+        tokenizer(list(SAMPLES))  # some mistakes show in use only
     except RecapError:
         raise
-    except Exception as error:  # tokenizers has no narrower class for a broken tokenizer.json
+    except BaseException as error:  # tokenizers has no narrower class for a broken tokenizer.json
+        # A panic of its Rust code is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         if isinstance(error, ImportError) or "trust_remote_code" in str(error):
             raise ConfigError(
                 f"model: the tokenizer in {where} cannot be loaded as configured: {error}"

@@ -96,6 +96,32 @@ def test_base_without_tokenizer_is_66_unless_an_adapter_has_one(copy):
     assert "1 weight file" in describe_base(str(copy), None, NOTHING)
 
 
+PANIC = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "X", "type_id": 0}}],
+    "pair": [],
+    "special_tokens": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("post_processor", PANIC),
+        ("model", {"type": "WordPiece", "vocab": {}, "unk_token": "[U]"}),
+    ],
+)
+def test_tokenizer_that_fails_in_use_is_65(copy, key, value):
+    content = json.loads((copy / "tokenizer.json").read_text())
+    more = {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
+    if key == "model":
+        value = value | more
+    (copy / "tokenizer.json").write_text(json.dumps(content | {key: value}))
+    error = error_of(lambda: load_tokenizer(copy))
+    assert type(error) is DataError
+    assert str(error).startswith(f"{copy}: its tokenizer cannot be loaded (")
+
+
 @pytest.mark.parametrize("broken", ["{bad", "{}", '{"model": {"type": "Nothing"}}'])
 def test_broken_tokenizer_is_65_with_its_files(copy, broken):
     (copy / "tokenizer.json").write_text(broken)

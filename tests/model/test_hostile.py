@@ -208,13 +208,30 @@ def test_weights_of_another_name_are_refused(copy, tmp_path):
     refused_by_all(copy, tmp_path, ConfigError, "has transformers_weights")
 
 
-def test_more_layers_than_any_model_has_are_65(copy, tmp_path):
+@pytest.mark.parametrize("key", ["num_hidden_layers", "n_layer", "num_labels"])
+def test_more_layers_than_any_model_has_are_65(copy, tmp_path, key):
     config = json.loads((copy / "config.json").read_text())
-    nested = {"text_config": {"num_hidden_layers": 10**9}}
+    nested = {"text_config": {key: 10**9}}
     (copy / "config.json").write_text(json.dumps(config | nested))
-    refused_by_all(copy, tmp_path, DataError, "config.json has num_hidden_layers: 1000000000")
-    with pytest.raises(DataError, match="num_hidden_layers"):
+    refused_by_all(copy, tmp_path, DataError, f"config.json has {key}: 1000000000")
+    with pytest.raises(DataError, match=key):
         fetch_small_files(str(copy), None, STORAGE, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": 10**6},
+        {"vocab_size": 10**9},
+        {"intermediate_size": 10**9},
+        {"head_dim": 10**9},
+        {"text_config": {"d_model": 64, "num_experts": 10**9}},
+    ],
+)
+def test_matrices_far_larger_than_the_weights_are_65(copy, tmp_path, change):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | change))
+    refused_by_all(copy, tmp_path, DataError, "far more than its weights of ")
 
 
 @pytest.mark.parametrize("names", [5, ["a"], {"a": 5}, {"a": None}, {"a": "../../etc/passwd"}])
