@@ -143,7 +143,7 @@ def test_a_table_without_the_column_is_65_and_names_the_columns_it_has(train, tm
     assert not (tmp_path / "out").exists()
 
 
-def test_validation_in_train_is_65_unless_the_config_decides(train, tmp_path, base):
+def test_validation_in_train_is_65_unless_the_config_decides(train, tmp_path, base, base_folder):
     config = train_config(tmp_path, base, jsonl(GOOD, OTHER), jsonl({**GOOD, "id": "copy"}))
     done = train(config)
     assert done.code == 65
@@ -151,6 +151,7 @@ def test_validation_in_train_is_65_unless_the_config_decides(train, tmp_path, ba
         "error: data: 1 training conversations also stand in validation (a = copy): scores would "
         "flatter; take them out, or set data.overlap: drop (from train) or allow\n"
     )
+    config["model"]["base"] = str(base_folder)
     assert train(config, "--dry-run", "--set", "data.overlap=drop").code == 0
 
 
@@ -224,7 +225,8 @@ def test_a_base_with_pickled_weights_only_is_66_with_the_remedy(train, tmp_path,
     done = train(train_config(tmp_path, base, jsonl(GOOD), jsonl(OTHER)))
     assert done.code == 66
     assert done.err == (
-        f"error: model.base: {base} needs config.json and *.safetensors, found config.json, "
+        f"error: model.base: {base} needs config.json and model.safetensors or "
+        "model.safetensors.index.json with its files, found config.json, "
         "pytorch_model.bin, tokenizer.json; convert other weights with "
         "save_pretrained(..., safe_serialization=True)\n"
     )

@@ -68,7 +68,8 @@ def generating_checks(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
     if uri is None:
         return []
     section = config.model
-    prompt = config.prompt if isinstance(config, SummarizeConfig) else PromptSection()
+    named = config.prompt if isinstance(config, SummarizeConfig) else None
+    prompt = named or PromptSection()
     with small_files(uri, section.revision, config.storage) as small:
         base = check(
             "base",

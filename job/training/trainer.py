@@ -14,6 +14,7 @@ from job.errors import DivergedError, PreemptedError, is_out_of_memory
 from job.model import Model
 from job.telemetry import warn
 from job.training.causes import EVALUATING, explaining
+from job.training.own_head import is_fused_head_right, use_own_head
 from job.training.sharding import check_sharded, trained_weights
 from job.training.uploads import make_room
 
@@ -53,6 +54,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         self._wait_for_uploads = wait_for_uploads
         # Of the evaluation in progress, per batch: loss and tokens of each row, (rows, 2).
         self._losses_of_rows: list[torch.Tensor] = []
+        self._is_head_chosen = False
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Return an order of rows that depends on seed and epoch alone.
@@ -105,6 +107,25 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         is_over = self.state.global_step >= self.state.max_steps
         if not self.control.should_training_stop and not is_over:
             super()._run_epoch(*arguments, **named)
+
+    def compute_loss(self, model: Model, *arguments: Any, **named: Any) -> Any:
+        """Return the loss of a batch, by the model's own head if TRL's is another."""
+        self._choose_head(model)
+        return super().compute_loss(model, *arguments, **named)
+
+    def _choose_head(self, model: Model) -> None:
+        """Collective, once: replace TRL's fused head if it does not compute what the model does."""
+        if self._is_head_chosen:
+            return
+        self._is_head_chosen = True
+        base = self.model.get_base_model()
+        with self.compute_loss_context_manager():
+            is_right = is_fused_head_right(model, base.get_input_embeddings().num_embeddings)
+        if not is_right:
+            use_own_head(base)
+            warn(
+                "TRL's head computes another loss than this base: its own is used, with more memory"
+            )
 
     def _evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """Evaluate; after a stop signal, save a checkpoint and stop instead.
@@ -179,6 +200,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         ignore_keys: list[str] | None = None,
     ) -> tuple[torch.Tensor, None, None]:
         """Return the batch's mean loss. Keeps loss and tokens of each row for `evaluation_loop`."""
+        self._choose_head(model)
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             output = model(**inputs, use_cache=False, fused_lm_head=True)

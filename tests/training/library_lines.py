@@ -152,6 +152,29 @@ OVERRIDES = (
         without="The losses of the rows are not collected: evaluation_loop has none to sum up.",
     ),
     LibraryLine(
+        used_by="trainer:RecapTrainer.compute_loss",
+        function="trl.trainer.sft_trainer:SFTTrainer.compute_loss",
+        line="outputs = model(**inputs, fused_lm_head=True) per_token_loss = -outputs.log_probs",
+        without="The loss does not come from the head that the override checks and may replace.",
+    ),
+    LibraryLine(
+        used_by="own_head:use_own_head",
+        function="trl.trainer.sft_trainer:SFTTrainer.compute_loss",
+        line="entropy_sum = self.accelerator.gather_for_metrics("
+        "outputs.entropy.detach().sum()).sum() "
+        "num_correct = self.accelerator.gather_for_metrics(outputs.is_top1.sum()).sum()",
+        without="The trainer reads fields of the head's output that a model's own head does not "
+        "fill.",
+    ),
+    LibraryLine(
+        used_by="build:build_trainer",
+        function="trl.trainer.sft_trainer:SFTTrainer.__init__",
+        line='self.aux_loss_enabled = hasattr(text_config, "output_router_logits") '
+        "and self.router_aux_loss_coef != 0.0",
+        without="router_aux_loss_coef of the settings does not switch off the loss that balances "
+        "experts, which TRL reads from keys that some families do not have.",
+    ),
+    LibraryLine(
         used_by="trainer:RecapTrainer.prediction_step",
         function="trl.trainer.sft_trainer:SFTTrainer.compute_loss",
         line="outputs = model(**inputs, fused_lm_head=True) "

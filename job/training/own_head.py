@@ -1,0 +1,101 @@
+"""Compute the loss by a model's own logits where TRL's fused head would compute another one.
+
+TRL 1.16 multiplies the hidden states of a model's body by the weights of its head, and knows some
+factors and caps by their names in a config. Models that do more between body and head (BERT and its
+kin, ModernBERT, Inkling), or call it otherwise (RecurrentGemma's cap), would silently be trained on
+another loss than their own.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.trainer.utils import FusedCausalLMOutput
+
+from job.errors import is_out_of_memory
+from job.model import Model
+from job.prompt.encode import IGNORED
+
+TOKENS = 16
+
+# The mean difference of log-probabilities, as a fraction of their mean. In 16 bits, logits are
+# rounded.
+MAX_DIFFERENCE = 1e-3
+MAX_DIFFERENCE_IN_16_BITS = 2e-2
+
+
+def is_fused_head_right(model: Model, embeddings: int) -> bool:
+    """Return True if TRL's fused head gives the log-probabilities that the model's own logits give.
+
+    Collective if the model is wrapped or sharded. Computes some tokens twice, and changes no random
+    state.
+    """
+    device = next(model.parameters()).device
+    ids = torch.arange(TOKENS, device=device)[None] % embeddings  # (1, tokens)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            logits = model(input_ids=ids, use_cache=False).logits
+            wanted = _log_probabilities(logits, ids)
+            found = model(input_ids=ids, labels=ids, use_cache=False, fused_lm_head=True).log_probs
+    except (AttributeError, RuntimeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
+        return False
+    finally:
+        model.train(was_training)
+
+    allowed = MAX_DIFFERENCE if logits.dtype == torch.float32 else MAX_DIFFERENCE_IN_16_BITS
+    return bool((found - wanted).abs().mean() <= allowed * wanted.abs().mean())
+
+
+def use_own_head(base: Model) -> None:
+    """Replace TRL's fused head on a base, which has no adapter around it, by the base's own.
+
+    The logits of all tokens are in memory at once.
+    """
+    forward = base.forward
+
+    @functools.wraps(forward)
+    def with_own_head(
+        *args: Any,
+        fused_lm_head: bool = False,
+        labels: Tensor | None = None,
+        num_items_in_batch: Any = None,
+        **named: Any,
+    ) -> Any:
+        if not fused_lm_head:
+            if labels is not None:
+                named["labels"] = labels
+            return forward(*args, **named)
+        assert labels is not None
+        logits = forward(*args, **named | {"use_cache": False}).logits
+        return _output(logits, labels, num_items_in_batch)
+
+    base.forward = with_own_head
+
+
+def _output(logits: Tensor, labels: Tensor, num_items: Any) -> FusedCausalLMOutput:
+    """Return what TRL's fused head returns, zero for tokens without a label."""
+    mask = labels[:, 1:] != IGNORED
+    log_probs = _log_probabilities(logits, labels.clamp(min=0)) * mask
+    with torch.no_grad():
+        all_log_probs = logits[:, :-1].float().log_softmax(dim=-1)
+        entropy = -(all_log_probs.exp() * all_log_probs).sum(dim=-1) * mask
+        is_top1 = (all_log_probs.argmax(dim=-1) == labels[:, 1:]) & mask
+    count = mask.sum().clamp(min=1) if num_items is None else num_items
+    return FusedCausalLMOutput(
+        loss=-log_probs.sum() / count,
+        log_probs=log_probs,
+        entropy=entropy,
+        is_top1=is_top1,
+        label_mask=mask,
+    )
+
+
+def _log_probabilities(logits: Tensor, ids: Tensor) -> Tensor:
+    """Return the log-probability of each next token: (batch, tokens - 1)."""
+    next_ids = ids[:, 1:, None].to(logits.device)
+    return logits[:, :-1].float().log_softmax(dim=-1).gather(-1, next_ids).squeeze(-1)

@@ -1,0 +1,112 @@
+"""Claims about what a plan asks of a base by its small files, wherever the base is."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.config.commands import SummarizeConfig, TrainConfig
+from job.config.sections import StorageSection
+from job.errors import ExitCode
+from job.preflight.checks import Plan
+from job.preflight.plan import plan
+from job.storage.open import open_store
+from tests.training.conftest import records, write_jsonl
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "head_dim": 8}
+
+
+@pytest.fixture
+def base(base_folder: Path, tmp_path: Path) -> Path:
+    """A base of the test's own."""
+    return Path(shutil.copytree(base_folder, tmp_path / "base"))
+
+
+@pytest.fixture
+def training(tmp_path: Path, places: Path) -> Any:
+    def make(base: Path | str, **keys: Any) -> Plan:
+        data = {"train": str(write_jsonl(tmp_path / "train.jsonl", records(12)))}
+        content = {"run": "r", "data": data, "output": f"{tmp_path}/runs"}
+        model = {"base": str(base)} | keys.pop("model", {})
+        return plan(TrainConfig.model_validate(content | {"model": model} | keys))
+
+    return make
+
+
+def make_mixture(base: Path) -> None:
+    """Replace the config of a base by that of a mixture of experts; its weights stay."""
+    from transformers import Qwen3MoeConfig
+
+    Qwen3MoeConfig(
+        **SIZES,
+        vocab_size=320,
+        moe_intermediate_size=16,
+        num_experts=4,
+        num_experts_per_tok=2,
+        num_key_value_heads=2,
+        eos_token_id=1,
+    ).save_pretrained(base)
+
+
+def line_of(found: Plan, name: str) -> str:
+    (line,) = [each.found for each in found.checks if each.name == name]
+    return line
+
+
+def test_a_plan_says_what_is_trained_and_what_is_in_4_bits(training, base):
+    found = training(base, lora={"r": 4, "alpha": 8})
+    assert found.error is None
+    assert line_of(found, "model") == (
+        "llama, attention sdpa, context of 512 tokens\n"
+        "4 bits: 81,920 of 123,200 parameters (66%)\n"
+        "adapter: 8,704 parameters in 14 modules"
+    )
+    assert line_of(found, "prompt").endswith("⟨conversation⟩\\n\\n### Response:\\n")
+
+
+def test_a_base_in_s3_is_asked_the_same(training, base, s3):
+    shown = line_of(training(base), "model")
+    store = open_store(s3.uri, StorageSection())
+    for path in base.iterdir():
+        store.write(f"base/{path.name}", path.read_bytes())
+    found = training(f"{s3.uri}/base")
+    assert line_of(found, "model") == shown
+    assert "rows of at most" in line_of(found, "rows")
+
+
+def test_a_mixture_of_experts_trains_with_the_default_config(training, base):
+    make_mixture(base)
+    found = training(base)
+    assert found.error is None
+    assert "in 4 modules" in line_of(found, "model")
+
+
+def test_a_target_that_would_break_is_found_by_the_plan_with_its_key(training, base):
+    make_mixture(base)
+    found = training(base, lora={"target_modules": ["q_proj", "gate_up_proj"]})
+    assert found.error is not None
+    assert found.error.exit_code == ExitCode.CONFIG
+    assert str(found.error).startswith("lora.target_modules: 'gate_up_proj' cannot have an adapter")
+
+
+def test_tokens_beyond_the_embedding_are_found_by_the_plan(training, base, tmp_path):
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"vocab_size": 200}))
+    found = training(base)
+    assert found.error is not None
+    assert "embeddings of 200 tokens only" in str(found.error)
+
+    write_jsonl(tmp_path / "in.jsonl", records(1))
+    night = {"run": "n", "input": f"{tmp_path}/in.jsonl", "output": f"{tmp_path}/out.jsonl"}
+    model = {"base": str(base)}
+    of_night = plan(SummarizeConfig.model_validate(night | {"model": model}))
+    assert str(of_night.error) == str(found.error)
+
+
+def test_code_of_a_base_is_not_run_for_a_plan(training, base, monkeypatch):
+    monkeypatch.setattr("job.preflight.models.NOT_ASKED", "not run")
+    monkeypatch.setattr("job.preflight.training.describe_base", lambda *_: "a base")
+    pinned = {"trust_remote_code": True, "revision": "a" * 40}
+    assert line_of(training("org/base", model=pinned), "model") == "not run"
