@@ -118,11 +118,18 @@ class _Quantize(Bnb4bitQuantize):  # type: ignore[misc]
 def quantizing_experts() -> Iterator[None]:
     """During the block, let transformers quantize experts when it quantizes to 4 bits."""
     before = auto.AUTO_QUANTIZER_MAPPING[KEY]
-    auto.AUTO_QUANTIZER_MAPPING[KEY] = ExpertsQuantizer
+    auto.AUTO_QUANTIZER_MAPPING[KEY] = _make_quantizer
     try:
         yield
     finally:
         auto.AUTO_QUANTIZER_MAPPING[KEY] = before
+
+
+def _make_quantizer(settings: BitsAndBytesConfig, **named: Any) -> Bnb4BitHfQuantizer:
+    """Return the quantizer for plain weights, or transformers' own for a base in 4 bits."""
+    is_in_4_bits = named.get("pre_quantized", True)
+    kind = Bnb4BitHfQuantizer if is_in_4_bits else ExpertsQuantizer
+    return kind(settings, **named)
 
 
 def quantize_in_place(

@@ -9,17 +9,25 @@ from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 from bitsandbytes.nn.parametrize import Bnb4bitParametrization
 from torch import nn
-from transformers import AutoModelForCausalLM, FalconConfig, GptOssConfig, Qwen3MoeConfig
+from transformers import (
+    AutoModelForCausalLM,
+    FalconConfig,
+    GptOssConfig,
+    Qwen2MoeConfig,
+    Qwen3MoeConfig,
+)
 
 from job.config.sections import ModelSection
 from job.config.training_sections import LoraSection
 from job.model.adapter import target_modules
+from job.model.families import forbid_repacking
 from job.model.fetch import Base
 from job.model.four_bit import make_plain_linears
 from job.model.load import load_base
 from job.model.modules import experts
 from job.model.quantization import four_bit_share
 from job.model.skeleton import make_skeleton
+from tests.quantized import make_bitsandbytes
 
 SIZES = {
     "vocab_size": 96,
@@ -32,6 +40,15 @@ EXPERTS = {"num_experts_per_tok": 2, "num_key_value_heads": 2, "head_dim": 16}
 CONFIGS = {
     "qwen3_moe": Qwen3MoeConfig(**SIZES, **EXPERTS, num_experts=4, moe_intermediate_size=32),
     "gpt_oss": GptOssConfig(**SIZES, **EXPERTS, num_local_experts=4, intermediate_size=32),
+    # It has a gate with a single output.
+    "qwen2_moe": Qwen2MoeConfig(
+        **SIZES,
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=32,
+        shared_expert_intermediate_size=32,
+        num_key_value_heads=2,
+    ),
     # A linear class of its own, and no other.
     "falcon": FalconConfig(**SIZES),
 }
@@ -62,6 +79,16 @@ def test_experts_in_4_bits_give_the_results_and_gradients_of_their_values(folder
 
     assert four_bit_share(packed).of_linear > 0.95
     for result, wanted in zip(outputs(packed), outputs(plain), strict=True):
+        assert torch.equal(result, wanted)
+
+
+def test_a_mixture_saved_in_4_bits_is_read_as_transformers_saved_it(tmp_path):
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(CONFIGS["qwen2_moe"]).save_pretrained(tmp_path / "plain")
+    make_bitsandbytes(tmp_path / "plain", tmp_path / "base", load_in_4bit=True)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.float32)
+    forbid_repacking(plain)
+    for result, wanted in zip(outputs(load(tmp_path / "base")), outputs(plain), strict=True):
         assert torch.equal(result, wanted)
 
 

@@ -74,8 +74,11 @@ def test_a_run_leaves_an_adapter_that_loads_anywhere(config, write_config, base_
     assert journal["state"] == "finished"
     assert journal["attempts"][0]["last_step"] == 24
     assert journal["facts"]["data"]["train"]["rows"] == 48
+    weights = journal["facts"]["weights"]
+    assert (weights["quantization"], weights["in_4_bits"]) == ("nf4-double", 81_920)
     assert (run / "config.yaml").exists()
-    assert (run / "report" / "report.html").exists()
+    report = (run / "report" / "report.html").read_text("utf-8")
+    assert "81,920 of 123,200 parameters were in 4 bits" in report
     assert sorted(folder.name for folder in (run / "checkpoints").iterdir()) == [
         "step-00000020",
         "step-00000024",
