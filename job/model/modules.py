@@ -23,11 +23,15 @@ def linear_modules(model: Model) -> dict[str, Any]:
       which LoRA cannot add to; and a router that changes sends tokens to experts that have not
       learned from them. Experts are no linear modules since transformers 5, but one parameter for
       all of them.
+    - Mamba, Falcon-Mamba and Jamba: the projection of step sizes. transformers 5.19 calls it only
+      in a quantized base, and else multiplies by its weight. An adapter there learns in 4 bits, and
+      has no effect in 16 bits until it is merged.
     """
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
 
     left_out = [model.get_output_embeddings(), *_towers(model), *_routers(model)]
+    left_out += _step_sizes(model)
     ids_left_out = {id(part) for module in left_out if module for part in module.modules()}
     ids_of_text = {id(part) for part in _language_model(model).modules()}
 
@@ -76,6 +80,15 @@ def _routers(model: Model) -> list[Any]:
         for part in mixture.modules():
             if isinstance(part, Linear) and part.out_features in (1, count):
                 found.append(part)
+    return found
+
+
+def _step_sizes(model: Model) -> list[Any]:
+    """Return the projections of step sizes: of layers that hold the decay of a state."""
+    found = []
+    for module in model.modules():
+        if hasattr(module, "A_log") and hasattr(module, "dt_proj"):
+            found.append(module.dt_proj)
     return found
 
 

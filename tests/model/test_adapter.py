@@ -46,7 +46,7 @@ MIXTURES: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"},
     ),
     "gpt_oss": ({**SIZES, **EXPERTS, "num_local_experts": 4}, ATTENTION),
-    # Their routers are linear modules.
+    # Their routers are linear modules. Step sizes (dt_proj) get no adapter either.
     "llama4_text": (
         {**SIZES, "intermediate_size_mlp": 32, "num_local_experts": 4},
         {*ATTENTION, "gate_proj", "up_proj", "down_proj"},
@@ -61,8 +61,7 @@ MIXTURES: dict[str, tuple[dict[str, Any], set[str]]] = {
             "expert_layer_offset": 1,
             "use_mamba_kernels": False,
         },
-        {*ATTENTION, "gate_proj", "up_proj", "down_proj"}
-        | {"in_proj", "x_proj", "dt_proj", "out_proj"},
+        {*ATTENTION, "gate_proj", "up_proj", "down_proj"} | {"in_proj", "x_proj", "out_proj"},
     ),
 }
 
