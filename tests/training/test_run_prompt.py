@@ -98,12 +98,12 @@ def test_a_plan_refuses_a_changed_template_and_begins_beside_if_fresh(
     folder = LocalStore(f"{config['output']}/tiny")
     identity = journal.fingerprint(loaded, read_examples(loaded).digests())
     journal.begin(folder, loaded, identity, 0, {"base": small_identity(str(base), base)})
-    assert plan_training(loaded).error is None
+    assert plan_training(loaded, brief=True).error is None
 
     (base / "chat_template.jinja").write_text(CHAT_TEMPLATE)
-    refused = plan_training(loaded).error
+    refused = plan_training(loaded, brief=True).error
     assert refused.exit_code == ExitCode.OUTPUT
     assert "another tokenizer or chat template" in str(refused)
     assert "(chat_template.jinja): put the files of then back" in str(refused)
-    fresh = plan_training(loaded, fresh=True)
+    fresh = plan_training(loaded, fresh=True, brief=True)
     assert (fresh.error, fresh.run) == (None, journal.fresh_name("tiny", identity))
