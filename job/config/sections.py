@@ -79,7 +79,7 @@ class ModelSection(Section):
     trust_remote_code: bool = Field(
         False,
         description="Run code from the model's repository. It requires a revision that is pinned "
-        "to a commit.",
+        "to a commit. Code that the repository takes from another one is refused.",
     )
 
     @model_validator(mode="after")
@@ -119,7 +119,7 @@ class AdapterModelSection(Section):
     trust_remote_code: bool = Field(
         False,
         description="Run code from the base's repository. It requires a revision that is pinned "
-        "to a commit.",
+        "to a commit. Code that the repository takes from another one is refused.",
     )
 
     @model_validator(mode="after")

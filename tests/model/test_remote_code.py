@@ -127,3 +127,28 @@ def test_code_elsewhere_does_not_matter_unless_trusted(hub, cache, files):
     commit = add_base(hub, files, "config.json", {"auto_map": {"AutoConfig": ELSEWHERE}})
     assert fetch_base("org/base", commit, STORAGE, cache).revision == commit
     assert not [request.path for request in hub.requests if "other" in request.path]
+
+
+@pytest.mark.parametrize("words", ["train --dry-run", "plan --command summarize", "summarize"])
+def test_commands_end_with_64_before_the_other_repository_is_asked(
+    hub, cache, files, recap, tmp_path, words
+):
+    commit = add_base(hub, files, "config.json", {"auto_map": {"AutoConfig": ELSEWHERE}})
+    for name in "ab":
+        turns = [{"role": "customer", "text": f"hi {name}"}]
+        record = {"id": name, "turns": turns, "summaries": [name]}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(record))
+    config = {
+        "run": "r",
+        "output": f"{tmp_path}/out",
+        "model": {"base": "org/base", "revision": commit, "trust_remote_code": True},
+    }
+    if "train" in words:
+        config["data"] = {"train": f"{tmp_path}/a.jsonl", "validation": f"{tmp_path}/b.jsonl"}
+    else:
+        config["input"] = f"{tmp_path}/a.jsonl"
+    (tmp_path / "job.yaml").write_text(json.dumps(config))
+    ended = recap(*words.split(), tmp_path / "job.yaml")
+    assert ended.code == 64, ended
+    assert "names code of other/repo" in ended.out + ended.err
+    assert not [request.path for request in hub.requests if "other" in request.path]
