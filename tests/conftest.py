@@ -27,7 +27,7 @@ from tests.tiny import make_base
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The folders with the longest tests start first, so that no worker is left with one at the end.
-SLOW_FOLDERS = ("tests/training/", "tests/demo/", "tests/faults/", "tests/infra/")
+SLOW_FOLDERS = ("tests/training/", "tests/bases/", "tests/demo/", "tests/faults/", "tests/infra/")
 
 # Variables that could lead to another service, or to somebody's account.
 VARIABLES_OF_OTHER_SERVICES = (

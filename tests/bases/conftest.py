@@ -1,5 +1,6 @@
 """A journey through the commands for a base that a test names or makes."""
 
+import gc
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,9 @@ def libraries() -> None:
     """Load what a training needs, so that its process, a fork of this one, has it."""
     for name in LIBRARIES:
         importlib.import_module(name)
+    # Else each collection in a fork would copy the pages of all these objects.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -37,16 +41,22 @@ def travel(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Journey]:
-    """Return a function from a base's folder, a prompt style and settings to a `Journey`."""
+    """Return a function that takes a folder with a base, and the values of a `Journey`."""
     from job.inference.transformers_engine import TransformersEngine
 
     place = tmp_path / "journey"
     place.mkdir()
+    # A quarter of the time of so small a training. Its charts are the same for every family.
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", _save_nothing)
     noting = watch_engines(place, TransformersEngine.generate)
     monkeypatch.setattr(TransformersEngine, "generate", noting)
     monkeypatch.setattr("job.launch.supervisor.supervise", run_worker_in_a_fork(place))
 
-    def make(base: Path, style: str = "chat", settings: Any = None) -> Journey:
-        return Journey(base, place, style, settings or {}, recap)
+    def make(base: Path, style: str = "chat", settings: Any = None, **values: Any) -> Journey:
+        return Journey(base, place, style, recap, settings or {}, **values)
 
     return make
+
+
+def _save_nothing(_figure: Any, file: Any, **_options: Any) -> None:
+    file.write(b"")

@@ -1,7 +1,7 @@
 """The table of families that recap is tried with: one entry each, tiny and with random weights.
 
-To add a family: add an entry to FAMILIES. `make test-bases` tries it and writes its row of
-docs/bases.md.
+To add a family: add an entry to the list of its kind. `make test-bases` tries it, and writes its
+row of docs/bases.md.
 """
 
 from collections.abc import Mapping
@@ -35,6 +35,30 @@ DELTA = {
     "linear_key_head_dim": 16,
     "linear_value_head_dim": 16,
     "linear_conv_kernel_dim": 4,
+}
+# Attention first, so that the state of the layer between depends on the whole prompt.
+LINEAR_BETWEEN = {
+    "num_hidden_layers": 3,
+    "layer_types": ["full_attention", "linear_attention", "full_attention"],
+}
+CONVOLUTION_BETWEEN = {
+    "num_hidden_layers": 3,
+    "layer_types": ["full_attention", "conv", "full_attention"],
+}
+ROUTED = {
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "n_group": 1,
+    "topk_group": 1,
+}
+MROPE = {
+    "rope_parameters": {
+        "rope_type": "default",
+        "mrope_section": [2, 3, 3],
+        "rope_theta": 10000.0,
+    }
 }
 LATENT = {
     "q_lora_rank": 32,
@@ -177,8 +201,9 @@ def with_text(text: Mapping[str, Any] = {}, vision: Mapping[str, Any] = {}, **ou
     return {"text_config": SIZES | text, "vision_config": VISION | vision, **outer}
 
 
-FAMILIES = [
-    # Dense
+# The table
+
+DENSE = [
     Family("Llama 2", "llama", LLAMA2),
     Family("Llama 3.x", "llama", LLAMA3),
     Family("Qwen 2.5", "qwen2", chatml("qwen2_5")),
@@ -205,11 +230,11 @@ FAMILIES = [
     ),
     Family("Falcon", "falcon", end_of_text(), {"new_decoder_architecture": True}),
     Family("BLOOM", "bloom", BLOOM),
-    Family("MPT", "mpt", end_of_text()),
+    Family("MPT", "mpt", end_of_text(), seed=5),
     Family("GPT-J", "gptj", end_of_text(), {"rotary_dim": 16}),
     Family("GLM-4", "glm4", GLM),
-    Family("Cohere (Command R)", "cohere", COHERE),
-    Family("Cohere 2 (Command A)", "cohere2", COHERE, {"sliding_window": 32}),
+    Family("Cohere (Command R)", "cohere", COHERE, max_tokens=2048),
+    Family("Cohere 2 (Command A)", "cohere2", COHERE, {"sliding_window": 32}, max_tokens=2048),
     Family("Seed-OSS", "seed_oss", chatml()),
     Family("ERNIE 4.5", "ernie4_5", LLAMA2),
     Family("EXAONE 4", "exaone4", chatml(), {"sliding_window": 32}),
@@ -220,13 +245,25 @@ FAMILIES = [
     Family("Arcee (AFM)", "arcee", LLAMA3),
     Family("Helium", "helium", LLAMA2),
     Family("Nemotron", "nemotron", LLAMA3),
+    Family("GLM", "glm", GLM),
+    Family("MiniCPM 3", "minicpm3", chatml(), LATENT),
+    Family(
+        "GPT-Neo",
+        "gpt_neo",
+        end_of_text(),
+        {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "window_size": 32},
+    ),
+    Family("GPTBigCode", "gpt_bigcode", end_of_text()),
+    Family("CodeGen", "codegen", end_of_text(), {"rotary_dim": 16}),
     Family(
         "XGLM (Unigram)",
         "xglm",
         UNIGRAM,
         {"d_model": 64, "ffn_dim": 128, "num_layers": 2, "attention_heads": 4},
     ),
-    # Mixtures of experts
+]
+
+MIXTURES = [
     Family("Qwen 3 MoE", "qwen3_moe", chatml("qwen3"), EXPERTS),
     Family(
         "Qwen 2 MoE",
@@ -242,36 +279,19 @@ FAMILIES = [
         "GLM-4.5 (MoE)",
         "glm4_moe",
         GLM,
-        EXPERTS
-        | {"n_routed_experts": 4, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1},
+        ROUTED,
     ),
     Family(
         "DeepSeek V2",
         "deepseek_v2",
         DEEPSEEK,
-        LATENT
-        | {
-            "n_routed_experts": 4,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 32,
-            "first_k_dense_replace": 1,
-            "n_group": 1,
-            "topk_group": 1,
-        },
+        LATENT | ROUTED,
     ),
     Family(
         "DeepSeek V3 / R1",
         "deepseek_v3",
         DEEPSEEK,
-        LATENT
-        | {
-            "n_routed_experts": 4,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 32,
-            "first_k_dense_replace": 1,
-            "n_group": 2,
-            "topk_group": 1,
-        },
+        LATENT | ROUTED | {"n_group": 2},
     ),
     Family("gpt-oss", "gpt_oss", HARMONY, LOCAL_EXPERTS | {"sliding_window": 32}),
     Family(
@@ -285,9 +305,29 @@ FAMILIES = [
         "MiniMax",
         "minimax",
         LLAMA2,
-        LOCAL_EXPERTS | {"layer_types": ["linear_attention", "full_attention"], "block_size": 16},
+        LOCAL_EXPERTS
+        | {
+            **LINEAR_BETWEEN,
+            "block_size": 16,
+        },
     ),
-    # Hybrids and state-space models
+    Family("GLM-4.7 Flash", "glm4_moe_lite", GLM, LATENT | ROUTED),
+    Family(
+        "DeepSeek V3.2",
+        "deepseek_v32",
+        DEEPSEEK,
+        LATENT | ROUTED | {"index_n_heads": 2, "index_head_dim": 32, "index_topk": 16},
+    ),
+    Family("MiniMax M2", "minimax_m2", chatml(), LOCAL_EXPERTS),
+    Family(
+        "EXAONE MoE",
+        "exaone_moe",
+        chatml(),
+        EXPERTS | {"sliding_window": 32, "first_k_dense_replace": 1},
+    ),
+]
+
+HYBRIDS = [
     Family(
         "Qwen 3-Next",
         "qwen3_next",
@@ -296,21 +336,44 @@ FAMILIES = [
         | DELTA
         | {
             "shared_expert_intermediate_size": 32,
-            "layer_types": ["linear_attention", "full_attention"],
+            **LINEAR_BETWEEN,
         },
     ),
     Family(
         "Qwen 3.5 (text)",
         "qwen3_5_text",
         chatml("qwen3_5_nothink"),
-        DELTA | {"layer_types": ["linear_attention", "full_attention"]},
+        DELTA | LINEAR_BETWEEN,
     ),
-    Family("LFM2", "lfm2", LFM2, {"layer_types": ["conv", "full_attention"], "block_ff_dim": 128}),
+    Family(
+        "Qwen 3.5 MoE (text)",
+        "qwen3_5_moe_text",
+        chatml("qwen3_6"),
+        EXPERTS
+        | DELTA
+        | {
+            "shared_expert_intermediate_size": 32,
+            **LINEAR_BETWEEN,
+        },
+    ),
+    Family(
+        "LFM2",
+        "lfm2",
+        LFM2,
+        {
+            **CONVOLUTION_BETWEEN,
+            "block_ff_dim": 128,
+        },
+    ),
     Family(
         "LFM2 MoE",
         "lfm2_moe",
         LFM2,
-        EXPERTS | {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+        EXPERTS
+        | {
+            **CONVOLUTION_BETWEEN,
+            "num_dense_layers": 1,
+        },
     ),
     Family(
         "Granite 4 (hybrid, dense)",
@@ -320,7 +383,7 @@ FAMILIES = [
         | {
             "num_local_experts": 0,
             "shared_intermediate_size": 64,
-            "layer_types": ["mamba", "attention"],
+            "layer_types": ["attention", "mamba"],
         },
     ),
     Family(
@@ -329,7 +392,7 @@ FAMILIES = [
         chatml(),
         MAMBA
         | LOCAL_EXPERTS
-        | {"shared_intermediate_size": 64, "layer_types": ["mamba", "attention"]},
+        | {"shared_intermediate_size": 64, "layer_types": ["attention", "mamba"]},
     ),
     Family("Bamba", "bamba", LLAMA3, MAMBA | {"attn_layer_indices": [1]}),
     Family("Falcon-H1", "falcon_h1", chatml(), MAMBA | {"mamba_d_ssm": 128}),
@@ -347,6 +410,13 @@ FAMILIES = [
             "chunk_size": 16,
         },
     ),
+    Family(
+        "OLMo Hybrid",
+        "olmo_hybrid",
+        chatml(),
+        DELTA | LINEAR_BETWEEN,
+    ),
+    Family("Falcon Mamba", "falcon_mamba", end_of_text(), {"state_size": 8}),
     Family("Mamba", "mamba", end_of_text(), {"state_size": 8}),
     Family(
         "Mamba 2",
@@ -390,19 +460,15 @@ FAMILIES = [
             "use_mamba_kernels": False,
         },
     ),
-    # Multimodal, of which recap uses the language model
+]
+
+MULTIMODAL = [
     Family(
         "Qwen 2.5-VL",
         "qwen2_5_vl",
         chatml("qwen2_5_vl"),
         with_text(
-            {
-                "rope_parameters": {
-                    "rope_type": "default",
-                    "mrope_section": [2, 3, 3],
-                    "rope_theta": 10000.0,
-                }
-            },
+            MROPE,
             {"depth": 1, "num_heads": 2, "out_hidden_size": 64, "fullatt_block_indexes": [0]},
         ),
     ),
@@ -411,13 +477,7 @@ FAMILIES = [
         "qwen3_vl",
         chatml("qwen3_vl"),
         with_text(
-            {
-                "rope_parameters": {
-                    "rope_type": "default",
-                    "mrope_section": [2, 3, 3],
-                    "rope_theta": 10000.0,
-                }
-            },
+            MROPE,
             {"depth": 1, "num_heads": 2, "out_hidden_size": 64, "deepstack_visual_indexes": [0]},
         ),
     ),
@@ -426,8 +486,63 @@ FAMILIES = [
         "qwen3_5",
         chatml("qwen3_5_think"),
         with_text(
-            DELTA | {"layer_types": ["linear_attention", "full_attention"]},
+            DELTA | LINEAR_BETWEEN,
             {"depth": 1, "num_heads": 2, "out_hidden_size": 64},
+        ),
+    ),
+    Family(
+        "Qwen 3-VL MoE",
+        "qwen3_vl_moe",
+        chatml("qwen3_vl"),
+        with_text(
+            EXPERTS | MROPE,
+            {"depth": 1, "num_heads": 2, "out_hidden_size": 64, "deepstack_visual_indexes": [0]},
+        ),
+    ),
+    Family(
+        "GLM-4.1V",
+        "glm4v",
+        GLM,
+        with_text(MROPE, {"depth": 1, "num_heads": 2, "out_hidden_size": 64}),
+    ),
+    Family(
+        "Llama 4",
+        "llama4",
+        LLAMA3,
+        with_text(
+            LOCAL_EXPERTS | {"intermediate_size_mlp": 64, "num_experts_per_tok": 1},
+            {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32},
+        ),
+    ),
+    Family(
+        "SmolVLM",
+        "smolvlm",
+        chatml("smolvlm", pad="<|im_end|>"),
+        with_text({"model_type": "llama"}),
+    ),
+    Family(
+        "LLaVA",
+        "llava",
+        LLAMA2,
+        with_text({"model_type": "llama"}, {"model_type": "clip_vision_model"}),
+    ),
+    Family(
+        "InternVL 3",
+        "internvl",
+        chatml("qwen2_5"),
+        with_text({"model_type": "qwen2"}, {"image_size": [28, 28], "patch_size": [14, 14]}),
+    ),
+    Family(
+        "LFM2-VL",
+        "lfm2_vl",
+        LFM2,
+        with_text(
+            {
+                "model_type": "lfm2",
+                "block_ff_dim": 128,
+                **CONVOLUTION_BETWEEN,
+            },
+            {"model_type": "siglip2_vision_model"},
         ),
     ),
     Family(
@@ -502,6 +617,15 @@ FAMILIES = [
         LOCAL_EXPERTS | {"intermediate_size_mlp": 64, "num_experts_per_tok": 1},
     ),
 ]
+
+
+GROUPS = {
+    "Dense": DENSE,
+    "Mixtures of experts": MIXTURES,
+    "Hybrid and state-space": HYBRIDS,
+    "Multimodal": MULTIMODAL,
+}
+FAMILIES = [entry for entries in GROUPS.values() for entry in entries]
 
 
 def family(name: str) -> Family:

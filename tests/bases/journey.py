@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import yaml
 from job.launch.outcome import Outcome, read_outcomes
 from tests.command_line import Ended, Recap
 
-NEW_TOKENS = 12
+NEW_TOKENS = 10
 TOPICS = ["phone", "parcel", "refund", "router", "invoice"]
 PROBE = [[7, 60, 61, 99, 120, 33, 250, 90, 14, 66, 201, 180]]  # ids of a text, for logits
 
@@ -39,8 +39,9 @@ class Journey:
     base: Path
     place: Path
     style: str
-    settings: Mapping[str, Any]
     recap: Recap
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    max_tokens: int = 512
     records: int = 8
 
     @property
@@ -104,13 +105,9 @@ class Journey:
         return int(counts["summaries"]) + int(counts["rejects"].get("empty_summary", 0))
 
     def calls(self) -> list[Call]:
-        """Return the calls of engines so far, and forget them."""
-        path = self.place / "calls.jsonl"
-        if not path.exists():
-            return []
-        found = [Call(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
-        path.unlink()
-        return found
+        """Return the calls of engines so far."""
+        lines = (self.place / "calls.jsonl").read_text("utf-8").splitlines()
+        return [Call(**json.loads(line)) for line in lines]
 
     def _training(self, name: str) -> Path:
         is_packed = name == "packed"
@@ -127,20 +124,20 @@ class Journey:
             "training": {
                 "max_steps": 3,
                 "learning_rate": 0.01,
-                "batch_size": 4,
+                "batch_size": 1 if is_packed else 4,
                 "gradient_accumulation_steps": 1,
-                "max_tokens": 512,
+                "max_tokens": self.max_tokens,
                 "packing": is_packed,
                 "log_every_steps": 1,
                 "save_every_steps": 3,
                 "evaluate_every_steps": 3,
-                "sample_summaries": 0 if is_packed else 4,
+                "sample_summaries": 0 if is_packed else 2,
             }
             | self._section("training"),
             "generation": {"max_new_tokens": NEW_TOKENS},
             "evaluation": {
                 "max_conversations": 4,
-                "base_without_adapter": not is_packed,
+                "base_without_adapter": False,
                 "bootstrap_samples": 100,
             },
         }
