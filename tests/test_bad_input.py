@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.adapters import publish_adapter
 from tests.command_line import Ended, Recap
 
 GOOD = {
@@ -298,28 +299,20 @@ def test_a_plan_names_everything_that_is_wrong_at_once(train, tmp_path, base):
 
 
 @pytest.mark.parametrize("command", ["evaluate", "summarize", "plan"])
-def test_no_adapter_is_taken_for_another_bases(run, tmp_path, base, command):
-    from job.storage.folders import publish_folder
-    from job.storage.local import LocalStore
-
-    (tmp_path / "made").mkdir()
-    adapter = LocalStore(str(tmp_path / "adapter"))
-    recorded = {"uri": str(tmp_path / "old"), "revision": None, "digest": "0" * 64}
-    publish_folder(tmp_path / "made", adapter, "", {"run": "r", "base": recorded})
+def test_no_adapter_is_taken_for_another_bases(run, tmp_path, base, base_folder, command):
+    adapter = tmp_path / "adapter"
+    publish_adapter(base_folder, tmp_path / "made", str(adapter))
     (tmp_path / "in.jsonl").write_bytes(jsonl(GOOD))
     config = {
         "run": "r",
         "input": str(tmp_path / "in.jsonl"),
         "output": str(tmp_path / "out"),
-        "adapter": adapter.uri,
+        "adapter": str(adapter),
     }
     done = run(command, config | {"model": {"base": str(base)}})
     assert done.code == 64, done.err
-    message = (
-        f"{adapter.uri} is an adapter for {tmp_path / 'old'} (digest 000000000000), but "
-        f"model.base, {base}, has digest "
-    )
-    assert message in done.err
+    assert f"{adapter} is an adapter for {base_folder} (digest " in done.err
+    assert f"), but model.base, {base}, has digest " in done.err
     assert done.err.endswith(": give the base that it was trained on, or train again\n")
 
     # A night may have stored the list of its input for the next attempt, but nothing for a reader.
