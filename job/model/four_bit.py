@@ -190,12 +190,12 @@ def make_plain_linears(model: Model) -> None:
         is_of_torch = kind.__module__.startswith("torch.")
         if isinstance(module, nn.Linear) and not is_of_torch:
             if kind not in equal:
-                equal[kind] = _computes_what_linear_does(kind)
+                equal[kind] = computes_what_linear_does(kind)
             if equal[kind]:
                 module.__class__ = nn.Linear
 
 
-def _computes_what_linear_does(kind: type[nn.Linear]) -> bool:
+def computes_what_linear_does(kind: type[nn.Linear]) -> bool:
     """Return True if an instance of the class gives what its weight and bias give in Linear.
 
     Routers and grouped layers are subclasses too. They want other arguments, or return other

@@ -26,6 +26,8 @@ def linear_modules(model: Model) -> dict[str, Any]:
     - Mamba, Falcon-Mamba and Jamba: the projection of step sizes. transformers 5.19 calls it only
       in a quantized base, and else multiplies by its weight. An adapter there learns in 4 bits, and
       has no effect in 16 bits until it is merged.
+    - DeepSeek-V4: a subclass of Linear that multiplies groups of features by weights of their own.
+      What LoRA adds has another shape.
     """
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
@@ -38,9 +40,21 @@ def linear_modules(model: Model) -> dict[str, Any]:
     found = {}
     for name, module in model.named_modules():
         is_adaptable = id(module) in ids_of_text and id(module) not in ids_left_out
-        if is_adaptable and isinstance(module, Linear | Conv1D):
+        is_linear = isinstance(module, Linear | Conv1D) and not _is_grouped(module)
+        if is_adaptable and is_linear:
             found[name] = module
     return found
+
+
+def _is_grouped(module: Any) -> bool:
+    """Return True for a subclass of Linear, by a model's own code, that computes something else.
+
+    Those of quantization libraries compute the same from packed weights.
+    """
+    from job.model.four_bit import computes_what_linear_does
+
+    is_of_a_model = ".modeling_" in type(module).__module__
+    return is_of_a_model and not computes_what_linear_does(type(module))
 
 
 def _language_model(model: Model) -> Model:

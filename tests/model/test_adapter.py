@@ -131,6 +131,32 @@ def test_modules_that_peft_refuses_in_a_state_space_layer_get_no_adapter():
     assert "out_proj" not in found
 
 
+class Halves(torch.nn.Linear):
+    """Multiplies each half of the features by the same weight."""
+
+    def __init__(self, half: int, out_features: int) -> None:
+        super().__init__(half, out_features, bias=False)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input.unflatten(-1, (2, -1))).flatten(-2)
+
+
+class Same(torch.nn.Linear):
+    """Computes what Linear does, under another name."""
+
+
+def test_a_linear_layer_of_another_kind_gets_no_adapter(monkeypatch):
+    for kind in (Halves, Same):
+        monkeypatch.setattr(kind, "__module__", "transformers.models.x.modeling_x")
+    model = make("llama", **SIZES)
+    with torch.device("meta"):
+        model.model.layers[0].self_attn.o_proj = Halves(8, 8)
+        model.model.layers[1].self_attn.o_proj = Same(16, 16)
+    names = adapted(model)
+    assert "model.layers.0.self_attn.o_proj" not in names
+    assert "model.layers.1.self_attn.o_proj" in names
+
+
 @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"]])
 def test_only_the_language_model_of_a_multimodal_base_gets_an_adapter(targets):
     config = CONFIG_MAPPING["gemma3"](
