@@ -112,6 +112,18 @@ def test_code_of_a_base_is_fetched_only_if_trusted(put, tmp_path):
     assert names_below(base.path) == {*SMALL, *SINGLE, "own.py"}
 
 
+def test_a_base_in_the_hubs_cache_is_found_offline(hub, monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    hub.add("org/base", SMALL | SHARDS | INDEX)
+    before = fetch_base("org/base", None, STORAGE, tmp_path)
+    asked = len(hub.requests)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert fetch_base("org/base", None, STORAGE, tmp_path) == before
+    assert len(hub.requests) == asked
+
+
 def test_small_files_are_fetched_without_weights(put, tmp_path):
     uri = put(SMALL | NOT_LOADED | SINGLE | {"own.py": b""})
     folder = fetch_small_files(uri, None, STORAGE, tmp_path / "small")
