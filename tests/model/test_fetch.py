@@ -94,7 +94,6 @@ def names_below(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("weights", "loaded"),
     [
-        (SINGLE, SINGLE),
         (SHARDS | INDEX, SHARDS | INDEX),
         # transformers prefers the single file.
         (SINGLE | SHARDS | INDEX, SINGLE | INDEX),
@@ -106,6 +105,7 @@ def test_only_files_that_are_loaded_are_fetched(put, tmp_path, weights, loaded):
     assert names_below(base.path) == {*SMALL, *loaded}
 
 
+@pytest.mark.parametrize("put", ["hub"], indirect=True)
 def test_code_of_a_base_is_fetched_only_if_trusted(put, tmp_path):
     uri = put(SMALL | NOT_LOADED | SINGLE | {"own.py": b""})
     base = fetch_base(uri, None, STORAGE, tmp_path / "cache", trust_remote_code=True)
@@ -124,6 +124,7 @@ def test_a_base_in_the_hubs_cache_is_found_offline(hub, monkeypatch, tmp_path):
     assert len(hub.requests) == asked
 
 
+@pytest.mark.parametrize("put", ["hub"], indirect=True)
 def test_small_files_are_fetched_without_weights(put, tmp_path):
     uri = put(SMALL | NOT_LOADED | SINGLE | {"own.py": b""})
     folder = fetch_small_files(uri, None, STORAGE, tmp_path / "small")
