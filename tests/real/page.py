@@ -11,6 +11,12 @@ from job.evaluation.metrics import first_metrics
 from tests.real.runs import Run, read
 
 METRICS = first_metrics(3)
+COMMANDS = {  # by their names in the runs
+    "train": "train",
+    "evaluate": "evaluate",
+    "beside": "summarize",
+    "merged": "summarize with merged weights",
+}
 ABOUT = """\
 # A real base on a CPU
 
@@ -70,8 +76,12 @@ def _section(run: Run) -> Iterator[str]:
     for name, system in _ranked(evaluation):
         yield f"| {name} | {' | '.join(_cells(system))} |"
     yield ""
-    seconds = [f"{name} {taken:.0f} s" for name, taken in run.seconds.items()]
-    yield f"Seconds of the commands, with loading: {', '.join(seconds)}."
+    times = [
+        f"{command} {run.seconds[name]:.0f} s"
+        for name, command in COMMANDS.items()
+        if name in run.seconds
+    ]
+    yield f"Time of the commands, with loading: {', '.join(times)}."
 
 
 def _ranked(evaluation: Mapping[str, Any]) -> list[tuple[str, Any]]:
