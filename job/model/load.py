@@ -85,7 +85,8 @@ def load_tokenizer(
             f"copy or fetch its files again ({names})"
         ) from error
     add_chat_template(tokenizer, files)
-    check_pieces(tokenizer, path, files)
+    if not trust_remote_code:  # a class of the base's own may have pieces of its own
+        check_pieces(tokenizer, path, files)
     add_pad_token(tokenizer)
     return tokenizer
 
