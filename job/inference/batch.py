@@ -7,7 +7,7 @@ layers, both, or nothing.
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from job.inference.cache import UnknownLayoutError, select_rows
@@ -60,7 +60,9 @@ def generating(model: Model) -> Iterator[None]:
     finally:
         for config, changed in before:
             for key, value in changed.items():
-                setattr(config, key, value)
+                # sdpa refuses output_attentions, even if a config.json had it. Nobody reads them.
+                with suppress(ValueError):
+                    setattr(config, key, value)
 
 
 class Batch:

@@ -208,6 +208,14 @@ def test_a_config_that_was_saved_in_training_generates(kind, prompts):
         assert {key: getattr(config, key) for key in SAVED_IN_TRAINING} == SAVED_IN_TRAINING
 
 
+def test_a_config_that_asks_for_attentions_generates_by_sdpa(prompts):
+    model = make("LlamaForCausalLM")
+    wanted = decode(model, prompts, ENDS, NEW_TOKENS, greedy)
+    model.config._output_attentions = True  # as read from a config.json
+    assert model.config.output_attentions
+    assert decode(model, prompts, ENDS, NEW_TOKENS, greedy) == wanted
+
+
 def test_rows_of_a_foreign_cache_stay_until_the_batch_ends(prompts, caplog):
     class Foreign(transformers.DynamicCache):
         """As in code from the Hub."""
