@@ -42,7 +42,8 @@ def examine_base(folder: Path, config: TrainConfig) -> Examined:
         adapter = lora_config(config.lora, model)
         # DoRA computes the norms of weights, which are not here.
         adapter.use_dora = False
-        tuned = get_peft_model(model, adapter)
+        # Else the adapter of a large base is allocated and filled for nothing: gigabytes.
+        tuned = get_peft_model(model, adapter, low_cpu_mem_usage=True)
 
     trained = sum(each.numel() for each in tuned.parameters() if each.requires_grad)
     if config.lora.variant == "dora":

@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
+from peft import get_peft_model
 
 from job.config.commands import SummarizeConfig, TrainConfig
 from job.config.sections import StorageSection
@@ -64,6 +66,19 @@ def test_a_plan_says_what_is_trained_and_what_is_in_4_bits(training, base):
         "adapter: 8,704 parameters in 14 modules"
     )
     assert line_of(found, "prompt").endswith("⟨conversation⟩\\n\\n### Response:\\n")
+
+
+def test_a_plan_allocates_no_adapter(training, base, monkeypatch):
+    made = []
+
+    def remember(*arguments: Any, **named: Any) -> Any:
+        made.append(get_peft_model(*arguments, **named))
+        return made[-1]
+
+    monkeypatch.setattr(peft, "get_peft_model", remember)
+    training(base)
+    (model,) = made
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
 
 
 def test_a_base_in_s3_is_asked_the_same(training, base, s3):
