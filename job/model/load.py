@@ -191,6 +191,8 @@ def attach_adapter(model: Model, folder: Path, dtype: Any = None) -> Model:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
+            # peft finds out by itself which way round the weights of a GPT-2 are.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
             adapted = PeftModel.from_pretrained(
                 model, str(folder), torch_device=str(model.device)
             ).eval()

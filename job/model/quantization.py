@@ -245,8 +245,11 @@ def make_plain(model: Model, dtype: Any) -> None:
     would quantize again, into a folder whose config names no quantization.
     """
     if getattr(model, "is_quantized", False):
+        were_conv1d = _made_of_conv1d(model)
         model.dequantize(dtype)
         model.is_loaded_in_4bit = model.is_loaded_in_8bit = False
+        for name in were_conv1d:
+            model.set_submodule(name, _as_conv1d(model.get_submodule(name)))
     for module in model.modules():
         if hasattr(module, "quantization_scheme"):
             _forget_scheme(module)
@@ -255,6 +258,29 @@ def make_plain(model: Model, dtype: Any) -> None:
         if parameter.dtype.is_floating_point and parameter.dtype.itemsize < dtype.itemsize:
             parameter.data = parameter.data.to(dtype)
     model._weight_conversions = None
+
+
+def _made_of_conv1d(model: Model) -> list[str]:
+    """Return the names of bitsandbytes' layers in place of GPT-2's Conv1D."""
+    from transformers.pytorch_utils import Conv1D
+
+    layers = model.named_modules()
+    return [name for name, layer in layers if getattr(layer, "source_cls", None) is Conv1D]
+
+
+def _as_conv1d(layer: Any) -> Any:
+    """Return the Conv1D that computes what a linear layer does: its weight is the transpose.
+
+    bitsandbytes' layers become Linear, whose weights a GPT-2 would read the wrong way round.
+    """
+    from torch import device, nn
+    from transformers.pytorch_utils import Conv1D
+
+    with device("meta"):
+        conv = Conv1D(layer.out_features, layer.in_features)
+    conv.weight = nn.Parameter(layer.weight.data.T.contiguous(), requires_grad=False)
+    conv.bias = layer.bias
+    return conv
 
 
 def _forget_scheme(module: Any) -> None:

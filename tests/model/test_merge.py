@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from job.config.sections import AdapterModelSection, StorageSection
 from job.errors import ConfigError
-from job.inference.open import FetchedModel, fetch_with_adapter, merge
+from job.inference.open import FetchedModel, fetch_with_adapter, load, merge
 from job.model.merge import merge_where_it_fits
 from tests.adapters import publish_adapter
+from tests.quantized import make_bitsandbytes
 
 SECTION = AdapterModelSection(dtype="float32")
 
@@ -34,6 +36,29 @@ def test_several_that_merge_at_once_share_one_merge(fetched, tmp_path):
     (folder,) = (path for path in cache.iterdir() if path.is_dir())
     assert {model.base.path for model in found} == {folder}
     assert folder.name.startswith("merged-")
+
+
+@pytest.mark.parametrize(
+    ("settings", "tolerance"),
+    # 8 bits also round what comes into a layer.
+    [({"load_in_4bit": True}, 1e-4), ({"load_in_8bit": True}, 0.5)],
+)
+def test_a_quantized_gpt2_merges_into_weights_as_gpt2_has_them(copy, tmp_path, settings, tolerance):
+    sizes = {"n_embd": 64, "n_layer": 1, "n_head": 4, "n_positions": 64}
+    config = GPT2Config(vocab_size=320, initializer_range=0.2, **sizes)
+    GPT2LMHeadModel(config).save_pretrained(copy)
+    folder = make_bitsandbytes(copy, tmp_path / "quantized", **settings)
+    publish_adapter(folder, tmp_path / "work", str(tmp_path / "published"))
+    found = fetch_with_adapter(
+        str(tmp_path / "published"), SECTION, StorageSection(), tmp_path / "fetched"
+    )
+    merged, separate = merge(found, SECTION, tmp_path / "cache"), found
+
+    def logits(model: FetchedModel) -> torch.Tensor:
+        with torch.no_grad():
+            return load(model, SECTION)(input_ids=torch.arange(40, 60)[None]).logits
+
+    torch.testing.assert_close(logits(merged), logits(separate), rtol=0, atol=tolerance)
 
 
 class Merge:
