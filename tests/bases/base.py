@@ -21,6 +21,7 @@ SIZES = {
 # length.
 ENDING_IDS = range(40, 300, 5)
 
+SMALLEST_VOCABULARY = 384
 DEVIATION = 0.35  # of weights, where the family's own is below SMALL_DEVIATION
 SMALL_DEVIATION = 0.1
 
@@ -52,11 +53,13 @@ class Family:
 def make_base(entry: Family, folder: Path) -> None:
     """Write config, weights, generation config and tokenizer of a tiny base of this family."""
     import torch
+    import transformers
     from transformers import AutoConfig, GenerationConfig
 
     tokenizer = make_tokenizer(entry.vocabulary)
     tokens = {
-        "vocab_size": -(-len(tokenizer) // 64) * 64,  # published embeddings are rounded up, too
+        # Published embeddings are rounded up, too.
+        "vocab_size": max(SMALLEST_VOCABULARY, -(-len(tokenizer) // 64) * 64),
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
@@ -67,7 +70,7 @@ def make_base(entry: Family, folder: Path) -> None:
         keys = SIZES | tokens | dict(entry.config)
     config = AutoConfig.for_model(entry.model_type, **_settable(entry.model_type, keys))
     torch.manual_seed(entry.seed)
-    model = _model_class(config).from_config(config)
+    model = getattr(transformers, architecture_of(entry))(config)
     _scale(model)
     model.generation_config = GenerationConfig(
         eos_token_id=[tokenizer.eos_token_id, *ENDING_IDS],
@@ -87,14 +90,16 @@ def _model_class(config: Any) -> Any:
 
 def architecture_of(entry: Family) -> str:
     """Return the name of the class that a published base of this family has in its config."""
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
-    )
+    from transformers.models.auto import modeling_auto as classes
 
-    names = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if "text_config" in entry.config:
-        names = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+        names = classes.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    elif entry.model_type in classes.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        names = classes.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    elif entry.model_type in classes.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        names = classes.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    else:
+        names = classes.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     return names[entry.model_type]
 
 
@@ -121,6 +126,9 @@ def _scale(model: Any) -> None:
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, torch.nn.Embedding):
+                # New ones begin with zeros here; Gemma 3n's gradients of those are NaN.
+                if module.padding_idx is not None:
+                    module.weight[module.padding_idx] = module.weight[-1]
                 continue
             for parameter in module.parameters(recurse=False):
                 if parameter.ndim >= 2 and parameter is not model.get_input_embeddings().weight:

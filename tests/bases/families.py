@@ -260,6 +260,7 @@ DENSE = [
         "xglm",
         UNIGRAM,
         {"d_model": 64, "ffn_dim": 128, "num_layers": 2, "attention_heads": 4},
+        seed=6,
     ),
 ]
 
@@ -316,7 +317,8 @@ MIXTURES = [
         "DeepSeek V3.2",
         "deepseek_v32",
         DEEPSEEK,
-        LATENT | ROUTED | {"index_n_heads": 2, "index_head_dim": 32, "index_topk": 16},
+        LATENT | ROUTED | {"index_n_heads": 2, "index_head_dim": 32, "index_topk": 128},
+        note="in a batch, prompts longer than `index_topk` may get other answers than alone",
     ),
     Family("MiniMax M2", "minimax_m2", chatml(), LOCAL_EXPERTS),
     Family(
@@ -619,11 +621,27 @@ MULTIMODAL = [
 ]
 
 
+NO_LANGUAGE_MODEL = (
+    "which is no language model that continues a text: use one that AutoModelForCausalLM loads, "
+    "or a multimodal model around one"
+)
+REFUSED = [
+    Family(
+        "T5",
+        "t5",
+        UNIGRAM,
+        {"d_model": 64, "d_kv": 16, "d_ff": 128},
+        refused=NO_LANGUAGE_MODEL,
+    ),
+    Family("ModernBERT", "modernbert", chatml(), refused=NO_LANGUAGE_MODEL),
+]
+
 GROUPS = {
     "Dense": DENSE,
     "Mixtures of experts": MIXTURES,
     "Hybrid and state-space": HYBRIDS,
     "Multimodal": MULTIMODAL,
+    "Refused": REFUSED,
 }
 FAMILIES = [entry for entries in GROUPS.values() for entry in entries]
 

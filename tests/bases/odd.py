@@ -173,7 +173,7 @@ ODD = [
     Odd(
         "chat tokens beyond the embedding",
         chat_tokens_beyond,
-        refused="model.base",
+        refused="whose embedding was resized with its tokenizer (resize_token_embeddings)",
     ),
     Odd("sharded safetensors", lambda f: save_again(f, max_shard_size="100KB")),
     Odd("float16 files", lambda f: save_again(f, dtype="float16")),

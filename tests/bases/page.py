@@ -22,6 +22,7 @@ HEAD = (
     "| family | class in transformers | train | in 4 bits | adapter on | merge | batches | vLLM "
     "| set, note |\n|---|---|---|---|---|---|---|---|---|"
 )
+REFUSED_HEAD = "| family | class in transformers | the plan ends with |\n|---|---|---|"
 ODD_HEAD = "| base | outcome |\n|---|---|"
 
 
@@ -84,7 +85,7 @@ def page_with(text: str, rows: Mapping[tuple[str, str], Row]) -> str:
         before, found, rest = text.partition(begin)
         _, _, after = rest.partition(end)
         assert found, f"the page has no place for {table}"
-        head = ODD_HEAD if table == "Odd bases" else HEAD
+        head = {"Odd bases": ODD_HEAD, "Refused": REFUSED_HEAD}.get(table, HEAD)
         lines = [rows[table, name].line for name in names]
         text = "\n".join([f"{before}{begin}", head, *lines, f"{end}{after}"])
     return text

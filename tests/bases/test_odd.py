@@ -30,5 +30,5 @@ def test_odd_base_works_or_is_refused_in_the_plan(entry, travel, tmp_path):
 
 
 def row_of(entry: Odd) -> Row:
-    outcome = "works" if entry.refused is None else f"refused with {entry.code}: {entry.refused}"
+    outcome = "works" if entry.refused is None else f"refused with {entry.code}: … {entry.refused}"
     return Row("Odd bases", entry.name, [outcome])

@@ -8,6 +8,7 @@ code for a class, not that the two were tried together.
 MERGED_ONLY = {
     "BloomForCausalLM",
     "FalconForCausalLM",
+    "FalconMambaForCausalLM",
     "GPT2LMHeadModel",
     "GPTJForCausalLM",
     "Gemma3nForCausalLM",
@@ -18,6 +19,8 @@ MERGED_ONLY = {
 }
 UNKNOWN_TO_VLLM = {
     "BambaForCausalLM",
+    "CodeGenForCausalLM",
+    "GPTNeoForCausalLM",
     "HeliumForCausalLM",
     "MiniMaxForCausalLM",
     "MptForCausalLM",
