@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from job.errors import ConfigError, DataError, MissingError
 from job.identity import json_digest
+from job.model.quantization import check_tensor_names
 from job.storage.atomic import reading
 from job.storage.folders import sha256_file
 from job.storage.keys import check_key
@@ -193,6 +194,18 @@ def check_names(files: BaseFiles) -> list[str]:
     return names
 
 
+def check_index(files: BaseFiles) -> list[str]:
+    """Return the names of the weights; raise what `check_weights` raises, but read no weights.
+
+    The index, if there is one, has the names of tensors.
+    """
+    names = check_names(files)
+    if names != [WEIGHTS]:
+        tensors = read_json(files, INDEX)["weight_map"]
+        check_tensor_names(tensors, read_json(files, CONFIG), files.uri)
+    return names
+
+
 def check_config(files: BaseFiles) -> None:
     """Raise DataError for a broken config.json, ConfigError for weights of another name."""
     config = read_json(files, CONFIG)
@@ -225,14 +238,14 @@ def check_weights(files: BaseFiles) -> list[str]:
     """Return the names of the weights.
 
     Raise MissingError for a missing file, DataError for a broken config or broken weights,
-    ConfigError for the folder of an adapter. Finds weights that are cut short without reading them:
-    a header has the file's length.
+    ConfigError for the folder of an adapter, or a config that calls plain weights quantized. Finds
+    weights that are cut short without reading them: a header has the file's length.
     """
     check_is_no_adapter(files)
     names = check_names(files)
     check_config(files)
-    for key in names:
-        _check_header(files, key)
+    tensors = [name for key in names for name in _check_header(files, key)]
+    check_tensor_names(tensors, read_json(files, CONFIG), files.uri)
     _check_widths(files, sum(files.sizes[key] for key in names))
     return names
 
@@ -338,8 +351,8 @@ def _shards(files: BaseFiles) -> list[str]:
     return sorted(names)
 
 
-def _check_header(files: BaseFiles, key: str) -> None:
-    """Raise DataError unless a safetensors file is as long as its header says.
+def _check_header(files: BaseFiles, key: str) -> list[str]:
+    """Return the names of tensors; raise DataError unless a file is as long as its header says.
 
     The file consists of 8 bytes with the header's length, the header, which is JSON with the
     offsets of each tensor, and the tensors.
@@ -351,7 +364,8 @@ def _check_header(files: BaseFiles, key: str) -> None:
         if size >= 8 and length <= min(size, MAX_HEADER_BYTES):
             header = file.read(length)
     try:
-        wanted = 8 + length + _end_of_tensors(json.loads(header))
+        tensors = json.loads(header)
+        wanted = 8 + length + _end_of_tensors(tensors)
     except (ValueError, RecursionError, AttributeError, LookupError, TypeError) as error:
         raise DataError(
             f"model.base: {files.uri}/{key} is no safetensors file, or cut short within its header "
@@ -361,6 +375,7 @@ def _check_header(files: BaseFiles, key: str) -> None:
         raise DataError(
             f"model.base: {files.uri}/{key} has {size:,} bytes, its header says {wanted:,}; {AGAIN}"
         )
+    return list(tensors)
 
 
 def _end_of_tensors(header: Any) -> int:

@@ -35,6 +35,7 @@ from job.model.quantization import (
     make_plain,
     quantization_of,
     set_own,
+    unnamed_quantization,
 )
 from job.model.tokenizer_files import (
     SAMPLES,
@@ -295,11 +296,7 @@ def _check_whole(
     unexpected = sorted(loaded["unexpected_keys"])
     of_weights = [key for key in unexpected if is_part_of_quantization(key, quantization)]
     if of_weights:
-        raise DataError(
-            f"model.base: {base.uri} has tensors of a quantization that its config.json does not "
-            f"name ({', '.join(of_weights[:3])}): its weights cannot be read without them; use the "
-            "base that it was made from"
-        )
+        raise unnamed_quantization(of_weights, base.uri)
     beyond = [key for key in unexpected if is_of_further_layer(key, model)]
     if beyond:
         raise DataError(

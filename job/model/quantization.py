@@ -6,7 +6,7 @@ weights while it is loaded, and these are quantized as the key says. The rest is
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,14 @@ OF_QUANTIZATION = re.compile(
     r"|quant_map|quant_state\.\w+|_blocks|weight_packed|weight_shape|\.SCB|weight_format"
     r"|codebooks?|codes|qdata)$"
 )
+# Names that only a quantization gives. The end `scale` may be that of a norm: what is loaded is
+# asked by OF_QUANTIZATION only about tensors that the model does not have.
+ONLY_OF_QUANTIZATION = re.compile(
+    r"\.(weight_scale|weight_scale_inv|weight_scale_2|weight_packed|qweight|qzeros|g_idx"
+    r"|\w+_proj_blocks|absmax|quant_state\.\w+|SCB)$"
+)
+OF_BITSANDBYTES = re.compile(r"\.(absmax|quant_state\.\w+|SCB)$")
+MLX = ("group_size", "bits")  # keys; it names no method
 
 
 @dataclass(frozen=True)
@@ -168,6 +176,8 @@ def quantization_of(config: Mapping[str, Any]) -> str | None:
     if own.get("load_in_8bit"):
         return "bnb-8bit"
     name = own.get("quant_method")
+    if name is None and all(key in own for key in MLX):
+        return "mlx"
     if not isinstance(name, str) or not name:
         raise DataError("model.base: quantization_config in config.json has no quant_method")
     return name
@@ -185,6 +195,33 @@ def own_settings(config: Mapping[str, Any]) -> Any:
             if each.get(key) is not None:
                 return each[key]
     return None
+
+
+def check_tensor_names(names: Iterable[str], config: Mapping[str, Any], uri: str) -> None:
+    """Compare the names of tensors with the quantization that config.json names.
+
+    Headers and an index have them: a plan reads no weights. Raise DataError for a config that is
+    silent, ConfigError for one that kept bitsandbytes' settings of weights that are plain by now.
+    """
+    own = quantization_of(config)
+    if own is None:
+        found = sorted(name for name in names if ONLY_OF_QUANTIZATION.search(name))
+        if found:
+            raise unnamed_quantization(found, uri)
+    elif own.startswith("bnb-") and not any(map(OF_BITSANDBYTES.search, names)):
+        raise ConfigError(
+            f"model.base: the config.json of {uri} says that its weights are quantized ({own}), "
+            "but they are plain: remove quantization_config from its config.json"
+        )
+
+
+def unnamed_quantization(tensors: list[str], uri: str) -> DataError:
+    """Return the error for tensors of a quantization that the config does not name."""
+    return DataError(
+        f"model.base: {uri} has tensors of a quantization that its config.json does not name "
+        f"({', '.join(tensors[:3])}): its weights cannot be read without them; use the base that "
+        "it was made from"
+    )
 
 
 def check_blocks(path: Path, uri: str, config: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from job.config.sections import PromptSection, StorageSection
 from job.errors import ForbiddenError
 from job.model.fetch import fetch_small_files, open_remote_base
 from job.model.files import (
-    check_names,
+    check_index,
     check_weights,
     files_in_folder,
     files_in_store,
@@ -65,7 +65,7 @@ def describe_base(
     files = files_in_store(store, uri) if store else files_in_folder(Path(uri), uri)
     check_code(files, trust_remote_code)
     is_on_hub = store is not None and scheme_of(store.uri) == "hf"
-    names = check_names(files) if is_on_hub else check_weights(files)
+    names = check_index(files) if is_on_hub else check_weights(files)
     if prompt:
         check_tokenizer(files)
     if prompt and prompt.style == "chat":

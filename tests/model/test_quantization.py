@@ -14,6 +14,7 @@ from job.config.sections import AdapterModelSection
 from job.errors import ConfigError, DataError
 from job.model.families import forbid_repacking
 from job.model.fetch import Base
+from job.model.files import INDEX, check_index, check_weights, files_in_folder
 from job.model.load import load_base
 from job.model.quantization import choose_quantization, four_bit_share, quantization_of
 from job.model.skeleton import make_skeleton
@@ -32,6 +33,7 @@ from tests.quantized import BLOCK, make_awq, make_bitsandbytes, make_fp8, make_g
         ),
         ({"quantization_config": {"load_in_8bit": True}}, "bnb-8bit"),
         ({"compression_config": {"quant_method": "compressed-tensors"}}, "compressed-tensors"),
+        ({"quantization_config": {"group_size": 64, "bits": 4}}, "mlx"),
         ({"text_config": {"quantization_config": {"quant_method": "gptq"}}}, "gptq"),
     ],
 )
@@ -117,9 +119,10 @@ def test_without_its_package_a_quantization_is_64(base_folder, tmp_path, make, w
 
 
 def test_a_quantization_that_nothing_here_reads_is_64():
-    config = {"quantization_config": {"quant_method": "modelopt"}}
-    with pytest.raises(ConfigError, match=r"already quantized \(modelopt\), which recap cannot"):
-        choose_quantization(config, "org/base", None)
+    for name in ("modelopt", "mlx"):
+        config = {"quantization_config": {"quant_method": name}}
+        with pytest.raises(ConfigError, match=rf"already quantized \({name}\), which recap cannot"):
+            choose_quantization(config, "org/base", None)
 
 
 @pytest.mark.parametrize("make", [make_fp8, make_gptq])
@@ -128,6 +131,42 @@ def test_quantized_weights_under_a_plain_config_are_never_read(base_folder, tmp_
     shutil.copy(base_folder / "config.json", folder)
     with pytest.raises(DataError, match=r"model\.base: .*(of a quantization|do not fit)"):
         load(folder)
+
+
+@pytest.mark.parametrize("make", [make_fp8, make_gptq, make_mxfp4])
+@pytest.mark.parametrize("is_indexed", [False, True])
+def test_a_plan_finds_a_quantization_by_names_alone(base_folder, tmp_path, make, is_indexed):
+    folder = make(base_folder, tmp_path / "base")
+    described(folder, is_indexed)
+    config = json.loads((folder / "config.json").read_text())
+    del config["quantization_config"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=r"of a quantization that its config\.json does not"):
+        described(folder, is_indexed)
+
+
+@pytest.mark.parametrize("settings", [{"load_in_4bit": True}, {"load_in_8bit": True}])
+def test_a_plan_finds_plain_weights_under_a_quantized_config(base_folder, tmp_path, settings):
+    folder = make_bitsandbytes(base_folder, tmp_path / "base", **settings)
+    described(folder)
+    shutil.copy(base_folder / "model.safetensors", folder)
+    with pytest.raises(ConfigError, match=r"are plain: remove quantization_config from its config"):
+        described(folder)
+
+
+def described(folder: Path, is_indexed: bool = False) -> list[str]:
+    """Check the weights as a plan does, by their headers or by the index alone, as on the Hub."""
+    if not is_indexed:
+        return check_weights(files_in_folder(folder, str(folder)))
+    tensors = load_file(folder / "model.safetensors")
+    index = {"weight_map": dict.fromkeys(tensors, "model-1-of-1.safetensors")}
+    (folder / INDEX).write_text(json.dumps(index))
+    (folder / "model-1-of-1.safetensors").touch()
+    (folder / "model.safetensors").rename(tmp := folder / "unread")
+    try:
+        return check_index(files_in_folder(folder, str(folder)))
+    finally:
+        tmp.rename(folder / "model.safetensors")
 
 
 def test_tensors_that_the_model_does_not_use_are_a_warning(copy, caplog):
