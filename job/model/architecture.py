@@ -63,9 +63,11 @@ def is_of_further_layer(key: str, model: Any) -> bool:
     layer = LAYER.match(key)
     if layer is None or getattr(model.config.get_text_config(), "num_nextn_predict_layers", None):
         return False
-    return model.config.get_text_config().num_hidden_layers < 1 or any(
-        name.startswith(layer["list"]) for name, _ in model.named_parameters()
-    )
+    if model.config.get_text_config().num_hidden_layers < 1:
+        return True
+    names = [name for name, _ in model.named_parameters()]
+    has_list = any(name.startswith(layer["list"]) for name in names)
+    return has_list and not any(name.startswith(layer[0]) for name in names)
 
 
 def attention_argument(section: ModelSection | AdapterModelSection) -> str | None:

@@ -33,6 +33,7 @@ from job.model.quantization import (
     four_bit_share,
     is_part_of_quantization,
     make_plain,
+    packed_of_another_shape,
     quantization_of,
     set_own,
     unnamed_quantization,
@@ -278,7 +279,8 @@ def _check_whole(
     transformers fills the missing ones with random numbers, and ignores those that it does not
     expect: weights whose scales are ignored are other weights.
     """
-    mismatched = [key for key, *_ in loaded["mismatched_keys"]]
+    # transformers compares no shapes of what it packs.
+    mismatched = [key for key, *_ in loaded["mismatched_keys"]] + packed_of_another_shape(model)
     unfit = sorted({*loaded["missing_keys"], *mismatched})
     if unfit and quantization.own:
         raise ConfigError(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     GptOssConfig,
@@ -67,6 +68,23 @@ def test_weights_of_layers_that_the_config_does_not_name_are_65(copy, layers):
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(DataError, match=r"more layers than its config\.json names"):
         load_base(Base(str(copy), None, "d", copy), AdapterModelSection())
+
+
+def test_further_tensors_of_a_layer_that_is_there_are_no_further_layer(copy, caplog):
+    path = copy / "model.safetensors"
+    further = {"model.layers.0.self_attn.k_norm.weight": torch.ones(16)}
+    save_file(load_file(path) | further, path, {"format": "pt"})
+    load_base(Base(str(copy), None, "d", copy), AdapterModelSection())
+    assert "k_norm" in caplog.text
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4-double"])
+def test_weights_of_another_shape_are_65_in_4_bits_too(copy, quantization):
+    config = json.loads((copy / "config.json").read_text()) | {"num_key_value_heads": 2}
+    (copy / "config.json").write_text(json.dumps(config))
+    section = AdapterModelSection(quantization=quantization)
+    with pytest.raises(DataError, match=r"4 tensors .* of another shape \(model.*k_proj"):
+        load_base(Base(str(copy), None, "d", copy), section)
 
 
 ATTENTION = {
