@@ -31,6 +31,12 @@ SWITCHES: dict[str, Any] = {
 # The same name may have other values elsewhere, and a template may refuse a value.
 FEWER_SWITCHES: tuple[dict[str, Any], ...] = ({"enable_thinking": False, "thinking": False}, {})
 
+# A mark that THOUGHTS does not have: of another case, with attributes, or of a template's own.
+TAG_OF_THOUGHTS = re.compile(
+    r"<([\w:-]*(?:think|thought|reason|ponder|reflect|analysis|scratchpad)[\w:-]*)(?:\s[^<>]*)?>",
+    re.IGNORECASE,
+)
+
 Message = dict[str, Any]
 
 REMEDY = "use an instruct model with a chat template that works, or prompt.style: instruction"
@@ -174,13 +180,14 @@ def _complete(after: str, opening: str) -> str:
 
     A space at the end stays out: the first token of most answers begins with it.
 
-    DeepSeek-R1 and its distills open a thought whatever they are asked. It is closed at once, else
-    the summary would be taught, and generated, as a thought.
+    DeepSeek-R1 and its distills open a thought whatever they are asked, and other templates begin
+    it. It is closed at once, else the summary would be taught, and generated, as a thought.
     """
     if opening.startswith(after):
         after += opening[len(after) :].rstrip(" ")
-    for begin, end in THOUGHTS.items():
-        found = re.search(rf"{re.escape(begin)}\w*(\s*)$", after)
-        if found:
-            return after + ("\n" + end + "\n\n" if "\n" in found[1] else end)
+    own = {tag[0]: f"</{tag[1]}>" for tag in TAG_OF_THOUGHTS.finditer(after)}
+    for begin, end in (THOUGHTS | own).items():
+        _, mark, thought = after.rpartition(begin)
+        if mark and end not in thought:
+            return after + ("\n" + end + "\n\n" if "\n" in thought else end)
     return after

@@ -123,6 +123,15 @@ def test_a_template_that_refuses_a_switch_is_rendered_without_it(tokenizer):
         ("<think>", "<think></think>"),
         ("[THINK]", "[THINK][/THINK]"),
         ("<|channel>thought\n", "<|channel>thought\n\n<channel|>\n\n"),
+        ("<think>\nOkay, ", "<think>\nOkay, \n</think>\n\n"),
+        ("<THINK>\n", "<THINK>\n\n</THINK>\n\n"),
+        ('<think effort="high">\n', '<think effort="high">\n\n</think>\n\n'),
+        ("<ponder>\n", "<ponder>\n\n</ponder>\n\n"),
+        ("[THINK]Hm", "[THINK]Hm[/THINK]"),
+        # These open no thought.
+        ("<assistant>\n", "<assistant>\n"),
+        ("<start_of_turn>model\n", "<start_of_turn>model\n"),
+        ("<ponder>a</ponder><answer>", "<ponder>a</ponder><answer>"),
     ],
 )
 def test_a_thought_that_the_template_opens_anyhow_is_closed(tokenizer, opened, closed):
