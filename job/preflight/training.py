@@ -202,6 +202,7 @@ def _rows(config: TrainConfig, small: SmallFiles, examples: Examples) -> list[Ch
         Encoder(prompt, tokenizer, row_tokens(config.training.max_tokens, context)),
         config.data.references,
         config.limits.max_excluded_fraction,
+        context=context,
     )
     return [check("rows", lambda: _count_rows(examples, settings))]
 

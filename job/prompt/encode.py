@@ -146,6 +146,11 @@ class Encoder:
         Raise what `encode` raises.
         """
         answer = [*_plain_ids([summary.strip()], self.tokenizer)[0], *self._end_ids()]
+        if len(answer) >= self.max_tokens:
+            raise TooLongError(
+                f"{conversation.source}: a summary of {len(answer)} tokens leaves no room for a "
+                f"prompt in {self.max_tokens} tokens"
+            )
         shorter = replace(self, max_tokens=self.max_tokens - len(answer))
         encoded = shorter.encode(conversation)
         return EncodedExample(

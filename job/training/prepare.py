@@ -117,6 +117,7 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
         config.data.references,
         config.limits.max_excluded_fraction,
         examined.base.embeddings,
+        context=context,
     )
     with explaining(READING):
         rows = once_per_machine(lambda: _make_splits(examples, settings), work / "rows.pickle")

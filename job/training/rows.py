@@ -49,6 +49,7 @@ class RowSettings:
     references: Literal["first", "all"]
     max_excluded_fraction: float
     embeddings: int | None = None  # of the base; None if not known
+    context: int | None = None  # of the base; None without a limit
 
 
 def row_tokens(wanted: int, context: int | None) -> int:
@@ -111,14 +112,17 @@ def _check_excluded(excluded: list[str], rows: int, settings: RowSettings) -> No
         return
     total = len(excluded) + rows
     allowed = settings.max_excluded_fraction
+    most = settings.encoder.max_tokens
+    limit, remedy = f"training.max_tokens ({most})", "raise training.max_tokens"
+    if most == settings.context:
+        limit, remedy = f"the context of model.base ({most} tokens)", "use a base with a longer one"
     if len(excluded) / total > allowed or not rows:
         raise DataError(
-            f"{len(excluded)} of {total} rows do not fit into training.max_tokens "
-            f"({settings.encoder.max_tokens}); limits.max_excluded_fraction allows {allowed:.0%}; "
-            f"raise training.max_tokens. The first: {excluded[0]}"
+            f"{len(excluded)} of {total} rows do not fit into {limit}; "
+            f"limits.max_excluded_fraction allows {allowed:.0%}; {remedy}. The first: {excluded[0]}"
         )
     warn(
-        "rows left out: they do not fit into training.max_tokens",
+        f"rows left out: they do not fit into {limit}",
         rows=len(excluded),
         first=excluded[0],
     )

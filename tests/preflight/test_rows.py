@@ -1,5 +1,6 @@
 """Claims about a plan that has the base's tokenizer at hand."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,17 @@ def test_rows_that_fit_no_way_end_a_plan_as_they_would_end_the_training(training
     assert found.error.exit_code == ExitCode.DATA
     assert "6 of 40 rows do not fit into training.max_tokens (400)" in found.findings()
     assert "train.jsonl line 1" in found.findings()
+
+
+def test_rows_that_the_base_is_too_short_for_name_its_context(training, base_folder, tmp_path):
+    base = shutil.copytree(base_folder, tmp_path / "short")
+    config = json.loads((base / "config.json").read_text()) | {"max_position_embeddings": 20}
+    (base / "config.json").write_text(json.dumps(config))
+    found = training(huge=0, base=str(base)).findings()
+    assert "do not fit into the context of model.base (20 tokens)" in found
+    assert "use a base with a longer one" in found
+    assert "raise training.max_tokens" not in found
+    assert "tokens leaves no room for a prompt in 20 tokens" in found
 
 
 def test_rows_that_may_be_left_out_are_a_warning(training):
