@@ -89,10 +89,10 @@ def read_answer(tokens: Sequence[int], tokenizer: Tokenizer) -> Answer:
         # The library would remove spaces before punctuation, which the model may have written.
         clean_up_tokenization_spaces=False,
     )
-    for begin, end in marks.texts.items():
-        if text.lstrip().startswith(begin):
-            text = text.partition(end)[2]
-            has_thought = True
+    # Some models think again, after an empty thought that they were asked for.
+    while begin := next(filter(text.lstrip().startswith, marks.texts), None):
+        text = text.partition(marks.texts[begin])[2]
+        has_thought = True
     return Answer(text, has_thought and not text.strip())
 
 

@@ -45,6 +45,21 @@ def test_a_thought_in_text_at_the_beginning_is_left_out(begin, end):
     assert found.text.strip() == "A refund."
 
 
+@pytest.mark.parametrize(
+    ("thoughts", "answer"),
+    [
+        ("<think>\n\n</think>\n\n<think>I must…</think>\n", "A refund."),
+        ("<thinking>x</thinking><think>y</think>", "A refund."),
+        ("<think>x</think><thinking>y</thinking><think>z</think>", "A refund."),
+        ("<think>a</think>\n<think>b, cut", ""),
+    ],
+)
+def test_each_of_several_thoughts_in_text_is_left_out(thoughts, answer):
+    tokenizer = make_tokenizer()
+    found = read_answer(ids(thoughts + answer, tokenizer), tokenizer)
+    assert (found.text.strip(), found.is_only_thought) == (answer, not answer)
+
+
 @pytest.mark.parametrize("controls", [[], ["<think>", "</think>"]])
 def test_a_thought_that_was_cut_is_no_summary(controls):
     tokenizer = make_tokenizer(*controls)
