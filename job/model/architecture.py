@@ -11,6 +11,7 @@ from typing import Any
 
 from job.config.sections import AdapterModelSection, ModelSection
 from job.errors import ConfigError, DataError, RecapError, is_out_of_memory
+from job.model.families import sees_later_tokens
 from job.model.files import CONFIG, files_in_folder, read_json
 
 LAYER = re.compile(r"(?P<list>(.+\.)?(layers|h|blocks)\.)\d+\.")
@@ -38,10 +39,21 @@ def model_config(path: Path, uri: str, section: ModelSection | AdapterModelSecti
             AutoModelForCausalLM.register(
                 type(config), _class_around_language_model(config, uri), exist_ok=True
             )
+        if sees_later_tokens(config):
+            raise ConfigError(looks_ahead(f"{uri} is a {config.model_type}"))
         _check_attention(
             _get_model_class(config, AutoModelForCausalLM._model_mapping), uri, section
         )
     return config
+
+
+def looks_ahead(base: str) -> str:
+    """Return the message for a base that must not be trained: `base` begins the sentence."""
+    return (
+        f"model.base: {base} whose tokens see those that come after them, as encoders do that fill "
+        "in masked words: it cannot continue a text, and a training would only copy; use a base "
+        "that was trained to generate text"
+    )
 
 
 def auto_class(config: Any) -> str:

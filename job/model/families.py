@@ -104,6 +104,29 @@ def all_configs(model: Model) -> list[Any]:
     return [own] if of_text is own else [own, of_text]
 
 
+def sees_later_tokens(config: Any) -> bool:
+    """Return True if the config makes a model whose tokens see those that come after them.
+
+    Encoders (BERT, RoBERTa, ELECTRA, XLM) are published to fill in masked words, and transformers
+    5.19 makes causal models of them all the same, of which only `is_decoder: true` looks back
+    alone. EmbeddingGemma is a Gemma 3 that looks both ways. Such a model sees each token that it
+    should learn to predict: its loss falls to nothing, and its summaries are none. The key alone
+    does not decide: GPT-NeoX has it too, and looks back alone.
+    """
+    from transformers import AutoModelForMaskedLM
+
+    for each in (config, config.get_text_config()):
+        is_encoder = type(each) in AutoModelForMaskedLM._model_mapping
+        is_decoder = each.is_encoder_decoder or getattr(each, "is_decoder", True)
+        if is_encoder and not is_decoder:
+            return True
+        if getattr(each, "use_bidirectional_attention", None) in (True, "all"):
+            return True
+        if getattr(each, "causal", None) is False or getattr(each, "is_causal", None) is False:
+            return True
+    return False
+
+
 def prepare_for_training(model: Model) -> None:
     """Set the configs of a model for training: no cache, and no loss that balances experts.
 

@@ -1,5 +1,7 @@
 """Compute the loss by a model's own logits where TRL's fused head would compute another one.
 
+Before that, make sure that the loss is one to learn from: each token is predicted unseen.
+
 TRL 1.16 multiplies the hidden states of a model's body by the weights of its head, and knows some
 factors and caps by their names in a config. Models that do more between body and head (BERT and its
 kin, ModernBERT, Inkling), or call it otherwise (RecurrentGemma's cap), would silently be trained on
@@ -13,8 +15,9 @@ import torch
 from torch import Tensor
 from trl.trainer.utils import FusedCausalLMOutput
 
-from job.errors import is_out_of_memory
+from job.errors import ConfigError, is_out_of_memory
 from job.model import Model
+from job.model.architecture import looks_ahead
 from job.prompt.encode import IGNORED
 
 TOKENS = 16
@@ -23,6 +26,36 @@ TOKENS = 16
 # rounded.
 MAX_DIFFERENCE = 1e-3
 MAX_DIFFERENCE_IN_16_BITS = 2e-2
+
+
+# The same for what later tokens change in the logits of those before, as a fraction of the change
+# in their own. A model that looks ahead is far above, and rounding among experts far below.
+MAX_LEAK = 1e-3
+MAX_LEAK_IN_16_BITS = 0.1
+
+
+def check_looks_back(model: Model, embeddings: int) -> None:
+    """Raise ConfigError if later tokens change the logits of those before them.
+
+    Then each token sees the one that it should predict. A config may not tell: the code may be the
+    base's own. Collective if the model is wrapped or sharded; changes no random state.
+    """
+    device = next(model.parameters()).device
+    ids = torch.arange(TOKENS, device=device).repeat(2, 1)  # (rows, tokens)
+    ids[1, TOKENS // 2 :] += TOKENS
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            logits = model(input_ids=ids % embeddings, use_cache=False).logits
+    finally:
+        model.train(was_training)
+
+    change = (logits[0] - logits[1]).float().abs().mean(dim=-1)
+    before, after = change.split(TOKENS // 2)
+    allowed = MAX_LEAK if logits.dtype == torch.float32 else MAX_LEAK_IN_16_BITS
+    if before.mean() > allowed * after.mean():
+        raise ConfigError(looks_ahead("this base is a model"))
 
 
 def is_fused_head_right(model: Model, embeddings: int) -> bool:

@@ -14,7 +14,7 @@ from job.errors import DivergedError, PreemptedError, is_out_of_memory
 from job.model import Model
 from job.telemetry import warn
 from job.training.causes import EVALUATING, explaining
-from job.training.own_head import is_fused_head_right, use_own_head
+from job.training.own_head import check_looks_back, is_fused_head_right, use_own_head
 from job.training.sharding import check_sharded, trained_weights
 from job.training.uploads import make_room
 
@@ -114,13 +114,15 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         return super().compute_loss(model, *arguments, **named)
 
     def _choose_head(self, model: Model) -> None:
-        """Collective, once: replace TRL's fused head if it does not compute what the model does."""
+        """Collective, once: refuse a base that looks ahead, and replace a head that is wrong."""
         if self._is_head_chosen:
             return
         self._is_head_chosen = True
         base = self.model.get_base_model()
+        embeddings = base.get_input_embeddings().num_embeddings
         with self.compute_loss_context_manager():
-            is_right = is_fused_head_right(model, base.get_input_embeddings().num_embeddings)
+            check_looks_back(model, embeddings)
+            is_right = is_fused_head_right(model, embeddings)
         if not is_right:
             use_own_head(base)
             warn(

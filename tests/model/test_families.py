@@ -2,13 +2,24 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BartConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    LlamaConfig,
+    RobertaConfig,
+    XLMConfig,
+)
 
 from job.model.families import (
     all_configs,
     generation_config,
     keep_adapter_in_float32,
+    sees_later_tokens,
 )
 from job.model.modules import linear_modules
 
@@ -16,6 +27,24 @@ from job.model.modules import linear_modules
 def test_end_tokens_without_generation_config_are_those_of_the_config(tmp_path):
     GPT2Config(eos_token_id=[5, 6]).save_pretrained(tmp_path)
     assert generation_config(tmp_path, trust_remote_code=False).eos_token_id == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("config", "sees"),
+    [
+        (RobertaConfig(), True),
+        (RobertaConfig(is_decoder=True), False),
+        (XLMConfig(), True),
+        (XLMConfig(causal=True), False),
+        (Gemma3TextConfig(use_bidirectional_attention=True), True),
+        (Gemma3TextConfig(), False),
+        (LlamaConfig(is_causal=False), True),
+        (GPTNeoXConfig(), False),  # it has `is_decoder: false`, too
+        (BartConfig(), False),
+    ],
+)
+def test_a_config_says_whether_tokens_see_later_ones(config, sees):
+    assert sees_later_tokens(config) == sees
 
 
 def test_a_multimodal_model_has_two_configs():

@@ -53,6 +53,7 @@ def test_a_foolish_config_is_65(copy, change):
     [
         ("nonsense", r"^model\.base: transformers \S+ does not know the model type 'nonsense' of"),
         ("t5", r"^model\.base: org/base is a t5, which is no language model that continues a text"),
+        ("roberta", r"^model\.base: org/base is a roberta whose tokens see those that come after"),
         ("clip", r"^model\.base: org/base is a clip, which is no language model"),
     ],
 )

@@ -7,8 +7,9 @@ import torch
 from transformers import BertConfig, BertLMHeadModel, LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
+from job.errors import ConfigError
 from job.prompt.encode import IGNORED
-from job.training.own_head import is_fused_head_right, use_own_head
+from job.training.own_head import check_looks_back, is_fused_head_right, use_own_head
 
 SIZES = {
     "vocab_size": 32,
@@ -36,6 +37,22 @@ def bert() -> Any:
 
 def llama() -> Any:
     return make(LlamaForCausalLM, LlamaConfig(**SIZES, initializer_range=0.3))
+
+
+def test_a_model_whose_tokens_see_later_ones_is_64():
+    encoder = make(BertLMHeadModel, BertConfig(**SIZES, is_decoder=False))
+    with pytest.raises(ConfigError, match=r"^model\.base: .*tokens see those that come after them"):
+        check_looks_back(encoder, 32)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_that_looks_back_alone_may_be_trained(dtype):
+    for make_model in (bert, llama):
+        model = make_model().train()
+        before = torch.get_rng_state()
+        check_looks_back(model.to(dtype), 32)
+        assert model.training
+        assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_head_that_multiplies_alone_is_right():
