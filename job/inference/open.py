@@ -10,6 +10,7 @@ from job.config.sections import AdapterModelSection, PromptSection, StorageSecti
 from job.conversations.cleaning import resolve_steps
 from job.errors import ConfigError, is_out_of_memory
 from job.model import Model, Tokenizer
+from job.model.architecture import shortened
 from job.model.fetch import Base, fetch_adapter, fetch_base, fetch_base_of, read_adapter
 from job.model.load import attach_adapter, compute_dtype, load_base, load_tokenizer
 from job.model.merge import merge_adapter
@@ -76,7 +77,7 @@ def load(model: FetchedModel, section: AdapterModelSection) -> Model:
 
     Raise ConfigError if it does not fit.
     """
-    with fitting_into_memory(model.base.uri):
+    with fitting_into_memory(model.base.uri, section):
         base = load_base(model.base, section)
         if model.adapter is None:
             return base.eval()
@@ -84,16 +85,18 @@ def load(model: FetchedModel, section: AdapterModelSection) -> Model:
 
 
 @contextmanager
-def fitting_into_memory(uri: str) -> Iterator[None]:
+def fitting_into_memory(uri: str, section: AdapterModelSection) -> Iterator[None]:
     """Raise ConfigError if memory runs out while the base of this location is loaded."""
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
+        remedy = "take a larger machine"
+        if section.quantization is None:
+            remedy = f"set model.quantization: nf4-double, or {remedy}"
         raise ConfigError(
-            f"model.base: {uri} does not fit into memory ({type(error).__name__}: {error}): set "
-            "model.quantization: nf4-double, or take a larger machine"
+            f"model.base: {uri} does not fit into memory ({shortened(error)}): {remedy}"
         ) from error
 
 

@@ -4,7 +4,7 @@ An error of transformers may be of any class, name none of recap's keys, and be 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from job.config.sections import AdapterModelSection, ModelSection
 from job.errors import ConfigError, DataError, RecapError, is_out_of_memory
 from job.model.families import sees_later_tokens
-from job.model.files import CONFIG, files_in_folder, read_json
+from job.model.files import CONFIG, GENERATION_CONFIG, files_in_folder, read_json
 
 LAYER = re.compile(r"(?P<list>(.+\.)?(layers|h|blocks)\.)\d+\.")
 MAX_REASON = 300  # characters of a library's error that are quoted
@@ -31,6 +31,7 @@ def model_config(path: Path, uri: str, section: ModelSection | AdapterModelSecti
     from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.models.auto.auto_factory import _get_model_class
 
+    check_generation_config(path, uri)
     with explained(path, uri):
         config = AutoConfig.from_pretrained(str(path), trust_remote_code=section.trust_remote_code)
         if "AutoModelForCausalLM" in getattr(config, "auto_map", {}):
@@ -45,6 +46,24 @@ def model_config(path: Path, uri: str, section: ModelSection | AdapterModelSecti
             _get_model_class(config, AutoModelForCausalLM._model_mapping), uri, section
         )
     return config
+
+
+def check_generation_config(path: Path, uri: str) -> None:
+    """Raise DataError if transformers does not accept the base's generation_config.json.
+
+    Loading the base reads it after all weights, and its error names no file.
+    """
+    from transformers import GenerationConfig
+
+    if not (path / GENERATION_CONFIG).is_file():
+        return
+    try:
+        GenerationConfig.from_pretrained(str(path))
+    except Exception as error:  # of any class, by the key that is wrong
+        raise DataError(
+            f"model.base: the {GENERATION_CONFIG} of {uri} cannot be used ({shortened(error)}); "
+            "correct it, or copy or fetch it again"
+        ) from error
 
 
 def looks_ahead(base: str) -> str:
@@ -130,10 +149,24 @@ def _translated(error: Exception, path: Path, uri: str) -> RecapError:
         )
     if "does not recognize this architecture" in text or "model_type" in text:
         return _unknown_type(path, uri)
+    if isinstance(error, KeyError) and error.args:
+        # A table of transformers that is read by a value of the config: hidden_act, rope_type.
+        keys = _keys_of(error.args[0], read_json(files_in_folder(path, uri), CONFIG))
+        if keys:
+            reason = f"{' and '.join(keys)}: transformers has no {error}"
     return DataError(
         f"model.base: {uri} cannot be loaded by its config.json ({reason}); copy or fetch the base "
         "again, or use another"
     )
+
+
+def _keys_of(value: Any, content: Mapping[str, Any]) -> list[str]:
+    """Return the keys that have this value, also those of objects inside."""
+    found = [key for key, each in content.items() if each == value]
+    for key, each in content.items():
+        if isinstance(each, Mapping):
+            found += [f"{key}.{inner}" for inner in _keys_of(value, each)]
+    return found
 
 
 def _unknown_type(path: Path, uri: str) -> RecapError:
@@ -148,7 +181,7 @@ def _unknown_type(path: Path, uri: str) -> RecapError:
     )
 
 
-def shortened(error: Exception) -> str:
+def shortened(error: BaseException) -> str:
     """Return class and text of an error in one line of limited length."""
     line = " ".join(str(error).split())
     if len(line) > MAX_REASON:

@@ -11,7 +11,7 @@ from job.model.modules import experts
 from job.model.quantization import FourBitShare, four_bit_share
 from job.model.skeleton import make_skeleton
 
-SMALL_SHARE = 0.9  # of the weights in 4 bits, without embeddings, below which a reason is due
+SMALL_SHARE = 0.9  # of the weights in 4 bits, below which not only embeddings stay in 16
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Facts:
             return f"quantization {self.quantization}: {share.total:,} parameters, none in 4 bits"
         percent = round(100 * share.four_bit / share.total)
         text = f"4 bits: {share.four_bit:,} of {share.total:,} parameters ({percent}%)"
-        if share.of_linear >= SMALL_SHARE:
-            return text
         others = "experts" if self.has_plain_experts else "the others"
+        if share.of_linear >= SMALL_SHARE:
+            others = "embeddings"
         return f"{text}: {others} stay in 16 bits"
 
 

@@ -19,11 +19,12 @@ from job.model.architecture import (
     explained,
     is_of_further_layer,
     model_config,
+    shortened,
 )
 from job.model.control_tokens import add_pad_token
 from job.model.families import forbid_repacking, max_positions
 from job.model.fetch import Base
-from job.model.files import CONFIG, files_in_folder, read_json, tokenizer_names
+from job.model.files import CONFIG, BaseFiles, files_in_folder, read_json, tokenizer_names
 from job.model.quantization import (
     METHODS,
     Quantization,
@@ -81,9 +82,10 @@ def load_tokenizer(
             raise ConfigError(
                 f"model: the tokenizer in {where} cannot be loaded as configured: {error}"
             ) from error
+        _check_config(path, files, trust_remote_code)
         names = ", ".join(tokenizer_names(files))
         raise DataError(
-            f"{where}: its tokenizer cannot be loaded ({type(error).__name__}: {error}); "
+            f"{where}: its tokenizer cannot be loaded ({shortened(error)}); "
             f"copy or fetch its files again ({names})"
         ) from error
     add_chat_template(tokenizer, files)
@@ -91,6 +93,18 @@ def load_tokenizer(
         check_pieces(tokenizer, path, files)
     add_pad_token(tokenizer)
     return tokenizer
+
+
+def _check_config(path: Path, files: BaseFiles, trust_remote_code: bool) -> None:
+    """Raise what is wrong with the base's config.json, which transformers may read for a tokenizer.
+
+    An adapter's folder has none.
+    """
+    from transformers import AutoConfig
+
+    if CONFIG in files.sizes:
+        with explained(path, files.uri):
+            AutoConfig.from_pretrained(str(path), trust_remote_code=trust_remote_code)
 
 
 def context_tokens(path: Path) -> int | None:

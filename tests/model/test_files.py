@@ -122,6 +122,16 @@ def test_tokenizer_that_fails_in_use_is_65(copy, key, value):
     assert str(error).startswith(f"{copy}: its tokenizer cannot be loaded (")
 
 
+def test_a_foolish_config_is_not_blamed_on_the_tokenizer(copy):
+    config = json.loads((copy / "config.json").read_text()) | {"num_attention_heads": 5}
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "tokenizer_config.json").unlink()  # without a class, the config decides
+    error = error_of(lambda: load_tokenizer(copy))
+    assert type(error) is DataError
+    assert str(error).startswith(f"model.base: {copy} cannot be loaded by its config.json (")
+    assert "\n" not in str(error)
+
+
 @pytest.mark.parametrize("broken", ["{bad", "{}", '{"model": {"type": "Nothing"}}'])
 def test_broken_tokenizer_is_65_with_its_files(copy, broken):
     (copy / "tokenizer.json").write_text(broken)

@@ -49,6 +49,38 @@ def test_a_foolish_config_is_65(copy, change):
 
 
 @pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"hidden_act": "nope"}, "hidden_act: transformers has no 'nope'"),
+        ({"rope_parameters": {"rope_type": "nope"}}, "rope_parameters.rope_type: transformers has"),
+    ],
+)
+def test_a_value_that_transformers_does_not_know_is_named_by_its_key(copy, change, named):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(DataError, match=r"^model\.base: .* by its config\.json") as caught:
+        make_skeleton(copy, ModelSection(base=str(copy)))
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"max_new_tokens": -5},
+        {"cache_implementation": "foo"},
+        {"watermarking_config": {"foo": 1}},
+        {"compile_config": 3},
+    ],
+)
+def test_a_foolish_generation_config_is_65_before_weights_are_there(copy, content):
+    (copy / "generation_config.json").write_text(json.dumps(content))
+    (copy / "model.safetensors").unlink()
+    why = rf"^model\.base: the generation_config\.json of {copy} cannot be used \("
+    with pytest.raises(DataError, match=why):
+        make_skeleton(copy, ModelSection(base=str(copy)))
+
+
+@pytest.mark.parametrize(
     ("model_type", "why"),
     [
         ("nonsense", r"^model\.base: transformers \S+ does not know the model type 'nonsense' of"),

@@ -62,7 +62,7 @@ def test_a_plan_says_what_is_trained_and_what_is_in_4_bits(training, base):
     assert found.error is None
     assert line_of(found, "model") == (
         "llama, attention sdpa, context of 512 tokens\n"
-        "4 bits: 81,920 of 123,200 parameters (66%)\n"
+        "4 bits: 81,920 of 123,200 parameters (66%): embeddings stay in 16 bits\n"
         "adapter: 8,704 parameters in 14 modules"
     )
     assert line_of(found, "prompt").endswith("⟨conversation⟩\\n\\n### Response:\\n")
