@@ -149,8 +149,8 @@ def recap() -> None:
 @click.option(
     "--fresh",
     is_flag=True,
-    help="If the run's folder belongs to another config, data or versions, start in a new folder "
-    "beside it.",
+    help="If the run's folder belongs to another config, data, versions, or tokenizer, chat "
+    "template or generation_config.json of the base, start in a new folder beside it.",
 )
 def train(
     config: str, overrides: Sequence[str], variables: Sequence[str], dry_run: bool, fresh: bool

@@ -29,20 +29,31 @@ from job.prompt.template import Prompt, make_prompt
 from job.prompt.vocabulary import check_vocabulary
 from job.telemetry import event
 
+LOADING = "loading torch, to ask the base as a model without its weights: some seconds"
 NOT_ASKED = "not asked: the base brings its own code, which is not run for a plan"
-ASKING = "making the base without its weights, to ask it: some seconds"
 MAX_CHARACTERS_OF_A_PROMPT = 300
 
 
+def announce(uri: str, trust_remote_code: bool) -> None:
+    """Log that the base at `uri` will be asked. Called before anything loads torch for that."""
+    if not trust_remote_code:
+        event(LOADING, base=uri)
+
+
 def training_checks(
-    config: TrainConfig, small: SmallFiles, cleaning: Iterable[CleaningStep]
+    config: TrainConfig,
+    small: SmallFiles,
+    cleaning: Iterable[CleaningStep],
+    begun: Prompt | None,
 ) -> list[Check]:
-    """Return the checks of model, adapter and prompt of a training, by the base's small files."""
+    """Return the checks of model, adapter and prompt of a training, by the base's small files.
+
+    `begun` is the prompt of a run that has begun.
+    """
     if config.model.trust_remote_code:
         return [Check("model", NOT_ASKED)]
 
     def examine() -> Found[Any]:
-        event(ASKING, base=config.model.base)
         from job.training.examine import examine_base
 
         examined = examine_base(small(), config)
@@ -54,7 +65,7 @@ def training_checks(
     embeddings = examined.base.embeddings
     prompt = check(
         "prompt",
-        lambda: _describe_prompt(config.prompt, small(), embeddings, cleaning),
+        lambda: _describe_prompt(config.prompt, small(), embeddings, cleaning, begun),
         "model.base",
     )
     return [model, prompt]
@@ -70,6 +81,7 @@ def generating_checks(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
     section = config.model
     named = config.prompt if isinstance(config, SummarizeConfig) else None
     prompt = named or PromptSection()
+    announce(uri, section.trust_remote_code)
     with small_files(uri, section.revision, config.storage) as small:
         base = check(
             "base",
@@ -103,6 +115,7 @@ def _adapter_checks(uri: str, config: SummarizeConfig | EvaluateConfig) -> list[
     adapter, base = check_value("adapter", describe, "adapter")
     if base is None:
         return [adapter]
+    announce(base[0], config.model.trust_remote_code)
     with small_files(*base, config.storage) as small:
         return [adapter, *_model_checks(base[0], small, config, None)]
 
@@ -126,12 +139,11 @@ def _model_checks(
         model = Check("model", f"warning: with the transformers engine: {model.error}")
     if embeddings is None or prompt is None:
         return [model]
-    asked = check("prompt", lambda: _describe_prompt(prompt, small(), embeddings, ()), "model.base")
+    asked = check("prompt", lambda: _describe_prompt(prompt, small(), embeddings), "model.base")
     return [model, asked]
 
 
 def _describe_model(folder: Path, section: AdapterModelSection) -> Found[int]:
-    event(ASKING, base=section.base)
     from job.model.describe import facts_of
 
     facts, _ = facts_of(folder, section)
@@ -139,13 +151,18 @@ def _describe_model(folder: Path, section: AdapterModelSection) -> Found[int]:
 
 
 def _describe_prompt(
-    section: PromptSection, folder: Path, embeddings: int, cleaning: Iterable[CleaningStep]
+    section: PromptSection,
+    folder: Path,
+    embeddings: int,
+    cleaning: Iterable[CleaningStep] = (),
+    begun: Prompt | None = None,
 ) -> str:
-    """Return the style, and the text around a conversation as it is rendered."""
+    """Return the style, and the text around a conversation: as it was or will be rendered."""
     tokenizer = load_tokenizer(folder)
-    prompt = make_prompt(section, tokenizer, cleaning, recorded_end_ids(folder))
+    prompt = begun or make_prompt(section, tokenizer, cleaning, recorded_end_ids(folder))
     check_vocabulary(tokenizer, prompt, embeddings)
-    return f"style {section.style}: {_shown(prompt)}"
+    since = ", as the run began with it" if begun else ""
+    return f"style {section.style}{since}: {_shown(prompt)}"
 
 
 def _shown(prompt: Prompt) -> str:

@@ -9,44 +9,43 @@ from job.errors import OutputError, RecapError
 from job.identity import differences
 from job.model.fetch import small_identity
 from job.preflight.access import SmallFiles
+from job.prompt.template import Prompt
 from job.storage.open import open_store
 from job.storage.store import Store
 from job.training import checkpoints, journal
 from job.training.examples import Examples, files_now
+from job.training.run_prompt import read_run_prompt
 
 ATTEMPTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Standing:
-    """The name of the run, its state as text, whether it is done, and its attempts, a line each."""
+    """The name of the run, its state as text, whether it is done, and its attempts, a line each.
+
+    `prompt` is the one that the run began with; None if it has to be rendered.
+    """
 
     run: str
     state: str
     done: bool = False
     story: Sequence[str] = ()
+    prompt: Prompt | None = None
 
 
 def find_standing(
     config: TrainConfig, examples: Examples, fresh: bool, small: SmallFiles
 ) -> Standing:
-    """Read the journal of the run.
+    """Read the journal of the run, and the prompt that it began with.
 
     If `fresh`, and the folder belongs to another config, data, versions or files of the base, read
     that of the run beside it. Raise OutputError if the folder belongs to another run and `fresh` is
-    False.
+    False; DamagedError or MissingError if the run cannot go on with its prompt.
     """
     wanted = journal.fingerprint(config, examples.digests())
-    run = config.run
+    run = _fresh_run(config, wanted, small) if fresh else config.run
     store = _store(config, run)
     found = journal.read_journal(store)
-    if fresh and found is not None:
-        try:
-            _check_same(found, store, wanted, config, small)
-        except OutputError:
-            run = journal.fresh_name(config.run, wanted)
-            store = _store(config, run)
-            found = journal.read_journal(store)
     if found is None:
         return Standing(run, f"{run}: new")
 
@@ -55,7 +54,25 @@ def find_standing(
     newest = checkpoints.newest_step(store)
     step = "none" if newest is None else newest
     state = "\n".join([f"{run}: {found.state}, last checkpoint {step}", *story[-ATTEMPTS_SHOWN:]])
-    return Standing(run, state, journal.is_done(found, store, config.publish.hub), story)
+    done = journal.is_done(found, store, config.publish.hub)
+    return Standing(run, state, done, story, None if done else read_run_prompt(store))
+
+
+def _fresh_run(config: TrainConfig, wanted: dict[str, Any], small: SmallFiles) -> str:
+    """Return the first name of the run and of those beside it whose folder is no other run's."""
+    for run in (config.run, journal.fresh_name(config.run, wanted)):
+        store = _store(config, run)
+        found = journal.read_journal(store)
+        if found is None:
+            return run
+        try:
+            _check_same(found, store, wanted, config, small)
+        except OutputError:
+            continue
+        return run
+    # The run beside it began with other files of the base, which are no part of its fingerprint.
+    base = small_identity(config.model.base, small())
+    return journal.fresh_name(config.run, wanted | {"base": base})
 
 
 def _check_same(

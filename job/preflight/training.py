@@ -19,7 +19,7 @@ from job.preflight.access import (
     small_files,
 )
 from job.preflight.checks import Check, Found, Plan, check, check_value
-from job.preflight.models import training_checks
+from job.preflight.models import announce, training_checks
 from job.preflight.standing import (
     Standing,
     find_finished_standing,
@@ -27,7 +27,7 @@ from job.preflight.standing import (
     find_standing_without_data,
 )
 from job.prompt.encode import Encoder
-from job.prompt.template import make_prompt
+from job.prompt.template import Prompt, make_prompt
 from job.training.examples import Examples, read_examples
 from job.training.rows import RowSettings, make_rows, row_tokens
 
@@ -73,7 +73,7 @@ def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief:
 
     standing = standing or Standing(config.run, "")
     if not standing.done:
-        checks += _model(config, small, examples, brief)
+        checks += _model(config, small, examples, brief, standing.prompt)
         checks.append(
             check("output", lambda: probe_output(config.output, config.storage), "output")
         )
@@ -100,14 +100,20 @@ def _found(standing: Standing) -> Found[Standing]:
 
 
 def _model(
-    config: TrainConfig, small: SmallFiles, examples: Examples | None, brief: bool
+    config: TrainConfig,
+    small: SmallFiles,
+    examples: Examples | None,
+    brief: bool,
+    begun: Prompt | None,
 ) -> list[Check]:
     """Return the checks of the base, and of what its small files can be asked, wherever it is.
 
     A training that starts right after its plan, which is `brief`, asks the model itself and logs
-    its rows.
+    its rows. `begun` is the prompt of a run that has begun.
     """
     model = config.model
+    if not brief:
+        announce(model.base, model.trust_remote_code)
     # The tokenizer is not loaded twice, unless weights would be downloaded before.
     is_here = Path(model.base).is_dir()
     base = check(
@@ -124,10 +130,10 @@ def _model(
     )
     if brief or base.error:
         return [base]
-    asked = training_checks(config, small, examples.cleaning if examples else ())
+    asked = training_checks(config, small, examples.cleaning if examples else (), begun)
     checks = [base, *asked]
     if examples and not any(each.error for each in asked):
-        checks += _rows(config, small, examples)
+        checks += _rows(config, small, examples, begun)
     return checks
 
 
@@ -181,7 +187,9 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
     return [Check("scores", f"warning: the adapter will be published without scores: {why}")]
 
 
-def _rows(config: TrainConfig, small: SmallFiles, examples: Examples) -> list[Check]:
+def _rows(
+    config: TrainConfig, small: SmallFiles, examples: Examples, begun: Prompt | None
+) -> list[Check]:
     """Return a check that counts the rows that fit, by encoding them as the training will.
 
     None if that would take minutes. Code that a base brings along is not run for a plan, and the
@@ -195,7 +203,7 @@ def _rows(config: TrainConfig, small: SmallFiles, examples: Examples) -> list[Ch
         tokenizer = load_tokenizer(base)
         context = context_tokens(base)
         ends = recorded_end_ids(base)
-        prompt = make_prompt(config.prompt, tokenizer, examples.cleaning, ends)
+        prompt = begun or make_prompt(config.prompt, tokenizer, examples.cleaning, ends)
     except RecapError:
         return []
     settings = RowSettings(

@@ -150,10 +150,10 @@ def _check_identity(manifest: Manifest, identity: dict[str, Any], uri: str) -> N
         return
 
     remedy = "give this one another name (run)"
-    if there.get("fingerprint") != identity["fingerprint"]:
-        remedy += ", or start beside it with --fresh"
+    # Not --fresh: it looks at run.json, which is not of that run.
     # The same training in another number of processes draws other rows at each step.
-    elif there.get("processes") != identity["processes"]:
+    is_same_training = there.get("fingerprint") == identity["fingerprint"]
+    if is_same_training and there.get("processes") != identity["processes"]:
         remedy += f", or run it in {there.get('processes')} processes (GPUs) again"
     raise OutputError(f"{uri} is of another run ({'; '.join(different)}): {remedy}")
 

@@ -21,6 +21,7 @@ from job.storage.store import Store
 
 FILE = "run.json"
 NO_WORD = "ended without a word: it was killed, stood still, or its machine died"
+BESIDE = "start beside it with `recap train … --fresh`"
 State = Literal["running", "preempted", "failed", "finished"]
 
 # Keys that change what is logged or stored during a run, but not the adapter.
@@ -119,8 +120,7 @@ def check_same_run(journal: Journal, store: Store, identity: dict[str, Any]) -> 
     if different:
         raise OutputError(
             f"{store.uri} holds a run with another config, data or versions "
-            f"({'; '.join(different[:6])}): give this one another name (run), or start beside it "
-            "with --fresh"
+            f"({'; '.join(different[:6])}): give this one another name (run), or {BESIDE}"
         )
 
 
@@ -144,7 +144,7 @@ def check_same_base(journal: Journal, store: Store, base: Mapping[str, Any]) -> 
     remedy = "put the files of then back, or give this run another name (run)"
     if PARTS_OF_A_BASE["digest"] not in changed:
         # A plan compares all but the weights, which it does not read.
-        remedy += ", or start beside it with --fresh"
+        remedy += f", or {BESIDE}"
     raise OutputError(
         f"{store.uri} holds a run that began with another {' and '.join(changed)} of "
         f"{base['uri']}{named}: {remedy}"
@@ -162,7 +162,7 @@ def names_same_data(journal: Journal, config: TrainConfig) -> bool:
 def fresh_name(run: str, identity: dict[str, Any]) -> str:
     """Return the name of a new run beside another of the same name.
 
-    The same fingerprint gives the same name, so that the new run can be resumed.
+    The same identity gives the same name, so that the new run can be resumed.
     """
     return f"{run}-{json_digest(identity)[:8]}"
 

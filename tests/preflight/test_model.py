@@ -13,8 +13,10 @@ from job.config.commands import SummarizeConfig, TrainConfig
 from job.config.sections import StorageSection
 from job.errors import ExitCode
 from job.preflight.checks import Plan
+from job.preflight.models import LOADING
 from job.preflight.plan import plan
 from job.storage.open import open_store
+from job.telemetry import LOGGER
 from tests.training.conftest import records, write_jsonl
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "head_dim": 8}
@@ -118,6 +120,29 @@ def test_tokens_beyond_the_embedding_are_found_by_the_plan(training, base, tmp_p
     model = {"base": str(base)}
     of_night = plan(SummarizeConfig.model_validate(night | {"model": model}))
     assert str(of_night.error) == str(found.error)
+
+
+def test_a_plan_says_that_it_takes_seconds_before_it_does(
+    training, base, tmp_path, monkeypatch, caplog
+):
+    LOGGER.propagate = True
+    caplog.set_level("INFO", LOGGER.name)
+    said: list[str] = []
+
+    def describe_base(*_: Any) -> str:
+        said[:] = [record.message for record in caplog.records]
+        return "a base"
+
+    for module in ("training", "models"):
+        monkeypatch.setattr(f"job.preflight.{module}.describe_base", describe_base)
+    training(base)
+    assert LOADING in said
+
+    caplog.clear()
+    write_jsonl(tmp_path / "in.jsonl", records(1))
+    night = {"run": "n", "input": f"{tmp_path}/in.jsonl", "output": f"{tmp_path}/out.jsonl"}
+    plan(SummarizeConfig.model_validate(night | {"model": {"base": str(base)}}))
+    assert LOADING in said
 
 
 def test_code_of_a_base_is_not_run_for_a_plan(training, base, monkeypatch):

@@ -145,7 +145,9 @@ def test_other_libraries_are_another_run_and_say_so(loaded):
     before = begun(loaded)
     versions = before.fingerprint["versions"] | {"peft": "0.1"}
     old = replace(before, fingerprint=before.fingerprint | {"versions": versions})
-    with pytest.raises(OutputError, match=r"versions\.peft: 0\.1 there, .* here.*--fresh"):
+    with pytest.raises(
+        OutputError, match=r"versions\.peft: 0\.1 there, .* here.*`recap train … --fresh`"
+    ):
         journal.check_same_run(old, store, wanted(loaded))
 
 

@@ -2,18 +2,23 @@
 
 import json
 import shutil
+import signal
+from pathlib import Path
 
 import pytest
 
 from job.config.commands import TrainConfig
-from job.errors import DamagedError, ExitCode, OutputError
+from job.errors import DamagedError, ExitCode, MissingError, OutputError
 from job.model.fetch import small_identity
 from job.preflight.training import plan_training
 from job.prompt.template import Prompt, prompt_digest
+from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
 from job.training import journal
 from job.training.examples import read_examples
 from job.training.run_prompt import FACT, read_run_prompt, write_run_prompt
+from job.training.stop import StopSignal
+from job.training.watch import Watch
 from tests.tiny import CHAT_TEMPLATE
 
 PROMPT = Prompt("Today is 28 Nov. Sum up.\n", "\n", False, {"agent": "us"}, ("whitespace",))
@@ -48,6 +53,15 @@ def test_a_run_that_has_done_no_step_with_a_prompt_renders_one(store, tmp_path):
     write_run_prompt(store, PROMPT)
     store.delete("run.json")
     assert read_run_prompt(store) is None, "a file that nobody owns may be of another config"
+
+
+def test_a_lost_prompt_that_checkpoints_were_trained_with_ends_the_run(store, tmp_path):
+    (tmp_path / "step").mkdir()
+    publish_folder(tmp_path / "step", store, "checkpoints/step-00000002", {})
+    assert read_run_prompt(store) == PROMPT
+    store.delete("prompt.json")
+    with pytest.raises(MissingError, match=r"tiny: prompt\.json is missing, .*another name"):
+        read_run_prompt(store)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b'{"before": 1}', b"\xff"])
@@ -89,6 +103,51 @@ def test_the_changed_files_of_a_tokenizer_are_named(store):
         journal.check_same_base(journal.read_journal(store), store, other)
 
 
+@pytest.fixture
+def begun(config, places) -> TrainConfig:
+    """A run of the real base that has begun with PROMPT, which no config here renders."""
+    loaded = TrainConfig.model_validate(config)
+    folder = LocalStore(f"{config['output']}/tiny")
+    identity = journal.fingerprint(loaded, read_examples(loaded).digests())
+    base = small_identity(loaded.model.base, Path(loaded.model.base))
+    facts = {FACT: prompt_digest(PROMPT), "base": base | {"digest": "of other weights"}}
+    journal.begin(folder, loaded, identity, 0, facts)
+    write_run_prompt(folder, PROMPT)
+    return loaded
+
+
+def test_a_later_attempt_encodes_its_rows_with_the_prompt_of_the_first(begun, tmp_path):
+    from job.training.prepare import prepare
+
+    run = prepare(begun, tmp_path, LocalStore(f"{begun.output}/tiny"))
+    assert run.data.prompt == PROMPT
+    first = run.tokenizer.decode(run.data.rows.train.dataset[0]["input_ids"])
+    assert "Today is 28 Nov. Sum up." in first
+    assert "### Instruction" not in first
+
+
+def test_weights_that_changed_since_the_run_began_are_refused(begun, tmp_path, monkeypatch):
+    from job.training.run import train
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with pytest.raises(OutputError, match=r"began with another config\.json or weights of"):
+            train(begun, tmp_path, StopSignal(), Watch(tmp_path))
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_a_plan_shows_the_prompt_of_a_run_that_has_begun(begun):
+    found = {check.name: check.found for check in plan_training(begun).checks}
+    shown = "as the run began with it: Today is 28 Nov. Sum up.\\n⟨conversation⟩\\n"
+    assert found["prompt"].endswith(shown)
+    beside = begun.model_copy(update={"run": "other"})
+    new = {check.name: check.found for check in plan_training(beside).checks}
+    assert "### Instruction" in new["prompt"]
+    assert found["rows"] != new["rows"], "the rows are counted with the prompt that is shown"
+
+
 def test_a_plan_refuses_a_changed_template_and_begins_beside_if_fresh(
     config, base_folder, tmp_path, places
 ):
@@ -105,5 +164,29 @@ def test_a_plan_refuses_a_changed_template_and_begins_beside_if_fresh(
     assert refused.exit_code == ExitCode.OUTPUT
     assert "another tokenizer or chat template" in str(refused)
     assert "(chat_template.jinja): put the files of then back" in str(refused)
+    assert str(refused).endswith("or start beside it with `recap train … --fresh`")
     fresh = plan_training(loaded, fresh=True, brief=True)
     assert (fresh.error, fresh.run) == (None, journal.fresh_name("tiny", identity))
+
+
+def test_each_change_of_the_bases_files_can_begin_beside_the_last(
+    config, base_folder, tmp_path, places
+):
+    base = shutil.copytree(base_folder, tmp_path / "base")
+    config["model"]["base"] = str(base)
+    loaded = TrainConfig.model_validate(config)
+    identity = journal.fingerprint(loaded, read_examples(loaded).digests())
+
+    names = []
+    for change in range(4):
+        (base / "chat_template.jinja").write_text(f"{CHAT_TEMPLATE}{'{# #}' * change}")
+        (base / "generation_config.json").write_text(f'{{"top_k": {change + 1}}}')
+        planned = plan_training(loaded, fresh=True, brief=True)
+        assert planned.error is None
+        names.append(planned.run)
+        folder = LocalStore(f"{config['output']}/{planned.run}")
+        journal.begin(folder, loaded, identity, 0, {"base": small_identity(str(base), base)})
+        again = plan_training(loaded, fresh=True, brief=True)
+        assert (again.run, len(again.story)) == (planned.run, 1), "the same command resumes"
+    assert names[:2] == ["tiny", journal.fresh_name("tiny", identity)]
+    assert len(set(names)) == 4
