@@ -1,14 +1,31 @@
-"""Every quirk of a base-model family or of its tokenizer, in one place.
+"""Index of the quirks of base-model families, and the home of those of configs and weights.
 
-recap treats all bases alike. Where a family needs a rule of its own, the rule is a function here,
-and the code that loads, encodes, trains or generates calls it. Rules for tokenizers are in
-`control_tokens`, for chat templates in `chat`, for models that think in `thoughts`.
+recap treats all bases alike. Where a family needs a rule of its own, the rule is a function in one
+of the modules below, and the code that loads, encodes, trains or generates calls it. The version of
+a library is the one that was looked at: look again when it changes.
+
+- here: configs, generation configs, encoders, mixtures' own loss (transformers 5.19, TRL 1.16),
+  adapters in 16 bits (TRL 1.16), weights that are repacked (bitsandbytes 0.50.2)
+- `model.modules`: what LoRA can adapt, experts, the name of a body (transformers 5.19, TRL 1.16)
+- `model.four_bit`: experts and linear subclasses that stay in 16 bits (transformers 5.19,
+  bitsandbytes 0.50.2)
+- `model.quantization`: bases that are quantized already (transformers 5.19, peft 0.21)
+- `model.architecture`: multimodal classes, layers that no model uses (transformers 5.19)
+- `model.tokenizer_files`: forms of a tokenizer that are not read, or otherwise than meant
+  (transformers 5.19)
+- `model.control_tokens`: tokens that begin, end and pad a text (transformers 5.19)
+- `model.chat`: templates that refuse, drop or alter a message, or think (templates; no library)
+- `model.thoughts`: the marks of thoughts in an answer (models; no library)
+- `training.own_head`: models that look ahead, heads of which TRL computes another loss (TRL 1.16)
+- `inference.batch`: what a base's config asks of a generation (transformers 5.19)
+- `inference.sharing`: models that do not heed the mask of a batch (transformers 5.19)
+- `inference.cache`: caches of which rows cannot be selected (transformers 5.19)
 
 To add a quirk: write a function, and say in its docstring which families have it, what goes wrong
-without the rule, and how that shows. Call it from the one line that it changes, and claim it in
-tests/model/test_families.py with the smallest model or tokenizer that has the quirk. Test for the
-property (a template that refuses a system message), never for a model's name: copies and
-fine-tunes have other names.
+without the rule, and how that shows. Call it from the one line that it changes, and claim it in the
+tests of its module with the smallest model or tokenizer that has the quirk. Test for the property
+(a template that refuses a system message), never for a model's name: copies and fine-tunes have
+other names.
 """
 
 from collections.abc import Mapping
