@@ -102,9 +102,20 @@ def test_a_template_that_reads_only_parts_gets_parts(tokenizer):
     assert prompt.after == "</s><|assistant|>"
 
 
-@pytest.mark.parametrize("switch", ["enable_thinking", "thinking"])
-def test_a_template_that_thinks_is_asked_not_to(tokenizer, switch):
-    thinking = f"{{% if {switch} is not defined or {switch} %}}<think>{{% endif %}}"
+@pytest.mark.parametrize(
+    "thinks",
+    [
+        "enable_thinking is not defined or enable_thinking",
+        "thinking is not defined or thinking",
+        "reasoning is not defined or reasoning",
+        "not skip_reasoning",
+        "thinking_budget != 0",
+        "reasoning_effort != 'low'",
+        "reasoning_strength != 'low'",
+    ],
+)
+def test_a_template_that_thinks_is_asked_not_to(tokenizer, thinks):
+    thinking = f"{{% if {thinks} %}}<think>{{% endif %}}"
     assert after(CHAT_TEMPLATE + thinking, tokenizer) == "</s><|assistant|>"
 
 

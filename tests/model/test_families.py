@@ -11,6 +11,8 @@ from transformers import (
     GPT2LMHeadModel,
     GPTNeoXConfig,
     LlamaConfig,
+    MixtralConfig,
+    MixtralForCausalLM,
     RobertaConfig,
     XLMConfig,
 )
@@ -19,6 +21,7 @@ from job.model.families import (
     all_configs,
     generation_config,
     keep_adapter_in_float32,
+    prepare_for_training,
     sees_later_tokens,
 )
 from job.model.modules import linear_modules
@@ -45,6 +48,23 @@ def test_end_tokens_without_generation_config_are_those_of_the_config(tmp_path):
 )
 def test_a_config_says_whether_tokens_see_later_ones(config, sees):
     assert sees_later_tokens(config) == sees
+
+
+def test_a_mixture_that_is_trained_computes_no_loss_of_its_routers():
+    config = MixtralConfig(
+        vocab_size=8,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        output_router_logits=True,
+    )
+    model = MixtralForCausalLM(config)
+    ids = torch.arange(8)[None]
+    assert model(input_ids=ids, labels=ids).aux_loss is not None
+    prepare_for_training(model)
+    assert model(input_ids=ids, labels=ids).aux_loss is None
 
 
 def test_a_multimodal_model_has_two_configs():

@@ -82,6 +82,14 @@ def test_experts_in_4_bits_give_the_results_and_gradients_of_their_values(folder
         assert torch.equal(result, wanted)
 
 
+@pytest.mark.parametrize("sharded", [True, False])
+def test_most_weights_not_in_4_bits_are_a_warning(tmp_path, caplog, sharded):
+    AutoModelForCausalLM.from_config(CONFIGS["qwen3_moe"]).save_pretrained(tmp_path)
+    section = ModelSection(base=str(tmp_path))
+    load_base(Base(section.base, None, "d", tmp_path), section, sharded=sharded)
+    assert ("most weights of the base are not in 4 bits" in caplog.text) == sharded
+
+
 def test_a_mixture_saved_in_4_bits_is_read_as_transformers_saved_it(tmp_path):
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(CONFIGS["qwen2_moe"]).save_pretrained(tmp_path / "plain")

@@ -118,6 +118,31 @@ def test_without_its_package_a_quantization_is_64(base_folder, tmp_path, make, w
             ask(folder)
 
 
+@pytest.mark.parametrize("own", ["gptq", "awq"])
+def test_weights_that_nothing_reads_in_16_bits_are_not_merged(monkeypatch, own):
+    monkeypatch.setattr("job.model.quantization.find_spec", lambda name: name)  # all is installed
+    config = {"quantization_config": {"quant_method": own}}
+    assert choose_quantization(config, "org/base", None).in_memory == own
+    with pytest.raises(ConfigError, match=rf"\({own}\).* set adapter_weights: separate"):
+        choose_quantization(config, "org/base", None, is_merging=True)
+
+
+def test_quantized_weights_that_transformers_does_not_find_are_64(base_folder, tmp_path):
+    folder = make_fp8(base_folder, tmp_path / "base")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.0.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ConfigError, match=r"\(fp8\) in a way that transformers does not read: 1 t"):
+        load(folder)
+
+
+def test_a_quantized_base_is_not_sharded(base_folder, tmp_path):
+    folder = make_bitsandbytes(base_folder, tmp_path / "base", load_in_4bit=True)
+    base = Base(str(folder), None, "d", folder)
+    with pytest.raises(ConfigError, match=r"^training\.distribution: fsdp cannot shard .*bnb-4bit"):
+        load_base(base, AdapterModelSection(), sharded=True)
+
+
 def test_a_quantization_that_nothing_here_reads_is_64():
     for name in ("modelopt", "mlx"):
         config = {"quantization_config": {"quant_method": name}}
