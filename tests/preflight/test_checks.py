@@ -12,7 +12,7 @@ from job.config.commands import EvaluateConfig, TrainConfig
 from job.config.sections import StorageSection
 from job.errors import ExitCode
 from job.model.fetch import fetch_base
-from job.preflight.access import probe_output, why_not_writable
+from job.preflight.access import check_hub_access, probe_output, why_not_writable
 from job.preflight.plan import plan
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
@@ -123,11 +123,13 @@ def test_a_token_that_may_only_read_is_found(about, reason):
     assert why_not_writable({"name": "eva", "orgs": []} | about, "org/mine") == reason
 
 
-@pytest.mark.parametrize("role", ["read", "write"])
-def test_a_training_whose_token_may_only_read_ends_before_it_begins(
-    hub, tmp_path, base_folder, role
-):
-    hub.account |= token(role)
+def test_a_token_that_may_write_is_named_with_its_account(hub):
+    hub.account |= token("write")
+    assert check_hub_access("org/mine") == "org/mine  as tester"
+
+
+def test_a_training_whose_token_may_only_read_ends_before_it_begins(hub, tmp_path, base_folder):
+    hub.account |= token("read")
     given = train_config(tmp_path, base_folder, publish={"hub": "org/mine"}).model_dump(mode="json")
     (tmp_path / "train.yaml").write_text(json.dumps(given))
     environment = {
@@ -138,12 +140,9 @@ def test_a_training_whose_token_may_only_read_ends_before_it_begins(
         words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     line = next(line for line in done.stdout.splitlines() if " hub " in line)
-    if role == "write":
-        assert (done.returncode, line.split()) == (0, ["✓", "hub", "org/mine", "as", "tester"])
-    else:
-        assert done.returncode == ExitCode.FORBIDDEN
-        assert line.startswith("  ✗ hub         publish.hub: org/mine: the ")
-        assert "set HF_TOKEN to a token of the kind 'write', or to a fine-grained one" in line
-        assert f"{hub.endpoint}/settings/tokens" in line
+    assert done.returncode == ExitCode.FORBIDDEN
+    assert line.startswith("  ✗ hub         publish.hub: org/mine: the ")
+    assert "set HF_TOKEN to a token of the kind 'write', or to a fine-grained one" in line
+    assert f"{hub.endpoint}/settings/tokens" in line
     asked = [request.path for request in hub.requests]
     assert asked == ["/api/whoami-v2"], "and nothing about who runs it"
