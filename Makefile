@@ -79,7 +79,7 @@ test-faults: $(INSTALLED) ## kill and damage real runs, hundreds of times: half 
 	@$(PYTEST) -m faults -n 2 --dist load --maxschedchunk 1 -rPs --show-capture=stdout \
 		--durations 12 --timeout 1800
 
-test-bases: $(INSTALLED) ## try every family of bases and write docs/bases.md: a quarter of an hour
+test-bases: $(INSTALLED) ## try every family of bases and write docs/bases.md: ten minutes
 	@rm -f build/bases.jsonl
 	@$(PYTEST) -m bases -n 2 --dist worksteal --durations 12
 	@$(BIN)/python -m tests.bases.page

@@ -634,6 +634,12 @@ REFUSED = [
         refused=NO_LANGUAGE_MODEL,
     ),
     Family("ModernBERT", "modernbert", chatml(), refused=NO_LANGUAGE_MODEL),
+    Family(
+        "BERT",
+        "bert",
+        chatml(),
+        refused="whose tokens see those that come after them, as encoders do",
+    ),
 ]
 
 GROUPS = {
