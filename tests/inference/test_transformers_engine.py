@@ -9,7 +9,7 @@ import torch
 from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
 from job.errors import ConfigError, RetryError
 from job.inference.decode import decode
-from job.inference.open import fetch_with_adapter, fitting_into_memory, load, merge
+from job.inference.open import fetch_with_adapter, load, merge
 from job.inference.transformers_engine import TransformersEngine
 from job.model.load import attach_adapter, load_base
 from tests.adapters import publish_adapter
@@ -237,11 +237,3 @@ def test_an_adapter_computes_alike_in_scoring_and_in_summaries(base_folder, tmp_
     assert (by_float32 - wanted).std() > 0, "there would be another numerics"
     dtypes = {weight.dtype for name, weight in summarizing.named_parameters() if "lora_" in name}
     assert dtypes == {torch.bfloat16}
-
-
-def test_a_base_that_does_not_fit_into_memory_is_a_mistake_in_the_config():
-    with (
-        pytest.raises(ConfigError, match=r"big does not fit into memory .* nf4-double"),
-        fitting_into_memory("org/big"),
-    ):
-        raise NO_MEMORY[1]
