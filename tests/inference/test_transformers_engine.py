@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
-from job.errors import ConfigError, RetryError
+from job.errors import RetryError
 from job.inference.decode import decode
 from job.inference.open import fetch_with_adapter, load, merge
 from job.inference.transformers_engine import TransformersEngine
