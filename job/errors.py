@@ -95,6 +95,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return "OutOfMemoryError" in names or OUT_OF_MEMORY.search(str(error)) is not None
 
 
+def shortened(error: BaseException, limit: int = 300) -> str:
+    """Return class and text of an error in one line, the text cut after `limit` characters."""
+    line = " ".join(str(error).split())
+    if len(line) > limit:
+        line = line[:limit] + "…"
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
 def bug(error: BaseException) -> str:
     """Return the message for an error that recap did not foresee."""
     remedy = "this is a bug in recap: please report it with the output above"

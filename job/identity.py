@@ -51,5 +51,10 @@ def differences(
     return found
 
 
+def changed_names(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """Return the names, sorted, of the files whose digest is not the same there and here."""
+    return sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+
+
 def _shown(value: Any) -> str:
     return "none" if value is None else str(value)

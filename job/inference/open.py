@@ -8,9 +8,8 @@ from pathlib import Path
 from job.config.data_sections import CleaningStep, ReadingSection
 from job.config.sections import AdapterModelSection, PromptSection, StorageSection
 from job.conversations.cleaning import resolve_steps
-from job.errors import ConfigError, is_out_of_memory
+from job.errors import ConfigError, is_out_of_memory, shortened
 from job.model import Model, Tokenizer
-from job.model.architecture import shortened
 from job.model.fetch import Base, fetch_adapter, fetch_base, fetch_base_of, read_adapter
 from job.model.load import attach_adapter, compute_dtype, load_base, load_tokenizer
 from job.model.merge import merge_adapter

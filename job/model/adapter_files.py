@@ -14,6 +14,7 @@ from typing import Any
 
 from job.errors import DamagedError
 from job.model.files import ADAPTER_CONFIG
+from job.model.headers import tensor_shapes
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 NAME = re.compile(r"[A-Za-z0-9_.]+")
@@ -58,14 +59,13 @@ def check_adapter_config(content: bytes, uri: str) -> int:
 
 def _shapes(folder: Path, uri: str) -> Mapping[str, list[int]]:
     """Return the shape of each tensor of the adapter, by name."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     path = folder / ADAPTER_WEIGHTS
     if not path.is_file():
         raise _damaged(uri, f"it has no {ADAPTER_WEIGHTS}")
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        shapes = tensor_shapes(path)
     except SafetensorError as error:
         raise _damaged(uri, f"{ADAPTER_WEIGHTS} is no safetensors file ({error})") from error
     if not shapes:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from job.config.sections import AdapterModelSection, ModelSection
-from job.errors import ConfigError, DataError, RecapError, is_out_of_memory
+from job.errors import ConfigError, DataError, RecapError, is_out_of_memory, shortened
 from job.model.families import sees_later_tokens
 from job.model.files import CONFIG, GENERATION_CONFIG, files_in_folder, read_json
 
 LAYER = re.compile(r"(?P<list>(.+\.)?(layers|h|blocks)\.)\d+\.")
-MAX_REASON = 300  # characters of a library's error that are quoted
 
 
 def model_config(path: Path, uri: str, section: ModelSection | AdapterModelSection) -> Any:
@@ -179,14 +178,6 @@ def _unknown_type(path: Path, uri: str) -> RecapError:
         f"model.base: transformers {__version__} does not know the model type '{model_type}' of "
         f"{uri}: use a recap with a newer transformers, or another base"
     )
-
-
-def shortened(error: BaseException) -> str:
-    """Return class and text of an error in one line of limited length."""
-    line = " ".join(str(error).split())
-    if len(line) > MAX_REASON:
-        line = line[:MAX_REASON] + "…"
-    return f"{type(error).__name__}: {line}"
 
 
 def _class_around_language_model(config: Any, uri: str) -> Any:

@@ -12,7 +12,7 @@ from job.errors import ConfigError
 from job.model import Tokenizer
 from job.model.bounded import BoundedError, call_bounded
 from job.model.thoughts import THOUGHTS
-from job.model.tokenizer_files import DEFAULT, undecided
+from job.model.tokenizer_files import DEFAULT, no_template, undecided
 
 TEXT = "conversation-goes-here"  # stand for texts while a template is rendered
 ANSWER = "summary-goes-here"
@@ -59,10 +59,7 @@ def render_chat(system: str, tokenizer: Tokenizer) -> Chat:
     Raise ConfigError if the tokenizer has no chat template that renders both.
     """
     if not tokenizer.chat_template:
-        raise ConfigError(
-            "prompt.style is chat, but the tokenizer of model.base has no chat template: "
-            "use an instruct model, or prompt.style: instruction"
-        )
+        raise ConfigError(no_template("model.base"))
     named = tokenizer.chat_template
     if isinstance(named, dict) and DEFAULT not in named:
         raise ConfigError(undecided(list(named), "model.base"))

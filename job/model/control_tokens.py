@@ -49,9 +49,8 @@ def end_tokens(tokenizer: Tokenizer, generation_config: Any) -> frozenset[int]:
     one before (Gemma's `<end_of_turn>`, Llama 3's `<|eot_id|>`), which only the generation config
     lists. Without it, answers run on to the limit, and repeat themselves.
     """
-    ids = getattr(generation_config, "eos_token_id", None)
-    several = ids if isinstance(ids, list) else [ids]
-    return frozenset(id for id in [tokenizer.eos_token_id, *several] if isinstance(id, int))
+    found = _ids(getattr(generation_config, "eos_token_id", None))
+    return found | _ids(tokenizer.eos_token_id)
 
 
 def recorded_end_ids(base: Path) -> frozenset[int]:
@@ -63,12 +62,16 @@ def recorded_end_ids(base: Path) -> frozenset[int]:
     if GENERATION_CONFIG in files.sizes:
         places.insert(0, read_json(files, GENERATION_CONFIG))
     for place in places:
-        ids = place.get("eos_token_id")
-        several = ids if isinstance(ids, list) else [ids]
-        found = frozenset(id for id in several if isinstance(id, int))
+        found = _ids(place.get("eos_token_id"))
         if found:
             return found
     return frozenset()
+
+
+def _ids(value: Any) -> frozenset[int]:
+    """Return the ids of a config's value: one, a list of them, or none."""
+    several = value if isinstance(value, list) else [value]
+    return frozenset(id for id in several if isinstance(id, int))
 
 
 def hide_control_tokens(state: dict[str, Any]) -> None:

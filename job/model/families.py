@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from job.model import Model
+from job.model.files import GENERATION_CONFIG
 
 # Names of a model's longest context, the usual one first, and of the configs that may have it.
 CONTEXT_KEYS = (
@@ -167,7 +168,7 @@ def generation_config(base: Path, trust_remote_code: bool) -> Any:
     """
     from transformers import AutoConfig, GenerationConfig
 
-    if (base / "generation_config.json").is_file():
+    if (base / GENERATION_CONFIG).is_file():
         return GenerationConfig.from_pretrained(str(base))
     config = AutoConfig.from_pretrained(str(base), trust_remote_code=trust_remote_code)
     return GenerationConfig.from_model_config(config)

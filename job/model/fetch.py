@@ -13,7 +13,7 @@ from typing import Any
 
 from job.config.sections import AdapterModelSection, StorageSection
 from job.errors import ConfigError, DamagedError, DataError
-from job.identity import json_digest, sha256_of
+from job.identity import changed_names, json_digest, sha256_of
 from job.model.adapter_files import check_adapter_files
 from job.model.files import (
     ALL_WEIGHTS,
@@ -23,6 +23,7 @@ from job.model.files import (
     SMALL_FILES,
     TEMPLATE_FOLDER,
     WEIGHTS,
+    BaseFiles,
     check_config,
     check_names,
     files_in_folder,
@@ -149,14 +150,22 @@ def fetch_small_files(
     Return the folder that has them: that of the base itself if it is on this machine, else
     `folder`. Raise what `fetch_base` raises.
     """
-    store = open_remote_base(uri, revision, storage)
-    files = files_in_store(store, uri) if store else files_in_folder(Path(uri), uri)
+    store, files = open_base(uri, revision, storage)
     check_config(files)
     if store is None:
         return Path(uri)
     for key in small_names(files):
         store.download(key, folder / key)
     return folder
+
+
+def open_base(
+    uri: str, revision: str | None, storage: StorageSection
+) -> tuple[Store | None, BaseFiles]:
+    """Return what `open_remote_base` does, and the files of the base."""
+    store = open_remote_base(uri, revision, storage)
+    files = files_in_store(store, uri) if store else files_in_folder(Path(uri), uri)
+    return store, files
 
 
 def small_identity(uri: str, folder: Path) -> dict[str, Any]:
@@ -333,9 +342,7 @@ def _check_same_small_files(adapter: Adapter, found: str, base: Base) -> None:
     changed = []
     # A copy of the weights without a tokenizer will do: the adapter has one.
     if base.tokenizer_digest not in (None, recorded.get("tokenizer_digest", base.tokenizer_digest)):
-        there = recorded.get("tokenizer_files") or {}
-        here = base.tokenizer_files
-        changed = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+        changed = changed_names(recorded.get("tokenizer_files") or {}, base.tokenizer_files)
     if recorded.get("generation_digest", base.generation_digest) != base.generation_digest:
         changed.append(GENERATION_CONFIG)
     if changed:

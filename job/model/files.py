@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from job.errors import ConfigError, DataError, MissingError
 from job.identity import json_digest
+from job.model.headers import AGAIN, tensor_names
 from job.model.quantization import check_tensor_names
 from job.storage.atomic import reading
 from job.storage.folders import sha256_file
@@ -86,9 +87,6 @@ WIDTHS = (
 )
 COUNTS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "num_labels")
 MAX_LAYERS = 100_000  # real ones have 200
-MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
-
-AGAIN = "copy or fetch it again"
 
 
 @dataclass(frozen=True)
@@ -244,7 +242,10 @@ def check_weights(files: BaseFiles) -> list[str]:
     check_is_no_adapter(files)
     names = check_names(files)
     check_config(files)
-    tensors = [name for key in names for name in _check_header(files, key)]
+    tensors: list[str] = []
+    for key in names:
+        with files.open(key) as file:
+            tensors += tensor_names(file, files.sizes[key], f"model.base: {files.uri}/{key}")
     check_tensor_names(tensors, read_json(files, CONFIG), files.uri)
     _check_widths(files, sum(files.sizes[key] for key in names))
     return names
@@ -286,11 +287,18 @@ def read_json(files: BaseFiles, key: str) -> dict[str, Any]:
 
 def entries(content: Any) -> Iterator[tuple[str, Any]]:
     """Yield key and value of every object in a JSON value, however deep."""
+    for value in values(content):
+        if isinstance(value, dict):
+            yield from value.items()
+
+
+def values(content: Any) -> Iterator[Any]:
+    """Yield a JSON value and every one in it, however deep; not the keys of objects."""
     waiting = [content]
     while waiting:
         value = waiting.pop()
+        yield value
         if isinstance(value, dict):
-            yield from value.items()
             waiting += value.values()
         elif isinstance(value, list):
             waiting += value
@@ -349,42 +357,6 @@ def _shards(files: BaseFiles) -> list[str]:
             f"model.base: {files.uri}/{INDEX} has no weight_map of file names; {AGAIN}"
         ) from error
     return sorted(names)
-
-
-def _check_header(files: BaseFiles, key: str) -> list[str]:
-    """Return the names of tensors; raise DataError unless a file is as long as its header says.
-
-    The file consists of 8 bytes with the header's length, the header, which is JSON with the
-    offsets of each tensor, and the tensors.
-    """
-    size = files.sizes[key]
-    header = b""
-    with files.open(key) as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size >= 8 and length <= min(size, MAX_HEADER_BYTES):
-            header = file.read(length)
-    try:
-        tensors = json.loads(header)
-        wanted = 8 + length + _end_of_tensors(tensors)
-    except (ValueError, RecursionError, AttributeError, LookupError, TypeError) as error:
-        raise DataError(
-            f"model.base: {files.uri}/{key} is no safetensors file, or cut short within its header "
-            f"({size:,} bytes); {AGAIN}"
-        ) from error
-    if size != wanted:
-        raise DataError(
-            f"model.base: {files.uri}/{key} has {size:,} bytes, its header says {wanted:,}; {AGAIN}"
-        )
-    return list(tensors)
-
-
-def _end_of_tensors(header: Any) -> int:
-    """Return where the last tensor ends, in bytes after the header."""
-    end = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            end = max(end, tensor["data_offsets"][1])
-    return end
 
 
 def _open(path: Path) -> BinaryIO:

@@ -3,6 +3,7 @@
 Weights are read from safetensors only, and quantized to 4 bits while they are loaded.
 """
 
+import gc
 import os
 import warnings
 from collections.abc import Mapping
@@ -11,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from job.config.sections import AdapterModelSection, ModelSection
-from job.errors import ConfigError, DamagedError, DataError, RecapError, is_out_of_memory
+from job.errors import (
+    ConfigError,
+    DamagedError,
+    DataError,
+    RecapError,
+    is_out_of_memory,
+    shortened,
+)
 from job.model import Model, Tokenizer
 from job.model.architecture import (
     attention_argument,
@@ -19,7 +27,6 @@ from job.model.architecture import (
     explained,
     is_of_further_layer,
     model_config,
-    shortened,
 )
 from job.model.control_tokens import add_pad_token
 from job.model.families import forbid_repacking, max_positions
@@ -248,6 +255,15 @@ def device() -> Any:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def free_memory() -> None:
+    """Give back the memory of models that nothing refers to any more, also those in cycles."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def bitsandbytes_settings(

@@ -3,7 +3,6 @@
 The folder in the cache has a manifest, by which it is verified each time that it is used.
 """
 
-import gc
 import shutil
 import uuid
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from job.errors import ConfigError, DamagedError, MissingError, is_out_of_memory
 from job.identity import sha256_of
 from job.model.fetch import Base
 from job.model.files import weights_digest
-from job.model.load import attach_adapter, compute_dtype, device, load_base
+from job.model.load import attach_adapter, compute_dtype, device, free_memory, load_base
 from job.storage.atomic import locked, replace_folder
 from job.storage.folders import Manifest, is_folder_of, read_manifest, write_manifest
 from job.storage.local import LocalStore
@@ -99,7 +98,7 @@ def merge_where_it_fits(merge: Callable[[bool], None], has_gpu: bool) -> None:
                 raise
             why = f"{type(error).__name__}: {error}"
         # Only here is the memory of the failed merge free: the exception held its frames.
-        _free_memory()
+        free_memory()
         if not on_cpu:
             warn("the GPU has no memory to merge: merging on the CPU, which is slower", why=why)
     raise ConfigError(
@@ -122,12 +121,4 @@ def _merge(
 
     # An engine such as vLLM takes all GPU memory that is free when it starts.
     del loaded, model
-    _free_memory()
-
-
-def _free_memory() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    free_memory()

@@ -14,6 +14,7 @@ from typing import Any
 
 from job.errors import ConfigError, DataError
 from job.model import Model
+from job.model.headers import tensor_shapes
 
 # Of a config; compressed-tensors had the second before.
 OWN_KEYS = ("quantization_config", "compression_config")
@@ -230,14 +231,11 @@ def check_blocks(path: Path, uri: str, config: Mapping[str, Any]) -> None:
     transformers 5.19 divides rows and columns evenly among the scales. For DeepSeek-V3's 576 rows
     in blocks of 128 it raises an error; 192 rows would silently get scales of other rows.
     """
-    from safetensors import safe_open
-
     block = own_settings(config).get("weight_block_size")
     if not block:
         return
     for file in sorted(path.glob("*.safetensors")):
-        with safe_open(file, "pt") as tensors:
-            shapes = {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+        shapes = tensor_shapes(file)
         for name, shape in shapes.items():
             scales = shapes.get(f"{name}_scale_inv", [])
             for size, count, width in zip(shape, scales, block, strict=False):

@@ -15,6 +15,7 @@ from job.model.files import (
     BaseFiles,
     entries,
     read_json,
+    values,
 )
 
 CONFIG_FILES = (CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG, "*processor_config.json")
@@ -71,13 +72,4 @@ def _check_implementation(reference: str, where: str) -> None:
 
 
 def _texts(content: Any) -> list[str]:
-    """Return every text in a JSON value, however deep, but the keys of objects."""
-    found = [content] if isinstance(content, str) else []
-    waiting = [content]
-    while waiting:
-        value = waiting.pop()
-        parts = list(value.values()) if isinstance(value, dict) else value
-        if isinstance(parts, list):
-            found += [part for part in parts if isinstance(part, str)]
-            waiting += parts
-    return found
+    return [value for value in values(content) if isinstance(value, str)]

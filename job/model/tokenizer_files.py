@@ -68,12 +68,17 @@ def check_chat_template(files: BaseFiles) -> None:
     """
     names = _template_names(files)
     if not names:
-        raise ConfigError(
-            f"prompt.style is chat, but the tokenizer of model.base {files.uri} has no chat "
-            "template: use an instruct model, or prompt.style: instruction"
-        )
+        raise ConfigError(no_template(f"model.base {files.uri}"))
     if DEFAULT not in names:
         raise ConfigError(undecided(names, f"model.base {files.uri}"))
+
+
+def no_template(where: str) -> str:
+    """Return the message for a tokenizer without a chat template."""
+    return (
+        f"prompt.style is chat, but the tokenizer of {where} has no chat template: use an instruct "
+        "model, or prompt.style: instruction"
+    )
 
 
 def undecided(names: list[str], where: str) -> str:

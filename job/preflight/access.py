@@ -15,13 +15,8 @@ from typing import Any
 
 from job.config.sections import PromptSection, StorageSection
 from job.errors import ForbiddenError
-from job.model.fetch import fetch_small_files, open_remote_base
-from job.model.files import (
-    check_index,
-    check_weights,
-    files_in_folder,
-    files_in_store,
-)
+from job.model.fetch import fetch_small_files, open_base
+from job.model.files import check_index, check_weights
 from job.model.load import load_tokenizer
 from job.model.remote_code import check_code
 from job.model.thoughts import MAY_THINK, may_think
@@ -61,8 +56,7 @@ def describe_base(
     there and have what the prompt needs (an adapter has a tokenizer and a prompt of its own): it is
     loaded from `small`, unless its code must be trusted, which no plan runs.
     """
-    store = open_remote_base(uri, revision, storage)
-    files = files_in_store(store, uri) if store else files_in_folder(Path(uri), uri)
+    store, files = open_base(uri, revision, storage)
     check_code(files, trust_remote_code)
     is_on_hub = store is not None and scheme_of(store.uri) == "hf"
     names = check_index(files) if is_on_hub else check_weights(files)

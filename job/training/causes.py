@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import job
-from job.errors import ConfigError, RecapError, is_out_of_memory, unwritable
+from job.errors import ConfigError, RecapError, is_out_of_memory, shortened, unwritable
 from job.printable import entry
 
 OWN = str(Path(job.__file__).parent)
@@ -77,8 +77,9 @@ def explaining(phase: Phase) -> Iterator[None]:
         if isinstance(error, RecapError) or not is_out_of_memory(error):
             raise
         _log(error)
+        why = shortened(error, MAX_CHARACTERS)
         raise ConfigError(
-            f"memory ran out while {phase.doing} ({_in_one_line(error)}): {phase.more_memory}"
+            f"memory ran out while {phase.doing} ({why}): {phase.more_memory}"
         ) from error
 
 
@@ -98,8 +99,9 @@ def blaming_the_config(has_begun: Callable[[], bool] = lambda: False) -> Iterato
             raise
         key, library = found
         _log(error)
+        why = shortened(error, MAX_CHARACTERS)
         raise ConfigError(
-            f"{key}: this base cannot be trained with this config; {library}: {_in_one_line(error)}"
+            f"{key}: this base cannot be trained with this config; {library}: {why}"
         ) from error
 
 
@@ -116,13 +118,6 @@ def _library_of(error: BaseException) -> tuple[str, str] | None:
             if part in file:
                 return key, library
     return None
-
-
-def _in_one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    if len(text) > MAX_CHARACTERS:
-        text = f"{text[:MAX_CHARACTERS]} …"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _log(error: BaseException) -> None:

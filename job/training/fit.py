@@ -4,7 +4,6 @@ Checkpoints are committed in the background. A training that diverges goes back 
 them if the config says so.
 """
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
 from job.errors import DivergedError, RetryError
+from job.model.load import free_memory
 from job.telemetry import warn
 from job.training import callbacks, checkpoints, interruptions
 from job.training.attempt import CurrentAttempt
@@ -70,9 +69,7 @@ def fit(run: Run, checkpoint: Path | None, session: Session) -> RecapTrainer:
             start = _roll_back(run, error)
         # Only here is the diverged model free: the exception held its frames, and the trainer is in
         # reference cycles. A GPU may have memory for one model.
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
     raise AssertionError("the last try returned or raised")
 
 

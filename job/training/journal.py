@@ -14,7 +14,7 @@ from job.config.commands import TrainConfig
 from job.config.sections import model_identity, to_plain
 from job.environment import versions
 from job.errors import DamagedError, MissingError, OutputError
-from job.identity import differences, json_digest
+from job.identity import changed_names, differences, json_digest
 from job.printable import printable
 from job.storage.folders import read_manifest
 from job.storage.store import Store
@@ -137,9 +137,7 @@ def check_same_base(journal: Journal, store: Store, base: Mapping[str, Any]) -> 
     if not changed:
         return
 
-    there = before.get("tokenizer_files", {})
-    here = base.get("tokenizer_files", {})
-    files = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+    files = changed_names(before.get("tokenizer_files", {}), base.get("tokenizer_files", {}))
     named = f" ({', '.join(files[:3])})" if files else ""
     remedy = "put the files of then back, or give this run another name (run)"
     if PARTS_OF_A_BASE["digest"] not in changed:

@@ -9,6 +9,8 @@ another loss than their own.
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,7 +29,6 @@ TOKENS = 16
 MAX_DIFFERENCE = 1e-3
 MAX_DIFFERENCE_IN_16_BITS = 2e-2
 
-
 # The same for what later tokens change in the logits of those before, as a fraction of the change
 # in their own. A model that looks ahead is far above, and rounding among experts far below.
 MAX_LEAK = 1e-3
@@ -43,13 +44,8 @@ def check_looks_back(model: Model, embeddings: int) -> None:
     device = next(model.parameters()).device
     ids = torch.arange(TOKENS, device=device).repeat(2, 1)  # (rows, tokens)
     ids[1, TOKENS // 2 :] += TOKENS
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng():
-            logits = model(input_ids=ids % embeddings, use_cache=False).logits
-    finally:
-        model.train(was_training)
+    with _trying(model):
+        logits = model(input_ids=ids % embeddings, use_cache=False).logits
 
     change = (logits[0] - logits[1]).float().abs().mean(dim=-1)
     before, after = change.split(TOKENS // 2)
@@ -66,10 +62,8 @@ def is_fused_head_right(model: Model, embeddings: int) -> bool:
     """
     device = next(model.parameters()).device
     ids = torch.arange(TOKENS, device=device)[None] % embeddings  # (1, tokens)
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with _trying(model):
             logits = model(input_ids=ids, use_cache=False).logits
             wanted = _log_probabilities(logits, ids)
             found = model(input_ids=ids, labels=ids, use_cache=False, fused_lm_head=True).log_probs
@@ -77,11 +71,21 @@ def is_fused_head_right(model: Model, embeddings: int) -> bool:
         if is_out_of_memory(error):
             raise
         return False
-    finally:
-        model.train(was_training)
 
     allowed = MAX_DIFFERENCE if logits.dtype == torch.float32 else MAX_DIFFERENCE_IN_16_BITS
     return bool((found - wanted).abs().mean() <= allowed * wanted.abs().mean())
+
+
+@contextmanager
+def _trying(model: Model) -> Iterator[None]:
+    """Compute without gradients and dropout during the block, and change no random state."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def use_own_head(base: Model) -> None:
