@@ -18,6 +18,7 @@ from tests.bases.base import Family, architecture_of
 from tests.bases.journey import PROBE, Journey, logits_of
 from tests.bases.page import Row, code, settings_text
 from tests.bases.vllm_models import vllm_cell
+from tests.plain_generate import one_by_one
 
 BATCHES = {
     Sharing.ALL: "yes",
@@ -86,7 +87,7 @@ def check_batched_as_alone(model: Any, tokenizer: Any) -> None:
     settings = GenerationSection(max_new_tokens=NEW_TOKENS)
     together = TransformersEngine(model, tokenizer).generate(prompts, settings)
 
-    alone = [_generated(model, prompt) for prompt in prompts]
+    alone = one_by_one(model, prompts, NEW_TOKENS)
     ends = model.generation_config.eos_token_id
     assert together == [to_answer(row, ends, tokenizer) for row in alone]
     assert len({len(row) for row in alone}) > 1, "rows must end at different steps"
@@ -153,18 +154,6 @@ def _without_recap(journey: Journey, quantization: str | None) -> Any:
         model = PeftModel.from_pretrained(base, str(journey.adapter))
     forbid_repacking(model)
     return model
-
-
-def _generated(model: Any, prompt: list[int]) -> list[int]:
-    ids = torch.tensor([prompt])
-    output = model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        do_sample=False,
-        max_new_tokens=NEW_TOKENS,
-    )
-    found: list[int] = output[0, len(prompt) :].tolist()
-    return found
 
 
 def _in_four_bits(model: Any) -> str:

@@ -16,6 +16,7 @@ from job.inference.decode import decode, greedy
 from job.inference.sharing import Sharing, find_sharing
 from job.inference.transformers_engine import TransformersEngine
 from job.model.families import all_configs
+from tests.plain_generate import one_by_one
 
 VOCABULARY = 300
 ENDS = frozenset(range(60, 120))  # so many that rows end at different steps and leave the batch
@@ -125,15 +126,7 @@ def prompts() -> list[list[int]]:
 
 def alone(model: Any, prompts: list[list[int]]) -> list[list[int]]:
     """The answers of plain `generate` to each prompt alone, with their end tokens."""
-    found = []
-    for prompt in prompts:
-        output = model.generate(
-            torch.tensor([prompt]),
-            do_sample=False,
-            max_new_tokens=NEW_TOKENS,
-            eos_token_id=sorted(ENDS),
-        )
-        found.append(output[0, len(prompt) :].tolist())
+    found = one_by_one(model, prompts, NEW_TOKENS, eos_token_id=sorted(ENDS))
     assert len({len(answer) for answer in found}) > 3, "rows must end at different steps"
     return found
 

@@ -13,6 +13,7 @@ from job.inference.open import fetch_with_adapter, load, merge
 from job.inference.transformers_engine import TransformersEngine
 from job.model.load import attach_adapter, load_base
 from tests.adapters import publish_adapter
+from tests.plain_generate import one_by_one
 from tests.tiny import ENDING_IDS
 
 SETTINGS = GenerationSection(max_new_tokens=24)
@@ -33,21 +34,6 @@ def prompts() -> list[list[int]]:
 @pytest.fixture
 def engine(model: Any, tokenizer: Any) -> TransformersEngine:
     return TransformersEngine(model, tokenizer)
-
-
-def one_by_one(model: Any, prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
-    """The answers of plain `generate` to each prompt alone, with their end tokens."""
-    found = []
-    for prompt in prompts:
-        ids = torch.tensor([prompt])
-        output = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            max_new_tokens=new_tokens,
-        )
-        found.append(output[0, len(prompt) :].tolist())
-    return found
 
 
 def test_batch_gives_each_prompt_the_answer_it_gets_alone(engine, model, tokenizer, prompts):
