@@ -9,12 +9,14 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from job.config.sections import PromptSection, StorageSection
 from job.errors import ForbiddenError
+from job.model import Tokenizer
 from job.model.fetch import fetch_small_files, open_base
 from job.model.files import check_index, check_weights
 from job.model.load import load_tokenizer
@@ -26,19 +28,33 @@ from job.storage.hub_errors import hub_errors
 from job.storage.keys import local_path, scheme_of
 from job.storage.open import open_store
 
-SmallFiles = Callable[[], Path]
 WRITE = "repo.write"  # the Hub's name of the permission
 READERS = ("read", "no_access")  # roles in an organization
 
 
+@dataclass(frozen=True)
+class SmallFiles:
+    """The small files of a base: fetched, and its tokenizer loaded, when first asked for."""
+
+    uri: str
+    fetch: Callable[[], Path]
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder that has them. Raise what `fetch_small_files` raises."""
+        return self.fetch()
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer in them. Raise what `load_tokenizer` raises."""
+        return load_tokenizer(self.folder, uri=self.uri)
+
+
 @contextmanager
 def small_files(uri: str, revision: str | None, storage: StorageSection) -> Iterator[SmallFiles]:
-    """Yield a function that returns a folder with a base's small files.
-
-    Its first call fetches them, and the end of the block deletes what was fetched.
-    """
+    """Yield the small files of a base. The end of the block deletes what was fetched."""
     with tempfile.TemporaryDirectory() as folder:
-        yield cache(lambda: fetch_small_files(uri, revision, storage, Path(folder)))
+        yield SmallFiles(uri, lambda: fetch_small_files(uri, revision, storage, Path(folder)))
 
 
 def describe_base(
@@ -66,9 +82,8 @@ def describe_base(
         check_chat_template(files)
     warning = ""
     if prompt and small and not trust_remote_code:
-        tokenizer = load_tokenizer(small(), uri=uri)
-        make_prompt(prompt, tokenizer)
-        warning = f"\nwarning: it {MAY_THINK}" if may_think(tokenizer) else ""
+        make_prompt(prompt, small.tokenizer)
+        warning = f"\nwarning: it {MAY_THINK}" if may_think(small.tokenizer) else ""
     sizes = [files.sizes[key] for key in names]
     plural = "s" if len(sizes) > 1 else ""
     where = store.uri if store else uri

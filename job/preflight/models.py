@@ -5,6 +5,7 @@ a plan fetches no weights. It runs no code that a base brings along.
 """
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from job.model.fetch import (
     read_adapter,
 )
 from job.model.files import ADAPTER_CONFIG
-from job.model.load import load_tokenizer
 from job.preflight.access import SmallFiles, describe_base, small_files
 from job.preflight.checks import Check, Found, check, check_value
 from job.printable import visible
@@ -45,30 +45,30 @@ def training_checks(
     small: SmallFiles,
     cleaning: Iterable[CleaningStep],
     begun: Prompt | None,
-) -> list[Check]:
+) -> tuple[list[Check], Prompt | None]:
     """Return the checks of model, adapter and prompt of a training, by the base's small files.
 
-    `begun` is the prompt of a run that has begun.
+    `begun` is the prompt of a run that has begun. Return the prompt too, None if it is not known.
     """
     if config.model.trust_remote_code:
-        return [Check("model", NOT_ASKED)]
+        return [Check("model", NOT_ASKED)], None
 
     def examine() -> Found[Any]:
         from job.training.examine import examine_base
 
-        examined = examine_base(small(), config)
+        examined = examine_base(small.folder, config)
         return Found(f"{examined.base.text()}\n{examined.adapter_text()}", examined)
 
     model, examined = check_value("model", examine, "model.base")
     if examined is None:
-        return [model]
+        return [model], None
     embeddings = examined.base.embeddings
-    prompt = check(
+    asked, prompt = check_value(
         "prompt",
-        lambda: _describe_prompt(config.prompt, small(), embeddings, cleaning, begun),
+        lambda: _describe_prompt(config.prompt, small, embeddings, cleaning, begun),
         "model.base",
     )
-    return [model, prompt]
+    return [model, asked], prompt
 
 
 def generating_checks(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
@@ -92,36 +92,37 @@ def generating_checks(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
         )
         if base.error:
             return [base]
-        return [base, *_model_checks(uri, small, config, prompt)]
+        return [base, *_model_checks(small, config, prompt)]
 
 
 def _adapter_checks(uri: str, config: SummarizeConfig | EvaluateConfig) -> list[Check]:
-    def describe() -> Found[tuple[str, str | None]]:
-        adapter = read_adapter(uri, config.storage)
-        if isinstance(config, SummarizeConfig):
-            check_adapter_digest(adapter, config.adapter_digest)
-        if ADAPTER_CONFIG in adapter.manifest.files:
-            check_adapter_config(adapter.store.read(ADAPTER_CONFIG), uri)
-        name, revision = name_base_of(adapter, config.model)
-        base = describe_base(name, revision, config.storage, None, config.model.trust_remote_code)
-        if Path(name).is_dir():
-            fetch_base_of(adapter, config.model, config.storage, Path(name))
-        else:  # reading all weights is cheap only in a folder of this machine
-            with small_files(name, revision, config.storage) as small:
-                check_small_files(adapter, config.model, small())
-        text = f"{uri}  of run {adapter.manifest.extra.get('run')}\nbase {base}"
-        return Found(text, (name, revision))
+    with ExitStack() as stack:
 
-    adapter, base = check_value("adapter", describe, "adapter")
-    if base is None:
-        return [adapter]
-    announce(base[0], config.model.trust_remote_code)
-    with small_files(*base, config.storage) as small:
-        return [adapter, *_model_checks(base[0], small, config, None)]
+        def describe() -> Found[SmallFiles]:
+            adapter = read_adapter(uri, config.storage)
+            if isinstance(config, SummarizeConfig):
+                check_adapter_digest(adapter, config.adapter_digest)
+            if ADAPTER_CONFIG in adapter.manifest.files:
+                check_adapter_config(adapter.store.read(ADAPTER_CONFIG), uri)
+            name, revision = name_base_of(adapter, config.model)
+            trust = config.model.trust_remote_code
+            base = describe_base(name, revision, config.storage, None, trust)
+            small = stack.enter_context(small_files(name, revision, config.storage))
+            if Path(name).is_dir():
+                fetch_base_of(adapter, config.model, config.storage, Path(name))
+            else:  # reading all weights is cheap only in a folder of this machine
+                check_small_files(adapter, config.model, small.folder)
+            text = f"{uri}  of run {adapter.manifest.extra.get('run')}\nbase {base}"
+            return Found(text, small)
+
+        adapter, small = check_value("adapter", describe, "adapter")
+        if small is None:
+            return [adapter]
+        announce(small.uri, config.model.trust_remote_code)
+        return [adapter, *_model_checks(small, config, None)]
 
 
 def _model_checks(
-    uri: str,
     small: SmallFiles,
     config: SummarizeConfig | EvaluateConfig,
     prompt: PromptSection | None,
@@ -130,16 +131,20 @@ def _model_checks(
     engine = config.engine if isinstance(config, SummarizeConfig) else "transformers"
     if engine == "vllm":
         return [Check("model", "not asked: vLLM has models of its own")]
-    section = config.model.model_copy(update={"base": uri})
+    section = config.model.model_copy(update={"base": small.uri})
     if section.trust_remote_code:
         return [Check("model", NOT_ASKED)]
-    model, embeddings = check_value("model", lambda: _describe_model(small(), section), "model")
+    model, embeddings = check_value(
+        "model", lambda: _describe_model(small.folder, section), "model"
+    )
     if engine == "auto" and model.error:
         # vLLM may be where the job runs, and know this base.
         model = Check("model", f"warning: with the transformers engine: {model.error}")
     if embeddings is None or prompt is None:
         return [model]
-    asked = check("prompt", lambda: _describe_prompt(prompt, small(), embeddings), "model.base")
+    asked, _ = check_value(
+        "prompt", lambda: _describe_prompt(prompt, small, embeddings), "model.base"
+    )
     return [model, asked]
 
 
@@ -152,17 +157,17 @@ def _describe_model(folder: Path, section: AdapterModelSection) -> Found[int]:
 
 def _describe_prompt(
     section: PromptSection,
-    folder: Path,
+    small: SmallFiles,
     embeddings: int,
     cleaning: Iterable[CleaningStep] = (),
     begun: Prompt | None = None,
-) -> str:
-    """Return the style, and the text around a conversation: as it was or will be rendered."""
-    tokenizer = load_tokenizer(folder)
-    prompt = begun or make_prompt(section, tokenizer, cleaning, recorded_end_ids(folder))
-    check_vocabulary(tokenizer, prompt, embeddings)
+) -> Found[Prompt]:
+    """Return the prompt; its text is the style and what is around a conversation."""
+    ends = recorded_end_ids(small.folder)
+    prompt = begun or make_prompt(section, small.tokenizer, cleaning, ends)
+    check_vocabulary(small.tokenizer, prompt, embeddings)
     since = ", as the run began with it" if begun else ""
-    return f"style {section.style}{since}: {_shown(prompt)}"
+    return Found(f"style {section.style}{since}: {_shown(prompt)}", prompt)
 
 
 def _shown(prompt: Prompt) -> str:

@@ -71,7 +71,7 @@ def _fresh_run(config: TrainConfig, wanted: dict[str, Any], small: SmallFiles) -
             continue
         return run
     # The run beside it began with other files of the base, which are no part of its fingerprint.
-    base = small_identity(config.model.base, small())
+    base = small_identity(config.model.base, small.folder)
     return journal.fresh_name(config.run, wanted | {"base": base})
 
 
@@ -87,7 +87,7 @@ def _check_same(
     if journal.is_done(found, store, config.publish.hub):
         return
     try:
-        folder = small()
+        folder = small.folder
     except RecapError:
         return  # the check of the base reports it
     # Of the weights, the training knows: it reads them anyway.

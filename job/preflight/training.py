@@ -6,11 +6,10 @@ from pathlib import Path
 
 from job.config.commands import TrainConfig
 from job.config.load import resolved_yaml
-from job.errors import ConfigError, DataError, RecapError
+from job.errors import ConfigError, DataError
 from job.evaluation.evaluate import why_unscorable
 from job.launch.cluster import ALONE, Cluster, find_cluster
-from job.model.control_tokens import recorded_end_ids
-from job.model.load import context_tokens, load_tokenizer
+from job.model.load import context_tokens
 from job.preflight.access import (
     SmallFiles,
     check_hub_access,
@@ -27,7 +26,7 @@ from job.preflight.standing import (
     find_standing_without_data,
 )
 from job.prompt.encode import Encoder
-from job.prompt.template import Prompt, make_prompt
+from job.prompt.template import Prompt
 from job.training.examples import Examples, read_examples
 from job.training.rows import RowSettings, make_rows, row_tokens
 
@@ -130,10 +129,11 @@ def _model(
     )
     if brief or base.error:
         return [base]
-    asked = training_checks(config, small, examples.cleaning if examples else (), begun)
+    cleaning = examples.cleaning if examples else ()
+    asked, prompt = training_checks(config, small, cleaning, begun)
     checks = [base, *asked]
-    if examples and not any(each.error for each in asked):
-        checks += _rows(config, small, examples, begun)
+    if examples and prompt:
+        checks += _rows(config, small, examples, prompt)
     return checks
 
 
@@ -188,26 +188,17 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
 
 
 def _rows(
-    config: TrainConfig, small: SmallFiles, examples: Examples, begun: Prompt | None
+    config: TrainConfig, small: SmallFiles, examples: Examples, prompt: Prompt
 ) -> list[Check]:
     """Return a check that counts the rows that fit, by encoding them as the training will.
 
-    None if that would take minutes. Code that a base brings along is not run for a plan, and the
-    check of the prompt reports what is wrong with the tokenizer's files.
+    None if that would take minutes.
     """
-    too_many = len(examples.train) + len(examples.validation) > MAX_ENCODED_CONVERSATIONS
-    if too_many or config.model.trust_remote_code:
+    if len(examples.train) + len(examples.validation) > MAX_ENCODED_CONVERSATIONS:
         return []
-    try:
-        base = small()
-        tokenizer = load_tokenizer(base)
-        context = context_tokens(base)
-        ends = recorded_end_ids(base)
-        prompt = begun or make_prompt(config.prompt, tokenizer, examples.cleaning, ends)
-    except RecapError:
-        return []
+    context = context_tokens(small.folder)
     settings = RowSettings(
-        Encoder(prompt, tokenizer, row_tokens(config.training.max_tokens, context)),
+        Encoder(prompt, small.tokenizer, row_tokens(config.training.max_tokens, context)),
         config.data.references,
         config.limits.max_excluded_fraction,
         context=context,

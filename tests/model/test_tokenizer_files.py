@@ -232,8 +232,8 @@ def test_a_plan_loads_the_tokenizer_of_a_base_in_s3(chat_base, s3):
     uri = f"{s3.uri}/base"
     with small_files(uri, None, STORAGE) as small:
         assert "1 weight file" in describe_base(uri, None, STORAGE, CHAT, small=small)
-        assert not list(small().glob("*.safetensors"))
-        folder = small()
+        assert not list(small.folder.glob("*.safetensors"))
+        folder = small.folder
     assert not folder.exists()
     client.put_object(Bucket=s3.bucket, Key="base/tokenizer.json", Body=b"{bad")
     with (
