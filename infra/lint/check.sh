@@ -31,4 +31,5 @@ for minor in "${kubernetes_minors[@]}"; do
 done
 "$lint/checkov" --config-file infra/kubernetes/checkov.yaml --directory "$manifests"
 
-"$bin/python" -m pytest -m sbom tests/infra/test_sbom.py
+# Some of the tests of templates take seconds each: `make test` leaves them to this.
+"$bin/python" -m pytest -m "sbom or infra" -n 2 tests/infra tests/submit
