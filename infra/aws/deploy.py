@@ -1,13 +1,14 @@
-"""Deploy the stack: show the change set of recap.yaml with its parameters, ask, and execute it.
+"""Deploy both stacks: show the change set of each with its parameters, ask, and execute it.
 
-`make deploy` runs it. Parameters that are not named keep their values; the first time, they have
-the template's defaults.
+`make deploy` runs it. First recap.yaml, as the stack of the given name, then watch.yaml, as that
+name with -watch, whose parameters are outputs of the first. Parameters that are not named keep
+their values; the first time, they have the template's defaults.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-TEMPLATE = Path(__file__).with_name("recap.yaml")
+STACKS = {"recap.yaml": "", "watch.yaml": "-watch"}  # what a template's stack adds to the name
 TARGETS = ("train", "summarize")  # a tag of each: <target>-<tag>
 DIRTY = "-dirty"  # how `git describe` ends for a working tree with changes
 NOTHING = ("didn't contain changes", "No updates are to be performed")
@@ -45,32 +46,59 @@ def main() -> None:
 
 
 def deploy(
-    session: Any, stack: str, parameters: Sequence[str], yes: bool, template: str | None = None
+    session: Any,
+    stack: str,
+    parameters: Sequence[str],
+    yes: bool,
+    templates: Mapping[str, str] | None = None,
 ) -> None:
-    """Create or change the stack, and print its outputs. Raise RefusedError if it cannot be."""
+    """Create or change both stacks, and print their outputs. Raise RefusedError if it cannot be.
+
+    `templates` has the text of each template by file name, if it is not the file's.
+    """
     cloudformation = session.client("cloudformation")
-    before = find(cloudformation, stack)
+    templates = templates or {
+        name: Path(__file__).with_name(name).read_text(encoding="utf-8") for name in STACKS
+    }
     named = _parse_parameters(parameters)
+    known = {name: _known(cloudformation, template) for name, template in templates.items()}
+    either = set().union(*known.values())
+    if unknown := sorted(named.keys() - either):
+        raise RefusedError(
+            f"the templates have no parameter {unknown[0]}; they have {', '.join(sorted(either))}"
+        )
     if named["ImageTag"].endswith(DIRTY):
         raise RefusedError(
             f"{named['ImageTag']}: such images are never pushed: commit first, or name others "
             "with TAG=…"
         )
-    if before:
+    if before := find(cloudformation, stack):
         _check_images(session.client("ecr"), outputs(before)["Repository"], named["ImageTag"])
-    change = _change_set(
-        cloudformation, stack, before, named, template or TEMPLATE.read_text(encoding="utf-8")
-    )
+    passed: dict[str, str] = {}
+    for name, template in templates.items():
+        values = named | passed
+        values = {key: values[key] for key in values.keys() & known[name]}
+        passed |= _deploy_one(cloudformation, stack + STACKS[name], template, values, yes)
+
+
+def _deploy_one(
+    cloudformation: Any, stack: str, template: str, named: dict[str, str], yes: bool
+) -> dict[str, str]:
+    """Create or change one stack, and print and return its outputs."""
+    before = find(cloudformation, stack)
+    change = _change_set(cloudformation, stack, before, named, template)
     if change is None:
         print(f"stack {stack} is as it should be")
-        return
+        return outputs(before or {})
     print("\n".join(map(_line, change["Changes"])))
     if not yes and not _confirm(f"Change stack {stack} so? [y/N] "):
         _discard(cloudformation, change, before)
-        raise RefusedError("nothing was changed")
+        raise RefusedError(f"nothing of stack {stack} was changed")
     _execute(cloudformation, change, before)
-    for name, value in outputs(find(cloudformation, stack) or {}).items():
+    after = outputs(find(cloudformation, stack) or {})
+    for name, value in after.items():
         print(f"{name:24} {value}")
+    return after
 
 
 def find(cloudformation: Any, stack: str) -> dict[str, Any] | None:
@@ -118,6 +146,12 @@ def _check_images(ecr: Any, repository: str, tag: str) -> None:
         )
 
 
+def _known(cloudformation: Any, template: str) -> set[str]:
+    """Return the names of the template's parameters."""
+    summary = cloudformation.get_template_summary(TemplateBody=template)
+    return {parameter["ParameterKey"] for parameter in summary["Parameters"]}
+
+
 def _change_set(
     cloudformation: Any,
     stack: str,
@@ -126,14 +160,7 @@ def _change_set(
     template: str,
 ) -> dict[str, Any] | None:
     """Create a change set and return it with its changes; None if there is nothing to change."""
-    known = {
-        p["ParameterKey"]
-        for p in cloudformation.get_template_summary(TemplateBody=template)["Parameters"]
-    }
-    if unknown := sorted(named.keys() - known):
-        raise RefusedError(
-            f"the template has no parameter {unknown[0]}; it has {', '.join(sorted(known))}"
-        )
+    known = _known(cloudformation, template)
     kept = {
         parameter["ParameterKey"] for parameter in (before or {}).get("Parameters", ())
     } & known - named.keys()

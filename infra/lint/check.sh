@@ -12,13 +12,13 @@ lint=$2
 manifests=build/kubernetes
 kubernetes_minors=(1.35 1.36 1.37)
 
-"$lint/cfn-lint" infra/aws/recap.yaml
+"$lint/cfn-lint" infra/aws/*.yaml
 "$lint/hadolint" Dockerfile
 "$lint/check-jsonschema" --builtin-schema vendor.compose-spec infra/docker/compose.yaml
 
 # --skip-download: checkov must not ask its vendor's service for more policies.
 "$lint/checkov" --framework dockerfile --file Dockerfile --skip-download --compact --quiet
-"$lint/checkov" --framework cloudformation --file infra/aws/recap.yaml \
+"$lint/checkov" --framework cloudformation --file infra/aws/*.yaml \
     --skip-download --compact --quiet
 
 rm -rf "$manifests"

@@ -1,4 +1,4 @@
-"""The stack of infra/aws: the template as plain data, and its resources with values filled in."""
+"""The stacks of infra/aws: their templates as plain data, and resources with values filled in."""
 
 import base64
 import json
@@ -9,6 +9,9 @@ from typing import Any
 import yaml
 
 TEMPLATE = Path(__file__).parent.parent.parent / "infra" / "aws" / "recap.yaml"
+WATCH = TEMPLATE.with_name(
+    "watch.yaml"
+)  # the second stack; its parameters are outputs of the first
 ACCOUNT, REGION, NAME = "123456789012", "us-east-1", "recap"
 NODES = "TrainNodesJobDefinition"  # moto's CloudFormation takes it for a job of one node
 # Parameters for moto, which does not split a list's default.
@@ -17,7 +20,6 @@ PSEUDO = {
     "AWS::AccountId": ACCOUNT,
     "AWS::Region": REGION,
     "AWS::Partition": "aws",
-    "AWS::StackName": NAME,
     "AWS::NoValue": None,
 }
 
@@ -41,9 +43,9 @@ def _long(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, An
 _Tags.add_multi_constructor("!", _long)  # type: ignore[no-untyped-call]
 
 
-def load() -> dict[str, Any]:
+def load(template: Path = TEMPLATE) -> dict[str, Any]:
     """The template with every short form written out."""
-    found: dict[str, Any] = yaml.load(TEMPLATE.read_text(encoding="utf-8"), Loader=_Tags)
+    found: dict[str, Any] = yaml.load(template.read_text(encoding="utf-8"), Loader=_Tags)
     return found
 
 
@@ -52,22 +54,57 @@ def resources(**parameters: str) -> dict[str, dict[str, Any]]:
 
     Other parameters have their defaults.
     """
-    template = load()
-    values = {
-        name: parameters.pop(name, str(p["Default"])) for name, p in template["Parameters"].items()
+    return _resources(_filled(TEMPLATE, parameters))
+
+
+def outputs(**parameters: str) -> dict[str, str]:
+    """Return the outputs of the stack with these parameters."""
+    filled = _filled(TEMPLATE, parameters)
+    return {
+        name: str(filled.value(output["Value"]))
+        for name, output in load()["Outputs"].items()
+        if "Condition" not in output or filled.holds(output["Condition"])
     }
-    assert not parameters, f"the template has no {parameters}"
-    filled = _Filled(template, values)
+
+
+def watching(**parameters: str) -> dict[str, dict[str, Any]]:
+    """Return the resources of the second stack, as `make deploy` deploys it after the first.
+
+    Each parameter is one of either template.
+    """
+    first, second = load()["Parameters"], load(WATCH)["Parameters"]
+    given = {name: value for name, value in parameters.items() if name in first}
+    passed = {name: value for name, value in outputs(**given).items() if name in second}
+    own = {name: value for name, value in parameters.items() if name not in first}
+    return _resources(_filled(WATCH, own | passed))
+
+
+def both(**parameters: str) -> dict[str, dict[str, Any]]:
+    """Return the resources of both stacks. Each parameter is one of the first template."""
+    return resources(**parameters) | watching(**parameters)
+
+
+def _resources(filled: "_Filled") -> dict[str, dict[str, Any]]:
     return {
         name: {"Type": resource["Type"], "Properties": filled.value(resource.get("Properties", {}))}
-        for name, resource in template["Resources"].items()
+        for name, resource in filled.template["Resources"].items()
         if "Condition" not in resource or filled.holds(resource["Condition"])
     }
 
 
+def _filled(path: Path, parameters: dict[str, str]) -> "_Filled":
+    template = load(path)
+    values = {name: str(p.get("Default")) for name, p in template["Parameters"].items()}
+    unknown = parameters.keys() - values.keys()
+    assert not unknown, f"the template has no {unknown}"
+    needed = {name for name, p in template["Parameters"].items() if "Default" not in p}
+    assert needed <= parameters.keys(), f"{needed - parameters.keys()} have no value"
+    return _Filled(template, values | parameters, NAME if path == TEMPLATE else f"{NAME}-watch")
+
+
 def policy(role: str, **parameters: str) -> list[dict[str, Any]]:
     """The statements of a role, each with its actions and resources as lists."""
-    (inline,) = resources(**parameters)[role]["Properties"]["Policies"]
+    (inline,) = both(**parameters)[role]["Properties"]["Policies"]
     return [
         statement | {key: _listed(statement[key]) for key in ("Action", "Resource")}
         for statement in inline["PolicyDocument"]["Statement"]
@@ -84,11 +121,13 @@ class _Filled:
     A value that only AWS knows is a made-up ARN.
     """
 
-    def __init__(self, template: dict[str, Any], parameters: dict[str, str]) -> None:
-        self._template, self._parameters = template, parameters
+    def __init__(self, template: dict[str, Any], parameters: dict[str, str], name: str) -> None:
+        self.template = template
+        self._parameters = parameters
+        self._pseudo = PSEUDO | {"AWS::StackName": name}
 
     def holds(self, condition: str) -> bool:
-        return bool(self.value(self._template["Conditions"][condition]))
+        return bool(self.value(self.template["Conditions"][condition]))
 
     def value(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -118,6 +157,8 @@ class _Filled:
                 return not self.value(argument[0])
             case "Select":
                 return self.value(argument[1])[int(argument[0])]
+            case "Split":
+                return self.value(argument[1]).split(argument[0])
             case "GetAZs":
                 return [f"{REGION}{letter}" for letter in "abc"]
             case "Base64":
@@ -125,17 +166,17 @@ class _Filled:
         raise NotImplementedError(name)
 
     def _reference(self, name: str) -> Any:
-        if name in PSEUDO:
-            return PSEUDO[name]
+        if name in self._pseudo:
+            return self._pseudo[name]
         if name not in self._parameters:
             return self._attribute(name, "")
-        value, kind = self._parameters[name], self._template["Parameters"][name]["Type"]
+        value, kind = self._parameters[name], self.template["Parameters"][name]["Type"]
         return (
             [part for part in value.split(",") if part] if kind == "CommaDelimitedList" else value
         )
 
     def _attribute(self, resource: str, attribute: str) -> str:
-        kind = self._template["Resources"][resource]["Type"]
+        kind = self.template["Resources"][resource]["Type"]
         if attribute == "LatestVersionNumber":
             return "1"
         if kind == "AWS::S3::Bucket":
@@ -144,6 +185,8 @@ class _Filled:
             return f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{NAME}"
         if kind == "AWS::Logs::LogGroup":
             return f"/recap/{NAME}"
+        if kind == "AWS::SQS::Queue" and not attribute:
+            return f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{NAME}-{resource}"
         if kind.startswith("AWS::EC2::"):
             return f"{kind.rpartition('::')[2].lower()}-0123456789abcdef0"
         return f"arn:aws:{kind.split('::')[1].lower()}:{REGION}:{ACCOUNT}:{resource}"
@@ -163,12 +206,16 @@ class _Filled:
         return re.sub(r"\$\{([A-Za-z:.]+)\}", one, text)
 
 
-def for_moto() -> str:
-    """Return the template without what moto refuses, and with the service role that it requires."""
-    template = load()
-    del template["Resources"][NODES]
-    del template["Outputs"][NODES]
-    for resource in template["Resources"].values():
+def for_moto() -> dict[str, str]:
+    """Return both templates by file name, without what moto refuses and with what it requires."""
+    first, second = load(), load(WATCH)
+    del first["Resources"][NODES]
+    del first["Outputs"][NODES]
+    for resource in first["Resources"].values():
         if resource["Type"] == "AWS::Batch::ComputeEnvironment":
             resource["Properties"]["ServiceRole"] = {"Fn::GetAtt": ["InstanceRole", "Arn"]}
-    return json.dumps(template)
+    # A stack that moto makes of a change set has no outputs.
+    some_arn = f"arn:aws:sns:{REGION}:{ACCOUNT}:https://{NAME}/{ACCOUNT}/{NAME}"
+    for parameter in second["Parameters"].values():
+        parameter.setdefault("Default", "off" if "AllowedValues" in parameter else some_arn)
+    return {TEMPLATE.name: json.dumps(first), WATCH.name: json.dumps(second)}

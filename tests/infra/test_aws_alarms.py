@@ -24,7 +24,7 @@ def test_alarms_read_what_recap_tells_at_the_end_of_a_night(capsys):
     counts = {"records": (40, "Count"), "rejects": (2, "Count"), "skipped": (30, "Count")}
     log_metrics("summaries", counts, run="nightly-2026-01-31")
     line = json.loads(capsys.readouterr().err)
-    found = stack.resources()
+    found = stack.watching()
     for name, value in (("NightRecords", 40), ("NightRejects", 2), ("NightSkipped", 30)):
         properties = found[name]["Properties"]
         assert (
@@ -45,7 +45,7 @@ def test_alarms_read_what_recap_tells_at_the_end_of_a_night(capsys):
         if "Expression" in m
     )
     assert "rejects / (records - skipped)" in share, "as limits.max_reject_fraction counts"
-    counted = stack.resources(Night="on")["NoNightEnded"]["Properties"]["Metrics"]
+    counted = stack.watching(Night="on")["NoNightEnded"]["Properties"]["Metrics"]
     assert {
         m["MetricStat"]["Metric"]["MetricName"] for m in counted if "MetricStat" in m
     } <= published
@@ -86,13 +86,9 @@ def hour_of(schedule: str) -> int:
 
 def start_and_due() -> tuple[datetime, datetime]:
     """When a night is started and when it is due, of a stack with its defaults, on one day."""
-    defaults = {
-        name: parameter["Default"] for name, parameter in stack.load()["Parameters"].items()
-    }
-    start, due = (
-        MIDNIGHT + timedelta(hours=hour_of(defaults[name])) for name in ("NightStart", "NightDue")
-    )
-    return start, due
+    night, deadline = stack.load()["Parameters"], stack.load(stack.WATCH)["Parameters"]
+    start = MIDNIGHT + timedelta(hours=hour_of(night["NightStart"]["Default"]))
+    return start, MIDNIGHT + timedelta(hours=hour_of(deadline["NightDue"]["Default"]))
 
 
 @pytest.mark.parametrize("further_back", [0, 2, 24])
@@ -100,7 +96,7 @@ def start_and_due() -> tuple[datetime, datetime]:
 def test_only_a_night_that_ended_since_it_was_started_is_in_time(minutes_late, further_back):
     start, due = start_and_due()
     asked = due + timedelta(minutes=minutes_late)  # metrics and alarms take their time
-    alarm = stack.resources(Night="on")["NoNightEnded"]
+    alarm = stack.watching(Night="on")["NoNightEnded"]
     assert alarmed(alarm, [], asked, further_back)
     for ended in (start + timedelta(minutes=5), due - timedelta(minutes=1)):
         assert not alarmed(alarm, [ended], asked, further_back)
@@ -109,14 +105,14 @@ def test_only_a_night_that_ended_since_it_was_started_is_in_time(minutes_late, f
 
 
 def test_with_hours_that_are_missing_an_earlier_night_would_do():
-    alarm = stack.resources(Night="on")["NoNightEnded"]
+    alarm = stack.watching(Night="on")["NoNightEnded"]
     (math,) = (each for each in alarm["Properties"]["Metrics"] if "Expression" in each)
     math["Expression"] = "nights"
     assert not alarmed(alarm, [MIDNIGHT - timedelta(hours=1)], start_and_due()[1], further_back=3)
 
 
 def test_a_night_in_time_is_never_late_as_it_is_announced_soon_or_never():
-    found = stack.resources(Night="on")
+    found = stack.watching(Night="on")
     policy = found["NightDueSchedule"]["Properties"]["Target"].get("RetryPolicy", {})
     told = timedelta(
         seconds=policy.get("MaximumEventAgeInSeconds", 86400)
@@ -129,19 +125,19 @@ def test_a_night_in_time_is_never_late_as_it_is_announced_soon_or_never():
 
 
 def test_a_stack_without_nights_misses_none():
-    assert {"NightIsDue", "NoNightEnded", "NightLate"} == stack.resources(
-        Night="on"
-    ).keys() - stack.resources().keys()
+    only_with_nights = stack.watching(Night="on").keys() - stack.watching().keys()
+    alarms = {"NightIsDue", "NoNightEnded", "NightLate"}
+    assert only_with_nights == alarms | {"NightDueSchedule", "NightDueRole"}
 
 
 def test_a_job_that_a_person_stops_is_no_alarm_and_one_without_a_reason_is():
-    detail = stack.resources()["JobFailed"]["Properties"]["EventPattern"]["detail"]
+    detail = stack.watching()["JobFailed"]["Properties"]["EventPattern"]["detail"]
     assert detail["statusReason"] == [{"exists": False}, {"anything-but": BY_HAND}]
 
 
 def mailed(**detail: Any) -> str:
     """The mail that EventBridge makes of a failed job: what is not there is left out."""
-    (target,) = stack.resources()["JobFailed"]["Properties"]["Targets"]
+    (target,) = stack.watching()["JobFailed"]["Properties"]["Targets"]
     transformer, values = target["InputTransformer"], {}
     for name, path in transformer["InputPathsMap"].items():
         value: Any = {"detail": detail}
@@ -183,7 +179,7 @@ def test_the_mail_of_a_failed_job_tells_its_end_or_how_to_ask_for_it():
 
 
 def test_every_alarm_that_is_not_a_part_of_another_tells_somebody():
-    found = stack.resources(Night="on")
+    found = stack.watching(Night="on")
     silent = {"NightIsDue", "NoNightEnded"}
     rule = found["NightLate"]["Properties"]["AlarmRule"]
     assert all(found[name]["Type"] == "AWS::CloudWatch::Alarm" for name in silent)

@@ -35,7 +35,7 @@ OUTPUTS = {
     "SummarizeJobDefinition",
     stack.NODES,
 }
-OUTPUTS |= {"LogGroup", "NightSchedule", "Alarms"}
+OUTPUTS |= {"Stack", "LogGroup", "Night", "NightSchedule", "NightDeadLetters", "TimeZone", "Alarms"}
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
 
@@ -64,14 +64,13 @@ def name():
 
 @pytest.fixture
 def deployed(session, name):
-    """A stack that moto made at once: its change sets leave no outputs."""
+    """A first stack that moto made at once: its change sets leave no outputs."""
     cloudformation = session.client("cloudformation")
     parameters = [
         {"ParameterKey": key, "ParameterValue": value} for key, value in stack.GIVEN.items()
     ]
-    cloudformation.create_stack(
-        StackName=name, TemplateBody=stack.for_moto(), Parameters=parameters
-    )
+    template = stack.for_moto()["recap.yaml"]
+    cloudformation.create_stack(StackName=name, TemplateBody=template, Parameters=parameters)
     return deploy.outputs(deploy.find(cloudformation, name))
 
 
@@ -108,7 +107,7 @@ def test_deploying_shows_what_it_will_make_and_makes_all_that_moto_knows(session
     run(session, name, Night="on")
     wanted = {
         key: resource["Type"]
-        for key, resource in stack.resources(**stack.GIVEN, Night="on").items()
+        for key, resource in stack.both(**stack.GIVEN, Night="on").items()
         if key != stack.NODES
     }
     told = dict(
@@ -118,16 +117,40 @@ def test_deploying_shows_what_it_will_make_and_makes_all_that_moto_knows(session
     )
     assert told.items() >= wanted.items()
 
-    found = session.client("cloudformation").describe_stack_resources(StackName=name)[
-        "StackResources"
-    ]
+    cloudformation = session.client("cloudformation")
     made = {
         resource["LogicalResourceId"]: resource["ResourceType"]
-        for resource in found
+        for each in (name, f"{name}-watch")
+        for resource in cloudformation.describe_stack_resources(StackName=each)["StackResources"]
         if "ResourceType" in resource
     }
     assert made == {key: kind for key, kind in wanted.items() if kind not in UNKNOWN_TO_MOTO}
     assert {kind for kind in wanted.values() if kind in UNKNOWN_TO_MOTO} == UNKNOWN_TO_MOTO
+
+
+def test_the_second_stack_gets_the_outputs_of_the_first(session, name, deployed):
+    for target in ("train", "summarize"):
+        put_image(session, name, f"{target}-abc")
+    run(session, name, MaxRejectPercent="7", NightDue="cron(0 7 * * ? *)")
+    second = deploy.find(session.client("cloudformation"), f"{name}-watch")
+    values = {p["ParameterKey"]: p["ParameterValue"] for p in second["Parameters"]}
+    shared = values.keys() & deployed.keys()
+    assert shared >= {"Stack", "LogGroup", "Queue", "NodesQueue", "Alarms", "NightDeadLetters"}
+    assert {key: values[key] for key in shared} == {key: deployed[key] for key in shared}
+    assert (values["MaxRejectPercent"], values["NightDue"]) == ("7", "cron(0 7 * * ? *)")
+
+
+def test_parameters_without_a_default_are_outputs_and_no_others_are():
+    first, second = stack.load(), stack.load(stack.WATCH)["Parameters"]
+    passed = {name for name, parameter in second.items() if "Default" not in parameter}
+    assert passed == second.keys() & first["Outputs"].keys()
+    named_twice = second.keys() & first["Parameters"].keys()
+    assert named_twice <= passed, "a value for both stacks is given once"
+
+
+@pytest.mark.parametrize("template", [stack.TEMPLATE, stack.WATCH], ids=["recap", "watch"])
+def test_a_template_is_small_enough_to_be_sent_without_a_bucket(template):
+    assert len(template.read_bytes()) <= 51_200
 
 
 def test_the_outputs_name_what_is_there(session, name, deployed):
@@ -201,7 +224,10 @@ def test_a_stack_that_works_gets_no_images_that_are_not_there(session, name, dep
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
-    [(["Nigth=on"], "no parameter Nigth; it has AlarmEmail, "), (["on"], "'on' is not NAME=VALUE")],
+    [
+        (["Nigth=on"], "no parameter Nigth; they have AlarmEmail, "),
+        (["on"], "'on' is not NAME=VALUE"),
+    ],
 )
 def test_a_parameter_that_is_none_is_told(session, name, parameters, message):
     with pytest.raises(deploy.RefusedError, match=message):
@@ -210,7 +236,7 @@ def test_a_parameter_that_is_none_is_told(session, name, parameters, message):
 
 def test_without_a_yes_nothing_is_made(session, name, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
-    with pytest.raises(deploy.RefusedError, match="nothing was changed"):
+    with pytest.raises(deploy.RefusedError, match=f"nothing of stack {name} was changed"):
         run(session, name, yes=False)
     assert deploy.find(session.client("cloudformation"), name) is None
 

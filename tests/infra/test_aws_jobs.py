@@ -172,7 +172,7 @@ def test_the_night_is_about_the_day_before_it_was_due_in_the_stacks_zone(tmp_pat
     )
     run = load_config("summarize", read_config(str(path)), (), variables).run
     assert run == "nightly-2026-01-31"
-    pattern = stack.resources()["NightRecords"]["Properties"]["FilterPattern"]
+    pattern = stack.watching()["NightRecords"]["Properties"]["FilterPattern"]
     assert fnmatchcase(run, pattern.split('$.run = "')[1].split('"')[0]), "it counts as the night"
 
 
@@ -192,11 +192,8 @@ def test_several_workers_are_an_array_and_know_their_share(workers):
 
 
 def test_the_night_is_off_until_it_is_turned_on_and_its_deadline_with_it():
-    for parameters, state in (({}, "DISABLED"), ({"Night": "on"}, "ENABLED")):
-        found = stack.resources(**parameters)
-        schedules = [
-            r["Properties"]["State"]
-            for r in found.values()
-            if r["Type"] == "AWS::Scheduler::Schedule"
-        ]
-        assert schedules == [state, state]
+    off, on = stack.both(), stack.both(Night="on")
+    assert off["NightSchedule"]["Properties"]["State"] == "DISABLED"
+    assert "NightDueSchedule" not in off
+    assert on["NightSchedule"]["Properties"]["State"] == "ENABLED"
+    assert on["NightDueSchedule"]["Properties"].get("State", "ENABLED") == "ENABLED"

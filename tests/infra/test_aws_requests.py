@@ -51,7 +51,7 @@ SENT = {
 
 
 def all_requests(**parameters: str) -> list[tuple[str, Request]]:
-    found = stack.resources(**parameters)
+    found = stack.both(**parameters)
     return [
         (name, request)
         for name, resource in found.items()
@@ -65,9 +65,7 @@ def test_every_request_is_one_that_the_service_takes(parameters):
     for _, request in requests:
         request.parameters()
     spoken_for = {name for name, _ in requests}
-    rest = {
-        r["Type"] for name, r in stack.resources(**parameters).items() if name not in spoken_for
-    }
+    rest = {r["Type"] for name, r in stack.both(**parameters).items() if name not in spoken_for}
     assert rest <= MADE_BY_CLOUDFORMATION
 
 

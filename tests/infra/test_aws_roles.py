@@ -23,7 +23,7 @@ from tests.infra import stack
 from tests.infra.kustomize import FOLDER
 
 BUCKET = "arn:aws:s3:::recap-bucket"
-ROLES = ["TrainRole", "SummarizeRole", "ExecutionRole", "SchedulerRole"]
+ROLES = ["TrainRole", "SummarizeRole", "ExecutionRole", "SchedulerRole", "NightDueRole"]
 UNBOUND = {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}  # actions that take no resource
 END = "summaries"  # the message of the metric filters: tests/infra/test_aws_alarms.py
 TOPICS = ["phone", "parcel", "refund", "flight"]
@@ -204,6 +204,7 @@ def test_no_role_has_a_wildcard_for_actions_or_a_resource_it_could_name():
     everything = {
         "HfTokenSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:hf",
         "InputBucket": "mine",
+        "Night": "on",
     }
     for name in ROLES:
         for statement in stack.policy(name, **everything):
@@ -259,7 +260,7 @@ def listed(value: Any) -> list[Any]:
 
 
 def test_roles_are_for_this_account_alone():
-    for name, resource in stack.resources().items():
+    for name, resource in stack.both(Night="on").items():
         if resource["Type"] == "AWS::IAM::Role" and name != "InstanceRole":
             (trust,) = resource["Properties"]["AssumeRolePolicyDocument"]["Statement"]
             assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": stack.ACCOUNT}}, (
