@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,11 @@ _Tags.add_multi_constructor("!", _long)  # type: ignore[no-untyped-call]
 
 def load(template: Path = TEMPLATE) -> dict[str, Any]:
     """The template with every short form written out."""
+    return deepcopy(_parsed(template))
+
+
+@cache
+def _parsed(template: Path) -> dict[str, Any]:
     found: dict[str, Any] = yaml.load(template.read_text(encoding="utf-8"), Loader=_Tags)
     return found
 

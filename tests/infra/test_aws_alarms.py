@@ -108,7 +108,7 @@ def test_with_hours_that_are_missing_an_earlier_night_would_do():
     alarm = stack.watching(Night="on")["NoNightEnded"]
     (math,) = (each for each in alarm["Properties"]["Metrics"] if "Expression" in each)
     math["Expression"] = "nights"
-    assert not alarmed(alarm, [MIDNIGHT - timedelta(hours=1)], start_and_due()[1], further_back=3)
+    assert not alarmed(alarm, [MIDNIGHT - timedelta(hours=1)], start_and_due()[1], further_back=5)
 
 
 def test_a_night_in_time_is_never_late_as_it_is_announced_soon_or_never():
