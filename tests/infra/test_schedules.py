@@ -63,7 +63,7 @@ def test_two_in_the_morning_would_be_skipped_or_repeated():
     assert zones_that_skip_or_repeat(2) >= {"Europe/Berlin", "America/New_York"}
 
 
-def test_a_night_is_due_within_its_window_and_starts_at_the_same_hour_everywhere():
+def test_nights_start_at_one_hour_everywhere_and_are_due_in_their_window():
     start, due = aws_hour("NightStart"), aws_hour("NightDue")
     hours = stack.load(stack.WATCH)["Parameters"]["NightHours"]["Default"]
     assert hours == due - start + 1
