@@ -16,7 +16,8 @@ LINT_INSTALLED := .venv-infra/.installed
 CYCLONEDX := build/cyclonedx/bin/cyclonedx-py
 PIP_INSTALL := python -m pip install -qq --disable-pip-version-check
 
-# Tests and benchmarks must not depend on this machine's proxies, accounts or Hub cache.
+# Tests and benchmarks must not depend on this machine's proxies, accounts or Hub cache, nor on a GPU
+# whose driver does not work.
 # The AWS account is kept only if RECAP_TEST_S3_URI names a real store (docs/storage.md).
 NO_ACCOUNT := -u AWS_PROFILE -u AWS_ENDPOINT_URL -u AWS_ENDPOINT_URL_S3 -u AWS_ACCESS_KEY_ID \
 	-u AWS_SECRET_ACCESS_KEY -u AWS_SESSION_TOKEN \
@@ -25,7 +26,7 @@ NO_ACCOUNT := -u AWS_PROFILE -u AWS_ENDPOINT_URL -u AWS_ENDPOINT_URL_S3 -u AWS_A
 ALONE := env -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY -u http_proxy -u https_proxy -u all_proxy \
 	-u PYTHONDONTWRITEBYTECODE -u HF_TOKEN -u HF_ENDPOINT -u RECAP_CONFIG \
 	$(if $(RECAP_TEST_S3_URI),,$(NO_ACCOUNT)) \
-	HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false
+	HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false RECAP_GPUS=0
 PYTEST := $(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help

@@ -164,6 +164,8 @@ def train(
 
     values = parse_variables(variables)
     loaded = load_config("train", read_config(config), overrides, values)
+    if not dry_run:
+        _require_gpus()
     from job.preflight.training import plan_training
 
     # Problems are reported now, before several processes load the model.
@@ -208,6 +210,7 @@ def summarize(
 
     share = find_shard(shard, loaded.shards, os.environ)
     _set_thread_variables()
+    _require_gpus()
     from job.summarization.summarize import summarize as summarize_all
 
     summarize_all(loaded, shard=share)
@@ -226,6 +229,8 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
     values = parse_variables(variables)
     loaded = load_config("evaluate", read_config(config), overrides, values)
     _set_thread_variables()
+    if loaded.adapter:  # to score a file of summaries needs none
+        _require_gpus()
     from job.evaluation.run import run_evaluation
     from job.evaluation.table import score_table
     from job.printable import printable
@@ -280,6 +285,16 @@ def _print_plan(plan: Any) -> int:
     if plan.error:
         raise plan.error
     return ExitCode.DONE
+
+
+def _require_gpus() -> None:
+    """Raise an error if this job was given GPUs that torch cannot use, before it fetches anything.
+
+    Loads torch if GPUs are required.
+    """
+    from job.gpus.required import require_gpus
+
+    require_gpus(os.environ)
 
 
 def _set_thread_variables() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import job
+from job.gpus.required import required_gpus
 from job.identity import sha256_of
 
 LIBRARIES = (
@@ -34,11 +35,12 @@ CODE = ("conversations", "model", "prompt", "training")
 def describe() -> dict[str, Any]:
     """Return this machine's description, as JSON for `run.json`.
 
-    It has the GPUs with their free memory, driver and CUDA, the CPU with its cores and memory, and
-    versions.
+    It has the GPUs with their free memory and how many RECAP_GPUS required, driver and CUDA, the
+    CPU with its cores and memory, and versions.
     """
     return {
         "gpus": _gpus(),
+        "gpus_required": required_gpus(os.environ),
         "cuda": _cuda(),
         **_cpu(),
         "python": platform.python_version(),
@@ -90,8 +92,8 @@ def count_gpus() -> int:
         return 0
     import torch
 
-    count: int = torch.cuda.device_count()
-    return count
+    # The count alone comes from NVML, which also knows GPUs that CUDA cannot use.
+    return int(torch.cuda.device_count()) if torch.cuda.is_available() else 0
 
 
 def _may_have_driver() -> bool:

@@ -35,7 +35,8 @@ FLOORS = {
     "safe_path": 0,
     "errors": 0,
     "identity": 0,
-    "environment": 1,
+    "environment": 3,
+    "gpus": 2,
     "arguments": 1,
 }
 NO_FLOOR = -1

@@ -188,6 +188,7 @@ def _environment(endpoint: str, scratch: str) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "RECAP_CACHE": scratch,
+        "RECAP_GPUS": "0",  # it is for machines without one, and uses one that works
     }
     return kept | safe_variables(kept) | own
 

@@ -23,6 +23,7 @@ from job.errors import (
     is_out_of_memory,
     unwritable,
 )
+from job.gpus.required import require_gpus
 from job.launch.outcome import Outcome, keep_room, write_outcome
 from job.printable import entry
 from job.storage.config_file import read_config
@@ -51,6 +52,9 @@ def main(work: Path) -> ExitCode:
         from job.training.run import train
 
         gc.enable()
+
+        # The supervisor asked, too; but a GPU can be lost before this process asks for it.
+        require_gpus(os.environ)
 
         config = load_config("train", read_config(str(work / "config.yaml")))
         assert isinstance(config, TrainConfig)

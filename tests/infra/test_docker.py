@@ -110,7 +110,8 @@ def test_no_layer_replaces_what_lies_below_it():
 
 def test_only_torchs_layer_brings_cuda_and_only_summarize_has_vllm():
     assert any(name.startswith("nvidia-cudnn") for name in lock("torch"))
-    assert not any(name.startswith(("nvidia-", "cuda-", "vllm")) for name in lock("train"))
+    of_train = set(lock("train")) - {"nvidia-ml-py"}  # only calls the driver, and has no library
+    assert not any(name.startswith(("nvidia-", "cuda-", "vllm")) for name in of_train)
     assert "vllm" in lock("summarize")
 
 
