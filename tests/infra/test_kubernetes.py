@@ -237,7 +237,6 @@ def test_trainings_start_only_when_somebody_asks(manifests):
 
 def test_names_are_those_that_recap_submit_asks_for(manifests):
     assert set(of_kind(manifests, "Namespace")) == {"recap"}
-    assert "recap" in of_kind(manifests, "ServiceAccount")
     assert {"recap-train", "recap-summarize"} <= set(of_kind(manifests, "CronJob"))
     everything = {
         each["metadata"].get("namespace") for each in manifests if each["kind"] != "Namespace"
@@ -294,11 +293,25 @@ def test_shards_are_the_completions(manifests):
 
 
 def test_gpus_are_asked_for_except_where_there_are_none(template, request):
+    asked = template.container["resources"]["limits"].get("nvidia.com/gpu")
+    without = "no-gpu" in request.node.name
+    assert asked == (None if without else "1")
+    assert template.environment.get("RECAP_GPUS") == (None if without else "required")
+
+
+def test_pods_wait_for_a_machine_that_can_run_the_images(template, request):
+    without = "no-gpu" in request.node.name
+    selector = {} if without else {"kubernetes.io/arch": "amd64"}
+    assert template.pod["nodeSelector"] == selector
+
+
+def test_a_job_that_fills_memory_or_disk_is_stopped_for_that(template, request):
     resources = template.container["resources"]
-    asked = resources["limits"].get("nvidia.com/gpu")
-    assert asked == (None if "no-gpu" in request.node.name else "1")
     assert resources["requests"].keys() == {"cpu", "memory", "ephemeral-storage"}
-    assert "memory" in resources["limits"]
+    assert {"memory", "ephemeral-storage"} <= resources["limits"].keys()
+    if "no-gpu" not in request.node.name:
+        for name in ("memory", "ephemeral-storage"):
+            assert resources["limits"][name] == resources["requests"][name]
 
 
 # The page

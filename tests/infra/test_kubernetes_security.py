@@ -56,15 +56,23 @@ def test_a_pod_that_breaks_the_standard_is_found(rule, of_pod, of_container):
 
 
 def test_pods_hold_no_token_of_the_cluster(manifests):
-    (account,) = of_kind(manifests, "ServiceAccount").values()
-    assert account["automountServiceAccountToken"] is False
+    accounts = of_kind(manifests, "ServiceAccount").values()
+    assert {account["automountServiceAccountToken"] for account in accounts} == {False}
     assert {pod["automountServiceAccountToken"] for pod in pods(manifests).values()} == {False}
-    assert {pod["serviceAccountName"] for pod in pods(manifests).values()} == {
-        account["metadata"]["name"]
-    }
     assert not {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"} & {
         each["kind"] for each in manifests
     }
+
+
+def test_each_command_has_an_account_and_an_id_of_its_own(manifests):
+    accounts = set(of_kind(manifests, "ServiceAccount"))
+    ids = {"train": 10001, "summarize": 10002}
+    for each in templates(manifests):
+        context = each.pod["securityContext"]
+        for key in ("runAsUser", "runAsGroup", "fsGroup"):
+            assert context[key] == ids[each.command]
+        assert each.pod["serviceAccountName"] == f"recap-{each.command}"
+        assert each.pod["serviceAccountName"] in accounts
 
 
 def test_root_is_read_only_and_work_is_the_one_writable_mount(manifests):
