@@ -1,5 +1,6 @@
-# The images of recap: `docker build --target train .` and `--target summarize`, for linux/amd64, whose
-# files the locks name. infra/docker/README.md explains each part and its size.
+# check=skip=FromPlatformFlagConstDisallowed
+# The images of recap: `docker build --platform linux/amd64 --target train .` and `--target summarize`.
+# Needs BuildKit (docker 23 or newer, or buildah). infra/docker/README.md explains each part and its size.
 
 # Use another base (a mirror, a company's own) with `--build-arg BASE_IMAGE=…`. It must have Debian,
 # and Python 3.11 with its headers, venv and pip.
@@ -7,15 +8,15 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac1
 
 # checkov:skip=CKV_DOCKER_2: a job needs no health check; its exit code says how it ended
 # checkov:skip=CKV_DOCKER_7: BASE_IMAGE above has the tag and the digest
-# The base of all jobs. Triton compiles its launchers at run time, with gcc and libc's headers.
-FROM ${BASE_IMAGE} AS base
-# Do not pin versions: Debian keeps only the newest build, so a pinned one soon cannot be installed.
-# hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev \
-    && rm -rf /var/lib/apt/lists/* \
+# The base of all jobs. Its platform is fixed: the locks name files for linux/amd64 only, and a laptop with
+# another processor would otherwise take a base of its own.
+# hadolint ignore=DL3029
+FROM --platform=linux/amd64 ${BASE_IMAGE} AS base
+RUN --mount=type=bind,source=infra/docker/install-gcc.sh,target=/run/install-gcc \
+    --mount=type=secret,id=apt_sources --mount=type=secret,id=pip_ca \
+    sh /run/install-gcc \
     && python3 -m venv --without-pip /opt/recap \
-    && install --directory --mode 1777 /work
+    && install --directory --mode 1777 /work /work/cache
 
 # Of the stages from here to `job`, only the folders /layer reach an image: no secret, no pip, no cache.
 FROM base AS builder
@@ -58,22 +59,39 @@ FROM base AS job
 # Everything is written below /work, so the root can be read-only and the user can be any id. An id
 # without a name has no home, and libraries that ask for its name find LOGNAME. TMPDIR must exist before
 # anything runs, so it is /work itself.
+#
+# Only /work/cache may outlive a job: it holds data. Code that was compiled or downloaded (kernels,
+# modeling_*.py) is in /work/compiled, where no other job can leave it. A file of AWS settings can name a
+# command to run; jobs get their credentials from the environment or a role, so none is read.
+#
+# GKE mounts the driver's libraries below /usr/local/nvidia and leaves it to the image to look there.
 ENV PATH=/opt/recap/bin:$PATH \
+    LD_LIBRARY_PATH=/usr/local/nvidia/lib64:/usr/local/nvidia/lib \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     LOGNAME=recap \
     HOME=/work \
     TMPDIR=/work \
-    XDG_CACHE_HOME=/work/cache \
-    HF_HOME=/work/cache/huggingface \
-    TRITON_CACHE_DIR=/work/cache/triton \
-    TORCHINDUCTOR_CACHE_DIR=/work/cache/torchinductor \
-    MPLCONFIGDIR=/work/cache/matplotlib \
     RECAP_WORK=/work/runs \
+    RECAP_CACHE=/work/cache/recap \
+    HF_HOME=/work/cache/huggingface \
+    HF_MODULES_CACHE=/work/compiled/huggingface \
+    XDG_CACHE_HOME=/work/compiled \
+    TRITON_CACHE_DIR=/work/compiled/triton \
+    TORCHINDUCTOR_CACHE_DIR=/work/compiled/torchinductor \
+    VLLM_CACHE_ROOT=/work/compiled/vllm \
+    CUDA_CACHE_PATH=/work/compiled/cuda \
+    MPLCONFIGDIR=/work/compiled/matplotlib \
+    AWS_CONFIG_FILE=/dev/null \
+    AWS_SHARED_CREDENTIALS_FILE=/dev/null \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONSAFEPATH=1 \
     HF_HUB_DISABLE_TELEMETRY=1 \
     VLLM_NO_USAGE_STATS=1 \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    VLLM_USE_FLASHINFER_SAMPLER=0
+# torch's CUDA 13 needs them. A job checks them when it starts; a person can read them before.
+LABEL recap.gpu.driver=">=580" \
+      recap.gpu.compute-capability=">=7.5"
 COPY --from=torch /layer /opt/recap
 COPY --from=libraries /layer /opt/recap
 WORKDIR /work

@@ -13,6 +13,7 @@ VLLM := .venv-vllm
 REAL_BASE := build/smollm2-135m-instruct
 LINT := .venv-infra/bin
 LINT_INSTALLED := .venv-infra/.installed
+PIP_AUDIT := build/audit/bin/pip-audit
 CYCLONEDX := build/cyclonedx/bin/cyclonedx-py
 PIP_INSTALL := python -m pip install -qq --disable-pip-version-check
 
@@ -33,7 +34,7 @@ PYTEST := $(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 .PHONY: help demo setup clean docker-train docker-summarize docker-tensorboard docker-down
 .PHONY: test test-bases test-demo test-faults test-real test-vllm
 .PHONY: check check-infra bench docs demo-base
-.PHONY: deploy push lock lock-infra image-locks image-check sbom
+.PHONY: deploy push lock lock-infra image-locks image-check sbom audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
@@ -150,6 +151,10 @@ SBOM := build/sbom
 sbom: $(CYCLONEDX) ## list the images' Python packages as CycloneDX, in build/sbom/
 	@infra/docker/sbom.sh $(CYCLONEDX) $(SBOM)
 
+audit: $(PIP_AUDIT) ## look the images' packages up in PyPI's list of vulnerabilities (asks pypi.org)
+	$(PIP_AUDIT) --strict --disable-pip --progress-spinner off \
+		$(patsubst %,--requirement infra/docker/locks/%.txt,build torch train summarize)
+
 
 # Environments, and the real base
 
@@ -179,6 +184,10 @@ $(LINT_INSTALLED): infra/lint/requirements.lock | $(BIN)/python
 $(CYCLONEDX):
 	$(PYTHON) -m venv build/cyclonedx
 	build/cyclonedx/bin/$(PIP_INSTALL) cyclonedx-bom==7.5.0
+
+$(PIP_AUDIT):
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/$(PIP_INSTALL) pip-audit==2.10.1
 
 $(BIN)/python:
 	@command -v $(PYTHON) > /dev/null || { echo "there is no $(PYTHON): install Python 3.11" \

@@ -22,7 +22,10 @@ from deploy import DIRTY, TARGETS, RefusedError, find, images_there, outputs
 ROOT = Path(__file__).parent.parent.parent
 
 # The Dockerfile's build secrets, by the variables that name their files: infra/docker/README.md.
-SECRETS = {"pip_ca": "PIP_CERT", "pip_conf": "PIP_CONFIG_FILE"}
+SECRETS = {"pip_ca": "PIP_CERT", "pip_conf": "PIP_CONFIG_FILE", "apt_sources": "APT_SOURCES"}
+
+# docker has an argument of each name, in no layer. It does not take them from the shell by itself.
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 def main() -> None:
@@ -80,6 +83,10 @@ def commands(
     arguments = [
         part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")
     ]
+    # Without a value: docker takes it from its own environment, and no command line shows it.
+    for name in PROXIES:
+        if environment.get(name):
+            arguments += ["--build-arg", name]
     for id, variable in SECRETS.items():
         if path := environment.get(variable):
             arguments += ["--secret", f"id={id},src={Path(path).absolute()}"]
@@ -91,7 +98,10 @@ def commands(
 
 
 def _commit_date() -> str:
-    """Return the date of the commit, so that an image that is built again is the same."""
+    """Return the date of the commit, so that an image that is built again has the same labels.
+
+    Its digest differs: Debian's packages and the times of files are those of the build.
+    """
     command = ["git", "log", "-1", "--format=%cI"]
     return subprocess.run(
         command, cwd=ROOT, check=True, capture_output=True, text=True

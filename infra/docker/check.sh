@@ -33,7 +33,12 @@ main() {
     for target in train summarize; do
         step "no secret in the layers of $target" search_layers "$target"
     done
+    step "a base with gcc: no Debian mirror is asked" build_on_gcc
+    step "another machine's build says what to do" refuse_arm
     step "gcc and Python's headers, for Triton" compile_extension
+    step "apt's packages are whole, without the kernel's headers" packages
+    step "torch, bitsandbytes and vLLM can be imported" imports
+    step "nothing is missing but what lock.py leaves out" missing
     step "S3 on loopback, and no other network" start_s3
     step "without the mount: exit code 73" refuse_without_mount
     step "recap train, 40 steps" job train "${train[@]}"
@@ -146,18 +151,92 @@ contain() {
         --env AWS_DEFAULT_REGION=us-east-1 --env AWS_EC2_METADATA_DISABLED=true --env HF_HUB_OFFLINE=1 "$@"
 }
 
-# job TARGET ARGUMENT…: run a job with the mount, which is empty at first, and the S3 server as only peer.
+# job TARGET ARGUMENT…: run a job with the S3 server as only peer. As on a cluster, /work is new for each job,
+# and only the cache is kept.
 job() {
-    contain --network container:recap-s3 --volume "$here/mount:/work" "recap-$1" "${@:2}"
+    rm -rf "$here/mount"
+    install --directory --owner "$uid" --group "$uid" "$here/mount" "$here/cache"
+    contain --network container:recap-s3 --volume "$here/mount:/work" --volume "$here/cache:/work/cache" \
+        "recap-$1" "${@:2}"
 }
 
+# The headers of Triton's driver.c, but its own cuda.h.
 compile_extension() {
     contain --network none --volume "$here/mount:/work" --entrypoint sh recap-train -euc '
         id
         if touch /opt/recap/x || touch /tmp/x || touch /var/tmp/x; then exit 1; fi
-        echo "#include <Python.h>" > x.c
-        gcc -shared -fPIC -o x.so x.c -I"$(python -c "import sysconfig; print(sysconfig.get_path(\"include\"))")"
+        for header in dlfcn stdalign stdbool stddef stdint stdio stdlib Python; do
+            echo "#include <$header.h>"
+        done > x.c
+        gcc -O3 -shared -fPIC -o x.so x.c -I"$(python -c "import sysconfig; print(sysconfig.get_path(\"include\"))")"
         rm x.c x.so'
+}
+
+# Build on the base that has gcc, with a mirror of Debian that does not exist.
+build_on_gcc() {
+    echo 'deb http://127.0.0.1:9/debian bookworm main' > "$here/sources.list"
+    buildah "${store[@]}" build --isolation chroot --target base --tag recap-base-gcc \
+        --build-arg BASE_IMAGE=localhost/recap-base .
+    buildah "${store[@]}" build --isolation chroot --no-cache --target base \
+        --build-arg BASE_IMAGE=localhost/recap-base-gcc --secret "id=apt_sources,src=$here/sources.list" .
+    if buildah "${store[@]}" build --isolation chroot --no-cache --target base \
+        --build-arg BASE_IMAGE=localhost/recap-base --secret "id=apt_sources,src=$here/sources.list" . \
+        > "$here/sources.log" 2>&1; then
+        echo "apt did not use the secret apt_sources"
+        return 1
+    fi
+    grep -F '127.0.0.1:9' "$here/sources.log"
+}
+
+# A uname that answers as on an ARM machine.
+refuse_arm() {
+    printf '#!/bin/sh\necho aarch64\n' > "$here/uname"
+    chmod +x "$here/uname"
+    PATH="$here:$PATH" sh infra/docker/install.sh /layer /locks/torch.txt 2> "$here/arm.txt" && return 1
+    grep -F -- '--platform linux/amd64' "$here/arm.txt"
+}
+
+packages() {
+    contain --user 0 --network none --entrypoint sh recap-train -euc '
+        dpkg --audit
+        apt-get check
+        dpkg --verify recap-errno-headers
+        ! dpkg --status linux-libc-dev
+        find /usr/include -path "*linux*" -name "*.h" | wc -l'
+}
+
+imports() {
+    contain --network none --volume "$here/mount:/work" --entrypoint python recap-train -c \
+        'import torch, bitsandbytes, transformers, peft, trl; print(torch.__version__, bitsandbytes.__version__)'
+    contain --network none --volume "$here/mount:/work" --entrypoint python recap-summarize -c '
+import job.inference.vllm_start as start
+import vllm, vllm.envs
+print(vllm.__version__)
+unread = start.ENVIRONMENT.keys() - vllm.envs.environment_variables.keys() - {"VLLM_NO_USAGE_STATS"}
+assert not unread, unread'
+}
+
+# Every requirement of every package of the image is there, but those that lock.py leaves out on purpose.
+missing() {
+    contain --network none --volume "$here/mount:/work" --volume "$PWD/infra/docker/lock.py:/lock.py:ro" \
+        --entrypoint python recap-summarize -c '
+import sys, re
+from importlib.metadata import distributions
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+sys.path.append("/")
+from lock import LEFT_OUT, OF_CUDA
+there = {canonicalize_name(d.metadata["Name"]) for d in distributions()}
+asked = {}
+for package in distributions():
+    for line in package.requires or []:
+        need = Requirement(line)
+        if need.marker is None or need.marker.evaluate({"extra": ""}):
+            asked.setdefault(canonicalize_name(need.name), []).append(package.metadata["Name"])
+missing = asked.keys() - there
+print(len(there), "packages; missing:", {name: asked[name] for name in sorted(missing)})
+assert missing <= LEFT_OUT.keys() | OF_CUDA | {"triton"}, missing
+assert not LEFT_OUT.keys() & there'
 }
 
 refuse_without_mount() {

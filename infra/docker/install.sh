@@ -6,6 +6,14 @@
 # pip_ca is a bundle of certificates that replaces pip's own.
 set -eu
 
+# pip would report hashes that do not match, and suspect an attack.
+machine=$(uname -m)
+if [ "$machine" != x86_64 ]; then
+    echo "The image is for linux/amd64, and this build runs on $machine: add --platform linux/amd64 to" \
+        "docker build, or build on an x86 machine (docs: infra/docker/README.md)" >&2
+    exit 1
+fi
+
 [ ! -s /run/secrets/pip_ca ] || export PIP_CERT=/run/secrets/pip_ca
 [ ! -s /run/secrets/pip_conf ] || export PIP_CONFIG_FILE=/run/secrets/pip_conf
 
@@ -16,6 +24,7 @@ else
     set -- --no-index /source
 fi
 # With --python, commands start with the environment's own Python. With --ignore-installed, packages that
-# it already has are installed into FOLDER too.
+# it already has are installed into FOLDER too. Not quiet: the names of large files show that it works.
 exec python3 -m pip --python /opt/recap/bin/python install \
-    --quiet --disable-pip-version-check --root-user-action ignore --no-deps --no-build-isolation --ignore-installed --prefix "$folder" "$@"
+    --disable-pip-version-check --root-user-action ignore --no-deps --no-build-isolation --ignore-installed \
+    --prefix "$folder" "$@"

@@ -23,6 +23,28 @@ LOCKS = Path(__file__).parent / "locks"
 # Each is built for one torch, and text needs none of them.
 OF_CUDA = {"torchvision", "torchaudio", "torchcodec"}
 
+# What vLLM requires and this image cannot use: 45 % of its layer, which every new machine would
+# pull. vLLM imports each only where it is chosen, and chooses something else where it is missing.
+NEEDS_CUDA_COMPILER = "compiles C++ where it runs, and the image has no C++ compiler"
+LEFT_OUT = {
+    "flashinfer-python": NEEDS_CUDA_COMPILER,
+    "cuda-tile": "only FlashInfer's",
+    "cuda-python": "only FlashInfer's",
+    "cuda-core": "only FlashInfer's, by nccl4py",
+    "nccl-extensions": "only FlashInfer's",
+    "nccl4py": "only FlashInfer's",
+    "nvidia-cudnn-frontend": "FlashInfer's; vLLM itself imports it in benchmarks only",
+    "tilelang": NEEDS_CUDA_COMPILER,
+    "ml-dtypes": "only TileLang's",
+    "z3-solver": "only TileLang's",
+    "nvidia-cuda-nvcc": "NVCC starts with the C++ compiler that the image does not have",
+    "nvidia-nvvm": "only NVCC's",
+    "nvidia-cutlass-dsl-libs-cu12": "for CUDA 12; CUTLASS takes the one for 13, which is there",
+    "tokenspeed-mla": "one of several kernels for DeepSeek on B200, with a Triton of its own",
+    "tokenspeed-triton": "only TokenSpeed's",
+    "pynvvideocodec": "decodes videos",
+}
+
 HEADER = "# {what}\n# For linux/amd64 and Python {python}. '{command}' writes this file.\n"
 
 
@@ -71,7 +93,7 @@ def main() -> None:
     build = resolve(build_requirements(), pins)
     torch = resolve(["torch"], pins)
     train = without_lower_layers(resolve([str(ROOT)], pins), torch)
-    summarize = without_lower_layers(everything, torch | train)
+    summarize = without_left_out(without_lower_layers(everything, torch | train))
     s3 = without_lower_layers(resolve([f"{ROOT}[demo]"], pins), torch | train)
 
     write(
@@ -156,6 +178,14 @@ def without_lower_layers(packages: Packages, below: Packages) -> Packages:
             "one above it"
         )
     return {name: package for name, package in packages.items() if name not in below}
+
+
+def without_left_out(packages: Packages) -> Packages:
+    """Return the packages that the image can use. End if LEFT_OUT names one that is not there."""
+    stale = sorted(LEFT_OUT.keys() - packages.keys())
+    if stale:
+        sys.exit(f"{', '.join(stale)}: nothing asks for it any more: remove it from LEFT_OUT")
+    return {name: package for name, package in packages.items() if name not in LEFT_OUT}
 
 
 def write(name: str, what: str, packages: Packages, command: str = "make image-locks") -> None:

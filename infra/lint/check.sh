@@ -15,6 +15,8 @@ kubernetes_minors=(1.35 1.36 1.37)
 "$lint/cfn-lint" infra/aws/*.yaml
 "$lint/hadolint" Dockerfile
 "$lint/check-jsonschema" --builtin-schema vendor.compose-spec infra/docker/compose.yaml
+"$lint/check-jsonschema" --builtin-schema vendor.renovate .github/renovate.json
+"$lint/check-jsonschema" --builtin-schema vendor.github-workflows .github/workflows/renew.yml
 
 # --skip-download: checkov must not ask its vendor's service for more policies.
 "$lint/checkov" --framework dockerfile --file Dockerfile --skip-download --compact --quiet

@@ -284,12 +284,21 @@ def test_a_companys_network_is_told_to_the_build(tmp_path, monkeypatch):
     settings = {
         "PIP_CERT": "ca.pem",
         "PIP_CONFIG_FILE": "/etc/pip.conf",
+        "APT_SOURCES": "/etc/apt/mirror.list",
         "BASE_IMAGE": "mirror/python:3.11",
+        "HTTPS_PROXY": "http://user:secret@proxy:3128",
     }
-    build, pushed = push.commands("r/recap", "abc", ["train"], settings)
+    unset = {"no_proxy": ""}
+    build, pushed = push.commands("r/recap", "abc", ["train"], settings | unset)
     secrets = [build[place + 1] for place, word in enumerate(build) if word == "--secret"]
-    assert secrets == [f"id=pip_ca,src={tmp_path}/ca.pem", "id=pip_conf,src=/etc/pip.conf"]
+    assert secrets == [
+        f"id=pip_ca,src={tmp_path}/ca.pem",
+        "id=pip_conf,src=/etc/pip.conf",
+        "id=apt_sources,src=/etc/apt/mirror.list",
+    ]
     assert "BASE_IMAGE=mirror/python:3.11" in build
+    assert build[build.index("HTTPS_PROXY") - 1] == "--build-arg"
+    assert not [word for word in build if "secret@proxy" in word or word == "no_proxy"]
     assert "--secret" not in pushed
     page = (push.ROOT / "infra" / "docker" / "README.md").read_text(encoding="utf-8")
     assert all(name in page for name in settings)

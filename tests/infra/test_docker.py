@@ -3,25 +3,33 @@
 import json
 import re
 import subprocess
+import sys
 from typing import Any
 
 import pytest
 import yaml
 from docker.utils import exclude_paths
 
+from job.inference.vllm_start import ENVIRONMENT
 from tests.infra.images import INFRA, ROOT, lock
 
 LOCKS = ("build", "torch", "train", "summarize", "s3")
-WRITTEN = (
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+# What is written, by where: data that may outlive a job, and all else, code among it.
+KEPT = ("HF_HOME", "RECAP_CACHE")
+FRESH = (
     "HOME",
     "TMPDIR",
+    "RECAP_WORK",
     "XDG_CACHE_HOME",
-    "HF_HOME",
+    "HF_MODULES_CACHE",
     "TRITON_CACHE_DIR",
     "TORCHINDUCTOR_CACHE_DIR",
+    "VLLM_CACHE_ROOT",
+    "CUDA_CACHE_PATH",
     "MPLCONFIGDIR",
-    "RECAP_WORK",
 )
+PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("infra/**/*.md")]
 
 
 def stages() -> dict[str, list[tuple[str, str]]]:
@@ -59,7 +67,58 @@ def test_the_base_is_pinned_by_digest_in_one_place():
         r"BASE_IMAGE=python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", stages()[""][0][1]
     )
     bases = {rest[0][1].split(" AS ")[0] for name, rest in stages().items() if name}
-    assert bases <= {"${BASE_IMAGE}", *stages()}
+    assert bases <= {"--platform=linux/amd64 ${BASE_IMAGE}", *stages()}
+
+
+def test_every_service_of_compose_is_for_the_platform_of_the_locks():
+    for name, service in compose()["services"].items():
+        assert service["platform"] == "linux/amd64", name
+
+
+def test_every_build_on_a_page_names_the_platform_of_the_locks():
+    builds = []
+    for page in PAGES:
+        text = re.sub(r"\\\n\s*", " ", page.read_text(encoding="utf-8"))
+        builds += re.findall(r"docker (?:buildx )?build [^`&\n]*", text)
+    assert len(builds) >= 5
+    assert not [build for build in builds if "--platform linux/amd64" not in build]
+
+
+def test_another_machines_build_says_what_to_do(tmp_path):
+    uname = tmp_path / "uname"
+    uname.write_text("#!/bin/sh\necho aarch64\n")
+    uname.chmod(0o755)
+    command = ["sh", str(INFRA / "install.sh"), "/layer", "/locks/torch.txt"]
+    path = f"{tmp_path}:/usr/bin:/bin"
+    done = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "aarch64: add --platform linux/amd64 to docker build" in done.stderr
+
+
+def run_install_gcc(tmp_path, compiles, **environment):
+    """Run the script with a gcc that compiles or fails, and an apt-get that shows its proxy."""
+    for name, script in {"gcc": f"exit {0 if compiles else 1}", "apt-get": "env; exit 100"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    environment["PATH"] = f"{tmp_path}:/usr/bin:/bin"
+    command = ["sh", str(INFRA / "install-gcc.sh")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_base_with_gcc_asks_no_mirror_of_debian(tmp_path):
+    done = run_install_gcc(tmp_path, compiles=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_apt_uses_the_proxy_of_the_build(tmp_path):
+    done = run_install_gcc(tmp_path, compiles=False, HTTP_PROXY="http://proxy:3128", NO_PROXY="x")
+    assert done.returncode == 100
+    assert "http_proxy=http://proxy:3128" in done.stdout.splitlines()
+    assert "no_proxy=x" in done.stdout.splitlines()
+
+
+def test_large_downloads_are_shown():
+    assert "--quiet" not in (INFRA / "install.sh").read_text()
 
 
 def test_every_dependency_is_installed_by_a_hash():
@@ -110,9 +169,21 @@ def test_no_layer_replaces_what_lies_below_it():
 
 def test_only_torchs_layer_brings_cuda_and_only_summarize_has_vllm():
     assert any(name.startswith("nvidia-cudnn") for name in lock("torch"))
-    of_train = set(lock("train")) - {"nvidia-ml-py"}  # only calls the driver, and has no library
-    assert not any(name.startswith(("nvidia-", "cuda-", "vllm")) for name in of_train)
+    cuda = [name for name in lock("train") if name.startswith(("nvidia-", "cuda-", "vllm"))]
+    assert cuda == ["nvidia-ml-py"]  # only calls the driver, and has no library
     assert "vllm" in lock("summarize")
+
+
+def test_the_image_has_no_package_that_it_cannot_use():
+    sys.path.insert(0, str(INFRA))
+    from lock import LEFT_OUT, Pinned, without_left_out
+
+    assert not lock("summarize").keys() & LEFT_OUT.keys()
+    resolved = {name: Pinned(name, "1", "0") for name in ["vllm", *LEFT_OUT]}
+    assert list(without_left_out(resolved)) == ["vllm"]
+    del resolved["tilelang"]
+    with pytest.raises(SystemExit, match="tilelang: nothing asks for it any more"):
+        without_left_out(resolved)
 
 
 def test_no_change_of_the_source_installs_a_dependency_again():
@@ -139,14 +210,49 @@ def test_it_runs_as_nobody_in_particular():
     assert not any(values(target, "USER") for target in ("train", "summarize", "s3"))
 
 
-def test_all_that_is_written_lies_on_the_one_mount():
+def test_all_that_is_written_is_on_the_one_mount():
     settings = environment("job")
-    for name in WRITTEN:
+    for name in (*KEPT, *FRESH):
         assert settings[name] == "/work" or settings[name].startswith("/work/"), name
     assert settings["TMPDIR"] == "/work"  # it must be there before anything runs
     assert settings["LOGNAME"]  # a user id without a name has one
-    assert settings["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
     assert settings["PYTHONSAFEPATH"] == "1"  # the mount is also the current folder
+
+
+def test_only_data_is_kept_between_jobs():
+    settings = environment("job")
+    assert all(settings[name].startswith("/work/cache/") for name in KEPT)
+    assert not [name for name in FRESH if settings[name].startswith("/work/cache")]
+    written = {name for name, value in settings.items() if value.startswith("/work")}
+    assert written == {*KEPT, *FRESH}
+
+
+def test_no_file_of_the_mount_names_a_command_for_credentials():
+    settings = environment("job")
+    assert settings["AWS_CONFIG_FILE"] == "/dev/null"
+    assert settings["AWS_SHARED_CREDENTIALS_FILE"] == "/dev/null"
+
+
+def test_the_drivers_libraries_are_found_where_gke_mounts_them():
+    settings = environment("job")
+    folders = settings["LD_LIBRARY_PATH"].split(":")
+    assert folders == ["/usr/local/nvidia/lib64", "/usr/local/nvidia/lib"]
+    assert settings["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
+
+
+def test_the_labels_name_the_driver_and_gpus_of_torchs_cuda():
+    oldest = {"13": ("580", "7.5")}  # driver and compute capability, by CUDA's major version
+    driver, capability = oldest[lock("torch")["nvidia-cuda-runtime"].split(".")[0]]
+    labels = " ".join(values("job", "LABEL"))
+    assert f'recap.gpu.driver=">={driver}"' in labels
+    assert f'recap.gpu.compute-capability=">={capability}"' in labels
+    pages = (INFRA / "README.md").read_text(encoding="utf-8")
+    assert f"driver {driver} or newer" in " ".join(pages.split())
+
+
+def test_vllm_does_not_ask_for_flashinfer():
+    assert ENVIRONMENT["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+    assert environment("job")["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
 
 
 def test_an_image_gets_no_more_than_finished_layers_from_the_builder():
@@ -190,6 +296,7 @@ def test_only_what_the_image_is_made_of_goes_to_the_builder(tmp_path):
     wanted = {
         "pyproject.toml", "README.md", "LICENSE", "job/cli.py", "examples/demo/train.yaml",
         "infra/docker/s3.py", "infra/docker/install.sh", "infra/docker/locks/train.txt",
+        "infra/docker/install-gcc.sh",
     }  # fmt: skip
     unwanted = {
         ".git/config", ".venv/bin/python", ".env", ".aws/credentials", "demo-run/logs/train.log",
@@ -237,7 +344,7 @@ def test_a_service_runs_as_strictly_as_a_cluster_would_run_it(name):
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["volumes"] == ["work:/work"]
+    assert service["volumes"] == ["/work", "cache:/work/cache"]  # the first is new each time
     assert service["user"].endswith("10001:10001}")
 
 
@@ -246,7 +353,21 @@ def test_compose_gives_a_gpu_to_the_jobs_and_has_each_without():
     for name in ("train", "summarize"):
         with_gpu = dict(services[name])
         assert with_gpu.pop("gpus") == "all"
+        with_gpu["environment"] = dict(with_gpu["environment"])
+        assert with_gpu["environment"].pop("RECAP_GPUS") == "required"
         assert services[f"{name}-cpu"] == with_gpu
+
+
+def test_compose_passes_the_proxies_on_where_they_are_set():
+    services = compose()["services"]
+    for name in ("train", "summarize", "s3"):
+        arguments = services[name]["build"]["args"]
+        for proxy in PROXIES:
+            assert proxy in arguments, name
+            assert arguments[proxy] is None, "taken from where compose runs"
+    settings = services["train"]["environment"]
+    assert settings["HTTPS_PROXY"] is None
+    assert settings["NO_PROXY"].startswith("s3,"), "the demo's store is not behind the proxy"
 
 
 def test_nothing_that_compose_starts_is_reachable_from_outside():
