@@ -106,8 +106,9 @@ check: $(INSTALLED) ## lint, format, types, the direction of imports, generated 
 check-infra: $(INSTALLED) $(LINT_INSTALLED) $(CYCLONEDX) ## lint infra/ and check it against policies and schemas
 	@infra/lint/check.sh $(BIN) $(LINT)
 
-docs: $(INSTALLED) ## write docs/configuration.md, and the measured tables of docs/redaction.md
+docs: $(INSTALLED) ## write docs/configuration.md, infra/terraform, and the tables of docs/redaction.md
 	$(BIN)/python -m job.config.reference > docs/configuration.md
+	$(BIN)/python infra/terraform/generate.py
 	$(BIN)/python -m benchmarks.redaction_quality
 
 bench: $(INSTALLED) $(VLLM)/.installed ## measure speed against plain scripts; reports in build/bench/

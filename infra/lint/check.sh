@@ -11,6 +11,8 @@ bin=$1
 lint=$2
 manifests=build/kubernetes
 kubernetes_minors=(1.35 1.36 1.37)
+provider=terraform-provider-aws_3.39.0
+provider_sha256=4b75e0a259b56d97e66b7d69f3f25bd4cc7be2440c0fe35529f46de7d40a49d3 # by HashiCorp's list
 
 "$lint/cfn-lint" infra/aws/*.yaml
 "$lint/hadolint" Dockerfile
@@ -32,6 +34,20 @@ for minor in "${kubernetes_minors[@]}"; do
     "$lint/kubernetes-validate" --strict --quiet --kubernetes-version "$minor" "$manifests"/*.yaml
 done
 "$lint/checkov" --config-file infra/kubernetes/checkov.yaml --directory "$manifests"
+
+# Terraform's provider for AWS, for the tests of infra/terraform. The package is not HashiCorp's, the archive in it is.
+for archive in "$lint"/../lib/python3.*/site-packages/cloudrail/terraform_plugins/"$provider"_linux_amd64.zip; do
+    [[ -f $archive ]] || break # the package is for Linux on x86 only
+    echo "$provider_sha256  $archive" | sha256sum --check --quiet
+    export RECAP_TERRAFORM_MIRROR=$PWD/build/terraform
+    target=$RECAP_TERRAFORM_MIRROR/registry.terraform.io/hashicorp/aws/${provider#*_}/linux_amd64
+    "$bin/python" -m zipfile --extract "$archive" "$target"
+    chmod +x "$target"/*
+    # OpenTofu looks for the same provider below its own registry's name.
+    ln -sfn registry.terraform.io "$RECAP_TERRAFORM_MIRROR/registry.opentofu.org"
+done
+command -v terraform tofu > /dev/null \
+    || echo "no terraform or tofu on the PATH: infra/terraform is only compared with the templates" >&2
 
 # Some of the tests of templates take seconds each: `make test` leaves them to this.
 "$bin/python" -m pytest -m "sbom or infra" -n 2 tests/infra tests/submit

@@ -1,0 +1,92 @@
+# recap's two stacks, as a module. The templates in infra/aws have every resource; this adds variables, outputs and
+# the order of the two: the watching stack takes its parameters from the outputs of the other.
+
+terraform {
+  required_version = ">= 1.3"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 3.39"
+    }
+  }
+}
+
+variable "name" {
+  description = "Name of the stack, and of the image repository. The second stack is NAME-watch."
+  type        = string
+  default     = "recap"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,60}$", var.name))
+    error_message = "The value of name must be lower case letters, digits and hyphens: it names the image repository too."
+  }
+}
+
+variable "tags" {
+  description = "Tags of both stacks. CloudFormation copies them to the resources of the stacks that can have tags."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
+variable "cloudformation_role_arn" {
+  description = "Role that CloudFormation acts as. Null means the role that runs Terraform."
+  type        = string
+  default     = null
+}
+
+variable "timeout" {
+  description = "Time that each stack may take to be created, changed or deleted. A change waits for running jobs."
+  type        = string
+  default     = "60m"
+  nullable    = false
+}
+
+resource "aws_cloudformation_stack" "recap" {
+  name          = var.name
+  template_body = file("${path.module}/../aws/recap.yaml")
+  parameters    = local.recap_parameters
+  capabilities  = ["CAPABILITY_IAM"]
+  iam_role_arn  = var.cloudformation_role_arn
+  on_failure    = "DELETE" # of the first creation only; a failed change is rolled back
+  tags          = var.tags
+
+  timeouts {
+    create = var.timeout
+    update = var.timeout
+    delete = var.timeout
+  }
+
+  # An imported stack has no on_failure: without this line, Terraform would delete and create it anew.
+  lifecycle {
+    ignore_changes = [on_failure]
+  }
+}
+
+# The resource's own `outputs` are those before a change, even in a plan that changes the template. This reads them
+# after it.
+data "aws_cloudformation_stack" "recap" {
+  name       = var.name
+  depends_on = [aws_cloudformation_stack.recap]
+}
+
+resource "aws_cloudformation_stack" "watch" {
+  name          = "${var.name}-watch"
+  template_body = file("${path.module}/../aws/watch.yaml")
+  parameters    = local.watch_parameters
+  iam_role_arn  = var.cloudformation_role_arn
+  on_failure    = "DELETE"
+  tags          = var.tags
+
+  timeouts {
+    create = var.timeout
+    update = var.timeout
+    delete = var.timeout
+  }
+
+  lifecycle {
+    ignore_changes = [on_failure]
+  }
+}

@@ -1,0 +1,71 @@
+# Written by generate.py from the templates in infra/aws: `make docs`.
+
+output "stack" {
+  description = "The stack's output Stack."
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "Stack", null)
+}
+
+output "bucket" {
+  description = "data and outputs"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "Bucket", null)
+}
+
+output "repository" {
+  description = "images train-<tag> and summarize-<tag>"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "Repository", null)
+}
+
+output "queue" {
+  description = "Spot first and on-demand second"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "Queue", null)
+}
+
+output "nodes_queue" {
+  description = "on-demand for several nodes"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "NodesQueue", null)
+}
+
+output "train_job_definition" {
+  description = "The stack's output TrainJobDefinition."
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "TrainJobDefinition", null)
+}
+
+output "summarize_job_definition" {
+  description = "The stack's output SummarizeJobDefinition."
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "SummarizeJobDefinition", null)
+}
+
+output "train_nodes_job_definition" {
+  description = "The stack's output TrainNodesJobDefinition."
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "TrainNodesJobDefinition", null)
+}
+
+output "log_group" {
+  description = "The stack's output LogGroup."
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "LogGroup", null)
+}
+
+output "night" {
+  description = "whether it is scheduled"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "Night", null)
+}
+
+output "night_schedule" {
+  description = "The stack's output NightSchedule."
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "NightSchedule", null)
+}
+
+output "night_dead_letters" {
+  description = "the queue of what the scheduler could not do"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "NightDeadLetters", null)
+}
+
+output "time_zone" {
+  description = "of the night"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "TimeZone", null)
+}
+
+output "alarms" {
+  description = "the topic of the alarms"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "Alarms", null)
+}

@@ -1,0 +1,333 @@
+# Written by generate.py from the templates in infra/aws: `make docs`.
+
+variable "image_tag" {
+  description = "The images are Repository:train-<tag> and Repository:summarize-<tag>; make deploy sets it."
+  type        = string
+  default     = "none"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,100})$", var.image_tag))
+    error_message = "The value of image_tag must match [A-Za-z0-9_][A-Za-z0-9_.-]{0,100}."
+  }
+}
+
+variable "input_bucket" {
+  description = "A bucket of yours that jobs may read in addition to the stack's own. Empty means none."
+  type        = string
+  default     = ""
+  nullable    = false
+}
+
+variable "hf_token_secret_arn" {
+  description = "ARN of a Secrets Manager secret whose text is HF_TOKEN. Empty means none."
+  type        = string
+  default     = ""
+  nullable    = false
+}
+
+variable "instance_types" {
+  description = "Instance types that Batch may start, all x86. Several types find Spot capacity sooner."
+  type        = list(string)
+  default     = ["g6.2xlarge", "g5.2xlarge"]
+  nullable    = false
+}
+
+variable "max_vcpus" {
+  description = "Maximum vCPUs of Spot machines at once, and again of on-demand machines. It limits what can be spent."
+  type        = number
+  default     = 64
+  nullable    = false
+
+  validation {
+    condition     = var.max_vcpus >= 0
+    error_message = "The value of max_vcpus must be at least 0."
+  }
+}
+
+variable "disk_gib" {
+  description = "Size of each machine's disk, for image, base model, checkpoints and outputs."
+  type        = number
+  default     = 200
+  nullable    = false
+
+  validation {
+    condition     = var.disk_gib >= 60
+    error_message = "The value of disk_gib must be at least 60."
+  }
+}
+
+variable "vpc_id" {
+  description = "A VPC of yours. Empty creates a small one with public subnets that accepts no connections from outside."
+  type        = string
+  default     = ""
+  nullable    = false
+}
+
+variable "subnet_ids" {
+  description = "Subnets of VpcId that reach S3, ECR, ECS, CloudWatch Logs and (for Hub models) the internet."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
+variable "gpus" {
+  description = "GPUs of a job, on each node."
+  type        = number
+  default     = 1
+  nullable    = false
+
+  validation {
+    condition     = var.gpus >= 1
+    error_message = "The value of gpus must be at least 1."
+  }
+}
+
+variable "vcpus" {
+  description = "vCPUs of a job, on each node."
+  type        = number
+  default     = 8
+  nullable    = false
+
+  validation {
+    condition     = var.vcpus >= 1
+    error_message = "The value of vcpus must be at least 1."
+  }
+}
+
+variable "memory_mib" {
+  description = "Memory of a job, on each node. ECS keeps a part of the machine's for itself."
+  type        = number
+  default     = 28000
+  nullable    = false
+
+  validation {
+    condition     = var.memory_mib >= 1024
+    error_message = "The value of memory_mib must be at least 1024."
+  }
+}
+
+variable "shared_memory_mib" {
+  description = "Size of a job's /dev/shm, which data loaders and NCCL use. Only its used part counts as memory."
+  type        = number
+  default     = 8192
+  nullable    = false
+
+  validation {
+    condition     = var.shared_memory_mib >= 64
+    error_message = "The value of shared_memory_mib must be at least 64."
+  }
+}
+
+variable "nodes" {
+  description = "Number of nodes of a training on several nodes, unless its submission sets another."
+  type        = number
+  default     = 2
+  nullable    = false
+
+  validation {
+    condition     = var.nodes >= 2
+    error_message = "The value of nodes must be at least 2."
+  }
+}
+
+variable "attempts" {
+  description = "Maximum number of attempts of a job. Each Spot reclaim uses one."
+  type        = number
+  default     = 10
+  nullable    = false
+
+  validation {
+    condition     = var.attempts >= 1
+    error_message = "The value of attempts must be at least 1."
+  }
+
+  validation {
+    condition     = var.attempts <= 10
+    error_message = "The value of attempts must be at most 10."
+  }
+}
+
+variable "train_timeout_seconds" {
+  description = "Maximum duration of one attempt of a training."
+  type        = number
+  default     = 172800
+  nullable    = false
+
+  validation {
+    condition     = var.train_timeout_seconds >= 60
+    error_message = "The value of train_timeout_seconds must be at least 60."
+  }
+}
+
+variable "summarize_timeout_seconds" {
+  description = "Maximum duration of one attempt of a summarizing worker."
+  type        = number
+  default     = 21600
+  nullable    = false
+
+  validation {
+    condition     = var.summarize_timeout_seconds >= 60
+    error_message = "The value of summarize_timeout_seconds must be at least 60."
+  }
+}
+
+variable "night" {
+  description = "Schedule the night's job. Turn it on when there is an adapter to summarize with."
+  type        = string
+  default     = "off"
+  nullable    = false
+
+  validation {
+    condition     = contains(["on", "off"], var.night)
+    error_message = "The value of night must be one of on, off."
+  }
+}
+
+variable "night_config" {
+  description = "Key of the night's config in the stack's bucket. Its {date} is the day before the night."
+  type        = string
+  default     = "configs/nightly.yaml"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^(?:[^/\"\\\\][^\"\\\\]*)$", var.night_config))
+    error_message = "The value of night_config must match [^/\"\\\\][^\"\\\\]*."
+  }
+}
+
+variable "night_workers" {
+  description = "Number of workers that share the night."
+  type        = number
+  default     = 1
+  nullable    = false
+
+  validation {
+    condition     = var.night_workers >= 1
+    error_message = "The value of night_workers must be at least 1."
+  }
+
+  validation {
+    condition     = var.night_workers <= 10000
+    error_message = "The value of night_workers must be at most 10000."
+  }
+}
+
+variable "night_start" {
+  description = "Time at which the night's job is submitted, in TimeZone."
+  type        = string
+  default     = "cron(0 4 * * ? *)"
+  nullable    = false
+}
+
+variable "time_zone" {
+  description = "IANA name of the time zone of NightStart, NightDue, and the day in {date}."
+  type        = string
+  default     = "UTC"
+  nullable    = false
+}
+
+variable "alarm_email" {
+  description = "Address that gets alarms and must confirm once. Empty means nobody, until you subscribe to the topic."
+  type        = string
+  default     = ""
+  nullable    = false
+}
+
+variable "log_days" {
+  description = "Number of days for which logs are kept."
+  type        = number
+  default     = 90
+  nullable    = false
+
+  validation {
+    condition     = contains([7, 14, 30, 60, 90, 120, 180, 365, 400, 545, 731], var.log_days)
+    error_message = "The value of log_days must be one of 7, 14, 30, 60, 90, 120, 180, 365, 400, 545, 731."
+  }
+}
+
+variable "night_due" {
+  description = "Time at which the night must have finished, in TimeZone. Otherwise there is an alarm."
+  type        = string
+  default     = "cron(0 8 * * ? *)"
+  nullable    = false
+}
+
+variable "night_hours" {
+  description = "A run that ends within this many hours before NightDue counts as that night. Set it to the hours since NightStart, and one more."
+  type        = number
+  default     = 5
+  nullable    = false
+
+  validation {
+    condition     = var.night_hours >= 1
+    error_message = "The value of night_hours must be at least 1."
+  }
+
+  validation {
+    condition     = var.night_hours <= 24
+    error_message = "The value of night_hours must be at most 24."
+  }
+}
+
+variable "night_run" {
+  description = "The run in the night's config, with * for the part that changes. Only such runs count as the night's end."
+  type        = string
+  default     = "nightly*"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^(?:[A-Za-z0-9._*-]+)$", var.night_run))
+    error_message = "The value of night_run must match [A-Za-z0-9._*-]+."
+  }
+}
+
+variable "max_reject_percent" {
+  description = "A night that rejects a larger share of the records that it did not skip raises an alarm. The config's own limit fails the job."
+  type        = number
+  default     = 2
+  nullable    = false
+}
+
+locals {
+  recap_parameters = {
+    ImageTag                = var.image_tag
+    InputBucket             = var.input_bucket
+    HfTokenSecretArn        = var.hf_token_secret_arn
+    InstanceTypes           = join(",", var.instance_types)
+    MaxVcpus                = var.max_vcpus
+    DiskGiB                 = var.disk_gib
+    VpcId                   = var.vpc_id
+    SubnetIds               = join(",", var.subnet_ids)
+    Gpus                    = var.gpus
+    Vcpus                   = var.vcpus
+    MemoryMiB               = var.memory_mib
+    SharedMemoryMiB         = var.shared_memory_mib
+    Nodes                   = var.nodes
+    Attempts                = var.attempts
+    TrainTimeoutSeconds     = var.train_timeout_seconds
+    SummarizeTimeoutSeconds = var.summarize_timeout_seconds
+    Night                   = var.night
+    NightConfig             = var.night_config
+    NightWorkers            = var.night_workers
+    NightStart              = var.night_start
+    TimeZone                = var.time_zone
+    AlarmEmail              = var.alarm_email
+    LogDays                 = var.log_days
+  }
+
+  watch_parameters = {
+    Stack            = lookup(data.aws_cloudformation_stack.recap.outputs, "Stack", null)
+    LogGroup         = lookup(data.aws_cloudformation_stack.recap.outputs, "LogGroup", null)
+    Queue            = lookup(data.aws_cloudformation_stack.recap.outputs, "Queue", null)
+    NodesQueue       = lookup(data.aws_cloudformation_stack.recap.outputs, "NodesQueue", null)
+    Alarms           = lookup(data.aws_cloudformation_stack.recap.outputs, "Alarms", null)
+    Night            = lookup(data.aws_cloudformation_stack.recap.outputs, "Night", null)
+    NightDeadLetters = lookup(data.aws_cloudformation_stack.recap.outputs, "NightDeadLetters", null)
+    TimeZone         = lookup(data.aws_cloudformation_stack.recap.outputs, "TimeZone", null)
+    NightDue         = var.night_due
+    NightHours       = var.night_hours
+    NightRun         = var.night_run
+    MaxRejectPercent = var.max_reject_percent
+  }
+}
