@@ -199,7 +199,7 @@ def train(
 )
 def summarize(
     config: str, overrides: Sequence[str], variables: Sequence[str], shard: str | None
-) -> None:
+) -> int:
     """Summarize a file, many files or a prefix of conversations."""
     from job.config.load import load_config
     from job.storage.config_file import read_config
@@ -211,9 +211,18 @@ def summarize(
     share = find_shard(shard, loaded.shards, os.environ)
     _set_thread_variables()
     _require_gpus()
+    if share.claims is None:
+        code = _summarize_with_workers(loaded, share)
+        if code is not None:
+            return code
+    else:
+        from job.launch.processes import die_with_supervisor
+
+        die_with_supervisor()
     from job.summarization.summarize import summarize as summarize_all
 
     summarize_all(loaded, shard=share)
+    return ExitCode.DONE
 
 
 @recap.command(
@@ -295,6 +304,21 @@ def _require_gpus() -> None:
     from job.gpus.required import require_gpus
 
     require_gpus(os.environ)
+
+
+def _summarize_with_workers(config: Any, shard: Any) -> int | None:
+    """Summarize with several workers and return the exit code; None if this process is to do it."""
+    from job.environment import count_gpus
+    from job.summarization.workers import plan_workers, run_workers, visible_gpus
+
+    gpus = visible_gpus(os.environ, count_gpus)
+    layout = plan_workers(config.workers, config.tensor_parallel, gpus)
+    if layout.workers == 1 and config.tensor_parallel == 1:
+        return None
+    outcome = run_workers(config, shard, layout)
+    if outcome.exit_code == ExitCode.DONE:
+        return ExitCode.DONE
+    return _report(outcome.exit_code, outcome.message)
 
 
 def _set_thread_variables() -> None:

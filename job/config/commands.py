@@ -94,6 +94,19 @@ class SummarizeConfig(Section):
         description="Engine of generation. auto is vllm if it is installed, can serve the model, "
         "and is as fast as transformers.",
     )
+    tensor_parallel: int = Field(
+        1,
+        ge=1,
+        description="Number of GPUs that share the weights, for a base that does not fit into one. "
+        "Above 1 it is for vLLM only, and must divide the base's number of attention heads.",
+    )
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto",
+        description="Number of workers on each machine: processes that summarize, each with a GPU "
+        "of its own (or with as many as tensor_parallel). auto is one for each GPU that is "
+        "visible, and 1 without a GPU. A number is for fewer, or for CPUs, which the workers "
+        "share.",
+    )
     adapter_weights: AdapterWeights = Field(
         "separate",
         description="Whether the adapter's weights stay separate from the base's or are merged "
@@ -125,16 +138,16 @@ class SummarizeConfig(Section):
     shards: int | None = Field(
         None,
         ge=1,
-        description="Number of workers that share the input. null is the number of --shard or of "
+        description="Number of machines that share the input. null is the number of --shard or of "
         "the scheduler, or else 1.",
     )
     cost_per_hour: float | None = Field(
         None,
         gt=0,
-        description="Cost of one worker for an hour, in any currency. If several workers share a "
-        "machine, each has its share of the cost. The manifest then has the cost of 1,000 "
-        "records, by the hours spent on committed chunks. It leaves out the time for loading the "
-        "model, cutting the input and assembling the output, and what killed workers lost.",
+        description="Cost of one machine for an hour, in any currency. Its workers share it. The "
+        "manifest then has the cost of 1,000 records, by the hours spent on committed chunks. It "
+        "leaves out the time for loading the model, cutting the input and assembling the output, "
+        "and what killed workers lost.",
     )
     csv_output: CsvOutputSection = CsvOutputSection()
     limits: SummarizeLimitsSection = SummarizeLimitsSection()
@@ -155,6 +168,12 @@ class SummarizeConfig(Section):
     def _something_generates(self) -> Self:
         if self.adapter is None and self.model.base is None:
             raise ValueError("neither adapter nor model.base is set: set what is to summarize")
+        if self.engine == "transformers" and self.tensor_parallel > 1:
+            raise ValueError(
+                f"tensor_parallel: {self.tensor_parallel} is for vLLM, and engine is transformers, "
+                "which loads a base into one GPU: set engine: vllm, or tensor_parallel: 1 with "
+                "model.quantization: nf4-double, if the base fits into one GPU in 4 bits"
+            )
         if self.adapter_weights == "merged" and self.model.quantization is not None:
             raise ValueError(
                 "adapter_weights: merged is for weights of 16 or 32 bits: merging into 4-bit ones "

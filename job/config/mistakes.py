@@ -134,10 +134,12 @@ def _message(path: Path, detail: Any, schema: Schema) -> str:
     if kind == "missing":
         return f"is missing; wanted {wanted(here, schema)}"
     hint = ""
-    text_wanted = any(option.get("type") == "string" for option in options(here, schema))
+    texts = [each for each in options(here, schema) if each.get("type") == "string"]
+    text_wanted = bool(texts)
+    any_text_wanted = any("enum" not in each and "const" not in each for each in texts)
     if value is None and is_section(here, schema):
         hint = "; remove it for the defaults"
-    elif text_wanted and isinstance(value, int | float) and "enum" not in here:
+    elif any_text_wanted and isinstance(value, int | float):
         hint = f'; write it in quotes: "{value}"'
     elif text_wanted and isinstance(value, dict) and list(value.values()) == [None]:
         hint = f'; write a variable in quotes: "{{{next(iter(value))}}}"'

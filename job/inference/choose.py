@@ -27,10 +27,14 @@ from job.telemetry import event
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """The wish of a config: which engine, and the adapter beside its base or merged into it."""
+    """The wish of a config: which engine, and the adapter beside its base or merged into it.
+
+    `tensor_parallel` is the number of GPUs that share the weights.
+    """
 
     engine: EngineName
     adapter_weights: AdapterWeights
+    tensor_parallel: int = 1
 
 
 def check_installed(engine: EngineName) -> None:
@@ -59,7 +63,7 @@ def open_engine(
     if choice.adapter_weights == "merged":
         model = merge(model, section, cache)
 
-    name, why = choose(model, section, choice.engine)
+    name, why = choose(model, section, choice.engine, choice.tensor_parallel)
     name_and_version = f"{name} {_version(name)}"
     event(
         "engine",
@@ -68,10 +72,12 @@ def open_engine(
         base=model.base.uri,
         adapter=model.adapter_digest,
         adapter_weights=choice.adapter_weights,
+        tensor_parallel=choice.tensor_parallel,
         quantization=base_quantization(model.base.path) or section.quantization or "none",
     )
     if name == "vllm":
-        return start_vllm(model, section, generation), name_and_version
+        started = start_vllm(model, section, generation, choice.tensor_parallel)
+        return started, name_and_version
     return TransformersEngine(load(model, section), model.tokenizer), name_and_version
 
 
@@ -79,13 +85,17 @@ def choose(
     model: FetchedModel,
     section: AdapterModelSection,
     engine: EngineName,
+    tensor_parallel: int = 1,
 ) -> tuple[str, str]:
     """Return `transformers` or `vllm`, and the reason.
 
-    Raise ConfigError if the config insists on vLLM and vLLM cannot serve the model.
+    Raise ConfigError if the config insists on vLLM and vLLM cannot serve the model. To share the
+    weights among GPUs is to insist: only vLLM can.
     """
     if engine == "transformers":
         return "transformers", "the config says so"
+    if tensor_parallel > 1:
+        return _vllm_on_several_gpus(model, section, tensor_parallel)
     is_4_bit = section_of_vllm(model, section).quantization is not None
     if engine == "auto" and is_4_bit and is_installed():
         return "transformers", UNTRIED
@@ -101,6 +111,17 @@ def choose(
     if engine == "vllm":
         raise ConfigError(f"engine: {reason}")
     return "transformers", reason
+
+
+def _vllm_on_several_gpus(
+    model: FetchedModel,
+    section: AdapterModelSection,
+    tensor_parallel: int,
+) -> tuple[str, str]:
+    reason = why_not(model, section, tensor_parallel)
+    if reason is not None:
+        raise ConfigError(f"tensor_parallel: {tensor_parallel} needs vLLM, and {reason}")
+    return "vllm", "only it shares the weights among GPUs"
 
 
 def _version(package: str) -> str:

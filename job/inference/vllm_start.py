@@ -23,8 +23,11 @@ from job.safe_path import safe_variables
 from job.telemetry import warn
 
 ENVIRONMENT = {
-    # No child process: a killed run leaves none behind, and signals reach the engine.
+    # No child process: a killed run leaves none behind, and signals reach the engine. With tensor
+    # parallelism there is one for each GPU, which ends when this process does.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # A forked child would have this process's threads' locks, and its handlers of signals.
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CONFIGURE_LOGGING": "0",
     # Without it, NaN logits become words.
@@ -94,7 +97,9 @@ def is_slow(model: FetchedModel) -> bool:
     return model.adapter is not None and not torch.cuda.is_available()
 
 
-def why_not(model: FetchedModel, section: AdapterModelSection) -> str | None:
+def why_not(
+    model: FetchedModel, section: AdapterModelSection, tensor_parallel: int = 1
+) -> str | None:
     """Return the reason why vLLM cannot serve this model, with the remedy; None if it can."""
     section = section_of_vllm(model, section)
     if not is_installed():
@@ -105,7 +110,7 @@ def why_not(model: FetchedModel, section: AdapterModelSection) -> str | None:
         remedy = "leave it out, or set engine: transformers"
         return f"model.attention: {section.attention} is transformers': {remedy}"
     with _vllm_environment():
-        return _why_vllm_refuses(model, section)
+        return _why_vllm_refuses(model, section, tensor_parallel)
 
 
 def _why_not_in_4_bit(section: AdapterModelSection) -> str | None:
@@ -129,8 +134,9 @@ def start_vllm(
     model: FetchedModel,
     section: AdapterModelSection,
     generation: GenerationSection,
+    tensor_parallel: int = 1,
 ) -> VllmEngine:
-    """Load the model into vLLM and return the engine.
+    """Load the model into vLLM, on so many GPUs, and return the engine.
 
     Its context holds the longest prompt that the config admits, and its answer. Without such a
     limit it is the model's context, or as much of it as fits into memory; a warning is logged if it
@@ -149,8 +155,14 @@ def start_vllm(
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        arguments = _engine_arguments(model, section, tokens_at_most(generation, context))
-        refusals = REFUSALS + PLUGIN_REFUSALS if section.quantization else REFUSALS
+        max_tokens = tokens_at_most(generation, context)
+        arguments = _engine_arguments(model, section, max_tokens, tensor_parallel)
+        refusals: tuple[type[Exception], ...] = REFUSALS
+        if section.quantization:
+            refusals += PLUGIN_REFUSALS
+        if tensor_parallel > 1:
+            # A child process prints why it cannot start; here, that comes as a bare Exception.
+            refusals = (Exception,)
         try:
             # The usage context of vLLM's own LLM class: it determines the size of batches.
             engine = LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
@@ -189,6 +201,7 @@ def _engine_arguments(
     model: FetchedModel,
     section: AdapterModelSection,
     max_tokens: int | None,
+    tensor_parallel: int,
 ) -> Any:
     import psutil
     import torch
@@ -213,6 +226,7 @@ def _engine_arguments(
         dtype=str(compute_dtype(section.dtype)).removeprefix("torch."),
         trust_remote_code=section.trust_remote_code,
         max_model_len=max_tokens,
+        tensor_parallel_size=tensor_parallel,
         enable_prefix_caching=True,
         use_tqdm_on_load=False,
         enforce_eager=not has_gpu,  # compiling pays on GPUs
@@ -239,7 +253,9 @@ def _lora_slot_size(adapter: Path | None) -> int | None:
     return min(size for size in sizes if size >= rank)
 
 
-def _why_vllm_refuses(model: FetchedModel, section: AdapterModelSection) -> str | None:
+def _why_vllm_refuses(
+    model: FetchedModel, section: AdapterModelSection, tensor_parallel: int
+) -> str | None:
     from vllm.platforms import current_platform
 
     if current_platform.is_unspecified():
@@ -251,9 +267,17 @@ def _why_vllm_refuses(model: FetchedModel, section: AdapterModelSection) -> str 
         remedy = "set adapter_weights: merged, or engine: transformers"
         return f"vLLM cannot serve this adapter ({error}): {remedy}"
     try:
-        _engine_arguments(model, section, None).create_model_config()
+        created = _engine_arguments(model, section, None, tensor_parallel).create_model_config()
     except (ValueError, ImportError) as error:
         return f"vLLM cannot serve this base ({_one_line(error)}): set engine: transformers"
+
+    heads = created.model_arch_config.total_num_attention_heads
+    if heads % tensor_parallel:
+        divisors = [number for number in range(1, heads + 1) if heads % number == 0]
+        return (
+            f"the {heads} attention heads of this base cannot be shared among {tensor_parallel} "
+            f"GPUs: set tensor_parallel to one of {', '.join(map(str, divisors))}"
+        )
     return None
 
 

@@ -1,4 +1,4 @@
-"""The tree of processes below a supervisor: the launcher, and everything that it starts.
+"""The tree of processes below a supervisor: one launcher or more, and everything that they start.
 
 Stop signals reach every member, the grace period bounds the time to the end, and no process is left
 behind.
@@ -11,14 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
+from typing import IO, Literal
 
 import psutil
 
 from job.errors import ExitCode
-from job.launch.outcome import Outcome
+from job.launch.outcome import SUPERVISOR, Outcome
 from job.telemetry import warn
 
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -26,7 +28,15 @@ SECONDS_BETWEEN_LOOKS = 0.2
 # A killed process is gone at once, unless the kernel is writing something for it.
 KILL_SECONDS = 5.0
 
-PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>; Python has no name for it
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>; Python has no names for these
+PR_SET_CHILD_SUBREAPER = 36
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+# Who is sent SIGTERM when a stop is requested. "all but launcher" is for accelerate's launcher of
+# several processes: it would kill them 30 seconds after its own signal, whatever the grace period.
+# It ends by itself once they have. "launchers" is for processes that end those below them.
+Signalled = Literal["all", "all but launcher", "launchers"]
 
 
 def adopt_orphans() -> None:
@@ -38,6 +48,17 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def die_with_supervisor() -> None:
+    """Let the kernel kill this process as soon as the supervisor that started it is gone.
+
+    Ends this process if it is gone already. Linux only; elsewhere a no-op.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if str(os.getppid()) != os.environ.get(SUPERVISOR):
+            os._exit(ExitCode.RETRY)
+
+
 def is_alive(process: psutil.Process) -> bool:
     """Return True if the process still runs. A zombie has ended, although it is in the table."""
     try:
@@ -46,12 +67,21 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-class ProcessTree:
-    """The launcher and everything that it starts. Children that were there before are not in it."""
+@dataclass(frozen=True)
+class Start:
+    """A process to start. `read_log` reads its stderr, on a thread of its own, to the end."""
 
-    def __init__(self, grace_seconds: float, several: bool) -> None:
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    read_log: Callable[[IO[bytes]], None] | None = None
+
+
+class ProcessTree:
+    """Launchers and everything that they start. Children that were there before are not in it."""
+
+    def __init__(self, grace_seconds: float, signalled: Signalled) -> None:
         self._grace_seconds = grace_seconds
-        self._several = several  # the launcher is a process of its own, above several others
+        self._signalled_by_stop = signalled
 
         self._others = set(psutil.Process().children(recursive=True))
         self._members: set[psutil.Process] = set()
@@ -60,6 +90,18 @@ class ProcessTree:
 
         # The time by which all must have ended; None until a stop is requested.
         self.deadline: float | None = None
+
+    @contextmanager
+    def handling_stop_signals(self) -> Iterator[None]:
+        """Let stop signals to this process request a stop in the block; kill what it leaves."""
+        before = {number: signal.signal(number, self.on_stop_signal) for number in STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            # The handlers come last: a signal during `kill` must not leave a process behind.
+            self.kill()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def on_stop_signal(self, number: int, _frame: FrameType | None) -> None:
         """Request a stop. A signal handler: it only sets variables."""
@@ -91,22 +133,29 @@ class ProcessTree:
         self.deadline = min(deadline, self.deadline or deadline)
 
     def run(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
-        """Start the launcher and block until all members ended; return the launcher's return code.
+        """Start one launcher and block until all members ended; return its return code.
 
         Kills the members that are left after the grace period, or that outlive the launcher
         although nobody requested a stop.
         """
-        # A session of its own: Ctrl-C in a terminal would otherwise reach every member at once,
-        # past the grace period.
-        launcher = subprocess.Popen(command, env=environment, start_new_session=True)
-        while launcher.poll() is None or self._alive():
-            if launcher.poll() is not None and self.deadline is None:
+        return self.run_all([Start(command, environment)])[0]
+
+    def run_all(self, starts: Sequence[Start]) -> list[int]:
+        """Do as `run` does with several launchers, and return their return codes.
+
+        None of them is stopped because another one ended.
+        """
+        readers: list[threading.Thread] = []
+        launchers = [_start(start, readers) for start in starts]
+        pids = {launcher.pid for launcher in launchers}
+        while _are_running(launchers) or self._alive():
+            if not _are_running(launchers) and self.deadline is None:
                 break
 
             self._find_members()
-            self._reap(launcher.pid)
+            self._reap(pids)
             if self.deadline is not None:
-                self._signal_stop(launcher.pid)
+                self._signal_stop(pids)
                 self._log_stop()
                 if time.monotonic() > self.deadline:
                     warn("the grace period is over: killing what is left")
@@ -114,10 +163,11 @@ class ProcessTree:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
         self._signal_all(signal.SIGKILL)
-        try:
-            return launcher.wait(timeout=KILL_SECONDS)
-        except subprocess.TimeoutExpired:
-            return -signal.SIGKILL  # `kill` warns of it
+        returned = [_return_code(launcher) for launcher in launchers]
+        for reader in readers:
+            # Ends with the last process that has this log open.
+            reader.join(KILL_SECONDS)
+        return returned
 
     def kill(self) -> None:
         """Kill all members, and wait until they have left the process table."""
@@ -130,17 +180,18 @@ class ProcessTree:
                 pids=", ".join(str(each.pid) for each in left),
             )
 
-    def _signal_stop(self, launcher: int) -> None:
-        """Send SIGTERM once to each member, also to those that start later.
+    def _signal_stop(self, launchers: Collection[int]) -> None:
+        """Send SIGTERM once to each member that is to get it, also to those that start later.
 
-        The launcher cannot be trusted to pass it on.
+        A launcher cannot be trusted to pass it on.
         """
         alive = self._alive()
         for member in set(alive) - self._signalled:
-            # accelerate's launcher of several processes would kill them 30 seconds after its own
-            # signal, whatever the grace period. It gets none: it ends by itself once they have.
-            # Before it has started any, it is the only one that can be asked.
-            spared = member.pid == launcher and self._several and len(alive) > 1
+            is_launcher = member.pid in launchers
+            spared = self._signalled_by_stop == "launchers" and not is_launcher
+            if self._signalled_by_stop == "all but launcher":
+                # Before it has started any, it is the only one that can be asked.
+                spared = is_launcher and len(alive) > 1
             if not spared:
                 self._signalled.add(member)
                 _send(member, signal.SIGTERM)
@@ -169,13 +220,13 @@ class ProcessTree:
                 members.add(member)
         self._members = members
 
-    def _reap(self, launcher: int) -> None:
+    def _reap(self, launchers: Collection[int]) -> None:
         """Remove adopted members that have ended from the process table.
 
-        Not the launcher: its return code belongs to `Popen`.
+        Not launchers: their return codes belong to `Popen`.
         """
         for member in self._members:
-            if member.pid != launcher and not is_alive(member):
+            if member.pid not in launchers and not is_alive(member):
                 # Raised if the member has another parent, which will reap it.
                 with suppress(ChildProcessError):
                     os.waitpid(member.pid, os.WNOHANG)
@@ -187,3 +238,32 @@ class ProcessTree:
 def _send(process: psutil.Process, number: signal.Signals) -> None:
     with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
+
+
+def _start(start: Start, readers: list[threading.Thread]) -> "subprocess.Popen[bytes]":
+    """Start a process, and the reader of its log, which is added to `readers`."""
+    # A session of its own: Ctrl-C in a terminal would otherwise reach every member at once, past
+    # the grace period.
+    process = subprocess.Popen(
+        start.command,
+        env=start.environment,
+        start_new_session=True,
+        stderr=subprocess.PIPE if start.read_log else None,
+    )
+    if start.read_log:
+        reader = threading.Thread(target=start.read_log, args=(process.stderr,), daemon=True)
+        reader.start()
+        readers.append(reader)
+    return process
+
+
+def _are_running(launchers: Sequence["subprocess.Popen[bytes]"]) -> bool:
+    # Each is polled: that also removes those that ended from the process table.
+    return None in [launcher.poll() for launcher in launchers]
+
+
+def _return_code(launcher: "subprocess.Popen[bytes]") -> int:
+    try:
+        return launcher.wait(timeout=KILL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return -signal.SIGKILL  # `kill` warns of it

@@ -5,7 +5,6 @@ leaves no process behind, and returns the outcome that the training processes wr
 """
 
 import os
-import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -26,7 +25,6 @@ from job.storage.scratch import work_folder
 from job.telemetry import event
 
 WORKER = "job.training.worker"
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run_training(config: TrainConfig) -> Outcome:
@@ -114,21 +112,14 @@ def supervise(
     adopt_orphans()
     environment = training_variables(os.environ)
     several = processes > 1 or peers is not None
-    tree = ProcessTree(grace_seconds, several)
+    tree = ProcessTree(grace_seconds, "all but launcher" if several else "all")
 
     def stop_for_spot_notice() -> None:
         tree.request_stop("spot notice", NOTICE_SECONDS)
 
     with peers.connection(tree.on_failure_elsewhere) if peers else nullcontext():
-        before = {number: signal.signal(number, tree.on_stop_signal) for number in STOP_SIGNALS}
-        try:
-            with spot_watch(spot_notice, stop_for_spot_notice):
-                returned = tree.run(command, environment)
-        finally:
-            # The handlers come last: a signal during `kill` must not leave a process behind.
-            tree.kill()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with tree.handling_stop_signals(), spot_watch(spot_notice, stop_for_spot_notice):
+            returned = tree.run(command, environment)
 
         end = End(returned, processes, several, stop_asked=tree.deadline is not None)
         outcome = judge(read_outcomes(work), end)

@@ -4,7 +4,7 @@ A variable that the user has set is never overridden, except where recap's own l
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from job.launch.cluster import TAKEN
 from job.launch.outcome import SUPERVISOR
@@ -45,3 +45,24 @@ def training_variables(environment: Mapping[str, str]) -> dict[str, str]:
         SUPERVISOR: str(os.getpid()),
     }
     return inherited | own | safe_variables(inherited) | thread_variables(inherited)
+
+
+def worker_variables(
+    environment: Mapping[str, str], gpus: Sequence[str] | None, workers: int
+) -> dict[str, str]:
+    """Return the whole environment of one of `workers` on this machine, which sees only `gpus`.
+
+    With None, which is for CPUs, it sees what this process sees.
+    """
+    own = {SUPERVISOR: str(os.getpid())}
+    if gpus is not None:
+        own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    # Otherwise the threads of each worker would take all cores, and wait for each other.
+    if "OMP_NUM_THREADS" not in environment:
+        own["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // workers))
+    return {
+        **environment,
+        **own,
+        **safe_variables(environment),
+        **thread_variables(environment),
+    }

@@ -104,12 +104,16 @@ class OutcomeLine(NamedTuple):
 
 @dataclass(frozen=True)
 class ChunkFacts:
-    """Facts about a summarized chunk: its counts, and how long it took on how many GPUs."""
+    """Facts about a summarized chunk: its counts, and how long it took on how many GPUs.
+
+    `workers` is the number of workers that shared the machine.
+    """
 
     counts: Counts
     seconds: float
     gpus: int
     engine: str  # name and version
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,7 @@ class Marker:
             seconds=raw["seconds"],
             gpus=raw["gpus"],
             engine=raw["engine"],
+            workers=raw.get("workers", 1),  # earlier versions had one
         )
         return cls(raw["outcomes"], raw["size"], raw["sha256"], facts)
 

@@ -48,11 +48,15 @@ TERMS = Terms()  # of the lease
 
 @dataclass
 class Totals:
-    """Sums over all chunks. Seconds are those of all workers together."""
+    """Sums over all chunks. Seconds are those of all workers together.
+
+    The workers of one machine share its seconds.
+    """
 
     counts: Counts = field(default_factory=Counts)
     seconds: float = 0.0
     gpu_seconds: float = 0.0
+    machine_seconds: float = 0.0
     engines: Counter[str] = field(default_factory=Counter)  # chunks by engine
 
     def add(self, facts: ChunkFacts) -> None:
@@ -60,6 +64,7 @@ class Totals:
         self.counts = self.counts.plus(facts.counts)
         self.seconds += facts.seconds
         self.gpu_seconds += facts.seconds * facts.gpus
+        self.machine_seconds += facts.seconds / facts.workers
         self.engines[facts.engine] += 1
 
 
@@ -252,7 +257,7 @@ def _facts(night: Night, chunks: Chunks, totals: Totals) -> dict[str, Any]:
         "output_tokens_per_second": round(counts.output_tokens / seconds, 3),
     }
     if config.cost_per_hour is not None:
-        cost = totals.seconds / 3600 * config.cost_per_hour
+        cost = totals.machine_seconds / 3600 * config.cost_per_hour
         per_1000 = round(1000 * cost / counts.records, 6) if counts.records else None
         facts["cost"] = round(cost, 6)
         facts["cost_per_1000_records"] = per_1000

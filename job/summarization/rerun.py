@@ -51,7 +51,7 @@ def finish_if_done_meanwhile(
         return report_or_raise("another run of this night was faster", night, counts)
 
     uri = night.output.uri
-    if any(shard.takes(number) for number in missing):
+    if not all(shard.leaves(number) for number in missing):
         raise RetryError(f"{uri}: chunks that this worker had committed were taken away: run again")
     if not is_agreed(night.output.store, chunks):
         raise RetryError(

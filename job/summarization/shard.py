@@ -1,11 +1,13 @@
-"""The share of the chunks that a worker takes: from `--shard`, or from the scheduler's variables.
+"""The share of the chunks that a machine does: from `--shard`, or from the scheduler's variables.
 
-Workers need not know of each other: the number of a chunk decides whose it is.
+Machines need not know of each other: the number of a chunk decides whose it is. The workers of one
+machine take the chunks of its shard one after the other.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from job.errors import ConfigError
 
@@ -15,16 +17,55 @@ INDEX_VARIABLES = ("AWS_BATCH_JOB_ARRAY_INDEX", "JOB_COMPLETION_INDEX")
 COUNT_VARIABLES = ("RECAP_SHARDS", "AWS_BATCH_JOB_ARRAY_SIZE")
 
 
+# Set by recap in each worker of several on one machine: the folder of their claims.
+CLAIMS_VARIABLE = "RECAP_CLAIMS"
+
+
+class Claims:
+    """The chunks that the workers of one machine have taken, each a file in a folder of theirs.
+
+    Nobody gives a chunk back: that of a worker that died is done by the next attempt, which begins
+    with an empty folder. Two workers on one chunk would both be killed by a record that kills.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._own: set[int] = set()
+
+    def take(self, chunk: int) -> bool:
+        """Take the chunk for this worker; return False if another worker has it."""
+        try:
+            # Atomic: of several processes, one creates the file.
+            (self.folder / str(chunk)).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        self._own.add(chunk)
+        return True
+
+    def has_another(self, chunk: int) -> bool:
+        """Return True if another worker has taken the chunk."""
+        return chunk not in self._own and (self.folder / str(chunk)).exists()
+
+
 @dataclass(frozen=True)
 class Shard:
-    """Worker `index` of `count`, counted from 0."""
+    """Shard `index` of `count`, counted from 0. Without `claims`, one worker does all of it."""
 
     index: int = 0
     count: int = 1
+    claims: Claims | None = None
 
-    def takes(self, chunk: int) -> bool:
-        """Return True if the chunk with this number is this worker's."""
+    def has(self, chunk: int) -> bool:
+        """Return True if the chunk with this number is in the shard."""
         return chunk % self.count == self.index
+
+    def take(self, chunk: int) -> bool:
+        """Take a chunk of the shard for this worker; return False if another worker has it."""
+        return self.claims is None or self.claims.take(chunk)
+
+    def leaves(self, chunk: int) -> bool:
+        """Return True if the chunk is another machine's, or another worker has taken it."""
+        return not self.has(chunk) or (self.claims is not None and self.claims.has_another(chunk))
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
@@ -36,23 +77,26 @@ WHOLE = Shard()
 def find_shard(option: str | None, shards: int | None, environment: Mapping[str, str]) -> Shard:
     """Return the shard of `--shard i/n`, or that of the scheduler's variables.
 
-    `shards` is the config's number of workers. Raise ConfigError if the number of workers is not
-    known, or two sources of it differ: chunks of workers that are never started would be nobody's.
+    `shards` is the config's number of machines. Raise ConfigError if the number of machines is not
+    known, or two sources of it differ: the chunks of one that never starts would be nobody's.
     """
+    claims = None
+    if environment.get(CLAIMS_VARIABLE):
+        claims = Claims(Path(environment[CLAIMS_VARIABLE]))
     if option is not None:
-        return _parse_option(option)
+        return replace(_parse_option(option), claims=claims)
     name = next((name for name in INDEX_VARIABLES if environment.get(name)), None)
     if name is None:
-        return WHOLE
+        return replace(WHOLE, claims=claims)
 
     index = _parse_number(name, environment)
     count = _find_count(name, shards, environment)
     if index >= count:
         raise ConfigError(
-            f"{name} is {index}, but there are {count} workers, from 0 to {count - 1}: correct "
+            f"{name} is {index}, but there are {count} shards, from 0 to {count - 1}: correct "
             "shards"
         )
-    return Shard(index, count)
+    return Shard(index, count, claims)
 
 
 def _parse_option(option: str) -> Shard:
@@ -63,7 +107,7 @@ def _parse_option(option: str) -> Shard:
 
 
 def _find_count(name: str, shards: int | None, environment: Mapping[str, str]) -> int:
-    """Return the number of workers; `name` is the variable that has this worker's index."""
+    """Return the number of shards; `name` is the variable that has this one's index."""
     counts: dict[str, int] = {}
     if shards:
         counts["shards of the config"] = shards
@@ -73,15 +117,15 @@ def _find_count(name: str, shards: int | None, environment: Mapping[str, str]) -
 
     if not counts:
         raise ConfigError(
-            f"{name} says that this is worker {environment[name]} of several, but not of how many: "
+            f"{name} says that this is shard {environment[name]} of several, but not of how many: "
             f"set shards in the config or {COUNT_VARIABLES[0]} in the environment to the number of "
-            "workers (of an Indexed Job: its completions)"
+            "shards (of an Indexed Job: its completions)"
         )
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{source} is {count}" for source, count in counts.items())
         raise ConfigError(
-            f"{listed}: these numbers of workers differ; remove shards from the config, or make "
-            "all of them the number of workers that are started"
+            f"{listed}: these numbers of shards differ; remove shards from the config, or make "
+            "all of them the number of machines that are started"
         )
     return next(iter(counts.values()))
 

@@ -18,6 +18,7 @@ if the night is done already, `skip_done` and `duplicates` if records are, `cras
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from job.config.commands import SummarizeConfig
@@ -25,6 +26,7 @@ from job.config.sections import as_list
 from job.conversations.redaction import make_redactor, redacted_errors
 from job.errors import RetryError
 from job.inference.choose import check_installed
+from job.storage.atomic import locked
 from job.storage.open import InputFile
 from job.storage.scratch import cache_folder, work_folder
 from job.summarization.chunks import agree_on_chunks
@@ -78,7 +80,9 @@ def _summarize(
 
     # Nobody should wait for hours to learn that the output cannot be written.
     check_writable(night.output)
-    chunks = agree_on_chunks(night.output.store, night.settings_folder, files, night.config)
+    with locked(shard.claims.folder) if shard.claims else nullcontext():
+        # Of this machine's workers, one cuts the input while the others wait.
+        chunks = agree_on_chunks(night.output.store, night.settings_folder, files, night.config)
 
     # The same night, started twice, may have finished meanwhile.
     done = finish_if_done(night, chunks.files)

@@ -81,7 +81,7 @@ def open_summarizer(config: SummarizeConfig, cache: Path) -> Summarizer:
     Raise ConfigError if the model's context has no room for a conversation beside the answer.
     """
     model = _fetch(config, cache)
-    choice = EngineChoice(config.engine, config.adapter_weights)
+    choice = EngineChoice(config.engine, config.adapter_weights, config.tensor_parallel)
     engine, name = open_engine(model, config.model, config.generation, choice, cache)
     check_budget(config.generation, engine.context_tokens)
     max_tokens = input_budget(engine, config.generation)

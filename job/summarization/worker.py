@@ -67,7 +67,7 @@ def summarize_missing(
     """
     store = night.chunk_store(chunks)
     committed = store.committed_numbers()
-    mine = [chunk for chunk in chunks.chunks if shard.takes(chunk.number)]
+    mine = [chunk for chunk in chunks.chunks if shard.has(chunk.number)]
     missing = [chunk for chunk in mine if chunk.number not in committed]
     records = sum(chunk.records for chunk in missing)
     done_before = len(mine) - len(missing)
@@ -88,7 +88,7 @@ def summarize_missing(
         return Counts()
 
     task = _make_task(night, store, committed, open_summarizer)
-    worker = _Worker(night, chunks, task, work)
+    worker = _Worker(night, chunks, task, shard, work)
 
     # Chunks that no process has died at come first: nothing is lost if another one dies now.
     begun = task.engine.notes.begun
@@ -99,6 +99,8 @@ def summarize_missing(
     suspect.sort(key=lambda chunk: begun[chunk.number])
     with progress("summarizing", records, "conversation") as bar, rare_collections():
         worker.summarize(fresh, bar.advance)
+        # Another worker of this machine, which is alive, may have left the note of its chunk.
+        suspect = [chunk for chunk in suspect if not shard.leaves(chunk.number)]
         if suspect:
             warn(
                 "small batches from now on: a process died at these chunks",
@@ -156,7 +158,7 @@ def _has_summaries(store: ChunkStore, numbers: Sequence[int]) -> bool:
 class _Worker:
     """Summarizes chunks one after the other; holds the outcomes of one chunk on this machine."""
 
-    def __init__(self, night: Night, chunks: Chunks, task: Task, work: Path) -> None:
+    def __init__(self, night: Night, chunks: Chunks, task: Task, shard: Shard, work: Path) -> None:
         self.counts = Counts()  # of the chunks that are done
         # What a redacted night replaces must not be in its log either.
         self.doubts = Doubts(shows_text=task.redactor is None)
@@ -164,13 +166,17 @@ class _Worker:
         self._chunks = chunks
         self._store = night.chunk_store(chunks)
         self._task = task
+        self._shard = shard
         self._notes = task.engine.notes
         self._draft = work / "outcomes"  # of the chunk at hand
         self._tally = Tally()  # of the chunk at hand
         self._started = 0.0  # work on the chunk at hand
         self._rejects_shown = 0
-        # An engine is in one process, on one of the GPUs that the process sees.
-        self._gpus = min(1, count_gpus())
+        # Of those that this process sees, an engine uses no more.
+        self._gpus = min(night.config.tensor_parallel, count_gpus())
+        self._workers = 1  # on this machine
+        if shard.claims and isinstance(night.config.workers, int):
+            self._workers = night.config.workers
 
     def summarize(self, chunks: Sequence[Chunk], on_done: Done) -> None:
         """Summarize these chunks, and commit each one when it is complete.
@@ -192,8 +198,10 @@ class _Worker:
             raise
 
     def _windows(self, chunks: Sequence[Chunk]) -> Iterator[Window]:
-        """Read the chunks, and yield their records, prepared, in windows."""
+        """Take and read the chunks, and yield their records, prepared, in windows."""
         for chunk in chunks:
+            if not self._shard.take(chunk.number):
+                continue
             # Before anything is read: a record may kill the process while it is read or prepared.
             self._notes.begin_chunk(chunk.number)
             prepared = (prepare(record, self._task) for record in self._read(chunk))
@@ -251,7 +259,13 @@ class _Worker:
             raise RecapError(f"chunk {chunk.number}: {wrong}: {self._night.remedy()}")
 
         seconds = round(time.monotonic() - self._started, 3)
-        facts = ChunkFacts(counts, seconds, self._gpus, self._task.engine.loader.engine_name)
+        facts = ChunkFacts(
+            counts,
+            seconds,
+            self._gpus,
+            self._task.engine.loader.engine_name,
+            self._workers,
+        )
         if not self._store.commit(chunk.number, self._draft, facts):
             event("another worker was faster", chunk=chunk.number)
 

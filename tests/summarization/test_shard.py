@@ -36,9 +36,9 @@ def test_the_option_goes_before_the_scheduler(option, shards, environment, found
             None,
             None,
             {"JOB_COMPLETION_INDEX": "3"},
-            "worker 3 of several, but not of how many: set shards",
+            "shard 3 of several, but not of how many: set shards",
         ),
-        (None, 3, {"JOB_COMPLETION_INDEX": "3"}, "is 3, but there are 3 workers, from 0 to 2"),
+        (None, 3, {"JOB_COMPLETION_INDEX": "3"}, "is 3, but there are 3 shards, from 0 to 2"),
         (None, 3, {"JOB_COMPLETION_INDEX": "x"}, "is 'x' in the environment"),
         (
             None,
@@ -51,7 +51,7 @@ def test_the_option_goes_before_the_scheduler(option, shards, environment, found
             None,
             8,
             {"JOB_COMPLETION_INDEX": "0", "RECAP_SHARDS": "4"},
-            "is 8, RECAP_SHARDS is 4: these numbers of workers differ",
+            "is 8, RECAP_SHARDS is 4: these numbers of shards differ",
         ),
         (
             None,
@@ -70,6 +70,6 @@ def test_an_unclear_share_is_a_mistake(option, shards, environment, said):
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_every_chunk_is_of_one_shard(count):
     takers = [
-        [shard for shard in range(count) if Shard(shard, count).takes(chunk)] for chunk in range(20)
+        [shard for shard in range(count) if Shard(shard, count).has(chunk)] for chunk in range(20)
     ]
     assert all(len(found) == 1 for found in takers)

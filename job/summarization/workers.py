@@ -1,0 +1,268 @@
+"""The workers of one machine: a process for each GPU, below this one, which only watches them.
+
+They take the chunks of this machine's shard one after the other, so that all end at about the same
+time. If one dies, the others continue; the next attempt does the chunk that it had.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import IO, Any, Literal
+
+from job.config.commands import SummarizeConfig
+from job.config.load import resolved_yaml
+from job.errors import ConfigError, ExitCode
+from job.launch.outcome import Outcome
+from job.launch.processes import ProcessTree, Start, adopt_orphans
+from job.launch.variables import worker_variables
+from job.storage.scratch import work_folder
+from job.summarization.shard import CLAIMS_VARIABLE, Shard
+from job.telemetry import Progress, event, progress
+
+COMMAND = (sys.executable, "-m", "job", "summarize")
+GRACE_SECONDS = 8.0  # a worker ends itself after 5; docker kills all 10 seconds after its signal
+
+# Codes after which a scheduler runs a night again, the most telling first. All others are final.
+RUN_AGAIN = (
+    128 + signal.SIGSEGV,
+    128 + signal.SIGABRT,
+    128 + signal.SIGKILL,
+    128 + signal.SIGTERM,
+    int(ExitCode.RETRY),
+)
+ERROR = "error: "  # in the line by which a command reports why it ends
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The workers of a machine: for each the GPUs that it may see, by CUDA's names of them.
+
+    Without GPUs, `gpus` is empty, and the workers share the CPUs.
+    """
+
+    workers: int
+    gpus: tuple[tuple[str, ...], ...] = ()
+
+
+def plan_workers(
+    workers: int | Literal["auto"],
+    tensor_parallel: int,
+    gpus: Sequence[str],
+) -> Layout:
+    """Return how `gpus`, the names of those that are visible, are shared among workers.
+
+    Raise ConfigError if there are too few.
+    """
+    if not gpus:
+        return Layout(1 if workers == "auto" else workers)
+    if tensor_parallel > len(gpus):
+        raise ConfigError(
+            f"tensor_parallel: {tensor_parallel}, but {_count(gpus)} visible on this machine: take "
+            "a machine with more of them, or lower it"
+        )
+    at_most = len(gpus) // tensor_parallel
+    if workers == "auto":
+        workers = at_most
+    if workers > at_most:
+        each = f" with {tensor_parallel} GPUs each (tensor_parallel)" if tensor_parallel > 1 else ""
+        raise ConfigError(
+            f"workers: {workers}{each}, but {_count(gpus)} visible on this machine: {at_most} at "
+            "the most"
+        )
+    shares = []
+    for worker in range(workers):
+        shares.append(tuple(gpus[worker * tensor_parallel :][:tensor_parallel]))
+    return Layout(workers, tuple(shares))
+
+
+def visible_gpus(environment: Mapping[str, str], count: Callable[[], int]) -> list[str]:
+    """Return the names by which CUDA_VISIBLE_DEVICES can select each GPU that is visible here.
+
+    `count` returns the number of GPUs that torch sees: of several MIG devices it counts one.
+    """
+    names = _listed(environment.get("CUDA_VISIBLE_DEVICES"))
+    if names is None:
+        # CUDA gives a process one MIG device, the first, unless it names another.
+        given = _listed(environment.get("NVIDIA_VISIBLE_DEVICES")) or []
+        names = given if given and all(map(_is_mig, given)) else None
+
+    number = count()
+    if names is None:
+        return [str(index) for index in range(number)]
+    if number and all(map(_is_mig, names)):
+        return names
+    # CUDA ignores the names from the first one on that it does not know.
+    return names[:number]
+
+
+def run_workers(
+    config: SummarizeConfig,
+    shard: Shard,
+    layout: Layout,
+    command: Sequence[str] = COMMAND,
+) -> Outcome:
+    """Summarize the shard with the workers of `layout`, and return one outcome for all of them.
+
+    `command` is what a worker runs, before the path of its config and its shard.
+    """
+    event("workers", workers=layout.workers, gpus=[" ".join(gpus) for gpus in layout.gpus])
+    config = config.model_copy(update={"workers": layout.workers})
+    adopt_orphans()
+    with work_folder(config.run) as work, _Logs() as logs:
+        (work / "config.yaml").write_text(resolved_yaml(config), encoding="utf-8")
+        (work / "claims").mkdir()
+        words = [*command, str(work / "config.yaml"), "--shard", f"{shard.index}/{shard.count}"]
+        starts = []
+        for worker in range(layout.workers):
+            gpus = layout.gpus[worker] if layout.gpus else None
+            environment = worker_variables(os.environ, gpus, layout.workers)
+            environment[CLAIMS_VARIABLE] = str(work / "claims")
+            starts.append(Start(words, environment, logs.reader(worker)))
+
+        # A worker is asked, and ends the processes that vLLM has below it.
+        tree = ProcessTree(GRACE_SECONDS, "launchers")
+        with tree.handling_stop_signals():
+            returned = tree.run_all(starts)
+    return judge_workers(returned, logs.errors, is_stopped=tree.deadline is not None)
+
+
+def judge_workers(
+    returned: Sequence[int],
+    errors: Mapping[int, str],
+    is_stopped: bool,
+) -> Outcome:
+    """Return the outcome of all workers from their return codes and their last errors.
+
+    The first row that applies decides:
+
+    ========================================  ==================================
+    the workers                               the machine
+    ========================================  ==================================
+    all are done                              0
+    one ended with a code that is final       that code, of the first such worker
+    a stop was requested                      75
+    one crashed, was killed, or asks for it   that code, in this order
+    ========================================  ==================================
+
+    A final code goes first: a scheduler would repeat the night, and find the same error again.
+    """
+    codes = {}
+    for worker, code in enumerate(returned):
+        # Popen returns -N after signal N, a shell returns 128 + N.
+        code = 128 - code if code < 0 else code
+        if code != ExitCode.DONE:
+            codes[worker] = code
+    if not codes:
+        return Outcome(ExitCode.DONE, "done")
+
+    final = [code for code in codes.values() if code not in RUN_AGAIN]
+    if final:
+        code = final[0]
+    elif is_stopped:
+        code = int(ExitCode.RETRY)
+    else:
+        code = min(codes.values(), key=RUN_AGAIN.index)
+
+    return Outcome(code, _describe(codes, errors, len(returned)))
+
+
+def _describe(codes: Mapping[int, int], errors: Mapping[int, str], workers: int) -> str:
+    """Return what happened to the workers that failed; one sentence if the same happened to all."""
+    why = {worker: errors.get(worker) or _why(code) for worker, code in codes.items()}
+    if len(codes) == workers and len(set(why.values())) == 1:
+        return next(iter(why.values()))
+    each = [f"worker {worker} ended with {codes[worker]} ({why[worker]})" for worker in codes]
+    kept = "what the workers committed is kept: run the same command again to resume"
+    return f"{len(codes)} of {workers} workers failed: {'; '.join(each)}; {kept}"
+
+
+def _why(code: int) -> str:
+    if code == 128 + signal.SIGKILL:
+        return "killed from outside, by the host or because memory ran out"
+    if code > 128:
+        return f"ended by signal {code - 128}"
+    return "the log above says why"
+
+
+class _Logs:
+    """Reads the logs of workers, and makes one log and one progress bar of them."""
+
+    def __init__(self) -> None:
+        self.errors: dict[int, str] = {}  # the last one of each worker
+        self._bars: dict[str, Progress] = {}  # by name
+        self._done: dict[tuple[str, int], int] = {}  # by name and worker
+        self._stack = ExitStack()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "_Logs":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def reader(self, worker: int) -> Callable[[IO[bytes]], None]:
+        """Return a function that reads the log of this worker to its end."""
+
+        def read(stream: IO[bytes]) -> None:
+            with stream:
+                for raw in stream:
+                    line = raw.decode(errors="replace").rstrip("\n")
+                    with self._lock:
+                        self._log(worker, line)
+
+        return read
+
+    def _log(self, worker: int, line: str) -> None:
+        fields = _fields_of(line)
+        if fields is None:
+            # No event: an error, a traceback, or the word of a library.
+            kind, found, text = line.partition(ERROR)
+            if found and kind in ("", "config "):
+                self.errors[worker] = text
+            event(line, logging.ERROR, worker=worker)
+            return
+
+        message = str(fields.pop("message"))
+        fields.pop("time", None)
+        name = str(fields.pop("level", "info")).upper()
+        level = logging.getLevelNamesMapping().get(name, logging.INFO)
+        if "done" in fields and "per_second" in fields:
+            self._advance(worker, message, fields)
+        else:
+            event(message, level, **{**fields, "worker": worker})
+
+    def _advance(self, worker: int, name: str, fields: Mapping[str, Any]) -> None:
+        """Add what the worker has done since its last line to the progress of all."""
+        if name not in self._bars:
+            bar = progress(name, fields.get("total"), str(fields.get("unit", "it")))
+            self._bars[name] = self._stack.enter_context(bar)
+        before = self._done.get((name, worker), 0)
+        self._done[name, worker] = fields["done"]
+        self._bars[name].advance(fields["done"] - before)
+
+
+def _fields_of(line: str) -> dict[str, Any] | None:
+    """Return the fields of an event; None for any other line."""
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return None
+    return fields if isinstance(fields, dict) and "message" in fields else None
+
+
+def _listed(value: str | None) -> list[str] | None:
+    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
+
+
+def _is_mig(name: str) -> bool:
+    return name.startswith("MIG-")
+
+
+def _count(gpus: Sequence[str]) -> str:
+    return "1 GPU is" if len(gpus) == 1 else f"{len(gpus)} GPUs are"
