@@ -6,6 +6,7 @@ A variable that the user has set is never overridden, except where recap's own l
 import os
 from collections.abc import Mapping, Sequence
 
+from job.gpus.required import VARIABLE as REQUIRED_GPUS
 from job.launch.cluster import TAKEN
 from job.launch.outcome import SUPERVISOR
 from job.safe_path import safe_variables
@@ -57,6 +58,9 @@ def worker_variables(
     own = {SUPERVISOR: str(os.getpid())}
     if gpus is not None:
         own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        # This process has checked the GPUs of all workers. Each must find its own.
+        if environment.get(REQUIRED_GPUS) != "0":
+            own[REQUIRED_GPUS] = str(len(gpus))
     # Otherwise the threads of each worker would take all cores, and wait for each other.
     if "OMP_NUM_THREADS" not in environment:
         own["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // workers))

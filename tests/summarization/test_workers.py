@@ -89,13 +89,17 @@ def test_gpus_have_the_names_by_which_a_worker_can_select_them(environment, coun
 
 def test_a_worker_sees_its_gpus_and_its_share_of_the_cores():
     cores = len(os.sched_getaffinity(0))
-    variables = worker_variables({"HOME": "/h", "CUDA_VISIBLE_DEVICES": "2,3"}, ["3"], 2)
+    above = {"HOME": "/h", "CUDA_VISIBLE_DEVICES": "2,3", "RECAP_GPUS": "2"}
+    variables = worker_variables(above, ["3"], 2)
     assert variables["CUDA_VISIBLE_DEVICES"] == "3"
+    assert variables["RECAP_GPUS"] == "1"
     assert variables["HOME"] == "/h"
     assert variables["OMP_NUM_THREADS"] == str(max(1, cores // 2))
     on_cpus = worker_variables({"OMP_NUM_THREADS": "5"}, None, 2)
     assert on_cpus["OMP_NUM_THREADS"] == "5"
     assert "CUDA_VISIBLE_DEVICES" not in on_cpus
+    assert "RECAP_GPUS" not in on_cpus
+    assert worker_variables({"RECAP_GPUS": "0"}, ["3"], 2)["RECAP_GPUS"] == "0"
 
 
 def test_of_a_machines_workers_one_takes_a_chunk(tmp_path):
