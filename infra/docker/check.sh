@@ -212,7 +212,7 @@ imports() {
 import job.inference.vllm_start as start
 import vllm, vllm.envs
 print(vllm.__version__)
-unread = start.ENVIRONMENT.keys() - vllm.envs.environment_variables.keys() - {"VLLM_NO_USAGE_STATS"}
+unread = start.ENVIRONMENT.keys() - vllm.envs.environment_variables.keys()
 assert not unread, unread'
 }
 

@@ -10,19 +10,20 @@ import pytest
 import yaml
 from docker.utils import exclude_paths
 
+from job.gpus.required import OLDEST_DRIVERS
 from job.inference.vllm_start import ENVIRONMENT
 from tests.infra.images import INFRA, ROOT, lock
 
 LOCKS = ("build", "torch", "train", "summarize", "s3")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 # What is written, by where: data that may outlive a job, and all else, code among it.
-KEPT = ("HF_HOME", "RECAP_CACHE")
+KEPT = ("HF_HUB_CACHE", "RECAP_CACHE")
 FRESH = (
     "HOME",
     "TMPDIR",
     "RECAP_WORK",
     "XDG_CACHE_HOME",
-    "HF_MODULES_CACHE",
+    "HF_HOME",  # for modeling_*.py of bases, which are imported from there, and a token
     "TRITON_CACHE_DIR",
     "TORCHINDUCTOR_CACHE_DIR",
     "VLLM_CACHE_ROOT",
@@ -241,8 +242,9 @@ def test_the_drivers_libraries_are_found_where_gke_mounts_them():
 
 
 def test_the_labels_name_the_driver_and_gpus_of_torchs_cuda():
-    oldest = {"13": ("580", "7.5")}  # driver and compute capability, by CUDA's major version
-    driver, capability = oldest[lock("torch")["nvidia-cuda-runtime"].split(".")[0]]
+    cuda = int(lock("torch")["nvidia-cuda-runtime"].split(".")[0])
+    driver = OLDEST_DRIVERS[cuda]
+    capability = {13: "7.5"}[cuda]  # CUDA 13 has no code for older ones
     labels = " ".join(values("job", "LABEL"))
     assert f'recap.gpu.driver=">={driver}"' in labels
     assert f'recap.gpu.compute-capability=">={capability}"' in labels

@@ -14,7 +14,7 @@ from job.errors import ConfigError, ExitCode
 from job.inference.choose import choose
 from job.inference.open import FetchedModel, load, merge
 from job.inference.transformers_engine import TransformersEngine
-from job.inference.vllm_start import AS_MANY_AS_FIT, tokens_at_most
+from job.inference.vllm_start import AS_MANY_AS_FIT, ENVIRONMENT, tokens_at_most
 from tests.vllm.engines import MIN_SAME_SHARE, SECTION, SETTINGS, count_same
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
@@ -28,6 +28,12 @@ def changed(fetched: FetchedModel, tmp_path: Path, **keys: Any) -> FetchedModel:
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | keys))
     return replace(fetched, adapter=folder)
+
+
+def test_vllm_reads_each_variable_that_recap_sets():
+    from vllm import envs
+
+    assert ENVIRONMENT.keys() <= envs.environment_variables.keys()
 
 
 @pytest.mark.skipif(
