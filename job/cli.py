@@ -212,13 +212,13 @@ def summarize(
     _set_thread_variables()
     _require_gpus()
     if share.claims is None:
-        code = _summarize_with_workers(loaded, share)
-        if code is not None:
-            return code
-    else:
-        from job.launch.processes import die_with_supervisor
+        from job.gpus.lines import gpu_lines
 
-        die_with_supervisor()
+        with gpu_lines():
+            return _summarize_on_this_machine(loaded, share)
+    from job.launch.processes import die_with_supervisor
+
+    die_with_supervisor()
     from job.summarization.summarize import summarize as summarize_all
 
     summarize_all(loaded, shard=share)
@@ -306,15 +306,18 @@ def _require_gpus() -> None:
     require_gpus(os.environ)
 
 
-def _summarize_with_workers(config: Any, shard: Any) -> int | None:
-    """Summarize with several workers and return the exit code; None if this process is to do it."""
+def _summarize_on_this_machine(config: Any, shard: Any) -> int:
+    """Summarize the shard and return the exit code: in this process, or in workers below it."""
     from job.environment import count_gpus
     from job.summarization.workers import plan_workers, run_workers, visible_gpus
 
     gpus = visible_gpus(os.environ, count_gpus)
     layout = plan_workers(config.workers, config.tensor_parallel, gpus)
     if layout.workers == 1 and config.tensor_parallel == 1:
-        return None
+        from job.summarization.summarize import summarize as summarize_all
+
+        summarize_all(config, shard=shard)
+        return ExitCode.DONE
     outcome = run_workers(config, shard, layout)
     if outcome.exit_code == ExitCode.DONE:
         return ExitCode.DONE

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from job.printable import entry, printable, visible
 
 LOGGER = logging.getLogger("recap")
 SECONDS_BETWEEN_PROGRESS_LINES = 15.0
+SECONDS_BETWEEN_HEARTBEATS = 120.0
 _WARNED: set[str] = set()  # messages of `warn_once`
 EMBEDDED = "_aws"  # field of a log line by which CloudWatch finds metrics
 
@@ -79,6 +81,26 @@ def log_metrics(message: str, metrics: Mapping[str, tuple[float, str]], /, **fie
         **{name: value for name, (value, _) in metrics.items()},
         **{EMBEDDED: embedded},
     )
+
+
+@contextmanager
+def heartbeat(what: str, seconds: float = SECONDS_BETWEEN_HEARTBEATS) -> Iterator[None]:
+    """Log every two minutes during the block that `what` is under way, and for how long.
+
+    For what logs nothing by itself: a phase that is long looks like one that hangs.
+    """
+    ended = threading.Event()
+    start = time.monotonic()
+
+    def beat() -> None:
+        while not ended.wait(seconds):
+            event(what, minutes=round((time.monotonic() - start) / 60, 1))
+
+    threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 class Progress(Protocol):

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import termios
+import time
 
 import pytest
 
@@ -184,3 +185,22 @@ def test_a_bar_has_a_name_without_control_characters_and_secrets(secret):
     os.close(theirs)
     assert "fetching \\x1b]0;a\\x07\\n***\\x9b: 100%" in said
     assert "\x1b]" not in said
+
+
+def test_a_long_phase_logs_that_it_is_under_way():
+    stream = io.StringIO()
+    telemetry.configure_logging(stream, person=False)
+    with telemetry.heartbeat("loading the base", seconds=0.001):
+        while stream.getvalue().count("\n") < 2:
+            time.sleep(0.001)
+    first, second, *_ = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert first["message"] == second["message"] == "loading the base"
+    assert second["minutes"] >= first["minutes"]
+
+
+def test_a_short_phase_logs_nothing():
+    stream = io.StringIO()
+    telemetry.configure_logging(stream, person=False)
+    with telemetry.heartbeat("loading the base"):
+        pass
+    assert stream.getvalue() == ""

@@ -22,7 +22,7 @@ from job.model.quantization import WeightsInMemory
 from job.prompt.encode import Encoder
 from job.storage.open import open_store
 from job.storage.scratch import cache_folder, work_folder
-from job.telemetry import event, progress
+from job.telemetry import event, heartbeat, progress
 
 TUNED, BASE, GIVEN = "tuned", "base without adapter", "given summaries"
 
@@ -72,7 +72,8 @@ def _summarize(
     Return the summaries by system, and what of the base was in memory.
     """
     event("loading", base=fetched.base.uri, adapter=config.adapter)
-    model = load(fetched, config.model)
+    with heartbeat("loading"):
+        model = load(fetched, config.model)
     engine = OneByOne(TransformersEngine(model, fetched.tokenizer))
     check_budget(config.generation, engine.context_tokens)
     budget = input_budget(engine, config.generation)

@@ -71,7 +71,7 @@ def require_gpus(environment: Mapping[str, str], machine: Machine | None = None)
 
 def _sign_of_gpu(environment: Mapping[str, str], machine: Machine) -> str:
     """Return the sign that this process was given a GPU, empty if there is none."""
-    if _visible(environment) == 0:
+    if visible_entries(environment) == []:
         return ""
     name = "NVIDIA_VISIBLE_DEVICES"
     if GIVEN_DEVICES.match(environment.get(name, "")):
@@ -80,27 +80,27 @@ def _sign_of_gpu(environment: Mapping[str, str], machine: Machine) -> str:
     return f"there is {files[0]}" if files else ""
 
 
-def _visible(environment: Mapping[str, str]) -> int | None:
-    """Return how many GPUs CUDA_VISIBLE_DEVICES leaves visible, None if it is not set."""
+def visible_entries(environment: Mapping[str, str]) -> list[str] | None:
+    """Return the GPUs that CUDA_VISIBLE_DEVICES leaves visible, None if it is not set."""
     text = environment.get("CUDA_VISIBLE_DEVICES")
     if text is None:
         return None
-    count = 0
+    entries = []
     for entry in text.split(","):
         # CUDA ignores what follows an entry that names no device.
         if not GIVEN_DEVICES.match(entry.strip()):
             break
-        count += 1
-    return count
+        entries.append(entry.strip())
+    return entries
 
 
 def _check_not_hidden(wanted: int, why: str, environment: Mapping[str, str]) -> None:
-    visible = _visible(environment)
-    if visible is not None and visible < wanted:
+    visible = visible_entries(environment)
+    if visible is not None and len(visible) < wanted:
         value = environment["CUDA_VISIBLE_DEVICES"]
         raise ConfigError(
             f"this job must use {wanted} GPUs ({why}), but CUDA_VISIBLE_DEVICES={value} shows it "
-            f"{visible}: unset one of the two; {WITHOUT}"
+            f"{len(visible)}: unset one of the two; {WITHOUT}"
         )
 
 

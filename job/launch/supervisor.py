@@ -15,6 +15,7 @@ from job.config.commands import TrainConfig
 from job.config.load import resolved_yaml
 from job.environment import count_gpus
 from job.errors import ConfigError
+from job.gpus.lines import gpu_lines
 from job.launch.cluster import ALONE, Cluster, find_cluster
 from job.launch.outcome import End, Outcome, judge, read_outcomes
 from job.launch.peers import Peers
@@ -61,7 +62,8 @@ def run_training(config: TrainConfig) -> Outcome:
                 main=cluster.address,
             )
             peers = Peers(cluster, config.run)
-        return supervise(command, work, processes, config.limits.grace_seconds, notice, peers)
+        with gpu_lines():
+            return supervise(command, work, processes, config.limits.grace_seconds, notice, peers)
 
 
 def launch_command(

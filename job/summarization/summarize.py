@@ -39,6 +39,7 @@ from job.summarization.rerun import finish_if_done
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarizer import Summarizer, fetch_digests, open_summarizer
 from job.summarization.worker import summarize_missing
+from job.telemetry import heartbeat
 
 Open = Callable[[SummarizeConfig, Path], Summarizer]
 
@@ -91,13 +92,15 @@ def _summarize(
 
     with work_folder(night.config.run) as work:
         mine = summarize_missing(night, chunks, shard, work, lambda: _open(night, open_with))
-        counts = finish(night, chunks, shard, work)
+        with heartbeat("finishing"):
+            counts = finish(night, chunks, shard, work)
     return mine if counts is None else counts
 
 
 def _open(night: Night, open_with: Open) -> Summarizer:
     config = night.config
-    summarizer = open_with(config, cache_folder())
+    with heartbeat("loading the model"):
+        summarizer = open_with(config, cache_folder())
     if summarizer.digests != night.digests:
         raise RetryError(
             f"{config.adapter or config.model.base} was replaced while the run began: run again"

@@ -17,9 +17,11 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from job.conversations.record import Conversation
+from job.gpus.lines import mean_use
+from job.gpus.nvml import Use
 from job.model import Model
 from job.printable import visible
-from job.telemetry import Progress, event, progress, warn
+from job.telemetry import Progress, event, log_metrics, progress, warn
 from job.training.sharding import put_back, trained_weights
 
 # Begins a link, an image, HTML, emphasis, code, a heading, a table, a list or a fence.
@@ -32,22 +34,33 @@ SCALARS = {
     "tokens_per_second": "train/tokens_per_second",
     "epoch": "train/epoch",
     "eval_loss": "validation/loss",
+    "gpu_utilization": "gpu/utilization",
+    "gpu_memory": "gpu/memory",
 }
 BEST_ADAPTER = "best_adapter.safetensors"  # in a checkpoint
+SECONDS_BETWEEN_METRICS = 60.0
 
 
 class LogProgress(TrainerCallback):  # type: ignore[misc]
-    """Show a progress bar over steps, log the trainer's numbers, and write them as curves."""
+    """Show a progress bar over steps, log the trainer's numbers, and write them as curves.
 
-    def __init__(self, write_scalar: Callable[[str, float, int], None]) -> None:
+    Beside each of them, the use of the GPUs at that moment is written as curves.
+    """
+
+    def __init__(
+        self,
+        write_scalar: Callable[[str, float, int], None],
+        gpu_uses: Callable[[], list[Use]] = list,
+    ) -> None:
         self._write_scalar = write_scalar
+        self._gpu_uses = gpu_uses
         self._stack = ExitStack()
         self._bar: Progress | None = None
         self._last_time = time.monotonic()
         self._last_tokens = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._bar = self._stack.enter_context(progress("training", state.max_steps, "step"))
+        self._bar = self._stack.enter_context(progress("training steps", state.max_steps, "step"))
         self._bar.advance(state.global_step)
         self._restart_clock(state)
 
@@ -70,6 +83,8 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]
         for name, value in numbers.items():
             if math.isfinite(value):
                 self._write_scalar(SCALARS[name], value, state.global_step)
+        for name, (value, _unit) in mean_use(self._gpu_uses()).items():
+            self._write_scalar(SCALARS[name], value, state.global_step)
 
     # Evaluations and checkpoints are no training time. Samples are generated before LogProgress
     # hears of the evaluation.
@@ -85,6 +100,68 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]
 
     def _restart_clock(self, state: Any) -> None:
         self._last_time = time.monotonic()
+        self._last_tokens = state.num_input_tokens_seen
+
+
+class LogMetrics(TrainerCallback):  # type: ignore[misc]
+    """Log the training's numbers as metrics: at most once a minute, and at the end.
+
+    A line shows that steps or evaluations advance. An alarm can watch for its absence.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last_line = clock()
+        self._last_time = self._last_line  # of the tokens that the next line counts
+        self._last_tokens = 0.0
+        self._loss: float | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._last_line = self._clock()
+        self._restart_clock(state)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        self._loss = logs.get("loss", self._loss)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._is_due():
+            self._log(state)
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._is_due():
+            self._restart_clock(state)  # an evaluation is no slow training
+            self._log(state)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._restart_clock(state)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._restart_clock(state)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._log(state)
+
+    def _is_due(self) -> bool:
+        return self._clock() - self._last_line >= SECONDS_BETWEEN_METRICS
+
+    def _log(self, state: Any) -> None:
+        metrics = {
+            "step": (float(state.global_step), "Count"),
+            "steps": (float(state.max_steps), "Count"),
+        }
+        if self._loss is not None and math.isfinite(self._loss):
+            metrics["loss"] = (self._loss, "None")
+        # None right after an evaluation or a checkpoint.
+        tokens = state.num_input_tokens_seen - self._last_tokens
+        if tokens:
+            seconds = self._clock() - self._last_time
+            metrics["tokens_per_second"] = (tokens / max(seconds, 1e-9), "Count/Second")
+        log_metrics("training", metrics)
+        self._last_line = self._clock()
+        self._restart_clock(state)
+
+    def _restart_clock(self, state: Any) -> None:
+        self._last_time = self._clock()
         self._last_tokens = state.num_input_tokens_seen
 
 

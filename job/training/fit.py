@@ -4,7 +4,8 @@ Checkpoints are committed in the background. A training that diverges goes back 
 them if the config says so.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +16,9 @@ from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
 from job.errors import DivergedError, RetryError
+from job.gpus.nvml import Use, open_nvml
 from job.model.load import free_memory
-from job.telemetry import warn
+from job.telemetry import heartbeat, warn
 from job.training import callbacks, checkpoints, interruptions
 from job.training.attempt import CurrentAttempt
 from job.training.build import build_trainer
@@ -128,7 +130,7 @@ def _fit_once(run: Run, start: Start, session: Session) -> RecapTrainer:
     limits = run.config.limits
     with _event_writer(run, start.checkpoint) as writer:
         uploads = _make_uploads(attempt, writer)
-        with blaming_the_config():
+        with blaming_the_config(), heartbeat("loading the base"):
             trainer = build_trainer(run, uploads.wait)
         attempt.note_weights(trainer.model.weights_in_memory)
         for callback in _make_callbacks(start, session, trainer, uploads, writer):
@@ -229,12 +231,18 @@ def _make_callbacks(
     if writer or trainer.is_fsdp_enabled:
         made.append(_make_samples(run, session.stop, trainer, writer))
     if writer:
-        made.append(callbacks.LogProgress(writer.add_scalar))
+        made.append(callbacks.LogProgress(writer.add_scalar, _gpu_uses()))
+        made.append(callbacks.LogMetrics())
     made.append(callbacks.EvaluateLastStep(trainer))
     made.append(interruptions.StopAfterEvaluation(session.stop))
     if start.rate_factor is not None:
         made.append(interruptions.ScaleLearningRate(start.rate_factor))
     return made
+
+
+def _gpu_uses() -> Callable[[], list[Use]]:
+    nvml = open_nvml(os.environ)
+    return nvml.uses if nvml else list
 
 
 def _make_samples(

@@ -30,7 +30,7 @@ from job.storage.holder import this_process
 from job.storage.lease import GuardedStore, Lease
 from job.storage.open import open_store
 from job.storage.store import Store
-from job.telemetry import event
+from job.telemetry import event, heartbeat
 from job.training import journal
 from job.training.attempt import record_attempt
 from job.training.causes import PUBLISHING, explaining
@@ -57,7 +57,8 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
     folder = open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage)
 
     with _leave_together(config, work), hold_run(folder, watch) as store:
-        run = prepare(config, work, store)
+        with heartbeat("preparing"):
+            run = prepare(config, work, store)
         agree("bases, data or versions", json_digest(run.identity()))
         if _is_done(run):
             event("already done", run=config.run, output=config.output)
@@ -70,10 +71,10 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
                 write_adapter(run, trainer)
             # All ranks must call a sharded model; one of a whole model is enough.
             if is_first() or trainer.is_fsdp_enabled:
-                with attempt.timed("evaluate_seconds"):
+                with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
                     result = score_or_reason(attempt, trainer.model, stop)
             if is_first():
-                with attempt.timed("publish_seconds"):
+                with attempt.timed("publish_seconds"), heartbeat("publishing"):
                     publish(attempt, trainer.state.log_history, result)
 
 
