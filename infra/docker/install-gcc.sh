@@ -6,7 +6,11 @@
 # certificates for a mirror with https.
 set -eu
 
-if echo '#include <stdlib.h>' | gcc -fsyntax-only -x c - 2> /dev/null; then
+can_compile() {
+    printf '#include <%s>\n' errno.h limits.h stdio.h stdlib.h | gcc -fsyntax-only -x c -
+}
+
+if can_compile 2> /dev/null; then
     exit
 fi
 
@@ -47,4 +51,5 @@ EOF
 dpkg-deb --build "$package" "$package.deb"
 dpkg --install "$package.deb"
 rm -rf "$package" "$package.deb"
+can_compile
 apt-get check
