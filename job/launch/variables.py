@@ -24,6 +24,8 @@ SPINS = "1000"
 # Each of these decides how threads wait.
 WAIT_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 
+VLLM_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
+
 
 def thread_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what to set so that threads wait briefly; nothing if the user has decided."""
@@ -56,7 +58,10 @@ def worker_variables(
     With None, which is for CPUs, it sees what this process sees.
     """
     own = {SUPERVISOR: str(os.getpid())}
-    if gpus is not None:
+    if gpus is None:
+        # vLLM for CPUs would bind every worker to the same cores.
+        own[VLLM_BINDING] = environment.get(VLLM_BINDING, "nobind")
+    else:
         own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         # This process has checked the GPUs of all workers. Each must find its own.
         if environment.get(REQUIRED_GPUS) != "0":

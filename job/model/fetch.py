@@ -35,6 +35,7 @@ from job.model.files import (
     weights_digest,
 )
 from job.model.remote_code import check_code
+from job.storage.atomic import locked
 from job.storage.folders import (
     Manifest,
     fetch_folder,
@@ -261,13 +262,15 @@ def fetch_adapter(adapter: Adapter, cache: Path) -> Path:
     """Bring an adapter to disk and return its folder.
 
     The cached folder is verified each time by the manifest in the store, and fetched again if it
-    differs. Raise DamagedError for files that recap does not write.
+    differs. Of several processes, one fetches while the others wait. Raise DamagedError for files
+    that recap does not write.
     """
     folder = cache / f"adapter-{adapter.digest[:16]}"
     if not is_folder_of(folder, adapter.manifest):
-        size = sum(file.size for file in adapter.manifest.files.values())
-        with progress(f"fetching {adapter.uri}", size, "B") as bar:
-            fetch_folder(adapter.store, "", folder, bar.advance)
+        with locked(cache):
+            size = sum(file.size for file in adapter.manifest.files.values())
+            with progress(f"fetching {adapter.uri}", size, "B") as bar:
+                fetch_folder(adapter.store, "", folder, bar.advance)
     check_adapter_files(folder, adapter.uri)
     return folder
 

@@ -1,6 +1,9 @@
 """Claims about cached adapters and merged weights: they are verified at each use."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,3 +120,29 @@ def test_a_night_runs_only_with_the_adapter_of_its_digest(published, tmp_path):
     assert found.error.exit_code == ExitCode.DATA
     assert summarize(config(digest[:12])).records == 1
     assert plan(config(digest)).error is None
+
+
+class CountedStore:
+    """A store that counts what is downloaded, and takes its time."""
+
+    def __init__(self, store):
+        self._store = store
+        self.downloads = []
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def download(self, key, *rest):
+        self.downloads.append(key)
+        time.sleep(0.05)
+        return self._store.download(key, *rest)
+
+
+def test_of_a_machines_workers_one_fetches_the_adapter(published, tmp_path):
+    adapter = read_adapter(published, STORAGE)
+    store = CountedStore(adapter.store)
+    counted = replace(adapter, store=store)
+    with ThreadPoolExecutor(3) as pool:
+        folders = set(pool.map(lambda _: fetch_adapter(counted, tmp_path / "cache"), range(3)))
+    assert len(folders) == 1
+    assert sorted(store.downloads) == sorted(adapter.manifest.files)
