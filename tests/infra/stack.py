@@ -7,6 +7,7 @@ from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import yaml
 
@@ -169,7 +170,9 @@ class _Filled:
             case "GetAZs":
                 return [f"{REGION}{letter}" for letter in "abc"]
             case "Base64":
-                return base64.b64encode(argument.encode()).decode()
+                return base64.b64encode(self.value(argument).encode()).decode()
+            case "Join":
+                return argument[0].join(self.value(argument[1]))
         raise NotImplementedError(name)
 
     def _reference(self, name: str) -> Any:
@@ -195,7 +198,7 @@ class _Filled:
         if kind == "AWS::SQS::Queue" and not attribute:
             return f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{NAME}-{resource}"
         if kind.startswith("AWS::EC2::"):
-            return f"{kind.rpartition('::')[2].lower()}-0123456789abcdef0"
+            return f"{kind.rpartition('::')[2].lower()}-{crc32(resource.encode()):08x}"
         return f"arn:aws:{kind.split('::')[1].lower()}:{REGION}:{ACCOUNT}:{resource}"
 
     def _substituted(self, argument: str | list[Any]) -> str:
@@ -216,11 +219,17 @@ class _Filled:
 def for_moto() -> dict[str, str]:
     """Return both templates by file name, without what moto refuses and with what it requires."""
     first, second = load(), load(WATCH)
+    holds = _filled(TEMPLATE, {}).holds
     del first["Resources"][NODES]
     del first["Outputs"][NODES]
     for resource in first["Resources"].values():
         if resource["Type"] == "AWS::Batch::ComputeEnvironment":
             resource["Properties"]["ServiceRole"] = {"Fn::GetAtt": ["InstanceRole", "Arn"]}
+        # moto keeps an item of a list that a condition leaves out.
+        for key in ("Environment", "ResourceRequirements"):
+            items = resource.get("Properties", {}).get("ContainerProperties", {}).get(key, [])
+            chosen = [item for item in items if "Fn::If" not in item or holds(item["Fn::If"][0])]
+            items[:] = [item.get("Fn::If", [None, item])[1] for item in chosen]
     # A stack that moto makes of a change set has no outputs.
     some_arn = f"arn:aws:sns:{REGION}:{ACCOUNT}:https://{NAME}/{ACCOUNT}/{NAME}"
     for parameter in second["Parameters"].values():

@@ -29,12 +29,15 @@ UNKNOWN_TO_MOTO = {
 OUTPUTS = {
     "Bucket",
     "Repository",
+    "ImageTag",
     "Queue",
+    "NightQueue",
     "NodesQueue",
     "TrainJobDefinition",
     "SummarizeJobDefinition",
     stack.NODES,
 }
+OUTPUTS |= {"TrainReads", "TrainWrites", "SummarizeReads", "SummarizeWrites"}
 OUTPUTS |= {"Stack", "LogGroup", "Night", "NightSchedule", "NightDeadLetters", "TimeZone", "Alarms"}
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
@@ -154,12 +157,12 @@ def test_a_template_is_small_enough_to_be_sent_without_a_bucket(template):
 
 
 def test_the_outputs_name_what_is_there(session, name, deployed):
-    assert set(stack.load()["Outputs"]) == OUTPUTS
+    assert set(stack.load()["Outputs"]) == OUTPUTS | {"InputBucket"}
     assert set(deployed) == OUTPUTS - {stack.NODES, "NightSchedule"}, (
         "all but those of what moto does not know"
     )
     batch = session.client("batch")
-    queues = [deployed["Queue"], deployed["NodesQueue"]]
+    queues = [deployed["Queue"], deployed["NightQueue"], deployed["NodesQueue"]]
     assert {
         queue["state"] for queue in batch.describe_job_queues(jobQueues=queues)["jobQueues"]
     } == {"ENABLED"}
@@ -190,22 +193,27 @@ def test_a_deleted_stack_that_worked_leaves_its_bucket_and_its_guards():
         assert policies == ("RetainExceptOnCreate", "Retain"), name
 
 
-def test_spot_comes_first_and_several_nodes_run_on_demand(session, deployed):
+def test_spot_comes_first_and_nights_before_trainings(session, deployed):
     batch = session.client("batch")
     kinds = {
         machines["computeEnvironmentArn"]: machines.get("computeResources", {}).get("type")
         for machines in batch.describe_compute_environments()["computeEnvironments"]
     }
-    asked = [deployed["Queue"], deployed["NodesQueue"]]
+    asked = [deployed["Queue"], deployed["NightQueue"], deployed["NodesQueue"]]
     queues = {
         queue["jobQueueArn"]: queue
         for queue in batch.describe_job_queues(jobQueues=asked)["jobQueues"]
     }
-    orders = [
-        [kinds[each["computeEnvironment"]] for each in queues[arn]["computeEnvironmentOrder"]]
+    machines = [
+        [each["computeEnvironment"] for each in queues[arn]["computeEnvironmentOrder"]]
         for arn in asked
     ]
-    assert orders == [["SPOT", "EC2"], ["EC2"]]
+    orders = [[kinds[each] for each in order] for order in machines]
+    assert orders == [["SPOT", "EC2"], ["SPOT", "EC2"], ["EC2"]]
+    train, night, nodes = machines
+    assert train == night
+    assert not set(nodes) & set(train), "no other job reaches the nodes of a training"
+    assert queues[asked[1]]["priority"] > queues[asked[0]]["priority"]
 
 
 def test_a_stack_that_works_gets_no_images_that_are_not_there(session, name, deployed, capsys):

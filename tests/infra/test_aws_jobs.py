@@ -1,25 +1,25 @@
 """Claims about the stack's jobs and its night, as the template says them."""
 
+import base64
 import json
-from collections.abc import Mapping
+import os
+import subprocess
 from datetime import UTC, datetime
+from email import message_from_bytes
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from job.config.dates import with_date
 from job.config.load import load_config
-from job.errors import ExitCode
 from job.launch.spot import notice_url
 from job.storage.config_file import read_config
 from job.summarization.shard import find_shard
 from tests.infra import stack
 
 JOBS = ["TrainJobDefinition", "SummarizeJobDefinition", "TrainNodesJobDefinition"]
-RULES = 5  # that Batch takes
-KILLED, TERMINATED = 128 + 9, 128 + 15
-FIELDS = {"OnExitCode": "code", "OnReason": "reason", "OnStatusReason": "status"}
 
 
 def job(name: str, **parameters: str) -> dict[str, Any]:
@@ -37,80 +37,130 @@ def container(name: str, **parameters: str) -> dict[str, Any]:
     return dict(nodes["Container"])
 
 
-def action(name: str, end: Mapping[str, str]) -> str:
-    """Return Batch's action after an attempt that ended so: that of the first rule that matches.
-
-    Without such a rule, Batch tries again.
-    """
-    for rule in job(name)["RetryStrategy"]["EvaluateOnExit"]:
-        if all(
-            fnmatchcase(end.get(FIELDS[key], ""), value)
-            for key, value in rule.items()
-            if key != "Action"
-        ):
-            return str(rule["Action"])
-    return "RETRY"
+def environment(name: str, **parameters: str) -> dict[str, str]:
+    found = container(name, **parameters)["Environment"]
+    return {each["Name"]: each["Value"] for each in found}
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_batch_runs_again_only_on_the_exit_codes_that_ask_for_it(name):
-    assert len(job(name)["RetryStrategy"]["EvaluateOnExit"]) <= RULES
-    for code in ExitCode:
-        if code is not ExitCode.DONE:
-            end = {"code": str(code.value), "status": "Essential container in task exited"}
-            assert action(name, end) == ("RETRY" if code is ExitCode.RETRY else "EXIT"), code
-
-
-@pytest.mark.parametrize("name", JOBS)
-def test_batch_runs_again_what_was_killed_from_outside(name):
-    for end in (
-        {"status": "Host EC2 (instance i-0123456789abcdef0) terminated."},
-        {"code": str(KILLED), "status": "Essential container in task exited"},
-        {"code": str(TERMINATED), "status": "Essential container in task exited"},
-    ):
-        assert action(name, end) == "RETRY", end
-    missing = {
-        "status": "Task failed to start",
-        "reason": "CannotPullContainerError: no such image",
-    }
-    assert action(name, missing) == "EXIT"
-
-
-@pytest.mark.parametrize("name", JOBS)
-def test_a_crash_of_a_night_is_run_again_and_finds_the_record_to_blame(name):
-    wanted = "RETRY" if name == "SummarizeJobDefinition" else "EXIT"
-    assert [action(name, {"code": code}) for code in ("134", "139")] == [wanted] * 2
-
-
-@pytest.mark.parametrize("name", JOBS)
-def test_a_job_has_a_read_only_root_no_root_user_one_volume_and_an_end(name):
+def test_a_job_has_a_read_only_root_no_root_user_and_an_end(name):
     properties = container(name)
     assert properties["ReadonlyRootFilesystem"] is True
     assert "Privileged" not in properties
-    assert properties["User"] == "10001:10001"
-    assert [mount["ContainerPath"] for mount in properties["MountPoints"]] == ["/work"]
     assert properties["LinuxParameters"] == {"InitProcessEnabled": True, "SharedMemorySize": "8192"}
     assert int(job(name)["Timeout"]["AttemptDurationSeconds"]) >= 3600
     assert "Command" not in properties, "a submission says it"
     assert properties["LogConfiguration"]["Options"]["awslogs-group"] == "/recap/recap"
 
 
-def test_the_folder_that_jobs_write_to_is_made_for_any_user():
-    (volume,) = container("TrainJobDefinition")["Volumes"]
-    template = stack.load()["Resources"]["LaunchTemplate"]["Properties"]["LaunchTemplateData"]
-    assert (
-        f"install --directory --mode 1777 {volume['Host']['SourcePath']}\n"
-        in template["UserData"]["Fn::Base64"]
-    )
-    assert template["MetadataOptions"] == {
-        "HttpEndpoint": "enabled",
-        "HttpTokens": "required",
-        "HttpPutResponseHopLimit": 2,  # from the container, for the Spot notice
+def mounts(name: str) -> dict[str, str | None]:
+    """Return the machine's folder at each path of the container; None for a fresh volume."""
+    properties = container(name)
+    sources = {
+        each["Name"]: each.get("Host", {}).get("SourcePath") for each in properties["Volumes"]
+    }
+    return {
+        each["ContainerPath"]: sources[each["SourceVolume"]] for each in properties["MountPoints"]
     }
 
 
+def test_jobs_of_two_roles_share_no_folder_and_no_user():
+    for name in JOBS:
+        assert mounts(name).keys() == {"/work", "/work/cache"}
+        assert mounts(name)["/work"] is None, "HOME, TMPDIR and compiled code are the job's own"
+    by_role: dict[str, set[tuple[str, str | None]]] = {}
+    for name in JOBS:
+        shared = (container(name)["User"], mounts(name)["/work/cache"])
+        by_role.setdefault(container(name)["JobRoleArn"], set()).add(shared)
+    (training,), (night,) = by_role.values()
+    assert training[0] != night[0]
+    assert training[1] != night[1]
+    assert not {user for user, _ in (training, night)} & {"0", "root", "0:0"}
+
+
+def user_data(tmp_path: Path, **parameters: str) -> str:
+    """Run the start-up script of machines below a folder, and return its commands."""
+    data = stack.resources(**parameters)["LaunchTemplate"]["Properties"]["LaunchTemplateData"]
+    message = message_from_bytes(base64.b64decode(data["UserData"]))
+    (part,) = message.get_payload()
+    script = part.get_payload()
+    (tmp_path / "etc" / "ecs").mkdir(parents=True)
+    (tmp_path / "var" / "lib").mkdir(parents=True)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("install", "systemctl"):
+        tool = tools / name
+        tool.write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/commands\n', encoding="utf-8")
+        tool.chmod(0o755)
+    script = script.replace(" /etc/", f" {tmp_path}/etc/").replace('"/etc/', f'"{tmp_path}/etc/')
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-eu", "-c", script], env=environment, check=True)
+    return (tmp_path / "commands").read_text(encoding="utf-8")
+
+
+def test_each_role_finds_its_own_cache_on_the_machine(tmp_path):
+    commands = user_data(tmp_path)
+    for name in JOBS:
+        user = container(name)["User"].partition(":")[0]
+        folder = mounts(name)["/work/cache"]
+        assert f"install --directory --mode 0700 --owner {user} {folder}\n" in commands
+    assert "systemctl" not in commands
+    settings = (tmp_path / "etc/ecs/ecs.config").read_text(encoding="utf-8").splitlines()
+    assert settings == ["ECS_AWSVPC_BLOCK_IMDS=true", "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION=10m"]
+
+
+def test_a_proxy_is_told_to_the_machine_and_to_the_job(tmp_path):
+    proxy = {"HttpsProxy": "http://proxy.example.org:3128"}
+    assert "systemctl restart docker" in user_data(tmp_path, **proxy)
+    settings = (tmp_path / "etc/ecs/ecs.config").read_text(encoding="utf-8").splitlines()
+    direct = "localhost,127.0.0.1,169.254.169.254,169.254.170.2"
+    assert "HTTP_PROXY=http://proxy.example.org:3128" in settings
+    assert f"NO_PROXY={direct},/var/run/docker.sock" in settings
+    for unit in ("docker", "ecs"):
+        text = (tmp_path / f"etc/systemd/system/{unit}.service.d/proxy.conf").read_text("utf-8")
+        assert f'"HTTPS_PROXY=http://proxy.example.org:3128" "NO_PROXY={direct}"' in text
+    for name in JOBS:
+        assert not environment(name).keys() & {
+            "HTTPS_PROXY",
+            "HTTP_PROXY",
+            "NO_PROXY",
+            "HF_ENDPOINT",
+        }
+        told = environment(name, **proxy, HfEndpoint="https://hub.example.org")
+        assert told["HTTPS_PROXY"] == told["HTTP_PROXY"] == "http://proxy.example.org:3128"
+        # Credentials and the Spot notice are on the machine.
+        assert {"169.254.170.2", "169.254.169.254"} < set(told["NO_PROXY"].split(","))
+        assert told["HF_ENDPOINT"] == "https://hub.example.org"
+
+
+@pytest.mark.parametrize(("gpus", "image"), [("0", "ECS_AL2023"), ("4", "ECS_AL2023_NVIDIA")])
+def test_a_job_with_gpus_requires_them_and_gets_machines_with_drivers(gpus, image):
+    for name in JOBS:
+        needs = {
+            each["Type"]: each["Value"]
+            for each in container(name, Gpus=gpus)["ResourceRequirements"]
+        }
+        assert needs.get("GPU", "0") == environment(name, Gpus=gpus)["RECAP_GPUS"] == gpus
+    for resource in stack.resources(Gpus=gpus).values():
+        if resource["Type"] == "AWS::Batch::ComputeEnvironment":
+            (chosen,) = resource["Properties"]["ComputeResources"]["Ec2Configuration"]
+            assert chosen == {"ImageType": image}
+
+
+def test_logs_never_hold_up_a_job():
+    for name in JOBS:
+        options = container(name)["LogConfiguration"]["Options"]
+        assert (options["mode"], options["max-buffer-size"]) == ("non-blocking", "25m")
+
+
 def test_a_training_on_spot_machines_asks_for_their_notice():
-    told = {each["Name"]: each["Value"] for each in container("TrainJobDefinition")["Environment"]}
+    told = environment("TrainJobDefinition")
+    template = stack.load()["Resources"]["LaunchTemplate"]["Properties"]["LaunchTemplateData"]
+    assert template["MetadataOptions"] == {
+        "HttpEndpoint": "enabled",
+        "HttpTokens": "required",
+        "HttpPutResponseHopLimit": 1,  # such a job is in the machine's own network
+    }
     assert notice_url(None, told) == "http://169.254.169.254/latest/meta-data/spot/instance-action"
 
 
@@ -118,7 +168,14 @@ def test_the_definitions_differ_in_what_they_are_for_only():
     one, *others = (container(name) for name in JOBS)
     for other in others:
         different = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
-        assert different <= {"Image", "JobRoleArn", "LogConfiguration", "Environment"}
+        assert different <= {
+            "Image",
+            "JobRoleArn",
+            "LogConfiguration",
+            "Environment",
+            "User",
+            "Volumes",
+        }
         assert other["Environment"] == [
             each for each in one["Environment"] if each["Name"] != "RECAP_SPOT_NOTICE"
         ]
@@ -126,20 +183,20 @@ def test_the_definitions_differ_in_what_they_are_for_only():
     assert container(JOBS[0])["Image"] == container(JOBS[2])["Image"]
 
 
-def test_the_hubs_token_is_a_secret_and_only_where_there_is_one():
+def test_the_hubs_token_is_a_secret_and_only_of_the_jobs_that_need_one():
     arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hf-AbCdEf"
-    for name in JOBS:
-        assert "Secrets" not in container(name)
-        assert container(name, HfTokenSecretArn=arn)["Secrets"] == [
-            {"Name": "HF_TOKEN", "ValueFrom": arn}
-        ]
-        assert "HF_TOKEN" not in json.dumps(container(name, HfTokenSecretArn=arn)["Environment"])
-    reads = [
-        s["Resource"]
-        for s in stack.policy("ExecutionRole", HfTokenSecretArn=arn)
-        if s["Sid"] == "HubToken"
-    ]
-    assert reads == [[arn]]
+    for parameter in ("HfTokenSecretArn", "NightHfTokenSecretArn"):
+        for name in JOBS:
+            assert "Secrets" not in container(name)
+            found = container(name, **{parameter: arn})
+            wanted = [{"Name": "HF_TOKEN", "ValueFrom": arn}]
+            is_for_nights = parameter.startswith("Night")
+            is_night = name == "SummarizeJobDefinition"
+            assert found.get("Secrets", []) == (wanted if is_for_nights == is_night else [])
+            assert "HF_TOKEN" not in json.dumps(found["Environment"])
+        statements = stack.policy("ExecutionRole", **{parameter: arn})
+        reads = [each["Resource"] for each in statements if each["Sid"].endswith("HubToken")]
+        assert reads == [[arn]]
 
 
 def night(**parameters: str) -> dict[str, Any]:
@@ -156,15 +213,15 @@ def test_the_night_is_about_the_day_before_it_was_due_in_the_stacks_zone(tmp_pat
     (due,) = asked["Environment"]
     assert due == {"Name": "RECAP_SCHEDULED_AT", "Value": "<aws.scheduler.scheduled-time>"}
     always = container("SummarizeJobDefinition", TimeZone="Europe/Berlin")["Environment"]
-    environment = {entry["Name"]: entry["Value"] for entry in always} | {
+    told = {entry["Name"]: entry["Value"] for entry in always} | {
         due["Name"]: "2026-01-31T23:30:00Z"
     }
     late = datetime(2026, 2, 2, 12, tzinfo=UTC)
-    assert with_date(variables, environment, late) == {"date": "2026-01-31"}, (
+    assert with_date(variables, told, late) == {"date": "2026-01-31"}, (
         "in Berlin it was the 1st by then"
     )
 
-    for name, value in environment.items():
+    for name, value in told.items():
         monkeypatch.setenv(name, value)
     path = tmp_path / "nightly.yaml"
     path.write_text(
@@ -184,11 +241,11 @@ def test_several_workers_are_an_array_and_know_their_share(workers):
         return
     size = asked["ArrayProperties"]["Size"]
     assert size == workers
-    environment = {
+    index = {
         "AWS_BATCH_JOB_ARRAY_INDEX": str(size - 1),
         "AWS_BATCH_JOB_ARRAY_SIZE": str(size),
     }
-    assert str(find_shard(None, None, environment)) == f"{workers - 1}/{workers}"
+    assert str(find_shard(None, None, index)) == f"{workers - 1}/{workers}"
 
 
 def test_the_night_is_off_until_it_is_turned_on_and_its_deadline_with_it():

@@ -9,8 +9,11 @@ from job.errors import ExitCode
 from tests.infra import stack
 from tests.infra.roles import BUCKET, Role, fill, recap
 
-ROLES = ["TrainRole", "SummarizeRole", "ExecutionRole", "SchedulerRole", "NightDueRole"]
-UNBOUND = {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}  # actions that take no resource
+ROLES = ["TrainRole", "SummarizeRole", "ExecutionRole", "InstanceRole"]
+ROLES += ["SchedulerRole", "NightDueRole", "EventsRole"]
+# Actions that take no resource.
+UNBOUND = {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}
+UNBOUND |= {"ecs:DiscoverPollEndpoint", "ec2:DescribeTags"}
 END = "summaries"  # the message of the metric filters: tests/infra/test_aws_alarms.py
 
 
@@ -79,6 +82,58 @@ def test_jobs_can_delete_no_version_and_training_no_adapter():
     train = Role(stack.policy("TrainRole"))
     adapter = ("s3:DeleteObject", f"{BUCKET}/runs/support/adapter/adapter_model.safetensors")
     assert not [right for right in train.rights() if all(map(fnmatchcase, adapter, right))]
+
+
+def test_a_night_reads_adapters_and_nothing_else_of_trainings():
+    night = Role(stack.policy("SummarizeRole"))
+    assert night.allows("s3:GetObject", f"{BUCKET}/runs/support/adapter/adapter_config.json")
+    for kept in ("report.html", "evaluation.json", "tensorboard/events", "checkpoints/9/a.pt"):
+        assert not night.allows("s3:GetObject", f"{BUCKET}/runs/support/{kept}"), kept
+    assert not night.allows("s3:GetObject", f"{BUCKET}/data/train.jsonl")
+    training = Role(stack.policy("TrainRole"))
+    for other in ("conversations/a.jsonl", "summaries/a.jsonl"):
+        assert not training.allows("s3:GetObject", f"{BUCKET}/{other}")
+
+
+def test_each_job_reads_its_own_keys_of_the_other_bucket():
+    keys = {"InputBucket": "mine", "TrainInput": "labelled/*", "NightInput": "calls/*"}
+    for name, reads, other in (
+        ("TrainRole", "labelled/a.jsonl", "calls/a.jsonl"),
+        ("SummarizeRole", "calls/a.jsonl", "labelled/a.jsonl"),
+    ):
+        everything, own = (
+            Role(stack.policy(name, InputBucket="mine")),
+            Role(stack.policy(name, **keys)),
+        )
+        assert own.allows("s3:GetObject", f"arn:aws:s3:::mine/{reads}")
+        assert not own.allows("s3:GetObject", f"arn:aws:s3:::mine/{other}")
+        assert everything.allows("s3:GetObject", f"arn:aws:s3:::mine/{other}"), "by default"
+
+
+def test_machines_pull_no_image_and_read_no_log_with_their_own_role():
+    role = stack.resources()["InstanceRole"]["Properties"]
+    assert "ManagedPolicyArns" not in role
+    services = {
+        action.partition(":")[0]
+        for statement in stack.policy("InstanceRole")
+        for action in statement["Action"]
+    }
+    assert services == {"ecs", "ec2"}
+    with_shell = stack.resources(SessionManager="on")["InstanceRole"]["Properties"]
+    assert with_shell["ManagedPolicyArns"] == [
+        "arn:aws:iam::aws:policy/AmazonSSMManagedInstanceCore"
+    ]
+
+
+def test_only_services_for_this_account_may_send_alarms():
+    found = stack.both(Night="on")
+    policy = found["AlarmsPolicy"]["Properties"]["PolicyDocument"]
+    for statement in policy["Statement"]:
+        assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": stack.ACCOUNT}}
+    rules = [each["Properties"] for each in found.values() if each["Type"] == "AWS::Events::Rule"]
+    assert rules
+    role = "arn:aws:iam:us-east-1:123456789012:EventsRole"
+    assert {target["RoleArn"] for rule in rules for target in rule["Targets"]} == {role}
 
 
 def test_roles_are_for_this_account_alone():
