@@ -10,14 +10,49 @@ output "bucket" {
   value       = lookup(data.aws_cloudformation_stack.recap.outputs, "Bucket", null)
 }
 
+output "input_bucket" {
+  description = "more to read"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "InputBucket", null)
+}
+
+output "train_reads" {
+  description = "prefixes of the bucket"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "TrainReads", null)
+}
+
+output "train_writes" {
+  description = "prefixes of the bucket"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "TrainWrites", null)
+}
+
+output "summarize_reads" {
+  description = "prefixes of the bucket and of runs/ the adapters alone"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "SummarizeReads", null)
+}
+
+output "summarize_writes" {
+  description = "prefixes of the bucket"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "SummarizeWrites", null)
+}
+
 output "repository" {
   description = "images train-<tag> and summarize-<tag>"
   value       = lookup(data.aws_cloudformation_stack.recap.outputs, "Repository", null)
 }
 
+output "image_tag" {
+  description = "the tag of the jobs' images"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "ImageTag", null)
+}
+
 output "queue" {
   description = "Spot first and on-demand second"
   value       = lookup(data.aws_cloudformation_stack.recap.outputs, "Queue", null)
+}
+
+output "night_queue" {
+  description = "the same machines for summaries"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "NightQueue", null)
 }
 
 output "nodes_queue" {

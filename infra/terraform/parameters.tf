@@ -12,6 +12,18 @@ variable "image_tag" {
   }
 }
 
+variable "bucket_name" {
+  description = "Name of the stack's bucket. Set it at the first deployment only, since another name makes another bucket. Empty lets CloudFormation choose."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^(?:|[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])$", var.bucket_name))
+    error_message = "The value of bucket_name must match |[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]."
+  }
+}
+
 variable "input_bucket" {
   description = "A bucket of yours that jobs may read in addition to the stack's own. Empty means none."
   type        = string
@@ -19,22 +31,43 @@ variable "input_bucket" {
   nullable    = false
 }
 
+variable "train_input" {
+  description = "The keys of InputBucket that trainings may read, for example labelled/*"
+  type        = string
+  default     = "*"
+  nullable    = false
+}
+
+variable "night_input" {
+  description = "The keys of InputBucket that nights may read, for example conversations/*"
+  type        = string
+  default     = "*"
+  nullable    = false
+}
+
 variable "hf_token_secret_arn" {
-  description = "ARN of a Secrets Manager secret whose text is HF_TOKEN. Empty means none."
+  description = "ARN of a Secrets Manager secret whose text is HF_TOKEN of trainings. Empty means none."
+  type        = string
+  default     = ""
+  nullable    = false
+}
+
+variable "night_hf_token_secret_arn" {
+  description = "The same for nights. It is needed only if their base is a gated one of the Hub."
   type        = string
   default     = ""
   nullable    = false
 }
 
 variable "instance_types" {
-  description = "Instance types that Batch may start, all x86. Several types find Spot capacity sooner."
+  description = "Instance types that Batch may start, all x86, with GPUs from Turing on. Several types find Spot capacity sooner."
   type        = list(string)
-  default     = ["g6.2xlarge", "g5.2xlarge"]
+  default     = ["g6.2xlarge", "g5.2xlarge", "g6.4xlarge", "g5.4xlarge"]
   nullable    = false
 }
 
 variable "max_vcpus" {
-  description = "Maximum vCPUs of Spot machines at once, and again of on-demand machines. It limits what can be spent."
+  description = "Maximum vCPUs of Spot machines at once, again of on-demand machines, and again of machines for several nodes."
   type        = number
   default     = 64
   nullable    = false
@@ -57,6 +90,42 @@ variable "disk_gib" {
   }
 }
 
+variable "machines_revision" {
+  description = "Any other value than before, for example the date, replaces the machines by ones with AWS's newest image."
+  type        = string
+  default     = "1"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^(?:[A-Za-z0-9.-]{1,100})$", var.machines_revision))
+    error_message = "The value of machines_revision must match [A-Za-z0-9.-]{1,100}."
+  }
+}
+
+variable "placement_group" {
+  description = "Start the nodes of one training side by side, in the first subnet. Communication is faster; capacity is found later."
+  type        = string
+  default     = "off"
+  nullable    = false
+
+  validation {
+    condition     = contains(["on", "off"], var.placement_group)
+    error_message = "The value of placement_group must be one of on, off."
+  }
+}
+
+variable "session_manager" {
+  description = "Let people who may use Session Manager open a shell on a machine."
+  type        = string
+  default     = "off"
+  nullable    = false
+
+  validation {
+    condition     = contains(["on", "off"], var.session_manager)
+    error_message = "The value of session_manager must be one of on, off."
+  }
+}
+
 variable "vpc_id" {
   description = "A VPC of yours. Empty creates a small one with public subnets that accepts no connections from outside."
   type        = string
@@ -71,15 +140,58 @@ variable "subnet_ids" {
   nullable    = false
 }
 
+variable "security_group_ids" {
+  description = "Security groups of VpcId for the machines. Empty creates one that allows HTTPS to anywhere, and nothing else."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
+variable "https_proxy" {
+  description = "URL of a proxy, without a login, for the jobs, docker and the ECS agent. Empty means none."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^(?:|https?://[A-Za-z0-9._:/-]+)$", var.https_proxy))
+    error_message = "The value of https_proxy must match |https?://[A-Za-z0-9._:/-]+."
+  }
+}
+
+variable "no_proxy" {
+  description = "Hosts that are reached without the proxy. Add to these four, and add S3 if the VPC has an endpoint for it."
+  type        = string
+  default     = "localhost,127.0.0.1,169.254.169.254,169.254.170.2"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^(?:[A-Za-z0-9.,:/*-]+)$", var.no_proxy))
+    error_message = "The value of no_proxy must match [A-Za-z0-9.,:/*-]+."
+  }
+}
+
+variable "hf_endpoint" {
+  description = "URL of a mirror of the Hub (HF_ENDPOINT). Empty means the Hub."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^(?:|https?://[A-Za-z0-9._:/-]+)$", var.hf_endpoint))
+    error_message = "The value of hf_endpoint must match |https?://[A-Za-z0-9._:/-]+."
+  }
+}
+
 variable "gpus" {
-  description = "GPUs of a job, on each node."
+  description = "GPUs of a job, on each node. With 0, name InstanceTypes without GPUs."
   type        = number
   default     = 1
   nullable    = false
 
   validation {
-    condition     = var.gpus >= 1
-    error_message = "The value of gpus must be at least 1."
+    condition     = var.gpus >= 0
+    error_message = "The value of gpus must be at least 0."
   }
 }
 
@@ -292,13 +404,24 @@ variable "max_reject_percent" {
 locals {
   recap_parameters = {
     ImageTag                = var.image_tag
+    BucketName              = var.bucket_name
     InputBucket             = var.input_bucket
+    TrainInput              = var.train_input
+    NightInput              = var.night_input
     HfTokenSecretArn        = var.hf_token_secret_arn
+    NightHfTokenSecretArn   = var.night_hf_token_secret_arn
     InstanceTypes           = join(",", var.instance_types)
     MaxVcpus                = var.max_vcpus
     DiskGiB                 = var.disk_gib
+    MachinesRevision        = var.machines_revision
+    PlacementGroup          = var.placement_group
+    SessionManager          = var.session_manager
     VpcId                   = var.vpc_id
     SubnetIds               = join(",", var.subnet_ids)
+    SecurityGroupIds        = join(",", var.security_group_ids)
+    HttpsProxy              = var.https_proxy
+    NoProxy                 = var.no_proxy
+    HfEndpoint              = var.hf_endpoint
     Gpus                    = var.gpus
     Vcpus                   = var.vcpus
     MemoryMiB               = var.memory_mib
@@ -320,6 +443,7 @@ locals {
     Stack            = lookup(data.aws_cloudformation_stack.recap.outputs, "Stack", null)
     LogGroup         = lookup(data.aws_cloudformation_stack.recap.outputs, "LogGroup", null)
     Queue            = lookup(data.aws_cloudformation_stack.recap.outputs, "Queue", null)
+    NightQueue       = lookup(data.aws_cloudformation_stack.recap.outputs, "NightQueue", null)
     NodesQueue       = lookup(data.aws_cloudformation_stack.recap.outputs, "NodesQueue", null)
     Alarms           = lookup(data.aws_cloudformation_stack.recap.outputs, "Alarms", null)
     Night            = lookup(data.aws_cloudformation_stack.recap.outputs, "Night", null)

@@ -129,7 +129,7 @@ def test_a_crash_is_final_for_a_training_and_leads_a_night_to_the_record(star):
         assert [action(name, end, star) for name in JOBS] == ["EXIT", "EXIT", "RETRY"], number
 
 
-def test_the_memory_limit_is_final_for_a_training_and_leads_a_night_to_the_record(star):
+def test_the_memory_limit_is_final_for_a_training_and_not_for_a_night(star):
     # The first process of the container may outlive the one that was killed, and ask for more.
     for code in (128 + SIGNALS["kill"], ExitCode.RETRY):
         end = End(code=code, reason=OUT_OF_MEMORY)
