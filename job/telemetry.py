@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
@@ -103,6 +103,14 @@ def heartbeat(what: str, seconds: float = SECONDS_BETWEEN_HEARTBEATS) -> Iterato
         ended.set()
 
 
+def copy_line(line: str, source: str = "") -> None:
+    """Log a line of another process's log, which `source` names if there are several.
+
+    At a terminal, a JSON line of recap becomes text. Anywhere else the line is copied as it is.
+    """
+    LOGGER.info(line, extra={"copied_from": source})
+
+
 class Progress(Protocol):
     """The progress of a long task."""
 
@@ -125,6 +133,26 @@ def progress(what: str, total: int | None, unit: str = "it") -> Iterator[Progres
         lines = _Lines(what, total, unit)
         yield lines
         lines.end()
+
+
+@contextmanager
+def status_line() -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows a text and the time since the start, in a terminal's last line.
+
+    Without a terminal it shows nothing.
+    """
+    if not _has_room_for_a_bar():
+        yield lambda text: None
+        return
+
+    with tqdm(bar_format="{elapsed} {desc}", leave=False) as bar:
+
+        def show(text: str) -> None:
+            # A line that is longer than the terminal is wide would not be overwritten.
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns - len(" 00:00:00")
+            bar.set_description_str(visible(printable(text), one_line=True)[:columns])
+
+        yield show
 
 
 def _has_room_for_a_bar() -> bool:
@@ -206,6 +234,10 @@ class _AboveTheBar(logging.StreamHandler[TextIO]):
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        copied_from = getattr(record, "copied_from", None)
+        if copied_from is not None:
+            return printable(_with_source(record.getMessage(), copied_from))
+
         fields = getattr(record, "fields", {})
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -218,17 +250,37 @@ class _JsonFormatter(logging.Formatter):
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
-        if record.levelno >= logging.WARNING:
-            text = f"{record.levelname.lower()}: {text}"
+        copied_from = getattr(record, "copied_from", None)
+        if copied_from is not None:
+            return entry(_with_source(_text_of_line(record.getMessage()), copied_from))
+        return entry(_text(record.getMessage(), record.levelname, getattr(record, "fields", {})))
 
-        fields = []
-        for key, value in getattr(record, "fields", {}).items():
-            if key != EMBEDDED:
-                fields.append(f"{key}={visible(_short(value), one_line=True)}")
-        if fields:
-            text += "  " + " ".join(fields)
-        return entry(text)
+
+def _text(message: str, level: str, fields: Mapping[str, Any]) -> str:
+    if logging.getLevelNamesMapping().get(level.upper(), 0) >= logging.WARNING:
+        message = f"{level.lower()}: {message}"
+
+    shown = []
+    for key, value in fields.items():
+        if key != EMBEDDED:
+            shown.append(f"{key}={visible(_short(value), one_line=True)}")
+    return f"{message}  {' '.join(shown)}" if shown else message
+
+
+def _text_of_line(line: str) -> str:
+    """Return a JSON line of recap as text with its time of day, and any other line as it is."""
+    try:
+        fields = json.loads(line)
+        message = str(fields.pop("message"))
+        moment = datetime.fromisoformat(fields.pop("time"))
+        level = str(fields.pop("level"))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return line
+    return f"{moment.astimezone():%H:%M:%S} {_text(message, level, fields)}"
+
+
+def _with_source(line: str, source: str) -> str:
+    return f"[{source}] {line}" if source else line
 
 
 def _printable(value: Any) -> Any:

@@ -18,7 +18,7 @@ MAX_WORKERS_BY_DEFAULT = 8  # each is a machine that is paid for while it loads 
 MAX_ARRAY_SIZE = 10_000  # of AWS Batch
 
 
-@click.group(epilog="Example: recap submit aws-batch s3://my-bucket/train.yaml")
+@click.group(epilog="Example: recap submit aws-batch s3://my-bucket/configs/train.yaml --wait")
 def submit() -> None:
     """Plan, then submit a training or a night of summaries.
 
@@ -37,7 +37,13 @@ def _of_every_target(function: Callable[..., Any]) -> Callable[..., Any]:
         "--plan/--no-plan", default=True, help="Check first all that the job will need."
     )
     dry_run = click.option("--dry-run", is_flag=True, help="Print the request, and submit nothing.")
-    return takes_config(command(plan(dry_run(function))))
+    wait = click.option(
+        "--wait",
+        is_flag=True,
+        help="Follow the job with its log, and end with its exit code. Ctrl-C leaves it running; "
+        "the same command follows it again.",
+    )
+    return takes_config(command(plan(dry_run(wait(function)))))
 
 
 def _of_every_cluster(function: Callable[..., Any]) -> Callable[..., Any]:

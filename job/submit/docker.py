@@ -6,7 +6,7 @@ Credentials are passed by name: docker reads their values from its own environme
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 
 from job.errors import ConfigError, ForbiddenError, MissingError, RecapError, RetryError
 from job.storage.atomic import writing
-from job.storage.keys import local_path, scheme_of
-from job.submit.submission import Receipt, Submission
+from job.storage.keys import local_path
+from job.submit.docker_container import DockerContainer
+from job.submit.submission import Place, Receipt, Submission
 from job.submit.tool import Cause, run_tool
 from job.telemetry import warn
 
@@ -46,7 +47,6 @@ CERTIFICATES = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
 WORK = "/work"
 
 DIGEST_LABEL = "recap.config"
-DIGEST_DIGITS = 16
 STOP_MARGIN_SECONDS = 10  # between the end of the grace period and docker's kill
 
 CAUSES = (
@@ -87,6 +87,9 @@ class Docker:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     user: str = field(default_factory=lambda: f"{os.getuid()}:{os.getgid()}")
 
+    def check(self, submission: Submission, strict: bool) -> None:
+        """Check nothing: docker checks what it is given when it starts the container."""
+
     def request(self, submission: Submission) -> list[str]:
         """Return the command line of `docker run`. Asks docker whether it is rootless."""
         if self.environment.get("AWS_PROFILE") and not self.environment.get("AWS_ACCESS_KEY_ID"):
@@ -97,13 +100,17 @@ class Docker:
             )
 
         command = [self.docker, "run", "--detach"]
-        command += ["--label", _label(submission)]
+        labels = [_label(submission), f"recap.run={submission.run}"]
+        for label in (*labels, f"recap.command={submission.command}"):
+            command += ["--label", label]
         command += self._signal_options(submission)
         command += self._security_options()
-        if any(map(_is_relative, [submission.config, *submission.reads, *submission.writes])):
+        paths = [*_local_paths(submission.reads), *_local_paths(submission.writes)]
+        if not all(Path(path).is_absolute() for path in paths):
             command += ["--workdir", os.getcwd()]
         if self.gpu:
-            command += ["--gpus", "all"]
+            # The job ends if torch sees none, instead of computing on the CPU.
+            command += ["--gpus", "all", "--env", "RECAP_GPUS=required"]
         if self.network:
             command += ["--network", self.network]
 
@@ -119,28 +126,32 @@ class Docker:
         image = self.image or f"recap:{submission.command}"
         return [*command, image, submission.config, *submission.arguments]
 
-    def submit(self, submission: Submission, request: Any) -> Receipt:
-        """Start the container. Raise RetryError if one with the same config runs here."""
+    def running(self, submission: Submission) -> str | None:
+        """Return the id of a container of the same config that runs here."""
         filters = ["--filter", f"label={_label(submission)}"]
-        running = run_tool([self.docker, "ps", "--quiet", *filters], CAUSES).split()
-        if running:
-            raise RetryError(
-                f"container {running[0]} of the same config runs already: wait for it, or stop it "
-                f"and run again: {self.docker} stop {running[0]}"
-            )
+        found = run_tool([self.docker, "ps", "--quiet", *filters], CAUSES).split()
+        return found[0] if found else None
 
+    def submit(self, submission: Submission, request: Any) -> str:
+        """Start the container."""
         # docker mounts only folders that exist.
-        for folder in (self.work, *submission.writes):
+        for folder in (str(self.work), *_local_paths(submission.writes)):
             with writing(folder):
-                Path(local_path(str(folder))).mkdir(parents=True, exist_ok=True)
+                Path(folder).mkdir(parents=True, exist_ok=True)
+        return run_tool(request, CAUSES).split()[-1][:12]
 
-        id = run_tool(request, CAUSES).split()[-1][:12]
+    def receipt(self, submission: Submission, id: str) -> Receipt:
+        """Return docker's commands for a container."""
         commands = {
             "state": [[self.docker, "ps", "--all", "--filter", f"id={id}"]],
             "follow": [[self.docker, "logs", "--follow", id]],
             "stop": [[self.docker, "stop", id]],
         }
         return Receipt(id, f"of container {id}, until `{self.docker} rm {id}`", commands)
+
+    def watch(self, submission: Submission, id: str) -> DockerContainer:
+        """Return what follows a container."""
+        return DockerContainer(id, self.docker, CAUSES)
 
     def _signal_options(self, submission: Submission) -> list[str]:
         # By default docker kills after ten seconds, which is less than a checkpoint takes.
@@ -176,7 +187,7 @@ class Docker:
     def _mounts(self, submission: Submission) -> Iterator[str]:
         """Yield the mounts: paths are the same in the container, so that the config holds there."""
         yield _bind(self.work, WORK)
-        reads = list(submission.reads)
+        reads = _local_paths(submission.reads)
         for name in CERTIFICATES:
             path = self.environment.get(name)
             if path:
@@ -184,13 +195,13 @@ class Docker:
 
         # docker refuses to mount a path twice.
         for path in dict.fromkeys(reads):
-            yield _bind(_absolute(path)) + ",readonly"
-        for path in dict.fromkeys(submission.writes):
-            yield _bind(_absolute(path))
+            yield _bind(Path(path).absolute()) + ",readonly"
+        for path in dict.fromkeys(_local_paths(submission.writes)):
+            yield _bind(Path(path).absolute())
 
 
 def _label(submission: Submission) -> str:
-    return f"{DIGEST_LABEL}={submission.digest[:DIGEST_DIGITS]}"
+    return f"{DIGEST_LABEL}={submission.short_digest}"
 
 
 def _bind(source: Path, target: str | None = None) -> str:
@@ -199,9 +210,5 @@ def _bind(source: Path, target: str | None = None) -> str:
     return f"type=bind,source={source},target={target or source}"
 
 
-def _is_relative(path: str) -> bool:
-    return scheme_of(path) == "file" and not Path(local_path(path)).is_absolute()
-
-
-def _absolute(path: str) -> Path:
-    return Path(local_path(path)).absolute()
+def _local_paths(places: Sequence[Place]) -> list[str]:
+    return [local_path(place.uri) for place in places if place.is_local]

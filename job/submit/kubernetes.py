@@ -16,16 +16,15 @@ from typing import Any, ClassVar
 import yaml
 
 from job.errors import ConfigError, ForbiddenError, MissingError, RetryError
+from job.submit.kubernetes_job import CONTAINER, JOB_NAME, KubernetesJob, end_of
 from job.submit.submission import Receipt, Submission
 from job.submit.tool import Cause, run_tool
 from job.telemetry import warn
 
-CONTAINER = "recap"
-
-# Labels by which a run that is under way is found.
+# Labels by which a run that is under way is found, and costs are told apart.
 RUN_LABEL = "recap/run"
+COMMAND_LABEL = "recap/command"
 DIGEST_LABEL = "recap/config"
-DIGEST_DIGITS = 16
 
 # Conditions for `kubectl wait`: a job has all its pods, and a pod's container runs or ran. Earlier,
 # `kubectl logs` ends at once and prints nothing. There is one condition in each wait, because
@@ -44,6 +43,12 @@ CAUSES = (
         r"\(Forbidden\)|is forbidden",
         ForbiddenError,
         "allow it to this user (docs/operations.md, Permissions)",
+    ),
+    Cause(
+        r"connection to the server localhost:8080 was refused",  # kubectl's server without a config
+        ConfigError,
+        "kubectl has no cluster here: set KUBECONFIG, or log in to one; --template FILE with "
+        "--dry-run needs none",
     ),
     Cause(
         r"context .* does not exist|context was not found|no context exists",
@@ -76,6 +81,9 @@ class Kubernetes:
     template: Path | None = None
     kubectl: str = "kubectl"
 
+    def check(self, submission: Submission, strict: bool) -> None:
+        """Check nothing: the template is read for the request, and the Job checked on creation."""
+
     def request(self, submission: Submission) -> dict[str, Any]:
         """Return the Job.
 
@@ -90,7 +98,8 @@ class Kubernetes:
         job = copy.deepcopy(found["spec"]["jobTemplate"])
         labels = {
             RUN_LABEL: submission.name,
-            DIGEST_LABEL: submission.digest[:DIGEST_DIGITS],
+            COMMAND_LABEL: submission.command,
+            DIGEST_LABEL: submission.short_digest,
         }
         metadata = job.get("metadata", {})
         metadata["generateName"] = f"{submission.name}-"
@@ -108,33 +117,60 @@ class Kubernetes:
             _set_workers(spec, submission.workers)
         return {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}
 
-    def submit(self, submission: Submission, request: Any) -> Receipt:
-        """Create the Job. Raise RetryError if one with the same config is in this namespace."""
-        self._check_alone(submission)
+    def running(self, submission: Submission) -> str | None:
+        """Return the name of a Job of the same config that has not ended; warn of another's."""
+        label = f"{RUN_LABEL}={submission.name}"
+        get = [*self._kubectl(), "get", "jobs", "--selector", label, "-o", "json"]
+        jobs = json.loads(run_tool(get, CAUSES))["items"]
+        under_way = [job["metadata"] for job in jobs if end_of(job) is None]
+        for job in under_way:
+            if job["labels"].get(DIGEST_LABEL) == submission.short_digest:
+                return str(job["name"])
+        if under_way:
+            warn(
+                "a run of this name with another config is under way",
+                jobs=[job["name"] for job in under_way],
+            )
+        return None
+
+    def submit(self, submission: Submission, request: Any) -> str:
+        """Create the Job."""
         create = [*self._kubectl(), "create", "-f", "-", "-o", "json"]
         created = run_tool(create, CAUSES, json.dumps(request))
-        name = json.loads(created)["metadata"]["name"]
+        return str(json.loads(created)["metadata"]["name"])
 
-        pods = ["--selector", f"batch.kubernetes.io/job-name={name}"]
+    def receipt(self, submission: Submission, id: str) -> Receipt:
+        """Return kubectl's commands for a Job."""
+        pods = ["--selector", f"{JOB_NAME}={id}"]
         pod_count = max(submission.workers, submission.nodes)
         follow = [*self._kubectl(), "logs", "--follow"]
         if pod_count > 1:
             # With a selector kubectl would show the last ten lines, of at most five pods.
             follow += ["--prefix", "--tail=-1", *pods, "--max-log-requests", str(pod_count)]
         else:
-            follow.append(f"job/{name}")
+            follow.append(f"job/{id}")
 
         wait = [*self._kubectl(), "wait"]
         commands = {
-            "state": [[*self._kubectl(), "describe", "job", name]],
+            "state": [[*self._kubectl(), "describe", "job", id]],
             "wait": [
-                [*wait, f"job/{name}", f"--for={HAS_PODS}", "--timeout=1h"],
+                [*wait, f"job/{id}", f"--for={HAS_PODS}", "--timeout=1h"],
                 [*wait, "pod", *pods, f"--for={STARTED}", "--timeout=1h"],
             ],
             "follow": [follow],
-            "stop": [[*self._kubectl(), "delete", "job", name]],
+            "stop": [[*self._kubectl(), "delete", "job", id]],
         }
-        return Receipt(name, f"of the pods of job {name} in namespace {self.namespace}", commands)
+        return Receipt(id, f"of the pods of job {id} in namespace {self.namespace}", commands)
+
+    def watch(self, submission: Submission, id: str) -> KubernetesJob:
+        """Return what follows a Job."""
+        kind = ""
+        if submission.nodes > 1:
+            kind = "node"
+        elif submission.command == "summarize":
+            kind = "worker"
+        selector = f"{RUN_LABEL}={submission.name},{DIGEST_LABEL}={submission.short_digest}"
+        return KubernetesJob(id, selector, self._kubectl(), CAUSES, kind)
 
     def _kubectl(self) -> list[str]:
         context = ["--context", self.context] if self.context else []
@@ -143,25 +179,6 @@ class Kubernetes:
     def _template_from_cluster(self, name: str) -> dict[str, Any]:
         output = run_tool([*self._kubectl(), "get", "cronjob", name, "-o", "json"], CAUSES)
         return _checked_template(json.loads(output), f"cronjob {name}")
-
-    def _check_alone(self, submission: Submission) -> None:
-        """Raise RetryError if a job with the same config has not ended; warn of another's."""
-        label = f"{RUN_LABEL}={submission.name}"
-        get = [*self._kubectl(), "get", "jobs", "--selector", label, "-o", "json"]
-        jobs = json.loads(run_tool(get, CAUSES))
-        under_way = [job["metadata"] for job in jobs["items"] if not _has_ended(job)]
-        for job in under_way:
-            if job["labels"].get(DIGEST_LABEL) == submission.digest[:DIGEST_DIGITS]:
-                stop = " ".join(self._kubectl())
-                raise RetryError(
-                    f"job {job['name']} of the same config is under way already: wait for it, or "
-                    f"stop it and run again: {stop} delete job {job['name']}"
-                )
-        if under_way:
-            warn(
-                "a run of this name with another config is under way",
-                jobs=[job["name"] for job in under_way],
-            )
 
 
 def _template_from_file(path: Path, name: str) -> dict[str, Any]:
@@ -231,10 +248,3 @@ def _set_workers(spec: dict[str, Any], workers: int) -> None:
     # Kubernetes refuses a limit above the number of indexes.
     if "maxFailedIndexes" in spec:
         spec["maxFailedIndexes"] = min(spec["maxFailedIndexes"], workers)
-
-
-def _has_ended(job: Mapping[str, Any]) -> bool:
-    for condition in job.get("status", {}).get("conditions", ()):
-        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
-            return True
-    return False

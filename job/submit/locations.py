@@ -1,8 +1,8 @@
-"""The files of this machine that a config names, and the upload of a config for a job."""
+"""The places that a config names, and the upload of a config for a job."""
 
 import ipaddress
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,42 +14,46 @@ from job.model.fetch import read_adapter
 from job.model.files import HUB_ID
 from job.storage.keys import scheme_of, split_file
 from job.storage.open import open_store
+from job.submit.submission import DIGEST_DIGITS, Place
 
 CONFIGS = "_configs"  # names that begin with _ are no input of anything
-DIGEST_DIGITS = 16
 
 
-@dataclass(frozen=True)
-class NamedUri:
-    """A path or URI, and the key of the config that names it."""
-
-    key: str
-    uri: str
-
-
-def local_inputs(config: TrainConfig | SummarizeConfig) -> list[NamedUri]:
-    """Return everything on this machine that the job reads.
+def places_read(config: TrainConfig | SummarizeConfig) -> list[Place]:
+    """Return every path and URI that the job reads, but no Hub ids.
 
     If the config names an adapter and no base, the base that the adapter records is looked up.
-    Raise ConfigError for a URI with an unknown scheme.
     """
-    return [each for each in _inputs(config) if scheme_of(each.uri) == "file"]
+    found = []
+    if config.model.base is not None:
+        found.append(Place("model.base", config.model.base))
+    if isinstance(config, TrainConfig):
+        lists = {"data.train": config.data.train, "data.validation": config.data.validation}
+    else:
+        lists = {"input": config.input, "skip_done": config.skip_done}
+        if config.adapter is not None:
+            found.append(Place("adapter", config.adapter))
+        if config.adapter is not None and config.model.base is None:
+            found += _recorded_base(config.adapter, config.storage)
+    found = [each for each in found if not _is_hub_id(each.uri)]
+
+    for key, uris in lists.items():
+        found += [Place(key, uri) for uri in as_list(uris or [])]
+    return found
 
 
-def local_output(config: TrainConfig | SummarizeConfig) -> str | None:
-    """Return the folder of this machine that the job writes to, or None if there is none."""
-    if scheme_of(config.output) != "file":
-        return None
-    return _output_folder(config)
+def place_written(config: TrainConfig | SummarizeConfig) -> Place:
+    """Return the folder that the job writes to."""
+    return Place("output", _output_folder(config))
 
 
-def check_reachable(config: TrainConfig | SummarizeConfig, cluster: str) -> None:
+def check_reachable(
+    config: TrainConfig | SummarizeConfig, reads: Sequence[Place], cluster: str
+) -> None:
     """Raise ConfigError with everything that the config names and only this machine has."""
-    local = local_inputs(config)
-    if local_output(config) is not None:
-        local.append(NamedUri("output", config.output))
+    local = [each for each in (*reads, Place("output", config.output)) if each.is_local]
     if _is_this_machine(config.storage.endpoint_url):
-        local.append(NamedUri("storage.endpoint_url", str(config.storage.endpoint_url)))
+        local.append(Place("storage.endpoint_url", str(config.storage.endpoint_url)))
     if not local:
         return
 
@@ -93,27 +97,7 @@ def _output_folder(config: TrainConfig | SummarizeConfig) -> str:
     return config.output
 
 
-def _inputs(config: TrainConfig | SummarizeConfig) -> list[NamedUri]:
-    """Return every path and URI that the job reads, but no Hub ids."""
-    found = []
-    if config.model.base is not None:
-        found.append(NamedUri("model.base", config.model.base))
-    if isinstance(config, TrainConfig):
-        lists = {"data.train": config.data.train, "data.validation": config.data.validation}
-    else:
-        lists = {"input": config.input, "skip_done": config.skip_done}
-        if config.adapter is not None:
-            found.append(NamedUri("adapter", config.adapter))
-        if config.adapter is not None and config.model.base is None:
-            found += _recorded_base(config.adapter, config.storage)
-    found = [each for each in found if not _is_hub_id(each.uri)]
-
-    for key, uris in lists.items():
-        found += [NamedUri(key, uri) for uri in as_list(uris or [])]
-    return found
-
-
-def _recorded_base(adapter: str, storage: StorageSection) -> list[NamedUri]:
+def _recorded_base(adapter: str, storage: StorageSection) -> list[Place]:
     """Return the base that the adapter's manifest names, or nothing if it cannot be read.
 
     The plan reports an adapter that cannot be read.
@@ -122,7 +106,7 @@ def _recorded_base(adapter: str, storage: StorageSection) -> list[NamedUri]:
         base = str(read_adapter(adapter, storage).base["uri"])
     except RecapError:
         return []
-    return [NamedUri("the adapter's base", base)]
+    return [Place("the adapter's base", base)]
 
 
 def _is_hub_id(name: str) -> bool:

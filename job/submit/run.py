@@ -1,4 +1,4 @@
-"""The steps of `recap submit` that all targets share: load, check, plan, submit, print."""
+"""The steps of `recap submit` that all targets share: check, plan, submit, print, follow."""
 
 import os
 from collections.abc import Sequence
@@ -13,21 +13,22 @@ from job.arguments import parse_variables
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.dates import with_date
 from job.config.load import load_config, resolved_yaml
-from job.errors import ConfigError, ExitCode, RecapError
+from job.errors import ConfigError, ExitCode, RecapError, RetryError
 from job.identity import sha256_of
 from job.preflight.checks import Plan
 from job.preflight.plan import plan
 from job.printable import printable
 from job.storage.config_file import read_config
 from job.submit.commands import MAX_WORKERS_BY_DEFAULT
+from job.submit.follow import follow
 from job.submit.locations import (
     check_reachable,
     config_uri,
-    local_inputs,
-    local_output,
+    place_written,
+    places_read,
     upload_config,
 )
-from job.submit.submission import GRACE_SECONDS, Submission, Target, request_text
+from job.submit.submission import GRACE_SECONDS, Place, Submission, Target, request_text
 from job.telemetry import event
 
 ACCESS_CODES = (ExitCode.MISSING, ExitCode.OUTPUT, ExitCode.RETRY, ExitCode.FORBIDDEN)
@@ -47,6 +48,7 @@ class Options:
     command: Literal["train", "summarize"] | None
     plan: bool
     dry_run: bool
+    wait: bool
     workers: int | None = None
     nodes: int = 1
 
@@ -64,13 +66,27 @@ def hand_over(target: Target, options: Options) -> int:
     """Check, plan, and submit to the target; print the receipt, and return the exit code.
 
     A dry run prints the request and submits nothing. A plan that finds the output complete submits
-    nothing either.
+    nothing either. With `wait`, the exit code is the job's, and a job of the same config that runs
+    already is followed instead of another one.
     """
     options = replace(options, variables=_with_date(options.variables))
     config = _load(options)
+    reads = places_read(config)
     if target.cluster:
-        check_reachable(config, target.cluster)
+        check_reachable(config, reads, target.cluster)
+    job_config = _job_config(config, options, target)
+    submission = _submission(config, reads, job_config, options)
 
+    if options.wait and not options.dry_run:
+        running = target.running(submission)
+        if running:
+            if isinstance(config, SummarizeConfig):
+                submission = replace(submission, workers=_max_workers(config, options))
+            return _wait(target, submission, running, "running")
+
+    # Without a plan, a dry run asks as few as it can: nobody, if all names are given.
+    if options.plan or not options.dry_run:
+        target.check(submission, strict=options.plan)
     chunks = None
     if options.plan:
         found = _plan_or_raise(config)
@@ -79,8 +95,6 @@ def hand_over(target: Target, options: Options) -> int:
             return ExitCode.DONE
         chunks = found.chunks
 
-    job_config = _job_config(config, options, target)
-    submission = _submission(config, job_config, options)
     if isinstance(config, SummarizeConfig) and target.cluster:
         workers = _workers(config, options, chunks)
         event("workers", workers=workers, chunks=chunks)
@@ -93,9 +107,33 @@ def hand_over(target: Target, options: Options) -> int:
 
     if job_config.content is not None:
         upload_config(job_config.content, job_config.location, config.storage)
-    receipt = target.submit(submission, request)
-    click.echo(printable(receipt.text()))
+    _refuse_if_running(target, submission)
+    id = target.submit(submission, request)
+    if options.wait:
+        return _wait(target, submission, id, "submitted")
+    click.echo(printable(target.receipt(submission, id).text("submitted")))
     return ExitCode.DONE
+
+
+def _refuse_if_running(target: Target, submission: Submission) -> None:
+    """Raise RetryError if a job with the same config runs already."""
+    running = target.running(submission)
+    if running:
+        stop = target.receipt(submission, running).command("stop")
+        raise RetryError(
+            f"job {running} of the same config runs already: wait for it (--wait follows it), or "
+            f"stop it and run again: {stop}"
+        )
+
+
+def _wait(target: Target, submission: Submission, id: str, how: str) -> int:
+    """Print the receipt, follow the job to its end, and return its exit code."""
+    receipt = target.receipt(submission, id)
+    click.echo(printable(receipt.text(how)))
+    outcome = follow(target.watch(submission, id), receipt.command("stop"))
+    why = {"why": outcome.why} if outcome.why else {}
+    event("the job has ended", job=id, exit_code=outcome.code, **why)
+    return outcome.code
 
 
 def _with_date(variables: Sequence[str]) -> list[str]:
@@ -178,7 +216,10 @@ def _job_config(
 
 
 def _submission(
-    config: TrainConfig | SummarizeConfig, job_config: JobConfig, options: Options
+    config: TrainConfig | SummarizeConfig,
+    reads: Sequence[Place],
+    job_config: JobConfig,
+    options: Options,
 ) -> Submission:
     """Return the submission, with one worker."""
     command: Literal["train", "summarize"] = "summarize"
@@ -186,11 +227,6 @@ def _submission(
     if isinstance(config, TrainConfig):
         command = "train"
         grace_seconds = config.limits.grace_seconds
-
-    reads = [each.uri for each in local_inputs(config)]
-    if not job_config.location.startswith("s3://"):
-        reads = [job_config.location, *reads]
-    output = local_output(config)
 
     environment = {}
     for name, value in os.environ.items():
@@ -206,8 +242,9 @@ def _submission(
         environment=environment,
         nodes=options.nodes,
         grace_seconds=grace_seconds,
-        reads=reads,
-        writes=[output] if output else [],
+        reads=[Place("the config", job_config.location), *reads],
+        writes=[place_written(config)],
+        endpoint_url=config.storage.endpoint_url,
     )
 
 
@@ -216,10 +253,13 @@ def _workers(config: SummarizeConfig, options: Options, chunks: int | None) -> i
 
     Without a plan the number of chunks is unknown. Then it is the number that the user named.
     """
-    named = options.workers or config.shards
     if chunks is None:
-        return named or 1
-    return max(1, min(named or MAX_WORKERS_BY_DEFAULT, chunks))
+        return options.workers or config.shards or 1
+    return max(1, min(_max_workers(config, options), chunks))
+
+
+def _max_workers(config: SummarizeConfig, options: Options) -> int:
+    return options.workers or config.shards or MAX_WORKERS_BY_DEFAULT
 
 
 def _with_workers(submission: Submission, workers: int, shards: int | None) -> Submission:

@@ -7,11 +7,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+from job.storage.keys import scheme_of
+from job.submit.follow import Watch
+
 # The strictest scheduler allows 63, with what it appends.
 MAX_NAME_CHARACTERS = 40
 
 # The time from a scheduler's stop signal to its kill, unless the config decides.
 GRACE_SECONDS = 30
+
+DIGEST_DIGITS = 16  # in labels and tags
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path or URI, and the key of the config that names it."""
+
+    key: str
+    uri: str
+
+    @property
+    def is_local(self) -> bool:
+        """True for a path on this machine."""
+        return scheme_of(self.uri) == "file"
 
 
 @dataclass(frozen=True)
@@ -19,7 +37,8 @@ class Submission:
     """One job: `recap COMMAND CONFIG ARGUMENTS…` on `nodes` machines, or shared by `workers`.
 
     `config` is its location where the job runs, `digest` (hex) that of the config with every
-    override and default. `reads` and `writes` are paths of this machine that the job needs.
+    override and default. The job reads and writes no other places than `reads` and `writes`;
+    those on s3:// are in the store at `endpoint_url`, or in that of the environment.
     """
 
     command: Literal["train", "summarize"]
@@ -31,14 +50,20 @@ class Submission:
     workers: int = 1
     nodes: int = 1
     grace_seconds: float = GRACE_SECONDS
-    reads: Sequence[str] = ()
-    writes: Sequence[str] = ()
+    reads: Sequence[Place] = ()
+    writes: Sequence[Place] = ()
+    endpoint_url: str | None = None
 
     @property
     def name(self) -> str:
         """A name that every scheduler accepts: lower case letters, digits, hyphens."""
         words = re.sub(r"[^a-z0-9]+", "-", f"recap-{self.command}-{self.run}".lower())
         return words[:MAX_NAME_CHARACTERS].strip("-")
+
+    @property
+    def short_digest(self) -> str:
+        """The digest's first digits, for labels and tags."""
+        return self.digest[:DIGEST_DIGITS]
 
 
 @dataclass(frozen=True)
@@ -52,12 +77,16 @@ class Receipt:
     logs: str
     commands: Mapping[str, Sequence[Sequence[str]]]
 
-    def text(self) -> str:
+    def text(self, event: str = "submitted") -> str:
         """Return the receipt as text; its commands can be pasted into a shell."""
-        rows = {"submitted": self.id, "logs": self.logs}
-        for purpose, lines in self.commands.items():
-            rows[purpose] = " && ".join(map(shlex.join, lines))
+        rows = {event: self.id, "logs": self.logs}
+        for purpose in self.commands:
+            rows[purpose] = self.command(purpose)
         return "\n".join(f"{name:11}{text}" for name, text in rows.items())
+
+    def command(self, purpose: str) -> str:
+        """Return the command line for a purpose."""
+        return " && ".join(map(shlex.join, self.commands[purpose]))
 
 
 class Target(Protocol):
@@ -67,6 +96,12 @@ class Target(Protocol):
     # uploaded, and a night may have workers. None if it runs them on this machine.
     cluster: ClassVar[str | None]
 
+    def check(self, submission: Submission, strict: bool) -> None:
+        """Ask the scheduler if it can run the job. Raise the error that the job would meet there.
+
+        What the scheduler does not know for sure is an error if `strict`, else a warning.
+        """
+
     def request(self, submission: Submission) -> Any:
         """Return what would be sent: JSON values, or the words of a command line.
 
@@ -74,8 +109,20 @@ class Target(Protocol):
         the scheduler cannot run as it is, for example one of more nodes than it can start.
         """
 
-    def submit(self, submission: Submission, request: Any) -> Receipt:
-        """Send the request. Raise RetryError if a job with the same config runs already."""
+    def running(self, submission: Submission) -> str | None:
+        """Return the id of a job with the same config that has not ended, or None.
+
+        Warn if a run of the same name with another config has not ended.
+        """
+
+    def submit(self, submission: Submission, request: Any) -> str:
+        """Send the request, and return the job's id."""
+
+    def receipt(self, submission: Submission, id: str) -> Receipt:
+        """Return the receipt for a job of this submission."""
+
+    def watch(self, submission: Submission, id: str) -> Watch:
+        """Return what follows a job of this submission."""
 
 
 def request_text(request: Any) -> str:

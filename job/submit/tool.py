@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from job.errors import ConfigError, MissingError, RecapError
 
+ENGLISH = {"LC_ALL": "C"}  # for the tool's environment: the causes match English messages
+
 
 @dataclass(frozen=True)
 class Cause:
@@ -29,13 +31,11 @@ def run_tool(command: Sequence[str], causes: Sequence[Cause], stdin: str | None 
             input=stdin,
             capture_output=True,
             text=True,
-            env=os.environ | {"LC_ALL": "C"},  # the causes match English messages
+            env=os.environ | ENGLISH,
             check=False,
         )
     except FileNotFoundError as error:
-        raise MissingError(
-            f"there is no {command[0]} on this machine: install it, or put it on the PATH"
-        ) from error
+        raise no_tool(command[0]) from error
     if done.returncode == 0:
         return done.stdout
 
@@ -45,6 +45,11 @@ def run_tool(command: Sequence[str], causes: Sequence[Cause], stdin: str | None 
         if re.search(cause.pattern, message, re.IGNORECASE):
             raise cause.error(f"{command[0]} says: {_main_line(message)}: {cause.remedy}")
     raise ConfigError(f"{command[0]} ended with {done.returncode} and says: {message}")
+
+
+def no_tool(name: str) -> MissingError:
+    """Return the error for a tool that is not installed."""
+    return MissingError(f"there is no {name} on this machine: install it, or put it on the PATH")
 
 
 def _main_line(message: str) -> str:

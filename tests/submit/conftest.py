@@ -78,7 +78,7 @@ def written(path: Path, config: dict[str, Any]) -> str:
     return str(path)
 
 
-STAND_IN = """#!{python}
+STAND_IN = """#!{python} -IS
 import json, pathlib, sys
 words = sys.argv[1:]
 given = "" if sys.stdin.isatty() else sys.stdin.read()

@@ -11,10 +11,11 @@ import boto3
 import pytest
 
 from job.errors import ExitCode
+from job.submit.batch_job import BatchJob
 from tests.command_line import Ended, Recap
 from tests.conftest import S3
 from tests.infra.stack import GIVEN, for_moto
-from tests.submit.conftest import keys_of, put, written
+from tests.submit.conftest import RECORDS, keys_of, put, written
 
 ACCOUNT = "123456789012"
 QUEUES = ("Queue", "NodesQueue")
@@ -139,7 +140,8 @@ def test_a_dry_run_prints_what_would_be_submitted_and_changes_nothing(
     before = keys_of(s3)
     request = requested(submit(config, "--dry-run"))
     assert (keys_of(s3), stack.jobs(s3)) == (before, [])
-    assert set(request) == {"jobName", "jobQueue", "jobDefinition", "containerOverrides"}
+    names = {"jobName", "jobQueue", "jobDefinition", "containerOverrides", "tags"}
+    assert set(request) == names
     submit(config)
     assert stack.jobs(s3)[0]["container"]["command"] == request["containerOverrides"]["command"]
     assert request["containerOverrides"]["command"][0].removeprefix(f"{s3.uri}/") in keys_of(s3)
@@ -269,8 +271,9 @@ def test_the_same_config_is_not_submitted_twice_while_it_runs(
     running(first["jobId"])
     again = submit(config, "--no-plan")
     assert again.code == ExitCode.RETRY
-    assert f"job {first['jobId']} of the same config is RUNNING already" in again.err
-    assert f"aws batch terminate-job --job-id {first['jobId']}" in again.err
+    assert f"job {first['jobId']} of the same config runs already" in again.err
+    stop = f"aws batch terminate-job --region us-east-1 --job-id {first['jobId']}"
+    assert stop in again.err
     assert len(stack.jobs(s3)) == 1
     other = submit(config, "--no-plan", "--set", "training.epochs=1")
     assert other.code == 0
@@ -278,6 +281,26 @@ def test_the_same_config_is_not_submitted_twice_while_it_runs(
     namesake = submit(config, "--no-plan", "--set", "run=support-2")
     assert namesake.code == 0
     assert "under way" not in namesake.err
+
+
+def test_wait_follows_the_job_and_ends_with_its_exit_code(
+    submit, stack, s3, training, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(BatchJob, "seconds_between_looks", 0.0)
+    waited = submit(written(tmp_path / "train.yaml", training), "--no-plan", "--wait")
+    assert waited.code == 0, waited.err
+    (job,) = stack.jobs(s3)
+    assert f"submitted  {job['jobId']}" in waited.out
+    last = json.loads(waited.err.splitlines()[-1])
+    assert (last["message"], last["job"]) == ("the job has ended", job["jobId"])
+
+
+def test_a_job_has_tags_for_bills(submit, stack, s3, training, tmp_path):
+    submit(written(tmp_path / "train.yaml", training | {"run": "support.chat"}), "--no-plan")
+    (job,) = stack.jobs(s3)
+    tags = job["tags"]
+    assert (tags["recap/run"], tags["recap/command"]) == ("support.chat", "train")
+    assert tags["recap/config"].startswith(job["jobName"].rpartition("-")[2])
 
 
 def test_an_ended_job_may_be_submitted_again(submit, stack, s3, training, tmp_path):
@@ -312,20 +335,50 @@ def test_a_stack_that_is_not_recaps_is_refused(recap, s3, training, tmp_path):
     assert "has no output Queue and no output TrainJobDefinition" in ended.err
 
 
+def push_image(repository: str, tag: str) -> None:
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    manifest = {"schemaVersion": 2, "mediaType": kind, "config": {"digest": tag}, "layers": []}
+    boto3.client("ecr").put_image(
+        repositoryName=repository, imageManifest=json.dumps(manifest), imageTag=tag
+    )
+
+
+def fill(bucket: S3, base_folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fill a stack's bucket as its page says; return a training's and a night's config."""
+    for file in base_folder.iterdir():
+        put(bucket, f"models/base/{file.name}", file.read_bytes())
+    put(bucket, "data/train.jsonl", RECORDS)
+    put(bucket, "conversations/dt=2026-01-31/day.jsonl", RECORDS)
+    model = {"base": f"{bucket.uri}/models/base"}
+    data = {"train": f"{bucket.uri}/data/train.jsonl", "validation_fraction": 0.3}
+    training = {"run": "support", "model": model, "data": data, "output": f"{bucket.uri}/runs"}
+    night = {"run": "nightly", "model": model, "chunks": {"records": 4}}
+    places = {"input": "conversations/dt={date}/", "output": "summaries/dt={date}/"}
+    return training, night | {key: f"{bucket.uri}/{place}" for key, place in places.items()}
+
+
 @pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
 def test_the_stack_that_infra_deploys_takes_trainings_and_nights(
-    recap, stack, s3, training, night, tmp_path
+    recap, stack, s3, base_folder, tmp_path
 ):
     name = f"recap-{uuid.uuid4().hex[:8]}"
     parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in GIVEN.items()]
     cloudformation = boto3.client("cloudformation")
     template = for_moto()["recap.yaml"]
     cloudformation.create_stack(StackName=name, TemplateBody=template, Parameters=parameters)
+    (made,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in made["Outputs"]}
+    training, night = fill(S3(s3.endpoint, outputs["Bucket"]), base_folder)
+
     words = ("--stack", name, "--var", "date=2026-01-31")
+    without = recap("submit", "aws-batch", written(tmp_path / "train.yaml", training), *words)
+    assert without.code == ExitCode.MISSING
+    assert f"/{name}:train-abc of the job definition does not exist: push it" in without.err
+    for image in ("train-abc", "summarize-abc"):
+        push_image(name, image)
     trained = recap("submit", "aws-batch", written(tmp_path / "train.yaml", training), *words)
     assert trained.code == 0, trained.err
-    cut = night | {"chunks": {"records": 4}}
-    shared = recap("submit", "aws-batch", written(tmp_path / "night.yaml", cut), *words)
+    shared = recap("submit", "aws-batch", written(tmp_path / "night.yaml", night), *words)
     assert shared.code == 0, shared.err
     ids = [ended.out.split()[1] for ended in (trained, shared)]
     jobs = stack.batch.describe_jobs(jobs=ids)["jobs"]

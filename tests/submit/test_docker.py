@@ -3,6 +3,7 @@
 docker is a stand-in that answers with docker's own messages.
 """
 
+import json
 import os
 import shlex
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from job.errors import ExitCode
 from job.submit.docker import CERTIFICATES, Docker
+from job.submit.docker_container import DockerContainer
 from job.submit.submission import Submission
 from tests.command_line import Recap
 from tests.submit.conftest import RECORDS, StandIn, put, written
@@ -118,6 +120,7 @@ def test_a_container_may_do_no_more_than_it_must(submit, docker, local):
         "no-new-privileges",
     )
     assert after(words, "--gpus") == "all"
+    assert "RECAP_GPUS=required" in words, "or a GPU that torch does not see is not missed"
     assert int(after(words, "--stop-timeout")) > 60, (
         "docker's ten seconds are less than limits.grace_seconds"
     )
@@ -156,6 +159,7 @@ def test_a_dry_run_prints_the_command_that_would_run_and_makes_nothing(
     words = shlex.split(dry.out)
     assert words[:2] == ["docker", "run"]
     assert "--gpus" not in words
+    assert "RECAP_GPUS=required" not in words
     assert after(words, "--network") == "host"
     assert "other:1" in words
     assert [call.words[0] for call in docker.calls] == ["info"]
@@ -184,6 +188,48 @@ def test_the_same_config_does_not_run_twice(submit, docker, local):
     assert again.code == ExitCode.RETRY
     assert "docker stop 0123456789ab" in again.err
     assert [call.words[0] for call in docker.calls] == ["info", "ps"]
+
+
+@pytest.fixture
+def ended(docker: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every container has ended with 65, after one line."""
+    monkeypatch.setattr(DockerContainer, "seconds_between_looks", 0.01)
+    docker.answers("inspect", out='{"Status": "exited", "ExitCode": 65}')
+    docker.answers("logs", out="2026-01-31T02:00:00.0Z the job's line\n")
+
+
+@pytest.mark.usefixtures("ended")
+def test_wait_ends_with_the_containers_exit_code_and_shows_its_log(submit, docker, local):
+    waited = submit(local, "--no-plan", "--wait")
+    assert waited.code == 65
+    assert waited.out.startswith(f"submitted  {ID[:12]}\n")
+    assert "\nthe job's line\n" in waited.err
+    (last,) = waited.err.splitlines()[-1:]
+    assert json.loads(last)["message"] == "the job has ended"
+    assert json.loads(last)["exit_code"] == 65
+
+
+@pytest.mark.usefixtures("ended")
+def test_wait_follows_the_job_of_the_same_config_that_runs_already(submit, docker, local):
+    docker.answers("ps", out="0123456789ab\n")
+    waited = submit(local, "--wait")
+    assert waited.code == 65
+    assert waited.out.startswith("running    0123456789ab\n")
+    assert "run" not in [call.words[0] for call in docker.calls]
+    assert "✓ data" not in waited.err, "what runs need not be planned"
+
+
+@pytest.mark.usefixtures("ended")
+def test_ctrl_c_while_waiting_ends_with_75_and_stops_nothing(submit, docker, local, monkeypatch):
+    def interrupted(container: DockerContainer) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DockerContainer, "look", interrupted)
+    waited = submit(local, "--no-plan", "--wait")
+    assert waited.code == ExitCode.RETRY
+    assert "the job goes on: the same command follows it again" in waited.err
+    assert f"docker stop {ID[:12]}" in waited.err
+    assert "stop" not in [call.words[0] for call in docker.calls]
 
 
 def test_a_profile_that_the_container_cannot_have_is_a_warning(submit, docker, local, monkeypatch):

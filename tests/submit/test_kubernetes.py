@@ -296,6 +296,12 @@ def test_the_same_config_is_not_submitted_twice_while_it_runs(submit, kubectl, t
         (
             "E1125 memcache.go:265 Unhandled Error\nThe connection to the server localhost:8080 "
             "was refused - did you specify the right host or port?",
+            ExitCode.CONFIG,
+            "KUBECONFIG",
+        ),
+        (
+            "The connection to the server 10.0.0.1:6443 was refused - did you specify the right "
+            "host or port?",
             ExitCode.RETRY,
             "cannot be reached",
         ),

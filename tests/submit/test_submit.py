@@ -1,6 +1,7 @@
 """Claims about `recap submit` with any target, before anything is submitted."""
 
 import io
+import json
 import os
 import shlex
 import subprocess
@@ -115,7 +116,7 @@ def test_docker_mounts_the_base_that_an_adapter_records(
 def test_what_the_plan_finds_ends_it_with_the_plans_code(recap, s3, training, tmp_path):
     put(s3, "broken.jsonl", b"{broken\n")
     config = written(tmp_path / "c.yaml", training)
-    ended = recap("submit", "aws-batch", config, "--set", f"data.train={s3.uri}/broken.jsonl")
+    ended = recap("submit", "docker", config, "--set", f"data.train={s3.uri}/broken.jsonl")
     assert (ended.code, ended.out) == (ExitCode.DATA, "")
     assert "✗ data" in ended.err
     assert "--no-plan" not in ended.err
@@ -127,7 +128,7 @@ def test_an_access_problem_of_this_machine_names_the_way_around_it(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         aws_environment.delenv(name)
     config = written(tmp_path / "c.yaml", training)
-    ended = recap("submit", "aws-batch", config)
+    ended = recap("submit", "docker", config)
     assert ended.code == ExitCode.FORBIDDEN
     assert "--no-plan submits without asking" in ended.err
     without = recap("submit", "aws-batch", config, "--no-plan")
@@ -146,6 +147,17 @@ def test_an_unreachable_service_ends_with_75_and_no_region_with_64(
     assert "reading stack recap: AWS cannot be reached" in ended.err
     aws_environment.delenv("AWS_DEFAULT_REGION")
     assert recap(*words).code == ExitCode.CONFIG
+
+
+def test_with_queue_and_definition_a_dry_run_asks_nobody(recap, training, tmp_path, aws_environment):
+    aws_environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    aws_environment.delenv("AWS_DEFAULT_REGION")
+    config = written(tmp_path / "train.yaml", training)
+    names = ["--queue", "q", "--job-definition", "d", "--nodes", "2"]
+    ended = recap("submit", "aws-batch", config, *names, "--no-plan", "--dry-run")
+    request = json.loads(ended.out)
+    assert (request["jobQueue"], request["jobDefinition"]) == ("q", "d")
+    assert request["nodeOverrides"]["numNodes"] == 2
 
 
 def test_what_is_done_is_not_submitted(recap, night, tmp_path, base_folder):

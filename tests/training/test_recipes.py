@@ -43,8 +43,8 @@ def dialogs(count: int, first: int = 0) -> dict[str, Any]:
 def test_the_classic_recipe_runs_here_by_another_base_alone(s3, base_folder):
     s3.client().create_bucket(Bucket="my-bucket")  # which the recipe names
     store = open_store("s3://my-bucket")
-    store.write("tweetsumm/train.json", json.dumps(dialogs(20)).encode())
-    store.write("tweetsumm/val.json", json.dumps(dialogs(4, first=100)).encode())
+    store.write("data/tweetsumm/train.json", json.dumps(dialogs(20)).encode())
+    store.write("data/tweetsumm/val.json", json.dumps(dialogs(4, first=100)).encode())
     done = subprocess.run(
         [sys.executable, "-m", "job", "train", str(CLASSIC), "--set", f"model.base={base_folder}"],
         capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,

@@ -1,0 +1,211 @@
+"""A job of AWS Batch that is followed, through its attempts, its workers and its nodes.
+
+Every attempt of every worker writes a log stream of its own. CloudWatch shows lines some seconds
+after they were written, so the streams are read on after the job's end until they are quiet.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from job.errors import ExitCode
+from job.submit.aws import aws_errors, is_denied
+from job.submit.follow import (
+    MAX_FOLLOWED,
+    STOPPED_BY_A_PERSON,
+    Line,
+    Look,
+    Outcome,
+    worst,
+)
+from job.telemetry import warn
+
+QUIET_LOOKS_AT_THE_END = 3
+SUCCEEDED, FAILED = "SUCCEEDED", "FAILED"
+
+WAITING = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING")
+
+# In the reason of a container that could not start, for example as its image does not exist.
+NOT_THERE = ("not found", "NotFound", "does not exist", "manifest unknown")
+
+
+@dataclass
+class _Stream:
+    """A log stream, and how far it was read."""
+
+    source: str
+    token: str | None = None
+
+
+class BatchJob:
+    """A job by its id, and the log group of its definition."""
+
+    seconds_between_looks: ClassVar[float] = 5.0
+
+    def __init__(self, id: str, log_group: str, batch: Any, logs: Any) -> None:
+        self._id = id
+        self._group = log_group
+        self._batch = batch
+        self._logs = logs
+        self._streams: dict[str, _Stream] = {}
+        self._quiet_looks = 0
+        self._may_read_logs = True
+
+    def look(self) -> Look:
+        """Ask for the job, and for the workers or nodes whose logs are shown."""
+        (job,) = self._described([self._id])
+        children = self._described(_children_of(job)[:MAX_FOLLOWED])
+        for child in children or [job]:
+            self._add_streams(child)
+
+        outcome = None
+        if job["status"] not in (SUCCEEDED, FAILED):
+            self._quiet_looks = 0
+        elif self._quiet_looks >= QUIET_LOOKS_AT_THE_END:
+            outcome = self._outcome(job)
+        return Look(job["status"], _why(job, children), outcome)
+
+    def lines(self) -> Iterator[Line]:
+        """Yield the new events of every stream."""
+        is_quiet = True
+        for name, stream in self._streams.items():
+            for line in self._new_lines(name, stream):
+                is_quiet = False
+                yield line
+        self._quiet_looks = self._quiet_looks + 1 if is_quiet else 0
+
+    def close(self) -> None:
+        """Do nothing: requests are all that was started."""
+
+    def _described(self, ids: list[str]) -> list[Mapping[str, Any]]:
+        if not ids:
+            return []
+        with aws_errors(f"asking for job {self._id}"):
+            found: list[Mapping[str, Any]] = self._batch.describe_jobs(jobs=ids)["jobs"]
+        return found
+
+    def _add_streams(self, job: Mapping[str, Any]) -> None:
+        """Note the streams of the job's attempts, and of the one that runs."""
+        containers = [attempt.get("container", {}) for attempt in job.get("attempts", ())]
+        containers.append(job.get("container", {}))
+        for container in containers:
+            name = container.get("logStreamName")
+            if name and name not in self._streams:
+                self._streams[name] = _Stream(_source_of(job))
+
+    def _new_lines(self, name: str, stream: _Stream) -> Iterator[Line]:
+        while self._may_read_logs:
+            events, token = self._next_events(name, stream.token)
+            for text in events:
+                yield Line(text, stream.source)
+            # At the end of a stream, the answer has the token that was asked with.
+            if token == stream.token:
+                return
+            stream.token = token
+
+    def _next_events(self, name: str, token: str | None) -> tuple[list[str], str | None]:
+        """Return the messages after the token, and the next token."""
+        from botocore.exceptions import ClientError
+
+        with aws_errors(f"reading the log of job {self._id}"):
+            where = {"logGroupName": self._group, "logStreamName": name, "startFromHead": True}
+            if token:
+                where["nextToken"] = token
+            try:
+                answer = self._logs.get_log_events(**where)
+            except ClientError as error:
+                if is_denied(error):
+                    self._may_read_logs = False
+                    warn("the log is not shown: these credentials may not read it", log=self._group)
+                elif error.response["Error"]["Code"] != "ResourceNotFoundException":
+                    raise
+                # A stream is made with its first line.
+                return [], token
+        return [each["message"] for each in answer["events"]], answer["nextForwardToken"]
+
+    def _outcome(self, job: Mapping[str, Any]) -> Outcome:
+        if job["status"] == SUCCEEDED:
+            return Outcome(ExitCode.DONE, "")
+        own = _outcome_of(job)
+        if own.code == STOPPED_BY_A_PERSON:
+            return own
+
+        ends = {_source_of(child): _outcome_of(child) for child in self._failed_children(job)}
+        if not ends:
+            return own
+        source, code = worst({source: end.code for source, end in ends.items()})
+        return Outcome(code, f"{source} of {len(_children_of(job))}: {ends[source].why}")
+
+    def _failed_children(self, job: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Yield the failed workers or nodes, however many there are."""
+        parent = {"multiNodeJobId": self._id} if "nodeProperties" in job else {}
+        if "arrayProperties" in job:
+            parent = {"arrayJobId": self._id}
+        if not parent:
+            return
+        with aws_errors(f"listing the workers of job {self._id}"):
+            pages = self._batch.get_paginator("list_jobs").paginate(**parent, jobStatus=FAILED)
+            for page in pages:
+                yield from page["jobSummaryList"]
+
+
+def _children_of(job: Mapping[str, Any]) -> list[str]:
+    """Return the ids of the job's workers or nodes; none for a job of one container."""
+    id = job["jobId"]
+    workers = job.get("arrayProperties", {}).get("size", 0)
+    nodes = job.get("nodeProperties", {}).get("numNodes", 0)
+    return [f"{id}:{index}" for index in range(workers)] or [
+        f"{id}#{node}" for node in range(nodes)
+    ]
+
+
+def _source_of(job: Mapping[str, Any]) -> str:
+    """Return the name of a worker or node; empty for a job of one container."""
+    id = job["jobId"]
+    if "#" in id:
+        return f"node {id.rpartition('#')[2]}"
+    return f"worker {id.rpartition(':')[2]}" if ":" in id else ""
+
+
+def _why(job: Mapping[str, Any], children: Iterable[Mapping[str, Any]]) -> str:
+    """Return what Batch says of the job's state, and of its workers'."""
+    reasons = []
+    counts = job.get("arrayProperties", {}).get("statusSummary", {})
+    workers = [f"{count} {status}" for status, count in counts.items() if count]
+    if workers:
+        reasons.append(", ".join(workers))
+
+    for each in (job, *children):
+        ended = [attempt for attempt in each.get("attempts", ()) if attempt.get("stoppedAt")]
+        about = f"{_source_of(each)} " if _source_of(each) else ""
+        if ended and each["status"] not in (SUCCEEDED, FAILED):
+            last = _outcome_of(ended[-1])
+            reasons.append(f"{about}attempt {len(ended) + 1}, after {last.code} ({last.why})")
+        if each["status"] in WAITING and each.get("statusReason"):
+            reasons.append(f"{about}{each['statusReason']}")
+    return "; ".join(reasons)
+
+
+def _outcome_of(job: Mapping[str, Any]) -> Outcome:
+    """Return the outcome of a failed job, worker, node or attempt.
+
+    It is the container's exit code. A job without one could not start, was stopped by Batch or by a
+    person, or lost its machine.
+    """
+    container = job.get("container", {})
+    code = container.get("exitCode")
+    status_reason = job.get("statusReason", "")
+    why = container.get("reason") or status_reason or f"exit code {code}"
+
+    # A container that is stopped may still end with a code of its own: 75, after recap has saved.
+    if "MISCONFIGURATION:" in status_reason:
+        return Outcome(ExitCode.CONFIG, f"no machine of the queue fits: {status_reason}")
+    if "timeout" in status_reason:
+        return Outcome(code or ExitCode.RETRY, f"ran out of time: {status_reason}")
+    if job.get("isTerminated") or job.get("isCancelled"):
+        return Outcome(STOPPED_BY_A_PERSON, f"terminated: {status_reason}")
+    if code:
+        return Outcome(code, why)
+    if any(text in why for text in NOT_THERE):
+        return Outcome(ExitCode.MISSING, f"could not start: {why}")
+    return Outcome(ExitCode.RETRY, f"could not start, or lost its machine: {why}")

@@ -1,0 +1,109 @@
+"""The stack that infra/aws makes: the names in its outputs, and what its jobs may read and write.
+
+A job runs with a role of the stack, not with the credentials of who submits it. The outputs have
+the prefixes that a role allows, so a place that it denies is found before a machine is paid for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from job.errors import ConfigError, MissingError
+from job.storage.keys import scheme_of, split_s3
+from job.submit.aws import Aws, aws_errors
+from job.submit.submission import Place, Submission
+from job.telemetry import warn
+
+NAMES_INSTEAD = (
+    "or give both --queue and --job-definition (with --dry-run --no-plan, these ask nobody)"
+)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack and its outputs."""
+
+    name: str
+    outputs: Mapping[str, str]
+
+    def output_names(self, submission: Submission) -> tuple[str, str]:
+        """Return the outputs that name the queue and the job definition for the submission."""
+        kind = "Nodes" if submission.nodes > 1 else ""
+        queue = f"{kind}Queue"
+        # A night has a queue of its own, so that no training is ahead of it.
+        if submission.command == "summarize" and "NightQueue" in self.outputs:
+            queue = "NightQueue"
+        return queue, f"{submission.command.capitalize()}{kind}JobDefinition"
+
+    def check_places(self, submission: Submission, strict: bool) -> None:
+        """Raise ConfigError if the job's role may not read or write a place; else only warn.
+
+        A stack without outputs for that is not asked, and neither is a store other than AWS's.
+        """
+        bucket = self.outputs.get("Bucket")
+        command = submission.command.capitalize()
+        reads = self.outputs.get(f"{command}Reads", "").split()
+        writes = self.outputs.get(f"{command}Writes", "").split()
+        if not bucket or not reads or not writes or submission.endpoint_url:
+            return
+
+        input_bucket = self.outputs.get("InputBucket")
+        rows = []
+        for place in submission.reads:
+            if _is_denied(place, bucket, reads, input_bucket):
+                rows.append((place.key, "read", place.uri))
+        for place in submission.writes:
+            if _is_denied(place, bucket, writes):
+                rows.append((place.key, "write", place.uri))
+        if not rows:
+            return
+
+        width = max(len(key) for key, _, _ in rows)
+        listed = "\n".join(f"  {key:{width}}  {use:5}  {uri}" for key, use, uri in rows)
+        allowed = [f"read s3://{bucket}/ below {' '.join(reads)}"]
+        if input_bucket:
+            allowed.append(f"read all of s3://{input_bucket}/")
+        allowed.append(f"write below {' '.join(writes)}")
+        found = (
+            f"the role of stack {self.name} denies what the job would do (77):\n\n{listed}\n\n"
+            f"it may {', '.join(allowed)}"
+        )
+        if not strict:
+            warn(found)
+            return
+        raise ConfigError(
+            f"{found}: name places there (the data by `aws s3 cp --recursive`), or let the stack "
+            "read one bucket more (`make deploy PARAMETERS=InputBucket=…`); if the role has more "
+            "rights than the stack knows of, --no-plan submits with a warning"
+        )
+
+
+def read_stack(aws: Aws, name: str) -> Stack:
+    """Return the stack. Raise MissingError if it does not exist."""
+    from botocore.exceptions import ClientError
+
+    with aws_errors(f"reading stack {name}"):
+        try:
+            found = aws.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+        except ClientError as error:
+            # CloudFormation answers so if there is no such stack.
+            if error.response["Error"]["Code"] != "ValidationError":
+                raise
+            raise MissingError(
+                f"stack {name} does not exist in this account and region: create it "
+                f"(`make deploy`), name another (--stack), {NAMES_INSTEAD}"
+            ) from error
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", ())}
+    return Stack(name, outputs)
+
+
+def _is_denied(
+    place: Place, bucket: str, prefixes: list[str], other_bucket: str | None = None
+) -> bool:
+    if scheme_of(place.uri) != "s3":
+        return False
+    there, key = split_s3(place.uri)
+    if there == other_bucket:
+        return False
+
+    # As for S3, the folder `data` is `data/`, and no part of `data2/`.
+    return there != bucket or not f"{key}/".startswith(tuple(prefixes))

@@ -1,0 +1,121 @@
+"""Claims about the places of configs on the stack of infra/aws, by the template's own policies."""
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+import yaml
+
+from job.config.load import load_config
+from job.errors import ConfigError
+from job.storage.config_file import read_config
+from job.submit.locations import config_uri, place_written, places_read
+from job.submit.stack import Stack
+from job.submit.submission import Place, Submission
+from tests.infra import stack
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+KUBERNETES = EXAMPLES.parent / "infra" / "kubernetes" / "base" / "config"
+BUCKET = "recap-bucket"  # of the evaluated template
+OUTPUTS = {
+    "Bucket": BUCKET,
+    "InputBucket": "mine",
+    "TrainReads": "configs/ data/ models/ runs/",
+    "TrainWrites": "runs/",
+    "SummarizeReads": "configs/ models/ runs/ conversations/ summaries/",
+    "SummarizeWrites": "summaries/",
+}
+
+
+def configs_on_s3() -> list[Path]:
+    """Return the examples of trainings and nights whose places are on S3."""
+    found = []
+    for path in sorted([*EXAMPLES.glob("*.yaml"), *KUBERNETES.glob("*.yaml")]):
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "evaluation" not in config or "training" in config:
+            found.append(path)
+    return [path for path in found if "s3://my-bucket" in path.read_text(encoding="utf-8")]
+
+
+def is_allowed(role: str, action: str, uri: str) -> bool:
+    """Ask the template's policy for an object at the place, or below it."""
+    arn = f"arn:aws:s3:::{uri.removeprefix('s3://')}"
+    objects = [arn, f"{arn.rstrip('/')}/object"]
+    for statement in stack.policy(role):
+        for resource in statement["Resource"]:
+            fits = [name for name in objects if fnmatchcase(name, resource)]
+            if action in statement["Action"] and fits:
+                return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "path", configs_on_s3(), ids=lambda path: f"{path.parent.name}/{path.name}"
+)
+def test_the_stacks_roles_allow_every_place_of_an_example(path):
+    # An adapter's own base would be looked up in its manifest.
+    base = [] if "model:\n  base:" in path.read_text() else ["model.base=org/base"]
+    config = load_config(None, read_config(str(path)), base, {"date": "2026-01-31"})
+    role = "TrainRole" if hasattr(config, "training") else "SummarizeRole"
+    written = place_written(config)
+    uploaded = Place("the config", config_uri(b"run: x", config))
+    read = [*places_read(config), uploaded, written]
+    assert len(read) > 2
+    wanted = [("s3:GetObject", place) for place in read] + [("s3:PutObject", written)]
+    denied = []
+    for action, place in wanted:
+        if not is_allowed(role, action, place.uri.replace("my-bucket", BUCKET)):
+            denied.append((action, place))
+    assert denied == []
+
+
+def submission(**places: str) -> Submission:
+    """A night that reads and writes these places."""
+    writes = [Place("output", places.pop("output", f"s3://{BUCKET}/summaries/dt=1/"))]
+    reads = [Place(key, uri) for key, uri in places.items()]
+    return Submission("summarize", "r", "s3://b/c.yaml", "ab" * 32, reads=reads, writes=writes)
+
+
+@pytest.mark.parametrize(
+    ("key", "uri"),
+    [
+        ("input", "s3://my-bucket/conversations/"),
+        ("input", f"s3://{BUCKET}/data/day.jsonl"),
+        ("input", f"s3://{BUCKET}/conversations2/day.jsonl"),
+        ("input", f"s3://{BUCKET}"),
+        ("adapter", f"s3://{BUCKET}/adapters/1"),
+        ("model.base", "s3://bases/llama"),
+        ("skip_done", f"s3://{BUCKET}/done/"),
+        ("output", f"s3://{BUCKET}/runs/"),
+        ("output", "s3://mine/summaries/"),
+    ],
+)
+def test_a_place_that_the_role_denies_is_an_error_that_names_it(key, uri):
+    with pytest.raises(ConfigError) as raised:
+        Stack("recap", OUTPUTS).check_places(submission(**{key: uri}), strict=True)
+    assert f"  {key}  {'write' if key == 'output' else 'read '}  {uri}\n" in str(raised.value)
+    assert f"read s3://{BUCKET}/ below {OUTPUTS['SummarizeReads']}" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        {"input": f"s3://{BUCKET}/conversations/dt=1/", "adapter": f"s3://{BUCKET}/runs/a/adapter"},
+        {"input": f"s3://{BUCKET}/conversations", "skip_done": f"s3://{BUCKET}/summaries/dt=0"},
+        {"input": "s3://mine/any/day.jsonl", "model.base": "hf://org/base"},
+    ],
+)
+def test_a_place_that_the_role_allows_is_no_error(places):
+    checked = submission(**places)
+    assert Stack("recap", OUTPUTS).check_places(checked, strict=True) is None
+
+
+def test_without_a_plan_a_denied_place_is_a_warning(caplog):
+    Stack("recap", OUTPUTS).check_places(submission(input="s3://other/x"), strict=False)
+    (record,) = caplog.records
+    assert "  input  read   s3://other/x\n" in record.getMessage()
+
+
+def test_a_stack_that_names_no_prefixes_is_not_compared():
+    checked = submission(input="s3://other/x")
+    assert Stack("recap", {"Bucket": BUCKET}).check_places(checked, strict=True) is None
