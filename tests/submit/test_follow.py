@@ -118,7 +118,7 @@ def test_a_success_between_failures_starts_the_count_again():
     assert follow(Scheduler(*answers, DONE), STOP, lambda seconds: None).code == 0
 
 
-def test_expired_credentials_end_the_following_and_say_that_the_job_goes_on():
+def test_expired_credentials_end_the_following_but_not_the_job():
     scheduler = Scheduler(Look("RUNNING"), ForbiddenError("ExpiredToken: credentials expired"))
     with pytest.raises(ForbiddenError) as raised:
         follow(scheduler, STOP, Moments())

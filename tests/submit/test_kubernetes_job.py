@@ -76,7 +76,7 @@ def followed(*changes: Callable[[], None], kind: str = "") -> Outcome:
     )
 
 
-def test_a_job_is_followed_from_its_queue_through_a_replaced_pod_to_its_end(cluster, caplog):
+def test_a_job_is_followed_from_its_queue_through_replaced_pods_to_its_end(cluster, caplog):
     message = "couldn't assign flavors to pod set main: insufficient unused quota for gpu"
     condition = {"type": "QuotaReserved", "status": "False", "message": message}
     workload = {"status": {"conditions": [condition]}}
@@ -160,7 +160,7 @@ def test_a_pod_that_is_evicted_before_it_runs_may_run_again(cluster):
     assert "Evicted: low on ephemeral-storage" in ended.why
 
 
-def test_an_image_that_is_not_there_is_told_although_the_deadline_ended_the_job(cluster):
+def test_an_image_that_is_not_there_is_told_after_the_deadline(cluster):
     waiting = {"reason": "ErrImagePull", "message": "recap:9: not found"}
     cluster.pod("a", state={"waiting": waiting})
 

@@ -149,7 +149,7 @@ def test_an_unreachable_service_ends_with_75_and_no_region_with_64(
     assert recap(*words).code == ExitCode.CONFIG
 
 
-def test_with_queue_and_definition_a_dry_run_asks_nobody(recap, training, tmp_path, aws_environment):
+def test_with_both_names_a_dry_run_asks_nobody(recap, training, tmp_path, aws_environment):
     aws_environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     aws_environment.delenv("AWS_DEFAULT_REGION")
     config = written(tmp_path / "train.yaml", training)
