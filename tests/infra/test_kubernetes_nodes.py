@@ -1,13 +1,12 @@
 """Claims about training on several nodes: they find each other, start again and end as one."""
 
 import copy
-import os
 
 import pytest
 import yaml
 from kubeflow_trainer_api.models.jobset_v1alpha2_failure_policy import JobsetV1alpha2FailurePolicy
 
-from tests.infra.kustomize import FOLDER, TRAIN_JOB, build, named, of_kind, render, templates
+from tests.infra.kustomize import TRAIN_JOB, named, of_kind, render, templates, together
 
 # Why a Job failed, of all that JobSet's webhook takes in a rule, and what the set does then.
 JOB_ENDS = {
@@ -98,14 +97,3 @@ def test_on_eks_no_pod_that_runs_recap_is_moved_for_tidiness(tmp_path, nodes):
     assert runs == {
         each.name: (each.job["podFailurePolicy"], each.pod) for each in templates(render(nodes))
     }
-
-
-def together(folder, *components):
-    """The base with these components, in this order."""
-    here = os.path.relpath(FOLDER, folder.resolve())
-    kustomization = {
-        "resources": [f"{here}/base"],
-        "components": [f"{here}/components/{name}" for name in components],
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
-    return build(folder)

@@ -67,10 +67,11 @@ def test_pods_hold_no_token_of_the_cluster(manifests):
 def test_each_command_has_an_account_and_an_id_of_its_own(manifests):
     accounts = set(of_kind(manifests, "ServiceAccount"))
     ids = {"train": 10001, "summarize": 10002}
+    cluster_decides = "openshift-dns" in of_kind(manifests, "NetworkPolicy")
     for each in templates(manifests):
         context = each.pod["securityContext"]
         for key in ("runAsUser", "runAsGroup", "fsGroup"):
-            assert context[key] == ids[each.command]
+            assert context.get(key) == (None if cluster_decides else ids[each.command])
         assert each.pod["serviceAccountName"] == f"recap-{each.command}"
         assert each.pod["serviceAccountName"] in accounts
 
@@ -125,14 +126,28 @@ def test_pods_reach_names_and_https_and_what_their_overlay_needs():
                 ports = tuple(sorted({port["port"] for port in rule.get("ports", ())}))
                 ways.setdefault(overlay, set()).add((name, ports))
     everywhere = {("default", (53,)), ("default", (443,))}
+    identity = {("pod-identity", (80,))}
+    nodes = {("train-nodes", ())}  # any port, but only among themselves: see below
     assert ways == {
-        "eks": everywhere | {("pod-identity", (80,))},
+        "company": everywhere | identity | nodes | {("proxy", (8080,))},
+        "eks": everywhere | identity,
         "kueue": everywhere,
         "no-gpu": everywhere | {("to-s3", (9000,))},
-        "nodes": everywhere
-        | {("train-nodes", ())},  # any port, but only among themselves: see below
-        "nodes-indexed": everywhere | {("train-nodes", ())},
+        "nodes": everywhere | nodes,
+        "nodes-indexed": everywhere | nodes,
+        "openshift": everywhere | {("openshift-dns", (5353,))},
+        "proxy": everywhere | {("proxy", (3128,))},
+        "runtime-class": everywhere,
     }
+
+
+def test_names_are_asked_wherever_the_cluster_answers_them(manifests):
+    default = of_kind(manifests, "NetworkPolicy")["default"]["spec"]
+    (dns,) = [
+        rule for rule in default["egress"] if {"protocol": "UDP", "port": 53} in rule["ports"]
+    ]
+    assert "to" not in dns  # a pod, the node, or a cache at the Service's address
+    assert {"protocol": "TCP", "port": 53} in dns["ports"]  # answers that do not fit into UDP
 
 
 @pytest.mark.parametrize("overlay", ["nodes", "nodes-indexed"])
@@ -158,7 +173,9 @@ def test_pods_of_an_identity_reach_only_its_agent():
 
 
 def test_every_folder_of_manifests_is_rendered_here():
-    assert OVERLAYS == ["eks", "kueue", "no-gpu", "nodes", "nodes-indexed"]
-    used = {"pod", *OVERLAYS}
-    assert {path.name for path in (FOLDER / "components").iterdir()} == used
+    alone = {"eks", "kueue", "no-gpu", "nodes", "nodes-indexed"}
+    alone |= {"openshift", "proxy", "runtime-class"}
+    assert set(OVERLAYS) == alone | {"company"}
+    within_others = {"pod", "certificates", "check"}
+    assert {path.name for path in (FOLDER / "components").iterdir()} == alone | within_others
     assert build(FOLDER / "base")
