@@ -34,7 +34,7 @@ PYTEST := $(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 .PHONY: help demo setup clean docker-train docker-summarize docker-tensorboard docker-down
 .PHONY: test test-bases test-demo test-faults test-real test-vllm
 .PHONY: check check-infra bench docs demo-base
-.PHONY: deploy push lock lock-infra image-locks image-check sbom audit
+.PHONY: deploy push submit-check lock lock-infra image-locks image-check sbom audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
@@ -133,6 +133,10 @@ deploy: $(INSTALLED) check-infra ## create or update the AWS stack (PARAMETERS='
 
 push: $(INSTALLED) ## build both images and push them to the stack's repository (TAG=, DRY_RUN=1)
 	$(BIN)/python infra/aws/push.py --stack $(STACK) --tag $(TAG) $(if $(DRY_RUN),--dry-run)
+
+submit-check: $(INSTALLED) ## try a throw-away stack on AWS, half an hour, cents (DRY_RUN=1, KEEP=1, YES=1, REMOVE=name)
+	$(BIN)/python infra/aws/submit_check.py --tag $(TAG) $(if $(DRY_RUN),--dry-run) \
+		$(if $(KEEP),--keep) $(if $(YES),--yes) $(if $(REMOVE),--remove $(REMOVE))
 
 image-check: $(INSTALLED) ## build the image without docker and run the demo in it (root, Debian)
 	infra/docker/check.sh $(BIN)/python

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -90,20 +91,22 @@ class Role:
         return any(all(map(fnmatchcase, (action, resource), right)) for right in self.rights())
 
 
-def recap(command: str, config: str, stop_at: str | None = None) -> tuple[int, str]:
+def recap(
+    command: str, config: str, stop_at: str | None = None, arguments: Sequence[str] = ()
+) -> tuple[int, str]:
     """Run recap; with `stop_at`, until it says so, and then stop it as a reclaimed machine does."""
-    arguments = [sys.executable, "-m", "job", command, config]
+    line = [sys.executable, "-m", "job", command, config, *arguments]
     said = []
     with subprocess.Popen(
-        arguments,
+        line,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | QUIET,
     ) as process:
-        for line in process.stderr or ():
-            said.append(line)
-            if stop_at and stop_at in line:
+        for text in process.stderr or ():
+            said.append(text)
+            if stop_at and stop_at in text:
                 process.send_signal(signal.SIGTERM)
                 stop_at = None
     return process.returncode, "".join(said)
