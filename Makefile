@@ -11,6 +11,8 @@ INSTALLED := $(VENV)/.installed
 VLLM := .venv-vllm
 # A real base for tests on the CPU, made once of packages of the Python index.
 REAL_BASE := build/smollm2-135m-instruct
+# A deployer needs boto3 alone: seconds, not torch.
+DEPLOY := .venv-deploy
 LINT := .venv-infra/bin
 LINT_INSTALLED := .venv-infra/.installed
 PIP_AUDIT := build/audit/bin/pip-audit
@@ -128,11 +130,11 @@ demo-base: $(INSTALLED) ## train the demo's small base model again (about 15 min
 STACK ?= recap
 TAG ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*')
 
-deploy: $(INSTALLED) check-infra ## create or update the AWS stack (PARAMETERS='Night=on …', STACK=, TAG=, YES=1)
-	$(BIN)/python infra/aws/deploy.py --stack $(STACK) --tag $(TAG) $(if $(YES),--yes) $(PARAMETERS)
+deploy: $(DEPLOY)/.installed ## create or update the AWS stacks (PARAMETERS='Night=on …', STACK=, TAG=, YES=1)
+	$(DEPLOY)/bin/python infra/aws/deploy.py --stack $(STACK) --tag $(TAG) $(if $(YES),--yes) $(PARAMETERS)
 
-push: $(INSTALLED) ## build both images and push them to the stack's repository (TAG=, DRY_RUN=1)
-	$(BIN)/python infra/aws/push.py --stack $(STACK) --tag $(TAG) $(if $(DRY_RUN),--dry-run)
+push: $(DEPLOY)/.installed ## build both images and push them to the stack's repository (TAG=, DRY_RUN=1)
+	$(DEPLOY)/bin/python infra/aws/push.py --stack $(STACK) --tag $(TAG) $(if $(DRY_RUN),--dry-run)
 
 submit-check: $(INSTALLED) ## try a throw-away stack on AWS, half an hour, cents (DRY_RUN=1, KEEP=1, YES=1, REMOVE=name)
 	$(BIN)/python infra/aws/submit_check.py --tag $(TAG) $(if $(DRY_RUN),--dry-run) \
@@ -179,6 +181,12 @@ $(VLLM)/.installed: requirements.lock requirements-vllm.lock pyproject.toml | $(
 
 $(REAL_BASE): | $(INSTALLED)
 	@$(BIN)/python -m tests.real.base $@
+
+$(DEPLOY)/.installed: requirements.lock | $(BIN)/python
+	$(BIN)/python -m venv $(DEPLOY)
+	$(DEPLOY)/bin/$(PIP_INSTALL) \
+		$$(grep -E '^(boto3|botocore|jmespath|python-dateutil|s3transfer|six|urllib3)==' requirements.lock)
+	@touch $@
 
 $(LINT_INSTALLED): infra/lint/requirements.lock | $(BIN)/python
 	@echo 'installing the linters of infra/ into .venv-infra: a few minutes'

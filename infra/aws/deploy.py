@@ -1,8 +1,8 @@
-"""Deploy both stacks: show the change set of each with its parameters, ask, and execute it.
+"""Deploy both stacks: show the change set of each with its parameters, ask once, and execute them.
 
 `make deploy` runs it. First recap.yaml, as the stack of the given name, then watch.yaml, as that
 name with -watch, whose parameters are outputs of the first. Parameters that are not named keep
-their values; the first time, they have the template's defaults.
+their values; the first time, they have the template's defaults. It needs boto3 and nothing else.
 """
 
 import argparse
@@ -10,15 +10,18 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-STACKS = {"recap.yaml": "", "watch.yaml": "-watch"}  # what a template's stack adds to the name
+RECAP, WATCH = "recap.yaml", "watch.yaml"
+WATCHING = "-watch"  # what the second stack adds to the name of the first
 TARGETS = ("train", "summarize")  # a tag of each: <target>-<tag>
 DIRTY = "-dirty"  # how `git describe` ends for a working tree with changes
+TAG = "recap:stack"  # on everything in both stacks, for cost allocation
 NOTHING = ("didn't contain changes", "No updates are to be performed")
 
 
@@ -58,47 +61,54 @@ def deploy(
     """
     cloudformation = session.client("cloudformation")
     templates = templates or {
-        name: Path(__file__).with_name(name).read_text(encoding="utf-8") for name in STACKS
+        name: Path(__file__).with_name(name).read_text(encoding="utf-8") for name in (RECAP, WATCH)
     }
     named = _parse_parameters(parameters)
-    known = {name: _known(cloudformation, template) for name, template in templates.items()}
-    either = set().union(*known.values())
-    if unknown := sorted(named.keys() - either):
-        raise RefusedError(
-            f"the templates have no parameter {unknown[0]}; they have {', '.join(sorted(either))}"
-        )
+    recap = Stack(cloudformation, stack, templates[RECAP], stack)
+    watch = Stack(cloudformation, stack + WATCHING, templates[WATCH], stack)
+    if unknown := sorted(named.keys() - recap.parameters.keys() - watch.parameters.keys()):
+        known = ", ".join(sorted(recap.parameters.keys() | watch.parameters.keys()))
+        raise RefusedError(f"the templates have no parameter {unknown[0]}; they have {known}")
     if named["ImageTag"].endswith(DIRTY):
         raise RefusedError(
             f"{named['ImageTag']}: such images are never pushed: commit first, or name others "
             "with TAG=…"
         )
-    if before := find(cloudformation, stack):
-        _check_images(session.client("ecr"), outputs(before)["Repository"], named["ImageTag"])
-    passed: dict[str, str] = {}
-    for name, template in templates.items():
-        values = named | passed
-        values = {key: values[key] for key in values.keys() & known[name]}
-        passed |= _deploy_one(cloudformation, stack + STACKS[name], template, values, yes)
+    if recap.before:
+        repository = outputs(recap.before)["Repository"]
+        _check_images(session.client("ecr"), repository, named["ImageTag"])
+    types = named.get("InstanceTypes") or recap.value("InstanceTypes")
+    _check_types(session.client("ec2"), types.split(","))
 
-
-def _deploy_one(
-    cloudformation: Any, stack: str, template: str, named: dict[str, str], yes: bool
-) -> dict[str, str]:
-    """Create or change one stack, and print and return its outputs."""
-    before = find(cloudformation, stack)
-    change = _change_set(cloudformation, stack, before, named, template)
-    if change is None:
-        print(f"stack {stack} is as it should be")
-        return outputs(before or {})
-    print("\n".join(map(_line, change["Changes"])))
-    if not yes and not _confirm(f"Change stack {stack} so? [y/N] "):
-        _discard(cloudformation, change, before)
-        raise RefusedError(f"nothing of stack {stack} was changed")
-    _execute(cloudformation, change, before)
-    after = outputs(find(cloudformation, stack) or {})
-    for name, value in after.items():
+    passed = outputs(recap.before or {})
+    recap.plan(named)
+    watch.plan(named | passed)
+    _show(recap, watch)
+    if recap.change or watch.change or watch.missing:
+        if not yes and not _confirm("Change it so? [y/N] "):
+            recap.discard()
+            watch.discard()
+            raise RefusedError("nothing was changed")
+        recap.execute()
+        if outputs(recap.before or {}) != passed or watch.missing:
+            watch.discard()
+            watch.plan(named | outputs(recap.before or {}))
+        watch.execute()
+    for name, value in outputs(recap.before or {}).items():
         print(f"{name:24} {value}")
-    return after
+
+
+def _show(recap: "Stack", watch: "Stack") -> None:
+    for each in (recap, watch):
+        if each.change:
+            print(f"stack {each.name}:")
+            print("\n".join(map(_line, each.change["Changes"])))
+        elif each.missing:
+            # Its parameters are outputs that the first stack does not have yet.
+            kinds = ", ".join(sorted(set(each.kinds)))
+            print(f"stack {each.name}, after it, with {kinds}")
+        else:
+            print(f"stack {each.name} is as it should be")
 
 
 def find(cloudformation: Any, stack: str) -> dict[str, Any] | None:
@@ -146,48 +156,118 @@ def _check_images(ecr: Any, repository: str, tag: str) -> None:
         )
 
 
-def _known(cloudformation: Any, template: str) -> set[str]:
-    """Return the names of the template's parameters."""
-    summary = cloudformation.get_template_summary(TemplateBody=template)
-    return {parameter["ParameterKey"] for parameter in summary["Parameters"]}
+def _check_types(ec2: Any, types: Sequence[str]) -> None:
+    """Raise RefusedError if the region lacks a type: Batch would refuse the machines."""
+    named = [each for each in types if "." in each]  # any other is a family of types
+    if not named:
+        return
+    query = ec2.get_paginator("describe_instance_type_offerings")
+    pages = query.paginate(Filters=[{"Name": "instance-type", "Values": named}])
+    there = {each["InstanceType"] for page in pages for each in page["InstanceTypeOfferings"]}
+    if missing := [each for each in named if each not in there]:
+        raise RefusedError(
+            f"{ec2.meta.region_name} has no {' and no '.join(missing)}: name types that it has "
+            "with PARAMETERS='InstanceTypes=…' (aws ec2 describe-instance-type-offerings)"
+        )
 
 
-def _change_set(
-    cloudformation: Any,
-    stack: str,
-    before: dict[str, Any] | None,
-    named: dict[str, str],
-    template: str,
-) -> dict[str, Any] | None:
-    """Create a change set and return it with its changes; None if there is nothing to change."""
-    known = _known(cloudformation, template)
-    kept = {
-        parameter["ParameterKey"] for parameter in (before or {}).get("Parameters", ())
-    } & known - named.keys()
-    id = cloudformation.create_change_set(
-        StackName=stack,
-        ChangeSetName=f"deploy-{int(time.time())}",
-        ChangeSetType="UPDATE" if before else "CREATE",
-        TemplateBody=template,
-        Capabilities=["CAPABILITY_IAM"],
-        Parameters=[
+@dataclass
+class Stack:
+    """One of the two stacks: as it was before, and its change set."""
+
+    cloudformation: Any
+    name: str
+    template: str
+    tag: str  # the name of the first stack
+
+    def __post_init__(self) -> None:
+        summary = self.cloudformation.get_template_summary(TemplateBody=self.template)
+        self.parameters = {each["ParameterKey"]: each for each in summary["Parameters"]}
+        self.kinds: list[str] = summary["ResourceTypes"]
+        self.before = find(self.cloudformation, self.name)
+        self.change: dict[str, Any] | None = None
+        self.missing: set[str] = set()
+
+    def value(self, name: str) -> str:
+        """Return a parameter's value in the stack, or else its default."""
+        for parameter in (self.before or {}).get("Parameters", ()):
+            if parameter["ParameterKey"] == name:
+                return str(parameter["ParameterValue"])
+        return str(self.parameters[name]["DefaultValue"])
+
+    def plan(self, values: Mapping[str, str]) -> None:
+        """Create a change set, if there is something to change.
+
+        Set `missing` instead if parameters have neither a value nor a default. Raise RefusedError
+        if CloudFormation refuses the change.
+        """
+        named = {name: values[name] for name in values.keys() & self.parameters.keys()}
+        old = {each["ParameterKey"] for each in (self.before or {}).get("Parameters", ())}
+        kept = old & self.parameters.keys() - named.keys()
+        needed = {name for name, each in self.parameters.items() if "DefaultValue" not in each}
+        self.missing = needed - named.keys() - kept
+        if self.missing:
+            return
+        parameters: list[dict[str, Any]] = [
             {"ParameterKey": name, "ParameterValue": value} for name, value in named.items()
         ]
-        + [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)],
-        **({} if before else {"OnStackFailure": "DELETE"}),
-    )["Id"]
-    try:
-        cloudformation.get_waiter("change_set_create_complete").wait(
-            ChangeSetName=id, WaiterConfig={"Delay": 3}
-        )
-    except WaiterError as error:
-        reason = error.last_response.get("StatusReason", "")
-        cloudformation.delete_change_set(ChangeSetName=id)
-        if any(text in reason for text in NOTHING):
-            return None
-        raise RefusedError(f"CloudFormation refuses the change: {reason}") from error
-    changes: dict[str, Any] = cloudformation.describe_change_set(ChangeSetName=id)
-    return changes
+        parameters += [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)]
+        id = self.cloudformation.create_change_set(
+            StackName=self.name,
+            ChangeSetName=f"deploy-{int(time.time())}",
+            ChangeSetType="UPDATE" if self.before else "CREATE",
+            TemplateBody=self.template,
+            Capabilities=["CAPABILITY_IAM"],
+            Parameters=parameters,
+            Tags=[{"Key": TAG, "Value": self.tag}],
+            **({} if self.before else {"OnStackFailure": "DELETE"}),
+        )["Id"]
+        try:
+            waiter = self.cloudformation.get_waiter("change_set_create_complete")
+            waiter.wait(ChangeSetName=id, WaiterConfig={"Delay": 3})
+        except WaiterError as error:
+            reason = error.last_response.get("StatusReason", "")
+            self.cloudformation.delete_change_set(ChangeSetName=id)
+            if any(text in reason for text in NOTHING):
+                return
+            raise RefusedError(f"CloudFormation refuses the change: {reason}") from error
+        self.change = self.cloudformation.describe_change_set(ChangeSetName=id)
+
+    def discard(self) -> None:
+        """Delete the change set, and the stack if it was made for it."""
+        if self.change:
+            self.cloudformation.delete_change_set(ChangeSetName=self.change["ChangeSetId"])
+            if not self.before:
+                self.cloudformation.delete_stack(StackName=self.change["StackId"])
+        self.change = None
+
+    def execute(self) -> None:
+        """Execute the change set and wait for its end. Raise RefusedError if it fails."""
+        if not self.change:
+            return
+        stack, began = self.change["StackId"], time.time()
+        self.cloudformation.execute_change_set(ChangeSetName=self.change["ChangeSetId"])
+        print(f"stack {self.name} is under way: some minutes")
+        kind = "stack_update_complete" if self.before else "stack_create_complete"
+        try:
+            waiter = self.cloudformation.get_waiter(kind)
+            waiter.wait(StackName=stack, WaiterConfig={"Delay": 10, "MaxAttempts": 360})
+        except WaiterError as error:
+            raise RefusedError(
+                "\n".join(["it failed, and is rolled back:", *self._failures(stack, began)])
+            ) from error
+        self.before = find(self.cloudformation, self.name)
+        self.change = None
+
+    def _failures(self, stack: str, began: float) -> list[str]:
+        events = self.cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
+        lines = []
+        for event in reversed(events):
+            is_new = event["Timestamp"].timestamp() >= began
+            if is_new and event["ResourceStatus"].endswith("_FAILED"):
+                reason = event.get("ResourceStatusReason", "")
+                lines.append(f"  {event['LogicalResourceId']}: {reason}")
+        return lines
 
 
 def _line(change: dict[str, Any]) -> str:
@@ -202,34 +282,6 @@ def _confirm(question: str) -> bool:
         return input(question).strip().lower() in ("y", "yes")
     except EOFError:  # no terminal
         return False
-
-
-def _discard(cloudformation: Any, change: dict[str, Any], before: dict[str, Any] | None) -> None:
-    cloudformation.delete_change_set(ChangeSetName=change["ChangeSetId"])
-    if not before:
-        cloudformation.delete_stack(StackName=change["StackId"])
-
-
-def _execute(cloudformation: Any, change: dict[str, Any], before: dict[str, Any] | None) -> None:
-    stack, began = change["StackId"], time.time()
-    cloudformation.execute_change_set(ChangeSetName=change["ChangeSetId"])
-    print("under way: some minutes")
-    waiter = cloudformation.get_waiter(
-        "stack_update_complete" if before else "stack_create_complete"
-    )
-    try:
-        waiter.wait(StackName=stack, WaiterConfig={"Delay": 10, "MaxAttempts": 360})
-    except WaiterError as error:
-        events = cloudformation.describe_stack_events(StackName=stack)["StackEvents"]
-        failed = [event for event in events if event["ResourceStatus"].endswith("_FAILED")]
-        lines = [
-            f"  {event['LogicalResourceId']}: {event.get('ResourceStatusReason', '')}"
-            for event in failed
-            if event["Timestamp"].timestamp() >= began
-        ]
-        raise RefusedError(
-            "\n".join(["it failed, and is rolled back:", *reversed(lines)])
-        ) from error
 
 
 if __name__ == "__main__":

@@ -244,9 +244,61 @@ def test_a_parameter_that_is_none_is_told(session, name, parameters, message):
 
 def test_without_a_yes_nothing_is_made(session, name, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
-    with pytest.raises(deploy.RefusedError, match=f"nothing of stack {name} was changed"):
+    with pytest.raises(deploy.RefusedError, match="nothing was changed"):
         run(session, name, yes=False)
+    cloudformation = session.client("cloudformation")
+    assert deploy.find(cloudformation, name) is None
+    assert deploy.find(cloudformation, f"{name}-watch") is None
+
+
+def test_both_change_sets_are_shown_before_the_one_question(session, name, monkeypatch, capsys):
+    asked = []
+
+    def answer(question):
+        asked.append((question, capsys.readouterr().out))
+        return "y"
+
+    monkeypatch.setattr("builtins.input", answer)
+    run(session, name, yes=False)
+    ((question, shown),) = asked
+    assert question == "Change it so? [y/N] "
+    assert "Add      Queue " in shown
+    assert "Add      JobFailed " in shown
+
+
+def test_a_second_stack_whose_parameters_do_not_exist_yet_is_announced(session, name, capsys):
+    templates = stack.for_moto()
+    watch = json.loads(templates["watch.yaml"])
+    # An output that moto does not make, as before the first deployment.
+    del watch["Parameters"]["NightQueue"]["Default"]
+    templates["watch.yaml"] = json.dumps(watch)
+    deploy.deploy(session, name, [f"{k}={v}" for k, v in stack.GIVEN.items()], True, templates)
+    told = capsys.readouterr().out
+    assert f"stack {name}-watch, after it, with AWS::CloudWatch::Alarm, " in told
+
+
+def test_everything_in_both_stacks_has_the_tag_of_the_first(session, name):
+    run(session, name)
+    cloudformation = session.client("cloudformation")
+    for each in (name, f"{name}-watch"):
+        tags = cloudformation.describe_stacks(StackName=each)["Stacks"][0]["Tags"]
+        assert tags == [{"Key": "recap:stack", "Value": name}]
+
+
+def test_types_that_the_region_lacks_are_refused_before_anything_is_made(session, name):
+    with pytest.raises(deploy.RefusedError, match=r"us-east-1 has no g99\.large: name types"):
+        run(session, name, InstanceTypes="g6.2xlarge,g99.large,g5")
     assert deploy.find(session.client("cloudformation"), name) is None
+
+
+def test_deploying_needs_boto3_and_nothing_else():
+    loaded = "import sys, deploy, push; print(*{name.partition('.')[0] for name in sys.modules})"
+    folder = stack.TEMPLATE.parent
+    command = [sys.executable, "-c", loaded]
+    told = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+    others = set(told.split()) - sys.stdlib_module_names - {"deploy", "push", "__mp_main__"}
+    needed = {"boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3"}
+    assert {name for name in others if not name.startswith("_")} <= needed | {"certifi", "awscrt"}
 
 
 def test_both_images_are_built_for_the_stacks_machines_and_pushed_by_tag(
