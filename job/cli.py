@@ -216,9 +216,10 @@ def summarize(
 
         with gpu_lines():
             return _summarize_on_this_machine(loaded, share)
-    from job.launch.processes import die_with_supervisor
+    from job.launch.outcome import SUPERVISOR
+    from job.launch.processes import die_with_parent
 
-    die_with_supervisor()
+    die_with_parent(int(os.environ.get(SUPERVISOR, 0)))
     from job.summarization.summarize import summarize as summarize_all
 
     summarize_all(loaded, shard=share)

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from job.config.sections import AdapterModelSection, GenerationSection
 from job.errors import ConfigError
+from job.inference import vllm_process
 from job.inference.open import FetchedModel
 from job.inference.vllm_engine import VllmEngine
 from job.model.control_tokens import end_tokens
@@ -227,6 +228,7 @@ def _engine_arguments(
         trust_remote_code=section.trust_remote_code,
         max_model_len=max_tokens,
         tensor_parallel_size=tensor_parallel,
+        worker_extension_cls=vllm_process.NAME if tensor_parallel > 1 else "",
         enable_prefix_caching=True,
         use_tqdm_on_load=False,
         enforce_eager=not has_gpu,  # compiling pays on GPUs

@@ -20,13 +20,14 @@ from typing import IO, Literal
 import psutil
 
 from job.errors import ExitCode
-from job.launch.outcome import SUPERVISOR, Outcome
+from job.launch.outcome import Outcome
 from job.telemetry import warn
 
 SECONDS_BETWEEN_LOOKS = 0.2
 
 # A killed process is gone at once, unless the kernel is writing something for it.
 KILL_SECONDS = 5.0
+CLEANUP_SECONDS = 1.0
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>; Python has no names for these
 PR_SET_CHILD_SUBREAPER = 36
@@ -48,14 +49,14 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def die_with_supervisor() -> None:
-    """Let the kernel kill this process as soon as the supervisor that started it is gone.
+def die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process as soon as process `parent`, which started it, is gone.
 
     Ends this process if it is gone already. Linux only; elsewhere a no-op.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if str(os.getppid()) != os.environ.get(SUPERVISOR):
+        if os.getppid() != parent:
             os._exit(ExitCode.RETRY)
 
 
@@ -162,6 +163,9 @@ class ProcessTree:
                     break
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
+        if self._signalled_by_stop == "launchers":
+            # Python's tracker of shared memory ends when its process has, after it has cleaned up.
+            psutil.wait_procs(self._alive(), timeout=CLEANUP_SECONDS)
         self._signal_all(signal.SIGKILL)
         returned = [_return_code(launcher) for launcher in launchers]
         for reader in readers:

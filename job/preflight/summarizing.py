@@ -1,5 +1,6 @@
 """Plan a night: its records, what summarizes them, its output, and whether it is done already."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +11,10 @@ from job.config.sections import as_list
 from job.conversations.read import read_conversations
 from job.conversations.record import Reject
 from job.conversations.redaction import make_redactor, redact_message, redacted_errors
+from job.environment import count_gpus
 from job.errors import DataError
 from job.preflight.access import probe_output
-from job.preflight.checks import Found, Plan, check_value
+from job.preflight.checks import Check, Found, Plan, check, check_value
 from job.preflight.models import generating_checks
 from job.storage.open import InputFile
 from job.storage.scratch import cache_folder
@@ -22,6 +24,7 @@ from job.summarization.identity import identity
 from job.summarization.inputs import check_enough, find_night_inputs
 from job.summarization.output import check_apart, open_output
 from job.summarization.summarizer import fetch_digests
+from job.summarization.workers import describe_workers, visible_gpus
 
 REJECTS_SHOWN = 3
 
@@ -42,12 +45,17 @@ def plan_summarizing(config: SummarizeConfig) -> Plan:
 
     return Plan(
         title=f"plan of summarize run {config.run}",
-        checks=[input_check, *generating_checks(config), output_check],
+        checks=[input_check, *generating_checks(config), _workers_check(config), output_check],
         config=resolved_yaml(config),
         run=config.run,
         done=bool(is_done),
         chunks=found.chunks if found else None,
     )
+
+
+def _workers_check(config: SummarizeConfig) -> Check:
+    gpus = visible_gpus(os.environ, count_gpus)
+    return check("workers", lambda: describe_workers(config, gpus))
 
 
 def _read_input(config: SummarizeConfig) -> Found[_Input]:

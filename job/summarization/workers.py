@@ -81,6 +81,26 @@ def plan_workers(
     return Layout(workers, tuple(shares))
 
 
+def describe_workers(config: SummarizeConfig, gpus: Sequence[str]) -> str:
+    """Return how many workers a machine will start, and how many this one would, for a plan."""
+    each = f"{config.tensor_parallel} GPUs" if config.tensor_parallel > 1 else "GPU"
+    if config.workers == "auto":
+        text = f"one for each {each} of a machine"
+    else:
+        text = f"{config.workers} on each machine"
+        if config.tensor_parallel > 1:
+            text += f", with {each} each"
+    try:
+        here = str(plan_workers(config.workers, config.tensor_parallel, gpus).workers)
+    except ConfigError as error:
+        # The machine that plans need not be one that works.
+        return f"{text}; none here ({error})"
+    if config.workers == "auto" or gpus:
+        number = f"{len(gpus)} GPUs" if len(gpus) != 1 else "1 GPU"
+        text += f"; {here} here, with {number}" if gpus else f"; {here} here, without a GPU"
+    return text
+
+
 def visible_gpus(environment: Mapping[str, str], count: Callable[[], int]) -> list[str]:
     """Return the names by which CUDA_VISIBLE_DEVICES can select each GPU that is visible here.
 

@@ -20,6 +20,7 @@ from job.summarization.shard import WHOLE, Claims, Shard, find_shard
 from job.summarization.summarize import summarize
 from job.summarization.workers import (
     Layout,
+    describe_workers,
     judge_workers,
     plan_workers,
     run_workers,
@@ -61,6 +62,32 @@ def test_each_worker_has_gpus_of_its_own(workers, tensor_parallel, gpus, layout)
 def test_more_than_there_are_gpus_is_a_mistake(workers, tensor_parallel, gpus, said):
     with pytest.raises(ConfigError, match=said):
         plan_workers(workers, tensor_parallel, gpus)
+
+
+@pytest.mark.parametrize(
+    ("keys", "gpus", "text"),
+    [
+        ({}, [], "one for each GPU of a machine; 1 here, without a GPU"),
+        ({}, GPUS, "one for each GPU of a machine; 4 here, with 4 GPUs"),
+        ({"workers": 4}, [], "4 on each machine"),
+        ({"workers": 2}, GPUS, "2 on each machine; 2 here, with 4 GPUs"),
+        (
+            {"tensor_parallel": 2},
+            GPUS,
+            "one for each 2 GPUs of a machine; 2 here, with 4 GPUs",
+        ),
+        (
+            {"tensor_parallel": 2},
+            ["0"],
+            "one for each 2 GPUs of a machine; none here (tensor_parallel: 2, but 1 GPU is visible "
+            "on this machine: take a machine with more of them, or lower it)",
+        ),
+    ],
+)
+def test_a_plan_says_how_many_workers_a_machine_starts(keys, gpus, text):
+    least = {"run": "n", "input": "in", "output": "out", "adapter": "a"}
+    config = SummarizeConfig.model_validate(least | keys)
+    assert describe_workers(config, gpus) == text
 
 
 MIG = "MIG-1f0c0a2a-6a1e-5b0e-9d0c-9f6f2d6c1f11"
@@ -190,8 +217,8 @@ for number, code in enumerate(sys.argv[1].split(",")):
 SLEEPER = """
 import os, sys, time
 from pathlib import Path
-from job.launch.processes import die_with_supervisor
-die_with_supervisor()
+from job.launch.processes import die_with_parent
+die_with_parent(int(os.environ["RECAP_SUPERVISOR"]))
 Path(os.environ["MET"], str(os.getpid())).touch()
 time.sleep(60)
 """
