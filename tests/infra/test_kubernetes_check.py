@@ -14,6 +14,8 @@ import pytest
 
 from tests.infra.kustomize import CHECK, FOLDER, OVERLAYS, Manifest, of_kind, pods, render
 
+pytestmark = pytest.mark.infra
+
 SCRIPT = FOLDER / "components" / "check" / "check.py"
 
 

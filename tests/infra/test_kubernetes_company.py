@@ -22,6 +22,8 @@ from tests.infra.kustomize import (
     together,
 )
 
+pytestmark = pytest.mark.infra
+
 SAMPLE = FOLDER / "overlays" / "company"
 REGISTRY = "registry.example.com"
 PROXY = "http://proxy.example.com:8080"

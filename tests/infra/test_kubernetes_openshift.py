@@ -5,6 +5,8 @@ import pytest
 from tests.infra.kustomize import Manifest, of_kind, pods, render, templates, together
 from tests.infra.pod_security import violations
 
+pytestmark = pytest.mark.infra
+
 WITH_PODS = [["no-gpu"], ["nodes"], ["nodes-indexed"], ["check", "nodes-indexed"]]
 
 

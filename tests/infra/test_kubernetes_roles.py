@@ -1,6 +1,10 @@
 """On EKS, recap runs with the two policies of its pods, and neither allows more than it uses."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -77,18 +81,103 @@ def test_a_training_cannot_read_nights_or_delete_an_adapter():
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_roles_name_their_actions_and_are_for_one_account_each(job):
+def test_roles_name_each_of_their_actions(job):
     assert not [action for action, _ in role(job).rights() if "*" in action]
-    trust = (OVERLAY / "trust.json").read_text(encoding="utf-8").replace("JOB", job)
-    (statement,) = json.loads(trust)["Statement"]
-    tags = statement["Condition"]["StringEquals"]
-    account = tags["aws:RequestTag/kubernetes-service-account"]
-    accounts = of_kind(render("eks"), "ServiceAccount")
-    assert accounts[account]["metadata"]["namespace"] == tags["aws:RequestTag/kubernetes-namespace"]
-    used = {each.command for each in templates(render("eks")) if account_of(each) == account}
-    assert used == {job}
 
 
-def account_of(template: Any) -> str:
-    name: str = template.pod["serviceAccountName"]
-    return name
+# The page
+
+
+@pytest.fixture(scope="module")
+def calls_of_page(tmp_path_factory: pytest.TempPathFactory) -> list[list[list[str]]]:
+    """Run the page's two ways to make the roles, with a stand-in for aws. Return its calls."""
+    tmp_path = tmp_path_factory.mktemp("page")
+    stand_in = tmp_path / "aws"
+    stand_in.write_text(AWS, encoding="utf-8")
+    stand_in.chmod(0o755)
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(cd infra/kubernetes/overlays/eks\n.*?)^```", page, re.M | re.S)
+    calls = []
+    for number, block in enumerate(blocks):
+        log = tmp_path / f"{number}.jsonl"
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(log)}
+        command = ["bash", "-eu", "-c", block]
+        subprocess.run(command, cwd=FOLDER.parents[1], env=environment, check=True)
+        calls.append([json.loads(line) for line in log.read_text("utf-8").splitlines()])
+    return calls
+
+
+AWS = f"""#!{sys.executable}
+import json, os, sys
+with open(os.environ["CALLS"], "a") as log:
+    print(json.dumps(sys.argv[1:]), file=log)
+if "sts" in sys.argv:
+    print("123456789012")
+if "describe-cluster" in sys.argv:
+    print("https://oidc.eks.us-east-1.amazonaws.com/id/0123")
+if "create-role" in sys.argv:
+    print("arn:aws:iam::123456789012:role/" + sys.argv[sys.argv.index("--role-name") + 1])
+"""
+
+
+def option(call: list[str], name: str) -> str:
+    return call[call.index(name) + 1]
+
+
+def trusts(calls: list[list[str]]) -> dict[str, dict[str, Any]]:
+    """Return the statement by which each role is trusted."""
+    found = {}
+    for call in calls:
+        if "create-role" in call:
+            (statement,) = json.loads(option(call, "--assume-role-policy-document"))["Statement"]
+            found[option(call, "--role-name")] = statement
+    return found
+
+
+def test_both_ways_of_the_page_give_each_role_its_policy(calls_of_page):
+    assert len(calls_of_page) == 2
+    for calls in calls_of_page:
+        policies = {
+            option(call, "--role-name"): json.loads(option(call, "--policy-document"))
+            for call in calls
+            if "put-role-policy" in call
+        }
+        assert set(policies) == {"recap-train", "recap-summarize"}
+        for job in JOBS:
+            text = (OVERLAY / f"{job}-policy.json").read_text(encoding="utf-8")
+            assert policies[f"recap-{job}"] == json.loads(text.replace("BUCKET", "my-bucket"))
+
+
+def test_pod_identity_gives_each_role_to_one_account(calls_of_page):
+    identity, _ = calls_of_page
+    for name, statement in trusts(identity).items():
+        assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"}
+        assert statement["Condition"]["StringEquals"] == {
+            "aws:RequestTag/kubernetes-namespace": "recap",
+            "aws:RequestTag/kubernetes-service-account": name,
+        }
+    given = {
+        option(call, "--service-account"): option(call, "--role-arn")
+        for call in identity
+        if "create-pod-identity-association" in call
+    }
+    assert given == {name: f"arn:aws:iam::123456789012:role/{name}" for name in trusts(identity)}
+    assert set(given) == set(of_kind(render("eks"), "ServiceAccount"))
+
+
+def test_irsa_gives_each_role_to_one_account(calls_of_page):
+    _, irsa = calls_of_page
+    issuer = "oidc.eks.us-east-1.amazonaws.com/id/0123"
+    for name, statement in trusts(irsa).items():
+        provider = f"arn:aws:iam::123456789012:oidc-provider/{issuer}"
+        assert statement["Principal"] == {"Federated": provider}
+        assert statement["Condition"]["StringEquals"] == {
+            f"{issuer}:aud": "sts.amazonaws.com",
+            f"{issuer}:sub": f"system:serviceaccount:recap:{name}",
+        }
+    assert len(trusts(irsa)) == 2
+
+
+def test_each_account_is_used_by_the_command_that_it_is_named_after():
+    used = {each.command: each.pod["serviceAccountName"] for each in templates(render("eks"))}
+    assert used == {"train": "recap-train", "summarize": "recap-summarize"}

@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from tests.infra.kustomize import FOLDER, OVERLAYS, build, of_kind, pods, render, templates
+from tests.infra.kustomize import (
+    EACH_OVERLAY,
+    FOLDER,
+    OVERLAYS,
+    build,
+    of_kind,
+    pods,
+    render,
+    templates,
+)
 from tests.infra.pod_security import violations
 
 WRITABLE = {"/work", "/dev/shm"}
@@ -25,7 +34,7 @@ BREACHES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-@pytest.fixture(params=OVERLAYS)
+@pytest.fixture(params=EACH_OVERLAY)
 def manifests(request):
     return render(request.param)
 
@@ -118,6 +127,7 @@ def test_nobody_outside_reaches_a_pod(manifests):
     )  # of this namespace only
 
 
+@pytest.mark.infra
 def test_pods_reach_names_and_https_and_what_their_overlay_needs():
     ways = {}
     for overlay in OVERLAYS:

@@ -24,7 +24,7 @@ from job.errors import ExitCode
 from job.submit.kubernetes import HAS_PODS, STARTED, Kubernetes
 from job.submit.submission import Submission
 from tests.command_line import Recap
-from tests.infra.kustomize import MINORS, OVERLAYS, render
+from tests.infra.kustomize import EACH_OVERLAY, MINORS, render
 from tests.submit.cluster import Cluster, job, pod
 from tests.submit.conftest import StandIn, keys_of, written
 
@@ -209,7 +209,7 @@ def test_the_printed_wait_ends_when_every_pod_has_started_or_ended(
                     os.killpg(wait.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", EACH_OVERLAY)
 def test_what_infra_deploys_becomes_jobs_that_kubernetes_takes(overlay, tmp_path):
     manifests = tmp_path / "all.yaml"
     manifests.write_text(yaml.safe_dump_all(render(overlay)))
