@@ -21,7 +21,7 @@ RECAP, WATCH = "recap.yaml", "watch.yaml"
 WATCHING = "-watch"  # what the second stack adds to the name of the first
 TARGETS = ("train", "summarize")  # a tag of each: <target>-<tag>
 DIRTY = "-dirty"  # how `git describe` ends for a working tree with changes
-TAG = "recap:stack"  # on everything in both stacks, for cost allocation
+TAG = "recap/stack"  # on everything in both stacks, for cost allocation
 NOTHING = ("didn't contain changes", "No updates are to be performed")
 
 

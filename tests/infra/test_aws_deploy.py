@@ -282,7 +282,7 @@ def test_everything_in_both_stacks_has_the_tag_of_the_first(session, name):
     cloudformation = session.client("cloudformation")
     for each in (name, f"{name}-watch"):
         tags = cloudformation.describe_stacks(StackName=each)["Stacks"][0]["Tags"]
-        assert tags == [{"Key": "recap:stack", "Value": name}]
+        assert tags == [{"Key": "recap/stack", "Value": name}]
 
 
 def test_types_that_the_region_lacks_are_refused_before_anything_is_made(session, name):

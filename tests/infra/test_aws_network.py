@@ -88,7 +88,7 @@ def test_another_revision_replaces_the_machines():
 
 def test_what_costs_has_the_name_of_the_stack():
     for name in groups():
-        assert machines(name)["Tags"]["recap:stack"] == "recap"
+        assert machines(name)["Tags"]["recap/stack"] == "recap"
     data = stack.resources()["LaunchTemplate"]["Properties"]["LaunchTemplateData"]
     (volumes,) = data["TagSpecifications"]
-    assert volumes["Tags"] == [{"Key": "recap:stack", "Value": "recap"}]
+    assert volumes["Tags"] == [{"Key": "recap/stack", "Value": "recap"}]

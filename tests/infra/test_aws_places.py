@@ -1,0 +1,87 @@
+"""The outputs that name what jobs read and write, the roles' policies, and the places of pages."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.infra import stack
+from tests.infra.roles import BUCKET, Role
+
+ROOT = Path(__file__).parent.parent.parent
+ROLES = {"Train": "TrainRole", "Summarize": "SummarizeRole"}
+# A key of each kind below a prefix, if any key will not do.
+KEYS = {"runs/": "runs/support/adapter/adapter_config.json"}
+BUCKETS = ("my-bucket", "BUCKET", "$B")  # what pages and examples call the stack's bucket
+PAGES = [
+    ROOT / "infra" / "aws" / "README.md",
+    ROOT / "infra" / "terraform" / "README.md",
+    ROOT / "docs" / "operations.md",
+]
+
+
+def prefixes(output: str) -> list[str]:
+    return stack.outputs()[output].split()
+
+
+@pytest.mark.parametrize("job", ROLES)
+def test_the_outputs_name_all_that_a_job_reads_and_writes(job):
+    role = Role(stack.policy(ROLES[job]))
+    for output, action in (("Reads", "s3:GetObject"), ("Writes", "s3:PutObject")):
+        named = prefixes(f"{job}{output}")
+        assert all(prefix.endswith("/") for prefix in named)
+        for prefix in named:
+            assert role.allows(action, f"{BUCKET}/{KEYS.get(prefix, prefix + 'a')}"), prefix
+        allowed = {
+            where.removeprefix(f"{BUCKET}/") for what, where in role.rights() if what == action
+        }
+        assert {f"{where.partition('/')[0]}/" for where in allowed} == set(named)
+
+
+def places(value: object, bucket: str) -> Iterator[tuple[str, str]]:
+    """Yield each key of a config whose value is in the bucket, with its key there."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if isinstance(item, str) and item.startswith(f"s3://{bucket}/"):
+                yield name, item.removeprefix(f"s3://{bucket}/")
+            yield from places(item, bucket)
+
+
+def configs() -> list[Path]:
+    found = []
+    for path in sorted((ROOT / "examples").glob("*.yaml")):
+        if path.stem == "evaluate":  # no job: for `recap evaluate` on a machine of one's own
+            continue
+        if list(places(yaml.safe_load(path.read_text(encoding="utf-8")), "my-bucket")):
+            found.append(path)
+    return found
+
+
+def is_training(config: dict[str, object]) -> bool:
+    return "data" in config
+
+
+@pytest.mark.parametrize("path", configs(), ids=lambda path: path.stem)
+def test_the_stacks_roles_can_read_and_write_every_place_of_an_example(path):
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    job = "Train" if is_training(config) else "Summarize"
+    role = Role(stack.policy(ROLES[job]))
+    for name, key in places(config, "my-bucket"):
+        action = "s3:PutObject" if name == "output" else "s3:GetObject"
+        where = f"{BUCKET}/{key.rstrip('/')}"
+        assert role.allows(action, where) or role.allows(action, f"{where}/a"), (name, key)
+
+
+def test_every_place_of_the_bucket_on_a_page_is_one_that_some_job_knows():
+    known = set()
+    for job in ROLES:
+        known |= {*prefixes(f"{job}Reads"), *prefixes(f"{job}Writes")}
+    names = "|".join(re.escape(name) for name in BUCKETS)
+    found = set()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        found |= set(re.findall(rf"s3://(?:{names})/([a-z_]+)", text))
+    assert found
+    assert {f"{prefix}/" for prefix in found} <= known
