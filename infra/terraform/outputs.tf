@@ -90,6 +90,11 @@ output "night_schedule" {
   value       = lookup(data.aws_cloudformation_stack.recap.outputs, "NightSchedule", null)
 }
 
+output "schedule_group" {
+  description = "The stack's output ScheduleGroup."
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "ScheduleGroup", null)
+}
+
 output "night_dead_letters" {
   description = "the queue of what the scheduler could not do"
   value       = lookup(data.aws_cloudformation_stack.recap.outputs, "NightDeadLetters", null)

@@ -401,6 +401,23 @@ variable "max_reject_percent" {
   nullable    = false
 }
 
+variable "max_wait_seconds" {
+  description = "A job that waits longer for a machine raises an alarm."
+  type        = number
+  default     = 7200
+  nullable    = false
+
+  validation {
+    condition     = var.max_wait_seconds >= 60
+    error_message = "The value of max_wait_seconds must be at least 60."
+  }
+
+  validation {
+    condition     = var.max_wait_seconds <= 604800
+    error_message = "The value of max_wait_seconds must be at most 604800."
+  }
+}
+
 locals {
   recap_parameters = {
     ImageTag                = var.image_tag
@@ -447,11 +464,13 @@ locals {
     NodesQueue       = lookup(data.aws_cloudformation_stack.recap.outputs, "NodesQueue", null)
     Alarms           = lookup(data.aws_cloudformation_stack.recap.outputs, "Alarms", null)
     Night            = lookup(data.aws_cloudformation_stack.recap.outputs, "Night", null)
+    ScheduleGroup    = lookup(data.aws_cloudformation_stack.recap.outputs, "ScheduleGroup", null)
     NightDeadLetters = lookup(data.aws_cloudformation_stack.recap.outputs, "NightDeadLetters", null)
     TimeZone         = lookup(data.aws_cloudformation_stack.recap.outputs, "TimeZone", null)
     NightDue         = var.night_due
     NightHours       = var.night_hours
     NightRun         = var.night_run
     MaxRejectPercent = var.max_reject_percent
+    MaxWaitSeconds   = var.max_wait_seconds
   }
 }

@@ -117,6 +117,7 @@ def log_night_metrics(facts: Mapping[str, Any]) -> None:
     """
     counts = Counts.from_json(facts["counts"])
     rejects = {f"rejects_{reason}": (count, "Count") for reason, count in counts.rejects.items()}
+    cost = {"cost": (facts["cost"], "None")} if "cost" in facts else {}
     log_metrics(
         "summaries",
         {
@@ -128,6 +129,10 @@ def log_night_metrics(facts: Mapping[str, Any]) -> None:
             "input_tokens": (counts.input_tokens, "Count"),
             "output_tokens": (counts.output_tokens, "Count"),
             "seconds": (facts["seconds"], "Seconds"),
+            "gpu_seconds": (facts["gpu_seconds"], "Seconds"),
+            "output_tokens_per_second": (facts["output_tokens_per_second"], "None"),
+            **cost,
         },
         run=facts["run"],
+        state=facts["state"],
     )

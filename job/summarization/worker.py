@@ -266,7 +266,9 @@ class _Worker:
             self._task.engine.loader.engine_name,
             self._workers,
         )
-        if not self._store.commit(chunk.number, self._draft, facts):
+        if self._store.commit(chunk.number, self._draft, facts):
+            event("chunk", number=chunk.number, records=counts.records, seconds=seconds)
+        else:
             event("another worker was faster", chunk=chunk.number)
 
         # After the commit: a process that dies in between leaves the note of a committed chunk,

@@ -68,6 +68,8 @@ def requests_of(name: str, kind: str, properties: dict[str, Any]) -> Iterator[Re
             yield Request(
                 service, operation[0].upper() + operation[1:], json.loads(p["Target"]["Input"])
             )
+        case "AWS::Scheduler::ScheduleGroup":
+            yield Request("scheduler", "CreateScheduleGroup", p)
         case "AWS::S3::Bucket":
             yield from _bucket(p)
         case "AWS::S3::BucketPolicy":
@@ -98,6 +100,13 @@ def requests_of(name: str, kind: str, properties: dict[str, Any]) -> Iterator[Re
             yield Request("logs", "PutRetentionPolicy", p)
         case "AWS::Logs::MetricFilter":
             yield Request("logs", "PutMetricFilter", {"FilterName": name} | p)
+        case "AWS::Logs::QueryDefinition":
+            yield Request("logs", "PutQueryDefinition", p)
+        case "AWS::CloudWatch::Dashboard":
+            yield Request("cloudwatch", "PutDashboard", p)
+        case "AWS::StepFunctions::StateMachine":
+            definition = {"Definition": p["DefinitionString"], "RoleArn": p["RoleArn"]}
+            yield Request("stepfunctions", "CreateStateMachine", {"Name": name} | definition)
         case "AWS::CloudWatch::Alarm":
             yield Request("cloudwatch", "PutMetricAlarm", {"AlarmName": name} | p)
         case "AWS::CloudWatch::CompositeAlarm":

@@ -17,6 +17,7 @@ WATCH = TEMPLATE.with_name(
 )  # the second stack; its parameters are outputs of the first
 ACCOUNT, REGION, NAME = "123456789012", "us-east-1", "recap"
 NODES = "TrainNodesJobDefinition"  # moto's CloudFormation takes it for a job of one node
+DASHBOARD = "Dashboard"  # moto's CloudFormation makes none of the alarms that it names
 # Parameters for moto, which does not split a list's default.
 GIVEN = {"ImageTag": "abc", "InstanceTypes": "g6.2xlarge,g5.2xlarge"}
 PSEUDO = {
@@ -167,6 +168,11 @@ class _Filled:
                 return self.value(argument[1])[int(argument[0])]
             case "Split":
                 return self.value(argument[1]).split(argument[0])
+            case "Join":
+                return argument[0].join(self.value(argument[1]))
+            case "FindInMap":
+                first, second, third = self.value(argument)
+                return self.template["Mappings"][first][second][third]
             case "GetAZs":
                 return [f"{REGION}{letter}" for letter in "abc"]
             case "Base64":
@@ -195,6 +201,12 @@ class _Filled:
             return f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{NAME}"
         if kind == "AWS::Logs::LogGroup":
             return f"/recap/{NAME}"
+        if kind == "AWS::Batch::JobQueue":
+            return f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/{resource}"
+        if kind == "AWS::IAM::Role":
+            return f"arn:aws:iam::{ACCOUNT}:role/{resource}"
+        if kind == "AWS::Scheduler::ScheduleGroup":
+            return NAME
         if kind == "AWS::SQS::Queue" and not attribute:
             return f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{NAME}-{resource}"
         if kind.startswith("AWS::EC2::"):
@@ -222,6 +234,7 @@ def for_moto() -> dict[str, str]:
     holds = _filled(TEMPLATE, {}).holds
     del first["Resources"][NODES]
     del first["Outputs"][NODES]
+    del second["Resources"][DASHBOARD]
     for resource in first["Resources"].values():
         if resource["Type"] == "AWS::Batch::ComputeEnvironment":
             resource["Properties"]["ServiceRole"] = {"Fn::GetAtt": ["InstanceRole", "Arn"]}

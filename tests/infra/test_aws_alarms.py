@@ -1,6 +1,5 @@
-"""Claims about the stack's alarms: what they read, when they tell somebody, and what they tell."""
+"""Claims about the stack's alarms: what they read, and when they tell somebody."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -9,46 +8,29 @@ from typing import Any
 
 import pytest
 
-from job.submit.aws_batch import BY_HAND
 from tests.infra import stack
-from tests.infra.requests import Request
 
 FILLED = "FILL(nights, 0)"
 MIDNIGHT = datetime(2026, 2, 1, tzinfo=UTC)
 
 
-def test_alarms_read_what_recap_tells_at_the_end_of_a_night(capsys):
-    from job.telemetry import configure_logging, log_metrics
-
-    configure_logging(person=False)
-    counts = {"records": (40, "Count"), "rejects": (2, "Count"), "skipped": (30, "Count")}
-    log_metrics("summaries", counts, run="nightly-2026-01-31")
-    line = json.loads(capsys.readouterr().err)
-    found = stack.watching()
-    for name, value in (("NightRecords", 40), ("NightRejects", 2), ("NightSkipped", 30)):
-        properties = found[name]["Properties"]
-        assert (
-            properties["FilterPattern"] == '{ ($.message = "summaries") && ($.run = "nightly*") }'
-        )
-        (metric,) = properties["MetricTransformations"]
-        assert line["message"] == "summaries"
-        assert line[metric["MetricValue"].removeprefix("$.")] == value
-    published = {m["MetricName"] for n in ("NightRecords", "NightRejects", "NightSkipped")
-                 for m in found[n]["Properties"]["MetricTransformations"]}  # fmt: skip
+def test_alarms_read_metrics_that_a_filter_makes():
+    found = stack.watching(Night="on")
+    made = {
+        metric["MetricName"]
+        for resource in found.values()
+        if resource["Type"] == "AWS::Logs::MetricFilter"
+        for metric in resource["Properties"]["MetricTransformations"]
+    }
     metrics = found["TooManyRejects"]["Properties"]["Metrics"]
-    read = {m["MetricStat"]["Metric"]["MetricName"] for m in metrics
-            if "MetricStat" in m}  # fmt: skip
-    assert read == published
-    (share,) = (
-        m["Expression"]
-        for m in found["TooManyRejects"]["Properties"]["Metrics"]
-        if "Expression" in m
-    )
+    read = {m["MetricStat"]["Metric"]["MetricName"] for m in metrics if "MetricStat" in m}
+    assert read == {"night_records", "night_rejects", "night_skipped"}
+    (share,) = (m["Expression"] for m in metrics if "Expression" in m)
     assert "rejects / (records - skipped)" in share, "as limits.max_reject_fraction counts"
-    counted = stack.watching(Night="on")["NoNightEnded"]["Properties"]["Metrics"]
-    assert {
-        m["MetricStat"]["Metric"]["MetricName"] for m in counted if "MetricStat" in m
-    } <= published
+    counted = found["NoNightEnded"]["Properties"]["Metrics"]
+    read |= {m["MetricStat"]["Metric"]["MetricName"] for m in counted if "MetricStat" in m}
+    read.add(found["GpuIdle"]["Properties"]["MetricName"])
+    assert read <= made
 
 
 def alarmed(
@@ -130,52 +112,27 @@ def test_a_stack_without_nights_misses_none():
     assert only_with_nights == alarms | {"NightDueSchedule", "NightDueRole"}
 
 
-def test_a_job_that_a_person_stops_is_no_alarm_and_one_without_a_reason_is():
-    detail = stack.watching()["JobFailed"]["Properties"]["EventPattern"]["detail"]
-    assert detail["statusReason"] == [{"exists": False}, {"anything-but": BY_HAND}]
-
-
-def mailed(**detail: Any) -> str:
-    """The mail that EventBridge makes of a failed job: what is not there is left out."""
-    (target,) = stack.watching()["JobFailed"]["Properties"]["Targets"]
-    transformer, values = target["InputTransformer"], {}
-    for name, path in transformer["InputPathsMap"].items():
-        value: Any = {"detail": detail}
-        for key in path.removeprefix("$.").split("."):
-            value = value.get(key, {})
-        values[name] = value or ""
-    return str(
-        json.loads(
-            re.sub(r"<(\w+)>", lambda match: str(values[match[1]]), transformer["InputTemplate"])
-        )
+def test_a_night_that_was_not_started_sends_a_message_each_time():
+    alarm = stack.watching()["NightNotStarted"]["Properties"]
+    assert alarm["TreatMissingData"] == "notBreaching", "it ends by itself, and so begins again"
+    assert (alarm["Statistic"], alarm["Threshold"]) == ("Sum", 1)
+    (group,) = alarm["Dimensions"]
+    schedules = [r for r in stack.both(Night="on").values() if r["Type"].endswith("::Schedule")]
+    assert {each["Properties"]["GroupName"] for each in schedules} == {group["Value"]}
+    assert all("DeadLetterConfig" in each["Properties"]["Target"] for each in schedules), (
+        "the scheduler counts those that have one"
     )
+    lasts = timedelta(seconds=alarm["Period"] * alarm["EvaluationPeriods"])
+    start, due = start_and_due()
+    assert lasts < due - start, "so that both schedules can fail in one night"
 
 
-def test_the_mail_of_a_failed_job_tells_its_end_or_how_to_ask_for_it():
-    job = {
-        "jobName": "recap-night",
-        "jobId": "1-2",
-        "statusReason": "Essential container in task exited",
-    }
-    mail = mailed(**job, container={"exitCode": 65, "logStreamName": "summarize/default/3"})
-    start = (
-        "recap-night (1-2) failed: Essential container in task exited. Exit code: 65. "
-        "Log group /recap/recap, "
-    )
-    assert mail.startswith(f"{start}stream summarize/default/3. ")
-
-    commands = re.findall(
-        r"aws batch list-jobs((?: --[a-z-]+ [\w-]+)+)", mailed(**job, arrayProperties={"size": 4})
-    )
-    asked = [dict(re.findall(r"--([a-z-]+) ([\w-]+)", options)) for options in commands]
-    assert [each.pop("region") for each in asked] == [stack.REGION] * 2
-    requests = [{key.replace("-", ""): value for key, value in each.items()} for each in asked]
-    told = [
-        Request("batch", "ListJobs", each).parameters() for each in requests
-    ]  # which Batch knows
-    assert told == [
-        {"jobStatus": "FAILED", kind: "1-2"} for kind in ("arrayJobId", "multiNodeJobId")
-    ]
+def test_idle_gpus_are_those_of_the_idlest_job_for_an_hour():
+    alarm = stack.watching()["GpuIdle"]["Properties"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("recap/recap", "gpu_utilization")
+    assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Minimum", "LessThanThreshold")
+    assert alarm["Period"] * alarm["EvaluationPeriods"] == 3600
+    assert alarm["TreatMissingData"] == "notBreaching", "no job is no idle job"
 
 
 def test_every_alarm_that_is_not_a_part_of_another_tells_somebody():
@@ -190,5 +147,6 @@ def test_every_alarm_that_is_not_a_part_of_another_tells_somebody():
             and name not in silent
         ):
             assert resource["Properties"]["AlarmActions"], name
-    (target,) = found["JobFailed"]["Properties"]["Targets"]
-    assert target["Arn"] == found["NightLate"]["Properties"]["AlarmActions"][0]
+    for rule in ("JobFailed", "QueueBlocked"):
+        (target,) = found[rule]["Properties"]["Targets"]
+        assert target["Arn"] == found["NightLate"]["Properties"]["AlarmActions"][0]

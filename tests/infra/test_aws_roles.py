@@ -10,10 +10,10 @@ from tests.infra import stack
 from tests.infra.roles import BUCKET, Role, fill, recap
 
 ROLES = ["TrainRole", "SummarizeRole", "ExecutionRole", "InstanceRole"]
-ROLES += ["SchedulerRole", "NightDueRole", "EventsRole"]
+ROLES += ["SchedulerRole", "NightDueRole", "EventsRole", "LookLaterRole"]
 # Actions that take no resource.
 UNBOUND = {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}
-UNBOUND |= {"ecs:DiscoverPollEndpoint", "ec2:DescribeTags"}
+UNBOUND |= {"ecs:DiscoverPollEndpoint", "ec2:DescribeTags", "batch:DescribeJobs"}
 END = "summaries"  # the message of the metric filters: tests/infra/test_aws_alarms.py
 
 
@@ -132,7 +132,7 @@ def test_only_services_for_this_account_may_send_alarms():
         assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": stack.ACCOUNT}}
     rules = [each["Properties"] for each in found.values() if each["Type"] == "AWS::Events::Rule"]
     assert rules
-    role = "arn:aws:iam:us-east-1:123456789012:EventsRole"
+    role = f"arn:aws:iam::{stack.ACCOUNT}:role/EventsRole"
     assert {target["RoleArn"] for rule in rules for target in rule["Targets"]} == {role}
 
 

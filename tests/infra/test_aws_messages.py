@@ -1,0 +1,189 @@
+"""Claims about the messages that single jobs send: of which events, and what they say."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from job.submit.aws_batch import BY_HAND
+from tests.infra import stack
+from tests.infra.eventbridge import execute, is_matched, message
+from tests.infra.requests import Request
+
+RULES = ["JobFailed", "QueueBlocked", "JobWaits"]
+QUEUES = {name: arn for name, arn in stack.outputs().items() if name.endswith("Queue")}
+JOB = "4c7599ae-0a82-49aa-ba5a-4727fcce14a8"
+BLOCKED = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY - Service cannot fulfill the capacity requested"
+
+
+def event(kind: str, **detail: Any) -> dict[str, Any]:
+    """An event of Batch, as its user guide shows them: the fields that a DescribeJobs has."""
+    arn = f"arn:aws:batch:us-east-1:{stack.ACCOUNT}:job/{JOB}"
+    known = {"jobArn": arn, "jobName": "recap-night", "jobId": JOB, "jobQueue": QUEUES["Queue"]}
+    return {
+        "source": "aws.batch",
+        "detail-type": kind,
+        "account": stack.ACCOUNT,
+        "region": stack.REGION,
+        "resources": [arn],
+        "detail": known | detail,
+    }
+
+
+def failed(**detail: Any) -> dict[str, Any]:
+    return event("Batch Job State Change", status="FAILED", **detail)
+
+
+def takers(of: dict[str, Any]) -> list[str]:
+    found = stack.watching()
+    return [name for name in RULES if is_matched(found[name]["Properties"]["EventPattern"], of)]
+
+
+@pytest.mark.parametrize("queue", QUEUES)
+def test_every_queue_of_the_stack_is_watched(queue):
+    where = {"jobQueue": QUEUES[queue]}
+    assert takers(failed(**where)) == ["JobFailed"]
+    blocked = event("Batch Job Queue Blocked", status="RUNNABLE", statusReason=BLOCKED, **where)
+    assert takers(blocked) == ["QueueBlocked"]
+    assert takers(event("Batch Job State Change", status="RUNNABLE", **where)) == ["JobWaits"]
+
+
+def test_other_events_send_nothing():
+    others = {"jobQueue": f"arn:aws:batch:us-east-1:{stack.ACCOUNT}:job-queue/of-others"}
+    assert takers(failed(**others)) == []
+    assert takers(event("Batch Job Queue Blocked", status="RUNNABLE", **others)) == []
+    for status in ("SUBMITTED", "PENDING", "STARTING", "RUNNING", "SUCCEEDED"):
+        assert takers(event("Batch Job State Change", status=status)) == []
+
+
+def test_a_job_that_a_person_stops_sends_nothing():
+    assert takers(failed(statusReason=BY_HAND)) == []
+    assert takers(failed(statusReason="Essential container in task exited")) == ["JobFailed"]
+    assert takers(failed()) == ["JobFailed"]
+
+
+def test_an_array_sends_one_message():
+    assert takers(failed(arrayProperties={"size": 4})) == ["JobFailed"]
+    assert takers(failed(arrayProperties={"index": 0})) == []
+    waiting = [
+        takers(event("Batch Job State Change", status="RUNNABLE", arrayProperties={"index": index}))
+        for index in range(3)
+    ]
+    assert waiting == [["JobWaits"], [], []]
+
+
+def test_the_mail_of_a_failed_job_has_its_end_and_links():
+    container = {"exitCode": 65, "logStreamName": "summarize/default/3"}
+    reason = "Essential container in task exited"
+    rule = stack.watching()["JobFailed"]
+    mail = message(rule, failed(statusReason=reason, container=container))
+    assert mail.startswith(
+        f"recap-night ({JOB}) failed: {reason}. Exit code: 65. "
+        "Log group /recap/recap, stream summarize/default/3. "
+    )
+    console = "https://console.aws.amazon.com"
+    assert links(mail) == [
+        f"{console}/cloudwatch/home?region=us-east-1"
+        "#logEventViewer:group=/recap/recap;stream=summarize/default/3",
+        f"{console}/batch/home?region=us-east-1#jobs/ec2/detail/{JOB}",
+        f"{console}/cloudwatch/home?region=us-east-1#dashboards/dashboard/recap",
+    ]
+
+
+def test_the_mail_of_several_workers_has_commands_that_list_them():
+    mail = message(stack.watching()["JobFailed"], failed(arrayProperties={"size": 4}))
+    commands = re.findall(r"aws batch list-jobs((?: --[a-z-]+ [\w-]+)+)", mail)
+    asked = [dict(re.findall(r"--([a-z-]+) ([\w-]+)", options)) for options in commands]
+    assert [each.pop("region") for each in asked] == [stack.REGION] * 2
+    requests = [{key.replace("-", ""): value for key, value in each.items()} for each in asked]
+    known = [Request("batch", "ListJobs", each).parameters() for each in requests]
+    assert known == [
+        {"jobStatus": "FAILED", kind: JOB} for kind in ("arrayJobId", "multiNodeJobId")
+    ]
+
+
+def test_the_mail_of_a_blocked_queue_has_the_reason_and_links():
+    blocked = event("Batch Job Queue Blocked", status="RUNNABLE", statusReason=BLOCKED)
+    mail = message(stack.watching()["QueueBlocked"], blocked)
+    queue = f"blocks the queue {QUEUES['Queue']}: {BLOCKED}. "
+    assert mail.startswith(f"recap-night ({JOB}) finds no machine, and {queue}")
+    assert [link.partition("?")[0].rpartition(".com")[2] for link in links(mail)] == [
+        "/batch/home",
+        "/servicequotas/home/services/ec2/quotas",
+        "/cloudwatch/home",
+    ]
+
+
+@pytest.mark.parametrize("name", ["JobFailed", "QueueBlocked"])
+def test_a_mail_is_a_text_whatever_the_event_lacks(name):
+    rule = stack.watching()[name]
+    bare = {"detail": {"jobId": JOB}}
+    assert JOB in message(rule, bare)
+    assert "<" not in message(rule, bare)
+    paths = rule["Properties"]["Targets"][0]["InputTransformer"]["InputPathsMap"]
+    template = rule["Properties"]["Targets"][0]["InputTransformer"]["InputTemplate"]
+    assert set(re.findall(r"<(\w+)>", template)) == set(paths), "each path is used, each name known"
+    assert len(template) <= 8192
+
+
+def links(text: str) -> list[str]:
+    return re.findall(r"https://\S+", text)
+
+
+@pytest.mark.parametrize(
+    ("partition", "domain"),
+    [("aws-cn", "console.amazonaws.cn"), ("aws-us-gov", "console.amazonaws-us-gov.com")],
+)
+def test_links_lead_to_the_console_of_the_stacks_partition(partition, domain, monkeypatch):
+    monkeypatch.setitem(stack.PSEUDO, "AWS::Partition", partition)
+    found = json.dumps(stack.watching(Night="on"))
+    assert set(re.findall(r"https://([\w.-]+)", found)) == {domain, "sqs.us-east-1.amazonaws.com"}
+
+
+def look(status: str) -> tuple[list[str], list[dict[str, Any]]]:
+    """Execute the state machine for a job that is in this state by then.
+
+    Return the states, and the messages that it published.
+    """
+    definition = json.loads(stack.watching()["LookLater"]["Properties"]["DefinitionString"])
+    published = []
+
+    def call(resource: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        if resource == "arn:aws:states:::aws-sdk:batch:describeJobs":
+            asked = Request("batch", "DescribeJobs", parameters).parameters()
+            assert asked == {"jobs": [JOB]}
+            return {"Jobs": [{"JobName": "support", "JobId": JOB, "Status": status}]}
+        assert resource == "arn:aws:states:::sns:publish"
+        published.append(Request("sns", "Publish", parameters).parameters())
+        return {}
+
+    given = event("Batch Job State Change", status="RUNNABLE")
+    return execute(definition, given, call), published
+
+
+def test_a_job_that_still_waits_later_sends_a_message():
+    states, (published,) = look("RUNNABLE")
+    assert states == ["Wait", "Look", "Does it wait?", "Tell"]
+    assert published["TopicArn"] == stack.outputs()["Alarms"]
+    text = published["Message"]
+    assert text.startswith(f"support ({JOB}) has waited for a machine for 7200 seconds. ")
+    assert links(text)[0].endswith(f"#jobs/ec2/detail/{JOB}")
+
+
+@pytest.mark.parametrize("status", ["STARTING", "RUNNING", "SUCCEEDED", "FAILED"])
+def test_a_job_that_has_found_a_machine_sends_none(status):
+    states, published = look(status)
+    assert (states[-1], published) == ("It does not", [])
+
+
+def test_the_state_machine_may_do_what_it_does():
+    rights = {a: s["Resource"] for s in stack.policy("LookLaterRole") for a in s["Action"]}
+    assert rights == {"batch:DescribeJobs": ["*"], "sns:Publish": [stack.outputs()["Alarms"]]}
+
+
+def test_rules_may_send_to_their_targets_and_nowhere_else():
+    targets = [stack.watching()[name]["Properties"]["Targets"][0] for name in RULES]
+    assert len({target["RoleArn"] for target in targets}) == 1
+    allowed = [where for s in stack.policy("EventsRole") for where in s["Resource"]]
+    assert set(allowed) == {target["Arn"] for target in targets}
