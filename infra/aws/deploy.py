@@ -17,8 +17,8 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-RECAP, WATCH = "recap.yaml", "watch.yaml"
-WATCHING = "-watch"  # what the second stack adds to the name of the first
+STACKS = {"recap.yaml": "", "watch.yaml": "-watch"}  # what a template's stack adds to the name
+RECAP, WATCH = STACKS
 TARGETS = ("train", "summarize")  # a tag of each: <target>-<tag>
 DIRTY = "-dirty"  # how `git describe` ends for a working tree with changes
 TAG = "recap/stack"  # on everything in both stacks, for cost allocation
@@ -61,11 +61,11 @@ def deploy(
     """
     cloudformation = session.client("cloudformation")
     templates = templates or {
-        name: Path(__file__).with_name(name).read_text(encoding="utf-8") for name in (RECAP, WATCH)
+        name: Path(__file__).with_name(name).read_text(encoding="utf-8") for name in STACKS
     }
     named = _parse_parameters(parameters)
     recap = Stack(cloudformation, stack, templates[RECAP], stack)
-    watch = Stack(cloudformation, stack + WATCHING, templates[WATCH], stack)
+    watch = Stack(cloudformation, stack + STACKS[WATCH], templates[WATCH], stack)
     if unknown := sorted(named.keys() - recap.parameters.keys() - watch.parameters.keys()):
         known = ", ".join(sorted(recap.parameters.keys() | watch.parameters.keys()))
         raise RefusedError(f"the templates have no parameter {unknown[0]}; they have {known}")
