@@ -149,6 +149,20 @@ def test_a_runtime_of_kubeflow_gets_proxy_and_certificates_too(tmp_path):
     }
 
 
+@pytest.mark.parametrize("component", settings()["components"], ids=lambda path: Path(path).name)
+def test_what_a_cluster_does_not_need_can_be_deleted(tmp_path, component):
+    mine = tmp_path / "infra" / "kubernetes"
+    shutil.copytree(FOLDER, mine)
+    file = mine / "overlays" / "company" / "kustomization.yaml"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if f"- {component}" not in line]
+    assert len(lines) - len(kept) == 1
+    file.write_text("".join(kept), encoding="utf-8")
+    manifests = build(file.parent)
+    assert len(list(templates(manifests))) >= 2
+    assert manifests != render("company")
+
+
 def test_another_owner_gets_everything_in_another_namespace(tmp_path):
     components = ("nodes-indexed", "check", "kueue", "eks", "openshift")
     manifests = together(tmp_path, *components, namespace="support")
