@@ -17,6 +17,7 @@ LINT := .venv-infra/bin
 LINT_INSTALLED := .venv-infra/.installed
 PIP_AUDIT := build/audit/bin/pip-audit
 CYCLONEDX := build/cyclonedx/bin/cyclonedx-py
+SKYPILOT := build/skypilot/.installed
 PIP_INSTALL := python -m pip install -qq --disable-pip-version-check
 
 # Tests and benchmarks must not depend on this machine's proxies, accounts or Hub cache, nor on a GPU
@@ -105,7 +106,7 @@ check: $(INSTALLED) ## lint, format, types, the direction of imports, generated 
 	@$(BIN)/python -m job.config.reference | diff -u docs/configuration.md - \
 		|| { echo "docs/configuration.md does not match the config sections: run 'make docs'" >&2; exit 1; }
 
-check-infra: $(INSTALLED) $(LINT_INSTALLED) $(CYCLONEDX) ## lint infra/ and check it against policies and schemas
+check-infra: $(INSTALLED) $(LINT_INSTALLED) $(CYCLONEDX) $(SKYPILOT) ## lint infra/ and check it against policies and schemas
 	@infra/lint/check.sh $(BIN) $(LINT)
 
 docs: $(INSTALLED) ## write docs/configuration.md, infra/terraform, and the tables of docs/redaction.md
@@ -150,7 +151,7 @@ image-locks: $(INSTALLED) ## write infra/docker/locks/ from requirements.lock (a
 lock: $(INSTALLED) ## write requirements.lock: the newest allowed versions (asks the package index)
 	infra/lint/lock.sh $(BIN)/pip-compile recap
 
-lock-infra: $(INSTALLED) ## write infra/lint/requirements.lock in the same way
+lock-infra: $(INSTALLED) ## write the locks in infra/lint in the same way
 	infra/lint/lock.sh $(BIN)/pip-compile infra
 
 SBOM := build/sbom
@@ -192,6 +193,12 @@ $(LINT_INSTALLED): infra/lint/requirements.lock | $(BIN)/python
 	@echo 'installing the linters of infra/ into .venv-infra: a few minutes'
 	$(BIN)/python -m venv .venv-infra
 	$(LINT)/$(PIP_INSTALL) --requirement infra/lint/requirements.lock
+	@touch $@
+
+$(SKYPILOT): infra/lint/skypilot.lock | $(BIN)/python
+	@echo 'installing SkyPilot into build/skypilot: a minute or two'
+	$(BIN)/python -m venv build/skypilot
+	build/skypilot/bin/$(PIP_INSTALL) --requirement infra/lint/skypilot.lock
 	@touch $@
 
 $(CYCLONEDX):

@@ -35,6 +35,9 @@ for minor in "${kubernetes_minors[@]}"; do
 done
 "$lint/checkov" --config-file infra/kubernetes/checkov.yaml --directory "$manifests"
 
+# SkyPilot reads its tasks itself, and writes a database into its home. It is asked for no cloud and no price.
+HOME=$PWD/build/skypilot/home build/skypilot/bin/python infra/lint/skypilot_tasks.py infra/skypilot/*.yaml
+
 # Terraform's provider for AWS, for the tests of infra/terraform. The package is not HashiCorp's, the archive in it is.
 for archive in "$lint"/../lib/python3.*/site-packages/cloudrail/terraform_plugins/"$provider"_linux_amd64.zip; do
     [[ -f $archive ]] || break # the package is for Linux on x86 only

@@ -44,11 +44,14 @@ lock_recap() {
 }
 
 lock_infra() {
-    compile build/infra.txt infra/lint/requirements.in
-    {
-        echo "# Every version that 'make check-infra' lints with. 'make lock-infra' writes this file."
-        cat build/infra.txt
-    } > infra/lint/requirements.lock
+    local name
+    for name in requirements skypilot; do
+        compile "build/$name.txt" "infra/lint/$name.in"
+        {
+            echo "# Every version that 'make check-infra' takes from $name.in. 'make lock-infra' writes this file."
+            cat "build/$name.txt"
+        } > "infra/lint/$name.lock"
+    done
 }
 
 "lock_$what"

@@ -50,7 +50,7 @@ generate = script()
 def test_the_generated_files_are_those_of_the_templates():
     for name, text in generate.files().items():
         current = (MODULE / name).read_text("utf-8")
-        assert current == text, f"{name} does not match infra/aws: run 'make docs'"
+        assert current == text, f"{name} does not match infra/aws: run infra/terraform/generate.py"
 
 
 @pytest.mark.parametrize(
