@@ -51,7 +51,7 @@ def _of_every_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
     workers = click.option(
         "--workers",
         type=click.IntRange(1, MAX_ARRAY_SIZE),
-        help="Maximum number of workers that share a night, never more than it has chunks; by "
+        help="Maximum number of machines that share a night, never more than it has chunks; by "
         f"default `shards` of the config, else {MAX_WORKERS_BY_DEFAULT}.",
     )
     nodes = click.option(

@@ -241,11 +241,12 @@ class _Logs:
     def _log(self, worker: int, line: str) -> None:
         fields = _fields_of(line)
         if fields is None:
-            # No event: an error, a traceback, or the word of a library.
+            # No event: an error, a traceback, or a library's message.
             kind, found, text = line.partition(ERROR)
-            if found and kind in ("", "config "):
+            is_error = bool(found) and kind in ("", "config ")
+            if is_error:
                 self.errors[worker] = text
-            event(line, logging.ERROR, worker=worker)
+            event(line, logging.ERROR if is_error else logging.WARNING, worker=worker)
             return
 
         message = str(fields.pop("message"))

@@ -21,9 +21,10 @@ MARK = "RECAP_TEST_RUN"  # an environment variable, which every descendant inher
 
 
 class RealRun:
-    """`recap train` on one config, as often as it takes. `log` is that of the last process."""
+    """A command of recap on one config, as often as it takes. `log` is the last process's."""
 
-    def __init__(self, config: dict[str, Any], folder: Path) -> None:
+    def __init__(self, config: dict[str, Any], folder: Path, command: str = "train") -> None:
+        self._command = command
         self._path = folder / f"{config['run']}.yaml"
         self._path.write_text(yaml.safe_dump(config), encoding="utf-8")
         self._mark = uuid.uuid4().hex
@@ -32,7 +33,7 @@ class RealRun:
     def start(self) -> "subprocess.Popen[str]":
         """Start the command, with its log in a pipe."""
         return subprocess.Popen(
-            [sys.executable, "-m", "job", "train", str(self._path)],
+            [sys.executable, "-m", "job", self._command, str(self._path)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -72,6 +73,10 @@ class RealRun:
         """Return the training processes, without launcher and supervisor."""
         found = [(member, member.cmdline()) for member in self.family()]
         return [member for member, line in found if WORKER in line and LAUNCHER not in line]
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the workers of a night, without the process above them."""
+        return [member for member in self.family() if "--shard" in member.cmdline()]
 
     def family(self) -> list[psutil.Process]:
         """Return every living process that this run started, whatever its parent is now."""

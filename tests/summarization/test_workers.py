@@ -295,11 +295,8 @@ def test_the_exit_code_of_real_workers_is_the_worst(night, met, caplog):
         outcome = run_workers(night, WHOLE, Layout(3), command)
     assert outcome.exit_code == ExitCode.DATA
     assert outcome.message.count("(as told)") == 2
-    assert sorted(each.getMessage() for each in caplog.records if each.levelname == "ERROR") == [
-        "done",
-        "error: as told",
-        "error: as told",
-    ]
+    levels = {(each.getMessage(), each.levelname) for each in caplog.records}
+    assert levels >= {("done", "WARNING"), ("error: as told", "ERROR")}
 
 
 def test_a_stop_signal_reaches_every_worker(night, met):
