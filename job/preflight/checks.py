@@ -8,16 +8,22 @@ from job.errors import DataError, RecapError
 
 Value = TypeVar("Value", covariant=True)
 
+MIN_REPETITION = 60  # characters; shorter ends of errors may stay
+
 # Errors that name one of these keys need no other key before them.
 NAMED_KEYS = ("model", "prompt.", "lora", "training.")
 
 
 @dataclass(frozen=True)
 class Found(Generic[Value]):
-    """The answer to a question: a text of one line or more, and the value for later questions."""
+    """The answer to a question: a text of one line or more, and the value for later questions.
+
+    Some answers are that nothing is known, as another check has failed.
+    """
 
     text: str
     value: Value
+    is_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,14 @@ class Check:
     name: str
     found: str
     error: RecapError | None = None
+    is_known: bool = True
+
+    @property
+    def mark(self) -> str:
+        """A cross for an error, a tick for what was found to be well, a dash for neither."""
+        if self.error:
+            return "✗"
+        return "✓" if self.is_known else "–"
 
 
 def check(name: str, question: Callable[[], str], key: str | None = None) -> Check:
@@ -46,7 +60,7 @@ def check_value(
     except RecapError as error:
         named = _with_key(error, key)
         return Check(name, str(named), named), None
-    return Check(name, found.text), found.value
+    return Check(name, found.text, is_known=found.is_known), found.value
 
 
 def _with_key(error: RecapError, key: str | None) -> RecapError:
@@ -89,13 +103,30 @@ class Plan:
     def findings(self) -> str:
         """Return the title and a paragraph for each check."""
         lines = [self.title, ""]
+        told: list[str] = []
         for found in self.checks:
-            mark = "✗" if found.error else "✓"
-            text = found.found.replace("\n", "\n" + " " * 16)
-            lines.append(f"  {mark} {found.name:12}{text}")
+            text = found.found
+            if found.error:
+                text = _without_repetition(text, told)
+                told.append(found.found)
+            text = text.replace("\n", "\n" + " " * 16)
+            lines.append(f"  {found.mark} {found.name:12}{text}")
         return "\n".join(lines)
 
     def text(self) -> str:
         """Return the findings, followed by the config with every default."""
         config = "".join(f"  {line}\n" for line in self.config.splitlines())
         return "\n".join([self.findings(), "", "The config, with every default:", "", config])
+
+
+def _without_repetition(text: str, told: Sequence[str]) -> str:
+    """Return an error without the cause and remedy that an earlier one had too.
+
+    Missing credentials are the same error for each place.
+    """
+    start = text.find(": ")
+    while 0 <= start < len(text) - MIN_REPETITION:
+        if any(earlier.endswith(text[start:]) for earlier in told):
+            return f"{text[:start]}: as above"
+        start = text.find(": ", start + 1)
+    return text

@@ -51,7 +51,7 @@ def training_checks(
     `begun` is the prompt of a run that has begun. Return the prompt too, None if it is not known.
     """
     if config.model.trust_remote_code:
-        return [Check("model", NOT_ASKED)], None
+        return [Check("model", NOT_ASKED, is_known=False)], None
 
     def examine() -> Found[Any]:
         from job.training.examine import examine_base
@@ -130,16 +130,17 @@ def _model_checks(
     """Return the check of a model that generates, and of its prompt if it has no adapter."""
     engine = config.engine if isinstance(config, SummarizeConfig) else "transformers"
     if engine == "vllm":
-        return [Check("model", "not asked: vLLM has models of its own")]
+        return [Check("model", "not asked: vLLM has models of its own", is_known=False)]
     section = config.model.model_copy(update={"base": small.uri})
     if section.trust_remote_code:
-        return [Check("model", NOT_ASKED)]
+        return [Check("model", NOT_ASKED, is_known=False)]
     model, embeddings = check_value(
         "model", lambda: _describe_model(small.folder, section), "model"
     )
     if engine == "auto" and model.error:
         # vLLM may be where the job runs, and know this base.
-        model = Check("model", f"warning: with the transformers engine: {model.error}")
+        why = f"warning: with the transformers engine: {model.error}"
+        model = Check("model", why, is_known=False)
     if embeddings is None or prompt is None:
         return [model]
     asked, _ = check_value(

@@ -23,7 +23,8 @@ ATTEMPTS_SHOWN = 5
 class Standing:
     """The name of the run, its state as text, whether it is done, and its attempts, a line each.
 
-    `prompt` is the one that the run began with; None if it has to be rendered.
+    `prompt` is the one that the run began with; None if it has to be rendered. Whether a run has
+    begun is not known (`is_known`) if its data cannot be read.
     """
 
     run: str
@@ -31,6 +32,7 @@ class Standing:
     done: bool = False
     story: Sequence[str] = ()
     prompt: Prompt | None = None
+    is_known: bool = True
 
 
 def find_standing(
@@ -100,7 +102,7 @@ def find_standing_without_data(config: TrainConfig) -> Standing:
     The run counts as done if it finished with data from the same URIs.
     """
     if _finished_journal(config) is None:
-        return Standing(config.run, f"{config.run}: not known without the data")
+        return Standing(config.run, f"{config.run}: not known without the data", is_known=False)
     return Standing(config.run, f"{config.run}: finished, with the data of then", done=True)
 
 

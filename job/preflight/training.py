@@ -95,7 +95,7 @@ def _find_nodes() -> Found[Cluster]:
 
 
 def _found(standing: Standing) -> Found[Standing]:
-    return Found(standing.state, standing)
+    return Found(standing.state, standing, standing.is_known)
 
 
 def _model(
@@ -184,7 +184,8 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
     why = why_unscorable(examples.validation, config.evaluation.max_conversations)
     if why is None:
         return []
-    return [Check("scores", f"warning: the adapter will be published without scores: {why}")]
+    warning = f"warning: the adapter will be published without scores: {why}"
+    return [Check("scores", warning, is_known=False)]
 
 
 def _rows(

@@ -10,9 +10,10 @@ import pytest
 
 from job.config.commands import EvaluateConfig, TrainConfig
 from job.config.sections import StorageSection
-from job.errors import ExitCode
+from job.errors import ConfigError, ExitCode, ForbiddenError
 from job.model.fetch import fetch_base
 from job.preflight.access import check_hub_access, probe_output, why_not_writable
+from job.preflight.checks import Check, Found, Plan, check_value
 from job.preflight.plan import plan
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
@@ -146,3 +147,21 @@ def test_a_training_whose_token_may_only_read_ends_before_it_begins(hub, tmp_pat
     assert f"{hub.endpoint}/settings/tokens" in line
     asked = [request.path for request in hub.requests]
     assert asked == ["/api/whoami-v2"], "and nothing about who runs it"
+
+
+def test_what_is_not_known_has_no_tick():
+    unknown = check_value("run", lambda: Found("not known without the data", None, is_known=False))
+    checks = [unknown[0], Check("data", "8 rows"), Check("base", "x", ConfigError("x"))]
+    text = Plan("title", checks, "", "r").findings()
+    assert [line.split()[0] for line in text.splitlines()[2:]] == ["–", "✓", "✗"]
+
+
+def test_a_cause_that_several_checks_share_is_told_once():
+    cause = "no usable AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role"
+    errors = [ForbiddenError(f"{place}: {cause}") for place in ("data: s3://b/x", "output: s3://b")]
+    other = ForbiddenError("base: no such repository, or no access to it: accept its license there")
+    checks = [Check("c", str(error), error) for error in (*errors, other)]
+    lines = Plan("title", checks, "", "r").findings().splitlines()
+    assert lines[2].endswith(f"data: s3://b/x: {cause}")
+    assert lines[3].endswith("output: s3://b: as above")
+    assert lines[4].endswith(str(other))

@@ -42,6 +42,44 @@ def test_help_imports_nothing_heavy(tmp_path):
     assert done.stdout.endswith(b"[]\n"), done.stderr
 
 
+# Let nothing be imported but Python's own modules, recap, and these packages.
+ONLY = """
+import importlib.util, sys
+from importlib.abc import MetaPathFinder
+class Only(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        known = top in {names!r} or top in sys.stdlib_module_names or top.startswith("_")
+        if not known:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Only())
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "torch" else found(name)
+"""
+IMPORTED = {"pyyaml": ["yaml"], "pydantic": ["pydantic_core", "annotated_types"]}
+OF_THESE = ["typing_extensions", "typing_inspection", "botocore", "jmespath", "s3transfer"]
+OF_THESE += ["dateutil", "six", "urllib3", "certifi", "cython_runtime", "job"]
+
+
+def test_a_light_installation_submits_without_torch(tmp_path):
+    page = (ROOT / "docs" / "operations.md").read_text()
+    (line,) = [line for line in page.splitlines() if line.startswith("pip install boto3")]
+    names = [*OF_THESE]
+    for package in line.split()[2:]:
+        names += [package, *IMPORTED.get(package, [])]
+    config = str(ROOT / "examples" / "nightly.yaml")
+    words = ["submit", "docker", config, "--var", "date=2026-01-31", "--dry-run"]
+    words += ["--set", "model.base=org/base"]
+    code = ONLY.format(names=names) + (
+        "from job.cli import run\nimport job.submit.aws_batch, job.submit.kubernetes, boto3\n"
+        f"print(run({[*words, '--no-plan']}), run({words}))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.stdout.endswith(b"\n0 66\n"), done.stderr
+    assert b"a plan needs torch and transformers" in done.stderr
+
+
 @pytest.mark.parametrize("target", CLUSTERS)
 def test_everything_that_only_this_machine_has_is_listed_first(recap, tmp_path, target):
     local = {
