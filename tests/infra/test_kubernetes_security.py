@@ -108,6 +108,8 @@ def test_secrets_are_named_and_never_written(manifests):
         ]
         reference = token["valueFrom"]["secretKeyRef"]
         assert reference == {"name": "recap-hugging-face", "key": "token", "optional": True}
+        keys = template.container["envFrom"][-1]["secretRef"]  # of a store, for each account
+        assert keys == {"name": template.pod["serviceAccountName"], "optional": True}
 
 
 def test_nobody_outside_reaches_a_pod(manifests):
