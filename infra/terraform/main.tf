@@ -25,7 +25,7 @@ variable "name" {
 }
 
 variable "tags" {
-  description = "Tags of both stacks. CloudFormation copies them to the resources of the stacks that can have tags."
+  description = "Tags of both stacks besides recap/stack. CloudFormation copies them to the resources that can have tags."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -44,6 +44,10 @@ variable "timeout" {
   nullable    = false
 }
 
+locals {
+  tags = merge(var.tags, { "recap/stack" = var.name }) # as `make deploy` has it, for cost allocation
+}
+
 resource "aws_cloudformation_stack" "recap" {
   name          = var.name
   template_body = file("${path.module}/../aws/recap.yaml")
@@ -51,7 +55,7 @@ resource "aws_cloudformation_stack" "recap" {
   capabilities  = ["CAPABILITY_IAM"]
   iam_role_arn  = var.cloudformation_role_arn
   on_failure    = "DELETE" # of the first creation only; a failed change is rolled back
-  tags          = var.tags
+  tags          = local.tags
 
   timeouts {
     create = var.timeout
@@ -76,9 +80,10 @@ resource "aws_cloudformation_stack" "watch" {
   name          = "${var.name}-watch"
   template_body = file("${path.module}/../aws/watch.yaml")
   parameters    = local.watch_parameters
+  capabilities  = ["CAPABILITY_IAM"]
   iam_role_arn  = var.cloudformation_role_arn
   on_failure    = "DELETE"
-  tags          = var.tags
+  tags          = local.tags
 
   timeouts {
     create = var.timeout

@@ -4,6 +4,7 @@ It was never run on AWS. What moto can do is done by moto; what a container woul
 """
 
 import json
+import re
 import sys
 import uuid
 from typing import Any
@@ -281,6 +282,32 @@ def test_the_alarms_reach_the_checks_own_queue(s3, name, monkeypatch):
         "message of TooManyRejects-1": "missing",
         "message of a blocked queue": "received",
     }
+
+
+# The stack of a check
+
+
+def test_the_checks_parameters_are_values_of_the_templates():
+    known = stack.load()["Parameters"] | stack.load(stack.WATCH)["Parameters"]
+    for name, value in steps.PARAMETERS.items():
+        parameter = known[name]
+        assert value in map(str, parameter.get("AllowedValues", [value])), name
+        assert re.fullmatch(parameter.get("AllowedPattern", ".*"), value), name
+        if parameter["Type"] == "Number":
+            assert float(value) >= parameter.get("MinValue", 0), name
+            assert float(value) <= parameter.get("MaxValue", float(value)), name
+    assert "BucketName" in known
+
+
+def test_the_jobs_of_a_check_require_no_gpu():
+    first = stack.load()["Parameters"].keys()
+    values = {name: value for name, value in steps.PARAMETERS.items() if name in first}
+    for name, resource in stack.resources(**values).items():
+        if resource["Type"] == "AWS::Batch::JobDefinition" and name != stack.NODES:
+            container = resource["Properties"]["ContainerProperties"]
+            kinds = {each["Type"] for each in container["ResourceRequirements"]}
+            assert kinds == {"VCPU", "MEMORY"}, name
+            assert {"Name": "RECAP_GPUS", "Value": "0"} in container["Environment"], name
 
 
 # What is uploaded, under the stack's roles

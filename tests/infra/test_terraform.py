@@ -191,11 +191,12 @@ def test_the_readmes_lines_plan_both_stacks_as_the_templates_have_them(terraform
     }
     assert recap["parameters"] == defaults(stack.TEMPLATE) | given
     assert recap["template_body"] == stack.TEMPLATE.read_text("utf-8")
-    assert recap["capabilities"] == ["CAPABILITY_IAM"]
-    assert recap["tags"] == {"team": "support"}
     watch = planned["watch"]["after"]
     assert watch["template_body"] == stack.WATCH.read_text("utf-8")
-    assert watch["tags"] == {"team": "support"}
+    for after in (recap, watch):
+        assert after["tags"] == {"team": "support", "recap/stack": "recap"}
+        assert "AWS::IAM::Role" in after["template_body"]
+        assert after["capabilities"] == ["CAPABILITY_IAM"]
 
 
 @pytest.mark.infra
