@@ -42,7 +42,8 @@ TEMPLATES = [
 ]
 AGAIN = {ExitCode.RETRY, 128, 137, 143}
 CRASHED = {134, 139}  # by SIGABRT and SIGSEGV: a night finds the record that is to blame
-CUSTOM = {"LocalQueue", "TrainingRuntime"}  # kinds that Kubernetes' own schema does not know
+# Kinds that Kubernetes' own schema does not know.
+CUSTOM = {"LocalQueue", "PrometheusRule", "TrainingRuntime"}
 
 
 @pytest.fixture(params=EACH_OVERLAY)

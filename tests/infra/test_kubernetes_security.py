@@ -186,7 +186,7 @@ def test_pods_of_an_identity_reach_only_its_agent():
 
 def test_every_folder_of_manifests_is_rendered_here():
     alone = {"eks", "kueue", "no-gpu", "nodes", "nodes-indexed"}
-    alone |= {"openshift", "proxy", "runtime-class"}
+    alone |= {"alerts", "openshift", "proxy", "runtime-class"}
     assert set(OVERLAYS) == alone | {"company"}
     within_others = {"pod", "certificates", "check"}
     assert {path.name for path in (FOLDER / "components").iterdir()} == alone | within_others
