@@ -196,6 +196,20 @@ class TrainLimitsSection(Section):
     stall_minutes: float = Field(
         30, gt=0, description="Maximum time without a training step. Then the run ends with 75."
     )
+    rendezvous_minutes: float = Field(
+        30,
+        gt=0,
+        description="Maximum time that the machines of one training wait for each other at the "
+        "start. A machine that is started later must pull its image first. Then the run ends with "
+        "75.",
+    )
+    max_silent_attempts: int | None = Field(
+        3,
+        ge=1,
+        description="Maximum number of attempts in a row that are killed without a word and "
+        "without a newer checkpoint, as where memory is too small. The next one ends with 64. "
+        "null has no limit.",
+    )
     upload_minutes: float = Field(
         10, gt=0, description="Maximum time for the upload of a checkpoint."
     )

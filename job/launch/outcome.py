@@ -18,6 +18,10 @@ from job.errors import ExitCode
 RESERVED_BYTES = 16 << 10
 SUPERVISOR = "RECAP_SUPERVISOR"  # environment variable of training processes: the supervisor's pid
 SECONDS_BETWEEN_LOOKS = 0.05
+MORE_MEMORY = (
+    "give the container more (Kubernetes: resources.limits.memory, docker: --memory, Batch: the "
+    "job's memory), or take a smaller base or fewer conversations"
+)
 KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -46,6 +50,10 @@ class End:
     several: bool
 
     stop_asked: bool  # the supervisor asked the processes to stop
+
+    # Why processes ended that wrote nothing, as far as the supervisor knows.
+    at_memory_limit: str | None = None  # the limit of the container, at which one was killed
+    absent_nodes: str | None = None  # which never joined
 
 
 def keep_room(work: Path) -> None:
@@ -114,6 +122,7 @@ def judge(outcomes: Mapping[int, Outcome], end: End) -> Outcome:
     all wrote "done"                                             done
     one wrote a failure of its own                               the first such failure
     one wrote "stopped", and this supervisor asked for the stop  that stop
+    one was killed at the container's memory limit               the config's failure
     all wrote something, and "stopped" was the first failure     that stop
     all wrote something                                          the first failure, although unclear
     one wrote nothing                                            judged by the launcher's end
@@ -133,6 +142,8 @@ def judge(outcomes: Mapping[int, Outcome], end: End) -> Outcome:
         return known
     if known and end.stop_asked:
         return known
+    if end.at_memory_limit and not end.stop_asked:
+        return Outcome(ExitCode.CONFIG, f"{end.at_memory_limit}: {MORE_MEMORY}")
     if known and all_wrote and failures[0].cause == "signal":
         return known
 
@@ -151,7 +162,7 @@ def _outcome_of_silence(end: End) -> Outcome:
     is_lost = end.several and end.returned == 1
     if is_lost or -end.returned in KILLED or end.returned - 128 in KILLED:
         why = "a training process was killed from outside (out of memory, or by the host)"
-        return Outcome(ExitCode.RETRY, why)
+        return Outcome(ExitCode.RETRY, end.absent_nodes or why)
 
     why = f"the launcher ended with {end.returned} and no training process said why"
     return Outcome(ExitCode.BUG, f"{why}: see the log above", "unclear")

@@ -74,6 +74,19 @@ class Peers:
                 return self._decide(own)
             return self._await_decision(own)
 
+    def absent(self) -> str | None:
+        """Return which nodes never connected, None if this node has met all that it waits for."""
+        expected = {0} if self._cluster.rank else set(range(1, self._cluster.nodes))
+        with self._changed:
+            absent = expected - self._connections.keys() - self._outcomes.keys()
+        if not absent:
+            return None
+        names = ", ".join(f"node {node}" for node in sorted(absent))
+        return (
+            f"{names} of {self._cluster.nodes} never connected: its machine did not start within "
+            "limits.rendezvous_minutes, or the network between is closed; run again"
+        )
+
     def _decide(self, own: Outcome) -> Outcome:
         """Decide, as node 0, and send the decision to all.
 

@@ -17,6 +17,7 @@ from job.environment import count_gpus
 from job.errors import ConfigError
 from job.gpus.lines import gpu_lines
 from job.launch.cluster import ALONE, Cluster, find_cluster
+from job.launch.memory import ControlGroup, own_control_group
 from job.launch.outcome import End, Outcome, judge, read_outcomes
 from job.launch.peers import Peers
 from job.launch.processes import ProcessTree, adopt_orphans
@@ -52,7 +53,8 @@ def run_training(config: TrainConfig) -> Outcome:
     with work_folder(config.run) as work:
         (work / "config.yaml").write_text(resolved_yaml(config), encoding="utf-8")
         os.environ["ACCELERATE_USE_CPU"] = str(gpus == 0).lower()
-        command = launch_command(work, processes, gpus > 0, cluster)
+        minutes = config.limits.rendezvous_minutes
+        command = launch_command(work, processes, gpus > 0, cluster, minutes)
         peers = None
         if cluster != ALONE:
             event(
@@ -67,9 +69,16 @@ def run_training(config: TrainConfig) -> Outcome:
 
 
 def launch_command(
-    work: Path, processes: int, has_gpu: bool, cluster: Cluster = ALONE
+    work: Path,
+    processes: int,
+    has_gpu: bool,
+    cluster: Cluster,
+    rendezvous_minutes: float,
 ) -> list[str]:
-    """Return the command that starts `processes` training processes on this machine."""
+    """Return the command that starts `processes` training processes on this machine.
+
+    The launchers of a cluster's nodes wait `rendezvous_minutes` for each other.
+    """
     # One process needs no launcher: it would only be one more process that loses signals.
     if processes * cluster.nodes == 1:
         return [sys.executable, "-m", WORKER, str(work)]
@@ -87,6 +96,7 @@ def launch_command(
     if cluster != ALONE:
         options["--machine_rank"] = cluster.rank
         options["--main_process_ip"] = cluster.address
+        options["--rdzv_conf"] = f"timeout={round(rendezvous_minutes * 60)}"
         flags.append("--same_network")
     if not has_gpu:
         cores = os.cpu_count() or 1
@@ -105,16 +115,20 @@ def supervise(
     grace_seconds: float,
     spot_notice: SpotNotice | None = None,
     peers: Peers | None = None,
+    memory: ControlGroup | None = None,
 ) -> Outcome:
     """Run `command` to its end, at most to `grace_seconds` after a stop; return the outcome.
 
     A stop is a signal to this process, or the `spot_notice`. With `peers`, the run ends on all
-    nodes when it ends on one, and with the outcome that node 0 decides.
+    nodes when it ends on one, and with the outcome that node 0 decides. `memory` is by default the
+    control group of this process.
     """
     adopt_orphans()
     environment = training_variables(os.environ)
     several = processes > 1 or peers is not None
     tree = ProcessTree(grace_seconds, "all but launcher" if several else "all")
+    memory = memory or own_control_group()
+    counts = memory.counts()
 
     def stop_for_spot_notice() -> None:
         tree.request_stop("spot notice", NOTICE_SECONDS)
@@ -123,7 +137,14 @@ def supervise(
         with tree.handling_stop_signals(), spot_watch(spot_notice, stop_for_spot_notice):
             returned = tree.run(command, environment)
 
-        end = End(returned, processes, several, stop_asked=tree.deadline is not None)
+        end = End(
+            returned,
+            processes,
+            several,
+            stop_asked=tree.deadline is not None,
+            at_memory_limit=memory.kill_since(counts),
+            absent_nodes=peers.absent() if peers else None,
+        )
         outcome = judge(read_outcomes(work), end)
         return peers.agree(outcome) if peers else outcome
 

@@ -42,6 +42,15 @@ class Claims:
         self._own.add(chunk)
         return True
 
+    @property
+    def given_up(self) -> bool:
+        """True once a worker has found that the model cannot be loaded on this machine."""
+        return (self.folder / "given-up").exists()
+
+    def give_up(self) -> None:
+        """Let the other workers know that the model cannot be loaded on this machine."""
+        (self.folder / "given-up").touch()
+
     def has_another(self, chunk: int) -> bool:
         """Return True if another worker has taken the chunk."""
         return chunk not in self._own and (self.folder / str(chunk)).exists()

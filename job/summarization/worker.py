@@ -24,7 +24,7 @@ from job.inference.each import Done
 from job.summarization.careful_engine import CarefulEngine
 from job.summarization.chunk_store import ChunkFacts, ChunkStore, OutcomeLine
 from job.summarization.chunks import Chunk, Chunks
-from job.summarization.crash_notes import read_crash_notes
+from job.summarization.crash_notes import CrashNotes, read_crash_notes
 from job.summarization.identity import hash_settings
 from job.summarization.inputs import check_unchanged, unless_changed
 from job.summarization.night import Night
@@ -87,7 +87,8 @@ def summarize_missing(
     if not missing:
         return Counts()
 
-    task = _make_task(night, store, committed, open_summarizer)
+    notes = read_crash_notes(store, shard)
+    task = _make_task(night, store, notes, committed, open_summarizer)
     worker = _Worker(night, chunks, task, shard, work)
 
     # Chunks that no process has died at come first: nothing is lost if another one dies now.
@@ -116,6 +117,7 @@ def summarize_missing(
 def _make_task(
     night: Night,
     store: ChunkStore,
+    notes: CrashNotes,
     committed: Iterable[int],
     open_summarizer: Callable[[], Summarizer],
 ) -> Task:
@@ -128,14 +130,18 @@ def _make_task(
     # Before the model is loaded: a mistake in skip_done is found at once.
     digests = read_done_digests(as_list(config.skip_done or []), config.storage)
 
-    loader = SummarizerLoader(open_summarizer)
+    def open_with_note() -> Summarizer:
+        with notes.model_loading():
+            return open_summarizer()
+
+    loader = SummarizerLoader(open_with_note)
     if not digests:
         loader.load()  # before the progress begins
     return Task(
         engine=CarefulEngine(
             loader,
             config.generation,
-            notes=read_crash_notes(store),
+            notes=notes,
             has_answered=_has_summaries(store, sorted(committed)[:MAX_MARKERS_READ]),
         ),
         long_conversations=config.long_conversations,

@@ -11,6 +11,7 @@ build, fit, scoring, publish. Behind one name each, for when something does:
 - callbacks: curves, samples, the best adapter; interruptions: stop signals, resume, roll-back;
 - `checkpoints`, `Uploads`: the commit protocol, and the thread that runs it;
 - `record_attempt` (attempt, journal): run.json, and which earlier attempts ended how;
+- `note_attempt` (silent_attempts): a run that is killed again and again at one step;
 - `ranks`, `sharding`: several processes; `StopSignal`, `Watch`, worker: one of them and its end.
 """
 
@@ -39,6 +40,7 @@ from job.training.prepare import Run, prepare
 from job.training.publish import publish, write_adapter
 from job.training.ranks import agree, first_then_others, is_first
 from job.training.scoring import score_or_reason
+from job.training.silent_attempts import note_attempt
 from job.training.stop import StopSignal
 from job.training.watch import Watch
 
@@ -56,7 +58,11 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
     PartialState(cpu=not torch.cuda.is_available(), timeout=MAX_WAIT_IN_COLLECTIVE)
     folder = open_store(f"{config.output.rstrip('/')}/{config.run}", config.storage)
 
-    with _leave_together(config, work), hold_run(folder, watch) as store:
+    with (
+        _leave_together(config, work),
+        hold_run(folder, watch) as store,
+        note_attempt(store, config.limits.max_silent_attempts),
+    ):
         with heartbeat("preparing"):
             run = prepare(config, work, store)
         agree("bases, data or versions", json_digest(run.identity()))

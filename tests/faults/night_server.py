@@ -1,9 +1,9 @@
 """Start workers of a night that need not load the libraries: this process has, and forks.
 
 It reads a JSON line per request from stdin. {"start": config, "shard": "0/3", "log": path,
-"environment": {…}, "kill_at_call": n or null, "deadly": text or null} is answered with the child's
-process number. {"wait": number} is answered with its exit code (or the negative number of the
-signal that ended it).
+"environment": {…}, "kill_at_call": n or null, "deadly": text or null, "kill_while_loading": bool}
+is answered with the child's process number. {"wait": number} is answered with its exit code (or the
+negative number of the signal that ended it).
 """
 
 import json
@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.faults.forks import load
@@ -40,6 +41,7 @@ def _summarize(request: dict[str, Any]) -> int:
     from job.errors import ExitCode, RecapError, Stopped
     from job.summarization.shard import find_shard
     from job.summarization.summarize import summarize
+    from job.summarization.summarizer import Summarizer
     from job.telemetry import configure_logging
     from tests.stand_in import StandInEngine, stand_in
 
@@ -54,6 +56,11 @@ def _summarize(request: dict[str, Any]) -> int:
             self.calls += 1
             return super().generate(prompts, *rest)
 
+    def open_summarizer(config: SummarizeConfig, cache: Path) -> Summarizer:
+        if request["kill_while_loading"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return stand_in(Engine())(config, cache)
+
     def is_deadly(prompt: list[int]) -> bool:
         return bool(request["deadly"]) and request["deadly"].encode() in bytes(prompt)
 
@@ -65,7 +72,7 @@ def _summarize(request: dict[str, Any]) -> int:
         cli._stop_on_sigterm()  # within the `try`: a stop may come at once
         configure_logging()
         config = SummarizeConfig.model_validate(request["start"])
-        summarize(config, stand_in(Engine()), find_shard(request["shard"], None, {}))
+        summarize(config, open_summarizer, find_shard(request["shard"], None, os.environ))
     except RecapError as error:
         print(f"ended: {error}", file=sys.stderr, flush=True)
         return int(error.exit_code)

@@ -1,6 +1,7 @@
 """Nights over two files of conversations: workers to start and kill, and the complete result."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,13 @@ class Workers(LineServer):
         shard: str = "0/1",
         kill_at_call: int | None = None,
         deadly: str | None = None,
+        kill_while_loading: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> int:
         """Start a worker and return its process number.
 
         Its engine kills it at call number `kill_at_call`, or when a prompt holds the text `deadly`.
+        `environment` is added to this process's.
         """
         request = {
             "start": config,
@@ -35,7 +39,8 @@ class Workers(LineServer):
             "log": str(self.log),
             "kill_at_call": kill_at_call,
             "deadly": deadly,
-            "environment": environment_of_children(),
+            "kill_while_loading": kill_while_loading,
+            "environment": environment_of_children() | dict(environment or {}),
         }
         return self.ask(request)
 

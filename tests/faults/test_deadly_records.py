@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from job.errors import ExitCode
 from job.storage.open import open_store
 from job.summarization.careful_engine import CRASHED
 from job.summarization.chunk_store import MARKER_SUFFIX
@@ -76,3 +77,51 @@ def test_a_prompt_at_which_the_process_died_once_is_not_to_blame(workers, night_
         assert workers.wait(workers.start(config, kill_at_call=call)) == KILLED
     workers.run(config)
     assert len(rows_of(config, "parts")) == 50
+
+
+def killed_while_loading(workers: Workers, config: dict[str, Any], **start: Any) -> int:
+    """Start a worker that is killed while it loads the model; return its exit code."""
+    return workers.wait(workers.start(config, kill_while_loading=True, **start))
+
+
+def test_three_kills_while_the_model_is_loaded_are_enough(workers, night_with_deadly):
+    config = night_with_deadly()
+    codes = [killed_while_loading(workers, config) for _ in range(4)]
+    assert codes == [KILLED] * 3 + [ExitCode.CONFIG]
+    assert "3 attempts in a row were killed while they loaded the model" in workers.end_of_log()
+
+    # Whoever starts it again, with more memory, has as many attempts.
+    assert killed_while_loading(workers, config) == KILLED
+    workers.run(config)
+    assert len(rows_of(config, "parts")) == 50
+
+
+def test_kills_while_loading_count_in_a_row(workers, night_with_deadly):
+    config = night_with_deadly(1)
+    for _ in range(2):
+        assert killed_while_loading(workers, config) == KILLED
+    assert workers.wait(workers.start(config, deadly=DEADLY)) == KILLED  # this one has loaded it
+    for _ in range(2):
+        assert killed_while_loading(workers, config) == KILLED
+    assert run_until_done(workers, config)[-1] == DONE
+
+
+def test_kills_of_another_shard_while_loading_do_not_count(workers, night_with_deadly):
+    config = night_with_deadly()
+    for _ in range(3):
+        assert killed_while_loading(workers, config, shard="1/2") == KILLED
+    assert workers.wait(workers.start(config, "0/2")) == DONE
+    assert killed_while_loading(workers, config, shard="1/2") == ExitCode.CONFIG
+
+
+def test_workers_that_die_together_while_loading_are_one_attempt(
+    workers, night_with_deadly, tmp_path
+):
+    config = night_with_deadly()
+    codes = []
+    for start in range(4):
+        claims = tmp_path / f"claims-{start}"
+        claims.mkdir()
+        here = {"RECAP_CLAIMS": str(claims)}
+        codes.append([killed_while_loading(workers, config, environment=here) for _ in range(2)])
+    assert codes == [[KILLED] * 2] * 3 + [[ExitCode.CONFIG] * 2]

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from job.errors import ConfigError, ExitCode
-from job.launch.cluster import Cluster
+from job.launch.cluster import ALONE, Cluster
 from job.launch.outcome import End, Outcome, judge, keep_room, read_outcomes, write_outcome
 from job.launch.spot import SpotNotice, has_notice, notice_url, spot_watch
 from job.launch.supervisor import launch_command, supervise
@@ -256,21 +256,22 @@ def test_after_the_grace_period_nobody_is_left(tmp_path):
 
 def test_one_process_is_started_directly_and_several_by_accelerate(tmp_path):
     for has_gpu in (True, False):
-        assert "accelerate.commands.launch" not in launch_command(tmp_path, 1, has_gpu)
-        command = launch_command(tmp_path, 2, has_gpu)
+        assert "accelerate.commands.launch" not in launch_command(tmp_path, 1, has_gpu, ALONE, 30)
+        command = launch_command(tmp_path, 2, has_gpu, ALONE, 30)
         assert "accelerate.commands.launch" in command
         assert "--multi_gpu" in command
         assert "--main_process_port" in command
 
 
 def test_on_several_nodes_one_process_each_goes_through_the_launcher_too(tmp_path):
-    command = launch_command(tmp_path, 1, False, Cluster(2, 1, "10.0.0.7", 29500))
+    command = launch_command(tmp_path, 1, False, Cluster(2, 1, "10.0.0.7", 29500), 7.5)
     wanted = {
         "--num_machines": "2",
         "--num_processes": "2",
         "--machine_rank": "1",
         "--main_process_ip": "10.0.0.7",
         "--main_process_port": "29500",
+        "--rdzv_conf": "timeout=450",
     }
     for name, value in wanted.items():
         assert command[command.index(name) + 1] == value
