@@ -212,7 +212,7 @@ def test_pages_tag_images_with_the_code_that_is_in_them(page):
     assert not re.search(r"(?:newTag: |recap-(?:train|summarize):)0\.", text)
 
 
-def test_a_pod_of_the_sample_reaches_its_own_limit_before_the_nodes_disk_is_full():
+def test_a_pod_of_the_sample_fills_its_limit_before_the_nodes_disk():
     """Eviction by the node is uncounted: docs say how much disk keeps it away."""
     page = (FOLDER / "gpu-nodes.md").read_text(encoding="utf-8")
     disks = re.findall(r"(?:volumeSize: |--disk-size |base and )(\d+)", page)
