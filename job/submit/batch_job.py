@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from job.errors import ExitCode
+from job.errors import ExitCode, RetryError
 from job.submit.aws import aws_errors, is_denied
 from job.submit.follow import (
     MAX_FOLLOWED,
@@ -53,7 +53,11 @@ class BatchJob:
 
     def look(self) -> Look:
         """Ask for the job, and for the workers or nodes whose logs are shown."""
-        (job,) = self._described([self._id])
+        found = self._described([self._id])
+        if not found:
+            # It has just been submitted.
+            raise RetryError(f"AWS Batch does not know job {self._id}")
+        job = found[0]
         children = self._described(_children_of(job)[:MAX_FOLLOWED])
         for child in children or [job]:
             self._add_streams(child)

@@ -88,15 +88,12 @@ def follow(watch: Watch, stop: str, sleep: Callable[[float], None] = time.sleep)
     `stop` is the command line that stops the job. Ctrl-C and SIGTERM end with RetryError: the same
     command follows the job again. So do errors of the scheduler that last.
     """
-    goes_on = (
-        "the job goes on: the same command follows it again. To stop it (it saves what it has "
-        f"done): {stop}"
-    )
+    goes_on = f"the job goes on\nfollow it again: the same command\nstop it (it saves): {stop}"
     try:
         with closing(watch), status_line() as show_status:
             return _follow(watch, show_status, sleep)
     except (KeyboardInterrupt, Stopped) as signal:
-        raise RetryError(f"stopped following; {goes_on}") from signal
+        raise RetryError(f"stopped following: {goes_on}") from signal
     except RecapError as error:
         raise type(error)(f"{error}\n{goes_on}") from error
 

@@ -12,7 +12,6 @@ from job.errors import ExitCode, RecapError
 from job.submit.follow import MAX_FOLLOWED, STOPPED_BY_A_PERSON, Line, Look, Outcome, worst
 from job.submit.log_process import LogProcess
 from job.submit.tool import Cause, run_tool
-from job.telemetry import warn_once
 
 CONTAINER = "recap"
 JOB_NAME = "batch.kubernetes.io/job-name"
@@ -138,8 +137,6 @@ class KubernetesJob:
             self._logs[name] = (self._source(pod), LogProcess(logs, "--since-time"))
 
         _, log = self._logs[name]
-        if log.error:
-            warn_once("the log of a pod cannot be followed, trying again", why=log.error)
         return log.is_complete(is_running)
 
     def _deleted_but_unread(self, pods: Sequence[Mapping[str, Any]]) -> list[str]:

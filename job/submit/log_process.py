@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from queue import Empty, SimpleQueue
 
 from job.submit.tool import ENGLISH, no_tool
+from job.telemetry import warn_once
 
 THREAD_NAME = "recap-log"
+MAX_LAST_READINGS = 3
 
 # Both tools begin a line so with --timestamps. They print their own messages without.
 TIMESTAMPED = re.compile(r"(\d{4}-\d\d-\d\dT\S+) (.*)")
@@ -28,7 +30,7 @@ class LogProcess:
         self._lines: SimpleQueue[str] = SimpleQueue()
         self._newest = ""  # timestamp of the newest line
         self._count = 0  # of the lines with this timestamp
-        self._is_last = False
+        self._last_readings = 0  # since the container has ended
         self._start([])
 
     @property
@@ -49,9 +51,15 @@ class LogProcess:
         """
         if not self.has_ended:
             return False
-        if not is_running and self._is_last and self.error is None:
-            return True
-        self._is_last = not is_running
+        if self.error:
+            warn_once("a log cannot be followed, trying again", why=self.error)
+        if not is_running:
+            if self._last_readings and self.error is None:
+                return True
+            # docker has log drivers that cannot be read at all.
+            if self._last_readings == MAX_LAST_READINGS:
+                return True
+            self._last_readings += 1
         self._start([f"{self._since}={self._newest}"] if self._newest else [])
         return False
 

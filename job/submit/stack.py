@@ -61,7 +61,7 @@ class Stack:
         listed = "\n".join(f"  {key:{width}}  {use:5}  {uri}" for key, use, uri in rows)
         allowed = [f"read s3://{bucket}/ below {' '.join(reads)}"]
         if input_bucket:
-            allowed.append(f"read all of s3://{input_bucket}/")
+            allowed.append(f"read s3://{input_bucket}/ (InputBucket)")
         allowed.append(f"write below {' '.join(writes)}")
         found = (
             f"the role of stack {self.name} denies what the job would do (77):\n\n{listed}\n\n"

@@ -279,6 +279,10 @@ def test_throttled_logs_are_asked_for_again_and_no_line_is_lost(aws, caplog):
     assert lines == ["> one", "> two", "> three"]
 
 
+def test_a_job_that_batch_does_not_show_yet_is_asked_for_again(aws):
+    assert followed(aws, lambda: aws.set(ID, "SUCCEEDED")).code == 0
+
+
 def test_without_the_right_to_read_the_log_the_states_go_on(aws, caplog):
     aws.set(ID, "SUCCEEDED", container=container(0, "s"))
     aws.streams["s"] = ["one"]

@@ -6,6 +6,8 @@ docker is a stand-in that answers with docker's own messages.
 import json
 import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -219,16 +221,22 @@ def test_wait_follows_the_job_of_the_same_config_that_runs_already(submit, docke
     assert "✓ data" not in waited.err, "what runs need not be planned"
 
 
-@pytest.mark.usefixtures("ended")
-def test_ctrl_c_while_waiting_ends_with_75_and_stops_nothing(submit, docker, local, monkeypatch):
-    def interrupted(container: DockerContainer) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(DockerContainer, "look", interrupted)
-    waited = submit(local, "--no-plan", "--wait")
-    assert waited.code == ExitCode.RETRY
-    assert "the job goes on: the same command follows it again" in waited.err
-    assert f"docker stop {ID[:12]}" in waited.err
+def test_sigterm_ends_the_waiting_with_75_and_leaves_the_container(docker, local):
+    docker.answers("inspect", out='{"Status": "running", "ExitCode": 0}')
+    docker.answers("logs", out="")
+    words = [sys.executable, "-m", "job", "submit", "docker", local, "--no-plan", "--wait"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as waiting:
+        assert waiting.stderr is not None
+        while '"state": "running"' not in waiting.stderr.readline():
+            assert waiting.poll() is None
+        waiting.terminate()
+        _, err = waiting.communicate(timeout=60)
+    assert waiting.returncode == ExitCode.RETRY
+    assert "stopped following: the job goes on" in err
+    assert f"docker stop {ID[:12]}" in err
     assert "stop" not in [call.words[0] for call in docker.calls]
 
 

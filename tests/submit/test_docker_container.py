@@ -75,3 +75,10 @@ def test_a_daemon_that_restarts_is_asked_again(docker):
     message = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.\n"
     docker.answers("inspect", err=message, code=1)
     assert followed(lambda: set_state(docker, "exited", 0)).code == ExitCode.DONE
+
+
+def test_a_log_driver_that_cannot_be_read_holds_nothing_up(docker):
+    message = "configured logging driver does not support reading"
+    docker.answers("logs", err=f"Error response from daemon: {message}\n", code=1)
+    set_state(docker, "exited", 70)
+    assert followed().code == 70

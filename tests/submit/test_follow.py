@@ -78,9 +78,8 @@ def test_ctrl_c_and_sigterm_leave_the_job_running_and_say_how_to_stop_it(signal)
     scheduler = Scheduler(Look("RUNNING"), signal)
     with pytest.raises(RetryError) as raised:
         follow(scheduler, STOP, Moments())
-    message = str(raised.value)
-    assert "the job goes on: the same command follows it again" in message
-    assert STOP in message
+    assert str(raised.value).startswith("stopped following: the job goes on\n")
+    assert f"\nstop it (it saves): {STOP}" in str(raised.value)
     assert scheduler.is_closed
 
 

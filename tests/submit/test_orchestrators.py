@@ -24,6 +24,7 @@ from botocore.validate import validate_parameters
 from job.errors import ExitCode
 from job.submit.follow import RUN_AGAIN, STOPPED_BY_A_PERSON
 
+pytestmark = pytest.mark.infra
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "orchestrators.md").read_text(encoding="utf-8")
 KUBERNETES = ROOT / "infra" / "kubernetes"

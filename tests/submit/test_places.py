@@ -16,15 +16,8 @@ from tests.infra import stack
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 KUBERNETES = EXAMPLES.parent / "infra" / "kubernetes" / "base" / "config"
-BUCKET = "recap-bucket"  # of the evaluated template
-OUTPUTS = {
-    "Bucket": BUCKET,
-    "InputBucket": "mine",
-    "TrainReads": "configs/ data/ models/ runs/",
-    "TrainWrites": "runs/",
-    "SummarizeReads": "configs/ models/ runs/ conversations/ summaries/",
-    "SummarizeWrites": "summaries/",
-}
+OUTPUTS = stack.outputs(InputBucket="mine")
+BUCKET = OUTPUTS["Bucket"]
 
 
 def configs_on_s3() -> list[Path]:
