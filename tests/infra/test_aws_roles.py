@@ -93,6 +93,9 @@ def test_a_night_reads_adapters_and_nothing_else_of_trainings():
     training = Role(stack.policy("TrainRole"))
     for other in ("conversations/a.jsonl", "summaries/a.jsonl"):
         assert not training.allows("s3:GetObject", f"{BUCKET}/{other}")
+        assert not training.allows("s3:ListBucket", f"{BUCKET}?{other}")
+    assert not night.allows("s3:ListBucket", f"{BUCKET}?data/")
+    assert not night.allows("s3:ListBucket", f"{BUCKET}?")
 
 
 def test_each_job_reads_its_own_keys_of_the_other_bucket():
@@ -107,6 +110,8 @@ def test_each_job_reads_its_own_keys_of_the_other_bucket():
         )
         assert own.allows("s3:GetObject", f"arn:aws:s3:::mine/{reads}")
         assert not own.allows("s3:GetObject", f"arn:aws:s3:::mine/{other}")
+        assert own.allows("s3:ListBucket", f"arn:aws:s3:::mine?{reads.partition('/')[0]}/")
+        assert not own.allows("s3:ListBucket", f"arn:aws:s3:::mine?{other}")
         assert everything.allows("s3:GetObject", f"arn:aws:s3:::mine/{other}"), "by default"
 
 
