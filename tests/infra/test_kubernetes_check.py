@@ -19,6 +19,12 @@ pytestmark = pytest.mark.infra
 SCRIPT = FOLDER / "components" / "check" / "check.py"
 
 
+PLAN = """#!/bin/sh
+echo "recap $*"
+exit $PLAN_ENDS_WITH
+"""
+
+
 def check_job() -> Manifest:
     cron_job = of_kind(render("company"), "CronJob")[CHECK]
     job: Manifest = cron_job["spec"]["jobTemplate"]["spec"]
@@ -33,9 +39,13 @@ def free_port() -> int:
 
 @pytest.fixture
 def environment(tmp_path: Path, s3_endpoint: str) -> dict[str, str]:
-    """Variables of the two pods: on loopback, with a store that is there, and short waits."""
+    """Variables of the two pods: on loopback, with a store and a plan that is fine."""
+    (tmp_path / "recap").write_text(PLAN, encoding="utf-8")
+    (tmp_path / "recap").chmod(0o755)
     return {
-        "PATH": os.environ["PATH"],
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PLAN_ENDS_WITH": "0",
+        "RECAP_CONFIG": "/etc/recap/train.yaml",
         "AWS_ENDPOINT_URL": s3_endpoint,
         "LISTENER": "127.0.0.1",
         "CHECK_PORT": str(free_port()),
@@ -73,28 +83,35 @@ def second(environment: dict[str, str]) -> tuple[int, list[str]]:
 
 def test_a_pod_that_can_be_reached_ends_the_check_with_1(environment):
     with listening(environment):
-        code, (store, policies) = second(environment)
+        code, (store, policies, _) = second(environment)
     assert code == 1
     assert store.endswith("reached, as it must be")
     assert policies.endswith("REACHED: this cluster does not enforce network policies")
 
 
 def test_a_pod_out_of_reach_is_what_the_check_wants(environment):
-    code, (store, policies) = second(environment)
+    code, (store, policies, plan) = second(environment)
     assert code == 0, (store, policies)
     assert "not reached" in policies
     assert "as it must be" in policies
+    assert plan == "recap plan /etc/recap/train.yaml"
+
+
+@pytest.mark.parametrize("ends_with", [66, 77])
+def test_a_plan_that_fails_is_the_end_of_the_check(environment, ends_with):
+    code, _ = second(environment | {"PLAN_ENDS_WITH": str(ends_with)})
+    assert code == ends_with
 
 
 def test_a_pod_without_a_name_is_reported(environment):
-    code, (_, policies) = second(environment | {"LISTENER": "check-0.recap-check.invalid"})
+    code, (_, policies, _) = second(environment | {"LISTENER": "check-0.recap-check.invalid"})
     assert code == 1
     assert "HAS NO NAME" in policies
 
 
 def test_a_store_out_of_reach_is_reported(environment):
     nowhere = f"http://127.0.0.1:{free_port()}"
-    code, (store, _) = second(environment | {"AWS_ENDPOINT_URL_S3": nowhere})
+    code, (store, *_) = second(environment | {"AWS_ENDPOINT_URL_S3": nowhere})
     assert code == 1
     assert store.startswith(f"{nowhere.removeprefix('http://')}: NOT REACHED")
 
@@ -102,9 +119,9 @@ def test_a_store_out_of_reach_is_reported(environment):
 def test_a_proxy_is_tried_in_place_of_the_store_behind_it(environment):
     store = environment["AWS_ENDPOINT_URL"].removeprefix("http://")
     behind = environment | {"AWS_ENDPOINT_URL": "https://s3.invalid"}
-    code, (line, _) = second(behind | {"HTTPS_PROXY": f"http://{store}"})
+    code, (line, *_) = second(behind | {"HTTPS_PROXY": f"http://{store}"})
     assert (code, line) == (0, f"{store}: reached, as it must be")
-    code, (line, _) = second(behind | {"HTTPS_PROXY": f"http://{store}", "NO_PROXY": ".invalid"})
+    code, (line, *_) = second(behind | {"HTTPS_PROXY": f"http://{store}", "NO_PROXY": ".invalid"})
     assert code == 1
     assert line.startswith("s3.invalid:443: NOT REACHED")
 
@@ -137,6 +154,11 @@ def test_the_check_uses_image_and_account_of_trainings_and_no_gpu():
     (tries,), (trains,) = check["containers"], training["containers"]
     for key in ("image", "imagePullPolicy", "securityContext", "envFrom"):
         assert tries[key] == trains[key]
+    same = {variable["name"]: variable for variable in trains["env"]}
+    del same["RECAP_GPUS"]
+    assert same.items() <= {variable["name"]: variable for variable in tries["env"]}.items()
+    volumes = {volume["name"]: volume for volume in training["volumes"]}
+    assert volumes["config"] in check["volumes"]
     assert "nvidia.com/gpu" not in tries["resources"]["limits"]
 
 

@@ -141,6 +141,7 @@ def test_pods_reach_names_and_https_and_what_their_overlay_needs():
     identity = {("pod-identity", (80,))}
     nodes = {("train-nodes", ())}  # any port, but only among themselves: see below
     assert ways == {
+        "alerts": everywhere,
         "company": everywhere | identity | nodes | {("proxy", (8080,))},
         "eks": everywhere | identity,
         "kueue": everywhere,

@@ -1,12 +1,13 @@
-"""Try the network of recap's pods: what they need must be open, and what they do not need closed.
+"""Try what recap's pods can reach: what they need must be open, and what they do not need closed.
 
 Pod 0 of the Job listens. Pod 1 reaches for the store, or for the proxy on the way to it, and then
-for pod 0, which the network policies forbid. It prints a line for each, and ends with 1 if one is
-wrong.
+for pod 0, which the network policies forbid. It prints a line for each. Then it runs `recap plan`
+with the account of a training. It ends with 1 if a line is wrong, else with the code of the plan.
 """
 
 import os
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,10 +28,12 @@ def listen() -> None:
             server.accept()[0].close()
 
 
-def try_network(listener: str) -> int:
-    """Print what is open and what is closed. Return 1 if something is wrong."""
+def try_all(listener: str, config: str) -> int:
+    """Print what is open and what is closed, and the plan of a training. Return the exit code."""
     found = [report_store(), report_policies(listener)]
-    return 0 if all(found) else 1
+    sys.stdout.flush()
+    plan = subprocess.run(["recap", "plan", config], check=False)
+    return plan.returncode if all(found) else 1
 
 
 def report_store() -> bool:
@@ -99,4 +102,4 @@ def connection_error(host: str, port: int) -> OSError | None:
 if __name__ == "__main__":
     if os.environ["JOB_COMPLETION_INDEX"] == "0":
         listen()
-    sys.exit(try_network(os.environ["LISTENER"]))
+    sys.exit(try_all(os.environ["LISTENER"], os.environ["RECAP_CONFIG"]))
