@@ -33,6 +33,14 @@ def test_help_lists_every_target_on_one_screen():
     assert max(map(len, lines)) <= 120
 
 
+def test_the_monthly_renewal_runs_targets_that_exist():
+    workflow = (ROOT / ".github" / "workflows" / "renew.yml").read_text(encoding="utf-8")
+    lines = re.findall(r"run: make ([a-z -]+)", workflow)
+    called = {name for line in lines for name in line.split()}
+    listed = {line.split()[1] for line in make("help").splitlines() if line.startswith("  make ")}
+    assert {"lock", "image-locks", "audit"} <= called <= listed
+
+
 def test_tests_know_no_account():
     assert "-u AWS_SECRET_ACCESS_KEY" in commands()
     assert "AWS_SHARED_CREDENTIALS_FILE=/dev/null" in commands()
