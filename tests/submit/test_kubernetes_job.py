@@ -123,9 +123,9 @@ def test_a_job_is_followed_from_its_queue_through_replaced_pods_to_its_end(clust
         "Running",
         "> one",
         "> two",
-        "Failed (ended with 75 (Error))",
+        "Failed (ended with exit code 75)",
         "> saved",
-        "Running (was replaced after 75 (Error))",
+        "Running (was replaced after exit code 75)",
         "> resumed",
         "Complete",
         "> published",
@@ -137,7 +137,7 @@ def test_a_job_is_followed_from_its_queue_through_replaced_pods_to_its_end(clust
     [
         ("PodFailurePolicy", {"a": (64, "Error")}, 64, "PodFailurePolicy"),
         ("BackoffLimitExceeded", {"a": (137, "OOMKilled")}, 137, "OOMKilled"),
-        ("BackoffLimitExceeded", {"a": (75, "Error"), "b": (65, "Error")}, 65, "Error"),
+        ("BackoffLimitExceeded", {"a": (75, "Error"), "b": (65, "Error")}, 65, "exit code 65"),
         ("DeadlineExceeded", {"a": (75, "Error")}, 75, "DeadlineExceeded"),
         ("DeadlineExceeded", {}, 75, "DeadlineExceeded: too long"),
     ],
@@ -181,7 +181,7 @@ def test_the_codes_of_pods_that_the_failed_job_deletes_are_remembered(cluster):
         cluster.end("Failed", "FailedIndexes", "Job has failed indexes")
 
     ended = followed(ends, kind="worker")
-    assert ended == Outcome(77, "worker 1 Error; FailedIndexes: Job has failed indexes")
+    assert ended == Outcome(77, "worker 1 exit code 77; FailedIndexes: Job has failed indexes")
 
 
 def test_workers_are_told_apart_and_the_worst_of_them_decides(cluster, caplog):
@@ -194,7 +194,7 @@ def test_workers_are_told_apart_and_the_worst_of_them_decides(cluster, caplog):
             cluster.ended_pod(f"p{index}", code, index)
         cluster.end("Failed", "FailedIndexes", "x")
 
-    assert followed(end, kind="worker") == Outcome(65, "worker 2 Error; FailedIndexes: x")
+    assert followed(end, kind="worker") == Outcome(65, "worker 2 exit code 65; FailedIndexes: x")
     assert shown(caplog.records)[:4] == [
         "3 Running",
         "worker 0> line of 0",
