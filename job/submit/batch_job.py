@@ -10,14 +10,7 @@ from typing import Any, ClassVar
 
 from job.errors import ExitCode, RetryError
 from job.submit.aws import aws_errors, is_denied
-from job.submit.follow import (
-    MAX_FOLLOWED,
-    STOPPED_BY_A_PERSON,
-    Line,
-    Look,
-    Outcome,
-    worst,
-)
+from job.submit.follow import MAX_FOLLOWED, STOPPED_BY_A_PERSON, Line, Look, Outcome, worst
 from job.telemetry import warn
 
 QUIET_LOOKS_AT_THE_END = 3
@@ -204,7 +197,7 @@ def _outcome_of(job: Mapping[str, Any]) -> Outcome:
     # A container that is stopped may still end with a code of its own: 75, after recap has saved.
     if "MISCONFIGURATION:" in status_reason:
         return Outcome(ExitCode.CONFIG, f"no machine of the queue fits: {status_reason}")
-    if "timeout" in status_reason:
+    if "exceeded timeout" in status_reason:
         return Outcome(code or ExitCode.RETRY, f"ran out of time: {status_reason}")
     if job.get("isTerminated") or job.get("isCancelled"):
         return Outcome(STOPPED_BY_A_PERSON, f"terminated: {status_reason}")
