@@ -26,11 +26,18 @@ def is_matched(pattern: str, line: str) -> bool:
     if inner is None:
         raise ValueError(f"{pattern}: no pattern for JSON")
     fields = _fields(line)
-    wanted = [COMPARISON.fullmatch(part) for part in inner[1].split(" && ")]
-    if not all(wanted):
-        raise ValueError(f"{pattern}: not understood")
+    return any(
+        all(_is_equal(part, fields) for part in either.split(" && "))
+        for either in inner[1].split(" || ")
+    )
+
+
+def _is_equal(comparison: str, fields: Mapping[str, Any]) -> bool:
+    found = COMPARISON.fullmatch(comparison)
+    if found is None:
+        raise ValueError(f"{comparison}: not understood")
     # A star stands for any text, as in fnmatch, whose brackets no pattern has.
-    return all(fnmatchcase(str(fields.get(each[1], "")), each[2]) for each in wanted if each)
+    return fnmatchcase(str(fields.get(found[1], "")), found[2])
 
 
 def metrics_of(filters: Sequence[Mapping[str, Any]], line: str) -> dict[str, float]:

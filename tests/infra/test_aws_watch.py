@@ -1,15 +1,22 @@
 """Claims about metrics, dashboard and saved queries, on lines that recap writes."""
 
+import inspect
 import json
 import re
+from types import SimpleNamespace
 from typing import Any, get_args
 
+import pynvml
 import pytest
 
 from job.config.commands import SummarizeConfig
 from job.conversations.record import RejectReason
+from job.gpus import nvml
+from job.gpus.lines import Pace, gpu_lines
+from job.gpus.nvml import Nvml
 from job.summarization.summarize import summarize
 from job.telemetry import configure_logging, log_metrics
+from tests.gpus.fake_nvml import FakeGpu, FakeNvml
 from tests.infra import stack
 from tests.infra.cloudwatch import ask, is_matched, metrics_of
 from tests.stand_in import StandInEngine, stand_in
@@ -25,9 +32,6 @@ BATCH = {
     "JobsRetried",
     "JobAttemptRunnableToStartingDuration",
 }
-# The lines once a minute of trainings and nights, and their fields.
-GPUS = {"gpus": 4.0, "gpu_utilization": 87.5, "gpu_memory": 61.0, "gpu_minutes": 4.2}
-TRAINING = {"step": 40.0, "steps": 900.0, "loss": 1.25, "tokens_per_second": 5120.0}
 
 
 def filters() -> list[dict[str, Any]]:
@@ -65,9 +69,36 @@ def night(tmp_path, base_folder, places, one_thread, capsys):
     return capsys.readouterr().err.splitlines()
 
 
-def logged(message: str, fields: dict[str, float], capsys: pytest.CaptureFixture[str]) -> str:
+def lines_of_gpus(
+    capsys: pytest.CaptureFixture[str], *gpus: FakeGpu, broken: FakeGpu | None = None
+) -> list[str]:
+    """Return what a job with these GPUs logs until it ends, a moment later.
+
+    In that moment, the last GPU becomes `broken`.
+    """
     configure_logging(person=False)
-    log_metrics(message, {name: (value, "None") for name, value in fields.items()})
+    fake = FakeNvml(list(gpus))
+    found = Nvml(fake, {})
+    if broken:
+        fake.gpus[-1] = broken
+    with gpu_lines({}, find=lambda _: found, pace=Pace(reading=60, line=60)):
+        pass
+    return capsys.readouterr().err.splitlines()
+
+
+def line_of_training(capsys: pytest.CaptureFixture[str], step: int) -> str:
+    """Return the line of a training after a minute with 5,120 tokens a second."""
+    from job.training.callbacks import LogMetrics
+
+    configure_logging(person=False)
+    seconds = [0.0]
+    callback = LogMetrics(lambda: seconds[0])
+    state = SimpleNamespace(global_step=step, max_steps=900, num_input_tokens_seen=0)
+    callback.on_train_begin(None, state, None)
+    callback.on_log(None, state, None, {"loss": 1.25})
+    seconds[0] = 60
+    state.num_input_tokens_seen = 60 * 5120
+    callback.on_step_end(None, state, None)
     return capsys.readouterr().err.strip()
 
 
@@ -97,13 +128,37 @@ def test_each_reason_of_a_reject_has_its_metric_query_and_color(capsys):
     )
 
 
-def test_lines_of_gpus_and_trainings_become_metrics(capsys):
-    assert metrics_of(filters(), logged("gpus", GPUS, capsys)) == {
-        "gpu_utilization": 87.5,
-        "gpu_memory": 61,
-        "gpu_minutes": 4.2,
-    }
-    assert metrics_of(filters(), logged("training", TRAINING, capsys)) == {
+def test_lines_of_gpus_become_metrics(capsys):
+    (line,) = lines_of_gpus(capsys, FakeGpu(utilization=80, used=61), FakeGpu(utilization=95))
+    found = metrics_of(filters(), line)
+    assert found.pop("gpu_minutes") >= 0
+    assert found == {"gpu_utilization": 87.5, "gpu_memory": 61}
+
+
+@pytest.mark.parametrize(
+    ("broken", "count"),
+    [
+        (FakeGpu(lost=True), 1),
+        (FakeGpu(ecc_errors=2), 1),
+        (FakeGpu(slowed=pynvml.nvmlClocksEventReasonHwThermalSlowdown), None),
+    ],
+    ids=["lost", "memory", "only slow"],
+)
+def test_faults_of_gpus_are_counted(capsys, broken, count):
+    fault, use = lines_of_gpus(capsys, FakeGpu(), FakeGpu(), broken=broken)
+    assert metrics_of(filters(), fault) == ({"gpu_faults": count} if count else {})
+    assert "gpu_faults" not in metrics_of(filters(), use)
+
+
+def test_each_fault_that_is_counted_is_one_that_recap_logs():
+    pattern = stack.watching()["GpuFaults"]["Properties"]["FilterPattern"]
+    counted = re.findall(r'"([^"]+)"', pattern)
+    assert len(counted) == 3
+    assert all(f'"{message}"' in inspect.getsource(nvml) for message in counted)
+
+
+def test_lines_of_trainings_become_metrics(capsys):
+    assert metrics_of(filters(), line_of_training(capsys, step=40)) == {
         "training_loss": 1.25,
         "training_tokens_per_second": 5120,
     }
@@ -145,18 +200,14 @@ def test_queries_find_errors_and_one_jobs_log(recap, tmp_path, night):
 
 
 def test_queries_add_up_gpus_and_trainings_by_job(capsys):
-    busy, idle = logged("gpus", GPUS, capsys), logged("gpus", GPUS | {"gpu_utilization": 0}, capsys)
-    step = logged("training", TRAINING, capsys)
-    later = logged("training", TRAINING | {"step": 80.0}, capsys)
-    lines = {"busy": [busy, step, busy, later], "idle": [idle]}
+    busy = lines_of_gpus(capsys, FakeGpu(utilization=88, used=61))
+    idle = lines_of_gpus(capsys, FakeGpu(utilization=0))
+    steps = [line_of_training(capsys, step) for step in (40, 80)]
+    lines = {"busy": [*busy, *steps], "idle": idle}
     first, second = ask(query("GpusQuery"), lines)
     assert (first["@logStream"], first["utilization"]) == ("idle", 0)
-    assert second == {
-        "@logStream": "busy",
-        "utilization": 87.5,
-        "memory": 61,
-        "gpu_hours": pytest.approx(0.14),
-    }
+    assert (second["utilization"], second["memory"]) == (88, 61)
+    assert second["gpu_hours"] >= 0
     (row,) = ask(query("TrainingsQuery"), lines)
     assert (row["step"], row["steps"], row["tokens_per_second"]) == (80, 900, 5120)
 
@@ -228,7 +279,7 @@ def test_the_dashboard_has_every_alarm_that_sends_messages():
 def test_the_dashboard_is_of_a_stack_without_nights_too():
     body = json.loads(stack.watching()["Dashboard"]["Properties"]["DashboardBody"])
     (alarms,) = (w["properties"]["alarms"] for w in body["widgets"] if w["type"] == "alarm")
-    assert len(alarms) == 3
+    assert len(alarms) == 4
     assert len(json.dumps(body)) < 20_000
     assert len(shown()) <= 50, "more would cost, even as one of the first three"
 
