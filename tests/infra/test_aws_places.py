@@ -85,3 +85,12 @@ def test_every_place_of_the_bucket_on_a_page_is_one_that_some_job_knows():
         found |= set(re.findall(rf"s3://(?:{names})/([a-z_]+)", text))
     assert found
     assert {f"{prefix}/" for prefix in found} <= known
+
+
+def test_every_parameter_on_a_page_is_one_of_a_template():
+    known = {*stack.load()["Parameters"], *stack.load(stack.WATCH)["Parameters"]}
+    for page in (PAGES[0], PAGES[2]):
+        text = page.read_text(encoding="utf-8")
+        named = set(re.findall(r"[`' ]([A-Z][a-z]+[A-Za-z]*)=", text))
+        assert named
+        assert named <= known

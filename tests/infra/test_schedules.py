@@ -59,6 +59,13 @@ def test_every_night_of_every_zone_starts_and_is_due_once():
         assert zones_that_skip_or_repeat(hour) == set(), hour
 
 
+def test_the_hours_that_the_page_names_are_those_that_are_safe_everywhere():
+    page = stack.TEMPLATE.with_name("README.md").read_text(encoding="utf-8")
+    first, last = re.findall(r"From (\d\d):00 to (\d\d):59, every time zone", page)[0]
+    for hour in range(int(first), int(last) + 1):
+        assert zones_that_skip_or_repeat(hour) == set(), hour
+
+
 def test_two_in_the_morning_would_be_skipped_or_repeated():
     assert zones_that_skip_or_repeat(2) >= {"Europe/Berlin", "America/New_York"}
 
