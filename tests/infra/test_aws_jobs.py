@@ -88,7 +88,7 @@ def user_data(tmp_path: Path, **parameters: str) -> str:
     (tmp_path / "var" / "lib").mkdir(parents=True)
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name in ("install", "systemctl"):
+    for name in ("install", "iptables", "systemctl"):
         tool = tools / name
         tool.write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/commands\n', encoding="utf-8")
         tool.chmod(0o755)
@@ -107,6 +107,14 @@ def test_each_role_finds_its_own_cache_on_the_machine(tmp_path):
     assert "systemctl" not in commands
     settings = (tmp_path / "etc/ecs/ecs.config").read_text(encoding="utf-8").splitlines()
     assert settings == ["ECS_AWSVPC_BLOCK_IMDS=true", "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION=10m"]
+
+
+def test_a_night_cannot_ask_for_the_role_of_its_machine(tmp_path):
+    # Its processes are in the machine's own network, as all jobs on one machine: the user differs.
+    night = container("SummarizeJobDefinition")["User"].partition(":")[0]
+    (rule,) = [line for line in user_data(tmp_path).splitlines() if line.startswith("iptables ")]
+    assert "--append OUTPUT --destination 169.254.169.254 " in rule
+    assert rule.endswith(f" --match owner --uid-owner {night} --jump REJECT")
 
 
 def test_a_proxy_is_told_to_the_machine_and_to_the_job(tmp_path):
