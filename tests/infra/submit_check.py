@@ -86,3 +86,42 @@ def check(batch: Batch, name: str, monkeypatch: Any, **more: Any) -> Any:
     outputs = {"Queue": "q", "NodesQueue": "n", "TrainJobDefinition": "d"}
     monkeypatch.setattr(steps.Check, "outputs", outputs)
     return made
+
+
+def make_all(session: Any, name: str) -> None:
+    """Make what a check makes, in a VPC that exists: moto cannot delete the stack's own."""
+    ec2 = session.client("ec2")
+    vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+    subnets = ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]
+    values = stack.GIVEN | {"VpcId": vpc, "SubnetIds": subnets[0]["SubnetId"]}
+    cloudformation = session.client("cloudformation")
+    for template, suffix in deploy.STACKS.items():
+        cloudformation.create_stack(
+            StackName=name + suffix,
+            TemplateBody=stack.for_moto()[template],
+            Parameters=[
+                {"ParameterKey": key, "ParameterValue": value}
+                for key, value in values.items()
+                if not suffix
+            ],
+        )
+    s3, bucket = session.client("s3"), removal.bucket(session, name)
+    s3.create_bucket(Bucket=bucket)
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    for _ in range(2):
+        s3.put_object(Bucket=bucket, Key="runs/a", Body=b"1")
+    s3.delete_object(Bucket=bucket, Key="runs/a")
+    session.client("sqs").create_queue(QueueName=removal.messages_queue(name))
+
+
+def left(session: Any, name: str) -> list[str]:
+    """Return what has the check's name. (Moto leaves the queues of jobs of a deleted stack.)"""
+    stacks = session.client("cloudformation").list_stacks()["StackSummaries"]
+    found = [s["StackName"] for s in stacks if s["StackStatus"] != "DELETE_COMPLETE"]
+    found += [b["Name"] for b in session.client("s3").list_buckets()["Buckets"]]
+    found += [
+        r["repositoryName"] for r in session.client("ecr").describe_repositories()["repositories"]
+    ]
+    found += [g["logGroupName"] for g in session.client("logs").describe_log_groups()["logGroups"]]
+    found += session.client("sqs").list_queues().get("QueueUrls", [])
+    return [each for each in found if name in each]

@@ -6,6 +6,7 @@ It was never run on AWS. What moto can do is done by moto; what a container woul
 import json
 import re
 import sys
+import urllib.request
 import uuid
 from typing import Any
 
@@ -16,7 +17,16 @@ from job.config.document import ConfigText
 from job.config.load import load_config
 from tests.infra import stack
 from tests.infra.roles import BUCKET, Role, recap
-from tests.infra.submit_check import Batch, Process, check, deploy, removal, steps, submit_check
+from tests.infra.submit_check import (
+    Batch,
+    Process,
+    check,
+    left,
+    make_all,
+    removal,
+    steps,
+    submit_check,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
 
@@ -124,45 +134,6 @@ def session(s3):
 @pytest.fixture
 def name():
     return f"{submit_check.PREFIX}{uuid.uuid4().hex[:8]}"
-
-
-def make_all(session: Any, name: str) -> None:
-    """Make what a check makes, in a VPC that exists: moto cannot delete the stack's own."""
-    ec2 = session.client("ec2")
-    vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
-    subnets = ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]
-    values = stack.GIVEN | {"VpcId": vpc, "SubnetIds": subnets[0]["SubnetId"]}
-    cloudformation = session.client("cloudformation")
-    for template, suffix in deploy.STACKS.items():
-        cloudformation.create_stack(
-            StackName=name + suffix,
-            TemplateBody=stack.for_moto()[template],
-            Parameters=[
-                {"ParameterKey": key, "ParameterValue": value}
-                for key, value in values.items()
-                if not suffix
-            ],
-        )
-    s3, bucket = session.client("s3"), removal.bucket(session, name)
-    s3.create_bucket(Bucket=bucket)
-    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    for _ in range(2):
-        s3.put_object(Bucket=bucket, Key="runs/a", Body=b"1")
-    s3.delete_object(Bucket=bucket, Key="runs/a")
-    session.client("sqs").create_queue(QueueName=removal.messages_queue(name))
-
-
-def left(session: Any, name: str) -> list[str]:
-    """Return what has the check's name. (Moto leaves the queues of jobs of a deleted stack.)"""
-    stacks = session.client("cloudformation").list_stacks()["StackSummaries"]
-    found = [s["StackName"] for s in stacks if s["StackStatus"] != "DELETE_COMPLETE"]
-    found += [b["Name"] for b in session.client("s3").list_buckets()["Buckets"]]
-    found += [
-        r["repositoryName"] for r in session.client("ecr").describe_repositories()["repositories"]
-    ]
-    found += [g["logGroupName"] for g in session.client("logs").describe_log_groups()["logGroups"]]
-    found += session.client("sqs").list_queues().get("QueueUrls", [])
-    return [each for each in found if name in each]
 
 
 @pytest.mark.infra
@@ -356,3 +327,47 @@ def test_recap_ends_as_the_check_expects(s3, uploaded, guarded, code):
     guarded.reset(role.plan)
     found, said = recap("train", config, arguments=arguments)
     assert found == code, said
+
+
+@pytest.fixture
+def batch_without_docker(s3):
+    """Moto's Batch, whose jobs succeed at once."""
+
+    def use_docker(value: bool) -> None:
+        body = json.dumps({"batch": {"use_docker": value}}).encode()
+        headers = {"Content-Type": "application/json"}
+        url = f"{s3.endpoint}/moto-api/config"
+        request = urllib.request.Request(url, data=body, headers=headers, method="POST")
+        urllib.request.urlopen(request).close()
+
+    use_docker(False)
+    yield
+    use_docker(True)
+
+
+@pytest.mark.infra
+@pytest.mark.timeout(600)
+def test_recap_submit_accepts_the_checks_stack_and_training(session, name, batch_without_docker):
+    """Plan, places, image, submission and waiting, by the command that the check starts."""
+    made = steps.Check(session, name, "abc")
+    values = steps.PARAMETERS | {"ImageTag": "abc", "BucketName": made.bucket}
+    first = stack.load()["Parameters"].keys()
+    session.client("cloudformation").create_stack(
+        StackName=name,
+        TemplateBody=stack.for_moto()["recap.yaml"],
+        Parameters=[
+            {"ParameterKey": key, "ParameterValue": value}
+            for key, value in values.items()
+            if key in first
+        ],
+    )
+    manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"}
+    session.client("ecr").put_image(
+        repositoryName=name, imageTag="train-abc", imageManifest=json.dumps(manifest)
+    )
+    made.upload()
+    assert made._follow("train.yaml").wait() == 0
+    (job,) = session.client("batch").list_jobs(
+        jobQueue=made.outputs["Queue"], jobStatus="SUCCEEDED"
+    )["jobSummaryList"]
+    assert job["jobName"].startswith("recap-train-demo-")
