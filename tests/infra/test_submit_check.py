@@ -281,6 +281,23 @@ def test_the_jobs_of_a_check_require_no_gpu():
             assert {"Name": "RECAP_GPUS", "Value": "0"} in container["Environment"], name
 
 
+def test_the_messages_that_a_check_waits_for_are_those_of_the_rules(s3, name, monkeypatch):
+    made = check(Batch([]), name, monkeypatch)
+    made.block_a_queue()
+    made.fail_in_each_way()
+    rules = {
+        name: target["InputTransformer"]["InputTemplate"]
+        for name, resource in stack.both(Night="on").items()
+        if resource["Type"] == "AWS::Events::Rule"
+        for target in resource["Properties"]["Targets"]
+        if "InputTransformer" in target
+    }
+    blocked = made.expected["message of a blocked queue"].replace("CHECK-TOO-LARGE", "<id>")
+    assert blocked in rules["QueueBlocked"]
+    failed = made.expected["message of exit code 64"].replace("CHECK-64", "<id>")
+    assert failed in rules["JobFailed"]
+
+
 # What is uploaded, under the stack's roles
 
 
