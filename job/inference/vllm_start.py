@@ -258,11 +258,12 @@ def _lora_slot_size(adapter: Path | None) -> int | None:
 def _why_vllm_refuses(
     model: FetchedModel, section: AdapterModelSection, tensor_parallel: int
 ) -> str | None:
+    import torch
     from vllm.platforms import current_platform
 
-    if current_platform.is_unspecified():
-        remedy = "install another one, or set engine: transformers"
-        return f"this vLLM was built for no device of this machine: {remedy}"
+    reason = why_not_on_device(current_platform, has_gpu=torch.cuda.is_available())
+    if reason is not None:
+        return reason
     try:
         _lora_slot_size(model.adapter)
     except ValueError as error:
@@ -279,6 +280,24 @@ def _why_vllm_refuses(
         return (
             f"the {heads} attention heads of this base cannot be shared among {tensor_parallel} "
             f"GPUs: set tensor_parallel to one of {', '.join(map(str, divisors))}"
+        )
+    return None
+
+
+def why_not_on_device(platform: Any, has_gpu: bool) -> str | None:
+    """Return the reason why vLLM's platform does not use the device that torch does, else None."""
+    instead = "or set engine: transformers"
+    if has_gpu and platform.is_unspecified():
+        return (
+            "vLLM finds no GPU, and torch does: it looks for one through NVML, which comes with "
+            f"NVIDIA_DRIVER_CAPABILITIES=compute,utility; set that, {instead}"
+        )
+    if platform.is_unspecified():
+        return f"this vLLM was built for no device of this machine: install another one, {instead}"
+    if has_gpu and not platform.is_cuda_alike():
+        return (
+            f"this vLLM was built for {platform.device_name}, and would leave the GPU idle: "
+            f"install its build for CUDA, {instead}"
         )
     return None
 

@@ -22,11 +22,15 @@ from job.telemetry import event, warn
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds between two heartbeats, of silence until a node is lost, and for last messages."""
+    """Seconds between two heartbeats, of silence until a node is lost, and for last messages.
+
+    And seconds between two lines about nodes that are missing.
+    """
 
     beat: float = 2.0
     silence: float = 15.0
     last_words: float = 5.0
+    absence: float = 60.0
 
 
 class Peers:
@@ -56,6 +60,7 @@ class Peers:
         self._on_failure = on_failure
         with self._connector() as connect:
             threading.Thread(target=connect, name="peers", daemon=True).start()
+            threading.Thread(target=self._log_absent, name="absent peers", daemon=True).start()
             try:
                 yield
             finally:
@@ -76,16 +81,27 @@ class Peers:
 
     def absent(self) -> str | None:
         """Return which nodes never connected, None if this node has met all that it waits for."""
-        expected = {0} if self._cluster.rank else set(range(1, self._cluster.nodes))
-        with self._changed:
-            absent = expected - self._connections.keys() - self._outcomes.keys()
+        absent = self._absent()
         if not absent:
             return None
-        names = ", ".join(f"node {node}" for node in sorted(absent))
+        names = ", ".join(f"node {node}" for node in absent)
         return (
             f"{names} of {self._cluster.nodes} never connected: its machine did not start within "
             "limits.rendezvous_minutes, or the network between is closed; run again"
         )
+
+    def _absent(self) -> list[int]:
+        expected = {0} if self._cluster.rank else set(range(1, self._cluster.nodes))
+        with self._changed:
+            return sorted(expected - self._connections.keys() - self._outcomes.keys())
+
+    def _log_absent(self) -> None:
+        """Log which nodes are missing until all have connected. The body of a thread."""
+        while not self._ended.wait(self._pace.absence):
+            absent = self._absent()
+            if not absent:
+                return
+            event("waiting for nodes", nodes=absent)
 
     def _decide(self, own: Outcome) -> Outcome:
         """Decide, as node 0, and send the decision to all.

@@ -140,3 +140,13 @@ def test_of_two_runs_started_at_once_one_finishes(small_on_s3, tmp_path):
     assert logs.keys() == {ExitCode.DONE, ExitCode.RETRY}, logs
     assert "another run" in logs[ExitCode.RETRY]
     assert_one_run(config)
+
+
+@pytest.mark.faults
+def test_a_node_that_waits_in_vain_says_for_whom(small, tmp_path, monkeypatch):
+    main = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29514"}
+    for name, value in main.items():
+        monkeypatch.setenv(name, value)
+    run = RealRun(small | {"limits": {"rendezvous_minutes": 0.05}}, tmp_path)
+    assert run.end(run.start()) == ExitCode.RETRY, run.log
+    assert "node 1 of 2 never connected" in run.log

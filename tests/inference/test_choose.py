@@ -1,6 +1,8 @@
 """Claims about the choice of an engine without vLLM; tests/vllm has those with it."""
 
 from importlib.util import find_spec
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from job.errors import ConfigError, ExitCode
 from job.inference.choose import EngineChoice, check_installed, open_engine
 from job.inference.open import fetch_without_adapter
 from job.inference.transformers_engine import TransformersEngine
-from job.inference.vllm_start import is_installed
+from job.inference.vllm_start import is_installed, why_not_on_device
 
 pytestmark = pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
 CONFIG = {"run": "n", "input": "in.jsonl", "output": "out", "adapter": "a"}
@@ -61,3 +63,27 @@ def test_an_adapter_is_not_merged_into_four_bits():
     message = r"adapter_weights: merged is for weights of 16 or 32 bits"
     with pytest.raises(ValueError, match=message):
         SummarizeConfig.model_validate(CONFIG | {"adapter_weights": "merged", "model": model})
+
+
+def platform(device: str) -> Any:
+    """Return what recap asks of a platform of vLLM's."""
+    return SimpleNamespace(
+        device_name=device,
+        is_unspecified=lambda: device == "",
+        is_cuda_alike=lambda: device == "cuda",
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "has_gpu", "expected"),
+    [
+        ("cuda", True, None),
+        ("cpu", False, None),
+        ("cpu", True, "built for cpu, and would leave the GPU idle"),
+        ("", True, "NVIDIA_DRIVER_CAPABILITIES=compute,utility"),
+        ("", False, "built for no device of this machine"),
+    ],
+)
+def test_vllm_serves_on_the_gpu_that_torch_sees(device: str, has_gpu: bool, expected: str | None):
+    reason = why_not_on_device(platform(device), has_gpu)
+    assert reason is None if expected is None else expected in str(reason)

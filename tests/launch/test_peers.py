@@ -16,7 +16,7 @@ import pytest
 
 from job.errors import ConfigError, ExitCode
 from job.launch.cluster import LOOPBACK, Cluster
-from job.launch.outcome import Outcome
+from job.launch.outcome import End, Outcome, judge
 from job.launch.peers import Pace, Peers
 
 STEADY = Pace(beat=0.05, silence=60, last_words=0.5)  # a slow machine is not taken for a silent one
@@ -254,3 +254,26 @@ def left(folder: Path) -> list[psutil.Process]:
         if str(folder) in " ".join(process.info["cmdline"] or []):
             found.append(process)
     return found
+
+
+def test_nodes_that_met_are_not_absent():
+    with Pair() as pair:
+        assert [peers.absent() for peers in pair.peers] == [None, None]
+
+
+def test_a_node_that_never_comes_is_named(caplog):
+    pace = Pace(beat=0.05, silence=0.5, last_words=0.5, absence=0.01)
+    peers = Peers(Cluster(3, 0, LOOPBACK, free_port()), "tiny", pace)
+    caplog.set_level("INFO", logger="recap")
+    with peers.connection(lambda _: None):
+        while not caplog.records:
+            threading.Event().wait(0.01)
+        assert str(peers.absent()).startswith("node 1, node 2 of 3 never connected")
+    assert caplog.records[0].fields == {"nodes": [1, 2]}
+    lonely = Peers(Cluster(2, 1, LOOPBACK, free_port()), "tiny", pace)
+    assert str(lonely.absent()).startswith("node 0 of 2 never connected")
+
+
+def test_launchers_that_wait_in_vain_say_for_whom():
+    end = End(1, processes=1, several=True, stop_asked=False, absent_nodes="node 1 never came")
+    assert judge({}, end) == Outcome(ExitCode.RETRY, "node 1 never came")
