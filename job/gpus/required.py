@@ -46,9 +46,11 @@ def require_gpus(environment: Mapping[str, str], machine: Machine | None = None)
     build without CUDA, the driver is too old for it, or it has no code for the GPU.
     """
     machine = machine or Machine()
-    wanted = required_gpus(environment)
-    why = f"{VARIABLE}={environment.get(VARIABLE, '').strip()}"
-    if not environment.get(VARIABLE, "").strip():
+    text = environment.get(VARIABLE, "").strip()
+    if text:
+        wanted = required_gpus(environment)
+        why = f"{VARIABLE}={text}"
+    else:
         why = _sign_of_gpu(environment, machine)
         wanted = 1 if why else 0
     if not wanted:
@@ -62,8 +64,10 @@ def require_gpus(environment: Mapping[str, str], machine: Machine | None = None)
         too_old = _remedy_of_old_driver(findings)
         if too_old:
             _end_for_good(why, too_old, findings)
-        text = f"torch can use {findings.gpus} of the {wanted} GPUs that this job was given ({why})"
-        raise RetryError(_with_findings(f"{text}: {_remedy(findings)}; {WITHOUT}", findings))
+        found = f"torch can use {findings.gpus} of the {wanted} GPUs that this job was given"
+        raise RetryError(
+            _with_findings(f"{found} ({why}): {_remedy(findings)}; {WITHOUT}", findings)
+        )
     without_code = _remedy_of_unknown_gpu(findings)
     if without_code:
         _end_for_good(why, without_code, findings)
