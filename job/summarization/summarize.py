@@ -81,7 +81,7 @@ def _summarize(
 
     # Nobody should wait for hours to learn that the output cannot be written.
     check_writable(night.output)
-    with locked(shard.claims.folder) if shard.claims else nullcontext():
+    with heartbeat("planning"), locked(shard.claims.folder) if shard.claims else nullcontext():
         # Of this machine's workers, one cuts the input while the others wait.
         chunks = agree_on_chunks(night.output.store, night.settings_folder, files, night.config)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from job.errors import ExitCode
 from tests.faults.s3_proxy import FaultyS3
@@ -223,3 +224,11 @@ def test_more_rows_too_long_than_allowed_end_the_run(config, trials):
     code, log = trials.run(config)
     assert code == ExitCode.DATA, log
     assert "do not fit into training.max_tokens (150)" in log
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_training_process_does_not_begin_without_its_gpu(config, trials):
+    code, log = trials.run(config, RECAP_GPUS="required")
+    assert code in (ExitCode.CONFIG, ExitCode.RETRY)  # which, depends on torch's build
+    assert "RECAP_GPUS=required" in log
+    assert not Path(config["output"]).exists()
