@@ -150,7 +150,8 @@ class ProcessTree:
         launchers = [_start(start, readers) for start in starts]
         pids = {launcher.pid for launcher in launchers}
         while _are_running(launchers) or self._alive():
-            if not _are_running(launchers) and self.deadline is None:
+            is_over = self.deadline is None or self._signalled_by_stop == "launchers"
+            if not _are_running(launchers) and is_over:
                 break
 
             self._find_members()
@@ -165,7 +166,9 @@ class ProcessTree:
 
         if self._signalled_by_stop == "launchers":
             # Python's tracker of shared memory ends when its process has, after it has cleaned up.
-            psutil.wait_procs(self._alive(), timeout=CLEANUP_SECONDS)
+            # Not a launcher: psutil would take its return code away from `Popen`.
+            others = [member for member in self._alive() if member.pid not in pids]
+            psutil.wait_procs(others, timeout=CLEANUP_SECONDS)
         self._signal_all(signal.SIGKILL)
         returned = [_return_code(launcher) for launcher in launchers]
         for reader in readers:

@@ -17,11 +17,11 @@ from job.storage.lease import Lease
 from job.storage.local import LocalStore
 from job.storage.open import InputFile
 from job.storage.store import Entry, Skip
-from job.summarization.chunk_store import ChunkFacts, ChunkStore
+from job.summarization.chunk_store import ChunkFacts, ChunkStore, Marker
 from job.summarization.chunks import agree_on_chunks
 from job.summarization.inputs import check_unchanged, find_night_inputs
 from job.summarization.records import Counts
-from job.summarization.shard import WHOLE, Shard
+from job.summarization.shard import WHOLE, Claims, Shard
 from job.summarization.summarize import summarize
 from tests.summarization.conftest import (
     conversation,
@@ -356,17 +356,33 @@ def test_what_somebody_keeps_beside_the_chunks_stays(night, tmp_path):
     assert files_below(tmp_path / "out") == ["_SUCCESS", "_chunks/notes.txt", *FOLDER[1:]]
 
 
-@pytest.mark.parametrize("gpus", [0, 2])
-def test_the_manifest_has_speed_and_cost(night, tmp_path, monkeypatch, gpus):
-    monkeypatch.setattr("job.summarization.worker.count_gpus", lambda: gpus)
-    run(night.model_copy(update={"cost_per_hour": 3.6}))
+@pytest.mark.parametrize(("visible", "tensor_parallel", "used"), [(0, 1, 0), (2, 1, 1), (4, 2, 2)])
+def test_the_manifest_has_speed_and_cost(
+    night, tmp_path, monkeypatch, visible, tensor_parallel, used
+):
+    monkeypatch.setattr("job.summarization.worker.count_gpus", lambda: visible)
+    run(night.model_copy(update={"cost_per_hour": 3.6, "tensor_parallel": tensor_parallel}))
     facts = manifest_of(tmp_path / "out")
     assert facts["seconds"] > 0
-    assert facts["gpu_seconds"] == (facts["seconds"] if gpus else 0), "an engine uses one of them"
+    assert facts["gpu_seconds"] == pytest.approx(facts["seconds"] * used, rel=0.01)
     assert facts["output_tokens_per_second"] > 0
     assert facts["cost_per_1000_records"] == pytest.approx(
         1000 * facts["seconds"] * 0.001 / 31, rel=0.01
     )
+
+
+def test_the_workers_of_a_machine_share_its_cost(night, tmp_path):
+    shard = Shard(claims=Claims(tmp_path))
+    run(night.model_copy(update={"cost_per_hour": 3600, "workers": 4}), shard)
+    facts = manifest_of(tmp_path / "out")
+    assert facts["cost"] == pytest.approx(facts["seconds"] / 4, rel=0.01)
+
+
+def test_a_marker_of_an_earlier_version_is_of_a_machine_with_one_worker():
+    marker = Marker("name", 1, "0" * 64, ChunkFacts(Counts(), 8.0, 1, "engine", workers=4))
+    earlier = json.loads(marker.to_json())
+    assert earlier.pop("workers") == 4
+    assert Marker.from_json(json.dumps(earlier).encode()).facts.workers == 1
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])

@@ -214,6 +214,13 @@ for number, code in enumerate(sys.argv[1].split(",")):
     print("error: as told" if code != "0" else "done", file=sys.stderr)
     sys.exit(int(code))
 """
+TELLS_SHARD = """
+import os, sys
+from job.summarization.shard import find_shard
+shard = find_shard(sys.argv[3], None, os.environ)
+claims = "claims" if shard.claims else "alone"
+print(os.environ["CUDA_VISIBLE_DEVICES"], "Shard", shard, claims, file=sys.stderr)
+"""
 SLEEPER = """
 import os, sys, time
 from pathlib import Path
@@ -297,6 +304,24 @@ def test_the_exit_code_of_real_workers_is_the_worst(night, met, caplog):
     assert outcome.message.count("(as told)") == 2
     levels = {(each.getMessage(), each.levelname) for each in caplog.records}
     assert levels >= {("done", "WARNING"), ("error: as told", "ERROR")}
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        {"AWS_BATCH_JOB_ARRAY_INDEX": "1", "AWS_BATCH_JOB_ARRAY_SIZE": "3"},
+        {"JOB_COMPLETION_INDEX": "1", "RECAP_SHARDS": "3"},
+    ],
+    ids=["AWS Batch", "Kubernetes"],
+)
+def test_workers_share_the_shard_of_their_machine(night, met, monkeypatch, caplog, scheduler):
+    for name, value in scheduler.items():
+        monkeypatch.setenv(name, value)
+    shard = find_shard(None, None, scheduler)
+    with caplog.at_level("INFO", "recap"):
+        run_workers(night, shard, Layout(2, (("0",), ("1",))), [sys.executable, "-c", TELLS_SHARD])
+    told = [record.getMessage() for record in caplog.records if "Shard" in record.getMessage()]
+    assert sorted(told) == ["0 Shard 1/3 claims", "1 Shard 1/3 claims"]
 
 
 def test_a_stop_signal_reaches_every_worker(night, met):
