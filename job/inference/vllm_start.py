@@ -35,8 +35,9 @@ ENVIRONMENT = {
     "VLLM_RAISE_ON_LOGIT_NANS": "1",
     # torch.distributed needs an address even for one process.
     "VLLM_HOST_IP": "127.0.0.1",
-    # It would compile where it runs, with a compiler that images and most machines lack.
+    # FlashInfer would compile where it runs, with a compiler that images and most machines lack.
     "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_ALLREDUCE_USE_FLASHINFER": "0",
 }
 
 # Reasons against vLLM, with their remedies.

@@ -18,7 +18,8 @@ from typing import IO, Any, Literal
 from job.config.commands import SummarizeConfig
 from job.config.load import resolved_yaml
 from job.errors import ConfigError, ExitCode
-from job.launch.outcome import Outcome
+from job.launch.memory import own_control_group
+from job.launch.outcome import MORE_MEMORY, Outcome
 from job.launch.processes import ProcessTree, Start, adopt_orphans
 from job.launch.variables import worker_variables
 from job.storage.scratch import work_folder
@@ -65,6 +66,11 @@ def plan_workers(
         raise ConfigError(
             f"tensor_parallel: {tensor_parallel}, but {_count(gpus)} visible on this machine: take "
             "a machine with more of them, or lower it"
+        )
+    if tensor_parallel > 1 and any(map(_is_mig, gpus)):
+        raise ConfigError(
+            f"tensor_parallel: {tensor_parallel}, but this machine has MIG devices, of which CUDA "
+            "gives a process one: take whole GPUs, or set tensor_parallel: 1"
         )
     at_most = len(gpus) // tensor_parallel
     if workers == "auto":
@@ -147,17 +153,28 @@ def run_workers(
 
         # A worker is asked, and ends the processes that vLLM has below it.
         tree = ProcessTree(GRACE_SECONDS, "launchers")
+        memory = own_control_group()
+        counts = memory.counts()
         with tree.handling_stop_signals():
             returned = tree.run_all(starts)
-    return judge_workers(returned, logs.errors, is_stopped=tree.deadline is not None)
+    return judge_workers(
+        returned,
+        logs.errors,
+        is_stopped=tree.deadline is not None,
+        at_memory_limit=memory.kill_since(counts),
+    )
 
 
 def judge_workers(
     returned: Sequence[int],
     errors: Mapping[int, str],
     is_stopped: bool,
+    at_memory_limit: str | None = None,
 ) -> Outcome:
     """Return the outcome of all workers from their return codes and their last errors.
+
+    `at_memory_limit` is what happened if the container's memory limit killed one of them. That is
+    not final: a record may have needed too much, and the next attempt isolates it.
 
     The first row that applies decides:
 
@@ -189,12 +206,14 @@ def judge_workers(
     else:
         code = min(codes.values(), key=RUN_AGAIN.index)
 
-    return Outcome(code, _describe(codes, errors, len(returned)))
+    why = {}
+    for worker, ended in codes.items():
+        why[worker] = errors.get(worker) or _why(ended, at_memory_limit)
+    return Outcome(code, _describe(codes, why, len(returned)))
 
 
-def _describe(codes: Mapping[int, int], errors: Mapping[int, str], workers: int) -> str:
+def _describe(codes: Mapping[int, int], why: Mapping[int, str], workers: int) -> str:
     """Return what happened to the workers that failed; one sentence if the same happened to all."""
-    why = {worker: errors.get(worker) or _why(code) for worker, code in codes.items()}
     if len(codes) == workers and len(set(why.values())) == 1:
         return next(iter(why.values()))
     each = [f"worker {worker} ended with {codes[worker]} ({why[worker]})" for worker in codes]
@@ -202,8 +221,10 @@ def _describe(codes: Mapping[int, int], errors: Mapping[int, str], workers: int)
     return f"{len(codes)} of {workers} workers failed: {'; '.join(each)}; {kept}"
 
 
-def _why(code: int) -> str:
+def _why(code: int, at_memory_limit: str | None) -> str:
     if code == 128 + signal.SIGKILL:
+        if at_memory_limit:
+            return f"{at_memory_limit}: {MORE_MEMORY}, or lower workers"
         return "killed from outside, by the host or because memory ran out"
     if code > 128:
         return f"ended by signal {code - 128}"

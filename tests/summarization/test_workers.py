@@ -31,6 +31,8 @@ from tests.summarization.conftest import conversation, read_lines, write_lines
 
 ROOT = Path(__file__).parent.parent.parent
 GPUS = ["0", "1", "2", "3"]
+MIG = "MIG-1f0c0a2a-6a1e-5b0e-9d0c-9f6f2d6c1f11"
+OTHER_MIG = "MIG-2f0c0a2a-6a1e-5b0e-9d0c-9f6f2d6c1f11"
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,7 @@ def test_each_worker_has_gpus_of_its_own(workers, tensor_parallel, gpus, layout)
         (5, 1, GPUS, "workers: 5, but 4 GPUs are visible on this machine: 4 at the most"),
         (3, 2, GPUS, r"workers: 3 with 2 GPUs each \(tensor_parallel\), but .*: 2 at the most"),
         ("auto", 2, ["0"], "tensor_parallel: 2, but 1 GPU is visible on this machine"),
+        ("auto", 2, [MIG, OTHER_MIG], "tensor_parallel: 2, but this machine has MIG devices"),
     ],
 )
 def test_more_than_there_are_gpus_is_a_mistake(workers, tensor_parallel, gpus, said):
@@ -88,10 +91,6 @@ def test_a_plan_says_how_many_workers_a_machine_starts(keys, gpus, text):
     least = {"run": "n", "input": "in", "output": "out", "adapter": "a"}
     config = SummarizeConfig.model_validate(least | keys)
     assert describe_workers(config, gpus) == text
-
-
-MIG = "MIG-1f0c0a2a-6a1e-5b0e-9d0c-9f6f2d6c1f11"
-OTHER_MIG = "MIG-2f0c0a2a-6a1e-5b0e-9d0c-9f6f2d6c1f11"
 
 
 @pytest.mark.parametrize(
@@ -173,6 +172,9 @@ def test_the_message_names_each_worker_unless_all_failed_alike():
         "137 (killed from outside, by the host or because memory ran out); what the workers "
         "committed is kept: run the same command again to resume"
     )
+    at_limit = "a process was killed at the container's memory limit of 8 GiB"
+    outcome = judge_workers([0, -9], {}, is_stopped=False, at_memory_limit=at_limit)
+    assert f"ended with 137 ({at_limit}: give the container more" in outcome.message
     same = {0: "vLLM is not installed", 1: "vLLM is not installed"}
     assert judge_workers([64, 64], same, is_stopped=False).message == "vLLM is not installed"
 
