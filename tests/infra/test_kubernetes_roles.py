@@ -95,7 +95,7 @@ def calls_of_page(tmp_path_factory: pytest.TempPathFactory) -> list[list[list[st
     stand_in = tmp_path / "aws"
     stand_in.write_text(AWS, encoding="utf-8")
     stand_in.chmod(0o755)
-    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    page = (FOLDER / "storage.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```sh\n(cd infra/kubernetes/overlays/eks\n.*?)^```", page, re.M | re.S)
     calls = []
     for number, block in enumerate(blocks):
