@@ -79,8 +79,8 @@ def _run(nvml: Nvml, pace: Pace, ended: threading.Event) -> None:
         seconds = time.monotonic() - last_line
         if is_last or seconds >= pace.line:
             # Lost GPUs count in the minutes: they are paid for.
-            counts = {
-                "gpus": (float(len(uses)), "Count"),
+            counts: dict[str, tuple[float, str]] = {
+                "gpus": (len(uses), "Count"),
                 "gpu_minutes": (nvml.count * seconds / 60, "None"),
             }
             log_metrics("gpus", counts | mean_use(readings))

@@ -145,9 +145,9 @@ class LogMetrics(TrainerCallback):  # type: ignore[misc]
         return self._clock() - self._last_line >= SECONDS_BETWEEN_METRICS
 
     def _log(self, state: Any) -> None:
-        metrics = {
-            "step": (float(state.global_step), "Count"),
-            "steps": (float(state.max_steps), "Count"),
+        metrics: dict[str, tuple[float, str]] = {
+            "step": (state.global_step, "Count"),
+            "steps": (state.max_steps, "Count"),
         }
         if self._loss is not None and math.isfinite(self._loss):
             metrics["loss"] = (self._loss, "None")
