@@ -12,6 +12,7 @@ from tests.infra import stack
 
 FOLDER = stack.TEMPLATE.parent
 SCRIPTS = ("deploy", "push", "submit_check_removal", "submit_check_steps", "submit_check")
+ONCE = boto3.session.Config(retries={"total_max_attempts": 1})
 TASK = "arn:aws:ecs:us-east-1:123456789012:task/recap_Batch_0123/4567"
 
 
@@ -125,3 +126,15 @@ def left(session: Any, name: str) -> list[str]:
     found += [g["logGroupName"] for g in session.client("logs").describe_log_groups()["logGroups"]]
     found += session.client("sqs").list_queues().get("QueueUrls", [])
     return [each for each in found if name in each]
+
+
+class Without:
+    """A session without some services: a request to them fails."""
+
+    def __init__(self, session: Any, *services: str) -> None:
+        self.session, self.services = session, services
+
+    def client(self, service: str) -> Any:
+        if service in self.services:
+            return boto3.client(service, endpoint_url="http://127.0.0.1:9", config=ONCE)
+        return self.session.client(service)

@@ -8,6 +8,7 @@ import re
 import sys
 import urllib.request
 import uuid
+from functools import partial
 from typing import Any
 
 import boto3
@@ -20,6 +21,7 @@ from tests.infra.roles import BUCKET, Role, recap
 from tests.infra.submit_check import (
     Batch,
     Process,
+    Without,
     check,
     left,
     make_all,
@@ -155,21 +157,6 @@ def test_images_are_removed_with_their_repository(session, name):
     assert left(session, name) == []
 
 
-class Without:
-    """A session without some services: a request to them fails."""
-
-    def __init__(self, session: Any, *services: str) -> None:
-        self.session, self.services = session, services
-
-    def client(self, service: str) -> Any:
-        if service in self.services:
-            return boto3.client(service, endpoint_url="http://127.0.0.1:9", config=ONCE)
-        return self.session.client(service)
-
-
-ONCE = boto3.session.Config(retries={"total_max_attempts": 1})
-
-
 @pytest.mark.infra
 def test_a_deletion_that_fails_is_told_and_ends_no_other(session, name):
     bucket = removal.bucket(session, name)
@@ -268,6 +255,20 @@ def test_the_checks_parameters_are_values_of_the_templates():
             assert float(value) >= parameter.get("MinValue", 0), name
             assert float(value) <= parameter.get("MaxValue", float(value)), name
     assert "BucketName" in known
+
+
+@pytest.mark.infra
+def test_make_deploy_makes_both_stacks_of_a_check(session, name, monkeypatch):
+    made = steps.Check(session, name, "abc")
+    monkeypatch.setattr(
+        steps.deploy, "deploy", partial(steps.deploy.deploy, templates=stack.for_moto())
+    )
+    (result,) = made.deploy()
+    assert result.ok
+    (found,) = session.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+    values = {each["ParameterKey"]: each["ParameterValue"] for each in found["Parameters"]}
+    assert (values["Gpus"], values["BucketName"]) == ("0", made.bucket)
+    assert session.client("cloudformation").describe_stacks(StackName=f"{name}-watch")["Stacks"]
 
 
 def test_the_jobs_of_a_check_require_no_gpu():
