@@ -222,3 +222,22 @@ def test_a_pod_of_the_sample_fills_its_limit_before_the_nodes_disk():
     }
     assert len(disks) == 3
     assert all(int(disk) * 0.9 >= limit + 20 for disk in disks)
+
+
+def test_pods_of_the_sample_fit_the_pools_of_the_page(template):
+    page = (FOLDER / "gpu-nodes.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    eksctl, karpenter = blocks
+    (group,) = eksctl["managedNodeGroups"]
+    pool = karpenter["spec"]["template"]
+    arch = {"kubernetes.io/arch": "amd64"}
+    tolerated = {each["key"] for each in template.pod["tolerations"]}
+    for labels, taints in (
+        (group["labels"], group["taints"]),
+        (pool["metadata"]["labels"], pool["spec"]["taints"]),
+    ):
+        assert template.pod["nodeSelector"] == labels | arch
+        assert {taint["key"] for taint in taints} <= tolerated
+    (label,) = re.findall(r"--node-labels (\S+)=(\S+)", page)
+    assert label[0] in template.pod["nodeSelector"]
+    assert template.pod["nodeSelector"][label[0]] == label[1]
