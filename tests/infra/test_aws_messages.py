@@ -167,7 +167,7 @@ def test_a_job_that_still_waits_later_sends_a_message():
     assert states == ["Wait", "Look", "Does it wait?", "Tell"]
     assert published["TopicArn"] == stack.outputs()["Alarms"]
     text = published["Message"]
-    assert text.startswith(f"support ({JOB}) has waited for a machine for 7200 seconds. ")
+    assert text.startswith(f"support ({JOB}) waits for a machine, as it did 7200 seconds ago. ")
     assert links(text)[0].endswith(f"#jobs/ec2/detail/{JOB}")
 
 
