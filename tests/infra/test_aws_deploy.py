@@ -269,6 +269,7 @@ def test_both_change_sets_are_shown_before_the_one_question(session, name, monke
     assert "Add      JobFailed " in shown
 
 
+@pytest.mark.infra
 def test_a_second_stack_whose_parameters_do_not_exist_yet_is_announced(session, name, capsys):
     templates = stack.for_moto()
     watch = json.loads(templates["watch.yaml"])
@@ -280,6 +281,7 @@ def test_a_second_stack_whose_parameters_do_not_exist_yet_is_announced(session, 
     assert f"stack {name}-watch, after it, with AWS::CloudWatch::Alarm, " in told
 
 
+@pytest.mark.infra
 def test_everything_in_both_stacks_has_the_tag_of_the_first(session, name):
     run(session, name)
     cloudformation = session.client("cloudformation")
