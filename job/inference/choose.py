@@ -37,12 +37,16 @@ class EngineChoice:
     tensor_parallel: int = 1
 
 
-def check_installed(engine: EngineName) -> None:
-    """Raise ConfigError if the config names an engine that is not installed.
+def check_installed(engine: EngineName, tensor_parallel: int = 1) -> None:
+    """Raise ConfigError if the config needs an engine that is not installed.
 
     Cheap: to be called before anything is read.
     """
-    if engine == "vllm" and not is_installed():
+    if is_installed():
+        return
+    if tensor_parallel > 1:
+        raise _needs_vllm(tensor_parallel, MISSING)
+    if engine == "vllm":
         raise ConfigError(f"engine: {MISSING}")
 
 
@@ -120,8 +124,15 @@ def _vllm_on_several_gpus(
 ) -> tuple[str, str]:
     reason = why_not(model, section, tensor_parallel)
     if reason is not None:
-        raise ConfigError(f"tensor_parallel: {tensor_parallel} needs vLLM, and {reason}")
+        raise _needs_vllm(tensor_parallel, reason)
     return "vllm", "only it shares the weights among GPUs"
+
+
+def _needs_vllm(tensor_parallel: int, reason: str) -> ConfigError:
+    # The remedies are worded for one GPU.
+    other = "engine: transformers"
+    reason = reason.replace(other, f"{other} with tensor_parallel: 1")
+    return ConfigError(f"tensor_parallel: {tensor_parallel} needs vLLM, and {reason}")
 
 
 def _version(package: str) -> str:

@@ -57,7 +57,7 @@ def summarize(
     Raise DataError if more records are rejected than the limit allows. Everything is published all
     the same, but without the success marker. Run again with a higher limit, and it is a success.
     """
-    check_installed(config.engine)
+    check_installed(config.engine, config.tensor_parallel)
     inputs = find_night_inputs(config)
     files = inputs.files
     output = open_output(config.output, config.storage)

@@ -52,6 +52,19 @@ def test_vllm_that_is_not_installed_is_a_mistake_in_the_config(model, tmp_path):
     check_installed("auto")
 
 
+def test_only_vllm_shares_a_base_among_gpus(model, tmp_path):
+    remedy = r"pip install 'recap\[vllm\]', or set engine: transformers with tensor_parallel: 1"
+    message = f"tensor_parallel: 2 needs vLLM, and vLLM is not installed: {remedy}"
+    with pytest.raises(ConfigError, match=message):
+        check_installed("auto", tensor_parallel=2)
+    section, choice = AdapterModelSection(), EngineChoice("auto", "separate", tensor_parallel=2)
+    with pytest.raises(ConfigError, match=message):
+        open_engine(model, section, GenerationSection(), choice, tmp_path)
+    keys = {"engine": "transformers", "tensor_parallel": 2}
+    with pytest.raises(ValueError, match="tensor_parallel: 2 is for vLLM, and engine is transf"):
+        SummarizeConfig.model_validate(CONFIG | keys)
+
+
 def test_a_folder_called_vllm_is_no_vllm(tmp_path, monkeypatch):
     (tmp_path / "vllm").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
