@@ -361,6 +361,7 @@ def test_the_manifest_has_speed_and_cost(
     night, tmp_path, monkeypatch, visible, tensor_parallel, used
 ):
     monkeypatch.setattr("job.summarization.worker.count_gpus", lambda: visible)
+    monkeypatch.setattr("job.inference.choose.is_installed", lambda: True)  # vLLM
     run(night.model_copy(update={"cost_per_hour": 3.6, "tensor_parallel": tensor_parallel}))
     facts = manifest_of(tmp_path / "out")
     assert facts["seconds"] > 0
