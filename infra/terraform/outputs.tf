@@ -15,6 +15,16 @@ output "input_bucket" {
   value       = lookup(data.aws_cloudformation_stack.recap.outputs, "InputBucket", null)
 }
 
+output "train_input" {
+  description = "keys of InputBucket"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "TrainInput", null)
+}
+
+output "night_input" {
+  description = "keys of InputBucket"
+  value       = lookup(data.aws_cloudformation_stack.recap.outputs, "NightInput", null)
+}
+
 output "train_reads" {
   description = "prefixes of the bucket"
   value       = lookup(data.aws_cloudformation_stack.recap.outputs, "TrainReads", null)
@@ -26,7 +36,7 @@ output "train_writes" {
 }
 
 output "summarize_reads" {
-  description = "prefixes of the bucket and of runs/ the adapters alone"
+  description = "prefixes of the bucket, * for any characters"
   value       = lookup(data.aws_cloudformation_stack.recap.outputs, "SummarizeReads", null)
 }
 

@@ -6,6 +6,7 @@ the prefixes that a role allows, so a place that it denies is found before a mac
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from job.errors import ConfigError, MissingError
 from job.storage.keys import scheme_of, split_s3
@@ -106,4 +107,4 @@ def _is_denied(
         return False
 
     # As for S3, the folder `data` is `data/`, and no part of `data2/`.
-    return there != bucket or not f"{key}/".startswith(tuple(prefixes))
+    return there != bucket or not any(fnmatchcase(f"{key}/", f"{each}*") for each in prefixes)

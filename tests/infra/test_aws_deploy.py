@@ -160,7 +160,7 @@ def test_a_template_is_small_enough_to_be_sent_without_a_bucket(template):
 
 
 def test_the_outputs_name_what_is_there(session, name, deployed):
-    assert set(stack.load()["Outputs"]) == OUTPUTS | {"InputBucket"}
+    assert set(stack.load()["Outputs"]) == OUTPUTS | {"InputBucket", "TrainInput", "NightInput"}
     assert set(deployed) == OUTPUTS - {stack.NODES, "NightSchedule", "ScheduleGroup"}, (
         "all but those of what moto does not know"
     )

@@ -12,8 +12,6 @@ from tests.infra.roles import BUCKET, Role
 
 ROOT = Path(__file__).parent.parent.parent
 ROLES = {"Train": "TrainRole", "Summarize": "SummarizeRole"}
-# A key of each kind below a prefix, if any key will not do.
-KEYS = {"runs/": "runs/support/adapter/adapter_config.json"}
 BUCKETS = ("my-bucket", "BUCKET", "$B")  # what pages and examples call the stack's bucket
 PAGES = [
     ROOT / "infra" / "aws" / "README.md",
@@ -27,17 +25,23 @@ def prefixes(output: str) -> list[str]:
 
 
 @pytest.mark.parametrize("job", ROLES)
-def test_the_outputs_name_all_that_a_job_reads_and_writes(job):
+def test_the_outputs_name_all_that_a_job_reads_and_writes_and_no_more(job):
     role = Role(stack.policy(ROLES[job]))
     for output, action in (("Reads", "s3:GetObject"), ("Writes", "s3:PutObject")):
-        named = prefixes(f"{job}{output}")
-        assert all(prefix.endswith("/") for prefix in named)
-        for prefix in named:
-            assert role.allows(action, f"{BUCKET}/{KEYS.get(prefix, prefix + 'a')}"), prefix
-        allowed = {
-            where.removeprefix(f"{BUCKET}/") for what, where in role.rights() if what == action
-        }
-        assert {f"{where.partition('/')[0]}/" for where in allowed} == set(named)
+        named = [f"{BUCKET}/{prefix}*" for prefix in prefixes(f"{job}{output}")]
+        assert all(prefix.endswith("/*") for prefix in named)
+        assert {where for what, where in role.rights() if what == action} == set(named)
+
+
+@pytest.mark.parametrize("job", ROLES)
+def test_the_outputs_name_the_keys_of_the_other_bucket(job):
+    keys = {"InputBucket": "mine", "TrainInput": "labelled/*", "NightInput": "calls/*"}
+    output = {"Train": "TrainInput", "Summarize": "NightInput"}[job]
+    found = stack.outputs(**keys)
+    role = Role(stack.policy(ROLES[job], **keys))
+    read = {where for what, where in role.rights() if what == "s3:GetObject"}
+    assert f"arn:aws:s3:::{found['InputBucket']}/{found[output]}" in read
+    assert not {"InputBucket", output} & stack.outputs().keys()
 
 
 def places(value: object, bucket: str) -> Iterator[tuple[str, str]]:
