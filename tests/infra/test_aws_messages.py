@@ -182,8 +182,22 @@ def test_the_state_machine_may_do_what_it_does():
     assert rights == {"batch:DescribeJobs": ["*"], "sns:Publish": [stack.outputs()["Alarms"]]}
 
 
-def test_rules_may_send_to_their_targets_and_nowhere_else():
-    targets = [stack.watching()[name]["Properties"]["Targets"][0] for name in RULES]
-    assert len({target["RoleArn"] for target in targets}) == 1
+def test_rules_send_to_the_topic_by_its_policy_and_start_the_rest_by_role():
+    topic = stack.outputs()["Alarms"]
+    policy = stack.resources()["AlarmsPolicy"]["Properties"]["PolicyDocument"]
+    (statement,) = [
+        each
+        for each in policy["Statement"]
+        if each["Principal"] == {"Service": "events.amazonaws.com"}
+    ]
+    assert (statement["Action"], statement["Resource"]) == ("sns:Publish", topic)
+    # AWS: a topic's policy must not have a condition for EventBridge, nor such a target a role.
+    assert "Condition" not in statement
     allowed = [where for s in stack.policy("EventsRole") for where in s["Resource"]]
-    assert set(allowed) == {target["Arn"] for target in targets}
+    for name in RULES:
+        (target,) = stack.watching()[name]["Properties"]["Targets"]
+        if target["Arn"] == topic:
+            assert "RoleArn" not in target
+        else:
+            assert target["RoleArn"].endswith(":role/EventsRole")
+            assert [target["Arn"]] == allowed

@@ -130,15 +130,13 @@ def test_machines_pull_no_image_and_read_no_log_with_their_own_role():
     ]
 
 
-def test_only_services_for_this_account_may_send_alarms():
-    found = stack.both(Night="on")
-    policy = found["AlarmsPolicy"]["Properties"]["PolicyDocument"]
-    for statement in policy["Statement"]:
-        assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": stack.ACCOUNT}}
-    rules = [each["Properties"] for each in found.values() if each["Type"] == "AWS::Events::Rule"]
-    assert rules
-    role = f"arn:aws:iam::{stack.ACCOUNT}:role/EventsRole"
-    assert {target["RoleArn"] for rule in rules for target in rule["Targets"]} == {role}
+def test_only_alarms_of_this_account_and_rules_send_to_the_topic():
+    policy = stack.resources()["AlarmsPolicy"]["Properties"]["PolicyDocument"]
+    senders = {each["Principal"]["Service"]: each for each in policy["Statement"]}
+    assert senders.keys() == {"cloudwatch.amazonaws.com", "events.amazonaws.com"}
+    assert senders["cloudwatch.amazonaws.com"]["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": stack.ACCOUNT}
+    }
 
 
 def test_roles_are_for_this_account_alone():
