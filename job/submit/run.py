@@ -14,7 +14,7 @@ from job.arguments import parse_variables
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.dates import with_date
 from job.config.load import load_config, resolved_yaml
-from job.errors import ConfigError, ExitCode, MissingError, RecapError, RetryError
+from job.errors import ConfigError, ExitCode, RecapError, RetryError
 from job.identity import sha256_of
 from job.preflight.checks import Plan
 from job.preflight.plan import plan
@@ -176,7 +176,8 @@ def _load(options: Options) -> TrainConfig | SummarizeConfig:
 def _plan_or_raise(config: TrainConfig | SummarizeConfig) -> Plan:
     """Plan the job, print the findings on stderr, and raise the first error among them."""
     if find_spec("torch") is None:
-        raise MissingError(
+        # A scheduler may take 66 for a night without conversations.
+        raise ConfigError(
             "a plan needs torch and transformers, which a light installation leaves out: "
             "--no-plan submits without it, or install all of recap"
         )

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -22,11 +23,14 @@ import yaml
 from botocore.validate import validate_parameters
 
 from job.errors import ExitCode
+from job.submit import run
 from job.submit.follow import RUN_AGAIN, STOPPED_BY_A_PERSON
 
 pytestmark = pytest.mark.infra
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "orchestrators.md").read_text(encoding="utf-8")
+CODE = re.findall(r"^```\w+\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+NIGHT = ROOT / "examples" / "nightly.yaml"
 KUBERNETES = ROOT / "infra" / "kubernetes"
 FINAL = [code for code in ExitCode if code not in (ExitCode.DONE, ExitCode.RETRY)]
 
@@ -47,7 +51,6 @@ POD_OPERATOR = OPERATOR | {
     "pod_template_file",
     "base_container_name",
     "env_vars",
-    "skip_on_exit_code",
     "startup_timeout_seconds",
     "termination_grace_period",
     "get_logs",
@@ -117,17 +120,13 @@ def test_the_crontab_starts_the_script_under_a_lock(tmp_path):
 # Airflow
 
 
-class Skip(Exception):
-    pass
-
-
 class Fail(Exception):
     pass
 
 
 @pytest.fixture
-def summarize(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The page's task, with stand-ins of what it imports."""
+def dag(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names of the page's task, with stand-ins of what it imports."""
 
     def decorator(*_: Any, **options: Any) -> Any:
         return lambda function: function
@@ -135,7 +134,7 @@ def summarize(monkeypatch: pytest.MonkeyPatch) -> Any:
     names = {
         "airflow": {},
         "airflow.decorators": {"dag": decorator, "task": decorator},
-        "airflow.exceptions": {"AirflowFailException": Fail, "AirflowSkipException": Skip},
+        "airflow.exceptions": {"AirflowFailException": Fail},
         "pendulum": {"datetime": lambda *_, **options: None},
     }
     for name, content in names.items():
@@ -145,7 +144,7 @@ def summarize(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(subprocess, "call", lambda words, env: 0)
     namespace: dict[str, Any] = {}
     exec(snippets("python")[0], namespace)
-    return namespace["summarize"]
+    return namespace
 
 
 @pytest.mark.parametrize(
@@ -153,13 +152,13 @@ def summarize(monkeypatch: pytest.MonkeyPatch) -> Any:
     [
         (0, None),
         (75, RuntimeError),
-        (66, Skip),
-        *[(code, Fail) for code in FINAL if code != ExitCode.MISSING],
+        *[(code, Fail) for code in FINAL],
         (STOPPED_BY_A_PERSON, Fail),
         (137, Fail),
     ],
 )
-def test_airflows_task_ends_as_the_code_asks_for(summarize, monkeypatch, code, raised):
+def test_airflows_task_ends_as_the_code_asks_for(dag, monkeypatch, code, raised):
+    summarize = dag["summarize"]
     calls = []
 
     def call(words: list[str], env: dict[str, str]) -> int:
@@ -174,6 +173,18 @@ def test_airflows_task_ends_as_the_code_asks_for(summarize, monkeypatch, code, r
             summarize("2026-02-01T04:00:00+01:00")
     ((words, due),) = calls
     assert (words[-1], due) == ("--wait", "2026-02-01T04:00:00+01:00")
+
+
+def test_airflows_task_submits_from_a_light_installation(dag, monkeypatch, recap):
+    monkeypatch.setattr(run, "find_spec", lambda name: None)
+    words = [str(NIGHT) if word.startswith("s3://") else word for word in dag["SUBMIT"][1:]]
+    words += ["--var", "date=yesterday", "--wait", "--set", "model.base=org/base"]
+    ended = recap(*words, "--dry-run", "--queue", "q", "--job-definition", "d")
+    assert (ended.code, json.loads(ended.out)["jobQueue"]) == (ExitCode.DONE, "q"), ended.err
+
+
+def test_no_snippet_skips_a_night():
+    assert re.findall(r"(?i)\w*skip\w*", "".join(CODE)) == []
 
 
 def operator(snippet: str, name: str) -> dict[str, Any]:
@@ -264,31 +275,66 @@ def test_the_state_machine_submits_what_batch_takes():
     assert request["containerOverrides"]["environment"][0]["value"] == "$.scheduled_at"
 
 
-def holds(rule: dict[str, Any], value: int | None) -> bool:
-    """Evaluate a rule of a choice for the job's exit code; None is a job without one."""
+def value_at(path: str, data: Any) -> Any:
+    """Return the value of a path or of States.StringToJson; KeyError if there is none."""
+    found = re.fullmatch(r"States\.StringToJson\((.*)\)", path)
+    if found:
+        return json.loads(value_at(found[1], data))
+    for name in path.removeprefix("$.").split("."):
+        data = data[name]
+    return data
+
+
+def holds(rule: dict[str, Any], data: Any) -> bool:
     if "And" in rule:
-        return all(holds(each, value) for each in rule["And"])
-    assert rule["Variable"] == "$.job.Container.ExitCode"
+        return all(holds(each, data) for each in rule["And"])
     if "IsPresent" in rule:
-        return (value is not None) is rule["IsPresent"]
-    assert value is not None, "Step Functions ends with an error"
+        try:
+            value_at(rule["Variable"], data)
+        except KeyError:
+            return not rule["IsPresent"]
+        return bool(rule["IsPresent"])
+    value = value_at(rule["Variable"], data)
+    if "StringMatches" in rule:
+        return fnmatchcase(value, rule["StringMatches"])
     return bool(value == rule["NumericEquals"])
+
+
+def end_after(cause: str) -> str:
+    """Walk from the failed task to a state that waits or ends, and return its name."""
+    data: Any = {"scheduled_at": "", "failure": {"Error": "States.TaskFailed", "Cause": cause}}
+    ((name,),) = [[each["Next"] for each in MACHINE["States"]["Night"]["Catch"]]]
+    while True:
+        state = MACHINE["States"][name]
+        if state["Type"] == "Choice":
+            taken = [rule["Next"] for rule in state["Choices"] if holds(rule, data)]
+            name = [*taken, state["Default"]][0]
+        elif state["Type"] == "Pass":
+            given = state["Parameters"].items()
+            data = {key.removesuffix(".$"): value_at(path, data) for key, path in given}
+            name = state["Next"]
+        else:
+            return name
 
 
 @pytest.mark.parametrize(
     ("code", "state"),
     [
         (75, "Wait an hour"),
-        (66, "Something is not there"),
-        *[(code, "Failed") for code in FINAL if code != ExitCode.MISSING],
+        *[(code, "Failed") for code in FINAL],
         *[(code, "Failed") for code in RUN_AGAIN if code != ExitCode.RETRY],
         (None, "Failed"),
     ],
 )
 def test_the_state_machine_goes_where_the_code_asks_for(code, state):
-    choice = MACHINE["States"]["By exit code"]
-    taken = [rule["Next"] for rule in choice["Choices"] if holds(rule, code)]
-    assert (taken or [choice["Default"]])[0] == state
+    container = {} if code is None else {"ExitCode": code}
+    assert end_after(json.dumps({"JobId": "1", "Container": container})) == state
+
+
+def test_the_state_machine_fails_with_the_words_of_a_refusal():
+    cause = "JobQueue recap-night not found. (Service: AWSBatch; Status Code: 400)"
+    assert end_after(cause) == "Failed"
+    assert MACHINE["States"]["Failed"]["CausePath"] == "$.failure.Cause"
 
 
 # Argo
@@ -307,6 +353,8 @@ def test_argos_workers_are_as_the_templates_of_kubernetes():
     (codes,) = re.findall(r"\[.*\]", worker["retryStrategy"]["expression"])
     assert json.loads(codes) == again["onExitCodes"]["values"]
     assert worker["retryStrategy"]["limit"] == str(job["backoffLimitPerIndex"])
+    # Argo counts it from the start of the first attempt, which may take hours.
+    assert "maxDuration" not in worker["retryStrategy"]["backoff"]
     assert workflow["activeDeadlineSeconds"] == job["activeDeadlineSeconds"]
     assert workflow["securityContext"] == pod["securityContext"] | own["securityContext"]
     assert workflow["serviceAccountName"] == own["serviceAccountName"]
