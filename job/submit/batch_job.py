@@ -1,19 +1,21 @@
 """A job of AWS Batch that is followed, through its attempts, its workers and its nodes.
 
 Every attempt of every worker writes a log stream of its own. CloudWatch shows lines some seconds
-after they were written, so the streams are read on after the job's end until they are quiet.
+after they were written, so a stream is read on after its attempt has ended, until it is quiet. The
+log decides nothing: what cannot be read of it is a warning, and the job is followed to its end.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from job.errors import ExitCode, RetryError
+from job.errors import ExitCode, RecapError, RetryError
 from job.submit.aws import aws_errors, is_denied
 from job.submit.follow import MAX_FOLLOWED, STOPPED_BY_A_PERSON, Line, Look, Outcome, worst
-from job.telemetry import warn
+from job.telemetry import warn, warn_once
 
-QUIET_LOOKS_AT_THE_END = 3
+QUIET_LOOKS_AT_THE_END = 3  # of an attempt's log
+MAX_FAILED_READS_AT_THE_END = 12  # of a job's log, one after the other: some minutes
 SUCCEEDED, FAILED = "SUCCEEDED", "FAILED"
 
 WAITING = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING")
@@ -28,6 +30,9 @@ class _Stream:
 
     source: str
     token: str | None = None
+    has_ended: bool = False  # its attempt, or the whole job
+    quiet_looks: int = 0  # since then, one after the other
+    has_more: bool = True  # as far as is known
 
 
 class BatchJob:
@@ -41,7 +46,7 @@ class BatchJob:
         self._batch = batch
         self._logs = logs
         self._streams: dict[str, _Stream] = {}
-        self._quiet_looks = 0
+        self._failed_reads = 0  # one after the other, since the job's end
         self._may_read_logs = True
 
     def look(self) -> Look:
@@ -52,24 +57,38 @@ class BatchJob:
             raise RetryError(f"AWS Batch does not know job {self._id}")
         job = found[0]
         children = self._described(_children_of(job)[:MAX_FOLLOWED])
+        has_ended = job["status"] in (SUCCEEDED, FAILED)
         for child in children or [job]:
-            self._add_streams(child)
+            self._note_streams(child, has_ended)
 
         outcome = None
-        if job["status"] not in (SUCCEEDED, FAILED):
-            self._quiet_looks = 0
-        elif self._quiet_looks >= QUIET_LOOKS_AT_THE_END:
+        if not has_ended:
+            self._failed_reads = 0
+        elif self._has_read_all():
             outcome = self._outcome(job)
         return Look(job["status"], _why(job, children), outcome)
 
     def lines(self) -> Iterator[Line]:
-        """Yield the new events of every stream."""
-        is_quiet = True
-        for name, stream in self._streams.items():
-            for line in self._new_lines(name, stream):
-                is_quiet = False
-                yield line
-        self._quiet_looks = self._quiet_looks + 1 if is_quiet else 0
+        """Yield the new events of every stream. Warn of a log that cannot be read."""
+        for name, stream in self._unread().items():
+            is_quiet = True
+            try:
+                for line in self._new_lines(name, stream):
+                    is_quiet = False
+                    yield line
+            except RetryError as error:
+                # The limits are the account's, so the other streams could not be read either.
+                warn_once("the log cannot be read: asking again", why=str(error))
+                self._failed_reads += 1
+                return
+            except RecapError as error:
+                warn_once("a log is not shown any more", stream=name, why=str(error))
+                stream.has_more = False
+                continue
+            if stream.has_ended:
+                stream.quiet_looks = stream.quiet_looks + 1 if is_quiet else 0
+                stream.has_more = stream.quiet_looks < QUIET_LOOKS_AT_THE_END
+        self._failed_reads = 0
 
     def close(self) -> None:
         """Do nothing: requests are all that was started."""
@@ -81,14 +100,31 @@ class BatchJob:
             found: list[Mapping[str, Any]] = self._batch.describe_jobs(jobs=ids)["jobs"]
         return found
 
-    def _add_streams(self, job: Mapping[str, Any]) -> None:
-        """Note the streams of the job's attempts, and of the one that runs."""
-        containers = [attempt.get("container", {}) for attempt in job.get("attempts", ())]
-        containers.append(job.get("container", {}))
-        for container in containers:
+    def _note_streams(self, job: Mapping[str, Any], has_ended: bool) -> None:
+        """Note the streams of the attempts that have ended, and of the newest one."""
+        has_ended = has_ended or job["status"] in (SUCCEEDED, FAILED)
+        containers = [(job.get("container", {}), has_ended)]
+        for attempt in job.get("attempts", ()):
+            is_over = has_ended or bool(attempt.get("stoppedAt"))
+            containers.append((attempt.get("container", {}), is_over))
+        for container, is_over in containers:
             name = container.get("logStreamName")
-            if name and name not in self._streams:
-                self._streams[name] = _Stream(_source_of(job))
+            if name:
+                stream = self._streams.setdefault(name, _Stream(_source_of(job)))
+                stream.has_ended = is_over
+
+    def _unread(self) -> dict[str, _Stream]:
+        """Return the streams that may have more lines: each costs a request at every look."""
+        if not self._may_read_logs:
+            return {}
+        return {name: stream for name, stream in self._streams.items() if stream.has_more}
+
+    def _has_read_all(self) -> bool:
+        """Return True if a job that has ended has no more lines, or none that can be read."""
+        if self._failed_reads < MAX_FAILED_READS_AT_THE_END:
+            return not self._unread()
+        warn("the end of the log is not shown", log=self._group)
+        return True
 
     def _new_lines(self, name: str, stream: _Stream) -> Iterator[Line]:
         while self._may_read_logs:

@@ -66,7 +66,10 @@ class Watch(Protocol):
         """Ask for the job's state. Raise RetryError if the scheduler cannot be reached."""
 
     def lines(self) -> Iterator[Line]:
-        """Yield the lines of the log that no earlier call has yielded."""
+        """Yield the lines of the log that no earlier call has yielded.
+
+        A log that cannot be read is a warning: it must not hide the job's end.
+        """
 
     def close(self) -> None:
         """End what was started to follow the job; the job itself goes on."""
@@ -108,10 +111,10 @@ def _follow(
     quiet_seconds = 0.0
     failed_looks = 0
     while True:
+        for line in watch.lines():
+            copy_line(line.text, line.source)
+            quiet_seconds = 0
         try:
-            for line in watch.lines():
-                copy_line(line.text, line.source)
-                quiet_seconds = 0
             look = watch.look()
         except RetryError as error:
             failed_looks += 1

@@ -13,11 +13,12 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.validate import validate_parameters
 
+from job import telemetry
 from job.errors import ForbiddenError
 from job.submit.aws_batch import BY_HAND
 from job.submit.batch_job import BatchJob
 from job.submit.follow import STOPPED_BY_A_PERSON, Outcome, follow
-from tests.submit.following import Moments, shown
+from tests.submit.following import Moments, nothing_happens, shown
 
 ID = "0a1b"
 GROUP = "/recap/recap"
@@ -47,12 +48,17 @@ class Aws:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.streams: dict[str, list[str]] = {}
         self.refusals: list[str] = []  # error codes of the next requests for a log
+        self.is_throttled = False  # every request for a log
+        self.has_expired = False  # the login, for every request
+        self.asked: list[str] = []  # streams
 
     def set(self, id: str, status: str, **more: Any) -> None:
         self.jobs[id] = NAMES | {"jobId": id, "status": status} | more
 
     def describe_jobs(self, jobs: list[str]) -> dict[str, Any]:
         assert len(jobs) <= 100
+        if self.has_expired:
+            raise denied("ExpiredTokenException", "DescribeJobs")
         found = [self.jobs[id] for id in jobs if id in self.jobs]
         return checked("batch", "DescribeJobs", {"jobs": found})
 
@@ -74,6 +80,11 @@ class Aws:
 
     def get_log_events(self, logStreamName: str, **more: Any) -> dict[str, Any]:
         assert more["logGroupName"] == GROUP
+        self.asked.append(logStreamName)
+        if self.has_expired:
+            raise denied("ExpiredTokenException", "GetLogEvents")
+        if self.is_throttled:
+            raise denied("ThrottlingException", "GetLogEvents")
         if self.refusals:
             raise denied(self.refusals.pop(0), "GetLogEvents")
         if logStreamName not in self.streams:
@@ -86,8 +97,9 @@ class Aws:
 
 
 @pytest.fixture
-def aws(caplog: pytest.LogCaptureFixture) -> Aws:
+def aws(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Aws:
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr(telemetry, "_WARNED", set())
     return Aws()
 
 
@@ -279,6 +291,61 @@ def test_throttled_logs_are_asked_for_again_and_no_line_is_lost(aws, caplog):
     assert lines == ["> one", "> two", "> three"]
 
 
+def test_a_log_that_stays_throttled_does_not_hide_the_jobs_end(aws, caplog):
+    def is_throttled() -> None:
+        aws.is_throttled = True
+
+    def ends() -> None:
+        aws.set(ID, "FAILED", container=container(65, "s"))
+
+    aws.set(ID, "RUNNING", container=container(stream="s"))
+    aws.streams["s"] = ["one"]
+    assert followed(aws, nothing_happens, is_throttled, *[nothing_happens] * 100, ends).code == 65
+    cannot = "WARNING: the log cannot be read: asking again"
+    last = "WARNING: the end of the log is not shown"
+    states = [line for line in shown(caplog.records) if line != "RUNNING"]
+    assert states == ["> one", cannot, "FAILED", last]
+
+
+def test_a_log_that_is_back_after_the_end_is_shown_to_its_end(aws, caplog):
+    def is_back() -> None:
+        aws.is_throttled = False
+
+    aws.is_throttled = True
+    aws.set(ID, "SUCCEEDED", container=container(0, "s"))
+    aws.streams["s"] = ["one", "two", "three"]
+    assert followed(aws, *[nothing_happens] * 8, is_back).code == 0
+    assert shown(caplog.records)[-3:] == ["> one", "> two", "> three"]
+
+
+def test_a_log_that_is_refused_for_good_leaves_the_others(aws, caplog):
+    ended = {"container": container(75, "s/1"), "stoppedAt": 2}
+    aws.set(ID, "SUCCEEDED", attempts=[ended], container=container(0, "s/2"))
+    aws.streams |= {"s/1": ["one"], "s/2": ["two"]}
+    aws.refusals = ["InvalidParameterException"]
+    assert followed(aws).code == 0
+    lines = shown(caplog.records)
+    assert "WARNING: a log is not shown any more" in lines
+    assert len([line for line in lines if line.startswith("> ")]) == 1
+
+
+def test_attempts_that_have_ended_are_read_until_they_are_quiet(aws):
+    ended = [{"container": container(75, f"s/{n}"), "stoppedAt": 2} for n in range(10)]
+    aws.streams |= {f"s/{n}": ["one", "two"] for n in range(11)}
+    aws.set(ID, "RUNNING", attempts=ended, container=container(stream="s/10"))
+
+    def forget() -> None:
+        aws.asked.clear()
+
+    def ends() -> None:
+        assert set(aws.asked) == {"s/10"}
+        assert len(aws.asked) == 5
+        aws.set(ID, "SUCCEEDED", attempts=ended, container=container(0, "s/10"))
+
+    assert followed(aws, *[nothing_happens] * 4, forget, *[nothing_happens] * 4, ends).code == 0
+    assert set(aws.asked) == {"s/10"}
+
+
 def test_a_job_that_batch_does_not_show_yet_is_asked_for_again(aws):
     assert followed(aws, lambda: aws.set(ID, "SUCCEEDED")).code == 0
 
@@ -296,6 +363,6 @@ def test_without_the_right_to_read_the_log_the_states_go_on(aws, caplog):
 
 def test_credentials_that_expire_end_the_following_with_77(aws):
     aws.set(ID, "RUNNING", container=container(stream="s"))
-    aws.refusals = ["ExpiredTokenException"]
+    aws.has_expired = True
     with pytest.raises(ForbiddenError, match=r"have expired(.|\n)*the job goes on"):
         followed(aws)

@@ -32,9 +32,8 @@ class Scheduler:
 
     seconds_between_looks: ClassVar[float] = 7.0
 
-    def __init__(self, *answers: Look | BaseException | list[Line | Exception]) -> None:
+    def __init__(self, *answers: Look | BaseException | list[Line]) -> None:
         self.answers = list(answers)
-        self.logged: list[Line | Exception] = []
         self.is_closed = False
 
     def look(self) -> Look:
@@ -46,12 +45,7 @@ class Scheduler:
 
     def lines(self) -> Iterator[Line]:
         if isinstance(self.answers[0], list):
-            self.logged += self.answers.pop(0)
-        while self.logged:
-            line = self.logged.pop(0)
-            if isinstance(line, Exception):
-                raise line
-            yield line
+            yield from self.answers.pop(0)
 
     def close(self) -> None:
         self.is_closed = True
@@ -106,8 +100,8 @@ def test_ctrl_c_and_sigterm_leave_the_job_running_and_say_how_to_stop_it(signal)
 
 def test_errors_that_pass_are_asked_about_again_and_cost_no_line(caplog):
     busy = RetryError("AWS answered ThrottlingException")
-    lines: list[Line | Exception] = [Line("one"), RetryError("reading the log"), Line("two")]
-    scheduler = Scheduler(busy, busy, Look("RUNNING"), lines, Look("RUNNING"), DONE)
+    lines = [Line("one"), Line("two")]
+    scheduler = Scheduler(busy, busy, Look("RUNNING"), lines, busy, Look("RUNNING"), DONE)
     moments = Moments()
     assert follow(scheduler, STOP, moments).code == 0
     unknown = "WARNING: the job's state is unknown: asking again"
@@ -115,8 +109,8 @@ def test_errors_that_pass_are_asked_about_again_and_cost_no_line(caplog):
         unknown,
         "RUNNING",
         "> one",
-        unknown,
         "> two",
+        unknown,
         "SUCCEEDED",
     ]
     assert moments.slept[0] < moments.slept[1], "the second wait is longer"
