@@ -96,12 +96,14 @@ class Kubernetes:
             found = self._template_from_cluster(name)
 
         job = copy.deepcopy(found["spec"]["jobTemplate"])
+        metadata = job.get("metadata", {})
+        if not self.template:  # a file may be of another cluster
+            metadata["ownerReferences"] = [_owned_by(found)]
         labels = {
             RUN_LABEL: submission.name,
             COMMAND_LABEL: submission.command,
             DIGEST_LABEL: submission.short_digest,
         }
-        metadata = job.get("metadata", {})
         metadata["generateName"] = f"{submission.name}-"
         metadata["namespace"] = self.namespace
         metadata["labels"] = metadata.get("labels", {}) | labels
@@ -179,6 +181,21 @@ class Kubernetes:
     def _template_from_cluster(self, name: str) -> dict[str, Any]:
         output = run_tool([*self._kubectl(), "get", "cronjob", name, "-o", "json"], CAUSES)
         return _checked_template(json.loads(output), f"cronjob {name}")
+
+
+def _owned_by(cron_job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the reference with which a Job counts as one of the CronJob, when it succeeds too.
+
+    It does not keep the CronJob from running the next night. A reference that blocks the deletion
+    of its owner would need more rights.
+    """
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "name": cron_job["metadata"]["name"],
+        "uid": cron_job["metadata"]["uid"],
+        "controller": True,
+    }
 
 
 def _template_from_file(path: Path, name: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from job.errors import ExitCode
 from job.launch.processes import KILL_SECONDS
 from job.storage.config_file import read_config
 from tests.infra.kustomize import (
+    CHECK,
     EACH_OVERLAY,
     FOLDER,
     MINORS,
@@ -192,7 +193,7 @@ def test_interruptions_are_bounded(template):
         assert template.job["backoffLimitPerIndex"] >= 3
         assert "backoffLimit" not in template.job  # or it would bound all workers together
     elif "TrainingRuntime" not in template.name:
-        assert template.job["backoffLimit"] >= 10
+        assert template.job["backoffLimit"] == 10 * template.job.get("completions", 1)
 
 
 # Time
@@ -229,7 +230,15 @@ def test_one_night_at_a_time_and_all_of_its_workers_on_the_same_day(manifests):
     assert last < timedelta(
         hours=24
     )  # a worker that starts after midnight would take another day for yesterday
-    assert min(night["successfulJobsHistoryLimit"], night["failedJobsHistoryLimit"]) > 0
+
+
+def test_a_followed_job_is_not_deleted_for_newer_ones(manifests):
+    """All count that a CronJob owns, those of recap submit too. The oldest goes when it ends."""
+    for name, cron_job in of_kind(manifests, "CronJob").items():
+        spec = cron_job["spec"]
+        if name != CHECK:
+            limits = (spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"])
+            assert min(limits) >= 1000
 
 
 def test_trainings_start_only_when_somebody_asks(manifests):

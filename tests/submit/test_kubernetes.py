@@ -116,17 +116,17 @@ def test_a_training_is_a_job_of_the_clusters_template(submit, kubectl, s3, train
     assert container_of(job)["args"] == [f"{s3.uri}/{uploaded}", "--set", "training.epochs=1"]
     assert job["metadata"]["generateName"] == "recap-train-support-"
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "recap"
+    (owner,) = job["metadata"]["ownerReferences"]
+    template = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "recap-train", "uid": "1"}
+    assert owner == template | {"controller": True}, "counted by it, and deleted with it"
     wanted = copy.deepcopy(TEMPLATES[0]["spec"]["jobTemplate"]["spec"])
     assert job["spec"]["backoffLimit"] == wanted["backoffLimit"]
-    assert container_of(job)["env"] == wanted["template"]["spec"]["containers"][1]["env"], (
-        "secrets stay by name"
-    )
+    environment = wanted["template"]["spec"]["containers"][1]["env"]
+    assert container_of(job)["env"] == environment, "secrets stay by name"
     lines = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
     assert lines["submitted"] == "recap-train-support-x7k2p"
-    assert (
-        lines["stop"]
-        == "kubectl --context mine --namespace recap delete job recap-train-support-x7k2p"
-    )
+    stop = "kubectl --context mine --namespace recap delete job recap-train-support-x7k2p"
+    assert lines["stop"] == stop
     follow = ["kubectl", *there, "logs", "--follow", "job/recap-train-support-x7k2p"]
     assert shlex.split(lines["follow"]) == follow
 
@@ -153,9 +153,8 @@ def test_a_night_has_an_index_for_each_worker(submit, kubectl, night, tmp_path):
 def test_several_nodes_have_a_template_and_survive_ten_interruptions(
     submit, kubectl, training, tmp_path, nodes
 ):
-    ended = submit(
-        written(tmp_path / "c.yaml", training), "--no-plan", "--nodes", str(nodes), "--dry-run"
-    )
+    config = written(tmp_path / "c.yaml", training)
+    ended = submit(config, "--no-plan", "--nodes", str(nodes), "--dry-run")
     job = json.loads(ended.out)
     assert kubectl.calls[0].words[4] == "recap-train-nodes"
     assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (nodes, nodes)
@@ -187,9 +186,8 @@ def test_the_printed_wait_ends_when_every_pod_has_started_or_ended(
         environment = cluster.environment(tmp_path) | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
         (tmp_path / "kubectl").symlink_to(kubectl_path())
         cluster.set(job(name))
-        with subprocess.Popen(
-            ["sh", "-c", lines["wait"]], env=environment, start_new_session=True
-        ) as wait:
+        command = ["sh", "-c", lines["wait"]]
+        with subprocess.Popen(command, env=environment, start_new_session=True) as wait:
             try:
                 # The job's controller has not seen it yet.
                 while cluster.answered.get(timeout=30) != "watch jobs":
@@ -242,7 +240,9 @@ def test_a_template_may_be_a_file_of_manifests(submit, kubectl, training, tmp_pa
     )
     from_file = submit(config, "--no-plan", "--dry-run", "--template", manifests)
     assert kubectl.calls == []
-    assert json.loads(from_file.out) == json.loads(submit(config, "--no-plan", "--dry-run").out)
+    job = json.loads(submit(config, "--no-plan", "--dry-run").out)
+    del job["metadata"]["ownerReferences"]
+    assert json.loads(from_file.out) == job, "no owner: the file may be of another cluster"
     missing = submit(config, "--no-plan", "--template", tmp_path / "none.yaml")
     assert missing.code == ExitCode.MISSING
     manifests.write_text("kind: Namespace\n")
