@@ -32,16 +32,16 @@ variable "input_bucket" {
 }
 
 variable "train_input" {
-  description = "The keys of InputBucket that trainings may read, for example labelled/*"
+  description = "The keys of InputBucket that trainings may read, for example labelled/*. Needed with InputBucket."
   type        = string
-  default     = "*"
+  default     = ""
   nullable    = false
 }
 
 variable "night_input" {
-  description = "The keys of InputBucket that nights may read, for example conversations/*"
+  description = "The keys of InputBucket that nights may read, for example calls/*. Needed with InputBucket."
   type        = string
-  default     = "*"
+  default     = ""
   nullable    = false
 }
 

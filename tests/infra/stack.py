@@ -76,6 +76,23 @@ def outputs(**parameters: str) -> dict[str, str]:
     }
 
 
+def resource_arn(name: str) -> str:
+    """Return the made-up ARN of a resource of the first stack, as others refer to it."""
+    return str(_filled(TEMPLATE, {}).value({"Ref": name}))
+
+
+def refusals(**parameters: str) -> list[str]:
+    """Return what CloudFormation says of these parameters, by the template's rules."""
+    filled = _filled(TEMPLATE, parameters)
+    return [
+        assertion["AssertDescription"]
+        for rule in load()["Rules"].values()
+        if filled.value(rule["RuleCondition"])
+        for assertion in rule["Assertions"]
+        if not filled.value(assertion["Assert"])
+    ]
+
+
 def watching(**parameters: str) -> dict[str, dict[str, Any]]:
     """Return the resources of the second stack, as `make deploy` deploys it after the first.
 
@@ -164,6 +181,13 @@ class _Filled:
                 return self.value(argument[0]) == self.value(argument[1])
             case "Not":
                 return not self.value(argument[0])
+            case "And":
+                return all(map(self.value, argument))
+            case "Or":
+                return any(map(self.value, argument))
+            case "EachMemberEquals":
+                members, wanted = self.value(argument)
+                return all(each == wanted for each in members)
             case "Select":
                 return self.value(argument[1])[int(argument[0])]
             case "Split":
@@ -177,8 +201,6 @@ class _Filled:
                 return [f"{REGION}{letter}" for letter in "abc"]
             case "Base64":
                 return base64.b64encode(self.value(argument).encode()).decode()
-            case "Join":
-                return argument[0].join(self.value(argument[1]))
         raise NotImplementedError(name)
 
     def _reference(self, name: str) -> Any:

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -78,8 +79,11 @@ def test_jobs_of_two_roles_share_no_folder_and_no_user():
     assert not {user for user, _ in (training, night)} & {"0", "root", "0:0"}
 
 
-def user_data(tmp_path: Path, **parameters: str) -> str:
-    """Run the start-up script of machines below a folder, and return its commands."""
+def user_data(tmp_path: Path, failing: str = "", **parameters: str) -> str:
+    """Run the start-up script of machines below a folder, and return its commands.
+
+    The program `failing` fails.
+    """
     data = stack.resources(**parameters)["LaunchTemplate"]["Properties"]["LaunchTemplateData"]
     message = message_from_bytes(base64.b64decode(data["UserData"]))
     (part,) = message.get_payload()
@@ -90,7 +94,9 @@ def user_data(tmp_path: Path, **parameters: str) -> str:
     tools.mkdir()
     for name in ("install", "iptables", "systemctl"):
         tool = tools / name
-        tool.write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/commands\n', encoding="utf-8")
+        end = "false" if name == failing else "true"
+        lines = ["#!/bin/sh", f'echo {name} "$@" >> {tmp_path}/commands', end]
+        tool.write_text("\n".join(lines), encoding="utf-8")
         tool.chmod(0o755)
     script = script.replace(" /etc/", f" {tmp_path}/etc/").replace('"/etc/', f'"{tmp_path}/etc/')
     environment = {"PATH": f"{tools}:{os.environ['PATH']}"}
@@ -104,6 +110,8 @@ def test_each_role_finds_its_own_cache_on_the_machine(tmp_path):
         user = container(name)["User"].partition(":")[0]
         folder = mounts(name)["/work/cache"]
         assert f"install --directory --mode 0700 --owner {user} {folder}\n" in commands
+    (mode,) = re.findall(r"^install --directory --mode (\d+) /var/lib/recap$", commands, re.M)
+    assert int(mode, 8) & 0o022 == 0, "nobody renames another's folder"
     assert "systemctl" not in commands
     settings = (tmp_path / "etc/ecs/ecs.config").read_text(encoding="utf-8").splitlines()
     assert settings == ["ECS_AWSVPC_BLOCK_IMDS=true", "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION=10m"]
@@ -115,6 +123,12 @@ def test_a_night_cannot_ask_for_the_role_of_its_machine(tmp_path):
     (rule,) = [line for line in user_data(tmp_path).splitlines() if line.startswith("iptables ")]
     assert "--append OUTPUT --destination 169.254.169.254 " in rule
     assert rule.endswith(f" --match owner --uid-owner {night} --jump REJECT")
+
+
+def test_a_machine_that_cannot_shut_nights_out_runs_none(tmp_path):
+    commands = user_data(tmp_path, failing="iptables")
+    assert mounts("TrainJobDefinition")["/work/cache"] in commands
+    assert mounts("SummarizeJobDefinition")["/work/cache"] not in commands
 
 
 def test_a_proxy_is_told_to_the_machine_and_to_the_job(tmp_path):

@@ -24,6 +24,8 @@ ALL = {  # with every option on
     "AlarmEmail": "someone@example.org",
     "HfTokenSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:hf-AbCdEf",
     "InputBucket": "conversations",
+    "TrainInput": "labelled/*",
+    "NightInput": "calls/*",
     "Night": "on",
     "NightWorkers": "4",
 }

@@ -14,6 +14,7 @@ ROLES += ["SchedulerRole", "NightDueRole", "EventsRole", "LookLaterRole"]
 # Actions that take no resource.
 UNBOUND = {"ecr:GetAuthorizationToken", "cloudwatch:PutMetricData"}
 UNBOUND |= {"ecs:DiscoverPollEndpoint", "ec2:DescribeTags", "batch:DescribeJobs"}
+OTHER_BUCKET = {"InputBucket": "mine", "TrainInput": "labelled/*", "NightInput": "calls/*"}
 END = "summaries"  # the message of the metric filters: tests/infra/test_aws_alarms.py
 
 
@@ -55,9 +56,8 @@ def test_what_a_role_does_not_allow_ends_the_job_as_forbidden(s3, base_folder, g
 def test_no_role_has_a_wildcard_for_actions_or_a_resource_it_could_name():
     everything = {
         "HfTokenSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:hf",
-        "InputBucket": "mine",
         "Night": "on",
-    }
+    } | OTHER_BUCKET
     for name in ROLES:
         for statement in stack.policy(name, **everything):
             actions = set(statement["Action"])
@@ -67,7 +67,7 @@ def test_no_role_has_a_wildcard_for_actions_or_a_resource_it_could_name():
 
 def test_jobs_can_delete_no_version_and_training_no_adapter():
     for name in ("TrainRole", "SummarizeRole"):
-        role = Role(stack.policy(name, InputBucket="mine"))
+        role = Role(stack.policy(name, **OTHER_BUCKET))
         assert not [
             action for action, _ in role.rights() if "Version" in action or "Lifecycle" in action
         ]
@@ -99,20 +99,22 @@ def test_a_night_reads_adapters_and_nothing_else_of_trainings():
 
 
 def test_each_job_reads_its_own_keys_of_the_other_bucket():
-    keys = {"InputBucket": "mine", "TrainInput": "labelled/*", "NightInput": "calls/*"}
     for name, reads, other in (
         ("TrainRole", "labelled/a.jsonl", "calls/a.jsonl"),
         ("SummarizeRole", "calls/a.jsonl", "labelled/a.jsonl"),
     ):
-        everything, own = (
-            Role(stack.policy(name, InputBucket="mine")),
-            Role(stack.policy(name, **keys)),
-        )
-        assert own.allows("s3:GetObject", f"arn:aws:s3:::mine/{reads}")
-        assert not own.allows("s3:GetObject", f"arn:aws:s3:::mine/{other}")
-        assert own.allows("s3:ListBucket", f"arn:aws:s3:::mine?{reads.partition('/')[0]}/")
-        assert not own.allows("s3:ListBucket", f"arn:aws:s3:::mine?{other}")
-        assert everything.allows("s3:GetObject", f"arn:aws:s3:::mine/{other}"), "by default"
+        role = Role(stack.policy(name, **OTHER_BUCKET))
+        assert role.allows("s3:GetObject", f"arn:aws:s3:::mine/{reads}")
+        assert not role.allows("s3:GetObject", f"arn:aws:s3:::mine/{other}")
+        assert role.allows("s3:ListBucket", f"arn:aws:s3:::mine?{reads.partition('/')[0]}/")
+        assert not role.allows("s3:ListBucket", f"arn:aws:s3:::mine?{other}")
+
+
+def test_the_other_bucket_is_never_shared_by_default():
+    assert stack.refusals(**OTHER_BUCKET) == stack.refusals() == []
+    for missing in ("TrainInput", "NightInput"):
+        given = {name: value for name, value in OTHER_BUCKET.items() if name != missing}
+        assert stack.refusals(**given) == ["InputBucket needs TrainInput and NightInput."]
 
 
 def test_machines_pull_no_image_and_read_no_log_with_their_own_role():
