@@ -1,18 +1,21 @@
 """The stack that infra/aws makes: the names in its outputs, and what its jobs may read and write.
 
-A job runs with a role of the stack, not with the credentials of who submits it. The outputs have
-the prefixes that a role allows, so a place that it denies is found before a machine is paid for.
+A job runs with a role of the stack, not with the credentials of who submits it. The outputs name
+what a role allows, so a place that it denies is found before a machine is paid for.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from job.errors import ConfigError, MissingError
 from job.storage.keys import scheme_of, split_s3
 from job.submit.aws import Aws, aws_errors
 from job.submit.submission import Place, Submission
 from job.telemetry import warn
+
+# Outputs with a pattern of keys of the InputBucket. Older stacks lack them and allow every key.
+INPUT_KEYS = {"train": "TrainInput", "summarize": "NightInput"}
 
 NAMES_INSTEAD = (
     "or give both --queue and --job-definition (with --dry-run --no-plan, these ask nobody)"
@@ -40,30 +43,36 @@ class Stack:
 
         A stack without outputs for that is not asked, and neither is a store other than AWS's.
         """
-        bucket = self.outputs.get("Bucket")
         command = submission.command.capitalize()
-        reads = self.outputs.get(f"{command}Reads", "").split()
-        writes = self.outputs.get(f"{command}Writes", "").split()
-        if not bucket or not reads or not writes or submission.endpoint_url:
+        bucket = self.outputs.get("Bucket")
+        read_prefixes = self.outputs.get(f"{command}Reads", "")
+        write_prefixes = self.outputs.get(f"{command}Writes", "")
+        if not bucket or not read_prefixes or not write_prefixes or submission.endpoint_url:
             return
 
+        writes = [f"{bucket}/{prefix}*" for prefix in write_prefixes.split()]
+        reads = [f"{bucket}/{prefix}*" for prefix in read_prefixes.split()]
+        allowed = [f"read s3://{bucket}/ below {read_prefixes}"]
         input_bucket = self.outputs.get("InputBucket")
+        if input_bucket:
+            keys = self.outputs.get(INPUT_KEYS[submission.command], "*")
+            reads.append(f"{input_bucket}/{keys}")
+            allowed.append(f"read s3://{input_bucket}/{keys} (InputBucket)")
+        allowed.append(f"write below {write_prefixes}")
+
         rows = []
-        for place in submission.reads:
-            if _is_denied(place, bucket, reads, input_bucket):
-                rows.append((place.key, "read", place.uri))
-        for place in submission.writes:
-            if _is_denied(place, bucket, writes):
-                rows.append((place.key, "write", place.uri))
+        for use, places, patterns in (
+            ("read", submission.reads, reads),
+            ("write", submission.writes, writes),
+        ):
+            for place in places:
+                if not _is_allowed(place, patterns):
+                    rows.append((place.key, use, place.uri))
         if not rows:
             return
 
         width = max(len(key) for key, _, _ in rows)
         listed = "\n".join(f"  {key:{width}}  {use:5}  {uri}" for key, use, uri in rows)
-        allowed = [f"read s3://{bucket}/ below {' '.join(reads)}"]
-        if input_bucket:
-            allowed.append(f"read s3://{input_bucket}/ (InputBucket)")
-        allowed.append(f"write below {' '.join(writes)}")
         found = (
             f"the role of stack {self.name} denies what the job would do (77):\n\n{listed}\n\n"
             f"it may {', '.join(allowed)}"
@@ -73,8 +82,9 @@ class Stack:
             return
         raise ConfigError(
             f"{found}: name places there (the data by `aws s3 cp --recursive`), or let the stack "
-            "read one bucket more (`make deploy PARAMETERS=InputBucket=…`); if the role has more "
-            "rights than the stack knows of, --no-plan submits with a warning"
+            "read one bucket more (`make deploy PARAMETERS=InputBucket=…`), or other keys of it "
+            f"({INPUT_KEYS[submission.command]}); if the role has more rights than the stack knows "
+            "of, --no-plan submits with a warning"
         )
 
 
@@ -97,14 +107,21 @@ def read_stack(aws: Aws, name: str) -> Stack:
     return Stack(name, outputs)
 
 
-def _is_denied(
-    place: Place, bucket: str, prefixes: list[str], other_bucket: str | None = None
-) -> bool:
+def _is_allowed(place: Place, patterns: list[str]) -> bool:
+    """Return True unless the place is on S3 and fits none of the patterns of bucket and key."""
     if scheme_of(place.uri) != "s3":
-        return False
-    there, key = split_s3(place.uri)
-    if there == other_bucket:
-        return False
+        return True
+    bucket, key = split_s3(place.uri)
 
     # As for S3, the folder `data` is `data/`, and no part of `data2/`.
-    return there != bucket or not any(fnmatchcase(f"{key}/", f"{each}*") for each in prefixes)
+    names = (f"{bucket}/{key}", f"{bucket}/{key}/")
+    return any(_fits(name, pattern) for name in names for pattern in patterns)
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Return True if a policy of IAM with the pattern is about the name.
+
+    There, * stands for any characters, also for slashes, and ? for one.
+    """
+    expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    return bool(re.fullmatch(expression, name, re.DOTALL))

@@ -1,7 +1,9 @@
 """Claims about the places of configs on the stack of infra/aws, by the template's own policies."""
 
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,6 +20,25 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 KUBERNETES = EXAMPLES.parent / "infra" / "kubernetes" / "base" / "config"
 OUTPUTS = stack.outputs(InputBucket="mine")
 BUCKET = OUTPUTS["Bucket"]
+LIMITED = {"InputBucket": "mine", "TrainInput": "labelled/*", "NightInput": "calls/*"}
+ROLES = {"train": "TrainRole", "summarize": "SummarizeRole"}
+PLACES = [
+    f"{BUCKET}/{key}"
+    for key in (
+        "configs/a.yaml",
+        "conversations",
+        "conversations2/dt=1/",
+        "data/a.jsonl",
+        "models/tiny/",
+        "runs",
+        "runs/x",
+        "runs/x/adapter",
+        "runs/x/adapter/",
+        "runs/x/checkpoints/900",
+        "runs/merged/model",
+        "summaries/dt=1/",
+    )
+] + ["mine", "mine/call", "mine/calls", "mine/calls/dt=1/", "mine/labelled/a.jsonl", "other/a"]
 
 
 def configs_on_s3() -> list[Path]:
@@ -30,11 +51,11 @@ def configs_on_s3() -> list[Path]:
     return [path for path in found if "s3://my-bucket" in path.read_text(encoding="utf-8")]
 
 
-def is_allowed(role: str, action: str, uri: str) -> bool:
-    """Ask the template's policy for an object at the place, or below it."""
+def is_allowed(policy: list[dict[str, Any]], action: str, uri: str) -> bool:
+    """Ask a policy of the template for an object at the place, or below it."""
     arn = f"arn:aws:s3:::{uri.removeprefix('s3://')}"
     objects = [arn, f"{arn.rstrip('/')}/object"]
-    for statement in stack.policy(role):
+    for statement in policy:
         for resource in statement["Resource"]:
             fits = [name for name in objects if fnmatchcase(name, resource)]
             if action in statement["Action"] and fits:
@@ -49,7 +70,7 @@ def test_the_stacks_roles_allow_every_place_of_an_example(path):
     # An adapter's own base would be looked up in its manifest.
     base = [] if "model:\n  base:" in path.read_text() else ["model.base=org/base"]
     config = load_config(None, read_config(str(path)), base, {"date": "2026-01-31"})
-    role = "TrainRole" if hasattr(config, "training") else "SummarizeRole"
+    policy = stack.policy("TrainRole" if hasattr(config, "training") else "SummarizeRole")
     written = place_written(config)
     uploaded = Place("the config", config_uri(b"run: x", config))
     read = [*places_read(config), uploaded, written]
@@ -57,9 +78,52 @@ def test_the_stacks_roles_allow_every_place_of_an_example(path):
     wanted = [("s3:GetObject", place) for place in read] + [("s3:PutObject", written)]
     denied = []
     for action, place in wanted:
-        if not is_allowed(role, action, place.uri.replace("my-bucket", BUCKET)):
+        if not is_allowed(policy, action, place.uri.replace("my-bucket", BUCKET)):
             denied.append((action, place))
     assert denied == []
+
+
+@pytest.mark.parametrize("command", ROLES)
+def test_a_place_is_an_error_if_and_only_if_the_policy_denies_it(command):
+    limited = stack.outputs(**LIMITED)
+    writes = [Place("output", f"s3://{BUCKET}/{limited[f'{command.capitalize()}Writes']}")]
+    passed = set()
+    for place in PLACES:
+        reads = [Place("input", f"s3://{place}")]
+        job = Submission(command, "r", "c.yaml", "ab" * 32, reads=reads, writes=writes)
+        with suppress(ConfigError):
+            Stack("recap", limited).check_places(job, strict=True)
+            passed.add(place)
+    policy = stack.policy(ROLES[command], **LIMITED)
+    expected = {each for each in PLACES if is_allowed(policy, "s3:GetObject", each)}
+    assert passed == expected
+    assert set(PLACES) > passed > set()
+
+
+def test_an_older_stack_names_neither_patterns_nor_keys():
+    older = {name: text for name, text in OUTPUTS.items() if not name.endswith("Input")}
+    older["SummarizeReads"] = "configs/ conversations/ models/ runs/ summaries/"
+    job = submission(adapter=f"s3://{BUCKET}/runs/x/checkpoints/9", input="s3://mine/any/")
+    assert Stack("recap", older).check_places(job, strict=True) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "place", "is_read"),
+    [
+        ("calls/*/day.jsonl", "calls/a/b/day.jsonl", True),
+        ("calls/*/day.jsonl", "calls/a/night.jsonl", False),
+        ("calls/day-?.jsonl", "calls/day-1.jsonl", True),
+        ("calls/day-?.jsonl", "calls/day-10.jsonl", False),
+        ("a[bc]/*", "a[bc]/x", True),
+        ("a[bc]/*", "ab/x", False),
+        ("*", "", True),
+    ],
+)
+def test_keys_of_the_input_bucket_are_patterns_as_in_a_policy(caplog, keys, place, is_read):
+    outputs = stack.outputs(InputBucket="mine", NightInput=keys)
+    Stack("recap", outputs).check_places(submission(input=f"s3://mine/{place}"), strict=False)
+    assert (caplog.records == []) is is_read
+    assert is_read or f"read s3://mine/{keys} (InputBucket)" in caplog.records[0].getMessage()
 
 
 def submission(**places: str) -> Submission:
