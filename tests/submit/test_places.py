@@ -18,9 +18,9 @@ from tests.infra import stack
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 KUBERNETES = EXAMPLES.parent / "infra" / "kubernetes" / "base" / "config"
-OUTPUTS = stack.outputs(InputBucket="mine")
+PARAMETERS = {"InputBucket": "mine", "TrainInput": "labelled/*", "NightInput": "calls/*"}
+OUTPUTS = stack.outputs(**PARAMETERS)
 BUCKET = OUTPUTS["Bucket"]
-LIMITED = {"InputBucket": "mine", "TrainInput": "labelled/*", "NightInput": "calls/*"}
 ROLES = {"train": "TrainRole", "summarize": "SummarizeRole"}
 PLACES = [
     f"{BUCKET}/{key}"
@@ -85,16 +85,15 @@ def test_the_stacks_roles_allow_every_place_of_an_example(path):
 
 @pytest.mark.parametrize("command", ROLES)
 def test_a_place_is_an_error_if_and_only_if_the_policy_denies_it(command):
-    limited = stack.outputs(**LIMITED)
-    writes = [Place("output", f"s3://{BUCKET}/{limited[f'{command.capitalize()}Writes']}")]
+    writes = [Place("output", f"s3://{BUCKET}/{OUTPUTS[f'{command.capitalize()}Writes']}")]
     passed = set()
     for place in PLACES:
         reads = [Place("input", f"s3://{place}")]
         job = Submission(command, "r", "c.yaml", "ab" * 32, reads=reads, writes=writes)
         with suppress(ConfigError):
-            Stack("recap", limited).check_places(job, strict=True)
+            Stack("recap", OUTPUTS).check_places(job, strict=True)
             passed.add(place)
-    policy = stack.policy(ROLES[command], **LIMITED)
+    policy = stack.policy(ROLES[command], **PARAMETERS)
     expected = {each for each in PLACES if is_allowed(policy, "s3:GetObject", each)}
     assert passed == expected
     assert set(PLACES) > passed > set()
@@ -159,7 +158,7 @@ def test_a_place_that_the_role_denies_is_an_error_that_names_it(key, uri):
     [
         {"input": f"s3://{BUCKET}/conversations/dt=1/", "adapter": f"s3://{BUCKET}/runs/a/adapter"},
         {"input": f"s3://{BUCKET}/conversations", "skip_done": f"s3://{BUCKET}/summaries/dt=0"},
-        {"input": "s3://mine/any/day.jsonl", "model.base": "hf://org/base"},
+        {"input": "s3://mine/calls/day.jsonl", "model.base": "hf://org/base"},
     ],
 )
 def test_a_place_that_the_role_allows_is_no_error(places):
