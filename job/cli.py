@@ -310,7 +310,8 @@ def _require_gpus() -> None:
 def _summarize_on_this_machine(config: Any, shard: Any) -> int:
     """Summarize the shard and return the exit code: in this process, or in workers below it."""
     from job.environment import count_gpus
-    from job.summarization.workers import plan_workers, run_workers, visible_gpus
+    from job.gpus.visible import visible_gpus
+    from job.summarization.workers import plan_workers, run_workers
 
     gpus = visible_gpus(os.environ, count_gpus)
     layout = plan_workers(config.workers, config.tensor_parallel, gpus)

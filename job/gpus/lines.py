@@ -40,8 +40,9 @@ def mean_use(uses: Sequence[Use]) -> dict[str, tuple[float, str]]:
 @contextmanager
 def gpu_lines(
     environment: Mapping[str, str] | None = None,
-    find: Callable[[Mapping[str, str]], Nvml | None] = open_nvml,
+    find: Callable[[Mapping[str, str]], Nvml | None] | None = None,
     pace: Pace | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[None]:
     """Log the use of the GPUs and their faults during the block, on another thread.
 
@@ -49,14 +50,15 @@ def gpu_lines(
     once on each machine, in the process above those that compute: the lines of two would count
     every GPU twice.
     """
-    nvml = find(os.environ if environment is None else environment)
+    nvml = (find or open_nvml)(os.environ if environment is None else environment)
     if nvml is None:
         yield
         return
 
     pace = pace or Pace()
     ended = threading.Event()
-    thread = threading.Thread(target=_run, args=(nvml, pace, ended), name="gpu lines", daemon=True)
+    arguments = (nvml, pace, clock, ended)
+    thread = threading.Thread(target=_run, args=arguments, name="gpu lines", daemon=True)
     thread.start()
     try:
         yield
@@ -66,8 +68,8 @@ def gpu_lines(
         thread.join(pace.end)
 
 
-def _run(nvml: Nvml, pace: Pace, ended: threading.Event) -> None:
-    last_line = time.monotonic()
+def _run(nvml: Nvml, pace: Pace, clock: Callable[[], float], ended: threading.Event) -> None:
+    last_line = clock()
     readings: list[Use] = []
     while True:
         is_last = ended.wait(pace.reading)
@@ -76,7 +78,7 @@ def _run(nvml: Nvml, pace: Pace, ended: threading.Event) -> None:
         for fault in nvml.new_faults():
             warn(fault.what, gpu=fault.gpu, why=fault.why)
 
-        seconds = time.monotonic() - last_line
+        seconds = clock() - last_line
         if is_last or seconds >= pace.line:
             # Lost GPUs count in the minutes: they are paid for.
             counts: dict[str, tuple[float, str]] = {

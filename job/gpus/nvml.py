@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job.gpus.required import visible_entries
+from job.gpus.visible import visible_entries
 
 # One of them exists where NVML may work: on Linux, and on WSL.
 CONTROL_FILES = ("/dev/nvidiactl", "/dev/dxg")

@@ -11,11 +11,9 @@ from typing import NoReturn
 from job.errors import ConfigError, RetryError
 from job.gpus.findings import LIBCUDA, MOUNTED_DRIVER, Findings, dotted
 from job.gpus.machine import Machine
+from job.gpus.visible import GIVEN_DEVICES, visible_entries, visible_gpus
 
 VARIABLE = "RECAP_GPUS"
-
-# What a scheduler writes into NVIDIA_VISIBLE_DEVICES. Not `all`, which images set, nor `void`.
-GIVEN_DEVICES = re.compile(r"(GPU-|MIG-|\d)")
 
 # The oldest driver of each version of CUDA, for people: what decides is the driver's own answer.
 OLDEST_DRIVERS = {12: 525, 13: 580}
@@ -41,6 +39,7 @@ def require_gpus(environment: Mapping[str, str], machine: Machine | None = None)
 
     How many is in RECAP_GPUS. Without it, one is required if the scheduler named GPUs for this
     process or the machine has their device files, and they are not hidden by CUDA_VISIBLE_DEVICES.
+    MIG devices that are named count each, although a process can use one only.
 
     Raise RetryError if another machine may be well. Raise ConfigError if none would be: torch is a
     build without CUDA, the driver is too old for it, or it has no code for the GPU.
@@ -60,11 +59,12 @@ def require_gpus(environment: Mapping[str, str], machine: Machine | None = None)
     findings = machine.findings(environment)
     if findings.torch.cuda is None and findings.torch.rocm is None:
         _end_for_good(why, _remedy_of_build(findings), findings)
-    if findings.gpus < wanted:
+    usable = len(visible_gpus(environment, lambda: findings.gpus))
+    if usable < wanted:
         too_old = _remedy_of_old_driver(findings)
         if too_old:
             _end_for_good(why, too_old, findings)
-        found = f"torch can use {findings.gpus} of the {wanted} GPUs that this job was given"
+        found = f"torch can use {usable} of the {wanted} GPUs that this job was given"
         raise RetryError(
             _with_findings(f"{found} ({why}): {_remedy(findings)}; {WITHOUT}", findings)
         )
@@ -82,20 +82,6 @@ def _sign_of_gpu(environment: Mapping[str, str], machine: Machine) -> str:
         return f"{name}={environment[name]}"
     files = machine.gpu_files()
     return f"there is {files[0]}" if files else ""
-
-
-def visible_entries(environment: Mapping[str, str]) -> list[str] | None:
-    """Return the GPUs that CUDA_VISIBLE_DEVICES leaves visible, None if it is not set."""
-    text = environment.get("CUDA_VISIBLE_DEVICES")
-    if text is None:
-        return None
-    entries = []
-    for entry in text.split(","):
-        # CUDA ignores what follows an entry that names no device.
-        if not GIVEN_DEVICES.match(entry.strip()):
-            break
-        entries.append(entry.strip())
-    return entries
 
 
 def _check_not_hidden(wanted: int, why: str, environment: Mapping[str, str]) -> None:

@@ -11,6 +11,9 @@ MOUNT = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 NO_LIMIT_BYTES = 1 << 60  # version 1 of control groups writes a number near 2^63
 
+# A group whose peak is this share of its limit counts as full.
+FULL = 0.98
+
 
 @dataclass(frozen=True)
 class MemoryCounts:
@@ -50,21 +53,40 @@ class ControlGroup:
         """Return the limit in GiB, None without one."""
         if self.folder is None:
             return None
-        name = "memory.max" if self.version == 2 else "memory.limit_in_bytes"
-        try:
-            limit = int((self.folder / name).read_text())
-        except (OSError, ValueError):
-            return None  # version 2 writes "max"
-        return round(limit / 2**30, 2) if limit < NO_LIMIT_BYTES else None
+        limit = self._bytes("memory.max" if self.version == 2 else "memory.limit_in_bytes")
+        return None if limit is None else round(limit / 2**30, 2)
 
     def kill_since(self, before: MemoryCounts) -> str | None:
         """Return what happened if the limit killed a process since `before`, else None."""
         now = self.counts()
-        if now.kills <= before.kills or now.at_limit <= before.at_limit:
+        if now.kills <= before.kills:
+            return None
+        if now.at_limit <= before.at_limit and not self._was_full():
             return None
         limit = self.limit_gib()
         size = f" of {limit:g} GiB" if limit else ""
         return f"a process was killed at the container's memory limit{size}"
+
+    def _was_full(self) -> bool:
+        """Return True if the group was once as large as its limit allows, as far as is known.
+
+        Version 2 counts `oom` where the limit was met first. In a pod with one container that is
+        the pod's group, which has the same limit, holds a little more, and cannot be seen from
+        within. Linux writes the peak since 5.19.
+        """
+        limit = self._bytes("memory.max")
+        peak = self._bytes("memory.peak")
+        return limit is not None and peak is not None and peak >= FULL * limit
+
+    def _bytes(self, name: str) -> int | None:
+        """Return the number in a file; None if there is none, or if it stands for no limit."""
+        if self.folder is None:
+            return None
+        try:
+            number = int((self.folder / name).read_text())
+        except (OSError, ValueError):
+            return None  # version 2 writes "max"
+        return number if number < NO_LIMIT_BYTES else None
 
 
 def own_control_group(mount: Path = MOUNT, own: Path = OWN_GROUPS) -> ControlGroup:

@@ -16,6 +16,7 @@ from job.config.load import resolved_yaml
 from job.environment import count_gpus
 from job.errors import ConfigError
 from job.gpus.lines import gpu_lines
+from job.gpus.required import required_gpus
 from job.launch.cluster import ALONE, Cluster, find_cluster
 from job.launch.memory import ControlGroup, own_control_group
 from job.launch.outcome import End, Outcome, judge, read_outcomes
@@ -36,6 +37,12 @@ def run_training(config: TrainConfig) -> Outcome:
     the config does not fit this machine.
     """
     gpus = count_gpus()
+    wanted = required_gpus(os.environ)
+    if wanted > gpus:
+        raise ConfigError(
+            f"RECAP_GPUS={wanted}, but {gpus} of them can train: of several MIG devices CUDA gives "
+            "a process one. Take whole GPUs, or one MIG device"
+        )
     cluster = find_cluster(os.environ)
     processes = config.training.processes or max(1, gpus)
     if gpus and processes > gpus:

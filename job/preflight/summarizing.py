@@ -13,6 +13,7 @@ from job.conversations.record import Reject
 from job.conversations.redaction import make_redactor, redact_message, redacted_errors
 from job.environment import count_gpus
 from job.errors import DataError
+from job.gpus.visible import visible_gpus
 from job.preflight.access import probe_output
 from job.preflight.checks import Check, Found, Plan, check, check_value
 from job.preflight.models import generating_checks
@@ -24,7 +25,7 @@ from job.summarization.identity import identity
 from job.summarization.inputs import check_enough, find_night_inputs
 from job.summarization.output import check_apart, open_output
 from job.summarization.summarizer import fetch_digests
-from job.summarization.workers import describe_workers, visible_gpus
+from job.summarization.workers import describe_workers
 
 REJECTS_SHOWN = 3
 

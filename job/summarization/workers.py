@@ -18,6 +18,7 @@ from typing import IO, Any, Literal
 from job.config.commands import SummarizeConfig
 from job.config.load import resolved_yaml
 from job.errors import ConfigError, ExitCode
+from job.gpus.visible import is_mig
 from job.launch.memory import own_control_group
 from job.launch.outcome import MORE_MEMORY, Outcome
 from job.launch.processes import ProcessTree, Start, adopt_orphans
@@ -67,7 +68,7 @@ def plan_workers(
             f"tensor_parallel: {tensor_parallel}, but {_count(gpus)} visible on this machine: take "
             "a machine with more of them, or lower it"
         )
-    if tensor_parallel > 1 and any(map(_is_mig, gpus)):
+    if tensor_parallel > 1 and any(map(is_mig, gpus)):
         raise ConfigError(
             f"tensor_parallel: {tensor_parallel}, but this machine has MIG devices, of which CUDA "
             "gives a process one: take whole GPUs, or set tensor_parallel: 1"
@@ -105,26 +106,6 @@ def describe_workers(config: SummarizeConfig, gpus: Sequence[str]) -> str:
         number = f"{len(gpus)} GPUs" if len(gpus) != 1 else "1 GPU"
         text += f"; {here} here, with {number}" if gpus else f"; {here} here, without a GPU"
     return text
-
-
-def visible_gpus(environment: Mapping[str, str], count: Callable[[], int]) -> list[str]:
-    """Return the names by which CUDA_VISIBLE_DEVICES can select each GPU that is visible here.
-
-    `count` returns the number of GPUs that torch sees: of several MIG devices it counts one.
-    """
-    names = _listed(environment.get("CUDA_VISIBLE_DEVICES"))
-    if names is None:
-        # CUDA gives a process one MIG device, the first, unless it names another.
-        given = _listed(environment.get("NVIDIA_VISIBLE_DEVICES")) or []
-        names = given if given and all(map(_is_mig, given)) else None
-
-    number = count()
-    if names is None:
-        return [str(index) for index in range(number)]
-    if number and all(map(_is_mig, names)):
-        return names
-    # CUDA ignores the names from the first one on that it does not know.
-    return names[:number]
 
 
 def run_workers(
@@ -296,14 +277,6 @@ def _fields_of(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return fields if isinstance(fields, dict) and "message" in fields else None
-
-
-def _listed(value: str | None) -> list[str] | None:
-    return None if value is None else [name.strip() for name in value.split(",") if name.strip()]
-
-
-def _is_mig(name: str) -> bool:
-    return name.startswith("MIG-")
 
 
 def _count(gpus: Sequence[str]) -> str:

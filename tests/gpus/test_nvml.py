@@ -1,7 +1,9 @@
 """Claims about what is read from NVML and logged: the use of GPUs, and their faults."""
 
+import itertools
 import json
 import time
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,14 @@ AT_ONCE = Pace(reading=0.001, line=0.001)
 ONLY_AT_THE_END = Pace(reading=60, line=60)
 
 
-def lines_of(fake: FakeNvml, pace: Pace, readings: int = 0) -> list[dict[str, Any]]:
+def lines_of(
+    fake: FakeNvml, pace: Pace, readings: int = 0, clock: Callable[[], float] = time.monotonic
+) -> list[dict[str, Any]]:
     """Return what is logged until the fake was read so often."""
     stream = StringIO()
     configure_logging(stream, person=False)
     try:
-        with gpu_lines({}, find=lambda environment: Nvml(fake, environment), pace=pace):
+        with gpu_lines({}, lambda environment: Nvml(fake, environment), pace, clock):
             while fake.readings < readings:
                 time.sleep(0.001)
     finally:
@@ -40,7 +44,6 @@ def test_a_line_has_the_use_of_all_gpus_as_metrics():
     (line,) = lines_of(fake, ONLY_AT_THE_END)
     assert line["message"] == "gpus"
     assert (line["gpus"], line["gpu_utilization"], line["gpu_memory"]) == (2, 60, 90)
-    assert line["gpu_minutes"] >= 0
     assert metrics_of(line) == {"gpus", "gpu_utilization", "gpu_memory", "gpu_minutes"}
 
 
@@ -48,6 +51,16 @@ def test_lines_follow_each_other_until_the_block_ends():
     lines = lines_of(FakeNvml([FakeGpu()]), AT_ONCE, readings=20)
     assert len(lines) > 1
     assert {line["message"] for line in lines} == {"gpus"}
+
+
+def test_the_minutes_of_all_lines_are_those_of_all_gpus():
+    fake = FakeNvml([FakeGpu(), FakeGpu(), FakeGpu(lost=True)])
+    ticks = itertools.count(0, 30)  # half a minute from one reading to the next
+    lines = lines_of(fake, Pace(reading=0.001, line=60), readings=60, clock=lambda: next(ticks))
+    minutes = [line["gpu_minutes"] for line in lines if line["message"] == "gpus"]
+    half_minutes = next(ticks) / 30 - 1
+    assert set(minutes[:-1]) == {3}, "the lost one is paid for, too"
+    assert sum(minutes) == 3 * half_minutes / 2
 
 
 def test_readings_become_a_mean_and_a_largest():

@@ -1,9 +1,6 @@
 """Claims about required GPUs: a job that was given one uses it or ends, and says what it found."""
 
 import ctypes
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -201,6 +198,21 @@ def test_a_gpu_that_only_nvml_knows_does_not_count(tmp_path: Path):
     assert isinstance(error_of({"RECAP_GPUS": "2"}, lost), RetryError)
 
 
+def test_mig_devices_count_each_though_a_process_can_use_one(tmp_path: Path):
+    named = {"RECAP_GPUS": "2", "NVIDIA_VISIBLE_DEVICES": "MIG-a,MIG-b"}
+    assert require_gpus(named, healthy(tmp_path, gpus=1)) is None
+    # A worker of a night sees its own.
+    assert (
+        require_gpus(
+            named | {"CUDA_VISIBLE_DEVICES": "MIG-b", "RECAP_GPUS": "1"}, healthy(tmp_path)
+        )
+        is None
+    )
+    error = error_of(named | {"RECAP_GPUS": "3"}, healthy(tmp_path, gpus=1))
+    assert isinstance(error, RetryError)
+    assert "2 of the 3 GPUs" in str(error)
+
+
 def test_amd_gpus_count_as_torch_sees_them(tmp_path: Path):
     rocm = machine(tmp_path, Torch("2.13.0", cuda=None, rocm="7.1", gpus=1))
     assert require_gpus(REQUIRED, rocm) is None
@@ -261,11 +273,10 @@ def test_the_description_of_a_run_says_what_was_required(monkeypatch: pytest.Mon
 
 # torch's build decides which: with CUDA, another machine may be well.
 CODE = ExitCode.CONFIG if torch.version.cuda is None else ExitCode.RETRY
-without_a_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
 
-@without_a_gpu
-@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("command", ["train", "summarize", "evaluate"])
 def test_a_command_ends_before_it_fetches_anything(
     recap: Recap, monkeypatch: pytest.MonkeyPatch, command: str
 ):
@@ -273,15 +284,8 @@ def test_a_command_ends_before_it_fetches_anything(
     ended = recap(command, f"examples/demo/{command}.yaml")  # no service answers at its places
     assert ended.code == CODE
     assert f"torch {torch.__version__}" in ended.err
-
-
-@without_a_gpu
-def test_a_night_without_its_gpu_ends_as_a_process():
-    command = [sys.executable, "-m", "job", "summarize", "examples/demo/summarize.yaml"]
-    done = subprocess.run(command, env=os.environ | REQUIRED, capture_output=True, text=True)
-    assert done.returncode == CODE
-    assert "device files: none" in done.stderr
-    assert "RECAP_GPUS=required" in done.stderr
+    assert "device files: none" in ended.err
+    assert "RECAP_GPUS=required" in ended.err
 
 
 @pytest.mark.parametrize("arguments", [("plan",), ("train", "--dry-run")])

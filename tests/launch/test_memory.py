@@ -51,6 +51,22 @@ def test_a_kill_at_the_limit_is_told_from_one_of_the_whole_machine(tmp_path: Pat
     )
 
 
+def test_a_limit_that_the_pod_met_first_is_known_by_the_peak(tmp_path: Path):
+    # As in a pod with one container: `oom` is counted in the pod's group, `oom_kill` in this one.
+    group = group_of_version_2(tmp_path)
+    before = group.counts()
+    group_of_version_2(tmp_path, kills=1)
+    assert group.kill_since(before) is None, "before Linux 5.19 there is no peak"
+    peak = tmp_path / "memory.peak"
+    peak.write_text(f"{2 << 30}\n")
+    assert group.kill_since(before) is None, "the machine had none, and this group had room"
+    peak.write_text(f"{(3 << 30) - 2 * MIB}\n")
+    assert "memory limit of 3 GiB" in str(group.kill_since(before))
+    assert group.kill_since(group.counts()) is None, "nobody was killed since"
+    (tmp_path / "memory.max").write_text("max\n")
+    assert group.kill_since(before) is None
+
+
 @pytest.mark.parametrize("write", VERSIONS)
 @pytest.mark.parametrize("is_mounted_alone", [True, False])
 def test_the_own_group_is_found_in_a_container_and_on_a_host(

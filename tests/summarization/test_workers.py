@@ -24,7 +24,6 @@ from job.summarization.workers import (
     judge_workers,
     plan_workers,
     run_workers,
-    visible_gpus,
 )
 from tests.stand_in import NO_WEIGHTS, StandInEngine, stand_in
 from tests.summarization.conftest import conversation, read_lines, write_lines
@@ -91,26 +90,6 @@ def test_a_plan_says_how_many_workers_a_machine_starts(keys, gpus, text):
     least = {"run": "n", "input": "in", "output": "out", "adapter": "a"}
     config = SummarizeConfig.model_validate(least | keys)
     assert describe_workers(config, gpus) == text
-
-
-@pytest.mark.parametrize(
-    ("environment", "count", "names"),
-    [
-        ({}, 0, []),
-        ({}, 2, ["0", "1"]),
-        ({"CUDA_VISIBLE_DEVICES": "3,1"}, 2, ["3", "1"]),
-        ({"CUDA_VISIBLE_DEVICES": ""}, 0, []),
-        ({"CUDA_VISIBLE_DEVICES": "0,1,9,2"}, 2, ["0", "1"]),
-        ({"CUDA_VISIBLE_DEVICES": "GPU-a, GPU-b"}, 2, ["GPU-a", "GPU-b"]),
-        ({"CUDA_VISIBLE_DEVICES": f"{MIG},{OTHER_MIG}"}, 1, [MIG, OTHER_MIG]),
-        ({"NVIDIA_VISIBLE_DEVICES": f"{MIG},{OTHER_MIG}"}, 1, [MIG, OTHER_MIG]),
-        ({"NVIDIA_VISIBLE_DEVICES": "GPU-a,GPU-b"}, 2, ["0", "1"]),
-        ({"NVIDIA_VISIBLE_DEVICES": "all"}, 2, ["0", "1"]),
-        ({"NVIDIA_VISIBLE_DEVICES": MIG}, 0, []),
-    ],
-)
-def test_gpus_have_the_names_by_which_a_worker_can_select_them(environment, count, names):
-    assert visible_gpus(environment, lambda: count) == names
 
 
 def test_a_worker_sees_its_gpus_and_its_share_of_the_cores():

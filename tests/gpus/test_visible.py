@@ -1,0 +1,28 @@
+"""Claims about the GPUs that a process may use, and the names by which others can select them."""
+
+import pytest
+
+from job.gpus.visible import visible_gpus
+
+MIG = "MIG-1f0c0a2a-6a1e-5b0e-9d0c-9f6f2d6c1f11"
+OTHER_MIG = "MIG-2f0c0a2a-6a1e-5b0e-9d0c-9f6f2d6c1f11"
+
+
+@pytest.mark.parametrize(
+    ("environment", "count", "names"),
+    [
+        ({}, 0, []),
+        ({}, 2, ["0", "1"]),
+        ({"CUDA_VISIBLE_DEVICES": "3,1"}, 2, ["3", "1"]),
+        ({"CUDA_VISIBLE_DEVICES": ""}, 0, []),
+        ({"CUDA_VISIBLE_DEVICES": "0,1,9,2"}, 2, ["0", "1"]),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-a, GPU-b"}, 2, ["GPU-a", "GPU-b"]),
+        ({"CUDA_VISIBLE_DEVICES": f"{MIG},{OTHER_MIG}"}, 1, [MIG, OTHER_MIG]),
+        ({"NVIDIA_VISIBLE_DEVICES": f"{MIG},{OTHER_MIG}"}, 1, [MIG, OTHER_MIG]),
+        ({"NVIDIA_VISIBLE_DEVICES": "GPU-a,GPU-b"}, 2, ["0", "1"]),
+        ({"NVIDIA_VISIBLE_DEVICES": "all"}, 2, ["0", "1"]),
+        ({"NVIDIA_VISIBLE_DEVICES": MIG}, 0, []),
+    ],
+)
+def test_gpus_have_the_names_by_which_a_worker_can_select_them(environment, count, names):
+    assert visible_gpus(environment, lambda: count) == names
