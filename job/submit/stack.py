@@ -82,9 +82,9 @@ class Stack:
             return
         raise ConfigError(
             f"{found}: name places there (the data by `aws s3 cp --recursive`), or let the stack "
-            "read one bucket more (`make deploy PARAMETERS=InputBucket=…`), or other keys of it "
-            f"({INPUT_KEYS[submission.command]}); if the role has more rights than the stack knows "
-            "of, --no-plan submits with a warning"
+            "read one bucket more (`make deploy` with InputBucket, TrainInput and NightInput), or "
+            f"other keys of it ({INPUT_KEYS[submission.command]}); if the role has more rights "
+            "than the stack knows of, --no-plan submits with a warning"
         )
 
 
