@@ -23,7 +23,8 @@ MINUTES_FOR_MESSAGES = 15  # Batch finds a blocked queue after about ten
 SECONDS_BEFORE_THE_STOP = 45  # the training has begun by then, and has not ended
 
 # Machines without GPUs, small enough for the quota of a new account. Nights and deadlines in 2099:
-# the alarms must exist, and no night must start.
+# the alarms must exist, and no night must start. The blocked job has waited long enough for a
+# message before it is cancelled, after ten minutes.
 PARAMETERS = {
     "Gpus": "0",
     "InstanceTypes": "m6i.xlarge,m6a.xlarge,m5.xlarge",
@@ -39,6 +40,7 @@ PARAMETERS = {
     "Night": "on",
     "NightStart": "cron(0 4 1 1 ? 2099)",
     "NightDue": "cron(0 8 1 1 ? 2099)",
+    "MaxWaitSeconds": "120",
 }
 
 # Where the demo's files are, and where a stack's roles can read them. In this order: the last is
@@ -151,6 +153,7 @@ class Check:
         overrides = {"resourceRequirements": requirements, "command": ["unused"]}
         id = self._submit("check-too-large", "NodesQueue", overrides)
         self.expected["message of a blocked queue"] = f"({id}) finds no machine"
+        self.expected["message of a job that waits"] = f"({id}) has waited for a machine"
         return []
 
     def train(self) -> list[Result]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from job.gpus.nvml import Nvml, Use, open_nvml
 from job.telemetry import log_metrics, warn
 
+IDLE_BELOW_PERCENT = 1
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -35,6 +37,32 @@ def mean_use(uses: Sequence[Use]) -> dict[str, tuple[float, str]]:
     if uses:
         metrics["gpu_memory"] = (max(use.memory for use in uses), "Percent")
     return metrics
+
+
+class IdleTime:
+    """The time in which GPUs did nothing, without a break, as their readings show it."""
+
+    def __init__(self) -> None:
+        self._since: dict[int, float] = {}  # of the GPUs that are idle, in seconds
+        self._is_known = False
+
+    def add(self, uses: Sequence[Use], now: float) -> None:
+        """Take the readings of this second."""
+        for use in uses:
+            if use.utilization is not None:
+                self._is_known = True
+                if use.utilization < IDLE_BELOW_PERCENT:
+                    self._since.setdefault(use.gpu, now)
+                else:
+                    self._since.pop(use.gpu, None)
+
+    def metrics(self, now: float) -> dict[str, tuple[float, str]]:
+        """Return the minutes of the GPU that has been idle for longest, 0 if none is.
+
+        Nothing if no GPU has a utilization.
+        """
+        longest = now - min(self._since.values(), default=now)
+        return {"gpu_idle_minutes": (longest / 60, "None")} if self._is_known else {}
 
 
 @contextmanager
@@ -71,22 +99,25 @@ def gpu_lines(
 def _run(nvml: Nvml, pace: Pace, clock: Callable[[], float], ended: threading.Event) -> None:
     last_line = clock()
     readings: list[Use] = []
+    idle = IdleTime()
     while True:
         is_last = ended.wait(pace.reading)
         uses = nvml.uses()
+        now = clock()
         readings += uses
+        idle.add(uses, now)
         for fault in nvml.new_faults():
             warn(fault.what, gpu=fault.gpu, why=fault.why)
 
-        seconds = clock() - last_line
+        seconds = now - last_line
         if is_last or seconds >= pace.line:
             # Lost GPUs count in the minutes: they are paid for.
             counts: dict[str, tuple[float, str]] = {
                 "gpus": (len(uses), "Count"),
                 "gpu_minutes": (nvml.count * seconds / 60, "None"),
             }
-            log_metrics("gpus", counts | mean_use(readings))
-            last_line += seconds
+            log_metrics("gpus", counts | mean_use(readings) | idle.metrics(now))
+            last_line = now
             readings = []
         if is_last:
             return

@@ -23,6 +23,7 @@ class Use:
 
     memory: float
     utilization: float | None  # None for a part of a GPU, which has no number of its own
+    gpu: int  # by NVML's order
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Nvml:
                 continue  # `new_faults` reports it
             rates = self._ask(self._library.nvmlDeviceGetUtilizationRates, gpu.device)
             share = 100 * memory.used / memory.total if memory.total else 0.0
-            uses.append(Use(share, None if rates is None else float(rates.gpu)))
+            uses.append(Use(share, None if rates is None else float(rates.gpu), gpu.index))
         return uses
 
     def new_faults(self) -> list[Fault]:

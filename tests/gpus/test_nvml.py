@@ -11,7 +11,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from job.gpus.lines import Pace, gpu_lines, mean_use
+from job.gpus.lines import IdleTime, Pace, gpu_lines, mean_use
 from job.gpus.nvml import Nvml, Use, open_nvml
 from job.telemetry import configure_logging
 from tests.gpus.fake_nvml import FakeGpu, FakeNvml
@@ -44,7 +44,13 @@ def test_a_line_has_the_use_of_all_gpus_as_metrics():
     (line,) = lines_of(fake, ONLY_AT_THE_END)
     assert line["message"] == "gpus"
     assert (line["gpus"], line["gpu_utilization"], line["gpu_memory"]) == (2, 60, 90)
-    assert metrics_of(line) == {"gpus", "gpu_utilization", "gpu_memory", "gpu_minutes"}
+    assert metrics_of(line) == {
+        "gpus",
+        "gpu_utilization",
+        "gpu_memory",
+        "gpu_minutes",
+        "gpu_idle_minutes",
+    }
 
 
 def test_lines_follow_each_other_until_the_block_ends():
@@ -63,8 +69,15 @@ def test_the_minutes_of_all_lines_are_those_of_all_gpus():
     assert sum(minutes) == 3 * half_minutes / 2
 
 
+def test_a_line_has_the_minutes_for_which_a_gpu_was_idle():
+    fake = FakeNvml([FakeGpu(utilization=90), FakeGpu(utilization=0)])
+    ticks = itertools.count(0, 60)
+    lines = lines_of(fake, AT_ONCE, readings=8, clock=lambda: next(ticks))
+    assert [line["gpu_idle_minutes"] for line in lines] == list(range(len(lines)))
+
+
 def test_readings_become_a_mean_and_a_largest():
-    readings = [Use(20, 100), Use(60, 0), Use(40, 50), Use(10, None)]
+    readings = [Use(20, 100, 0), Use(60, 0, 1), Use(40, 50, 0), Use(10, None, 1)]
     assert mean_use(readings) == {
         "gpu_memory": (60, "Percent"),
         "gpu_utilization": (50, "Percent"),
@@ -72,9 +85,20 @@ def test_readings_become_a_mean_and_a_largest():
     assert mean_use([]) == {}
 
 
+def test_idle_minutes_are_those_of_the_gpu_that_is_idle_for_longest():
+    idle = IdleTime()
+    assert idle.metrics(0) == {}, "no reading yet"
+    for second, (first, second_gpu) in enumerate([(0, 90), (0, 0), (0, 0), (5, 0)]):
+        idle.add([Use(30, first, 0), Use(30, second_gpu, 1)], 60.0 * second)
+        found, _ = idle.metrics(60.0 * second)["gpu_idle_minutes"]
+        assert found == [0, 1, 2, 2][second]
+    idle.add([Use(30, 1, 1)], 240)
+    assert idle.metrics(240)["gpu_idle_minutes"][0] == 0
+
+
 def test_a_part_of_a_gpu_has_no_utilization():
     (line,) = lines_of(FakeNvml([FakeGpu(utilization=None)]), ONLY_AT_THE_END)
-    assert "gpu_utilization" not in line
+    assert line.keys().isdisjoint({"gpu_utilization", "gpu_idle_minutes"})
     assert line["gpu_memory"] == 30
 
 

@@ -1,9 +1,11 @@
-"""CloudWatch's filter patterns and queries, evaluated on log lines.
+"""CloudWatch's filter patterns and queries, evaluated on log lines, and its alarms, on metrics.
 
 Only the parts of both languages that infra/aws uses: anything else raises ValueError.
 """
 
+import ast
 import json
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -134,3 +136,131 @@ def _stats(text: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for key, group in groups.items()
     ]
+
+
+Point = tuple[float, float]  # its minute and its value
+Series = list[float | None]  # a value for each period, None where there is none
+STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "Sum": sum,
+    "Maximum": max,
+    "Minimum": min,
+    "SampleCount": len,
+}
+OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    "GreaterThanThreshold": operator.gt,
+    "GreaterThanOrEqualToThreshold": operator.ge,
+    "LessThanThreshold": operator.lt,
+}
+ARITHMETIC: Mapping[type, Callable[[float, float], float]] = {
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Gt: operator.gt,
+}
+
+
+def is_in_alarm(
+    alarm: Mapping[str, Any], told: Mapping[tuple[str, str], Sequence[Point]], minute: float
+) -> bool:
+    """Return True if an alarm whose missing data do not breach is in the state ALARM.
+
+    `told` has the points of each metric, by its namespace and name.
+    """
+    properties = alarm["Properties"]
+    if properties["TreatMissingData"] != "notBreaching":
+        raise ValueError("not understood")
+    metrics = properties.get("Metrics") or [{"MetricStat": _only_metric(properties)}]
+    statistics = [each["MetricStat"] for each in metrics if "MetricStat" in each]
+    (period,) = {float(each["Period"]) / 60 for each in statistics}
+    newest, count = int(minute // period), int(properties["EvaluationPeriods"])
+    periods = range(newest - count + 1, newest + 1)
+    found = {
+        each.get("Id", "metric"): _series(each["MetricStat"], told, periods)
+        for each in metrics
+        if "MetricStat" in each
+    }
+    (expression,) = [each["Expression"] for each in metrics if "Expression" in each] or ["metric"]
+    values = calculate(expression, found, [60 * period * number for number in periods])
+    breaches = OPERATORS[properties["ComparisonOperator"]]
+    threshold = float(properties["Threshold"])
+    breaching = [value for value in values if value is not None and breaches(value, threshold)]
+    return len(breaching) >= int(properties.get("DatapointsToAlarm", count))
+
+
+def _only_metric(properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "Metric": properties,
+        "Stat": properties["Statistic"],
+        "Period": properties["Period"],
+    }
+
+
+def _series(
+    statistic: Mapping[str, Any],
+    told: Mapping[tuple[str, str], Sequence[Point]],
+    periods: Sequence[int],
+) -> Series:
+    metric, minutes = statistic["Metric"], float(statistic["Period"]) / 60
+    points = told.get((metric["Namespace"], metric["MetricName"]), [])
+    series: Series = []
+    for period in periods:
+        values = [value for minute, value in points if minute // minutes == period]
+        series.append(STATISTICS[statistic["Stat"]](values) if values else None)
+    return series
+
+
+def calculate(expression: str, series: Mapping[str, Series], times: Sequence[float]) -> Series:
+    """Return the values of an expression of metric math at these times."""
+    return _value(ast.parse(expression, mode="eval").body, series, times)
+
+
+def _value(node: ast.expr, series: Mapping[str, Series], times: Sequence[float]) -> Series:
+    match node:
+        case ast.Name(id=name):
+            return series[name]
+        case ast.Constant(value=int(number)):
+            return [number] * len(times)
+        case ast.BinOp(left=left, op=operation, right=right):
+            pass
+        case ast.Compare(left=left, ops=[operation], comparators=[right]):
+            pass
+        case ast.Call(func=ast.Name(id="FILL"), args=[of, ast.Name(id="REPEAT")]):
+            return _repeated(_value(of, series, times))
+        case ast.Call(func=ast.Name(id=name), args=arguments):
+            return _called(name, [_value(each, series, times) for each in arguments], times)
+        case _:
+            raise ValueError(f"{ast.unparse(node)}: not understood")
+    pairs = zip(_value(left, series, times), _value(right, series, times), strict=True)
+    calculation = ARITHMETIC[type(operation)]
+    return [
+        None
+        if a is None or b is None or (b == 0 and isinstance(operation, ast.Div))
+        else float(calculation(a, b))
+        for a, b in pairs
+    ]
+
+
+def _repeated(values: Series) -> Series:
+    found: Series = []
+    for value in values:
+        found.append(found[-1] if value is None and found else value)
+    return found
+
+
+def _called(name: str, arguments: Sequence[Series], times: Sequence[float]) -> Series:
+    match name, arguments:
+        case "IF", [condition, then]:
+            otherwise: Series = [None] * len(then)
+        case "IF", [condition, then, otherwise]:
+            pass
+        case "EPOCH", [of]:
+            # The strictest reading: whether it has a value where there is no point is not tried.
+            return [None if value is None else time for value, time in zip(of, times, strict=True)]
+        case "FILL", [of, filler]:
+            if not any(value is not None for value in of):
+                return of  # of nothing, it makes nothing
+            return [f if value is None else value for value, f in zip(of, filler, strict=True)]
+        case _:
+            raise ValueError(f"{name}: not understood")
+    rows = zip(condition, then, otherwise, strict=True)
+    return [a if holds else b for holds, a, b in rows]

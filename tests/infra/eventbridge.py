@@ -45,7 +45,10 @@ def message(rule: Mapping[str, Any], event: Mapping[str, Any]) -> str:
 def _at(path: str, document: Any) -> Any:
     for key in re.findall(r"\.(\w+)|\[(\d+)\]", path):
         name, number = key
-        document = document[int(number)] if number else (document or {}).get(name)
+        if number:
+            document = dict(enumerate(document or [])).get(int(number))
+        else:
+            document = (document or {}).get(name)
     return document
 
 
@@ -56,7 +59,8 @@ def execute(
 ) -> list[str]:
     """Run a state machine without waiting. Return the states that it went through.
 
-    `call` gets each task's resource and parameters, and returns its result.
+    `call` gets each task's resource and parameters, and returns its result; of a state that waits,
+    it gets "wait" and its seconds.
     """
     states, name, data = [], definition["StartAt"], given
     while True:
@@ -64,19 +68,42 @@ def execute(
         state = definition["States"][name]
         match state["Type"]:
             case "Task":
-                data = call(state["Resource"], _parameters(state["Parameters"], data))
+                result = call(state["Resource"], _parameters(state["Parameters"], data))
+                data = _with_result(data, state, result)
+            case "Pass":
+                data = _with_result(data, state, _parameters(state["Parameters"], data))
             case "Choice":
-                (choice,) = state["Choices"]
-                chosen = _at(choice["Variable"], data) == choice["StringEquals"]
-                name = choice["Next"] if chosen else state["Default"]
+                chosen = (each["Next"] for each in state["Choices"] if _holds(each, data))
+                name = next(chosen, state["Default"])
                 continue
-            case "Wait" | "Succeed":
+            case "Wait":
+                call("wait", {"Seconds": state["Seconds"]})
+            case "Succeed":
                 pass
             case kind:
                 raise ValueError(f"{kind}: not understood")
         if state.get("End") or state["Type"] == "Succeed":
             return states
         name = state["Next"]
+
+
+def _with_result(data: Any, state: Mapping[str, Any], result: Any) -> Any:
+    if "ResultPath" not in state:
+        return result
+    return data | {state["ResultPath"].removeprefix("$."): result}
+
+
+def _holds(choice: Mapping[str, Any], data: Any) -> bool:
+    match choice:
+        case {"Not": inner}:
+            return not _holds(inner, data)
+        case {"Variable": path, "IsPresent": bool(present)}:
+            return (_at(path, data) is not None) == present
+        case {"Variable": path, "StringEquals": str(text)}:
+            return bool(_at(path, data) == text)
+        case {"Variable": path, "NumericEqualsPath": other}:
+            return bool(_at(path, data) == _at(other, data))
+    raise ValueError(f"{choice}: not understood")
 
 
 def _parameters(parameters: Mapping[str, Any], data: Any) -> dict[str, Any]:
@@ -89,6 +116,11 @@ def _parameters(parameters: Mapping[str, Any], data: Any) -> dict[str, Any]:
 def _intrinsic(text: str, data: Any) -> Any:
     if found := re.fullmatch(r"States\.Array\(([^)]*)\)", text):
         return [_at(path, data) for path in found[1].split(", ")]
+    if found := re.fullmatch(r"States\.ArrayLength\(([^)]*)\)", text):
+        array = _at(found[1], data)
+        if array is None:
+            raise ValueError(f"{text}: without the array, the execution fails")
+        return len(array)
     if found := re.fullmatch(r"States\.Format\('([^']*)', (.*)\)", text):
         return found[1].format(*(_at(path, data) for path in found[2].split(", ")))
     raise ValueError(f"{text}: not understood")

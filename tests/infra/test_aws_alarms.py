@@ -1,16 +1,21 @@
 """Claims about the stack's alarms: what they read, and when they tell somebody."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import pytest
 
 from tests.infra import stack
+from tests.infra.cloudwatch import is_in_alarm
 
 FILLED = "FILL(nights, 0)"
+# Of https://docs.aws.amazon.com/scheduler/latest/UserGuide/monitoring-cloudwatch.html
+SENT_TO_THE_DEAD_LETTERS = "InvocationsSentToDeadLetterCount"
 MIDNIGHT = datetime(2026, 2, 1, tzinfo=UTC)
 
 
@@ -29,7 +34,7 @@ def test_alarms_read_metrics_that_a_filter_makes():
     assert "rejects / (records - skipped)" in share, "as limits.max_reject_fraction counts"
     counted = found["NoNightEnded"]["Properties"]["Metrics"]
     read |= {m["MetricStat"]["Metric"]["MetricName"] for m in counted if "MetricStat" in m}
-    read.add(found["GpuIdle"]["Properties"]["MetricName"])
+    read |= {found[name]["Properties"]["MetricName"] for name in ("GpuIdle", "GpuFault")}
     assert read <= made
 
 
@@ -113,9 +118,11 @@ def test_a_stack_without_nights_misses_none():
 
 
 def test_a_night_that_was_not_started_sends_a_message_each_time():
+    failure = {SENT_TO_THE_DEAD_LETTERS: 1}
+    assert rings("NightNotStarted", of="AWS/Scheduler", minute=29, **failure), "however late it is"
+    assert not rings("NightNotStarted", of="AWS/Scheduler", minute=30, **failure)
+    assert not rings("NightNotStarted")
     alarm = stack.watching()["NightNotStarted"]["Properties"]
-    assert alarm["TreatMissingData"] == "notBreaching", "it ends by itself, and so begins again"
-    assert (alarm["Statistic"], alarm["Threshold"]) == ("Sum", 1)
     (group,) = alarm["Dimensions"]
     schedules = [r for r in stack.both(Night="on").values() if r["Type"].endswith("::Schedule")]
     assert {each["Properties"]["GroupName"] for each in schedules} == {group["Value"]}
@@ -127,12 +134,110 @@ def test_a_night_that_was_not_started_sends_a_message_each_time():
     assert lasts < due - start, "so that both schedules can fail in one night"
 
 
-def test_idle_gpus_are_those_of_the_idlest_job_for_an_hour():
-    alarm = stack.watching()["GpuIdle"]["Properties"]
-    assert (alarm["Namespace"], alarm["MetricName"]) == ("recap/recap", "gpu_utilization")
-    assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Minimum", "LessThanThreshold")
-    assert alarm["Period"] * alarm["EvaluationPeriods"] == 3600
-    assert alarm["TreatMissingData"] == "notBreaching", "no job is no idle job"
+OF_THE_STACK = "recap/recap"
+
+
+@cache
+def watching() -> dict[str, dict[str, Any]]:
+    return stack.watching(Night="on")
+
+
+def rings(name: str, minute: float = 4, of: str = OF_THE_STACK, **told: Any) -> bool:
+    """Return True if the alarm is on in this minute, after these points of these metrics.
+
+    A metric's points are given as a value in minute 0, or by their minutes.
+    """
+    points = {
+        (of, metric): list(values.items()) if isinstance(values, dict) else [(0, values)]
+        for metric, values in told.items()
+    }
+    return is_in_alarm(watching()[name], points, minute)
+
+
+@pytest.mark.parametrize(
+    ("records", "skipped", "rejects", "is_on"),
+    [
+        (1000, 0, 21, True),
+        (1000, 0, 20, False),
+        (1000, 0, 0, False),
+        (1000, 900, 3, True),
+        (1000, 1000, 0, False),
+        (0, 0, 0, False),
+    ],
+)
+def test_rejects_are_too_many_of_the_records_that_were_not_skipped(
+    records, skipped, rejects, is_on
+):
+    night = {"night_records": records, "night_skipped": skipped, "night_rejects": rejects}
+    assert rings("TooManyRejects", **night) == is_on
+    assert not rings("TooManyRejects", minute=5, **night), "each night sends its own message"
+
+
+def test_the_share_of_rejects_is_the_parameters():
+    alarm = stack.watching(MaxRejectPercent="10")["TooManyRejects"]
+    for rejects, is_on in ((101, True), (100, False)):
+        night = {"night_records": 1000, "night_skipped": 0, "night_rejects": rejects}
+        points = {(OF_THE_STACK, name): [(0.0, value)] for name, value in night.items()}
+        assert is_in_alarm(alarm, points, minute=0) == is_on
+
+
+def test_a_single_fault_of_a_gpu_is_told():
+    assert rings("GpuFault", gpu_faults=1)
+    assert not rings("GpuFault")
+    assert not rings("GpuFault", gpu_faults=1, minute=5)
+
+
+def idle_minutes(loads_for: float, since: int = 0) -> dict[float, float]:
+    """What a job logs of its only GPU in two hours: it is idle at first, and then at work."""
+    return {since + m: float(m) if m <= loads_for else 0.0 for m in range(120)}
+
+
+def test_a_gpu_that_is_idle_for_an_hour_is_told():
+    assert rings("GpuIdle", minute=60, gpu_idle_minutes=idle_minutes(loads_for=60))
+    assert not rings("GpuIdle", minute=59, gpu_idle_minutes=idle_minutes(loads_for=60))
+    assert not rings("GpuIdle", minute=65, gpu_idle_minutes=idle_minutes(loads_for=60))
+    assert not rings("GpuIdle"), "no job is no idle job"
+
+
+def test_jobs_that_are_idle_in_turn_are_not_told():
+    jobs = [idle_minutes(loads_for=4, since=5 * number) for number in range(24)]
+    points = [point for job in jobs for point in job.items()]
+    alarm = watching()["GpuIdle"]
+    for minute in range(120):
+        assert not is_in_alarm(alarm, {(OF_THE_STACK, "gpu_idle_minutes"): points}, minute)
+
+
+def test_a_busy_job_hides_no_idle_one():
+    points = [*idle_minutes(loads_for=0).items(), *idle_minutes(loads_for=90).items()]
+    told = {(OF_THE_STACK, "gpu_idle_minutes"): points}
+    assert is_in_alarm(watching()["GpuIdle"], told, minute=70)
+
+
+def test_what_the_schedule_sends_makes_the_night_due():
+    due = watching()["NightDueSchedule"]["Properties"]["Target"]
+    sent = json.loads(due["Input"])
+    (datum,) = sent["MetricData"]
+    told = {datum["MetricName"]: datum["Value"]}
+    assert rings("NightIsDue", of=sent["Namespace"], **told)
+    assert not rings("NightIsDue", of=sent["Namespace"], minute=5, **told), "of this night only"
+    assert not rings("NightIsDue")
+
+
+def test_both_schedules_are_in_the_stacks_time_zone():
+    found = stack.resources(Night="on", TimeZone="Europe/Athens")
+    found |= stack.watching(Night="on", TimeZone="Europe/Athens")
+    zones = [
+        each["Properties"]["ScheduleExpressionTimezone"]
+        for each in found.values()
+        if each["Type"] == "AWS::Scheduler::Schedule"
+    ]
+    assert zones == ["Europe/Athens"] * 2
+
+
+def test_a_night_is_late_if_it_is_due_and_has_not_ended():
+    rule = watching()["NightLate"]["Properties"]["AlarmRule"]
+    first, second = re.fullmatch(r'ALARM\("([^"]+)"\) AND ALARM\("([^"]+)"\)', rule).groups()
+    assert [each.rpartition(":")[2] for each in (first, second)] == ["NightIsDue", "NoNightEnded"]
 
 
 def test_every_alarm_that_is_not_a_part_of_another_tells_somebody():

@@ -66,11 +66,12 @@ def test_a_job_that_a_person_stops_sends_nothing():
 def test_an_array_sends_one_message():
     assert takers(failed(arrayProperties={"size": 4})) == ["JobFailed"]
     assert takers(failed(arrayProperties={"index": 0})) == []
-    waiting = [
-        takers(event("Batch Job State Change", status="RUNNABLE", arrayProperties={"index": index}))
-        for index in range(3)
-    ]
-    assert waiting == [["JobWaits"], [], []]
+
+
+def test_each_worker_of_an_array_that_waits_is_looked_at():
+    for index in range(3):
+        waiting = {"status": "RUNNABLE", "arrayProperties": {"index": index}}
+        assert takers(event("Batch Job State Change", **waiting)) == ["JobWaits"]
 
 
 def test_the_mail_of_a_failed_job_has_its_end_and_links():
@@ -141,40 +142,66 @@ def test_links_lead_to_the_console_of_the_stacks_partition(partition, domain, mo
     assert set(re.findall(r"https://([\w.-]+)", found)) == {domain, "sqs.us-east-1.amazonaws.com"}
 
 
-def look(status: str) -> tuple[list[str], list[dict[str, Any]]]:
-    """Execute the state machine for a job that is in this state by then.
+RECLAIMED = {"statusReason": "Host EC2 (instance i-0) terminated.", "stoppedAt": 1}
 
-    Return the states, and the messages that it published.
+
+def look(
+    job: dict[str, Any], attempts_before: int = 0, **parameters: str
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """Execute the state machine for a job that began to wait after so many attempts.
+
+    `job` is what DescribeJobs tells later. Return the seconds that it waited, and the messages that
+    it published.
     """
-    definition = json.loads(stack.watching()["LookLater"]["Properties"]["DefinitionString"])
-    published = []
+    watching = stack.watching(**parameters)
+    definition = json.loads(watching["LookLater"]["Properties"]["DefinitionString"])
+    waited, published = [], []
 
     def call(resource: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        if resource == "wait":
+            waited.append(parameters["Seconds"])
+            return {}
         if resource == "arn:aws:states:::aws-sdk:batch:describeJobs":
             asked = Request("batch", "DescribeJobs", parameters).parameters()
             assert asked == {"jobs": [JOB]}
-            return {"Jobs": [{"JobName": "support", "JobId": JOB, "Status": status}]}
+            return {"Jobs": [{"JobName": "recap-night", "JobId": JOB} | job]}
         assert resource == "arn:aws:states:::sns:publish"
         published.append(Request("sns", "Publish", parameters).parameters())
         return {}
 
-    given = event("Batch Job State Change", status="RUNNABLE")
-    return execute(definition, given, call), published
+    attempts = [RECLAIMED] * attempts_before
+    given = event("Batch Job State Change", status="RUNNABLE", attempts=attempts)
+    execute(definition, given, call)
+    return waited, published
 
 
-def test_a_job_that_still_waits_later_sends_a_message():
-    states, (published,) = look("RUNNABLE")
-    assert states == ["Wait", "Look", "Does it wait?", "Tell"]
+@pytest.mark.parametrize("seconds", [120, 7200])
+def test_a_job_that_still_waits_later_sends_a_message(seconds):
+    given = {"MaxWaitSeconds": str(seconds)} if seconds != 7200 else {}
+    waited, (published,) = look({"Status": "RUNNABLE", "Attempts": []}, **given)
+    assert waited == [seconds]
     assert published["TopicArn"] == stack.outputs()["Alarms"]
     text = published["Message"]
-    assert text.startswith(f"support ({JOB}) waits for a machine, as it did 7200 seconds ago. ")
+    assert text.startswith(f"recap-night ({JOB}) has waited for a machine for {seconds} seconds. ")
     assert links(text)[0].endswith(f"#jobs/ec2/detail/{JOB}")
 
 
 @pytest.mark.parametrize("status", ["STARTING", "RUNNING", "SUCCEEDED", "FAILED"])
 def test_a_job_that_has_found_a_machine_sends_none(status):
-    states, published = look(status)
-    assert (states[-1], published) == ("It does not", [])
+    assert look({"Status": status, "Attempts": []}) == ([7200], [])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "messages"),
+    [(0, 1, 0), (1, 2, 0), (0, 2, 0), (1, 1, 1), (2, 2, 1), (0, 0, 1)],
+)
+def test_a_job_that_ran_meanwhile_waits_anew(before, now, messages):
+    job = {"Status": "RUNNABLE", "Attempts": [RECLAIMED] * now}
+    assert len(look(job, attempts_before=before)[1]) == messages
+
+
+def test_a_job_of_which_batch_tells_no_attempts_has_had_none():
+    assert len(look({"Status": "RUNNABLE"})[1]) == 1
 
 
 def test_the_state_machine_may_do_what_it_does():

@@ -18,7 +18,7 @@ from job.summarization.summarize import summarize
 from job.telemetry import configure_logging, log_metrics
 from tests.gpus.fake_nvml import FakeGpu, FakeNvml
 from tests.infra import stack
-from tests.infra.cloudwatch import ask, is_matched, metrics_of
+from tests.infra.cloudwatch import ask, calculate, is_matched, metrics_of
 from tests.stand_in import StandInEngine, stand_in
 
 STREAM = "summarize/default/0123456789abcdef0123456789abcdef"
@@ -132,7 +132,7 @@ def test_lines_of_gpus_become_metrics(capsys):
     (line,) = lines_of_gpus(capsys, FakeGpu(utilization=80, used=61), FakeGpu(utilization=95))
     found = metrics_of(filters(), line)
     assert found.pop("gpu_minutes") >= 0
-    assert found == {"gpu_utilization": 87.5, "gpu_memory": 61}
+    assert found == {"gpu_utilization": 87.5, "gpu_memory": 61, "gpu_idle_minutes": 0}
 
 
 @pytest.mark.parametrize(
@@ -201,12 +201,13 @@ def test_queries_find_errors_and_one_jobs_log(recap, tmp_path, night):
 
 def test_queries_add_up_gpus_and_trainings_by_job(capsys):
     busy = lines_of_gpus(capsys, FakeGpu(utilization=88, used=61))
-    idle = lines_of_gpus(capsys, FakeGpu(utilization=0))
+    (line,) = lines_of_gpus(capsys, FakeGpu(utilization=0))
+    idle = [json.dumps(json.loads(line) | {"gpu_idle_minutes": minutes}) for minutes in (61, 62)]
     steps = [line_of_training(capsys, step) for step in (40, 80)]
     lines = {"busy": [*busy, *steps], "idle": idle}
     first, second = ask(query("GpusQuery"), lines)
-    assert (first["@logStream"], first["utilization"]) == ("idle", 0)
-    assert (second["utilization"], second["memory"]) == (88, 61)
+    assert (first["@logStream"], first["utilization"], first["idle_minutes"]) == ("idle", 0, 62)
+    assert (second["utilization"], second["memory"], second["idle_minutes"]) == (88, 61, 0)
     assert second["gpu_hours"] >= 0
     (row,) = ask(query("TrainingsQuery"), lines)
     assert (row["step"], row["steps"], row["tokens_per_second"]) == (80, 900, 5120)
@@ -239,6 +240,21 @@ def test_the_dashboard_shows_metrics_that_somebody_makes():
 
 def queues_of_the_stack() -> set[str]:
     return {value for name, value in stack.outputs().items() if name.endswith("Queue")}
+
+
+@pytest.mark.parametrize(
+    ("good_nights", "hours"), [([10, 34], 26), ([34], 26), ([59], 1), ([60], 0), ([], None)]
+)
+def test_the_dashboard_shows_the_age_of_the_last_good_night(good_nights, hours):
+    """Of 60 hours, in which nothing but good nights made points."""
+    (widget,) = (w["properties"] for w in dashboard()["widgets"] if "good" in str(w))
+    options = [entry[-1] for entry in widget["metrics"]]
+    (expression,) = (each["expression"] for each in options if "expression" in each)
+    assert (widget["period"], options[1]["id"], options[1]["stat"]) == (3600, "good", "Sum")
+    assert widget["metrics"][1][1] == "night_good"
+    good = [1.0 if hour in good_nights else None for hour in range(61)]
+    times = [3600.0 * hour for hour in range(61)]
+    assert calculate(expression, {"good": good}, times)[-1] == hours
 
 
 def test_expressions_of_the_dashboard_use_metrics_of_their_widget():

@@ -239,6 +239,7 @@ def test_the_alarms_reach_the_checks_own_queue(s3, name, monkeypatch):
     assert results == {
         "message of TooManyRejects-1": "missing",
         "message of a blocked queue": "received",
+        "message of a job that waits": "missing",
     }
 
 
@@ -295,6 +296,8 @@ def test_the_messages_that_a_check_waits_for_are_those_of_the_rules(s3, name, mo
     }
     blocked = made.expected["message of a blocked queue"].replace("CHECK-TOO-LARGE", "<id>")
     assert blocked in rules["QueueBlocked"]
+    waits = made.expected["message of a job that waits"].replace("CHECK-TOO-LARGE", "{}")
+    assert waits in stack.watching()["LookLater"]["Properties"]["DefinitionString"]
     failed = made.expected["message of exit code 64"].replace("CHECK-64", "<id>")
     assert failed in rules["JobFailed"]
 

@@ -201,7 +201,7 @@ def test_curves_show_the_use_of_gpus():
     written: dict[str, float] = {}
     callback = LogProgress(
         lambda name, value, step: written.update({name: value}),
-        lambda: [Use(memory=30, utilization=90), Use(memory=40, utilization=70)],
+        lambda: [Use(memory=30, utilization=90, gpu=0), Use(memory=40, utilization=70, gpu=1)],
     )
     callback.on_log(None, state_at(3), None, {"loss": 1.0})
     assert (written["gpu/utilization"], written["gpu/memory"]) == (80, 40)
