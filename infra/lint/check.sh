@@ -52,5 +52,12 @@ done
 command -v terraform tofu > /dev/null \
     || echo "no terraform or tofu on the PATH: infra/terraform is only compared with the templates" >&2
 
+# Prometheus' own tool runs the cases of the alerts.
+if promtool=$(infra/lint/promtool.sh build/promtool); then
+    export PATH=$PATH:$promtool
+else
+    echo "no promtool on the PATH, and none to be had from Debian: when alerts fire is not tested" >&2
+fi
+
 # Some of the tests of templates take seconds each: `make test` leaves them to this.
 "$bin/python" -m pytest -m "sbom or infra" -n 2 tests/infra tests/submit

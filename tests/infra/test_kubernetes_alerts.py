@@ -1,10 +1,15 @@
 """Claims about alerts and dashboard of clusters: the rules' shape, and what PromQL reads."""
 
+import copy
 import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.infra.kustomize import FOLDER, of_kind, render
 
@@ -17,8 +22,9 @@ SOURCES = {
         "kube_cronjob_created",
         "kube_cronjob_spec_suspend",
         "kube_cronjob_status_last_successful_time",
+        "kube_job_created",
         "kube_job_failed",
-        "kube_job_spec_completions",
+        "kube_job_status_start_time",
         "kube_pod_completion_time",
         "kube_pod_container_resource_limits",
         "kube_pod_container_resource_requests",
@@ -39,6 +45,7 @@ SOURCES = {
 }
 NAMESPACES = {"namespace", "exported_namespace"}
 ANYWHERE = {"DCGM_FI_DEV_ROW_REMAP_FAILURE"}  # of a node's GPU, whoever has it
+CASES = FOLDER / "components" / "alerts" / "cases.yaml"
 WORDS = {"alert", "expr", "for", "labels", "annotations"}  # of a rule, by the operator's CRD
 
 
@@ -110,10 +117,11 @@ def test_each_known_metric_is_read_somewhere():
 
 def test_messages_name_labels_that_their_expression_has():
     kept = {
+        "kube_job_created": {"job_name"},
         "kube_job_failed": {"job_name"},
         "kube_pod_owner": {"job_name"},
         "kube_pod_status_phase": {"pod"},
-        "kube_pod_container_status_waiting_reason": {"pod", "reason"},
+        "kube_pod_container_status_waiting_reason": {"pod"},
         "kube_pod_container_status_terminated_reason": {"pod", "reason"},
     }
     for rule in rules():
@@ -123,6 +131,65 @@ def test_messages_name_labels_that_their_expression_has():
         known = {"gpu", "Hostname"} if first.startswith("DCGM_") else kept.get(first, set())
         assert used <= known, rule["alert"]
         assert text.count("{{") == text.count("}}")
+
+
+def promtool(folder: Path, cases: str) -> subprocess.CompletedProcess[str]:
+    """Let Prometheus' own tool run the cases over the rules, with their summaries alone."""
+    (manifest,) = of_kind(render("alerts"), "PrometheusRule").values()
+    spec = copy.deepcopy(manifest["spec"])
+    for group in spec["groups"]:
+        for rule in group["rules"]:
+            del rule["annotations"]["description"]
+    (folder / "rules.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+    (folder / "cases.yaml").write_text(cases, encoding="utf-8")
+    tool = shutil.which("promtool")
+    if tool is None:
+        pytest.skip("no promtool: `make check-infra` fetches one where Debian's packages are")
+    command = [tool, "test", "rules", "cases.yaml"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.infra
+def test_alerts_fire_when_their_cases_say_so_and_no_earlier(tmp_path):
+    ended = promtool(tmp_path, CASES.read_text(encoding="utf-8"))
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+
+
+def test_each_alert_has_a_case_that_fires_and_one_that_does_not():
+    fires, silent = set(), set()
+    for case in yaml.safe_load(CASES.read_text(encoding="utf-8"))["tests"]:
+        for each in case["alert_rule_test"]:
+            (fires if each["exp_alerts"] else silent).add(each["alertname"])
+    # These have no time: beside what fires, their cases have what must not.
+    at_once = {"RecapJobFailed", "RecapGpuMemoryFails"}
+    assert fires == {rule["alert"] for rule in rules()} == silent | at_once
+
+
+@pytest.mark.infra
+def test_a_gpu_is_held_from_the_choice_of_a_node_to_the_end_of_the_pod(tmp_path):
+    requests = "kube_pod_container_resource_requests"
+    series = []
+    for pod, phase, node in (
+        ("works", "Running", "n"),
+        ("has-no-image", "Pending", "n"),
+        ("waits", "Pending", ""),
+        ("ended", "Succeeded", "n"),
+    ):
+        labels = f'namespace="recap", pod="{pod}"'
+        gpu = f'{requests}{{{labels}, resource="nvidia_com_gpu", node="{node}"}}'
+        series.append({"series": gpu, "values": "1x60"})
+        for each in ("Pending", "Running", "Succeeded"):
+            value = f"{int(each == phase)}x60"
+            named = f'kube_pod_status_phase{{{labels}, phase="{each}"}}'
+            series.append({"series": named, "values": value})
+    held, hours = (each for each in expressions() if requests in each)
+    asked = [
+        {"expr": expr, "eval_time": "59m", "exp_samples": [{"labels": "{}", "value": 2}]}
+        for expr in (held, hours)
+    ]
+    cases = {"interval": "1m", "input_series": series, "promql_expr_test": asked}
+    ended = promtool(tmp_path, yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [cases]}))
+    assert ended.returncode == 0, ended.stderr + ended.stdout
 
 
 def test_a_night_is_missing_later_than_a_late_night_ends():
