@@ -37,6 +37,10 @@ class Outcome:
     message: str
     cause: Literal["own", "signal", "unclear"] = "own"
 
+    # Killed, hung, or lost with its machine: no process could say why. Such attempts of a training
+    # are counted.
+    silent: bool = False
+
 
 @dataclass(frozen=True)
 class End:
@@ -161,11 +165,13 @@ def _outcome_of_silence(end: End) -> Outcome:
     # Popen returns -N after signal N, a shell returns 128 + N.
     is_lost = end.several and end.returned == 1
     if is_lost or -end.returned in KILLED or end.returned - 128 in KILLED:
+        if end.absent_nodes:
+            return Outcome(ExitCode.RETRY, end.absent_nodes)
         why = "a training process was killed from outside (out of memory, or by the host)"
-        return Outcome(ExitCode.RETRY, end.absent_nodes or why)
+        return Outcome(ExitCode.RETRY, why, silent=True)
 
     why = f"the launcher ended with {end.returned} and no training process said why"
-    return Outcome(ExitCode.BUG, f"{why}: see the log above", "unclear")
+    return Outcome(ExitCode.BUG, f"{why}: see the log above", "unclear", silent=True)
 
 
 def _path(work: Path, rank: str) -> Path:

@@ -266,4 +266,4 @@ class Peers:
 
 def _lost_node(node: int) -> Outcome:
     why = f"node {node} is gone: its machine, its container or the network between; run again"
-    return Outcome(ExitCode.RETRY, why)
+    return Outcome(ExitCode.RETRY, why, silent=True)

@@ -17,6 +17,7 @@ from job.environment import count_gpus
 from job.errors import ConfigError
 from job.gpus.lines import gpu_lines
 from job.gpus.required import required_gpus
+from job.launch.attempt_note import settle
 from job.launch.cluster import ALONE, Cluster, find_cluster
 from job.launch.memory import ControlGroup, own_control_group
 from job.launch.outcome import End, Outcome, judge, read_outcomes
@@ -72,7 +73,10 @@ def run_training(config: TrainConfig) -> Outcome:
             )
             peers = Peers(cluster, config.run)
         with gpu_lines():
-            return supervise(command, work, processes, config.limits.grace_seconds, notice, peers)
+            grace_seconds = config.limits.grace_seconds
+            outcome = supervise(command, work, processes, grace_seconds, notice, peers)
+        settle(work, outcome, f"{config.output.rstrip('/')}/{config.run}", config.storage)
+        return outcome
 
 
 def launch_command(

@@ -61,7 +61,7 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
     with (
         _leave_together(config, work),
         hold_run(folder, watch) as store,
-        note_attempt(store, config.limits.max_silent_attempts),
+        note_attempt(store, config.limits.max_silent_attempts, work),
     ):
         with heartbeat("preparing"):
             run = prepare(config, work, store)

@@ -3,20 +3,24 @@
 Where memory runs out, the kernel may kill the whole container, and its scheduler cannot tell that
 from a machine that was taken away. So each attempt leaves a note in the run's folder, with the step
 that it begins from, and deletes it at its end. A note stays if the attempt was killed, hung, or
-lost its machine. A stop signal is none of these, and a machine that is taken away without one lets
-some attempt reach a newer checkpoint.
+lost its machine, and of several processes or nodes if that happened to one of them. A stop signal
+is none of these, and a machine that is taken away without one lets some attempt reach a newer
+checkpoint.
 """
 
 import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from job.errors import ConfigError, RecapError
+from accelerate import PartialState
+
+from job.errors import ConfigError
+from job.launch.attempt_note import delete_notes, hand_over
 from job.launch.memory import own_control_group
 from job.launch.outcome import MORE_MEMORY
 from job.storage.store import Store
-from job.telemetry import warn
 from job.training.checkpoints import newest_step
 from job.training.ranks import is_first
 
@@ -25,8 +29,11 @@ NOTE = re.compile(rf"{FOLDER}/(\d{{8}})-[0-9a-f]{{32}}\.json")
 
 
 @contextmanager
-def note_attempt(store: Store, limit: int | None) -> Iterator[None]:
+def note_attempt(store: Store, limit: int | None, work: Path) -> Iterator[None]:
     """Leave a note of this attempt for the duration of the block. Only rank 0 does.
+
+    One of several processes may end because another was killed. Then the note is handed over, in
+    `work`, to the supervisor.
 
     The caller holds the run's lease, so the notes that are there are of attempts that ended. Raise
     ConfigError if there are `limit` of them from the step of the newest checkpoint, and delete
@@ -48,9 +55,12 @@ def note_attempt(store: Store, limit: int | None) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        _delete(store, [own])
+        if PartialState().num_processes > 1:
+            hand_over(work, own)
+        else:
+            delete_notes(store, [own])
         raise
-    _delete(store, [*silent, own])
+    delete_notes(store, [*silent, own])
 
 
 def _notes_of(store: Store, step: int) -> list[str]:
@@ -63,15 +73,6 @@ def _notes_of(store: Store, step: int) -> list[str]:
         elif found:
             store.delete(entry.key)
     return notes
-
-
-def _delete(store: Store, keys: list[str]) -> None:
-    """Delete notes. Only log a warning if that fails: what ended the attempt matters more."""
-    try:
-        for key in keys:
-            store.delete(key)
-    except RecapError as error:
-        warn("the note of this attempt stays: it will count as killed", why=str(error))
 
 
 def _why(attempts: int, step: int) -> str:

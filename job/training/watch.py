@@ -84,7 +84,7 @@ class Watch:
         # Shows also threads that hang in C code, which hold no Python error to print.
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         remedy = "the log says where; run the same command again"
-        self._end(Outcome(ExitCode.RETRY, f"{why}: {remedy}"))
+        self._end(Outcome(ExitCode.RETRY, f"{why}: {remedy}", silent=True))
 
     def _end(self, outcome: Outcome) -> None:
         """Write the outcome, and end the process without any cleanup, which could hang as well."""

@@ -143,7 +143,9 @@ def test_a_silent_node_is_lost_though_the_connection_is_open():
     ):
         silent.sendall(json.dumps({"run": "tiny", "node": 1}).encode() + b"\n")
         assert missed.wait(10)
-        assert "node 1 is gone" in peers.agree(BROKEN).message
+        decision = peers.agree(BROKEN)
+    assert "node 1 is gone" in decision.message
+    assert decision.silent
 
 
 def test_a_stranger_is_not_listened_to():

@@ -48,6 +48,7 @@ def test_a_trainer_that_dies_without_an_outcome_is_a_bug(tmp_path):
 def test_a_trainer_killed_from_outside_is_to_be_run_again(tmp_path):
     outcome = supervise(python("import os; os.kill(os.getpid(), 9)"), tmp_path, 1, 10)
     assert outcome.exit_code == ExitCode.RETRY
+    assert outcome.silent
 
 
 def test_return_code_1_is_a_kill_below_a_launcher_and_a_bug_without_one(tmp_path):

@@ -35,6 +35,7 @@ def test_a_training_that_hangs_is_ended_with_the_stacks_of_all_threads(tmp_path)
     assert "a_name_to_look_for" in done.stderr
     outcome = read_outcomes(tmp_path)[0]
     assert outcome.exit_code == ExitCode.RETRY
+    assert outcome.silent
     assert "limits.stall_minutes" in outcome.message
 
 
