@@ -5,6 +5,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -39,6 +41,17 @@ def test_the_monthly_renewal_runs_targets_that_exist():
     called = {name for line in lines for name in line.split()}
     listed = {line.split()[1] for line in make("help").splitlines() if line.startswith("  make ")}
     assert {"lock", "image-locks", "audit"} <= called <= listed
+
+
+def test_the_monthly_renewal_builds_both_images_from_nothing():
+    text = (ROOT / ".github" / "workflows" / "renew.yml").read_text(encoding="utf-8")
+    job = yaml.safe_load(text)["jobs"]["images"]
+    builds = [step["run"] for step in job["steps"] if "docker build" in step.get("run", "")]
+    assert "--pull --no-cache" in builds[0]
+    built = {re.search(r"--target (\w+)", build).group(1) for build in builds}
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    commands = r'^FROM job AS (\w+)(?:\n(?!FROM).*)*\nENTRYPOINT \["recap"'
+    assert built == set(re.findall(commands, dockerfile, re.MULTILINE)) != set()
 
 
 def test_tests_know_no_account():
