@@ -106,6 +106,14 @@ def named(overlay: str, name: str) -> Template:
     return next(each for each in templates(render(overlay)) if each.name == name)
 
 
+def amount_of(quantity: str) -> float:
+    """The number that a quantity of Kubernetes stands for: cores, bytes or GPUs."""
+    for suffix, factor in {"Gi": 2**30, "Mi": 2**20, "m": 0.001}.items():
+        if quantity.endswith(suffix):
+            return float(quantity.removesuffix(suffix)) * factor
+    return float(quantity)
+
+
 def pods(manifests: list[Manifest]) -> dict[str, Manifest]:
     """The spec of every pod that would come to be, by what makes it."""
     found = {template.name: template.pod for template in templates(manifests)}

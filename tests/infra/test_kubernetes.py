@@ -133,15 +133,6 @@ def test_kubeflow_keeps_every_key_of_what_trainer_is_given(kind):
     )  # a key that it does not know would be gone
 
 
-def test_jobs_wait_in_the_queue_of_kueue():
-    manifests = render("kueue")
-    queue = of_kind(manifests, "LocalQueue")["recap"]
-    assert (queue["apiVersion"], set(queue["spec"])) == ("kueue.x-k8s.io/v1beta2", {"clusterQueue"})
-    for cron_job in of_kind(manifests, "CronJob").values():
-        labels = cron_job["spec"]["jobTemplate"]["metadata"]["labels"]
-        assert labels["kueue.x-k8s.io/queue-name"] == queue["metadata"]["name"]
-
-
 def test_jobs_obey_what_the_api_server_asks_beyond_its_schema(template):
     job = template.job
     rules = job["podFailurePolicy"]["rules"]
