@@ -21,6 +21,7 @@ STACKS = {"recap.yaml": "", "watch.yaml": "-watch"}  # what a template's stack a
 RECAP, WATCH = STACKS
 TARGETS = ("train", "summarize")  # a tag of each: <target>-<tag>
 DIRTY = "-dirty"  # how `git describe` ends for a working tree with changes
+NETWORK = ("VpcId", "SubnetIds", "SecurityGroupIds")  # parameters that need one another
 TAG = "recap/stack"  # on everything in both stacks, for cost allocation
 NOTHING = ("didn't contain changes", "No updates are to be performed")
 
@@ -77,6 +78,8 @@ def deploy(
     if recap.before:
         repository = outputs(recap.before)["Repository"]
         _check_images(session.client("ecr"), repository, named["ImageTag"])
+    network = {key: named.get(key, recap.value(key)) for key in NETWORK}
+    check_network(network)
     types = named.get("InstanceTypes") or recap.value("InstanceTypes")
     _check_types(session.client("ec2"), types.split(","))
 
@@ -154,6 +157,15 @@ def _check_images(ecr: Any, repository: str, tag: str) -> None:
             f"{repository} lacks {' and '.join(missing)}: `make push` first, or name others "
             "with TAG=…"
         )
+
+
+def check_network(network: Mapping[str, str]) -> None:
+    """Raise RefusedError for a part of a network; `network` has the values of NETWORK."""
+    others = [key for key in NETWORK if key != "VpcId" and network[key]]
+    if others and not network["VpcId"]:
+        raise RefusedError(f"{' and '.join(others)} without VpcId: name the VPC too")
+    if network["VpcId"] and not network["SubnetIds"]:
+        raise RefusedError("VpcId without SubnetIds: name the subnets of the machines too")
 
 
 def _check_types(ec2: Any, types: Sequence[str]) -> None:

@@ -63,9 +63,22 @@ resource "aws_cloudformation_stack" "recap" {
     delete = var.timeout
   }
 
-  # An imported stack has no on_failure: without this line, Terraform would delete and create it anew.
   lifecycle {
+    # An imported stack has no on_failure: without this line, Terraform would delete and create it anew.
     ignore_changes = [on_failure]
+
+    precondition {
+      condition     = var.vpc_id != "" || length(concat(var.subnet_ids, var.security_group_ids)) == 0
+      error_message = "The variables subnet_ids and security_group_ids need vpc_id."
+    }
+    precondition {
+      condition     = var.vpc_id == "" || length(var.subnet_ids) > 0
+      error_message = "The variable vpc_id needs subnet_ids."
+    }
+    precondition {
+      condition     = var.input_bucket == "" || (var.train_input != "" && var.night_input != "")
+      error_message = "The variable input_bucket needs train_input and night_input."
+    }
   }
 }
 

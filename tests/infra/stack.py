@@ -185,9 +185,6 @@ class _Filled:
                 return all(map(self.value, argument))
             case "Or":
                 return any(map(self.value, argument))
-            case "EachMemberEquals":
-                members, wanted = self.value(argument)
-                return all(each == wanted for each in members)
             case "Select":
                 return self.value(argument[1])[int(argument[0])]
             case "Split":

@@ -296,6 +296,27 @@ def test_types_that_the_region_lacks_are_refused_before_anything_is_made(session
     assert deploy.find(session.client("cloudformation"), name) is None
 
 
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"VpcId": "vpc-0"}, "VpcId without SubnetIds"),
+        ({"VpcId": "vpc-0", "SecurityGroupIds": "sg-0"}, "VpcId without SubnetIds"),
+        ({"SubnetIds": "subnet-0"}, "SubnetIds without VpcId"),
+        ({"SubnetIds": "subnet-0", "SecurityGroupIds": "sg-0"}, "SubnetIds and SecurityGroupIds w"),
+    ],
+)
+def test_a_part_of_a_network_is_refused_before_anything_is_made(session, name, given, refused):
+    with pytest.raises(deploy.RefusedError, match=refused):
+        run(session, name, **given)
+    assert deploy.find(session.client("cloudformation"), name) is None
+
+
+def test_a_whole_network_is_not_refused():
+    whole = {"VpcId": "vpc-0", "SubnetIds": "subnet-0", "SecurityGroupIds": ""}
+    assert deploy.check_network(whole) is None
+    assert deploy.check_network(dict.fromkeys(whole, "")) is None
+
+
 def test_deploying_needs_boto3_and_nothing_else():
     loaded = "import sys, deploy, push; print(*{name.partition('.')[0] for name in sys.modules})"
     folder = stack.TEMPLATE.parent

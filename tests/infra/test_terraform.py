@@ -216,6 +216,18 @@ def test_values_that_the_template_refuses_fail_the_plan(terraform):
 
 @pytest.mark.infra
 @needs_terraform
+def test_values_without_those_that_they_need_fail_the_plan(terraform):
+    main = terraform.call / "main.tf"
+    first, rest = main.read_text().split("\n", 1)
+    alone = ['  subnet_ids = ["subnet-0"]', '  input_bucket = "calls"']
+    main.write_text("\n".join([first, *alone, rest]))
+    output = " ".join(terraform.run("plan", fails=True).replace("│", "").split())
+    assert "subnet_ids and security_group_ids need vpc_id" in output
+    assert "input_bucket needs train_input and night_input" in output
+
+
+@pytest.mark.infra
+@needs_terraform
 @MOTO
 def test_a_stack_is_made_and_an_imported_one_is_changed_in_place(terraform):
     """One test, since each stack costs ten seconds of the provider's waiting."""
