@@ -116,6 +116,39 @@ def test_a_store_out_of_reach_is_reported(environment):
     assert store.startswith(f"{nowhere.removeprefix('http://')}: NOT REACHED")
 
 
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("eu-central-1", "s3.eu-central-1.amazonaws.com"),
+        ("cn-north-1", "s3.cn-north-1.amazonaws.com.cn"),
+    ],
+)
+def test_on_aws_the_store_is_that_of_the_region(monkeypatch, region, host):
+    """A private cluster may have a way to its own region alone."""
+    way_to_store = runpy.run_path(str(SCRIPT))["way_to_store"]
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    assert way_to_store({}) == (host, 443)
+    assert way_to_store({"region": "us-east-1"}) == ("s3.amazonaws.com", 443)
+
+
+def test_a_store_of_the_config_is_tried_before_that_of_the_environment(environment, tmp_path):
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    config = tmp_path / "train.yaml"
+    config.write_text(f"storage: {{endpoint_url: '{nowhere}'}}\n", encoding="utf-8")
+    code, (store, *_) = second(environment | {"RECAP_CONFIG": str(config)})
+    assert code == 1
+    assert store.startswith(f"{nowhere.removeprefix('http://')}: NOT REACHED")
+
+
+def test_an_endpoint_that_is_none_is_reported(environment):
+    code, (store, *_) = second(environment | {"AWS_ENDPOINT_URL_S3": "store"})
+    assert code == 1
+    assert store.startswith("the store: NOT REACHED: Invalid endpoint")
+
+
 def test_a_proxy_is_tried_in_place_of_the_store_behind_it(environment):
     store = environment["AWS_ENDPOINT_URL"].removeprefix("http://")
     behind = environment | {"AWS_ENDPOINT_URL": "https://s3.invalid"}

@@ -11,8 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+import boto3
+import yaml
+from botocore.exceptions import BotoCoreError
 
 PORT = int(os.environ.get("CHECK_PORT", "19321"))  # no policy of recap opens it
 # Some networks need seconds to apply the policies to a new pod. Until then everything is open.
@@ -30,27 +35,50 @@ def listen() -> None:
 
 def try_all(listener: str, config: str) -> int:
     """Print what is open and what is closed, and the plan of a training. Return the exit code."""
-    found = [report_store(), report_policies(listener)]
+    found = [report_store(storage_of(config)), report_policies(listener)]
     sys.stdout.flush()
     plan = subprocess.run(["recap", "plan", config], check=False)
     return plan.returncode if all(found) else 1
 
 
-def report_store() -> bool:
+def storage_of(config: str) -> dict[str, Any]:
+    """Return the config's section `storage`. What is wrong with the config, the plan will say."""
+    try:
+        found = yaml.safe_load(Path(config).read_text(encoding="utf-8"))["storage"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def report_store(storage: dict[str, Any]) -> bool:
     """Print if the store, or the proxy on the way to it, can be reached. Return it."""
-    store = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    url = urlsplit(store or "https://s3.amazonaws.com")
+    try:
+        host, port = way_to_store(storage)
+    except (BotoCoreError, ValueError) as wrong:
+        print(f"the store: NOT REACHED: {wrong}")
+        return False
+    error = connection_error(host, port)
+    if error:
+        print(f"{host}:{port}: NOT REACHED: {error}")
+        return False
+    print(f"{host}:{port}: reached, as it must be")
+    return True
+
+
+def way_to_store(storage: dict[str, Any]) -> tuple[str, int]:
+    """Return host and port of the proxy, or of the store itself, as boto3 asks it.
+
+    AWS has an address for each region.
+    """
+    # With these keys it looks for no others, which is up to the plan: a failure has one line.
+    keys = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
+    session = boto3.session.Session(region_name=storage.get("region"), **keys)
+    client = session.client("s3", endpoint_url=storage.get("endpoint_url"))
+    url = urlsplit(client.meta.endpoint_url)
     proxy = getproxies().get(url.scheme)
     if proxy and not proxy_bypass(url.hostname or ""):
         url = urlsplit(proxy)
-
-    port = url.port or (80 if url.scheme == "http" else 443)
-    error = connection_error(url.hostname or "", port)
-    if error:
-        print(f"{url.hostname}:{port}: NOT REACHED: {error}")
-        return False
-    print(f"{url.hostname}:{port}: reached, as it must be")
-    return True
+    return url.hostname or "", url.port or (80 if url.scheme == "http" else 443)
 
 
 def report_policies(listener: str) -> bool:
