@@ -47,6 +47,14 @@ def test_nodes_of_a_runtime_are_the_pods_of_a_training():
     assert renamed == one.pod
 
 
+@pytest.mark.infra
+def test_a_cluster_may_have_both_ways_to_train_on_several_nodes(tmp_path):
+    both = {each.name: each.pod for each in templates(together(tmp_path, "nodes", "nodes-indexed"))}
+    for overlay in ("nodes", "nodes-indexed"):
+        for each in templates(render(overlay)):
+            assert both[each.name] == each.pod
+
+
 def test_a_train_job_names_the_runtime_of_its_overlay():
     train_job = yaml.safe_load(TRAIN_JOB.read_text(encoding="utf-8"))
     reference = train_job["spec"]["runtimeRef"]

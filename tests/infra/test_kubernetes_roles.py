@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,12 +91,16 @@ def test_roles_name_each_of_their_actions(job):
 
 @pytest.fixture(scope="module")
 def calls_of_page(tmp_path_factory: pytest.TempPathFactory) -> list[list[list[str]]]:
+    return run_page(tmp_path_factory.mktemp("page"), "recap")
+
+
+def run_page(tmp_path: Path, namespace: str) -> list[list[list[str]]]:
     """Run the page's two ways to make the roles, with a stand-in for aws. Return its calls."""
-    tmp_path = tmp_path_factory.mktemp("page")
     stand_in = tmp_path / "aws"
     stand_in.write_text(AWS, encoding="utf-8")
     stand_in.chmod(0o755)
     page = (FOLDER / "storage.md").read_text(encoding="utf-8")
+    page = page.replace("\nnamespace=recap\n", f"\nnamespace={namespace}\n")
     blocks = re.findall(r"^```sh\n(cd infra/kubernetes/overlays/eks\n.*?)^```", page, re.M | re.S)
     calls = []
     for number, block in enumerate(blocks):
@@ -176,6 +181,19 @@ def test_irsa_gives_each_role_to_one_account(calls_of_page):
             f"{issuer}:sub": f"system:serviceaccount:recap:{name}",
         }
     assert len(trusts(irsa)) == 2
+
+
+@pytest.mark.infra
+def test_roles_are_for_the_namespace_that_one_sets(tmp_path):
+    identity, irsa = run_page(tmp_path, "support")
+    given = [call for call in identity if "create-pod-identity-association" in call]
+    assert [option(call, "--namespace") for call in given] == ["support", "support"]
+    for statement in trusts(identity).values():
+        tags = statement["Condition"]["StringEquals"]
+        assert tags["aws:RequestTag/kubernetes-namespace"] == "support"
+    for name, statement in trusts(irsa).items():
+        subject = f"system:serviceaccount:support:{name}"
+        assert subject in statement["Condition"]["StringEquals"].values()
 
 
 def test_each_account_is_used_by_the_command_that_it_is_named_after():

@@ -139,14 +139,15 @@ def test_pods_reach_names_and_https_and_what_their_overlay_needs():
                 ways.setdefault(overlay, set()).add((name, ports))
     everywhere = {("default", (53,)), ("default", (443,))}
     identity = {("pod-identity", (80,))}
-    nodes = {("train-nodes", ())}  # any port, but only among themselves: see below
+    # Any port, but only among themselves: see below.
+    nodes, of_trainer = {("train-nodes", ())}, {("train-nodes-of-trainer", ())}
     assert ways == {
         "alerts": everywhere,
         "company": everywhere | identity | nodes | {("proxy", (8080,))},
         "eks": everywhere | identity,
         "kueue": everywhere,
         "no-gpu": everywhere | {("to-s3", (9000,))},
-        "nodes": everywhere | nodes,
+        "nodes": everywhere | of_trainer,
         "nodes-indexed": everywhere | nodes,
         "openshift": everywhere | {("openshift-dns", (5353,))},
         "proxy": everywhere | {("proxy", (3128,))},
@@ -163,10 +164,12 @@ def test_names_are_asked_wherever_the_cluster_answers_them(manifests):
     assert {"protocol": "TCP", "port": 53} in dns["ports"]  # answers that do not fit into UDP
 
 
-@pytest.mark.parametrize("overlay", ["nodes", "nodes-indexed"])
-def test_nodes_of_a_training_talk_to_each_other_and_to_nobody_else(overlay):
+@pytest.mark.parametrize(
+    ("overlay", "name"), [("nodes", "train-nodes-of-trainer"), ("nodes-indexed", "train-nodes")]
+)
+def test_nodes_of_a_training_talk_to_each_other_and_to_nobody_else(overlay, name):
     manifests = render(overlay)
-    policy = of_kind(manifests, "NetworkPolicy")["train-nodes"]["spec"]
+    policy = of_kind(manifests, "NetworkPolicy")[name]["spec"]
     selector = policy["podSelector"]
     assert policy["ingress"] == [{"from": [{"podSelector": selector}]}]
     assert policy["egress"] == [{"to": [{"podSelector": selector}]}]
