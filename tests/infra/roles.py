@@ -135,8 +135,8 @@ def conversations(first: int, count: int) -> bytes:
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
-def fill(s3: Any, base: Path) -> None:
-    """The stack's bucket as its README lays it out."""
+def fill(s3: Any, base: Path) -> dict[str, Any]:
+    """Lay the stack's bucket out as its README says; return the config of the training."""
     uri = s3.uri
     train = {
         "run": "tiny",
@@ -172,3 +172,4 @@ def fill(s3: Any, base: Path) -> None:
     files |= {f"models/tiny/{path.name}": path.read_bytes() for path in base.iterdir()}
     for key, content in files.items():
         s3.client().put_object(Bucket=s3.bucket, Key=key, Body=content)
+    return train

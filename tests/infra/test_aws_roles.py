@@ -1,11 +1,14 @@
 """recap runs under the stack's roles, on a store that refuses all else; and no role allows more."""
 
 import json
+import signal
 from fnmatch import fnmatchcase
 
 import pytest
 
+from job.cli import run
 from job.errors import ExitCode
+from tests.faults.trials import TrialRun
 from tests.infra import stack
 from tests.infra.roles import BUCKET, Role, fill, recap
 
@@ -18,16 +21,17 @@ OTHER_BUCKET = {"InputBucket": "mine", "TrainInput": "labelled/*", "NightInput":
 END = "summaries"  # the message of the metric filters: tests/infra/test_aws_alarms.py
 
 
-@pytest.mark.timeout(900)  # three processes that load torch
+@pytest.mark.timeout(900)  # processes that load torch
 def test_recap_runs_with_what_its_roles_allow_and_they_allow_no_more(
-    s3, base_folder, guarded, aws_environment, tmp_path
+    s3, base_folder, guarded, aws_environment, tmp_path, trials
 ):
-    fill(s3, base_folder)
+    config = fill(s3, base_folder)
     train, summarize = Role(stack.policy("TrainRole")), Role(stack.policy("SummarizeRole"))
 
     guarded.reset(train.plan)
-    code, said = recap("train", f"{s3.uri}/configs/train.yaml", stop_at='"message": "step"')
-    assert (code, train.refused) == (ExitCode.RETRY, []), said
+    first = TrialRun(config, trials)
+    code = first.interrupt(1, signal.SIGTERM)
+    assert (code, train.refused) == (ExitCode.RETRY, []), first.log
     code, said = recap("train", f"{s3.uri}/configs/train.yaml")
     assert (code, train.refused) == (ExitCode.DONE, []), said
 
@@ -45,11 +49,12 @@ def test_recap_runs_with_what_its_roles_allow_and_they_allow_no_more(
         assert {right for right in role.rights() - role.used if right[0] != failing} == set()
 
 
+@pytest.mark.usefixtures("recap")
 def test_what_a_role_does_not_allow_ends_the_job_as_forbidden(s3, base_folder, guarded):
     fill(s3, base_folder)
     role = Role(stack.policy("SummarizeRole"))
     guarded.reset(role.plan)
-    code, _ = recap("train", f"{s3.uri}/configs/train.yaml")
+    code = run(["train", f"{s3.uri}/configs/train.yaml"])
     assert (code, role.refused[0][0]) == (ExitCode.FORBIDDEN, "s3:GetObject")
 
 

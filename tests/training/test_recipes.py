@@ -1,15 +1,15 @@
 """Claims about the recipes of examples/ as runs: on a CPU, with another base and no more."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from job.config.load import load_config, resolved_yaml
 from job.errors import ExitCode
+from job.storage.config_file import read_config
 from job.storage.open import open_store
 from tests.training.conftest import records
 
@@ -40,16 +40,14 @@ def dialogs(count: int, first: int = 0) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("places")
-def test_the_classic_recipe_runs_here_by_another_base_alone(s3, base_folder):
+def test_the_classic_recipe_runs_here_by_another_base_alone(s3, base_folder, trials):
     s3.client().create_bucket(Bucket="my-bucket")  # which the recipe names
     store = open_store("s3://my-bucket")
     store.write("data/tweetsumm/train.json", json.dumps(dialogs(20)).encode())
     store.write("data/tweetsumm/val.json", json.dumps(dialogs(4, first=100)).encode())
-    done = subprocess.run(
-        [sys.executable, "-m", "job", "train", str(CLASSIC), "--set", f"model.base={base_folder}"],
-        capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}, check=False,
-    )  # fmt: skip
-    assert done.returncode == ExitCode.DONE, done.stderr
+    config = load_config("train", read_config(str(CLASSIC)), [f"model.base={base_folder}"])
+    code, log = trials.run(yaml.safe_load(resolved_yaml(config)))
+    assert code == ExitCode.DONE, log
     run = "runs/tweetsumm-llama2-7b"
     journal = json.loads(store.read(f"{run}/run.json"))
     rows = journal["facts"]["data"]["train"]

@@ -48,13 +48,16 @@ def commit_checkpoint(store: LocalStore, step: int) -> None:
     store.write(f"checkpoints/step-{step:08d}/manifest.json", b"{}")
 
 
-def test_three_kills_before_a_checkpoint_are_enough(short, trials):
+@pytest.mark.parametrize("limit", [1, pytest.param(3, marks=pytest.mark.faults)])
+def test_kills_before_a_checkpoint_are_enough(short, trials, limit: int):
+    if limit != 3:  # the default
+        short["limits"] = {"max_silent_attempts": limit}
     killed_while_reading = "job.training.prepare:read_examples:kill"
-    for _ in range(3):
+    for _ in range(limit):
         assert trials.run(short, BROKEN=killed_while_reading)[0] == KILLED
     code, log = trials.run(short, BROKEN=killed_while_reading)
     assert code == ExitCode.CONFIG
-    assert "3 attempts in a row were killed" in log
+    assert f"{limit} attempts in a row were killed" in log
     assert "before the first checkpoint" in log
     assert "resources.limits.memory" in log
     assert notes_in(store_of(short)) == []
