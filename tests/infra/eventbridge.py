@@ -59,8 +59,8 @@ def execute(
 ) -> list[str]:
     """Run a state machine without waiting. Return the states that it went through.
 
-    `call` gets each task's resource and parameters, and returns its result; of a state that waits,
-    it gets "wait" and its seconds.
+    `call` gets each task's resource and parameters, and returns its result or raises OSError; of a
+    state that waits, it gets "wait" and its seconds.
     """
     states, name, data = [], definition["StartAt"], given
     while True:
@@ -68,7 +68,9 @@ def execute(
         state = definition["States"][name]
         match state["Type"]:
             case "Task":
-                result = call(state["Resource"], _parameters(state["Parameters"], data))
+                parameters = _parameters(state["Parameters"], data)
+                retries = sum(each["MaxAttempts"] for each in state.get("Retry", ()))
+                result = _with_retries(retries, call, state["Resource"], parameters)
                 data = _with_result(data, state, result)
             case "Pass":
                 data = _with_result(data, state, _parameters(state["Parameters"], data))
@@ -85,6 +87,15 @@ def execute(
         if state.get("End") or state["Type"] == "Succeed":
             return states
         name = state["Next"]
+
+
+def _with_retries(retries: int, call: Callable[..., Any], *arguments: Any) -> Any:
+    for _ in range(retries):
+        try:
+            return call(*arguments)
+        except OSError:
+            pass
+    return call(*arguments)
 
 
 def _with_result(data: Any, state: Mapping[str, Any], result: Any) -> Any:

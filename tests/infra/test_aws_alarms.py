@@ -33,7 +33,9 @@ def test_alarms_read_metrics_that_a_filter_makes():
     (share,) = (m["Expression"] for m in metrics if "Expression" in m)
     assert "rejects / (records - skipped)" in share, "as limits.max_reject_fraction counts"
     counted = found["NoNightEnded"]["Properties"]["Metrics"]
-    read |= {m["MetricStat"]["Metric"]["MetricName"] for m in counted if "MetricStat" in m}
+    ended = {m["MetricStat"]["Metric"]["MetricName"] for m in counted if "MetricStat" in m}
+    assert ended == {"night_records"}, "which each night has, also one that is not good"
+    read |= ended
     read |= {found[name]["Properties"]["MetricName"] for name in ("GpuIdle", "GpuFault")}
     assert read <= made
 
@@ -126,6 +128,7 @@ def test_a_night_that_was_not_started_sends_a_message_each_time():
     (group,) = alarm["Dimensions"]
     schedules = [r for r in stack.both(Night="on").values() if r["Type"].endswith("::Schedule")]
     assert {each["Properties"]["GroupName"] for each in schedules} == {group["Value"]}
+    assert group["Name"] == "ScheduleGroup"
     assert all("DeadLetterConfig" in each["Properties"]["Target"] for each in schedules), (
         "the scheduler counts those that have one"
     )
@@ -232,6 +235,12 @@ def test_both_schedules_are_in_the_stacks_time_zone():
         if each["Type"] == "AWS::Scheduler::Schedule"
     ]
     assert zones == ["Europe/Athens"] * 2
+
+
+def test_a_night_is_due_when_the_parameter_says():
+    when = "cron(30 6 ? * MON-FRI *)"
+    schedule = stack.watching(Night="on", NightDue=when)["NightDueSchedule"]["Properties"]
+    assert schedule["ScheduleExpression"] == when
 
 
 def test_a_night_is_late_if_it_is_due_and_has_not_ended():

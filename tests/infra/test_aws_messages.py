@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -146,21 +147,25 @@ RECLAIMED = {"statusReason": "Host EC2 (instance i-0) terminated.", "stoppedAt":
 
 
 def look(
-    job: dict[str, Any], attempts_before: int = 0, **parameters: str
+    job: dict[str, Any], attempts_before: int = 0, failures: int = 0, **parameters: str
 ) -> tuple[list[int], list[dict[str, Any]]]:
     """Execute the state machine for a job that began to wait after so many attempts.
 
-    `job` is what DescribeJobs tells later. Return the seconds that it waited, and the messages that
-    it published.
+    `job` is what DescribeJobs tells later; each service fails so often before. Return the seconds
+    that it waited, and the messages that it published.
     """
     watching = stack.watching(**parameters)
     definition = json.loads(watching["LookLater"]["Properties"]["DefinitionString"])
     waited, published = [], []
+    failed: Counter[str] = Counter()
 
     def call(resource: str, parameters: dict[str, Any]) -> dict[str, Any]:
         if resource == "wait":
             waited.append(parameters["Seconds"])
             return {}
+        failed[resource] += 1
+        if failed[resource] <= failures:
+            raise OSError("Too Many Requests")
         if resource == "arn:aws:states:::aws-sdk:batch:describeJobs":
             asked = Request("batch", "DescribeJobs", parameters).parameters()
             assert asked == {"jobs": [JOB]}
@@ -198,6 +203,10 @@ def test_a_job_that_has_found_a_machine_sends_none(status):
 def test_a_job_that_ran_meanwhile_waits_anew(before, now, messages):
     job = {"Status": "RUNNABLE", "Attempts": [RECLAIMED] * now}
     assert len(look(job, attempts_before=before)[1]) == messages
+
+
+def test_a_service_that_fails_for_a_while_hides_no_job_that_waits():
+    assert len(look({"Status": "RUNNABLE"}, failures=5)[1]) == 1
 
 
 def test_a_job_of_which_batch_tells_no_attempts_has_had_none():
