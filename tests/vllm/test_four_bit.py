@@ -70,6 +70,8 @@ def test_4_bit_weights_go_to_vllm_only_if_the_config_insists(adapter, tmp_path, 
     if not torch.cuda.is_available():
         assert "4-bit weights on a GPU only" in refused(IN_4_BIT)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        # The vLLM of these tests is built for CPUs: tests/inference/test_choose.py.
+        monkeypatch.setattr(vllm_start, "why_not_on_device", lambda platform, has_gpu: None)
     assert choose(model, IN_4_BIT, "vllm") == ("vllm", "the config says so")
     assert "in bfloat16: set model.dtype" in refused(
         IN_4_BIT.model_copy(update={"dtype": "float16"})
