@@ -220,10 +220,7 @@ def summarize(
     from job.launch.processes import die_with_parent
 
     die_with_parent(int(os.environ.get(SUPERVISOR, 0)))
-    from job.summarization.summarize import summarize as summarize_all
-
-    summarize_all(loaded, shard=share)
-    return ExitCode.DONE
+    return _summarize_in_this_process(loaded, share)
 
 
 @recap.command(
@@ -316,14 +313,18 @@ def _summarize_on_this_machine(config: Any, shard: Any) -> int:
     gpus = visible_gpus(os.environ, count_gpus)
     layout = plan_workers(config.workers, config.tensor_parallel, gpus)
     if layout.workers == 1 and config.tensor_parallel == 1:
-        from job.summarization.summarize import summarize as summarize_all
-
-        summarize_all(config, shard=shard)
-        return ExitCode.DONE
+        return _summarize_in_this_process(config, shard)
     outcome = run_workers(config, shard, layout)
     if outcome.exit_code == ExitCode.DONE:
         return ExitCode.DONE
     return _report(outcome.exit_code, outcome.message)
+
+
+def _summarize_in_this_process(config: Any, shard: Any) -> int:
+    from job.summarization.summarize import summarize as summarize_all
+
+    summarize_all(config, shard=shard)
+    return ExitCode.DONE
 
 
 def _set_thread_variables() -> None:

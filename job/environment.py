@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import job
+from job.gpus.findings import LIBCUDA
+from job.gpus.machine import read_kernel_driver
 from job.gpus.required import required_gpus
 from job.identity import sha256_of
 
@@ -101,7 +103,7 @@ def _may_have_driver() -> bool:
     if any(Path(device).exists() for device in DEVICES):
         return True
     try:
-        ctypes.CDLL("libcuda.so.1")
+        ctypes.CDLL(LIBCUDA)
     except OSError:
         return False
     return True
@@ -130,15 +132,7 @@ def _cuda() -> dict[str, str] | None:
 
     if not torch.cuda.is_available():
         return None
-    return {"runtime": str(torch.version.cuda), "driver": _driver()}
-
-
-def _driver() -> str:
-    try:
-        with open("/proc/driver/nvidia/version", encoding="utf-8") as file:
-            return file.readline().split("Kernel Module")[-1].split()[0]
-    except (OSError, IndexError):
-        return "unknown"
+    return {"runtime": str(torch.version.cuda), "driver": read_kernel_driver() or "unknown"}
 
 
 def _cpu() -> dict[str, Any]:

@@ -51,6 +51,10 @@ class ExitCode(IntEnum):
     FORBIDDEN = 77
 
 
+# Codes of a process that crashed or was killed: 128 + SEGV, ABRT, KILL, TERM, the most telling
+# first. The next attempt may end otherwise.
+CRASHED_OR_KILLED = (139, 134, 137, 143)
+
 # Reasons why nothing can be written, by the system's error number. They are the machine's fault,
 # whichever file they are raised for.
 UNWRITABLE = {

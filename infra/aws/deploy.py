@@ -88,7 +88,7 @@ def deploy(
     watch.plan(named | passed)
     _show(recap, watch)
     if recap.change or watch.change or watch.missing:
-        if not yes and not _confirm("Change it so? [y/N] "):
+        if not yes and not confirm("Change it so? [y/N] "):
             recap.discard()
             watch.discard()
             raise RefusedError("nothing was changed")
@@ -289,7 +289,8 @@ def _line(change: dict[str, Any]) -> str:
     return f"{resource['Action']:8} {name:26} {resource['ResourceType']}{replaced}"
 
 
-def _confirm(question: str) -> bool:
+def confirm(question: str) -> bool:
+    """Ask a question on the terminal. Return True for yes; False also without a terminal."""
     try:
         return input(question).strip().lower() in ("y", "yes")
     except EOFError:  # no terminal

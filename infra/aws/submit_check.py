@@ -16,7 +16,7 @@ from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
-from deploy import DIRTY, RefusedError
+from deploy import DIRTY, RefusedError, confirm
 from submit_check_removal import remove
 from submit_check_steps import Check, Result
 
@@ -167,13 +167,7 @@ def _ask(session: Any, name: str, given: argparse.Namespace) -> None:
     account = session.client("sts").get_caller_identity()["Account"]
     print(plan(steps(Check(None, name, given.tag)), name))
     question = f"Do this in account {account}, region {session.region_name}? [y/N] "
-    if given.yes:
-        return
-    try:
-        answer = input(question)
-    except EOFError:  # no terminal
-        answer = ""
-    if answer.strip().lower() not in ("y", "yes"):
+    if not given.yes and not confirm(question):
         raise RefusedError("nothing was done")
 
 

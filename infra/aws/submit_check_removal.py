@@ -9,8 +9,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-UNDER_WAY = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
-REASON = "stopped by hand"  # no alarm is sent for it
+from job.submit.aws_batch import BY_HAND, UNDER_WAY
 
 # Codes of the services for what does not exist.
 NOT_THERE = {
@@ -70,7 +69,7 @@ def _stop_jobs(session: Any, name: str) -> None:
                 arguments = {"jobQueue": queue["jobQueueName"], "jobStatus": status}
                 for jobs in batch.get_paginator("list_jobs").paginate(**arguments):
                     for job in jobs["jobSummaryList"]:
-                        batch.terminate_job(jobId=job["jobId"], reason=REASON)
+                        batch.terminate_job(jobId=job["jobId"], reason=BY_HAND)
 
 
 def _delete_watch(session: Any, name: str) -> None:

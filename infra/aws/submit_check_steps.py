@@ -64,7 +64,7 @@ FILES = {"data/broken.jsonl": b"no JSON\n", "private/train.jsonl": b"{}\n"}
 
 @dataclass(frozen=True)
 class Result:
-    """What a step looked at, what must be found there, and what was found."""
+    """One thing that a step looked at: what must be found there, and what was found."""
 
     what: str
     wanted: str

@@ -21,12 +21,15 @@ VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
 )
 
+# Of NVIDIA's kernel module.
+KERNEL_DRIVER = Path("/proc/driver/nvidia/version")
+
 # From <cuda.h>.
 COMPUTE_CAPABILITY_MAJOR = 75
 COMPUTE_CAPABILITY_MINOR = 76
 
 
-def read_kernel_driver(path: Path) -> str | None:
+def read_kernel_driver(path: Path = KERNEL_DRIVER) -> str | None:
     """Return the version of NVIDIA's kernel module, None without one."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -138,7 +141,7 @@ class Machine:
     """The sources of the facts."""
 
     devices: Path = Path("/dev")
-    kernel_driver: Path = Path("/proc/driver/nvidia/version")
+    kernel_driver: Path = KERNEL_DRIVER
     mounted_driver: Path = MOUNTED_DRIVER
     load: Callable[[str], Any] = ctypes.CDLL
     torch: Callable[[], Torch] = ask_torch

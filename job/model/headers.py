@@ -39,8 +39,11 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
     """Return the shape of each tensor, by name; raise SafetensorError for another kind of file."""
     from safetensors import safe_open
 
+    shapes = {}
     with safe_open(path, framework="numpy") as file:
-        return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        for name in file.keys():  # noqa: SIM118
+            shapes[name] = list(file.get_slice(name).get_shape())
+    return shapes
 
 
 def _end_of_tensors(header: Any) -> int:

@@ -14,8 +14,8 @@ from job.errors import ConfigError, MissingError
 from job.submit.aws import Aws, aws_errors, is_denied
 from job.submit.batch_job import BatchJob
 from job.submit.stack import NAMES_INSTEAD, Stack, read_stack
-from job.submit.submission import Receipt, Submission
-from job.telemetry import event, warn
+from job.submit.submission import Receipt, Submission, own_job
+from job.telemetry import event
 
 UNDER_WAY = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 ALL_NODES = "0:"
@@ -105,15 +105,8 @@ class AwsBatch:
         queue, _ = self._names(submission)
         with aws_errors(f"listing the jobs of {queue}"):
             under_way = list(_jobs_under_way(self.aws.client("batch"), submission, queue))
-        for job in under_way:
-            if job["jobName"] == _job_name(submission):
-                return str(job["jobId"])
-        if under_way:
-            warn(
-                "a run of this name with another config is under way",
-                jobs=[job["jobId"] for job in under_way],
-            )
-        return None
+        name = _job_name(submission)
+        return own_job({str(job["jobId"]): job["jobName"] == name for job in under_way})
 
     def submit(self, submission: Submission, request: Any) -> str:
         """Submit the job."""

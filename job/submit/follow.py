@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from job.errors import ExitCode, RecapError, RetryError, Stopped
+from job.errors import CRASHED_OR_KILLED, ExitCode, RecapError, RetryError, Stopped
 from job.telemetry import copy_line, event, status_line, warn
 
 # The job was stopped by a person: a terminated job of Batch, a deleted Job or container. Shells use
@@ -18,7 +18,7 @@ from job.telemetry import copy_line, event, status_line, warn
 STOPPED_BY_A_PERSON = 130
 
 # Codes that may be other ones at the next attempt. Every other code but 0 is final.
-RUN_AGAIN = frozenset([ExitCode.RETRY, 128, 134, 137, 139, 143])
+RUN_AGAIN = frozenset([ExitCode.RETRY, 128, *CRASHED_OR_KILLED])  # 128: it was not started
 
 # Workers or nodes whose logs are shown: each is one more request or process.
 MAX_FOLLOWED = 20

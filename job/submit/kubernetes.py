@@ -17,9 +17,8 @@ import yaml
 
 from job.errors import ConfigError, ForbiddenError, MissingError, RetryError
 from job.submit.kubernetes_job import CONTAINER, JOB_NAME, KubernetesJob, end_of
-from job.submit.submission import Receipt, Submission
+from job.submit.submission import Receipt, Submission, own_job
 from job.submit.tool import Cause, run_tool
-from job.telemetry import warn
 
 # Labels by which a run that is under way is found, and costs are told apart.
 RUN_LABEL = "recap/run"
@@ -124,16 +123,11 @@ class Kubernetes:
         label = f"{RUN_LABEL}={submission.name}"
         get = [*self._kubectl(), "get", "jobs", "--selector", label, "-o", "json"]
         jobs = json.loads(run_tool(get, CAUSES))["items"]
-        under_way = [job["metadata"] for job in jobs if end_of(job) is None]
-        for job in under_way:
-            if job["labels"].get(DIGEST_LABEL) == submission.short_digest:
-                return str(job["name"])
-        if under_way:
-            warn(
-                "a run of this name with another config is under way",
-                jobs=[job["name"] for job in under_way],
-            )
-        return None
+        digests = {}
+        for job in jobs:
+            if end_of(job) is None:
+                digests[str(job["metadata"]["name"])] = job["metadata"]["labels"].get(DIGEST_LABEL)
+        return own_job({name: each == submission.short_digest for name, each in digests.items()})
 
     def submit(self, submission: Submission, request: Any) -> str:
         """Create the Job."""

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from job.storage.keys import scheme_of
 from job.submit.follow import Watch
+from job.telemetry import warn
 
 # The strictest scheduler allows 63, with what it appends.
 MAX_NAME_CHARACTERS = 40
@@ -123,6 +124,20 @@ class Target(Protocol):
 
     def watch(self, submission: Submission, id: str) -> Watch:
         """Return what follows a job of this submission."""
+
+
+def own_job(under_way: Mapping[str, bool]) -> str | None:
+    """Return the id of the job of the same config among those of a run, None if there is none.
+
+    `under_way` has the jobs of the run that have not ended, and True for one of the same config.
+    Warn if there are only others.
+    """
+    for id, is_same in under_way.items():
+        if is_same:
+            return id
+    if under_way:
+        warn("a run of this name with another config is under way", jobs=list(under_way))
+    return None
 
 
 def request_text(request: Any) -> str:

@@ -17,7 +17,7 @@ from typing import IO, Any, Literal
 
 from job.config.commands import SummarizeConfig
 from job.config.load import resolved_yaml
-from job.errors import ConfigError, ExitCode
+from job.errors import CRASHED_OR_KILLED, ConfigError, ExitCode
 from job.gpus.visible import is_mig
 from job.launch.memory import own_control_group
 from job.launch.outcome import MORE_MEMORY, Outcome
@@ -31,13 +31,7 @@ COMMAND = (sys.executable, "-m", "job", "summarize")
 GRACE_SECONDS = 8.0  # a worker ends itself after 5; docker kills all 10 seconds after its signal
 
 # Codes after which a scheduler runs a night again, the most telling first. All others are final.
-RUN_AGAIN = (
-    128 + signal.SIGSEGV,
-    128 + signal.SIGABRT,
-    128 + signal.SIGKILL,
-    128 + signal.SIGTERM,
-    int(ExitCode.RETRY),
-)
+RUN_AGAIN = (*CRASHED_OR_KILLED, int(ExitCode.RETRY))
 ERROR = "error: "  # in the line by which a command reports why it ends
 
 

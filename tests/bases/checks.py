@@ -1,4 +1,4 @@
-"""What must hold at each stage of a base's journey through the commands."""
+"""Checks of each stage of a base's journey through the commands."""
 
 import random
 from typing import Any

@@ -1,32 +1,27 @@
 """The scripts of `make submit-check`, and stand-ins of Batch, ECS and processes."""
 
-import importlib.util
-import sys
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import boto3
 
 from tests.infra import stack
+from tests.infra.scripts import load_script
 
 FOLDER = stack.TEMPLATE.parent
-SCRIPTS = ("deploy", "push", "submit_check_removal", "submit_check_steps", "submit_check")
+# In this order, since the later ones import the earlier.
+SCRIPTS = (
+    "deploy.py",
+    "push.py",
+    "submit_check_removal.py",
+    "submit_check_steps.py",
+    "submit_check.py",
+)
 ONCE = boto3.session.Config(retries={"total_max_attempts": 1})
 TASK = "arn:aws:ecs:us-east-1:123456789012:task/recap_Batch_0123/4567"
 
 
-def script(name: str) -> ModuleType:
-    """Load a script of infra/aws, whose imports are its neighbours."""
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-deploy, _, removal, steps, submit_check = map(script, SCRIPTS)
+deploy, _, removal, steps, submit_check = (load_script(FOLDER / each) for each in SCRIPTS)
 
 
 class Process:

@@ -191,7 +191,7 @@ def test_a_single_fault_of_a_gpu_is_told():
 
 
 def idle_minutes(loads_for: float, since: int = 0) -> dict[float, float]:
-    """What a job logs of its only GPU in two hours: it is idle at first, and then at work."""
+    """Return the lines of a job on its only GPU in two hours: idle at first, and then at work."""
     return {since + m: float(m) if m <= loads_for else 0.0 for m in range(120)}
 
 

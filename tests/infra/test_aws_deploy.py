@@ -1,19 +1,18 @@
 """Claims about `make deploy` and `make push`, against moto's CloudFormation over HTTP."""
 
-import importlib.util
 import io
 import json
 import subprocess
 import sys
 import uuid
 from datetime import datetime
-from types import ModuleType
 from typing import Any
 
 import boto3
 import pytest
 
 from tests.infra import stack
+from tests.infra.scripts import load_script
 
 # moto's CloudFormation does not know these types. tests/infra/test_aws_requests.py sends each of
 # them to its service instead.
@@ -46,16 +45,8 @@ OUTPUTS.add("ScheduleGroup")
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
 
 
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, stack.TEMPLATE.with_name(f"{name}.py"))
-    assert spec
-    assert spec.loader
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-deploy, push = script("deploy"), script("push")
+FOLDER = stack.TEMPLATE.parent
+deploy, push = load_script(FOLDER / "deploy.py"), load_script(FOLDER / "push.py")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 
 @dataclass(frozen=True)
 class End:
-    """How an attempt ended, as Batch's DescribeJobs shows it: None for what is missing."""
+    """The end of an attempt, as Batch's DescribeJobs shows it: None for what is missing."""
 
     status: str | None = RAN
     code: int | None = None

@@ -22,7 +22,7 @@ DAEMON_SETS = (0.5, 0.6)
 
 @dataclass(frozen=True)
 class Left:
-    """What a node has for pods: cores, and GiB of memory and disk. `whole` is the disk's size."""
+    """The room of a node for pods: cores, GiB of memory and disk. `whole` is the disk's size."""
 
     cores: float
     memory: float
@@ -65,7 +65,7 @@ def blocks() -> list[dict[str, Any]]:
 
 
 def pools() -> list[tuple[str, Left]]:
-    """What the nodes of each pool of the page have left for pods."""
+    """Return the room that the nodes of each pool of the page have for pods."""
     eksctl, node_class, _ = blocks()
     (group,) = eksctl["managedNodeGroups"]
     (volume,) = node_class["spec"]["blockDeviceMappings"]

@@ -4,20 +4,19 @@ The plans are Terraform's own, with HashiCorp's provider for AWS, and are applie
 CloudFormation. `make check-infra` runs these; without a Terraform or OpenTofu they are skipped.
 """
 
-import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import boto3
 import pytest
 
 from tests.infra import stack
+from tests.infra.scripts import load_script
 
 ROOT = Path(__file__).parent.parent.parent
 MODULE = ROOT / "infra" / "terraform"
@@ -32,16 +31,7 @@ needs_terraform = pytest.mark.skipif(
 MOTO = pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
 
 
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("terraform_generate", MODULE / "generate.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-generate = script()
+generate = load_script(MODULE / "generate.py")
 
 
 # The files
