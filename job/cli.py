@@ -119,7 +119,8 @@ def _print_version(context: click.Context, _parameter: click.Parameter, is_given
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 2 wrong command line, 64 wrong config, 65 wrong data, 66 something "
-    "is not there, 70 a bug, 73 the output cannot be written, 75 run me again, 77 not allowed.",
+    "is not there, 70 a bug, 73 the output cannot be written, 75 run me again, 76 the adapter did "
+    "not pass its gate, 77 not allowed.",
 )
 @click.option(
     "--version",

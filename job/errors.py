@@ -12,6 +12,7 @@ Each cause has one class and one exit code, by which schedulers decide whether t
     │   └── AlreadyExistsError         the key of a guarded write is taken
     ├── RetryError                 75  a service failed; run the job again
     │   └── PreemptedError             a stop signal came before the end
+    ├── GateError                  76  the adapter is there, but did not pass its gate
     └── ForbiddenError             77  access is denied
 
     Stopped                        75  a stop signal came: a BaseException, so that nobody retries
@@ -48,6 +49,7 @@ class ExitCode(IntEnum):
     BUG = 70
     OUTPUT = 73
     RETRY = 75
+    GATE = 76
     FORBIDDEN = 77
 
 
@@ -155,6 +157,12 @@ class RetryError(RecapError):
 
 class PreemptedError(RetryError):
     """The job received a stop signal before it finished."""
+
+
+class GateError(RecapError):
+    """The adapter is published under its run, but did not pass its gate: a person decides."""
+
+    exit_code = ExitCode.GATE
 
 
 class Stopped(BaseException):

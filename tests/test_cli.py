@@ -309,6 +309,7 @@ def end_with(recap):
         ("AlreadyExistsError", 73),
         ("RetryError", 75),
         ("PreemptedError", 75),
+        ("GateError", 76),
         ("ForbiddenError", 77),
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from job.errors import ExitCode
 from job.submit.aws_batch import BY_HAND
 from tests.infra import stack
 from tests.infra.eventbridge import execute, is_matched, message
@@ -91,6 +92,12 @@ def test_the_mail_of_a_failed_job_has_its_end_and_links():
         f"{console}/batch/home?region=us-east-1#jobs/ec2/detail/{JOB}",
         f"{console}/cloudwatch/home?region=us-east-1#dashboards/dashboard/recap",
     ]
+
+
+def test_the_mail_of_a_gate_that_was_not_passed_says_that_a_person_decides():
+    mail = message(stack.watching()["JobFailed"], failed(container={"exitCode": ExitCode.GATE}))
+    assert "Exit code: 76." in mail
+    assert "the adapter is there, but did not pass its gate, and a person decides" in mail
 
 
 def test_the_mail_of_several_workers_has_commands_that_list_them():

@@ -230,3 +230,10 @@ def test_logs_are_found_as_recap_writes_them(capsys):
     (pattern,) = re.findall(r'{namespace="recap"} \|~ `(.*)`', errors)
     lines = [warning, night, "error: nightly.yaml does not exist", "config error: run: missing"]
     assert [bool(re.search(pattern, line)) for line in lines] == [True, False, True, True]
+
+
+def test_the_alert_of_a_failed_job_says_that_a_person_decides_after_76():
+    (rule,) = [rule for rule in rules() if rule["alert"] == "RecapJobFailed"]
+    text = " ".join(rule["annotations"]["description"].split())
+    assert "After 76 nothing is broken: the adapter is there" in text
+    assert "a person decides" in text
