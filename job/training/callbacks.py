@@ -5,6 +5,7 @@ transformers calls them in the order in which `fit` adds them.
 
 import math
 import re
+import resource
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -32,6 +33,7 @@ SCALARS = {
     "learning_rate": "train/learning_rate",
     "grad_norm": "train/gradient_norm",
     "tokens_per_second": "train/tokens_per_second",
+    "memory_gib": "train/memory_gib",
     "epoch": "train/epoch",
     "eval_loss": "validation/loss",
     "gpu_utilization": "gpu/utilization",
@@ -44,7 +46,8 @@ SECONDS_BETWEEN_METRICS = 60.0
 class LogProgress(TrainerCallback):  # type: ignore[misc]
     """Show a progress bar over steps, log the trainer's numbers, and write them as curves.
 
-    Beside each of them, the use of the GPUs at that moment is written as curves.
+    Adds tokens per second and memory to the trainer's own history, which checkpoints and the report
+    have. Beside each number, the use of the GPUs at that moment is written as curves.
     """
 
     def __init__(
@@ -76,7 +79,12 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]
         if "loss" in numbers:
             tokens = state.num_input_tokens_seen - self._last_tokens
             seconds = time.monotonic() - self._last_time
-            numbers["tokens_per_second"] = tokens / max(seconds, 1e-9)
+            measured = {
+                "tokens_per_second": tokens / max(seconds, 1e-9),
+                "memory_gib": used_memory_gib(),
+            }
+            numbers |= measured
+            state.log_history[-1] |= measured
             self._restart_clock(state)
 
         event("step", step=state.global_step, of=state.max_steps, **numbers)
@@ -101,6 +109,14 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]
     def _restart_clock(self, state: Any) -> None:
         self._last_time = time.monotonic()
         self._last_tokens = state.num_input_tokens_seen
+
+
+def used_memory_gib() -> float:
+    """Return the largest memory that this process has held: of its GPU, or of the host without."""
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_reserved()) / 2**30
+    # In KiB on Linux.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 class LogMetrics(TrainerCallback):  # type: ignore[misc]

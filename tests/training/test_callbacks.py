@@ -134,7 +134,9 @@ class Clock:
 
 
 def state_at(step: int, tokens: int = 0) -> Any:
-    return SimpleNamespace(global_step=step, max_steps=100, num_input_tokens_seen=tokens)
+    return SimpleNamespace(
+        global_step=step, max_steps=100, num_input_tokens_seen=tokens, log_history=[{"step": step}]
+    )
 
 
 @pytest.fixture
@@ -203,5 +205,7 @@ def test_curves_show_the_use_of_gpus():
         lambda name, value, step: written.update({name: value}),
         lambda: [Use(memory=30, utilization=90, gpu=0), Use(memory=40, utilization=70, gpu=1)],
     )
-    callback.on_log(None, state_at(3), None, {"loss": 1.0})
+    state = state_at(3)
+    callback.on_log(None, state, None, {"loss": 1.0})
     assert (written["gpu/utilization"], written["gpu/memory"]) == (80, 40)
+    assert written["train/memory_gib"] == state.log_history[-1]["memory_gib"] > 0
