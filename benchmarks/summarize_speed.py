@@ -28,10 +28,15 @@ from typing import Any
 import yaml
 
 from job.config.data_sections import ReadingSection
-from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
+from job.config.sections import (
+    AdapterModelSection,
+    EngineName,
+    GenerationSection,
+    StorageSection,
+)
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
-from job.inference.choose import EngineChoice, EngineName, open_engine
+from job.inference.choose import EngineChoice, open_engine
 from job.inference.open import FetchedModel, fetch_with_adapter, load, merge
 from job.inference.summaries import input_budget, summarize_conversations
 from job.inference.vllm_start import is_installed
@@ -50,11 +55,14 @@ Summarize = Callable[[list[Conversation]], list[str]]
 
 def with_recap(model: FetchedModel, settings: GenerationSection, engine: EngineName) -> Summarize:
     """Summarize with one of recap's engines."""
-    opened, _ = open_engine(
-        model, SECTION, settings, EngineChoice(engine, "separate"), cache_folder()
-    )
+    choice = EngineChoice(engine, "separate")
+    opened = open_engine(model, SECTION, settings, choice, cache_folder()).engine
     encoder = Encoder(model.prompt, model.tokenizer, input_budget(opened, settings))
-    return lambda conversations: summarize_conversations(conversations, opened, encoder, settings)
+
+    def summarize(conversations: list[Conversation]) -> list[str]:
+        return summarize_conversations(conversations, opened, encoder, settings).texts
+
+    return summarize
 
 
 def one_at_a_time(model: FetchedModel, settings: GenerationSection) -> Summarize:

@@ -8,8 +8,10 @@ from job.config.data_sections import DataSection, ReadingSection
 from job.config.redaction import RedactionSection
 from job.config.sections import (
     AdapterModelSection,
+    AdapterWeights,
     ChunksSection,
     CsvOutputSection,
+    EngineName,
     GenerationSection,
     ModelSection,
     PromptSection,
@@ -29,8 +31,6 @@ from job.config.training_sections import (
     TrainLimitsSection,
 )
 
-EngineName = Literal["auto", "transformers", "vllm"]
-AdapterWeights = Literal["separate", "merged"]
 AdapterDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")]
 RunName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 

@@ -19,6 +19,8 @@ OneOrMoreNames = Name | Annotated[list[Name], Field(min_length=1)]
 Quantization = Literal["nf4-double", "nf4"]
 Attention = Literal["auto", "sdpa", "eager", "flash_attention_2"]
 DType = Literal["auto", "bfloat16", "float16", "float32"]
+EngineName = Literal["auto", "transformers", "vllm"]
+AdapterWeights = Literal["separate", "merged"]
 
 ONE_FILE = (".jsonl", ".csv", ".parquet")  # endings of outputs that are one file
 # Endings that nobody gives to a folder on purpose: those of files of records, tables and texts.

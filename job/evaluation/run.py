@@ -83,7 +83,7 @@ def _summarize(
         with progress(f"summarizing ({system})", len(conversations), "conversation") as bar:
             return summarize_conversations(
                 conversations, engine, encoder, config.generation, bar.advance
-            )
+            ).texts
 
     systems = {TUNED: summarize(TUNED)}
     if config.evaluation.base_without_adapter:

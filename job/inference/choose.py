@@ -1,14 +1,21 @@
 """Choose the engine by the config and by what is installed, and load the model into it."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
+from typing import Literal
 
-from job.config.commands import AdapterWeights, EngineName
-from job.config.sections import AdapterModelSection, GenerationSection
+from job.config.sections import (
+    AdapterModelSection,
+    AdapterWeights,
+    EngineName,
+    GenerationSection,
+)
 from job.errors import ConfigError
 from job.inference.engine import Engine
 from job.inference.open import FetchedModel, load, merge
+from job.inference.serving import Serving, deciding_generation
 from job.inference.summaries import check_budget
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_start import (
@@ -21,8 +28,19 @@ from job.inference.vllm_start import (
     start_vllm,
     why_not,
 )
-from job.model.load import base_quantization, context_tokens
+from job.model import Model
+from job.model.load import (
+    attach_adapter,
+    base_quantization,
+    compute_dtype,
+    context_tokens,
+    read_quantization,
+)
+from job.model.quantization import WeightsInMemory
+from job.prompt.template import prompt_digest
 from job.telemetry import event
+
+OF_VLLM = "vllm"  # the attention of a model that vLLM runs, which chooses it by itself
 
 
 @dataclass(frozen=True)
@@ -50,39 +68,103 @@ def check_installed(engine: EngineName, tensor_parallel: int = 1) -> None:
         raise ConfigError(f"engine: {MISSING}")
 
 
+@dataclass(frozen=True)
+class OpenedEngine:
+    """A loaded model, and the settings that decide its summaries.
+
+    `with_adapter` returns an engine over the same base with the adapter in a folder, or with None
+    of the base alone; engines of before are no longer usable. It is None where the adapter was
+    merged, so that the base is no longer there. `weights` are known of transformers only.
+    """
+
+    engine: Engine
+    serving: Serving
+    with_adapter: Callable[[Path | None], Engine] | None
+    weights: WeightsInMemory | None = None
+
+
 def open_engine(
     model: FetchedModel,
     section: AdapterModelSection,
     generation: GenerationSection,
     choice: EngineChoice,
     cache: Path,
-) -> tuple[Engine, str]:
-    """Load the model into an engine; return the engine, and its name with version.
+) -> OpenedEngine:
+    """Load the model into an engine, and return it with the settings by which it serves.
 
     Merges the adapter into its base in `cache` if the config says so. Logs which engine was chosen
     and why. Raise ConfigError if the answer leaves no room for a prompt, or if the config insists
     on an engine that cannot serve the model.
     """
     check_budget(generation, context_tokens(model.base.path))
-    if choice.adapter_weights == "merged":
+    is_merged = choice.adapter_weights == "merged" and model.adapter is not None
+    if is_merged:
         model = merge(model, section, cache)
 
     name, why = choose(model, section, choice.engine, choice.tensor_parallel)
-    name_and_version = f"{name} {_version(name)}"
+    serving = Serving(
+        quantization=_quantization(model, section, name),
+        dtype=str(compute_dtype(section.dtype)).removeprefix("torch."),
+        attention=OF_VLLM,
+        adapter_weights=choice.adapter_weights,
+        engine=name,
+        engine_version=_version(name),
+        tensor_parallel=choice.tensor_parallel,
+        generation=deciding_generation(generation),
+        prompt=prompt_digest(model.prompt),
+    )
     event(
         "engine",
-        engine=name_and_version,
+        engine=serving.engine_name,
         why=why,
         base=model.base.uri,
         adapter=model.adapter_digest,
         adapter_weights=choice.adapter_weights,
         tensor_parallel=choice.tensor_parallel,
-        quantization=base_quantization(model.base.path) or section.quantization or "none",
+        quantization=serving.quantization,
     )
     if name == "vllm":
         started = start_vllm(model, section, generation, choice.tensor_parallel)
-        return started, name_and_version
-    return TransformersEngine(load(model, section), model.tokenizer), name_and_version
+        return OpenedEngine(started, serving, None if is_merged else started.with_adapter)
+
+    loaded = _LoadedModel(model, section)
+    return OpenedEngine(
+        loaded.engine(),
+        replace(serving, attention=loaded.attention),
+        None if is_merged else loaded.with_adapter,
+        loaded.weights,
+    )
+
+
+class _LoadedModel:
+    """A model in this process, whose adapter can be exchanged."""
+
+    def __init__(self, model: FetchedModel, section: AdapterModelSection) -> None:
+        self._tokenizer = model.tokenizer
+        self._dtype = compute_dtype(section.dtype)
+        self._has_adapter = model.adapter is not None
+        self._model: Model = load(model, section)
+        self.attention: str = self._model.config.get_text_config()._attn_implementation
+        self.weights: WeightsInMemory = self._model.weights_in_memory
+
+    def engine(self) -> Engine:
+        return TransformersEngine(self._model, self._tokenizer)
+
+    def with_adapter(self, folder: Path | None) -> Engine:
+        if self._has_adapter:
+            self._model = self._model.unload()
+        self._has_adapter = folder is not None
+        if folder is not None:
+            self._model = attach_adapter(self._model, folder, self._dtype)
+        return self.engine()
+
+
+def _quantization(model: FetchedModel, section: AdapterModelSection, engine: str) -> str:
+    """Return the quantization of the weights as the engine will have them in memory."""
+    if engine == "vllm":
+        # It computes with what a base brings along, where transformers may read that into 16 bits.
+        return base_quantization(model.base.path) or section.quantization or "none"
+    return read_quantization(model.base.path, model.base.uri, section).in_memory
 
 
 def choose(
@@ -90,7 +172,7 @@ def choose(
     section: AdapterModelSection,
     engine: EngineName,
     tensor_parallel: int = 1,
-) -> tuple[str, str]:
+) -> tuple[Literal["transformers", "vllm"], str]:
     """Return `transformers` or `vllm`, and the reason.
 
     Raise ConfigError if the config insists on vLLM and vLLM cannot serve the model. To share the
@@ -121,7 +203,7 @@ def _vllm_on_several_gpus(
     model: FetchedModel,
     section: AdapterModelSection,
     tensor_parallel: int,
-) -> tuple[str, str]:
+) -> tuple[Literal["transformers", "vllm"], str]:
     reason = why_not(model, section, tensor_parallel)
     if reason is not None:
         raise _needs_vllm(tensor_parallel, reason)

@@ -4,6 +4,7 @@ A night does not: `job.summarization` has its own loop over chunks.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from job.config.sections import GenerationSection
 from job.conversations.record import Conversation
@@ -11,6 +12,14 @@ from job.errors import ConfigError
 from job.inference.engine import Engine, Generated, why_only_thought
 from job.prompt.encode import Encoder, NothingToSummarizeError, TooLongError
 from job.telemetry import warn
+
+
+@dataclass(frozen=True)
+class Summaries:
+    """A summary of each conversation, and why it ended; None where nothing was generated."""
+
+    texts: list[str]
+    finish_reasons: list[str | None]
 
 
 def input_budget(engine: Engine, settings: GenerationSection) -> int:
@@ -40,7 +49,7 @@ def summarize_conversations(
     encoder: Encoder,
     settings: GenerationSection,
     on_done: Callable[[int], None] | None = None,
-) -> list[str]:
+) -> Summaries:
     """Return a summary of each conversation, in order.
 
     A conversation that cannot become a prompt is logged as a warning and gets an empty summary, as
@@ -61,9 +70,10 @@ def summarize_conversations(
         raise ConfigError(f"model.dtype: {error}") from error
 
     _warn_of_thoughts(answers)
-    summaries = [""] * len(conversations)
+    summaries = Summaries([""] * len(conversations), [None] * len(conversations))
     for row, answer in zip(prompts, answers, strict=True):
-        summaries[row] = answer.text.strip()
+        summaries.texts[row] = answer.text.strip()
+        summaries.finish_reasons[row] = answer.finish_reason
     return summaries
 
 

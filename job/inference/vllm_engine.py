@@ -6,6 +6,7 @@ calls are already running while the last ones of this call end (`expect`).
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from job.config.sections import GenerationSection
@@ -49,6 +50,17 @@ class VllmEngine:
         self._max_running: int | None = None  # limit of prompts at once; None until memory ran out
         self.context_tokens: int = engine.model_config.max_model_len
         self.prompts_ahead: int = BATCHES_AHEAD * engine.vllm_config.scheduler_config.max_num_seqs
+
+    def with_adapter(self, folder: Path | None) -> "VllmEngine":
+        """Return an engine over the same weights, with the adapter in a folder or the base alone.
+
+        `folder` needs a rank that vLLM was started for.
+        """
+        adapter = None
+        if folder is not None:
+            number = 1 if self._adapter is None else self._adapter.lora_int_id + 1
+            adapter = lora_request(folder, number)
+        return VllmEngine(self._engine, self._tokenizer, self._ends, adapter)
 
     def generate(
         self,
@@ -213,6 +225,13 @@ class VllmEngine:
             raise RetryError(
                 f"vLLM failed ({error}) and holds on to the prompts that it failed on: run again",
             )
+
+
+def lora_request(folder: Path, number: int = 1) -> Any:
+    """Return vLLM's request for the adapter in a folder; no two adapters may share a number."""
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(f"adapter-{number}", number, str(folder))
 
 
 def sampling_parameters(settings: GenerationSection, ends: frozenset[int]) -> Any:

@@ -16,7 +16,7 @@ from job.config.sections import AdapterModelSection, GenerationSection
 from job.errors import ConfigError
 from job.inference import vllm_process
 from job.inference.open import FetchedModel
-from job.inference.vllm_engine import VllmEngine
+from job.inference.vllm_engine import VllmEngine, lora_request
 from job.model.control_tokens import end_tokens
 from job.model.families import generation_config
 from job.model.load import base_quantization, compute_dtype, context_tokens
@@ -153,7 +153,6 @@ def start_vllm(
     )
 
     with _vllm_environment():
-        from vllm.lora.request import LoRARequest
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -173,7 +172,7 @@ def start_vllm(
                 f"engine: vllm does not start ({_one_line(error)}): lower "
                 "generation.max_input_tokens where memory is short, or set engine: transformers"
             ) from error
-        adapter = LoRARequest("adapter", 1, str(model.adapter)) if model.adapter else None
+        adapter = lora_request(model.adapter) if model.adapter else None
 
     started = VllmEngine(engine, model.tokenizer, ends, adapter)
     is_shorter = limit is not None and started.context_tokens < limit

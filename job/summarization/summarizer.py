@@ -82,15 +82,15 @@ def open_summarizer(config: SummarizeConfig, cache: Path) -> Summarizer:
     """
     model = _fetch(config, cache)
     choice = EngineChoice(config.engine, config.adapter_weights, config.tensor_parallel)
-    engine, name = open_engine(model, config.model, config.generation, choice, cache)
-    check_budget(config.generation, engine.context_tokens)
-    max_tokens = input_budget(engine, config.generation)
+    opened = open_engine(model, config.model, config.generation, choice, cache)
+    check_budget(config.generation, opened.engine.context_tokens)
+    max_tokens = input_budget(opened.engine, config.generation)
     return Summarizer(
-        engine=engine,
+        engine=opened.engine,
         encoder=Encoder(model.prompt, model.tokenizer, max_tokens),
         cleaning=cleaning_of(model.prompt, config.data),
         digests=Digests(model.adapter_digest, model.base.digest),
-        engine_name=name,
+        engine_name=opened.serving.engine_name,
     )
 
 

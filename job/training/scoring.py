@@ -116,7 +116,7 @@ def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[st
             encoder = Encoder(run.data.prompt, run.tokenizer, budget)
             return summarize_conversations(
                 conversations, engine, encoder, run.config.generation, done
-            )
+            ).texts
 
     return summarize
 

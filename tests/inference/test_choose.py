@@ -33,8 +33,9 @@ def model(base_folder, tmp_path):
 def test_auto_is_transformers_and_the_log_has_the_reason(model, tmp_path, caplog):
     section, choice = AdapterModelSection(), EngineChoice("auto", "separate")
     with caplog.at_level("INFO", "recap"):
-        engine, name = open_engine(model, section, GenerationSection(), choice, tmp_path)
-    assert isinstance(engine, TransformersEngine)
+        opened = open_engine(model, section, GenerationSection(), choice, tmp_path)
+    assert isinstance(opened.engine, TransformersEngine)
+    name = opened.serving.engine_name
     assert name.startswith("transformers 5.")
     (logged,) = [record for record in caplog.records if record.getMessage() == "engine"]
     assert logged.fields["engine"] == name

@@ -30,7 +30,7 @@ def test_thoughts_are_neither_summaries_nor_scored_as_such(caplog):
     conversations = [Conversation(str(n), (Turn("agent", "Hi"),), Source("f", n)) for n in range(3)]
     encoder = Encoder(make_prompt(PromptSection(), tokenizer), tokenizer, 900)
     LOGGER.propagate = True
-    found = summarize_conversations(conversations, Thinking(), encoder, GenerationSection())
+    found = summarize_conversations(conversations, Thinking(), encoder, GenerationSection()).texts
     assert found == ["A refund.", "", "A refund."]
     (warning,) = caplog.records
     assert "thoughts without a summary" in warning.message

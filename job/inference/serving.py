@@ -1,0 +1,181 @@
+"""Serving settings: everything that decides a summary besides the weights and the conversation.
+
+The record is made by `open_engine`, from what is loaded. It stands beside every score, and travels
+with an adapter in serving.json: a night takes from there what its config does not set.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from job.config.sections import AdapterWeights, GenerationSection
+from job.errors import DamagedError
+from job.model.fetch import Adapter
+
+FILE = "serving.json"
+MAX_FILE_BYTES = 1 << 16
+JUDGED_KEY = "judged"
+
+# The keys of `generation` that decide a summary. The others decide how fast it is made.
+DECIDING = ("max_new_tokens", "temperature", "top_p", "seed", "max_input_tokens")
+
+Quantization = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")]
+DType = Annotated[str, Field(pattern=r"^(bfloat16|float16|float32)$")]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,39}$")]
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9.+!_-]{0,60}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The settings with which summaries were made, each as it was resolved: never "auto"."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    quantization: Quantization  # of the weights in memory: none, nf4, nf4-double, the base's own
+    dtype: DType
+    attention: Word  # transformers' name of it, or vllm for vLLM's own
+    adapter_weights: AdapterWeights
+    engine: Literal["transformers", "vllm"]
+    engine_version: Version
+    tensor_parallel: Annotated[int, Field(ge=1, le=1024)]
+    generation: Mapping[str, Any]  # by the keys in DECIDING
+    prompt: Digest
+
+    @property
+    def engine_name(self) -> str:
+        """The engine with its version, as in `vllm 0.32.0`."""
+        return f"{self.engine} {self.engine_version}".rstrip()
+
+    def text(self) -> str:
+        """Return the settings in one line, for people."""
+        generation = self.generation
+        how = "greedy"
+        if generation["temperature"]:
+            how = (
+                f"temperature {generation['temperature']:g}, top_p {generation['top_p']:g}, "
+                f"seed {generation['seed']}"
+            )
+        parts = [
+            f"quantization {self.quantization}",
+            self.dtype,
+            f"attention {self.attention}",
+            f"adapter {self.adapter_weights}",
+            self.engine_name,
+        ]
+        if self.tensor_parallel > 1:
+            parts.append(f"{self.tensor_parallel} GPUs")
+        parts.append(f"{how}, at most {generation['max_new_tokens']} tokens")
+        if generation["max_input_tokens"] is not None:
+            parts.append(f"prompts of at most {generation['max_input_tokens']} tokens")
+        return "; ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON types."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(plain: Any, where: str = FILE) -> "Serving":
+        """Return the settings that `to_json` wrote; raise DamagedError for anything else.
+
+        `where` names the source in the error.
+        """
+        try:
+            serving = TypeAdapter(Serving).validate_python(plain)
+            generation = serving.generation
+            if set(generation) != set(DECIDING):
+                raise DamagedError(
+                    f"{where}: generation has {', '.join(map(str, generation)) or 'no keys'}, "
+                    f"wanted {', '.join(DECIDING)}: {REMEDY}"
+                )
+            # The bounds of the config hold here, too.
+            GenerationSection.model_validate(generation, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "JSON"
+            raise DamagedError(
+                f"{where}: these are no serving settings ({key}: {first['msg']}): {REMEDY}"
+            ) from error
+        return serving
+
+
+REMEDY = "train the adapter again, or remove the file and publish the folder again"
+
+
+@dataclass(frozen=True)
+class AdapterServing:
+    """The content of serving.json. `is_judged` is True if the adapter's scores are of these."""
+
+    serving: Serving
+    is_judged: bool
+
+
+def deciding_generation(section: GenerationSection) -> dict[str, Any]:
+    """Return the values of `generation` that decide a summary."""
+    return {key: getattr(section, key) for key in DECIDING}
+
+
+def differences(judged: Serving, serving: Serving) -> list[str]:
+    """Return a sentence for each setting that departs from those an adapter was judged with."""
+    there = _flat(judged)
+    here = _flat(serving)
+    # One sentence is enough for another engine: each has a version and an attention of its own.
+    if judged.engine != serving.engine:
+        for each in (there, here):
+            del each["attention"], each["engine version"]
+    sentences = []
+    for name, value in here.items():
+        if value != there[name]:
+            found = f"{name} {_shown(value)} here, {_shown(there[name])} when it was judged"
+            sentences.append(found)
+    return sentences
+
+
+def write_serving(folder: Path, serving: Serving, is_judged: bool) -> None:
+    """Write serving.json in an adapter's folder."""
+    content = {JUDGED_KEY: is_judged, **serving.to_json()}
+    (folder / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_serving(adapter: Adapter) -> AdapterServing | None:
+    """Return the serving settings of a published adapter; None if it carries none.
+
+    Raise DamagedError if the file is not the one of the manifest, or has no such settings. Its
+    values can only be what a config may set: they name no path, and allow no code to run.
+    """
+    entry = adapter.manifest.files.get(FILE)
+    if entry is None:
+        return None
+    where = f"{adapter.uri}/{FILE}"
+    if entry.size > MAX_FILE_BYTES:
+        raise DamagedError(f"{where} has {entry.size:,} bytes, which are no serving settings")
+    content = adapter.store.read(FILE)
+    if sha256(content).hexdigest() != entry.sha256:
+        raise DamagedError(f"{where} is not the file that the manifest names: publish it again")
+    try:
+        plain = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{where} is no JSON ({error}): {REMEDY}") from error
+    if not isinstance(plain, dict) or not isinstance(plain.get(JUDGED_KEY), bool):
+        raise DamagedError(f"{where} does not say if it was {JUDGED_KEY}: {REMEDY}")
+    is_judged = plain.pop(JUDGED_KEY)
+    return AdapterServing(Serving.from_json(plain, where), is_judged)
+
+
+def _flat(serving: Serving) -> dict[str, Any]:
+    """Return all settings by the words for them in a sentence."""
+    plain = serving.to_json()
+    generation = plain.pop("generation")
+    named = {name.replace("_", " "): value for name, value in plain.items()}
+    return named | {name.replace("_", " "): generation[name] for name in DECIDING}
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    return f"{value:g}" if isinstance(value, float) else str(value)
