@@ -21,6 +21,7 @@ OTHER_BUCKET = {"InputBucket": "mine", "TrainInput": "labelled/*", "NightInput":
 END = "summaries"  # the message of the metric filters: tests/infra/test_aws_alarms.py
 
 
+@pytest.mark.infra  # a minute: three commands of recap in processes of their own
 @pytest.mark.timeout(900)  # processes that load torch
 def test_recap_runs_with_what_its_roles_allow_and_they_allow_no_more(
     s3, base_folder, guarded, aws_environment, tmp_path, trials
