@@ -181,6 +181,39 @@ class GenerationSection(Section):
     max_batch_size: int = Field(64, ge=1, description="Maximum number of prompts in a batch.")
 
 
+class MetricModelSection(Section):
+    """A local model that a metric reads texts with. No code of its repository runs."""
+
+    model: Uri = Field(
+        description="Hub id, s3:// prefix or folder of the model. Only safetensors weights are "
+        "loaded, in float32."
+    )
+    revision: str | None = Field(
+        None, description="Revision of a Hub model: a commit, tag or branch."
+    )
+
+
+class FaithfulnessModelSection(MetricModelSection):
+    """The classifier of what a conversation supports."""
+
+    label: Name | None = Field(
+        None,
+        description="Name of the class that means that the sentence is supported, by id2label of "
+        "the model's config.json. null finds a name such as entailment, consistent or supported.",
+    )
+
+
+class BertscoreModelSection(MetricModelSection):
+    """The model whose token vectors BERTScore compares."""
+
+    layer: int | None = Field(
+        None,
+        ge=1,
+        description="Layer after which vectors are compared. null is the last. Published "
+        "BERTScores take one of those before it, such as 17 of roberta-large.",
+    )
+
+
 class ScoringSection(Section):
     """Scoring of summaries."""
 
@@ -196,6 +229,29 @@ class ScoringSection(Section):
     bootstrap_samples: int = Field(
         1000, ge=100, description="Number of resamples for the 95% intervals."
     )
+    bertscore_model: BertscoreModelSection | None = Field(
+        None, description="Model for BERTScore. null leaves the metric out."
+    )
+    faithfulness_model: FaithfulnessModelSection | None = Field(
+        None,
+        description="Classifier for faithfulness: whether a conversation supports what its summary "
+        "says. null leaves the metric out.",
+    )
+    faithfulness_labels: Uri | None = Field(
+        None,
+        description="Summaries that people judged, to measure how far the classifier agrees with "
+        "them: a JSONL file with id, summary and label (true if faithful, or 0 to 1). null shows "
+        "faithfulness as uncalibrated.",
+    )
+
+    @model_validator(mode="after")
+    def _labels_are_for_a_model(self) -> Self:
+        if self.faithfulness_labels is not None and self.faithfulness_model is None:
+            raise ValueError(
+                "faithfulness_labels is set, but there is no faithfulness_model to compare with "
+                "them: set one, or remove faithfulness_labels"
+            )
+        return self
 
 
 class SummarizeLimitsSection(Section):
