@@ -9,7 +9,8 @@ Each cause has one class and one exit code, by which schedulers decide whether t
     ├── MissingError               66  an input, a model or an adapter does not exist
     ├── DivergedError              70  the training diverged
     ├── OutputError                73  the output cannot be written
-    │   └── AlreadyExistsError         the key of a guarded write is taken
+    │   ├── AlreadyExistsError         the key of a guarded write is taken
+    │   └── ChangedError               what a guarded write would replace is not what was read
     ├── RetryError                 75  a service failed; run the job again
     │   └── PreemptedError             a stop signal came before the end
     ├── GateError                  76  the adapter is there, but did not pass its gate
@@ -147,6 +148,10 @@ class OutputError(RecapError):
 
 class AlreadyExistsError(OutputError):
     """The key of a guarded write is taken."""
+
+
+class ChangedError(OutputError):
+    """The object of a guarded write is not what was read before: somebody else was faster."""
 
 
 class RetryError(RecapError):

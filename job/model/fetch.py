@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from job.config.sections import AdapterModelSection, StorageSection
-from job.errors import ConfigError, DamagedError, DataError
+from job.errors import ConfigError, DamagedError, DataError, MissingError
 from job.identity import changed_names, json_digest, sha256_of
 from job.model.adapter_files import check_adapter_files
+from job.model.champion import Pointer, is_pointer, read_pointer
 from job.model.files import (
     ALL_WEIGHTS,
     GENERATION_CONFIG,
@@ -89,11 +90,15 @@ class Base:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A published adapter, by its manifest: its weights need not be on disk."""
+    """A published adapter, by its manifest: its weights need not be on disk.
+
+    `pointer` is set if a pointer named it: it is the champion, and `uri` is its own.
+    """
 
     uri: str
     store: Store
     manifest: Manifest
+    pointer: Pointer | None = None
 
     @property
     def digest(self) -> str:
@@ -235,8 +240,11 @@ def _with_small_digests(base: Base) -> Base:
 def read_adapter(uri: str, storage: StorageSection) -> Adapter:
     """Read the manifest of an adapter in a folder, under s3://, or in a repository of the Hub.
 
-    Raise DamagedError if it records no base.
+    A URI of a pointer means the champion that it names now. Raise DamagedError if the manifest
+    records no base, DataError if the champion was replaced since it was promoted.
     """
+    if is_pointer(uri):
+        return _read_champion(read_pointer(uri, storage), storage)
     is_on_hub = HUB_ID.fullmatch(uri) and not Path(uri).is_dir()
     store = open_store(f"hf://{uri}" if is_on_hub else uri, storage)
     manifest = read_manifest(store, "")
@@ -246,6 +254,24 @@ def read_adapter(uri: str, storage: StorageSection) -> Adapter:
             f"{uri}: its manifest names no base: this is no adapter folder that recap published"
         )
     return Adapter(uri, store, manifest)
+
+
+def _read_champion(pointer: Pointer, storage: StorageSection) -> Adapter:
+    champion = pointer.champion
+    remedy = (
+        f"put it back, or name the one that shall serve: recap champion rollback {pointer.uri}, or "
+        "recap champion set"
+    )
+    try:
+        adapter = read_adapter(champion.adapter, storage)
+    except MissingError as error:
+        raise MissingError(f"{pointer.uri}: its champion is gone ({error}): {remedy}") from error
+    if adapter.digest != champion.digest:
+        raise DataError(
+            f"{pointer.uri}: the champion {champion.adapter} was promoted with digest "
+            f"{champion.digest}, and has {adapter.digest} now: it was replaced; {remedy}"
+        )
+    return replace(adapter, pointer=pointer)
 
 
 def check_adapter_digest(adapter: Adapter, wanted: str | None) -> None:

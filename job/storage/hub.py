@@ -1,4 +1,4 @@
-"""A read-only store over a Hub repository, by huggingface_hub.
+"""A store over a Hub repository, by huggingface_hub: read-only, but for `replace`.
 
 `hf://org/name[@revision][/folder]` is a model, `hf://datasets/…` a data set. A branch is resolved
 to its commit once, so that one store reads one state of the repository.
@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from job.errors import MissingError, OutputError, RetryError
+from job.errors import ChangedError, MissingError, OutputError, RecapError, RetryError
 from job.storage.atomic import UNFINISHED, new_folder, reading, sync_folder, writing
 from job.storage.hub_errors import hub_errors
 from job.storage.keys import below, check_key, relative_to, split_hub
-from job.storage.store import Entry, Progress, Skip
+from job.storage.store import Entry, Progress, Skip, read_or_none
+
+CONFLICTS = (409, 412)  # HTTP statuses: the branch has moved on since the parent of a commit
+MAX_TRIES_AFTER_CONFLICT = 5
 
 
 class HubStore:
@@ -113,6 +116,50 @@ class HubStore:
     def write(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Raise OutputError: a repository is written as one commit, by `publish_to_hub`."""
         raise self._read_only_error()
+
+    def replace(self, key: str, data: bytes, expected: bytes | None) -> None:
+        """Commit `data` as the file `key` if its content on the branch is still `expected`.
+
+        The commit names its parent, and the Hub refuses it if the branch has moved on.
+        """
+        from huggingface_hub import CommitOperationAdd
+        from huggingface_hub.errors import HfHubHTTPError
+
+        where = self._where(key)
+        addition = CommitOperationAdd(path_in_repo=self._path(key), path_or_fileobj=data)
+        for _ in range(MAX_TRIES_AFTER_CONFLICT):
+            # The branch as it is now, not as this store has read it before.
+            self._commit = None
+            if read_or_none(self, key) != expected:
+                raise ChangedError(f"{where} changed meanwhile")
+            try:
+                with hub_errors(where, writes=True):
+                    self._commit = self._create_commit(addition)
+                return
+            except RecapError as error:
+                # The answer may be lost, or a commit of another file came in between.
+                self._commit = None
+                if read_or_none(self, key) == data:
+                    return
+                cause = error.__cause__
+                is_conflict = isinstance(cause, HfHubHTTPError) and (
+                    cause.response.status_code in CONFLICTS
+                )
+                if not is_conflict:
+                    raise
+        raise RetryError(f"{where}: others commit to the repository all the time: run again")
+
+    def _create_commit(self, addition: Any) -> str:
+        """Commit on top of the commit that this store reads, and return the new one."""
+        made = self._api().create_commit(
+            self._repository,
+            [addition],
+            commit_message=f"Switch {addition.path_in_repo}",
+            repo_type=self._kind,
+            revision=self._revision,
+            parent_commit=self._resolve_commit(),
+        )
+        return str(made.oid)
 
     def delete(self, key: str) -> None:
         """Raise OutputError: a repository is written as one commit, by `publish_to_hub`."""

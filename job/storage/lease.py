@@ -332,6 +332,11 @@ class GuardedStore:
         with self.change():
             self._store.write(key, data, if_absent=if_absent)
 
+    def replace(self, key: str, data: bytes, expected: bytes | None) -> None:
+        """Replace the object, as the store does. Raise LeaseLostError without the lease."""
+        with self.change():
+            self._store.replace(key, data, expected)
+
     def delete(self, key: str) -> None:
         """Delete the object, as the store does. Raise LeaseLostError without the lease."""
         with self.change():

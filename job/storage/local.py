@@ -6,10 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from job.errors import DataError, MissingError, RetryError
-from job.storage.atomic import UNFINISHED, new_file, reading, sweep, write_file, writing
+from job.errors import ChangedError, DataError, MissingError, RetryError
+from job.storage.atomic import (
+    UNFINISHED,
+    locked,
+    new_file,
+    reading,
+    sweep,
+    write_file,
+    writing,
+)
 from job.storage.keys import below, check_key, local_path
-from job.storage.store import Entry, Progress, Skip
+from job.storage.store import Entry, Progress, Skip, read_or_none
 
 CHUNK_BYTES = 1 << 20
 LOST_AND_FOUND = "lost+found"  # in the root of every ext4 volume; only root may read it
@@ -93,6 +101,17 @@ class LocalStore:
         With `if_absent` it is by a hard link, which only one of several writers can make.
         """
         write_file(self._path(key), data, if_absent=if_absent)
+
+    def replace(self, key: str, data: bytes, expected: bytes | None) -> None:
+        """Write `data` to `key` under the lock of its folder if the content is still `expected`.
+
+        On a network mount, that holds between machines as far as the mount shares its locks.
+        """
+        path = self._path(key)
+        with locked(path.parent):
+            if read_or_none(self, key) != expected:
+                raise ChangedError(f"{path} changed meanwhile")
+            write_file(path, data)
 
     def delete(self, key: str) -> None:
         """Delete the file, and the folders above that are then empty.

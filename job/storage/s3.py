@@ -5,6 +5,7 @@ A prefix always ends in a slash, so that `my/path` never matches `my/path2`.
 
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,16 +13,31 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from job.config.sections import StorageSection
-from job.errors import ConfigError, RetryError
+from job.errors import (
+    AlreadyExistsError,
+    ChangedError,
+    ConfigError,
+    MissingError,
+    OutputError,
+    RecapError,
+    RetryError,
+)
 from job.storage.atomic import new_file, reading, writing
 from job.storage.keys import below, check_key, relative_to, split_s3
 from job.storage.s3_errors import Target, not_s3, s3_errors, status_of, without_login
 from job.storage.s3_stream import open_stream
-from job.storage.store import Entry, Progress, Skip, one_at_a_time
+from job.storage.store import Entry, Progress, Skip, one_at_a_time, read_or_none
 
 CONFLICT = 409  # HTTP status: another guarded write of the same key is in progress
 MAX_TRIES_AFTER_CONFLICT = 5
 FIRST_WAIT_SECONDS = 0.1  # doubles after each conflict
+
+# Conditions of a write, as boto3 takes them.
+NO_CONDITION: Mapping[str, str] = {}
+IF_ABSENT: Mapping[str, str] = {"IfNoneMatch": "*"}
+
+PROBE = b"recap tries if conditional writes are honoured here"
+WRONG_ETAG = "0" * 32
 
 
 @dataclass(frozen=True)
@@ -165,16 +181,83 @@ class S3Store:
         With `if_absent`, the service lets one of several writers win. If its answer is lost, boto3
         sends the request again, so that even the winner may see AlreadyExistsError.
         """
+        self._put(key, data, IF_ABSENT if if_absent else NO_CONDITION)
+
+    def replace(self, key: str, data: bytes, expected: bytes | None) -> None:
+        """Write `data` to `key` if its content is still `expected`, by a conditional request.
+
+        Tries beside the key first that the service honours the condition: some ignore it. Raise
+        OutputError if it does.
+        """
+        found, etag = self._read_with_etag(key)
+        if found != expected:
+            raise _changed(below(self.uri, key))
+        condition = self._honoured_condition(key, etag)
+        try:
+            self._put(key, data, condition)
+        except RecapError:
+            # An answer may be lost: boto3 sends the request again, which then fails although its
+            # first try was done. And some services answer 500 to those that lose. The content
+            # decides.
+            now = read_or_none(self, key)
+            if now == data:
+                return
+            if now != expected:
+                raise _changed(below(self.uri, key)) from None
+            raise
+
+    def _read_with_etag(self, key: str) -> tuple[bytes | None, str]:
+        """Return content and ETag of one version of the object; None if there is none."""
+        try:
+            with s3_errors(self._target(key)):
+                found = self._client().get_object(Bucket=self._bucket, Key=self._name(key))
+                return found["Body"].read(), _version(found)
+        except MissingError:
+            return None, ""
+
+    def _honoured_condition(self, key: str, etag: str) -> Mapping[str, str]:
+        """Return the condition "still this ETag", or "still nothing" without one.
+
+        Return it in the form that the service honours, as a probe beside the key shows.
+        """
+        probe = below(key.rpartition("/")[0], f"recap-probe-{uuid.uuid4().hex}")
+        self._put(probe, PROBE)
+        try:
+            if not etag:
+                if not self._accepts(probe, IF_ABSENT):
+                    return IF_ABSENT
+            else:
+                right = self.stat(probe).version
+                # HTTP wants quotes. There are services that match an ETag without them only.
+                for form in ('"{}"', "{}"):
+                    is_guarded = not self._accepts(probe, {"IfMatch": form.format(WRONG_ETAG)})
+                    if is_guarded and self._accepts(probe, {"IfMatch": form.format(right)}):
+                        return {"IfMatch": form.format(etag)}
+        finally:
+            self.delete(probe)
+        raise OutputError(
+            f"{below(self.uri, key)}: this service does not honour conditional writes, so of two "
+            "that write at once one would be lost: keep this file at a service that does (AWS S3 "
+            "and most others), on the Hub, or on a file system"
+        )
+
+    def _accepts(self, key: str, condition: Mapping[str, str]) -> bool:
+        try:
+            self._put(key, PROBE, condition)
+        except AlreadyExistsError:
+            return False
+        return True
+
+    def _put(self, key: str, data: bytes, condition: Mapping[str, str] = NO_CONDITION) -> None:
         from botocore.exceptions import ClientError
 
         name = self._name(key)
         # One request is atomic, and a condition holds for the whole of it. Of several conditional
         # writes at once, S3 answers 412 to those that lose, or 409 if it cannot tell yet who wins.
-        guard = {"IfNoneMatch": "*"} if if_absent else {}
         with s3_errors(self._target(key, writes=True)):
             for attempt in range(MAX_TRIES_AFTER_CONFLICT):
                 try:
-                    self._client().put_object(Bucket=self._bucket, Key=name, Body=data, **guard)
+                    self._client().put_object(Bucket=self._bucket, Key=name, Body=data, **condition)
                     return
                 except ClientError as error:
                     is_last = attempt == MAX_TRIES_AFTER_CONFLICT - 1
@@ -262,6 +345,10 @@ def _descriptions() -> Any:
     from botocore.loaders import create_loader
 
     return create_loader(os.environ.get("AWS_DATA_PATH"))
+
+
+def _changed(uri: str) -> ChangedError:
+    return ChangedError(f"{uri} changed meanwhile")
 
 
 def _version(found: Mapping[str, Any]) -> str:

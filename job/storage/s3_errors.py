@@ -114,6 +114,8 @@ def _error_of_answer(target: Target, response: Any) -> RecapError:
     # Codes before statuses: services send the same code with different statuses.
     if code in FULL or status == 507:
         return OutputError(f"{answer}: its storage is full; make room or raise the quota")
+    if status == 501:
+        return OutputError(f"{answer}: this service does not have what the request asks for")
     if code in BUSY or status == 429 or status >= 500:
         return RetryError(f"{answer}, also after retries: run again later")
     if code == "NoSuchBucket":

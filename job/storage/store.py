@@ -2,7 +2,7 @@
 
 A store is rooted at a URI; the keys below it are relative, `/`-separated, and checked by
 `check_key`. Every store raises the same errors, all from `job.errors`: MissingError,
-ForbiddenError, RetryError, OutputError, AlreadyExistsError.
+ForbiddenError, RetryError, OutputError, AlreadyExistsError, ChangedError.
 """
 
 import threading
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+from job.errors import MissingError
 
 # Called with the bytes moved since the last call: a negative number if some are sent again.
 Progress = Callable[[int], None]
@@ -76,5 +78,21 @@ class Store(Protocol):
         With `if_absent`, the write is guarded: raise AlreadyExistsError if the key is taken.
         """
 
+    def replace(self, key: str, data: bytes, expected: bytes | None) -> None:
+        """Write `data` to `key` if its content is still `expected`, in one step.
+
+        None expects that there is nothing. Meant for small objects that several may write. Raise
+        ChangedError if the content is another one, OutputError if the store cannot guard the write.
+        A write whose answer was lost counts as done if the content is `data`.
+        """
+
     def delete(self, key: str) -> None:
         """Delete the object. Deleting a key that has none is not an error."""
+
+
+def read_or_none(store: Store, key: str) -> bytes | None:
+    """Return the whole object, or None if there is none."""
+    try:
+        return store.read(key)
+    except MissingError:
+        return None

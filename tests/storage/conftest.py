@@ -56,6 +56,17 @@ def filled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fill]:
         yield fill
 
 
+@pytest.fixture(params=[*WRITABLE, "hub"])
+def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A store where one object may be replaced under a guard: as `store` is, or a repository."""
+    if request.param == "hub":
+        request.getfixturevalue("hub").add("org/model", {"README.md": b"read me"})
+        yield HubStore("hf://org/model")
+        return
+    with empty_store(request.param, request, tmp_path) as made:
+        yield made
+
+
 @contextmanager
 def empty_store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Yield a store that can be written."""

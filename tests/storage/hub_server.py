@@ -179,6 +179,8 @@ def _commit(hub: Hub, request: Request, repo: str, revision: str) -> Answer:
         return refused
     repository = hub.repositories[repo]
     lines = [json.loads(line) for line in request.body.splitlines()]
+    if lines[0]["value"].get("parentCommit") not in (None, repository.sha):
+        return _json(412, {"error": "A commit has happened since."})
     files = {}
     for line in lines:
         value = line["value"]
