@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from job.config.data_sections import DataSection, ReadingSection
+from job.config.gate_sections import PromotionSection
 from job.config.redaction import RedactionSection
 from job.config.sections import (
     AdapterModelSection,
@@ -210,6 +211,11 @@ class EvaluateConfig(Section):
         description="Summaries to score instead of an adapter: a JSONL file with id and summary, "
         "or a folder of parts.",
     )
+    champion: Uri | None = Field(
+        None,
+        description="Adapter that serves, or its pointer (.json): it summarizes the same "
+        "conversations with its own settings, and is compared. null is publish.champion.",
+    )
     train: Uris | None = Field(
         None,
         description="Training conversations, from which the floor of a constant sentence is "
@@ -219,6 +225,7 @@ class EvaluateConfig(Section):
     data: ReadingSection = ReadingSection()
     generation: GenerationSection = GenerationSection()
     evaluation: ScoringSection = ScoringSection(max_conversations=None, base_without_adapter=True)
+    publish: PromotionSection = PromotionSection()
     storage: StorageSection = StorageSection()
 
     @field_validator("output")

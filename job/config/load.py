@@ -14,7 +14,16 @@ from pydantic import ValidationError
 from job.config.commands import CONFIGS, Command, EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.dates import with_date, with_previous_date
 from job.config.document import ConfigText, Document, parse, parse_value
-from job.config.mistakes import Mistake, dotted, invalid, report, secrets_in, shown
+from job.config.gate_mistakes import KnownMetric, gate_mistakes
+from job.config.mistakes import (
+    Mistake,
+    dotted,
+    invalid,
+    location_of,
+    report,
+    secrets_in,
+    shown,
+)
 from job.config.sections import to_plain
 from job.config.variables import (
     begins_with_variable,
@@ -35,6 +44,7 @@ def load_config(
     source: ConfigText,
     overrides: Sequence[str] = (),
     variables: Mapping[str, str] = NO_VARIABLES,
+    metrics: Sequence[KnownMetric] = (),
 ) -> TrainConfig: ...
 @overload
 def load_config(
@@ -42,6 +52,7 @@ def load_config(
     source: ConfigText,
     overrides: Sequence[str] = (),
     variables: Mapping[str, str] = NO_VARIABLES,
+    metrics: Sequence[KnownMetric] = (),
 ) -> SummarizeConfig: ...
 @overload
 def load_config(
@@ -49,6 +60,7 @@ def load_config(
     source: ConfigText,
     overrides: Sequence[str] = (),
     variables: Mapping[str, str] = NO_VARIABLES,
+    metrics: Sequence[KnownMetric] = (),
 ) -> EvaluateConfig: ...
 @overload
 def load_config(
@@ -56,18 +68,21 @@ def load_config(
     source: ConfigText,
     overrides: Sequence[str] = (),
     variables: Mapping[str, str] = NO_VARIABLES,
+    metrics: Sequence[KnownMetric] = (),
 ) -> Config: ...
 def load_config(
     command: Command | None,
     source: ConfigText,
     overrides: Sequence[str] = (),
     variables: Mapping[str, str] = NO_VARIABLES,
+    metrics: Sequence[KnownMetric] = (),
 ) -> Config:
     """Return the checked config; without a command, that of the command whose keys fit best.
 
     `overrides` are `path.to.key=value` with the value in YAML. `{name}` in a value is replaced from
     `variables`, else from RECAP_VAR_NAME in the environment; `{{name}}` becomes `{name}`. The
-    variable `date` may be `yesterday`, and `previous_date` is the day before it.
+    variable `date` may be `yesterday`, and `previous_date` is the day before it. The names of
+    metrics are checked if all `metrics` there are come with the call.
 
     Raise ConfigError with all mistakes at once.
     """
@@ -91,6 +106,10 @@ def load_config(
     except ValidationError as error:
         mistakes += invalid(error, value, model.model_json_schema(), document.locations)
         config = None
+    if isinstance(config, TrainConfig | EvaluateConfig):
+        for found in gate_mistakes(config, metrics):
+            location = location_of(found.path, document.locations)
+            mistakes.append(Mistake(found.path, found.message, location))
 
     if mistakes or config is None:
         text = report(source.name, mistakes)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from job.config.gate_sections import PromotionSection
 from job.config.sections import LARGEST_SEED, Name, Section
 
 
@@ -147,8 +148,8 @@ class TrainingSection(Section):
         return self
 
 
-class PublishSection(Section):
-    """Publication of the adapter on the Hub, besides the output."""
+class PublishSection(PromotionSection):
+    """Publication of the adapter on the Hub, besides the output, and as champion."""
 
     hub: str | None = Field(
         None,

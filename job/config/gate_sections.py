@@ -1,0 +1,93 @@
+"""`publish.gate`: what an adapter must beat before it serves, in trainings and in evaluations."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from job.config.sections import Name, Section, Uri, Uris
+
+# Opponents by kind; `evaluation.others` names more.
+Opponent = Literal["floors", "base", "champion", "others"]
+
+# Shares by which a summarizer may be worse than the champion, or than people while there is none.
+DEFAULT_GUARDS = {
+    "empty": 0.01,
+    "cut": 0.02,
+    "repeating": 0.02,
+    "invented_numbers": 0.05,
+    "copied": 0.25,
+}
+POINTER = ".json"  # the ending of a champion's pointer
+
+
+class GateSection(Section):
+    """The opponents that an adapter must beat, and what must not get worse."""
+
+    metric: Name = Field(
+        "rougeL",
+        description="Metric by which the adapter is compared with its opponents. Its mean over the "
+        "references of a conversation counts.",
+    )
+    better_than: list[Name] | None = Field(
+        None,
+        description="Opponents that the adapter must beat: the 95% interval of the paired "
+        "difference is above 0. They are floors, base, champion, others (all files of "
+        "evaluation.others), or a name in evaluation.others. Naming base scores the base too. null "
+        "is floors and base, or only floors for a file of summaries.",
+    )
+    no_worse_than: list[Name] | None = Field(
+        None,
+        description="Opponents of which the adapter must be no worse: the interval is above "
+        "-margin. null is champion, if publish.champion is set.",
+    )
+    margin: float = Field(
+        0.01,
+        ge=0,
+        description="How much worse no_worse_than allows, in the unit of the metric.",
+    )
+    guards: dict[Name, Annotated[float, Field(ge=0)]] | None = Field(
+        None,
+        description="Metrics that must not get worse, each with the amount by which its mean may. "
+        "They are compared with the champion, and while there is none with the human references. "
+        "null is empty: 0.01, cut: 0.02, repeating: 0.02, invented_numbers: 0.05, copied: 0.25. {} "
+        "guards nothing.",
+    )
+
+
+class RegressionSection(Section):
+    """An older test set, on which a new adapter must be no worse than the champion."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}$")] = Field(
+        description="Name of the test set in reports."
+    )
+    input: Uris = Field(
+        description="Its conversations with reference summaries: a file, a prefix, or a list of "
+        "them. They are read as the data of the config."
+    )
+
+
+class PromotionSection(Section):
+    """The gate of an adapter, and the pointer that follows the adapters that pass."""
+
+    champion: Uri | None = Field(
+        None,
+        description="Pointer to the adapter that serves: a file whose name ends in .json. An "
+        "adapter that passes the gate becomes the champion. The file need not exist yet.",
+    )
+    gate: GateSection | None = Field(
+        None,
+        description="What the adapter must beat. A run whose adapter does not pass ends with 76. "
+        "{} is the default gate, and null is none.",
+    )
+    regressions: list[RegressionSection] = Field(
+        [],
+        description="Older test sets, on each of which the adapter must be no worse than the "
+        "champion by the gate's metric and margin.",
+    )
+
+    @field_validator("champion")
+    @classmethod
+    def _champion_is_a_pointer(cls, uri: str | None) -> str | None:
+        if uri is not None and not uri.endswith(POINTER):
+            raise ValueError(f"'{uri}' is no pointer: name a file that ends in {POINTER}")
+        return uri
