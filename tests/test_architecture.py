@@ -24,6 +24,7 @@ FLOORS = {
     "summarization": 6,
     "inference": 5,
     "prompt": 4,
+    "pages": 4,
     "model": 3,
     "launch": 4,
     "conversations": 3,

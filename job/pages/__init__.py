@@ -1,0 +1,1 @@
+"""The page kit: pages for people, each one file that needs no network."""
