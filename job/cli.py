@@ -243,7 +243,7 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
     from job.evaluation.table import score_table
     from job.printable import printable
 
-    click.echo(printable(score_table(run_evaluation(loaded))))
+    click.echo(printable(score_table(run_evaluation(loaded).evaluation)))
 
 
 @recap.command(epilog="\b\nExample: recap plan examples/nightly.yaml --var date=2026-01-31")

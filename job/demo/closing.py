@@ -13,7 +13,7 @@ from shutil import get_terminal_size
 from textwrap import wrap
 from typing import Any
 
-from job.evaluation.metrics import HEADLINE, first_metrics
+from job.evaluation.metrics.all_metrics import HEADLINE, first_metrics
 
 MIN_COLUMNS, MAX_COLUMNS = 60, 120
 SHOWN_METRICS = first_metrics(3)  # more do not fit into MIN_COLUMNS
@@ -61,6 +61,8 @@ def _scores(evaluation: Mapping[str, Any]) -> Iterator[str]:
     means: dict[str, dict[str, float]] = {}
     for name, system in evaluation["systems"].items():
         scores = system["scores"]
+        if HEADLINE.name not in scores:
+            continue  # people, if no conversation has a second reference
         means[name] = {metric.name: scores[metric.name]["mean"]["mean"] for metric in SHOWN_METRICS}
     yield f"  {'':24}" + "".join(f"{metric.title:>10}" for metric in SHOWN_METRICS)
     for name in sorted(means, key=lambda name: -means[name][HEADLINE.name]):

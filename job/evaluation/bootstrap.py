@@ -15,34 +15,49 @@ SAMPLES_AT_ONCE = 64  # bounds memory: 64 x conversations counts
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over conversations with the bounds of its 95% interval."""
+    """A mean over conversations with the bounds of its 95% interval.
+
+    `conversations` is the number of those that have a value.
+    """
 
     mean: float
     low: float
     high: float
+    conversations: int
 
 
-def mean_intervals(values: NDArray[np.float64], samples: int, seed: int) -> list[Interval]:
+def mean_intervals(values: NDArray[np.float64], samples: int, seed: int) -> list[Interval | None]:
     """Return the interval of each column's mean; `values` has shape (conversations, columns).
 
-    The same seed and number of conversations draw the same resamples, so that systems are compared
-    on equal draws.
+    NaN stands for a conversation without a value. A column of nothing else has no interval. The
+    same seed and number of conversations draw the same resamples, so that systems are compared on
+    equal draws.
     """
     conversations = len(values)
     rng = np.random.default_rng(seed)
     evenly = np.full(conversations, 1 / conversations)
+    present = ~np.isnan(values)
+    counts = present.sum(axis=0)
+    filled = np.where(present, values, 0.0)
     means = []
     for start in range(0, samples, SAMPLES_AT_ONCE):
         # Counts how often each conversation is drawn instead of listing the draws: then one product
         # of matrices has the means of all columns.
         count = min(SAMPLES_AT_ONCE, samples - start)
         drawn = rng.multinomial(conversations, evenly, size=count)
-        means.append(drawn @ values / conversations)  # (count, columns)
+        with np.errstate(invalid="ignore"):  # a draw may have no conversation with a value
+            means.append(drawn @ filled / (drawn @ present))  # (count, columns)
 
-    bounds = [LOW_PERCENTILE, HIGH_PERCENTILE]
-    lows, highs = np.percentile(np.concatenate(means), bounds, axis=0)
-    columns = zip(values.mean(axis=0), lows, highs, strict=True)
-    return [Interval(float(mean), float(low), float(high)) for mean, low, high in columns]
+    resampled = np.concatenate(means)
+    intervals: list[Interval | None] = []
+    for column, valid in enumerate(counts):
+        if not valid:
+            intervals.append(None)
+            continue
+        bounds = np.nanpercentile(resampled[:, column], [LOW_PERCENTILE, HIGH_PERCENTILE])
+        mean = filled[:, column].sum() / valid
+        intervals.append(Interval(float(mean), float(bounds[0]), float(bounds[1]), int(valid)))
+    return intervals
 
 
 def paired_differences(
@@ -50,9 +65,10 @@ def paired_differences(
     right: NDArray[np.float64],
     samples: int,
     seed: int,
-) -> list[Interval]:
+) -> list[Interval | None]:
     """Return the interval of each column's mean of left minus right.
 
-    Both have shape (conversations, columns), and their rows are the same conversations.
+    Both have shape (conversations, columns), and their rows are the same conversations. A
+    conversation for which either has no value is left out.
     """
     return mean_intervals(left - right, samples, seed)

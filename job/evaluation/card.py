@@ -15,14 +15,16 @@ import yaml
 
 from job.config.commands import TrainConfig
 from job.config.sections import to_plain
-from job.evaluation.metrics import HEADLINE, METRICS, Metric
+from job.evaluation.bootstrap import Interval
+from job.evaluation.floors import CONSTANT, LEAD
+from job.evaluation.metrics.all_metrics import HEADLINE, quality_metrics
+from job.evaluation.metrics.metric import Metric
 from job.evaluation.result import (
-    CONSTANT,
     HOW_TO_SCORE,
-    LEAD,
     Evaluation,
     NotScored,
     comparison_sentence,
+    floors,
     mean_score,
     other_systems,
     ranked_systems,
@@ -38,8 +40,7 @@ HUB_DATASETS = "hf://datasets/"
 FLOORS = (
     f"The {CONSTANT} is one fixed reference, the one that suits the others best: a model that no "
     "longer reads the conversation\n"
-    f"scores about as much. The {LEAD} is the first and the last turn, as written. Scores are "
-    "ROUGE\n"
+    f"scores about as much. {LEAD} is the first two turns as written. Scores are ROUGE\n"
     "F-measures, the mean over each conversation's references; in brackets stands the 95% interval "
     "of the\n"
     "mean over conversations."
@@ -133,17 +134,21 @@ def _front_matter(facts: CardFacts, evaluation: Evaluation | NotScored) -> dict[
             "type": datasets[0] if datasets else "conversations",
             "split": scored.name,
         },
-        "metrics": [_front_metric(evaluation, metric) for metric in METRICS],
+        "metrics": [
+            _front_metric(evaluation.tokenizer, metric, score)
+            for metric in quality_metrics()
+            if (score := mean_score(evaluation, evaluation.judged, metric))
+        ],
     }
     return front | {"model-index": [{"name": facts.config.run, "results": [result]}]}
 
 
-def _front_metric(evaluation: Evaluation, metric: Metric) -> dict[str, Any]:
+def _front_metric(tokenizer: str, metric: Metric, score: Interval) -> dict[str, Any]:
     return {
         "type": metric.hub_type,
         "name": metric.title,
-        "value": round(mean_score(evaluation, evaluation.judged, metric).mean, 4),
-        "args": {"tokenizer": evaluation.tokenizer},
+        "value": round(score.mean, 4),
+        "args": {"tokenizer": tokenizer},
     }
 
 
@@ -153,18 +158,18 @@ def _reason(reason: NotScored) -> str:
 
 def _scores(evaluation: Evaluation) -> str:
     notes = [f"> **Warning:** {_text(text)}" for text in warnings(evaluation)]
-    floors = [name for name in (CONSTANT, LEAD) if name in evaluation.differences]
-    verdicts = {verdict(evaluation, name) for name in floors}
+    verdicts = {verdict(evaluation, name) for name in floors(evaluation)}
     if verdicts & {"loses to", "cannot be told apart from"}:
         notes.append("> **Warning:** By these numbers there is no reason to use this adapter.")
 
     comparisons = [
         f"- {_text(comparison_sentence(evaluation, name))}." for name in other_systems(evaluation)
     ]
-    heads = " | ".join(metric.title for metric in METRICS)
+    metrics = quality_metrics()
+    heads = " | ".join(metric.title for metric in metrics)
     table = [
         f"| | {heads} | words |",
-        "|---" + "|---:" * (len(METRICS) + 1) + "|",
+        "|---" + "|---:" * (len(metrics) + 1) + "|",
         *(_score_row(evaluation, name) for name in ranked_systems(evaluation)),
     ]
     paragraphs = [
@@ -182,9 +187,9 @@ def _scores(evaluation: Evaluation) -> str:
 def _score_row(evaluation: Evaluation, name: str) -> str:
     label = f"**{_text(name)}**" if name == evaluation.judged else _text(name)
     cells = []
-    for metric in METRICS:
+    for metric in quality_metrics():
         score = mean_score(evaluation, name, metric)
-        cells.append(f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]")
+        cells.append(f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]" if score else "")
     words = evaluation.systems[name].words.mean
     return f"| {label} | {' | '.join(cells)} | {words:.1f} |"
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from job.evaluation.metrics import HEADLINE
+from job.evaluation.metrics.all_metrics import HEADLINE
 from job.evaluation.result import Evaluation, mean_score, ranked_systems, shorten
 
 # Of the SVG, in its own units; LEFT is the room for names, RIGHT for numbers.
@@ -45,7 +45,11 @@ class LossPictures(NamedTuple):
 
 def dot_chart(evaluation: Evaluation) -> str:
     """Return an SVG element: each system's score by HEADLINE as a dot on its 95% interval."""
-    intervals = {name: mean_score(evaluation, name) for name in ranked_systems(evaluation)}
+    intervals = {
+        name: score
+        for name in ranked_systems(evaluation)
+        if (score := mean_score(evaluation, name))
+    }
     highest = max(interval.high for interval in intervals.values())
     step = 0.1 if highest > 0.3 else 0.05
     steps = math.ceil(highest / step + 1e-9)

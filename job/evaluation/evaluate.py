@@ -1,14 +1,15 @@
 """Score systems and floors on the same references, to see if an adapter is worth using.
 
-Summaries and conversations in, an `Evaluation` out: scores with intervals, and the paired
-difference of the judged system to each other one.
+Systems and conversations in, an `Evaluation` out: scores with intervals, and the paired difference
+of the judged system to each other one.
 """
 
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,59 +19,62 @@ from job.conversations.record import Conversation
 from job.conversations.references import why_missing
 from job.errors import DataError
 from job.evaluation.bootstrap import Interval, mean_intervals, paired_differences
-from job.evaluation.floors import constant_sentence, lead, leave_one_out_sentences
-from job.evaluation.metrics import AGGREGATIONS, LIBRARIES, Metric, Scores, score_all
-from job.evaluation.result import CONSTANT, LEAD, Evaluation, Intervals, Lengths, SystemResult
+from job.evaluation.floors import added_systems
+from job.evaluation.metrics.all_metrics import available_metrics
+from job.evaluation.metrics.metric import Metric
+from job.evaluation.result import Evaluation, Intervals, Lengths, SystemResult
+from job.evaluation.score import Scores, score_systems
+from job.evaluation.systems import Scored, System
 from job.evaluation.words import TOKENIZER, has_letters, length
 
 # Of the bootstrap, the floors' samples and the choice of conversations; recorded in the evaluation.
 SEED = 0
-
-
-@dataclass(frozen=True)
-class _Floor:
-    """A system that is added to each evaluation; `origin` says where its summaries come from."""
-
-    name: str
-    summaries: list[str]
-    origin: str
+NO_MODELS: Mapping[str, Path] = {}
 
 
 def evaluate(
-    systems: Mapping[str, Sequence[str]],
+    systems: Sequence[System],
     conversations: Sequence[Conversation],
     options: ScoringSection,
     train_references: Sequence[str] | None,
-) -> Evaluation:
-    """Score the systems and both floors.
+    models: Mapping[str, Path] = NO_MODELS,
+) -> Scored:
+    """Score the systems, the floors and the human references.
 
-    `systems` has a summary per conversation by the system's name, the judged system first.
-    Conversations without a reference are counted and left out. `options` has the number of
-    resamples; `choose_conversations` has already applied its number of conversations. Raises
+    The judged system is the first. Conversations without a reference are counted and left out.
+    `options` has the number of resamples; `choose_conversations` has already applied its number of
+    conversations. `models` are the local folders of models by the metric that needs one. Raises
     DataError if nothing can be scored.
     """
     assert systems, "no system to score"
-    assert not {CONSTANT, LEAD} & set(systems), f"{CONSTANT} and {LEAD} are added here"
-    for summaries in systems.values():
-        assert len(summaries) == len(conversations), "one summary per conversation"
+    for system in systems:
+        assert len(system.summaries) == len(conversations), "one summary per conversation"
 
     rows = [row for row, conversation in enumerate(conversations) if conversation.references]
     scored = [conversations[row] for row in rows]
     _check_references(scored, conversations)
-    references = [conversation.references for conversation in scored]
-    all_references = [text for texts in references for text in texts]
-    floors = _floors(scored, train_references)
+    everyone = [_only(system, rows) for system in systems]
+    everyone += added_systems(scored, train_references, SEED)
+    assert len({system.name for system in everyone}) == len(everyone), "a name for each system"
 
-    texts = {name: [summaries[row] for row in rows] for name, summaries in systems.items()}
-    texts |= {floor.name: floor.summaries for floor in floors}
-    scores = {name: score_all(summaries, references) for name, summaries in texts.items()}
-    judged, *others = texts
+    metrics = available_metrics(models)
+    scores = score_systems(everyone, scored, metrics, models)
+    judged, *others = everyone
+    all_references = [text for conversation in scored for text in conversation.references]
+    libraries = sorted({name for metric in metrics for name in metric.libraries})
     samples = options.bootstrap_samples
-    return Evaluation(
-        judged=judged,
-        systems={name: _result(texts[name], scores[name], samples) for name in texts},
-        differences={name: _difference(scores[judged], scores[name], samples) for name in others},
-        floors_from={floor.name: floor.origin for floor in floors},
+    evaluation = Evaluation(
+        judged=judged.name,
+        systems={
+            system.name: _result(system, scores[system.name], metrics, samples)
+            for system in everyone
+        },
+        differences={
+            other.name: _differences(
+                scores[judged.name], other, scores[other.name], metrics, samples
+            )
+            for other in others
+        },
         conversations=len(scored),
         conversations_without_reference=len(conversations) - len(scored),
         references=len(all_references),
@@ -78,9 +82,14 @@ def evaluate(
         reference_words=_lengths(all_references),
         bootstrap_samples=samples,
         seed=SEED,
-        versions={name: version(name) for name in LIBRARIES},
+        versions={name: version(name) for name in libraries},
         tokenizer=TOKENIZER,
     )
+    means = {
+        name: {metric.name: own[metric.name].of(metric) for metric in metrics}
+        for name, own in scores.items()
+    }
+    return Scored(evaluation, scored, everyone, means)
 
 
 def choose_conversations(
@@ -123,57 +132,64 @@ def _check_references(scored: Sequence[Conversation], given: Sequence[Conversati
         )
 
 
-def _floors(
-    scored: Sequence[Conversation],
-    train_references: Sequence[str] | None,
-) -> list[_Floor]:
-    """Return both floors; only the lead if there is no reference to take as constant sentence."""
-    floors = []
-    if train_references:
-        sentence = constant_sentence(train_references, SEED)
-        origin = "the training reference that suits the others best"
-        floors.append(_Floor(CONSTANT, [sentence] * len(scored), origin))
-    else:
-        references = [conversation.references for conversation in scored]
-        sentences = leave_one_out_sentences(references, SEED)
-        if sentences:
-            origin = (
-                "no training references were given: for each conversation, the reference of the "
-                "other scored conversations that suits those best (leave one out)"
-            )
-            floors.append(_Floor(CONSTANT, sentences, origin))
-    origin = "the first and the last turn of the conversation, as written"
-    return [*floors, _Floor(LEAD, [lead(conversation) for conversation in scored], origin)]
-
-
-def _result(summaries: Sequence[str], scores: Scores, samples: int) -> SystemResult:
-    counts = Counter(text.strip() for text in summaries)
-    most_common, count = counts.most_common(1)[0]
-    return SystemResult(
-        scores=_intervals(mean_intervals(_columns(scores), samples, SEED), scores.metrics),
-        words=_lengths(summaries),
-        empty_summaries=sum(not text.strip() for text in summaries),
-        most_common=most_common,
-        most_common_share=count / len(summaries),
+def _only(system: System, rows: Sequence[int]) -> System:
+    reasons = system.finish_reasons
+    return replace(
+        system,
+        summaries=[system.summaries[row] for row in rows],
+        finish_reasons=None if reasons is None else [reasons[row] for row in rows],
     )
 
 
-def _difference(judged: Scores, other: Scores, samples: int) -> Intervals:
-    differences = paired_differences(_columns(judged), _columns(other), samples, SEED)
-    return _intervals(differences, judged.metrics)
+def _result(
+    system: System, scores: Mapping[str, Scores], metrics: Sequence[Metric], samples: int
+) -> SystemResult:
+    counts = Counter(text.strip() for text in system.summaries)
+    most_common, count = counts.most_common(1)[0]
+    columns = np.hstack([scores[metric.name].values for metric in metrics])
+    return SystemResult(
+        kind=system.kind,
+        origin=system.origin,
+        serving=system.serving,
+        conversations=len(system.summaries),
+        scores=_by_metric(mean_intervals(columns, samples, SEED), metrics),
+        words=_lengths(system.summaries),
+        most_common=most_common,
+        most_common_share=count / len(system.summaries),
+    )
 
 
-def _columns(scores: Scores) -> NDArray[np.float64]:
-    return scores.values.reshape(len(scores.values), -1)  # (conversations, metrics x aggregations)
+def _differences(
+    judged: Mapping[str, Scores],
+    other: System,
+    scores: Mapping[str, Scores],
+    metrics: Sequence[Metric],
+    samples: int,
+) -> Intervals:
+    """Return the judged system's scores minus another's, on the conversations that both have."""
+    left = np.hstack([_comparable(judged[metric.name], metric, other) for metric in metrics])
+    right = np.hstack([scores[metric.name].values for metric in metrics])
+    return _by_metric(paired_differences(left, right, samples, SEED), metrics)
 
 
-def _intervals(columns: Sequence[Interval], metrics: Sequence[Metric]) -> Intervals:
-    """Return the intervals of `_columns` by metric and aggregation."""
+def _comparable(judged: Scores, metric: Metric, other: System) -> NDArray[np.float64]:
+    """Return the scores; the best over as many references as a person is compared with."""
+    if other.kind != "human" or "reference" not in metric.needs:
+        return judged.values
+    values = judged.values.copy()
+    values[:, metric.aggregations.index("best")] = judged.best_of_fewer
+    return values
+
+
+def _by_metric(columns: Sequence[Interval | None], metrics: Sequence[Metric]) -> Intervals:
+    """Return the intervals of columns by metric and aggregation, without those that have none."""
     intervals: Intervals = {}
-    for index, metric in enumerate(metrics):
-        first = index * len(AGGREGATIONS)
-        own = columns[first : first + len(AGGREGATIONS)]
-        intervals[metric.name] = dict(zip(AGGREGATIONS, own, strict=True))
+    remaining = iter(columns)
+    for metric in metrics:
+        own = {aggregation: next(remaining) for aggregation in metric.aggregations}
+        present = {str(name): found for name, found in own.items() if found is not None}
+        if present:
+            intervals[metric.name] = present
     return intervals
 
 

@@ -1,7 +1,7 @@
-"""Floors: two summarizers that hardly read, which a model must beat to be worth using.
+"""Floors and ceiling: summarizers that hardly read, and people.
 
-The constant sentence is one reference that suits the other conversations best, as a collapsed
-model would write. The lead repeats the first and the last turn.
+A model must beat the floors to be worth using. The constant sentence is one reference that suits
+the other conversations best, as a collapsed model would write. The others repeat turns.
 """
 
 import random
@@ -11,9 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from job.conversations.record import Conversation
+from job.conversations.record import Conversation, Turn
+from job.evaluation.systems import System
 from job.evaluation.words import RougeTokenizer
 
+CONSTANT, LEAD, ENDS, HUMAN = "constant sentence", "lead-2", "first and last turn", "human"
 MAX_CANDIDATES = 300
 MAX_TARGETS = 300
 
@@ -69,13 +71,59 @@ def leave_one_out_sentences(references: Sequence[Sequence[str]], seed: int = 0) 
     return [texts[int(chosen.get(index, best))] for index in range(len(references))]
 
 
+def added_systems(
+    scored: Sequence[Conversation], train_references: Sequence[str] | None, seed: int
+) -> list[System]:
+    """Return the floors and the human references, which are added to each evaluation.
+
+    No constant sentence if there is no reference to take it from.
+    """
+    added = []
+    if train_references:
+        sentence = constant_sentence(train_references, seed)
+        origin = "the training reference that suits the others best"
+        added.append(System(CONSTANT, "floor", [sentence] * len(scored), origin=origin))
+    else:
+        references = [conversation.references for conversation in scored]
+        sentences = leave_one_out_sentences(references, seed)
+        if sentences:
+            origin = (
+                "no training references were given: for each conversation, the reference of the "
+                "other scored conversations that suits those best (leave one out)"
+            )
+            added.append(System(CONSTANT, "floor", sentences, origin=origin))
+
+    leads = [lead(conversation) for conversation in scored]
+    origin = "the first two turns of the conversation, as written"
+    added.append(System(LEAD, "floor", leads, origin=origin))
+    ends = [first_and_last(conversation) for conversation in scored]
+    origin = "the first and the last turn of the conversation, as written"
+    added.append(System(ENDS, "floor", ends, origin=origin))
+
+    humans = [conversation.references[0] for conversation in scored]
+    origin = (
+        "each reference as a summary, compared with the conversation's other references "
+        "(leave one out), and the mean over them"
+    )
+    return [*added, System(HUMAN, "human", humans, origin=origin)]
+
+
 def lead(conversation: Conversation) -> str:
-    """Return the first and the last turn as written; system turns are no part of the talk."""
+    """Return the first two turns as written."""
+    return "\n".join(turn.text for turn in _talk(conversation)[:2])
+
+
+def first_and_last(conversation: Conversation) -> str:
+    """Return the first and the last turn as written."""
+    turns = _talk(conversation)
+    ends = [turns[0], turns[-1]] if len(turns) > 1 else turns
+    return "\n".join(turn.text for turn in ends)
+
+
+def _talk(conversation: Conversation) -> list[Turn]:
+    """Return the turns without those of the system, which are no part of the talk."""
     turns = [turn for turn in conversation.turns if turn.role != "system"]
-    turns = turns or list(conversation.turns)
-    if len(turns) > 1:
-        turns = [turns[0], turns[-1]]
-    return "\n".join(turn.text for turn in turns)
+    return turns or list(conversation.turns)
 
 
 def rouge_l(left: Sequence[str], right: Sequence[str]) -> float:

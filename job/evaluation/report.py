@@ -16,11 +16,13 @@ from job.conversations.record import Conversation
 from job.errors import OutputError
 from job.evaluation.bootstrap import Interval
 from job.evaluation.charts import LossHistory, LossPictures, dot_chart, loss_pictures
-from job.evaluation.metrics import AGGREGATIONS, HEADLINE, MEASURE, METRICS
+from job.evaluation.metrics.all_metrics import HEADLINE, quality_metrics
+from job.evaluation.metrics.metric import BY_REFERENCE
 from job.evaluation.result import (
     HOW_TO_SCORE,
     Evaluation,
     NotScored,
+    best_score,
     comparison_sentence,
     mean_difference,
     mean_score,
@@ -150,7 +152,8 @@ def _reason(reason: NotScored, title: str) -> str:
 def _headline(evaluation: Evaluation, title: str) -> str:
     cards = []
     for name in other_systems(evaluation):
-        difference = mean_difference(evaluation, name).mean
+        by = mean_difference(evaluation, name)
+        difference = by.mean if by else 0.0
         sentence = escape(comparison_sentence(evaluation, name))
         sentence = sentence.replace(", ", ",&nbsp;")  # keeps an interval on one line
         kind = VERDICT_CLASSES.get(verdict(evaluation, name), "open")
@@ -185,12 +188,12 @@ def _score_table(evaluation: Evaluation) -> str:
     rows = [_score_row(evaluation, name) for name in ranked_systems(evaluation)]
     lengths = evaluation.reference_words
     rows.append(
-        f"<tr><td>references</td>{'<td></td>' * len(METRICS)}<td>{lengths.mean:.1f}"
-        f"<small>{lengths.p10:.0f} to {lengths.p90:.0f}</small></td><td></td><td></td></tr>"
+        f"<tr><td>references</td>{'<td></td>' * len(quality_metrics())}<td>{lengths.mean:.1f}"
+        f"<small>{lengths.p10:.0f} to {lengths.p90:.0f}</small></td><td></td></tr>"
     )
     heads = _heads()
     return (
-        f"<table><thead><tr><th>System</th>{heads}<th>Words</th><th>Empty</th>"
+        f"<table><thead><tr><th>System</th>{heads}<th>Words</th>"
         f"<th>Same summary</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )
 
@@ -198,22 +201,25 @@ def _score_table(evaluation: Evaluation) -> str:
 def _score_row(evaluation: Evaluation, name: str) -> str:
     system = evaluation.systems[name]
     cells = []
-    for metric in METRICS:
-        best = max(mean_score(evaluation, other, metric).mean for other in evaluation.systems)
+    for metric in quality_metrics():
+        best = best_score(evaluation, metric)
         cells.append(_cell(mean_score(evaluation, name, metric), best))
     words = system.words
     return (
         f'<tr class="{_kind(evaluation, name)}"><td>{escape(name)}</td>{"".join(cells)}'
         f"<td>{words.mean:.1f}<small>{words.p10:.0f} to {words.p90:.0f}</small></td>"
-        f"<td>{system.empty_summaries}</td><td>{system.most_common_share:.0%}</td></tr>"
+        f"<td>{system.most_common_share:.0%}</td></tr>"
     )
 
 
 def _aggregations_table(evaluation: Evaluation, name: str) -> str:
     scores = evaluation.systems[name].scores
     rows = []
-    for aggregation in AGGREGATIONS:
-        cells = [_cell(scores[metric.name][aggregation], None) for metric in METRICS]
+    for aggregation in BY_REFERENCE:
+        cells = [
+            _cell(scores.get(metric.name, {}).get(aggregation), None)
+            for metric in quality_metrics()
+        ]
         title = AGGREGATION_TITLES[aggregation]
         rows.append(f"<tr><td>{title}</td>{''.join(cells)}</tr>")
     return (
@@ -222,10 +228,12 @@ def _aggregations_table(evaluation: Evaluation, name: str) -> str:
 
 
 def _heads() -> str:
-    return "".join(f"<th>{metric.title}</th>" for metric in METRICS)
+    return "".join(f"<th>{metric.title}</th>" for metric in quality_metrics())
 
 
-def _cell(interval: Interval, best: float | None) -> str:
+def _cell(interval: Interval | None, best: float | None) -> str:
+    if interval is None:
+        return "<td></td>"
     mark = ' class="best"' if interval.mean == best else ""
     bounds = f"{interval.low:.3f} to {interval.high:.3f}"
     return f"<td{mark}>{interval.mean:.3f}<small>{bounds}</small></td>"
@@ -277,7 +285,7 @@ def _method(evaluation: Evaluation, weights: WeightsInMemory | None) -> str:
     facts = {
         "Conversations": f"{evaluation.conversations:,} scored; "
         f"{evaluation.conversations_without_reference:,} left out because they have no reference",
-        "Score": f"{MEASURE} of words as the tokenizer {evaluation.tokenizer} cuts them, "
+        "Score": f"F-measure of words as the tokenizer {evaluation.tokenizer} cuts them, "
         "those of a-z by their Porter stems; ROUGE-Lsum by sentences. A conversation's score is "
         "the mean over its references",
         "Intervals": "95%, percentile bootstrap over conversations, "
@@ -286,7 +294,11 @@ def _method(evaluation: Evaluation, weights: WeightsInMemory | None) -> str:
         "Words": "per summary, mean and 10th to 90th percentile; signs in scripts without spaces",
         "Same summary": "share of the conversations that got the system's most common summary; a "
         "model that no longer reads shows here",
-        **{f"Floor: {name}": text for name, text in evaluation.floors_from.items()},
+        **{
+            f"System: {name}": system.origin
+            for name, system in evaluation.systems.items()
+            if system.origin
+        },
         "Limits": "ROUGE counts shared words. It does not see whether a summary is true; read the "
         "examples too",
         **({"Weights": weights.sentence()} if weights else {}),

@@ -10,15 +10,17 @@ from typing import Any, Literal
 
 from job.errors import DamagedError
 from job.evaluation.bootstrap import Interval
-from job.evaluation.metrics import HEADLINE, Metric
+from job.evaluation.metrics.all_metrics import HEADLINE
+from job.evaluation.metrics.metric import Metric
 
-CONSTANT, LEAD = "constant sentence", "lead"  # the names of the floors
 MIN_CONVERSATIONS = 10  # of fewer, a percentile bootstrap makes its intervals far too narrow
 COLLAPSED_SHARE = 0.5  # of the conversations, with one and the same summary
 
 HOW_TO_SCORE = "Nothing is known of its summaries: `recap evaluate` can score the adapter."
 
-Intervals = dict[str, dict[str, Interval]]  # metric → aggregation over references → interval
+Kind = Literal["judged", "as_trained", "base", "champion", "other", "floor", "human"]
+KINDS_IN_ORDER = ("floor", "base", "as_trained", "champion", "other", "human")  # of comparisons
+Intervals = dict[str, dict[str, Interval]]  # metric → aggregation → interval
 Verdict = Literal["beats", "loses to", "cannot be told apart from", "too few conversations"]
 
 
@@ -34,11 +36,19 @@ class Lengths:
 
 @dataclass(frozen=True)
 class SystemResult:
-    """One system: scores, lengths, and the signs of a model that stopped reading."""
+    """One system: scores, lengths, and the signs of a model that stopped reading.
 
+    `origin` says in words where its summaries come from, and `serving` how they were generated, if
+    they were generated here. `scores` has a metric only if it could be measured, and aggregations
+    over references only of metrics that compare with references.
+    """
+
+    kind: Kind
+    origin: str
+    serving: Mapping[str, Any] | None
+    conversations: int
     scores: Intervals
     words: Lengths
-    empty_summaries: int
     most_common: str
     most_common_share: float  # of the conversations that got the most common summary
 
@@ -47,16 +57,15 @@ class SystemResult:
 class Evaluation:
     """Every number of an evaluation.
 
-    `differences` are the judged system minus the named one, on the same conversations.
-    `unreadable_references` have no word with a letter: a number at most decides the score against
-    them. `tokenizer` names the rules that cut text into words; scores by other rules cannot be
-    compared.
+    `differences` are the judged system minus the named one, on the conversations for which both
+    have a score. `unreadable_references` have no word with a letter: a number at most decides the
+    score against them. `tokenizer` names the rules that cut text into words; scores by other rules
+    cannot be compared.
     """
 
     judged: str
     systems: dict[str, SystemResult]
     differences: dict[str, Intervals]
-    floors_from: dict[str, str]
     conversations: int
     conversations_without_reference: int
     references: int
@@ -65,7 +74,7 @@ class Evaluation:
     bootstrap_samples: int
     seed: int
     versions: dict[str, str]
-    tokenizer: str = "rouge-score"  # of evaluations that recorded none
+    tokenizer: str
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as JSON types, numbers with six decimals."""
@@ -88,7 +97,7 @@ class Evaluation:
             return Evaluation(**{**plain, **read})
         except (KeyError, TypeError, AttributeError) as error:
             raise DamagedError(
-                "evaluation.json is not one that this version of recap wrote "
+                "evaluation.json is not one that this version of recap reads "
                 f"({type(error).__name__}: {error}); evaluate again"
             ) from error
 
@@ -105,55 +114,95 @@ class NotScored:
     detail: str
 
 
-def mean_score(evaluation: Evaluation, system: str, metric: Metric = HEADLINE) -> Interval:
+def mean_score(evaluation: Evaluation, system: str, metric: Metric = HEADLINE) -> Interval | None:
     """Return a system's score by a metric, its mean over each conversation's references."""
-    return evaluation.systems[system].scores[metric.name]["mean"]
+    return evaluation.systems[system].scores.get(metric.name, {}).get("mean")
 
 
-def mean_difference(evaluation: Evaluation, other: str) -> Interval:
-    """Return the judged system's HEADLINE score minus another one's."""
-    return evaluation.differences[other][HEADLINE.name]["mean"]
+def mean_difference(
+    evaluation: Evaluation, other: str, metric: Metric = HEADLINE
+) -> Interval | None:
+    """Return the judged system's score minus another one's, if both have one."""
+    return evaluation.differences[other].get(metric.name, {}).get("mean")
+
+
+def best_score(evaluation: Evaluation, metric: Metric) -> float | None:
+    """Return the best mean score of the systems that summarize; people are not in the race.
+
+    None for a metric of which neither direction is better.
+    """
+    scores = [
+        score.mean
+        for name, system in evaluation.systems.items()
+        if system.kind != "human" and (score := mean_score(evaluation, name, metric))
+    ]
+    if not scores or metric.direction == "neither":
+        return None
+    return max(scores) if metric.direction == "higher" else min(scores)
 
 
 def ranked_systems(evaluation: Evaluation) -> list[str]:
-    """Return the systems by HEADLINE, best first."""
-    return sorted(evaluation.systems, key=lambda name: -mean_score(evaluation, name).mean)
+    """Return the systems by HEADLINE, best first; those without a score last."""
+
+    def rank(name: str) -> float:
+        score = mean_score(evaluation, name)
+        return -score.mean if score else 1.0
+
+    return sorted(evaluation.systems, key=rank)
 
 
 def other_systems(evaluation: Evaluation) -> list[str]:
-    """Return the systems that the judged one is compared with, the floors first."""
-    return sorted(evaluation.differences, key=lambda name: name not in (CONSTANT, LEAD))
+    """Return the systems that the judged one is compared with: floors first, people last."""
+    compared = [name for name in evaluation.differences if mean_difference(evaluation, name)]
+    return sorted(compared, key=lambda name: KINDS_IN_ORDER.index(_kind(evaluation, name)))
 
 
-def verdict(evaluation: Evaluation, other: str) -> Verdict:
+def floors(evaluation: Evaluation) -> list[str]:
+    """Return the names of the floors."""
+    return [name for name in evaluation.differences if _kind(evaluation, name) == "floor"]
+
+
+def verdict(evaluation: Evaluation, other: str, metric: Metric = HEADLINE) -> Verdict:
     """Compare the judged system with another by the interval of their paired difference."""
-    difference = mean_difference(evaluation, other)
-    if evaluation.conversations < MIN_CONVERSATIONS:
+    difference = mean_difference(evaluation, other, metric)
+    if difference is None or difference.conversations < MIN_CONVERSATIONS:
         return "too few conversations"
-    if difference.low > 0:
+    gain = difference if metric.direction != "lower" else _negative(difference)
+    if gain.low > 0:
         return "beats"
-    return "loses to" if difference.high < 0 else "cannot be told apart from"
+    return "loses to" if gain.high < 0 else "cannot be told apart from"
 
 
-def comparison_sentence(evaluation: Evaluation, other: str) -> str:
+def comparison_sentence(evaluation: Evaluation, other: str, metric: Metric = HEADLINE) -> str:
     """Return e.g. `tuned beats the constant sentence by 0.12 [0.09, 0.15]`."""
     judged = evaluation.judged
-    against = f"the {other}" if other in (CONSTANT, LEAD) else other
-    by = mean_difference(evaluation, other)
-    apart = f"{by.mean:+.2f} [{by.low:.2f}, {by.high:.2f}]"
-    match verdict(evaluation, other):
+    against = system_phrase(evaluation, other)
+    by = mean_difference(evaluation, other, metric)
+    if by is None:
+        return f"{judged} and {against} have no conversation with a score by {metric.title}"
+    match verdict(evaluation, other, metric):
         case "beats":
-            return f"{judged} beats {against} by {apart.removeprefix('+')}"
+            return f"{judged} beats {against} by {_amount(by)}"
         case "loses to":
-            interval = f"[{-by.high:.2f}, {-by.low:.2f}]"
-            return f"{judged} loses to {against} by {-by.mean:.2f} {interval}"
+            return f"{judged} loses to {against} by {_amount(by)}"
         case "cannot be told apart from":
-            return f"{judged} cannot be told apart from {against}: {apart}"
+            return f"{judged} cannot be told apart from {against}: {_signed(by)}"
         case "too few conversations":
             return (
-                f"{judged} against {against}: {apart}, but {evaluation.conversations} "
+                f"{judged} against {against}: {_signed(by)}, but {by.conversations} "
                 f"conversations are too few to tell (at least {MIN_CONVERSATIONS})"
             )
+
+
+def system_phrase(evaluation: Evaluation, name: str) -> str:
+    """Return a system's name as a sentence has it: `the constant sentence`, `tuned`."""
+    match _kind(evaluation, name):
+        case "floor" | "champion":
+            return f"the {name}"
+        case "human":
+            return "the human references"
+        case _:
+            return name
 
 
 def warnings(evaluation: Evaluation) -> list[str]:
@@ -162,8 +211,9 @@ def warnings(evaluation: Evaluation) -> list[str]:
     judged = evaluation.systems[name]
     count = evaluation.conversations
     found = []
-    floors = [floor for floor in (CONSTANT, LEAD) if floor in evaluation.differences]
-    unbeaten = [f"the {floor}" for floor in floors if verdict(evaluation, floor) != "beats"]
+    unbeaten = [
+        f"the {floor}" for floor in floors(evaluation) if verdict(evaluation, floor) != "beats"
+    ]
     if unbeaten:
         found.append(
             f"{name} is not shown to beat {' or '.join(unbeaten)}: a summarizer that reads the "
@@ -174,8 +224,10 @@ def warnings(evaluation: Evaluation) -> list[str]:
             f"{name} gave the same summary to {judged.most_common_share:.0%} of the conversations: "
             f"it has collapsed to “{shorten(judged.most_common, 120)}”"
         )
-    if judged.empty_summaries:
-        found.append(f"{judged.empty_summaries} of {count} summaries by {name} are empty.")
+    empty = judged.scores.get("empty", {}).get("mean")
+    if empty and empty.mean:
+        number = round(empty.mean * empty.conversations)
+        found.append(f"{number} of {count} summaries by {name} are empty.")
     if evaluation.unreadable_references:
         found.append(
             f"{evaluation.unreadable_references} of {evaluation.references} references have no "
@@ -190,6 +242,23 @@ def shorten(text: str, characters: int) -> str:
     if len(line) <= characters:
         return line
     return line[: characters - 1].rstrip() + "…"
+
+
+def _kind(evaluation: Evaluation, name: str) -> Kind:
+    return evaluation.systems[name].kind
+
+
+def _negative(interval: Interval) -> Interval:
+    return Interval(-interval.mean, -interval.high, -interval.low, interval.conversations)
+
+
+def _signed(by: Interval) -> str:
+    return f"{by.mean:+.2f} [{by.low:.2f}, {by.high:.2f}]"
+
+
+def _amount(by: Interval) -> str:
+    """Return a difference that is clear without its sign."""
+    return _signed(by if by.mean > 0 else _negative(by)).removeprefix("+")
 
 
 def _read_system(plain: Mapping[str, Any]) -> SystemResult:

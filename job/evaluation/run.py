@@ -4,7 +4,7 @@ Writes evaluation.json, report.html and summaries.jsonl to the output.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from job.config.commands import EvaluateConfig
 from job.conversations.cleaning import clean_all, resolve_steps
@@ -13,7 +13,7 @@ from job.evaluation.evaluate import evaluate
 from job.evaluation.inputs import read_given, read_input, read_train_references
 from job.evaluation.output import check_output, publish_evaluation
 from job.evaluation.report import choose_examples, write_report
-from job.evaluation.result import Evaluation
+from job.evaluation.systems import BASE, GIVEN, TUNED, Scored, System
 from job.inference.each import OneByOne
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, load
 from job.inference.summaries import check_budget, input_budget, summarize_conversations
@@ -24,10 +24,8 @@ from job.storage.open import open_store
 from job.storage.scratch import cache_folder, work_folder
 from job.telemetry import event, heartbeat, progress
 
-TUNED, BASE, GIVEN = "tuned", "base without adapter", "given summaries"
 
-
-def run_evaluation(config: EvaluateConfig) -> Evaluation:
+def run_evaluation(config: EvaluateConfig) -> Scored:
     """Score, publish the result and return it.
 
     Replaces what an earlier evaluation left at the output, and nothing else.
@@ -40,36 +38,37 @@ def run_evaluation(config: EvaluateConfig) -> Evaluation:
     if config.summaries:
         conversations = clean_all(chosen, resolve_steps(config.data, everything))
         given = read_given(config, everything)
-        systems = {GIVEN: [given[conversation.id] for conversation in conversations]}
+        summaries = [given[conversation.id] for conversation in conversations]
+        systems = [System(GIVEN, "judged", summaries, origin=config.summaries)]
     else:
         uri = str(config.adapter)
         fetched = fetch_with_adapter(uri, config.model, config.storage, cache_folder())
         conversations = clean_all(chosen, cleaning_of(fetched.prompt, config.data))
         systems, weights = _summarize(config, fetched, conversations)
 
-    evaluation = evaluate(systems, conversations, config.evaluation, train_references)
+    scored = evaluate(systems, conversations, config.evaluation, train_references)
     with work_folder(config.run) as work:
         folder = work / "evaluation"
-        examples = choose_examples(conversations, systems)
-        write_report(folder, evaluation, examples, None, f"Evaluation {config.run}", weights)
-        numbers = json.dumps(evaluation.to_json(), indent=2) + "\n"
+        examples = choose_examples(scored.conversations, scored.summaries())
+        write_report(folder, scored.evaluation, examples, None, f"Evaluation {config.run}", weights)
+        numbers = json.dumps(scored.evaluation.to_json(), indent=2) + "\n"
         (folder / "evaluation.json").write_text(numbers, encoding="utf-8")
-        lines = "".join(_lines(conversations, systems))
+        lines = "".join(_lines(scored))
         (folder / "summaries.jsonl").write_text(lines, encoding="utf-8")
         facts = {"run": config.run, "adapter": config.adapter, "summaries": config.summaries}
         publish_evaluation(folder, store, facts)
     event("evaluated", report=f"{store.uri}/report.html")
-    return evaluation
+    return scored
 
 
 def _summarize(
     config: EvaluateConfig,
     fetched: FetchedModel,
     conversations: Sequence[Conversation],
-) -> tuple[dict[str, list[str]], WeightsInMemory]:
+) -> tuple[list[System], WeightsInMemory]:
     """Summarize with the adapter, and without it if configured.
 
-    Return the summaries by system, and what of the base was in memory.
+    Return the systems, the judged one first, and what of the base was in memory.
     """
     event("loading", base=fetched.base.uri, adapter=config.adapter)
     with heartbeat("loading"):
@@ -85,27 +84,34 @@ def _summarize(
                 conversations, engine, encoder, config.generation, bar.advance
             ).texts
 
-    systems = {TUNED: summarize(TUNED)}
+    systems = [System(TUNED, "judged", summarize(TUNED), origin=str(config.adapter))]
     if config.evaluation.base_without_adapter:
         with model.disable_adapter():
-            systems[BASE] = summarize(BASE)
+            systems.append(System(BASE, "base", summarize(BASE), origin=fetched.base.uri))
     return systems, model.weights_in_memory
 
 
-def _lines(
-    conversations: Sequence[Conversation],
-    systems: Mapping[str, Sequence[str]],
-) -> Iterator[str]:
+def _lines(scored: Scored) -> Iterator[str]:
     """Yield a JSON line per conversation.
 
-    It has the judged system's summary, the references, and the other systems' summaries.
+    It has the judged system's summary, the references, the other systems' summaries, and all
+    scores by system and metric.
     """
-    judged, *others = systems
-    for row, conversation in enumerate(conversations):
+    judged, *others = scored.systems
+    for row, conversation in enumerate(scored.conversations):
+        scores: dict[str, dict[str, float]] = {}
+        for name, by_metric in scored.scores.items():
+            values = {metric: float(values[row]) for metric, values in by_metric.items()}
+            scores[name] = {
+                metric: round(value, 6) for metric, value in values.items() if value == value
+            }
         line = {
             "id": conversation.id,
-            "summary": systems[judged][row],
+            "summary": judged.summaries[row],
             "references": conversation.references,
-            "others": {name: systems[name][row] for name in others},
+            "others": {
+                other.name: other.summaries[row] for other in others if other.kind != "human"
+            },
+            "scores": scores,
         }
         yield json.dumps(line, ensure_ascii=False) + "\n"

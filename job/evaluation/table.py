@@ -2,9 +2,10 @@
 
 from textwrap import wrap
 
-from job.evaluation.metrics import HEADLINE, MEASURE, first_metrics
+from job.evaluation.metrics.all_metrics import HEADLINE, first_metrics
 from job.evaluation.result import (
     Evaluation,
+    best_score,
     comparison_sentence,
     mean_score,
     other_systems,
@@ -31,7 +32,7 @@ def score_table(evaluation: Evaluation) -> str:
     titles = "".join(f"{metric.short_title:>{SCORE_COLUMNS}}" for metric in SHOWN_METRICS)
     lines = [
         f"{evaluation.conversations} conversations, {evaluation.references} references; "
-        f"mean {MEASURE} over the references ± 95%",
+        "mean over the references ± 95%",
         "",
         f"  {'':{NAME_COLUMNS}}{titles}{'words':>{WORDS_COLUMNS}}",
     ]
@@ -54,8 +55,10 @@ def _row(evaluation: Evaluation, name: str) -> str:
     cells = ""
     for metric in SHOWN_METRICS:
         score = mean_score(evaluation, name, metric)
-        best = max(mean_score(evaluation, other, metric).mean for other in evaluation.systems)
-        star = "*" if score.mean == best else " "
+        if score is None:
+            cells += f"{'':{SCORE_COLUMNS}}"
+            continue
+        star = "*" if score.mean == best_score(evaluation, metric) else " "
         cell = f"{score.mean:.3f} ±{(score.high - score.low) / 2:.3f}{star}"
         cells += f"{cell:>{SCORE_COLUMNS}}"
     label = f"{shorten(name, NAME_COLUMNS):<{NAME_COLUMNS}}"

@@ -16,6 +16,7 @@ from job.evaluation.card import CardFacts, Split, model_card
 from job.evaluation.charts import LossHistory
 from job.evaluation.report import choose_examples, write_report
 from job.evaluation.result import Evaluation, NotScored
+from job.evaluation.systems import Scored
 from job.evaluation.table import score_table
 from job.model.adapter import save_adapter
 from job.model.fetch import BASE_KEY
@@ -29,7 +30,6 @@ from job.telemetry import event, progress, warn
 from job.training.attempt import CurrentAttempt
 from job.training.prepare import Run
 from job.training.ranks import is_first
-from job.training.scoring import Scored
 from job.training.sharding import trained_weights
 from job.training.trainer import RecapTrainer
 
@@ -133,7 +133,7 @@ def _publish_report(
     folder = run.work / "report"
     title = f"Training run {run.config.run}"
     if isinstance(result, Scored):
-        examples = choose_examples(result.conversations, result.summaries)
+        examples = choose_examples(result.conversations, result.summaries())
         weights = attempt.weights_in_memory
         write_report(folder, result.evaluation, examples, history, title, weights)
         _write_json(folder / "evaluation.json", result.evaluation.to_json())
@@ -187,9 +187,11 @@ def _without_texts(evaluation: Evaluation) -> dict[str, Any]:
 
     An adapter may be copied to places where the data may not.
     """
-    plain = evaluation.to_json() | {"floors_from": {}}
+    plain = evaluation.to_json()
     for system in plain["systems"].values():
         system["most_common"] = ""
+        if system["kind"] not in ("floor", "human"):
+            system["origin"] = ""  # may name a bucket
     return plain
 
 

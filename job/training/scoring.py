@@ -7,14 +7,14 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from torch.distributed.fsdp import FSDPModule
 
 from job.conversations.record import Conversation
 from job.errors import DataError, RetryError, is_out_of_memory
 from job.evaluation.evaluate import choose_conversations, evaluate
-from job.evaluation.result import Evaluation, NotScored
+from job.evaluation.result import NotScored
+from job.evaluation.systems import BASE, TUNED, Scored, System
 from job.inference.each import OneByOne
 from job.inference.engine import Engine
 from job.inference.summaries import input_budget, summarize_conversations
@@ -28,18 +28,7 @@ from job.training.prepare import Run
 from job.training.ranks import anywhere
 from job.training.stop import StopSignal
 
-TUNED = "tuned"
-BASE = "base without adapter"
 MIN_CONVERSATIONS_FOR_A_BAR = 11  # a few samples need none
-
-
-@dataclass(frozen=True)
-class Scored:
-    """The evaluation, and the summaries by system behind it, in the order of the conversations."""
-
-    evaluation: Evaluation
-    conversations: list[Conversation]
-    summaries: dict[str, list[str]]
 
 
 def score_or_reason(attempt: CurrentAttempt, model: Model, stop: StopSignal) -> Scored | NotScored:
@@ -93,13 +82,13 @@ def score(run: Run, model: Model) -> Scored:
     conversations = choose_conversations(examples.validation, options.max_conversations)
     summarize = summarizer(run, model)
 
-    systems = {TUNED: summarize(conversations)}
+    systems = [System(TUNED, "judged", summarize(conversations), origin="the adapter in memory")]
     if options.base_without_adapter:
         with model.disable_adapter():
-            systems[BASE] = summarize(conversations)
+            systems.append(System(BASE, "base", summarize(conversations), origin=run.base.uri))
 
     references = [text for conversation in examples.train for text in conversation.references]
-    return Scored(evaluate(systems, conversations, options, references), conversations, systems)
+    return evaluate(systems, conversations, options, references)
 
 
 def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[str]]:

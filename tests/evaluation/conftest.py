@@ -1,11 +1,18 @@
 import random
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from job.config.sections import ScoringSection
 from job.conversations.record import Conversation, Source, Turn
 from job.evaluation.evaluate import evaluate
+from job.evaluation.metrics.metric import Metric
+from job.evaluation.metrics.rouge import METRICS as ROUGE
 from job.evaluation.result import Evaluation
+from job.evaluation.score import Scores, score_systems
+from job.evaluation.systems import System
 
 ITEMS = ("parcel", "invoice", "router", "refund", "flight", "password")
 TROUBLES = ("is late", "was charged twice", "does not work", "was cancelled without notice")
@@ -39,6 +46,32 @@ def make_conversations(count: int, seed: int = 0) -> list[Conversation]:
     return made
 
 
+class Measured:
+    """Scores of one system by the names of metrics."""
+
+    def __init__(self, scores: Mapping[str, Scores], metrics: Sequence[Metric]) -> None:
+        self.scores = scores
+        self.metrics = {metric.name: metric for metric in metrics}
+
+    def of(self, name: str, aggregation: str = "mean") -> NDArray[np.float64]:
+        return self.scores[name].of(self.metrics[name], aggregation)
+
+
+def score_pairs(
+    summaries: Sequence[str],
+    references: Sequence[Sequence[str]],
+    metrics: Sequence[Metric] = ROUGE,
+) -> Measured:
+    """Score summaries beside their references, without conversations."""
+    turns = (Turn("customer", "Hello"),)
+    conversations = [
+        Conversation(str(row), turns, Source("f", row), tuple(texts))
+        for row, texts in enumerate(references)
+    ]
+    system = System("tuned", "judged", list(summaries))
+    return Measured(score_systems([system], conversations, metrics, {})["tuned"], metrics)
+
+
 def references_of(conversations: list[Conversation]) -> list[str]:
     return [text for conversation in conversations for text in conversation.references]
 
@@ -51,13 +84,12 @@ def conversations() -> list[Conversation]:
 @pytest.fixture(scope="session")
 def good(conversations: list[Conversation]) -> Evaluation:
     """A tuned system that reads, and a base that does not."""
-    systems = {
-        "tuned": [conversation.references[0] for conversation in conversations],
-        "base without adapter": ["Sorry to hear that!" for _ in conversations],
-    }
-    return evaluate(
-        systems, conversations, ScoringSection(), references_of(make_conversations(60, seed=1))
-    )
+    systems = [
+        System("tuned", "judged", [conversation.references[0] for conversation in conversations]),
+        System("base without adapter", "base", ["Sorry to hear that!" for _ in conversations]),
+    ]
+    train = references_of(make_conversations(60, seed=1))
+    return evaluate(systems, conversations, ScoringSection(), train).evaluation
 
 
 @pytest.fixture(scope="session")
@@ -68,4 +100,5 @@ def collapsed(conversations: list[Conversation]) -> Evaluation:
         *["The agent <b>helps</b>."] * 38,
         "",
     ]
-    return evaluate({"tuned": summaries}, conversations, ScoringSection(), None)
+    systems = [System("tuned", "judged", summaries)]
+    return evaluate(systems, conversations, ScoringSection(), None).evaluation

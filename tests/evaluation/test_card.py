@@ -10,7 +10,7 @@ import yaml
 from job.config.commands import TrainConfig
 from job.conversations.record import Conversation, Source, Turn
 from job.evaluation.card import CardFacts, Split, model_card, usage_code
-from job.evaluation.metrics import METRICS
+from job.evaluation.metrics.all_metrics import quality_metrics
 from job.evaluation.result import Evaluation, NotScored
 from job.model.quantization import FourBitShare, WeightsInMemory
 from job.prompt.encode import Encoder
@@ -69,7 +69,9 @@ def test_the_hub_reads_base_library_task_and_scores_from_the_front_matter(good: 
     assert data.datasets == ["org/tweets"]
     scores = {result.metric_name: result.metric_value for result in data.eval_results}
     own = good.systems["tuned"].scores
-    assert scores == {metric.title: round(own[metric.name]["mean"].mean, 4) for metric in METRICS}
+    assert scores == {
+        metric.title: round(own[metric.name]["mean"].mean, 4) for metric in quality_metrics()
+    }
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/base", "models/base", "/srv/models/base"])

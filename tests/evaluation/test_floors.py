@@ -3,9 +3,15 @@ import random
 import pytest
 
 from job.conversations.record import Conversation, Source, Turn
-from job.evaluation.floors import constant_sentence, lead, leave_one_out_sentences, rouge_l
-from job.evaluation.metrics import score_all
+from job.evaluation.floors import (
+    constant_sentence,
+    first_and_last,
+    lead,
+    leave_one_out_sentences,
+    rouge_l,
+)
 from job.evaluation.words import RougeTokenizer
+from tests.evaluation.conftest import score_pairs
 
 
 def test_the_constant_sentence_is_the_reference_that_suits_the_others_best() -> None:
@@ -27,7 +33,7 @@ def test_no_other_training_reference_beats_the_constant_sentence() -> None:
     def mean(candidate: str) -> float:
         others = [text for text in references if text != candidate]
         return float(
-            score_all([candidate] * len(others), [[text] for text in others]).of("rougeL").mean()
+            score_pairs([candidate] * len(others), [[text] for text in others]).of("rougeL").mean()
         )
 
     assert mean(chosen) == pytest.approx(max(mean(candidate) for candidate in references))
@@ -68,7 +74,7 @@ def test_leaving_one_out_of_one_conversation_leaves_nothing_to_choose() -> None:
 @pytest.mark.parametrize(
     ("turns", "wanted"),
     [
-        ((Turn("customer", "a"), Turn("agent", "b"), Turn("customer", "c")), "a\nc"),
+        ((Turn("customer", "a"), Turn("agent", "b"), Turn("customer", "c")), ("a\nb", "a\nc")),
         (
             (
                 Turn("system", "rules"),
@@ -76,16 +82,15 @@ def test_leaving_one_out_of_one_conversation_leaves_nothing_to_choose() -> None:
                 Turn("customer", "b"),
                 Turn("system", "closed"),
             ),
-            "a\nb",
+            ("a\nb", "a\nb"),
         ),
-        ((Turn("customer", "a"),), "a"),
-        ((Turn("system", "only"),), "only"),
+        ((Turn("customer", "a"),), ("a", "a")),
+        ((Turn("system", "only"),), ("only", "only")),
     ],
 )
-def test_the_lead_is_the_first_and_the_last_turn_of_the_talk(
-    turns: tuple[Turn, ...], wanted: str
-) -> None:
-    assert lead(Conversation("c", turns, Source("f", 1))) == wanted
+def test_floors_repeat_turns_of_the_talk(turns: tuple[Turn, ...], wanted: tuple[str, str]) -> None:
+    conversation = Conversation("c", turns, Source("f", 1))
+    assert (lead(conversation), first_and_last(conversation)) == wanted
 
 
 def test_the_fast_rouge_l_is_the_librarys_number() -> None:

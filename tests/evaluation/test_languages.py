@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from job.evaluation.floors import constant_sentence
-from job.evaluation.metrics import score_all, sentences
+from job.evaluation.metrics.rouge import sentences
 from job.evaluation.words import RougeTokenizer, has_letters, length, words
+from tests.evaluation.conftest import score_pairs
 
 PAIRS = Path(__file__).parent / "languages.yaml"
 LANGUAGES: dict[str, Any] = yaml.safe_load(PAIRS.read_text(encoding="utf-8"))
@@ -47,7 +48,7 @@ def rouge_l(reference: list[str], summary: list[str]) -> float:
 def test_ten_pairs_score_as_their_words_cut_by_hand(language: str) -> None:
     pairs = LANGUAGES[language]["pairs"]
     assert len(pairs) == 10
-    scores = score_all([pair[2] for pair in pairs], [[pair[0]] for pair in pairs])
+    scores = score_pairs([pair[2] for pair in pairs], [[pair[0]] for pair in pairs])
     for row, pair in enumerate(pairs):
         reference, summary = (unicodedata.normalize("NFC", pair[n]).split() for n in (1, 3))
         wanted = [rouge_n(reference, summary, 1), rouge_n(reference, summary, 2)]
@@ -59,7 +60,7 @@ def test_ten_pairs_score_as_their_words_cut_by_hand(language: str) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_first_pair_scores_what_was_worked_out_on_paper(language: str) -> None:
     reference, _, summary, _ = LANGUAGES[language]["pairs"][0]
-    scores = score_all([summary], [[reference]])
+    scores = score_pairs([summary], [[reference]])
     by_hand = [float(Fraction(text)) for text in LANGUAGES[language]["by_hand"]]
     assert [scores.of("rouge1")[0], scores.of("rougeL")[0]] == pytest.approx(by_hand)
 
@@ -124,7 +125,7 @@ def test_sentences_end_at_the_marks_of_their_script(text: str, lines: list[str])
 
 
 def test_lsum_forgives_the_order_of_chinese_sentences() -> None:
-    scores = score_all(["客服同意。客户要求退款。"], [["客户要求退款。客服同意。"]])
+    scores = score_pairs(["客服同意。客户要求退款。"], [["客户要求退款。客服同意。"]])
     assert scores.of("rougeLsum")[0] == 1
     assert scores.of("rougeL")[0] == pytest.approx(0.6)  # 6 of 10 signs in order
 

@@ -1,39 +1,32 @@
+import numpy as np
 import pytest
 
 from job.config.sections import ScoringSection
 from job.evaluation.evaluate import evaluate
-from job.evaluation.metrics import (
-    AGGREGATIONS,
-    METRICS,
-    ROUGE_1,
-    ROUGE_2,
-    ROUGE_L,
-    ROUGE_LSUM,
-    Metric,
-    first_metrics,
-    score_all,
-    sentences,
-)
+from job.evaluation.metrics.all_metrics import first_metrics, quality_metrics
+from job.evaluation.metrics.metric import Metric, each
+from job.evaluation.metrics.rouge import ROUGE_1, ROUGE_2, ROUGE_L, ROUGE_LSUM, sentences
 from job.evaluation.report import report_page
+from job.evaluation.systems import System
 from job.evaluation.table import SHOWN_METRICS, score_table
-from tests.evaluation.conftest import make_conversations
+from tests.evaluation.conftest import make_conversations, score_pairs
 
 
 def test_rouge_of_a_known_pair_is_what_counting_by_hand_gives() -> None:
     # police killed the gunman / police kill the gunman, stemmed: killed and kill are one word
-    scores = score_all(["the gunman kill police"], [["Police killed the gunman"]])
+    scores = score_pairs(["the gunman kill police"], [["Police killed the gunman"]])
     assert scores.of("rouge1")[0] == 1.0  # four of four words
     assert scores.of("rouge2")[0] == pytest.approx(1 / 3)  # of three pairs, "the gunman"
     assert scores.of("rougeL")[0] == pytest.approx(0.5)  # two of four words in order
 
 
 def test_f_measure_weighs_precision_and_recall_alike() -> None:
-    scores = score_all(["cat sat"], [["the cat sat on a mat"]])
+    scores = score_pairs(["cat sat"], [["the cat sat on a mat"]])
     assert scores.of("rouge1")[0] == pytest.approx(2 * 1 * (2 / 6) / (1 + 2 / 6))
 
 
 def test_lsum_forgives_the_order_of_sentences_and_l_does_not() -> None:
-    scores = score_all(["He left town. She came home."], [["She came home. He left town."]])
+    scores = score_pairs(["He left town. She came home."], [["She came home. He left town."]])
     assert scores.of("rougeLsum")[0] == 1.0
     assert scores.of("rougeL")[0] == 0.5
 
@@ -53,14 +46,15 @@ def test_sentences_stand_one_a_line(text: str, lines: list[str]) -> None:
 
 
 def test_first_mean_and_best_are_over_the_references_of_one_conversation() -> None:
-    scores = score_all(["red"], [["red green", "red", "blue"]])
+    scores = score_pairs(["red"], [["red green", "red", "blue"]])
     assert scores.of("rouge1", "first")[0] == pytest.approx(2 / 3)
     assert scores.of("rouge1", "mean")[0] == pytest.approx((2 / 3 + 1 + 0) / 3)
     assert scores.of("rouge1", "best")[0] == 1.0
 
 
 def test_an_empty_summary_scores_zero_everywhere() -> None:
-    assert not score_all(["", " . "], [["a b c"], ["a b c"]]).values.any()
+    scores = score_pairs(["", " . "], [["a b c"], ["a b c"]])
+    assert not np.any([scores.of(name) for name in scores.metrics])
 
 
 def test_scores_are_those_of_the_library_used_plainly() -> None:
@@ -70,30 +64,28 @@ def test_scores_are_those_of_the_library_used_plainly() -> None:
     plain = RougeScorer(names, use_stemmer=True)
     conversations = make_conversations(20)
     summaries = [conversation.references[1] for conversation in conversations]
-    scores = score_all(summaries, [conversation.references[:1] for conversation in conversations])
+    scores = score_pairs(summaries, [conversation.references[:1] for conversation in conversations])
     for row, (conversation, summary) in enumerate(zip(conversations, summaries, strict=True)):
         wanted = plain.score(sentences(conversation.references[0]), sentences(summary))
         found = [scores.of(name)[row] for name in names]
         assert found == [wanted[name].fmeasure for name in names]
 
 
-def test_every_conversation_gets_a_row_with_every_metric_and_aggregation() -> None:
-    summary = (
-        "The customer says that the parcel is late. "
-        "The agent offers a refund and apologizes for the delay."
+def test_a_metric_is_any_function_of_a_sample() -> None:
+    same = Metric(
+        name="same",
+        title="Same",
+        short_title="same",
+        hub_type="exact_match",
+        direction="higher",
+        low=0,
+        high=1,
+        unit="score",
+        needs=("reference",),
+        about="1 if the summary is the reference.",
+        measure=each(lambda sample: float(sample.summary == sample.references[0])),
     )
-    scores = score_all(
-        [summary] * 50, [[summary, "A parcel is late.", "The agent helps the customer."]] * 50
-    )
-    assert scores.values.shape == (50, len(METRICS), len(AGGREGATIONS))
-
-
-def test_a_metric_is_any_function_of_summary_and_reference() -> None:
-    def is_same(summary: str, reference: str) -> float:
-        return float(summary == reference)
-
-    same = Metric("same", "Same", "same", "exact_match", is_same)
-    scores = score_all(["red", "blue"], [["red", "green"], ["red"]], (*METRICS, same))
+    scores = score_pairs(["red", "blue"], [["red", "green"], ["red"]], (ROUGE_1, same))
     assert scores.of("same", "first").tolist() == [1, 0]
     assert scores.of("same", "mean").tolist() == [0.5, 0]
     assert scores.of("rouge1", "best").tolist() == [1, 0]
@@ -101,10 +93,11 @@ def test_a_metric_is_any_function_of_summary_and_reference() -> None:
 
 def test_every_metric_is_shown_wherever_there_is_room() -> None:
     conversations = make_conversations(12)
-    summaries = {"tuned": [conversation.references[0] for conversation in conversations]}
-    found = evaluate(summaries, conversations, ScoringSection(bootstrap_samples=100), None)
+    system = System("tuned", "judged", [c.references[0] for c in conversations])
+    options = ScoringSection(bootstrap_samples=100)
+    found = evaluate([system], conversations, options, None).evaluation
     page, table = report_page(found, [], None, "Run"), score_table(found)
-    for metric in METRICS:
+    for metric in quality_metrics():
         assert found.systems["tuned"].scores[metric.name]["best"].mean == 1
         assert f"<th>{metric.title}</th>" in page
     for metric in SHOWN_METRICS:

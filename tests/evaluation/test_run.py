@@ -70,7 +70,7 @@ def test_an_evaluation_replaces_an_earlier_one_and_says_what_it_is(config, tmp_p
     first = run_evaluation(config())
     assert files_below(tmp_path / "out") == LEFT
     assert verify_folder(tmp_path / "out").extra["kind"] == "evaluation"
-    assert first.conversations == 12
+    assert len(first.conversations) == 12
 
 
 def test_an_interrupted_evaluation_is_replaced(config, tmp_path):
@@ -149,7 +149,7 @@ def test_a_number_decides_no_score_of_a_russian_summary(config, tmp_path, summar
     (tmp_path / "in.jsonl").write_bytes(lines(records))
     said = [{"id": f"c{n}", "summary": summary.format(n)} for n in count]
     (tmp_path / "given.jsonl").write_bytes(lines(said))
-    found = run_evaluation(config())
+    found = run_evaluation(config()).evaluation
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
     assert low <= found.systems["given summaries"].scores["rouge1"]["mean"].mean <= high
     assert written["tokenizer"] == "unicode-words-1"
@@ -159,7 +159,9 @@ def test_a_number_decides_no_score_of_a_russian_summary(config, tmp_path, summar
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gz", "zst"])
 def test_compressed_summaries_are_read(config, tmp_path, pack):
     (tmp_path / "given.jsonl.packed").write_bytes(pack(lines(summaries())))
-    assert run_evaluation(config(summaries=f"{tmp_path}/given.jsonl.packed")).conversations == 12
+    assert (
+        len(run_evaluation(config(summaries=f"{tmp_path}/given.jsonl.packed")).conversations) == 12
+    )
 
 
 @pytest.mark.parametrize("name", ["day", "day/", "day/parts/"])
@@ -173,7 +175,7 @@ def test_the_output_of_summarize_is_given_whole_or_as_its_parts(config, tmp_path
     )
     (parts / "part-00000.jsonl").write_bytes(lines(summaries()[:7]))
     (parts / "part-00001.jsonl").write_bytes(lines(summaries()[7:]))
-    assert run_evaluation(config(summaries=f"{tmp_path}/{name}")).conversations == 12
+    assert len(run_evaluation(config(summaries=f"{tmp_path}/{name}")).conversations) == 12
 
 
 def test_an_answer_as_long_as_the_context_is_refused_first(config, tmp_path, base_folder):
@@ -200,7 +202,7 @@ def test_a_conversation_that_breaks_the_engine_costs_its_own_score_alone(
 
     monkeypatch.setattr(TransformersEngine, "generate", fragile)
     scored = run_evaluation(config(adapter=f"{tmp_path}/adapter", generation={"max_new_tokens": 2}))
-    assert scored.conversations == 12
+    assert len(scored.conversations) == 12
     given = (tmp_path / "out" / "summaries.jsonl").read_text().splitlines()
     assert [not json.loads(line)["summary"] for line in given] == [True] + [False] * 11
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from job.evaluation.metrics import first_metrics
+from job.evaluation.metrics.all_metrics import first_metrics
 from tests.real.runs import Run, read
 
 METRICS = first_metrics(3)
@@ -85,7 +85,7 @@ def _section(run: Run) -> Iterator[str]:
 
 
 def _ranked(evaluation: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    systems = evaluation["systems"].items()
+    systems = [item for item in evaluation["systems"].items() if "rougeL" in item[1]["scores"]]
     return sorted(systems, key=lambda item: -item[1]["scores"]["rougeL"]["mean"]["mean"])
 
 

@@ -1,0 +1,44 @@
+"""The list of metrics, in the order in which tables show them. Nothing else names them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from job.evaluation.metrics import form, rouge
+from job.evaluation.metrics.metric import Metric
+
+METRICS: tuple[Metric, ...] = (*rouge.METRICS, *form.METRICS)
+
+# Ranks systems and decides who beats whom. The constant sentence is chosen by ROUGE-L whatever it
+# is: `floors.py` has a fast function of its own for that.
+HEADLINE = rouge.ROUGE_L
+
+
+def metric_named(name: str) -> Metric | None:
+    """Return the metric of this name, if there is one."""
+    return next((metric for metric in METRICS if metric.name == name), None)
+
+
+def available_metrics(models: Mapping[str, Path]) -> tuple[Metric, ...]:
+    """Return the metrics that can be measured with these models, by the name of their metric."""
+    return tuple(
+        metric for metric in METRICS if "model" not in metric.needs or metric.name in models
+    )
+
+
+def quality_metrics(metrics: tuple[Metric, ...] = METRICS) -> tuple[Metric, ...]:
+    """Return the metrics that compare a summary with references: the columns of a score table."""
+    return tuple(metric for metric in metrics if metric.unit == "score")
+
+
+def first_metrics(
+    count: int,
+    metrics: tuple[Metric, ...] | None = None,
+    headline: Metric = HEADLINE,
+) -> tuple[Metric, ...]:
+    """Return the first `count` of `quality_metrics`, or of `metrics`.
+
+    The headline is the last of them if it comes later.
+    """
+    metrics = quality_metrics() if metrics is None else metrics
+    first = metrics[:count]
+    return first if headline in first else (*first[:-1], headline)

@@ -1,0 +1,50 @@
+"""Systems: whatever has summarized the conversations of an evaluation, and their scores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.conversations.record import Conversation
+from job.evaluation.result import Evaluation, Kind
+
+TUNED, BASE, CHAMPION, GIVEN = "tuned", "base without adapter", "champion", "given summaries"
+
+
+@dataclass(frozen=True)
+class System:
+    """Summaries of the same conversations by one author, in the conversations' order.
+
+    `origin` says in words where they come from. `finish_reasons` has "stop", "length" or None for
+    each summary, and is None if nobody knows any. `serving` is `Serving.to_json()` of a system that
+    generated here.
+    """
+
+    name: str
+    kind: Kind
+    summaries: list[str]
+    finish_reasons: Sequence[str | None] | None = None
+    origin: str = ""
+    serving: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An evaluation, and all that it was made of.
+
+    `conversations` are the scored ones, `systems` have a summary of each: the judged system first,
+    floors and human references last. `scores` has by system and metric the score of each
+    conversation (its mean over references), NaN where it has none.
+    """
+
+    evaluation: Evaluation
+    conversations: list[Conversation]
+    systems: list[System]
+    scores: Mapping[str, Mapping[str, NDArray[np.float64]]]
+
+    def summaries(self) -> dict[str, list[str]]:
+        """Return the summaries of the systems that are no floor and no human, by name."""
+        apart = ("floor", "human")
+        return {s.name: s.summaries for s in self.systems if s.kind not in apart}
