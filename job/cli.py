@@ -161,10 +161,11 @@ def train(
     An interrupted run resumes when the same command runs again.
     """
     from job.config.load import load_config
+    from job.evaluation.metrics.all_metrics import METRICS
     from job.storage.config_file import read_config
 
     values = parse_variables(variables)
-    loaded = load_config("train", read_config(config), overrides, values)
+    loaded = load_config("train", read_config(config), overrides, values, METRICS)
     if not dry_run:
         _require_gpus()
     from job.preflight.training import plan_training
@@ -232,10 +233,11 @@ def summarize(
 def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) -> None:
     """Score an adapter, or a file of summaries, against references."""
     from job.config.load import load_config
+    from job.evaluation.metrics.all_metrics import METRICS
     from job.storage.config_file import read_config
 
     values = parse_variables(variables)
-    loaded = load_config("evaluate", read_config(config), overrides, values)
+    loaded = load_config("evaluate", read_config(config), overrides, values, METRICS)
     _set_thread_variables()
     if loaded.adapter:  # to score a file of summaries needs none
         _require_gpus()
@@ -256,10 +258,11 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
 def plan(config: str, overrides: Sequence[str], variables: Sequence[str], command: Any) -> int:
     """Check all that can be checked before paying. Needs no GPU."""
     from job.config.load import load_config
+    from job.evaluation.metrics.all_metrics import METRICS
     from job.storage.config_file import read_config
 
     values = parse_variables(variables)
-    loaded = load_config(command, read_config(config), overrides, values)
+    loaded = load_config(command, read_config(config), overrides, values, METRICS)
     from job.preflight.plan import plan as plan_job
 
     return _print_plan(plan_job(loaded))

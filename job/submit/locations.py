@@ -10,6 +10,7 @@ from job.config.commands import SummarizeConfig, TrainConfig
 from job.config.sections import StorageSection, as_list, names_one_file
 from job.errors import AlreadyExistsError, ConfigError, RecapError
 from job.identity import sha256_of
+from job.model.champion import find_pointer
 from job.model.fetch import read_adapter
 from job.model.files import HUB_ID
 from job.storage.keys import scheme_of, split_file
@@ -29,6 +30,9 @@ def places_read(config: TrainConfig | SummarizeConfig) -> list[Place]:
         found.append(Place("model.base", config.model.base))
     if isinstance(config, TrainConfig):
         lists = {"data.train": config.data.train, "data.validation": config.data.validation}
+        for number, regression in enumerate(config.publish.regressions):
+            lists[f"publish.regressions.{number}.input"] = regression.input
+        found += _champion(config)
     else:
         lists = {"input": config.input, "skip_done": config.skip_done}
         if config.adapter is not None:
@@ -42,16 +46,22 @@ def places_read(config: TrainConfig | SummarizeConfig) -> list[Place]:
     return found
 
 
-def place_written(config: TrainConfig | SummarizeConfig) -> Place:
-    """Return the folder that the job writes to."""
-    return Place("output", _output_folder(config))
+def places_written(config: TrainConfig | SummarizeConfig) -> list[Place]:
+    """Return the folder that the job writes to, and that of the pointer that it may switch."""
+    written = [Place("output", _output_folder(config))]
+    if isinstance(config, TrainConfig) and config.publish.champion is not None:
+        folder, _ = split_file(config.publish.champion)
+        is_here = scheme_of(config.publish.champion) == "file"
+        uri = folder if is_here else config.publish.champion
+        written.append(Place("publish.champion", uri))
+    return written
 
 
 def check_reachable(
     config: TrainConfig | SummarizeConfig, reads: Sequence[Place], cluster: str
 ) -> None:
     """Raise ConfigError with everything that the config names and only this machine has."""
-    local = [each for each in (*reads, Place("output", config.output)) if each.is_local]
+    local = [each for each in (*reads, *places_written(config)) if each.is_local]
     if _is_this_machine(config.storage.endpoint_url):
         local.append(Place("storage.endpoint_url", str(config.storage.endpoint_url)))
     if not local:
@@ -107,6 +117,17 @@ def _recorded_base(adapter: str, storage: StorageSection) -> list[Place]:
     except RecapError:
         return []
     return [Place("the adapter's base", base)]
+
+
+def _champion(config: TrainConfig) -> list[Place]:
+    """Return the adapter that the pointer names, or nothing if there is none or it is not read."""
+    if config.publish.champion is None:
+        return []
+    try:
+        pointer = find_pointer(config.publish.champion, config.storage)
+    except RecapError:
+        return []
+    return [] if pointer is None else [Place("the champion", pointer.champion.adapter)]
 
 
 def _is_hub_id(name: str) -> bool:

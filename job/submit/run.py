@@ -15,6 +15,7 @@ from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.dates import with_date
 from job.config.load import load_config, resolved_yaml
 from job.errors import ConfigError, ExitCode, RecapError, RetryError
+from job.evaluation.metrics.all_metrics import METRICS
 from job.identity import sha256_of
 from job.preflight.checks import Plan
 from job.preflight.plan import plan
@@ -25,8 +26,8 @@ from job.submit.follow import follow
 from job.submit.locations import (
     check_reachable,
     config_uri,
-    place_written,
     places_read,
+    places_written,
     upload_config,
 )
 from job.submit.submission import GRACE_SECONDS, Place, Submission, Target, request_text
@@ -153,6 +154,7 @@ def _load(options: Options) -> TrainConfig | SummarizeConfig:
         read_config(options.config),
         options.overrides,
         parse_variables(options.variables),
+        METRICS,
     )
     if isinstance(config, EvaluateConfig):
         raise ConfigError(
@@ -250,7 +252,7 @@ def _submission(
         nodes=options.nodes,
         grace_seconds=grace_seconds,
         reads=[Place("the config", job_config.location), *reads],
-        writes=[place_written(config)],
+        writes=places_written(config),
         endpoint_url=config.storage.endpoint_url,
     )
 

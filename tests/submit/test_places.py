@@ -11,7 +11,12 @@ import yaml
 from job.config.load import load_config
 from job.errors import ConfigError
 from job.storage.config_file import read_config
-from job.submit.locations import config_uri, place_written, places_read
+from job.submit.locations import (
+    check_reachable,
+    config_uri,
+    places_read,
+    places_written,
+)
 from job.submit.stack import Stack
 from job.submit.submission import Place, Submission
 from tests.infra import stack
@@ -71,11 +76,13 @@ def test_the_stacks_roles_allow_every_place_of_an_example(path):
     base = [] if "model:\n  base:" in path.read_text() else ["model.base=org/base"]
     config = load_config(None, read_config(str(path)), base, {"date": "2026-01-31"})
     policy = stack.policy("TrainRole" if hasattr(config, "training") else "SummarizeRole")
-    written = place_written(config)
+    written = places_written(config)
     uploaded = Place("the config", config_uri(b"run: x", config))
-    read = [*places_read(config), uploaded, written]
+    read = [*places_read(config), uploaded, *written]
     assert len(read) > 2
-    wanted = [("s3:GetObject", place) for place in read] + [("s3:PutObject", written)]
+    wanted = [("s3:GetObject", place) for place in read] + [
+        ("s3:PutObject", place) for place in written
+    ]
     denied = []
     for action, place in wanted:
         if not is_allowed(policy, action, place.uri.replace("my-bucket", BUCKET)):
@@ -175,3 +182,23 @@ def test_without_a_plan_a_denied_place_is_a_warning(caplog):
 def test_a_stack_that_names_no_prefixes_is_not_compared():
     checked = submission(input="s3://other/x")
     assert Stack("recap", {"Bucket": BUCKET}).check_places(checked, strict=True) is None
+
+
+def test_a_training_also_writes_the_pointer_of_its_champion(tmp_path):
+    text = (
+        "run: r\nmodel: {base: org/base}\noutput: s3://b/runs\n"
+        "data: {train: s3://b/train.jsonl}\n"
+        "publish: {gate: {}, champion: CHAMPION,"
+        " regressions: [{name: old, input: s3://b/old.jsonl}]}\n"
+    )
+    path = tmp_path / "train.yaml"
+    path.write_text(text.replace("CHAMPION", "s3://b/runs/champion.json"))
+    config = load_config("train", read_config(str(path)))
+    assert Place("publish.champion", "s3://b/runs/champion.json") in places_written(config)
+    assert Place("publish.regressions.0.input", "s3://b/old.jsonl") in places_read(config)
+
+    path.write_text(text.replace("CHAMPION", "/models/champion.json"))
+    config = load_config("train", read_config(str(path)))
+    assert Place("publish.champion", "/models") in places_written(config), "for docker to mount"
+    with pytest.raises(ConfigError, match=r"publish\.champion +/models"):
+        check_reachable(config, places_read(config), "AWS Batch")

@@ -1,0 +1,320 @@
+"""The gate: whether a system beat its opponents outside the interval, and nothing got worse.
+
+A pure function of evaluations. Every number is a paired difference on the same conversations,
+signed so that more is better: the judged system's gain.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from job.config.gate_sections import GateSection
+from job.errors import DamagedError
+from job.evaluation.bootstrap import Interval
+from job.evaluation.metrics.all_metrics import metric_named
+from job.evaluation.metrics.metric import Metric
+from job.evaluation.result import (
+    MIN_CONVERSATIONS,
+    Evaluation,
+    Kind,
+    mean_difference,
+    mean_score,
+    system_phrase,
+)
+
+FILE = "gate.json"
+ROUNDING = 1e-9  # of sums of floats: 1 of 100 is no more than 0.01
+KINDS: Mapping[str, Kind] = {
+    "floors": "floor",
+    "base": "base",
+    "champion": "champion",
+    "others": "other",
+}
+
+Rule = Literal["better", "no worse", "guard", "older set"]
+# "compared": it summarized the same conversations. "none yet": the pointer does not exist, so a
+# passing adapter is the first. "itself": the judged adapter is the champion already.
+ChampionState = Literal["compared", "none yet", "itself", "not named"]
+NOTHING_TO_COMPARE = {
+    "none yet": "there is no champion yet: this would be the first",
+    "itself": "it is the champion already",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One demand of a gate, and what was found.
+
+    `value` with `low` and `high` is the gain over the opponent and its 95% interval, None if it is
+    not known. `margin` is how much worse is allowed. `passed` is None for a demand that nothing
+    could be held against: `sentence` says why.
+    """
+
+    name: str
+    opponent: str
+    metric: str
+    rule: Rule
+    value: float | None
+    low: float | None
+    high: float | None
+    margin: float
+    passed: bool | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class OlderSet:
+    """The evaluation of an adapter and the champion on an older test set.
+
+    None, and the reason in `why`, if the set could not be scored.
+    """
+
+    name: str
+    evaluation: Evaluation | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The verdict of a gate, with every check. `reason` is set if nothing could be checked.
+
+    `champion` is the digest of the adapter that was compared as champion, None without one.
+    """
+
+    passed: bool
+    judged: str
+    metric: str
+    conversations: int
+    champion_state: ChampionState
+    champion: str | None = None
+    checks: list[Check] = field(default_factory=list)
+    reason: str | None = None
+
+    @property
+    def failures(self) -> list[Check]:
+        """The checks that were not passed."""
+        return [check for check in self.checks if check.passed is False]
+
+    def verdict(self) -> str:
+        """Return the verdict as a sentence."""
+        if self.reason is not None:
+            return f"{self.judged} did not pass the gate: {self.reason}"
+        count = sum(check.passed is not None for check in self.checks)
+        what = f"{count} check{'s' if count > 1 else ''} on {self.conversations} conversations"
+        if self.passed:
+            return f"{self.judged} passed the gate: {what}"
+        return f"{self.judged} did not pass the gate: {len(self.failures)} of {what} failed"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON types, with the verdict as a sentence."""
+        return {"verdict": self.verdict(), **asdict(self)}
+
+    @staticmethod
+    def from_json(plain: Mapping[str, Any]) -> "GateResult":
+        """Return the result that `to_json` wrote; raise DamagedError if it is none."""
+        try:
+            known = {key: value for key, value in plain.items() if key != "verdict"}
+            checks = [Check(**check) for check in known["checks"]]
+            return GateResult(**{**known, "checks": checks})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DamagedError(
+                f"{FILE} is not one that this version of recap reads "
+                f"({type(error).__name__}: {error}): evaluate again"
+            ) from error
+
+
+def judge(
+    gate: GateSection,
+    evaluation: Evaluation,
+    older_sets: Sequence[OlderSet] = (),
+    champion_state: ChampionState = "not named",
+    champion: str | None = None,
+) -> GateResult:
+    """Judge the first system of an evaluation.
+
+    `gate` has its defaults filled in, as `resolved_gate` does. Fewer than MIN_CONVERSATIONS never
+    pass. Neither does a system that was compared with no opponent.
+    """
+    checks: list[Check] = []
+    demands: list[tuple[Rule, str, float]] = []
+    demands += [("better", name, 0.0) for name in gate.better_than or []]
+    demands += [("no worse", name, gate.margin) for name in gate.no_worse_than or []]
+    for rule, name, margin in demands:
+        for found in _opponents(evaluation, name):
+            checks.append(_compare(evaluation, gate.metric, rule, found, margin))
+        if not _opponents(evaluation, name):
+            checks.append(_absent(rule, name, gate.metric, margin, champion_state))
+    has_beaten = any(check.passed for check in checks)
+
+    for name, allowed in (gate.guards or {}).items():
+        checks.append(_guard(evaluation, name, allowed))
+    checks += _older_checks(gate, older_sets, champion_state)
+    failed = any(check.passed is False for check in checks)
+    reason = None
+    if not has_beaten and not failed:
+        reason = "there was nobody to compare it with; name floors or base in publish.gate"
+    return GateResult(
+        has_beaten and not failed,
+        evaluation.judged,
+        gate.metric,
+        evaluation.conversations,
+        champion_state,
+        champion,
+        checks,
+        reason,
+    )
+
+
+def not_scored(judged: str, gate: GateSection, why: str) -> GateResult:
+    """Return the result of a gate for an adapter without scores: it did not pass."""
+    reason = f"it has no scores: {why}"
+    return GateResult(False, judged, gate.metric, 0, "not named", reason=reason)
+
+
+def _opponents(evaluation: Evaluation, name: str) -> list[str]:
+    """Return the systems that a name of the gate stands for."""
+    found = []
+    for system in evaluation.differences:
+        kind = evaluation.systems[system].kind
+        if kind == KINDS.get(name) or (kind == "other" and system == name):
+            found.append(system)
+    return found
+
+
+def _compare(
+    evaluation: Evaluation, metric_name: str, rule: Rule, opponent: str, margin: float
+) -> Check:
+    """Return the check of a paired difference: its interval above 0, or from -margin on."""
+    against = system_phrase(evaluation, opponent)
+    demand = "better than" if rule == "better" else "no worse than"
+    name = f"{demand} {against}"
+    gain = _gain(evaluation, metric_name, opponent)
+    if gain is None:
+        sentence = f"it is not known if {evaluation.judged} is {name}: no value of {metric_name}"
+        return _unknown(name, opponent, metric_name, rule, margin, sentence)
+
+    is_above = gain.low > 0 if rule == "better" else gain.low >= -margin - ROUNDING
+    is_enough = gain.conversations >= MIN_CONVERSATIONS
+    passed = is_above and is_enough
+    sentence = f"{evaluation.judged} is {'' if passed else 'not shown to be '}{name}: {shown(gain)}"
+    if not is_enough:
+        sentence += (
+            f", of {gain.conversations} conversations; fewer than {MIN_CONVERSATIONS} never pass"
+        )
+    elif not passed:
+        limit = "above 0" if rule == "better" else f"from {-margin + 0.0:g}"
+        sentence += f", and the interval must be {limit}"
+    return Check(
+        name, opponent, metric_name, rule, gain.mean, gain.low, gain.high, margin, passed, sentence
+    )
+
+
+def _absent(rule: Rule, name: str, metric: str, margin: float, state: ChampionState) -> Check:
+    """Return the check of an opponent that has no summaries."""
+    demand = "better than" if rule == "better" else "no worse than"
+    title = f"{demand} {name}"
+    if name == "champion" and state in NOTHING_TO_COMPARE:
+        why = NOTHING_TO_COMPARE[state]
+        return Check(title, name, metric, rule, None, None, None, margin, None, f"{title}: {why}")
+    sentence = f"{title}: it was not scored, so nothing is known"
+    return _unknown(title, name, metric, rule, margin, sentence)
+
+
+def _guard(evaluation: Evaluation, metric_name: str, allowed: float) -> Check:
+    """Return the check that the mean by a metric is at most `allowed` worse than an opponent's.
+
+    The mean decides, not the interval: a guard finds what broke. By its interval, a rare event on
+    some hundred conversations would stop most adapters that are as good as the champion.
+    """
+    opponent = _guard_opponent(evaluation)
+    against = system_phrase(evaluation, opponent)
+    name = f"{metric_name}, against {against}"
+    gain = _gain(evaluation, metric_name, opponent)
+    if gain is None:
+        gain = _gain_over_the_best(evaluation, metric_name)
+    if gain is None:
+        sentence = f"{metric_name} of {evaluation.judged} is not known"
+        return _unknown(name, opponent, metric_name, "guard", allowed, sentence)
+
+    passed = gain.mean >= -allowed - ROUNDING
+    state = "is no worse" if gain.mean >= 0 else f"is worse by {-gain.mean:.3f}"
+    limit = f"at most {allowed:g} allowed"
+    sentence = f"{metric_name} of {evaluation.judged} {state} than that of {against} ({limit})"
+    return Check(
+        name, opponent, metric_name, "guard", gain.mean, gain.low, gain.high, allowed, passed,
+        sentence,
+    )  # fmt: skip
+
+
+def _guard_opponent(evaluation: Evaluation) -> str:
+    """Return the champion's name, or while there is none that of the human references."""
+    champions = _opponents(evaluation, "champion")
+    if champions:
+        return champions[0]
+    kinds = {system: found.kind for system, found in evaluation.systems.items()}
+    return next(system for system, kind in kinds.items() if kind == "human")
+
+
+def _older_checks(
+    gate: GateSection, older_sets: Sequence[OlderSet], state: ChampionState
+) -> Iterator[Check]:
+    for older in older_sets:
+        name = f"older set {older.name}"
+        if state in NOTHING_TO_COMPARE:
+            sentence = f"{name}: {NOTHING_TO_COMPARE[state]}"
+            yield Check(
+                name, "champion", gate.metric, "older set", None, None, None, gate.margin, None,
+                sentence,
+            )  # fmt: skip
+        elif older.evaluation is None or not _opponents(older.evaluation, "champion"):
+            sentence = f"{name}: {older.why or 'the champion was not scored on it'}"
+            yield _unknown(name, "champion", gate.metric, "older set", gate.margin, sentence)
+        else:
+            (champion,) = _opponents(older.evaluation, "champion")
+            check = _compare(older.evaluation, gate.metric, "older set", champion, gate.margin)
+            yield Check(**{**asdict(check), "name": name, "sentence": f"{name}: {check.sentence}"})
+
+
+def _gain(evaluation: Evaluation, metric_name: str, opponent: str) -> Interval | None:
+    """Return the paired difference so that more is better; None if it has no value."""
+    metric = metric_named(metric_name)
+    if metric is None:
+        return None
+    difference = mean_difference(evaluation, opponent, metric)
+    return None if difference is None else _finite(difference, metric)
+
+
+def _gain_over_the_best(evaluation: Evaluation, metric_name: str) -> Interval | None:
+    """Return the judged system's distance from the best value that the metric has.
+
+    It stands in where the opponent has none: nobody says if a reference was cut, but none was.
+    """
+    metric = metric_named(metric_name)
+    score = mean_score(evaluation, evaluation.judged, metric) if metric else None
+    if metric is None or score is None:
+        return None
+    best = metric.high if metric.direction == "higher" else metric.low
+    low, high = score.low - best, score.high - best
+    return _finite(Interval(score.mean - best, low, high, score.conversations), metric)
+
+
+def _finite(interval: Interval, metric: Metric) -> Interval | None:
+    """Return the interval as a gain, None for NaN and for metrics without a better direction."""
+    bounds = (interval.mean, interval.low, interval.high)
+    if metric.direction == "neither" or any(value != value for value in bounds):
+        return None
+    if metric.direction == "higher":
+        return interval
+    return Interval(-interval.mean, -interval.high, -interval.low, interval.conversations)
+
+
+def _unknown(
+    name: str, opponent: str, metric: str, rule: Rule, margin: float, sentence: str
+) -> Check:
+    """Return a check that fails, as nothing is known."""
+    return Check(name, opponent, metric, rule, None, None, None, margin, False, sentence)
+
+
+def shown(gain: Interval) -> str:
+    """Return a gain with its interval: `+0.041 [+0.028, +0.055]`."""
+    return f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"

@@ -1,0 +1,84 @@
+"""A gate's result as one screen for the terminal: verdict, a line for each check, what to do."""
+
+from textwrap import wrap
+
+from job.evaluation.gate import Check, GateResult
+
+MAX_COLUMNS = 100
+NAME_COLUMNS = 42
+MARKS = {True: "✓", False: "✗", None: "–"}
+
+
+def gate_screen(result: GateResult, adapter: str, pointer: str | None) -> str:
+    """Return the screen, in plain text of at most 100 columns.
+
+    `adapter` is where the judged adapter is, `pointer` that of the champion.
+    """
+    lines = [*wrap(f"{result.verdict()}.", MAX_COLUMNS), ""]
+    if result.checks:
+        lines += [f"     {'gain':>{NAME_COLUMNS + 7}}  95% interval      must be", ""]
+        for check in result.checks:
+            lines += _lines(check)
+        lines.append("")
+    if not result.passed:
+        for text in _remedies(result):
+            lines += wrap(text, MAX_COLUMNS, subsequent_indent="  ")
+        if pointer is not None:
+            lines.append("- If it should serve in spite of this, a person decides:")
+            lines.append(f"    recap champion set {pointer} {adapter}")
+    return "\n".join(lines)
+
+
+def _lines(check: Check) -> list[str]:
+    """Return the line of a check, and its reason below if it has no numbers."""
+    title = f"  {MARKS[check.passed]}  {check.name:{NAME_COLUMNS}}"
+    if check.value is None:
+        reason = check.sentence.removeprefix(f"{check.name}: ")
+        indent = " " * 5
+        return [title.rstrip(), *wrap(reason, MAX_COLUMNS, initial_indent=indent,
+                                      subsequent_indent=indent)]  # fmt: skip
+    value, low, high = map(_signed, (check.value, check.low, check.high))
+    return [f"{title}{value:>7}  [{low}, {high}]  {_demand(check)}"]
+
+
+def _demand(check: Check) -> str:
+    """Return where the interval must be, or of a guard the mean."""
+    if check.rule == "better":
+        return "above 0"
+    limit = f"-{check.margin:g}" if check.margin else "0"
+    return f"mean from {limit}" if check.rule == "guard" else f"from {limit}"
+
+
+def _signed(value: float | None) -> str:
+    """Return a number with its sign and three decimals, never -0.000."""
+    return f"{round(value or 0.0, 3) + 0.0:+.3f}"
+
+
+def _remedies(result: GateResult) -> list[str]:
+    """Return what a person can do now, most likely first."""
+    found = ["What serves is unchanged. What to do:"]
+    rules = {check.rule for check in result.failures}
+    if result.reason is not None and not result.checks:
+        found.append(
+            "- Score it where it can be served: `recap evaluate` with this adapter and the same "
+            "section publish."
+        )
+    if any(check.sentence.endswith("never pass") for check in result.failures):
+        found.append("- Give more conversations with references: fewer than 10 never pass.")
+    elif any(_is_unclear(check) for check in result.failures):
+        found.append(
+            "- More conversations make the intervals narrower: raise evaluation.max_conversations, "
+            "or add test data."
+        )
+    if rules & {"better", "no worse", "older set"}:
+        found.append("- Train longer, or on more or better references; the report has examples.")
+    if "guard" in rules:
+        found.append("- Read the summaries that a guard counts: the report lists the worst.")
+    return found
+
+
+def _is_unclear(check: Check) -> bool:
+    """Return True if the interval of a failed comparison reaches to both sides of its limit."""
+    if check.rule == "guard" or check.high is None:
+        return False
+    return check.high > (0 if check.rule == "better" else -check.margin)

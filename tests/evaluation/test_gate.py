@@ -1,0 +1,283 @@
+"""Claims about the gate, on made-up records: each rule by the direction of its metric."""
+
+from dataclasses import replace
+
+import pytest
+
+from job.config.gate_sections import GateSection
+from job.errors import DamagedError
+from job.evaluation.bootstrap import Interval
+from job.evaluation.gate import GateResult, OlderSet, judge, not_scored
+from job.evaluation.gate_screen import gate_screen
+from job.evaluation.result import Evaluation, Lengths, SystemResult
+
+NAN = float("nan")
+KINDS = {
+    "tuned": "judged",
+    "base without adapter": "base",
+    "champion": "champion",
+    "vendor": "other",
+    "constant sentence": "floor",
+    "lead-2": "floor",
+    "human": "human",
+}
+BETTER = (0.05, 0.03, 0.07)
+UNCLEAR = (0.01, -0.005, 0.025)
+SLIGHTLY_WORSE = (-0.002, -0.008, 0.004)
+WORSE = (-0.05, -0.07, -0.03)
+SAME = (0.0, 0.0, 0.0)
+GATE = GateSection(
+    better_than=["floors", "base"], no_worse_than=["champion"], guards={"empty": 0.01}
+)
+
+
+def interval(bounds, conversations=100):
+    return {"mean": Interval(*bounds, conversations)}
+
+
+def evaluation(gains=None, empty=SAME, conversations=100, **changes):
+    """Return an evaluation with the judged system's ROUGE-L minus that of each other system.
+
+    `gains` may leave systems out; `empty` is the difference of empty shares to each.
+    """
+    gains = {name: BETTER for name in KINDS if name != "tuned"} if gains is None else gains
+    words = Lengths(10.0, 8.0, 10.0, 12.0)
+    scores = {
+        "rougeL": interval((0.4, 0.35, 0.45), conversations),
+        "empty": interval((0.02, 0.0, 0.05), conversations),
+    }
+    systems = {
+        name: SystemResult(KINDS[name], "", None, conversations, scores, words, "", 0.1)
+        for name in ("tuned", *gains)
+    }
+    differences = {
+        name: {"rougeL": interval(bounds, conversations), "empty": interval(empty, conversations)}
+        for name, bounds in gains.items()
+    }
+    made = Evaluation(
+        judged="tuned",
+        systems=systems,
+        differences=differences,
+        conversations=conversations,
+        conversations_without_reference=0,
+        references=conversations,
+        unreadable_references=0,
+        reference_words=words,
+        bootstrap_samples=1000,
+        seed=0,
+        versions={},
+        tokenizer="",
+    )
+    return replace(made, **changes)
+
+
+def with_gain(**gains):
+    """Return the evaluation of an adapter that beats everybody but those named (_ is a space)."""
+    known = {name: BETTER for name in KINDS if name != "tuned"}
+    return evaluation(known | {name.replace("_", " "): gain for name, gain in gains.items()})
+
+
+def failed(result):
+    return [check.name for check in result.failures]
+
+
+def test_who_beats_every_opponent_passes():
+    result = judge(GATE, evaluation(), champion_state="compared", champion="ab" * 32)
+    assert result.passed
+    assert [check.name for check in result.checks] == [
+        "better than the constant sentence",
+        "better than the lead-2",
+        "better than base without adapter",
+        "no worse than the champion",
+        "empty, against the champion",
+    ]
+    assert result.verdict() == "tuned passed the gate: 5 checks on 100 conversations"
+
+
+@pytest.mark.parametrize(
+    ("gains", "fails"),
+    [
+        ({"constant sentence": UNCLEAR}, ["better than the constant sentence"]),
+        ({"base without adapter": SAME}, ["better than base without adapter"]),
+        ({"base without adapter": (0.02, 0.0, 0.04)}, ["better than base without adapter"]),
+        ({"champion": SLIGHTLY_WORSE}, []),
+        ({"champion": SAME}, []),
+        ({"champion": (0.0, -0.01, 0.01)}, []),
+        ({"champion": (0.0, -0.011, 0.011)}, ["no worse than the champion"]),
+        ({"champion": WORSE}, ["no worse than the champion"]),
+        ({"vendor": WORSE, "human": WORSE}, []),
+    ],
+)
+def test_better_is_above_zero_and_no_worse_above_the_margin(gains, fails):
+    made = with_gain(**{name.replace(" ", "_"): gain for name, gain in gains.items()})
+    result = judge(GATE, made, champion_state="compared")
+    assert failed(result) == fails
+    assert result.passed == (not fails)
+
+
+def test_of_a_metric_of_which_less_is_better_less_is_a_gain():
+    gate = GateSection(metric="empty", better_than=["base"], no_worse_than=[], guards={})
+    assert judge(gate, evaluation(empty=(-0.1, -0.2, -0.05))).passed
+    assert not judge(gate, evaluation(empty=(0.1, 0.05, 0.2))).passed
+    (check,) = judge(gate, evaluation(empty=(-0.1, -0.2, -0.05))).checks
+    assert (check.value, check.low, check.high) == (0.1, 0.05, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("difference", "passes"),
+    [
+        ((0.01, 0.0, 0.03), True),  # one of 100 more is empty
+        ((0.02, 0.0, 0.05), False),
+        ((-0.3, -0.4, -0.2), True),
+    ],
+)
+def test_a_guard_goes_by_the_mean(difference, passes):
+    result = judge(GATE, evaluation(empty=difference), champion_state="compared")
+    assert result.passed == passes
+    assert failed(result) == ([] if passes else ["empty, against the champion"])
+
+
+def test_without_a_champion_a_guard_compares_with_people():
+    gains = {"base without adapter": BETTER, "lead-2": BETTER, "human": WORSE}
+    result = judge(GATE, evaluation(gains), champion_state="none yet")
+    assert result.checks[-1].name == "empty, against the human references"
+    assert result.passed
+
+
+def test_a_guard_without_a_value_of_people_compares_with_the_best_value():
+    made = evaluation({"lead-2": BETTER, "human": WORSE})
+    made.differences["human"].pop("empty")
+    gate = GATE.model_copy(update={"better_than": ["floors"]})
+    assert failed(judge(gate, made, champion_state="none yet")) == [
+        "empty, against the human references"
+    ]
+    loose = gate.model_copy(update={"guards": {"empty": 0.02}})
+    assert judge(loose, made, champion_state="none yet").passed
+
+
+def test_the_first_champion_is_compared_with_all_but_a_champion():
+    gains = {name: BETTER for name in KINDS if name not in ("tuned", "champion")}
+    older = [OlderSet("billing", None)]
+    result = judge(GATE, evaluation(gains), older, champion_state="none yet")
+    assert result.passed
+    untold = [check for check in result.checks if check.passed is None]
+    assert [check.sentence for check in untold] == [
+        "no worse than champion: there is no champion yet: this would be the first",
+        "older set billing: there is no champion yet: this would be the first",
+    ]
+    assert result.verdict() == "tuned passed the gate: 4 checks on 100 conversations"
+
+
+def test_nobody_becomes_the_first_champion_without_any_comparison():
+    gate = GateSection(better_than=[], no_worse_than=["champion"], guards={})
+    result = judge(gate, evaluation({"human": WORSE}), champion_state="none yet")
+    assert not result.passed
+    assert "there was nobody to compare it with" in result.verdict()
+
+
+@pytest.mark.parametrize("state", ["compared", "not named"])
+def test_an_opponent_that_was_not_scored_is_not_beaten(state):
+    gains = {name: BETTER for name in KINDS if name not in ("tuned", "champion")}
+    result = judge(GATE, evaluation(gains), champion_state=state)
+    assert failed(result) == ["no worse than champion"]
+
+
+@pytest.mark.parametrize("bounds", [(NAN, NAN, NAN), (0.1, NAN, 0.2)])
+def test_nan_never_passes(bounds):
+    result = judge(GATE, with_gain(champion=bounds), champion_state="compared")
+    assert failed(result) == ["no worse than the champion"]
+    assert not result.passed
+
+
+def test_an_unknown_metric_never_passes():
+    gate = GATE.model_copy(update={"metric": "bleu", "guards": {"nonsense": 1.0}})
+    result = judge(gate, evaluation(), champion_state="compared")
+    assert len(result.failures) == len(result.checks)
+
+
+def test_fewer_than_ten_conversations_never_pass():
+    result = judge(GATE, evaluation(conversations=9), champion_state="compared")
+    assert not result.passed
+    assert result.failures[0].sentence.endswith("of 9 conversations; fewer than 10 never pass")
+    assert judge(GATE, evaluation(conversations=10), champion_state="compared").passed
+
+
+def test_all_other_systems_and_single_ones_can_be_opponents():
+    for name in ("others", "vendor"):
+        gate = GateSection(better_than=[name], no_worse_than=[], guards={})
+        (check,) = judge(gate, evaluation()).checks
+        assert (check.opponent, check.passed) == ("vendor", True)
+
+
+def test_an_older_set_must_not_fall_behind_the_champion():
+    sets = [
+        OlderSet("billing", with_gain(champion=SLIGHTLY_WORSE)),
+        OlderSet("travel", with_gain(champion=WORSE)),
+        OlderSet("small", evaluation(conversations=9)),
+        OlderSet("gone", None, "2025.jsonl does not exist"),
+    ]
+    result = judge(GATE, evaluation(), sets, champion_state="compared")
+    assert failed(result) == ["older set travel", "older set small", "older set gone"]
+    assert "2025.jsonl does not exist" in result.failures[-1].sentence
+
+
+def test_an_adapter_without_scores_did_not_pass():
+    result = not_scored("tuned", GATE, "the memory was too small")
+    assert not result.passed
+    screen = gate_screen(result, "s3://b/run/adapter", "s3://b/champion.json")
+    assert "tuned did not pass the gate: it has no scores: the memory was too small." in screen
+    assert "recap evaluate" in screen
+
+
+def test_swapping_two_systems_flips_the_verdict():
+    gate = GateSection(better_than=["others"], no_worse_than=[], guards={})
+    forward = evaluation({"vendor": BETTER, "human": WORSE})
+    backward = evaluation({"vendor": WORSE, "human": WORSE})
+    assert judge(gate, forward).passed
+    assert not judge(gate, backward).passed
+
+
+def test_the_result_is_the_same_from_its_file():
+    made = with_gain(champion=WORSE)
+    result = judge(GATE, made, champion_state="compared", champion="ab" * 32)
+    assert GateResult.from_json(result.to_json()) == result
+    with pytest.raises(DamagedError, match="evaluate again"):
+        GateResult.from_json({"passed": True})
+
+
+def test_the_screen_says_verdict_reasons_and_remedies_in_few_lines():
+    made = evaluation(
+        {
+            "constant sentence": BETTER,
+            "lead-2": UNCLEAR,
+            "base without adapter": BETTER,
+            "champion": WORSE,
+            "human": WORSE,
+        },
+        empty=(0.03, 0.0, 0.06),
+    )
+    result = judge(GATE, made, [OlderSet("billing", None, "it is gone")], "compared")
+    screen = gate_screen(result, "s3://b/run/adapter", "s3://b/champion.json")
+    assert screen.splitlines() == [
+        "tuned did not pass the gate: 4 of 6 checks on 100 conversations failed.",
+        "",
+        "                                                  gain  95% interval      must be",
+        "",
+        "  ✓  better than the constant sentence          +0.050  [+0.030, +0.070]  above 0",
+        "  ✗  better than the lead-2                     +0.010  [-0.005, +0.025]  above 0",
+        "  ✓  better than base without adapter           +0.050  [+0.030, +0.070]  above 0",
+        "  ✗  no worse than the champion                 -0.050  [-0.070, -0.030]  from -0.01",
+        "  ✗  empty, against the champion                -0.030  [-0.060, +0.000]  mean from -0.01",
+        "  ✗  older set billing",
+        "     it is gone",
+        "",
+        "What serves is unchanged. What to do:",
+        "- More conversations make the intervals narrower: raise evaluation.max_conversations, or "
+        "add test",
+        "  data.",
+        "- Train longer, or on more or better references; the report has examples.",
+        "- Read the summaries that a guard counts: the report lists the worst.",
+        "- If it should serve in spite of this, a person decides:",
+        "    recap champion set s3://b/champion.json s3://b/run/adapter",
+    ]
+    assert max(map(len, screen.splitlines())) <= 100
