@@ -28,16 +28,13 @@ from typing import Any
 import yaml
 
 from job.config.data_sections import ReadingSection
-from job.config.sections import (
-    AdapterModelSection,
-    EngineName,
-    GenerationSection,
-    StorageSection,
-)
+from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
+from job.config.serving_section import EngineName
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
-from job.inference.choose import EngineChoice, open_engine
+from job.inference.choose import open_engine
 from job.inference.open import FetchedModel, fetch_with_adapter, load, merge
+from job.inference.serving import ServingWish
 from job.inference.summaries import input_budget, summarize_conversations
 from job.inference.vllm_start import is_installed
 from job.model.load import context_tokens
@@ -55,8 +52,8 @@ Summarize = Callable[[list[Conversation]], list[str]]
 
 def with_recap(model: FetchedModel, settings: GenerationSection, engine: EngineName) -> Summarize:
     """Summarize with one of recap's engines."""
-    choice = EngineChoice(engine, "separate")
-    opened = open_engine(model, SECTION, settings, choice, cache_folder()).engine
+    wish = ServingWish(SECTION, settings, engine)
+    opened = open_engine(model, wish, cache_folder()).engine
     encoder = Encoder(model.prompt, model.tokenizer, input_budget(opened, settings))
 
     def summarize(conversations: list[Conversation]) -> list[str]:

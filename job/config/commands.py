@@ -9,10 +9,8 @@ from job.config.gate_sections import PromotionSection
 from job.config.redaction import RedactionSection
 from job.config.sections import (
     AdapterModelSection,
-    AdapterWeights,
     ChunksSection,
     CsvOutputSection,
-    EngineName,
     GenerationSection,
     ModelSection,
     PromptSection,
@@ -24,6 +22,13 @@ from job.config.sections import (
     Uris,
     looks_like_a_file,
     names_one_file,
+)
+from job.config.serving_section import (
+    AdapterWeights,
+    EngineName,
+    ServeSection,
+    TensorParallel,
+    check_serving,
 )
 from job.config.training_sections import (
     LoraSection,
@@ -47,6 +52,7 @@ class TrainConfig(Section):
     lora: LoraSection = LoraSection()
     training: TrainingSection = TrainingSection()
     generation: GenerationSection = GenerationSection()
+    serve: ServeSection = ServeSection()
     evaluation: ScoringSection = ScoringSection()
     publish: PublishSection = PublishSection()
     limits: TrainLimitsSection = TrainLimitsSection()
@@ -60,6 +66,15 @@ class TrainConfig(Section):
                 f"'{uri}' would be a folder of that name; name a folder, or end it with a slash"
             )
         return uri
+
+    @model_validator(mode="after")
+    def _a_whole_model_is_scored_as_trained(self) -> Self:
+        if self.evaluation.as_trained and self.training.distribution == "fsdp":
+            raise ValueError(
+                "evaluation.as_trained scores the model in the memory of one process, and "
+                "training.distribution: fsdp shares it between several: remove one of them"
+            )
+        return self
 
 
 class SummarizeConfig(Section):
@@ -90,17 +105,8 @@ class SummarizeConfig(Section):
         description="How a conversation becomes the model's input. It is allowed only without an "
         "adapter, which has its own.",
     )
-    engine: EngineName = Field(
-        "auto",
-        description="Engine of generation. auto is vllm if it is installed, can serve the model, "
-        "and is as fast as transformers.",
-    )
-    tensor_parallel: int = Field(
-        1,
-        ge=1,
-        description="Number of GPUs that share the weights, for a base that does not fit into one. "
-        "Above 1 it is for vLLM only, and must divide the base's number of attention heads.",
-    )
+    engine: EngineName = "auto"
+    tensor_parallel: TensorParallel = 1
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",
         description="Number of workers on each machine: processes that summarize, each with a GPU "
@@ -108,11 +114,7 @@ class SummarizeConfig(Section):
         "visible, and 1 without a GPU. A number is for fewer, or for CPUs, which the workers "
         "share.",
     )
-    adapter_weights: AdapterWeights = Field(
-        "separate",
-        description="Whether the adapter's weights stay separate from the base's or are merged "
-        "into them once. merged is a little faster, and rounds the weights to model.dtype.",
-    )
+    adapter_weights: AdapterWeights = "separate"
     generation: GenerationSection = GenerationSection()
     long_conversations: Literal["keep_ends", "reject", "hierarchical"] = Field(
         "keep_ends",
@@ -169,18 +171,9 @@ class SummarizeConfig(Section):
     def _something_generates(self) -> Self:
         if self.adapter is None and self.model.base is None:
             raise ValueError("neither adapter nor model.base is set: set what is to summarize")
-        if self.engine == "transformers" and self.tensor_parallel > 1:
-            raise ValueError(
-                f"tensor_parallel: {self.tensor_parallel} is for vLLM, and engine is transformers, "
-                "which loads a base into one GPU: set engine: vllm, or tensor_parallel: 1 with "
-                "model.quantization: nf4-double, if the base fits into one GPU in 4 bits"
-            )
-        if self.adapter_weights == "merged" and self.model.quantization is not None:
-            raise ValueError(
-                "adapter_weights: merged is for weights of 16 or 32 bits: merging into 4-bit ones "
-                "changes what an adapter does; set model.quantization: null, or adapter_weights: "
-                "separate"
-            )
+        check_serving(
+            self.model.quantization, self.engine, self.adapter_weights, self.tensor_parallel
+        )
         if self.adapter is None and self.adapter_digest is not None:
             raise ValueError(
                 "adapter_digest is set, but there is no adapter: set adapter, or remove "
@@ -223,6 +216,9 @@ class EvaluateConfig(Section):
     )
     model: AdapterModelSection = AdapterModelSection()
     data: ReadingSection = ReadingSection()
+    engine: EngineName = "auto"
+    tensor_parallel: TensorParallel = 1
+    adapter_weights: AdapterWeights = "separate"
     generation: GenerationSection = GenerationSection()
     evaluation: ScoringSection = ScoringSection(max_conversations=None, base_without_adapter=True)
     publish: PromotionSection = PromotionSection()
@@ -243,6 +239,14 @@ class EvaluateConfig(Section):
         if (self.adapter is None) == (self.summaries is None):
             raise ValueError(
                 "exactly one of adapter and summaries must be set: it is what is scored"
+            )
+        check_serving(
+            self.model.quantization, self.engine, self.adapter_weights, self.tensor_parallel
+        )
+        if self.evaluation.as_trained:
+            raise ValueError(
+                "evaluation.as_trained is for recap train: an adapter that was published has no "
+                "weights in a training's memory; remove it"
             )
         return self
 

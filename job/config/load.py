@@ -25,6 +25,7 @@ from job.config.mistakes import (
     shown,
 )
 from job.config.sections import to_plain
+from job.config.serving_section import SERVING_KEYS, SERVING_KEYS_BY_SECTION
 from job.config.variables import (
     begins_with_variable,
     escape_variables,
@@ -123,9 +124,16 @@ def load_config(
 def resolved_yaml(config: Config) -> str:
     """Return the config as YAML with every default, and without secrets.
 
-    Loading it again gives the same config.
+    Loading it again gives the same config: keys of serving that are not set are left out, since
+    they are taken from the adapter.
     """
     plain = escape_variables(to_plain(config))
+    if not isinstance(config, TrainConfig) and config.adapter is not None:
+        for name in set(SERVING_KEYS) - config.model_fields_set:
+            del plain[name]
+        for section, names in SERVING_KEYS_BY_SECTION.items():
+            for name in set(names) - getattr(config, section).model_fields_set:
+                del plain[section][name]
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
 
 

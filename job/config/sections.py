@@ -19,8 +19,6 @@ OneOrMoreNames = Name | Annotated[list[Name], Field(min_length=1)]
 Quantization = Literal["nf4-double", "nf4"]
 Attention = Literal["auto", "sdpa", "eager", "flash_attention_2"]
 DType = Literal["auto", "bfloat16", "float16", "float32"]
-EngineName = Literal["auto", "transformers", "vllm"]
-AdapterWeights = Literal["separate", "merged"]
 
 ONE_FILE = (".jsonl", ".csv", ".parquet")  # endings of outputs that are one file
 # Endings that nobody gives to a folder on purpose: those of files of records, tables and texts.
@@ -225,6 +223,11 @@ class ScoringSection(Section):
     )
     base_without_adapter: bool = Field(
         False, description="Score the base without the adapter too, which takes as long again."
+    )
+    as_trained: bool = Field(
+        False,
+        description="Score the weights in the training's memory too, before they are served as "
+        "`serve` says. It is for recap train.",
     )
     bootstrap_samples: int = Field(
         1000, ge=100, description="Number of resamples for the 95% intervals."

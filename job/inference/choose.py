@@ -6,16 +6,12 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 from typing import Literal
 
-from job.config.sections import (
-    AdapterModelSection,
-    AdapterWeights,
-    EngineName,
-    GenerationSection,
-)
+from job.config.sections import AdapterModelSection
+from job.config.serving_section import EngineName
 from job.errors import ConfigError
 from job.inference.engine import Engine
 from job.inference.open import FetchedModel, load, merge
-from job.inference.serving import Serving, deciding_generation
+from job.inference.serving import Serving, ServingWish, deciding_generation
 from job.inference.summaries import check_budget
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_start import (
@@ -40,19 +36,9 @@ from job.model.quantization import WeightsInMemory
 from job.prompt.template import prompt_digest
 from job.telemetry import event
 
+Name = Literal["transformers", "vllm"]
+JUDGED = "the adapter was judged with it"
 OF_VLLM = "vllm"  # the attention of a model that vLLM runs, which chooses it by itself
-
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """The wish of a config: which engine, and the adapter beside its base or merged into it.
-
-    `tensor_parallel` is the number of GPUs that share the weights.
-    """
-
-    engine: EngineName
-    adapter_weights: AdapterWeights
-    tensor_parallel: int = 1
 
 
 def check_installed(engine: EngineName, tensor_parallel: int = 1) -> None:
@@ -83,34 +69,30 @@ class OpenedEngine:
     weights: WeightsInMemory | None = None
 
 
-def open_engine(
-    model: FetchedModel,
-    section: AdapterModelSection,
-    generation: GenerationSection,
-    choice: EngineChoice,
-    cache: Path,
-) -> OpenedEngine:
+def open_engine(model: FetchedModel, wish: ServingWish, cache: Path) -> OpenedEngine:
     """Load the model into an engine, and return it with the settings by which it serves.
 
     Merges the adapter into its base in `cache` if the config says so. Logs which engine was chosen
     and why. Raise ConfigError if the answer leaves no room for a prompt, or if the config insists
     on an engine that cannot serve the model.
     """
-    check_budget(generation, context_tokens(model.base.path))
-    is_merged = choice.adapter_weights == "merged" and model.adapter is not None
+    check_budget(wish.generation, context_tokens(model.base.path))
+    wish = _for_this_machine(wish)
+    section = wish.section
+    is_merged = wish.adapter_weights == "merged" and model.adapter is not None
     if is_merged:
         model = merge(model, section, cache)
 
-    name, why = choose(model, section, choice.engine, choice.tensor_parallel)
+    wish, name, why = _choose_or_depart(model, wish)
     serving = Serving(
         quantization=_quantization(model, section, name),
         dtype=str(compute_dtype(section.dtype)).removeprefix("torch."),
         attention=OF_VLLM,
-        adapter_weights=choice.adapter_weights,
+        adapter_weights=wish.adapter_weights,
         engine=name,
         engine_version=_version(name),
-        tensor_parallel=choice.tensor_parallel,
-        generation=deciding_generation(generation),
+        tensor_parallel=wish.tensor_parallel,
+        generation=deciding_generation(wish.generation),
         prompt=prompt_digest(model.prompt),
     )
     event(
@@ -119,12 +101,12 @@ def open_engine(
         why=why,
         base=model.base.uri,
         adapter=model.adapter_digest,
-        adapter_weights=choice.adapter_weights,
-        tensor_parallel=choice.tensor_parallel,
+        adapter_weights=serving.adapter_weights,
+        tensor_parallel=serving.tensor_parallel,
         quantization=serving.quantization,
     )
     if name == "vllm":
-        started = start_vllm(model, section, generation, choice.tensor_parallel)
+        started = start_vllm(model, section, wish.generation, wish.tensor_parallel)
         return OpenedEngine(started, serving, None if is_merged else started.with_adapter)
 
     loaded = _LoadedModel(model, section)
@@ -134,6 +116,37 @@ def open_engine(
         None if is_merged else loaded.with_adapter,
         loaded.weights,
     )
+
+
+def _for_this_machine(wish: ServingWish) -> ServingWish:
+    """Return the wish without what an adapter was judged with and this machine's GPUs lack."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return wish
+    is_bfloat16 = wish.section.dtype == "bfloat16"
+    lacks_it = not torch.cuda.is_bf16_supported(including_emulation=False)
+    if "dtype" in wish.taken and is_bfloat16 and lacks_it:
+        wish = replace(wish, section=wish.section.model_copy(update={"dtype": "auto"}))
+    return wish
+
+
+def _choose_or_depart(model: FetchedModel, wish: ServingWish) -> tuple[ServingWish, Name, str]:
+    """Return the engine and why, and the wish without what only another engine has.
+
+    Where a person insists on vLLM and it cannot serve, raise ConfigError. Where an adapter was
+    judged with it, transformers serves in its place.
+    """
+    is_shared = wish.tensor_parallel > 1
+    insists_on_vllm = wish.engine == "vllm" and "engine" not in wish.taken
+    insists_on_gpus = is_shared and "tensor_parallel" not in wish.taken
+    wants_vllm = wish.engine == "vllm" or is_shared
+    if wants_vllm and not insists_on_vllm and not insists_on_gpus:
+        reason = why_not(model, wish.section, wish.tensor_parallel)
+        if reason is not None:
+            return replace(wish, engine="transformers", tensor_parallel=1), "transformers", reason
+    name, why = choose(model, wish.section, wish.engine, wish.tensor_parallel)
+    return wish, name, JUDGED if "engine" in wish.taken else why
 
 
 class _LoadedModel:
@@ -172,7 +185,7 @@ def choose(
     section: AdapterModelSection,
     engine: EngineName,
     tensor_parallel: int = 1,
-) -> tuple[Literal["transformers", "vllm"], str]:
+) -> tuple[Name, str]:
     """Return `transformers` or `vllm`, and the reason.
 
     Raise ConfigError if the config insists on vLLM and vLLM cannot serve the model. To share the
@@ -203,7 +216,7 @@ def _vllm_on_several_gpus(
     model: FetchedModel,
     section: AdapterModelSection,
     tensor_parallel: int,
-) -> tuple[Literal["transformers", "vllm"], str]:
+) -> tuple[Name, str]:
     reason = why_not(model, section, tensor_parallel)
     if reason is not None:
         raise _needs_vllm(tensor_parallel, reason)

@@ -46,12 +46,19 @@ def fetch_with_adapter(
     adapter = read_adapter(uri, storage)
     folder = fetch_adapter(adapter, cache)
     base = fetch_base_of(adapter, section, storage, cache)
+    return model_on_disk(base, folder, adapter.digest, section)
+
+
+def model_on_disk(
+    base: Base, adapter: Path, digest: str, section: AdapterModelSection
+) -> FetchedModel:
+    """Return the adapter in a folder and its base, both on disk, with tokenizer and prompt."""
     if section.trust_remote_code:
         # The code of a tokenizer is in the base's repository. An adapter has no copy of it.
         tokenizer = load_tokenizer(base.path, trust_remote_code=True)
     else:
-        tokenizer = load_tokenizer(folder)
-    return FetchedModel(base, folder, adapter.digest, tokenizer, read_prompt(folder))
+        tokenizer = load_tokenizer(adapter)
+    return FetchedModel(base, adapter, digest, tokenizer, read_prompt(adapter))
 
 
 def fetch_without_adapter(

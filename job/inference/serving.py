@@ -13,7 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from job.config.sections import AdapterWeights, GenerationSection
+from job.config.sections import AdapterModelSection, GenerationSection
+from job.config.serving_section import SERVING_KEYS_BY_SECTION, AdapterWeights, EngineName
 from job.errors import DamagedError
 from job.model.fetch import Adapter
 
@@ -21,8 +22,7 @@ FILE = "serving.json"
 MAX_FILE_BYTES = 1 << 16
 JUDGED_KEY = "judged"
 
-# The keys of `generation` that decide a summary. The others decide how fast it is made.
-DECIDING = ("max_new_tokens", "temperature", "top_p", "seed", "max_input_tokens")
+DECIDING = SERVING_KEYS_BY_SECTION["generation"]
 
 Quantization = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")]
 DType = Annotated[str, Field(pattern=r"^(bfloat16|float16|float32)$")]
@@ -108,6 +108,23 @@ REMEDY = "train the adapter again, or remove the file and publish the folder aga
 
 
 @dataclass(frozen=True)
+class ServingWish:
+    """The serving that a config wants; what is "auto" in it is resolved when a model is opened.
+
+    `tensor_parallel` is the number of GPUs that share the weights. The values named in `taken` come
+    from an adapter's serving.json, not from a person: a machine that lacks them departs from them,
+    and does not refuse.
+    """
+
+    section: AdapterModelSection
+    generation: GenerationSection
+    engine: EngineName = "auto"
+    adapter_weights: AdapterWeights = "separate"
+    tensor_parallel: int = 1
+    taken: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class AdapterServing:
     """The content of serving.json. `is_judged` is True if the adapter's scores are of these."""
 
@@ -126,14 +143,17 @@ def differences(judged: Serving, serving: Serving) -> list[str]:
     here = _flat(serving)
     # One sentence is enough for another engine: each has a version and an attention of its own.
     if judged.engine != serving.engine:
-        for each in (there, here):
-            del each["attention"], each["engine version"]
-    sentences = []
-    for name, value in here.items():
-        if value != there[name]:
-            found = f"{name} {_shown(value)} here, {_shown(there[name])} when it was judged"
-            sentences.append(found)
-    return sentences
+        for name in ("attention", "engine_version"):
+            del here[name]
+    if not judged.generation["temperature"] and not serving.generation["temperature"]:
+        # Of sampling, of which there is none.
+        del here["top_p"], here["seed"]
+    return [departure(name, here[name], there[name]) for name in here if here[name] != there[name]]
+
+
+def departure(name: str, here: Any, judged: Any) -> str:
+    """Return the sentence for a setting with another value than that it was judged with."""
+    return f"{name.replace('_', ' ')} {_shown(here)} here, {_shown(judged)} when it was judged"
 
 
 def write_serving(folder: Path, serving: Serving, is_judged: bool) -> None:
@@ -168,11 +188,10 @@ def read_serving(adapter: Adapter) -> AdapterServing | None:
 
 
 def _flat(serving: Serving) -> dict[str, Any]:
-    """Return all settings by the words for them in a sentence."""
+    """Return all settings by name, those of generation among them."""
     plain = serving.to_json()
-    generation = plain.pop("generation")
-    named = {name.replace("_", " "): value for name, value in plain.items()}
-    return named | {name.replace("_", " "): generation[name] for name in DECIDING}
+    generation: dict[str, Any] = plain.pop("generation")
+    return plain | generation
 
 
 def _shown(value: Any) -> str:

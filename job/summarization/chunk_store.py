@@ -106,7 +106,8 @@ class OutcomeLine(NamedTuple):
 class ChunkFacts:
     """Facts about a summarized chunk: its counts, and how long it took on how many GPUs.
 
-    `workers` is the number of workers that shared the machine.
+    `workers` is the number of workers that shared the machine. `departures` are what differed from
+    the settings that the adapter was judged with.
     """
 
     counts: Counts
@@ -114,6 +115,7 @@ class ChunkFacts:
     gpus: int
     engine: str  # name and version
     workers: int = 1
+    departures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ class Marker:
             gpus=raw["gpus"],
             engine=raw["engine"],
             workers=raw.get("workers", 1),  # earlier versions had one
+            departures=tuple(raw.get("departures", ())),  # earlier versions had none
         )
         return cls(raw["outcomes"], raw["size"], raw["sha256"], facts)
 

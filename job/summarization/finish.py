@@ -58,6 +58,7 @@ class Totals:
     gpu_seconds: float = 0.0
     machine_seconds: float = 0.0
     engines: Counter[str] = field(default_factory=Counter)  # chunks by engine
+    departures: Counter[str] = field(default_factory=Counter)  # chunks by departure
 
     def add(self, facts: ChunkFacts) -> None:
         """Add the facts of one chunk."""
@@ -66,6 +67,7 @@ class Totals:
         self.gpu_seconds += facts.seconds * facts.gpus
         self.machine_seconds += facts.seconds / facts.workers
         self.engines[facts.engine] += 1
+        self.departures.update(facts.departures)
 
 
 def finish(night: Night, chunks: Chunks, shard: Shard, work: Path) -> Counts | None:
@@ -250,6 +252,7 @@ def _facts(night: Night, chunks: Chunks, totals: Totals) -> dict[str, Any]:
         "state": "too_many_rejects" if too_many else "finished",
         "left_out": {"count": night.left_out.count, "first": night.left_out.first},
         "engines": dict(totals.engines),
+        "departures": dict(totals.departures),
         "seconds": round(totals.seconds, 3),
         "gpu_seconds": round(totals.gpu_seconds, 3),
         "records_per_second": round(counts.records / seconds, 3),

@@ -26,6 +26,7 @@ from job.config.sections import as_list
 from job.conversations.redaction import make_redactor, redacted_errors
 from job.errors import RetryError
 from job.inference.choose import check_installed
+from job.inference.taken import fill
 from job.storage.atomic import locked
 from job.storage.open import InputFile
 from job.storage.scratch import cache_folder, work_folder
@@ -64,14 +65,15 @@ def summarize(
     check_apart(output, as_list(config.input), files)
     with redacted_errors(make_redactor(config.redaction), [file.uri for file in files]):
         digests = fetch_digests(config, cache_folder())
-        night = Night(config, output, digests, inputs.left_out)
-        return _summarize(night, files, open_with, shard)
+        # Everything else takes the values that decide a summary, wherever they come from.
+        night = Night(fill(config).config, output, digests, inputs.left_out)
+        return _summarize(night, files, lambda: open_with(config, cache_folder()), shard)
 
 
 def _summarize(
     night: Night,
     files: Sequence[InputFile],
-    open_with: Open,
+    open_summarizer: Callable[[], Summarizer],
     shard: Shard,
 ) -> Counts:
     done = finish_if_done(night, files)
@@ -91,16 +93,16 @@ def _summarize(
         return done
 
     with work_folder(night.config.run) as work:
-        mine = summarize_missing(night, chunks, shard, work, lambda: _open(night, open_with))
+        mine = summarize_missing(night, chunks, shard, work, lambda: _open(night, open_summarizer))
         with heartbeat("finishing"):
             counts = finish(night, chunks, shard, work)
     return mine if counts is None else counts
 
 
-def _open(night: Night, open_with: Open) -> Summarizer:
+def _open(night: Night, open_summarizer: Callable[[], Summarizer]) -> Summarizer:
     config = night.config
     with heartbeat("loading the model"):
-        summarizer = open_with(config, cache_folder())
+        summarizer = open_summarizer()
     if summarizer.digests != night.digests:
         raise RetryError(
             f"{config.adapter or config.model.base} was replaced while the run began: run again"

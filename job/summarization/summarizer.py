@@ -10,12 +10,15 @@ from pathlib import Path
 from job.config.commands import SummarizeConfig
 from job.config.data_sections import CleaningStep
 from job.config.sections import PromptSection
-from job.inference.choose import EngineChoice, open_engine
+from job.inference.choose import open_engine
 from job.inference.engine import Engine
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, fetch_without_adapter
+from job.inference.serving import differences
 from job.inference.summaries import check_budget, input_budget
+from job.inference.taken import fill
 from job.model.fetch import check_adapter_digest, fetch_base, read_adapter
 from job.prompt.encode import Encoder
+from job.telemetry import warn
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,18 @@ class Digests:
 
 @dataclass(frozen=True)
 class Summarizer:
-    """Everything that is needed to turn a conversation into a summary, loaded."""
+    """Everything that is needed to turn a conversation into a summary, loaded.
+
+    `departures` are sentences about what differs from the settings that the adapter was judged
+    with, on this machine.
+    """
 
     engine: Engine
     encoder: Encoder
     cleaning: tuple[CleaningStep, ...]
     digests: Digests
     engine_name: str  # with its version, as in `vllm 0.32.0`
+    departures: tuple[str, ...] = ()
 
 
 class SummarizerLoader:
@@ -58,6 +66,11 @@ class SummarizerLoader:
         """The engine's name with its version, or `none` if nothing was loaded yet."""
         return "none" if self._summarizer is None else self._summarizer.engine_name
 
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """The differences from how the adapter was judged; none until the model is loaded."""
+        return () if self._summarizer is None else self._summarizer.departures
+
 
 def fetch_digests(config: SummarizeConfig, cache: Path) -> Digests:
     """Return the digests of an adapter and its base, or of the base alone. Loads no model.
@@ -76,13 +89,20 @@ def fetch_digests(config: SummarizeConfig, cache: Path) -> Digests:
 
 
 def open_summarizer(config: SummarizeConfig, cache: Path) -> Summarizer:
-    """Load the model and everything around it.
+    """Load the model and everything around it, served as its adapter was judged.
 
-    Raise ConfigError if the model's context has no room for a conversation beside the answer.
+    What the config sets otherwise, or this machine lacks, is a departure, and logged. Raise
+    ConfigError if the model's context has no room for a conversation beside the answer.
     """
+    filled = fill(config)
+    config = filled.config
     model = _fetch(config, cache)
-    choice = EngineChoice(config.engine, config.adapter_weights, config.tensor_parallel)
-    opened = open_engine(model, config.model, config.generation, choice, cache)
+    opened = open_engine(model, filled.wish(), cache)
+    departures: list[str] = []
+    if filled.judged is not None:
+        departures = differences(filled.judged.serving, opened.serving)
+    if departures:
+        warn("these summaries are not made as the adapter was judged", departures=departures)
     check_budget(config.generation, opened.engine.context_tokens)
     max_tokens = input_budget(opened.engine, config.generation)
     return Summarizer(
@@ -91,6 +111,7 @@ def open_summarizer(config: SummarizeConfig, cache: Path) -> Summarizer:
         cleaning=cleaning_of(model.prompt, config.data),
         digests=Digests(model.adapter_digest, model.base.digest),
         engine_name=opened.serving.engine_name,
+        departures=tuple(departures),
     )
 
 

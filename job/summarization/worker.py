@@ -265,12 +265,14 @@ class _Worker:
             raise RecapError(f"chunk {chunk.number}: {wrong}: {self._night.remedy()}")
 
         seconds = round(time.monotonic() - self._started, 3)
+        loader = self._task.engine.loader
         facts = ChunkFacts(
             counts,
             seconds,
             self._gpus,
-            self._task.engine.loader.engine_name,
+            loader.engine_name,
             self._workers,
+            loader.departures,
         )
         if self._store.commit(chunk.number, self._draft, facts):
             event("chunk", number=chunk.number, records=counts.records, seconds=seconds)

@@ -149,7 +149,7 @@ def test_one_report_has_all_mistakes_in_the_order_of_the_file(config_text):
         (
             "zebra: 4",
             "line 5  zebra  unknown key; the keys here are run, model, data, output, prompt, "
-            "lora, training, generation, evaluation, publish, limits, storage",
+            "lora, training, generation, serve, evaluation, publish, limits, storage",
         ),
         (
             "limits: {stall_minutes: 5}",

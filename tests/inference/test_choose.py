@@ -14,8 +14,9 @@ from job.config.sections import (
     StorageSection,
 )
 from job.errors import ConfigError, ExitCode
-from job.inference.choose import EngineChoice, check_installed, open_engine
+from job.inference.choose import check_installed, open_engine
 from job.inference.open import fetch_without_adapter
+from job.inference.serving import ServingWish
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_start import is_installed, why_not_on_device
 
@@ -31,9 +32,9 @@ def model(base_folder, tmp_path):
 
 
 def test_auto_is_transformers_and_the_log_has_the_reason(model, tmp_path, caplog):
-    section, choice = AdapterModelSection(), EngineChoice("auto", "separate")
+    wish = ServingWish(AdapterModelSection(), GenerationSection())
     with caplog.at_level("INFO", "recap"):
-        opened = open_engine(model, section, GenerationSection(), choice, tmp_path)
+        opened = open_engine(model, wish, tmp_path)
     assert isinstance(opened.engine, TransformersEngine)
     name = opened.serving.engine_name
     assert name.startswith("transformers 5.")
@@ -47,9 +48,9 @@ def test_vllm_that_is_not_installed_is_a_mistake_in_the_config(model, tmp_path):
     with pytest.raises(ConfigError, match=message) as caught:
         check_installed("vllm")
     assert caught.value.exit_code == ExitCode.CONFIG
-    section, choice = AdapterModelSection(), EngineChoice("vllm", "separate")
+    wish = ServingWish(AdapterModelSection(), GenerationSection(), "vllm")
     with pytest.raises(ConfigError, match="engine: vLLM is not installed"):
-        open_engine(model, section, GenerationSection(), choice, tmp_path)
+        open_engine(model, wish, tmp_path)
     check_installed("auto")
 
 
@@ -58,9 +59,9 @@ def test_only_vllm_shares_a_base_among_gpus(model, tmp_path):
     message = f"tensor_parallel: 2 needs vLLM, and vLLM is not installed: {remedy}"
     with pytest.raises(ConfigError, match=message):
         check_installed("auto", tensor_parallel=2)
-    section, choice = AdapterModelSection(), EngineChoice("auto", "separate", tensor_parallel=2)
+    wish = ServingWish(AdapterModelSection(), GenerationSection(), tensor_parallel=2)
     with pytest.raises(ConfigError, match=message):
-        open_engine(model, section, GenerationSection(), choice, tmp_path)
+        open_engine(model, wish, tmp_path)
     keys = {"engine": "transformers", "tensor_parallel": 2}
     with pytest.raises(ValueError, match="tensor_parallel: 2 is for vLLM, and engine is transf"):
         SummarizeConfig.model_validate(CONFIG | keys)

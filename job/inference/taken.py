@@ -1,0 +1,124 @@
+"""Fill a config with the serving settings that its adapter was judged with, where it is silent.
+
+A value that the config sets stays. What is filled in is the same on every machine, so that it can
+be part of a night's identity; what one machine lacks is left to `open_engine` there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from job.config.commands import EvaluateConfig, SummarizeConfig
+from job.config.serving_section import SERVING_KEYS, SERVING_KEYS_BY_SECTION
+from job.inference.serving import AdapterServing, Serving, ServingWish, departure, read_serving
+from job.model.fetch import read_adapter
+
+Config = TypeVar("Config", SummarizeConfig, EvaluateConfig)
+
+# What `model.quantization` can name. A base's own quantization needs no key.
+SERVING = "serving"  # the key of the settings in the evaluation of a champion
+QUANTIZATIONS = {"none": None, "nf4": "nf4", "nf4-double": "nf4-double"}
+
+
+@dataclass(frozen=True)
+class Filled(Generic[Config]):
+    """A config with the values of its adapter's serving.json, and the names of these values.
+
+    `judged` is the content of that file, None if there is none.
+    """
+
+    config: Config
+    taken: frozenset[str] = frozenset()
+    judged: AdapterServing | None = None
+
+    def wish(self) -> ServingWish:
+        """Return how the model is to be served."""
+        config = self.config
+        return ServingWish(
+            config.model,
+            config.generation,
+            config.engine,
+            config.adapter_weights,
+            config.tensor_parallel,
+            self.taken,
+        )
+
+
+def fill(config: Config) -> Filled[Config]:
+    """Read the serving settings of the config's adapter, and take what the config does not set.
+
+    Without an adapter, or if it carries none, the config stays. Raise what `read_adapter` and
+    `read_serving` raise.
+    """
+    if config.adapter is None:
+        return Filled(config)
+    adapter = read_adapter(config.adapter, config.storage)
+    judged = read_serving(adapter)
+    if adapter.pointer is not None:
+        # What let the champion in is a later word than that of its training: it may have been
+        # evaluated on the machine that serves.
+        evaluated = adapter.pointer.champion.evaluation.get(SERVING)
+        if evaluated is not None:
+            judged = AdapterServing(Serving.from_json(evaluated, adapter.pointer.uri), True)
+    return Filled(config) if judged is None else take(config, judged)
+
+
+def take(config: Config, judged: AdapterServing) -> Filled[Config]:
+    """Return the config with each value of `judged` that it does not set itself."""
+    there = _values(judged.serving)
+    taken = {name: there[name] for name in there if name in _unset(config)}
+    _drop_contradictions(_present(config), taken)
+
+    update: dict[str, Any] = {name: taken[name] for name in SERVING_KEYS if name in taken}
+    for section, names in SERVING_KEYS_BY_SECTION.items():
+        values = {name: taken[name] for name in names if name in taken}
+        update[section] = getattr(config, section).model_copy(update=values)
+    return Filled(config.model_copy(update=update), frozenset(taken), judged)
+
+
+def departures_of_config(filled: Filled[Config]) -> list[str]:
+    """Return a sentence for each value that the config sets otherwise than it was judged.
+
+    `auto` is none of them: what becomes of it is known where the model is opened.
+    """
+    if filled.judged is None:
+        return []
+    here = _present(filled.config)
+    sentences = []
+    for name, judged in _values(filled.judged.serving).items():
+        if name not in filled.taken and here[name] not in (judged, "auto"):
+            sentences.append(departure(name, here[name], judged))
+    return sentences
+
+
+def _values(serving: Serving) -> dict[str, Any]:
+    """Return the settings as values of a config's keys."""
+    values: dict[str, Any] = {name: getattr(serving, name) for name in (*SERVING_KEYS, "dtype")}
+    if serving.quantization in QUANTIZATIONS:
+        values["quantization"] = QUANTIZATIONS[serving.quantization]
+    return values | dict(serving.generation)
+
+
+def _present(config: SummarizeConfig | EvaluateConfig) -> dict[str, Any]:
+    """Return the values of all keys of serving."""
+    values = {name: getattr(config, name) for name in SERVING_KEYS}
+    for section, names in SERVING_KEYS_BY_SECTION.items():
+        values |= {name: getattr(getattr(config, section), name) for name in names}
+    return values
+
+
+def _unset(config: SummarizeConfig | EvaluateConfig) -> set[str]:
+    """Return the names of the keys of serving that the config does not set."""
+    unset = set(SERVING_KEYS) - config.model_fields_set
+    for section, names in SERVING_KEYS_BY_SECTION.items():
+        unset |= set(names) - getattr(config, section).model_fields_set
+    return unset
+
+
+def _drop_contradictions(present: Mapping[str, Any], taken: dict[str, Any]) -> None:
+    """Remove from `taken` what the values that the config sets exclude."""
+    values = {**present, **taken}
+    if values["adapter_weights"] == "merged" and values["quantization"] is not None:
+        taken.pop("adapter_weights" if "adapter_weights" in taken else "quantization", None)
+    if values["engine"] == "transformers" and values["tensor_parallel"] > 1:
+        taken.pop("tensor_parallel" if "tensor_parallel" in taken else "engine", None)
