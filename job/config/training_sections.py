@@ -149,7 +149,7 @@ class TrainingSection(Section):
 
 
 class PublishSection(PromotionSection):
-    """Publication of the adapter on the Hub, besides the output, and as champion."""
+    """Publication of the adapter, in the output, on the Hub and as champion."""
 
     hub: str | None = Field(
         None,
@@ -157,6 +157,12 @@ class PublishSection(PromotionSection):
         "HF_TOKEN of the environment.",
     )
     private: bool = Field(True, description="Create the Hub repository as private.")
+    verify: bool = Field(
+        True,
+        description="Before anything is published, reload the adapter in a fresh process, by "
+        "transformers and peft alone, and compare its summaries with those scored. An adapter "
+        "that answers otherwise ends the run with 70.",
+    )
 
     @field_validator("hub")
     @classmethod

@@ -82,6 +82,7 @@ class CardFacts:
     splits: Sequence[Split]
     versions: Mapping[str, str]
     weights: WeightsInMemory | None = None  # of the base in training
+    reload: str | None = None  # how it was reloaded before it was published, in a sentence
 
 
 def model_card(facts: CardFacts, evaluation: Evaluation | NotScored) -> str:
@@ -306,8 +307,9 @@ def _settings(facts: CardFacts) -> str:
     prompt = json.dumps(asdict(facts.prompt), ensure_ascii=False, indent=2)
     versions = ", ".join(f"{name} {number}" for name, number in facts.versions.items())
     weights = f" In memory, {facts.weights.sentence()}." if facts.weights else ""
+    reload = f" The adapter was {_text(facts.reload)}." if facts.reload else ""
     return (
-        f"The base's weights have the digest `{facts.base.get('digest')}`.{weights}\n\n"
+        f"The base's weights have the digest `{facts.base.get('digest')}`.{weights}{reload}\n\n"
         f"```yaml\n{_yaml(shown)}```\n\n"
         f"`prompt.json`:\n\n```json\n{prompt}\n```\n\nVersions: {versions}."
     )

@@ -17,7 +17,7 @@ from job.training.prepare import Run
 from job.training.ranks import is_first
 from job.training.run_prompt import FACT, write_run_prompt
 
-MAX_CRASHES_WHILE_SCORING = 2  # one may be the machine's fault
+MAX_CRASHES = 2  # in the same work; one may be the machine's fault
 
 
 @dataclass
@@ -30,6 +30,7 @@ class CurrentAttempt:
     timings: dict[str, float] = field(default_factory=dict)  # seconds, by part
     best: dict[str, float] = field(default_factory=dict)  # step and validation loss
     weights: dict[str, Any] = field(default_factory=dict)  # facts of `weights_in_memory`
+    reload: dict[str, Any] = field(default_factory=dict)  # facts of `Reload`
     published: dict[str, str] = field(default_factory=dict)  # where to, by `adapter` and `hub`
     left_out: dict[str, str] = field(default_factory=dict)  # why, by what is not published
     entry: journal.Journal | None = None  # run.json; on rank 0 only
@@ -50,21 +51,23 @@ class CurrentAttempt:
         self.weights_in_memory = weights
         self.weights.update(weights.facts())
 
-    def has_crashed_scoring_too_often(self) -> bool:
-        """Return True if earlier attempts were killed while they scored. False except on rank 0."""
-        if self.entry is None:
-            return False
-        return journal.crashes_while_scoring(self.entry) >= MAX_CRASHES_WHILE_SCORING
+    def has_crashed_too_often(self, danger: journal.Danger) -> bool:
+        """Return True if this killed earlier attempts. False except on rank 0."""
+        return self.entry is not None and journal.crashes(self.entry, danger) >= MAX_CRASHES
 
-    def begin_scoring(self) -> None:
-        """Write to run.json that the adapter is being scored, in case that kills the process."""
-        if self.entry is not None:
-            self.entry = journal.begin_scoring(self.run.store, self.entry)
+    @contextmanager
+    def noting(self, danger: journal.Danger) -> Iterator[None]:
+        """Note in run.json that the block is under way, in case that kills the process.
 
-    def end_scoring(self) -> None:
-        """Write to run.json that this process survived the scoring."""
+        An exception leaves the note there, and a stop signal deletes it (`journal.end`).
+        """
+        self._note(danger, is_on=True)
+        yield
+        self._note(danger, is_on=False)
+
+    def _note(self, danger: journal.Danger, is_on: bool) -> None:
         if self.entry is not None:
-            self.entry = journal.end_scoring(self.run.store, self.entry)
+            self.entry = journal.note_danger(self.run.store, self.entry, danger, is_on)
 
 
 @contextmanager
@@ -111,6 +114,7 @@ def _begin(attempt: CurrentAttempt, started: str) -> journal.Journal:
         "timings": attempt.timings,
         "best": attempt.best,
         "weights": attempt.weights,
+        "reload": attempt.reload,
         "published": attempt.published,
         "left_out": attempt.left_out,
     }

@@ -23,6 +23,7 @@ FILE = "run.json"
 NO_WORD = "ended without a word: it was killed, stood still, or its machine died"
 BESIDE = "start beside it with `recap train … --fresh`"
 State = Literal["running", "preempted", "failed", "finished"]
+Danger = Literal["scoring", "reloading"]  # what may kill the process: a key of an attempt
 
 # Keys that change what is logged or stored during a run, but not the adapter.
 WITHOUT_EFFECT = {
@@ -55,8 +56,8 @@ EVALUATIONS = {"evaluate_every_steps", "evaluate_every_epochs"}
 class Attempt:
     """One attempt: its start and end (UTC), first and last optimizer step, and why it ended.
 
-    `scoring` is true while the attempt scores the adapter. If it stays true, the attempt did not
-    survive that. It is reset if the attempt was stopped.
+    `scoring` is true while the attempt scores the adapter, `reloading` while it reloads it. What
+    stays true, the attempt did not survive. It is reset if the attempt was stopped.
     """
 
     started: str
@@ -65,6 +66,7 @@ class Attempt:
     last_step: int | None = None
     reason: str | None = None
     scoring: bool = False
+    reloading: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,33 +223,30 @@ def begin(
     return journal
 
 
-def begin_scoring(store: Store, journal: Journal) -> Journal:
-    """Write that the attempt is scoring the adapter, and return the journal."""
-    return _change_last_attempt(store, journal, scoring=True)
+def note_danger(store: Store, journal: Journal, danger: Danger, is_on: bool) -> Journal:
+    """Write that the attempt begins what may kill it, or has survived it; return the journal."""
+    return _change_last_attempt(store, journal, **{danger: is_on})
 
 
-def end_scoring(store: Store, journal: Journal) -> Journal:
-    """Write that the attempt has survived the scoring, and return the journal."""
-    return _change_last_attempt(store, journal, scoring=False)
-
-
-def crashes_while_scoring(journal: Journal) -> int:
-    """Return how many attempts before the last one did not survive the scoring of the adapter."""
-    # The last attempt is the present one. Its own mark says that it is scoring, not that it died.
-    return sum(attempt.scoring for attempt in journal.attempts[:-1])
+def crashes(journal: Journal, danger: Danger) -> int:
+    """Return how many attempts before the last one did not survive this."""
+    # The last attempt is the present one. Its own mark says what it does, not that it died.
+    return sum(getattr(attempt, danger) for attempt in journal.attempts[:-1])
 
 
 def end(store: Store, journal: Journal, state: State, last_step: int, reason: str) -> Journal:
     """Write that the attempt has ended, and return the journal. Secrets in `reason` are masked."""
-    # A scoring that a stop signal interrupted did not crash: it must not count as one that did.
-    scoring = journal.attempts[-1].scoring and state == "failed"
+    # What a stop signal interrupted did not crash: it must not count as if it had.
+    last = journal.attempts[-1]
+    has_failed = state == "failed"
     return _change_last_attempt(
         store,
         replace(journal, state=state),
         ended=now(),
         last_step=last_step,
         reason=printable(reason),
-        scoring=scoring,
+        scoring=last.scoring and has_failed,
+        reloading=last.reloading and has_failed,
     )
 
 

@@ -30,8 +30,10 @@ from job.telemetry import event, progress, warn
 from job.training.attempt import CurrentAttempt
 from job.training.prepare import Run
 from job.training.ranks import is_first
+from job.training.reload import Reload
 from job.training.sharding import trained_weights
 from job.training.trainer import RecapTrainer
+from job.training.verify import verify_adapter
 
 
 def write_adapter(run: Run, trainer: RecapTrainer) -> None:
@@ -50,10 +52,12 @@ def write_adapter(run: Run, trainer: RecapTrainer) -> None:
 def publish(attempt: CurrentAttempt, history: LossHistory, result: Scored | NotScored) -> None:
     """Commit report, logs and the written adapter to storage, and push the adapter if configured.
 
-    Notes in `attempt` what was published and what was left out. Prints the score table.
+    First verifies the adapter: raises ReloadError if it is not the one that was scored. Notes in
+    `attempt` what was published and what was left out. Prints the score table.
     """
     run = attempt.run
     adapter = _adapter_folder(run)
+    reload = verify_adapter(attempt, adapter, result)
     if isinstance(result, NotScored):
         attempt.left_out["scores"] = result.detail
         warn("the adapter is published without scores", why=result.detail)
@@ -61,7 +65,7 @@ def publish(attempt: CurrentAttempt, history: LossHistory, result: Scored | NotS
         with _or_without("evaluation.json", attempt):
             _write_json(adapter / "evaluation.json", _without_texts(result.evaluation))
     with _or_without("card", attempt):
-        write_file(adapter / "README.md", _card(attempt, result).encode())
+        write_file(adapter / "README.md", _card(attempt, result, reload).encode())
 
     # The adapter last: whoever finds it finds its report and logs, too.
     with _or_without("report", attempt):
@@ -73,6 +77,8 @@ def publish(attempt: CurrentAttempt, history: LossHistory, result: Scored | NotS
         "run": run.config.run,
         "fingerprint": run.identity()["fingerprint"],
     }
+    if reload is not None:
+        facts["reload"] = reload.facts()
     with progress("publishing the adapter", _size(adapter), "B") as bar:
         publish_folder(adapter, run.store, "adapter", facts, bar.advance)
     attempt.published["adapter"] = f"{run.store.uri}/adapter"
@@ -154,7 +160,7 @@ def _adapter_folder(run: Run) -> Path:
     return run.work / "adapter"
 
 
-def _card(attempt: CurrentAttempt, result: Scored | NotScored) -> str:
+def _card(attempt: CurrentAttempt, result: Scored | NotScored, reload: Reload | None) -> str:
     run = attempt.run
     data = run.config.data
     digests = run.data.examples.digests()
@@ -173,6 +179,7 @@ def _card(attempt: CurrentAttempt, result: Scored | NotScored) -> str:
         splits,
         versions(),
         attempt.weights_in_memory,
+        reload=reload.sentence() if reload else None,
     )
     return model_card(facts, result.evaluation if isinstance(result, Scored) else result)
 

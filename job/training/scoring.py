@@ -23,7 +23,7 @@ from job.model import Model
 from job.printable import entry, printable
 from job.prompt.encode import Encoder
 from job.telemetry import progress
-from job.training.attempt import MAX_CRASHES_WHILE_SCORING, CurrentAttempt
+from job.training.attempt import MAX_CRASHES, CurrentAttempt
 from job.training.prepare import Run
 from job.training.ranks import anywhere
 from job.training.stop import StopSignal
@@ -36,19 +36,17 @@ def score_or_reason(attempt: CurrentAttempt, model: Model, stop: StopSignal) -> 
 
     Collective if the model is sharded. Raises the errors for which `ends_run` returns True.
     """
-    has_crashed = attempt.has_crashed_scoring_too_often()
+    has_crashed = attempt.has_crashed_too_often("scoring")
     if isinstance(model, FSDPModule):
         has_crashed = anywhere(has_crashed)
     if has_crashed:
-        why = f"{MAX_CRASHES_WHILE_SCORING} attempts ended while it was scored"
+        why = f"{MAX_CRASHES} attempts ended while it was scored"
         return NotScored(why, f"{why}; run.json has how each of them ended")
 
     # A note in storage, since nothing can be caught if the system kills the process for memory or a
     # library crashes. Without it, each next attempt would end here too.
-    attempt.begin_scoring()
-    result = _try_to_score(attempt.run, model, stop)
-    attempt.end_scoring()
-    return result
+    with attempt.noting("scoring"):
+        return _try_to_score(attempt.run, model, stop)
 
 
 def _try_to_score(run: Run, model: Model, stop: StopSignal) -> Scored | NotScored:

@@ -51,6 +51,7 @@ def small(tmp_path: Path, base_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         },
         "generation": {"max_new_tokens": 4},
         "evaluation": {"max_conversations": 1, "bootstrap_samples": 100},
+        "publish": {"verify": False},
     }
 
 

@@ -66,6 +66,7 @@ def config(tmp_path: Path, base_folder: Path) -> dict[str, Any]:
         },
         "generation": {"max_new_tokens": 8},
         "evaluation": {"max_conversations": 6, "bootstrap_samples": 100},
+        "publish": {"verify": False},  # each reload is a process that loads the libraries
     }
 
 

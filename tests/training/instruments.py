@@ -10,6 +10,7 @@ import weakref
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import Trainer
 
 
@@ -67,3 +68,18 @@ def _faults_of_ten_tensors() -> int:
     for _ in range(10):
         torch.ones(48 << 20, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def lose_saved_weights() -> None:
+    """Write zeros in place of an adapter's weights, as a library that saves the wrong ones."""
+    from peft import PeftModel
+
+    save = PeftModel.save_pretrained
+
+    def save_zeros(self: Any, folder: str, **named: Any) -> None:
+        save(self, folder, **named)
+        path = f"{folder}/adapter_model.safetensors"
+        zeros = {name: torch.zeros_like(weight) for name, weight in load_file(path).items()}
+        save_file(zeros, path, {"format": "pt"})
+
+    PeftModel.save_pretrained = save_zeros

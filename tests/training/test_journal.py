@@ -195,11 +195,14 @@ def test_a_fresh_run_starts_beside_and_resumes_there(loaded, config):
 def test_attempts_that_did_not_survive_scoring_are_counted(loaded):
     store = store_of(loaded)
     for state in (None, "failed", "preempted"):  # None: killed
-        entry = journal.begin_scoring(store, begun(loaded))
+        entry = journal.note_danger(store, begun(loaded), "scoring", True)
         if state:
             journal.end(store, entry, state, 3, "why")
     last = begun(loaded)
     assert [attempt.scoring for attempt in last.attempts] == [True, True, False, False]
-    assert journal.crashes_while_scoring(last) == 2
-    done = journal.end_scoring(store, journal.begin_scoring(store, last))
+    assert journal.crashes(last, "scoring") == 2
+    assert journal.crashes(last, "reloading") == 0
+    done = journal.note_danger(
+        store, journal.note_danger(store, last, "scoring", True), "scoring", False
+    )
     assert not journal.end(store, done, "finished", 3, "finished").attempts[-1].scoring

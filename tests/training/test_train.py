@@ -181,7 +181,7 @@ def test_two_processes_train_from_s3_to_s3_and_to_the_hub(
     config |= {
         "model": {"base": f"{s3.uri}/base"},
         "output": f"{s3.uri}/runs",
-        "publish": {"hub": "org/tiny"},
+        "publish": {"hub": "org/tiny", "verify": False},
     }
     config["training"] |= {"processes": 2, "max_steps": 4, "optimizer": "adamw_torch"}
     config["evaluation"]["max_conversations"] = 2

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -125,14 +126,14 @@ class SmallMemory:
     def config(self):
         raise torch.OutOfMemoryError("2 GiB on cuda:0")
 
-    def has_crashed_scoring_too_often(self):
+    def has_crashed_too_often(self, danger):
         return False
 
-    def begin_scoring(self):
-        self.notes.append("begun")
-
-    def end_scoring(self):
-        self.notes.append("ended")
+    @contextmanager
+    def noting(self, danger):
+        self.notes.append(f"{danger} begun")
+        yield
+        self.notes.append(f"{danger} ended")
 
 
 def test_memory_that_runs_out_while_scoring_is_a_reason():
@@ -141,7 +142,7 @@ def test_memory_that_runs_out_while_scoring_is_a_reason():
     reason = scoring.score_or_reason(attempt, torch.nn.Linear(1, 1), stop)
     assert reason.why.startswith("the memory was too small")
     assert reason.detail == "OutOfMemoryError: 2 GiB on cuda:0"
-    assert attempt.notes == ["begun", "ended"]
+    assert attempt.notes == ["scoring begun", "scoring ended"]
 
 
 def test_a_stop_while_scoring_is_no_reason():
@@ -149,7 +150,7 @@ def test_a_stop_while_scoring_is_no_reason():
     stop = SimpleNamespace(requested=True)
     with pytest.raises(torch.OutOfMemoryError):
         scoring.score_or_reason(attempt, torch.nn.Linear(1, 1), stop)
-    assert attempt.notes == ["begun"], "run.json's end resets it"
+    assert attempt.notes == ["scoring begun"], "run.json's end resets it"
 
 
 def test_a_run_killed_while_it_scores_ends_as_one_left_alone(short, trials):

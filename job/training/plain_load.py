@@ -1,0 +1,114 @@
+"""Load a base with its adapter as a stranger would, by transformers and peft alone, and generate.
+
+A program: it reads one line of JSON from stdin and writes its answer to the file that this line
+names. It imports nothing of recap, so that no mistake in recap's own loading can hide in it. It
+ends as soon as stdin is closed: with the process that started it.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    """Answer the request on stdin."""
+    # A stop signal is for the parent, whose end closes stdin.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    found = answer(request)
+    Path(request["answer"]).write_text(json.dumps(found), encoding="utf-8")
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Load what the request names, and return the fields of a `PlainAnswer`."""
+    model = load(request)
+    found = {"versions": _versions(request), "answers": _answers(model, request)}
+    if request["adapter"] and request["texts"]:
+        with model.disable_adapter():
+            found["answers_of_base"] = _answers(model, request)
+    return found
+
+
+def _answers(model: Any, request: dict[str, Any]) -> dict[str, Any]:
+    prompts = request["prompts"]
+    return {
+        "tokens": [generate(model, prompt, request) for prompt in prompts],
+        "expected": [
+            count_expected(model, prompt, text)
+            for prompt, text in zip(prompts, request["texts"], strict=False)
+        ],
+    }
+
+
+def _versions(request: dict[str, Any]) -> dict[str, str]:
+    names = ("peft", "transformers") if request["adapter"] else ("transformers",)
+    return {name: sys.modules[name].__version__ for name in names}
+
+
+def load(request: dict[str, Any]) -> Any:
+    """Load the base, in 4 bits if the request says so, and the adapter if it names one."""
+    import torch
+    import transformers
+
+    dtype = getattr(torch, request["dtype"])
+    arguments: dict[str, Any] = {}
+    if request["quantization"] in ("nf4", "nf4-double"):
+        arguments["quantization_config"] = transformers.BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=request["quantization"] == "nf4-double",
+            bnb_4bit_compute_dtype=dtype,
+        )
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    kind = getattr(transformers, request["auto_class"])
+    model = kind.from_pretrained(request["base"], dtype=dtype, device_map={"": device}, **arguments)
+    if request["adapter"]:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, request["adapter"])
+    # Not the base's own, which may punish repetitions: no engine of recap does.
+    model.generation_config = transformers.GenerationConfig(
+        eos_token_id=request["ends"], pad_token_id=request["ends"][0], do_sample=False
+    )
+    return model.eval()
+
+
+def generate(model: Any, prompt: list[int], request: dict[str, Any]) -> list[int]:
+    """Return the most likely answer to a prompt, token by token."""
+    import torch
+
+    ids = torch.tensor([prompt], device=model.device)
+    answer = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=request["max_new_tokens"],
+    )
+    tokens: list[int] = answer[0, len(prompt) :].tolist()
+    return tokens
+
+
+def count_expected(model: Any, prompt: list[int], text: list[int]) -> int:
+    """Return how many tokens of a text the model, reading on after the prompt, expects most."""
+    import torch
+
+    ids = torch.tensor([prompt + text], device=model.device)
+    with torch.no_grad():
+        likely = model(input_ids=ids).logits[0].argmax(-1)
+    # The logits at a position are those of the next token.
+    return int((likely[len(prompt) - 1 : -1] == ids[0, len(prompt) :]).sum())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Run `plain_load` in a process of its own, which knows nothing of recap."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from job.errors import OUT_OF_MEMORY
+from job.launch.memory import own_control_group
+from job.training import plain_load
+
+GIB = 2**30
+# Of torchrun: transformers would take them for a request to share the model between processes.
+OF_THE_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
+# Of Python, as in `package.ClassName: text`. The text may name a path.
+ERROR = re.compile(r"(?:\w+\.)*(?P<name>\w*(?:Error|Exception|Exit))\b")
+
+
+@dataclass(frozen=True)
+class PlainModel:
+    """A base in a folder, the adapter beside it if there is one, and how they are loaded."""
+
+    base: Path
+    adapter: Path | None
+    auto_class: str  # of transformers
+    quantization: str  # nf4, nf4-double, or any other name for weights that are read as they are
+    dtype: str
+    parameters: int  # of the base
+
+
+@dataclass(frozen=True)
+class Question:
+    """Prompts to answer, and a text after each whose tokens the model is asked about, or none."""
+
+    prompts: Sequence[list[int]]
+    texts: Sequence[list[int]]
+    ends: Sequence[int]  # tokens that end an answer
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The tokens of a greedy answer to each prompt.
+
+    `expected` counts the tokens of each text that the model, reading on, expects most.
+    """
+
+    tokens: list[list[int]]
+    expected: list[int]
+
+
+@dataclass(frozen=True)
+class PlainAnswer:
+    """The answers of a fresh process, and those of the base without the adapter.
+
+    The latter are there only if there is an adapter, and texts.
+    """
+
+    versions: dict[str, str]
+    answers: Answers
+    answers_of_base: Answers | None = None
+
+
+class PlainLoadError(Exception):
+    """The process gave no answer. `why` names no path, so that a public card can have it."""
+
+    def __init__(self, why: str, detail: str = "") -> None:
+        super().__init__(detail or why)
+        self.why = why
+
+
+@dataclass(frozen=True)
+class PlainProcess:
+    """Starts a process for each question, with its files in `folder`."""
+
+    folder: Path
+    timeout_seconds: float
+    command: Sequence[str] = (sys.executable, "-P", plain_load.__file__)
+
+    def ask(self, model: PlainModel, question: Question) -> PlainAnswer:
+        """Return the answer of a fresh process; raise PlainLoadError if it gives none."""
+        missing = missing_memory(model)
+        if missing:
+            raise PlainLoadError(missing)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        answer = self.folder / "answer.json"
+        answer.unlink(missing_ok=True)
+        request = {
+            "base": str(model.base),
+            "adapter": str(model.adapter) if model.adapter else None,
+            "auto_class": model.auto_class,
+            "quantization": model.quantization,
+            "dtype": model.dtype,
+            "ends": list(question.ends),
+            "prompts": list(question.prompts),
+            "texts": list(question.texts),
+            "max_new_tokens": question.max_new_tokens,
+            "answer": str(answer),
+        }
+        log = self.folder / "log"
+        code = self._run(json.dumps(request).encode() + b"\n", log)
+        if code != 0 or not answer.is_file():
+            raise _no_answer(code, log.read_text(encoding="utf-8", errors="replace"))
+        found = json.loads(answer.read_text(encoding="utf-8"))
+        return PlainAnswer(
+            found["versions"],
+            Answers(**found["answers"]),
+            Answers(**found["answers_of_base"]) if "answers_of_base" in found else None,
+        )
+
+    def _run(self, request: bytes, log: Path) -> int:
+        """Run the program with a request, and return its exit code."""
+        environment = {
+            name: value for name, value in os.environ.items() if name not in OF_THE_LAUNCHER
+        }
+        environment["HF_HUB_OFFLINE"] = "1"  # all that it needs is here
+        with (
+            log.open("wb") as output,
+            subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+            ) as process,
+        ):
+            assert process.stdin is not None
+            try:
+                with suppress(BrokenPipeError):  # it ended before: its log says why
+                    process.stdin.write(request)
+                    process.stdin.flush()
+                return process.wait(self.timeout_seconds)
+            except subprocess.TimeoutExpired as error:
+                why = f"it took more than {self.timeout_seconds:g} seconds"
+                raise PlainLoadError(why) from error
+            finally:
+                # Also when a stop signal ends the wait: there is no time for both.
+                process.kill()
+
+
+def missing_memory(model: PlainModel) -> str:
+    """Return why a base cannot be loaded on a CPU once more; empty if it can, or may.
+
+    The kernel would kill a process, maybe this one. On a GPU, loading fails in good order.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return ""
+    needed = model.parameters * getattr(torch, model.dtype).itemsize
+    free = psutil.virtual_memory().available
+    limit_gib = own_control_group().limit_gib()
+    if limit_gib is not None:
+        free = min(free, int(limit_gib * GIB) - psutil.Process().memory_info().rss)
+    if needed <= free:
+        return ""
+    return f"its base needs {needed / GIB:.1f} GiB of memory, and {free / GIB:.1f} GiB are free"
+
+
+def _no_answer(code: int, log: str) -> PlainLoadError:
+    """Return the error of a process that ended with this code and log."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    last = lines[-1] if lines else "it wrote nothing"
+    error = ERROR.match(last)
+    if code < 0:
+        why = f"the process was killed by {signal.Signals(-code).name}"
+    elif OUT_OF_MEMORY.search(log):
+        why = "there was no memory to load it once more"
+    elif error:
+        why = f"loading it failed ({error['name']})"
+    else:
+        why = f"the process ended with {code}, and not with an answer"
+    return PlainLoadError(why, f"{why}: {last}")

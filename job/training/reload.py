@@ -1,0 +1,130 @@
+"""The outcome of reloading an adapter in a fresh process, beside what was scored.
+
+Its greedy summaries of a few scored conversations are compared with those scored. The texts are
+equal where both were computed alike. Another engine, dtype or shape of a batch changes a token here
+and there, after which a text goes on otherwise: then it counts how many tokens of the scored
+summaries the reloaded model expects, and how the base without the adapter compares.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from job.errors import RecapError
+
+# Shares of the scored summaries. The tokens are those that the reloaded model expects most. The
+# beginning is what its own summaries have of the scored ones until they first differ: for a base
+# whose tokens cannot be known from its text, as one with random weights.
+SURE_TOKENS = 0.95  # enough, whatever the base does: its summaries are almost the same
+SURE_BEGINNING = 0.8
+MIN_TOKENS = 0.8  # enough if the base without the adapter expects fewer
+MIN_BEGINNING = 0.5  # enough if the base has less than half of it
+
+State = Literal["same", "close", "different", "not compared", "not verified"]
+
+
+class ReloadError(RecapError):
+    """The reloaded adapter does not answer as the scored one: a fault of recap or a library."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The shares of the scored summaries with which a model agrees, as by the limits above."""
+
+    tokens: float
+    beginning: float
+
+
+@dataclass(frozen=True)
+class Reload:
+    """What a fresh process showed. It stands in run.json, in the manifest and on the card.
+
+    `why` is the reason why nothing was compared, in words that a public card may have.
+    """
+
+    state: State
+    compared: int = 0
+    same: int = 0
+    agreement: Agreement | None = None
+    agreement_of_base: Agreement | None = None
+    versions: Mapping[str, str] | None = None
+    why: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts as JSON types, without those that are not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def sentence(self) -> str:
+        """Return one sentence for people, without a full stop."""
+        if self.state == "not verified":
+            return f"not reloaded before it was published: {self.why}"
+        by = " and ".join(f"{name} {number}" for name, number in (self.versions or {}).items())
+        text = f"reloaded by plain {by} in a fresh process"
+        if self.state == "not compared":
+            return f"{text}; its summaries were not compared: {self.why}"
+        text += f": {self.same} of {self.compared} summaries the same"
+        if self.agreement is not None and self.same < self.compared:
+            text += f", and {self.agreement.tokens:.1%} of the tokens of those that were scored"
+        return text
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The scored summaries with their tokens, and a model's summaries of the same conversations.
+
+    `expected` counts the tokens of each scored summary that the model expects most.
+    """
+
+    scored: Sequence[str]
+    tokens: Sequence[int]
+    summaries: Sequence[str]
+    expected: Sequence[int]
+
+    def count_same(self) -> int:
+        """Return the number of equal summaries."""
+        return sum(map(str.__eq__, self.scored, self.summaries))
+
+    def agreement(self) -> Agreement:
+        """Return how the model agrees with the scored summaries. All of an equal one counts."""
+        tokens = 0
+        beginning = 0.0
+        for row, text in enumerate(self.scored):
+            is_same = text == self.summaries[row]
+            tokens += self.tokens[row] if is_same else self.expected[row]
+            beginning += _share_in_common(text, self.summaries[row])
+        return Agreement(
+            round(tokens / max(1, sum(self.tokens)), 4), round(beginning / len(self.scored), 4)
+        )
+
+
+def _share_in_common(text: str, other: str) -> float:
+    """Return the share of a text after which the other first differs."""
+    for position, (one, two) in enumerate(zip(text, other, strict=False)):
+        if one != two:
+            return position / len(text)
+    return min(len(other) / len(text), 1.0)
+
+
+def judge(adapter: Compared, base: Compared, versions: Mapping[str, str]) -> Reload:
+    """Judge the reloaded adapter, and its base without it, by the scored summaries."""
+    same = adapter.count_same()
+    found, of_base = adapter.agreement(), base.agreement()
+    if same == len(adapter.scored):
+        state: State = "same"
+    elif is_close(found, of_base):
+        state = "close"
+    else:
+        state = "different"
+    return Reload(state, len(adapter.scored), same, found, of_base, versions)
+
+
+def is_close(adapter: Agreement, base: Agreement) -> bool:
+    """Return True if these can only be the scored weights, computed in another way.
+
+    Other weights expect other tokens. An adapter that does nothing expects those of the base.
+    """
+    if adapter.tokens >= SURE_TOKENS or adapter.beginning >= SURE_BEGINNING:
+        return True
+    if adapter.tokens >= MIN_TOKENS and adapter.tokens > base.tokens:
+        return True
+    return adapter.beginning >= MIN_BEGINNING and base.beginning < adapter.beginning / 2
