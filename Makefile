@@ -35,7 +35,7 @@ PYTEST := $(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help demo setup clean docker-train docker-summarize docker-tensorboard docker-down
-.PHONY: test test-bases test-demo test-faults test-real test-vllm
+.PHONY: test test-bases test-demo test-faults test-quality test-real test-vllm
 .PHONY: check check-infra bench docs demo-base
 .PHONY: deploy push submit-check lock lock-infra image-locks image-check sbom audit
 
@@ -88,6 +88,9 @@ test-bases: $(INSTALLED) ## try every family of bases and write docs/bases.md: t
 	@rm -f build/bases.jsonl
 	@$(PYTEST) -m bases -n 2 --dist worksteal --durations 12
 	@$(BIN)/python -m tests.bases.page
+
+test-quality: $(INSTALLED) ## train, reload and judge adapters, each in processes of its own: minutes
+	@$(PYTEST) -m quality -n 2 --dist load -rs --durations 12 --timeout 900
 
 test-demo: $(INSTALLED) ## judge what `make demo` left in demo-run/: the adapter beats all floors
 	@$(PYTEST) -m demo tests/demo

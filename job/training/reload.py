@@ -37,7 +37,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Reload:
-    """What a fresh process showed. It stands in run.json, in the manifest and on the card.
+    """The outcome of a reload. It stands in run.json, in the manifest and on the card.
 
     `why` is the reason why nothing was compared, in words that a public card may have.
     """
