@@ -18,6 +18,8 @@ LINT_INSTALLED := .venv-infra/.installed
 PIP_AUDIT := build/audit/bin/pip-audit
 CYCLONEDX := build/cyclonedx/bin/cyclonedx-py
 SKYPILOT := build/skypilot/.installed
+# Debian's, for what only a browser can prove of a page.
+CHROMIUM := /usr/bin/chromium
 PIP_INSTALL := python -m pip install -qq --disable-pip-version-check
 
 # Tests and benchmarks must not depend on this machine's proxies, accounts or Hub cache, nor on a GPU
@@ -94,6 +96,9 @@ test-quality: $(INSTALLED) ## train, reload and judge adapters, each in processe
 
 test-demo: $(INSTALLED) ## judge what `make demo` left in demo-run/: the adapter beats all floors
 	@$(PYTEST) -m demo tests/demo
+
+test-quality: $(INSTALLED) $(CHROMIUM) ## prove reports in a real Chromium, and what needs several trainings
+	@RECAP_CHROMIUM=$(CHROMIUM) $(PYTEST) -m quality -n 2 --dist loadfile --durations 12 --timeout 1800
 
 test-real: $(INSTALLED) $(REAL_BASE) ## fine-tune a real base on the CPU and judge it: half an hour
 	@$(ALONE) $(BIN)/python -m pytest -m real tests/real -rs --durations 0 --timeout 3600
@@ -203,6 +208,13 @@ $(SKYPILOT): infra/lint/skypilot.lock | $(BIN)/python
 	$(BIN)/python -m venv build/skypilot
 	build/skypilot/bin/$(PIP_INSTALL) --requirement infra/lint/skypilot.lock
 	@touch $@
+
+$(CHROMIUM):
+	@echo 'installing Chromium'
+	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
+		--no-install-recommends chromium fonts-dejavu-core > /dev/null \
+		|| { echo "there is no $@: install it as root (apt-get install chromium)," \
+		"or name another with 'make test-quality CHROMIUM=…'" >&2; exit 1; }
 
 $(CYCLONEDX):
 	$(PYTHON) -m venv build/cyclonedx

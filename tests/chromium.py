@@ -6,16 +6,16 @@ Needs no driver and no package: Chromium reads commands from its descriptor 3 an
 
 import json
 import os
-import shutil
 import subprocess
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+from pypdf import PdfReader
 
 
 class Tab:
@@ -23,7 +23,7 @@ class Tab:
 
     def __init__(self, commands: int, answers: int) -> None:
         self._commands = commands
-        self._answers = os.fdopen(answers, "rb", buffering=0)
+        self._answers = answers
         self._buffer = b""
         self._session: str | None = None
         self._count = 0
@@ -59,10 +59,13 @@ class Tab:
         )
         theme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[theme])
-        self.events.clear()
-        self.send("Page.navigate", url=url)
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            self._read()
+        self.send("Emulation.setScrollbarsHidden", hidden=True)
+        # First an empty page: another fragment of the same page would be no load.
+        for address in ("about:blank", url):
+            self.events.clear()
+            self.send("Page.navigate", url=address)
+            while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+                self._read()
 
     def run(self, script: str) -> Any:
         """Return the value of an expression in the page, of JSON types."""
@@ -96,14 +99,19 @@ class Tab:
         shot = self.send("Page.captureScreenshot", captureBeyondViewport=top is None)
         path.write_bytes(b64decode(shot["data"]))
 
-    def pdf(self) -> bytes:
+    def print_pdf(self) -> bytes:
         """Return the page as it prints on A4."""
         paper = {"paperWidth": 8.27, "paperHeight": 11.69}
         return b64decode(self.send("Page.printToPDF", **paper)["data"])
 
+    def text_on_paper(self) -> str:
+        """Return the text of the printed page, its blanks and line breaks as single spaces."""
+        pages = PdfReader(BytesIO(self.print_pdf())).pages
+        return " ".join(" ".join(page.extract_text() for page in pages).split())
+
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            read = self._answers.read(1 << 16)
+            read = os.read(self._answers, 1 << 16)
             if not read:
                 raise RuntimeError("Chromium has ended")
             self._buffer += read
@@ -112,12 +120,6 @@ class Tab:
         if "method" in message:
             self.events.append(message)
         return message
-
-
-def find_chromium() -> str | None:
-    """Return the path of an installed Chromium, None if there is none."""
-    found = (shutil.which(program) for program in PROGRAMS)
-    return next((path for path in found if path), None)
 
 
 @contextmanager
@@ -153,3 +155,4 @@ def open_chromium(program: str) -> Iterator[Tab]:
             process.terminate()
             process.wait(20)
             os.close(command_write)
+            os.close(answer_read)

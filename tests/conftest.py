@@ -18,6 +18,7 @@ import pytest
 
 from job.cli import run
 from job.telemetry import LOGGER
+from tests.chromium import Tab, open_chromium
 from tests.command_line import Ended, Recap
 from tests.faults.trials import Trials
 from tests.storage.hub_server import Hub
@@ -201,3 +202,12 @@ def recap(
     yield call
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def tab() -> Iterator[Tab]:
+    """A tab of the Chromium that RECAP_CHROMIUM names, or of Debian's."""
+    program = os.environ.get("RECAP_CHROMIUM", "/usr/bin/chromium")
+    assert Path(program).exists(), f"there is no {program}: `make test-quality` installs it"
+    with open_chromium(program) as tab:
+        yield tab
