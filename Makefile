@@ -91,14 +91,11 @@ test-bases: $(INSTALLED) ## try every family of bases and write docs/bases.md: t
 	@$(PYTEST) -m bases -n 2 --dist worksteal --durations 12
 	@$(BIN)/python -m tests.bases.page
 
-test-quality: $(INSTALLED) ## train, reload and judge adapters, each in processes of its own: minutes
-	@$(PYTEST) -m quality -n 2 --dist load -rs --durations 12 --timeout 900
-
 test-demo: $(INSTALLED) ## judge what `make demo` left in demo-run/: the adapter beats all floors
 	@$(PYTEST) -m demo tests/demo
 
-test-quality: $(INSTALLED) $(CHROMIUM) ## prove reports in a real Chromium, and what needs several trainings
-	@RECAP_CHROMIUM=$(CHROMIUM) $(PYTEST) -m quality -n 2 --dist loadfile --durations 12 --timeout 1800
+test-quality: $(INSTALLED) $(CHROMIUM) ## train, reload and judge adapters; open reports in Chromium: minutes
+	@RECAP_CHROMIUM=$(CHROMIUM) $(PYTEST) -m quality -n 2 --dist loadfile -rs --durations 12 --timeout 900
 
 test-real: $(INSTALLED) $(REAL_BASE) ## fine-tune a real base on the CPU and judge it: half an hour
 	@$(ALONE) $(BIN)/python -m pytest -m real tests/real -rs --durations 0 --timeout 3600
