@@ -47,7 +47,8 @@ class Metric:
     the terminal's table, `about` one sentence for people. `hub_type` is the metric's id on the
     Hugging Face Hub, for the front matter of a model card; repeat `name` if the Hub lists no such
     metric. `direction` says which values are better; `low` and `high` are its range. An evaluation
-    records the versions of `libraries`.
+    records the versions of `libraries`. `finds` returns the parts of a summary that the metric
+    counts against it, which a report highlights.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Metric:
     about: str
     measure: Measure
     libraries: tuple[str, ...] = ()
+    finds: Callable[[Sample], Sequence[str]] | None = None
 
     @property
     def aggregations(self) -> tuple[Aggregation, ...]:
