@@ -3,10 +3,17 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from job.evaluation.metrics import form, rouge
+from job.evaluation.metrics import chrf, copying, form, invented, rouge, speakers
 from job.evaluation.metrics.metric import Metric
 
-METRICS: tuple[Metric, ...] = (*rouge.METRICS, *form.METRICS)
+METRICS: tuple[Metric, ...] = (
+    *rouge.METRICS,
+    *chrf.METRICS,
+    *form.METRICS,
+    *copying.METRICS,
+    *invented.METRICS,
+    *speakers.METRICS,
+)
 
 # Ranks systems and decides who beats whom. The constant sentence is chosen by ROUGE-L whatever it
 # is: `floors.py` has a fast function of its own for that.

@@ -1,7 +1,69 @@
-"""The form of a summary: signs of a model that fails, which need no reference."""
+"""The form of a summary: its length, and signs of a model that fails."""
 
-from job.evaluation.metrics.metric import Metric, each
+import statistics
 
+from job.evaluation.metrics.metric import Metric, Sample, each
+from job.evaluation.metrics.rouge import sentences
+from job.evaluation.words import length, words
+
+# A summary repeats itself if as many words as these occur in the same order three times, or if a
+# sentence of as many words occurs twice. People write "The customer asks" twice, rarely more.
+REPEATED_WORDS = 4
+REPEATED_SIGNS = 10  # in scripts without spaces, whose words are of one to three signs
+MIN_OCCURRENCES = 3
+
+
+def length_ratio(sample: Sample) -> float | None:
+    """Return the words of the summary per word of a reference, on average over references."""
+    lengths = [length(text) for text in sample.references]
+    if not lengths or not sum(lengths):
+        return None
+    return length(sample.summary) / statistics.fmean(lengths)
+
+
+def is_empty(sample: Sample) -> float:
+    """Return 1 for a summary without any text."""
+    return float(not sample.summary.strip())
+
+
+def is_cut(sample: Sample) -> float | None:
+    """Return 1 for a summary that ended at `max_new_tokens`; None if nobody knows why it ended."""
+    return None if sample.finish_reason is None else float(sample.finish_reason == "length")
+
+
+def is_repeating(sample: Sample) -> float:
+    """Return 1 for a summary that says the same words again and again, or a sentence twice."""
+    found = words(sample.summary)
+    size = REPEATED_WORDS if length(sample.summary) * 2 > len(found) else REPEATED_SIGNS
+    counts: dict[tuple[str, ...], int] = {}
+    for start in range(len(found) - size + 1):
+        run = tuple(found[start : start + size])
+        counts[run] = counts.get(run, 0) + 1
+        if counts[run] >= MIN_OCCURRENCES:
+            return 1.0
+
+    seen = set()
+    for sentence in sentences(sample.summary).split("\n"):
+        key = tuple(words(sentence))
+        if len(key) >= size and key in seen:
+            return 1.0
+        seen.add(key)
+    return 0.0
+
+
+LENGTH_RATIO = Metric(
+    name="length_ratio",
+    title="Length ratio",
+    short_title="length",
+    hub_type="length_ratio",
+    direction="neither",
+    low=0,
+    high=float("inf"),
+    unit="ratio",
+    needs=("references",),
+    about="Words of the summary divided by the words of a reference; 1 is as long.",
+    measure=each(length_ratio),
+)
 EMPTY = Metric(
     name="empty",
     title="Empty",
@@ -13,6 +75,33 @@ EMPTY = Metric(
     unit="share",
     needs=(),
     about="Share of summaries without any text.",
-    measure=each(lambda sample: float(not sample.summary.strip())),
+    measure=each(is_empty),
 )
-METRICS = (EMPTY,)
+CUT = Metric(
+    name="cut",
+    title="Cut",
+    short_title="cut",
+    hub_type="cut",
+    direction="lower",
+    low=0,
+    high=1,
+    unit="share",
+    needs=("finish_reason",),
+    about="Share of summaries that ended because they reached max_new_tokens.",
+    measure=each(is_cut),
+)
+REPEATING = Metric(
+    name="repeating",
+    title="Repeating",
+    short_title="repeats",
+    hub_type="repeating",
+    direction="lower",
+    low=0,
+    high=1,
+    unit="share",
+    needs=(),
+    about=f"Share of summaries that say {REPEATED_WORDS} words {MIN_OCCURRENCES} times in the same "
+    "order, or a sentence twice.",
+    measure=each(is_repeating),
+)
+METRICS = (LENGTH_RATIO, EMPTY, CUT, REPEATING)

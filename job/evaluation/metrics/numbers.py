@@ -1,0 +1,177 @@
+"""Numbers of a text by their values, across notations: 1,000 is 1.000 is 1000, 3 pm is 15:00.
+
+`numbers_in` is for a summary: each number with the values that it may have. `Evidence` is for a
+conversation: every value that a careful reader could take from it. Both are generous, so that a
+number that is reported as invented is one.
+"""
+
+import unicodedata
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import regex
+
+from job.evaluation.metrics.number_words import MONTHS, SCALES, UNITS
+
+# Digits with single separators between them. A space separates thousands only.
+_RUN = regex.compile(r"\p{Nd}+(?:[.,'’:/\-]\p{Nd}+|[ \u00a0\u202f]\p{Nd}{3}(?!\p{Nd}))*")
+_GROUPED = regex.compile(r"\d{1,3}(?:([.,'’ \u00a0\u202f])\d{3})(?:\1\d{3})*(?:[.,]\d{1,2})?")
+_INDIAN = regex.compile(r"\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d{1,2})?")
+_DECIMAL = regex.compile(r"\d+[.,]\d+")
+_WORD = regex.compile(r"[\p{L}\p{M}]+")
+_AFTER = regex.compile(r"[ \u00a0\u202f\-]?([\p{L}]+)")
+_AFTERNOON = regex.compile(r"\s?(?::\d\d)?\s?p\.?\s?m\b", regex.IGNORECASE)
+UNCLEAR_SCALES = ("m", "cent", "mil", "mille")  # 10 metres, 50 cents of a dollar
+STARTING_SCALES = ("hundred", "thousand", "million", "hundert", "tausend")
+MIN_SPELLED = 10  # smaller numbers in words count things that the summary sees: "two problems"
+
+
+class Number(NamedTuple):
+    """A number as it is written, and what it may mean: any of these sets of values, all of one."""
+
+    text: str
+    readings: tuple[frozenset[float], ...]
+
+
+class Evidence(NamedTuple):
+    """The values of all numbers of a conversation."""
+
+    values: frozenset[float]
+
+    def has(self, number: Number) -> bool:
+        """Return True if one reading of the number has no value that the conversation lacks."""
+        return any(reading <= self.values for reading in number.readings)
+
+
+def evidence_of(text: str) -> Evidence:
+    """Return the values that the text supports."""
+    values = {1.0}  # "an hour" is 1 hour
+    for match in _RUN.finditer(text):
+        run = _ascii(match[0])
+        for reading in _readings(run):
+            values |= reading
+        values |= _other_hours(run, text[match.end() :])
+        values |= _years(run)
+        scale = _scale_after(text, match.end())
+        if scale:
+            values |= {value * scale.factor for reading in _readings(run) for value in reading}
+    for spelled in _spelled(text):
+        values.add(spelled.value)
+    for word in _WORD.findall(text.lower()):
+        if word in MONTHS:
+            values.add(MONTHS[word])
+    return Evidence(frozenset(values))
+
+
+def numbers_in(text: str) -> list[Number]:
+    """Return the numbers of the text: those in digits, and those from ten in words."""
+    found = []
+    for match in _RUN.finditer(text):
+        readings = _readings(_ascii(match[0]))
+        scale = _scale_after(text, match.end())
+        if scale:
+            scaled = [frozenset(value * scale.factor for value in reading) for reading in readings]
+            readings = scaled if scale.is_clear else [*scaled, *readings]
+        end = scale.end if scale else match.end()
+        found.append(Number(text[match.start() : end], tuple(readings)))
+    for spelled in _spelled(text):
+        if spelled.value >= MIN_SPELLED:
+            found.append(Number(spelled.text, (frozenset((spelled.value,)),)))
+    return found
+
+
+def _ascii(run: str) -> str:
+    """Return the run with the digits 0-9, whatever script it is in."""
+    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in run)
+
+
+def _readings(run: str) -> list[frozenset[float]]:
+    """Return what a run of digits may mean: one value, or the values of its parts."""
+    parts = [float(part) for part in regex.findall(r"\d+", run)]
+    readings = [frozenset(parts)]
+    joined = "".join(regex.findall(r"\d+", run))
+    if len(parts) > 1:
+        readings.append(frozenset((float(joined),)))  # a phone number, a time such as 08:15
+    if _GROUPED.fullmatch(run) or _INDIAN.fullmatch(run):
+        # The last separator, if it is another one, is the decimal point.
+        whole, cents = regex.fullmatch(r"(.*?\d{3})(?:[.,](\d{1,2}))?", run).groups()
+        digits = "".join(regex.findall(r"\d+", whole))
+        readings.append(frozenset((float(f"{digits}.{cents or 0}"),)))
+    if _DECIMAL.fullmatch(run):
+        readings.append(frozenset((float(run.replace(",", ".")),)))
+    if joined.startswith("0") and len(joined) == 4:
+        readings.append(frozenset((float(joined[:2]), float(joined[2:]))))
+    return readings
+
+
+def _other_hours(run: str, rest: str) -> set[float]:
+    """Return the same hour on the other clock."""
+    hour = regex.match(r"\d+", run)
+    assert hour, run
+    value = float(hour[0])
+    if 13 <= value <= 24:
+        return {value - 12}
+    if value <= 12 and _AFTERNOON.match(rest):
+        return {value + 12}
+    return set()
+
+
+def _years(run: str) -> set[float]:
+    """Return the year of a date in two and in four digits."""
+    years = set()
+    for part in regex.findall(r"\d+", run):
+        if len(part) == 4 and part[:2] in ("19", "20"):
+            years.add(float(part[2:]))
+    if regex.fullmatch(r"\d{1,2}[./\-]\d{1,2}[./\-]\d{2}", run):
+        years.add(2000 + float(run[-2:]))
+    return years
+
+
+class _Scale(NamedTuple):
+    """A word that multiplies the number before it, or may do so."""
+
+    factor: float
+    end: int
+    is_clear: bool
+
+
+def _scale_after(text: str, end: int) -> _Scale | None:
+    match = _AFTER.match(text, end)
+    if match is None or match[1].lower() not in SCALES:
+        return None
+    word = match[1].lower()
+    return _Scale(SCALES[word], match.end(), word not in UNCLEAR_SCALES)
+
+
+class _Spelled(NamedTuple):
+    text: str
+    value: float
+
+
+def _spelled(text: str) -> Iterator[_Spelled]:
+    """Yield the numbers that are written in words: twenty five, hundred and fifty, zwanzig."""
+    total: float = 0
+    words: list[str] = []
+    for word in [*regex.findall(r"[\p{L}\p{M}]+|[^\s\p{L}\p{M}]+", text.lower()), "."]:
+        value = UNITS.get(word)
+        scale = SCALES.get(word) if len(word) > 2 else None
+        if value is not None and (not words or _continues(total, value)):
+            total += value
+        elif scale and (words or word in STARTING_SCALES):
+            total = max(total, 1) * scale
+        elif word in ("and", "-") and words:
+            words.append(word)
+            continue
+        else:
+            if words:
+                yield _Spelled(" ".join(words), total)
+            total, words = 0, []
+            if value is None:
+                continue
+            total = value
+        words.append(word)
+
+
+def _continues(total: float, value: float) -> bool:
+    """Return True if a word goes on with the number: twenty-five, not five six."""
+    return (total >= 20 and total % 10 == 0 and value < 10) or (total >= 100 and value < total)

@@ -1,0 +1,148 @@
+"""Claims about facts that a summary invents: what counts as one, and what is only written so."""
+
+import pytest
+
+from job.conversations.record import Conversation, Source, Turn
+from job.evaluation.metrics.invented import (
+    INVENTED_NAMES,
+    invented_contacts,
+    invented_names,
+    invented_numbers,
+    inventions,
+)
+from job.evaluation.metrics.metric import Sample
+
+
+def sample(summary: str, *said: str) -> Sample:
+    turns = tuple(Turn("customer", text) for text in said)
+    return Sample(summary, Conversation("c", turns, Source("f", 1)))
+
+
+@pytest.mark.parametrize(
+    ("said", "summary"),
+    [
+        ("I paid 1,000 dollars", "paid $1000"),
+        ("Ich habe 1.000,50 € bezahlt", "zahlte 1000,50 Euro"),
+        ("J'ai payé 1 000,50 €", "a payé 1000.50 €"),
+        ("Ich zahlte 1'000.50 Franken", "zahlte CHF 1000.50"),
+        ("It costs 12,34,567 rupees", "costs 1234567 rupees"),
+        ("I earn 20k", "earns 20,000"),
+        ("about 2.5 million users", "2,500,000 users"),
+        ("two parcels", "2 parcels"),
+        ("twenty-five days", "25 days"),
+        ("a hundred and fifty euros", "150 euros"),
+        ("fünfundzwanzig Tage", "25 Tage"),
+        ("the third time", "the 3rd time"),
+        ("I waited an hour", "waited 1 hour"),
+        ("it is 25", "it is twenty five"),
+        ("at 3:30 pm", "at 15:30"),
+        ("at 15:30", "at 3:30 pm"),
+        ("the 0815 train", "the 8:15 train"),
+        ("on 12/05/2017", "on 12 May 2017"),
+        ("on May 12th", "on 12/5"),
+        ("in 2017", "in '17"),
+        ("call 555-123-4567", "call 5551234567"),
+        ("iOS11.0.3 on my iPhone7", "iOS 11.0.3 on an iPhone 7"),
+        ("٢٥ يوما", "25 يوما"),
+        ("订单１２３", "订单123"),
+        ("two problems", "both problems, and then three more questions"),
+    ],
+)
+def test_a_number_in_another_notation_is_not_invented(said: str, summary: str) -> None:
+    assert invented_numbers(sample(summary, said)) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "summary", "invented"),
+    [
+        ("I paid 100 dollars", "paid $1000", ["1000"]),
+        ("I paid 1,000 dollars", "paid $1.50", ["1.50"]),
+        ("order 4512", "order 4513", ["4513"]),
+        ("no number", "a refund of twenty dollars", ["twenty"]),
+        ("at 3:30 pm", "at 16:30", ["16:30"]),
+        ("on 12/05/2017", "on 13/05/2017", ["13/05/2017"]),
+        ("I have 20", "has 20k", ["20k"]),
+        ("ticket ABC-77", "ticket ABC-78", ["78"]),
+    ],
+)
+def test_a_number_that_nobody_said_is_invented(
+    said: str, summary: str, invented: list[str]
+) -> None:
+    assert invented_numbers(sample(summary, said)) == invented
+
+
+@pytest.mark.parametrize(
+    ("said", "summary"),
+    [
+        ("SpotifyCares my app broke", "The Spotify app broke."),
+        ("hi anna here", "The agent Anna helps."),
+        ("no wi-fi", "There is no WiFi."),
+        ("my iPhone broke", "Two iPhones broke, says the customer's iPhone's owner."),
+        ("write to customer care", "The Customer asks the Agent, I think."),
+        ("see you monday", "They meet on Mon."),
+        ("on 12/05/2017", "It was on 12 May."),
+        ("the National Health Service", "The NHS helps."),
+        ("manchester picadilly", "From Manchester Piccadilly."),
+        ("hello", "The agent helps. Nobody answers."),
+        ("hello", "Agent Replied: DM us."),
+    ],
+)
+def test_a_name_in_another_form_is_not_invented(said: str, summary: str) -> None:
+    assert invented_names(sample(summary, said)) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "summary", "invented"),
+    [
+        ("hi anna here", "The agent Peter helps.", ["Peter"]),
+        (
+            "flight to paris",
+            "The flight to London is late, says Air France.",
+            ["London", "Air", "France"],
+        ),
+        ("see you monday", "They meet on Friday.", ["Friday"]),
+        ("on 12/05/2017", "It was on 12 June.", ["June"]),
+    ],
+)
+def test_a_name_that_nobody_said_is_invented(said: str, summary: str, invented: list[str]) -> None:
+    assert invented_names(sample(summary, said)) == invented
+
+
+GERMAN = (
+    "Guten Tag, ich habe am Montag eine Bestellung aufgegeben und warte noch immer auf die "
+    "Lieferung. Der Kundendienst sagte, dass das Paket im Lager liegt und der Fahrer krank ist. "
+    "Bitte senden Sie mir die Rechnung und das Geld zurück, denn der Umzug ist am Freitag."
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "summary"),
+    [(GERMAN, "Der Kunde wartet auf das Paket."), ("我的包裹迟到了", "客户说包裹迟到了。")],
+    ids=["every noun is capitalised", "no capitals"],
+)
+def test_a_language_without_visible_names_has_no_score(said: str, summary: str) -> None:
+    assert invented_names(sample(summary, said)) is None
+    assert INVENTED_NAMES.scores([sample(summary, said)])[0] != 0  # NaN
+
+
+@pytest.mark.parametrize(
+    ("said", "summary", "invented"),
+    [
+        ("mail me at Ann.Lee@example.org", "write to ann.lee@example.org.", []),
+        ("mail me at ann@example.org", "write to anne@example.org.", ["anne@example.org"]),
+        ("see https://www.shop.com/help/1", "see shop.com/help", []),
+        ("see https://www.shop.com/help/1", "see shop.com/pay", ["shop.com/pay"]),
+        ("SpotifyCares hello", "asks @SpotifyCares", []),
+        ("hello", "asks @SpotifyCares at http://bit.ly/x1", ["http://bit.ly/x1", "@SpotifyCares"]),
+        ("see <LINK>", "see the link", []),
+    ],
+)
+def test_an_address_that_nobody_gave_is_invented(
+    said: str, summary: str, invented: list[str]
+) -> None:
+    assert invented_contacts(sample(summary, said)) == invented
+
+
+def test_digits_of_an_address_are_no_number_of_the_summary() -> None:
+    found = inventions(sample("write to ann77@example.org", "write to ann77@example.org"))
+    assert found == ([], [], [])
