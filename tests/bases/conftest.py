@@ -20,6 +20,7 @@ LIBRARIES = (
     "job.training.worker",
     "matplotlib.pyplot",
     "rouge_score.rouge_scorer",
+    "sacrebleu.metrics",
 )
 
 

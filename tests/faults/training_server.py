@@ -30,6 +30,7 @@ HEAVY = (
     "job.training.run",
     "matplotlib.pyplot",
     "rouge_score.rouge_scorer",
+    "sacrebleu.metrics",
 )
 
 
