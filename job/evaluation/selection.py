@@ -57,8 +57,8 @@ class SelectionCurve:
         """Return which adapter was chosen by what, and what that means for its scores."""
         if self.fallback is not None:
             return (
-                f"The adapter is that of step {self.chosen}, which has the smallest validation "
-                f"loss: {self.fallback}."
+                f"The adapter is that of step {self.chosen}, chosen by the validation loss and "
+                f"not by {self.metric}: {self.fallback}."
             )
         scored = sum(candidate.score is not None for candidate in self.candidates)
         text = (

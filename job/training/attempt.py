@@ -29,6 +29,7 @@ class CurrentAttempt:
     committed: int  # the newest one in storage; known to rank 0 only
     timings: dict[str, float] = field(default_factory=dict)  # seconds, by part
     best: dict[str, float] = field(default_factory=dict)  # step and validation loss
+    selection: dict[str, Any] = field(default_factory=dict)  # facts of a `SelectionCurve`
     weights: dict[str, Any] = field(default_factory=dict)  # facts of `weights_in_memory`
     reload: dict[str, Any] = field(default_factory=dict)  # facts of `Reload`
     published: dict[str, str] = field(default_factory=dict)  # where to, by `adapter` and `hub`
@@ -50,6 +51,14 @@ class CurrentAttempt:
         """Note what of the base is in memory, for run.json, the report and the card."""
         self.weights_in_memory = weights
         self.weights.update(weights.facts())
+
+    def published_step(self) -> int:
+        """Return the step after which the adapter to be published was."""
+        if self.selection:
+            return int(self.selection["chosen"])
+        if self.run.config.training.adapter_from == "best_evaluation" and self.best:
+            return int(self.best["step"])
+        return self.step
 
     def has_crashed_too_often(self, danger: journal.Danger) -> bool:
         """Return True if this killed earlier attempts. False except on rank 0."""
@@ -103,6 +112,10 @@ def record_attempt(run: Run, first_step: int, started: str) -> Iterator[CurrentA
 
 def _begin(attempt: CurrentAttempt, started: str) -> journal.Journal:
     run = attempt.run
+    before = journal.read_journal(run.store)
+    if before:
+        # An attempt that ended after its selection need not have made it for nothing.
+        attempt.selection.update(before.facts.get("selection", {}))
     facts = {
         "environment": describe(),
         "processes": run.processes,
@@ -113,6 +126,7 @@ def _begin(attempt: CurrentAttempt, started: str) -> journal.Journal:
         # The same mappings that the attempt fills: each later write has what they have by then.
         "timings": attempt.timings,
         "best": attempt.best,
+        "selection": attempt.selection,
         "weights": attempt.weights,
         "reload": attempt.reload,
         "published": attempt.published,

@@ -5,8 +5,8 @@ them if the config says so.
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,15 +19,16 @@ from job.errors import DivergedError, RetryError
 from job.gpus.nvml import Use, open_nvml
 from job.model.load import free_memory
 from job.telemetry import heartbeat, warn
-from job.training import callbacks, checkpoints, interruptions
+from job.training import callbacks, checkpoints, evaluations, interruptions
 from job.training.attempt import CurrentAttempt
 from job.training.build import build_trainer
 from job.training.causes import STEPPING, blaming_the_config, explaining
 from job.training.prepare import Run
-from job.training.publish import sync_tensorboard
 from job.training.ranks import agree, first_then_others, is_first, share_stop
+from job.training.samples import SampleSummaries
 from job.training.scoring import ends_run, summarizer
 from job.training.stop import StopSignal
+from job.training.tensorboard import open_events, sync_tensorboard
 from job.training.trainer import RecapTrainer
 from job.training.uploads import Patience, Uploads
 from job.training.watch import Watch
@@ -128,7 +129,8 @@ def _fit_once(run: Run, start: Start, session: Session) -> RecapTrainer:
     """Train from `start` to the last step. Raise PreemptedError or DivergedError on the way."""
     attempt = session.attempt
     limits = run.config.limits
-    with _event_writer(run, start.checkpoint) as writer:
+    step = step_of(start.checkpoint)
+    with open_events(run, step) if is_first() else nullcontext() as writer:
         uploads = _make_uploads(attempt, writer)
         with blaming_the_config(), heartbeat("loading the base"):
             trainer = build_trainer(run, uploads.wait)
@@ -155,24 +157,11 @@ def _fit_once(run: Run, start: Start, session: Session) -> RecapTrainer:
             session.stop.check(_progress_at_a_stop(attempt, trainer.state.global_step))
         finally:
             attempt.step = trainer.state.global_step
-            best = callbacks.best_evaluation(trainer.state.log_history, patience=None)
+            best = evaluations.best_evaluation(trainer.state.log_history, patience=None)
             if best is not None:
                 attempt.best["step"] = best["step"]
                 attempt.best["validation_loss"] = best["eval_loss"]
     return trainer
-
-
-@contextmanager
-def _event_writer(run: Run, checkpoint: Path | None) -> Iterator[SummaryWriter | None]:
-    """Open TensorBoard's event file on rank 0; yield None on the others.
-
-    Points that an earlier file has of steps after the checkpoint become void.
-    """
-    if not is_first():
-        yield None
-        return
-    with SummaryWriter(str(run.work / "tensorboard"), purge_step=step_of(checkpoint) + 1) as writer:
-        yield writer
 
 
 def _make_uploads(attempt: CurrentAttempt, writer: SummaryWriter | None) -> Uploads:
@@ -223,7 +212,7 @@ def _make_callbacks(
         interruptions.StopAtStep(session.stop),
         # Both write into the checkpoint, which PublishCheckpoints hands over.
         interruptions.LossWindow(trainer, checkpoint),
-        callbacks.KeepBest(trainer.model, keeps_best, section.patience, checkpoint),
+        evaluations.KeepBest(trainer.model, keeps_best, section.patience, checkpoint),
         interruptions.PublishCheckpoints(uploads.put, lambda: trainer.divergence.is_suspected),
         interruptions.WatchTraining(session.watch.beat, uploads.check),
     ]
@@ -233,7 +222,7 @@ def _make_callbacks(
     if writer:
         made.append(callbacks.LogProgress(writer.add_scalar, _gpu_uses()))
         made.append(callbacks.LogMetrics())
-    made.append(callbacks.EvaluateLastStep(trainer))
+    made.append(evaluations.EvaluateLastStep(trainer))
     made.append(interruptions.StopAfterEvaluation(session.stop))
     if start.rate_factor is not None:
         made.append(interruptions.ScaleLearningRate(start.rate_factor))
@@ -247,7 +236,7 @@ def _gpu_uses() -> Callable[[], list[Use]]:
 
 def _make_samples(
     run: Run, stop: StopSignal, trainer: RecapTrainer, writer: SummaryWriter | None
-) -> callbacks.SampleSummaries:
+) -> SampleSummaries:
     def write_text(name: str, text: str, step: int) -> None:
         if writer:
             writer.add_text(name, text, step)
@@ -256,7 +245,7 @@ def _make_samples(
         # Ranks that share a model must skip the samples together; a single one need not ask.
         return share_stop(stop) if trainer.is_fsdp_enabled else stop.requested
 
-    return callbacks.SampleSummaries(
+    return SampleSummaries(
         run.data.examples.validation[: run.config.training.sample_summaries],
         summarizer(run, trainer.model),
         write_text,

@@ -16,6 +16,7 @@ from job.evaluation.card import CardFacts, Split, model_card
 from job.evaluation.charts import LossHistory
 from job.evaluation.report import choose_examples, write_report
 from job.evaluation.result import Evaluation, NotScored
+from job.evaluation.selection import SelectionCurve
 from job.evaluation.systems import Scored
 from job.evaluation.table import score_table
 from job.model.adapter import save_adapter
@@ -32,6 +33,7 @@ from job.training.prepare import Run
 from job.training.ranks import is_first
 from job.training.reload import Reload
 from job.training.sharding import trained_weights
+from job.training.tensorboard import publish_results, sync_tensorboard
 from job.training.trainer import RecapTrainer
 from job.training.verify import verify_adapter
 
@@ -71,7 +73,7 @@ def publish(attempt: CurrentAttempt, history: LossHistory, result: Scored | NotS
     with _or_without("report", attempt):
         _publish_report(attempt, history, result)
     with _or_without("tensorboard", attempt):
-        sync_tensorboard(run)
+        _publish_tensorboard(attempt, history, result)
     facts = {
         BASE_KEY: run.base.identity(),
         "run": run.config.run,
@@ -106,15 +108,6 @@ def push(run: Run, adapter: Path, repository: str) -> None:
     event("pushed", url=url)
 
 
-def sync_tensorboard(run: Run) -> None:
-    """Copy the event files to storage.
-
-    Each attempt has its own files; TensorBoard shows those of all attempts as one run.
-    """
-    for file in sorted((run.work / "tensorboard").glob("events.*")):
-        run.store.upload(file, f"tensorboard/{file.name}")
-
-
 @contextmanager
 def _or_without(name: str, attempt: CurrentAttempt) -> Iterator[None]:
     """Leave out what the block fails to make: note it in `attempt`, and warn.
@@ -146,6 +139,19 @@ def _publish_report(
     else:
         write_report(folder, result, [], history, title)
     publish_folder(folder, run.store, "report", {})
+
+
+def _publish_tensorboard(
+    attempt: CurrentAttempt, history: LossHistory, result: Scored | NotScored
+) -> None:
+    step = attempt.published_step()
+    published: dict[str, float] = {"step": step}
+    for entry in history:
+        if entry.get("step") == step and "eval_loss" in entry:
+            published = dict(entry)
+    selection = SelectionCurve.from_json(attempt.selection) if attempt.selection else None
+    sync_tensorboard(attempt.run)
+    publish_results(attempt.run, published, result, selection)
 
 
 def _print_scores(evaluation: Evaluation) -> None:

@@ -14,7 +14,7 @@ from job.config.load import load_config
 from job.errors import ExitCode
 from job.identity import differences
 from job.storage.config_file import read_config
-from job.training.callbacks import Choice, KeepBest, choose_best
+from job.training.evaluations import Choice, KeepBest, choose_best
 from job.training.journal import fingerprint
 
 NAN = float("nan")

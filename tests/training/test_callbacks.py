@@ -13,8 +13,9 @@ from markdown import markdown
 from job.errors import PreemptedError
 from job.gpus.nvml import Use
 from job.telemetry import configure_logging
-from job.training.callbacks import LogMetrics, LogProgress, SampleSummaries
+from job.training.callbacks import LogMetrics, LogProgress
 from job.training.interruptions import StopAfterEvaluation
+from job.training.samples import SampleSummaries
 
 
 class Stop:
