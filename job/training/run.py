@@ -8,7 +8,8 @@ build, fit, scoring, publish. Behind one name each, for when something does:
 
 - `read_examples` (examples): conversations read, cleaned, split and checked;
 - `RecapTrainer` (trainer): TRL's trainer, exact when resumed, and divergence;
-- callbacks: curves, samples, the best adapter; interruptions: stop signals, resume, roll-back;
+- callbacks, samples, tensorboard: curves and texts; evaluations: the best adapter, and the end;
+- interruptions: stop signals, resume, roll-back;
 - `checkpoints`, `Uploads`: the commit protocol, and the thread that runs it;
 - `record_attempt` (attempt, journal): run.json, and which earlier attempts ended how;
 - `note_attempt` (silent_attempts): a run that is killed again and again at one step;
