@@ -26,6 +26,8 @@ from job.evaluation.result import (
     comparison_sentence,
     floors,
     mean_score,
+    metric_title,
+    model_sentences,
     other_systems,
     ranked_systems,
     verdict,
@@ -136,20 +138,20 @@ def _front_matter(facts: CardFacts, evaluation: Evaluation | NotScored) -> dict[
             "split": scored.name,
         },
         "metrics": [
-            _front_metric(evaluation.tokenizer, metric, score)
-            for metric in quality_metrics()
+            _front_metric(evaluation, metric, score)
+            for metric in quality_metrics(evaluation.models)
             if (score := mean_score(evaluation, evaluation.judged, metric))
         ],
     }
     return front | {"model-index": [{"name": facts.config.run, "results": [result]}]}
 
 
-def _front_metric(tokenizer: str, metric: Metric, score: Interval) -> dict[str, Any]:
+def _front_metric(evaluation: Evaluation, metric: Metric, score: Interval) -> dict[str, Any]:
     return {
         "type": metric.hub_type,
-        "name": metric.title,
+        "name": metric_title(evaluation, metric),
         "value": round(score.mean, 4),
-        "args": {"tokenizer": tokenizer},
+        "args": {"tokenizer": evaluation.tokenizer},
     }
 
 
@@ -166,8 +168,8 @@ def _scores(evaluation: Evaluation) -> str:
     comparisons = [
         f"- {_text(comparison_sentence(evaluation, name))}." for name in other_systems(evaluation)
     ]
-    metrics = quality_metrics()
-    heads = " | ".join(metric.title for metric in metrics)
+    metrics = quality_metrics(evaluation.models)
+    heads = " | ".join(metric_title(evaluation, metric) for metric in metrics)
     table = [
         f"| | {heads} | words |",
         "|---" + "|---:" * (len(metrics) + 1) + "|",
@@ -181,6 +183,7 @@ def _scores(evaluation: Evaluation) -> str:
         "\n".join(table),
         f"References have {evaluation.reference_words.mean:.1f} words on average. {FLOORS} "
         f"Words are cut by the tokenizer `{evaluation.tokenizer}` (of a-z: Porter stems).",
+        *(_text(sentence) for sentence in model_sentences(evaluation)),
     ]
     return "\n\n".join(paragraphs)
 
@@ -188,7 +191,7 @@ def _scores(evaluation: Evaluation) -> str:
 def _score_row(evaluation: Evaluation, name: str) -> str:
     label = f"**{_text(name)}**" if name == evaluation.judged else _text(name)
     cells = []
-    for metric in quality_metrics():
+    for metric in quality_metrics(evaluation.models):
         score = mean_score(evaluation, name, metric)
         cells.append(f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]" if score else "")
     words = evaluation.systems[name].words.mean

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from job.evaluation.bootstrap import Interval, mean_intervals, paired_difference
 from job.evaluation.floors import added_systems
 from job.evaluation.metrics.all_metrics import available_metrics
 from job.evaluation.metrics.metric import Metric
+from job.evaluation.metrics.models import MetricModel
 from job.evaluation.result import Evaluation, Intervals, Lengths, SystemResult
 from job.evaluation.score import Scores, score_systems
 from job.evaluation.systems import Scored, System
@@ -29,7 +29,7 @@ from job.evaluation.words import TOKENIZER, has_letters, length
 
 # Of the bootstrap, the floors' samples and the choice of conversations; recorded in the evaluation.
 SEED = 0
-NO_MODELS: Mapping[str, Path] = {}
+NO_MODELS: Mapping[str, MetricModel] = {}
 
 
 def evaluate(
@@ -37,13 +37,13 @@ def evaluate(
     conversations: Sequence[Conversation],
     options: ScoringSection,
     train_references: Sequence[str] | None,
-    models: Mapping[str, Path] = NO_MODELS,
+    models: Mapping[str, MetricModel] = NO_MODELS,
 ) -> Scored:
     """Score the systems, the floors and the human references.
 
     The judged system is the first. Conversations without a reference are counted and left out.
     `options` has the number of resamples; `choose_conversations` has already applied its number of
-    conversations. `models` are the local folders of models by the metric that needs one. Raises
+    conversations. `models` are by the metric that needs one. Raises
     DataError if nothing can be scored.
     """
     assert systems, "no system to score"
@@ -84,6 +84,7 @@ def evaluate(
         seed=SEED,
         versions={name: version(name) for name in libraries},
         tokenizer=TOKENIZER,
+        models={name: model.record() for name, model in models.items()},
     )
     means = {
         name: {metric.name: own[metric.name].of(metric) for metric in metrics}

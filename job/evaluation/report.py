@@ -26,6 +26,8 @@ from job.evaluation.result import (
     comparison_sentence,
     mean_difference,
     mean_score,
+    metric_title,
+    model_sentences,
     other_systems,
     ranked_systems,
     verdict,
@@ -159,6 +161,7 @@ def _headline(evaluation: Evaluation, title: str) -> str:
         kind = VERDICT_CLASSES.get(verdict(evaluation, name), "open")
         cards.append(f'<div class="card {kind}"><b>{difference:+.2f}</b>{sentence}.</div>')
     notes = [f'<p class="warning">{escape(text)}</p>' for text in warnings(evaluation)]
+    notes += [f'<p class="note">{escape(text)}</p>' for text in model_sentences(evaluation)]
     return (
         f"<header><h1>{escape(title)}</h1>"
         f'<p class="lede">{evaluation.conversations:,} conversations, '
@@ -187,11 +190,12 @@ def _scores(evaluation: Evaluation) -> str:
 def _score_table(evaluation: Evaluation) -> str:
     rows = [_score_row(evaluation, name) for name in ranked_systems(evaluation)]
     lengths = evaluation.reference_words
+    empty = "<td></td>" * len(quality_metrics(evaluation.models))
     rows.append(
-        f"<tr><td>references</td>{'<td></td>' * len(quality_metrics())}<td>{lengths.mean:.1f}"
+        f"<tr><td>references</td>{empty}<td>{lengths.mean:.1f}"
         f"<small>{lengths.p10:.0f} to {lengths.p90:.0f}</small></td><td></td></tr>"
     )
-    heads = _heads()
+    heads = _heads(evaluation)
     return (
         f"<table><thead><tr><th>System</th>{heads}<th>Words</th>"
         f"<th>Same summary</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
@@ -201,7 +205,7 @@ def _score_table(evaluation: Evaluation) -> str:
 def _score_row(evaluation: Evaluation, name: str) -> str:
     system = evaluation.systems[name]
     cells = []
-    for metric in quality_metrics():
+    for metric in quality_metrics(evaluation.models):
         best = best_score(evaluation, metric)
         cells.append(_cell(mean_score(evaluation, name, metric), best))
     words = system.words
@@ -218,17 +222,17 @@ def _aggregations_table(evaluation: Evaluation, name: str) -> str:
     for aggregation in BY_REFERENCE:
         cells = [
             _cell(scores.get(metric.name, {}).get(aggregation), None)
-            for metric in quality_metrics()
+            for metric in quality_metrics(evaluation.models)
         ]
         title = AGGREGATION_TITLES[aggregation]
         rows.append(f"<tr><td>{title}</td>{''.join(cells)}</tr>")
-    return (
-        f"<table><thead><tr><th></th>{_heads()}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    )
+    heads = _heads(evaluation)
+    return f"<table><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def _heads() -> str:
-    return "".join(f"<th>{metric.title}</th>" for metric in quality_metrics())
+def _heads(evaluation: Evaluation) -> str:
+    titles = [metric_title(evaluation, metric) for metric in quality_metrics(evaluation.models)]
+    return "".join(f"<th>{escape(title)}</th>" for title in titles)
 
 
 def _cell(interval: Interval | None, best: float | None) -> str:

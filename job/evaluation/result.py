@@ -5,12 +5,13 @@ sentences, so that none of them claims more than the numbers show.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from job.errors import DamagedError
 from job.evaluation.bootstrap import Interval
-from job.evaluation.metrics.all_metrics import HEADLINE
+from job.evaluation.metrics.agreement import UNCALIBRATED, Agreement
+from job.evaluation.metrics.all_metrics import HEADLINE, available_metrics
 from job.evaluation.metrics.metric import Metric
 
 MIN_CONVERSATIONS = 10  # of fewer, a percentile bootstrap makes its intervals far too narrow
@@ -60,7 +61,7 @@ class Evaluation:
     `differences` are the judged system minus the named one, on the conversations for which both
     have a score. `unreadable_references` have no word with a letter: a number at most decides the
     score against them. `tokenizer` names the rules that cut text into words; scores by other rules
-    cannot be compared.
+    cannot be compared. `models` has what is known of the model of each metric that needs one.
     """
 
     judged: str
@@ -75,6 +76,7 @@ class Evaluation:
     seed: int
     versions: dict[str, str]
     tokenizer: str
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as JSON types, numbers with six decimals."""
@@ -117,6 +119,32 @@ class NotScored:
 def mean_score(evaluation: Evaluation, system: str, metric: Metric = HEADLINE) -> Interval | None:
     """Return a system's score by a metric, its mean over each conversation's references."""
     return evaluation.systems[system].scores.get(metric.name, {}).get("mean")
+
+
+def metric_title(evaluation: Evaluation, metric: Metric) -> str:
+    """Return a metric's title, with the agreement of its classifier with people, if it is known."""
+    agreement = _agreement(evaluation, metric)
+    if agreement is None:
+        return metric.title
+    name = metric.title.split(" (")[0]
+    return f"{name} ({agreement.note})"
+
+
+def model_sentences(evaluation: Evaluation) -> list[str]:
+    """Return a sentence about the model of each metric that needs one."""
+    found = []
+    for metric in available_metrics(evaluation.models):
+        model = evaluation.models.get(metric.name)
+        if model is None:
+            continue
+        sentence = f"{metric_title(evaluation, metric)} is by {_model_name(model)}"
+        agreement = _agreement(evaluation, metric)
+        if agreement is not None:
+            sentence += f": {agreement.sentence()}"
+        elif metric.title.endswith(f"({UNCALIBRATED})"):
+            sentence += ": no labels of people say how far it can be trusted"
+        found.append(f"{sentence}.")
+    return found
 
 
 def mean_difference(
@@ -242,6 +270,19 @@ def shorten(text: str, characters: int) -> str:
     if len(line) <= characters:
         return line
     return line[: characters - 1].rstrip() + "…"
+
+
+def _agreement(evaluation: Evaluation, metric: Metric) -> Agreement | None:
+    agreement = evaluation.models.get(metric.name, {}).get("agreement")
+    return None if agreement is None else Agreement.from_json(agreement)
+
+
+def _model_name(model: Mapping[str, Any]) -> str:
+    """Return a Hub id with its commit, or a folder's name: a public card shows no bucket."""
+    if model["revision"]:
+        return f"{model['model'].removeprefix('hf://')} at {model['revision']}"
+    name = model["model"].rstrip("/").rsplit("/", 1)[-1]
+    return f"{name} (digest {model['digest'][:12]})"
 
 
 def _kind(evaluation: Evaluation, name: str) -> Kind:

@@ -7,10 +7,13 @@ import json
 from collections.abc import Iterator, Sequence
 
 from job.config.commands import EvaluateConfig
+from job.config.data_sections import CleaningStep
 from job.conversations.cleaning import clean_all, resolve_steps
 from job.conversations.record import Conversation
-from job.evaluation.evaluate import evaluate
+from job.evaluation.evaluate import SEED, evaluate
 from job.evaluation.inputs import read_given, read_input, read_train_references
+from job.evaluation.metrics.models import MetricModel
+from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
 from job.evaluation.output import check_output, publish_evaluation
 from job.evaluation.report import choose_examples, write_report
 from job.evaluation.systems import BASE, GIVEN, TUNED, Scored, System
@@ -36,17 +39,21 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
     train_references = read_train_references(config)
     weights = None
     if config.summaries:
-        conversations = clean_all(chosen, resolve_steps(config.data, everything))
+        steps = resolve_steps(config.data, everything)
+        conversations = clean_all(chosen, steps)
+        models = _metric_models(config, everything, steps)
         given = read_given(config, everything)
         summaries = [given[conversation.id] for conversation in conversations]
         systems = [System(GIVEN, "judged", summaries, origin=config.summaries)]
     else:
         uri = str(config.adapter)
         fetched = fetch_with_adapter(uri, config.model, config.storage, cache_folder())
-        conversations = clean_all(chosen, cleaning_of(fetched.prompt, config.data))
+        steps = cleaning_of(fetched.prompt, config.data)
+        conversations = clean_all(chosen, steps)
+        models = _metric_models(config, everything, steps)
         systems, weights = _summarize(config, fetched, conversations)
 
-    scored = evaluate(systems, conversations, config.evaluation, train_references)
+    scored = evaluate(systems, conversations, config.evaluation, train_references, models)
     with work_folder(config.run) as work:
         folder = work / "evaluation"
         examples = choose_examples(scored.conversations, scored.summaries())
@@ -59,6 +66,18 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
         publish_evaluation(folder, store, facts)
     event("evaluated", report=f"{store.uri}/report.html")
     return scored
+
+
+def _metric_models(
+    config: EvaluateConfig, everything: Sequence[Conversation], steps: Sequence[CleaningStep]
+) -> dict[str, MetricModel]:
+    """Return the models of metrics by metric: a mistake ends the run before it costs anything."""
+    options = config.evaluation
+    models = fetch_models(options, config.storage, cache_folder())
+    if options.faithfulness_labels is None:
+        return models
+    conversations = clean_all(everything, steps)
+    return compare_with_labels(models, options, config.storage, conversations, SEED)
 
 
 def _summarize(

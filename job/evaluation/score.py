@@ -6,13 +6,13 @@ is a summary that is compared with the others, and a conversation's score is the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from job.conversations.record import Conversation
 from job.evaluation.metrics.metric import Metric, Sample
+from job.evaluation.metrics.models import MetricModel
 from job.evaluation.systems import System
 
 
@@ -51,11 +51,11 @@ def score_systems(
     systems: Sequence[System],
     conversations: Sequence[Conversation],
     metrics: Sequence[Metric],
-    models: Mapping[str, Path],
+    models: Mapping[str, MetricModel],
 ) -> dict[str, dict[str, Scores]]:
     """Return scores by system and metric. Each conversation has at least one reference.
 
-    `models` are local folders by metric. A metric is asked once for all systems.
+    `models` are by metric. A metric is asked once for all systems.
     """
     attempts = {system.name: _attempts(system, conversations) for system in systems}
     found: dict[str, dict[str, Scores]] = {name: {} for name in attempts}

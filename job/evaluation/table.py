@@ -8,6 +8,7 @@ from job.evaluation.result import (
     best_score,
     comparison_sentence,
     mean_score,
+    model_sentences,
     other_systems,
     ranked_systems,
     shorten,
@@ -44,6 +45,7 @@ def score_table(evaluation: Evaluation) -> str:
     lines += ["", f"By {HEADLINE.title} (tokenizer {evaluation.tokenizer}):"]
     texts = [f"  {comparison_sentence(evaluation, name)}" for name in other_systems(evaluation)]
     texts += [f"! {warning}" for warning in warnings(evaluation)]
+    texts += [f"  {sentence}" for sentence in model_sentences(evaluation)]
     for text in texts:
         lines += wrap(text, MAX_COLUMNS, subsequent_indent="    ")
     return "\n".join(lines)

@@ -12,7 +12,8 @@ from torch.distributed.fsdp import FSDPModule
 
 from job.conversations.record import Conversation
 from job.errors import DataError, RetryError, is_out_of_memory
-from job.evaluation.evaluate import choose_conversations, evaluate
+from job.evaluation.evaluate import SEED, choose_conversations, evaluate
+from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
 from job.evaluation.result import NotScored
 from job.evaluation.systems import BASE, TUNED, Scored, System
 from job.inference.each import OneByOne
@@ -22,6 +23,7 @@ from job.inference.transformers_engine import TransformersEngine
 from job.model import Model
 from job.printable import entry, printable
 from job.prompt.encode import Encoder
+from job.storage.scratch import cache_folder
 from job.telemetry import progress
 from job.training.attempt import MAX_CRASHES, CurrentAttempt
 from job.training.prepare import Run
@@ -78,6 +80,10 @@ def score(run: Run, model: Model) -> Scored:
     options = run.config.evaluation
     examples = run.data.examples
     conversations = choose_conversations(examples.validation, options.max_conversations)
+    storage = run.config.storage
+    models = fetch_models(options, storage, cache_folder())
+    if options.faithfulness_labels is not None:
+        models = compare_with_labels(models, options, storage, examples.validation, SEED)
     summarize = summarizer(run, model)
 
     systems = [System(TUNED, "judged", summarize(conversations), origin="the adapter in memory")]
@@ -86,7 +92,7 @@ def score(run: Run, model: Model) -> Scored:
             systems.append(System(BASE, "base", summarize(conversations), origin=run.base.uri))
 
     references = [text for conversation in examples.train for text in conversation.references]
-    return evaluate(systems, conversations, options, references)
+    return evaluate(systems, conversations, options, references, models)
 
 
 def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[str]]:

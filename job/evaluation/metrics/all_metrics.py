@@ -1,14 +1,17 @@
 """The list of metrics, in the order in which tables show them. Nothing else names them."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection
 
 from job.evaluation.metrics import chrf, copying, form, invented, rouge, speakers
+from job.evaluation.metrics.bertscore import BERTSCORE
+from job.evaluation.metrics.faithfulness import FAITHFULNESS
 from job.evaluation.metrics.metric import Metric
 
 METRICS: tuple[Metric, ...] = (
     *rouge.METRICS,
     *chrf.METRICS,
+    BERTSCORE,
+    FAITHFULNESS,
     *form.METRICS,
     *copying.METRICS,
     *invented.METRICS,
@@ -25,16 +28,16 @@ def metric_named(name: str) -> Metric | None:
     return next((metric for metric in METRICS if metric.name == name), None)
 
 
-def available_metrics(models: Mapping[str, Path]) -> tuple[Metric, ...]:
-    """Return the metrics that can be measured with these models, by the name of their metric."""
+def available_metrics(models: Collection[str]) -> tuple[Metric, ...]:
+    """Return the metrics that can be measured if those named in `models` have their model."""
     return tuple(
         metric for metric in METRICS if "model" not in metric.needs or metric.name in models
     )
 
 
-def quality_metrics(metrics: tuple[Metric, ...] = METRICS) -> tuple[Metric, ...]:
-    """Return the metrics that compare a summary with references: the columns of a score table."""
-    return tuple(metric for metric in metrics if metric.unit == "score")
+def quality_metrics(models: Collection[str] = ()) -> tuple[Metric, ...]:
+    """Return the available metrics that are scores: the columns of a score table."""
+    return tuple(metric for metric in available_metrics(models) if metric.unit == "score")
 
 
 def first_metrics(

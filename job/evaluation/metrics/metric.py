@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from job.conversations.record import Conversation
+from job.evaluation.metrics.models import MetricModel
 
 Direction = Literal["higher", "lower", "neither"]
 Unit = Literal["score", "share", "ratio", "count"]
@@ -34,9 +34,9 @@ class Sample:
     finish_reason: str | None = None
 
 
-# Returns a number for each sample, NaN where it has none. The path is the local folder of the
-# metric's model, None for a metric that needs none.
-Measure = Callable[[Sequence[Sample], Path | None], NDArray[np.float64]]
+# Returns a number for each sample, NaN where it has none. The model is None for a metric that needs
+# none.
+Measure = Callable[[Sequence[Sample], MetricModel | None], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ class Metric:
         """Return the ways in which the scores of one conversation become one."""
         return BY_REFERENCE if "reference" in self.needs else BY_SUMMARY
 
-    def scores(self, samples: Sequence[Sample], model: Path | None = None) -> NDArray[np.float64]:
+    def scores(
+        self, samples: Sequence[Sample], model: MetricModel | None = None
+    ) -> NDArray[np.float64]:
         """Return a number for each sample, NaN where it has none.
 
         Called once for all systems of an evaluation, so that a model is loaded once.
@@ -83,7 +85,7 @@ class Metric:
 def each(score: Callable[[Sample], float | None]) -> Measure:
     """Return the measure that calls `score` for each sample; None becomes NaN."""
 
-    def measure(samples: Sequence[Sample], _: Path | None) -> NDArray[np.float64]:
+    def measure(samples: Sequence[Sample], _: MetricModel | None) -> NDArray[np.float64]:
         scores = [score(sample) for sample in samples]
         return np.array([np.nan if value is None else value for value in scores], dtype=np.float64)
 

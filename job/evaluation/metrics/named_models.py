@@ -1,0 +1,52 @@
+"""The models that a config names for its metrics, fetched before anything is generated."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from job.config.sections import ScoringSection, StorageSection
+from job.conversations.record import Conversation
+from job.evaluation.metrics.bertscore import BERTSCORE
+from job.evaluation.metrics.faithfulness import FAITHFULNESS, measure_labels
+from job.evaluation.metrics.labels import read_labels
+from job.evaluation.metrics.models import MetricModel, fetch_metric_model
+from job.storage.open import list_inputs
+from job.telemetry import event
+
+
+def fetch_models(
+    options: ScoringSection, storage: StorageSection, cache: Path
+) -> dict[str, MetricModel]:
+    """Bring the models that the config names to disk, and return them by their metric.
+
+    Raise what `fetch_base` raises: MissingError for a model that is not there.
+    """
+    sections = {
+        BERTSCORE.name: options.bertscore_model,
+        FAITHFULNESS.name: options.faithfulness_model,
+    }
+    return {
+        name: fetch_metric_model(f"evaluation.{name}_model", section, storage, cache)
+        for name, section in sections.items()
+        if section is not None
+    }
+
+
+def compare_with_labels(
+    models: dict[str, MetricModel],
+    options: ScoringSection,
+    storage: StorageSection,
+    conversations: Sequence[Conversation],
+    seed: int,
+) -> dict[str, MetricModel]:
+    """Return the models, the classifier with its agreement with the config's labels.
+
+    Loads the classifier, and frees its memory. Raise DataError for labels that cannot be read.
+    """
+    uri = options.faithfulness_labels
+    assert uri is not None, "no labels to compare with"
+    model = models[FAITHFULNESS.name]
+    labels = read_labels(list_inputs([uri], storage), uri, conversations)
+    agreement = measure_labels(labels, model, options.bootstrap_samples, seed)
+    event(f"faithfulness: {agreement.sentence()}")
+    return models | {FAITHFULNESS.name: replace(model, agreement=agreement)}
