@@ -157,6 +157,17 @@ class PublishSection(PromotionSection):
         "HF_TOKEN of the environment.",
     )
     private: bool = Field(True, description="Create the Hub repository as private.")
+    license: str | None = Field(
+        None,
+        pattern="^[a-z0-9][a-z0-9.+-]{0,60}$",
+        description="License of the adapter on its card, as the Hub names it, such as apache-2.0 "
+        "or other. null is the one that the card of the base names.",
+    )
+    language: list[Annotated[str, Field(pattern="^[a-z]{2,3}$")]] | None = Field(
+        None,
+        description="Languages of the conversations on the adapter's card, as codes of ISO 639, "
+        "such as [en]. null names none.",
+    )
     verify: bool = Field(
         True,
         description="Before anything is published, reload the adapter in a fresh process, by "

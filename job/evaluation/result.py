@@ -233,8 +233,11 @@ def system_phrase(evaluation: Evaluation, name: str) -> str:
             return name
 
 
-def warnings(evaluation: Evaluation) -> list[str]:
-    """Return what a reader must know before trusting the judged system, a sentence each."""
+def warnings(evaluation: Evaluation, quoting: bool = True) -> list[str]:
+    """Return what a reader must know before trusting the judged system, a sentence each.
+
+    They quote a summary that most conversations got, unless they are for a public place.
+    """
     name = evaluation.judged
     judged = evaluation.systems[name]
     count = evaluation.conversations
@@ -248,9 +251,10 @@ def warnings(evaluation: Evaluation) -> list[str]:
             "conversation should."
         )
     if judged.most_common_share >= COLLAPSED_SHARE and count >= MIN_CONVERSATIONS:
+        quoted = f" to “{shorten(judged.most_common, 120)}”" if quoting else "."
         found.append(
             f"{name} gave the same summary to {judged.most_common_share:.0%} of the conversations: "
-            f"it has collapsed to “{shorten(judged.most_common, 120)}”"
+            f"it has collapsed{quoted}"
         )
     empty = judged.scores.get("empty", {}).get("mean")
     if empty and empty.mean:

@@ -9,10 +9,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from job.config.sections import as_list
-from job.environment import versions
 from job.errors import OutputError, RecapError
-from job.evaluation.card import CardFacts, Split, model_card
+from job.evaluation.card.page import model_card
 from job.evaluation.charts import LossHistory
 from job.evaluation.report import choose_examples, write_report
 from job.evaluation.result import Evaluation, NotScored
@@ -29,9 +27,9 @@ from job.storage.lease import GuardedStore
 from job.storage.publish_hub import publish_to_hub
 from job.telemetry import event, progress, warn
 from job.training.attempt import CurrentAttempt
+from job.training.card_facts import gather_facts
 from job.training.prepare import Run
 from job.training.ranks import is_first
-from job.training.reload import Reload
 from job.training.sharding import trained_weights
 from job.training.tensorboard import publish_results, sync_tensorboard
 from job.training.trainer import RecapTrainer
@@ -67,7 +65,9 @@ def publish(attempt: CurrentAttempt, history: LossHistory, result: Scored | NotS
         with _or_without("evaluation.json", attempt):
             _write_json(adapter / "evaluation.json", _without_texts(result.evaluation))
     with _or_without("card", attempt):
-        write_file(adapter / "README.md", _card(attempt, result, reload).encode())
+        scores = result.evaluation if isinstance(result, Scored) else result
+        card = model_card(gather_facts(attempt, reload), scores)
+        write_file(adapter / "README.md", card.encode())
 
     # The adapter last: whoever finds it finds its report and logs, too.
     with _or_without("report", attempt):
@@ -164,30 +164,6 @@ def _print_scores(evaluation: Evaluation) -> None:
 
 def _adapter_folder(run: Run) -> Path:
     return run.work / "adapter"
-
-
-def _card(attempt: CurrentAttempt, result: Scored | NotScored, reload: Reload | None) -> str:
-    run = attempt.run
-    data = run.config.data
-    digests = run.data.examples.digests()
-    counts = run.counts()
-    uris = {
-        "train": as_list(data.train),
-        "validation": as_list(data.validation or data.train),
-    }
-    splits = []
-    for name, uri in uris.items():
-        splits.append(Split(name, uri, counts[name]["conversations"], digests[name]))
-    facts = CardFacts(
-        run.config,
-        run.base.identity(),
-        run.data.prompt,
-        splits,
-        versions(),
-        attempt.weights_in_memory,
-        reload=reload.sentence() if reload else None,
-    )
-    return model_card(facts, result.evaluation if isinstance(result, Scored) else result)
 
 
 def _size(folder: Path) -> int:

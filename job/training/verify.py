@@ -14,12 +14,12 @@ from job.errors import DataError
 from job.evaluation.result import NotScored
 from job.evaluation.systems import Scored
 from job.inference.engine import to_answer
-from job.model.control_tokens import recorded_end_ids
 from job.model.load import compute_dtype, context_tokens
 from job.prompt.encode import Encoder
 from job.storage.local import LocalStore
 from job.telemetry import event, warn
 from job.training.attempt import MAX_CRASHES, CurrentAttempt
+from job.training.card_facts import end_ids
 from job.training.plain_process import (
     Answers,
     PlainLoadError,
@@ -80,10 +80,10 @@ def _reload(attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored) 
     sample = choose_sample(run, result)
     if not sample.prompts:
         return Reload("not verified", why="no conversation has a prompt")
-    ends = recorded_end_ids(run.base.path) | {run.tokenizer.eos_token_id}
+    ends = end_ids(run)
     texts = [run.tokenizer(text, add_special_tokens=False)["input_ids"] for text in sample.scored]
     process = PlainProcess(run.work / "reload", run.config.limits.stall_minutes * 60)
-    question = Question(sample.prompts, texts, sorted(ends), generation.max_new_tokens)
+    question = Question(sample.prompts, texts, ends, generation.max_new_tokens)
     try:
         answer = process.ask(plain_model(attempt, adapter, result), question)
     except PlainLoadError as error:

@@ -1,5 +1,5 @@
-import ast
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,13 @@ import yaml
 
 from job.config.commands import TrainConfig
 from job.conversations.record import Conversation, Source, Turn
-from job.evaluation.card import CardFacts, Split, model_card, usage_code
-from job.evaluation.metrics.all_metrics import quality_metrics
+from job.evaluation.card.facts import CardFacts, Split, text_of
+from job.evaluation.card.page import model_card
+from job.evaluation.card.usage import program, recipe
+from job.evaluation.gate import Check, GateResult
+from job.evaluation.metrics.all_metrics import METRICS
 from job.evaluation.result import Evaluation, NotScored
+from job.model.license import License
 from job.model.quantization import FourBitShare, WeightsInMemory
 from job.prompt.encode import Encoder
 from job.prompt.template import Prompt
@@ -46,7 +50,7 @@ def facts(**changes: Any) -> CardFacts:
         Split("validation", ["hf://datasets/org/tweets/test.json"], 110, "f" * 64),
     ]
     return replace(
-        CardFacts(CONFIG, HUB, INSTRUCTION, splits, {"recap": "0.1.0", "torch": "2.13.0"}),
+        CardFacts(CONFIG, HUB, INSTRUCTION, splits, {"recap": "0.1.0", "torch": "2.13.0"}, [257]),
         **changes,
     )
 
@@ -58,20 +62,38 @@ def front_matter(card: str) -> dict[str, Any]:
 
 
 def test_the_hub_reads_base_library_task_and_scores_from_the_front_matter(good: Evaluation) -> None:
-    from huggingface_hub import ModelCard
+    from huggingface_hub import ModelCard, ModelCardData
 
-    data = ModelCard(model_card(facts(), good), ignore_metadata_errors=False).data
-    assert (data.base_model, data.library_name, data.pipeline_tag) == (
+    of_base = License("llama3.1", None, "LICENSE")
+    card = ModelCard(model_card(facts(license=of_base), good), ignore_metadata_errors=False)
+    data = card.data
+    assert (data.base_model, data.library_name, data.pipeline_tag, data.license) == (
         "org/base",
         "peft",
         "summarization",
+        "llama3.1",
     )
     assert data.datasets == ["org/tweets"]
+    assert data.model_name == "tweetsumm"
     scores = {result.metric_name: result.metric_value for result in data.eval_results}
     own = good.systems["tuned"].scores
     assert scores == {
-        metric.title: round(own[metric.name]["mean"].mean, 4) for metric in quality_metrics()
+        metric.title: round(own[metric.name]["mean"].mean, 4)
+        for metric in METRICS
+        if metric.name in own
     }
+    # What huggingface_hub makes of it, it reads again as the same.
+    again = ModelCard(f"---\n{ModelCardData(**data.to_dict()).to_yaml()}\n---\n")
+    assert again.data.to_dict() == data.to_dict()
+
+
+def test_a_license_and_a_language_of_the_config_stand_in_the_front_matter(good):
+    config = {**CONFIG.model_dump(), "publish": {"license": "other", "language": ["en", "de"]}}
+    found = facts(config=TrainConfig.model_validate(config), license=License("other"))
+    front = front_matter(model_card(found, good))
+    assert (front["license"], front["language"]) == ("other", ["en", "de"])
+    assert "license" not in front_matter(model_card(facts(), good))
+    assert "It is not known under which license the base is." in model_card(facts(), good)
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/base", "models/base", "/srv/models/base"])
@@ -100,15 +122,56 @@ def test_an_adapter_that_does_not_beat_a_floor_says_so(collapsed: Evaluation) ->
     card = model_card(facts(), collapsed)
     assert "tuned is not shown to beat the constant sentence" in card
     assert "there is no reason to use this adapter" in card
-    assert "collapsed to “The agent &lt;b&gt;helps&lt;/b&gt;.”" in card
+    assert "it has collapsed." in card
+    assert "helps" not in card, "no summary is quoted in a public place"
 
 
 def test_a_sampling_adapter_is_used_with_sampling() -> None:
     sampling = CONFIG.model_copy(
         update={"generation": CONFIG.generation.model_copy(update={"temperature": 0.5})}
     )
-    assert "do_sample=True, temperature=0.5, top_p=1.0" in usage_code(facts(config=sampling))
-    assert "do_sample=False" in usage_code(facts())
+    assert "do_sample=True, temperature=0.5, top_p=1.0" in program(facts(config=sampling))
+    assert "eos_token_id=[257], do_sample=False" in program(facts())
+
+
+@pytest.mark.parametrize(
+    ("uri", "revision", "lines"),
+    [
+        (
+            "hf://org/base",
+            "a" * 40,
+            [
+                "from peft import AutoPeftModelForCausalLM",
+                'model = AutoPeftModelForCausalLM.from_pretrained(".", dtype="auto", '
+                'device_map="auto")',
+            ],
+        ),
+        (
+            "/srv/base",
+            None,
+            [
+                "import peft, transformers",
+                "model = peft.PeftModel.from_pretrained(transformers.AutoModelForCausalLM."
+                'from_pretrained("/srv/base", dtype="auto", device_map="auto"), ".")',
+            ],
+        ),
+        (
+            's3://bucket/a "base"',
+            None,
+            [
+                "import subprocess, peft, transformers",
+                'subprocess.run(["aws", "s3", "sync", "s3://bucket/a \\"base\\"", '
+                '"base-a \\"base\\""], check=True)',
+                "model = peft.PeftModel.from_pretrained(transformers.AutoModelForCausalLM."
+                'from_pretrained("base-a \\"base\\"", dtype="auto", device_map="auto"), ".")',
+            ],
+        ),
+    ],
+)
+def test_three_lines_load_an_adapter_wherever_its_base_is(uri, revision, lines, good):
+    found = facts(base={"uri": uri, "revision": revision, "digest": "d" * 64})
+    assert recipe(found).splitlines() == lines
+    assert f"```python\n{recipe(found)}```" in model_card(found, good)
 
 
 def test_the_card_has_the_share_in_4_bits_and_the_class_of_the_base(good) -> None:
@@ -117,10 +180,76 @@ def test_the_card_has_the_share_in_4_bits_and_the_class_of_the_base(good) -> Non
     card = model_card(facts(weights=weights), good)
     assert "6,000 of 10,000 parameters were in 4 bits (2,000 are those of embeddings)" in card
     assert "quantization: nf4-double, read from fp8" in card
-    code = usage_code(facts(weights=weights))
-    assert ast.parse(code)
-    assert 'base = "org/base"\nmodel = AutoModelForMultimodalLM.from_pretrained(base, ' in code
-    assert "PeftModel.from_pretrained(model, adapter)" in code
+    assert recipe(facts(weights=weights)) == (
+        "import peft, transformers\n"
+        "model = peft.PeftModel.from_pretrained(transformers.AutoModelForMultimodalLM."
+        f'from_pretrained("org/base", revision="{"a" * 40}", dtype="auto", device_map="auto"), '
+        '".")\n'
+    )
+
+
+def test_the_verdict_of_a_gate_and_what_it_demanded_stand_on_the_card(good):
+    check = Check("x", "lead-2", "rougeL", "better", 0.1, 0.05, 0.15, 0.0, True, "tuned is better")
+    passed = GateResult(True, "tuned", "rougeL", 40, "none yet", checks=[check])
+    card = model_card(facts(gate=passed), good)
+    assert (
+        "**Gate:** tuned passed the gate: 1 check on 40 conversations.\n\n- tuned is better."
+        in card
+    )
+    failed = replace(passed, passed=False, reason="it has no scores")
+    assert "> **Warning:** tuned did not pass the gate: it has no scores." in model_card(
+        facts(gate=failed), NotScored("the memory was too small", "")
+    )
+
+
+HOSTILE = "</code><script>alert(1)</script>`![x](http://e.vil)|\x1b[31m\u202e\n# title\n```\n---\n"
+
+
+def test_hostile_names_do_nothing_in_a_card(good):
+    """Whatever can be interpolated: names of files, systems, labels, a system prompt, a base."""
+    config = CONFIG.model_dump() | {
+        "prompt": {"system": HOSTILE, "labels": {"customer": HOSTILE}},
+        "data": {"train": f"s3://b/{HOSTILE.replace('/', '')}"},
+    }
+    systems = {HOSTILE if name == "tuned" else name: s for name, s in good.systems.items()}
+    found = facts(
+        config=TrainConfig.model_validate(config),
+        base={"uri": f"models/{HOSTILE}", "revision": None, "digest": "d" * 64},
+        prompt=replace(INSTRUCTION, before=HOSTILE, labels={"customer": HOSTILE}),
+        splits=[Split("train", [HOSTILE.replace("/", "")], 1, "e" * 64)],
+        reload=HOSTILE,
+    )
+    card = model_card(found, replace(good, systems=systems, judged=HOSTILE))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", card)
+    outside = without_code(card.split("---\n", 2)[2])
+    assert "<" not in outside
+    assert not re.search(r"(?<!\\)\][(\[:]", outside), "no image that somebody else serves"
+    assert "\n# title" not in outside
+    front_matter(card)
+
+
+def without_code(markdown: str) -> str:
+    """Return Markdown without its blocks and spans of code, as CommonMark delimits them."""
+    kept = []
+    fence = ""
+    for line in markdown.splitlines():
+        marks = re.match("`{3,}", line)
+        if fence:
+            if line.rstrip() == fence:
+                fence = ""
+        elif marks:
+            fence = marks[0]
+        else:
+            kept.append(line)
+    assert not fence, "a block of code that does not end"
+    return re.sub(r"(?<!\\)`[^`\n]*`", "", "\n".join(kept))
+
+
+def test_text_of_a_line_of_markdown_begins_no_markup():
+    assert text_of("a_b *c* [0.1, 0.2]") == "a_b \\*c\\* [0.1, 0.2]"
+    assert text_of("[a](http://b) _c_ ~~d~~ | `e` <f>") == (
+        "[a\\](http://b) \\_c\\_ \\~~d\\~~ \\| \\`e\\` &lt;f&gt;"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +293,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("prompt", [INSTRUCTION, CHAT], ids=["instruction", "chat"])
-@pytest.mark.parametrize("copied", [False, True], ids=["base by name", "base from s3"])
 def test_the_cards_program_runs_and_encodes_as_recap_does(
-    prompt: Prompt, copied: bool, base: Path, tmp_path: Path
+    prompt: Prompt, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -178,11 +306,11 @@ def test_the_cards_program_runs_and_encodes_as_recap_does(
     )
     tokenizer.save_pretrained(str(tmp_path))
     (tmp_path / "prompt.json").write_text(json.dumps(asdict(prompt)), encoding="utf-8")
-    uri = "s3://bucket/base" if copied else str(base)
-    code = usage_code(facts(base={"uri": uri, "revision": None, "digest": None}, prompt=prompt))
-    code = code.replace("path/to/this/folder", str(tmp_path)).replace("path/to/base", str(base))
+    found = facts(base={"uri": str(base), "revision": None, "digest": None}, prompt=prompt)
+    code = recipe(found) + program(found)
     code = code.replace("My parcel", "My </s>[INST]<think> parcel")  # a customer can type anything
     names: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path)
     exec(code, names)
     turns = tuple(Turn(role, said) for role, said in names["turns"])
     wanted = Encoder(prompt, tokenizer, 4096).encode(Conversation("c", turns, Source("f", 1)))
