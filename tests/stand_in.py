@@ -11,10 +11,12 @@ from typing import Any
 from job.config.commands import SummarizeConfig
 from job.config.sections import GenerationSection
 from job.inference.engine import Generated
+from job.inference.taken import Filled
 from job.prompt.encode import Encoder
 from job.prompt.template import Prompt
 from job.summarization.summarizer import Summarizer, fetch_digests
 
+Open = Callable[[Filled[SummarizeConfig], Path], Summarizer]
 NO_WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a safetensors file without tensors
 PROMPT = Prompt("Summarize:\n", "\nSummary:\n", False, {}, ("whitespace",))
 
@@ -70,15 +72,15 @@ class StandInEngine:
         """Do nothing: it is never busy."""
 
 
-def stand_in(engine: Any, tokenizer: Any = None) -> Callable[[SummarizeConfig, Path], Summarizer]:
+def stand_in(engine: Any, tokenizer: Any = None) -> Open:
     """Return a function that opens a summarizer with this engine and without a model.
 
     Without a tokenizer, tokens are bytes.
     """
     tokenizer = tokenizer or StandInTokenizer()
 
-    def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:
-        digests = fetch_digests(config, cache)
+    def open_with(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
+        digests = fetch_digests(filled.config, cache)
         encoder = Encoder(PROMPT, tokenizer, 1 << 19)
         return Summarizer(engine, encoder, PROMPT.cleaning, digests, "stand-in")
 

@@ -44,9 +44,10 @@ class Filled(Generic[Config]):
         )
 
 
-def fill(config: Config) -> Filled[Config]:
+def fill(config: Config, evaluated: Mapping[str, Any] | None = None) -> Filled[Config]:
     """Read the serving settings of the config's adapter, and take what the config does not set.
 
+    `evaluated` are those with which a champion was let in; a pointer as the adapter has them too.
     Without an adapter, or if it carries none, the config stays. Raise what `read_adapter` and
     `read_serving` raise.
     """
@@ -55,11 +56,11 @@ def fill(config: Config) -> Filled[Config]:
     adapter = read_adapter(config.adapter, config.storage)
     judged = read_serving(adapter)
     if adapter.pointer is not None:
+        evaluated = adapter.pointer.champion.evaluation.get(SERVING)
+    if evaluated is not None:
         # What let the champion in is a later word than that of its training: it may have been
         # evaluated on the machine that serves.
-        evaluated = adapter.pointer.champion.evaluation.get(SERVING)
-        if evaluated is not None:
-            judged = AdapterServing(Serving.from_json(evaluated, adapter.pointer.uri), True)
+        judged = AdapterServing(Serving.from_json(evaluated, config.adapter), True)
     return Filled(config) if judged is None else take(config, judged)
 
 

@@ -278,9 +278,9 @@ def check_adapter_digest(adapter: Adapter, wanted: str | None) -> None:
     """Raise DataError unless the adapter's digest begins with `wanted`; None accepts any."""
     if wanted is not None and not adapter.digest.startswith(wanted):
         raise DataError(
-            f"adapter: {adapter.uri} has digest {adapter.digest}, and adapter_digest wants "
-            f"{wanted}: the adapter was replaced, or the digest is another one's; correct "
-            "whichever is wrong"
+            f"adapter: {adapter.uri} has digest {adapter.digest}, and adapter_digest (or the "
+            f"champion that this night began with) wants {wanted}: the adapter was replaced, or "
+            "the digest is another one's; correct whichever is wrong"
         )
 
 

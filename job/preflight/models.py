@@ -13,6 +13,7 @@ from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.data_sections import CleaningStep
 from job.config.sections import AdapterModelSection, PromptSection
 from job.model.adapter_files import check_adapter_config
+from job.model.champion import Pointer
 from job.model.control_tokens import recorded_end_ids
 from job.model.fetch import (
     check_adapter_digest,
@@ -112,14 +113,24 @@ def _adapter_checks(uri: str, config: SummarizeConfig | EvaluateConfig) -> list[
                 fetch_base_of(adapter, config.model, config.storage, Path(name))
             else:  # reading all weights is cheap only in a folder of this machine
                 check_small_files(adapter, config.model, small.folder)
-            text = f"{uri}  of run {adapter.manifest.extra.get('run')}\nbase {base}"
-            return Found(text, small)
+            run = adapter.manifest.extra.get("run")
+            pointed = f"{describe_champion(adapter.pointer)}\n" if adapter.pointer else ""
+            return Found(f"{pointed}{adapter.uri}  of run {run}\nbase {base}", small)
 
         adapter, small = check_value("adapter", describe, "adapter")
         if small is None:
             return [adapter]
         announce(small.uri, config.model.trust_remote_code)
         return [adapter, *_model_checks(small, config, None)]
+
+
+def describe_champion(pointer: Pointer) -> str:
+    """Return what the pointer means now, in one line."""
+    champion = pointer.champion
+    return (
+        f"{pointer.uri}, version {champion.version}: {champion.adapter}, since {champion.at} by "
+        f"{champion.by}"
+    )
 
 
 def _model_checks(

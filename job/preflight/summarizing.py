@@ -14,17 +14,17 @@ from job.conversations.redaction import make_redactor, redact_message, redacted_
 from job.environment import count_gpus
 from job.errors import DataError
 from job.gpus.visible import visible_gpus
+from job.model.champion import is_pointer, read_pointer
 from job.preflight.access import probe_output
 from job.preflight.checks import Check, Found, Plan, check, check_value
-from job.preflight.models import generating_checks
+from job.preflight.models import describe_champion, generating_checks
 from job.storage.open import InputFile
-from job.storage.scratch import cache_folder
+from job.summarization.champion import find_champion, follow
 from job.summarization.chunks import count_chunks, size_of
 from job.summarization.existing import check_free, find_finished, is_marked
-from job.summarization.identity import identity
 from job.summarization.inputs import check_enough, find_night_inputs
+from job.summarization.night import begin_night
 from job.summarization.output import check_apart, open_output
-from job.summarization.summarizer import fetch_digests
 from job.summarization.workers import describe_workers
 
 REJECTS_SHOWN = 3
@@ -42,16 +42,48 @@ def plan_summarizing(config: SummarizeConfig) -> Plan:
     """Plan a night: read its input whole, and look at its adapter, its base and its output."""
     input_check, found = check_value("input", lambda: _read_input(config), "input")
     files = found.files if found else None
+    champion_checks, followed = _follow_champion(config)
     output_check, is_done = check_value("output", lambda: _look_at_output(config, files), "output")
 
     return Plan(
         title=f"plan of summarize run {config.run}",
-        checks=[input_check, *generating_checks(config), _workers_check(config), output_check],
+        checks=[
+            input_check,
+            *champion_checks,
+            *generating_checks(followed),
+            _workers_check(config),
+            output_check,
+        ],
         config=resolved_yaml(config),
         run=config.run,
         done=bool(is_done),
         chunks=found.chunks if found else None,
     )
+
+
+def _follow_champion(config: SummarizeConfig) -> tuple[list[Check], SummarizeConfig]:
+    """Return the check of the champion that a night follows, and a config that names its adapter.
+
+    It is the config itself, unless the night has begun with another champion than that of now.
+    """
+    pointer = str(config.adapter)
+    if not is_pointer(pointer):
+        return [], config
+
+    def describe() -> Found[SummarizeConfig]:
+        champion = find_champion(config, open_output(config.output, config.storage))
+        current = read_pointer(pointer, config.storage)
+        text = describe_champion(current)
+        if champion is None or champion.digest == current.champion.digest:
+            return Found(text, config)
+        return Found(
+            f"{text}\nthis night began with version {champion.version} at "
+            f"{champion.resolved_at}, and follows that: {champion.adapter}",
+            follow(config, champion),
+        )
+
+    found, followed = check_value("champion", describe, "adapter")
+    return [found], followed or config
 
 
 def _workers_check(config: SummarizeConfig) -> Check:
@@ -83,8 +115,7 @@ def _look_at_output(config: SummarizeConfig, files: Sequence[InputFile] | None) 
         check_free(output)
         return Found(writable, False)
 
-    wanted = identity(config, files, fetch_digests(config, cache_folder()))
-    manifest = find_finished(output, wanted)
+    manifest = find_finished(output, begin_night(config, output).identity(files))
     # A night that was killed between its manifest and its success marker must run once more.
     if manifest is None or not is_marked(output, manifest):
         return Found(writable, False)

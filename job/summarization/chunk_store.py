@@ -35,6 +35,7 @@ REJECT = b"R"
 # Every key below the folder of chunks that recap writes; whatever else is there belongs to others.
 OWN_KEYS = re.compile(
     r"probe-[0-9a-f]{32}"
+    r"|champion-[0-9a-f]{16}\.json"
     r"|lease/\d+\.json"
     r"|[0-9a-f]{16}/input-\d+\.json"
     r"|[0-9a-f]{16}/[0-9a-f]{16}/\d+-[0-9a-f]{32}\.outcomes"

@@ -12,7 +12,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from job.storage.keys import below
 from job.storage.lease import FOLDER as LEASE_FOLDER
 from job.storage.lease import GuardedStore, Lease, LeaseHeldError, Terms
 from job.storage.open import open_store
+from job.summarization.champion import FACT as CHAMPION
 from job.summarization.chunk_store import REJECT, ChunkFacts, OutcomeLine, read_lines
 from job.summarization.chunks import Chunk, Chunks
 from job.summarization.duplicates import Duplicate, IdLog, open_id_log
@@ -250,6 +251,7 @@ def _facts(night: Night, chunks: Chunks, totals: Totals) -> dict[str, Any]:
         "counts": counts.to_json(),
         "run": config.run,
         "state": "too_many_rejects" if too_many else "finished",
+        **({CHAMPION: asdict(night.champion)} if night.champion else {}),
         "left_out": {"count": night.left_out.count, "first": night.left_out.first},
         "engines": dict(totals.engines),
         "departures": dict(totals.departures),

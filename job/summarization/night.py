@@ -5,25 +5,48 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from job.config.commands import SummarizeConfig
+from job.inference.taken import Filled, fill
 from job.storage.keys import below
 from job.storage.open import InputFile
+from job.storage.scratch import cache_folder
 from job.storage.selection import LeftOut
+from job.summarization.champion import PinnedChampion, find_champion, follow
 from job.summarization.chunk_store import ChunkStore
 from job.summarization.chunks import Chunks
 from job.summarization.identity import identity, settings_fingerprint
 from job.summarization.output import Output
 from job.summarization.records import Counts
-from job.summarization.summarizer import Digests
+from job.summarization.summarizer import Digests, fetch_digests
+
+
+def begin_night(
+    config: SummarizeConfig, output: Output, left_out: LeftOut | None = None
+) -> "Night":
+    """Return the night of this config, with the weights that it uses. Loads no model.
+
+    If its adapter is a pointer, they are those of the champion when the night began, or of now.
+    """
+    champion = find_champion(config, output)
+    followed = follow(config, champion)
+    digests = fetch_digests(followed, cache_folder())
+    filled = fill(followed, None if champion is None else champion.serving)
+    return Night(filled, output, digests, left_out or LeftOut(), champion)
 
 
 @dataclass(frozen=True)
 class Night:
     """One run of `recap summarize`, by any number of workers in any number of attempts."""
 
-    config: SummarizeConfig
+    filled: Filled[SummarizeConfig]
     output: Output
     digests: Digests  # of the weights
     left_out: LeftOut = field(default_factory=LeftOut)  # files below the input that are not read
+    champion: PinnedChampion | None = None  # that the night follows, if its adapter is a pointer
+
+    @property
+    def config(self) -> SummarizeConfig:
+        """The config with the values that decide a summary, wherever they come from."""
+        return self.filled.config
 
     @property
     def settings_folder(self) -> str:

@@ -190,13 +190,13 @@ class Tally:
         return Counts(rejects=dict(self._rejects), **self._sums)
 
 
-def row_of(result: Result) -> dict[str, Any]:
-    """Return the row of a result, as the output has it."""
-    return summary_row(result) if isinstance(result, Summary) else reject_row(result)
+def row_of(result: Result, adapter: str | None) -> dict[str, Any]:
+    """Return the row of a result, as the output has it; `adapter` is the digest of the weights'."""
+    return summary_row(result, adapter) if isinstance(result, Summary) else reject_row(result)
 
 
-def summary_row(summary: Summary) -> dict[str, Any]:
-    """Return the row of a summary."""
+def summary_row(summary: Summary, adapter: str | None = None) -> dict[str, Any]:
+    """Return the row of a summary, with the digest of the adapter that wrote it."""
     return {
         "id": summary.id,
         "summary": summary.summary,
@@ -210,6 +210,7 @@ def summary_row(summary: Summary) -> dict[str, Any]:
         "redactions": summary.redactions,
         "leaks": summary.leaks,
         "digest": summary.digest,
+        "adapter": adapter,
         "metadata": dict(summary.metadata),
     }
 

@@ -12,9 +12,10 @@ path without faults is, in reading order:
 6. `outcomes`: from prompts to outcomes, window by window;
 7. `finish`: from committed chunks to the published output (finish).
 
-Each of the other modules stands behind one call of these, or holds a format: `rerun` and `existing`
-if the night is done already, `skip_done` and `duplicates` if records are, `crash_notes` and
-`careful_engine` if processes die, `levels` if conversations are too long for one prompt.
+Each of the other modules stands behind one call of these, or holds a format: `champion` if the
+adapter is a pointer, `rerun` and `existing` if the night is done already, `skip_done` and
+`duplicates` if records are, `crash_notes` and `careful_engine` if processes die, `levels` if
+conversations are too long for one prompt.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,23 +27,24 @@ from job.config.sections import as_list
 from job.conversations.redaction import make_redactor, redacted_errors
 from job.errors import RetryError
 from job.inference.choose import check_installed
-from job.inference.taken import fill
+from job.inference.taken import Filled
 from job.storage.atomic import locked
 from job.storage.open import InputFile
 from job.storage.scratch import cache_folder, work_folder
+from job.summarization.champion import check_same_champion, pin_champion
 from job.summarization.chunks import agree_on_chunks
 from job.summarization.finish import finish
 from job.summarization.inputs import check_enough, find_night_inputs
-from job.summarization.night import Night
+from job.summarization.night import Night, begin_night
 from job.summarization.output import check_apart, check_writable, open_output
 from job.summarization.records import Counts
 from job.summarization.rerun import finish_if_done
 from job.summarization.shard import WHOLE, Shard
-from job.summarization.summarizer import Summarizer, fetch_digests, open_summarizer
+from job.summarization.summarizer import Summarizer, open_summarizer
 from job.summarization.worker import summarize_missing
 from job.telemetry import heartbeat
 
-Open = Callable[[SummarizeConfig, Path], Summarizer]
+Open = Callable[[Filled[SummarizeConfig], Path], Summarizer]
 
 
 def summarize(
@@ -64,16 +66,15 @@ def summarize(
     output = open_output(config.output, config.storage)
     check_apart(output, as_list(config.input), files)
     with redacted_errors(make_redactor(config.redaction), [file.uri for file in files]):
-        digests = fetch_digests(config, cache_folder())
-        # Everything else takes the values that decide a summary, wherever they come from.
-        night = Night(fill(config).config, output, digests, inputs.left_out)
-        return _summarize(night, files, lambda: open_with(config, cache_folder()), shard)
+        night = begin_night(config, output, inputs.left_out)
+        return _summarize(config, night, files, open_with, shard)
 
 
 def _summarize(
+    config: SummarizeConfig,
     night: Night,
     files: Sequence[InputFile],
-    open_summarizer: Callable[[], Summarizer],
+    open_with: Open,
     shard: Shard,
 ) -> Counts:
     done = finish_if_done(night, files)
@@ -83,6 +84,10 @@ def _summarize(
 
     # Nobody should wait for hours to learn that the output cannot be written.
     check_writable(night.output)
+    if night.champion:
+        # From here on, all workers and attempts follow one champion, whatever the pointer names.
+        pin_champion(config, night.output, night.champion)
+        night = begin_night(config, night.output, night.left_out)
     with heartbeat("planning"), locked(shard.claims.folder) if shard.claims else nullcontext():
         # Of this machine's workers, one cuts the input while the others wait.
         chunks = agree_on_chunks(night.output.store, night.settings_folder, files, night.config)
@@ -93,16 +98,18 @@ def _summarize(
         return done
 
     with work_folder(night.config.run) as work:
-        mine = summarize_missing(night, chunks, shard, work, lambda: _open(night, open_summarizer))
+        mine = summarize_missing(night, chunks, shard, work, lambda: _open(night, open_with))
         with heartbeat("finishing"):
             counts = finish(night, chunks, shard, work)
+    if counts is None and night.champion:
+        check_same_champion(config, night.output, night.champion)
     return mine if counts is None else counts
 
 
-def _open(night: Night, open_summarizer: Callable[[], Summarizer]) -> Summarizer:
+def _open(night: Night, open_with: Open) -> Summarizer:
     config = night.config
     with heartbeat("loading the model"):
-        summarizer = open_summarizer()
+        summarizer = open_with(night.filled, cache_folder())
     if summarizer.digests != night.digests:
         raise RetryError(
             f"{config.adapter or config.model.base} was replaced while the run began: run again"

@@ -15,7 +15,7 @@ from job.inference.engine import Engine
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, fetch_without_adapter
 from job.inference.serving import differences
 from job.inference.summaries import check_budget, input_budget
-from job.inference.taken import fill
+from job.inference.taken import Filled
 from job.model.fetch import check_adapter_digest, fetch_base, read_adapter
 from job.prompt.encode import Encoder
 from job.telemetry import warn
@@ -88,13 +88,12 @@ def fetch_digests(config: SummarizeConfig, cache: Path) -> Digests:
     return Digests(None, base.digest)
 
 
-def open_summarizer(config: SummarizeConfig, cache: Path) -> Summarizer:
+def open_summarizer(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
     """Load the model and everything around it, served as its adapter was judged.
 
     What the config sets otherwise, or this machine lacks, is a departure, and logged. Raise
     ConfigError if the model's context has no room for a conversation beside the answer.
     """
-    filled = fill(config)
     config = filled.config
     model = _fetch(config, cache)
     opened = open_engine(model, filled.wish(), cache)

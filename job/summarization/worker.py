@@ -246,7 +246,7 @@ class _Worker:
                     detail = redact_message(result.detail, self._task.redactor)
                     result = replace(result, detail=detail)
                     self._log_reject(result)
-                row = json_line(row_of(result))
+                row = json_line(row_of(result, self._night.digests.adapter))
                 is_summary = isinstance(result, Summary)
                 line = OutcomeLine.of(outcome.origin, row, is_summary=is_summary)
                 file.write(line.to_bytes())

@@ -32,6 +32,7 @@ COLUMNS = (
     "redactions",
     "leaks",
     "digest",
+    "adapter",
     "metadata",
 )
 NUMBERS = frozenset(

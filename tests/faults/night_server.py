@@ -56,10 +56,10 @@ def _summarize(request: dict[str, Any]) -> int:
             self.calls += 1
             return super().generate(prompts, *rest)
 
-    def open_summarizer(config: SummarizeConfig, cache: Path) -> Summarizer:
+    def open_summarizer(filled: Any, cache: Path) -> Summarizer:
         if request["kill_while_loading"]:
             os.kill(os.getpid(), signal.SIGKILL)
-        return stand_in(Engine())(config, cache)
+        return stand_in(Engine())(filled, cache)
 
     def is_deadly(prompt: list[int]) -> bool:
         return bool(request["deadly"]) and request["deadly"].encode() in bytes(prompt)

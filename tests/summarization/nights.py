@@ -10,6 +10,7 @@ from job.config.commands import SummarizeConfig
 from job.config.sections import GenerationSection
 from job.conversations.record import Conversation, Reject
 from job.inference.each import Done
+from job.inference.taken import Filled
 from job.prompt.encode import Encoder
 from job.summarization.careful_engine import CarefulEngine
 from job.summarization.outcomes import AnsweredWindow, Item, Window, answer_windows, windows_of
@@ -18,10 +19,9 @@ from job.summarization.records import Origin, Position, Record, Result
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Digests, Summarizer, SummarizerLoader, open_summarizer
-from tests.stand_in import PROMPT, StandInEngine, StandInTokenizer, stand_in
+from tests.stand_in import PROMPT, Open, StandInEngine, StandInTokenizer, stand_in
 
 FOLDER = ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
-Open = Callable[[SummarizeConfig, Path], Summarizer]
 
 
 def run(
@@ -74,8 +74,8 @@ class Wrapped:
 def with_engine(make: Callable[[Any], Any]) -> Open:
     """Return an opener of the real summarizer, with an engine that is made from the real one."""
 
-    def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:
-        real = open_summarizer(config, cache)
+    def open_with(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
+        real = open_summarizer(filled, cache)
         return replace(real, engine=make(real.engine))
 
     return open_with

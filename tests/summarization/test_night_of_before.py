@@ -13,6 +13,7 @@ import pytest
 from job.config.commands import SummarizeConfig
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import OutputError
+from job.inference.taken import Filled
 from job.storage.local import LocalStore
 from job.summarization.chunk_store import ChunkStore
 from job.summarization.crash_notes import read_crash_notes
@@ -77,7 +78,7 @@ def begin(night: SummarizeConfig, tmp_path: Path) -> Path:
     marker = MARKER.replace("SIZE", str(len(outcomes))).replace("SHA256", sha256)
 
     output = open_output(night.output, night.storage)
-    settings = Night(night, output, fetch_digests(night, tmp_path)).settings_folder
+    settings = Night(Filled(night), output, fetch_digests(night, tmp_path)).settings_folder
     folder = tmp_path / "out" / settings / hashlib.sha256(recorded.encode()).hexdigest()[:16]
     folder.mkdir(parents=True)
     (folder.parent / "input-0001.json").write_text(recorded)

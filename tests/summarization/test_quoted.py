@@ -24,9 +24,9 @@ QUOTING = [
 ]
 
 
-def open_with(config, cache):
+def open_with(filled, cache):
     encoder = Encoder(PROMPT, StandInTokenizer(), 512)
-    digests = fetch_digests(config, cache)
+    digests = fetch_digests(filled.config, cache)
     return Summarizer(StandInEngine(), encoder, PROMPT.cleaning, digests, "stand-in")
 
 

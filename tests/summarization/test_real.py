@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from job.config.commands import SummarizeConfig
+from job.inference.taken import Filled
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Summarizer
 from tests.stand_in import StandInEngine, stand_in
@@ -142,8 +143,8 @@ def test_all_real_tweets_of_a_file_are_summarized_in_its_order(tmp_path, long):
     source = TWEETS / "validation.json"
     given = json.loads(source.read_text(encoding="utf-8"))
 
-    def open_with(config: SummarizeConfig, cache: Path) -> Summarizer:
-        real = stand_in(StandInEngine())(config, cache)
+    def open_with(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
+        real = stand_in(StandInEngine())(filled, cache)
         return replace(real, encoder=replace(real.encoder, max_tokens=700))
 
     counts = summarize(

@@ -11,6 +11,7 @@ import pytest
 from job.config.commands import SummarizeConfig
 from job.conversations.record import RejectReason
 from job.errors import ConfigError, DataError, MissingError, OutputError, PreemptedError, RetryError
+from job.inference.taken import Filled
 from job.storage.folders import verify_folder
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Summarizer, open_summarizer
@@ -63,6 +64,7 @@ def test_every_record_is_a_summary_or_a_reject_in_the_order_of_the_input(config,
         "redactions",
         "leaks",
         "digest",
+        "adapter",
         "metadata",
     ]
     assert first["source"] == {"uri": str(tmp_path / "in.jsonl"), "line": int(first["id"][1:]) + 1}
@@ -356,9 +358,9 @@ def test_a_model_replaced_while_the_run_begins_is_not_used(config, tmp_path, bas
     copy = tmp_path / "base"
     shutil.copytree(base_folder, copy)
 
-    def open_late(config: SummarizeConfig, cache: Path) -> Summarizer:
+    def open_late(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
         (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
-        return open_summarizer(config, cache)
+        return open_summarizer(filled, cache)
 
     with pytest.raises(RetryError, match="was replaced while the run began"):
         summarize(config(model={"base": str(copy)}), open_late)
