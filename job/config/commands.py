@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from job.config.data_sections import DataSection, ReadingSection
 from job.config.gate_sections import PromotionSection
 from job.config.redaction import RedactionSection
+from job.config.scoring_sections import ScoringSection
 from job.config.sections import (
     AdapterModelSection,
     ChunksSection,
@@ -14,7 +15,6 @@ from job.config.sections import (
     GenerationSection,
     ModelSection,
     PromptSection,
-    ScoringSection,
     Section,
     StorageSection,
     SummarizeLimitsSection,

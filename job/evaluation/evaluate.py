@@ -13,7 +13,7 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
-from job.config.sections import ScoringSection
+from job.config.scoring_sections import ScoringSection
 from job.conversations.record import Conversation
 from job.conversations.references import why_missing
 from job.errors import DataError

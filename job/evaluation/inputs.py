@@ -1,27 +1,36 @@
 """The input of an evaluation: conversations to score, training references and given summaries.
 
 Given summaries are `id`, `summary` JSON lines, as `recap summarize` or any other system writes
-them. They are matched to conversations by id, exactly: a summary that is missing, repeated, or
-nobody's would change the scores without a word.
+them, perhaps with `finish_reason`. They are matched to conversations by id, exactly: a summary that
+is missing, repeated, or nobody's would change the scores without a word.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from job.config.commands import EvaluateConfig
-from job.config.sections import as_list
+from job.config.sections import StorageSection, as_list
 from job.conversations.draft import RecordError
 from job.conversations.read import read_json_lines, read_strictly
 from job.conversations.record import Conversation, Source
 from job.conversations.references import why_missing
 from job.errors import DataError
 from job.evaluation.evaluate import choose_conversations
+from job.evaluation.result import Kind
+from job.evaluation.systems import System
 from job.storage.open import InputFile, list_inputs
 from job.storage.selection import Selection
 from job.telemetry import warn
 
 SHOWN_IDS = 5  # in a message
+
+
+class GivenSummary(NamedTuple):
+    """A summary of a file; `finish_reason` is None unless the file has it."""
+
+    text: str
+    finish_reason: str | None = None
 
 
 class Input(NamedTuple):
@@ -60,33 +69,67 @@ def read_train_references(config: EvaluateConfig) -> list[str] | None:
     return [text for conversation in train for text in conversation.references]
 
 
-def read_given(config: EvaluateConfig, everything: Sequence[Conversation]) -> dict[str, str]:
+def read_given(
+    config: EvaluateConfig, everything: Sequence[Conversation]
+) -> dict[str, GivenSummary]:
     """Read the given summaries by id.
 
     They must fit all conversations of the input, also where only some of them are scored.
     """
     assert config.summaries is not None
-    files = list_inputs([config.summaries], config.storage, own_outputs=True)
-    # The output of `recap summarize` has rejects and a manifest beside the parts.
-    parts = [file for file in files if file.key.startswith("parts/")]
-    return read_summaries(parts or files, config.summaries, everything)
+    files = _summary_files(config.summaries, config.storage)
+    return read_summaries(files, config.summaries, everything)
+
+
+def read_others(
+    others: Mapping[str, str],
+    storage: StorageSection,
+    conversations: Sequence[Conversation],
+) -> list[System]:
+    """Read other systems' summaries of the conversations that are scored, by name and URI.
+
+    Summaries of other conversations are ignored: a file of production has more of them. Raise
+    DataError if one is missing.
+    """
+    systems = []
+    for name, uri in others.items():
+        files = _summary_files(uri, storage)
+        given = read_summaries(files, uri, conversations, may_have_more=True)
+        systems.append(given_system(name, "other", uri, given, conversations))
+    return systems
+
+
+def given_system(
+    name: str,
+    kind: Kind,
+    uri: str,
+    given: Mapping[str, GivenSummary],
+    conversations: Sequence[Conversation],
+) -> System:
+    """Return the system whose summaries were read from `uri`."""
+    own = [given[conversation.id] for conversation in conversations]
+    texts = [summary.text for summary in own]
+    reasons = [summary.finish_reason for summary in own]
+    return System(name, kind, texts, reasons, origin=f"the summaries of {uri}")
 
 
 def read_summaries(
     files: Iterable[InputFile],
     uri: str,
     conversations: Sequence[Conversation],
-) -> dict[str, str]:
-    """Read summaries by the ids of their conversations; other keys of a line are ignored.
+    may_have_more: bool = False,
+) -> dict[str, GivenSummary]:
+    """Read summaries by id; other keys of a line are ignored.
 
-    Each conversation with a reference needs a summary. `uri` names all files together in messages.
+    Each conversation with a reference needs a summary; with `may_have_more`, there may be summaries
+    of other conversations. `uri` names all files together in messages.
     Raise DataError with the lines and ids that are wrong.
     """
     known = Counter(conversation.id for conversation in conversations)
     shared = [id for id, count in known.items() if count > 1]
     _check_none("the conversations", shared, "ids that several conversations share")
 
-    summaries: dict[str, str] = {}
+    summaries: dict[str, GivenSummary] = {}
     sources: dict[str, Source] = {}
     for file in files:
         for source, record in read_json_lines(file):
@@ -99,14 +142,22 @@ def read_summaries(
             summaries[id] = summary
 
     unknown = [id for id in summaries if id not in known]
-    _check_none(uri, unknown, "ids that no conversation has")
+    if not may_have_more:
+        _check_none(uri, unknown, "ids that no conversation has")
     wanted = [conversation.id for conversation in conversations if conversation.references]
     missing = [id for id in wanted if id not in summaries]
     _check_none(uri, missing, "conversations without a summary")
     return summaries
 
 
-def _id_and_summary(record: Any, source: Source) -> tuple[str, str]:
+def _summary_files(uri: str, storage: StorageSection) -> list[InputFile]:
+    files = list_inputs([uri], storage, own_outputs=True)
+    # The output of `recap summarize` has rejects and a manifest beside the parts.
+    parts = [file for file in files if file.key.startswith("parts/")]
+    return parts or files
+
+
+def _id_and_summary(record: Any, source: Source) -> tuple[str, GivenSummary]:
     """Return id and summary of a line; raise DataError if it is no such line."""
     if isinstance(record, RecordError):
         raise DataError(f"{source}: {record.detail}; wanted one object with id and summary a line")
@@ -125,7 +176,8 @@ def _id_and_summary(record: Any, source: Source) -> tuple[str, str]:
             f"{source}: id is {type(id).__name__} and summary is {type(summary).__name__}; "
             "wanted text for both"
         )
-    return str(id), summary
+    reason = record.get("finish_reason")
+    return str(id), GivenSummary(summary, reason if isinstance(reason, str) else None)
 
 
 def _check_none(where: str, ids: Sequence[str], what: str) -> None:

@@ -11,7 +11,13 @@ from job.config.data_sections import CleaningStep
 from job.conversations.cleaning import clean_all, resolve_steps
 from job.conversations.record import Conversation
 from job.evaluation.evaluate import SEED, evaluate
-from job.evaluation.inputs import read_given, read_input, read_train_references
+from job.evaluation.inputs import (
+    given_system,
+    read_given,
+    read_input,
+    read_others,
+    read_train_references,
+)
 from job.evaluation.metrics.models import MetricModel
 from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
 from job.evaluation.output import check_output, publish_evaluation
@@ -37,14 +43,14 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
     check_output(store)
     everything, chosen = read_input(config)
     train_references = read_train_references(config)
+    others = read_others(config.evaluation.others, config.storage, chosen)
     weights = None
     if config.summaries:
         steps = resolve_steps(config.data, everything)
         conversations = clean_all(chosen, steps)
         models = _metric_models(config, everything, steps)
         given = read_given(config, everything)
-        summaries = [given[conversation.id] for conversation in conversations]
-        systems = [System(GIVEN, "judged", summaries, origin=config.summaries)]
+        systems = [given_system(GIVEN, "judged", config.summaries, given, conversations)]
     else:
         uri = str(config.adapter)
         fetched = fetch_with_adapter(uri, config.model, config.storage, cache_folder())
@@ -52,7 +58,7 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
         conversations = clean_all(chosen, steps)
         models = _metric_models(config, everything, steps)
         systems, weights = _summarize(config, fetched, conversations)
-
+    systems += others
     scored = evaluate(systems, conversations, config.evaluation, train_references, models)
     with work_folder(config.run) as work:
         folder = work / "evaluation"

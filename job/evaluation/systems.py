@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from job.conversations.record import Conversation
 from job.evaluation.result import Evaluation, Kind
 
-TUNED, BASE, CHAMPION, GIVEN = "tuned", "base without adapter", "champion", "given summaries"
+TUNED, AS_TRAINED, BASE = "tuned", "as trained", "base without adapter"
+CHAMPION, GIVEN = "champion", "given summaries"
 
 
 @dataclass(frozen=True)

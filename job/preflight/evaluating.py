@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from job.config.commands import EvaluateConfig
 from job.config.load import resolved_yaml
 from job.conversations.record import Conversation
-from job.evaluation.inputs import read_given, read_input, read_train_references
+from job.evaluation.evaluate import choose_conversations
+from job.evaluation.inputs import read_given, read_input, read_others, read_train_references
 from job.evaluation.output import check_output
 from job.preflight.access import probe_output
 from job.preflight.checks import Found, Plan, check, check_value
@@ -22,6 +23,8 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
     # The ids of the input are the ids that the summaries must have.
     if config.summaries is not None and everything:
         checks.append(check("summaries", lambda: _read_given(config, everything), "summaries"))
+    if config.evaluation.others and everything:
+        checks.append(check("others", lambda: _read_others(config, everything), "others"))
     checks += generating_checks(config)
     checks.append(check("output", lambda: _look_at_output(config), "output"))
 
@@ -41,6 +44,12 @@ def _read_train(config: EvaluateConfig) -> str:
 
 def _read_given(config: EvaluateConfig, everything: Sequence[Conversation]) -> str:
     return f"{len(read_given(config, everything)):,} summaries"
+
+
+def _read_others(config: EvaluateConfig, everything: Sequence[Conversation]) -> str:
+    scored = choose_conversations(everything, config.evaluation.max_conversations)
+    systems = read_others(config.evaluation.others, config.storage, scored)
+    return f"{', '.join(system.name for system in systems)}: {len(scored):,} summaries each"
 
 
 def _look_at_output(config: EvaluateConfig) -> str:

@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from job.conversations.record import Conversation
 from job.errors import DataError, RetryError, is_out_of_memory
 from job.evaluation.evaluate import SEED, choose_conversations, evaluate
+from job.evaluation.inputs import read_others
 from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
 from job.evaluation.result import NotScored
 from job.evaluation.systems import BASE, TUNED, Scored, System
@@ -84,6 +85,7 @@ def score(run: Run, model: Model) -> Scored:
     models = fetch_models(options, storage, cache_folder())
     if options.faithfulness_labels is not None:
         models = compare_with_labels(models, options, storage, examples.validation, SEED)
+    others = read_others(options.others, run.config.storage, conversations)
     summarize = summarizer(run, model)
 
     systems = [System(TUNED, "judged", summarize(conversations), origin="the adapter in memory")]
@@ -91,6 +93,7 @@ def score(run: Run, model: Model) -> Scored:
         with model.disable_adapter():
             systems.append(System(BASE, "base", summarize(conversations), origin=run.base.uri))
 
+    systems += others
     references = [text for conversation in examples.train for text in conversation.references]
     return evaluate(systems, conversations, options, references, models)
 

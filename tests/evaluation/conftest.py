@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from job.config.sections import ScoringSection
+from job.config.scoring_sections import ScoringSection
 from job.conversations.record import Conversation, Source, Turn
 from job.evaluation.evaluate import evaluate
 from job.evaluation.metrics.metric import Metric

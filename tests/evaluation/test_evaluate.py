@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from job.config.sections import ScoringSection
+from job.config.scoring_sections import ScoringSection
 from job.conversations.record import Conversation
 from job.errors import DamagedError, DataError, ExitCode
 from job.evaluation.evaluate import choose_conversations, evaluate

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from job.config.sections import FaithfulnessModelSection
+from job.config.scoring_sections import FaithfulnessModelSection
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import ConfigError
 from job.evaluation.metrics.faithfulness import (

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from job.config.sections import ScoringSection
+from job.config.scoring_sections import ScoringSection
 from job.evaluation.evaluate import evaluate
 from job.evaluation.metrics.all_metrics import first_metrics, quality_metrics
 from job.evaluation.metrics.metric import Metric, each

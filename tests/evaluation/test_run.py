@@ -12,8 +12,11 @@ import zstandard
 from pydantic import ValidationError
 
 from job.config.commands import EvaluateConfig
-from job.errors import ConfigError, ExitCode, OutputError
+from job.config.scoring_sections import NAMES_OF_SYSTEMS
+from job.errors import ConfigError, DataError, ExitCode, OutputError
+from job.evaluation.floors import CONSTANT, ENDS, HUMAN, LEAD
 from job.evaluation.run import run_evaluation
+from job.evaluation.systems import AS_TRAINED, BASE, CHAMPION, GIVEN, TUNED
 from job.inference.transformers_engine import TransformersEngine
 from job.storage.folders import publish_folder, read_manifest, verify_folder
 from job.storage.local import LocalStore
@@ -154,6 +157,47 @@ def test_a_number_decides_no_score_of_a_russian_summary(config, tmp_path, summar
     assert low <= found.systems["given summaries"].scores["rouge1"]["mean"].mean <= high
     assert written["tokenizer"] == "unicode-words-1"
     assert written["unreadable_references"] == 0
+
+
+def test_another_systems_file_is_compared_with_and_may_have_more(config, tmp_path):
+    more = [{"id": c.id, "summary": "Sorry to hear that!"} for c in make_conversations(20)]
+    (tmp_path / "hosted.jsonl").write_bytes(lines(more))
+    options = {"others": {"hosted model": f"{tmp_path}/hosted.jsonl"}, "bootstrap_samples": 100}
+    scored = run_evaluation(config(evaluation=options))
+    hosted = scored.evaluation.systems["hosted model"]
+    assert (hosted.kind, hosted.conversations) == ("other", 12)
+    assert scored.evaluation.differences["hosted model"]["rougeL"]["mean"].low > 0
+    written = (tmp_path / "out" / "summaries.jsonl").read_text().splitlines()
+    line = json.loads(written[0])
+    assert line["others"]["hosted model"] == "Sorry to hear that!"
+    assert line["scores"]["given summaries"]["rougeL"] > line["scores"]["hosted model"]["rougeL"]
+
+
+def test_another_systems_file_must_have_each_scored_conversation(config, tmp_path):
+    (tmp_path / "hosted.jsonl").write_bytes(lines(summaries(7)))
+    with pytest.raises(DataError, match=r"5 conversations without a summary: 'c-007'"):
+        run_evaluation(config(evaluation={"others": {"hosted": f"{tmp_path}/hosted.jsonl"}}))
+    assert files_below(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("name", ["tuned", "human", "lead-2", "champion", "others", " ", "a\tb"])
+def test_another_system_needs_a_name_of_its_own(config, name):
+    with pytest.raises(ValidationError, match="cannot be the name of another system"):
+        config(evaluation={"others": {name: "hosted.jsonl"}})
+
+
+def test_no_other_system_takes_a_name_that_an_evaluation_gives():
+    own = {TUNED, BASE, CHAMPION, GIVEN, AS_TRAINED, CONSTANT, LEAD, ENDS, HUMAN}
+    assert own <= set(NAMES_OF_SYSTEMS)
+
+
+def test_cut_summaries_are_counted_where_the_file_says_how_they_ended(config, tmp_path):
+    given = summaries(finish_reason="stop")
+    given[0]["finish_reason"] = "length"
+    (tmp_path / "given.jsonl").write_bytes(lines(given))
+    found = run_evaluation(config()).evaluation.systems
+    assert found["given summaries"].scores["cut"]["mean"].mean == pytest.approx(1 / 12)
+    assert "cut" not in found["lead-2"].scores
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gz", "zst"])

@@ -24,7 +24,7 @@ def file_of(folder: Path, lines: list[str | bytes]) -> list[InputFile]:
 def test_summaries_are_matched_by_id_whatever_their_order(tmp_path: Path) -> None:
     lines = [GOOD[2], "", GOOD[0].encode(), GOOD[1]]
     found = read_summaries(file_of(tmp_path, lines), PLACE, make_conversations(3))
-    assert found == {"c-000": "text 0", "c-001": "text 1", "c-002": "text 2"}
+    assert found == {f"c-00{number}": (f"text {number}", "stop") for number in range(3)}
 
 
 def test_a_number_as_id_is_the_text_of_the_number(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_number_as_id_is_the_text_of_the_number(tmp_path: Path) -> None:
         "41", conversation.turns, conversation.source, conversation.references
     )
     assert read_summaries(file_of(tmp_path, ['{"id": 41, "summary": "x"}']), PLACE, [renamed]) == {
-        "41": "x"
+        "41": ("x", None)
     }
 
 

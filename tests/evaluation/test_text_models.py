@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from job.config.commands import EvaluateConfig
-from job.config.sections import BertscoreModelSection, FaithfulnessModelSection, StorageSection
+from job.config.scoring_sections import BertscoreModelSection, FaithfulnessModelSection
+from job.config.sections import StorageSection
 from job.conversations.record import Conversation, Turn
 from job.errors import ConfigError, MissingError
-from job.evaluation.card import model_sentences
 from job.evaluation.metrics import models as text_models
 from job.evaluation.metrics.bertscore import measure_bertscore
 from job.evaluation.metrics.faithfulness import measure_faithfulness
 from job.evaluation.metrics.metric import Sample
 from job.evaluation.metrics.models import MetricModel, fetch_metric_model, loaded_encoder
-from job.evaluation.result import Evaluation
+from job.evaluation.result import Evaluation, model_sentences
 from job.evaluation.run import run_evaluation
 from job.evaluation.table import score_table
 from job.model.fetch import Base

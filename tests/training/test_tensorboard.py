@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from job.config.sections import ScoringSection
+from job.config.scoring_sections import ScoringSection
 from job.conversations.record import Conversation, Source, Turn
 from job.evaluation.bootstrap import Interval
 from job.evaluation.evaluate import evaluate

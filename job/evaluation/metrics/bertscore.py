@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from job.config.sections import BertscoreModelSection
+from job.config.scoring_sections import BertscoreModelSection
 from job.errors import ConfigError
 from job.evaluation.metrics.metric import Metric, Sample
 from job.evaluation.metrics.models import (

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from job.config.sections import FaithfulnessModelSection
+from job.config.scoring_sections import FaithfulnessModelSection
 from job.conversations.record import Conversation, Turn
 from job.errors import ConfigError
 from job.evaluation.metrics.agreement import UNCALIBRATED, Agreement, measure_agreement

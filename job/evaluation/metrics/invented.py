@@ -96,6 +96,7 @@ def _metric(
         needs=("conversation",),
         about=f"Share of summaries with {what} that the conversation does not have.",
         measure=each(has_any),
+        finds=lambda sample: find(sample) or (),
         libraries=("regex",),
     )
 

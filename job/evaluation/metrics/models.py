@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job.config.sections import MetricModelSection, StorageSection
+from job.config.scoring_sections import MetricModelSection
+from job.config.sections import StorageSection
 from job.errors import ConfigError, RecapError, is_out_of_memory
 from job.evaluation.metrics.agreement import Agreement
 from job.model import Model, Tokenizer

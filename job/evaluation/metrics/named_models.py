@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from job.config.sections import ScoringSection, StorageSection
+from job.config.scoring_sections import ScoringSection
+from job.config.sections import StorageSection
 from job.conversations.record import Conversation
 from job.evaluation.metrics.bertscore import BERTSCORE
 from job.evaluation.metrics.faithfulness import FAITHFULNESS, measure_labels

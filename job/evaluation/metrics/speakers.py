@@ -52,6 +52,14 @@ def has_swap(sample: Sample) -> float | None:
     return float(any(_is_swapped(clause, own) for clause in clauses))
 
 
+def swapped(sample: Sample) -> list[str]:
+    """Return what the summary says of the wrong one."""
+    own = _own_words(sample.conversation.turns)
+    if own is None:
+        return []
+    return [clause.text.strip() for clause in _clauses(sample.summary) if _is_swapped(clause, own)]
+
+
 def _clauses(summary: str) -> list[_Clause]:
     found = []
     for sentence in sentences(summary).split("\n"):
@@ -98,6 +106,7 @@ SPEAKER_SWAPS = Metric(
     about="Share of summaries that say of customer or agent what only the other one said; of "
     "summaries in English that name them.",
     measure=each(has_swap),
+    finds=swapped,
     libraries=("regex",),
 )
 METRICS = (SPEAKER_SWAPS,)
