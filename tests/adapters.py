@@ -14,12 +14,12 @@ from job.storage.open import open_store
 NO_STORAGE: Any = None
 
 
-def publish_adapter(base_folder: Path, work: Path, uri: str) -> None:
+def publish_adapter(base_uri: Path | str, work: Path, uri: str) -> None:
     """Publish an adapter with random weights, as training does it."""
     import torch
     from peft import LoraConfig, get_peft_model
 
-    base = fetch_base(str(base_folder), None, NO_STORAGE, work)
+    base = fetch_base(str(base_uri), None, NO_STORAGE, work)
     tokenizer = load_tokenizer(base.path)
     torch.manual_seed(5)
     targets = LoraConfig(

@@ -83,7 +83,17 @@ def _commit(api: Any, local_dir: Path, repository: str, message: str) -> str:
     ]
     if not additions:
         raise OutputError(f"{local_dir} holds no files to publish")
-    return str(api.create_commit(repository, additions, commit_message=message).commit_url)
+    try:
+        return str(api.create_commit(repository, additions, commit_message=message).commit_url)
+    except ValueError as error:
+        if "README.md" not in str(error):
+            raise
+        # The Hub checks the front matter of a card before it takes a commit.
+        why = " ".join(str(error).split())
+        raise OutputError(
+            f"hf://{repository}: the Hub does not take the model card ({why}): correct "
+            "publish.license or publish.language"
+        ) from error
 
 
 def _with_retries(

@@ -90,6 +90,13 @@ def test_a_hub_that_stays_busy_ends_in_retry(hub, adapter):
     assert hub.repositories["models/org/adapter"].files == {}
 
 
+def test_a_card_that_the_hub_does_not_take_is_named(hub, adapter):
+    hub.fail("/api/validate-yaml", 400)
+    with pytest.raises(OutputError, match=r"does not take the model card .*: correct publish\.lic"):
+        push(adapter)
+    assert hub.repositories["models/org/adapter"].files == {}
+
+
 def test_a_hub_that_cannot_be_reached_ends_in_retry(hub, adapter, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     waits: list[float] = []

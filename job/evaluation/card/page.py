@@ -96,7 +96,7 @@ def _scores(facts: CardFacts, evaluation: Evaluation | NotScored) -> list[str]:
         f"Words are cut by the tokenizer {code_of(evaluation.tokenizer)} (of a-z: Porter stems).",
         *(text_of(sentence) for sentence in model_sentences(evaluation)),
         *_signs(evaluation, [metric for metric in metrics if metric not in scores]),
-        _serving(evaluation),
+        *_serving(evaluation),
     ]
 
 
@@ -111,7 +111,7 @@ def _table(evaluation: Evaluation, metrics: Sequence[Metric]) -> str:
 
 
 def _signs(evaluation: Evaluation, metrics: Sequence[Metric]) -> list[str]:
-    """Return the table of what is measured without references, a metric a line, if there is any."""
+    """Return the table of all that is no score, a metric a line, if there is any."""
     names = ranked_systems(evaluation)
     lines = [
         "| | " + " | ".join(_label(evaluation, name) for name in names) + " |",
@@ -119,14 +119,15 @@ def _signs(evaluation: Evaluation, metrics: Sequence[Metric]) -> list[str]:
     ]
     explained = []
     for metric in metrics:
-        cells = [_cell(evaluation, name, metric) for name in names]
+        scores = [mean_score(evaluation, name, metric) for name in names]
+        cells = [f"{score.mean:.3f}" if score else "" for score in scores]
         if any(cells):
             title = text_of(metric_title(evaluation, metric))
             lines.append(f"| {title} | {' | '.join(cells)} |")
             explained.append(f"- {title}: {text_of(metric.about)}")
     if not explained:
         return []
-    return ["Signs of a model that fails:", "\n".join(lines), "\n".join(explained)]
+    return ["Form, and what the conversation does not say:", "\n".join(lines), "\n".join(explained)]
 
 
 def _cell(evaluation: Evaluation, name: str, metric: Metric) -> str:
@@ -138,17 +139,15 @@ def _label(evaluation: Evaluation, name: str) -> str:
     return f"**{text_of(name)}**" if name == evaluation.judged else text_of(name)
 
 
-def _serving(evaluation: Evaluation) -> str:
-    """Return with which settings each system generated the summaries that were scored."""
+def _serving(evaluation: Evaluation) -> list[str]:
+    """Return the settings by which each system generated the summaries that were scored."""
     lines = []
     for name in ranked_systems(evaluation):
         serving = evaluation.systems[name].serving
         if serving is not None:
             settings = Serving.from_json(dict(serving)).text()
             lines.append(f"- {_label(evaluation, name)}: {text_of(settings)}")
-    if not lines:
-        return ""
-    return "\n".join(["Scored as it serves; a night takes these settings:", "", *lines])
+    return ["Scored as it serves. A night takes these settings:", "\n".join(lines)] if lines else []
 
 
 def _gate(gate: GateResult | None) -> list[str]:
