@@ -19,6 +19,7 @@ import click
 
 from job.arguments import parse_variables, takes_config
 from job.errors import ExitCode, RecapError, Stopped, bug, unwritable
+from job.evaluation.commands import champion
 from job.submit.commands import submit
 
 PREEMPTED = "preempted: stopped before it finished; run the same command again"
@@ -268,6 +269,7 @@ def plan(config: str, overrides: Sequence[str], variables: Sequence[str], comman
     return _print_plan(plan_job(loaded))
 
 
+recap.add_command(champion)
 recap.add_command(submit)
 
 

@@ -95,8 +95,7 @@ def read_pointer(uri: str, storage: StorageSection) -> Pointer:
 
 def find_pointer(uri: str, storage: StorageSection) -> Pointer | None:
     """Return the pointer, or None if there is none yet. Raise as `read_pointer` does."""
-    content = _read(uri, storage)
-    return None if content is None else _parse(content, uri)
+    return _pointer_of(_read(uri, storage), uri)
 
 
 def switch(
@@ -108,17 +107,14 @@ def switch(
     else has switched it meanwhile: the adapter was not judged against that champion.
     """
     content = _read(uri, storage)
-    current = None if content is None else _parse(content, uri)
+    current = _pointer_of(content, uri)
     if current != expected:
         raise _was_faster(uri, current)
-    history: tuple[Promotion, ...] = ()
-    if current is not None:
-        promotion = replace(promotion, version=current.champion.version + 1)
-        history = (current.champion, *current.history)[:MAX_HISTORY]
-    else:
-        promotion = replace(promotion, version=1)
-    wanted = _to_json(Pointer(uri, promotion, history))
-    made = _parse(wanted, uri)  # what nobody could read must not be written
+    wanted = _to_json(_next(uri, current, promotion))
+    try:
+        made = _parse(wanted, uri)
+    except ValueError as error:  # nobody could read it
+        raise ConfigError(f"{uri}: this cannot be the champion: {error}") from error
 
     folder, name = split_file(uri)
     store = open_store(folder, storage)
@@ -132,20 +128,19 @@ def switch(
     return made
 
 
-def rollback(uri: str, storage: StorageSection, by: str, reason: str = "") -> Pointer:
+def roll_back(pointer: Pointer, storage: StorageSection, by: str, reason: str = "") -> Pointer:
     """Bring back the champion before this one, by one write, and return the new pointer.
 
-    Raise DataError if the history has none.
+    Raise DataError if the history has none, and what `switch` raises.
     """
-    pointer = read_pointer(uri, storage)
     before = pointer.before()
     if before is None:
         raise DataError(
-            f"{uri}: there is no champion before {pointer.champion.adapter}: name the adapter that "
-            f"shall serve: recap champion set {uri} ADAPTER"
+            f"{pointer.uri}: there is no champion before {pointer.champion.adapter}: name the "
+            f"adapter that shall serve: recap champion set {pointer.uri} ADAPTER"
         )
     restored = replace(before, at=now(), by=by, reason=reason, restores=before.rank)
-    return switch(uri, storage, restored, pointer)
+    return switch(pointer.uri, storage, restored, pointer)
 
 
 def check_nameable(uri: str, adapter: str) -> None:
@@ -157,6 +152,13 @@ def check_nameable(uri: str, adapter: str) -> None:
         raise ConfigError(f"{uri}: the champion cannot be {adapter!r}: {wrong}")
 
 
+def _next(uri: str, current: Pointer | None, promotion: Promotion) -> Pointer:
+    if current is None:
+        return Pointer(uri, replace(promotion, version=1))
+    promotion = replace(promotion, version=current.champion.version + 1)
+    return Pointer(uri, promotion, (current.champion, *current.history)[:MAX_HISTORY])
+
+
 def _read(uri: str, storage: StorageSection) -> bytes | None:
     folder, name = split_file(uri)
     store = open_store(folder, storage)
@@ -165,8 +167,24 @@ def _read(uri: str, storage: StorageSection) -> bytes | None:
     except MissingError:
         return None
     if size > MAX_POINTER_BYTES:
-        raise _unfit(uri, f"it has {size:,} bytes, a pointer at most {MAX_POINTER_BYTES:,}")
+        raise DataError(
+            f"{uri} is no pointer to a champion: it has {size:,} bytes, and a pointer at most "
+            f"{MAX_POINTER_BYTES:,}"
+        )
     return read_or_none(store, name)
+
+
+def _pointer_of(content: bytes | None, uri: str) -> Pointer | None:
+    if content is None:
+        return None
+    try:
+        return _parse(content, uri)
+    except ValueError as error:
+        raise DataError(
+            f"{uri} is no pointer to a champion: {error}. Bring back an earlier version of the "
+            "file, or remove it and name the adapter that shall serve: recap champion set POINTER "
+            "ADAPTER"
+        ) from error
 
 
 def _was_faster(uri: str, current: Pointer | None) -> OutputError:
@@ -202,45 +220,46 @@ def _plain(promotion: Promotion) -> dict[str, Any]:
 
 
 def _parse(content: bytes, uri: str) -> Pointer:
+    """Return the checked pointer. Raise ValueError, which says why, for anything else."""
     try:
         raw = json.loads(content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise _unfit(uri, f"it is no JSON ({error})") from error
+        raise ValueError(f"it is no JSON ({error})") from error
     if not isinstance(raw, dict):
-        raise _unfit(uri, "it is no JSON object")
+        raise ValueError("it is no JSON object")
     history = raw.get("history")
     if not isinstance(history, list) or len(history) > MAX_HISTORY:
-        raise _unfit(uri, f"history is no list of at most {MAX_HISTORY}")
+        raise ValueError(f"history is no list of at most {MAX_HISTORY}")
     champion = _promotion(raw, uri)
     earlier = tuple(_promotion(each, uri) for each in history)
     versions = [each.version for each in (champion, *earlier)]
     if versions != sorted(set(versions), reverse=True):
-        raise _unfit(uri, "the versions in its history do not descend")
+        raise ValueError("the versions in its history do not descend")
     return Pointer(uri, champion, earlier)
 
 
 def _promotion(raw: Any, uri: str) -> Promotion:
     """Return a checked promotion; keys that a later recap may add are ignored."""
     if not isinstance(raw, dict):
-        raise _unfit(uri, "its history has something that is no JSON object")
+        raise ValueError("its history has something that is no JSON object")
     for key in ("adapter", "at", "by", "reason"):
         if not _is_plain_text(raw.get(key)):
-            raise _unfit(uri, f"{key} is no short text without control characters")
+            raise ValueError(f"{key} is no short text without control characters")
     if not DIGEST.fullmatch(str(raw.get("digest"))):
-        raise _unfit(uri, "digest is not of 64 hexadecimal digits")
+        raise ValueError("digest is not of 64 hexadecimal digits")
     if not TIME.fullmatch(raw["at"]):
-        raise _unfit(uri, "at is no time such as 2026-01-31T02:00:00Z")
+        raise ValueError("at is no time such as 2026-01-31T02:00:00Z")
     wrong = _mistake_in_adapter(raw["adapter"], uri)
     if wrong:
-        raise _unfit(uri, f"adapter is {raw['adapter']!r}: {wrong}")
+        raise ValueError(f"adapter is {raw['adapter']!r}: {wrong}")
     version, restores = raw.get("version"), raw.get("restores")
     if not _is_version(version) or not (restores is None or _is_version(restores)):
-        raise _unfit(uri, "version or restores is no whole number from 1 on")
+        raise ValueError("version or restores is no whole number from 1 on")
     evaluation = raw.get("evaluation")
     if not isinstance(evaluation, dict) or not _is_plain(evaluation):
-        raise _unfit(uri, "evaluation is no JSON object of numbers and short texts")
+        raise ValueError("evaluation is no JSON object of numbers and short texts")
     if len(json.dumps(evaluation)) > MAX_EVALUATION_BYTES:
-        raise _unfit(uri, f"an evaluation has more than {MAX_EVALUATION_BYTES:,} bytes")
+        raise ValueError(f"an evaluation has more than {MAX_EVALUATION_BYTES:,} bytes")
     known = {key: raw[key] for key in ("adapter", "digest", "at", "by", "reason", "version")}
     return Promotion(**known, evaluation=evaluation, restores=restores)
 
@@ -291,10 +310,3 @@ def _is_plain(value: Any) -> bool:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
-
-
-def _unfit(uri: str, why: str) -> DataError:
-    return DataError(
-        f"{uri} is no pointer to a champion: {why}. Bring back an earlier version of the file, or "
-        "remove it and name the adapter that shall serve: recap champion set POINTER ADAPTER"
-    )

@@ -244,7 +244,7 @@ def read_adapter(uri: str, storage: StorageSection) -> Adapter:
     records no base, DataError if the champion was replaced since it was promoted.
     """
     if is_pointer(uri):
-        return _read_champion(read_pointer(uri, storage), storage)
+        return read_champion(read_pointer(uri, storage), storage)
     is_on_hub = HUB_ID.fullmatch(uri) and not Path(uri).is_dir()
     store = open_store(f"hf://{uri}" if is_on_hub else uri, storage)
     manifest = read_manifest(store, "")
@@ -256,7 +256,8 @@ def read_adapter(uri: str, storage: StorageSection) -> Adapter:
     return Adapter(uri, store, manifest)
 
 
-def _read_champion(pointer: Pointer, storage: StorageSection) -> Adapter:
+def read_champion(pointer: Pointer, storage: StorageSection) -> Adapter:
+    """Read the manifest of the champion. Raise DataError if it was replaced since its promotion."""
     champion = pointer.champion
     remedy = (
         f"put it back, or name the one that shall serve: recap champion rollback {pointer.uri}, or "

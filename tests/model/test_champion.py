@@ -6,7 +6,7 @@ import pytest
 
 from job.config.sections import StorageSection
 from job.errors import DataError, ExitCode, MissingError, OutputError
-from job.model.champion import Promotion, find_pointer, read_pointer, rollback, switch
+from job.model.champion import Promotion, find_pointer, read_pointer, roll_back, switch
 
 STORAGE = StorageSection()
 AT = "2026-03-01T02:00:00Z"
@@ -55,18 +55,19 @@ def test_who_saw_no_champion_does_not_replace_one(pointer):
 
 def test_rollbacks_go_back_step_by_step(pointer):
     promote(pointer, "a", "b", "c")
-    second = rollback(pointer, STORAGE, "a person", "c invents numbers")
-    first = rollback(pointer, STORAGE, "a person")
+    second = roll_back(read_pointer(pointer, STORAGE), STORAGE, "a person", "c invents numbers")
+    first = roll_back(second, STORAGE, "a person")
     assert [made.champion.adapter[6] for made in (second, first)] == ["b", "a"]
     assert (second.champion.reason, second.champion.restores) == ("c invents numbers", 2)
-    assert promote(pointer, "d").champion.version == 6
-    assert rollback(pointer, STORAGE, "a person").champion.adapter[6] == "a"
+    fourth = promote(pointer, "d")
+    assert fourth.champion.version == 6
+    assert roll_back(fourth, STORAGE, "a person").champion.adapter[6] == "a"
 
 
 def test_the_first_champion_has_none_before(pointer):
-    promote(pointer, "a")
+    first = promote(pointer, "a")
     with pytest.raises(DataError, match=r"no champion before.*recap champion set"):
-        rollback(pointer, STORAGE, "a person")
+        roll_back(first, STORAGE, "a person")
 
 
 def test_without_a_champion_the_error_has_the_remedy(pointer):

@@ -1,0 +1,137 @@
+"""Promotion and rollback of a champion: the adapter is verified first, then its pointer switched.
+
+Of an evaluation, a pointer has the few numbers that a person wants to see, and where the rest is.
+"""
+
+import getpass
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from job.config.sections import StorageSection
+from job.errors import DamagedError, DataError
+from job.evaluation.metrics.all_metrics import HEADLINE
+from job.evaluation.metrics.metric import Metric
+from job.evaluation.result import Evaluation, mean_difference, mean_score
+from job.inference.taken import SERVING
+from job.model.champion import (
+    Pointer,
+    Promotion,
+    check_nameable,
+    find_pointer,
+    now,
+    read_pointer,
+    roll_back,
+    switch,
+)
+from job.model.fetch import Adapter, fetch_adapter, read_adapter
+from job.model.files import HUB_ID
+from job.storage.keys import below, local_path, scheme_of
+from job.storage.scratch import cache_folder
+
+EVALUATION = "evaluation.json"  # of a training, in the adapter's folder
+
+
+def key_numbers(evaluation: Evaluation, source: str, metric: Metric = HEADLINE) -> dict[str, Any]:
+    """Return what a pointer has of an evaluation: the score, the gains, and the serving settings.
+
+    `source` is the URI of the whole. Each number is a list of mean, low and high.
+    """
+    judged = evaluation.judged
+    score = mean_score(evaluation, judged, metric)
+    gains = {}
+    for name in evaluation.differences:
+        difference = mean_difference(evaluation, name, metric)
+        if difference is not None:
+            gains[name] = [difference.mean, difference.low, difference.high]
+    numbers: dict[str, Any] = {
+        "source": source,
+        "conversations": evaluation.conversations,
+        "metric": metric.name,
+        "score": [score.mean, score.low, score.high] if score else None,
+        "gains": gains,
+    }
+    serving = evaluation.systems[judged].serving
+    return numbers if serving is None else numbers | {SERVING: dict(serving)}
+
+
+def set_champion(
+    uri: str, named: str, storage: StorageSection, by: str, reason: str = ""
+) -> Pointer:
+    """Make the adapter `named` the champion of the pointer at `uri`, without a gate.
+
+    The adapter may be named by another pointer. It is fetched and verified whole first. Does
+    nothing if it is the champion already. Raise OutputError if somebody else is faster.
+    """
+    before = find_pointer(uri, storage)
+    adapter = read_adapter(_absolute(named), storage)
+    adapter = replace(adapter, uri=_absolute(adapter.uri))
+    check_nameable(uri, adapter.uri)
+    folder = fetch_adapter(adapter, cache_folder())
+    if before and (adapter.uri, adapter.digest) == (
+        before.champion.adapter,
+        before.champion.digest,
+    ):
+        return before
+    promotion = Promotion(
+        adapter=adapter.uri,
+        digest=adapter.digest,
+        at=now(),
+        by=by,
+        reason=reason,
+        evaluation=_evaluation_of(adapter, folder),
+    )
+    return switch(uri, storage, promotion, before)
+
+
+def roll_back_champion(uri: str, storage: StorageSection, by: str, reason: str = "") -> Pointer:
+    """Bring back the champion before this one, if it is whole, and return the new pointer.
+
+    Raise DataError if there is none, or if its adapter was replaced since.
+    """
+    pointer = read_pointer(uri, storage)
+    before = pointer.before()
+    if before is not None:
+        adapter = read_adapter(before.adapter, storage)
+        if adapter.digest != before.digest:
+            raise DataError(
+                f"{uri}: the champion before this one, {before.adapter}, had digest "
+                f"{before.digest}, and has {adapter.digest} now: it was replaced. Put it back, or "
+                f"name the adapter that shall serve: recap champion set {uri} ADAPTER"
+            )
+        fetch_adapter(adapter, cache_folder())
+    return roll_back(pointer, storage, by, reason)
+
+
+def who() -> str:
+    """Return the user and the machine, for a promotion by hand."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        user = f"user {os.getuid()}"
+    return f"{user}@{os.uname().nodename}"
+
+
+def _evaluation_of(adapter: Adapter, folder: Path) -> Mapping[str, Any]:
+    """Return the numbers of the evaluation that the adapter carries, or that its pointer has."""
+    if adapter.pointer is not None:
+        return adapter.pointer.champion.evaluation
+    if EVALUATION not in adapter.manifest.files:
+        return {}
+    with suppress(ValueError, DamagedError):  # of another version of recap
+        plain = json.loads((folder / EVALUATION).read_bytes())
+        return key_numbers(Evaluation.from_json(plain), below(adapter.uri, EVALUATION))
+    return {}
+
+
+def _absolute(adapter: str) -> str:
+    """Return a URI that means the same adapter everywhere."""
+    if HUB_ID.fullmatch(adapter) and not Path(adapter).is_dir():
+        return f"hf://{adapter}"
+    if scheme_of(adapter) == "file":
+        return str(Path(local_path(adapter)).absolute())
+    return adapter.rstrip("/")

@@ -1,0 +1,104 @@
+"""A pointer as one screen for the terminal: the champion, what let it in, and those before it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from job.config.sections import StorageSection
+from job.errors import DamagedError, RecapError
+from job.inference.serving import Serving
+from job.inference.taken import SERVING
+from job.model.champion import Pointer, Promotion
+from job.model.fetch import read_champion
+from job.printable import without_secrets
+
+MAX_EARLIER_SHOWN = 8
+MAX_GAINS_SHOWN = 6
+DIGEST_DIGITS = 12  # enough for adapter_digest
+
+
+def champion_screen(pointer: Pointer, storage: StorageSection) -> str:
+    """Return the screen. Reads the champion's manifest, and warns if it is no longer the same."""
+    champion = pointer.champion
+    rows = [
+        ("adapter", champion.adapter),
+        ("digest", champion.digest),
+        ("since", f"{_time(champion)}, version {champion.version}{_restored(champion)}"),
+        ("by", champion.by),
+        ("reason", champion.reason),
+        *_evaluation_rows(champion.evaluation),
+        ("now", _state(pointer, storage)),
+    ]
+    lines = [f"The champion of {pointer.uri}", ""]
+    lines += [f"  {name:12}{text}" for name, text in rows if text]
+    lines += ["", *_history(pointer)]
+    return without_secrets("\n".join(lines))
+
+
+def _state(pointer: Pointer, storage: StorageSection) -> str:
+    try:
+        read_champion(pointer, storage)
+    except RecapError as error:
+        return f"WARNING: nights that follow this pointer will fail: {error}"
+    return "the adapter is there, with this digest"
+
+
+def _evaluation_rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what is known of the evaluation; whoever wrote the pointer may have left out any."""
+    if not evaluation:
+        yield "evaluation", "none is recorded"
+        return
+    yield "evaluation", str(evaluation.get("source", ""))
+    yield "", _score(evaluation)
+    gains = evaluation.get("gains")
+    if isinstance(gains, dict):
+        shown = list(gains.items())[:MAX_GAINS_SHOWN]
+        for position, (name, gain) in enumerate(shown):
+            yield "" if position else "gain over", f"{name}: {_numbers(gain, '+.3f')}"
+    yield "gate", str(evaluation.get("gate", ""))
+    serving = evaluation.get(SERVING)
+    if serving is not None:
+        try:
+            yield "serving", Serving.from_json(serving).text()
+        except DamagedError as error:
+            yield "serving", f"WARNING: {error}"
+
+
+def _score(evaluation: Mapping[str, Any]) -> str:
+    metric = evaluation.get("metric", "score")
+    score = _numbers(evaluation.get("score"), ".3f")
+    return f"{metric} {score} on {evaluation.get('conversations', '?')} conversations"
+
+
+def _numbers(found: Any, form: str) -> str:
+    """Return mean, low and high as text."""
+    is_interval = isinstance(found, list) and len(found) == 3
+    if not is_interval or not all(isinstance(each, int | float) for each in found):
+        return "unknown"
+    mean, low, high = (format(each, form) for each in found)
+    return f"{mean} [{low}, {high}]"
+
+
+def _history(pointer: Pointer) -> Iterator[str]:
+    if not pointer.history:
+        yield "It is the first: a rollback has nothing to bring back."
+        return
+    yield "Before it:"
+    before = pointer.before()
+    for earlier in pointer.history[:MAX_EARLIER_SHOWN]:
+        mark = "  <- a rollback brings it back" if earlier is before else ""
+        reason = f" ({earlier.reason})" if earlier.reason else ""
+        yield (
+            f"  {earlier.version:>4}  {_time(earlier)}  {earlier.digest[:DIGEST_DIGITS]}  "
+            f"{earlier.adapter}, by {earlier.by}{reason}{_restored(earlier)}{mark}"
+        )
+    left = len(pointer.history) - MAX_EARLIER_SHOWN
+    if left > 0:
+        yield f"  and {left} earlier ones"
+
+
+def _restored(promotion: Promotion) -> str:
+    return f", rolled back to version {promotion.restores}" if promotion.restores else ""
+
+
+def _time(promotion: Promotion) -> str:
+    return f"{promotion.at[:10]} {promotion.at[11:19]} UTC"
