@@ -1,145 +1,106 @@
-"""The two pictures of a report: scores with their intervals, and the loss over the steps.
+"""The charts of a report: curves of a training, scores with intervals, lengths of summaries."""
 
-The scores are inline SVG, coloured by the page. The loss is a PNG, once for light and once for dark
-pages.
-"""
-
-import math
 from collections.abc import Mapping, Sequence
-from html import escape
-from io import BytesIO
-from typing import Any, NamedTuple
 
-import numpy as np
+from job.evaluation.metrics.all_metrics import METRICS, metric_named
+from job.evaluation.metrics.metric import Metric
+from job.evaluation.result import Evaluation, mean_difference, mean_score, metric_title
+from job.evaluation.selection import SelectionCurve
+from job.evaluation.systems import Scored
+from job.evaluation.words import length
+from job.pages.charts import (
+    Curve,
+    Group,
+    Histograms,
+    IntervalPlot,
+    LineChart,
+    Spread,
+    histograms,
+    interval_plot,
+    line_chart,
+)
 
-from job.evaluation.metrics.all_metrics import HEADLINE
-from job.evaluation.result import Evaluation, mean_score, ranked_systems, shorten
+# Rows with `step` and what was measured there, by the trainer's names.
+History = Sequence[Mapping[str, float]]
 
-# Of the SVG, in its own units; LEFT is the room for names, RIGHT for numbers.
-WIDTH, ROW_HEIGHT, LEFT, RIGHT = 960, 38, 230, 90
-LIGHT = {
-    "paper": "#ffffff",
-    "ink": "#1c2126",
-    "quiet": "#626b75",
-    "line": "#e2e5e9",
-    "accent": "#0f6b5c",
-}
-DARK = {
-    "paper": "#1a1e22",
-    "ink": "#e6e9ec",
-    "quiet": "#9aa3ad",
-    "line": "#2d3339",
-    "accent": "#5cc8b1",
-}
-
-# Rows with `step` and any of `loss`, `eval_loss`, `learning_rate`.
-LossHistory = Sequence[Mapping[str, float]]
-
-
-class LossPictures(NamedTuple):
-    """The same picture for light and for dark pages, each a PNG."""
-
-    light: bytes
-    dark: bytes
+# Title, whether the axis begins at 0, and the lines: the trainer's name, and a name for people.
+CURVES = (
+    ("Loss (nats per token)", False, {"loss": "training", "eval_loss": "validation"}),
+    ("Learning rate", True, {"learning_rate": "learning rate"}),
+    ("Gradient norm", True, {"grad_norm": "gradient norm"}),
+    ("Tokens per second", True, {"tokens_per_second": "tokens per second"}),
+    ("Largest memory (GiB)", True, {"memory_gib": "memory"}),
+)
 
 
-def dot_chart(evaluation: Evaluation) -> str:
-    """Return an SVG element: each system's score by HEADLINE as a dot on its 95% interval."""
-    intervals = {
-        name: score
-        for name in ranked_systems(evaluation)
-        if (score := mean_score(evaluation, name))
-    }
-    highest = max(interval.high for interval in intervals.values())
-    step = 0.1 if highest > 0.3 else 0.05
-    steps = math.ceil(highest / step + 1e-9)
-    ticks = [step * number for number in range(steps + 1)]
-    bottom = ROW_HEIGHT * len(intervals) + 6
-
-    def x(score: float) -> str:
-        return f"{LEFT + (WIDTH - LEFT - RIGHT) * score / ticks[-1]:.1f}"
-
-    parts = []
-    for tick in ticks:
-        parts.append(
-            f'<line class="grid" x1="{x(tick)}" x2="{x(tick)}" y1="0" y2="{bottom}"/>'
-            f'<text class="tick" x="{x(tick)}" y="{bottom + 18}" text-anchor="middle">'
-            f"{tick:.2f}</text>"
-        )
-    for row, (name, interval) in enumerate(intervals.items()):
-        y = ROW_HEIGHT * row + ROW_HEIGHT / 2 + 3
-        parts.append(
-            f'<g class="{"judged" if name == evaluation.judged else "other"}">'
-            f'<text class="name" x="0" y="{y + 4.5}">{escape(shorten(name, 30))}</text>'
-            f'<line class="bar" x1="{x(interval.low)}" x2="{x(interval.high)}" y1="{y}" y2="{y}"/>'
-            f'<circle class="dot" cx="{x(interval.mean)}" cy="{y}" r="5.5"/>'
-            f'<text x="{WIDTH}" y="{y + 4.5}" text-anchor="end">{interval.mean:.3f}</text></g>'
-        )
-    label = escape(f"{HEADLINE.title} with 95% interval by system")
-    box = f"0 0 {WIDTH} {bottom + 26}"
-    return f'<svg viewBox="{box}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+def training_charts(history: History) -> list[LineChart]:
+    """Return the curves of a training, without those of which nothing was measured."""
+    charts = []
+    for title, is_from_zero, names in CURVES:
+        curves = []
+        for name, shown in names.items():
+            points = [(row["step"], row[name]) for row in history if name in row]
+            is_beside = name == "loss" and any("eval_loss" in row for row in history)
+            curves.append(Curve(shown, points, "quiet" if is_beside else "judged"))
+        id = f"curve-{next(iter(names))}"
+        charts.append(line_chart(id, title, curves, "optimizer steps", is_from_zero))
+    return [chart for chart in charts if chart is not None]
 
 
-def loss_pictures(history: LossHistory) -> LossPictures:
-    """Draw training and validation loss over optimizer steps, and the learning rate below."""
-    return LossPictures(_loss_png(history, LIGHT), _loss_png(history, DARK))
+def measured_metrics(evaluation: Evaluation) -> list[Metric]:
+    """Return the metrics by which the judged system has a score, in the order of tables."""
+    return [metric for metric in METRICS if mean_score(evaluation, evaluation.judged, metric)]
 
 
-def _loss_png(history: LossHistory, ink: Mapping[str, str]) -> bytes:
-    # Not pyplot, which has global state and looks for a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(
-        figsize=(9, 5), dpi=160, facecolor=ink["paper"], layout=ConstrainedLayoutEngine(hspace=0.06)
-    )
-    FigureCanvasAgg(figure)
-    losses, rates = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
-    _line(losses, history, "loss", "training", {"color": ink["quiet"], "linewidth": 1.4})
-    validation = {"color": ink["accent"], "linewidth": 2, "marker": "o", "markersize": 4}
-    _line(losses, history, "eval_loss", "validation", validation)
-    _line(rates, history, "learning_rate", None, {"color": ink["quiet"], "linewidth": 1.4})
-    losses.set_ylabel("loss (nats per token)")
-    rates.set_ylabel("learning rate")
-    rates.set_xlabel("optimizer steps")
-    rates.xaxis.set_major_locator(MaxNLocator(integer=True))
-    rates.yaxis.set_major_formatter(
-        lambda rate, _: np.format_float_positional(float(f"{rate:.3g}"), trim="-")
-    )
-    rates.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
-    rates.set_ylim(bottom=0)
-    for axes in (losses, rates):
-        _style(axes, ink)
-    if losses.lines:
-        losses.legend(frameon=False, labelcolor=ink["ink"])
-    picture = BytesIO()
-    figure.savefig(picture, format="png", facecolor=ink["paper"])
-    return picture.getvalue()
+def score_plot(evaluation: Evaluation, metric: Metric) -> IntervalPlot:
+    """Return all systems' scores by a metric, the best first."""
+    spreads = []
+    for name, system in evaluation.systems.items():
+        score = mean_score(evaluation, name, metric)
+        if score:
+            kind = "judged" if name == evaluation.judged else system.kind
+            spreads.append(Spread(name, score.mean, score.low, score.high, kind))
+    sign = 1 if metric.direction == "lower" else -1
+    spreads.sort(key=lambda spread: sign * spread.mean)
+    return interval_plot(f"score-{metric.name}", metric_title(evaluation, metric), spreads)
 
 
-def _line(
-    axes: Any, history: LossHistory, key: str, label: str | None, style: dict[str, Any]
-) -> None:
-    """Draw a line through the rows that have the key.
+def difference_plot(evaluation: Evaluation, metric: Metric) -> IntervalPlot | None:
+    """Return the judged system's score minus each other one's, None if it is alone."""
+    spreads = []
+    for name in evaluation.differences:
+        by = mean_difference(evaluation, name, metric)
+        if by:
+            kind = evaluation.systems[name].kind
+            spreads.append(Spread(f"minus {name}", by.mean, by.low, by.high, kind))
+    if not spreads:
+        return None
+    title = f"{metric_title(evaluation, metric)}: {evaluation.judged} minus each other"
+    return interval_plot(f"difference-{metric.name}", title, spreads, has_zero=True)
 
-    A row has only what was measured at its step.
-    """
-    rows = [row for row in history if math.isfinite(row.get(key, math.nan))]
-    if not rows:
-        return
-    if len(rows) == 1:
-        style = {"marker": "o", **style}  # a line through one point cannot be seen
-    axes.plot([row["step"] for row in rows], [row[key] for row in rows], label=label, **style)
+
+def selection_plot(selection: SelectionCurve) -> IntervalPlot | None:
+    """Return the candidates' scores by step, the chosen one marked; None if none has a score."""
+    spreads = []
+    for candidate in selection.candidates:
+        if candidate.score:
+            name = f"step {candidate.step:,}"
+            kind = "judged" if candidate.step == selection.chosen else "other"
+            score = candidate.score
+            spreads.append(Spread(name, score.mean, score.low, score.high, kind))
+    if not spreads:
+        return None
+    metric = metric_named(selection.metric)
+    title = metric.title if metric else selection.metric
+    return interval_plot("selection-plot", f"{title} of each candidate", spreads)
 
 
-def _style(axes: Any, ink: Mapping[str, str]) -> None:
-    axes.set_facecolor(ink["paper"])
-    axes.grid(axis="y", color=ink["line"], linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(ink["line"])
-    axes.tick_params(colors=ink["quiet"], length=0, labelsize=9)
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set(color=ink["ink"], fontsize=10)
+def length_chart(scored: Scored) -> Histograms | None:
+    """Return the lengths of the references and of each system's summaries, without the floors'."""
+    references = [text for conversation in scored.conversations for text in conversation.references]
+    groups = [Group("references", [length(text) for text in references], "reference")]
+    for system in scored.systems:
+        if system.kind not in ("floor", "human"):
+            kind = "judged" if system.kind == "judged" else "other"
+            groups.append(Group(system.name, [length(text) for text in system.summaries], kind))
+    return histograms("lengths-chart", "Words per summary", groups, "words")

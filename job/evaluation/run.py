@@ -21,7 +21,7 @@ from job.evaluation.inputs import (
 from job.evaluation.metrics.models import MetricModel
 from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
 from job.evaluation.output import check_output, publish_evaluation
-from job.evaluation.report import choose_examples, write_report
+from job.evaluation.report import ReportContent, write_report
 from job.evaluation.systems import BASE, GIVEN, TUNED, Scored, System
 from job.inference.each import OneByOne
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, load
@@ -62,8 +62,8 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
     scored = evaluate(systems, conversations, config.evaluation, train_references, models)
     with work_folder(config.run) as work:
         folder = work / "evaluation"
-        examples = choose_examples(scored.conversations, scored.summaries())
-        write_report(folder, scored.evaluation, examples, None, f"Evaluation {config.run}", weights)
+        content = ReportContent(f"Evaluation {config.run}", scored, weights=weights)
+        write_report(folder, content)
         numbers = json.dumps(scored.evaluation.to_json(), indent=2) + "\n"
         (folder / "evaluation.json").write_text(numbers, encoding="utf-8")
         lines = "".join(_lines(scored))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LINE_HEIGHT, HISTOGRAM_HEIGHT, INTERVAL_HEIGHT = 180, 64, 44  # pixels; of a row for the last two
+LINE_HEIGHT, HISTOGRAM_HEIGHT, INTERVAL_HEIGHT = 180, 64, 38  # pixels; of a row for the last two
 BAR_HEIGHT = 40  # pixels, of the highest bar in a row
 MAX_POINTS = 600  # of a line; more would not be seen
 MAX_ROWS = 100  # of the table behind a chart
@@ -181,7 +181,7 @@ def line_chart(
     ys = [y for curve in finite for _, y in curve.points]
     x_ticks = ticks(min(xs), max(xs), 5, is_whole=True)
     y_ticks = ticks(0.0 if is_from_zero else min(ys), max(ys), 4)
-    to_x = _scale(min(xs), max(xs), 100)
+    to_x = _scale(x_ticks[0], max(xs), 100)
     to_y = _scale(y_ticks[0], y_ticks[-1], LINE_HEIGHT)
 
     def place(point: Point) -> Point:
@@ -209,7 +209,9 @@ def interval_plot(
     """Return the rows as dots on their intervals, over an axis that includes 0 if `has_zero`."""
     lows = [row.low for row in rows] + [0.0] * has_zero
     highs = [row.high for row in rows] + [0.0] * has_zero
-    marks = ticks(min(lows), max(highs), 5)
+    # From 0, unless everything is far from it.
+    lowest = 0.0 if 0 <= min(lows) < max(highs) / 2 else min(lows)
+    marks = ticks(lowest, max(highs), 5)
     to_x = _scale(marks[0], marks[-1], 100)
     sign = "+" if has_zero else ""
     drawn = []

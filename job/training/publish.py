@@ -11,8 +11,8 @@ from typing import Any
 
 from job.errors import OutputError, RecapError
 from job.evaluation.card.page import model_card
-from job.evaluation.charts import LossHistory
-from job.evaluation.report import choose_examples, write_report
+from job.evaluation.charts import History
+from job.evaluation.report import ReportContent, write_report
 from job.evaluation.result import Evaluation, NotScored
 from job.evaluation.selection import SelectionCurve
 from job.evaluation.systems import Scored
@@ -49,7 +49,7 @@ def write_adapter(run: Run, trainer: RecapTrainer) -> None:
     write_prompt(_adapter_folder(run), run.data.prompt)
 
 
-def publish(attempt: CurrentAttempt, history: LossHistory, result: Scored | NotScored) -> None:
+def publish(attempt: CurrentAttempt, history: History, result: Scored | NotScored) -> None:
     """Commit report, logs and the written adapter to storage, and push the adapter if configured.
 
     First verifies the adapter: raises ReloadError if it is not the one that was scored. Notes in
@@ -124,34 +124,38 @@ def _or_without(name: str, attempt: CurrentAttempt) -> Iterator[None]:
         warn(f"the adapter is published without its {name}", why=attempt.left_out[name])
 
 
-def _publish_report(
-    attempt: CurrentAttempt, history: LossHistory, result: Scored | NotScored
-) -> None:
+def _publish_report(attempt: CurrentAttempt, history: History, result: Scored | NotScored) -> None:
     """Write and commit the report."""
     run = attempt.run
     folder = run.work / "report"
     title = f"Training run {run.config.run}"
+    content = ReportContent(
+        title,
+        result,
+        history=history,
+        selection=_selection(attempt),
+        weights=attempt.weights_in_memory,
+    )
+    write_report(folder, content)
     if isinstance(result, Scored):
-        examples = choose_examples(result.conversations, result.summaries())
-        weights = attempt.weights_in_memory
-        write_report(folder, result.evaluation, examples, history, title, weights)
         _write_json(folder / "evaluation.json", result.evaluation.to_json())
-    else:
-        write_report(folder, result, [], history, title)
     publish_folder(folder, run.store, "report", {})
 
 
 def _publish_tensorboard(
-    attempt: CurrentAttempt, history: LossHistory, result: Scored | NotScored
+    attempt: CurrentAttempt, history: History, result: Scored | NotScored
 ) -> None:
     step = attempt.published_step()
     published: dict[str, float] = {"step": step}
     for entry in history:
         if entry.get("step") == step and "eval_loss" in entry:
             published = dict(entry)
-    selection = SelectionCurve.from_json(attempt.selection) if attempt.selection else None
     sync_tensorboard(attempt.run)
-    publish_results(attempt.run, published, result, selection)
+    publish_results(attempt.run, published, result, _selection(attempt))
+
+
+def _selection(attempt: CurrentAttempt) -> SelectionCurve | None:
+    return SelectionCurve.from_json(attempt.selection) if attempt.selection else None
 
 
 def _print_scores(evaluation: Evaluation) -> None:

@@ -12,7 +12,7 @@ from job.evaluation.metrics.metric import Metric
 from job.evaluation.metrics.rouge import METRICS as ROUGE
 from job.evaluation.result import Evaluation
 from job.evaluation.score import Scores, score_systems
-from job.evaluation.systems import System
+from job.evaluation.systems import Scored, System
 
 ITEMS = ("parcel", "invoice", "router", "refund", "flight", "password")
 TROUBLES = ("is late", "was charged twice", "does not work", "was cancelled without notice")
@@ -82,18 +82,23 @@ def conversations() -> list[Conversation]:
 
 
 @pytest.fixture(scope="session")
-def good(conversations: list[Conversation]) -> Evaluation:
+def scored(conversations: list[Conversation]) -> Scored:
     """A tuned system that reads, and a base that does not."""
     systems = [
         System("tuned", "judged", [conversation.references[0] for conversation in conversations]),
         System("base without adapter", "base", ["Sorry to hear that!" for _ in conversations]),
     ]
     train = references_of(make_conversations(60, seed=1))
-    return evaluate(systems, conversations, ScoringSection(), train).evaluation
+    return evaluate(systems, conversations, ScoringSection(), train)
 
 
 @pytest.fixture(scope="session")
-def collapsed(conversations: list[Conversation]) -> Evaluation:
+def good(scored: Scored) -> Evaluation:
+    return scored.evaluation
+
+
+@pytest.fixture(scope="session")
+def collapsed_scored(conversations: list[Conversation]) -> Scored:
     """A tuned system that says the same to everyone, and nothing to one."""
     summaries = [
         "The customer says that the parcel is late.",
@@ -101,4 +106,9 @@ def collapsed(conversations: list[Conversation]) -> Evaluation:
         "",
     ]
     systems = [System("tuned", "judged", summaries)]
-    return evaluate(systems, conversations, ScoringSection(), None).evaluation
+    return evaluate(systems, conversations, ScoringSection(), None)
+
+
+@pytest.fixture(scope="session")
+def collapsed(collapsed_scored: Scored) -> Evaluation:
+    return collapsed_scored.evaluation

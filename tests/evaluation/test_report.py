@@ -1,199 +1,143 @@
-import math
 import re
-from html.parser import HTMLParser
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from job.conversations.record import Conversation, Source, Turn
+from job.config.gate_sections import GateSection
 from job.errors import ExitCode, OutputError
-from job.evaluation.charts import dot_chart, loss_pictures
-from job.evaluation.report import Example, choose_examples, report_page, write_report
-from job.evaluation.result import Evaluation, NotScored
-
-HISTORY = [
-    *(
-        {"step": step, "loss": 3 - step / 50, "learning_rate": 1e-4, "epoch": step / 50}
-        for step in range(10, 101, 10)
-    ),
-    {"step": 50, "eval_loss": 2.2},
-    {"step": 100, "eval_loss": 1.4},
-    {"step": 100, "train_runtime": 12.0, "train_loss": 2.0},
-]
-EVIL = '<script>alert("x")</script> & "quoted"'
+from job.evaluation.gate import not_scored
+from job.evaluation.report import ReportContent, report_page, write_report
+from job.evaluation.result import NotScored
+from job.evaluation.systems import Scored
+from tests.evaluation.reports import HISTORY, full_content
+from tests.html_page import Element, mistakes, parse
+from tests.pages.sample import HOSTILE
 
 
-class Elements(HTMLParser):
-    """Collects tags and references to other resources; checks that each element is closed."""
-
-    VOID = frozenset(("meta", "img", "source", "line", "circle"))
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.open: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.links += [
-            value or "" for name, value in attrs if name in ("src", "href", "srcset", "style")
-        ]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+@pytest.fixture(scope="module")
+def page() -> str:
+    return report_page(full_content())
 
 
-def parsed(page: str) -> Elements:
-    elements = Elements()
-    elements.feed(page)
-    elements.close()
-    assert elements.open == []
-    return elements
+@pytest.fixture(scope="module")
+def root(page: str) -> Element:
+    return parse(page)
 
 
-def evil_example() -> Example:
-    conversation = Conversation(f"id {EVIL}", (Turn(EVIL, EVIL),), Source("f", 1), (EVIL,))
-    return Example(conversation, {"tuned": EVIL, f"base {EVIL}": ""})
+def text_of(root: Element, id: str) -> str:
+    found = [element for element in root.all() if element.attributes.get("id") == id]
+    assert len(found) == 1, id
+    return " ".join(found[0].text.split())
 
 
-def test_a_script_in_a_conversation_stays_text(good: Evaluation) -> None:
-    page = parsed(report_page(good, [evil_example()], None, f"Run {EVIL}"))
-    assert "script" not in page.tags
-    assert page.text.count('<script>alert("x")</script> & "quoted"') == 8
+def by_class(root: Element, name: str) -> list[Element]:
+    return [e for e in root.all() if name in e.attributes.get("class", "").split()]
 
 
-def test_markup_in_a_models_most_common_summary_stays_text(collapsed: Evaluation) -> None:
-    page = parsed(report_page(collapsed, [], None, "Run"))
-    assert "The agent <b>helps</b>." in page.text
+def test_hostile_text_from_everywhere_makes_no_element(page: str, root: Element) -> None:
+    assert len(root.all("script")) == len(root.all("style")) == 1
+    assert root.all("img") == []
+    assert root.text.count(HOSTILE.split("\x1b")[0]) > 30
+    assert [letter for letter in page if not letter.isprintable() and letter != "\n"] == []
 
 
-def test_the_page_needs_nothing_from_outside(good: Evaluation) -> None:
-    page = report_page(good, [evil_example()], loss_pictures(HISTORY), "Run")
-    assert all(link.startswith(("data:image/png;base64,", "margin")) for link in parsed(page).links)
-    assert not re.search(r"https?://|@import|url\(", page)
+def test_the_report_is_offline_and_made_for_keyboards_and_readers(root: Element) -> None:
+    assert mistakes(root) == []
 
 
-def test_the_page_says_who_beats_whom_and_how_it_was_measured(good: Evaluation) -> None:
-    text = parsed(report_page(good, [], None, "Run")).text.replace("\xa0", " ")
-    assert re.search(r"tuned beats the constant sentence by 0\.\d\d \[0\.\d\d, ?0\.\d\d\]\.", text)
-    assert "40 conversations, 80 reference summaries" in text
-    assert "1,000 resamples, seed 0" in text
-    assert "rouge-score 0.1.2" in text
+def test_the_report_begins_with_the_verdict(root: Element) -> None:
+    verdict = by_class(root, "verdict")[0]
+    assert "bad" in verdict.attributes["class"]
+    sentence = verdict.all("p")[0].text
+    assert sentence.startswith("Not worth using yet: tuned failed 3 of 8 checks of its gate (no ")
+    assert re.search(r"the champion.*\[.*\] in ROUGE-L\.$", sentence)
 
 
-def test_the_page_warns_of_a_collapsed_model(collapsed: Evaluation) -> None:
-    page = report_page(collapsed, [], None, "Run")
-    assert page.count('class="warning"') == 3
-    assert 'class="card loses"' in page
+def test_the_report_names_the_settings_that_served_and_departures(root: Element) -> None:
+    served = by_class(root, "served")[0].text
+    assert served.startswith("Scored as served: quantization nf4-double; ")
+    assert "dtype <script>" in by_class(root, "warning")[0].text
 
 
-def test_examples_show_every_system_every_reference_and_empty_summaries(good: Evaluation) -> None:
-    conversation = Conversation(
-        "c", (Turn("customer", "hi"),), Source("f", 1), ("first one", "second one")
-    )
-    page = report_page(
-        good, [Example(conversation, {"tuned": "what it said", "base": ""})], None, "Run"
-    )
-    assert all(
-        text in page
-        for text in ("first one", "second one", "what it said", "<em>(empty)</em>", "references")
-    )
+def test_every_check_of_the_gate_is_a_sentence_with_its_state(root: Element) -> None:
+    checks = by_class(root, "checks")[0].all("li")
+    states = [check.attributes["class"] for check in checks]
+    assert states.count("failed") == 3
+    assert len(states) == 8
+    assert "failed: cut of tuned is worse by 0.033" in " ".join(checks[-2].text.split())
 
 
-def test_the_chart_has_a_dot_and_an_interval_for_every_system(good: Evaluation) -> None:
-    chart = dot_chart(good)
-    assert chart.count('class="dot"') == chart.count('class="bar"') == len(good.systems)
-    spots = [float(x) for x in re.findall(r'cx="([\d.]+)"', chart)]
-    assert spots == sorted(spots, reverse=True)
-    assert spots[0] <= 960
+def test_every_metric_has_a_plot_a_row_and_a_meaning(root: Element) -> None:
+    options = [option.text for option in root.all("option")][: len(by_class(root, "pair"))]
+    rows = [row.all("th")[0].text.split(" (")[0] for row in by_class(root, "scores")[0].all("tr")]
+    meanings = [term.text for term in root.all("dt")]
+    assert len(options) > 15
+    for title in options:
+        assert any(row.startswith(title.split(" (")[0]) for row in rows), title
+        assert title in meanings
+    shown = [pair for pair in by_class(root, "pair") if "hidden" not in pair.attributes]
+    assert [pair.attributes["data-value"] for pair in shown] == ["rougeL"]
 
 
-def test_examples_are_drawn_with_a_seed_from_conversations_with_references(
-    conversations: list[Conversation],
-) -> None:
-    summaries = {"tuned": [conversation.id for conversation in conversations]}
-    drawn = choose_examples(conversations, summaries, count=4)
-    assert drawn == choose_examples(conversations, summaries, count=4)
-    assert all(example.summaries["tuned"] == example.conversation.id for example in drawn)
-    assert len(choose_examples(conversations[:2], summaries, count=4)) == 2
+def test_the_table_marks_the_best_the_direction_and_the_guards(root: Element) -> None:
+    rows = {row.all("th")[0].text: row for row in by_class(root, "scores")[0].all("tr")}
+    cut = next(row for title, row in rows.items() if title.startswith("Cut"))
+    assert "lower is better" in cut.text
+    assert "guard" in cut.text
+    best = by_class(next(row for title, row in rows.items() if "ROUGE-1" in title), "best")
+    assert [cell.attributes["data-head"] for cell in best] == ["champion"]
 
 
-def test_the_report_and_the_loss_curve_are_files(tmp_path: Path, good: Evaluation) -> None:
-    write_report(tmp_path / "new" / "report", good, [], HISTORY, "Run")
-    folder = tmp_path / "new" / "report"
-    assert sorted(path.name for path in folder.iterdir()) == ["loss.png", "report.html"]
-    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+def test_the_curves_of_the_training_have_titles_and_numbers(root: Element) -> None:
+    titles = [figure.all("h3")[0].text for figure in root.all("figure")]
+    for name in ("Loss", "Learning rate", "Gradient norm", "Tokens per second", "Largest memory"):
+        assert any(title.startswith(name) for title in titles), titles
+    assert "validation 1.4" in text_of(root, "curve-loss")
+    assert "step 200" in text_of(root, "selection-plot")
+    assert "Words per summary" in text_of(root, "lengths-chart")
 
 
-def test_without_a_loss_history_there_is_no_curve(tmp_path: Path, good: Evaluation) -> None:
-    write_report(tmp_path, good, [], None, "Evaluation of tuned")
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-    assert "<title>Evaluation of tuned</title>" in (tmp_path / "report.html").read_text(
-        encoding="utf-8"
-    )
+def test_invented_numbers_are_marked_and_can_be_listed(root: Element) -> None:
+    marks = {(mark.text, mark.attributes["title"]) for mark in root.all("mark")}
+    assert ("4711 (invented numbers)", "invented numbers") in marks
+    buttons = [button.text for button in root.all("button")]
+    assert "Most invented 4" in buttons or "Most invented 3" in buttons
 
 
-def test_a_folder_that_cannot_be_written_is_an_output_error(
-    tmp_path: Path, good: Evaluation
-) -> None:
+def test_an_evaluation_without_a_gate_has_no_empty_sections(scored: Scored) -> None:
+    root = parse(report_page(ReportContent("Evaluation e", scored)))
+    headings = [heading.text for heading in root.all("h2")]
+    assert headings == ["Scores", "Lengths", "Conversations", "Method"]
+    assert [link.text for link in root.all("nav")[0].all("a")] == headings
+    assert mistakes(root) == []
+
+
+def test_the_page_warns_of_a_collapsed_model(collapsed_scored: Scored) -> None:
+    root = parse(report_page(ReportContent("Run", collapsed_scored)))
+    assert len(by_class(root, "warning")) == 3
+    assert "The agent <b>helps</b>." in root.text
+    assert "bad" in by_class(root, "verdict")[0].attributes["class"]
+
+
+def test_a_report_without_scores_says_why_and_what_to_do(tmp_path: Path) -> None:
+    reason = NotScored("summarizing <failed>", f"ValueError: {HOSTILE}")
+    content = full_content()
+    gate = not_scored("tuned", GateSection(), reason.why)
+    write_report(tmp_path, replace(content, result=reason, gate=gate))
+    root = parse((tmp_path / "report.html").read_text(encoding="utf-8"))
+    verdict = by_class(root, "verdict")[0].text
+    assert "Nobody can tell: the adapter has no scores: summarizing <failed>." in verdict
+    assert "`recap evaluate`" in verdict
+    assert [heading.text for heading in root.all("h2")] == ["Gate", "Training", "Selection"]
+    assert mistakes(root) == []
+
+
+def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
+    content = ReportContent("Run", NotScored("why", "detail"), history=HISTORY)
     with pytest.raises(
         OutputError, match=r"taken: the report cannot be written \(File exists\)"
     ) as caught:
-        write_report(tmp_path / "taken", good, [], None, "Run")
+        write_report(tmp_path / "taken", content)
     assert caught.value.exit_code == ExitCode.OUTPUT
-
-
-@pytest.mark.parametrize(
-    "history",
-    [
-        [],
-        [{"step": 1, "loss": 2.0}],
-        [{"step": 1, "eval_loss": math.nan}],
-        [{"step": 1, "learning_rate": 0.0}],
-    ],
-)
-def test_a_short_or_broken_history_still_makes_a_picture(history: list[dict[str, float]]) -> None:
-    assert all(picture.startswith(b"\x89PNG") for picture in loss_pictures(history))
-
-
-def test_a_report_holds_no_control_characters_and_lets_nothing_be_fetched(good):
-    evil = "a\x1b[2J\x07\r\n\tb\x9b\u2028\u202ec"
-    conversation = Conversation(evil, (Turn(evil, evil),), Source("f", 1), (evil,))
-    page = report_page(good, [Example(conversation, {"adapter": evil})], None, evil)
-    assert [c for c in page if not c.isprintable() and c != "\n"] == []
-    assert "\\x1b[2J\\x07" in parsed(page).text
-    policy = page.index("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
-    assert policy < page.index("<style>")  # it holds for what comes after it
-
-
-def test_pictures_that_fail_leave_a_report_without_them(
-    good: Evaluation, tmp_path, monkeypatch, caplog
-) -> None:
-    def fail(_: object) -> None:
-        raise RuntimeError("no font")
-
-    monkeypatch.setattr("job.evaluation.report.loss_pictures", fail)
-    write_report(tmp_path, good, [], HISTORY, "Run")
-    assert "<h2>Scores</h2>" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert not (tmp_path / "loss.png").exists()
-    assert "the loss could not be drawn" in caplog.text
-
-
-def test_a_report_without_scores_has_the_reason_and_the_loss(tmp_path: Path) -> None:
-    reason = NotScored("summarizing <failed>", f"ValueError: {EVIL}")
-    write_report(tmp_path, reason, [], HISTORY, "Run")
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "The adapter has no scores: summarizing &lt;failed&gt;." in page
-    assert "<script" not in page
-    assert "<h2>Training</h2>" in page

@@ -56,7 +56,7 @@ def test_references_without_words_are_warned_of_before_the_first_step(wordless, 
     assert log.index("the adapter will be published without scores") < first_step
     run, card, report = files_of(wordless)
     assert "This adapter has no scores: the validation conversations have no reference" in card
-    assert "The adapter has no scores: the validation conversations have no reference" in report
+    assert "the adapter has no scores: the validation conversations have no reference" in report
     assert not (run / "adapter" / "evaluation.json").exists()
     journal = journal_of(store_of(wordless))
     assert journal["state"] == "finished"
