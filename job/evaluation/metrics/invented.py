@@ -98,7 +98,6 @@ def _metric(
         measure=each(has_any),
         finds=lambda sample: find(sample) or (),
         libraries=("regex",),
-        finds=lambda sample: find(sample) or [],
     )
 
 
