@@ -4,7 +4,7 @@ import math
 from functools import cache
 
 from job.config.gate_sections import GateSection
-from job.config.sections import ScoringSection
+from job.config.scoring_sections import ScoringSection
 from job.conversations.record import Conversation, Source, Turn
 from job.evaluation.bootstrap import Interval
 from job.evaluation.evaluate import evaluate
