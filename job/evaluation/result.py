@@ -62,6 +62,7 @@ class Evaluation:
     have a score. `unreadable_references` have no word with a letter: a number at most decides the
     score against them. `tokenizer` names the rules that cut text into words; scores by other rules
     cannot be compared. `models` has what is known of the model of each metric that needs one.
+    `departures` are differences from the settings that the adapter was judged with before.
     """
 
     judged: str
@@ -77,6 +78,7 @@ class Evaluation:
     versions: dict[str, str]
     tokenizer: str
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    departures: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as JSON types, numbers with six decimals."""

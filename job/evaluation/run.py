@@ -5,6 +5,7 @@ Writes evaluation.json, report.html and summaries.jsonl to the output.
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from job.config.commands import EvaluateConfig
 from job.config.data_sections import CleaningStep
@@ -22,16 +23,16 @@ from job.evaluation.metrics.models import MetricModel
 from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
 from job.evaluation.output import check_output, publish_evaluation
 from job.evaluation.report import ReportContent, write_report
-from job.evaluation.systems import BASE, GIVEN, TUNED, Scored, System
-from job.inference.each import OneByOne
-from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter, load
-from job.inference.summaries import check_budget, input_budget, summarize_conversations
-from job.inference.transformers_engine import TransformersEngine
-from job.model.quantization import WeightsInMemory
-from job.prompt.encode import Encoder
+from job.evaluation.served import Served, serve_judged
+from job.evaluation.systems import GIVEN, TUNED, Scored, System
+from job.inference.choose import check_installed
+from job.inference.from_disk import Candidate, Folders
+from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter
+from job.inference.serving import differences
+from job.inference.taken import Filled, fill
 from job.storage.open import open_store
 from job.storage.scratch import cache_folder, work_folder
-from job.telemetry import event, heartbeat, progress
+from job.telemetry import event, heartbeat, warn
 
 
 def run_evaluation(config: EvaluateConfig) -> Scored:
@@ -44,25 +45,22 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
     everything, chosen = read_input(config)
     train_references = read_train_references(config)
     others = read_others(config.evaluation.others, config.storage, chosen)
-    weights = None
-    if config.summaries:
-        steps = resolve_steps(config.data, everything)
-        conversations = clean_all(chosen, steps)
-        models = _metric_models(config, everything, steps)
-        given = read_given(config, everything)
-        systems = [given_system(GIVEN, "judged", config.summaries, given, conversations)]
-    else:
-        uri = str(config.adapter)
-        fetched = fetch_with_adapter(uri, config.model, config.storage, cache_folder())
-        steps = cleaning_of(fetched.prompt, config.data)
-        conversations = clean_all(chosen, steps)
-        models = _metric_models(config, everything, steps)
-        systems, weights = _summarize(config, fetched, conversations)
-    systems += others
-    scored = evaluate(systems, conversations, config.evaluation, train_references, models)
+    model = None if config.summaries else _fetch(config)
+    steps = model.steps if model else resolve_steps(config.data, everything)
+    conversations = clean_all(chosen, steps)
+    models = _metric_models(config, everything, steps)
     with work_folder(config.run) as work:
+        if model is None:
+            served = Served([_given(config, everything, conversations)])
+        else:
+            served = _summarize(model, conversations, Folders(work, cache_folder()))
+        options = config.evaluation
+        systems = [*served.systems, *others]
+        scored = evaluate(systems, conversations, options, train_references, models)
+        evaluation = replace(scored.evaluation, departures=_departures(model, served))
+        scored = replace(scored, evaluation=evaluation)
         folder = work / "evaluation"
-        content = ReportContent(f"Evaluation {config.run}", scored, weights=weights)
+        content = ReportContent(f"Evaluation {config.run}", scored, weights=served.weights)
         write_report(folder, content)
         numbers = json.dumps(scored.evaluation.to_json(), indent=2) + "\n"
         (folder / "evaluation.json").write_text(numbers, encoding="utf-8")
@@ -72,6 +70,23 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
         publish_evaluation(folder, store, facts)
     event("evaluated", report=f"{store.uri}/report.html")
     return scored
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The adapter on disk, the config with what is taken from it, and the cleaning that it wants."""
+
+    filled: Filled[EvaluateConfig]
+    fetched: FetchedModel
+    steps: tuple[CleaningStep, ...]
+
+
+def _fetch(config: EvaluateConfig) -> _Model:
+    check_installed(config.engine, config.tensor_parallel)
+    filled = fill(config)
+    uri = str(config.adapter)
+    fetched = fetch_with_adapter(uri, config.model, config.storage, cache_folder())
+    return _Model(filled, fetched, cleaning_of(fetched.prompt, config.data))
 
 
 def _metric_models(
@@ -86,34 +101,34 @@ def _metric_models(
     return compare_with_labels(models, options, config.storage, conversations, SEED)
 
 
-def _summarize(
+def _given(
     config: EvaluateConfig,
-    fetched: FetchedModel,
+    everything: Sequence[Conversation],
     conversations: Sequence[Conversation],
-) -> tuple[list[System], WeightsInMemory]:
-    """Summarize with the adapter, and without it if configured.
+) -> System:
+    """Return the summaries of the file that the config names."""
+    given = read_given(config, everything)
+    return given_system(GIVEN, "judged", str(config.summaries), given, conversations)
 
-    Return the systems, the judged one first, and what of the base was in memory.
-    """
-    event("loading", base=fetched.base.uri, adapter=config.adapter)
-    with heartbeat("loading"):
-        model = load(fetched, config.model)
-    engine = OneByOne(TransformersEngine(model, fetched.tokenizer))
-    check_budget(config.generation, engine.context_tokens)
-    budget = input_budget(engine, config.generation)
-    encoder = Encoder(fetched.prompt, fetched.tokenizer, budget)
 
-    def summarize(system: str) -> list[str]:
-        with progress(f"summarizing ({system})", len(conversations), "conversation") as bar:
-            return summarize_conversations(
-                conversations, engine, encoder, config.generation, bar.advance
-            ).texts
+def _summarize(model: _Model, conversations: Sequence[Conversation], folders: Folders) -> Served:
+    """Summarize with the adapter, and without it if configured."""
+    config = model.filled.config
+    event("loading", base=model.fetched.base.uri, adapter=config.adapter)
+    judged = Candidate(TUNED, model.fetched, model.filled.wish(), conversations)
+    with heartbeat("summarizing"):
+        with_base = config.evaluation.base_without_adapter
+        return serve_judged(judged, with_base, str(config.adapter), folders)
 
-    systems = [System(TUNED, "judged", summarize(TUNED), origin=str(config.adapter))]
-    if config.evaluation.base_without_adapter:
-        with model.disable_adapter():
-            systems.append(System(BASE, "base", summarize(BASE), origin=fetched.base.uri))
-    return systems, model.weights_in_memory
+
+def _departures(model: _Model | None, served: Served) -> list[str]:
+    """Return what differs from how the adapter was judged before, and log it."""
+    if model is None or model.filled.judged is None or served.serving is None:
+        return []
+    departures = differences(model.filled.judged.serving, served.serving)
+    if departures:
+        warn("the adapter is not served here as it was judged", departures=departures)
+    return departures
 
 
 def _lines(scored: Scored) -> Iterator[str]:

@@ -70,8 +70,16 @@ Group = Sequence[Candidate]
 Results = dict[str, Summarized]
 
 
-def summarize_candidates(candidates: Sequence[Candidate], work: Path) -> Results:
-    """Return the summaries of each candidate by its name; a folder of this run's is for its files.
+@dataclass(frozen=True)
+class Folders:
+    """The folder of this run for passing things on, and the one in which adapters are merged."""
+
+    work: Path
+    cache: Path
+
+
+def summarize_candidates(candidates: Sequence[Candidate], folders: Folders) -> Results:
+    """Return the summaries of each candidate by its name.
 
     A conversation that breaks the engine gets an empty summary. Raise ConfigError if a model does
     not fit into memory or cannot be served, RetryError if a GPU fails, RecapError if the process
@@ -80,9 +88,9 @@ def summarize_candidates(candidates: Sequence[Candidate], work: Path) -> Results
     found: Results = {}
     for group in _groups(candidates):
         if group[0].wish.engine != "transformers" and is_installed():
-            found |= summarize_in_child(group, work)
+            found |= summarize_in_child(group, folders)
         else:
-            found |= summarize_group(group, work)
+            found |= summarize_group(group, folders.cache)
             free_memory()
     return {candidate.name: found[candidate.name] for candidate in candidates}
 
@@ -108,10 +116,10 @@ def _share_a_base(one: Candidate, other: Candidate) -> bool:
     return one.wish == other.wish and is_same_base and (is_same_model or not is_merged)
 
 
-def summarize_group(group: Group, work: Path) -> Results:
+def summarize_group(group: Group, cache: Path) -> Results:
     """Load what the candidates share, and summarize with each in this process."""
     first = group[0]
-    opened = open_engine(first.model, first.wish, work)
+    opened = open_engine(first.model, first.wish, cache)
     found = {first.name: _summarize(first, opened.engine, opened)}
     for candidate in group[1:]:
         engine = opened.engine
@@ -157,7 +165,7 @@ class Request:
 
     group: Group
     tokenizers: Mapping[str, str]  # their folders, by the candidates' names
-    work: Path
+    cache: Path
 
 
 @dataclass(frozen=True)
@@ -168,17 +176,17 @@ class Failed:
     no_memory: bool
 
 
-def summarize_in_child(group: Group, work: Path) -> Results:
+def summarize_in_child(group: Group, folders: Folders) -> Results:
     """Do what `summarize_group` does in another process, which ends with this one.
 
     Raise the error that it ended with, and RecapError if it died without one.
     """
-    request = work / "candidates.pickle"
-    result = work / "summaries.pickle"
+    request = folders.work / "candidates.pickle"
+    result = folders.work / "summaries.pickle"
     result.unlink(missing_ok=True)
     tokenizers = {each.name: str(each.model.tokenizer.name_or_path) for each in group}
     bare = [replace(each, model=replace(each.model, tokenizer=None)) for each in group]
-    request.write_bytes(pickle.dumps(Request(bare, tokenizers, work)))
+    request.write_bytes(pickle.dumps(Request(bare, tokenizers, folders.cache)))
 
     command = [sys.executable, "-m", "job.inference.child", str(request), str(result)]
     process = subprocess.Popen([*command, str(os.getpid())], env=_variables(os.environ))

@@ -4,14 +4,14 @@ A value that the config sets stays. What is filled in is the same on every machi
 be part of a night's identity; what one machine lacks is left to `open_engine` there.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.config.serving_section import SERVING_KEYS, SERVING_KEYS_BY_SECTION
 from job.inference.serving import AdapterServing, Serving, ServingWish, departure, read_serving
-from job.model.fetch import read_adapter
+from job.model.fetch import Adapter, read_adapter
 
 Config = TypeVar("Config", SummarizeConfig, EvaluateConfig)
 
@@ -53,15 +53,25 @@ def fill(config: Config, evaluated: Mapping[str, Any] | None = None) -> Filled[C
     """
     if config.adapter is None:
         return Filled(config)
-    adapter = read_adapter(config.adapter, config.storage)
-    judged = read_serving(adapter)
+    judged = judged_serving(read_adapter(config.adapter, config.storage), evaluated)
+    return Filled(config) if judged is None else take(config, judged)
+
+
+def judged_serving(
+    adapter: Adapter, evaluated: Mapping[str, Any] | None = None
+) -> AdapterServing | None:
+    """Return the settings that an adapter was judged with, None if nobody knows them.
+
+    `evaluated` are those with which a champion was let in, if its pointer was read before. Raise
+    DamagedError if they are no such settings.
+    """
     if adapter.pointer is not None:
         evaluated = adapter.pointer.champion.evaluation.get(SERVING)
     if evaluated is not None:
         # What let the champion in is a later word than that of its training: it may have been
         # evaluated on the machine that serves.
-        judged = AdapterServing(Serving.from_json(evaluated, config.adapter), True)
-    return Filled(config) if judged is None else take(config, judged)
+        return AdapterServing(Serving.from_json(evaluated, adapter.uri), True)
+    return read_serving(adapter)
 
 
 def take(config: Config, judged: AdapterServing) -> Filled[Config]:
@@ -75,6 +85,24 @@ def take(config: Config, judged: AdapterServing) -> Filled[Config]:
         values = {name: taken[name] for name in names if name in taken}
         update[section] = getattr(config, section).model_copy(update=values)
     return Filled(config.model_copy(update=update), frozenset(taken), judged)
+
+
+def wish_as_judged(wish: ServingWish, serving: Serving) -> ServingWish:
+    """Return the wish with every value of `serving`, as far as this machine has it."""
+    values = _values(serving)
+    section = SERVING_KEYS_BY_SECTION["model"]
+    generation = SERVING_KEYS_BY_SECTION["generation"]
+
+    def chosen(names: Sequence[str]) -> dict[str, Any]:
+        return {name: values[name] for name in names if name in values}
+
+    return replace(
+        wish,
+        section=wish.section.model_copy(update=chosen(section)),
+        generation=wish.generation.model_copy(update=chosen(generation)),
+        taken=frozenset(values),
+        **chosen(SERVING_KEYS),
+    )
 
 
 def departures_of_config(filled: Filled[Config]) -> list[str]:

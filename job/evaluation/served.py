@@ -1,0 +1,101 @@
+"""Systems that are generated for scores: the judged adapter, its base alone, and the champion.
+
+Each is summarized from disk, through the engine and with the settings that it serves with. A
+training, after its memory is free, and `recap evaluate` both call this.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from job.config.sections import StorageSection
+from job.conversations.cleaning import clean
+from job.conversations.record import Conversation
+from job.evaluation.result import Kind
+from job.evaluation.systems import BASE, CHAMPION, TUNED, System
+from job.inference.from_disk import Candidate, Folders, Summarized, summarize_candidates
+from job.inference.open import fetch_with_adapter
+from job.inference.serving import Serving, ServingWish
+from job.inference.taken import judged_serving, wish_as_judged
+from job.model.fetch import Adapter, read_adapter
+from job.model.quantization import WeightsInMemory
+
+KINDS: Mapping[str, Kind] = {TUNED: "judged", BASE: "base", CHAMPION: "champion"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """The systems to score, the judged one first, and the settings of that one.
+
+    `weights` are those of its base in memory, which is known of transformers only.
+    """
+
+    systems: list[System]
+    serving: Serving | None = None  # of given summaries, nobody knows it
+    weights: WeightsInMemory | None = None
+
+
+def serve_judged(judged: Candidate, with_base: bool, origin: str, folders: Folders) -> Served:
+    """Summarize with the judged adapter, and with its base alone if wanted.
+
+    Both share one loaded base unless the adapter is merged into it. Raise what
+    `summarize_candidates` raises.
+    """
+    candidates = [replace(judged, name=TUNED)]
+    if with_base:
+        alone = replace(judged.model, adapter=None, adapter_digest=None)
+        candidates.append(replace(judged, name=BASE, model=alone))
+    found = summarize_candidates(candidates, folders)
+    systems = [_system(TUNED, found[TUNED], origin)]
+    if with_base:
+        systems.append(_system(BASE, found[BASE], judged.model.base.uri))
+    return Served(systems, found[TUNED].serving, found[TUNED].weights)
+
+
+def serve_champion(candidate: Candidate, origin: str, folders: Folders) -> System:
+    """Summarize with the champion. Raise what `summarize_candidates` raises."""
+    found = summarize_candidates([candidate], folders)
+    return _system(CHAMPION, found[candidate.name], origin)
+
+
+def champion_candidate(
+    uri: str,
+    like: Candidate,
+    storage: StorageSection,
+    cache: Path,
+) -> Candidate:
+    """Fetch the champion, of a pointer or a folder, to summarize the conversations of `like`.
+
+    It is served by its own serving.json, or as `like` is if it carries none. Raise what
+    `fetch_with_adapter` raises.
+    """
+    adapter = read_adapter(uri, storage)
+    wish = _wish_of(adapter, like)
+    model = fetch_with_adapter(adapter.uri, wish.section, storage, cache)
+    conversations: Sequence[Conversation] = like.conversations
+    if model.prompt.cleaning != like.model.prompt.cleaning:
+        conversations = [clean(each, model.prompt.cleaning) for each in conversations]
+    return Candidate(CHAMPION, model, wish, conversations)
+
+
+def _wish_of(adapter: Adapter, like: Candidate) -> ServingWish:
+    """Return the champion's own serving settings, on the base that it was trained on."""
+    section = like.wish.section
+    if adapter.base.get("digest") != like.model.base.digest:
+        # Where the config loads a base from, and whose code may run, is meant for the judged one's.
+        elsewhere = {"base": None, "revision": None, "trust_remote_code": False}
+        section = section.model_copy(update=elsewhere)
+    wish = replace(like.wish, section=section)
+    judged = judged_serving(adapter)
+    return wish if judged is None else wish_as_judged(wish, judged.serving)
+
+
+def _system(name: str, found: Summarized, origin: str) -> System:
+    return System(
+        name,
+        KINDS[name],
+        found.summaries.texts,
+        found.summaries.finish_reasons,
+        origin,
+        found.serving.to_json(),
+    )
