@@ -60,7 +60,12 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
         evaluation = replace(scored.evaluation, departures=_departures(model, served))
         scored = replace(scored, evaluation=evaluation)
         folder = work / "evaluation"
-        content = ReportContent(f"Evaluation {config.run}", scored, weights=served.weights)
+        content = ReportContent(
+            f"Evaluation {config.run}",
+            scored,
+            departures=evaluation.departures,
+            weights=served.weights,
+        )
         write_report(folder, content)
         numbers = json.dumps(scored.evaluation.to_json(), indent=2) + "\n"
         (folder / "evaluation.json").write_text(numbers, encoding="utf-8")
@@ -74,7 +79,7 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
 
 @dataclass(frozen=True)
 class _Model:
-    """The adapter on disk, the config with what is taken from it, and the cleaning that it wants."""
+    """The adapter on disk, the config with what is taken from it, and the cleaning of data."""
 
     filled: Filled[EvaluateConfig]
     fetched: FetchedModel

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from job.config.sections import AdapterModelSection
+from job.config.sections import AdapterModelSection, GenerationSection
 from job.config.serving_section import EngineName
 from job.errors import ConfigError
 from job.inference.engine import Engine
@@ -33,12 +33,15 @@ from job.model.load import (
     read_quantization,
 )
 from job.model.quantization import WeightsInMemory
-from job.prompt.template import prompt_digest
+from job.prompt.template import Prompt, prompt_digest
 from job.telemetry import event
 
 Name = Literal["transformers", "vllm"]
 JUDGED = "the adapter was judged with it"
-OF_VLLM = "vllm"  # the attention of a model that vLLM runs, which chooses it by itself
+# The attention of a model that vLLM runs, which chooses it by itself, and that which transformers
+# has for most models.
+OF_VLLM = "vllm"
+BY_DEFAULT = "sdpa"
 
 
 def check_installed(engine: EngineName, tensor_parallel: int = 1) -> None:
@@ -84,17 +87,7 @@ def open_engine(model: FetchedModel, wish: ServingWish, cache: Path) -> OpenedEn
         model = merge(model, section, cache)
 
     wish, name, why = _choose_or_depart(model, wish)
-    serving = Serving(
-        quantization=_quantization(model, section, name),
-        dtype=str(compute_dtype(section.dtype)).removeprefix("torch."),
-        attention=OF_VLLM,
-        adapter_weights=wish.adapter_weights,
-        engine=name,
-        engine_version=_version(name),
-        tensor_parallel=wish.tensor_parallel,
-        generation=deciding_generation(wish.generation),
-        prompt=prompt_digest(model.prompt),
-    )
+    serving = _serving(model, wish, name)
     event(
         "engine",
         engine=serving.engine_name,
@@ -116,6 +109,66 @@ def open_engine(model: FetchedModel, wish: ServingWish, cache: Path) -> OpenedEn
         None if is_merged else loaded.with_adapter,
         loaded.weights,
     )
+
+
+def expected_serving(model: FetchedModel, wish: ServingWish) -> Serving:
+    """Return the settings by which a model is to be served, before anything is loaded.
+
+    Where `auto` could only be resolved by loading vLLM, it is taken to serve.
+    """
+    name: Name = "transformers"
+    if wish.engine == "vllm" or wish.tensor_parallel > 1:
+        name = "vllm"
+    elif wish.engine == "auto" and is_installed():
+        is_4_bit = section_of_vllm(model, wish.section).quantization is not None
+        is_beside = wish.adapter_weights == "separate"
+        if not is_4_bit and not (is_beside and is_slow(model)):
+            name = "vllm"
+    return _serving(model, wish, name)
+
+
+def serving_in_memory(
+    model: Model, dtype: Any, generation: GenerationSection, prompt: Prompt
+) -> Serving:
+    """Return the settings of a model with its adapter in the memory of its training.
+
+    `dtype` is that of the computation.
+    """
+    return Serving(
+        quantization=model.weights_in_memory.quantization,
+        dtype=_name_of(dtype),
+        attention=_attention(model),
+        adapter_weights="separate",
+        engine="transformers",
+        engine_version=_version("transformers"),
+        tensor_parallel=1,
+        generation=deciding_generation(generation),
+        prompt=prompt_digest(prompt),
+    )
+
+
+def _serving(model: FetchedModel, wish: ServingWish, engine: Name) -> Serving:
+    """Return the settings by which an engine is to serve; those of attention as vLLM has them."""
+    return Serving(
+        quantization=_quantization(model, wish.section, engine),
+        dtype=_name_of(compute_dtype(wish.section.dtype)),
+        attention=OF_VLLM if engine == "vllm" else BY_DEFAULT,
+        adapter_weights=wish.adapter_weights,
+        engine=engine,
+        engine_version=_version(engine),
+        tensor_parallel=wish.tensor_parallel,
+        generation=deciding_generation(wish.generation),
+        prompt=prompt_digest(model.prompt),
+    )
+
+
+def _name_of(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _attention(model: Model) -> str:
+    attention: str = model.config.get_text_config()._attn_implementation
+    return attention
 
 
 def _for_this_machine(wish: ServingWish) -> ServingWish:
@@ -157,7 +210,7 @@ class _LoadedModel:
         self._dtype = compute_dtype(section.dtype)
         self._has_adapter = model.adapter is not None
         self._model: Model = load(model, section)
-        self.attention: str = self._model.config.get_text_config()._attn_implementation
+        self.attention = _attention(self._model)
         self.weights: WeightsInMemory = self._model.weights_in_memory
 
     def engine(self) -> Engine:
@@ -231,9 +284,12 @@ def _needs_vllm(tensor_parallel: int, reason: str) -> ConfigError:
 
 
 def _version(package: str) -> str:
+    """Return the version of a package, "" if it is not installed here."""
     try:
         return version(package)
     except PackageNotFoundError:
+        if package == "vllm" and not is_installed():
+            return ""
         # vLLM is one package from several distributions, none of which need be called vllm.
         # Reading all distributions takes a tenth of a second.
         return version(packages_distributions()[package][0])

@@ -86,7 +86,8 @@ class Serving:
         `where` names the source in the error.
         """
         try:
-            serving = TypeAdapter(Serving).validate_python(plain)
+            # As JSON, since strict types would want a Serving of Python.
+            serving = TypeAdapter(Serving).validate_json(json.dumps(plain))
             generation = serving.generation
             if set(generation) != set(DECIDING):
                 raise DamagedError(

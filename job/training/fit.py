@@ -26,7 +26,7 @@ from job.training.causes import STEPPING, blaming_the_config, explaining
 from job.training.prepare import Run
 from job.training.ranks import agree, first_then_others, is_first, share_stop
 from job.training.samples import SampleSummaries
-from job.training.scoring import ends_run, summarizer
+from job.training.scoring import ends_run, summarize_in_memory
 from job.training.stop import StopSignal
 from job.training.tensorboard import open_events, sync_tensorboard
 from job.training.trainer import RecapTrainer
@@ -245,12 +245,13 @@ def _make_samples(
         # Ranks that share a model must skip the samples together; a single one need not ask.
         return share_stop(stop) if trainer.is_fsdp_enabled else stop.requested
 
+    summarize = summarize_in_memory(run, trainer.model)
     return SampleSummaries(
         run.data.examples.validation[: run.config.training.sample_summaries],
-        summarizer(run, trainer.model),
+        lambda conversations: summarize(conversations).texts,
         write_text,
         is_stopping,
-        partial(ends_run, model=trainer.model, stop=stop),
+        partial(ends_run, stop=stop, model=trainer.model),
     )
 
 

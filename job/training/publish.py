@@ -17,6 +17,9 @@ from job.evaluation.result import Evaluation, NotScored
 from job.evaluation.selection import SelectionCurve
 from job.evaluation.systems import Scored
 from job.evaluation.table import score_table
+from job.inference.choose import expected_serving
+from job.inference.open import FetchedModel
+from job.inference.serving import Serving, write_serving
 from job.model.adapter import save_adapter
 from job.model.fetch import BASE_KEY
 from job.printable import printable
@@ -30,6 +33,7 @@ from job.training.attempt import CurrentAttempt
 from job.training.card_facts import gather_facts
 from job.training.prepare import Run
 from job.training.ranks import is_first
+from job.training.scoring import adapter_folder, serving_wish
 from job.training.sharding import trained_weights
 from job.training.tensorboard import publish_results, sync_tensorboard
 from job.training.trainer import RecapTrainer
@@ -45,8 +49,8 @@ def write_adapter(run: Run, trainer: RecapTrainer) -> None:
     if not is_first():
         return
     model = trainer.accelerator.unwrap_model(trainer.model)
-    save_adapter(model, run.tokenizer, run.base, _adapter_folder(run), weights)
-    write_prompt(_adapter_folder(run), run.data.prompt)
+    save_adapter(model, run.tokenizer, run.base, adapter_folder(run), weights)
+    write_prompt(adapter_folder(run), run.data.prompt)
 
 
 def publish(attempt: CurrentAttempt, history: History, result: Scored | NotScored) -> None:
@@ -56,7 +60,7 @@ def publish(attempt: CurrentAttempt, history: History, result: Scored | NotScore
     `attempt` what was published and what was left out. Prints the score table.
     """
     run = attempt.run
-    adapter = _adapter_folder(run)
+    adapter = adapter_folder(run)
     reload = verify_adapter(attempt, adapter, result)
     if isinstance(result, NotScored):
         attempt.left_out["scores"] = result.detail
@@ -64,6 +68,8 @@ def publish(attempt: CurrentAttempt, history: History, result: Scored | NotScore
     else:
         with _or_without("evaluation.json", attempt):
             _write_json(adapter / "evaluation.json", _without_texts(result.evaluation))
+    with _or_without("serving.json", attempt):
+        _write_serving(run, adapter, result)
     with _or_without("card", attempt):
         scores = result.evaluation if isinstance(result, Scored) else result
         card = model_card(gather_facts(attempt, reload), scores)
@@ -158,16 +164,23 @@ def _selection(attempt: CurrentAttempt) -> SelectionCurve | None:
     return SelectionCurve.from_json(attempt.selection) if attempt.selection else None
 
 
+def _write_serving(run: Run, adapter: Path, result: Scored | NotScored) -> None:
+    """Write how the adapter was served when it was scored, or is to be served if it was not."""
+    if isinstance(result, Scored):
+        judged = result.systems[0].serving
+        write_serving(adapter, Serving.from_json(judged), is_judged=True)
+        return
+    wish = serving_wish(run.config)
+    model = FetchedModel(run.base, adapter, None, run.tokenizer, run.data.prompt)
+    write_serving(adapter, expected_serving(model, wish), is_judged=False)
+
+
 def _print_scores(evaluation: Evaluation) -> None:
     try:
         print(printable(score_table(evaluation)), flush=True)
     except Exception as error:
         # Nobody reads the output any more, or its encoding is ASCII. The adapter is published.
         warn("the scores could not be printed: the report has them", why=str(error))
-
-
-def _adapter_folder(run: Run) -> Path:
-    return run.work / "adapter"
 
 
 def _size(folder: Path) -> int:

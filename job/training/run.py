@@ -18,6 +18,7 @@ build, fit, scoring, publish. Behind one name each, for when something does:
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,8 +27,11 @@ from accelerate import PartialState
 
 from job.config.commands import TrainConfig
 from job.errors import DivergedError, PreemptedError
+from job.evaluation.charts import History
+from job.evaluation.systems import System
 from job.identity import json_digest
 from job.launch.outcome import wait_for_outcome
+from job.model.load import free_memory
 from job.storage.holder import this_process
 from job.storage.lease import GuardedStore, Lease
 from job.storage.open import open_store
@@ -40,7 +44,7 @@ from job.training.fit import Session, fetch_checkpoint, fit, step_of
 from job.training.prepare import Run, prepare
 from job.training.publish import publish, write_adapter
 from job.training.ranks import agree, first_then_others, is_first
-from job.training.scoring import score_or_reason
+from job.training.scoring import score_or_reason, summarize_as_trained
 from job.training.silent_attempts import note_attempt
 from job.training.stop import StopSignal
 from job.training.watch import Watch
@@ -73,16 +77,41 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
 
         checkpoint = fetch_checkpoint(run)
         with record_attempt(run, step_of(checkpoint), started) as attempt:
-            trainer = fit(run, checkpoint, Session(stop, watch, attempt))
-            with explaining(PUBLISHING):
-                write_adapter(run, trainer)
-            # All ranks must call a sharded model; one of a whole model is enough.
-            if is_first() or trainer.is_fsdp_enabled:
-                with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
-                    result = score_or_reason(attempt, trainer.model, stop)
+            trained = _fit_and_write(run, checkpoint, Session(stop, watch, attempt))
+            free_memory()  # of the trainer's model: what serves must fit
+            # The other ranks are done, also if they shared the model.
             if is_first():
+                with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
+                    result = score_or_reason(attempt, trained.systems, stop)
                 with attempt.timed("publish_seconds"), heartbeat("publishing"):
-                    publish(attempt, trainer.state.log_history, result)
+                    publish(attempt, trained.history, result)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """The remains of a training besides the adapter on disk.
+
+    `systems` are what was summarized with the weights in memory.
+    """
+
+    history: History
+    systems: list[System]
+
+
+def _fit_and_write(run: Run, checkpoint: Path | None, session: Session) -> _Trained:
+    """Collective: train, and write the adapter to the local disk.
+
+    Keeps no reference to the trainer or its model.
+    """
+    trainer = fit(run, checkpoint, session)
+    with explaining(PUBLISHING):
+        write_adapter(run, trainer)
+    systems: list[System] = []
+    if run.config.evaluation.as_trained and is_first():
+        attempt = session.attempt
+        with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
+            systems = summarize_as_trained(attempt, trainer.model, session.stop)
+    return _Trained(trainer.state.log_history, systems)
 
 
 @contextmanager

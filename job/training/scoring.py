@@ -1,69 +1,77 @@
-"""Summaries and scores of the fresh adapter, by the model that is still in memory.
+"""Summaries and scores of the fresh adapter, from the disk and as it will serve.
 
-A failure here is a reason for an adapter without scores, never for a run without an adapter.
+The memory of the training is free by then, so that another engine and other weights fit. A failure
+here is a reason for an adapter without scores, never for a run without an adapter.
 """
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from torch.distributed.fsdp import FSDPModule
 
+from job.config.commands import TrainConfig
+from job.config.sections import AdapterModelSection
 from job.conversations.record import Conversation
-from job.errors import DataError, RetryError, is_out_of_memory
+from job.errors import ConfigError, DataError, RetryError, is_out_of_memory
 from job.evaluation.evaluate import SEED, choose_conversations, evaluate
 from job.evaluation.inputs import read_others
 from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
 from job.evaluation.result import NotScored
-from job.evaluation.systems import BASE, TUNED, Scored, System
+from job.evaluation.served import serve_judged
+from job.evaluation.systems import TUNED, Scored, System
+from job.identity import json_digest
+from job.inference.choose import serving_in_memory
 from job.inference.each import OneByOne
 from job.inference.engine import Engine
-from job.inference.summaries import input_budget, summarize_conversations
+from job.inference.from_disk import Candidate, Folders
+from job.inference.open import model_on_disk
+from job.inference.serving import ServingWish
+from job.inference.summaries import Summaries, input_budget, summarize_conversations
 from job.inference.transformers_engine import TransformersEngine
 from job.model import Model
+from job.model.load import compute_dtype
 from job.printable import entry, printable
 from job.prompt.encode import Encoder
+from job.storage.folders import sha256_file
 from job.storage.scratch import cache_folder
-from job.telemetry import progress
+from job.telemetry import progress, warn
 from job.training.attempt import MAX_CRASHES, CurrentAttempt
 from job.training.prepare import Run
-from job.training.ranks import anywhere
 from job.training.stop import StopSignal
 
 MIN_CONVERSATIONS_FOR_A_BAR = 11  # a few samples need none
+HOW_TO_SERVE = "`recap evaluate` scores it on a machine that serves it"
 
 
-def score_or_reason(attempt: CurrentAttempt, model: Model, stop: StopSignal) -> Scored | NotScored:
-    """Score the adapter in memory, or return the reason why that cannot be done.
+def score_or_reason(
+    attempt: CurrentAttempt, as_trained: Sequence[System], stop: StopSignal
+) -> Scored | NotScored:
+    """Score the written adapter, or return the reason why that cannot be done.
 
-    Collective if the model is sharded. Raises the errors for which `ends_run` returns True.
+    `as_trained` are systems that were summarized in the training's memory. Raise the errors for
+    which `ends_run` returns True.
     """
-    has_crashed = attempt.has_crashed_too_often("scoring")
-    if isinstance(model, FSDPModule):
-        has_crashed = anywhere(has_crashed)
-    if has_crashed:
+    if attempt.has_crashed_too_often("scoring"):
         why = f"{MAX_CRASHES} attempts ended while it was scored"
         return NotScored(why, f"{why}; run.json has how each of them ended")
 
     # A note in storage, since nothing can be caught if the system kills the process for memory or a
     # library crashes. Without it, each next attempt would end here too.
     with attempt.noting("scoring"):
-        return _try_to_score(attempt.run, model, stop)
+        try:
+            return score(attempt.run, as_trained)
+        except Exception as error:
+            if ends_run(error, stop):
+                raise
+            if not isinstance(error, DataError):
+                print(entry(traceback.format_exc()), file=sys.stderr)
+            return NotScored(_why(error), printable(f"{type(error).__name__}: {error}"))
 
 
-def _try_to_score(run: Run, model: Model, stop: StopSignal) -> Scored | NotScored:
-    try:
-        return score(run, model)
-    except Exception as error:
-        if ends_run(error, model, stop):
-            raise
-        if not isinstance(error, DataError):
-            print(entry(traceback.format_exc()), file=sys.stderr)
-        return NotScored(_why(error), printable(f"{type(error).__name__}: {error}"))
-
-
-def ends_run(error: Exception, model: Model, stop: StopSignal) -> bool:
+def ends_run(error: Exception, stop: StopSignal, model: Model = None) -> bool:
     """Return True if a failure to summarize is not about summaries, and another attempt may help.
 
     That is a stop, a GPU that fails, and for a sharded model any RuntimeError: collectives raise it
@@ -73,35 +81,99 @@ def ends_run(error: Exception, model: Model, stop: StopSignal) -> bool:
     return stop.requested or is_of_collectives or isinstance(error, RetryError)
 
 
-def score(run: Run, model: Model) -> Scored:
-    """Summarize validation conversations and score the summaries.
+def score(run: Run, as_trained: Sequence[System]) -> Scored:
+    """Summarize validation conversations with the adapter on disk, and score the summaries.
 
-    With the adapter, and also without it if configured.
+    With the base alone, too, if configured.
     """
     options = run.config.evaluation
     examples = run.data.examples
-    conversations = choose_conversations(examples.validation, options.max_conversations)
+    conversations = _chosen(run)
     storage = run.config.storage
     models = fetch_models(options, storage, cache_folder())
     if options.faithfulness_labels is not None:
         models = compare_with_labels(models, options, storage, examples.validation, SEED)
-    others = read_others(options.others, run.config.storage, conversations)
-    summarize = summarizer(run, model)
+    others = read_others(options.others, storage, conversations)
 
-    systems = [System(TUNED, "judged", summarize(conversations), origin="the adapter in memory")]
-    if options.base_without_adapter:
-        with model.disable_adapter():
-            systems.append(System(BASE, "base", summarize(conversations), origin=run.base.uri))
-
-    systems += others
+    judged = judged_candidate(run, adapter_folder(run), conversations)
+    folders = Folders(run.work, run.work)
+    served = serve_judged(judged, options.base_without_adapter, "this training", folders)
     references = [text for conversation in examples.train for text in conversation.references]
+    systems = [*served.systems, *as_trained, *others]
     return evaluate(systems, conversations, options, references, models)
 
 
-def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[str]]:
-    """Return a function that summarizes with the model in training, and leaves it as it was."""
+def judged_candidate(run: Run, adapter: Path, conversations: Sequence[Conversation]) -> Candidate:
+    """Return the adapter in a folder of this machine as it will be served."""
+    wish = serving_wish(run.config)
+    digest = json_digest({file.name: sha256_file(file) for file in sorted(adapter.glob("*.*"))})
+    model = model_on_disk(run.base, adapter, digest, wish.section)
+    return Candidate(TUNED, model, wish, conversations)
 
-    def summarize(conversations: list[Conversation]) -> list[str]:
+
+def serving_wish(config: TrainConfig) -> ServingWish:
+    """Return how the adapter of a training is to be served, by the sections of its config."""
+    model = config.model
+    serve = config.serve
+    section = AdapterModelSection(
+        base=model.base,
+        revision=model.revision,
+        quantization=serve.quantization,
+        dtype=serve.dtype,
+        trust_remote_code=model.trust_remote_code,
+    )
+    return ServingWish(
+        section,
+        config.generation,
+        serve.engine,
+        serve.adapter_weights,
+        serve.tensor_parallel,
+    )
+
+
+def summarize_as_trained(attempt: CurrentAttempt, model: Model, stop: StopSignal) -> list[System]:
+    """Summarize with the weights in the training's memory; return nothing if that fails.
+
+    Raise the errors for which `ends_run` returns True.
+    """
+    run = attempt.run
+    if attempt.has_crashed_too_often("scoring"):
+        return []
+    with attempt.noting("scoring"):
+        try:
+            found = summarize_in_memory(run, model)(_chosen(run))
+        except Exception as error:
+            if ends_run(error, stop):
+                raise
+            attempt.left_out["as_trained"] = printable(f"{type(error).__name__}: {error}")
+            warn("the weights in memory are not scored", why=attempt.left_out["as_trained"])
+            return []
+    dtype = compute_dtype(run.config.model.dtype)
+    serving = serving_in_memory(model, dtype, run.config.generation, run.data.prompt)
+    name = f"{TUNED}, as trained ({serving.quantization}, transformers)"
+    origin = "the weights in the training's memory"
+    return [
+        System(name, "as_trained", found.texts, found.finish_reasons, origin, serving.to_json())
+    ]
+
+
+def _chosen(run: Run) -> list[Conversation]:
+    examples = run.data.examples
+    return choose_conversations(examples.validation, run.config.evaluation.max_conversations)
+
+
+def adapter_folder(run: Run) -> Path:
+    """Return the folder of this machine to which the adapter is written."""
+    return run.work / "adapter"
+
+
+def summarize_in_memory(run: Run, model: Model) -> Callable[[list[Conversation]], Summaries]:
+    """Return a function that summarizes with the model in training, and leaves it as it was.
+
+    Collective if the model is sharded.
+    """
+
+    def summarize(conversations: list[Conversation]) -> Summaries:
         with in_evaluation_mode(model), _bar(len(conversations)) as done:
             engine: Engine = TransformersEngine(model, run.tokenizer)
             if not isinstance(model, FSDPModule):
@@ -112,7 +184,7 @@ def summarizer(run: Run, model: Model) -> Callable[[list[Conversation]], list[st
             encoder = Encoder(run.data.prompt, run.tokenizer, budget)
             return summarize_conversations(
                 conversations, engine, encoder, run.config.generation, done
-            ).texts
+            )
 
     return summarize
 
@@ -152,5 +224,11 @@ def _why(error: Exception) -> str:
     if isinstance(error, DataError):
         return "the validation conversations have no reference with a word to compare"
     if is_out_of_memory(error.__cause__ or error):
-        return "the memory was too small to summarize the validation conversations"
-    return f"summarizing or scoring the validation conversations failed ({type(error).__name__})"
+        return (
+            "the memory was too small to summarize the validation conversations as it would serve; "
+            f"{HOW_TO_SERVE}"
+        )
+    failed = f"failed ({type(error).__name__})"
+    if isinstance(error, ConfigError):
+        failed += f"; {HOW_TO_SERVE}"
+    return f"summarizing or scoring the validation conversations {failed}"

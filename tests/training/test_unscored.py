@@ -139,7 +139,7 @@ class SmallMemory:
 def test_memory_that_runs_out_while_scoring_is_a_reason():
     attempt = SmallMemory()
     stop = SimpleNamespace(requested=False)
-    reason = scoring.score_or_reason(attempt, torch.nn.Linear(1, 1), stop)
+    reason = scoring.score_or_reason(attempt, [], stop)
     assert reason.why.startswith("the memory was too small")
     assert reason.detail == "OutOfMemoryError: 2 GiB on cuda:0"
     assert attempt.notes == ["scoring begun", "scoring ended"]
@@ -149,7 +149,7 @@ def test_a_stop_while_scoring_is_no_reason():
     attempt = SmallMemory()
     stop = SimpleNamespace(requested=True)
     with pytest.raises(torch.OutOfMemoryError):
-        scoring.score_or_reason(attempt, torch.nn.Linear(1, 1), stop)
+        scoring.score_or_reason(attempt, [], stop)
     assert attempt.notes == ["scoring begun"], "run.json's end resets it"
 
 

@@ -1,0 +1,184 @@
+"""Claims about the record of serving settings: what it accepts, and what a config takes of it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.config.commands import SummarizeConfig
+from job.config.document import ConfigText
+from job.config.load import load_config, resolved_yaml
+from job.config.sections import StorageSection
+from job.errors import DamagedError
+from job.identity import json_digest
+from job.inference.serving import (
+    AdapterServing,
+    Serving,
+    differences,
+    read_serving,
+    write_serving,
+)
+from job.inference.taken import departures_of_config, fill, take
+from job.model.fetch import read_adapter
+from job.storage.folders import publish_folder
+from job.storage.local import LocalStore
+from job.summarization.identity import identity
+from job.summarization.summarizer import Digests
+
+GENERATION = {
+    "max_new_tokens": 64,
+    "temperature": 0.0,
+    "top_p": 1.0,
+    "seed": 42,
+    "max_input_tokens": None,
+}
+SERVING = Serving(
+    quantization="none",
+    dtype="bfloat16",
+    attention="vllm",
+    adapter_weights="separate",
+    engine="vllm",
+    engine_version="0.32.0",
+    tensor_parallel=1,
+    generation=GENERATION,
+    prompt="0" * 64,
+)
+JUDGED = AdapterServing(SERVING, is_judged=True)
+
+
+def night(**keys: Any) -> SummarizeConfig:
+    content = {"run": "n", "input": "in.jsonl", "output": "out/", "adapter": "a"}
+    return SummarizeConfig.model_validate(content | keys)
+
+
+def publish(folder: Path, content: bytes | None) -> str:
+    """Publish a folder like an adapter's, with this as its serving.json."""
+    made = folder / "made"
+    made.mkdir()
+    (made / "adapter_config.json").write_text("{}")
+    if content is not None:
+        (made / "serving.json").write_bytes(content)
+    publish_folder(made, LocalStore(str(folder / "adapter")), "", {"base": {"uri": "b"}})
+    return str(folder / "adapter")
+
+
+def test_the_record_is_read_back_as_it_was_written(tmp_path):
+    write_serving(tmp_path, SERVING, is_judged=True)
+    uri = publish(tmp_path, (tmp_path / "serving.json").read_bytes())
+    assert read_serving(read_adapter(uri, StorageSection())) == JUDGED
+    assert "vllm 0.32.0" in SERVING.text()
+    assert "\n" not in SERVING.text()
+
+
+def test_an_adapter_without_the_file_changes_no_config(tmp_path):
+    config = night(adapter=publish(tmp_path, None))
+    filled = fill(config)
+    assert filled.config is config
+    assert filled.judged is None
+    assert not filled.wish().taken
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"engine": "python"},
+        {"engine": 1},
+        {"dtype": "auto"},
+        {"quantization": "../../etc"},
+        {"attention": "a b"},
+        {"adapter_weights": "auto"},
+        {"engine_version": "1\x1b[31m"},
+        {"tensor_parallel": 0},
+        {"tensor_parallel": True},
+        {"prompt": "x"},
+        {"trust_remote_code": True},
+        {"base": "/etc"},
+        {"generation": {}},
+        {"generation": GENERATION | {"max_new_tokens": "64"}},
+        {"generation": GENERATION | {"max_new_tokens": 0}},
+        {"generation": GENERATION | {"temperature": -1.0}},
+        {"generation": GENERATION | {"max_batch_size": 1 << 40}},
+        {"judged": "yes"},
+    ],
+    ids=str,
+)
+def test_what_no_config_may_set_is_damage(tmp_path, change):
+    content = {"judged": True, **SERVING.to_json()} | change
+    uri = publish(tmp_path, json.dumps(content).encode())
+    with pytest.raises(DamagedError, match=r"serving\.json"):
+        read_serving(read_adapter(uri, StorageSection()))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"[" * 5000, b"x" * 70_000, b'{"judged": true}'])
+def test_a_file_that_is_no_record_is_damage(tmp_path, content):
+    uri = publish(tmp_path, content)
+    with pytest.raises(DamagedError, match=r"serving\.json"):
+        read_serving(read_adapter(uri, StorageSection()))
+
+
+def test_a_file_of_another_manifest_is_damage(tmp_path):
+    uri = publish(tmp_path, json.dumps({"judged": True, **SERVING.to_json()}).encode())
+    adapter = read_adapter(uri, StorageSection())
+    other = json.dumps({"judged": True, **SERVING.to_json(), "engine": "transformers"})
+    (Path(uri) / "serving.json").write_text(other)
+    with pytest.raises(DamagedError, match="not the file that the manifest names"):
+        read_serving(adapter)
+
+
+def test_a_config_takes_what_it_does_not_set():
+    filled = take(night(generation={"max_new_tokens": 99}, model={"dtype": "auto"}), JUDGED)
+    assert filled.config.engine == "vllm"
+    assert filled.config.model.dtype == "auto"
+    assert filled.config.generation.max_new_tokens == 99
+    assert {"engine", "tensor_parallel", "quantization", "seed"} <= filled.taken
+    assert not {"dtype", "max_new_tokens"} & filled.taken
+    assert departures_of_config(filled) == ["max new tokens 99 here, 64 when it was judged"], (
+        "what auto becomes is known where the model is opened"
+    )
+
+
+def test_a_resolved_config_takes_the_same_when_it_is_loaded_again():
+    config = night(engine="transformers", generation={"seed": 7})
+    again = load_config("summarize", ConfigText("night.yaml", resolved_yaml(config)))
+    assert take(again, JUDGED) == take(config, JUDGED)
+    assert take(again, JUDGED).config.generation.max_new_tokens == 64
+
+
+@pytest.mark.parametrize(
+    ("keys", "serving", "name"),
+    [
+        ({"adapter_weights": "merged"}, {"quantization": "nf4"}, "quantization"),
+        ({"model": {"quantization": "nf4"}}, {"adapter_weights": "merged"}, "adapter_weights"),
+        ({}, {"quantization": "nf4", "adapter_weights": "merged"}, "adapter_weights"),
+        ({"engine": "transformers"}, {"tensor_parallel": 4}, "tensor_parallel"),
+        ({"tensor_parallel": 4}, {"engine": "transformers"}, "engine"),
+    ],
+)
+def test_what_a_set_value_excludes_is_not_taken(keys, serving, name):
+    filled = take(night(**keys), replace(JUDGED, serving=replace(SERVING, **serving)))
+    assert name not in filled.taken
+    SummarizeConfig.model_validate(filled.config.model_dump())
+
+
+def test_the_identity_of_a_night_has_the_values_that_it_takes():
+    digests = Digests("a", "b")
+    taken = identity(take(night(), JUDGED).config, [], digests)
+    same = night(
+        model={"quantization": None, "dtype": "bfloat16"},
+        generation=GENERATION,
+        adapter_weights="separate",
+    )
+    assert json_digest(taken) == json_digest(identity(same, [], digests))
+    assert json_digest(taken) != json_digest(identity(night(), [], digests))
+
+
+def test_differences_are_sentences_about_what_decides():
+    here = replace(SERVING, dtype="float16", generation=GENERATION | {"seed": 1})
+    assert differences(SERVING, here) == ["dtype float16 here, bfloat16 when it was judged"]
+    other = replace(SERVING, engine="transformers", engine_version="5.19.0", attention="sdpa")
+    assert differences(SERVING, other) == ["engine transformers here, vllm when it was judged"]
+    drawn = replace(SERVING, generation=GENERATION | {"temperature": 0.7})
+    assert differences(SERVING, drawn) == ["temperature 0.7 here, 0 when it was judged"]
+    assert differences(SERVING, SERVING) == []
