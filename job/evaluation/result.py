@@ -4,7 +4,7 @@
 sentences, so that none of them claims more than the numbers show.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -262,12 +262,29 @@ def warnings(evaluation: Evaluation, quoting: bool = True) -> list[str]:
     if empty and empty.mean:
         number = round(empty.mean * empty.conversations)
         found.append(f"{number} of {count} summaries by {name} are empty.")
+    found += _worse_than_people(evaluation)
     if evaluation.unreadable_references:
         found.append(
             f"{evaluation.unreadable_references} of {evaluation.references} references have no "
             "word with a letter: nothing but a number scores above 0 against them."
         )
     return found
+
+
+def _worse_than_people(evaluation: Evaluation) -> Iterator[str]:
+    """Yield a sentence for each share that should be small and is larger than that of people."""
+    name = evaluation.judged
+    people = [other for other in evaluation.differences if _kind(evaluation, other) == "human"]
+    for metric in available_metrics(evaluation.models):
+        if metric.direction != "lower" or metric.name == "empty":
+            continue
+        for other in people:
+            own, theirs = (mean_score(evaluation, who, metric) for who in (name, other))
+            if own and theirs and verdict(evaluation, other, metric) == "loses to":
+                yield (
+                    f"{metric.title}: {own.mean:.1%} of {name}, {theirs.mean:.1%} of "
+                    f"{system_phrase(evaluation, other)}."
+                )
 
 
 def shorten(text: str, characters: int) -> str:

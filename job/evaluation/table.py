@@ -1,8 +1,18 @@
-"""An evaluation as a table for the terminal, in plain text of at most 100 columns."""
+"""An evaluation as a table for the terminal, in plain text of at most 100 columns.
+
+A line for each system: the scores that fit, in the order of the metrics; then the shares that
+should be small.
+"""
 
 from textwrap import wrap
 
-from job.evaluation.metrics.all_metrics import HEADLINE, first_metrics
+from job.evaluation.metrics.all_metrics import (
+    HEADLINE,
+    available_metrics,
+    first_metrics,
+    quality_metrics,
+)
+from job.evaluation.metrics.metric import Metric
 from job.evaluation.result import (
     Evaluation,
     best_score,
@@ -17,32 +27,30 @@ from job.evaluation.result import (
 
 MAX_COLUMNS = 100
 ARROW_COLUMNS = 2
-NAME_COLUMNS = 24
-SCORE_COLUMNS = 16
+NAME_COLUMNS = 20
+SCORE_COLUMNS = 14
 WORDS_COLUMNS = 7
-ROOM_FOR_SCORES = MAX_COLUMNS - ARROW_COLUMNS - NAME_COLUMNS - WORDS_COLUMNS
-SHOWN_METRICS = first_metrics(ROOM_FOR_SCORES // SCORE_COLUMNS)
+SHARE_COLUMNS = 9
+ROOM = MAX_COLUMNS - ARROW_COLUMNS - NAME_COLUMNS
 
 
 def score_table(evaluation: Evaluation) -> str:
     """Return the systems with their scores (± half of the 95% interval) and words per summary.
 
-    The best system comes first, and a star marks each column's best score. Sentences and warnings
-    follow the table. More metrics than fit are left out, never HEADLINE.
+    The best system comes first, and a star marks each column's best score. Shares, sentences and
+    warnings follow. More metrics than fit are left out, never HEADLINE.
     """
-    titles = "".join(f"{metric.short_title:>{SCORE_COLUMNS}}" for metric in SHOWN_METRICS)
+    systems = ranked_systems(evaluation)
     lines = [
         f"{evaluation.conversations} conversations, {evaluation.references} references; "
         "mean over the references ± 95%",
         "",
-        f"  {'':{NAME_COLUMNS}}{titles}{'words':>{WORDS_COLUMNS}}",
+        *_scores(evaluation, systems),
+        "",
+        *_shares(evaluation, systems),
+        "",
+        f"By {HEADLINE.title} (tokenizer {evaluation.tokenizer}):",
     ]
-    lines += [_row(evaluation, name) for name in ranked_systems(evaluation)]
-    label_columns = NAME_COLUMNS + len(SHOWN_METRICS) * SCORE_COLUMNS
-    words = evaluation.reference_words.mean
-    lines.append(f"  {'(references)':<{label_columns}}{words:>{WORDS_COLUMNS}.1f}")
-
-    lines += ["", f"By {HEADLINE.title} (tokenizer {evaluation.tokenizer}):"]
     texts = [f"  {comparison_sentence(evaluation, name)}" for name in other_systems(evaluation)]
     texts += [f"! {warning}" for warning in warnings(evaluation)]
     texts += [f"  {sentence}" for sentence in model_sentences(evaluation)]
@@ -51,17 +59,57 @@ def score_table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _row(evaluation: Evaluation, name: str) -> str:
-    system = evaluation.systems[name]
+def shown_scores(evaluation: Evaluation) -> tuple[Metric, ...]:
+    """Return the metrics of the table's columns: as many of the evaluation's as fit."""
+    count = (ROOM - WORDS_COLUMNS) // SCORE_COLUMNS
+    return first_metrics(count, quality_metrics(evaluation.models))
+
+
+def shown_shares(evaluation: Evaluation) -> tuple[Metric, ...]:
+    """Return the metrics of which less is better, as many as fit, if any system has a value."""
+    measured = {name for system in evaluation.systems.values() for name in system.scores}
+    guards = [
+        metric
+        for metric in available_metrics(evaluation.models)
+        if metric.direction == "lower" and metric.unit == "share" and metric.name in measured
+    ]
+    return tuple(guards[: ROOM // SHARE_COLUMNS])
+
+
+def _scores(evaluation: Evaluation, systems: list[str]) -> list[str]:
+    metrics = shown_scores(evaluation)
+    titles = "".join(f"{metric.short_title:>{SCORE_COLUMNS}}" for metric in metrics)
+    lines = [f"  {'':{NAME_COLUMNS}}{titles}{'words':>{WORDS_COLUMNS}}"]
+    for name in systems:
+        cells = "".join(_score(evaluation, name, metric) for metric in metrics)
+        words = evaluation.systems[name].words.mean
+        lines.append(f"{_label(evaluation, name)}{cells}{words:>{WORDS_COLUMNS}.1f}")
+    return lines
+
+
+def _shares(evaluation: Evaluation, systems: list[str]) -> list[str]:
+    metrics = shown_shares(evaluation)
+    titles = "".join(f"{metric.short_title:>{SHARE_COLUMNS}}" for metric in metrics)
+    lines = [f"{'% (less is better)':<{ARROW_COLUMNS + NAME_COLUMNS}}{titles}"]
+    for name in systems:
+        cells = "".join(_share(evaluation, name, metric) for metric in metrics)
+        lines.append(f"{_label(evaluation, name)}{cells}")
+    return lines
+
+
+def _label(evaluation: Evaluation, name: str) -> str:
     arrow = "> " if name == evaluation.judged else "  "
-    cells = ""
-    for metric in SHOWN_METRICS:
-        score = mean_score(evaluation, name, metric)
-        if score is None:
-            cells += f"{'':{SCORE_COLUMNS}}"
-            continue
-        star = "*" if score.mean == best_score(evaluation, metric) else " "
-        cell = f"{score.mean:.3f} ±{(score.high - score.low) / 2:.3f}{star}"
-        cells += f"{cell:>{SCORE_COLUMNS}}"
-    label = f"{shorten(name, NAME_COLUMNS):<{NAME_COLUMNS}}"
-    return f"{arrow}{label}{cells}{system.words.mean:>{WORDS_COLUMNS}.1f}".rstrip()
+    return f"{arrow}{shorten(name, NAME_COLUMNS):<{NAME_COLUMNS}}"
+
+
+def _score(evaluation: Evaluation, name: str, metric: Metric) -> str:
+    score = mean_score(evaluation, name, metric)
+    if score is None:
+        return f"{'- ':>{SCORE_COLUMNS}}"
+    star = "*" if score.mean == best_score(evaluation, metric) else " "
+    return f"{f'{score.mean:.3f} ±{(score.high - score.low) / 2:.3f}{star}':>{SCORE_COLUMNS}}"
+
+
+def _share(evaluation: Evaluation, name: str, metric: Metric) -> str:
+    share = mean_score(evaluation, name, metric)
+    return f"{'-' if share is None else f'{100 * share.mean:.1f}':>{SHARE_COLUMNS}}"

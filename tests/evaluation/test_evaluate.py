@@ -8,7 +8,7 @@ from job.errors import DamagedError, DataError, ExitCode
 from job.evaluation.evaluate import choose_conversations, evaluate
 from job.evaluation.result import Evaluation, comparison_sentence, verdict, warnings
 from job.evaluation.systems import Scored, System
-from job.evaluation.table import SHOWN_METRICS, score_table
+from job.evaluation.table import score_table, shown_scores
 from tests.evaluation.conftest import make_conversations, references_of
 
 OPTIONS = ScoringSection()
@@ -192,7 +192,7 @@ def test_the_table_fits_a_terminal_and_shows_the_best_row_without_colour(
     lines = score_table(good).splitlines()
     assert all(len(line) <= 100 and line.isprintable() for line in lines)
     assert lines[3].startswith("> tuned")
-    assert lines[3].count("*") == len(SHOWN_METRICS)
+    assert lines[3].count("*") == len(shown_scores(good))
     assert "tuned beats the constant sentence by" in score_table(good)
     table = score_table(collapsed).splitlines()
     assert all(len(line) <= 100 for line in table)

@@ -3,11 +3,11 @@ import pytest
 
 from job.config.scoring_sections import ScoringSection
 from job.evaluation.evaluate import evaluate
-from job.evaluation.metrics.all_metrics import first_metrics, quality_metrics
+from job.evaluation.metrics.all_metrics import METRICS, first_metrics, quality_metrics
 from job.evaluation.metrics.metric import Metric, each
 from job.evaluation.metrics.rouge import ROUGE_1, ROUGE_2, ROUGE_L, ROUGE_LSUM, sentences
 from job.evaluation.systems import System
-from job.evaluation.table import SHOWN_METRICS, score_table
+from job.evaluation.table import score_table, shown_scores, shown_shares
 from tests.evaluation.conftest import make_conversations, score_pairs
 
 
@@ -95,11 +95,14 @@ def test_every_metric_is_shown_wherever_there_is_room() -> None:
     system = System("tuned", "judged", [c.references[0] for c in conversations])
     options = ScoringSection(bootstrap_samples=100)
     found = evaluate([system], conversations, options, None).evaluation
+    systems = found.systems
     table = score_table(found)
     for metric in quality_metrics():
-        assert found.systems["tuned"].scores[metric.name]["best"].mean == 1
-    for metric in SHOWN_METRICS:
-        assert f" {metric.short_title} " in table
+        assert systems["tuned"].scores[metric.name]["best"].mean == 1
+    for metric in (*shown_scores(found), *shown_shares(found)):
+        assert f" {metric.short_title}" in table
+    guards = [m for m in METRICS if m.direction == "lower" and m.name in systems["human"].scores]
+    assert set(shown_shares(found)) == set(guards)
 
 
 def test_the_headline_is_among_the_first_metrics_wherever_it_stands() -> None:

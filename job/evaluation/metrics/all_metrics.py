@@ -8,10 +8,13 @@ from job.evaluation.metrics.faithfulness import FAITHFULNESS
 from job.evaluation.metrics.metric import Metric
 
 METRICS: tuple[Metric, ...] = (
-    *rouge.METRICS,
+    rouge.ROUGE_1,
+    rouge.ROUGE_2,
+    rouge.ROUGE_L,
+    FAITHFULNESS,
     *chrf.METRICS,
     BERTSCORE,
-    FAITHFULNESS,
+    rouge.ROUGE_LSUM,
     *form.METRICS,
     *copying.METRICS,
     *invented.METRICS,
