@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from job.evaluation.metrics.all_metrics import METRICS, metric_named
 from job.evaluation.metrics.metric import Metric
-from job.evaluation.result import Evaluation, mean_difference, mean_score, metric_title
+from job.evaluation.result import Evaluation, mean_difference, mean_score, metric_title, verdict
 from job.evaluation.selection import SelectionCurve
 from job.evaluation.systems import Scored
 from job.evaluation.words import length
@@ -31,6 +31,9 @@ CURVES = (
     ("Tokens per second", True, {"tokens_per_second": "tokens per second"}),
     ("Largest memory (GiB)", True, {"memory_gib": "memory"}),
 )
+
+# Colours of differences.
+OUTCOMES: Mapping[str, str] = {"beats": "ahead", "loses to": "behind"}
 
 
 def training_charts(history: History) -> list[LineChart]:
@@ -66,16 +69,21 @@ def score_plot(evaluation: Evaluation, metric: Metric) -> IntervalPlot:
 
 
 def difference_plot(evaluation: Evaluation, metric: Metric) -> IntervalPlot | None:
-    """Return the judged system's score minus each other one's, None if it is alone."""
+    """Return the judged system's score minus each other one's, None if it is alone.
+
+    An interval on one side of 0 has the colour of who is better.
+    """
     spreads = []
     for name in evaluation.differences:
         by = mean_difference(evaluation, name, metric)
         if by:
-            kind = evaluation.systems[name].kind
-            spreads.append(Spread(f"minus {name}", by.mean, by.low, by.high, kind))
+            kind = OUTCOMES.get(verdict(evaluation, name, metric), "other")
+            if metric.direction == "neither":
+                kind = "other"
+            spreads.append(Spread(name, by.mean, by.low, by.high, kind))
     if not spreads:
         return None
-    title = f"{metric_title(evaluation, metric)}: {evaluation.judged} minus each other"
+    title = f"{metric_title(evaluation, metric)}: {evaluation.judged} minus the other"
     return interval_plot(f"difference-{metric.name}", title, spreads, has_zero=True)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from job.evaluation.metrics.all_metrics import HEADLINE, METRICS
 from job.evaluation.metrics.metric import Metric, Sample
-from job.evaluation.result import Kind
+from job.evaluation.result import Kind, shorten
 from job.evaluation.score_table import shown_value
 from job.evaluation.systems import Scored, System
 from job.evaluation.words import length
@@ -142,7 +142,7 @@ def _summary(scored: Scored, system: System, row: int) -> ShownSummary:
     text = system.summaries[row]
     values = {name: float(column[row]) for name, column in scored.scores[system.name].items()}
     marks = _marks(scored, system, row)
-    return ShownSummary(system.name, text, system.kind, _badges(text, values), marks)
+    return ShownSummary(system.name, text, system.kind, _badges(text, values, marks), marks)
 
 
 def _marks(scored: Scored, system: System, row: int) -> dict[str, str]:
@@ -157,7 +157,7 @@ def _marks(scored: Scored, system: System, row: int) -> dict[str, str]:
     return marks
 
 
-def _badges(text: str, values: Mapping[str, float]) -> list[Badge]:
+def _badges(text: str, values: Mapping[str, float], marks: Mapping[str, str]) -> list[Badge]:
     """Return the headline score, the length, and each metric that counts something against it."""
     badges = []
     if math.isfinite(values.get(HEADLINE.name, math.nan)):
@@ -168,8 +168,11 @@ def _badges(text: str, values: Mapping[str, float]) -> list[Badge]:
             value = values[metric.name]
             # A share is 0 or 1 of one summary, if it is one of summaries.
             is_flag = value == 1 and metric.unit == "share"
+            title = metric.title.lower()
+            found = ", ".join(part for part, reason in marks.items() if reason == title)
             amount = "" if is_flag else f" {shown_value(value, metric)}"
-            badges.append(Badge(f"{metric.title.lower()}{amount}", "bad" if is_flag else "plain"))
+            remark = f"{title}: {shorten(found, 40)}" if found else f"{title}{amount}"
+            badges.append(Badge(remark, "bad" if is_flag else "plain"))
     return badges
 
 
