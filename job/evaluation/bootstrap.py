@@ -51,12 +51,14 @@ def mean_intervals(values: NDArray[np.float64], samples: int, seed: int) -> list
     resampled = np.concatenate(means)
     intervals: list[Interval | None] = []
     for column, valid in enumerate(counts):
-        if not valid:
+        own = resampled[:, column]
+        own = own[~np.isnan(own)]
+        if not own.size:
             intervals.append(None)
             continue
-        bounds = np.nanpercentile(resampled[:, column], [LOW_PERCENTILE, HIGH_PERCENTILE])
+        low, high = np.percentile(own, [LOW_PERCENTILE, HIGH_PERCENTILE])
         mean = filled[:, column].sum() / valid
-        intervals.append(Interval(float(mean), float(bounds[0]), float(bounds[1]), int(valid)))
+        intervals.append(Interval(float(mean), float(low), float(high), int(valid)))
     return intervals
 
 

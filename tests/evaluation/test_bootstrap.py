@@ -1,17 +1,50 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from job.evaluation.bootstrap import mean_intervals, paired_differences
+from job.evaluation.bootstrap import Interval, mean_intervals, paired_differences
+
+
+def covered(intervals: Sequence[Interval | None], truth: float) -> float:
+    """Return the share of intervals that have the true mean."""
+    found = [interval for interval in intervals if interval is not None]
+    assert len(found) == len(intervals)
+    return sum(interval.low <= truth <= interval.high for interval in found) / len(found)
+
+
+# 2,000 experiments are the columns of one call, with 80 conversations each.
 
 
 def test_a_95_percent_interval_covers_the_true_mean_about_95_times_in_100() -> None:
-    rng = np.random.default_rng(7)
-    draws = rng.beta(
-        2, 5, size=(400, 80)
-    )  # 400 experiments of 80 conversations, scores between 0 and 1
-    intervals = [mean_intervals(draw[:, None], 400, seed)[0] for seed, draw in enumerate(draws)]
-    covered = sum(interval.low <= 2 / 7 <= interval.high for interval in intervals)
-    assert 0.91 <= covered / 400 <= 0.98
+    draws = np.random.default_rng(7).beta(2, 5, size=(80, 2000))  # scores between 0 and 1
+    assert 0.92 <= covered(mean_intervals(draws, 1000, seed=0), 2 / 7) <= 0.97
+
+
+def test_a_95_percent_interval_of_a_paired_difference_covers_it_as_often() -> None:
+    rng = np.random.default_rng(8)
+    hard = rng.random((80, 2000))  # shared by both systems
+    left = hard + rng.exponential(0.2, hard.shape)  # skewed, as scores are
+    right = hard + rng.normal(0.05, 0.2, hard.shape)
+    assert 0.92 <= covered(paired_differences(left, right, 1000, seed=0), 0.15) <= 0.97
+
+
+def test_an_interval_covers_where_some_conversations_have_no_value() -> None:
+    rng = np.random.default_rng(9)
+    draws = rng.beta(2, 5, size=(80, 2000))
+    draws[rng.random(draws.shape) < 0.3] = np.nan
+    intervals = mean_intervals(draws, 1000, seed=0)
+    assert 0.92 <= covered(intervals, 2 / 7) <= 0.97
+    counts = [interval.conversations for interval in intervals if interval is not None]
+    assert counts == np.count_nonzero(~np.isnan(draws), axis=0).tolist()
+
+
+def test_a_column_without_any_value_has_no_interval() -> None:
+    values = np.array([[np.nan, 1.0], [np.nan, np.nan], [np.nan, 3.0]])
+    nothing, some = mean_intervals(values, 200, seed=0)
+    assert nothing is None
+    assert some is not None
+    assert (some.mean, some.conversations) == (2.0, 2)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> None:

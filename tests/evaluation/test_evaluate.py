@@ -6,6 +6,8 @@ from job.config.scoring_sections import ScoringSection
 from job.conversations.record import Conversation
 from job.errors import DamagedError, DataError, ExitCode
 from job.evaluation.evaluate import choose_conversations, evaluate
+from job.evaluation.metrics.copying import COPIED
+from job.evaluation.metrics.invented import INVENTED_NAMES
 from job.evaluation.result import Evaluation, comparison_sentence, verdict, warnings
 from job.evaluation.systems import Scored, System
 from job.evaluation.table import score_table, shown_scores
@@ -47,6 +49,29 @@ def test_a_difference_is_the_difference_of_the_means(good: Evaluation) -> None:
     assert good.differences["constant sentence"]["rougeL"]["best"].mean == pytest.approx(
         tuned - floor
     )
+
+
+def test_exchanging_two_systems_flips_every_sign() -> None:
+    conversations = make_conversations(20)
+    summaries = {
+        "one": [c.references[0] for c in conversations],
+        "two": [f"Here is Peter: {c.turns[0].text}" for c in conversations],
+    }
+    there = score(summaries, conversations).evaluation
+    back = score(dict(reversed(summaries.items())), conversations).evaluation
+    assert (there.judged, back.judged) == ("one", "two")
+    differences = back.differences["one"]
+    assert differences.keys() == there.differences["two"].keys() >= {"rougeL", "copied", "chrf"}
+    for metric, by_aggregation in there.differences["two"].items():
+        for aggregation, by in by_aggregation.items():
+            other = differences[metric][aggregation]
+            found = (other.mean, other.low, other.high)
+            assert found == pytest.approx((-by.mean, -by.high, -by.low)), metric
+    assert (verdict(there, "two"), verdict(back, "one")) == ("beats", "loses to")
+    copied, names = COPIED, INVENTED_NAMES  # less of them is better
+    assert {verdict(there, "two", metric) for metric in (copied, names)} == {"beats"}
+    assert {verdict(back, "one", metric) for metric in (copied, names)} == {"loses to"}
+    assert "Copied: " in " ".join(warnings(back))
 
 
 def test_a_collapsed_model_is_seen_and_said(collapsed: Evaluation) -> None:

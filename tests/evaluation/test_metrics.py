@@ -4,8 +4,10 @@ import pytest
 from job.config.scoring_sections import ScoringSection
 from job.evaluation.evaluate import evaluate
 from job.evaluation.metrics.all_metrics import METRICS, first_metrics, quality_metrics
+from job.evaluation.metrics.chrf import CHRF
 from job.evaluation.metrics.metric import Metric, each
 from job.evaluation.metrics.rouge import ROUGE_1, ROUGE_2, ROUGE_L, ROUGE_LSUM, sentences
+from job.evaluation.score import score_systems
 from job.evaluation.systems import System
 from job.evaluation.table import score_table, shown_scores, shown_shares
 from tests.evaluation.conftest import make_conversations, score_pairs
@@ -110,3 +112,38 @@ def test_the_headline_is_among_the_first_metrics_wherever_it_stands() -> None:
     assert first_metrics(3, four, ROUGE_L) == (ROUGE_1, ROUGE_2, ROUGE_L)
     assert first_metrics(3, four, ROUGE_LSUM) == (ROUGE_1, ROUGE_2, ROUGE_LSUM)
     assert first_metrics(9, four, ROUGE_L) == four
+
+
+def test_chrf_is_the_librarys_number() -> None:
+    from sacrebleu import sentence_chrf
+
+    conversations = make_conversations(10)
+    pairs = [c.references for c in conversations] + [
+        ("客户要求退款。", "客服同意退款。"),
+        ("", "a"),
+    ]
+    scores = score_pairs([pair[0] for pair in pairs], [[pair[1]] for pair in pairs], (CHRF,))
+    wanted = [sentence_chrf(summary, [reference]).score / 100 for summary, reference in pairs]
+    assert scores.of("chrf").tolist() == wanted
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=[metric.name for metric in METRICS])
+def test_a_metric_says_all_that_a_reader_needs(metric: Metric) -> None:
+    assert metric.about.endswith(".")
+    assert metric.low < metric.high
+    assert metric.name.isidentifier()
+    assert len(metric.short_title) <= 9  # a column of the terminal
+
+
+def test_scores_lie_in_the_range_of_their_metric() -> None:
+    conversations = make_conversations(8)
+    odd = ["", " ", "no no no no no no no no", "Peter paid $1,000 to x@y.org", "客户要求退款" * 9]
+    summaries = [*odd, *(c.references[0] for c in conversations[5:])]
+    system = System("tuned", "judged", summaries, ["stop", "length", None] + ["stop"] * 5)
+    metrics = [metric for metric in METRICS if "model" not in metric.needs]
+    scores = score_systems([system], conversations, metrics, {})["tuned"]
+    for metric in metrics:
+        values = scores[metric.name].values
+        present = values[~np.isnan(values)]
+        assert present.size, metric.name
+        assert ((present >= metric.low) & (present <= metric.high)).all(), metric.name
