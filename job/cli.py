@@ -173,7 +173,7 @@ def train(
 
     # Problems are reported now, before several processes load the model.
     plan = plan_training(loaded, fresh, brief=not dry_run)
-    if dry_run or plan.error:
+    if dry_run or (plan.error and not plan.done):
         return _print_plan(plan)
 
     from job.telemetry import event
@@ -182,6 +182,8 @@ def train(
         event(line)
     if plan.done:
         event("already done", run=plan.run, output=loaded.output)
+        if plan.not_passed:
+            raise plan.not_passed
         return ExitCode.DONE
 
     from job.launch.supervisor import run_training
@@ -240,13 +242,19 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
     values = parse_variables(variables)
     loaded = load_config("evaluate", read_config(config), overrides, values, METRICS)
     _set_thread_variables()
-    if loaded.adapter:  # to score a file of summaries needs none
+    if loaded.adapter or loaded.champion:  # to score a file of summaries needs none
         _require_gpus()
+    from job.evaluation.gate_screen import screen_or_raise
     from job.evaluation.run import run_evaluation
     from job.evaluation.table import score_table
     from job.printable import printable
 
-    click.echo(printable(score_table(run_evaluation(loaded).evaluation)))
+    evaluation = run_evaluation(loaded).evaluation
+    click.echo(printable(score_table(evaluation)))
+    if evaluation.gate:
+        judged = str(loaded.adapter or loaded.summaries)
+        screen = screen_or_raise(evaluation.gate, judged, loaded.publish.champion)
+        click.echo(printable(f"\n{screen}"))
 
 
 @recap.command(epilog="\b\nExample: recap plan examples/nightly.yaml --var date=2026-01-31")

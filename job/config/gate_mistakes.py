@@ -143,7 +143,7 @@ def _opponent_mistakes(
 
 def _why_absent(config: TrainConfig | EvaluateConfig, name: str) -> str | None:
     """Return why an opponent will not be there, or None if it will."""
-    others = list(getattr(config.evaluation, "others", None) or {})
+    others = list(config.evaluation.others)
     if name in others or name == "floors":
         return None
     if name == "base":

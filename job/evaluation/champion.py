@@ -68,8 +68,8 @@ def set_champion(
     nothing if it is the champion already. Raise OutputError if somebody else is faster.
     """
     before = find_pointer(uri, storage)
-    adapter = read_adapter(_absolute(named), storage)
-    adapter = replace(adapter, uri=_absolute(adapter.uri))
+    adapter = read_adapter(absolute_uri(named), storage)
+    adapter = replace(adapter, uri=absolute_uri(adapter.uri))
     check_nameable(uri, adapter.uri)
     folder = fetch_adapter(adapter, cache_folder())
     if before and (adapter.uri, adapter.digest) == (
@@ -128,7 +128,7 @@ def _evaluation_of(adapter: Adapter, folder: Path) -> Mapping[str, Any]:
     return {}
 
 
-def _absolute(adapter: str) -> str:
+def absolute_uri(adapter: str) -> str:
     """Return a URI that means the same adapter everywhere."""
     if HUB_ID.fullmatch(adapter) and not Path(adapter).is_dir():
         return f"hf://{adapter}"

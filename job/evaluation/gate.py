@@ -4,8 +4,10 @@ A pure function of evaluations. Every number is a paired difference on the same 
 signed so that more is better: the judged system's gain.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from job.config.gate_sections import GateSection
@@ -66,7 +68,8 @@ class Check:
 class OlderSet:
     """The evaluation of an adapter and the champion on an older test set.
 
-    None, and the reason in `why`, if the set could not be scored.
+    None, and the reason in `why`, if the set could not be scored. The reason may stand on a public
+    card: it names no places.
     """
 
     name: str
@@ -100,7 +103,7 @@ class GateResult:
         if self.reason is not None:
             return f"{self.judged} did not pass the gate: {self.reason}"
         count = sum(check.passed is not None for check in self.checks)
-        what = f"{count} check{'s' if count > 1 else ''} on {self.conversations} conversations"
+        what = f"{count} check{'' if count == 1 else 's'} on {self.conversations} conversations"
         if self.passed:
             return f"{self.judged} passed the gate: {what}"
         return f"{self.judged} did not pass the gate: {len(self.failures)} of {what} failed"
@@ -313,6 +316,18 @@ def _unknown(
 ) -> Check:
     """Return a check that fails, as nothing is known."""
     return Check(name, opponent, metric, rule, None, None, None, margin, False, sentence)
+
+
+def recorded(evaluation: Evaluation) -> GateResult | None:
+    """Return the verdict that an evaluation has; None without a gate."""
+    return None if evaluation.gate is None else GateResult.from_json(evaluation.gate)
+
+
+def write_gate(folder: Path, result: GateResult | None) -> None:
+    """Write gate.json to a folder of this machine; nothing without a gate."""
+    if result is not None:
+        text = json.dumps(result.to_json(), indent=2, ensure_ascii=False)
+        (folder / FILE).write_text(f"{text}\n", encoding="utf-8")
 
 
 def shown(gain: Interval) -> str:

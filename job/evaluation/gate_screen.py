@@ -1,12 +1,24 @@
 """A gate's result as one screen for the terminal: verdict, a line for each check, what to do."""
 
+from collections.abc import Mapping
 from textwrap import wrap
+from typing import Any
 
+from job.errors import GateError
 from job.evaluation.gate import Check, GateResult
 
 MAX_COLUMNS = 100
 NAME_COLUMNS = 42
 MARKS = {True: "✓", False: "✗", None: "–"}
+
+
+def screen_or_raise(gate: Mapping[str, Any], adapter: str, pointer: str | None) -> str:
+    """Return the screen of a recorded result; raise GateError with it if it did not pass."""
+    result = GateResult.from_json(gate)
+    screen = gate_screen(result, adapter, pointer)
+    if not result.passed:
+        raise GateError(screen)
+    return screen
 
 
 def gate_screen(result: GateResult, adapter: str, pointer: str | None) -> str:

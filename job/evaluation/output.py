@@ -17,7 +17,7 @@ from job.storage.folders import MANIFEST, Manifest, publish_folder, read_manifes
 from job.storage.store import Store
 
 KIND = "evaluation"
-FILES = ("evaluation.json", "report.html", "summaries.jsonl")
+FILES = ("evaluation.json", "gate.json", "report.html", "summaries.jsonl")
 
 
 def check_output(store: Store) -> None:
@@ -38,7 +38,10 @@ def check_output(store: Store) -> None:
 def publish_evaluation(folder: Path, store: Store, facts: Mapping[str, Any]) -> None:
     """Upload FILES from `folder`, the manifest last. Replaces what an evaluation left there."""
     with hold_claim(store, MARKER, KIND):
-        publish_folder(folder, store, "", {"kind": KIND, **facts})
+        manifest = publish_folder(folder, store, "", {"kind": KIND, **facts})
+        for entry in entries_at(store, FILES):
+            if entry.key not in manifest.files:
+                store.delete(entry.key)  # of an evaluation that had a gate
 
 
 def _read_manifest(store: Store) -> Manifest | None:

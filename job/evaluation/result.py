@@ -63,6 +63,7 @@ class Evaluation:
     score against them. `tokenizer` names the rules that cut text into words; scores by other rules
     cannot be compared. `models` has what is known of the model of each metric that needs one.
     `departures` are differences from the settings that the adapter was judged with before.
+    `gate` is `GateResult.to_json()`, None without a gate.
     """
 
     judged: str
@@ -79,6 +80,7 @@ class Evaluation:
     tokenizer: str
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     departures: list[str] = field(default_factory=list)
+    gate: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as JSON types, numbers with six decimals."""

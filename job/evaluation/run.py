@@ -9,9 +9,12 @@ from dataclasses import dataclass, replace
 
 from job.config.commands import EvaluateConfig
 from job.config.data_sections import CleaningStep
+from job.config.gate_mistakes import needs_base
 from job.conversations.cleaning import clean_all, resolve_steps
 from job.conversations.record import Conversation
+from job.evaluation.contest import Contest, begin_contest, judge_contest, summarize_rivals
 from job.evaluation.evaluate import SEED, evaluate
+from job.evaluation.gate import recorded, write_gate
 from job.evaluation.inputs import (
     given_system,
     read_given,
@@ -22,7 +25,9 @@ from job.evaluation.inputs import (
 from job.evaluation.metrics.models import MetricModel
 from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
 from job.evaluation.output import check_output, publish_evaluation
+from job.evaluation.promotion import Judged, promote
 from job.evaluation.report import ReportContent, write_report
+from job.evaluation.result import Evaluation
 from job.evaluation.served import Served, serve_judged
 from job.evaluation.systems import GIVEN, TUNED, Scored, System
 from job.inference.choose import check_installed
@@ -30,15 +35,17 @@ from job.inference.from_disk import Candidate, Folders
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter
 from job.inference.serving import differences
 from job.inference.taken import Filled, fill
+from job.model.fetch import read_adapter
 from job.storage.open import open_store
 from job.storage.scratch import cache_folder, work_folder
 from job.telemetry import event, heartbeat, warn
 
 
 def run_evaluation(config: EvaluateConfig) -> Scored:
-    """Score, publish the result and return it.
+    """Score, judge by the gate, publish the result, and return it.
 
-    Replaces what an earlier evaluation left at the output, and nothing else.
+    Replaces what an earlier evaluation left at the output, and nothing else. Makes the adapter the
+    champion if it passed: raises RetryError if somebody has switched the champion meanwhile.
     """
     store = open_store(config.output, config.storage)
     check_output(store)
@@ -49,20 +56,26 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
     steps = model.steps if model else resolve_steps(config.data, everything)
     conversations = clean_all(chosen, steps)
     models = _metric_models(config, everything, steps)
+    contest = begin_contest(config, models)
     with work_folder(config.run) as work:
-        if model is None:
+        folders = Folders(work, cache_folder())
+        judged = _judged(model, conversations)
+        if judged is None:
             served = Served([_given(config, everything, conversations)])
         else:
-            served = _summarize(model, conversations, Folders(work, cache_folder()))
+            served = _summarize(config, judged, folders)
+        rivals = summarize_rivals(contest, judged, conversations, folders)
+        systems = [*served.systems, *rivals.champion, *others]
         options = config.evaluation
-        systems = [*served.systems, *others]
         scored = evaluate(systems, conversations, options, train_references, models)
         evaluation = replace(scored.evaluation, departures=_departures(model, served))
-        scored = replace(scored, evaluation=evaluation)
+        digest = judged.model.adapter_digest if judged else None
+        scored = judge_contest(contest, replace(scored, evaluation=evaluation), rivals, digest)
         folder = work / "evaluation"
         content = ReportContent(
             f"Evaluation {config.run}",
             scored,
+            gate=recorded(scored.evaluation),
             departures=evaluation.departures,
             weights=served.weights,
         )
@@ -71,10 +84,25 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
         (folder / "evaluation.json").write_text(numbers, encoding="utf-8")
         lines = "".join(_lines(scored))
         (folder / "summaries.jsonl").write_text(lines, encoding="utf-8")
+        write_gate(folder, recorded(scored.evaluation))
         facts = {"run": config.run, "adapter": config.adapter, "summaries": config.summaries}
         publish_evaluation(folder, store, facts)
     event("evaluated", report=f"{store.uri}/report.html")
+    _promote_if_passed(config, contest, scored.evaluation)
     return scored
+
+
+def _promote_if_passed(config: EvaluateConfig, contest: Contest, evaluation: Evaluation) -> None:
+    """Make the adapter the champion, if it passed its gate and the config names a pointer."""
+    verdict = recorded(evaluation)
+    if config.adapter is None or config.publish.champion is None:
+        return
+    if verdict is None or not verdict.passed:
+        return
+    adapter = read_adapter(config.adapter, config.storage)
+    source = f"{config.output.rstrip('/')}/evaluation.json"
+    judged = Judged(adapter, evaluation, source, f"recap evaluate {config.run}")
+    promote(contest.champion, judged, config.storage)
 
 
 @dataclass(frozen=True)
@@ -116,14 +144,18 @@ def _given(
     return given_system(GIVEN, "judged", str(config.summaries), given, conversations)
 
 
-def _summarize(model: _Model, conversations: Sequence[Conversation], folders: Folders) -> Served:
-    """Summarize with the adapter, and without it if configured."""
-    config = model.filled.config
-    event("loading", base=model.fetched.base.uri, adapter=config.adapter)
-    judged = Candidate(TUNED, model.fetched, model.filled.wish(), conversations)
+def _judged(model: _Model | None, conversations: Sequence[Conversation]) -> Candidate | None:
+    """Return the adapter as it is to be served; None if a file of summaries is judged."""
+    if model is None:
+        return None
+    return Candidate(TUNED, model.fetched, model.filled.wish(), conversations)
+
+
+def _summarize(config: EvaluateConfig, judged: Candidate, folders: Folders) -> Served:
+    """Summarize with the adapter, and without it if it is to be compared with its base."""
+    event("loading", base=judged.model.base.uri, adapter=config.adapter)
     with heartbeat("summarizing"):
-        with_base = config.evaluation.base_without_adapter
-        return serve_judged(judged, with_base, str(config.adapter), folders)
+        return serve_judged(judged, needs_base(config), str(config.adapter), folders)
 
 
 def _departures(model: _Model | None, served: Served) -> list[str]:

@@ -17,7 +17,7 @@ from job.inference.from_disk import Candidate, Folders, Summarized, summarize_ca
 from job.inference.open import fetch_with_adapter
 from job.inference.serving import Serving, ServingWish
 from job.inference.taken import judged_serving, wish_as_judged
-from job.model.fetch import Adapter, read_adapter
+from job.model.fetch import Adapter
 from job.model.quantization import WeightsInMemory
 
 KINDS: Mapping[str, Kind] = {TUNED: "judged", BASE: "base", CHAMPION: "champion"}
@@ -46,30 +46,23 @@ def serve_judged(judged: Candidate, with_base: bool, origin: str, folders: Folde
         alone = replace(judged.model, adapter=None, adapter_digest=None)
         candidates.append(replace(judged, name=BASE, model=alone))
     found = summarize_candidates(candidates, folders)
-    systems = [_system(TUNED, found[TUNED], origin)]
+    systems = [system_of(TUNED, found[TUNED], origin)]
     if with_base:
-        systems.append(_system(BASE, found[BASE], judged.model.base.uri))
+        systems.append(system_of(BASE, found[BASE], judged.model.base.uri))
     return Served(systems, found[TUNED].serving, found[TUNED].weights)
 
 
-def serve_champion(candidate: Candidate, origin: str, folders: Folders) -> System:
-    """Summarize with the champion. Raise what `summarize_candidates` raises."""
-    found = summarize_candidates([candidate], folders)
-    return _system(CHAMPION, found[candidate.name], origin)
-
-
 def champion_candidate(
-    uri: str,
+    adapter: Adapter,
     like: Candidate,
     storage: StorageSection,
     cache: Path,
 ) -> Candidate:
-    """Fetch the champion, of a pointer or a folder, to summarize the conversations of `like`.
+    """Fetch the champion, to summarize the conversations of `like`.
 
     It is served by its own serving.json, or as `like` is if it carries none. Raise what
     `fetch_with_adapter` raises.
     """
-    adapter = read_adapter(uri, storage)
     wish = _wish_of(adapter, like)
     model = fetch_with_adapter(adapter.uri, wish.section, storage, cache)
     conversations: Sequence[Conversation] = like.conversations
@@ -90,7 +83,8 @@ def _wish_of(adapter: Adapter, like: Candidate) -> ServingWish:
     return wish if judged is None else wish_as_judged(wish, judged.serving)
 
 
-def _system(name: str, found: Summarized, origin: str) -> System:
+def system_of(name: str, found: Summarized, origin: str) -> System:
+    """Return the summaries of a candidate as a system of an evaluation."""
     return System(
         name,
         KINDS[name],

@@ -79,7 +79,8 @@ class Plan:
 
     `config` is the resolved YAML, and `story` the earlier attempts of this run, a line each. If
     `done`, the run `run` has finished and nothing is left to do. `chunks` is the number of chunks
-    of a night: more workers than that would find nothing to do.
+    of a night: more workers than that would find nothing to do. `not_passed` is the error of a
+    finished run whose adapter did not pass its gate.
     """
 
     title: str
@@ -89,12 +90,13 @@ class Plan:
     done: bool = False
     story: Sequence[str] = ()
     chunks: int | None = None
+    not_passed: RecapError | None = None
 
     @property
     def error(self) -> RecapError | None:
-        """The first error of the checks; None if the run has finished."""
+        """The first error of the checks; of a finished run, that its adapter did not pass."""
         if self.done:
-            return None
+            return self.not_passed
         for found in self.checks:
             if found.error:
                 return found.error

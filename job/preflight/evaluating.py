@@ -10,6 +10,7 @@ from job.evaluation.inputs import read_given, read_input, read_others, read_trai
 from job.evaluation.output import check_output
 from job.preflight.access import probe_output
 from job.preflight.checks import Found, Plan, check, check_value
+from job.preflight.gate import gate_checks
 from job.preflight.models import generating_checks
 from job.storage.open import open_store
 
@@ -26,6 +27,7 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
     if config.evaluation.others and everything:
         checks.append(check("others", lambda: _read_others(config, everything), "others"))
     checks += generating_checks(config)
+    checks += gate_checks(config, config.adapter or "", _scored(config, everything))
     checks.append(check("output", lambda: _look_at_output(config), "output"))
 
     title = f"plan of evaluate run {config.run}"
@@ -36,6 +38,13 @@ def _read_input(config: EvaluateConfig) -> Found[Sequence[Conversation]]:
     everything, chosen = read_input(config)
     text = f"{len(everything):,} conversations, {len(chosen):,} to score"
     return Found(text, everything)
+
+
+def _scored(config: EvaluateConfig, everything: Sequence[Conversation] | None) -> int | None:
+    if everything is None:
+        return None
+    count = sum(bool(conversation.references) for conversation in everything)
+    return min(count, config.evaluation.max_conversations or count)
 
 
 def _read_train(config: EvaluateConfig) -> str:

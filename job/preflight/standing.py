@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from job.config.commands import TrainConfig
-from job.errors import OutputError, RecapError
+from job.errors import GateError, OutputError, RecapError
 from job.identity import differences
 from job.model.fetch import small_identity
 from job.preflight.access import SmallFiles
@@ -24,7 +24,8 @@ class Standing:
     """The name of the run, its state as text, whether it is done, and its attempts, a line each.
 
     `prompt` is the one that the run began with; None if it has to be rendered. Whether a run has
-    begun is not known (`is_known`) if its data cannot be read.
+    begun is not known (`is_known`) if its data cannot be read. `gate` is the error of a run that is
+    done, if its adapter did not pass its gate.
     """
 
     run: str
@@ -33,6 +34,7 @@ class Standing:
     story: Sequence[str] = ()
     prompt: Prompt | None = None
     is_known: bool = True
+    gate: GateError | None = None
 
 
 def find_standing(
@@ -57,7 +59,9 @@ def find_standing(
     step = "none" if newest is None else newest
     state = "\n".join([f"{run}: {found.state}, last checkpoint {step}", *story[-ATTEMPTS_SHOWN:]])
     done = journal.is_done(found, store, config.publish.hub)
-    return Standing(run, state, done, story, None if done else read_run_prompt(store))
+    prompt = None if done else read_run_prompt(store)
+    gate = journal.gate_error(found, config) if done else None
+    return Standing(run, state, done, story, prompt, gate=gate)
 
 
 def _fresh_run(config: TrainConfig, wanted: dict[str, Any], small: SmallFiles) -> str:
@@ -101,9 +105,11 @@ def find_standing_without_data(config: TrainConfig) -> Standing:
 
     The run counts as done if it finished with data from the same URIs.
     """
-    if _finished_journal(config) is None:
+    found = _finished_journal(config)
+    if found is None:
         return Standing(config.run, f"{config.run}: not known without the data", is_known=False)
-    return Standing(config.run, f"{config.run}: finished, with the data of then", done=True)
+    state = f"{config.run}: finished, with the data of then"
+    return Standing(config.run, state, done=True, gate=journal.gate_error(found, config))
 
 
 def find_finished_standing(config: TrainConfig) -> Standing | None:
@@ -118,7 +124,8 @@ def find_finished_standing(config: TrainConfig) -> Standing | None:
     except RecapError:
         return None
     state = f"{config.run}: finished, and no file of its data has changed"
-    return Standing(config.run, state, done=True, story=journal.story(found))
+    gate = journal.gate_error(found, config)
+    return Standing(config.run, state, done=True, story=journal.story(found), gate=gate)
 
 
 def _finished_journal(config: TrainConfig) -> journal.Journal | None:

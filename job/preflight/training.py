@@ -18,6 +18,7 @@ from job.preflight.access import (
     small_files,
 )
 from job.preflight.checks import Check, Found, Plan, check, check_value
+from job.preflight.gate import gate_checks
 from job.preflight.models import announce, training_checks
 from job.preflight.standing import (
     Standing,
@@ -54,7 +55,9 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
 def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief: bool) -> Plan:
     nodes, cluster = check_value("nodes", _find_nodes)
     data, examples = check_value("data", lambda: _read_data(config), "data")
+    count = None
     if examples:
+        count = _conversations_to_score(config, examples)
         run, standing = check_value(
             "run", lambda: _found(find_standing(config, examples, fresh, small)), "output"
         )
@@ -76,6 +79,7 @@ def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief:
         checks.append(
             check("output", lambda: probe_output(config.output, config.storage), "output")
         )
+        checks += gate_checks(config, f"{config.output.rstrip('/')}/{standing.run}/adapter", count)
         if cluster != ALONE:
             checks.append(nodes)
         if config.publish.hub:
@@ -86,7 +90,15 @@ def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief:
 
 def _plan(config: TrainConfig, checks: list[Check], standing: Standing) -> Plan:
     title = f"plan of training run {standing.run}"
-    return Plan(title, checks, resolved_yaml(config), standing.run, standing.done, standing.story)
+    return Plan(
+        title,
+        checks,
+        resolved_yaml(config),
+        standing.run,
+        standing.done,
+        standing.story,
+        not_passed=standing.gate,
+    )
 
 
 def _find_nodes() -> Found[Cluster]:
@@ -186,6 +198,11 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
         return []
     warning = f"warning: the adapter will be published without scores: {why}"
     return [Check("scores", warning, is_known=False)]
+
+
+def _conversations_to_score(config: TrainConfig, examples: Examples) -> int:
+    count = sum(bool(conversation.references) for conversation in examples.validation)
+    return min(count, config.evaluation.max_conversations or count)
 
 
 def _rows(

@@ -34,6 +34,7 @@ class CurrentAttempt:
     reload: dict[str, Any] = field(default_factory=dict)  # facts of `Reload`
     published: dict[str, str] = field(default_factory=dict)  # where to, by `adapter` and `hub`
     left_out: dict[str, str] = field(default_factory=dict)  # why, by what is not published
+    gate: dict[str, Any] = field(default_factory=dict)  # the verdict; empty without a gate
     entry: journal.Journal | None = None  # run.json; on rank 0 only
     weights_in_memory: WeightsInMemory | None = None  # of the base, once it is loaded
 
@@ -107,6 +108,8 @@ def record_attempt(run: Run, first_step: int, started: str) -> Iterator[CurrentA
     reason = "finished"
     for name, why in attempt.left_out.items():
         reason += f", without {name}: {why}"
+    if attempt.gate:
+        reason += f"; {attempt.gate['verdict']}"
     _end(attempt, "finished", reason)
 
 
@@ -131,6 +134,7 @@ def _begin(attempt: CurrentAttempt, started: str) -> journal.Journal:
         "reload": attempt.reload,
         "published": attempt.published,
         "left_out": attempt.left_out,
+        "gate": attempt.gate,
     }
     entry = journal.begin(run.store, run.config, run.fingerprint(), attempt.step, facts, started)
     write_run_prompt(run.store, run.data.prompt)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from job.config.commands import TrainConfig
 from job.config.sections import model_identity, to_plain
 from job.environment import versions
-from job.errors import DamagedError, MissingError, OutputError
+from job.errors import DamagedError, GateError, MissingError, OutputError
 from job.identity import changed_names, differences, json_digest
 from job.printable import printable
 from job.storage.folders import read_manifest
@@ -196,6 +196,33 @@ def is_done(journal: Journal, store: Store, hub: str | None) -> bool:
         return False
     # Another fingerprint is that of an earlier run here, whose run.json was removed.
     return adapter.extra.get("fingerprint") == json_digest(journal.fingerprint)
+
+
+def gate_error(journal: Journal, config: TrainConfig) -> GateError | None:
+    """Return the error of a finished run whose adapter did not pass the config's gate.
+
+    None if it passed, or if there is no gate. A verdict is of the gate that the run had: an adapter
+    that was not judged for this champion has not passed.
+    """
+    publish = config.publish
+    if publish.gate is None:
+        return None
+    recorded = journal.facts.get("gate")
+    where = f"{config.output.rstrip('/')}/{journal.run}/adapter"
+    remedy = (
+        f"judge it with `recap evaluate`: adapter: {where}, and the section publish of this config"
+    )
+    if not recorded:
+        return GateError(f"{journal.run} finished without a gate, and its adapter stays: {remedy}")
+    if not recorded["passed"]:
+        return GateError(recorded["screen"])
+    if publish.champion != recorded["pointer"]:
+        was = recorded["pointer"] or "none"
+        return GateError(
+            f"{journal.run} passed its gate while publish.champion was {was}, and did not become "
+            f"champion of {publish.champion or 'none'}: {remedy}"
+        )
+    return None
 
 
 def begin(

@@ -12,6 +12,8 @@ from typing import Any
 from job.errors import OutputError, RecapError
 from job.evaluation.card.page import model_card
 from job.evaluation.charts import History
+from job.evaluation.contest import verdict_of
+from job.evaluation.gate import write_gate
 from job.evaluation.report import ReportContent, write_report
 from job.evaluation.result import Evaluation, NotScored
 from job.evaluation.selection import SelectionCurve
@@ -68,6 +70,7 @@ def publish(attempt: CurrentAttempt, history: History, result: Scored | NotScore
     else:
         with _or_without("evaluation.json", attempt):
             _write_json(adapter / "evaluation.json", _without_texts(result.evaluation))
+    write_gate(adapter, verdict_of(result, run.config))  # a later attempt may promote by it
     with _or_without("serving.json", attempt):
         _write_serving(run, adapter, result)
     with _or_without("card", attempt):
@@ -138,6 +141,7 @@ def _publish_report(attempt: CurrentAttempt, history: History, result: Scored | 
     content = ReportContent(
         title,
         result,
+        verdict_of(result, run.config),
         history=history,
         selection=_selection(attempt),
         weights=attempt.weights_in_memory,
@@ -145,6 +149,7 @@ def _publish_report(attempt: CurrentAttempt, history: History, result: Scored | 
     write_report(folder, content)
     if isinstance(result, Scored):
         _write_json(folder / "evaluation.json", result.evaluation.to_json())
+    write_gate(folder, verdict_of(result, run.config))
     publish_folder(folder, run.store, "report", {})
 
 

@@ -28,6 +28,7 @@ from accelerate import PartialState
 from job.config.commands import TrainConfig
 from job.errors import DivergedError, PreemptedError
 from job.evaluation.charts import History
+from job.evaluation.contest import begin_contest
 from job.evaluation.systems import System
 from job.identity import json_digest
 from job.launch.outcome import wait_for_outcome
@@ -41,9 +42,10 @@ from job.training import journal
 from job.training.attempt import record_attempt
 from job.training.causes import PUBLISHING, explaining
 from job.training.fit import Session, fetch_checkpoint, fit, step_of
+from job.training.gate import finish_promoted, is_promoted, raise_verdict, settle_gate
 from job.training.prepare import Run, prepare
 from job.training.publish import publish, write_adapter
-from job.training.ranks import agree, first_then_others, is_first
+from job.training.ranks import agree, first_then_others, from_first, is_first
 from job.training.scoring import score_or_reason, summarize_as_trained
 from job.training.silent_attempts import note_attempt
 from job.training.stop import StopSignal
@@ -56,7 +58,8 @@ MAX_WAIT_IN_COLLECTIVE = timedelta(hours=2)
 def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> None:
     """Fine-tune, evaluate and publish.
 
-    Raise PreemptedError if a later attempt can resume, another RecapError if the run cannot go on.
+    Raise PreemptedError if a later attempt can resume, GateError if the published adapter did not
+    pass its gate, another RecapError if the run cannot go on.
     """
     started = journal.now()
     # Without `cpu`, accelerate would see a single process on a machine without GPUs.
@@ -77,14 +80,21 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
 
         checkpoint = fetch_checkpoint(run)
         with record_attempt(run, step_of(checkpoint), started) as attempt:
+            if from_first(lambda: is_promoted(run)):
+                if is_first():
+                    finish_promoted(attempt)
+                return  # what serves is not written again
             trained = _fit_and_write(run, checkpoint, Session(stop, watch, attempt))
             free_memory()  # of the trainer's model: what serves must fit
             # The other ranks are done, also if they shared the model.
             if is_first():
+                contest = begin_contest(config)
                 with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
-                    result = score_or_reason(attempt, trained.systems, stop)
+                    result = score_or_reason(attempt, trained.systems, contest, stop)
                 with attempt.timed("publish_seconds"), heartbeat("publishing"):
                     publish(attempt, trained.history, result)
+                    settle_gate(attempt, contest, result)
+        raise_verdict(attempt)
 
 
 @dataclass(frozen=True)
@@ -157,13 +167,16 @@ def _is_done(run: Run) -> bool:
     """Return True if another process finished the run while this one waited for its lease.
 
     Raise OutputError if the folder belongs to another run by now, or if the base has changed since
-    the run began.
+    the run began; GateError if the finished run did not pass its gate.
     """
     found = journal.read_journal(run.store)
     if found is None:
         return False
     journal.check_same_run(found, run.store, run.fingerprint())
     if journal.is_done(found, run.store, run.config.publish.hub):
+        not_passed = journal.gate_error(found, run.config)
+        if not_passed:
+            raise not_passed
         return True
     journal.check_same_base(found, run.store, run.base.identity())
     return False

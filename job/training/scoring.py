@@ -8,14 +8,17 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from torch.distributed.fsdp import FSDPModule
 
 from job.config.commands import TrainConfig
+from job.config.gate_mistakes import needs_base
 from job.config.sections import AdapterModelSection
 from job.conversations.record import Conversation
 from job.errors import ConfigError, DataError, RetryError, is_out_of_memory
+from job.evaluation.contest import Contest, judge_contest, summarize_rivals
 from job.evaluation.evaluate import SEED, choose_conversations, evaluate
 from job.evaluation.inputs import read_others
 from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
@@ -47,12 +50,12 @@ HOW_TO_SERVE = "`recap evaluate` scores it on a machine that serves it"
 
 
 def score_or_reason(
-    attempt: CurrentAttempt, as_trained: Sequence[System], stop: StopSignal
+    attempt: CurrentAttempt, as_trained: Sequence[System], contest: Contest, stop: StopSignal
 ) -> Scored | NotScored:
     """Score the written adapter, or return the reason why that cannot be done.
 
-    `as_trained` are systems that were summarized in the training's memory. Raise the errors for
-    which `ends_run` returns True.
+    `as_trained` are systems that were summarized in the training's memory, and `contest` is what
+    the gate compares with. Raise the errors for which `ends_run` returns True.
     """
     if attempt.has_crashed_too_often("scoring"):
         why = f"{MAX_CRASHES} attempts ended while it was scored"
@@ -62,7 +65,7 @@ def score_or_reason(
     # library crashes. Without it, each next attempt would end here too.
     with attempt.noting("scoring"):
         try:
-            return score(attempt.run, as_trained)
+            return score(attempt.run, as_trained, contest)
         except Exception as error:
             if ends_run(error, stop):
                 raise
@@ -81,10 +84,10 @@ def ends_run(error: Exception, stop: StopSignal, model: Model = None) -> bool:
     return stop.requested or is_of_collectives or isinstance(error, RetryError)
 
 
-def score(run: Run, as_trained: Sequence[System]) -> Scored:
-    """Summarize validation conversations with the adapter on disk, and score the summaries.
+def score(run: Run, as_trained: Sequence[System], contest: Contest) -> Scored:
+    """Summarize validation conversations with the adapter on disk, score the summaries, and judge.
 
-    With the base alone, too, if configured.
+    With the base alone and with the champion, too, if configured.
     """
     options = run.config.evaluation
     examples = run.data.examples
@@ -97,10 +100,13 @@ def score(run: Run, as_trained: Sequence[System]) -> Scored:
 
     judged = judged_candidate(run, adapter_folder(run), conversations)
     folders = Folders(run.work, run.work)
-    served = serve_judged(judged, options.base_without_adapter, "this training", folders)
+    served = serve_judged(judged, needs_base(run.config), "this training", folders)
+    contest = replace(contest, models=models)
+    rivals = summarize_rivals(contest, judged, conversations, folders)
     references = [text for conversation in examples.train for text in conversation.references]
-    systems = [*served.systems, *as_trained, *others]
-    return evaluate(systems, conversations, options, references, models)
+    systems = [*served.systems, *rivals.champion, *as_trained, *others]
+    scored = evaluate(systems, conversations, options, references, models)
+    return judge_contest(contest, scored, rivals)
 
 
 def judged_candidate(run: Run, adapter: Path, conversations: Sequence[Conversation]) -> Candidate:

@@ -1,0 +1,181 @@
+"""The contest of an adapter with the champion: both summarize the same conversations, then a gate.
+
+The champion is the one that its pointer names when the contest begins, and it summarizes with the
+settings that it serves with.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from job.config.commands import EvaluateConfig, TrainConfig
+from job.config.gate_mistakes import champion_of, resolved_gate
+from job.config.gate_sections import GateSection
+from job.conversations.cleaning import clean_all
+from job.conversations.record import Conversation
+from job.errors import DataError, RecapError, RetryError
+from job.evaluation.evaluate import NO_MODELS, evaluate
+from job.evaluation.gate import GateResult, OlderSet, judge, not_scored, recorded
+from job.evaluation.metrics.models import MetricModel
+from job.evaluation.older_sets import OlderInput, read_older_sets
+from job.evaluation.promotion import Champion, find_champion
+from job.evaluation.result import NotScored
+from job.evaluation.served import champion_candidate, system_of
+from job.evaluation.systems import CHAMPION, TUNED, Scored, System
+from job.inference.from_disk import Candidate, Folders, summarize_candidates
+from job.inference.open import fetch_with_adapter
+from job.inference.taken import fill
+from job.telemetry import warn
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Who is compared with whom. `gate` is None if it is a comparison without a verdict."""
+
+    config: TrainConfig | EvaluateConfig
+    gate: GateSection | None = None
+    champion: Champion = field(default_factory=Champion)
+    older: Sequence[OlderInput] = ()
+    models: Mapping[str, MetricModel] = field(default_factory=dict)  # by metric
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Summaries of the champion, and of both on older test sets, scored.
+
+    `champion` has no system if there is no champion to compare with, or if it failed.
+    """
+
+    champion: list[System] = field(default_factory=list)
+    older: list[OlderSet] = field(default_factory=list)
+
+
+def begin_contest(
+    config: TrainConfig | EvaluateConfig, models: Mapping[str, MetricModel] = NO_MODELS
+) -> Contest:
+    """Read the pointer of the champion, and the older test sets.
+
+    `models` are those of metrics, by metric. Raise RetryError of the store.
+    """
+    champion = find_champion(champion_of(config), config.storage)
+    older: Sequence[OlderInput] = ()
+    if config.publish.regressions:
+        most = config.evaluation.max_conversations
+        regressions = config.publish.regressions
+        older = read_older_sets(regressions, config.data, config.storage, most)
+    return Contest(config, resolved_gate(config), champion, older, models)
+
+
+def summarize_rivals(
+    contest: Contest,
+    judged: Candidate | None,
+    conversations: Sequence[Conversation],
+    folders: Folders,
+) -> Rivals:
+    """Summarize the same conversations with the champion, and older test sets with both.
+
+    `judged` is None if a file of summaries is judged, which has none of older test sets. A champion
+    that cannot be loaded is a reason why nobody passes, and no error: the judged one keeps its
+    scores. Raise RetryError if a GPU or the store fails.
+    """
+    champion = contest.champion
+    why = "the champion could not be read" if champion.why else ""
+    if why:
+        warn(why, why=champion.why)
+    digest = judged.model.adapter_digest if judged else None
+    is_rival = champion.state(digest) == "compared"
+    if not is_rival or champion.adapter is None:
+        return Rivals(older=[OlderSet(each.name, None, why) for each in contest.older])
+    try:
+        if judged is None:
+            judged = _alone(contest, conversations, folders)
+        return _summarize(contest, judged, folders)
+    except RetryError:
+        raise
+    except RecapError as error:
+        warn("the champion could not be scored", why=str(error))
+        why = f"the champion could not be scored ({type(error).__name__})"
+        return Rivals(older=[OlderSet(each.name, None, why) for each in contest.older])
+
+
+def judge_contest(
+    contest: Contest, scored: Scored, rivals: Rivals, digest: str | None = None
+) -> Scored:
+    """Judge the scored adapter, of this digest if it was published; note the verdict with it.
+
+    Without a gate, the scores stay as they are.
+    """
+    if contest.gate is None:
+        return scored
+    evaluation = scored.evaluation
+    state = contest.champion.state(digest)
+    verdict = judge(contest.gate, evaluation, rivals.older, state, contest.champion.digest)
+    return replace(scored, evaluation=replace(evaluation, gate=verdict.to_json()))
+
+
+def verdict_of(
+    result: Scored | NotScored, config: TrainConfig | EvaluateConfig
+) -> GateResult | None:
+    """Return the verdict on an adapter; None without a gate. Without scores it did not pass."""
+    if isinstance(result, Scored):
+        return recorded(result.evaluation)
+    gate = resolved_gate(config)
+    return None if gate is None else not_scored(TUNED, gate, result.why)
+
+
+def _summarize(contest: Contest, judged: Candidate, folders: Folders) -> Rivals:
+    adapter = contest.champion.adapter
+    assert adapter is not None
+    storage = contest.config.storage
+    champion = champion_candidate(adapter, judged, storage, folders.cache)
+    candidates = [champion]
+    cleaned = {}
+    for older in contest.older:
+        if older.conversations:
+            conversations = clean_all(older.conversations, judged.model.prompt.cleaning)
+            own = replace(judged, name=_on(older.name, TUNED), conversations=conversations)
+            theirs = champion_candidate(adapter, own, storage, folders.cache)
+            candidates += [own, replace(theirs, name=_on(older.name, CHAMPION))]
+            cleaned[older.name] = conversations
+
+    found = summarize_candidates(candidates, folders)
+    sets = []
+    for older in contest.older:
+        if older.name not in cleaned:
+            sets.append(OlderSet(older.name, None, older.why))
+            continue
+        systems = [
+            system_of(name, found[_on(older.name, name)], older.name) for name in (TUNED, CHAMPION)
+        ]
+        sets.append(_score(contest, older.name, systems, cleaned[older.name]))
+    return Rivals([system_of(CHAMPION, found[CHAMPION], adapter.uri)], sets)
+
+
+def _alone(contest: Contest, conversations: Sequence[Conversation], folders: Folders) -> Candidate:
+    """Return the champion as a night with this config would serve it."""
+    config = contest.config
+    assert isinstance(config, EvaluateConfig)
+    assert contest.champion.adapter is not None
+    uri = contest.champion.adapter.uri
+    filled = fill(config.model_copy(update={"adapter": uri, "summaries": None}))
+    model = fetch_with_adapter(uri, filled.config.model, config.storage, folders.cache)
+    return Candidate(CHAMPION, model, filled.wish(), conversations)
+
+
+def _score(
+    contest: Contest,
+    name: str,
+    systems: Sequence[System],
+    conversations: Sequence[Conversation],
+) -> OlderSet:
+    options = contest.config.evaluation
+    try:
+        scored = evaluate(systems, conversations, options, None, contest.models)
+        return OlderSet(name, scored.evaluation)
+    except DataError as error:
+        warn(f"the older set {name} could not be scored", why=str(error))
+        return OlderSet(name, None, "it has no reference with a word to compare")
+
+
+def _on(older: str, system: str) -> str:
+    """Return the name of a candidate on an older test set."""
+    return f"{system} on {older}"

@@ -1,0 +1,150 @@
+"""Claims about promotions: only what passed, once, and never over a champion that nobody judged."""
+
+from dataclasses import replace
+
+import pytest
+
+from job.config.sections import StorageSection
+from job.errors import ConfigError, ExitCode, OutputError, RetryError
+from job.evaluation.gate import GateResult
+from job.evaluation.promotion import (
+    Judged,
+    check_promotable,
+    find_champion,
+    promote,
+    was_promoted,
+)
+from job.model.champion import Promotion, find_pointer, now, read_pointer, roll_back, switch
+from job.model.fetch import BASE_KEY, read_adapter
+from job.storage.folders import publish_folder
+from job.storage.open import open_store
+
+STORAGE = StorageSection()
+PASSED = GateResult(True, "tuned", "rougeL", 40, "none yet")
+FAILED = GateResult(False, "tuned", "rougeL", 40, "none yet")
+
+
+@pytest.fixture
+def pointer(tmp_path):
+    return str(tmp_path / "champion.json")
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """Publish an adapter without weights by its name."""
+
+    def put(name):
+        folder = tmp_path / "local" / name
+        folder.mkdir(parents=True)
+        (folder / "weights").write_text(name)
+        uri = str(tmp_path / "runs" / name / "adapter")
+        facts = {BASE_KEY: {"uri": "base", "digest": "b" * 64}}
+        publish_folder(folder, open_store(uri), "", facts)
+        return read_adapter(uri, STORAGE)
+
+    return put
+
+
+@pytest.fixture
+def judged(good):
+    """An adapter with an evaluation that has a verdict: by default, that it passed."""
+
+    def make(adapter, result=PASSED):
+        evaluation = replace(good, gate=result.to_json())
+        return Judged(adapter, evaluation, "s3://b/report/evaluation.json", "recap train small")
+
+    return make
+
+
+def test_the_first_that_passes_becomes_the_champion(pointer, adapter, judged):
+    first = adapter("first")
+    nobody = find_champion(pointer, STORAGE)
+    assert nobody.state() == "none yet"
+    promote(nobody, judged(first), STORAGE)
+    champion = read_pointer(pointer, STORAGE).champion
+    assert (champion.adapter, champion.digest) == (first.uri, first.digest)
+    assert champion.by == "recap train small"
+    assert champion.reason == "tuned passed the gate: 0 checks on 40 conversations"
+    assert champion.evaluation["source"] == "s3://b/report/evaluation.json"
+    assert champion.evaluation["gains"]["constant sentence"][0] > 0
+
+
+def test_what_did_not_pass_is_never_promoted(pointer, adapter, judged):
+    with pytest.raises(AssertionError):
+        promote(find_champion(pointer, STORAGE), judged(adapter("bad"), FAILED), STORAGE)
+    assert find_pointer(pointer, STORAGE) is None
+
+
+def test_of_two_that_judged_against_one_champion_the_second_is_told(pointer, adapter, judged):
+    before = find_champion(pointer, STORAGE)
+    one, two = adapter("one"), adapter("two")
+    promote(before, judged(one), STORAGE)
+    with pytest.raises(RetryError, match="somebody else switched it meanwhile") as caught:
+        promote(before, judged(two), STORAGE)
+    assert caught.value.exit_code == ExitCode.RETRY
+    assert "compares the adapter with the new champion" in str(caught.value)
+    assert read_pointer(pointer, STORAGE).champion.adapter == one.uri
+
+    again = find_champion(pointer, STORAGE)
+    assert (again.state(two.digest), again.digest) == ("compared", one.digest)
+    promote(again, judged(two), STORAGE)
+    assert read_pointer(pointer, STORAGE).champion.version == 2
+
+
+def test_a_champion_is_not_promoted_twice(pointer, adapter, judged):
+    first = adapter("first")
+    promote(find_champion(pointer, STORAGE), judged(first), STORAGE)
+    itself = find_champion(pointer, STORAGE)
+    assert itself.state(first.digest) == "itself"
+    assert promote(itself, judged(first), STORAGE) is None
+    assert read_pointer(pointer, STORAGE).champion.version == 1
+
+
+def test_a_promotion_is_known_after_a_rollback(pointer, adapter, judged):
+    first, second, third = adapter("first"), adapter("second"), adapter("third")
+    for each in (first, second):
+        promote(find_champion(pointer, STORAGE), judged(each), STORAGE)
+    roll_back(read_pointer(pointer, STORAGE), STORAGE, "a person")
+    found = read_pointer(pointer, STORAGE)
+    assert found.champion.adapter == first.uri
+    assert was_promoted(found, second)
+    assert not was_promoted(found, third)
+    assert not was_promoted(None, first)
+
+
+def test_without_a_pointer_nothing_is_switched(adapter, judged):
+    first, second = adapter("first"), adapter("second")
+    assert promote(find_champion(None, STORAGE), judged(second), STORAGE) is None
+    compared = find_champion(first.uri, STORAGE)
+    assert compared.state(second.digest) == "compared"
+    assert promote(compared, judged(second), STORAGE) is None
+
+
+def test_a_champion_that_is_gone_is_compared_with_nobody(pointer):
+    lost = Promotion("/gone/adapter", "a" * 64, now(), "a person")
+    switch(pointer, STORAGE, lost, None)
+    found = find_champion(pointer, STORAGE)
+    assert found.state("b" * 64) == "compared", "it is not the first"
+    assert found.adapter is None
+    assert "its champion is gone" in found.why
+
+
+def test_a_pointer_that_cannot_be_written_is_no_reason_to_run_again(
+    pointer, adapter, monkeypatch, judged
+):
+    first = adapter("first")
+    nobody = find_champion(pointer, STORAGE)
+
+    def full(*_):
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("job.evaluation.promotion.switch", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        promote(nobody, judged(first), STORAGE)
+
+
+def test_a_pointer_for_everybody_cannot_name_a_folder_of_one_machine(tmp_path):
+    with pytest.raises(ConfigError, match="a folder of one machine"):
+        check_promotable("s3://bucket/champion.json", str(tmp_path / "adapter"))
+    check_promotable("s3://bucket/champion.json", "s3://bucket/run/adapter")
+    check_promotable(str(tmp_path / "champion.json"), "runs/small/adapter")

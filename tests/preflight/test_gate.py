@@ -1,0 +1,118 @@
+"""Claims about plans of a gate: who is compared with whom, and what nobody could pass."""
+
+import json
+
+import pytest
+
+from job.config.commands import EvaluateConfig
+from job.config.sections import StorageSection
+from job.errors import ConfigError, DataError, MissingError
+from job.model.champion import Promotion, now, switch
+from job.model.fetch import BASE_KEY, read_adapter
+from job.preflight.gate import gate_checks
+from job.storage.folders import publish_folder
+from job.storage.open import open_store
+from tests.evaluation.conftest import make_conversations
+
+STORAGE = StorageSection()
+
+
+@pytest.fixture
+def pointer(tmp_path):
+    return str(tmp_path / "champions" / "champion.json")
+
+
+@pytest.fixture
+def checks(tmp_path, pointer):
+    """Return the checks of a gate by name, for a judged adapter and 40 conversations to score."""
+
+    def find(publish, conversations=40, adapter=str(tmp_path / "run" / "adapter")):
+        content = {"run": "r", "input": "in.jsonl", "output": "out", "adapter": adapter}
+        publish = {"gate": {}, "champion": pointer} | publish
+        config = EvaluateConfig.model_validate(content | {"publish": publish})
+        return {found.name: found for found in gate_checks(config, adapter, conversations)}
+
+    return find
+
+
+def older_set(path, count):
+    lines = [
+        {
+            "id": each.id,
+            "turns": [{"role": turn.role, "text": turn.text} for turn in each.turns],
+            "summaries": each.references,
+        }
+        for each in make_conversations(count)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return {"regressions": [{"name": "billing", "input": str(path)}]}
+
+
+def test_a_plan_says_who_is_compared_and_that_the_first_becomes_champion(checks, pointer):
+    found = checks({})
+    assert found["gate"].found.splitlines() == [
+        "by rougeL: better than floors, base",
+        "no worse than champion by more than 0.01",
+        "worse by at most: empty 0.01, cut 0.02, repeating 0.02, invented_numbers 0.05, "
+        "copied 0.25",
+    ]
+    assert found["champion"].found.splitlines() == [
+        f"{pointer}  there is none yet: the first that passes",
+        "an adapter that passes becomes the champion",
+    ]
+    assert not any(each.error for each in found.values())
+
+
+def test_a_plan_names_the_champion_with_version_and_digest(checks, pointer, tmp_path):
+    folder = tmp_path / "local"
+    folder.mkdir()
+    (folder / "weights").write_text("w")
+    uri = str(tmp_path / "served")
+    publish_folder(folder, open_store(uri), "", {BASE_KEY: {"uri": "base"}})
+    digest = read_adapter(uri, STORAGE).digest
+    switch(pointer, STORAGE, Promotion(uri, digest, now(), "a test"), None)
+    said = checks({})["champion"].found
+    assert f"version 1: {uri}, digest {digest[:12]}" in said
+
+
+def test_a_champion_that_is_gone_is_found_by_the_plan(checks, pointer):
+    switch(pointer, STORAGE, Promotion("/gone", "a" * 64, now(), "a test"), None)
+    error = checks({})["champion"].error
+    assert isinstance(error, MissingError)
+    assert "its champion is gone" in str(error)
+
+
+def test_a_pointer_that_could_not_name_the_adapter_is_found_by_the_plan(checks, tmp_path):
+    found = checks({"champion": "s3://bucket/champion.json"})["champion"]
+    assert isinstance(found.error, ConfigError)
+    assert "a folder of one machine" in str(found.error)
+
+
+def test_a_gate_that_names_only_a_champion_needs_one(checks):
+    publish = {"gate": {"better_than": [], "no_worse_than": ["champion"]}}
+    error = checks(publish)["champion"].error
+    assert isinstance(error, ConfigError)
+    assert "nobody could pass" in str(error)
+
+
+def test_too_few_conversations_are_found_before_the_training(checks):
+    error = checks({}, conversations=9)["gate"].error
+    assert isinstance(error, DataError)
+    assert "9 conversations would be scored, and fewer than 10 never pass" in str(error)
+
+
+def test_older_sets_are_read_by_the_plan(checks, tmp_path):
+    found = checks(older_set(tmp_path / "old.jsonl", 12))["older set"]
+    assert found.found == "billing: 12 conversations to score"
+    small = checks(older_set(tmp_path / "small.jsonl", 9))["older set"]
+    assert isinstance(small.error, DataError)
+
+
+def test_an_older_set_that_is_gone_is_found_by_the_plan(checks, tmp_path):
+    publish = {"regressions": [{"name": "billing", "input": str(tmp_path / "gone.jsonl")}]}
+    assert isinstance(checks(publish)["older set"].error, MissingError)
+
+
+def test_without_gate_and_champion_nothing_is_planned(tmp_path):
+    content = {"run": "r", "input": "in.jsonl", "output": "out", "adapter": "a"}
+    assert gate_checks(EvaluateConfig.model_validate(content), "a", 40) == []

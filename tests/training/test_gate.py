@@ -1,0 +1,157 @@
+"""Claims about trainings with a gate: how they end, and what a kill between two steps leaves."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.config.commands import TrainConfig
+from job.config.sections import StorageSection
+from job.errors import ExitCode, GateError
+from job.model.champion import Promotion, now, read_pointer, roll_back, switch
+from job.model.fetch import read_adapter
+from job.preflight.training import plan_training
+from job.storage.folders import verify_folder
+from tests.faults.trials import journal_of, store_of
+from tests.training.conftest import records, write_jsonl
+
+pytestmark = [pytest.mark.quality, pytest.mark.usefixtures("places")]
+STORAGE = StorageSection()
+# Whoever says anything passes: a few steps teach nothing.
+LOOSE = {"better_than": [], "no_worse_than": ["base", "champion"], "margin": 1, "guards": {}}
+STRICT = {"better_than": ["floors"], "guards": {}}
+
+
+@pytest.fixture
+def gated(config: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """A run of two steps with a pointer that does not exist yet, and twelve conversations."""
+    config["training"] |= {"max_steps": 2, "sample_summaries": 0, "save_every_steps": 1}
+    validation = write_jsonl(tmp_path / "validation.jsonl", records(12, first=100))
+    config["data"]["validation"] = str(validation)
+    config["evaluation"]["max_conversations"] = 12
+    config["generation"] = {"max_new_tokens": 4}
+    config["publish"] |= {"champion": str(tmp_path / "champion.json"), "gate": LOOSE}
+    return config
+
+
+@pytest.fixture
+def pointer(gated: dict[str, Any]) -> str:
+    return gated["publish"]["champion"]
+
+
+def adapter_of(config: dict[str, Any]) -> str:
+    return f"{config['output']}/{config['run']}/adapter"
+
+
+def scored_again(log: str) -> bool:
+    return '"message": "engine"' in log
+
+
+def test_an_adapter_that_does_not_pass_is_kept_and_ends_with_76(gated, trials, pointer):
+    gated["publish"]["gate"] = STRICT
+    code, log = trials.run(gated)
+    assert code == ExitCode.GATE, log
+    assert "tuned did not pass the gate" in log
+    assert "What serves is unchanged" in log
+    assert f"recap champion set {pointer} {adapter_of(gated)}" in log
+    assert not Path(pointer).exists()
+
+    folder = Path(adapter_of(gated))
+    verify_folder(folder)
+    assert not json.loads((folder / "gate.json").read_text())["passed"]
+    assert not json.loads((folder / "evaluation.json").read_text())["gate"]["passed"]
+    journal = journal_of(store_of(gated))
+    assert journal["state"] == "finished"
+    assert "did not pass the gate" in journal["attempts"][-1]["reason"]
+
+    again, log = trials.run(gated)
+    assert (again, scored_again(log)) == (ExitCode.GATE, False), "from its record, without work"
+    planned = plan_training(TrainConfig.model_validate(gated), brief=True)
+    assert planned.done
+    assert isinstance(planned.error, GateError)
+    gated["publish"] = {"verify": False}
+    assert plan_training(TrainConfig.model_validate(gated), brief=True).error is None
+
+
+def test_an_adapter_that_passes_becomes_the_champion(gated, trials, pointer):
+    code, log = trials.run(gated)
+    assert code == ExitCode.DONE, log
+    champion = read_pointer(pointer, STORAGE).champion
+    assert (champion.adapter, champion.by) == (adapter_of(gated), "recap train tiny")
+    assert champion.digest == read_adapter(pointer, STORAGE).digest
+    again, log = trials.run(gated)
+    assert (again, scored_again(log)) == (ExitCode.DONE, False)
+    assert read_pointer(pointer, STORAGE).champion.version == 1
+
+    gated["publish"]["champion"] = f"{pointer.removesuffix('.json')}-2.json"
+    planned = plan_training(TrainConfig.model_validate(gated), brief=True)
+    assert "did not become champion" in str(planned.error)
+    assert "recap evaluate" in str(planned.error)
+
+
+def test_a_kill_before_the_switch_loses_nothing(gated, trials, pointer):
+    code, _ = trials.run(gated, BROKEN="job.training.gate:promote:kill")
+    assert code < 0
+    verify_folder(Path(adapter_of(gated)))
+    assert not Path(pointer).exists()
+    code, log = trials.run(gated)
+    assert code == ExitCode.DONE, log
+    assert read_pointer(pointer, STORAGE).champion.version == 1
+
+
+def test_after_a_kill_the_adapter_is_judged_against_who_is_champion_then(gated, trials, pointer):
+    gated["publish"]["gate"] = LOOSE | {"no_worse_than": ["base"], "better_than": ["champion"]}
+    code, _ = trials.run(gated, BROKEN="job.training.gate:promote:kill")
+    assert code < 0
+    other = gated | {"run": "other"}
+    trials.run(other | {"publish": {"verify": False}})
+    digest = read_adapter(adapter_of(other), STORAGE).digest
+    switch(pointer, STORAGE, Promotion(adapter_of(other), digest, now(), "a person"), None)
+
+    code, log = trials.run(gated)
+    assert code == ExitCode.GATE, "both are the same, and better is asked"
+    assert "better than the champion" in log
+    assert read_pointer(pointer, STORAGE).champion.version == 1
+
+
+@pytest.mark.parametrize("is_rolled_back", [False, True])
+def test_a_kill_after_the_switch_promotes_once(gated, trials, pointer, is_rolled_back):
+    first = Promotion("/served/before", "a" * 64, now(), "a person")
+    gated["publish"]["gate"] = LOOSE | {"no_worse_than": ["base"]}
+    switch(pointer, STORAGE, first, None)
+    code, _ = trials.run(gated, BROKEN="job.training.gate:_note:kill")
+    assert code < 0
+    promoted = read_pointer(pointer, STORAGE).champion
+    assert (promoted.adapter, promoted.version) == (adapter_of(gated), 2)
+    if is_rolled_back:
+        roll_back(read_pointer(pointer, STORAGE), STORAGE, "a person")
+
+    code, log = trials.run(gated)
+    assert code == ExitCode.DONE, log
+    assert not scored_again(log), "what serves is not written again"
+    champion = read_pointer(pointer, STORAGE).champion
+    assert champion.version == (3 if is_rolled_back else 2)
+    assert champion.adapter == ("/served/before" if is_rolled_back else adapter_of(gated))
+    assert read_adapter(adapter_of(gated), STORAGE).digest == promoted.digest
+    journal = journal_of(store_of(gated))
+    assert journal["state"] == "finished"
+    assert journal["facts"]["gate"]["passed"]
+    assert trials.run(gated)[0] == ExitCode.DONE
+
+
+def test_an_adapter_without_scores_did_not_pass(gated, trials, pointer):
+    code, log = trials.run(gated, BROKEN="job.training.scoring:evaluate:raise")
+    assert code == ExitCode.GATE, log
+    assert "tuned did not pass the gate: it has no scores" in log
+    assert "recap evaluate" in log
+    assert not Path(pointer).exists()
+    assert trials.run(gated)[0] == ExitCode.GATE
+
+
+def test_a_pointer_that_cannot_be_written_fails_after_the_adapter_is_there(gated, trials, pointer):
+    code, _ = trials.run(gated, BROKEN="job.evaluation.promotion:switch:disk")
+    assert code == ExitCode.OUTPUT
+    verify_folder(Path(adapter_of(gated)))
+    assert trials.run(gated)[0] == ExitCode.DONE
+    assert read_pointer(pointer, STORAGE).champion.version == 1
