@@ -1,0 +1,181 @@
+"""Claims about summarizing from the disk: what shares a loaded base, and the process of its own."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
+from job.conversations.record import Conversation, Source, Turn
+from job.errors import ConfigError, RecapError
+from job.inference import from_disk
+from job.inference import open as opening
+from job.inference.from_disk import Candidate, Folders, Results, summarize_candidates
+from job.inference.open import FetchedModel, fetch_with_adapter
+from job.inference.serving import ServingWish
+from tests.adapters import publish_adapter
+
+CONVERSATIONS = [
+    Conversation(f"c{n}", (Turn("customer", f"Parcel {n} is late"),), Source("in.jsonl", n))
+    for n in range(4)
+]
+WISH = ServingWish(AdapterModelSection(dtype="float32"), GenerationSection(max_new_tokens=8))
+
+
+@pytest.fixture(scope="module")
+def model(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> FetchedModel:
+    work = tmp_path_factory.mktemp("adapter")
+    publish_adapter(base_folder, work, str(work / "published"))
+    return fetch_with_adapter(
+        str(work / "published"), WISH.section, StorageSection(), work / "cache"
+    )
+
+
+@pytest.fixture(scope="module")
+def other(model: FetchedModel, tmp_path_factory: pytest.TempPathFactory) -> FetchedModel:
+    """The same base with another adapter."""
+    folder = tmp_path_factory.mktemp("other") / "adapter"
+    shutil.copytree(str(model.adapter), folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    turned = {name: -tensor if "lora_A" in name else tensor for name, tensor in weights.items()}
+    save_file(turned, folder / "adapter_model.safetensors", {"format": "pt"})
+    return replace(model, adapter=folder, adapter_digest="f" * 64)
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The bases that were loaded so far."""
+    seen = []
+    real = opening.load_base
+
+    def load_base(*arguments: Any, **named: Any) -> Any:
+        seen.append(arguments)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(opening, "load_base", load_base)
+    return seen
+
+
+def candidate(name: str, model: FetchedModel, wish: ServingWish = WISH) -> Candidate:
+    return Candidate(name, model, wish, CONVERSATIONS)
+
+
+def alone(model: FetchedModel) -> FetchedModel:
+    return replace(model, adapter=None, adapter_digest=None)
+
+
+def folders(path: Path) -> Folders:
+    return Folders(path, path)
+
+
+def texts(found: Results) -> list[list[str]]:
+    return [each.summaries.texts for each in found.values()]
+
+
+def test_adapters_and_their_base_share_one_loaded_base(model, other, loads, tmp_path):
+    named = {"base": alone(model), "tuned": model, "other": other}
+    candidates = [candidate(name, each) for name, each in named.items()]
+    together = summarize_candidates(candidates, folders(tmp_path))
+    assert list(together) == ["base", "tuned", "other"]
+    assert len(loads) == 1
+    apart = [summarize_candidates([each], folders(tmp_path)) for each in candidates]
+    assert len(loads) == 4
+    assert texts(together) == [each for found in apart for each in texts(found)]
+    assert len(set(map(str, texts(together)))) == 3, "each summarizes in its own words"
+
+
+def test_merged_weights_share_no_base(model, loads, tmp_path):
+    merged = replace(WISH, adapter_weights="merged")
+    found = summarize_candidates(
+        [candidate("tuned", model, merged), candidate("base", alone(model), merged)],
+        folders(tmp_path),
+    )
+    assert len(loads) == 2
+    assert found["tuned"].serving.adapter_weights == "merged"
+    beside = summarize_candidates([candidate("tuned", model)], folders(tmp_path))
+    assert texts(beside)[0] == found["tuned"].summaries.texts, "float32 rounds next to nothing"
+
+
+def test_the_settings_are_those_of_what_was_loaded(model, tmp_path):
+    section = AdapterModelSection(quantization="nf4", dtype="bfloat16", attention="eager")
+    wish = replace(WISH, section=section)
+    found = summarize_candidates([candidate("tuned", model, wish)], folders(tmp_path))["tuned"]
+    serving = found.serving
+    assert (serving.quantization, serving.dtype, serving.attention) == ("nf4", "bfloat16", "eager")
+    assert serving.generation["max_new_tokens"] == 8
+    assert found.weights is not None
+    assert set(found.summaries.finish_reasons) <= {"stop", "length"}
+
+
+def test_what_was_judged_with_vllm_departs_where_there_is_none(model, tmp_path):
+    taken = replace(
+        WISH, engine="vllm", tensor_parallel=2, taken=frozenset({"engine", "tensor_parallel"})
+    )
+    found = summarize_candidates([candidate("tuned", model, taken)], folders(tmp_path))["tuned"]
+    assert found.serving.engine == "transformers"
+    assert found.serving.tensor_parallel == 1
+    insisting = replace(taken, taken=frozenset())
+    with pytest.raises(ConfigError, match="needs vLLM"):
+        summarize_candidates([candidate("tuned", model, insisting)], folders(tmp_path))
+
+
+@pytest.fixture
+def in_child(monkeypatch: pytest.MonkeyPatch) -> Callable[[Candidate, Path], Results]:
+    """Summarize as where vLLM is installed; the process finds that it is not, and does without."""
+    monkeypatch.setattr(from_disk, "is_installed", lambda: True)
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    return lambda each, path: summarize_candidates([each], folders(path))
+
+
+@pytest.mark.faults
+def test_a_process_of_its_own_summarizes_alike(model, in_child, tmp_path, capfd):
+    here = from_disk.summarize_group([candidate("tuned", model)], tmp_path)
+    there = in_child(candidate("tuned", model), tmp_path)
+    assert there == here
+    assert '"message": "engine"' in capfd.readouterr().err, "its log is this process's"
+
+
+@pytest.mark.faults
+def test_the_error_of_the_process_is_raised_here(model, in_child, tmp_path):
+    wish = replace(WISH, generation=GenerationSection(max_new_tokens=5000))
+    with pytest.raises(ConfigError, match="leave no room for a conversation"):
+        in_child(candidate("tuned", model, wish), tmp_path)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("way", ["killed", "stopped"])
+def test_a_process_that_dies_is_an_error_and_leaves_nothing(
+    model, in_child, tmp_path, monkeypatch, way
+):
+    class Dying(subprocess.Popen):  # type: ignore[type-arg]
+        waits = 0
+
+        def wait(self, timeout: float | None = None) -> int:
+            self.waits += 1
+            if way == "stopped" and self.waits == 1:
+                raise KeyboardInterrupt
+            self.send_signal(signal.SIGKILL)
+            return super().wait(timeout)
+
+    started = []
+
+    def start(*arguments: Any, **named: Any) -> Any:
+        started.append(Dying(*arguments, **named))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    expected = KeyboardInterrupt if way == "stopped" else RecapError
+    with pytest.raises(expected):
+        in_child(candidate("tuned", model), tmp_path)
+    (process,) = started
+    with pytest.raises(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)
+    assert process.returncode == -signal.SIGKILL
