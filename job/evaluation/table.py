@@ -5,6 +5,7 @@ should be small.
 """
 
 from textwrap import wrap
+from typing import Any
 
 from job.evaluation.metrics.all_metrics import (
     HEADLINE,
@@ -24,6 +25,7 @@ from job.evaluation.result import (
     shorten,
     warnings,
 )
+from job.inference.serving import Serving
 
 MAX_COLUMNS = 100
 ARROW_COLUMNS = 2
@@ -54,9 +56,23 @@ def score_table(evaluation: Evaluation) -> str:
     texts = [f"  {comparison_sentence(evaluation, name)}" for name in other_systems(evaluation)]
     texts += [f"! {warning}" for warning in warnings(evaluation)]
     texts += [f"  {sentence}" for sentence in model_sentences(evaluation)]
+    texts += [f"  {sentence}" for sentence in _servings(evaluation)]
+    texts += [f"! Not as it was judged before: {each}." for each in evaluation.departures]
     for text in texts:
         lines += wrap(text, MAX_COLUMNS, subsequent_indent="    ")
     return "\n".join(lines)
+
+
+def _servings(evaluation: Evaluation) -> list[str]:
+    """Return how the judged system was generated, and each other one that was so otherwise."""
+    sentences = []
+    seen: list[Any] = []
+    for name in [evaluation.judged, *other_systems(evaluation)]:
+        serving = evaluation.systems[name].serving
+        if serving is not None and serving not in seen:
+            seen.append(serving)
+            sentences.append(f"{name} was served with {Serving.from_json(dict(serving)).text()}.")
+    return sentences
 
 
 def shown_scores(evaluation: Evaluation) -> tuple[Metric, ...]:

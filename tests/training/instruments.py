@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Trainer
+from transformers import AutoModelForCausalLM, Trainer
 
 
 def count_earlier_models() -> None:
@@ -26,6 +26,27 @@ def count_earlier_models() -> None:
         models.append(weakref.ref(self.model))
 
     Trainer.__init__ = count_and_make
+
+
+def count_models_beside_a_base() -> None:
+    """Print, before each base is loaded, how many trainers, models and optimizers are alive."""
+    made: list[weakref.ref[Any]] = []
+    train = Trainer.train
+    load = AutoModelForCausalLM.from_pretrained
+
+    def note_and_train(self: Any, *arguments: Any, **named: Any) -> Any:
+        result = train(self, *arguments, **named)
+        parts = [self, self.model, self.accelerator.unwrap_model(self.model), self.optimizer]
+        made.extend(weakref.ref(part) for part in parts)
+        return result
+
+    def count_and_load(*arguments: Any, **named: Any) -> Any:
+        alive = [part for part in made if part() is not None]
+        print(f"of {len(made)} parts of a training, {len(alive)} are alive", flush=True)
+        return load(*arguments, **named)
+
+    Trainer.train = note_and_train
+    AutoModelForCausalLM.from_pretrained = count_and_load
 
 
 def poison_one_gradient() -> None:
