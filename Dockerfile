@@ -80,7 +80,6 @@ ENV PATH=/opt/recap/bin:$PATH \
     TORCHINDUCTOR_CACHE_DIR=/work/compiled/torchinductor \
     VLLM_CACHE_ROOT=/work/compiled/vllm \
     CUDA_CACHE_PATH=/work/compiled/cuda \
-    MPLCONFIGDIR=/work/compiled/matplotlib \
     AWS_CONFIG_FILE=/dev/null \
     AWS_SHARED_CREDENTIALS_FILE=/dev/null \
     PYTHONUNBUFFERED=1 \

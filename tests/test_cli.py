@@ -25,7 +25,6 @@ HEAVY = [
     "peft",
     "trl",
     "accelerate",
-    "matplotlib",
     "pyarrow",
 ]
 

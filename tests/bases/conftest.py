@@ -18,7 +18,6 @@ LIBRARIES = (
     "job.evaluation.report",
     "job.training.run",
     "job.training.worker",
-    "matplotlib.pyplot",
     "rouge_score.rouge_scorer",
     "sacrebleu.metrics",
 )
@@ -47,8 +46,6 @@ def travel(
 
     place = tmp_path / "journey"
     place.mkdir()
-    # A quarter of the time of so small a training. Its charts are the same for every family.
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", _save_nothing)
     noting = watch_engines(place, TransformersEngine.generate)
     monkeypatch.setattr(TransformersEngine, "generate", noting)
     monkeypatch.setattr("job.launch.supervisor.supervise", run_worker_in_a_fork(place))
@@ -57,7 +54,3 @@ def travel(
         return Journey(base, place, style, recap, settings or {}, **values)
 
     return make
-
-
-def _save_nothing(_figure: Any, file: Any, **_options: Any) -> None:
-    file.write(b"")

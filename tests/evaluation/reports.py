@@ -65,21 +65,21 @@ SELECTION = SelectionCurve(
 
 @cache
 def full_scored() -> Scored:
-    """Score a tuned system that invents, a champion, a base and another, in 30 conversations."""
-    conversations = make_conversations(29)
+    """Score a tuned system that invents, a champion, a base and another, in 22 conversations."""
+    conversations = make_conversations(21)
     conversations.append(
         Conversation(HOSTILE, (Turn(HOSTILE, HOSTILE),), Source("f", 1), (HOSTILE, "A refund."))
     )
     first = [conversation.references[0] for conversation in conversations]
     tuned = [f"{text} He pays 4711 euros." if row < 3 else text for row, text in enumerate(first)]
-    reasons = ["length" if row == 5 else "stop" for row in range(30)]
+    reasons = ["length" if row == 5 else "stop" for row in range(22)]
     last = [conversation.references[-1] for conversation in conversations]
     serving = SERVING.to_json()
     systems = [
         System("tuned", "judged", tuned, reasons, f"s3://bucket/{HOSTILE}", serving),
         System("champion", "champion", last, origin="s3://bucket/champion.json", serving=serving),
-        System("base without adapter", "base", ["", *last[1:6], *[HOSTILE] * 24]),
-        System(f"hosted {HOSTILE}", "other", [HOSTILE] * 30),
+        System("base without adapter", "base", ["", *last[1:6], *[HOSTILE] * 16]),
+        System(f"hosted {HOSTILE}", "other", [HOSTILE] * 22),
     ]
     options = ScoringSection(bootstrap_samples=100)
     return evaluate(systems, conversations, options, references_of(make_conversations(20, seed=1)))

@@ -28,7 +28,6 @@ HEAVY = (
     "trl",
     "job.evaluation.report",
     "job.training.run",
-    "matplotlib.pyplot",
     "rouge_score.rouge_scorer",
     "sacrebleu.metrics",
 )

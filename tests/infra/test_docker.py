@@ -28,7 +28,6 @@ FRESH = (
     "TORCHINDUCTOR_CACHE_DIR",
     "VLLM_CACHE_ROOT",
     "CUDA_CACHE_PATH",
-    "MPLCONFIGDIR",
 )
 PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("infra/**/*.md")]
 
