@@ -38,7 +38,7 @@ PYTEST := $(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
 .PHONY: help demo setup clean docker-train docker-summarize docker-tensorboard docker-down
 .PHONY: test test-bases test-demo test-faults test-quality test-real test-vllm
-.PHONY: check check-infra bench docs demo-base
+.PHONY: check check-infra bench bench-quality docs demo-base
 .PHONY: deploy push submit-check lock lock-infra image-locks image-check sbom audit
 
 help: ## list the targets
@@ -125,6 +125,9 @@ bench: $(INSTALLED) $(VLLM)/.installed ## measure speed against plain scripts; r
 		$(ALONE) $(BIN)/python benchmarks/$$name.py | tee build/bench/$$name.txt; \
 	done
 	@$(ALONE) $(VLLM)/bin/python benchmarks/summarize_speed.py | tee build/bench/summarize_speed.txt
+
+bench-quality: $(INSTALLED) $(REAL_BASE) ## fine-tune a real base on TweetSumm, in RECAP_TWEETSUMM, and judge it: an hour
+	@$(ALONE) RECAP_SMOLLM2=$(or $(RECAP_SMOLLM2),$(REAL_BASE)) $(BIN)/python -m benchmarks.quality
 
 demo-base: $(INSTALLED) ## train the demo's small base model again (about 15 minutes)
 	$(BIN)/python -m examples.demo.make.base
