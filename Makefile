@@ -114,10 +114,11 @@ check: $(INSTALLED) ## lint, format, types, the direction of imports, generated 
 check-infra: $(INSTALLED) $(LINT_INSTALLED) $(CYCLONEDX) $(SKYPILOT) ## lint infra/ and check it against policies and schemas
 	@infra/lint/check.sh $(BIN) $(LINT)
 
-docs: $(INSTALLED) ## write docs/configuration.md, infra/terraform, and the tables of docs/redaction.md
+docs: $(INSTALLED) ## write docs/configuration.md, infra/terraform, and tables of other pages
 	$(BIN)/python -m job.config.reference > docs/configuration.md
 	$(BIN)/python infra/terraform/generate.py
 	$(BIN)/python -m benchmarks.redaction_quality
+	$(BIN)/python -m benchmarks.evaluation_quality
 
 bench: $(INSTALLED) $(VLLM)/.installed ## measure speed against plain scripts; reports in build/bench/
 	@mkdir -p build/bench

@@ -204,6 +204,15 @@ def test_json_that_is_no_evaluation_is_damaged(plain: dict[str, object]) -> None
     assert caught.value.exit_code == ExitCode.DATA
 
 
+def test_an_evaluation_of_before_is_refused_with_a_remedy(good: Evaluation) -> None:
+    plain = good.to_json() | {"floors_from": {"lead": "the first and the last turn"}}
+    for system in plain["systems"].values():
+        del system["kind"], system["origin"]
+        system["empty_summaries"] = 0
+    with pytest.raises(DamagedError, match=r"not one that this version of recap reads.*again"):
+        Evaluation.from_json(plain)
+
+
 def test_an_evaluation_repeats_exactly(conversations: list[Conversation]) -> None:
     first, second = (
         score({"s": ["The agent helps."] * 40}, conversations).evaluation for _ in range(2)

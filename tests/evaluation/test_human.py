@@ -100,7 +100,7 @@ def test_people_are_compared_on_the_conversations_that_have_two_references() -> 
     assert people.scores["invented_numbers"]["mean"].conversations == 30
 
 
-def test_one_reference_each_gives_people_no_score_but_errors_to_compare_with() -> None:
+def test_one_reference_each_gives_people_shares_to_compare_but_no_score() -> None:
     conversations = [c._replace(references=c.references[:1]) for c in make_conversations(12)]
     summaries = ["The agent helps."] * 12
     options = ScoringSection(bootstrap_samples=100)

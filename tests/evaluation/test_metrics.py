@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.evaluation_quality import PAGE, metrics_table
 from job.config.scoring_sections import ScoringSection
 from job.evaluation.evaluate import evaluate
 from job.evaluation.metrics.all_metrics import METRICS, first_metrics, quality_metrics
@@ -133,6 +134,13 @@ def test_a_metric_says_all_that_a_reader_needs(metric: Metric) -> None:
     assert metric.low < metric.high
     assert metric.name.isidentifier()
     assert len(metric.short_title) <= 9  # a column of the terminal
+
+
+def test_the_page_has_the_table_of_all_metrics() -> None:
+    table = "\n".join(metrics_table())
+    page = PAGE.read_text(encoding="utf-8")
+    assert table in page, "docs/evaluation.md does not match the metrics: run 'make docs'"
+    assert table.count("\n") == len(METRICS) + 1
 
 
 def test_scores_lie_in_the_range_of_their_metric() -> None:
