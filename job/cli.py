@@ -322,11 +322,12 @@ def _summarize_on_this_machine(config: Any, shard: Any) -> int:
     """Summarize the shard and return the exit code: in this process, or in workers below it."""
     from job.environment import count_gpus
     from job.gpus.visible import visible_gpus
-    from job.summarization.workers import plan_workers, run_workers
+    from job.summarization.workers import gpus_of_a_worker, plan_workers, run_workers
 
     gpus = visible_gpus(os.environ, count_gpus)
-    layout = plan_workers(config.workers, config.tensor_parallel, gpus)
-    if layout.workers == 1 and config.tensor_parallel == 1:
+    tensor_parallel = gpus_of_a_worker(config, len(gpus))
+    layout = plan_workers(config.workers, tensor_parallel, gpus)
+    if layout.workers == 1 and tensor_parallel == 1:
         return _summarize_in_this_process(config, shard)
     outcome = run_workers(config, shard, layout)
     if outcome.exit_code == ExitCode.DONE:

@@ -175,6 +175,8 @@ def _for_this_machine(wish: ServingWish) -> ServingWish:
     """Return the wish without what an adapter was judged with and this machine's GPUs lack."""
     import torch
 
+    if wish.tensor_parallel > torch.cuda.device_count() and "tensor_parallel" in wish.taken:
+        wish = replace(wish, tensor_parallel=1)
     if not torch.cuda.is_available():
         return wish
     is_bfloat16 = wish.section.dtype == "bfloat16"

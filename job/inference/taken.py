@@ -105,7 +105,7 @@ def wish_as_judged(wish: ServingWish, serving: Serving) -> ServingWish:
     )
 
 
-def departures_of_config(filled: Filled[Config]) -> list[str]:
+def departures_of_config(filled: Filled[Any]) -> list[str]:
     """Return a sentence for each value that the config sets otherwise than it was judged.
 
     `auto` is none of them: what becomes of it is known where the model is opened.

@@ -12,6 +12,7 @@ from typing import Any
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.data_sections import CleaningStep
 from job.config.sections import AdapterModelSection, PromptSection
+from job.inference.taken import Filled, fill
 from job.model.adapter_files import check_adapter_config
 from job.model.champion import Pointer
 from job.model.control_tokens import recorded_end_ids
@@ -25,6 +26,7 @@ from job.model.fetch import (
 from job.model.files import ADAPTER_CONFIG
 from job.preflight.access import SmallFiles, describe_base, small_files
 from job.preflight.checks import Check, Found, check, check_value
+from job.preflight.serving import describe_serving_of_adapter, describe_serving_of_training
 from job.printable import visible
 from job.prompt.template import Prompt, make_prompt
 from job.prompt.vocabulary import check_vocabulary
@@ -64,12 +66,14 @@ def training_checks(
     if examined is None:
         return [model], None
     embeddings = examined.base.embeddings
+    parameters = examined.base.four_bit.total
+    serving = check("serving", lambda: describe_serving_of_training(config, parameters), "serve")
     asked, prompt = check_value(
         "prompt",
         lambda: _describe_prompt(config.prompt, small, embeddings, cleaning, begun),
         "model.base",
     )
-    return [model, asked], prompt
+    return [model, serving, asked], prompt
 
 
 def generating_checks(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
@@ -120,8 +124,23 @@ def _adapter_checks(uri: str, config: SummarizeConfig | EvaluateConfig) -> list[
         adapter, small = check_value("adapter", describe, "adapter")
         if small is None:
             return [adapter]
+        serving, filled = _serving_check(config)
         announce(small.uri, config.model.trust_remote_code)
-        return [adapter, *_model_checks(small, config, None)]
+        return [adapter, serving, *_model_checks(small, filled, None)]
+
+
+def _serving_check(
+    config: SummarizeConfig | EvaluateConfig,
+) -> tuple[Check, SummarizeConfig | EvaluateConfig]:
+    """Return the check of how the adapter serves, and the config with what is taken from it."""
+
+    def describe() -> Found[SummarizeConfig | EvaluateConfig]:
+        filled: Filled[Any] = fill(config)
+        described = describe_serving_of_adapter(filled)
+        return Found(described.text, filled.config, described.is_known)
+
+    serving, filled_config = check_value("serving", describe, "adapter")
+    return serving, filled_config or config
 
 
 def describe_champion(pointer: Pointer) -> str:
@@ -139,7 +158,7 @@ def _model_checks(
     prompt: PromptSection | None,
 ) -> list[Check]:
     """Return the check of a model that generates, and of its prompt if it has no adapter."""
-    engine = config.engine if isinstance(config, SummarizeConfig) else "transformers"
+    engine = config.engine
     if engine == "vllm":
         return [Check("model", "not asked: vLLM has models of its own", is_known=False)]
     section = config.model.model_copy(update={"base": small.uri})

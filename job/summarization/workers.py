@@ -19,6 +19,7 @@ from job.config.commands import SummarizeConfig
 from job.config.load import resolved_yaml
 from job.errors import CRASHED_OR_KILLED, ConfigError, ExitCode
 from job.gpus.visible import is_mig
+from job.inference.taken import fill
 from job.launch.memory import own_control_group
 from job.launch.outcome import MORE_MEMORY, Outcome
 from job.launch.processes import ProcessTree, Start, adopt_orphans
@@ -44,6 +45,17 @@ class Layout:
 
     workers: int
     gpus: tuple[tuple[str, ...], ...] = ()
+
+
+def gpus_of_a_worker(config: SummarizeConfig, gpus: int) -> int:
+    """Return how many GPUs share the weights: as the config says, or as the adapter was judged.
+
+    What an adapter was judged with is 1 on a machine of fewer GPUs.
+    """
+    if "tensor_parallel" in config.model_fields_set or gpus < 2:
+        return config.tensor_parallel
+    wanted = fill(config).config.tensor_parallel
+    return wanted if wanted <= gpus else 1
 
 
 def plan_workers(
