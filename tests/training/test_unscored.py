@@ -20,6 +20,7 @@ from tests.training.conftest import records, write_jsonl
 
 pytestmark = pytest.mark.usefixtures("places")
 SCORES = "job.training.scoring:evaluate"
+NO_CONTEST: Any = None  # memory runs out before it is looked at
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ class SmallMemory:
 def test_memory_that_runs_out_while_scoring_is_a_reason():
     attempt = SmallMemory()
     stop = SimpleNamespace(requested=False)
-    reason = scoring.score_or_reason(attempt, [], stop)
+    reason = scoring.score_or_reason(attempt, [], NO_CONTEST, stop)
     assert reason.why.startswith("the memory was too small")
     assert reason.detail == "OutOfMemoryError: 2 GiB on cuda:0"
     assert attempt.notes == ["scoring begun", "scoring ended"]
@@ -149,7 +150,7 @@ def test_a_stop_while_scoring_is_no_reason():
     attempt = SmallMemory()
     stop = SimpleNamespace(requested=True)
     with pytest.raises(torch.OutOfMemoryError):
-        scoring.score_or_reason(attempt, [], stop)
+        scoring.score_or_reason(attempt, [], NO_CONTEST, stop)
     assert attempt.notes == ["scoring begun"], "run.json's end resets it"
 
 
