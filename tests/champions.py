@@ -1,10 +1,13 @@
 """Adapters by their manifests alone, and pointers to them, for tests that load no weights."""
 
+import json
 from pathlib import Path
 
 from job.config.sections import StorageSection
+from job.model.adapter_files import ADAPTER_WEIGHTS
 from job.model.champion import Pointer, Promotion, find_pointer, now, switch
 from job.model.fetch import BASE_KEY, read_adapter
+from job.model.files import ADAPTER_CONFIG
 from job.storage.folders import publish_folder
 from job.storage.open import open_store
 
@@ -18,6 +21,26 @@ def put_adapter(uri: str, work: Path, content: str | None = None) -> str:
     (folder / "weights").write_text(content or uri)
     publish_folder(folder, open_store(uri), "", {BASE_KEY: {"uri": "base", "digest": "b" * 64}})
     return read_adapter(uri, STORAGE).digest
+
+
+def put_lora(uri: str, work: Path, rank: int = 2) -> None:
+    """Publish the least that is a LoRA: its config, and one matrix."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    work.mkdir(parents=True)
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": rank,
+        "lora_alpha": 1,
+        "target_modules": ["q_proj"],
+        "bias": "none",
+    }
+    (work / ADAPTER_CONFIG).write_text(json.dumps(config))
+    weights = {"base_model.q_proj.lora_A.weight": np.zeros((rank, 4), np.float32)}
+    save_file(weights, work / ADAPTER_WEIGHTS)
+    publish_folder(work, open_store(uri), "", {BASE_KEY: {"uri": "base", "digest": "b" * 64}})
 
 
 def promote(pointer: str, adapter: str, storage: StorageSection = STORAGE) -> Pointer:

@@ -220,7 +220,7 @@ class S3Store:
 
         Return it in the form that the service honours, as a probe beside the key shows.
         """
-        probe = below(key.rpartition("/")[0], f"recap-probe-{uuid.uuid4().hex}")
+        probe = below(key.rpartition("/")[0], f".recap-probe-{uuid.uuid4().hex}")
         self._put(probe, PROBE)
         try:
             if not etag:

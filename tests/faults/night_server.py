@@ -3,7 +3,8 @@
 It reads a JSON line per request from stdin. {"start": config, "shard": "0/3", "log": path,
 "environment": {…}, "kill_at_call": n or null, "deadly": text or null, "kill_while_loading": bool}
 is answered with the child's process number. {"wait": number} is answered with its exit code (or the
-negative number of the signal that ended it).
+negative number of the signal that ended it). {"command": words, "log": path, "environment": {…}}
+starts `recap` with these words.
 """
 
 import json
@@ -30,8 +31,27 @@ def main() -> None:
             continue
         child = os.fork()
         if child == 0:
-            os._exit(_summarize(request))
+            _prepare(request)
+            os._exit(_run(request) if "command" in request else _summarize(request))
         print(child, flush=True)
+
+
+def _prepare(request: dict[str, Any]) -> None:
+    """Set the environment of the child, and let it write to its log."""
+    os.environ.update(request["environment"])
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+
+
+def _run(request: dict[str, Any]) -> int:
+    from job import cli
+
+    try:
+        return cli.run(request["command"])
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
 
 
 def _summarize(request: dict[str, Any]) -> int:
@@ -64,10 +84,6 @@ def _summarize(request: dict[str, Any]) -> int:
     def is_deadly(prompt: list[int]) -> bool:
         return bool(request["deadly"]) and request["deadly"].encode() in bytes(prompt)
 
-    os.environ.update(request["environment"])
-    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
     try:
         cli._stop_on_sigterm()  # within the `try`: a stop may come at once
         configure_logging()

@@ -44,6 +44,15 @@ class Workers(LineServer):
         }
         return self.ask(request)
 
+    def command(self, words: list[str], environment: Mapping[str, str]) -> int:
+        """Start `recap` with these words in a process of its own; return its number."""
+        request = {
+            "command": words,
+            "log": str(self.log),
+            "environment": environment_of_children() | dict(environment),
+        }
+        return self.ask(request)
+
     def wait(self, worker: int) -> int:
         """Return a worker's exit code, or the negative number of the signal that ended it."""
         return self.ask({"wait": worker})

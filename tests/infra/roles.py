@@ -18,6 +18,7 @@ from tests.faults.s3_proxy import Fault, Request
 from tests.faults.trials import QUIET
 
 BUCKET = "arn:aws:s3:::recap-bucket"
+POINTER = "champions/support.json"  # key of the champion
 TOPICS = ["phone", "parcel", "refund", "flight"]
 
 
@@ -135,6 +136,11 @@ def conversations(first: int, count: int) -> bytes:
     return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
+def promote(s3: Any) -> tuple[int, str]:
+    """Make the trained adapter the champion; return the exit code and what was said."""
+    return recap("champion", "set", f"{s3.uri}/{POINTER}", f"{s3.uri}/runs/tiny/adapter")
+
+
 def fill(s3: Any, base: Path) -> dict[str, Any]:
     """Lay the stack's bucket out as its README says; return the config of the training."""
     uri = s3.uri
@@ -157,7 +163,7 @@ def fill(s3: Any, base: Path) -> dict[str, Any]:
     night = {
         "run": "nightly",
         "input": f"{uri}/conversations/dt=2026-01-31/",
-        "adapter": f"{uri}/runs/tiny/adapter",
+        "adapter": f"{uri}/{POINTER}",
         "output": f"{uri}/summaries/dt=2026-01-31/",
         "generation": {"max_new_tokens": 8},
         "limits": {"max_reject_fraction": 1},

@@ -10,7 +10,7 @@ from job.cli import run
 from job.errors import ExitCode
 from tests.faults.trials import TrialRun
 from tests.infra import stack
-from tests.infra.roles import BUCKET, Role, fill, recap
+from tests.infra.roles import BUCKET, Role, fill, promote, recap
 
 ROLES = ["TrainRole", "SummarizeRole", "ExecutionRole", "InstanceRole"]
 ROLES += ["SchedulerRole", "NightDueRole", "EventsRole", "LookLaterRole"]
@@ -34,6 +34,13 @@ def test_recap_runs_with_what_its_roles_allow_and_they_allow_no_more(
     code = first.interrupt(1, signal.SIGTERM)
     assert (code, train.refused) == (ExitCode.RETRY, []), first.log
     code, said = recap("train", f"{s3.uri}/configs/train.yaml")
+    assert (code, train.refused) == (ExitCode.DONE, []), said
+
+    guarded.reset(summarize.plan)
+    code, said = recap("summarize", f"{s3.uri}/configs/nightly.yaml")
+    assert (code, summarize.refused) == (ExitCode.MISSING, []), "there is no champion yet"
+    guarded.reset(train.plan)
+    code, said = promote(s3)
     assert (code, train.refused) == (ExitCode.DONE, []), said
 
     aws_environment.setenv("RECAP_CACHE", str(tmp_path / "another machine"))
@@ -82,9 +89,8 @@ def test_jobs_can_delete_no_version_and_training_no_adapter():
             for action, where in role.rights()
             if action not in ("s3:GetObject", "s3:ListBucket")
         ]
-        assert all(
-            where.startswith((f"{BUCKET}/runs/", f"{BUCKET}/summaries/")) for where in written
-        )
+        places = tuple(f"{BUCKET}/{prefix}/" for prefix in ("runs", "summaries", "champions"))
+        assert all(where.startswith(places) for where in written)
     train = Role(stack.policy("TrainRole"))
     adapter = ("s3:DeleteObject", f"{BUCKET}/runs/support/adapter/adapter_model.safetensors")
     assert not [right for right in train.rights() if all(map(fnmatchcase, adapter, right))]
@@ -102,6 +108,15 @@ def test_a_night_reads_adapters_and_nothing_else_of_trainings():
         assert not training.allows("s3:ListBucket", f"{BUCKET}?{other}")
     assert not night.allows("s3:ListBucket", f"{BUCKET}?data/")
     assert not night.allows("s3:ListBucket", f"{BUCKET}?")
+
+
+def test_a_training_switches_the_champion_and_a_night_only_reads_it():
+    pointer = f"{BUCKET}/champions/support.json"
+    training, night = Role(stack.policy("TrainRole")), Role(stack.policy("SummarizeRole"))
+    assert training.allows("s3:PutObject", pointer)
+    assert not training.allows("s3:DeleteObject", pointer)
+    assert night.allows("s3:GetObject", pointer)
+    assert not night.allows("s3:PutObject", pointer)
 
 
 def test_each_job_reads_its_own_keys_of_the_other_bucket():

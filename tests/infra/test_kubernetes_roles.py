@@ -12,7 +12,7 @@ import pytest
 
 from job.errors import ExitCode
 from tests.infra.kustomize import FOLDER, of_kind, render, templates
-from tests.infra.roles import BUCKET, Role, fill, recap
+from tests.infra.roles import BUCKET, Role, fill, promote, recap
 
 OVERLAY = FOLDER / "overlays" / "eks"
 JOBS = ["train", "summarize"]
@@ -45,6 +45,13 @@ def test_recap_runs_with_the_policies_of_its_pods_on_eks(
     code, said = recap("train", f"{s3.uri}/configs/train.yaml", stop_at='"message": "step"')
     assert (code, train.refused) == (ExitCode.RETRY, []), said
     code, said = recap("train", f"{s3.uri}/configs/train.yaml")
+    assert (code, train.refused) == (ExitCode.DONE, []), said
+
+    guarded.reset(summarize.plan)
+    code, said = recap("summarize", f"{s3.uri}/configs/nightly.yaml")
+    assert (code, summarize.refused) == (ExitCode.MISSING, []), "there is no champion yet"
+    guarded.reset(train.plan)
+    code, said = promote(s3)
     assert (code, train.refused) == (ExitCode.DONE, []), said
 
     aws_environment.setenv("RECAP_CACHE", str(tmp_path / "another machine"))

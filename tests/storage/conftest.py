@@ -93,7 +93,7 @@ def serve() -> Iterator[Callable[[Callable[[BaseHTTPRequestHandler], None]], str
     def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
         def speak(self: BaseHTTPRequestHandler) -> None:
             length = int(self.headers.get("Content-Length") or 0)
-            self.rfile.read(length)
+            self.body = self.rfile.read(length)
             self.close_connection = True
             answer(self)
 
