@@ -90,8 +90,9 @@ class SummarizeConfig(Section):
     )
     adapter: Uri | None = Field(
         None,
-        description="Folder, s3:// prefix or Hub id of the adapter. null summarizes with the "
-        "base alone.",
+        description="Folder, s3:// prefix or Hub id of the adapter, or the pointer to the champion "
+        "(a file that ends in .json), which a night resolves once. null summarizes with the base "
+        "alone.",
     )
     adapter_digest: AdapterDigest | None = Field(
         None,
@@ -197,7 +198,9 @@ class EvaluateConfig(Section):
         description="Folder or prefix for evaluation.json, report.html and summaries.jsonl."
     )
     adapter: Uri | None = Field(
-        None, description="Folder, s3:// prefix or Hub id of the adapter to score."
+        None,
+        description="Folder, s3:// prefix or Hub id of the adapter to score, or the pointer to the "
+        "champion (a file that ends in .json).",
     )
     summaries: Uri | None = Field(
         None,

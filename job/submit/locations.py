@@ -36,9 +36,7 @@ def places_read(config: TrainConfig | SummarizeConfig) -> list[Place]:
     else:
         lists = {"input": config.input, "skip_done": config.skip_done}
         if config.adapter is not None:
-            found.append(Place("adapter", config.adapter))
-        if config.adapter is not None and config.model.base is None:
-            found += _recorded_base(config.adapter, config.storage)
+            found += _adapter(config, config.adapter)
     found = [each for each in found if not _is_hub_id(each.uri)]
 
     for key, uris in lists.items():
@@ -107,16 +105,21 @@ def _output_folder(config: TrainConfig | SummarizeConfig) -> str:
     return config.output
 
 
-def _recorded_base(adapter: str, storage: StorageSection) -> list[Place]:
-    """Return the base that the adapter's manifest names, or nothing if it cannot be read.
+def _adapter(config: SummarizeConfig, named: str) -> list[Place]:
+    """Return the adapter, that which it names if it is a pointer, and its base.
 
-    The plan reports an adapter that cannot be read.
+    An adapter that cannot be read is reported by the plan.
     """
+    found = [Place("adapter", named)]
     try:
-        base = str(read_adapter(adapter, storage).base["uri"])
+        adapter = read_adapter(named, config.storage)
     except RecapError:
-        return []
-    return [Place("the adapter's base", base)]
+        return found
+    if adapter.pointer is not None:
+        found.append(Place("the champion", adapter.uri))
+    if config.model.base is None:
+        found.append(Place("the adapter's base", str(adapter.base["uri"])))
+    return found
 
 
 def _champion(config: TrainConfig) -> list[Place]:

@@ -138,7 +138,8 @@ def conversations(first: int, count: int) -> bytes:
 
 def promote(s3: Any) -> tuple[int, str]:
     """Make the trained adapter the champion; return the exit code and what was said."""
-    return recap("champion", "set", f"{s3.uri}/{POINTER}", f"{s3.uri}/runs/tiny/adapter")
+    words = (f"{s3.uri}/{POINTER}", f"{s3.uri}/runs/tiny/adapter")
+    return recap("champion", "set", arguments=words)
 
 
 def fill(s3: Any, base: Path) -> dict[str, Any]:

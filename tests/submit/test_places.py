@@ -19,6 +19,7 @@ from job.submit.locations import (
 )
 from job.submit.stack import Stack
 from job.submit.submission import Place, Submission
+from tests.champions import promote, put_adapter
 from tests.infra import stack
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -202,3 +203,16 @@ def test_a_training_also_writes_the_pointer_of_its_champion(tmp_path):
     assert Place("publish.champion", "/models") in places_written(config), "for docker to mount"
     with pytest.raises(ConfigError, match=r"publish\.champion +/models"):
         check_reachable(config, places_read(config), "AWS Batch")
+
+
+def test_a_night_reads_the_adapter_that_its_pointer_names(tmp_path):
+    adapter, pointer = f"{tmp_path}/runs/a", f"{tmp_path}/champions/support.json"
+    put_adapter(adapter, tmp_path / "work")
+    promote(pointer, adapter)
+    path = tmp_path / "night.yaml"
+    path.write_text(f"run: r\ninput: s3://b/in/\noutput: s3://b/out/\nadapter: {pointer}\n")
+    read = places_read(load_config("summarize", read_config(str(path))))
+    assert Place("adapter", pointer) in read
+    assert Place("the champion", adapter) in read
+    with pytest.raises(ConfigError, match=f"the champion +{adapter}"):
+        check_reachable(load_config("summarize", read_config(str(path))), read, "AWS Batch")
