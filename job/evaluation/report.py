@@ -4,7 +4,7 @@ Text and numbers are chosen here, and report.html says where they stand. All tex
 and models is escaped by `job.pages`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,7 @@ FILE = "report.html"
 class ReportContent:
     """Everything that a report shows.
 
-    `departures` are sentences on how the scored settings differ from those that an adapter was
-    judged with. `weights` is what of the base was in memory.
+    `weights` is what of the base was in memory.
     """
 
     title: str
@@ -57,7 +56,6 @@ class ReportContent:
     gate: GateResult | None = None
     history: History | None = None
     selection: SelectionCurve | None = None
-    departures: Sequence[str] = ()
     weights: WeightsInMemory | None = None
 
 
@@ -82,7 +80,6 @@ def report_page(content: ReportContent) -> str:
     values: dict[str, Any] = {
         "title": content.title,
         "gate": content.gate,
-        "departures": content.departures,
         "curves": training_charts(content.history or []),
         "selection": content.selection,
         "selection_plot": selection_plot(content.selection) if content.selection else None,
@@ -109,6 +106,7 @@ def _scored_values(content: ReportContent, scored: Scored) -> dict[str, Any]:
         "verdict": worth(evaluation, content.gate),
         "lede": f"{evaluation.conversations:,} conversations, {evaluation.references:,} reference "
         "summaries. Intervals are 95%; differences are paired over the same conversations.",
+        "departures": evaluation.departures,
         "warnings": warnings(evaluation),
         "scored": evaluation,
         "served_as": _served_as(evaluation),

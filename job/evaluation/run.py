@@ -76,7 +76,6 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
             f"Evaluation {config.run}",
             scored,
             gate=recorded(scored.evaluation),
-            departures=evaluation.departures,
             weights=served.weights,
         )
         write_report(folder, content)

@@ -1,6 +1,7 @@
 """A report with everything in it, and hostile text wherever text from data can stand."""
 
 import math
+from dataclasses import replace
 from functools import cache
 
 from job.config.gate_sections import GateSection
@@ -82,7 +83,10 @@ def full_scored() -> Scored:
         System(f"hosted {HOSTILE}", "other", [HOSTILE] * 22),
     ]
     options = ScoringSection(bootstrap_samples=100)
-    return evaluate(systems, conversations, options, references_of(make_conversations(20, seed=1)))
+    train = references_of(make_conversations(20, seed=1))
+    scored = evaluate(systems, conversations, options, train)
+    departures = [f"dtype {HOSTILE} here, bfloat16 when it was judged"]
+    return replace(scored, evaluation=replace(scored.evaluation, departures=departures))
 
 
 def full_content() -> ReportContent:
@@ -99,5 +103,4 @@ def full_content() -> ReportContent:
         judge(gate, scored.evaluation, (), "compared"),
         HISTORY,
         SELECTION,
-        [f"dtype {HOSTILE} here, bfloat16 when it was judged"],
     )
