@@ -174,6 +174,12 @@ class PublishSection(PromotionSection):
         "transformers and peft alone, and compare its summaries with those scored. An adapter "
         "that answers otherwise ends the run with 70.",
     )
+    merged: bool = Field(
+        False,
+        description="Also publish the base with the adapter merged into it, as weights of 16 bits "
+        "in `<output>/<run>/merged/`, for programs that load no adapter. How far its summaries "
+        "agree with those of the adapter is measured.",
+    )
 
     @field_validator("hub")
     @classmethod

@@ -103,13 +103,18 @@ class Adapter:
     @property
     def digest(self) -> str:
         """The digest over names and contents of its files."""
-        return json_digest({name: file.sha256 for name, file in self.manifest.files.items()})
+        return adapter_digest(self.manifest)
 
     @property
     def base(self) -> Mapping[str, Any]:
         """The base that it was trained on, as `Base.identity` returned it."""
         base: Mapping[str, Any] = self.manifest.extra[BASE_KEY]
         return base
+
+
+def adapter_digest(manifest: Manifest) -> str:
+    """Return the digest of an adapter: that over names and contents of its files."""
+    return json_digest({name: file.sha256 for name, file in manifest.files.items()})
 
 
 def fetch_base(

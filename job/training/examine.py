@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from job.config.commands import TrainConfig
+from job.errors import ConfigError
 from job.model.adapter import lora_config
 from job.model.describe import Facts, facts_of
+from job.model.load import base_quantization
+from job.model.quantization import METHODS
 from job.training.causes import blaming_the_config
 
 
@@ -37,6 +40,8 @@ def examine_base(folder: Path, config: TrainConfig) -> Examined:
     from peft import get_peft_model
     from peft.tuners.lora import LoraLayer
 
+    if config.publish.merged:
+        _check_mergeable(folder, config)
     with blaming_the_config():
         facts, model = facts_of(folder, config.model)
         adapter = lora_config(config.lora, model)
@@ -51,3 +56,14 @@ def examine_base(folder: Path, config: TrainConfig) -> Examined:
         layers = [each for each in tuned.modules() if isinstance(each, LoraLayer)]
         trained += sum(layer.out_features for layer in layers)
     return Examined(facts, len(tuned.base_model.targeted_module_names), trained)
+
+
+def _check_mergeable(folder: Path, config: TrainConfig) -> None:
+    """Raise ConfigError if the base's own quantization cannot be undone to merge an adapter."""
+    method = METHODS.get(base_quantization(folder) or "")
+    if method is not None and not method.is_mergeable:
+        raise ConfigError(
+            f"publish.merged: {config.model.base} is quantized, and its weights cannot be read in "
+            "16 bits to merge an adapter into them: set publish.merged: false, or take the base "
+            "that it was made from"
+        )

@@ -8,10 +8,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from job.config.commands import TrainConfig
 from job.config.sections import model_identity, to_plain
+from job.config.training_sections import PublishSection
 from job.environment import versions
 from job.errors import DamagedError, GateError, MissingError, OutputError
 from job.identity import changed_names, differences, json_digest
@@ -23,7 +24,9 @@ FILE = "run.json"
 NO_WORD = "ended without a word: it was killed, stood still, or its machine died"
 BESIDE = "start beside it with `recap train … --fresh`"
 State = Literal["running", "preempted", "failed", "finished"]
-Danger = Literal["scoring", "reloading"]  # what may kill the process: a key of an attempt
+Danger = Literal[
+    "scoring", "reloading", "merging"
+]  # what may kill the process: a key of an attempt
 
 # Keys that change what is logged or stored during a run, but not the adapter.
 WITHOUT_EFFECT = {
@@ -56,8 +59,8 @@ EVALUATIONS = {"evaluate_every_steps", "evaluate_every_epochs"}
 class Attempt:
     """One attempt: its start and end (UTC), first and last optimizer step, and why it ended.
 
-    `scoring` is true while the attempt scores the adapter, `reloading` while it reloads it. What
-    stays true, the attempt did not survive. It is reset if the attempt was stopped.
+    `scoring` is true while the attempt scores the adapter, and so on. What stays true, the attempt
+    did not survive. It is reset if the attempt was stopped.
     """
 
     started: str
@@ -67,6 +70,7 @@ class Attempt:
     reason: str | None = None
     scoring: bool = False
     reloading: bool = False
+    merging: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,16 +183,19 @@ def story(journal: Journal) -> list[str]:
     return lines
 
 
-def is_done(journal: Journal, store: Store, hub: str | None) -> bool:
+def is_done(journal: Journal, store: Store, wanted: PublishSection) -> bool:
     """Return True if nothing is left to do.
 
-    The run has finished, its adapter is in storage, and in the Hub repository `hub` if that is not
-    None.
+    The run has finished, and all that is to be published was.
     """
     if journal.state != "finished":
         return False
-    # A run without `publish.hub` may be started again with one: only the upload is left to do.
-    if hub is not None and journal.facts.get("published", {}).get("hub") != hub:
+    # A run without these keys may be started again with them: only they are left to do.
+    published = journal.facts.get("published", {})
+    if wanted.hub is not None and published.get("hub") != wanted.hub:
+        return False
+    is_left_out = "merged weights" in journal.facts.get("left_out", {})
+    if wanted.merged and "merged" not in published and not is_left_out:
         return False
     try:
         adapter = read_manifest(store, "adapter")
@@ -265,15 +272,14 @@ def end(store: Store, journal: Journal, state: State, last_step: int, reason: st
     """Write that the attempt has ended, and return the journal. Secrets in `reason` are masked."""
     # What a stop signal interrupted did not crash: it must not count as if it had.
     last = journal.attempts[-1]
-    has_failed = state == "failed"
+    dangers = {danger: getattr(last, danger) and state == "failed" for danger in get_args(Danger)}
     return _change_last_attempt(
         store,
         replace(journal, state=state),
         ended=now(),
         last_step=last_step,
         reason=printable(reason),
-        scoring=last.scoring and has_failed,
-        reloading=last.reloading and has_failed,
+        **dangers,
     )
 
 

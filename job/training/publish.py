@@ -23,7 +23,7 @@ from job.inference.choose import expected_serving
 from job.inference.open import FetchedModel
 from job.inference.serving import Serving, write_serving
 from job.model.adapter import save_adapter
-from job.model.fetch import BASE_KEY
+from job.model.fetch import BASE_KEY, adapter_digest
 from job.printable import printable
 from job.prompt.template import write_prompt
 from job.storage.atomic import write_file
@@ -33,6 +33,7 @@ from job.storage.publish_hub import publish_to_hub
 from job.telemetry import event, progress, warn
 from job.training.attempt import CurrentAttempt
 from job.training.card_facts import gather_facts
+from job.training.merged import publish_merged
 from job.training.prepare import Run
 from job.training.ranks import is_first
 from job.training.scoring import adapter_folder, serving_wish
@@ -91,13 +92,16 @@ def publish(attempt: CurrentAttempt, history: History, result: Scored | NotScore
     if reload is not None:
         facts["reload"] = reload.facts()
     with progress("publishing the adapter", _size(adapter), "B") as bar:
-        publish_folder(adapter, run.store, "adapter", facts, bar.advance)
+        manifest = publish_folder(adapter, run.store, "adapter", facts, bar.advance)
     attempt.published["adapter"] = f"{run.store.uri}/adapter"
     event("adapter", uri=attempt.published["adapter"])
 
     if run.config.publish.hub:
         push(run, adapter, run.config.publish.hub)
         attempt.published["hub"] = run.config.publish.hub
+    if run.config.publish.merged:
+        with _or_without("merged weights", attempt), attempt.timed("merge_seconds"):
+            publish_merged(attempt, adapter, adapter_digest(manifest), reload, result)
     if isinstance(result, Scored):
         _print_scores(result.evaluation)
 

@@ -11,6 +11,7 @@ import pytest
 import job
 from job import environment
 from job.config.commands import TrainConfig
+from job.config.training_sections import PublishSection
 from job.errors import DataError, ForbiddenError, MissingError, OutputError
 from job.identity import json_digest
 from job.preflight.training import plan_training
@@ -62,20 +63,29 @@ def test_a_run_begun_with_the_default_attention_of_before_goes_on(loaded, config
 
 def test_a_run_is_done_once_its_adapter_is_in_storage_and_on_the_hub(loaded, tmp_path):
     ended = journal.end(store_of(loaded), begun(loaded), "finished", 9, "finished")
-    assert not journal.is_done(ended, store_of(loaded), None), "there is no adapter"
+    assert not journal.is_done(ended, store_of(loaded), PublishSection()), "there is no adapter"
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "weights").write_bytes(b"1")
     publish_folder(
         tmp_path / "adapter", store_of(loaded), "adapter", {"fingerprint": "of another run"}
     )
-    assert not journal.is_done(ended, store_of(loaded), None)
+    assert not journal.is_done(ended, store_of(loaded), PublishSection())
     fingerprint = json_digest(ended.fingerprint)
     publish_folder(tmp_path / "adapter", store_of(loaded), "adapter", {"fingerprint": fingerprint})
-    assert journal.is_done(ended, store_of(loaded), None)
+    assert journal.is_done(ended, store_of(loaded), PublishSection())
     assert plan_training(loaded).done
-    assert not journal.is_done(ended, store_of(loaded), "org/name"), "it was not pushed"
+    assert not journal.is_done(ended, store_of(loaded), PublishSection(hub="org/name")), (
+        "it was not pushed"
+    )
     pushed = replace(ended, facts={"published": {"hub": "org/name"}})
-    assert journal.is_done(pushed, store_of(loaded), "org/name")
+    assert journal.is_done(pushed, store_of(loaded), PublishSection(hub="org/name"))
+    merged = PublishSection(merged=True)
+    assert not journal.is_done(pushed, store_of(loaded), merged)
+    for facts in (
+        {"published": {"merged": "there"}},
+        {"left_out": {"merged weights": "no memory"}},
+    ):
+        assert journal.is_done(replace(ended, facts=facts), store_of(loaded), merged)
 
 
 def finished(config: TrainConfig, folder: Path, hub: str | None = None) -> None:

@@ -37,6 +37,14 @@ class Split:
 
 
 @dataclass(frozen=True)
+class MergedFacts:
+    """Merged weights: their dtype, and in a sentence how they agree with the adapter."""
+
+    dtype: str
+    agreement: str
+
+
+@dataclass(frozen=True)
 class CardFacts:
     """The facts of a card besides the scores.
 
@@ -54,6 +62,7 @@ class CardFacts:
     license: License | None = None
     reload: str | None = None  # how it was reloaded before it was published, in a sentence
     gate: GateResult | None = None
+    merged: MergedFacts | None = None  # of a card of merged weights, not of an adapter
 
     @property
     def base_name(self) -> str:

@@ -13,11 +13,12 @@ TAGS = ["lora", "qlora", "conversations", "recap"]
 
 
 def front_matter(facts: CardFacts, evaluation: Evaluation | NotScored) -> dict[str, Any]:
-    """Return the front matter of an adapter's card."""
+    """Return the front matter of an adapter's card, or of that of merged weights."""
     front: dict[str, Any] = {}
+    relation, library = ("finetune", "transformers") if facts.merged else ("adapter", "peft")
     if facts.is_base_on_hub:  # the Hub refuses a base_model that is no id of its own
-        front |= {"base_model": facts.base_name, "base_model_relation": "adapter"}
-    front |= {"library_name": "peft"}
+        front |= {"base_model": facts.base_name, "base_model_relation": relation}
+    front["library_name"] = library
     if facts.license is not None:
         front |= facts.license.front_matter()
     if facts.config.publish.language:

@@ -49,13 +49,10 @@ LIMITS = (
 
 def model_card(facts: CardFacts, evaluation: Evaluation | NotScored) -> str:
     """Return the whole README.md; without scores, it has the reason why."""
-    base = code_of(facts.base_name)
-    if facts.is_base_on_hub:
-        base += f" at revision {code_of(facts.base['revision'])}"
     paragraphs = [
         f"---\n{yaml_of(front_matter(facts, evaluation))}---",
         f"# {text_of(facts.config.run)}",
-        f"A LoRA adapter that makes {base} summarize conversations. It was trained by recap.",
+        _introduction(facts),
         "## How good it is",
         *_scores(facts, evaluation),
         "## How to use it",
@@ -69,6 +66,19 @@ def model_card(facts: CardFacts, evaluation: Evaluation | NotScored) -> str:
         _license(facts),
     ]
     return visible("\n\n".join(paragraphs) + "\n")
+
+
+def _introduction(facts: CardFacts) -> str:
+    base = code_of(facts.base_name)
+    if facts.is_base_on_hub:
+        base += f" at revision {code_of(facts.base['revision'])}"
+    if facts.merged is None:
+        return f"A LoRA adapter that makes {base} summarize conversations. It was trained by recap."
+    return (
+        f"Weights of 16 bits ({facts.merged.dtype}) that summarize conversations: {base} with a "
+        f"LoRA adapter merged into it, which was trained by recap. {facts.merged.agreement}. The "
+        "scores below are those of the adapter beside its base."
+    )
 
 
 def _scores(facts: CardFacts, evaluation: Evaluation | NotScored) -> list[str]:

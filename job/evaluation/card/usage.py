@@ -5,8 +5,10 @@ The code stands on the card as it runs: in the folder of the card, without a cha
 
 import json
 from pathlib import PurePosixPath
+from typing import Any
 
-from job.evaluation.card.facts import CardFacts, fenced
+from job.config.sections import to_plain
+from job.evaluation.card.facts import CardFacts, fenced, yaml_of
 
 CAUSAL = "AutoModelForCausalLM"
 LOAD = 'dtype="auto", device_map="auto"'
@@ -14,13 +16,11 @@ LOAD = 'dtype="auto", device_map="auto"'
 
 def usage(facts: CardFacts) -> str:
     """Return the section on how to use the adapter."""
-    night = "run: nightly\ninput: conversations.jsonl\nadapter: path/to/this/folder\n"
     parts = [
         "With recap, which also handles conversations that are too long, and files of them:",
-        fenced("yaml", f"{night}output: summaries/\n"),
+        fenced("yaml", yaml_of(_night(facts))),
         fenced("sh", "recap summarize config.yaml"),
-        "Or with transformers and peft alone. In the folder of this card, these lines load the "
-        f"adapter{_beside(facts)}:",
+        _alone(facts),
         fenced("python", recipe(facts)),
         "The rest of a program that summarizes. `prompt.json` holds the text around the "
         "conversation. Control tokens that a customer typed must stay ordinary text, so the "
@@ -37,6 +37,8 @@ def recipe(facts: CardFacts) -> str:
     """
     base = str(facts.base["uri"])
     kind = facts.weights.auto_class if facts.weights else CAUSAL
+    if facts.merged:
+        return f'import transformers\nmodel = transformers.{kind}.from_pretrained(".", {LOAD})\n'
     if facts.is_base_on_hub and kind == CAUSAL:
         # adapter_config.json names the base and its commit.
         return (
@@ -77,14 +79,27 @@ def program(facts: CardFacts) -> str:
     )
 
 
-def _beside(facts: CardFacts) -> str:
-    """Return where its base is found."""
+def _night(facts: CardFacts) -> dict[str, Any]:
+    """Return the config of a night. An adapter has its prompt, merged weights have none."""
+    here = "path/to/this/folder"
+    night: dict[str, Any] = {"run": "nightly", "input": "conversations.jsonl"}
+    if facts.merged:
+        prompt = to_plain(facts.config.prompt)
+        return night | {"output": "summaries/", "model": {"base": here}, "prompt": prompt}
+    return night | {"adapter": here, "output": "summaries/"}
+
+
+def _alone(facts: CardFacts) -> str:
+    """Return what the lines of `recipe` do, and where they find the base."""
+    if facts.merged:
+        return "Or with transformers alone. In the folder of this card, these lines load it:"
+    start = "Or with transformers and peft alone. In the folder of this card, these lines load the"
     base = str(facts.base["uri"])
     if facts.is_base_on_hub:
-        return " and its base from the Hub"
+        return f"{start} adapter, and its base from the Hub:"
     if base.startswith("s3://"):
-        return ". The second line copies its base by the AWS command line"
-    return " beside the base, which is a folder of the machine that trained it"
+        return f"{start} adapter. The second copies its base by the command line of AWS:"
+    return f"{start} adapter beside its base, which is a folder of the machine that trained it:"
 
 
 _IMPORTS = """\

@@ -1,0 +1,166 @@
+"""Publish the adapter merged into its base: plain weights of 16 bits, for what loads no adapter.
+
+Rounding to 16 bits changes what the model answers. How much is measured on summaries of the same
+conversations, by the adapter beside its base and by the merged weights, each as a stranger would
+load them.
+"""
+
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from job.config.sections import AdapterModelSection
+from job.errors import ConfigError, OutputError
+from job.evaluation.card.facts import MergedFacts
+from job.evaluation.card.page import model_card
+from job.evaluation.result import NotScored
+from job.evaluation.systems import Scored
+from job.model.fetch import BASE_KEY
+from job.model.files import files_in_folder, tokenizer_names
+from job.model.merge import merge_adapter
+from job.prompt.template import FILE as PROMPT_FILE
+from job.storage.atomic import write_file
+from job.storage.folders import publish_folder
+from job.telemetry import event, progress, warn
+from job.training.attempt import MAX_CRASHES, CurrentAttempt
+from job.training.card_facts import gather_facts
+from job.training.plain_process import Answers, PlainLoadError, PlainModel
+from job.training.plain_question import (
+    choose_sample,
+    make_question,
+    plain_model,
+    plain_process,
+    summaries_of,
+)
+from job.training.reload import Reload
+
+FOLDER = "merged"  # in the run's folder
+SUMMARIES = 20  # to compare
+BYTES_PER_PARAMETER = 2
+ROOM = 1.05  # of the weights: config, tokenizer, what a file system takes for itself
+GIB = 2**30
+MERGED_KEY = "merged"  # of the manifest's extra
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """The agreement of merged weights with the adapter beside its base.
+
+    `same` of `compared` greedy summaries are equal. `tokens` is the share of the tokens of the
+    adapter's summaries that the merged weights, reading on, expect most. `why` is the reason why
+    nothing was compared.
+    """
+
+    compared: int = 0
+    same: int = 0
+    tokens: float | None = None
+    why: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts as JSON types, without those that are not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def sentence(self) -> str:
+        """Return a sentence for people, without a full stop."""
+        if self.tokens is None:
+            return f"Nobody measured how they agree with the adapter beside its base: {self.why}"
+        return (
+            f"Of {self.compared} greedy summaries, {self.same} are those of the adapter beside its "
+            f"base, word for word; they expect {self.tokens:.1%} of its tokens"
+        )
+
+
+def publish_merged(
+    attempt: CurrentAttempt,
+    adapter: Path,
+    digest: str,
+    reload: Reload | None,
+    result: Scored | NotScored,
+) -> None:
+    """Merge the adapter in a folder into its base, measure the agreement, and commit the weights.
+
+    `digest` is that of the published adapter. Notes in `attempt` where they are. Raise OutputError
+    if the disk or the memory has no room for them.
+    """
+    run = attempt.run
+    if attempt.has_crashed_too_often("merging"):
+        raise OutputError(f"{MAX_CRASHES} attempts ended while the adapter was merged")
+    separate = plain_model(attempt, adapter, result)
+    check_room(run.work, separate.parameters)
+    dtype = "bfloat16" if separate.dtype == "float32" else separate.dtype
+    model = run.config.model
+    section = AdapterModelSection(
+        base=model.base,
+        revision=model.revision,
+        dtype=dtype,
+        attention=model.attention,
+        trust_remote_code=model.trust_remote_code,
+    )
+    with attempt.noting("merging"):
+        try:
+            folder = merge_adapter(run.base, adapter, digest, section, run.work).path
+        except ConfigError as error:
+            raise OutputError(f"the adapter could not be merged: {error}") from error
+    for name in (*tokenizer_names(files_in_folder(adapter, str(adapter))), PROMPT_FILE):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(adapter / name, folder / name)
+
+    merged = PlainModel(folder, None, separate.auto_class, "none", dtype, separate.parameters)
+    found = _measure(attempt, separate, merged, result)
+    scores = result if isinstance(result, NotScored) else result.evaluation
+    facts = gather_facts(attempt, reload)
+    card = model_card(replace(facts, merged=MergedFacts(dtype, found.sentence())), scores)
+    write_file(folder / "README.md", card.encode())
+
+    about = {"adapter": digest, "dtype": dtype, "agreement": found.facts()}
+    # The base is named below this key: no reader takes the folder for that of an adapter.
+    extra = {MERGED_KEY: about | {BASE_KEY: run.base.identity()}, "run": run.config.run}
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    with progress("publishing the merged weights", size, "B") as bar:
+        publish_folder(folder, run.store, FOLDER, extra, bar.advance)
+    attempt.published[FOLDER] = f"{run.store.uri}/{FOLDER}"
+    event("merged weights", uri=attempt.published[FOLDER], **about)
+
+
+def check_room(work: Path, parameters: int) -> None:
+    """Raise OutputError if the disk has no room for the merged weights."""
+    needed = parameters * BYTES_PER_PARAMETER * ROOM
+    free = shutil.disk_usage(work).free
+    if needed > free:
+        raise OutputError(
+            f"{work}: the merged weights need {needed / GIB:.1f} GiB, and {free / GIB:.1f} GiB are "
+            "free: make room, or set RECAP_WORK to a larger disk"
+        )
+
+
+def _measure(
+    attempt: CurrentAttempt, separate: PlainModel, merged: PlainModel, result: Scored | NotScored
+) -> Likeness:
+    """Ask the adapter beside its base for summaries, and the merged weights about the same."""
+    run = attempt.run
+    prompts = choose_sample(run, result, SUMMARIES).prompts
+    if not prompts:
+        return Likeness(why="no conversation has a whole prompt")
+    process = plain_process(run)
+    try:
+        of_adapter = process.ask(separate, make_question(run, prompts, [])).answers
+        found = process.ask(merged, make_question(run, prompts, of_adapter.tokens)).answers
+    except PlainLoadError as error:
+        warn("the merged weights could not be compared with the adapter", why=str(error))
+        return Likeness(why=error.why)
+    return likeness(
+        of_adapter, found, summaries_of(run, of_adapter.tokens), summaries_of(run, found.tokens)
+    )
+
+
+def likeness(
+    adapter: Answers, merged: Answers, summaries: list[str], merged_summaries: list[str]
+) -> Likeness:
+    """Return how the answers of the merged weights agree with those of the adapter."""
+    tokens = sum(map(len, adapter.tokens))
+    return Likeness(
+        len(summaries),
+        sum(map(str.__eq__, summaries, merged_summaries)),
+        round(sum(merged.expected) / max(1, tokens), 4),
+    )
