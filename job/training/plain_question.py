@@ -14,6 +14,7 @@ from job.training.attempt import CurrentAttempt
 from job.training.card_facts import end_ids
 from job.training.plain_process import PlainModel, PlainProcess, Question
 from job.training.prepare import Run
+from job.training.scoring import serving_wish
 
 MAX_CONTEXT = 4096  # of a base whose config has no limit
 
@@ -27,11 +28,12 @@ class Sample:
 
 
 def plain_model(attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored) -> PlainModel:
-    """Return the base with the adapter in a folder beside it, as it was loaded to be scored."""
+    """Return the base with the adapter in a folder beside it, as it is loaded to serve."""
     weights = attempt.weights_in_memory
     assert weights is not None, "the base was loaded to be trained"
-    quantization = weights.quantization
-    dtype = str(compute_dtype(attempt.run.config.model.dtype)).removeprefix("torch.")
+    section = serving_wish(attempt.run.config).section
+    quantization = section.quantization or "none"
+    dtype = str(compute_dtype(section.dtype)).removeprefix("torch.")
     serving = None if isinstance(result, NotScored) else result.systems[0].serving
     if serving is not None:
         quantization, dtype = serving["quantization"], serving["dtype"]

@@ -91,16 +91,17 @@ def _faults_of_ten_tensors() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
-def lose_saved_weights() -> None:
-    """Write zeros in place of an adapter's weights, as a library that saves the wrong ones."""
+def load_adapters_otherwise() -> None:
+    """Let peft load adapters otherwise in this process: what it scores is not what is written."""
     from peft import PeftModel
 
-    save = PeftModel.save_pretrained
+    load = PeftModel.from_pretrained
 
-    def save_zeros(self: Any, folder: str, **named: Any) -> None:
-        save(self, folder, **named)
-        path = f"{folder}/adapter_model.safetensors"
-        zeros = {name: torch.zeros_like(weight) for name, weight in load_file(path).items()}
-        save_file(zeros, path, {"format": "pt"})
+    def load_otherwise(*arguments: Any, **named: Any) -> Any:
+        model = load(*arguments, **named)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data += 0.1
+        return model
 
-    PeftModel.save_pretrained = save_zeros
+    PeftModel.from_pretrained = load_otherwise
