@@ -3,6 +3,9 @@
 from job.config.sections import as_list
 from job.environment import versions
 from job.evaluation.card.facts import CardFacts, Split
+from job.evaluation.contest import verdict_of
+from job.evaluation.result import NotScored
+from job.evaluation.systems import Scored
 from job.model.control_tokens import recorded_end_ids
 from job.model.license import License, base_license
 from job.telemetry import warn
@@ -11,7 +14,9 @@ from job.training.prepare import Run
 from job.training.reload import Reload
 
 
-def gather_facts(attempt: CurrentAttempt, reload: Reload | None) -> CardFacts:
+def gather_facts(
+    attempt: CurrentAttempt, reload: Reload | None, result: Scored | NotScored
+) -> CardFacts:
     """Return the facts for the card of the run's adapter. Reads the license from the base's card.
 
     Warns if the license is not known.
@@ -27,6 +32,7 @@ def gather_facts(attempt: CurrentAttempt, reload: Reload | None) -> CardFacts:
         attempt.weights_in_memory,
         find_license(run),
         reload.sentence() if reload else None,
+        verdict_of(result, run.config),
     )
 
 

@@ -23,6 +23,7 @@ from job.printable import printable
 from job.storage.folders import fetch_folder
 from job.telemetry import event
 from job.training.attempt import CurrentAttempt
+from job.training.merged import note_published
 from job.training.prepare import Run
 from job.training.publish import push
 
@@ -83,6 +84,8 @@ def finish_promoted(attempt: CurrentAttempt) -> None:
         fetch_folder(run.store, "adapter", folder)
         push(run, folder, hub)
         attempt.published["hub"] = hub
+    if run.config.publish.merged:
+        note_published(attempt, adapter.digest)
     verdict = GateResult.from_json(_read_json(run.store.read(f"adapter/{FILE}")))
     _note(attempt, verdict, adapter)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from job.config.sections import AdapterModelSection
-from job.errors import ConfigError, OutputError
+from job.errors import ConfigError, DamagedError, MissingError, OutputError
 from job.evaluation.card.facts import MergedFacts
 from job.evaluation.card.page import model_card
 from job.evaluation.result import NotScored
@@ -21,7 +21,7 @@ from job.model.files import files_in_folder, tokenizer_names
 from job.model.merge import merge_adapter
 from job.prompt.template import FILE as PROMPT_FILE
 from job.storage.atomic import write_file
-from job.storage.folders import publish_folder
+from job.storage.folders import publish_folder, read_manifest
 from job.telemetry import event, progress, warn
 from job.training.attempt import MAX_CRASHES, CurrentAttempt
 from job.training.card_facts import gather_facts
@@ -40,6 +40,7 @@ SUMMARIES = 20  # to compare
 BYTES_PER_PARAMETER = 2
 ROOM = 1.05  # of the weights: config, tokenizer, what a file system takes for itself
 GIB = 2**30
+LEFT_OUT = "merged weights"  # by this name they are left out
 MERGED_KEY = "merged"  # of the manifest's extra
 
 
@@ -109,7 +110,7 @@ def publish_merged(
     merged = PlainModel(folder, None, separate.auto_class, "none", dtype, separate.parameters)
     found = _measure(attempt, separate, merged, result)
     scores = result if isinstance(result, NotScored) else result.evaluation
-    facts = gather_facts(attempt, reload)
+    facts = gather_facts(attempt, reload, result)
     card = model_card(replace(facts, merged=MergedFacts(dtype, found.sentence())), scores)
     write_file(folder / "README.md", card.encode())
 
@@ -121,6 +122,19 @@ def publish_merged(
         publish_folder(folder, run.store, FOLDER, extra, bar.advance)
     attempt.published[FOLDER] = f"{run.store.uri}/{FOLDER}"
     event("merged weights", uri=attempt.published[FOLDER], **about)
+
+
+def note_published(attempt: CurrentAttempt, digest: str) -> None:
+    """Note the merged weights of an adapter that an earlier attempt published, or that none are."""
+    store = attempt.run.store
+    try:
+        about = read_manifest(store, FOLDER).extra.get(MERGED_KEY, {})
+    except (MissingError, DamagedError):
+        about = {}
+    if about.get("adapter") == digest:
+        attempt.published[FOLDER] = f"{store.uri}/{FOLDER}"
+    else:
+        attempt.left_out[LEFT_OUT] = "the run's adapter was published before they were wanted"
 
 
 def check_room(work: Path, parameters: int) -> None:

@@ -33,7 +33,7 @@ from job.storage.publish_hub import publish_to_hub
 from job.telemetry import event, progress, warn
 from job.training.attempt import CurrentAttempt
 from job.training.card_facts import gather_facts
-from job.training.merged import publish_merged
+from job.training.merged import LEFT_OUT, publish_merged
 from job.training.prepare import Run
 from job.training.ranks import is_first
 from job.training.scoring import adapter_folder, serving_wish
@@ -76,7 +76,7 @@ def publish(attempt: CurrentAttempt, history: History, result: Scored | NotScore
         _write_serving(run, adapter, result)
     with _or_without("card", attempt):
         scores = result.evaluation if isinstance(result, Scored) else result
-        card = model_card(gather_facts(attempt, reload), scores)
+        card = model_card(gather_facts(attempt, reload, result), scores)
         write_file(adapter / "README.md", card.encode())
 
     # The adapter last: whoever finds it finds its report and logs, too.
@@ -100,7 +100,7 @@ def publish(attempt: CurrentAttempt, history: History, result: Scored | NotScore
         push(run, adapter, run.config.publish.hub)
         attempt.published["hub"] = run.config.publish.hub
     if run.config.publish.merged:
-        with _or_without("merged weights", attempt), attempt.timed("merge_seconds"):
+        with _or_without(LEFT_OUT, attempt), attempt.timed("merge_seconds"):
             publish_merged(attempt, adapter, adapter_digest(manifest), reload, result)
     if isinstance(result, Scored):
         _print_scores(result.evaluation)

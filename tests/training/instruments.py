@@ -10,7 +10,6 @@ import weakref
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Trainer
 
 
