@@ -26,6 +26,7 @@ from job.evaluation.result import Evaluation, Intervals, Lengths, SystemResult
 from job.evaluation.score import Scores, score_systems
 from job.evaluation.systems import Scored, System
 from job.evaluation.words import TOKENIZER, has_letters, length
+from job.telemetry import heartbeat
 
 # Of the bootstrap, the floors' samples and the choice of conversations; recorded in the evaluation.
 SEED = 0
@@ -58,7 +59,8 @@ def evaluate(
     assert len({system.name for system in everyone}) == len(everyone), "a name for each system"
 
     metrics = available_metrics(models)
-    scores = score_systems(everyone, scored, metrics, models)
+    with heartbeat("scoring"):
+        scores = score_systems(everyone, scored, metrics, models)
     judged, *others = everyone
     all_references = [text for conversation in scored for text in conversation.references]
     libraries = sorted({name for metric in metrics for name in metric.libraries})

@@ -284,8 +284,8 @@ def _worse_than_people(evaluation: Evaluation) -> Iterator[str]:
             own, theirs = (mean_score(evaluation, who, metric) for who in (name, other))
             if own and theirs and verdict(evaluation, other, metric) == "loses to":
                 yield (
-                    f"{metric.title}: {own.mean:.1%} of {name}, {theirs.mean:.1%} of "
-                    f"{system_phrase(evaluation, other)}."
+                    f"{metric.title}: {own.mean:.1%} by {name}, {theirs.mean:.1%} by "
+                    f"{system_phrase(evaluation, other)}; less is better."
                 )
 
 

@@ -15,6 +15,7 @@ from job.evaluation.metrics.all_metrics import (
 )
 from job.evaluation.metrics.metric import Metric
 from job.evaluation.result import (
+    MIN_CONVERSATIONS,
     Evaluation,
     best_score,
     comparison_sentence,
@@ -128,4 +129,6 @@ def _score(evaluation: Evaluation, name: str, metric: Metric) -> str:
 
 def _share(evaluation: Evaluation, name: str, metric: Metric) -> str:
     share = mean_score(evaluation, name, metric)
+    if share and share.conversations < min(MIN_CONVERSATIONS, evaluation.conversations):
+        share = None  # a share of a handful would look like one of all
     return f"{'-' if share is None else f'{100 * share.mean:.1f}':>{SHARE_COLUMNS}}"

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 from job.config.commands import EvaluateConfig
 from job.config.load import resolved_yaml
+from job.config.scoring_sections import ScoringSection
+from job.config.sections import StorageSection
 from job.conversations.record import Conversation
 from job.evaluation.evaluate import choose_conversations
 from job.evaluation.inputs import read_given, read_input, read_others, read_train_references
 from job.evaluation.output import check_output
 from job.preflight.access import probe_output
-from job.preflight.checks import Found, Plan, check, check_value
+from job.preflight.checks import Check, Found, Plan, check, check_value
 from job.preflight.gate import gate_checks
 from job.preflight.models import generating_checks
 from job.storage.open import open_store
@@ -24,14 +26,32 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
     # The ids of the input are the ids that the summaries must have.
     if config.summaries is not None and everything:
         checks.append(check("summaries", lambda: _read_given(config, everything), "summaries"))
-    if config.evaluation.others and everything:
-        checks.append(check("others", lambda: _read_others(config, everything), "others"))
+    if everything:
+        checks += others_checks(config.evaluation, config.storage, everything)
     checks += generating_checks(config)
     checks += gate_checks(config, config.adapter or "", _scored(config, everything))
     checks.append(check("output", lambda: _look_at_output(config), "output"))
 
     title = f"plan of evaluate run {config.run}"
     return Plan(title, checks, resolved_yaml(config), config.run)
+
+
+def others_checks(
+    options: ScoringSection, storage: StorageSection, conversations: Sequence[Conversation]
+) -> list[Check]:
+    """Return a check of the files of other systems, if the config names any.
+
+    `conversations` can be scored, at least one of them.
+    """
+    if not options.others:
+        return []
+
+    def read() -> str:
+        scored = choose_conversations(conversations, options.max_conversations)
+        systems = read_others(options.others, storage, scored)
+        return f"{', '.join(system.name for system in systems)}: {len(scored):,} summaries each"
+
+    return [check("others", read, "evaluation.others")]
 
 
 def _read_input(config: EvaluateConfig) -> Found[Sequence[Conversation]]:
@@ -53,12 +73,6 @@ def _read_train(config: EvaluateConfig) -> str:
 
 def _read_given(config: EvaluateConfig, everything: Sequence[Conversation]) -> str:
     return f"{len(read_given(config, everything)):,} summaries"
-
-
-def _read_others(config: EvaluateConfig, everything: Sequence[Conversation]) -> str:
-    scored = choose_conversations(everything, config.evaluation.max_conversations)
-    systems = read_others(config.evaluation.others, config.storage, scored)
-    return f"{', '.join(system.name for system in systems)}: {len(scored):,} summaries each"
 
 
 def _look_at_output(config: EvaluateConfig) -> str:

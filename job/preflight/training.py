@@ -18,6 +18,7 @@ from job.preflight.access import (
     small_files,
 )
 from job.preflight.checks import Check, Found, Plan, check, check_value
+from job.preflight.evaluating import others_checks
 from job.preflight.gate import gate_checks
 from job.preflight.models import announce, training_checks
 from job.preflight.standing import (
@@ -192,10 +193,13 @@ def _count_steps(config: TrainConfig, examples: Examples, nodes: int) -> str:
 
 
 def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
-    """Return a check that warns if the adapter cannot be scored, or none if it can."""
+    """Return what scoring needs: a check of other systems' files, if the config names any.
+
+    If the adapter cannot be scored, a check that warns of it.
+    """
     why = why_unscorable(examples.validation, config.evaluation.max_conversations)
     if why is None:
-        return []
+        return others_checks(config.evaluation, config.storage, examples.validation)
     warning = f"warning: the adapter will be published without scores: {why}"
     return [Check("scores", warning, is_known=False)]
 

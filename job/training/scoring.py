@@ -228,7 +228,10 @@ def _why(error: Exception) -> str:
     The text of an error may contain paths and bucket names.
     """
     if isinstance(error, DataError):
-        return "the validation conversations have no reference with a word to compare"
+        return (
+            "the validation conversations have no reference with a word to compare, or a file of "
+            "evaluation.others or faithfulness_labels does not fit them"
+        )
     if is_out_of_memory(error.__cause__ or error):
         return (
             "the memory was too small to summarize the validation conversations as it would serve; "

@@ -80,6 +80,14 @@ def test_summaries_that_do_not_fit_are_found_by_the_plan(evaluating, tmp_path):
     ends(evaluating(), ExitCode.DATA, "9 conversations without a summary")
 
 
+def test_another_systems_file_that_does_not_fit_is_found_by_the_plan(evaluating, tmp_path):
+    others = {"others": {"hosted": f"{tmp_path}/hosted.jsonl"}}
+    write_lines(tmp_path / "hosted.jsonl", SUMMARIES)
+    assert "hosted: 12 summaries each" in evaluating(evaluation=others).text()
+    write_lines(tmp_path / "hosted.jsonl", SUMMARIES[:3])
+    ends(evaluating(evaluation=others), ExitCode.DATA, "9 conversations without a summary")
+
+
 def test_training_conversations_that_cannot_be_read_are_found_by_the_plan(evaluating, tmp_path):
     ends(
         evaluating(train=f"{tmp_path}/gone.jsonl"),

@@ -18,6 +18,7 @@ MAX_CAPITALISED = 0.2  # of the words inside sentences: of more, every noun is c
 MIN_WORDS_TO_KNOW = 30
 MIN_LETTERS_INSIDE = 4  # a name may be a part of a handle: Spotify of SpotifyCares
 MIN_LETTERS_TO_MISSPELL = 5
+MAX_LETTERS_MORE = 2
 SIMILARITY = 0.8  # of a misspelled name; a name of five letters may have one other letter
 
 # Words that people capitalise in summaries and that name nobody.
@@ -99,9 +100,16 @@ class KnownWords:
             return True
         if name.isupper() and word in self._initials:
             return True
-        return len(word) >= MIN_LETTERS_TO_MISSPELL and bool(
-            difflib.get_close_matches(word, self._words, n=1, cutoff=SIMILARITY)
-        )
+        return len(word) >= MIN_LETTERS_TO_MISSPELL and self._has_misspelled(word)
+
+    def _has_misspelled(self, word: str) -> bool:
+        # People misspell the middle of a name, and add or lose a letter or two.
+        alike = [
+            known
+            for known in self._words
+            if known[:1] == word[0] and abs(len(known) - len(word)) <= MAX_LETTERS_MORE
+        ]
+        return bool(difflib.get_close_matches(word, alike, n=1, cutoff=SIMILARITY))
 
     @staticmethod
     def _words_of_initials(text: str) -> str:
