@@ -54,7 +54,6 @@ def _evaluation_rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str]]
         shown = list(gains.items())[:MAX_GAINS_SHOWN]
         for position, (name, gain) in enumerate(shown):
             yield "" if position else "gain over", f"{name}: {_numbers(gain, '+.3f')}"
-    yield "gate", str(evaluation.get("gate", ""))
     serving = evaluation.get(SERVING)
     if serving is not None:
         try:

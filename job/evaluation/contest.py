@@ -23,7 +23,7 @@ from job.evaluation.served import champion_candidate, system_of
 from job.evaluation.systems import CHAMPION, TUNED, Scored, System
 from job.inference.from_disk import Candidate, Folders, summarize_candidates
 from job.inference.open import fetch_with_adapter
-from job.inference.taken import fill
+from job.inference.taken import fill, serving_of
 from job.telemetry import warn
 
 
@@ -156,7 +156,8 @@ def _alone(contest: Contest, conversations: Sequence[Conversation], folders: Fol
     assert isinstance(config, EvaluateConfig)
     assert contest.champion.adapter is not None
     uri = contest.champion.adapter.uri
-    filled = fill(config.model_copy(update={"adapter": uri, "summaries": None}))
+    named = config.model_copy(update={"adapter": uri, "summaries": None})
+    filled = fill(named, serving_of(contest.champion.pointer))
     model = fetch_with_adapter(uri, filled.config.model, config.storage, folders.cache)
     return Candidate(CHAMPION, model, filled.wish(), conversations)
 

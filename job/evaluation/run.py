@@ -6,12 +6,14 @@ Writes evaluation.json, report.html and summaries.jsonl to the output.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from job.config.commands import EvaluateConfig
 from job.config.data_sections import CleaningStep
 from job.config.gate_mistakes import needs_base
 from job.conversations.cleaning import clean_all, resolve_steps
 from job.conversations.record import Conversation
+from job.errors import RetryError
 from job.evaluation.contest import Contest, begin_contest, judge_contest, summarize_rivals
 from job.evaluation.evaluate import SEED, evaluate
 from job.evaluation.gate import recorded, write_gate
@@ -34,8 +36,8 @@ from job.inference.choose import check_installed
 from job.inference.from_disk import Candidate, Folders
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter
 from job.inference.serving import differences
-from job.inference.taken import Filled, fill
-from job.model.fetch import read_adapter
+from job.inference.taken import Filled, fill, serving_of
+from job.model.fetch import Adapter, read_adapter
 from job.storage.open import open_store
 from job.storage.scratch import cache_folder, work_folder
 from job.telemetry import event, heartbeat, warn
@@ -60,10 +62,10 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
     with work_folder(config.run) as work:
         folders = Folders(work, cache_folder())
         judged = _judged(model, conversations)
-        if judged is None:
+        if judged is None or model is None:
             served = Served([_given(config, everything, conversations)])
         else:
-            served = _summarize(config, judged, folders)
+            served = _summarize(config, judged, model.adapter.uri, folders)
         rivals = summarize_rivals(contest, judged, conversations, folders)
         systems = [*served.systems, *rivals.champion, *others]
         options = config.evaluation
@@ -84,21 +86,20 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
         lines = "".join(_lines(scored))
         (folder / "summaries.jsonl").write_text(lines, encoding="utf-8")
         write_gate(folder, recorded(scored.evaluation))
-        facts = {"run": config.run, "adapter": config.adapter, "summaries": config.summaries}
-        publish_evaluation(folder, store, facts)
+        publish_evaluation(folder, store, _facts(config, model))
     event("evaluated", report=f"{store.uri}/report.html")
-    _promote_if_passed(config, contest, scored.evaluation)
+    if model is not None:
+        _promote_if_passed(config, model.adapter, contest, scored.evaluation)
     return scored
 
 
-def _promote_if_passed(config: EvaluateConfig, contest: Contest, evaluation: Evaluation) -> None:
+def _promote_if_passed(
+    config: EvaluateConfig, adapter: Adapter, contest: Contest, evaluation: Evaluation
+) -> None:
     """Make the adapter the champion, if it passed its gate and the config names a pointer."""
     verdict = recorded(evaluation)
-    if config.adapter is None or config.publish.champion is None:
+    if config.publish.champion is None or verdict is None or not verdict.passed:
         return
-    if verdict is None or not verdict.passed:
-        return
-    adapter = read_adapter(config.adapter, config.storage)
     source = f"{config.output.rstrip('/')}/evaluation.json"
     judged = Judged(adapter, evaluation, source, f"recap evaluate {config.run}")
     promote(contest.champion, judged, config.storage)
@@ -106,8 +107,12 @@ def _promote_if_passed(config: EvaluateConfig, contest: Contest, evaluation: Eva
 
 @dataclass(frozen=True)
 class _Model:
-    """The adapter on disk, the config with what is taken from it, and the cleaning of data."""
+    """The adapter and its files on disk, the config with what is taken, and the cleaning of data.
 
+    The adapter is what the config named when the evaluation began: a pointer is resolved once.
+    """
+
+    adapter: Adapter
     filled: Filled[EvaluateConfig]
     fetched: FetchedModel
     steps: tuple[CleaningStep, ...]
@@ -115,10 +120,27 @@ class _Model:
 
 def _fetch(config: EvaluateConfig) -> _Model:
     check_installed(config.engine, config.tensor_parallel)
-    filled = fill(config)
-    uri = str(config.adapter)
-    fetched = fetch_with_adapter(uri, config.model, config.storage, cache_folder())
-    return _Model(filled, fetched, cleaning_of(fetched.prompt, config.data))
+    adapter = read_adapter(str(config.adapter), config.storage)
+    filled = fill(config.model_copy(update={"adapter": adapter.uri}), serving_of(adapter.pointer))
+    fetched = fetch_with_adapter(adapter.uri, config.model, config.storage, cache_folder())
+    if fetched.adapter_digest != adapter.digest:
+        raise RetryError(f"{adapter.uri} was replaced while the evaluation began: run again")
+    return _Model(adapter, filled, fetched, cleaning_of(fetched.prompt, config.data))
+
+
+def _facts(config: EvaluateConfig, model: _Model | None) -> dict[str, Any]:
+    """Return what the manifest has beside its files."""
+    facts: dict[str, Any] = {"run": config.run, "summaries": config.summaries, "adapter": None}
+    if model is None:
+        return facts
+    adapter = model.adapter
+    facts |= {"adapter": adapter.uri, "adapter_digest": adapter.digest}
+    if adapter.pointer is not None:
+        facts["champion"] = {
+            "pointer": adapter.pointer.uri,
+            "version": adapter.pointer.champion.version,
+        }
+    return facts
 
 
 def _metric_models(
@@ -150,11 +172,11 @@ def _judged(model: _Model | None, conversations: Sequence[Conversation]) -> Cand
     return Candidate(TUNED, model.fetched, model.filled.wish(), conversations)
 
 
-def _summarize(config: EvaluateConfig, judged: Candidate, folders: Folders) -> Served:
+def _summarize(config: EvaluateConfig, judged: Candidate, origin: str, folders: Folders) -> Served:
     """Summarize with the adapter, and without it if it is to be compared with its base."""
-    event("loading", base=judged.model.base.uri, adapter=config.adapter)
+    event("loading", base=judged.model.base.uri, adapter=origin)
     with heartbeat("summarizing"):
-        return serve_judged(judged, needs_base(config), str(config.adapter), folders)
+        return serve_judged(judged, needs_base(config), origin, folders)
 
 
 def _departures(model: _Model | None, served: Served) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.config.serving_section import SERVING_KEYS, SERVING_KEYS_BY_SECTION
 from job.inference.serving import AdapterServing, Serving, ServingWish, departure, read_serving
+from job.model.champion import Pointer
 from job.model.fetch import Adapter, read_adapter
 
 Config = TypeVar("Config", SummarizeConfig, EvaluateConfig)
@@ -57,6 +58,11 @@ def fill(config: Config, evaluated: Mapping[str, Any] | None = None) -> Filled[C
     return Filled(config) if judged is None else take(config, judged)
 
 
+def serving_of(pointer: Pointer | None) -> Mapping[str, Any] | None:
+    """Return the settings with which a champion was let in, None if its pointer has none."""
+    return None if pointer is None else pointer.champion.evaluation.get(SERVING)
+
+
 def judged_serving(
     adapter: Adapter, evaluated: Mapping[str, Any] | None = None
 ) -> AdapterServing | None:
@@ -66,7 +72,7 @@ def judged_serving(
     DamagedError if they are no such settings.
     """
     if adapter.pointer is not None:
-        evaluated = adapter.pointer.champion.evaluation.get(SERVING)
+        evaluated = serving_of(adapter.pointer)
     if evaluated is not None:
         # What let the champion in is a later word than that of its training: it may have been
         # evaluated on the machine that serves.

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from job.config.commands import SummarizeConfig
 from job.errors import AlreadyExistsError, DamagedError, DataError, MissingError, RetryError
-from job.inference.taken import SERVING
+from job.inference.taken import serving_of
 from job.model.champion import is_pointer, now
 from job.model.fetch import read_adapter
 from job.storage.folders import read_manifest_file
@@ -80,7 +80,7 @@ def find_champion(config: SummarizeConfig, output: Output) -> PinnedChampion | N
             digest=adapter.digest,
             version=current.version,
             resolved_at=now(),
-            serving=current.evaluation.get(SERVING),
+            serving=serving_of(adapter.pointer),
         )
     wanted = config.adapter_digest
     if wanted is not None and not champion.digest.startswith(wanted):

@@ -18,9 +18,12 @@ from job.evaluation.floors import CONSTANT, ENDS, HUMAN, LEAD
 from job.evaluation.run import run_evaluation
 from job.evaluation.systems import AS_TRAINED, BASE, CHAMPION, GIVEN, TUNED
 from job.inference.transformers_engine import TransformersEngine
+from job.model.champion import find_pointer
+from job.model.fetch import read_adapter
 from job.storage.folders import publish_folder, read_manifest, verify_folder
 from job.storage.local import LocalStore
 from tests.adapters import publish_adapter
+from tests.champions import STORAGE, promote, put_adapter
 from tests.evaluation.conftest import make_conversations
 from tests.summarization.conftest import files_below
 
@@ -268,3 +271,23 @@ def test_a_base_that_answers_with_nan_is_no_bug_and_is_not_scored(config, tmp_pa
         run_evaluation(config(adapter=f"{tmp_path}/adapter", generation={"max_new_tokens": 8}))
     assert caught.value.exit_code == ExitCode.CONFIG
     assert files_below(tmp_path / "out") == []
+
+
+def test_a_pointer_is_resolved_once(config, tmp_path, base_folder, monkeypatch):
+    adapter, pointer = f"{tmp_path}/runs/a", f"{tmp_path}/champion.json"
+    publish_adapter(base_folder, tmp_path / "made", adapter)
+    put_adapter(f"{tmp_path}/runs/b", tmp_path / "other")
+    promote(pointer, adapter)
+    generate = TransformersEngine.generate
+
+    def late(engine, *rest):
+        if find_pointer(pointer, STORAGE).champion.version == 1:
+            promote(pointer, f"{tmp_path}/runs/b")
+        return generate(engine, *rest)
+
+    monkeypatch.setattr(TransformersEngine, "generate", late)
+    run_evaluation(config(adapter=pointer, generation={"max_new_tokens": 2}))
+    facts = verify_folder(tmp_path / "out").extra
+    assert facts["adapter"] == adapter
+    assert facts["adapter_digest"] == read_adapter(adapter, STORAGE).digest
+    assert facts["champion"] == {"pointer": pointer, "version": 1}

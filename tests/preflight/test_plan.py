@@ -10,9 +10,12 @@ from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.errors import ExitCode
 from job.preflight.checks import Plan
 from job.preflight.plan import plan
+from job.summarization.champion import find_champion, pin_champion
+from job.summarization.output import open_output
 from job.summarization.summarize import summarize
 from job.telemetry import LOGGER
 from tests.adapters import publish_adapter
+from tests.champions import promote, put_adapter
 from tests.evaluation.conftest import make_conversations
 from tests.summarization.conftest import files_below, write_lines
 
@@ -184,3 +187,25 @@ def test_a_plan_writes_nothing_where_it_looks(summarizing, tmp_path):
     before = files_below(tmp_path)
     plan(summarizing())
     assert files_below(tmp_path) == before
+
+
+def test_a_plan_shows_what_a_pointer_means_and_what_a_night_follows(summarizing, tmp_path):
+    pointer = f"{tmp_path}/champion.json"
+    for name in ("a", "b"):
+        put_adapter(f"{tmp_path}/runs/{name}", tmp_path / "made")
+    promote(pointer, f"{tmp_path}/runs/a")
+    night = summarizing(adapter=pointer)
+    assert f"{pointer}, version 1: {tmp_path}/runs/a, since 20" in plan(night).findings()
+
+    output = open_output(night.output, night.storage)
+    pin_champion(night, output, find_champion(night, output))
+    promote(pointer, f"{tmp_path}/runs/b")
+    text = plan(night).findings()
+    assert f"{pointer}, version 2: {tmp_path}/runs/b" in text
+    assert "this night began with version 1 at 20" in text
+    assert f"and follows that: {tmp_path}/runs/a" in text
+
+
+def test_a_plan_without_a_champion_says_how_to_make_one(summarizing, tmp_path):
+    found = plan(summarizing(adapter=f"{tmp_path}/champion.json"))
+    ends(found, ExitCode.MISSING, "there is no champion yet: `recap champion set")
