@@ -68,11 +68,16 @@ class TrainConfig(Section):
         return uri
 
     @model_validator(mode="after")
-    def _a_whole_model_is_scored_as_trained(self) -> Self:
+    def _the_adapters_own_weights_are_scored_as_trained(self) -> Self:
         if self.evaluation.as_trained and self.training.distribution == "fsdp":
             raise ValueError(
                 "evaluation.as_trained scores the model in the memory of one process, and "
                 "training.distribution: fsdp shares it between several: remove one of them"
+            )
+        if self.evaluation.as_trained and self.training.adapter_from == "best_metric":
+            raise ValueError(
+                "evaluation.as_trained scores the weights in memory, which are those of the last "
+                "step, and training.adapter_from: best_metric chooses later: remove one of them"
             )
         return self
 

@@ -1,7 +1,10 @@
-"""Mistakes of a gate that show before a run: opponents that will not be there, unknown metrics."""
+"""Mistakes of a gate that show before a run: opponents that will not be there, unknown metrics.
+
+The metric of a selection is checked here, too.
+"""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, get_args
 
@@ -10,6 +13,7 @@ from job.config.gate_sections import DEFAULT_GUARDS, GateSection, Opponent, Prom
 
 MIN_CONVERSATIONS = 10  # of fewer, no interval is worth its name: they never pass
 GATE = ("publish", "gate")
+SELECTION = ("training", "selection")
 
 
 class KnownMetric(Protocol):
@@ -75,10 +79,13 @@ def needs_base(config: TrainConfig | EvaluateConfig) -> bool:
 def gate_mistakes(
     config: TrainConfig | EvaluateConfig, metrics: Sequence[KnownMetric]
 ) -> Iterator[GateMistake]:
-    """Yield what is wrong with the gate of a config whose keys are right by themselves.
+    """Yield what is wrong with gate and selection of a config whose keys are right by themselves.
 
     `metrics` are all there are. Without any, names of metrics are not checked.
     """
+    if metrics and isinstance(config, TrainConfig):
+        selection = config.training.selection
+        yield from _metric_mistakes(config, {(*SELECTION, "metric"): selection.metric}, metrics)
     publish = config.publish
     yield from _champion_mistakes(config)
     if publish.gate is None:
@@ -86,7 +93,7 @@ def gate_mistakes(
         return
     yield from _opponent_mistakes(config, publish.gate)
     if metrics:
-        yield from _metric_mistakes(config, publish.gate, metrics)
+        yield from _metric_mistakes(config, _metrics_of(publish.gate), metrics)
     yield from _regression_mistakes(config)
     most = config.evaluation.max_conversations
     if most is not None and most < MIN_CONVERSATIONS:
@@ -157,12 +164,20 @@ def _why_absent(config: TrainConfig | EvaluateConfig, name: str) -> str | None:
     return f"got {name}; wanted {_nearest(name, [*get_args(Opponent), *others])}"
 
 
-def _metric_mistakes(
-    config: TrainConfig | EvaluateConfig, gate: GateSection, metrics: Sequence[KnownMetric]
-) -> Iterator[GateMistake]:
+def _metrics_of(gate: GateSection) -> dict[tuple[str, ...], str]:
+    """Return the metrics that a gate names, by where it does."""
     named: dict[tuple[str, ...], str] = {(*GATE, "metric"): gate.metric}
     for name in gate.guards or {}:
         named[(*GATE, "guards", name)] = name
+    return named
+
+
+def _metric_mistakes(
+    config: TrainConfig | EvaluateConfig,
+    named: Mapping[tuple[str, ...], str],
+    metrics: Sequence[KnownMetric],
+) -> Iterator[GateMistake]:
+    """Yield what is wrong with the metrics that a config names, by where it does."""
     known = {metric.name: metric for metric in metrics}
     for path, name in named.items():
         why = _why_unfit(config, name, known[name]) if name in known else None
@@ -173,7 +188,7 @@ def _metric_mistakes(
 
 
 def _why_unfit(config: TrainConfig | EvaluateConfig, name: str, metric: KnownMetric) -> str | None:
-    """Return why a gate of this config cannot judge by a metric, or None if it can."""
+    """Return why nothing of this config can be judged by a metric, or None if it can."""
     if metric.direction == "neither":
         return f"neither more nor less {name} is better, so nothing can be compared by it"
     if "finish_reason" in metric.needs and _is_file_of_summaries(config):

@@ -29,6 +29,28 @@ class LoraSection(Section):
     )
 
 
+class SelectionSection(Section):
+    """Selection of the adapter by the summaries that it generates (adapter_from: best_metric)."""
+
+    metric: Name = Field(
+        "rougeL",
+        description="Metric that chooses. It is the best mean over the conversations, and the "
+        "earlier adapter if two are equal.",
+    )
+    conversations: int = Field(
+        50,
+        ge=1,
+        description="Number of validation conversations that each candidate summarizes. If at "
+        "least as many others are left, the adapter's scores are of those.",
+    )
+    candidates: int = Field(
+        8,
+        ge=2,
+        description="Maximum number of adapters that are kept for the selection: that of the last "
+        "evaluation, and of the others those with the smallest validation loss.",
+    )
+
+
 class TrainingSection(Section):
     """The optimization."""
 
@@ -98,11 +120,13 @@ class TrainingSection(Section):
         "gradient norm and speed.",
     )
     keep_last: int = Field(2, ge=1, description="Number of checkpoints that are kept.")
-    adapter_from: Literal["last_step", "best_evaluation"] = Field(
+    adapter_from: Literal["last_step", "best_evaluation", "best_metric"] = Field(
         "last_step",
-        description="Which adapter is published: that of the last step, or of the evaluation "
-        "with the smallest loss.",
+        description="Which adapter is published: that of the last step, of the evaluation with "
+        "the smallest validation loss, or of the evaluation whose adapter generates the best "
+        "summaries (selection).",
     )
+    selection: SelectionSection = Field(default_factory=SelectionSection)
     patience: int | None = Field(
         None,
         ge=1,

@@ -11,6 +11,7 @@ from typing import Any
 
 from job.config.sections import GenerationSection
 from job.errors import RecapError, RetryError, is_out_of_memory
+from job.identity import sha256_of
 from job.inference.engine import Generated, gpu_failed, to_answer
 from job.model import Tokenizer
 from job.telemetry import warn, warn_once
@@ -56,10 +57,7 @@ class VllmEngine:
 
         `folder` needs a rank that vLLM was started for.
         """
-        adapter = None
-        if folder is not None:
-            number = 1 if self._adapter is None else self._adapter.lora_int_id + 1
-            adapter = lora_request(folder, number)
+        adapter = None if folder is None else lora_request(folder)
         return VllmEngine(self._engine, self._tokenizer, self._ends, adapter)
 
     def generate(
@@ -227,10 +225,12 @@ class VllmEngine:
             )
 
 
-def lora_request(folder: Path, number: int = 1) -> Any:
-    """Return vLLM's request for the adapter in a folder; no two adapters may share a number."""
+def lora_request(folder: Path) -> Any:
+    """Return vLLM's request for the adapter in a folder."""
     from vllm.lora.request import LoRARequest
 
+    # vLLM knows adapters by their numbers alone, of which 0 is none: those of a selection differ.
+    number = 1 + int(sha256_of(str(folder))[:7], 16)
     return LoRARequest(f"adapter-{number}", number, str(folder))
 
 

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from job.config.training_sections import LoraSection
 from job.errors import ConfigError
 from job.model import Model, Tokenizer
+from job.model.adapter_files import ADAPTER_WEIGHTS
 from job.model.fetch import Base
 from job.model.modules import experts, linear_modules
 
@@ -64,6 +66,16 @@ def target_modules(section: LoraSection, model: Model) -> list[str]:
     return wanted if chosen == meant else chosen
 
 
+def save_weights(model: Model, path: Path, weights: Mapping[str, Any] | None = None) -> None:
+    """Write the adapter's weights alone, as the file that `save_adapter` would write of them.
+
+    `weights` are the gathered ones of a model that is sharded between processes.
+    """
+    with TemporaryDirectory(dir=path.parent) as folder:
+        _save_by_peft(model, Path(folder), weights)
+        (Path(folder) / ADAPTER_WEIGHTS).replace(path)
+
+
 def save_adapter(
     model: Model,
     tokenizer: Tokenizer,
@@ -75,15 +87,7 @@ def save_adapter(
 
     `weights` are the gathered ones of a model that is sharded between processes.
     """
-    model.save_pretrained(
-        str(folder),
-        safe_serialization=True,
-        # peft's default would save the embeddings too if their size changed: an adapter as large as
-        # its base. And to find out, it would ask the Hub for the base's config.
-        save_embedding_layers=False,
-        state_dict=weights,
-    )
-
+    _save_by_peft(model, folder, weights)
     # peft writes the folder that the base was loaded from, which is a cache of this machine.
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -98,6 +102,17 @@ def save_adapter(
     # peft's model card is empty. recap's own is written when the scores are known.
     (folder / "README.md").unlink(missing_ok=True)
     tokenizer.save_pretrained(str(folder))
+
+
+def _save_by_peft(model: Model, folder: Path, weights: Mapping[str, Any] | None) -> None:
+    model.save_pretrained(
+        str(folder),
+        safe_serialization=True,
+        # peft's default would save the embeddings too if their size changed: an adapter as large as
+        # its base. And to find out, it would ask the Hub for the base's config.
+        save_embedding_layers=False,
+        state_dict=weights,
+    )
 
 
 def _refused_by_peft(ends: Iterable[str], model: Model) -> dict[str, str]:

@@ -209,6 +209,15 @@ def fetch_folder(
     return manifest
 
 
+def delete_folder(store: Store, prefix: str, keys: Iterable[str]) -> None:
+    """Delete a published folder, whose keys are among `keys`: those that its store lists."""
+    # The manifest first: an interrupted deletion leaves no folder that looks complete.
+    store.delete(below(prefix, MANIFEST))
+    for key in sorted(keys):
+        if key.startswith(f"{prefix}/"):
+            store.delete(key)
+
+
 def fetch_prefix(
     store: Store,
     prefix: str,

@@ -53,11 +53,11 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
     if is_sharded:
         prepare_sharding(settings, compute_dtype(config.model.dtype))
 
-    chooses_by_loss = section.adapter_from == "best_evaluation"
+    chooses_evaluation = section.adapter_from != "last_step"
     with explaining(BUILDING):
         trainer = RecapTrainer(
             limits=config.limits,
-            needs_validation_loss=chooses_by_loss or section.patience is not None,
+            needs_validation_loss=chooses_evaluation or section.patience is not None,
             wait_for_uploads=wait_for_uploads,
             model=model,
             args=settings,

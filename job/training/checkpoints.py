@@ -11,6 +11,7 @@ from job.identity import differences
 from job.storage.folders import (
     MANIFEST,
     Manifest,
+    delete_folder,
     fetch_folder,
     publish_folder,
     read_manifest,
@@ -116,10 +117,7 @@ def prune(store: Store, keep_last: int, committed: int) -> None:
     # Folders without a manifest are checkpoints that a killed run did not commit.
     complete = [step for step in _complete_steps(keys) if step <= committed]
     for step in set(_steps(keys)) - set(complete[-keep_last:]):
-        # The manifest first: an interrupted deletion leaves no checkpoint that looks complete.
-        store.delete(f"{_prefix(step)}/{MANIFEST}")
-        for key in sorted(key for key in keys if key.startswith(f"{_prefix(step)}/")):
-            store.delete(key)
+        delete_folder(store, _prefix(step), keys)
 
 
 def list_steps(store: Store) -> list[int]:

@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from job.model import Model
 from job.telemetry import event
 from job.training.sharding import put_back, trained_weights
 
-LogEntry = dict[str, float]  # in the trainer's history
+LogEntry = Mapping[str, float]  # in the trainer's history
 BEST_ADAPTER = "best_adapter.safetensors"  # in a checkpoint
 
 
@@ -67,14 +67,14 @@ def choose_best(losses: Sequence[float], patience: int | None) -> Choice:
     return Choice(best, is_over=False)
 
 
-def best_evaluation(log_history: list[LogEntry], patience: int | None) -> LogEntry | None:
+def best_evaluation(log_history: Sequence[LogEntry], patience: int | None) -> LogEntry | None:
     """Return the trainer's log entry of the best evaluation, None if no loss is finite."""
     evaluations = evaluations_of(log_history)
     best = choose_best([entry["eval_loss"] for entry in evaluations], patience).best
     return None if best is None else evaluations[best]
 
 
-def evaluations_of(log_history: list[LogEntry]) -> list[LogEntry]:
+def evaluations_of(log_history: Sequence[LogEntry]) -> list[LogEntry]:
     """Return the entries of the trainer's log that are evaluations."""
     return [entry for entry in log_history if "eval_loss" in entry]
 

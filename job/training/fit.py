@@ -22,6 +22,7 @@ from job.telemetry import heartbeat, warn
 from job.training import callbacks, checkpoints, evaluations, interruptions
 from job.training.attempt import CurrentAttempt
 from job.training.build import build_trainer
+from job.training.candidates import Candidates, KeepCandidates, candidates_of
 from job.training.causes import STEPPING, blaming_the_config, explaining
 from job.training.prepare import Run
 from job.training.ranks import agree, first_then_others, is_first, share_stop
@@ -131,11 +132,12 @@ def _fit_once(run: Run, start: Start, session: Session) -> RecapTrainer:
     limits = run.config.limits
     step = step_of(start.checkpoint)
     with open_events(run, step) if is_first() else nullcontext() as writer:
-        uploads = _make_uploads(attempt, writer)
+        candidates = candidates_of(run)
+        uploads = _make_uploads(attempt, candidates, writer)
         with blaming_the_config(), heartbeat("loading the base"):
             trainer = build_trainer(run, uploads.wait)
         attempt.note_weights(trainer.model.weights_in_memory)
-        for callback in _make_callbacks(start, session, trainer, uploads, writer):
+        for callback in _make_callbacks(start, session, trainer, uploads, candidates, writer):
             trainer.add_callback(callback)
 
         def has_begun() -> bool:
@@ -164,12 +166,19 @@ def _fit_once(run: Run, start: Start, session: Session) -> RecapTrainer:
     return trainer
 
 
-def _make_uploads(attempt: CurrentAttempt, writer: SummaryWriter | None) -> Uploads:
+def _make_uploads(
+    attempt: CurrentAttempt, candidates: Candidates | None, writer: SummaryWriter | None
+) -> Uploads:
     run = attempt.run
 
     def commit_and_note(folder: Path, step: int) -> None:
+        # Candidates first: a run that resumes from this checkpoint then finds those before it.
+        if candidates:
+            candidates.commit(folder)
         commit(run, folder, step)
         attempt.committed = step
+        if candidates:
+            candidates.prune(folder)
 
     def copy_events() -> None:
         if writer:
@@ -199,6 +208,7 @@ def _make_callbacks(
     session: Session,
     trainer: RecapTrainer,
     uploads: Uploads,
+    candidates: Candidates | None,
     writer: SummaryWriter | None,
 ) -> list[Any]:
     """Return the trainer's callbacks in the order in which they must be called."""
@@ -216,6 +226,9 @@ def _make_callbacks(
         interruptions.PublishCheckpoints(uploads.put, lambda: trainer.divergence.is_suspected),
         interruptions.WatchTraining(session.watch.beat, uploads.check),
     ]
+    if candidates:
+        # After an evaluation that a stop ends, too, so before StopAfterEvaluation.
+        made.append(KeepCandidates(trainer, candidates))
     # All ranks must call a sharded model; of a whole one, rank 0 alone writes samples.
     if writer or trainer.is_fsdp_enabled:
         made.append(_make_samples(run, session.stop, trainer, writer))

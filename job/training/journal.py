@@ -24,9 +24,8 @@ FILE = "run.json"
 NO_WORD = "ended without a word: it was killed, stood still, or its machine died"
 BESIDE = "start beside it with `recap train … --fresh`"
 State = Literal["running", "preempted", "failed", "finished"]
-Danger = Literal[
-    "scoring", "reloading", "merging"
-]  # what may kill the process: a key of an attempt
+# What may kill the process: a key of an attempt.
+Danger = Literal["selecting", "scoring", "reloading", "merging"]
 
 # Keys that change what is logged or stored during a run, but not the adapter.
 WITHOUT_EFFECT = {
@@ -42,6 +41,7 @@ WITHOUT_EFFECT = {
     },
     # The addresses of the data; the fingerprint has digests of its content.
     "data": {"train", "validation", "include", "exclude"},
+    "generation": {"max_batch_tokens", "max_batch_size"},
 }
 
 # The parts of a base, by the key of `Base.identity()` that has their digest.
@@ -68,6 +68,7 @@ class Attempt:
     ended: str | None = None
     last_step: int | None = None
     reason: str | None = None
+    selecting: bool = False
     scoring: bool = False
     reloading: bool = False
     merging: bool = False
@@ -92,12 +93,20 @@ def fingerprint(config: TrainConfig, data_digests: dict[str, str]) -> dict[str, 
     draw or round differently, and then nobody could say what was trained.
     """
     ignored = dict(WITHOUT_EFFECT)
-    if config.training.adapter_from == "best_evaluation" or config.training.patience:
+    training = config.training
+    if training.adapter_from != "last_step" or training.patience:
         ignored["training"] = ignored["training"] - EVALUATIONS
+    if training.adapter_from != "best_metric":
+        ignored["training"] = ignored["training"] | {"selection"}
+
+    sections = ["model", "data", "prompt", "lora", "training"]
+    if training.adapter_from == "best_metric":
+        # The candidates are compared by what they write when they serve.
+        sections += ["serve", "generation"]
 
     plain = to_plain(config) | {"model": model_identity(config.model)}
     parts: dict[str, Any] = {}
-    for section in ("model", "data", "prompt", "lora", "training"):
+    for section in sections:
         ignored_keys = ignored.get(section, set())
         parts[section] = {}
         for key, value in plain[section].items():

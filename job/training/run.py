@@ -9,6 +9,7 @@ build, fit, scoring, publish. Behind one name each, for when something does:
 - `read_examples` (examples): conversations read, cleaned, split and checked;
 - `RecapTrainer` (trainer): TRL's trainer, exact when resumed, and divergence;
 - callbacks, samples, tensorboard: curves and texts; evaluations: the best adapter, and the end;
+- `select` (selection, candidates, validation): the adapter that generates best;
 - interruptions: stop signals, resume, roll-back;
 - `checkpoints`, `Uploads`: the commit protocol, and the thread that runs it;
 - `record_attempt` (attempt, journal): run.json, and which earlier attempts ended how;
@@ -40,6 +41,7 @@ from job.storage.store import Store
 from job.telemetry import event, heartbeat
 from job.training import journal
 from job.training.attempt import record_attempt
+from job.training.candidates import delete_candidates
 from job.training.causes import PUBLISHING, explaining
 from job.training.fit import Session, fetch_checkpoint, fit, step_of
 from job.training.gate import finish_promoted, is_promoted, raise_verdict, settle_gate
@@ -47,6 +49,7 @@ from job.training.prepare import Run, prepare
 from job.training.publish import publish, write_adapter
 from job.training.ranks import agree, first_then_others, from_first, is_first
 from job.training.scoring import score_or_reason, summarize_as_trained
+from job.training.selection import select
 from job.training.silent_attempts import note_attempt
 from job.training.stop import StopSignal
 from job.training.watch import Watch
@@ -76,6 +79,8 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
         agree("bases, data or versions", json_digest(run.identity()))
         if _is_done(run):
             event("already done", run=config.run, output=config.output)
+            if is_first():
+                delete_candidates(run)
             return
 
         checkpoint = fetch_checkpoint(run)
@@ -83,17 +88,23 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
             if from_first(lambda: is_promoted(run)):
                 if is_first():
                     finish_promoted(attempt)
+                    delete_candidates(run)
                 return  # what serves is not written again
             trained = _fit_and_write(run, checkpoint, Session(stop, watch, attempt))
             free_memory()  # of the trainer's model: what serves must fit
             # The other ranks are done, also if they shared the model.
             if is_first():
                 contest = begin_contest(config)
+                with attempt.timed("select_seconds"), heartbeat("selecting"):
+                    select(attempt, trained.history, stop)
                 with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
                     result = score_or_reason(attempt, trained.systems, contest, stop)
                 with attempt.timed("publish_seconds"), heartbeat("publishing"):
                     publish(attempt, trained.history, result)
                     settle_gate(attempt, contest, result)
+        # Not before run.json says that it is finished: another attempt would choose among the rest.
+        if is_first():
+            delete_candidates(run)
         raise_verdict(attempt)
 
 

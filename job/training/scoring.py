@@ -19,7 +19,7 @@ from job.config.sections import AdapterModelSection
 from job.conversations.record import Conversation
 from job.errors import ConfigError, DataError, RetryError, is_out_of_memory
 from job.evaluation.contest import Contest, judge_contest, summarize_rivals
-from job.evaluation.evaluate import SEED, choose_conversations, evaluate
+from job.evaluation.evaluate import SEED, evaluate
 from job.evaluation.inputs import read_others
 from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
 from job.evaluation.result import NotScored
@@ -44,6 +44,7 @@ from job.telemetry import progress, warn
 from job.training.attempt import MAX_CRASHES, CurrentAttempt
 from job.training.prepare import Run
 from job.training.stop import StopSignal
+from job.training.validation import split_validation
 
 MIN_CONVERSATIONS_FOR_A_BAR = 11  # a few samples need none
 HOW_TO_SERVE = "`recap evaluate` scores it on a machine that serves it"
@@ -164,8 +165,7 @@ def summarize_as_trained(attempt: CurrentAttempt, model: Model, stop: StopSignal
 
 
 def _chosen(run: Run) -> list[Conversation]:
-    examples = run.data.examples
-    return choose_conversations(examples.validation, run.config.evaluation.max_conversations)
+    return split_validation(run.config, run.data.examples.validation).scoring
 
 
 def adapter_folder(run: Run) -> Path:

@@ -159,3 +159,19 @@ def test_the_champion_of_an_evaluation_is_the_pointer_or_what_it_names(config_te
     assert champion_of(load(config_text(ADAPTER + "champion: best"))) == "best"
     pointer = ADAPTER + "publish: {gate: {}, champion: c.json}"
     assert champion_of(load(config_text(pointer))) == "c.json"
+
+
+@pytest.mark.parametrize(
+    ("metric", "why"),
+    [
+        ("rougel", "got rougel, which is no metric; wanted one of "),
+        ("length_ratio", "neither more nor less length_ratio is better"),
+        (
+            "faithfulness",
+            "faithfulness is measured with a model: set evaluation.faithfulness_model",
+        ),
+    ],
+)
+def test_a_metric_that_cannot_select_an_adapter_is_a_mistake(config_text, metric, why):
+    (found, *_) = mistakes(config_text, TRAIN + f"training:\n  selection:\n    metric: {metric}\n")
+    assert found.startswith(f"line 7 training.selection.metric {why}")

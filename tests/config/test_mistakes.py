@@ -260,7 +260,7 @@ def test_a_missing_key_has_the_line_of_its_section(config_text):
         (
             "training",
             "load_best_model_at_end",
-            "it is called training.adapter_from here (best_evaluation or last_step)",
+            "it is called training.adapter_from here (best_evaluation, best_metric or last_step)",
         ),
         ("training", "early_stopping_patience", "it is called training.patience here"),
         (

@@ -54,7 +54,8 @@ def assert_same_result(hurt: dict[str, Any], whole: dict[str, Any]) -> None:
 
 
 def best_of(config: dict[str, Any]) -> Any:
-    return journal_of(store_of(config))["facts"]["best"]
+    facts = journal_of(store_of(config))["facts"]
+    return facts["best"], facts["selection"]
 
 
 def interrupt_and_compare(
@@ -110,6 +111,22 @@ KINDS: dict[str, dict[str, Any]] = {
         "evaluate_every_steps": 1,
         "adapter_from": "best_evaluation",
         "patience": 5,
+    },
+    "the candidate that generates best": {
+        "optimizer": "adamw_torch",
+        "learning_rate": 0.05,
+        "evaluate_every_steps": 3,
+        "adapter_from": "best_metric",
+        "selection": {"metric": "chrf", "candidates": 4},
+    },
+    "two processes, fsdp, the candidate that generates best": {
+        "optimizer": "adamw_torch",
+        "learning_rate": 0.05,
+        "processes": 2,
+        "distribution": "fsdp",
+        "epochs": 4,
+        "adapter_from": "best_metric",
+        "selection": {"metric": "chrf", "candidates": 3},
     },
     "two processes, packed, paged_adamw_32bit": {
         "optimizer": "paged_adamw_32bit",

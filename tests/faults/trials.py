@@ -211,7 +211,9 @@ def on_tensorboard(store: Store, tag: str) -> list[tuple[int, float]]:
 
     with tempfile.TemporaryDirectory() as folder:
         for entry in store.list("tensorboard"):
-            store.download(entry.key, Path(folder) / Path(entry.key).name)
+            path = Path(folder) / entry.key.removeprefix("tensorboard/")
+            path.parent.mkdir(exist_ok=True)
+            store.download(entry.key, path)
         events = EventAccumulator(folder, size_guidance={"scalars": 0})
         events.Reload()
     if tag not in events.Tags()["scalars"]:

@@ -112,8 +112,8 @@ def tensorboard(folder: Path) -> "Server":
     from tensorboard import default, program
 
     program_of_it = program.TensorBoard(default.get_plugins())
-    words = ["--logdir", str(folder), "--port", "0", "--load_fast", "false"]
-    program_of_it.configure(argv=[None, *words])
+    words = f"--logdir={folder} --port=0 --load_fast=false --reload_interval=0"
+    program_of_it.configure(argv=[None, *words.split()])
     server = Server(program_of_it.launch())
     # It reads the files in a thread of its own.
     while len(server.sessions()) < 2 or "other/tensorboard" not in server.ask("text/tags"):

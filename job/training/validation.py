@@ -1,0 +1,46 @@
+"""The conversations of validation that choose an adapter, and those that score it.
+
+A score of the conversations that chose an adapter flatters it: the best of several is partly luck.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from job.config.commands import TrainConfig
+from job.conversations.record import Conversation
+from job.evaluation.evaluate import choose_conversations
+from job.evaluation.result import MIN_CONVERSATIONS
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The validation conversations that choose the adapter, and those that score it.
+
+    `is_held_out` is True if no conversation does both.
+    """
+
+    choosing: list[Conversation]
+    scoring: list[Conversation]
+    is_held_out: bool
+
+
+def split_validation(config: TrainConfig, conversations: Sequence[Conversation]) -> Validation:
+    """Return the conversations for the selection and for the scores: seeded samples, in order.
+
+    At most half of them choose, and the others score. Too few to share do both. Raise DataError if
+    none could be scored.
+    """
+    most = config.evaluation.max_conversations
+    if config.training.adapter_from != "best_metric":
+        return Validation([], choose_conversations(conversations, most), is_held_out=True)
+
+    usable = choose_conversations(conversations, None)
+    count = config.training.selection.conversations
+    if len(usable) < 2 * MIN_CONVERSATIONS:
+        choosing = choose_conversations(usable, count)
+        return Validation(choosing, choose_conversations(usable, most), is_held_out=False)
+
+    choosing = choose_conversations(usable, min(count, len(usable) // 2))
+    chosen = {conversation.id for conversation in choosing}
+    others = [conversation for conversation in usable if conversation.id not in chosen]
+    return Validation(choosing, choose_conversations(others, most), is_held_out=True)
