@@ -9,6 +9,7 @@ from accelerate import PartialState
 from job.config.commands import TrainConfig
 from job.environment import describe
 from job.evaluation.evaluate import why_unscorable
+from job.evaluation.metrics.named_models import fetch_models
 from job.identity import json_digest
 from job.inference.summaries import check_budget
 from job.model import Tokenizer
@@ -103,6 +104,8 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     why = why_unscorable(examples.validation, config.evaluation.max_conversations)
     if why:
         warn("the adapter will be published without scores", why=why)
+    # They score the adapter at the end: one that cannot would otherwise show after hours.
+    from_first(lambda: fetch_models(config.evaluation, config.storage, cache_folder()))
 
     # From storage, if the run has begun: rendered again, the chat template may write another date.
     ends = recorded_end_ids(base.path)

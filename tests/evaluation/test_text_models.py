@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from job.config.commands import EvaluateConfig
-from job.config.scoring_sections import BertscoreModelSection, FaithfulnessModelSection
+from job.config.scoring_sections import (
+    BertscoreModelSection,
+    FaithfulnessModelSection,
+    ScoringSection,
+)
 from job.config.sections import StorageSection
 from job.conversations.record import Conversation, Turn
 from job.errors import ConfigError, MissingError
@@ -19,6 +23,7 @@ from job.evaluation.metrics.bertscore import measure_bertscore
 from job.evaluation.metrics.faithfulness import measure_faithfulness
 from job.evaluation.metrics.metric import Sample
 from job.evaluation.metrics.models import MetricModel, fetch_metric_model, loaded_encoder
+from job.evaluation.metrics.named_models import fetch_models
 from job.evaluation.result import Evaluation, model_sentences
 from job.evaluation.run import run_evaluation
 from job.evaluation.table import score_table
@@ -223,6 +228,13 @@ def test_positions_of_roberta_begin_behind_that_of_padding(nli, tmp_path):
         shutil.copy(nli / name, tmp_path / name)
     with loaded_encoder(encoder(tmp_path)) as loaded:
         assert loaded.max_tokens == 48
+
+
+def test_a_class_that_cannot_be_told_is_found_without_loading_weights(trained, tmp_path):
+    folder = save_classifier(trained, tmp_path / "unnamed", ["LABEL_0", "LABEL_1"])
+    options = ScoringSection(faithfulness_model=FaithfulnessModelSection(model=str(folder)))
+    with pytest.raises(ConfigError, match="its id2label has LABEL_0, LABEL_1"):
+        fetch_models(options, StorageSection(), tmp_path)
 
 
 @pytest.fixture

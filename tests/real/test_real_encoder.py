@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from job.config.sections import BertscoreModelSection, StorageSection
+from job.config.scoring_sections import BertscoreModelSection
+from job.config.sections import StorageSection
 from job.conversations.record import Conversation, Source, Turn
 from job.evaluation.metrics.bertscore import measure_bertscore
 from job.evaluation.metrics.metric import Sample

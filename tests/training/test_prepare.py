@@ -5,7 +5,7 @@ import json
 import pytest
 
 from job.config.commands import TrainConfig
-from job.errors import ConfigError, DataError, ExitCode
+from job.errors import ConfigError, DataError, ExitCode, MissingError
 from job.storage.local import LocalStore
 from job.telemetry import LOGGER
 from job.training.examples import read_examples
@@ -19,6 +19,17 @@ def test_an_answer_as_long_as_the_context_is_refused(config, tmp_path, places):
     with pytest.raises(ConfigError, match=wanted) as caught:
         prepare(too_long, tmp_path, LocalStore(str(tmp_path)))
     assert caught.value.exit_code == ExitCode.CONFIG
+
+
+def test_a_missing_model_of_a_metric_ends_a_training_before_its_first_step(
+    config, tmp_path, places
+):
+    from job.training.prepare import prepare
+
+    judge = {"faithfulness_model": {"model": str(tmp_path / "nowhere")}}
+    named = TrainConfig.model_validate(config | {"evaluation": judge})
+    with pytest.raises(MissingError, match=r"^evaluation\.faithfulness_model: '.*nowhere'"):
+        prepare(named, tmp_path, LocalStore(str(tmp_path)))
 
 
 def write(path, *records):

@@ -22,8 +22,11 @@ from job.evaluation.metrics.agreement import UNCALIBRATED, Agreement, measure_ag
 from job.evaluation.metrics.labels import Labelled
 from job.evaluation.metrics.metric import Metric, Sample
 from job.evaluation.metrics.models import (
+    CLASSIFIER,
     LoadedModel,
     MetricModel,
+    check_config,
+    errors_about,
     in_batches,
     loaded_classifier,
     padded,
@@ -80,6 +83,15 @@ FAITHFULNESS = Metric(
     measure=measure_faithfulness,
     libraries=("torch", "transformers"),
 )
+
+
+def check_classifier(model: MetricModel) -> None:
+    """Raise ConfigError if the config of the model shows that it cannot serve. Loads no weights."""
+    from transformers import AutoModelForSequenceClassification
+
+    with errors_about(model.key):
+        config = check_config(model, AutoModelForSequenceClassification, CLASSIFIER)
+    supported_label(model, config.id2label)
 
 
 def measure_labels(

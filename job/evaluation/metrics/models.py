@@ -25,6 +25,7 @@ from job.telemetry import event, heartbeat
 # Of models whose config and tokenizer name no limit, as T5's relative positions have none.
 TOKENS_WITHOUT_A_LIMIT = 512
 TOKENS_IN_A_BATCH = 8192  # padding included
+CLASSIFIER = "classifier of pairs of texts"  # in messages
 NO_LIMIT = 10**6  # tokenizers without a limit have a number above this one
 
 
@@ -84,7 +85,7 @@ def loaded_classifier(model: MetricModel) -> Iterator[LoadedModel]:
     """
     from transformers import AutoModelForSequenceClassification
 
-    with _loaded(model, AutoModelForSequenceClassification, "classifier of pairs of texts") as one:
+    with _loaded(model, AutoModelForSequenceClassification, CLASSIFIER) as one:
         yield one
 
 
@@ -183,7 +184,7 @@ def errors_about(key: str) -> Iterator[None]:
 def _loaded(model: MetricModel, auto_class: Any, kind: str) -> Iterator[LoadedModel]:
     event("loading a metric's model", key=model.key, model=model.base.uri)
     with errors_about(model.key), heartbeat("loading"):
-        _check_architecture(model, auto_class, kind)
+        check_config(model, auto_class, kind)
         network = _load_network(model, auto_class, kind)
         tokenizer = load_tokenizer(model.base.path, uri=model.base.uri)
     if network.config.pad_token_id is None:
@@ -198,8 +199,8 @@ def _loaded(model: MetricModel, auto_class: Any, kind: str) -> Iterator[LoadedMo
         free_memory()
 
 
-def _check_architecture(model: MetricModel, auto_class: Any, kind: str) -> None:
-    """Raise ConfigError for a model that transformers itself has no such class for."""
+def check_config(model: MetricModel, auto_class: Any, kind: str) -> Any:
+    """Return the model's config; raise ConfigError if transformers has no such class for it."""
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
@@ -218,6 +219,7 @@ def _check_architecture(model: MetricModel, auto_class: Any, kind: str) -> None:
             f"{model.key}: {base.uri} is a {config.model_type}, and transformers has no {kind} of "
             "that type; name another model"
         )
+    return config
 
 
 def _load_network(model: MetricModel, auto_class: Any, kind: str) -> Model:

@@ -8,7 +8,7 @@ from job.config.scoring_sections import ScoringSection
 from job.config.sections import StorageSection
 from job.conversations.record import Conversation
 from job.evaluation.metrics.bertscore import BERTSCORE
-from job.evaluation.metrics.faithfulness import FAITHFULNESS, measure_labels
+from job.evaluation.metrics.faithfulness import FAITHFULNESS, check_classifier, measure_labels
 from job.evaluation.metrics.labels import read_labels
 from job.evaluation.metrics.models import MetricModel, fetch_metric_model
 from job.storage.open import list_inputs
@@ -20,17 +20,21 @@ def fetch_models(
 ) -> dict[str, MetricModel]:
     """Bring the models that the config names to disk, and return them by their metric.
 
-    Raise what `fetch_base` raises: MissingError for a model that is not there.
+    Raise what `fetch_base` raises: MissingError for a model that is not there; ConfigError for a
+    classifier whose config shows that it cannot serve.
     """
     sections = {
         BERTSCORE.name: options.bertscore_model,
         FAITHFULNESS.name: options.faithfulness_model,
     }
-    return {
+    models = {
         name: fetch_metric_model(f"evaluation.{name}_model", section, storage, cache)
         for name, section in sections.items()
         if section is not None
     }
+    if FAITHFULNESS.name in models:
+        check_classifier(models[FAITHFULNESS.name])
+    return models
 
 
 def compare_with_labels(
