@@ -11,7 +11,7 @@ from job.model.champion import Pointer, Promotion
 from job.model.fetch import read_champion
 from job.printable import without_secrets
 
-MAX_EARLIER_SHOWN = 8
+MAX_EARLIER_SHOWN = 5
 MAX_GAINS_SHOWN = 6
 DIGEST_DIGITS = 12  # enough for adapter_digest
 
@@ -85,11 +85,13 @@ def _history(pointer: Pointer) -> Iterator[str]:
     before = pointer.before()
     for earlier in pointer.history[:MAX_EARLIER_SHOWN]:
         mark = "  <- a rollback brings it back" if earlier is before else ""
-        reason = f" ({earlier.reason})" if earlier.reason else ""
         yield (
-            f"  {earlier.version:>4}  {_time(earlier)}  {earlier.digest[:DIGEST_DIGITS]}  "
-            f"{earlier.adapter}, by {earlier.by}{reason}{_restored(earlier)}{mark}"
+            f"  {earlier.version:>4}  {_time(earlier)}  {earlier.digest[:DIGEST_DIGITS]}"
+            f"{_restored(earlier)}{mark}"
         )
+        yield f"        {earlier.adapter}"
+        reason = f": {earlier.reason}" if earlier.reason else ""
+        yield f"        by {earlier.by}{reason}"
     left = len(pointer.history) - MAX_EARLIER_SHOWN
     if left > 0:
         yield f"  and {left} earlier ones"

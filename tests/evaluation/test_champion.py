@@ -56,7 +56,8 @@ def test_a_champion_is_set_shown_and_rolled_back(champion, adapters, pointer):
     assert shown.startswith(f"The champion of {pointer}\n")
     assert f"adapter     {adapters[1]}" in shown
     assert "the adapter is there, with this digest" in shown
-    assert f"{adapters[0]}, by Ada (the first)  <- a rollback brings it back" in shown
+    assert "  <- a rollback brings it back\n" in shown
+    assert f"        {adapters[0]}\n        by Ada: the first" in shown
     assert len(shown.splitlines()) < 25, "one screen"
 
     rolled = champion("rollback", "--reason", "b invents numbers")
