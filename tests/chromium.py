@@ -15,8 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pypdf import PdfReader
-
 
 class Tab:
     """A page in Chromium; `events` are those that it has sent, in order."""
@@ -106,6 +104,8 @@ class Tab:
 
     def text_on_paper(self) -> str:
         """Return the text of the printed page, its blanks and line breaks as single spaces."""
+        from pypdf import PdfReader
+
         pages = PdfReader(BytesIO(self.print_pdf())).pages
         return " ".join(" ".join(page.extract_text() for page in pages).split())
 
