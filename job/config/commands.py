@@ -158,6 +158,12 @@ class SummarizeConfig(Section):
         "leaves out the time for loading the model, cutting the input and assembling the output, "
         "and what killed workers lost.",
     )
+    report: bool = Field(
+        True,
+        description="Write report.html beside the manifest: a page for people with counts, "
+        "rejects, lengths, cost and 20 random summaries beside their conversations, which are "
+        "redacted if `redaction` is set.",
+    )
     csv_output: CsvOutputSection = CsvOutputSection()
     limits: SummarizeLimitsSection = SummarizeLimitsSection()
     storage: StorageSection = StorageSection()

@@ -123,6 +123,7 @@ def _existing_entries(output: Output) -> list[Entry]:
     read.
     """
     keys = [output.success] if output.success else [output.summaries, output.rejects]
+    keys.append(output.report)
     existing = [*output.parts(), *entries_at(output.store, keys)]
 
     # The files are listed first, then the marker is looked for, and the manifest is read last. A
@@ -137,7 +138,7 @@ def _check_replaceable(
     manifest: Manifest | None,
 ) -> None:
     """Raise OutputError if the manifest does not name every entry, or if one has a needed name."""
-    files = [output.manifest, output.marker]
+    files = [output.manifest, output.marker, output.report]
     folders = [output.chunks]
     if output.success:
         files.append(output.success)

@@ -18,6 +18,7 @@ from typing import Any
 
 from job.config.sections import to_plain
 from job.conversations.record import Reject, Source
+from job.conversations.redaction import make_redactor, redact_message
 from job.environment import describe
 from job.errors import RecapError, RetryError
 from job.storage.holder import this_process
@@ -31,6 +32,7 @@ from job.summarization.chunks import Chunk, Chunks
 from job.summarization.duplicates import Duplicate, IdLog, open_id_log
 from job.summarization.inputs import check_unchanged
 from job.summarization.night import Night
+from job.summarization.night_report import NightPage, write_night_report
 from job.summarization.output import publish
 from job.summarization.records import Counts, Position, counts_of_row, reject_row
 from job.summarization.rerun import (
@@ -40,9 +42,10 @@ from job.summarization.rerun import (
     mark_success_if_same,
     report_or_raise,
 )
+from job.summarization.sample import NightSample
 from job.summarization.shard import Shard
 from job.summarization.writers import json_line
-from job.telemetry import event
+from job.telemetry import event, heartbeat, warn
 
 TERMS = Terms()  # of the lease
 
@@ -127,11 +130,23 @@ def _publish(night: Night, chunks: Chunks, work: Path) -> dict[str, Any]:
     folder.mkdir()
     assembly = _Assembly(night, chunks, work, folder)
     assembly.assemble()
-    facts = _facts(night, chunks, assembly.totals)
+    facts = _facts(night, chunks, assembly)
+    if night.config.report:
+        _write_report(folder, NightPage(night, chunks, facts, assembly.sample))
     publish(night.output, folder, facts)
     log_night_metrics(facts)
     shutil.rmtree(folder)
     return facts
+
+
+def _write_report(folder: Path, page: NightPage) -> None:
+    """Write the page about the night. A failure is a warning: no summary may be lost by it."""
+    try:
+        with heartbeat("writing the report"):
+            write_night_report(folder / page.night.output.report, page)
+    except Exception as error:
+        message = redact_message(str(error), make_redactor(page.night.config.redaction))
+        warn("the night is published without its report", why=f"{type(error).__name__}: {message}")
 
 
 class _Assembly:
@@ -139,6 +154,7 @@ class _Assembly:
 
     def __init__(self, night: Night, chunks: Chunks, work: Path, folder: Path) -> None:
         self.totals = Totals()
+        self.sample = NightSample()
         self._night = night
         self._chunks = chunks
         self._store = night.chunk_store(chunks)
@@ -198,7 +214,7 @@ class _Assembly:
         summaries = output.write_summaries(self._folder, self._night.config.csv_output)
         rejects = output.write_rejects(self._folder)
         with summaries as write_summary, rejects as write_reject:
-            for path in paths:
+            for chunk, path in zip(self._chunks.chunks, paths, strict=True):
                 for line in read_lines(path):
                     if duplicate is not None and duplicate.position == line.position:
                         resolved = self._resolve(line, duplicate)
@@ -207,6 +223,7 @@ class _Assembly:
                         duplicate = next(duplicates, None)
                     write = write_summary if line.is_summary else write_reject
                     write(line.row)
+                    self.sample.add(line, chunk)
                 path.unlink()
         return changed
 
@@ -240,9 +257,11 @@ def _counts(line: OutcomeLine) -> Counts:
     return counts_of_row(json.loads(line.row), line.is_summary)
 
 
-def _facts(night: Night, chunks: Chunks, totals: Totals) -> dict[str, Any]:
+def _facts(night: Night, chunks: Chunks, assembly: _Assembly) -> dict[str, Any]:
     """Return what the manifest has beside its files."""
     config = night.config
+    totals = assembly.totals
+    spread = assembly.sample.spread()
     counts = totals.counts
     seconds = max(totals.seconds, 1e-3)
     too_many = night.has_too_many_rejects(counts)
@@ -261,6 +280,8 @@ def _facts(night: Night, chunks: Chunks, totals: Totals) -> dict[str, Any]:
         "input_tokens_per_second": round(counts.input_tokens / seconds, 3),
         "output_tokens_per_second": round(counts.output_tokens / seconds, 3),
     }
+    if spread is not None:
+        facts["summary_characters"] = asdict(spread)
     if config.cost_per_hour is not None:
         cost = totals.machine_seconds / 3600 * config.cost_per_hour
         per_1000 = round(1000 * cost / counts.records, 6) if counts.records else None

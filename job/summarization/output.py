@@ -1,8 +1,9 @@
 """The output of a night: the names of its files, and their atomic publication.
 
-A folder gets `parts/`, `rejects/`, `manifest.json` and, last of all, `_SUCCESS`. A name that ends
-in .jsonl, .csv or .parquet is one file, with `<stem>.rejects.jsonl` and, last,
-`<stem>.manifest.json` beside it. Readers trust the file that is written last.
+A folder gets `parts/`, `rejects/`, `report.html`, `manifest.json` and, last of all, `_SUCCESS`. A
+name that ends in .jsonl, .csv or .parquet is one file, with `<stem>.rejects.jsonl`,
+`<stem>.report.html` and, last, `<stem>.manifest.json` beside it. Readers trust the file that is
+written last.
 """
 
 import re
@@ -38,6 +39,7 @@ class Output:
     store: Store
     summaries: str
     rejects: str
+    report: str
     manifest: str
     marker: str  # there while the files are replaced
     success: str | None  # None if the manifest itself is the last file
@@ -54,7 +56,8 @@ class Output:
             return True
         if self.is_folder and PART.fullmatch(key):
             return True
-        return key in (self.summaries, self.rejects, self.manifest, self.marker, self.success)
+        files = (self.summaries, self.rejects, self.report)
+        return key in (*files, self.manifest, self.marker, self.success)
 
     def parts(self) -> Iterator[Entry]:
         """Yield the parts that are there, of whichever night; nothing for one file of summaries."""
@@ -98,6 +101,7 @@ def open_output(uri: str, storage: StorageSection) -> Output:
             store=open_store(uri, storage),
             summaries="parts",
             rejects="rejects",
+            report="report.html",
             manifest=MANIFEST,
             marker=MARKER,
             success=SUCCESS,
@@ -110,6 +114,7 @@ def open_output(uri: str, storage: StorageSection) -> Output:
         store=open_store(folder, storage),
         summaries=name,
         rejects=f"{stem}.rejects.jsonl",
+        report=f"{stem}.report.html",
         manifest=f"{stem}.{MANIFEST}",
         marker=f".{stem}.publishing.json",
         success=None,
@@ -165,9 +170,10 @@ def publish(output: Output, folder: Path, extra: Mapping[str, Any]) -> Manifest:
             output.store.delete(output.success)
         output.store.delete(output.manifest)
 
-        # An earlier night may have had more parts than this one.
+        # An earlier night may have had more parts than this one, or a report.
         for entry in list(output.parts()):
             output.store.delete(entry.key)
+        output.store.delete(output.report)
         for key in manifest.files:
             output.store.upload(folder / key, key)
 

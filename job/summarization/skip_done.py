@@ -93,6 +93,8 @@ def _rows_of_output(output: Output) -> Iterator[Any]:
         raise DamagedError(f"{where} cannot be understood ({error}): {REMEDY}") from error
 
     for key, entry in manifest.files.items():
+        if key == output.report:
+            continue
         version = output.store.stat(key).version
         yield from _rows(
             InputFile(f"{output.store.uri}/{key}", output.store, key, entry.size, version)

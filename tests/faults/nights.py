@@ -94,6 +94,7 @@ def assert_complete(config: dict[str, Any]) -> None:
         "manifest.json",
         "parts/part-00000.jsonl",
         "rejects/part-00000.jsonl",
+        "report.html",
     ]
 
     summaries = rows_of(config, "parts")

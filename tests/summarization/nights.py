@@ -21,7 +21,13 @@ from job.summarization.summarize import summarize
 from job.summarization.summarizer import Digests, Summarizer, SummarizerLoader, open_summarizer
 from tests.stand_in import PROMPT, Open, StandInEngine, StandInTokenizer, stand_in
 
-FOLDER = ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
+FOLDER = [
+    "_SUCCESS",
+    "manifest.json",
+    "parts/part-00000.jsonl",
+    "rejects/part-00000.jsonl",
+    "report.html",
+]
 
 
 def run(

@@ -392,7 +392,9 @@ def test_one_file_is_put_together_in_the_order_of_the_input(night, tmp_path, suf
     single = night.model_copy(update={"output": str(path)})
     for index in range(2):
         run(single, Shard(index, 2))
-    assert files_below(path.parent) == sorted([path.name, "day.manifest.json", "day.rejects.jsonl"])
+    assert files_below(path.parent) == sorted(
+        [path.name, "day.manifest.json", "day.rejects.jsonl", "day.report.html"]
+    )
     ids = [summary["id"] for summary in whole(night, tmp_path)[0]]
     if suffix == ".jsonl":
         assert [row["id"] for row in read_lines(path)] == ids

@@ -50,7 +50,14 @@ def test_a_store_that_ignores_conditional_writes_is_warned_of(tmp_path, log, sto
 
 
 @pytest.mark.parametrize(
-    "taken", ["keep{}", "keep.rejects.jsonl", "keep.manifest.json", ".keep.publishing.json"]
+    "taken",
+    [
+        "keep{}",
+        "keep.rejects.jsonl",
+        "keep.report.html",
+        "keep.manifest.json",
+        ".keep.publishing.json",
+    ],
 )
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
 def test_a_file_that_recap_did_not_write_is_never_replaced(config, tmp_path, suffix, taken):
@@ -65,7 +72,14 @@ def test_a_file_that_recap_did_not_write_is_never_replaced(config, tmp_path, suf
 
 
 @pytest.mark.parametrize(
-    "taken", ["parts/part-00000.jsonl", "rejects/part-00003.jsonl", "_SUCCESS", "_PUBLISHING"]
+    "taken",
+    [
+        "parts/part-00000.jsonl",
+        "rejects/part-00003.jsonl",
+        "report.html",
+        "_SUCCESS",
+        "_PUBLISHING",
+    ],
 )
 def test_a_part_that_recap_did_not_write_is_never_removed(config, tmp_path, taken):
     path = tmp_path / "out" / taken
@@ -224,6 +238,7 @@ def test_an_ending_in_upper_case_is_one_file(config, tmp_path):
         "Mine.JSONL",
         "Mine.manifest.json",
         "Mine.rejects.jsonl",
+        "Mine.report.html",
     ]
     assert summarize(config(output=str(tmp_path / "out" / "Mine.JSONL")), never) == counts
 

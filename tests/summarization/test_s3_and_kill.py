@@ -19,6 +19,7 @@ from tests.summarization.conftest import (
     results_below,
     write_lines,
 )
+from tests.summarization.nights import FOLDER
 
 RECORDS = 3000  # ten chunks
 COMMITTED = "_chunks/*/*/*.done.json"
@@ -72,7 +73,7 @@ def test_an_adapter_summarizes_from_s3_to_s3(s3, base_folder, tmp_path):
         entry["Key"]
         for entry in s3.client().list_objects_v2(Bucket=s3.bucket, Prefix="out/")["Contents"]
     ]
-    names = ["_SUCCESS", "manifest.json", "parts/part-00000.jsonl", "rejects/part-00000.jsonl"]
+    names = FOLDER
     assert keys == [f"out/dt=2026-01-31/{name}" for name in names]
     for name in names:
         (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -124,9 +125,4 @@ def test_a_run_that_is_stopped_or_killed_publishes_nothing(base_folder, tmp_path
     assert f'"done_before": {kept}' in done.stderr
     lines = read_lines(out / "parts" / "part-00000.jsonl", out / "rejects" / "part-00000.jsonl")
     assert sorted(line["id"] for line in lines) == sorted(f"c{n}" for n in range(RECORDS))
-    assert files_below(out) == [
-        "_SUCCESS",
-        "manifest.json",
-        "parts/part-00000.jsonl",
-        "rejects/part-00000.jsonl",
-    ]
+    assert files_below(out) == FOLDER

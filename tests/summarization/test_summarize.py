@@ -303,7 +303,7 @@ def test_one_file_has_rejects_and_manifest_beside_it(config, tmp_path, suffix):
     path = tmp_path / "out" / f"day{suffix}"
     counts = summarize(config(output=str(path)))
     assert files_below(tmp_path / "out") == sorted(
-        [path.name, "day.rejects.jsonl", "day.manifest.json"]
+        [path.name, "day.rejects.jsonl", "day.manifest.json", "day.report.html"]
     )
     assert len(read_lines(tmp_path / "out" / "day.rejects.jsonl")) == counts.rejected
     assert (

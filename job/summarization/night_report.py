@@ -1,0 +1,308 @@
+"""The page about a night, for people: counts, rejects, lengths, cost, and random summaries.
+
+It is one file beside the manifest, which needs no network. It has texts of conversations, redacted
+where the night is.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from job.conversations.pieces import read_piece
+from job.conversations.record import Conversation, Turn
+from job.conversations.redaction import Redactor, make_redactor, redact
+from job.pages.charts import Group, Spread, Table, histograms, interval_plot
+from job.pages.conversations import (
+    Badge,
+    Gallery,
+    Order,
+    ShownConversation,
+    ShownSummary,
+    fit,
+)
+from job.pages.render import render
+from job.storage.atomic import write_file
+from job.summarization.chunks import Chunks
+from job.summarization.night import Night
+from job.summarization.nights_before import NightBefore, read_nights_before
+from job.summarization.prepare import MAX_REDACTED_CHARACTERS
+from job.summarization.records import Counts, Position
+from job.summarization.sample import NightSample, SampledSummary
+
+TEMPLATE = "night_report.html"
+CUT, SHORTENED, LEAKED = "cut", "shortened", "leaked"  # tags of summaries
+TAGS = {CUT: "Cut off", SHORTENED: "Turns dropped", LEAKED: "Redacted in the summary"}
+ORDERS = (
+    Order("longest summary", "characters", is_descending=True),
+    Order("shortest summary", "characters"),
+    Order("longest conversation", "input", is_descending=True),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence about a night; `kind` is good, open (somebody should look) or bad."""
+
+    kind: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class NightPage:
+    """A finished night for its page: the facts of its manifest, and the sample of its rows."""
+
+    night: Night
+    chunks: Chunks
+    facts: Mapping[str, Any]
+    sample: NightSample
+
+    @property
+    def counts(self) -> Counts:
+        """The counts of all records."""
+        return Counts.from_json(self.facts["counts"])
+
+
+def write_night_report(path: Path, page: NightPage) -> None:
+    """Write the page to `path`. Reads the sampled conversations and the nights before again."""
+    night = page.night
+    before = read_nights_before(night.output.uri, night.config.storage)
+    spread = page.sample.spread()
+    lengths = [Group("this night", page.sample.lengths, "judged")]
+    text = render(
+        "job.summarization",
+        TEMPLATE,
+        title=f"Night {night.config.run}",
+        output=night.output.uri,
+        verdict=_verdict(page),
+        tiles=_tiles(page),
+        remarks=_remarks(page),
+        rejects=_rejects_table(page),
+        examples=_reject_examples(page.sample),
+        lengths=histograms("lengths", "Characters of the summaries", lengths, "characters"),
+        nights=_nights_plot(spread, before),
+        before=_nights_table(page, before),
+        speed=_speed(page),
+        gallery=_gallery(page),
+        is_redacted=night.config.redaction is not None,
+        made_by=_made_by(page),
+    )
+    write_file(path, text.encode())
+
+
+def _verdict(page: NightPage) -> Verdict:
+    counts = page.counts
+    new = counts.records - counts.skipped
+    if not new:
+        sentence = f"Nothing new: all {counts.records:,} conversations were summarized before."
+        return Verdict("good", sentence)
+    share = counts.rejected / new
+    limit = page.night.config.limits.max_reject_fraction
+    summarized = f"{counts.summaries:,} of {new:,} new conversations were summarized"
+    if page.facts["state"] != "finished":
+        sentence = f"{summarized}; {share:.1%} were rejected, more than the limit of {limit:.1%}."
+        return Verdict("bad", sentence)
+    if not counts.rejected:
+        return Verdict("good", f"{summarized}, and none was rejected.")
+    sentence = f"{summarized}; {share:.1%} were rejected, within the limit of {limit:.1%}."
+    return Verdict("open", sentence)
+
+
+def _tiles(page: NightPage) -> list[tuple[str, str, str]]:
+    counts = page.counts
+    tiles = [
+        (f"{counts.records:,}", "records", ""),
+        (f"{counts.summaries:,}", "summaries", ""),
+        (f"{counts.rejected:,}", "rejects", ""),
+    ]
+    if counts.skipped:
+        tiles.append((f"{counts.skipped:,}", "skipped", "summarized before"))
+    tiles.append((_duration(page.facts["seconds"]), "work", "of all workers together"))
+    if page.facts.get("cost_per_1000_records") is not None:
+        per_1000 = page.facts["cost_per_1000_records"]
+        tiles.append((f"{per_1000:,.4g}", "for 1,000 records", "in the currency of cost_per_hour"))
+    return tiles
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:,.0f} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def _remarks(page: NightPage) -> list[str]:
+    """Return what a reader should know before trusting the night, a sentence each."""
+    counts, sample = page.counts, page.sample
+    remarks = []
+    for departure, chunks in page.facts["departures"].items():
+        remarks.append(f"Not served as it was judged: {departure} ({chunks:,} chunks).")
+    shares = (
+        (sample.cut_summaries, "summaries were cut off at generation.max_new_tokens"),
+        (sample.shortened_conversations, "conversations were too long: turns were dropped"),
+        (counts.unclear_speakers, "transcripts have lines that may be another speaker's"),
+        (counts.leaks, "values were redacted in summaries, after the model had repeated them"),
+    )
+    for count, what in shares:
+        if count:
+            remarks.append(f"{count:,} {what}.")
+    left_out = page.night.left_out
+    if left_out.count:
+        remarks.append(f"{left_out.count:,} files below the input were not read.")
+    return remarks
+
+
+def _rejects_table(page: NightPage) -> Table | None:
+    counts = page.counts
+    if not counts.rejects:
+        return None
+    rows = []
+    for reason, count in sorted(counts.rejects.items(), key=lambda item: -item[1]):
+        rows.append((reason, f"{count:,}", f"{count / counts.records:.2%}"))
+    return Table(("reason", "rejects", "of all records"), rows)
+
+
+def _reject_examples(sample: NightSample) -> list[tuple[str, str]]:
+    """Return sources with what was wrong there."""
+    pairs = []
+    for examples in sample.rejects.values():
+        for row in examples:
+            source = f"{row['source']['uri']} line {row['source']['line']}"
+            pairs.append((source, f"{row['reason']}: {row['detail']}"))
+    return pairs
+
+
+def _nights_plot(spread: Any, before: Sequence[NightBefore]) -> Any:
+    """Return the medians of all nights with their 10th and 90th percentile."""
+    rows = []
+    if spread is not None:
+        rows.append(Spread("this night", spread.median, spread.p10, spread.p90, "judged"))
+    for night in before:
+        lengths = night.facts.get("summary_characters")
+        if isinstance(lengths, dict):
+            rows.append(
+                Spread(night.date, lengths["median"], lengths["p10"], lengths["p90"], "other")
+            )
+    if not rows:
+        return None
+    return interval_plot("nights", "Characters of a summary by night", rows, digits=0)
+
+
+def _nights_table(page: NightPage, before: Sequence[NightBefore]) -> Table | None:
+    if not before:
+        return None
+    head = ("night", "records", "rejects", "characters (median)", "records a second", "adapter")
+    rows = [_night_row("this night", page.facts)]
+    rows += [_night_row(night.date, night.facts) for night in before]
+    return Table(head, rows)
+
+
+def _night_row(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    counts = Counts.from_json(facts["counts"])
+    new = counts.records - counts.skipped
+    lengths = facts.get("summary_characters") or {}
+    median = f"{lengths['median']:,.0f}" if lengths else ""
+    adapter = facts["identity"]["weights"]["adapter"]
+    return (
+        name,
+        f"{counts.records:,}",
+        f"{counts.rejected / new:.1%}" if new else "",
+        median,
+        f"{facts.get('records_per_second', 0):,.2f}",
+        adapter[:12] if adapter else "none",
+    )
+
+
+def _speed(page: NightPage) -> list[tuple[str, str]]:
+    facts = page.facts
+    pairs = [
+        ("Records a second and worker", f"{facts['records_per_second']:,.2f}"),
+        ("Tokens read a second", f"{facts['input_tokens_per_second']:,.0f}"),
+        ("Tokens written a second", f"{facts['output_tokens_per_second']:,.0f}"),
+        ("GPU hours", f"{facts['gpu_seconds'] / 3600:,.2f}"),
+    ]
+    if "cost" in facts:
+        pairs.append(("Cost", f"{facts['cost']:,.4g}"))
+    return pairs
+
+
+def _made_by(page: NightPage) -> list[tuple[str, str]]:
+    weights = page.facts["identity"]["weights"]
+    config = page.night.config
+    pairs = [
+        ("Adapter", config.adapter or "none: the base alone"),
+        ("Adapter's digest", weights["adapter"] or ""),
+        ("Base's digest", weights["base"]),
+        ("Engine", ", ".join(page.facts["engines"])),
+    ]
+    if page.night.champion is not None:
+        champion = page.night.champion
+        pairs.insert(1, ("Champion", f"{champion.adapter}, version {champion.version}"))
+    return [(name, text) for name, text in pairs if text]
+
+
+def _gallery(page: NightPage) -> Gallery:
+    config = page.night.config
+    sampled = page.sample.summaries()
+    found = _read_again(page.chunks, sampled, page.night)
+    redactor = make_redactor(config.redaction)
+    shown = []
+    for summary in sampled:
+        turns = _turns(found.get(summary.position), redactor)
+        shown.append(_shown(summary.row, turns))
+    return Gallery(fit(shown), TAGS, ORDERS, page.counts.summaries)
+
+
+def _read_again(
+    chunks: Chunks, sampled: Sequence[SampledSummary], night: Night
+) -> dict[Position, Conversation]:
+    """Return the conversations of these summaries by position, read from the input again."""
+    wanted = defaultdict(set)
+    pieces = {}
+    for summary in sampled:
+        for part in summary.chunk.pieces:
+            if part.file == summary.position.file:
+                wanted[part].add(summary.position.line)
+                pieces[part] = chunks.files[part.file]
+
+    found = {}
+    for part, file in pieces.items():
+        missing = wanted[part]
+        for content in read_piece(file, part.piece, night.config.data):
+            line = content.source.line
+            if line in missing and isinstance(content, Conversation):
+                found[Position(part.file, line)] = content
+                missing.discard(line)
+            if not missing:
+                break
+    return found
+
+
+def _turns(conversation: Conversation | None, redactor: Redactor | None) -> Sequence[Turn]:
+    """Return the turns to show, redacted where the night is."""
+    if conversation is None:
+        return ()
+    if redactor is None:
+        return conversation.turns
+    if (
+        sum(len(turn.role) + len(turn.text) for turn in conversation.turns)
+        > MAX_REDACTED_CHARACTERS
+    ):
+        return ()
+    return redact(conversation, redactor)[0].turns
+
+
+def _shown(row: Mapping[str, Any], turns: Sequence[Turn]) -> ShownConversation:
+    tags, badges = [], []
+    if row["finish_reason"] == "length":
+        tags.append(CUT)
+        badges.append(Badge("cut off", "bad"))
+    if row["dropped_turns"]:
+        tags.append(SHORTENED)
+        badges.append(Badge(f"{row['dropped_turns']:,} turns dropped"))
+    if row["leaks"]:
+        tags.append(LEAKED)
+        badges.append(Badge(f"{row['leaks']:,} values redacted", "bad"))
+    summary = ShownSummary("Summary", row["summary"], "judged", badges)
+    numbers = {"characters": len(row["summary"]), "input": row["input_tokens"]}
+    return ShownConversation(row["id"], turns, (), [summary], tags, numbers=numbers)
