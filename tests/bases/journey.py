@@ -140,6 +140,7 @@ class Journey:
                 "base_without_adapter": False,
                 "bootstrap_samples": 100,
             },
+            "publish": {"verify": False},
         }
         return self._write(name, content)
 
