@@ -31,6 +31,7 @@ from job.prompt.encode import Encoder
 from job.prompt.template import Prompt
 from job.training.examples import Examples, read_examples
 from job.training.rows import RowSettings, make_rows, row_tokens
+from job.training.validation import split_validation
 
 MAX_ENCODED_CONVERSATIONS = 20_000  # about a minute
 
@@ -193,20 +194,38 @@ def _count_steps(config: TrainConfig, examples: Examples, nodes: int) -> str:
 
 
 def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
-    """Return what scoring needs: a check of other systems' files, if the config names any.
+    """Return what choosing and scoring need, if the config asks for it.
 
     If the adapter cannot be scored, a check that warns of it.
     """
     why = why_unscorable(examples.validation, config.evaluation.max_conversations)
     if why is None:
-        return others_checks(config.evaluation, config.storage, examples.validation)
+        others = others_checks(config.evaluation, config.storage, examples.validation)
+        return [*_selection(config, examples), *others]
     warning = f"warning: the adapter will be published without scores: {why}"
     return [Check("scores", warning, is_known=False)]
 
 
+def _selection(config: TrainConfig, examples: Examples) -> list[Check]:
+    """Return which conversations choose the adapter, if any do."""
+    if config.training.adapter_from != "best_metric":
+        return []
+    section = config.training.selection
+    validation = split_validation(config, examples.validation)
+    who = f"{len(validation.scoring):,} others score it"
+    if not validation.is_held_out:
+        who = "they score it, too, since there are few: that flatters it a little"
+    text = (
+        f"{section.metric} of {len(validation.choosing):,} validation conversations chooses among "
+        f"at most {section.candidates} adapters; {who}"
+    )
+    return [Check("selection", text)]
+
+
 def _conversations_to_score(config: TrainConfig, examples: Examples) -> int:
-    count = sum(bool(conversation.references) for conversation in examples.validation)
-    return min(count, config.evaluation.max_conversations or count)
+    if why_unscorable(examples.validation, config.evaluation.max_conversations):
+        return 0
+    return len(split_validation(config, examples.validation).scoring)
 
 
 def _rows(

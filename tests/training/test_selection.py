@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from job.config.commands import TrainConfig
 from job.config.load import load_config
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import DataError, RetryError
@@ -16,12 +17,14 @@ from job.evaluation.selection import SelectionCurve
 from job.identity import differences
 from job.inference.summaries import Summaries
 from job.model.adapter_files import ADAPTER_WEIGHTS
+from job.preflight.training import plan_training
 from job.storage.config_file import read_config
 from job.training.attempt import CurrentAttempt
 from job.training.candidates import Candidate
 from job.training.journal import fingerprint
 from job.training.selection import choose, select_adapter
 from job.training.validation import split_validation
+from tests.training.conftest import records, write_jsonl
 
 NAN = float("nan")
 STEPS = (10, 20, 30)
@@ -61,6 +64,18 @@ def test_conversations_that_choose_do_not_score_if_there_are_enough(
     shared = {each.id for each in split.choosing} & {each.id for each in split.scoring}
     assert split.is_held_out == (not shared) == is_held_out
     assert split == split_validation(options, make_conversations(available)), "seeded"
+
+
+@pytest.mark.usefixtures("places")
+@pytest.mark.parametrize(("count", "who"), [(24, "12 others score it"), (6, "they score it, too")])
+def test_a_plan_says_which_conversations_choose(config, tmp_path, count, who):
+    lines = records(count, first=100)
+    config["data"]["validation"] = str(write_jsonl(tmp_path / "more.jsonl", lines))
+    config["training"] |= {"adapter_from": "best_metric"}
+    config["evaluation"]["max_conversations"] = None
+    text = plan_training(TrainConfig.model_validate(config), brief=True).text()
+    assert "validation conversations chooses among at most 8 adapters" in text
+    assert who in " ".join(text.split())
 
 
 def test_without_a_selection_all_conversations_score(config, write_config):

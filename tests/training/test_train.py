@@ -107,11 +107,18 @@ def _tensorboard_has_everything(folder: Path) -> None:
         "train/learning_rate",
         "train/gradient_norm",
         "train/tokens_per_second",
+        "train/memory_gib",
         "validation/loss",
+        "scores/rougeL/tuned",
+        "scores/rougeL/lead-2",
     } <= set(events.Tags()["scalars"])
     assert [e.step for e in events.Scalars("train/loss")] == list(range(1, 25))
     assert [e.step for e in events.Scalars("validation/loss")] == [10, 20, 24]
     assert any(tag.startswith("samples/") for tag in events.Tags()["tensors"])
+    final = EventAccumulator(str(folder / "final"))
+    final.Reload()
+    assert {"final/rougeL", "final/validation_loss"} <= set(final.Tags()["scalars"])
+    assert "_hparams_/session_start_info" in final.summary_metadata
 
 
 def _peft_loads(adapter: Path) -> None:
