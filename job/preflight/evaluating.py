@@ -13,6 +13,7 @@ from job.evaluation.output import check_output
 from job.preflight.access import probe_output
 from job.preflight.checks import Check, Found, Plan, check, check_value
 from job.preflight.gate import gate_checks
+from job.preflight.metric_models import metric_model_checks
 from job.preflight.models import generating_checks
 from job.storage.open import open_store
 
@@ -28,6 +29,7 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
         checks.append(check("summaries", lambda: _read_given(config, everything), "summaries"))
     if everything:
         checks += others_checks(config.evaluation, config.storage, everything)
+        checks += metric_model_checks(config.evaluation, config.storage, everything)
     checks += generating_checks(config)
     checks += gate_checks(config, config.adapter or "", _scored(config, everything))
     checks.append(check("output", lambda: _look_at_output(config), "output"))

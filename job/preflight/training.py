@@ -20,6 +20,7 @@ from job.preflight.access import (
 from job.preflight.checks import Check, Found, Plan, check, check_value
 from job.preflight.evaluating import others_checks
 from job.preflight.gate import gate_checks
+from job.preflight.metric_models import metric_model_checks
 from job.preflight.models import announce, training_checks
 from job.preflight.standing import (
     Standing,
@@ -200,8 +201,12 @@ def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
     """
     why = why_unscorable(examples.validation, config.evaluation.max_conversations)
     if why is None:
-        others = others_checks(config.evaluation, config.storage, examples.validation)
-        return [*_selection(config, examples), *others]
+        options, validation = config.evaluation, examples.validation
+        return [
+            *_selection(config, examples),
+            *others_checks(options, config.storage, validation),
+            *metric_model_checks(options, config.storage, validation),
+        ]
     warning = f"warning: the adapter will be published without scores: {why}"
     return [Check("scores", warning, is_known=False)]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from job.config.scoring_sections import ScoringSection
+from job.config.scoring_sections import MetricModelSection, ScoringSection
 from job.config.sections import StorageSection
 from job.conversations.record import Conversation
 from job.evaluation.metrics.bertscore import BERTSCORE
@@ -23,18 +23,22 @@ def fetch_models(
     Raise what `fetch_base` raises: MissingError for a model that is not there; ConfigError for a
     classifier whose config shows that it cannot serve.
     """
-    sections = {
-        BERTSCORE.name: options.bertscore_model,
-        FAITHFULNESS.name: options.faithfulness_model,
-    }
     models = {
         name: fetch_metric_model(f"evaluation.{name}_model", section, storage, cache)
-        for name, section in sections.items()
-        if section is not None
+        for name, section in sections_by_metric(options).items()
     }
     if FAITHFULNESS.name in models:
         check_classifier(models[FAITHFULNESS.name])
     return models
+
+
+def sections_by_metric(options: ScoringSection) -> dict[str, MetricModelSection]:
+    """Return the sections that name a model, by the metric that needs it."""
+    sections: dict[str, MetricModelSection | None] = {
+        BERTSCORE.name: options.bertscore_model,
+        FAITHFULNESS.name: options.faithfulness_model,
+    }
+    return {name: section for name, section in sections.items() if section is not None}
 
 
 def compare_with_labels(
