@@ -1,10 +1,12 @@
 """Claims about nights whose adapter is a pointer: each follows one champion from end to end."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from job.errors import DamagedError, DataError, MissingError
+from job.model.champion import Promotion, now, read_pointer, switch
 from job.summarization.champion import find_champion, follow, pin_champion, read_pin
 from job.summarization.output import open_output
 from job.summarization.shard import Shard
@@ -169,3 +171,34 @@ def test_a_pin_that_nobody_can_read_is_an_error_with_the_remedy(night, tmp_path,
     pin.write_text('{"pointer": 7}')
     with pytest.raises(DamagedError, match=r"champion-.*remove it"):
         run(night())
+
+
+def test_a_night_serves_its_champion_as_that_was_evaluated(night, pointer, adapters):
+    serving = {
+        "quantization": "none",
+        "dtype": "float32",
+        "attention": "sdpa",
+        "adapter_weights": "separate",
+        "engine": "transformers",
+        "engine_version": "5.0",
+        "tensor_parallel": 1,
+        "generation": {
+            "max_new_tokens": 7,
+            "temperature": 0.0,
+            "top_p": 1.0,
+            "seed": 0,
+            "max_input_tokens": None,
+        },
+        "prompt": "a" * 64,
+    }
+    uri, digest = adapters["b"]
+    promotion = Promotion(uri, digest, now(), "a test", evaluation={"serving": serving})
+    switch(pointer, night().storage, promotion, read_pointer(pointer, night().storage))
+    followed = night(generation={})
+    run(followed, Shard(0, 2))
+    promote(pointer, adapters["a"][0])
+    run(followed, Shard(1, 2))
+    facts = manifest_of(Path(followed.output))
+    assert facts["config"]["generation"]["max_new_tokens"] == 7
+    assert facts["champion"]["serving"] == serving
+    assert run(followed) == 0, "and it is done"
