@@ -94,7 +94,7 @@ def report_page(content: ReportContent) -> str:
 
 def _no_verdict(reason: NotScored) -> Worth:
     context = [HOW_TO_SCORE, reason.detail]
-    return Worth("open", f"Nobody can tell: the adapter has no scores: {reason.why}.", context)
+    return Worth("open", f"Nobody can tell, as the adapter has no scores: {reason.why}.", context)
 
 
 def _scored_values(content: ReportContent, scored: Scored) -> dict[str, Any]:

@@ -113,11 +113,9 @@ def _context(evaluation: Evaluation, metric: Metric, rivals: Sequence[str]) -> l
     if len(beaten) == len(rivals) > 1:
         names = [system_phrase(evaluation, name) for name in beaten]
         lines.append(f"It beats {', '.join(names[:-1])} and {names[-1]}.")
-    people = [name for name in other_systems(evaluation) if _is_human(evaluation, name)]
-    lines += [f"Beside people: {_compared(evaluation, metric, name)}." for name in people]
+    for name in other_systems(evaluation):
+        is_known = verdict(evaluation, name, metric) != "too few conversations"
+        if evaluation.systems[name].kind == "human" and is_known:
+            lines.append(f"Beside people: {_compared(evaluation, metric, name)}.")
     lines.append(f"{metric.title}: {metric.about}")
     return lines
-
-
-def _is_human(evaluation: Evaluation, name: str) -> bool:
-    return evaluation.systems[name].kind == "human"

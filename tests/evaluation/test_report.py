@@ -127,7 +127,7 @@ def test_a_report_without_scores_says_why_and_what_to_do(tmp_path: Path) -> None
     write_report(tmp_path, replace(content, result=reason, gate=gate))
     root = parse((tmp_path / "report.html").read_text(encoding="utf-8"))
     verdict = by_class(root, "verdict")[0].text
-    assert "Nobody can tell: the adapter has no scores: summarizing <failed>." in verdict
+    assert "Nobody can tell, as the adapter has no scores: summarizing <failed>." in verdict
     assert "`recap evaluate`" in verdict
     assert [heading.text for heading in root.all("h2")] == ["Gate", "Training", "Selection"]
     assert mistakes(root) == []
