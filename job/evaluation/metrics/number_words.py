@@ -22,7 +22,7 @@ def _tens(names: str) -> dict[str, float]:
 
 _ENGLISH = _numbered(
     0,
-    "zero one/once two/twice/both three/thrice four five six seven eight nine ten eleven "
+    "zero one/once two/twice/both/half three/thrice four five six seven eight nine ten eleven "
     "twelve/dozen thirteen fourteen fifteen sixteen seventeen eighteen nineteen",
 ) | _tens("twenty thirty forty/fourty fifty sixty seventy eighty ninety")
 _ENGLISH_ORDINALS = _numbered(

@@ -13,8 +13,13 @@ import regex
 
 from job.evaluation.metrics.number_words import MONTHS, SCALES, UNITS
 
-# Digits with single separators between them. A space separates thousands only.
-_RUN = regex.compile(r"\p{Nd}+(?:[.,'’:/\-]\p{Nd}+|[ \u00a0\u202f]\p{Nd}{3}(?!\p{Nd}))*")
+# Seven digits or more with spaces or signs between them, as in a phone number; or digits with
+# single separators, of which a space separates thousands only.
+_RUN = regex.compile(
+    r"\p{Nd}(?:[ \-()./]{0,2}\p{Nd}){6,}+(?![.,:]\p{Nd})"
+    r"|\p{Nd}+(?:[.,'’:/\-]\p{Nd}+|[ \u00a0\u202f]\p{Nd}{3}(?!\p{Nd}))*"
+)
+_TIME = regex.compile(r"(\d{1,2})[:.h]00")
 _GROUPED = regex.compile(r"\d{1,3}(?:([.,'’ \u00a0\u202f])\d{3})(?:\1\d{3})*(?:[.,]\d{1,2})?")
 _INDIAN = regex.compile(r"\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d{1,2})?")
 _DECIMAL = regex.compile(r"\d+[.,]\d+")
@@ -99,6 +104,9 @@ def _readings(run: str) -> list[frozenset[float]]:
         readings.append(frozenset((float(f"{digits}.{cents or 0}"),)))
     if _DECIMAL.fullmatch(run):
         readings.append(frozenset((float(run.replace(",", ".")),)))
+    hour = _TIME.fullmatch(run)
+    if hour:
+        readings.append(frozenset((float(hour[1]),)))
     if joined.startswith("0") and len(joined) == 4:
         readings.append(frozenset((float(joined[:2]), float(joined[2:]))))
     return readings
