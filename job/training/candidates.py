@@ -16,7 +16,7 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
-from job.errors import DamagedError, MissingError, RetryError
+from job.errors import DamagedError, MissingError, RecapError, RetryError
 from job.model.adapter import save_weights
 from job.model.adapter_files import ADAPTER_WEIGHTS
 from job.storage.folders import delete_folder, fetch_folder, publish_folder
@@ -189,7 +189,7 @@ def delete_candidates(run: Run) -> None:
     try:
         for entry in run.store.list(FOLDER):
             run.store.delete(entry.key)
-    except RetryError as error:
+    except RecapError as error:
         warn("candidates were not removed: the same command does it", why=str(error))
 
 

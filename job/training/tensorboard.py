@@ -35,6 +35,7 @@ FINAL = "final"
 
 MAX_SHOWN_CHARACTERS = 60  # of a hyperparameter; a longer one has its digest too
 DIGEST_CHARACTERS = 8
+DIGEST = re.compile("[0-9a-f]{64}")
 NOT_PLAIN = re.compile(r"[^ !#-\[\]-~]")  # TensorBoard would escape it, as in JSON
 
 
@@ -154,6 +155,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, float | str]
 
 def _short(text: str) -> str:
     """Return a text as a value of the tab HPARAMS, where only plain ASCII can be filtered by."""
+    if DIGEST.fullmatch(text):
+        return text[:DIGEST_CHARACTERS]
     plain = NOT_PLAIN.sub("?", text)
     if plain == text and len(text) <= MAX_SHOWN_CHARACTERS:
         return text

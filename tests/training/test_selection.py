@@ -11,7 +11,7 @@ import pytest
 from job.config.commands import TrainConfig
 from job.config.load import load_config
 from job.conversations.record import Conversation, Source, Turn
-from job.errors import DataError, RetryError
+from job.errors import ConfigError, DataError, RetryError
 from job.evaluation.metrics.all_metrics import metric_named
 from job.evaluation.selection import SelectionCurve
 from job.identity import differences
@@ -81,6 +81,11 @@ def test_a_plan_says_which_conversations_choose(config, tmp_path, count, who):
 def test_without_a_selection_all_conversations_score(config, write_config):
     options = settings(write_config, config, "training.adapter_from=last_step")
     assert len(split_validation(options, make_conversations(30)).scoring) == 6
+
+
+def test_weights_in_memory_cannot_be_scored_beside_a_later_choice(config, write_config):
+    with pytest.raises(ConfigError, match="those of the last step"):
+        settings(write_config, config, "evaluation.as_trained=true")
 
 
 def candidates(folder: Path) -> list[Candidate]:

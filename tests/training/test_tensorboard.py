@@ -51,6 +51,7 @@ def make_run(folder: Path, name: str, learning_rate: float) -> Any:
         "lora": {"r": 8, "target_modules": ["q_proj", "v_proj"]},
         "training": {"learning_rate": learning_rate, "packing": False},
         "prompt": {"system": "Summarize. " * 40},
+        "data_digests": {"train": "f" * 64},
         "versions": {"torch": "2"},
     }
     return SimpleNamespace(
@@ -173,6 +174,7 @@ def test_runs_compare_by_hyperparameters_and_final_metrics(tensorboard):
     assert resumed["hparams"]["lora.target_modules"] == "q_proj, v_proj"
     assert resumed["hparams"]["serving.engine"] == "transformers"
     assert len(resumed["hparams"]["prompt.system"]) < 80
+    assert resumed["hparams"]["data_digests.train"] == "f" * 8
     assert not any("versions" in key or "revision" in key for key in resumed["hparams"])
 
     metrics = {each["name"]["tag"]: each["value"] for each in resumed["metricValues"]}
