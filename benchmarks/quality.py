@@ -1,7 +1,7 @@
 """Fine-tune a real base on real conversations, and show what it is worth against every opponent.
 
-`python benchmarks/quality.py --tweetsumm DIR --base DIR [--steps N] [--set KEY=VALUE]` runs
-`recap train` on quality.yaml and prints the table of scores on the validation split, with 95%
+`python -m benchmarks.quality --tweetsumm DIR --base DIR [--out DIR] [--set KEY=VALUE] [--steps N]`
+runs `recap train` on quality.yaml and prints the table of scores on the validation split, with 95%
 intervals, and how the adapter stands against floors, base and people. The folder of TweetSumm has
 train.json and validation.json in DialogStudio's shape; the base is SmolLM2-135M-Instruct, as
 `make build/smollm2-135m-instruct` makes it. `--steps` is for a trial of the script with ten
@@ -34,7 +34,7 @@ from job.evaluation.result import (
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "benchmarks" / "quality.yaml"
-OUT = ROOT / "build" / "quality"
+DEFAULT_OUT = ROOT / "build" / "quality"
 METRICS = first_metrics(3)
 BASE, LEADS = "base without adapter", ("lead-2", "first and last turn")
 MUST_BEAT = (BASE, *LEADS)
@@ -65,19 +65,20 @@ class Cost:
 def main() -> int:
     """Train, score, print and write the page; return 1 if a full run misses what it must reach."""
     options = _options()
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir(parents=True)
+    out: Path = options.out.resolve()
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
     dtype = "bfloat16" if computes_in_bfloat16() else "float32"
-    cost = measured(_command(options, dtype), OUT / "train.log")
-    evaluation, journal = _results()
+    cost = measured(_command(options, out, dtype), out / "train.log")
+    evaluation, journal = _results(out / "runs" / "quality")
     found = [*missed(evaluation, cost)]
-    lines = [*ABOUT.splitlines(), "", *_facts(journal, cost, dtype), "", *_table(evaluation), ""]
+    lines = [*ABOUT.splitlines(), "", *_facts(journal, cost), "", *_table(evaluation), ""]
     lines += [f"- {comparison_sentence(evaluation, name)}." for name in evaluation.differences]
     lines += ["", *wrap(_standing(evaluation), 100)]
     page = "\n".join(lines) + "\n"
-    (OUT / "quality.md").write_text(page, encoding="utf-8")
+    (out / "quality.md").write_text(page, encoding="utf-8")
     print(page)
-    print(f"report: {OUT / 'runs' / 'quality' / 'report' / 'report.html'}")
+    print(f"report: {out / 'runs' / 'quality' / 'report' / 'report.html'}")
     if options.steps is not None:
         print(f"a trial of {options.steps} steps: its scores mean nothing")
         return 0
@@ -90,6 +91,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tweetsumm", default=os.environ.get("RECAP_TWEETSUMM"))
     parser.add_argument("--base", default=os.environ.get("RECAP_SMOLLM2"))
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder that is replaced")
     parser.add_argument("--steps", type=int, help="train for so many steps only, to try the script")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
@@ -100,28 +102,28 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _command(options: argparse.Namespace, dtype: str) -> list[str]:
+def _command(options: argparse.Namespace, out: Path, dtype: str) -> list[str]:
     command = [sys.executable, "-m", "job", "train", str(CONFIG)]
     for name, value in {
         "base": Path(options.base).resolve(),
         "tweetsumm": Path(options.tweetsumm).resolve(),
-        "output": OUT / "runs",
+        "output": out / "runs",
         "dtype": dtype,
     }.items():
         command += ["--var", f"{name}={value}"]
     overrides = list(options.set)
     if options.steps is not None:
         overrides += [f"training.max_steps={options.steps}"]
-        overrides += [f"data.validation={_few(Path(options.tweetsumm) / 'validation.json')}"]
+        overrides += [f"data.validation={_few(Path(options.tweetsumm), out)}"]
     for override in overrides:
         command += ["--set", override]
     return command
 
 
-def _few(path: Path) -> Path:
-    """Write the first conversations of a file of DialogStudio beside the run, and return theirs."""
-    dialogs = json.loads(path.read_text(encoding="utf-8"))
-    few = OUT / "validation.json"
+def _few(tweetsumm: Path, out: Path) -> Path:
+    """Write the first conversations of the validation split to a file in `out`, and return it."""
+    dialogs = json.loads((tweetsumm / "validation.json").read_text(encoding="utf-8"))
+    few = out / "validation.json"
     first = dict(list(dialogs.items())[:TRIAL_CONVERSATIONS])
     few.write_text(json.dumps(first), encoding="utf-8")
     return few
@@ -165,9 +167,12 @@ def _bytes_of_tree(process: psutil.Process) -> int:
     return total
 
 
-def _results() -> tuple[Evaluation, Any]:
-    folder = OUT / "runs" / "quality"
-    evaluation = json.loads((folder / "report" / "evaluation.json").read_text(encoding="utf-8"))
+def _results(folder: Path) -> tuple[Evaluation, Any]:
+    """Return the evaluation and the journal of a run. Ends this process if it has no scores."""
+    scores = folder / "report" / "evaluation.json"
+    if not scores.is_file():
+        sys.exit(f"the adapter has no scores: see {folder / 'report' / 'report.html'}")
+    evaluation = json.loads(scores.read_text(encoding="utf-8"))
     journal = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     return Evaluation.from_json(evaluation), journal
 
@@ -184,7 +189,7 @@ def missed(evaluation: Evaluation, cost: Cost) -> Iterator[str]:
         yield f"{cost.peak_gib:.1f} GiB of memory of {MAX_GIB}"
 
 
-def _facts(journal: Any, cost: Cost, dtype: str) -> Iterator[str]:
+def _facts(journal: Any, cost: Cost) -> Iterator[str]:
     environment = journal["facts"]["environment"]
     training = journal["config"]["training"]
     data = journal["facts"]["data"]["train"]
@@ -200,7 +205,7 @@ def _facts(journal: Any, cost: Cost, dtype: str) -> Iterator[str]:
     facts = [
         f"Recipe: {steps} of {rows} rows a step, {data['rows']:,} rows of {length:.0f} tokens, "
         f"learning rate {training['learning_rate']}, rank {journal['config']['lora']['r']}, in "
-        f"{dtype}.",
+        f"{journal['config']['model']['dtype']}.",
         f"Cost: {cost.minutes:.0f} minutes, of which {seconds / 60:.0f} in training; at most "
         f"{cost.peak_gib:.1f} GiB of memory in all processes.",
         f"Machine: {environment['cpu']}, {environment['cores']} cores (threads: {threads}), no "
