@@ -100,7 +100,10 @@ def _no_verdict(reason: NotScored) -> Worth:
 def _scored_values(content: ReportContent, scored: Scored) -> dict[str, Any]:
     evaluation = scored.evaluation
     metrics = measured_metrics(evaluation)
+    names = [metric.name for metric in metrics]
     headline = content.gate.metric if content.gate else HEADLINE.name
+    if headline not in names:
+        headline = names[0]
     guards = _guards(content.gate)
     return {
         "verdict": worth(evaluation, content.gate),

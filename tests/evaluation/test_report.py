@@ -80,6 +80,14 @@ def test_every_metric_has_a_plot_a_row_and_a_meaning(root: Element) -> None:
     assert [pair.attributes["data-value"] for pair in shown] == ["rougeL"]
 
 
+def test_a_gate_by_a_metric_that_was_not_measured_still_shows_a_plot() -> None:
+    content = full_content()
+    assert content.gate is not None
+    root = parse(report_page(replace(content, gate=replace(content.gate, metric="bertscore"))))
+    shown = [pair for pair in by_class(root, "pair") if "hidden" not in pair.attributes]
+    assert len(shown) == 1
+
+
 def test_the_table_marks_the_best_the_direction_and_the_guards(root: Element) -> None:
     rows = {row.all("th")[0].text: row for row in by_class(root, "scores")[0].all("tr")}
     cut = next(row for title, row in rows.items() if title.startswith("Cut"))
