@@ -72,7 +72,8 @@ def _servings(evaluation: Evaluation) -> list[str]:
         serving = evaluation.systems[name].serving
         if serving is not None and serving not in seen:
             seen.append(serving)
-            sentences.append(f"{name} was served with {Serving.from_json(dict(serving)).text()}.")
+            settings = Serving.from_json(dict(serving)).text()
+            sentences.append(f"{name} was generated with {settings}.")
     return sentences
 
 
