@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from typing import Protocol, get_args
 
 from job.config.commands import EvaluateConfig, TrainConfig
-from job.config.gate_sections import DEFAULT_GUARDS, GateSection, Opponent, PromotionSection
+from job.config.gate_sections import (
+    DEFAULT_GUARDS,
+    MIN_CONVERSATIONS,
+    GateSection,
+    Opponent,
+    PromotionSection,
+)
 
-MIN_CONVERSATIONS = 10  # of fewer, no interval is worth its name: they never pass
 GATE = ("publish", "gate")
 SELECTION = ("training", "selection")
 

@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from job.config.gate_sections import GateSection
+from job.config.gate_sections import MIN_CONVERSATIONS, GateSection
 from job.errors import DamagedError
 from job.evaluation.bootstrap import Interval
 from job.evaluation.metrics.all_metrics import metric_named
 from job.evaluation.metrics.metric import Metric
 from job.evaluation.result import (
-    MIN_CONVERSATIONS,
     Evaluation,
     Kind,
     mean_difference,

@@ -8,7 +8,7 @@ from job.errors import GateError
 from job.evaluation.gate import Check, GateResult
 
 MAX_COLUMNS = 100
-NAME_COLUMNS = 42
+NAME_COLUMNS = 47
 MARKS = {True: "✓", False: "✗", None: "–"}
 
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from job.config.gate_sections import MIN_CONVERSATIONS
 from job.errors import DamagedError
 from job.evaluation.bootstrap import Interval
 from job.evaluation.metrics.agreement import UNCALIBRATED, Agreement
 from job.evaluation.metrics.all_metrics import HEADLINE, available_metrics
 from job.evaluation.metrics.metric import Metric
 
-MIN_CONVERSATIONS = 10  # of fewer, a percentile bootstrap makes its intervals far too narrow
 COLLAPSED_SHARE = 0.5  # of the conversations, with one and the same summary
 
 HOW_TO_SCORE = "Nothing is known of its summaries: `recap evaluate` can score the adapter."

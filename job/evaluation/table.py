@@ -7,6 +7,7 @@ should be small.
 from textwrap import wrap
 from typing import Any
 
+from job.config.gate_sections import MIN_CONVERSATIONS
 from job.evaluation.metrics.all_metrics import (
     HEADLINE,
     available_metrics,
@@ -15,7 +16,6 @@ from job.evaluation.metrics.all_metrics import (
 )
 from job.evaluation.metrics.metric import Metric
 from job.evaluation.result import (
-    MIN_CONVERSATIONS,
     Evaluation,
     best_score,
     comparison_sentence,

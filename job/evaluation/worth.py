@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from job.config.gate_sections import MIN_CONVERSATIONS
 from job.evaluation.gate import Check, GateResult
 from job.evaluation.metrics.all_metrics import HEADLINE, metric_named
 from job.evaluation.metrics.metric import Metric
 from job.evaluation.result import (
-    MIN_CONVERSATIONS,
     Evaluation,
     Kind,
     comparison_sentence,

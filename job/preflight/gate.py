@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from job.config.commands import EvaluateConfig, TrainConfig
-from job.config.gate_mistakes import MIN_CONVERSATIONS, champion_of, resolved_gate
-from job.config.gate_sections import GateSection, RegressionSection
+from job.config.gate_mistakes import champion_of, resolved_gate
+from job.config.gate_sections import MIN_CONVERSATIONS, GateSection, RegressionSection
 from job.errors import ConfigError, DataError, MissingError
 from job.evaluation.older_sets import read_older_set
 from job.evaluation.promotion import Champion, check_promotable, find_champion

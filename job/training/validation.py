@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from job.config.commands import TrainConfig
+from job.config.gate_sections import MIN_CONVERSATIONS
 from job.conversations.record import Conversation
 from job.evaluation.evaluate import choose_conversations
-from job.evaluation.result import MIN_CONVERSATIONS
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from job.config.gate_sections import GateSection
+from job.config.gate_sections import DEFAULT_GUARDS, GateSection
 from job.errors import DamagedError
 from job.evaluation.bootstrap import Interval
 from job.evaluation.gate import GateResult, OlderSet, judge, not_scored
 from job.evaluation.gate_screen import gate_screen
+from job.evaluation.metrics.all_metrics import metric_named
 from job.evaluation.result import Evaluation, Lengths, SystemResult
 
 NAN = float("nan")
@@ -261,13 +262,14 @@ def test_the_screen_says_verdict_reasons_and_remedies_in_few_lines():
     assert screen.splitlines() == [
         "tuned did not pass the gate: 4 of 6 checks on 100 conversations failed.",
         "",
-        "                                                  gain  95% interval      must be",
+        "                                                       gain  95% interval      must be",
         "",
-        "  ✓  better than the constant sentence          +0.050  [+0.030, +0.070]  above 0",
-        "  ✗  better than the lead-2                     +0.010  [-0.005, +0.025]  above 0",
-        "  ✓  better than base without adapter           +0.050  [+0.030, +0.070]  above 0",
-        "  ✗  no worse than the champion                 -0.050  [-0.070, -0.030]  from -0.01",
-        "  ✗  empty, against the champion                -0.030  [-0.060, +0.000]  mean from -0.01",
+        "  ✓  better than the constant sentence               +0.050  [+0.030, +0.070]  above 0",
+        "  ✗  better than the lead-2                          +0.010  [-0.005, +0.025]  above 0",
+        "  ✓  better than base without adapter                +0.050  [+0.030, +0.070]  above 0",
+        "  ✗  no worse than the champion                      -0.050  [-0.070, -0.030]  from -0.01",
+        "  ✗  empty, against the champion                     -0.030  [-0.060, +0.000]  "
+        "mean from -0.01",
         "  ✗  older set billing",
         "     it is gone",
         "",
@@ -281,3 +283,10 @@ def test_the_screen_says_verdict_reasons_and_remedies_in_few_lines():
         "    recap champion set s3://b/champion.json s3://b/run/adapter",
     ]
     assert max(map(len, screen.splitlines())) <= 100
+
+
+def test_the_default_gate_names_metrics_that_can_be_better_or_worse():
+    for name in ("rougeL", *DEFAULT_GUARDS):
+        metric = metric_named(name)
+        assert metric is not None, name
+        assert metric.direction != "neither", name
