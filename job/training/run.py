@@ -95,8 +95,7 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
             # The other ranks are done, also if they shared the model.
             if is_first():
                 contest = begin_contest(config)
-                with attempt.timed("select_seconds"), heartbeat("selecting"):
-                    select(attempt, trained.history, stop)
+                select(attempt, trained.history, stop)
                 with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
                     result = score_or_reason(attempt, trained.systems, contest, stop)
                 with attempt.timed("publish_seconds"), heartbeat("publishing"):

@@ -34,7 +34,7 @@ from job.model.files import ADAPTER_CONFIG
 from job.printable import entry, printable
 from job.storage.folders import sha256_file
 from job.storage.scratch import cache_folder
-from job.telemetry import event, warn
+from job.telemetry import event, heartbeat, warn
 from job.training.attempt import MAX_CRASHES, CurrentAttempt
 from job.training.candidates import Candidate, candidates_of
 from job.training.evaluations import LogEntry, evaluations_of
@@ -56,8 +56,9 @@ def select(attempt: CurrentAttempt, history: Sequence[LogEntry], stop: StopSigna
     candidates = candidates_of(run)
     if candidates is None:
         return
-    found = candidates.collect(evaluations_of(history))
-    select_adapter(attempt, found, adapter_folder(run), partial(summarize_with_each, run), stop)
+    with attempt.timed("select_seconds"), heartbeat("selecting"):
+        found = candidates.collect(evaluations_of(history))
+        select_adapter(attempt, found, adapter_folder(run), partial(summarize_with_each, run), stop)
 
 
 def summarize_with_each(
