@@ -9,6 +9,7 @@ from job.config.load import resolved_yaml
 from job.errors import ConfigError, DataError
 from job.evaluation.evaluate import why_unscorable
 from job.launch.cluster import ALONE, Cluster, find_cluster
+from job.model.license import base_license
 from job.model.load import context_tokens
 from job.preflight.access import (
     SmallFiles,
@@ -88,6 +89,7 @@ def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief:
         if config.publish.hub:
             repository = config.publish.hub
             checks.append(check("hub", lambda: check_hub_access(repository)))
+            checks.append(check_value("license", lambda: _license(config))[0])
     return _plan(config, checks, standing)
 
 
@@ -102,6 +104,18 @@ def _plan(config: TrainConfig, checks: list[Check], standing: Standing) -> Plan:
         standing.story,
         not_passed=standing.gate,
     )
+
+
+def _license(config: TrainConfig) -> Found[None]:
+    """Return the license that the adapter's card will name, or that none is known."""
+    model = config.model
+    if config.publish.license is not None:
+        return Found(config.publish.license, None)
+    found = base_license(model.base, model.revision, config.storage)
+    if found is None:
+        text = f"not known: {model.base} has no card that names one; set publish.license"
+        return Found(text, None, is_known=False)
+    return Found(f"{found.id}, that of {model.base}", None)
 
 
 def _find_nodes() -> Found[Cluster]:

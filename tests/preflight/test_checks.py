@@ -145,6 +145,8 @@ def test_a_training_whose_token_may_only_read_ends_before_it_begins(hub, tmp_pat
     assert line.startswith("  ✗ hub         publish.hub: org/mine: the ")
     assert "set HF_TOKEN to a token of the kind 'write', or to a fine-grained one" in line
     assert f"{hub.endpoint}/settings/tokens" in line
+    assert "  – license     not known: " in done.stdout
+    assert "set publish.license" in done.stdout
     asked = [request.path for request in hub.requests]
     assert asked == ["/api/whoami-v2"], "and nothing about who runs it"
 
