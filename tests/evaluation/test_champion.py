@@ -8,26 +8,14 @@ import pytest
 from job.errors import ExitCode
 from job.storage.folders import publish_folder
 from job.storage.open import open_store
-from tests.adapters import publish_adapter
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, base_folder):
-    """The folder of an adapter with random weights."""
-    folder = tmp_path_factory.mktemp("made")
-    publish_adapter(base_folder, folder / "work", f"{folder}/adapter")
-    return folder / "adapter"
+from tests.champions import put_lora
 
 
 @pytest.fixture
-def adapters(tmp_path, made):
-    """Two adapters; the second has another file."""
-    for name in ("a", "b"):
-        folder = tmp_path / name
-        shutil.copytree(made, folder / "work")
-        manifest = json.loads((folder / "work" / "manifest.json").read_text())
-        (folder / "work" / "README.md").write_text(name)
-        publish_folder(folder / "work", open_store(f"{folder}/adapter"), "", manifest["extra"])
+def adapters(tmp_path):
+    """Two adapters that differ."""
+    for rank, name in enumerate(("a", "b"), start=1):
+        put_lora(f"{tmp_path}/{name}/adapter", tmp_path / name / "work", rank)
     return [f"{tmp_path}/{name}/adapter" for name in ("a", "b")]
 
 

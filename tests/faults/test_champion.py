@@ -116,12 +116,13 @@ def kill_at(workers, proxy, config, is_moment, switch):
     return code
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("moment", "champion"),
     [
-        pytest.param("the pointer is read", 1, marks=pytest.mark.faults),
+        ("the pointer is read", 1),
         ("the pin is written", 0),
-        pytest.param("a chunk is committed", 0, marks=pytest.mark.faults),
+        ("a chunk is committed", 0),
     ],
 )
 def test_a_killed_night_goes_on_with_the_champion_that_it_pinned(
