@@ -10,8 +10,7 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from job.inference.summaries import (
     check_budget,
     input_budget,
     summarize_conversations,
+    summarizing_bar,
 )
 from job.inference.vllm_start import is_installed
 from job.launch.cluster import TAKEN
@@ -36,9 +36,6 @@ from job.model.quantization import WeightsInMemory
 from job.prompt.encode import Encoder
 from job.prompt.template import prompt_digest
 from job.safe_path import safe_variables
-from job.telemetry import progress
-
-MIN_CONVERSATIONS_FOR_A_BAR = 11  # a few samples need none
 
 # Facts of a training's launcher about one of its ranks. vLLM would believe them.
 OF_A_RANK = re.compile(rf"{TAKEN.pattern}|LOCAL_\w+|ROLE_\w+|TORCHELASTIC_\w+|ACCELERATE_\w+")
@@ -135,25 +132,12 @@ def _summarize(candidate: Candidate, engine: Engine, opened: OpenedEngine) -> Su
     generation = candidate.wish.generation
     check_budget(generation, engine.context_tokens)
     encoder = Encoder(model.prompt, model.tokenizer, input_budget(engine, generation))
-    with _bar(candidate.name, len(candidate.conversations)) as done:
+    with summarizing_bar(len(candidate.conversations), candidate.name) as done:
         summaries = summarize_conversations(
             candidate.conversations, OneByOne(engine), encoder, generation, done
         )
     serving = replace(opened.serving, prompt=prompt_digest(model.prompt))
     return Summarized(summaries, serving, opened.weights)
-
-
-@contextmanager
-def _bar(name: str, conversations: int) -> Iterator[Callable[[int], None] | None]:
-    """Show a progress bar during the block, and yield the function that advances it.
-
-    Yield None for a few conversations.
-    """
-    if conversations < MIN_CONVERSATIONS_FOR_A_BAR:
-        yield None
-        return
-    with progress(f"summarizing ({name})", conversations, "conversation") as bar:
-        yield bar.advance
 
 
 # The other process. What passes between the two are pickles in a folder of this run.

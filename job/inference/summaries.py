@@ -3,7 +3,8 @@
 A night does not: `job.summarization` has its own loop over chunks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from job.config.sections import GenerationSection
@@ -11,7 +12,9 @@ from job.conversations.record import Conversation
 from job.errors import ConfigError
 from job.inference.engine import Engine, Generated, why_only_thought
 from job.prompt.encode import Encoder, NothingToSummarizeError, TooLongError
-from job.telemetry import warn
+from job.telemetry import progress, warn
+
+MIN_CONVERSATIONS_FOR_A_BAR = 11  # a few samples need none
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,20 @@ class Summaries:
 
     texts: list[str]
     finish_reasons: list[str | None]
+
+
+@contextmanager
+def summarizing_bar(conversations: int, name: str = "") -> Iterator[Callable[[int], None] | None]:
+    """Show a progress bar during the block, and yield the function that advances it.
+
+    `name` is the system's. Yield None for a few conversations.
+    """
+    if conversations < MIN_CONVERSATIONS_FOR_A_BAR:
+        yield None
+        return
+    what = f"summarizing ({name})" if name else "summarizing"
+    with progress(what, conversations, "conversation") as bar:
+        yield bar.advance
 
 
 def input_budget(engine: Engine, settings: GenerationSection) -> int:

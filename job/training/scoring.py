@@ -32,7 +32,12 @@ from job.inference.engine import Engine
 from job.inference.from_disk import Candidate, Folders
 from job.inference.open import model_on_disk
 from job.inference.serving import ServingWish
-from job.inference.summaries import Summaries, input_budget, summarize_conversations
+from job.inference.summaries import (
+    Summaries,
+    input_budget,
+    summarize_conversations,
+    summarizing_bar,
+)
 from job.inference.transformers_engine import TransformersEngine
 from job.model import Model
 from job.model.load import compute_dtype
@@ -40,13 +45,12 @@ from job.printable import entry, printable
 from job.prompt.encode import Encoder
 from job.storage.folders import sha256_file
 from job.storage.scratch import cache_folder
-from job.telemetry import progress, warn
+from job.telemetry import warn
 from job.training.attempt import MAX_CRASHES, CurrentAttempt
 from job.training.prepare import Run
 from job.training.stop import StopSignal
 from job.training.validation import split_validation
 
-MIN_CONVERSATIONS_FOR_A_BAR = 11  # a few samples need none
 HOW_TO_SERVE = "`recap evaluate` scores it on a machine that serves it"
 
 
@@ -180,7 +184,7 @@ def summarize_in_memory(run: Run, model: Model) -> Callable[[list[Conversation]]
     """
 
     def summarize(conversations: list[Conversation]) -> Summaries:
-        with in_evaluation_mode(model), _bar(len(conversations)) as done:
+        with in_evaluation_mode(model), summarizing_bar(len(conversations)) as done:
             engine: Engine = TransformersEngine(model, run.tokenizer)
             if not isinstance(model, FSDPModule):
                 # Isolates a conversation that fails. Ranks that share a model cannot: all must ask
@@ -207,19 +211,6 @@ def in_evaluation_mode(model: Model) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
-
-
-@contextmanager
-def _bar(conversations: int) -> Iterator[Callable[[int], None] | None]:
-    """Show a progress bar during the block, and yield the function that advances it.
-
-    Yield None for a few samples.
-    """
-    if conversations < MIN_CONVERSATIONS_FOR_A_BAR:
-        yield None
-        return
-    with progress("summarizing", conversations, "conversation") as bar:
-        yield bar.advance
 
 
 def _why(error: Exception) -> str:
