@@ -106,7 +106,8 @@ def report_or_raise(message: str, night: Night, counts: Counts) -> Counts:
         f"{night.config.limits.max_reject_fraction:.2%}; see {output.store.uri}/{output.rejects}. "
         "The summaries are published, but under this limit the night is no success: mend the "
         "input, or raise the limit, and run again. To do the same records again, delete the whole "
-        f"output ({output.summaries}, {output.rejects}, {output.manifest}), or name another"
+        f"output ({output.summaries}, {output.rejects}, {output.report}, {output.manifest}), or "
+        "name another"
     )
 
 

@@ -77,11 +77,12 @@ def test_a_night_of_too_many_rejects_is_not_generated_again(make, tmp_path):
     with pytest.raises(
         DataError,
         match=r"3 of 12 records were rejected \(3 invalid_record\).*mend the input.*"
-        r"delete the whole output \(parts, rejects, manifest\.json\), or name another",
+        r"delete the whole output \(parts, rejects, report\.html, manifest\.json\), or name",
     ):
         summarize(night, never)
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
-    (tmp_path / "out" / "manifest.json").unlink()
+    for name in ("manifest.json", "report.html"):
+        (tmp_path / "out" / name).unlink()
     for path in (tmp_path / "out").rglob("part-*"):
         path.unlink()
     assert ending(lambda: run(night)) is DataError, "with what is there removed, it is"
