@@ -15,7 +15,7 @@ from job.errors import RecapError
 # Shares of the scored summaries. The tokens are those that the reloaded model expects most. The
 # beginning is what its own summaries have of the scored ones until they first differ: for a base
 # whose tokens cannot be known from its text, as one with random weights.
-# A base expects most tokens of a summary that it reads: 97 % of those of a SmolLM2 with adapter.
+# A base, too, expects most tokens of the summary by an adapter that is hardly trained: 97 %.
 SURE_TOKENS = 0.99  # enough, whatever the base does: its summaries are almost the same
 SURE_BEGINNING = 0.8
 MIN_TOKENS = 0.8  # enough if the base without the adapter misses at least twice as many
