@@ -165,6 +165,7 @@ def test_a_night_killed_at_every_operation_follows_one_champion(
     workers, proxy, following, s3, pointer
 ):
     config, digests, _ = following
+    config |= {"chunks": {"records": 8}}  # four
     proxy.reset()
     workers.run(config | {"output": f"{config['output']}-whole"})
     followed: Counter[int] = Counter()
