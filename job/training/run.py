@@ -1,10 +1,10 @@
-"""The training run on one page: prepare, fit, score, publish.
+"""The training run on one page: prepare, fit, select, score, publish, gate.
 
 It ends with an adapter in storage that carries its scores, or the reason why it has none. Runs in
 every training process; only rank 0 writes to storage.
 
 To follow a run in which nothing goes wrong, read these files in this order: run, prepare, rows,
-build, fit, scoring, publish. Behind one name each, for when something does:
+build, fit, scoring, publish, gate. Behind one name each, for when something does:
 
 - `read_examples` (examples): conversations read, cleaned, split and checked;
 - `RecapTrainer` (trainer): TRL's trainer, exact when resumed, and divergence;
