@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
+from job.cli import run
 from tests.faults.s3_proxy import Fault, Request
 from tests.faults.trials import QUIET
 
@@ -111,6 +112,28 @@ def recap(
                 process.send_signal(signal.SIGTERM)
                 stop_at = None
     return process.returncode, "".join(said)
+
+
+def evaluate_twice(s3: Any) -> list[int]:
+    """Evaluate given summaries in this process, first with a gate; return the exit codes."""
+    uri = s3.uri
+    lines = [json.loads(line) for line in conversations(100, 6).splitlines()]
+    given = [{"id": each["id"], "summary": each["summaries"][0]} for each in lines]
+    config = {
+        "run": "judged",
+        "input": f"{uri}/data/validation.jsonl",
+        "summaries": f"{uri}/data/given.jsonl",
+        "output": f"{uri}/runs/evaluations/judged",
+        "evaluation": {"bootstrap_samples": 100},
+    }
+    files = {
+        "data/given.jsonl": "".join(json.dumps(each) + "\n" for each in given),
+        "configs/evaluate.yaml": yaml.safe_dump(config),
+        "configs/gate.yaml": yaml.safe_dump(config | {"publish": {"gate": {}}}),
+    }
+    for key, content in files.items():
+        s3.client().put_object(Bucket=s3.bucket, Key=key, Body=content.encode())
+    return [run(["evaluate", f"{uri}/configs/{name}.yaml"]) for name in ("gate", "evaluate")]
 
 
 def conversations(first: int, count: int) -> bytes:

@@ -10,7 +10,7 @@ from job.cli import run
 from job.errors import ExitCode
 from tests.faults.trials import TrialRun
 from tests.infra import stack
-from tests.infra.roles import BUCKET, Role, fill, promote, recap
+from tests.infra.roles import BUCKET, Role, evaluate_twice, fill, promote, recap
 
 ROLES = ["TrainRole", "SummarizeRole", "ExecutionRole", "InstanceRole"]
 ROLES += ["SchedulerRole", "NightDueRole", "EventsRole", "LookLaterRole"]
@@ -42,6 +42,7 @@ def test_recap_runs_with_what_its_roles_allow_and_they_allow_no_more(
     guarded.reset(train.plan)
     code, said = promote(s3)
     assert (code, train.refused) == (ExitCode.DONE, []), said
+    assert (evaluate_twice(s3), train.refused) == ([ExitCode.GATE, ExitCode.DONE], [])
 
     aws_environment.setenv("RECAP_CACHE", str(tmp_path / "another machine"))
     guarded.reset(summarize.plan)

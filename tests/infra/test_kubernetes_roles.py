@@ -12,7 +12,7 @@ import pytest
 
 from job.errors import ExitCode
 from tests.infra.kustomize import FOLDER, of_kind, render, templates
-from tests.infra.roles import BUCKET, Role, fill, promote, recap
+from tests.infra.roles import BUCKET, Role, evaluate_twice, fill, promote, recap
 
 OVERLAY = FOLDER / "overlays" / "eks"
 JOBS = ["train", "summarize"]
@@ -53,6 +53,7 @@ def test_recap_runs_with_the_policies_of_its_pods_on_eks(
     guarded.reset(train.plan)
     code, said = promote(s3)
     assert (code, train.refused) == (ExitCode.DONE, []), said
+    assert (evaluate_twice(s3), train.refused) == ([ExitCode.GATE, ExitCode.DONE], [])
 
     aws_environment.setenv("RECAP_CACHE", str(tmp_path / "another machine"))
     guarded.reset(summarize.plan)
