@@ -39,7 +39,7 @@ PYTEST := $(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 .PHONY: help demo setup clean docker-train docker-summarize docker-tensorboard docker-down
 .PHONY: test test-bases test-demo test-faults test-quality test-real test-vllm
 .PHONY: check check-infra bench bench-quality docs demo-base
-.PHONY: deploy push submit-check lock lock-infra image-locks image-check sbom audit
+.PHONY: deploy push evaluations submit-check lock lock-infra image-locks image-check sbom audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
@@ -136,7 +136,7 @@ demo-base: $(INSTALLED) ## train the demo's small base model again (about 15 min
 
 ##@ To release and deploy recap
 
-# infra/aws/README.md explains these two. Account and region come from the AWS environment.
+# infra/aws/README.md explains these three. Account and region come from the AWS environment.
 STACK ?= recap
 TAG ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*')
 
@@ -145,6 +145,9 @@ deploy: $(DEPLOY)/.installed ## create or update the AWS stacks (PARAMETERS='Nig
 
 push: $(DEPLOY)/.installed ## build both images and push them to the stack's repository (TAG=, DRY_RUN=1)
 	$(DEPLOY)/bin/python infra/aws/push.py --stack $(STACK) --tag $(TAG) $(if $(DRY_RUN),--dry-run)
+
+evaluations: $(DEPLOY)/.installed ## let the stack's jobs evaluate: image and job definition (STACK=, DRY_RUN=1)
+	$(DEPLOY)/bin/python infra/aws/evaluations.py --stack $(STACK) $(if $(DRY_RUN),--dry-run)
 
 submit-check: $(INSTALLED) ## try a throw-away stack on AWS, half an hour, cents (DRY_RUN=1, KEEP=1, YES=1, REMOVE=name)
 	$(BIN)/python infra/aws/submit_check.py --tag $(TAG) $(if $(DRY_RUN),--dry-run) \

@@ -63,7 +63,7 @@ def push(session: boto3.session.Session, stack: str, tag: str, dry_run: bool) ->
     for target in there:
         print(f"{target}-{tag} is there already")
     if missing and not dry_run:
-        _log_in(session, repository.partition("/")[0])
+        log_in(session, repository.partition("/")[0])
     for command in commands(repository, tag, missing, os.environ):
         print(shlex.join(command))
         if not dry_run:
@@ -108,7 +108,8 @@ def _commit_date() -> str:
     ).stdout.strip()
 
 
-def _log_in(session: boto3.session.Session, registry: str) -> None:
+def log_in(session: boto3.session.Session, registry: str) -> None:
+    """Log docker in to the registry."""
     token = session.client("ecr").get_authorization_token()["authorizationData"][0][
         "authorizationToken"
     ]
