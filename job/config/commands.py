@@ -271,3 +271,8 @@ CONFIGS: dict[Command, type[TrainConfig] | type[SummarizeConfig] | type[Evaluate
     "summarize": SummarizeConfig,
     "evaluate": EvaluateConfig,
 }
+
+
+def command_of(config: TrainConfig | SummarizeConfig | EvaluateConfig) -> Command:
+    """Return the command that a config is for."""
+    return next(command for command, model in CONFIGS.items() if isinstance(config, model))

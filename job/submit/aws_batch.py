@@ -15,7 +15,7 @@ from job.submit.aws import Aws, aws_errors, is_denied
 from job.submit.batch_job import BatchJob
 from job.submit.stack import NAMES_INSTEAD, Stack, read_stack
 from job.submit.submission import Receipt, Submission, own_job
-from job.telemetry import event
+from job.telemetry import event, warn
 
 UNDER_WAY = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 ALL_NODES = "0:"
@@ -60,7 +60,10 @@ class AwsBatch:
                 f"job definition {name} is for {kind}, and --nodes is {submission.nodes}: "
                 "name another definition, or another number"
             )
-        self._check_image(str(_container(definition).get("image")))
+        image = str(_container(definition).get("image"))
+        if name == self._evaluations:
+            self._check_serves(image, strict)
+        self._check_image(image)
 
     def request(self, submission: Submission) -> dict[str, Any]:
         """Return the parameters of Batch's SubmitJob.
@@ -150,6 +153,8 @@ class AwsBatch:
         queue_output, definition_output = self._stack.output_names(submission)
         queue = self.queue or outputs.get(queue_output)
         definition = self.job_definition or outputs.get(definition_output)
+        if submission.command == "evaluate":
+            definition = definition or self._evaluations
         if queue and definition:
             return queue, definition
 
@@ -166,6 +171,11 @@ class AwsBatch:
     @cached_property
     def _stack(self) -> Stack:
         return read_stack(self.aws, self.stack)
+
+    @property
+    def _evaluations(self) -> str:
+        """The job definition that infra/aws/README.md adds to a stack."""
+        return f"{self.stack}-evaluate"
 
     def _check_queue(self, queue: str) -> None:
         with aws_errors(f"asking for queue {queue}"):
@@ -186,12 +196,26 @@ class AwsBatch:
             batch = self.aws.client("batch")
             found = batch.describe_job_definitions(**query, status="ACTIVE")["jobDefinitions"]
         if not found:
+            how = "`make deploy`"
+            if name == self._evaluations:
+                how = "infra/aws/README.md, Evaluations"
             raise MissingError(
                 f"job definition {name} does not exist in this account and region, or is not "
-                "active any more: check --job-definition, or create it (`make deploy`)"
+                f"active any more: check --job-definition, or create it ({how})"
             )
         newest: Mapping[str, Any] = max(found, key=lambda definition: definition["revision"])
         return newest
+
+    def _check_serves(self, image: str, strict: bool) -> None:
+        """Raise ConfigError if evaluations would judge with another image than that of nights."""
+        tag = self._stack.outputs.get("ImageTag")
+        if not tag or image.endswith(f"-{tag}"):
+            return
+        found = f"evaluations have the image {image}, and the nights of the stack have tag {tag}"
+        if not strict:
+            warn(found)
+            return
+        raise ConfigError(f"{found}: judge with what serves (`make evaluations`)")
 
     def _check_image(self, image: str) -> None:
         """Raise MissingError if an image in ECR is not there: each attempt would start in vain."""

@@ -20,7 +20,7 @@ MAX_ARRAY_SIZE = 10_000  # of AWS Batch
 
 @click.group(epilog="Example: recap submit aws-batch s3://my-bucket/configs/train.yaml --wait")
 def submit() -> None:
-    """Plan, then submit a training or a night of summaries.
+    """Plan, then submit a training, a night of summaries or an evaluation.
 
     Prints the job's id, and the commands that follow and stop it.
     """
@@ -30,7 +30,7 @@ def _of_every_target(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that every target has."""
     command = click.option(
         "--command",
-        type=click.Choice(["train", "summarize"]),
+        type=click.Choice(["train", "summarize", "evaluate"]),
         help="Command that the config is for; by default the one whose keys fit.",
     )
     plan = click.option(
@@ -102,7 +102,9 @@ def kubernetes(context: str | None, namespace: str, template: Path | None, **opt
 
 @submit.command(epilog="Example: recap submit docker examples/support-chat.yaml --set output=runs")
 @_of_every_target
-@click.option("--image", help="Image; by default recap:train or recap:summarize.")
+@click.option(
+    "--image", help="Image; by default recap:train, or recap:summarize for nights and evaluations."
+)
 @click.option("--gpu/--no-gpu", default=True, help="Use all GPUs of this machine, or none.")
 @click.option(
     "--work",

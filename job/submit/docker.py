@@ -123,6 +123,11 @@ class Docker:
         for mount in self._mounts(submission):
             command += ["--mount", mount]
 
+        if submission.command == "evaluate":
+            # What serves judges: the image of nights has vLLM, and starts `recap summarize`.
+            command += ["--entrypoint", "recap"]
+            arguments = ["evaluate", submission.config, *submission.arguments]
+            return [*command, self.image or "recap:summarize", *arguments]
         image = self.image or f"recap:{submission.command}"
         return [*command, image, submission.config, *submission.arguments]
 

@@ -3,6 +3,9 @@
 The template is a CronJob of infra/kubernetes. It decides on image, exit-code rules, deadlines and
 volumes. Arguments, environment and the number of pods come from the submission. `kubectl` reads the
 template and creates the Job.
+
+An evaluation is a Job by the rules of a training and with its rights, in a pod of a night: it is to
+judge with what serves. So it takes both templates, and a cluster needs no third one.
 """
 
 import copy
@@ -24,6 +27,9 @@ from job.submit.tool import Cause, run_tool
 RUN_LABEL = "recap/run"
 COMMAND_LABEL = "recap/command"
 DIGEST_LABEL = "recap/config"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+
+OF_A_NIGHT = ("RECAP_SHARDS", "RECAP_VAR_DATE")  # variables that an evaluation does without
 
 # Conditions for `kubectl wait`: a job has all its pods, and a pod's container runs or ran. Earlier,
 # `kubectl logs` ends at once and prints nothing. There is one condition in each wait, because
@@ -88,13 +94,15 @@ class Kubernetes:
 
         Raise MissingError if there is no template, ConfigError if it is not one of recap's.
         """
-        name = f"recap-{submission.command}{'-nodes' if submission.nodes > 1 else ''}"
-        if self.template:
-            found = _template_from_file(self.template, name)
-        else:
-            found = self._template_from_cluster(name)
+        is_evaluation = submission.command == "evaluate"
+        command = "train" if is_evaluation else submission.command
+        name = f"recap-{command}{'-nodes' if submission.nodes > 1 else ''}"
+        found = self._template(name)
 
         job = copy.deepcopy(found["spec"]["jobTemplate"])
+        if is_evaluation:
+            night = self._template("recap-summarize")["spec"]["jobTemplate"]["spec"]["template"]
+            job["spec"]["template"] = _evaluating(job["spec"]["template"], copy.deepcopy(night))
         metadata = job.get("metadata", {})
         if not self.template:  # a file may be of another cluster
             metadata["ownerReferences"] = [_owned_by(found)]
@@ -172,6 +180,11 @@ class Kubernetes:
         context = ["--context", self.context] if self.context else []
         return [self.kubectl, *context, "--namespace", self.namespace]
 
+    def _template(self, name: str) -> dict[str, Any]:
+        if self.template:
+            return _template_from_file(self.template, name)
+        return self._template_from_cluster(name)
+
     def _template_from_cluster(self, name: str) -> dict[str, Any]:
         output = run_tool([*self._kubectl(), "get", "cronjob", name, "-o", "json"], CAUSES)
         return _checked_template(json.loads(output), f"cronjob {name}")
@@ -223,6 +236,23 @@ def _checked_template(found: Any, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: is no CronJob with a pod: see infra/kubernetes") from error
     template: dict[str, Any] = found
     return template
+
+
+def _evaluating(training: Mapping[str, Any], night: dict[str, Any]) -> dict[str, Any]:
+    """Return the night's pod as one that evaluates with the account and keys of the training."""
+    labels = night.get("metadata", {}).get("labels", {})
+    if COMPONENT_LABEL in labels:
+        labels[COMPONENT_LABEL] = "evaluate"
+    for key in ("serviceAccountName", "securityContext"):
+        night["spec"].pop(key, None)
+        if key in training["spec"]:
+            night["spec"][key] = training["spec"][key]
+
+    container = _container(night, "recap-summarize")
+    container["command"] = ["recap", "evaluate"]
+    container["envFrom"] = _container(training, "recap-train").get("envFrom", [])
+    container["env"] = [each for each in container.get("env", ()) if each["name"] not in OF_A_NIGHT]
+    return night
 
 
 def _container(pod: Mapping[str, Any], name: str) -> dict[str, Any]:

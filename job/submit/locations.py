@@ -6,7 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from job.config.commands import SummarizeConfig, TrainConfig
+from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
+from job.config.load import Config
+from job.config.scoring_sections import ScoringSection
 from job.config.sections import StorageSection, as_list, names_one_file
 from job.errors import AlreadyExistsError, ConfigError, RecapError
 from job.identity import sha256_of
@@ -20,7 +22,7 @@ from job.submit.submission import DIGEST_DIGITS, Place
 CONFIGS = "_configs"  # names that begin with _ are no input of anything
 
 
-def places_read(config: TrainConfig | SummarizeConfig) -> list[Place]:
+def places_read(config: Config) -> list[Place]:
     """Return every path and URI that the job reads, but no Hub ids.
 
     If the config names an adapter and no base, the base that the adapter records is looked up.
@@ -28,26 +30,23 @@ def places_read(config: TrainConfig | SummarizeConfig) -> list[Place]:
     found = []
     if config.model.base is not None:
         found.append(Place("model.base", config.model.base))
-    if isinstance(config, TrainConfig):
-        lists = {"data.train": config.data.train, "data.validation": config.data.validation}
-        for number, regression in enumerate(config.publish.regressions):
-            lists[f"publish.regressions.{number}.input"] = regression.input
-        found += _champion(config)
-    else:
-        lists = {"input": config.input, "skip_done": config.skip_done}
-        if config.adapter is not None:
-            found += _adapter(config, config.adapter)
+    if not isinstance(config, TrainConfig) and config.adapter is not None:
+        found += _adapter("adapter", config.adapter, config)
+    if isinstance(config, EvaluateConfig) and config.champion is not None:
+        found += _adapter("champion", config.champion, config)
+    if not isinstance(config, SummarizeConfig):
+        found += [*_champion(config), *_metric_models(config.evaluation)]
     found = [each for each in found if not _is_hub_id(each.uri)]
 
-    for key, uris in lists.items():
+    for key, uris in _data(config).items():
         found += [Place(key, uri) for uri in as_list(uris or [])]
     return found
 
 
-def places_written(config: TrainConfig | SummarizeConfig) -> list[Place]:
+def places_written(config: Config) -> list[Place]:
     """Return the folder that the job writes to, and that of the pointer that it may switch."""
     written = [Place("output", _output_folder(config))]
-    if isinstance(config, TrainConfig) and config.publish.champion is not None:
+    if not isinstance(config, SummarizeConfig) and config.publish.champion is not None:
         folder, _ = split_file(config.publish.champion)
         is_here = scheme_of(config.publish.champion) == "file"
         uri = folder if is_here else config.publish.champion
@@ -55,9 +54,7 @@ def places_written(config: TrainConfig | SummarizeConfig) -> list[Place]:
     return written
 
 
-def check_reachable(
-    config: TrainConfig | SummarizeConfig, reads: Sequence[Place], cluster: str
-) -> None:
+def check_reachable(config: Config, reads: Sequence[Place], cluster: str) -> None:
     """Raise ConfigError with everything that the config names and only this machine has."""
     local = [each for each in (*reads, *places_written(config)) if each.is_local]
     if _is_this_machine(config.storage.endpoint_url):
@@ -74,7 +71,7 @@ def check_reachable(
     )
 
 
-def config_uri(content: bytes, config: TrainConfig | SummarizeConfig) -> str:
+def config_uri(content: bytes, config: Config) -> str:
     """Return the URI for a config of this machine: beside the output, with a digest in its name.
 
     Raise ConfigError if the output is not on S3.
@@ -99,18 +96,44 @@ def upload_config(content: bytes, uri: str, storage: StorageSection) -> None:
         open_store(folder, storage).write(name, content, if_absent=True)
 
 
-def _output_folder(config: TrainConfig | SummarizeConfig) -> str:
+def _data(config: Config) -> dict[str, str | list[str] | None]:
+    """Return the files of records that the job reads, by their keys."""
+    if isinstance(config, SummarizeConfig):
+        return {"input": config.input, "skip_done": config.skip_done}
+
+    found: dict[str, str | list[str] | None]
+    if isinstance(config, TrainConfig):
+        found = {"data.train": config.data.train, "data.validation": config.data.validation}
+    else:
+        found = {"input": config.input, "train": config.train, "summaries": config.summaries}
+    for number, regression in enumerate(config.publish.regressions):
+        found[f"publish.regressions.{number}.input"] = regression.input
+    for name, uri in config.evaluation.others.items():
+        found[f"evaluation.others.{name}"] = uri
+    found["evaluation.faithfulness_labels"] = config.evaluation.faithfulness_labels
+    return found
+
+
+def _metric_models(options: ScoringSection) -> list[Place]:
+    models = {
+        "evaluation.bertscore_model.model": options.bertscore_model,
+        "evaluation.faithfulness_model.model": options.faithfulness_model,
+    }
+    return [Place(key, each.model) for key, each in models.items() if each is not None]
+
+
+def _output_folder(config: Config) -> str:
     if isinstance(config, SummarizeConfig) and names_one_file(config.output):
         return split_file(config.output)[0]
     return config.output
 
 
-def _adapter(config: SummarizeConfig, named: str) -> list[Place]:
+def _adapter(key: str, named: str, config: SummarizeConfig | EvaluateConfig) -> list[Place]:
     """Return the adapter, that which it names if it is a pointer, and its base.
 
     An adapter that cannot be read is reported by the plan.
     """
-    found = [Place("adapter", named)]
+    found = [Place(key, named)]
     try:
         adapter = read_adapter(named, config.storage)
     except RecapError:
@@ -122,7 +145,7 @@ def _adapter(config: SummarizeConfig, named: str) -> list[Place]:
     return found
 
 
-def _champion(config: TrainConfig) -> list[Place]:
+def _champion(config: TrainConfig | EvaluateConfig) -> list[Place]:
     """Return the adapter that the pointer names, or nothing if there is none or it is not read."""
     if config.publish.champion is None:
         return []

@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 import click
 
 from job.arguments import parse_variables
-from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
+from job.config.commands import Command, SummarizeConfig, TrainConfig, command_of
 from job.config.dates import with_date
-from job.config.load import load_config, resolved_yaml
+from job.config.load import Config, load_config, resolved_yaml
 from job.errors import ConfigError, ExitCode, RecapError, RetryError
 from job.evaluation.metrics.all_metrics import METRICS
 from job.identity import sha256_of
@@ -47,7 +46,7 @@ class Options:
     config: str
     overrides: Sequence[str]
     variables: Sequence[str]
-    command: Literal["train", "summarize"] | None
+    command: Command | None
     plan: bool
     dry_run: bool
     wait: bool
@@ -147,8 +146,8 @@ def _with_date(variables: Sequence[str]) -> list[str]:
     return [f"{name}={value}" for name, value in dated.items()]
 
 
-def _load(options: Options) -> TrainConfig | SummarizeConfig:
-    """Return the config. Raise ConfigError if it is one of `recap evaluate`."""
+def _load(options: Options) -> Config:
+    """Return the config. Raise UsageError if it is for one machine, and the options for several."""
     config = load_config(
         options.command,
         read_config(options.config),
@@ -156,26 +155,18 @@ def _load(options: Options) -> TrainConfig | SummarizeConfig:
         parse_variables(options.variables),
         METRICS,
     )
-    if isinstance(config, EvaluateConfig):
-        raise ConfigError(
-            f"{options.config}: is a config of `recap evaluate`, and the images train and "
-            "summarize: a training evaluates its adapter itself; run `recap evaluate` on any "
-            "machine that has it installed"
-        )
-
-    is_training = isinstance(config, TrainConfig)
-    if is_training and options.workers:
+    if not isinstance(config, SummarizeConfig) and options.workers:
         raise click.UsageError(
             "--workers share a night of summaries; machines that train together are --nodes"
         )
-    if not is_training and options.nodes > 1:
+    if not isinstance(config, TrainConfig) and options.nodes > 1:
         raise click.UsageError(
             "--nodes train together; machines that share a night of summaries are --workers"
         )
     return config
 
 
-def _plan_or_raise(config: TrainConfig | SummarizeConfig) -> Plan:
+def _plan_or_raise(config: Config) -> Plan:
     """Plan the job, print the findings on stderr, and raise the first error among them."""
     if find_spec("torch") is None:
         # A scheduler may take 66 for a night without conversations.
@@ -201,9 +192,7 @@ def _with_remedy(error: RecapError) -> RecapError:
     )
 
 
-def _job_config(
-    config: TrainConfig | SummarizeConfig, options: Options, target: Target
-) -> JobConfig:
+def _job_config(config: Config, options: Options, target: Target) -> JobConfig:
     """Return the config as the job reads it; it is not uploaded yet."""
     # Standard input can be read once. The checked config has every override and variable in it.
     if options.config == "-":
@@ -225,16 +214,14 @@ def _job_config(
 
 
 def _submission(
-    config: TrainConfig | SummarizeConfig,
+    config: Config,
     reads: Sequence[Place],
     job_config: JobConfig,
     options: Options,
 ) -> Submission:
     """Return the submission, with one worker."""
-    command: Literal["train", "summarize"] = "summarize"
     grace_seconds: float = GRACE_SECONDS
     if isinstance(config, TrainConfig):
-        command = "train"
         grace_seconds = config.limits.grace_seconds
 
     environment = {}
@@ -243,7 +230,7 @@ def _submission(
             environment[name] = value
 
     return Submission(
-        command=command,
+        command=command_of(config),
         run=config.run,
         config=job_config.location,
         digest=sha256_of(resolved_yaml(config)),

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from job.config.commands import Command
 from job.errors import ConfigError, MissingError
 from job.storage.keys import scheme_of, split_s3
 from job.submit.aws import Aws, aws_errors
@@ -15,7 +16,10 @@ from job.submit.submission import Place, Submission
 from job.telemetry import warn
 
 # Outputs with a pattern of keys of the InputBucket. Older stacks lack them and allow every key.
-INPUT_KEYS = {"train": "TrainInput", "summarize": "NightInput"}
+INPUT_KEYS = {"Train": "TrainInput", "Summarize": "NightInput"}
+
+# The roles, as outputs name them. An evaluation reads the data of trainings and may promote.
+ROLES: Mapping[Command, str] = {"train": "Train", "summarize": "Summarize", "evaluate": "Train"}
 
 NAMES_INSTEAD = (
     "or give both --queue and --job-definition (with --dry-run --no-plan, these ask nobody)"
@@ -43,10 +47,10 @@ class Stack:
 
         A stack without outputs for that is not asked, and neither is a store other than AWS's.
         """
-        command = submission.command.capitalize()
+        role = ROLES[submission.command]
         bucket = self.outputs.get("Bucket")
-        read_prefixes = self.outputs.get(f"{command}Reads", "")
-        write_prefixes = self.outputs.get(f"{command}Writes", "")
+        read_prefixes = self.outputs.get(f"{role}Reads", "")
+        write_prefixes = self.outputs.get(f"{role}Writes", "")
         if not bucket or not read_prefixes or not write_prefixes or submission.endpoint_url:
             return
 
@@ -55,7 +59,7 @@ class Stack:
         allowed = [f"read s3://{bucket}/ below {read_prefixes}"]
         input_bucket = self.outputs.get("InputBucket")
         if input_bucket:
-            keys = self.outputs.get(INPUT_KEYS[submission.command], "*")
+            keys = self.outputs.get(INPUT_KEYS[role], "*")
             reads.append(f"{input_bucket}/{keys}")
             allowed.append(f"read s3://{input_bucket}/{keys} (InputBucket)")
         allowed.append(f"write below {write_prefixes}")
@@ -83,7 +87,7 @@ class Stack:
         raise ConfigError(
             f"{found}: name places there (the data by `aws s3 cp --recursive`), or let the stack "
             "read one bucket more (`make deploy` with InputBucket, TrainInput and NightInput), or "
-            f"other keys of it ({INPUT_KEYS[submission.command]}); if the role has more rights "
+            f"other keys of it ({INPUT_KEYS[role]}); if the role has more rights "
             "than the stack knows of, --no-plan submits with a warning"
         )
 

@@ -5,8 +5,9 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
+from job.config.commands import Command
 from job.storage.keys import scheme_of
 from job.submit.follow import Watch
 from job.telemetry import warn
@@ -42,7 +43,7 @@ class Submission:
     those on s3:// are in the store at `endpoint_url`, or in that of the environment.
     """
 
-    command: Literal["train", "summarize"]
+    command: Command
     run: str
     config: str
     digest: str

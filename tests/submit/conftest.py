@@ -57,6 +57,20 @@ def night(s3: S3, base: str) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def judging(s3: S3) -> dict[str, Any]:
+    """An evaluation's config on S3: four summaries, which no model generates."""
+    put(s3, "test.jsonl", RECORDS[:4])
+    given = [{"id": each["id"], "summary": each["summaries"][0]} for each in RECORDS[:4]]
+    put(s3, "given.jsonl", given)
+    return {
+        "run": "judged",
+        "input": f"{s3.uri}/test.jsonl",
+        "summaries": f"{s3.uri}/given.jsonl",
+        "output": f"{s3.uri}/runs/evaluations/judged",
+    }
+
+
 def put(s3: S3, key: str, content: list[dict[str, Any]] | bytes) -> None:
     """Put an object, or records as its lines. Without boto3, whose client takes far longer."""
     if isinstance(content, bytes):

@@ -65,6 +65,7 @@ def stack(s3_endpoint: str) -> Stack:
     outputs = {
         name: batch.create_job_queue(jobQueueName=name, **queue)["jobQueueArn"] for name in QUEUES
     }
+    outputs["ImageTag"] = "abc"
     logs = {"logDriver": "awslogs", "options": {"awslogs-group": "/recap"}}
     needs = [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "1024"}]
     container = {"image": "recap", "resourceRequirements": needs, "logConfiguration": logs}
@@ -301,6 +302,32 @@ def test_a_job_has_tags_for_bills(submit, stack, s3, training, tmp_path):
     tags = job["tags"]
     assert (tags["recap/run"], tags["recap/command"]) == ("support.chat", "train")
     assert tags["recap/config"].startswith(job["jobName"].rpartition("-")[2])
+
+
+def test_an_evaluation_needs_a_definition_that_the_page_adds_to_the_stack(
+    submit, stack, s3, judging, tmp_path
+):
+    config = written(tmp_path / "c.yaml", judging)
+    ended = submit(config, "--dry-run")
+    assert (ended.code, ended.out) == (ExitCode.MISSING, "")
+    assert "job definition recap-evaluate does not exist" in ended.err
+    assert "infra/aws/README.md, Evaluations" in ended.err
+
+    (training,) = stack.batch.describe_job_definitions(jobDefinitionName="Train")["jobDefinitions"]
+    for image in ("recap:evaluate-old", "recap:evaluate-abc"):
+        properties = training["containerProperties"] | {"image": image}
+        stack.batch.register_job_definition(
+            jobDefinitionName="recap-evaluate", type="container", containerProperties=properties
+        )
+        ended = submit(config, "--dry-run")
+        assert ended.code == (ExitCode.DONE if "abc" in image else ExitCode.CONFIG)
+        assert ("judge with what serves (`make evaluations`)" in ended.err) is (ended.code != 0)
+    ended = submit(config)
+    assert ended.code == 0, ended.err
+    (job,) = stack.jobs(s3)
+    assert "/recap-evaluate:" in job["jobDefinition"] or job["jobDefinition"] == "recap-evaluate"
+    assert job["jobName"].startswith("recap-evaluate-judged-")
+    assert job["tags"]["recap/command"] == "evaluate"
 
 
 def test_an_ended_job_may_be_submitted_again(submit, stack, s3, training, tmp_path):

@@ -284,3 +284,33 @@ def test_a_message_of_docker_becomes_an_error_with_its_code(
     ended = submit(local)
     assert (ended.code, ended.out) == (code, "")
     assert remedy in ended.err
+
+
+def test_an_evaluation_runs_in_the_image_of_nights_with_their_gpu(
+    submit, docker, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    references = [{"id": each["id"], "summary": each["summaries"][0]} for each in RECORDS]
+    write_lines(tmp_path / "test.jsonl", RECORDS)
+    write_lines(tmp_path / "given.jsonl", references)
+    places = {"input": "test.jsonl", "summaries": "given.jsonl", "output": "judged"}
+    config = written(tmp_path / "c.yaml", {"run": "r", **places})
+    ended = submit(config, "--set", "evaluation.bootstrap_samples=100", "--work", tmp_path / "work")
+    assert ended.code == 0, ended.err
+    assert "evaluate run r" in ended.err, "planned first"
+    words = docker.calls[-1].words
+    assert (after(words, "--entrypoint"), after(words, "--gpus")) == ("recap", "all")
+    assert words[words.index("recap:summarize") :] == [
+        "recap:summarize",
+        "evaluate",
+        f"{tmp_path}/c.yaml",
+        "--set",
+        "evaluation.bootstrap_samples=100",
+    ]
+    assert mounts(words)[2:] == [
+        f"type=bind,source={tmp_path}/test.jsonl,target={tmp_path}/test.jsonl,readonly",
+        f"type=bind,source={tmp_path}/given.jsonl,target={tmp_path}/given.jsonl,readonly",
+        f"type=bind,source={tmp_path}/judged,target={tmp_path}/judged",
+    ]
+    assert "recap.command=evaluate" in values_of(words, "--label")
+    assert after(submit(config, "--image", "mine", "--dry-run").out.split(), "mine") == "evaluate"

@@ -149,6 +149,34 @@ def test_a_night_has_an_index_for_each_worker(submit, kubectl, night, tmp_path):
     assert [each["name"] for each in container_of(job)["env"]].count("RECAP_SHARDS") == 1
 
 
+def test_an_evaluation_is_a_job_of_a_training_in_a_pod_of_a_night(
+    submit, kubectl, judging, tmp_path
+):
+    training, night = (copy.deepcopy(each) for each in TEMPLATES[:2])
+    accounts = {"recap-train": training, "recap-summarize": night}
+    for account, template in accounts.items():
+        pod = template["spec"]["jobTemplate"]["spec"]["template"]
+        pod["spec"] |= {"serviceAccountName": account, "nodeSelector": {"for": account}}
+        keys = {"secretRef": {"name": account}}
+        pod["spec"]["containers"][1] |= {"image": f"{account}:1", "envFrom": [keys]}
+        kubectl.answers("get", "cronjob", account, out=json.dumps(template))
+    ended = submit(written(tmp_path / "c.yaml", judging), "--dry-run")
+    assert ended.code == 0, ended.err
+    job = json.loads(ended.out)
+    assert job["metadata"]["labels"]["recap/command"] == "evaluate"
+    assert job["spec"]["backoffLimit"] == 10
+    assert "completions" not in job["spec"]
+    assert job["metadata"]["ownerReferences"][0]["name"] == "recap-train"
+    pod = job["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == "recap-train"
+    assert pod["nodeSelector"] == {"for": "recap-summarize"}
+    container = container_of(job)
+    assert container["image"] == "recap-summarize:1"
+    assert container["command"] == ["recap", "evaluate"]
+    assert container["envFrom"] == [{"secretRef": {"name": "recap-train"}}]
+    assert "RECAP_SHARDS" not in values_of(job)
+
+
 @pytest.mark.parametrize("nodes", [2, 8, 16])
 def test_several_nodes_have_a_template_and_survive_ten_interruptions(
     submit, kubectl, training, tmp_path, nodes
@@ -215,7 +243,7 @@ def test_what_infra_deploys_becomes_jobs_that_kubernetes_takes(overlay, tmp_path
     one = Submission("train", "r", "s3://b/c.yaml", "ab" * 32, ["--set", "training.epochs=1"])
     shards = {"RECAP_SHARDS": "3"}
     night = replace(one, command="summarize", arguments=(), workers=3, environment=shards)
-    submissions = [one, night]
+    submissions = [one, night, replace(one, command="evaluate", arguments=())]
     if overlay == "nodes-indexed":
         submissions.append(replace(one, arguments=(), nodes=3))
     for submission in submissions:
@@ -230,6 +258,31 @@ def test_what_infra_deploys_becomes_jobs_that_kubernetes_takes(overlay, tmp_path
         assert job["spec"].get("completions") == count
         assert job["spec"].get("parallelism") == count
         assert values.get("RECAP_SHARDS", values.get("RECAP_NODES")) == ("3" if several else None)
+
+
+@pytest.mark.parametrize("overlay", EACH_OVERLAY)
+def test_what_infra_deploys_evaluates_with_what_serves_and_may_promote(overlay, tmp_path):
+    manifests = tmp_path / "all.yaml"
+    manifests.write_text(yaml.safe_dump_all(render(overlay)))
+    target = Kubernetes(template=manifests)
+    jobs = {
+        command: target.request(Submission(command, "r", "s3://b/c.yaml", "ab" * 32))
+        for command in ("train", "summarize", "evaluate")
+    }
+    pods = {command: job["spec"]["template"]["spec"] for command, job in jobs.items()}
+    for key in ("serviceAccountName", "securityContext"):
+        assert pods["evaluate"].get(key) == pods["train"].get(key)
+    (container,), (night,) = pods["evaluate"]["containers"], pods["summarize"]["containers"]
+    for key in ("image", "resources", "securityContext", "volumeMounts"):
+        assert container[key] == night[key]
+    assert container["command"] == ["recap", "evaluate"]
+    rules = jobs["evaluate"]["spec"]["podFailurePolicy"]
+    assert rules == jobs["train"]["spec"]["podFailurePolicy"]
+    (final,) = [rule for rule in rules["rules"] if rule["action"] == "FailJob"]
+    assert ExitCode.GATE not in final["onExitCodes"]["values"], "all but these are final"
+    labels = jobs["evaluate"]["spec"]["template"]["metadata"]["labels"]
+    assert labels["app.kubernetes.io/component"] == "evaluate"
+    assert labels["app.kubernetes.io/name"] == "recap", "which network policies select"
 
 
 def test_a_template_may_be_a_file_of_manifests(submit, kubectl, training, tmp_path):

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from job.config.commands import command_of
 from job.config.load import load_config
 from job.errors import ConfigError
 from job.storage.config_file import read_config
@@ -27,7 +27,7 @@ KUBERNETES = EXAMPLES.parent / "infra" / "kubernetes" / "base" / "config"
 PARAMETERS = {"InputBucket": "mine", "TrainInput": "labelled/*", "NightInput": "calls/*"}
 OUTPUTS = stack.outputs(**PARAMETERS)
 BUCKET = OUTPUTS["Bucket"]
-ROLES = {"train": "TrainRole", "summarize": "SummarizeRole"}
+ROLES = {"train": "TrainRole", "summarize": "SummarizeRole", "evaluate": "TrainRole"}
 PLACES = [
     f"{BUCKET}/{key}"
     for key in (
@@ -48,12 +48,8 @@ PLACES = [
 
 
 def configs_on_s3() -> list[Path]:
-    """Return the examples of trainings and nights whose places are on S3."""
-    found = []
-    for path in sorted([*EXAMPLES.glob("*.yaml"), *KUBERNETES.glob("*.yaml")]):
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if "evaluation" not in config or "training" in config:
-            found.append(path)
+    """Return the examples whose places are on S3."""
+    found = sorted([*EXAMPLES.glob("*.yaml"), *KUBERNETES.glob("*.yaml")])
     return [path for path in found if "s3://my-bucket" in path.read_text(encoding="utf-8")]
 
 
@@ -76,7 +72,7 @@ def test_the_stacks_roles_allow_every_place_of_an_example(path):
     # An adapter's own base would be looked up in its manifest.
     base = [] if "model:\n  base:" in path.read_text() else ["model.base=org/base"]
     config = load_config(None, read_config(str(path)), base, {"date": "2026-01-31"})
-    policy = stack.policy("TrainRole" if hasattr(config, "training") else "SummarizeRole")
+    policy = stack.policy(ROLES[command_of(config)])
     written = places_written(config)
     uploaded = Place("the config", config_uri(b"run: x", config))
     read = [*places_read(config), uploaded, *written]
@@ -93,7 +89,7 @@ def test_the_stacks_roles_allow_every_place_of_an_example(path):
 
 @pytest.mark.parametrize("command", ROLES)
 def test_a_place_is_an_error_if_and_only_if_the_policy_denies_it(command):
-    writes = [Place("output", f"s3://{BUCKET}/{OUTPUTS[f'{command.capitalize()}Writes']}")]
+    writes = [Place("output", f"s3://{BUCKET}/{OUTPUTS[ROLES[command].replace('Role', 'Writes')]}")]
     passed = set()
     for place in PLACES:
         reads = [Place("input", f"s3://{place}")]
@@ -216,3 +212,58 @@ def test_a_night_reads_the_adapter_that_its_pointer_names(tmp_path):
     assert Place("the champion", adapter) in read
     with pytest.raises(ConfigError, match=f"the champion +{adapter}"):
         check_reachable(load_config("summarize", read_config(str(path))), read, "AWS Batch")
+
+
+EVERY_PLACE = """
+run: r
+input: s3://b/test.jsonl
+train: [s3://b/train/, s3://b/more.jsonl]
+output: s3://b/runs/evaluations/r/
+adapter: ADAPTER
+model: {base: s3://b/models/tiny}
+evaluation:
+  others: {hosted: s3://b/hosted.jsonl}
+  bertscore_model: {model: s3://b/models/reader}
+  faithfulness_model: {model: org/classifier}
+  faithfulness_labels: s3://b/labels.jsonl
+publish:
+  champion: CHAMPION
+  gate: {}
+  regressions: [{name: old, input: s3://b/old.jsonl}]
+"""
+
+
+def test_an_evaluation_names_every_place_that_it_reads_and_writes(tmp_path):
+    adapter, pointer = f"{tmp_path}/runs/a", f"{tmp_path}/champions/support.json"
+    put_adapter(adapter, tmp_path / "work")
+    promote(pointer, adapter)
+    path = tmp_path / "evaluate.yaml"
+    path.write_text(EVERY_PLACE.replace("CHAMPION", pointer).replace("ADAPTER", "s3://b/runs/x"))
+    config = load_config("evaluate", read_config(str(path)))
+    assert [(each.key, each.uri) for each in places_read(config)] == [
+        ("model.base", "s3://b/models/tiny"),
+        ("adapter", "s3://b/runs/x"),
+        ("the champion", adapter),
+        ("evaluation.bertscore_model.model", "s3://b/models/reader"),
+        ("input", "s3://b/test.jsonl"),
+        ("train", "s3://b/train/"),
+        ("train", "s3://b/more.jsonl"),
+        ("publish.regressions.0.input", "s3://b/old.jsonl"),
+        ("evaluation.others.hosted", "s3://b/hosted.jsonl"),
+        ("evaluation.faithfulness_labels", "s3://b/labels.jsonl"),
+    ]
+    assert places_written(config) == [
+        Place("output", "s3://b/runs/evaluations/r/"),
+        Place("publish.champion", f"{tmp_path}/champions"),
+    ]
+    with pytest.raises(ConfigError, match=r"publish\.champion"):
+        check_reachable(config, places_read(config), "Kubernetes")
+
+
+def test_an_evaluation_reads_the_champion_that_it_compares_with(tmp_path):
+    path = tmp_path / "evaluate.yaml"
+    text = "run: r\ninput: s3://b/i.jsonl\noutput: s3://b/o/\nsummaries: s3://b/s.jsonl\n"
+    path.write_text(f"{text}champion: {tmp_path}/champion\n")
+    read = places_read(load_config("evaluate", read_config(str(path))))
+    assert Place("champion", f"{tmp_path}/champion") in read
+    assert Place("summaries", "s3://b/s.jsonl") in read

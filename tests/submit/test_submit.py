@@ -209,21 +209,14 @@ def test_what_is_done_is_not_submitted(recap, night, tmp_path, base_folder):
     assert "already done: nothing is submitted" in ended.err
 
 
-def test_a_config_of_another_command_is_refused(recap, tmp_path):
-    scores = {
-        "run": "e",
-        "input": "s3://b/i.jsonl",
-        "output": "s3://b/o",
-        "adapter": "s3://b/a",
-        "evaluation": {},
-    }
-    ended = recap("submit", "aws-batch", written(tmp_path / "c.yaml", scores))
-    assert ended.code == ExitCode.CONFIG
-    assert "is a config of `recap evaluate`" in ended.err
-
-
 @pytest.mark.parametrize(
-    ("kind", "words"), [("training", ["--workers", "2"]), ("night", ["--nodes", "2"])]
+    ("kind", "words"),
+    [
+        ("training", ["--workers", "2"]),
+        ("night", ["--nodes", "2"]),
+        ("judging", ["--workers", "2"]),
+        ("judging", ["--nodes", "2"]),
+    ],
 )
 def test_workers_are_for_nights_and_nodes_for_trainings(recap, request, tmp_path, kind, words):
     config = written(tmp_path / "c.yaml", request.getfixturevalue(kind))
