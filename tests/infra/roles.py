@@ -180,7 +180,9 @@ def fill(s3: Any, base: Path) -> dict[str, Any]:
             "gradient_accumulation_steps": 1,
             "max_tokens": 512,
         }
-        | {"save_every_steps": 4, "keep_last": 1, "log_every_steps": 1, "sample_summaries": 0},
+        | {"save_every_steps": 4, "keep_last": 1, "log_every_steps": 1, "sample_summaries": 0}
+        | {"evaluate_every_steps": 4, "adapter_from": "best_metric"}
+        | {"selection": {"conversations": 2, "candidates": 2}},
         "generation": {"max_new_tokens": 8},
         "evaluation": {"max_conversations": 2, "bootstrap_samples": 100},
     }
