@@ -7,7 +7,8 @@ from job.evaluation.evaluate import evaluate
 from job.evaluation.metrics.all_metrics import METRICS, first_metrics, quality_metrics
 from job.evaluation.metrics.chrf import CHRF
 from job.evaluation.metrics.metric import Metric, each
-from job.evaluation.metrics.rouge import ROUGE_1, ROUGE_2, ROUGE_L, ROUGE_LSUM, sentences
+from job.evaluation.metrics.rouge import ROUGE_1, ROUGE_2, ROUGE_L, ROUGE_LSUM
+from job.evaluation.metrics.sentences import sentences
 from job.evaluation.score import score_systems
 from job.evaluation.systems import System
 from job.evaluation.table import score_table, shown_scores, shown_shares
@@ -40,11 +41,27 @@ def test_lsum_forgives_the_order_of_sentences_and_l_does_not() -> None:
         ("One\n\nTwo. ", ["One", "Two."]),
         ('He said "no." Then left.', ['He said "no.', "Then left."]),
         ("3.5 stars", ["3.5 stars"]),
-        ("", [""]),
+        ("", []),
+        ("Ask Mr. Smith or Dr. Jones. Bye.", ["Ask Mr. Smith or Dr. Jones.", "Bye."]),
+        ("He called J. R. Miller. Then left.", ["He called J. R. Miller.", "Then left."]),
+        ("He chose plan B. The agent agreed.", ["He chose plan B.", "The agent agreed."]),
+        ("He paid $5 vs. $10, approx. half.", ["He paid $5 vs. $10, approx. half."]),
+        ("1. Call back. 2. Pay.", ["1. Call back.", "2. Pay."]),
+        (
+            "Bus No. 5 is late. He said no. She left",
+            ["Bus No. 5 is late.", "He said no.", "She left"],
+        ),
+        (
+            "At 10 a.m. on Monday. At 5 p.m. Agents",
+            ["At 10 a.m. on Monday.", "At 5 p.m.", "Agents"],
+        ),
+        ("On Main St. The agent", ["On Main St.", "The agent"]),
+        ("To St. Louis", ["To St. Louis"]),
+        ("a\nMr.\nb", ["a", "Mr.", "b"]),
     ],
 )
-def test_sentences_stand_one_a_line(text: str, lines: list[str]) -> None:
-    assert sentences(text).split("\n") == lines
+def test_sentences_end_where_a_reader_ends_them(text: str, lines: list[str]) -> None:
+    assert sentences(text) == lines
 
 
 def test_first_mean_and_best_are_over_the_references_of_one_conversation() -> None:
@@ -68,7 +85,8 @@ def test_scores_are_those_of_the_library_used_plainly() -> None:
     summaries = [conversation.references[1] for conversation in conversations]
     scores = score_pairs(summaries, [conversation.references[:1] for conversation in conversations])
     for row, (conversation, summary) in enumerate(zip(conversations, summaries, strict=True)):
-        wanted = plain.score(sentences(conversation.references[0]), sentences(summary))
+        pair = [*conversation.references[:1], summary]
+        wanted = plain.score(*("\n".join(sentences(text)) for text in pair))
         found = [scores.of(name)[row] for name in names]
         assert found == [wanted[name].fmeasure for name in names]
 

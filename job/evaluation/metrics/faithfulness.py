@@ -32,7 +32,7 @@ from job.evaluation.metrics.models import (
     padded,
     pieces,
 )
-from job.evaluation.metrics.rouge import sentences
+from job.evaluation.metrics.sentences import sentences
 from job.telemetry import progress
 
 WINDOW = 3  # turns in a row
@@ -145,7 +145,7 @@ def summary_sentences(summary: str, room: Room) -> list[str]:
     """Return the sentences of a summary; one that is too long is cut."""
     most = int(room.tokens * SENTENCE_SHARE)
     found = []
-    for sentence in sentences(summary).split("\n"):
+    for sentence in sentences(summary):
         found += pieces(sentence, lambda text: room.count(text) <= most)
     return [sentence for sentence in found if sentence]
 

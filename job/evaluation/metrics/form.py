@@ -3,7 +3,7 @@
 import statistics
 
 from job.evaluation.metrics.metric import Metric, Sample, each
-from job.evaluation.metrics.rouge import sentences
+from job.evaluation.metrics.sentences import sentences
 from job.evaluation.words import length, words
 
 # A summary repeats itself if as many words as these occur in the same order three times, or if a
@@ -43,7 +43,7 @@ def is_repeating(sample: Sample) -> float:
             return 1.0
 
     seen = set()
-    for sentence in sentences(sample.summary).split("\n"):
+    for sentence in sentences(sample.summary):
         key = tuple(words(sentence))
         if len(key) >= size and key in seen:
             return 1.0

@@ -9,7 +9,7 @@ import regex
 
 from job.evaluation.metrics.number_words import MONTHS
 from job.evaluation.metrics.numbers import Evidence
-from job.evaluation.metrics.rouge import sentences
+from job.evaluation.metrics.sentences import sentences
 
 _WORD = regex.compile(r"[\p{L}\p{M}\p{Nd}]+(?:[-'’&.][\p{L}\p{M}\p{Nd}]+)*")
 _POSSESSIVE = regex.compile(r"(['’]s|s['’]|['’])$", regex.IGNORECASE)
@@ -41,7 +41,7 @@ _PARTS = regex.compile(r"\p{Lu}?\p{Ll}+|\p{Lu}+(?!\p{Ll})|\p{Nd}+")
 def names_in(summary: str) -> list[str]:
     """Return the words of the summary that are written as names, once each."""
     found: dict[str, None] = {}
-    for line in sentences(summary).split("\n"):
+    for line in sentences(summary):
         before = ""
         for match in _WORD.finditer(line):
             word = _POSSESSIVE.sub("", match[0])
@@ -57,7 +57,7 @@ def capitalises_nouns(text: str) -> bool:
     """Return True if so many words inside sentences are capitalised that they are no names."""
     inside = [
         word
-        for line in sentences(text).split("\n")
+        for line in sentences(text)
         for word in _WORD.findall(line)[1:]
         if word.isalpha() and not (word.isupper() and len(word) > 1)
     ]

@@ -3,20 +3,9 @@
 from functools import cache, lru_cache
 from typing import Any
 
-import regex
-
 from job.evaluation.metrics.metric import Metric, each
+from job.evaluation.metrics.sentences import sentences
 from job.evaluation.words import RougeTokenizer
-
-# A space must follow the marks of English, which stand in numbers and names too. The marks of other
-# scripts (as in Chinese, Japanese, Arabic, Hindi, Burmese) end sentences and nothing else.
-_OTHER_MARK = r"[\p{Sentence_Terminal}--[.!?\uff0e]]"
-_SENTENCE_END = regex.compile(
-    r"(?<=[.!?])[\"')\]]*\s+"
-    rf"|(?<={_OTHER_MARK})(?!{_OTHER_MARK})[\p{{Pe}}\p{{Pf}}\"']*\s*"
-    r"|\s*\n\s*",
-    regex.V1,
-)
 
 
 def rouge(name: str, summary: str, reference: str) -> float:
@@ -50,19 +39,13 @@ ROUGE_LSUM = _metric(
 METRICS = (ROUGE_1, ROUGE_2, ROUGE_L, ROUGE_LSUM)
 
 
-def sentences(text: str) -> str:
-    """Return the text with one sentence a line, as ROUGE-Lsum compares them.
-
-    By a regular expression: nltk would download models. The other metrics do not see the lines.
-    """
-    return "\n".join(part for part in _SENTENCE_END.split(text.strip()) if part)
-
-
 # `rouge_score` counts the words of a pair once for all four: about 4 ms for two texts of 40 words.
 # The cache holds the pairs of one evaluation, whose metrics are measured one after the other.
 @lru_cache(maxsize=1 << 18)
 def _all_rouge(summary: str, reference: str) -> dict[str, float]:
-    scores = _rouge_scorer().score(sentences(reference), sentences(summary))
+    # ROUGE-Lsum compares line by line; the others do not see the lines.
+    reference, summary = ("\n".join(sentences(text)) for text in (reference, summary))
+    scores = _rouge_scorer().score(reference, summary)
     return {name: float(score.fmeasure) for name, score in scores.items()}
 
 

@@ -12,7 +12,7 @@ import regex
 
 from job.conversations.record import Turn
 from job.evaluation.metrics.metric import Metric, Sample, each
-from job.evaluation.metrics.rouge import sentences
+from job.evaluation.metrics.sentences import sentences
 from job.evaluation.words import words
 
 MIN_WORDS_OF_THE_OTHER = 4  # fewer are shared by chance
@@ -62,7 +62,7 @@ def swapped(sample: Sample) -> list[str]:
 
 def _clauses(summary: str) -> list[_Clause]:
     found = []
-    for sentence in sentences(summary).split("\n"):
+    for sentence in sentences(summary):
         subject = _SUBJECT.match(sentence)
         if subject is None:
             continue
