@@ -22,6 +22,7 @@ GIB = 2**30
 OF_THE_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
 # Of Python, as in `package.ClassName: text`. The text may name a path.
 ERROR = re.compile(r"(?:\w+\.)*(?P<name>\w*(?:Error|Exception|Exit))\b")
+NO_ROOM = "No space left on device"
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,16 @@ class PlainAnswer:
 
 
 class PlainLoadError(Exception):
-    """The process gave no answer. `why` names no path, so that a public card can have it."""
+    """The process gave no answer. `why` names no path, so that a public card can have it.
 
-    def __init__(self, why: str, detail: str = "") -> None:
+    `is_of_machine` is True if the machine is the reason, as its memory: then nothing is known of
+    the adapter.
+    """
+
+    def __init__(self, why: str, detail: str = "", is_of_machine: bool = True) -> None:
         super().__init__(detail or why)
         self.why = why
+        self.is_of_machine = is_of_machine
 
 
 @dataclass(frozen=True)
@@ -168,14 +174,18 @@ def missing_memory(model: PlainModel) -> str:
 def _no_answer(code: int, log: str) -> PlainLoadError:
     """Return the error of a process that ended with this code and log."""
     lines = [line for line in log.splitlines() if line.strip()]
-    last = lines[-1] if lines else "it wrote nothing"
-    error = ERROR.match(last)
+    # The text of an error may have lines of its own, as one for each weight that does not fit.
+    errors = [line for line in lines if ERROR.match(line)]
     if code < 0:
-        why = f"the process was killed by {signal.Signals(-code).name}"
-    elif OUT_OF_MEMORY.search(log):
-        why = "there was no memory to load it once more"
-    elif error:
+        return PlainLoadError(f"the process was killed by {signal.Signals(-code).name}")
+    if OUT_OF_MEMORY.search(log):
+        return PlainLoadError("there was no memory to load it once more")
+    if NO_ROOM in log:
+        return PlainLoadError("the disk was full")
+
+    why = f"the process ended with {code}, and not with an answer"
+    text = lines[-1] if lines else "it wrote nothing"
+    if errors and (error := ERROR.match(errors[-1])):
         why = f"loading it failed ({error['name']})"
-    else:
-        why = f"the process ended with {code}, and not with an answer"
-    return PlainLoadError(why, f"{why}: {last}")
+        text = "\n".join(lines[lines.index(errors[-1]) :])
+    return PlainLoadError(why, f"{why}: {text}", is_of_machine=False)

@@ -21,11 +21,12 @@ SURE_BEGINNING = 0.8
 MIN_TOKENS = 0.8  # enough if the base without the adapter misses at least twice as many
 MIN_BEGINNING = 0.5  # enough if the base has less than half of it
 
-State = Literal["same", "close", "different", "not compared", "not verified"]
+State = Literal["same", "close", "different", "not loaded", "not compared", "not verified"]
+REFUSED: tuple[State, ...] = ("different", "not loaded")  # such an adapter is not published
 
 
 class ReloadError(RecapError):
-    """The reloaded adapter does not answer as the scored one: a fault of recap or a library."""
+    """The adapter cannot be loaded, or answers as another: a fault of recap or a library."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Reload:
         """Return one sentence for people, without a full stop."""
         if self.state == "not verified":
             return f"not reloaded before it was published: {self.why}"
+        if self.state == "not loaded":
+            return f"not to be loaded by plain peft and transformers in a fresh process: {self.why}"
         by = " and ".join(f"{name} {number}" for name, number in (self.versions or {}).items())
         text = f"reloaded by plain {by} in a fresh process"
         if self.state == "not compared":

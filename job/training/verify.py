@@ -1,8 +1,9 @@
 """Verify the written adapter before anything of it is visible.
 
 A fresh process reloads it as a stranger would, and its summaries are compared with those scored. An
-adapter that answers otherwise is not published: its files go to a folder without a manifest, which
-nothing reads. An adapter that cannot be reloaded here, as for memory, is published and says so.
+adapter that cannot be loaded or answers otherwise is not published: its files go to a folder
+without a manifest, which nothing reads. Where this machine is the reason, as its memory, nothing is
+known of the adapter: it is published and says so.
 """
 
 import json
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from job.evaluation.result import NotScored
 from job.evaluation.systems import Scored
+from job.model.files import CONFIG
+from job.printable import printable
 from job.storage.local import LocalStore
 from job.telemetry import event, warn
 from job.training.attempt import MAX_CRASHES, CurrentAttempt
@@ -22,10 +25,10 @@ from job.training.plain_question import (
     summaries_of,
 )
 from job.training.prepare import Run
-from job.training.reload import Compared, Reload, ReloadError, judge
+from job.training.reload import REFUSED, Compared, Reload, ReloadError, judge
 
 SUMMARIES = 5  # to compare: loading costs more than to generate them
-REFUSED = "refused"  # in the run's folder: the files of an adapter that was not published
+FOLDER = "refused"  # in the run's folder: the files of an adapter that was not published
 
 
 def verify_adapter(
@@ -34,7 +37,7 @@ def verify_adapter(
     """Reload the adapter in a folder, and return what that showed; None if the config wants none.
 
     Notes it in `attempt`. Raise ReloadError, after its files are kept under `refused/`, if the
-    adapter answers otherwise than the scored one.
+    adapter cannot be loaded, or answers otherwise than the scored one.
     """
     run = attempt.run
     if not run.config.publish.verify:
@@ -47,12 +50,15 @@ def verify_adapter(
 
     attempt.reload.update(found.facts())
     event("reloaded", **found.facts())
-    if found.state == "different":
+    if found.state in REFUSED:
         _keep_refused(run, adapter, found)
+        what = "Nobody else could load it"
+        if found.state == "different":
+            what = "What was written is not what was scored"
         raise ReloadError(
-            f"the adapter is not published: it was {found.sentence()}. What was written is not "
-            "what was scored, which is a bug in recap or in a library: please report it. Its files "
-            f"are in {run.store.uri}/{REFUSED}; publish.verify: false publishes it all the same"
+            f"the adapter is not published: it was {found.sentence()}. {what}, which is a bug in "
+            "recap or in a library: please report it with the log above. Its files are in "
+            f"{run.store.uri}/{FOLDER}; publish.verify: false publishes it all the same"
         )
     if found.state == "not verified":
         warn("the adapter is published without being reloaded", why=found.why)
@@ -62,18 +68,19 @@ def verify_adapter(
 def _reload(attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored) -> Reload:
     run = attempt.run
     sample = choose_sample(run, result, SUMMARIES)
-    if not sample.prompts:
-        return Reload("not verified", why="no conversation has a whole prompt")
     texts = [run.tokenizer(text, add_special_tokens=False)["input_ids"] for text in sample.scored]
     model = plain_model(attempt, adapter, result)
     try:
         answer = plain_process(run).ask(model, make_question(run, sample.prompts, texts))
     except PlainLoadError as error:
-        warn("the adapter could not be reloaded", why=str(error))
-        return Reload("not verified", why=error.why)
+        warn("the adapter could not be reloaded", why=printable(str(error)))
+        if error.is_of_machine or _has_own_code(run):
+            return Reload("not verified", why=error.why)
+        return Reload("not loaded", why=error.why)
 
     if answer.answers_of_base is None:
-        return Reload("not compared", versions=answer.versions, why="it has no scores")
+        why = "it has no scores" if sample.prompts else "no conversation has a whole prompt"
+        return Reload("not compared", versions=answer.versions, why=why)
     if run.config.generation.temperature:
         why = "they were drawn at random"
         return Reload("not compared", versions=answer.versions, why=why)
@@ -85,8 +92,13 @@ def _reload(attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored) 
     return judge(compared(answer.answers), compared(answer.answers_of_base), answer.versions)
 
 
+def _has_own_code(run: Run) -> bool:
+    """Return True if the base brings Python of its own, which the process does not run."""
+    return "auto_map" in json.loads((run.base.path / CONFIG).read_text(encoding="utf-8"))
+
+
 def _keep_refused(run: Run, adapter: Path, found: Reload) -> None:
     """Copy a refused adapter to the run's folder, without a manifest: nothing reads it there."""
-    run.store.write(f"{REFUSED}/reload.json", json.dumps(found.facts(), indent=2).encode())
+    run.store.write(f"{FOLDER}/reload.json", json.dumps(found.facts(), indent=2).encode())
     for entry in LocalStore(str(adapter)).list():
-        run.store.upload(adapter / entry.key, f"{REFUSED}/{entry.key}")
+        run.store.upload(adapter / entry.key, f"{FOLDER}/{entry.key}")

@@ -5,8 +5,10 @@ method is gone. What it prints is in the trial's log.
 """
 
 import ctypes
+import json
 import resource
 import weakref
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -104,3 +106,18 @@ def load_adapters_otherwise() -> None:
         return model
 
     PeftModel.from_pretrained = load_otherwise
+
+
+def write_another_rank() -> None:
+    """Let peft write an adapter whose config names twice its rank."""
+    from peft import PeftModel
+
+    write = PeftModel.save_pretrained
+
+    def write_otherwise(self: Any, folder: str, **named: Any) -> None:
+        write(self, folder, **named)
+        path = Path(folder) / "adapter_config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(config | {"r": 2 * config["r"]}), encoding="utf-8")
+
+    PeftModel.save_pretrained = write_otherwise

@@ -139,26 +139,39 @@ def test_the_facts_of_a_reload_have_no_text_of_a_conversation():
 
 
 @pytest.mark.parametrize(
-    ("program", "why"),
+    ("program", "why", "is_of_machine"),
     [
-        ("raise ValueError('no such file: /srv/secret')", "loading it failed (ValueError)"),
+        ("raise ValueError('no such file: /srv/secret')", "loading it failed (ValueError)", False),
+        (
+            "raise RuntimeError('Error(s) in loading\\n\\tsize mismatch for /srv/secret')",
+            "loading it failed (RuntimeError)",
+            False,
+        ),
+        ("{}['prompts']", "loading it failed (KeyError)", False),
         (
             "raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')",
             "there was no memory to load it once more",
+            True,
         ),
-        ("import os; os.kill(os.getpid(), 9)", "the process was killed by SIGKILL"),
-        ("import sys; sys.stdin.readline()", "the process ended with 0, and not with an answer"),
-        ("import time; time.sleep(60)", "it took more than 0.5 seconds"),
+        ("raise OSError(28, 'No space left on device')", "the disk was full", True),
+        ("import os; os.kill(os.getpid(), 9)", "the process was killed by SIGKILL", True),
+        (
+            "import sys; sys.stdin.readline()",
+            "the process ended with 0, and not with an answer",
+            False,
+        ),
+        ("import time; time.sleep(60)", "it took more than 0.5 seconds", True),
     ],
 )
-def test_a_process_without_an_answer_says_why(program, why, tmp_path):
+def test_a_process_without_an_answer_says_why(program, why, is_of_machine, tmp_path):
     process = PlainProcess(tmp_path / "reload", 0.5, (sys.executable, "-c", program))
     if "sleep" not in program:
         process = PlainProcess(tmp_path / "reload", 60, process.command)
     with pytest.raises(PlainLoadError) as caught:
         process.ask(MODEL, QUESTION)
-    assert caught.value.why == why
+    assert (caught.value.why, caught.value.is_of_machine) == (why, is_of_machine)
     assert "secret" not in caught.value.why
+    assert ("secret" in str(caught.value)) == ("secret" in program)
 
 
 def test_the_program_ends_with_the_process_that_started_it(tmp_path):
@@ -223,6 +236,32 @@ def test_an_adapter_that_was_scored_otherwise_is_not_published(verified, trials)
     code, log = trials.run(verified, INSTRUMENTS="load_adapters_otherwise")
     assert code == ExitCode.DONE, log
     assert (run / "adapter" / "manifest.json").exists()
+
+
+@pytest.mark.quality
+@pytest.mark.usefixtures("places")
+@pytest.mark.parametrize("has_own_code", [False, True])
+def test_an_adapter_that_nobody_can_load_is_not_published(
+    has_own_code, verified, trials, base_folder, tmp_path
+):
+    # The mistake is in what is written: recap cannot load it to score it, either.
+    base = Path(shutil.copytree(base_folder, tmp_path / "base"))
+    settings = json.loads((base / "config.json").read_text())
+    settings |= {"auto_map": {"AutoModel": "own.py"}} if has_own_code else {}
+    (base / "config.json").write_text(json.dumps(settings))
+    verified["model"]["base"] = str(base)
+    code, log = trials.run(verified, INSTRUMENTS="write_another_rank")
+    run = Path(verified["output"]) / "tiny"
+    if has_own_code:  # of which the plain process runs none: nothing is known
+        assert code == ExitCode.DONE, log
+        assert verify_folder(run / "adapter").extra["reload"]["state"] == "not verified"
+        return
+    assert code == ExitCode.BUG, log
+    assert "Nobody else could load it" in log
+    assert "size mismatch" in log
+    assert not (run / "adapter").exists()
+    facts = json.loads((run / "refused" / "reload.json").read_text())
+    assert (facts["state"], facts["why"]) == ("not loaded", "loading it failed (RuntimeError)")
 
 
 @pytest.mark.quality
