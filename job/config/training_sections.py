@@ -196,7 +196,7 @@ class PublishSection(PromotionSection):
         True,
         description="Before anything is published, reload the adapter in a fresh process, by "
         "transformers and peft alone, and compare its summaries with those scored. An adapter "
-        "that answers otherwise ends the run with 70.",
+        "that cannot be loaded or answers otherwise ends the run with 70.",
     )
     merged: bool = Field(
         False,
