@@ -2,8 +2,9 @@
 
 The first worker records what the pointer names in a pin, a small file in the folder of the night's
 chunks, by one guarded write and before any chunk is cut. Whoever comes later follows the pin, even
-if the pointer was switched meanwhile, and after the night its manifest. The name of a pin depends
-on everything that decides what is written except the weights: that is the same night.
+if the pointer was switched meanwhile, and after the night its manifest, in place of the pin. The
+name of a pin depends on everything that decides what is written except the weights: that is the
+same night.
 """
 
 import json
@@ -105,7 +106,8 @@ def pin_champion(config: SummarizeConfig, output: Output, champion: PinnedChampi
     """Record the champion for all workers of the night, unless one is recorded: that one counts."""
     content = json.dumps(asdict(champion), indent=2) + "\n"
     with suppress(AlreadyExistsError):
-        output.store.write(_key(config, output, champion.pointer), content.encode(), if_absent=True)
+        key = pin_key(config, output, champion.pointer)
+        output.store.write(key, content.encode(), if_absent=True)
 
 
 def check_same_champion(config: SummarizeConfig, output: Output, champion: PinnedChampion) -> None:
@@ -123,7 +125,7 @@ def check_same_champion(config: SummarizeConfig, output: Output, champion: Pinne
 
 def read_pin(config: SummarizeConfig, output: Output, pointer: str) -> PinnedChampion | None:
     """Return the champion that a night in progress follows, None if it has not begun."""
-    key = _key(config, output, pointer)
+    key = pin_key(config, output, pointer)
     content = read_or_none(output.store, key)
     if content is None:
         return None
@@ -150,7 +152,8 @@ def _published(pointer: str, output: Output) -> PinnedChampion | None:
     return champion if has_records and champion.pointer == pointer else None
 
 
-def _key(config: SummarizeConfig, output: Output, pointer: str) -> str:
+def pin_key(config: SummarizeConfig, output: Output, pointer: str) -> str:
+    """Return where the pin of a night is, in the store of its output."""
     # The pointer in place of the weights.
     night = settings_fingerprint(config, Digests(None, pointer))
     return below(output.chunks, f"champion-{night}.json")

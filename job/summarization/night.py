@@ -10,7 +10,7 @@ from job.storage.keys import below
 from job.storage.open import InputFile
 from job.storage.scratch import cache_folder
 from job.storage.selection import LeftOut
-from job.summarization.champion import PinnedChampion, find_champion, follow
+from job.summarization.champion import PinnedChampion, find_champion, follow, pin_key
 from job.summarization.chunk_store import ChunkStore
 from job.summarization.chunks import Chunks
 from job.summarization.identity import identity, settings_fingerprint
@@ -30,7 +30,8 @@ def begin_night(
     followed = follow(config, champion)
     digests = fetch_digests(followed, cache_folder())
     filled = fill(followed, None if champion is None else champion.serving)
-    return Night(filled, output, digests, left_out or LeftOut(), champion)
+    pin = None if champion is None else pin_key(config, output, champion.pointer)
+    return Night(filled, output, digests, left_out or LeftOut(), champion, pin)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Night:
     digests: Digests  # of the weights
     left_out: LeftOut = field(default_factory=LeftOut)  # files below the input that are not read
     champion: PinnedChampion | None = None  # that the night follows, if its adapter is a pointer
+    pin: str | None = None  # key of the file that records this champion until the night is done
 
     @property
     def config(self) -> SummarizeConfig:

@@ -76,13 +76,19 @@ def mark_success_if_same(night: Night, files: Sequence[InputFile]) -> Mapping[st
 
 
 def delete_finished_chunks(night: Night, counts: Counts) -> bool:
-    """Delete the chunks that are no longer needed. Return True if any had been committed.
+    """Delete chunks and pin that are no longer needed. Return True if chunks had been committed.
 
     A success needs no chunks any more. After too many rejects, those of other settings stay: a
     night with those settings may still replace this one.
     """
-    only = night.settings_folder if night.has_too_many_rejects(counts) else None
-    return delete_chunks(night.output.store, night.output.chunks, only)
+    store = night.output.store
+    if not night.has_too_many_rejects(counts):
+        return delete_chunks(store, night.output.chunks)
+    had_chunks = delete_chunks(store, night.output.chunks, night.settings_folder)
+    if night.pin is not None:
+        # The manifest names the champion from now on. Whoever deletes that wants the one of now.
+        store.delete(night.pin)
+    return had_chunks
 
 
 def report_or_raise(message: str, night: Night, counts: Counts) -> Counts:
@@ -100,14 +106,18 @@ def report_or_raise(message: str, night: Night, counts: Counts) -> Counts:
     if not night.has_too_many_rejects(counts):
         return counts
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.rejects.items())
+    with_which = ""
+    if night.champion is not None:
+        champion = night.champion
+        with_which = f", with the champion of now in place of version {champion.version}"
     raise DataError(
         f"{counts.rejected} of {counts.records - counts.skipped} records were rejected "
         f"({reasons}), limits.max_reject_fraction allows "
         f"{night.config.limits.max_reject_fraction:.2%}; see {output.store.uri}/{output.rejects}. "
         "The summaries are published, but under this limit the night is no success: mend the "
-        "input, or raise the limit, and run again. To do the same records again, delete the whole "
-        f"output ({output.summaries}, {output.rejects}, {output.report}, {output.manifest}), or "
-        "name another"
+        f"input, or raise the limit, and run again. To do the same records again{with_which}, "
+        f"delete the whole output ({output.summaries}, {output.rejects}, {output.report}, "
+        f"{output.manifest}), or name another"
     )
 
 

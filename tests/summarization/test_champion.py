@@ -1,5 +1,6 @@
 """Claims about nights whose adapter is a pointer: each follows one champion from end to end."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,49 @@ def test_a_night_without_records_follows_nobody(night, tmp_path, pointer, adapte
     write_lines(tmp_path / "in.jsonl", [conversation(f"c{n}") for n in range(10)])
     run(empty)
     assert writers(tmp_path / "out") == {adapters["b"][1]}
+
+
+def delete_output(folder):
+    """Delete what the error about too many rejects names, and nothing else."""
+    for name in ("parts", "rejects"):
+        shutil.rmtree(folder / name)
+    for name in ("report.html", "manifest.json"):
+        (folder / name).unlink()
+
+
+def test_a_night_that_ended_with_65_is_done_again_with_the_new_champion(
+    night, tmp_path, pointer, adapters
+):
+    bad = [*(conversation(f"c{n}", f"late {n}") for n in range(10)), {"id": "x", "turns": []}]
+    write_lines(tmp_path / "in.jsonl", bad)
+    strict = night(limits={"max_reject_fraction": 0})
+    with pytest.raises(DataError, match="in place of version 1, delete the whole output"):
+        run(strict)
+    assert "_chunks" not in " ".join(files_below(tmp_path / "out")), "the pin is gone"
+    promote(pointer, adapters["b"][0])
+    assert run(night()) == 0, "with a higher limit, its summaries count as they are"
+    assert writers(tmp_path / "out") == {adapters["a"][1]}
+
+    delete_output(tmp_path / "out")
+    (tmp_path / "out" / "_SUCCESS").unlink()
+    with pytest.raises(DataError, match="in place of version 2"):
+        run(strict)
+    assert writers(tmp_path / "out") == {adapters["b"][1]}
+
+
+def test_the_pin_of_a_night_that_was_killed_after_its_manifest_goes(
+    night, tmp_path, pointer, adapters
+):
+    write_lines(tmp_path / "in.jsonl", [{"id": "x", "turns": []}, conversation("c")])
+    strict = night(limits={"max_reject_fraction": 0})
+    output = open_output(f"{tmp_path}/out", strict.storage)
+    champion = find_champion(strict, output)
+    with pytest.raises(DataError):
+        run(strict)
+    pin_champion(strict, output, champion)
+    with pytest.raises(DataError, match="champion of now"):
+        run(strict)
+    assert read_pin(strict, output, pointer) is None
 
 
 def test_what_another_champion_summarized_is_not_skipped(night, tmp_path, pointer, adapters):
