@@ -28,7 +28,7 @@ def put_lora(uri: str, work: Path, rank: int = 2) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
-    work.mkdir(parents=True)
+    work.mkdir(parents=True, exist_ok=True)
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -9,7 +9,7 @@ from job.config.sections import Name, Section, Uri, Uris
 # Opponents by kind; `evaluation.others` names more.
 Opponent = Literal["floors", "base", "champion", "others"]
 
-# Shares by which a summarizer may be worse than the champion, or than people while there is none.
+# Shares by which a summarizer may be worse than people, and than the champion.
 DEFAULT_GUARDS = {
     "empty": 0.01,
     "cut": 0.02,
@@ -44,12 +44,14 @@ class GateSection(Section):
     margin: float = Field(
         0.01,
         ge=0,
-        description="How much worse no_worse_than allows, in the unit of the metric.",
+        description="How much worse no_worse_than allows, in the unit of the metric. What the "
+        "champion lost to those before it, by the gains recorded in its pointer, is taken from it.",
     )
     guards: dict[Name, Annotated[float, Field(ge=0)]] | None = Field(
         None,
         description="Metrics that must not get worse, each with the amount by which its mean may. "
-        "They are compared with the champion, and while there is none with the human references. "
+        "They are compared with the human references, and with the champion: what it is already "
+        "worse than people is taken from the amount, so that small steps do not add up. "
         "null is empty: 0.01, cut: 0.02, repeating: 0.02, invented_numbers: 0.05, copied: 0.25. {} "
         "guards nothing.",
     )

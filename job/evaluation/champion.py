@@ -9,16 +9,21 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from job.config.sections import StorageSection
 from job.errors import DamagedError, DataError
+from job.evaluation.gate import FILE, GateResult, recorded
 from job.evaluation.metrics.all_metrics import HEADLINE
 from job.evaluation.metrics.metric import Metric
 from job.evaluation.result import Evaluation, mean_difference, mean_score
+from job.evaluation.systems import CHAMPION
 from job.inference.taken import SERVING
 from job.model.champion import (
+    GATE,
+    MAX_TEXT_CHARACTERS,
     Pointer,
     Promotion,
     check_nameable,
@@ -30,6 +35,7 @@ from job.model.champion import (
 )
 from job.model.fetch import Adapter, fetch_adapter, read_adapter
 from job.model.files import HUB_ID
+from job.printable import visible
 from job.storage.keys import below, local_path, scheme_of
 from job.storage.scratch import cache_folder
 
@@ -55,8 +61,54 @@ def key_numbers(evaluation: Evaluation, source: str, metric: Metric = HEADLINE) 
         "score": [score.mean, score.low, score.high] if score else None,
         "gains": gains,
     }
+    verdict = recorded(evaluation)
+    if verdict is not None:
+        numbers[GATE] = _key_checks(verdict)
     serving = evaluation.systems[judged].serving
     return numbers if serving is None else numbers | {SERVING: dict(serving)}
+
+
+def _key_checks(verdict: GateResult) -> dict[str, Any]:
+    """Return what a pointer has of a verdict: the gains are those over the champion `compared`."""
+    gains = {
+        check.name: check.value
+        for check in verdict.checks
+        if check.rule in ("no worse", "older set")
+        and check.opponent == CHAMPION
+        and check.value is not None
+    }
+    return {
+        "passed": verdict.passed,
+        "verdict": visible(verdict.verdict(), one_line=True)[:MAX_TEXT_CHARACTERS],
+        "metric": verdict.metric,
+        "compared": verdict.champion,
+        "gains": gains,
+    }
+
+
+def lost_by_check(pointer: Pointer | None, metric: str) -> dict[str, float]:
+    """Return how far the champion is behind the best one before it, by the name of the check.
+
+    It is the sum of the gains that were recorded, each over the champion before. A promotion by
+    hand of what did not pass its gate, or a gate by another metric, begins a new sum: a person has
+    decided.
+    """
+    if pointer is None:
+        return {}
+    total: dict[str, float] = {}
+    least: dict[str, float] = {}
+    for promotion, before in pairwise(pointer.lineage()):
+        gate = promotion.evaluation.get(GATE)
+        if not isinstance(gate, dict) or gate.get("passed") is not True:
+            break
+        if gate.get("compared") != before.digest or gate.get("metric") != metric:
+            break
+        gains = gate.get("gains")
+        for name, gain in gains.items() if isinstance(gains, dict) else ():
+            if isinstance(gain, int | float):
+                total[name] = total.get(name, 0.0) + gain
+                least[name] = min(least.get(name, 0.0), total[name])
+    return {name: -value for name, value in least.items() if value < 0}
 
 
 def set_champion(
@@ -120,11 +172,14 @@ def _evaluation_of(adapter: Adapter, folder: Path) -> Mapping[str, Any]:
     """Return the numbers of the evaluation that the adapter carries, or that its pointer has."""
     if adapter.pointer is not None:
         return adapter.pointer.champion.evaluation
-    if EVALUATION not in adapter.manifest.files:
-        return {}
+    files = adapter.manifest.files
     with suppress(ValueError, DamagedError):  # of another version of recap
-        plain = json.loads((folder / EVALUATION).read_bytes())
-        return key_numbers(Evaluation.from_json(plain), below(adapter.uri, EVALUATION))
+        if EVALUATION in files:
+            plain = json.loads((folder / EVALUATION).read_bytes())
+            return key_numbers(Evaluation.from_json(plain), below(adapter.uri, EVALUATION))
+        if FILE in files:  # it could not be scored
+            verdict = GateResult.from_json(json.loads((folder / FILE).read_bytes()))
+            return {"source": below(adapter.uri, FILE), GATE: _key_checks(verdict)}
     return {}
 
 

@@ -7,7 +7,7 @@ from job.config.sections import StorageSection
 from job.errors import DamagedError, RecapError
 from job.inference.serving import Serving
 from job.inference.taken import SERVING
-from job.model.champion import Pointer, Promotion
+from job.model.champion import GATE, Pointer, Promotion
 from job.model.fetch import read_champion
 from job.printable import without_secrets
 
@@ -25,6 +25,7 @@ def champion_screen(pointer: Pointer, storage: StorageSection) -> str:
         ("since", f"{_time(champion)}, version {champion.version}{_restored(champion)}"),
         ("by", champion.by),
         ("reason", champion.reason),
+        *_gate_rows(champion),
         *_evaluation_rows(champion.evaluation),
         ("now", _state(pointer, storage)),
     ]
@@ -42,13 +43,25 @@ def _state(pointer: Pointer, storage: StorageSection) -> str:
     return "the adapter is there, with this digest"
 
 
+def _gate_rows(champion: Promotion) -> Iterator[tuple[str, str]]:
+    gate = champion.evaluation.get(GATE)
+    if not isinstance(gate, dict):
+        return
+    verdict = str(gate.get("verdict", ""))
+    if champion.has_failed_its_gate:
+        yield GATE, f"WARNING: set by hand: {verdict}"
+    elif verdict != champion.reason:
+        yield GATE, verdict
+
+
 def _evaluation_rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what is known of the evaluation; whoever wrote the pointer may have left out any."""
     if not evaluation:
         yield "evaluation", "none is recorded"
         return
     yield "evaluation", str(evaluation.get("source", ""))
-    yield "", _score(evaluation)
+    if "score" in evaluation:
+        yield "", _score(evaluation)
     gains = evaluation.get("gains")
     if isinstance(gains, dict):
         shown = list(gains.items())[:MAX_GAINS_SHOWN]

@@ -13,6 +13,7 @@ from job.config.gate_sections import GateSection
 from job.conversations.cleaning import clean_all
 from job.conversations.record import Conversation
 from job.errors import DataError, RecapError, RetryError
+from job.evaluation.champion import lost_by_check
 from job.evaluation.evaluate import NO_MODELS, evaluate
 from job.evaluation.gate import GateResult, OlderSet, judge, not_scored, recorded
 from job.evaluation.metrics.models import MetricModel
@@ -108,7 +109,9 @@ def judge_contest(
         return scored
     evaluation = scored.evaluation
     state = contest.champion.state(digest)
-    verdict = judge(contest.gate, evaluation, rivals.older, state, contest.champion.digest)
+    champion = contest.champion
+    lost = lost_by_check(champion.pointer, contest.gate.metric)
+    verdict = judge(contest.gate, evaluation, rivals.older, state, champion.digest, lost)
     return replace(scored, evaluation=replace(evaluation, gate=verdict.to_json()))
 
 

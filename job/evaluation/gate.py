@@ -36,6 +36,7 @@ Rule = Literal["better", "no worse", "guard", "older set"]
 # "compared": it summarized the same conversations. "none yet": the pointer does not exist, so a
 # passing adapter is the first. "itself": the judged adapter is the champion already.
 ChampionState = Literal["compared", "none yet", "itself", "not named"]
+NOTHING_LOST: Mapping[str, float] = {}
 NOTHING_TO_COMPARE = {
     "none yet": "there is no champion yet: this would be the first",
     "itself": "it is the champion already",
@@ -131,11 +132,13 @@ def judge(
     older_sets: Sequence[OlderSet] = (),
     champion_state: ChampionState = "not named",
     champion: str | None = None,
+    lost: Mapping[str, float] = NOTHING_LOST,
 ) -> GateResult:
     """Judge the first system of an evaluation.
 
-    `gate` has its defaults filled in, as `resolved_gate` does. Fewer than MIN_CONVERSATIONS never
-    pass. Neither does a system that was compared with no opponent.
+    `gate` has its defaults filled in, as `resolved_gate` does. `lost` is what is taken from the
+    margin of a check, by its name: what the champion lost to the best one before it. Fewer than
+    MIN_CONVERSATIONS never pass. Neither does a system that was compared with no opponent.
     """
     checks: list[Check] = []
     demands: list[tuple[Rule, str, float]] = []
@@ -143,14 +146,19 @@ def judge(
     demands += [("no worse", name, gate.margin) for name in gate.no_worse_than or []]
     for rule, name, margin in demands:
         for found in _opponents(evaluation, name):
-            checks.append(_compare(evaluation, gate.metric, rule, found, margin))
+            check = _compare(evaluation, gate.metric, rule, found, margin)
+            used = lost.get(check.name, 0.0)
+            if used:
+                left = _left(margin, used)
+                check = _compare(evaluation, gate.metric, rule, found, left, used)
+            checks.append(check)
         if not _opponents(evaluation, name):
             checks.append(_absent(rule, name, gate.metric, margin, champion_state))
     has_beaten = any(check.passed for check in checks)
 
     for name, allowed in (gate.guards or {}).items():
         checks.append(_guard(evaluation, name, allowed))
-    checks += _older_checks(gate, older_sets, champion_state)
+    checks += _older_checks(gate, older_sets, champion_state, lost)
     failed = any(check.passed is False for check in checks)
     reason = None
     if not has_beaten and not failed:
@@ -184,9 +192,17 @@ def _opponents(evaluation: Evaluation, name: str) -> list[str]:
 
 
 def _compare(
-    evaluation: Evaluation, metric_name: str, rule: Rule, opponent: str, margin: float
+    evaluation: Evaluation,
+    metric_name: str,
+    rule: Rule,
+    opponent: str,
+    margin: float,
+    used: float = 0.0,
 ) -> Check:
-    """Return the check of a paired difference: its interval above 0, or from -margin on."""
+    """Return the check of a paired difference: its interval above 0, or from -margin on.
+
+    `used` is what champions have lost before, which the margin is already without.
+    """
     against = system_phrase(evaluation, opponent)
     demand = "better than" if rule == "better" else "no worse than"
     name = f"{demand} {against}"
@@ -206,6 +222,7 @@ def _compare(
     elif not passed:
         limit = "above 0" if rule == "better" else f"from {-margin + 0.0:g}"
         sentence += f", and the interval must be {limit}"
+        sentence += f", as {used:.3f} were lost before" if used else ""
     return Check(
         name, opponent, metric_name, rule, gain.mean, gain.low, gain.high, margin, passed, sentence
     )
@@ -222,43 +239,84 @@ def _absent(rule: Rule, name: str, metric: str, margin: float, state: ChampionSt
     return _unknown(title, name, metric, rule, margin, sentence)
 
 
+def _left(margin: float, lost: float) -> float:
+    """Return what is left of a margin after what champions before have used of it."""
+    return round(min(margin, max(0.0, margin - lost)), 6)
+
+
 def _guard(evaluation: Evaluation, metric_name: str, allowed: float) -> Check:
-    """Return the check that the mean by a metric is at most `allowed` worse than an opponent's.
+    """Return the check that the mean by a metric is at most `allowed` worse than the champion's.
 
-    The mean decides, not the interval: a guard finds what broke. By its interval, a rare event on
-    some hundred conversations would stop most adapters that are as good as the champion.
+    What a champion is already worse than people is taken from that, so that the steps of many
+    adapters do not add up. The mean decides, not the interval: a guard finds what broke. By its
+    interval, a rare event on some hundred conversations would stop most adapters that are as good
+    as the champion.
     """
-    opponent = _guard_opponent(evaluation)
-    against = system_phrase(evaluation, opponent)
-    name = f"{metric_name}, against {against}"
-    gain = _gain(evaluation, metric_name, opponent)
-    if gain is None:
-        gain = _gain_over_the_best(evaluation, metric_name)
-    if gain is None:
-        sentence = f"{metric_name} of {evaluation.judged} is not known"
-        return _unknown(name, opponent, metric_name, "guard", allowed, sentence)
-
-    passed = gain.mean >= -allowed - ROUNDING
-    state = "is no worse" if gain.mean >= 0 else f"is worse by {-gain.mean:.3f}"
+    champion = next(iter(_opponents(evaluation, "champion")), None)
+    gain = _gain(evaluation, metric_name, champion) if champion else None
+    if champion is None or gain is None:
+        return _guard_of_the_first(evaluation, metric_name, allowed)
+    people = _gain(evaluation, metric_name, _people(evaluation))
+    fixed = people or _gain_over_the_best(evaluation, metric_name)
+    behind = max(0.0, gain.mean - fixed.mean) if fixed else 0.0
     limit = f"at most {allowed:g} allowed"
-    sentence = f"{metric_name} of {evaluation.judged} {state} than that of {against} ({limit})"
+    if behind > ROUNDING:
+        whom = "people" if people else "the best there is"
+        limit += f" beside {whom}, and the champion has used {min(behind, allowed):.3f} of it"
+    left = max(0.0, allowed - behind)
+    name = f"{metric_name}, against {system_phrase(evaluation, champion)}"
+    passed = gain.mean >= -left - ROUNDING
+    sentence = _guard_sentence(evaluation, metric_name, gain, champion, limit)
     return Check(
-        name, opponent, metric_name, "guard", gain.mean, gain.low, gain.high, allowed, passed,
+        name, champion, metric_name, "guard", gain.mean, gain.low, gain.high, round(left, 6),
+        passed, sentence,
+    )  # fmt: skip
+
+
+def _guard_of_the_first(evaluation: Evaluation, metric_name: str, allowed: float) -> Check:
+    """Return the check of a guard without a champion: against people, or the best value."""
+    people = _people(evaluation)
+    gain = _gain(evaluation, metric_name, people)
+    name = f"{metric_name}, against {system_phrase(evaluation, people)}"
+    limit = f"at most {allowed:g} allowed"
+    if gain is not None:
+        sentence = _guard_sentence(evaluation, metric_name, gain, people, limit)
+    else:
+        people, name = "the best value", f"{metric_name}, against its best value"
+        gain = _gain_over_the_best(evaluation, metric_name)
+        if gain is None:
+            sentence = f"{metric_name} of {evaluation.judged} is not known"
+            return _unknown(name, people, metric_name, "guard", allowed, sentence)
+        sentence = (
+            f"{metric_name} of {evaluation.judged} is {abs(gain.mean):.3f} from the best value "
+            f"that there is ({limit})"
+        )
+    passed = gain.mean >= -allowed - ROUNDING
+    return Check(
+        name, people, metric_name, "guard", gain.mean, gain.low, gain.high, allowed, passed,
         sentence,
     )  # fmt: skip
 
 
-def _guard_opponent(evaluation: Evaluation) -> str:
-    """Return the champion's name, or while there is none that of the human references."""
-    champions = _opponents(evaluation, "champion")
-    if champions:
-        return champions[0]
+def _guard_sentence(
+    evaluation: Evaluation, metric_name: str, gain: Interval, opponent: str, limit: str
+) -> str:
+    state = "is no worse" if gain.mean >= 0 else f"is worse by {-gain.mean:.3f}"
+    against = system_phrase(evaluation, opponent)
+    return f"{metric_name} of {evaluation.judged} {state} than that of {against} ({limit})"
+
+
+def _people(evaluation: Evaluation) -> str:
+    """Return the name of the human references."""
     kinds = {system: found.kind for system, found in evaluation.systems.items()}
     return next(system for system, kind in kinds.items() if kind == "human")
 
 
 def _older_checks(
-    gate: GateSection, older_sets: Sequence[OlderSet], state: ChampionState
+    gate: GateSection,
+    older_sets: Sequence[OlderSet],
+    state: ChampionState,
+    lost: Mapping[str, float],
 ) -> Iterator[Check]:
     for older in older_sets:
         name = f"older set {older.name}"
@@ -273,7 +331,9 @@ def _older_checks(
             yield _unknown(name, "champion", gate.metric, "older set", gate.margin, sentence)
         else:
             (champion,) = _opponents(older.evaluation, "champion")
-            check = _compare(older.evaluation, gate.metric, "older set", champion, gate.margin)
+            used = lost.get(name, 0.0)
+            margin = _left(gate.margin, used)
+            check = _compare(older.evaluation, gate.metric, "older set", champion, margin, used)
             yield Check(**{**asdict(check), "name": name, "sentence": f"{name}: {check.sentence}"})
 
 

@@ -57,7 +57,7 @@ def _demand(check: Check) -> str:
     """Return where the interval must be, or of a guard the mean."""
     if check.rule == "better":
         return "above 0"
-    limit = f"-{check.margin:g}" if check.margin else "0"
+    limit = f"-{check.margin:.3g}" if check.margin else "0"
     return f"mean from {limit}" if check.rule == "guard" else f"from {limit}"
 
 

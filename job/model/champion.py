@@ -26,16 +26,18 @@ MAX_HISTORY = 100  # champions that a pointer remembers, besides the one that se
 MAX_POINTER_BYTES = 4 << 20
 MAX_EVALUATION_BYTES = 16 << 10  # of one champion, as JSON
 MAX_TEXT_CHARACTERS = 2000
+GATE = "gate"  # the key of the verdict in the evaluation of a champion
 DIGEST = re.compile(r"[0-9a-f]{64}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """A switch of the champion: to which adapter, when, by whom, and what let it in.
+    """A switch of the champion: to which adapter, when, by whom, and what was known of it.
 
-    `evaluation` has the numbers that let it in, and `version` counts the switches of a pointer,
-    from 1. `restores` is the version of the champion that a rollback brought back.
+    `evaluation` has its numbers and the verdict of its gate: of a promotion by hand, it need not
+    have passed. `version` counts the switches of a pointer, from 1. `restores` is the version of
+    the champion that a rollback brought back.
     """
 
     adapter: str
@@ -52,6 +54,12 @@ class Promotion:
         """The version at which this adapter was promoted, rather than restored."""
         return self.restores or self.version
 
+    @property
+    def has_failed_its_gate(self) -> bool:
+        """True if a person made it the champion although it had not passed its gate."""
+        gate = self.evaluation.get(GATE)
+        return isinstance(gate, dict) and gate.get("passed") is not True
+
 
 @dataclass(frozen=True)
 class Pointer:
@@ -66,10 +74,15 @@ class Pointer:
 
         A second rollback goes further back, never to the champion that the first one removed.
         """
+        return next(iter(self.lineage()[1:]), None)
+
+    def lineage(self) -> list[Promotion]:
+        """Return the champion, whom it replaced, and so on; nobody who was rolled back."""
+        found = [self.champion]
         for earlier in self.history:
-            if earlier.version < self.champion.rank:
-                return earlier
-        return None
+            if earlier.version < found[-1].rank:
+                found.append(earlier)
+        return found
 
 
 def is_pointer(uri: str) -> bool:

@@ -146,9 +146,10 @@ def _serving_check(
 def describe_champion(pointer: Pointer) -> str:
     """Return what the pointer means now, in one line."""
     champion = pointer.champion
+    failed = ", although it did not pass its gate" if champion.has_failed_its_gate else ""
     return (
         f"{pointer.uri}, version {champion.version}: {champion.adapter}, since {champion.at} by "
-        f"{champion.by}"
+        f"{champion.by}{failed}"
     )
 
 

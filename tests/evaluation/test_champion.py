@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from job.errors import ExitCode
+from job.evaluation.gate import GateResult, write_gate
 from job.storage.folders import publish_folder
 from job.storage.open import open_store
 from tests.champions import put_lora
@@ -100,6 +102,26 @@ def test_a_replaced_adapter_is_shown_with_a_warning(champion, adapters, tmp_path
     refused = champion("rollback")
     assert refused.code == ExitCode.DATA
     assert "it was replaced. Put it back, or name the adapter" in refused.err
+
+
+@pytest.mark.parametrize("is_scored", [True, False])
+def test_a_champion_set_by_hand_says_that_it_failed_its_gate(
+    champion, pointer, good, tmp_path, is_scored
+):
+    work = tmp_path / "failed" / "work"
+    verdict = GateResult(False, "tuned", "rougeL", 40, "none yet", reason="it beat nobody")
+    work.mkdir(parents=True)
+    write_gate(work, verdict)
+    if is_scored:
+        evaluation = replace(good, gate=verdict.to_json())
+        (work / "evaluation.json").write_text(json.dumps(evaluation.to_json()))
+    put_lora(f"{tmp_path}/failed/adapter", work)
+    assert champion("set", f"{tmp_path}/failed/adapter", "--by", "Ada").code == 0
+    assert (
+        "gate        WARNING: set by hand: tuned did not pass the gate: it beat nobody"
+        in champion("show").out
+    )
+    assert content(pointer)["evaluation"]["gate"]["passed"] is False
 
 
 @pytest.mark.parametrize(

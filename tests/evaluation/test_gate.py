@@ -149,11 +149,67 @@ def test_a_guard_without_a_value_of_people_compares_with_the_best_value():
     made = evaluation({"lead-2": BETTER, "human": WORSE})
     made.differences["human"].pop("empty")
     gate = GATE.model_copy(update={"better_than": ["floors"]})
-    assert failed(judge(gate, made, champion_state="none yet")) == [
-        "empty, against the human references"
-    ]
+    (check,) = judge(gate, made, champion_state="none yet").failures
+    assert check.name == "empty, against its best value", "people have none"
+    assert check.sentence == (
+        "empty of tuned is 0.020 from the best value that there is (at most 0.01 allowed)"
+    )
     loose = gate.model_copy(update={"guards": {"empty": 0.02}})
     assert judge(loose, made, champion_state="none yet").passed
+
+
+def against(empty_of_champion, empty_of_people):
+    """Return an evaluation with the differences of empty shares to the champion and to people."""
+    made = evaluation()
+    for name, bounds in (("champion", empty_of_champion), ("human", empty_of_people)):
+        made.differences[name]["empty"] = interval(bounds)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("champion", "people", "passes", "from_"),
+    [
+        ((0.01, 0.0, 0.02), (0.01, 0.0, 0.02), True, 0.01),
+        ((0.01, 0.0, 0.02), (-0.05, -0.1, 0.0), True, 0.01),  # people leave more empty
+        ((0.004, 0.0, 0.02), (0.01, 0.0, 0.02), True, 0.004),
+        ((0.01, 0.0, 0.02), (0.014, 0.0, 0.02), False, 0.006),
+        ((0.01, 0.0, 0.02), (0.05, 0.0, 0.1), False, 0.0),
+        ((0.0, 0.0, 0.0), (0.05, 0.0, 0.1), True, 0.0),  # no worse than what serves now
+        ((-0.02, -0.04, 0.0), (0.05, 0.0, 0.1), True, 0.0),
+    ],
+)
+def test_small_steps_down_do_not_add_up(champion, people, passes, from_):
+    (check,) = judge(
+        GATE.model_copy(update={"better_than": [], "no_worse_than": []}),
+        against(champion, people),
+        champion_state="compared",
+    ).checks
+    assert (check.passed, check.margin) == (passes, from_)
+    assert ("has used" in check.sentence) == (from_ < 0.01)
+
+
+def test_what_people_have_no_value_of_has_its_best_value_as_a_limit():
+    made = against((0.005, 0.0, 0.02), SAME)
+    made.differences["human"].pop("empty")  # 0.02 of tuned are empty, of the champion 0.015
+    (check,) = judge(GATE, made, champion_state="compared").failures
+    assert check.margin == 0
+    assert "beside the best there is" in check.sentence
+
+
+def test_what_champions_lost_before_is_taken_from_the_margin():
+    made = with_gain(champion=SLIGHTLY_WORSE)  # -0.008 at the least
+    older = [OlderSet("billing", made)]
+
+    def judged(lost):
+        return judge(GATE, made, older, "compared", lost=lost)
+
+    name = "no worse than the champion"
+    assert judged({}).passed
+    assert judged({name: 0.002, "older set billing": 0.002}).passed
+    (check,) = judged({name: 0.003}).failures
+    assert (check.name, check.margin) == (name, 0.007)
+    assert check.sentence.endswith("from -0.007, as 0.003 were lost before")
+    assert failed(judged({"older set billing": 0.02})) == ["older set billing"]
 
 
 def test_the_first_champion_is_compared_with_all_but_a_champion():

@@ -6,7 +6,8 @@ import pytest
 
 from job.config.sections import StorageSection
 from job.errors import ConfigError, ExitCode, OutputError, RetryError
-from job.evaluation.gate import GateResult
+from job.evaluation.champion import key_numbers, lost_by_check
+from job.evaluation.gate import Check, GateResult
 from job.evaluation.promotion import (
     Judged,
     check_promotable,
@@ -89,6 +90,48 @@ def test_of_two_that_judged_against_one_champion_the_second_is_told(pointer, ada
     assert (again.state(two.digest), again.digest) == ("compared", one.digest)
     promote(again, judged(two), STORAGE)
     assert read_pointer(pointer, STORAGE).champion.version == 2
+
+
+def passed_with(gain, compared, metric="rougeL", passed=True):
+    """Return a verdict with this gain over the champion that was compared."""
+    name = "no worse than the champion"
+    check = Check(name, "champion", metric, "no worse", gain, gain, gain, 0.01, True, "")
+    return GateResult(passed, "tuned", metric, 40, "compared", compared, [check])
+
+
+def test_what_is_lost_since_the_best_champion_is_known(pointer, adapter, judged):
+    def promoted(name, gain, **verdict):
+        champion = find_champion(pointer, STORAGE)
+        verdict = passed_with(gain, champion.digest, **verdict)
+        promote(champion, judged(adapter(name), verdict), STORAGE)
+
+    def lost():
+        return lost_by_check(read_pointer(pointer, STORAGE), "rougeL")
+
+    promoted("a", 0.0)
+    assert lost() == {}, "it is the first"
+    promoted("b", 0.02)
+    assert lost() == {}
+    for name in ("c", "d"):
+        promoted(name, -0.006)
+    assert lost() == {"no worse than the champion": pytest.approx(0.012)}
+    assert lost_by_check(read_pointer(pointer, STORAGE), "chrf") == {}
+    roll_back(read_pointer(pointer, STORAGE), STORAGE, "a person")
+    assert lost() == {"no worse than the champion": pytest.approx(0.006)}
+    promoted("e", 0.01)
+    assert lost() == {}
+
+
+def test_what_a_person_let_in_begins_anew(pointer, adapter, judged):
+    first, bad = adapter("first"), adapter("bad")
+    promote(find_champion(pointer, STORAGE), judged(first), STORAGE)
+    verdict = passed_with(-0.3, first.digest, passed=False)
+    numbers = key_numbers(judged(bad, verdict).evaluation, "s3://b/evaluation.json")
+    by_hand = Promotion(bad.uri, bad.digest, now(), "a person", evaluation=numbers)
+    switch(pointer, STORAGE, by_hand, read_pointer(pointer, STORAGE))
+    found = read_pointer(pointer, STORAGE)
+    assert found.champion.evaluation["gate"]["passed"] is False
+    assert lost_by_check(found, "rougeL") == {}
 
 
 def test_a_champion_is_not_promoted_twice(pointer, adapter, judged):
