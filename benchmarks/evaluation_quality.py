@@ -47,6 +47,12 @@ FORMS = [LENGTH_RATIO, REPEATING, COVERAGE, DENSITY, COPIED]
 ERRORS = [INVENTED_NUMBERS, INVENTED_NAMES, INVENTED_CONTACTS, SPEAKER_SWAPS]
 AGGREGATIONS = {"first": "first reference", "mean": "mean", "best": "best of one fewer"}
 OTHER_ROLE = {"customer": "agent", "agent": "customer"}
+# None of them is a word of these conversations; some begin like one, as Theodore like "the".
+_PEOPLE = (
+    "Theodore Youssef Butler Howard Carter Hansen Bethany Hasan Billy Harriet Norman Winston"
+    " Rosalind Gareth Imogen Fordham Youngman Canning Anders Mohan Isadora Walter"
+)
+PEOPLE = _PEOPLE.split()
 
 
 def main() -> None:
@@ -177,6 +183,16 @@ def change_a_name(summary: str, rng: random.Random, everyone: Sequence[Conversat
     return None
 
 
+def name_the_agent(
+    summary: str, rng: random.Random, everyone: Sequence[Conversation]
+) -> str | None:
+    """Return the summary with a person's name after its first "agent"."""
+    named, count = re.subn(
+        r"\bagent\b(?!['’])", rf"\g<0> {rng.choice(PEOPLE)}", summary, count=1, flags=re.IGNORECASE
+    )
+    return named if count else None
+
+
 def add_an_address(summary: str, rng: random.Random, _: Sequence[Conversation]) -> str:
     """Return the summary with an address of a company that is not in any conversation."""
     address = rng.choice(["help@example.org", "https://example.org/help", "@example_help"])
@@ -197,6 +213,7 @@ def swap_roles(summary: str, _: random.Random, __: Sequence[Conversation]) -> st
 DAMAGES = (
     Damage(INVENTED_NUMBERS, "another number of as many digits", change_a_number),
     Damage(INVENTED_NAMES, "a name of another conversation", change_a_name),
+    Damage(INVENTED_NAMES, "a person that no conversation names", name_the_agent),
     Damage(INVENTED_CONTACTS, "an address", add_an_address),
     Damage(SPEAKER_SWAPS, "customer and agent exchanged", swap_roles),
 )

@@ -88,6 +88,11 @@ def test_a_number_that_nobody_said_is_invented(
         ("on 12/05/2017", "It was on 12 May."),
         ("the National Health Service", "The NHS helps."),
         ("manchester picadilly", "From Manchester Piccadilly."),
+        ("I love face book", "The customer loves Facebook."),
+        ("I asked @amazonhelp", "The customer asked Amazon."),
+        ("from canada and italy", "The Canadian and the Italian."),
+        ("I bank with the Bank of America", "The customer of BA, or BOA."),
+        ("on the bus", "It is the No. 5 bus."),
         ("hello", "The agent helps. Nobody answers."),
         ("hello", "Agent Replied: DM us."),
     ],
@@ -107,6 +112,15 @@ def test_a_name_in_another_form_is_not_invented(said: str, summary: str) -> None
         ),
         ("see you monday", "They meet on Friday.", ["Friday"]),
         ("on 12/05/2017", "It was on 12 June.", ["June"]),
+        ("the app and you can", "The agents Theodore and Young.", ["Theodore", "Young"]),
+        ("the app and you can", "From Canada, says Andrew.", ["Canada", "Andrew"]),
+        ("i bought many", "The customer of IBM.", ["IBM"]),
+        ("please, I BOUGHT MANY", "The customer of IBM.", ["IBM"]),
+        ("it has an error", "The agent Hasan helps.", ["Hasan"]),
+        ("we can afford it", "The car is a Ford.", ["Ford"]),
+        ("the bill", "The agent Billy helps.", ["Billy"]),
+        ("hello", "The agent sent Mr. Smith and Dr. Jones.", ["Smith", "Jones"]),
+        ("hello", "The customer called J. Miller.", ["Miller"]),
     ],
 )
 def test_a_name_that_nobody_said_is_invented(said: str, summary: str, invented: list[str]) -> None:
@@ -122,8 +136,15 @@ GERMAN = (
 
 @pytest.mark.parametrize(
     ("said", "summary"),
-    [(GERMAN, "Der Kunde wartet auf das Paket."), ("我的包裹迟到了", "客户说包裹迟到了。")],
-    ids=["every noun is capitalised", "no capitals"],
+    [
+        (GERMAN, "Der Kunde wartet auf das Paket."),
+        ("Mein Paket ist nicht da. Das tut mir leid.", "Der Kunde fragt nach der Lieferung."),
+        (GERMAN.lower(), "Fragt nach Geld."),
+        ("DHL?", "Der Kunde fragt nach der Lieferung und der Rechnung."),
+        (" ".join(["Op Bestellung Konto"] * 20), "Bestellung op Konto."),
+        ("我的包裹迟到了", "客户说包裹迟到了。"),
+    ],
+    ids=["German", "short", "in small letters", "summary alone", "capitals alone", "no capitals"],
 )
 def test_a_language_without_visible_names_has_no_score(said: str, summary: str) -> None:
     assert invented_names(sample(summary, said)) is None

@@ -1,9 +1,11 @@
 """Names in a summary: capitalised words inside its sentences, and abbreviations.
 
 Languages that capitalise every noun, and scripts without capitals, have no names that this can see.
+Nor is the first word of a sentence seen as one, which is capitalised in any case.
 """
 
 import difflib
+from itertools import pairwise
 
 import regex
 
@@ -16,10 +18,13 @@ _POSSESSIVE = regex.compile(r"(['’]s|s['’]|['’])$", regex.IGNORECASE)
 _OPENING = regex.compile(r"[\p{Ps}\p{Pi}\p{Pd}\"':;•*/]\s*$")
 MAX_CAPITALISED = 0.2  # of the words inside sentences: of more, every noun is capitalised
 MIN_WORDS_TO_KNOW = 30
-MIN_LETTERS_INSIDE = 4  # a name may be a part of a handle: Spotify of SpotifyCares
+MIN_GERMAN_WORDS = 2
+MIN_GERMAN_SHARE = 0.1  # of all words; German texts have more than twice as many
+MIN_LETTERS_IN_A_HANDLE = 4  # a name may be a part of a handle: amazon of @amazonhelp
+MIN_LETTERS_IN_A_PAIR = 4  # "face book"; but "has an" is no Hasan
 MIN_LETTERS_TO_MISSPELL = 5
 MAX_LETTERS_MORE = 2
-SIMILARITY = 0.8  # of a misspelled name; a name of five letters may have one other letter
+SIMILARITY = 0.85  # of a misspelled name: of six letters, one may be missing but none another
 
 # Words that people capitalise in summaries and that name nobody.
 _NO_NAME_WORDS = (
@@ -27,15 +32,33 @@ _NO_NAME_WORDS = (
     "an and but so or also then however later further finally because since when while where "
     "which who what customer customers client clients user users caller buyer consumer guest "
     "passenger agent agents representative rep advisor executive support team service care "
-    "company mr mrs ms dr sir madam ma'am miss dm dms dming pm pms am ok okay direct message "
-    "messages id ids url urls faq faqs asap usd eur gbp aka etc via eta sms tv pc qr pin otp imei "
-    "c cs csr cx gps os gb mb tb btw fyi wifi wi-fi app apps email e-mail emails online internet "
-    "web website"
+    "company mr mrs ms dr sir madam ma'am miss prof st no is dm dms dming pm pms am ok okay direct "
+    "message messages id ids url urls faq faqs asap usd eur gbp aka etc via eta sms tv pc qr pin "
+    "otp imei c cs csr cx gps os gb mb tb btw fyi wifi wi-fi app apps email e-mail emails online "
+    "internet web website"
 )
 _NO_NAMES = frozenset(_NO_NAME_WORDS.split())
 _ROLES = ("customer", "client", "user", "agent", "representative", "rep", "advisor")
 _VERB = regex.compile(r"\p{L}+(?:ed|ing|es)", regex.IGNORECASE)
 _PARTS = regex.compile(r"\p{Lu}?\p{Ll}+|\p{Lu}+(?!\p{Ll})|\p{Nd}+")
+_PLAIN_WORD = regex.compile(r"[\p{L}\p{M}\p{Nd}]+")
+_LETTERS = regex.compile(r"[\p{L}\p{M}]+|\p{Nd}+")
+_HANDLE = regex.compile(r"(?:[@#]|https?:|www\.)\S+|\S+[@_]\S+|\S+\.(?:com|org|net)\S*")
+# Capitalised words in a row, which an abbreviation may stand for: Bank of America.
+_TITLE = regex.compile(r"\p{Lu}\p{Ll}+(?:[ \-](?:(?:of|the|and|for|&) )?\p{Lu}\p{Ll}+)+")
+# How a name changes: a plural or a possessive, the people and the language of a country.
+_ENDINGS = (
+    ("", "s"), ("", "es"), ("y", "ies"), ("", "ian"), ("a", "an"), ("a", "ian"), ("y", "ian"),
+    ("", "ese"),
+)  # fmt: skip
+MIN_LETTERS_OF_A_STEM = 3
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+# Words of German texts that are rare in texts of any other language.
+_GERMAN_WORDS = (
+    "der das dem und ist nicht ich mein meine meinen wir mit auf für von sie auch bei nach "
+    "eine einen einem wird wurde haben hat zur zum bitte kein keine"
+)
+_GERMAN = frozenset(_GERMAN_WORDS.split())
 
 
 def names_in(summary: str) -> list[str]:
@@ -54,7 +77,14 @@ def names_in(summary: str) -> list[str]:
 
 
 def capitalises_nouns(text: str) -> bool:
-    """Return True if so many words inside sentences are capitalised that they are no names."""
+    """Return True if capitalised words inside sentences are no names: German, or far too many.
+
+    A few sentences have too few words to count capitals, and people write German without them.
+    """
+    words = [word.lower() for word in _WORD.findall(text)]
+    german = [word for word in words if word in _GERMAN]
+    if len(set(german)) >= MIN_GERMAN_WORDS and len(german) >= MIN_GERMAN_SHARE * len(words):
+        return True
     inside = [
         word
         for line in sentences(text)
@@ -77,28 +107,35 @@ class KnownWords:
 
     def __init__(self, text: str, evidence: Evidence) -> None:
         folded = text.casefold()
+        plain = _PLAIN_WORD.findall(text)
         self._words = {squash(word) for word in _WORD.findall(folded)}
-        self._words |= {squash(word) for word in regex.findall(r"[\p{L}\p{M}\p{Nd}]+", folded)}
-        self._squashed = squash(folded)
-        self._initials = self._words_of_initials(folded)
+        for word in plain:
+            self._words |= {part.casefold() for part in (*_PARTS.findall(word), word)}
+            self._words |= {part.casefold() for part in _LETTERS.findall(word)}
+        self._pairs = {
+            (one + other).casefold()
+            for one, other in pairwise(plain)
+            if min(len(one), len(other)) >= MIN_LETTERS_IN_A_PAIR
+        }
+        self._handles = " ".join(squash(handle) for handle in _HANDLE.findall(folded))
+        self._initials = [row for title in _TITLE.findall(text) for row in _initials(title)]
         self._evidence = evidence
 
     def has(self, name: str) -> bool:
         """Return True if the conversation has the name, in another form or spelling too."""
         word = squash(name.casefold())
-        if not word or word in self._words:
+        if not word or word in self._words or word in self._pairs:
             return True
         if name.casefold() in MONTHS and MONTHS[name.casefold()] in self._evidence.values:
             return True
-        is_long = len(word) >= MIN_LETTERS_INSIDE or not word.isalpha()
-        if is_long and word in self._squashed:
+        if len(word) >= MIN_LETTERS_IN_A_HANDLE and word in self._handles:
             return True
         parts = _PARTS.findall(name)
         if len(parts) > 1 and all(self.has(part) for part in parts):
             return True
-        if len(word) > 2 and any(_is_other_form(word, known) for known in self._words):
+        if any(_is_other_form(word, known) for known in self._words):
             return True
-        if name.isupper() and word in self._initials:
+        if name.isupper() and len(word) > 1 and any(word in row for row in self._initials):
             return True
         return len(word) >= MIN_LETTERS_TO_MISSPELL and self._has_misspelled(word)
 
@@ -107,13 +144,11 @@ class KnownWords:
         alike = [
             known
             for known in self._words
-            if known[:1] == word[0] and abs(len(known) - len(word)) <= MAX_LETTERS_MORE
+            if known[:1] == word[0]
+            and known[-1:] == word[-1]
+            and abs(len(known) - len(word)) <= MAX_LETTERS_MORE
         ]
         return bool(difflib.get_close_matches(word, alike, n=1, cutoff=SIMILARITY))
-
-    @staticmethod
-    def _words_of_initials(text: str) -> str:
-        return "".join(word[0] for word in regex.findall(r"[\p{L}\p{M}]+", text))
 
 
 def squash(text: str) -> str:
@@ -126,8 +161,20 @@ def _is_name(word: str) -> bool:
     return len(word) > 1 and word[0].isupper() and word.casefold() not in _NO_NAMES
 
 
+def _initials(title: str) -> list[str]:
+    """Return the initials of all words, and of the capitalised ones: BOA and BA."""
+    letters = [word[0] for word in regex.findall(r"[\p{L}\p{M}]+", title)]
+    capitals = [letter for letter in letters if letter.isupper()]
+    return ["".join(row).casefold() for row in (letters, capitals)]
+
+
 def _is_other_form(word: str, known: str) -> bool:
-    """Return True for an abbreviation or a plural: Mon and Monday, iPhones and iPhone."""
-    if len(known) < 3:
-        return False
-    return (word.startswith(known) and len(word) <= len(known) + 6) or known.startswith(word)
+    """Return True for a plural, for Mon and Monday, for Canada and Canadian."""
+    short, long = sorted((word, known), key=len)
+    if long in _DAYS:
+        return len(short) > 2 and long.startswith(short)
+    for without, ending in _ENDINGS:
+        stem = long.removesuffix(ending)
+        if len(stem) >= MIN_LETTERS_OF_A_STEM and stem != long and short == stem + without:
+            return True
+    return False
