@@ -19,8 +19,14 @@ def test_the_length_ratio_is_of_the_mean_length_of_the_references() -> None:
     assert length_ratio(sample("one two three")) is None
 
 
-def test_a_summary_of_blanks_is_empty() -> None:
-    assert [is_empty(sample(text)) for text in ("", " \n", ".")] == [1, 1, 0]
+@pytest.mark.parametrize("text", ["", " \n", ".", "…", "-", "\u200b", "\u2800", "\x00", "😀"])
+def test_a_summary_without_a_letter_or_a_digit_is_empty(text: str) -> None:
+    assert is_empty(sample(text)) == 1
+
+
+@pytest.mark.parametrize("text", ["a", "5", "好", "٣", "½"])
+def test_a_summary_of_a_letter_or_a_digit_is_not_empty(text: str) -> None:
+    assert is_empty(sample(text)) == 0
 
 
 def test_a_cut_is_known_by_the_reason_alone() -> None:
@@ -34,6 +40,10 @@ def test_a_cut_is_known_by_the_reason_alone() -> None:
         "The agent helps. " * 2 + "The agent helps the customer. The agent helps the customer.",
         "no no no no no no",
         "The customer asks for a refund, the customer asks for a refund, the customer asks for a",
+        "ha" * 200,
+        "The customer is x" + "s" * 100,
+        "😀" * 50,
+        "lol " * 20,
         "客户要求退还全部的款项，客户要求退还全部的款项，客户要求退还全部的款项。",
     ],
 )
@@ -47,6 +57,7 @@ def test_what_is_said_again_and_again_is_repetition(text: str) -> None:
         "",
         "The customer asks for a refund. The agent refuses. The customer asks for a manager.",
         "Thanks. Thanks.",
+        "Sooooo good!!!!!!!! " + "-" * 60 + " Refund of 10000000000.",
         "客户要求退款，客服同意退款，客户感谢客服。",
     ],
 )

@@ -161,6 +161,18 @@ def test_a_language_without_visible_names_has_no_score(said: str, summary: str) 
         ("SpotifyCares hello", "asks @SpotifyCares", []),
         ("hello", "asks @SpotifyCares at http://bit.ly/x1", ["http://bit.ly/x1", "@SpotifyCares"]),
         ("see <LINK>", "see the link", []),
+        ("mail joann@b.com", "write to ann@b.com", ["ann@b.com"]),
+        ("mail x.ann@b.com", "write to ann@b.com", ["ann@b.com"]),
+        ("mail ann@b.com.au", "write to ann@b.com", ["ann@b.com"]),
+        ("mail ann@b.com.", "write to (ann@b.com)", []),
+        ("see notevil.com", "see evil.com", ["evil.com"]),
+        ("see shop.com.evil.ru", "see shop.com", ["shop.com"]),
+        ("see shop.com/payments", "see shop.com/pay", ["shop.com/pay"]),
+        ("see http://help.shop.com?x=1", "see shop.com", []),
+        ("come to the cab with me", "asks @me and @ab", ["@me", "@ab"]),
+        ("ask @me", "asks @me", []),
+        ("O2 replies", "asks @O2", []),
+        ("hello", "see foo.ai or bar.xyz", ["foo.ai", "bar.xyz"]),
     ],
 )
 def test_an_address_that_nobody_gave_is_invented(

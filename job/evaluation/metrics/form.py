@@ -2,6 +2,8 @@
 
 import statistics
 
+import regex
+
 from job.evaluation.metrics.metric import Metric, Sample, each
 from job.evaluation.metrics.sentences import sentences
 from job.evaluation.words import length, words
@@ -11,6 +13,9 @@ from job.evaluation.words import length, words
 REPEATED_WORDS = 4
 REPEATED_SIGNS = 10  # in scripts without spaces, whose words are of one to three signs
 MIN_OCCURRENCES = 3
+_READABLE = regex.compile(r"[\p{L}\p{N}]")
+# A model that is stuck in a word or in signs: "sssss…", "hahaha…". People write "soooo", "=====".
+_STUCK = regex.compile(r"([^\s\p{Pd}_=*#.]\P{Z}{0,3}?)\1{19,}")
 
 
 def length_ratio(sample: Sample) -> float | None:
@@ -22,8 +27,8 @@ def length_ratio(sample: Sample) -> float | None:
 
 
 def is_empty(sample: Sample) -> float:
-    """Return 1 for a summary without any text."""
-    return float(not sample.summary.strip())
+    """Return 1 for a summary without a letter or a digit."""
+    return float(not _READABLE.search(sample.summary))
 
 
 def is_cut(sample: Sample) -> float | None:
@@ -32,7 +37,9 @@ def is_cut(sample: Sample) -> float | None:
 
 
 def is_repeating(sample: Sample) -> float:
-    """Return 1 for a summary that says the same words again and again, or a sentence twice."""
+    """Return 1 for a summary that says the same again and again, or a sentence twice."""
+    if _STUCK.search(sample.summary):
+        return 1.0
     found = words(sample.summary)
     size = REPEATED_WORDS if length(sample.summary) * 2 > len(found) else REPEATED_SIGNS
     counts: dict[tuple[str, ...], int] = {}
@@ -74,7 +81,7 @@ EMPTY = Metric(
     high=1,
     unit="share",
     needs=(),
-    about="Share of summaries without any text.",
+    about="Share of summaries without a letter or a digit.",
     measure=each(is_empty),
 )
 CUT = Metric(
@@ -101,7 +108,7 @@ REPEATING = Metric(
     unit="share",
     needs=(),
     about=f"Share of summaries that say {REPEATED_WORDS} words {MIN_OCCURRENCES} times in the same "
-    "order, or a sentence twice.",
+    "order, a sentence twice, or up to 4 characters 20 times in a row.",
     measure=each(is_repeating),
 )
 METRICS = (LENGTH_RATIO, EMPTY, CUT, REPEATING)
