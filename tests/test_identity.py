@@ -85,7 +85,7 @@ def test_the_digests_of_conversations_stay(night, conversation):
 
 def test_the_digest_of_training_examples_stays(conversation):
     digest = "f50986259e24a4035fcea0380180589a507c86750e3519d9f19d31c9d38a4aba"
-    examples = Examples([conversation], [], 0, "", [], 0, (), {})
+    examples = Examples([conversation], [], 0, "", [], 0, (), [], {})
     assert examples.digests()["train"] == digest
 
 

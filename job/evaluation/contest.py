@@ -20,7 +20,7 @@ from job.evaluation.metrics.models import MetricModel
 from job.evaluation.older_sets import OlderInput, read_older_sets
 from job.evaluation.promotion import Champion, find_champion
 from job.evaluation.result import NotScored
-from job.evaluation.served import champion_candidate, system_of
+from job.evaluation.served import champion_candidate, cleaned_for, system_of
 from job.evaluation.systems import CHAMPION, TUNED, Scored, System
 from job.inference.from_disk import Candidate, Folders, summarize_candidates
 from job.inference.open import fetch_with_adapter
@@ -70,13 +70,15 @@ def summarize_rivals(
     contest: Contest,
     judged: Candidate | None,
     conversations: Sequence[Conversation],
+    raw: Sequence[Conversation],
     folders: Folders,
 ) -> Rivals:
     """Summarize the same conversations with the champion, and older test sets with both.
 
-    `judged` is None if a file of summaries is judged, which has none of older test sets. A champion
-    that cannot be loaded is a reason why nobody passes, and no error: the judged one keeps its
-    scores. Raise RetryError if a GPU or the store fails.
+    `raw` has them before any cleaning: the champion has a cleaning of its own. `judged` is None if
+    a file of summaries is judged, which has none of older test sets. A champion that cannot be
+    loaded is a reason why nobody passes, and no error: the judged one keeps its scores. Raise
+    RetryError if a GPU or the store fails.
     """
     champion = contest.champion
     why = "the champion could not be read" if champion.why else ""
@@ -88,8 +90,8 @@ def summarize_rivals(
         return Rivals(older=[OlderSet(each.name, None, why) for each in contest.older])
     try:
         if judged is None:
-            judged = _alone(contest, conversations, folders)
-        return _summarize(contest, judged, folders)
+            judged = _alone(contest, conversations, raw, folders)
+        return _summarize(contest, judged, raw, folders)
     except RetryError:
         raise
     except RecapError as error:
@@ -125,18 +127,20 @@ def verdict_of(
     return None if gate is None else not_scored(TUNED, gate, result.why)
 
 
-def _summarize(contest: Contest, judged: Candidate, folders: Folders) -> Rivals:
+def _summarize(
+    contest: Contest, judged: Candidate, raw: Sequence[Conversation], folders: Folders
+) -> Rivals:
     adapter = contest.champion.adapter
     assert adapter is not None
     storage = contest.config.storage
-    champion = champion_candidate(adapter, judged, storage, folders.cache)
+    champion = champion_candidate(adapter, judged, raw, storage, folders.cache)
     candidates = [champion]
     cleaned = {}
     for older in contest.older:
         if older.conversations:
             conversations = clean_all(older.conversations, judged.model.prompt.cleaning)
             own = replace(judged, name=_on(older.name, TUNED), conversations=conversations)
-            theirs = champion_candidate(adapter, own, storage, folders.cache)
+            theirs = champion_candidate(adapter, own, older.conversations, storage, folders.cache)
             candidates += [own, replace(theirs, name=_on(older.name, CHAMPION))]
             cleaned[older.name] = conversations
 
@@ -153,7 +157,12 @@ def _summarize(contest: Contest, judged: Candidate, folders: Folders) -> Rivals:
     return Rivals([system_of(CHAMPION, found[CHAMPION], adapter.uri)], sets)
 
 
-def _alone(contest: Contest, conversations: Sequence[Conversation], folders: Folders) -> Candidate:
+def _alone(
+    contest: Contest,
+    conversations: Sequence[Conversation],
+    raw: Sequence[Conversation],
+    folders: Folders,
+) -> Candidate:
     """Return the champion as a night with this config would serve it."""
     config = contest.config
     assert isinstance(config, EvaluateConfig)
@@ -162,7 +171,7 @@ def _alone(contest: Contest, conversations: Sequence[Conversation], folders: Fol
     named = config.model_copy(update={"adapter": uri, "summaries": None})
     filled = fill(named, serving_of(contest.champion.pointer))
     model = fetch_with_adapter(uri, filled.config.model, config.storage, folders.cache)
-    return Candidate(CHAMPION, model, filled.wish(), conversations)
+    return Candidate(CHAMPION, model, filled.wish(), cleaned_for(model, conversations, raw))
 
 
 def _score(

@@ -31,13 +31,16 @@ class Champion:
     """The champion at the moment at which the comparison begins.
 
     `adapter` is what is compared with; None if there is none yet, or if it cannot be read, for the
-    reason `why`. `pointer` is None if there is none yet.
+    reason `why`. `pointer` is None if there is none yet. `is_served_otherwise` is True if a config
+    sets other serving settings for the judged adapter than the champion has: then even the same
+    adapter is compared with the champion, and nights follow the settings that passed.
     """
 
     uri: str | None = None
     pointer: Pointer | None = None
     adapter: Adapter | None = None
     why: str = ""
+    is_served_otherwise: bool = False
 
     def state(self, judged: str | None = None) -> ChampionState:
         """Return how an adapter with the digest `judged` stands to the champion."""
@@ -46,7 +49,7 @@ class Champion:
         if self.pointer is None and self.adapter is None and not self.why:
             return "none yet"
         is_itself = self.adapter is not None and self.adapter.digest == judged
-        return "itself" if is_itself else "compared"
+        return "itself" if is_itself and not self.is_served_otherwise else "compared"
 
     @property
     def digest(self) -> str | None:

@@ -27,7 +27,7 @@ from job.evaluation.inputs import (
 from job.evaluation.metrics.models import MetricModel
 from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
 from job.evaluation.output import check_output, publish_evaluation
-from job.evaluation.promotion import Judged, promote
+from job.evaluation.promotion import Champion, Judged, promote
 from job.evaluation.report import ReportContent, write_report
 from job.evaluation.result import Evaluation
 from job.evaluation.served import Served, serve_judged
@@ -36,7 +36,7 @@ from job.inference.choose import check_installed
 from job.inference.from_disk import Candidate, Folders
 from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter
 from job.inference.serving import differences
-from job.inference.taken import Filled, fill, serving_of
+from job.inference.taken import Filled, departures_of_config, fill, serving_of
 from job.model.fetch import Adapter, read_adapter
 from job.storage.open import open_store
 from job.storage.scratch import cache_folder, work_folder
@@ -54,11 +54,14 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
     everything, chosen = read_input(config)
     train_references = read_train_references(config)
     others = read_others(config.evaluation.others, config.storage, chosen)
-    model = None if config.summaries else _fetch(config)
+    contest = begin_contest(config)
+    model = None if config.summaries else _fetch(config, contest.champion)
     steps = model.steps if model else resolve_steps(config.data, everything)
     conversations = clean_all(chosen, steps)
     models = _metric_models(config, everything, steps)
-    contest = begin_contest(config, models)
+    contest = replace(contest, models=models)
+    if model is not None and departures_of_config(model.filled):
+        contest = replace(contest, champion=replace(contest.champion, is_served_otherwise=True))
     with work_folder(config.run) as work:
         folders = Folders(work, cache_folder())
         judged = _judged(model, conversations)
@@ -66,7 +69,7 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
             served = Served([_given(config, everything, conversations)])
         else:
             served = _summarize(config, judged, model.adapter.uri, folders)
-        rivals = summarize_rivals(contest, judged, conversations, folders)
+        rivals = summarize_rivals(contest, judged, conversations, chosen, folders)
         systems = [*served.systems, *rivals.champion, *others]
         options = config.evaluation
         scored = evaluate(systems, conversations, options, train_references, models)
@@ -118,10 +121,12 @@ class _Model:
     steps: tuple[CleaningStep, ...]
 
 
-def _fetch(config: EvaluateConfig) -> _Model:
+def _fetch(config: EvaluateConfig, champion: Champion) -> _Model:
     check_installed(config.engine, config.tensor_parallel)
     adapter = read_adapter(str(config.adapter), config.storage)
-    filled = fill(config.model_copy(update={"adapter": adapter.uri}), serving_of(adapter.pointer))
+    is_champion = champion.digest == adapter.digest
+    pointer = (champion.pointer if is_champion else None) or adapter.pointer
+    filled = fill(config.model_copy(update={"adapter": adapter.uri}), serving_of(pointer))
     fetched = fetch_with_adapter(adapter.uri, config.model, config.storage, cache_folder())
     if fetched.adapter_digest != adapter.digest:
         raise RetryError(f"{adapter.uri} was replaced while the evaluation began: run again")

@@ -14,7 +14,7 @@ from job.conversations.record import Conversation
 from job.evaluation.result import Kind
 from job.evaluation.systems import BASE, CHAMPION, TUNED, System
 from job.inference.from_disk import Candidate, Folders, Summarized, summarize_candidates
-from job.inference.open import fetch_with_adapter
+from job.inference.open import FetchedModel, fetch_with_adapter
 from job.inference.serving import Serving, ServingWish
 from job.inference.taken import judged_serving, wish_as_judged
 from job.model.fetch import Adapter
@@ -55,20 +55,28 @@ def serve_judged(judged: Candidate, with_base: bool, origin: str, folders: Folde
 def champion_candidate(
     adapter: Adapter,
     like: Candidate,
+    raw: Sequence[Conversation],
     storage: StorageSection,
     cache: Path,
 ) -> Candidate:
     """Fetch the champion, to summarize the conversations of `like`.
 
-    It is served by its own serving.json, or as `like` is if it carries none. Raise what
-    `fetch_with_adapter` raises.
+    It is served by its own serving.json, or as `like` is if it carries none, and reads what is in
+    `raw` after its own cleaning, as in a night. Raise what `fetch_with_adapter` raises.
     """
     wish = _wish_of(adapter, like)
     model = fetch_with_adapter(adapter.uri, wish.section, storage, cache)
-    conversations: Sequence[Conversation] = like.conversations
-    if model.prompt.cleaning != like.model.prompt.cleaning:
-        conversations = [clean(each, model.prompt.cleaning) for each in conversations]
+    conversations = cleaned_for(model, like.conversations, raw)
     return Candidate(CHAMPION, model, wish, conversations)
+
+
+def cleaned_for(
+    model: FetchedModel, conversations: Sequence[Conversation], raw: Sequence[Conversation]
+) -> list[Conversation]:
+    """Return the conversations as a model reads them: what is in `raw`, after its own cleaning."""
+    by_source = {conversation.source: conversation for conversation in raw}
+    steps = model.prompt.cleaning
+    return [clean(by_source[conversation.source], steps) for conversation in conversations]
 
 
 def _wish_of(adapter: Adapter, like: Candidate) -> ServingWish:

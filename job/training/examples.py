@@ -34,6 +34,7 @@ class Examples:
     overlap: list[Overlap]  # of train with validation
     dropped_overlap: int  # conversations of train that were left out for it
     cleaning: tuple[CleaningStep, ...]
+    uncleaned: list[Conversation]  # those of validation as they were read
     files: dict[str, str]  # by split, a digest of the files' names, sizes and versions
 
     def digests(self) -> dict[str, str]:
@@ -82,7 +83,10 @@ def read_examples(config: TrainConfig) -> Examples:
     overlap = find_overlap(train, validation)
     kept = _without_overlap(train, overlap, data.overlap)
     dropped = len(train) - len(kept)
-    return Examples(kept, validation, without, why, overlap, dropped, cleaning, _digests(files))
+    sources = {conversation.source for conversation in validation}
+    uncleaned = [each for each in (others or everything) if each.source in sources]
+    digests = _digests(files)
+    return Examples(kept, validation, without, why, overlap, dropped, cleaning, uncleaned, digests)
 
 
 def files_now(config: TrainConfig) -> dict[str, str]:

@@ -107,7 +107,7 @@ def score(run: Run, as_trained: Sequence[System], contest: Contest) -> Scored:
     folders = Folders(run.work, run.work)
     served = serve_judged(judged, needs_base(run.config), "this training", folders)
     contest = replace(contest, models=models)
-    rivals = summarize_rivals(contest, judged, conversations, folders)
+    rivals = summarize_rivals(contest, judged, conversations, examples.uncleaned, folders)
     references = [text for conversation in examples.train for text in conversation.references]
     systems = [*served.systems, *rivals.champion, *as_trained, *others]
     scored = evaluate(systems, conversations, options, references, models)

@@ -144,6 +144,39 @@ def test_an_adapter_that_passes_becomes_the_champion_once(config, adapter, tmp_p
 
 
 @pytest.mark.quality
+def test_the_champion_is_judged_anew_with_other_settings_and_keeps_them(config, adapter, tmp_path):
+    pointer = str(tmp_path / "champion.json")
+    publish = {"champion": pointer, "gate": LOOSE}
+    run_evaluation(config(adapter=adapter, publish=publish))
+    longer = {"max_new_tokens": 6}
+    judged = run_evaluation(config(adapter=adapter, publish=publish, generation=longer)).evaluation
+    assert judged.gate["champion_state"] == "compared"
+    served = [judged.systems[name].serving["generation"] for name in ("tuned", "champion")]
+    assert [generation["max_new_tokens"] for generation in served] == [6, 4]
+
+    # Nothing but the settings is new, and who names none takes them from the pointer.
+    for named in (adapter, pointer):
+        again = run_evaluation(config(adapter=named, publish=publish, generation={})).evaluation
+        assert again.gate["champion_state"] == "itself"
+        assert again.systems["tuned"].serving["generation"]["max_new_tokens"] == 6
+    found = read_pointer(pointer, STORAGE)
+    assert [each.version for each in found.lineage()] == [2, 1]
+    assert found.champion.digest == found.history[0].digest
+    assert found.champion.evaluation["serving"]["generation"]["max_new_tokens"] == 6
+
+
+@pytest.mark.quality
+def test_what_the_champion_is_not_shown_to_keep_up_with_changes_nothing(config, adapter, tmp_path):
+    pointer = str(tmp_path / "champion.json")
+    publish = {"champion": pointer, "gate": LOOSE}
+    run_evaluation(config(adapter=adapter, publish=publish))
+    publish["gate"] = LOOSE | {"better_than": ["champion"], "no_worse_than": []}
+    changed = config(adapter=adapter, publish=publish, generation={"max_new_tokens": 5})
+    assert not run_evaluation(changed).evaluation.gate["passed"]
+    assert read_pointer(pointer, STORAGE).champion.version == 1
+
+
+@pytest.mark.quality
 def test_an_adapter_is_compared_with_the_champion_and_on_older_sets(config, adapter, tmp_path):
     challenger = twin(adapter, tmp_path / "challenger")
     pointer = str(tmp_path / "champion.json")

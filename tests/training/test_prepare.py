@@ -70,6 +70,21 @@ def test_missing_references_are_warned_of_with_the_keys_found(config, tmp_path, 
     assert examples.why_without == warning.fields["why"]
 
 
+@pytest.mark.parametrize("is_held_out", [True, False])
+def test_a_champion_can_read_validation_before_its_cleaning(config, tmp_path, is_held_out):
+    data = training_data(tmp_path, with_reference=9, without=0)["data"]
+    more = {"cleaning": ["mentions", "whitespace"], "overlap": "allow"}
+    if is_held_out:
+        more |= {"validation": None, "validation_fraction": 0.3}
+    for path in tmp_path.glob("*.jsonl"):
+        path.write_text(path.read_text().replace('"text": "', '"text": "@acme  '))
+    examples = read_examples(TrainConfig.model_validate(config | {"data": data | more}))
+    sources = {conversation.source for conversation in examples.validation}
+    assert {conversation.source for conversation in examples.uncleaned} == sources
+    assert all(each.turns[0].text.startswith("@acme  ") for each in examples.uncleaned)
+    assert not any("@" in each.turns[0].text for each in examples.validation)
+
+
 def test_more_missing_references_than_allowed_end_the_run(config, tmp_path):
     data = training_data(tmp_path, with_reference=2, without=3, Summary="S.")
     with pytest.raises(DataError, match=r"data\.train: 3 of 5 conversations .* found Summary"):
