@@ -18,6 +18,50 @@ def sample(summary: str, *said: str) -> Sample:
     return Sample(summary, Conversation("c", turns, Source("f", 1)))
 
 
+SAME_NUMBERS = [
+    ("20 thousand", "20,000"),
+    ("1.5 million", "1500000"),
+    ("5 hundred", "500"),
+    ("5 crore", "50000000"),
+    ("two thousand five hundred dollars", "$2,500"),
+    ("one thousand two hundred and fifty dollars", "$1,250"),
+    ("twelve hundred fifty dollars", "$1,250"),
+    ("one million two hundred thousand", "1,200,000"),
+    ("a hundred and one thousand", "101000"),
+    ("two dozen eggs", "24 eggs"),
+    ("2 dozen eggs", "24 eggs"),
+    ("quatre-vingt-dix euros", "90 euros"),
+    ("quatre-vingts euros", "80 euros"),
+    ("soixante-quinze euros", "75 euros"),
+    ("vingt et un jours", "21 jours"),
+    ("dos mil quinientos pesos", "2500 pesos"),
+    ("mil quinientos pesos", "1500 pesos"),
+    ("treinta y cinco días", "35 días"),
+    ("veinticinco días", "25 días"),
+    ("duzentos e cinquenta reais", "250 reais"),
+    ("trentacinque giorni", "35 giorni"),
+    ("ventotto giorni", "28 giorni"),
+    ("duemilacinquecento euro", "2500 euro"),
+    ("zweihundertfünfzig Euro", "250 Euro"),
+    ("zweitausend Euro", "2.000 Euro"),
+    ("achtunddreißig Euro", "38 Euro"),
+    ("vijfentwintig dagen", "25 dagen"),
+    ("tweehonderdvijftig euro", "250 euro"),
+    ("call +1 (555) 123-4567", "call 5551234567"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME_NUMBERS)
+def test_a_number_in_words_is_the_one_in_digits_both_ways(one: str, other: str) -> None:
+    assert invented_numbers(sample(one, other)) == []
+    assert invented_numbers(sample(other, one)) == []
+
+
+@pytest.mark.parametrize("word", [pair[0] for pair in SAME_NUMBERS])
+def test_a_number_in_words_that_nobody_said_is_invented(word: str) -> None:
+    assert len(invented_numbers(sample(word, "no number"))) == 1
+
+
 @pytest.mark.parametrize(
     ("said", "summary"),
     [
@@ -50,6 +94,10 @@ def sample(summary: str, *said: str) -> Sample:
         ("iOS11.0.3 on my iPhone7", "iOS 11.0.3 on an iPhone 7"),
         ("٢٥ يوما", "25 يوما"),
         ("订单１２３", "订单123"),
+        ("half past three", "at 3:30"),
+        ("at noon, or midnight", "at 12:00, or 0:00"),
+        ("三十天", "30天"),
+        ("两千五百元", "2500元"),
         ("two problems", "both problems, and then three more questions"),
     ],
 )
@@ -68,6 +116,9 @@ def test_a_number_in_another_notation_is_not_invented(said: str, summary: str) -
         ("on 12/05/2017", "on 13/05/2017", ["13/05/2017"]),
         ("I have 20", "has 20k", ["20k"]),
         ("ticket ABC-77", "ticket ABC-78", ["78"]),
+        ("no number", "2, 3, 5 or 10 days", ["2", "3", "5", "10"]),
+        ("no number", "paid Twenty-five or ten and hundred", ["Twenty-five", "ten", "hundred"]),
+        ("20", "20 thousand", ["20 thousand"]),
     ],
 )
 def test_a_number_that_nobody_said_is_invented(

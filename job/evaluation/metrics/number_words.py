@@ -20,10 +20,15 @@ def _tens(names: str) -> dict[str, float]:
     return {name: value * 10 for name, value in _numbered(2, names).items()}
 
 
+def _hundreds(names: str) -> dict[str, float]:
+    """Return the hundreds from 100 to 900."""
+    return {name: value * 100 for name, value in _numbered(1, names).items()}
+
+
 _ENGLISH = _numbered(
     0,
     "zero one/once two/twice/both/half three/thrice four five six seven eight nine ten eleven "
-    "twelve/dozen thirteen fourteen fifteen sixteen seventeen eighteen nineteen",
+    "twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen",
 ) | _tens("twenty thirty forty/fourty fifty sixty seventy eighty ninety")
 _ENGLISH_ORDINALS = _numbered(
     1,
@@ -45,27 +50,53 @@ _GERMAN = (
 _FRENCH = _numbered(
     1,
     "un/une deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize",
-) | _tens("vingt trente quarante cinquante soixante septante huitante/octante nonante")
+) | _tens("vingt/vingts trente quarante cinquante soixante septante huitante/octante nonante")
 _SPANISH = _numbered(
     1,
     "uno/una dos tres cuatro cinco seis siete ocho nueve diez once doce trece catorce quince "
-    "dieciséis diecisiete dieciocho diecinueve",
+    "dieciséis/dieciseis diecisiete dieciocho diecinueve veinte veintiuno/veintiún/veintiuna "
+    "veintidós/veintidos veintitrés/veintitres veinticuatro veinticinco veintiséis/veintiseis "
+    "veintisiete veintiocho veintinueve",
 ) | _tens("veinte treinta cuarenta cincuenta sesenta setenta ochenta noventa")
+_SPANISH |= _hundreds(
+    "ciento doscientos/doscientas trescientos/trescientas cuatrocientos/cuatrocientas "
+    "quinientos/quinientas seiscientos/seiscientas setecientos/setecientas ochocientos/ochocientas "
+    "novecientos/novecientas"
+)
 _PORTUGUESE = _numbered(
     1,
     "um/uma dois/duas três quatro cinco seis sete oito nove dez onze doze treze catorze/quatorze "
     "quinze dezesseis/dezasseis dezessete/dezassete dezoito dezenove/dezanove",
 ) | _tens("vinte trinta quarenta cinquenta sessenta setenta oitenta noventa")
+_PORTUGUESE |= _hundreds(
+    "cem duzentos/duzentas trezentos/trezentas quatrocentos/quatrocentas quinhentos/quinhentas "
+    "seiscentos/seiscentas setecentos/setecentas oitocentos/oitocentas novecentos/novecentas"
+)
 _ITALIAN = _numbered(
     1,
     "uno/una due tre quattro cinque sei sette otto nove dieci undici dodici tredici quattordici "
     "quindici sedici diciassette diciotto diciannove",
 ) | _tens("venti trenta quaranta cinquanta sessanta settanta ottanta novanta")
+_ITALIAN |= {
+    (name[:-1] if unit in ("uno", "otto") else name) + unit: tens + number
+    for name, tens in _tens(
+        "venti trenta quaranta cinquanta sessanta settanta ottanta novanta"
+    ).items()
+    for unit, number in _numbered(1, "uno due tre/tré quattro cinque sei sette otto nove").items()
+}
 _DUTCH = _numbered(
     1,
     "een/één twee drie vier vijf zes zeven acht negen tien elf twaalf dertien veertien vijftien "
     "zestien zeventien achttien negentien",
 ) | _tens("twintig dertig veertig vijftig zestig zeventig tachtig negentig")
+_DUTCH |= {
+    f"{unit}{joint}{name}": tens + number
+    for name, tens in _tens(
+        "twintig dertig veertig vijftig zestig zeventig tachtig negentig"
+    ).items()
+    for unit, number in _numbered(1, "een twee drie vier vijf zes zeven acht negen").items()
+    for joint in ("en", "ën")
+}
 
 # English last: where languages share a word, it decides.
 UNITS: dict[str, float] = (
@@ -80,6 +111,7 @@ SCALES: dict[str, float] = {
     "mn": 1e6,
     "mio": 1e6,
     "bn": 1e9,
+    "dozen": 12,
     "hundred": 1e2,
     "hundert": 1e2,
     "cent": 1e2,
@@ -94,6 +126,8 @@ SCALES: dict[str, float] = {
     "duizend": 1e3,
     "lakh": 1e5,
     "lakhs": 1e5,
+    "crore": 1e7,
+    "crores": 1e7,
     "million": 1e6,
     "millions": 1e6,
     "millionen": 1e6,
@@ -107,6 +141,17 @@ SCALES: dict[str, float] = {
     "billion": 1e9,
     "milliard": 1e9,
     "milliarden": 1e9,
+}
+
+# Of German, Dutch and Italian, which write numbers as one word; the greater scales first.
+COMPOUND_SCALES: dict[str, float] = {
+    "tausend": 1e3,
+    "duizend": 1e3,
+    "mila": 1e3,
+    "mille": 1e3,
+    "hundert": 1e2,
+    "honderd": 1e2,
+    "cento": 1e2,
 }
 
 _MONTHS = (

@@ -6,12 +6,12 @@ number that is reported as invented is one.
 """
 
 import unicodedata
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import regex
 
-from job.evaluation.metrics.number_words import MONTHS, SCALES, UNITS
+from job.evaluation.metrics.number_words import MONTHS, SCALES
+from job.evaluation.metrics.spelled import spelled_in, values_in_signs, values_of_times
 
 # Seven digits or more with spaces or signs between them, as in a phone number; or digits with
 # single separators, of which a space separates thousands only.
@@ -27,7 +27,7 @@ _WORD = regex.compile(r"[\p{L}\p{M}]+")
 _AFTER = regex.compile(r"[ \u00a0\u202f\-]?([\p{L}]+)")
 _AFTERNOON = regex.compile(r"\s?(?::\d\d)?\s?p\.?\s?m\b", regex.IGNORECASE)
 UNCLEAR_SCALES = ("m", "cent", "mil", "mille")  # 10 metres, 50 cents of a dollar
-STARTING_SCALES = ("hundred", "thousand", "million", "hundert", "tausend")
+MIN_DIGITS_WITH_A_COUNTRY = 11  # +1 (555) 123-4567 is 555-123-4567
 MIN_SPELLED = 10  # smaller numbers in words count things that the summary sees: "two problems"
 
 
@@ -60,8 +60,8 @@ def evidence_of(text: str) -> Evidence:
         scale = _scale_after(text, match.end())
         if scale:
             values |= {value * scale.factor for reading in _readings(run) for value in reading}
-    for spelled in _spelled(text):
-        values.add(spelled.value)
+    values |= {spelled.value for spelled in spelled_in(_without_scaled(text))}
+    values |= {*values_in_signs(text), *values_of_times(text)}
     for word in _WORD.findall(text.lower()):
         if word in MONTHS:
             values.add(MONTHS[word])
@@ -79,7 +79,7 @@ def numbers_in(text: str) -> list[Number]:
             readings = scaled if scale.is_clear else [*scaled, *readings]
         end = scale.end if scale else match.end()
         found.append(Number(text[match.start() : end], tuple(readings)))
-    for spelled in _spelled(text):
+    for spelled in spelled_in(_without_scaled(text)):
         if spelled.value >= MIN_SPELLED:
             found.append(Number(spelled.text, (frozenset((spelled.value,)),)))
     return found
@@ -95,6 +95,8 @@ def _readings(run: str) -> list[frozenset[float]]:
     parts = [float(part) for part in regex.findall(r"\d+", run)]
     readings = [frozenset(parts)]
     joined = "".join(regex.findall(r"\d+", run))
+    if len(joined) >= MIN_DIGITS_WITH_A_COUNTRY:
+        readings += [frozenset((float(joined[country:]),)) for country in (1, 2, 3)]
     if len(parts) > 1:
         readings.append(frozenset((float(joined),)))  # a phone number, a time such as 08:15
     if _GROUPED.fullmatch(run) or _INDIAN.fullmatch(run):
@@ -135,6 +137,15 @@ def _years(run: str) -> set[float]:
     return years
 
 
+def _without_scaled(text: str) -> str:
+    """Return the text without the words that multiply digits: thousand, in 20 thousand."""
+    for match in reversed(list(_RUN.finditer(text))):
+        scale = _scale_after(text, match.end())
+        if scale:
+            text = f"{text[: match.end()]} {text[scale.end :]}"
+    return text
+
+
 class _Scale(NamedTuple):
     """A word that multiplies the number before it, or may do so."""
 
@@ -149,37 +160,3 @@ def _scale_after(text: str, end: int) -> _Scale | None:
         return None
     word = match[1].lower()
     return _Scale(SCALES[word], match.end(), word not in UNCLEAR_SCALES)
-
-
-class _Spelled(NamedTuple):
-    text: str
-    value: float
-
-
-def _spelled(text: str) -> Iterator[_Spelled]:
-    """Yield the numbers that are written in words: twenty five, hundred and fifty, zwanzig."""
-    total: float = 0
-    words: list[str] = []
-    for word in [*regex.findall(r"[\p{L}\p{M}]+|[^\s\p{L}\p{M}]+", text.lower()), "."]:
-        value = UNITS.get(word)
-        scale = SCALES.get(word) if len(word) > 2 else None
-        if value is not None and (not words or _continues(total, value)):
-            total += value
-        elif scale and (words or word in STARTING_SCALES):
-            total = max(total, 1) * scale
-        elif word in ("and", "-") and words:
-            words.append(word)
-            continue
-        else:
-            if words:
-                yield _Spelled(" ".join(words), total)
-            total, words = 0, []
-            if value is None:
-                continue
-            total = value
-        words.append(word)
-
-
-def _continues(total: float, value: float) -> bool:
-    """Return True if a word goes on with the number: twenty-five, not five six."""
-    return (total >= 20 and total % 10 == 0 and value < 10) or (total >= 100 and value < total)

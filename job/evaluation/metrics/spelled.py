@@ -1,0 +1,130 @@
+"""Numbers that are written in words: twenty-five, two thousand five hundred, quatre-vingt-dix."""
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import regex
+
+from job.evaluation.metrics.number_words import COMPOUND_SCALES, SCALES, UNITS
+
+_TOKEN = regex.compile(r"[\p{L}\p{M}]+|[^\s\p{L}\p{M}]+")
+_CONNECTORS = ("and", "-", "und", "y", "e", "et", "en")
+# The others follow a number: "cent" alone is a coin.
+_STARTING_WORDS = (
+    "hundred thousand million dozen hundert tausend honderd duizend cento cien mille mil"
+)
+_STARTING_SCALES = frozenset(_STARTING_WORDS.split())
+_VIGESIMAL = ("soixante", "vingt", "vingts")  # sixty and eighty go on to 79 and 99 in French
+_HAN = regex.compile(r"[〇零一二两兩三四五六七八九十百千万萬億亿]+")
+_CLOCK = {
+    regex.compile(r"\bhalf[ -]past\b"): (30,),
+    regex.compile(r"\bquarter[ -](?:past|after)\b"): (15,),
+    regex.compile(r"\bquarter[ -](?:to|of|before)\b"): (45,),
+    regex.compile(r"\b(?:noon|midday)\b"): (12,),
+    regex.compile(r"\bmidnight\b"): (0, 12, 24),
+}
+
+
+class Spelled(NamedTuple):
+    """A number in words, as it is written and its value."""
+
+    text: str
+    value: float
+
+
+@dataclass
+class _Sum:
+    """A number while its words are read: what is complete, and what the next scale multiplies."""
+
+    total: float = 0
+    current: float = 0
+    words: list[str] = field(default_factory=list)
+
+    def takes(self, word: str, value: float) -> bool:
+        """Return True if a word goes on with the number: twenty-five, not five six."""
+        rest = self.current % 100
+        if self.words[-1] in _VIGESIMAL and rest in (60, 80) and value < 20:
+            return True
+        if word in ("vingt", "vingts") and rest == 4:
+            return True
+        if not rest:
+            return value < 100 if self.current else value < 1000 <= self.total
+        return rest >= 20 and rest % 10 == 0 and value < 10
+
+    def add(self, word: str, value: float) -> None:
+        is_eighty = word in ("vingt", "vingts") and self.current % 100 == 4 and self.words
+        self.current += 76 if is_eighty else value
+        self.words.append(word)
+
+    def multiply(self, word: str, scale: float) -> None:
+        if scale < 1000:
+            self.current = max(self.current, 1) * scale
+        elif self.total and not self.current:
+            self.total *= scale
+        else:
+            self.total, self.current = self.total + max(self.current, 1) * scale, 0
+        self.words.append(word)
+
+
+def spelled_in(text: str) -> Iterator[Spelled]:
+    """Yield the numbers that are written in words, in the languages of `number_words`."""
+    number, start, end, joint = _Sum(), 0, 0, ""
+    for token in _TOKEN.finditer(f"{text} ."):
+        word = token[0].lower()
+        scale = SCALES.get(word) if len(word) > 2 else None
+        value = None if scale else _value_of(word)
+        if word in _CONNECTORS and number.words and not joint:
+            joint = word
+            continue
+        goes_on = number.words and (
+            joint in ("", "-") if scale else value is not None and number.takes(word, value)
+        )
+        if not goes_on:
+            if number.words:
+                yield Spelled(text[start:end], number.total + number.current)
+            number, start = _Sum(), token.start()
+        if scale and (goes_on or word in _STARTING_SCALES):
+            number.multiply(word, scale)
+        elif value is not None:
+            number.add(word, value)
+        end, joint = token.end(), ""
+
+
+def _value_of(word: str) -> float | None:
+    """Return the value of a word, which may be a compound: zweihundertfünfzig, duemila."""
+    if word in UNITS:
+        return UNITS[word]
+    for scale, factor in COMPOUND_SCALES.items():
+        head, found, rest = word.partition(scale)
+        if not found:
+            continue
+        times = _value_of(head) if head else 1
+        more = _value_of(rest.removeprefix("und")) if rest else 0
+        if times is not None and more is not None:
+            return times * factor + more
+    return None
+
+
+def values_in_signs(text: str) -> Iterator[float]:
+    """Yield the numbers in Chinese and Japanese signs: 三十 is 30, 两千五百 is 2500."""
+    for run in _HAN.findall(text):
+        total = section = digit = 0.0
+        for sign in run.translate({ord("两"): "二", ord("兩"): "二"}):
+            value = unicodedata.numeric(sign)
+            if value >= 1e4:
+                total, section, digit = total + max(section + digit, 1) * value, 0, 0
+            elif value >= 10:
+                section, digit = section + max(digit, 1) * value, 0
+            else:
+                digit = digit * 10 + value
+        yield total + section + digit
+
+
+def values_of_times(text: str) -> Iterator[float]:
+    """Yield what English words for times say: half past three has 30, noon is 12."""
+    folded = text.lower()
+    for words, values in _CLOCK.items():
+        if words.search(folded):
+            yield from values
