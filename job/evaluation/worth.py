@@ -52,17 +52,23 @@ def worth(evaluation: Evaluation, gate: GateResult | None = None) -> Worth:
         )
         return Worth("open", sentence, context)
 
-    # The floors first: what hardly reads the conversation must be beaten before anything else.
-    for name in reversed(rivals):
-        if outcomes[name] == "beats":
-            continue
-        against = _compared(evaluation, metric, name)
-        if evaluation.systems[name].kind in ("floor", "base"):
-            return Worth("bad", f"Not worth using: {against}.", context)
-        if outcomes[name] == "loses to":
-            return Worth("bad", f"Keep {system_phrase(evaluation, name)}: {against}.", context)
-        return Worth("open", f"No reason to switch yet: {against}.", context)
-    return Worth("good", f"Worth using: {_compared(evaluation, metric, rivals[0])}.", context)
+    # What hardly reads the conversation must be beaten before anything else; a loss says more than
+    # a tie.
+    unbeaten = [name for name in reversed(rivals) if outcomes[name] != "beats"]
+    if not unbeaten:
+        return Worth("good", f"Worth using: {_compared(evaluation, metric, rivals[0])}.", context)
+    name = min(unbeaten, key=lambda name: (not _must_be_beaten(evaluation, name),
+                                           outcomes[name] != "loses to"))  # fmt: skip
+    against = _compared(evaluation, metric, name)
+    if _must_be_beaten(evaluation, name):
+        return Worth("bad", f"Not worth using: {against}.", context)
+    if outcomes[name] == "loses to":
+        return Worth("bad", f"Keep {system_phrase(evaluation, name)}: {against}.", context)
+    return Worth("open", f"No reason to switch yet: {against}.", context)
+
+
+def _must_be_beaten(evaluation: Evaluation, name: str) -> bool:
+    return evaluation.systems[name].kind in ("floor", "base")
 
 
 def _rivals(evaluation: Evaluation, metric: Metric) -> list[str]:

@@ -9,12 +9,13 @@ import yaml
 
 from job.config.commands import TrainConfig
 from job.conversations.record import Conversation, Source, Turn
+from job.evaluation.bootstrap import Interval
 from job.evaluation.card.facts import CardFacts, Split, text_of
 from job.evaluation.card.page import model_card
 from job.evaluation.card.usage import program, recipe
 from job.evaluation.gate import Check, GateResult
 from job.evaluation.metrics.all_metrics import METRICS
-from job.evaluation.result import Evaluation, NotScored
+from job.evaluation.result import Evaluation, Kind, NotScored
 from job.model.license import License
 from job.model.quantization import FourBitShare, WeightsInMemory
 from job.prompt.encode import Encoder
@@ -121,9 +122,44 @@ def test_the_card_names_no_bucket_of_the_data_and_quotes_no_reference(good: Eval
 def test_an_adapter_that_does_not_beat_a_floor_says_so(collapsed: Evaluation) -> None:
     card = model_card(facts(), collapsed)
     assert "tuned is not shown to beat the constant sentence" in card
-    assert "there is no reason to use this adapter" in card
+    assert "> **Warning:** Not worth using: tuned " in card
     assert "it has collapsed." in card
     assert "helps" not in card, "no summary is quoted in a public place"
+
+
+def with_gain_over(evaluation: Evaluation, kind: Kind, low: float, high: float) -> Evaluation:
+    """Return the evaluation with another opponent, of this kind."""
+    base = "base without adapter"
+    systems = evaluation.systems | {"rival": replace(evaluation.systems[base], kind=kind)}
+    gain = {"mean": Interval((low + high) / 2, low, high, evaluation.conversations)}
+    return replace(
+        evaluation,
+        systems=systems,
+        differences=evaluation.differences | {"rival": {"rougeL": gain, "chrf": gain}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "warning"),
+    [
+        ("base", "Not worth using: tuned loses to rival by 0.17"),
+        ("other", "Keep rival: tuned loses to rival by 0.17"),
+    ],
+)
+def test_the_card_judges_as_the_report_does(good: Evaluation, kind: Kind, warning: str) -> None:
+    lost = with_gain_over(good, kind, -0.18, -0.16)
+    assert f"> **Warning:** {warning}" in model_card(facts(), lost)
+    few = replace(good, conversations=5, differences={})
+    assert "> **Warning:** Nobody can tell" in model_card(facts(), few)
+
+
+def test_the_card_of_a_passed_gate_does_not_contradict_it(good: Evaluation) -> None:
+    tied = with_gain_over(good, "floor", -0.01, 0.01)
+    check = Check("better than base", "base", "chrf", "better", 0.1, 0.05, 0.2, 0.0, True, "")
+    gate = GateResult(True, "tuned", "chrf", 40, "not named", None, [check])
+    card = model_card(facts(gate=gate), tied)
+    assert "\nWorth using: tuned passed all checks of its gate (1)" in card
+    assert "worth using" not in card.replace("Worth using: tuned passed", "")
 
 
 def test_a_sampling_adapter_is_used_with_sampling() -> None:

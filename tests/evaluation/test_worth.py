@@ -52,6 +52,18 @@ AHEAD, EVEN, BEHIND = (0.02, 0.06), (-0.02, 0.04), (-0.06, -0.02)
         ({"champion": BEHIND}, "bad", "Keep the champion: tuned loses to the champion by 0.04"),
         ({"hosted": BEHIND}, "bad", "Keep hosted: tuned loses to hosted by 0.04 [0.02, 0.06]"),
         ({"human": BEHIND}, "good", "Worth using: tuned beats the lead-2"),
+        # A loss is told before a tie.
+        (
+            {"constant_sentence": EVEN, "lead_2": BEHIND},
+            "bad",
+            "Not worth using: tuned loses to the lead-2",
+        ),
+        (
+            {"constant_sentence": EVEN, "base_without_adapter": BEHIND, "champion": BEHIND},
+            "bad",
+            "Not worth using: tuned loses to base without adapter",
+        ),
+        ({"hosted": EVEN, "champion": BEHIND}, "bad", "Keep the champion: tuned loses to"),
         # What hardly reads decides before everything else.
         ({"champion": BEHIND, "lead_2": BEHIND}, "bad", "Not worth using: tuned loses to the lead"),
     ],

@@ -1,10 +1,14 @@
 """Claims about guarded replacement, for every kind of store, and for services of S3 that differ."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
 import pytest
 
 from job.config.sections import StorageSection
 from job.errors import ChangedError, OutputError
 from job.storage.hub import HubStore
+from job.storage.local import LocalStore
 from job.storage.s3 import S3Store, Transfer
 from job.storage.store import read_or_none
 from tests.storage.services import ConditionalS3
@@ -96,6 +100,40 @@ def test_a_write_whose_answer_is_lost_is_done(at, expected):
     store.replace(KEY, b"second", expected)
     assert service.lose == 0
     assert store.read(KEY) == b"second"
+
+
+def test_of_many_that_replace_at_once_each_version_has_one_writer(tmp_path):
+    store = LocalStore(str(tmp_path))
+    store.replace(KEY, b"0", None)
+
+    def add_one(worker):
+        won = 0
+        for _ in range(20):
+            found = store.read(KEY)
+            with suppress(ChangedError):
+                store.replace(KEY, b"%d" % (int(found) + 1), found)
+                won += 1
+        return won
+
+    with ThreadPoolExecutor(8) as pool:
+        won = sum(pool.map(add_one, range(8)))
+    assert store.read(KEY) == b"%d" % won, "none that was told it won has lost"
+
+
+def test_a_commit_between_reading_and_committing_is_not_lost(hub, monkeypatch):
+    hub.add("org/model", {KEY: b"first"})
+    store, other = HubStore("hf://org/model"), HubStore("hf://org/model")
+    create = store._create_commit
+
+    def create_late(addition):
+        if other.read(KEY) == b"first":
+            other.replace(KEY, b"somebody else's", b"first")
+        return create(addition)
+
+    monkeypatch.setattr(store, "_create_commit", create_late)
+    with pytest.raises(ChangedError):
+        store.replace(KEY, b"mine", b"first")
+    assert HubStore("hf://org/model").read(KEY) == b"somebody else's"
 
 
 def test_a_commit_of_another_file_does_not_lose_a_replacement(hub, monkeypatch):

@@ -20,15 +20,14 @@ from job.evaluation.result import (
     Evaluation,
     NotScored,
     comparison_sentence,
-    floors,
     mean_score,
     metric_title,
     model_sentences,
     other_systems,
     ranked_systems,
-    verdict,
     warnings,
 )
+from job.evaluation.worth import worth
 from job.inference.serving import Serving
 from job.printable import visible
 
@@ -87,15 +86,15 @@ def _scores(facts: CardFacts, evaluation: Evaluation | NotScored) -> list[str]:
         return [_warning(why), *_gate(facts.gate)]
 
     notes = [_warning(text_of(text)) for text in warnings(evaluation, quoting=False)]
-    verdicts = {verdict(evaluation, name) for name in floors(evaluation)}
-    if verdicts & {"loses to", "cannot be told apart from"}:
-        notes.append(_warning("By these numbers there is no reason to use this adapter."))
     comparisons = [
         f"- {text_of(comparison_sentence(evaluation, name))}." for name in other_systems(evaluation)
     ]
     metrics = available_metrics(evaluation.models)
     scores = quality_metrics(evaluation.models)
+    found = worth(evaluation, facts.gate)  # as in the report
+    sentence = text_of(found.sentence)
     return [
+        sentence if found.kind == "good" else _warning(sentence),
         *notes,
         *_gate(facts.gate),
         f"On {evaluation.conversations:,} conversations with {evaluation.references:,} reference "
