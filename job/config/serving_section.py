@@ -33,6 +33,7 @@ TensorParallel = Annotated[
 SERVING_KEYS = ("engine", "adapter_weights", "tensor_parallel")
 SERVING_KEYS_BY_SECTION = {
     "model": ("quantization", "dtype"),
+    "data": ("cleaning",),
     # The others decide how fast a summary is made.
     "generation": ("max_new_tokens", "temperature", "top_p", "seed", "max_input_tokens"),
 }

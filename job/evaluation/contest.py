@@ -138,7 +138,8 @@ def _summarize(
     cleaned = {}
     for older in contest.older:
         if older.conversations:
-            conversations = clean_all(older.conversations, judged.model.prompt.cleaning)
+            steps = judged.wish.reading.steps(judged.model.prompt.cleaning)
+            conversations = clean_all(older.conversations, steps)
             own = replace(judged, name=_on(older.name, TUNED), conversations=conversations)
             theirs = champion_candidate(adapter, own, older.conversations, storage, folders.cache)
             candidates += [own, replace(theirs, name=_on(older.name, CHAMPION))]
@@ -171,7 +172,8 @@ def _alone(
     named = config.model_copy(update={"adapter": uri, "summaries": None})
     filled = fill(named, serving_of(contest.champion.pointer))
     model = fetch_with_adapter(uri, filled.config.model, config.storage, folders.cache)
-    return Candidate(CHAMPION, model, filled.wish(), cleaned_for(model, conversations, raw))
+    wish = filled.wish()
+    return Candidate(CHAMPION, model, wish, cleaned_for(model, wish, conversations, raw))
 
 
 def _score(

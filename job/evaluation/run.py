@@ -60,7 +60,7 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
     conversations = clean_all(chosen, steps)
     models = _metric_models(config, everything, steps)
     contest = replace(contest, models=models)
-    if model is not None and departures_of_config(model.filled):
+    if model is not None and departures_of_config(model.filled, model.fetched.prompt.cleaning):
         contest = replace(contest, champion=replace(contest.champion, is_served_otherwise=True))
     with work_folder(config.run) as work:
         folders = Folders(work, cache_folder())
@@ -130,7 +130,7 @@ def _fetch(config: EvaluateConfig, champion: Champion) -> _Model:
     fetched = fetch_with_adapter(adapter.uri, config.model, config.storage, cache_folder())
     if fetched.adapter_digest != adapter.digest:
         raise RetryError(f"{adapter.uri} was replaced while the evaluation began: run again")
-    return _Model(adapter, filled, fetched, cleaning_of(fetched.prompt, config.data))
+    return _Model(adapter, filled, fetched, cleaning_of(fetched.prompt, filled.config.data))
 
 
 def _facts(config: EvaluateConfig, model: _Model | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from job.evaluation.result import Kind
 from job.evaluation.systems import BASE, CHAMPION, TUNED, System
 from job.inference.from_disk import Candidate, Folders, Summarized, summarize_candidates
 from job.inference.open import FetchedModel, fetch_with_adapter
-from job.inference.serving import Serving, ServingWish
+from job.inference.serving import AS_EVALUATED, Serving, ServingWish
 from job.inference.taken import judged_serving, wish_as_judged
 from job.model.fetch import Adapter
 from job.model.quantization import WeightsInMemory
@@ -66,16 +66,19 @@ def champion_candidate(
     """
     wish = _wish_of(adapter, like)
     model = fetch_with_adapter(adapter.uri, wish.section, storage, cache)
-    conversations = cleaned_for(model, like.conversations, raw)
+    conversations = cleaned_for(model, wish, like.conversations, raw)
     return Candidate(CHAMPION, model, wish, conversations)
 
 
 def cleaned_for(
-    model: FetchedModel, conversations: Sequence[Conversation], raw: Sequence[Conversation]
+    model: FetchedModel,
+    wish: ServingWish,
+    conversations: Sequence[Conversation],
+    raw: Sequence[Conversation],
 ) -> list[Conversation]:
     """Return the conversations as a model reads them: what is in `raw`, after its own cleaning."""
     by_source = {conversation.source: conversation for conversation in raw}
-    steps = model.prompt.cleaning
+    steps = wish.reading.steps(model.prompt.cleaning)
     return [clean(by_source[conversation.source], steps) for conversation in conversations]
 
 
@@ -86,7 +89,7 @@ def _wish_of(adapter: Adapter, like: Candidate) -> ServingWish:
         # Where the config loads a base from, and whose code may run, is meant for the judged one's.
         elsewhere = {"base": None, "revision": None, "trust_remote_code": False}
         section = section.model_copy(update=elsewhere)
-    wish = replace(like.wish, section=section)
+    wish = replace(like.wish, section=section, reading=AS_EVALUATED)
     judged = judged_serving(adapter)
     return wish if judged is None else wish_as_judged(wish, judged.serving)
 

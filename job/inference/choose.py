@@ -148,17 +148,19 @@ def serving_in_memory(
 
 
 def _serving(model: FetchedModel, wish: ServingWish, engine: Name) -> Serving:
-    """Return the settings by which an engine is to serve; those of attention as vLLM has them."""
+    """Return the settings by which an engine is to serve, before anything is loaded."""
+    attention = BY_DEFAULT if wish.section.attention == "auto" else wish.section.attention
     return Serving(
         quantization=_quantization(model, wish.section, engine),
         dtype=_name_of(compute_dtype(wish.section.dtype)),
-        attention=OF_VLLM if engine == "vllm" else BY_DEFAULT,
+        attention=OF_VLLM if engine == "vllm" else attention,
         adapter_weights=wish.adapter_weights,
         engine=engine,
         engine_version=_version(engine),
         tensor_parallel=wish.tensor_parallel,
         generation=deciding_generation(wish.generation),
         prompt=prompt_digest(model.prompt),
+        reading=wish.reading.of(model.prompt.cleaning),
     )
 
 

@@ -136,7 +136,11 @@ def _summarize(candidate: Candidate, engine: Engine, opened: OpenedEngine) -> Su
         summaries = summarize_conversations(
             candidate.conversations, OneByOne(engine), encoder, generation, done
         )
-    serving = replace(opened.serving, prompt=prompt_digest(model.prompt))
+    serving = replace(
+        opened.serving,
+        prompt=prompt_digest(model.prompt),
+        reading=candidate.wish.reading.of(model.prompt.cleaning),
+    )
     return Summarized(summaries, serving, opened.weights)
 
 

@@ -5,14 +5,15 @@ with an adapter in serving.json: a night takes from there what its config does n
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from job.config.data_sections import CleaningStep
 from job.config.sections import AdapterModelSection, GenerationSection
 from job.config.serving_section import SERVING_KEYS_BY_SECTION, AdapterWeights, EngineName
 from job.errors import DamagedError
@@ -29,6 +30,43 @@ DType = Annotated[str, Field(pattern=r"^(bfloat16|float16|float32)$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,39}$")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9.+!_-]{0,60}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Redacted = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The changes that a conversation goes through before it is a prompt.
+
+    The defaults are what evaluations do. `cleaning` is None for that of the adapter's training.
+    `redaction` has the names of what is replaced. `long_conversations` does not say `reject`: no
+    summary that is written is another one by that.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    cleaning: tuple[CleaningStep, ...] | None = None
+    long_conversations: Literal["keep_ends", "hierarchical"] = "keep_ends"
+    redaction: tuple[Redacted, ...] = ()
+
+    def of(self, trained: tuple[CleaningStep, ...]) -> "Reading":
+        """Return the same, of an adapter that was trained with this cleaning."""
+        return replace(self, cleaning=None) if self.cleaning == trained else self
+
+    def steps(self, trained: tuple[CleaningStep, ...]) -> tuple[CleaningStep, ...]:
+        """Return the cleaning of an adapter that was trained with this one."""
+        return trained if self.cleaning is None else self.cleaning
+
+    def shown(self) -> dict[str, str]:
+        """Return the values in words, by name."""
+        cleaning = "as in training" if self.cleaning is None else _listed(self.cleaning)
+        return {
+            "cleaning": cleaning,
+            "long_conversations": self.long_conversations,
+            "redaction": _listed(self.redaction),
+        }
+
+
+AS_EVALUATED = Reading()
 
 
 @dataclass(frozen=True)
@@ -46,6 +84,7 @@ class Serving:
     tensor_parallel: Annotated[int, Field(ge=1, le=1024)]
     generation: Mapping[str, Any]  # by the keys in DECIDING
     prompt: Digest
+    reading: Reading = AS_EVALUATED
 
     @property
     def engine_name(self) -> str:
@@ -73,11 +112,21 @@ class Serving:
         parts.append(f"{how}, at most {generation['max_new_tokens']} tokens")
         if generation["max_input_tokens"] is not None:
             parts.append(f"prompts of at most {generation['max_input_tokens']} tokens")
+        usual = AS_EVALUATED.shown()
+        for name, value in self.reading.shown().items():
+            if value != usual[name]:
+                parts.append(f"{name.replace('_', ' ')} {value}")
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as JSON types."""
-        return asdict(self)
+        """Return the settings as JSON types, without a reading that is the usual one.
+
+        Earlier versions, which know no other, read them too.
+        """
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.reading == AS_EVALUATED:
+            del plain["reading"]
+        return plain
 
     @staticmethod
     def from_json(plain: Any, where: str = FILE) -> "Serving":
@@ -122,6 +171,7 @@ class ServingWish:
     engine: EngineName = "auto"
     adapter_weights: AdapterWeights = "separate"
     tensor_parallel: int = 1
+    reading: Reading = AS_EVALUATED
     taken: frozenset[str] = frozenset()
 
 
@@ -189,10 +239,15 @@ def read_serving(adapter: Adapter) -> AdapterServing | None:
 
 
 def _flat(serving: Serving) -> dict[str, Any]:
-    """Return all settings by name, those of generation among them."""
-    plain = serving.to_json()
+    """Return all settings by name, those of generation and of reading among them."""
+    plain = asdict(serving)
     generation: dict[str, Any] = plain.pop("generation")
-    return plain | generation
+    del plain["reading"]
+    return plain | generation | serving.reading.shown()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def _shown(value: Any) -> str:

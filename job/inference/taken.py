@@ -9,8 +9,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from job.config.commands import EvaluateConfig, SummarizeConfig
+from job.config.data_sections import CleaningStep
 from job.config.serving_section import SERVING_KEYS, SERVING_KEYS_BY_SECTION
-from job.inference.serving import AdapterServing, Serving, ServingWish, departure, read_serving
+from job.conversations.cleaning import resolve_steps
+from job.inference.serving import (
+    AdapterServing,
+    Reading,
+    Serving,
+    ServingWish,
+    departure,
+    read_serving,
+)
+from job.inference.vllm_start import is_installed
 from job.model.champion import Pointer
 from job.model.fetch import Adapter, read_adapter
 
@@ -18,6 +28,7 @@ Config = TypeVar("Config", SummarizeConfig, EvaluateConfig)
 
 # What `model.quantization` can name. A base's own quantization needs no key.
 SERVING = "serving"  # the key of the settings in the evaluation of a champion
+OF_AUTO = ("sdpa", "eager")  # what `model.attention: auto` may become
 QUANTIZATIONS = {"none": None, "nf4": "nf4", "nf4-double": "nf4-double"}
 
 
@@ -41,6 +52,7 @@ class Filled(Generic[Config]):
             config.engine,
             config.adapter_weights,
             config.tensor_parallel,
+            reading_of(config),
             self.taken,
         )
 
@@ -106,23 +118,52 @@ def wish_as_judged(wish: ServingWish, serving: Serving) -> ServingWish:
         wish,
         section=wish.section.model_copy(update=chosen(section)),
         generation=wish.generation.model_copy(update=chosen(generation)),
+        reading=serving.reading,
         taken=frozenset(values),
         **chosen(SERVING_KEYS),
     )
 
 
-def departures_of_config(filled: Filled[Any]) -> list[str]:
+def reading_of(config: SummarizeConfig | EvaluateConfig) -> Reading:
+    """Return what a config does to conversations before they are prompts."""
+    cleaning = None if config.data.cleaning == "auto" else resolve_steps(config.data)
+    if isinstance(config, EvaluateConfig):
+        return Reading(cleaning)
+    is_hierarchical = config.long_conversations == "hierarchical"
+    redaction = config.redaction
+    return Reading(
+        cleaning,
+        "hierarchical" if is_hierarchical else "keep_ends",
+        () if redaction is None else (*redaction.kinds, *redaction.patterns),
+    )
+
+
+def departures_of_config(filled: Filled[Any], trained: tuple[CleaningStep, ...]) -> list[str]:
     """Return a sentence for each value that the config sets otherwise than it was judged.
 
-    `auto` is none of them: what becomes of it is known where the model is opened.
+    `trained` is the cleaning of the adapter's training. `auto` is no departure where what becomes
+    of it is known only when the model is opened.
     """
     if filled.judged is None:
         return []
+    judged = filled.judged.serving
     here = _present(filled.config)
     sentences = []
-    for name, judged in _values(filled.judged.serving).items():
-        if name not in filled.taken and here[name] not in (judged, "auto"):
-            sentences.append(departure(name, here[name], judged))
+    for name, there in _values(judged).items():
+        if name != "cleaning" and name not in filled.taken and here[name] not in (there, "auto"):
+            sentences.append(departure(name, here[name], there))
+
+    attention = filled.config.model.attention
+    usual = (judged.attention, "auto") if judged.attention in OF_AUTO else (judged.attention,)
+    engine = filled.config.engine
+    is_plain = engine == "transformers" or (engine == "auto" and not is_installed())
+    if judged.engine == "transformers" and is_plain and attention not in usual:
+        sentences.append(departure("attention", attention, judged.attention))
+
+    there = judged.reading.shown()
+    for name, value in reading_of(filled.config).of(trained).shown().items():
+        if value != there[name]:
+            sentences.append(departure(name, value, there[name]))
     return sentences
 
 
@@ -131,6 +172,8 @@ def _values(serving: Serving) -> dict[str, Any]:
     values: dict[str, Any] = {name: getattr(serving, name) for name in (*SERVING_KEYS, "dtype")}
     if serving.quantization in QUANTIZATIONS:
         values["quantization"] = QUANTIZATIONS[serving.quantization]
+    if serving.reading.cleaning is not None:
+        values["cleaning"] = list(serving.reading.cleaning)
     return values | dict(serving.generation)
 
 

@@ -28,7 +28,9 @@ from job.preflight.access import SmallFiles, describe_base, small_files
 from job.preflight.checks import Check, Found, check, check_value
 from job.preflight.serving import describe_serving_of_adapter, describe_serving_of_training
 from job.printable import visible
-from job.prompt.template import Prompt, make_prompt
+from job.prompt.template import FILE as PROMPT_FILE
+from job.prompt.template import REMEDY as PROMPT_REMEDY
+from job.prompt.template import Prompt, make_prompt, parse_prompt
 from job.prompt.vocabulary import check_vocabulary
 from job.telemetry import event
 
@@ -136,11 +138,20 @@ def _serving_check(
 
     def describe() -> Found[SummarizeConfig | EvaluateConfig]:
         filled: Filled[Any] = fill(config)
-        described = describe_serving_of_adapter(filled)
+        described = describe_serving_of_adapter(filled, _trained_cleaning(filled))
         return Found(described.text, filled.config, described.is_known)
 
     serving, filled_config = check_value("serving", describe, "adapter")
     return serving, filled_config or config
+
+
+def _trained_cleaning(filled: Filled[Any]) -> tuple[CleaningStep, ...]:
+    """Return the cleaning that the adapter was trained with, if the config asks for any."""
+    config = filled.config
+    if filled.judged is None or config.data.cleaning == "auto":
+        return ()
+    adapter = read_adapter(str(config.adapter), config.storage)
+    return parse_prompt(adapter.store.read(PROMPT_FILE), adapter.uri, PROMPT_REMEDY).cleaning
 
 
 def describe_champion(pointer: Pointer) -> str:

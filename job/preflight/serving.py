@@ -3,6 +3,7 @@
 from typing import Any
 
 from job.config.commands import TrainConfig
+from job.config.data_sections import CleaningStep
 from job.inference.taken import Filled, departures_of_config
 from job.inference.vllm_start import is_installed
 from job.preflight.checks import Found
@@ -49,14 +50,19 @@ def describe_serving_of_training(config: TrainConfig, parameters: int) -> str:
     return "\n".join(lines)
 
 
-def describe_serving_of_adapter(filled: Filled[Any]) -> Found[None]:
-    """Return how the adapter was judged, and what of that the config or this machine changes."""
+def describe_serving_of_adapter(
+    filled: Filled[Any], trained: tuple[CleaningStep, ...]
+) -> Found[None]:
+    """Return how the adapter was judged, and what of that the config or this machine changes.
+
+    `trained` is the cleaning of the adapter's training.
+    """
     if filled.judged is None:
         return Found(UNKNOWN, None, is_known=False)
     judged = filled.judged
     text = judged.serving.text()
     lines = [f"as it was judged: {text}" if judged.is_judged else f"never judged, meant for {text}"]
-    lines += [f"warning: departs: {each}" for each in departures_of_config(filled)]
+    lines += [f"warning: departs: {each}" for each in departures_of_config(filled, trained)]
     if "engine" in filled.taken:
         if judged.serving.engine == "vllm" and not is_installed():
             lines.append(WITHOUT_VLLM)

@@ -18,7 +18,7 @@ from job.evaluation.floors import CONSTANT, ENDS, HUMAN, LEAD
 from job.evaluation.run import run_evaluation
 from job.evaluation.systems import AS_TRAINED, BASE, CHAMPION, GIVEN, TUNED
 from job.inference.transformers_engine import TransformersEngine
-from job.model.champion import find_pointer
+from job.model.champion import Promotion, find_pointer, now, switch
 from job.model.fetch import read_adapter
 from job.storage.folders import publish_folder, read_manifest, verify_folder
 from job.storage.local import LocalStore
@@ -291,3 +291,29 @@ def test_a_pointer_is_resolved_once(config, tmp_path, base_folder, monkeypatch):
     assert facts["adapter"] == adapter
     assert facts["adapter_digest"] == read_adapter(adapter, STORAGE).digest
     assert facts["champion"] == {"pointer": pointer, "version": 1}
+
+
+def test_an_evaluation_that_cleans_otherwise_says_so(config, tmp_path, base_folder):
+    adapter, pointer = f"{tmp_path}/runs/a", f"{tmp_path}/champion.json"
+    publish_adapter(base_folder, tmp_path / "made", adapter)
+
+    def evaluation(**keys: Any) -> dict[str, Any]:
+        options = {"bootstrap_samples": 100, "base_without_adapter": False}
+        run_evaluation(config(generation={"max_new_tokens": 2}, evaluation=options, **keys))
+        found: dict[str, Any] = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+        return found
+
+    usual = evaluation(adapter=adapter)["systems"][TUNED]["serving"]
+    entry = Promotion(
+        adapter,
+        read_adapter(adapter, STORAGE).digest,
+        now(),
+        "a test",
+        evaluation={"serving": usual},
+    )
+    switch(pointer, STORAGE, entry, None)
+    other = evaluation(adapter=pointer, data={"cleaning": ["mentions"]})
+    assert other["departures"] == ["cleaning mentions here, as in training when it was judged"]
+    serving = other["systems"][TUNED]["serving"]
+    assert serving["reading"]["cleaning"] == ["mentions"]
+    assert "reading" not in usual

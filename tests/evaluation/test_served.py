@@ -14,7 +14,7 @@ from job.evaluation.served import champion_candidate
 from job.evaluation.systems import TUNED
 from job.inference.from_disk import Candidate
 from job.inference.open import fetch_with_adapter
-from job.inference.serving import ServingWish
+from job.inference.serving import Reading, ServingWish
 from job.model.fetch import read_adapter
 from job.storage.folders import publish_folder, read_manifest
 from job.storage.local import LocalStore
@@ -75,3 +75,12 @@ def test_the_champion_reads_what_it_reads_in_a_night(rivals, tmp_path):
     found = champion_candidate(champion(), challenger, RAW, STORAGE, tmp_path / "cache")
     (conversation,) = found.conversations
     assert conversation.turns[0].text == "@acme see https://a.b/c order 5 ^JD"
+
+
+def test_the_champion_reads_what_it_was_judged_with(rivals, tmp_path):
+    challenger, champion = rivals
+    judged = champion(replace(SERVING, reading=Reading(("mentions",))))
+    found = champion_candidate(judged, challenger, RAW, STORAGE, tmp_path / "cache")
+    assert found.wish.reading == Reading(("mentions",))
+    (conversation,) = found.conversations
+    assert conversation.turns[0].text == "  see https://a.b/c order 5 ^JD"

@@ -15,6 +15,7 @@ from job.errors import DamagedError
 from job.identity import json_digest
 from job.inference.serving import (
     AdapterServing,
+    Reading,
     Serving,
     differences,
     read_serving,
@@ -101,6 +102,10 @@ def test_an_adapter_without_the_file_changes_no_config(tmp_path):
         {"generation": GENERATION | {"temperature": -1.0}},
         {"generation": GENERATION | {"max_batch_size": 1 << 40}},
         {"judged": "yes"},
+        {"reading": {"cleaning": ["eval"]}},
+        {"reading": {"long_conversations": "drop"}},
+        {"reading": {"redaction": ["../x"]}},
+        {"reading": {"path": "/etc"}},
     ],
     ids=str,
 )
@@ -134,7 +139,7 @@ def test_a_config_takes_what_it_does_not_set():
     assert filled.config.generation.max_new_tokens == 99
     assert {"engine", "tensor_parallel", "quantization", "seed"} <= filled.taken
     assert not {"dtype", "max_new_tokens"} & filled.taken
-    assert departures_of_config(filled) == ["max new tokens 99 here, 64 when it was judged"], (
+    assert departures_of_config(filled, ()) == ["max new tokens 99 here, 64 when it was judged"], (
         "what auto becomes is known where the model is opened"
     )
 
@@ -182,3 +187,67 @@ def test_differences_are_sentences_about_what_decides():
     drawn = replace(SERVING, generation=GENERATION | {"temperature": 0.7})
     assert differences(SERVING, drawn) == ["temperature 0.7 here, 0 when it was judged"]
     assert differences(SERVING, SERVING) == []
+
+
+def test_what_is_read_otherwise_departs():
+    other = replace(SERVING, reading=Reading(("links",), "hierarchical", ("email", "phone")))
+    assert differences(SERVING, other) == [
+        "cleaning links here, as in training when it was judged",
+        "long conversations hierarchical here, keep_ends when it was judged",
+        "redaction email, phone here, none when it was judged",
+    ]
+    assert "cleaning links; long conversations hierarchical; redaction email" in other.text()
+    assert Serving.from_json(other.to_json()) == other
+
+
+def test_the_usual_reading_is_no_part_of_the_record():
+    assert "reading" not in SERVING.to_json(), "earlier versions refuse keys that they do not know"
+    assert Serving.from_json(SERVING.to_json()) == SERVING
+
+
+def test_a_config_takes_the_cleaning_that_an_evaluation_had():
+    own = JUDGED
+    judged = replace(JUDGED, serving=replace(SERVING, reading=Reading(("links",))))
+    assert take(night(), own).config.data.cleaning == "auto"
+    assert identity(take(night(), own).config, [], Digests("a", "b"))["data"]["cleaning"] == "auto"
+    filled = take(night(), judged)
+    assert filled.config.data.cleaning == ["links"]
+    assert filled.wish().reading == Reading(("links",))
+    assert departures_of_config(filled, ("whitespace",)) == []
+    asked = take(night(data={"cleaning": "auto"}), judged)
+    assert departures_of_config(asked, ("whitespace",)) == [
+        "cleaning as in training here, links when it was judged"
+    ]
+    text = ConfigText("night.yaml", resolved_yaml(night()))
+    assert take(load_config("summarize", text), judged).config.data.cleaning == ["links"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "departs"),
+    [
+        ({"data": {"cleaning": "tweets"}}, "cleaning links, mentions"),
+        ({"data": {"cleaning": []}}, "cleaning none here, as in training"),
+        ({"data": {"cleaning": ["whitespace"]}}, None),
+        ({"long_conversations": "hierarchical"}, "long conversations hierarchical"),
+        ({"long_conversations": "reject"}, None),
+        ({"redaction": {"kinds": ["email"], "patterns": {"order": "O-1"}}}, "redaction email, ord"),
+        ({"redaction": {"kinds": []}}, None),
+        ({"model": {"attention": "eager"}}, "attention eager here, sdpa"),
+        ({"model": {"attention": "auto"}}, None),
+        ({"engine": "vllm", "model": {"attention": "eager"}}, "engine vllm here"),
+    ],
+    ids=str,
+)
+def test_a_config_that_reads_or_attends_otherwise_departs(keys, departs):
+    serving = replace(SERVING, engine="transformers", attention="sdpa")
+    filled = take(night(**keys), AdapterServing(serving, True))
+    found = departures_of_config(filled, ("whitespace",))
+    assert len(found) == (departs is not None)
+    assert not found or found[0].startswith(departs)
+
+
+def test_an_attention_that_auto_never_becomes_departs():
+    serving = replace(SERVING, engine="transformers", attention="flash_attention_2")
+    assert departures_of_config(take(night(), AdapterServing(serving, True)), ()) == [
+        "attention auto here, flash_attention_2 when it was judged"
+    ]

@@ -82,16 +82,25 @@ def test_a_night_serves_as_the_adapter_was_judged(config, judged, tmp_path, log)
 def test_what_departs_is_in_the_log_and_the_manifest(config, judged, tmp_path, log):
     write_lines(tmp_path / "in.jsonl", [conversation(f"c{n}") for n in range(3)])
     uri = judged(engine="vllm", engine_version="0.32.0", attention="vllm")
-    keys = {"generation": {"max_new_tokens": 7}, "chunks": {"records": 2}}
+    keys = {
+        "generation": {"max_new_tokens": 7},
+        "chunks": {"records": 2},
+        "data": {"cleaning": ["links"]},
+        "long_conversations": "hierarchical",
+        "redaction": {"kinds": ["email"]},
+    }
     summarize(night(config, uri, **keys))
     departures = [
         "engine transformers here, vllm when it was judged",
-        "max_new_tokens 7 here, 5 when it was judged",
+        "max new tokens 7 here, 5 when it was judged",
+        "cleaning links here, as in training when it was judged",
+        "long conversations hierarchical here, keep_ends when it was judged",
+        "redaction email here, none when it was judged",
     ]
     found = manifest_of(tmp_path / "out")["departures"]
-    assert found == {text.replace("_", " "): 2 for text in departures}, "by chunks"
+    assert found == dict.fromkeys(departures, 2), "by chunks"
     (warning,) = [each for each in log.records if "as the adapter was judged" in each.message]
-    assert warning.fields["departures"] == list(found)
+    assert warning.fields["departures"] == departures
 
 
 def test_a_plan_names_what_departs(config, judged, unserved, tmp_path):
@@ -108,6 +117,13 @@ def test_a_plan_names_what_departs(config, judged, unserved, tmp_path):
     assert "warning" not in line()
     set_here = line(model={"quantization": None})
     assert "warning: departs: quantization null here, nf4 when it was judged" in set_here
+    read = line(data={"cleaning": "tweets"}, redaction={"kinds": ["email"]})
+    assert "warning: departs: cleaning links, mentions" in read
+    assert "warning: departs: redaction email here, none when it was judged" in read
+    own = list(read_prompt(unserved).cleaning)
+    assert "warning" not in line(data={"cleaning": own}), "the steps of the training, by name"
+    attention = line(model={"attention": "eager"})
+    assert "warning: departs: attention eager here, sdpa when it was judged" in attention
     judged(is_judged=False, engine="vllm")
     assert line().startswith("never judged, meant for quantization nf4")
     assert "vLLM, which is not installed here" in line()
