@@ -235,3 +235,7 @@ def test_an_address_that_nobody_gave_is_invented(
 def test_digits_of_an_address_are_no_number_of_the_summary() -> None:
     found = inventions(sample("write to ann77@example.org", "write to ann77@example.org"))
     assert found == ([], [], [])
+
+
+def test_a_model_that_is_stuck_in_a_word_for_numbers_is_measured() -> None:
+    assert inventions(sample("hundert" * 5000, "hello")) == ([], [], [])

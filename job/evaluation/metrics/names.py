@@ -43,7 +43,7 @@ _VERB = regex.compile(r"\p{L}+(?:ed|ing|es)", regex.IGNORECASE)
 _PARTS = regex.compile(r"\p{Lu}?\p{Ll}+|\p{Lu}+(?!\p{Ll})|\p{Nd}+")
 _PLAIN_WORD = regex.compile(r"[\p{L}\p{M}\p{Nd}]+")
 _LETTERS = regex.compile(r"[\p{L}\p{M}]+|\p{Nd}+")
-_HANDLE = regex.compile(r"(?:[@#]|https?:|www\.)\S+|\S+[@_]\S+|\S+\.(?:com|org|net)\S*")
+_HANDLE = regex.compile(r"[@#_]|https?:|www\.|\.(?:com|org|net)\b")
 # Capitalised words in a row, which an abbreviation may stand for: Bank of America.
 _TITLE = regex.compile(r"\p{Lu}\p{Ll}+(?:[ \-](?:(?:of|the|and|for|&) )?\p{Lu}\p{Ll}+)+")
 # How a name changes: a plural or a possessive, the people and the language of a country.
@@ -68,7 +68,8 @@ def names_in(summary: str) -> list[str]:
         before = ""
         for match in _WORD.finditer(line):
             word = _POSSESSIVE.sub("", match[0])
-            is_first = not before or _OPENING.search(line[: match.start()])
+            start = match.start()
+            is_first = not before or _OPENING.search(line[max(start - 4, 0) : start])
             is_verb = before in _ROLES and _VERB.fullmatch(word)  # "Agent Replied"
             if not is_first and not is_verb and _is_name(word):
                 found[word] = None
@@ -117,7 +118,8 @@ class KnownWords:
             for one, other in pairwise(plain)
             if min(len(one), len(other)) >= MIN_LETTERS_IN_A_PAIR
         }
-        self._handles = " ".join(squash(handle) for handle in _HANDLE.findall(folded))
+        handles = [piece for piece in folded.split() if _HANDLE.search(piece)]
+        self._handles = " ".join(squash(handle) for handle in handles)
         self._initials = [row for title in _TITLE.findall(text) for row in _initials(title)]
         self._evidence = evidence
 

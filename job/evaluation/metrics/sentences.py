@@ -28,6 +28,7 @@ _BEGINNINGS = (
     "the a an i it he she they we you this that these those there then customer agent client user "
     "representative later after before when however but and so if in on as at for to"
 )
+LONGEST = 20  # characters, more than any of these
 _LAST_WORD = regex.compile(r"(?<![\p{L}\p{M}\p{Nd}])([\p{L}\p{M}.]*[\p{L}\p{M}]º?)\.$")
 _LIST_NUMBER = regex.compile(r"\(?(?:\p{Nd}{1,2}|\p{L})[.)]+")
 _NEXT_WORD = regex.compile(r"[\p{L}\p{M}]+")
@@ -50,7 +51,7 @@ def _goes_on(before: str, after: str) -> bool:
     """Return True if the full stop after which the text is cut ends no sentence."""
     if _LIST_NUMBER.fullmatch(before):
         return True
-    last = _LAST_WORD.search(before)
+    last = _LAST_WORD.search(before[-LONGEST:])
     if last is None or not after:
         return False
     word, following = last[1].lower(), _NEXT_WORD.match(after)

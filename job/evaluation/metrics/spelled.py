@@ -16,6 +16,7 @@ _STARTING_WORDS = (
     "hundred thousand million dozen hundert tausend honderd duizend cento cien mille mil"
 )
 _STARTING_SCALES = frozenset(_STARTING_WORDS.split())
+LONGEST = 60  # letters: neunhundertneunundneunzigtausendneunhundertneunundneunzig
 _VIGESIMAL = ("soixante", "vingt", "vingts")  # sixty and eighty go on to 79 and 99 in French
 _HAN = regex.compile(r"[〇零一二两兩三四五六七八九十百千万萬億亿]+")
 _CLOCK = {
@@ -96,6 +97,8 @@ def _value_of(word: str) -> float | None:
     """Return the value of a word, which may be a compound: zweihundertfünfzig, duemila."""
     if word in UNITS:
         return UNITS[word]
+    if len(word) > LONGEST:
+        return None
     for scale, factor in COMPOUND_SCALES.items():
         head, found, rest = word.partition(scale)
         if not found:
