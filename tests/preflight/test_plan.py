@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from job.config.commands import EvaluateConfig, SummarizeConfig
+from job.config.sections import StorageSection
 from job.errors import ExitCode
+from job.model.champion import Promotion, now, switch
 from job.preflight.checks import Plan
 from job.preflight.plan import plan
 from job.summarization.champion import find_champion, pin_champion
@@ -204,6 +206,16 @@ def test_a_plan_shows_what_a_pointer_means_and_what_a_night_follows(summarizing,
     assert f"{pointer}, version 2: {tmp_path}/runs/b" in text
     assert "this night began with version 1 at 20" in text
     assert f"and follows that: {tmp_path}/runs/a" in text
+
+
+def test_a_plan_says_of_a_champion_that_it_did_not_pass_its_gate(summarizing, tmp_path):
+    pointer, adapter = f"{tmp_path}/champion.json", f"{tmp_path}/runs/a"
+    digest = put_adapter(adapter, tmp_path / "made")
+    by_hand = Promotion(adapter, digest, now(), "Ada", evaluation={"gate": {"passed": False}})
+    switch(pointer, StorageSection(), by_hand, None)
+    assert (
+        "by Ada, although it did not pass its gate" in plan(summarizing(adapter=pointer)).findings()
+    )
 
 
 def test_a_plan_without_a_champion_says_how_to_make_one(summarizing, tmp_path):
