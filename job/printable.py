@@ -92,6 +92,11 @@ def visible(text: str, one_line: bool = False) -> str:
     return escaped.replace("\n", "\\n") if one_line else escaped
 
 
+def number_of(count: int, one: str, more: str) -> str:
+    """Return a count with its noun: `number_of(1, "file", "files")` is `1 file`."""
+    return f"{count:,} {one if count == 1 else more}"
+
+
 def masked(text: str) -> str:
     """Return the text without secrets.
 

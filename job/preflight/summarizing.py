@@ -18,6 +18,7 @@ from job.model.champion import is_pointer, read_pointer
 from job.preflight.access import probe_output
 from job.preflight.checks import Check, Found, Plan, check, check_value
 from job.preflight.models import describe_champion, generating_checks
+from job.printable import number_of
 from job.storage.open import InputFile
 from job.summarization.champion import find_champion, follow
 from job.summarization.chunks import count_chunks, size_of
@@ -97,7 +98,7 @@ def _read_input(config: SummarizeConfig) -> Found[_Input]:
     with redacted_errors(make_redactor(config.redaction), [file.uri for file in files]):
         records = _count_records(files, config)
         chunks = count_chunks(files, config.data, size_of(config.chunks))
-    return Found(f"{records}\n{chunks:,} chunks", _Input(files, chunks))
+    return Found(f"{records}\n{number_of(chunks, 'chunk', 'chunks')}", _Input(files, chunks))
 
 
 def _look_at_output(config: SummarizeConfig, files: Sequence[InputFile] | None) -> Found[bool]:
@@ -141,9 +142,15 @@ def _count_records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
     records = good + len(rejects)
     check_enough(records, config)
 
-    lines = [f"{len(files):,} files, {good:,} conversations, {len(rejects):,} rejects"]
+    counts = (
+        number_of(len(files), "file", "files"),
+        number_of(good, "conversation", "conversations"),
+        number_of(len(rejects), "reject", "rejects"),
+    )
+    lines = [", ".join(counts)]
     if doubtful:
-        lines.append(f"{doubtful:,} conversations have lines that may be another speaker's")
+        doubts = number_of(doubtful, "conversation has", "conversations have")
+        lines.append(f"{doubts} lines that may be another speaker's")
     redactor = make_redactor(config.redaction)
     for reject in rejects[:REJECTS_SHOWN]:
         lines.append(str(replace(reject, detail=redact_message(reject.detail, redactor))))

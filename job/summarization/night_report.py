@@ -23,6 +23,7 @@ from job.pages.conversations import (
     fit,
 )
 from job.pages.render import render
+from job.printable import number_of
 from job.storage.atomic import write_file
 from job.summarization.chunks import Chunks
 from job.summarization.night import Night
@@ -95,11 +96,13 @@ def _verdict(page: NightPage) -> Verdict:
     counts = page.counts
     new = counts.records - counts.skipped
     if not new:
-        sentence = f"Nothing new: all {counts.records:,} conversations were summarized before."
+        done = number_of(counts.records, "conversation was", "conversations were")
+        sentence = f"Nothing new: {done} summarized before."
         return Verdict("good", sentence)
     share = counts.rejected / new
     limit = page.night.config.limits.max_reject_fraction
-    summarized = f"{counts.summaries:,} of {new:,} new conversations were summarized"
+    conversations = number_of(new, "new conversation was", "new conversations were")
+    summarized = f"{counts.summaries:,} of {conversations} summarized"
     if page.facts["state"] != "finished":
         sentence = f"{summarized}; {share:.1%} were rejected, more than the limit of {limit:.1%}."
         return Verdict("bad", sentence)
@@ -112,9 +115,9 @@ def _verdict(page: NightPage) -> Verdict:
 def _tiles(page: NightPage) -> list[tuple[str, str, str]]:
     counts = page.counts
     tiles = [
-        (f"{counts.records:,}", "records", ""),
-        (f"{counts.summaries:,}", "summaries", ""),
-        (f"{counts.rejected:,}", "rejects", ""),
+        (f"{counts.records:,}", "record" if counts.records == 1 else "records", ""),
+        (f"{counts.summaries:,}", "summary" if counts.summaries == 1 else "summaries", ""),
+        (f"{counts.rejected:,}", "reject" if counts.rejected == 1 else "rejects", ""),
     ]
     if counts.skipped:
         tiles.append((f"{counts.skipped:,}", "skipped", "summarized before"))
@@ -136,19 +139,37 @@ def _remarks(page: NightPage) -> list[str]:
     counts, sample = page.counts, page.sample
     remarks = []
     for departure, chunks in page.facts["departures"].items():
-        remarks.append(f"Not served as it was judged: {departure} ({chunks:,} chunks).")
+        where = number_of(chunks, "chunk", "chunks")
+        remarks.append(f"Not served as it was judged: {departure} ({where}).")
     shares = (
-        (sample.cut_summaries, "summaries were cut off at generation.max_new_tokens"),
-        (sample.shortened_conversations, "conversations were too long: turns were dropped"),
-        (counts.unclear_speakers, "transcripts have lines that may be another speaker's"),
-        (counts.leaks, "values were redacted in summaries, after the model had repeated them"),
+        (
+            sample.cut_summaries,
+            ("summary was", "summaries were"),
+            "cut off at generation.max_new_tokens",
+        ),
+        (
+            sample.shortened_conversations,
+            ("conversation was", "conversations were"),
+            "too long: turns were dropped",
+        ),
+        (
+            counts.unclear_speakers,
+            ("transcript has", "transcripts have"),
+            "lines that may be another speaker's",
+        ),
+        (
+            counts.leaks,
+            ("value was", "values were"),
+            "redacted in what the model had written",
+        ),
     )
-    for count, what in shares:
+    for count, nouns, what in shares:
         if count:
-            remarks.append(f"{count:,} {what}.")
+            remarks.append(f"{number_of(count, *nouns)} {what}.")
     left_out = page.night.left_out
     if left_out.count:
-        remarks.append(f"{left_out.count:,} files below the input were not read.")
+        files = number_of(left_out.count, "file below the input was", "files below the input were")
+        remarks.append(f"{files} not read.")
     return remarks
 
 
@@ -299,10 +320,10 @@ def _shown(row: Mapping[str, Any], turns: Sequence[Turn]) -> ShownConversation:
         badges.append(Badge("cut off", "bad"))
     if row["dropped_turns"]:
         tags.append(SHORTENED)
-        badges.append(Badge(f"{row['dropped_turns']:,} turns dropped"))
+        badges.append(Badge(f"{number_of(row['dropped_turns'], 'turn', 'turns')} dropped"))
     if row["leaks"]:
         tags.append(LEAKED)
-        badges.append(Badge(f"{row['leaks']:,} values redacted", "bad"))
+        badges.append(Badge(f"{number_of(row['leaks'], 'value', 'values')} redacted", "bad"))
     summary = ShownSummary("Summary", row["summary"], "judged", badges)
     numbers = {"characters": len(row["summary"]), "input": row["input_tokens"]}
     return ShownConversation(row["id"], turns, (), [summary], tags, numbers=numbers)

@@ -151,7 +151,7 @@ def test_more_rejects_than_the_night_may_have_are_found_by_the_plan(summarizing,
     with (tmp_path / "in.jsonl").open("a") as file:
         file.write("{}\n")  # one of 13
     assert plan(summarizing(limits={"max_reject_fraction": 0.08})).error is None
-    said = "1 rejects"
+    said = "1 reject"
     found = plan(summarizing(limits={"max_reject_fraction": 0.07}))
     ends(found, ExitCode.DATA, said)
     assert "max_reject_fraction allows (7.00%)" in found.text()

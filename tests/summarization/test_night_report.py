@@ -54,6 +54,17 @@ def test_a_redacted_night_has_a_redacted_page(config, tmp_path):
     text = text_of(page_of(tmp_path / "out"))
     assert "@example.com" not in text
     assert text.count("write to [EMAIL_1]") == 5
+    assert "redacted, but for their ids" in text
+
+
+def test_one_of_a_kind_is_said_in_the_singular(config, tmp_path):
+    write_lines(tmp_path / "in.jsonl", [conversation("eva@example.com", "a day late")])
+    run(config(generation={"max_new_tokens": 1}, redaction={}))
+    text = text_of(page_of(tmp_path / "out"))
+    assert "1 of 1 new conversation was summarized" in text
+    assert "1 record 1 summary 0 rejects" in text
+    assert not re.search(r"\b1 (summaries|conversations|records|chunks|values|turns)\b", text)
+    assert "eva@example.com" in text, "an id stays"
 
 
 def test_hostile_text_is_only_text_on_the_page(config, tmp_path):
@@ -126,4 +137,4 @@ def test_a_report_that_fails_costs_no_night(config, tmp_path, monkeypatch, caplo
 def test_beside_one_file_the_page_has_its_name(config, tmp_path, suffix):
     write_lines(tmp_path / "in.jsonl", [conversation("c", "hello")])
     run(config(output=f"{tmp_path}/out/day{suffix}"))
-    assert "1 of 1 new conversations" in text_of(page_of(tmp_path / "out", "day.report.html"))
+    assert "1 of 1 new conversation was" in text_of(page_of(tmp_path / "out", "day.report.html"))
