@@ -68,6 +68,7 @@ class WeightsInMemory:
             "parameters": self.share.total,
             "in_4_bits": self.share.four_bit,
             "of_embeddings": self.share.embeddings,
+            "auto_class": self.auto_class,
         }
 
     def sentence(self) -> str:

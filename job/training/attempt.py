@@ -1,7 +1,7 @@
 """The attempt of this process at the run: what it has reached, and its entry in run.json."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from job.config.load import resolved_yaml
 from job.environment import describe
 from job.errors import PreemptedError, RecapError, Stopped
-from job.model.quantization import WeightsInMemory
+from job.model.quantization import FourBitShare, WeightsInMemory
 from job.prompt.template import prompt_digest
 from job.telemetry import warn
 from job.training import journal
@@ -35,6 +35,7 @@ class CurrentAttempt:
     published: dict[str, str] = field(default_factory=dict)  # where to, by `adapter` and `hub`
     left_out: dict[str, str] = field(default_factory=dict)  # why, by what is not published
     gate: dict[str, Any] = field(default_factory=dict)  # the verdict; empty without a gate
+    before: journal.Journal | None = None  # run.json of the attempts before; on rank 0 only
     entry: journal.Journal | None = None  # run.json; on rank 0 only
     weights_in_memory: WeightsInMemory | None = None  # of the base, once it is loaded
 
@@ -52,6 +53,14 @@ class CurrentAttempt:
         """Note what of the base is in memory, for run.json, the report and the card."""
         self.weights_in_memory = weights
         self.weights.update(weights.facts())
+
+    def take_over(self) -> None:
+        """Take over what the attempts before have noted: this one only goes on publishing."""
+        facts = self.before.facts if self.before else {}
+        for name in ("timings", "best", "weights", "reload", "published", "left_out", "gate"):
+            getattr(self, name).update(facts.get(name, {}))
+        if "auto_class" in self.weights:
+            self.weights_in_memory = _weights_of(self.weights)
 
     def published_step(self) -> int:
         """Return the step after which the adapter to be published was."""
@@ -115,7 +124,7 @@ def record_attempt(run: Run, first_step: int, started: str) -> Iterator[CurrentA
 
 def _begin(attempt: CurrentAttempt, started: str) -> journal.Journal:
     run = attempt.run
-    before = journal.read_journal(run.store)
+    before = attempt.before = journal.read_journal(run.store)
     if before:
         # An attempt that ended after its selection need not have made it for nothing.
         attempt.selection.update(before.facts.get("selection", {}))
@@ -144,3 +153,11 @@ def _begin(attempt: CurrentAttempt, started: str) -> journal.Journal:
 def _end(attempt: CurrentAttempt, state: journal.State, reason: str) -> None:
     assert attempt.entry is not None
     journal.end(attempt.run.store, attempt.entry, state, attempt.step, reason)
+
+
+def _weights_of(facts: Mapping[str, Any]) -> WeightsInMemory:
+    """Return the weights of which `facts` are."""
+    own = facts["quantization_of_the_base"]
+    share = FourBitShare(facts["in_4_bits"], facts["parameters"], facts["of_embeddings"])
+    own = None if own == "none" else own
+    return WeightsInMemory(facts["quantization"], own, facts["auto_class"], share)

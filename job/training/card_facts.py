@@ -4,8 +4,8 @@ from job.config.sections import as_list
 from job.environment import versions
 from job.evaluation.card.facts import CardFacts, Split
 from job.evaluation.contest import verdict_of
-from job.evaluation.result import NotScored
-from job.evaluation.systems import Scored
+from job.evaluation.gate import recorded
+from job.evaluation.result import Evaluation, NotScored
 from job.model.control_tokens import recorded_end_ids
 from job.model.license import License, base_license
 from job.telemetry import warn
@@ -15,13 +15,14 @@ from job.training.reload import Reload
 
 
 def gather_facts(
-    attempt: CurrentAttempt, reload: Reload | None, result: Scored | NotScored
+    attempt: CurrentAttempt, reload: Reload | None, scores: Evaluation | NotScored
 ) -> CardFacts:
     """Return the facts for the card of the run's adapter. Reads the license from the base's card.
 
     Warns if the license is not known.
     """
     run = attempt.run
+    verdict = recorded(scores) if isinstance(scores, Evaluation) else verdict_of(scores, run.config)
     return CardFacts(
         run.config,
         run.base.identity(),
@@ -32,7 +33,7 @@ def gather_facts(
         attempt.weights_in_memory,
         find_license(run),
         reload.sentence() if reload else None,
-        verdict_of(result, run.config),
+        verdict,
     )
 
 

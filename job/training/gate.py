@@ -1,13 +1,14 @@
 """The gate at the end of a training: its verdict in run.json, and the promotion if it passed.
 
-The order is: judge, publish the adapter with its verdict, switch the pointer, finish the run. A run
-that is killed in between is judged again, against whoever is champion then. Only where the pointer
-was switched already, the next attempt does nothing but finish: the adapter that serves must not be
-written again.
+The order is: judge, publish the adapter with its verdict, switch the pointer, deliver, finish the
+run. A run that is killed before the switch is judged again, against whoever is champion then. Where
+nothing is left to judge, the next attempt only delivers and finishes: an adapter that may serve
+must not be written again.
 """
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from job.errors import DamagedError, DataError, GateError, MissingError
@@ -15,7 +16,7 @@ from job.evaluation.contest import Contest, verdict_of
 from job.evaluation.gate import FILE, GateResult
 from job.evaluation.gate_screen import gate_screen
 from job.evaluation.promotion import Judged, promote, was_promoted
-from job.evaluation.result import NotScored
+from job.evaluation.result import Evaluation, NotScored
 from job.evaluation.systems import Scored
 from job.model.champion import find_pointer
 from job.model.fetch import Adapter, read_adapter
@@ -23,9 +24,9 @@ from job.printable import printable
 from job.storage.folders import fetch_folder
 from job.telemetry import event
 from job.training.attempt import CurrentAttempt
-from job.training.merged import note_published
+from job.training.deliver import deliver
+from job.training.journal import gate_error
 from job.training.prepare import Run
-from job.training.publish import push
 
 
 def settle_gate(attempt: CurrentAttempt, contest: Contest, result: Scored | NotScored) -> None:
@@ -38,7 +39,7 @@ def settle_gate(attempt: CurrentAttempt, contest: Contest, result: Scored | NotS
     verdict = verdict_of(result, run.config)
     if verdict is None:
         return
-    adapter = _published(run)
+    adapter = published_adapter(run)
     if verdict.passed and isinstance(result, Scored):
         source = f"{run.store.uri}/report/evaluation.json"
         judged = Judged(adapter, result.evaluation, source, f"recap train {run.config.run}")
@@ -55,39 +56,43 @@ def raise_verdict(attempt: CurrentAttempt) -> None:
     print(printable(attempt.gate["screen"]), flush=True)
 
 
-def is_promoted(run: Run) -> bool:
-    """Return True if an earlier attempt made this run's adapter the champion.
+def is_settled(attempt: CurrentAttempt) -> bool:
+    """Return True if an earlier attempt published the run's adapter, and nothing is left to judge.
 
-    So it is also if somebody has replaced that champion since: a rollback must not be undone.
+    So it is without a gate, after the run's verdict that it passed, and if it has become champion,
+    also if somebody has replaced that champion since: a rollback must not be undone.
     """
-    uri = run.config.publish.champion
-    if uri is None:
-        return False
+    run = attempt.run
     try:
-        adapter = _published(run)
-        pointer = find_pointer(uri, run.config.storage)
+        adapter = published_adapter(run)
+        is_own = bool(adapter.manifest.extra.get("fingerprint") == run.identity()["fingerprint"])
+        if not is_own or run.config.publish.gate is None:
+            return is_own
+        if attempt.before is not None and gate_error(attempt.before, run.config) is None:
+            return True
+        uri = run.config.publish.champion
+        return uri is not None and was_promoted(find_pointer(uri, run.config.storage), adapter)
     except (MissingError, DataError):
         return False
-    is_own = adapter.manifest.extra.get("fingerprint") == run.identity()["fingerprint"]
-    return is_own and was_promoted(pointer, adapter)
 
 
-def finish_promoted(attempt: CurrentAttempt) -> None:
-    """Note what an earlier attempt published and promoted. Pushes to the Hub if configured."""
+def finish_settled(attempt: CurrentAttempt) -> None:
+    """Note what earlier attempts published, and deliver what they did not."""
     run = attempt.run
-    event("an earlier attempt made the adapter the champion: only run.json is left to write")
-    adapter = _published(run)
+    event("an earlier attempt published the adapter: it is not written again")
+    adapter = published_adapter(run)
+    attempt.take_over()
     attempt.published["adapter"] = adapter.uri
-    hub = run.config.publish.hub
-    if hub is not None:
-        folder = run.work / "published"
-        fetch_folder(run.store, "adapter", folder)
-        push(run, folder, hub)
-        attempt.published["hub"] = hub
-    if run.config.publish.merged:
-        note_published(attempt, adapter.digest)
-    verdict = GateResult.from_json(_read_json(run.store.read(f"adapter/{FILE}")))
-    _note(attempt, verdict, adapter)
+    folder = run.work / "published"
+    fetch_folder(run.store, "adapter", folder)
+    scores: Evaluation | NotScored = NotScored("it was published without scores", "")
+    if (folder / "evaluation.json").is_file():
+        scores = Evaluation.from_json(_read_json(folder / "evaluation.json"))
+    else:
+        attempt.left_out.setdefault("scores", "the adapter was published without them")
+    if run.config.publish.gate is not None:
+        _note(attempt, GateResult.from_json(_read_json(folder / FILE)), adapter)
+    deliver(attempt, folder, adapter, scores)
 
 
 def _note(attempt: CurrentAttempt, verdict: GateResult, adapter: Adapter) -> None:
@@ -101,13 +106,16 @@ def _note(attempt: CurrentAttempt, verdict: GateResult, adapter: Adapter) -> Non
     )
 
 
-def _published(run: Run) -> Adapter:
+def published_adapter(run: Run) -> Adapter:
+    """Return the run's adapter in storage."""
     return read_adapter(f"{run.store.uri}/adapter", run.config.storage)
 
 
-def _read_json(content: bytes) -> Mapping[str, Any]:
+def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        found: Mapping[str, Any] = json.loads(content)
+        found: Mapping[str, Any] = json.loads(path.read_bytes())
     except ValueError as error:
-        raise DamagedError(f"{FILE} is no JSON ({error}): evaluate the adapter again") from error
+        raise DamagedError(
+            f"{path.name} is no JSON ({error}): evaluate the adapter again"
+        ) from error
     return found

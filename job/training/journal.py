@@ -197,15 +197,28 @@ def is_done(journal: Journal, store: Store, wanted: PublishSection) -> bool:
 
     The run has finished, and all that is to be published was.
     """
-    if journal.state != "finished":
+    if journal.state != "finished" or not _has_adapter(journal, store):
         return False
+    if wanted.gate is not None and not _has_passed(journal, wanted):
+        return True  # what did not pass is not delivered
     # A run without these keys may be started again with them: only they are left to do.
     published = journal.facts.get("published", {})
     if wanted.hub is not None and published.get("hub") != wanted.hub:
         return False
     is_left_out = "merged weights" in journal.facts.get("left_out", {})
-    if wanted.merged and "merged" not in published and not is_left_out:
+    return not wanted.merged or "merged" in published or is_left_out
+
+
+def _has_passed(journal: Journal, wanted: PublishSection) -> bool:
+    """Return True if the adapter passed its gate for the champion that is wanted."""
+    recorded = journal.facts.get("gate")
+    if not recorded or not recorded["passed"]:
         return False
+    return bool(recorded["pointer"] == wanted.champion)
+
+
+def _has_adapter(journal: Journal, store: Store) -> bool:
+    """Return True if the adapter of this run is in storage."""
     try:
         adapter = read_manifest(store, "adapter")
     except (MissingError, DamagedError):
@@ -264,6 +277,11 @@ def begin(
     journal = Journal(config.run, "running", identity, to_plain(config), attempts, facts)
     _write(store, journal)
     return journal
+
+
+def save(store: Store, journal: Journal) -> None:
+    """Write the journal with the facts that its mappings have by now."""
+    _write(store, journal)
 
 
 def note_danger(store: Store, journal: Journal, danger: Danger, is_on: bool) -> Journal:

@@ -11,29 +11,31 @@ from pathlib import Path
 from typing import Any
 
 from job.config.sections import AdapterModelSection
-from job.errors import ConfigError, DamagedError, MissingError, OutputError
+from job.errors import ConfigError, OutputError
 from job.evaluation.card.facts import MergedFacts
 from job.evaluation.card.page import model_card
-from job.evaluation.result import NotScored
-from job.evaluation.systems import Scored
+from job.evaluation.result import Evaluation, NotScored
 from job.model.fetch import BASE_KEY
 from job.model.files import files_in_folder, tokenizer_names
 from job.model.merge import merge_adapter
+from job.printable import printable
 from job.prompt.template import FILE as PROMPT_FILE
 from job.storage.atomic import write_file
-from job.storage.folders import publish_folder, read_manifest
+from job.storage.folders import publish_folder
 from job.telemetry import event, progress, warn
 from job.training.attempt import MAX_CRASHES, CurrentAttempt
 from job.training.card_facts import gather_facts
 from job.training.plain_process import Answers, PlainLoadError, PlainModel
 from job.training.plain_question import (
-    choose_sample,
+    choose_prompts,
+    has_own_code,
     make_question,
     plain_model,
     plain_process,
     summaries_of,
 )
-from job.training.reload import Reload
+from job.training.prepare import Run
+from job.training.reload import MIN_TOKENS, Reload
 
 FOLDER = "merged"  # in the run's folder
 SUMMARIES = 20  # to compare
@@ -77,17 +79,23 @@ def publish_merged(
     adapter: Path,
     digest: str,
     reload: Reload | None,
-    result: Scored | NotScored,
+    scores: Evaluation | NotScored,
 ) -> None:
     """Merge the adapter in a folder into its base, measure the agreement, and commit the weights.
 
     `digest` is that of the published adapter. Notes in `attempt` where they are. Raise OutputError
-    if the disk or the memory has no room for them.
+    if the disk or the memory has no room for them, or if they cannot be loaded or answer otherwise
+    than the adapter.
     """
     run = attempt.run
     if attempt.has_crashed_too_often("merging"):
         raise OutputError(f"{MAX_CRASHES} attempts ended while the adapter was merged")
-    separate = plain_model(attempt, adapter, result)
+    if attempt.weights_in_memory is None:
+        raise OutputError("run.json does not say any more how the base was loaded")
+    serving = None
+    if isinstance(scores, Evaluation):
+        serving = scores.systems[scores.judged].serving
+    separate = plain_model(attempt, adapter, serving)
     check_room(run.work, separate.parameters)
     dtype = "bfloat16" if separate.dtype == "float32" else separate.dtype
     model = run.config.model
@@ -109,9 +117,8 @@ def publish_merged(
 
     # Read into the dtype that serves: a CPU computes in 16 bits far slower than in 32.
     merged = replace(separate, base=folder, adapter=None, quantization="none")
-    found = _measure(attempt, separate, merged, result)
-    scores = result if isinstance(result, NotScored) else result.evaluation
-    facts = gather_facts(attempt, reload, result)
+    found = _measure(run, separate, merged)
+    facts = gather_facts(attempt, reload, scores)
     card = model_card(replace(facts, merged=MergedFacts(dtype, found.sentence())), scores)
     write_file(folder / "README.md", card.encode())
 
@@ -125,19 +132,6 @@ def publish_merged(
     event("merged weights", uri=attempt.published[FOLDER], **about)
 
 
-def note_published(attempt: CurrentAttempt, digest: str) -> None:
-    """Note the merged weights of an adapter that an earlier attempt published, or that none are."""
-    store = attempt.run.store
-    try:
-        about = read_manifest(store, FOLDER).extra.get(MERGED_KEY, {})
-    except (MissingError, DamagedError):
-        about = {}
-    if about.get("adapter") == digest:
-        attempt.published[FOLDER] = f"{store.uri}/{FOLDER}"
-    else:
-        attempt.left_out[LEFT_OUT] = "the run's adapter was published before they were wanted"
-
-
 def check_room(work: Path, parameters: int) -> None:
     """Raise OutputError if the disk has no room for the merged weights."""
     needed = parameters * BYTES_PER_PARAMETER * ROOM
@@ -149,12 +143,12 @@ def check_room(work: Path, parameters: int) -> None:
         )
 
 
-def _measure(
-    attempt: CurrentAttempt, separate: PlainModel, merged: PlainModel, result: Scored | NotScored
-) -> Likeness:
-    """Ask the adapter beside its base for summaries, and the merged weights about the same."""
-    run = attempt.run
-    prompts = choose_sample(run, result, SUMMARIES).prompts
+def _measure(run: Run, separate: PlainModel, merged: PlainModel) -> Likeness:
+    """Ask the adapter beside its base for summaries, and the merged weights about the same.
+
+    Raise OutputError if the merged weights cannot be loaded, or answer otherwise.
+    """
+    prompts = choose_prompts(run, SUMMARIES)
     if not prompts:
         return Likeness(why="no conversation has a whole prompt")
     process = plain_process(run)
@@ -162,11 +156,19 @@ def _measure(
         of_adapter = process.ask(separate, make_question(run, prompts, [])).answers
         found = process.ask(merged, make_question(run, prompts, of_adapter.tokens)).answers
     except PlainLoadError as error:
-        warn("the merged weights could not be compared with the adapter", why=str(error))
+        why = printable(str(error))
+        if not error.is_of_machine and not has_own_code(run):
+            raise OutputError(f"nobody else could load them, or the adapter: {why}") from error
+        warn("the merged weights could not be compared with the adapter", why=why)
         return Likeness(why=error.why)
-    return likeness(
+    alike = likeness(
         of_adapter, found, summaries_of(run, of_adapter.tokens), summaries_of(run, found.tokens)
     )
+    if alike.tokens is not None and alike.tokens < MIN_TOKENS:
+        raise OutputError(
+            f"they answer otherwise than the adapter: they expect {alike.tokens:.1%} of its tokens"
+        )
+    return alike
 
 
 def likeness(

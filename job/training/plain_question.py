@@ -1,13 +1,18 @@
 """The model of a run, and conversations of it, as a plain process can be asked about them."""
 
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from job.conversations.record import Conversation
 from job.errors import DataError
 from job.evaluation.result import NotScored
 from job.evaluation.systems import Scored
 from job.inference.engine import to_answer
+from job.model.files import CONFIG
 from job.model.load import compute_dtype, context_tokens
 from job.prompt.encode import Encoder
 from job.training.attempt import CurrentAttempt
@@ -15,6 +20,7 @@ from job.training.card_facts import end_ids
 from job.training.plain_process import PlainModel, PlainProcess, Question
 from job.training.prepare import Run
 from job.training.scoring import serving_wish
+from job.training.validation import split_validation
 
 MAX_CONTEXT = 4096  # of a base whose config has no limit
 
@@ -27,14 +33,18 @@ class Sample:
     scored: list[str]
 
 
-def plain_model(attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored) -> PlainModel:
-    """Return the base with the adapter in a folder beside it, as it is loaded to serve."""
+def plain_model(
+    attempt: CurrentAttempt, adapter: Path, serving: Mapping[str, Any] | None
+) -> PlainModel:
+    """Return the base with the adapter in a folder beside it, as it is loaded to serve.
+
+    `serving` is how it was served when it was scored; without scores, the config decides.
+    """
     weights = attempt.weights_in_memory
     assert weights is not None, "the base was loaded to be trained"
     section = serving_wish(attempt.run.config).section
     quantization = section.quantization or "none"
     dtype = str(compute_dtype(section.dtype)).removeprefix("torch.")
-    serving = None if isinstance(result, NotScored) else result.systems[0].serving
     if serving is not None:
         quantization, dtype = serving["quantization"], serving["dtype"]
     base = attempt.run.base.path
@@ -57,6 +67,11 @@ def summaries_of(run: Run, tokens: list[list[int]]) -> list[str]:
     return [to_answer(row, ends, run.tokenizer).text.strip() for row in tokens]
 
 
+def has_own_code(run: Run) -> bool:
+    """Return True if the base brings Python of its own, which the process does not run."""
+    return "auto_map" in json.loads((run.base.path / CONFIG).read_text(encoding="utf-8"))
+
+
 def choose_sample(run: Run, result: Scored | NotScored, count: int) -> Sample:
     """Return prompts of a few conversations, spread evenly over the shorter half of those scored.
 
@@ -64,10 +79,23 @@ def choose_sample(run: Run, result: Scored | NotScored, count: int) -> Sample:
     """
     if isinstance(result, NotScored):
         conversations = run.data.examples.validation[:count]
-        summaries = [""] * len(conversations)
-    else:
-        conversations = result.conversations
-        summaries = result.systems[0].summaries
+        return Sample([prompt for prompt, _ in _spread(run, conversations, None, count)], [])
+    rows = _spread(run, result.conversations, result.systems[0].summaries, count)
+    return Sample([prompt for prompt, _ in rows], [summary for _, summary in rows])
+
+
+def choose_prompts(run: Run, count: int) -> list[list[int]]:
+    """Return prompts of a few conversations of those that score, as `choose_sample` does."""
+    conversations: Sequence[Conversation] = run.data.examples.validation[:count]
+    with suppress(DataError):  # none can be scored
+        conversations = split_validation(run.config, run.data.examples.validation).scoring
+    return [prompt for prompt, _ in _spread(run, conversations, None, count)]
+
+
+def _spread(
+    run: Run, conversations: Sequence[Conversation], summaries: Sequence[str] | None, count: int
+) -> list[tuple[list[int], str]]:
+    """Return a few whole prompts of the shorter half, with their summaries if any are given."""
     generation = run.config.generation
     budget = (context_tokens(run.base.path) or MAX_CONTEXT) - generation.max_new_tokens
     encoder = Encoder(
@@ -75,15 +103,14 @@ def choose_sample(run: Run, result: Scored | NotScored, count: int) -> Sample:
     )
 
     rows = []
-    for conversation, summary in zip(conversations, summaries, strict=True):
-        if not summary and not isinstance(result, NotScored):
+    for row, conversation in enumerate(conversations):
+        if summaries is not None and not summaries[row]:
             continue
         with suppress(DataError):  # it cannot become a prompt
             prompt = encoder.encode(conversation)
             # Where turns were left out, an engine with a smaller context left out others.
             if not prompt.dropped_turns:
-                rows.append((prompt.ids, summary))
+                rows.append((prompt.ids, "" if summaries is None else summaries[row]))
     rows.sort(key=lambda row: len(row[0]))
     shorter = rows[: max(count, len(rows) // 2)]
-    chosen = shorter[:: max(1, len(shorter) // count)][:count]
-    return Sample([prompt for prompt, _ in chosen], [summary for _, summary in chosen if summary])
+    return shorter[:: max(1, len(shorter) // count)][:count]

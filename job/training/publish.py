@@ -1,11 +1,11 @@
-"""Publish a trained model: the adapter with its prompt, scores and card; the report; the logs.
+"""Publish a trained adapter with its prompt, scores and card; the report; the logs.
 
 Everything is written to local folders first, and then committed by manifest.
 """
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,14 @@ from job.inference.choose import expected_serving
 from job.inference.open import FetchedModel
 from job.inference.serving import Serving, write_serving
 from job.model.adapter import save_adapter
-from job.model.fetch import BASE_KEY, adapter_digest
+from job.model.fetch import BASE_KEY
 from job.printable import printable
 from job.prompt.template import write_prompt
 from job.storage.atomic import write_file
 from job.storage.folders import publish_folder
-from job.storage.lease import GuardedStore
-from job.storage.publish_hub import publish_to_hub
 from job.telemetry import event, progress, warn
 from job.training.attempt import CurrentAttempt
 from job.training.card_facts import gather_facts
-from job.training.merged import LEFT_OUT, publish_merged
 from job.training.prepare import Run
 from job.training.ranks import is_first
 from job.training.scoring import adapter_folder, serving_wish
@@ -57,7 +54,7 @@ def write_adapter(run: Run, trainer: RecapTrainer) -> None:
 
 
 def publish(attempt: CurrentAttempt, history: History, result: Scored | NotScored) -> None:
-    """Commit report, logs and the written adapter to storage, and push the adapter if configured.
+    """Commit report, logs and the written adapter to storage.
 
     First verifies the adapter: raises ReloadError if it is not the one that was scored. Notes in
     `attempt` what was published and what was left out. Prints the score table.
@@ -69,20 +66,20 @@ def publish(attempt: CurrentAttempt, history: History, result: Scored | NotScore
         attempt.left_out["scores"] = result.detail
         warn("the adapter is published without scores", why=result.detail)
     else:
-        with _or_without("evaluation.json", attempt):
+        with or_without("evaluation.json", attempt):
             _write_json(adapter / "evaluation.json", _without_texts(result.evaluation))
     write_gate(adapter, verdict_of(result, run.config))  # a later attempt may promote by it
-    with _or_without("serving.json", attempt):
+    with or_without("serving.json", attempt):
         _write_serving(run, adapter, result)
-    with _or_without("card", attempt):
-        scores = result.evaluation if isinstance(result, Scored) else result
-        card = model_card(gather_facts(attempt, reload, result), scores)
+    with or_without("card", attempt):
+        scores = scores_of(result)
+        card = model_card(gather_facts(attempt, reload, scores), scores)
         write_file(adapter / "README.md", card.encode())
 
     # The adapter last: whoever finds it finds its report and logs, too.
-    with _or_without("report", attempt):
+    with or_without("report", attempt):
         _publish_report(attempt, history, result)
-    with _or_without("tensorboard", attempt):
+    with or_without("tensorboard", attempt):
         _publish_tensorboard(attempt, history, result)
     facts = {
         BASE_KEY: run.base.identity(),
@@ -92,37 +89,16 @@ def publish(attempt: CurrentAttempt, history: History, result: Scored | NotScore
     if reload is not None:
         facts["reload"] = reload.facts()
     with progress("publishing the adapter", _size(adapter), "B") as bar:
-        manifest = publish_folder(adapter, run.store, "adapter", facts, bar.advance)
+        publish_folder(adapter, run.store, "adapter", facts, bar.advance)
     attempt.published["adapter"] = f"{run.store.uri}/adapter"
     event("adapter", uri=attempt.published["adapter"])
 
-    if run.config.publish.hub:
-        push(run, adapter, run.config.publish.hub)
-        attempt.published["hub"] = run.config.publish.hub
-    if run.config.publish.merged:
-        with _or_without(LEFT_OUT, attempt), attempt.timed("merge_seconds"):
-            publish_merged(attempt, adapter, adapter_digest(manifest), reload, result)
     if isinstance(result, Scored):
         _print_scores(result.evaluation)
 
 
-def push(run: Run, adapter: Path, repository: str) -> None:
-    """Commit the adapter to a Hub repository while holding the run's lease.
-
-    A process that loses the lease meanwhile is ended at once.
-    """
-    with run.store.change() if isinstance(run.store, GuardedStore) else nullcontext():
-        url = publish_to_hub(
-            adapter,
-            repository,
-            private=run.config.publish.private,
-            message=f"recap run {run.config.run}",
-        )
-    event("pushed", url=url)
-
-
 @contextmanager
-def _or_without(name: str, attempt: CurrentAttempt) -> Iterator[None]:
+def or_without(name: str, attempt: CurrentAttempt) -> Iterator[None]:
     """Leave out what the block fails to make: note it in `attempt`, and warn.
 
     Raises what would keep the adapter from storage as well: no connection, no permission, a lost
@@ -135,6 +111,11 @@ def _or_without(name: str, attempt: CurrentAttempt) -> Iterator[None]:
             raise
         attempt.left_out[name] = printable(f"{type(error).__name__}: {error}")
         warn(f"the adapter is published without its {name}", why=attempt.left_out[name])
+
+
+def scores_of(result: Scored | NotScored) -> Evaluation | NotScored:
+    """Return the scores, or the reason why there are none."""
+    return result.evaluation if isinstance(result, Scored) else result
 
 
 def _publish_report(attempt: CurrentAttempt, history: History, result: Scored | NotScored) -> None:

@@ -56,6 +56,16 @@ class Reload:
         """Return the facts as JSON types, without those that are not known."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
+    @staticmethod
+    def from_facts(facts: Mapping[str, Any]) -> "Reload":
+        """Return the outcome of which `facts` are."""
+        agreements = {
+            name: Agreement(**facts[name])
+            for name in ("agreement", "agreement_of_base")
+            if name in facts
+        }
+        return Reload(**{**facts, **agreements})
+
     def sentence(self) -> str:
         """Return one sentence for people, without a full stop."""
         if self.state == "not verified":

@@ -1,10 +1,10 @@
-"""The training run on one page: prepare, fit, select, score, publish, gate.
+"""The training run on one page: prepare, fit, select, score, publish, gate, deliver.
 
 It ends with an adapter in storage that carries its scores, or the reason why it has none. Runs in
 every training process; only rank 0 writes to storage.
 
 To follow a run in which nothing goes wrong, read these files in this order: run, prepare, rows,
-build, fit, scoring, publish, gate. Behind one name each, for when something does:
+build, fit, scoring, publish, gate, deliver. Behind one name each, for when something does:
 
 - `read_examples` (examples): conversations read, cleaned, split and checked;
 - `RecapTrainer` (trainer): TRL's trainer, exact when resumed, and divergence;
@@ -43,12 +43,19 @@ from job.training import journal
 from job.training.attempt import record_attempt
 from job.training.candidates import delete_candidates
 from job.training.causes import PUBLISHING, explaining
+from job.training.deliver import deliver
 from job.training.fit import Session, fetch_checkpoint, fit, step_of
-from job.training.gate import finish_promoted, is_promoted, raise_verdict, settle_gate
+from job.training.gate import (
+    finish_settled,
+    is_settled,
+    published_adapter,
+    raise_verdict,
+    settle_gate,
+)
 from job.training.prepare import Run, prepare
-from job.training.publish import publish, write_adapter
+from job.training.publish import publish, scores_of, write_adapter
 from job.training.ranks import agree, first_then_others, from_first, is_first
-from job.training.scoring import score_or_reason, summarize_as_trained
+from job.training.scoring import adapter_folder, score_or_reason, summarize_as_trained
 from job.training.selection import select
 from job.training.silent_attempts import note_attempt
 from job.training.stop import StopSignal
@@ -85,11 +92,12 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
 
         checkpoint = fetch_checkpoint(run)
         with record_attempt(run, step_of(checkpoint), started) as attempt:
-            if from_first(lambda: is_promoted(run)):
+            if from_first(lambda: is_settled(attempt)):
                 if is_first():
-                    finish_promoted(attempt)
+                    with attempt.timed("publish_seconds"), heartbeat("publishing"):
+                        finish_settled(attempt)
                     delete_candidates(run)
-                return  # what serves is not written again
+                return  # what may serve is not written again
             trained = _fit_and_write(run, checkpoint, Session(stop, watch, attempt))
             free_memory()  # of the trainer's model: what serves must fit
             # The other ranks are done, also if they shared the model.
@@ -101,6 +109,8 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
                 with attempt.timed("publish_seconds"), heartbeat("publishing"):
                     publish(attempt, trained.history, result)
                     settle_gate(attempt, contest, result)
+                    scores = scores_of(result)
+                    deliver(attempt, adapter_folder(run), published_adapter(run), scores)
         # Not before run.json says that it is finished: another attempt would choose among the rest.
         if is_first():
             delete_candidates(run)

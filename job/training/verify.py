@@ -11,7 +11,6 @@ from pathlib import Path
 
 from job.evaluation.result import NotScored
 from job.evaluation.systems import Scored
-from job.model.files import CONFIG
 from job.printable import printable
 from job.storage.local import LocalStore
 from job.telemetry import event, warn
@@ -19,6 +18,7 @@ from job.training.attempt import MAX_CRASHES, CurrentAttempt
 from job.training.plain_process import Answers, PlainLoadError
 from job.training.plain_question import (
     choose_sample,
+    has_own_code,
     make_question,
     plain_model,
     plain_process,
@@ -69,12 +69,13 @@ def _reload(attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored) 
     run = attempt.run
     sample = choose_sample(run, result, SUMMARIES)
     texts = [run.tokenizer(text, add_special_tokens=False)["input_ids"] for text in sample.scored]
-    model = plain_model(attempt, adapter, result)
+    serving = None if isinstance(result, NotScored) else result.systems[0].serving
+    model = plain_model(attempt, adapter, serving)
     try:
         answer = plain_process(run).ask(model, make_question(run, sample.prompts, texts))
     except PlainLoadError as error:
         warn("the adapter could not be reloaded", why=printable(str(error)))
-        if error.is_of_machine or _has_own_code(run):
+        if error.is_of_machine or has_own_code(run):
             return Reload("not verified", why=error.why)
         return Reload("not loaded", why=error.why)
 
@@ -90,11 +91,6 @@ def _reload(attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored) 
         return Compared(sample.scored, list(map(len, texts)), summaries, answers.expected)
 
     return judge(compared(answer.answers), compared(answer.answers_of_base), answer.versions)
-
-
-def _has_own_code(run: Run) -> bool:
-    """Return True if the base brings Python of its own, which the process does not run."""
-    return "auto_map" in json.loads((run.base.path / CONFIG).read_text(encoding="utf-8"))
 
 
 def _keep_refused(run: Run, adapter: Path, found: Reload) -> None:

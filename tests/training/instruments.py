@@ -121,3 +121,26 @@ def write_another_rank() -> None:
         path.write_text(json.dumps(config | {"r": 2 * config["r"]}), encoding="utf-8")
 
     PeftModel.save_pretrained = write_otherwise
+
+
+def reach_the_hub() -> None:
+    """Let huggingface_hub reach the one of HF_ENDPOINT: it was imported offline."""
+    from huggingface_hub import constants
+
+    constants.HF_HUB_OFFLINE = False
+    constants.HF_HUB_DISABLE_XET = True
+
+
+def merge_otherwise() -> None:
+    """Let peft merge adapters into other weights."""
+    from peft.tuners.lora import LoraModel
+
+    merge = LoraModel.merge_and_unload
+
+    def merge_into_others(self: Any, *arguments: Any, **named: Any) -> Any:
+        model = merge(self, *arguments, **named)
+        for parameter in model.parameters():
+            parameter.data = torch.randn_like(parameter)
+        return model
+
+    LoraModel.merge_and_unload = merge_into_others

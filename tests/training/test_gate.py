@@ -14,6 +14,7 @@ from job.model.fetch import read_adapter
 from job.preflight.training import plan_training
 from job.storage.folders import verify_folder
 from tests.faults.trials import journal_of, store_of
+from tests.storage.hub_server import Hub
 from tests.training.conftest import records, write_jsonl
 
 pytestmark = [pytest.mark.quality, pytest.mark.usefixtures("places")]
@@ -155,3 +156,59 @@ def test_a_pointer_that_cannot_be_written_fails_after_the_adapter_is_there(gated
     verify_folder(Path(adapter_of(gated)))
     assert trials.run(gated)[0] == ExitCode.DONE
     assert read_pointer(pointer, STORAGE).champion.version == 1
+
+
+@pytest.fixture
+def reaching(hub: Hub) -> dict[str, str]:
+    """The environment of a trial that reaches the Hub."""
+    return {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": hub.token, "INSTRUMENTS": "reach_the_hub"}
+
+
+def test_an_adapter_that_does_not_pass_is_not_delivered(gated, trials, hub, reaching):
+    gated["publish"] |= {"gate": STRICT, "hub": "org/prod", "merged": True}
+    code, log = trials.run(gated, **reaching)
+    assert code == ExitCode.GATE, log
+    assert not hub.repositories
+    assert not (Path(gated["output"]) / gated["run"] / "merged").exists()
+    verify_folder(Path(adapter_of(gated)))
+    again, log = trials.run(gated, **reaching)
+    assert (again, scored_again(log)) == (ExitCode.GATE, False), "nothing is left to do"
+    assert not hub.repositories
+
+    # A person decides otherwise: what was published is pushed as it is.
+    digest = read_adapter(adapter_of(gated), STORAGE).digest
+    gated["publish"] = {"verify": False, "hub": "org/prod"}
+    code, log = trials.run(gated, **reaching)
+    assert (code, scored_again(log)) == (ExitCode.DONE, False), log
+    assert set(hub.repositories) == {"models/org/prod"}
+    assert read_adapter(adapter_of(gated), STORAGE).digest == digest
+
+
+def test_an_adapter_that_passes_serves_though_the_hub_is_out_of_reach(
+    gated, trials, pointer, hub, reaching
+):
+    gated["publish"]["hub"] = "org/prod"
+    code, log = trials.run(gated, BROKEN="job.training.deliver:publish_to_hub:kill", **reaching)
+    assert code < 0, log
+    promoted = read_pointer(pointer, STORAGE).champion
+    assert (promoted.adapter, promoted.version) == (adapter_of(gated), 1)
+
+    code, log = trials.run(gated, **reaching)
+    assert (code, scored_again(log)) == (ExitCode.DONE, False), log
+    assert "README.md" in hub.repositories["models/org/prod"].files
+    assert read_adapter(adapter_of(gated), STORAGE).digest == promoted.digest
+    assert read_pointer(pointer, STORAGE).champion == promoted
+    facts = journal_of(store_of(gated))["facts"]
+    assert facts["published"] == {"adapter": adapter_of(gated), "hub": "org/prod"}
+    assert facts["gate"]["passed"]
+    assert facts["weights"]["parameters"] > 0
+
+
+def test_a_verdict_without_a_pointer_is_not_made_twice(gated, trials, hub, reaching):
+    gate = LOOSE | {"no_worse_than": ["base"]}
+    gated["publish"] |= {"champion": None, "gate": gate, "hub": "org/prod"}
+    code, _ = trials.run(gated, BROKEN="job.training.deliver:publish_to_hub:kill", **reaching)
+    assert code < 0
+    code, log = trials.run(gated, **reaching)
+    assert (code, scored_again(log)) == (ExitCode.DONE, False), log
+    assert set(hub.repositories) == {"models/org/prod"}

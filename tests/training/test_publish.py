@@ -7,7 +7,7 @@ import pytest
 from job.storage.holder import this_process
 from job.storage.lease import GuardedStore, Lease, LeaseLostError
 from job.storage.open import open_store
-from job.training.publish import push
+from job.training.deliver import push
 
 
 def test_a_run_that_lost_its_lease_pushes_nothing_to_the_hub(hub, tmp_path):
