@@ -113,12 +113,12 @@ def cell(scores: Scores, metric: Metric, aggregation: str) -> str:
     The best is that over as many references as a person is compared with.
     """
     values = scores.best_of_fewer if aggregation == "best" else scores.of(metric, aggregation)
-    (interval,) = mean_intervals(values[:, None], RESAMPLES, SEED)
+    (interval,) = mean_intervals(values[:, None], RESAMPLES, SEED, [metric.unit == "share"])
     if interval is None or interval.conversations < MIN_CONVERSATIONS:
         return "–"
     scale = 100 if metric.unit in ("score", "share") else 1
     digits = 1 if scale == 100 else 2
-    low, high = interval.low * scale, interval.high * scale
+    low, high = max(interval.low, metric.low) * scale, min(interval.high, metric.high) * scale
     return f"{interval.mean * scale:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 

@@ -18,7 +18,7 @@ DEFAULT_GUARDS = {
     "copied": 0.25,
 }
 POINTER = ".json"  # the ending of a champion's pointer
-MIN_CONVERSATIONS = 10  # of fewer, a percentile bootstrap makes its intervals far too narrow
+MIN_CONVERSATIONS = 10  # of fewer, no interval of skewed scores can be trusted
 
 
 class GateSection(Section):

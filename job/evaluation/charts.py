@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from job.evaluation.bootstrap import Interval
 from job.evaluation.metrics.all_metrics import METRICS, metric_named
 from job.evaluation.metrics.metric import Metric
 from job.evaluation.result import Evaluation, mean_difference, mean_score, metric_title, verdict
@@ -62,7 +63,7 @@ def score_plot(evaluation: Evaluation, metric: Metric) -> IntervalPlot:
         score = mean_score(evaluation, name, metric)
         if score:
             kind = "judged" if name == evaluation.judged else system.kind
-            spreads.append(Spread(name, score.mean, score.low, score.high, kind))
+            spreads.append(_spread(name, score, kind))
     sign = 1 if metric.direction == "lower" else -1
     spreads.sort(key=lambda spread: sign * spread.mean)
     return interval_plot(f"score-{metric.name}", metric_title(evaluation, metric), spreads)
@@ -80,7 +81,7 @@ def difference_plot(evaluation: Evaluation, metric: Metric) -> IntervalPlot | No
             kind = OUTCOMES.get(verdict(evaluation, name, metric), "other")
             if metric.direction == "neither":
                 kind = "other"
-            spreads.append(Spread(name, by.mean, by.low, by.high, kind))
+            spreads.append(_spread(name, by, kind))
     if not spreads:
         return None
     title = f"{metric_title(evaluation, metric)}: {evaluation.judged} minus the other"
@@ -94,13 +95,16 @@ def selection_plot(selection: SelectionCurve) -> IntervalPlot | None:
         if candidate.score:
             name = f"step {candidate.step:,}"
             kind = "judged" if candidate.step == selection.chosen else "other"
-            score = candidate.score
-            spreads.append(Spread(name, score.mean, score.low, score.high, kind))
+            spreads.append(_spread(name, candidate.score, kind))
     if not spreads:
         return None
     metric = metric_named(selection.metric)
     title = metric.title if metric else selection.metric
     return interval_plot("selection-plot", f"{title} of each candidate", spreads)
+
+
+def _spread(name: str, score: Interval, kind: str) -> Spread:
+    return Spread(name, score.mean, score.low, score.high, kind, score.is_known)
 
 
 def length_chart(scored: Scored) -> Histograms | None:

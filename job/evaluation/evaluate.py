@@ -44,8 +44,7 @@ def evaluate(
 
     The judged system is the first. Conversations without a reference are counted and left out.
     `options` has the number of resamples; `choose_conversations` has already applied its number of
-    conversations. `models` are by the metric that needs one. Raises
-    DataError if nothing can be scored.
+    conversations. `models` are by the metric that needs one. Raise DataError without a reference.
     """
     assert systems, "no system to score"
     for system in systems:
@@ -63,7 +62,6 @@ def evaluate(
         scores = score_systems(everyone, scored, metrics, models)
     judged, *others = everyone
     all_references = [text for conversation in scored for text in conversation.references]
-    libraries = sorted({name for metric in metrics for name in metric.libraries})
     samples = options.bootstrap_samples
     evaluation = Evaluation(
         judged=judged.name,
@@ -84,9 +82,11 @@ def evaluate(
         reference_words=_lengths(all_references),
         bootstrap_samples=samples,
         seed=SEED,
-        versions={name: version(name) for name in libraries},
+        versions=_versions(metrics),
         tokenizer=TOKENIZER,
         models={name: model.record() for name, model in models.items()},
+        repeated_conversations=len(scored) - len({_talk(c) for c in scored}),
+        equal_to_reference=_equal_to_reference(judged, scored),
     )
     means = {
         name: {metric.name: own[metric.name].of(metric) for metric in metrics}
@@ -155,7 +155,7 @@ def _result(
         origin=system.origin,
         serving=system.serving,
         conversations=len(system.summaries),
-        scores=_by_metric(mean_intervals(columns, samples, SEED), metrics),
+        scores=_by_metric(mean_intervals(columns, samples, SEED, _shares(metrics)), metrics),
         words=_lengths(system.summaries),
         most_common=most_common,
         most_common_share=count / len(system.summaries),
@@ -172,7 +172,13 @@ def _differences(
     """Return the judged system's scores minus another's, on the conversations that both have."""
     left = np.hstack([_comparable(judged[metric.name], metric, other) for metric in metrics])
     right = np.hstack([scores[metric.name].values for metric in metrics])
-    return _by_metric(paired_differences(left, right, samples, SEED), metrics)
+    columns = paired_differences(left, right, samples, SEED, _shares(metrics))
+    return _by_metric(columns, metrics, is_difference=True)
+
+
+def _shares(metrics: Sequence[Metric]) -> list[bool]:
+    """Return for each column whether it has shares."""
+    return [metric.unit == "share" for metric in metrics for _ in metric.aggregations]
 
 
 def _comparable(judged: Scores, metric: Metric, other: System) -> NDArray[np.float64]:
@@ -184,16 +190,45 @@ def _comparable(judged: Scores, metric: Metric, other: System) -> NDArray[np.flo
     return values
 
 
-def _by_metric(columns: Sequence[Interval | None], metrics: Sequence[Metric]) -> Intervals:
-    """Return the intervals of columns by metric and aggregation, without those that have none."""
+def _by_metric(
+    columns: Sequence[Interval | None], metrics: Sequence[Metric], is_difference: bool = False
+) -> Intervals:
+    """Return the intervals of columns by metric and aggregation, without those that have none.
+
+    They end where the metric's range ends.
+    """
     intervals: Intervals = {}
     remaining = iter(columns)
     for metric in metrics:
         own = {aggregation: next(remaining) for aggregation in metric.aggregations}
-        present = {str(name): found for name, found in own.items() if found is not None}
+        width = metric.high - metric.low
+        low, high = (-width, width) if is_difference else (metric.low, metric.high)
+        present = {
+            str(name): replace(found, low=max(found.low, low), high=min(found.high, high))
+            for name, found in own.items()
+            if found is not None
+        }
         if present:
             intervals[metric.name] = present
     return intervals
+
+
+def _versions(metrics: Sequence[Metric]) -> dict[str, str]:
+    libraries = sorted({name for metric in metrics for name in metric.libraries})
+    return {name: version(name) for name in libraries}
+
+
+def _talk(conversation: Conversation) -> tuple[tuple[str, str], ...]:
+    return tuple((turn.role, turn.text) for turn in conversation.turns)
+
+
+def _equal_to_reference(system: System, scored: Sequence[Conversation]) -> int:
+    """Return how many summaries are a reference of their conversation, word for word."""
+    count = 0
+    for summary, conversation in zip(system.summaries, scored, strict=True):
+        words = summary.split()
+        count += bool(words) and words in [text.split() for text in conversation.references]
+    return count
 
 
 def _lengths(texts: Sequence[str]) -> Lengths:

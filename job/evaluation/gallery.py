@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from job.evaluation.metrics.all_metrics import HEADLINE, METRICS
 from job.evaluation.metrics.metric import Metric, Sample
-from job.evaluation.result import Kind, shorten
-from job.evaluation.score_table import shown_value
+from job.evaluation.result import Kind, shorten, shown_value
 from job.evaluation.systems import Scored, System
 from job.evaluation.words import length
 from job.pages.conversations import (
@@ -92,19 +91,22 @@ def _choose(numbers: Mapping[str, Column], count: int) -> dict[int, list[str]]:
     shuffled = rng.sample(range(count), count)
     tagged: dict[int, list[str]] = {row: ["random"] for row in shuffled[:RANDOM]}
 
-    def add(tag: str, name: str, sign: int, limit: float = -math.inf) -> None:
+    # Of few conversations, none is among the best and among the worst.
+    at_ends = min(OF_EACH_KIND, count // 2)
+
+    def add(tag: str, name: str, sign: int, most: int, limit: float = -math.inf) -> None:
         if name not in numbers:
             return
         values = sign * numbers[name]
         able = [row for row in range(count) if values[row] > limit]  # NaN is not
-        for row in sorted(able, key=lambda row: -values[row])[:OF_EACH_KIND]:
+        for row in sorted(able, key=lambda row: (-values[row], sign * row))[:most]:
             tagged.setdefault(row, []).append(tag)
 
-    add("best", "score", 1)
-    add("worst", "score", -1)
-    add("behind", "ahead", -1, limit=0)
-    add("longest", "characters", 1)
-    add("invented", "invented", 1, limit=0)
+    add("best", "score", 1, at_ends)
+    add("worst", "score", -1, at_ends)
+    add("behind", "ahead", -1, OF_EACH_KIND, limit=0)
+    add("longest", "characters", 1, OF_EACH_KIND)
+    add("invented", "invented", 1, OF_EACH_KIND, limit=0)
     for row in shuffled:
         if len(tagged) >= MAX_CONVERSATIONS:
             break
@@ -126,7 +128,7 @@ def _shown(
         badges.append(Badge(f"{HEADLINE.title} {numbers['score'][row]:.2f}"))
     rival = _rival(scored)
     if rival and "ahead" in numbers:
-        badges.append(Badge(f"{numbers['ahead'][row]:+.2f} to {rival.name}"))
+        badges.append(Badge(f"{numbers['ahead'][row]:+.2f} against {rival.name}"))
     return ShownConversation(
         id=conversation.id,
         turns=conversation.turns,

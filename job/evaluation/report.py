@@ -177,9 +177,10 @@ def _method(evaluation: Evaluation, weights: WeightsInMemory | None) -> list[tup
         "Scores": "a conversation's score is the mean over its references, and a system's the mean "
         f"over conversations. Words are cut by the tokenizer {evaluation.tokenizer}; those of a-z "
         "count by their Porter stems",
-        "Intervals": "95%, percentile bootstrap over conversations, "
+        "Intervals": "95%, studentized bootstrap over conversations, "
         f"{evaluation.bootstrap_samples:,} resamples, seed {evaluation.seed}. Differences are "
-        "paired: both systems on the same resampled conversations",
+        "paired: both systems on the same resampled conversations. Shares of conversations have "
+        "Wilson's intervals, and their differences those of Bonett and Price",
         "Share of the most common summary": "of the conversations that got one and the same text; "
         "a model that no longer reads shows here",
         "Limits": "a metric that compares with references counts what they share. It does not see "

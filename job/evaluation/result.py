@@ -15,7 +15,9 @@ from job.evaluation.metrics.agreement import UNCALIBRATED, Agreement
 from job.evaluation.metrics.all_metrics import HEADLINE, available_metrics
 from job.evaluation.metrics.metric import Metric
 
+LEAD = "lead-2"  # the floor whose name takes no article
 COLLAPSED_SHARE = 0.5  # of the conversations, with one and the same summary
+EQUAL_SHARE = 0.1  # of the summaries that are a reference; people hardly write the same
 
 HOW_TO_SCORE = "Nothing is known of its summaries: `recap evaluate` can score the adapter."
 
@@ -63,7 +65,9 @@ class Evaluation:
     score against them. `tokenizer` names the rules that cut text into words; scores by other rules
     cannot be compared. `models` has what is known of the model of each metric that needs one.
     `departures` are differences from the settings that the adapter was judged with before.
-    `gate` is `GateResult.to_json()`, None without a gate.
+    `gate` is `GateResult.to_json()`, None without a gate. `repeated_conversations` have the turns
+    of an earlier one, and `equal_to_reference` of the judged system's summaries are a reference of
+    their conversation.
     """
 
     judged: str
@@ -81,6 +85,8 @@ class Evaluation:
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     departures: list[str] = field(default_factory=list)
     gate: Mapping[str, Any] | None = None
+    repeated_conversations: int = 0
+    equal_to_reference: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the evaluation as JSON types, numbers with six decimals."""
@@ -221,14 +227,17 @@ def comparison_sentence(evaluation: Evaluation, other: str, metric: Metric = HEA
             return f"{judged} cannot be told apart from {against}: {_signed(by)}"
         case "too few conversations":
             return (
-                f"{judged} against {against}: {_signed(by)}, but {by.conversations} "
-                f"conversations are too few to tell (at least {MIN_CONVERSATIONS})"
+                f"{judged} against {against}: {_signed(by)}, but "
+                f"{counted(by.conversations, 'conversation is', 'conversations are')} too few "
+                f"to tell (at least {MIN_CONVERSATIONS})"
             )
 
 
 def system_phrase(evaluation: Evaluation, name: str) -> str:
     """Return a system's name as a sentence has it: `the constant sentence`, `tuned`."""
     match _kind(evaluation, name):
+        case "floor" if name == LEAD:
+            return name
         case "floor" | "champion":
             return f"the {name}"
         case "human":
@@ -247,7 +256,9 @@ def warnings(evaluation: Evaluation, quoting: bool = True) -> list[str]:
     count = evaluation.conversations
     found = []
     unbeaten = [
-        f"the {floor}" for floor in floors(evaluation) if verdict(evaluation, floor) != "beats"
+        system_phrase(evaluation, floor)
+        for floor in floors(evaluation)
+        if verdict(evaluation, floor) != "beats"
     ]
     if unbeaten:
         found.append(
@@ -255,7 +266,8 @@ def warnings(evaluation: Evaluation, quoting: bool = True) -> list[str]:
             "conversation should."
         )
     if judged.most_common_share >= COLLAPSED_SHARE and count >= MIN_CONVERSATIONS:
-        quoted = f" to “{shorten(judged.most_common, 120)}”" if quoting else "."
+        said = f"“{shorten(judged.most_common, 120)}”" if judged.most_common else "nothing at all."
+        quoted = f" to {said}" if quoting else "."
         found.append(
             f"{name} gave the same summary to {judged.most_common_share:.0%} of the conversations: "
             f"it has collapsed{quoted}"
@@ -263,12 +275,22 @@ def warnings(evaluation: Evaluation, quoting: bool = True) -> list[str]:
     empty = judged.scores.get("empty", {}).get("mean")
     if empty and empty.mean:
         number = round(empty.mean * empty.conversations)
-        found.append(f"{number} of {count} summaries by {name} are empty.")
+        is_one = number == 1
+        found.append(f"{number} of {count} summaries by {name} {'is' if is_one else 'are'} empty.")
+    repeated = evaluation.repeated_conversations
+    if repeated:
+        what = counted(repeated, "conversation repeats", "conversations repeat")
+        found.append(f"{what} an earlier one: the intervals are too narrow.")
+    if evaluation.equal_to_reference >= EQUAL_SHARE * count:
+        found.append(
+            f"{evaluation.equal_to_reference} of {count} summaries by {name} are a reference, word "
+            "for word: a reference that is compared with itself scores 1."
+        )
     found += _worse_than_people(evaluation)
     if evaluation.unreadable_references:
         found.append(
             f"{evaluation.unreadable_references} of {evaluation.references} references have no "
-            "word with a letter: nothing but a number scores above 0 against them."
+            "word with a letter: no summary in words scores above 0 against them."
         )
     return found
 
@@ -284,9 +306,26 @@ def _worse_than_people(evaluation: Evaluation) -> Iterator[str]:
             own, theirs = (mean_score(evaluation, who, metric) for who in (name, other))
             if own and theirs and verdict(evaluation, other, metric) == "loses to":
                 yield (
-                    f"{metric.title}: {own.mean:.1%} by {name}, {theirs.mean:.1%} by "
+                    f"{metric.title}: {shown_value(own.mean, metric)} by {name}, "
+                    f"{shown_value(theirs.mean, metric)} by "
                     f"{system_phrase(evaluation, other)}; less is better."
                 )
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """Return a number with its noun: `1 conversation`, `2 conversations`."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def shown_value(value: float, metric: Metric) -> str:
+    """Return a value in the metric's unit."""
+    match metric.unit:
+        case "share":
+            return f"{value:.1%}"
+        case "score":
+            return f"{value:.3f}"
+        case "ratio" | "count":
+            return f"{value:.2f}"
 
 
 def shorten(text: str, characters: int) -> str:
@@ -319,6 +358,8 @@ def _negative(interval: Interval) -> Interval:
 
 
 def _signed(by: Interval) -> str:
+    if not by.is_known:
+        return f"{by.mean:+.2f}"
     return f"{by.mean:+.2f} [{by.low:.2f}, {by.high:.2f}]"
 
 

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 from job.evaluation.bootstrap import Interval
 from job.evaluation.metrics.metric import BY_REFERENCE, Metric
-from job.evaluation.result import Evaluation, best_score, mean_score, metric_title
+from job.evaluation.result import (
+    Evaluation,
+    best_score,
+    mean_score,
+    metric_title,
+    shown_value,
+)
 
 ARROWS = {
     "higher": ("↑", "higher is better"),
@@ -101,17 +107,6 @@ def aggregation_rows(evaluation: Evaluation, metrics: Sequence[Metric]) -> list[
     return rows
 
 
-def shown_value(value: float, metric: Metric) -> str:
-    """Return a value in the metric's unit."""
-    match metric.unit:
-        case "share":
-            return f"{value:.1%}"
-        case "score":
-            return f"{value:.3f}"
-        case "ratio" | "count":
-            return f"{value:.2f}"
-
-
 def _single_best(evaluation: Evaluation, metric: Metric) -> float | None:
     """Return the best score, None if several systems share it or only one was scored."""
     best = best_score(evaluation, metric)
@@ -135,7 +130,8 @@ def _cell(
     is_judged = name == evaluation.judged
     if score is None:
         return Cell(name, is_judged=is_judged)
-    bounds = f"{shown_value(score.low, metric)} to {shown_value(score.high, metric)}"
+    low, high = (shown_value(bound, metric) for bound in (score.low, score.high))
+    bounds = f"{low} to {high}" if score.is_known else ""
     # People are not in the race.
     is_best = score.mean == best and evaluation.systems[name].kind != "human"
     return Cell(name, shown_value(score.mean, metric), bounds, is_best, is_judged)

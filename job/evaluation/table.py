@@ -19,6 +19,7 @@ from job.evaluation.result import (
     Evaluation,
     best_score,
     comparison_sentence,
+    counted,
     mean_score,
     model_sentences,
     other_systems,
@@ -45,8 +46,9 @@ def score_table(evaluation: Evaluation) -> str:
     """
     systems = ranked_systems(evaluation)
     lines = [
-        f"{evaluation.conversations} conversations, {evaluation.references} references; "
-        "mean over the references ± 95%",
+        f"{counted(evaluation.conversations, 'conversation', 'conversations')}, "
+        f"{counted(evaluation.references, 'reference', 'references')}; "
+        "mean over the references ± 95%; * is the best, people aside",
         "",
         *_scores(evaluation, systems),
         "",
@@ -125,7 +127,8 @@ def _score(evaluation: Evaluation, name: str, metric: Metric) -> str:
     if score is None:
         return f"{'- ':>{SCORE_COLUMNS}}"
     star = "*" if score.mean == best_score(evaluation, metric) else " "
-    return f"{f'{score.mean:.3f} ±{(score.high - score.low) / 2:.3f}{star}':>{SCORE_COLUMNS}}"
+    spread = f"±{(score.high - score.low) / 2:.3f}" if score.is_known else "     -"
+    return f"{f'{score.mean:.3f} {spread}{star}':>{SCORE_COLUMNS}}"
 
 
 def _share(evaluation: Evaluation, name: str, metric: Metric) -> str:

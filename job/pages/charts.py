@@ -82,13 +82,14 @@ class LineChart:
 
 @dataclass(frozen=True)
 class Spread:
-    """A named number with the bounds of its interval."""
+    """A named number with the bounds of its interval, which are not shown unless known."""
 
     name: str
     mean: float
     low: float
     high: float
     kind: str = "other"
+    is_known: bool = True
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ def interval_plot(
                 high=to_x(row.high),
                 y=INTERVAL_HEIGHT * (number + 0.5),
                 text=f"{row.mean:{sign}.{digits}f}",
-                bounds=f"[{row.low:.{digits}f}, {row.high:.{digits}f}]",
+                bounds=f"[{row.low:.{digits}f}, {row.high:.{digits}f}]" if row.is_known else "",
             )
         )
     told = [f"{row.name} {row.text} {row.bounds}" for row in drawn]
@@ -253,8 +254,8 @@ def histograms(id: str, title: str, groups: Sequence[Group], unit: str) -> Histo
     if not filled:
         return None
     highest = max(float(np.percentile(group.values, 99)) for group in filled)
-    marks = ticks(0.0, max(highest, 1.0), 5)
-    edges = np.linspace(0.0, marks[-1], BINS + 1).tolist()
+    marks = ticks(0.0, max(highest, 1.0), 5, is_whole=True)
+    edges = _whole_edges(marks[-1])
     rows, table = [], []
     for number, group in enumerate(filled):
         rows.append(_histogram(group, edges, HISTOGRAM_HEIGHT * (number + 1), unit))
@@ -268,7 +269,7 @@ def histograms(id: str, title: str, groups: Sequence[Group], unit: str) -> Histo
         title=title,
         description=f"{title} in {unit}, with the median (10th to 90th percentile). {told}.",
         rows=rows,
-        ticks=[Tick(100 * value / marks[-1], f"{value:,.0f}") for value in marks],
+        ticks=[Tick(100 * value / edges[-1], f"{value:,.0f}") for value in marks],
         unit=unit,
         height=HISTOGRAM_HEIGHT * len(rows),
         table=Table(head, table),
@@ -344,14 +345,25 @@ def _points_table(curves: Sequence[Curve], x_name: str) -> Table:
     return Table((x_name, *names), rows, note)
 
 
+def _whole_edges(highest: float) -> list[float]:
+    """Return the edges of about BINS bins of equally many whole numbers, the first from 0."""
+    width = max(1, math.ceil(highest / BINS))
+    return [float(edge) for edge in range(0, math.ceil(highest) + width, width)]
+
+
 def _histogram(group: Group, edges: Sequence[float], base: float, unit: str) -> DrawnHistogram:
     counts, _ = np.histogram(np.minimum(group.values, edges[-1]), edges)
     highest = max(int(counts.max()), 1)
-    width = 100 / BINS
+    width = 100 / (len(edges) - 1)
     bars = []
     for number, count in enumerate(counts):
         height = round(BAR_HEIGHT * float(count) / highest, 2)
-        span = f"{edges[number]:,.0f} to {edges[number + 1]:,.0f} {unit}: {count:,}"
+        # The last bin has its upper edge and all that is larger; others end before theirs.
+        first, last = edges[number], edges[number + 1] - 1
+        span = f"{first:,.0f}" if last == first else f"{first:,.0f} to {last:,.0f}"
+        if number == len(counts) - 1:
+            span = f"{first:,.0f} or more"
+        span += f" {unit}: {count:,}"
         if count:
             bars.append(Bar(round(width * number, 2), round(width, 2), base - height, height, span))
     low, median, high = np.percentile(group.values, [10, 50, 90])

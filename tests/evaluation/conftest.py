@@ -31,7 +31,7 @@ def make_conversations(count: int, seed: int = 0) -> list[Conversation]:
         turns = (
             Turn("customer", f"Hello, my {item} {trouble}. What now?"),
             Turn("agent", "Sorry to hear that! Let me look into it."),
-            Turn("customer", "Thanks, I am waiting."),
+            Turn("customer", f"Thanks, I am waiting. My order is {number}."),
             Turn("agent", f"Our team {end} today."),
         )
         references = (

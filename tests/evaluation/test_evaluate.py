@@ -39,7 +39,30 @@ def test_floors_and_people_are_scored_beside_the_given_systems(good: Evaluation)
 
 def test_a_system_that_reads_beats_every_other_one(good: Evaluation) -> None:
     assert {verdict(good, name) for name in good.differences} == {"beats"}
-    assert warnings(good) == []
+    assert [warning.split(" summaries")[0] for warning in warnings(good)] == ["40 of 40"]
+
+
+def test_equal_conversations_and_summaries_that_are_references_are_told() -> None:
+    conversations = make_conversations(12)
+    conversations[3] = conversations[4]._replace(id="again")
+    summaries = [f"{c.references[0]} Now." for c in conversations]
+    found = score({"tuned": summaries}, conversations).evaluation
+    assert found.repeated_conversations == 1
+    assert warnings(found)[-1].startswith("1 conversation repeats an earlier one")
+    summaries[:2] = [c.references[1] for c in conversations[:2]]
+    found = score({"tuned": summaries}, conversations).evaluation
+    assert warnings(found)[-1].startswith("2 of 12 summaries by tuned are a reference")
+
+
+def test_one_conversation_is_told_without_an_interval() -> None:
+    conversations = make_conversations(1)
+    found = score({"tuned": ["The agent helps."]}, conversations).evaluation
+    sentence = comparison_sentence(found, "lead-2")
+    assert "[" not in sentence
+    assert sentence.endswith("but 1 conversation is too few to tell (at least 10)")
+    table = score_table(found)
+    assert table.startswith("1 conversation, 2 references;")
+    assert "±0.000" not in table
 
 
 def test_a_difference_is_the_difference_of_the_means(good: Evaluation) -> None:

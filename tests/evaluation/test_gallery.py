@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from job.evaluation.gallery import gallery
+from job.evaluation.systems import Scored
 from job.pages.conversations import ShownConversation
 from tests.evaluation.reports import full_scored
 
@@ -29,6 +30,50 @@ def test_the_random_ones_come_first_and_are_the_same_each_time(shown) -> None:
     assert len(tagged(shown, "random")) == 20
     assert all("random" in conversation.tags for conversation in shown[:20])
     assert [c.id for c in gallery(full_scored()).conversations] == [c.id for c in shown]
+
+
+def some(rows: int) -> Scored:
+    """Return the first conversations of the full report."""
+    scored = full_scored()
+    systems = [
+        replace(
+            system,
+            summaries=system.summaries[:rows],
+            finish_reasons=system.finish_reasons and system.finish_reasons[:rows],
+        )
+        for system in scored.systems
+    ]
+    scores = {
+        system: {metric: values[:rows] for metric, values in own.items()}
+        for system, own in scored.scores.items()
+    }
+    return replace(
+        scored, conversations=scored.conversations[:rows], systems=systems, scores=scores
+    )
+
+
+@pytest.mark.parametrize(("count", "each"), [(1, 0), (5, 2), (16, 8)])
+def test_no_conversation_is_both_best_and_worst(count: int, each: int) -> None:
+    found = gallery(some(count)).conversations
+    assert not [c.id for c in found if {"best", "worst"} <= set(c.tags)]
+    assert [len(tagged(found, tag)) for tag in ("best", "worst")] == [each, each]
+
+
+def test_the_random_ones_are_drawn_from_all(shown) -> None:
+    first = {conversation.id for conversation in full_scored().conversations[:20]}
+    assert {conversation.id for conversation in tagged(shown, "random")} != first
+
+
+def test_the_most_behind_are_those_with_the_largest_loss(shown) -> None:
+    behind = {conversation.id for conversation in tagged(shown, "behind")}
+    own, rival = (full_scored().scores[name]["rougeL"] for name in ("tuned", "champion"))
+    losses = {
+        conversation.id: float(value)
+        for conversation, value in zip(full_scored().conversations, own - rival, strict=True)
+        if value < 0
+    }
+    assert behind
+    assert behind == set(sorted(losses, key=lambda id: losses[id])[:10])
 
 
 def test_only_what_is_invented_or_behind_is_listed_as_such(shown) -> None:

@@ -87,7 +87,7 @@ def test_who_beats_every_opponent_passes():
     assert result.passed
     assert [check.name for check in result.checks] == [
         "better than the constant sentence",
-        "better than the lead-2",
+        "better than lead-2",
         "better than base without adapter",
         "no worse than the champion",
         "empty, against the champion",
@@ -321,7 +321,7 @@ def test_the_screen_says_verdict_reasons_and_remedies_in_few_lines():
         "                                                       gain  95% interval      must be",
         "",
         "  ✓  better than the constant sentence               +0.050  [+0.030, +0.070]  above 0",
-        "  ✗  better than the lead-2                          +0.010  [-0.005, +0.025]  above 0",
+        "  ✗  better than lead-2                              +0.010  [-0.005, +0.025]  above 0",
         "  ✓  better than base without adapter                +0.050  [+0.030, +0.070]  above 0",
         "  ✗  no worse than the champion                      -0.050  [-0.070, -0.030]  from -0.01",
         "  ✗  empty, against the champion                     -0.030  [-0.060, +0.000]  "

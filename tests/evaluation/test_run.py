@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from job.config.commands import EvaluateConfig
 from job.config.scoring_sections import NAMES_OF_SYSTEMS
 from job.errors import ConfigError, DataError, ExitCode, OutputError
-from job.evaluation.floors import CONSTANT, ENDS, HUMAN, LEAD
+from job.evaluation.floors import CONSTANT, ENDS, HUMAN
+from job.evaluation.result import LEAD
 from job.evaluation.run import run_evaluation
 from job.evaluation.systems import AS_TRAINED, BASE, CHAMPION, GIVEN, TUNED
 from job.inference.transformers_engine import TransformersEngine

@@ -43,20 +43,20 @@ AHEAD, EVEN, BEHIND = (0.02, 0.06), (-0.02, 0.04), (-0.06, -0.02)
 @pytest.mark.parametrize(
     ("differences", "kind", "start"),
     [
-        ({}, "good", "Worth using: tuned beats the lead-2 by 0.08 [0.05, 0.10] in ROUGE-L."),
+        ({}, "good", "Worth using: tuned beats lead-2 by 0.08 [0.05, 0.10] in ROUGE-L."),
         ({"base_without_adapter": AHEAD}, "good", "Worth using: tuned beats base without adapter"),
         ({"champion": AHEAD}, "good", "Worth using: tuned beats the champion by 0.04 [0.02, 0.06]"),
-        ({"lead_2": EVEN}, "bad", "Not worth using: tuned cannot be told apart from the lead-2"),
+        ({"lead_2": EVEN}, "bad", "Not worth using: tuned cannot be told apart from lead-2"),
         ({"base_without_adapter": EVEN}, "bad", "Not worth using: tuned cannot be told apart from"),
         ({"champion": EVEN}, "open", "No reason to switch yet: tuned cannot be told apart from"),
         ({"champion": BEHIND}, "bad", "Keep the champion: tuned loses to the champion by 0.04"),
         ({"hosted": BEHIND}, "bad", "Keep hosted: tuned loses to hosted by 0.04 [0.02, 0.06]"),
-        ({"human": BEHIND}, "good", "Worth using: tuned beats the lead-2"),
+        ({"human": BEHIND}, "good", "Worth using: tuned beats lead-2"),
         # A loss is told before a tie.
         (
             {"constant_sentence": EVEN, "lead_2": BEHIND},
             "bad",
-            "Not worth using: tuned loses to the lead-2",
+            "Not worth using: tuned loses to lead-2",
         ),
         (
             {"constant_sentence": EVEN, "base_without_adapter": BEHIND, "champion": BEHIND},
@@ -65,7 +65,7 @@ AHEAD, EVEN, BEHIND = (0.02, 0.06), (-0.02, 0.04), (-0.06, -0.02)
         ),
         ({"hosted": EVEN, "champion": BEHIND}, "bad", "Keep the champion: tuned loses to"),
         # What hardly reads decides before everything else.
-        ({"champion": BEHIND, "lead_2": BEHIND}, "bad", "Not worth using: tuned loses to the lead"),
+        ({"champion": BEHIND, "lead_2": BEHIND}, "bad", "Not worth using: tuned loses to lead-2"),
     ],
 )
 def test_comparisons_decide_where_there_is_no_gate(differences, kind, start) -> None:
@@ -85,7 +85,7 @@ def test_a_few_conversations_or_no_rivals_decide_nothing() -> None:
 
 def test_the_context_has_people_and_what_the_metric_is() -> None:
     context = worth(evaluation(**FLOORS, human=BEHIND)).context
-    assert context[0] == "It beats the lead-2 and the constant sentence."
+    assert context[0] == "It beats lead-2 and the constant sentence."
     assert context[1] == (
         "Beside people: tuned loses to the human references by 0.04 [0.02, 0.06] in ROUGE-L."
     )

@@ -1,6 +1,7 @@
 import re
 from base64 import b64encode
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,21 @@ def test_differences_are_drawn_around_zero() -> None:
     plot = interval_plot("id", "Difference", [Spread("base", 0.02, 0.01, 0.03)], has_zero=True)
     assert plot.zero == 0
     assert plot.rows[0].text == "+0.020"
+
+
+@pytest.mark.parametrize("largest", [1, 7, 24, 31, 180])
+def test_the_bars_of_lengths_are_of_whole_numbers_without_overlap(largest: int) -> None:
+    chart = histograms("id", "Lengths", [Group("tuned", list(range(largest + 1)))], "words")
+    assert chart is not None
+    bars = chart.rows[0].bars
+    spans = [re.findall(r"\d+", bar.label.split(" words")[0]) for bar in bars]
+    bounds = [(int(span[0]), int(span[-1])) for span in spans]
+    assert all(before[1] + 1 == after[0] for before, after in pairwise(bounds))
+    assert len({last - first for first, last in bounds[:-1]}) <= 1  # the last has all that follow
+    assert bars[-1].x + bars[-1].width <= 100.1
+    labels = [tick.label for tick in chart.ticks]
+    assert len(set(labels)) == len(labels)
+    assert chart.ticks[-1].at <= 100
 
 
 @pytest.mark.parametrize(

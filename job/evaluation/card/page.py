@@ -11,12 +11,13 @@ from job.config.sections import to_plain
 from job.evaluation.card.facts import CardFacts, code_of, data_name, fenced, text_of, yaml_of
 from job.evaluation.card.metadata import front_matter
 from job.evaluation.card.usage import usage
-from job.evaluation.floors import CONSTANT, LEAD
+from job.evaluation.floors import CONSTANT
 from job.evaluation.gate import GateResult
 from job.evaluation.metrics.all_metrics import HEADLINE, available_metrics, quality_metrics
 from job.evaluation.metrics.metric import Metric
 from job.evaluation.result import (
     HOW_TO_SCORE,
+    LEAD,
     Evaluation,
     NotScored,
     comparison_sentence,
