@@ -161,7 +161,7 @@ def test_many_small_chunks_take_hardly_more_steps_than_one(engine, fetched, adap
     counts = summarize(config, lambda *_: summarizer(over(engine, by_chunks)))
     assert counts.records == 1200
     assert by_chunks.added == 1200
-    assert len(results_below(tmp_path / "out")) == 4
+    assert len(results_below(tmp_path / "out")) == 5
     at_once, unaware = Watched(engine._engine), Watched(engine._engine)
     prompts = prompts_of(config, summarizer(engine))
     over(engine, at_once).generate(prompts, SETTINGS)

@@ -6,7 +6,11 @@ import pytest
 
 from tests.real.runs import BASE, Run, demo_data
 
-pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.filterwarnings("default"),
+    pytest.mark.timeout(1200),  # the first test waits for the training, too
+]
 
 CONVERSATIONS = 12  # a minute for each engine and way, on one thread
 FIRST_TOKENS = {"max_new_tokens": 24}
