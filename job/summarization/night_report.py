@@ -13,7 +13,7 @@ from typing import Any
 from job.conversations.pieces import read_piece
 from job.conversations.record import Conversation, Turn
 from job.conversations.redaction import Redactor, make_redactor, redact
-from job.pages.charts import Group, Spread, Table, histograms, interval_plot
+from job.pages.charts import Group, IntervalPlot, Spread, Table, histograms, interval_plot
 from job.pages.conversations import (
     Badge,
     Gallery,
@@ -27,8 +27,8 @@ from job.printable import number_of
 from job.storage.atomic import write_file
 from job.summarization.chunks import Chunks
 from job.summarization.night import Night
-from job.summarization.nights_before import NightBefore, read_nights_before
-from job.summarization.prepare import MAX_REDACTED_CHARACTERS
+from job.summarization.nights_before import ComparedNight, read_nights_before
+from job.summarization.prepare import MAX_REDACTED_CHARACTERS, characters_of
 from job.summarization.records import Counts, Position
 from job.summarization.sample import NightSample, SampledSummary
 
@@ -69,7 +69,7 @@ def write_night_report(path: Path, page: NightPage) -> None:
     """Write the page to `path`. Reads the sampled conversations and the nights before again."""
     night = page.night
     before = read_nights_before(night.output.uri, night.config.storage)
-    spread = page.sample.spread()
+    nights = [ComparedNight("this night", page.facts), *before]
     lengths = [Group("this night", page.sample.lengths, "judged")]
     text = render(
         "job.summarization",
@@ -82,8 +82,8 @@ def write_night_report(path: Path, page: NightPage) -> None:
         rejects=_rejects_table(page),
         examples=_reject_examples(page.sample),
         lengths=histograms("lengths", "Characters of the summaries", lengths, "characters"),
-        nights=_nights_plot(spread, before),
-        before=_nights_table(page, before),
+        nights=_nights_plot(nights),
+        before=_nights_table(nights),
         speed=_speed(page),
         gallery=_gallery(page),
         is_redacted=night.config.redaction is not None,
@@ -193,29 +193,24 @@ def _reject_examples(sample: NightSample) -> list[tuple[str, str]]:
     return pairs
 
 
-def _nights_plot(spread: Any, before: Sequence[NightBefore]) -> Any:
-    """Return the medians of all nights with their 10th and 90th percentile."""
+def _nights_plot(nights: Sequence[ComparedNight]) -> IntervalPlot | None:
+    """Return the medians of this night, the first, and others with 10th and 90th percentile."""
     rows = []
-    if spread is not None:
-        rows.append(Spread("this night", spread.median, spread.p10, spread.p90, "judged"))
-    for night in before:
+    for number, night in enumerate(nights):
         lengths = night.facts.get("summary_characters")
         if isinstance(lengths, dict):
-            rows.append(
-                Spread(night.date, lengths["median"], lengths["p10"], lengths["p90"], "other")
-            )
+            kind = "other" if number else "judged"
+            rows.append(Spread(night.name, lengths["median"], lengths["p10"], lengths["p90"], kind))
     if not rows:
         return None
     return interval_plot("nights", "Characters of a summary by night", rows, digits=0)
 
 
-def _nights_table(page: NightPage, before: Sequence[NightBefore]) -> Table | None:
-    if not before:
+def _nights_table(nights: Sequence[ComparedNight]) -> Table | None:
+    if len(nights) == 1:
         return None
     head = ("night", "records", "rejects", "characters (median)", "records a second", "adapter")
-    rows = [_night_row("this night", page.facts)]
-    rows += [_night_row(night.date, night.facts) for night in before]
-    return Table(head, rows)
+    return Table(head, [_night_row(night.name, night.facts) for night in nights])
 
 
 def _night_row(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -305,10 +300,7 @@ def _turns(conversation: Conversation | None, redactor: Redactor | None) -> Sequ
         return ()
     if redactor is None:
         return conversation.turns
-    if (
-        sum(len(turn.role) + len(turn.text) for turn in conversation.turns)
-        > MAX_REDACTED_CHARACTERS
-    ):
+    if characters_of(conversation) > MAX_REDACTED_CHARACTERS:
         return ()
     return redact(conversation, redactor)[0].turns
 

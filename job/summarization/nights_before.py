@@ -16,14 +16,14 @@ DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 @dataclass(frozen=True)
-class NightBefore:
-    """An earlier night by its date, with the facts of its manifest."""
+class ComparedNight:
+    """A night by its name, which is its date if it is an earlier one, with its manifest's facts."""
 
-    date: str
+    name: str
     facts: Mapping[str, Any]
 
 
-def read_nights_before(uri: str, storage: StorageSection) -> list[NightBefore]:
+def read_nights_before(uri: str, storage: StorageSection) -> list[ComparedNight]:
     """Return the nights of the 14 days before that left a manifest, the latest first.
 
     Their outputs have the name of this one but for its last date. Return none if it has no date.
@@ -47,5 +47,5 @@ def read_nights_before(uri: str, storage: StorageSection) -> list[NightBefore]:
             # S3 answers "forbidden" for a key that is not there to a role that may not list.
             continue
         if isinstance(manifest.extra.get("counts"), dict):
-            nights.append(NightBefore(earlier, manifest.extra))
+            nights.append(ComparedNight(earlier, manifest.extra))
     return nights

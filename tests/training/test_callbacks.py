@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from html.parser import HTMLParser
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,7 @@ from job.telemetry import configure_logging
 from job.training.callbacks import LogMetrics, LogProgress
 from job.training.interruptions import StopAfterEvaluation
 from job.training.samples import SampleSummaries
+from tests.html_text import HtmlText
 
 
 class Stop:
@@ -85,26 +85,10 @@ def test_samples_show_customers_markdown_and_html_as_text(text):
     samples = Samples(conversation, lambda some: [text])
     samples.evaluate()
     # As TensorBoard renders it, before it removes what it knows to be unsafe.
-    page = Page(markdown(samples.written[0][1], extensions=["tables", "fenced_code"]))
+    page = HtmlText(markdown(samples.written[0][1], extensions=["tables", "fenced_code"]))
     assert page.tags == {"p", "strong", "hr"}
     for line in filter(None, text.splitlines()):
         assert page.text.count(line) >= 4
-
-
-class Page(HTMLParser):
-    """Tags and text of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.tags.add(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def fail_to_summarize(_: object) -> list[str]:

@@ -1,7 +1,6 @@
 """Claims about TensorBoard's files, read back through a real TensorBoard."""
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +19,7 @@ from job.evaluation.systems import Scored, System
 from job.storage.local import LocalStore
 from job.training.samples import SampleSummaries
 from job.training.tensorboard import FINAL, FOLDER, open_events, publish_results, sync_tensorboard
+from tests.html_text import HtmlText
 
 # A library of TensorBoard.
 pytestmark = pytest.mark.filterwarnings("ignore:html5lib")
@@ -191,25 +191,9 @@ def test_runs_compare_by_hyperparameters_and_final_metrics(tensorboard):
 def test_text_of_a_conversation_does_nothing_in_tensorboard(tensorboard):
     (tag,) = tensorboard.ask("text/tags")["other/tensorboard"]
     html = tensorboard.text("other", tag)
-    page = Reader(html)
+    page = HtmlText(html)
     own = {"table", "tbody", "tr", "td"}  # TensorBoard's own, around each text
     assert page.tags == {"p", "strong", "hr"} | own
     assert page.text.count("<script>document.title") == 4, "role, text, summary and reference"
     for character in "\x1b\x07\x00\u202e":
         assert character not in html + tag
-
-
-class Reader(HTMLParser):
-    """Tags and text of a piece of HTML."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.tags.add(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
