@@ -193,6 +193,15 @@ def name_the_agent(
     return named if count else None
 
 
+def name_the_agent_first(
+    summary: str, rng: random.Random, everyone: Sequence[Conversation]
+) -> str | None:
+    """Return the summary with a person's name for its first "agent" that begins a sentence."""
+    begins = r"(?:^|(?<=[.!?] ))(?:the )?agent\b(?!['’])"
+    named, count = re.subn(begins, rng.choice(PEOPLE), summary, count=1, flags=re.IGNORECASE)
+    return named if count else None
+
+
 def add_an_address(summary: str, rng: random.Random, _: Sequence[Conversation]) -> str:
     """Return the summary with an address of a company that is not in any conversation."""
     address = rng.choice(["help@example.org", "https://example.org/help", "@example_help"])
@@ -214,6 +223,7 @@ DAMAGES = (
     Damage(INVENTED_NUMBERS, "another number of as many digits", change_a_number),
     Damage(INVENTED_NAMES, "a name of another conversation", change_a_name),
     Damage(INVENTED_NAMES, "a person that no conversation names", name_the_agent),
+    Damage(INVENTED_NAMES, "such a person as a sentence's first word", name_the_agent_first),
     Damage(INVENTED_CONTACTS, "an address", add_an_address),
     Damage(SPEAKER_SWAPS, "customer and agent exchanged", swap_roles),
 )

@@ -1,7 +1,8 @@
-"""Names in a summary: capitalised words inside its sentences, and abbreviations.
+"""Names in a summary: capitalised words inside its sentences, abbreviations, and English subjects.
 
 Languages that capitalise every noun, and scripts without capitals, have no names that this can see.
-Nor is the first word of a sentence seen as one, which is capitalised in any case.
+The first word of a sentence is capitalised in any case. It is seen as a name only where English
+says what somebody did ("Andrew said"), and it is no usual word for people or texts.
 """
 
 import difflib
@@ -12,6 +13,7 @@ import regex
 from job.evaluation.metrics.number_words import MONTHS
 from job.evaluation.metrics.numbers import Evidence
 from job.evaluation.metrics.sentences import sentences
+from job.evaluation.metrics.subjects import is_subject
 
 _WORD = regex.compile(r"[\p{L}\p{M}\p{Nd}]+(?:[-'’&.][\p{L}\p{M}\p{Nd}]+)*")
 _POSSESSIVE = regex.compile(r"(['’]s|s['’]|['’])$", regex.IGNORECASE)
@@ -71,7 +73,8 @@ def names_in(summary: str) -> list[str]:
             start = match.start()
             is_first = not before or _OPENING.search(line[max(start - 4, 0) : start])
             is_verb = before in _ROLES and _VERB.fullmatch(word)  # "Agent Replied"
-            if not is_first and not is_verb and _is_name(word):
+            is_seen = is_subject(word, line[match.end() :]) if is_first else not is_verb
+            if is_seen and _is_name(word):
                 found[word] = None
             before = word.casefold()
     return list(found)

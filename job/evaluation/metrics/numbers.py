@@ -6,12 +6,20 @@ number that is reported as invented is one.
 """
 
 import unicodedata
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import regex
 
 from job.evaluation.metrics.number_words import MONTHS, SCALES
-from job.evaluation.metrics.spelled import spelled_in, values_in_signs, values_of_times
+from job.evaluation.metrics.spelled import (
+    LONGEST,
+    spelled_in,
+    values_in_signs,
+    values_of_fractions,
+    values_of_times,
+    years_in,
+)
 
 # Seven digits or more with spaces or signs between them, as in a phone number; or digits with
 # single separators, of which a space separates thousands only.
@@ -59,9 +67,10 @@ def evidence_of(text: str) -> Evidence:
         values |= _years(run)
         scale = _scale_after(text, match.end())
         if scale:
-            values |= {value * scale.factor for reading in _readings(run) for value in reading}
-    values |= {spelled.value for spelled in spelled_in(_without_scaled(text))}
-    values |= {*values_in_signs(text), *values_of_times(text)}
+            values |= {value for reading in scale.readings(_readings(run)) for value in reading}
+    rest = _without_scaled(text)
+    values |= {spelled.value for spelled in (*spelled_in(rest), *years_in(rest))}
+    values |= {*values_in_signs(text), *values_of_times(text), *values_of_fractions(text)}
     for word in _WORD.findall(text.lower()):
         if word in MONTHS:
             values.add(MONTHS[word])
@@ -75,11 +84,17 @@ def numbers_in(text: str) -> list[Number]:
         readings = _readings(_ascii(match[0]))
         scale = _scale_after(text, match.end())
         if scale:
-            scaled = [frozenset(value * scale.factor for value in reading) for reading in readings]
+            scaled = scale.readings(readings)
             readings = scaled if scale.is_clear else [*scaled, *readings]
         end = scale.end if scale else match.end()
         found.append(Number(text[match.start() : end], tuple(readings)))
-    for spelled in spelled_in(_without_scaled(text)):
+    rest = _without_scaled(text)
+    for year in reversed(list(years_in(rest))):
+        century, of_century = divmod(year.value, 100)
+        readings = [frozenset((year.value,)), frozenset((century, of_century))]
+        found.append(Number(year.text, tuple(readings)))
+        rest = f"{rest[: year.start]}.{rest[year.end :]}"
+    for spelled in spelled_in(rest):
         if spelled.value >= MIN_SPELLED:
             found.append(Number(spelled.text, (frozenset((spelled.value,)),)))
     return found
@@ -147,11 +162,24 @@ def _without_scaled(text: str) -> str:
 
 
 class _Scale(NamedTuple):
-    """A word that multiplies the number before it, or may do so."""
+    """Words that multiply the number before them, or may do so.
+
+    `more` is what they may add: in 2 thousand five hundred, but not in 2 million five years ago.
+    """
 
     factor: float
+    more: float
     end: int
     is_clear: bool
+
+    def readings(self, before: Sequence[frozenset[float]]) -> list[frozenset[float]]:
+        """Return what the number may mean, of what the digits before the words may mean."""
+        products = [frozenset(value * self.factor for value in reading) for reading in before]
+        if not self.more:
+            return products
+        sums = [frozenset(value + self.more for value in reading) for reading in products]
+        apart = {self.more} if self.more >= MIN_SPELLED else set()
+        return [*sums, *(reading | apart for reading in products)]
 
 
 def _scale_after(text: str, end: int) -> _Scale | None:
@@ -159,4 +187,9 @@ def _scale_after(text: str, end: int) -> _Scale | None:
     if match is None or match[1].lower() not in SCALES:
         return None
     word = match[1].lower()
-    return _Scale(SCALES[word], match.end(), word not in UNCLEAR_SCALES)
+    factor, end, is_clear = SCALES[word], match.end(), word not in UNCLEAR_SCALES
+    rest = text[end : end + LONGEST]
+    more = next(spelled_in(rest), None) if len(word) > 2 else None
+    if more and more.value < factor and rest[: more.start].strip() in ("", "and"):
+        return _Scale(factor, more.value, end + more.end, is_clear)
+    return _Scale(factor, 0, end, is_clear)

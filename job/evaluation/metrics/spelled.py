@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import regex
@@ -26,13 +27,31 @@ _CLOCK = {
     regex.compile(r"\b(?:noon|midday)\b"): (12,),
     regex.compile(r"\bmidnight\b"): (0, 12, 24),
 }
+CENTURIES = (18, 19, 20)
+# What a half and a quarter are: of one, of a hundred, of an hour in minutes.
+_FRACTIONS = {
+    regex.compile(r"\bhalf\b"): (0.5, 50),
+    regex.compile(r"\bhalf (?:an )?hour\b"): (30,),
+    regex.compile(r"\bquarter\b"): (0.25, 25),
+    regex.compile(r"\bquarter of an hour\b"): (15,),
+    regex.compile(r"\bthree[ -]quarters\b"): (0.75, 75),
+    regex.compile(r"\banderthalb"): (1.5,),
+}
+# "two and a half", "two years and a half", "an hour and a half"
+_AND_A_HALF = regex.compile(r"\b(?:(\w{1,20}) )?(\w{1,20}) and a half\b")
+_GERMAN_HALF = regex.compile(r"\b(\p{L}{1,20})einhalb")
+_FRACTION = regex.compile(
+    r"(?:(?<![\d.,/])(\d+) ?)?(?:([¼½¾⅓⅔])|(?<![\d/])([1-9])/([2-9])(?![\d/]))"
+)
 
 
 class Spelled(NamedTuple):
-    """A number in words, as it is written and its value."""
+    """A number in words, as it is written, and its value. `start` and `end` are where it stands."""
 
     text: str
     value: float
+    start: int
+    end: int
 
 
 @dataclass
@@ -84,7 +103,7 @@ def spelled_in(text: str) -> Iterator[Spelled]:
         )
         if not goes_on:
             if number.words:
-                yield Spelled(text[start:end], number.total + number.current)
+                yield Spelled(text[start:end], number.total + number.current, start, end)
             number, start = _Sum(), token.start()
         if scale and (goes_on or word in _STARTING_SCALES):
             number.multiply(word, scale)
@@ -108,6 +127,36 @@ def _value_of(word: str) -> float | None:
         if times is not None and more is not None:
             return times * factor + more
     return None
+
+
+def years_in(text: str) -> Iterator[Spelled]:
+    """Yield the years that are written as two numbers: nineteen ninety-nine, twenty twenty-one."""
+    for century, year in pairwise(spelled_in(text)):
+        is_joined = not text[century.end : year.start].strip(" -")
+        if is_joined and century.value in CENTURIES and 10 <= year.value < 100:
+            value = century.value * 100 + year.value
+            yield Spelled(text[century.start : year.end], value, century.start, year.end)
+
+
+def values_of_fractions(text: str) -> Iterator[float]:
+    """Yield what fractions in words and signs say: two and a half is 2.5, half an hour is 30."""
+    folded = text.lower()
+    for words, values in _FRACTIONS.items():
+        if words.search(folded):
+            yield from values
+    for match in _AND_A_HALF.finditer(folded):
+        for word in match.groups():
+            whole = float(word) if word and word.isdecimal() else _value_of(word or "")
+            if whole is not None or word in ("a", "an"):
+                yield (whole or 1) + 0.5
+    for match in _GERMAN_HALF.finditer(folded):
+        whole = _value_of(match[1])
+        if whole is not None:
+            yield whole + 0.5
+    for match in _FRACTION.finditer(folded):
+        sign, over, under = match[2], match[3], match[4]
+        part = unicodedata.numeric(sign) if sign else float(over) / float(under)
+        yield float(match[1] or 0) + part
 
 
 def values_in_signs(text: str) -> Iterator[float]:
