@@ -11,6 +11,7 @@ from typing import Any
 from job.config.commands import SummarizeConfig
 from job.config.sections import GenerationSection
 from job.inference.engine import Generated
+from job.inference.open import cleaning_of
 from job.inference.taken import Filled
 from job.prompt.encode import Encoder
 from job.prompt.template import Prompt
@@ -82,6 +83,7 @@ def stand_in(engine: Any, tokenizer: Any = None) -> Open:
     def open_with(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
         digests = fetch_digests(filled.config, cache)
         encoder = Encoder(PROMPT, tokenizer, 1 << 19)
-        return Summarizer(engine, encoder, PROMPT.cleaning, digests, "stand-in")
+        cleaning = cleaning_of(PROMPT, filled.config.data)
+        return Summarizer(engine, encoder, cleaning, digests, "stand-in")
 
     return open_with

@@ -93,6 +93,18 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """The meaning of a dot and of its interval, and the digits after the decimal point."""
+
+    dot: str = "mean"
+    interval: str = "95% interval"
+    digits: int = 3
+
+
+MEAN = Measure()
+
+
+@dataclass(frozen=True)
 class DrawnSpread:
     """A row of an interval plot, at percent and pixels."""
 
@@ -205,9 +217,10 @@ def line_chart(
 
 
 def interval_plot(
-    id: str, title: str, rows: Sequence[Spread], digits: int = 3, has_zero: bool = False
+    id: str, title: str, rows: Sequence[Spread], measure: Measure = MEAN, has_zero: bool = False
 ) -> IntervalPlot:
     """Return the rows as dots on their intervals, over an axis that includes 0 if `has_zero`."""
+    digits = measure.digits
     lows = [row.low for row in rows] + [0.0] * has_zero
     highs = [row.high for row in rows] + [0.0] * has_zero
     # From 0, unless everything is far from it.
@@ -234,12 +247,12 @@ def interval_plot(
     return IntervalPlot(
         id=id,
         title=title,
-        description=f"{title}, with 95% intervals: {'; '.join(told)}.",
+        description=f"{title}, {measure.dot} [{measure.interval}]: {'; '.join(told)}.",
         rows=drawn,
         ticks=[Tick(to_x(value), short(value)) for value in marks],
         zero=to_x(0.0) if has_zero else None,
         height=INTERVAL_HEIGHT * len(rows),
-        table=Table(("", "mean", "95% interval"), table),
+        table=Table(("", measure.dot, measure.interval), table),
     )
 
 
@@ -338,7 +351,7 @@ def _points_table(curves: Sequence[Curve], x_name: str) -> Table:
     names = [curve.name for curve in curves]
     steps = sorted(values)
     every = math.ceil(len(steps) / MAX_ROWS)
-    note = f"Every {every}th of {len(steps):,} rows." if every > 1 else ""
+    note = f"One of each {every} rows of {len(steps):,}." if every > 1 else ""
     rows = []
     for x in steps[::every]:
         rows.append((f"{x:,.0f}", *(values[x].get(name, "") for name in names)))

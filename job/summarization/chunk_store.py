@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from job.config.data_sections import CleaningStep
 from job.errors import AlreadyExistsError, DamagedError, MissingError
 from job.storage.folders import sha256_file
 from job.storage.keys import below, relative_to
@@ -108,7 +109,8 @@ class ChunkFacts:
     """Facts about a summarized chunk: its counts, and how long it took on how many GPUs.
 
     `workers` is the number of workers that shared the machine. `departures` are what differed from
-    the settings that the adapter was judged with.
+    the settings that the adapter was judged with. `cleaning` has the steps by which conversations
+    were cleaned, None if no model was loaded.
     """
 
     counts: Counts
@@ -117,6 +119,7 @@ class ChunkFacts:
     engine: str  # name and version
     workers: int = 1
     departures: tuple[str, ...] = ()
+    cleaning: tuple[CleaningStep, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,7 @@ class Marker:
             engine=raw["engine"],
             workers=raw.get("workers", 1),  # earlier versions had one
             departures=tuple(raw.get("departures", ())),  # earlier versions had none
+            cleaning=None if raw.get("cleaning") is None else tuple(raw["cleaning"]),
         )
         return cls(raw["outcomes"], raw["size"], raw["sha256"], facts)
 

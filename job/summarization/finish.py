@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from job.config.data_sections import CleaningStep
 from job.config.sections import to_plain
 from job.conversations.record import Reject, Source
 from job.conversations.redaction import make_redactor, redact_message
@@ -63,6 +64,7 @@ class Totals:
     machine_seconds: float = 0.0
     engines: Counter[str] = field(default_factory=Counter)  # chunks by engine
     departures: Counter[str] = field(default_factory=Counter)  # chunks by departure
+    cleaning: tuple[CleaningStep, ...] | None = None  # of all chunks for which a model was loaded
 
     def add(self, facts: ChunkFacts) -> None:
         """Add the facts of one chunk."""
@@ -72,6 +74,8 @@ class Totals:
         self.machine_seconds += facts.seconds / facts.workers
         self.engines[facts.engine] += 1
         self.departures.update(facts.departures)
+        if facts.cleaning is not None:
+            self.cleaning = facts.cleaning
 
 
 def finish(night: Night, chunks: Chunks, shard: Shard, work: Path) -> Counts | None:
@@ -132,7 +136,8 @@ def _publish(night: Night, chunks: Chunks, work: Path) -> dict[str, Any]:
     assembly.assemble()
     facts = _facts(night, chunks, assembly)
     if night.config.report:
-        _write_report(folder, NightPage(night, chunks, facts, assembly.sample))
+        cleaning = assembly.totals.cleaning
+        _write_report(folder, NightPage(night, chunks, facts, assembly.sample, cleaning))
     publish(night.output, folder, facts)
     log_night_metrics(facts)
     shutil.rmtree(folder)
@@ -261,7 +266,7 @@ def _facts(night: Night, chunks: Chunks, assembly: _Assembly) -> dict[str, Any]:
     """Return what the manifest has beside its files."""
     config = night.config
     totals = assembly.totals
-    spread = assembly.sample.spread()
+    lengths = assembly.sample.summary_lengths()
     counts = totals.counts
     seconds = max(totals.seconds, 1e-3)
     too_many = night.has_too_many_rejects(counts)
@@ -280,8 +285,8 @@ def _facts(night: Night, chunks: Chunks, assembly: _Assembly) -> dict[str, Any]:
         "input_tokens_per_second": round(counts.input_tokens / seconds, 3),
         "output_tokens_per_second": round(counts.output_tokens / seconds, 3),
     }
-    if spread is not None:
-        facts["summary_characters"] = asdict(spread)
+    if lengths is not None:
+        facts["summary_characters"] = asdict(lengths)
     if config.cost_per_hour is not None:
         cost = totals.machine_seconds / 3600 * config.cost_per_hour
         per_1000 = round(1000 * cost / counts.records, 6) if counts.records else None

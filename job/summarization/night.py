@@ -66,7 +66,7 @@ class Night:
     def has_too_many_rejects(self, counts: Counts) -> bool:
         """Return True if the share of rejects among the records not skipped is too large."""
         allowed = self.config.limits.max_reject_fraction
-        return counts.rejected > allowed * (counts.records - counts.skipped)
+        return counts.rejected > allowed * counts.new
 
     def remedy(self) -> str:
         """Return what a person should do if committed chunks do not add up to the input."""

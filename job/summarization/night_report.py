@@ -10,10 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from job.config.data_sections import CleaningStep
+from job.conversations.cleaning import clean
 from job.conversations.pieces import read_piece
 from job.conversations.record import Conversation, Turn
 from job.conversations.redaction import Redactor, make_redactor, redact
-from job.pages.charts import Group, IntervalPlot, Spread, Table, histograms, interval_plot
+from job.pages.charts import (
+    Group,
+    IntervalPlot,
+    Measure,
+    Spread,
+    Table,
+    histograms,
+    interval_plot,
+)
 from job.pages.conversations import (
     Badge,
     Gallery,
@@ -28,7 +38,6 @@ from job.storage.atomic import write_file
 from job.summarization.chunks import Chunks
 from job.summarization.night import Night
 from job.summarization.nights_before import ComparedNight, read_nights_before
-from job.summarization.prepare import MAX_REDACTED_CHARACTERS, characters_of
 from job.summarization.records import Counts, Position
 from job.summarization.sample import NightSample, SampledSummary
 
@@ -40,6 +49,7 @@ ORDERS = (
     Order("shortest summary", "characters"),
     Order("longest conversation", "input", is_descending=True),
 )
+DIGEST_DIGITS = 12  # enough to tell adapters apart
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,7 @@ class NightPage:
     chunks: Chunks
     facts: Mapping[str, Any]
     sample: NightSample
+    cleaning: Sequence[CleaningStep] | None  # of its conversations, None if it is not known
 
     @property
     def counts(self) -> Counts:
@@ -69,7 +80,7 @@ def write_night_report(path: Path, page: NightPage) -> None:
     """Write the page to `path`. Reads the sampled conversations and the nights before again."""
     night = page.night
     before = read_nights_before(night.output.uri, night.config.storage)
-    nights = [ComparedNight("this night", page.facts), *before]
+    nights = [ComparedNight.from_facts("this night", page.facts), *before]
     lengths = [Group("this night", page.sample.lengths, "judged")]
     text = render(
         "job.summarization",
@@ -94,14 +105,14 @@ def write_night_report(path: Path, page: NightPage) -> None:
 
 def _verdict(page: NightPage) -> Verdict:
     counts = page.counts
-    new = counts.records - counts.skipped
-    if not new:
-        done = number_of(counts.records, "conversation was", "conversations were")
-        sentence = f"Nothing new: {done} summarized before."
-        return Verdict("good", sentence)
-    share = counts.rejected / new
+    if not counts.records:
+        return Verdict("open", "The input has no records.")
+    if not counts.new:
+        done = number_of(counts.skipped, "conversation was", "conversations were")
+        return Verdict("good", f"Nothing new: {done} summarized before.")
+    share = counts.rejected / counts.new
     limit = page.night.config.limits.max_reject_fraction
-    conversations = number_of(new, "new conversation was", "new conversations were")
+    conversations = number_of(counts.new, "new conversation was", "new conversations were")
     summarized = f"{counts.summaries:,} of {conversations} summarized"
     if page.facts["state"] != "finished":
         sentence = f"{summarized}; {share:.1%} were rejected, more than the limit of {limit:.1%}."
@@ -124,8 +135,13 @@ def _tiles(page: NightPage) -> list[tuple[str, str, str]]:
     tiles.append((_duration(page.facts["seconds"]), "work", "of all workers together"))
     if page.facts.get("cost_per_1000_records") is not None:
         per_1000 = page.facts["cost_per_1000_records"]
-        tiles.append((f"{per_1000:,.4g}", "for 1,000 records", "in the currency of cost_per_hour"))
+        tiles.append((_cost(per_1000), "for 1,000 records", "in the currency of cost_per_hour"))
     return tiles
+
+
+def _cost(amount: float) -> str:
+    """Return an amount of any currency: two decimals, more if it is less than 1."""
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.4f}"
 
 
 def _duration(seconds: float) -> str:
@@ -141,7 +157,7 @@ def _remarks(page: NightPage) -> list[str]:
     for departure, chunks in page.facts["departures"].items():
         where = number_of(chunks, "chunk", "chunks")
         remarks.append(f"Not served as it was judged: {departure} ({where}).")
-    shares = (
+    found = (
         (
             sample.cut_summaries,
             ("summary was", "summaries were"),
@@ -163,7 +179,7 @@ def _remarks(page: NightPage) -> list[str]:
             "redacted in what the model had written",
         ),
     )
-    for count, nouns, what in shares:
+    for count, nouns, what in found:
         if count:
             remarks.append(f"{number_of(count, *nouns)} {what}.")
     left_out = page.night.left_out
@@ -197,48 +213,51 @@ def _nights_plot(nights: Sequence[ComparedNight]) -> IntervalPlot | None:
     """Return the medians of this night, the first, and others with 10th and 90th percentile."""
     rows = []
     for number, night in enumerate(nights):
-        lengths = night.facts.get("summary_characters")
-        if isinstance(lengths, dict):
+        lengths = night.lengths
+        if lengths is not None:
             kind = "other" if number else "judged"
-            rows.append(Spread(night.name, lengths["median"], lengths["p10"], lengths["p90"], kind))
+            rows.append(Spread(night.name, lengths.median, lengths.p10, lengths.p90, kind))
     if not rows:
         return None
-    return interval_plot("nights", "Characters of a summary by night", rows, digits=0)
+    measure = Measure("median", "10th to 90th percentile", digits=0)
+    return interval_plot("nights", "Characters of a summary by night", rows, measure)
 
 
 def _nights_table(nights: Sequence[ComparedNight]) -> Table | None:
     if len(nights) == 1:
         return None
-    head = ("night", "records", "rejects", "characters (median)", "records a second", "adapter")
-    return Table(head, [_night_row(night.name, night.facts) for night in nights])
+    head = (
+        "night",
+        "records",
+        "rejects",
+        "characters (median)",
+        "records per worker and second",
+        "adapter",
+    )
+    return Table(head, [_night_row(night) for night in nights])
 
 
-def _night_row(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
-    counts = Counts.from_json(facts["counts"])
-    new = counts.records - counts.skipped
-    lengths = facts.get("summary_characters") or {}
-    median = f"{lengths['median']:,.0f}" if lengths else ""
-    adapter = facts["identity"]["weights"]["adapter"]
+def _night_row(night: ComparedNight) -> tuple[str, ...]:
     return (
-        name,
-        f"{counts.records:,}",
-        f"{counts.rejected / new:.1%}" if new else "",
-        median,
-        f"{facts.get('records_per_second', 0):,.2f}",
-        adapter[:12] if adapter else "none",
+        night.name,
+        f"{night.counts.records:,}",
+        "" if night.reject_share is None else f"{night.reject_share:.1%}",
+        "" if night.lengths is None else f"{night.lengths.median:,.0f}",
+        f"{night.records_per_second:,.2f}",
+        night.adapter[:DIGEST_DIGITS] if night.adapter else "none",
     )
 
 
 def _speed(page: NightPage) -> list[tuple[str, str]]:
     facts = page.facts
     pairs = [
-        ("Records a second and worker", f"{facts['records_per_second']:,.2f}"),
-        ("Tokens read a second", f"{facts['input_tokens_per_second']:,.0f}"),
-        ("Tokens written a second", f"{facts['output_tokens_per_second']:,.0f}"),
+        ("Records per worker and second", f"{facts['records_per_second']:,.2f}"),
+        ("Tokens read per worker and second", f"{facts['input_tokens_per_second']:,.0f}"),
+        ("Tokens written per worker and second", f"{facts['output_tokens_per_second']:,.0f}"),
         ("GPU hours", f"{facts['gpu_seconds'] / 3600:,.2f}"),
     ]
     if "cost" in facts:
-        pairs.append(("Cost", f"{facts['cost']:,.4g}"))
+        pairs.append(("Cost", _cost(facts["cost"])))
     return pairs
 
 
@@ -264,7 +283,7 @@ def _gallery(page: NightPage) -> Gallery:
     redactor = make_redactor(config.redaction)
     shown = []
     for summary in sampled:
-        turns = _turns(found.get(summary.position), redactor)
+        turns = _turns(found.get(summary.position), page.cleaning, redactor)
         shown.append(_shown(summary.row, turns))
     return Gallery(fit(shown), TAGS, ORDERS, page.counts.summaries)
 
@@ -294,15 +313,19 @@ def _read_again(
     return found
 
 
-def _turns(conversation: Conversation | None, redactor: Redactor | None) -> Sequence[Turn]:
-    """Return the turns to show, redacted where the night is."""
-    if conversation is None:
+def _turns(
+    conversation: Conversation | None,
+    cleaning: Sequence[CleaningStep] | None,
+    redactor: Redactor | None,
+) -> Sequence[Turn]:
+    """Return the turns as the night read them, none if that is not known.
+
+    Redaction is for cleaned text: before that, an address may be hidden in entities of HTML.
+    """
+    if conversation is None or cleaning is None:
         return ()
-    if redactor is None:
-        return conversation.turns
-    if characters_of(conversation) > MAX_REDACTED_CHARACTERS:
-        return ()
-    return redact(conversation, redactor)[0].turns
+    cleaned = clean(conversation, cleaning)
+    return cleaned.turns if redactor is None else redact(cleaned, redactor)[0].turns
 
 
 def _shown(row: Mapping[str, Any], turns: Sequence[Turn]) -> ShownConversation:

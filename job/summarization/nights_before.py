@@ -4,12 +4,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Self
 
 from job.config.sections import StorageSection
 from job.errors import DamagedError, ForbiddenError, MissingError
 from job.storage.folders import read_manifest_file
 from job.summarization.output import open_output
+from job.summarization.records import Counts
+from job.summarization.sample import Lengths
 
 MAX_NIGHTS = 14
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -17,10 +19,37 @@ DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 @dataclass(frozen=True)
 class ComparedNight:
-    """A night by its name, which is its date if it is an earlier one, with its manifest's facts."""
+    """A night with the numbers by which it is compared.
+
+    `name` is its date if it is an earlier one, and `adapter` the digest of its adapter, None for
+    the base alone. `lengths` is None if it wrote no summary.
+    """
 
     name: str
-    facts: Mapping[str, Any]
+    counts: Counts
+    records_per_second: float  # of each worker
+    adapter: str | None
+    lengths: Lengths | None
+
+    @property
+    def reject_share(self) -> float | None:
+        """The share of rejects among the records that were not skipped, None if all were."""
+        return self.counts.rejected / self.counts.new if self.counts.new else None
+
+    @classmethod
+    def from_facts(cls, name: str, facts: Mapping[str, Any]) -> Self:
+        """Return the night with these facts in its manifest.
+
+        Raise KeyError, TypeError or ValueError for those of a version of recap that had others.
+        """
+        lengths = facts.get("summary_characters")
+        return cls(
+            name,
+            Counts.from_json(facts["counts"]),
+            float(facts["records_per_second"]),
+            facts["identity"]["weights"]["adapter"],
+            None if lengths is None else Lengths(**lengths),
+        )
 
 
 def read_nights_before(uri: str, storage: StorageSection) -> list[ComparedNight]:
@@ -43,9 +72,10 @@ def read_nights_before(uri: str, storage: StorageSection) -> list[ComparedNight]
         output = open_output(f"{uri[: last.start()]}{earlier}{uri[last.end() :]}", storage)
         try:
             manifest = read_manifest_file(output.store, output.manifest)
+            nights.append(ComparedNight.from_facts(earlier, manifest.extra))
         except (MissingError, DamagedError, ForbiddenError):
             # S3 answers "forbidden" for a key that is not there to a role that may not list.
             continue
-        if isinstance(manifest.extra.get("counts"), dict):
-            nights.append(ComparedNight(earlier, manifest.extra))
+        except (KeyError, TypeError, ValueError):  # of another version, or no night
+            continue
     return nights

@@ -53,7 +53,7 @@ def prepare(record: Record, task: Task) -> Prepared | Outcome:
 
     placeholders = None
     if task.redactor:
-        characters = characters_of(cleaned)
+        characters = sum(len(turn.role) + len(turn.text) for turn in cleaned.turns)
         if characters > MAX_REDACTED_CHARACTERS:
             detail = (
                 f"{characters:,} characters after cleaning, and redaction reads at most "
@@ -78,11 +78,6 @@ def prepare(record: Record, task: Task) -> Prepared | Outcome:
         placeholders=placeholders,
         digest=digest,
     )
-
-
-def characters_of(conversation: Conversation) -> int:
-    """Return the length of all turns with their roles, which MAX_REDACTED_CHARACTERS bounds."""
-    return sum(len(turn.role) + len(turn.text) for turn in conversation.turns)
 
 
 class _Encoded(NamedTuple):

@@ -124,6 +124,11 @@ class Counts:
         """The number of records."""
         return self.summaries + self.rejected + self.skipped
 
+    @property
+    def new(self) -> int:
+        """The number of records that were not skipped."""
+        return self.summaries + self.rejected
+
     def plus(self, other: "Counts") -> "Counts":
         """Return the sum of both."""
         return self._combine(other, 1)

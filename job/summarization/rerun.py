@@ -111,7 +111,7 @@ def report_or_raise(message: str, night: Night, counts: Counts) -> Counts:
         champion = night.champion
         with_which = f", with the champion of now in place of version {champion.version}"
     raise DataError(
-        f"{counts.rejected} of {counts.records - counts.skipped} records were rejected "
+        f"{counts.rejected} of {counts.new} records were rejected "
         f"({reasons}), limits.max_reject_fraction allows "
         f"{night.config.limits.max_reject_fraction:.2%}; see {output.store.uri}/{output.rejects}. "
         "The summaries are published, but under this limit the night is no success: mend the "

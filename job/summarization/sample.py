@@ -32,7 +32,7 @@ class SampledSummary:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Lengths:
     """The lengths of all summaries of a night in characters: mean and percentiles."""
 
     mean: float
@@ -57,9 +57,7 @@ class NightSample:
         """Look at one row of the output."""
         row = json.loads(line.row)
         if not line.is_summary:
-            examples = self.rejects[row["reason"]]
-            if row["reason"] != ALREADY_DONE and len(examples) < MAX_REJECTS_PER_REASON:
-                examples.append(row)
+            self._add_reject(row)
             return
         self.lengths.append(len(row["summary"]))
         self.cut_summaries += row["finish_reason"] == "length"
@@ -72,15 +70,22 @@ class NightSample:
         else:
             heapq.heappushpop(self._chosen, entry)
 
+    def _add_reject(self, row: dict[str, Any]) -> None:
+        if row["reason"] == ALREADY_DONE:  # skipped
+            return
+        examples = self.rejects[row["reason"]]
+        if len(examples) < MAX_REJECTS_PER_REASON:
+            examples.append(row)
+
     def summaries(self) -> list[SampledSummary]:
         """Return the chosen summaries in the order of the input."""
         chosen = [sampled for _, _, sampled in self._chosen]
         return sorted(chosen, key=lambda sampled: sampled.position)
 
-    def spread(self) -> Spread | None:
+    def summary_lengths(self) -> Lengths | None:
         """Return the lengths in four numbers, None without a summary."""
         if not self.lengths:
             return None
         lengths = np.frombuffer(self.lengths, dtype=np.uint32)
         p10, median, p90 = np.percentile(lengths, [10, 50, 90])
-        return Spread(*(round(float(number), 1) for number in (lengths.mean(), p10, median, p90)))
+        return Lengths(*(round(float(number), 1) for number in (lengths.mean(), p10, median, p90)))

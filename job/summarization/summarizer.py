@@ -71,6 +71,11 @@ class SummarizerLoader:
         """The differences from how the adapter was judged; none until the model is loaded."""
         return () if self._summarizer is None else self._summarizer.departures
 
+    @property
+    def cleaning(self) -> tuple[CleaningStep, ...] | None:
+        """The cleaning of conversations; None until the model is loaded."""
+        return None if self._summarizer is None else self._summarizer.cleaning
+
 
 def fetch_digests(config: SummarizeConfig, cache: Path) -> Digests:
     """Return the digests of an adapter and its base, or of the base alone. Loads no model.

@@ -273,6 +273,7 @@ class _Worker:
             loader.engine_name,
             self._workers,
             loader.departures,
+            loader.cleaning,
         )
         if self._store.commit(chunk.number, self._draft, facts):
             event("chunk", number=chunk.number, records=counts.records, seconds=seconds)

@@ -1,6 +1,7 @@
 """The page about a night: what it shows, what it never shows, and that no night fails by it."""
 
 import html
+import json
 import logging
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from job.summarization import finish
 from job.summarization.summarize import summarize
+from job.summarization.summarizer import SummarizerLoader
 from tests.pages.sample import HOSTILE
 from tests.stand_in import StandInEngine, stand_in
 from tests.summarization.conftest import conversation, files_below, write_lines
@@ -54,7 +56,24 @@ def test_a_redacted_night_has_a_redacted_page(config, tmp_path):
     text = text_of(page_of(tmp_path / "out"))
     assert "@example.com" not in text
     assert text.count("write to [EMAIL_1]") == 5
-    assert "redacted, but for their ids" in text
+    assert "after cleaning and redaction. Ids stay as they are" in text
+
+
+def test_what_cleaning_uncovers_is_redacted_on_the_page(config, tmp_path):
+    write_lines(tmp_path / "in.jsonl", [conversation("c", "write to  eva&#64;example.com")])
+    run(config(redaction={}, data={"cleaning": "tweets"}))
+    text = text_of(page_of(tmp_path / "out"))
+    assert "eva" not in text
+    assert "write to [EMAIL_1]" in text, "also without the blank that cleaning takes away"
+
+
+def test_no_turns_are_shown_of_a_chunk_whose_cleaning_is_not_known(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(SummarizerLoader, "cleaning", None)  # as earlier versions did not note it
+    write_lines(tmp_path / "in.jsonl", [conversation("c", "write to  eva&#64;example.com")])
+    run(config(redaction={}))
+    text = text_of(page_of(tmp_path / "out"))
+    assert "eva" not in text
+    assert "It is not known how it was read." in text
 
 
 def test_one_of_a_kind_is_said_in_the_singular(config, tmp_path):
@@ -87,8 +106,40 @@ def test_a_night_is_compared_with_those_before_it(config, tmp_path):
     text = text_of(page_of(tmp_path / "out" / "dt=2026-01-30"))
     assert "2026-01-29" in text
     assert "2026-01-01" not in text, "14 days at the most"
+    assert "median [10th to 90th percentile]: this night" in text, "for who cannot see the plot"
+    assert "95%" not in text, "it has no mean, and no interval of one"
     text = text_of(page_of(tmp_path / "out" / "dt=2026-01-31", "day.report.html"))
     assert "No night before is known" in text, "an output of another form"
+
+
+def test_a_night_before_by_another_version_costs_no_page(config, tmp_path):
+    write_lines(tmp_path / "in.jsonl", [conversation("c", "hello")])
+    for date in ("2026-01-28", "2026-01-29"):
+        run(config(output=f"{tmp_path}/out/dt={date}"))
+    path = tmp_path / "out" / "dt=2026-01-29" / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["extra"]["counts"]["renamed"] = 1
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    run(config(output=f"{tmp_path}/out/dt=2026-01-30"))
+    text = text_of(page_of(tmp_path / "out" / "dt=2026-01-30"))
+    assert "2026-01-28" in text
+    assert "2026-01-29" not in text
+
+
+def test_a_night_without_records_is_not_one_that_was_done_before(config, tmp_path):
+    (tmp_path / "in.jsonl").write_text("")
+    run(config(limits={"min_records": 0}))
+    text = text_of(page_of(tmp_path / "out"))
+    assert "The input has no records." in text
+    assert "summarized before" not in text
+
+
+def test_a_cost_has_no_exponent(config, tmp_path):
+    write_lines(tmp_path / "in.jsonl", [conversation("c", "hello")])
+    run(config(cost_per_hour=1e12))
+    text = text_of(page_of(tmp_path / "out"))
+    assert re.search(r"[0-9],[0-9]{3}\.[0-9]{2} for 1,000 records", text)
+    assert not re.search(r"\de[+-]\d", text)
 
 
 def test_without_report_there_is_none_and_an_old_one_goes(config, tmp_path):
