@@ -38,8 +38,10 @@ lock_recap() {
             "(nvidia-*,"
         echo "# triton, cuda-*) is pinned by torch itself."
         # torch==2.13.0+cpu becomes torch==2.13.0, so that each machine takes the build that it needs.
-        grep -v -E '^(--|#|nvidia-|triton|cuda-|pip==|$)' build/compiled.txt \
-            | sed -E 's/^(torch==[0-9.]+)\+[a-z0-9.]+/\1/' | LC_ALL=C sort
+        {
+            grep -v -E '^(--|#|nvidia-|triton|cuda-|pip==|$)' build/compiled.txt
+            grep '^nvidia-ml-py==' build/compiled.txt  # recap's own, on every machine
+        } | sed -E 's/^(torch==[0-9.]+)\+[a-z0-9.]+/\1/' | LC_ALL=C sort
     } > requirements.lock
 }
 
