@@ -18,6 +18,8 @@ from job.training.ranks import is_first
 from job.training.run_prompt import FACT, write_run_prompt
 
 MAX_CRASHES = 2  # in the same work; one may be the machine's fault
+# Facts of an attempt that hold for the next ones if all they do is to publish.
+OF_PUBLISHING = ("timings", "best", "weights", "reload", "published", "left_out", "gate")
 
 
 @dataclass
@@ -35,7 +37,6 @@ class CurrentAttempt:
     published: dict[str, str] = field(default_factory=dict)  # where to, by `adapter` and `hub`
     left_out: dict[str, str] = field(default_factory=dict)  # why, by what is not published
     gate: dict[str, Any] = field(default_factory=dict)  # the verdict; empty without a gate
-    before: journal.Journal | None = None  # run.json of the attempts before; on rank 0 only
     entry: journal.Journal | None = None  # run.json; on rank 0 only
     weights_in_memory: WeightsInMemory | None = None  # of the base, once it is loaded
 
@@ -54,13 +55,21 @@ class CurrentAttempt:
         self.weights_in_memory = weights
         self.weights.update(weights.facts())
 
-    def take_over(self) -> None:
-        """Take over what the attempts before have noted: this one only goes on publishing."""
-        facts = self.before.facts if self.before else {}
-        for name in ("timings", "best", "weights", "reload", "published", "left_out", "gate"):
-            getattr(self, name).update(facts.get(name, {}))
+    def take_over(self, before: journal.Journal) -> None:
+        """Take over what the attempts before have noted: this one may only go on publishing."""
+        for name in (*OF_PUBLISHING, "selection"):
+            getattr(self, name).update(before.facts.get(name, {}))
         if "auto_class" in self.weights:
             self.weights_in_memory = _weights_of(self.weights)
+
+    def begin_anew(self) -> None:
+        """Forget what the attempts before have published: this one does it again.
+
+        A selection stays: an attempt that ended after it need not have made it for nothing.
+        """
+        for name in OF_PUBLISHING:
+            getattr(self, name).clear()
+        self.weights_in_memory = None
 
     def published_step(self) -> int:
         """Return the step after which the adapter to be published was."""
@@ -124,10 +133,10 @@ def record_attempt(run: Run, first_step: int, started: str) -> Iterator[CurrentA
 
 def _begin(attempt: CurrentAttempt, started: str) -> journal.Journal:
     run = attempt.run
-    before = attempt.before = journal.read_journal(run.store)
+    before = journal.read_journal(run.store)
     if before:
-        # An attempt that ended after its selection need not have made it for nothing.
-        attempt.selection.update(before.facts.get("selection", {}))
+        # Before anything is written: this attempt may be killed before it knows what it has to do.
+        attempt.take_over(before)
     facts = {
         "environment": describe(),
         "processes": run.processes,

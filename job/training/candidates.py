@@ -182,7 +182,7 @@ class KeepCandidates(TrainerCallback):  # type: ignore[misc]
 def delete_candidates(run: Run) -> None:
     """Delete all candidates of a run that has finished, if it has a selection.
 
-    A failure is only logged: the run started again deletes them.
+    A failure is only logged: nothing reads them any more.
     """
     if candidates_of(run) is None:
         return
@@ -190,7 +190,8 @@ def delete_candidates(run: Run) -> None:
         for entry in run.store.list(FOLDER):
             run.store.delete(entry.key)
     except RecapError as error:
-        warn("candidates were not removed: the same command does it", why=str(error))
+        remedy = f"delete {run.store.uri}/{FOLDER}"
+        warn("candidates of the finished run were not removed", why=str(error), remedy=remedy)
 
 
 def _evaluations_in(checkpoint: Path) -> list[LogEntry]:

@@ -35,7 +35,7 @@ def deliver(
     is_merged = wanted.merged and not is_done
     if not is_hub and not is_merged:
         return
-    if wanted.gate is not None and not attempt.gate["passed"]:
+    if wanted.gate is not None and not attempt.gate.get("passed"):
         warn("neither pushed nor merged: the adapter did not pass its gate")
         return
 

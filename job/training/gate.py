@@ -48,12 +48,20 @@ def settle_gate(attempt: CurrentAttempt, contest: Contest, result: Scored | NotS
 
 
 def raise_verdict(attempt: CurrentAttempt) -> None:
-    """Raise GateError, with the gate's screen, if the adapter did not pass; print it if it did."""
-    if not attempt.gate:
-        return
-    if not attempt.gate["passed"]:
-        raise GateError(attempt.gate["screen"])
-    print(printable(attempt.gate["screen"]), flush=True)
+    """Raise GateError, with the gate's screen, if the adapter did not pass; print it if it did.
+
+    Only rank 0 knows the verdict.
+    """
+    not_passed = _not_passed(attempt)
+    if not_passed is not None:
+        raise not_passed
+    if attempt.gate and attempt.run.config.publish.gate is not None:
+        print(printable(attempt.gate["screen"]), flush=True)
+
+
+def _not_passed(attempt: CurrentAttempt) -> GateError | None:
+    """Return the error that the run ends with if it is finished now; None except on rank 0."""
+    return None if attempt.entry is None else gate_error(attempt.entry, attempt.run.config)
 
 
 def is_settled(attempt: CurrentAttempt) -> bool:
@@ -68,7 +76,8 @@ def is_settled(attempt: CurrentAttempt) -> bool:
         is_own = bool(adapter.manifest.extra.get("fingerprint") == run.identity()["fingerprint"])
         if not is_own or run.config.publish.gate is None:
             return is_own
-        if attempt.before is not None and gate_error(attempt.before, run.config) is None:
+        is_judged = attempt.gate.get("digest") == adapter.digest
+        if is_judged and _not_passed(attempt) is None:
             return True
         uri = run.config.publish.champion
         return uri is not None and was_promoted(find_pointer(uri, run.config.storage), adapter)
@@ -81,7 +90,6 @@ def finish_settled(attempt: CurrentAttempt) -> None:
     run = attempt.run
     event("an earlier attempt published the adapter: it is not written again")
     adapter = published_adapter(run)
-    attempt.take_over()
     attempt.published["adapter"] = adapter.uri
     folder = run.work / "published"
     fetch_folder(run.store, "adapter", folder)
@@ -90,7 +98,8 @@ def finish_settled(attempt: CurrentAttempt) -> None:
         scores = Evaluation.from_json(_read_json(folder / "evaluation.json"))
     else:
         attempt.left_out.setdefault("scores", "the adapter was published without them")
-    if run.config.publish.gate is not None:
+    # Without a verdict, a person promoted what was published before the config had a gate.
+    if run.config.publish.gate is not None and (folder / FILE).is_file():
         _note(attempt, GateResult.from_json(_read_json(folder / FILE)), adapter)
     deliver(attempt, folder, adapter, scores)
 

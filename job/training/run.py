@@ -40,7 +40,7 @@ from job.storage.open import open_store
 from job.storage.store import Store
 from job.telemetry import event, heartbeat
 from job.training import journal
-from job.training.attempt import record_attempt
+from job.training.attempt import CurrentAttempt, record_attempt
 from job.training.candidates import delete_candidates
 from job.training.causes import PUBLISHING, explaining
 from job.training.deliver import deliver
@@ -93,24 +93,17 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
         checkpoint = fetch_checkpoint(run)
         with record_attempt(run, step_of(checkpoint), started) as attempt:
             if from_first(lambda: is_settled(attempt)):
+                # What may serve is not written again.
                 if is_first():
                     with attempt.timed("publish_seconds"), heartbeat("publishing"):
                         finish_settled(attempt)
-                    delete_candidates(run)
-                return  # what may serve is not written again
-            trained = _fit_and_write(run, checkpoint, Session(stop, watch, attempt))
-            free_memory()  # of the trainer's model: what serves must fit
-            # The other ranks are done, also if they shared the model.
-            if is_first():
-                contest = begin_contest(config)
-                select(attempt, trained.history, stop)
-                with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
-                    result = score_or_reason(attempt, trained.systems, contest, stop)
-                with attempt.timed("publish_seconds"), heartbeat("publishing"):
-                    publish(attempt, trained.history, result)
-                    settle_gate(attempt, contest, result)
-                    scores = scores_of(result)
-                    deliver(attempt, adapter_folder(run), published_adapter(run), scores)
+            else:
+                attempt.begin_anew()
+                trained = _fit_and_write(run, checkpoint, Session(stop, watch, attempt))
+                free_memory()  # of the trainer's model: what serves must fit
+                # The other ranks are done, also if they shared the model.
+                if is_first():
+                    _judge_and_publish(attempt, trained, stop)
         # Not before run.json says that it is finished: another attempt would choose among the rest.
         if is_first():
             delete_candidates(run)
@@ -142,6 +135,19 @@ def _fit_and_write(run: Run, checkpoint: Path | None, session: Session) -> _Trai
         with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
             systems = summarize_as_trained(attempt, trainer.model, session.stop)
     return _Trained(trainer.state.log_history, systems)
+
+
+def _judge_and_publish(attempt: CurrentAttempt, trained: _Trained, stop: StopSignal) -> None:
+    """Select, score, publish and gate the adapter, and deliver what passed."""
+    run = attempt.run
+    contest = begin_contest(run.config)
+    select(attempt, trained.history, stop)
+    with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
+        result = score_or_reason(attempt, trained.systems, contest, stop)
+    with attempt.timed("publish_seconds"), heartbeat("publishing"):
+        publish(attempt, trained.history, result)
+        settle_gate(attempt, contest, result)
+        deliver(attempt, adapter_folder(run), published_adapter(run), scores_of(result))
 
 
 @contextmanager

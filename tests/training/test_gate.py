@@ -209,6 +209,24 @@ def test_a_verdict_without_a_pointer_is_not_made_twice(gated, trials, hub, reach
     gated["publish"] |= {"champion": None, "gate": gate, "hub": "org/prod"}
     code, _ = trials.run(gated, BROKEN="job.training.deliver:publish_to_hub:kill", **reaching)
     assert code < 0
+    # Killed again, before it does anything.
+    code, _ = trials.run(gated, BROKEN="job.training.run:is_settled:kill", **reaching)
+    assert code < 0
     code, log = trials.run(gated, **reaching)
     assert (code, scored_again(log)) == (ExitCode.DONE, False), log
     assert set(hub.repositories) == {"models/org/prod"}
+    facts = journal_of(store_of(gated))["facts"]
+    assert facts["gate"]["passed"]
+    assert facts["weights"]["parameters"] > 0
+
+
+def test_a_failed_adapter_that_a_person_promoted_ends_with_76_each_time(gated, trials, pointer):
+    gated["publish"]["gate"] = STRICT
+    code, _ = trials.run(gated, BROKEN="job.training.gate:_note:kill")
+    assert code < 0
+    digest = read_adapter(adapter_of(gated), STORAGE).digest
+    switch(pointer, STORAGE, Promotion(adapter_of(gated), digest, now(), "a person"), None)
+    for _ in range(2):
+        code, log = trials.run(gated)
+        assert (code, scored_again(log)) == (ExitCode.GATE, False), log
+    assert read_adapter(pointer, STORAGE).digest == digest
