@@ -33,18 +33,20 @@ class _Candidate(NamedTuple):
     owner: int
 
 
-def constant_sentence(train_references: Sequence[str], seed: int = 0) -> str:
+def constant_sentence(
+    train_references: Sequence[str], seed: int = 0, rounds: Sequence[tuple[int, int]] = ROUNDS
+) -> str:
     """Return the training reference with the best mean ROUGE-L against the others.
 
     Of more than MAX_REFERENCES, a seeded sample. All are candidates, and those that agree best with
     some references are compared with more, the last few with all: comparing each pair would take
-    minutes.
+    minutes. `rounds` has the numbers of candidates and of references.
     """
     assert train_references, "no references to take a sentence from"
     picked = _sample(len(train_references), MAX_REFERENCES, seed)
     texts = [train_references[index] for index in picked]
     left = np.arange(len(texts))
-    for candidates, targets in ROUNDS:
+    for candidates, targets in rounds:
         left = left[:candidates]
         compared = min(targets, len(texts))
         agreement = _agreement([texts[row] for row in left], [[text] for text in texts[:compared]])

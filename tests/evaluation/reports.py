@@ -13,28 +13,10 @@ from job.evaluation.gate import judge
 from job.evaluation.report import ReportContent
 from job.evaluation.selection import CandidateScore, SelectionCurve
 from job.evaluation.systems import Scored, System
-from job.inference.serving import Serving
 from tests.evaluation.conftest import make_conversations, references_of
 from tests.pages.sample import HOSTILE
+from tests.serving import SERVING
 
-GENERATION = {
-    "max_new_tokens": 128,
-    "temperature": 0.0,
-    "top_p": 1.0,
-    "seed": 0,
-    "max_input_tokens": None,
-}
-SERVING = Serving(
-    quantization="nf4-double",
-    dtype="bfloat16",
-    attention="sdpa",
-    adapter_weights="separate",
-    engine="transformers",
-    engine_version="5.19.0",
-    tensor_parallel=1,
-    generation=GENERATION,
-    prompt="0" * 64,
-)
 HISTORY = [
     *(
         {

@@ -8,6 +8,7 @@ import pytest
 from job.config.sections import StorageSection
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import DataError
+from job.evaluation.bootstrap import Interval
 from job.evaluation.metrics.agreement import (
     Agreement,
     auroc,
@@ -79,6 +80,13 @@ def test_scores_no_better_than_chance_are_uncalibrated():
     assert "not shown to be better than chance" in found.sentence()
 
 
+def test_an_interval_that_has_chance_in_it_is_uncalibrated():
+    better = Interval(0.7, 0.51, 0.9, 40)
+    assert Agreement(40, 20, better, better, 0.5).is_calibrated
+    unsure = Interval(0.7, 0.5, 0.9, 40)
+    assert not Agreement(40, 20, unsure, unsure, 0.5).is_calibrated
+
+
 @pytest.mark.parametrize(("labels", "faithful"), [(19, 10), (40, 40), (40, 4), (0, 0)])
 def test_too_few_labels_are_named(labels, faithful):
     found = measure_agreement([0.5] * labels, [n < faithful for n in range(labels)], 100, 0)
@@ -105,11 +113,15 @@ def test_labels_are_read_with_their_conversations(tmp_path):
         tmp_path,
         '{"id": "c-1", "summary": "Right.", "label": true}',
         '{"id": "c-1", "summary": "Wrong.", "label": 0.2}',
+        '{"id": "c-2", "summary": "Half.", "label": 0.5}',
+        '{"id": "c-2", "summary": "Less.", "label": 0.49}',
         '{"id": "elsewhere", "summary": "Right.", "label": 1}',
     )
     assert [(each.summary, each.is_faithful) for each in found] == [
         ("Right.", True),
         ("Wrong.", False),
+        ("Half.", True),
+        ("Less.", False),
     ]
     assert found[0].conversation is TALKS[1]
 

@@ -19,6 +19,7 @@ CONVERSATION = Conversation("c", TURNS, Source("f", 1))
         ("Parcel is late.", (2, 1), 3),  # parcel is | late
         ("It arrives tomorrow, my parcel.", (3, 2), 5),
         ("my my parcel is", (1, 3), 4),  # the longest match of each start: my | my parcel is
+        ("my calls at all", (4,), 4),  # not the first "my", which is of a parcel
         ("Nothing here matches", (), 3),
         ("", (), 1),
     ],

@@ -49,6 +49,13 @@ def test_the_constant_sentence_does_not_depend_on_the_draw() -> None:
     assert {constant_sentence(references, seed) for seed in range(3)} == {medoid}
 
 
+def test_no_reference_is_compared_with_itself() -> None:
+    references = ["late parcel today", "late parcel again", "late parcel now", "late a b c d"]
+    rounds = ((4, 1),)  # all are compared with one of them, which would suit itself best
+    chosen = {constant_sentence(references, seed, rounds) for seed in range(12)}
+    assert chosen <= set(references[:3])
+
+
 def test_a_single_training_reference_is_the_constant_sentence() -> None:
     assert constant_sentence(["only one"]) == "only one"
 

@@ -64,6 +64,18 @@ def test_the_random_ones_are_drawn_from_all(shown) -> None:
     assert {conversation.id for conversation in tagged(shown, "random")} != first
 
 
+def test_orders_begin_with_what_their_name_says() -> None:
+    orders = gallery(full_scored()).orders
+    assert {order.title: (order.number, order.is_descending) for order in orders} == {
+        "Lowest ROUGE-L first": ("score", False),
+        "Highest ROUGE-L first": ("score", True),
+        "Most behind champion first": ("ahead", False),
+        "Longest conversation first": ("characters", True),
+        "Longest summary first": ("words", True),
+        "Most invented first": ("invented", True),
+    }
+
+
 def test_the_most_behind_are_those_with_the_largest_loss(shown) -> None:
     behind = {conversation.id for conversation in tagged(shown, "behind")}
     own, rival = (full_scored().scores[name]["rougeL"] for name in ("tuned", "champion"))

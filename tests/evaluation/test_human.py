@@ -100,6 +100,21 @@ def test_people_are_compared_on_the_conversations_that_have_two_references() -> 
     assert people.scores["invented_numbers"]["mean"].conversations == 30
 
 
+def test_the_best_is_compared_with_peoples_over_as_many_references() -> None:
+    conversations = [
+        conversation(number, "a b c", f"a b {number}", f"a x {number}") for number in range(12)
+    ]
+    system = System("tuned", "judged", ["a b c d"] * 12)
+    options = ScoringSection(bootstrap_samples=100)
+    found = evaluate([system], conversations, options, None).evaluation
+    people = System(HUMAN, "human", ["unused"] * 12)
+    scores = score_systems([system, people], conversations, [ROUGE_1], {})
+    fewer = scores["tuned"]["rouge1"].best_of_fewer
+    wanted = fewer - scores[HUMAN]["rouge1"].of(ROUGE_1, "best")
+    assert (fewer < scores["tuned"]["rouge1"].of(ROUGE_1, "best")).all()
+    assert found.differences[HUMAN]["rouge1"]["best"].mean == pytest.approx(wanted.mean())
+
+
 def test_one_reference_each_gives_people_shares_to_compare_but_no_score() -> None:
     conversations = [c._replace(references=c.references[:1]) for c in make_conversations(12)]
     summaries = ["The agent helps."] * 12

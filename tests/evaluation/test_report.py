@@ -56,7 +56,7 @@ def test_the_report_begins_with_the_verdict(root: Element) -> None:
 
 def test_the_report_names_the_settings_that_served_and_departures(root: Element) -> None:
     served = by_class(root, "served")[0].text
-    assert served.startswith("Scored as served: quantization nf4-double; ")
+    assert served.startswith("Scored as served: quantization none; ")
     assert "dtype <script>" in by_class(root, "warning")[0].text
 
 

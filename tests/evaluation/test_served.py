@@ -19,7 +19,7 @@ from job.model.fetch import read_adapter
 from job.storage.folders import publish_folder, read_manifest
 from job.storage.local import LocalStore
 from tests.adapters import publish_adapter
-from tests.evaluation.reports import SERVING
+from tests.serving import SERVING
 
 STORAGE = StorageSection()
 RAW = [
@@ -56,7 +56,8 @@ def rivals(places: Path, base_folder: Path, tmp_path: Path):
 
 def test_the_champion_is_served_as_it_serves_and_not_as_its_challenger(rivals, tmp_path):
     challenger, champion = rivals
-    serving = replace(SERVING, generation={**SERVING.generation, "max_new_tokens": 77})
+    generation = {**SERVING.generation, "max_new_tokens": 77}
+    serving = replace(SERVING, quantization="nf4-double", generation=generation)
     found = champion_candidate(champion(serving), challenger, RAW, STORAGE, tmp_path / "cache")
     assert found.wish.adapter_weights == "separate"
     assert found.wish.generation.max_new_tokens == 77

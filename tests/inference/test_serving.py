@@ -27,25 +27,8 @@ from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
 from job.summarization.identity import identity
 from job.summarization.summarizer import Digests
+from tests.serving import GENERATION, SERVING
 
-GENERATION = {
-    "max_new_tokens": 64,
-    "temperature": 0.0,
-    "top_p": 1.0,
-    "seed": 42,
-    "max_input_tokens": None,
-}
-SERVING = Serving(
-    quantization="none",
-    dtype="bfloat16",
-    attention="vllm",
-    adapter_weights="separate",
-    engine="vllm",
-    engine_version="0.32.0",
-    tensor_parallel=1,
-    generation=GENERATION,
-    prompt="0" * 64,
-)
 JUDGED = AdapterServing(SERVING, is_judged=True)
 
 

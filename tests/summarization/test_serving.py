@@ -8,7 +8,7 @@ import pytest
 
 from job.config.commands import SummarizeConfig
 from job.inference.open import read_prompt
-from job.inference.serving import Serving, write_serving
+from job.inference.serving import write_serving
 from job.model.fetch import BASE_KEY, fetch_base
 from job.preflight.summarizing import plan_summarizing
 from job.prompt.template import prompt_digest
@@ -16,6 +16,7 @@ from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
 from job.summarization.summarize import summarize
 from tests.adapters import NO_STORAGE, publish_adapter
+from tests.serving import GENERATION, SERVING
 from tests.summarization.conftest import conversation, read_lines, write_lines
 from tests.summarization.nights import manifest_of
 
@@ -31,21 +32,14 @@ def unserved(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def judged(unserved: Path, base_folder: Path, tmp_path: Path) -> Any:
     """Return a function that publishes the adapter, judged with changes of these settings."""
-    serving = Serving(
+    serving = replace(
+        SERVING,
         quantization="nf4",
         dtype="float32",
         attention="sdpa",
-        adapter_weights="separate",
         engine="transformers",
         engine_version="5.19.0",
-        tensor_parallel=1,
-        generation={
-            "max_new_tokens": 5,
-            "temperature": 0.0,
-            "top_p": 1.0,
-            "seed": 42,
-            "max_input_tokens": None,
-        },
+        generation={**GENERATION, "max_new_tokens": 5},
         prompt=prompt_digest(read_prompt(unserved)),
     )
     base = fetch_base(str(base_folder), None, NO_STORAGE, tmp_path)

@@ -20,11 +20,11 @@ from job.evaluation.metrics.models import (
     LoadedModel,
     MetricModel,
     in_batches,
+    in_blocks,
     loaded_encoder,
     padded,
     pieces,
 )
-from job.telemetry import progress
 
 PAIRS_AT_ONCE = 256  # bounds the memory for vectors
 
@@ -36,19 +36,15 @@ def measure_bertscore(samples: Sequence[Sample], model: MetricModel | None) -> N
     """
     assert model is not None, "BERTScore needs a model"
     pairs = [(sample.summary, sample.references[0]) for sample in samples]
-    scores: list[float] = []
-    with (
-        loaded_encoder(model) as encoder,
-        progress("scoring BERTScore", len(pairs), "summary") as bar,
-    ):
+    with loaded_encoder(model) as encoder:
         layer = _layer(encoder)
-        for start in range(0, len(pairs), PAIRS_AT_ONCE):
-            block = pairs[start : start + PAIRS_AT_ONCE]
+
+        def score(block: Sequence[tuple[str, str]]) -> list[float]:
             texts = list(dict.fromkeys(text for pair in block for text in pair))
             tokens = dict(zip(texts, read_tokens(texts, encoder, layer), strict=True))
-            scores += [f_measure(tokens[left], tokens[right]) for left, right in block]
-            bar.advance(len(block))
-    return np.array(scores, dtype=np.float64)
+            return [f_measure(tokens[left], tokens[right]) for left, right in block]
+
+        return in_blocks(pairs, PAIRS_AT_ONCE, "scoring BERTScore", score)
 
 
 BERTSCORE = Metric(

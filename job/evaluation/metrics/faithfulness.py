@@ -28,12 +28,12 @@ from job.evaluation.metrics.models import (
     check_config,
     errors_about,
     in_batches,
+    in_blocks,
     loaded_classifier,
     padded,
     pieces,
 )
 from job.evaluation.metrics.sentences import sentences
-from job.telemetry import progress
 
 WINDOW = 3  # turns in a row
 SUMMARIES_AT_ONCE = 64  # bounds the memory for pairs
@@ -56,17 +56,14 @@ def measure_faithfulness(
     Loads the classifier, and frees its memory. Raise ConfigError if it cannot serve.
     """
     assert model is not None, "faithfulness needs a model"
-    scores: list[float] = []
-    with (
-        loaded_classifier(model) as classifier,
-        progress("scoring faithfulness", len(samples), "summary") as bar,
-    ):
+    with loaded_classifier(model) as classifier:
         probability = classify_with(classifier)
-        for start in range(0, len(samples), SUMMARIES_AT_ONCE):
-            block = samples[start : start + SUMMARIES_AT_ONCE]
-            scores += score_samples(block, probability, Room.of(classifier))
-            bar.advance(len(block))
-    return np.array(scores, dtype=np.float64)
+        room = Room.of(classifier)
+
+        def score(block: Sequence[Sample]) -> list[float]:
+            return score_samples(block, probability, room)
+
+        return in_blocks(samples, SUMMARIES_AT_ONCE, "scoring faithfulness", score)
 
 
 FAITHFULNESS = Metric(

@@ -4,7 +4,7 @@ import statistics
 
 import regex
 
-from job.evaluation.metrics.metric import Metric, Sample, each
+from job.evaluation.metrics.metric import Metric, Sample, each, share_of_summaries
 from job.evaluation.metrics.sentences import sentences
 from job.evaluation.words import length, words
 
@@ -71,44 +71,22 @@ LENGTH_RATIO = Metric(
     about="Words of the summary divided by the words of a reference; 1 is as long.",
     measure=each(length_ratio),
 )
-EMPTY = Metric(
-    name="empty",
-    title="Empty",
-    short_title="empty",
-    hub_type="empty",
-    direction="lower",
-    low=0,
-    high=1,
-    unit="share",
-    needs=(),
-    about="Share of summaries without a letter or a digit.",
-    measure=each(is_empty),
+EMPTY = share_of_summaries("empty", "Empty", "empty", "without a letter or a digit.", (), is_empty)
+CUT = share_of_summaries(
+    "cut",
+    "Cut",
+    "cut",
+    "that ended because they reached max_new_tokens.",
+    ("finish_reason",),
+    is_cut,
 )
-CUT = Metric(
-    name="cut",
-    title="Cut",
-    short_title="cut",
-    hub_type="cut",
-    direction="lower",
-    low=0,
-    high=1,
-    unit="share",
-    needs=("finish_reason",),
-    about="Share of summaries that ended because they reached max_new_tokens.",
-    measure=each(is_cut),
-)
-REPEATING = Metric(
-    name="repeating",
-    title="Repeating",
-    short_title="repeats",
-    hub_type="repeating",
-    direction="lower",
-    low=0,
-    high=1,
-    unit="share",
-    needs=(),
-    about=f"Share of summaries that say {REPEATED_WORDS} words {MIN_OCCURRENCES} times in the same "
-    "order, a sentence twice, or up to 4 characters 20 times in a row.",
-    measure=each(is_repeating),
+REPEATING = share_of_summaries(
+    "repeating",
+    "Repeating",
+    "repeats",
+    f"that say {REPEATED_WORDS} words {MIN_OCCURRENCES} times in the same order, a sentence twice, "
+    "or up to 4 characters 20 times in a row.",
+    (),
+    is_repeating,
 )
 METRICS = (LENGTH_RATIO, EMPTY, CUT, REPEATING)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from job.conversations.record import Turn
 from job.evaluation.metrics.contacts import contacts_in, is_contact_known
-from job.evaluation.metrics.metric import Metric, Sample, each
+from job.evaluation.metrics.metric import Metric, Sample, share_of_summaries
 from job.evaluation.metrics.names import KnownWords, capitalises_nouns, has_capitals, names_in
 from job.evaluation.metrics.numbers import Evidence, evidence_of, numbers_in
 
@@ -84,20 +84,14 @@ def _metric(
         found = find(sample)
         return None if found is None else float(bool(found))
 
-    return Metric(
-        name=name,
-        title=title,
-        short_title=short_title,
-        hub_type=name,
-        direction="lower",
-        low=0,
-        high=1,
-        unit="share",
-        needs=("conversation",),
-        about=f"Share of summaries with {what} that the conversation does not have.",
-        measure=each(has_any),
-        finds=lambda sample: find(sample) or (),
-        libraries=("regex",),
+    return share_of_summaries(
+        name,
+        title,
+        short_title,
+        f"with {what} that the conversation does not have.",
+        ("conversation",),
+        has_any,
+        lambda sample: find(sample) or (),
     )
 
 

@@ -90,3 +90,33 @@ def each(score: Callable[[Sample], float | None]) -> Measure:
         return np.array([np.nan if value is None else value for value in scores], dtype=np.float64)
 
     return measure
+
+
+def share_of_summaries(
+    name: str,
+    title: str,
+    short_title: str,
+    about: str,
+    needs: tuple[Need, ...],
+    has_fault: Callable[[Sample], float | None],
+    finds: Callable[[Sample], Sequence[str]] | None = None,
+) -> Metric:
+    """Return the metric of a fault: 1 for a summary that has it, 0 for one that has not.
+
+    `about` follows "Share of summaries".
+    """
+    return Metric(
+        name=name,
+        title=title,
+        short_title=short_title,
+        hub_type=name,
+        direction="lower",
+        low=0,
+        high=1,
+        unit="share",
+        needs=needs,
+        about=f"Share of summaries {about}",
+        measure=each(has_fault),
+        libraries=("regex",),
+        finds=finds,
+    )

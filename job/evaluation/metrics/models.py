@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from job.config.scoring_sections import MetricModelSection
 from job.config.sections import StorageSection
@@ -20,7 +23,9 @@ from job.model.families import max_positions
 from job.model.fetch import Base, fetch_base
 from job.model.files import CONFIG, files_in_folder, read_json
 from job.model.load import device, free_memory, load_tokenizer
-from job.telemetry import event, heartbeat
+from job.telemetry import event, heartbeat, progress
+
+Item = TypeVar("Item")
 
 # Of models whose config and tokenizer name no limit, as T5's relative positions have none.
 TOKENS_WITHOUT_A_LIMIT = 512
@@ -96,6 +101,22 @@ def loaded_encoder(model: MetricModel) -> Iterator[LoadedModel]:
 
     with _loaded(model, AutoModel, "model that reads text") as one:
         yield one
+
+
+def in_blocks(
+    items: Sequence[Item],
+    size: int,
+    description: str,
+    score: Callable[[Sequence[Item]], list[float]],
+) -> NDArray[np.float64]:
+    """Return the scores of summaries, of `size` at a time, which bounds memory; show progress."""
+    scores: list[float] = []
+    with progress(description, len(items), "summary") as bar:
+        for start in range(0, len(items), size):
+            block = items[start : start + size]
+            scores += score(block)
+            bar.advance(len(block))
+    return np.array(scores, dtype=np.float64)
 
 
 def in_batches(

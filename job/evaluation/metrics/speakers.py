@@ -11,7 +11,7 @@ from typing import NamedTuple
 import regex
 
 from job.conversations.record import Turn
-from job.evaluation.metrics.metric import Metric, Sample, each
+from job.evaluation.metrics.metric import Sample, share_of_summaries
 from job.evaluation.metrics.sentences import sentences
 from job.evaluation.words import words
 
@@ -93,20 +93,14 @@ def _own_words(turns: tuple[Turn, ...]) -> dict[str, frozenset[str]] | None:
     return {"customer": frozenset(customer - agent), "agent": frozenset(agent - customer)}
 
 
-SPEAKER_SWAPS = Metric(
-    name="speaker_swaps",
-    title="Speaker swaps",
-    short_title="swaps",
-    hub_type="speaker_swaps",
-    direction="lower",
-    low=0,
-    high=1,
-    unit="share",
-    needs=("conversation",),
-    about="Share of summaries that say of customer or agent what only the other one said; of "
-    "summaries in English that name them.",
-    measure=each(has_swap),
-    finds=swapped,
-    libraries=("regex",),
+SPEAKER_SWAPS = share_of_summaries(
+    "speaker_swaps",
+    "Speaker swaps",
+    "swaps",
+    "that say of customer or agent what only the other one said; of summaries in English that name "
+    "them.",
+    ("conversation",),
+    has_swap,
+    swapped,
 )
 METRICS = (SPEAKER_SWAPS,)
