@@ -20,6 +20,8 @@ SHOWN_METRICS = first_metrics(3)  # more do not fit into MIN_COLUMNS
 SHOWN_CONVERSATIONS = 3
 LOCATIONS = {
     "bucket/runs/demo/adapter": "the adapter; README.md in it is its model card",
+    "bucket/champions/demo.json": "the champion: the adapter that nights follow",
+    "bucket/runs/demo-short/report/report.html": "why the other adapter did not pass",
     "bucket/runs/demo/run.json": "what was run: attempts, versions, digests, timings",
     "bucket/evaluation/report.html": "scores with intervals, and examples, as a page for the "
     "browser",

@@ -1,8 +1,8 @@
 """The demo: the whole story on this machine, by the real commands.
 
-Starts an S3 server on loopback and runs against it what a container runs: `recap train`, `recap
-evaluate` and `recap summarize`. It sees what the commands print, their exit codes, and what they
-leave in S3. Needs no GPU, no account and no network.
+Starts an S3 server on loopback and runs against it what a container runs: a training whose adapter
+passes its gate, one whose adapter does not, an evaluation, and a night. It sees what the commands
+print, their exit codes, and what they leave in S3. Needs no GPU, no account and no network.
 """
 
 import errno
@@ -18,6 +18,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, BinaryIO
@@ -27,7 +28,7 @@ from job.errors import ExitCode, MissingError, OutputError, PreemptedError, Reca
 from job.safe_path import safe_variables
 
 BUCKET = "recap-demo"
-COMMANDS = ("train", "evaluate", "summarize")
+CHAMPION = f"s3://{BUCKET}/champions/demo.json"
 RECAP = (sys.executable, "-m", "job")
 # A command needs up to limits.grace_seconds, which is less, to stop its own children.
 SECONDS_TO_STOP = 30.0
@@ -35,6 +36,42 @@ PREFIXES = {".yaml": "configs/", ".jsonl": "data/"}  # in the bucket, by the fil
 CREDENTIALS = "demo"  # the server accepts any, and no other service is asked
 FOREIGN_VARIABLES = ("AWS_", "RECAP_", "HF_")  # the beginnings of names
 READ_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of the story.
+
+    `name` is that of its log and of its time, `code` the exit code with which it must end, and
+    `shows` a sentence for those who watch.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    shows: str
+    code: ExitCode = ExitCode.DONE
+
+
+def _config(command: str) -> tuple[str, str]:
+    return command, f"s3://{BUCKET}/configs/{command}.yaml"
+
+
+STEPS = (
+    Step(
+        "train",
+        _config("train"),
+        "Fine-tune, score what will serve, and judge it: it passes, and becomes the champion.",
+    ),
+    Step(
+        "challenge",
+        (*_config("train"), "--set", "run=demo-short", "--set", "training.max_steps=20"),
+        "The same with too few steps. It must not serve: its gate ends the command with 76.",
+        ExitCode.GATE,
+    ),
+    Step("champion", ("champion", "show", CHAMPION), "The champion is still the first adapter."),
+    Step("evaluate", _config("evaluate"), "Score that one on conversations with other wording."),
+    Step("summarize", _config("summarize"), "Run a night. It follows the champion."),
+)
 
 
 def run_demo(
@@ -59,8 +96,8 @@ def run_demo(
         _print(f"An S3 server listens on {endpoint}; s3://{BUCKET} gets {files} files.")
         environment = _environment(endpoint, scratch)
         try:
-            for command in COMMANDS:
-                seconds[command] = _run(command, program, environment, logs / f"{command}.log")
+            for step in STEPS:
+                seconds[step.name] = _run(step, program, environment, logs)
         finally:
             _download(client, work / "bucket")
     seconds["in all"] = time.monotonic() - started
@@ -193,22 +230,26 @@ def _environment(endpoint: str, scratch: str) -> dict[str, str]:
     return kept | safe_variables(kept) | own
 
 
-def _run(command: str, program: Sequence[str], environment: dict[str, str], log: Path) -> float:
-    """Run one command to its end; return its seconds. Raise RecapError if it fails."""
-    arguments = (command, f"s3://{BUCKET}/configs/{command}.yaml")
-    _print(f"\n$ recap {' '.join(arguments)}")
+def _run(step: Step, program: Sequence[str], environment: dict[str, str], logs: Path) -> float:
+    """Run one command to its end; return its seconds. Raise RecapError if it ends otherwise."""
+    command = f"recap {' '.join(step.arguments)}"
+    log = logs / f"{step.name}.log"
+    _print(f"\n# {step.shows}\n$ {command}")
     started = time.monotonic()
     try:
-        code = _run_and_show([*program, *arguments], environment, log)
+        code = _run_and_show([*program, *step.arguments], environment, log)
     except KeyboardInterrupt as error:
         raise PreemptedError(
-            f"the demo was stopped in `recap {command}`; its output is in {log}"
+            f"the demo was stopped in `{command}`; its output is in {log}"
         ) from error
-    if code:
-        failed = RecapError(f"`recap {command}` ended with exit code {code}: see above, or {log}")
+    if code != step.code:
+        wanted = f", not with {step.code}" if step.code else ""
+        failed = RecapError(f"`{command}` ended with exit code {code}{wanted}: see above, or {log}")
         with suppress(ValueError):  # a signal or an unknown code stays a bug
-            failed.exit_code = ExitCode(code)
+            failed.exit_code = ExitCode(code or ExitCode.BUG)
         raise failed
+    if code:
+        _print(f"(exit code {code})")
     return time.monotonic() - started
 
 

@@ -42,7 +42,7 @@ from job.summarization.rerun import finish_if_done
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarizer import Summarizer, open_summarizer
 from job.summarization.worker import summarize_missing
-from job.telemetry import heartbeat
+from job.telemetry import event, heartbeat
 
 Open = Callable[[Filled[SummarizeConfig], Path], Summarizer]
 
@@ -88,6 +88,7 @@ def _summarize(
         # From here on, all workers and attempts follow one champion, whatever the pointer names.
         pin_champion(config, night.output, night.champion)
         night = begin_night(config, night.output, night.left_out)
+        _log_champion(night)
     with heartbeat("planning"), locked(shard.claims.folder) if shard.claims else nullcontext():
         # Of this machine's workers, one cuts the input while the others wait.
         chunks = agree_on_chunks(night.output.store, night.settings_folder, files, night.config)
@@ -104,6 +105,18 @@ def _summarize(
     if counts is None and night.champion:
         check_same_champion(config, night.output, night.champion)
     return mine if counts is None else counts
+
+
+def _log_champion(night: Night) -> None:
+    champion = night.champion
+    assert champion is not None, "it was resolved before"
+    event(
+        "this night follows the champion",
+        pointer=champion.pointer,
+        version=champion.version,
+        adapter=champion.adapter,
+        digest=champion.digest,
+    )
 
 
 def _open(night: Night, open_with: Open) -> Summarizer:

@@ -18,17 +18,18 @@ import yaml
 
 from job.config.commands import CONFIGS
 from job.demo.closing import closing_screen
-from job.demo.story import COMMANDS, example_folder, run_demo, s3_server
+from job.demo.story import STEPS, example_folder, run_demo, s3_server
 from job.errors import ExitCode, PreemptedError, RecapError
 
 ROOT = Path(__file__).parents[2]
+COMMANDS = ("train", "evaluate", "summarize")
 # Without boto3, which takes most of a second to import in each of dozens of processes.
 STAND_IN = '''
 """Does what the demo sees of recap: reads its config from S3 and leaves results there."""
 import json, os, sys, time
 from urllib.request import Request, urlopen
 
-command, uri = sys.argv[1:]
+command, uri, *overrides = sys.argv[1:]
 bucket = os.environ["AWS_ENDPOINT_URL"] + "/recap-demo/"
 scope = "demo/20260101/us-east-1/s3/aws4_request"
 headers = {
@@ -43,14 +44,19 @@ def request(key, value=None):
     with urlopen(Request(bucket + key, data=data, method=method, headers=headers)) as answer:
         return answer.read().decode()
 
+if command == "champion":
+    print("the champion of", overrides[0])
+    sys.exit()
 config = request(uri.removeprefix("s3://recap-demo/"))
-print(command, "reads", config.strip(), flush=True)
+print(command, "reads", config.strip(), *overrides, flush=True)
 
 if config.startswith("fail"):
     sys.exit(int(config.split()[1]))
 if config.startswith("wait"):
     print("waiting in", os.getpid(), flush=True)
     time.sleep(600)
+if command == "train" and overrides:
+    sys.exit(76 if config.startswith("the config") else 0)
 if command == "train":
     request("runs/demo/run.json", {"environment": dict(os.environ)})
     request("runs/demo/tensorboard/events", {})
@@ -126,8 +132,9 @@ def test_story_ends_with_scores_and_summaries_and_where_they_are(story: Story) -
 
 
 def test_each_command_reads_its_config_from_s3_and_is_logged(story: Story) -> None:
+    for step in STEPS:
+        assert f"$ recap {' '.join(step.arguments)}" in story.screen
     for command in COMMANDS:
-        assert f"$ recap {command} s3://recap-demo/configs/{command}.yaml" in story.screen
         line = f"{command} reads the config of {command}"
         assert line in story.screen
         assert line in (story.work / "logs" / f"{command}.log").read_text()
@@ -181,6 +188,15 @@ def test_a_failing_command_ends_the_story_with_its_exit_code(
     assert raised.value.exit_code == meaning
     assert (tmp_path / "demo" / "bucket" / "runs" / "demo" / "run.json").exists()
     assert not (tmp_path / "demo" / "bucket" / "summaries").exists()
+
+
+def test_a_challenger_that_passes_ends_the_story(
+    examples: Path, program: list[str], tmp_path: Path
+) -> None:
+    (examples / "train.yaml").write_text("no gate")
+    with pytest.raises(RecapError, match=r"demo-short.*exit code 0, not with 76") as raised:
+        run_demo(tmp_path / "demo", examples, program)
+    assert raised.value.exit_code == ExitCode.BUG
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -327,12 +327,17 @@ def test_the_demos_places_are_those_of_the_roles(s3, uploaded, config, role):
     if config == "train.yaml":
         read = [loaded.model.base + "/config.json", loaded.data.train, loaded.data.validation]
     else:
-        read = [loaded.input, loaded.adapter + "/adapter_config.json"]
+        adapter = f"s3://{uploaded.bucket}/runs/demo/adapter"  # that of the training
+        read = [loaded.input, loaded.adapter, f"{adapter}/adapter_config.json"]
     for place in read:
         key = place.removeprefix(f"s3://{uploaded.bucket}/")
         assert allowed.allows("s3:GetObject", f"{BUCKET}/{key}"), key
-    written = loaded.output.removeprefix(f"s3://{uploaded.bucket}/").rstrip("/")
-    assert allowed.allows("s3:PutObject", f"{BUCKET}/{written}/x")
+    written = [f"{loaded.output.rstrip('/')}/x"]
+    if config == "train.yaml":
+        written.append(loaded.publish.champion)
+    for place in written:
+        key = place.removeprefix(f"s3://{uploaded.bucket}/")
+        assert allowed.allows("s3:PutObject", f"{BUCKET}/{key}"), key
 
 
 @pytest.mark.infra

@@ -64,6 +64,13 @@ def test_a_night_names_its_champion_on_every_line(night, tmp_path, pointer, adap
     assert files_below(tmp_path / "out") == FOLDER, "the pin is gone"
 
 
+def test_the_log_of_a_night_names_its_champion(night, pointer, adapters, log):
+    run(night())
+    (line,) = [each for each in log.records if each.message == "this night follows the champion"]
+    uri, digest = adapters["a"]
+    assert line.fields == {"pointer": pointer, "version": 1, "adapter": uri, "digest": digest}
+
+
 def test_a_finished_night_stays_finished_when_the_champion_changes(night, pointer, adapters):
     run(night())
     promote(pointer, adapters["b"][0])
