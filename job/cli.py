@@ -159,7 +159,8 @@ def train(
 ) -> int:
     """Fine-tune, evaluate and publish an adapter.
 
-    An interrupted run resumes when the same command runs again.
+    An interrupted run resumes when the same command runs again. With publish.gate, the adapter is
+    judged, and becomes publish.champion if it passes; otherwise the command ends with 76.
     """
     from job.config.load import load_config
     from job.evaluation.metrics.all_metrics import METRICS
@@ -234,7 +235,11 @@ def summarize(
 )
 @takes_config
 def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) -> None:
-    """Score an adapter, or a file of summaries, against references."""
+    """Score an adapter, or a file of summaries, against references.
+
+    With publish.gate, it is judged, too: an adapter that passes becomes publish.champion. What does
+    not pass ends the command with 76.
+    """
     from job.config.load import load_config
     from job.evaluation.metrics.all_metrics import METRICS
     from job.storage.config_file import read_config

@@ -231,7 +231,7 @@ def _compare(
 def _absent(rule: Rule, name: str, metric: str, margin: float, state: ChampionState) -> Check:
     """Return the check of an opponent that has no summaries."""
     demand = "better than" if rule == "better" else "no worse than"
-    title = f"{demand} {name}"
+    title = f"{demand} {'the champion' if name == 'champion' else name}"
     if name == "champion" and state in NOTHING_TO_COMPARE:
         why = NOTHING_TO_COMPARE[state]
         return Check(title, name, metric, rule, None, None, None, margin, None, f"{title}: {why}")

@@ -26,18 +26,27 @@ def gate_screen(result: GateResult, adapter: str, pointer: str | None) -> str:
 
     `adapter` is where the judged adapter is, `pointer` that of the champion.
     """
-    lines = [*wrap(f"{result.verdict()}.", MAX_COLUMNS), ""]
+    # All lines but the first are indented, since an error is printed so.
+    lines = [*wrap(f"{result.verdict()}.", MAX_COLUMNS, subsequent_indent="  "), ""]
     if result.checks:
         lines += [f"     {'gain':>{NAME_COLUMNS + 7}}  95% interval      must be", ""]
         for check in result.checks:
             lines += _lines(check)
         lines.append("")
     if not result.passed:
-        for text in _remedies(result):
-            lines += wrap(text, MAX_COLUMNS, subsequent_indent="  ")
+        lines.append("  What serves is unchanged. What to do:")
+        for text in _remedies(result, adapter):
+            lines += wrap(
+                f"- {text}",
+                MAX_COLUMNS,
+                initial_indent="  ",
+                subsequent_indent="    ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
         if pointer is not None:
-            lines.append("- If it should serve in spite of this, a person decides:")
-            lines.append(f"    recap champion set {pointer} {adapter}")
+            lines.append("  - If it should serve in spite of this, a person decides:")
+            lines.append(f"      recap champion set {pointer} {adapter}")
     return "\n".join(lines)
 
 
@@ -66,26 +75,26 @@ def _signed(value: float | None) -> str:
     return f"{round(value or 0.0, 3) + 0.0:+.3f}"
 
 
-def _remedies(result: GateResult) -> list[str]:
+def _remedies(result: GateResult, adapter: str) -> list[str]:
     """Return what a person can do now, most likely first."""
-    found = ["What serves is unchanged. What to do:"]
+    found = []
     rules = {check.rule for check in result.failures}
     if result.reason is not None and not result.checks:
         found.append(
-            "- Score it where it can be served: `recap evaluate` with this adapter and the same "
-            "section publish."
+            "Score it where it can be served, as in the image of nights: `recap evaluate` or "
+            f"`recap submit` with adapter: {adapter} and the same section publish."
         )
     if any(check.sentence.endswith("never pass") for check in result.failures):
-        found.append("- Give more conversations with references: fewer than 10 never pass.")
+        found.append("Give more conversations with references: fewer than 10 never pass.")
     elif any(_is_unclear(check) for check in result.failures):
         found.append(
-            "- More conversations make the intervals narrower: raise evaluation.max_conversations, "
+            "More conversations make the intervals narrower: raise evaluation.max_conversations, "
             "or add test data."
         )
     if rules & {"better", "no worse", "older set"}:
-        found.append("- Train longer, or on more or better references; the report has examples.")
+        found.append("Train longer, or on more or better references; the report has examples.")
     if "guard" in rules:
-        found.append("- Read the summaries that a guard counts: the report lists the worst.")
+        found.append("Read the summaries that a guard counts: the report lists the worst.")
     return found
 
 

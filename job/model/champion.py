@@ -101,7 +101,8 @@ def read_pointer(uri: str, storage: StorageSection) -> Pointer:
     if pointer is None:
         raise MissingError(
             f"{uri}: there is no champion yet: `recap champion set {uri} ADAPTER` makes one, and "
-            "so does a training that passes its gate (publish.champion)"
+            "so does an adapter that passes the gate of a training or of `recap evaluate` "
+            "(publish.champion)"
         )
     return pointer
 

@@ -38,9 +38,12 @@ def describe_serving_of_training(config: TrainConfig, parameters: int) -> str:
         )
     if not is_installed():
         if serve.engine == "vllm" or serve.tensor_parallel > 1:
+            without = "publishes no scores"
+            if config.publish.gate is not None:
+                without = "publishes no scores and passes no gate (76)"
             lines.append(
-                "warning: vLLM is not installed here: a training without it publishes no scores, "
-                "and `recap evaluate` scores where it is"
+                f"warning: vLLM is not installed here: a training without it {without}; `recap "
+                "evaluate` scores and judges where it is"
             )
         elif serve.engine == "auto":
             lines.append(

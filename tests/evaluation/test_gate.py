@@ -219,7 +219,7 @@ def test_the_first_champion_is_compared_with_all_but_a_champion():
     assert result.passed
     untold = [check for check in result.checks if check.passed is None]
     assert [check.sentence for check in untold] == [
-        "no worse than champion: there is no champion yet: this would be the first",
+        "no worse than the champion: there is no champion yet: this would be the first",
         "older set billing: there is no champion yet: this would be the first",
     ]
     assert result.verdict() == "tuned passed the gate: 4 checks on 100 conversations"
@@ -236,7 +236,7 @@ def test_nobody_becomes_the_first_champion_without_any_comparison():
 def test_an_opponent_that_was_not_scored_is_not_beaten(state):
     gains = {name: BETTER for name in KINDS if name not in ("tuned", "champion")}
     result = judge(GATE, evaluation(gains), champion_state=state)
-    assert failed(result) == ["no worse than champion"]
+    assert failed(result) == ["no worse than the champion"]
 
 
 @pytest.mark.parametrize("bounds", [(NAN, NAN, NAN), (0.1, NAN, 0.2)])
@@ -283,7 +283,9 @@ def test_an_adapter_without_scores_did_not_pass():
     assert not result.passed
     screen = gate_screen(result, "s3://b/run/adapter", "s3://b/champion.json")
     assert "tuned did not pass the gate: it has no scores: the memory was too small." in screen
-    assert "recap evaluate" in screen
+    assert "`recap evaluate` or `recap submit` with adapter: s3://b/run/adapter" in " ".join(
+        screen.split()
+    )
 
 
 def test_swapping_two_systems_flips_the_verdict():
@@ -329,14 +331,14 @@ def test_the_screen_says_verdict_reasons_and_remedies_in_few_lines():
         "  ✗  older set billing",
         "     it is gone",
         "",
-        "What serves is unchanged. What to do:",
-        "- More conversations make the intervals narrower: raise evaluation.max_conversations, or "
-        "add test",
-        "  data.",
-        "- Train longer, or on more or better references; the report has examples.",
-        "- Read the summaries that a guard counts: the report lists the worst.",
-        "- If it should serve in spite of this, a person decides:",
-        "    recap champion set s3://b/champion.json s3://b/run/adapter",
+        "  What serves is unchanged. What to do:",
+        "  - More conversations make the intervals narrower: raise evaluation.max_conversations, "
+        "or add test",
+        "    data.",
+        "  - Train longer, or on more or better references; the report has examples.",
+        "  - Read the summaries that a guard counts: the report lists the worst.",
+        "  - If it should serve in spite of this, a person decides:",
+        "      recap champion set s3://b/champion.json s3://b/run/adapter",
     ]
     assert max(map(len, screen.splitlines())) <= 100
 
