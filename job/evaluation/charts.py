@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from job.evaluation.bootstrap import Interval
-from job.evaluation.metrics.all_metrics import METRICS, metric_named
+from job.evaluation.metrics.all_metrics import METRICS
 from job.evaluation.metrics.metric import Metric
 from job.evaluation.result import Evaluation, mean_difference, mean_score, metric_title, verdict
 from job.evaluation.selection import SelectionCurve
@@ -98,9 +98,8 @@ def selection_plot(selection: SelectionCurve) -> IntervalPlot | None:
             spreads.append(_spread(name, candidate.score, kind))
     if not spreads:
         return None
-    metric = metric_named(selection.metric)
-    title = metric.title if metric else selection.metric
-    return interval_plot("selection-plot", f"{title} of each candidate", spreads)
+    title = f"{selection.metric_title} of each candidate"
+    return interval_plot("selection-plot", title, spreads)
 
 
 def _spread(name: str, score: Interval, kind: str) -> Spread:

@@ -6,7 +6,7 @@ signed so that more is better: the judged system's gain.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,8 +20,10 @@ from job.evaluation.result import (
     Kind,
     mean_difference,
     mean_score,
+    shown_difference,
     system_phrase,
 )
+from job.printable import number_of
 
 FILE = "gate.json"
 ROUNDING = 1e-9  # of sums of floats: 1 of 100 is no more than 0.01
@@ -56,12 +58,12 @@ class Check:
     opponent: str
     metric: str
     rule: Rule
-    value: float | None
-    low: float | None
-    high: float | None
     margin: float
     passed: bool | None
     sentence: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ class GateResult:
         if self.reason is not None:
             return f"{self.judged} did not pass the gate: {self.reason}"
         count = sum(check.passed is not None for check in self.checks)
-        what = f"{count} check{'' if count == 1 else 's'} on {self.conversations} conversations"
+        conversations = number_of(self.conversations, "conversation", "conversations")
+        what = f"{number_of(count, 'check', 'checks')} on {conversations}"
         if self.passed:
             return f"{self.judged} passed the gate: {what}"
         return f"{self.judged} did not pass the gate: {len(self.failures)} of {what} failed"
@@ -209,23 +212,21 @@ def _compare(
     gain = _gain(evaluation, metric_name, opponent)
     if gain is None:
         sentence = f"it is not known if {evaluation.judged} is {name}: no value of {metric_name}"
-        return _unknown(name, opponent, metric_name, rule, margin, sentence)
+        return Check(name, opponent, metric_name, rule, margin, False, sentence)
 
     is_above = gain.low > 0 if rule == "better" else gain.low >= -margin - ROUNDING
     is_enough = gain.conversations >= MIN_CONVERSATIONS
     passed = is_above and is_enough
-    sentence = f"{evaluation.judged} is {'' if passed else 'not shown to be '}{name}: {shown(gain)}"
+    sentence = f"{evaluation.judged} is {'' if passed else 'not shown to be '}{name}: "
+    sentence += shown_difference(gain)
     if not is_enough:
-        sentence += (
-            f", of {gain.conversations} conversations; fewer than {MIN_CONVERSATIONS} never pass"
-        )
+        conversations = number_of(gain.conversations, "conversation", "conversations")
+        sentence += f", of {conversations}; fewer than {MIN_CONVERSATIONS} never pass"
     elif not passed:
         limit = "above 0" if rule == "better" else f"from {-margin + 0.0:g}"
         sentence += f", and the interval must be {limit}"
         sentence += f", as {used:.3f} were lost before" if used else ""
-    return Check(
-        name, opponent, metric_name, rule, gain.mean, gain.low, gain.high, margin, passed, sentence
-    )
+    return _with_gain(Check(name, opponent, metric_name, rule, margin, passed, sentence), gain)
 
 
 def _absent(rule: Rule, name: str, metric: str, margin: float, state: ChampionState) -> Check:
@@ -234,9 +235,9 @@ def _absent(rule: Rule, name: str, metric: str, margin: float, state: ChampionSt
     title = f"{demand} {'the champion' if name == 'champion' else name}"
     if name == "champion" and state in NOTHING_TO_COMPARE:
         why = NOTHING_TO_COMPARE[state]
-        return Check(title, name, metric, rule, None, None, None, margin, None, f"{title}: {why}")
+        return Check(title, name, metric, rule, margin, None, f"{title}: {why}")
     sentence = f"{title}: it was not scored, so nothing is known"
-    return _unknown(title, name, metric, rule, margin, sentence)
+    return Check(title, name, metric, rule, margin, False, sentence)
 
 
 def _left(margin: float, lost: float) -> float:
@@ -267,10 +268,8 @@ def _guard(evaluation: Evaluation, metric_name: str, allowed: float) -> Check:
     name = f"{metric_name}, against {system_phrase(evaluation, champion)}"
     passed = gain.mean >= -left - ROUNDING
     sentence = _guard_sentence(evaluation, metric_name, gain, champion, limit)
-    return Check(
-        name, champion, metric_name, "guard", gain.mean, gain.low, gain.high, round(left, 6),
-        passed, sentence,
-    )  # fmt: skip
+    check = Check(name, champion, metric_name, "guard", round(left, 6), passed, sentence)
+    return _with_gain(check, gain)
 
 
 def _guard_of_the_first(evaluation: Evaluation, metric_name: str, allowed: float) -> Check:
@@ -286,22 +285,19 @@ def _guard_of_the_first(evaluation: Evaluation, metric_name: str, allowed: float
         gain = _gain_over_the_best(evaluation, metric_name)
         if gain is None:
             sentence = f"{metric_name} of {evaluation.judged} is not known"
-            return _unknown(name, people, metric_name, "guard", allowed, sentence)
+            return Check(name, people, metric_name, "guard", allowed, False, sentence)
         sentence = (
             f"{metric_name} of {evaluation.judged} is {abs(gain.mean):.3f} from the best value "
             f"that there is ({limit})"
         )
     passed = gain.mean >= -allowed - ROUNDING
-    return Check(
-        name, people, metric_name, "guard", gain.mean, gain.low, gain.high, allowed, passed,
-        sentence,
-    )  # fmt: skip
+    return _with_gain(Check(name, people, metric_name, "guard", allowed, passed, sentence), gain)
 
 
 def _guard_sentence(
     evaluation: Evaluation, metric_name: str, gain: Interval, opponent: str, limit: str
 ) -> str:
-    state = "is no worse" if gain.mean >= 0 else f"is worse by {-gain.mean:.3f}"
+    state = "is no worse" if gain.mean >= -ROUNDING else f"is worse by {-gain.mean:.3f}"
     against = system_phrase(evaluation, opponent)
     return f"{metric_name} of {evaluation.judged} {state} than that of {against} ({limit})"
 
@@ -322,19 +318,16 @@ def _older_checks(
         name = f"older set {older.name}"
         if state in NOTHING_TO_COMPARE:
             sentence = f"{name}: {NOTHING_TO_COMPARE[state]}"
-            yield Check(
-                name, "champion", gate.metric, "older set", None, None, None, gate.margin, None,
-                sentence,
-            )  # fmt: skip
+            yield Check(name, "champion", gate.metric, "older set", gate.margin, None, sentence)
         elif older.evaluation is None or not _opponents(older.evaluation, "champion"):
             sentence = f"{name}: {older.why or 'the champion was not scored on it'}"
-            yield _unknown(name, "champion", gate.metric, "older set", gate.margin, sentence)
+            yield Check(name, "champion", gate.metric, "older set", gate.margin, False, sentence)
         else:
             (champion,) = _opponents(older.evaluation, "champion")
             used = lost.get(name, 0.0)
             margin = _left(gate.margin, used)
             check = _compare(older.evaluation, gate.metric, "older set", champion, margin, used)
-            yield Check(**{**asdict(check), "name": name, "sentence": f"{name}: {check.sentence}"})
+            yield replace(check, name=name, sentence=f"{name}: {check.sentence}")
 
 
 def _gain(evaluation: Evaluation, metric_name: str, opponent: str) -> Interval | None:
@@ -370,11 +363,8 @@ def _finite(interval: Interval, metric: Metric) -> Interval | None:
     return Interval(-interval.mean, -interval.high, -interval.low, interval.conversations)
 
 
-def _unknown(
-    name: str, opponent: str, metric: str, rule: Rule, margin: float, sentence: str
-) -> Check:
-    """Return a check that fails, as nothing is known."""
-    return Check(name, opponent, metric, rule, None, None, None, margin, False, sentence)
+def _with_gain(check: Check, gain: Interval) -> Check:
+    return replace(check, value=gain.mean, low=gain.low, high=gain.high)
 
 
 def recorded(evaluation: Evaluation) -> GateResult | None:
@@ -387,8 +377,3 @@ def write_gate(folder: Path, result: GateResult | None) -> None:
     if result is not None:
         text = json.dumps(result.to_json(), indent=2, ensure_ascii=False)
         (folder / FILE).write_text(f"{text}\n", encoding="utf-8")
-
-
-def shown(gain: Interval) -> str:
-    """Return a gain with its interval: `+0.041 [+0.028, +0.055]`."""
-    return f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"

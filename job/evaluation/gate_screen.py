@@ -1,14 +1,17 @@
 """A gate's result as one screen for the terminal: verdict, a line for each check, what to do."""
 
+import shlex
 from collections.abc import Mapping
 from textwrap import wrap
 from typing import Any
 
+from job.config.gate_sections import MIN_CONVERSATIONS
 from job.errors import GateError
 from job.evaluation.gate import Check, GateResult
+from job.evaluation.result import shorten, signed
 
 MAX_COLUMNS = 100
-NAME_COLUMNS = 47
+NAME_COLUMNS = 50  # the name of an older set fits
 MARKS = {True: "✓", False: "✗", None: "–"}
 
 
@@ -22,7 +25,7 @@ def screen_or_raise(gate: Mapping[str, Any], adapter: str, pointer: str | None) 
 
 
 def gate_screen(result: GateResult, adapter: str, pointer: str | None) -> str:
-    """Return the screen, in plain text of at most 100 columns.
+    """Return the screen, in plain text of at most 100 columns beside a command to copy.
 
     `adapter` is where the judged adapter is, `pointer` that of the champion.
     """
@@ -46,20 +49,23 @@ def gate_screen(result: GateResult, adapter: str, pointer: str | None) -> str:
             )
         if pointer is not None:
             lines.append("  - If it should serve in spite of this, a person decides:")
-            lines.append(f"      recap champion set {pointer} {adapter}")
+            lines.append(f"      {shlex.join(['recap', 'champion', 'set', pointer, adapter])}")
     return "\n".join(lines)
 
 
 def _lines(check: Check) -> list[str]:
     """Return the line of a check, and its reason below if it has no numbers."""
-    title = f"  {MARKS[check.passed]}  {check.name:{NAME_COLUMNS}}"
+    name = shorten(check.name, NAME_COLUMNS)
+    title = f"  {MARKS[check.passed]}  {name:{NAME_COLUMNS}}"
     if check.value is None:
         reason = check.sentence.removeprefix(f"{check.name}: ")
         indent = " " * 5
         return [title.rstrip(), *wrap(reason, MAX_COLUMNS, initial_indent=indent,
                                       subsequent_indent=indent)]  # fmt: skip
-    value, low, high = map(_signed, (check.value, check.low, check.high))
-    return [f"{title}{value:>7}  [{low}, {high}]  {_demand(check)}"]
+    assert check.low is not None
+    assert check.high is not None
+    bounds = f"[{signed(check.low)}, {signed(check.high)}]"
+    return [f"{title}{signed(check.value):>7}  {bounds}  {_demand(check)}"]
 
 
 def _demand(check: Check) -> str:
@@ -68,11 +74,6 @@ def _demand(check: Check) -> str:
         return "above 0"
     limit = f"-{check.margin:.3g}" if check.margin else "0"
     return f"mean from {limit}" if check.rule == "guard" else f"from {limit}"
-
-
-def _signed(value: float | None) -> str:
-    """Return a number with its sign and three decimals, never -0.000."""
-    return f"{round(value or 0.0, 3) + 0.0:+.3f}"
 
 
 def _remedies(result: GateResult, adapter: str) -> list[str]:
@@ -84,8 +85,10 @@ def _remedies(result: GateResult, adapter: str) -> list[str]:
             "Score it where it can be served, as in the image of nights: `recap evaluate` or "
             f"`recap submit` with adapter: {adapter} and the same section publish."
         )
-    if any(check.sentence.endswith("never pass") for check in result.failures):
-        found.append("Give more conversations with references: fewer than 10 never pass.")
+    if result.failures and result.conversations < MIN_CONVERSATIONS:
+        found.append(
+            f"Give more conversations with references: fewer than {MIN_CONVERSATIONS} never pass."
+        )
     elif any(_is_unclear(check) for check in result.failures):
         found.append(
             "More conversations make the intervals narrower: raise evaluation.max_conversations, "

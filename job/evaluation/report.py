@@ -31,6 +31,7 @@ from job.evaluation.result import (
     metric_title,
     model_sentences,
     other_systems,
+    size_phrase,
     warnings,
 )
 from job.evaluation.score_table import ARROWS, aggregation_rows, columns, score_rows
@@ -107,8 +108,8 @@ def _scored_values(content: ReportContent, scored: Scored) -> dict[str, Any]:
     guards = _guards(content.gate)
     return {
         "verdict": worth(evaluation, content.gate),
-        "lede": f"{evaluation.conversations:,} conversations, {evaluation.references:,} reference "
-        "summaries. Intervals are 95%; differences are paired over the same conversations.",
+        "lede": f"{size_phrase(evaluation)}. Intervals are 95%; differences are paired over the "
+        "same conversations.",
         "departures": evaluation.departures,
         "warnings": warnings(evaluation),
         "scored": evaluation,

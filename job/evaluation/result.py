@@ -14,6 +14,7 @@ from job.evaluation.bootstrap import Interval
 from job.evaluation.metrics.agreement import UNCALIBRATED, Agreement
 from job.evaluation.metrics.all_metrics import HEADLINE, available_metrics
 from job.evaluation.metrics.metric import Metric
+from job.printable import number_of
 
 LEAD = "lead-2"  # the floor whose name takes no article
 COLLAPSED_SHARE = 0.5  # of the conversations, with one and the same summary
@@ -126,6 +127,12 @@ class NotScored:
     detail: str
 
 
+def size_phrase(evaluation: Evaluation) -> str:
+    """Return what was scored: `40 conversations with 127 references`."""
+    conversations = number_of(evaluation.conversations, "conversation", "conversations")
+    return f"{conversations} with {number_of(evaluation.references, 'reference', 'references')}"
+
+
 def mean_score(evaluation: Evaluation, system: str, metric: Metric = HEADLINE) -> Interval | None:
     """Return a system's score by a metric, its mean over each conversation's references."""
     return evaluation.systems[system].scores.get(metric.name, {}).get("mean")
@@ -212,7 +219,7 @@ def verdict(evaluation: Evaluation, other: str, metric: Metric = HEADLINE) -> Ve
 
 
 def comparison_sentence(evaluation: Evaluation, other: str, metric: Metric = HEADLINE) -> str:
-    """Return e.g. `tuned beats the constant sentence by 0.12 [0.09, 0.15]`."""
+    """Return e.g. `tuned beats the constant sentence by 0.124 [0.093, 0.155]`."""
     judged = evaluation.judged
     against = system_phrase(evaluation, other)
     by = mean_difference(evaluation, other, metric)
@@ -224,11 +231,11 @@ def comparison_sentence(evaluation: Evaluation, other: str, metric: Metric = HEA
         case "loses to":
             return f"{judged} loses to {against} by {_amount(by)}"
         case "cannot be told apart from":
-            return f"{judged} cannot be told apart from {against}: {_signed(by)}"
+            return f"{judged} cannot be told apart from {against}: {shown_difference(by)}"
         case "too few conversations":
             return (
-                f"{judged} against {against}: {_signed(by)}, but "
-                f"{counted(by.conversations, 'conversation is', 'conversations are')} too few "
+                f"{judged} against {against}: {shown_difference(by)}, but "
+                f"{number_of(by.conversations, 'conversation is', 'conversations are')} too few "
                 f"to tell (at least {MIN_CONVERSATIONS})"
             )
 
@@ -279,7 +286,7 @@ def warnings(evaluation: Evaluation, quoting: bool = True) -> list[str]:
         found.append(f"{number} of {count} summaries by {name} {'is' if is_one else 'are'} empty.")
     repeated = evaluation.repeated_conversations
     if repeated:
-        what = counted(repeated, "conversation repeats", "conversations repeat")
+        what = number_of(repeated, "conversation repeats", "conversations repeat")
         found.append(f"{what} an earlier one: the intervals are too narrow.")
     if evaluation.equal_to_reference >= EQUAL_SHARE * count:
         found.append(
@@ -312,11 +319,6 @@ def _worse_than_people(evaluation: Evaluation) -> Iterator[str]:
                 )
 
 
-def counted(number: int, one: str, many: str) -> str:
-    """Return a number with its noun: `1 conversation`, `2 conversations`."""
-    return f"{number:,} {one if number == 1 else many}"
-
-
 def shown_value(value: float, metric: Metric) -> str:
     """Return a value in the metric's unit."""
     match metric.unit:
@@ -326,6 +328,18 @@ def shown_value(value: float, metric: Metric) -> str:
             return f"{value:.3f}"
         case "ratio" | "count":
             return f"{value:.2f}"
+
+
+def shown_difference(by: Interval) -> str:
+    """Return a difference: `+0.041 [+0.028, +0.055]`, without an interval if none is known."""
+    if not by.is_known:
+        return signed(by.mean)
+    return f"{signed(by.mean)} [{signed(by.low)}, {signed(by.high)}]"
+
+
+def signed(value: float) -> str:
+    """Return a number with its sign and three decimals, never -0.000."""
+    return f"{round(value, 3) + 0.0:+.3f}"
 
 
 def shorten(text: str, characters: int) -> str:
@@ -357,15 +371,9 @@ def _negative(interval: Interval) -> Interval:
     return Interval(-interval.mean, -interval.high, -interval.low, interval.conversations)
 
 
-def _signed(by: Interval) -> str:
-    if not by.is_known:
-        return f"{by.mean:+.2f}"
-    return f"{by.mean:+.2f} [{by.low:.2f}, {by.high:.2f}]"
-
-
 def _amount(by: Interval) -> str:
-    """Return a difference that is clear without its sign."""
-    return _signed(by if by.mean > 0 else _negative(by)).removeprefix("+")
+    """Return a difference on one side of 0 without its sign."""
+    return shown_difference(by if by.mean > 0 else _negative(by)).replace("+", "")
 
 
 def _read_system(plain: Mapping[str, Any]) -> SystemResult:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from job.evaluation.bootstrap import Interval
+from job.evaluation.metrics.all_metrics import metric_named
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,23 @@ class SelectionCurve:
             candidates.append(CandidateScore(**{**raw, "score": score}))
         return SelectionCurve(**{**plain, "candidates": tuple(candidates)})
 
+    @property
+    def metric_title(self) -> str:
+        """The metric as tables have it."""
+        metric = metric_named(self.metric)
+        return metric.title if metric else self.metric
+
     def sentence(self) -> str:
         """Return which adapter was chosen by what, and what that means for its scores."""
         if self.fallback is not None:
             return (
                 f"The adapter is that of step {self.chosen}, chosen by the validation loss and "
-                f"not by {self.metric}: {self.fallback}."
+                f"not by {self.metric_title}: {self.fallback}."
             )
         scored = sum(candidate.score is not None for candidate in self.candidates)
         text = (
             f"The adapter is that of step {self.chosen}: of {scored} candidates, it has the best "
-            f"{self.metric} on {self.conversations} validation conversations."
+            f"{self.metric_title} on {self.conversations} validation conversations."
         )
         if self.held_out:
             return f"{text} The scores here leave these conversations out."

@@ -19,12 +19,12 @@ from job.evaluation.result import (
     Evaluation,
     best_score,
     comparison_sentence,
-    counted,
     mean_score,
     model_sentences,
     other_systems,
     ranked_systems,
     shorten,
+    size_phrase,
     warnings,
 )
 from job.inference.serving import Serving
@@ -46,9 +46,7 @@ def score_table(evaluation: Evaluation) -> str:
     """
     systems = ranked_systems(evaluation)
     lines = [
-        f"{counted(evaluation.conversations, 'conversation', 'conversations')}, "
-        f"{counted(evaluation.references, 'reference', 'references')}; "
-        "mean over the references ± 95%; * is the best, people aside",
+        f"{size_phrase(evaluation)}; mean over the references ± 95%; * is the best, people aside",
         "",
         *_scores(evaluation, systems),
         "",

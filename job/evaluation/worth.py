@@ -17,6 +17,7 @@ from job.evaluation.result import (
     system_phrase,
     verdict,
 )
+from job.printable import number_of
 
 # Whom a new system must beat, most important first. People and the weights as they were trained
 # are no rivals.
@@ -46,10 +47,8 @@ def worth(evaluation: Evaluation, gate: GateResult | None = None) -> Worth:
 
     outcomes = {name: verdict(evaluation, name, metric) for name in rivals}
     if "too few conversations" in outcomes.values():
-        sentence = (
-            f"Nobody can tell: {evaluation.conversations} conversations are too few (at least "
-            f"{MIN_CONVERSATIONS})."
-        )
+        count = number_of(evaluation.conversations, "conversation is", "conversations are")
+        sentence = f"Nobody can tell: {count} too few (at least {MIN_CONVERSATIONS})."
         return Worth("open", sentence, context)
 
     # What hardly reads the conversation must be beaten before anything else; a loss says more than

@@ -155,7 +155,7 @@ def test_the_card_judges_as_the_report_does(good: Evaluation, kind: Kind, warnin
 
 def test_the_card_of_a_passed_gate_does_not_contradict_it(good: Evaluation) -> None:
     tied = with_gain_over(good, "floor", -0.01, 0.01)
-    check = Check("better than base", "base", "chrf", "better", 0.1, 0.05, 0.2, 0.0, True, "")
+    check = Check("better than base", "base", "chrf", "better", 0.0, True, "", 0.1, 0.05, 0.2)
     gate = GateResult(True, "tuned", "chrf", 40, "not named", None, [check])
     card = model_card(facts(gate=gate), tied)
     assert "\nWorth using: tuned passed all checks of its gate (1)" in card
@@ -225,7 +225,7 @@ def test_the_card_has_the_share_in_4_bits_and_the_class_of_the_base(good) -> Non
 
 
 def test_the_verdict_of_a_gate_and_what_it_demanded_stand_on_the_card(good):
-    check = Check("x", "lead-2", "rougeL", "better", 0.1, 0.05, 0.15, 0.0, True, "tuned is better")
+    check = Check("x", "lead-2", "rougeL", "better", 0.0, True, "tuned is better", 0.1, 0.05)
     passed = GateResult(True, "tuned", "rougeL", 40, "none yet", checks=[check])
     card = model_card(facts(gate=passed), good)
     assert (

@@ -61,7 +61,7 @@ def test_one_conversation_is_told_without_an_interval() -> None:
     assert "[" not in sentence
     assert sentence.endswith("but 1 conversation is too few to tell (at least 10)")
     table = score_table(found)
-    assert table.startswith("1 conversation, 2 references;")
+    assert table.startswith("1 conversation with 2 references;")
     assert "±0.000" not in table
 
 
@@ -115,7 +115,7 @@ def test_the_constant_sentence_cannot_be_told_apart_from_itself(
     same = score({"tuned": [sentence] * 40}, conversations, train).evaluation
     assert verdict(same, "constant sentence") == "cannot be told apart from"
     assert comparison_sentence(same, "constant sentence").endswith(
-        "the constant sentence: +0.00 [0.00, 0.00]"
+        "the constant sentence: +0.000 [+0.000, +0.000]"
     )
 
 

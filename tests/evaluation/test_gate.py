@@ -48,7 +48,9 @@ def evaluation(gains=None, empty=SAME, conversations=100, **changes):
         "empty": interval((0.02, 0.0, 0.05), conversations),
     }
     systems = {
-        name: SystemResult(KINDS[name], "", None, conversations, scores, words, "", 0.1)
+        name: SystemResult(
+            KINDS.get(name, "other"), "", None, conversations, scores, words, "", 0.1
+        )
         for name in ("tuned", *gains)
     }
     differences = {
@@ -320,13 +322,14 @@ def test_the_screen_says_verdict_reasons_and_remedies_in_few_lines():
     assert screen.splitlines() == [
         "tuned did not pass the gate: 4 of 6 checks on 100 conversations failed.",
         "",
-        "                                                       gain  95% interval      must be",
+        "                                                          gain  95% interval      must be",
         "",
-        "  ✓  better than the constant sentence               +0.050  [+0.030, +0.070]  above 0",
-        "  ✗  better than lead-2                              +0.010  [-0.005, +0.025]  above 0",
-        "  ✓  better than base without adapter                +0.050  [+0.030, +0.070]  above 0",
-        "  ✗  no worse than the champion                      -0.050  [-0.070, -0.030]  from -0.01",
-        "  ✗  empty, against the champion                     -0.030  [-0.060, +0.000]  "
+        "  ✓  better than the constant sentence                  +0.050  [+0.030, +0.070]  above 0",
+        "  ✗  better than lead-2                                 +0.010  [-0.005, +0.025]  above 0",
+        "  ✓  better than base without adapter                   +0.050  [+0.030, +0.070]  above 0",
+        "  ✗  no worse than the champion                         -0.050  [-0.070, -0.030]  "
+        "from -0.01",
+        "  ✗  empty, against the champion                        -0.030  [-0.060, +0.000]  "
         "mean from -0.01",
         "  ✗  older set billing",
         "     it is gone",
@@ -341,6 +344,32 @@ def test_the_screen_says_verdict_reasons_and_remedies_in_few_lines():
         "      recap champion set s3://b/champion.json s3://b/run/adapter",
     ]
     assert max(map(len, screen.splitlines())) <= 100
+
+
+def test_the_screen_is_as_wide_with_a_long_name_and_its_command_can_be_pasted():
+    long = "the model of the vendor that we had until the end of the year 2025"
+    gate = GateSection(better_than=["others"], no_worse_than=[], guards={})
+    made = evaluation({long: WORSE, "human": WORSE})
+    *lines, command = gate_screen(judge(gate, made), "/my runs/a", "/c.json").splitlines()
+    assert max(map(len, lines)) <= 100
+    assert command.strip() == "recap champion set /c.json '/my runs/a'"
+
+
+def test_one_conversation_is_one():
+    result = judge(GATE, evaluation(conversations=1), champion_state="compared")
+    assert result.verdict().endswith("checks on 1 conversation failed")
+    assert result.failures[0].sentence.endswith(
+        "+0.050, of 1 conversation; fewer than 10 never pass"
+    )
+    assert "fewer than 10 never pass" in gate_screen(result, "a", None)
+
+
+def test_what_only_rounding_makes_worse_is_not_worse():
+    made = evaluation(empty=(1e-17, 0.0, 0.01))
+    checks = judge(GATE, made, champion_state="compared").checks
+    assert checks[-1].sentence.startswith("empty of tuned is no worse than that of the champion")
+    near = judge(GATE, with_gain(champion=(-1e-5, -0.001, 0.001)), champion_state="compared")
+    assert "-0.000" not in str([check.sentence for check in near.checks])
 
 
 def test_the_default_gate_names_metrics_that_can_be_better_or_worse():

@@ -95,7 +95,7 @@ def test_of_two_that_judged_against_one_champion_the_second_is_told(pointer, ada
 def passed_with(gain, compared, metric="rougeL", passed=True):
     """Return a verdict with this gain over the champion that was compared."""
     name = "no worse than the champion"
-    check = Check(name, "champion", metric, "no worse", gain, gain, gain, 0.01, True, "")
+    check = Check(name, "champion", metric, "no worse", 0.01, True, "", gain, gain, gain)
     return GateResult(passed, "tuned", metric, 40, "compared", compared, [check])
 
 

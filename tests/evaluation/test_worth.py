@@ -43,14 +43,18 @@ AHEAD, EVEN, BEHIND = (0.02, 0.06), (-0.02, 0.04), (-0.06, -0.02)
 @pytest.mark.parametrize(
     ("differences", "kind", "start"),
     [
-        ({}, "good", "Worth using: tuned beats lead-2 by 0.08 [0.05, 0.10] in ROUGE-L."),
+        ({}, "good", "Worth using: tuned beats lead-2 by 0.075 [0.050, 0.100] in ROUGE-L."),
         ({"base_without_adapter": AHEAD}, "good", "Worth using: tuned beats base without adapter"),
-        ({"champion": AHEAD}, "good", "Worth using: tuned beats the champion by 0.04 [0.02, 0.06]"),
+        (
+            {"champion": AHEAD},
+            "good",
+            "Worth using: tuned beats the champion by 0.040 [0.020, 0.060]",
+        ),
         ({"lead_2": EVEN}, "bad", "Not worth using: tuned cannot be told apart from lead-2"),
         ({"base_without_adapter": EVEN}, "bad", "Not worth using: tuned cannot be told apart from"),
         ({"champion": EVEN}, "open", "No reason to switch yet: tuned cannot be told apart from"),
-        ({"champion": BEHIND}, "bad", "Keep the champion: tuned loses to the champion by 0.04"),
-        ({"hosted": BEHIND}, "bad", "Keep hosted: tuned loses to hosted by 0.04 [0.02, 0.06]"),
+        ({"champion": BEHIND}, "bad", "Keep the champion: tuned loses to the champion by 0.040"),
+        ({"hosted": BEHIND}, "bad", "Keep hosted: tuned loses to hosted by 0.040 [0.020, 0.060]"),
         ({"human": BEHIND}, "good", "Worth using: tuned beats lead-2"),
         # A loss is told before a tie.
         (
@@ -80,6 +84,8 @@ def test_a_few_conversations_or_no_rivals_decide_nothing() -> None:
         "open",
         "Nobody can tell: 9 conversations are too few (at least 10).",
     )
+    one = worth(evaluation(1, **FLOORS)).sentence
+    assert one == "Nobody can tell: 1 conversation is too few (at least 10)."
     assert worth(evaluation()).kind == "open"
 
 
@@ -87,13 +93,13 @@ def test_the_context_has_people_and_what_the_metric_is() -> None:
     context = worth(evaluation(**FLOORS, human=BEHIND)).context
     assert context[0] == "It beats lead-2 and the constant sentence."
     assert context[1] == (
-        "Beside people: tuned loses to the human references by 0.04 [0.02, 0.06] in ROUGE-L."
+        "Beside people: tuned loses to the human references by 0.040 [0.020, 0.060] in ROUGE-L."
     )
     assert context[-1].startswith("ROUGE-L: F-measure of")
 
 
 def check(name: str, rule: str, passed: bool | None, metric: str = "rougeL") -> Check:
-    return Check(name, "champion", metric, rule, None, None, None, 0.0, passed, name)
+    return Check(name, "champion", metric, rule, 0.0, passed, name)
 
 
 def test_the_verdict_of_a_gate_stands() -> None:
@@ -103,7 +109,7 @@ def test_the_verdict_of_a_gate_stands() -> None:
     assert passed.kind == "good"
     assert passed.sentence == (
         "Worth using: tuned passed all checks of its gate (1); tuned beats the champion by "
-        "0.04 [0.02, 0.06] in ROUGE-L."
+        "0.040 [0.020, 0.060] in ROUGE-L."
     )
     checks.append(check("invented_numbers, against the champion", "guard", False, "empty"))
     failed = worth(found, GateResult(False, "tuned", "rougeL", 100, "compared", None, checks))

@@ -26,6 +26,7 @@ from job.evaluation.result import (
     model_sentences,
     other_systems,
     ranked_systems,
+    size_phrase,
     warnings,
 )
 from job.evaluation.worth import worth
@@ -98,8 +99,7 @@ def _scores(facts: CardFacts, evaluation: Evaluation | NotScored) -> list[str]:
         sentence if found.kind == "good" else _warning(sentence),
         *notes,
         *_gate(facts.gate),
-        f"On {evaluation.conversations:,} conversations with {evaluation.references:,} reference "
-        f"summaries, by {HEADLINE.title}:",
+        f"On {size_phrase(evaluation)}, by {HEADLINE.title}:",
         "\n".join(comparisons),
         _table(evaluation, scores),
         f"References have {evaluation.reference_words.mean:.1f} words on average. {FLOORS} "
