@@ -121,19 +121,22 @@ def read_summaries(
 ) -> dict[str, GivenSummary]:
     """Read summaries by id; other keys of a line are ignored.
 
-    Each conversation with a reference needs a summary; with `may_have_more`, there may be summaries
-    of other conversations. `uri` names all files together in messages.
+    Each conversation with a reference needs a summary. With `may_have_more`, summaries of other
+    conversations are ignored, also if one has several. `uri` names all files together in messages.
     Raise DataError with the lines and ids that are wrong.
     """
     known = Counter(conversation.id for conversation in conversations)
     shared = [id for id, count in known.items() if count > 1]
-    _check_none("the conversations", shared, "ids that several conversations share")
+    remedy = "summaries are matched by id, so give each conversation one of its own"
+    _check_none("the conversations", shared, "ids that several conversations share", remedy)
 
     summaries: dict[str, GivenSummary] = {}
     sources: dict[str, Source] = {}
     for file in files:
         for source, record in read_json_lines(file):
             id, summary = _id_and_summary(record, source)
+            if may_have_more and id not in known:
+                continue
             if id in sources:
                 raise DataError(
                     f"{source}: id '{id}' has a summary already, at {sources[id]}; keep one of them"
@@ -142,11 +145,12 @@ def read_summaries(
             summaries[id] = summary
 
     unknown = [id for id in summaries if id not in known]
-    if not may_have_more:
-        _check_none(uri, unknown, "ids that no conversation has")
+    remedy = "remove these summaries, or add their conversations to input"
+    _check_none(uri, unknown, "ids that no conversation has", remedy)
     wanted = [conversation.id for conversation in conversations if conversation.references]
     missing = [id for id in wanted if id not in summaries]
-    _check_none(uri, missing, "conversations without a summary")
+    remedy = "add a summary of each, or remove them from input"
+    _check_none(uri, missing, "conversations without a summary", remedy)
     return summaries
 
 
@@ -180,14 +184,11 @@ def _id_and_summary(record: Any, source: Source) -> tuple[str, GivenSummary]:
     return str(id), GivenSummary(summary, reason if isinstance(reason, str) else None)
 
 
-def _check_none(where: str, ids: Sequence[str], what: str) -> None:
+def _check_none(where: str, ids: Sequence[str], what: str, remedy: str) -> None:
     """Raise DataError if there are such ids."""
     if not ids:
         return
     shown = ", ".join(f"'{id}'" for id in ids[:SHOWN_IDS])
     if len(ids) > SHOWN_IDS:
         shown += ", …"
-    raise DataError(
-        f"{where}: {len(ids)} {what}: {shown}; the summaries must be of exactly the conversations "
-        "of input, by id"
-    )
+    raise DataError(f"{where}: {len(ids)} {what}: {shown}; {remedy}")

@@ -107,23 +107,28 @@ class Segment:
 
 
 def fit(conversations: Sequence[ShownConversation]) -> list[ShownConversation]:
-    """Return the first conversations that fit a page together, the turns of long ones cut."""
+    """Return the conversations that fit a page together, in order, the turns of long ones cut.
+
+    One with summaries or references that are too long for the page hides none after it.
+    """
     fitting = []
     room = MAX_GALLERY_CHARACTERS
     for conversation in map(_cut, conversations):
-        room -= conversation.size
-        if room < 0:
-            break
-        fitting.append(conversation)
+        if conversation.size <= room:
+            room -= conversation.size
+            fitting.append(conversation)
     return fitting
 
 
 def segments(text: str, marks: Mapping[str, str]) -> list[Segment]:
-    """Return the text in pieces: each whole occurrence of a mark with its reason, and the rest."""
+    """Return the text in pieces: each occurrence of a mark with its reason, and the rest.
+
+    A mark is whole words, unless it never stands so: scripts without spaces have no other words.
+    """
     longest_first = sorted(filter(None, marks), key=len, reverse=True)
     if not longest_first:
         return [Segment(text)]
-    pattern = "|".join(rf"(?<!\w){re.escape(mark)}(?!\w)" for mark in longest_first)
+    pattern = "|".join(_pattern(mark, text) for mark in longest_first)
     pieces = []
     end = 0
     for found in re.finditer(pattern, text):
@@ -134,6 +139,12 @@ def segments(text: str, marks: Mapping[str, str]) -> list[Segment]:
     if end < len(text) or not pieces:
         pieces.append(Segment(text[end:]))
     return pieces
+
+
+def _pattern(mark: str, text: str) -> str:
+    anywhere = re.escape(mark)
+    whole = rf"(?<!\w){anywhere}(?!\w)"
+    return whole if re.search(whole, text) else anywhere
 
 
 def _cut(conversation: ShownConversation) -> ShownConversation:

@@ -51,7 +51,7 @@ def test_a_conversation_without_reference_needs_no_summary(tmp_path: Path) -> No
         (
             GOOD[:1],
             r"summaries.jsonl: 2 conversations without a summary: 'c-001', 'c-002'; "
-            "the summaries must be",
+            "add a summary of each, or remove them from input",
         ),
         (
             [*GOOD, '{"id": "x", "summary": ""}'],
@@ -85,6 +85,14 @@ def test_a_wrong_file_is_named_with_its_lines_and_ids(
     with pytest.raises(DataError, match=wanted) as caught:
         read_summaries(file_of(tmp_path, lines), PLACE, make_conversations(3))
     assert caught.value.exit_code == ExitCode.DATA
+
+
+def test_of_other_conversations_a_file_of_production_may_have_several(tmp_path: Path) -> None:
+    again = '{"id": "x", "summary": "of an earlier night"}'
+    place = file_of(tmp_path, [*GOOD, again, again])
+    conversations = make_conversations(3)
+    found = read_summaries(place, PLACE, conversations, may_have_more=True)
+    assert list(found) == [conversation.id for conversation in conversations]
 
 
 def test_a_message_lists_a_few_of_many_ids(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def test_a_long_line_keeps_its_spikes() -> None:
     ends = max(float(y) for _, y in drawn), min(float(y) for _, y in drawn)
     assert ends == (162.0, 18.0)  # of 1 and of 9, on an axis of 180 pixels from 0 to 10
     assert len(chart.table.rows) <= 100
+    assert chart.table.note == "One of each 100 rows of 10,000."
 
 
 @pytest.mark.parametrize("values", [[], [float("nan")], [float("inf")]])
@@ -124,6 +125,23 @@ def test_ticks_are_round_and_cover_the_range(low, high, expected) -> None:
     assert found[: len(expected)] == expected
     assert found[0] <= low
     assert found[-1] >= high
+
+
+def test_marks_are_found_in_a_script_without_spaces() -> None:
+    assert segments("订单4711已退款", {"4711": "number"}) == [
+        Segment("订单"),
+        Segment("4711", "number"),
+        Segment("已退款"),
+    ]
+
+
+def test_a_conversation_that_does_not_fit_hides_no_other() -> None:
+    def shown(id: str, length: int) -> ShownConversation:
+        summary = ShownSummary("tuned", "x" * length)
+        return ShownConversation(id, [Turn("agent", "hello")], summaries=[summary])
+
+    found = fit([shown("a", 10), shown("large", records.MAX_GALLERY_CHARACTERS), shown("b", 10)])
+    assert [conversation.id for conversation in found] == ["a", "b"]
 
 
 def test_marks_are_whole_words_and_the_longest_wins() -> None:
