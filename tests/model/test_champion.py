@@ -1,12 +1,22 @@
 """Claims about pointers: how they are switched, and what may stand in them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from job.config.sections import StorageSection
-from job.errors import DataError, ExitCode, MissingError, OutputError
-from job.model.champion import Promotion, find_pointer, read_pointer, roll_back, switch
+from job.errors import ChangedError, DataError, ExitCode, MissingError, OutputError
+from job.model.champion import (
+    MAX_HISTORY,
+    MAX_POINTER_BYTES,
+    Promotion,
+    find_pointer,
+    read_pointer,
+    roll_back,
+    switch,
+)
+from job.storage.local import LocalStore
 
 STORAGE = StorageSection()
 AT = "2026-03-01T02:00:00Z"
@@ -53,6 +63,41 @@ def test_who_saw_no_champion_does_not_replace_one(pointer):
         switch(pointer, STORAGE, promotion("b"), None)
 
 
+def test_who_judged_against_a_champion_that_was_removed_is_told(pointer):
+    judged_against = promote(pointer, "a")
+    Path(pointer).unlink()
+    with pytest.raises(OutputError, match="somebody removed the champion"):
+        switch(pointer, STORAGE, promotion("b"), judged_against)
+    assert find_pointer(pointer, STORAGE) is None
+
+
+def test_a_switch_counts_though_its_answer_is_lost_and_another_follows(pointer, monkeypatch):
+    replace = LocalStore.replace
+
+    def lose(*arguments):
+        monkeypatch.undo()
+        replace(*arguments)
+        promote(pointer, "b")
+        raise ChangedError("the content is not what was written")
+
+    monkeypatch.setattr(LocalStore, "replace", lose)
+    made = switch(pointer, STORAGE, promotion("a"), None)
+    assert made.champion.adapter == "/runs/a/adapter"
+    found = read_pointer(pointer, STORAGE)
+    assert [each.adapter for each in found.lineage()] == ["/runs/b/adapter", "/runs/a/adapter"]
+
+
+def test_a_pointer_forgets_the_oldest_champion(pointer):
+    promote(pointer, "a")
+    champion = json.loads(Path(pointer).read_text())
+    earlier = [champion | {"version": version} for version in range(MAX_HISTORY, 0, -1)]
+    full = champion | {"version": MAX_HISTORY + 1, "history": earlier}
+    Path(pointer).write_text(json.dumps(full))
+    made = promote(pointer, "b")
+    assert read_pointer(pointer, STORAGE) == made
+    assert [made.history[0].version, made.history[-1].version] == [MAX_HISTORY + 1, 2]
+
+
 def test_rollbacks_go_back_step_by_step(pointer):
     promote(pointer, "a", "b", "c")
     second = roll_back(read_pointer(pointer, STORAGE), STORAGE, "a person", "c invents numbers")
@@ -75,6 +120,15 @@ def test_without_a_champion_the_error_has_the_remedy(pointer):
         read_pointer(pointer, STORAGE)
 
 
+EARLIER = {
+    "adapter": "/runs/z/adapter",
+    "digest": "f" * 64,
+    "version": 1,
+    "at": AT,
+    "by": "a person",
+    "reason": "",
+    "evaluation": {},
+}
 HOSTILE = [
     ({"adapter": "/runs/\x1b[2Jx"}, "control characters"),
     ({"adapter": "runs/x"}, "relative"),
@@ -92,6 +146,8 @@ HOSTILE = [
     ({"evaluation": {str(key): 0.5 for key in range(2000)}}, "more than 16,384 bytes"),
     ({"history": "none"}, "history is no list"),
     ({"history": [1]}, "no JSON object"),
+    ({"history": [EARLIER]}, "the versions in its history do not descend"),
+    ({"history": [EARLIER] * (MAX_HISTORY + 1)}, "no list of at most 100"),
 ]
 
 
@@ -109,4 +165,12 @@ def test_what_is_no_pointer_is_an_error(pointer, tmp_path, content):
     (tmp_path / "champions").mkdir()
     (tmp_path / "champions" / "support.json").write_bytes(content)
     with pytest.raises(DataError, match="is no pointer to a champion"):
+        read_pointer(pointer, STORAGE)
+
+
+def test_a_file_of_megabytes_is_not_read_as_a_pointer(pointer):
+    promote(pointer, "a")
+    with open(pointer, "ab") as file:
+        file.write(b" " * MAX_POINTER_BYTES)
+    with pytest.raises(DataError, match=r"is no pointer.* a pointer at most 4,194,304"):
         read_pointer(pointer, STORAGE)

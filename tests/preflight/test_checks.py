@@ -129,26 +129,35 @@ def test_a_token_that_may_write_is_named_with_its_account(hub):
     assert check_hub_access("org/mine") == "org/mine  as tester"
 
 
-def test_a_training_whose_token_may_only_read_ends_before_it_begins(hub, tmp_path, base_folder):
+def test_a_training_whose_token_may_only_read_ends_before_it_begins(
+    hub, tmp_path, base_folder, recap
+):
     hub.account |= token("read")
     given = train_config(tmp_path, base_folder, publish={"hub": "org/mine"}).model_dump(mode="json")
     (tmp_path / "train.yaml").write_text(json.dumps(given))
-    environment = {
-        name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_TELEMETRY"
-    }
-    words = [sys.executable, "-m", "job", "train", "train.yaml", "--dry-run"]
-    done = subprocess.run(
-        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    line = next(line for line in done.stdout.splitlines() if " hub " in line)
-    assert done.returncode == ExitCode.FORBIDDEN
+    ended = recap("train", tmp_path / "train.yaml", "--dry-run")
+    line = next(line for line in ended.out.splitlines() if " hub " in line)
+    assert ended.code == ExitCode.FORBIDDEN
     assert line.startswith("  ✗ hub         publish.hub: org/mine: the ")
     assert "set HF_TOKEN to a token of the kind 'write', or to a fine-grained one" in line
     assert f"{hub.endpoint}/settings/tokens" in line
-    assert "  – license     not known: " in done.stdout
-    assert "set publish.license" in done.stdout
-    asked = [request.path for request in hub.requests]
-    assert asked == ["/api/whoami-v2"], "and nothing about who runs it"
+    assert "  – license     not known: " in ended.out
+    assert "set publish.license" in ended.out
+    assert [request.path for request in hub.requests] == ["/api/whoami-v2"]
+
+
+def test_a_command_reports_to_nobody_who_runs_it():
+    # huggingface_hub reads the variable when it is imported.
+    code = (
+        "from job.cli import run; run(['schema', 'train']); "
+        "from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_TELEMETRY)"
+    )
+    environment = {
+        name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_TELEMETRY"
+    }
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"
 
 
 def test_what_is_not_known_has_no_tick():

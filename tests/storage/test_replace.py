@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from job.config.sections import StorageSection
-from job.errors import ChangedError, OutputError
+from job.errors import ChangedError, OutputError, RetryError
 from job.storage.hub import HubStore
 from job.storage.local import LocalStore
 from job.storage.s3 import S3Store, Transfer
@@ -134,6 +134,20 @@ def test_a_commit_between_reading_and_committing_is_not_lost(hub, monkeypatch):
     with pytest.raises(ChangedError):
         store.replace(KEY, b"mine", b"first")
     assert HubStore("hf://org/model").read(KEY) == b"somebody else's"
+
+
+def test_a_commit_whose_answer_is_lost_is_done(hub, monkeypatch):
+    hub.add("org/model", {KEY: b"first"})
+    store = HubStore("hf://org/model")
+    create = store._create_commit
+
+    def lose(addition):
+        create(addition)
+        raise RetryError("the connection was closed")
+
+    monkeypatch.setattr(store, "_create_commit", lose)
+    store.replace(KEY, b"second", b"first")
+    assert store.read(KEY) == b"second"
 
 
 def test_a_commit_of_another_file_does_not_lose_a_replacement(hub, monkeypatch):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from job.errors import DamagedError, DataError, MissingError
+from job.errors import DamagedError, DataError, MissingError, RetryError
 from job.model.champion import Promotion, now, read_pointer, switch
 from job.summarization.champion import find_champion, follow, pin_champion, read_pin
 from job.summarization.output import open_output
@@ -61,6 +61,7 @@ def test_a_night_names_its_champion_on_every_line(night, tmp_path, pointer, adap
         "serving": None,
     }
     assert facts["config"]["adapter"] == adapters["a"][0], "the config can be run again as it was"
+    assert f"{adapters['a'][0]}, version 1" in (tmp_path / "out" / "report.html").read_text()
     assert files_below(tmp_path / "out") == FOLDER, "the pin is gone"
 
 
@@ -116,6 +117,30 @@ def test_of_two_that_resolve_different_champions_the_first_pin_counts(
     assert (slow.digest, fast.digest) == (adapters["a"][1], adapters["b"][1])
     assert find_champion(night(), output) == fast
     assert read_pin(follow(night(), fast), output, pointer) == fast, "with the config that follows"
+
+
+def test_a_night_follows_the_pointer_that_it_names(night, tmp_path, pointer, adapters):
+    other = f"{tmp_path}/champions/other.json"
+    promote(other, adapters["b"][0])
+    output = open_output(f"{tmp_path}/out", night().storage)
+    pin_champion(night(), output, find_champion(night(), output))
+    assert find_champion(night(adapter=other), output).digest == adapters["b"][1]
+    run(night())
+    assert writers(tmp_path / "out") == {adapters["a"][1]}
+    assert find_champion(night(adapter=other), output).digest == adapters["b"][1], "published"
+
+
+def test_a_worker_beside_one_with_another_champion_runs_again(night, tmp_path, adapters):
+    # A store that ignores conditional writes has replaced this worker's pin by another's.
+    def replace_pin():
+        (pin,) = (tmp_path / "out" / "_chunks").glob("champion-*.json")
+        text = pin.read_text()
+        for mine, other in zip(adapters["a"], adapters["b"], strict=True):
+            text = text.replace(mine, other)
+        pin.write_text(text)
+
+    with pytest.raises(RetryError, match=f"with another champion, {adapters['b'][0]}"):
+        run(night(), Shard(0, 2), before=at_call(0, replace_pin))
 
 
 def test_a_night_with_other_settings_is_another_night(night, tmp_path, pointer, adapters):
