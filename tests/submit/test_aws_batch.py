@@ -314,20 +314,30 @@ def test_an_evaluation_needs_a_definition_that_the_page_adds_to_the_stack(
     assert "infra/aws/README.md, Evaluations" in ended.err
 
     (training,) = stack.batch.describe_job_definitions(jobDefinitionName="Train")["jobDefinitions"]
-    for image in ("recap:evaluate-old", "recap:evaluate-abc"):
+
+    def define(image):
         properties = training["containerProperties"] | {"image": image}
         stack.batch.register_job_definition(
             jobDefinitionName="recap-evaluate", type="container", containerProperties=properties
         )
-        ended = submit(config, "--dry-run")
-        assert ended.code == (ExitCode.DONE if "abc" in image else ExitCode.CONFIG)
-        assert ("judge with what serves (`make evaluations`)" in ended.err) is (ended.code != 0)
+
+    define("recap:evaluate-old")
+    ended = submit(config, "--dry-run")
+    assert ended.code == ExitCode.CONFIG
+    assert "judge with what serves (`make evaluations`)" in ended.err
+
+    define("recap:evaluate-abc")
     ended = submit(config)
     assert ended.code == 0, ended.err
     (job,) = stack.jobs(s3)
     assert "/recap-evaluate:" in job["jobDefinition"] or job["jobDefinition"] == "recap-evaluate"
     assert job["jobName"].startswith("recap-evaluate-judged-")
     assert job["tags"]["recap/command"] == "evaluate"
+
+    define("recap:evaluate-old")
+    ended = submit(config, "--no-plan")
+    assert ended.code == 0
+    assert "evaluations have the image recap:evaluate-old" in ended.err, "told, and submitted"
 
 
 def test_an_ended_job_may_be_submitted_again(submit, stack, s3, training, tmp_path):

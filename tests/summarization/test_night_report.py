@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from job.errors import DataError
+from job.inference.engine import Generated
 from job.summarization import finish
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import SummarizerLoader
@@ -84,6 +86,33 @@ def test_one_of_a_kind_is_said_in_the_singular(config, tmp_path):
     assert "1 record 1 summary 0 rejects" in text
     assert not re.search(r"\b1 (summaries|conversations|records|chunks|values|turns)\b", text)
     assert "eva@example.com" in text, "an id stays"
+
+
+class Chatty(StandInEngine):
+    """Never ends by itself, and writes an address that nobody gave it."""
+
+    def generate(self, prompts, settings, on_done=None):
+        return [Generated("write to eva@example.com", 3, "length") for _ in prompts]
+
+
+def test_the_page_says_what_to_know_before_trusting_the_night(config, tmp_path):
+    write_lines(tmp_path / "in" / "a.jsonl", [conversation(f"c{number}") for number in range(2)])
+    (tmp_path / "in" / "scan.pdf").write_bytes(b"%PDF")
+    keys = {"input": f"{tmp_path}/in/", "data": {"exclude": "*.pdf"}, "redaction": {}}
+    summarize(config(**keys), stand_in(Chatty()))
+    text = text_of(page_of(tmp_path / "out"))
+    assert "2 summaries were cut off at generation.max_new_tokens." in text
+    assert "2 values were redacted in what the model had written." in text
+    assert "1 file below the input was not read." in text
+    assert text.count("1 value redacted") == 2, "beside each of them"
+
+
+def test_a_night_of_too_many_rejects_says_so(config, tmp_path):
+    write_lines(tmp_path / "in.jsonl", [conversation("c"), "no JSON"])
+    with pytest.raises(DataError):
+        run(config(limits={"max_reject_fraction": 0.25}))
+    text = text_of(page_of(tmp_path / "out"))
+    assert "50.0% were rejected, more than the limit of 25.0%." in text
 
 
 def test_hostile_text_is_only_text_on_the_page(config, tmp_path):

@@ -93,6 +93,8 @@ def test_what_departs_is_in_the_log_and_the_manifest(config, judged, tmp_path, l
     ]
     found = manifest_of(tmp_path / "out")["departures"]
     assert found == dict.fromkeys(departures, 2), "by chunks"
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert f"Not served as it was judged: {departures[0]} (2 chunks)." in page
     (warning,) = [each for each in log.records if "as the adapter was judged" in each.message]
     assert warning.fields["departures"] == departures
 
