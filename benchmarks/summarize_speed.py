@@ -34,6 +34,7 @@ from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.inference.choose import open_engine
 from job.inference.open import FetchedModel, fetch_with_adapter, load, merge
+from job.inference.reader import Reader
 from job.inference.serving import ServingWish
 from job.inference.summaries import input_budget, summarize_conversations
 from job.inference.vllm_start import is_installed
@@ -54,10 +55,12 @@ def with_recap(model: FetchedModel, settings: GenerationSection, engine: EngineN
     """Summarize with one of recap's engines."""
     wish = ServingWish(SECTION, settings, engine)
     opened = open_engine(model, wish, cache_folder()).engine
-    encoder = Encoder(model.prompt, model.tokenizer, input_budget(opened, settings))
+    reader = Reader(Encoder(model.prompt, model.tokenizer, input_budget(opened, settings)))
 
     def summarize(conversations: list[Conversation]) -> list[str]:
-        return summarize_conversations(conversations, opened, encoder, settings).texts
+        # An error ends the measurement.
+        found = summarize_conversations(conversations, opened, reader, settings, isolates=False)
+        return found.texts
 
     return summarize
 

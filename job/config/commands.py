@@ -6,7 +6,6 @@ from pydantic import Field, field_validator, model_validator
 
 from job.config.data_sections import DataSection, ReadingSection
 from job.config.gate_sections import PromotionSection
-from job.config.redaction import RedactionSection
 from job.config.scoring_sections import ScoringSection
 from job.config.sections import (
     AdapterModelSection,
@@ -26,6 +25,8 @@ from job.config.sections import (
 from job.config.serving_section import (
     AdapterWeights,
     EngineName,
+    LongConversations,
+    Redaction,
     ServeSection,
     TensorParallel,
     check_serving,
@@ -133,11 +134,7 @@ class SummarizeConfig(Section):
         description="What to do with summaries that generation.max_new_tokens cuts off. keep "
         "writes them with finish_reason length. reject makes them rejects.",
     )
-    redaction: RedactionSection | None = Field(
-        None,
-        description="Which personal data is replaced by placeholders before the model reads it. "
-        "null replaces none, and {} all kinds.",
-    )
+    redaction: Redaction = None
     skip_done: Uris | None = Field(
         None,
         description="Outputs of earlier runs. A conversation that they summarized, unchanged and "
@@ -234,6 +231,8 @@ class EvaluateConfig(Section):
     tensor_parallel: TensorParallel = 1
     adapter_weights: AdapterWeights = "separate"
     generation: GenerationSection = GenerationSection()
+    long_conversations: LongConversations = "keep_ends"
+    redaction: Redaction = None
     evaluation: ScoringSection = ScoringSection(max_conversations=None, base_without_adapter=True)
     publish: PromotionSection = PromotionSection()
     storage: StorageSection = StorageSection()

@@ -25,7 +25,7 @@ from job.config.mistakes import (
     shown,
 )
 from job.config.sections import to_plain
-from job.config.serving_section import SERVING_KEYS, SERVING_KEYS_BY_SECTION
+from job.config.serving_section import READING_KEYS, SERVING_KEYS, SERVING_KEYS_BY_SECTION
 from job.config.variables import (
     begins_with_variable,
     escape_variables,
@@ -129,7 +129,7 @@ def resolved_yaml(config: Config) -> str:
     """
     plain = escape_variables(to_plain(config))
     if not isinstance(config, TrainConfig) and config.adapter is not None:
-        for name in set(SERVING_KEYS) - config.model_fields_set:
+        for name in {*SERVING_KEYS, *READING_KEYS} - config.model_fields_set:
             del plain[name]
         for section, names in SERVING_KEYS_BY_SECTION.items():
             for name in set(names) - getattr(config, section).model_fields_set:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from job.config.redaction import RedactionSection
 from job.config.sections import DType, Quantization, Section
 
 EngineName = Annotated[
@@ -28,9 +29,25 @@ TensorParallel = Annotated[
         "Above 1 it is for vLLM only, and must divide the base's number of attention heads.",
     ),
 ]
+LongConversations = Annotated[
+    Literal["keep_ends", "hierarchical"],
+    Field(
+        description="What to do with conversations that are too long for the model. keep_ends "
+        "drops whole turns from the middle. hierarchical summarizes parts, and then the summaries "
+        "of the parts."
+    ),
+]
+Redaction = Annotated[
+    RedactionSection | None,
+    Field(
+        description="Which personal data is replaced by placeholders before the model reads it. "
+        "null replaces none, and {} all kinds."
+    ),
+]
 
 # The keys of serving: a night takes those that it does not set from its adapter's serving.json.
 SERVING_KEYS = ("engine", "adapter_weights", "tensor_parallel")
+READING_KEYS = ("long_conversations", "redaction")
 SERVING_KEYS_BY_SECTION = {
     "model": ("quantization", "dtype"),
     "data": ("cleaning",),
@@ -55,6 +72,8 @@ class ServeSection(Section):
     engine: EngineName = "auto"
     adapter_weights: AdapterWeights = "separate"
     tensor_parallel: TensorParallel = 1
+    long_conversations: LongConversations = "keep_ends"
+    redaction: Redaction = None
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

@@ -141,6 +141,7 @@ def _only(system: System, rows: Sequence[int]) -> System:
         system,
         summaries=[system.summaries[row] for row in rows],
         finish_reasons=None if reasons is None else [reasons[row] for row in rows],
+        read=None if system.read is None else [system.read[row] for row in rows],
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.evaluation.metrics.all_metrics import HEADLINE, METRICS
-from job.evaluation.metrics.metric import Metric, Sample
+from job.evaluation.metrics.metric import Metric
 from job.evaluation.result import Kind, shorten, shown_value
 from job.evaluation.systems import Scored, System
 from job.evaluation.words import length
@@ -149,9 +149,7 @@ def _summary(scored: Scored, system: System, row: int) -> ShownSummary:
 
 def _marks(scored: Scored, system: System, row: int) -> dict[str, str]:
     """Return the parts of a summary that metrics count against it, each with the metric's title."""
-    conversation = scored.conversations[row]
-    reason = system.finish_reasons[row] if system.finish_reasons else None
-    sample = Sample(system.summaries[row], conversation, conversation.references, reason)
+    sample = system.sample(row, scored.conversations[row])
     marks: dict[str, str] = {}
     for metric in METRICS:
         if metric.finds:

@@ -81,9 +81,7 @@ def _attempts(system: System, conversations: Sequence[Conversation]) -> list[_At
                 others = conversation.references[:number] + conversation.references[number + 1 :]
                 attempts.append(_Attempt(row, Sample(text, conversation, others), number))
             continue
-        reason = system.finish_reasons[row] if system.finish_reasons else None
-        sample = Sample(system.summaries[row], conversation, conversation.references, reason)
-        attempts.append(_Attempt(row, sample))
+        attempts.append(_Attempt(row, system.sample(row, conversation)))
     return attempts
 
 

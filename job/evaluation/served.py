@@ -15,7 +15,7 @@ from job.evaluation.result import Kind
 from job.evaluation.systems import BASE, CHAMPION, TUNED, System
 from job.inference.from_disk import Candidate, Folders, Summarized, summarize_candidates
 from job.inference.open import FetchedModel, fetch_with_adapter
-from job.inference.serving import AS_EVALUATED, Serving, ServingWish
+from job.inference.serving import AS_TRAINED, Serving, ServingWish
 from job.inference.taken import judged_serving, wish_as_judged
 from job.model.fetch import Adapter
 from job.model.quantization import WeightsInMemory
@@ -89,7 +89,7 @@ def _wish_of(adapter: Adapter, like: Candidate) -> ServingWish:
         # Where the config loads a base from, and whose code may run, is meant for the judged one's.
         elsewhere = {"base": None, "revision": None, "trust_remote_code": False}
         section = section.model_copy(update=elsewhere)
-    wish = replace(like.wish, section=section, reading=AS_EVALUATED)
+    wish = replace(like.wish, section=section, reading=AS_TRAINED)
     judged = judged_serving(adapter)
     return wish if judged is None else wish_as_judged(wish, judged.serving)
 
@@ -103,4 +103,5 @@ def system_of(name: str, found: Summarized, origin: str) -> System:
         found.summaries.finish_reasons,
         origin,
         found.serving.to_json(),
+        found.summaries.read,
     )

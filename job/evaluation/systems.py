@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.conversations.record import Conversation
+from job.evaluation.metrics.metric import Sample
 from job.evaluation.result import Evaluation, Kind
 
 TUNED, AS_TRAINED, BASE = "tuned", "as trained", "base without adapter"
@@ -20,7 +21,7 @@ class System:
 
     `origin` says in words where they come from. `finish_reasons` has "stop", "length" or None for
     each summary, and is None if nobody knows any. `serving` is `Serving.to_json()` of a system that
-    generated here.
+    generated here. `read` has the conversations with placeholders, if it read them so.
     """
 
     name: str
@@ -29,6 +30,16 @@ class System:
     finish_reasons: Sequence[str | None] | None = None
     origin: str = ""
     serving: Mapping[str, Any] | None = None
+    read: Sequence[Conversation] | None = None
+
+    def sample(self, row: int, conversation: Conversation) -> Sample:
+        """Return its summary of a conversation, to be measured against what it could know of it.
+
+        The references stay as people wrote them.
+        """
+        reason = self.finish_reasons[row] if self.finish_reasons else None
+        read = conversation if self.read is None else self.read[row]
+        return Sample(self.summaries[row], read, conversation.references, reason)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 from typing import Any, Literal
 
-from job.config.sections import AdapterModelSection, GenerationSection
+from job.config.sections import AdapterModelSection
 from job.config.serving_section import EngineName
 from job.errors import ConfigError
 from job.inference.engine import Engine
@@ -127,12 +127,10 @@ def expected_serving(model: FetchedModel, wish: ServingWish) -> Serving:
     return _serving(model, wish, name)
 
 
-def serving_in_memory(
-    model: Model, dtype: Any, generation: GenerationSection, prompt: Prompt
-) -> Serving:
+def serving_in_memory(model: Model, dtype: Any, wish: ServingWish, prompt: Prompt) -> Serving:
     """Return the settings of a model with its adapter in the memory of its training.
 
-    `dtype` is that of the computation.
+    `dtype` is that of the computation. Of the wish, generation and reading count.
     """
     return Serving(
         quantization=model.weights_in_memory.quantization,
@@ -142,8 +140,9 @@ def serving_in_memory(
         engine="transformers",
         engine_version=_version("transformers"),
         tensor_parallel=1,
-        generation=deciding_generation(generation),
+        generation=deciding_generation(wish.generation),
         prompt=prompt_digest(prompt),
+        reading=wish.reading,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from job.config.sections import GenerationSection
+from job.conversations.record import Source
 from job.errors import ConfigError, RecapError, is_out_of_memory, unwritable
 from job.inference.engine import Engine, Generated
 from job.printable import entry
@@ -17,7 +18,6 @@ OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
 MAX_LOGGED_ERRORS = 20  # distinct ones in the log of a process
 _LOGGED: set[str] = set()
 
-EMPTY = Generated("", 0, "stop")
 Done = Callable[[int], None]
 
 
@@ -103,44 +103,34 @@ def _log_once(error: Exception, prompts: int) -> None:
 
 
 class OneByOne:
-    """An `Engine` around another one: a prompt that breaks it gets an empty answer, others theirs.
+    """Asks an engine for scores: a prompt that breaks it costs no other its answer.
 
-    For scores, where a missing summary counts as an empty one. A night rejects the record instead.
+    If it answers none of the first call, the model is to blame, or the config.
     """
 
-    prompts_ahead = 0
-
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, settings: GenerationSection) -> None:
         self._engine = engine
-        self.context_tokens = engine.context_tokens
+        self._settings = settings
+        self._has_answered = False
 
     def generate(
-        self,
-        prompts: Sequence[list[int]],
-        settings: GenerationSection,
-        on_done: Callable[[int], None] | None = None,
-    ) -> list[Generated]:
-        """Return an answer to each prompt, in order.
+        self, prompts: Sequence[list[int]], _sources: Sequence[Source], on_done: Done
+    ) -> list[Generated | Failure]:
+        """Return an answer to each prompt, in order, or the reason why it has none.
 
-        Raise ConfigError if every prompt fails; FloatingPointError, as engines do, if NaN is why.
+        Raise ConfigError if every prompt of the first call fails; FloatingPointError, as engines
+        do, if NaN is why.
         """
-        answers = generate_each(self._engine, prompts, settings, on_done or (lambda _: None))
+        answers = generate_each(self._engine, prompts, self._settings, on_done)
         failures = [answer for answer in answers if isinstance(answer, Failure)]
-        if failures and len(failures) == len(answers):
+        if len(failures) < len(answers):
+            self._has_answered = True
+        if failures and not self._has_answered:
             if failures[0].name == FloatingPointError.__name__:
                 raise FloatingPointError(failures[0].detail)
             is_memory = failures[0].name in OUT_OF_MEMORY
             raise ConfigError(
-                f"model: it summarized none of {len(answers)} conversations (the first: "
+                f"model: it answered none of {len(answers)} prompts (the first: "
                 f"{failures[0]}); correct model, or generation where it does not fit into memory"
             ) from (MemoryError(failures[0].detail) if is_memory else None)
-        if failures:
-            warn("not summarized: scored as empty", summaries=len(failures), first=str(failures[0]))
-
-        scored = []
-        for answer in answers:
-            scored.append(answer if isinstance(answer, Generated) else EMPTY)
-        return scored
-
-    def expect(self, prompts: Sequence[list[int]], settings: GenerationSection) -> None:
-        """Do nothing: this engine asks for no prompts ahead."""
+        return answers

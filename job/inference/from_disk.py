@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from job.conversations.record import Conversation
+from job.conversations.redaction import make_redactor
 from job.errors import RecapError
 from job.inference.choose import OpenedEngine, open_engine
-from job.inference.each import OneByOne
 from job.inference.engine import Engine
 from job.inference.open import FetchedModel
+from job.inference.reader import Reader
 from job.inference.serving import Serving, ServingWish
 from job.inference.summaries import (
     Summaries,
@@ -43,7 +44,10 @@ OF_A_RANK = re.compile(rf"{TAKEN.pattern}|LOCAL_\w+|ROLE_\w+|TORCHELASTIC_\w+|AC
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model on disk, how it is to be served, and the conversations that it is to summarize."""
+    """A model on disk, how it is to be served, and the conversations that it is to summarize.
+
+    They are cleaned; what else the wish's reading does to them is done before the model reads them.
+    """
 
     name: str
     model: FetchedModel
@@ -130,16 +134,18 @@ def summarize_group(group: Group, cache: Path) -> Results:
 def _summarize(candidate: Candidate, engine: Engine, opened: OpenedEngine) -> Summarized:
     model = candidate.model
     generation = candidate.wish.generation
+    reading = candidate.wish.reading
     check_budget(generation, engine.context_tokens)
     encoder = Encoder(model.prompt, model.tokenizer, input_budget(engine, generation))
+    reader = Reader(encoder, reading.long_conversations, make_redactor(reading.redaction))
     with summarizing_bar(len(candidate.conversations), candidate.name) as done:
         summaries = summarize_conversations(
-            candidate.conversations, OneByOne(engine), encoder, generation, done
+            candidate.conversations, engine, reader, generation, done
         )
     serving = replace(
         opened.serving,
         prompt=prompt_digest(model.prompt),
-        reading=candidate.wish.reading.of(model.prompt.cleaning),
+        reading=reading.of(model.prompt.cleaning),
     )
     return Summarized(summaries, serving, opened.weights)
 

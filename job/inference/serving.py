@@ -14,9 +14,16 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from job.config.data_sections import CleaningStep
+from job.config.redaction import RedactionSection
 from job.config.sections import AdapterModelSection, GenerationSection
-from job.config.serving_section import SERVING_KEYS_BY_SECTION, AdapterWeights, EngineName
+from job.config.serving_section import (
+    SERVING_KEYS_BY_SECTION,
+    AdapterWeights,
+    EngineName,
+    LongConversations,
+)
 from job.errors import DamagedError
+from job.identity import sha256_of
 from job.model.fetch import Adapter
 
 FILE = "serving.json"
@@ -30,23 +37,22 @@ DType = Annotated[str, Field(pattern=r"^(bfloat16|float16|float32)$")]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,39}$")]
 Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9.+!_-]{0,60}$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Redacted = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
+PATTERN_DIGITS = 8  # of the digest by which a pattern is shown
 
 
 @dataclass(frozen=True)
 class Reading:
     """The changes that a conversation goes through before it is a prompt.
 
-    The defaults are what evaluations do. `cleaning` is None for that of the adapter's training.
-    `redaction` has the names of what is replaced. `long_conversations` does not say `reject`: no
-    summary that is written is another one by that.
+    `cleaning` is None for that of the adapter's training. `long_conversations` does not say
+    `reject`: no summary that is written is another one by that.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     cleaning: tuple[CleaningStep, ...] | None = None
-    long_conversations: Literal["keep_ends", "hierarchical"] = "keep_ends"
-    redaction: tuple[Redacted, ...] = ()
+    long_conversations: LongConversations = "keep_ends"
+    redaction: RedactionSection | None = None
 
     def of(self, trained: tuple[CleaningStep, ...]) -> "Reading":
         """Return the same, of an adapter that was trained with this cleaning."""
@@ -62,11 +68,20 @@ class Reading:
         return {
             "cleaning": cleaning,
             "long_conversations": self.long_conversations,
-            "redaction": _listed(self.redaction),
+            "redaction": _listed(_redacted(self.redaction)),
         }
 
+    def unusual(self) -> list[str]:
+        """Return in words what a training does not do."""
+        usual = AS_TRAINED.shown()
+        parts = []
+        for name, value in self.shown().items():
+            if value != usual[name]:
+                parts.append(f"{name.replace('_', ' ')} {value}")
+        return parts
 
-AS_EVALUATED = Reading()
+
+AS_TRAINED = Reading()  # what a training does, and what serves unless somebody asks for more
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,7 @@ class Serving:
     tensor_parallel: Annotated[int, Field(ge=1, le=1024)]
     generation: Mapping[str, Any]  # by the keys in DECIDING
     prompt: Digest
-    reading: Reading = AS_EVALUATED
+    reading: Reading = AS_TRAINED
 
     @property
     def engine_name(self) -> str:
@@ -112,19 +127,15 @@ class Serving:
         parts.append(f"{how}, at most {generation['max_new_tokens']} tokens")
         if generation["max_input_tokens"] is not None:
             parts.append(f"prompts of at most {generation['max_input_tokens']} tokens")
-        usual = AS_EVALUATED.shown()
-        for name, value in self.reading.shown().items():
-            if value != usual[name]:
-                parts.append(f"{name.replace('_', ' ')} {value}")
-        return "; ".join(parts)
+        return "; ".join([*parts, *self.reading.unusual()])
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON types, without a reading that is the usual one.
 
         Earlier versions, which know no other, read them too.
         """
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        if self.reading == AS_EVALUATED:
+        plain: dict[str, Any] = TypeAdapter(Serving).dump_python(self, mode="json")
+        if self.reading == AS_TRAINED:
             del plain["reading"]
         return plain
 
@@ -171,7 +182,7 @@ class ServingWish:
     engine: EngineName = "auto"
     adapter_weights: AdapterWeights = "separate"
     tensor_parallel: int = 1
-    reading: Reading = AS_EVALUATED
+    reading: Reading = AS_TRAINED
     taken: frozenset[str] = frozenset()
 
 
@@ -244,6 +255,15 @@ def _flat(serving: Serving) -> dict[str, Any]:
     generation: dict[str, Any] = plain.pop("generation")
     del plain["reading"]
     return plain | generation | serving.reading.shown()
+
+
+def _redacted(section: RedactionSection | None) -> list[str]:
+    """Return what is replaced, by kind and by the name and digest of a pattern."""
+    if section is None:
+        return []
+    kinds = [f"phone ({section.phone_region})" if k == "phone" else k for k in section.kinds]
+    patterns = section.patterns.items()
+    return [*kinds, *(f"{name} ({sha256_of(text)[:PATTERN_DIGITS]})" for name, text in patterns)]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -5,13 +5,16 @@ A night does not: `job.summarization` has its own loop over chunks.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from job.config.sections import GenerationSection
-from job.conversations.record import Conversation
+from job.conversations.record import Conversation, Reject, Source
 from job.errors import ConfigError
-from job.inference.engine import Engine, Generated, why_only_thought
-from job.prompt.encode import Encoder, NothingToSummarizeError, TooLongError
+from job.inference.each import Done, OneByOne
+from job.inference.engine import Engine, Generated
+from job.inference.levels import Answer, answer_each
+from job.inference.reader import Prompts, Reader
+from job.prompt.encode import NothingToSummarizeError, TooLongError
 from job.telemetry import progress, warn
 
 MIN_CONVERSATIONS_FOR_A_BAR = 11  # a few samples need none
@@ -19,10 +22,15 @@ MIN_CONVERSATIONS_FOR_A_BAR = 11  # a few samples need none
 
 @dataclass(frozen=True)
 class Summaries:
-    """A summary of each conversation, and why it ended; None where nothing was generated."""
+    """A summary of each conversation, and why it ended; None where nothing was generated.
+
+    `read` has the conversations with placeholders, as the model read them; it is None if nothing
+    was to be redacted.
+    """
 
     texts: list[str]
     finish_reasons: list[str | None]
+    read: list[Conversation] | None = None
 
 
 @contextmanager
@@ -63,43 +71,56 @@ def check_budget(settings: GenerationSection, context_tokens: int | None) -> Non
 def summarize_conversations(
     conversations: Sequence[Conversation],
     engine: Engine,
-    encoder: Encoder,
+    reader: Reader,
     settings: GenerationSection,
     on_done: Callable[[int], None] | None = None,
+    isolates: bool = True,
 ) -> Summaries:
-    """Return a summary of each conversation, in order.
+    """Return a summary of each cleaned conversation, in order, made as a night makes it.
 
-    A conversation that cannot become a prompt is logged as a warning and gets an empty summary, as
-    do those for which the model only thinks.
-    `on_done` is called with the number of prompts finished since the last call. Raise ConfigError
-    if the model generates NaN in its dtype.
+    What a night would reject gets an empty summary, and is logged as a warning. `isolates` asks the
+    prompts of a batch that fails once more, in halves; else its error is raised.
+    `on_done` is called with the number of conversations finished since the last call. Raise
+    ConfigError if the model generates NaN in its dtype, or answers nothing.
     """
-    prompts: dict[int, list[int]] = {}
+    read = list(conversations)
+    prompts: dict[int, Prompts] = {}
     for row, conversation in enumerate(conversations):
         try:
-            prompts[row] = encoder.encode(conversation).ids
+            read[row], prompts[row] = reader.read(conversation)
         except (TooLongError, NothingToSummarizeError) as error:
             warn("not summarized", id=conversation.id, reason=str(error))
 
+    def generate(asked: Sequence[list[int]], _: Sequence[Source], done: Done) -> list[Generated]:
+        return engine.generate(asked, settings, done)
+
+    ask = OneByOne(engine, settings).generate if isolates else generate
     try:
-        answers = engine.generate(list(prompts.values()), settings, on_done)
+        answers = answer_each(
+            list(prompts.values()), ask, reader.encoder, on_done or (lambda _: None)
+        )
     except FloatingPointError as error:
         raise ConfigError(f"model.dtype: {error}") from error
 
-    _warn_of_thoughts(answers)
+    _warn_of_rejects(answers)
     summaries = Summaries([""] * len(conversations), [None] * len(conversations))
     for row, answer in zip(prompts, answers, strict=True):
-        summaries.texts[row] = answer.text.strip()
+        if isinstance(answer, Reject):
+            continue
+        text = answer.text.strip()
+        placeholders = prompts[row].placeholders
+        # As in a night: a model may write values that are in no turn.
+        summaries.texts[row] = placeholders.redact_again(text) if placeholders else text
         summaries.finish_reasons[row] = answer.finish_reason
-    return summaries
+    return summaries if reader.redactor is None else replace(summaries, read=read)
 
 
-def _warn_of_thoughts(answers: Sequence[Generated]) -> None:
-    thoughts = [answer for answer in answers if answer.is_only_thought]
-    if thoughts:
+def _warn_of_rejects(answers: Sequence[Answer | Reject]) -> None:
+    rejects = [answer for answer in answers if isinstance(answer, Reject)]
+    if rejects:
         warn(
-            "thoughts without a summary: they count as empty summaries",
-            summaries=len(thoughts),
+            "no summaries: they count as empty ones",
+            summaries=len(rejects),
             of=len(answers),
-            first=why_only_thought(thoughts[0]),
+            first=f"{rejects[0].reason}: {rejects[0].detail}",
         )

@@ -10,9 +10,10 @@ from typing import Any, Generic, TypeVar
 
 from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.config.data_sections import CleaningStep
-from job.config.serving_section import SERVING_KEYS, SERVING_KEYS_BY_SECTION
+from job.config.serving_section import READING_KEYS, SERVING_KEYS, SERVING_KEYS_BY_SECTION
 from job.conversations.cleaning import resolve_steps
 from job.inference.serving import (
+    AS_TRAINED,
     AdapterServing,
     Reading,
     Serving,
@@ -26,9 +27,11 @@ from job.model.fetch import Adapter, read_adapter
 
 Config = TypeVar("Config", SummarizeConfig, EvaluateConfig)
 
-# What `model.quantization` can name. A base's own quantization needs no key.
+ALL_KEYS = (*SERVING_KEYS, *READING_KEYS)  # of a config's top level
+OF_READING = (*READING_KEYS, "cleaning")
 SERVING = "serving"  # the key of the settings in the evaluation of a champion
 OF_AUTO = ("sdpa", "eager")  # what `model.attention: auto` may become
+# What `model.quantization` can name. A base's own quantization needs no key.
 QUANTIZATIONS = {"none": None, "nf4": "nf4", "nf4-double": "nf4-double"}
 
 
@@ -52,9 +55,20 @@ class Filled(Generic[Config]):
             config.engine,
             config.adapter_weights,
             config.tensor_parallel,
-            reading_of(config),
+            self.reading(),
             self.taken,
         )
+
+    def reading(self) -> Reading:
+        """Return what the config does to conversations before they are prompts."""
+        config = self.config
+        cleaning = None if config.data.cleaning == "auto" else resolve_steps(config.data)
+        long = config.long_conversations
+        if long == "reject":
+            # It changes no summary that is written, so it is no other way of reading.
+            judged = AS_TRAINED if self.judged is None else self.judged.serving.reading
+            long = judged.long_conversations
+        return Reading(cleaning, long, config.redaction)
 
 
 def fill(config: Config, evaluated: Mapping[str, Any] | None = None) -> Filled[Config]:
@@ -98,7 +112,7 @@ def take(config: Config, judged: AdapterServing) -> Filled[Config]:
     taken = {name: there[name] for name in there if name in _unset(config)}
     _drop_contradictions(_present(config), taken)
 
-    update: dict[str, Any] = {name: taken[name] for name in SERVING_KEYS if name in taken}
+    update: dict[str, Any] = {name: taken[name] for name in ALL_KEYS if name in taken}
     for section, names in SERVING_KEYS_BY_SECTION.items():
         values = {name: taken[name] for name in names if name in taken}
         update[section] = getattr(config, section).model_copy(update=values)
@@ -124,20 +138,6 @@ def wish_as_judged(wish: ServingWish, serving: Serving) -> ServingWish:
     )
 
 
-def reading_of(config: SummarizeConfig | EvaluateConfig) -> Reading:
-    """Return what a config does to conversations before they are prompts."""
-    cleaning = None if config.data.cleaning == "auto" else resolve_steps(config.data)
-    if isinstance(config, EvaluateConfig):
-        return Reading(cleaning)
-    is_hierarchical = config.long_conversations == "hierarchical"
-    redaction = config.redaction
-    return Reading(
-        cleaning,
-        "hierarchical" if is_hierarchical else "keep_ends",
-        () if redaction is None else (*redaction.kinds, *redaction.patterns),
-    )
-
-
 def departures_of_config(filled: Filled[Any], trained: tuple[CleaningStep, ...]) -> list[str]:
     """Return a sentence for each value that the config sets otherwise than it was judged.
 
@@ -150,7 +150,9 @@ def departures_of_config(filled: Filled[Any], trained: tuple[CleaningStep, ...])
     here = _present(filled.config)
     sentences = []
     for name, there in _values(judged).items():
-        if name != "cleaning" and name not in filled.taken and here[name] not in (there, "auto"):
+        if name in filled.taken or name in OF_READING:
+            continue
+        if here[name] not in (there, "auto"):
             sentences.append(departure(name, here[name], there))
 
     attention = filled.config.model.attention
@@ -161,7 +163,7 @@ def departures_of_config(filled: Filled[Any], trained: tuple[CleaningStep, ...])
         sentences.append(departure("attention", attention, judged.attention))
 
     there = judged.reading.shown()
-    for name, value in reading_of(filled.config).of(trained).shown().items():
+    for name, value in filled.reading().of(trained).shown().items():
         if value != there[name]:
             sentences.append(departure(name, value, there[name]))
     return sentences
@@ -170,6 +172,7 @@ def departures_of_config(filled: Filled[Any], trained: tuple[CleaningStep, ...])
 def _values(serving: Serving) -> dict[str, Any]:
     """Return the settings as values of a config's keys."""
     values: dict[str, Any] = {name: getattr(serving, name) for name in (*SERVING_KEYS, "dtype")}
+    values |= {name: getattr(serving.reading, name) for name in READING_KEYS}
     if serving.quantization in QUANTIZATIONS:
         values["quantization"] = QUANTIZATIONS[serving.quantization]
     if serving.reading.cleaning is not None:
@@ -179,7 +182,7 @@ def _values(serving: Serving) -> dict[str, Any]:
 
 def _present(config: SummarizeConfig | EvaluateConfig) -> dict[str, Any]:
     """Return the values of all keys of serving."""
-    values = {name: getattr(config, name) for name in SERVING_KEYS}
+    values = {name: getattr(config, name) for name in ALL_KEYS}
     for section, names in SERVING_KEYS_BY_SECTION.items():
         values |= {name: getattr(getattr(config, section), name) for name in names}
     return values
@@ -187,7 +190,7 @@ def _present(config: SummarizeConfig | EvaluateConfig) -> dict[str, Any]:
 
 def _unset(config: SummarizeConfig | EvaluateConfig) -> set[str]:
     """Return the names of the keys of serving that the config does not set."""
-    unset = set(SERVING_KEYS) - config.model_fields_set
+    unset = set(ALL_KEYS) - config.model_fields_set
     for section, names in SERVING_KEYS_BY_SECTION.items():
         unset |= set(names) - getattr(config, section).model_fields_set
     return unset

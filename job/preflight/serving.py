@@ -4,6 +4,7 @@ from typing import Any
 
 from job.config.commands import TrainConfig
 from job.config.data_sections import CleaningStep
+from job.inference.serving import Reading
 from job.inference.taken import Filled, departures_of_config
 from job.inference.vllm_start import is_installed
 from job.preflight.checks import Found
@@ -28,6 +29,8 @@ def describe_serving_of_training(config: TrainConfig, parameters: int) -> str:
     parts.append(f"engine {serve.engine}")
     if serve.tensor_parallel > 1:
         parts.append(f"{serve.tensor_parallel} GPUs")
+    reading = Reading(None, serve.long_conversations, serve.redaction)
+    parts += reading.unusual()
     lines = [f"{'; '.join(parts)}: the scores are taken on this"]
 
     if serve.quantization != config.model.quantization:

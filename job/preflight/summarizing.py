@@ -7,12 +7,13 @@ from pathlib import Path
 
 from job.config.commands import SummarizeConfig
 from job.config.load import resolved_yaml
+from job.config.redaction import RedactionSection
 from job.config.sections import as_list
 from job.conversations.read import read_conversations
 from job.conversations.record import Reject
 from job.conversations.redaction import make_redactor, redact_message, redacted_errors
 from job.environment import count_gpus
-from job.errors import DataError
+from job.errors import DataError, RecapError
 from job.gpus.visible import visible_gpus
 from job.model.champion import is_pointer, read_pointer
 from job.preflight.access import probe_output
@@ -41,7 +42,8 @@ class _Input:
 
 def plan_summarizing(config: SummarizeConfig) -> Plan:
     """Plan a night: read its input whole, and look at its adapter, its base and its output."""
-    input_check, found = check_value("input", lambda: _read_input(config), "input")
+    redacting = config.model_copy(update={"redaction": _redaction_of(config)})
+    input_check, found = check_value("input", lambda: _read_input(redacting), "input")
     files = found.files if found else None
     champion_checks, followed = _follow_champion(config)
     output_check, is_done = check_value("output", lambda: _look_at_output(config, files), "output")
@@ -85,6 +87,17 @@ def _follow_champion(config: SummarizeConfig) -> tuple[list[Check], SummarizeCon
 
     found, followed = check_value("champion", describe, "adapter")
     return [found], followed or config
+
+
+def _redaction_of(config: SummarizeConfig) -> RedactionSection | None:
+    """Return the redaction of the night, which its adapter decides if the config does not."""
+    if config.adapter is None or "redaction" in config.model_fields_set:
+        return config.redaction
+    try:
+        return begin_night(config, open_output(config.output, config.storage)).config.redaction
+    except RecapError:
+        # Another check shows the error. Until it is mended, nobody knows what may be quoted.
+        return RedactionSection()
 
 
 def _workers_check(config: SummarizeConfig) -> Check:

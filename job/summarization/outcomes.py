@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from job.conversations.record import Reject
 from job.inference.each import Done
-from job.summarization.levels import Answer, answer_each
+from job.inference.levels import Answer, answer_each
 from job.summarization.prepare import Task
 from job.summarization.records import Outcome, Prepared, Summary
 
@@ -37,7 +37,7 @@ class Window(NamedTuple):
         prompts = []
         for item in self.items:
             if isinstance(item, Prepared):
-                prompts += [part.ids for part in item.parts]
+                prompts += [part.ids for part in item.prompts.parts]
         return prompts
 
 
@@ -60,10 +60,11 @@ def windows_of(chunk: int, items: Iterable[Item]) -> Iterator[Window]:
     for item in items:
         window.append(item)
         if isinstance(item, Prepared):
-            tokens += sum(len(part.ids) for part in item.parts)
-            characters += len(item.id) + len(str(item.metadata))
-            if item.placeholders:
-                characters += item.placeholders.characters
+            prompts = item.prompts
+            tokens += sum(len(part.ids) for part in prompts.parts)
+            characters += len(prompts.id) + len(str(item.metadata))
+            if prompts.placeholders:
+                characters += prompts.placeholders.characters
         else:
             characters += len(item.result.id or "")
 
@@ -114,9 +115,12 @@ def answer_windows(
 
 
 def _answer(window: Window, task: Task, on_done: Done) -> AnsweredWindow:
-    prepared = [item for item in window.items if isinstance(item, Prepared)]
+    prepared = [item.prompts for item in window.items if isinstance(item, Prepared)]
     on_done(len(window.items) - len(prepared))
-    answers = answer_each(prepared, task.engine, on_done)
+    answers: list[Answer | Reject] = []
+    if prepared:  # else no model may be needed, and asking for its encoder would load one
+        encoder = task.engine.loader.load().encoder
+        answers = answer_each(prepared, task.engine.generate, encoder, on_done)
 
     outcomes: list[Outcome] = []
     next_answer = 0
@@ -134,32 +138,33 @@ def _outcome(item: Prepared, answer: Answer | Reject, task: Task) -> Outcome:
     if isinstance(answer, Reject):
         return Outcome(item.origin, answer)
 
+    prompts = item.prompts
     text = answer.text.strip()
     if not text:
         detail = f"the model answered {answer.output_tokens} tokens without text"
-        return Outcome(item.origin, Reject(item.source, "empty_summary", detail, item.id))
+        return Outcome(item.origin, Reject(prompts.source, "empty_summary", detail, prompts.id))
     if answer.finish_reason == "length" and task.cut_summaries == "reject":
         limit = task.engine.settings.max_new_tokens
         detail = f"cut at generation.max_new_tokens ({limit}), and cut_summaries is reject"
-        return Outcome(item.origin, Reject(item.source, "cut_at_limit", detail, item.id))
+        return Outcome(item.origin, Reject(prompts.source, "cut_at_limit", detail, prompts.id))
 
     redactions = 0
     leaks = 0
-    if item.placeholders:
-        redactions = item.placeholders.replaced
+    if prompts.placeholders:
+        redactions = prompts.placeholders.replaced
         # The summary is redacted too: a model may write values that are in no turn.
-        text = item.placeholders.redact_again(text)
-        leaks = item.placeholders.replaced - redactions
+        text = prompts.placeholders.redact_again(text)
+        leaks = prompts.placeholders.replaced - redactions
     summary = Summary(
-        id=item.id,
+        id=prompts.id,
         summary=text,
-        source=item.source,
+        source=prompts.source,
         finish_reason=answer.finish_reason,
         input_tokens=answer.input_tokens,
         output_tokens=answer.output_tokens,
-        dropped_turns=item.dropped_turns + answer.dropped_turns,
+        dropped_turns=prompts.dropped_turns + answer.dropped_turns,
         metadata=item.metadata,
-        parts=len(item.parts),
+        parts=len(prompts.parts),
         levels=answer.levels,
         redactions=redactions,
         leaks=leaks,

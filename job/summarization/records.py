@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from job.conversations.record import Conversation, Reject, Source
-from job.conversations.redaction import Placeholders
 from job.inference.engine import FinishReason
-from job.prompt.encode import EncodedPart
+from job.inference.reader import Prompts
 
 ALREADY_DONE = "already_done"  # reason in the row of a skipped record
 
@@ -56,12 +55,8 @@ class Prepared(NamedTuple):
     """A conversation once its prompts are made, without its turns: windows hold many of these."""
 
     origin: Origin
-    id: str
-    source: Source
+    prompts: Prompts
     metadata: Mapping[str, Any]
-    parts: list[EncodedPart]  # one prompt, or one for each part of a long conversation
-    dropped_turns: int
-    placeholders: Placeholders | None  # of the values that were redacted
     digest: str  # of the id, the words, and everything that decides the summary
 
 

@@ -65,18 +65,7 @@ def summarize(
     files = inputs.files
     output = open_output(config.output, config.storage)
     check_apart(output, as_list(config.input), files)
-    with redacted_errors(make_redactor(config.redaction), [file.uri for file in files]):
-        night = begin_night(config, output, inputs.left_out)
-        return _summarize(config, night, files, open_with, shard)
-
-
-def _summarize(
-    config: SummarizeConfig,
-    night: Night,
-    files: Sequence[InputFile],
-    open_with: Open,
-    shard: Shard,
-) -> Counts:
+    night = begin_night(config, output, inputs.left_out)
     done = finish_if_done(night, files)
     if done is not None:
         check_enough(done.records, night.config)
@@ -89,6 +78,17 @@ def _summarize(
         pin_champion(config, night.output, night.champion)
         night = begin_night(config, night.output, night.left_out)
         _log_champion(night)
+    with redacted_errors(make_redactor(night.config.redaction), [file.uri for file in files]):
+        return _summarize(config, night, files, open_with, shard)
+
+
+def _summarize(
+    config: SummarizeConfig,
+    night: Night,
+    files: Sequence[InputFile],
+    open_with: Open,
+    shard: Shard,
+) -> Counts:
     with heartbeat("planning"), locked(shard.claims.folder) if shard.claims else nullcontext():
         # Of this machine's workers, one cuts the input while the others wait.
         chunks = agree_on_chunks(night.output.store, night.settings_folder, files, night.config)

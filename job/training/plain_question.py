@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from job.conversations.record import Conversation
+from job.conversations.redaction import PLACEHOLDER, make_redactor
 from job.errors import DataError
 from job.evaluation.result import NotScored
 from job.evaluation.systems import Scored
 from job.inference.engine import to_answer
+from job.inference.reader import Reader
 from job.model.files import CONFIG
 from job.model.load import compute_dtype, context_tokens
 from job.prompt.encode import Encoder
@@ -101,16 +103,26 @@ def _spread(
     encoder = Encoder(
         run.data.prompt, run.tokenizer, min(budget, generation.max_input_tokens or budget)
     )
+    reader = Reader(encoder, redactor=make_redactor(run.config.serve.redaction))
 
     rows = []
     for row, conversation in enumerate(conversations):
         if summaries is not None and not summaries[row]:
             continue
         with suppress(DataError):  # it cannot become a prompt
-            prompt = encoder.encode(conversation)
-            # Where turns were left out, an engine with a smaller context left out others.
-            if not prompt.dropped_turns:
-                rows.append((prompt.ids, "" if summaries is None else summaries[row]))
+            read, prompts = reader.read(conversation)
+            summary = "" if summaries is None else summaries[row]
+            # Where turns were left out, an engine with a smaller context left out others, or
+            # summarized parts. A value that the model made up was redacted in its summary.
+            is_as_generated = reader.redactor is None or not _has_made_up_values(summary, read)
+            if is_as_generated and not prompts.dropped_turns:
+                rows.append((prompts.parts[0].ids, summary))
     rows.sort(key=lambda row: len(row[0]))
     shorter = rows[: max(count, len(rows) // 2)]
     return shorter[:: max(1, len(shorter) // count)][:count]
+
+
+def _has_made_up_values(summary: str, read: Conversation) -> bool:
+    """Return True if the summary has a placeholder that the conversation, as it was read, lacks."""
+    given = {found for turn in read.turns for found in PLACEHOLDER.findall(turn.text)}
+    return not given.issuperset(PLACEHOLDER.findall(summary))

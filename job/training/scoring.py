@@ -17,6 +17,7 @@ from job.config.commands import TrainConfig
 from job.config.gate_mistakes import needs_base
 from job.config.sections import AdapterModelSection
 from job.conversations.record import Conversation
+from job.conversations.redaction import make_redactor
 from job.errors import ConfigError, DataError, RetryError, is_out_of_memory
 from job.evaluation.contest import Contest, judge_contest, summarize_rivals
 from job.evaluation.evaluate import SEED, evaluate
@@ -27,11 +28,10 @@ from job.evaluation.served import serve_judged
 from job.evaluation.systems import TUNED, Scored, System
 from job.identity import json_digest
 from job.inference.choose import serving_in_memory
-from job.inference.each import OneByOne
-from job.inference.engine import Engine
 from job.inference.from_disk import Candidate, Folders
 from job.inference.open import model_on_disk
-from job.inference.serving import ServingWish
+from job.inference.reader import Reader
+from job.inference.serving import Reading, ServingWish
 from job.inference.summaries import (
     Summaries,
     input_budget,
@@ -139,6 +139,7 @@ def serving_wish(config: TrainConfig) -> ServingWish:
         serve.engine,
         serve.adapter_weights,
         serve.tensor_parallel,
+        Reading(None, serve.long_conversations, serve.redaction),
     )
 
 
@@ -160,11 +161,19 @@ def summarize_as_trained(attempt: CurrentAttempt, model: Model, stop: StopSignal
             warn("the weights in memory are not scored", why=attempt.left_out["as_trained"])
             return []
     dtype = compute_dtype(run.config.model.dtype)
-    serving = serving_in_memory(model, dtype, run.config.generation, run.data.prompt)
+    serving = serving_in_memory(model, dtype, serving_wish(run.config), run.data.prompt)
     name = f"{TUNED}, as trained ({serving.quantization}, transformers)"
     origin = "the weights in the training's memory"
     return [
-        System(name, "as_trained", found.texts, found.finish_reasons, origin, serving.to_json())
+        System(
+            name,
+            "as_trained",
+            found.texts,
+            found.finish_reasons,
+            origin,
+            serving.to_json(),
+            found.read,
+        )
     ]
 
 
@@ -180,20 +189,21 @@ def adapter_folder(run: Run) -> Path:
 def summarize_in_memory(run: Run, model: Model) -> Callable[[list[Conversation]], Summaries]:
     """Return a function that summarizes with the model in training, and leaves it as it was.
 
-    Collective if the model is sharded.
+    Conversations are read as they will be when the adapter serves. Collective if the model is
+    sharded.
     """
+    generation, serve = run.config.generation, run.config.serve
+    redactor = make_redactor(serve.redaction)
+    # Ranks that share a model must all ask it the same, so none can ask again what failed.
+    isolates = not isinstance(model, FSDPModule)
 
     def summarize(conversations: list[Conversation]) -> Summaries:
         with in_evaluation_mode(model), summarizing_bar(len(conversations)) as done:
-            engine: Engine = TransformersEngine(model, run.tokenizer)
-            if not isinstance(model, FSDPModule):
-                # Isolates a conversation that fails. Ranks that share a model cannot: all must ask
-                # it the same.
-                engine = OneByOne(engine)
-            budget = input_budget(engine, run.config.generation)
-            encoder = Encoder(run.data.prompt, run.tokenizer, budget)
+            engine = TransformersEngine(model, run.tokenizer)
+            encoder = Encoder(run.data.prompt, run.tokenizer, input_budget(engine, generation))
+            reader = Reader(encoder, serve.long_conversations, redactor)
             return summarize_conversations(
-                conversations, engine, encoder, run.config.generation, done
+                conversations, engine, reader, generation, done, isolates
             )
 
     return summarize

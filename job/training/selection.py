@@ -234,7 +234,7 @@ def scores_of(
     for candidate in candidates:
         made = summaries[candidate.step]
         name = str(candidate.step)
-        systems.append(System(name, "judged", made.texts, made.finish_reasons))
+        systems.append(System(name, "judged", made.texts, made.finish_reasons, read=made.read))
     scored = score_systems(systems, conversations, [metric], models)
     return np.stack([scored[each.name][metric.name].of(metric) for each in systems], axis=1)
 

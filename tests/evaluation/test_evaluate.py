@@ -3,11 +3,11 @@ import json
 import pytest
 
 from job.config.scoring_sections import ScoringSection
-from job.conversations.record import Conversation
+from job.conversations.record import Conversation, Turn
 from job.errors import DamagedError, DataError, ExitCode
 from job.evaluation.evaluate import choose_conversations, evaluate
 from job.evaluation.metrics.copying import COPIED
-from job.evaluation.metrics.invented import INVENTED_NAMES
+from job.evaluation.metrics.invented import INVENTED_NAMES, inventions
 from job.evaluation.result import Evaluation, comparison_sentence, verdict, warnings
 from job.evaluation.systems import Scored, System
 from job.evaluation.table import score_table, shown_scores
@@ -260,3 +260,16 @@ def test_the_table_shortens_long_names(conversations: list[Conversation]) -> Non
     name = "a system with a very long name, as paths of adapters have it, and more of it"
     table = score_table(score({name: ["x"] * 40}, conversations).evaluation)
     assert all(len(line) <= 100 for line in table.splitlines())
+
+
+def test_a_summary_is_measured_against_what_its_system_read() -> None:
+    conversations = make_conversations(12)
+    said = [Turn("customer", "a@shop.com, b@shop.com, c@shop.com"), Turn("agent", "Thanks, Joe")]
+    read = [Turn("customer", "[EMAIL_1], [EMAIL_2], [EMAIL_3]"), Turn("agent", "Thanks, Joe")]
+    given = conversations[3]._replace(turns=tuple(said))
+    redacted = [each._replace(turns=tuple(read)) for each in conversations]
+    for text, invented in {"Joe has [EMAIL_3].": [], "Joe has a@shop.com.": ["a@shop.com"]}.items():
+        sample = System("tuned", "judged", [text] * 12, read=redacted).sample(3, given)
+        found = inventions(sample)
+        assert [*found.numbers, *(found.names or []), *found.contacts] == invented
+        assert sample.references == given.references, "as people wrote them"

@@ -33,19 +33,30 @@ class Fragile:
         return [Generated(f"said {prompt[0]}", 2, "stop") for prompt in prompts]
 
 
-def test_prompt_that_breaks_the_engine_gets_an_empty_answer(caplog):
+def asked(engine: Any, prompts: list[list[int]], on_done: Any = lambda _: None) -> Any:
+    return OneByOne(engine, SETTINGS).generate(prompts, [], on_done)
+
+
+def test_prompt_that_breaks_the_engine_costs_no_other_its_answer():
     done: list[int] = []
     prompts = [[1], [2], [13], [4], [5]]
-    answers = OneByOne(Fragile()).generate(prompts, GenerationSection(), done.append)
-    assert [answer.text for answer in answers] == ["said 1", "said 2", "", "said 4", "said 5"]
+    first, second, failed, *others = asked(Fragile(), prompts, done.append)
+    assert [one.text for one in (first, second, *others)] == [f"said {n}" for n in (1, 2, 4, 5)]
+    assert failed == Failure("ValueError", "unlucky")
     assert sum(done) == 5
-    assert "scored as empty" in caplog.text
 
 
 def test_engine_that_answers_nothing_is_a_mistake_in_the_config():
-    message = r"none of 2 conversations \(the first: ValueError: unlucky\)"
+    message = r"none of 2 prompts \(the first: ValueError: unlucky\)"
     with pytest.raises(ConfigError, match=message):
-        OneByOne(Fragile()).generate([[13], [13, 4]], GenerationSection())
+        asked(Fragile(), [[13], [13, 4]])
+
+
+def test_engine_that_has_answered_may_fail_on_all_later_prompts():
+    one_by_one = OneByOne(Fragile(), SETTINGS)
+    for prompt in ([1], [13]):
+        (answer,) = one_by_one.generate([prompt], [], lambda _: None)
+    assert isinstance(answer, Failure)
 
 
 def test_a_gpu_that_fails_is_no_failure_of_a_prompt():
@@ -54,7 +65,7 @@ def test_a_gpu_that_fails_is_no_failure_of_a_prompt():
 
     engine = SimpleNamespace(generate=fail, context_tokens=9)
     with pytest.raises(RetryError):
-        OneByOne(engine).generate([[1], [2]], GenerationSection())
+        asked(engine, [[1], [2]])
 
 
 def failing(error: Exception, is_bad: Any = lambda prompts: True) -> Any:
@@ -105,5 +116,5 @@ def test_memory_that_runs_out_is_one_failure_whatever_reports_it(error):
     assert isinstance(failure, Failure)
     assert failure.name in ("OutOfMemoryError", "MemoryError")
     with pytest.raises(ConfigError, match="where it does not fit into memory") as caught:
-        OneByOne(failing(error)).generate([[1], [2]], SETTINGS)
+        asked(failing(error), [[1], [2]])
     assert is_out_of_memory(caught.value.__cause__)

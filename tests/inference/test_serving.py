@@ -10,6 +10,7 @@ import pytest
 from job.config.commands import SummarizeConfig
 from job.config.document import ConfigText
 from job.config.load import load_config, resolved_yaml
+from job.config.redaction import RedactionSection
 from job.config.sections import StorageSection
 from job.errors import DamagedError
 from job.identity import json_digest
@@ -30,6 +31,9 @@ from job.summarization.summarizer import Digests
 from tests.serving import GENERATION, SERVING
 
 JUDGED = AdapterServing(SERVING, is_judged=True)
+ORDERS = RedactionSection(
+    kinds=["email", "phone"], patterns={"order": "ORD-[0-9]+"}, phone_region="DE"
+)
 
 
 def night(**keys: Any) -> SummarizeConfig:
@@ -87,7 +91,9 @@ def test_an_adapter_without_the_file_changes_no_config(tmp_path):
         {"judged": "yes"},
         {"reading": {"cleaning": ["eval"]}},
         {"reading": {"long_conversations": "drop"}},
-        {"reading": {"redaction": ["../x"]}},
+        {"reading": {"redaction": {"kinds": ["../x"]}}},
+        {"reading": {"redaction": {"patterns": {"../x": "a"}}}},
+        {"reading": {"redaction": {"patterns": {"order": "("}}}},
         {"reading": {"path": "/etc"}},
     ],
     ids=str,
@@ -173,14 +179,54 @@ def test_differences_are_sentences_about_what_decides():
 
 
 def test_what_is_read_otherwise_departs():
-    other = replace(SERVING, reading=Reading(("links",), "hierarchical", ("email", "phone")))
+    other = replace(SERVING, reading=Reading(("links",), "hierarchical", ORDERS))
     assert differences(SERVING, other) == [
         "cleaning links here, as in training when it was judged",
         "long conversations hierarchical here, keep_ends when it was judged",
-        "redaction email, phone here, none when it was judged",
+        "redaction email, phone (DE), order (b41be88c) here, none when it was judged",
     ]
     assert "cleaning links; long conversations hierarchical; redaction email" in other.text()
     assert Serving.from_json(other.to_json()) == other
+
+
+def test_a_night_reads_as_its_adapter_was_judged_unless_it_says_otherwise():
+    reading = Reading(None, "hierarchical", ORDERS)
+    judged = AdapterServing(replace(SERVING, reading=reading), True)
+    filled = take(night(), judged)
+    assert (filled.config.long_conversations, filled.config.redaction) == ("hierarchical", ORDERS)
+    assert filled.wish().reading == reading
+    assert departures_of_config(filled, ()) == []
+    same = night(long_conversations="hierarchical", redaction=ORDERS.model_dump())
+    assert departures_of_config(take(same, judged), ()) == []
+    digests = Digests("a", "b")
+    assert identity(filled.config, [], digests) == identity(take(same, judged).config, [], digests)
+    assert identity(filled.config, [], digests) != identity(night(), [], digests)
+    again = load_config("summarize", ConfigText("night.yaml", resolved_yaml(night())))
+    assert take(again, judged).config.redaction == ORDERS
+
+
+@pytest.mark.parametrize(
+    ("keys", "departs"),
+    [
+        ({"long_conversations": "keep_ends"}, "long conversations keep_ends here, hierarchical"),
+        ({"long_conversations": "reject"}, None),
+        ({"redaction": None}, "redaction none here, email, phone (DE), order ("),
+        ({"redaction": {"phone_region": "US"}}, "redaction email, phone (US), order ("),
+        (
+            {"redaction": {"patterns": {"order": "A-[0-9]+"}}},
+            "redaction email, phone (DE), order (",
+        ),
+    ],
+    ids=str,
+)
+def test_any_other_reading_than_that_of_the_judged_departs(keys, departs):
+    if keys.get("redaction"):
+        keys = {"redaction": ORDERS.model_dump() | keys["redaction"]}
+    reading = Reading(None, "hierarchical", ORDERS)
+    judged = AdapterServing(replace(SERVING, reading=reading), True)
+    found = departures_of_config(take(night(**keys), judged), ())
+    assert len(found) == (departs is not None)
+    assert not found or found[0].startswith(departs)
 
 
 def test_the_usual_reading_is_no_part_of_the_record():

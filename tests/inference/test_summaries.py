@@ -6,6 +6,7 @@ from typing import Any
 from job.config.sections import GenerationSection, PromptSection
 from job.conversations.record import Conversation, Source, Turn
 from job.inference.engine import Generated, to_answer
+from job.inference.reader import Reader
 from job.inference.summaries import summarize_conversations
 from job.prompt.encode import Encoder
 from job.prompt.template import make_prompt
@@ -30,9 +31,11 @@ def test_thoughts_are_neither_summaries_nor_scored_as_such(caplog):
     conversations = [Conversation(str(n), (Turn("agent", "Hi"),), Source("f", n)) for n in range(3)]
     encoder = Encoder(make_prompt(PromptSection(), tokenizer), tokenizer, 900)
     LOGGER.propagate = True
-    found = summarize_conversations(conversations, Thinking(), encoder, GenerationSection()).texts
+    found = summarize_conversations(
+        conversations, Thinking(), Reader(encoder), GenerationSection()
+    ).texts
     assert found == ["A refund.", "", "A refund."]
     (warning,) = caplog.records
-    assert "thoughts without a summary" in warning.message
+    assert "they count as empty ones" in warning.message
     assert (warning.fields["summaries"], warning.fields["of"]) == (1, 3)
     assert "raise generation.max_new_tokens" in warning.fields["first"]

@@ -9,10 +9,10 @@ import pytest
 from job.config.sections import GenerationSection, PromptSection
 from job.conversations.record import Conversation, Reject, Source, Turn
 from job.inference.engine import Generated
+from job.inference.levels import MAX_LEVELS
 from job.model.load import load_tokenizer
 from job.prompt.encode import Encoder, TooLongError
 from job.prompt.template import make_prompt
-from job.summarization.levels import MAX_LEVELS
 from job.summarization.records import Summary
 from job.summarization.summarizer import Digests, Summarizer
 from tests.summarization.nights import results, task_of

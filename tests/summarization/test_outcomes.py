@@ -15,10 +15,10 @@ from job.conversations.redaction import make_redactor
 from job.errors import ConfigError, ExitCode, PreemptedError, RetryError
 from job.inference.each import Failure, generate_each
 from job.inference.engine import Generated
+from job.inference.reader import MAX_REDACTED_CHARACTERS
 from job.summarization import outcomes
 from job.summarization.careful_engine import MIN_FAILURES_ALIKE, CarefulEngine
 from job.summarization.outcomes import windows_of
-from job.summarization.prepare import MAX_REDACTED_CHARACTERS
 from job.summarization.records import Outcome, Summary
 from job.summarization.summarizer import SummarizerLoader
 from tests.stand_in import StandInEngine

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from job.config.commands import TrainConfig
+from job.config.redaction import RedactionSection
 from job.config.sections import StorageSection
 from job.errors import ExitCode
-from job.inference.serving import AdapterServing, Serving, read_serving
+from job.inference.serving import AdapterServing, Reading, Serving, read_serving
 from job.model.fetch import read_adapter
 from job.training.scoring import serving_wish
 from tests.faults.trials import journal_of, store_of
@@ -35,6 +36,8 @@ def serving_of(config: dict[str, Any]) -> AdapterServing:
 
 def test_both_scores_are_named_as_what_they_are(short, trials):
     short["evaluation"] |= {"as_trained": True, "base_without_adapter": True}
+    reading = Reading(None, "hierarchical", RedactionSection(kinds=["email"]))
+    short["serve"] = {"long_conversations": "hierarchical", "redaction": {"kinds": ["email"]}}
     code, log = trials.run(short, INSTRUMENTS="count_models_beside_a_base")
     assert code == ExitCode.DONE, log
 
@@ -51,6 +54,8 @@ def test_both_scores_are_named_as_what_they_are(short, trials):
     assert judged.is_judged
     assert judged.serving == Serving.from_json(tuned["serving"])
     assert judged.serving.generation["max_new_tokens"] == 8
+    assert judged.serving.reading == reading
+    assert Serving.from_json(as_trained["serving"]).reading == reading
     page = (report / "report.html").read_text(encoding="utf-8")
     for text in (AS_TRAINED, "quantization nf4-double", "quantization none"):
         assert text in page

@@ -11,8 +11,8 @@ import pytest
 
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import ConfigError
-from job.inference.each import OneByOne
 from job.inference.from_disk import Candidate, Folders, summarize_candidates
+from job.inference.reader import Reader
 from job.inference.serving import ServingWish
 from job.inference.summaries import input_budget, summarize_conversations
 from job.prompt.encode import Encoder
@@ -39,10 +39,10 @@ def test_adapter_and_base_share_one_process_of_vllm(fetched, engine, tmp_path):
     assert found["tuned"].serving.engine == "vllm"
     assert found["tuned"].serving.attention == "vllm"
 
-    encoder = Encoder(fetched.prompt, fetched.tokenizer, input_budget(engine, SETTINGS))
+    reader = Reader(Encoder(fetched.prompt, fetched.tokenizer, input_budget(engine, SETTINGS)))
     here = {"tuned": engine, "base": engine.with_adapter(None)}
     for name, each in here.items():
-        expected = summarize_conversations(CONVERSATIONS, OneByOne(each), encoder, SETTINGS)
+        expected = summarize_conversations(CONVERSATIONS, each, reader, SETTINGS)
         assert found[name].summaries == expected
     assert found["tuned"].summaries.texts != found["base"].summaries.texts
 

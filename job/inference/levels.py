@@ -2,20 +2,23 @@
 
 A long conversation has a prompt for each of its parts. The answers to these are its next level: a
 conversation of summaries, which is encoded again, until one prompt is left. All prompts of a level,
-of all conversations of a window, go to the engine in one call, so that they are batched together.
+of all conversations, go to the engine in one call, so that they are batched together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from job.conversations.record import Conversation, Reject, RejectReason, Turn
+from job.conversations.record import Conversation, Reject, RejectReason, Source, Turn
 from job.inference.each import Done, Failure
 from job.inference.engine import FinishReason, Generated, why_only_thought
-from job.prompt.encode import EncodedPart, TooLongError
-from job.summarization.careful_engine import CarefulEngine
-from job.summarization.records import Prepared
+from job.inference.reader import Prompts
+from job.prompt.encode import EncodedPart, Encoder, TooLongError
 
 MAX_LEVELS = 6
+
+# Returns an answer to each prompt, or why it has none. The sources are those of the conversations
+# that the prompts are made of.
+Generate = Callable[[Sequence[list[int]], Sequence[Source], Done], Sequence[Generated | Failure]]
 
 
 class Answer(NamedTuple):
@@ -33,7 +36,7 @@ class _Progress(NamedTuple):
     """A conversation at one of its levels: the prompts there, and the sums of the levels below."""
 
     row: int
-    item: Prepared
+    item: Prompts
     parts: list[EncodedPart]
     level: int = 1
     input_tokens: int = 0
@@ -45,13 +48,18 @@ class _Progress(NamedTuple):
 
 
 def answer_each(
-    prepared: Sequence[Prepared],
-    engine: CarefulEngine,
+    prompts_of_each: Sequence[Prompts],
+    generate: Generate,
+    encoder: Encoder,
     on_done: Done,
 ) -> list[Answer | Reject]:
-    """Return an answer for each conversation, or the reject that it is without one."""
+    """Return an answer for each conversation, or the reject that it is without one.
+
+    `encoder` is the one that made the prompts. `on_done` is called with the number of conversations
+    whose prompts of the first level are finished.
+    """
     results: dict[int, Answer | Reject] = {}
-    unanswered = [_Progress(row, item, item.parts) for row, item in enumerate(prepared)]
+    unanswered = [_Progress(row, item, item.parts) for row, item in enumerate(prompts_of_each)]
     report = _by_conversation(on_done, unanswered)
 
     while unanswered:
@@ -62,14 +70,14 @@ def answer_each(
             for part in progress.parts:
                 prompts.append(part.ids)
                 sources.append(progress.item.source)
-        answers = engine.generate(prompts, sources, report)
+        answers = generate(prompts, sources, report)
 
         # The answers are in the order of the prompts: each conversation takes one for each part.
         higher = []
         start = 0
         for progress in unanswered:
             end = start + len(progress.parts)
-            step = _next_step(progress, answers[start:end], engine)
+            step = _next_step(progress, answers[start:end], encoder)
             start = end
             if isinstance(step, _Progress):
                 higher.append(step)
@@ -79,13 +87,13 @@ def answer_each(
 
         # The bar is full after the first level: nobody knows how many prompts the next ones have.
         report = _report_nothing
-    return [results[row] for row in range(len(prepared))]
+    return [results[row] for row in range(len(prompts_of_each))]
 
 
 def _next_step(
     progress: _Progress,
     answers: Sequence[Generated | Failure],
-    engine: CarefulEngine,
+    encoder: Encoder,
 ) -> _Progress | Answer | Reject:
     """Return what the answers to this level's prompts make of a conversation."""
     if len(answers) == 1:
@@ -130,7 +138,7 @@ def _next_step(
         dropped_turns=dropped_turns,
         turns_covered=tuple(turns_covered),
     )
-    return _next_level(progress, texts, engine)
+    return _next_level(progress, texts, encoder)
 
 
 def _last_answer(progress: _Progress, answer: Generated | Failure) -> Answer | Reject:
@@ -149,9 +157,7 @@ def _last_answer(progress: _Progress, answer: Generated | Failure) -> Answer | R
     )
 
 
-def _next_level(
-    progress: _Progress, texts: Sequence[str], engine: CarefulEngine
-) -> _Progress | Reject:
+def _next_level(progress: _Progress, texts: Sequence[str], encoder: Encoder) -> _Progress | Reject:
     """Encode the summaries of the parts as a conversation of their own."""
     if not texts:
         detail = f"the model answered each of {len(progress.parts)} parts without text"
@@ -159,7 +165,6 @@ def _next_level(
 
     turns = tuple(Turn(f"part {number}", text) for number, text in enumerate(texts, 1))
     conversation = Conversation(progress.item.id, turns, progress.item.source)
-    encoder = engine.loader.load().encoder
 
     # Each level must have fewer parts than the one below, or it would never end. This is at least
     # 1, because a level of one part was the last.
