@@ -11,7 +11,7 @@ from job.evaluation.gate import Check, GateResult
 from job.evaluation.result import shorten, signed
 
 MAX_COLUMNS = 100
-NAME_COLUMNS = 50  # the name of an older set fits
+NAME_COLUMNS = 47
 MARKS = {True: "✓", False: "✗", None: "–"}
 
 

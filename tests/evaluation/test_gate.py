@@ -322,14 +322,13 @@ def test_the_screen_says_verdict_reasons_and_remedies_in_few_lines():
     assert screen.splitlines() == [
         "tuned did not pass the gate: 4 of 6 checks on 100 conversations failed.",
         "",
-        "                                                          gain  95% interval      must be",
+        "                                                       gain  95% interval      must be",
         "",
-        "  ✓  better than the constant sentence                  +0.050  [+0.030, +0.070]  above 0",
-        "  ✗  better than lead-2                                 +0.010  [-0.005, +0.025]  above 0",
-        "  ✓  better than base without adapter                   +0.050  [+0.030, +0.070]  above 0",
-        "  ✗  no worse than the champion                         -0.050  [-0.070, -0.030]  "
-        "from -0.01",
-        "  ✗  empty, against the champion                        -0.030  [-0.060, +0.000]  "
+        "  ✓  better than the constant sentence               +0.050  [+0.030, +0.070]  above 0",
+        "  ✗  better than lead-2                              +0.010  [-0.005, +0.025]  above 0",
+        "  ✓  better than base without adapter                +0.050  [+0.030, +0.070]  above 0",
+        "  ✗  no worse than the champion                      -0.050  [-0.070, -0.030]  from -0.01",
+        "  ✗  empty, against the champion                     -0.030  [-0.060, +0.000]  "
         "mean from -0.01",
         "  ✗  older set billing",
         "     it is gone",
