@@ -20,14 +20,11 @@ from tests.bases.page import PAGE, Row, lines_of, write_row
 # Libraries warn on stderr, as they do outside of tests.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-# One of each kind. `make test-bases` tries all.
+# One of each kind that other tests lack: their base is a dense Llama. `make test-bases` tries all.
 KINDS = {
-    "dense": "Llama 3.x",
     "Conv1D, learned positions, no chat template": "GPT-2",
-    "experts": "Qwen 3 MoE",
     "template that opens a thought, shared experts": "DeepSeek V3 / R1",
     "channels, attention that sdpa lacks": "gpt-oss",
-    "convolutions between attention": "LFM2",
     "state space and attention in one layer": "Falcon-H1",
     "multimodal without a causal class, template without system role": "Mistral Small 3.x",
 }

@@ -267,7 +267,7 @@ def test_an_adapter_that_nobody_can_load_is_not_published(
 @pytest.mark.quality
 @pytest.mark.usefixtures("places")
 def test_a_reload_that_no_process_survives_is_given_up(verified, trials):
-    broken = "job.training.verify:judge:kill"
+    broken = "job.training.plain_process:PlainProcess.ask:kill"
     codes = [trials.run(verified, BROKEN=broken)[0] for _ in range(3)]
     assert codes == [-signal.SIGKILL, -signal.SIGKILL, ExitCode.DONE]
     facts = journal_of(store_of(verified))["facts"]

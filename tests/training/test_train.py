@@ -20,18 +20,8 @@ pytestmark = pytest.mark.usefixtures("places")
 QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
-def command(config: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "job", "train", str(config), *arguments]
-
-
-def recap_train(
-    config: Path, *arguments: str, folder: Path | None = None
-) -> "subprocess.CompletedProcess[str]":
-    environment = os.environ | QUIET
-    words = command(config, *arguments)
-    return subprocess.run(
-        words, capture_output=True, text=True, env=environment, cwd=folder, check=False
-    )
+def command(config: Path) -> list[str]:
+    return [sys.executable, "-m", "job", "train", str(config)]
 
 
 def read_json(path: Path) -> Any:
@@ -48,9 +38,14 @@ def folder_digest(folder: Path) -> dict[str, str]:
     }
 
 
-def test_a_run_leaves_an_adapter_that_loads_anywhere(config, write_config, base_folder, poisoned):
+def test_a_run_leaves_an_adapter_that_loads_anywhere(
+    config, write_config, base_folder, poisoned, recap
+):
     path = write_config(config)
-    done = recap_train(path, folder=poisoned)
+    done = subprocess.run(
+        command(path), capture_output=True, text=True, check=False,
+        env=os.environ | QUIET, cwd=poisoned,
+    )  # fmt: skip
     assert done.returncode == ExitCode.DONE, done.stderr
     assert [*poisoned.glob("*.imported")] == [], "nothing is imported from the current folder"
     run = Path(config["output"]) / "tiny"
@@ -66,6 +61,11 @@ def test_a_run_leaves_an_adapter_that_loads_anywhere(config, write_config, base_
         "README.md",
     ):
         assert name in manifest["files"]
+    # The report has texts of conversations. An adapter goes to places where they may not go.
+    texts = [
+        (folder / "evaluation.json").read_text("utf-8") for folder in (run / "report", adapter)
+    ]
+    assert ["restart" in text for text in texts] == [True, False]
     pickled = [name for name in manifest["files"] if name.endswith((".bin", ".pt", ".pth"))]
     assert not pickled, "safetensors only"
     assert read_json(adapter / "adapter_config.json")["base_model_name_or_path"] == str(base_folder)
@@ -87,14 +87,14 @@ def test_a_run_leaves_an_adapter_that_loads_anywhere(config, write_config, base_
     _tensorboard_has_everything(run / "tensorboard")
     _peft_loads(adapter)
 
-    again = recap_train(path)
-    assert again.returncode == ExitCode.DONE
-    assert "already" in again.stderr
+    again = recap("train", path)
+    assert again.code == ExitCode.DONE
+    assert "already" in again.err
     assert read_json(run / "run.json") == journal, "a finished run started again does nothing"
 
-    other = recap_train(path, "--set", "lora.r=8")
-    assert other.returncode == ExitCode.OUTPUT
-    assert "lora.r: 4 there, 8 here" in other.stderr
+    other = recap("train", path, "--set", "lora.r=8")
+    assert other.code == ExitCode.OUTPUT
+    assert "lora.r: 4 there, 8 here" in other.err
 
 
 def _tensorboard_has_everything(folder: Path) -> None:
@@ -171,6 +171,7 @@ def test_a_preempted_run_ends_like_one_that_was_never_stopped(
     assert logged(store_of(config)) == logged(store_of(whole)), "and every logged number"
 
 
+@pytest.mark.faults  # half a minute: a plan, a launcher and two ranks load the libraries
 def test_two_processes_train_from_s3_to_s3_and_to_the_hub(
     config, write_config, base_folder, s3, hub, tmp_path
 ):
