@@ -53,7 +53,7 @@ def evaluate(
     rows = [row for row, conversation in enumerate(conversations) if conversation.references]
     scored = [conversations[row] for row in rows]
     _check_references(scored, conversations)
-    everyone = [_only(system, rows) for system in systems]
+    everyone = [system.at(rows) for system in systems]
     everyone += added_systems(scored, train_references, SEED)
     assert len({system.name for system in everyone}) == len(everyone), "a name for each system"
 
@@ -133,16 +133,6 @@ def _check_references(scored: Sequence[Conversation], given: Sequence[Conversati
             f"nothing to score against: the references of {len(scored)} conversations (the first "
             f"is {scored[0].source}) have no word with a letter, of any alphabet; give others"
         )
-
-
-def _only(system: System, rows: Sequence[int]) -> System:
-    reasons = system.finish_reasons
-    return replace(
-        system,
-        summaries=[system.summaries[row] for row in rows],
-        finish_reasons=None if reasons is None else [reasons[row] for row in rows],
-        read=None if system.read is None else [system.read[row] for row in rows],
-    )
 
 
 def _result(

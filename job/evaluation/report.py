@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from job.errors import DamagedError, OutputError
+from job.errors import DamagedError
 from job.evaluation.charts import (
     History,
     difference_plot,
@@ -41,6 +41,7 @@ from job.evaluation.worth import Worth, worth
 from job.inference.serving import Serving
 from job.model.quantization import WeightsInMemory
 from job.pages.render import render
+from job.storage.atomic import writing
 
 FILE = "report.html"
 
@@ -66,14 +67,9 @@ def write_report(folder: Path, content: ReportContent) -> None:
     Raise OutputError if the folder cannot be written.
     """
     page = report_page(content)
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FILE).write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: the report cannot be written ({error.strerror}); free space or give "
-            "another folder"
-        ) from error
 
 
 def report_page(content: ReportContent) -> str:

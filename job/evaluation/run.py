@@ -6,6 +6,7 @@ Writes evaluation.json, report.html and summaries.jsonl to the output.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from job.config.commands import EvaluateConfig
@@ -38,6 +39,7 @@ from job.inference.open import FetchedModel, cleaning_of, fetch_with_adapter
 from job.inference.serving import differences
 from job.inference.taken import Filled, departures_of_config, fill, serving_of
 from job.model.fetch import Adapter, read_adapter
+from job.model.quantization import WeightsInMemory
 from job.storage.open import open_store
 from job.storage.scratch import cache_folder, work_folder
 from job.telemetry import event, heartbeat, warn
@@ -58,6 +60,9 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
     model = None if config.summaries else _fetch(config, contest.champion)
     steps = model.steps if model else resolve_steps(config.data, everything)
     conversations = clean_all(chosen, steps)
+    kept = {conversation.source for conversation in conversations}
+    rows = [row for row, conversation in enumerate(chosen) if conversation.source in kept]
+    others = [other.at(rows) for other in others]
     models = _metric_models(config, everything, steps)
     contest = replace(contest, models=models)
     if model is not None and departures_of_config(model.filled, model.fetched.prompt.cleaning):
@@ -77,23 +82,23 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
         digest = judged.model.adapter_digest if judged else None
         scored = judge_contest(contest, replace(scored, evaluation=evaluation), rivals, digest)
         folder = work / "evaluation"
-        content = ReportContent(
-            f"Evaluation {config.run}",
-            scored,
-            gate=recorded(scored.evaluation),
-            weights=served.weights,
-        )
-        write_report(folder, content)
-        numbers = json.dumps(scored.evaluation.to_json(), indent=2) + "\n"
-        (folder / "evaluation.json").write_text(numbers, encoding="utf-8")
-        lines = "".join(_lines(scored))
-        (folder / "summaries.jsonl").write_text(lines, encoding="utf-8")
-        write_gate(folder, recorded(scored.evaluation))
+        _write_files(folder, f"Evaluation {config.run}", scored, served.weights)
         publish_evaluation(folder, store, _facts(config, model))
     event("evaluated", report=f"{store.uri}/report.html")
     if model is not None:
         _promote_if_passed(config, model.adapter, contest, scored.evaluation)
     return scored
+
+
+def _write_files(folder: Path, title: str, scored: Scored, weights: WeightsInMemory | None) -> None:
+    """Write all that an evaluation leaves, but its manifest, and create the folder."""
+    gate = recorded(scored.evaluation)
+    write_report(folder, ReportContent(title, scored, gate, weights=weights))
+    numbers = json.dumps(scored.evaluation.to_json(), indent=2) + "\n"
+    (folder / "evaluation.json").write_text(numbers, encoding="utf-8")
+    with (folder / "summaries.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(_lines(scored))
+    write_gate(folder, gate)
 
 
 def _promote_if_passed(

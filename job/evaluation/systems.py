@@ -1,7 +1,7 @@
 """Systems: whatever has summarized the conversations of an evaluation, and their scores."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,16 @@ class System:
         reason = self.finish_reasons[row] if self.finish_reasons else None
         read = conversation if self.read is None else self.read[row]
         return Sample(self.summaries[row], read, conversation.references, reason)
+
+    def at(self, rows: Sequence[int]) -> "System":
+        """Return the system with the summaries in these rows alone."""
+        reasons = self.finish_reasons
+        return replace(
+            self,
+            summaries=[self.summaries[row] for row in rows],
+            finish_reasons=None if reasons is None else [reasons[row] for row in rows],
+            read=None if self.read is None else [self.read[row] for row in rows],
+        )
 
 
 @dataclass(frozen=True)

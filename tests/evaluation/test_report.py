@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> N
     (tmp_path / "taken").write_text("a file")
     content = ReportContent("Run", NotScored("why", "detail"), history=HISTORY)
     with pytest.raises(
-        OutputError, match=r"taken: the report cannot be written \(File exists\)"
+        OutputError, match=r"taken cannot be written: something else is in the way"
     ) as caught:
         write_report(tmp_path / "taken", content)
     assert caught.value.exit_code == ExitCode.OUTPUT

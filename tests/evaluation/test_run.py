@@ -184,6 +184,20 @@ def test_another_systems_file_must_have_each_scored_conversation(config, tmp_pat
     assert files_below(tmp_path / "out") == []
 
 
+def test_a_conversation_that_cleaning_empties_is_scored_for_nobody(config, tmp_path) -> None:
+    bare = {"id": "bare", "turns": [{"role": "customer", "text": "@shop"}], "summaries": ["Hi."]}
+    with (tmp_path / "in.jsonl").open("ab") as file:
+        file.write(lines([bare]))
+    more = [{"id": "bare", "summary": "Hi."}, *summaries()]
+    for name in ("given.jsonl", "hosted.jsonl"):
+        (tmp_path / name).write_bytes(lines(more))
+    evaluation = {"others": {"hosted": f"{tmp_path}/hosted.jsonl"}, "bootstrap_samples": 100}
+    scored = run_evaluation(config(evaluation=evaluation, data={"cleaning": "tweets"}))
+    assert scored.evaluation.conversations == 12
+    hosted = next(system for system in scored.systems if system.name == "hosted")
+    assert hosted.summaries == [each["summary"] for each in summaries()]
+
+
 @pytest.mark.parametrize("name", ["tuned", "human", "lead-2", "champion", "others", " ", "a\tb"])
 def test_another_system_needs_a_name_of_its_own(config, name):
     with pytest.raises(ValidationError, match="cannot be the name of another system"):
