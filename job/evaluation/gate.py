@@ -242,7 +242,7 @@ def _absent(rule: Rule, name: str, metric: str, margin: float, state: ChampionSt
 
 def _left(margin: float, lost: float) -> float:
     """Return what is left of a margin after what champions before have used of it."""
-    return round(min(margin, max(0.0, margin - lost)), 6)
+    return round(max(0.0, margin - lost), 6)
 
 
 def _guard(evaluation: Evaluation, metric_name: str, allowed: float) -> Check:

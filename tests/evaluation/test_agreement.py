@@ -55,6 +55,12 @@ def test_a_perfect_classifier_agrees_fully():
     assert found.note == "AUROC 1.00"
 
 
+def test_a_summary_without_a_score_counts_as_the_least_faithful():
+    labels = [number % 2 == 0 for number in range(40)]
+    scores = [0.1 if label else float("nan") for label in labels]
+    assert measure_agreement(scores, labels, 50, 0).auroc.mean == 1
+
+
 def test_a_threshold_is_not_judged_by_the_labels_that_chose_it():
     """By those, scores of no meaning would be above chance."""
     means = []

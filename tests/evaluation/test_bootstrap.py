@@ -58,6 +58,20 @@ def test_the_mean_is_the_samples_own_and_lies_within_its_interval() -> None:
     for column, interval in enumerate(mean_intervals(values, 1000, seed=0)):
         assert interval.mean == pytest.approx(values[:, column].mean())
         assert interval.low < interval.mean < interval.high
+    for seed in range(8):  # all of one resample lies on one side
+        (interval,) = mean_intervals(values[:, :1], 1, seed=seed)
+        assert interval.low <= interval.mean <= interval.high
+
+
+def test_an_interval_is_that_of_a_studentized_bootstrap_written_plainly() -> None:
+    values, rng = np.array([0.0, 0.1, 0.15, 0.3, 0.32, 0.5, 0.9]), np.random.default_rng(5)
+    error = values.std(ddof=1) / np.sqrt(7)
+    drawn = values[rng.integers(7, size=(40_000, 7))]
+    errors = np.maximum(drawn.std(axis=1, ddof=1) / np.sqrt(7), error / 4)
+    high, low = np.percentile((drawn.mean(axis=1) - values.mean()) / errors, [97.5, 2.5])
+    (found,) = mean_intervals(values[:, None], 40_000, seed=0)
+    assert found.low == pytest.approx(values.mean() - high * error, abs=0.01)
+    assert found.high == pytest.approx(values.mean() - low * error, abs=0.01)
 
 
 def test_pairing_finds_a_difference_that_the_spread_hides() -> None:
@@ -85,6 +99,9 @@ def test_one_conversation_has_an_interval_without_width_that_is_not_known() -> N
     assert not interval.is_known
     (share,) = mean_intervals(np.array([[1.0]]), 100, seed=0, shares=[True])
     assert (share.low, share.high) == (1.0, 1.0)
+    one, none = np.array([[1.0]]), np.array([[0.0]])
+    (difference,) = paired_differences(one, none, 100, seed=0, shares=[True])
+    assert (difference.low, difference.high) == (1.0, 1.0)
 
 
 # The least share of 95 % intervals that must have the true mean, by conversations. Those of a
@@ -142,6 +159,9 @@ def test_a_share_that_never_happened_may_still_happen() -> None:
     (every,) = mean_intervals(always, 100, seed=0, shares=[True])
     assert (every.mean, every.high) == (1.0, 1.0)
     assert every.low == pytest.approx(1 - none.high)
+    for count in range(2, 40):  # exactly: a rounding error would be a share below 0
+        (none,) = mean_intervals(np.zeros((count, 1)), 100, seed=0, shares=[True])
+        assert none.low == 0
     (equal,) = paired_differences(never, never, 100, seed=0, shares=[True])
     assert equal.mean == 0
     assert equal.low == -equal.high < -0.1

@@ -67,6 +67,36 @@ def test_leaving_one_out_never_gives_a_conversation_its_own_reference() -> None:
     assert all(sentence not in own for sentence, own in zip(chosen, references, strict=True))
 
 
+def test_leaving_one_out_chooses_what_suits_the_other_conversations_best() -> None:
+    rng, tokenizer = random.Random(3), RougeTokenizer()
+    words = ["agent", "customer", "parcel", "refund", "late", "says", "offers"]
+    references = [
+        [" ".join(rng.choices(words, k=rng.randint(2, 6))) for _ in range(rng.randint(1, 4))]
+        for _ in range(12)
+    ]
+
+    def suits(text: str, left_out: set[int]) -> float:
+        own = tokenizer.tokenize(text)
+        others = [texts for row, texts in enumerate(references) if row not in left_out]
+        return sum(
+            sum(rouge_l(own, tokenizer.tokenize(other)) for other in texts) / len(texts)
+            for texts in others
+        )
+
+    chosen = leave_one_out_sentences(references)
+    assert chosen is not None
+    for row, sentence in enumerate(chosen):
+        candidates = {
+            (owner, text)
+            for owner, texts in enumerate(references)
+            for text in texts
+            if owner != row
+        }
+        best = max(suits(text, {row, owner}) for owner, text in candidates)
+        owners = [owner for owner, text in candidates if text == sentence]
+        assert max(suits(sentence, {row, owner}) for owner in owners) == pytest.approx(best)
+
+
 def test_leaving_one_out_gives_two_conversations_each_the_others_reference() -> None:
     assert leave_one_out_sentences([["one"], ["two"]]) == ["two", "one"]
 

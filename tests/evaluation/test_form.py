@@ -59,6 +59,7 @@ def test_what_is_said_again_and_again_is_repetition(text: str) -> None:
         "Thanks. Thanks.",
         "Sooooo good!!!!!!!! " + "-" * 60 + " Refund of 10000000000.",
         "客户要求退款，客服同意退款，客户感谢客服。",
+        "客户要求退款并投诉。客户要求退款被拒，主管致电。客户要求退款，得到同意。",
     ],
 )
 def test_two_sentences_that_begin_alike_are_no_repetition(text: str) -> None:

@@ -88,6 +88,12 @@ def test_the_most_behind_are_those_with_the_largest_loss(shown) -> None:
     assert behind == set(sorted(losses, key=lambda id: losses[id])[:10])
 
 
+def test_the_longest_are_those_with_the_most_characters(shown) -> None:
+    sizes = sorted(conversation.numbers["characters"] for conversation in shown)
+    longest = [conversation.numbers["characters"] for conversation in tagged(shown, "longest")]
+    assert sorted(longest) == sizes[-10:]
+
+
 def test_only_what_is_invented_or_behind_is_listed_as_such(shown) -> None:
     invented = {conversation.id for conversation in tagged(shown, "invented")}
     assert {"c-000", "c-001", "c-002"} <= invented

@@ -95,6 +95,9 @@ def test_who_beats_every_opponent_passes():
         "empty, against the champion",
     ]
     assert result.verdict() == "tuned passed the gate: 5 checks on 100 conversations"
+    assert result.checks[-1].sentence == (
+        "empty of tuned is no worse than that of the champion (at most 0.01 allowed)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,6 +163,14 @@ def test_a_guard_without_a_value_of_people_compares_with_the_best_value():
     assert judge(loose, made, champion_state="none yet").passed
 
 
+def test_the_best_value_of_a_metric_of_which_more_is_better_is_its_highest():
+    made = evaluation({"lead-2": BETTER, "human": WORSE})
+    made.differences["human"].pop("rougeL")
+    gate = GATE.model_copy(update={"better_than": ["floors"], "guards": {"rougeL": 0.5}})
+    (check,) = judge(gate, made, champion_state="none yet").failures
+    assert (check.value, check.low, check.high) == pytest.approx((-0.6, -0.65, -0.55))
+
+
 def against(empty_of_champion, empty_of_people):
     """Return an evaluation with the differences of empty shares to the champion and to people."""
     made = evaluation()
@@ -212,6 +223,8 @@ def test_what_champions_lost_before_is_taken_from_the_margin():
     assert (check.name, check.margin) == (name, 0.007)
     assert check.sentence.endswith("from -0.007, as 0.003 were lost before")
     assert failed(judged({"older set billing": 0.02})) == ["older set billing"]
+    (check,) = judged({name: 0.02}).failures
+    assert check.margin == 0, "more is not demanded than to be no worse"
 
 
 def test_the_first_champion_is_compared_with_all_but_a_champion():
@@ -251,6 +264,15 @@ def test_nan_never_passes(bounds):
 def test_an_unknown_metric_never_passes():
     gate = GATE.model_copy(update={"metric": "bleu", "guards": {"nonsense": 1.0}})
     result = judge(gate, evaluation(), champion_state="compared")
+    assert len(result.failures) == len(result.checks)
+
+
+def test_a_metric_without_a_better_direction_never_passes():
+    made = evaluation()
+    for differences in made.differences.values():
+        differences["coverage"] = interval(BETTER)
+    gate = GATE.model_copy(update={"metric": "coverage", "guards": {"coverage": 1.0}})
+    result = judge(gate, made, champion_state="compared")
     assert len(result.failures) == len(result.checks)
 
 

@@ -122,15 +122,17 @@ def test_what_is_lost_since_the_best_champion_is_known(pointer, adapter, judged)
     assert lost() == {}
 
 
-def test_what_a_person_let_in_begins_anew(pointer, adapter, judged):
-    first, bad = adapter("first"), adapter("bad")
+@pytest.mark.parametrize(("is_passed", "is_compared"), [(False, True), (True, False)])
+def test_what_a_person_let_in_begins_anew(pointer, adapter, judged, is_passed, is_compared):
+    first, other = adapter("first"), adapter("other")
     promote(find_champion(pointer, STORAGE), judged(first), STORAGE)
-    verdict = passed_with(-0.3, first.digest, passed=False)
-    numbers = key_numbers(judged(bad, verdict).evaluation, "s3://b/evaluation.json")
-    by_hand = Promotion(bad.uri, bad.digest, now(), "a person", evaluation=numbers)
+    compared = first.digest if is_compared else other.digest
+    verdict = passed_with(-0.3, compared, passed=is_passed)
+    numbers = key_numbers(judged(other, verdict).evaluation, "s3://b/evaluation.json")
+    by_hand = Promotion(other.uri, other.digest, now(), "a person", evaluation=numbers)
     switch(pointer, STORAGE, by_hand, read_pointer(pointer, STORAGE))
     found = read_pointer(pointer, STORAGE)
-    assert found.champion.evaluation["gate"]["passed"] is False
+    assert found.champion.evaluation["gate"]["passed"] is is_passed
     assert lost_by_check(found, "rougeL") == {}
 
 
@@ -141,6 +143,14 @@ def test_a_champion_is_not_promoted_twice(pointer, adapter, judged):
     assert itself.state(first.digest) == "itself"
     assert promote(itself, judged(first), STORAGE) is None
     assert read_pointer(pointer, STORAGE).champion.version == 1
+
+
+def test_the_champion_is_compared_with_itself_if_it_is_served_otherwise(pointer, adapter, judged):
+    first = adapter("first")
+    promote(find_champion(pointer, STORAGE), judged(first), STORAGE)
+    champion = find_champion(pointer, STORAGE)
+    assert champion.state(first.digest) == "itself"
+    assert replace(champion, is_served_otherwise=True).state(first.digest) == "compared"
 
 
 def test_a_promotion_is_known_after_a_rollback(pointer, adapter, judged):

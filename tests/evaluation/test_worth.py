@@ -70,6 +70,7 @@ AHEAD, EVEN, BEHIND = (0.02, 0.06), (-0.02, 0.04), (-0.06, -0.02)
         ({"hosted": EVEN, "champion": BEHIND}, "bad", "Keep the champion: tuned loses to"),
         # What hardly reads decides before everything else.
         ({"champion": BEHIND, "lead_2": BEHIND}, "bad", "Not worth using: tuned loses to lead-2"),
+        ({"champion": BEHIND, "lead_2": EVEN}, "bad", "Not worth using: tuned cannot be told"),
     ],
 )
 def test_comparisons_decide_where_there_is_no_gate(differences, kind, start) -> None:
@@ -96,6 +97,21 @@ def test_the_context_has_people_and_what_the_metric_is() -> None:
         "Beside people: tuned loses to the human references by 0.040 [0.020, 0.060] in ROUGE-L."
     )
     assert context[-1].startswith("ROUGE-L: F-measure of")
+
+
+@pytest.mark.parametrize("differences", [{"lead_2": AHEAD}, {**FLOORS, "champion": EVEN}])
+def test_the_context_names_who_is_beaten_only_if_all_of_several_are(differences) -> None:
+    assert not worth(evaluation(**differences)).context[0].startswith("It beats")
+
+
+def test_of_a_metric_of_which_less_is_better_the_strongest_floor_has_least() -> None:
+    found = evaluation(**FLOORS)
+    tables = [system.scores for system in found.systems.values()]
+    for scores in (*tables, *found.differences.values()):
+        scores["empty"] = scores["rougeL"]
+    passed = GateResult(True, "tuned", "empty", 100, "not named")
+    # 0.15 of the constant sentence, 0.22 of lead-2
+    assert "tuned loses to the constant sentence" in worth(found, passed).sentence
 
 
 def check(name: str, rule: str, passed: bool | None, metric: str = "rougeL") -> Check:

@@ -41,7 +41,8 @@ def is_repeating(sample: Sample) -> float:
     if _STUCK.search(sample.summary):
         return 1.0
     found = words(sample.summary)
-    size = REPEATED_WORDS if length(sample.summary) * 2 > len(found) else REPEATED_SIGNS
+    has_spaces = len(sample.summary.split()) * 2 > len(found)
+    size = REPEATED_WORDS if has_spaces else REPEATED_SIGNS
     counts: dict[tuple[str, ...], int] = {}
     for start in range(len(found) - size + 1):
         run = tuple(found[start : start + size])
