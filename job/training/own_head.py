@@ -44,7 +44,7 @@ def check_looks_back(model: Model, embeddings: int) -> None:
     device = next(model.parameters()).device
     ids = torch.arange(TOKENS, device=device).repeat(2, 1)  # (rows, tokens)
     ids[1, TOKENS // 2 :] += TOKENS
-    with _trying(model):
+    with trying(model):
         logits = model(input_ids=ids % embeddings, use_cache=False).logits
 
     change = (logits[0] - logits[1]).float().abs().mean(dim=-1)
@@ -63,7 +63,7 @@ def is_fused_head_right(model: Model, embeddings: int) -> bool:
     device = next(model.parameters()).device
     ids = torch.arange(TOKENS, device=device)[None] % embeddings  # (1, tokens)
     try:
-        with _trying(model):
+        with trying(model):
             logits = model(input_ids=ids, use_cache=False).logits
             wanted = _log_probabilities(logits, ids)
             found = model(input_ids=ids, labels=ids, use_cache=False, fused_lm_head=True).log_probs
@@ -77,7 +77,7 @@ def is_fused_head_right(model: Model, embeddings: int) -> bool:
 
 
 @contextmanager
-def _trying(model: Model) -> Iterator[None]:
+def trying(model: Model) -> Iterator[None]:
     """Compute without gradients and dropout during the block, and change no random state."""
     was_training = model.training
     model.eval()

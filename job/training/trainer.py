@@ -16,6 +16,11 @@ from job.telemetry import warn
 from job.training.causes import EVALUATING, explaining
 from job.training.own_head import check_looks_back, is_fused_head_right, use_own_head
 from job.training.sharding import check_sharded, trained_weights
+from job.training.shortcuts import (
+    is_mask_needless,
+    leave_out_mask,
+    project_learned_tokens_only,
+)
 from job.training.uploads import make_room
 
 REMEDY = (
@@ -44,6 +49,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         wait_for_uploads: Callable[[], None],
         **named: Any,
     ) -> None:
+        project_learned_tokens_only()
         super().__init__(**named)
         self.divergence = Divergence(
             limits.max_gradient_norm,
@@ -123,11 +129,14 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         with self.compute_loss_context_manager():
             check_looks_back(model, embeddings)
             is_right = is_fused_head_right(model, embeddings)
+            is_needless = is_mask_needless(model, embeddings)
         if not is_right:
             use_own_head(base)
             warn(
                 "TRL's head computes another loss than this base: its own is used, with more memory"
             )
+        if is_needless:
+            leave_out_mask(base)
 
     def _evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """Evaluate; after a stop signal, save a checkpoint and stop instead.

@@ -167,6 +167,20 @@ OVERRIDES = (
         "fill.",
     ),
     LibraryLine(
+        used_by="shortcuts:project_learned_tokens_only",
+        function="trl.trainer.utils:add_fused_lm_head",
+        line="compact = _use_triton(hidden_states.device)",
+        without="On CPUs, the logits of all tokens are computed, not of the learned ones alone: a "
+        "third more time and memory.",
+    ),
+    LibraryLine(
+        used_by="shortcuts:leave_out_mask",
+        function="trl.trainer.sft_trainer:DataCollatorForLanguageModeling.torch_call",
+        line='output["attention_mask"] = pad( attention_mask, padding_value=0, '
+        'padding_side="right",',
+        without="Rows may begin with their padding: without a mask, their tokens see it.",
+    ),
+    LibraryLine(
         used_by="build:build_trainer",
         function="trl.trainer.sft_trainer:SFTTrainer.__init__",
         line='self.aux_loss_enabled = hasattr(text_config, "output_router_logits") '
