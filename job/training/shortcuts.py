@@ -36,15 +36,16 @@ def _is_every_device_fit(device: torch.device) -> bool:
     return True
 
 
-def is_mask_needless(model: Model, embeddings: int) -> bool:
+def is_mask_needless(model: Model, base: Model) -> bool:
     """Return True if a padded row's logits are the same without the mask of its padding.
 
-    Collective if the model is wrapped or sharded. Computes some tokens twice, and changes no random
-    state.
+    `model` is the base with what is around it. Collective if it is wrapped or sharded. Computes
+    some tokens twice, and changes no random state.
     """
-    if getattr(model.config.get_text_config(), "output_router_logits", False):
+    if getattr(base.config.get_text_config(), "output_router_logits", False):
         return False  # the loss for balanced experts counts the padding
     device = next(model.parameters()).device
+    embeddings = base.get_input_embeddings().num_embeddings
     ids = torch.arange(TOKENS, device=device).repeat(2, 1) % embeddings  # (rows, tokens)
     mask = torch.ones_like(ids)
     mask[1, TOKENS // 2 :] = 0

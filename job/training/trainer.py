@@ -129,7 +129,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         with self.compute_loss_context_manager():
             check_looks_back(model, embeddings)
             is_right = is_fused_head_right(model, embeddings)
-            is_needless = is_mask_needless(model, embeddings)
+            is_needless = is_mask_needless(model, base)
         if not is_right:
             use_own_head(base)
             warn(

@@ -62,7 +62,7 @@ def test_the_loss_and_its_gradients_are_those_of_trl(projecting_all, attention):
     model, batch = llama(attention), padded_batch()
     wanted, gradients = loss_and_gradients(model, batch)
     project_learned_tokens_only()
-    assert is_mask_needless(model, 32)
+    assert is_mask_needless(model, model)
     leave_out_mask(model)
     found, others = loss_and_gradients(model, batch)
     for name in ("loss", "log_probs", "entropy", "is_top1", "label_mask"):
@@ -110,21 +110,22 @@ def test_the_body_sees_no_mask_for_the_loss_and_keeps_it_elsewhere():
 
 def test_a_model_whose_tokens_see_the_padding_keeps_its_mask():
     encoder = BertLMHeadModel(BertConfig(**SIZES, is_decoder=False, initializer_range=0.3))
-    assert not is_mask_needless(encoder, 32)
+    assert not is_mask_needless(encoder, encoder)
 
 
 def test_experts_balanced_by_a_loss_keep_the_mask_that_it_counts_by():
     config = MixtralConfig(
         **SIZES, num_key_value_heads=2, num_local_experts=2, num_experts_per_tok=1
     )
-    assert is_mask_needless(MixtralForCausalLM(config), 32)
+    model = MixtralForCausalLM(config)
+    assert is_mask_needless(model, model)
     config.output_router_logits = True
-    assert not is_mask_needless(MixtralForCausalLM(config), 32)
+    assert not is_mask_needless(model, model)
 
 
 def test_asking_changes_neither_mode_nor_random_state():
     model = llama().train()
     before = torch.get_rng_state()
-    is_mask_needless(model, 32)
+    is_mask_needless(model, model)
     assert model.training
     assert torch.equal(torch.get_rng_state(), before)
