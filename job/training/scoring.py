@@ -27,7 +27,7 @@ from job.evaluation.result import NotScored
 from job.evaluation.served import serve_judged
 from job.evaluation.systems import TUNED, Scored, System
 from job.identity import json_digest
-from job.inference.choose import serving_in_memory
+from job.inference.choose import check_installed, serving_in_memory
 from job.inference.from_disk import Candidate, Folders
 from job.inference.open import model_on_disk
 from job.inference.reader import Reader
@@ -52,6 +52,7 @@ from job.training.stop import StopSignal
 from job.training.validation import split_validation
 
 HOW_TO_SERVE = "`recap evaluate` scores it on a machine that serves it"
+WITHOUT_VLLM = "vLLM is to serve it, and is not installed where it was trained"
 
 
 def score_or_reason(
@@ -65,6 +66,9 @@ def score_or_reason(
     if attempt.has_crashed_too_often("scoring"):
         why = f"{MAX_CRASHES} attempts ended while it was scored"
         return NotScored(why, f"{why}; run.json has how each of them ended")
+    missing = missing_engine(attempt.run.config)
+    if missing is not None:
+        return NotScored(f"{WITHOUT_VLLM}; {HOW_TO_SERVE}", missing)
 
     # A note in storage, since nothing can be caught if the system kills the process for memory or a
     # library crashes. Without it, each next attempt would end here too.
@@ -77,6 +81,18 @@ def score_or_reason(
             if not isinstance(error, DataError):
                 print(entry(traceback.format_exc()), file=sys.stderr)
             return NotScored(_why(error), printable(f"{type(error).__name__}: {error}"))
+
+
+def missing_engine(config: TrainConfig) -> str | None:
+    """Return that the engine that is to serve is not installed here; None if it is.
+
+    The plan has warned of it: it is no failure with a traceback.
+    """
+    try:
+        check_installed(config.serve.engine, config.serve.tensor_parallel)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def ends_run(error: Exception, stop: StopSignal, model: Model = None) -> bool:

@@ -39,7 +39,12 @@ from job.training.attempt import MAX_CRASHES, CurrentAttempt
 from job.training.candidates import Candidate, candidates_of
 from job.training.evaluations import LogEntry, evaluations_of
 from job.training.prepare import Run
-from job.training.scoring import adapter_folder, judged_candidate
+from job.training.scoring import (
+    WITHOUT_VLLM,
+    adapter_folder,
+    judged_candidate,
+    missing_engine,
+)
 from job.training.stop import StopSignal
 from job.training.validation import split_validation
 
@@ -125,6 +130,14 @@ def _choose_or_fall_back(
         why = f"{MAX_CRASHES} attempts ended while the candidates summarized"
         attempt.left_out["selection"] = f"{why}; run.json has how each of them ended"
         return choose_by_loss(candidates, metric, attempt.step, why)
+
+    missing = missing_engine(attempt.run.config)
+    if missing is not None:
+        warn(
+            "no candidate can summarize here: the validation loss chooses the adapter", why=missing
+        )
+        attempt.left_out["selection"] = missing
+        return choose_by_loss(candidates, metric, attempt.step, WITHOUT_VLLM)
 
     with attempt.noting("selecting"):
         try:

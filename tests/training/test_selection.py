@@ -197,6 +197,17 @@ def test_a_selection_that_fails_falls_back_to_the_loss(attempt, tmp_path, caplog
     assert select.run().chosen == 30, "a fallback binds no later attempt"
 
 
+def test_without_the_engine_that_is_to_serve_the_loss_chooses(attempt, tmp_path):
+    config = attempt.run.config
+    serve = config.serve.model_copy(update={"engine": "vllm"})
+    attempt.run.config = config.model_copy(update={"serve": serve})
+    select = Select(attempt, tmp_path)
+    curve = select.run()
+    assert curve.chosen == 20
+    assert select.served == 0
+    assert "vLLM is to serve it, and is not installed" in curve.sentence()
+
+
 def test_without_candidates_the_last_step_stays(attempt, tmp_path):
     select = Select(attempt, tmp_path)
     curve = select.run(first=3)
