@@ -86,7 +86,7 @@ class Talkative(Wrapped):
 def test_every_turn_of_a_meeting_of_10_000_words_is_summarized(
     tmp_path,
 ):
-    meetings = [meeting(number) for number in range(3)]
+    meetings = [meeting(number) for number in range(2)]
     config = config_of(
         tmp_path, write_lines(tmp_path / "in.jsonl", meetings), data={"roles": "as_written"}
     )
@@ -98,7 +98,7 @@ def test_every_turn_of_a_meeting_of_10_000_words_is_summarized(
 
     counts = summarize(config, with_engine(talkative))
     rows = read_lines(tmp_path / "out/parts/part-00000.jsonl")
-    assert (counts.summaries, counts.rejected) == (3, 0)
+    assert (counts.summaries, counts.rejected) == (2, 0)
     assert engines[0].silent > 0, "else nothing is shown of it"
     for row in rows:
         assert row["parts"] >= 12
