@@ -141,7 +141,7 @@ document.addEventListener("keydown", (event) => {
 
 // A link to a conversation opens it.
 const reveal = () => {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = document.getElementById(location.hash.slice(1));
   const details = target && target.querySelector(":scope > details");
   if (details) details.open = true;
 };
