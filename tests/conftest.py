@@ -3,7 +3,6 @@
 S3 is a server of the real protocol; the Hub is a stand-in.
 """
 
-import logging
 import os
 import signal
 import urllib.request
@@ -22,6 +21,7 @@ from tests.chromium import Tab, open_chromium
 from tests.command_line import Ended, Recap
 from tests.faults.trials import Trials
 from tests.storage.hub_server import Hub
+from tests.storage.s3_server import running_s3
 from tests.tiny import make_base
 
 # A shell starts background jobs with SIGINT ignored, and what the tests start would inherit that.
@@ -82,15 +82,8 @@ class S3:
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """The embedded S3 server, one per test process."""
-    from moto.server import ThreadedMotoServer
-
-    # Its line for each request would be kept for a failing test's report.
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with running_s3() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

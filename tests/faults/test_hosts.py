@@ -14,6 +14,7 @@ from tests.conftest import S3
 from tests.faults.real import RealRun
 from tests.faults.trials import STEP, adapter_digest, journal_of, logged, store_of
 from tests.launch.hosts import Host, two_hosts, why_not
+from tests.storage.s3_server import running_s3
 
 pytestmark = [pytest.mark.faults, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
@@ -33,13 +34,8 @@ def hosts(network: tuple[list[Host], str]) -> list[Host]:
 
 @pytest.fixture(scope="module")
 def s3_endpoint(network: tuple[list[Host], str]) -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(network[1], 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with running_s3(network[1]) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def test_a_lease_lapses_if_a_write_in_progress_may_still_arrive(tmp_path):
     guarded = GuardedStore(store, mine)
     upload = threading.Thread(target=guarded.upload, args=(Path(__file__), "a"), daemon=True)
     upload.start()
-    assert store.begun.wait(10)
+    assert store.begun.wait(60)
     guarded.end()
     with pytest.raises(RetryError, match="is being written by another run"):
         lease(store, terms=LONG).acquire()

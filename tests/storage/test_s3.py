@@ -4,14 +4,19 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from job.config.sections import StorageSection
 from job.errors import (
+    AlreadyExistsError,
     ConfigError,
     DataError,
     ExitCode,
@@ -26,6 +31,7 @@ from job.storage.s3 import S3Store, Transfer
 from tests.storage.conftest import SMALL
 from tests.storage.services import answering
 
+WRITERS = 4
 pytestmark = pytest.mark.usefixtures("aws_environment")
 QUICK = Transfer(tries=2, connect_seconds=2)
 CONTENT = bytes(range(256)) * 2000
@@ -324,3 +330,28 @@ assert right
 """
     ended = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
     assert ended.returncode == 0
+
+
+def test_the_server_of_the_tests_compares_and_writes_in_one_step(s3, monkeypatch):
+    from moto.s3.models import S3Backend
+
+    put = S3Backend.put_object
+
+    def late(*arguments: Any, **named: Any) -> Any:
+        time.sleep(0.05)  # after the comparison, for others to compare meanwhile
+        return put(*arguments, **named)
+
+    monkeypatch.setattr(S3Backend, "put_object", late)
+    start = threading.Barrier(WRITERS)
+
+    def won(_: int) -> bool:
+        store = open_store(s3.uri)
+        start.wait()
+        try:
+            store.write("raced", b"x", if_absent=True)
+        except AlreadyExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        assert sum(pool.map(won, range(WRITERS))) == 1

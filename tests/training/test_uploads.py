@@ -148,7 +148,7 @@ def test_an_upload_that_hangs_is_noticed_while_the_training_goes_on(folder):
     with suppress(RetryError), Uploads(commit, copy_nothing, Patience(seconds=0.3)) as uploads:
         uploads.check()
         uploads.put(folder, 1)
-        assert has_begun.wait(10)
+        assert has_begun.wait(60)
         time.sleep(0.4)
         with pytest.raises(RetryError, match=r"limits\.upload_minutes"):
             uploads.check()
@@ -158,4 +158,4 @@ def test_an_upload_that_hangs_is_noticed_while_the_training_goes_on(folder):
 def test_event_files_are_copied_now_and_then_without_any_checkpoint():
     is_copied = threading.Event()
     with Uploads(commit_nothing, is_copied.set, QUICK):
-        assert is_copied.wait(10)
+        assert is_copied.wait(60)
