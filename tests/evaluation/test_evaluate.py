@@ -210,6 +210,7 @@ def test_chosen_conversations_have_references_and_keep_their_order(
     assert all(conversation.references for conversation in chosen)
     assert [c.id for c in chosen] == sorted(c.id for c in chosen)
     assert chosen == choose_conversations(with_gaps, 7)
+    assert chosen != with_gaps[:14:2], "they are drawn, and not the first"
     assert len(choose_conversations(with_gaps, None)) == 20
 
 
