@@ -207,6 +207,8 @@ def differences(judged: Serving, serving: Serving) -> list[str]:
     if judged.engine != serving.engine:
         for name in ("attention", "engine_version"):
             del here[name]
+    elif not judged.engine_version:
+        del here["engine_version"]  # it was not installed where the adapter was trained
     if not judged.generation["temperature"] and not serving.generation["temperature"]:
         # Of sampling, of which there is none.
         del here["top_p"], here["seed"]

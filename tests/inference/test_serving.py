@@ -173,6 +173,8 @@ def test_differences_are_sentences_about_what_decides():
     assert differences(SERVING, here) == ["dtype float16 here, bfloat16 when it was judged"]
     other = replace(SERVING, engine="transformers", engine_version="5.19.0", attention="sdpa")
     assert differences(SERVING, other) == ["engine transformers here, vllm when it was judged"]
+    unknown = replace(SERVING, engine_version="")
+    assert differences(unknown, SERVING) == [], "it was not installed where it was trained"
     drawn = replace(SERVING, generation=GENERATION | {"temperature": 0.7})
     assert differences(SERVING, drawn) == ["temperature 0.7 here, 0 when it was judged"]
     assert differences(SERVING, SERVING) == []
