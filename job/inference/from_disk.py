@@ -7,7 +7,6 @@ with its process, and brings a torch.distributed along that has no place in a tr
 
 import os
 import pickle
-import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,16 +29,13 @@ from job.inference.summaries import (
     summarizing_bar,
 )
 from job.inference.vllm_start import is_installed
-from job.launch.cluster import TAKEN
 from job.launch.outcome import MORE_MEMORY
+from job.launch.variables import variables_of_no_rank
 from job.model.load import free_memory
 from job.model.quantization import WeightsInMemory
 from job.prompt.encode import Encoder
 from job.prompt.template import prompt_digest
 from job.safe_path import safe_variables
-
-# Facts of a training's launcher about one of its ranks. vLLM would believe them.
-OF_A_RANK = re.compile(rf"{TAKEN.pattern}|LOCAL_\w+|ROLE_\w+|TORCHELASTIC_\w+|ACCELERATE_\w+")
 
 
 @dataclass(frozen=True)
@@ -183,7 +179,9 @@ def summarize_in_child(group: Group, folders: Folders) -> Results:
     request.write_bytes(pickle.dumps(Request(bare, tokenizers, folders.cache)))
 
     command = [sys.executable, "-m", "job.inference.child", str(request), str(result)]
-    process = subprocess.Popen([*command, str(os.getpid())], env=_variables(os.environ))
+    kept = variables_of_no_rank(os.environ)
+    environment = kept | safe_variables(kept)
+    process = subprocess.Popen([*command, str(os.getpid())], env=environment)
     try:
         code = process.wait()
     finally:
@@ -203,9 +201,3 @@ def _why_dead(code: int) -> str:
     if code < 0:
         return f"{what} was ended by signal {-code}; if memory ran out: {MORE_MEMORY}"
     return f"{what} ended with {code} and did not say why: see the log above"
-
-
-def _variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the other process: that of this one, but of no rank."""
-    kept = {name: text for name, text in environment.items() if not OF_A_RANK.fullmatch(name)}
-    return kept | safe_variables(kept)

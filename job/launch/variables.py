@@ -4,6 +4,7 @@ A variable that the user has set is never overridden, except where recap's own l
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 from job.gpus.required import VARIABLE as REQUIRED_GPUS
@@ -25,6 +26,10 @@ SPINS = "1000"
 WAIT_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 
 VLLM_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
+
+# Facts of a training's launcher about one of its ranks. vLLM, transformers and accelerate believe
+# them.
+OF_A_RANK = re.compile(rf"{TAKEN.pattern}|LOCAL_\w+|ROLE_\w+|TORCHELASTIC_\w+|ACCELERATE_\w+")
 
 
 def thread_variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -48,6 +53,11 @@ def training_variables(environment: Mapping[str, str]) -> dict[str, str]:
         SUPERVISOR: str(os.getpid()),
     }
     return inherited | own | safe_variables(inherited) | thread_variables(inherited)
+
+
+def variables_of_no_rank(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that a rank starts, and that is no rank itself."""
+    return {name: text for name, text in environment.items() if not OF_A_RANK.fullmatch(name)}
 
 
 def worker_variables(

@@ -8,7 +8,7 @@ from job.config.scoring_sections import ScoringSection
 from job.config.sections import StorageSection
 from job.conversations.record import Conversation
 from job.evaluation.evaluate import choose_conversations
-from job.evaluation.inputs import read_given, read_input, read_others, read_train_references
+from job.evaluation.inputs import Input, read_given, read_input, read_others, read_train_references
 from job.evaluation.output import check_output
 from job.preflight.access import probe_output
 from job.preflight.checks import Check, Found, Plan, check, check_value
@@ -20,8 +20,10 @@ from job.storage.open import open_store
 
 def plan_evaluation(config: EvaluateConfig) -> Plan:
     """Plan an evaluation: read its inputs, and look at its model and its output."""
-    input_check, everything = check_value("input", lambda: _read_input(config), "input")
+    input_check, found = check_value("input", lambda: _read_input(config), "input")
     checks = [input_check]
+    everything = found.everything if found else None
+    scored = len(found.chosen) if found else None
     if config.train is not None:
         checks.append(check("train", lambda: _read_train(config), "train"))
     # The ids of the input are the ids that the summaries must have.
@@ -31,7 +33,7 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
         checks += others_checks(config.evaluation, config.storage, everything)
         checks += metric_model_checks(config.evaluation, config.storage, everything)
     checks += generating_checks(config)
-    checks += gate_checks(config, config.adapter or "", _scored(config, everything))
+    checks += gate_checks(config, config.adapter or "", scored)
     checks.append(check("output", lambda: _look_at_output(config), "output"))
 
     title = f"plan of evaluate run {config.run}"
@@ -56,17 +58,10 @@ def others_checks(
     return [check("others", read, "evaluation.others")]
 
 
-def _read_input(config: EvaluateConfig) -> Found[Sequence[Conversation]]:
-    everything, chosen = read_input(config)
-    text = f"{len(everything):,} conversations, {len(chosen):,} to score"
-    return Found(text, everything)
-
-
-def _scored(config: EvaluateConfig, everything: Sequence[Conversation] | None) -> int | None:
-    if everything is None:
-        return None
-    count = sum(bool(conversation.references) for conversation in everything)
-    return min(count, config.evaluation.max_conversations or count)
+def _read_input(config: EvaluateConfig) -> Found[Input]:
+    found = read_input(config)
+    text = f"{len(found.everything):,} conversations, {len(found.chosen):,} to score"
+    return Found(text, found)
 
 
 def _read_train(config: EvaluateConfig) -> str:

@@ -58,7 +58,7 @@ def find_standing(
     newest = checkpoints.newest_step(store)
     step = "none" if newest is None else newest
     state = "\n".join([f"{run}: {found.state}, last checkpoint {step}", *story[-ATTEMPTS_SHOWN:]])
-    done = journal.is_done(found, store, config.publish)
+    done = journal.is_done(found, store, config)
     prompt = None if done else read_run_prompt(store)
     gate = journal.gate_error(found, config) if done else None
     return Standing(run, state, done, story, prompt, gate=gate)
@@ -90,7 +90,7 @@ def _check_same(
 ) -> None:
     """Raise OutputError if the folder belongs to another run, or the base has changed since."""
     journal.check_same_run(found, store, wanted)
-    if journal.is_done(found, store, config.publish):
+    if journal.is_done(found, store, config):
         return
     try:
         folder = small.folder
@@ -137,7 +137,7 @@ def _finished_journal(config: TrainConfig) -> journal.Journal | None:
     wanted = journal.fingerprint(config, found.fingerprint["data_digests"])
     if differences(found.fingerprint, wanted):
         return None
-    return found if journal.is_done(found, store, config.publish) else None
+    return found if journal.is_done(found, store, config) else None
 
 
 def _store(config: TrainConfig, run: str) -> Store:

@@ -58,7 +58,8 @@ def kept_evaluations(evaluations: Sequence[LogEntry], limit: int) -> list[LogEnt
 class Candidates:
     """The candidates of a run, in a local folder and in storage.
 
-    The training's thread calls `write`, and the thread of the uploads `commit` and `prune`.
+    The training's thread calls `new_file` and `drop_unsaved`, and the thread of the uploads
+    `commit` and `prune`. `collect` is for afterwards.
     """
 
     def __init__(self, store: Store, folder: Path, limit: int) -> None:

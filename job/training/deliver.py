@@ -14,7 +14,7 @@ from job.storage.publish_hub import publish_to_hub
 from job.telemetry import event, warn
 from job.training import journal
 from job.training.attempt import CurrentAttempt
-from job.training.merged import FOLDER, LEFT_OUT, publish_merged
+from job.training.merged import publish_merged
 from job.training.prepare import Run
 from job.training.publish import or_without
 from job.training.reload import Reload
@@ -30,10 +30,8 @@ def deliver(
     """
     run = attempt.run
     wanted = run.config.publish
-    is_hub = wanted.hub is not None and attempt.published.get("hub") != wanted.hub
-    is_done = FOLDER in attempt.published or LEFT_OUT in attempt.left_out
-    is_merged = wanted.merged and not is_done
-    if not is_hub and not is_merged:
+    left = journal.undelivered(attempt.published, attempt.left_out, wanted)
+    if not left:
         return
     if wanted.gate is not None and not attempt.gate.get("passed"):
         warn("neither pushed nor merged: the adapter did not pass its gate")
@@ -41,13 +39,13 @@ def deliver(
 
     if attempt.entry is not None:
         journal.save(run.store, attempt.entry)  # the next attempt goes on from here
-    if wanted.hub is not None and is_hub:
+    if wanted.hub is not None and "hub" in left:
         push(run, folder, wanted.hub)
         attempt.published["hub"] = wanted.hub
-    if is_merged:
+    if "merged" in left:
         facts = adapter.manifest.extra.get("reload")
         reload = None if facts is None else Reload.from_facts(facts)
-        with or_without(LEFT_OUT, attempt), attempt.timed("merge_seconds"):
+        with or_without(journal.MERGED_WEIGHTS, attempt), attempt.timed("merge_seconds"):
             publish_merged(attempt, folder, adapter.digest, reload, scores)
 
 

@@ -24,6 +24,8 @@ FILE = "run.json"
 NO_WORD = "ended without a word: it was killed, stood still, or its machine died"
 BESIDE = "start beside it with `recap train … --fresh`"
 State = Literal["running", "preempted", "failed", "finished"]
+Delivery = Literal["hub", "merged"]  # a key of the facts in `published`
+MERGED_WEIGHTS = "merged weights"  # by this name they are left out
 # What may kill the process: a key of an attempt.
 Danger = Literal["selecting", "scoring", "reloading", "merging"]
 
@@ -192,29 +194,32 @@ def story(journal: Journal) -> list[str]:
     return lines
 
 
-def is_done(journal: Journal, store: Store, wanted: PublishSection) -> bool:
+def is_done(journal: Journal, store: Store, config: TrainConfig) -> bool:
     """Return True if nothing is left to do.
 
     The run has finished, and all that is to be published was.
     """
     if journal.state != "finished" or not _has_adapter(journal, store):
         return False
-    if wanted.gate is not None and not _has_passed(journal, wanted):
+    if gate_error(journal, config) is not None:
         return True  # what did not pass is not delivered
-    # A run without these keys may be started again with them: only they are left to do.
-    published = journal.facts.get("published", {})
+    facts = journal.facts
+    return not undelivered(facts.get("published", {}), facts.get("left_out", {}), config.publish)
+
+
+def undelivered(
+    published: Mapping[str, str], left_out: Mapping[str, str], wanted: PublishSection
+) -> set[Delivery]:
+    """Return what the config wants delivered and no attempt has delivered or left out.
+
+    A finished run may be started again with another `wanted`: only this is left to do then.
+    """
+    left: set[Delivery] = set()
     if wanted.hub is not None and published.get("hub") != wanted.hub:
-        return False
-    is_left_out = "merged weights" in journal.facts.get("left_out", {})
-    return not wanted.merged or "merged" in published or is_left_out
-
-
-def _has_passed(journal: Journal, wanted: PublishSection) -> bool:
-    """Return True if the adapter passed its gate for the champion that is wanted."""
-    recorded = journal.facts.get("gate")
-    if not recorded or not recorded["passed"]:
-        return False
-    return bool(recorded["pointer"] == wanted.champion)
+        left.add("hub")
+    if wanted.merged and "merged" not in published and MERGED_WEIGHTS not in left_out:
+        left.add("merged")
+    return left
 
 
 def _has_adapter(journal: Journal, store: Store) -> bool:

@@ -42,7 +42,6 @@ SUMMARIES = 20  # to compare
 BYTES_PER_PARAMETER = 2
 ROOM = 1.05  # of the weights: config, tokenizer, what a file system takes for itself
 GIB = 2**30
-LEFT_OUT = "merged weights"  # by this name they are left out
 MERGED_KEY = "merged"  # of the manifest's extra
 
 

@@ -15,11 +15,10 @@ import psutil
 
 from job.errors import OUT_OF_MEMORY
 from job.launch.memory import own_control_group
+from job.launch.variables import variables_of_no_rank
 from job.training import plain_load
 
 GIB = 2**30
-# Of torchrun: transformers would take them for a request to share the model between processes.
-OF_THE_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR")
 # Of Python, as in `package.ClassName: text`. The text may name a path.
 ERROR = re.compile(r"(?:\w+\.)*(?P<name>\w*(?:Error|Exception|Exit))\b")
 NO_ROOM = "No space left on device"
@@ -124,10 +123,8 @@ class PlainProcess:
 
     def _run(self, request: bytes, log: Path) -> int:
         """Run the program with a request, and return its exit code."""
-        environment = {
-            name: value for name, value in os.environ.items() if name not in OF_THE_LAUNCHER
-        }
-        environment["HF_HUB_OFFLINE"] = "1"  # all that it needs is here
+        # All that it needs is here.
+        environment = variables_of_no_rank(os.environ) | {"HF_HUB_OFFLINE": "1"}
         with (
             log.open("wb") as output,
             subprocess.Popen(

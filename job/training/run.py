@@ -199,7 +199,7 @@ def _is_done(run: Run) -> bool:
     if found is None:
         return False
     journal.check_same_run(found, run.store, run.fingerprint())
-    if journal.is_done(found, run.store, run.config.publish):
+    if journal.is_done(found, run.store, run.config):
         not_passed = journal.gate_error(found, run.config)
         if not_passed:
             raise not_passed

@@ -1,11 +1,16 @@
-"""Claims about threads of training processes: they wait briefly, unless the user decides."""
+"""Claims about threads, which wait briefly unless the user decides, and about facts of a rank."""
 
 import sys
 
 import pytest
 
 from job.launch.supervisor import supervise
-from job.launch.variables import SPINS, WAIT_VARIABLES, thread_variables
+from job.launch.variables import (
+    SPINS,
+    WAIT_VARIABLES,
+    thread_variables,
+    variables_of_no_rank,
+)
 
 LOAD = """
 import ctypes, pathlib, sys
@@ -36,3 +41,10 @@ def test_torchs_own_openmp_takes_the_spins_of_a_training_process(
 def test_nothing_is_set_beside_what_a_user_set(name, value):
     assert thread_variables({"PATH": "/bin"}) == {"GOMP_SPINCOUNT": SPINS}
     assert thread_variables({"PATH": "/bin", name: value}) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT", "ACCELERATE_USE_FSDP", "PET_NNODES"]
+)
+def test_a_process_below_a_rank_does_not_take_itself_for_it(name):
+    assert variables_of_no_rank({"PATH": "/bin", name: "1"}) == {"PATH": "/bin"}

@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,29 +64,28 @@ def test_a_run_begun_with_the_default_attention_of_before_goes_on(loaded, config
 
 def test_a_run_is_done_once_its_adapter_is_in_storage_and_on_the_hub(loaded, tmp_path):
     ended = journal.end(store_of(loaded), begun(loaded), "finished", 9, "finished")
-    assert not journal.is_done(ended, store_of(loaded), PublishSection()), "there is no adapter"
+
+    def is_done(facts: dict[str, Any] | None = None, **publish: Any) -> bool:
+        config = loaded.model_copy(update={"publish": PublishSection(**publish)})
+        return journal.is_done(replace(ended, facts=facts or {}), store_of(loaded), config)
+
+    assert not is_done(), "there is no adapter"
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "weights").write_bytes(b"1")
     publish_folder(
         tmp_path / "adapter", store_of(loaded), "adapter", {"fingerprint": "of another run"}
     )
-    assert not journal.is_done(ended, store_of(loaded), PublishSection())
+    assert not is_done()
     fingerprint = json_digest(ended.fingerprint)
     publish_folder(tmp_path / "adapter", store_of(loaded), "adapter", {"fingerprint": fingerprint})
-    assert journal.is_done(ended, store_of(loaded), PublishSection())
+    assert is_done()
     assert plan_training(loaded).done
-    assert not journal.is_done(ended, store_of(loaded), PublishSection(hub="org/name")), (
-        "it was not pushed"
-    )
-    pushed = replace(ended, facts={"published": {"hub": "org/name"}})
-    assert journal.is_done(pushed, store_of(loaded), PublishSection(hub="org/name"))
-    merged = PublishSection(merged=True)
-    assert not journal.is_done(pushed, store_of(loaded), merged)
-    for facts in (
-        {"published": {"merged": "there"}},
-        {"left_out": {"merged weights": "no memory"}},
-    ):
-        assert journal.is_done(replace(ended, facts=facts), store_of(loaded), merged)
+    assert not is_done(hub="org/name"), "it was not pushed"
+    pushed = {"published": {"hub": "org/name"}}
+    assert is_done(pushed, hub="org/name")
+    assert not is_done(pushed, merged=True)
+    assert is_done({"published": {"merged": "there"}}, merged=True)
+    assert is_done({"left_out": {"merged weights": "no memory"}}, merged=True)
 
 
 def finished(config: TrainConfig, folder: Path, hub: str | None = None) -> None:
