@@ -81,6 +81,10 @@ def test_an_adapter_that_passes_becomes_the_champion(gated, trials, pointer):
     champion = read_pointer(pointer, STORAGE).champion
     assert (champion.adapter, champion.by) == (adapter_of(gated), "recap train tiny")
     assert champion.digest == read_adapter(pointer, STORAGE).digest
+    assert "tuned passed the gate: " in log
+    assert champion.evaluation["gate"]["passed"]
+    assert Path(champion.evaluation["source"]).name == "evaluation.json"
+    assert Path(champion.evaluation["source"]).exists()
     again, log = trials.run(gated)
     assert (again, scored_again(log)) == (ExitCode.DONE, False)
     assert read_pointer(pointer, STORAGE).champion.version == 1

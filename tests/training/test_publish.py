@@ -1,13 +1,15 @@
-"""Claims about pushing to the Hub, which knows nothing of a run's lease."""
+"""Claims about what keeps an adapter from its places: a lost lease, an error beside it."""
 
 from types import SimpleNamespace
 
 import pytest
 
+from job.errors import ForbiddenError, OutputError, RetryError
 from job.storage.holder import this_process
 from job.storage.lease import GuardedStore, Lease, LeaseLostError
 from job.storage.open import open_store
 from job.training.deliver import push
+from job.training.publish import or_without
 
 
 def test_a_run_that_lost_its_lease_pushes_nothing_to_the_hub(hub, tmp_path):
@@ -24,3 +26,19 @@ def test_a_run_that_lost_its_lease_pushes_nothing_to_the_hub(hub, tmp_path):
     with pytest.raises(LeaseLostError):
         push(run, adapter, "org/theirs")
     assert set(hub.repositories) == {"models/org/mine"}
+
+
+@pytest.mark.parametrize("error", [ValueError("no chart"), OutputError("the disk is full")])
+def test_what_fails_beside_the_adapter_is_noted_with_its_reason(error):
+    attempt = SimpleNamespace(left_out={})
+    with or_without("report", attempt):
+        raise error
+    assert attempt.left_out == {"report": f"{type(error).__name__}: {error}"}
+
+
+@pytest.mark.parametrize("error", [RetryError("no connection"), ForbiddenError("403")])
+def test_what_would_keep_the_adapter_itself_away_ends_the_run(error):
+    attempt = SimpleNamespace(left_out={})
+    with pytest.raises(type(error)), or_without("report", attempt):
+        raise error
+    assert attempt.left_out == {}

@@ -208,6 +208,20 @@ def test_without_the_engine_that_is_to_serve_the_loss_chooses(attempt, tmp_path)
     assert "vLLM is to serve it, and is not installed" in curve.sentence()
 
 
+@pytest.mark.usefixtures("places")
+def test_a_missing_model_of_the_metric_is_found_before_anything_runs(
+    attempt, config, write_config, tmp_path
+):
+    attempt.run.config = settings(
+        write_config, config, "training.selection.metric=faithfulness",
+        f"evaluation.faithfulness_model.model={tmp_path}/nowhere",
+    )  # fmt: skip
+    select = Select(attempt, tmp_path)
+    assert select.run().chosen == 20
+    assert select.served == 0
+    assert "nowhere" in attempt.left_out["selection"]
+
+
 def test_without_candidates_the_last_step_stays(attempt, tmp_path):
     select = Select(attempt, tmp_path)
     curve = select.run(first=3)
