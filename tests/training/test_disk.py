@@ -36,7 +36,7 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 @pytest.mark.parametrize("left", [pytest.param("too little", marks=pytest.mark.faults), "nothing"])
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint_intact(
-    config, write_config, small_disk, left
+    config, write_config, recap, small_disk, left
 ):
     config["training"] |= {"epochs": 30, "save_every_steps": 3, "optimizer": "adamw_torch"}
     config["training"] |= {"evaluate_every_steps": 999}
@@ -64,11 +64,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_intact(
     assert journal["state"] == "failed"
 
     (small_disk / "filler").unlink()
-    again = subprocess.run(
-        [sys.executable, "-m", "job", "train", str(run / "config.yaml"), "--dry-run"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "attempt 1" in again.stdout
+    assert "attempt 1" in recap("train", run / "config.yaml", "--dry-run").out
 
 
 @pytest.mark.faults
