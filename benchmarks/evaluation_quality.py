@@ -30,7 +30,7 @@ from job.evaluation.metrics.invented import INVENTED_CONTACTS, INVENTED_NAMES, I
 from job.evaluation.metrics.metric import Metric, Sample
 from job.evaluation.metrics.names import names_in
 from job.evaluation.metrics.speakers import SPEAKER_SWAPS
-from job.evaluation.result import MIN_CONVERSATIONS
+from job.evaluation.result import MIN_OF_A_SHARE
 from job.evaluation.score import Scores, score_systems
 from job.storage.open import list_inputs
 from job.storage.selection import Selection
@@ -114,7 +114,7 @@ def cell(scores: Scores, metric: Metric, aggregation: str) -> str:
     """
     values = scores.best_of_fewer if aggregation == "best" else scores.of(metric, aggregation)
     (interval,) = mean_intervals(values[:, None], RESAMPLES, SEED, [metric.unit == "share"])
-    if interval is None or interval.conversations < MIN_CONVERSATIONS:
+    if interval is None or interval.conversations < MIN_OF_A_SHARE:
         return "–"
     scale = 100 if metric.unit in ("score", "share") else 1
     digits = 1 if scale == 100 else 2

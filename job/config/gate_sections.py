@@ -18,7 +18,7 @@ DEFAULT_GUARDS = {
     "copied": 0.25,
 }
 POINTER = ".json"  # the ending of a champion's pointer
-MIN_CONVERSATIONS = 10  # of fewer, no interval of skewed scores can be trusted
+MIN_CONVERSATIONS = 40  # of fewer, intervals do not hold where nine of ten values are zero
 
 
 class GateSection(Section):

@@ -48,7 +48,7 @@ NAMES_OF_SYSTEMS = (
     "tuned",
     "base without adapter",
     "champion",
-    "given summaries",
+    "given file",
     "as trained",
     "constant sentence",
     "lead-2",

@@ -18,12 +18,14 @@ from job.errors import DamagedError, DataError
 from job.evaluation.gate import FILE, GateResult, recorded
 from job.evaluation.metrics.all_metrics import HEADLINE
 from job.evaluation.metrics.metric import Metric
+from job.evaluation.reload import Reload, reload_of
 from job.evaluation.result import Evaluation, mean_difference, mean_score
 from job.evaluation.systems import CHAMPION
 from job.inference.taken import SERVING
 from job.model.champion import (
     GATE,
     MAX_TEXT_CHARACTERS,
+    RELOAD,
     Pointer,
     Promotion,
     check_nameable,
@@ -40,6 +42,7 @@ from job.storage.keys import below, local_path, scheme_of
 from job.storage.scratch import cache_folder
 
 EVALUATION = "evaluation.json"  # of a training, in the adapter's folder
+NOT_RELOADED = "nobody asked that it be reloaded before it was published (publish.verify)"
 
 
 def key_numbers(evaluation: Evaluation, source: str, metric: Metric = HEADLINE) -> dict[str, Any]:
@@ -84,6 +87,14 @@ def _key_checks(verdict: GateResult) -> dict[str, Any]:
         "compared": verdict.champion,
         "gains": gains,
     }
+
+
+def key_reload(reload: Reload | None) -> dict[str, Any]:
+    """Return what a pointer has of loading the adapter without recap, also if nobody tried."""
+    if reload is None:
+        return {"state": "not asked for", "sentence": NOT_RELOADED}
+    sentence = visible(reload.sentence(), one_line=True)[:MAX_TEXT_CHARACTERS]
+    return {"state": reload.state, "sentence": sentence}
 
 
 def lost_by_check(pointer: Pointer | None, metric: str) -> dict[str, float]:
@@ -143,7 +154,7 @@ def set_champion(
 def roll_back_champion(uri: str, storage: StorageSection, by: str, reason: str = "") -> Pointer:
     """Bring back the champion before this one, if it is whole, and return the new pointer.
 
-    Raise DataError if there is none, or if its adapter was replaced since.
+    Raise ConfigError if there is none, DataError if its adapter was replaced since.
     """
     pointer = read_pointer(uri, storage)
     before = pointer.before()
@@ -172,15 +183,17 @@ def _evaluation_of(adapter: Adapter, folder: Path) -> Mapping[str, Any]:
     """Return the numbers of the evaluation that the adapter carries, or that its pointer has."""
     if adapter.pointer is not None:
         return adapter.pointer.champion.evaluation
+    numbers: dict[str, Any] = {RELOAD: key_reload(reload_of(adapter))}
     files = adapter.manifest.files
     with suppress(ValueError, DamagedError):  # of another version of recap
         if EVALUATION in files:
             plain = json.loads((folder / EVALUATION).read_bytes())
-            return key_numbers(Evaluation.from_json(plain), below(adapter.uri, EVALUATION))
+            numbers |= key_numbers(Evaluation.from_json(plain), below(adapter.uri, EVALUATION))
+            return numbers
         if FILE in files:  # it could not be scored
             verdict = GateResult.from_json(json.loads((folder / FILE).read_bytes()))
-            return {"source": below(adapter.uri, FILE), GATE: _key_checks(verdict)}
-    return {}
+            numbers |= {"source": below(adapter.uri, FILE), GATE: _key_checks(verdict)}
+    return numbers
 
 
 def absolute_uri(adapter: str) -> str:

@@ -7,7 +7,7 @@ from job.config.sections import StorageSection
 from job.errors import DamagedError, RecapError
 from job.inference.serving import Serving
 from job.inference.taken import SERVING
-from job.model.champion import GATE, Pointer, Promotion
+from job.model.champion import GATE, RELOAD, Pointer, Promotion
 from job.model.fetch import read_champion
 
 MAX_EARLIER_SHOWN = 5
@@ -25,6 +25,7 @@ def champion_screen(pointer: Pointer, storage: StorageSection) -> str:
         ("by", champion.by),
         ("reason", champion.reason),
         *_gate_rows(champion),
+        *_reload_rows(champion),
         *_evaluation_rows(champion.evaluation),
         ("now", _state(pointer, storage)),
     ]
@@ -53,6 +54,14 @@ def _gate_rows(champion: Promotion) -> Iterator[tuple[str, str]]:
         yield GATE, verdict
 
 
+def _reload_rows(champion: Promotion) -> Iterator[tuple[str, str]]:
+    """Yield what is known of loading the adapter without recap, if the pointer has it."""
+    reload = champion.evaluation.get(RELOAD)
+    if isinstance(reload, dict):  # earlier versions recorded none
+        mark = "WARNING: " if champion.is_not_reloaded else ""
+        yield RELOAD, f"{mark}{reload.get('sentence', '')}"
+
+
 def _evaluation_rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield what is known of the evaluation; whoever wrote the pointer may have left out any."""
     if not evaluation:
@@ -77,7 +86,8 @@ def _evaluation_rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 def _score(evaluation: Mapping[str, Any]) -> str:
     metric = evaluation.get("metric", "score")
     score = _numbers(evaluation.get("score"), ".3f")
-    return f"{metric} {score} on {evaluation.get('conversations', '?')} conversations"
+    number = evaluation.get("conversations", "?")
+    return f"{metric} {score} on {number} conversation{'' if number == 1 else 's'}"
 
 
 def _numbers(found: Any, form: str) -> str:
@@ -106,7 +116,7 @@ def _history(pointer: Pointer) -> Iterator[str]:
         yield f"        by {earlier.by}{reason}"
     left = len(pointer.history) - MAX_EARLIER_SHOWN
     if left > 0:
-        yield f"  and {left} earlier ones"
+        yield f"  and {left} earlier one{'' if left == 1 else 's'}"
 
 
 def _restored(promotion: Promotion) -> str:

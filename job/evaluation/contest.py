@@ -19,6 +19,7 @@ from job.evaluation.gate import GateResult, OlderSet, judge, not_scored, recorde
 from job.evaluation.metrics.models import MetricModel
 from job.evaluation.older_sets import OlderInput, read_older_sets
 from job.evaluation.promotion import Champion, find_champion
+from job.evaluation.reload import Reload, with_reload
 from job.evaluation.result import NotScored
 from job.evaluation.served import champion_candidate, cleaned_for, system_of
 from job.evaluation.systems import CHAMPION, TUNED, Scored, System
@@ -115,6 +116,18 @@ def judge_contest(
     lost = lost_by_check(champion.pointer, contest.gate.metric)
     verdict = judge(contest.gate, evaluation, rivals.older, state, champion.digest, lost)
     return replace(scored, evaluation=replace(evaluation, gate=verdict.to_json()))
+
+
+def judge_reload(scored: Scored, reload: Reload | None, is_demanded: bool) -> Scored:
+    """Note with the verdict on an adapter, if there is one, what is known of loading it elsewhere.
+
+    Where a reload is demanded, an adapter that was not reloaded does not pass.
+    """
+    verdict = recorded(scored.evaluation)
+    if verdict is None or reload is None:
+        return scored
+    judged = with_reload(verdict, reload, is_demanded)
+    return replace(scored, evaluation=replace(scored.evaluation, gate=judged.to_json()))
 
 
 def verdict_of(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from job.config.gate_sections import MIN_CONVERSATIONS, GateSection
 from job.errors import DamagedError
 from job.evaluation.bootstrap import Interval
-from job.evaluation.metrics.all_metrics import metric_named
+from job.evaluation.metrics.all_metrics import metric_named, title_of
 from job.evaluation.metrics.metric import Metric
 from job.evaluation.result import (
     Evaluation,
@@ -34,7 +34,7 @@ KINDS: Mapping[str, Kind] = {
     "others": "other",
 }
 
-Rule = Literal["better", "no worse", "guard", "older set"]
+Rule = Literal["better", "no worse", "guard", "older set", "reload"]
 # "compared": it summarized the same conversations. "none yet": the pointer does not exist, so a
 # passing adapter is the first. "itself": the judged adapter is the champion already.
 ChampionState = Literal["compared", "none yet", "itself", "not named"]
@@ -211,7 +211,9 @@ def _compare(
     name = f"{demand} {against}"
     gain = _gain(evaluation, metric_name, opponent)
     if gain is None:
-        sentence = f"it is not known if {evaluation.judged} is {name}: no value of {metric_name}"
+        sentence = (
+            f"it is not known if {evaluation.judged} is {name}: no value of {title_of(metric_name)}"
+        )
         return Check(name, opponent, metric_name, rule, margin, False, sentence)
 
     is_above = gain.low > 0 if rule == "better" else gain.low >= -margin - ROUNDING
@@ -265,7 +267,7 @@ def _guard(evaluation: Evaluation, metric_name: str, allowed: float) -> Check:
         whom = "people" if people else "the best there is"
         limit += f" beside {whom}, and the champion has used {min(behind, allowed):.3f} of it"
     left = max(0.0, allowed - behind)
-    name = f"{metric_name}, against {system_phrase(evaluation, champion)}"
+    name = f"{title_of(metric_name)}, against {system_phrase(evaluation, champion)}"
     passed = gain.mean >= -left - ROUNDING
     sentence = _guard_sentence(evaluation, metric_name, gain, champion, limit)
     check = Check(name, champion, metric_name, "guard", round(left, 6), passed, sentence)
@@ -276,19 +278,20 @@ def _guard_of_the_first(evaluation: Evaluation, metric_name: str, allowed: float
     """Return the check of a guard without a champion: against people, or the best value."""
     people = _people(evaluation)
     gain = _gain(evaluation, metric_name, people)
-    name = f"{metric_name}, against {system_phrase(evaluation, people)}"
+    title = title_of(metric_name)
+    name = f"{title}, against {system_phrase(evaluation, people)}"
     limit = f"at most {allowed:g} allowed"
     if gain is not None:
         sentence = _guard_sentence(evaluation, metric_name, gain, people, limit)
     else:
-        people, name = "the best value", f"{metric_name}, against its best value"
+        people, name = "the best value", f"{title}, against its best value"
         gain = _gain_over_the_best(evaluation, metric_name)
         if gain is None:
-            sentence = f"{metric_name} of {evaluation.judged} is not known"
+            sentence = f"{title}: the value of {evaluation.judged} is not known"
             return Check(name, people, metric_name, "guard", allowed, False, sentence)
         sentence = (
-            f"{metric_name} of {evaluation.judged} is {abs(gain.mean):.3f} from the best value "
-            f"that there is ({limit})"
+            f"{title}: {evaluation.judged} is {abs(gain.mean):.3f} from the best value that there "
+            f"is ({limit})"
         )
     passed = gain.mean >= -allowed - ROUNDING
     return _with_gain(Check(name, people, metric_name, "guard", allowed, passed, sentence), gain)
@@ -299,7 +302,7 @@ def _guard_sentence(
 ) -> str:
     state = "is no worse" if gain.mean >= -ROUNDING else f"is worse by {-gain.mean:.3f}"
     against = system_phrase(evaluation, opponent)
-    return f"{metric_name} of {evaluation.judged} {state} than that of {against} ({limit})"
+    return f"{title_of(metric_name)}: {evaluation.judged} {state} than {against} ({limit})"
 
 
 def _people(evaluation: Evaluation) -> str:

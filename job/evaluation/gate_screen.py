@@ -96,6 +96,11 @@ def _remedies(result: GateResult, adapter: str) -> list[str]:
         )
     if rules & {"better", "no worse", "older set"}:
         found.append("Train longer, or on more or better references; the report has examples.")
+    if "reload" in rules:
+        found.append(
+            "Run the training again where the adapter can be loaded once more, or with "
+            "publish.verify: false. It is not trained again, and judged as it is in storage."
+        )
     if "guard" in rules:
         found.append("Read the summaries that a guard counts: the report lists the worst.")
     return found

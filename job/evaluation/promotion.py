@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from job.config.sections import StorageSection
 from job.errors import OutputError, RecapError, RetryError
-from job.evaluation.champion import absolute_uri, key_numbers
+from job.evaluation.champion import absolute_uri, key_numbers, key_reload
 from job.evaluation.gate import ChampionState, recorded
 from job.evaluation.metrics.all_metrics import HEADLINE, metric_named
+from job.evaluation.reload import Reload
 from job.evaluation.result import Evaluation
 from job.model.champion import (
+    RELOAD,
     Pointer,
     Promotion,
     check_nameable,
@@ -95,12 +97,16 @@ def was_promoted(pointer: Pointer | None, adapter: Adapter) -> bool:
 
 @dataclass(frozen=True)
 class Judged:
-    """A published adapter, the evaluation with its verdict, where that is, and who judged."""
+    """A published adapter, the evaluation with its verdict, where that is, and who judged.
+
+    `reload` is what is known of loading it without recap.
+    """
 
     adapter: Adapter
     evaluation: Evaluation
     source: str
     by: str
+    reload: Reload | None
 
 
 def promote(champion: Champion, judged: Judged, storage: StorageSection) -> Pointer | None:
@@ -126,7 +132,10 @@ def promote(champion: Champion, judged: Judged, storage: StorageSection) -> Poin
         now(),
         by=visible(judged.by, one_line=True),
         reason=verdict.verdict(),
-        evaluation=key_numbers(judged.evaluation, judged.source, metric),
+        evaluation={
+            **key_numbers(judged.evaluation, judged.source, metric),
+            RELOAD: key_reload(judged.reload),
+        },
     )
     try:
         made = switch(champion.uri, storage, promotion, champion.pointer)

@@ -18,6 +18,7 @@ from job.printable import number_of
 
 LEAD = "lead-2"  # the floor whose name takes no article
 COLLAPSED_SHARE = 0.5  # of the conversations, with one and the same summary
+MIN_OF_A_SHARE = 10  # conversations; a share of fewer says little
 EQUAL_SHARE = 0.1  # of the summaries that are a reference; people hardly write the same
 
 HOW_TO_SCORE = "Nothing is known of its summaries: `recap evaluate` can score the adapter."
@@ -272,7 +273,7 @@ def warnings(evaluation: Evaluation, quoting: bool = True) -> list[str]:
             f"{name} is not shown to beat {' or '.join(unbeaten)}: a summarizer that reads the "
             "conversation should."
         )
-    if judged.most_common_share >= COLLAPSED_SHARE and count >= MIN_CONVERSATIONS:
+    if judged.most_common_share >= COLLAPSED_SHARE and count >= MIN_OF_A_SHARE:
         said = f"“{shorten(judged.most_common, 120)}”" if judged.most_common else "nothing at all."
         quoted = f" to {said}" if quoting else "."
         found.append(

@@ -15,7 +15,13 @@ from job.config.gate_mistakes import needs_base
 from job.conversations.cleaning import clean_all, resolve_steps
 from job.conversations.record import Conversation
 from job.errors import RetryError
-from job.evaluation.contest import Contest, begin_contest, judge_contest, summarize_rivals
+from job.evaluation.contest import (
+    Contest,
+    begin_contest,
+    judge_contest,
+    judge_reload,
+    summarize_rivals,
+)
 from job.evaluation.evaluate import SEED, evaluate
 from job.evaluation.gate import recorded, write_gate
 from job.evaluation.inputs import (
@@ -29,6 +35,7 @@ from job.evaluation.metrics.models import MetricModel
 from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
 from job.evaluation.output import check_output, publish_evaluation
 from job.evaluation.promotion import Champion, Judged, promote
+from job.evaluation.reload import reload_of
 from job.evaluation.report import ReportContent, write_report
 from job.evaluation.result import Evaluation
 from job.evaluation.served import Served, serve_judged
@@ -81,6 +88,8 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
         evaluation = replace(scored.evaluation, departures=_departures(model, served))
         digest = judged.model.adapter_digest if judged else None
         scored = judge_contest(contest, replace(scored, evaluation=evaluation), rivals, digest)
+        if model is not None:
+            scored = judge_reload(scored, reload_of(model.adapter), is_demanded=False)
         folder = work / "evaluation"
         _write_files(folder, f"Evaluation {config.run}", scored, served.weights)
         publish_evaluation(folder, store, _facts(config, model))
@@ -109,7 +118,8 @@ def _promote_if_passed(
     if config.publish.champion is None or verdict is None or not verdict.passed:
         return
     source = f"{config.output.rstrip('/')}/evaluation.json"
-    judged = Judged(adapter, evaluation, source, f"recap evaluate {config.run}")
+    by = f"recap evaluate {config.run}"
+    judged = Judged(adapter, evaluation, source, by, reload_of(adapter))
     promote(contest.champion, judged, config.storage)
 
 

@@ -12,7 +12,7 @@ from job.evaluation.metrics.metric import Sample
 from job.evaluation.result import Evaluation, Kind
 
 TUNED, AS_TRAINED, BASE = "tuned", "as trained", "base without adapter"
-CHAMPION, GIVEN = "champion", "given summaries"
+CHAMPION, GIVEN = "champion", "given file"
 
 
 @dataclass(frozen=True)

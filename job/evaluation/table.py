@@ -7,7 +7,6 @@ should be small.
 from textwrap import wrap
 from typing import Any
 
-from job.config.gate_sections import MIN_CONVERSATIONS
 from job.evaluation.metrics.all_metrics import (
     HEADLINE,
     available_metrics,
@@ -16,6 +15,7 @@ from job.evaluation.metrics.all_metrics import (
 )
 from job.evaluation.metrics.metric import Metric
 from job.evaluation.result import (
+    MIN_OF_A_SHARE,
     Evaluation,
     best_score,
     comparison_sentence,
@@ -101,7 +101,7 @@ def _scores(evaluation: Evaluation, systems: list[str]) -> list[str]:
     for name in systems:
         cells = "".join(_score(evaluation, name, metric) for metric in metrics)
         words = evaluation.systems[name].words.mean
-        lines.append(f"{_label(evaluation, name)}{cells}{words:>{WORDS_COLUMNS}.1f}")
+        lines += _row(evaluation, name, f"{cells}{words:>{WORDS_COLUMNS}.1f}")
     return lines
 
 
@@ -111,13 +111,18 @@ def _shares(evaluation: Evaluation, systems: list[str]) -> list[str]:
     lines = [f"{'% (less is better)':<{ARROW_COLUMNS + NAME_COLUMNS}}{titles}"]
     for name in systems:
         cells = "".join(_share(evaluation, name, metric) for metric in metrics)
-        lines.append(f"{_label(evaluation, name)}{cells}")
+        lines += _row(evaluation, name, cells)
     return lines
 
 
-def _label(evaluation: Evaluation, name: str) -> str:
+def _row(evaluation: Evaluation, name: str, cells: str) -> list[str]:
+    """Return the line of a system. A name that is too long for its column has a line of its own."""
     arrow = "> " if name == evaluation.judged else "  "
-    return f"{arrow}{shorten(name, NAME_COLUMNS):<{NAME_COLUMNS}}"
+    label = f"{arrow}{shorten(name, MAX_COLUMNS - ARROW_COLUMNS)}"
+    width = ARROW_COLUMNS + NAME_COLUMNS
+    if len(label) <= width:
+        return [f"{label:<{width}}{cells}"]
+    return [label, f"{'':{width}}{cells}"]
 
 
 def _score(evaluation: Evaluation, name: str, metric: Metric) -> str:
@@ -131,6 +136,6 @@ def _score(evaluation: Evaluation, name: str, metric: Metric) -> str:
 
 def _share(evaluation: Evaluation, name: str, metric: Metric) -> str:
     share = mean_score(evaluation, name, metric)
-    if share and share.conversations < min(MIN_CONVERSATIONS, evaluation.conversations):
+    if share and share.conversations < min(MIN_OF_A_SHARE, evaluation.conversations):
         share = None  # a share of a handful would look like one of all
     return f"{'-' if share is None else f'{100 * share.mean:.1f}':>{SHARE_COLUMNS}}"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from job.config.sections import StorageSection
 from job.errors import ChangedError, ConfigError, DataError, MissingError, OutputError
@@ -26,7 +26,11 @@ MAX_HISTORY = 100  # champions that a pointer remembers, besides the one that se
 MAX_POINTER_BYTES = 4 << 20
 MAX_EVALUATION_BYTES = 16 << 10  # of one champion, as JSON
 MAX_TEXT_CHARACTERS = 2000
-GATE = "gate"  # the key of the verdict in the evaluation of a champion
+# Keys in the evaluation of a champion: the verdict of its gate, and what is known of loading it by
+# anything but recap.
+GATE = "gate"
+RELOAD = "reload"
+NOT_VERIFIED: Final = "not verified"  # the state of a reload that could not be tried
 DIGEST = re.compile(r"[0-9a-f]{64}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -59,6 +63,21 @@ class Promotion:
         """True if a person made it the champion although it had not passed its gate."""
         gate = self.evaluation.get(GATE)
         return isinstance(gate, dict) and gate.get("passed") is not True
+
+    @property
+    def is_not_reloaded(self) -> bool:
+        """True if a reload by plain peft and transformers was asked for and could not be tried."""
+        reload = self.evaluation.get(RELOAD)
+        return isinstance(reload, dict) and reload.get("state") == NOT_VERIFIED
+
+    def doubts(self) -> list[str]:
+        """Return what speaks against this champion, as clauses that go on after `although`."""
+        found = []
+        if self.has_failed_its_gate:
+            found.append("it did not pass its gate, and was set by hand")
+        if self.is_not_reloaded:
+            found.append("nobody could reload it by plain peft and transformers")
+        return found
 
 
 @dataclass(frozen=True)
@@ -145,11 +164,11 @@ def switch(
 def roll_back(pointer: Pointer, storage: StorageSection, by: str, reason: str = "") -> Pointer:
     """Bring back the champion before this one, by one write, and return the new pointer.
 
-    Raise DataError if the history has none, and what `switch` raises.
+    Raise ConfigError if the history has none, and what `switch` raises.
     """
     before = pointer.before()
     if before is None:
-        raise DataError(
+        raise ConfigError(
             f"{pointer.uri}: there is no champion before {pointer.champion.adapter}: name the "
             f"adapter that shall serve: recap champion set {pointer.uri} ADAPTER"
         )

@@ -157,10 +157,10 @@ def _trained_cleaning(filled: Filled[Any]) -> tuple[CleaningStep, ...]:
 def describe_champion(pointer: Pointer) -> str:
     """Return what the pointer means now, in one line."""
     champion = pointer.champion
-    failed = ", although it did not pass its gate" if champion.has_failed_its_gate else ""
+    doubts = "".join(f", although {doubt}" for doubt in champion.doubts())
     return (
         f"{pointer.uri}, version {champion.version}: {champion.adapter}, since {champion.at} by "
-        f"{champion.by}{failed}"
+        f"{champion.by}{doubts}"
     )
 
 

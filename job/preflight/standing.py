@@ -50,6 +50,7 @@ def find_standing(
     run = _fresh_run(config, wanted, small) if fresh else config.run
     store = _store(config, run)
     found = journal.read_journal(store)
+    journal.check_same_adapter(store, wanted)
     if found is None:
         return Standing(run, f"{run}: new")
 
@@ -69,10 +70,10 @@ def _fresh_run(config: TrainConfig, wanted: dict[str, Any], small: SmallFiles) -
     for run in (config.run, journal.fresh_name(config.run, wanted)):
         store = _store(config, run)
         found = journal.read_journal(store)
-        if found is None:
-            return run
         try:
-            _check_same(found, store, wanted, config, small)
+            journal.check_same_adapter(store, wanted)
+            if found is not None:
+                _check_same(found, store, wanted, config, small)
         except OutputError:
             continue
         return run

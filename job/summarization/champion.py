@@ -8,7 +8,7 @@ same night.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -40,7 +40,8 @@ KINDS = {
 class PinnedChampion:
     """The champion that a night follows: what its pointer named when the night began.
 
-    `serving` has the settings that it was evaluated with, None if the pointer has none.
+    `serving` has the settings that it was evaluated with, None if the pointer has none. `doubts` is
+    what speaks against it, by `Promotion.doubts`.
     """
 
     pointer: str
@@ -49,6 +50,7 @@ class PinnedChampion:
     version: int
     resolved_at: str
     serving: Mapping[str, Any] | None
+    doubts: Sequence[str] = ()
 
     @classmethod
     def from_json(cls, raw: Any) -> Self:
@@ -58,7 +60,10 @@ class PinnedChampion:
         for name, kinds in KINDS.items():
             if not isinstance(raw.get(name), kinds):
                 raise ValueError(f"{name} is missing or wrong")
-        return cls(**{name: raw[name] for name in KINDS})
+        doubts = raw.get("doubts", [])  # earlier versions recorded none
+        if not isinstance(doubts, list) or not all(isinstance(doubt, str) for doubt in doubts):
+            raise ValueError("doubts is wrong")
+        return cls(**{name: raw[name] for name in KINDS}, doubts=doubts)
 
 
 def find_champion(config: SummarizeConfig, output: Output) -> PinnedChampion | None:
@@ -82,6 +87,7 @@ def find_champion(config: SummarizeConfig, output: Output) -> PinnedChampion | N
             version=current.version,
             resolved_at=now(),
             serving=serving_of(adapter.pointer),
+            doubts=current.doubts(),
         )
     wanted = config.adapter_digest
     if wanted is not None and not champion.digest.startswith(wanted):

@@ -154,6 +154,8 @@ def _remarks(page: NightPage) -> list[str]:
     """Return what a reader should know before trusting the night, a sentence each."""
     counts, sample = page.counts, page.sample
     remarks = []
+    for doubt in page.night.champion.doubts if page.night.champion else ():
+        remarks.append(f"The champion serves although {doubt}.")
     for departure, chunks in page.facts["departures"].items():
         where = number_of(chunks, "chunk", "chunks")
         remarks.append(f"Not served as it was judged: {departure} ({where}).")

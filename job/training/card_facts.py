@@ -5,13 +5,13 @@ from job.environment import versions
 from job.evaluation.card.facts import CardFacts, Split
 from job.evaluation.contest import verdict_of
 from job.evaluation.gate import recorded
+from job.evaluation.reload import Reload
 from job.evaluation.result import Evaluation, NotScored
 from job.model.control_tokens import recorded_end_ids
 from job.model.license import License, base_license
 from job.telemetry import warn
 from job.training.attempt import CurrentAttempt
 from job.training.prepare import Run
-from job.training.reload import Reload
 
 
 def gather_facts(

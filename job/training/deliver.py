@@ -7,6 +7,7 @@ did not pass stays under its run alone.
 from contextlib import nullcontext
 from pathlib import Path
 
+from job.evaluation.reload import reload_of
 from job.evaluation.result import Evaluation, NotScored
 from job.model.fetch import Adapter
 from job.storage.lease import GuardedStore
@@ -17,7 +18,6 @@ from job.training.attempt import CurrentAttempt
 from job.training.merged import publish_merged
 from job.training.prepare import Run
 from job.training.publish import or_without
-from job.training.reload import Reload
 
 
 def deliver(
@@ -43,10 +43,8 @@ def deliver(
         push(run, folder, wanted.hub)
         attempt.published["hub"] = wanted.hub
     if "merged" in left:
-        facts = adapter.manifest.extra.get("reload")
-        reload = None if facts is None else Reload.from_facts(facts)
         with or_without(journal.MERGED_WEIGHTS, attempt), attempt.timed("merge_seconds"):
-            publish_merged(attempt, folder, adapter.digest, reload, scores)
+            publish_merged(attempt, folder, adapter.digest, reload_of(adapter), scores)
 
 
 def push(run: Run, adapter: Path, repository: str) -> None:

@@ -23,6 +23,9 @@ from job.storage.store import Store
 FILE = "run.json"
 NO_WORD = "ended without a word: it was killed, stood still, or its machine died"
 BESIDE = "start beside it with `recap train … --fresh`"
+# Of the gate's facts. The pointer may still have to be switched to an adapter that passed.
+PROMOTED = "promoted"
+WAITS_FOR_RELOAD = "waits_for_reload"  # of the gate's facts: nothing but a reload is missing
 State = Literal["running", "preempted", "failed", "finished"]
 Delivery = Literal["hub", "merged"]  # a key of the facts in `published`
 MERGED_WEIGHTS = "merged weights"  # by this name they are left out
@@ -166,6 +169,19 @@ def check_same_base(journal: Journal, store: Store, base: Mapping[str, Any]) -> 
     )
 
 
+def check_same_adapter(store: Store, identity: dict[str, Any]) -> None:
+    """Raise OutputError if the folder has the adapter of another run, whose run.json was removed.
+
+    It may serve: some pointer may name it.
+    """
+    if _adapter_fingerprint(store) not in (None, json_digest(identity)):
+        raise OutputError(
+            f"{store.uri}/adapter is of a run with another config, data or versions, and may be "
+            f"some champion: give this one another name (run), or {BESIDE}; or move that adapter "
+            "away if nothing names it"
+        )
+
+
 def names_same_data(journal: Journal, config: TrainConfig) -> bool:
     """Return True if the run read its data from where the config says, whatever is there now."""
     here = to_plain(config)["data"]
@@ -202,7 +218,8 @@ def is_done(journal: Journal, store: Store, config: TrainConfig) -> bool:
     if journal.state != "finished" or not _has_adapter(journal, store):
         return False
     if gate_error(journal, config) is not None:
-        return True  # what did not pass is not delivered
+        # What did not pass is not delivered. Only what waits for a reload may be tried again.
+        return not (journal.facts.get("gate") or {}).get(WAITS_FOR_RELOAD)
     facts = journal.facts
     return not undelivered(facts.get("published", {}), facts.get("left_out", {}), config.publish)
 
@@ -224,12 +241,16 @@ def undelivered(
 
 def _has_adapter(journal: Journal, store: Store) -> bool:
     """Return True if the adapter of this run is in storage."""
-    try:
-        adapter = read_manifest(store, "adapter")
-    except (MissingError, DamagedError):
-        return False
     # Another fingerprint is that of an earlier run here, whose run.json was removed.
-    return adapter.extra.get("fingerprint") == json_digest(journal.fingerprint)
+    return bool(_adapter_fingerprint(store) == json_digest(journal.fingerprint))
+
+
+def _adapter_fingerprint(store: Store) -> Any:
+    """Return the digest of the fingerprint of the run whose adapter is in storage, None without."""
+    try:
+        return read_manifest(store, "adapter").extra.get("fingerprint")
+    except (MissingError, DamagedError):
+        return None
 
 
 def gate_error(journal: Journal, config: TrainConfig) -> GateError | None:

@@ -14,6 +14,7 @@ from job.config.sections import AdapterModelSection
 from job.errors import ConfigError, OutputError
 from job.evaluation.card.facts import MergedFacts
 from job.evaluation.card.page import model_card
+from job.evaluation.reload import MIN_TOKENS, Reload
 from job.evaluation.result import Evaluation, NotScored
 from job.model.fetch import BASE_KEY
 from job.model.files import files_in_folder, tokenizer_names
@@ -32,10 +33,10 @@ from job.training.plain_question import (
     make_question,
     plain_model,
     plain_process,
+    reads_alike,
     summaries_of,
 )
 from job.training.prepare import Run
-from job.training.reload import MIN_TOKENS, Reload
 
 FOLDER = "merged"  # in the run's folder
 SUMMARIES = 20  # to compare
@@ -153,13 +154,17 @@ def _measure(run: Run, separate: PlainModel, merged: PlainModel) -> Likeness:
     process = plain_process(run)
     try:
         of_adapter = process.ask(separate, make_question(run, prompts, [])).answers
-        found = process.ask(merged, make_question(run, prompts, of_adapter.tokens)).answers
+        question = make_question(run, prompts, of_adapter.tokens)
+        answer = process.ask(merged, question)
     except PlainLoadError as error:
         why = printable(str(error))
         if not error.is_of_machine and not has_own_code(run):
             raise OutputError(f"nobody else could load them, or the adapter: {why}") from error
         warn("the merged weights could not be compared with the adapter", why=why)
         return Likeness(why=error.why)
+    if not reads_alike(run, question, answer.readings):
+        raise OutputError("their tokenizer does not read the prompts as that of the training does")
+    found = answer.answers
     alike = likeness(
         of_adapter, found, summaries_of(run, of_adapter.tokens), summaries_of(run, found.tokens)
     )

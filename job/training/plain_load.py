@@ -34,7 +34,11 @@ def _end_with_parent() -> None:
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Load what the request names, and return the fields of a `PlainAnswer`."""
     model = load(request)
-    found = {"versions": _versions(request), "answers": _answers(model, request)}
+    found = {
+        "versions": _versions(request),
+        "readings": _readings(request),
+        "answers": _answers(model, request),
+    }
     if request["adapter"] and request["texts"]:
         with model.disable_adapter():
             found["answers_of_base"] = _answers(model, request)
@@ -49,6 +53,22 @@ def _answers(model: Any, request: dict[str, Any]) -> dict[str, Any]:
             count_expected(model, prompt, text)
             for prompt, text in zip(prompts, request["texts"], strict=False)
         ],
+    }
+
+
+def _readings(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the prompts as the tokenizer beside the weights reads and writes them."""
+    import transformers
+
+    folder = request["adapter"] or request["base"]
+    # As mistral-common is beside vLLM alone, and would cut control tokens into letters.
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, mistral_format=False)
+    return {
+        "ids": [
+            tokenizer(text, add_special_tokens=False)["input_ids"]
+            for text in request["prompt_texts"]
+        ],
+        "texts": [tokenizer.decode(prompt) for prompt in request["prompts"]],
     }
 
 

@@ -38,9 +38,13 @@ class PlainModel:
 
 @dataclass(frozen=True)
 class Question:
-    """Prompts to answer, and a text after each whose tokens the model is asked about, or none."""
+    """Prompts to answer, and a text after each whose tokens the model is asked about, or none.
+
+    `prompt_texts` are the prompts as text, for the tokenizer.
+    """
 
     prompts: Sequence[list[int]]
+    prompt_texts: Sequence[str]
     texts: Sequence[list[int]]
     ends: Sequence[int]  # tokens that end an answer
     max_new_tokens: int
@@ -58,13 +62,23 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class Readings:
+    """The ids of each prompt's text, and the text of each prompt's ids, by a tokenizer."""
+
+    ids: list[list[int]]
+    texts: list[str]
+
+
+@dataclass(frozen=True)
 class PlainAnswer:
     """The answers of a fresh process, and those of the base without the adapter.
 
-    The latter are there only if there is an adapter, and texts.
+    The latter are there only if there is an adapter, and texts. `readings` are by the tokenizer
+    beside the adapter, or beside the base without one.
     """
 
     versions: dict[str, str]
+    readings: Readings
     answers: Answers
     answers_of_base: Answers | None = None
 
@@ -106,6 +120,7 @@ class PlainProcess:
             "dtype": model.dtype,
             "ends": list(question.ends),
             "prompts": list(question.prompts),
+            "prompt_texts": list(question.prompt_texts),
             "texts": list(question.texts),
             "max_new_tokens": question.max_new_tokens,
             "answer": str(answer),
@@ -117,6 +132,7 @@ class PlainProcess:
         found = json.loads(answer.read_text(encoding="utf-8"))
         return PlainAnswer(
             found["versions"],
+            Readings(**found["readings"]),
             Answers(**found["answers"]),
             Answers(**found["answers_of_base"]) if "answers_of_base" in found else None,
         )

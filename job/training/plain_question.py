@@ -1,6 +1,5 @@
 """The model of a run, and conversations of it, as a plain process can be asked about them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,12 +13,12 @@ from job.evaluation.result import NotScored
 from job.evaluation.systems import Scored
 from job.inference.engine import to_answer
 from job.inference.reader import Reader
-from job.model.files import CONFIG
+from job.model.files import CONFIG, TOKENIZER_CONFIG, files_in_folder, read_json
 from job.model.load import compute_dtype, context_tokens
 from job.prompt.encode import Encoder
 from job.training.attempt import CurrentAttempt
 from job.training.card_facts import end_ids
-from job.training.plain_process import PlainModel, PlainProcess, Question
+from job.training.plain_process import PlainModel, PlainProcess, Question, Readings
 from job.training.prepare import Run
 from job.training.scoring import serving_wish
 from job.training.validation import split_validation
@@ -60,7 +59,16 @@ def plain_process(run: Run) -> PlainProcess:
 
 def make_question(run: Run, prompts: list[list[int]], texts: list[list[int]]) -> Question:
     """Return the question for greedy answers as long as the run's summaries may be."""
-    return Question(prompts, texts, end_ids(run), run.config.generation.max_new_tokens)
+    written = [run.tokenizer.decode(prompt) for prompt in prompts]
+    return Question(prompts, written, texts, end_ids(run), run.config.generation.max_new_tokens)
+
+
+def reads_alike(run: Run, question: Question, found: Readings) -> bool:
+    """Return True if a tokenizer read and wrote the prompts as that of the training does."""
+    ids = [
+        run.tokenizer(text, add_special_tokens=False)["input_ids"] for text in question.prompt_texts
+    ]
+    return found == Readings(ids, list(question.prompt_texts))
 
 
 def summaries_of(run: Run, tokens: list[list[int]]) -> list[str]:
@@ -71,7 +79,9 @@ def summaries_of(run: Run, tokens: list[list[int]]) -> list[str]:
 
 def has_own_code(run: Run) -> bool:
     """Return True if the base brings Python of its own, which the process does not run."""
-    return "auto_map" in json.loads((run.base.path / CONFIG).read_text(encoding="utf-8"))
+    files = files_in_folder(run.base.path, run.base.uri)
+    names = [name for name in (CONFIG, TOKENIZER_CONFIG) if name in files.sizes]
+    return any("auto_map" in read_json(files, name) for name in names)
 
 
 def choose_sample(run: Run, result: Scored | NotScored, count: int) -> Sample:

@@ -14,6 +14,7 @@ from job.evaluation.card.page import model_card
 from job.evaluation.charts import History
 from job.evaluation.contest import verdict_of
 from job.evaluation.gate import write_gate
+from job.evaluation.reload import Reload
 from job.evaluation.report import ReportContent, write_report
 from job.evaluation.result import Evaluation, NotScored
 from job.evaluation.selection import SelectionCurve
@@ -23,6 +24,7 @@ from job.inference.choose import expected_serving
 from job.inference.open import FetchedModel
 from job.inference.serving import Serving, write_serving
 from job.model.adapter import save_adapter
+from job.model.champion import RELOAD
 from job.model.fetch import BASE_KEY
 from job.printable import printable
 from job.prompt.template import write_prompt
@@ -37,7 +39,6 @@ from job.training.scoring import adapter_folder, serving_wish
 from job.training.sharding import trained_weights
 from job.training.tensorboard import publish_results, sync_tensorboard
 from job.training.trainer import RecapTrainer
-from job.training.verify import verify_adapter
 
 
 def write_adapter(run: Run, trainer: RecapTrainer) -> None:
@@ -53,15 +54,15 @@ def write_adapter(run: Run, trainer: RecapTrainer) -> None:
     write_prompt(adapter_folder(run), run.data.prompt)
 
 
-def publish(attempt: CurrentAttempt, history: History, result: Scored | NotScored) -> None:
-    """Commit report, logs and the written adapter to storage.
+def publish(
+    attempt: CurrentAttempt, history: History, result: Scored | NotScored, reload: Reload | None
+) -> None:
+    """Commit report, logs and the written adapter, which was reloaded, to storage.
 
-    First verifies the adapter: raises ReloadError if it is not the one that was scored. Notes in
-    `attempt` what was published and what was left out. Prints the score table.
+    Notes in `attempt` what was published and what was left out. Prints the score table.
     """
     run = attempt.run
     adapter = adapter_folder(run)
-    reload = verify_adapter(attempt, adapter, result)
     if isinstance(result, NotScored):
         attempt.left_out["scores"] = result.detail
         warn("the adapter is published without scores", why=result.detail)
@@ -77,22 +78,29 @@ def publish(attempt: CurrentAttempt, history: History, result: Scored | NotScore
         write_file(adapter / "README.md", card.encode())
 
     # The adapter last: whoever finds it finds its report and logs, too.
-    with or_without("report", attempt):
-        _publish_report(attempt, history, result)
-    with or_without("tensorboard", attempt):
-        _publish_tensorboard(attempt, history, result)
+    publish_scores(attempt, history, result)
     facts = {
         BASE_KEY: run.base.identity(),
         "run": run.config.run,
         "fingerprint": run.identity()["fingerprint"],
     }
     if reload is not None:
-        facts["reload"] = reload.facts()
+        facts[RELOAD] = reload.facts()
     with progress("publishing the adapter", _size(adapter), "B") as bar:
         publish_folder(adapter, run.store, "adapter", facts, bar.advance)
     attempt.published["adapter"] = f"{run.store.uri}/adapter"
     event("adapter", uri=attempt.published["adapter"])
 
+
+def publish_scores(attempt: CurrentAttempt, history: History, result: Scored | NotScored) -> None:
+    """Commit the report and the logs to storage, and print the score table.
+
+    Notes in `attempt` what was left out.
+    """
+    with or_without("report", attempt):
+        _publish_report(attempt, history, result)
+    with or_without("tensorboard", attempt):
+        _publish_tensorboard(attempt, history, result)
     if isinstance(result, Scored):
         _print_scores(result.evaluation)
 

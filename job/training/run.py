@@ -13,6 +13,7 @@ build, fit, scoring, publish, gate, deliver. Behind one name each, for when some
 - interruptions: stop signals, resume, roll-back;
 - `checkpoints`, `Uploads`: the commit protocol, and the thread that runs it;
 - `record_attempt` (attempt, journal): run.json, and which earlier attempts ended how;
+- `finish_published` (published): the rest of a run whose adapter an earlier attempt published;
 - `note_attempt` (silent_attempts): a run that is killed again and again at one step;
 - `ranks`, `sharding`: several processes; `StopSignal`, `Watch`, worker: one of them and its end.
 """
@@ -29,8 +30,8 @@ from accelerate import PartialState
 from job.config.commands import TrainConfig
 from job.errors import DivergedError, PreemptedError
 from job.evaluation.charts import History
-from job.evaluation.contest import begin_contest
-from job.evaluation.systems import System
+from job.evaluation.contest import begin_contest, judge_reload
+from job.evaluation.systems import Scored, System
 from job.identity import json_digest
 from job.launch.outcome import wait_for_outcome
 from job.model.load import free_memory
@@ -45,20 +46,16 @@ from job.training.candidates import delete_candidates
 from job.training.causes import PUBLISHING, explaining
 from job.training.deliver import deliver
 from job.training.fit import Session, fetch_checkpoint, fit, step_of
-from job.training.gate import (
-    finish_settled,
-    is_settled,
-    published_adapter,
-    raise_verdict,
-    settle_gate,
-)
+from job.training.gate import published_adapter, raise_verdict, settle_gate
 from job.training.prepare import Run, prepare
 from job.training.publish import publish, scores_of, write_adapter
+from job.training.published import finish_published, is_published
 from job.training.ranks import agree, first_then_others, from_first, is_first
 from job.training.scoring import adapter_folder, score_or_reason, summarize_as_trained
 from job.training.selection import select
 from job.training.silent_attempts import note_attempt
 from job.training.stop import StopSignal
+from job.training.verify import verify_adapter
 from job.training.watch import Watch
 
 # For the other ranks, while rank 0 downloads a large base.
@@ -92,18 +89,16 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
 
         checkpoint = fetch_checkpoint(run)
         with record_attempt(run, step_of(checkpoint), started) as attempt:
-            if from_first(lambda: is_settled(attempt)):
-                # What may serve is not written again.
+            if from_first(lambda: is_published(run)):
                 if is_first():
-                    with attempt.timed("publish_seconds"), heartbeat("publishing"):
-                        finish_settled(attempt)
+                    finish_published(attempt, checkpoint, stop)
             else:
                 attempt.begin_anew()
                 trained = _fit_and_write(run, checkpoint, Session(stop, watch, attempt))
                 free_memory()  # of the trainer's model: what serves must fit
                 # The other ranks are done, also if they shared the model.
                 if is_first():
-                    _judge_and_publish(attempt, trained, stop)
+                    _score_and_publish(attempt, trained, stop)
         # Not before run.json says that it is finished: another attempt would choose among the rest.
         if is_first():
             delete_candidates(run)
@@ -137,17 +132,21 @@ def _fit_and_write(run: Run, checkpoint: Path | None, session: Session) -> _Trai
     return _Trained(trainer.state.log_history, systems)
 
 
-def _judge_and_publish(attempt: CurrentAttempt, trained: _Trained, stop: StopSignal) -> None:
-    """Select, score, publish and gate the adapter, and deliver what passed."""
+def _score_and_publish(attempt: CurrentAttempt, trained: _Trained, stop: StopSignal) -> None:
+    """Choose the adapter, score it, publish it, and promote and deliver it if it passed."""
     run = attempt.run
+    folder = adapter_folder(run)
     contest = begin_contest(run.config)
     select(attempt, trained.history, stop)
     with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
         result = score_or_reason(attempt, trained.systems, contest, stop)
     with attempt.timed("publish_seconds"), heartbeat("publishing"):
-        publish(attempt, trained.history, result)
-        settle_gate(attempt, contest, result)
-        deliver(attempt, adapter_folder(run), published_adapter(run), scores_of(result))
+        reload = verify_adapter(attempt, folder, result)
+        if isinstance(result, Scored):
+            result = judge_reload(result, reload, is_demanded=True)
+        publish(attempt, trained.history, result, reload)
+        settle_gate(attempt, contest, result, reload)
+        deliver(attempt, folder, published_adapter(run), scores_of(result))
 
 
 @contextmanager
@@ -192,9 +191,10 @@ def hold_run(store: Store, watch: Watch) -> Iterator[Store]:
 def _is_done(run: Run) -> bool:
     """Return True if another process finished the run while this one waited for its lease.
 
-    Raise OutputError if the folder belongs to another run by now, or if the base has changed since
-    the run began; GateError if the finished run did not pass its gate.
+    Raise OutputError if the folder belongs to another run by now, or has its adapter, or if the
+    base has changed since the run began; GateError if the finished run did not pass its gate.
     """
+    journal.check_same_adapter(run.store, run.fingerprint())
     found = journal.read_journal(run.store)
     if found is None:
         return False

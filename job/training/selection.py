@@ -204,7 +204,8 @@ def choose(
     common = scores[~np.isnan(scores).any(axis=1)]
     if not len(common):
         raise DataError(f"{metric.name}: no conversation has a value for every candidate")
-    intervals = mean_intervals(common, bootstrap_samples, SEED)
+    shares = [metric.unit == "share"] * len(candidates)
+    intervals = mean_intervals(common, bootstrap_samples, SEED, shares)
     scored = []
     for candidate, interval in zip(candidates, intervals, strict=True):
         scored.append(_point(candidate, interval))

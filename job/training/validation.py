@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from job.config.commands import TrainConfig
-from job.config.gate_sections import MIN_CONVERSATIONS
 from job.conversations.record import Conversation
 from job.evaluation.evaluate import choose_conversations
+
+MIN_OF_EITHER = 10  # conversations that choose, and that score
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def split_validation(config: TrainConfig, conversations: Sequence[Conversation])
 
     usable = choose_conversations(conversations, None)
     count = config.training.selection.conversations
-    if len(usable) < 2 * MIN_CONVERSATIONS:
+    if len(usable) < 2 * MIN_OF_EITHER:
         choosing = choose_conversations(usable, count)
         return Validation(choosing, choose_conversations(usable, most), is_held_out=False)
 

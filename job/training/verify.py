@@ -9,6 +9,7 @@ known of the adapter: it is published and says so.
 import json
 from pathlib import Path
 
+from job.evaluation.reload import REFUSED, Compared, Reload, ReloadError, judge
 from job.evaluation.result import NotScored
 from job.evaluation.systems import Scored
 from job.printable import printable
@@ -22,12 +23,13 @@ from job.training.plain_question import (
     make_question,
     plain_model,
     plain_process,
+    reads_alike,
     summaries_of,
 )
 from job.training.prepare import Run
-from job.training.reload import REFUSED, Compared, Reload, ReloadError, judge
 
 SUMMARIES = 5  # to compare: loading costs more than to generate them
+OTHER_TOKENIZER = "its tokenizer does not read the prompts as that of the training does"
 FOLDER = "refused"  # in the run's folder: the files of an adapter that was not published
 
 
@@ -40,16 +42,9 @@ def verify_adapter(
     adapter cannot be loaded, or answers otherwise than the scored one.
     """
     run = attempt.run
-    if not run.config.publish.verify:
+    found = reload_adapter(attempt, adapter, result)
+    if found is None:
         return None
-    if attempt.has_crashed_too_often("reloading"):
-        found = Reload("not verified", why=f"{MAX_CRASHES} attempts ended while it was reloaded")
-    else:
-        with attempt.timed("reload_seconds"), attempt.noting("reloading"):
-            found = _reload(attempt, adapter, result)
-
-    attempt.reload.update(found.facts())
-    event("reloaded", **found.facts())
     if found.state in REFUSED:
         _keep_refused(run, adapter, found)
         what = "Nobody else could load it"
@@ -65,20 +60,43 @@ def verify_adapter(
     return found
 
 
+def reload_adapter(
+    attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored
+) -> Reload | None:
+    """Reload the adapter in a folder as `verify_adapter` does, and return what that showed."""
+    if not attempt.run.config.publish.verify:
+        return None
+    if attempt.has_crashed_too_often("reloading"):
+        found = Reload("not verified", why=f"{MAX_CRASHES} attempts ended while it was reloaded")
+    else:
+        with attempt.timed("reload_seconds"), attempt.noting("reloading"):
+            found = _reload(attempt, adapter, result)
+
+    attempt.reload.clear()  # of an attempt before
+    attempt.reload.update(found.facts())
+    event("reloaded", **found.facts())
+    return found
+
+
 def _reload(attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored) -> Reload:
     run = attempt.run
+    if attempt.weights_in_memory is None:
+        return Reload("not verified", why="run.json does not say any more how the base was loaded")
     sample = choose_sample(run, result, SUMMARIES)
     texts = [run.tokenizer(text, add_special_tokens=False)["input_ids"] for text in sample.scored]
     serving = None if isinstance(result, NotScored) else result.systems[0].serving
     model = plain_model(attempt, adapter, serving)
     try:
-        answer = plain_process(run).ask(model, make_question(run, sample.prompts, texts))
+        question = make_question(run, sample.prompts, texts)
+        answer = plain_process(run).ask(model, question)
     except PlainLoadError as error:
         warn("the adapter could not be reloaded", why=printable(str(error)))
         if error.is_of_machine or has_own_code(run):
             return Reload("not verified", why=error.why)
         return Reload("not loaded", why=error.why)
 
+    if not reads_alike(run, question, answer.readings):
+        return Reload("different", versions=answer.versions, why=OTHER_TOKENIZER)
     if answer.answers_of_base is None:
         why = "it has no scores" if sample.prompts else "no conversation has a whole prompt"
         return Reload("not compared", versions=answer.versions, why=why)

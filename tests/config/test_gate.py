@@ -96,7 +96,7 @@ def test_all_mistakes_of_a_gate_are_in_one_report(config_text):
         ),
         (
             TRAIN + "publish: {gate: {}}\nevaluation: {max_conversations: 9}",
-            "evaluation.max_conversations got 9; wanted at least 10: fewer never pass a gate",
+            "evaluation.max_conversations got 9; wanted at least 40: fewer never pass a gate",
         ),
         (
             FILE + "publish: {gate: {guards: {cut: 0.02}}}",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from job.config.commands import EvaluateConfig
+from job.config.gate_sections import MIN_CONVERSATIONS
 from job.config.sections import StorageSection
 from job.errors import ExitCode, RetryError
 from job.evaluation import contest, run
@@ -21,7 +22,7 @@ from tests.evaluation.conftest import make_conversations
 from tests.summarization.conftest import files_below
 
 STORAGE = StorageSection()
-CONVERSATIONS = make_conversations(12)
+CONVERSATIONS = make_conversations(MIN_CONVERSATIONS)
 # Whoever says anything passes: of random weights, nothing else can be asked.
 LOOSE = {"better_than": [], "no_worse_than": ["base", "champion"], "margin": 1, "guards": {}}
 
@@ -33,7 +34,7 @@ def alone(places: Path, one_thread: None) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path):
-    """Make the config of an evaluation of twelve conversations."""
+    """Make the config of an evaluation of enough conversations."""
     records = [
         {
             "id": each.id,
@@ -112,17 +113,17 @@ def test_a_copy_of_the_conversation_is_refused(config, given, tmp_path):
     ).evaluation
     assert not evaluation.gate["passed"]
     failed = [check["name"] for check in evaluation.gate["checks"] if check["passed"] is False]
-    assert "copied, against the human references" in failed
+    assert "Copied, against the human references" in failed
 
 
 def test_the_command_ends_with_76_and_says_why(config, given, tmp_path, recap):
-    summaries = given(["The agent helps."] * 12)
+    summaries = given(["The agent helps."] * len(CONVERSATIONS))
     loaded = config(summaries=summaries, publish={"gate": {}})
     path = tmp_path / "c.yaml"
     path.write_text(json.dumps(loaded.model_dump(mode="json", exclude_unset=True)))
     result = recap("evaluate", str(path))
     assert result.code == ExitCode.GATE
-    assert "given summaries did not pass the gate" in result.err
+    assert "given file did not pass the gate" in result.err
     assert "What serves is unchanged" in result.err
     assert "ROUGE-L" in result.out, "the table comes first"
 

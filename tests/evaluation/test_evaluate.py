@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from job.config.gate_sections import MIN_CONVERSATIONS
 from job.config.scoring_sections import ScoringSection
 from job.conversations.record import Conversation, Turn
 from job.errors import DamagedError, DataError, ExitCode
@@ -59,7 +60,7 @@ def test_one_conversation_is_told_without_an_interval() -> None:
     found = score({"tuned": ["The agent helps."]}, conversations).evaluation
     sentence = comparison_sentence(found, "lead-2")
     assert "[" not in sentence
-    assert sentence.endswith("but 1 conversation is too few to tell (at least 10)")
+    assert sentence.endswith("but 1 conversation is too few to tell (at least 40)")
     table = score_table(found)
     assert table.startswith("1 conversation with 2 references;")
     assert "±0.000" not in table
@@ -75,7 +76,7 @@ def test_a_difference_is_the_difference_of_the_means(good: Evaluation) -> None:
 
 
 def test_exchanging_two_systems_flips_every_sign() -> None:
-    conversations = make_conversations(20)
+    conversations = make_conversations(MIN_CONVERSATIONS)
     summaries = {
         "one": [c.references[0] for c in conversations],
         "two": [f"Here is Peter: {c.turns[0].text}" for c in conversations],
@@ -124,7 +125,7 @@ def test_few_conversations_prove_nothing() -> None:
     summaries = {"tuned": [c.references[0] for c in conversations]}
     few = score(summaries, conversations, ["Something else."]).evaluation
     assert verdict(few, "constant sentence") == "too few conversations"
-    assert "5 conversations are too few to tell (at least 10)" in comparison_sentence(
+    assert "5 conversations are too few to tell (at least 40)" in comparison_sentence(
         few, "constant sentence"
     )
 
@@ -257,10 +258,11 @@ def test_the_table_fits_a_terminal_and_shows_the_best_row_without_colour(
     assert any(line.startswith("! tuned gave the same summary") for line in table)
 
 
-def test_the_table_shortens_long_names(conversations: list[Conversation]) -> None:
+def test_the_table_has_long_names_whole(conversations: list[Conversation]) -> None:
     name = "a system with a very long name, as paths of adapters have it, and more of it"
     table = score_table(score({name: ["x"] * 40}, conversations).evaluation)
     assert all(len(line) <= 100 for line in table.splitlines())
+    assert table.splitlines().count(f"> {name}") == 2, "above its scores, and above its shares"
 
 
 def test_a_summary_is_measured_against_what_its_system_read() -> None:

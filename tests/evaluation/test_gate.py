@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from job.config.gate_sections import DEFAULT_GUARDS, GateSection
+from job.config.gate_sections import DEFAULT_GUARDS, MIN_CONVERSATIONS, GateSection
 from job.errors import DamagedError
 from job.evaluation.bootstrap import Interval
 from job.evaluation.gate import GateResult, OlderSet, judge, not_scored
@@ -92,11 +92,11 @@ def test_who_beats_every_opponent_passes():
         "better than lead-2",
         "better than base without adapter",
         "no worse than the champion",
-        "empty, against the champion",
+        "Empty, against the champion",
     ]
     assert result.verdict() == "tuned passed the gate: 5 checks on 100 conversations"
     assert result.checks[-1].sentence == (
-        "empty of tuned is no worse than that of the champion (at most 0.01 allowed)"
+        "Empty: tuned is no worse than the champion (at most 0.01 allowed)"
     )
 
 
@@ -140,13 +140,13 @@ def test_of_a_metric_of_which_less_is_better_less_is_a_gain():
 def test_a_guard_goes_by_the_mean(difference, passes):
     result = judge(GATE, evaluation(empty=difference), champion_state="compared")
     assert result.passed == passes
-    assert failed(result) == ([] if passes else ["empty, against the champion"])
+    assert failed(result) == ([] if passes else ["Empty, against the champion"])
 
 
 def test_without_a_champion_a_guard_compares_with_people():
     gains = {"base without adapter": BETTER, "lead-2": BETTER, "human": WORSE}
     result = judge(GATE, evaluation(gains), champion_state="none yet")
-    assert result.checks[-1].name == "empty, against the human references"
+    assert result.checks[-1].name == "Empty, against the human references"
     assert result.passed
 
 
@@ -155,9 +155,9 @@ def test_a_guard_without_a_value_of_people_compares_with_the_best_value():
     made.differences["human"].pop("empty")
     gate = GATE.model_copy(update={"better_than": ["floors"]})
     (check,) = judge(gate, made, champion_state="none yet").failures
-    assert check.name == "empty, against its best value", "people have none"
+    assert check.name == "Empty, against its best value", "people have none"
     assert check.sentence == (
-        "empty of tuned is 0.020 from the best value that there is (at most 0.01 allowed)"
+        "Empty: tuned is 0.020 from the best value that there is (at most 0.01 allowed)"
     )
     loose = gate.model_copy(update={"guards": {"empty": 0.02}})
     assert judge(loose, made, champion_state="none yet").passed
@@ -276,11 +276,13 @@ def test_a_metric_without_a_better_direction_never_passes():
     assert len(result.failures) == len(result.checks)
 
 
-def test_fewer_than_ten_conversations_never_pass():
-    result = judge(GATE, evaluation(conversations=9), champion_state="compared")
+def test_too_few_conversations_never_pass():
+    few = evaluation(conversations=MIN_CONVERSATIONS - 1)
+    result = judge(GATE, few, champion_state="compared")
     assert not result.passed
-    assert result.failures[0].sentence.endswith("of 9 conversations; fewer than 10 never pass")
-    assert judge(GATE, evaluation(conversations=10), champion_state="compared").passed
+    assert result.failures[0].sentence.endswith("of 39 conversations; fewer than 40 never pass")
+    enough = evaluation(conversations=MIN_CONVERSATIONS)
+    assert judge(GATE, enough, champion_state="compared").passed
 
 
 def test_all_other_systems_and_single_ones_can_be_opponents():
@@ -294,7 +296,7 @@ def test_an_older_set_must_not_fall_behind_the_champion():
     sets = [
         OlderSet("billing", with_gain(champion=SLIGHTLY_WORSE)),
         OlderSet("travel", with_gain(champion=WORSE)),
-        OlderSet("small", evaluation(conversations=9)),
+        OlderSet("small", evaluation(conversations=39)),
         OlderSet("gone", None, "2025.jsonl does not exist"),
     ]
     result = judge(GATE, evaluation(), sets, champion_state="compared")
@@ -350,7 +352,7 @@ def test_the_screen_says_verdict_reasons_and_remedies_in_few_lines():
         "  ✗  better than lead-2                              +0.010  [-0.005, +0.025]  above 0",
         "  ✓  better than base without adapter                +0.050  [+0.030, +0.070]  above 0",
         "  ✗  no worse than the champion                      -0.050  [-0.070, -0.030]  from -0.01",
-        "  ✗  empty, against the champion                     -0.030  [-0.060, +0.000]  "
+        "  ✗  Empty, against the champion                     -0.030  [-0.060, +0.000]  "
         "mean from -0.01",
         "  ✗  older set billing",
         "     it is gone",
@@ -384,15 +386,15 @@ def test_one_conversation_is_one():
     result = judge(GATE, evaluation(conversations=1), champion_state="compared")
     assert result.verdict().endswith("checks on 1 conversation failed")
     assert result.failures[0].sentence.endswith(
-        "+0.050, of 1 conversation; fewer than 10 never pass"
+        "+0.050, of 1 conversation; fewer than 40 never pass"
     )
-    assert "fewer than 10 never pass" in gate_screen(result, "a", None)
+    assert "fewer than 40 never pass" in gate_screen(result, "a", None)
 
 
 def test_what_only_rounding_makes_worse_is_not_worse():
     made = evaluation(empty=(1e-17, 0.0, 0.01))
     checks = judge(GATE, made, champion_state="compared").checks
-    assert checks[-1].sentence.startswith("empty of tuned is no worse than that of the champion")
+    assert checks[-1].sentence.startswith("Empty: tuned is no worse than the champion")
     near = judge(GATE, with_gain(champion=(-1e-5, -0.001, 0.001)), champion_state="compared")
     assert "-0.000" not in str([check.sentence for check in near.checks])
 

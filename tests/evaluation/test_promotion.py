@@ -7,6 +7,7 @@ import pytest
 from job.config.sections import StorageSection
 from job.errors import ConfigError, ExitCode, OutputError, RetryError
 from job.evaluation.champion import key_numbers, lost_by_check
+from job.evaluation.champion_screen import champion_screen
 from job.evaluation.gate import Check, GateResult
 from job.evaluation.promotion import (
     Judged,
@@ -15,6 +16,7 @@ from job.evaluation.promotion import (
     promote,
     was_promoted,
 )
+from job.evaluation.reload import Reload
 from job.model.champion import Promotion, find_pointer, now, read_pointer, roll_back, switch
 from job.model.fetch import BASE_KEY, read_adapter
 from job.storage.folders import publish_folder
@@ -50,9 +52,10 @@ def adapter(tmp_path):
 def judged(good):
     """An adapter with an evaluation that has a verdict: by default, that it passed."""
 
-    def make(adapter, result=PASSED):
+    def make(adapter, result=PASSED, reload=None):
         evaluation = replace(good, gate=result.to_json())
-        return Judged(adapter, evaluation, "s3://b/report/evaluation.json", "recap train small")
+        source = "s3://b/report/evaluation.json"
+        return Judged(adapter, evaluation, source, "recap train small", reload)
 
     return make
 
@@ -68,6 +71,17 @@ def test_the_first_that_passes_becomes_the_champion(pointer, adapter, judged):
     assert champion.reason == "tuned passed the gate: 0 checks on 40 conversations"
     assert champion.evaluation["source"] == "s3://b/report/evaluation.json"
     assert champion.evaluation["gains"]["constant sentence"][0] > 0
+    assert champion.evaluation["reload"]["state"] == "not asked for"
+    assert champion.doubts() == []
+
+
+def test_a_champion_that_nobody_could_reload_says_so(pointer, adapter, judged):
+    reload = Reload("not verified", why="the disk was full")
+    promote(find_champion(pointer, STORAGE), judged(adapter("first"), reload=reload), STORAGE)
+    found = read_pointer(pointer, STORAGE)
+    assert found.champion.doubts() == ["nobody could reload it by plain peft and transformers"]
+    screen = champion_screen(found, STORAGE)
+    assert "reload      WARNING: not reloaded before it was published: the disk was full" in screen
 
 
 def test_what_did_not_pass_is_never_promoted(pointer, adapter, judged):

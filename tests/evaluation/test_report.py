@@ -65,7 +65,7 @@ def test_every_check_of_the_gate_is_a_sentence_with_its_state(root: Element) -> 
     states = [check.attributes["class"] for check in checks]
     assert states.count("failed") == 3
     assert len(states) == 8
-    assert "failed: cut of tuned is 0.045 from the best value" in " ".join(checks[-2].text.split())
+    assert "failed: Cut: tuned is 0.045 from the best value" in " ".join(checks[-2].text.split())
 
 
 def test_every_metric_has_a_plot_a_row_and_a_meaning(root: Element) -> None:

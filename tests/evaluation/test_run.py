@@ -158,7 +158,7 @@ def test_a_number_decides_no_score_of_a_russian_summary(config, tmp_path, summar
     (tmp_path / "given.jsonl").write_bytes(lines(said))
     found = run_evaluation(config()).evaluation
     written = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
-    assert low <= found.systems["given summaries"].scores["rouge1"]["mean"].mean <= high
+    assert low <= found.systems["given file"].scores["rouge1"]["mean"].mean <= high
     assert written["tokenizer"] == "unicode-words-1"
     assert written["unreadable_references"] == 0
 
@@ -174,7 +174,7 @@ def test_another_systems_file_is_compared_with_and_may_have_more(config, tmp_pat
     written = (tmp_path / "out" / "summaries.jsonl").read_text().splitlines()
     line = json.loads(written[0])
     assert line["others"]["hosted model"] == "Sorry to hear that!"
-    assert line["scores"]["given summaries"]["rougeL"] > line["scores"]["hosted model"]["rougeL"]
+    assert line["scores"]["given file"]["rougeL"] > line["scores"]["hosted model"]["rougeL"]
 
 
 def test_another_systems_file_must_have_each_scored_conversation(config, tmp_path):
@@ -214,7 +214,7 @@ def test_cut_summaries_are_counted_where_the_file_says_how_they_ended(config, tm
     given[0]["finish_reason"] = "length"
     (tmp_path / "given.jsonl").write_bytes(lines(given))
     found = run_evaluation(config()).evaluation.systems
-    assert found["given summaries"].scores["cut"]["mean"].mean == pytest.approx(1 / 12)
+    assert found["given file"].scores["cut"]["mean"].mean == pytest.approx(1 / 12)
     assert "cut" not in found["lead-2"].scores
 
 

@@ -278,7 +278,7 @@ def evaluated(nli, tmp_path) -> Callable[..., Evaluation]:
 def test_recap_evaluate_scores_faithfulness_and_bertscore(evaluated, tmp_path):
     evaluation = evaluated()
     of = evaluation.systems
-    assert of["given summaries"].scores["faithfulness"]["mean"].mean == pytest.approx(0.5, abs=0.1)
+    assert of["given file"].scores["faithfulness"]["mean"].mean == pytest.approx(0.5, abs=0.1)
     assert of["human"].scores["faithfulness"]["mean"].mean > 0.9
     assert set(of["human"].scores["bertscore"]) == {"first", "mean", "best"}
     assert evaluation.differences["human"]["faithfulness"]["mean"].high < 0

@@ -80,13 +80,13 @@ def test_comparisons_decide_where_there_is_no_gate(differences, kind, start) -> 
 
 
 def test_a_few_conversations_or_no_rivals_decide_nothing() -> None:
-    few = worth(evaluation(9, **FLOORS))
+    few = worth(evaluation(39, **FLOORS))
     assert (few.kind, few.sentence) == (
         "open",
-        "Nobody can tell: 9 conversations are too few (at least 10).",
+        "Nobody can tell: 39 conversations are too few (at least 40).",
     )
     one = worth(evaluation(1, **FLOORS)).sentence
-    assert one == "Nobody can tell: 1 conversation is too few (at least 10)."
+    assert one == "Nobody can tell: 1 conversation is too few (at least 40)."
     assert worth(evaluation()).kind == "open"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from job.config.sections import StorageSection
-from job.errors import ChangedError, DataError, ExitCode, MissingError, OutputError
+from job.errors import ChangedError, ConfigError, DataError, ExitCode, MissingError, OutputError
 from job.model.champion import (
     MAX_HISTORY,
     MAX_POINTER_BYTES,
@@ -111,7 +111,7 @@ def test_rollbacks_go_back_step_by_step(pointer):
 
 def test_the_first_champion_has_none_before(pointer):
     first = promote(pointer, "a")
-    with pytest.raises(DataError, match=r"no champion before.*recap champion set"):
+    with pytest.raises(ConfigError, match=r"no champion before.*recap champion set"):
         roll_back(first, STORAGE, "a person")
 
 

@@ -96,15 +96,15 @@ def test_a_gate_that_names_only_a_champion_needs_one(checks):
 
 
 def test_too_few_conversations_are_found_before_the_training(checks):
-    error = checks({}, conversations=9)["gate"].error
+    error = checks({}, conversations=39)["gate"].error
     assert isinstance(error, DataError)
-    assert "9 conversations would be scored, and fewer than 10 never pass" in str(error)
+    assert "39 conversations would be scored, and fewer than 40 never pass" in str(error)
 
 
 def test_older_sets_are_read_by_the_plan(checks, tmp_path):
-    found = checks(older_set(tmp_path / "old.jsonl", 12))["older set"]
-    assert found.found == "billing: 12 conversations to score"
-    small = checks(older_set(tmp_path / "small.jsonl", 9))["older set"]
+    found = checks(older_set(tmp_path / "old.jsonl", 40))["older set"]
+    assert found.found == "billing: 40 conversations to score"
+    small = checks(older_set(tmp_path / "small.jsonl", 39))["older set"]
     assert isinstance(small.error, DataError)
 
 

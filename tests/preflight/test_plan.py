@@ -214,7 +214,8 @@ def test_a_plan_says_of_a_champion_that_it_did_not_pass_its_gate(summarizing, tm
     by_hand = Promotion(adapter, digest, now(), "Ada", evaluation={"gate": {"passed": False}})
     switch(pointer, StorageSection(), by_hand, None)
     assert (
-        "by Ada, although it did not pass its gate" in plan(summarizing(adapter=pointer)).findings()
+        "by Ada, although it did not pass its gate, and was set by hand"
+        in plan(summarizing(adapter=pointer)).findings()
     )
 
 

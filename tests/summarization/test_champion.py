@@ -11,7 +11,7 @@ from job.model.champion import Promotion, now, read_pointer, switch
 from job.summarization.champion import find_champion, follow, pin_champion, read_pin
 from job.summarization.output import open_output
 from job.summarization.shard import Shard
-from tests.champions import promote, put_adapter
+from tests.champions import STORAGE, promote, put_adapter
 from tests.summarization.conftest import conversation, files_below, read_lines, write_lines
 from tests.summarization.nights import FOLDER, at_call, manifest_of, run
 
@@ -48,6 +48,17 @@ def writers(folder):
     return {line["adapter"] for line in lines} | {manifest_of(folder)["champion"]["digest"]}
 
 
+def test_the_page_warns_of_a_champion_that_failed_its_gate(night, tmp_path, pointer, adapters):
+    uri, digest = adapters["b"]
+    failed = {"gate": {"passed": False}, "reload": {"state": "not verified"}}
+    by_hand = Promotion(uri, digest, now(), "Ada", evaluation=failed)
+    switch(pointer, STORAGE, by_hand, read_pointer(pointer, STORAGE))
+    run(night())
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "The champion serves although it did not pass its gate, and was set by hand." in page
+    assert "although nobody could reload it by plain peft and transformers." in page
+
+
 def test_a_night_names_its_champion_on_every_line(night, tmp_path, pointer, adapters):
     assert run(night()) == 10
     assert writers(tmp_path / "out") == {adapters["a"][1]}
@@ -59,6 +70,7 @@ def test_a_night_names_its_champion_on_every_line(night, tmp_path, pointer, adap
         "version": 1,
         "resolved_at": facts["champion"]["resolved_at"],
         "serving": None,
+        "doubts": [],
     }
     assert facts["config"]["adapter"] == adapters["a"][0], "the config can be run again as it was"
     assert f"{adapters['a'][0]}, version 1" in (tmp_path / "out" / "report.html").read_text()

@@ -144,3 +144,27 @@ def merge_otherwise() -> None:
         return model
 
     LoraModel.merge_and_unload = merge_into_others
+
+
+def write_another_tokenizer() -> None:
+    """Let transformers write a tokenizer that reads capitals as small letters."""
+    from transformers import PreTrainedTokenizerFast
+
+    write = PreTrainedTokenizerFast.save_pretrained
+
+    def write_otherwise(self: Any, folder: str, *arguments: Any, **named: Any) -> Any:
+        written = write(self, folder, *arguments, **named)
+        path = Path(folder) / "tokenizer.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(content | {"normalizer": {"type": "Lowercase"}}), "utf-8")
+        return written
+
+    PreTrainedTokenizerFast.save_pretrained = write_otherwise
+
+
+def see_no_free_memory() -> None:
+    """Let psutil see a machine whose memory is full."""
+    import psutil
+
+    full = psutil.virtual_memory()._replace(available=0)
+    psutil.virtual_memory = lambda: full

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from job.config.commands import TrainConfig
+from job.config.gate_sections import MIN_CONVERSATIONS
 from job.config.sections import StorageSection
 from job.errors import ExitCode, GateError
+from job.evaluation.champion import set_champion
 from job.model.champion import Promotion, now, read_pointer, roll_back, switch
 from job.model.fetch import read_adapter
 from job.preflight.training import plan_training
@@ -26,11 +28,11 @@ STRICT = {"better_than": ["floors"], "guards": {}}
 
 @pytest.fixture
 def gated(config: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    """A run of two steps with a pointer that does not exist yet, and twelve conversations."""
+    """A run of two steps with a pointer that does not exist yet, and enough conversations."""
     config["training"] |= {"max_steps": 2, "sample_summaries": 0, "save_every_steps": 1}
-    validation = write_jsonl(tmp_path / "validation.jsonl", records(12, first=100))
+    validation = write_jsonl(tmp_path / "validation.jsonl", records(MIN_CONVERSATIONS, first=100))
     config["data"]["validation"] = str(validation)
-    config["evaluation"]["max_conversations"] = 12
+    config["evaluation"]["max_conversations"] = MIN_CONVERSATIONS
     config["generation"] = {"max_new_tokens": 4}
     config["publish"] |= {"champion": str(tmp_path / "champion.json"), "gate": LOOSE}
     return config
@@ -100,15 +102,25 @@ def test_a_kill_before_the_switch_loses_nothing(gated, trials, pointer):
     assert code < 0
     verify_folder(Path(adapter_of(gated)))
     assert not Path(pointer).exists()
+    # A person does not wait for the verdict, and has another pointer.
+    other = pointer.replace(".json", "-2.json")
+    digest = set_champion(other, adapter_of(gated), STORAGE, "a person").champion.digest
+
     code, log = trials.run(gated)
-    assert code == ExitCode.DONE, log
-    assert read_pointer(pointer, STORAGE).champion.version == 1
+    assert (code, scored_again(log)) == (ExitCode.DONE, True), log
+    champion = read_pointer(pointer, STORAGE).champion
+    assert (champion.version, champion.digest) == (1, digest)
+    assert read_adapter(other, STORAGE).digest == digest, "it was not written again"
+    report = Path(gated["output"]) / gated["run"] / "report"
+    assert "<h2" in (report / "report.html").read_text()
+    verify_folder(report)
 
 
 def test_after_a_kill_the_adapter_is_judged_against_who_is_champion_then(gated, trials, pointer):
     gated["publish"]["gate"] = LOOSE | {"no_worse_than": ["base"], "better_than": ["champion"]}
     code, _ = trials.run(gated, BROKEN="job.training.gate:promote:kill")
     assert code < 0
+    first = read_adapter(adapter_of(gated), STORAGE).digest
     other = gated | {"run": "other"}
     trials.run(other | {"publish": {"verify": False}})
     digest = read_adapter(adapter_of(other), STORAGE).digest
@@ -118,6 +130,35 @@ def test_after_a_kill_the_adapter_is_judged_against_who_is_champion_then(gated, 
     assert code == ExitCode.GATE, "both are the same, and better is asked"
     assert "better than the champion" in log
     assert read_pointer(pointer, STORAGE).champion.version == 1
+    assert read_adapter(adapter_of(gated), STORAGE).digest == first
+    folder = Path(gated["output"]) / gated["run"]
+    assert json.loads((folder / "adapter" / "gate.json").read_text())["passed"]
+    assert not json.loads((folder / "report" / "gate.json").read_text())["passed"], "the later one"
+    assert trials.run(gated)[0] == ExitCode.GATE, "from its record"
+
+
+@pytest.mark.parametrize("remedy", ["another machine", "publish.verify"])
+def test_an_adapter_that_could_not_be_reloaded_waits(gated, trials, pointer, remedy):
+    gated["publish"]["gate"] = LOOSE | {"no_worse_than": ["base"]}
+    gated["publish"]["verify"] = True
+    gated["training"] |= {"learning_rate": 0.05, "warmup_ratio": 0.0}
+    code, log = trials.run(gated, INSTRUMENTS="see_no_free_memory")
+    assert code == ExitCode.GATE, log
+    assert "✗  reloaded by plain peft and transformers" in log
+    assert "GiB of memory" in log
+    assert "publish.verify: false" in log
+    assert not Path(pointer).exists()
+    digest = read_adapter(adapter_of(gated), STORAGE).digest
+    assert not plan_training(TrainConfig.model_validate(gated), brief=True).done
+
+    gated["publish"]["verify"] = remedy == "another machine"
+    code, log = trials.run(gated)
+    assert code == ExitCode.DONE, log
+    champion = read_pointer(pointer, STORAGE).champion
+    assert champion.digest == digest, "it was neither trained nor written again"
+    states = {"another machine": "same", "publish.verify": "not asked for"}
+    assert champion.evaluation["reload"]["state"] == states[remedy]
+    assert trials.run(gated)[0] == ExitCode.DONE
 
 
 @pytest.mark.parametrize("is_rolled_back", [False, True])
@@ -125,7 +166,7 @@ def test_a_kill_after_the_switch_promotes_once(gated, trials, pointer, is_rolled
     first = Promotion("/served/before", "a" * 64, now(), "a person")
     gated["publish"]["gate"] = LOOSE | {"no_worse_than": ["base"]}
     switch(pointer, STORAGE, first, None)
-    code, _ = trials.run(gated, BROKEN="job.training.gate:_note:kill")
+    code, _ = trials.run(gated, BROKEN="job.training.run:deliver:kill")
     assert code < 0
     promoted = read_pointer(pointer, STORAGE).champion
     assert (promoted.adapter, promoted.version) == (adapter_of(gated), 2)
@@ -214,7 +255,7 @@ def test_a_verdict_without_a_pointer_is_not_made_twice(gated, trials, hub, reach
     code, _ = trials.run(gated, BROKEN="job.training.deliver:publish_to_hub:kill", **reaching)
     assert code < 0
     # Killed again, before it does anything.
-    code, _ = trials.run(gated, BROKEN="job.training.run:is_settled:kill", **reaching)
+    code, _ = trials.run(gated, BROKEN="job.training.run:is_published:kill", **reaching)
     assert code < 0
     code, log = trials.run(gated, **reaching)
     assert (code, scored_again(log)) == (ExitCode.DONE, False), log
@@ -226,7 +267,7 @@ def test_a_verdict_without_a_pointer_is_not_made_twice(gated, trials, hub, reach
 
 def test_a_failed_adapter_that_a_person_promoted_ends_with_76_each_time(gated, trials, pointer):
     gated["publish"]["gate"] = STRICT
-    code, _ = trials.run(gated, BROKEN="job.training.gate:_note:kill")
+    code, _ = trials.run(gated, BROKEN="job.training.gate:note_verdict:kill")
     assert code < 0
     digest = read_adapter(adapter_of(gated), STORAGE).digest
     switch(pointer, STORAGE, Promotion(adapter_of(gated), digest, now(), "a person"), None)

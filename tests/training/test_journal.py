@@ -88,6 +88,19 @@ def test_a_run_is_done_once_its_adapter_is_in_storage_and_on_the_hub(loaded, tmp
     assert is_done({"left_out": {"merged weights": "no memory"}}, merged=True)
 
 
+def test_the_adapter_of_another_run_is_never_replaced(loaded, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "weights").write_bytes(b"1")
+    other = {"fingerprint": json_digest({"of": "a run whose run.json was removed"})}
+    publish_folder(tmp_path / "adapter", store_of(loaded), "adapter", other)
+    assert "may be some champion" in str(plan_training(loaded).error)
+    with pytest.raises(OutputError, match="--fresh"):
+        journal.check_same_adapter(store_of(loaded), wanted(loaded))
+    fresh = plan_training(loaded, fresh=True)
+    assert fresh.error is None
+    assert fresh.run == journal.fresh_name("tiny", wanted(loaded))
+
+
 def finished(config: TrainConfig, folder: Path, hub: str | None = None) -> None:
     """A run that ended, as its folder has it."""
     ended = journal.end(store_of(config), begun(config), "finished", 9, "finished")

@@ -15,20 +15,20 @@ from safetensors.torch import load_file, save_file
 
 from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
 from job.errors import ExitCode
+from job.evaluation.reload import Agreement, Compared, Reload, is_close, judge
 from job.inference.engine import to_answer
 from job.inference.open import FetchedModel, fetch_with_adapter, load
 from job.inference.transformers_engine import TransformersEngine
 from job.storage.folders import verify_folder
 from job.training import plain_load, plain_process
 from job.training.plain_process import PlainLoadError, PlainModel, PlainProcess
-from job.training.reload import Agreement, Compared, Reload, is_close, judge
 from tests.adapters import publish_adapter
 from tests.faults.trials import journal_of, store_of
 
 SECTION = AdapterModelSection(dtype="float32")
 PROMPTS = [[0, *range(60, 60 + length)] for length in (10, 20, 15)]
 MODEL = PlainModel(Path("base"), Path("adapter"), "AutoModelForCausalLM", "none", "float32", 1)
-QUESTION = plain_process.Question(PROMPTS, [], [1], 8)
+QUESTION = plain_process.Question(PROMPTS, [], [], [1], 8)
 VERSIONS = {"peft": "0.21.2"}
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
@@ -56,6 +56,7 @@ def request(fetched: FetchedModel, engine: TransformersEngine, **changes: Any) -
         "dtype": "float32",
         "ends": sorted(engine._ends),
         "prompts": PROMPTS,
+        "prompt_texts": [],
         "texts": [],
         "max_new_tokens": 12,
         **changes,
@@ -72,6 +73,22 @@ def test_plain_peft_answers_as_the_engine_does(fetched, engine):
     again = plain_load.answer(request(fetched, engine, texts=tokens))
     assert again["answers"]["expected"] == [len(row) for row in tokens]
     assert sum(again["answers_of_base"]["expected"]) < sum(map(len, tokens)) / 2
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_tokenizer_beside_the_adapter_reads_the_prompts(fetched, engine, tmp_path):
+    texts = ["customer: Where is my parcel?", "agent: Here."]
+    prompts = [fetched.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    asked = request(fetched, engine, prompts=prompts, prompt_texts=texts)
+    assert plain_load.answer(asked)["readings"] == {"ids": prompts, "texts": texts}
+
+    other = tmp_path / "other"
+    shutil.copytree(fetched.adapter, other)
+    path = other / "tokenizer.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"normalizer": {"type": "Lowercase"}}))
+    found = plain_load.answer(asked | {"adapter": str(other)})["readings"]
+    assert found["ids"] != prompts
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -220,10 +237,12 @@ def test_a_published_adapter_says_that_it_was_reloaded(verified, trials):
 
 @pytest.mark.quality
 @pytest.mark.usefixtures("places")
-def test_an_adapter_that_was_scored_otherwise_is_not_published(verified, trials):
-    code, log = trials.run(verified, INSTRUMENTS="load_adapters_otherwise")
+@pytest.mark.parametrize("otherwise", ["load_adapters_otherwise", "write_another_tokenizer"])
+def test_an_adapter_that_was_scored_otherwise_is_not_published(verified, trials, otherwise):
+    code, log = trials.run(verified, INSTRUMENTS=otherwise)
     assert code == ExitCode.BUG, log
     assert "What was written is not what was scored" in log
+    assert ("its tokenizer does not read" in log) == (otherwise == "write_another_tokenizer")
     run = Path(verified["output"]) / "tiny"
     assert not (run / "adapter").exists()
     assert not (run / "report").exists()
@@ -233,7 +252,7 @@ def test_an_adapter_that_was_scored_otherwise_is_not_published(verified, trials)
 
     # The same again, by a person who knows better.
     verified["publish"]["verify"] = False
-    code, log = trials.run(verified, INSTRUMENTS="load_adapters_otherwise")
+    code, log = trials.run(verified, INSTRUMENTS=otherwise)
     assert code == ExitCode.DONE, log
     assert (run / "adapter" / "manifest.json").exists()
 

@@ -31,6 +31,12 @@ def metric_named(name: str) -> Metric | None:
     return next((metric for metric in METRICS if metric.name == name), None)
 
 
+def title_of(name: str) -> str:
+    """Return the title of the metric of this name, without what is known of its model."""
+    metric = metric_named(name)
+    return metric.title.split(" (")[0] if metric else name
+
+
 def available_metrics(models: Collection[str]) -> tuple[Metric, ...]:
     """Return the metrics that can be measured if those named in `models` have their model."""
     return tuple(

@@ -1,5 +1,7 @@
 """The outcome of reloading an adapter in a fresh process, beside what was scored.
 
+A training finds it out (`job.training.verify`), and a gate, a card and a pointer show it.
+
 Its greedy summaries of a few scored conversations are compared with those scored. The texts are
 equal where both were computed alike. Another engine, dtype or shape of a batch changes a token here
 and there, after which a text goes on otherwise: then it counts how many tokens of the scored
@@ -7,10 +9,13 @@ summaries the reloaded model expects, and how the base without the adapter compa
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
 
-from job.errors import RecapError
+from job.errors import DamagedError, RecapError
+from job.evaluation.gate import Check, GateResult
+from job.model.champion import NOT_VERIFIED, RELOAD
+from job.model.fetch import Adapter
 
 # Shares of the scored summaries. The tokens are those that the reloaded model expects most. The
 # beginning is what its own summaries have of the scored ones until they first differ: for a base
@@ -21,7 +26,10 @@ SURE_BEGINNING = 0.8
 MIN_TOKENS = 0.8  # enough if the base without the adapter misses at least twice as many
 MIN_BEGINNING = 0.5  # enough if the base has less than half of it
 
+RELOADED = "reloaded by plain peft and transformers"  # the name of a gate's check
+
 State = Literal["same", "close", "different", "not loaded", "not compared", "not verified"]
+VERIFIED: tuple[State, ...] = ("same", "close", "not compared")  # at least it was loaded
 REFUSED: tuple[State, ...] = ("different", "not loaded")  # such an adapter is not published
 
 
@@ -41,7 +49,8 @@ class Agreement:
 class Reload:
     """The outcome of a reload. It stands in run.json, in the manifest and on the card.
 
-    `why` is the reason why nothing was compared, in words that a public card may have.
+    `why` is the reason why nothing was compared, or what differs beside the summaries, in words
+    that a public card may have.
     """
 
     state: State
@@ -58,13 +67,20 @@ class Reload:
 
     @staticmethod
     def from_facts(facts: Mapping[str, Any]) -> "Reload":
-        """Return the outcome of which `facts` are."""
-        agreements = {
-            name: Agreement(**facts[name])
-            for name in ("agreement", "agreement_of_base")
-            if name in facts
-        }
-        return Reload(**{**facts, **agreements})
+        """Return the outcome of which `facts` are; raise DamagedError if they are of none."""
+        try:
+            agreements = {
+                name: Agreement(**facts[name])
+                for name in ("agreement", "agreement_of_base")
+                if name in facts
+            }
+            found = Reload(**{**facts, **agreements})
+            found.sentence()
+        except (TypeError, AttributeError, ValueError) as error:
+            raise DamagedError(f"these are no facts of a reload ({error})") from error
+        if found.state not in get_args(State):
+            raise DamagedError(f"a reload has no outcome {found.state!r}")
+        return found
 
     def sentence(self) -> str:
         """Return one sentence for people, without a full stop."""
@@ -76,6 +92,8 @@ class Reload:
         text = f"reloaded by plain {by} in a fresh process"
         if self.state == "not compared":
             return f"{text}; its summaries were not compared: {self.why}"
+        if self.why is not None:
+            return f"{text}: {self.why}"
         text += f": {self.same} of {self.compared} summaries the same"
         if self.agreement is not None and self.same < self.compared:
             text += f", and {self.agreement.tokens:.1%} of the tokens of those that were scored"
@@ -142,3 +160,33 @@ def is_close(adapter: Agreement, base: Agreement) -> bool:
     if adapter.tokens >= MIN_TOKENS and 1 - adapter.tokens <= (1 - base.tokens) / 2:
         return True
     return adapter.beginning >= MIN_BEGINNING and base.beginning < adapter.beginning / 2
+
+
+def reload_of(adapter: Adapter) -> Reload | None:
+    """Return the reload that a published adapter went through, None if none was asked for."""
+    facts = adapter.manifest.extra.get(RELOAD)
+    if facts is None:
+        return None
+    try:
+        return Reload.from_facts(facts)
+    except DamagedError as error:
+        return Reload(NOT_VERIFIED, why=f"its manifest does not say how that ended: {error}")
+
+
+def with_reload(verdict: GateResult, reload: Reload, is_demanded: bool) -> GateResult:
+    """Return the verdict with one check more: that somebody else than recap loads the adapter.
+
+    Where that is not demanded, an adapter that was not loaded so may pass, and the check says it.
+    """
+    passed: bool | None = reload.state in VERIFIED
+    if not passed and not is_demanded:
+        passed = None
+    sentence = f"{RELOADED}: {reload.sentence()}"
+    check = Check(RELOADED, "", verdict.metric, "reload", 0.0, passed, sentence)
+    checks = [*verdict.checks, check]
+    return replace(verdict, passed=verdict.passed and passed is not False, checks=checks)
+
+
+def waits_for_reload(verdict: GateResult) -> bool:
+    """Return True if a gate would have been passed, had the adapter been reloaded."""
+    return bool(verdict.failures) and all(check.rule == "reload" for check in verdict.failures)
