@@ -170,8 +170,7 @@ OVERRIDES = (
         used_by="shortcuts:project_learned_tokens_only",
         function="trl.trainer.utils:add_fused_lm_head",
         line="compact = _use_triton(hidden_states.device)",
-        without="On CPUs, the logits of all tokens are computed, not of the learned ones alone: a "
-        "third more time and memory.",
+        without="On CPUs, the logits of all tokens are computed, not of the learned ones alone.",
     ),
     LibraryLine(
         used_by="shortcuts:leave_out_mask",

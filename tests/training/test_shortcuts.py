@@ -108,9 +108,20 @@ def test_the_body_sees_no_mask_for_the_loss_and_keeps_it_elsewhere():
     assert masks[1] is batch["attention_mask"]
 
 
-def test_a_model_whose_tokens_see_the_padding_keeps_its_mask():
-    encoder = BertLMHeadModel(BertConfig(**SIZES, is_decoder=False, initializer_range=0.3))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("spread", [0.1, 0.3])
+def test_a_model_whose_tokens_see_the_padding_keeps_its_mask(dtype, spread):
+    torch.manual_seed(3)
+    config = BertConfig(**SIZES, is_decoder=False, initializer_range=spread)
+    encoder = BertLMHeadModel(config).to(dtype)
     assert not is_mask_needless(encoder, encoder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_causal_model_needs_no_mask_in_any_dtype(dtype, attention):
+    model = llama(attention).to(dtype)
+    assert is_mask_needless(model, model)
 
 
 def test_experts_balanced_by_a_loss_keep_the_mask_that_it_counts_by():

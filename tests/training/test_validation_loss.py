@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from trl.trainer.utils import _ChunkedLogProbFunction
 
 from job.config.commands import TrainConfig
 from job.errors import ConfigError
@@ -116,3 +117,28 @@ def test_two_processes_get_the_loss_of_one(uneven, write_config, tmp_path):
     journal = json.loads((tmp_path / "runs" / "tiny" / "run.json").read_text(encoding="utf-8"))
     assert journal["facts"]["processes"] == 2
     assert journal["facts"]["best"]["validation_loss"] == pytest.approx(alone, rel=1e-4)
+
+
+def test_a_step_projects_learned_tokens_alone_and_attends_without_a_mask(
+    uneven, tmp_path, monkeypatch
+):
+    trainer = trainer_of(uneven, tmp_path, packing=False)
+    batch = next(iter(trainer.get_eval_dataloader()))
+    assert (batch["attention_mask"] == 0).any()
+    projected, masks = [], []
+    real = _ChunkedLogProbFunction.forward
+
+    def project(context: Any, hidden: torch.Tensor, *others: Any) -> Any:
+        projected.append(len(hidden))
+        return real(context, hidden, *others)
+
+    monkeypatch.setattr(_ChunkedLogProbFunction, "forward", staticmethod(project))
+    trainer.compute_loss(trainer.model, batch)
+    body = trainer.model.get_base_model().model
+    body.register_forward_pre_hook(
+        lambda module, args, named: masks.append(named.get("attention_mask")), with_kwargs=True
+    )
+    trainer.compute_loss(trainer.model, batch)
+    learned = int((batch["labels"][:, 1:] != -100).sum())
+    assert projected[-2:] == [learned, learned]
+    assert masks == [None]
