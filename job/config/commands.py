@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from job.config.data_sections import DataSection, ReadingSection
 from job.config.gate_sections import PromotionSection
-from job.config.scoring_sections import ScoringSection
+from job.config.scoring_sections import EvaluationScoringSection, ScoringSection
 from job.config.sections import (
     AdapterModelSection,
     ChunksSection,
@@ -233,7 +233,7 @@ class EvaluateConfig(Section):
     generation: GenerationSection = GenerationSection()
     long_conversations: LongConversations = "keep_ends"
     redaction: Redaction = None
-    evaluation: ScoringSection = ScoringSection(max_conversations=None, base_without_adapter=True)
+    evaluation: EvaluationScoringSection = EvaluationScoringSection()
     publish: PromotionSection = PromotionSection()
     storage: StorageSection = StorageSection()
 

@@ -3,7 +3,7 @@
 Help texts are whole sentences. They are the source of docs/configuration.md and of the JSON Schema.
 """
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -60,18 +60,24 @@ NAMES_OF_SYSTEMS = (
 )
 
 
-class ScoringSection(Section):
-    """Scoring of summaries."""
-
-    max_conversations: int | None = Field(
-        200,
+MaxConversations = Annotated[
+    int | None,
+    Field(
         ge=1,
         description="Maximum number of conversations that are summarized and scored. null is all "
         "of them.",
-    )
-    base_without_adapter: bool = Field(
-        False, description="Score the base without the adapter too, which takes as long again."
-    )
+    ),
+]
+BaseWithoutAdapter = Annotated[
+    bool, Field(description="Score the base without the adapter too, which takes as long again.")
+]
+
+
+class ScoringSection(Section):
+    """Scoring of summaries."""
+
+    max_conversations: MaxConversations = 200
+    base_without_adapter: BaseWithoutAdapter = False
     as_trained: bool = Field(
         False,
         description="Score the weights in the training's memory too, before they are served as "
@@ -120,3 +126,10 @@ class ScoringSection(Section):
                 "them: set one, or remove faithfulness_labels"
             )
         return self
+
+
+class EvaluationScoringSection(ScoringSection):
+    """Scoring of summaries."""
+
+    max_conversations: MaxConversations = None
+    base_without_adapter: BaseWithoutAdapter = True

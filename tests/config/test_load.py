@@ -2,7 +2,9 @@
 
 import pytest
 
+from job.config.commands import CONFIGS
 from job.config.load import load_config, resolved_yaml
+from job.config.sections import Section
 from job.errors import ConfigError
 
 NIGHT = """\
@@ -20,6 +22,34 @@ def test_the_smallest_config_gets_an_experts_defaults(config_text):
         "nf4-double",
         2e-4,
     )
+
+
+def test_a_named_key_of_a_section_leaves_the_others_at_their_defaults(config_text):
+    text = "run: r\ninput: t.jsonl\noutput: out\nadapter: a\n"
+    whole = load_config("evaluate", config_text(text)).evaluation
+    named = load_config("evaluate", config_text(text + "evaluation: {bootstrap_samples: 500}"))
+    assert (whole.max_conversations, whole.base_without_adapter) == (None, True)
+    assert named.evaluation == whole.model_copy(update={"bootstrap_samples": 500})
+
+
+def _sections_with_defaults(section, above=""):
+    for key, field in section.model_fields.items():
+        if isinstance(field.default, Section):
+            yield pytest.param(field.default, id=f"{above}{key}")
+            yield from _sections_with_defaults(type(field.default), f"{above}{key}.")
+
+
+@pytest.mark.parametrize(
+    "default",
+    [
+        section
+        for command, config in CONFIGS.items()
+        for section in _sections_with_defaults(config, f"{command}.")
+    ],
+)
+def test_defaults_of_a_section_are_those_of_its_keys(default):
+    # Others would be lost as soon as a config names one key of the section.
+    assert default == type(default)()
 
 
 def test_numbers_without_a_point_are_numbers(config_text):
