@@ -46,21 +46,29 @@ class GateMistake:
 
 
 def resolved_gate(config: TrainConfig | EvaluateConfig) -> GateSection | None:
-    """Return the gate with its defaults filled in as this config allows them."""
+    """Return the gate with its defaults filled in as this config allows them.
+
+    The champion of the config is always among the opponents, also where a gate names others: no
+    adapter replaces one that it was not compared with.
+    """
     publish = config.publish
     gate = publish.gate
     if gate is None:
         return None
     is_file = _is_file_of_summaries(config)
-    better_than = ["floors"] if is_file else ["floors", "base"]
-    no_worse_than = ["champion"] if champion_of(config) else []
+    better_than = gate.better_than
+    if better_than is None:
+        better_than = ["floors"] if is_file else ["floors", "base"]
+    no_worse_than = list(gate.no_worse_than or [])
+    if champion_of(config) and "champion" not in [*better_than, *no_worse_than]:
+        no_worse_than.append("champion")
     guards = dict(DEFAULT_GUARDS)
     if is_file:
         del guards["cut"]  # a file does not say which of its summaries were cut
     return gate.model_copy(
         update={
-            "better_than": better_than if gate.better_than is None else gate.better_than,
-            "no_worse_than": no_worse_than if gate.no_worse_than is None else gate.no_worse_than,
+            "better_than": better_than,
+            "no_worse_than": no_worse_than,
             "guards": guards if gate.guards is None else gate.guards,
         }
     )

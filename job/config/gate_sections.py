@@ -39,7 +39,8 @@ class GateSection(Section):
     no_worse_than: list[Name] | None = Field(
         None,
         description="Opponents of which the adapter must be no worse: the interval is above "
-        "-margin. null is champion, if publish.champion is set.",
+        "-margin. The champion that the config names is always one of them, unless better_than "
+        "names it.",
     )
     margin: float = Field(
         0.01,
@@ -52,8 +53,8 @@ class GateSection(Section):
         description="Metrics that must not get worse, each with the amount by which its mean may. "
         "They are compared with the human references, and with the champion: what it is already "
         "worse than people is taken from the amount, so that small steps do not add up. "
-        "null is empty: 0.01, cut: 0.02, repeating: 0.02, invented_numbers: 0.05, copied: 0.25. {} "
-        "guards nothing.",
+        "null is empty: 0.01, cut: 0.02, repeating: 0.02, invented_numbers: 0.05, copied: 0.25. A "
+        "mapping replaces all of these, so name those that shall stay. {} guards nothing.",
     )
 
 

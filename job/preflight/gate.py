@@ -5,7 +5,12 @@ from functools import partial
 
 from job.config.commands import EvaluateConfig, TrainConfig
 from job.config.gate_mistakes import champion_of, resolved_gate
-from job.config.gate_sections import MIN_CONVERSATIONS, GateSection, RegressionSection
+from job.config.gate_sections import (
+    DEFAULT_GUARDS,
+    MIN_CONVERSATIONS,
+    GateSection,
+    RegressionSection,
+)
 from job.errors import ConfigError, DataError, MissingError
 from job.evaluation.older_sets import read_older_set
 from job.evaluation.promotion import Champion, check_promotable, find_champion
@@ -53,9 +58,13 @@ def gate_lines(gate: GateSection) -> Iterator[str]:
     yield f"by {gate.metric}: better than {_list(gate.better_than or [])}"
     if gate.no_worse_than:
         yield f"no worse than {_list(gate.no_worse_than)} by more than {gate.margin:g}"
-    if gate.guards:
-        amounts = [f"{name} {allowed:g}" for name, allowed in gate.guards.items()]
+    guards = gate.guards or {}
+    if guards:
+        amounts = [f"{name} {allowed:g}" for name, allowed in guards.items()]
         yield f"worse by at most: {_list(amounts)}"
+    unguarded = [name for name in DEFAULT_GUARDS if name not in guards]
+    if unguarded:
+        yield f"without a guard on: {_list(unguarded)}"
 
 
 def _champion(

@@ -142,6 +142,32 @@ def test_defaults_name_who_can_be_there(
     assert ("cut" in gate.guards) == is_cut_guarded
 
 
+@pytest.mark.parametrize(
+    ("gate", "no_worse_than"),
+    [
+        ("{no_worse_than: [hosted]}", ["hosted", "champion"]),
+        ("{no_worse_than: []}", ["champion"]),
+        ("{better_than: [floors]}", ["champion"]),
+        ("{no_worse_than: [champion, hosted]}", ["champion", "hosted"]),
+        ("{better_than: [champion], no_worse_than: [hosted]}", ["hosted"]),
+    ],
+)
+@pytest.mark.parametrize(
+    "named",
+    [
+        TRAIN + "publish: {champion: c.json, gate: %s}\n",
+        ADAPTER + "publish: {champion: c.json, gate: %s}\n",
+        ADAPTER + "champion: c.json\npublish: {gate: %s}\n",
+    ],
+)
+def test_a_gate_that_names_others_still_compares_with_the_champion(
+    config_text, named, gate, no_worse_than
+):
+    others = "evaluation: {others: {hosted: hosted.jsonl}}"
+    found = resolved_gate(load(config_text(named % gate + others)))
+    assert found.no_worse_than == no_worse_than
+
+
 def test_the_training_processes_read_the_same_gate_again(config_text):
     config = load(config_text(TRAIN + "publish: {gate: {}}"))
     again = load(config_text(resolved_yaml(config)), "train")

@@ -63,6 +63,14 @@ def test_a_plan_says_who_is_compared_and_that_the_first_becomes_champion(checks,
     assert not any(each.error for each in found.values())
 
 
+def test_a_plan_says_which_default_guards_a_gate_leaves_out(checks):
+    found = checks({"gate": {"guards": {"repeating": 0.02, "invented_names": 0.1}}})["gate"]
+    assert found.found.splitlines()[2:] == [
+        "worse by at most: repeating 0.02, invented_names 0.1",
+        "without a guard on: empty, cut, invented_numbers, copied",
+    ]
+
+
 def test_a_plan_names_the_champion_with_version_and_digest(checks, pointer, tmp_path):
     folder = tmp_path / "local"
     folder.mkdir()

@@ -163,9 +163,12 @@ def test_an_adapter_that_could_not_be_reloaded_waits(gated, trials, pointer, rem
 
 @pytest.mark.parametrize("is_rolled_back", [False, True])
 def test_a_kill_after_the_switch_promotes_once(gated, trials, pointer, is_rolled_back):
-    first = Promotion("/served/before", "a" * 64, now(), "a person")
+    before = gated | {"run": "before", "publish": {"verify": False}}
+    trials.run(before)
+    digest = read_adapter(adapter_of(before), STORAGE).digest
+    # The gate names the base alone; the champion is compared in any case.
     gated["publish"]["gate"] = LOOSE | {"no_worse_than": ["base"]}
-    switch(pointer, STORAGE, first, None)
+    switch(pointer, STORAGE, Promotion(adapter_of(before), digest, now(), "a person"), None)
     code, _ = trials.run(gated, BROKEN="job.training.run:deliver:kill")
     assert code < 0
     promoted = read_pointer(pointer, STORAGE).champion
@@ -178,7 +181,7 @@ def test_a_kill_after_the_switch_promotes_once(gated, trials, pointer, is_rolled
     assert not scored_again(log), "what serves is not written again"
     champion = read_pointer(pointer, STORAGE).champion
     assert champion.version == (3 if is_rolled_back else 2)
-    assert champion.adapter == ("/served/before" if is_rolled_back else adapter_of(gated))
+    assert champion.adapter == adapter_of(before if is_rolled_back else gated)
     assert read_adapter(adapter_of(gated), STORAGE).digest == promoted.digest
     journal = journal_of(store_of(gated))
     assert journal["state"] == "finished"
