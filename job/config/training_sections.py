@@ -40,8 +40,8 @@ class SelectionSection(Section):
     conversations: int = Field(
         50,
         ge=1,
-        description="Number of validation conversations that each candidate summarizes. If at "
-        "least as many others are left, the adapter's scores are of those.",
+        description="Number of validation conversations that each candidate summarizes. Of 20 and "
+        "more, at most half are chosen for it, and the others score the adapter.",
     )
     candidates: int = Field(
         8,

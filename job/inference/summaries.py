@@ -78,7 +78,7 @@ def summarize_conversations(
 ) -> Summaries:
     """Return a summary of each cleaned conversation, in order, made as a night makes it.
 
-    What a night would reject gets an empty summary, and is logged as a warning. `isolates` asks the
+    What cannot be summarized gets an empty summary, and is logged as a warning. `isolates` asks the
     prompts of a batch that fails once more, in halves; else its error is raised.
     `on_done` is called with the number of conversations finished since the last call. Raise
     ConfigError if the model generates NaN in its dtype, or answers nothing.

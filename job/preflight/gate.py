@@ -21,17 +21,21 @@ from job.storage.keys import split_file
 
 
 def gate_checks(
-    config: TrainConfig | EvaluateConfig, adapter: str, conversations: int | None
+    config: TrainConfig | EvaluateConfig,
+    adapter: str,
+    conversations: int | None,
+    choosing: int = 0,
 ) -> list[Check]:
     """Return the checks of the gate, the champion and older test sets; none without any of them.
 
-    `adapter` is where the judged one will be, `conversations` how many will be scored, if known.
+    `adapter` is where the judged one will be, `conversations` how many will be scored, if known,
+    and `choosing` how many others choose the adapter.
     """
     checks = []
     gate = resolved_gate(config)
     uri = champion_of(config)
     if gate is not None:
-        checks.append(check("gate", lambda: _gate(gate, conversations)))
+        checks.append(check("gate", lambda: _gate(gate, conversations, choosing)))
     if uri is not None:
         key = "champion" if config.publish.champion is None else "publish.champion"
         checks.append(check("champion", lambda: _champion(config, uri, adapter, gate), key))
@@ -47,9 +51,9 @@ def _older_set(config: TrainConfig | EvaluateConfig, section: RegressionSection)
     return f"{section.name}: {_enough(len(found), 'conversations to score')}"
 
 
-def _gate(gate: GateSection, conversations: int | None) -> str:
+def _gate(gate: GateSection, conversations: int | None, choosing: int) -> str:
     if conversations is not None:
-        _enough(conversations, "conversations would be scored")
+        _enough(conversations, "conversations would be scored", choosing)
     return "\n".join(gate_lines(gate))
 
 
@@ -103,11 +107,18 @@ def _who(champion: Champion) -> str:
     )
 
 
-def _enough(count: int, what: str) -> str:
+def _enough(count: int, what: str, choosing: int = 0) -> str:
     if count < MIN_CONVERSATIONS:
+        remedy = "give more with references"
+        to_spare = count + choosing - MIN_CONVERSATIONS
+        if to_spare > 0:
+            remedy += (
+                f", set training.selection.conversations to {to_spare} or fewer, since {choosing} "
+                "choose the adapter and do not score it"
+            )
         raise DataError(
-            f"publish.gate: {count} {what}, and fewer than {MIN_CONVERSATIONS} never pass: give "
-            "more with references, or remove the gate"
+            f"publish.gate: {count} {what}, and fewer than {MIN_CONVERSATIONS} never pass: "
+            f"{remedy}, or remove the gate"
         )
     return f"{count:,} {what}"
 

@@ -33,7 +33,7 @@ from job.prompt.encode import Encoder
 from job.prompt.template import Prompt
 from job.training.examples import Examples, read_examples
 from job.training.rows import RowSettings, make_rows, row_tokens
-from job.training.validation import split_validation
+from job.training.validation import Validation, split_validation
 
 MAX_ENCODED_CONVERSATIONS = 20_000  # about a minute
 
@@ -59,9 +59,9 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
 def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief: bool) -> Plan:
     nodes, cluster = check_value("nodes", _find_nodes)
     data, examples = check_value("data", lambda: _read_data(config), "data")
-    count = None
+    validation = None
     if examples:
-        count = _conversations_to_score(config, examples)
+        validation = _validation(config, examples)
         run, standing = check_value(
             "run", lambda: _found(find_standing(config, examples, fresh, small)), "output"
         )
@@ -83,7 +83,10 @@ def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief:
         checks.append(
             check("output", lambda: probe_output(config.output, config.storage), "output")
         )
-        checks += gate_checks(config, f"{config.output.rstrip('/')}/{standing.run}/adapter", count)
+        adapter = f"{config.output.rstrip('/')}/{standing.run}/adapter"
+        scored = len(validation.scoring) if validation else None
+        choosing = len(validation.choosing) if validation and validation.is_held_out else 0
+        checks += gate_checks(config, adapter, scored, choosing)
         if cluster != ALONE:
             checks.append(nodes)
         if config.publish.hub:
@@ -241,11 +244,11 @@ def _selection(config: TrainConfig, examples: Examples) -> list[Check]:
     return [Check("selection", text)]
 
 
-def _conversations_to_score(config: TrainConfig, examples: Examples) -> int:
+def _validation(config: TrainConfig, examples: Examples) -> Validation:
     try:
-        return len(split_validation(config, examples.validation).scoring)
+        return split_validation(config, examples.validation)
     except DataError:
-        return 0  # the check of scores says why
+        return Validation([], [], is_held_out=True)  # the check of scores says why
 
 
 def _rows(

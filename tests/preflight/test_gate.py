@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from job.config.commands import EvaluateConfig
+from job.config.commands import EvaluateConfig, TrainConfig
 from job.config.sections import StorageSection
 from job.errors import ConfigError, DataError, MissingError
 from job.model.champion import Promotion, now, switch
@@ -12,6 +12,7 @@ from job.model.fetch import BASE_KEY, read_adapter
 from job.preflight.gate import gate_checks
 from job.storage.folders import publish_folder
 from job.storage.open import open_store
+from job.training.validation import split_validation
 from tests.evaluation.conftest import make_conversations
 
 STORAGE = StorageSection()
@@ -26,11 +27,12 @@ def pointer(tmp_path):
 def checks(tmp_path, pointer):
     """Return the checks of a gate by name, for a judged adapter and 40 conversations to score."""
 
-    def find(publish, conversations=40, adapter=str(tmp_path / "run" / "adapter")):
+    def find(publish, conversations=40, choosing=0, adapter=str(tmp_path / "run" / "adapter")):
         content = {"run": "r", "input": "in.jsonl", "output": "out", "adapter": adapter}
         publish = {"gate": {}, "champion": pointer} | publish
         config = EvaluateConfig.model_validate(content | {"publish": publish})
-        return {found.name: found for found in gate_checks(config, adapter, conversations)}
+        found = gate_checks(config, adapter, conversations, choosing)
+        return {each.name: each for each in found}
 
     return find
 
@@ -107,6 +109,29 @@ def test_too_few_conversations_are_found_before_the_training(checks):
     error = checks({}, conversations=39)["gate"].error
     assert isinstance(error, DataError)
     assert "39 conversations would be scored, and fewer than 40 never pass" in str(error)
+
+
+def test_conversations_that_choose_the_adapter_could_score_it():
+    def gate_of_60(selection):
+        content = {"run": "r", "model": {"base": "b"}, "data": {"train": "t"}, "output": "out"}
+        training = {"adapter_from": "best_metric", "selection": selection}
+        content |= {"training": training, "publish": {"gate": {}}}
+        config = TrainConfig.model_validate(content)
+        split = split_validation(config, make_conversations(60))
+        (found,) = gate_checks(config, "a", len(split.scoring), len(split.choosing))
+        return found
+
+    assert str(gate_of_60({}).error).endswith(
+        "30 conversations would be scored, and fewer than 40 never pass: give more with "
+        "references, set training.selection.conversations to 20 or fewer, since 30 choose the "
+        "adapter and do not score it, or remove the gate"
+    )
+    assert gate_of_60({"conversations": 20}).error is None
+
+
+def test_too_few_for_both_have_no_such_remedy(checks):
+    error = checks({}, conversations=20, choosing=20)["gate"].error
+    assert "selection" not in str(error)
 
 
 def test_older_sets_are_read_by_the_plan(checks, tmp_path):
