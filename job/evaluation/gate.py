@@ -105,6 +105,8 @@ class GateResult:
         if self.reason is not None:
             return f"{self.judged} did not pass the gate: {self.reason}"
         count = sum(check.passed is not None for check in self.checks)
+        if self.passed and not count:
+            return f"{self.judged} passed the gate: {NOTHING_TO_COMPARE['itself']}"
         conversations = number_of(self.conversations, "conversation", "conversations")
         what = f"{number_of(count, 'check', 'checks')} on {conversations}"
         if self.passed:
@@ -141,7 +143,8 @@ def judge(
 
     `gate` has its defaults filled in, as `resolved_gate` does. `lost` is what is taken from the
     margin of a check, by its name: what the champion lost to the best one before it. Fewer than
-    MIN_CONVERSATIONS never pass. Neither does a system that was compared with no opponent.
+    MIN_CONVERSATIONS never pass. Neither does a system that was compared with no opponent, unless
+    it is the champion already.
     """
     checks: list[Check] = []
     demands: list[tuple[Rule, str, float]] = []
@@ -163,11 +166,12 @@ def judge(
         checks.append(_guard(evaluation, name, allowed))
     checks += _older_checks(gate, older_sets, champion_state, lost)
     failed = any(check.passed is False for check in checks)
+    is_shown = has_beaten or champion_state == "itself"
     reason = None
-    if not has_beaten and not failed:
+    if not is_shown and not failed:
         reason = "there was nobody to compare it with; name floors or base in publish.gate"
     return GateResult(
-        has_beaten and not failed,
+        is_shown and not failed,
         evaluation.judged,
         gate.metric,
         evaluation.conversations,
@@ -211,9 +215,7 @@ def _compare(
     name = f"{demand} {against}"
     gain = _gain(evaluation, metric_name, opponent)
     if gain is None:
-        sentence = (
-            f"it is not known if {evaluation.judged} is {name}: no value of {title_of(metric_name)}"
-        )
+        sentence = f"it is not known if {evaluation.judged} is {name}: {_no_value(metric_name)}"
         return Check(name, opponent, metric_name, rule, margin, False, sentence)
 
     is_above = gain.low > 0 if rule == "better" else gain.low >= -margin - ROUNDING
@@ -287,7 +289,7 @@ def _guard_of_the_first(evaluation: Evaluation, metric_name: str, allowed: float
         people, name = "the best value", f"{title}, against its best value"
         gain = _gain_over_the_best(evaluation, metric_name)
         if gain is None:
-            sentence = f"{title}: the value of {evaluation.judged} is not known"
+            sentence = f"this guard cannot be used on these conversations: {_no_value(metric_name)}"
             return Check(name, people, metric_name, "guard", allowed, False, sentence)
         sentence = (
             f"{title}: {evaluation.judged} is {abs(gain.mean):.3f} from the best value that there "
@@ -303,6 +305,14 @@ def _guard_sentence(
     state = "is no worse" if gain.mean >= -ROUNDING else f"is worse by {-gain.mean:.3f}"
     against = system_phrase(evaluation, opponent)
     return f"{title_of(metric_name)}: {evaluation.judged} {state} than {against} ({limit})"
+
+
+def _no_value(metric_name: str) -> str:
+    """Return the words for a metric without a value, and why it may have none."""
+    metric = metric_named(metric_name)
+    where = metric.no_value_where if metric else ""
+    reason = f", which has none where {where}" if where else ""
+    return f"no value of {title_of(metric_name)}{reason}"
 
 
 def _people(evaluation: Evaluation) -> str:

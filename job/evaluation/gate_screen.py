@@ -9,6 +9,7 @@ from job.config.gate_sections import MIN_CONVERSATIONS
 from job.errors import GateError
 from job.evaluation.gate import Check, GateResult
 from job.evaluation.result import shorten, signed
+from job.evaluation.systems import GIVEN
 
 MAX_COLUMNS = 100
 NAME_COLUMNS = 47
@@ -95,14 +96,21 @@ def _remedies(result: GateResult, adapter: str) -> list[str]:
             "or add test data."
         )
     if rules & {"better", "no worse", "older set"}:
-        found.append("Train longer, or on more or better references; the report has examples.")
+        found.append(
+            "The report has examples of what the author of the summaries could do better."
+            if result.judged == GIVEN
+            else "Train longer, or on more or better references; the report has examples."
+        )
     if "reload" in rules:
         found.append(
             "Run the training again where the adapter can be loaded once more, or with "
             "publish.verify: false. It is not trained again, and judged as it is in storage."
         )
-    if "guard" in rules:
+    guards = [check for check in result.failures if check.rule == "guard"]
+    if any(check.value is not None for check in guards):
         found.append("Read the summaries that a guard counts: the report lists the worst.")
+    if any(check.value is None for check in guards):
+        found.append("Remove a guard that cannot be used here from publish.gate.guards.")
     return found
 
 

@@ -247,6 +247,44 @@ def test_nobody_becomes_the_first_champion_without_any_comparison():
     assert "there was nobody to compare it with" in result.verdict()
 
 
+def test_the_champion_itself_passes_though_its_gate_names_nobody_else():
+    gate = GateSection(better_than=[], no_worse_than=["champion"], guards={})
+    result = judge(gate, evaluation({"human": WORSE}), champion_state="itself")
+    assert result.verdict() == "tuned passed the gate: it is the champion already"
+    failing = gate.model_copy(update={"better_than": ["floors"]})
+    made = evaluation({"lead-2": UNCLEAR, "human": WORSE})
+    assert not judge(failing, made, champion_state="itself").passed
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("invented_names", "where nouns are capitalized, as in German, or the script has no"),
+        ("speaker_swaps", "where one of the roles customer and agent is missing, or no sentence"),
+    ],
+)
+def test_a_guard_without_values_says_why_and_what_to_do(name, why):
+    gate = GATE.model_copy(update={"no_worse_than": [], "guards": {name: 0.1}})
+    result = judge(gate, evaluation())
+    (check,) = result.failures
+    assert check.sentence.startswith("this guard cannot be used on these conversations: no value")
+    assert why in check.sentence
+    screen = " ".join(gate_screen(result, "adapter", None).split())
+    assert "Remove a guard that cannot be used here from publish.gate.guards." in screen
+    assert "Read the summaries that a guard counts" not in screen
+    gate = gate.model_copy(update={"metric": name, "better_than": ["base"], "guards": {}})
+    (compared,) = judge(gate, evaluation()).failures
+    assert why in compared.sentence
+
+
+def test_a_file_of_summaries_is_not_trained_longer():
+    result = judge(GATE, with_gain(champion=WORSE), champion_state="compared")
+    assert "Train longer" in gate_screen(result, "adapter", None)
+    screen = gate_screen(replace(result, judged="given file"), "given.jsonl", None)
+    assert "Train longer" not in screen
+    assert "examples of what the author of the summaries could do better" in screen
+
+
 @pytest.mark.parametrize("state", ["compared", "not named"])
 def test_an_opponent_that_was_not_scored_is_not_beaten(state):
     gains = {name: BETTER for name in KINDS if name not in ("tuned", "champion")}

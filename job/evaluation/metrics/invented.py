@@ -4,6 +4,7 @@ Each metric is the share of summaries with at least one. `inventions` lists them
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -102,7 +103,10 @@ INVENTED_NUMBERS = _metric(
     "a number, an amount or a date",
     invented_numbers,
 )
-INVENTED_NAMES = _metric("invented_names", "Invented names", "names", "a name", invented_names)
+INVENTED_NAMES = replace(
+    _metric("invented_names", "Invented names", "names", "a name", invented_names),
+    no_value_where="nouns are capitalized, as in German, or the script has no capitals",
+)
 INVENTED_CONTACTS = _metric(
     "invented_contacts",
     "Invented contacts",

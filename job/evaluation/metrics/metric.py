@@ -48,7 +48,8 @@ class Metric:
     Hugging Face Hub, for the front matter of a model card; repeat `name` if the Hub lists no such
     metric. `direction` says which values are better; `low` and `high` are its range. An evaluation
     records the versions of `libraries`. `finds` returns the parts of a summary that the metric
-    counts against it, which a report highlights.
+    counts against it, which a report highlights. `no_value_where` completes the sentence "it has no
+    value where", of a metric that cannot measure every text.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Metric:
     measure: Measure
     libraries: tuple[str, ...] = ()
     finds: Callable[[Sample], Sequence[str]] | None = None
+    no_value_where: str = ""
 
     @property
     def aggregations(self) -> tuple[Aggregation, ...]:

@@ -5,6 +5,7 @@ both. If a sentence has no word that only its subject used, but several that onl
 used, the speakers are swapped. A heuristic: it needs English names of roles, and sees plain swaps.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -93,14 +94,18 @@ def _own_words(turns: tuple[Turn, ...]) -> dict[str, frozenset[str]] | None:
     return {"customer": frozenset(customer - agent), "agent": frozenset(agent - customer)}
 
 
-SPEAKER_SWAPS = share_of_summaries(
-    "speaker_swaps",
-    "Speaker swaps",
-    "swaps",
-    "that say of customer or agent what only the other one said; of summaries in English that name "
-    "them.",
-    ("conversation",),
-    has_swap,
-    swapped,
+SPEAKER_SWAPS = replace(
+    share_of_summaries(
+        "speaker_swaps",
+        "Speaker swaps",
+        "swaps",
+        "that say of customer or agent what only the other one said; of summaries in English that "
+        "name them.",
+        ("conversation",),
+        has_swap,
+        swapped,
+    ),
+    no_value_where="one of the roles customer and agent is missing, or no sentence of a summary "
+    "begins with one of them in English",
 )
 METRICS = (SPEAKER_SWAPS,)
