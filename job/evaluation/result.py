@@ -66,7 +66,7 @@ class Evaluation:
     have a score. `unreadable_references` have no word with a letter: a number at most decides the
     score against them. `tokenizer` names the rules that cut text into words; scores by other rules
     cannot be compared. `models` has what is known of the model of each metric that needs one.
-    `departures` are differences from the settings that the adapter was judged with before.
+    `departures` are differences from the settings that the adapter carries.
     `gate` is `GateResult.to_json()`, None without a gate. `repeated_conversations` have the turns
     of an earlier one, and `equal_to_reference` of the judged system's summaries are a reference of
     their conversation.

@@ -200,12 +200,12 @@ def _summarize(config: EvaluateConfig, judged: Candidate, origin: str, folders: 
 
 
 def _departures(model: _Model | None, served: Served) -> list[str]:
-    """Return what differs from how the adapter was judged before, and log it."""
+    """Return what differs from the settings that the adapter carries, and log it."""
     if model is None or model.filled.judged is None or served.serving is None:
         return []
-    departures = differences(model.filled.judged.serving, served.serving)
+    departures = differences(model.filled.judged, served.serving)
     if departures:
-        warn("the adapter is not served here as it was judged", departures=departures)
+        warn("the adapter is not served here as its settings say", departures=departures)
     return departures
 
 

@@ -58,7 +58,8 @@ def score_table(evaluation: Evaluation) -> str:
     texts += [f"! {warning}" for warning in warnings(evaluation)]
     texts += [f"  {sentence}" for sentence in model_sentences(evaluation)]
     texts += [f"  {sentence}" for sentence in _servings(evaluation)]
-    texts += [f"! Not as it was judged before: {each}." for each in evaluation.departures]
+    departs = "Not served by the settings of the adapter"
+    texts += [f"! {departs}: {each}." for each in evaluation.departures]
     for text in texts:
         lines += wrap(text, MAX_COLUMNS, subsequent_indent="    ")
     return "\n".join(lines)

@@ -199,8 +199,9 @@ def deciding_generation(section: GenerationSection) -> dict[str, Any]:
     return {key: getattr(section, key) for key in DECIDING}
 
 
-def differences(judged: Serving, serving: Serving) -> list[str]:
-    """Return a sentence for each setting that departs from those an adapter was judged with."""
+def differences(carried: AdapterServing, serving: Serving) -> list[str]:
+    """Return a sentence for each setting that departs from those that an adapter carries."""
+    judged = carried.serving
     there = _flat(judged)
     here = _flat(serving)
     # One sentence is enough for another engine: each has a version and an attention of its own.
@@ -212,12 +213,14 @@ def differences(judged: Serving, serving: Serving) -> list[str]:
     if not judged.generation["temperature"] and not serving.generation["temperature"]:
         # Of sampling, of which there is none.
         del here["top_p"], here["seed"]
-    return [departure(name, here[name], there[name]) for name in here if here[name] != there[name]]
+    different = [name for name in here if here[name] != there[name]]
+    return [departure(name, here[name], there[name], carried.is_judged) for name in different]
 
 
-def departure(name: str, here: Any, judged: Any) -> str:
-    """Return the sentence for a setting with another value than that it was judged with."""
-    return f"{name.replace('_', ' ')} {_shown(here)} here, {_shown(judged)} when it was judged"
+def departure(name: str, here: Any, there: Any, is_judged: bool) -> str:
+    """Return the sentence for a setting with another value `there`, where the adapter was made."""
+    when = "when it was judged" if is_judged else "when it was published, and never judged"
+    return f"{name.replace('_', ' ')} {_shown(here)} here, {_shown(there)} {when}"
 
 
 def write_serving(folder: Path, serving: Serving, is_judged: bool) -> None:

@@ -139,7 +139,7 @@ def wish_as_judged(wish: ServingWish, serving: Serving) -> ServingWish:
 
 
 def departures_of_config(filled: Filled[Any], trained: tuple[CleaningStep, ...]) -> list[str]:
-    """Return a sentence for each value that the config sets otherwise than it was judged.
+    """Return a sentence for each value that the config sets otherwise than the adapter carries it.
 
     `trained` is the cleaning of the adapter's training. `auto` is no departure where what becomes
     of it is known only when the model is opened.
@@ -147,25 +147,26 @@ def departures_of_config(filled: Filled[Any], trained: tuple[CleaningStep, ...])
     if filled.judged is None:
         return []
     judged = filled.judged.serving
+    is_judged = filled.judged.is_judged
     here = _present(filled.config)
     sentences = []
     for name, there in _values(judged).items():
         if name in filled.taken or name in OF_READING:
             continue
         if here[name] not in (there, "auto"):
-            sentences.append(departure(name, here[name], there))
+            sentences.append(departure(name, here[name], there, is_judged))
 
     attention = filled.config.model.attention
     usual = (judged.attention, "auto") if judged.attention in OF_AUTO else (judged.attention,)
     engine = filled.config.engine
     is_plain = engine == "transformers" or (engine == "auto" and not is_installed())
     if judged.engine == "transformers" and is_plain and attention not in usual:
-        sentences.append(departure("attention", attention, judged.attention))
+        sentences.append(departure("attention", attention, judged.attention, is_judged))
 
     there = judged.reading.shown()
     for name, value in filled.reading().of(trained).shown().items():
         if value != there[name]:
-            sentences.append(departure(name, value, there[name]))
+            sentences.append(departure(name, value, there[name], is_judged))
     return sentences
 
 

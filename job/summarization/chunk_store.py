@@ -109,7 +109,7 @@ class ChunkFacts:
     """Facts about a summarized chunk: its counts, and how long it took on how many GPUs.
 
     `workers` is the number of workers that shared the machine. `departures` are what differed from
-    the settings that the adapter was judged with. `cleaning` has the steps by which conversations
+    the settings that the adapter carries. `cleaning` has the steps by which conversations
     were cleaned, None if no model was loaded.
     """
 

@@ -158,7 +158,7 @@ def _remarks(page: NightPage) -> list[str]:
         remarks.append(f"The champion serves although {doubt}.")
     for departure, chunks in page.facts["departures"].items():
         where = number_of(chunks, "chunk", "chunks")
-        remarks.append(f"Not served as it was judged: {departure} ({where}).")
+        remarks.append(f"Not served by the settings of the adapter: {departure} ({where}).")
     found = (
         (
             sample.cut_summaries,

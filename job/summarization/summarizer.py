@@ -33,8 +33,8 @@ class Digests:
 class Summarizer:
     """Everything that is needed to turn a conversation into a summary, loaded.
 
-    `departures` are sentences about what differs from the settings that the adapter was judged
-    with, on this machine.
+    `departures` are sentences about what differs on this machine from the settings that the adapter
+    carries.
     """
 
     engine: Engine
@@ -104,9 +104,9 @@ def open_summarizer(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
     opened = open_engine(model, filled.wish(), cache)
     departures: list[str] = []
     if filled.judged is not None:
-        departures = differences(filled.judged.serving, opened.serving)
+        departures = differences(filled.judged, opened.serving)
     if departures:
-        warn("these summaries are not made as the adapter was judged", departures=departures)
+        warn("these summaries are not made as the adapter's settings say", departures=departures)
     check_budget(config.generation, opened.engine.context_tokens)
     max_tokens = input_budget(opened.engine, config.generation)
     return Summarizer(

@@ -170,19 +170,28 @@ def test_the_identity_of_a_night_has_the_values_that_it_takes():
 
 def test_differences_are_sentences_about_what_decides():
     here = replace(SERVING, dtype="float16", generation=GENERATION | {"seed": 1})
-    assert differences(SERVING, here) == ["dtype float16 here, bfloat16 when it was judged"]
+    assert differences(JUDGED, here) == ["dtype float16 here, bfloat16 when it was judged"]
     other = replace(SERVING, engine="transformers", engine_version="5.19.0", attention="sdpa")
-    assert differences(SERVING, other) == ["engine transformers here, vllm when it was judged"]
-    unknown = replace(SERVING, engine_version="")
+    assert differences(JUDGED, other) == ["engine transformers here, vllm when it was judged"]
+    unknown = AdapterServing(replace(SERVING, engine_version=""), is_judged=True)
     assert differences(unknown, SERVING) == [], "it was not installed where it was trained"
     drawn = replace(SERVING, generation=GENERATION | {"temperature": 0.7})
-    assert differences(SERVING, drawn) == ["temperature 0.7 here, 0 when it was judged"]
-    assert differences(SERVING, SERVING) == []
+    assert differences(JUDGED, drawn) == ["temperature 0.7 here, 0 when it was judged"]
+    assert differences(JUDGED, SERVING) == []
+
+
+def test_an_adapter_that_nobody_judged_departs_from_how_it_was_published():
+    never = AdapterServing(SERVING, is_judged=False)
+    here = replace(SERVING, dtype="float16")
+    sentence = "dtype float16 here, bfloat16 when it was published, and never judged"
+    assert differences(never, here) == [sentence]
+    filled = take(night(model={"dtype": "float16"}), never)
+    assert departures_of_config(filled, ()) == [sentence]
 
 
 def test_what_is_read_otherwise_departs():
     other = replace(SERVING, reading=Reading(("links",), "hierarchical", ORDERS))
-    assert differences(SERVING, other) == [
+    assert differences(JUDGED, other) == [
         "cleaning links here, as in training when it was judged",
         "long conversations hierarchical here, keep_ends when it was judged",
         "redaction email, phone (DE), order (b41be88c) here, none when it was judged",

@@ -70,7 +70,7 @@ def test_a_night_serves_as_the_adapter_was_judged(config, judged, tmp_path, log)
     assert facts["identity"]["generation"]["max_new_tokens"] == 5
     lines = read_lines(tmp_path / "out" / "parts" / "part-00000.jsonl")
     assert max(line["output_tokens"] for line in lines) <= 5
-    assert "not made as the adapter was judged" not in log.text
+    assert "not made as the adapter's settings say" not in log.text
 
 
 def test_what_departs_is_in_the_log_and_the_manifest(config, judged, tmp_path, log):
@@ -94,8 +94,8 @@ def test_what_departs_is_in_the_log_and_the_manifest(config, judged, tmp_path, l
     found = manifest_of(tmp_path / "out")["departures"]
     assert found == dict.fromkeys(departures, 2), "by chunks"
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert f"Not served as it was judged: {departures[0]} (2 chunks)." in page
-    (warning,) = [each for each in log.records if "as the adapter was judged" in each.message]
+    assert f"Not served by the settings of the adapter: {departures[0]} (2 chunks)." in page
+    (warning,) = [each for each in log.records if "as the adapter's settings say" in each.message]
     assert warning.fields["departures"] == departures
 
 
