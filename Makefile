@@ -20,6 +20,8 @@ CYCLONEDX := build/cyclonedx/bin/cyclonedx-py
 SKYPILOT := build/skypilot/.installed
 # Debian's, for what only a browser can prove of a page.
 CHROMIUM := /usr/bin/chromium
+# AWS's command line, with which a stranger fetches a base from S3.
+AWS := build/aws/bin/aws
 PIP_INSTALL := python -m pip install -qq --disable-pip-version-check
 
 # Tests and benchmarks must not depend on this machine's proxies, accounts or Hub cache, nor on a GPU
@@ -94,8 +96,8 @@ test-bases: $(INSTALLED) ## try every family of bases and write docs/bases.md: t
 test-demo: $(INSTALLED) ## judge what `make demo` left in demo-run/: the adapter beats all floors
 	@$(PYTEST) -m demo tests/demo
 
-test-quality: $(INSTALLED) $(CHROMIUM) ## train, reload and judge adapters; open reports in Chromium: minutes
-	@RECAP_CHROMIUM=$(CHROMIUM) $(PYTEST) -m quality -n 2 --dist loadfile -rs --durations 12 --timeout 900
+test-quality: $(INSTALLED) $(CHROMIUM) $(AWS) ## train, reload and judge adapters; open reports in Chromium: minutes
+	@RECAP_CHROMIUM=$(CHROMIUM) RECAP_AWS=$(AWS) $(PYTEST) -m quality -n 2 --dist loadfile -rs --durations 12 --timeout 900
 
 test-real: $(INSTALLED) $(REAL_BASE) ## fine-tune a real base on the CPU and judge it: half an hour
 	@$(ALONE) $(BIN)/python -m pytest -m real tests/real -rs --durations 0 --timeout 3600
@@ -219,6 +221,10 @@ $(CHROMIUM):
 		--no-install-recommends chromium fonts-dejavu-core > /dev/null \
 		|| { echo "there is no $@: install it as root (apt-get install chromium)," \
 		"or name another with 'make test-quality CHROMIUM=…'" >&2; exit 1; }
+
+$(AWS):
+	$(PYTHON) -m venv build/aws
+	build/aws/bin/$(PIP_INSTALL) awscli==1.45.11
 
 $(CYCLONEDX):
 	$(PYTHON) -m venv build/cyclonedx

@@ -108,6 +108,7 @@ def gate_mistakes(
     if metrics:
         yield from _metric_mistakes(config, _metrics_of(publish.gate), metrics)
     yield from _regression_mistakes(config)
+    yield from _reload_mistakes(config)
     most = config.evaluation.max_conversations
     if most is not None and most < MIN_CONVERSATIONS:
         message = f"got {most}; wanted at least {MIN_CONVERSATIONS}: fewer never pass a gate"
@@ -225,6 +226,18 @@ def _regression_mistakes(config: TrainConfig | EvaluateConfig) -> Iterator[GateM
     for index, name in enumerate(names):
         if name in names[:index]:
             yield GateMistake((*where, index, "name"), f"got {name} twice; names must differ")
+
+
+def _reload_mistakes(config: TrainConfig | EvaluateConfig) -> Iterator[GateMistake]:
+    if not isinstance(config, TrainConfig) or not config.model.trust_remote_code:
+        return
+    if config.publish.verify:
+        message = (
+            "a gate demands that the adapter be reloaded without the base's own code "
+            "(model.trust_remote_code), and nothing passes: set publish.verify: false, or remove "
+            "model.trust_remote_code if transformers knows the model's type"
+        )
+        yield GateMistake(("publish", "verify"), message)
 
 
 def _is_file_of_summaries(config: TrainConfig | EvaluateConfig) -> bool:

@@ -196,7 +196,9 @@ class PublishSection(PromotionSection):
         True,
         description="Before anything is published, reload the adapter in a fresh process, by "
         "transformers and peft alone, and compare its summaries with those scored. An adapter "
-        "that cannot be loaded or answers otherwise ends the run with 70.",
+        "that cannot be loaded or answers otherwise ends the run with 70. One that could not be "
+        "reloaded here does not pass a gate. A base that needs code of its own "
+        "(model.trust_remote_code) never can: with a gate, set it to false.",
     )
     merged: bool = Field(
         False,

@@ -16,6 +16,7 @@ from typing import Any
 from job.config.sections import StorageSection
 from job.errors import DamagedError, DataError
 from job.evaluation.gate import FILE, GateResult, recorded
+from job.evaluation.later import EVALUATION, find_later
 from job.evaluation.metrics.all_metrics import HEADLINE
 from job.evaluation.metrics.metric import Metric
 from job.evaluation.reload import Reload, reload_of
@@ -41,7 +42,6 @@ from job.printable import visible
 from job.storage.keys import below, local_path, scheme_of
 from job.storage.scratch import cache_folder
 
-EVALUATION = "evaluation.json"  # of a training, in the adapter's folder
 NOT_RELOADED = "nobody asked that it be reloaded before it was published (publish.verify)"
 
 
@@ -146,7 +146,7 @@ def set_champion(
         at=now(),
         by=by,
         reason=reason,
-        evaluation=_evaluation_of(adapter, folder),
+        evaluation=_evaluation_of(adapter, folder, storage),
     )
     return switch(uri, storage, promotion, before)
 
@@ -179,10 +179,17 @@ def who() -> str:
     return f"{user}@{os.uname().nodename}"
 
 
-def _evaluation_of(adapter: Adapter, folder: Path) -> Mapping[str, Any]:
-    """Return the numbers of the evaluation that the adapter carries, or that its pointer has."""
+def _evaluation_of(adapter: Adapter, folder: Path, storage: StorageSection) -> Mapping[str, Any]:
+    """Return the numbers of the evaluation that the pointer of an adapter has.
+
+    Without a pointer, those of a later attempt of its run, or else those that the adapter carries.
+    """
     if adapter.pointer is not None:
         return adapter.pointer.champion.evaluation
+    later = find_later(adapter, storage)
+    if later is not None:
+        reload = later.reload or reload_of(adapter)
+        return key_numbers(later.evaluation, later.source) | {RELOAD: key_reload(reload)}
     numbers: dict[str, Any] = {RELOAD: key_reload(reload_of(adapter))}
     files = adapter.manifest.files
     with suppress(ValueError, DamagedError):  # of another version of recap

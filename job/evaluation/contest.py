@@ -20,7 +20,7 @@ from job.evaluation.metrics.models import MetricModel
 from job.evaluation.older_sets import OlderInput, read_older_sets
 from job.evaluation.promotion import Champion, find_champion
 from job.evaluation.reload import Reload, with_reload
-from job.evaluation.result import NotScored
+from job.evaluation.result import Evaluation, NotScored
 from job.evaluation.served import champion_candidate, cleaned_for, system_of
 from job.evaluation.systems import CHAMPION, TUNED, Scored, System
 from job.inference.from_disk import Candidate, Folders, summarize_candidates
@@ -131,11 +131,13 @@ def judge_reload(scored: Scored, reload: Reload | None, is_demanded: bool) -> Sc
 
 
 def verdict_of(
-    result: Scored | NotScored, config: TrainConfig | EvaluateConfig
+    result: Scored | Evaluation | NotScored, config: TrainConfig | EvaluateConfig
 ) -> GateResult | None:
     """Return the verdict on an adapter; None without a gate. Without scores it did not pass."""
     if isinstance(result, Scored):
         return recorded(result.evaluation)
+    if isinstance(result, Evaluation):
+        return recorded(result)
     gate = resolved_gate(config)
     return None if gate is None else not_scored(TUNED, gate, result.why)
 

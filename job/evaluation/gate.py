@@ -34,7 +34,8 @@ KINDS: Mapping[str, Kind] = {
     "others": "other",
 }
 
-Rule = Literal["better", "no worse", "guard", "older set", "reload"]
+# "reload": somebody else can load it. "refused": somebody else tried, and it is another adapter.
+Rule = Literal["better", "no worse", "guard", "older set", "reload", "refused"]
 # "compared": it summarized the same conversations. "none yet": the pointer does not exist, so a
 # passing adapter is the first. "itself": the judged adapter is the champion already.
 ChampionState = Literal["compared", "none yet", "itself", "not named"]

@@ -48,10 +48,15 @@ def gate_screen(result: GateResult, adapter: str, pointer: str | None) -> str:
                 break_long_words=False,
                 break_on_hyphens=False,
             )
-        if pointer is not None:
+        if pointer is not None and not is_refused(result):
             lines.append("  - If it should serve in spite of this, a person decides:")
             lines.append(f"      {shlex.join(['recap', 'champion', 'set', pointer, adapter])}")
     return "\n".join(lines)
+
+
+def is_refused(result: GateResult) -> bool:
+    """Return True if others could not load the adapter, or loaded another than was scored."""
+    return any(check.rule == "refused" for check in result.failures)
 
 
 def _lines(check: Check) -> list[str]:
@@ -79,6 +84,11 @@ def _demand(check: Check) -> str:
 
 def _remedies(result: GateResult, adapter: str) -> list[str]:
     """Return what a person can do now, most likely first."""
+    if is_refused(result):
+        return [
+            "Let it not serve: what is in storage is not what was scored, or only recap can load "
+            "it. That is a bug in recap or in a library: please report it with the log above."
+        ]
     found = []
     rules = {check.rule for check in result.failures}
     if result.reason is not None and not result.checks:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from job.errors import DamagedError, RecapError
-from job.evaluation.gate import Check, GateResult
+from job.evaluation.gate import Check, GateResult, Rule
 from job.model.champion import NOT_VERIFIED, RELOAD
 from job.model.fetch import Adapter
 
@@ -89,7 +89,7 @@ class Reload:
         if self.state == "not loaded":
             return f"not to be loaded by plain peft and transformers in a fresh process: {self.why}"
         by = " and ".join(f"{name} {number}" for name, number in (self.versions or {}).items())
-        text = f"reloaded by plain {by} in a fresh process"
+        text = f"reloaded by plain {by or 'peft and transformers'} in a fresh process"
         if self.state == "not compared":
             return f"{text}; its summaries were not compared: {self.why}"
         if self.why is not None:
@@ -164,7 +164,12 @@ def is_close(adapter: Agreement, base: Agreement) -> bool:
 
 def reload_of(adapter: Adapter) -> Reload | None:
     """Return the reload that a published adapter went through, None if none was asked for."""
-    facts = adapter.manifest.extra.get(RELOAD)
+    return reload_in(adapter.manifest.extra)
+
+
+def reload_in(extra: Mapping[str, Any]) -> Reload | None:
+    """Return the reload that the facts of a manifest tell of, None if they tell of none."""
+    facts = extra.get(RELOAD)
     if facts is None:
         return None
     try:
@@ -182,11 +187,15 @@ def with_reload(verdict: GateResult, reload: Reload, is_demanded: bool) -> GateR
     if not passed and not is_demanded:
         passed = None
     sentence = f"{RELOADED}: {reload.sentence()}"
-    check = Check(RELOADED, "", verdict.metric, "reload", 0.0, passed, sentence)
+    rule: Rule = "refused" if reload.state in REFUSED else "reload"
+    check = Check(RELOADED, "", verdict.metric, rule, 0.0, passed, sentence)
     checks = [*verdict.checks, check]
     return replace(verdict, passed=verdict.passed and passed is not False, checks=checks)
 
 
 def waits_for_reload(verdict: GateResult) -> bool:
-    """Return True if a gate would have been passed, had the adapter been reloaded."""
+    """Return True if a gate would have been passed, had the adapter been reloaded.
+
+    Of an adapter that somebody else has loaded as another, or could not load, enough is known.
+    """
     return bool(verdict.failures) and all(check.rule == "reload" for check in verdict.failures)

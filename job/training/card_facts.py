@@ -4,7 +4,6 @@ from job.config.sections import as_list
 from job.environment import versions
 from job.evaluation.card.facts import CardFacts, Split
 from job.evaluation.contest import verdict_of
-from job.evaluation.gate import recorded
 from job.evaluation.reload import Reload
 from job.evaluation.result import Evaluation, NotScored
 from job.model.control_tokens import recorded_end_ids
@@ -22,7 +21,6 @@ def gather_facts(
     Warns if the license is not known.
     """
     run = attempt.run
-    verdict = recorded(scores) if isinstance(scores, Evaluation) else verdict_of(scores, run.config)
     return CardFacts(
         run.config,
         run.base.identity(),
@@ -33,7 +31,7 @@ def gather_facts(
         attempt.weights_in_memory,
         find_license(run),
         reload.sentence() if reload else None,
-        verdict,
+        verdict_of(scores, run.config),
     )
 
 

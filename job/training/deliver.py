@@ -7,7 +7,7 @@ did not pass stays under its run alone.
 from contextlib import nullcontext
 from pathlib import Path
 
-from job.evaluation.reload import reload_of
+from job.evaluation.reload import Reload
 from job.evaluation.result import Evaluation, NotScored
 from job.model.fetch import Adapter
 from job.storage.lease import GuardedStore
@@ -21,7 +21,11 @@ from job.training.publish import or_without
 
 
 def deliver(
-    attempt: CurrentAttempt, folder: Path, adapter: Adapter, scores: Evaluation | NotScored
+    attempt: CurrentAttempt,
+    folder: Path,
+    adapter: Adapter,
+    scores: Evaluation | NotScored,
+    reload: Reload | None,
 ) -> None:
     """Push the published adapter, whose files are in a folder, and publish its merged weights.
 
@@ -44,7 +48,7 @@ def deliver(
         attempt.published["hub"] = wanted.hub
     if "merged" in left:
         with or_without(journal.MERGED_WEIGHTS, attempt), attempt.timed("merge_seconds"):
-            publish_merged(attempt, folder, adapter.digest, reload_of(adapter), scores)
+            publish_merged(attempt, folder, adapter.digest, reload, scores)
 
 
 def push(run: Run, adapter: Path, repository: str) -> None:

@@ -4,7 +4,7 @@ Everything is written to local folders first, and then committed by manifest.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from job.evaluation.card.page import model_card
 from job.evaluation.charts import History
 from job.evaluation.contest import verdict_of
 from job.evaluation.gate import write_gate
+from job.evaluation.later import REPORT
 from job.evaluation.reload import Reload
 from job.evaluation.report import ReportContent, write_report
 from job.evaluation.result import Evaluation, NotScored
@@ -66,19 +67,10 @@ def publish(
     if isinstance(result, NotScored):
         attempt.left_out["scores"] = result.detail
         warn("the adapter is published without scores", why=result.detail)
-    else:
-        with or_without("evaluation.json", attempt):
-            _write_json(adapter / "evaluation.json", _without_texts(result.evaluation))
-    write_gate(adapter, verdict_of(result, run.config))  # a later attempt may promote by it
-    with or_without("serving.json", attempt):
-        _write_serving(run, adapter, result)
-    with or_without("card", attempt):
-        scores = scores_of(result)
-        card = model_card(gather_facts(attempt, reload, scores), scores)
-        write_file(adapter / "README.md", card.encode())
+    write_findings(attempt, scores_of(result), reload)
 
     # The adapter last: whoever finds it finds its report and logs, too.
-    publish_scores(attempt, history, result)
+    publish_scores(attempt, history, result, {})
     facts = {
         BASE_KEY: run.base.identity(),
         "run": run.config.run,
@@ -92,13 +84,38 @@ def publish(
     event("adapter", uri=attempt.published["adapter"])
 
 
-def publish_scores(attempt: CurrentAttempt, history: History, result: Scored | NotScored) -> None:
-    """Commit the report and the logs to storage, and print the score table.
+def write_findings(
+    attempt: CurrentAttempt, scores: Evaluation | NotScored, reload: Reload | None
+) -> None:
+    """Write to the local adapter what was found out about it: scores, verdict, settings, card.
 
     Notes in `attempt` what was left out.
     """
+    run = attempt.run
+    adapter = adapter_folder(run)
+    if isinstance(scores, Evaluation):
+        with or_without("evaluation.json", attempt):
+            _write_json(adapter / "evaluation.json", _without_texts(scores))
+    write_gate(adapter, verdict_of(scores, run.config))  # a later attempt may promote by it
+    with or_without("serving.json", attempt):
+        _write_serving(run, adapter, scores)
+    with or_without("card", attempt):
+        card = model_card(gather_facts(attempt, reload, scores), scores)
+        write_file(adapter / "README.md", card.encode())
+
+
+def publish_scores(
+    attempt: CurrentAttempt,
+    history: History,
+    result: Scored | NotScored,
+    about: Mapping[str, Any],
+) -> None:
+    """Commit the report and the logs to storage, and print the score table.
+
+    `about` is for the report's manifest. Notes in `attempt` what was left out.
+    """
     with or_without("report", attempt):
-        _publish_report(attempt, history, result)
+        _publish_report(attempt, history, result, about)
     with or_without("tensorboard", attempt):
         _publish_tensorboard(attempt, history, result)
     if isinstance(result, Scored):
@@ -126,7 +143,12 @@ def scores_of(result: Scored | NotScored) -> Evaluation | NotScored:
     return result.evaluation if isinstance(result, Scored) else result
 
 
-def _publish_report(attempt: CurrentAttempt, history: History, result: Scored | NotScored) -> None:
+def _publish_report(
+    attempt: CurrentAttempt,
+    history: History,
+    result: Scored | NotScored,
+    about: Mapping[str, Any],
+) -> None:
     """Write and commit the report."""
     run = attempt.run
     folder = run.work / "report"
@@ -143,7 +165,7 @@ def _publish_report(attempt: CurrentAttempt, history: History, result: Scored | 
     if isinstance(result, Scored):
         _write_json(folder / "evaluation.json", result.evaluation.to_json())
     write_gate(folder, verdict_of(result, run.config))
-    publish_folder(folder, run.store, "report", {})
+    publish_folder(folder, run.store, REPORT, about)
 
 
 def _publish_tensorboard(
@@ -162,10 +184,10 @@ def _selection(attempt: CurrentAttempt) -> SelectionCurve | None:
     return SelectionCurve.from_json(attempt.selection) if attempt.selection else None
 
 
-def _write_serving(run: Run, adapter: Path, result: Scored | NotScored) -> None:
+def _write_serving(run: Run, adapter: Path, scores: Evaluation | NotScored) -> None:
     """Write how the adapter was served when it was scored, or is to be served if it was not."""
-    if isinstance(result, Scored):
-        judged = result.systems[0].serving
+    if isinstance(scores, Evaluation):
+        judged = scores.systems[scores.judged].serving
         write_serving(adapter, Serving.from_json(judged), is_judged=True)
         return
     wish = serving_wish(run.config)

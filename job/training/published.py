@@ -3,7 +3,8 @@
 A published adapter is never written again: any pointer may name it, and its digest is over all of
 its files. An attempt that ended before the run had a verdict, or whose champion was switched
 meanwhile, leaves this to the next one, which judges the very files that are in storage. The report
-and run.json have that verdict, and the adapter's own files the one that it was published with.
+and run.json have that verdict, and the adapter's own files the one that it was published with. What
+is delivered is a copy, and its card, scores and verdict are the last ones.
 """
 
 import json
@@ -18,25 +19,24 @@ from job.errors import DamagedError, DataError, MissingError
 from job.evaluation.charts import History
 from job.evaluation.contest import begin_contest, judge_reload
 from job.evaluation.gate import FILE, GateResult
+from job.evaluation.later import EVALUATION, find_later, later_facts
 from job.evaluation.promotion import was_promoted
-from job.evaluation.reload import VERIFIED, reload_of
+from job.evaluation.reload import VERIFIED, Reload, reload_of
 from job.evaluation.result import Evaluation, NotScored
 from job.evaluation.systems import Scored
-from job.model.champion import find_pointer
+from job.model.champion import RELOAD, find_pointer
 from job.model.fetch import Adapter
-from job.storage.folders import fetch_folder
+from job.storage.folders import fetch_folder, write_manifest
 from job.telemetry import event, heartbeat
 from job.training.attempt import CurrentAttempt
 from job.training.deliver import deliver
 from job.training.gate import note_verdict, published_adapter, settle_gate
-from job.training.journal import PROMOTED, WAITS_FOR_RELOAD
+from job.training.journal import PROMOTED, WAITS_FOR_RELOAD, undelivered
 from job.training.prepare import Run
-from job.training.publish import publish_scores, scores_of
+from job.training.publish import publish_scores, scores_of, write_findings
 from job.training.scoring import adapter_folder, score_or_reason
 from job.training.stop import StopSignal
 from job.training.verify import reload_adapter
-
-EVALUATION = "evaluation.json"
 
 
 def is_published(run: Run) -> bool:
@@ -60,17 +60,24 @@ def finish_published(attempt: CurrentAttempt, checkpoint: Path | None, stop: Sto
     fetch_folder(run.store, "adapter", adapter_folder(run))
     if is_settled(attempt, adapter):
         with attempt.timed("publish_seconds"), heartbeat("publishing"):
-            scores = _published_scores(attempt)
             if run.config.publish.gate is not None:
                 _note_published_verdict(attempt, adapter)
             if attempt.gate:
                 attempt.gate[PROMOTED] = attempt.gate["passed"]
-            deliver(attempt, adapter_folder(run), adapter, scores)
+            later = find_later(adapter, run.config.storage)
+            if later is None:
+                scores, reload = _published_scores(attempt), reload_of(adapter)
+            else:
+                scores, reload = later.evaluation, later.reload or reload_of(adapter)
+                _write_copy(attempt, adapter, scores, reload)
+            deliver(attempt, adapter_folder(run), adapter, scores, reload)
         return
 
-    result = _judge_again(attempt, adapter, checkpoint, stop)
+    result, reload = _judge_again(attempt, adapter, checkpoint, stop)
     with attempt.timed("publish_seconds"), heartbeat("publishing"):
-        deliver(attempt, adapter_folder(run), adapter, scores_of(result))
+        reload = reload or reload_of(adapter)
+        _write_copy(attempt, adapter, scores_of(result), reload)
+        deliver(attempt, adapter_folder(run), adapter, scores_of(result), reload)
 
 
 def is_settled(attempt: CurrentAttempt, adapter: Adapter) -> bool:
@@ -105,8 +112,11 @@ def _note_published_verdict(attempt: CurrentAttempt, adapter: Adapter) -> None:
 
 def _judge_again(
     attempt: CurrentAttempt, adapter: Adapter, checkpoint: Path | None, stop: StopSignal
-) -> Scored | NotScored:
-    """Score and judge the fetched adapter, publish the report, and promote it if it passed."""
+) -> tuple[Scored | NotScored, Reload | None]:
+    """Score and judge the fetched adapter, publish the report, and promote it if it passed.
+
+    Return the scores, and the reload if the config wants one.
+    """
     run = attempt.run
     contest = begin_contest(run.config)
     with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
@@ -122,9 +132,25 @@ def _judge_again(
             reload = reload_adapter(attempt, adapter_folder(run), result)
         if isinstance(result, Scored):
             result = judge_reload(result, reload, is_demanded=True)
-        publish_scores(attempt, _history(checkpoint), result)
+        publish_scores(attempt, _history(checkpoint), result, later_facts(adapter, reload))
         settle_gate(attempt, contest, result, reload)
-    return result
+    return result, reload
+
+
+def _write_copy(
+    attempt: CurrentAttempt,
+    adapter: Adapter,
+    scores: Evaluation | NotScored,
+    reload: Reload | None,
+) -> None:
+    """Write the last findings to the fetched adapter, with a manifest anew, if it is delivered."""
+    if not undelivered(attempt.published, attempt.left_out, attempt.run.config.publish):
+        return
+    write_findings(attempt, scores, reload)
+    facts = adapter.manifest.extra
+    if reload is not None:
+        facts = facts | {RELOAD: reload.facts()}
+    write_manifest(adapter_folder(attempt.run), facts)
 
 
 def _history(checkpoint: Path | None) -> History:

@@ -146,7 +146,7 @@ def _score_and_publish(attempt: CurrentAttempt, trained: _Trained, stop: StopSig
             result = judge_reload(result, reload, is_demanded=True)
         publish(attempt, trained.history, result, reload)
         settle_gate(attempt, contest, result, reload)
-        deliver(attempt, folder, published_adapter(run), scores_of(result))
+        deliver(attempt, folder, published_adapter(run), scores_of(result), reload)
 
 
 @contextmanager

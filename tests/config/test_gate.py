@@ -201,3 +201,12 @@ def test_the_champion_of_an_evaluation_is_the_pointer_or_what_it_names(config_te
 def test_a_metric_that_cannot_select_an_adapter_is_a_mistake(config_text, metric, why):
     (found, *_) = mistakes(config_text, TRAIN + f"training:\n  selection:\n    metric: {metric}\n")
     assert found.startswith(f"line 7 training.selection.metric {why}")
+
+
+def test_a_gate_demands_no_reload_of_a_base_that_needs_its_own_code(config_text):
+    own = TRAIN.replace("org/base", "org/base, trust_remote_code: true, revision: " + "a" * 40)
+    (found,) = mistakes(config_text, own + "publish:\n  verify: true\n  gate: {}\n")
+    assert found.startswith("line 6 publish.verify a gate demands that the adapter be reloaded")
+    assert "set publish.verify: false" in found
+    load(config_text(own + "publish: {verify: false, gate: {}}\n"))
+    load(config_text(own))

@@ -97,12 +97,20 @@ def run_python(program: str, folder: Path, **environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.skipif(shutil.which("aws") is None, reason="needs aws, the command line of AWS")
-def test_three_lines_load_an_adapter_whose_base_is_on_s3(on_s3, good, tmp_path):
+@pytest.fixture
+def path_with_aws() -> str:
+    """A PATH with the command line of AWS that RECAP_AWS names, or with the machine's own."""
+    program = os.environ.get("RECAP_AWS") or shutil.which("aws") or "aws"
+    assert Path(program).exists(), f"there is no {program}: `make test-quality` installs it"
+    return f"{Path(program).absolute().parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_three_lines_load_an_adapter_whose_base_is_on_s3(on_s3, good, tmp_path, path_with_aws):
     folder = tmp_path / "adapter"
     expected = publish_with_card(on_s3, folder, good)
     assert f'"s3", "sync", "{on_s3}"' in (folder / "README.md").read_text(encoding="utf-8")
-    assert run_as_stranger(folder, PRINT, HF_HUB_OFFLINE="1") == str(expected)
+    place = {"HF_HUB_OFFLINE": "1", "PATH": path_with_aws}
+    assert run_as_stranger(folder, PRINT, **place) == str(expected)
 
 
 def test_two_lines_load_an_adapter_whose_base_is_a_folder(base_folder, good, tmp_path):

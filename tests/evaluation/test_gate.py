@@ -1,17 +1,24 @@
 """Claims about the gate, on made-up records: each rule by the direction of its metric."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 
+from job.config.commands import TrainConfig
+from job.config.gate_mistakes import resolved_gate
 from job.config.gate_sections import DEFAULT_GUARDS, MIN_CONVERSATIONS, GateSection
 from job.errors import DamagedError
 from job.evaluation.bootstrap import Interval
 from job.evaluation.gate import GateResult, OlderSet, judge, not_scored
 from job.evaluation.gate_screen import gate_screen
 from job.evaluation.metrics.all_metrics import metric_named
+from job.evaluation.reload import Reload, waits_for_reload, with_reload
 from job.evaluation.result import Evaluation, Lengths, SystemResult
 
+ROOT = Path(__file__).parents[2]
 NAN = float("nan")
 KINDS = {
     "tuned": "judged",
@@ -352,6 +359,26 @@ def test_an_adapter_without_scores_did_not_pass():
     )
 
 
+@pytest.mark.parametrize(
+    ("reload", "waits", "remedy"),
+    [
+        (Reload("not verified", why="no memory"), True, "Run the training again where"),
+        (Reload("different", why="x"), False, "please report it with the log"),
+        (Reload("not loaded", why="x"), False, "please report it with the log"),
+    ],
+)
+def test_only_an_adapter_of_which_nothing_is_known_waits_for_a_reload(reload, waits, remedy):
+    judged = judge(GATE, evaluation(), champion_state="compared")
+    assert not waits_for_reload(judged)
+    verdict = with_reload(judged, reload, is_demanded=True)
+    assert (verdict.passed, waits_for_reload(verdict)) == (False, waits)
+    screen = gate_screen(verdict, "/runs/a", "/c.json")
+    assert remedy in screen
+    assert ("recap champion set" in screen) == waits, "nobody lets a broken adapter serve"
+    assert "by plain  in" not in screen
+    assert with_reload(judged, reload, is_demanded=False).passed
+
+
 def test_swapping_two_systems_flips_the_verdict():
     gate = GateSection(better_than=["others"], no_worse_than=[], guards={})
     forward = evaluation({"vendor": BETTER, "human": WORSE})
@@ -405,6 +432,33 @@ def test_the_screen_says_verdict_reasons_and_remedies_in_few_lines():
         "      recap champion set s3://b/champion.json s3://b/run/adapter",
     ]
     assert max(map(len, screen.splitlines())) <= 100
+
+
+def gate_of(section):
+    config = {"run": "r", "model": {"base": "b"}, "data": {"train": "t"}, "output": "o"}
+    return resolved_gate(TrainConfig.model_validate(config | {"publish": section}))
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/operations.md"])
+def test_a_screen_on_a_page_has_the_checks_of_its_gate(name, monkeypatch):
+    example = yaml.safe_load((ROOT / "examples" / "demo" / "train.yaml").read_text("utf-8"))
+    section = {"champion": "c.json", "gate": {}}
+    gate = gate_of(example["publish"] if name == "README.md" else section)
+    monkeypatch.setitem(KINDS, "first and last turn", "floor")
+    floors = ("constant sentence", "lead-2", "first and last turn")
+    made = evaluation(dict.fromkeys((*floors, "base without adapter", "champion", "human"), BETTER))
+    verdict = with_reload(judge(gate, made), Reload("same"), is_demanded=True)
+    names = [check.name.partition(", against")[0] for check in verdict.checks]
+
+    page = (ROOT / name).read_text("utf-8")
+    (screen,) = re.findall(r"tuned did not pass the gate: (\d+ of .*?)What to do", page, re.DOTALL)
+    assert re.match(rf"\d+ of {len(names)} checks on", screen), len(names)
+    rows = re.findall(r"^  ([✓✗])  (.*?)(?:, against .*|  .*)?$", screen, re.MULTILINE)
+    shown = [row for _, row in rows]
+    assert shown == names[: len(shown)]
+    if "…" not in screen:
+        assert shown == names
+        assert screen.startswith(f"{[mark for mark, _ in rows].count('✗')} of")
 
 
 def test_the_screen_is_no_wider_with_a_long_name():

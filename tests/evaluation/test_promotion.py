@@ -1,14 +1,16 @@
 """Claims about promotions: only what passed, once, and never over a champion that nobody judged."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from job.config.sections import StorageSection
 from job.errors import ConfigError, ExitCode, OutputError, RetryError
-from job.evaluation.champion import key_numbers, lost_by_check
+from job.evaluation.champion import key_numbers, lost_by_check, set_champion
 from job.evaluation.champion_screen import champion_screen
 from job.evaluation.gate import Check, GateResult
+from job.evaluation.later import later_facts
 from job.evaluation.promotion import (
     Judged,
     check_promotable,
@@ -21,6 +23,7 @@ from job.model.champion import Promotion, find_pointer, now, read_pointer, roll_
 from job.model.fetch import BASE_KEY, read_adapter
 from job.storage.folders import publish_folder
 from job.storage.open import open_store
+from tests.champions import put_lora
 
 STORAGE = StorageSection()
 PASSED = GateResult(True, "tuned", "rougeL", 40, "none yet")
@@ -82,6 +85,29 @@ def test_a_champion_that_nobody_could_reload_says_so(pointer, adapter, judged):
     assert found.champion.doubts() == ["nobody could reload it by plain peft and transformers"]
     screen = champion_screen(found, STORAGE)
     assert "reload      WARNING: not reloaded before it was published: the disk was full" in screen
+
+
+@pytest.mark.parametrize("is_of_this_adapter", [True, False])
+def test_by_hand_the_last_verdict_on_a_published_adapter_counts(
+    pointer, good, tmp_path, adapter, is_of_this_adapter, monkeypatch
+):
+    monkeypatch.setenv("RECAP_CACHE", str(tmp_path / "cache"))
+    put_lora(str(tmp_path / "run" / "adapter"), tmp_path / "lora")
+    made = read_adapter(str(tmp_path / "run" / "adapter"), STORAGE)
+    last = replace(good, gate=PASSED.to_json())
+    report = tmp_path / "local" / "report"
+    report.mkdir(parents=True)
+    (report / "evaluation.json").write_text(json.dumps(last.to_json()))
+    about = later_facts(made if is_of_this_adapter else adapter("other"), Reload("same"))
+    store = open_store(made.uri.removesuffix("/adapter"))
+    publish_folder(report, store, "report", about)
+
+    numbers = set_champion(pointer, made.uri, STORAGE, "a person").champion.evaluation
+    assert numbers.get("gate", {}).get("passed", False) == is_of_this_adapter
+    state = "same" if is_of_this_adapter else "not asked for"
+    assert numbers["reload"]["state"] == state
+    if is_of_this_adapter:
+        assert numbers["source"] == f"{store.uri}/report/evaluation.json"
 
 
 def test_what_did_not_pass_is_never_promoted(pointer, adapter, judged):

@@ -43,6 +43,12 @@ def pointer(gated: dict[str, Any]) -> str:
     return gated["publish"]["champion"]
 
 
+@pytest.fixture
+def reaching(hub: Hub) -> dict[str, str]:
+    """The environment of a trial that reaches the Hub."""
+    return {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": hub.token, "INSTRUMENTS": "reach_the_hub"}
+
+
 def adapter_of(config: dict[str, Any]) -> str:
     return f"{config['output']}/{config['run']}/adapter"
 
@@ -138,7 +144,8 @@ def test_after_a_kill_the_adapter_is_judged_against_who_is_champion_then(gated, 
 
 
 @pytest.mark.parametrize("remedy", ["another machine", "publish.verify"])
-def test_an_adapter_that_could_not_be_reloaded_waits(gated, trials, pointer, remedy):
+def test_an_adapter_that_could_not_be_reloaded_waits(gated, trials, pointer, remedy, hub, reaching):
+    gated["publish"]["hub"] = "org/prod"
     gated["publish"]["gate"] = LOOSE | {"no_worse_than": ["base"]}
     gated["publish"]["verify"] = True
     gated["training"] |= {"learning_rate": 0.05, "warmup_ratio": 0.0}
@@ -150,15 +157,27 @@ def test_an_adapter_that_could_not_be_reloaded_waits(gated, trials, pointer, rem
     assert not Path(pointer).exists()
     digest = read_adapter(adapter_of(gated), STORAGE).digest
     assert not plan_training(TrainConfig.model_validate(gated), brief=True).done
+    assert not hub.repositories
 
+    # The Hub gets a copy with the last verdict. A kill before that leaves it to the next attempt.
     gated["publish"]["verify"] = remedy == "another machine"
-    code, log = trials.run(gated)
-    assert code == ExitCode.DONE, log
+    broken = "job.training.deliver:publish_to_hub:kill"
+    assert trials.run(gated, BROKEN=broken, **reaching)[0] < 0
+    code, log = trials.run(gated, **reaching)
+    assert (code, scored_again(log)) == (ExitCode.DONE, False), log
+    delivered = hub.repositories["models/org/prod"].files
+    assert json.loads(delivered["gate.json"])["passed"]
+    assert json.loads(delivered["evaluation.json"])["gate"]["passed"]
+    assert b"did not pass" not in delivered["README.md"]
+    entry = json.loads(delivered["manifest.json"])["files"]["README.md"]
+    assert entry["size"] == len(delivered["README.md"])
     champion = read_pointer(pointer, STORAGE).champion
     assert champion.digest == digest, "it was neither trained nor written again"
     states = {"another machine": "same", "publish.verify": "not asked for"}
     assert champion.evaluation["reload"]["state"] == states[remedy]
     assert trials.run(gated)[0] == ExitCode.DONE
+    by_hand = set_champion(pointer.replace(".json", "-2.json"), adapter_of(gated), STORAGE, "me")
+    assert by_hand.champion.evaluation["gate"]["passed"], "by the last verdict"
 
 
 @pytest.mark.parametrize("is_rolled_back", [False, True])
@@ -204,12 +223,6 @@ def test_a_pointer_that_cannot_be_written_fails_after_the_adapter_is_there(gated
     verify_folder(Path(adapter_of(gated)))
     assert trials.run(gated)[0] == ExitCode.DONE
     assert read_pointer(pointer, STORAGE).champion.version == 1
-
-
-@pytest.fixture
-def reaching(hub: Hub) -> dict[str, str]:
-    """The environment of a trial that reaches the Hub."""
-    return {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": hub.token, "INSTRUMENTS": "reach_the_hub"}
 
 
 def test_an_adapter_that_does_not_pass_is_not_delivered(gated, trials, hub, reaching):
