@@ -106,7 +106,7 @@ class GateResult:
         if self.reason is not None:
             return f"{self.judged} did not pass the gate: {self.reason}"
         count = sum(check.passed is not None for check in self.checks)
-        if self.passed and not count:
+        if self.passed and not count and self.champion_state == "itself":
             return f"{self.judged} passed the gate: {NOTHING_TO_COMPARE['itself']}"
         conversations = number_of(self.conversations, "conversation", "conversations")
         what = f"{number_of(count, 'check', 'checks')} on {conversations}"
