@@ -117,14 +117,16 @@ def test_what_fails_beside_a_trained_adapter_is_left_out(short, trials):
 
 
 class SmallMemory:
-    """An attempt at a run, and the run itself: memory runs out as soon as its config is read."""
+    """An attempt at a run, the run and its config: memory runs out as soon as it is scored."""
+
+    serve = SimpleNamespace(engine="transformers", tensor_parallel=1)
 
     def __init__(self):
-        self.run = self
+        self.run = self.config = self
         self.notes = []
 
     @property
-    def config(self):
+    def evaluation(self):
         raise torch.OutOfMemoryError("2 GiB on cuda:0")
 
     def has_crashed_too_often(self, danger):
