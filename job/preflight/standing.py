@@ -50,11 +50,12 @@ def find_standing(
     run = _fresh_run(config, wanted, small) if fresh else config.run
     store = _store(config, run)
     found = journal.read_journal(store)
+    if found is not None:
+        _check_same(found, store, wanted, config, small)
     journal.check_same_adapter(store, wanted)
     if found is None:
         return Standing(run, f"{run}: new")
 
-    _check_same(found, store, wanted, config, small)
     story = journal.story(found)
     newest = checkpoints.newest_step(store)
     step = "none" if newest is None else newest

@@ -194,11 +194,12 @@ def _is_done(run: Run) -> bool:
     Raise OutputError if the folder belongs to another run by now, or has its adapter, or if the
     base has changed since the run began; GateError if the finished run did not pass its gate.
     """
-    journal.check_same_adapter(run.store, run.fingerprint())
     found = journal.read_journal(run.store)
+    if found is not None:
+        journal.check_same_run(found, run.store, run.fingerprint())
+    journal.check_same_adapter(run.store, run.fingerprint())
     if found is None:
         return False
-    journal.check_same_run(found, run.store, run.fingerprint())
     if journal.is_done(found, run.store, run.config):
         not_passed = journal.gate_error(found, run.config)
         if not_passed:
