@@ -72,8 +72,20 @@ class _Resuming(io.RawIOBase):
         super().close()
 
     def _request(self) -> Mapping[str, Any]:
+        """Return GetObject's answer. Asks again where a small one broke off: botocore does not.
+
+        Such is the answer that there is no object.
+        """
+        from urllib3.exceptions import HTTPError
+
         with s3_errors(self._target):
-            return self._ask(self._position)
+            for attempt in range(self._tries):
+                try:
+                    return self._ask(self._position)
+                except HTTPError:
+                    if attempt == self._tries - 1:
+                        raise
+        raise AssertionError
 
     def _resume(self) -> None:
         """Request the rest of the object. Raise RetryError if it has another version now."""
