@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from job.config.sections import StorageSection
 from job.model.adapter_files import ADAPTER_WEIGHTS
@@ -43,8 +44,10 @@ def put_lora(uri: str, work: Path, rank: int = 2) -> None:
     publish_folder(work, open_store(uri), "", {BASE_KEY: {"uri": "base", "digest": "b" * 64}})
 
 
-def promote(pointer: str, adapter: str, storage: StorageSection = STORAGE) -> Pointer:
-    """Make the adapter the champion, whoever was it before."""
+def promote(
+    pointer: str, adapter: str, storage: StorageSection = STORAGE, **evaluation: Any
+) -> Pointer:
+    """Make the adapter the champion, whoever was it before, with this in its evaluation."""
     digest = read_adapter(adapter, storage).digest
-    promotion = Promotion(adapter, digest, now(), "a test")
+    promotion = Promotion(adapter, digest, now(), "a test", evaluation=evaluation)
     return switch(pointer, storage, promotion, find_pointer(pointer, storage))

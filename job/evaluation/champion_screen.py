@@ -9,6 +9,7 @@ from job.inference.serving import Serving
 from job.inference.taken import SERVING
 from job.model.champion import GATE, RELOAD, Pointer, Promotion
 from job.model.fetch import read_champion
+from job.printable import number_of
 
 MAX_EARLIER_SHOWN = 5
 MAX_GAINS_SHOWN = 6
@@ -116,7 +117,7 @@ def _history(pointer: Pointer) -> Iterator[str]:
         yield f"        by {earlier.by}{reason}"
     left = len(pointer.history) - MAX_EARLIER_SHOWN
     if left > 0:
-        yield f"  and {left} earlier one{'' if left == 1 else 's'}"
+        yield f"  and {number_of(left, 'earlier one', 'earlier ones')}"
 
 
 def _restored(promotion: Promotion) -> str:

@@ -19,7 +19,7 @@ from job.evaluation.result import LEAD
 from job.evaluation.run import run_evaluation
 from job.evaluation.systems import AS_TRAINED, BASE, CHAMPION, GIVEN, TUNED
 from job.inference.transformers_engine import TransformersEngine
-from job.model.champion import Promotion, find_pointer, now, switch
+from job.model.champion import find_pointer
 from job.model.fetch import read_adapter
 from job.storage.folders import publish_folder, read_manifest, verify_folder
 from job.storage.local import LocalStore
@@ -319,14 +319,7 @@ def test_an_evaluation_that_cleans_otherwise_says_so(config, tmp_path, base_fold
         return found
 
     usual = evaluation(adapter=adapter)["systems"][TUNED]["serving"]
-    entry = Promotion(
-        adapter,
-        read_adapter(adapter, STORAGE).digest,
-        now(),
-        "a test",
-        evaluation={"serving": usual},
-    )
-    switch(pointer, STORAGE, entry, None)
+    promote(pointer, adapter, serving=usual)
     other = evaluation(adapter=pointer, data={"cleaning": ["mentions"]})
     assert other["departures"] == ["cleaning mentions here, as in training when it was judged"]
     serving = other["systems"][TUNED]["serving"]

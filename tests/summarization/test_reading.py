@@ -16,14 +16,12 @@ from job.evaluation.systems import TUNED
 from job.inference.engine import Generated
 from job.inference.reader import Reader
 from job.inference.summaries import summarize_conversations
-from job.model.champion import Promotion, now, switch
-from job.model.fetch import read_adapter
 from job.preflight.summarizing import plan_summarizing
 from job.prompt.encode import Encoder
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Digests, Summarizer
 from tests.adapters import publish_adapter
-from tests.champions import STORAGE
+from tests.champions import promote
 from tests.stand_in import PROMPT, StandInTokenizer
 from tests.summarization.conftest import conversation, read_lines, write_lines
 from tests.summarization.nights import manifest_of, results, task_of
@@ -127,14 +125,7 @@ def promote_as_judged(tmp_path: Path, adapter: str, **keys: Any) -> None:
     run_evaluation(EvaluateConfig.model_validate(content | keys))
     evaluation = json.loads((tmp_path / "judged" / "evaluation.json").read_text())
     serving = evaluation["systems"][TUNED]["serving"]
-    entry = Promotion(
-        adapter,
-        read_adapter(adapter, STORAGE).digest,
-        now(),
-        "a test",
-        evaluation={"serving": serving},
-    )
-    switch(f"{tmp_path}/champion.json", STORAGE, entry, None)
+    promote(f"{tmp_path}/champion.json", adapter, serving=serving)
 
 
 HOW = {"redaction": {"kinds": ["email"]}, "long_conversations": "hierarchical"}
