@@ -76,6 +76,13 @@ OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 
+# How vLLM refuses to start, with a ValueError, where the cache does not fit beside the weights.
+NO_MEMORY_FOR_CACHE = re.compile(
+    r"No available memory for the cache blocks"
+    r"|KV cache is needed, which is larger than the available KV cache memory"
+    r"|(?:Free|Available) memory on (?:device|node) .* is less than "
+)
+
 
 def unwritable(error: BaseException) -> str | None:
     """Return why a file could not be written, with the remedy; None for any other error."""
@@ -90,12 +97,24 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     torch raises its OutOfMemoryError only for its own allocator on a GPU. What CUDA's libraries
     and the host's allocator cannot allocate comes as RuntimeError or AcceleratorError, and shows in
-    the text alone. Does not import torch, which takes seconds.
+    the text alone. A library's error of any class counts if a lack of memory is its cause; an error
+    of recap has its own verdict. Does not import torch, which takes seconds.
     """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, RecapError):
+        if _reports_lack_of_memory(cause):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _reports_lack_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
+    if isinstance(error, ValueError):
+        return NO_MEMORY_FOR_CACHE.search(" ".join(str(error).split())) is not None
     if not isinstance(error, RuntimeError):
         return False
     names = [parent.__name__ for parent in type(error).__mro__]

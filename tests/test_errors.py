@@ -9,6 +9,10 @@ from job.errors import ConfigError, is_out_of_memory
 
 CUDA = "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"
 CUBLAS = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+NEEDED = (
+    "To serve at least one request with the model's max seq len (2097152), (64.0 GiB KV cache is "
+    "needed, which is larger than the available KV cache memory (3.1 GiB). Based on the available"
+)
 NCCL = "NCCL error in: NCCLUtils.cpp:77, unhandled cuda error. Last error:\n"
 
 
@@ -37,11 +41,30 @@ NCCL = "NCCL error in: NCCLUtils.cpp:77, unhandled cuda error. Last error:\n"
         RuntimeError("std::bad_alloc"),
         MemoryError(),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
+        # vLLM's, where it starts.
+        ValueError("No available memory for the cache blocks. Try increasing `gpu_memory_util"),
+        ValueError(NEEDED),
+        ValueError("Free memory on device cuda:0 (3.1/22.0 GiB) on startup is less than desired"),
+        # vLLM's, of one of several processes.
+        RuntimeError("Worker failed with error 'CUDA out of memory. Tried to allocate 2.00 GiB'"),
     ],
     ids=lambda error: f"{type(error).__name__}: {str(error)[:40]}",
 )
 def test_memory_that_ran_out_is_known_whatever_class_reports_it(error):
     assert is_out_of_memory(error)
+
+
+def caused_by(cause: Exception, outer: Exception) -> Exception:
+    outer.__cause__ = cause
+    return outer
+
+
+def test_an_error_of_a_library_that_memory_caused_is_a_lack_of_it():
+    wrapped = caused_by(torch.OutOfMemoryError("2 GiB"), KeyError("layer"))
+    assert is_out_of_memory(wrapped)
+    assert is_out_of_memory(caused_by(wrapped, RuntimeError("the engine is dead")))
+    # What recap raised is its own verdict, whatever caused it.
+    assert not is_out_of_memory(caused_by(MemoryError(), ConfigError("lower lora.r")))
 
 
 def test_what_the_allocator_of_this_host_raises_is_known():
@@ -65,6 +88,7 @@ def test_what_the_allocator_of_this_host_raises_is_known():
         RuntimeError("Sizes of tensors must match except in dimension 1"),
         ValueError("ran out of memory of the conversation"),
         ConfigError("one conversation alone is out of memory"),
+        ValueError("the memory of the cache blocks is not a multiple of 16"),
         KeyError("out of memory"),
         OSError(errno.ENOSPC, "No space left on device"),
     ],

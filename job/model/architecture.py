@@ -118,7 +118,8 @@ def explained(path: Path, uri: str) -> Iterator[None]:
     from torch import AcceleratorError
 
     try:
-        yield
+        with _raising_at_once():
+            yield
     except (RecapError, AcceleratorError):
         raise
     except SafetensorError as error:
@@ -129,6 +130,38 @@ def explained(path: Path, uri: str) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         raise _translated(error, path, uri) from error
+
+
+@contextmanager
+def _raising_at_once() -> Iterator[None]:
+    """Let transformers raise a lack of memory, or a failure of the GPU, that quantizing ends with.
+
+    transformers logs what fails while it converts a tensor, goes on with the next, and raises an
+    error in the end that does not say why.
+    """
+    from torch import AcceleratorError
+    from transformers import core_model_loading
+
+    noting = core_model_loading.log_conversion_errors
+
+    @contextmanager
+    def raising(*arguments: Any, **named: Any) -> Iterator[None]:
+        failure = None
+        with noting(*arguments, **named):
+            try:
+                yield
+            except Exception as error:
+                if not isinstance(error, AcceleratorError) and not is_out_of_memory(error):
+                    raise
+                failure = error
+        if failure is not None:
+            raise failure
+
+    core_model_loading.log_conversion_errors = raising
+    try:
+        yield
+    finally:
+        core_model_loading.log_conversion_errors = noting
 
 
 def _translated(error: Exception, path: Path, uri: str) -> RecapError:

@@ -130,6 +130,32 @@ def test_a_multimodal_base_is_its_language_model_with_the_wrappers_names(tmp_pat
     assert model.weights_in_memory.auto_class == "AutoModelForMultimodalLM"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError(),
+    ],
+    ids=lambda error: f"{type(error).__name__}: {str(error)[:25]}",
+)
+def test_what_ends_the_quantization_of_a_tensor_is_raised_at_once(base_folder, monkeypatch, error):
+    calls = []
+
+    def fail(*_arguments: Any, **_named: Any) -> None:
+        calls.append(1)
+        raise error
+
+    monkeypatch.setattr("bitsandbytes.functional.quantize_4bit", fail)
+    base = Base(str(base_folder), None, "d", base_folder)
+    with pytest.raises(type(error)) as caught:
+        load_base(base, AdapterModelSection(quantization="nf4"))
+    assert caught.value is error
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("quantization", [None, "nf4-double"])
 def test_tied_weights_are_whole_without_a_copy(tmp_path, quantization):
     config = LlamaConfig(

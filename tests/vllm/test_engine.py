@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from job.errors import RetryError
+from job.errors import RetryError, is_out_of_memory
 from job.inference.each import Failure, generate_each
 from job.inference.engine import Generated
 from job.inference.vllm_engine import VllmEngine
@@ -117,6 +117,15 @@ def test_out_of_memory_lowers_the_number_of_running_prompts(engine, wanted, prom
     ours.expect(prompts[20:], SETTINGS)
     assert ours.generate(prompts[20:], SETTINGS) == wanted[20:]
     assert max(sizes) <= 5, "the number that fits is remembered"
+
+
+@pytest.mark.parametrize("available", [0, 1 << 20])
+def test_a_cache_for_which_vllm_finds_no_memory_is_a_lack_of_it(available):
+    from vllm.v1.core.kv_cache_utils import _check_enough_kv_cache_memory
+
+    with pytest.raises(ValueError, match="Try increasing") as caught:
+        _check_enough_kv_cache_memory(available, lambda: 1 << 30, 4096, lambda _: 0)
+    assert is_out_of_memory(caught.value)
 
 
 def test_one_prompt_that_does_not_fit_into_memory_is_rejected_alone(engine, wanted, prompts):
