@@ -1,6 +1,6 @@
 """Measure the cost of checkpoints: trainings with several of them, and with one at the end.
 
-`python benchmarks/checkpoint_cost.py [--steps N] [--every N] [--repeats N]` prints a line per pair
+`python benchmarks/checkpoint_cost.py [--steps N] [--every N] [--repeats N]` prints a line per round
 of runs and the median share of the time that the checkpoints take. They are verified and committed
 while the training continues.
 """
@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from pairs import compare, quartiles
+from pairs import quartiles, ratios, run_by_turns
 from train_speed import DATA, recap_seconds
 
 
@@ -28,15 +28,13 @@ def main() -> None:
     def only_the_last(work: Path) -> float:
         return recap_seconds(base, work, options.steps)
 
-    ratios, seconds = compare(
-        (f"every {options.every}", several),
-        ("at the end", only_the_last),
-        options.repeats,
-    )
-    low, cost, high = (ratio - 1 for ratio in quartiles(ratios))
+    frequent, rare = f"every {options.every}", "at the end"
+    seconds = run_by_turns({frequent: several, rare: only_the_last}, options.repeats)
+    found = ratios(seconds[frequent], seconds[rare])
+    low, cost, high = (ratio - 1 for ratio in quartiles(found))
     every = f"a checkpoint every {options.every} of {options.steps} steps"
     print(f"{every} costs {cost:.1%} of the training time,")
-    print(f"the middle half of {len(ratios)} pairs from {low:.1%} to {high:.1%}")
+    print(f"the middle half of {len(found)} rounds from {low:.1%} to {high:.1%}")
     print(json.dumps({"benchmark": "checkpoint_cost", "cost": round(cost, 4), "seconds": seconds}))
 
 

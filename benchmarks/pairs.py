@@ -1,39 +1,39 @@
-"""Compare two ways to do one thing, in pairs of runs.
+"""Compare ways to do one thing, in rounds of runs.
 
-A machine grows slower and faster while it is measured. The runs of a pair see the same of that.
+A machine grows slower and faster while it is measured. The runs of a round see the same of that.
 """
 
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 Measure = Callable[[Path], float]  # seconds of one run in an empty folder
 
 
-def compare(
-    one: tuple[str, Measure], other: tuple[str, Measure], repeats: int
-) -> tuple[list[float], dict[str, list[float]]]:
-    """Run both ways by turns; return the ratios (one / other) of the pairs, and the seconds by way.
-
-    The runs of a pair follow each other, and each way is the first in every second pair.
-    """
-    ratios: list[float] = []
-    seconds: dict[str, list[float]] = {one[0]: [], other[0]: []}
+def run_by_turns(ways: Mapping[str, Measure], repeats: int) -> dict[str, list[float]]:
+    """Run all ways in each round, every second time in the opposite order; return their seconds."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats):
-        in_turn = (one, other) if repeat % 2 == 0 else (other, one)
-        for name, measure in in_turn:
+        names = list(ways)
+        if repeat % 2 == 1:
+            names.reverse()
+        for name in names:
             with tempfile.TemporaryDirectory() as work:
-                seconds[name].append(measure(Path(work)))
-        ratios.append(seconds[one[0]][-1] / seconds[other[0]][-1])
+                seconds[name].append(ways[name](Path(work)))
         shown = ", ".join(f"{name} {measured[-1]:.1f} s" for name, measured in seconds.items())
-        print(f"pair {repeat + 1}: {shown}, ratio {ratios[-1]:.3f}", flush=True)
-    return ratios, seconds
+        print(f"round {repeat + 1}: {shown}", flush=True)
+    return seconds
 
 
-def quartiles(ratios: list[float]) -> tuple[float, float, float]:
+def ratios(one: Sequence[float], other: Sequence[float]) -> list[float]:
+    """Return one / other of each round."""
+    return [mine / theirs for mine, theirs in zip(one, other, strict=True)]
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """Return the lower bound of the middle half, the median, and the upper bound."""
-    if len(ratios) == 1:
-        return ratios[0], ratios[0], ratios[0]
-    low, median, high = statistics.quantiles(ratios, n=4)
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, median, high = statistics.quantiles(values, n=4)
     return low, median, high

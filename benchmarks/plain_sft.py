@@ -16,23 +16,9 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from sft_rows import prompts_and_completions
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from trl import SFTConfig, SFTTrainer
-
-SYSTEM = (
-    "Below is a conversation between a human and an AI agent. Write a summary of the conversation."
-)
-
-
-def rows(path: str) -> Dataset:
-    """Return prompt and completion texts, one row per reference."""
-    found = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        turns = "\n".join(f"{turn['role']}: {turn['text']}" for turn in record["turns"])
-        prompt = f"### Instruction: {SYSTEM}\n\n### Input:\n{turns}\n\n### Response:\n"
-        found += [{"prompt": prompt, "completion": summary} for summary in record["summaries"]]
-    return Dataset.from_list(found)
 
 
 def main(base: str, train: str, validation: str, out: str, steps: int) -> None:
@@ -50,8 +36,8 @@ def main(base: str, train: str, validation: str, out: str, steps: int) -> None:
     trainer = SFTTrainer(
         model=model,
         processing_class=AutoTokenizer.from_pretrained(base),
-        train_dataset=rows(train),
-        eval_dataset=rows(validation),
+        train_dataset=Dataset.from_list(prompts_and_completions(Path(train))),
+        eval_dataset=Dataset.from_list(prompts_and_completions(Path(validation))),
         peft_config=LoraConfig(
             task_type="CAUSAL_LM",
             r=16,
