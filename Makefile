@@ -37,10 +37,16 @@ ALONE := env -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY -u http_proxy -u https_pr
 	HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false RECAP_GPUS=0
 PYTEST := $(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
+# A host with a GPU and no network has torch already. What it lacks is in .gpu-site (docs/performance.md).
+GPU_SITE := $(wildcard .gpu-site)
+GPU_READY := $(if $(GPU_SITE),,$(INSTALLED))
+GPU_PYTHON := $(if $(GPU_SITE),PYTHONPATH=$(CURDIR)/.gpu-site:$(CURDIR) $(PYTHON),$(BIN)/python)
+ON_GPU := $(ALONE) env -u RECAP_GPUS $(GPU_PYTHON)
+
 .DEFAULT_GOAL := help
 .PHONY: help demo setup clean docker-train docker-summarize docker-tensorboard docker-down
-.PHONY: test test-bases test-demo test-faults test-quality test-real test-vllm
-.PHONY: check check-infra bench bench-quality docs demo-base
+.PHONY: test test-bases test-demo test-faults test-gpu test-quality test-real test-vllm
+.PHONY: check check-infra bench bench-gpu bench-quality docs demo-base
 .PHONY: deploy push evaluations submit-check lock lock-infra image-locks image-check sbom audit
 
 help: ## list the targets
@@ -96,6 +102,9 @@ test-bases: $(INSTALLED) ## try every family of bases and write docs/bases.md: t
 test-demo: $(INSTALLED) ## judge what `make demo` left in demo-run/: the adapter beats all floors
 	@$(PYTEST) -m demo tests/demo
 
+test-gpu: $(GPU_READY) ## test on a GPU what only a GPU can show: four minutes (DRY_RUN=1: on a CPU)
+	@$(if $(DRY_RUN),RECAP_DRY_RUN_GPU_TESTS=1) $(ON_GPU) -m pytest -m gpu tests/gpu -W default -rs --durations 5
+
 test-quality: $(INSTALLED) $(CHROMIUM) $(AWS) ## train, reload and judge adapters; open reports in Chromium: minutes
 	@RECAP_CHROMIUM=$(CHROMIUM) RECAP_AWS=$(AWS) $(PYTEST) -m quality -n 2 --dist loadfile -rs --durations 12 --timeout 900
 
@@ -127,7 +136,13 @@ bench: $(INSTALLED) $(VLLM)/.installed ## measure speed against plain scripts; r
 	@for name in train_speed checkpoint_cost summarize_scale busy_machine; do \
 		$(ALONE) $(BIN)/python benchmarks/$$name.py | tee build/bench/$$name.txt; \
 	done
+	@$(ALONE) $(BIN)/python -m benchmarks.scale --out build/bench/scale.jsonl
+	@$(BIN)/python -m benchmarks.plots build/bench/scale.jsonl build/bench
 	@$(ALONE) $(VLLM)/bin/python benchmarks/summarize_speed.py | tee build/bench/summarize_speed.txt
+
+bench-gpu: $(GPU_READY) ## measure on a GPU beside peers: nine minutes (ONLY='training …', OUT=, DRY_RUN=1: on a CPU)
+	@$(ON_GPU) -m benchmarks.gpu $(if $(DRY_RUN),--shape tiny --seconds 3600) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(OUT),--out $(OUT))
 
 bench-quality: $(INSTALLED) $(REAL_BASE) ## fine-tune a real base on TweetSumm, in RECAP_TWEETSUMM, and judge it: an hour
 	@$(ALONE) RECAP_SMOLLM2=$(or $(RECAP_SMOLLM2),$(REAL_BASE)) $(BIN)/python -m benchmarks.quality

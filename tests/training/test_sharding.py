@@ -88,11 +88,3 @@ def test_what_cannot_be_sharded_is_refused_at_once(config, write_config, setting
     done = train(write_config(config), "training.distribution=fsdp", *settings)
     assert done.returncode == ExitCode.CONFIG
     assert remedy in done.stderr
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-def test_a_base_is_shared_between_gpus(config, write_config):
-    config["training"] |= {"max_steps": 4, "optimizer": "adamw_torch", "distribution": "fsdp"}
-    done = train(write_config(config))
-    assert done.returncode == ExitCode.DONE, done.stderr

@@ -1,0 +1,80 @@
+"""Claims about training that a GPU alone can show: its kernels, its dtypes, its optimizers."""
+
+import pytest
+import torch
+
+from benchmarks.gpu.bases import random_base, write_base
+from job.config.sections import ModelSection
+from job.training.shortcuts import is_mask_needless
+
+PLAIN = {"optimizer": "adamw_torch"}
+# Kernels sum in another order; 6 steps of Adam turn that into this much, as a share.
+NOISE = 1e-2
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_sixteen_bits_learn_what_float32_learns(train_steps, dtype, cuda):
+    wanted = train_steps("float32", {"model": {"dtype": "float32"}, "training": PLAIN})
+    found = train_steps(dtype, {"model": {"dtype": dtype}, "training": PLAIN})
+    assert found.losses == pytest.approx(wanted.losses, rel=3 * NOISE)
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4"])
+def test_padded_rows_need_no_mask(tmp_path, quantization):
+    folder = write_base(tmp_path / "base", "tiny")
+    base = random_base(folder, ModelSection(base=str(folder), quantization=quantization))
+    assert is_mask_needless(base, base)
+
+
+def test_attention_without_a_mask_takes_the_flash_kernel(cuda):
+    from torch.nn.attention import SDPBackend
+
+    if torch.cuda.get_device_capability(cuda) < (8, 0):
+        pytest.skip("this GPU has no flash kernel")
+    shape = (2, 8, 512, 64)
+    query = torch.randn(shape, dtype=torch.bfloat16, device=cuda, requires_grad=True)
+    chosen = torch._fused_sdp_choice(query, query, query, None, 0.0, True)
+    fast = {int(SDPBackend.FLASH_ATTENTION), int(SDPBackend.CUDNN_ATTENTION)}
+    assert chosen in fast
+
+
+@pytest.mark.parametrize(
+    "optimizer", ["adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit"]
+)
+def test_a_resumed_run_goes_on_with_its_optimizer(train_steps, tmp_path, optimizer):
+    """On a GPU the bytes may differ, since kernels sum by atomics; the losses must not."""
+    sections = {"training": {"optimizer": optimizer}}
+    whole = train_steps("whole", sections)
+    checkpoint = tmp_path / "whole" / "checkpoints" / "checkpoint-3"
+    resumed = train_steps("resumed", sections, checkpoint)
+    assert resumed.losses == pytest.approx(whole.losses, rel=NOISE)
+    for name, weight in whole.weights.items():
+        torch.testing.assert_close(resumed.weights[name], weight, rtol=0.1, atol=1e-3)
+
+
+def test_strict_algorithms_resume_byte_for_byte(train_steps, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)
+    torch.use_deterministic_algorithms(True)
+    try:
+        whole = train_steps("whole", {"training": PLAIN}).weights
+        checkpoint = tmp_path / "whole" / "checkpoints" / "checkpoint-3"
+        resumed = train_steps("resumed", {"training": PLAIN}, checkpoint).weights
+    finally:
+        torch.use_deterministic_algorithms(False)
+    differing = [name for name, weight in whole.items() if not torch.equal(weight, resumed[name])]
+    assert differing == []
+
+
+def test_activation_checkpointing_changes_no_loss(train_steps):
+    losses = {}
+    for is_on in (True, False):
+        sections = {"training": {**PLAIN, "activation_checkpointing": is_on}}
+        losses[is_on] = train_steps(f"checkpointing-{is_on}", sections).losses
+    assert losses[True] == pytest.approx(losses[False], rel=NOISE)
+
+
+def test_packed_rows_learn_on_a_gpu(train_steps):
+    packed = {**PLAIN, "packing": True, "max_tokens": 64, "max_steps": 2, "save_every_steps": 2}
+    losses = train_steps("packed", {"training": packed}).losses
+    assert len(losses) == 2
+    assert all(0 < loss < 20 for loss in losses)
