@@ -150,7 +150,8 @@ def fetch_base(
     else:
         path = Path(uri)
         check_code(files_in_folder(path, uri), trust_remote_code)
-    return _with_small_digests(Base(uri, commit, weights_digest(path, uri, every_weight), path))
+    digest = weights_digest(path, uri, every_weight, cache, is_in_hub_cache=hub_id is not None)
+    return _with_small_digests(Base(uri, commit, digest, path))
 
 
 def fetch_small_files(

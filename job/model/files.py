@@ -16,7 +16,7 @@ from job.identity import json_digest
 from job.model.headers import AGAIN, tensor_names
 from job.model.quantization import check_tensor_names
 from job.storage.atomic import reading
-from job.storage.folders import sha256_file
+from job.storage.digests import hub_digests, sha256_files
 from job.storage.keys import check_key
 from job.storage.store import Store
 
@@ -251,17 +251,29 @@ def check_weights(files: BaseFiles) -> list[str]:
     return names
 
 
-def weights_digest(path: Path, uri: str, every_weight: bool = False) -> str:
+def weights_digest(
+    path: Path,
+    uri: str,
+    every_weight: bool = False,
+    cache: Path | None = None,
+    is_in_hub_cache: bool = False,
+) -> str:
     """Check a base's folder, and return the digest over its config and weights.
 
-    Reads every weight; with `every_weight`, files that are not loaded, too. Raise what
-    `check_weights` raises.
+    Reads every weight, but those of which `cache` or the Hub's cache knows the digest; with
+    `every_weight`, files that are not loaded, too. Raise what `check_weights` raises.
     """
     files = files_in_folder(path, uri)
     names = check_weights(files)
     if every_weight:
         names = files.matching((ALL_WEIGHTS,))
-    return json_digest({name: sha256_file(path / name) for name in [CONFIG, *names]})
+    digests: dict[str, str] = {}
+    if is_in_hub_cache:
+        digests = hub_digests(path, names)
+    others = [name for name in [CONFIG, *names] if name not in digests]
+    paths = [path / name for name in others]
+    digests.update(zip(others, sha256_files(paths, cache), strict=True))
+    return json_digest(digests)
 
 
 def read_json(files: BaseFiles, key: str) -> dict[str, Any]:
