@@ -133,7 +133,7 @@ docs: $(INSTALLED) ## write docs/configuration.md, infra/terraform, and tables o
 
 bench: $(INSTALLED) $(VLLM)/.installed ## measure speed against plain scripts; reports in build/bench/
 	@mkdir -p build/bench
-	@for name in train_speed checkpoint_cost summarize_scale busy_machine; do \
+	@for name in train_speed checkpoint_cost rows_scale summarize_scale busy_machine; do \
 		$(ALONE) $(BIN)/python benchmarks/$$name.py | tee build/bench/$$name.txt; \
 	done
 	@$(ALONE) $(BIN)/python -m benchmarks.scale --out build/bench/scale.jsonl

@@ -66,6 +66,17 @@ def warn_once(message: str, /, **fields: Any) -> None:
         warn(message, **fields)
 
 
+@contextmanager
+def recorded_warnings() -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """Yield the list of the warnings of the block, message and fields, while they are logged."""
+    recorder = _Recorder(logging.WARNING)
+    LOGGER.addHandler(recorder)
+    try:
+        yield recorder.warnings
+    finally:
+        LOGGER.removeHandler(recorder)
+
+
 def log_metrics(message: str, metrics: Mapping[str, tuple[float, str]], /, **fields: Any) -> None:
     """Log values that CloudWatch reads as metrics, by its embedded metric format.
 
@@ -220,6 +231,17 @@ class _Lines:
             per_second=round(rate, 2),
             eta_seconds=eta_seconds,
         )
+
+
+class _Recorder(logging.Handler):
+    """Remembers messages and fields of the warnings that are logged."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.warnings: list[tuple[str, dict[str, Any]]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.warnings.append((record.getMessage(), getattr(record, "fields", {})))
 
 
 class _AboveTheBar(logging.StreamHandler[TextIO]):

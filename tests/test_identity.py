@@ -21,7 +21,7 @@ from job.storage.local import LocalStore
 from job.submit.locations import config_uri
 from job.summarization.identity import conversation_digest, hash_settings, settings_fingerprint
 from job.summarization.summarizer import Digests
-from job.training.examples import Examples
+from job.training.examples import split_facts
 
 ADAPTER = "0123456789abcdef" * 4
 BASE = ADAPTER[::-1]
@@ -85,8 +85,7 @@ def test_the_digests_of_conversations_stay(night, conversation):
 
 def test_the_digest_of_training_examples_stays(conversation):
     digest = "f50986259e24a4035fcea0380180589a507c86750e3519d9f19d31c9d38a4aba"
-    examples = Examples([conversation], [], 0, "", [], 0, (), [], {})
-    assert examples.digests()["train"] == digest
+    assert split_facts([conversation]).digest == digest
 
 
 def test_the_folder_of_a_night_stays(night):

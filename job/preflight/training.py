@@ -32,7 +32,8 @@ from job.preflight.standing import (
 from job.prompt.encode import Encoder
 from job.prompt.template import Prompt
 from job.training.examples import Examples, read_examples
-from job.training.rows import RowSettings, make_rows, row_tokens
+from job.training.rows import RowSettings, count_rows, row_tokens
+from job.training.stored_examples import read_examples_once
 from job.training.validation import Validation, split_validation
 
 MAX_ENCODED_CONVERSATIONS = 20_000  # about a minute
@@ -58,7 +59,7 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
 
 def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief: bool) -> Plan:
     nodes, cluster = check_value("nodes", _find_nodes)
-    data, examples = check_value("data", lambda: _read_data(config), "data")
+    data, examples = check_value("data", lambda: _read_data(config, brief), "data")
     validation = None
     if examples:
         validation = _validation(config, examples)
@@ -169,9 +170,12 @@ def _model(
     return checks
 
 
-def _read_data(config: TrainConfig) -> Found[Examples]:
-    """Read the data whole and count it by split."""
-    examples = read_examples(config)
+def _read_data(config: TrainConfig, brief: bool) -> Found[Examples]:
+    """Read the data whole and count it by split.
+
+    The training that follows a `brief` plan does not read it again.
+    """
+    examples = read_examples_once(config) if brief else read_examples(config)
     counts = examples.counts()
     lines = []
     for split in ("train", "validation"):
@@ -196,9 +200,9 @@ def _count_steps(config: TrainConfig, examples: Examples, nodes: int) -> str:
     """Return the number of optimizer steps and of rows in each."""
     section = config.training
     if config.data.references == "first":
-        rows = len(examples.train)
+        rows = examples.of_train.conversations
     else:
-        rows = examples.counts()["train"]["references"]
+        rows = examples.of_train.references
     per_process = section.batch_size * section.gradient_accumulation_steps
     per_step = per_process * (section.processes or 1) * nodes
     per_epoch = math.ceil(rows / per_step)
@@ -258,7 +262,8 @@ def _rows(
 
     None if that would take minutes.
     """
-    if len(examples.train) + len(examples.validation) > MAX_ENCODED_CONVERSATIONS:
+    conversations = examples.of_train.conversations + examples.of_validation.conversations
+    if conversations > MAX_ENCODED_CONVERSATIONS:
         return []
     context = context_tokens(small.folder)
     settings = RowSettings(
@@ -273,8 +278,8 @@ def _rows(
 def _count_rows(examples: Examples, settings: RowSettings) -> str:
     lines = []
     for name, conversations in (("train", examples.train), ("validation", examples.validation)):
-        rows = make_rows(conversations, settings)
-        line = f"{name:11}{len(rows.dataset):>7,} rows of at most {rows.longest:,} tokens"
+        rows = count_rows(conversations, settings)
+        line = f"{name:11}{rows.rows:>7,} rows of at most {rows.longest:,} tokens"
         if rows.shortened:
             line += f", {rows.shortened:,} without some turns"
         if rows.excluded:

@@ -14,6 +14,7 @@ from job.conversations.record import Conversation
 from job.errors import DamagedError, DataError
 from job.model import Tokenizer
 from job.model.control_tokens import hide_control_tokens
+from job.prompt.fitting import count_fitting_ends, cut
 from job.prompt.template import FILE, Prompt
 
 IGNORED = -100  # the label of a token without loss, as torch's cross-entropy has it
@@ -78,6 +79,25 @@ class Encoder:
     tokenizer: Tokenizer
     max_tokens: int
 
+    def tokenize_each(self, conversations: Sequence[Conversation]) -> list[list[int] | None]:
+        """Return the ids of each conversation's prompt with all its turns, however long it is.
+
+        One call tokenizes all of them, on all cores, and without Python's lock. None stands for a
+        conversation without text, or with more characters than can ever fit.
+        """
+        max_characters = self.max_tokens * MAX_CHARACTERS_PER_TOKEN
+        whole: list[list[int] | None] = [None] * len(conversations)
+        rows = []
+        lines_of_rows = []
+        for row, conversation in enumerate(conversations):
+            lines = self._lines_if_any(conversation)
+            if lines and sum(map(len, lines)) <= max_characters:
+                rows.append(row)
+                lines_of_rows.append(lines)
+        for row, ids in zip(rows, self._ids_of_each(lines_of_rows), strict=True):
+            whole[row] = ids
+        return whole
+
     def encode(self, conversation: Conversation) -> EncodedPrompt:
         """Return the conversation's prompt. Drops whole turns from the middle until it fits.
 
@@ -94,7 +114,7 @@ class Encoder:
         # is encoded to see if it fits, and loses another turn until it does.
         counts = [len(line) for line in _plain_ids([f"{line}\n" for line in lines], self.tokenizer)]
         around = len(ids) - sum(counts)
-        head, tail = _count_fitting_ends(counts, self.max_tokens - around)
+        head, tail = count_fitting_ends(counts, self.max_tokens - around)
         while head + tail >= min(len(lines), 2):
             ids = self._ids_of([*lines[:head], *lines[len(lines) - tail :]])
             if len(ids) <= self.max_tokens:
@@ -145,14 +165,49 @@ class Encoder:
 
         Raise what `encode` raises.
         """
-        answer = [*_plain_ids([summary.strip()], self.tokenizer)[0], *self._end_ids()]
+        return self._example(conversation, self._answers([summary])[0], None)
+
+    def encode_examples(
+        self, conversations: Sequence[Conversation]
+    ) -> list[EncodedExample | TooLongError]:
+        """Return what `encode_example` returns for each reference of each conversation, in order.
+
+        A TooLongError stands for a row that does not fit. All are tokenized in two calls, and a
+        conversation once for all its references. Raise NothingToSummarizeError without any text.
+        """
+        references = [each for conversation in conversations for each in conversation.references]
+        answers = iter(self._answers(references))
+        rows: list[EncodedExample | TooLongError] = []
+        for conversation, whole in zip(
+            conversations, self.tokenize_each(conversations), strict=True
+        ):
+            for _ in conversation.references:
+                try:
+                    rows.append(self._example(conversation, next(answers), whole))
+                except TooLongError as error:
+                    rows.append(error)
+        return rows
+
+    def _answers(self, summaries: list[str]) -> list[list[int]]:
+        """Return the ids of each summary and its end."""
+        end = self._end_ids()
+        texts = [summary.strip() for summary in summaries]
+        return [[*ids, *end] for ids in _plain_ids(texts, self.tokenizer)]
+
+    def _example(
+        self, conversation: Conversation, answer: list[int], whole: list[int] | None
+    ) -> EncodedExample:
+        """Return a training row. `whole` is what `tokenize_each` returned, if that was called."""
         if len(answer) >= self.max_tokens:
             raise TooLongError(
                 f"{conversation.source}: a summary of {len(answer)} tokens leaves no room for a "
                 f"prompt in {self.max_tokens} tokens"
             )
-        shorter = replace(self, max_tokens=self.max_tokens - len(answer))
-        encoded = shorter.encode(conversation)
+        room = self.max_tokens - len(answer)
+        if whole is not None and len(whole) <= room:
+            encoded = EncodedPrompt(whole, 0)
+        else:
+            encoded = replace(self, max_tokens=room).encode(conversation)
         return EncodedExample(
             input_ids=encoded.ids + answer,
             labels=[IGNORED] * len(encoded.ids) + answer,
@@ -161,17 +216,21 @@ class Encoder:
 
     def _ids_of(self, lines: list[str]) -> list[int]:
         """Return the ids of a prompt with these lines, however many they are."""
+        return self._ids_of_each([lines])[0]
+
+    def _ids_of_each(self, lines_of_each: Sequence[list[str]]) -> list[list[int]]:
+        """Return the ids of a prompt for each group of lines."""
         prompt = self.prompt
-        text = "\n".join(lines)
+        texts = ["\n".join(lines) for lines in lines_of_each]
         if not prompt.control_tokens:
             # As one text: a tokenizer may join the instruction's last line end with the first word.
-            whole = _plain_ids([prompt.before + text + prompt.after], self.tokenizer)[0]
-            return [*self._begin_ids(), *whole]
+            texts = [prompt.before + text + prompt.after for text in texts]
+            begin = self._begin_ids()
+            return [[*begin, *ids] for ids in _plain_ids(texts, self.tokenizer)]
 
         # Control tokens of the chat template are meant as such; those in the text are not.
-        around = self.tokenizer([prompt.before, prompt.after], add_special_tokens=False)
-        before, after = around["input_ids"]
-        return [*before, *_plain_ids([text], self.tokenizer)[0], *after]
+        before, after = _control_text_ids(self.tokenizer, prompt.before, prompt.after)
+        return [[*before, *ids, *after] for ids in _plain_ids(texts, self.tokenizer)]
 
     def _begin_ids(self) -> list[int]:
         """Return the ids that a prompt without control tokens of its own begins with."""
@@ -196,13 +255,17 @@ class Encoder:
         return ids
 
     def _lines(self, conversation: Conversation) -> list[str]:
+        lines = self._lines_if_any(conversation)
+        if not lines:
+            raise NothingToSummarizeError(f"{conversation.source}: no turn has any text")
+        return lines
+
+    def _lines_if_any(self, conversation: Conversation) -> list[str]:
         lines = []
         for turn in conversation.turns:
             text = turn.text.strip()
             if text:
                 lines.append(self.prompt.line(turn.role, text))
-        if not lines:
-            raise NothingToSummarizeError(f"{conversation.source}: no turn has any text")
         return lines
 
     def _drop_by_characters(self, lines: list[str], conversation: Conversation) -> list[str]:
@@ -213,7 +276,7 @@ class Encoder:
         max_characters = self.max_tokens * MAX_CHARACTERS_PER_TOKEN
         if sum(map(len, lines)) <= max_characters:
             return lines
-        head, tail = _count_fitting_ends([len(line) for line in lines], max_characters)
+        head, tail = count_fitting_ends([len(line) for line in lines], max_characters)
         kept = [*lines[:head], *lines[len(lines) - tail :]]
         characters = sum(map(len, kept))
         if characters > max_characters:
@@ -247,7 +310,7 @@ class Encoder:
                         f"{conversation.source}: {room} tokens beside the instruction hold no turn "
                         "at all"
                     )
-                first, rest = _cut(text, len(text) // 2 if is_short else max_characters)
+                first, rest = cut(text, len(text) // 2 if is_short else max_characters)
                 if rest:
                     waiting.append(rest)
                 waiting.append(first)
@@ -259,34 +322,6 @@ class Encoder:
             return [EncodedPart(ids, sum(piece.turns for piece in group))]
         half = len(group) // 2
         return self._encode_group(group[:half]) + self._encode_group(group[half:])
-
-
-def _cut(text: str, position: int) -> tuple[str, str]:
-    """Cut at the last space in the half before `position`, or at `position` if there is none."""
-    space = text.rfind(" ", position // 2, position + 1)
-    if space > 0:
-        position = space
-    first = text[:position]
-    return first.rstrip() or first, text[position:].lstrip()
-
-
-def _count_fitting_ends(sizes: list[int], room: int) -> tuple[int, int]:
-    """Return how many turns of the beginning and of the end fit, taken in turn from both sides.
-
-    At least one of each, if there are two.
-    """
-    head = tail = used = 0
-    while head + tail < len(sizes):
-        from_head = head <= tail
-        size = sizes[head] if from_head else sizes[len(sizes) - 1 - tail]
-        if used + size > room and head + tail >= 2:
-            break
-        used += size
-        if from_head:
-            head += 1
-        else:
-            tail += 1
-    return head, tail
 
 
 def _plain_ids(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
@@ -303,6 +338,15 @@ def _plain_ids(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
         )["input_ids"]
         return encoded
     return [found.ids for found in core.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+# Asked once: the call sets padding and truncation of the tokenizer, which threads must not do while
+# another one encodes.
+@lru_cache(maxsize=2)
+def _control_text_ids(tokenizer: Tokenizer, before: str, after: str) -> list[list[int]]:
+    """Return the ids of both texts, in which control tokens are meant as such."""
+    ids: list[list[int]] = tokenizer([before, after], add_special_tokens=False)["input_ids"]
+    return ids
 
 
 # Every record of a run asks for the same tokenizer's core, and making it takes seconds for a large

@@ -105,8 +105,11 @@ def verify_folder(local_dir: Path) -> Manifest:
     Raise MissingError if there is no manifest, DamagedError if a file does not match it.
     """
     manifest = read_manifest(LocalStore(str(local_dir)), "")
-    for key, wanted in manifest.files.items():
-        _check_file(local_dir / key, wanted, str(local_dir / key))
+
+    def check(key: str) -> None:
+        _check_file(local_dir / key, manifest.files[key], str(local_dir / key))
+
+    _for_each(manifest.files, check)
     return manifest
 
 

@@ -27,7 +27,7 @@ from job.telemetry import warn
 class Examples:
     """The conversations of both splits, each with at least one reference; and what was left out."""
 
-    train: list[Conversation]
+    train: Iterable[Conversation]
     validation: list[Conversation]
     without_reference: int  # or without text after cleaning
     why_without: str  # a clause for a message; empty if each had a reference
@@ -36,21 +36,42 @@ class Examples:
     cleaning: tuple[CleaningStep, ...]
     uncleaned: list[Conversation]  # those of validation as they were read
     files: dict[str, str]  # by split, a digest of the files' names, sizes and versions
+    of_train: "SplitFacts"
+    of_validation: "SplitFacts"
+    stored_as: str | None = None  # the name of their folder in the cache, if they are there
 
     def digests(self) -> dict[str, str]:
         """Return a digest of the content by split, which must be the same in a resumed run."""
-        return {"train": _digest(self.train), "validation": _digest(self.validation)}
+        return {"train": self.of_train.digest, "validation": self.of_validation.digest}
 
     def counts(self) -> dict[str, Any]:
         """Return the numbers of conversations by split, and of those left out."""
-        unclear = [one for one in [*self.train, *self.validation] if one.doubts]
         return {
-            "train": _counts(self.train),
-            "validation": _counts(self.validation),
+            "train": self.of_train.counts(),
+            "validation": self.of_validation.counts(),
             "without_reference": self.without_reference,
             "overlapping": len(self.overlap),
             "dropped_overlap": self.dropped_overlap,
-            "unclear_speakers": len(unclear),
+            "unclear_speakers": self.of_train.unclear + self.of_validation.unclear,
+        }
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """The digest of a split's content, and its counts. A run asks for them again and again."""
+
+    digest: str
+    conversations: int
+    references: int
+    turns: int
+    unclear: int  # conversations with doubts about a speaker
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of conversations, references and turns as JSON."""
+        return {
+            "conversations": self.conversations,
+            "references": self.references,
+            "turns": self.turns,
         }
 
 
@@ -61,7 +82,7 @@ def read_examples(config: TrainConfig) -> Examples:
     the other one.
     """
     data = config.data
-    files = _list_files(config)
+    files = list_files(config)
     everything = read_strictly(files["train"], data)
     others = read_strictly(files["validation"], data) if data.validation else []
     allowed = config.limits.max_unreferenced_fraction
@@ -80,13 +101,40 @@ def read_examples(config: TrainConfig) -> Examples:
             f"reference summary; both need at least one{remedy}"
         )
 
-    overlap = find_overlap(train, validation)
+    overlap: list[Overlap] = []
+    if others:  # else the split has put whatever repeats another on the side of that
+        overlap = find_overlap(train, validation)
     kept = _without_overlap(train, overlap, data.overlap)
     dropped = len(train) - len(kept)
     sources = {conversation.source for conversation in validation}
     uncleaned = [each for each in (others or everything) if each.source in sources]
     digests = _digests(files)
-    return Examples(kept, validation, without, why, overlap, dropped, cleaning, uncleaned, digests)
+    return Examples(
+        kept,
+        validation,
+        without,
+        why,
+        overlap,
+        dropped,
+        cleaning,
+        uncleaned,
+        digests,
+        split_facts(kept),
+        split_facts(validation),
+    )
+
+
+def split_facts(conversations: Iterable[Conversation]) -> SplitFacts:
+    """Return the digest and the counts of a split."""
+    digest = hashlib.sha256()
+    count = references = turns = unclear = 0
+    for conversation in conversations:
+        digest.update(repr((content_digest(conversation), conversation.references)).encode())
+        count += 1
+        references += len(conversation.references)
+        turns += len(conversation.turns)
+        unclear += bool(conversation.doubts)
+    return SplitFacts(digest.hexdigest(), count, references, turns, unclear)
 
 
 def files_now(config: TrainConfig) -> dict[str, str]:
@@ -94,10 +142,11 @@ def files_now(config: TrainConfig) -> dict[str, str]:
 
     Raise MissingError if there is none.
     """
-    return _digests(_list_files(config))
+    return _digests(list_files(config))
 
 
-def _list_files(config: TrainConfig) -> dict[str, list[InputFile]]:
+def list_files(config: TrainConfig) -> dict[str, list[InputFile]]:
+    """Return the files of each split. Raise MissingError if there is none."""
     data = config.data
     selection = Selection.of(data)
     validation = as_list(data.validation) if data.validation else []
@@ -184,19 +233,3 @@ def _without_overlap(
             "from"
         )
     return kept
-
-
-def _counts(conversations: Iterable[Conversation]) -> dict[str, int]:
-    records = list(conversations)
-    return {
-        "conversations": len(records),
-        "references": sum(len(record.references) for record in records),
-        "turns": sum(len(record.turns) for record in records),
-    }
-
-
-def _digest(conversations: Iterable[Conversation]) -> str:
-    digest = hashlib.sha256()
-    for conversation in conversations:
-        digest.update(repr((content_digest(conversation), conversation.references)).encode())
-    return digest.hexdigest()

@@ -26,10 +26,12 @@ from job.telemetry import event, warn
 from job.training import journal
 from job.training.causes import READING, explaining
 from job.training.examine import Examined, examine_base
-from job.training.examples import Examples, read_examples
+from job.training.examples import Examples
 from job.training.ranks import first_then_others, from_first, once_per_machine
-from job.training.rows import RowSettings, Splits, make_rows, row_tokens
+from job.training.rows import RowSettings, Splits, row_tokens
 from job.training.run_prompt import read_run_prompt
+from job.training.stored_examples import read_examples_once
+from job.training.stored_rows import encode_once, rows_identity
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     warn_of_thoughts(tokenizer)
     max_tokens = row_tokens(config.training.max_tokens, context)
 
-    examples = once_per_machine(lambda: read_examples(config), work / "examples.pickle")
+    examples = once_per_machine(lambda: read_examples_once(config), work / "examples.pickle")
     why = why_unscorable(examples.validation, config.evaluation.max_conversations)
     if why:
         warn("the adapter will be published without scores", why=why)
@@ -122,8 +124,11 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
         examined.base.embeddings,
         context=context,
     )
+    identity = rows_identity(config, examples, base, settings)
     with explaining(READING):
-        rows = once_per_machine(lambda: _make_splits(examples, settings), work / "rows.pickle")
+        rows = once_per_machine(
+            lambda: encode_once(examples, settings, identity, work), work / "rows.pickle"
+        )
     event("rows", train=rows.train.counts(), validation=rows.validation.counts())
     data = Data(examples, prompt, rows)
     return Run(config, store, work, base, examined, tokenizer, data, processes)
@@ -144,8 +149,3 @@ def _examine_before_fetching(config: TrainConfig, work: Path) -> Examined | None
     return examine_base(
         fetch_small_files(model.base, model.revision, config.storage, folder), config
     )
-
-
-def _make_splits(examples: Examples, settings: RowSettings) -> Splits:
-    train = make_rows(examples.train, settings)
-    return Splits(train, make_rows(examples.validation, settings))

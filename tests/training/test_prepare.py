@@ -1,6 +1,9 @@
 """Claims about what is found before training begins."""
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +33,72 @@ def test_a_missing_model_of_a_metric_ends_a_training_before_its_first_step(
     named = TrainConfig.model_validate(config | {"evaluation": judge})
     with pytest.raises(MissingError, match=r"^evaluation\.faithfulness_model: '.*nowhere'"):
         prepare(named, tmp_path, LocalStore(str(tmp_path)))
+
+
+def test_a_training_prepares_nothing_that_was_prepared_before(
+    config, tmp_path, places, monkeypatch
+):
+    from job.preflight.training import plan_training
+    from job.training import stored_examples, stored_rows
+    from job.training.prepare import prepare
+
+    loaded = TrainConfig.model_validate(config)
+    store = LocalStore(str(tmp_path / "runs"))
+    plan_training(loaded, brief=True)
+    monkeypatch.setattr(stored_examples, "read_examples", None)  # the plan has read them
+    first = prepare(loaded, places, store)
+    monkeypatch.setattr(stored_rows, "write_rows", None)  # the first start has encoded them
+    second = prepare(loaded, places, store)
+    for name in ("train", "validation"):
+        rows = [getattr(run.data.rows, name) for run in (first, second)]
+        assert rows[0].dataset[:] == rows[1].dataset[:]
+        assert rows[0].counts() == rows[1].counts()
+    assert first.identity() == second.identity()
+    assert first.counts()["train"]["rows"] == 48
+
+
+def change(what, config):
+    """Change what the rows depend on, in the config or on the disk."""
+    match what:
+        case "data":
+            path = Path(config["data"]["train"])
+            before = path.stat()
+            content = path.read_text()
+            path.write_text(content.replace("hello", "HELLO").replace("the", "THE"))
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            assert path.stat().st_mtime_ns == before.st_mtime_ns
+            assert len(content) == path.stat().st_size
+            assert path.read_text() != content
+        case "tokenizer":
+            path = Path(config["model"]["base"]) / "tokenizer.json"
+            content = json.loads(path.read_text())
+            path.write_text(json.dumps(content | {"normalizer": {"type": "Lowercase"}}))
+        case "prompt":
+            config["prompt"] = {"system": "Sum it up."}
+        case "references":
+            config["data"]["references"] = "first"
+        case "max_tokens":
+            config["training"]["max_tokens"] = 200
+            config["limits"] = {"max_excluded_fraction": 0.5}
+
+
+@pytest.mark.parametrize("what", ["data", "tokenizer", "prompt", "references", "max_tokens"])
+def test_no_rows_are_found_that_are_not_those_of_now(config, tmp_path, places, monkeypatch, what):
+    from job.training.prepare import prepare
+
+    def rows():
+        store = LocalStore(str(tmp_path / "runs"))
+        train = prepare(TrainConfig.model_validate(config), places, store).data.rows.train
+        return train.dataset[:]
+
+    base = shutil.copytree(config["model"]["base"], tmp_path / "base")
+    config["model"] = {"base": str(base)}
+    before = rows()
+    assert rows() == before
+    change(what, config)
+    found = rows()
+    monkeypatch.setenv("RECAP_CACHE", str(tmp_path / "empty"))
+    assert found == rows() != before
 
 
 def write(path, *records):

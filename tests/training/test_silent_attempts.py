@@ -52,7 +52,7 @@ def commit_checkpoint(store: LocalStore, step: int) -> None:
 def test_kills_before_a_checkpoint_are_enough(short, trials, limit: int):
     if limit != 3:  # the default
         short["limits"] = {"max_silent_attempts": limit}
-    killed_while_reading = "job.training.prepare:read_examples:kill"
+    killed_while_reading = "job.training.prepare:read_examples_once:kill"
     for _ in range(limit):
         assert trials.run(short, BROKEN=killed_while_reading)[0] == KILLED
     code, log = trials.run(short, BROKEN=killed_while_reading)

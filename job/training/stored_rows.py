@@ -1,0 +1,68 @@
+"""Rows that a machine encodes once: for all attempts of a run, and all runs of one data and prompt.
+
+Every rank memory-maps the same files.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from job.config.commands import TrainConfig
+from job.model.fetch import Base
+from job.prompt.template import prompt_digest
+from job.storage.atomic import writing
+from job.training.examples import Examples
+from job.training.prepared import prepared_data
+from job.training.rows import RowSettings, Splits, check_rows, read_rows, write_rows
+
+TRAIN = "train.arrow"
+VALIDATION = "validation.arrow"
+
+
+def rows_identity(
+    config: TrainConfig, examples: Examples, base: Base, settings: RowSettings
+) -> dict[str, Any] | None:
+    """Return all that the rows depend on besides recap's code; None if that is not known.
+
+    The conversations may be of a moment that is gone, and a tokenizer may have code of its own.
+    """
+    if examples.stored_as is None or config.model.trust_remote_code:
+        return None
+    encoder = settings.encoder
+    return {
+        "data": examples.stored_as,
+        "references": settings.references,
+        "prompt": prompt_digest(encoder.prompt),
+        "base": base.digest,
+        "tokenizer": base.tokenizer_digest,
+        "max_tokens": encoder.max_tokens,
+    }
+
+
+def encode_once(
+    examples: Examples, settings: RowSettings, identity: dict[str, Any] | None, work: Path
+) -> Splits:
+    """Return the rows, from the cache if this machine has encoded them before.
+
+    Without an identity, and where the cache cannot be written, they go to `work`. Warn and raise as
+    `check_rows` does, each time.
+    """
+    folder = None
+    if identity is not None:
+        with prepared_data() as prepared:
+            folder = prepared.find("rows", identity) or prepared.store(
+                "rows", identity, lambda part: _write_splits(examples, settings, part)
+            )
+    if folder is None:
+        folder = work / "rows"
+        folder.mkdir()
+        with writing(folder):
+            _write_splits(examples, settings, folder)
+    splits = Splits(read_rows(folder / TRAIN), read_rows(folder / VALIDATION))
+    check_rows(splits.train.counted, settings)
+    check_rows(splits.validation.counted, settings)
+    return splits
+
+
+def _write_splits(examples: Examples, settings: RowSettings, folder: Path) -> None:
+    write_rows(examples.train, settings, folder / TRAIN)
+    write_rows(examples.validation, settings, folder / VALIDATION)
