@@ -32,6 +32,7 @@ from job.model.control_tokens import add_pad_token
 from job.model.families import forbid_repacking, max_positions
 from job.model.fetch import Base
 from job.model.files import CONFIG, BaseFiles, files_in_folder, read_json, tokenizer_names
+from job.model.libraries import import_bitsandbytes, importing
 from job.model.quantization import (
     METHODS,
     Quantization,
@@ -140,10 +141,12 @@ def load_base(
     `weights_in_memory`. Raise ConfigError if it cannot be loaded as configured, DataError if its
     weights are wrong.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
+    with importing():
+        import_bitsandbytes()
+        import torch
+        from transformers import AutoModelForCausalLM
 
-    from job.model.four_bit import quantize_in_place, quantizing_experts
+        from job.model.four_bit import quantize_in_place, quantizing_experts
 
     quantization = read_quantization(base.path, base.uri, section, is_merging)
     _check_possible(base, quantization, sharded)
@@ -209,6 +212,7 @@ def attach_adapter(model: Model, folder: Path, dtype: Any = None) -> Model:
     Without one it stays in float32, as peft loads it, to be merged. Raise DamagedError if it does
     not fit the base: peft only warns of tensors that are missing.
     """
+    import_bitsandbytes()
     from peft import PeftModel
 
     try:

@@ -2,7 +2,6 @@
 
 import math
 import os
-from pathlib import Path
 
 from job.config.commands import TrainConfig
 from job.config.load import resolved_yaml
@@ -140,14 +139,13 @@ def _model(
 ) -> list[Check]:
     """Return the checks of the base, and of what its small files can be asked, wherever it is.
 
-    A training that starts right after its plan, which is `brief`, asks the model itself and logs
-    its rows. `begun` is the prompt of a run that has begun.
+    A training that starts right after its plan, which is `brief`, asks tokenizer and model itself
+    before it fetches weights, and logs its rows: a brief plan imports no torch, which takes
+    seconds. `begun` is the prompt of a run that has begun.
     """
     model = config.model
     if not brief:
         announce(model.base, model.trust_remote_code)
-    # The tokenizer is not loaded twice, unless weights would be downloaded before.
-    is_here = Path(model.base).is_dir()
     base = check(
         "base",
         lambda: describe_base(
@@ -156,7 +154,7 @@ def _model(
             config.storage,
             config.prompt,
             model.trust_remote_code,
-            None if brief and is_here else small,
+            None if brief else small,
         ),
         "model.base",
     )

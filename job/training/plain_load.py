@@ -2,9 +2,11 @@
 
 A program: it reads one line of JSON from stdin and writes its answer to the file that this line
 names. It imports nothing of recap, so that no mistake in recap's own loading can hide in it. It
-ends as soon as stdin is closed: with the process that started it.
+ends as soon as stdin is closed: with the process that started it, which may start it ahead of the
+request.
 """
 
+import gc
 import json
 import os
 import signal
@@ -19,11 +21,24 @@ def main() -> None:
     # A stop signal is for the parent, whose end closes stdin.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    request = json.loads(sys.stdin.readline())
+    _import_libraries()
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(1)  # no request will come
+    request = json.loads(line)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     found = answer(request)
     Path(request["answer"]).write_text(json.dumps(found), encoding="utf-8")
+
+
+def _import_libraries() -> None:
+    """Import what takes seconds. Not bitsandbytes nor peft: on a GPU they would take memory."""
+    gc.disable()  # there is no garbage in modules
+    from transformers import AutoModelForCausalLM  # noqa: F401
+
+    gc.enable()
+    gc.freeze()
 
 
 def _end_with_parent() -> None:

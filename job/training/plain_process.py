@@ -6,9 +6,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -16,6 +16,7 @@ import psutil
 from job.errors import OUT_OF_MEMORY
 from job.launch.memory import own_control_group
 from job.launch.variables import variables_of_no_rank
+from job.model.libraries import DISABLE_COMPILER
 from job.training import plain_load
 
 GIB = 2**30
@@ -96,20 +97,35 @@ class PlainLoadError(Exception):
         self.is_of_machine = is_of_machine
 
 
-@dataclass(frozen=True)
+@dataclass
 class PlainProcess:
     """Starts a process for each question, with its files in `folder`."""
 
     folder: Path
     timeout_seconds: float
     command: Sequence[str] = (sys.executable, "-P", plain_load.__file__)
+    _waiting: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """Start the process of the next question now; the end of the block ends it if it waits.
+
+        It imports its libraries meanwhile, which takes seconds, and touches no GPU.
+        """
+        self._waiting = self._start()
+        try:
+            yield
+        finally:
+            process = self._waiting
+            self._waiting = None
+            if process is not None:
+                _end(process)
 
     def ask(self, model: PlainModel, question: Question) -> PlainAnswer:
         """Return the answer of a fresh process; raise PlainLoadError if it gives none."""
         missing = missing_memory(model)
         if missing:
             raise PlainLoadError(missing)
-        self.folder.mkdir(parents=True, exist_ok=True)
         answer = self.folder / "answer.json"
         answer.unlink(missing_ok=True)
         request = {
@@ -125,10 +141,9 @@ class PlainProcess:
             "max_new_tokens": question.max_new_tokens,
             "answer": str(answer),
         }
-        log = self.folder / "log"
-        code = self._run(json.dumps(request).encode() + b"\n", log)
+        code = self._run(json.dumps(request).encode() + b"\n")
         if code != 0 or not answer.is_file():
-            raise _no_answer(code, log.read_text(encoding="utf-8", errors="replace"))
+            raise _no_answer(code, self._log.read_text(encoding="utf-8", errors="replace"))
         found = json.loads(answer.read_text(encoding="utf-8"))
         return PlainAnswer(
             found["versions"],
@@ -137,32 +152,46 @@ class PlainProcess:
             Answers(**found["answers_of_base"]) if "answers_of_base" in found else None,
         )
 
-    def _run(self, request: bytes, log: Path) -> int:
+    def _run(self, request: bytes) -> int:
         """Run the program with a request, and return its exit code."""
-        # All that it needs is here.
-        environment = variables_of_no_rank(os.environ) | {"HF_HUB_OFFLINE": "1"}
-        with (
-            log.open("wb") as output,
-            subprocess.Popen(
+        process = self._waiting or self._start()
+        self._waiting = None
+        try:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):  # it ended before: its log says why
+                process.stdin.write(request)
+                process.stdin.flush()
+            return process.wait(self.timeout_seconds)
+        except subprocess.TimeoutExpired as error:
+            why = f"it took more than {self.timeout_seconds:g} seconds"
+            raise PlainLoadError(why) from error
+        finally:
+            # Also when a stop signal ends the wait: there is no time for both.
+            _end(process)
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # All that it needs is here, and it compiles nothing: bitsandbytes would import the
+        # compiler, which takes a second.
+        own = {"HF_HUB_OFFLINE": "1", DISABLE_COMPILER: "1"}
+        with self._log.open("wb") as output:
+            return subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment,
-            ) as process,
-        ):
-            assert process.stdin is not None
-            try:
-                with suppress(BrokenPipeError):  # it ended before: its log says why
-                    process.stdin.write(request)
-                    process.stdin.flush()
-                return process.wait(self.timeout_seconds)
-            except subprocess.TimeoutExpired as error:
-                why = f"it took more than {self.timeout_seconds:g} seconds"
-                raise PlainLoadError(why) from error
-            finally:
-                # Also when a stop signal ends the wait: there is no time for both.
-                process.kill()
+                env=variables_of_no_rank(os.environ) | own,
+            )
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log"
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    with process:  # closes stdin, and waits
+        pass
 
 
 def missing_memory(model: PlainModel) -> str:

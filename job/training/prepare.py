@@ -135,7 +135,7 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
 
 
 def _examine_before_fetching(config: TrainConfig, work: Path) -> Examined | None:
-    """Examine a base elsewhere by its small files, before its weights are fetched.
+    """Examine a base elsewhere, and its tokenizer, by its small files, before fetching weights.
 
     Return None for a base here, and for one whose own code must be fetched to make it.
     """
@@ -146,6 +146,6 @@ def _examine_before_fetching(config: TrainConfig, work: Path) -> Examined | None
     # A folder for each process: one might read a file while another writes it.
     folder = work / f"small-files-{PartialState().process_index}"
     folder.mkdir(exist_ok=True)
-    return examine_base(
-        fetch_small_files(model.base, model.revision, config.storage, folder), config
-    )
+    small = fetch_small_files(model.base, model.revision, config.storage, folder)
+    make_prompt(config.prompt, load_tokenizer(small, uri=model.base))
+    return examine_base(small, config)

@@ -32,6 +32,7 @@ from job.training.attempt import CurrentAttempt
 from job.training.deliver import deliver
 from job.training.gate import note_verdict, published_adapter, settle_gate
 from job.training.journal import PROMOTED, WAITS_FOR_RELOAD, undelivered
+from job.training.plain_question import plain_process
 from job.training.prepare import Run
 from job.training.publish import publish_scores, scores_of, write_findings
 from job.training.scoring import adapter_folder, score_or_reason
@@ -129,7 +130,8 @@ def _judge_again(
     with attempt.timed("publish_seconds"), heartbeat("publishing"):
         reload = reload_of(adapter)
         if reload is None or reload.state not in VERIFIED:
-            reload = reload_adapter(attempt, adapter_folder(run), result)
+            process = plain_process(run)
+            reload = reload_adapter(attempt, adapter_folder(run), result, process)
         if isinstance(result, Scored):
             result = judge_reload(result, reload, is_demanded=True)
         publish_scores(attempt, _history(checkpoint), result, later_facts(adapter, reload))

@@ -55,7 +55,7 @@ from job.training.scoring import adapter_folder, score_or_reason, summarize_as_t
 from job.training.selection import select
 from job.training.silent_attempts import note_attempt
 from job.training.stop import StopSignal
-from job.training.verify import verify_adapter
+from job.training.verify import process_ahead, verify_adapter
 from job.training.watch import Watch
 
 # For the other ranks, while rank 0 downloads a large base.
@@ -138,15 +138,16 @@ def _score_and_publish(attempt: CurrentAttempt, trained: _Trained, stop: StopSig
     folder = adapter_folder(run)
     contest = begin_contest(run.config)
     select(attempt, trained.history, stop)
-    with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
-        result = score_or_reason(attempt, trained.systems, contest, stop)
-    with attempt.timed("publish_seconds"), heartbeat("publishing"):
-        reload = verify_adapter(attempt, folder, result)
-        if isinstance(result, Scored):
-            result = judge_reload(result, reload, is_demanded=True)
-        publish(attempt, trained.history, result, reload)
-        settle_gate(attempt, contest, result, reload)
-        deliver(attempt, folder, published_adapter(run), scores_of(result), reload)
+    with process_ahead(attempt) as process:
+        with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
+            result = score_or_reason(attempt, trained.systems, contest, stop)
+        with attempt.timed("publish_seconds"), heartbeat("publishing"):
+            reload = verify_adapter(attempt, folder, result, process)
+            if isinstance(result, Scored):
+                result = judge_reload(result, reload, is_demanded=True)
+            publish(attempt, trained.history, result, reload)
+            settle_gate(attempt, contest, result, reload)
+            deliver(attempt, folder, published_adapter(run), scores_of(result), reload)
 
 
 @contextmanager

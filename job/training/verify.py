@@ -7,6 +7,8 @@ known of the adapter: it is published and says so.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from job.evaluation.reload import REFUSED, Compared, Reload, ReloadError, judge
@@ -16,7 +18,8 @@ from job.printable import printable
 from job.storage.local import LocalStore
 from job.telemetry import event, warn
 from job.training.attempt import MAX_CRASHES, CurrentAttempt
-from job.training.plain_process import Answers, PlainLoadError
+from job.training.journal import Danger
+from job.training.plain_process import Answers, PlainLoadError, PlainProcess
 from job.training.plain_question import (
     choose_sample,
     has_own_code,
@@ -30,11 +33,24 @@ from job.training.prepare import Run
 
 SUMMARIES = 5  # to compare: loading costs more than to generate them
 OTHER_TOKENIZER = "its tokenizer does not read the prompts as that of the training does"
+DANGER: Danger = "reloading"
 FOLDER = "refused"  # in the run's folder: the files of an adapter that was not published
 
 
+@contextmanager
+def process_ahead(attempt: CurrentAttempt) -> Iterator[PlainProcess]:
+    """Yield the process that will reload the adapter, if the config wants it.
+
+    It imports its libraries while the adapter is scored.
+    """
+    process = plain_process(attempt.run)
+    will_reload = attempt.run.config.publish.verify and not attempt.has_crashed_too_often(DANGER)
+    with process.started() if will_reload else nullcontext():
+        yield process
+
+
 def verify_adapter(
-    attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored
+    attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored, process: PlainProcess
 ) -> Reload | None:
     """Reload the adapter in a folder, and return what that showed; None if the config wants none.
 
@@ -42,7 +58,7 @@ def verify_adapter(
     adapter cannot be loaded, or answers otherwise than the scored one.
     """
     run = attempt.run
-    found = reload_adapter(attempt, adapter, result)
+    found = reload_adapter(attempt, adapter, result, process)
     if found is None:
         return None
     if found.state in REFUSED:
@@ -61,16 +77,16 @@ def verify_adapter(
 
 
 def reload_adapter(
-    attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored
+    attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored, process: PlainProcess
 ) -> Reload | None:
     """Reload the adapter in a folder as `verify_adapter` does, and return what that showed."""
     if not attempt.run.config.publish.verify:
         return None
-    if attempt.has_crashed_too_often("reloading"):
+    if attempt.has_crashed_too_often(DANGER):
         found = Reload("not verified", why=f"{MAX_CRASHES} attempts ended while it was reloaded")
     else:
-        with attempt.timed("reload_seconds"), attempt.noting("reloading"):
-            found = _reload(attempt, adapter, result)
+        with attempt.timed("reload_seconds"), attempt.noting(DANGER):
+            found = _reload(attempt, adapter, result, process)
 
     attempt.reload.clear()  # of an attempt before
     attempt.reload.update(found.facts())
@@ -78,7 +94,9 @@ def reload_adapter(
     return found
 
 
-def _reload(attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored) -> Reload:
+def _reload(
+    attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored, process: PlainProcess
+) -> Reload:
     run = attempt.run
     if attempt.weights_in_memory is None:
         return Reload("not verified", why="run.json does not say any more how the base was loaded")
@@ -88,7 +106,7 @@ def _reload(attempt: CurrentAttempt, adapter: Path, result: Scored | NotScored) 
     model = plain_model(attempt, adapter, serving)
     try:
         question = make_question(run, sample.prompts, texts)
-        answer = plain_process(run).ask(model, question)
+        answer = process.ask(model, question)
     except PlainLoadError as error:
         warn("the adapter could not be reloaded", why=printable(str(error)))
         if error.is_of_machine or has_own_code(run):

@@ -4,7 +4,6 @@ It reads the config that the supervisor wrote to the folder WORK, trains, and wr
 there.
 """
 
-import gc
 import os
 import sys
 import traceback
@@ -25,6 +24,7 @@ from job.errors import (
 )
 from job.gpus.required import require_gpus
 from job.launch.outcome import Outcome, keep_room, write_outcome
+from job.model.libraries import import_bitsandbytes, importing
 from job.printable import entry
 from job.storage.config_file import read_config
 from job.telemetry import configure_logging
@@ -46,12 +46,10 @@ def main(work: Path) -> ExitCode:
         stop = StopSignal()
 
         # Imported within the `try`: torch takes seconds, during which a stop signal may come, and a
-        # library may be missing. Both must end in an outcome. The collector would find no garbage
-        # in these imports, and looking for it takes a second.
-        gc.disable()
-        from job.training.run import train
-
-        gc.enable()
+        # library may be missing. Both must end in an outcome.
+        with importing():
+            import_bitsandbytes()
+            from job.training.run import train
 
         # The supervisor asked, too; but a GPU can be lost before this process asks for it.
         require_gpus(os.environ)

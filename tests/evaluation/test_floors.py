@@ -8,8 +8,8 @@ from job.evaluation.floors import (
     first_and_last,
     lead,
     leave_one_out_sentences,
-    rouge_l,
 )
+from job.evaluation.subsequences import rouge_l
 from job.evaluation.words import RougeTokenizer
 from tests.evaluation.conftest import score_pairs
 
@@ -76,10 +76,10 @@ def test_leaving_one_out_chooses_what_suits_the_other_conversations_best() -> No
     ]
 
     def suits(text: str, left_out: set[int]) -> float:
-        own = tokenizer.tokenize(text)
+        own = [tokenizer.tokenize(text)]
         others = [texts for row, texts in enumerate(references) if row not in left_out]
         return sum(
-            sum(rouge_l(own, tokenizer.tokenize(other)) for other in texts) / len(texts)
+            float(rouge_l(own, [tokenizer.tokenize(other) for other in texts]).mean())
             for texts in others
         )
 
@@ -140,10 +140,14 @@ def test_the_fast_rouge_l_is_the_librarys_number() -> None:
 
     tokenizer, rng = RougeTokenizer(), random.Random(1)
     plain = RougeScorer(["rougeL"], use_stemmer=True)
-    for _ in range(300):
-        left, right = (
-            " ".join(rng.choices(["run", "running", "cat", "dog", "a"], k=rng.randint(0, 70)))
-            for _ in "ab"
-        )
-        wanted = plain.score(left, right)["rougeL"].fmeasure
-        assert rouge_l(tokenizer.tokenize(left), tokenizer.tokenize(right)) == pytest.approx(wanted)
+    vocabulary = ["run", "running", "cat", "dog", "a"]
+    # Rows of one integer and of several, and one that fills its integer.
+    lengths = [0, 1, 63, 64, 65, *(rng.randint(0, 150) for _ in range(15))]
+    texts = [" ".join(rng.choices(vocabulary, k=length)) for length in lengths]
+
+    words = [tokenizer.tokenize(text) for text in texts]
+    for lefts, rights in ((texts, texts[:3]), (texts[:7], texts)):
+        found = rouge_l(words[: len(lefts)], words[: len(rights)])
+        for row, left in enumerate(lefts):
+            wanted = [plain.score(left, right)["rougeL"].fmeasure for right in rights]
+            assert found[row].tolist() == pytest.approx(wanted)

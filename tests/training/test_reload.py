@@ -191,15 +191,37 @@ def test_a_process_without_an_answer_says_why(program, why, is_of_machine, tmp_p
     assert ("secret" in str(caught.value)) == ("secret" in program)
 
 
-def test_the_program_ends_with_the_process_that_started_it(tmp_path):
-    # A request and no more: stdin ends, as when the parent is killed. Loading the libraries alone
-    # takes longer than that.
-    line = json.dumps({"answer": str(tmp_path / "answer.json")})
-    ended = subprocess.run(
-        [sys.executable, "-P", plain_load.__file__], input=f"{line}\n", text=True, check=False
-    )
-    assert ended.returncode == 1
-    assert not (tmp_path / "answer.json").exists()
+def ended_program(stdin: str) -> int:
+    """Return the exit code of the program: stdin ends, as when the parent is killed."""
+    command = [sys.executable, "-P", plain_load.__file__]
+    return subprocess.run(command, input=stdin, text=True, check=False).returncode
+
+
+def test_the_program_ends_with_the_process_that_started_it(fetched, engine, tmp_path):
+    answer = tmp_path / "answer.json"
+    endless = request(fetched, engine, ends=[1], max_new_tokens=10**6, answer=str(answer))
+    assert ended_program(json.dumps(endless) + "\n") == 1
+    assert not answer.exists()
+
+
+def test_a_process_started_ahead_answers_one_question(tmp_path):
+    program = "import sys; print(sys.stdin.readline()); sys.exit(3)"
+    process = PlainProcess(tmp_path / "reload", 60, (sys.executable, "-c", program))
+    with process.started():
+        waiting = process._waiting
+        for _ in "ab":  # the second one by a process of its own
+            with pytest.raises(PlainLoadError, match="ended with 3"):
+                process.ask(MODEL, QUESTION)
+    assert waiting.returncode == 3
+
+
+def test_a_process_started_ahead_ends_without_a_question(tmp_path):
+    process = PlainProcess(tmp_path / "reload", 60)
+    with process.started():
+        waiting = process._waiting
+        assert waiting.poll() is None
+    assert waiting.returncode == -signal.SIGKILL
+    assert ended_program("") == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's memory is its own")
