@@ -28,6 +28,7 @@ from transformers.quantizers.quantizer_bnb_4bit import Bnb4BitHfQuantizer
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from job.model import Model
+from job.model.packed import Packing
 
 MIN_WIDTH = 16  # inputs or outputs of a layer that is quantized
 KEY = "bitsandbytes_4bit"  # of transformers' quantizers
@@ -41,13 +42,16 @@ class ExpertsQuantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.packs_experts = True
+        self.packing = Packing()
         self.experts: list[str] = []
         self.states: dict[str, QuantState] = {}
 
     def _process_model_before_weight_loading(self, model: Model, **kwargs: Any) -> None:
         make_plain_linears(model)
         super()._process_model_before_weight_loading(model, **kwargs)
-        self.experts = expert_parameters(model, self.modules_to_not_convert)
+        if self.packs_experts:
+            self.experts = expert_parameters(model, self.modules_to_not_convert)
 
     @staticmethod
     def get_modules_to_not_convert(model: Model, *arguments: Any, **named: Any) -> list[str]:
@@ -105,35 +109,52 @@ class _Quantize(Bnb4bitQuantize):  # type: ignore[misc]
     def convert(self, input_dict: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         result = {}
         for name, value in input_dict.items():
+            weight = value[0] if isinstance(value, list) else value
             if name in self.hf_quantizer.experts:
-                weight = value[0] if isinstance(value, list) else value
                 packed = self.hf_quantizer.pack(name, weight)
                 result[name] = nn.Parameter(packed, requires_grad=False)
             else:
-                result |= super().convert({name: value}, **kwargs)
+                result[name] = self._pack_linear(name, weight, **kwargs)
         return result
+
+    def _pack_linear(self, name: str, weight: Tensor, model: Model, **_: Any) -> Params4bit:
+        layer, _parameter = _owner(model, name)
+        if issubclass(layer.source_cls, Conv1D):
+            weight = weight.T
+        layer._is_hf_initialized = True
+        packed: Params4bit = self.hf_quantizer.packing.pack(name, weight, layer, weight.device)
+        return packed
 
 
 @contextmanager
-def quantizing_experts() -> Iterator[None]:
-    """During the block, let transformers quantize experts when it quantizes to 4 bits."""
+def quantizing(experts: bool = True, packing: Packing | None = None) -> Iterator[None]:
+    """During the block, let transformers quantize to 4 bits with the class above.
+
+    `experts` are packed, too, or stay in 16 bits.
+    """
+
+    def make(settings: BitsAndBytesConfig, **named: Any) -> Bnb4BitHfQuantizer:
+        if named.get("pre_quantized", True):
+            return Bnb4BitHfQuantizer(settings, **named)
+        quantizer = ExpertsQuantizer(settings, **named)
+        quantizer.packs_experts = experts
+        quantizer.packing = packing or Packing()
+        return quantizer
+
     before = auto.AUTO_QUANTIZER_MAPPING[KEY]
-    auto.AUTO_QUANTIZER_MAPPING[KEY] = _make_quantizer
+    auto.AUTO_QUANTIZER_MAPPING[KEY] = make
     try:
         yield
     finally:
         auto.AUTO_QUANTIZER_MAPPING[KEY] = before
 
 
-def _make_quantizer(settings: BitsAndBytesConfig, **named: Any) -> Bnb4BitHfQuantizer:
-    """Return the quantizer for plain weights, or transformers' own for a base in 4 bits."""
-    is_in_4_bits = named.get("pre_quantized", True)
-    kind = Bnb4BitHfQuantizer if is_in_4_bits else ExpertsQuantizer
-    return kind(settings, **named)
-
-
 def quantize_in_place(
-    model: Model, settings: BitsAndBytesConfig, device: torch.device, with_experts: bool = True
+    model: Model,
+    settings: BitsAndBytesConfig,
+    device: torch.device,
+    packing: Packing,
+    with_experts: bool = True,
 ) -> None:
     """Quantize a model in the host's memory to 4 bits, and move it to `device`."""
     make_plain_linears(model)
@@ -148,9 +169,7 @@ def quantize_in_place(
             weight = before.weight.data
             if isinstance(before, Conv1D):
                 weight = weight.T.contiguous()
-            module.weight = Params4bit(weight, requires_grad=False, **module.weight.__dict__).to(
-                device
-            )
+            module.weight = packing.pack(f"{name}.weight", weight, module, device)
             module.bias = before.bias
     plain.clear()
 

@@ -6,8 +6,8 @@ Weights are read from safetensors only, and quantized to 4 bits while they are l
 import gc
 import os
 import warnings
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,20 +133,19 @@ def load_base(
     sharded: bool = False,
     is_merging: bool = False,
     on_cpu: bool = False,
+    shared: Path | None = None,
 ) -> Model:
     """Load a base onto this process's device, or `on_cpu`, in 4 bits if the section says so.
 
-    A base to be `sharded` between processes need not fit on the device: it is loaded into the
-    host's memory. To merge an adapter into it, its own quantization is undone. The model has
-    `weights_in_memory`. Raise ConfigError if it cannot be loaded as configured, DataError if its
-    weights are wrong.
+    A base to be `sharded` need not fit on the device, which quantizes each tensor: it stays in the
+    host's memory. Its 4-bit weights are those of the file `shared`, written if it is not there. To
+    merge an adapter into it, its own quantization is undone. The model has `weights_in_memory`.
+    Raise ConfigError if it cannot be loaded as configured, DataError if its weights are wrong.
     """
     with importing():
         import_bitsandbytes()
         import torch
         from transformers import AutoModelForCausalLM
-
-        from job.model.four_bit import quantize_in_place, quantizing_experts
 
     quantization = read_quantization(base.path, base.uri, section, is_merging)
     _check_possible(base, quantization, sharded)
@@ -154,15 +153,12 @@ def load_base(
     set_own(config, quantization)
     settings = bitsandbytes_settings(section, sharded) if quantization.by_recap else None
     is_staged = quantization.own is not None and settings is not None
-    arguments: dict[str, Any] = {}
     # Even None would replace the base's own quantization: the weights would be read as plain ones.
-    if settings is not None and not is_staged:
-        arguments["quantization_config"] = settings
-    # FSDP shards no packed experts: they stay in 16 bits.
-    experts = nullcontext() if sharded else quantizing_experts()
+    is_passed = settings is not None and not is_staged
+    arguments = {"quantization_config": settings} if is_passed else {}
     place = torch.device("cpu") if sharded or on_cpu else device()
 
-    with explained(base.path, base.uri), experts:
+    with explained(base.path, base.uri), _quantizing(settings, sharded, shared) as packing:
         model, loaded = AutoModelForCausalLM.from_pretrained(
             str(base.path),
             config=config,
@@ -180,13 +176,35 @@ def load_base(
         if quantization.is_dequantized:
             make_plain(model, compute_dtype(section.dtype))
         if is_staged:
-            quantize_in_place(model, settings, place, with_experts=not sharded)
+            from job.model.four_bit import quantize_in_place
+
+            quantize_in_place(model, settings, place, packing, with_experts=not sharded)
+    if packing is not None and shared is not None:
+        packing.share(model, shared)
     forbid_repacking(model)
     model.weights_in_memory = WeightsInMemory(
         quantization.in_memory, quantization.own, auto_class(config), four_bit_share(model)
     )
     _log(model, base, is_warned=quantization.by_recap is not None)
     return model
+
+
+@contextmanager
+def _quantizing(settings: Any, sharded: bool, shared: Path | None) -> Iterator[Any]:
+    """During the block, let transformers quantize by bitsandbytes' `settings`; yield the packing.
+
+    Without settings it is None, and bitsandbytes is not imported.
+    """
+    if settings is None:
+        yield None
+        return
+    from job.model.four_bit import quantizing
+    from job.model.packed import packing_of
+
+    packing = packing_of(device() if sharded else None, shared)
+    # FSDP shards no packed experts: they stay in 16 bits.
+    with quantizing(not sharded, packing):
+        yield packing
 
 
 def base_quantization(path: Path) -> str | None:

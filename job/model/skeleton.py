@@ -21,7 +21,7 @@ def make_skeleton(folder: Path, section: ModelSection | AdapterModelSection) -> 
     from transformers import AutoModelForCausalLM
     from transformers.quantizers.auto import get_hf_quantizer
 
-    from job.model.four_bit import ExpertsQuantizer, quantizing_experts
+    from job.model.four_bit import ExpertsQuantizer, quantizing
 
     uri = section.base or str(folder)
     quantization = read_quantization(folder, uri, section)
@@ -31,7 +31,7 @@ def make_skeleton(folder: Path, section: ModelSection | AdapterModelSection) -> 
     if quantization.is_dequantized:
         remove_own(config)
 
-    with explained(folder, uri), quantizing_experts():
+    with explained(folder, uri), quantizing():
         quantizer, config, devices = get_hf_quantizer(config, settings, {"": "cpu"}, True, {})
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(

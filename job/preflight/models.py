@@ -24,6 +24,7 @@ from job.model.fetch import (
     read_adapter,
 )
 from job.model.files import ADAPTER_CONFIG
+from job.model.quantization import FourBitShare
 from job.preflight.access import SmallFiles, describe_base, small_files
 from job.preflight.checks import Check, Found, check, check_value
 from job.preflight.serving import describe_serving_of_adapter, describe_serving_of_training
@@ -37,6 +38,13 @@ from job.telemetry import event
 LOADING = "loading torch, to ask the base as a model without its weights: some seconds"
 NOT_ASKED = "not asked: the base brings its own code, which is not run for a plan"
 MAX_CHARACTERS_OF_A_PROMPT = 300
+
+GPU_GB = 80
+# Of such a GPU: the rest is for activations, which are recomputed, and for what kernels need.
+MAX_WEIGHTS_GB = 60
+BYTES_IN_4_BITS = (
+    0.5625  # with a scale of 4 bytes for each 64 weights; double quantization has less
+)
 
 
 def announce(uri: str, trust_remote_code: bool) -> None:
@@ -62,7 +70,10 @@ def training_checks(
         from job.training.examine import examine_base
 
         examined = examine_base(small.folder, config)
-        return Found(f"{examined.base.text()}\n{examined.adapter_text()}", examined)
+        lines = [examined.base.text(), examined.adapter_text()]
+        if config.training.distribution == "fsdp":
+            lines += advice_against_sharding(examined.base.four_bit)
+        return Found("\n".join(lines), examined)
 
     model, examined = check_value("model", examine, "model.base")
     if examined is None:
@@ -76,6 +87,20 @@ def training_checks(
         "model.base",
     )
     return [model, serving, asked], prompt
+
+
+def advice_against_sharding(share: FourBitShare) -> list[str]:
+    """Return the advice, if any, to hold a base in one GPU in place of a share in each of several.
+
+    Weights that are not in 4 bits have 16.
+    """
+    size = (BYTES_IN_4_BITS * share.four_bit + 2 * (share.total - share.four_bit)) / 1e9
+    if size > MAX_WEIGHTS_GB:
+        return []
+    return [
+        f"one GPU of {GPU_GB} GB holds these weights (about {size:.2g} GB): there, "
+        "training.distribution: ddp trains without waiting for the weights of other GPUs"
+    ]
 
 
 def generating_checks(config: SummarizeConfig | EvaluateConfig) -> list[Check]:

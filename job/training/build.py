@@ -20,7 +20,7 @@ from job.model.modules import name_body
 from job.training.causes import BUILDING, Phase, explaining
 from job.training.prepare import Run
 from job.training.rows import Splits
-from job.training.sharding import prepare_sharding
+from job.training.sharding import load_to_shard, prepare_sharding
 from job.training.trainer import RecapTrainer
 
 # Of glibc's malloc.h.
@@ -43,7 +43,10 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
         keep_freed_memory()
 
     with explaining(_loading(run)):
-        model = load_base(run.base, config.model, is_sharded)
+        if is_sharded:
+            model = load_to_shard(run.base, config.model, run.work)
+        else:
+            model = load_base(run.base, config.model)
     prepare_for_training(model)
     name_body(model)
     # transformers creates the folder on the first machine only, when it saves.

@@ -1,10 +1,11 @@
 """FSDP: each process holds a shard of the base; layers are gathered one after the other to compute.
 
-Prepares a trainer's settings for it, and copies trained weights out of a model and back into it,
-whether it is sharded or whole.
+Loads a base for it, prepares a trainer's settings, and copies trained weights out of a model and
+back into it, whether it is sharded or whole.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from accelerate import DistributedType, PartialState
@@ -17,7 +18,28 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 from trl import SFTConfig
 
+from job.config.sections import ModelSection
 from job.model import Model
+from job.model.fetch import Base
+from job.model.load import load_base
+from job.training.ranks import first_then_others
+
+
+def load_to_shard(base: Base, section: ModelSection, work: Path) -> Model:
+    """Collective: return a base in the host's memory, which the processes of a machine share.
+
+    The first process of each machine quantizes it, and the others map what it wrote to `work`.
+    """
+    file = work / "packed.safetensors"
+    is_first_here = PartialState().is_local_main_process
+    if is_first_here:
+        file.unlink(missing_ok=True)  # of a process that was killed
+    model = first_then_others(lambda: load_base(base, section, sharded=True, shared=file))
+    # The file needs no name any more once all have mapped it.
+    PartialState().wait_for_everyone()
+    if is_first_here:
+        file.unlink(missing_ok=True)
+    return model
 
 
 def prepare_sharding(settings: SFTConfig, dtype: torch.dtype) -> None:

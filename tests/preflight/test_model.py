@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from peft import get_peft_model
 from job.config.commands import SummarizeConfig, TrainConfig
 from job.config.sections import StorageSection
 from job.errors import ExitCode
+from job.model.quantization import FourBitShare
 from job.preflight.checks import Plan
-from job.preflight.models import LOADING
+from job.preflight.models import LOADING, advice_against_sharding
 from job.preflight.plan import plan
 from job.storage.open import open_store
 from job.telemetry import LOGGER
@@ -68,6 +70,19 @@ def test_a_plan_says_what_is_trained_and_what_is_in_4_bits(training, base):
         "adapter: 8,704 parameters in 14 modules"
     )
     assert line_of(found, "prompt").endswith("⟨conversation⟩\\n\\n### Response:\\n")
+
+
+def test_a_plan_advises_against_sharding_what_one_gpu_holds(training, base):
+    sharded = {"distribution": "fsdp"}
+    assert "one GPU of 80 GB holds these weights" in line_of(
+        training(base, training=sharded), "model"
+    )
+    assert "80 GB" not in line_of(training(base), "model")
+    # Llama 3.3 70B with its embeddings in 16 bits, and the same without 4 bits.
+    llama = FourBitShare(68_451_041_280, 70_553_706_496, 2_101_346_304)
+    (advice,) = advice_against_sharding(llama)
+    assert "(about 43 GB)" in advice
+    assert not advice_against_sharding(replace(llama, four_bit=0))
 
 
 def test_a_plan_allocates_no_adapter(training, base, monkeypatch):

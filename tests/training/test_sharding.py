@@ -54,6 +54,8 @@ def test_fsdp_with_a_4_bit_base_ends_like_ddp(config, write_config, poisoned, dt
         settings = [f"run={distribution}", f"training.distribution={distribution}"]
         done = train(path, *settings, folder=poisoned)
         assert done.returncode == ExitCode.DONE, done.stderr
+        packed = done.stderr.count("4-bit weights are shared by the processes of this machine")
+        assert packed == (distribution == "fsdp"), "one process has packed them"
         assert [*poisoned.glob("*.imported")] == [], "nor through accelerate's launcher"
         store = store_of(config | {"run": distribution})
         numbers[distribution] = logged(store)
