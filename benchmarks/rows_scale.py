@@ -8,9 +8,10 @@ times, in processes of their own:
 - first: what `recap train` does at its first start;
 - second: what it does at its next start, up to the first batch.
 
-Each runs with the demo's tokenizer, which is a real and fast one. Imports are not measured. It
-prints seconds, conversations a second and peak memory, then the ratios of first and second to
-plain, which is left out above 100,000 conversations, for which it needs gigabytes.
+Each runs with the demo's tokenizer, which is a real and fast one. Imports, the tokenizer's loading
+and the base's digest are not measured. It prints seconds, conversations a second and peak memory,
+then the ratios of first and second to plain, which is left out above 100,000 conversations, for
+which it needs gigabytes.
 
 It ends with 1, and says why, if a size misses a goal below. It needs the repository's root on
 PYTHONPATH, or recap installed from it.

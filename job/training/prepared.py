@@ -100,7 +100,7 @@ def _folder(parent: Path, kind: Kind, identity: dict[str, Any]) -> Path:
 def _is_whole(folder: Path) -> bool:
     """Return True if the folder is what its manifest says, and only this user can have written it.
 
-    It holds pickles, and whoever writes a pickle decides what its reader does.
+    Whoever can write to it decides what is learned.
     """
     try:
         found = folder.stat()

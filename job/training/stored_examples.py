@@ -4,31 +4,29 @@ Those to train on are not kept in memory: they are only needed to encode rows, a
 the scores.
 """
 
+import json
 import os
-import pickle
 import platform
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
 from job.config.commands import TrainConfig
 from job.config.sections import to_plain
-from job.conversations.record import Conversation
+from job.conversations.record import Conversation, Source, Turn
+from job.conversations.splits import Overlap
 from job.environment import versions
 from job.storage.atomic import reading
 from job.storage.local import LocalStore
 from job.storage.open import InputFile
 from job.telemetry import recorded_warnings, warn
-from job.training.examples import Examples, list_files, read_examples
+from job.training.examples import Examples, SplitFacts, list_files, read_examples
 from job.training.prepared import prepared_data
 
-TRAIN = "train.pickle"
-OTHERS = "others.pickle"
-CONVERSATIONS_AT_ONCE = 1000  # in one pickle
-LENGTH_BYTES = 8  # before each pickle: its length
+TRAIN = "train.jsonl"
+OTHERS = "others.json"
 
 Warnings = list[tuple[str, dict[str, Any]]]
 
@@ -82,7 +80,7 @@ def _state(file: InputFile) -> list[object]:
 
 
 class StoredConversations:
-    """The conversations in a file, read a thousand at a time whenever they are iterated over.
+    """The conversations in a file, read one after another whenever they are iterated over.
 
     The file is mapped: it may be deleted meanwhile. A process that unpickles this maps it, too.
     """
@@ -90,44 +88,55 @@ class StoredConversations:
     def __init__(self, path: Path) -> None:
         self._path = path
         with path.open("rb") as file:
-            self._content = mmap(file.fileno(), 0, access=ACCESS_READ)
+            self._lines = mmap(file.fileno(), 0, access=ACCESS_READ)
 
     def __iter__(self) -> Iterator[Conversation]:
         start = 0
-        while start < len(self._content):
-            first = start + LENGTH_BYTES
-            start = first + int.from_bytes(self._content[start:first], "big")
-            yield from pickle.loads(self._content[first:start])
+        while start < len(self._lines):
+            end = self._lines.find(b"\n", start)
+            yield _conversation(json.loads(self._lines[start:end].decode()))
+            start = end + 1
 
     def __reduce__(self) -> tuple[Callable[[Path], "StoredConversations"], tuple[Path]]:
         return (StoredConversations, (self._path,))
 
 
-@dataclass(frozen=True)
-class _Others:
-    """All of `Examples` but the conversations to train on, and the warnings of reading them."""
-
-    examples: Examples
-    warnings: Warnings
-
-
 def _store(folder: Path, examples: Examples, warnings: Warnings) -> None:
-    _write_conversations(folder / TRAIN, examples.train)
-    others = _Others(replace(examples, train=()), warnings)
-    with (folder / OTHERS).open("wb") as file:
-        pickle.dump(others, file)
-
-
-def _write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
-    remaining = iter(conversations)
-    with path.open("wb") as file:
-        while batch := list(islice(remaining, CONVERSATIONS_AT_ONCE)):
-            content = pickle.dumps(batch)
-            file.write(len(content).to_bytes(LENGTH_BYTES, "big"))
-            file.write(content)
+    # As JSON: what outlives a job must not be able to execute anything, as a pickle can.
+    with (folder / TRAIN).open("w", encoding="utf-8") as file:
+        for conversation in examples.train:
+            file.write(json.dumps(conversation) + "\n")
+    others = {"examples": asdict(replace(examples, train=[])), "warnings": warnings}
+    (folder / OTHERS).write_text(json.dumps(others, default=str), encoding="utf-8")
 
 
 def _load(folder: Path) -> tuple[Examples, Warnings]:
-    train = StoredConversations(folder / TRAIN)
-    others: _Others = pickle.loads((folder / OTHERS).read_bytes())
-    return replace(others.examples, train=train, stored_as=folder.name), others.warnings
+    others = json.loads((folder / OTHERS).read_bytes())
+    fields = others["examples"]
+    examples = Examples(
+        **fields
+        | {
+            "train": StoredConversations(folder / TRAIN),
+            "validation": [_conversation(parts) for parts in fields["validation"]],
+            "uncleaned": [_conversation(parts) for parts in fields["uncleaned"]],
+            "overlap": [Overlap(**pair) for pair in fields["overlap"]],
+            "cleaning": tuple(fields["cleaning"]),
+            "of_train": SplitFacts(**fields["of_train"]),
+            "of_validation": SplitFacts(**fields["of_validation"]),
+            "stored_as": folder.name,
+        }
+    )
+    return examples, others["warnings"]
+
+
+def _conversation(parts: list[Any]) -> Conversation:
+    """Return the conversation whose parts, and theirs, JSON has as lists."""
+    id, turns, source, references, metadata, doubts = parts
+    return Conversation(
+        id,
+        tuple(map(Turn._make, turns)),
+        Source._make(source),
+        tuple(references),
+        metadata,
+        tuple(doubts),
+    )
