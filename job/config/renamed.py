@@ -61,6 +61,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "from": ("data.turns",),
     "fsdp": ("training.distribution",),
     "fsdp_config": ("training.distribution",),
+    "full_determinism": ("training.deterministic",),
     "grad_accum": ("training.gradient_accumulation_steps",),
     "gradient_accumulation": ("training.gradient_accumulation_steps",),
     "gradient_checkpointing": ("training.activation_checkpointing",),

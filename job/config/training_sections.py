@@ -59,9 +59,18 @@ class TrainingSection(Section):
         None, ge=1, description="Maximum number of optimizer steps. null trains for all epochs."
     )
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
-    batch_size: int = Field(4, ge=1, description="Number of rows in a forward pass on one device.")
+    batch_size: int = Field(
+        4,
+        ge=1,
+        description="Number of the longest rows in a forward pass on one device. Of shorter rows, "
+        "a pass has as many as need no more memory. Where memory runs out, a single process makes "
+        "smaller passes of the same step by itself.",
+    )
     gradient_accumulation_steps: int = Field(
-        4, ge=1, description="Number of forward passes in an optimizer step."
+        4,
+        ge=1,
+        description="An optimizer step has batch_size times as many rows on each device, in as "
+        "many forward passes as their lengths ask for.",
     )
     max_tokens: int = Field(
         2048,
@@ -72,8 +81,11 @@ class TrainingSection(Section):
     optimizer: Literal[
         "adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_8bit"
     ] = Field(
-        "adamw_torch",
-        description="Optimizer. The states of LoRA are small, so plain AdamW needs little memory.",
+        "adamw_torch_fused",
+        description="Optimizer. The states of LoRA are small, so plain AdamW needs little memory. "
+        "paged_adamw_32bit moves to the host only tensors of 100,000 numbers or more: where an "
+        "adapter has none, and on CPUs, adamw_torch_fused computes the same in less time, and is "
+        "taken for it.",
     )
     scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
         "cosine", description="Learning rate schedule after the warmup."
@@ -87,14 +99,20 @@ class TrainingSection(Section):
     )
     weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Norm to which gradients are clipped.")
-    packing: bool = Field(False, description="Pack several rows into one of max_tokens.")
+    packing: bool = Field(
+        False,
+        description="Pack several rows into one of max_tokens, in which each sees itself alone. On "
+        "GPUs a kernel for rows of any length computes their attention; elsewhere packing is "
+        "seldom faster than micro-batches of similar length.",
+    )
     group_by_length: bool = Field(
         True, description="Batch rows of similar length, which saves padding."
     )
     activation_checkpointing: bool | Literal["auto"] = Field(
         "auto",
-        description="Recompute activations in the backward pass, which saves memory. auto is "
-        "true with a GPU and false without.",
+        description="Recompute activations in the backward pass, which saves memory and takes "
+        "longer. auto recomputes no layer, every fourth, third or second, or all, by the memory "
+        "that is free and what one pass of the longest row needs; with fsdp on GPUs, all.",
     )
     save_every_steps: int | None = Field(
         None, ge=1, description="Number of optimizer steps between checkpoints."
@@ -138,6 +156,20 @@ class TrainingSection(Section):
         ge=0,
         description="Number of validation conversations that are summarized for TensorBoard at "
         "each evaluation.",
+    )
+    evaluation_share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Maximum share of the training's time for evaluations and sample summaries, of "
+        "which a minute is always allowed. An evaluation beyond it is skipped, except the last and "
+        "those that choose the adapter or end the training. 1 has no limit.",
+    )
+    deterministic: bool = Field(
+        False,
+        description="Use algorithms on GPUs that add in one order, and fail where there is none: a "
+        "run that is interrupted and resumed on the same kind of GPU then ends with the same "
+        "bytes. It is slower. On CPUs that holds without it.",
     )
     seed: int = Field(42, ge=0, le=LARGEST_SEED, description="Seed of everything that is random.")
     processes: int | None = Field(

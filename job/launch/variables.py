@@ -31,6 +31,9 @@ VLLM_BINDING = "VLLM_CPU_OMP_THREADS_BIND"
 # them.
 OF_A_RANK = re.compile(rf"{TAKEN.pattern}|LOCAL_\w+|ROLE_\w+|TORCHELASTIC_\w+|ACCELERATE_\w+")
 
+# The settings of torch's allocator for GPUs; the second is their older name.
+ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+
 
 def thread_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what to set so that threads wait briefly; nothing if the user has decided."""
@@ -52,6 +55,9 @@ def training_variables(environment: Mapping[str, str]) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         SUPERVISOR: str(os.getpid()),
     }
+    if not any(name in inherited for name in ALLOCATOR_VARIABLES):
+        # Micro-batches differ in length: blocks of one size would not serve the next.
+        own[ALLOCATOR_VARIABLES[0]] = "expandable_segments:True"
     return inherited | own | safe_variables(inherited) | thread_variables(inherited)
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,21 @@ from trl import SFTConfig
 
 from job.config.commands import TrainConfig
 from job.config.training_sections import TrainingSection
+from job.model import Model
 from job.model.adapter import lora_config
 from job.model.families import keep_adapter_in_float32, prepare_for_training
 from job.model.load import compute_dtype, load_base
 from job.model.modules import name_body
+from job.telemetry import event
 from job.training.causes import BUILDING, Phase, explaining
 from job.training.prepare import Run
 from job.training.rows import Splits
 from job.training.sharding import load_to_shard, prepare_sharding
 from job.training.trainer import RecapTrainer
+
+PAGED = "paged_adamw_32bit"
+FUSED = "adamw_torch_fused"
+MIN_PAGED_NUMBERS = 100_000  # of a tensor: bitsandbytes keeps smaller ones on the GPU
 
 # Of glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
@@ -41,6 +48,8 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
     is_sharded = section.distribution == "fsdp"
     if not torch.cuda.is_available():
         keep_freed_memory()
+    if section.deterministic:
+        add_in_one_order()
 
     with explaining(_loading(run)):
         if is_sharded:
@@ -62,6 +71,8 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
             limits=config.limits,
             needs_validation_loss=chooses_evaluation or section.patience is not None,
             wait_for_uploads=wait_for_uploads,
+            rows_at_once=section.batch_size,
+            chooses_recomputation=section.activation_checkpointing == "auto" and not is_sharded,
             model=model,
             args=settings,
             train_dataset=run.data.rows.train.dataset,
@@ -73,6 +84,9 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
     set_intervals(trainer.args, section, len(trainer.train_dataset))
     trainer.remove_callback(PrinterCallback)
     _check_rows(trainer, run.data.rows)
+    if trainer.args.optim == PAGED and not is_anything_paged(trainer.model):
+        trainer.args.optim = FUSED
+        event("paging would move nothing to the host: the optimizer is " + FUSED)
     keep_adapter_in_float32(trainer.model)
     return trainer
 
@@ -108,7 +122,8 @@ def make_settings(run: Run, folder: Path) -> SFTConfig:
         logging_first_step=True,
         # Log a loss that is NaN as it is; transformers would log the mean of those before.
         logging_nan_inf_filter=False,
-        include_num_input_tokens_seen="non_padding",
+        # RecapTrainer counts them, without asking the GPU.
+        include_num_input_tokens_seen="no",
         eval_strategy="steps",
         save_strategy="steps",
         # `Uploads` deletes a folder once it is committed; transformers might delete it before.
@@ -127,9 +142,9 @@ def _optimization(section: TrainingSection) -> dict[str, Any]:
     return {
         "num_train_epochs": section.epochs,
         "max_steps": section.max_steps or -1,
-        "per_device_train_batch_size": section.batch_size,
-        "per_device_eval_batch_size": section.batch_size,
-        "gradient_accumulation_steps": section.gradient_accumulation_steps,
+        # All rows of a step: RecapTrainer divides them into micro-batches.
+        "per_device_train_batch_size": section.batch_size * section.gradient_accumulation_steps,
+        "gradient_accumulation_steps": 1,
         "learning_rate": section.learning_rate,
         "lr_scheduler_type": section.scheduler,
         "warmup_steps": section.warmup_ratio,  # transformers reads less than 1 as a ratio
@@ -143,16 +158,21 @@ def _optimization(section: TrainingSection) -> dict[str, Any]:
 def _machine(config: TrainConfig) -> dict[str, Any]:
     has_gpu = torch.cuda.is_available()
     dtype = compute_dtype(config.model.dtype)
+    is_sharded = config.training.distribution == "fsdp"
     checkpointing = config.training.activation_checkpointing
     if checkpointing == "auto":
-        checkpointing = has_gpu
+        # RecapTrainer chooses by memory, which a sharded base, by its size, has not.
+        checkpointing = is_sharded and has_gpu
     return {
         "gradient_checkpointing": checkpointing,
-        "fsdp": config.training.distribution == "fsdp",
+        "fsdp": is_sharded,
         "use_cpu": not has_gpu,
         "bf16": dtype == torch.bfloat16,
         "fp16": dtype == torch.float16,
-        "dataloader_pin_memory": has_gpu,
+        # Each adapted module takes part in each pass: nothing to search for in the graph.
+        "ddp_find_unused_parameters": False,
+        # Buffers are tables of positions, the same on all ranks.
+        "ddp_broadcast_buffers": False,
     }
 
 
@@ -174,6 +194,27 @@ def steps_per_epoch(section: TrainingSection, rows: int, processes: int) -> int:
 def interval(steps: int | None, epochs: float | None, per_epoch: int) -> int:
     """Return an interval in optimizer steps, given in either unit. Half an epoch if in neither."""
     return steps or max(1, round((epochs or 0.5) * per_epoch))
+
+
+def is_anything_paged(model: Model) -> bool:
+    """Return True if bitsandbytes would page the states of any trained weight of the model."""
+    if not torch.cuda.is_available():
+        return False
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    return any(weight.numel() >= MIN_PAGED_NUMBERS for weight in trained)
+
+
+def add_in_one_order() -> None:
+    """Let torch use algorithms alone that give the same bytes each time, in this process.
+
+    One that has no such algorithm raises RuntimeError. A no-op on CPUs, whose own do. Must be
+    called before the first product on a GPU: cuBLAS reads its variable then.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # It would fill new tensors, so that reading them too early gives the same bytes, too.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
 
 
 def keep_freed_memory() -> None:

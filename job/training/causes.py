@@ -59,7 +59,8 @@ STEPPING = Phase(
 )
 EVALUATING = Phase(
     "computing the validation loss",
-    "lower training.batch_size or training.max_tokens; a single process halves the batch by itself",
+    "lower training.batch_size or training.max_tokens; a single process makes smaller batches by "
+    "itself",
 )
 PUBLISHING = Phase(
     "writing the adapter",

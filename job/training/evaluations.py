@@ -1,11 +1,11 @@
 """Evaluations between steps: when they happen, which is the best, and when they end the training.
 
-`EvaluateLastStep` and `KeepBest` are callbacks, which transformers calls in the order in which
-`fit` adds them.
+Its callbacks are called by transformers in the order in which `fit` adds them.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from job.training.sharding import put_back, trained_weights
 
 LogEntry = Mapping[str, float]  # in the trainer's history
 BEST_ADAPTER = "best_adapter.safetensors"  # in a checkpoint
+FREE_SECONDS = 60.0  # of evaluations, which no share of the training's time limits
 
 
 class EvaluateLastStep(TrainerCallback):  # type: ignore[misc]
@@ -77,6 +78,62 @@ def best_evaluation(log_history: Sequence[LogEntry], patience: int | None) -> Lo
 def evaluations_of(log_history: Sequence[LogEntry]) -> list[LogEntry]:
     """Return the entries of the trainer's log that are evaluations."""
     return [entry for entry in log_history if "eval_loss" in entry]
+
+
+class BoundTime(TrainerCallback):  # type: ignore[misc]
+    """Skip an evaluation that is due where those so far have had their share of the time.
+
+    A minute is always allowed, and evaluations that decide are never skipped. Must be called before
+    EvaluateLastStep, which evaluates in any case.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        share: float,
+        may_skip: bool,
+        anywhere: Callable[[bool], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._trainer = trainer
+        self._share = share
+        self._may_skip = may_skip
+        self._anywhere = anywhere
+        self._clock = clock
+        self._began = clock()
+        self._skipped = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._began = self._clock()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        is_last = state.global_step >= state.max_steps
+        if not control.should_evaluate or is_last or not self._may_skip:
+            return
+        seconds = self._trainer.evaluation_seconds
+        expected = seconds[-1] if seconds else 0.0
+        # Collective: the ranks' clocks differ.
+        if self._anywhere(self.is_used_up(expected)):
+            control.should_evaluate = False
+            self._skipped += 1
+            event("evaluation skipped: training.evaluation_share", step=state.global_step)
+
+    def is_used_up(self, expected_seconds: float = 0.0) -> bool:
+        """Return True if evaluations, with one more of this time, have more than their share."""
+        spent = sum(self._trainer.evaluation_seconds) + expected_seconds
+        allowed = self._share * (self._clock() - self._began)
+        return self._share < 1 and spent > max(allowed, FREE_SECONDS)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        spent = sum(self._trainer.evaluation_seconds)
+        share = spent / max(self._clock() - self._began, 1e-9)
+        event(
+            "time of the training for evaluations and sample summaries",
+            seconds=round(spent, 1),
+            share=round(share, 3),
+            evaluations=len(self._trainer.evaluation_seconds),
+            skipped=self._skipped,
+        )
 
 
 class KeepBest(TrainerCallback):  # type: ignore[misc]

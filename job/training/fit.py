@@ -25,7 +25,7 @@ from job.training.build import build_trainer
 from job.training.candidates import Candidates, KeepCandidates, candidates_of
 from job.training.causes import STEPPING, blaming_the_config, explaining
 from job.training.prepare import Run
-from job.training.ranks import agree, first_then_others, is_first, share_stop
+from job.training.ranks import agree, anywhere, first_then_others, is_first, share_stop
 from job.training.samples import SampleSummaries
 from job.training.scoring import ends_run, summarize_in_memory
 from job.training.stop import StopSignal
@@ -229,9 +229,12 @@ def _make_callbacks(
     if candidates:
         # After an evaluation that a stop ends, too, so before StopAfterEvaluation.
         made.append(KeepCandidates(trainer, candidates))
+    decides = section.adapter_from != "last_step" or section.patience is not None
+    bound = evaluations.BoundTime(trainer, section.evaluation_share, not decides, anywhere)
+    made.append(bound)
     # All ranks must call a sharded model; of a whole one, rank 0 alone writes samples.
     if writer or trainer.is_fsdp_enabled:
-        made.append(_make_samples(run, session.stop, trainer, writer))
+        made.append(_make_samples(run, session.stop, trainer, writer, bound))
     if writer:
         made.append(callbacks.LogProgress(writer.add_scalar, _gpu_uses()))
         made.append(callbacks.LogMetrics())
@@ -248,22 +251,30 @@ def _gpu_uses() -> Callable[[], list[Use]]:
 
 
 def _make_samples(
-    run: Run, stop: StopSignal, trainer: RecapTrainer, writer: SummaryWriter | None
+    run: Run,
+    stop: StopSignal,
+    trainer: RecapTrainer,
+    writer: SummaryWriter | None,
+    bound: evaluations.BoundTime,
 ) -> SampleSummaries:
     def write_text(name: str, text: str, step: int) -> None:
         if writer:
             writer.add_text(name, text, step)
 
-    def is_stopping() -> bool:
+    def is_skipped() -> bool:
+        is_last = trainer.state.global_step >= trainer.state.max_steps
+        is_used_up = not is_last and bound.is_used_up()
         # Ranks that share a model must skip the samples together; a single one need not ask.
-        return share_stop(stop) if trainer.is_fsdp_enabled else stop.requested
+        if trainer.is_fsdp_enabled:
+            return share_stop(stop) or anywhere(is_used_up)
+        return stop.requested or is_used_up
 
     summarize = summarize_in_memory(run, trainer.model)
     return SampleSummaries(
         run.data.examples.validation[: run.config.training.sample_summaries],
         lambda conversations: summarize(conversations).texts,
         write_text,
-        is_stopping,
+        is_skipped,
         partial(ends_run, stop=stop, model=trainer.model),
     )
 

@@ -5,6 +5,7 @@ transformers calls them in the order in which `fit` adds them.
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +112,11 @@ class OwnIntervals(TrainerCallback):  # type: ignore[misc]
 
 
 class LossWindow(TrainerCallback):  # type: ignore[misc]
-    """Store the sum of losses since the last log in each checkpoint: the next mean needs it.
+    """Store in each checkpoint what transformers does not, and an exact resume needs.
 
-    Each rank has a file of its own, as the sums differ. Must be called before PublishCheckpoints at
-    a save.
+    That is the sum of losses since the last log, of which the next mean is made, and the size of
+    micro-batches, which may have become smaller for want of memory. Each rank has a file of its
+    own, as the sums differ. Must be called before PublishCheckpoints at a save.
     """
 
     def __init__(self, trainer: Any, resumed_from: Path | None) -> None:
@@ -129,11 +131,14 @@ class LossWindow(TrainerCallback):  # type: ignore[misc]
         # transformers has just set both to their values for a new training.
         self._trainer._tr_loss += window["loss_sum"]
         self._trainer._globalstep_last_logged = window["last_logged_step"]
+        budget = self._trainer.budget
+        self._trainer.budget = replace(budget, tokens=window["micro_batch_tokens"])
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         window = {
             "loss_sum": self._trainer._tr_loss.item(),
             "last_logged_step": self._trainer._globalstep_last_logged,
+            "micro_batch_tokens": self._trainer.budget.tokens,
         }
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (folder / _window_name(args)).write_text(json.dumps(window), encoding="utf-8")

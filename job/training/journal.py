@@ -42,6 +42,7 @@ WITHOUT_EFFECT = {
         "log_every_steps",
         "keep_last",
         "sample_summaries",
+        "evaluation_share",  # it skips no evaluation that decides
         "processes",  # a checkpoint's identity has the real number of processes
     },
     # The addresses of the data; the fingerprint has digests of its content.

@@ -115,19 +115,13 @@ def use_own_head(base: Model) -> None:
 
 
 def _output(logits: Tensor, labels: Tensor, num_items: Any) -> FusedCausalLMOutput:
-    """Return what TRL's fused head returns, zero for tokens without a label."""
+    """Return what recap reads of TRL's fused head, zero for tokens without a label."""
     mask = labels[:, 1:] != IGNORED
     log_probs = _log_probabilities(logits, labels.clamp(min=0)) * mask
-    with torch.no_grad():
-        all_log_probs = logits[:, :-1].float().log_softmax(dim=-1)
-        entropy = -(all_log_probs.exp() * all_log_probs).sum(dim=-1) * mask
-        is_top1 = (all_log_probs.argmax(dim=-1) == labels[:, 1:]) & mask
     count = mask.sum().clamp(min=1) if num_items is None else num_items
     return FusedCausalLMOutput(
         loss=-log_probs.sum() / count,
         log_probs=log_probs,
-        entropy=entropy,
-        is_top1=is_top1,
         label_mask=mask,
     )
 

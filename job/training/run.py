@@ -39,12 +39,13 @@ from job.storage.holder import this_process
 from job.storage.lease import GuardedStore, Lease
 from job.storage.open import open_store
 from job.storage.store import Store
-from job.telemetry import event, heartbeat
+from job.telemetry import event, heartbeat, warn
 from job.training import journal
 from job.training.attempt import CurrentAttempt, record_attempt
 from job.training.candidates import delete_candidates
 from job.training.causes import PUBLISHING, explaining
 from job.training.deliver import deliver
+from job.training.evaluations import FREE_SECONDS
 from job.training.fit import Session, fetch_checkpoint, fit, step_of
 from job.training.gate import published_adapter, raise_verdict, settle_gate
 from job.training.prepare import Run, prepare
@@ -141,6 +142,7 @@ def _score_and_publish(attempt: CurrentAttempt, trained: _Trained, stop: StopSig
     with process_ahead(attempt) as process:
         with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
             result = score_or_reason(attempt, trained.systems, contest, stop)
+        _log_share_of_scoring(attempt)
         with attempt.timed("publish_seconds"), heartbeat("publishing"):
             reload = verify_adapter(attempt, folder, result, process)
             if isinstance(result, Scored):
@@ -148,6 +150,18 @@ def _score_and_publish(attempt: CurrentAttempt, trained: _Trained, stop: StopSig
             publish(attempt, trained.history, result, reload)
             settle_gate(attempt, contest, result, reload)
             deliver(attempt, folder, published_adapter(run), scores_of(result), reload)
+
+
+def _log_share_of_scoring(attempt: CurrentAttempt) -> None:
+    """Log the time for scoring, and warn if it is above its share. It is never cut.
+
+    A verdict of the gate must not depend on how fast the machine is.
+    """
+    scoring = attempt.timings["evaluate_seconds"]
+    share = scoring / (scoring + attempt.timings.get("train_seconds", 0.0))
+    event("time of the run for scoring", seconds=round(scoring, 1), share=round(share, 3))
+    if scoring > FREE_SECONDS and share > attempt.run.config.training.evaluation_share:
+        warn("scoring took more than training.evaluation_share: lower evaluation.max_conversations")
 
 
 @contextmanager

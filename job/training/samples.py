@@ -25,21 +25,21 @@ class SampleSummaries(TrainerCallback):  # type: ignore[misc]
         conversations: list[Conversation],
         summarize: Callable[[list[Conversation]], list[str]],
         write_text: Callable[[str, str, int], None],
-        is_stopping: Callable[[], bool],
+        is_skipped: Callable[[], bool],
         ends_run: Callable[[Exception], bool],
     ) -> None:
         self._conversations = conversations
         self._summarize = summarize
         self._write_text = write_text
-        self._is_stopping = is_stopping
+        self._is_skipped = is_skipped
         self._ends_run = ends_run
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Summarize and write, unless the run is stopping. A failure is logged and ends nothing.
+        """Summarize and write, unless this is to be skipped. A failure is logged and ends nothing.
 
         Raises the errors for which `ends_run` returns True.
         """
-        if not self._conversations or self._is_stopping():
+        if not self._conversations or self._is_skipped():
             return
         try:
             self._write(state.global_step)

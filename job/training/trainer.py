@@ -1,20 +1,42 @@
-"""TRL's trainer with exact resume, exact validation loss, and a check for divergence."""
+"""TRL's trainer with exact resume, exact validation loss, and micro-batches of little padding."""
 
-import math
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.trainer_pt_utils import get_length_grouped_indices
+from torch.utils.data import DataLoader
 from trl import SFTTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from job.config.training_sections import TrainLimitsSection
-from job.errors import DivergedError, PreemptedError, is_out_of_memory
+from job.errors import PreemptedError, is_out_of_memory
 from job.model import Model
+from job.model.load import free_memory
+from job.prompt.encode import IGNORED
 from job.telemetry import warn
+from job.training.batches import (
+    TOKENS_OF_A_PASS,
+    TOKENS_OF_A_PASS_ON_A_GPU,
+    Budget,
+    Collator,
+    EpochSampler,
+    EvaluationSampler,
+    Ranks,
+    Row,
+    StepBatch,
+    StepSampler,
+    Tensors,
+    lengths_in,
+    lengths_of,
+)
 from job.training.causes import EVALUATING, explaining
+from job.training.divergence import Divergence
 from job.training.own_head import check_looks_back, is_fused_head_right, use_own_head
+from job.training.packed_attention import choose_attention, torch_kernel
+from job.training.recomputation import Recomputation
 from job.training.sharding import check_sharded, trained_weights
 from job.training.shortcuts import (
     is_mask_needless,
@@ -22,15 +44,6 @@ from job.training.shortcuts import (
     project_learned_tokens_only,
 )
 from job.training.uploads import make_room
-
-REMEDY = (
-    "lower training.learning_rate or raise warmup_ratio, look at the rows before it, or set "
-    "limits.on_divergence: roll_back"
-)
-REMEDY_AT_STEP_1 = (
-    "nothing was learned before it, so the base computes them: copy or fetch the base again, set "
-    "model.dtype: float32, or look at the first rows"
-)
 
 
 class RecapTrainer(SFTTrainer):  # type: ignore[misc]
@@ -47,10 +60,14 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         limits: TrainLimitsSection,
         needs_validation_loss: bool,
         wait_for_uploads: Callable[[], None],
+        rows_at_once: int,
+        chooses_recomputation: bool,
         **named: Any,
     ) -> None:
         project_learned_tokens_only()
         super().__init__(**named)
+        # TRL's own head computes entropy and accuracy, too, which nobody reads.
+        add_fused_lm_head(self.model.get_base_model(), outputs=("log_probs",))
         self.divergence = Divergence(
             limits.max_gradient_norm,
             limits.divergence_steps,
@@ -58,21 +75,129 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         )
         self._needs_validation_loss = needs_validation_loss
         self._wait_for_uploads = wait_for_uploads
-        # Of the evaluation in progress, per batch: loss and tokens of each row, (rows, 2).
-        self._losses_of_rows: list[torch.Tensor] = []
+        # Of the evaluation in progress, per batch: loss and learned tokens, (2,).
+        self._losses: list[torch.Tensor] = []
+        self.evaluation_seconds: list[float] = []  # by evaluation, with its sample summaries
         self._is_head_chosen = False
+        self._ranks = Ranks(self.accelerator.num_processes, self.accelerator.process_index)
+        self._collator = Collator(self.data_collator, self.data_collator.pad_token_id)
+        # By row, in the order of the dataset: TRL has packed it if it was to.
+        self._lengths = lengths_of(self.train_dataset)
+        # As many tokens as the longest rows have: no micro-batch needs more memory than they do.
+        self.budget = Budget(
+            rows_at_once * max(self._lengths),
+            TOKENS_OF_A_PASS_ON_A_GPU if torch.cuda.is_available() else TOKENS_OF_A_PASS,
+            joins_rows=self.padding_free,
+        )
+        self.evaluation_budget = self.budget
+        self._rows_at_once = rows_at_once
+        self._recomputation = Recomputation(self.model, chooses_recomputation)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        """Return an order of rows that depends on seed and epoch alone.
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Return the rows of this rank, one batch for each optimizer step.
 
-        transformers' order depends on everything that was drawn from the random state before.
+        Their order depends on seed and epoch alone: transformers' order depends on everything that
+        was drawn from the random state before. accelerate would repeat rows, so that all ranks have
+        as many.
         """
-        rows = self.train_dataset if train_dataset is None else train_dataset
-        lengths = [1] * len(rows)
-        if self.args.train_sampling_strategy == "group_by_length":
-            lengths = [len(ids) for ids in rows["input_ids"]]
-        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return EpochSampler(lengths, batch_size, self.args.data_seed, self._present_epoch)
+        rows_per_step = self.args.train_batch_size * self._ranks.count
+        grouped = self._lengths
+        if self.args.train_sampling_strategy != "group_by_length":
+            grouped = [1] * len(self._lengths)
+        order = EpochSampler(
+            grouped, self.args.train_batch_size, self.args.data_seed, self._present_epoch
+        )
+        sampler = StepSampler(order, self._lengths, rows_per_step, self._ranks)
+        return DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=list)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """Return the micro-batches of this rank. Each row is on one rank, and there once."""
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        sampler = EvaluationSampler(lengths_of(rows), self.evaluation_budget, self._ranks)
+        return DataLoader(rows, batch_sampler=sampler, collate_fn=self._collator.batch)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[list[Row]], num_batches: int, device: torch.device
+    ) -> tuple[list[StepBatch], torch.Tensor | None]:
+        """Collective: return what this rank computes in the next step, and its learned tokens.
+
+        They are counted over all ranks. At the end of the data, there is nothing.
+        """
+        rows = next(epoch_iterator, None)
+        if rows is None:
+            return [], None
+        micro_batches = self._collator.micro_batches(rows, self.budget)
+        learned = [(batch["labels"][:, 1:] != IGNORED).sum() for batch in micro_batches]
+        tokens = sum(lengths_in(rows))
+        counts = torch.tensor([int(sum(learned)), tokens, len(micro_batches)])  # on the CPU
+        if self._ranks.count > 1:
+            everywhere = self.accelerator.gather(counts[None].to(device)).cpu()  # (ranks, 3)
+            counts = everywhere.sum(dim=0)
+            if self.is_fsdp_enabled:
+                # All ranks gather each layer of each micro-batch together.
+                missing = int(everywhere[:, 2].max()) - len(micro_batches)
+                micro_batches += [self._collator.idle() for _ in range(missing)]
+        step = StepBatch(rows, micro_batches, int(counts[1]))
+        return [step], counts[0].to(device)
+
+    def training_step(
+        self, model: Model, inputs: StepBatch, num_items_in_batch: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the loss of a step and add its gradients, micro-batch by micro-batch.
+
+        Where memory runs out, the step begins again with half of the tokens in a micro-batch, and
+        draws the same random numbers.
+        """
+        if not self._recomputation.is_chosen:
+            self._choose_head(model)
+            with self.compute_loss_context_manager():
+                self._recomputation.choose(max(self._lengths), self._rows_at_once)
+        while True:
+            state = _random_state()
+            try:
+                return self._accumulate(model, inputs.micro_batches, num_items_in_batch)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                # The other ranks wait in a collective, where nothing can reach them.
+                if self._ranks.count > 1 or not self._divide_further(inputs):
+                    raise
+            # Only here are the batch's tensors free: an exception holds its frames.
+            model.zero_grad()
+            free_memory()
+            _restore(state)
+
+    def _accumulate(
+        self, model: Model, micro_batches: Sequence[Tensors], learned: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return the sum of the micro-batches' losses. Gradients are reduced in the last one."""
+        *others, last = micro_batches
+        loss = torch.zeros((), device=self.args.device)
+        if others:
+            with self.accelerator.no_sync(model):
+                for batch in others:
+                    loss += super().training_step(model, batch, learned)
+        return loss + super().training_step(model, last, learned)
+
+    def _divide_further(self, step: StepBatch) -> bool:
+        """Make smaller micro-batches from now on, or recompute more if each row is alone already.
+
+        Return False if neither is possible.
+        """
+        smaller = self.budget.smaller(lengths_in(step.rows))
+        if smaller is None:
+            return self._recomputation.add()
+        self.budget = smaller
+        step.micro_batches = self._collator.micro_batches(step.rows, smaller)
+        warn("out of memory in a step: smaller micro-batches from now on", tokens=smaller.tokens)
+        return True
+
+    def floating_point_ops(self, inputs: StepBatch) -> int:
+        """Return 0: nobody reads the count, which would ask every weight for its size."""
+        return 0
+
+    def _track_num_input_tokens(self, inputs: StepBatch) -> None:
+        self.state.num_input_tokens_seen += inputs.tokens_of_all_ranks
 
     def _present_epoch(self) -> int:
         return int(self.state.epoch or 0)
@@ -114,16 +239,28 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         if not self.control.should_training_stop and not is_over:
             super()._run_epoch(*arguments, **named)
 
-    def compute_loss(self, model: Model, *arguments: Any, **named: Any) -> Any:
-        """Return the loss of a batch, by the model's own head if TRL's is another."""
+    def compute_loss(
+        self,
+        model: Model,
+        inputs: Tensors,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return a micro-batch's share of the step's loss, the mean over all its learned tokens.
+
+        TRL's also computes what nobody reads, and waits for the GPU five times to log it.
+        """
         self._choose_head(model)
-        return super().compute_loss(model, *arguments, **named)
+        output = model(**inputs, use_cache=False, fused_lm_head=True)
+        learned = output.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
+        # DDP and FSDP take the mean over ranks, of which each has its share of the sum.
+        share = self._ranks.count / learned.clamp(min=1)
+        return -output.log_probs.sum() * share
 
     def _choose_head(self, model: Model) -> None:
-        """Collective, once: refuse a base that looks ahead, and replace a head that is wrong."""
+        """Collective, once: refuse a base that looks ahead, and replace what computes otherwise."""
         if self._is_head_chosen:
             return
-        self._is_head_chosen = True
         base = self.model.get_base_model()
         embeddings = base.get_input_embeddings().num_embeddings
         with self.compute_loss_context_manager():
@@ -137,6 +274,10 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
             )
         if is_needless:
             leave_out_mask(base)
+        if self.padding_free:
+            with self.compute_loss_context_manager():
+                choose_attention(model, base, torch_kernel())
+        self._is_head_chosen = True
 
     def _evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """Evaluate; after a stop signal, save a checkpoint and stop instead.
@@ -168,7 +309,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         Halves the batch where memory runs out. Without memory for one row there is no validation
         loss, which ends the run only if the choice of the adapter or its end depends on it.
         """
-        with torch.random.fork_rng(), explaining(EVALUATING):
+        with torch.random.fork_rng(_own_gpu()), explaining(EVALUATING), self._timing():
             while True:
                 try:
                     metrics: dict[str, float] = super().evaluate(*arguments, **named)
@@ -179,17 +320,22 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
                     # The other ranks wait in a collective, where nothing can reach them.
                     if self.accelerator.num_processes > 1:
                         raise
-                    if self.args.per_device_eval_batch_size == 1:
+                    smaller = self.evaluation_budget.smaller(lengths_of(self.eval_dataset))
+                    if smaller is None:
                         if self._needs_validation_loss:
                             raise
                         warn("no validation loss: a single row does not fit into memory")
                         return {}
                 # Only here are the batch's tensors free: an exception holds its frames.
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                self.args.per_device_eval_batch_size //= 2
-                rows = self.args.per_device_eval_batch_size
-                warn("out of memory while evaluating: smaller batches from now on", rows=rows)
+                free_memory()
+                self.evaluation_budget = smaller
+                warn("out of memory while evaluating: smaller batches", tokens=smaller.tokens)
+
+    @contextmanager
+    def _timing(self) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.evaluation_seconds.append(time.monotonic() - start)
 
     def evaluation_loop(self, *arguments: Any, **named: Any) -> Any:
         """Evaluate with a validation loss that is the mean over all tokens.
@@ -197,116 +343,40 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         transformers takes the mean of the batches' means: a token in a short batch counts more, and
         the loss depends on the batch size and on the number of processes.
         """
-        self._losses_of_rows = []
+        self._losses = []
         output = super().evaluation_loop(*arguments, **named)
-        loss, tokens = torch.cat(self._losses_of_rows).sum(dim=0).tolist()
+        sums = torch.stack(self._losses).sum(dim=0)
+        loss, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
         output.metrics["eval_loss"] = loss / tokens
         return output
 
     def prediction_step(
         self,
         model: Model,
-        inputs: dict[str, Any],
+        inputs: Tensors,
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
-    ) -> tuple[torch.Tensor, None, None]:
-        """Return the batch's mean loss. Keeps loss and tokens of each row for `evaluation_loop`."""
+    ) -> tuple[None, None, None]:
+        """Keep loss and tokens of a batch for `evaluation_loop`. Return nothing to transformers."""
         self._choose_head(model)
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             output = model(**inputs, use_cache=False, fused_lm_head=True)
-        rows = losses_of_rows(inputs, -output.log_probs, output.label_mask)
-
-        # accelerate repeats rows so that all ranks have as many batches; this leaves them out.
-        self._losses_of_rows.append(self.accelerator.gather_for_metrics(rows))
-        loss, tokens = rows.sum(dim=0)
-        return (loss / tokens).float(), None, None
+        loss = -output.log_probs.double().sum()
+        self._losses.append(torch.stack([loss, output.label_mask.sum().double()]))
+        return None, None, None
 
 
-Tensors = dict[str, torch.Tensor]
+def _own_gpu() -> list[int]:
+    return [torch.cuda.current_device()] if torch.cuda.is_available() else []
 
 
-def losses_of_rows(inputs: Tensors, losses: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
-    """Return loss and tokens of each row of a batch: float64 (rows, 2).
-
-    `losses` and `counted` are by next token: (batch, tokens - 1). With packing, TRL makes one
-    sequence of all rows of a batch; a row begins where positions do.
-    """
-    by_token = torch.stack([losses, counted], dim=-1).double()  # (batch, tokens - 1, 2)
-    if "attention_mask" in inputs:
-        return by_token.sum(dim=1)
-    row_of_token = (inputs["position_ids"][0] == 0).cumsum(dim=0) - 1  # (tokens,)
-    sums = by_token.new_zeros(int(row_of_token[-1]) + 1, 2)
-    return sums.index_add_(0, row_of_token[1:], by_token[0])
+def _random_state() -> list[torch.Tensor]:
+    """Return the states of this process: of the CPU, and of its GPU if it has one."""
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(gpu) for gpu in _own_gpu())]
 
 
-class EpochSampler(torch.utils.data.Sampler[int]):  # type: ignore[misc]
-    """Row numbers in random order, in batches of similar length where lengths differ."""
-
-    def __init__(
-        self, lengths: list[int], batch_size: int, seed: int, present_epoch: Callable[[], int]
-    ) -> None:
-        self._lengths = lengths
-        self._batch_size = batch_size
-        self._seed = seed
-        self._present_epoch = present_epoch
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        # torch mixes the seed into all of its state: neighbouring seeds give unrelated orders.
-        seed = self._seed * 1_000_003 + self._present_epoch()
-        generator = torch.Generator().manual_seed(seed)
-        indices = get_length_grouped_indices(self._lengths, self._batch_size, generator=generator)
-        return iter(indices)
-
-
-class Divergence:
-    """Ends a training that has diverged: its gradient norms are no numbers, or stay too large.
-
-    Counts how many steps in a row were beyond the limit. A loss that is NaN or infinite makes the
-    norm so. All ranks see the same norm, since it is computed after the gradients are reduced: all
-    of them end at the same step.
-    """
-
-    def __init__(self, max_norm: float | None, max_steps: int, has_scaler: bool) -> None:
-        self._max_norm = max_norm
-        self._max_steps = max_steps
-        self._has_scaler = has_scaler
-        self._too_large_in_a_row = 0
-
-    @property
-    def is_suspected(self) -> bool:
-        """True if the last norm was beyond the limit. A checkpoint of now may be no good."""
-        return self._too_large_in_a_row > 0
-
-    def check(self, norm: float, step: int) -> None:
-        """Raise DivergedError if the norm is NaN or infinite, or too large for too many steps.
-
-        fp16's gradient scaler raises its scale until infinities appear, and then skips the step.
-        With it, a norm that is not finite counts as too large.
-        """
-        is_finite = math.isfinite(norm)
-        if not is_finite and not self._has_scaler:
-            remedy = REMEDY if step > 1 else REMEDY_AT_STEP_1
-            raise DivergedError(
-                f"step {step}: loss or gradients are no numbers (gradient norm {norm}); {remedy}"
-            )
-
-        is_too_large = not is_finite
-        if self._max_norm is not None and norm > self._max_norm:
-            is_too_large = True
-        if not is_too_large:
-            self._too_large_in_a_row = 0
-            return
-
-        self._too_large_in_a_row += 1
-        if self._too_large_in_a_row >= self._max_steps:
-            limit = ""
-            if self._max_norm is not None:
-                limit = f" (limits.max_gradient_norm {self._max_norm:g})"
-            raise DivergedError(
-                f"step {step}: gradient norms beyond the limit{limit} for "
-                f"{self._too_large_in_a_row} steps, the last {norm:.4g}; {REMEDY}"
-            )
+def _restore(state: list[torch.Tensor]) -> None:
+    torch.set_rng_state(state[0])
+    for gpu, own in zip(_own_gpu(), state[1:], strict=True):
+        torch.cuda.set_rng_state(own, gpu)

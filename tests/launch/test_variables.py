@@ -9,6 +9,7 @@ from job.launch.variables import (
     SPINS,
     WAIT_VARIABLES,
     thread_variables,
+    training_variables,
     variables_of_no_rank,
 )
 
@@ -41,6 +42,13 @@ def test_torchs_own_openmp_takes_the_spins_of_a_training_process(
 def test_nothing_is_set_beside_what_a_user_set(name, value):
     assert thread_variables({"PATH": "/bin"}) == {"GOMP_SPINCOUNT": SPINS}
     assert thread_variables({"PATH": "/bin", name: value}) == {}
+
+
+def test_a_gpus_blocks_grow_unless_the_user_has_decided():
+    assert training_variables({})["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        found = training_variables({name: "backend:native"})
+        assert {each: found[each] for each in found if "ALLOC" in each} == {name: "backend:native"}
 
 
 @pytest.mark.parametrize(

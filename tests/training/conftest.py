@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from job.config.commands import TrainConfig
+from job.storage.local import LocalStore
+
 TOPICS = ["phone", "parcel", "refund", "flight", "invoice", "router", "booking", "password"]
 
 
@@ -80,3 +83,19 @@ def write_config(tmp_path: Path) -> Any:
         return path
 
     return write
+
+
+@pytest.fixture
+def trainer_of(tmp_path: Path) -> Any:
+    """Return a function that makes the trainer of a config, before the first step."""
+
+    def make(config: dict[str, Any], **training: Any) -> Any:
+        from job.training.build import build_trainer
+        from job.training.prepare import prepare
+
+        section = config["training"] | training
+        loaded = TrainConfig.model_validate(config | {"training": section})
+        run = prepare(loaded, tmp_path, LocalStore(str(tmp_path)))
+        return build_trainer(run, wait_for_uploads=lambda: None)
+
+    return make

@@ -26,21 +26,65 @@ TRAINER = "transformers.trainer:Trainer"
 
 OVERRIDES = (
     LibraryLine(
-        used_by="trainer:RecapTrainer._get_train_sampler",
-        function=f"{TRAINER}.get_train_dataloader",
-        line="sampler_fn=self._get_train_sampler,",
+        used_by="trainer:RecapTrainer.get_train_dataloader",
+        function=f"{TRAINER}._inner_training_loop",
+        line="train_dataloader = self.get_train_dataloader()",
         without="Rows come in an order drawn from the global random state. A resumed run draws "
         "another one, and an evaluation more or less changes it.",
     ),
     LibraryLine(
-        used_by="trainer:EpochSampler",
+        used_by="trainer:RecapTrainer.get_batch_samples",
+        function=f"{TRAINER}._run_epoch",
+        line="batch_samples, num_items_in_batch = self.get_batch_samples("
+        "epoch_iterator, num_batches, self.args.device)",
+        without="The rows of a step are not divided into micro-batches, or its learned tokens are "
+        "not counted over all of them.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.training_step",
+        function=f"{TRAINER}._run_epoch",
+        line="tr_loss_step = self.training_step(model, inputs, num_items_in_batch)",
+        without="The step's micro-batches are not computed.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.training_step",
+        function=f"{TRAINER}.training_step",
+        line="loss = self.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)",
+        without="A micro-batch's loss is not its share of the step's.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.training_step",
+        function=f"{TRAINER}.training_step",
+        line="loss = loss / self.current_gradient_accumulation_steps",
+        without="The loss of a step, which transformers takes for one batch, is divided.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.training_step",
+        function="accelerate.accelerator:Accelerator.no_sync",
+        line="model.set_requires_gradient_sync(False)",
+        without="Gradients of a sharded model are reduced after each micro-batch.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.floating_point_ops",
+        function=f"{TRAINER}._run_epoch",
+        line="self.current_flos += float(self.floating_point_ops(inputs))",
+        without="transformers reads a step's micro-batches as if they were one batch.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer._track_num_input_tokens",
+        function=f"{TRAINER}._run_epoch",
+        line="self._track_num_input_tokens(inputs)",
+        without="Tokens are not counted: no speed is logged.",
+    ),
+    LibraryLine(
+        used_by="batches:EpochSampler",
         function=f"{TRAINER}._run_epoch",
         line="self.state.epoch = epoch + (step + 1) / steps_in_epoch",
         without="The order depends on int(state.epoch) at the moment when an epoch begins. With "
         "another epoch there, a resumed run sees another order.",
     ),
     LibraryLine(
-        used_by="trainer:EpochSampler",
+        used_by="batches:EpochSampler",
         function=f"{TRAINER}._run_epoch",
         line="train_dataloader = "
         "skip_first_batches(train_dataloader, steps_trained_in_current_epoch)",
@@ -124,11 +168,11 @@ OVERRIDES = (
         "skips one ends otherwise; and memory that runs out in it ends the run.",
     ),
     LibraryLine(
-        used_by="trainer:RecapTrainer.evaluate",
-        function=f"{TRAINER}.get_eval_dataloader",
-        line="batch_size=self.args.eval_batch_size,",
-        without="The batch size is read once: the smaller batches after memory ran out are as "
-        "large as before.",
+        used_by="trainer:RecapTrainer.get_eval_dataloader",
+        function=f"{TRAINER}.evaluate",
+        line="eval_dataloader = self.get_eval_dataloader(eval_dataset)",
+        without="Rows are repeated so that all ranks have as many, and count twice; or the smaller "
+        "batches after memory ran out are as large as before.",
     ),
     LibraryLine(
         used_by="trainer:RecapTrainer.evaluation_loop",
@@ -154,17 +198,22 @@ OVERRIDES = (
     LibraryLine(
         used_by="trainer:RecapTrainer.compute_loss",
         function="trl.trainer.sft_trainer:SFTTrainer.compute_loss",
-        line="outputs = model(**inputs, fused_lm_head=True) per_token_loss = -outputs.log_probs",
-        without="The loss does not come from the head that the override checks and may replace.",
+        line="outputs = model(**inputs, fused_lm_head=True) "
+        "per_token_loss = -outputs.log_probs  # zero on ignored positions",
+        without="The override computes another loss than TRL.",
     ),
     LibraryLine(
-        used_by="own_head:use_own_head",
+        used_by="trainer:RecapTrainer.compute_loss",
         function="trl.trainer.sft_trainer:SFTTrainer.compute_loss",
-        line="entropy_sum = self.accelerator.gather_for_metrics("
-        "outputs.entropy.detach().sum()).sum() "
-        "num_correct = self.accelerator.gather_for_metrics(outputs.is_top1.sum()).sum()",
-        without="The trainer reads fields of the head's output that a model's own head does not "
-        "fill.",
+        line="loss = loss * (self.accelerator.num_processes // self.get_tp_size())",
+        without="The override scales the loss of several ranks otherwise than TRL.",
+    ),
+    LibraryLine(
+        used_by="trainer:RecapTrainer.compute_loss",
+        function="trl.trainer.sft_trainer:SFTTrainer.__init__",
+        line="add_fused_lm_head( self.model.get_base_model() if is_peft_model(self.model) "
+        'else self.model, outputs=("log_probs", "entropy", "is_top1"), )',
+        without="TRL puts the head elsewhere, and ours, with log_probs alone, not in its place.",
     ),
     LibraryLine(
         used_by="shortcuts:project_learned_tokens_only",
@@ -209,20 +258,6 @@ OVERRIDES = (
         line="num_tokens = outputs.label_mask.sum()",
         without="label_mask does not mark the tokens that count.",
     ),
-    LibraryLine(
-        used_by="trainer:RecapTrainer.prediction_step",
-        function="accelerate.accelerator:Accelerator.gather_for_metrics",
-        line="def _adjust_samples(tensor): return tensor[: self.gradient_state.remainder]",
-        without="Rows that accelerate repeats, so that all ranks have as many batches, count twice "
-        "in the validation loss.",
-    ),
-    LibraryLine(
-        used_by="trainer:RecapTrainer.prediction_step",
-        function="accelerate.data_loader:DataLoaderStateMixin.begin",
-        line="self.remainder = length % self.total_batch_size",
-        without="The remainder is not the number of rows in the last batch: gather_for_metrics "
-        "drops rows that were not repeated, or none.",
-    ),
 )
 
 # Attributes and rules that callbacks, settings and collectives rely on.
@@ -266,6 +301,35 @@ ATTRIBUTES = (
         line="int(self.warmup_steps) if self.warmup_steps >= 1 "
         "else math.ceil(num_training_steps * self.warmup_steps)",
         without="training.warmup_ratio is read as a number of steps: nothing warms up.",
+    ),
+    LibraryLine(
+        used_by="packed_attention:choose_attention",
+        function="transformers.masking_utils:create_causal_mask",
+        line="mask_interface = ALL_MASK_ATTENTION_FUNCTIONS[config._attn_implementation]",
+        without="Packed rows get sdpa's dense mask, or none where they need one.",
+    ),
+    LibraryLine(
+        used_by="packed_attention:choose_attention",
+        function="transformers.masking_utils:create_causal_mask",
+        line="if packed_sequence_mask is not None: "
+        "mask_factory_function = and_masks("
+        "mask_factory_function, packed_sequence_mask_function(packed_sequence_mask)) "
+        "allow_is_causal_skip = False",
+        without="Packed rows are not recognized, and get the mask of a single one.",
+    ),
+    LibraryLine(
+        used_by="packed_attention:are_rows_apart",
+        function="trl.trainer.sft_trainer:DataCollatorForLanguageModeling.torch_call",
+        line='output["cu_seq_lens_q"] = output["cu_seq_lens_k"] = cu_seq_lens',
+        without="The ends of packed rows reach no kernel: they see each other, or attend under a "
+        "dense mask. What is tried before the first step is not what the training computes.",
+    ),
+    LibraryLine(
+        used_by="build:is_anything_paged",
+        function="bitsandbytes.optim.optimizer:Optimizer8bit.get_state_buffer",
+        line="if not self.is_paged or p.numel() < 1e5:",
+        without="paged_adamw_32bit pages other tensors: it may be replaced where it would save "
+        "memory.",
     ),
     LibraryLine(
         used_by="interruptions:OwnIntervals",

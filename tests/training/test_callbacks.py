@@ -40,7 +40,7 @@ class Samples:
             [conversation],
             summarize,
             lambda *text: self.written.append(text),
-            rules.get("is_stopping", lambda: False),
+            rules.get("is_skipped", lambda: False),
             rules.get("ends_run", lambda error: False),
         )
 
@@ -59,7 +59,7 @@ def test_an_evaluation_writes_samples_and_the_training_goes_on():
 
 
 def test_a_stop_skips_the_samples():
-    samples = Samples(CONVERSATION, lambda some: ["said"], is_stopping=lambda: True)
+    samples = Samples(CONVERSATION, lambda some: ["said"], is_skipped=lambda: True)
     samples.evaluate()
     assert samples.written == []
 

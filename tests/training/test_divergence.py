@@ -9,8 +9,8 @@ import pytest
 
 from job.errors import DivergedError, ExitCode
 from job.training.attempt import CurrentAttempt
+from job.training.divergence import Divergence
 from job.training.fit import Session, fit
-from job.training.trainer import Divergence
 from tests.faults.trials import on_tensorboard, store_of
 
 NAN = float("nan")

@@ -29,7 +29,8 @@ class UnloadableRun:
     """A run whose base is never loaded: the attempt to do so raises InterruptedError."""
 
     config = SimpleNamespace(
-        training=SimpleNamespace(distribution="ddp"), model=SimpleNamespace(quantization=None)
+        training=SimpleNamespace(distribution="ddp", deterministic=False),
+        model=SimpleNamespace(quantization=None),
     )
     examined = SimpleNamespace(base=SimpleNamespace(four_bit_text=str))
 

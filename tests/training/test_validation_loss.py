@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,7 @@ import pytest
 import torch
 from trl.trainer.utils import _ChunkedLogProbFunction
 
-from job.config.commands import TrainConfig
 from job.errors import ConfigError
-from job.storage.local import LocalStore
 from tests.training.conftest import records, write_jsonl
 
 pytestmark = pytest.mark.usefixtures("places", "one_thread")
@@ -28,17 +27,6 @@ def uneven(config: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     config["data"]["validation"] = str(write_jsonl(tmp_path / "uneven.jsonl", lines))
     config["training"] |= {"max_steps": 1, "sample_summaries": 0, "warmup_ratio": 0.5}
     return config
-
-
-def trainer_of(config: dict[str, Any], folder: Path, **training: Any) -> Any:
-    """Return the trainer of a config, before the first step."""
-    from job.training.build import build_trainer
-    from job.training.prepare import prepare
-
-    section = config["training"] | training
-    loaded = TrainConfig.model_validate(config | {"training": section})
-    run = prepare(loaded, folder, LocalStore(str(folder)))
-    return build_trainer(run, wait_for_uploads=lambda: None)
 
 
 def loss_by_hand(trainer: Any) -> float:
@@ -59,12 +47,12 @@ def loss_by_hand(trainer: Any) -> float:
 
 
 @pytest.mark.parametrize("packing", [False, True])
-def test_the_loss_is_by_tokens_in_batches_of_any_size(uneven, tmp_path, packing):
-    trainer = trainer_of(uneven, tmp_path, packing=packing)
+def test_the_loss_is_by_tokens_in_batches_of_any_size(uneven, trainer_of, packing):
+    trainer = trainer_of(uneven, packing=packing)
     wanted = loss_by_hand(trainer)
-    for size in (1, 2, 3, 8, 12):
-        trainer.args.per_device_eval_batch_size = size
-        assert trainer.evaluate()["eval_loss"] == pytest.approx(wanted, rel=1e-5), size
+    for tokens in (1, 200, 400, 9999):
+        trainer.evaluation_budget = replace(trainer.evaluation_budget, tokens=tokens)
+        assert trainer.evaluate()["eval_loss"] == pytest.approx(wanted, rel=1e-5), tokens
     assert trainer.state.log_history[-1]["eval_loss"] == pytest.approx(wanted, rel=1e-5)
 
 
@@ -86,17 +74,20 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> Any:
     return limit
 
 
-def test_smaller_batches_for_want_of_memory_keep_the_loss(uneven, tmp_path, crowded):
-    trainer = trainer_of(uneven, tmp_path, batch_size=8)
+def test_smaller_batches_for_want_of_memory_keep_the_loss(uneven, trainer_of, crowded):
+    trainer = trainer_of(uneven, batch_size=8)
     wanted = trainer.evaluate()["eval_loss"]
     crowded(2)
+    trainer.evaluation_budget = replace(trainer.evaluation_budget, tokens_of_a_pass=9999)
     assert trainer.evaluate()["eval_loss"] == pytest.approx(wanted, rel=1e-5)
-    assert trainer.args.per_device_eval_batch_size == 2
+    smaller = trainer.evaluation_budget.tokens
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(wanted, rel=1e-5)
+    assert trainer.evaluation_budget.tokens == smaller < trainer.budget.tokens
 
 
 @pytest.mark.parametrize("patience", [None, 1])
-def test_no_memory_for_a_row_ends_a_run_if_the_loss_decides(uneven, tmp_path, crowded, patience):
-    trainer = trainer_of(uneven, tmp_path, patience=patience)
+def test_no_memory_for_a_row_ends_a_run_if_the_loss_decides(uneven, trainer_of, crowded, patience):
+    trainer = trainer_of(uneven, patience=patience)
     crowded(0)
     if patience:
         with pytest.raises(ConfigError, match="while computing the validation loss"):
@@ -106,8 +97,8 @@ def test_no_memory_for_a_row_ends_a_run_if_the_loss_decides(uneven, tmp_path, cr
 
 
 @pytest.mark.faults  # a quarter of a minute: `make test-faults` runs it
-def test_two_processes_get_the_loss_of_one(uneven, write_config, tmp_path):
-    alone = trainer_of(uneven, tmp_path).evaluate()["eval_loss"]
+def test_two_processes_get_the_loss_of_one(uneven, trainer_of, write_config, tmp_path):
+    alone = trainer_of(uneven).evaluate()["eval_loss"]
     uneven["training"]["processes"] = 2  # with batches of 4, two of the last round's 8 rows are new
     done = subprocess.run(
         [sys.executable, "-m", "job", "train", str(write_config(uneven))],
@@ -120,9 +111,9 @@ def test_two_processes_get_the_loss_of_one(uneven, write_config, tmp_path):
 
 
 def test_a_step_projects_learned_tokens_alone_and_attends_without_a_mask(
-    uneven, tmp_path, monkeypatch
+    uneven, trainer_of, monkeypatch
 ):
-    trainer = trainer_of(uneven, tmp_path, packing=False)
+    trainer = trainer_of(uneven, packing=False)
     batch = next(iter(trainer.get_eval_dataloader()))
     assert (batch["attention_mask"] == 0).any()
     projected, masks = [], []

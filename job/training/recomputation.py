@@ -1,0 +1,166 @@
+"""Choose which layers compute their activations again in the backward pass: as few as fit.
+
+To compute all of them again costs about a third more time. How much memory they need otherwise is
+measured, by one forward pass of the longest row. On a GPU this has not been tried yet.
+"""
+
+import inspect
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from job.errors import is_out_of_memory
+from job.launch.memory import own_control_group
+from job.model import Model
+from job.model.load import free_memory
+from job.telemetry import event
+
+# Each n-th layer recomputes; None: no layer does.
+LEVELS: tuple[int | None, ...] = (None, 4, 3, 2, 1)
+
+# The backward pass holds the gradients of a layer besides, and allocators leave gaps.
+MARGIN = 1.25
+RESERVE_BYTES = 1 << 30
+BYTES_OF_A_TRAINED_NUMBER = 12  # its gradient and two moments
+
+
+class Recomputation:
+    """The recomputation of a model in training, which begins without any, and may need more."""
+
+    def __init__(self, model: Model, is_by_memory: bool) -> None:
+        self._model = model  # an adapter on a base, not wrapped
+        self._base = model.get_base_model()
+        # Those that are left. Empty if the config has decided.
+        self._levels = levels_of(self._base) if is_by_memory else []
+        self.is_chosen = not is_by_memory
+
+    def choose(self, row_tokens: int, rows: int) -> None:
+        """Let as few layers recompute as a micro-batch of `rows` such rows allows."""
+        self.is_chosen = True
+        need = measure_need(self._model, self._base, row_tokens, rows)
+        free_memory()
+        level = self._levels[-1]
+        if need is not None:
+            level = least_level(need, self._levels, free_bytes())
+        self._set(level)
+
+    def add(self) -> bool:
+        """Let more layers recompute. Return False if there are none, or the config has decided."""
+        if not self._levels:
+            return False
+        self._set(self._levels[0])
+        return True
+
+    def _set(self, level: int | None) -> None:
+        set_level(self._base, level)
+        self._levels = self._levels[self._levels.index(level) + 1 :]
+        layers = "none" if level is None else "all" if level == 1 else f"one of {level}"
+        event("layers that compute activations again in the backward pass", layers=layers)
+
+
+@dataclass(frozen=True)
+class Need:
+    """The memory of a step: what one micro-batch keeps for its backward pass, and the rest."""
+
+    activation_bytes: float
+    other_bytes: int
+    layers: int
+
+    def bytes_at(self, level: int | None) -> float:
+        """Return the bytes if each `level`-th layer recomputes."""
+        kept = 1.0
+        if level is not None:
+            recomputing = -(-self.layers // level)
+            # One of them at a time is there whole.
+            kept = (self.layers - recomputing + 1) / self.layers
+        return self.activation_bytes * kept * MARGIN + self.other_bytes
+
+
+def least_level(need: Need, levels: Sequence[int | None], free: int) -> int | None:
+    """Return the level of least recomputation that fits into `free` bytes, else the last."""
+    for level in levels:
+        if need.bytes_at(level) <= free:
+            return level
+    return levels[-1]
+
+
+def levels_of(base: Model) -> list[int | None]:
+    """Return the levels that a base and this version of transformers have."""
+    if not getattr(base, "supports_gradient_checkpointing", False):
+        return [None]
+    parameters = inspect.signature(base.gradient_checkpointing_enable).parameters
+    if "every_n_layers" in parameters:
+        return list(LEVELS)
+    return [None, 1]
+
+
+def set_level(base: Model, level: int | None) -> None:
+    """Let each `level`-th layer recompute in training from now on, or none."""
+    if level is None:
+        base.gradient_checkpointing_disable()
+    elif level == 1:
+        base.gradient_checkpointing_enable()
+    else:
+        base.gradient_checkpointing_enable(every_n_layers=level)
+
+
+def measure_need(model: Model, base: Model, row_tokens: int, rows: int) -> Need | None:
+    """Return the memory of a step whose micro-batch has `rows` of `row_tokens` tokens.
+
+    `base` recomputes nothing at this moment. Return None if one row does not fit into memory, or
+    the model does not compute. Changes no random state.
+    """
+    device = next(model.parameters()).device
+    embeddings = base.get_input_embeddings().num_embeddings
+    ids = torch.arange(row_tokens, device=device)[None] % embeddings
+    gpus = [device.index] if device.type == "cuda" else []
+    was_training = model.training
+    model.train()
+    try:
+        with torch.random.fork_rng(gpus):
+            kept = _bytes_kept(model, ids)
+    except (AttributeError, RuntimeError, IndexError, TypeError, ValueError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    finally:
+        model.train(was_training)
+
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    other = trained * BYTES_OF_A_TRAINED_NUMBER + RESERVE_BYTES
+    layers = base.config.get_text_config().num_hidden_layers
+    return Need(float(kept * rows), other, max(1, layers))
+
+
+def _bytes_kept(model: Model, ids: torch.Tensor) -> int:
+    """Return the bytes that a forward pass keeps for its backward pass, weights left out."""
+    weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = model(input_ids=ids, labels=ids, use_cache=False, fused_lm_head=True)
+    # Only now may the graph go: a block that is free again would be counted once for two tensors.
+    del output
+    total: int = sum(kept.values())
+    return total
+
+
+def free_bytes() -> int:
+    """Return the memory that is free for this process: of its GPU, or its share of the host's."""
+    if torch.cuda.is_available():
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return int(torch.cuda.mem_get_info()[0] + unused)
+    free: int = psutil.virtual_memory().available
+    limit_gib = own_control_group().limit_gib()
+    if limit_gib is not None:
+        free = min(free, int(limit_gib * 2**30) - psutil.Process().memory_info().rss)
+    return free // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
