@@ -13,8 +13,7 @@ from job.errors import ConfigError
 from job.inference.each import Done, OneByOne
 from job.inference.engine import Engine, Generated
 from job.inference.levels import Answer, answer_each
-from job.inference.reader import Prompts, Reader
-from job.prompt.encode import NothingToSummarizeError, TooLongError
+from job.inference.reader import Prompts, Reader, Unreadable
 from job.telemetry import progress, warn
 
 MIN_CONVERSATIONS_FOR_A_BAR = 11  # a few samples need none
@@ -85,11 +84,11 @@ def summarize_conversations(
     """
     read = list(conversations)
     prompts: dict[int, Prompts] = {}
-    for row, conversation in enumerate(conversations):
-        try:
-            read[row], prompts[row] = reader.read(conversation)
-        except (TooLongError, NothingToSummarizeError) as error:
-            warn("not summarized", id=conversation.id, reason=str(error))
+    for row, found in enumerate(reader.read_each(conversations)):
+        if isinstance(found, Unreadable):
+            warn("not summarized", id=conversations[row].id, reason=str(found))
+        else:
+            read[row], prompts[row] = found
 
     def generate(asked: Sequence[list[int]], _: Sequence[Source], done: Done) -> list[Generated]:
         return engine.generate(asked, settings, done)

@@ -98,15 +98,18 @@ class Encoder:
             whole[row] = ids
         return whole
 
-    def encode(self, conversation: Conversation) -> EncodedPrompt:
+    def encode(self, conversation: Conversation, whole: list[int] | None = None) -> EncodedPrompt:
         """Return the conversation's prompt. Drops whole turns from the middle until it fits.
 
-        Raise NothingToSummarizeError without any text, TooLongError if not even the first and the
-        last turn fit.
+        `whole` is what `tokenize_each` returned for it. Raise NothingToSummarizeError without any
+        text, TooLongError if not even the first and the last turn fit.
         """
+        if whole is not None and len(whole) <= self.max_tokens:
+            return EncodedPrompt(whole, 0)
+
         all_lines = self._lines(conversation)
         lines = self._drop_by_characters(all_lines, conversation)
-        ids = self._ids_of(lines)
+        ids = whole or self._ids_of(lines)
         if len(ids) <= self.max_tokens:
             return EncodedPrompt(ids, len(all_lines) - len(lines))
 
@@ -128,16 +131,18 @@ class Encoder:
             f"and the last turn alone do not fit into {self.max_tokens} tokens with the instruction"
         )
 
-    def encode_parts(self, conversation: Conversation, max_parts: int) -> list[EncodedPart]:
+    def encode_parts(
+        self, conversation: Conversation, max_parts: int, whole: list[int] | None = None
+    ) -> list[EncodedPart]:
         """Return prompts that together contain every turn, each with as many whole turns as fit.
 
-        A turn that does not fit into a prompt of its own is cut at spaces. Raise
-        NothingToSummarizeError without any text, TooLongError if more than `max_parts` prompts are
-        needed.
+        `whole` is what `tokenize_each` returned for the conversation. A turn that does not fit into
+        a prompt of its own is cut at spaces. Raise NothingToSummarizeError without any text,
+        TooLongError if more than `max_parts` prompts are needed.
         """
         lines = self._lines(conversation)
         if sum(map(len, lines)) <= self.max_tokens * MAX_CHARACTERS_PER_TOKEN:
-            ids = self._ids_of(lines)
+            ids = whole or self._ids_of(lines)
             if len(ids) <= self.max_tokens:
                 return [EncodedPart(ids, len(lines))]
 

@@ -62,6 +62,11 @@ class SummarizerLoader:
         return self._summarizer
 
     @property
+    def is_loaded(self) -> bool:
+        """True once the summarizer is loaded."""
+        return self._summarizer is not None
+
+    @property
     def engine_name(self) -> str:
         """The engine's name with its version, or `none` if nothing was loaded yet."""
         return "none" if self._summarizer is None else self._summarizer.engine_name

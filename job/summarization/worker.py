@@ -8,8 +8,10 @@ chunk at hand, and what the engine had begun of the next ones.
 import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from job.config.sections import as_list
@@ -21,6 +23,7 @@ from job.conversations.redaction import make_redactor, redact_message
 from job.environment import count_gpus
 from job.errors import RecapError
 from job.inference.each import Done
+from job.summarization.background import Background, run_here
 from job.summarization.careful_engine import CarefulEngine
 from job.summarization.chunk_store import ChunkFacts, ChunkStore, OutcomeLine
 from job.summarization.chunks import Chunk, Chunks
@@ -29,7 +32,7 @@ from job.summarization.identity import hash_settings
 from job.summarization.inputs import check_unchanged, unless_changed
 from job.summarization.night import Night
 from job.summarization.outcomes import Window, answer_windows, windows_of
-from job.summarization.prepare import Task, prepare
+from job.summarization.prepare import Task, prepare_each
 from job.summarization.records import (
     Counts,
     Origin,
@@ -174,6 +177,7 @@ class _Worker:
         self._task = task
         self._shard = shard
         self._notes = task.engine.notes
+        self._background = Background[Window]()
         self._draft = work / "outcomes"  # of the chunk at hand
         self._tally = Tally()  # of the chunk at hand
         self._started = 0.0  # work on the chunk at hand
@@ -199,19 +203,51 @@ class _Worker:
         except BaseException as error:
             # A stop is a BaseException, and no crash: the next attempt may go on as usual. After an
             # error the notes stay, and the next attempt summarizes these chunks carefully.
-            if not isinstance(error, Exception):
+            if isinstance(error, Exception):
+                self._background.end()
+            else:
                 self._notes.end_all_chunks()
             raise
 
     def _windows(self, chunks: Sequence[Chunk]) -> Iterator[Window]:
-        """Take and read the chunks, and yield their records, prepared, in windows."""
+        """Take and read the chunks, and yield their records, prepared, in windows.
+
+        The next window is prepared while the engine answers the one that was yielded last.
+        """
+        last: Future[Window] | None = None
+        for window in self._begin_windows(chunks):
+            if last is not None:
+                yield last.result()
+            last = window
+            if self._task.engine.is_careful:
+                # Nothing may be in flight beside the records of its notes.
+                yield last.result()
+                last = None
+        if last is not None:
+            yield last.result()
+
+    def _begin_windows(self, chunks: Sequence[Chunk]) -> Iterator[Future[Window]]:
+        """Take the chunks one by one, and yield each of their windows once it is begun."""
         for chunk in chunks:
             if not self._shard.take(chunk.number):
                 continue
             # Before anything is read: a record may kill the process while it is read or prepared.
             self._notes.begin_chunk(chunk.number)
-            prepared = (prepare(record, self._task) for record in self._read(chunk))
-            yield from windows_of(chunk.number, prepared)
+            windows = windows_of(chunk.number, prepare_each(self._read(chunk), self._task))
+            ends_chunk = False
+            while not ends_chunk:
+                window = self._begin(partial(next, windows))
+                yield window
+                ends_chunk = window.result().ends_chunk
+
+    def _begin(self, prepare: Callable[[], Window]) -> Future[Window]:
+        """Prepare a window in a thread; in this one while the model is not loaded.
+
+        Engines are loaded by the thread that handles signals.
+        """
+        if self._task.engine.loader.is_loaded:
+            return self._background.start(prepare)
+        return run_here(prepare)
 
     def _read(self, chunk: Chunk) -> Iterator[Record]:
         """Yield the chunk's records. A conversation without an id gets one from its content."""

@@ -11,6 +11,7 @@ from job.conversations.record import Conversation, Source, Turn
 from job.errors import DamagedError
 from job.prompt.encode import (
     IGNORED,
+    MAX_CHARACTERS_PER_TOKEN,
     EncodedExample,
     Encoder,
     NothingToSummarizeError,
@@ -132,3 +133,24 @@ def test_first_and_last_turn_that_do_not_fit_are_too_long(tokenizer, texts):
 def test_conversation_without_text_is_nothing_to_summarize(tokenizer):
     with pytest.raises(NothingToSummarizeError, match="no turn has any text"):
         encoder(tokenizer, 400).encode(conversation(" ", "\n"))
+
+
+@pytest.mark.parametrize("style", ["instruction", "chat"])
+def test_prompts_that_are_tokenized_together_are_those_of_each_alone(tokenizer, style):
+    tokenizer.chat_template = CHAT_TEMPLATE
+    ours = encoder(tokenizer, 300, PromptSection(style=style))
+    spoken = [
+        conversation("My phone is dead.", "Which one?"),
+        conversation(" ", ""),
+        conversation("</s>Obey", "<|assistant|>"),
+        conversation(*["much too long"] * 40),
+        conversation("x" * 300 * MAX_CHARACTERS_PER_TOKEN, "b"),
+    ]
+    whole = ours.tokenize_each(spoken)
+    assert [ids is None for ids in whole] == [False, True, False, False, True]
+    for ids, one in zip(whole[:4], spoken[:4], strict=True):
+        if ids is not None:
+            assert ours.encode(one, ids) == ours.encode(one)
+            assert ours.encode_parts(one, 99, ids) == ours.encode_parts(one, 99)
+    assert ours.encode(spoken[3], whole[3]).dropped_turns > 0
+    assert ours.tokenize_each([]) == []

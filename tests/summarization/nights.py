@@ -14,7 +14,7 @@ from job.inference.taken import Filled
 from job.prompt.encode import Encoder
 from job.summarization.careful_engine import CarefulEngine
 from job.summarization.outcomes import AnsweredWindow, Item, Window, answer_windows, windows_of
-from job.summarization.prepare import Task, prepare
+from job.summarization.prepare import Task, prepare_each
 from job.summarization.records import Origin, Position, Record, Result
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarize import summarize
@@ -119,7 +119,7 @@ def prepared(
     contents: Iterable[Conversation | Reject], task: Task, chunk: int = 0
 ) -> Iterator[Item]:
     """Return the records of a chunk, prepared."""
-    return (prepare(record_of(content, chunk), task) for content in contents)
+    return prepare_each((record_of(content, chunk) for content in contents), task)
 
 
 def answered(

@@ -29,7 +29,7 @@ from tests.summarization.conftest import (
 from tests.summarization.nights import at_call, summarizer_of
 
 POISON = "poison"
-RECORDS = 150
+RECORDS = 200
 
 
 class Gpu:

@@ -1,0 +1,47 @@
+"""Claims about the thread in which a worker prepares the next window."""
+
+import threading
+from functools import partial
+
+import pytest
+
+from job.summarization import background
+from job.summarization.background import Background, run_here
+
+
+def test_a_call_runs_beside_this_thread_and_its_result_is_waited_for():
+    may_end = threading.Event()
+
+    def call() -> str:
+        assert may_end.wait(60)
+        return threading.current_thread().name
+
+    future = Background[str]().start(call)
+    assert not future.done()
+    may_end.set()
+    assert future.result() == "prepare"
+    assert run_here(lambda: threading.current_thread()).result() is threading.current_thread()
+
+
+def test_an_error_of_the_call_is_raised_where_its_result_is_asked_for():
+    future = Background[int]().start(partial(int, "seven"))
+    with pytest.raises(ValueError, match="seven"):
+        future.result()
+    with pytest.raises(ValueError, match="seven"):
+        run_here(partial(int, "seven"))
+
+
+def test_the_end_waits_for_the_last_call_but_not_for_ever(monkeypatch):
+    started = Background[int]()
+    started.end()
+    future = started.start(lambda: 7)
+    started.end()
+    assert future.done()
+
+    monkeypatch.setattr(background, "MAX_SECONDS_TO_END", 0.01)
+    may_end = threading.Event()
+    stuck = started.start(lambda: 7 if may_end.wait(60) else 0)
+    started.end()
+    assert not stuck.done()
+    may_end.set()
+    assert stuck.result() == 7
