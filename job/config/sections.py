@@ -170,13 +170,25 @@ class GenerationSection(Section):
         description="Maximum number of tokens in a prompt. null is what the model's context "
         "leaves. With vLLM, null is as much of that as fits into memory.",
     )
-    max_batch_tokens: int = Field(
-        16384,
+    max_batch_tokens: int | None = Field(
+        None,
         ge=16,
-        description="Maximum number of tokens in a padded batch, with prompts and summaries. A "
-        "longer prompt is a batch of its own.",
+        description="Maximum number of tokens in a padded batch of the transformers engine, with "
+        "prompts and summaries. A longer prompt is a batch of its own. null is as many as fit into "
+        "the free memory of the GPU, and 16384 without a GPU.",
     )
-    max_batch_size: int = Field(64, ge=1, description="Maximum number of prompts in a batch.")
+    max_batch_size: int = Field(
+        256,
+        ge=1,
+        description="Maximum number of prompts in a batch of the transformers engine.",
+    )
+    deterministic: bool = Field(
+        False,
+        description="Generate each summary independently of the prompts beside it. The same night "
+        "again then gives the same bytes on the same kind of machine, whatever its shards and "
+        "interruptions. vLLM does it on GPUs, with kernels that are slower. The transformers "
+        "engine generates for one prompt at a time.",
+    )
 
 
 class SummarizeLimitsSection(Section):

@@ -15,9 +15,11 @@ from job.inference.serving import Serving, ServingWish, deciding_generation
 from job.inference.summaries import check_budget
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_start import (
+    FEW,
     MISSING,
     SLOW,
     UNTRIED,
+    are_few,
     is_installed,
     is_slow,
     section_of_vllm,
@@ -99,7 +101,7 @@ def open_engine(model: FetchedModel, wish: ServingWish, cache: Path) -> OpenedEn
         quantization=serving.quantization,
     )
     if name == "vllm":
-        started = start_vllm(model, section, wish.generation, wish.tensor_parallel)
+        started = start_vllm(model, wish)
         return OpenedEngine(started, serving, None if is_merged else started.with_adapter)
 
     loaded = _LoadedModel(model, section)
@@ -198,10 +200,10 @@ def _choose_or_depart(model: FetchedModel, wish: ServingWish) -> tuple[ServingWi
     insists_on_gpus = is_shared and "tensor_parallel" not in wish.taken
     wants_vllm = wish.engine == "vllm" or is_shared
     if wants_vllm and not insists_on_vllm and not insists_on_gpus:
-        reason = why_not(model, wish.section, wish.tensor_parallel)
+        reason = why_not(model, wish)
         if reason is not None:
             return replace(wish, engine="transformers", tensor_parallel=1), "transformers", reason
-    name, why = choose(model, wish.section, wish.engine, wish.tensor_parallel)
+    name, why = choose(model, wish)
     return wish, name, JUDGED if "engine" in wish.taken else why
 
 
@@ -236,46 +238,40 @@ def _quantization(model: FetchedModel, section: AdapterModelSection, engine: str
     return read_quantization(model.base.path, model.base.uri, section).in_memory
 
 
-def choose(
-    model: FetchedModel,
-    section: AdapterModelSection,
-    engine: EngineName,
-    tensor_parallel: int = 1,
-) -> tuple[Name, str]:
+def choose(model: FetchedModel, wish: ServingWish) -> tuple[Name, str]:
     """Return `transformers` or `vllm`, and the reason.
 
     Raise ConfigError if the config insists on vLLM and vLLM cannot serve the model. To share the
     weights among GPUs is to insist: only vLLM can.
     """
-    if engine == "transformers":
+    if wish.engine == "transformers":
         return "transformers", "the config says so"
-    if tensor_parallel > 1:
-        return _vllm_on_several_gpus(model, section, tensor_parallel)
-    is_4_bit = section_of_vllm(model, section).quantization is not None
-    if engine == "auto" and is_4_bit and is_installed():
-        return "transformers", UNTRIED
+    if wish.tensor_parallel > 1:
+        return _vllm_on_several_gpus(model, wish)
+    if wish.engine == "auto" and is_installed():
+        # Before vLLM is imported, which takes seconds.
+        if section_of_vllm(model, wish.section).quantization is not None:
+            return "transformers", UNTRIED
+        if are_few(wish.conversations):
+            return "transformers", FEW
 
-    reason = why_not(model, section)
-    if reason is None and engine == "auto" and is_slow(model):
+    reason = why_not(model, wish)
+    if reason is None and wish.engine == "auto" and is_slow(model):
         reason = SLOW
 
     if reason is None:
-        if engine == "vllm":
+        if wish.engine == "vllm":
             return "vllm", "the config says so"
         return "vllm", "it is installed and can serve the model"
-    if engine == "vllm":
+    if wish.engine == "vllm":
         raise ConfigError(f"engine: {reason}")
     return "transformers", reason
 
 
-def _vllm_on_several_gpus(
-    model: FetchedModel,
-    section: AdapterModelSection,
-    tensor_parallel: int,
-) -> tuple[Name, str]:
-    reason = why_not(model, section, tensor_parallel)
+def _vllm_on_several_gpus(model: FetchedModel, wish: ServingWish) -> tuple[Name, str]:
+    reason = why_not(model, wish)
     if reason is not None:
-        raise _needs_vllm(tensor_parallel, reason)
+        raise _needs_vllm(wish.tensor_parallel, reason)
     return "vllm", "only it shares the weights among GPUs"
 
 

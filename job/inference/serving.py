@@ -174,7 +174,8 @@ class ServingWish:
 
     `tensor_parallel` is the number of GPUs that share the weights. The values named in `taken` come
     from an adapter's serving.json, not from a person: a machine that lacks them departs from them,
-    and does not refuse.
+    and does not refuse. `conversations` is the number of those that the engine is for, None where
+    it is to be as for many.
     """
 
     section: AdapterModelSection
@@ -184,6 +185,7 @@ class ServingWish:
     tensor_parallel: int = 1
     reading: Reading = AS_TRAINED
     taken: frozenset[str] = frozenset()
+    conversations: int | None = None
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,14 @@ QUANTIZATIONS = {"none": None, "nf4": "nf4", "nf4-double": "nf4-double"}
 class Filled(Generic[Config]):
     """A config with the values of its adapter's serving.json, and the names of these values.
 
-    `judged` is the content of that file, None if there is none.
+    `judged` is the content of that file, None if there is none. `conversations` is the number of
+    those that are to be summarized, None for scores: they are taken with the engine of long nights.
     """
 
     config: Config
     taken: frozenset[str] = frozenset()
     judged: AdapterServing | None = None
+    conversations: int | None = None
 
     def wish(self) -> ServingWish:
         """Return how the model is to be served."""
@@ -57,6 +59,7 @@ class Filled(Generic[Config]):
             config.tensor_parallel,
             self.reading(),
             self.taken,
+            self.conversations,
         )
 
     def reading(self) -> Reading:

@@ -3,23 +3,23 @@
 It batches the prompts of one call by length and token budget, and returns answers in the prompts'
 order. The longest go first, so that a batch that does not fit into memory fails at once and not
 after an hour. Rows of one batch have similar lengths, since padding is computed for nothing. A
-model that answers otherwise beside others gets rows of equal length, or one at a time. A batch that
-does not fit into memory is halved, and no later one is larger.
+model that answers otherwise beside others gets rows of equal length, or one at a time. On a GPU,
+batches grow with the memory that is free. One that does not fit is halved.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from job.config.sections import GenerationSection
 from job.errors import is_out_of_memory
+from job.inference.budget import TokenBudget, memory_of
 from job.inference.decode import Choose, decode, greedy, sampling
 from job.inference.engine import Generated, gpu_failed, to_answer
 from job.inference.sharing import Sharing, find_sharing
 from job.model import Model, Tokenizer
 from job.model.control_tokens import end_tokens
 from job.model.families import max_positions
-from job.telemetry import warn
 
 Decode = Callable[[Model, Sequence[list[int]], frozenset[int], int, Choose], list[list[int]]]
 
@@ -39,13 +39,19 @@ class TransformersEngine:
 
     prompts_ahead = 0  # a batch ends before the next begins
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, decode: Decode = decode) -> None:
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        decode: Decode = decode,
+        budget: TokenBudget | None = None,
+    ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._decode = decode
         self._ends = end_tokens(tokenizer, getattr(model, "generation_config", None))
         self._vocabulary: int = model.get_input_embeddings().num_embeddings
-        self._fitting_tokens: int | None = None  # of a padded batch; None until memory ran out
+        self._budget = budget or TokenBudget(memory_of(model.device))
         self._sharing: Sharing | None = None  # None until there are several prompts
 
         self.context_tokens: int = max_positions(model.config) or tokenizer.model_max_length
@@ -68,10 +74,7 @@ class TransformersEngine:
             with _errors_of_gpu():
                 self._sharing = find_sharing(self._model, max(prompts, key=len))
 
-        choose: Choose = greedy
-        if settings.temperature != 0:
-            choose = sampling(settings, self._model.device)
-
+        choose = self._choose(settings)
         order = longest_first([len(prompt) for prompt in prompts])
         lengths = [len(prompts[row]) for row in order]
         answers: dict[int, Generated] = {}
@@ -79,6 +82,9 @@ class TransformersEngine:
             start = len(answers)
             count = count_fitting(lengths[start:], self._limits(settings))
             rows = order[start : start + count]
+            if settings.deterministic:
+                # What is drawn must not depend on the prompts before.
+                choose = self._choose(settings)
 
             tokens = self._decode_or_shrink([prompts[row] for row in rows], settings, choose)
             if tokens is None:
@@ -104,16 +110,20 @@ class TransformersEngine:
                 f"token {strange} is not among the {self._vocabulary} of the model's vocabulary",
             )
 
+    def _choose(self, settings: GenerationSection) -> Choose:
+        if settings.temperature == 0:
+            return greedy
+        return sampling(settings, self._model.device)
+
     def _limits(self, settings: GenerationSection) -> BatchLimits:
-        tokens = settings.max_batch_tokens
-        if self._fitting_tokens:
-            tokens = min(tokens, self._fitting_tokens)
-        return BatchLimits(
-            tokens,
-            settings.max_batch_size,
-            settings.max_new_tokens,
-            self._sharing or Sharing.ALL,
-        )
+        tokens = self._budget.tokens
+        if settings.max_batch_tokens is not None:
+            tokens = min(tokens, settings.max_batch_tokens)
+        sharing = self._sharing or Sharing.ALL
+        if settings.deterministic:
+            # Beside others, a row is computed by other kernels, which round otherwise.
+            sharing = Sharing.NONE
+        return BatchLimits(tokens, settings.max_batch_size, settings.max_new_tokens, sharing)
 
     def _decode_or_shrink(
         self,
@@ -121,16 +131,20 @@ class TransformersEngine:
         settings: GenerationSection,
         choose: Choose,
     ) -> list[list[int]] | None:
-        """Return new tokens by row. If memory runs out, lower the limits and return None.
+        """Return new tokens by row. If memory runs out, halve the budget and return None.
 
         Raise whatever torch raises for a batch of one row, RetryError if the GPU itself fails.
         """
         import torch
 
+        lengths = [len(prompt) for prompt in prompts]
         new_tokens = settings.max_new_tokens
         try:
             with _errors_of_gpu():
-                return self._decode(self._model, prompts, self._ends, new_tokens, choose)
+                self._budget.begin()
+                tokens = self._decode(self._model, prompts, self._ends, new_tokens, choose)
+                self._budget.succeed(len(lengths) * lengths[0])
+                return tokens
         except Exception as error:
             if not is_out_of_memory(error) or len(prompts) == 1:
                 raise
@@ -139,13 +153,7 @@ class TransformersEngine:
         # they hold the batch's tensors. Only here can their memory be freed.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        lengths = [len(prompt) for prompt in prompts]
-        self._fitting_tokens = limits_for_half(lengths, self._limits(settings)).tokens
-        warn(
-            "out of memory: smaller batches from now on",
-            rows=len(prompts),
-            max_batch_tokens=self._fitting_tokens,
-        )
+        self._budget.fail(padded_tokens(lengths, new_tokens), len(prompts))
         return None
 
 
@@ -172,21 +180,16 @@ def count_fitting(lengths: Sequence[int], limits: BatchLimits) -> int:
 
     `lengths` descends and is not empty.
     """
-    fitting = limits.tokens // padded_tokens(lengths[:1], limits)
+    fitting = limits.tokens // padded_tokens(lengths[:1], limits.new_tokens)
     count = max(1, min(fitting, limits.rows, len(lengths)))
     if limits.sharing is Sharing.EQUAL:
         return lengths[:count].count(lengths[0])
     return 1 if limits.sharing is Sharing.NONE else count
 
 
-def padded_tokens(lengths: Sequence[int], limits: BatchLimits) -> int:
+def padded_tokens(lengths: Sequence[int], new_tokens: int) -> int:
     """Return the tokens of a padded batch: each row is as long as the first, plus its answer.
 
     `lengths` descends and is not empty.
     """
-    return len(lengths) * (lengths[0] + limits.new_tokens)
-
-
-def limits_for_half(lengths: Sequence[int], limits: BatchLimits) -> BatchLimits:
-    """Return limits under which a batch has half of these rows. Used when they were too many."""
-    return replace(limits, tokens=padded_tokens(lengths, limits) // 2)
+    return len(lengths) * (lengths[0] + new_tokens)

@@ -5,6 +5,7 @@ vLLM is imported only where it is used, since it is an optional dependency and t
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from job.config.sections import AdapterModelSection, GenerationSection
 from job.errors import ConfigError
 from job.inference import vllm_process
 from job.inference.open import FetchedModel
+from job.inference.serving import ServingWish
 from job.inference.vllm_engine import VllmEngine, lora_request
 from job.model.control_tokens import end_tokens
 from job.model.families import generation_config
@@ -46,6 +48,10 @@ SLOW = (
     "vLLM is slow without a GPU where the adapter is beside its base: "
     "set adapter_weights: merged to use vLLM, or insist by engine: vllm"
 )
+FEW = (
+    "vLLM's start takes longer than it would save for so few conversations: "
+    "set engine: vllm to use it"
+)
 UNTRIED = (
     "vLLM with 4-bit weights has not run on a GPU yet: "
     "set engine: vllm to try it, or model.quantization: null to avoid them"
@@ -53,6 +59,15 @@ UNTRIED = (
 
 # vLLM's own plugin for bitsandbytes. It quantizes doubly and computes in bfloat16.
 PLUGIN = "vllm_bnb_plugin"
+
+# Of a night, below which vLLM is not started. On a GPU it compiles and captures graphs first, which
+# is expected to take 40 to 120 seconds, and transformers to make some 25 summaries a second of a 7B
+# base on an H100. Neither was measured yet.
+FEW_CONVERSATIONS = 500
+
+# Whether vLLM generates for each prompt as if it was alone.
+BATCH_INVARIANT = "VLLM_BATCH_INVARIANT"
+MIN_CAPABILITY = 8, 0  # of a GPU for that
 
 LARGEST_CPU_CACHE_BYTES = 4 << 30  # of keys and values, if there is no GPU memory for vLLM to fill
 LARGEST_RANK = 512
@@ -99,11 +114,23 @@ def is_slow(model: FetchedModel) -> bool:
     return model.adapter is not None and not torch.cuda.is_available()
 
 
-def why_not(
-    model: FetchedModel, section: AdapterModelSection, tensor_parallel: int = 1
-) -> str | None:
-    """Return the reason why vLLM cannot serve this model, with the remedy; None if it can."""
-    section = section_of_vllm(model, section)
+def are_few(conversations: int | None) -> bool:
+    """Return True if vLLM's start would take longer than it saves; None is many."""
+    import torch
+
+    return (
+        conversations is not None
+        and conversations < FEW_CONVERSATIONS
+        and torch.cuda.is_available()
+    )
+
+
+def why_not(model: FetchedModel, wish: ServingWish) -> str | None:
+    """Return the reason why vLLM cannot serve this model, with the remedy; None if it can.
+
+    Of the wish, its section, `generation.deterministic` and `tensor_parallel` count.
+    """
+    section = section_of_vllm(model, wish.section)
     if not is_installed():
         return MISSING
     if section.quantization is not None and (reason := _why_not_in_4_bit(section)):
@@ -111,8 +138,25 @@ def why_not(
     if section.attention not in ("auto", "sdpa"):
         remedy = "leave it out, or set engine: transformers"
         return f"model.attention: {section.attention} is transformers': {remedy}"
-    with _vllm_environment():
-        return _why_vllm_refuses(model, section, tensor_parallel)
+    is_deterministic = wish.generation.deterministic
+    if is_deterministic and (reason := _why_not_deterministic(model, section)):
+        return reason
+    with _vllm_environment(is_deterministic):
+        return _why_vllm_refuses(model, section, wish.tensor_parallel)
+
+
+def _why_not_deterministic(model: FetchedModel, section: AdapterModelSection) -> str | None:
+    import torch
+
+    remedy = "set generation.deterministic: false, or engine: transformers"
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability() < MIN_CAPABILITY:
+        return f"vLLM is deterministic on GPUs from Ampere on only: {remedy}"
+    if section.quantization is not None or base_quantization(model.base.path) is not None:
+        return f"vLLM is deterministic without quantization only: {remedy}"
+    if BATCH_INVARIANT not in os.environ and "vllm" in sys.modules:
+        # Modules of vLLM read the variable when they are imported.
+        return f"vLLM was loaded in this process for an engine that is not deterministic: {remedy}"
+    return None
 
 
 def _why_not_in_4_bit(section: AdapterModelSection) -> str | None:
@@ -132,19 +176,16 @@ def _why_not_in_4_bit(section: AdapterModelSection) -> str | None:
     return None
 
 
-def start_vllm(
-    model: FetchedModel,
-    section: AdapterModelSection,
-    generation: GenerationSection,
-    tensor_parallel: int = 1,
-) -> VllmEngine:
-    """Load the model into vLLM, on so many GPUs, and return the engine.
+def start_vllm(model: FetchedModel, wish: ServingWish) -> VllmEngine:
+    """Load the model into vLLM, on as many GPUs as the wish names, and return the engine.
 
     Its context holds the longest prompt that the config admits, and its answer. Without such a
     limit it is the model's context, or as much of it as fits into memory; a warning is logged if it
     is less. Raise ConfigError if the model does not fit, or vLLM refuses it.
     """
-    section = section_of_vllm(model, section)
+    section = section_of_vllm(model, wish.section)
+    generation = wish.generation
+    tensor_parallel = wish.tensor_parallel
     limit = context_tokens(model.base.path)
     context = limit or model.tokenizer.model_max_length
     ends = end_tokens(
@@ -152,7 +193,7 @@ def start_vllm(
         generation_config(model.base.path, section.trust_remote_code),
     )
 
-    with _vllm_environment():
+    with _vllm_environment(generation.deterministic):
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -303,7 +344,7 @@ def why_not_on_device(platform: Any, has_gpu: bool) -> str | None:
 
 
 @contextmanager
-def _vllm_environment() -> Iterator[None]:
+def _vllm_environment(is_deterministic: bool = False) -> Iterator[None]:
     """Set the variables that vLLM reads when it is imported, and silence its log and all warnings.
 
     The reason of a failure comes with the exception. vLLM's own log has more, but not as JSON
@@ -311,6 +352,8 @@ def _vllm_environment() -> Iterator[None]:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if is_deterministic:
+        os.environ[BATCH_INVARIANT] = "1"
     os.environ.update(safe_variables(os.environ))  # it starts `python -m` of its own
     logging.getLogger("vllm").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():

@@ -20,6 +20,10 @@ FINGERPRINT_DIGITS = 16  # of folders' names
 # Keys of `generation` that decide how fast a night is, and no summary.
 SPEED_ONLY = {"max_batch_tokens", "max_batch_size"}
 
+# A key that was added after some outputs were finished: with its default, it is no part of the
+# identity, and theirs is that of today.
+LATER_KEY = "deterministic"
+
 # Keys of `data` that select files. The identity lists the selected files themselves.
 SELECTION = ("include", "exclude")
 
@@ -40,13 +44,14 @@ def identity(
     model = model_identity(config.model)
     reading = reading_identity(config.data)
     generation = plain["generation"]
+    left_out = SPEED_ONLY if config.generation.deterministic else {*SPEED_ONLY, LATER_KEY}
     return {
         "input": {file.uri: f"{file.size} bytes, version {file.version}" for file in files},
         "weights": asdict(digests),
         "model": {key: model[key] for key in ("quantization", "dtype", "attention")},
         "data": {key: reading[key] for key in reading if key not in SELECTION},
         "prompt": plain["prompt"],
-        "generation": {key: generation[key] for key in generation if key not in SPEED_ONLY},
+        "generation": {key: generation[key] for key in generation if key not in left_out},
         **{key: plain[key] for key in OTHERS},
         **_csv_output(config),
     }

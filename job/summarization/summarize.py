@@ -20,6 +20,7 @@ conversations are too long for one prompt.
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from job.config.commands import SummarizeConfig
@@ -99,7 +100,9 @@ def _summarize(
         return done
 
     with work_folder(night.config.run) as work:
-        mine = summarize_missing(night, chunks, shard, work, lambda: _open(night, open_with))
+        mine = summarize_missing(
+            night, chunks, shard, work, lambda: _open(night, chunks.records, open_with)
+        )
         with heartbeat("finishing"):
             counts = finish(night, chunks, shard, work)
     if counts is None and night.champion:
@@ -119,10 +122,12 @@ def _log_champion(night: Night) -> None:
     )
 
 
-def _open(night: Night, open_with: Open) -> Summarizer:
+def _open(night: Night, records: int, open_with: Open) -> Summarizer:
     config = night.config
+    # Of the whole night, so that all workers and attempts choose one engine.
+    filled = replace(night.filled, conversations=records)
     with heartbeat("loading the model"):
-        summarizer = open_with(night.filled, cache_folder())
+        summarizer = open_with(filled, cache_folder())
     if summarizer.digests != night.digests:
         raise RetryError(
             f"{config.adapter or config.model.base} was replaced while the run began: run again"

@@ -47,7 +47,7 @@ WITHOUT_EFFECT = {
     },
     # The addresses of the data; the fingerprint has digests of its content.
     "data": {"train", "validation", "include", "exclude"},
-    "generation": {"max_batch_tokens", "max_batch_size"},
+    "generation": {"max_batch_tokens", "max_batch_size", "deterministic"},
 }
 
 # The parts of a base, by the key of `Base.identity()` that has their digest.

@@ -7,7 +7,6 @@ import pytest
 from job.inference.transformers_engine import (
     BatchLimits,
     count_fitting,
-    limits_for_half,
     longest_first,
     padded_tokens,
 )
@@ -49,10 +48,9 @@ def test_a_row_over_the_budget_goes_alone():
     assert batches([500, 500, 20, 20], limits) == [[0], [1], [2, 3]]
 
 
-def test_halved_limits_make_batches_of_half_the_rows():
-    lengths, limits = [50] * 12, BatchLimits(tokens=600, rows=64, new_tokens=10)
-    assert count_fitting(lengths, limits) == 10
-    smaller = limits_for_half(lengths[:10], limits)
-    assert count_fitting(lengths, smaller) == 5
-    assert padded_tokens(lengths[:5], smaller) <= smaller.tokens
-    assert count_fitting(lengths, limits_for_half(lengths[:1], limits)) == 1
+def test_padded_tokens_are_those_of_every_row_with_its_answer():
+    limits = BatchLimits(tokens=600, rows=64, new_tokens=10)
+    count = count_fitting([50] * 12, limits)
+    assert count == 10
+    assert padded_tokens([50, 9, 1], new_tokens=10) == 180
+    assert padded_tokens([50] * count, new_tokens=10) <= limits.tokens

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from job.config.commands import SummarizeConfig
 from job.config.sections import (
@@ -14,11 +15,11 @@ from job.config.sections import (
     StorageSection,
 )
 from job.errors import ConfigError, ExitCode
-from job.inference.choose import check_installed, open_engine
+from job.inference.choose import check_installed, choose, open_engine
 from job.inference.open import fetch_without_adapter
 from job.inference.serving import ServingWish
 from job.inference.transformers_engine import TransformersEngine
-from job.inference.vllm_start import is_installed, why_not_on_device
+from job.inference.vllm_start import FEW, MISSING, is_installed, why_not_on_device
 
 pytestmark = pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
 CONFIG = {"run": "n", "input": "in.jsonl", "output": "out", "adapter": "a"}
@@ -65,6 +66,20 @@ def test_only_vllm_shares_a_base_among_gpus(model, tmp_path):
     keys = {"engine": "transformers", "tensor_parallel": 2}
     with pytest.raises(ValueError, match="tensor_parallel: 2 is for vLLM, and engine is transf"):
         SummarizeConfig.model_validate(CONFIG | keys)
+
+
+@pytest.mark.parametrize(
+    ("conversations", "has_gpu", "reason"),
+    [(499, True, FEW), (500, True, MISSING), (None, True, MISSING), (499, False, MISSING)],
+)
+def test_few_conversations_do_not_pay_for_the_start_of_vllm(
+    model, monkeypatch, conversations, has_gpu, reason
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr("job.inference.choose.is_installed", lambda: True)
+    wish = ServingWish(AdapterModelSection(), GenerationSection(), conversations=conversations)
+    # vLLM is found missing where it would be imported.
+    assert choose(model, wish) == ("transformers", reason)
 
 
 def test_a_folder_called_vllm_is_no_vllm(tmp_path, monkeypatch):

@@ -13,8 +13,10 @@ from job.conversations.record import RejectReason
 from job.errors import ConfigError, DataError, MissingError, OutputError, PreemptedError, RetryError
 from job.inference.taken import Filled
 from job.storage.folders import verify_folder
+from job.summarization.shard import Shard
 from job.summarization.summarize import summarize
 from job.summarization.summarizer import Summarizer, open_summarizer
+from tests.stand_in import StandInEngine, stand_in
 from tests.summarization.conftest import (
     conversation,
     files_below,
@@ -351,6 +353,19 @@ def test_an_output_that_cannot_be_written_is_found_before_loading(config, tmp_pa
     write_lines(tmp_path / "out", ["a file where the folder should be"])
     with pytest.raises(OutputError):
         summarize(config(), never)
+
+
+def test_the_engine_is_chosen_by_the_records_of_the_whole_night(config, tmp_path):
+    write_lines(tmp_path / "in.jsonl", many(7))
+    seen = []
+
+    def opened(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
+        seen.append(filled.wish().conversations)
+        return stand_in(StandInEngine())(filled, cache)
+
+    for shard in range(2):
+        summarize(config(chunks={"records": 2}), opened, Shard(shard, 2))
+    assert seen == [7, 7]
 
 
 def test_a_model_replaced_while_the_run_begins_is_not_used(config, tmp_path, base_folder):

@@ -8,6 +8,7 @@ import pytest
 
 from job.config.sections import StorageSection
 from job.inference.open import FetchedModel, fetch_with_adapter, load
+from job.inference.serving import ServingWish
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_engine import VllmEngine
 from job.inference.vllm_start import start_vllm
@@ -43,7 +44,7 @@ def fetched(adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> FetchedM
 @pytest.fixture(scope="session")
 def engine(fetched: FetchedModel) -> VllmEngine:
     """Base and adapter in vLLM, started once: it takes seconds."""
-    return start_vllm(fetched, SECTION, SETTINGS)
+    return start_vllm(fetched, ServingWish(SECTION, SETTINGS))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from job.config.data_sections import ReadingSection
 from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
 from job.conversations.read import read_strictly
 from job.inference.open import fetch_with_adapter, load
+from job.inference.serving import ServingWish
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_start import start_vllm
 from job.prompt.encode import Encoder
@@ -45,7 +46,7 @@ def main(uri: str, without: bool) -> None:
         encoder = Encoder(model.prompt, model.tokenizer, 400)
         prompts = [encoder.encode(conversation).ids for conversation in conversations]
         settings = SETTINGS if without else FIRST
-        answers = start_vllm(model, IN_4_BIT, SETTINGS).generate(prompts, settings)
+        answers = start_vllm(model, ServingWish(IN_4_BIT, SETTINGS)).generate(prompts, settings)
         found = {"prompts": len(prompts)}
         for name, section in (("in 4 bits", IN_4_BIT), ("in 16 bits", IN_16_BIT)):
             others = TransformersEngine(load(model, section), model.tokenizer).generate(

@@ -10,14 +10,20 @@ import pytest
 import torch
 
 from job.config.sections import AdapterModelSection
+from job.config.serving_section import EngineName
 from job.errors import ConfigError, ExitCode
 from job.inference.choose import choose
 from job.inference.open import FetchedModel, load, merge
+from job.inference.serving import ServingWish
 from job.inference.transformers_engine import TransformersEngine
 from job.inference.vllm_start import AS_MANY_AS_FIT, ENVIRONMENT, tokens_at_most
 from tests.vllm.engines import MIN_SAME_SHARE, SECTION, SETTINGS, count_same
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
+
+
+def wish_of(engine: EngineName, section: AdapterModelSection = SECTION, **keys: Any) -> ServingWish:
+    return ServingWish(section, SETTINGS, engine, **keys)
 
 
 def changed(fetched: FetchedModel, tmp_path: Path, **keys: Any) -> FetchedModel:
@@ -41,12 +47,23 @@ def test_vllm_reads_each_variable_that_recap_sets():
 )
 def test_auto_is_vllm_if_it_serves_the_model_and_is_not_slower(fetched):
     without = replace(fetched, adapter=None)
-    assert choose(without, SECTION, "auto") == ("vllm", "it is installed and can serve the model")
-    assert choose(fetched, SECTION, "vllm") == ("vllm", "the config says so")
-    name, why = choose(fetched, SECTION, "auto")
+    assert choose(without, wish_of("auto")) == ("vllm", "it is installed and can serve the model")
+    assert choose(fetched, wish_of("vllm")) == ("vllm", "the config says so")
+    name, why = choose(fetched, wish_of("auto"))
     assert name == "transformers"
     assert why.startswith("vLLM is slow without a GPU where the adapter is beside its base")
-    assert choose(fetched, SECTION, "transformers") == ("transformers", "the config says so")
+    assert choose(fetched, wish_of("transformers")) == ("transformers", "the config says so")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may have the kernels")
+def test_deterministic_vllm_is_refused_where_it_has_no_such_kernels(fetched):
+    generation = SETTINGS.model_copy(update={"deterministic": True})
+    wish = ServingWish(SECTION, generation, "vllm")
+    with pytest.raises(ConfigError, match="GPUs from Ampere on only: set"):
+        choose(fetched, wish)
+    name, why = choose(replace(fetched, adapter=None), replace(wish, engine="auto"))
+    assert name == "transformers"
+    assert why.startswith("vLLM is deterministic on GPUs from Ampere on only")
 
 
 @pytest.mark.parametrize(
@@ -60,20 +77,20 @@ def test_auto_is_vllm_if_it_serves_the_model_and_is_not_slower(fetched):
 )
 def test_adapter_that_vllm_cannot_serve_is_refused_with_remedy(fetched, tmp_path, keys, message):
     model = changed(fetched, tmp_path, **keys)
-    name, why = choose(model, SECTION, "auto")
+    name, why = choose(model, wish_of("auto"))
     assert name == "transformers"
     assert "vLLM cannot serve this adapter" in why
     with pytest.raises(ConfigError, match=message) as caught:
-        choose(model, SECTION, "vllm")
+        choose(model, wish_of("vllm"))
     assert caught.value.exit_code == ExitCode.CONFIG
-    assert choose(replace(model, adapter=None), SECTION, "auto")[0] == "vllm"
+    assert choose(replace(model, adapter=None), wish_of("auto"))[0] == "vllm"
 
 
 def test_attention_that_only_transformers_has_is_refused(fetched):
     section = AdapterModelSection(attention="eager")
-    assert choose(fetched, section, "auto")[0] == "transformers"
+    assert choose(fetched, wish_of("auto", section))[0] == "transformers"
     with pytest.raises(ConfigError, match=r"engine: .*eager"):
-        choose(fetched, section, "vllm")
+        choose(fetched, wish_of("vllm", section))
 
 
 def test_base_that_vllm_does_not_know_goes_to_transformers(fetched, tmp_path):
@@ -83,7 +100,7 @@ def test_base_that_vllm_does_not_know_goes_to_transformers(fetched, tmp_path):
     unknown = {"architectures": ["NobodysModel"], "model_type": "no"}
     path.write_text(json.dumps(json.loads(path.read_text()) | unknown))
     model = replace(fetched, base=replace(fetched.base, path=folder))
-    name, why = choose(model, SECTION, "auto")
+    name, why = choose(model, wish_of("auto"))
     assert (name, "vLLM cannot serve this base" in why) == ("transformers", True)
 
 

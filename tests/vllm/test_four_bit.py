@@ -14,11 +14,12 @@ from job.errors import ConfigError
 from job.inference import vllm_start
 from job.inference.choose import choose
 from job.inference.open import fetch_with_adapter
+from job.inference.serving import ServingWish
 from job.inference.vllm_start import UNTRIED
 from tests.adapters import publish_adapter
 from tests.vllm import four_bit
 from tests.vllm.engines import MIN_SAME_SHARE
-from tests.vllm.four_bit import DEMO, IN_4_BIT
+from tests.vllm.four_bit import DEMO, IN_4_BIT, SETTINGS
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 
@@ -62,17 +63,17 @@ def test_4_bit_weights_go_to_vllm_only_if_the_config_insists(adapter, tmp_path, 
 
     def refused(section: AdapterModelSection) -> str:
         with pytest.raises(ConfigError) as caught:
-            choose(model, section, "vllm")
+            choose(model, ServingWish(section, SETTINGS, "vllm"))
         return str(caught.value)
 
-    assert choose(model, IN_4_BIT, "auto") == ("transformers", UNTRIED)
+    assert choose(model, ServingWish(IN_4_BIT, SETTINGS, "auto")) == ("transformers", UNTRIED)
     assert "nf4-double, not nf4" in refused(IN_4_BIT.model_copy(update={"quantization": "nf4"}))
     if not torch.cuda.is_available():
         assert "4-bit weights on a GPU only" in refused(IN_4_BIT)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         # The vLLM of these tests is built for CPUs: tests/inference/test_choose.py.
         monkeypatch.setattr(vllm_start, "why_not_on_device", lambda platform, has_gpu: None)
-    assert choose(model, IN_4_BIT, "vllm") == ("vllm", "the config says so")
+    assert choose(model, ServingWish(IN_4_BIT, SETTINGS, "vllm")) == ("vllm", "the config says so")
     assert "in bfloat16: set model.dtype" in refused(
         IN_4_BIT.model_copy(update={"dtype": "float16"})
     )

@@ -13,11 +13,12 @@ import yaml
 
 from job.errors import ConfigError
 from job.inference.choose import choose
+from job.inference.serving import ServingWish
 from job.launch.processes import is_alive
 from job.storage.folders import verify_folder
 from tests.summarization.conftest import conversation, read_lines, write_lines
 from tests.vllm.conftest import HEADS
-from tests.vllm.engines import MIN_SAME_SHARE, SECTION
+from tests.vllm.engines import MIN_SAME_SHARE, SECTION, SETTINGS
 
 pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default")]
 SECONDS_TO_END = 120  # one that is still importing ends when it has imported recap's extension
@@ -88,10 +89,10 @@ def test_no_process_outlives_a_night_that_is_stopped_or_killed(adapter, tmp_path
 
 
 def test_heads_that_cannot_be_shared_are_refused_with_the_numbers_that_can(fetched):
-    assert choose(fetched, SECTION, "auto", HEADS) == (
+    assert choose(fetched, ServingWish(SECTION, SETTINGS, tensor_parallel=HEADS)) == (
         "vllm",
         "only it shares the weights among GPUs",
     )
     message = "tensor_parallel: 3 needs vLLM, and the 2 attention heads .* one of 1, 2$"
     with pytest.raises(ConfigError, match=message):
-        choose(fetched, SECTION, "auto", 3)
+        choose(fetched, ServingWish(SECTION, SETTINGS, tensor_parallel=3))
