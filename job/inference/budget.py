@@ -53,11 +53,10 @@ class GpuMemory:
         """Return the bytes that can still be allocated, from torch's cache or from the GPU."""
         import torch
 
-        free: int
-        free, _ = torch.cuda.mem_get_info(self._device)
-        cached = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(
-            self._device
-        )
+        free: int = torch.cuda.mem_get_info(self._device)[0]
+        # torch keeps what it has freed.
+        cached: int = torch.cuda.memory_reserved(self._device)
+        cached -= torch.cuda.memory_allocated(self._device)
         return free + cached
 
 
@@ -76,6 +75,12 @@ class TokenBudget:
         self.tokens = FIRST_TOKENS
         self._memory = memory
         self._at_most: int | None = None  # tokens; None until memory ran out
+
+    def limit(self, wanted: int | None) -> int:
+        """Return the limit of the next batch: that of the config, unless memory ran out with it."""
+        if wanted is None:
+            return self.tokens
+        return wanted if self._at_most is None else min(wanted, self.tokens)
 
     def begin(self) -> None:
         """Call before a batch is computed."""

@@ -70,7 +70,7 @@ class TransformersEngine:
         """
         for prompt in prompts:
             self._check_vocabulary(prompt)
-        if self._sharing is None and len(prompts) > 1:
+        if self._sharing is None and len(prompts) > 1 and not settings.deterministic:
             with _errors_of_gpu():
                 self._sharing = find_sharing(self._model, max(prompts, key=len))
 
@@ -116,13 +116,11 @@ class TransformersEngine:
         return sampling(settings, self._model.device)
 
     def _limits(self, settings: GenerationSection) -> BatchLimits:
-        tokens = self._budget.tokens
-        if settings.max_batch_tokens is not None:
-            tokens = min(tokens, settings.max_batch_tokens)
         sharing = self._sharing or Sharing.ALL
         if settings.deterministic:
             # Beside others, a row is computed by other kernels, which round otherwise.
             sharing = Sharing.NONE
+        tokens = self._budget.limit(settings.max_batch_tokens)
         return BatchLimits(tokens, settings.max_batch_size, settings.max_new_tokens, sharing)
 
     def _decode_or_shrink(

@@ -17,9 +17,11 @@ SETTINGS = GenerationSection(max_new_tokens=4)
 class CountedMemory:
     """The memory of a device on which a token takes a kilobyte."""
 
-    def __init__(self, tokens: int) -> None:
-        self.tokens = tokens  # that fit
+    def __init__(self, tokens: int, fitting: int | None = None) -> None:
+        self.tokens = tokens  # that seem to fit
+        self.fitting = fitting or tokens  # that do
         self.batch = 0  # tokens of the prompts of the last batch
+        self.failures = 0
 
     def begin(self) -> None:
         """The batch is known from `decode`."""
@@ -33,7 +35,8 @@ class CountedMemory:
     def decode(self, model: Any, prompts: list[list[int]], *rest: Any) -> list[list[int]]:
         """Decode unless the prompts do not fit."""
         self.batch = len(prompts) * len(prompts[0])
-        if self.batch > self.tokens:
+        if self.batch > self.fitting:
+            self.failures += 1
             raise torch.OutOfMemoryError("CUDA out of memory")
         return decode(model, prompts, *rest)
 
@@ -79,6 +82,16 @@ def test_memory_that_is_nearly_full_makes_no_batch_smaller_before_it_fails():
     assert grown(budget, memory)[-1] == FIRST_TOKENS
 
 
+def test_a_config_may_want_larger_batches_until_one_does_not_fit():
+    budget = TokenBudget(None)
+    assert budget.limit(None) == FIRST_TOKENS
+    assert budget.limit(100_000) == 100_000
+    assert budget.limit(64) == 64
+    budget.fail(padded_tokens=90_000, rows=9)
+    assert budget.limit(100_000) == 45_000
+    assert budget.limit(64) == 64
+
+
 def test_only_the_memory_of_a_gpu_is_measured():
     assert memory_of(torch.device("cpu")) is None
     assert isinstance(memory_of(torch.device("cuda", 0)), GpuMemory)
@@ -90,7 +103,7 @@ def test_only_the_memory_of_a_gpu_is_measured():
 def test_the_engine_answers_alike_while_its_batches_grow_and_shrink(model, tokenizer):
     prompts = [[0, *range(60, 60 + length)] for length in range(20, 4, -1)]
     wanted = TransformersEngine(model, tokenizer).generate(prompts, SETTINGS)
-    memory = CountedMemory(tokens=150)
+    memory = CountedMemory(tokens=150, fitting=60)
     budget = TokenBudget(memory)
     budget.tokens = 60
     sizes = []
@@ -103,6 +116,7 @@ def test_the_engine_answers_alike_while_its_batches_grow_and_shrink(model, token
     assert engine.generate(prompts * 3, SETTINGS) == wanted * 3
     assert sizes[0] == 2
     assert max(sizes) > 4, "batches grew"
+    assert memory.failures > 0
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
