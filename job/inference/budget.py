@@ -1,4 +1,4 @@
-"""How many tokens the batches of a model may have: as many as the memory of its GPU holds.
+"""Bound the tokens of a batch by the memory of the model's GPU.
 
 What a token takes depends on the family, its kind of attention, and the adapter. So it is measured:
 a first batch of moderate size shows the memory that a token takes, and the memory that is free

@@ -6,6 +6,7 @@ weights while it is loaded, and these are quantized as the key says. The rest is
 """
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -368,11 +369,11 @@ def four_bit_share(model: Model) -> FourBitShare:
 
 def packed_of_another_shape(model: Model) -> list[str]:
     """Return the names of the weights in 4 bits that have another shape than their layer."""
-    from bitsandbytes.nn import Linear4bit
-
     found = []
     for name, module in model.named_modules():
-        state = getattr(module.weight, "quant_state", None) if type(module) is Linear4bit else None
+        # By its name: for plain weights, bitsandbytes is not imported, which takes a second.
+        is_packed = type(module).__name__ == "Linear4bit"
+        state = getattr(module.weight, "quant_state", None) if is_packed else None
         if state and tuple(state.shape) != (module.out_features, module.in_features):
             found.append(f"{name}.weight")
     return found
@@ -380,14 +381,16 @@ def packed_of_another_shape(model: Model) -> list[str]:
 
 def _packed(module: Model) -> list[tuple[Any, int]]:
     """Return the module's own tensors in 4 bits, each with the number of its parameters."""
+    # GPTQ's and AWQ's layers pack eight parameters into an integer.
+    if hasattr(module, "qweight") and getattr(module, "bits", None) == 4:
+        return [(module.qweight, module.in_features * module.out_features)]
+    if "bitsandbytes" not in sys.modules:
+        return []
     from bitsandbytes.nn import Linear4bit
     from bitsandbytes.nn.parametrize import Bnb4bitParametrization
 
     if isinstance(module, Linear4bit):
         return [(module.weight, module.in_features * module.out_features)]
-    # GPTQ's and AWQ's layers pack eight parameters into an integer.
-    if hasattr(module, "qweight") and getattr(module, "bits", None) == 4:
-        return [(module.qweight, module.in_features * module.out_features)]
     found = []
     for parametrized in getattr(module, "parametrizations", {}).values():
         if isinstance(parametrized[0], Bnb4bitParametrization):

@@ -81,6 +81,12 @@ class CarefulEngine:
         self.has_answered = has_answered
         self.is_careful = is_careful
 
+    @property
+    def reads_ahead(self) -> bool:
+        """True if prompts of later chunks may be in flight: the loaded engine asks for them."""
+        is_loaded = self.loader.is_loaded and not self.is_careful
+        return is_loaded and self.loader.load().engine.prompts_ahead > 0
+
     def expect(self, prompts: Sequence[list[int]]) -> int:
         """Announce prompts of a later call, if the engine wants that. Loads the model if needed.
 

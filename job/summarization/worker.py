@@ -219,15 +219,17 @@ class _Worker:
             if last is not None:
                 yield last.result()
             last = window
-            if self._task.engine.is_careful:
-                # Nothing may be in flight beside the records of its notes.
-                yield last.result()
-                last = None
         if last is not None:
             yield last.result()
 
-    def _begin_windows(self, chunks: Sequence[Chunk]) -> Iterator[Future[Window]]:
-        """Take the chunks one by one, and yield each of their windows once it is begun."""
+    def _begin_windows(self, chunks: Sequence[Chunk]) -> Iterator[Future[Window] | None]:
+        """Take the chunks one by one, and yield each of their windows once it is begun.
+
+        Yield None where all windows must be answered before another one is begun: in careful
+        chunks, and before a chunk of an engine that wants no prompts ahead. What a process dies at
+        is then in one chunk.
+        """
+        engine = self._task.engine
         for chunk in chunks:
             if not self._shard.take(chunk.number):
                 continue
@@ -239,6 +241,8 @@ class _Worker:
                 window = self._begin(partial(next, windows))
                 yield window
                 ends_chunk = window.result().ends_chunk
+                if engine.is_careful or (ends_chunk and not engine.reads_ahead):
+                    yield None
 
     def _begin(self, prepare: Callable[[], Window]) -> Future[Window]:
         """Prepare a window in a thread; in this one while the model is not loaded.

@@ -58,7 +58,7 @@ def test_batches_grow_in_steps_to_the_share_of_the_memory_that_is_free():
     assert grown(budget, memory) == [65_536, 262_144, largest, largest, largest]
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_never_grows_back_to_its_size():
+def test_a_batch_that_does_not_fit_is_halved_and_grows_back_to_less():
     memory = CountedMemory(tokens=1_000_000)
     budget = TokenBudget(memory)
     budget.fail(padded_tokens=10_000, rows=8)

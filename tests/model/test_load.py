@@ -1,6 +1,7 @@
 """Claims about loading: a base that does not fit its config, code of a base, adapters on it."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -34,6 +35,15 @@ def test_revision_other_than_the_recorded_one_is_64():
     message = r"^model\.revision: runs/adapter is an adapter for org/base at revision aaa"
     with pytest.raises(ConfigError, match=message):
         name_base_of(adapter, AdapterModelSection(revision="b" * 40))
+
+
+def test_weights_that_stay_plain_are_loaded_without_bitsandbytes(base_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "job.model.four_bit", None)
+    base = Base("base", None, "digest", base_folder)
+    model = load_base(base, AdapterModelSection())
+    assert model.weights_in_memory.quantization == "none"
+    with pytest.raises(ImportError, match="four_bit"):
+        load_base(base, AdapterModelSection(quantization="nf4"))
 
 
 LAYER = (
