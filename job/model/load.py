@@ -143,7 +143,6 @@ def load_base(
     Raise ConfigError if it cannot be loaded as configured, DataError if its weights are wrong.
     """
     with importing():
-        import_bitsandbytes()
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -198,6 +197,7 @@ def _quantizing(settings: Any, sharded: bool, shared: Path | None) -> Iterator[A
     if settings is None:
         yield None
         return
+    import_bitsandbytes()
     from job.model.four_bit import quantizing
     from job.model.packed import packing_of
 

@@ -42,7 +42,7 @@ def test_weights_that_stay_plain_are_loaded_without_bitsandbytes(base_folder, mo
     base = Base("base", None, "digest", base_folder)
     model = load_base(base, AdapterModelSection())
     assert model.weights_in_memory.quantization == "none"
-    with pytest.raises(ImportError, match="four_bit"):
+    with pytest.raises(ConfigError, match="four_bit"):
         load_base(base, AdapterModelSection(quantization="nf4"))
 
 
