@@ -5,6 +5,7 @@ under a dense mask, most of which is empty. torch has a kernel for rows of any l
 needs no mask and no package. It has been tried here on a CPU only, by a stand-in.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -109,6 +110,8 @@ def are_rows_apart(model: Model, base: Model) -> bool:
 
 def _attention_by(kernel: Kernel) -> Callable[..., tuple[torch.Tensor, None]]:
     """Return an attention function of transformers. Rows that are not joined attend by sdpa."""
+    # torch 2.11 has no such switch: its kernel shares keys among heads by their numbers alone.
+    has_switch = "enable_gqa" in inspect.signature(kernel).parameters
 
     def attend(
         module: Any,
@@ -129,6 +132,7 @@ def _attention_by(kernel: Kernel) -> Callable[..., tuple[torch.Tensor, None]]:
         window = named.get("sliding_window")
         rows = [_in_16_bits(each)[0].transpose(0, 1) for each in (query, key, value)]
         longest = named["max_length_q"]
+        is_shared = query.shape[1] != key.shape[1]
         output = kernel(
             *rows,  # (tokens, heads, dimensions)
             cu_seq_lens_q,
@@ -137,7 +141,7 @@ def _attention_by(kernel: Kernel) -> Callable[..., tuple[torch.Tensor, None]]:
             longest,
             scale=named.get("scaling"),
             window_size=(window - 1 if window else -1, 0),
-            enable_gqa=query.shape[1] != key.shape[1],
+            **({"enable_gqa": is_shared} if has_switch else {}),
         )
         return output[None], None
 

@@ -101,6 +101,15 @@ def test_generation_and_padded_rows_attend_as_before():
     torch.testing.assert_close(model(input_ids=ids).logits, plain)
 
 
+def test_a_kernel_without_a_switch_for_shared_keys_is_taken():
+    def of_torch_2_11(*states: Any, scale: float | None, window_size: tuple[int, int]) -> Any:
+        return rows_by_sdpa(*states, scale=scale, window_size=window_size, enable_gqa=True)
+
+    model = made(llama)
+    choose_attention(model, model, of_torch_2_11)
+    assert model.config._attn_implementation == NAME
+
+
 def all_together(query: Any, key: Any, value: Any, ends: Any, *others: Any, **named: Any) -> Any:
     """Attend as if all rows were one."""
     return rows_by_sdpa(query, key, value, ends[[0, -1]], *others, **named)
