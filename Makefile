@@ -22,6 +22,8 @@ SKYPILOT := build/skypilot/.installed
 CHROMIUM := /usr/bin/chromium
 # AWS's command line, with which a stranger fetches a base from S3.
 AWS := build/aws/bin/aws
+# A peer of benchmarks alone, beside the locked libraries.
+UNSLOTH := build/unsloth
 PIP_INSTALL := python -m pip install -qq --disable-pip-version-check
 
 # Tests and benchmarks must not depend on this machine's proxies, accounts or Hub cache, nor on a GPU
@@ -131,14 +133,15 @@ docs: $(INSTALLED) ## write docs/configuration.md, infra/terraform, and tables o
 	$(BIN)/python -m benchmarks.redaction_quality
 	$(BIN)/python -m benchmarks.evaluation_quality
 
-bench: $(INSTALLED) $(VLLM)/.installed ## measure speed against plain scripts; reports in build/bench/
+bench: $(INSTALLED) $(VLLM)/.installed $(UNSLOTH) ## measure speed against plain scripts; reports in build/bench/
 	@mkdir -p build/bench
-	@for name in train_speed checkpoint_cost rows_scale summarize_scale busy_machine; do \
-		$(ALONE) $(BIN)/python benchmarks/$$name.py | tee build/bench/$$name.txt; \
+	@for name in 'train_speed --rows demo' 'train_speed --rows mixed' checkpoint_cost rows_scale \
+			summarize_scale busy_machine; do \
+		PYTHONPATH=$(UNSLOTH) $(ALONE) $(BIN)/python -m benchmarks.$$name | tee "build/bench/$$name.txt"; \
 	done
 	@$(ALONE) $(BIN)/python -m benchmarks.scale --out build/bench/scale.jsonl
 	@$(BIN)/python -m benchmarks.plots build/bench/scale.jsonl build/bench
-	@$(ALONE) $(VLLM)/bin/python benchmarks/summarize_speed.py | tee build/bench/summarize_speed.txt
+	@$(ALONE) $(VLLM)/bin/python -m benchmarks.summarize_speed | tee build/bench/summarize_speed.txt
 
 bench-gpu: $(GPU_READY) ## measure on a GPU beside peers: nine minutes (ONLY='training …', OUT=, DRY_RUN=1: on a CPU)
 	@$(ON_GPU) -m benchmarks.gpu $(if $(DRY_RUN),--shape tiny --seconds 3600) $(if $(ONLY),--only $(ONLY)) \
@@ -211,6 +214,9 @@ $(VLLM)/.installed: requirements.lock requirements-vllm.lock pyproject.toml | $(
 
 $(REAL_BASE): | $(INSTALLED)
 	@$(BIN)/python -m tests.real.base $@
+
+$(UNSLOTH): | $(INSTALLED)
+	$(BIN)/$(PIP_INSTALL) --no-deps --target $@ unsloth==2026.10.9 unsloth_zoo==2026.10.9
 
 $(DEPLOY)/.installed: requirements.lock | $(BIN)/python
 	$(BIN)/python -m venv $(DEPLOY)

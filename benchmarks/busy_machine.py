@@ -1,6 +1,6 @@
 """Measure a step of the demo's training beside two busy processes, against one alone.
 
-`python benchmarks/busy_machine.py [--steps N] [--repeats N] [--set NAME=VALUE]` trains in three
+`python -m benchmarks.busy_machine [--steps N] [--repeats N] [--set NAME=VALUE]` trains in three
 ways, by turns: alone, alone with libgomp's own waiting, and beside two processes that keep a CPU
 busy each. It prints a line per round, then two ratios of medians: beside to alone, and alone to
 libgomp's own waiting. `--set` tries another variable of OpenMP. Nothing else may run meanwhile.
@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from train_speed import DATA, ROOT
+
+from benchmarks.sft_rows import DEMO
 
 MAX_SLOWDOWN_BESIDE = 2.5
 MAX_SLOWDOWN_ALONE = 1.05
@@ -30,10 +31,10 @@ WAYS = ("alone", "own waiting", "beside")
 
 def step_seconds(steps: int, environment: Mapping[str, str]) -> float:
     """Return the seconds of a step, from run.json, with checkpoint and evaluation."""
-    config = yaml.safe_load((DATA / "train.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((DEMO / "train.yaml").read_text(encoding="utf-8"))
     config["run"] = "busy"
-    config["model"]["base"] = str(DATA / "base")
-    config["data"] |= {name: str(DATA / f"{name}.jsonl") for name in ("train", "validation")}
+    config["model"]["base"] = str(DEMO / "base")
+    config["data"] |= {name: str(DEMO / f"{name}.jsonl") for name in ("train", "validation")}
     config["training"] |= {"max_steps": steps, "sample_summaries": 0}
     config["training"] |= {"save_every_steps": steps, "evaluate_every_steps": steps}
     config["evaluation"] = {"max_conversations": 1}
@@ -43,7 +44,7 @@ def step_seconds(steps: int, environment: Mapping[str, str]) -> float:
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-m", "job", "train", str(path)],
-            cwd=ROOT,
+            cwd=DEMO.parents[1],
             env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
             capture_output=True,
             text=True,

@@ -1,6 +1,6 @@
 """Measure the cost of checkpoints: trainings with several of them, and with one at the end.
 
-`python benchmarks/checkpoint_cost.py [--steps N] [--every N] [--repeats N]` prints a line per round
+`python -m benchmarks.checkpoint_cost [--steps N] [--every N] [--repeats N]` prints a line per round
 of runs and the median share of the time that the checkpoints take. They are verified and committed
 while the training continues.
 """
@@ -9,8 +9,9 @@ import argparse
 import json
 from pathlib import Path
 
-from pairs import quartiles, ratios, run_by_turns
-from train_speed import DATA, recap_seconds
+from benchmarks.pairs import machine, quartiles, ratios, run_by_turns
+from benchmarks.sft_rows import DEMO
+from benchmarks.train_speed import recap_seconds
 
 
 def main() -> None:
@@ -20,13 +21,13 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=6)
     options = parser.parse_args()
-    base = str(DATA / "base")
+    base = str(DEMO / "base")
 
     def several(work: Path) -> float:
-        return recap_seconds(base, work, options.steps, options.every)
+        return recap_seconds(base, DEMO, work, options.steps, options.every)
 
     def only_the_last(work: Path) -> float:
-        return recap_seconds(base, work, options.steps)
+        return recap_seconds(base, DEMO, work, options.steps)
 
     frequent, rare = f"every {options.every}", "at the end"
     seconds = run_by_turns({frequent: several, rare: only_the_last}, options.repeats)
@@ -35,7 +36,8 @@ def main() -> None:
     every = f"a checkpoint every {options.every} of {options.steps} steps"
     print(f"{every} costs {cost:.1%} of the training time,")
     print(f"the middle half of {len(found)} rounds from {low:.1%} to {high:.1%}")
-    print(json.dumps({"benchmark": "checkpoint_cost", "cost": round(cost, 4), "seconds": seconds}))
+    line = {"benchmark": "checkpoint_cost", "cost": round(cost, 4), "seconds": seconds}
+    print(json.dumps(line | machine()))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from job.environment import describe
 
 Measure = Callable[[Path], float]  # seconds of one run in an empty folder
 
@@ -37,3 +40,9 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
         return values[0], values[0], values[0]
     low, median, high = statistics.quantiles(values, n=4)
     return low, median, high
+
+
+def machine() -> dict[str, Any]:
+    """Return this machine's CPU, GPUs and versions, for a line of results."""
+    found = describe()
+    return {key: found[key] for key in ("cpu", "cores", "gpus", "python", "versions")}

@@ -147,8 +147,8 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def run(count: int) -> dict[str, dict[str, float]]:
-    """Prepare so many conversations in each way; print and return what `measure` found."""
+def run(count: int, ways: Iterable[str] = WAYS) -> dict[str, dict[str, float]]:
+    """Prepare so many conversations in each of the ways; print and return what `measure` found."""
     found: dict[str, dict[str, float]] = {}
     with TemporaryDirectory(prefix="recap-rows-") as folder:
         source = Path(folder) / "data.jsonl"
@@ -159,7 +159,7 @@ def run(count: int) -> dict[str, dict[str, float]]:
             "RECAP_CACHE": f"{folder}/cache",
             "TOKENIZERS_PARALLELISM": "false",  # as `recap train` sets it
         }
-        for way in WAYS:
+        for way in ways:
             if way == "plain" and count > MAX_PLAIN:
                 continue
             done = subprocess.run(
@@ -171,7 +171,7 @@ def run(count: int) -> dict[str, dict[str, float]]:
             )
             found[way] = json.loads(done.stdout.splitlines()[-1])
             print(line(count, way, found[way]), flush=True)
-    if "plain" in found:
+    if len(found) == len(WAYS):
         plain = found["plain"]
         encoding = plain["encode_seconds"] / found["first"]["encode_seconds"]
         start = plain["seconds"] / found["second"]["seconds"]

@@ -7,7 +7,7 @@ A million conversations, which `--conversations` adds, take minutes and gigabyte
 
 | name | grows | measures |
 |---|---|---|
-| preparation | conversations | reading, splitting and encoding, to the rows of a training |
+| preparation | conversations | reading, splitting and encoding, to the first batch of a training |
 | night | conversations | `recap summarize` without the model, with the demo's tokenizer |
 | length | tokens of a row | a step of 8 rows of a small base |
 | processes | training processes | a training of the demo's base, on the same CPUs |
@@ -28,6 +28,9 @@ from typing import Any
 
 import yaml
 
+from benchmarks import rows_scale, summarize_scale
+from benchmarks.pairs import machine
+
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "examples" / "demo"
 CONVERSATIONS = [1_000, 10_000, 100_000]
@@ -36,44 +39,9 @@ PROCESSES = [1, 2, 4]
 STEPS = 8
 ROWS_OF_A_STEP = 8
 PROMPTS = 64
+KEYS = ("seconds", "cpu_seconds", "peak_mib")
 
 Point = dict[str, Any]
-
-
-def prepare_conversations(count: int) -> Point:
-    """Prepare a training of so many conversations, in this process."""
-    from job.config.commands import TrainConfig
-    from job.storage.open import open_store
-    from job.training.prepare import prepare
-
-    with TemporaryDirectory(prefix="recap-scale-") as folder:
-        work = Path(folder)
-        lines = (DATA / "train.jsonl").read_text(encoding="utf-8").splitlines()
-        with (work / "train.jsonl").open("w", encoding="utf-8") as file:
-            for number in range(count):
-                record = json.loads(lines[number % len(lines)])
-                record["id"] = f"c{number}"
-                # No two are alike, as in real data: equal ones would be counted as overlap.
-                record["turns"][0]["text"] += f" It is number {number}."
-                file.write(json.dumps(record) + "\n")
-        config = TrainConfig.model_validate(
-            {
-                "run": "scale",
-                "model": {"base": str(DATA / "base")},
-                "data": {
-                    "train": str(work / "train.jsonl"),
-                    "validation": str(DATA / "validation.jsonl"),
-                    "references": "first",
-                },
-                "output": str(work / "out"),
-                "training": {"max_tokens": 512},
-            }
-        )
-        started, cpu = time.perf_counter(), time.process_time()
-        run = prepare(config, work, open_store(f"{work}/out/scale", config.storage))
-        seconds = time.perf_counter() - started
-        rows = len(run.data.rows.train.dataset)
-    return {"seconds": seconds, "cpu_seconds": time.process_time() - cpu, "rows": rows}
 
 
 def train_rows_of(tokens: int) -> Point:
@@ -85,7 +53,7 @@ def train_rows_of(tokens: int) -> Point:
         "gradient_accumulation_steps": ROWS_OF_A_STEP // 2,
         "max_tokens": tokens,
         "max_steps": 2,
-        "optimizer": "adamw_torch",
+        "activation_checkpointing": False,
     }
     with TemporaryDirectory(prefix="recap-scale-") as folder:
         rows = f"{2 * ROWS_OF_A_STEP}x{tokens}"
@@ -158,7 +126,6 @@ def _recap(command: str, content: dict[str, Any], folder: Path) -> None:
 
 
 POINTS: dict[str, tuple[Callable[[int], Point], list[int]]] = {
-    "preparation": (prepare_conversations, CONVERSATIONS),
     "length": (train_rows_of, TOKENS),
     "processes": (train_with_processes, PROCESSES),
     "workers": (summarize_with_workers, PROCESSES),
@@ -167,25 +134,28 @@ POINTS: dict[str, tuple[Callable[[int], Point], list[int]]] = {
 
 def points_of(name: str, conversations: list[int]) -> Iterator[Point]:
     """Measure all points of one curve, each in a process of its own, and yield them."""
-    if name == "night":
-        from benchmarks.summarize_scale import run
-
+    if name == "preparation":
         for count in conversations:
-            found = run(count, "tokenizer")
-            yield {"size": count, "peak_mib": found["peak_mib"], "seconds": found["seconds"]}
-        return
-    sizes = conversations if name == "preparation" else POINTS[name][1]
-    for size in sizes:
-        with TemporaryDirectory(prefix="recap-scale-") as cache:
+            found = rows_scale.run(count, ["first"])["first"]
+            yield _point(count, found)
+    elif name == "night":
+        for count in conversations:
+            yield _point(count, summarize_scale.run(count, "tokenizer"))
+    else:
+        for size in POINTS[name][1]:
             done = subprocess.run(
                 [sys.executable, "-m", "benchmarks.scale", "--point", name, str(size)],
                 cwd=ROOT,
-                env=os.environ | {"HF_HUB_OFFLINE": "1", "RECAP_CACHE": cache},
+                env=os.environ | {"HF_HUB_OFFLINE": "1"},
                 stdout=subprocess.PIPE,
                 text=True,
                 check=True,
             )
-        yield {"size": size, **json.loads(done.stdout.splitlines()[-1])}
+            yield {"size": size, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def _point(size: int, found: Point) -> Point:
+    return {"size": size, **{key: found[key] for key in KEYS if key in found}}
 
 
 def measure(name: str, size: int) -> Point:
@@ -200,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = [*POINTS, "night"]
+    names = ["preparation", "night", *POINTS]
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--conversations", type=int, nargs="+", default=CONVERSATIONS)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench" / "scale.jsonl")
@@ -212,7 +182,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for name in options.only:
         for point in points_of(name, options.conversations):
-            line = json.dumps({"curve": name, **point})
+            line = json.dumps({"curve": name, **point} | machine())
             print(line, flush=True)
             with options.out.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")

@@ -27,8 +27,14 @@ def tables(lines: Sequence[Line], all_of: Sequence[Measurement]) -> str:
         its = [line for line in lines if line.get("measurement") == measurement.name]
         if its:
             parts.append(_table(measurement, its))
-    parts.append("\n".join(verdicts(lines)))
+    if not is_tiny(lines):
+        parts.append("\n".join(verdicts(lines)))
     return "\n\n".join(parts)
+
+
+def is_tiny(lines: Sequence[Line]) -> bool:
+    """Return True if only the commands were tried, with shapes that say nothing of speed."""
+    return any(line.get("shape") == "tiny" for line in lines)
 
 
 def machine_text(machine: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from benchmarks.gpu.bases import parameters_in_layers, random_base, write_base
 from benchmarks.gpu.measurements import merged
 from benchmarks.gpu.rows import counts_of, lengths_of, make_rows
 from benchmarks.gpu.turns import Turn
+from benchmarks.notebook_recipe import compute_dtype, make_trainer
 from job.config.commands import TrainConfig
 from job.config.sections import ModelSection
 from job.model.fetch import Base
@@ -196,43 +197,20 @@ def make_run(specification: Mapping[str, Any], work: Path) -> Run:
 
 def classic_trainer(specification: Mapping[str, Any], work: Path) -> Any:
     """Return the trainer of the classic QLoRA notebook: float16, padded, all logits, 4 x 4 rows."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
-
-    has_gpu = torch.cuda.is_available()
     folder = write_base(work / "base", specification["shape"])
-    dtype = "float16" if has_gpu else "float32"
+    dtype = str(compute_dtype()).removeprefix("torch.")
     base = random_base(folder, ModelSection(base=str(folder), quantization="nf4", dtype=dtype))
-    adapter = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=16,
-        lora_alpha=32,
-        lora_dropout=0.05,
-        target_modules=["q_proj", "v_proj"],
-    )
-    model = get_peft_model(prepare_model_for_kbit_training(base), adapter)
-    columns = make_rows(lengths_of(specification["rows"]))
-    columns["labels"] = columns["input_ids"]  # notebooks learn the whole text
-    return Trainer(
-        model=model,
-        train_dataset=Dataset.from_dict(columns),
-        data_collator=DataCollatorForSeq2Seq(load_tokenizer(folder), padding=True),
-        args=TrainingArguments(
-            output_dir=str(work / "out"),
-            per_device_train_batch_size=4,
-            gradient_accumulation_steps=4,
-            gradient_checkpointing=True,
-            max_steps=MORE_STEPS_THAN_ANY_ROUNDS,
-            learning_rate=1e-4,
-            optim="paged_adamw_32bit",
-            max_grad_norm=0.3,
-            fp16=has_gpu,
-            use_cpu=not has_gpu,
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            logging_steps=10,
-        ),
+    ids = make_rows(lengths_of(specification["rows"]))["input_ids"]
+    return make_trainer(
+        base,
+        load_tokenizer(folder),
+        Dataset.from_dict({"input_ids": ids}),
+        work / "out",
+        ["q_proj", "v_proj"],
+        max_steps=MORE_STEPS_THAN_ANY_ROUNDS,
+        learning_rate=1e-4,
+        max_grad_norm=0.3,
+        save_strategy="no",
     )
 
 

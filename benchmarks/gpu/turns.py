@@ -52,7 +52,7 @@ class Process:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", WORKER, json.dumps(dict(specification))],
                 cwd=ROOT,
-                env=_environment(work) | specification.get("environment", {}),
+                env=_environment(work),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

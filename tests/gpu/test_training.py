@@ -5,6 +5,7 @@ import torch
 
 from benchmarks.gpu.bases import random_base, write_base
 from job.config.sections import ModelSection
+from job.training.packed_attention import NAME, choose_attention, torch_kernel
 from job.training.shortcuts import is_mask_needless
 
 PLAIN = {"optimizer": "adamw_torch"}
@@ -52,13 +53,13 @@ def test_a_resumed_run_goes_on_with_its_optimizer(train_steps, tmp_path, optimiz
         torch.testing.assert_close(resumed.weights[name], weight, rtol=0.1, atol=1e-3)
 
 
-def test_strict_algorithms_resume_byte_for_byte(train_steps, tmp_path, monkeypatch):
+def test_deterministic_trainings_resume_byte_for_byte(train_steps, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)
-    torch.use_deterministic_algorithms(True)
+    strict = {"training": {**PLAIN, "deterministic": True}}
     try:
-        whole = train_steps("whole", {"training": PLAIN}).weights
+        whole = train_steps("whole", strict).weights
         checkpoint = tmp_path / "whole" / "checkpoints" / "checkpoint-3"
-        resumed = train_steps("resumed", {"training": PLAIN}, checkpoint).weights
+        resumed = train_steps("resumed", strict, checkpoint).weights
     finally:
         torch.use_deterministic_algorithms(False)
     differing = [name for name, weight in whole.items() if not torch.equal(weight, resumed[name])]
@@ -71,6 +72,16 @@ def test_activation_checkpointing_changes_no_loss(train_steps):
         sections = {"training": {**PLAIN, "activation_checkpointing": is_on}}
         losses[is_on] = train_steps(f"checkpointing-{is_on}", sections).losses
     assert losses[True] == pytest.approx(losses[False], rel=NOISE)
+
+
+@pytest.mark.parametrize("quantization", [None, "nf4"])
+def test_packed_rows_attend_by_torchs_kernel(tmp_path, cuda, quantization):
+    if torch_kernel() is None:
+        pytest.skip("this GPU has no kernel for rows of any length")
+    folder = write_base(tmp_path / "base", "tiny")
+    base = random_base(folder, ModelSection(base=str(folder), quantization=quantization))
+    choose_attention(base, base, torch_kernel())
+    assert base.config._attn_implementation == NAME
 
 
 def test_packed_rows_learn_on_a_gpu(train_steps):
