@@ -114,6 +114,32 @@ def heartbeat(what: str, seconds: float = SECONDS_BETWEEN_HEARTBEATS) -> Iterato
         ended.set()
 
 
+class Phases:
+    """The way from the start of a command to its first result, in seconds by phase, logged once."""
+
+    def __init__(self, started: float, clock: Callable[[], float] = time.time) -> None:
+        """Begin the first phase at `started`, in the seconds of `clock`."""
+        self.seconds: dict[str, float] = {}
+        self._clock = clock
+        self._began = started
+        self._is_over = False
+
+    def end(self, phase: str, at: float | None = None) -> None:
+        """End a phase now, or `at` that time, and begin the next one."""
+        if self._is_over:
+            return
+        now = self._clock() if at is None else at
+        self.seconds[f"{phase}_seconds"] = round(now - self._began, 2)
+        self._began = now
+
+    def end_last(self, phase: str) -> None:
+        """End the last phase, and log all of them. Does nothing when called again."""
+        self.end(phase)
+        if not self._is_over:
+            event("phases", **self.seconds, seconds=round(sum(self.seconds.values()), 2))
+        self._is_over = True
+
+
 def copy_line(line: str, source: str = "") -> None:
     """Log a line of another process's log, which `source` names if there are several.
 

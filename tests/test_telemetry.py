@@ -204,3 +204,18 @@ def test_a_short_phase_logs_nothing():
     with telemetry.heartbeat("loading the base"):
         pass
     assert stream.getvalue() == ""
+
+
+def test_phases_follow_each_other_and_are_logged_once():
+    stream = io.StringIO()
+    telemetry.configure_logging(stream, person=False)
+    now = [107.0]
+    phases = telemetry.Phases(100.0, clock=lambda: now[0])
+    phases.end("plan", at=101.5)
+    phases.end("import")
+    assert phases.seconds == {"plan_seconds": 1.5, "import_seconds": 5.5}
+    for now[0] in (110.0, 120.0):
+        phases.end_last("first_step")
+    (line,) = map(json.loads, stream.getvalue().splitlines())
+    assert line["message"] == "phases"
+    assert (line["first_step_seconds"], line["seconds"]) == (3.0, 10.0)

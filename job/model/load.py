@@ -66,7 +66,8 @@ def load_tokenizer(
     `uri` names the folder in errors. Raise MissingError if its files are missing, DataError if they
     are broken, ConfigError if something is not allowed, not installed or not read.
     """
-    from transformers import AutoTokenizer
+    with importing():
+        from transformers import AutoTokenizer
 
     where = uri or str(path)
     files = files_in_folder(path, where)

@@ -23,6 +23,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
+
 from job.config.commands import SummarizeConfig
 from job.config.sections import as_list
 from job.conversations.redaction import make_redactor, redacted_errors
@@ -43,7 +45,7 @@ from job.summarization.rerun import finish_if_done
 from job.summarization.shard import WHOLE, Shard
 from job.summarization.summarizer import Summarizer, open_summarizer
 from job.summarization.worker import summarize_missing
-from job.telemetry import event, heartbeat
+from job.telemetry import Phases, event, heartbeat
 
 Open = Callable[[Filled[SummarizeConfig], Path], Summarizer]
 
@@ -99,10 +101,16 @@ def _summarize(
     if done is not None:
         return done
 
+    phases = Phases(psutil.Process().create_time())
+
+    def open_it() -> Summarizer:
+        phases.end("plan")
+        summarizer = _open(night, chunks.records, open_with)
+        phases.end("load")
+        return summarizer
+
     with work_folder(night.config.run) as work:
-        mine = summarize_missing(
-            night, chunks, shard, work, lambda: _open(night, chunks.records, open_with)
-        )
+        mine = summarize_missing(night, chunks, shard, work, open_it, phases)
         with heartbeat("finishing"):
             counts = finish(night, chunks, shard, work)
     if counts is None and night.champion:

@@ -47,7 +47,7 @@ from job.summarization.shard import Shard
 from job.summarization.skip_done import read_done_digests
 from job.summarization.summarizer import Summarizer, SummarizerLoader
 from job.summarization.writers import json_line
-from job.telemetry import event, progress, warn
+from job.telemetry import Phases, event, progress, warn
 
 MAX_REJECTS_SHOWN = 5
 MAX_MARKERS_READ = 5  # to find out whether the model has answered in this night
@@ -63,10 +63,11 @@ def summarize_missing(
     shard: Shard,
     work: Path,
     open_summarizer: Callable[[], Summarizer],
+    phases: Phases,
 ) -> Counts:
     """Summarize and commit the shard's missing chunks, and return the counts of their records.
 
-    The summarizer is opened only if a record needs it.
+    The summarizer is opened only if a record needs it. The first outcome ends the `phases`.
     """
     store = night.chunk_store(chunks)
     committed = store.committed_numbers()
@@ -102,7 +103,8 @@ def summarize_missing(
     # crashes must not wait behind it.
     suspect.sort(key=lambda chunk: begun[chunk.number])
     with progress("summarizing", records, "conversation") as bar, rare_collections():
-        worker.summarize(fresh, bar.advance)
+        advance = _ending_phases(phases, bar.advance)
+        worker.summarize(fresh, advance)
         # Another worker of this machine, which is alive, may have left the note of its chunk.
         suspect = [chunk for chunk in suspect if not shard.leaves(chunk.number)]
         if suspect:
@@ -112,9 +114,20 @@ def summarize_missing(
                 first=suspect[0].number,
             )
             task.engine.is_careful = True
-            worker.summarize(suspect, bar.advance)
+            worker.summarize(suspect, advance)
     worker.doubts.warn()
     return worker.counts
+
+
+def _ending_phases(phases: Phases, on_done: Done) -> Done:
+    """Return `on_done`, which ends the phases at the first outcome."""
+
+    def advance(count: int) -> None:
+        if count > 0:
+            phases.end_last("first_outcome")
+        on_done(count)
+
+    return advance
 
 
 def _make_task(

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from job.gpus.lines import mean_use
 from job.gpus.nvml import Use
-from job.telemetry import Progress, event, log_metrics, progress
+from job.telemetry import Phases, Progress, event, log_metrics, progress
 
 # TensorBoard's names, by the trainer's.
 SCALARS = {
@@ -106,6 +106,18 @@ def used_memory_gib() -> float:
         return float(torch.cuda.max_memory_reserved()) / 2**30
     # In KiB on Linux.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+class LogPhases(TrainerCallback):  # type: ignore[misc]
+    """Log after the first step how long each phase up to it took, and note it in `timings`."""
+
+    def __init__(self, phases: Phases, timings: dict[str, float]) -> None:
+        self._phases = phases
+        self._timings = timings
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._phases.end_last("first_step")
+        self._timings.update(self._phases.seconds)
 
 
 class LogMetrics(TrainerCallback):  # type: ignore[misc]

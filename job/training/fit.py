@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from job.errors import DivergedError, RetryError
 from job.gpus.nvml import Use, open_nvml
 from job.model.load import free_memory
-from job.telemetry import heartbeat, warn
+from job.telemetry import Phases, heartbeat, warn
 from job.training import callbacks, checkpoints, evaluations, interruptions
 from job.training.attempt import CurrentAttempt
 from job.training.build import build_trainer
@@ -45,6 +45,7 @@ class Session:
     stop: StopSignal
     watch: Watch
     attempt: CurrentAttempt
+    phases: Phases
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def _fit_once(run: Run, start: Start, session: Session) -> RecapTrainer:
         with blaming_the_config(), heartbeat("loading the base"):
             trainer = build_trainer(run, uploads.wait)
         attempt.note_weights(trainer.model.weights_in_memory)
+        session.phases.end("load")
         for callback in _make_callbacks(start, session, trainer, uploads, candidates, writer):
             trainer.add_callback(callback)
 
@@ -235,6 +237,8 @@ def _make_callbacks(
     # All ranks must call a sharded model; of a whole one, rank 0 alone writes samples.
     if writer or trainer.is_fsdp_enabled:
         made.append(_make_samples(run, session.stop, trainer, writer, bound))
+    if is_first():
+        made.append(callbacks.LogPhases(session.phases, session.attempt.timings))
     if writer:
         made.append(callbacks.LogProgress(writer.add_scalar, _gpu_uses()))
         made.append(callbacks.LogMetrics())

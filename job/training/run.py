@@ -39,7 +39,7 @@ from job.storage.holder import this_process
 from job.storage.lease import GuardedStore, Lease
 from job.storage.open import open_store
 from job.storage.store import Store
-from job.telemetry import event, heartbeat, warn
+from job.telemetry import Phases, event, heartbeat, warn
 from job.training import journal
 from job.training.attempt import CurrentAttempt, record_attempt
 from job.training.candidates import delete_candidates
@@ -63,8 +63,8 @@ from job.training.watch import Watch
 MAX_WAIT_IN_COLLECTIVE = timedelta(hours=2)
 
 
-def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> None:
-    """Fine-tune, evaluate and publish.
+def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch, phases: Phases) -> None:
+    """Fine-tune, evaluate and publish. `phases` are those up to now.
 
     Raise PreemptedError if a later attempt can resume, GateError if the published adapter did not
     pass its gate, another RecapError if the run cannot go on.
@@ -81,6 +81,7 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
     ):
         with heartbeat("preparing"):
             run = prepare(config, work, store)
+        phases.end("prepare")
         agree("bases, data or versions", json_digest(run.identity()))
         if _is_done(run):
             event("already done", run=config.run, output=config.output)
@@ -95,7 +96,7 @@ def train(config: TrainConfig, work: Path, stop: StopSignal, watch: Watch) -> No
                     finish_published(attempt, checkpoint, stop)
             else:
                 attempt.begin_anew()
-                trained = _fit_and_write(run, checkpoint, Session(stop, watch, attempt))
+                trained = _fit_and_write(run, checkpoint, Session(stop, watch, attempt, phases))
                 free_memory()  # of the trainer's model: what serves must fit
                 # The other ranks are done, also if they shared the model.
                 if is_first():

@@ -8,8 +8,11 @@ import os
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+
+import psutil
 
 from job.config.commands import TrainConfig
 from job.config.load import load_config
@@ -23,11 +26,11 @@ from job.errors import (
     unwritable,
 )
 from job.gpus.required import require_gpus
-from job.launch.outcome import Outcome, keep_room, write_outcome
+from job.launch.outcome import SUPERVISOR, Outcome, keep_room, write_outcome
 from job.model.libraries import import_bitsandbytes, importing
 from job.printable import entry
 from job.storage.config_file import read_config
-from job.telemetry import configure_logging
+from job.telemetry import Phases, configure_logging
 from job.training.stop import StopSignal
 from job.training.watch import Watch
 
@@ -37,6 +40,7 @@ PROBE_BYTES = 1 << 20
 def main(work: Path) -> ExitCode:
     """Train, write the outcome to `work`, and return its exit code."""
     configure_logging(quiet=os.environ.get("RANK", "0") != "0")
+    phases = _phases()
     warnings.filterwarnings("ignore", "Paged optimizers are not supported on CPU", UserWarning)
 
     stop: StopSignal | None = None
@@ -50,13 +54,14 @@ def main(work: Path) -> ExitCode:
         with importing():
             import_bitsandbytes()
             from job.training.run import train
+        phases.end("import")
 
         # The supervisor asked, too; but a GPU can be lost before this process asks for it.
         require_gpus(os.environ)
 
         config = load_config("train", read_config(str(work / "config.yaml")))
         assert isinstance(config, TrainConfig)
-        train(config, work, stop, watch)
+        train(config, work, stop, watch, phases)
         outcome = Outcome(ExitCode.DONE, "done")
     except PreemptedError as error:
         outcome = Outcome(error.exit_code, str(error), "signal")
@@ -76,6 +81,19 @@ def main(work: Path) -> ExitCode:
         stop.settle()
     write_outcome(work, outcome)
     return ExitCode(outcome.exit_code)
+
+
+def _phases() -> Phases:
+    """Return the phases since the start of the command, of which the plan has ended."""
+    own = psutil.Process().create_time()
+    supervisor = os.environ.get(SUPERVISOR)
+    started = own
+    if supervisor:
+        with suppress(psutil.Error):  # it ended, which the watch of this process notices
+            started = psutil.Process(int(supervisor)).create_time()
+    phases = Phases(started)
+    phases.end("plan", at=own)
+    return phases
 
 
 def _outcome_of_exception(error: Exception, work: Path) -> Outcome:

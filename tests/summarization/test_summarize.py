@@ -114,6 +114,14 @@ def test_the_manifest_verifies_and_counts_what_is_there(config, tmp_path):
     assert facts["config"]["run"] == "night"
 
 
+def test_a_night_logs_once_how_long_it_took_to_begin(config, tmp_path, log):
+    write_lines(tmp_path / "in.jsonl", many(3))
+    summarize(config())
+    (found,) = [record.fields for record in log.records if record.getMessage() == "phases"]
+    assert list(found) == ["plan_seconds", "load_seconds", "first_outcome_seconds", "seconds"]
+    assert found["load_seconds"] > 0
+
+
 HOSTILE: list[tuple[Any, RejectReason | None]] = [
     ("{broken", "invalid_record"),
     ("[1, 2]", "invalid_record"),

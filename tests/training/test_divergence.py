@@ -142,4 +142,4 @@ def test_a_divergence_that_stops_names_the_checkpoint_left(committed, clause, tm
     run = SimpleNamespace(config=DivergingConfig(), work=tmp_path)
     attempt = CurrentAttempt(run, step=5, committed=committed)
     with pytest.raises(DivergedError, match=f"^step 5: no numbers; {clause}$"):
-        fit(run, None, Session(None, None, attempt))
+        fit(run, None, Session(None, None, attempt, None))

@@ -14,6 +14,7 @@ from job.preflight.training import plan_training
 from job.prompt.template import Prompt, prompt_digest
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
+from job.telemetry import Phases
 from job.training import journal
 from job.training.examples import read_examples
 from job.training.run_prompt import FACT, read_run_prompt, write_run_prompt
@@ -132,7 +133,7 @@ def test_weights_that_changed_since_the_run_began_are_refused(begun, tmp_path, m
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with pytest.raises(OutputError, match=r"began with another config\.json or weights of"):
-            train(begun, tmp_path, StopSignal(), Watch(tmp_path))
+            train(begun, tmp_path, StopSignal(), Watch(tmp_path), Phases(0.0))
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -75,6 +75,9 @@ def test_a_run_leaves_an_adapter_that_loads_anywhere(
     assert journal["state"] == "finished"
     assert journal["attempts"][0]["last_step"] == 24
     assert journal["facts"]["data"]["train"]["rows"] == 48
+    phases = ("plan", "import", "prepare", "load", "first_step")
+    assert all(journal["facts"]["timings"][f"{phase}_seconds"] >= 0 for phase in phases)
+    assert done.stderr.count('"message": "phases"') == 1
     weights = journal["facts"]["weights"]
     assert (weights["quantization"], weights["in_4_bits"]) == ("nf4-double", 81_920)
     assert (run / "config.yaml").exists()
