@@ -17,7 +17,7 @@ Uri = Annotated[str, Field(min_length=1)]
 Uris = Uri | Annotated[list[Uri], Field(min_length=1)]
 OneOrMoreNames = Name | Annotated[list[Name], Field(min_length=1)]
 Quantization = Literal["nf4-double", "nf4"]
-Attention = Literal["auto", "sdpa", "eager", "flash_attention_2"]
+Attention = Literal["auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3"]
 DType = Literal["auto", "bfloat16", "float16", "float32"]
 
 ONE_FILE = (".jsonl", ".csv", ".parquet")  # endings of outputs that are one file

@@ -102,8 +102,9 @@ class TrainingSection(Section):
     packing: bool = Field(
         False,
         description="Pack several rows into one of max_tokens, in which each sees itself alone. On "
-        "GPUs a kernel for rows of any length computes their attention; elsewhere packing is "
-        "seldom faster than micro-batches of similar length.",
+        "GPUs a kernel for rows of any length computes their attention: FlashAttention 3 where it "
+        "is installed, else torch's own. Elsewhere packing is seldom faster than micro-batches of "
+        "similar length.",
     )
     group_by_length: bool = Field(
         True, description="Batch rows of similar length, which saves padding."

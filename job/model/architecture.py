@@ -237,7 +237,7 @@ def _check_attention(
     if model_class._supports_sdpa:
         supported.append("sdpa")
     if model_class._supports_flash_attn:
-        supported.append("flash_attention_2")
+        supported += ["flash_attention_2", "flash_attention_3"]
     if section.attention not in supported:
         raise ConfigError(
             f"model.attention: {section.attention} is not possible with {uri}: its model has "

@@ -6,13 +6,14 @@ needs no mask and no package. It has been tried here on a CPU only, by a stand-i
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import is_flash_attn_3_available
 
 from job.errors import ConfigError, is_out_of_memory
 from job.model import Model
@@ -35,20 +36,24 @@ MIN_CHANGE = 1e-5
 Kernel = Callable[..., torch.Tensor]
 
 
-def choose_attention(model: Model, base: Model, kernel: Kernel | None) -> None:
-    """Collective, once: let packed rows attend by `kernel` if that computes what rows alone do.
+def choose_attention(
+    model: Model, base: Model, kernel: Kernel | None, packages: Sequence[str] = ()
+) -> None:
+    """Collective, once: let packed rows attend by what computes the same as rows alone.
 
-    Else they attend by the base's own attention. Warn if that is sdpa, which then computes all
-    pairs of tokens. Raise ConfigError if rows see each other. `model` is the base with what is
-    around it.
+    In place of sdpa, which computes all pairs of tokens, that is the first of `packages`, names of
+    transformers' attention, or `kernel`. Warn if neither does. Raise ConfigError if rows see each
+    other. `model` is the base with what is around it.
     """
     usual = base.config.get_text_config()._attn_implementation
-    if kernel is not None and usual == "sdpa":
+    names = list(packages)
+    if kernel is not None:
         ALL_ATTENTION_FUNCTIONS.register(NAME, _attention_by(kernel))
         ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _mask)
-        base.set_attn_implementation(NAME)
-        if are_rows_apart(model, base):
-            event("packed rows attend by torch's kernel for rows of any length")
+        names.append(NAME)
+    for name in names if usual == "sdpa" else []:
+        if _is_set(base, name) and are_rows_apart(model, base):
+            event("packed rows attend by a kernel for rows of any length", attention=name)
             return
         base.set_attn_implementation(usual)
 
@@ -59,6 +64,21 @@ def choose_attention(model: Model, base: Model, kernel: Kernel | None) -> None:
         )
     if usual == "sdpa":
         warn("packed rows attend under a dense mask: training.packing: false may be faster")
+
+
+def installed_packages() -> list[str]:
+    """Return transformers' name of a package that is faster than torch's kernel, if it is there."""
+    is_there = is_flash_attn_3_available() and torch.cuda.is_available()
+    return ["flash_attention_3"] if is_there else []
+
+
+def _is_set(base: Model, name: str) -> bool:
+    """Set the attention of a base. Return False if it has no such one, or this GPU."""
+    try:
+        base.set_attn_implementation(name)
+    except (ImportError, ValueError):
+        return False
+    return bool(base.config.get_text_config()._attn_implementation == name)
 
 
 def torch_kernel() -> Kernel | None:

@@ -35,7 +35,7 @@ from job.training.batches import (
 from job.training.causes import EVALUATING, explaining
 from job.training.divergence import Divergence
 from job.training.own_head import check_looks_back, is_fused_head_right, use_own_head
-from job.training.packed_attention import choose_attention, torch_kernel
+from job.training.packed_attention import choose_attention, installed_packages, torch_kernel
 from job.training.recomputation import Recomputation
 from job.training.sharding import check_sharded, trained_weights
 from job.training.shortcuts import (
@@ -276,7 +276,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
             leave_out_mask(base)
         if self.padding_free:
             with self.compute_loss_context_manager():
-                choose_attention(model, base, torch_kernel())
+                choose_attention(model, base, torch_kernel(), installed_packages())
         self._is_head_chosen = True
 
     def _evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:

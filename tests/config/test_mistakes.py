@@ -282,7 +282,8 @@ def test_a_missing_key_has_the_line_of_its_section(config_text):
         (
             "model",
             "flash_attn",
-            "it is called model.attention here (sdpa, flash_attention_2 or eager)",
+            "it is called model.attention here "
+            "(sdpa, flash_attention_2, flash_attention_3 or eager)",
         ),
         ("model", "tokenizer", "the tokenizer comes with model.base; remove it"),
         ("data", "message_property_mappings", "it is called data.turns here ({role: …, text: …})"),

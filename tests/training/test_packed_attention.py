@@ -110,6 +110,12 @@ def test_a_kernel_without_a_switch_for_shared_keys_is_taken():
     assert model.config._attn_implementation == NAME
 
 
+def test_an_installed_package_is_tried_before_torchs_kernel():
+    model = made(llama)
+    choose_attention(model, model, rows_by_sdpa, ["flash_attention_3", "eager"])
+    assert model.config._attn_implementation == "eager", "the first is not installed"
+
+
 def all_together(query: Any, key: Any, value: Any, ends: Any, *others: Any, **named: Any) -> Any:
     """Attend as if all rows were one."""
     return rows_by_sdpa(query, key, value, ends[[0, -1]], *others, **named)
