@@ -300,6 +300,7 @@ def _why_vllm_refuses(
     model: FetchedModel, section: AdapterModelSection, tensor_parallel: int
 ) -> str | None:
     import torch
+    from vllm.config import VllmConfig
     from vllm.platforms import current_platform
 
     reason = why_not_on_device(current_platform, has_gpu=torch.cuda.is_available())
@@ -311,7 +312,11 @@ def _why_vllm_refuses(
         remedy = "set adapter_weights: merged, or engine: transformers"
         return f"vLLM cannot serve this adapter ({error}): {remedy}"
     try:
-        created = _engine_arguments(model, section, None, tensor_parallel).create_model_config()
+        arguments = _engine_arguments(model, section, None, tensor_parallel)
+        created = arguments.create_model_config()
+        if section.quantization is None:
+            # The base's own quantization may need a newer GPU, or another data type.
+            VllmConfig.get_quantization_config(created, arguments.create_load_config())
     except (ValueError, ImportError) as error:
         return f"vLLM cannot serve this base ({_one_line(error)}): set engine: transformers"
 

@@ -86,6 +86,29 @@ def test_adapter_that_vllm_cannot_serve_is_refused_with_remedy(fetched, tmp_path
     assert choose(replace(model, adapter=None), wish_of("auto"))[0] == "vllm"
 
 
+OWN = {
+    "awq": {"bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"},
+    "gptq": {"bits": 4, "group_size": 32, "desc_act": False, "sym": True},
+    "fp8": {"activation_scheme": "dynamic"},
+}
+
+
+@pytest.mark.parametrize("method", OWN)
+def test_a_base_with_its_own_quantization_is_served_in_16_bits_only(fetched, tmp_path, method):
+    folder = tmp_path / "base"
+    shutil.copytree(fetched.base.path, folder)
+    path = folder / "config.json"
+    own = {"quantization_config": {"quant_method": method, **OWN[method]}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | own))
+    model = replace(fetched, adapter=None, base=replace(fetched.base, path=folder))
+
+    name, why = choose(model, wish_of("auto", AdapterModelSection(dtype="float32")))
+    assert name == "transformers"
+    assert "vLLM cannot serve this base (torch.float32 is not supported for quantization" in why
+    section = AdapterModelSection(dtype="bfloat16")
+    assert choose(model, wish_of("vllm", section)) == ("vllm", "the config says so")
+
+
 def test_attention_that_only_transformers_has_is_refused(fetched):
     section = AdapterModelSection(attention="eager")
     assert choose(fetched, wish_of("auto", section))[0] == "transformers"
