@@ -69,6 +69,7 @@ def recap_seconds(
             "overlap": "allow",  # of mixed rows, whose first turns are often the same
         },
         "output": str(work),
+        "lora": {"dropout": 0.05},  # as its peers have it
         "training": {
             "max_steps": steps,
             "batch_size": 16,

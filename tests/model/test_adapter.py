@@ -72,8 +72,8 @@ def make(kind: str, **sizes: Any) -> Any:
 
 
 def adapted(model: Any, targets: Any = "all-linear") -> list[str]:
-    """Attach an adapter with the default dropout, and return the names of its modules."""
-    config = lora_config(LoraSection(target_modules=targets), model)
+    """Attach an adapter with dropout, and return the names of its modules."""
+    config = lora_config(LoraSection(target_modules=targets, dropout=0.05), model)
     tuned = get_peft_model(model, config)
     assert not tuned.peft_config["default"].target_parameters
     return list(tuned.base_model.targeted_module_names)

@@ -128,6 +128,7 @@ def plain_step(trainer: Any) -> tuple[float, dict[str, torch.Tensor]]:
 def trainer(config: dict[str, Any], trainer_of: Any, places: None, one_thread: None) -> Any:
     """Return the trainer of one step of twelve rows of different lengths, with dropout."""
     config["model"]["quantization"] = None
+    config["lora"]["dropout"] = 0.05
     trainer = trainer_of(config, batch_size=4, gradient_accumulation_steps=3)
     for name, weight in trainer.model.named_parameters():
         if "lora_B" in name:
