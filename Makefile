@@ -133,10 +133,10 @@ docs: $(INSTALLED) ## write docs/configuration.md, infra/terraform, and tables o
 	$(BIN)/python -m benchmarks.redaction_quality
 	$(BIN)/python -m benchmarks.evaluation_quality
 
-bench: $(INSTALLED) $(VLLM)/.installed $(UNSLOTH) ## measure speed against plain scripts; reports in build/bench/
+bench: $(INSTALLED) $(AWS) $(VLLM)/.installed $(UNSLOTH) ## measure speed against plain scripts; reports in build/bench/
 	@mkdir -p build/bench
 	@for name in 'train_speed --rows demo' 'train_speed --rows mixed' checkpoint_cost rows_scale \
-			summarize_scale busy_machine; do \
+			summarize_scale busy_machine transfers; do \
 		PYTHONPATH=$(UNSLOTH) $(ALONE) $(BIN)/python -m benchmarks.$$name | tee "build/bench/$$name.txt"; \
 	done
 	@$(ALONE) $(BIN)/python -m benchmarks.scale --out build/bench/scale.jsonl

@@ -322,7 +322,8 @@ class S3Store:
             multipart_chunksize=self._transfer.part_bytes,
             max_concurrency=self._transfer.parts_at_once,
             num_download_attempts=self._transfer.tries,
-            # By default boto3 uses another client where awscrt is installed. One is tested here.
+            # By default boto3 uses another client on some instances if awscrt is installed. It
+            # ignores endpoint_url (docs/decisions/0041-one-client-moves-files-to-s3.md).
             preferred_transfer_client="classic",
         )
 
