@@ -86,9 +86,9 @@ def test_sections_are_merged_key_by_key():
 
 def test_a_curve_needs_two_points():
     points = [
-        {"curve": "night", "size": size, "seconds": size / 9, "peak_mib": 200.0}
+        {"curve": "night", "size": size, "cpu_seconds": size / 9, "peak_mib": 200.0}
         for size in (1_000, 1_000_000)
     ]
-    assert sorted(figures(points)) == ["night-memory.svg", "night-time.svg"]
-    assert figures(points)["night-time.svg"].count("<circle") == 2
+    assert sorted(figures(points)) == ["scale-night-memory.svg", "scale-night-time.svg"]
+    assert figures(points)["scale-night-time.svg"].count("<circle") == 2
     assert figures(points[:1]) == {}

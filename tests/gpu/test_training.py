@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from benchmarks.gpu.bases import random_base, write_base
 from job.config.sections import ModelSection
@@ -82,6 +83,33 @@ def test_packed_rows_attend_by_torchs_kernel(tmp_path, cuda, quantization):
     base = random_base(folder, ModelSection(base=str(folder), quantization=quantization))
     choose_attention(base, base, torch_kernel())
     assert base.config._attn_implementation == NAME
+
+
+def gradient_of(base, batches):
+    """Return the gradient of the embeddings for the sum of all tokens' losses."""
+    weight = base.get_input_embeddings().weight.requires_grad_(True)
+    weight.grad = None
+    for batch in batches:
+        inputs = {
+            name: value.to(base.device) if isinstance(value, torch.Tensor) else value
+            for name, value in batch.items()
+        }
+        labels = inputs.pop("labels")[0, 1:]
+        logits = base(**inputs, use_cache=False).logits[0, :-1].float()
+        torch.nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
+    return weight.grad.float()
+
+
+def test_packed_rows_have_the_gradients_of_rows_alone(tmp_path):
+    folder = write_base(tmp_path / "base", "tiny")
+    base = random_base(folder, ModelSection(base=str(folder), quantization=None))
+    ids = [list(range(10, 10 + length)) for length in (9, 40, 23)]
+    rows = [{"input_ids": row, "labels": row} for row in ids]
+    alone = [{name: torch.tensor([value]) for name, value in row.items()} for row in rows]
+    wanted = gradient_of(base, alone)
+    choose_attention(base, base, torch_kernel())
+    found = gradient_of(base, [DataCollatorForLanguageModeling(0, padding_free=True)(rows)])
+    assert (found - wanted).abs().mean() < 3e-2 * wanted.abs().mean()
 
 
 def test_packed_rows_learn_on_a_gpu(train_steps):
