@@ -77,6 +77,7 @@ def measurements(shape: str = "7b", small: str = "1b") -> list[Measurement]:
         ),
         _memory([shape] if is_tiny else ["7b", "1b", "13b"], is_tiny),
         _compiled(shape, 2 if is_tiny else 32),
+        _compiled_layers(shape, "4x24" if is_tiny else "tweetsumm"),
     ]
 
 
@@ -220,6 +221,18 @@ def _compiled(shape: str, rows: int) -> Measurement:
         [Group(variants, rounds=2, seconds=120)],
         {f"step_ms_{rows}": f"ms a step, {rows} rows"},
         f"step_ms_{rows}",
+    )
+
+
+def _compiled_layers(shape: str, rows: str) -> Measurement:
+    plain = {"kind": "training", "shape": shape, "rows": rows, "recipe": "recap", "config": FAST}
+    compiled = {**plain, "config": merged(FAST, {"training": {"compile": True}})}
+    return Measurement(
+        "compiled-layers",
+        "Training with training.compile",
+        [Group({"recap, fast": plain, "compiled layers": compiled}, rounds=2, seconds=120)],
+        {"conversations_per_second": "conversations/s", "peak_gb": "peak GB"},
+        "conversations_per_second",
     )
 
 

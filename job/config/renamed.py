@@ -148,6 +148,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "test_size": ("data.validation_fraction",),
     "text_column": ("data.columns",),
     "text_key": ("data.turns",),
+    "torch_compile": ("training.compile",),
     "torch_dtype": ("model.dtype",),
     "train_dataset": ("data.train", "train"),
     "train_file": ("data.train", "train"),

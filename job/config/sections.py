@@ -70,7 +70,7 @@ class ModelSection(Section):
     dtype: DType = Field(
         "auto",
         description="Data type of computation. auto is bfloat16 on GPUs that support it, float16 "
-        "on other GPUs, and float32 on CPU.",
+        "on other GPUs, and float32 on CPU. float32 is never rounded to TF32.",
     )
     attention: Attention = Field(
         "auto",
@@ -110,7 +110,7 @@ class AdapterModelSection(Section):
     dtype: DType = Field(
         "auto",
         description="Data type of computation. auto is bfloat16 on GPUs that support it, float16 "
-        "on other GPUs, and float32 on CPU.",
+        "on other GPUs, and float32 on CPU. float32 is never rounded to TF32.",
     )
     attention: Attention = Field(
         "auto",

@@ -191,6 +191,12 @@ class TrainingSection(Section):
         "With fsdp, each holds a share of it, which is slower, and is for bases that exceed one "
         "GPU.",
     )
+    compile: bool = Field(
+        False,
+        description="Compile the layers of the base with torch.compile, for training alone. The "
+        "first step takes a minute or more. The results are those of plain layers within rounding, "
+        "and so is the adapter of a run that is interrupted and resumed. Not yet tried on a GPU.",
+    )
 
     @model_validator(mode="after")
     def _one_unit_each(self) -> Self:
@@ -207,6 +213,17 @@ class TrainingSection(Section):
             raise ValueError(
                 f"optimizer {self.optimizer} cannot be shared by fsdp: use adamw_torch or "
                 "adamw_torch_fused"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _compiled(self) -> Self:
+        if self.compile and self.distribution == "fsdp":
+            raise ValueError("compile: true is not for distribution: fsdp: leave one of them out")
+        if self.compile and self.deterministic:
+            raise ValueError(
+                "deterministic promises the same bytes, which code that is compiled anew in each "
+                "process does not give: leave compile or deterministic out"
             )
         return self
 

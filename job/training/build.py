@@ -21,6 +21,7 @@ from job.model.load import compute_dtype, load_base
 from job.model.modules import name_body
 from job.telemetry import event
 from job.training.causes import BUILDING, Phase, explaining
+from job.training.compiled import compile_layers
 from job.training.prepare import Run
 from job.training.rows import Splits
 from job.training.sharding import load_to_shard, prepare_sharding
@@ -88,6 +89,8 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
         trainer.args.optim = FUSED
         event("paging would move nothing to the host: the optimizer is " + FUSED)
     keep_adapter_in_float32(trainer.model)
+    if section.compile:
+        compile_layers(trainer.model)
     return trainer
 
 

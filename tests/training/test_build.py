@@ -33,6 +33,13 @@ def test_nothing_to_page_makes_the_optimizer_a_fused_one(config, trainer_of):
     assert trainer.optimizer.param_groups[0]["fused"]
 
 
+@pytest.mark.usefixtures("places", "one_thread")
+def test_float32_is_not_rounded_to_tf32(config, trainer_of):
+    trainer_of(config)
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
 @pytest.fixture
 def as_before() -> Any:
     """Restore torch's settings after a test."""

@@ -1,0 +1,63 @@
+"""Compile the layers of a base with torch.compile: in training, and one after the other.
+
+A layer's many small operations become few kernels, and all layers share the same code. Rows of
+changing lengths need no other: lengths are variables of the code. Evaluations and summaries stay
+uncompiled, so that a verdict does not depend on it. Not yet tried on a GPU.
+"""
+
+import functools
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from job.errors import ConfigError
+from job.model import Model
+from job.telemetry import event
+
+# Of C for Triton's launchers on a GPU; of C++ for what a CPU computes.
+COMPILERS = {True: ("CC", ("gcc", "clang", "cc")), False: ("CXX", ("g++", "clang++"))}
+
+
+def compile_layers(model: Model) -> None:
+    """Let the layers of a model compute by compiled code whenever they train.
+
+    The first step takes longer: it compiles. Raise ConfigError if the model has no layers of
+    transformers, or the machine no compiler.
+    """
+    _check_compiler(has_gpu=torch.cuda.is_available())
+    count = 0
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.forward = _while_training(module)
+            count += 1
+    if not count:
+        raise ConfigError("training.compile: this base has no layers that can be compiled")
+    event("layers are compiled at the first step", layers=count)
+
+
+def _while_training(layer: nn.Module) -> Callable[..., Any]:
+    """Return the layer's forward pass, which is compiled for use in training alone."""
+    plain = layer.forward
+    compiled = torch.compile(plain, dynamic=True)
+
+    @functools.wraps(plain)
+    def forward(*arguments: Any, **named: Any) -> Any:
+        compute = compiled if layer.training else plain
+        return compute(*arguments, **named)
+
+    return forward
+
+
+def _check_compiler(has_gpu: bool) -> None:
+    variable, names = COMPILERS[has_gpu]
+    chosen = os.environ.get(variable)
+    if not any(shutil.which(name) for name in ([chosen] if chosen else names)):
+        raise ConfigError(
+            f"training.compile: needs a compiler ({', '.join(names)}, or {variable}): install one, "
+            "or leave training.compile out"
+        )
