@@ -3,6 +3,7 @@
 Every rank memory-maps the same files.
 """
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +44,25 @@ def encode_once(
 ) -> Splits:
     """Return the rows, from the cache if this machine has encoded them before.
 
-    Without an identity, and where the cache cannot be written, they go to `work`. Warn and raise as
-    `check_rows` does, each time.
+    Their files are in a new folder of `work`: the rows themselves without an identity or where the
+    cache cannot be written, else links to the cache. Warn and raise as `check_rows` does, each
+    time.
     """
-    folder = None
+    stored = None
     if identity is not None:
         with prepared_data() as prepared:
-            folder = prepared.find("rows", identity) or prepared.store(
+            stored = prepared.find("rows", identity) or prepared.store(
                 "rows", identity, lambda part: _write_splits(examples, settings, part)
             )
-    if folder is None:
-        folder = work / "rows"
-        folder.mkdir()
-        with writing(folder):
+    with writing(work):
+        folder = Path(tempfile.mkdtemp(prefix="rows-", dir=work))
+        if stored is None:
             _write_splits(examples, settings, folder)
+        else:
+            # What packing makes of rows, datasets writes beside their file. In the cache it would
+            # be a file that the manifest does not name.
+            for file in stored.iterdir():
+                (folder / file.name).symlink_to(file)
     splits = Splits(read_rows(folder / TRAIN), read_rows(folder / VALIDATION))
     check_rows(splits.train.counted, settings)
     check_rows(splits.validation.counted, settings)

@@ -45,6 +45,7 @@ def test_a_training_prepares_nothing_that_was_prepared_before(
     loaded = TrainConfig.model_validate(config)
     store = LocalStore(str(tmp_path / "runs"))
     plan_training(loaded, brief=True)
+    places.mkdir(exist_ok=True)
     monkeypatch.setattr(stored_examples, "read_examples", None)  # the plan has read them
     first = prepare(loaded, places, store)
     monkeypatch.setattr(stored_rows, "write_rows", None)  # the first start has encoded them
@@ -91,6 +92,7 @@ def test_no_rows_are_found_that_are_not_those_of_now(config, tmp_path, places, m
         train = prepare(TrainConfig.model_validate(config), places, store).data.rows.train
         return train.dataset[:]
 
+    places.mkdir()
     base = shutil.copytree(config["model"]["base"], tmp_path / "base")
     config["model"] = {"base": str(base)}
     before = rows()

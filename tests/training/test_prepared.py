@@ -18,7 +18,7 @@ from job.errors import DataError
 from job.storage.local import LocalStore
 from job.storage.scratch import cache_folder
 from job.telemetry import LOGGER
-from job.training import stored_examples
+from job.training import stored_examples, stored_rows
 from job.training.examples import read_examples
 from job.training.prepare import prepare
 from job.training.prepared import UNUSED_SECONDS, prepared_data
@@ -222,6 +222,15 @@ def test_data_that_changes_while_it_is_read_is_not_stored(config, tmp_path, plac
     assert examples.stored_as is None
     assert len(list(examples.train)) == 24
     assert stored() == []
+
+
+@pytest.mark.usefixtures("places", "one_thread")
+def test_packing_leaves_the_cached_rows_as_they_were(config, trainer_of, monkeypatch):
+    first = trainer_of(config, packing=True)
+    assert len(first.train_dataset) < 48, "packed"
+    monkeypatch.setattr(stored_rows, "write_rows", None)  # nobody may call it again
+    again = trainer_of(config, packing=True)
+    assert again.train_dataset[:] == first.train_dataset[:]
 
 
 def test_refused_data_is_refused_each_time(config, tmp_path, places):
