@@ -34,13 +34,22 @@ MERGED_TOLERANCE = 2e-3
 SMALL_SHARE = 0.04
 
 
-def check_commands(journey: Journey) -> None:
-    """Assert that training, evaluation and both ways to summarize end with 0 and in batches."""
-    for ended in (journey.train("padded"), journey.train("packed"), journey.evaluate()):
+def check_commands(journey: Journey) -> bool:
+    """Assert that training, evaluation and both ways to summarize end with 0 and in batches.
+
+    Return whether packed rows are trained, too: else they are refused, as rows that see each other.
+    """
+    for ended in (journey.train("padded"), journey.evaluate()):
         assert ended.code == ExitCode.DONE, ended.err
+    packed = journey.train("packed")
+    is_packable = packed.code == ExitCode.DONE
+    if not is_packable:
+        assert packed.code == ExitCode.CONFIG, packed.err
+        assert "would see each other in this base: set packing: false" in packed.err
     for weights in ("separate", "merged"):
         check_summaries(journey, weights)
     check_batches(journey)
+    return is_packable
 
 
 def check_summaries(journey: Journey, weights: str) -> None:
@@ -93,12 +102,12 @@ def check_batched_as_alone(model: Any, tokenizer: Any) -> None:
     assert len({len(row) for row in alone}) > 1, "rows must end at different steps"
 
 
-def row_of(entry: Family, table: str, model: Any) -> Row:
+def row_of(entry: Family, table: str, model: Any, *, is_packable: bool) -> Row:
     """Return the row of a family that went through all commands. `model` is as it was trained."""
     architecture = architecture_of(entry)
     cells = [
         f"`{architecture}`",
-        "yes",
+        "yes" if is_packable else "unpacked",
         _in_four_bits(model),
         code(_adapted(model)),
         "yes",

@@ -60,5 +60,5 @@ def try_family(entry: Family, table: str, travel: Callable[..., Journey], base: 
         return refused_row(entry, table)
 
     assert plan.code == ExitCode.DONE, plan.out + plan.err
-    check_commands(journey)
-    return row_of(entry, table, check_adapter(journey))
+    is_packable = check_commands(journey)
+    return row_of(entry, table, check_adapter(journey), is_packable=is_packable)
