@@ -187,7 +187,7 @@ class GenerationSection(Section):
         description="Generate each summary independently of the prompts beside it. The same night "
         "again then gives the same bytes on the same kind of machine, whatever its shards and "
         "interruptions. vLLM does it on GPUs, with kernels that are slower. The transformers "
-        "engine generates for one prompt at a time.",
+        "engine generates for one prompt at a time. No GPU has shown either yet.",
     )
 
 

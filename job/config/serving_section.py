@@ -11,8 +11,9 @@ EngineName = Annotated[
     Literal["auto", "transformers", "vllm"],
     Field(
         description="Engine of generation. auto is vllm if it is installed, can serve the model, "
-        "and is as fast as transformers. On a GPU, a night of fewer than 500 conversations uses "
-        "transformers, since vLLM takes long to start."
+        "and is as fast as transformers. On a GPU, auto is transformers for a night of fewer than "
+        "500 conversations, since vLLM takes long to start. A night that does not set the key "
+        "takes the engine that its adapter was judged with, however few its conversations are."
     ),
 ]
 AdapterWeights = Annotated[

@@ -176,7 +176,7 @@ class TrainingSection(Section):
         False,
         description="Use algorithms on GPUs that add in one order, and fail where there is none: a "
         "run that is interrupted and resumed on the same kind of GPU then ends with the same "
-        "bytes. It is slower. On CPUs that holds without it.",
+        "bytes. It is slower, and no GPU has shown it yet. On CPUs that holds without it.",
     )
     seed: int = Field(42, ge=0, le=LARGEST_SEED, description="Seed of everything that is random.")
     processes: int | None = Field(

@@ -82,6 +82,17 @@ def test_few_conversations_do_not_pay_for_the_start_of_vllm(
     assert choose(model, wish) == ("transformers", reason)
 
 
+def test_an_adapter_judged_with_vllm_is_served_by_it_in_a_short_night(model, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("job.inference.choose.is_installed", lambda: True)
+    monkeypatch.setattr("job.inference.choose.why_not", lambda model, wish: None)
+    section = AdapterModelSection()
+    as_judged = {"engine": "vllm", "taken": frozenset({"engine"})}
+    for keys, engine in ((as_judged, "vllm"), ({}, "transformers")):
+        wish = ServingWish(section, GenerationSection(), conversations=1, **keys)
+        assert choose(model, wish)[0] == engine
+
+
 def test_a_folder_called_vllm_is_no_vllm(tmp_path, monkeypatch):
     (tmp_path / "vllm").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
