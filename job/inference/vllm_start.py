@@ -19,6 +19,7 @@ from job.inference import vllm_process
 from job.inference.open import FetchedModel
 from job.inference.serving import ServingWish
 from job.inference.vllm_engine import VllmEngine, lora_request
+from job.launch.variables import has_growing_memory
 from job.model.control_tokens import end_tokens
 from job.model.families import generation_config
 from job.model.load import base_quantization, compute_dtype, context_tokens
@@ -269,6 +270,8 @@ def _engine_arguments(
         trust_remote_code=section.trust_remote_code,
         max_model_len=max_tokens,
         tensor_parallel_size=tensor_parallel,
+        # Its own sum over GPUs cannot share such memory: a process of vLLM's would exit.
+        disable_custom_all_reduce=tensor_parallel > 1 and has_growing_memory(os.environ),
         worker_extension_cls=vllm_process.NAME if tensor_parallel > 1 else "",
         enable_prefix_caching=True,
         use_tqdm_on_load=False,

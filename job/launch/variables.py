@@ -34,6 +34,9 @@ OF_A_RANK = re.compile(rf"{TAKEN.pattern}|LOCAL_\w+|ROLE_\w+|TORCHELASTIC_\w+|AC
 # The settings of torch's allocator for GPUs; the second is their older name.
 ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
+# Micro-batches differ in length: blocks of one size would not serve the next.
+ALLOCATOR_OF_TRAINING = "expandable_segments:True"
+
 
 def thread_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what to set so that threads wait briefly; nothing if the user has decided."""
@@ -56,14 +59,25 @@ def training_variables(environment: Mapping[str, str]) -> dict[str, str]:
         SUPERVISOR: str(os.getpid()),
     }
     if not any(name in inherited for name in ALLOCATOR_VARIABLES):
-        # Micro-batches differ in length: blocks of one size would not serve the next.
-        own[ALLOCATOR_VARIABLES[0]] = "expandable_segments:True"
+        own[ALLOCATOR_VARIABLES[0]] = ALLOCATOR_OF_TRAINING
     return inherited | own | safe_variables(inherited) | thread_variables(inherited)
 
 
 def variables_of_no_rank(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process that a rank starts, and that is no rank itself."""
-    return {name: text for name, text in environment.items() if not OF_A_RANK.fullmatch(name)}
+    """Return the environment of a process that a rank starts, and that is no rank itself.
+
+    It has torch's own allocator, too: vLLM's processes cannot share memory that grows.
+    """
+    kept = {name: text for name, text in environment.items() if not OF_A_RANK.fullmatch(name)}
+    if kept.get(ALLOCATOR_VARIABLES[0]) == ALLOCATOR_OF_TRAINING:
+        del kept[ALLOCATOR_VARIABLES[0]]
+    return kept
+
+
+def has_growing_memory(environment: Mapping[str, str]) -> bool:
+    """Return True if a variable lets torch's blocks of GPU memory grow."""
+    settings = ",".join(environment.get(name, "") for name in ALLOCATOR_VARIABLES)
+    return "expandable_segments:true" in settings.replace(" ", "").lower()
 
 
 def worker_variables(

@@ -8,6 +8,7 @@ from job.launch.supervisor import supervise
 from job.launch.variables import (
     SPINS,
     WAIT_VARIABLES,
+    has_growing_memory,
     thread_variables,
     training_variables,
     variables_of_no_rank,
@@ -56,3 +57,17 @@ def test_a_gpus_blocks_grow_unless_the_user_has_decided():
 )
 def test_a_process_below_a_rank_does_not_take_itself_for_it(name):
     assert variables_of_no_rank({"PATH": "/bin", name: "1"}) == {"PATH": "/bin"}
+
+
+def test_a_process_below_a_training_has_the_allocator_of_a_night():
+    below = variables_of_no_rank(training_variables({"PATH": "/bin"}))
+    assert not has_growing_memory(below)
+    own = {"PYTORCH_ALLOC_CONF": "backend:native", "PATH": "/bin"}
+    assert variables_of_no_rank(training_variables(own))["PYTORCH_ALLOC_CONF"] == "backend:native"
+
+
+@pytest.mark.parametrize("name", ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_a_users_memory_that_grows_is_known(name):
+    assert has_growing_memory({name: "backend:native, expandable_segments: True"})
+    assert not has_growing_memory({name: "expandable_segments:False"})
+    assert not has_growing_memory({})
