@@ -19,6 +19,9 @@ from job.storage.holder import this_machine
 
 LOCK = ".lock"  # suffix of the lock file beside a work folder; a living run holds it locked
 UNTOUCHED_SECONDS = 2 * 24 * 3600  # age at which the work folder of another machine is deleted
+PREPARED = "prepared"  # below the cache: a folder of folders of data, and a lock file
+UNUSED_SECONDS = 2 * 24 * 3600  # age at which one of these folders is deleted
+UNFINISHED = "part-"  # prefix of those that are being filled
 
 
 def cache_folder() -> Path:
@@ -31,16 +34,30 @@ def cache_folder() -> Path:
     return _create(Path(named) if named else home / "recap")
 
 
+def delete_unused(prepared: Path) -> None:
+    """Delete what no process used for two days, and what killed processes did not finish.
+
+    The caller holds the lock of `prepared`. A process that has files mapped keeps them.
+    """
+    oldest = time.time() - UNUSED_SECONDS
+    for folder in prepared.iterdir():
+        with suppress(OSError):
+            is_unfinished = folder.name.startswith((UNFINISHED, "."))
+            if folder.is_dir() and (is_unfinished or folder.stat().st_mtime < oldest):
+                shutil.rmtree(folder)
+
+
 @contextmanager
 def work_folder(name: str) -> Iterator[Path]:
     """Yield a new folder for one run's files, and delete it however the block ends.
 
-    First deletes the folders of killed runs, whose checkpoints would fill the disk. Raise
-    OutputError if the folder cannot be created.
+    First deletes the folders of killed runs, whose checkpoints would fill the disk, and prepared
+    data that nobody uses any more. Raise OutputError if the folder cannot be created.
     """
     named = os.environ.get("RECAP_WORK")
     parent = _create(Path(named) if named else cache_folder() / "work")
     _sweep(parent)
+    _sweep_prepared()
 
     with _output_errors(parent):
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
@@ -84,6 +101,18 @@ def _sweep(parent: Path) -> None:
             folder = lock.with_name(lock.name.removeprefix(".").removesuffix(LOCK))
             if file.read() == this_machine().encode() or _is_untouched(folder, lock):
                 _delete(folder)
+
+
+def _sweep_prepared() -> None:
+    """Delete unused data, which has conversations in plain text, whatever command begins.
+
+    A no-op while a process prepares some: it does the same.
+    """
+    with suppress(OutputError, OSError):
+        folder = cache_folder() / PREPARED
+        with (folder / LOCK).open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            delete_unused(folder)
 
 
 def _is_untouched(folder: Path, lock: Path) -> bool:

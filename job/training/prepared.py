@@ -8,7 +8,6 @@ manifest.
 import os
 import shutil
 import stat
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,11 +20,8 @@ from job.identity import json_digest
 from job.storage.atomic import locked, replace_folder, writing
 from job.storage.folders import is_folder_of, read_manifest, write_manifest
 from job.storage.local import LocalStore
-from job.storage.scratch import cache_folder
+from job.storage.scratch import PREPARED, UNFINISHED, cache_folder, delete_unused
 from job.telemetry import warn
-
-UNUSED_SECONDS = 2 * 24 * 3600  # age at which a folder is deleted
-UNFINISHED = "part-"  # prefix of folders that are being filled
 
 Kind = Literal["data", "rows"]
 
@@ -61,7 +57,7 @@ class PreparedData:
         """
         if self.parent is None:
             return None
-        _delete_remains(self.parent)
+        delete_unused(self.parent)
         folder = _folder(self.parent, kind, identity)
         part = self.parent / f"{UNFINISHED}{uuid.uuid4().hex}"
         try:
@@ -84,7 +80,7 @@ def prepared_data() -> Iterator[PreparedData]:
     with ExitStack() as stack:
         parent: Path | None = None
         with suppress(OutputError, OSError):
-            folder = cache_folder() / "prepared"
+            folder = cache_folder() / PREPARED
             folder.mkdir(mode=0o700, exist_ok=True)
             stack.enter_context(locked(folder))
             parent = folder
@@ -110,13 +106,3 @@ def _is_whole(folder: Path) -> bool:
         return is_folder_of(folder, read_manifest(LocalStore(str(folder)), ""))
     except (FileNotFoundError, MissingError, DamagedError):
         return False
-
-
-def _delete_remains(parent: Path) -> None:
-    """Delete unused and unfinished folders. A process that has files of one mapped keeps them."""
-    oldest = time.time() - UNUSED_SECONDS
-    for folder in parent.iterdir():
-        with suppress(OSError):
-            is_unfinished = folder.name.startswith((UNFINISHED, "."))
-            if folder.is_dir() and (is_unfinished or folder.stat().st_mtime < oldest):
-                shutil.rmtree(folder)

@@ -16,12 +16,12 @@ from job.config.commands import TrainConfig
 from job.conversations.record import Turn
 from job.errors import DataError
 from job.storage.local import LocalStore
-from job.storage.scratch import cache_folder
+from job.storage.scratch import UNUSED_SECONDS, cache_folder, work_folder
 from job.telemetry import LOGGER
 from job.training import stored_examples, stored_rows
 from job.training.examples import read_examples
 from job.training.prepare import prepare
-from job.training.prepared import UNUSED_SECONDS, prepared_data
+from job.training.prepared import prepared_data
 from job.training.stored_examples import StoredConversations, read_examples_once
 
 ONE = {"of": "one"}
@@ -124,6 +124,26 @@ def test_what_was_not_used_for_two_days_is_deleted(places):
     assert find("rows", ONE) == used
     new = store("rows", {"of": "another"})
     assert stored() == sorted([used.name, new.name])
+
+
+def test_any_command_deletes_data_that_was_not_used_for_two_days(places):
+    old = store("data", ONE)
+    new = store("rows", ONE)
+    long_ago = time.time() - UNUSED_SECONDS - 60
+    os.utime(old, (long_ago, long_ago))
+    with prepared_data(), work_folder("night"):
+        assert len(stored()) == 2, "another process has the lock"
+    with work_folder("night"):
+        assert stored() == [new.name]
+
+
+def test_a_file_in_place_of_the_folder_lets_nothing_stay(config, tmp_path, places):
+    (cache_folder() / "prepared").touch()
+    examples = read_examples_once(TrainConfig.model_validate(config))
+    assert examples.stored_as is None
+    assert examples.train
+    with work_folder("night"):
+        assert os.listdir(cache_folder()) == ["prepared"]
 
 
 def test_of_two_processes_one_fills_and_the_other_waits(places):
