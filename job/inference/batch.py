@@ -8,6 +8,7 @@ layers, both, or nothing.
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any
 
 from job.inference.cache import UnknownLayoutError, select_rows
@@ -33,6 +34,10 @@ WHILE_GENERATING = {
 # have the first, Mamba and xLSTM the second, RWKV the third.
 RECURRENT_CACHE = "cache_params"
 CACHES = ("past_key_values", RECURRENT_CACHE, "state")
+
+# Prompts are computed in parts of so many tokens, with padding. Rows of similar lengths have little
+# of it, and what lies between two layers stays in the caches of a CPU. A GPU is busy with fewer.
+PART_TOKENS = 2048
 
 # Code from the Hub may know the older name.
 LAST_LOGITS = ("logits_to_keep", "num_logits_to_keep")
@@ -79,10 +84,11 @@ class Batch:
         self._cache_is_whole = True  # the model has no part of the past in its modules
 
         # The input of the next forward pass, each (rows, tokens): whole prompts, then one token.
-        self._ids, self._mask = _left_padded(prompts, padding, model.device)
-        # Positions count from a row's first real token, whatever its padding.
-        self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
-        self.logits = self._begin()  # (rows, vocabulary)
+        self._ids: Any = None
+        self._mask: Any = None
+        self._positions: Any = None  # from a row's first real token, whatever its padding
+        parts = divide(prompts) if self._keeps_keys_alone() else [prompts]
+        self.logits = self._begin(parts, padding)  # (rows, vocabulary)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all other rows, and their part of the cache.
@@ -115,8 +121,34 @@ class Batch:
             self._positions = next_position
         self.logits = self._forward(use_cache=self._cache is not None)
 
-    def _begin(self) -> Any:
-        """Run the prompts, and find out what the model keeps of them."""
+    def _begin(self, parts: Sequence[Sequence[list[int]]], padding: int) -> Any:
+        """Run the prompts, part by part, and join what the model keeps. Return their logits."""
+        import torch
+
+        from job.inference.roomy_cache import is_plain, join
+
+        caches, logits = [], []
+        for part in parts:
+            self._set_prompts(part, padding)
+            self._cache = None
+            logits.append(self._begin_part())
+            caches.append(self._cache)
+            if not (self._cache_is_whole and is_plain(self._cache)):
+                if len(parts) == 1:
+                    return logits[0]
+                # Code from the Hub that has a cache of its own.
+                return self._begin([[*chain.from_iterable(parts)]], padding)
+
+        self._set_prompts([*chain.from_iterable(parts)], padding)
+        self._cache = join(caches, self._ids.shape[1])
+        return torch.cat(logits)
+
+    def _set_prompts(self, prompts: Sequence[list[int]], padding: int) -> None:
+        self._ids, self._mask = _left_padded(prompts, padding, self._model.device)
+        self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
+
+    def _begin_part(self) -> Any:
+        """Run the prompts that are set, and find out what the model keeps of them."""
         logits = self._forward(use_cache=True)
         if self._cache is None and self._cache_name == CACHES[0]:
             # RecurrentGemma fills a cache that it is given and returns none. What its recurrent
@@ -129,6 +161,18 @@ class Batch:
                 self._cache = None
                 self._cache_is_whole = True
         return logits
+
+    def _keeps_keys_alone(self) -> bool:
+        """Return True if the past is expected to be keys and values of all tokens."""
+        from transformers.cache_utils import DynamicLayer
+
+        if self._cache_name != CACHES[0]:
+            return False
+        try:
+            layers = _empty_cache(self._model).layers
+        except AttributeError:  # a config from the Hub that does not say how many layers there are
+            return False
+        return all(type(layer) is DynamicLayer for layer in layers)
 
     def _forward(self, use_cache: bool) -> Any:
         """Return the logits after each row's last token, (rows, vocabulary); extend the cache."""
@@ -155,6 +199,22 @@ class Batch:
             cache = getattr(output, self._cache_name, None)
             self._cache = self._cache if cache is None else cache
         return output.logits[:, -1]
+
+
+def divide(prompts: Sequence[list[int]]) -> list[Sequence[list[int]]]:
+    """Return the prompts in parts that follow each other, of at most PART_TOKENS with padding.
+
+    A longer prompt is a part of its own. If lengths descend, those of a part are similar.
+    """
+    parts: list[Sequence[list[int]]] = []
+    start, width = 0, 0
+    for end, prompt in enumerate(prompts):
+        wider = max(width, len(prompt))
+        if end > start and (end - start + 1) * wider > PART_TOKENS:
+            parts.append(prompts[start:end])
+            start, wider = end, len(prompt)
+        width = wider
+    return [*parts, prompts[start:]]
 
 
 def forward_arguments(model: Model) -> tuple[set[str], bool]:

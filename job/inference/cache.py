@@ -8,6 +8,7 @@ of its caches instead: the rows of the batch are the first dimension of every te
 from collections.abc import Callable
 from typing import Any
 
+OURS = "job"  # job/inference/roomy_cache.py
 LIBRARY = "transformers"  # whose caches keep the rule; tests/inference/test_caches.py proves it
 
 
@@ -29,7 +30,7 @@ def select_rows(cache: Any, kept: Any, rows: int) -> Any:
         return tensor
 
     def select(tensor: Any) -> Any:
-        return tensor[kept] if tensor.ndim and tensor.shape[0] == rows else tensor
+        return tensor.index_select(0, kept) if tensor.ndim and tensor.shape[0] == rows else tensor
 
     if type(cache).__module__.split(".")[0] != LIBRARY and cache is not None:
         raise UnknownLayoutError(f"an object of {type(cache).__module__}.{type(cache).__name__}")
@@ -52,7 +53,7 @@ def _replace_tensors(value: Any, replace: Callable[[Any], Any]) -> Any:
         value.update({key: _replace_tensors(item, replace) for key, item in value.items()})
     elif isinstance(value, PreTrainedConfig) or _has_no_tensors(value):
         pass
-    elif type(value).__module__.split(".")[0] == LIBRARY:
+    elif type(value).__module__.split(".")[0] in (LIBRARY, OURS):
         _replace_tensors(vars(value), replace)
     else:
         raise UnknownLayoutError(f"an object of {type(value).__module__}.{type(value).__name__}")

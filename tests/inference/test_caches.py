@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from job.config.sections import GenerationSection
+from job.inference.batch import divide
 from job.inference.decode import decode, greedy
 from job.inference.sharing import Sharing, find_sharing
 from job.inference.transformers_engine import TransformersEngine
@@ -151,6 +152,21 @@ def test_a_batch_of_unequal_rows_equals_one_by_one(kind, prompts):
     assert (rows[0], rows[-1] < len(prompts) / 2) == (len(prompts), True), "rows leave the batch"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts_computed_in_parts_equal_one_by_one(kind, prompts, monkeypatch):
+    monkeypatch.setattr("job.inference.batch.PART_TOKENS", 60)
+    monkeypatch.setattr("job.inference.roomy_cache.ROOM", 3)  # so that it fills up several times
+    name, keys = KINDS[kind]
+    model = make(name, **keys)
+    wanted = alone(model, prompts)
+    rows = note_rows(model)
+    assert decode(model, prompts, ENDS, NEW_TOKENS, greedy) == wanted
+    parts = [len(part) for part in divide(prompts)]
+    assert len(parts) > 3
+    has_keys_alone = kind in ("attention", "no positions")
+    assert rows[: len(parts)] == parts if has_keys_alone else rows[0] == len(prompts)
+
+
 class Numbers:
     """A tokenizer whose texts are ids."""
 
@@ -224,6 +240,22 @@ def test_rows_of_a_foreign_cache_stay_until_the_batch_ends(prompts, caplog):
         assert decode(model, prompts, ENDS, NEW_TOKENS, greedy) == wanted
     assert set(rows) == {len(prompts)}
     assert ["cannot be taken apart" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_foreign_cache_is_never_made_in_parts(prompts, monkeypatch):
+    class Foreign(transformers.DynamicCache):
+        """As in code from the Hub."""
+
+    monkeypatch.setattr("job.inference.batch.PART_TOKENS", 60)
+    model = make("LlamaForCausalLM")
+    wanted = alone(model, prompts)
+    forward = model.forward
+    model.forward = lambda past_key_values=None, **named: forward(
+        past_key_values=Foreign() if past_key_values is None else past_key_values, **named
+    )
+    rows = note_rows(model)
+    assert decode(model, prompts, ENDS, NEW_TOKENS, greedy) == wanted
+    assert rows[:2] == [len(divide(prompts)[0]), len(prompts)]
 
 
 def test_a_model_without_a_cache_computes_whole_rows(prompts):
