@@ -109,8 +109,8 @@ class TrainingSection(Section):
         False,
         description="Pack several rows into one of max_tokens, in which each sees itself alone. On "
         "GPUs a kernel for rows of any length computes their attention: FlashAttention 3 where it "
-        "is installed, else torch's own. Elsewhere packing is seldom faster than micro-batches of "
-        "similar length.",
+        "is installed, else torch's own. Elsewhere, and in bases with dropout in their attention, "
+        "packing is seldom faster than micro-batches of similar length.",
     )
     group_by_length: bool = Field(
         True, description="Batch rows of similar length, which saves padding."

@@ -35,11 +35,12 @@ MAX_LEAK = 1e-3
 MAX_LEAK_IN_16_BITS = 0.1
 
 
-def check_looks_back(model: Model, embeddings: int) -> None:
+def check_looks_back(model: Model, embeddings: int, dtype: torch.dtype) -> None:
     """Raise ConfigError if later tokens change the logits of those before them.
 
     Then each token sees the one that it should predict. A config may not tell: the code may be the
-    base's own. Collective if the model is wrapped or sharded; changes no random state.
+    base's own. `dtype` is that of the computation: what accelerate has prepared returns float32
+    from 16 bits, too. Collective if the model is wrapped or sharded; changes no random state.
     """
     device = next(model.parameters()).device
     ids = torch.arange(TOKENS, device=device).repeat(2, 1)  # (rows, tokens)
@@ -49,16 +50,16 @@ def check_looks_back(model: Model, embeddings: int) -> None:
 
     change = (logits[0] - logits[1]).float().abs().mean(dim=-1)
     before, after = change.split(TOKENS // 2)
-    allowed = MAX_LEAK if logits.dtype == torch.float32 else MAX_LEAK_IN_16_BITS
+    allowed = MAX_LEAK if dtype == torch.float32 else MAX_LEAK_IN_16_BITS
     if before.mean() > allowed * after.mean():
         raise ConfigError(looks_ahead("this base is a model"))
 
 
-def is_fused_head_right(model: Model, embeddings: int) -> bool:
+def is_fused_head_right(model: Model, embeddings: int, dtype: torch.dtype) -> bool:
     """Return True if TRL's fused head gives the log-probabilities that the model's own logits give.
 
-    Collective if the model is wrapped or sharded. Computes some tokens twice, and changes no random
-    state.
+    `dtype` is that of the computation. Collective if the model is wrapped or sharded. Computes some
+    tokens twice, and changes no random state.
     """
     device = next(model.parameters()).device
     ids = torch.arange(TOKENS, device=device)[None] % embeddings  # (1, tokens)
@@ -72,7 +73,7 @@ def is_fused_head_right(model: Model, embeddings: int) -> bool:
             raise
         return False
 
-    allowed = MAX_DIFFERENCE if logits.dtype == torch.float32 else MAX_DIFFERENCE_IN_16_BITS
+    allowed = MAX_DIFFERENCE if dtype == torch.float32 else MAX_DIFFERENCE_IN_16_BITS
     return bool((found - wanted).abs().mean() <= allowed * wanted.abs().mean())
 
 

@@ -37,13 +37,17 @@ Kernel = Callable[..., torch.Tensor]
 
 
 def choose_attention(
-    model: Model, base: Model, kernel: Kernel | None, packages: Sequence[str] = ()
+    model: Model,
+    base: Model,
+    dtype: torch.dtype,
+    kernel: Kernel | None,
+    packages: Sequence[str] = (),
 ) -> None:
     """Collective, once: let packed rows attend by what computes the same as rows alone.
 
     In place of sdpa, which computes all pairs of tokens, that is the first of `packages`, names of
     transformers' attention, or `kernel`. Warn if neither does. Raise ConfigError if rows see each
-    other. `model` is the base with what is around it.
+    other. `model` is the base with what is around it, and `dtype` that of the computation.
     """
     usual = base.config.get_text_config()._attn_implementation
     names = list(packages)
@@ -51,13 +55,15 @@ def choose_attention(
         ALL_ATTENTION_FUNCTIONS.register(NAME, _attention_by(kernel))
         ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _mask)
         names.append(NAME)
-    for name in names if usual == "sdpa" else []:
-        if _is_set(base, name) and are_rows_apart(model, base):
+    if usual != "sdpa" or (names and has_dropout(model)):
+        names = []
+    for name in names:
+        if _is_set(base, name) and are_rows_apart(model, base, dtype):
             event("packed rows attend by a kernel for rows of any length", attention=name)
             return
         base.set_attn_implementation(usual)
 
-    if not are_rows_apart(model, base):
+    if not are_rows_apart(model, base, dtype):
         raise ConfigError(
             "training.packing: the rows that are packed together would see each other in this "
             "base: set packing: false"
@@ -93,10 +99,35 @@ def torch_kernel() -> Kernel | None:
     return kernel
 
 
-def are_rows_apart(model: Model, base: Model) -> bool:
+def has_dropout(model: Model) -> bool:
+    """Return True if sdpa has dropout in the training of a model, such as GPT-2.
+
+    No kernel for packed rows has: transformers calls FlashAttention 3 without it, in silence.
+    Collective if the model is wrapped or sharded. Changes no random state.
+    """
+    shares: list[float] = []
+
+    def note(*states: Any, dropout: float = 0.0, **named: Any) -> Any:
+        shares.append(dropout)
+        return sdpa_attention_forward(*states, dropout=dropout, **named)
+
+    ids = torch.zeros(1, TOKENS, dtype=torch.long, device=next(model.parameters()).device)
+    ALL_ATTENTION_FUNCTIONS["sdpa"] = note
+    try:
+        # Layers may be compiled for training, without the function that is here for a moment.
+        with trying(model), torch.compiler.set_stance("force_eager"):
+            model.train()
+            model(input_ids=ids, use_cache=False)
+    finally:
+        del ALL_ATTENTION_FUNCTIONS["sdpa"]
+    return any(shares)
+
+
+def are_rows_apart(model: Model, base: Model, dtype: torch.dtype) -> bool:
     """Return True if joined rows get the logits that each of them gets alone.
 
-    Collective if the model is wrapped or sharded. Changes no random state.
+    `dtype` is that of the computation: what accelerate has prepared returns float32 from 16 bits,
+    too. Collective if the model is wrapped or sharded. Changes no random state.
     """
     device = next(model.parameters()).device
     embeddings = base.get_input_embeddings().num_embeddings
@@ -121,7 +152,7 @@ def are_rows_apart(model: Model, base: Model) -> bool:
         if is_out_of_memory(error):
             raise
         return False
-    allowed = MAX_CHANGE if wanted.dtype == torch.float32 else MAX_CHANGE_IN_16_BITS
+    allowed = MAX_CHANGE if dtype == torch.float32 else MAX_CHANGE_IN_16_BITS
     scale = wanted.float().abs().mean()
     rounding, of_second = (found - wanted).float().abs().mean(dim=(1, 2)) / scale
     is_close = max(rounding, of_second) <= allowed

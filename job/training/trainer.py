@@ -263,9 +263,10 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
             return
         base = self.model.get_base_model()
         embeddings = base.get_input_embeddings().num_embeddings
+        dtype = self._compute_dtype()
         with self.compute_loss_context_manager():
-            check_looks_back(model, embeddings)
-            is_right = is_fused_head_right(model, embeddings)
+            check_looks_back(model, embeddings, dtype)
+            is_right = is_fused_head_right(model, embeddings, dtype)
             is_needless = is_mask_needless(model, base)
         if not is_right:
             use_own_head(base)
@@ -276,8 +277,13 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
             leave_out_mask(base)
         if self.padding_free:
             with self.compute_loss_context_manager():
-                choose_attention(model, base, torch_kernel(), installed_packages())
+                choose_attention(model, base, dtype, torch_kernel(), installed_packages())
         self._is_head_chosen = True
+
+    def _compute_dtype(self) -> torch.dtype:
+        if self.args.bf16:
+            return torch.bfloat16
+        return torch.float16 if self.args.fp16 else torch.float32
 
     def _evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
         """Evaluate; after a stop signal, save a checkpoint and stop instead.

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from benchmarks.gpu.bases import random_base, write_base
@@ -81,7 +82,8 @@ def test_packed_rows_attend_by_torchs_kernel(tmp_path, cuda, quantization):
         pytest.skip("this GPU has no kernel for rows of any length")
     folder = write_base(tmp_path / "base", "tiny")
     base = random_base(folder, ModelSection(base=str(folder), quantization=quantization))
-    choose_attention(base, base, torch_kernel())
+    model = Accelerator(mixed_precision="bf16").prepare_model(base)
+    choose_attention(model, base, torch.bfloat16, torch_kernel())
     assert base.config._attn_implementation == NAME
 
 
@@ -107,7 +109,7 @@ def test_packed_rows_have_the_gradients_of_rows_alone(tmp_path):
     rows = [{"input_ids": row, "labels": row} for row in ids]
     alone = [{name: torch.tensor([value]) for name, value in row.items()} for row in rows]
     wanted = gradient_of(base, alone)
-    choose_attention(base, base, torch_kernel())
+    choose_attention(base, base, torch.bfloat16, torch_kernel())
     found = gradient_of(base, [DataCollatorForLanguageModeling(0, padding_free=True)(rows)])
     assert (found - wanted).abs().mean() < 3e-2 * wanted.abs().mean()
 

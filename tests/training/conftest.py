@@ -74,6 +74,21 @@ def config(tmp_path: Path, base_folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
+def as_accelerate_prepares(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that prepares a model as a training in a dtype does, on the CPU."""
+
+    def prepare(model: Any, dtype: str) -> Any:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
+        # Its dtype is that of the whole process otherwise.
+        monkeypatch.setattr(AcceleratorState, "_shared_state", {})
+        return Accelerator(mixed_precision=dtype, cpu=True).prepare_model(model)
+
+    return prepare
+
+
+@pytest.fixture
 def write_config(tmp_path: Path) -> Any:
     """Return a function that writes a config to a file and returns its path."""
 

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertLMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 from trl.trainer.utils import add_fused_lm_head
 
 from job.errors import ConfigError
@@ -35,6 +42,12 @@ def bert() -> Any:
     return make(BertLMHeadModel, BertConfig(**SIZES, is_decoder=True, initializer_range=0.3))
 
 
+def gemma() -> Any:
+    """A model with a cap on its logits, which rounds them once more."""
+    sizes = {**SIZES, "hidden_size": 64, "num_key_value_heads": 2, "head_dim": 8}
+    return make(Gemma2ForCausalLM, Gemma2Config(**sizes, initializer_range=0.3))
+
+
 def llama() -> Any:
     return make(LlamaForCausalLM, LlamaConfig(**SIZES, initializer_range=0.3))
 
@@ -42,7 +55,7 @@ def llama() -> Any:
 def test_a_model_whose_tokens_see_later_ones_is_64():
     encoder = make(BertLMHeadModel, BertConfig(**SIZES, is_decoder=False))
     with pytest.raises(ConfigError, match=r"^model\.base: .*tokens see those that come after them"):
-        check_looks_back(encoder, 32)
+        check_looks_back(encoder, 32, torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -50,23 +63,31 @@ def test_a_model_that_looks_back_alone_may_be_trained(dtype):
     for make_model in (bert, llama):
         model = make_model().train()
         before = torch.get_rng_state()
-        check_looks_back(model.to(dtype), 32)
+        check_looks_back(model.to(dtype), 32, dtype)
         assert model.training
         assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_head_that_multiplies_alone_is_right():
-    assert is_fused_head_right(llama(), 32)
+    assert is_fused_head_right(llama(), 32, torch.float32)
 
 
 def test_a_head_that_does_more_is_not():
-    assert not is_fused_head_right(bert(), 32)
+    assert not is_fused_head_right(bert(), 32, torch.float32)
+
+
+@pytest.mark.parametrize(("make_model", "is_right"), [(llama, True), (gemma, True), (bert, False)])
+def test_a_head_in_16_bits_may_round(make_model, is_right, as_accelerate_prepares):
+    model = as_accelerate_prepares(make_model().to(torch.bfloat16), "bf16")
+    assert model(input_ids=torch.tensor([[1]])).logits.dtype == torch.float32
+    check_looks_back(model, 32, torch.bfloat16)
+    assert is_fused_head_right(model, 32, torch.bfloat16) == is_right
 
 
 def test_asking_changes_neither_mode_nor_random_state():
     model = bert().train()
     before = torch.get_rng_state()
-    is_fused_head_right(model, 32)
+    is_fused_head_right(model, 32, torch.float32)
     assert model.training
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -75,7 +96,7 @@ def test_asking_changes_neither_mode_nor_random_state():
 def test_the_own_head_gives_the_cross_entropy_of_the_models_logits(make_model):
     model = make_model()
     use_own_head(model)
-    assert is_fused_head_right(model, 32)
+    assert is_fused_head_right(model, 32, torch.float32)
     ids = torch.randint(32, (2, 9))
     labels = ids.clone()
     labels[:, :4] = IGNORED

@@ -9,6 +9,8 @@ from transformers import (
     FalconForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -80,7 +82,7 @@ def test_loss_and_gradients_of_packed_rows_are_those_of_each_alone(make, recompu
         model.gradient_checkpointing_enable()
         model.train()
     wanted, gradients = loss_and_gradients(model, ROWS, joins=False)
-    choose_attention(model, model, rows_by_sdpa)
+    choose_attention(model, model, torch.float32, rows_by_sdpa)
     assert model.config._attn_implementation == NAME
     found, others = loss_and_gradients(model, ROWS, joins=True)
     assert found == pytest.approx(wanted, rel=1e-5)
@@ -96,7 +98,7 @@ def test_generation_and_padded_rows_attend_as_before():
     asked = {"input_ids": ids, "attention_mask": mask, "max_new_tokens": 6, "do_sample": False}
     wanted = model.generate(**asked)
     plain = model(input_ids=ids).logits
-    choose_attention(model, model, rows_by_sdpa)
+    choose_attention(model, model, torch.float32, rows_by_sdpa)
     assert torch.equal(model.generate(**asked), wanted)
     torch.testing.assert_close(model(input_ids=ids).logits, plain)
 
@@ -106,13 +108,44 @@ def test_a_kernel_without_a_switch_for_shared_keys_is_taken():
         return rows_by_sdpa(*states, scale=scale, window_size=window_size, enable_gqa=True)
 
     model = made(llama)
-    choose_attention(model, model, of_torch_2_11)
+    choose_attention(model, model, torch.float32, of_torch_2_11)
     assert model.config._attn_implementation == NAME
+
+
+@pytest.mark.parametrize(("make", "name"), [(llama, NAME), (mistral, NAME), (gemma, "sdpa")])
+def test_rows_are_apart_in_16_bits(make, name, as_accelerate_prepares):
+    base = made(make).to(torch.bfloat16)
+    model = as_accelerate_prepares(base, "bf16")
+    assert model(input_ids=torch.tensor([[1]])).logits.dtype == torch.float32
+    choose_attention(model, base, torch.bfloat16, rows_by_sdpa)
+    assert base.config._attn_implementation == name
+
+
+def with_dropout() -> Any:
+    return LlamaForCausalLM(LlamaConfig(**SIZES, **HALF, attention_dropout=0.1))
+
+
+def gpt2() -> Any:
+    """Return a model with dropout that its config calls otherwise, and has by default."""
+    return GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=32, n_layer=2, n_head=4))
+
+
+@pytest.mark.parametrize("make", [with_dropout, gpt2])
+@pytest.mark.parametrize("packages", [[], ["eager"]])
+def test_attention_with_dropout_keeps_sdpa(make, packages):
+    model = made(make).train()
+    before = torch.get_rng_state()
+    choose_attention(model, model, torch.float32, rows_by_sdpa, packages)
+    assert model.config._attn_implementation == "sdpa"
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), before)
+    loss, _ = loss_and_gradients(model, ROWS, joins=True)
+    assert loss < 0
 
 
 def test_an_installed_package_is_tried_before_torchs_kernel():
     model = made(llama)
-    choose_attention(model, model, rows_by_sdpa, ["flash_attention_3", "eager"])
+    choose_attention(model, model, torch.float32, rows_by_sdpa, ["flash_attention_3", "eager"])
     assert model.config._attn_implementation == "eager", "the first is not installed"
 
 
@@ -126,7 +159,7 @@ def test_a_kernel_that_computes_otherwise_is_not_taken(make, kernel, monkeypatch
     told = []
     monkeypatch.setattr(packed_attention, "warn", told.append)
     model = made(make)
-    choose_attention(model, model, kernel)
+    choose_attention(model, model, torch.float32, kernel)
     assert model.config._attn_implementation == "sdpa"
     assert "dense mask" in told[0]
 
@@ -134,7 +167,7 @@ def test_a_kernel_that_computes_otherwise_is_not_taken(make, kernel, monkeypatch
 def test_a_base_whose_packed_rows_see_each_other_is_refused():
     sizes = {name: SIZES[name] for name in SIZES if name != "intermediate_size"}
     model = FalconForCausalLM(FalconConfig(**sizes, alibi=True, attn_implementation="eager"))
-    if are_rows_apart(model, model):
+    if are_rows_apart(model, model, torch.float32):
         pytest.skip("this version of transformers keeps them apart")
     with pytest.raises(ConfigError, match="packing: false"):
-        choose_attention(model, model, rows_by_sdpa)
+        choose_attention(model, model, torch.float32, rows_by_sdpa)
