@@ -1,7 +1,7 @@
 """A cache of keys and values with room for further tokens, joined from those of parts of a batch.
 
-transformers' own cache copies all keys and values for each token that it appends: almost half of the time
-of a step with 56 rows of the demo's base, on a CPU.
+transformers' own cache copies all keys and values for each token that it appends: almost half of
+the time of a step with 56 rows of the demo's base, on a CPU.
 """
 
 from collections.abc import Sequence
