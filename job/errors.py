@@ -72,6 +72,8 @@ UNWRITABLE = {
 OUT_OF_MEMORY = re.compile(
     r"out[ _]?of[ _]?memory|cudaErrorMemoryAllocation|_ALLOC(?:ATION)?_FAILED\b"
     r"|Failed to CUDA (?:host )?[cm]alloc|Cannot allocate memory|std::bad_alloc"
+    # What a library says whose handle got no memory.
+    r"|_STATUS_NOT_INITIALIZED,? when calling `?cu\w+Create\b|CUDNN_STATUS_NOT_INITIALIZED"
     r"|DefaultCPUAllocator: (?:can't allocate|not enough) memory",
     re.IGNORECASE,
 )
@@ -97,14 +99,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     torch raises its OutOfMemoryError only for its own allocator on a GPU. What CUDA's libraries
     and the host's allocator cannot allocate comes as RuntimeError or AcceleratorError, and shows in
-    the text alone. A library's error of any class counts if a lack of memory is its cause; an error
-    of recap has its own verdict. Does not import torch, which takes seconds.
+    the text alone. A library's error of any class counts if a lack of memory is its cause, or was
+    being handled when it was raised; an error of recap has its own verdict. Does not import torch,
+    which takes seconds.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, RecapError):
         if _reports_lack_of_memory(cause):
             return True
-        cause = cause.__cause__
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return False
 
 

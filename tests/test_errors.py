@@ -9,6 +9,8 @@ from job.errors import ConfigError, is_out_of_memory
 
 CUDA = "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"
 CUBLAS = "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+NO_HANDLE = "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"
+NO_SOLVER = "cusolver error: CUSOLVER_STATUS_NOT_INITIALIZED, when calling `cusolverDnCreate`"
 NEEDED = (
     "To serve at least one request with the model's max seq len (2097152), (64.0 GiB KV cache is "
     "needed, which is larger than the available KV cache memory (3.1 GiB). Based on the available"
@@ -30,6 +32,11 @@ NCCL = "NCCL error in: NCCLUtils.cpp:77, unhandled cuda error. Last error:\n"
         RuntimeError("cuMemCreate failed: CUDA_ERROR_OUT_OF_MEMORY"),
         RuntimeError(CUBLAS),
         torch.AcceleratorError(CUBLAS),
+        RuntimeError(NO_HANDLE),
+        torch.AcceleratorError(NO_HANDLE),
+        RuntimeError(NO_HANDLE.replace("cublasCreate", "cublasLtCreate")),
+        RuntimeError(NO_SOLVER),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
         RuntimeError("CUDA error: CUSPARSE_STATUS_ALLOC_FAILED when calling"),
@@ -67,6 +74,25 @@ def test_an_error_of_a_library_that_memory_caused_is_a_lack_of_it():
     assert not is_out_of_memory(caused_by(MemoryError(), ConfigError("lower lora.r")))
 
 
+def raised_while_handling(first: Exception, second: Exception, is_hidden: bool) -> Exception:
+    try:
+        try:
+            raise first
+        except Exception:
+            if is_hidden:
+                raise second from None
+            raise second  # noqa: B904
+    except Exception as error:
+        return error
+
+
+def test_an_error_while_memory_is_short_is_that_lack_unless_hidden():
+    memory = torch.OutOfMemoryError("2 GiB")
+    assert is_out_of_memory(raised_while_handling(memory, KeyError("layer"), is_hidden=False))
+    assert not is_out_of_memory(raised_while_handling(memory, KeyError("layer"), is_hidden=True))
+    assert not is_out_of_memory(raised_while_handling(memory, ConfigError("r"), is_hidden=False))
+
+
 def test_what_the_allocator_of_this_host_raises_is_known():
     with pytest.raises(RuntimeError, match="allocate") as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
@@ -82,6 +108,7 @@ def test_what_the_allocator_of_this_host_raises_is_known():
         torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
         RuntimeError("CUDA error: misaligned address"),
         RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasSgemm`"),
         torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered"),
         RuntimeError("NCCL error: unhandled system error"),
         RuntimeError("out of resource: shared memory, Required: 132096, Hardware limit: 101376"),
