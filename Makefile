@@ -37,6 +37,8 @@ ALONE := env -u HTTP_PROXY -u HTTPS_PROXY -u ALL_PROXY -u http_proxy -u https_pr
 	-u PYTHONDONTWRITEBYTECODE -u HF_TOKEN -u HF_ENDPOINT -u RECAP_CONFIG \
 	$(if $(RECAP_TEST_S3_URI),,$(NO_ACCOUNT)) \
 	HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false RECAP_GPUS=0
+# A user's tokenizer has all cores.
+ON_CPU := $(ALONE) env -u TOKENIZERS_PARALLELISM
 PYTEST := $(ALONE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 # A host with a GPU and no network has torch already. What it lacks is in .gpu-site (docs/performance.md).
@@ -137,11 +139,11 @@ bench: $(INSTALLED) $(AWS) $(VLLM)/.installed $(UNSLOTH) ## measure speed agains
 	@mkdir -p build/bench
 	@for name in 'train_speed --rows demo' 'train_speed --rows mixed' checkpoint_cost rows_scale \
 			summarize_scale busy_machine transfers; do \
-		PYTHONPATH=$(UNSLOTH) $(ALONE) $(BIN)/python -m benchmarks.$$name | tee "build/bench/$$name.txt"; \
+		PYTHONPATH=$(UNSLOTH) $(ON_CPU) $(BIN)/python -m benchmarks.$$name | tee "build/bench/$$name.txt"; \
 	done
-	@$(ALONE) $(BIN)/python -m benchmarks.scale --out build/bench/scale.jsonl
+	@$(ON_CPU) $(BIN)/python -m benchmarks.scale --out build/bench/scale.jsonl
 	@$(BIN)/python -m benchmarks.plots build/bench/scale.jsonl build/bench
-	@$(ALONE) $(VLLM)/bin/python -m benchmarks.summarize_speed | tee build/bench/summarize_speed.txt
+	@$(ON_CPU) $(VLLM)/bin/python -m benchmarks.summarize_speed | tee build/bench/summarize_speed.txt
 
 bench-gpu: $(GPU_READY) ## measure on a GPU beside peers: nine minutes (ONLY='training …', OUT=, DRY_RUN=1: on a CPU)
 	@$(ON_GPU) -m benchmarks.gpu $(if $(DRY_RUN),--shape tiny --seconds 3600) $(if $(ONLY),--only $(ONLY)) \
