@@ -21,6 +21,7 @@ from job.errors import ConfigError, is_out_of_memory
 from job.model import Model
 from job.model.architecture import looks_ahead
 from job.prompt.encode import IGNORED
+from job.training.random_state import own_gpus
 
 TOKENS = 16
 
@@ -83,7 +84,7 @@ def trying(model: Model) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng(own_gpus()):
             yield
     finally:
         model.train(was_training)

@@ -17,6 +17,7 @@ from job.launch.memory import own_control_group
 from job.model import Model
 from job.model.load import free_memory
 from job.telemetry import event
+from job.training.random_state import own_gpus
 
 # Each n-th layer recomputes; None: no layer does.
 LEVELS: tuple[int | None, ...] = (None, 4, 3, 2, 1)
@@ -116,11 +117,10 @@ def measure_need(model: Model, base: Model, row_tokens: int, rows: int) -> Need 
     device = next(model.parameters()).device
     embeddings = base.get_input_embeddings().num_embeddings
     ids = torch.arange(row_tokens, device=device)[None] % embeddings
-    gpus = [device.index] if device.type == "cuda" else []
     was_training = model.training
     model.train()
     try:
-        with torch.random.fork_rng(gpus):
+        with torch.random.fork_rng(own_gpus()):
             kept = _bytes_kept(model, ids)
     except (AttributeError, RuntimeError, IndexError, TypeError, ValueError) as error:
         if not is_out_of_memory(error):

@@ -36,6 +36,7 @@ from job.training.causes import EVALUATING, explaining
 from job.training.divergence import Divergence
 from job.training.own_head import check_looks_back, is_fused_head_right, use_own_head
 from job.training.packed_attention import choose_attention, installed_packages, torch_kernel
+from job.training.random_state import own_gpus, random_state
 from job.training.recomputation import Recomputation
 from job.training.sharding import check_sharded, trained_weights
 from job.training.shortcuts import (
@@ -153,7 +154,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
             with self.compute_loss_context_manager():
                 self._recomputation.choose(max(self._lengths), self._rows_at_once)
         while True:
-            state = _random_state()
+            state = random_state()
             try:
                 return self._accumulate(model, inputs.micro_batches, num_items_in_batch)
             except Exception as error:
@@ -165,7 +166,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
             # Only here are the batch's tensors free: an exception holds its frames.
             model.zero_grad()
             free_memory()
-            _restore(state)
+            state.restore()
 
     def _accumulate(
         self, model: Model, micro_batches: Sequence[Tensors], learned: torch.Tensor | None
@@ -315,7 +316,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         Halves the batch where memory runs out. Without memory for one row there is no validation
         loss, which ends the run only if the choice of the adapter or its end depends on it.
         """
-        with torch.random.fork_rng(_own_gpu()), explaining(EVALUATING), self._timing():
+        with torch.random.fork_rng(own_gpus()), explaining(EVALUATING), self._timing():
             while True:
                 try:
                     metrics: dict[str, float] = super().evaluate(*arguments, **named)
@@ -371,18 +372,3 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         loss = -output.log_probs.double().sum()
         self._losses.append(torch.stack([loss, output.label_mask.sum().double()]))
         return None, None, None
-
-
-def _own_gpu() -> list[int]:
-    return [torch.cuda.current_device()] if torch.cuda.is_available() else []
-
-
-def _random_state() -> list[torch.Tensor]:
-    """Return the states of this process: of the CPU, and of its GPU if it has one."""
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(gpu) for gpu in _own_gpu())]
-
-
-def _restore(state: list[torch.Tensor]) -> None:
-    torch.set_rng_state(state[0])
-    for gpu, own in zip(_own_gpu(), state[1:], strict=True):
-        torch.cuda.set_rng_state(own, gpu)

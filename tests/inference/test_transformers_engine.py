@@ -8,6 +8,7 @@ import torch
 
 from job.config.sections import AdapterModelSection, GenerationSection, StorageSection
 from job.errors import RetryError
+from job.inference.batch import generating
 from job.inference.decode import decode
 from job.inference.open import fetch_with_adapter, load, merge
 from job.inference.transformers_engine import TransformersEngine
@@ -223,3 +224,19 @@ def test_an_adapter_computes_alike_in_scoring_and_in_summaries(base_folder, tmp_
     assert (by_float32 - wanted).std() > 0, "there would be another numerics"
     dtypes = {weight.dtype for name, weight in summarizing.named_parameters() if "lora_" in name}
     assert dtypes == {torch.bfloat16}
+
+
+def test_an_answer_is_drawn_in_a_training_of_strict_algorithms(model):
+    """On a GPU, a sum along the vocabulary has no strict algorithm; on a CPU, `put_` has none."""
+
+    def compute() -> None:
+        torch.zeros(2).put_(torch.tensor([0]), torch.tensor([1.0]))
+
+    torch.use_deterministic_algorithms(True)
+    try:
+        with generating(model):
+            compute()
+        with pytest.raises(RuntimeError, match="deterministic"):
+            compute()
+    finally:
+        torch.use_deterministic_algorithms(False)
