@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -89,6 +90,19 @@ def test_the_ranks_evaluate_each_row_once_in_as_many_batches(count):
     rows = [row for sampler in samplers for batch in sampler for row in batch]
     assert sorted(rows) == list(range(len(LENGTHS)))
     assert len({len(sampler) for sampler in samplers}) == 1
+
+
+@pytest.mark.usefixtures("places", "one_thread")
+def test_a_step_has_the_rows_of_as_many_batches(config, trainer_of):
+    steps_by_accumulation = {}
+    for count in (1, 2):
+        trainer = trainer_of(config, batch_size=4, gradient_accumulation_steps=count)
+        assert trainer.args.train_sampling_strategy == "group_by_length"
+        steps = list(trainer.get_train_dataloader().batch_sampler)
+        steps_by_accumulation[count] = [sorted(step) for step in steps]
+    of_one = steps_by_accumulation[1]
+    joined = [sorted(chain(*of_one[start : start + 2])) for start in range(0, len(of_one), 2)]
+    assert steps_by_accumulation[2] == joined
 
 
 def gradients(trainer: Any) -> dict[str, torch.Tensor]:
