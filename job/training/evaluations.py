@@ -20,6 +20,7 @@ from job.training.sharding import put_back, trained_weights
 
 LogEntry = Mapping[str, float]  # in the trainer's history
 BEST_ADAPTER = "best_adapter.safetensors"  # in a checkpoint
+SKIPPED = "evaluation_skipped"  # in the trainer's history
 FREE_SECONDS = 60.0  # of evaluations, which no share of the training's time limits
 
 
@@ -30,11 +31,12 @@ class EvaluateLastStep(TrainerCallback):  # type: ignore[misc]
         self._trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Evaluate if the checkpoint's step was due and has no evaluation."""
+        """Evaluate if the checkpoint's step was due, has no evaluation, and was not skipped."""
         step = state.global_step
         is_due = step and (step % state.eval_steps == 0 or step >= state.max_steps)
-        is_done = any(entry.get("step") == step for entry in evaluations_of(state.log_history))
-        if is_due and not is_done:
+        decided = [entry for entry in state.log_history if "eval_loss" in entry or SKIPPED in entry]
+        is_decided = any(entry.get("step") == step for entry in decided)
+        if is_due and not is_decided:
             self._trainer.evaluate()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -116,6 +118,8 @@ class BoundTime(TrainerCallback):  # type: ignore[misc]
         if self._anywhere(self.is_used_up(expected)):
             control.should_evaluate = False
             self._skipped += 1
+            # Goes with the checkpoint: a run that resumes at this step skips it, too.
+            state.log_history.append({SKIPPED: 1.0, "step": state.global_step})
             event("evaluation skipped: training.evaluation_share", step=state.global_step)
 
     def is_used_up(self, expected_seconds: float = 0.0) -> bool:

@@ -9,7 +9,7 @@ import torch
 
 from job.training import build
 from job.training.build import add_in_one_order, is_anything_paged
-from job.training.evaluations import BoundTime
+from job.training.evaluations import BoundTime, EvaluateLastStep
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,7 @@ class Clocked:
         self.now = 0.0
         self.seconds = seconds
         self.evaluation_seconds: list[float] = []
+        self.history: list[dict[str, float]] = []
         self.bound = BoundTime(self, share, may_skip, lambda flag: flag, lambda: self.now)
 
     def evaluated(self, steps: int) -> list[int]:
@@ -87,13 +88,19 @@ class Clocked:
         for step in range(1, steps + 1):
             self.now += 60.0
             control = SimpleNamespace(should_evaluate=True)
-            state = SimpleNamespace(global_step=step, max_steps=steps)
+            state = SimpleNamespace(
+                global_step=step, max_steps=steps, eval_steps=1, log_history=self.history
+            )
             self.bound.on_step_end(None, state, control)
             if control.should_evaluate:
                 done.append(step)
                 self.now += self.seconds
                 self.evaluation_seconds.append(self.seconds)
+                self.history.append({"eval_loss": 1.0, "step": step})
         return done
+
+    def evaluate(self) -> None:
+        self.evaluation_seconds.append(self.seconds)
 
 
 def test_evaluations_have_their_share_of_the_time_and_the_last_is_made():
@@ -108,3 +115,14 @@ def test_no_evaluation_is_skipped_without_a_limit_or_if_it_decides(rules):
 
 def test_a_minute_of_evaluations_is_free():
     assert Clocked(0.01, seconds=6.0).evaluated(12) == [*range(1, 11), 12]
+
+
+@pytest.mark.parametrize(("step", "is_evaluated"), [(7, False), (8, False), (9, True)])
+def test_a_run_that_resumes_skips_what_the_one_before_it_skipped(step, is_evaluated):
+    before = Clocked(0.25)
+    assert before.evaluated(20)[:2] == [1, 7]  # 8 was skipped
+    history = [entry for entry in before.history if entry["step"] <= 8]
+    resumed = Clocked(0.25)
+    state = SimpleNamespace(global_step=step, max_steps=20, eval_steps=1, log_history=history)
+    EvaluateLastStep(resumed).on_train_begin(None, state, None)
+    assert bool(resumed.evaluation_seconds) == is_evaluated
