@@ -8,7 +8,6 @@ layers, both, or nothing.
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import chain
 from typing import Any
 
 from job.inference.cache import UnknownLayoutError, select_rows
@@ -38,6 +37,9 @@ CACHES = ("past_key_values", RECURRENT_CACHE, "state")
 # Prompts are computed in parts of so many tokens, with padding. Rows of similar lengths have little
 # of it, and what lies between two layers stays in the caches of a CPU. A GPU is busy with fewer.
 PART_TOKENS = 2048
+
+# An instruction before every conversation is computed once in a batch, if it has so many tokens.
+MIN_SHARED = 4
 
 # Code from the Hub may know the older name.
 LAST_LOGITS = ("logits_to_keep", "num_logits_to_keep")
@@ -93,10 +95,9 @@ class Batch:
 
         # The input of the next forward pass, each (rows, tokens): whole prompts, then one token.
         self._ids: Any = None
-        self._mask: Any = None
+        self._mask: Any = None  # of the past, too
         self._positions: Any = None  # from a row's first real token, whatever its padding
-        parts = divide(prompts) if self._keeps_keys_alone() else [prompts]
-        self.logits = self._begin(parts, padding)  # (rows, vocabulary)
+        self.logits = self._begin(prompts, padding)  # (rows, vocabulary)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all other rows, and their part of the cache.
@@ -129,34 +130,14 @@ class Batch:
             self._positions = next_position
         self.logits = self._forward(use_cache=self._cache is not None)
 
-    def _begin(self, parts: Sequence[Sequence[list[int]]], padding: int) -> Any:
-        """Run the prompts, part by part, and join what the model keeps. Return their logits."""
-        import torch
+    def _begin(self, prompts: Sequence[list[int]], padding: int) -> Any:
+        """Run the prompts, and find out what the model keeps of them. Return their logits."""
+        if self._keeps_keys_alone():
+            logits = self._begin_in_parts(prompts, padding)
+            if logits is not None:
+                return logits
 
-        from job.inference.roomy_cache import is_plain, join
-
-        caches, logits = [], []
-        for part in parts:
-            self._set_prompts(part, padding)
-            self._cache = None
-            logits.append(self._begin_part())
-            caches.append(self._cache)
-            if not (self._cache_is_whole and is_plain(self._cache)):
-                if len(parts) == 1:
-                    return logits[0]
-                # Code from the Hub that has a cache of its own.
-                return self._begin([[*chain.from_iterable(parts)]], padding)
-
-        self._set_prompts([*chain.from_iterable(parts)], padding)
-        self._cache = join(caches, self._ids.shape[1])
-        return torch.cat(logits)
-
-    def _set_prompts(self, prompts: Sequence[list[int]], padding: int) -> None:
-        self._ids, self._mask = _left_padded(prompts, padding, self._model.device)
-        self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
-
-    def _begin_part(self) -> Any:
-        """Run the prompts that are set, and find out what the model keeps of them."""
+        self._set_prompts(prompts, padding)
         logits = self._forward(use_cache=True)
         if self._cache is None and self._cache_name == CACHES[0]:
             # RecurrentGemma fills a cache that it is given and returns none. What its recurrent
@@ -169,6 +150,51 @@ class Batch:
                 self._cache = None
                 self._cache_is_whole = True
         return logits
+
+    def _begin_in_parts(self, prompts: Sequence[list[int]], padding: int) -> Any:
+        """Run the tokens that all prompts begin with once, and the rest in parts; join the caches.
+
+        Return None if the model keeps something else: code from the Hub may have its own cache.
+        """
+        import torch
+
+        from job.inference.roomy_cache import is_plain, join, repeat
+
+        shared, begun = shared_tokens(prompts), None
+        if shared:
+            self._set_prompts([prompts[0][:shared]], padding)
+            self._forward(use_cache=True)
+            begun = self._cache
+            if not is_plain(begun):
+                return None
+
+        caches, inputs, logits = [], [], []
+        for part in divide(prompts):
+            self._set_prompts(part, padding, shared)
+            self._cache = repeat(begun, len(part)) if shared else None
+            logits.append(self._forward(use_cache=True))
+            if not is_plain(self._cache):
+                return None
+            caches.append(self._cache)
+            inputs.append((self._ids[:, -1:], self._positions[:, -1:], self._mask))
+
+        ids, positions, masks = zip(*inputs, strict=True)
+        self._ids, self._positions = torch.cat(ids), torch.cat(positions)
+        width = max(mask.shape[1] for mask in masks)
+        pad = torch.nn.functional.pad
+        self._mask = torch.cat([pad(mask, (width - mask.shape[1], 0)) for mask in masks])
+        self._cache = join(caches, width)
+        return torch.cat(logits)
+
+    def _set_prompts(self, prompts: Sequence[list[int]], padding: int, in_cache: int = 0) -> None:
+        """Make prompts the next input, without the first tokens that will be in the cache."""
+        import torch
+
+        rest = [prompt[in_cache:] for prompt in prompts]
+        self._ids, mask = _left_padded(rest, padding, self._model.device)
+        self._mask = torch.cat([mask.new_ones(len(mask), in_cache), mask], dim=1)
+        self._positions = (self._mask.cumsum(-1) - 1).clamp(min=0)[:, in_cache:]
+        self._cache = None
 
     def _keeps_keys_alone(self) -> bool:
         """Return True if the past is expected to be keys and values of all tokens."""
@@ -223,6 +249,18 @@ def divide(prompts: Sequence[list[int]]) -> list[Sequence[list[int]]]:
             start, wider = end, len(prompt)
         width = wider
     return [*parts, prompts[start:]]
+
+
+def shared_tokens(prompts: Sequence[list[int]]) -> int:
+    """Return how many first tokens all prompts share and leave a rest; 0 if it is hardly any."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)  # in the order of lists: the two that differ first
+    at_most = min(map(len, prompts)) - 1
+    shared = 0
+    while shared < at_most and first[shared] == last[shared]:
+        shared += 1
+    return shared if shared >= MIN_SHARED else 0
 
 
 def forward_arguments(model: Model) -> tuple[set[str], bool]:

@@ -1,4 +1,4 @@
-"""Decode one batch: a forward pass over the prompts, then one token of each row a step.
+"""Decode one batch: forward passes over the prompts, then one token of each row a step.
 
 Rows that have ended leave the batch, and their part of the cache with them. A static batch computes
 every row until the longest answer ends: with answers of 40 tokens on average and 128 at most, that

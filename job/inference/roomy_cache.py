@@ -55,6 +55,15 @@ def is_plain(cache: Any) -> bool:
     return type(cache) is DynamicCache and bool(cache.layers) and all(map(_is_plain, cache.layers))
 
 
+def repeat(cache: Any, rows: int) -> Any:
+    """Return a plain cache of so many rows like the single one of a plain `cache`."""
+    repeated = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        keys, values = (one.expand(rows, -1, -1, -1) for one in (layer.keys, layer.values))
+        repeated.update(keys, values, index)
+    return repeated
+
+
 def join(parts: Sequence[Any], tokens: int) -> Any:
     """Return one cache of the rows of all `parts`, padded with zeros on the left to `tokens`.
 

@@ -40,8 +40,11 @@ def find_sharing(model: Model, prompt: Sequence[int]) -> Sharing:
     """
     tokens = list(prompt[:MAX_TOKENS])
     size = max(1, len(tokens) // ROWS)
-    unequal = [tokens[start:] for start in range(0, len(tokens), size)]
-    equal = [tokens[start : start + size] for start in range(0, len(tokens) - size + 1, size)]
+    # All begin alike, as prompts do: a batch computes that once.
+    head = tokens[:size]
+    unequal = [head + tokens[start:] for start in range(0, len(tokens), size)]
+    ends = range(size, len(tokens) + 1, size)
+    equal = [head + tokens[end - size : end] for end in ends]
 
     with generating(model):
         why = _difference(model, unequal)

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from job.inference.batch import PART_TOKENS, divide, shared_tokens
 from job.inference.transformers_engine import (
     BatchLimits,
     count_fitting,
@@ -54,3 +55,26 @@ def test_padded_tokens_are_those_of_every_row_with_its_answer():
     assert count == 10
     assert padded_tokens([50, 9, 1], new_tokens=10) == 180
     assert padded_tokens([50] * count, new_tokens=10) <= limits.tokens
+
+
+def test_parts_are_all_prompts_in_order_within_their_limit():
+    draw = random.Random(3)
+    prompts = [[0] * draw.randint(1, 400) for _ in range(300)]
+    prompts.insert(100, [0] * (PART_TOKENS + 1))
+    parts = divide(prompts)
+    assert [prompt for part in parts for prompt in part] == prompts
+    too_large = [part for part in parts if len(part) * max(map(len, part)) > PART_TOKENS]
+    assert too_large == [[prompts[100]]]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "shared"),
+    [
+        ([[1, 2, 3, 4, 5, 6, 7]], 0),
+        ([[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 9, 7], [1, 2, 3, 4, 5, 8]], 5),
+        ([[1, 2, 3, 4, 5, 6]] * 2, 5),  # a rest is left, whose logits come next
+        ([[1, 2, 3, 4, 5], [1, 2, 3, 9, 5]], 0),  # hardly any
+    ],
+)
+def test_shared_tokens_are_those_that_all_prompts_begin_with(prompts, shared):
+    assert shared_tokens(prompts) == shared

@@ -152,19 +152,23 @@ def test_a_batch_of_unequal_rows_equals_one_by_one(kind, prompts):
     assert (rows[0], rows[-1] < len(prompts) / 2) == (len(prompts), True), "rows leave the batch"
 
 
+@pytest.mark.parametrize("shared", [0, 12])
 @pytest.mark.parametrize("kind", KINDS)
-def test_prompts_computed_in_parts_equal_one_by_one(kind, prompts, monkeypatch):
+def test_prompts_computed_in_parts_equal_one_by_one(kind, shared, prompts, monkeypatch):
     monkeypatch.setattr("job.inference.batch.PART_TOKENS", 60)
     monkeypatch.setattr("job.inference.roomy_cache.ROOM", 3)  # so that it fills up several times
     name, keys = KINDS[kind]
     model = make(name, **keys)
+    prompts = [[*range(50, 50 + shared), *prompt] for prompt in prompts]
     wanted = alone(model, prompts)
+    assert find_sharing(model, prompts[0]) is Sharing.ALL
     rows = note_rows(model)
     assert decode(model, prompts, ENDS, NEW_TOKENS, greedy) == wanted
     parts = [len(part) for part in divide(prompts)]
     assert len(parts) > 3
+    passes = [1, *parts] if shared else parts
     has_keys_alone = kind in ("attention", "no positions")
-    assert rows[: len(parts)] == parts if has_keys_alone else rows[0] == len(prompts)
+    assert rows[: len(passes)] == passes if has_keys_alone else rows[0] == len(prompts)
 
 
 class Numbers:
