@@ -209,12 +209,14 @@ def draft(
 
     Raise RecordError (nothing_to_summarize) if no turn has text.
     """
-    spoken = tuple(turn for turn in turns if not BLANK.fullmatch(turn.text))
+    is_blank = BLANK.fullmatch
+    spoken = [turn for turn in turns if not is_blank(turn.text)]
     if not spoken:
         raise RecordError(
             "no turn has any text" if turns else "it has no turns", "nothing_to_summarize"
         )
-    return Draft(spoken, tuple(text for text in references if text.strip()), metadata, doubts)
+    texts = [text for text in references if text.strip()]
+    return Draft(tuple(spoken), tuple(texts), metadata, doubts)
 
 
 def metadata_of(record: Mapping[str, Any], used: set[str | None]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ whole. The whole file is read once to count its records, at constant memory.
 
 import codecs
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -110,10 +110,15 @@ def read_piece(
     file: "InputFile",
     piece: Piece,
     reading: ReadingSection,
+    only: Container[int] | None = None,
 ) -> Iterator[Conversation | Reject]:
-    """Yield the records of a piece; the id of one that brings none is empty."""
+    """Yield the records of a piece, or those at the lines of `only`.
+
+    The id of a record that brings none is empty.
+    """
     for line, record in _rows(file, piece, reading):
-        yield outcome_of(record, Source(file.uri, line), reading)
+        if only is None or line in only:
+            yield outcome_of(record, Source(file.uri, line), reading)
 
 
 def _rows(file: "InputFile", piece: Piece, reading: ReadingSection) -> Iterator[Row]:

@@ -11,7 +11,7 @@ DataError.
 """
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -214,7 +214,7 @@ def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversa
         if isinstance(record, WholeTranscript):
             found_id = record.id
             return _conversation(found_id, parse_transcript(record, reading), source)
-        if not isinstance(record, Mapping):
+        if not isinstance(record, dict):
             raise RecordError(f"the record is {kind(record)}, wanted an object")
         id_key = id_key_of(record, reading)
         found_id = None if id_key is None else id_of(record, id_key)

@@ -42,13 +42,14 @@ def turns_from_objects(items: Any, where: str, reading: ReadingSection) -> Trans
     turns = []
     doubts: tuple[str, ...] = ()
     for number, item in enumerate(items, 1):
-        if isinstance(item, str):
+        if not isinstance(item, dict):
+            if not isinstance(item, str):
+                wanted = "wanted an object with role and text"
+                raise RecordError(f"turn {number} is {kind(item)}, {wanted}")
             part = _turns_of_text(item, number, reading)
             turns += part.turns
             doubts += part.doubts
             continue
-        if not isinstance(item, dict):
-            raise RecordError(f"turn {number} is {kind(item)}, wanted an object with role and text")
         text_key = "text" if "text" in item else "content"
         if "role" in item and text_key in item and not named:  # most files, so without a search
             label = item["role"]

@@ -305,9 +305,9 @@ def _read_again(
     found = {}
     for part, file in pieces.items():
         missing = wanted[part]
-        for content in read_piece(file, part.piece, night.config.data):
+        for content in read_piece(file, part.piece, night.config.data, only=missing):
             line = content.source.line
-            if line in missing and isinstance(content, Conversation):
+            if isinstance(content, Conversation):
                 found[Position(part.file, line)] = content
                 missing.discard(line)
             if not missing:

@@ -53,7 +53,7 @@ def prepare_each(records: Iterable[Record], task: Task) -> Iterator[Prepared | O
         together.append(record)
         content = record.content
         if isinstance(content, Conversation):
-            characters += sum(len(turn.text) for turn in content.turns)
+            characters += sum([len(turn.text) for turn in content.turns])
         if len(together) == RECORDS_TOGETHER or characters >= CHARACTERS_TOGETHER:
             yield from _prepare_together(together, task)
             together = []

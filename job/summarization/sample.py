@@ -55,7 +55,7 @@ class NightSample:
 
     def add(self, line: OutcomeLine, chunk: Chunk) -> None:
         """Look at one row of the output."""
-        row = json.loads(line.row)
+        row = json.loads(line.row.decode())  # of bytes, json would guess the encoding first
         if not line.is_summary:
             self._add_reject(row)
             return
@@ -63,12 +63,15 @@ class NightSample:
         self.cut_summaries += row["finish_reason"] == "length"
         self.shortened_conversations += row["dropped_turns"] > 0
 
-        digest = blake2b(line.row, digest_size=8).digest()
-        entry = (-int.from_bytes(digest), line.position, SampledSummary(row, chunk, line.position))
-        if len(self._chosen) < MAX_SUMMARIES:
-            heapq.heappush(self._chosen, entry)
-        else:
+        rank = -int.from_bytes(blake2b(line.row, digest_size=8).digest())
+        is_full = len(self._chosen) == MAX_SUMMARIES
+        if is_full and rank < self._chosen[0][0]:  # as nearly every row is
+            return
+        entry = (rank, line.position, SampledSummary(row, chunk, line.position))
+        if is_full:
             heapq.heappushpop(self._chosen, entry)
+        else:
+            heapq.heappush(self._chosen, entry)
 
     def _add_reject(self, row: dict[str, Any]) -> None:
         if row["reason"] == ALREADY_DONE:  # skipped

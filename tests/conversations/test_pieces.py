@@ -195,3 +195,11 @@ def test_cutting_a_file_that_breaks_off_raises_its_name(tmp_path: Path, name: st
     (file,) = list_inputs([str(tmp_path / name)])
     with pytest.raises(DataError, match=name):
         list(cut(file, READING, Size(2, 1 << 30)))
+
+
+def test_only_the_records_at_wanted_lines_are_read(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(record(number)) + "\n" for number in range(5)))
+    file = list_inputs([str(path)])[0]
+    (piece,) = cut(file, READING, Size(10, 1 << 30))
+    assert [found.id for found in read_piece(file, piece, READING, only={2, 5})] == ["c1", "c4"]
