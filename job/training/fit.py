@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 
@@ -65,13 +66,18 @@ def fit(run: Run, checkpoint: Path | None, session: Session) -> RecapTrainer:
     start = Start(checkpoint)
     for roll_backs in range(MAX_ROLL_BACKS + 1):
         try:
-            return _fit_once(run, start, session)
+            trainer = _fit_once(run, start, session)
         except DivergedError as error:
             if run.config.limits.on_divergence == "stop" or roll_backs == MAX_ROLL_BACKS:
                 raise DivergedError(
                     f"{error}{_newest_checkpoint_clause(session.attempt)}"
                 ) from error
             start = _roll_back(run, error)
+        else:
+            trainer.attend_as_loaded()
+            # What scores the adapter may have no algorithm that adds in one order.
+            torch.use_deterministic_algorithms(False)
+            return trainer
         # Only here is the diverged model free: the exception held its frames, and the trainer is in
         # reference cycles. A GPU may have memory for one model.
         free_memory()

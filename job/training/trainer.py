@@ -80,6 +80,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         self._losses: list[torch.Tensor] = []
         self.evaluation_seconds: list[float] = []  # by evaluation, with its sample summaries
         self._is_head_chosen = False
+        self._attention = self.model.config.get_text_config()._attn_implementation
         self._ranks = Ranks(self.accelerator.num_processes, self.accelerator.process_index)
         self._collator = Collator(self.data_collator, self.data_collator.pad_token_id)
         # By row, in the order of the dataset: TRL has packed it if it was to.
@@ -279,6 +280,12 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
             with self.compute_loss_context_manager():
                 choose_attention(model, base, dtype, torch_kernel(), installed_packages())
         self._is_head_chosen = True
+
+    def attend_as_loaded(self) -> None:
+        """Undo what packed rows needed: from now on, the model only generates."""
+        base = self.model.get_base_model()
+        if base.config.get_text_config()._attn_implementation != self._attention:
+            base.set_attn_implementation(self._attention)
 
     def _compute_dtype(self) -> torch.dtype:
         if self.args.bf16:

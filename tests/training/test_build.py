@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from job.training import build
+from job.training import build, fit
+from job.training import trainer as train_by
 from job.training.build import add_in_one_order, is_anything_paged
 from job.training.evaluations import BoundTime, EvaluateLastStep
+from job.training.packed_attention import NAME
+from tests.training.row_kernel import rows_by_sdpa
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,21 @@ def test_a_deterministic_training_computes_the_same_step(config, trainer_of):
         losses.append(trainer.training_step(trainer.model, step, learned).item())
     assert losses[0] == losses[1]
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+@pytest.mark.usefixtures("places", "one_thread", "as_before")
+def test_a_trained_model_generates_by_usual_algorithms(config, trainer_of, monkeypatch):
+    monkeypatch.setattr(train_by, "torch_kernel", lambda: rows_by_sdpa)
+    trainer = trainer_of(config, deterministic=True, packing=True)
+    batches = iter(trainer.get_train_dataloader())
+    (step,), learned = trainer.get_batch_samples(batches, 1, torch.device("cpu"))
+    trainer.training_step(trainer.model, step, learned)
+    assert trainer.model.config._attn_implementation == NAME
+
+    monkeypatch.setattr(fit, "_fit_once", lambda *_: trainer)
+    assert fit.fit(None, None, None) is trainer
+    assert trainer.model.config._attn_implementation == "sdpa"
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.usefixtures("as_before")
