@@ -17,6 +17,7 @@ from unittest.mock import patch
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
+from transformers.training_args import OptimizerNames
 
 from benchmarks.gpu.bases import parameters_in_layers, random_base, write_base
 from benchmarks.gpu.measurements import merged
@@ -116,6 +117,7 @@ class Trained:
     weights: Mapping[str, torch.Tensor]
     losses: list[float]
     seconds: float  # of all steps
+    optimizer: str  # the one that was taken in the end
 
 
 def train_once(
@@ -135,10 +137,11 @@ def train_once(
         for name, parameter in trainer.model.named_parameters()
         if parameter.requires_grad
     }
+    optimizer = OptimizerNames(trainer.args.optim).value
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     del trainer
     free_memory()
-    return Trained(weights, losses, seconds)
+    return Trained(weights, losses, seconds, optimizer)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ LEVELS: tuple[int | None, ...] = (None, 4, 3, 2, 1)
 
 # The backward pass holds the gradients of a layer besides, and allocators leave gaps.
 MARGIN = 1.25
+# Where memory runs out on one of several ranks, the others cannot be told: the run ends.
+MARGIN_OF_SEVERAL_RANKS = 2.0
 RESERVE_BYTES = 1 << 30
 BYTES_OF_A_TRAINED_NUMBER = 12  # its gradient and two moments
 
@@ -31,12 +33,13 @@ BYTES_OF_A_TRAINED_NUMBER = 12  # its gradient and two moments
 class Recomputation:
     """The recomputation of a model in training, which begins without any, and may need more."""
 
-    def __init__(self, model: Model, is_by_memory: bool) -> None:
+    def __init__(self, model: Model, is_by_memory: bool, ranks: int = 1) -> None:
         self._model = model  # an adapter on a base, not wrapped
         self._base = model.get_base_model()
         # Those that are left. Empty if the config has decided.
         self._levels = levels_of(self._base) if is_by_memory else []
         self.is_chosen = not is_by_memory
+        self._margin = MARGIN if ranks == 1 else MARGIN_OF_SEVERAL_RANKS
 
     def choose(self, row_tokens: int, rows: int) -> None:
         """Let as few layers recompute as a micro-batch of `rows` such rows allows."""
@@ -45,7 +48,7 @@ class Recomputation:
         free_memory()
         level = self._levels[-1]
         if need is not None:
-            level = least_level(need, self._levels, free_bytes())
+            level = least_level(need, self._levels, free_bytes(), self._margin)
         self._set(level)
 
     def add(self) -> bool:
@@ -70,20 +73,20 @@ class Need:
     other_bytes: int
     layers: int
 
-    def bytes_at(self, level: int | None) -> float:
-        """Return the bytes if each `level`-th layer recomputes."""
+    def bytes_at(self, level: int | None, margin: float) -> float:
+        """Return the bytes if each `level`-th layer recomputes. Activations take `margin` times."""
         kept = 1.0
         if level is not None:
             recomputing = -(-self.layers // level)
             # One of them at a time is there whole.
             kept = (self.layers - recomputing + 1) / self.layers
-        return self.activation_bytes * kept * MARGIN + self.other_bytes
+        return self.activation_bytes * kept * margin + self.other_bytes
 
 
-def least_level(need: Need, levels: Sequence[int | None], free: int) -> int | None:
+def least_level(need: Need, levels: Sequence[int | None], free: int, margin: float) -> int | None:
     """Return the level of least recomputation that fits into `free` bytes, else the last."""
     for level in levels:
-        if need.bytes_at(level) <= free:
+        if need.bytes_at(level, margin) <= free:
             return level
     return levels[-1]
 

@@ -93,7 +93,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         )
         self.evaluation_budget = self.budget
         self._rows_at_once = rows_at_once
-        self._recomputation = Recomputation(self.model, chooses_recomputation)
+        self._recomputation = Recomputation(self.model, chooses_recomputation, self._ranks.count)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the rows of this rank, one batch for each optimizer step.

@@ -6,6 +6,7 @@ import torch
 from benchmarks.gpu.decoding import make_model
 from job.config.sections import GenerationSection
 from job.errors import is_out_of_memory
+from job.inference import budget
 from job.inference.transformers_engine import TransformersEngine
 
 MIB = 1 << 20
@@ -31,13 +32,17 @@ def test_a_tensor_larger_than_the_card_is_recognized(cuda):
     assert is_out_of_memory(caught.value)
 
 
-def test_batches_are_halved_until_they_fit(tmp_path, limited_memory):
+def test_batches_are_halved_until_they_fit(tmp_path, limited_memory, monkeypatch):
+    failed = []
+    monkeypatch.setattr(budget, "warn", lambda text, **facts: failed.append(facts["rows"]))
     model, tokenizer = make_model(PLAIN, tmp_path)
     engine = TransformersEngine(model, tokenizer)
     prompts = [[10 + row % 50] * 400 for row in range(64)]
     settings = GenerationSection(max_new_tokens=4, max_batch_tokens=64 * 404, max_batch_size=64)
     wanted = engine.generate(prompts[:1], settings)
-    limited_memory(24 * MIB)  # a few rows of the prompts' activations
+    # A layer's keys are 1.6 MiB in a batch of all rows: the allocator would ask for 20 MiB.
+    limited_memory(8 * MIB)
     found = engine.generate(prompts, settings)
+    assert failed[0] == len(prompts)
     assert len(found) == len(prompts)
     assert found[0].text == wanted[0].text

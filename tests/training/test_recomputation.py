@@ -93,7 +93,16 @@ def test_measuring_changes_neither_mode_nor_random_state():
 )
 def test_less_memory_makes_more_layers_recompute(free, wanted):
     need = Need(activation_bytes=800, other_bytes=0, layers=LAYERS)
-    assert least_level(need, LEVELS, free) == wanted
+    assert least_level(need, LEVELS, free, margin=1.25) == wanted
+
+
+@pytest.mark.parametrize(("ranks", "wanted"), [(1, []), (2, [0, 3, 6])])
+def test_several_ranks_keep_more_memory_free(ranks, wanted, monkeypatch):
+    model = Adapted()
+    need = measure_need(model, model.base, 30, 4)
+    monkeypatch.setattr(recomputation, "free_bytes", lambda: int(need.bytes_at(None, 1.7)))
+    Recomputation(model, True, ranks).choose(30, 4)
+    assert recomputing(model) == wanted
 
 
 @pytest.mark.parametrize(("free", "wanted"), [(1 << 40, []), (0, list(range(LAYERS)))])
