@@ -160,7 +160,9 @@ class Batch:
 
         from job.inference.roomy_cache import is_plain, join, repeat
 
-        shared, begun = shared_tokens(prompts), None
+        # Padding comes between what is shared and the rest of a shorter prompt. A model that is not
+        # told the positions may take a column for a position (MPT).
+        shared, begun = shared_tokens(prompts) if "position_ids" in self._takes else 0, None
         if shared:
             self._set_prompts([prompts[0][:shared]], padding)
             self._forward(use_cache=True)
