@@ -12,7 +12,8 @@ from job.telemetry import event, warn
 FIRST_TOKENS = 16_384  # in a padded batch: 9 GB of keys and values for Llama-2-7B, the most greedy
 MAX_GROWTH = 4  # from one batch to the next
 MAX_SHARE = 0.8  # of the memory; the rest is for what grows faster than the tokens do
-SHARE_OF_TOO_MANY = 0.75  # no later batch is larger than so much of one that did not fit
+SHARE_OF_TOO_MANY = 0.75  # no batch is larger than so much of one that did not fit …
+BATCHES_UNTIL_MORE = 32  # … until so many fit: another process may have had the memory then
 
 
 class Memory(Protocol):
@@ -74,7 +75,8 @@ class TokenBudget:
     def __init__(self, memory: Memory | None) -> None:
         self.tokens = FIRST_TOKENS
         self._memory = memory
-        self._at_most: int | None = None  # tokens; None until memory ran out
+        self._at_most: int | None = None  # tokens; None unless memory ran out lately
+        self._fitting = 0  # batches since then
 
     def limit(self, wanted: int | None) -> int:
         """Return the limit of the next batch: that of the config, unless memory ran out with it."""
@@ -87,14 +89,17 @@ class TokenBudget:
         if self._memory is not None:
             self._memory.begin()
 
-    def succeed(self, prompt_tokens: int) -> None:
+    def succeed(self, prompt_tokens: int, padded_tokens: int) -> None:
         """Grow if memory has room. Call after a batch with so many tokens in its padded prompts.
 
-        Answers are not counted, which may all be short: so the memory of a token is not
-        underestimated.
+        `padded_tokens` are those with the answers. These may all be short: so the memory of a token
+        is that of the prompts' alone, which is not underestimated.
         """
-        if self._memory is None or 2 * prompt_tokens < self.tokens:
+        if self._memory is None or 2 * padded_tokens < self.tokens:
             return  # in a small batch, what does not depend on the tokens takes the most
+        self._fitting += 1
+        if self._fitting > BATCHES_UNTIL_MORE:
+            self._at_most = None
         bytes_per_token = max(1, self._memory.peak_bytes() // prompt_tokens)
         fitting = int(MAX_SHARE * self._memory.free_bytes()) // bytes_per_token
         tokens = min(fitting, MAX_GROWTH * self.tokens)
@@ -108,4 +113,5 @@ class TokenBudget:
         """Halve. Call after memory ran out for a batch of so many tokens and rows."""
         self.tokens = padded_tokens // 2
         self._at_most = int(SHARE_OF_TOO_MANY * padded_tokens)
+        self._fitting = 0
         warn("out of memory: smaller batches from now on", rows=rows, tokens=self.tokens)

@@ -137,11 +137,12 @@ class TransformersEngine:
 
         lengths = [len(prompt) for prompt in prompts]
         new_tokens = settings.max_new_tokens
+        padded = padded_tokens(lengths, new_tokens)
         try:
             with _errors_of_gpu():
                 self._budget.begin()
                 tokens = self._decode(self._model, prompts, self._ends, new_tokens, choose)
-                self._budget.succeed(len(lengths) * lengths[0])
+                self._budget.succeed(len(lengths) * lengths[0], padded)
                 return tokens
         except Exception as error:
             if not is_out_of_memory(error) or len(prompts) == 1:
@@ -151,7 +152,7 @@ class TransformersEngine:
         # they hold the batch's tensors. Only here can their memory be freed.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._budget.fail(padded_tokens(lengths, new_tokens), len(prompts))
+        self._budget.fail(padded, len(prompts))
         return None
 
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from job.config.sections import GenerationSection
-from job.inference.budget import FIRST_TOKENS, MAX_SHARE, GpuMemory, TokenBudget, memory_of
+from job.inference.budget import (
+    BATCHES_UNTIL_MORE,
+    FIRST_TOKENS,
+    MAX_SHARE,
+    GpuMemory,
+    TokenBudget,
+    memory_of,
+)
 from job.inference.decode import decode
 from job.inference.transformers_engine import TransformersEngine
 
@@ -41,12 +48,12 @@ class CountedMemory:
         return decode(model, prompts, *rest)
 
 
-def grown(budget: TokenBudget, memory: CountedMemory) -> list[int]:
+def grown(budget: TokenBudget, memory: CountedMemory, batches: int = 5) -> list[int]:
     """Return the budget after each of several batches that fill it."""
     found = []
-    for _ in range(5):
+    for _ in range(batches):
         memory.batch = budget.tokens
-        budget.succeed(memory.batch)
+        budget.succeed(memory.batch, memory.batch)
         found.append(budget.tokens)
     return found
 
@@ -72,8 +79,31 @@ def test_a_small_batch_says_nothing_about_the_memory_of_a_large_one():
     memory = CountedMemory(tokens=1_000_000)
     budget = TokenBudget(memory)
     memory.batch = 100
-    budget.succeed(100)
+    budget.succeed(100, 200)
     assert budget.tokens == FIRST_TOKENS
+
+
+def test_batches_of_long_answers_to_short_prompts_grow(model, tokenizer):
+    memory = CountedMemory(tokens=1_000_000)
+    budget = TokenBudget(memory)
+    budget.tokens = 100
+    prompts = [[0, 60, 61, 62]] * 12
+
+    def decode_shortly(model: Any, rows: list[list[int]], *rest: Any) -> list[list[int]]:
+        memory.batch = len(rows) * len(rows[0])
+        return [[0]] * len(rows)
+
+    engine = TransformersEngine(model, tokenizer, decode_shortly, budget)
+    engine.generate(prompts, GenerationSection(max_new_tokens=20))
+    assert budget.tokens == 400
+
+
+def test_memory_that_was_short_for_a_moment_does_not_bound_a_night():
+    memory = CountedMemory(tokens=1_000_000)
+    budget = TokenBudget(memory)
+    budget.fail(padded_tokens=200, rows=2)
+    assert grown(budget, memory, BATCHES_UNTIL_MORE)[-1] == 150
+    assert grown(budget, memory, 10)[-1] == int(MAX_SHARE * 1_000_000)
 
 
 def test_memory_that_is_nearly_full_makes_no_batch_smaller_before_it_fails():
@@ -96,7 +126,7 @@ def test_only_the_memory_of_a_gpu_is_measured():
     assert memory_of(torch.device("cpu")) is None
     assert isinstance(memory_of(torch.device("cuda", 0)), GpuMemory)
     budget = TokenBudget(None)
-    budget.succeed(FIRST_TOKENS)
+    budget.succeed(FIRST_TOKENS, FIRST_TOKENS)
     assert budget.tokens == FIRST_TOKENS
 
 
