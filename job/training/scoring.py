@@ -31,7 +31,7 @@ from job.inference.choose import check_installed, serving_in_memory
 from job.inference.from_disk import Candidate, Folders
 from job.inference.open import model_on_disk
 from job.inference.reader import Reader
-from job.inference.serving import Reading, Serving, ServingWish
+from job.inference.serving import Reading, ServingWish
 from job.inference.summaries import (
     Summaries,
     input_budget,
@@ -46,7 +46,6 @@ from job.prompt.encode import Encoder
 from job.storage.folders import sha256_file
 from job.storage.scratch import cache_folder
 from job.telemetry import warn
-from job.training import packed_attention
 from job.training.attempt import MAX_CRASHES, CurrentAttempt
 from job.training.prepare import Run
 from job.training.stop import StopSignal
@@ -177,7 +176,8 @@ def summarize_as_trained(attempt: CurrentAttempt, model: Model, stop: StopSignal
             attempt.left_out["as_trained"] = printable(f"{type(error).__name__}: {error}")
             warn("the weights in memory are not scored", why=attempt.left_out["as_trained"])
             return []
-    serving = serving_as_trained(run, model)
+    dtype = compute_dtype(run.config.model.dtype)
+    serving = serving_in_memory(model, dtype, serving_wish(run.config), run.data.prompt)
     name = f"{TUNED}, as trained ({serving.quantization}, transformers)"
     origin = "the weights in the training's memory"
     return [
@@ -191,16 +191,6 @@ def summarize_as_trained(attempt: CurrentAttempt, model: Model, stop: StopSignal
             found.read,
         )
     ]
-
-
-def serving_as_trained(run: Run, model: Model) -> Serving:
-    """Return the settings by which the weights in the training's memory summarize."""
-    dtype = compute_dtype(run.config.model.dtype)
-    serving = serving_in_memory(model, dtype, serving_wish(run.config), run.data.prompt)
-    if serving.attention == packed_attention.NAME:
-        # Only a training joins rows. Others attend by sdpa there.
-        serving = replace(serving, attention="sdpa")
-    return serving
 
 
 def _chosen(run: Run) -> list[Conversation]:

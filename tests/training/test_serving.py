@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +12,7 @@ from job.config.sections import StorageSection
 from job.errors import ExitCode
 from job.inference.serving import AdapterServing, Reading, Serving, read_serving
 from job.model.fetch import read_adapter
-from job.prompt.template import Prompt
-from job.training import packed_attention
-from job.training.scoring import serving_as_trained, serving_wish
+from job.training.scoring import serving_wish
 from tests.faults.trials import journal_of, store_of
 
 pytestmark = pytest.mark.usefixtures("places")
@@ -103,22 +100,3 @@ def test_an_adapter_serves_by_default_as_a_night_would_choose(short):
 def test_settings_that_exclude_each_other_are_mistakes(short, keys, message):
     with pytest.raises(ValueError, match=message):
         TrainConfig.model_validate(short | keys)
-
-
-@pytest.mark.parametrize(
-    ("trained", "served"),
-    [(packed_attention.NAME, "sdpa"), ("flash_attention_3", "flash_attention_3")],
-)
-def test_weights_of_a_packed_training_summarize_by_an_attention_of_rows(
-    config: dict[str, Any], trained: str, served: str
-) -> None:
-    section = SimpleNamespace(_attn_implementation=trained)
-    model: Any = SimpleNamespace(
-        config=SimpleNamespace(get_text_config=lambda: section),
-        weights_in_memory=SimpleNamespace(quantization="none"),
-    )
-    prompt = Prompt("Sum up: ", "", False, {}, ())
-    run: Any = SimpleNamespace(
-        config=TrainConfig.model_validate(config), data=SimpleNamespace(prompt=prompt)
-    )
-    assert serving_as_trained(run, model).attention == served
