@@ -1,5 +1,6 @@
 """Import the libraries that hold and run models, in less time than they take by themselves."""
 
+import atexit
 import gc
 import os
 import sys
@@ -16,7 +17,8 @@ def importing() -> Iterator[None]:
 
     There is no garbage in modules, but looking for it takes 0.8 of 5 CPU seconds, and 0.4 at each
     later collection of everything. Does nothing once the process may have models: those that are
-    garbage must be found.
+    garbage must be found. At its end everything is collected as ever: libraries in C++ complain of
+    objects that outlive the interpreter.
     """
     if OF_MODELS in sys.modules or not gc.isenabled():
         yield
@@ -27,6 +29,7 @@ def importing() -> Iterator[None]:
     finally:
         gc.enable()
     gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 def import_bitsandbytes() -> None:
