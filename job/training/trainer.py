@@ -106,8 +106,9 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         grouped = self._lengths
         if self.args.train_sampling_strategy != "group_by_length":
             grouped = [1] * len(self._lengths)
-        # Like lengths within `batch_size`: a step's rows should be as mixed as those of any other.
-        order = EpochSampler(grouped, self._rows_at_once, self.args.data_seed, self._present_epoch)
+        order = EpochSampler(
+            grouped, self.args.train_batch_size, self.args.data_seed, self._present_epoch
+        )
         sampler = StepSampler(order, self._lengths, rows_per_step, self._ranks)
         return DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=list)
 

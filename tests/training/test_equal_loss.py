@@ -44,8 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def config_of(folder: Path, dropout: float = 0.05, **training: Any) -> TrainConfig:
     plain = {
         "max_steps": STEPS,
-        "batch_size": 8,
-        "gradient_accumulation_steps": 1,
+        "batch_size": 4,
+        "gradient_accumulation_steps": 2,
         "learning_rate": 2e-3,
         "max_tokens": 512,
         "evaluate_every_steps": STEPS,
@@ -82,11 +82,7 @@ def validation_loss(model: Any, rows: Any) -> float:
 
 
 def train_plainly(run: Any, seed: int) -> Any:
-    """Return the model after a training by TRL: padded batches, their mask, unfused AdamW.
-
-    A step has recap's number of rows in two batches. Both trainers then sort as many rows by
-    length, of which the loss depends, too.
-    """
+    """Return the model after a training by TRL: padded batches, their mask, unfused AdamW."""
     torch.manual_seed(seed)
     model = load_base(run.base, run.config.model, False)
     section = run.config.training
@@ -98,8 +94,8 @@ def train_plainly(run: Any, seed: int) -> Any:
         args=SFTConfig(
             output_dir=str(run.work / "plain"),
             max_steps=STEPS,
-            per_device_train_batch_size=section.batch_size // 2,
-            gradient_accumulation_steps=2,
+            per_device_train_batch_size=section.batch_size,
+            gradient_accumulation_steps=section.gradient_accumulation_steps,
             learning_rate=section.learning_rate,
             lr_scheduler_type=section.scheduler,
             warmup_steps=section.warmup_ratio,
