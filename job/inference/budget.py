@@ -7,6 +7,7 @@ shows how many more would fit. Without a GPU the size is fixed: on CPUs larger b
 
 from typing import Any, Protocol
 
+from job.model.load import free_gpu_bytes
 from job.telemetry import event, warn
 
 FIRST_TOKENS = 16_384  # in a padded batch: 9 GB of keys and values for Llama-2-7B, the most greedy
@@ -52,13 +53,7 @@ class GpuMemory:
 
     def free_bytes(self) -> int:
         """Return the bytes that can still be allocated, from torch's cache or from the GPU."""
-        import torch
-
-        free: int = torch.cuda.mem_get_info(self._device)[0]
-        # torch keeps what it has freed.
-        cached: int = torch.cuda.memory_reserved(self._device)
-        cached -= torch.cuda.memory_allocated(self._device)
-        return free + cached
+        return free_gpu_bytes(self._device)
 
 
 def memory_of(device: Any) -> Memory | None:

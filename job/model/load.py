@@ -289,6 +289,17 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def free_gpu_bytes(device: Any = None) -> int:
+    """Return the bytes that can still be allocated on a GPU, the current one by default.
+
+    torch keeps what it has freed, which counts.
+    """
+    import torch
+
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + cached)
+
+
 def bitsandbytes_settings(
     section: ModelSection | AdapterModelSection, sharded: bool = False
 ) -> Any:

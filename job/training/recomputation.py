@@ -15,7 +15,7 @@ import torch
 from job.errors import is_out_of_memory
 from job.launch.memory import own_control_group
 from job.model import Model
-from job.model.load import free_memory
+from job.model.load import free_gpu_bytes, free_memory
 from job.telemetry import event
 from job.training.random_state import own_gpus
 
@@ -160,8 +160,7 @@ def _bytes_kept(model: Model, ids: torch.Tensor) -> int:
 def free_bytes() -> int:
     """Return the memory that is free for this process: of its GPU, or its share of the host's."""
     if torch.cuda.is_available():
-        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return int(torch.cuda.mem_get_info()[0] + unused)
+        return free_gpu_bytes()
     free: int = psutil.virtual_memory().available
     limit_gib = own_control_group().limit_gib()
     if limit_gib is not None:
