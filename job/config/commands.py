@@ -265,6 +265,7 @@ class EvaluateConfig(Section):
 
 
 Command = Literal["train", "summarize", "evaluate"]
+Config = TrainConfig | SummarizeConfig | EvaluateConfig
 CONFIGS: dict[Command, type[TrainConfig] | type[SummarizeConfig] | type[EvaluateConfig]] = {
     "train": TrainConfig,
     "summarize": SummarizeConfig,
@@ -272,6 +273,6 @@ CONFIGS: dict[Command, type[TrainConfig] | type[SummarizeConfig] | type[Evaluate
 }
 
 
-def command_of(config: TrainConfig | SummarizeConfig | EvaluateConfig) -> Command:
+def command_of(config: Config) -> Command:
     """Return the command that a config is for."""
     return next(command for command, model in CONFIGS.items() if isinstance(config, model))

@@ -4,28 +4,27 @@ A wrong config is one error that lists every mistake, so that a person mends all
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, overload
 
 import yaml
-from pydantic import ValidationError
 
-from job.config.commands import CONFIGS, Command, EvaluateConfig, SummarizeConfig, TrainConfig
+from job.config.commands import (
+    CONFIGS,
+    Command,
+    Config,
+    EvaluateConfig,
+    SummarizeConfig,
+    TrainConfig,
+)
 from job.config.dates import with_date, with_previous_date
 from job.config.document import ConfigText, Document, parse, parse_value
 from job.config.gate_mistakes import KnownMetric, gate_mistakes
-from job.config.mistakes import (
-    Mistake,
-    dotted,
-    invalid,
-    location_of,
-    report,
-    secrets_in,
-    shown,
-)
+from job.config.mistakes import Mistake, dotted, report, secrets_in, shown
 from job.config.sections import to_plain
 from job.config.serving_section import READING_KEYS, SERVING_KEYS, SERVING_KEYS_BY_SECTION
+from job.config.validate import validate
 from job.config.variables import (
     begins_with_variable,
     escape_variables,
@@ -35,7 +34,6 @@ from job.config.variables import (
 from job.errors import ConfigError
 
 FROM_SET = "--set"  # the location of a mistake in an override
-Config = TrainConfig | SummarizeConfig | EvaluateConfig
 NO_VARIABLES: Mapping[str, str] = {}
 
 
@@ -102,16 +100,10 @@ def load_config(
     mistakes = [*document.mistakes, *secrets_in(value, document.locations)]
     fitting = min(CONFIGS, key=lambda name: _misfit(name, value))
     model = CONFIGS[command or fitting]
-    try:
-        config = model.model_validate(value)
-    except ValidationError as error:
-        mistakes += invalid(error, value, model.model_json_schema(), document.locations)
-        config = None
-    if isinstance(config, TrainConfig | EvaluateConfig):
-        for found in gate_mistakes(config, metrics):
-            location = location_of(found.path, document.locations)
-            mistakes.append(Mistake(found.path, found.message, location))
-
+    config, found = validate(
+        model, value, document.locations, lambda config: _gate_mistakes(config, metrics)
+    )
+    mistakes += found
     if mistakes or config is None:
         text = report(source.name, mistakes)
         if command and _misfit(command, value) and not _misfit(fitting, value):
@@ -119,6 +111,12 @@ def load_config(
             text = f"{source.name}: {others}\n\n{text}"
         raise ConfigError(text)
     return config
+
+
+def _gate_mistakes(config: Config, metrics: Sequence[KnownMetric]) -> Iterator[Mistake]:
+    if isinstance(config, TrainConfig | EvaluateConfig):
+        for found in gate_mistakes(config, metrics):
+            yield Mistake(found.path, found.message)
 
 
 def resolved_yaml(config: Config) -> str:

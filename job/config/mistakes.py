@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from job.config.renamed import answer, secret_key
+from job.config.renamed import answer, meant, secret_key
 from job.config.wording import Schema, is_section, options, wanted
 from job.printable import without_secrets
 
@@ -72,10 +72,8 @@ def secrets_in(value: Any, locations: Mapping[Path, str], path: Path = ()) -> It
         yield Mistake(path, message, location_of(path, locations))
 
 
-def invalid(
-    error: ValidationError, value: Any, schema: Schema, locations: Mapping[Path, str]
-) -> Iterator[Mistake]:
-    """Yield the mistakes that pydantic found, one for each key."""
+def invalid(error: ValidationError, value: Any, schema: Schema) -> Iterator[Mistake]:
+    """Yield the mistakes that pydantic found, one for each key, without their locations."""
     found: dict[Path, Any] = {}
     for detail in error.errors(include_url=False):
         found.setdefault(_real_path(detail, value), detail)
@@ -84,7 +82,7 @@ def invalid(
             # A key may have several types. Another of them failed at a key inside, which is more
             # precise.
             continue
-        yield Mistake(path, _message(path, detail, schema), location_of(path, locations))
+        yield Mistake(path, _message(path, detail, schema))
 
 
 def location_of(path: Path, locations: Mapping[Path, str]) -> str:
@@ -116,6 +114,21 @@ def paths_of(schema: Schema) -> list[str]:
     return list(_paths(schema["properties"], schema))
 
 
+def schema_at(path: Path, root: Schema) -> Schema:
+    """Return the schema of the key at `path`, empty if there is no such key."""
+    here = root
+    for part in path:
+        found: Schema = {}
+        for option in options(here, root):
+            if isinstance(part, int):
+                inner = option.get("items")
+            else:
+                inner = option.get("properties", {}).get(part)
+            found = found or inner or option.get("additionalProperties") or {}
+        here = found
+    return here
+
+
 def _paths(properties: Schema, root: Schema, above: str = "") -> Iterator[str]:
     for name, item in properties.items():
         yield f"{above}{name}"
@@ -130,7 +143,7 @@ def _message(path: Path, detail: Any, schema: Schema) -> str:
         return _unknown(path, schema)
     if kind == "value_error":
         return str(detail["ctx"]["error"])
-    here = _schema_at(path, schema)
+    here = schema_at(path, schema)
     if kind == "missing":
         return f"is missing; wanted {wanted(here, schema)}"
     hint = ""
@@ -141,6 +154,8 @@ def _message(path: Path, detail: Any, schema: Schema) -> str:
         hint = "; remove it for the defaults"
     elif any_text_wanted and isinstance(value, int | float):
         hint = f'; write it in quotes: "{value}"'
+    elif meant(dotted(path), value):
+        hint = f"; did you mean {meant(dotted(path), value)}?"
     elif text_wanted and isinstance(value, dict) and list(value.values()) == [None]:
         hint = f'; write a variable in quotes: "{{{next(iter(value))}}}"'
     return f"got {shown(value)}; wanted {wanted(here, schema)}{hint}"
@@ -152,7 +167,7 @@ def _unknown(path: Path, schema: Schema) -> str:
     known = answer(key, set(everywhere))
     if known:
         return f"unknown key; {known}"
-    names = _names(_schema_at(path[:-1], schema), schema)
+    names = _names(schema_at(path[:-1], schema), schema)
     elsewhere = [other for other in everywhere if other.rpartition(".")[2] == key]
     if elsewhere:
         return f"unknown key; did you mean {' or '.join(elsewhere)}?"
@@ -175,20 +190,6 @@ def _names(section: Schema, root: Schema) -> list[str]:
         if "propertyNames" in option:
             return list(option["propertyNames"].get("enum", ()))
     return []
-
-
-def _schema_at(path: Path, root: Schema) -> Schema:
-    here = root
-    for part in path:
-        found: Schema = {}
-        for option in options(here, root):
-            if isinstance(part, int):
-                inner = option.get("items")
-            else:
-                inner = option.get("properties", {}).get(part)
-            found = found or inner or option.get("additionalProperties") or {}
-        here = found
-    return here
 
 
 def _real_path(detail: Any, value: Any) -> Path:

@@ -6,6 +6,8 @@ Names are compared in lower case, with `_` for `-`.
 
 import re
 
+from job.config.not_settings import ANSWERS
+
 # Foreign name → path here. Only paths that the config at hand has are suggested.
 CALLED: dict[str, tuple[str, ...]] = {
     "adapter_name_or_path": ("adapter",),
@@ -24,6 +26,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "completion_field": ("data.columns",),
     "content_key": ("data.turns",),
     "content_tag": ("data.turns",),
+    "conversation": ("prompt.style",),
     "conversation_column": ("data.columns",),
     "conversations": ("data.turns",),
     "cutoff_len": ("training.max_tokens", "generation.max_input_tokens"),
@@ -33,11 +36,15 @@ CALLED: dict[str, tuple[str, ...]] = {
     "dataset_name": ("data.train", "input"),
     "dataset_path": ("data.train", "input"),
     "datasets": ("data.train", "input"),
+    "default_system": ("prompt.system",),
+    "default_system_message": ("prompt.system",),
     "delimiter": ("data.csv.delimiter",),
+    "disable_gradient_checkpointing": ("training.activation_checkpointing",),
     "do_sample": ("generation.temperature",),
     "double_quantization": ("model.quantization",),
     "drop_system_message": ("data.drop_roles",),
     "early_stopping_patience": ("training.patience",),
+    "early_stopping_steps": ("training.patience",),
     "encoding": ("data.csv.encoding",),
     "endpoint": ("storage.endpoint_url",),
     "escape_char": ("data.csv.escape",),
@@ -55,6 +62,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "field_instruction": ("data.columns",),
     "field_messages": ("data.turns",),
     "field_output": ("data.columns",),
+    "field_system": ("prompt.system",),
     "flash_attention": ("model.attention",),
     "flash_attn": ("model.attention",),
     "formatting": ("data.format",),
@@ -87,7 +95,6 @@ CALLED: dict[str, tuple[str, ...]] = {
     "max_completion_length": ("generation.max_new_tokens",),
     "max_eval_samples": ("evaluation.max_conversations",),
     "max_length": ("training.max_tokens", "generation.max_input_tokens"),
-    "metric_for_best_model": ("training.selection.metric",),
     "max_model_len": ("generation.max_input_tokens",),
     "max_num_batched_tokens": ("generation.max_batch_tokens",),
     "max_num_seqs": ("generation.max_batch_size",),
@@ -99,10 +106,13 @@ CALLED: dict[str, tuple[str, ...]] = {
     "message_property_mappings": ("data.turns",),
     "messages": ("data.turns",),
     "messages_field": ("data.turns",),
+    "metric_for_best_model": ("training.selection.metric",),
     "micro_batch_size": ("training.batch_size",),
     "model_id": ("model.base",),
     "model_name": ("model.base",),
     "model_name_or_path": ("model.base",),
+    "model_revision": ("model.revision",),
+    "new_model": ("run",),
     "num_epochs": ("training.epochs",),
     "num_train_epochs": ("training.epochs",),
     "optim": ("training.optimizer",),
@@ -122,8 +132,10 @@ CALLED: dict[str, tuple[str, ...]] = {
     "quantization_bit": ("model.quantization",),
     "quantization_config": ("model.quantization",),
     "query": ("data.columns",),
+    "random_state": ("training.seed",),
     "rank": ("lora.r",),
     "response": ("data.columns",),
+    "revision_of_model": ("model.revision",),
     "role_key": ("data.turns",),
     "role_mapping": ("data.roles",),
     "role_tag": ("data.turns",),
@@ -156,8 +168,10 @@ CALLED: dict[str, tuple[str, ...]] = {
     "train_sampling_strategy": ("training.group_by_length",),
     "training_args": ("training",),
     "training_arguments": ("training",),
+    "use_4bit": ("model.quantization",),
     "use_dora": ("lora.variant",),
     "use_gradient_checkpointing": ("training.activation_checkpointing",),
+    "use_nested_quant": ("model.quantization",),
     "use_rslora": ("lora.variant",),
     "user_tag": ("data.roles",),
     "val_set_size": ("data.validation_fraction",),
@@ -181,8 +195,10 @@ VALUES: dict[str, str] = {
     "completion_field": "{summary: …}",
     "content_key": "{text: …}",
     "content_tag": "{text: …}",
+    "conversation": "chat is the base's own template, instruction the classic one",
     "conversation_column": "{conversation: …}",
     "conversations": "{list: conversations}, and only where recap does not find it",
+    "disable_gradient_checkpointing": "auto, true or false",
     "do_sample": "0 is greedy, above 0 samples",
     "double_quantization": "nf4-double is with, nf4 without",
     "drop_system_message": "[system] leaves system messages out",
@@ -193,6 +209,7 @@ VALUES: dict[str, str] = {
     "field_instruction": "{conversation: …}",
     "field_messages": "{list: …}",
     "field_output": "{summary: …}",
+    "field_system": "one text for all conversations",
     "flash_attention": "sdpa, flash_attention_2, flash_attention_3 or eager",
     "flash_attn": "sdpa, flash_attention_2, flash_attention_3 or eager",
     "formatting": "auto finds sharegpt; Alpaca's files are tables: data.columns",
@@ -231,85 +248,75 @@ VALUES: dict[str, str] = {
     "text_column": "{conversation: …}",
     "text_key": "{text: …}",
     "train_sampling_strategy": "true or false",
+    "use_4bit": "nf4, nf4-double, or null for none",
     "use_dora": "lora, rslora or dora",
+    "use_nested_quant": "nf4-double is with, nf4 without",
     "use_rslora": "lora, rslora or dora",
     "user_tag": "{that name: customer}",
     "value": "{text: …}",
     "warmup_steps": "a share of all steps, from 0 to below 1",
 }
 
-# Foreign names with no counterpart here: what recap does instead.
-ANSWERS: dict[str, str] = {
-    "adapter": "what is trained is always a LoRA adapter (lora.variant); remove it",
-    "assistant_only_loss": "the loss is always on the summary alone; remove it",
-    "bf16": "not a switch here: model.dtype is bfloat16, float16, float32 or auto",
-    "bias": "biases are never trained; remove it",
-    "completion_only_loss": "the loss is always on the summary alone; remove it",
-    "dataloader_num_workers": "rows are ready before training begins; remove it",
-    "dataset_dir": "data.train takes whole paths; remove it",
-    "dataset_num_proc": "rows are ready before training begins; remove it",
-    "dataset_prepared_path": "rows are ready before training begins; remove it",
-    "dataset_text_field": "rows are made of conversations: data.format, and data.columns for "
-    "tables; remove it",
-    "ddp_timeout": "not a setting here (see limits.stall_minutes); remove it",
-    "deepspeed": "not used: for a base beyond one GPU, training.distribution is fsdp",
-    "do_eval": "`recap train` trains and evaluates; remove it",
-    "do_train": "`recap train` trains and evaluates; remove it",
-    "ds_type": "what a file is shows in its content; remove it",
-    "enable_liger_kernel": "not used; logits are computed in chunks anyway; remove it",
-    "eval_packing": "validation is never packed; remove it",
-    "finetuning_type": "what is trained is always a LoRA adapter (lora.variant); remove it",
-    "formatting_func": "rows are made of conversations by prompt.style; remove it",
-    "fp16": "not a switch here: model.dtype is bfloat16, float16, float32 or auto",
-    "greater_is_better": "each metric of training.selection knows it; remove it",
-    "load_in_8bit": "not offered: model.quantization is nf4, nf4-double, or null for none",
-    "logging_dir": "TensorBoard is always written, below the output; remove it",
-    "lora_model_dir": "training starts from the base; remove it",
-    "loraplus_lr_ratio": "not offered; remove it",
-    "mask_history": "the loss is always on the summary alone; remove it",
-    "max_samples": "not offered: give a smaller file, or training.max_steps",
-    "max_train_samples": "not offered: give a smaller file, or training.max_steps",
-    "model_type": "the kind of model is in the base's own config.json; remove it",
-    "neftune_noise_alpha": "not offered; remove it",
-    "overwrite_cache": "rows are ready before training begins; remove it",
-    "overwrite_output_dir": "a run never overwrites another: choose another run name; remove it",
-    "packing_strategy": "packing is on or off: training.packing",
-    "pad_to_sequence_len": "batches are padded to their longest row; remove it",
-    "padding_side": "the side of padding is recap's own business; remove it",
-    "plot_loss": "the loss is always plotted, in the report; remove it",
-    "predict_with_generate": "summaries are always generated and scored at the end: see "
-    "evaluation; remove it",
-    "preprocessing_num_workers": "rows are ready before training begins; remove it",
-    "processing_class": "the tokenizer comes with model.base; remove it",
-    "quantization_method": "quantization is always that of bitsandbytes; remove it",
-    "remove_unused_columns": "recap chooses its columns itself; remove it",
-    "report_to": "TensorBoard is always written, below the output; remove it",
-    "resume_from_checkpoint": "a run always goes on from its newest checkpoint; remove it",
-    "roles_to_train": "the loss is always on the summary alone; remove it",
-    "save_only_model": "checkpoints are always whole, or a run could not go on; remove it",
-    "save_safetensors": "weights are always safetensors; remove it",
-    "source_prefix": "the instruction to the model is prompt.system; remove it",
-    "special_tokens": "the tokenizer comes with model.base; remove it",
-    "stage": "the task is always supervised fine-tuning; remove it",
-    "standardize_sharegpt": "ShareGPT's records are read as they are; remove it",
-    "strict": "every key is always checked; remove it",
-    "task_type": "the task is always a causal language model; remove it",
-    "tf32": "not a switch here: model.dtype is bfloat16, float16, float32 or auto",
-    "tokenizer": "the tokenizer comes with model.base; remove it",
-    "tokenizer_name": "the tokenizer comes with model.base; remove it",
-    "tokenizer_type": "the tokenizer comes with model.base; remove it",
-    "tool_format": "tool turns are text, or left out by data.drop_roles; remove it",
-    "train_on_eos": "the end of the summary is always learned; remove it",
-    "train_on_inputs": "the loss is always on the summary alone; remove it",
-    "train_on_prompt": "the loss is always on the summary alone; remove it",
-    "use_cache": "the cache is recap's own business; remove it",
-    "use_liger_kernel": "not used; logits are computed in chunks anyway; remove it",
-    "wandb_entity": "TensorBoard is always written, below the output; remove it",
-    "wandb_project": "TensorBoard is always written, below the output; remove it",
+# Values of other libraries, by the key here, and what to write instead.
+MEANT: dict[str, dict[str, str]] = {
+    "lora.target_modules": {"all": "all-linear", "all_linear": "all-linear"},
+    "model.attention": {
+        "fa2": "flash_attention_2",
+        "flash": "flash_attention_2",
+        "flash_attention": "flash_attention_2",
+        "flash_attn": "flash_attention_2",
+        "flex_attention": "sdpa",
+        "math": "eager",
+        "xformers": "sdpa",
+    },
+    "model.dtype": {
+        "bf16": "bfloat16",
+        "fp16": "float16",
+        "fp32": "float32",
+        "half": "float16",
+        "torch.bfloat16": "bfloat16",
+        "torch.float16": "float16",
+        "torch.float32": "float32",
+    },
+    "model.quantization": {
+        "4": "nf4-double",
+        "4bit": "nf4-double",
+        "bitsandbytes": "nf4-double",
+        "bnb": "nf4-double",
+        "fp4": "nf4",
+        "int4": "nf4-double",
+        "qlora": "nf4-double",
+        "true": "nf4-double",
+    },
+    "prompt.style": {
+        "alpaca": "instruction",
+        "chatml": "chat",
+        "llama3": "chat",
+        "tokenizer_default": "chat",
+    },
+    "training.distribution": {
+        "deepspeed": "fsdp",
+        "fsdp2": "fsdp",
+        "zero2": "fsdp",
+        "zero3": "fsdp",
+    },
+    "training.max_steps": {"-1": "null"},
+    "training.optimizer": {
+        "adamw": "adamw_torch_fused",
+        "adamw_bnb_8bit": "adamw_8bit",
+        "adamw_hf": "adamw_torch",
+        "paged_adamw": "paged_adamw_32bit",
+        "paged_adamw_fp32": "paged_adamw_32bit",
+    },
+    "training.scheduler": {
+        "cosine_with_min_lr": "cosine",
+        "cosine_with_restarts": "cosine",
+        "polynomial": "linear",
+    },
 }
 
 _PACKING = re.compile(r"packing_\w+")
-_HUB_TOKEN = re.compile(r"((use_)?auth_|access_|bearer_|hub_|hf_|huggingface_|push_to_hub_)?token")
+_HUB_TOKEN = re.compile(r"((use|auth|access|bearer|push_to|hub|hf|huggingface)_)*token")
 _AWS_KEY = re.compile(
     r"aws_.*(key|token|secret|id)(_id)?|access_key(_id)?|secret_(access_)?key|session_token"
 )
@@ -344,6 +351,11 @@ def answer(key: str, paths: set[str]) -> str | None:
         value = f" ({VALUES[name]})" if name in VALUES else ""
         return f"it is called {known[0]} here{value}"
     return ANSWERS.get("packing_strategy" if _PACKING.fullmatch(name) else name)
+
+
+def meant(path: str, value: object) -> str | None:
+    """Return what to write at `path` for a value of another library, None if that is not known."""
+    return MEANT.get(path, {}).get(str(value).lower())
 
 
 def _normal(key: str) -> str:

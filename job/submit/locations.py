@@ -6,8 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
-from job.config.load import Config
+from job.config.commands import Config, EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.scoring_sections import ScoringSection
 from job.config.sections import StorageSection, as_list, names_one_file
 from job.errors import AlreadyExistsError, ConfigError, RecapError

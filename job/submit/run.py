@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from job.arguments import parse_variables
-from job.config.commands import Command, SummarizeConfig, TrainConfig, command_of
+from job.config.commands import Command, Config, SummarizeConfig, TrainConfig, command_of
 from job.config.dates import with_date
-from job.config.load import Config, load_config, resolved_yaml
+from job.config.load import load_config, resolved_yaml
 from job.errors import ConfigError, ExitCode, RecapError, RetryError
 from job.evaluation.metrics.all_metrics import METRICS
 from job.identity import sha256_of

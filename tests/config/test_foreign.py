@@ -1,0 +1,114 @@
+"""Claims about configs that were copied from other programs: each of their names is answered."""
+
+import re
+
+import pytest
+
+from job.config.commands import TrainConfig
+from job.config.load import load_config
+from job.config.mistakes import paths_of
+from job.config.not_settings import ANSWERS
+from job.config.renamed import CALLED, MEANT
+from job.errors import ConfigError
+from tests.config.foreign import SOURCES, foreign_names
+
+PROGRAMS = [*SOURCES, "axolotl", "LLaMA-Factory", "Unsloth", "the notebook"]
+ANSWER = re.compile(r"it is called \S+ here|did you mean [a-z_.]+|never in a config|remove it|: ")
+
+
+def answers(source):
+    """Return the answer to each key at the top level of a config that has mistakes."""
+    with pytest.raises(ConfigError) as caught:
+        load_config("train", source)
+    lines = str(caught.value).splitlines()[2:]
+    return dict(re.fullmatch(r"  line \d+ +(\S+) +(.*)", line).groups() for line in lines)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_each_name_of_another_program_is_answered_at_once(config_text, program):
+    own = {"run", "model", "data", "output", "training"}
+    names = [name for name in foreign_names(program) if name not in own]
+    found = answers(config_text(more="".join(f"{name}: x\n" for name in names)))
+    assert found.keys() == set(names)
+    unanswered = {name: text for name, text in found.items() if not ANSWER.search(text)}
+    assert not unanswered
+    assert not [name for name, text in found.items() if "the keys here are" in text]
+
+
+@pytest.mark.parametrize("name", ["hf_hub_token", "hf_use_auth_token", "push_to_hub_token"])
+def test_a_token_by_any_name_is_never_a_key(config_text, name):
+    assert answers(config_text(more=f"{name}: x\n"))[name].startswith("never in a config")
+
+
+def test_a_name_with_a_counterpart_in_trainings_has_no_other_answer():
+    paths = set(paths_of(TrainConfig.model_json_schema()))
+    both = ANSWERS.keys() & CALLED.keys()
+    assert not [name for name in both if paths & set(CALLED[name])]
+
+
+@pytest.mark.parametrize(("path", "value"), [(p, v) for p, vs in MEANT.items() for v in vs])
+def test_a_value_of_another_program_is_answered_with_ours(config_text, path, value):
+    section, key = path.split(".")
+    smallest = {"model": "base: b, ", "training": "", "lora": "", "prompt": ""}[section]
+    text = f"run: r\ndata: {{train: t}}\noutput: o\n{section}: {{{smallest}{key}: {value}}}\n"
+    if section != "model":
+        text += "model: {base: b}\n"
+    found = answers(config_text(text))
+    assert found == {path: found[path]}
+    assert found[path].endswith(f"; did you mean {MEANT[path][value]}?")
+
+
+@pytest.mark.parametrize(("path", "value"), [(p, v) for p, vs in MEANT.items() for v in vs])
+def test_what_is_meant_is_a_value_of_the_key(config_text, path, value):
+    config = load_config("train", config_text(), [f"{path}={MEANT[path][value]}"])
+    section, key = path.split(".")
+    assert str(getattr(getattr(config, section), key)) in (MEANT[path][value], "None")
+
+
+def test_mistakes_across_keys_are_in_the_report_with_those_of_single_keys(config_text):
+    """A key that is wrong hides no other mistake, and what is missing hides none, either."""
+    found = answers(
+        config_text(
+            """\
+            run: small
+            model: {base: org/base, trust_remote_code: true}
+            data: {train: t, format: tables, columns: {id: [a, b]}}
+            output: runs.jsonl
+            training: {learning_rate: 5, save_every_steps: 5, save_every_epochs: 1}
+            limits: {grace_seconds: 0, stall_minutes: 5}
+            lora: {rank: 8}
+            publish: {gate: {better_than: [champion]}}
+            """
+        )
+    )
+    assert found.keys() == {
+        "model",
+        "data",
+        "data.format",
+        "output",
+        "training",
+        "training.learning_rate",
+        "limits",
+        "limits.grace_seconds",
+        "lora.rank",
+        "publish.gate.better_than.0",
+    }
+    assert "save_every_epochs are both set" in found["training"]
+    assert "is not above upload_minutes" in found["limits"]
+
+
+def test_a_wrong_value_is_not_blamed_for_what_it_would_mean(config_text):
+    """A check of two keys says nothing where one of them is wrong already."""
+    found = answers(config_text(more="limits: {upload_minutes: 40, stall_minutes: -1}\n"))
+    assert list(found) == ["limits.stall_minutes"]
+
+
+def test_what_is_missing_hides_no_other_mistake(config_text):
+    text = "run: r\nmodel: {base: b}\npublish: {gate: {better_than: [champion]}}\n"
+    with pytest.raises(ConfigError) as caught:
+        load_config("train", config_text(text))
+    lines = [" ".join(line.split()) for line in str(caught.value).splitlines()[2:]]
+    assert len(lines) == 3
+    assert lines[0].startswith("line 3 publish.gate.better_than.0 ")
+    assert lines[1].startswith("data is missing; ")
+    assert lines[2].startswith("output is missing; ")
