@@ -288,6 +288,37 @@ class TrainLimitsSection(Section):
         description="Maximum fraction of conversations without a reference summary, in train and "
         "in validation. They are left out with a warning. A run with more ends with an error.",
     )
+    max_shortened_fraction: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Maximum fraction of rows that lose turns to fit into max_tokens. A run with "
+        "more ends with an error. null has no limit.",
+    )
+    max_cut_fraction: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Maximum fraction of references that are longer than "
+        "generation.max_new_tokens, so that the adapter learns summaries that are then cut. A run "
+        "with more ends with an error. null has no limit.",
+    )
+    max_poor_fraction: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Maximum fraction of references that have fewer than three words, or are "
+        "those of another conversation, too. A run with more ends with an error. null has no "
+        "limit.",
+    )
+    max_repeated_fraction: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Maximum fraction of the conversations of train or validation that repeat "
+        "another one of them, with the same words or nearly. A run with more ends with an error. "
+        "null has no limit.",
+    )
     grace_seconds: float = Field(
         25, gt=0, description="Maximum time from a stop signal to the end of every process."
     )

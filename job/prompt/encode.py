@@ -55,12 +55,14 @@ class EncodedPart(NamedTuple):
 class EncodedExample:
     """A training row: ids of prompt, summary and end token, and a label for each.
 
-    Labels of the prompt are IGNORED: the loss is on the summary and its end only.
+    Labels of the prompt are IGNORED: the loss is on the summary and its end only. `dropped_tokens`
+    is None if the conversation has more characters than are ever tokenized.
     """
 
     input_ids: list[int]
     labels: list[int]
     dropped_turns: int
+    dropped_tokens: int | None = 0
 
 
 class _Piece(NamedTuple):
@@ -195,7 +197,7 @@ class Encoder:
 
     def _answers(self, summaries: list[str]) -> list[list[int]]:
         """Return the ids of each summary and its end."""
-        end = self._end_ids()
+        end = self.end_ids()
         texts = [summary.strip() for summary in summaries]
         return [[*ids, *end] for ids in _plain_ids(texts, self.tokenizer)]
 
@@ -213,10 +215,14 @@ class Encoder:
             encoded = EncodedPrompt(whole, 0)
         else:
             encoded = replace(self, max_tokens=room).encode(conversation)
+        dropped_tokens: int | None = 0
+        if encoded.dropped_turns:
+            dropped_tokens = None if whole is None else len(whole) - len(encoded.ids)
         return EncodedExample(
             input_ids=encoded.ids + answer,
             labels=[IGNORED] * len(encoded.ids) + answer,
             dropped_turns=encoded.dropped_turns,
+            dropped_tokens=dropped_tokens,
         )
 
     def _ids_of(self, lines: list[str]) -> list[int]:
@@ -246,7 +252,8 @@ class Encoder:
         id = self.tokenizer.bos_token_id
         return [] if id is None else [id]
 
-    def _end_ids(self) -> list[int]:
+    def end_ids(self) -> list[int]:
+        """Return the ids of the tokens that end a summary."""
         return self._control_ids(self.prompt.end) or [self.tokenizer.eos_token_id]
 
     def _control_ids(self, tokens: Sequence[str]) -> list[int]:

@@ -11,7 +11,6 @@ from job.environment import describe
 from job.evaluation.evaluate import why_unscorable
 from job.evaluation.metrics.named_models import fetch_models
 from job.identity import json_digest
-from job.inference.summaries import check_budget
 from job.model import Tokenizer
 from job.model.control_tokens import recorded_end_ids
 from job.model.fetch import Base, fetch_base, fetch_small_files, open_remote_base
@@ -95,7 +94,6 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
         )
     )
     context = context_tokens(base.path)
-    check_budget(config.generation, context)
     examined = examined or examine_base(base.path, config)
     event(examined.adapter_text())
     tokenizer = load_tokenizer(base.path, model.trust_remote_code)
@@ -117,13 +115,8 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
         )
     )
     check_vocabulary(tokenizer, prompt, examined.base.embeddings)
-    settings = RowSettings(
-        Encoder(prompt, tokenizer, max_tokens),
-        config.data.references,
-        config.limits.max_excluded_fraction,
-        examined.base.embeddings,
-        context=context,
-    )
+    encoder = Encoder(prompt, tokenizer, max_tokens)
+    settings = RowSettings.of(config, encoder, examined.base.embeddings, context)
     identity = rows_identity(config, examples, base, settings)
     with explaining(READING):
         rows = once_per_machine(

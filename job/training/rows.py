@@ -6,16 +6,17 @@ the conversations nor the rows have to be in memory at once.
 
 import json
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from job.config.commands import TrainConfig
 from job.conversations.record import Conversation
 from job.errors import DataError
-from job.prompt.encode import EncodedExample, Encoder, TooLongError
+from job.prompt.encode import IGNORED, EncodedExample, Encoder, TooLongError
 from job.prompt.vocabulary import check_ids
 from job.telemetry import warn
 
@@ -36,25 +37,57 @@ class RowCounts:
     tokens: int = 0
     longest: int = 0  # in tokens
     shortened: int = 0  # rows that lost turns from the middle
+    dropped_turns: int = 0  # that they lost
+    dropped_tokens: int = 0  # of these turns, but for conversations that are never tokenized whole
     excluded: int = 0  # too long even without them
     first_excluded: str = ""  # why it does not fit
     largest_id: int = 0
+    by_learned_tokens: Mapping[int, int] = field(default_factory=dict)  # rows by what they learn
+    unlearned: int | None = None  # number of the first row without any token to learn, from 1
+    endless: int | None = None  # number of the first row that does not learn to end, from 1
 
-    def with_batch(self, encoded: Encoded) -> "RowCounts":
-        """Return the counts with those of more rows."""
+    def with_batch(self, encoded: Encoded, ends: Container[int]) -> "RowCounts":
+        """Return the counts with those of more rows. A summary ends with one of `ends`."""
         rows = _rows_of(encoded)
         lengths = [len(row.input_ids) for row in rows]
         largest_ids = [max(row.input_ids) for row in rows]
         reasons = [str(row) for row in encoded if isinstance(row, TooLongError)]
+        learned = Counter(self.by_learned_tokens)
+        unlearned = self.unlearned
+        endless = self.endless
+        for number, row in enumerate(rows, self.rows + 1):
+            tokens = len(row.labels) - row.labels.count(IGNORED)
+            learned[tokens] += 1
+            if not tokens:
+                unlearned = unlearned or number
+            elif row.labels[-1] not in ends:
+                endless = endless or number
         return RowCounts(
             rows=self.rows + len(rows),
             tokens=self.tokens + sum(lengths),
             longest=max([self.longest, *lengths]),
             shortened=self.shortened + sum(row.dropped_turns > 0 for row in rows),
+            dropped_turns=self.dropped_turns + sum(row.dropped_turns for row in rows),
+            dropped_tokens=self.dropped_tokens + sum(row.dropped_tokens or 0 for row in rows),
             excluded=self.excluded + len(reasons),
             first_excluded=self.first_excluded or next(iter(reasons), ""),
             largest_id=max([self.largest_id, *largest_ids]),
+            by_learned_tokens=dict(learned),
+            unlearned=unlearned,
+            endless=endless,
         )
+
+    def longer_than(self, new_tokens: int) -> int:
+        """Return how many rows learn a summary that generation would cut, its end included."""
+        longer = (rows for learned, rows in self.by_learned_tokens.items() if learned > new_tokens)
+        return sum(longer)
+
+    @classmethod
+    def parse(cls, text: bytes) -> "RowCounts":
+        """Return the counts that were written as JSON, whose keys are texts."""
+        content = json.loads(text)
+        learned = {int(tokens): rows for tokens, rows in content["by_learned_tokens"].items()}
+        return cls(**content | {"by_learned_tokens": learned})
 
 
 @dataclass(frozen=True)
@@ -71,6 +104,8 @@ class Rows:
             "tokens": self.counted.tokens,
             "longest_tokens": self.counted.longest,
             "shortened_rows": self.counted.shortened,
+            "dropped_turns": self.counted.dropped_turns,
+            "dropped_tokens": self.counted.dropped_tokens,
             "excluded_rows": self.counted.excluded,
         }
 
@@ -92,6 +127,26 @@ class RowSettings:
     max_excluded_fraction: float
     embeddings: int | None = None  # of the base; None if not known
     context: int | None = None  # of the base; None without a limit
+    max_shortened_fraction: float | None = None
+    max_cut_fraction: float | None = None
+    max_new_tokens: int | None = None  # of a summary, its end included
+
+    @classmethod
+    def of(
+        cls, config: TrainConfig, encoder: Encoder, embeddings: int | None, context: int | None
+    ) -> "RowSettings":
+        """Return the rules of a config. A plan and its training have the same."""
+        limits = config.limits
+        return cls(
+            encoder,
+            config.data.references,
+            limits.max_excluded_fraction,
+            embeddings,
+            context,
+            limits.max_shortened_fraction,
+            limits.max_cut_fraction,
+            config.generation.max_new_tokens,
+        )
 
 
 def row_tokens(wanted: int, context: int | None) -> int:
@@ -120,9 +175,10 @@ def write_rows(conversations: Iterable[Conversation], settings: RowSettings, fil
     ids = pa.list_(pa.int32())
     schema = pa.schema({"input_ids": ids, "labels": ids})
     counts = RowCounts()
+    ends = frozenset(settings.encoder.end_ids()[-1:])
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
         for encoded in _encode(conversations, settings):
-            counts = counts.with_batch(encoded)
+            counts = counts.with_batch(encoded, ends)
             rows = _rows_of(encoded)
             columns = [[row.input_ids for row in rows], [row.labels for row in rows]]
             arrays = [pa.array(column, type=ids) for column in columns]
@@ -134,15 +190,24 @@ def read_rows(file: Path) -> Rows:
     """Return the rows that `write_rows` wrote to `file`, memory-mapped."""
     from datasets import Dataset
 
-    counts = RowCounts(**json.loads(_counts_file(file).read_bytes()))
+    counts = RowCounts.parse(_counts_file(file).read_bytes())
     return Rows(Dataset.from_file(str(file)), counts)
 
 
-def count_rows(conversations: Iterable[Conversation], settings: RowSettings) -> RowCounts:
-    """Return the counts of the rows that `write_rows` writes. Raise and warn as `check_rows`."""
+def count_rows(
+    conversations: Iterable[Conversation],
+    settings: RowSettings,
+    use: Callable[[Encoded], None] = lambda encoded: None,
+) -> RowCounts:
+    """Return the counts of the rows that `write_rows` writes. Raise and warn as `check_rows`.
+
+    Calls `use` with the rows, batch by batch and in order.
+    """
     counts = RowCounts()
+    ends = frozenset(settings.encoder.end_ids()[-1:])
     for encoded in _encode(conversations, settings):
-        counts = counts.with_batch(encoded)
+        counts = counts.with_batch(encoded, ends)
+        use(encoded)
     check_rows(counts, settings)
     return counts
 
@@ -150,9 +215,12 @@ def count_rows(conversations: Iterable[Conversation], settings: RowSettings) -> 
 def check_rows(counts: RowCounts, settings: RowSettings) -> None:
     """Warn of excluded rows. Raise DataError if there are more than the settings allow.
 
-    Raise ConfigError for a token without an embedding in the base.
+    Raise DataError for other findings beyond their limits, and for a row that learns nothing or no
+    end; ConfigError for a token without an embedding in the base.
     """
     _check_excluded(counts, settings)
+    _check_learned(counts)
+    _check_limits(counts, settings)
     if settings.embeddings is not None:
         check_ids(counts.largest_id, settings.encoder.tokenizer, settings.embeddings)
 
@@ -177,6 +245,44 @@ def _check_excluded(counts: RowCounts, settings: RowSettings) -> None:
         rows=counts.excluded,
         first=counts.first_excluded,
     )
+
+
+def _check_learned(counts: RowCounts) -> None:
+    """Raise DataError for rows that would teach a model nothing, or to go on for ever."""
+    if counts.unlearned is not None:
+        raise DataError(
+            f"row {counts.unlearned} of {counts.rows} has no token to learn: its reference is "
+            "empty once it is encoded; mend it, or remove the conversation"
+        )
+    if counts.endless is not None:
+        raise DataError(
+            f"row {counts.endless} of {counts.rows} does not learn the token that ends a summary, "
+            "so that the adapter would not stop: mend the tokenizer of model.base, whose end token "
+            "must survive encoding"
+        )
+
+
+def _check_limits(counts: RowCounts, settings: RowSettings) -> None:
+    """Raise DataError for more findings than a limit of the config allows."""
+    shortened = settings.max_shortened_fraction
+    if shortened is not None and counts.shortened > shortened * counts.rows:
+        raise DataError(
+            f"{counts.shortened:,} of {counts.rows:,} rows lose turns to fit into "
+            f"{settings.encoder.max_tokens:,} tokens; limits.max_shortened_fraction allows "
+            f"{shortened:.0%}: raise training.max_tokens, or the limit"
+        )
+    cut = settings.max_cut_fraction
+    if cut is None or settings.max_new_tokens is None:
+        return
+    longer = counts.longer_than(settings.max_new_tokens)
+    if longer > cut * counts.rows:
+        longest = max(counts.by_learned_tokens)
+        raise DataError(
+            f"{longer:,} of {counts.rows:,} references are longer than generation.max_new_tokens "
+            f"({settings.max_new_tokens}; the longest with its end has {longest:,} tokens), so "
+            "that summaries as long as they are would be cut; limits.max_cut_fraction allows "
+            f"{cut:.0%}: raise generation.max_new_tokens, or the limit"
+        )
 
 
 def _encode(conversations: Iterable[Conversation], settings: RowSettings) -> Iterator[Encoded]:

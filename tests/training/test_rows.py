@@ -3,6 +3,7 @@
 import json
 import pickle
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from job.config.sections import PromptSection
 from job.conversations.record import Conversation, Source, Turn
 from job.errors import ConfigError, DataError
 from job.model.load import context_tokens
-from job.prompt.encode import Encoder, NothingToSummarizeError, TooLongError
+from job.prompt.encode import IGNORED, Encoder, NothingToSummarizeError, TooLongError
 from job.prompt.template import make_prompt
 from job.telemetry import LOGGER
 from job.training.rows import (
@@ -97,6 +98,8 @@ def test_rows_are_those_of_encoding_one_by_one(
         "tokens": sum(len(row.input_ids) for row in rows),
         "longest_tokens": max(len(row.input_ids) for row in rows),
         "shortened_rows": sum(row.dropped_turns > 0 for row in rows),
+        "dropped_turns": sum(row.dropped_turns for row in rows),
+        "dropped_tokens": written.counted.dropped_tokens,
         "excluded_rows": len(reasons),
     }
     assert written.counted.largest_id == max(max(row.input_ids) for row in rows)
@@ -156,3 +159,57 @@ def test_the_context_is_what_the_base_says(tmp_path):
     assert context_tokens(tmp_path) == 1024
     (tmp_path / "config.json").write_text("{}")
     assert context_tokens(tmp_path) is None
+
+
+class Faulty(Encoder):
+    """An encoder that loses labels: those of whole rows, or of their ends."""
+
+    lost = slice(None)
+
+    def encode_examples(self, conversations):
+        rows = super().encode_examples(conversations)
+        for row in rows[3:]:
+            kept = [IGNORED] * len(row.labels[self.lost])
+            row.labels[self.lost] = kept
+        return rows
+
+
+class Endless(Faulty):
+    lost = slice(-1, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Faulty, "row 4 of 8 has no token to learn"),
+        (Endless, "row 4 of 8 does not learn the token that ends a summary"),
+    ],
+)
+def test_rows_that_teach_nothing_or_no_end_are_refused(tokenizer, kind, message):
+    rules = settings(tokenizer, references="first", max_tokens=200_000)
+    encoder = rules.encoder
+    faulty = kind(encoder.prompt, encoder.tokenizer, encoder.max_tokens)
+    spoken = [each._replace(references=("A summary.",)) for each in varied(8)]
+    assert count_rows(spoken, rules).rows == 8
+    with pytest.raises(DataError, match=message):
+        count_rows(spoken, replace(rules, encoder=faulty))
+
+
+def test_lost_turns_and_their_tokens_are_counted(tokenizer):
+    rules = settings(tokenizer, references="first")
+    conversations = varied(70)
+    counts = count_rows(conversations, rules)
+    dropped = 0
+    for conversation in conversations:
+        first = conversation._replace(references=conversation.references[:1])
+        for row in rules.encoder.encode_examples([first]):
+            if isinstance(row, TooLongError) or not row.dropped_turns:
+                continue
+            (whole,) = rules.encoder.tokenize_each([conversation])
+            if whole is None:  # more characters than are ever tokenized
+                assert row.dropped_tokens is None
+                continue
+            assert row.dropped_tokens == len(whole) - row.labels.count(IGNORED)
+            dropped += row.dropped_tokens
+    assert counts.dropped_tokens == dropped > 0
+    assert counts.dropped_turns >= counts.shortened > 0
