@@ -42,6 +42,15 @@ class Cluster:
 ALONE = Cluster()
 
 
+def check_distribution(distribution: str, processes: int) -> None:
+    """Raise ConfigError if a single process, of all nodes, is to share the base with others."""
+    if distribution == "fsdp" and processes == 1:
+        raise ConfigError(
+            "training.distribution: fsdp shares the base between processes, and there is one: "
+            "use ddp"
+        )
+
+
 @dataclass(frozen=True)
 class _Names:
     """The names of one scheduler's environment variables."""

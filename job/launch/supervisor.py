@@ -18,7 +18,7 @@ from job.errors import ConfigError
 from job.gpus.lines import gpu_lines
 from job.gpus.required import required_gpus
 from job.launch.attempt_note import settle
-from job.launch.cluster import ALONE, Cluster, find_cluster
+from job.launch.cluster import ALONE, Cluster, check_distribution, find_cluster
 from job.launch.memory import ControlGroup, own_control_group
 from job.launch.outcome import End, Outcome, judge, read_outcomes
 from job.launch.peers import Peers
@@ -50,11 +50,7 @@ def run_training(config: TrainConfig) -> Outcome:
         raise ConfigError(
             f"training.processes: {processes}, but this machine has {gpus} GPUs: {gpus} at the most"
         )
-    if config.training.distribution == "fsdp" and processes * cluster.nodes == 1:
-        raise ConfigError(
-            "training.distribution: fsdp shares the base between processes, and there is one: "
-            "use ddp"
-        )
+    check_distribution(config.training.distribution, processes * cluster.nodes)
     url = notice_url(config.limits.spot_notice, os.environ)
     notice = SpotNotice(url) if url else None
 

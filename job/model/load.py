@@ -322,14 +322,20 @@ def bitsandbytes_settings(
     )
 
 
-def _check_possible(base: Base, quantization: Quantization, sharded: bool) -> None:
-    """Raise ConfigError for a base's own quantization that cannot be sharded, or read rightly."""
-    if sharded and quantization.in_memory in METHODS:
+def check_shardable(quantization: Quantization, uri: str) -> None:
+    """Raise ConfigError for a base whose own quantization cannot be shared by processes."""
+    if quantization.in_memory in METHODS:
         raise ConfigError(
-            f"training.distribution: fsdp cannot shard {base.uri}, which is quantized "
+            f"training.distribution: fsdp cannot shard {uri}, which is quantized "
             f"({quantization.own}): use training.distribution: ddp, or the base that it was made "
             "from"
         )
+
+
+def _check_possible(base: Base, quantization: Quantization, sharded: bool) -> None:
+    """Raise ConfigError for a base's own quantization that cannot be sharded, or read rightly."""
+    if sharded:
+        check_shardable(quantization, base.uri)
     if quantization.own == "fp8":
         config = read_json(files_in_folder(base.path, base.uri), CONFIG)
         check_blocks(base.path, base.uri, config)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from job.config.commands import TrainConfig
 from job.errors import ConfigError
+from job.inference.summaries import check_budget
 from job.model.adapter import lora_config
 from job.model.describe import Facts, facts_of
-from job.model.load import base_quantization
+from job.model.load import base_quantization, check_shardable, read_quantization
 from job.model.quantization import METHODS
 from job.training.causes import blaming_the_config
 
@@ -42,6 +43,9 @@ def examine_base(folder: Path, config: TrainConfig) -> Examined:
 
     if config.publish.merged:
         _check_mergeable(folder, config)
+    if config.training.distribution == "fsdp":
+        quantization = read_quantization(folder, config.model.base, config.model)
+        check_shardable(quantization, config.model.base)
     with blaming_the_config():
         facts, model = facts_of(folder, config.model)
         adapter = lora_config(config.lora, model)
@@ -49,6 +53,7 @@ def examine_base(folder: Path, config: TrainConfig) -> Examined:
         adapter.use_dora = False
         # Else the adapter of a large base is allocated and filled for nothing: gigabytes.
         tuned = get_peft_model(model, adapter, low_cpu_mem_usage=True)
+    check_budget(config.generation, facts.context)
 
     trained = sum(each.numel() for each in tuned.parameters() if each.requires_grad)
     if config.lora.variant == "dora":
