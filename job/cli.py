@@ -269,7 +269,14 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
     type=click.Choice(["train", "summarize", "evaluate"]),
     help="Command that the config is for; by default the one whose keys fit.",
 )
-def plan(config: str, overrides: Sequence[str], variables: Sequence[str], command: Any) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, for programs.")
+def plan(
+    config: str,
+    overrides: Sequence[str],
+    variables: Sequence[str],
+    command: Any,
+    as_json: bool,
+) -> int:
     """Check all that can be checked before paying. Needs no GPU."""
     from job.config.load import load_config
     from job.evaluation.metrics.all_metrics import METRICS
@@ -279,7 +286,7 @@ def plan(config: str, overrides: Sequence[str], variables: Sequence[str], comman
     loaded = load_config(command, read_config(config), overrides, values, METRICS)
     from job.preflight.plan import plan as plan_job
 
-    return _print_plan(plan_job(loaded))
+    return _print_plan(plan_job(loaded), as_json)
 
 
 recap.add_command(champion)
@@ -303,11 +310,19 @@ def demo() -> None:
     run_demo()
 
 
-def _print_plan(plan: Any) -> int:
-    """Print the plan with all its errors, and raise the first one."""
+def _print_plan(plan: Any, as_json: bool = False) -> int:
+    """Print the plan with all its errors, and raise the first one.
+
+    Only a terminal sees the example: what is piped may be kept, and would quote a conversation.
+    """
     from job.printable import printable
 
-    click.echo(printable(plan.text()))
+    if not sys.stdout.isatty():
+        plan = plan.without_example()
+    if as_json:
+        click.echo(printable(json.dumps(plan.report(), indent=2, ensure_ascii=False)))
+    else:
+        click.echo(printable(plan.text()))
     if plan.error:
         raise plan.error
     return ExitCode.DONE

@@ -19,6 +19,7 @@ from job.identity import blake2b_16
 # Two public copies of one TweetSumm dialog, preprocessed in different ways, have a similarity of
 # 0.71 to 0.80; of different dialogs no two have more than 0.14.
 NEAR = 0.6
+MAX_NAMED_REPEATS = 3
 NO_WORD = re.compile(r"[^\w\s]+|_+")
 
 
@@ -35,6 +36,15 @@ class Overlap:
     kind: Literal["exact", "near"]
     similarity: float
     count: int
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """The numbers of conversations that repeat an earlier one of their split, and the first."""
+
+    exact: int  # with the same words
+    near: int
+    first: list[tuple[str, str]]  # ids of some earlier ones, and of those that repeat them
 
 
 class _Nearest(NamedTuple):
@@ -117,6 +127,26 @@ def find_overlap(
             overlap = Overlap(train_id, validation_id, kind, round(similarity, 4), counts[text])
             overlaps.append(overlap)
     return sorted(overlaps, key=lambda overlap: (overlap.kind, -overlap.similarity))
+
+
+def find_repeats(conversations: Iterable[Conversation]) -> Repeats:
+    """Count the conversations that repeat an earlier one: with the same words, or nearly."""
+    ids: dict[str, str] = {}
+    exact = 0
+    first: list[tuple[str, str]] = []
+    for conversation in conversations:
+        known = ids.setdefault(_words_of(conversation), conversation.id)
+        if known != conversation.id:
+            exact += 1
+            if exact <= MAX_NAMED_REPEATS:
+                first.append((known, conversation.id))
+
+    names = list(ids.values())
+    near: dict[int, int] = {}
+    for pair in near_pairs(list(ids), None, NEAR):
+        near.setdefault(pair.right, pair.left)
+    first += [(names[earlier], names[later]) for later, earlier in near.items()]
+    return Repeats(exact, len(near), first[:MAX_NAMED_REPEATS])
 
 
 def _ids_by_text(conversations: Iterable[Conversation]) -> dict[str, list[str]]:

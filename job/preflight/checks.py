@@ -1,29 +1,34 @@
 """A plan: named checks, each with a result or an error."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
 
 from job.errors import DataError, RecapError
 
 Value = TypeVar("Value", covariant=True)
 
+Facts = Mapping[str, Any]
+EXAMPLE = "example"  # name of the check that quotes a conversation
+
 MIN_REPETITION = 60  # characters; shorter ends of errors may stay
 
 # Errors that name one of these keys need no other key before them.
-NAMED_KEYS = ("model", "prompt.", "lora", "training.")
+NAMED_KEYS = ("model", "prompt.", "lora", "training.", "generation.", "publish.")
 
 
 @dataclass(frozen=True)
 class Found(Generic[Value]):
     """The answer to a question: a text of one line or more, and the value for later questions.
 
-    Some answers are that nothing is known, as another check has failed.
+    Some answers are that nothing is known, as another check has failed. `facts` are its numbers, as
+    JSON types.
     """
 
     text: str
     value: Value
     is_known: bool = True
+    facts: Facts = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Check:
     found: str
     error: RecapError | None = None
     is_known: bool = True
+    facts: Facts = field(default_factory=dict)
 
     @property
     def mark(self) -> str:
@@ -41,6 +47,14 @@ class Check:
         if self.error:
             return "✗"
         return "✓" if self.is_known else "–"
+
+    def report(self) -> dict[str, Any]:
+        """Return the check as JSON types."""
+        state = {"✗": "error", "✓": "well", "–": "unknown"}[self.mark]
+        report: dict[str, Any] = {"name": self.name, "state": state, "text": self.found}
+        if self.error:
+            report["exit_code"] = int(self.error.exit_code)
+        return report | {"facts": self.facts}
 
 
 def check(name: str, question: Callable[[], str], key: str | None = None) -> Check:
@@ -60,7 +74,7 @@ def check_value(
     except RecapError as error:
         named = _with_key(error, key)
         return Check(name, str(named), named), None
-    return Check(name, found.text, is_known=found.is_known), found.value
+    return Check(name, found.text, is_known=found.is_known, facts=found.facts), found.value
 
 
 def _with_key(error: RecapError, key: str | None) -> RecapError:
@@ -114,6 +128,22 @@ class Plan:
             text = text.replace("\n", "\n" + " " * 16)
             lines.append(f"  {found.mark} {found.name:12}{text}")
         return "\n".join(lines)
+
+    def without_example(self) -> "Plan":
+        """Return the plan without the check that quotes a conversation, for logs and files."""
+        return replace(self, checks=[each for each in self.checks if each.name != EXAMPLE])
+
+    def report(self) -> dict[str, Any]:
+        """Return the plan as JSON types. `config` is the resolved one, in YAML."""
+        return {
+            "title": self.title,
+            "run": self.run,
+            "done": self.done,
+            "exit_code": int(self.error.exit_code) if self.error else 0,
+            "story": list(self.story),
+            "checks": [each.report() for each in self.checks],
+            "config": self.config,
+        }
 
     def text(self) -> str:
         """Return the findings, followed by the config with every default."""

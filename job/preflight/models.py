@@ -6,6 +6,7 @@ a plan fetches no weights. It runs no code that a base brings along.
 
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,14 @@ BYTES_IN_4_BITS = (
 )
 
 
+@dataclass(frozen=True)
+class Rendered:
+    """The prompt of a training, and the number of tokens that have an embedding in its base."""
+
+    prompt: Prompt
+    embeddings: int
+
+
 def announce(uri: str, trust_remote_code: bool) -> None:
     """Log that the base at `uri` will be asked. Called before anything loads torch for that."""
     if not trust_remote_code:
@@ -58,7 +67,7 @@ def training_checks(
     small: SmallFiles,
     cleaning: Iterable[CleaningStep],
     begun: Prompt | None,
-) -> tuple[list[Check], Prompt | None]:
+) -> tuple[list[Check], Rendered | None]:
     """Return the checks of model, adapter and prompt of a training, by the base's small files.
 
     `begun` is the prompt of a run that has begun. Return the prompt too, None if it is not known.
@@ -86,7 +95,7 @@ def training_checks(
         lambda: _describe_prompt(config.prompt, small, embeddings, cleaning, begun),
         "model.base",
     )
-    return [model, serving, asked], prompt
+    return [model, serving, asked], Rendered(prompt, embeddings) if prompt else None
 
 
 def advice_against_sharding(share: FourBitShare) -> list[str]:

@@ -1,15 +1,13 @@
 """Plan a training: data, optimizer steps, rows, base, output, Hub, and the state of the run."""
 
-import math
 import os
 
 from job.config.commands import TrainConfig
 from job.config.load import resolved_yaml
 from job.errors import ConfigError, DataError
 from job.evaluation.evaluate import why_unscorable
-from job.launch.cluster import ALONE, Cluster, find_cluster
+from job.launch.cluster import ALONE, Cluster, check_distribution, find_cluster
 from job.model.license import base_license
-from job.model.load import context_tokens
 from job.preflight.access import (
     SmallFiles,
     check_hub_access,
@@ -18,28 +16,27 @@ from job.preflight.access import (
     small_files,
 )
 from job.preflight.checks import Check, Found, Plan, check, check_value
+from job.preflight.contents import contents_checks
 from job.preflight.evaluating import others_checks
 from job.preflight.gate import gate_checks
 from job.preflight.metric_models import metric_model_checks
 from job.preflight.models import announce, training_checks
+from job.preflight.rows import rows_checks
 from job.preflight.standing import (
     Standing,
     find_finished_standing,
     find_standing,
     find_standing_without_data,
 )
-from job.prompt.encode import Encoder
+from job.preflight.steps import describe_steps, rows_at_most
 from job.prompt.template import Prompt
 from job.training.examples import Examples, read_examples
-from job.training.rows import RowSettings, count_rows, row_tokens
 from job.training.stored_examples import read_examples_once
 from job.training.validation import Validation, split_validation
 
-MAX_ENCODED_CONVERSATIONS = 20_000  # about a minute
-
 
 def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False) -> Plan:
-    """Plan a training: read its data whole, and count its steps and, if that is quick, its rows.
+    """Plan a training: read its data whole, encode its rows, and count its steps.
 
     Checks the base, that output and Hub can be written, and the nodes if there are several. A run
     that is done needs none of these checks.
@@ -65,8 +62,7 @@ def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief:
         run, standing = check_value(
             "run", lambda: _found(find_standing(config, examples, fresh, small)), "output"
         )
-        steps = Check("steps", _count_steps(config, examples, cluster.nodes if cluster else 1))
-        checks = [data, *_scores(config, examples), steps, run]
+        checks = [data, *contents_checks(config, examples, brief), *_scores(config, examples), run]
     elif isinstance(data.error, DataError | ConfigError):
         # The data is wrong, so the run cannot have finished with it.
         checks = [data]
@@ -78,8 +74,9 @@ def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief:
         checks = [data, run]
 
     standing = standing or Standing(config.run, "")
+    nodes_there = cluster.nodes if cluster else 1
     if not standing.done:
-        checks += _model(config, small, examples, brief, standing.prompt)
+        checks += _model(config, small, examples, brief, standing.prompt, nodes_there)
         checks.append(
             check("output", lambda: probe_output(config.output, config.storage), "output")
         )
@@ -89,10 +86,18 @@ def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief:
         checks += gate_checks(config, adapter, scored, choosing)
         if cluster != ALONE:
             checks.append(nodes)
+        if config.training.distribution == "fsdp":
+            checks.append(check_value("processes", lambda: _processes(config, nodes_there))[0])
         if config.publish.hub:
             repository = config.publish.hub
             checks.append(check("hub", lambda: check_hub_access(repository)))
             checks.append(check_value("license", lambda: _license(config))[0])
+    if examples and not any(each.name == "steps" for each in checks):
+        most = rows_at_most(config, examples)
+        steps, _ = check_value(
+            "steps", lambda: describe_steps(config, most, nodes_there, is_exact=False)
+        )
+        checks.append(steps)
     return _plan(config, checks, standing)
 
 
@@ -126,6 +131,16 @@ def _find_nodes() -> Found[Cluster]:
     return Found(str(cluster), cluster)
 
 
+def _processes(config: TrainConfig, nodes: int) -> Found[None]:
+    """Return how many processes share the base. Raise ConfigError if there is only one."""
+    processes = config.training.processes
+    if processes is None:
+        text = "not known here: one for each GPU, and to share the base takes two at least"
+        return Found(text, None, is_known=False)
+    check_distribution(config.training.distribution, processes * nodes)
+    return Found(f"{processes * nodes} share the base", None)
+
+
 def _found(standing: Standing) -> Found[Standing]:
     return Found(standing.state, standing, standing.is_known)
 
@@ -136,6 +151,7 @@ def _model(
     examples: Examples | None,
     brief: bool,
     begun: Prompt | None,
+    nodes: int,
 ) -> list[Check]:
     """Return the checks of the base, and of what its small files can be asked, wherever it is.
 
@@ -161,10 +177,10 @@ def _model(
     if brief or base.error:
         return [base]
     cleaning = examples.cleaning if examples else ()
-    asked, prompt = training_checks(config, small, cleaning, begun)
+    asked, rendered = training_checks(config, small, cleaning, begun)
     checks = [base, *asked]
-    if examples and prompt:
-        checks += _rows(config, small, examples, prompt)
+    if examples and rendered:
+        checks += rows_checks(config, small, examples, rendered, nodes)
     return checks
 
 
@@ -191,26 +207,7 @@ def _read_data(config: TrainConfig, brief: bool) -> Found[Examples]:
     )
     if examples.why_without:
         lines.append(f"without reference: {examples.why_without}")
-    return Found("\n".join(lines), examples)
-
-
-def _count_steps(config: TrainConfig, examples: Examples, nodes: int) -> str:
-    """Return the number of optimizer steps and of rows in each."""
-    section = config.training
-    if config.data.references == "first":
-        rows = examples.of_train.conversations
-    else:
-        rows = examples.of_train.references
-    per_process = section.batch_size * section.gradient_accumulation_steps
-    per_step = per_process * (section.processes or 1) * nodes
-    per_epoch = math.ceil(rows / per_step)
-    steps = section.max_steps or math.ceil(per_epoch * section.epochs)
-    # Without `processes`, there will be one for each GPU of a machine that is not known here.
-    each = "" if section.processes else " and process"
-    packed = " at the most (packing joins rows)" if section.packing else ""
-    return (
-        f"{steps:,} of {per_step} rows{each}{packed}; {rows:,} rows, {per_epoch:,} steps an epoch"
-    )
+    return Found("\n".join(lines), examples, facts=counts)
 
 
 def _scores(config: TrainConfig, examples: Examples) -> list[Check]:
@@ -251,36 +248,3 @@ def _validation(config: TrainConfig, examples: Examples) -> Validation:
         return split_validation(config, examples.validation)
     except DataError:
         return Validation([], [], is_held_out=True)  # the check of scores says why
-
-
-def _rows(
-    config: TrainConfig, small: SmallFiles, examples: Examples, prompt: Prompt
-) -> list[Check]:
-    """Return a check that counts the rows that fit, by encoding them as the training will.
-
-    None if that would take minutes.
-    """
-    conversations = examples.of_train.conversations + examples.of_validation.conversations
-    if conversations > MAX_ENCODED_CONVERSATIONS:
-        return []
-    context = context_tokens(small.folder)
-    settings = RowSettings(
-        Encoder(prompt, small.tokenizer, row_tokens(config.training.max_tokens, context)),
-        config.data.references,
-        config.limits.max_excluded_fraction,
-        context=context,
-    )
-    return [check("rows", lambda: _count_rows(examples, settings))]
-
-
-def _count_rows(examples: Examples, settings: RowSettings) -> str:
-    lines = []
-    for name, conversations in (("train", examples.train), ("validation", examples.validation)):
-        rows = count_rows(conversations, settings)
-        line = f"{name:11}{rows.rows:>7,} rows of at most {rows.longest:,} tokens"
-        if rows.shortened:
-            line += f", {rows.shortened:,} without some turns"
-        if rows.excluded:
-            line += f"; warning: {rows.excluded:,} fit no way and are left out"
-        lines.append(line)
-    return "\n".join(lines)

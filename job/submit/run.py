@@ -175,7 +175,7 @@ def _plan_or_raise(config: Config) -> Plan:
             "--no-plan submits without it, or install all of recap"
         )
     found = plan(config)
-    click.echo(printable(found.findings()) + "\n", err=True)
+    click.echo(printable(found.without_example().findings()) + "\n", err=True)
     error = found.error
     if error and error.exit_code in ACCESS_CODES:
         # The job may have what this machine lacks: it has a role and a network of its own.

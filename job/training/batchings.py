@@ -1,0 +1,118 @@
+"""Count what the ways to batch a training's rows would cost: steps, passes, and padding.
+
+The samplers and the budget are those of the trainer, so that the numbers are those of the run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from job.config.training_sections import TrainingSection
+from job.training.batches import (
+    TOKENS_OF_A_PASS,
+    TOKENS_OF_A_PASS_ON_A_GPU,
+    Budget,
+    EpochSampler,
+    Ranks,
+    StepSampler,
+    lengths_of,
+)
+
+BY_LENGTH = "by length"
+AS_THEY_COME = "as they come"
+PACKED = "packed"
+
+
+@dataclass(frozen=True)
+class Batching:
+    """The costs of the first epoch with one way to batch the rows."""
+
+    way: str
+    rows: int  # after packing
+    steps: int
+    passes: int  # forward passes, of all ranks
+    tokens: int
+    padded_tokens: int  # with padding
+
+    @property
+    def efficiency(self) -> float:
+        """The share of the computed tokens that are no padding."""
+        return self.tokens / self.padded_tokens
+
+    def facts(self) -> dict[str, Any]:
+        """Return the costs as JSON types."""
+        return {
+            "rows": self.rows,
+            "steps_per_epoch": self.steps,
+            "passes_per_epoch": self.passes,
+            "tokens": self.tokens,
+            "padded_tokens": self.padded_tokens,
+            "efficiency": round(self.efficiency, 4),
+        }
+
+
+def chosen_way(section: TrainingSection) -> str:
+    """Return the way to batch that a config chooses."""
+    if section.packing:
+        return PACKED
+    return BY_LENGTH if section.group_by_length else AS_THEY_COME
+
+
+def batchings_of(lengths: Sequence[int], section: TrainingSection, ranks: int) -> list[Batching]:
+    """Return the costs of each way: rows by length, as they come, and packed.
+
+    `lengths` are the tokens of each row, in the order of the data.
+    """
+    packed = packed_lengths(lengths, section.max_tokens)
+    return [
+        _batching(BY_LENGTH, lengths, section, ranks),
+        _batching(AS_THEY_COME, lengths, section, ranks),
+        _batching(PACKED, packed, section, ranks),
+    ]
+
+
+def packed_lengths(lengths: Sequence[int], max_tokens: int) -> list[int]:
+    """Return the tokens of each row after TRL has packed rows of these lengths.
+
+    TRL packs them: its rows are counted, not estimated.
+    """
+    import numpy as np
+    import pyarrow as pa
+    from datasets import Dataset
+    from datasets.table import InMemoryTable
+    from trl import pack_dataset
+
+    ends = np.cumsum([0, *lengths], dtype=np.int32)
+    # One byte a token: what the tokens are makes no difference.
+    rows = pa.ListArray.from_arrays(ends, np.zeros(int(ends[-1]), dtype=np.int8))
+    dataset = Dataset(InMemoryTable(pa.table({"input_ids": rows})))
+    return lengths_of(pack_dataset(dataset, max_tokens, map_kwargs={"keep_in_memory": True}))
+
+
+def _batching(way: str, lengths: Sequence[int], section: TrainingSection, ranks: int) -> Batching:
+    """Return what the trainer would compute in its first epoch."""
+    rows_of_a_rank = section.batch_size * section.gradient_accumulation_steps
+    budget = Budget(
+        section.batch_size * max(lengths),
+        TOKENS_OF_A_PASS_ON_A_GPU if torch.cuda.is_available() else TOKENS_OF_A_PASS,
+        joins_rows=way == PACKED,
+    )
+    grouped = list(lengths) if way == BY_LENGTH else [1] * len(lengths)
+    steps = passes = padded = 0
+    for rank in range(ranks):
+        order = EpochSampler(grouped, rows_of_a_rank, section.seed, lambda: 0)
+        sampler = StepSampler(order, lengths, rows_of_a_rank * ranks, Ranks(ranks, rank))
+        steps = len(sampler)
+        for rows in sampler:
+            own = [lengths[row] for row in rows]
+            for batch in budget.divide(own):
+                passes += 1
+                padded += _tokens_of([own[row] for row in batch], budget)
+    return Batching(way, len(lengths), steps, passes, sum(lengths), padded)
+
+
+def _tokens_of(lengths: Sequence[int], budget: Budget) -> int:
+    """Return the tokens of a micro-batch, padding included."""
+    return sum(lengths) if budget.joins_rows else len(lengths) * max(lengths)
