@@ -1,0 +1,236 @@
+"""The list of 60 bad configs: 45 by their keys alone, and 15 by a base that cannot work.
+
+Each has the words of its message that name the fix.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from job.errors import ExitCode
+from tests.tiny import CHAT_TEMPLATE
+
+Keys = Mapping[str, Any]  # dotted paths and their values
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A good config with some other `keys`; `fix` is in the message with which it ends."""
+
+    name: str
+    keys: Keys
+    fix: str
+
+
+@dataclass(frozen=True)
+class BadBase:
+    """A good base after `change`, and other `keys` of the config."""
+
+    name: str
+    change: Callable[[Path], None]
+    fix: str
+    keys: Keys = field(default_factory=dict)
+    code: ExitCode = ExitCode.CONFIG
+
+
+def called(path: str) -> str:
+    """Return the answer to a name of another program."""
+    return f"it is called {path} here"
+
+
+BAD_CONFIGS = [
+    # TRL
+    Bad("SFTConfig.max_length", {"training.max_length": 512}, called("training.max_tokens")),
+    Bad("max_seq_length", {"training.max_seq_length": 512}, called("training.max_tokens")),
+    Bad("dataset_text_field", {"data.dataset_text_field": "text"}, "data.columns for tables"),
+    Bad("completion_only_loss", {"training.completion_only_loss": True}, "remove it"),
+    Bad("packing_strategy", {"training.packing_strategy": "bfd"}, "on or off: training.packing"),
+    # transformers
+    Bad("num_train_epochs", {"training.num_train_epochs": 3}, called("training.epochs")),
+    Bad("batch size", {"per_device_train_batch_size": 8}, called("training.batch_size")),
+    Bad("evaluation_strategy", {"training.evaluation_strategy": "steps"}, "evaluate_every_steps"),
+    Bad("lr_scheduler_type", {"training.lr_scheduler_type": "linear"}, "training.scheduler"),
+    Bad("warmup_steps", {"training.warmup_steps": 100}, "a share of all steps, from 0 to below 1"),
+    Bad("load_best_model_at_end", {"training.load_best_model_at_end": True}, "best_evaluation"),
+    Bad("gradient_checkpointing", {"training.gradient_checkpointing": True}, "activation_check"),
+    Bad("bf16", {"training.bf16": True}, "model.dtype is bfloat16, float16, float32 or auto"),
+    Bad("report_to", {"training.report_to": "wandb"}, "TensorBoard is always written"),
+    Bad("push_to_hub", {"publish.push_to_hub": True}, "publish.hub here (org/name)"),
+    # peft and bitsandbytes
+    Bad("lora_alpha", {"lora.lora_alpha": 16}, called("lora.alpha")),
+    Bad("modules_to_save", {"lora.modules_to_save": ["lm_head"]}, "lora.target_modules names them"),
+    Bad("use_dora", {"lora.use_dora": True}, "lora.variant here (lora, rslora or dora)"),
+    Bad("load_in_8bit", {"model.load_in_8bit": True}, "nf4, nf4-double, or null for none"),
+    Bad("double quantization", {"model.bnb_4bit_use_double_quant": True}, "nf4-double is with"),
+    # axolotl
+    Bad("sequence_len", {"sequence_len": 4096}, called("training.max_tokens")),
+    Bad("micro_batch_size", {"micro_batch_size": 2}, called("training.batch_size")),
+    Bad("datasets", {"datasets": [{"path": "d"}]}, called("data.train")),
+    Bad("val_set_size", {"val_set_size": 0.1}, called("data.validation_fraction")),
+    # LLaMA-Factory
+    Bad("cutoff_len", {"cutoff_len": 2048}, called("training.max_tokens")),
+    Bad("quantization_bit", {"quantization_bit": 4}, called("model.quantization")),
+    Bad("template", {"template": "llama3"}, "chat is the base's own template"),
+    # Unsloth and the notebook
+    Bad("unsloth's checkpointing", {"use_gradient_checkpointing": "unsloth"}, "activation_check"),
+    Bad("random_state", {"random_state": 3407}, called("training.seed")),
+    Bad("use_4bit", {"use_4bit": True}, called("model.quantization")),
+    # Values of others
+    Bad("bf16 as a dtype", {"model.dtype": "bf16"}, "did you mean bfloat16?"),
+    Bad("4bit", {"model.quantization": "4bit"}, "did you mean nf4-double?"),
+    Bad("flash_attn", {"model.attention": "flash_attn"}, "did you mean flash_attention_2?"),
+    Bad("8-bit AdamW", {"training.optimizer": "adamw_bnb_8bit"}, "did you mean adamw_8bit?"),
+    Bad("all modules", {"lora.target_modules": "all"}, "did you mean all-linear?"),
+    Bad("no maximum of steps", {"training.max_steps": -1}, "did you mean null?"),
+    # Slips
+    Bad("a typing error", {"training.learning_rat": 1e-4}, "did you mean learning_rate?"),
+    Bad("a rate in percent", {"training.learning_rate": 5}, "a number above 0 and at most 1"),
+    Bad("a file as output", {"output": "runs.jsonl"}, "name a folder, or end it with a slash"),
+    Bad("a token", {"publish.hub_token": "x"}, "set HF_TOKEN in the environment"),
+    # Combinations that are impossible
+    Bad(
+        "two units of saving",
+        {"training.save_every_steps": 5, "training.save_every_epochs": 1},
+        "save_every_steps and save_every_epochs are both set: keep one of them",
+    ),
+    Bad(
+        "an optimizer that fsdp cannot shard",
+        {"training.distribution": "fsdp", "training.optimizer": "adamw_8bit"},
+        "use adamw_torch or adamw_torch_fused",
+    ),
+    Bad(
+        "code of a base that is not pinned",
+        {"model.trust_remote_code": True},
+        "pin model.revision to a 40-digit commit",
+    ),
+    Bad(
+        "a champion that is not named",
+        {"publish.gate": {"better_than": ["champion"]}},
+        "set publish.champion",
+    ),
+    Bad(
+        "a stall that is shorter than an upload",
+        {"limits.stall_minutes": 5},
+        "raise one or lower the other",
+    ),
+]
+
+
+def change_json(path: Path, **values: Any) -> None:
+    """Set keys of a JSON file."""
+    content = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(content | values), encoding="utf-8")
+
+
+def config_with(**values: Any) -> Callable[[Path], None]:
+    """Return a change that sets keys of config.json."""
+    return lambda base: change_json(base / "config.json", **values)
+
+
+def become(**config: Any) -> Callable[[Path], None]:
+    """Return a change that replaces config.json."""
+    return lambda base: (base / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def several_templates(base: Path) -> None:
+    """Give the tokenizer two chat templates, none of them the default one."""
+    templates = [{"name": name, "template": CHAT_TEMPLATE} for name in ("rag", "tool_use")]
+    change_json(base / "tokenizer_config.json", chat_template=templates)
+
+
+def only_tekken(base: Path) -> None:
+    """Leave the file in which Mistral publishes tokenizers as the only one."""
+    (base / "tokenizer.json").unlink()
+    (base / "tekken.json").write_text("{}")
+
+
+def only_vocabulary(base: Path) -> None:
+    """Leave a vocabulary without its merges."""
+    (base / "tokenizer.json").unlink()
+    (base / "vocab.json").write_text("{}")
+
+
+def broken_template(base: Path) -> None:
+    """Give the tokenizer a chat template that fails."""
+    (base / "chat_template.jinja").write_text("{{ messages + 1 }}")
+
+
+CHAT = {"prompt.style": "chat"}
+T5 = {
+    "model_type": "t5",
+    "vocab_size": 320,
+    "d_model": 32,
+    "num_layers": 1,
+    "is_encoder_decoder": True,
+}
+BERT = {"model_type": "bert", "vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 1}
+BLOOM = {"model_type": "bloom", "vocab_size": 320, "hidden_size": 32, "n_layer": 1, "n_head": 4}
+OWN_CODE = {
+    "auto_map": {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"},
+    "model_type": "own",
+}
+MADE_FROM = "use the base that it was made from"
+
+BAD_BASES = [
+    BadBase(
+        "quantized in a way that recap does not load",
+        config_with(quantization_config={"quant_method": "hqq"}),
+        MADE_FROM,
+    ),
+    BadBase(
+        "quantized by MLX",
+        config_with(quantization_config={"group_size": 64, "bits": 4}),
+        MADE_FROM,
+    ),
+    BadBase(
+        "quantized, to be merged",
+        config_with(quantization_config={"quant_method": "awq", "bits": 4}),
+        "set publish.merged: false",
+        {"publish.merged": True},
+    ),
+    BadBase("an encoder", become(**BERT), "use a base that was trained to generate text"),
+    BadBase("encoder and decoder", become(**T5), "use one that AutoModelForCausalLM loads"),
+    BadBase(
+        "a type that is not known",
+        config_with(model_type="llama9"),
+        "use a recap with a newer transformers, or another base",
+    ),
+    BadBase("code of its own", config_with(**OWN_CODE), "a revision that is pinned"),
+    BadBase("no chat template", lambda base: None, "or prompt.style: instruction", CHAT),
+    BadBase("two chat templates", several_templates, "none is named default", CHAT),
+    BadBase(
+        "only tekken.json",
+        only_tekken,
+        "use a copy of the base with tokenizer.json",
+    ),
+    BadBase(
+        "a vocabulary without merges",
+        only_vocabulary,
+        "copy the tokenizer's files again",
+        code=ExitCode.MISSING,
+    ),
+    BadBase(
+        "tokens beyond the embedding",
+        config_with(vocab_size=200),
+        "take a base whose embedding was resized with its tokenizer",
+    ),
+    BadBase(
+        "attention that its model lacks",
+        become(**BLOOM),
+        "auto chooses by itself",
+        {"model.attention": "sdpa"},
+    ),
+    BadBase(
+        "no module of that name",
+        lambda base: None,
+        "name some of those, or all-linear",
+        {"lora.target_modules": ["c_attn"]},
+    ),
+    BadBase(
+        "a context without room for a conversation",
+        config_with(max_position_embeddings=8),
+        "leave no room for a conversation; lower it",
+    ),
+]

@@ -1,0 +1,145 @@
+"""Claims about the list of bad configs: each message names the fix, and plan and train agree."""
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from job.config.commands import TrainConfig
+from job.errors import ConfigError, ExitCode, RecapError
+from job.launch.supervisor import run_training
+from job.preflight.training import plan_training
+from job.storage.local import LocalStore
+from job.training.examine import examine_base
+from tests.preflight.bad_configs import BAD_BASES, BAD_CONFIGS, Bad, BadBase, change_json
+from tests.training.conftest import records, write_jsonl
+
+
+@pytest.fixture
+def content(tmp_path: Path, places: Path) -> dict[str, Any]:
+    """A config without mistakes, and the data that it names."""
+    return {
+        "run": "r",
+        "model": {"base": str(tmp_path / "base")},
+        "data": {
+            "train": str(write_jsonl(tmp_path / "train.jsonl", records(8))),
+            "validation": str(write_jsonl(tmp_path / "validation.jsonl", records(4, first=100))),
+        },
+        "output": str(tmp_path / "runs"),
+        "training": {"max_tokens": 400, "optimizer": "adamw_torch"},
+        "generation": {"max_new_tokens": 8},
+    }
+
+
+@pytest.fixture
+def good(content: dict[str, Any], tmp_path: Path, base_folder: Path) -> dict[str, Any]:
+    """A config that trains: the base that it names, which is the test's own, is there, too."""
+    shutil.copytree(base_folder, tmp_path / "base")
+    return content
+
+
+def with_keys(config: dict[str, Any], keys: Any) -> dict[str, Any]:
+    """Return the config with other values at some dotted paths."""
+    changed = copy.deepcopy(config)
+    for path, value in keys.items():
+        *above, name = path.split(".")
+        section = changed
+        for part in above:
+            section = section.setdefault(part, {})
+        section[name] = value
+    return changed
+
+
+def end_of_training(config: TrainConfig, work: Path) -> RecapError | None:
+    """Return the error with which `recap train` ends before it loads any weights."""
+    from job.training.prepare import prepare
+
+    error = plan_training(config, brief=True).error
+    if error:
+        return error
+    work.mkdir(exist_ok=True)
+    try:
+        prepare(config, work, LocalStore(str(work)))
+    except RecapError as found:
+        return found
+    return None
+
+
+def test_the_list_has_60_entries_and_15_of_them_are_bases():
+    names = [bad.name for bad in [*BAD_CONFIGS, *BAD_BASES]]
+    assert (len(BAD_CONFIGS), len(BAD_BASES)) == (45, 15)
+    assert len(set(names)) == 60
+
+
+@pytest.mark.parametrize("bad", BAD_CONFIGS, ids=lambda bad: bad.name)
+def test_a_bad_config_ends_plan_and_train_with_its_fix(recap, content, tmp_path, bad: Bad):
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(with_keys(content, bad.keys)), encoding="utf-8")
+    plan = recap("plan", path)
+    train = recap("train", path)
+    assert (plan.code, train.code) == (ExitCode.CONFIG, ExitCode.CONFIG)
+    assert bad.fix in plan.err
+    assert plan.err == train.err
+
+
+def refuses(error: RecapError | None, bad: BadBase) -> bool:
+    """Return True if the error is that of the entry."""
+    return error is not None and bad.fix in str(error) and error.exit_code == bad.code
+
+
+@pytest.mark.parametrize("bad", BAD_BASES, ids=lambda bad: bad.name)
+def test_a_bad_base_ends_a_plan_with_its_fix(good, tmp_path, bad: BadBase):
+    bad.change(tmp_path / "base")
+    error = plan_training(TrainConfig.model_validate(with_keys(good, bad.keys))).error
+    assert refuses(error, bad), error
+
+
+@pytest.mark.bases
+@pytest.mark.parametrize("bad", BAD_BASES, ids=lambda bad: bad.name)
+def test_a_bad_base_ends_a_training_as_its_plan(good, tmp_path, bad: BadBase):
+    bad.change(tmp_path / "base")
+    config = TrainConfig.model_validate(with_keys(good, bad.keys))
+    error = end_of_training(config, tmp_path / "here")
+    assert refuses(error, bad), error
+
+
+def test_what_a_plan_passes_a_training_does_not_refuse(good, tmp_path):
+    config = TrainConfig.model_validate(good)
+    assert plan_training(config).error is None
+    assert end_of_training(config, tmp_path / "here") is None
+
+
+@pytest.mark.parametrize("keys", [{"limits.max_cut_fraction": 0}, {"limits.max_poor_fraction": 0}])
+def test_a_limit_of_the_data_ends_plan_and_train_alike(good, tmp_path, keys):
+    write_jsonl(tmp_path / "train.jsonl", [*records(8), {**records(1, 8)[0], "summaries": ["Oh"]}])
+    wanted = with_keys(good, keys) | {"generation": {"max_new_tokens": 8}}
+    config = TrainConfig.model_validate(wanted)
+    planned = plan_training(config).error
+    trained = end_of_training(config, tmp_path / "here")
+    assert planned is not None
+    assert trained is not None
+    assert (planned.exit_code, trained.exit_code) == (ExitCode.DATA, ExitCode.DATA)
+    (key,) = keys
+    assert key in str(planned)
+    assert key in str(trained)
+
+
+def test_one_process_cannot_share_a_base(good, tmp_path):
+    keys = {"training.distribution": "fsdp", "training.processes": 1}
+    config = TrainConfig.model_validate(with_keys(good, keys))
+    planned = plan_training(config).error
+    with pytest.raises(ConfigError, match="there is one: use ddp") as ended:
+        run_training(config)
+    assert str(planned) == str(ended.value)
+
+
+def test_a_base_that_is_quantized_already_cannot_be_shared(good, tmp_path):
+    bnb = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    change_json(tmp_path / "base" / "config.json", quantization_config=bnb)
+    keys = {"training.distribution": "fsdp", "training.processes": 2}
+    config = TrainConfig.model_validate(with_keys(good, keys))
+    with pytest.raises(ConfigError, match=r"fsdp cannot shard .*: use training\.distribution: ddp"):
+        examine_base(tmp_path / "base", config)
