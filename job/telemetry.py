@@ -18,6 +18,7 @@ from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
+from job.pace import Pace
 from job.printable import entry, printable, visible
 
 LOGGER = logging.getLogger("recap")
@@ -156,18 +157,31 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress(what: str, total: int | None, unit: str = "it") -> Iterator[Progress]:
-    """Show the progress of `what`, which has `total` units if that is known.
+def progress(
+    what: str,
+    total: int | None,
+    unit: str = "it",
+    done: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Progress]:
+    """Show the progress of `what`, which has `total` units if that is known, and `done` of them.
 
     At a terminal it is a bar with rate and ETA, otherwise an event every 15 seconds and at the end.
     """
     if _has_room_for_a_bar():
         name = visible(printable(what), one_line=True)
         scale = unit == "B"
-        with tqdm(total=total, desc=name, unit=unit, unit_scale=scale, dynamic_ncols=True) as bar:
+        with tqdm(
+            total=total,
+            desc=name,
+            unit=unit,
+            unit_scale=scale,
+            dynamic_ncols=True,
+            initial=done,
+        ) as bar:
             yield _Bar(bar)
     else:
-        lines = _Lines(what, total, unit)
+        lines = _Lines(what, total, unit, done, clock)
         yield lines
         lines.end()
 
@@ -223,38 +237,44 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self, what: str, total: int | None, unit: str) -> None:
+    def __init__(
+        self, what: str, total: int | None, unit: str, done: int, clock: Callable[[], float]
+    ) -> None:
         self._what = what
         self._total = total
         self._unit = unit
-        self._done = 0
+        self._done = done
+        self._clock = clock
+        # The first units wait for all that is prepared.
+        self._pace = Pace()
         self._logged_done: int | None = None
-        self._start = time.monotonic()
-        self._logged_at = self._start
+        self._advanced_at = self._logged_at = clock()
 
     def advance(self, count: int = 1) -> None:
+        now = self._clock()
         self._done += count
-        now = time.monotonic()
+        self._pace.add(count, now - self._advanced_at)
+        self._advanced_at = now
         if now - self._logged_at >= SECONDS_BETWEEN_PROGRESS_LINES:
             self._log(now)
 
     def end(self) -> None:
         if self._logged_done != self._done:
-            self._log(time.monotonic())
+            self._log(self._clock())
 
     def _log(self, now: float) -> None:
         self._logged_at = now
         self._logged_done = self._done
-        rate = self._done / max(now - self._start, 1e-9)
+        each = self._pace.unit_seconds
         eta_seconds = None
-        if self._total is not None and rate:
-            eta_seconds = round((self._total - self._done) / rate, 1)
+        if self._total is not None and each is not None:
+            eta_seconds = round((self._total - self._done) * each, 1)
         event(
             self._what,
             done=self._done,
             total=self._total,
             unit=self._unit,
-            per_second=round(rate, 2),
+            per_second=0.0 if each is None else round(1 / max(each, 1e-9), 2),
             eta_seconds=eta_seconds,
         )
 

@@ -36,6 +36,7 @@ FLOORS = {
     "safe_path": 0,
     "errors": 0,
     "identity": 0,
+    "pace": 0,
     "environment": 3,
     "gpus": 2,
     "arguments": 1,

@@ -187,6 +187,30 @@ def test_a_bar_has_a_name_without_control_characters_and_secrets(secret):
     assert "\x1b]" not in said
 
 
+def progress_lines(done: int, *laps: tuple[int, float]) -> list[dict[str, float]]:
+    """Return the lines of a progress with 100 units, advanced by counts after seconds."""
+    stream = io.StringIO()
+    telemetry.configure_logging(stream, person=False)
+    now = [0.0]
+    with telemetry.progress("summarizing", 100, done=done, clock=lambda: now[0]) as bar:
+        for count, seconds in laps:
+            now[0] += seconds
+            bar.advance(count)
+    telemetry.configure_logging()
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_the_time_left_does_not_count_the_first_batch():
+    first, second = progress_lines(0, (10, 60.0), (10, 20.0))
+    assert (first["done"], first["eta_seconds"]) == (10, 540)  # nothing else is known yet
+    assert (second["done"], second["eta_seconds"], second["per_second"]) == (20, 160, 0.5)
+
+
+def test_units_that_an_earlier_attempt_did_do_not_count_as_fast_ones():
+    (line,) = progress_lines(80, (10, 30.0))
+    assert (line["done"], line["eta_seconds"]) == (90, 30)
+
+
 def test_a_long_phase_logs_that_it_is_under_way():
     stream = io.StringIO()
     telemetry.configure_logging(stream, person=False)

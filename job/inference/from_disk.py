@@ -9,7 +9,8 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,9 +34,11 @@ from job.launch.outcome import MORE_MEMORY
 from job.launch.variables import variables_of_no_rank
 from job.model.load import free_memory
 from job.model.quantization import WeightsInMemory
+from job.pace import Pace
 from job.prompt.encode import Encoder
 from job.prompt.template import prompt_digest
 from job.safe_path import safe_variables
+from job.telemetry import event
 
 
 @dataclass(frozen=True)
@@ -113,17 +116,30 @@ def _share_a_base(one: Candidate, other: Candidate) -> bool:
     return one.wish == other.wish and is_same_base and (is_same_model or not is_merged)
 
 
-def summarize_group(group: Group, cache: Path) -> Results:
-    """Load what the candidates share, and summarize with each in this process."""
+def summarize_group(
+    group: Group, cache: Path, clock: Callable[[], float] = time.monotonic
+) -> Results:
+    """Load what the candidates share, and summarize with each in this process.
+
+    Logs after each but the last how long the others take.
+    """
     first = group[0]
     opened = open_engine(first.model, first.wish, cache)
-    found = {first.name: _summarize(first, opened.engine, opened)}
-    for candidate in group[1:]:
+    found: Results = {}
+    pace = Pace()
+    left = sum(len(candidate.conversations) for candidate in group)
+    for candidate in group:
         engine = opened.engine
         if candidate.model.adapter != first.model.adapter:
             assert opened.with_adapter is not None, "merged weights are of one adapter"
             engine = opened.with_adapter(candidate.model.adapter)
+        start = clock()
         found[candidate.name] = _summarize(candidate, engine, opened)
+        pace.add(len(candidate.conversations), clock() - start)
+        left -= len(candidate.conversations)
+        seconds = pace.seconds_for(left)
+        if left and seconds is not None:
+            event("time left for summaries", done_by=candidate.name, seconds=round(seconds, 1))
     return found
 
 

@@ -30,6 +30,11 @@ SCALARS = {
     "gpu_memory": "gpu/memory",
 }
 SECONDS_BETWEEN_METRICS = 60.0
+SecondsLeft = Callable[[Any], float | None]  # of a run, by the trainer's state
+
+
+def unknown_time(state: Any) -> None:
+    """Return None, as before steps were measured."""
 
 
 class LogProgress(TrainerCallback):  # type: ignore[misc]
@@ -43,17 +48,19 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]
         self,
         write_scalar: Callable[[str, float, int], None],
         gpu_uses: Callable[[], list[Use]] = list,
+        seconds_left: SecondsLeft = unknown_time,
     ) -> None:
         self._write_scalar = write_scalar
         self._gpu_uses = gpu_uses
+        self._seconds_left = seconds_left
         self._stack = ExitStack()
         self._bar: Progress | None = None
         self._last_time = time.monotonic()
         self._last_tokens = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._bar = self._stack.enter_context(progress("training steps", state.max_steps, "step"))
-        self._bar.advance(state.global_step)
+        bar = progress("training steps", state.max_steps, "step", state.global_step)
+        self._bar = self._stack.enter_context(bar)
         self._restart_clock(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -76,7 +83,9 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]
             state.log_history[-1] |= measured
             self._restart_clock(state)
 
-        event("step", step=state.global_step, of=state.max_steps, **numbers)
+        left = self._seconds_left(state)
+        eta = {} if left is None else {"eta_seconds": left}
+        event("step", step=state.global_step, of=state.max_steps, **numbers, **eta)
         for name, value in numbers.items():
             if math.isfinite(value):
                 self._write_scalar(SCALARS[name], value, state.global_step)
@@ -126,8 +135,13 @@ class LogMetrics(TrainerCallback):  # type: ignore[misc]
     A line shows that steps or evaluations advance. An alarm can watch for its absence.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        seconds_left: SecondsLeft = unknown_time,
+    ) -> None:
         self._clock = clock
+        self._seconds_left = seconds_left
         self._last_line = clock()
         self._last_time = self._last_line  # of the tokens that the next line counts
         self._last_tokens = 0.0
@@ -173,7 +187,9 @@ class LogMetrics(TrainerCallback):  # type: ignore[misc]
         if tokens:
             seconds = self._clock() - self._last_time
             metrics["tokens_per_second"] = (tokens / max(seconds, 1e-9), "Count/Second")
-        log_metrics("training", metrics)
+        left = self._seconds_left(state)
+        eta = {} if left is None else {"eta_seconds": left}
+        log_metrics("training", metrics, **eta)
         self._last_line = self._clock()
         self._restart_clock(state)
 

@@ -124,9 +124,15 @@ class BoundTime(TrainerCallback):  # type: ignore[misc]
 
     def is_used_up(self, expected_seconds: float = 0.0) -> bool:
         """Return True if evaluations, with one more of this time, have more than their share."""
-        spent = sum(self._trainer.evaluation_seconds) + expected_seconds
-        allowed = self._share * (self._clock() - self._began)
-        return self._share < 1 and spent > max(allowed, FREE_SECONDS)
+        spent: float = sum(self._trainer.evaluation_seconds) + expected_seconds
+        return spent > self._allowed_in(self._clock() - self._began)
+
+    def seconds_allowed_in(self, seconds: float) -> float:
+        """Return how much of a training of so many seconds evaluations may take in all."""
+        return self._allowed_in(seconds) if self._may_skip else math.inf
+
+    def _allowed_in(self, seconds: float) -> float:
+        return max(self._share * seconds, FREE_SECONDS) if self._share < 1 else math.inf
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         spent = sum(self._trainer.evaluation_seconds)

@@ -28,9 +28,10 @@ from job.training.causes import STEPPING, blaming_the_config, explaining
 from job.training.prepare import Run
 from job.training.ranks import agree, anywhere, first_then_others, is_first, share_stop
 from job.training.samples import SampleSummaries
-from job.training.scoring import ends_run, summarize_in_memory
+from job.training.scoring import ends_run, summaries_to_make, summarize_in_memory
 from job.training.stop import StopSignal
 from job.training.tensorboard import open_events, sync_tensorboard
+from job.training.time_left import TimeLeft, work_of
 from job.training.trainer import RecapTrainer
 from job.training.uploads import Patience, Uploads
 from job.training.watch import Watch
@@ -239,15 +240,22 @@ def _make_callbacks(
         made.append(KeepCandidates(trainer, candidates))
     decides = section.adapter_from != "last_step" or section.patience is not None
     bound = evaluations.BoundTime(trainer, section.evaluation_share, not decides, anywhere)
+    samples = _make_samples(run, session.stop, trainer, writer, bound)
     made.append(bound)
     # All ranks must call a sharded model; of a whole one, rank 0 alone writes samples.
     if writer or trainer.is_fsdp_enabled:
-        made.append(_make_samples(run, session.stop, trainer, writer, bound))
+        made.append(samples)
     if is_first():
         made.append(callbacks.LogPhases(session.phases, session.attempt.timings))
     if writer:
-        made.append(callbacks.LogProgress(writer.add_scalar, _gpu_uses()))
-        made.append(callbacks.LogMetrics())
+        left = TimeLeft(
+            work_of(trainer, summaries_to_make(run)),
+            bound.seconds_allowed_in,
+            lambda: samples.summary_seconds,
+        )
+        made.append(left)
+        made.append(callbacks.LogProgress(writer.add_scalar, _gpu_uses(), left.seconds))
+        made.append(callbacks.LogMetrics(seconds_left=left.seconds))
     made.append(evaluations.EvaluateLastStep(trainer))
     made.append(interruptions.StopAfterEvaluation(session.stop))
     if start.rate_factor is not None:

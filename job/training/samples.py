@@ -4,6 +4,7 @@ TensorBoard reads texts as Markdown: whatever a conversation has of it is shown 
 """
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,12 +28,15 @@ class SampleSummaries(TrainerCallback):  # type: ignore[misc]
         write_text: Callable[[str, str, int], None],
         is_skipped: Callable[[], bool],
         ends_run: Callable[[Exception], bool],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._conversations = conversations
         self._summarize = summarize
         self._write_text = write_text
         self._is_skipped = is_skipped
         self._ends_run = ends_run
+        self._clock = clock
+        self.summary_seconds: float | None = None  # of one summary, at the last evaluation
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Summarize and write, unless this is to be skipped. A failure is logged and ends nothing.
@@ -50,7 +54,9 @@ class SampleSummaries(TrainerCallback):  # type: ignore[misc]
             warn("no sample summaries at this evaluation", step=state.global_step, why=why)
 
     def _write(self, step: int) -> None:
+        start = self._clock()
         summaries = self._summarize(self._conversations)
+        self.summary_seconds = (self._clock() - start) / len(summaries)
         for conversation, summary in zip(self._conversations, summaries, strict=True):
             spoken = _paragraphs([(turn.role, turn.text) for turn in conversation.turns])
             reference = conversation.references[0]

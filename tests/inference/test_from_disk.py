@@ -79,11 +79,15 @@ def texts(found: Results) -> list[list[str]]:
     return [each.summaries.texts for each in found.values()]
 
 
-def test_adapters_and_their_base_share_one_loaded_base(model, other, loads, tmp_path):
+def test_adapters_and_their_base_share_one_loaded_base(model, other, loads, tmp_path, caplog):
+    caplog.set_level("INFO")
     named = {"base": alone(model), "tuned": model, "other": other}
     candidates = [candidate(name, each) for name, each in named.items()]
     together = summarize_candidates(candidates, folders(tmp_path))
     assert list(together) == ["base", "tuned", "other"]
+    left = [each.fields for each in caplog.records if each.message == "time left for summaries"]
+    assert [each["done_by"] for each in left] == ["tuned", "other"]
+    assert left[1]["seconds"] > 0
     assert len(loads) == 1
     apart = [summarize_candidates([each], folders(tmp_path)) for each in candidates]
     assert len(loads) == 4
