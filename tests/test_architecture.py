@@ -23,6 +23,7 @@ FLOORS = {
     "evaluation": 6,
     "summarization": 6,
     "inference": 5,
+    "memory": 5,
     "prompt": 4,
     "pages": 4,
     "model": 3,

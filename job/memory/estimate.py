@@ -1,0 +1,263 @@
+"""Answer what a plan asks of the memory of a training: what it needs, where it fits, and how much
+larger a micro-batch could be.
+
+A few steps are simulated. Between them, the peak of each phase is a straight line: by the number of
+rows, and by the number of layers that compute their activations again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from job.config.sections import ModelSection
+from job.config.training_sections import LoraSection
+from job.gpus.cards import Card
+from job.memory.devices import FLASH_SINCE, Device, Rows
+from job.memory.shape import BaseShape, shape_of
+from job.memory.simulate import make_subject, simulate
+from job.memory.step import BACKWARD, GRADIENTS, Peak, Step
+from job.model.skeleton import make_skeleton
+
+MIB = 1 << 20
+
+# torch's counters do not have them. A context is 0.1 to 0.5 GiB, by GPU and driver.
+CONTEXT_BYTES = 512 * MIB
+WORKSPACE_BYTES = 17 * MIB  # of cuBLAS, for two threads
+WORKSPACE_BYTES_SINCE_HOPPER = 64 * MIB
+HOPPER = (9, 0)
+TIGHT_SHARE = 0.92  # of a GPU's memory
+
+# Each n-th layer recomputes its activations, or none does. The run takes the first that fits.
+LEVELS: tuple[int | None, ...] = (None, 4, 3, 2, 1)
+MAX_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Question:
+    """A training whose memory is asked for.
+
+    `rows` are those of its largest micro-batch. `levels` are the levels of recomputation that the
+    run may take. `processes` share the training, each on a GPU with a whole base. `host_bytes` are
+    free on a CPU, if that is asked about.
+    """
+
+    folder: Path
+    model: ModelSection
+    lora: LoraSection
+    optimizer: str
+    rows: Rows
+    levels: Sequence[int | None]
+    has_several_micro_batches: bool
+    processes: int
+    cards: Sequence[Card]
+    host_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Need:
+    """The memory of a step on one device in bytes: by part, and what torch reserves for it.
+
+    `beyond` is what CUDA has besides. Of the layers, each `recomputed`-th computes its activations
+    again, or none does.
+    """
+
+    recomputed: int | None
+    parts: dict[str, int]
+    reserved: int
+    beyond: int
+
+    @property
+    def tensors(self) -> int:
+        """The sum of the parts."""
+        return sum(self.parts.values())
+
+    @property
+    def with_context(self) -> int:
+        """All that the GPU must have."""
+        return self.reserved + self.beyond
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The need of a step on a card, and the largest number of rows in a micro-batch that fits.
+
+    `largest_rows` is of the same tokens each, with all the recomputation that the run may take.
+    """
+
+    card: Card
+    need: Need
+    verdict: Literal["fits", "tight", "does not fit"]
+    largest_rows: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The answer: the need of a CPU if it was asked for, and a fit for each card."""
+
+    shape: BaseShape
+    on_cpu: Need | None
+    fits: tuple[Fit, ...]
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The reason why a step could not be simulated."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """The peaks of a step by the number of its rows, from two numbers that were simulated."""
+
+    rows: int
+    at: Peak
+    more_rows: int
+    at_more: Peak
+
+    def peak(self, rows: int) -> Peak:
+        """Return the peak of this number of rows."""
+        share = (rows - self.rows) / (self.more_rows - self.rows)
+        return _between(self.at, self.at_more, share)
+
+
+def estimate(question: Question) -> Estimate:
+    """Simulate what the question needs, and answer it. Raises what `make_skeleton` raises."""
+    shape = shape_of(make_skeleton(question.folder, question.model), question.model.quantization)
+    on_cpu = None
+    if question.host_bytes is not None:
+        peaks = _simulate_levels(question, Device(), question.rows, _dtype_on(None, question.model))
+        on_cpu = _first_fit(question, peaks, shape.layers, None)
+
+    simulated: dict[tuple[Device, str], dict[int | None, Line]] = {}
+    fits = []
+    for card in question.cards:
+        dtype = _dtype_on(card, question.model)
+        device = Device(min(card.capability, FLASH_SINCE))  # those since compute the same
+        key = device, dtype
+        if key not in simulated:
+            simulated[key] = _lines(question, device, dtype)
+        fits.append(fit_on(question, card, simulated[key], shape.layers))
+    return Estimate(shape, on_cpu, tuple(fits))
+
+
+def _lines(question: Question, device: Device, dtype: str) -> dict[int | None, Line]:
+    rows = question.rows
+    more = replace(rows, count=2 * rows.count, learned=2 * rows.learned)
+    at = _simulate_levels(question, device, rows, dtype)
+    at_more = _simulate_levels(question, device, more, dtype)
+    return {level: Line(rows.count, at[level], more.count, at_more[level]) for level in at}
+
+
+def _simulate_levels(
+    question: Question, device: Device, rows: Rows, dtype: str
+) -> dict[int | None, Peak]:
+    """Return the peaks with the least and the most recomputation that the run may take."""
+    section = question.model.model_copy(update={"dtype": dtype})
+    subject = make_subject(question.folder, section, question.lora)
+    peaks = {}
+    for level in {question.levels[0], question.levels[-1]}:
+        step = Step(rows, device, question.optimizer, level, question.has_several_micro_batches)
+        peaks[level] = simulate(subject, step)
+    return peaks
+
+
+def fit_on(question: Question, card: Card, lines: dict[int | None, Line], layers: int) -> Fit:
+    """Return the need on a card. `lines` have the first and the last level of recomputation."""
+    peaks = {level: line.peak(question.rows.count) for level, line in lines.items()}
+    need = _first_fit(question, peaks, layers, card)
+    last = question.levels[-1]
+
+    def fits(rows: int) -> bool:
+        return _need(lines[last].peak(rows), last, question, card).with_context <= card.memory
+
+    verdict: Literal["fits", "tight", "does not fit"] = "fits"
+    # Before torch gives up, it frees what it has reserved and no tensor needs.
+    if need.tensors + need.beyond > card.memory:
+        verdict = "does not fit"
+    elif need.with_context > TIGHT_SHARE * card.memory:
+        verdict = "tight"
+    return Fit(card, need, verdict, _largest(fits))
+
+
+def _first_fit(
+    question: Question, peaks: dict[int | None, Peak], layers: int, card: Card | None
+) -> Need:
+    """Return the need at the least recomputation that fits a card or the host, else at the most."""
+    room = card.memory if card is not None else question.host_bytes
+    assert room is not None
+    needs = []
+    for level in question.levels:
+        needs.append(_need(peak_at_level(peaks, level, layers), level, question, card))
+        if needs[-1].with_context <= room:
+            break
+    return needs[-1]
+
+
+def _largest(fits: Callable[[int], bool]) -> int:
+    """Return the largest number of rows that fits, 0 if one does not."""
+    low, high = 0, MAX_ROWS + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _need(peak: Peak, level: int | None, question: Question, card: Card | None) -> Need:
+    parts = dict(peak.parts)
+    if question.processes > 1:
+        # DistributedDataParallel reduces gradients in buckets, which have all of them again.
+        parts["buckets of gradients"] = parts.get(GRADIENTS, 0)
+    tensors = sum(parts.values())
+    reserved = max(tensors, peak.reserved + tensors - peak.tensors)
+    if card is None:
+        return Need(level, parts, reserved, beyond=0)
+    is_new = card.capability >= HOPPER
+    workspace = WORKSPACE_BYTES_SINCE_HOPPER if is_new else WORKSPACE_BYTES
+    return Need(level, parts, reserved, CONTEXT_BYTES + workspace)
+
+
+def peak_at_level(peaks: dict[int | None, Peak], level: int | None, layers: int) -> Peak:
+    """Return the peak if each `level`-th of the layers recomputes, from that of none and of all.
+
+    Each layer keeps its activations, or what it begins with. One that recomputes is there whole in
+    the backward pass, however few there are.
+    """
+    if level in peaks:
+        return peaks[level]
+    none, every = peaks[None], peaks[1]
+    recomputing = -(-layers // (level or 1))
+    peak = _between(none, every, recomputing / layers)
+    for phase, parts in peak.phases.items():
+        working = [each.phases[phase].get(BACKWARD, 0) for each in (none, every)]
+        parts[BACKWARD] = max(working)
+    return Peak(peak.phases, round(peak.tensors * every.reserved / every.tensors))
+
+
+def _between(first: Peak, second: Peak, share: float) -> Peak:
+    """Return the peak at this share of the way from the first to the second, which it may pass."""
+    phases = {}
+    for phase, parts in first.phases.items():
+        others = second.phases[phase]
+        phases[phase] = {
+            part: round(parts.get(part, 0) + (others.get(part, 0) - parts.get(part, 0)) * share)
+            for part in {*parts, *others}
+        }
+    peak = Peak(phases, 0)
+    gap = first.reserved / first.tensors + (
+        second.reserved / second.tensors - first.reserved / first.tensors
+    ) * min(max(share, 0), 1)
+    return Peak(phases, round(peak.tensors * gap))
+
+
+def _dtype_on(card: Card | None, section: ModelSection) -> str:
+    """Return the dtype of the computation on a card, or on a CPU."""
+    if section.dtype != "auto":
+        return section.dtype
+    if card is None:
+        return "float32"
+    return "bfloat16" if card.has_bfloat16 else "float16"

@@ -1,0 +1,95 @@
+"""Estimate the memory of a night by formula: weights, keys and values of the cache, batches.
+
+A generation keeps no activations, so its memory follows from a few shapes of the base. The formula
+is checked against one published log of vLLM's cache; it was not measured here. Sizes are in bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from job.config.sections import GenerationSection
+from job.gpus.cards import Card
+from job.memory.shape import BYTES_OF_A_NUMBER, BaseShape
+
+CONTEXT_BYTES = 512 << 20  # of CUDA
+GAPS_OF_TRANSFORMERS = 1.1  # what its allocator leaves unused, besides
+# vLLM's own defaults (0.32).
+VLLM_SHARE = 0.9  # of the GPU's memory that it takes
+VLLM_BATCHED_TOKENS = 8192  # of a pass over prompts
+VLLM_SEQUENCES = 256
+VLLM_GRAPHS_BYTES = 1 << 30  # of its CUDA graphs, at the most
+VLLM_LOGITS_COPIES = 3
+
+
+@dataclass(frozen=True)
+class GenerationNeed:
+    """The memory of a night on a card with one of the engines, and how much runs at once there.
+
+    `sequences` is the number of conversations of the longest prompt at once, 0 if it does not fit.
+    """
+
+    card: Card
+    engine: str
+    weights: int
+    cache: int
+    working: int
+    sequences: int
+
+
+def need_of_transformers(
+    shape: BaseShape, section: GenerationSection, prompt_tokens: int, card: Card
+) -> GenerationNeed:
+    """Return the need of recap's own batches, as large as `section` lets them be.
+
+    `prompt_tokens` is the length of the longest prompt.
+    """
+    tokens = prompt_tokens + section.max_new_tokens
+    wanted = max(1, min(section.max_batch_size, section.max_batch_tokens // tokens))
+    room = (card.memory - CONTEXT_BYTES) / GAPS_OF_TRANSFORMERS - shape.weights
+    one_layer = 2 * shape.key_heads * shape.head_size * BYTES_OF_A_NUMBER
+    # A longer cache of a layer is made beside the old one.
+    cache_of_a_row = tokens * (shape.cache_of_a_token + one_layer)
+    working_of_a_row = _prefill_bytes(shape, prompt_tokens) + 4 * shape.vocabulary
+    fitting = int(room // (cache_of_a_row + working_of_a_row))
+    return GenerationNeed(
+        card,
+        "transformers",
+        shape.weights,
+        wanted * cache_of_a_row,
+        wanted * working_of_a_row,
+        max(0, min(wanted, fitting)),
+    )
+
+
+def need_of_vllm(
+    shape: BaseShape, section: GenerationSection, prompt_tokens: int, card: Card
+) -> GenerationNeed:
+    """Return the need of vLLM, which takes a share of the card and fills it with its cache."""
+    tokens = prompt_tokens + section.max_new_tokens
+    working = _prefill_bytes(shape, VLLM_BATCHED_TOKENS) + VLLM_GRAPHS_BYTES
+    working += VLLM_SEQUENCES * shape.vocabulary * 4 * VLLM_LOGITS_COPIES
+    cache = int(card.memory * VLLM_SHARE - shape.weights - working)
+    sequences = min(VLLM_SEQUENCES, cache // max(1, tokens * shape.cache_of_a_token))
+    return GenerationNeed(
+        card, "vLLM", shape.weights, max(0, cache), working, max(0, int(sequences))
+    )
+
+
+def _prefill_bytes(shape: BaseShape, tokens: int) -> int:
+    """Return the bytes of one layer's activations while prompts are read."""
+    return tokens * (3 * shape.inner_width + 4 * shape.width) * BYTES_OF_A_NUMBER
+
+
+def text_of(needs: Sequence[GenerationNeed]) -> str:
+    """Return a line for each need, for people."""
+    lines = []
+    for need in needs:
+        weights, cache = need.weights / 2**30, need.cache / 2**30
+        parts = (
+            f"{weights:.1f} GiB of weights, {cache:.1f} of cache, {need.working / 2**30:.1f} else"
+        )
+        at_once = f"about {need.sequences:,} of the longest conversations at once"
+        if not need.sequences:
+            at_once = "not one of the longest conversations fits"
+        lines.append(f"{need.card.name}, {need.engine}: {parts}; {at_once}")
+    return "\n".join(lines)

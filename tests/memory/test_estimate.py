@@ -1,0 +1,90 @@
+"""Claims about what fits: from two simulated steps, the needs of others follow."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.config.sections import ModelSection
+from job.config.training_sections import LoraSection
+from job.gpus.cards import CARDS, Card
+from job.memory.devices import Rows
+from job.memory.estimate import LEVELS, Line, Question, fit_on, peak_at_level
+from job.memory.step import Peak
+
+GIB = 1 << 30
+LAYERS = 8
+
+
+def question(**changes: Any) -> Question:
+    values: dict[str, Any] = {
+        "folder": Path("base"),
+        "model": ModelSection(base="org/base"),
+        "lora": LoraSection(),
+        "optimizer": "adamw_torch_fused",
+        "rows": Rows(count=4, tokens=1000, learned=400),
+        "levels": LEVELS,
+        "has_several_micro_batches": True,
+        "processes": 1,
+        "cards": (),
+        "host_bytes": None,
+    }
+    return Question(**values | changes)
+
+
+def peak(activations: float, working: float, base: float = 4) -> Peak:
+    parts = {"base": base, "activations": activations, "backward": working, "gradients": 0.25}
+    sizes = {name: round(size * GIB) for name, size in parts.items()}
+    return Peak({"backward": sizes}, sum(sizes.values()))
+
+
+def lines(activations: float, kept: float, working: float) -> dict[int | None, Line]:
+    """Return what four and eight rows need without recomputation and with all of it, in GiB."""
+    return {
+        None: Line(4, peak(activations, working / 4), 8, peak(2 * activations, working / 2)),
+        1: Line(4, peak(kept, working), 8, peak(2 * kept, 2 * working)),
+    }
+
+
+def card(gib: float) -> Card:
+    return Card("a card", round(gib * GIB), (8, 0))
+
+
+def test_half_of_the_layers_keep_half_of_the_activations():
+    found = peak_at_level({None: peak(8, 0.5), 1: peak(1, 2)}, 2, LAYERS)
+    assert found.parts["activations"] == 4.5 * GIB
+
+
+def test_one_layer_that_recomputes_is_there_whole():
+    found = peak_at_level({None: peak(8, 0.5), 1: peak(1, 2)}, 4, LAYERS)
+    assert found.parts["backward"] == 2 * GIB
+
+
+@pytest.mark.parametrize(("gib", "level"), [(40, None), (15, 4), (8, 1), (4, 1)])
+def test_as_few_layers_recompute_as_fit(gib: float, level: int | None) -> None:
+    fit = fit_on(question(), card(gib), lines(10, 0.5, 1), LAYERS)
+    assert fit.need.recomputed == level
+
+
+@pytest.mark.parametrize(("gib", "verdict"), [(40, "fits"), (6.5, "tight"), (5, "does not fit")])
+def test_a_step_fits_barely_or_not(gib: float, verdict: str) -> None:
+    fit = fit_on(question(levels=(1,)), card(gib), lines(10, 0.5, 1), LAYERS)
+    assert fit.verdict == verdict
+
+
+def test_the_largest_micro_batch_fits_and_one_more_does_not():
+    of_rows = lines(10, 0.5, 1)  # 0.375 GiB a row, beside 4.25
+    largest = fit_on(question(levels=(1,)), card(10), of_rows, LAYERS).largest_rows
+    beyond = 10 * GIB - 0.55 * GIB
+    assert of_rows[1].peak(largest).tensors < beyond < of_rows[1].peak(largest + 2).tensors
+
+
+def test_several_processes_have_their_gradients_twice():
+    alone = fit_on(question(levels=(1,)), card(40), lines(10, 0.5, 1), LAYERS)
+    shared = fit_on(question(levels=(1,), processes=2), card(40), lines(10, 0.5, 1), LAYERS)
+    assert shared.need.tensors - alone.need.tensors == GIB // 4
+
+
+def test_a_gpu_needs_more_than_its_tensors():
+    need = fit_on(question(), CARDS["h100"], lines(10, 0.5, 1), LAYERS).need
+    assert need.with_context >= need.tensors + GIB // 2

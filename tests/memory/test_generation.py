@@ -1,0 +1,52 @@
+"""Claims about the memory of a generation, by formula."""
+
+from dataclasses import replace
+
+import pytest
+
+from job.config.sections import GenerationSection
+from job.gpus.cards import CARDS
+from job.memory.generation import need_of_transformers, need_of_vllm, text_of
+from job.memory.shape import BaseShape
+
+GIB = 1 << 30
+
+# Llama 3.1 8B.
+SHAPE = BaseShape(
+    layers=32,
+    width=4096,
+    inner_width=14336,
+    key_heads=8,
+    head_size=128,
+    vocabulary=128_256,
+    layer_parameters=6_979_584_000,
+    weights=16 * 10**9,
+)
+SECTION = GenerationSection()
+
+
+def test_a_token_of_an_8b_base_takes_128_kib_of_cache():
+    assert SHAPE.cache_of_a_token == 128 * 1024
+
+
+def test_the_cache_that_vllm_logged_for_a_large_base_is_predicted():
+    # A share of Qwen3-235B over 4 GPUs: 1 of 4 heads each. vLLM logged 178,880 tokens in 8.11 GiB.
+    share = replace(SHAPE, layers=94, key_heads=1)
+    assert 8.11 * GIB / share.cache_of_a_token == pytest.approx(178_880, rel=0.02)
+
+
+def test_batches_are_no_larger_than_the_config_allows():
+    need = need_of_transformers(SHAPE, SECTION, 2048 - SECTION.max_new_tokens, CARDS["h200"])
+    assert need.sequences == SECTION.max_batch_tokens // 2048
+
+
+def test_a_base_that_exceeds_the_gpu_runs_nothing():
+    small = CARDS["t4"]
+    needs = [need(SHAPE, SECTION, 2048, small) for need in (need_of_transformers, need_of_vllm)]
+    assert [need.sequences for need in needs] == [0, 0]
+    assert text_of(needs).count("not one of the longest conversations fits") == 2
+
+
+def test_longer_prompts_leave_room_for_fewer_conversations():
+    at_once = [need_of_vllm(SHAPE, SECTION, n, CARDS["l4"]).sequences for n in (1000, 2000, 4000)]
+    assert at_once[0] > at_once[1] > at_once[2] > 0

@@ -1,0 +1,22 @@
+"""Claims about the predicted memory of a step, against the allocations of a real one."""
+
+from typing import Any
+
+import pytest
+
+from benchmarks.memory import MAX_ERROR, largest_rows, measured_peak, predicted_peak
+from job.config.commands import TrainConfig
+
+
+@pytest.mark.usefixtures("places", "one_thread")
+@pytest.mark.parametrize("recomputes", [False, True])
+def test_the_peak_of_a_tiny_step_is_as_predicted(
+    recomputes: bool, config: dict[str, Any], trainer_of: Any
+) -> None:
+    config["training"] |= {"max_steps": 2, "activation_checkpointing": recomputes}
+    config["training"] |= {"optimizer": "adamw_torch_fused", "sample_summaries": 0}
+    trainer = trainer_of(config)
+    rows, has_several = largest_rows(trainer)
+    measured = measured_peak(trainer)
+    peak = predicted_peak(TrainConfig.model_validate(config), rows, has_several)
+    assert peak.tensors == pytest.approx(measured, rel=MAX_ERROR)
