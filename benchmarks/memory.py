@@ -12,8 +12,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ WORDS = ["my", "router", "does", "not", "work", "since", "monday", "and", "the",
 
 # Width, intermediate width, layers, heads, heads of keys and values, vocabulary.
 BASES = {
-    "tiny": (64, 128, 2, 4, 4, 1_000),
+    "tiny": (64, 192, 2, 4, 4, 1_000),
     "7M": (256, 704, 8, 4, 2, 2_000),
     "31M": (384, 1024, 12, 6, 2, 16_000),
     "60M": (512, 1408, 14, 8, 4, 16_000),
@@ -53,22 +53,22 @@ class Case:
 
 
 CASES = (
-    Case("tiny", "nf4-double", "float32", False, 128),
+    Case("tiny", "nf4-double", "float32", False, 192),
     Case("tiny", "nf4-double", "float32", True, 512),
     Case("7M", "nf4-double", "float32", True, 256),
     Case("7M", "nf4", "float32", False, 256),
     Case("7M", None, "float32", False, 256, variant="dora"),
-    Case("31M", "nf4-double", "float32", True, 128),
+    Case("31M", "nf4-double", "float32", True, 192),
     Case("31M", "nf4-double", "float32", False, 384),
     Case("31M", "nf4-double", "bfloat16", True, 384),
-    Case("31M", "nf4-double", "bfloat16", False, 128),
-    Case("31M", None, "bfloat16", True, 128),
+    Case("31M", "nf4-double", "bfloat16", False, 192),
+    Case("31M", None, "bfloat16", True, 192),
     Case("31M", None, "bfloat16", False, 384),
     Case("31M", "nf4-double", "float32", False, 256, packing=True),
     Case("31M", "nf4-double", "float32", True, 256, packing=True),
     Case("60M", "nf4-double", "float32", True, 256),
-    Case("150M", "nf4-double", "float32", True, 128),
-    Case("150M", None, "bfloat16", True, 128),
+    Case("150M", "nf4-double", "float32", True, 192),
+    Case("150M", None, "bfloat16", True, 192),
 )
 
 
@@ -121,44 +121,48 @@ def weights_bytes(model: Any) -> int:
     return sum(sizes.values())
 
 
-def largest_rows(trainer: Any) -> tuple[Any, bool]:
-    """Return the rows of the largest micro-batch, and True if any step has several of them.
+def largest_micro_batches(trainer: Any) -> list[Any]:
+    """Return the micro-batches of most tokens, and for each if others of its step come before it.
 
-    Looks at as many steps of the first epoch as `max_steps` allows.
+    Looks at the first step. Every step must have all rows: then the others have the same
+    micro-batches, and meet the optimizer's states.
     """
     from job.memory.devices import Rows
     from job.prompt.encode import IGNORED
     from job.training.batches import lengths_in
 
-    found = []
-    has_several = False
-    for rows in islice(trainer.get_train_dataloader(), trainer.args.max_steps):
-        lengths = lengths_in(rows)
-        batches = trainer.budget.divide(lengths)
-        has_several = has_several or len(batches) > 1
-        for positions in batches:
-            labels = [rows[position]["labels"][1:] for position in positions]
-            learned = sum(label != IGNORED for row in labels for label in row)
-            longest = max(lengths[position] for position in positions)
-            count = len(positions)
-            if trainer.budget.joins_rows:
-                longest = sum(lengths[position] for position in positions)
-                count = 1
-            found.append(Rows(count, longest, learned, trainer.budget.joins_rows))
-    return max(found, key=lambda each: each.count * each.tokens), has_several
+    [rows] = trainer.get_train_dataloader()
+    lengths = lengths_in(rows)
+    found: dict[tuple[Rows, bool], int] = {}  # number of tokens
+    for number, positions in enumerate(trainer.budget.divide(lengths)):
+        labels = [rows[position]["labels"][1:] for position in positions]
+        learned = sum(label != IGNORED for row in labels for label in row)
+        longest = max(lengths[position] for position in positions)
+        count = len(positions)
+        if trainer.budget.joins_rows:
+            longest = sum(lengths[position] for position in positions)
+            count = 1
+        each = Rows(count, longest, learned, trainer.budget.joins_rows)
+        found[each, number > 0] = count * longest
+    most = max(found.values())
+    return [each for each, tokens in found.items() if tokens == most]
 
 
-def predicted_peak(config: Any, rows: Any, has_several: bool) -> Any:
-    """Return the simulated peak of a step on this machine's CPU."""
+def predicted_peak(config: Any, micro_batches: Sequence[Any]) -> tuple[Any, Any]:
+    """Return the largest simulated peak of a step on this machine's CPU, and its rows."""
     from job.memory.devices import Device
     from job.memory.simulate import make_subject, simulate
     from job.memory.step import Step
 
     dtype = "float32" if config.model.dtype == "auto" else config.model.dtype
     section = config.model.model_copy(update={"dtype": dtype})
+    subject = make_subject(Path(config.model.base), section, config.lora)
     level = 1 if config.training.activation_checkpointing is True else None
-    step = Step(rows, Device(), config.training.optimizer, level, has_several)
-    return simulate(make_subject(Path(config.model.base), section, config.lora), step)
+    peaks = []
+    for rows, has_earlier in micro_batches:
+        step = Step(rows, Device(), config.training.optimizer, level, has_earlier)
+        peaks.append((simulate(subject, step), rows))
+    return max(peaks, key=lambda each: each[0].tensors)
 
 
 def write_base(folder: Path, name: str) -> None:
@@ -228,7 +232,7 @@ def run_case(case: Case, folder: Path) -> Result:
             "training": {
                 "max_steps": 2,
                 "batch_size": 4,
-                "gradient_accumulation_steps": 1,
+                "gradient_accumulation_steps": 2,
                 "max_tokens": case.max_tokens,
                 "packing": case.packing,
                 "activation_checkpointing": case.recomputes,
@@ -238,9 +242,9 @@ def run_case(case: Case, folder: Path) -> Result:
         }
     )
     trainer = build_trainer(prepare(config, folder, LocalStore(str(folder))), lambda: None)
-    rows, has_several = largest_rows(trainer)
+    micro_batches = largest_micro_batches(trainer)
     measured = measured_peak(trainer)
-    peak = predicted_peak(config, rows, has_several)
+    peak, rows = predicted_peak(config, micro_batches)
     return Result(rows.count, rows.tokens, measured, peak.tensors, peak.phase)
 
 

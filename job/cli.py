@@ -20,6 +20,7 @@ import click
 from job.arguments import parse_variables, takes_config
 from job.errors import ExitCode, RecapError, Stopped, bug, unwritable
 from job.evaluation.commands import champion
+from job.preflight.commands import plan, print_plan
 from job.submit.commands import submit
 
 PREEMPTED = "preempted: stopped before it finished; run the same command again"
@@ -175,7 +176,7 @@ def train(
     # Problems are reported now, before several processes load the model.
     plan = plan_training(loaded, fresh, brief=not dry_run)
     if dry_run or (plan.error and not plan.done):
-        return _print_plan(plan)
+        return print_plan(plan)
 
     from job.telemetry import event
 
@@ -262,33 +263,7 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
         click.echo(printable(f"\n{screen}"))
 
 
-@recap.command(epilog="\b\nExample: recap plan examples/nightly.yaml --var date=2026-01-31")
-@takes_config
-@click.option(
-    "--command",
-    type=click.Choice(["train", "summarize", "evaluate"]),
-    help="Command that the config is for; by default the one whose keys fit.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, for programs.")
-def plan(
-    config: str,
-    overrides: Sequence[str],
-    variables: Sequence[str],
-    command: Any,
-    as_json: bool,
-) -> int:
-    """Check all that can be checked before paying. Needs no GPU."""
-    from job.config.load import load_config
-    from job.evaluation.metrics.all_metrics import METRICS
-    from job.storage.config_file import read_config
-
-    values = parse_variables(variables)
-    loaded = load_config(command, read_config(config), overrides, values, METRICS)
-    from job.preflight.plan import plan as plan_job
-
-    return _print_plan(plan_job(loaded), as_json)
-
-
+recap.add_command(plan)
 recap.add_command(champion)
 recap.add_command(submit)
 
@@ -308,24 +283,6 @@ def demo() -> None:
     from job.demo.story import run_demo
 
     run_demo()
-
-
-def _print_plan(plan: Any, as_json: bool = False) -> int:
-    """Print the plan with all its errors, and raise the first one.
-
-    Only a terminal sees the example: what is piped may be kept, and would quote a conversation.
-    """
-    from job.printable import printable
-
-    if not sys.stdout.isatty():
-        plan = plan.without_example()
-    if as_json:
-        click.echo(printable(json.dumps(plan.report(), indent=2, ensure_ascii=False)))
-    else:
-        click.echo(printable(plan.text()))
-    if plan.error:
-        raise plan.error
-    return ExitCode.DONE
 
 
 def _require_gpus() -> None:

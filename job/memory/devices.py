@@ -147,7 +147,7 @@ def computing_on(device: Device, rows: Rows, dtype: torch.dtype) -> Iterator[Non
 
 
 class _NoTriton:
-    """What TRL reads of the package beside its kernels."""
+    """The part of the package that TRL calls beside its kernels."""
 
     @staticmethod
     def cdiv(a: int, b: int) -> int:

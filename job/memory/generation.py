@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from job.config.sections import GenerationSection
 from job.gpus.cards import Card
+from job.inference.budget import MAX_SHARE
 from job.memory.shape import BYTES_OF_A_NUMBER, BaseShape
 
 CONTEXT_BYTES = 512 << 20  # of CUDA
@@ -44,20 +45,24 @@ def need_of_transformers(
     `prompt_tokens` is the length of the longest prompt.
     """
     tokens = prompt_tokens + section.max_new_tokens
-    wanted = max(1, min(section.max_batch_size, section.max_batch_tokens // tokens))
-    room = (card.memory - CONTEXT_BYTES) / GAPS_OF_TRANSFORMERS - shape.weights
+    wanted = section.max_batch_size
+    if section.max_batch_tokens is not None:
+        wanted = min(wanted, max(1, section.max_batch_tokens // tokens))
+    # recap measures what a token takes, and grows its batches up to this share of what is free.
+    room = MAX_SHARE * ((card.memory - CONTEXT_BYTES) / GAPS_OF_TRANSFORMERS - shape.weights)
     one_layer = 2 * shape.key_heads * shape.head_size * BYTES_OF_A_NUMBER
     # A longer cache of a layer is made beside the old one.
     cache_of_a_row = tokens * (shape.cache_of_a_token + one_layer)
     working_of_a_row = _prefill_bytes(shape, prompt_tokens) + 4 * shape.vocabulary
     fitting = int(room // (cache_of_a_row + working_of_a_row))
+    sequences = max(0, min(wanted, fitting))
     return GenerationNeed(
         card,
         "transformers",
         shape.weights,
-        wanted * cache_of_a_row,
-        wanted * working_of_a_row,
-        max(0, min(wanted, fitting)),
+        sequences * cache_of_a_row,
+        sequences * working_of_a_row,
+        sequences,
     )
 
 

@@ -23,7 +23,7 @@ Scratch = Callable[[Any, Sequence[Any]], Sequence[int]]
 
 @dataclass(frozen=True)
 class Rules:
-    """What a device does that no fake tensor shows. Sizes are multiples of `block_bytes`."""
+    """The ways of a device that no fake tensor shows. Sizes are multiples of `block_bytes`."""
 
     answer: Answer
     scratch: Scratch
@@ -102,7 +102,11 @@ class Tracker(TorchDispatchMode):  # type: ignore[misc]
             return
         size = self._rounded(storage.nbytes())
         extent = self._allocator.allocate(size) if self._allocator else None
-        reference = weakref.ref(storage, lambda _, key=key: self._drop(key))
+
+        def drop(_: Any) -> None:
+            self._drop(key)
+
+        reference = weakref.ref(storage, drop)
         self._storages[key] = _Storage(size, self.part, extent, reference)
         self._now += size
         self._by_part[self.part] = self._by_part.get(self.part, 0) + size

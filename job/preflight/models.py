@@ -14,6 +14,7 @@ from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.data_sections import CleaningStep
 from job.config.sections import AdapterModelSection, PromptSection
 from job.inference.taken import Filled, fill
+from job.model import Model
 from job.model.adapter_files import check_adapter_config
 from job.model.champion import Pointer
 from job.model.control_tokens import recorded_end_ids
@@ -28,6 +29,7 @@ from job.model.files import ADAPTER_CONFIG
 from job.model.quantization import FourBitShare
 from job.preflight.access import SmallFiles, describe_base, small_files
 from job.preflight.checks import Check, Found, check, check_value
+from job.preflight.devices import NONE_NAMED, Devices, generation_check
 from job.preflight.serving import describe_serving_of_adapter, describe_serving_of_training
 from job.printable import visible
 from job.prompt.template import FILE as PROMPT_FILE
@@ -112,10 +114,15 @@ def advice_against_sharding(share: FourBitShare) -> list[str]:
     ]
 
 
-def generating_checks(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
-    """Return the checks of adapter or base, and of the model; none for given summaries."""
+def generating_checks(
+    config: SummarizeConfig | EvaluateConfig, devices: Devices = NONE_NAMED
+) -> list[Check]:
+    """Return the checks of adapter or base, and of the model; none for given summaries.
+
+    `devices` are those that the command might run on.
+    """
     if config.adapter is not None:
-        return _adapter_checks(config.adapter, config)
+        return _adapter_checks(config.adapter, config, devices)
     uri = config.model.base
     if uri is None:
         return []
@@ -133,10 +140,12 @@ def generating_checks(config: SummarizeConfig | EvaluateConfig) -> list[Check]:
         )
         if base.error:
             return [base]
-        return [base, *_model_checks(small, config, prompt)]
+        return [base, *_model_checks(small, config, prompt, devices)]
 
 
-def _adapter_checks(uri: str, config: SummarizeConfig | EvaluateConfig) -> list[Check]:
+def _adapter_checks(
+    uri: str, config: SummarizeConfig | EvaluateConfig, devices: Devices
+) -> list[Check]:
     with ExitStack() as stack:
 
         def describe() -> Found[SmallFiles]:
@@ -162,7 +171,7 @@ def _adapter_checks(uri: str, config: SummarizeConfig | EvaluateConfig) -> list[
             return [adapter]
         serving, filled = _serving_check(config)
         announce(small.uri, config.model.trust_remote_code)
-        return [adapter, serving, *_model_checks(small, filled, None)]
+        return [adapter, serving, *_model_checks(small, filled, None, devices)]
 
 
 def _serving_check(
@@ -202,34 +211,41 @@ def _model_checks(
     small: SmallFiles,
     config: SummarizeConfig | EvaluateConfig,
     prompt: PromptSection | None,
+    devices: Devices,
 ) -> list[Check]:
-    """Return the check of a model that generates, and of its prompt if it has no adapter."""
+    """Return the checks of a model that generates: its memory, its prompt if it has no adapter."""
     engine = config.engine
     if engine == "vllm":
         return [Check("model", "not asked: vLLM has models of its own", is_known=False)]
     section = config.model.model_copy(update={"base": small.uri})
     if section.trust_remote_code:
         return [Check("model", NOT_ASKED, is_known=False)]
-    model, embeddings = check_value(
-        "model", lambda: _describe_model(small.folder, section), "model"
-    )
+    model, described = check_value("model", lambda: _describe_model(small.folder, section), "model")
     if engine == "auto" and model.error:
         # vLLM may be where the job runs, and know this base.
         why = f"warning: with the transformers engine: {model.error}"
         model = Check("model", why, is_known=False)
-    if embeddings is None or prompt is None:
+    if described is None:
         return [model]
-    asked, _ = check_value(
-        "prompt", lambda: _describe_prompt(prompt, small, embeddings), "model.base"
-    )
-    return [model, asked]
+    facts, skeleton = described
+    checks = [model]
+    if isinstance(config, SummarizeConfig):
+        checks.append(generation_check(skeleton, section, config.generation, devices))
+    if prompt is not None:
+        embeddings = facts.embeddings
+        checks.append(
+            check_value(
+                "prompt", lambda: _describe_prompt(prompt, small, embeddings), "model.base"
+            )[0]
+        )
+    return checks
 
 
-def _describe_model(folder: Path, section: AdapterModelSection) -> Found[int]:
+def _describe_model(folder: Path, section: AdapterModelSection) -> Found[tuple[Any, Model]]:
     from job.model.describe import facts_of
 
-    facts, _ = facts_of(folder, section)
-    return Found(facts.text(), facts.embeddings)
+    facts, model = facts_of(folder, section)
+    return Found(facts.text(), (facts, model))
 
 
 def _describe_prompt(

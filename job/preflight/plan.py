@@ -8,15 +8,19 @@ is imported (some seconds). One module for each command beside this one: `traini
 
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.preflight.checks import Plan
+from job.preflight.devices import NONE_NAMED, Devices
 from job.preflight.evaluating import plan_evaluation
 from job.preflight.summarizing import plan_summarizing
 from job.preflight.training import plan_training
 
 
-def plan(config: TrainConfig | SummarizeConfig | EvaluateConfig) -> Plan:
-    """Plan the command that this config is for."""
+def plan(
+    config: TrainConfig | SummarizeConfig | EvaluateConfig,
+    devices: Devices = NONE_NAMED,
+) -> Plan:
+    """Plan the command that this config is for. `devices` are those that it might run on."""
     if isinstance(config, TrainConfig):
-        return plan_training(config)
+        return plan_training(config, devices=devices)
     if isinstance(config, SummarizeConfig):
-        return plan_summarizing(config)
+        return plan_summarizing(config, devices)
     return plan_evaluation(config)

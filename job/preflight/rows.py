@@ -13,6 +13,7 @@ from job.errors import DataError
 from job.model.load import context_tokens
 from job.preflight.access import SmallFiles
 from job.preflight.checks import EXAMPLE, Check, Found, check_value
+from job.preflight.devices import Lengths
 from job.preflight.histogram import histogram, summary
 from job.preflight.models import Rendered
 from job.preflight.steps import describe_steps
@@ -61,10 +62,11 @@ def rows_checks(
     examples: Examples,
     rendered: Rendered,
     nodes: int,
-) -> list[Check]:
+) -> tuple[list[Check], Lengths | None]:
     """Return the checks of rows, steps and batches, and an example with what is learned.
 
-    The rows are encoded as the training will, and refused for what it would refuse them.
+    The rows are encoded as the training will, and refused for what it would refuse them. Return the
+    lengths of the training rows, too; None if they are refused.
     """
     context = context_tokens(small.folder)
     max_tokens = row_tokens(config.training.max_tokens, context)
@@ -72,7 +74,7 @@ def rows_checks(
     settings = RowSettings.of(config, encoder, rendered.embeddings, context)
     rows, splits = check_value("rows", lambda: _encode(config, examples, settings))
     if splits is None:
-        return [rows]
+        return [rows], None
     train = splits["train"]
     ranks = (config.training.processes or 1) * nodes
     batches, packed = check_value("batches", lambda: _batches(config, train, ranks))
@@ -80,7 +82,17 @@ def rows_checks(
     steps, _ = check_value("steps", lambda: describe_steps(config, rows_of_training, nodes))
     assert train.first is not None  # count_rows refuses a split without rows
     example = Check(EXAMPLE, example_text(train.first, encoder, config))
-    return [rows, batches, steps, example]
+    return [rows, batches, steps, example], _lengths(train.counts, config)
+
+
+def _lengths(counts: RowCounts, config: TrainConfig) -> Lengths:
+    learned = sum(tokens * rows for tokens, rows in counts.by_learned_tokens.items())
+    most = max(counts.by_learned_tokens)
+    longest = counts.longest
+    if config.training.packing:  # rows are joined up to max_tokens
+        longest = min(config.training.max_tokens, counts.tokens)
+        most = max(most, longest * learned // counts.tokens)
+    return Lengths(longest, most, counts.rows, counts.tokens, learned)
 
 
 def _encode(config: TrainConfig, examples: Examples, settings: RowSettings) -> Found[Splits]:

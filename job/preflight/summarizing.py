@@ -18,6 +18,7 @@ from job.gpus.visible import visible_gpus
 from job.model.champion import is_pointer, read_pointer
 from job.preflight.access import probe_output
 from job.preflight.checks import Check, Found, Plan, check, check_value
+from job.preflight.devices import NONE_NAMED, Devices
 from job.preflight.models import describe_champion, generating_checks
 from job.printable import number_of
 from job.storage.open import InputFile
@@ -40,8 +41,11 @@ class _Input:
     chunks: int
 
 
-def plan_summarizing(config: SummarizeConfig) -> Plan:
-    """Plan a night: read its input whole, and look at its adapter, its base and its output."""
+def plan_summarizing(config: SummarizeConfig, devices: Devices = NONE_NAMED) -> Plan:
+    """Plan a night: read its input whole, and look at its adapter, its base and its output.
+
+    `devices` are those that it might run on.
+    """
     redacting = config.model_copy(update={"redaction": _redaction_of(config)})
     input_check, found = check_value("input", lambda: _read_input(redacting), "input")
     files = found.files if found else None
@@ -53,7 +57,7 @@ def plan_summarizing(config: SummarizeConfig) -> Plan:
         checks=[
             input_check,
             *champion_checks,
-            *generating_checks(followed),
+            *generating_checks(followed, devices),
             _workers_check(config),
             output_check,
         ],

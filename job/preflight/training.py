@@ -17,6 +17,7 @@ from job.preflight.access import (
 )
 from job.preflight.checks import Check, Found, Plan, check, check_value
 from job.preflight.contents import contents_checks
+from job.preflight.devices import NONE_NAMED, Devices, Lengths, device_checks
 from job.preflight.evaluating import others_checks
 from job.preflight.gate import gate_checks
 from job.preflight.metric_models import metric_model_checks
@@ -35,7 +36,12 @@ from job.training.stored_examples import read_examples_once
 from job.training.validation import Validation, split_validation
 
 
-def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False) -> Plan:
+def plan_training(
+    config: TrainConfig,
+    fresh: bool = False,
+    brief: bool = False,
+    devices: Devices = NONE_NAMED,
+) -> Plan:
     """Plan a training: read its data whole, encode its rows, and count its steps.
 
     Checks the base, that output and Hub can be written, and the nodes if there are several. A run
@@ -43,6 +49,7 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
 
     If `fresh`, and the run's folder belongs to another config, data, versions or files of the base,
     plan a new run beside it. If `brief`, read no data of a finished run, and encode no rows.
+    `devices` are those that it might run on.
     """
     if brief:
         finished = find_finished_standing(config)
@@ -50,10 +57,12 @@ def plan_training(config: TrainConfig, fresh: bool = False, brief: bool = False)
             return _plan(config, [Check("run", finished.state)], finished)
     model = config.model
     with small_files(model.base, model.revision, config.storage) as small:
-        return _plan_unfinished(config, small, fresh, brief)
+        return _plan_unfinished(config, small, fresh, brief, devices)
 
 
-def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief: bool) -> Plan:
+def _plan_unfinished(
+    config: TrainConfig, small: SmallFiles, fresh: bool, brief: bool, devices: Devices
+) -> Plan:
     nodes, cluster = check_value("nodes", _find_nodes)
     data, examples = check_value("data", lambda: _read_data(config, brief), "data")
     validation = None
@@ -76,7 +85,10 @@ def _plan_unfinished(config: TrainConfig, small: SmallFiles, fresh: bool, brief:
     standing = standing or Standing(config.run, "")
     nodes_there = cluster.nodes if cluster else 1
     if not standing.done:
-        checks += _model(config, small, examples, brief, standing.prompt, nodes_there)
+        asked, lengths = _model(config, small, examples, brief, standing.prompt, nodes_there)
+        checks += asked
+        if lengths:
+            checks += device_checks(config, small, lengths, devices)
         checks.append(
             check("output", lambda: probe_output(config.output, config.storage), "output")
         )
@@ -152,8 +164,10 @@ def _model(
     brief: bool,
     begun: Prompt | None,
     nodes: int,
-) -> list[Check]:
+) -> tuple[list[Check], Lengths | None]:
     """Return the checks of the base, and of what its small files can be asked, wherever it is.
+
+    Return the lengths of the training rows, too; None if nothing encoded them.
 
     A training that starts right after its plan, which is `brief`, asks tokenizer and model itself
     before it fetches weights, and logs its rows: a brief plan imports no torch, which takes
@@ -175,13 +189,14 @@ def _model(
         "model.base",
     )
     if brief or base.error:
-        return [base]
+        return [base], None
     cleaning = examples.cleaning if examples else ()
     asked, rendered = training_checks(config, small, cleaning, begun)
     checks = [base, *asked]
-    if examples and rendered:
-        checks += rows_checks(config, small, examples, rendered, nodes)
-    return checks
+    if not examples or not rendered:
+        return checks, None
+    of_rows, lengths = rows_checks(config, small, examples, rendered, nodes)
+    return [*checks, *of_rows], lengths
 
 
 def _read_data(config: TrainConfig, brief: bool) -> Found[Examples]:

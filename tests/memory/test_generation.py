@@ -36,8 +36,14 @@ def test_the_cache_that_vllm_logged_for_a_large_base_is_predicted():
 
 
 def test_batches_are_no_larger_than_the_config_allows():
-    need = need_of_transformers(SHAPE, SECTION, 2048 - SECTION.max_new_tokens, CARDS["h200"])
-    assert need.sequences == SECTION.max_batch_tokens // 2048
+    section = GenerationSection(max_batch_tokens=16_384)
+    need = need_of_transformers(SHAPE, section, 2048 - section.max_new_tokens, CARDS["h200"])
+    assert need.sequences == 16_384 // 2048
+
+
+def test_batches_without_a_limit_fill_the_gpu():
+    at_once = [need_of_transformers(SHAPE, SECTION, 2048, CARDS[name]) for name in ("l4", "h100")]
+    assert 0 < at_once[0].sequences < at_once[1].sequences <= SECTION.max_batch_size
 
 
 def test_a_base_that_exceeds_the_gpu_runs_nothing():

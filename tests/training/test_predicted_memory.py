@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.memory import MAX_ERROR, largest_rows, measured_peak, predicted_peak
+from benchmarks.memory import MAX_ERROR, largest_micro_batches, measured_peak, predicted_peak
 from job.config.commands import TrainConfig
 
 
@@ -14,9 +14,11 @@ def test_the_peak_of_a_tiny_step_is_as_predicted(
     recomputes: bool, config: dict[str, Any], trainer_of: Any
 ) -> None:
     config["training"] |= {"max_steps": 2, "activation_checkpointing": recomputes}
+    # All rows in each step.
+    config["training"] |= {"gradient_accumulation_steps": 12}
     config["training"] |= {"optimizer": "adamw_torch_fused", "sample_summaries": 0}
     trainer = trainer_of(config)
-    rows, has_several = largest_rows(trainer)
+    micro_batches = largest_micro_batches(trainer)
     measured = measured_peak(trainer)
-    peak = predicted_peak(TrainConfig.model_validate(config), rows, has_several)
+    peak, _ = predicted_peak(TrainConfig.model_validate(config), micro_batches)
     assert peak.tensors == pytest.approx(measured, rel=MAX_ERROR)

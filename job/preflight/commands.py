@@ -1,0 +1,79 @@
+"""The command line of `recap plan`.
+
+Imports only click until the command runs, so that help is printed at once.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from job.arguments import parse_variables, takes_config
+from job.errors import ExitCode
+
+if TYPE_CHECKING:
+    from job.preflight.checks import Plan
+
+
+@click.command(epilog="\b\nExample: recap plan examples/support-chat.yaml --gpu l4 --gpu h100")
+@takes_config
+@click.option(
+    "--command",
+    type=click.Choice(["train", "summarize", "evaluate"]),
+    help="Command that the config is for; by default the one whose keys fit.",
+)
+@click.option(
+    "--gpu",
+    "gpus",
+    multiple=True,
+    metavar="NAME",
+    help="GPU that you might rent, such as l4, a10g or h100, or cpu: predict whether a training "
+    "fits into its memory, and how long it takes. Repeatable. By default the GPUs of this machine.",
+)
+@click.option(
+    "--price-per-hour",
+    type=click.FloatRange(min=0),
+    metavar="PRICE",
+    help="Price of an hour of one GPU, in any currency, to estimate what a training costs.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, for programs.")
+def plan(
+    config: str,
+    overrides: Sequence[str],
+    variables: Sequence[str],
+    command: Any,
+    gpus: Sequence[str],
+    price_per_hour: float | None,
+    as_json: bool,
+) -> int:
+    """Check all that can be checked before paying. Needs no GPU."""
+    from job.config.load import load_config
+    from job.evaluation.metrics.all_metrics import METRICS
+    from job.storage.config_file import read_config
+
+    values = parse_variables(variables)
+    loaded = load_config(command, read_config(config), overrides, values, METRICS)
+    from job.preflight.devices import find_devices
+    from job.preflight.plan import plan as plan_job
+
+    return print_plan(plan_job(loaded, find_devices(gpus, price_per_hour)), as_json)
+
+
+def print_plan(plan: "Plan", as_json: bool = False) -> int:
+    """Print the plan with all its errors, and raise the first one.
+
+    Only a terminal sees the example: what is piped may be kept, and would quote a conversation.
+    """
+    from job.printable import printable
+
+    if not sys.stdout.isatty():
+        plan = plan.without_example()
+    if as_json:
+        click.echo(printable(json.dumps(plan.report(), indent=2, ensure_ascii=False)))
+    else:
+        click.echo(printable(plan.text()))
+    if plan.error:
+        raise plan.error
+    return ExitCode.DONE

@@ -1,0 +1,275 @@
+"""Predict memory and time on GPUs that are named or found, and a training's memory on a CPU.
+
+Nothing here is an error of a plan: a prediction may be wrong, and where memory runs out a job goes
+on with smaller batches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from job.config.commands import TrainConfig
+from job.config.sections import AdapterModelSection, GenerationSection
+from job.gpus.cards import CARDS, Card, card_named, found_cards
+from job.launch.memory import own_control_group
+from job.preflight.access import SmallFiles
+from job.preflight.checks import Check
+from job.preflight.duration import ASSUMPTION, Work, duration_text, hours_on, operations
+from job.telemetry import event
+
+if TYPE_CHECKING:  # they import torch
+    from job.memory.estimate import Estimate, Fit, Need, Question
+    from job.model import Model
+
+GIB = 1 << 30
+CPU = "cpu"  # among the names of GPUs
+PROMPT_TOKENS = 2048  # of a long conversation, if the config does not limit prompts
+LIBRARIES_BYTES = 1_200_000_000  # that a training process holds beside its tensors
+MIN_SHOWN_BYTES = GIB // 200
+NOT_ASKED = Check(
+    "memory",
+    f"not asked: name what it might run on with --gpu ({', '.join([*CARDS, CPU])})",
+    is_known=False,
+)
+NAMES = {"backward": "backward pass", "buckets of gradients": "gradients in transit"}
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices that a training might run on, and the price of an hour of one GPU."""
+
+    cards: tuple[Card, ...] = ()
+    has_cpu: bool = False
+    price: float | None = None
+
+
+NONE_NAMED = Devices()
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The tokens of the training rows.
+
+    `longest` is the most of a row after packing, and `most_learned` the most that one learns. The
+    others are sums over all rows, before packing.
+    """
+
+    longest: int
+    most_learned: int
+    rows: int
+    tokens: int
+    learned: int
+
+
+def find_devices(names: Sequence[str], price: float | None = None) -> Devices:
+    """Return the devices of these names, the CPU among them. Raise ConfigError for an unknown one.
+
+    Of no names, return none: `device_checks` looks for those of this machine.
+    """
+    cards = [card_named(name) for name in dict.fromkeys(names) if name != CPU]
+    return Devices(tuple(cards), CPU in names, price)
+
+
+def device_checks(
+    config: TrainConfig, small: SmallFiles, lengths: Lengths, devices: Devices
+) -> list[Check]:
+    """Return what a step needs, part by part, where it fits, and how long all steps may take.
+
+    Simulates a step in another process. Without named devices, takes the GPUs of this machine.
+    """
+    devices = _or_found(devices)
+    if config.training.distribution == "fsdp":
+        why = "not asked: a base that is shared by fsdp is not simulated"
+        return [Check("memory", why, is_known=False)]
+    if not devices.cards and not devices.has_cpu:
+        return [NOT_ASKED]
+
+    from job.memory.child import ask_child
+    from job.memory.estimate import Unknown
+
+    event("simulating a training step, to predict its memory: some seconds")
+    question = question_of(config, small.folder, lengths, devices)
+    answer = ask_child(question)
+    if isinstance(answer, Unknown):
+        text = f"not known: a step could not be simulated: {answer.why}"
+        return [Check("memory", text, is_known=False)]
+    checks = [memory_check(question, answer)]
+    if devices.cards:
+        checks.append(time_check(config, answer, lengths, devices.price))
+    return checks
+
+
+def _or_found(devices: Devices) -> Devices:
+    """Return the devices, or the GPUs of this machine if none is named."""
+    if devices.cards or devices.has_cpu:
+        return devices
+    return Devices(tuple(found_cards()), price=devices.price)
+
+
+def question_of(
+    config: TrainConfig, folder: Path, lengths: Lengths, devices: Devices
+) -> "Question":
+    """Return what to ask about the largest micro-batch of a training."""
+    from job.memory.devices import Rows
+    from job.memory.estimate import LEVELS, Question
+
+    section = config.training
+    count = section.batch_size
+    rows = Rows(count, lengths.longest, count * lengths.most_learned, section.packing)
+    checkpointing = section.activation_checkpointing
+    levels: Sequence[int | None] = LEVELS
+    if checkpointing != "auto":
+        levels = (1,) if checkpointing else (None,)
+    return Question(
+        folder=folder,
+        model=config.model,
+        lora=config.lora,
+        optimizer=section.optimizer,
+        rows=rows,
+        levels=levels,
+        has_several_micro_batches=section.gradient_accumulation_steps > 1,
+        processes=section.processes or 1,
+        cards=devices.cards,
+        host_bytes=free_host_bytes() - LIBRARIES_BYTES if devices.has_cpu else None,
+    )
+
+
+def memory_check(question: "Question", answer: "Estimate") -> Check:
+    """Return the predicted memory on each device, with a warning where it does not fit."""
+    rows = question.rows
+    lines = [f"predicted for {rows.count} rows of {rows.tokens:,} tokens at once"]
+    is_well = True
+    for fit in answer.fits:
+        lines += _lines_of(fit)
+        is_well = is_well and fit.verdict == "fits"
+    if answer.on_cpu is not None and question.host_bytes is not None:
+        need, free = answer.on_cpu, question.host_bytes
+        is_enough = need.tensors <= free
+        is_well = is_well and is_enough
+        warning = "" if is_enough else "warning: "
+        lines.append(
+            f"{warning}on a CPU: {(need.tensors + LIBRARIES_BYTES) / GIB:.1f} GiB of the host's "
+            f"memory, of which {(free + LIBRARIES_BYTES) / GIB:.1f} are free here; "
+            f"{_level_of(need)}"
+        )
+    return Check("memory", "\n".join(lines), is_known=is_well, facts=_facts_of(question, answer))
+
+
+def _facts_of(question: "Question", answer: "Estimate") -> dict[str, Any]:
+    facts: dict[str, Any] = {"rows": question.rows.count, "tokens_of_a_row": question.rows.tokens}
+    facts["gpus"] = [
+        _facts_of_need(fit.need)
+        | {
+            "gpu": fit.card.name,
+            "bytes": fit.card.memory,
+            "verdict": fit.verdict,
+            "largest_rows": fit.largest_rows,
+        }
+        for fit in answer.fits
+    ]
+    if answer.on_cpu is not None:
+        facts["cpu"] = _facts_of_need(answer.on_cpu) | {"free_bytes": question.host_bytes}
+    return facts
+
+
+def _facts_of_need(need: "Need") -> dict[str, Any]:
+    return {
+        "bytes_by_part": need.parts,
+        "tensor_bytes": need.tensors,
+        "reserved_bytes": need.reserved,
+        "bytes_with_context": need.with_context,
+        "recomputed_layers": None if need.recomputed is None else f"1/{need.recomputed}",
+    }
+
+
+def _lines_of(fit: "Fit") -> list[str]:
+    need = fit.need
+    warning = "" if fit.verdict == "fits" else "warning: "
+    rows = f"at most about {fit.largest_rows:,} such rows at once"
+    if not fit.largest_rows:
+        rows = "not one such row fits"
+    parts = []
+    for part, size in sorted(need.parts.items(), key=lambda item: -item[1]):
+        if size >= MIN_SHOWN_BYTES:
+            parts.append(f"{NAMES.get(part, part)} {size / GIB:.2f}")
+    return [
+        f"{warning}{fit.card.name} ({fit.card.memory / GIB:.1f} GiB) {fit.verdict}: "
+        f"{need.tensors / GIB:.1f} GiB of tensors, about {need.reserved / GIB:.1f} held by torch, "
+        f"{need.with_context / GIB:.1f} with CUDA's context; {_level_of(need)}; {rows}",
+        f"  {', '.join(parts)}",
+    ]
+
+
+def _level_of(need: "Need") -> str:
+    """Return how many layers compute their activations again."""
+    if need.recomputed is None:
+        return "no layer recomputes"
+    if need.recomputed == 1:
+        return "all layers recompute"
+    return f"one layer of {need.recomputed} recomputes"
+
+
+def time_check(
+    config: TrainConfig, answer: "Estimate", lengths: Lengths, price: float | None
+) -> Check:
+    """Return a range of the time of all steps on each card, and of the cost with a price."""
+    work = work_of(config, lengths)
+    processes = config.training.processes or 1
+    lines = [f"{work.tokens:,} tokens in all epochs; {ASSUMPTION}"]
+    for fit in answer.fits:
+        level = fit.need.recomputed
+        flops = operations(answer.shape, work, 1 / level if level else 0)
+        hours = hours_on(fit.card, flops, processes)
+        if hours is None:
+            lines.append(f"{fit.card.name}: {flops:.2g} operations; its peak is not known")
+            continue
+        text = duration_text(hours, price, processes)
+        lines.append(f"{fit.card.name}: {flops:.2g} operations, {text}")
+    return Check("time", "\n".join(lines), is_known=False)
+
+
+def work_of(config: TrainConfig, lengths: Lengths) -> Work:
+    """Return the work of a training over rows of these lengths, without padding."""
+    section = config.training
+    rows = lengths.rows * section.epochs
+    if section.max_steps is not None:
+        per_process = section.batch_size * section.gradient_accumulation_steps
+        rows = min(rows, section.max_steps * per_process * (section.processes or 1))
+    mean = lengths.tokens / lengths.rows
+    learned = lengths.learned / lengths.rows
+    return Work(round(rows * mean), round(rows * learned), mean)
+
+
+def generation_check(
+    model: "Model", section: AdapterModelSection, generation: GenerationSection, devices: Devices
+) -> Check:
+    """Return how many conversations each engine can summarize at once on each card, by formula.
+
+    `model` has no weights. Prompts have as many tokens as they may, or PROMPT_TOKENS if that is
+    less.
+    """
+    from job.memory.generation import need_of_transformers, need_of_vllm, text_of
+    from job.memory.shape import shape_of
+
+    cards = _or_found(devices).cards
+    if not cards:
+        return NOT_ASKED
+    shape = shape_of(model, section.quantization)
+    tokens = generation.max_input_tokens or PROMPT_TOKENS
+    needs = []
+    for card in cards:
+        needs.append(need_of_transformers(shape, generation, tokens, card))
+        needs.append(need_of_vllm(shape, generation, tokens, card))
+    title = f"estimated for prompts of {tokens:,} tokens, by formula"
+    is_well = all(need.sequences for need in needs)
+    return Check("memory", f"{title}\n{text_of(needs)}", is_known=is_well)
+
+
+def free_host_bytes() -> int:
+    """Return the memory that a process on this machine may have: what is free, within its limit."""
+    free: int = psutil.virtual_memory().available
+    limit_gib = own_control_group().limit_gib()
+    return free if limit_gib is None else min(free, int(limit_gib * GIB))

@@ -1,0 +1,125 @@
+"""Claims about the predicted memory and time in a plan."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.config.commands import TrainConfig
+from job.errors import ConfigError
+from job.gpus.cards import CARDS, Card
+from job.memory.estimate import Estimate, Fit, Need, Question
+from job.memory.shape import BaseShape
+from job.preflight.devices import (
+    Devices,
+    Lengths,
+    find_devices,
+    memory_check,
+    question_of,
+    time_check,
+    work_of,
+)
+from job.preflight.duration import Work, hours_on, operations
+
+GIB = 1 << 30
+SHAPE = BaseShape(32, 4096, 14336, 8, 128, 128_256, 7 * 10**9, 5 * GIB)
+L4 = CARDS["l4"]
+LENGTHS = Lengths(longest=2048, most_learned=100, rows=1000, tokens=500_000, learned=50_000)
+
+
+def config_with(**training: Any) -> TrainConfig:
+    values = {
+        "run": "tiny",
+        "model": {"base": "org/base"},
+        "data": {"train": "train.jsonl", "validation": "validation.jsonl"},
+        "output": "runs",
+        "training": training,
+    }
+    return TrainConfig.model_validate(values)
+
+
+def question(host_bytes: int | None = None, **training: Any) -> Question:
+    asked = question_of(config_with(**training), Path("base"), LENGTHS, Devices((L4,)))
+    return replace(asked, host_bytes=host_bytes)
+
+
+def estimate_on(card: Card, verdict: Any, rows: int, on_cpu: Need | None = None) -> Estimate:
+    need = Need(1, {"base": 5 * GIB, "activations": 2 * GIB}, 8 * GIB, GIB)
+    return Estimate(SHAPE, on_cpu, (Fit(card, need, verdict, rows),))
+
+
+def test_the_cpu_is_a_device_like_gpus():
+    assert find_devices(["l4", "cpu", "l4"]) == Devices((L4,), has_cpu=True)
+
+
+def test_an_unknown_gpu_ends_the_plan():
+    with pytest.raises(ConfigError, match="--gpu"):
+        find_devices(["l5"])
+
+
+def test_the_largest_micro_batch_is_asked_about():
+    asked = question(batch_size=6)
+    assert (asked.rows.count, asked.rows.tokens) == (6, 2048)
+
+
+def test_packed_rows_are_joined():
+    rows = question(packing=True, batch_size=3).rows
+    assert (rows.count, rows.tokens, rows.learned, rows.are_joined) == (3, 2048, 300, True)
+
+
+@pytest.mark.parametrize(("setting", "levels"), [(True, (1,)), (False, (None,))])
+def test_a_config_that_decides_on_recomputation_is_heeded(setting: bool, levels: Any) -> None:
+    assert question(activation_checkpointing=setting).levels == levels
+
+
+def test_the_memory_is_shown_by_part():
+    text = memory_check(question(), estimate_on(L4, "fits", 7)).found
+    assert "L4 (22.0 GiB) fits: 7.0 GiB of tensors, about 8.0 held by torch, 9.0 with" in text
+    assert "base 5.00, activations 2.00" in text
+    assert "at most about 7 such rows" in text
+
+
+def test_what_does_not_fit_is_a_warning():
+    check = memory_check(question(), estimate_on(L4, "does not fit", 0))
+    assert check.mark == "–"
+    assert "warning: L4 (22.0 GiB) does not fit" in check.found
+
+
+def test_a_cpu_without_the_memory_is_a_warning():
+    need = Need(None, {"base": 16 * GIB}, 16 * GIB, 0)
+    answer = estimate_on(L4, "fits", 7, on_cpu=need)
+    assert "warning: on a CPU" in memory_check(question(15 * GIB), answer).found
+    assert "warning" not in memory_check(question(17 * GIB), answer).found
+
+
+def test_a_limit_of_steps_limits_the_work():
+    whole = work_of(config_with(epochs=2), LENGTHS)
+    limited = work_of(config_with(epochs=2, max_steps=10), LENGTHS)
+    assert whole.tokens == 1_000_000
+    assert limited.tokens == 10 * 16 * 500
+
+
+def test_a_token_costs_four_operations_by_parameter():
+    flops = operations(SHAPE, Work(1000, 0, mean_row=0), recomputing_share=0)
+    assert flops == 4 * SHAPE.layer_parameters * 1000
+
+
+def test_recomputing_all_layers_costs_half_as_much_again():
+    work = Work(1000, 0, mean_row=0)
+    assert operations(SHAPE, work, 1) == pytest.approx(1.5 * operations(SHAPE, work, 0))
+
+
+def test_the_published_speed_lies_within_the_range():
+    # 12.5 thousand tokens a second of an 8B base with LoRA on one H100.
+    work = Work(12_500 * 3600, 12_500 * 3600, mean_row=4096)
+    hours = hours_on(CARDS["h100"], operations(SHAPE, work, 0), processes=1)
+    assert hours is not None
+    assert hours[0] <= 1.05
+    assert hours[1] >= 1
+
+
+def test_the_cost_follows_from_the_price():
+    check = time_check(config_with(), estimate_on(L4, "fits", 7), LENGTHS, price=0.8)
+    assert "at 0.8 an hour and GPU" in check.found
+    assert "assumed" in check.found
