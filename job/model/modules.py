@@ -121,6 +121,16 @@ def experts(model: Model) -> list[str]:
     return found
 
 
+def shapes_of_experts(model: Model) -> list[tuple[int, int, int]]:
+    """Return the shape of each parameter that has a matrix for each expert of a layer."""
+    found = []
+    for module in model.modules():
+        if _number_of_experts(module) is not None:
+            shapes = [tuple(shape) for shape in _own_shapes(module).values()]
+            found += [shape for shape in shapes if len(shape) == 3]
+    return found
+
+
 def _number_of_experts(module: Any) -> int | None:
     """Return how many experts a module holds in its parameters; None for any other module."""
     shapes = _own_shapes(module)
