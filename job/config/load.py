@@ -21,7 +21,8 @@ from job.config.commands import (
 from job.config.dates import with_date, with_previous_date
 from job.config.document import ConfigText, Document, parse, parse_value
 from job.config.gate_mistakes import KnownMetric, gate_mistakes
-from job.config.mistakes import Mistake, dotted, report, secrets_in, shown
+from job.config.mistakes import Mistake, dotted, paths_of, report, secrets_in, shown
+from job.config.renamed import called
 from job.config.sections import to_plain
 from job.config.serving_section import READING_KEYS, SERVING_KEYS, SERVING_KEYS_BY_SECTION
 from job.config.validate import validate
@@ -106,7 +107,7 @@ def load_config(
     mistakes += found
     if mistakes or config is None:
         text = report(source.name, mistakes)
-        if command and _misfit(command, value) and not _misfit(fitting, value):
+        if command and _misfit(command, value) > 2 * _misfit(fitting, value):
             others = f"its keys are those of `recap {fitting}`, and this is `recap {command}`"
             text = f"{source.name}: {others}\n\n{text}"
         raise ConfigError(text)
@@ -208,8 +209,14 @@ def _allow_empty_input(value: dict[str, Any]) -> None:
 
 
 def _misfit(command: Command, value: Mapping[str, Any]) -> int:
-    """Return how many top-level keys are unknown to a config of `command`, or missing in it."""
+    """Return how many top-level keys are unknown to a config of `command`, or missing in it.
+
+    A name that another library has for a key of `command` is not unknown.
+    """
     fields = CONFIGS[command].model_fields
     unknown = value.keys() - fields
+    if unknown:
+        paths = set(paths_of(CONFIGS[command].model_json_schema()))
+        unknown = {name for name in unknown if not called(name, paths)}
     missing = [name for name, field in fields.items() if field.is_required() and name not in value]
     return len(unknown) + len(missing)

@@ -8,17 +8,18 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from job.config.renamed import answer, meant, secret_key
-from job.config.wording import Schema, is_section, options, wanted
+from job.config.renamed import answer, called, meant, secret_key
+from job.config.wording import Schema, is_section, options, required_keys, wanted
 from job.printable import without_secrets
 
 Path = tuple[str | int, ...]
 MAX_SHOWN_CHARACTERS = 60  # of a wrong value
+KEYS_HERE = "the keys here are"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def report(source: str, mistakes: Iterable[Mistake]) -> str:
     first: dict[Path, Mistake] = {}
     for mistake in mistakes:
         first.setdefault(mistake.path, mistake)
-    ordered = sorted(first.values(), key=_order)
+    ordered = _without_repetition(sorted(first.values(), key=_order))
     widest_location = max(len(mistake.location) for mistake in ordered)
     widest_name = max(len(dotted(mistake.path)) for mistake in ordered)
     lines = []
@@ -72,8 +73,13 @@ def secrets_in(value: Any, locations: Mapping[Path, str], path: Path = ()) -> It
         yield Mistake(path, message, location_of(path, locations))
 
 
-def invalid(error: ValidationError, value: Any, schema: Schema) -> Iterator[Mistake]:
-    """Yield the mistakes that pydantic found, one for each key, without their locations."""
+def invalid(
+    error: ValidationError, value: Any, schema: Schema, elsewhere: Mapping[str, Sequence[str]]
+) -> Iterator[Mistake]:
+    """Yield the mistakes that pydantic found, one for each key, without their locations.
+
+    `elsewhere` has the keys of the configs of other commands, as `paths_of` returns them.
+    """
     found: dict[Path, Any] = {}
     for detail in error.errors(include_url=False):
         found.setdefault(_real_path(detail, value), detail)
@@ -82,7 +88,10 @@ def invalid(error: ValidationError, value: Any, schema: Schema) -> Iterator[Mist
             # A key may have several types. Another of them failed at a key inside, which is more
             # precise.
             continue
-        yield Mistake(path, _message(path, detail, schema))
+        if detail["type"] == "extra_forbidden" or detail["loc"][-1:] == ("[key]",):
+            yield Mistake(path, _unknown(path, detail["input"], schema, elsewhere))
+        else:
+            yield Mistake(path, _message(path, detail, schema))
 
 
 def location_of(path: Path, locations: Mapping[Path, str]) -> str:
@@ -139,13 +148,13 @@ def _paths(properties: Schema, root: Schema, above: str = "") -> Iterator[str]:
 
 def _message(path: Path, detail: Any, schema: Schema) -> str:
     kind, value = detail["type"], detail["input"]
-    if kind == "extra_forbidden" or detail["loc"][-1:] == ("[key]",):
-        return _unknown(path, schema)
     if kind == "value_error":
         return str(detail["ctx"]["error"])
     here = schema_at(path, schema)
     if kind == "missing":
-        return f"is missing; wanted {wanted(here, schema)}"
+        needed = required_keys(here, schema)
+        section = f"a section with {', '.join(needed)}" if needed else wanted(here, schema)
+        return f"is missing; wanted {section}"
     hint = ""
     texts = [each for each in options(here, schema) if each.get("type") == "string"]
     text_wanted = bool(texts)
@@ -161,20 +170,42 @@ def _message(path: Path, detail: Any, schema: Schema) -> str:
     return f"got {shown(value)}; wanted {wanted(here, schema)}{hint}"
 
 
-def _unknown(path: Path, schema: Schema) -> str:
+def _unknown(path: Path, value: Any, schema: Schema, elsewhere: Mapping[str, Sequence[str]]) -> str:
     key = str(path[-1])
     everywhere = paths_of(schema)
-    known = answer(key, set(everywhere))
+    known = answer(key, set(everywhere), value)
     if known:
         return f"unknown key; {known}"
     names = _names(schema_at(path[:-1], schema), schema)
-    elsewhere = [other for other in everywhere if other.rpartition(".")[2] == key]
-    if elsewhere:
-        return f"unknown key; did you mean {' or '.join(elsewhere)}?"
-    near = difflib.get_close_matches(key, names, n=1) or _near_elsewhere(key, everywhere)
+    same = [other for other in everywhere if other.rpartition(".")[2] == key]
+    for command, paths in elsewhere.items():
+        there = [each for each in paths if each == key or each.endswith(f".{key}")]
+        there += called(key, set(paths))
+        if there and not same:
+            return f"{there[0]} is a key of `recap {command}` and not of this command; remove it"
+    near = same or difflib.get_close_matches(key, names, n=1) or _near_elsewhere(key, everywhere)
     if near:
-        return f"unknown key; did you mean {near[0]}?"
-    return f"unknown key; the keys here are {', '.join(names)}"
+        right = [_with_value(other, value) for other in near]
+        return f"unknown key; did you mean {' or '.join(right)}?"
+    return f"unknown key; {KEYS_HERE} {', '.join(names)}"
+
+
+def _with_value(path: str, value: Any) -> str:
+    """Return `path: value` if the value is another library's, else the path alone."""
+    instead = meant(path, value)
+    return f"{path}: {instead}" if instead else path
+
+
+def _without_repetition(mistakes: Iterable[Mistake]) -> list[Mistake]:
+    """Return the mistakes. The keys of a section are listed for its first unknown key alone."""
+    shown_at: dict[str, Mistake] = {}
+    result = []
+    for mistake in mistakes:
+        before = shown_at.setdefault(mistake.message, mistake)
+        if before is not mistake and KEYS_HERE in mistake.message:
+            mistake = replace(mistake, message=f"unknown key; see {dotted(before.path)} above")
+        result.append(mistake)
+    return result
 
 
 def _near_elsewhere(key: str, paths: Sequence[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """Names of settings in other libraries that have no counterpart here, and what recap does instead.
 
 Each answer is for all the names in its text. They are those of transformers' TrainingArguments,
-TRL's SFTConfig, peft's LoraConfig and BitsAndBytesConfig, and of the configs of axolotl,
-LLaMA-Factory and Unsloth.
+TRL's SFTConfig, ScriptArguments and ModelConfig, peft's LoraConfig, BitsAndBytesConfig, and of the
+configs of axolotl, LLaMA-Factory and Unsloth.
 """
 
 # Answer → the names that it is for, separated by spaces.
@@ -12,13 +12,13 @@ _NAMES_BY_ANSWER = {
         finetuning_type freeze_trainable_layers freeze_trainable_modules full_finetuning
         init_lora_weights kasa_config lisa_n_layers loftq_config lora_ga_config monteclora_config
         pissa_init qalora_group_size relora relora_cpu_offload relora_steps unfrozen_parameters
-        use_badam use_bdlora use_galore use_llama_pro use_qalora velora_config""",
+        use_badam use_bdlora use_galore use_llama_pro use_peft use_qalora velora_config""",
     "the adapter is on whole linear modules: lora.target_modules names them; remove it": """
         additional_target alpha_pattern ensure_weight_tying exclude_modules
         finetune_attention_modules finetune_language_layers finetune_mlp_modules
         finetune_vision_layers layer_replication layers_pattern layers_to_transform
-        lora_modules_to_save modules_to_save peft_layers_to_transform rank_pattern
-        target_parameters trainable_token_indices""",
+        lora_modules_to_save lora_target_parameters modules_to_save peft_layers_to_transform
+        rank_pattern target_parameters trainable_token_indices""",
     "how peft stores and places the adapter is recap's own business; remove it": """
         fan_in_fan_out lora_fan_in_fan_out lora_on_cpu megatron_config megatron_core
         peft_autocast_adapter_dtype runtime_config""",
@@ -40,12 +40,14 @@ _NAMES_BY_ANSWER = {
         buffer_size data_shared_file_system dataloader_in_order dataloader_multiprocessing_context
         dataloader_num_workers dataloader_persistent_workers dataloader_pin_memory
         dataloader_prefetch_factor dataset_keep_in_memory dataset_kwargs dataset_num_proc
-        dataset_prepared_path dataset_processes length_column_name overwrite_cache
+        dataset_prepared_path dataset_processes dataset_streaming length_column_name overwrite_cache
         preprocessing_batch_size preprocessing_num_workers pretraining_dataset streaming
         tokenized_path""",
     "every row is used, in an order that depends on training.seed alone; remove it": """
         dataloader_drop_last disable_shuffling ignore_data_skip shuffle_dataset
         shuffle_merged_datasets""",
+    "data.train and data.validation each name the files of one split; remove it": """
+        dataset_config dataset_test_split dataset_train_split""",
     "data.train takes whole paths, and a list of them; remove it": """
         dataset_dir interleave_probs mix_strategy""",
     "rows are made of conversations: data.format, and data.columns for tables; remove it": """
@@ -54,8 +56,8 @@ _NAMES_BY_ANSWER = {
     "not a setting here (see limits.stall_minutes); remove it": "ddp_timeout",
     "processes are recap's own business (training.processes, training.distribution); remove it": """
         accelerator_config ddp ddp_backend ddp_broadcast_buffers ddp_bucket_cap_mb
-        ddp_find_unused_parameters ddp_static_graph local_rank parallelism_config ray_scope
-        use_cpu use_ray world_size zero_first""",
+        ddp_find_unused_parameters ddp_static_graph ignore_bias_buffers local_rank
+        parallelism_config ray_scope use_cpu use_ray world_size zero_first""",
     "a base is on the GPU of its process, and shared by several with training.distribution: fsdp; "
     "remove it": """
         device device_map gpu_memory_limit low_cpu_mem_usage max_memory offload_dir offload_folder
@@ -134,7 +136,7 @@ _NAMES_BY_ANSWER = {
     "the task is always supervised fine-tuning; remove it": "rl stage",
     "ShareGPT's records are read as they are; remove it": "standardize_sharegpt",
     "every key is always checked; remove it": "debug strict",
-    "the task is always a causal language model; remove it": "task_type",
+    "the task is always a causal language model; remove it": "lora_task_type task_type",
     "tool turns are text, or left out by data.drop_roles; remove it": "tool_format",
     "the cache is recap's own business; remove it": "use_cache use_kv_cache",
     "files are cached in RECAP_CACHE of the environment; remove it": "cache_dir",

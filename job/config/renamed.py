@@ -169,6 +169,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "training_args": ("training",),
     "training_arguments": ("training",),
     "use_4bit": ("model.quantization",),
+    "use_bnb_nested_quant": ("model.quantization",),
     "use_dora": ("lora.variant",),
     "use_gradient_checkpointing": ("training.activation_checkpointing",),
     "use_nested_quant": ("model.quantization",),
@@ -249,6 +250,7 @@ VALUES: dict[str, str] = {
     "text_key": "{text: …}",
     "train_sampling_strategy": "true or false",
     "use_4bit": "nf4, nf4-double, or null for none",
+    "use_bnb_nested_quant": "nf4-double is with, nf4 without",
     "use_dora": "lora, rslora or dora",
     "use_nested_quant": "nf4-double is with, nf4 without",
     "use_rslora": "lora, rslora or dora",
@@ -340,17 +342,22 @@ def secret_key(key: str) -> str | None:
     return None
 
 
-def answer(key: str, paths: set[str]) -> str | None:
-    """Return what to write instead of a foreign name in a config with these `paths`.
+def answer(key: str, paths: set[str], value: object = None) -> str | None:
+    """Return what to write instead of a foreign name and its value, in a config with these `paths`.
 
     None if the name is unknown.
     """
     name = _normal(key)
-    known = [path for path in CALLED.get(name, ()) if path in paths]
+    known = called(key, paths)
     if known:
-        value = f" ({VALUES[name]})" if name in VALUES else ""
-        return f"it is called {known[0]} here{value}"
+        instead = meant(known[0], value) or VALUES.get(name)
+        return f"it is called {known[0]} here" + (f" ({instead})" if instead else "")
     return ANSWERS.get("packing_strategy" if _PACKING.fullmatch(name) else name)
+
+
+def called(key: str, paths: set[str]) -> list[str]:
+    """Return which of the `paths` of a config have the setting of a foreign name."""
+    return [path for path in CALLED.get(_normal(key), ()) if path in paths]
 
 
 def meant(path: str, value: object) -> str | None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from job.config.commands import Config, EvaluateConfig, SummarizeConfig, TrainConfig
-from job.config.mistakes import Mistake, Path, invalid, location_of, schema_at
+from job.config.commands import CONFIGS, Config, EvaluateConfig, SummarizeConfig, TrainConfig
+from job.config.mistakes import Mistake, Path, dotted, invalid, location_of, paths_of, schema_at
 from job.config.wording import Schema, options
 
 MAX_ROUNDS = 8  # of checks that hide each other; each round finds at least one mistake
@@ -37,7 +37,8 @@ def validate(
             config = model.model_validate(rest)
         except ValidationError as error:
             schema = model.model_json_schema()
-            found = [each for each in invalid(error, rest, schema) if _is_new(each, mistakes)]
+            every = invalid(error, rest, schema, paths_of_others(model))
+            found = [each for each in every if _is_new(each, mistakes)]
             mistakes += found
             if not found or () in [each.path for each in found]:
                 break  # a check of the whole config cannot be left out
@@ -49,8 +50,19 @@ def validate(
             return config, []
         break
     return None, [
-        Mistake(each.path, each.message, location_of(each.path, locations)) for each in mistakes
+        Mistake(each.path, each.message, location_of(each.path, locations))
+        for each in mistakes
+        if not _has_another_name(each, mistakes)
     ]
+
+
+def paths_of_others(model: type[Config]) -> dict[str, list[str]]:
+    """Return the keys of the configs of all commands but that of `model`."""
+    return {
+        command: paths_of(other.model_json_schema())
+        for command, other in CONFIGS.items()
+        if other is not model
+    }
 
 
 def _is_new(mistake: Mistake, known: Iterable[Mistake]) -> bool:
@@ -62,6 +74,14 @@ def _is_new(mistake: Mistake, known: Iterable[Mistake]) -> bool:
         if re.search(rf"\b{re.escape(name)}\b", mistake.message):
             return False
     return True
+
+
+def _has_another_name(missing: Mistake, mistakes: Iterable[Mistake]) -> bool:
+    """Return True if a key is missing only because it is there under another library's name."""
+    if not missing.message.startswith("is missing"):
+        return False
+    called = re.compile(rf"it is called {re.escape(dotted(missing.path))}[. ]")
+    return any(called.search(each.message) for each in mistakes)
 
 
 def _leave_out(path: Path, value: Any, schema: Schema) -> None:

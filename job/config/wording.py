@@ -9,10 +9,28 @@ from typing import Any
 Schema = Mapping[str, Any]
 WORDS = {"string": "text", "null": "null", "integer": "an integer", "number": "a number"}
 
+# What a text is whose characters are restricted, by its regular expression.
+PATTERNS = {
+    "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "at most 100 letters, digits, '.', '_', '-'",
+    "^[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}$": "at most 40 letters, digits, spaces, '.', '_', '-'",
+    "^[0-9a-f]{12,64}$": "12 to 64 digits of a SHA-256 (0 to 9, a to f)",
+    "^[a-z0-9][a-z0-9.+-]{0,60}$": "the id of a license, in lower case",
+    "^[a-z]{2,3}$": "a code of two or three lower-case letters",
+    "^https?://": "a URL that begins with http:// or https://",
+}
+
 
 def wanted(schema: Schema, root: Schema) -> str:
     """Return the phrase for `schema`, whose references are resolved in `root`."""
     return join_or(_alternatives(schema, root))
+
+
+def required_keys(schema: Schema, root: Schema) -> list[str]:
+    """Return the keys that a section cannot do without, empty if the key has no section."""
+    for option in options(schema, root):
+        if "properties" in option:
+            return list(option.get("required", ()))
+    return []
 
 
 def resolve(schema: Schema, root: Schema) -> Schema:
@@ -54,7 +72,7 @@ def _alternatives(schema: Schema, root: Schema) -> list[str]:
     if kind == "boolean":
         return ["true", "false"]
     if kind == "string" and "pattern" in schema:
-        return [f"text that matches {schema['pattern']}"]
+        return [PATTERNS[schema["pattern"]]]
     return [" ".join([WORDS.get(str(kind), "a value"), *_bounds(schema)])]
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 SOURCES = {
     "SFTConfig": ("trl", "trainer/sft_config.py"),
+    "ScriptArguments": ("trl", "scripts/utils.py"),
+    "ModelConfig": ("trl", "trainer/model_config.py"),
     "TrainingArguments": ("transformers", "training_args.py"),
     "LoraConfig": ("peft", "tuners/lora/config.py"),
     "BitsAndBytesConfig": ("transformers", "utils/quantization_config.py"),

@@ -11,6 +11,7 @@ from job.config.not_settings import ANSWERS
 from job.config.renamed import CALLED, MEANT
 from job.errors import ConfigError
 from tests.config.foreign import SOURCES, foreign_names
+from tests.config.foreign_configs import CONFIGS
 
 PROGRAMS = [*SOURCES, "axolotl", "LLaMA-Factory", "Unsloth", "the notebook"]
 ANSWER = re.compile(r"it is called \S+ here|did you mean [a-z_.]+|never in a config|remove it|: ")
@@ -112,3 +113,47 @@ def test_what_is_missing_hides_no_other_mistake(config_text):
     assert lines[0].startswith("line 3 publish.gate.better_than.0 ")
     assert lines[1].startswith("data is missing; ")
     assert lines[2].startswith("output is missing; ")
+
+
+@pytest.mark.parametrize("program", CONFIGS)
+def test_a_whole_config_of_another_program_is_answered(config_text, program):
+    """Without a command, too: the answers are those of a training."""
+    settings = CONFIGS[program]
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, config_text("\n".join(settings) + "\n"))
+    lines = str(caught.value).splitlines()[2:]
+    found = [re.fullmatch(r" +(?:line (\d+))? +(\S+) +(.*)", line).groups() for line in lines]
+    answered = {int(line): text for line, _, text in found if line}
+    for number, (setting, ours) in enumerate(settings.items(), 1):
+        wanted = re.escape(ours) if ours else "remove it|not offered"
+        assert re.search(wanted, answered[number]), (setting, answered[number])
+    # What is there under another name is not missing, too.
+    missing = {name for line, name, _ in found if not line}
+    assert missing <= {"run", "model", "data", "output"} - set(settings.values())
+
+
+def test_only_the_first_unknown_key_lists_those_of_its_section(config_text):
+    found = answers(config_text(more="zebra: 1\nyak: 2\ntraining: {zebra: 1}\n"))
+    assert found["zebra"].startswith("unknown key; the keys here are run, model, data, ")
+    assert found["yak"] == "unknown key; see zebra above"
+    assert found["training.zebra"].startswith("unknown key; the keys here are epochs, ")
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("training: {}", "training is a key of `recap train`"),
+        ("epochs: 3", "training.epochs is a key of `recap train`"),
+        ("num_train_epochs: 3", "training.epochs is a key of `recap train`"),
+        ("chunks: {}", "did you mean"),
+        ("summaries: s", "summaries is a key of `recap evaluate`"),
+    ],
+)
+def test_a_key_of_another_command_is_answered_with_that_command(config_text, key, told):
+    night = "run: n\ninput: i\noutput: o/\nmodel: {base: b}\n"
+    if key.startswith("chunks"):
+        load_config("summarize", config_text(f"{night}{key}\n"))
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_config("summarize", config_text(f"{night}{key}\n"))
+    assert f"{told} and not of this command; remove it" in str(caught.value)
