@@ -25,7 +25,7 @@ from job.config.mistakes import Mistake, dotted, paths_of, report, secrets_in, s
 from job.config.renamed import called
 from job.config.sections import to_plain
 from job.config.serving_section import READING_KEYS, SERVING_KEYS, SERVING_KEYS_BY_SECTION
-from job.config.validate import validate
+from job.config.validate import schema_of, validate
 from job.config.variables import (
     begins_with_variable,
     escape_variables,
@@ -100,9 +100,11 @@ def load_config(
 
     mistakes = [*document.mistakes, *secrets_in(value, document.locations)]
     fitting = min(CONFIGS, key=lambda name: _misfit(name, value))
-    model = CONFIGS[command or fitting]
     config, found = validate(
-        model, value, document.locations, lambda config: _gate_mistakes(config, metrics)
+        command or fitting,
+        value,
+        document.locations,
+        lambda config: _gate_mistakes(config, metrics),
     )
     mistakes += found
     if mistakes or config is None:
@@ -216,7 +218,7 @@ def _misfit(command: Command, value: Mapping[str, Any]) -> int:
     fields = CONFIGS[command].model_fields
     unknown = value.keys() - fields
     if unknown:
-        paths = set(paths_of(CONFIGS[command].model_json_schema()))
+        paths = set(paths_of(schema_of(command)))
         unknown = {name for name in unknown if not called(name, paths)}
     missing = [name for name, field in fields.items() if field.is_required() and name not in value]
     return len(unknown) + len(missing)

@@ -7,11 +7,12 @@ is left out, and the rest is validated again: one report has the mistakes of bot
 import re
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 
-from job.config.commands import CONFIGS, Config, EvaluateConfig, SummarizeConfig, TrainConfig
+from job.config.commands import CONFIGS, Command, Config
 from job.config.mistakes import Mistake, Path, dotted, invalid, location_of, paths_of, schema_at
 from job.config.wording import Schema, options
 
@@ -20,7 +21,7 @@ ANY_TEXT = "any"  # for a text that is missing, or wrong
 
 
 def validate(
-    model: type[TrainConfig] | type[SummarizeConfig] | type[EvaluateConfig],
+    command: Command,
     value: Mapping[str, Any],
     locations: Mapping[Path, str],
     further: Callable[[Config], Iterable[Mistake]],
@@ -34,10 +35,10 @@ def validate(
     rest = deepcopy(dict(value))
     for _ in range(MAX_ROUNDS):
         try:
-            config = model.model_validate(rest)
+            config = CONFIGS[command].model_validate(rest)
         except ValidationError as error:
-            schema = model.model_json_schema()
-            every = invalid(error, rest, schema, paths_of_others(model))
+            schema = schema_of(command)
+            every = invalid(error, rest, schema, keys_elsewhere(command))
             found = [each for each in every if _is_new(each, mistakes)]
             mistakes += found
             if not found or () in [each.path for each in found]:
@@ -56,13 +57,15 @@ def validate(
     ]
 
 
-def paths_of_others(model: type[Config]) -> dict[str, list[str]]:
-    """Return the keys of the configs of all commands but that of `model`."""
-    return {
-        command: paths_of(other.model_json_schema())
-        for command, other in CONFIGS.items()
-        if other is not model
-    }
+@cache
+def schema_of(command: Command) -> Schema:
+    """Return the JSON Schema of a command's config."""
+    return CONFIGS[command].model_json_schema()
+
+
+def keys_elsewhere(command: Command) -> dict[str, list[str]]:
+    """Return the keys of the configs of all other commands."""
+    return {other: paths_of(schema_of(other)) for other in CONFIGS if other != command}
 
 
 def _is_new(mistake: Mistake, known: Iterable[Mistake]) -> bool:

@@ -206,7 +206,9 @@ def _unknown_type(path: Path, uri: str) -> RecapError:
 
     model_type = read_json(files_in_folder(path, uri), CONFIG).get("model_type")
     if not isinstance(model_type, str):
-        return DataError(f"model.base: the config.json of {uri} has no model_type")
+        return DataError(
+            f"model.base: the config.json of {uri} has no model_type; copy or fetch the base again"
+        )
     return ConfigError(
         f"model.base: transformers {__version__} does not know the model type '{model_type}' of "
         f"{uri}: use a recap with a newer transformers, or another base"

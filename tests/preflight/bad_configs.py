@@ -1,4 +1,4 @@
-"""The list of 60 bad configs: 45 by their keys alone, and 15 by a base that cannot work.
+"""The list of 70 bad configs: 45 by their keys alone, and 25 by a base that cannot work.
 
 Each has the words of its message that name the fix.
 """
@@ -63,7 +63,11 @@ BAD_CONFIGS = [
     Bad("modules_to_save", {"lora.modules_to_save": ["lm_head"]}, "lora.target_modules names them"),
     Bad("use_dora", {"lora.use_dora": True}, "lora.variant here (lora, rslora or dora)"),
     Bad("load_in_8bit", {"model.load_in_8bit": True}, "nf4, nf4-double, or null for none"),
-    Bad("double quantization", {"model.bnb_4bit_use_double_quant": True}, "nf4-double is with"),
+    Bad(
+        "double quantization",
+        {"model.bnb_4bit_use_double_quant": True},
+        "called model.quantization here (nf4-double)",
+    ),
     # axolotl
     Bad("sequence_len", {"sequence_len": 4096}, called("training.max_tokens")),
     Bad("micro_batch_size", {"micro_batch_size": 2}, called("training.batch_size")),
@@ -72,7 +76,7 @@ BAD_CONFIGS = [
     # LLaMA-Factory
     Bad("cutoff_len", {"cutoff_len": 2048}, called("training.max_tokens")),
     Bad("quantization_bit", {"quantization_bit": 4}, called("model.quantization")),
-    Bad("template", {"template": "llama3"}, "chat is the base's own template"),
+    Bad("template", {"template": "llama3"}, "it is called prompt.style here (chat)"),
     # Unsloth and the notebook
     Bad("unsloth's checkpointing", {"use_gradient_checkpointing": "unsloth"}, "activation_check"),
     Bad("random_state", {"random_state": 3407}, called("training.seed")),
@@ -157,6 +161,32 @@ def broken_template(base: Path) -> None:
     (base / "chat_template.jinja").write_text("{{ messages + 1 }}")
 
 
+def broken_tokenizer(base: Path) -> None:
+    """Cut tokenizer.json, as a download that stopped leaves it."""
+    file = base / "tokenizer.json"
+    file.write_bytes(file.read_bytes()[:200])
+
+
+def only_gguf(base: Path) -> None:
+    """Leave the file of another program in place of the weights."""
+    for file in base.glob("*.safetensors*"):
+        file.unlink()
+    (base / "model.Q4_K_M.gguf").write_bytes(b"GGUF")
+
+
+def an_adapter(base: Path) -> None:
+    """Leave an adapter in place of a base."""
+    for file in (*base.glob("*.safetensors*"), base / "config.json"):
+        file.unlink()
+    (base / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 8}')
+    (base / "adapter_model.safetensors").write_bytes(b"x")
+
+
+def broken_config(base: Path) -> None:
+    """Cut config.json."""
+    (base / "config.json").write_text('{"model_type": "llama", ')
+
+
 CHAT = {"prompt.style": "chat"}
 T5 = {
     "model_type": "t5",
@@ -170,6 +200,28 @@ BLOOM = {"model_type": "bloom", "vocab_size": 320, "hidden_size": 32, "n_layer":
 OWN_CODE = {
     "auto_map": {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"},
     "model_type": "own",
+}
+VIT = {"model_type": "vit", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+MIXTURE = {
+    "model_type": "qwen3_moe",
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "moe_intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "max_position_embeddings": 512,
+}
+MAMBA = {
+    "model_type": "mamba",
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "state_size": 4,
+    "num_hidden_layers": 1,
 }
 MADE_FROM = "use the base that it was made from"
 
@@ -232,5 +284,55 @@ BAD_BASES = [
         "a context without room for a conversation",
         config_with(max_position_embeddings=8),
         "leave no room for a conversation; lower it",
+    ),
+    BadBase("a model of images", become(**VIT), "use one that AutoModelForCausalLM loads"),
+    BadBase(
+        "an adapter on experts",
+        become(**MIXTURE),
+        "the experts of the base are no linear modules; it has k_proj, o_proj, q_proj, v_proj",
+        {"lora.target_modules": ["gate_up_proj", "down_proj"]},
+    ),
+    BadBase(
+        "an adapter on the output of a state-space layer",
+        become(**MAMBA),
+        "it has in_proj, x_proj; name some of those, or all-linear",
+        {"lora.target_modules": ["out_proj"]},
+    ),
+    BadBase(
+        "a tokenizer that was cut",
+        broken_tokenizer,
+        "copy or fetch its files again (tokenizer.json, tokenizer_config.json)",
+        code=ExitCode.DATA,
+    ),
+    BadBase(
+        "weights for llama.cpp",
+        only_gguf,
+        "convert other weights with save_pretrained(..., safe_serialization=True)",
+        code=ExitCode.MISSING,
+    ),
+    BadBase("an adapter", an_adapter, "give a folder without it, or name the adapter by the key"),
+    BadBase(
+        "a config.json that was cut",
+        broken_config,
+        "copy or fetch it again",
+        code=ExitCode.DATA,
+    ),
+    BadBase(
+        "a config.json without a type",
+        become(hidden_size=32),
+        "has no model_type; copy or fetch the base again",
+        code=ExitCode.DATA,
+    ),
+    BadBase(
+        "heads that do not fit the width",
+        config_with(num_attention_heads=3),
+        "copy or fetch the base again, or use another",
+        code=ExitCode.DATA,
+    ),
+    BadBase(
+        "a context that answers fill",
+        config_with(max_position_embeddings=200),
+        "400 of the model's 200 tokens leave no room for a conversation; lower it",
+        {"generation.max_new_tokens": 400},
     ),
 ]
