@@ -88,7 +88,6 @@ def measure(source: Path, way: str) -> dict[str, float]:
     from transformers import AutoTokenizer
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    from job.model.fetch import Base
     from job.prompt.encode import Encoder
     from job.prompt.template import make_prompt
     from job.training.examples import read_examples
@@ -114,8 +113,7 @@ def measure(source: Path, way: str) -> dict[str, float]:
         plain_rows(encoder, examples.validation)
     else:
         settings = RowSettings(encoder, "first", max_excluded_fraction=0.0)
-        base = Base(str(TOKENIZER), None, "digest", TOKENIZER)
-        identity = rows_identity(config, examples, base, settings)
+        identity = rows_identity(config, examples, TOKENIZER, settings)
         dataset = encode_once(examples, settings, identity, source.parent).train.dataset
     encoded = time.perf_counter()
     encoded_cpu = time.process_time()

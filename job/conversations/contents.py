@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from job.conversations.record import Conversation, Source
+from job.conversations.record import Conversation
 from job.identity import blake2b_16
 
 # Of a reference: with less, it is more often a label or a remark than a summary. Chinese and
@@ -18,33 +18,29 @@ MIN_CHARACTERS = 12
 
 
 @dataclass
-class Finding:
+class Fault:
     """The number of references with a fault, and the origin of the first of them."""
 
     count: int = 0
-    first: Source | None = None
+    first: str | None = None
 
-    def add(self, source: Source) -> None:
+    def add(self, conversation: Conversation) -> None:
         """Count one more."""
         self.count += 1
-        self.first = self.first or source
-
-    def facts(self) -> dict[str, Any]:
-        """Return the finding as JSON types."""
-        return {"count": self.count, "first": str(self.first) if self.first else None}
+        self.first = self.first or str(conversation.source)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Contents:
     """The counts of the conversations of one split."""
 
-    conversations: Counter[int] = field(default_factory=Counter)  # by their number of turns
-    turns: Counter[str] = field(default_factory=Counter)  # by role
-    characters: Counter[str] = field(default_factory=Counter)  # by role
+    turns: Mapping[int, int] = field(default_factory=dict)  # conversations, by number of turns
+    turns_by_role: Mapping[str, int] = field(default_factory=dict)
+    characters_by_role: Mapping[str, int] = field(default_factory=dict)
     references: int = 0
-    empty: Finding = field(default_factory=Finding)
-    short: Finding = field(default_factory=Finding)  # too short to be a summary, but not empty
-    repeated: Finding = field(default_factory=Finding)  # that of an earlier conversation, too
+    empty: Fault = field(default_factory=Fault)
+    short: Fault = field(default_factory=Fault)  # too short to be a summary, but not empty
+    repeated: Fault = field(default_factory=Fault)  # that of an earlier conversation, too
 
     @property
     def poor(self) -> int:
@@ -53,48 +49,59 @@ class Contents:
 
     def shares(self) -> Mapping[str, float]:
         """Return the share of the characters by role, the largest first."""
-        total = sum(self.characters.values()) or 1
-        return {role: count / total for role, count in self.characters.most_common()}
+        total = sum(self.characters_by_role.values()) or 1
+        by_size = sorted(self.characters_by_role.items(), key=lambda item: -item[1])
+        return {role: count / total for role, count in by_size}
 
-    def facts(self) -> dict[str, Any]:
-        """Return the counts as JSON types."""
-        return {
-            "conversations_by_turns": dict(sorted(self.conversations.items())),
-            "turns_by_role": dict(self.turns.most_common()),
-            "characters_by_role": dict(self.characters.most_common()),
-            "references": self.references,
-            "empty_references": self.empty.facts(),
-            "short_references": self.short.facts(),
-            "repeated_references": self.repeated.facts(),
-        }
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Contents":
+        """Return the contents that `dataclasses.asdict` and JSON made of one."""
+        faults = {name: Fault(**content[name]) for name in ("empty", "short", "repeated")}
+        turns = {int(turns): count for turns, count in content["turns"].items()}
+        return cls(**dict(content) | faults | {"turns": turns})
 
 
 def contents_of(conversations: Iterable[Conversation]) -> Contents:
     """Return the counts of some conversations."""
-    contents = Contents()
+    turns: Counter[int] = Counter()
+    turns_by_role: Counter[str] = Counter()
+    characters_by_role: Counter[str] = Counter()
+    references = 0
+    faults = Contents()
     known: set[bytes] = set()
     for conversation in conversations:
-        contents.conversations[len(conversation.turns)] += 1
+        turns[len(conversation.turns)] += 1
+        references += len(conversation.references)
         for turn in conversation.turns:
-            contents.turns[turn.role] += 1
-            contents.characters[turn.role] += len(turn.text)
-        _add_references(contents, conversation, known)
-    return contents
+            turns_by_role[turn.role] += 1
+            characters_by_role[turn.role] += len(turn.text)
+        known |= _add_faults(faults, conversation, known)
+    return Contents(
+        dict(sorted(turns.items())),
+        dict(turns_by_role),
+        dict(characters_by_role),
+        references,
+        faults.empty,
+        faults.short,
+        faults.repeated,
+    )
 
 
-def _add_references(contents: Contents, conversation: Conversation, known: set[bytes]) -> None:
-    """Count the references of a conversation, and add their digests to those that are known."""
+def _add_faults(faults: Contents, conversation: Conversation, known: set[bytes]) -> set[bytes]:
+    """Count the faults of a conversation's references, and return the digests of the others.
+
+    `known` has those of earlier conversations.
+    """
     own = set()
     for reference in conversation.references:
-        contents.references += 1
         words = reference.casefold().split()
         if not words:
-            contents.empty.add(conversation.source)
+            faults.empty.add(conversation)
         elif len(words) < MIN_WORDS and len(reference) < MIN_CHARACTERS:
-            contents.short.add(conversation.source)
+            faults.short.add(conversation)
         else:
             digest = blake2b_16(" ".join(words))
             own.add(digest)
             if digest in known:
-                contents.repeated.add(conversation.source)
-    known |= own
+                faults.repeated.add(conversation)
+    return own

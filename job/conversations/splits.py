@@ -6,9 +6,10 @@ Conversations → two sides that share none, or the pairs that two given sides s
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from job.conversations.nearness import near_pairs
@@ -42,9 +43,18 @@ class Overlap:
 class Repeats:
     """The numbers of conversations that repeat an earlier one of their split, and the first."""
 
-    exact: int  # with the same words
-    near: int
-    first: list[tuple[str, str]]  # ids of some earlier ones, and of those that repeat them
+    exact: int = 0  # with the same words
+    near: int = 0
+    first: Sequence[tuple[str, str]] = ()  # ids of some earlier ones, and of what repeats them
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The repeats across train and validation, and within each."""
+
+    overlap: list[Overlap]
+    train: Repeats
+    validation: Repeats
 
 
 class _Nearest(NamedTuple):
@@ -92,32 +102,37 @@ def hold_out(
     return train, validation
 
 
-def find_overlap(
-    train: Sequence[Conversation], validation: Sequence[Conversation]
-) -> list[Overlap]:
-    """Return every training conversation that validation repeats.
+def compare(train: Iterable[Conversation], validation: Iterable[Conversation]) -> Comparison:
+    """Return which conversations repeat others, within each side and across.
 
-    Exact repeats come first, then the most similar. One `Overlap` each, however many repeat it: of
-    short conversations thousands can be the same, and their pairs are millions.
+    Of the overlap, exact repeats come first, then the most similar. There is one `Overlap` for each
+    conversation of train, however many repeat it: of short conversations thousands can be the same,
+    and their pairs are millions.
     """
     train_ids = _ids_by_text(train)
     validation_ids = _ids_by_text(validation)
-    left = list(train_ids)
-    right = list(validation_ids)
+    texts = list(train_ids | validation_ids)
 
     # By training text: the most similar text of validation, and how many conversations have it or
     # one like it.
-    nearest = {text: _Nearest(1.0, text) for text in left if text in validation_ids}
+    nearest = {text: _Nearest(1.0, text) for text in train_ids if text in validation_ids}
     counts = Counter({text: len(validation_ids[text]) for text in nearest})
-    for pair in near_pairs(left, right, NEAR):
-        text = left[pair.left]
-        other = right[pair.right]
-        if text == other:
-            continue
-        counts[text] += len(validation_ids[other])
-        if text not in validation_ids:  # else an exact repeat is known already
-            found = _Nearest(pair.similarity, other)
-            nearest[text] = max(found, nearest.get(text, found))
+    # By text: the first one of its side that it nearly repeats.
+    within_train: dict[str, str] = {}
+    within_validation: dict[str, str] = {}
+    for pair in near_pairs(texts, None, NEAR):
+        earlier, later = texts[pair.left], texts[pair.right]
+        if earlier in train_ids and later in train_ids:
+            within_train.setdefault(later, earlier)
+        if earlier in validation_ids and later in validation_ids:
+            within_validation.setdefault(later, earlier)
+        for text, other in ((earlier, later), (later, earlier)):
+            if text not in train_ids or other not in validation_ids:
+                continue
+            counts[text] += len(validation_ids[other])
+            if text not in validation_ids:  # else an exact repeat is known already
+                found = _Nearest(pair.similarity, other)
+                nearest[text] = max(found, nearest.get(text, found))
 
     overlaps = []
     for text, (similarity, other) in nearest.items():
@@ -126,27 +141,24 @@ def find_overlap(
         for train_id in train_ids[text]:
             overlap = Overlap(train_id, validation_id, kind, round(similarity, 4), counts[text])
             overlaps.append(overlap)
-    return sorted(overlaps, key=lambda overlap: (overlap.kind, -overlap.similarity))
+    return Comparison(
+        sorted(overlaps, key=lambda overlap: (overlap.kind, -overlap.similarity)),
+        _repeats(train_ids, within_train),
+        _repeats(validation_ids, within_validation),
+    )
 
 
-def find_repeats(conversations: Iterable[Conversation]) -> Repeats:
-    """Count the conversations that repeat an earlier one: with the same words, or nearly."""
-    ids: dict[str, str] = {}
+def _repeats(ids: Mapping[str, Sequence[str]], near: Mapping[str, str]) -> Repeats:
+    """Return the repeats of one side: ids by text, and of texts those which they nearly repeat."""
     exact = 0
     first: list[tuple[str, str]] = []
-    for conversation in conversations:
-        known = ids.setdefault(_words_of(conversation), conversation.id)
-        if known != conversation.id:
-            exact += 1
-            if exact <= MAX_NAMED_REPEATS:
-                first.append((known, conversation.id))
-
-    names = list(ids.values())
-    near: dict[int, int] = {}
-    for pair in near_pairs(list(ids), None, NEAR):
-        near.setdefault(pair.right, pair.left)
-    first += [(names[earlier], names[later]) for later, earlier in near.items()]
-    return Repeats(exact, len(near), first[:MAX_NAMED_REPEATS])
+    for same in ids.values():
+        exact += len(same) - 1
+        if len(same) > 1 and len(first) < MAX_NAMED_REPEATS:
+            first.append((same[0], same[1]))
+    for later, earlier in islice(near.items(), MAX_NAMED_REPEATS):
+        first.append((ids[earlier][0], ids[later][0]))
+    return Repeats(exact, len(near), tuple(first[:MAX_NAMED_REPEATS]))
 
 
 def _ids_by_text(conversations: Iterable[Conversation]) -> dict[str, list[str]]:

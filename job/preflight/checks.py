@@ -22,13 +22,14 @@ class Found(Generic[Value]):
     """The answer to a question: a text of one line or more, and the value for later questions.
 
     Some answers are that nothing is known, as another check has failed. `facts` are its numbers, as
-    JSON types.
+    JSON types. With `error`, the run would end with it, and the text has what was found besides.
     """
 
     text: str
     value: Value
     is_known: bool = True
     facts: Facts = field(default_factory=dict)
+    error: RecapError | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def check_value(
     except RecapError as error:
         named = _with_key(error, key)
         return Check(name, str(named), named), None
-    return Check(name, found.text, is_known=found.is_known, facts=found.facts), found.value
+    text = f"{found.error}\n{found.text}" if found.error else found.text
+    return Check(name, text, found.error, found.is_known, found.facts), found.value
 
 
 def _with_key(error: RecapError, key: str | None) -> RecapError:

@@ -1,15 +1,14 @@
 """Encode the rows of a training as it will, and report what they cost and what they teach."""
 
-from array import array
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from job.config.commands import TrainConfig
-from job.conversations.record import Conversation
 from job.conversations.redaction import make_redactor, redact_message
-from job.errors import DataError
+from job.errors import RecapError
 from job.model.load import context_tokens
 from job.preflight.access import SmallFiles
 from job.preflight.checks import EXAMPLE, Check, Found, check_value
@@ -18,42 +17,14 @@ from job.preflight.histogram import histogram, summary
 from job.preflight.models import Rendered
 from job.preflight.steps import describe_steps
 from job.printable import number_of, visible
-from job.prompt.encode import IGNORED, EncodedExample, Encoder
+from job.prompt.encode import IGNORED, Encoder
 from job.training.examples import Examples
-from job.training.rows import Encoded, RowCounts, RowSettings, count_rows, row_tokens
+from job.training.rows import RowCounts, Rows, RowSettings, Splits, row_tokens
+from job.training.stored_rows import check_splits, encode_once, rows_identity
+
+Row = Mapping[str, list[int]]  # input_ids and labels
 
 MAX_SHOWN_CHARACTERS = 600  # of the prompt of an example
-Splits = dict[str, "_Split"]
-
-
-@dataclass
-class _Split:
-    """The rows of a split as they were encoded: lengths in their order, and the first row."""
-
-    counts: RowCounts = field(default_factory=RowCounts)
-    lengths: "array[int]" = field(default_factory=lambda: array("i"))
-    first: EncodedExample | None = None
-
-    def add(self, encoded: Encoded) -> None:
-        for row in encoded:
-            if isinstance(row, EncodedExample):
-                self.lengths.append(len(row.input_ids))
-                self.first = self.first or row
-
-    def facts(self, new_tokens: int) -> dict[str, Any]:
-        counts = self.counts
-        return {
-            "rows": counts.rows,
-            "tokens": counts.tokens,
-            "longest_tokens": counts.longest,
-            "shortened_rows": counts.shortened,
-            "dropped_turns": counts.dropped_turns,
-            "dropped_tokens": counts.dropped_tokens,
-            "excluded_rows": counts.excluded,
-            "rows_by_tokens": dict(sorted(Counter(self.lengths).items())),
-            "rows_by_learned_tokens": dict(sorted(counts.by_learned_tokens.items())),
-            "references_longer_than_max_new_tokens": counts.longer_than(new_tokens),
-        }
 
 
 def rows_checks(
@@ -65,24 +36,25 @@ def rows_checks(
 ) -> tuple[list[Check], Lengths | None]:
     """Return the checks of rows, steps and batches, and an example with what is learned.
 
-    The rows are encoded as the training will, and refused for what it would refuse them. Return the
+    The training finds the same rows in the cache, and refuses them for the same reasons. Return the
     lengths of the training rows, too; None if they are refused.
     """
     context = context_tokens(small.folder)
     max_tokens = row_tokens(config.training.max_tokens, context)
     encoder = Encoder(rendered.prompt, small.tokenizer, max_tokens)
     settings = RowSettings.of(config, encoder, rendered.embeddings, context)
-    rows, splits = check_value("rows", lambda: _encode(config, examples, settings))
-    if splits is None:
-        return [rows], None
-    train = splits["train"]
-    ranks = (config.training.processes or 1) * nodes
-    batches, packed = check_value("batches", lambda: _batches(config, train, ranks))
-    rows_of_training = packed or train.counts.rows
-    steps, _ = check_value("steps", lambda: describe_steps(config, rows_of_training, nodes))
-    assert train.first is not None  # count_rows refuses a split without rows
-    example = Check(EXAMPLE, example_text(train.first, encoder, config))
-    return [rows, batches, steps, example], _lengths(train.counts, config)
+    identity = rows_identity(config, examples, small.folder, settings)
+    with TemporaryDirectory() as work:
+
+        def encode() -> Found[Splits]:
+            splits = encode_once(examples, settings, identity, Path(work))
+            return _describe(config, splits, settings)
+
+        rows, splits = check_value("rows", encode)
+        if splits is None or rows.error:
+            return [rows], None
+        checks = [rows, *_batches_checks(config, splits.train, encoder, nodes)]
+        return checks, _lengths(splits.train.counted, config)
 
 
 def _lengths(counts: RowCounts, config: TrainConfig) -> Lengths:
@@ -95,31 +67,41 @@ def _lengths(counts: RowCounts, config: TrainConfig) -> Lengths:
     return Lengths(longest, most, counts.rows, counts.tokens, learned)
 
 
-def _encode(config: TrainConfig, examples: Examples, settings: RowSettings) -> Found[Splits]:
-    sides: list[tuple[str, Iterable[Conversation]]] = [
-        ("train", examples.train),
-        ("validation", examples.validation),
-    ]
-    splits: Splits = {}
-    lines: list[str] = []
-    for name, conversations in sides:
-        split = splits[name] = _Split()
-        try:
-            split.counts = count_rows(conversations, settings, split.add)
-        except DataError as error:
-            raise DataError("\n".join([*lines, f"{name}: {error}"])) from error
-        lines += _lines(name, split, config)
+def _describe(config: TrainConfig, splits: Splits, settings: RowSettings) -> Found[Splits]:
+    named = {"train": splits.train, "validation": splits.validation}
     new_tokens = config.generation.max_new_tokens
-    facts = {name: split.facts(new_tokens) for name, split in splits.items()}
-    return Found("\n".join(lines), splits, facts=facts)
+    lines: list[str] = []
+    facts = {}
+    for name, rows in named.items():
+        tokens = Counter(rows.lengths())
+        lines += _lines(name, rows.counted, tokens, new_tokens)
+        facts[name] = rows_facts(rows.counted, tokens, new_tokens)
+    error = None
+    try:
+        check_splits(splits, settings)
+    except RecapError as found:
+        error = found
+    return Found("\n".join(lines), splits, facts=facts, error=error)
 
 
-def _lines(name: str, split: _Split, config: TrainConfig) -> list[str]:
-    counts = split.counts
+def rows_facts(counts: RowCounts, tokens: Mapping[int, int], new_tokens: int) -> dict[str, Any]:
+    """Return the counts of a split's rows as JSON types. `tokens` has the rows by their tokens."""
+    return counts.facts() | {
+        "rows_by_tokens": dict(sorted(tokens.items())),
+        "rows_by_learned_tokens": dict(sorted(counts.by_learned_tokens.items())),
+        "references_longer_than_max_new_tokens": counts.longer_than(new_tokens),
+    }
+
+
+def _lines(
+    name: str, counts: RowCounts, by_tokens: Mapping[int, int], new_tokens: int
+) -> list[str]:
+    if not counts.rows:
+        return [f"{name:11}no rows"]
     lines = [
         f"{name:11}{counts.rows:>7,} rows of at most {counts.longest:,} tokens, "
-        f"{counts.tokens:,} in all; {summary(Counter(split.lengths))}",
-        *histogram(Counter(split.lengths)),
+        f"{counts.tokens:,} in all; {summary(by_tokens)}",
+        *histogram(by_tokens),
     ]
     if counts.shortened:
         lines.append(
@@ -132,18 +114,27 @@ def _lines(name: str, split: _Split, config: TrainConfig) -> list[str]:
     lines.append(
         f"learned: {learned:,} tokens ({learned / counts.tokens:.0%}), and the end of each summary"
     )
-    longer = counts.longer_than(config.generation.max_new_tokens)
+    longer = counts.longer_than(new_tokens)
     if longer:
         references = number_of(longer, "reference is", "references are")
         lines.append(
-            f"warning: {references} longer than generation.max_new_tokens "
-            f"({config.generation.max_new_tokens}) with the end, up to "
-            f"{max(counts.by_learned_tokens):,} tokens: summaries as long would be cut"
+            f"warning: {references} longer than generation.max_new_tokens ({new_tokens}) with the "
+            f"end, up to {max(counts.by_learned_tokens):,} tokens: summaries as long would be cut"
         )
     return lines
 
 
-def _batches(config: TrainConfig, train: _Split, ranks: int) -> Found[int]:
+def _batches_checks(config: TrainConfig, train: Rows, encoder: Encoder, nodes: int) -> list[Check]:
+    """Return the checks of batches and steps, and the example."""
+    ranks = (config.training.processes or 1) * nodes
+    batches, packed = check_value("batches", lambda: _batches(config, train.lengths(), ranks))
+    rows_of_training = packed or train.counted.rows
+    steps, _ = check_value("steps", lambda: describe_steps(config, rows_of_training, nodes))
+    example = Check(EXAMPLE, example_text(train.dataset[0], encoder, config))
+    return [batches, steps, example]
+
+
+def _batches(config: TrainConfig, lengths: Sequence[int], ranks: int) -> Found[int]:
     """Return the costs of each batching; the value is the number of rows of the one chosen."""
     # Loads torch, which a plan of a training that starts right after it does not need.
     from job.training.batchings import batchings_of, chosen_way
@@ -153,7 +144,7 @@ def _batches(config: TrainConfig, train: _Split, ranks: int) -> Found[int]:
     lines = []
     facts = {}
     rows = 0
-    for batching in batchings_of(train.lengths, section, ranks):
+    for batching in batchings_of(lengths, section, ranks):
         facts[batching.way] = batching.facts() | {"is_chosen": batching.way == chosen}
         is_chosen = ""
         if batching.way == chosen:
@@ -166,7 +157,7 @@ def _batches(config: TrainConfig, train: _Split, ranks: int) -> Found[int]:
     return Found("\n".join(lines), rows, facts=facts)
 
 
-def example_text(row: EncodedExample, encoder: Encoder, config: TrainConfig) -> str:
+def example_text(row: Row, encoder: Encoder, config: TrainConfig) -> str:
     """Return a training row as text, with ⟪ ⟫ around what is learned.
 
     The middle of a long prompt is left out. What the config redacts is redacted.
@@ -185,10 +176,10 @@ def example_text(row: EncodedExample, encoder: Encoder, config: TrainConfig) -> 
     return "".join(parts)
 
 
-def _runs(row: EncodedExample) -> list[tuple[list[int], bool]]:
+def _runs(row: Row) -> list[tuple[list[int], bool]]:
     """Return the tokens in runs that are learned, or not."""
     runs: list[tuple[list[int], bool]] = []
-    for id, label in zip(row.input_ids, row.labels, strict=True):
+    for id, label in zip(row["input_ids"], row["labels"], strict=True):
         is_learned = label != IGNORED
         if not runs or runs[-1][1] != is_learned:
             runs.append(([], is_learned))

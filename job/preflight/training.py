@@ -31,7 +31,7 @@ from job.preflight.standing import (
 )
 from job.preflight.steps import describe_steps, rows_at_most
 from job.prompt.template import Prompt
-from job.training.examples import Examples, read_examples
+from job.training.examples import Examples
 from job.training.stored_examples import read_examples_once
 from job.training.validation import Validation, split_validation
 
@@ -64,14 +64,14 @@ def _plan_unfinished(
     config: TrainConfig, small: SmallFiles, fresh: bool, brief: bool, devices: Devices
 ) -> Plan:
     nodes, cluster = check_value("nodes", _find_nodes)
-    data, examples = check_value("data", lambda: _read_data(config, brief), "data")
+    data, examples = check_value("data", lambda: _read_data(config), "data")
     validation = None
     if examples:
         validation = _validation(config, examples)
         run, standing = check_value(
             "run", lambda: _found(find_standing(config, examples, fresh, small)), "output"
         )
-        checks = [data, *contents_checks(config, examples, brief), *_scores(config, examples), run]
+        checks = [data, *contents_checks(config, examples), *_scores(config, examples), run]
     elif isinstance(data.error, DataError | ConfigError):
         # The data is wrong, so the run cannot have finished with it.
         checks = [data]
@@ -199,12 +199,9 @@ def _model(
     return [*checks, *of_rows], lengths
 
 
-def _read_data(config: TrainConfig, brief: bool) -> Found[Examples]:
-    """Read the data whole and count it by split.
-
-    The training that follows a `brief` plan does not read it again.
-    """
-    examples = read_examples_once(config) if brief else read_examples(config)
+def _read_data(config: TrainConfig) -> Found[Examples]:
+    """Read the data whole and count it by split. The training on this machine reads it no more."""
+    examples = read_examples_once(config)
     counts = examples.counts()
     lines = []
     for split in ("train", "validation"):

@@ -4,7 +4,7 @@ A step has the rows that the config gives it, whatever their length. A micro-bat
 forward pass, has as many of them as a budget of tokens allows: short rows share one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,15 +77,6 @@ class Budget:
                 return found
 
 
-def lengths_of(rows: Any) -> list[int]:
-    """Return the number of tokens of each row of a dataset, without reading the tokens."""
-    column = rows.with_format("arrow")[:]["input_ids"]
-    lengths: list[int] = []
-    for chunk in column.chunks:
-        lengths += chunk.value_lengths().to_pylist()
-    return lengths
-
-
 def lengths_in(rows: Sequence[Row]) -> list[int]:
     """Return the number of tokens of each row."""
     return [len(row["input_ids"]) for row in rows]
@@ -128,7 +119,7 @@ class StepSampler(torch.utils.data.Sampler[list[int]]):  # type: ignore[misc]
     """
 
     def __init__(
-        self, rows: EpochSampler, lengths: Sequence[int], rows_per_step: int, ranks: Ranks
+        self, rows: Collection[int], lengths: Sequence[int], rows_per_step: int, ranks: Ranks
     ) -> None:
         self._rows = rows
         self._lengths = lengths

@@ -17,8 +17,8 @@ from job.training.batches import (
     EpochSampler,
     Ranks,
     StepSampler,
-    lengths_of,
 )
+from job.training.rows import lengths_of
 
 BY_LENGTH = "by length"
 AS_THEY_COME = "as they come"
@@ -80,7 +80,12 @@ def packed_lengths(lengths: Sequence[int], max_tokens: int) -> list[int]:
     """
     import numpy as np
     import pyarrow as pa
-    from datasets import Dataset
+    from datasets import (
+        Dataset,
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
     from datasets.table import InMemoryTable
     from trl import pack_dataset
 
@@ -88,7 +93,14 @@ def packed_lengths(lengths: Sequence[int], max_tokens: int) -> list[int]:
     # One byte a token: what the tokens are makes no difference.
     rows = pa.ListArray.from_arrays(ends, np.zeros(int(ends[-1]), dtype=np.int8))
     dataset = Dataset(InMemoryTable(pa.table({"input_ids": rows})))
-    return lengths_of(pack_dataset(dataset, max_tokens, map_kwargs={"keep_in_memory": True}))
+    shows_progress = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        packed = pack_dataset(dataset, max_tokens, map_kwargs={"keep_in_memory": True})
+    finally:
+        if shows_progress:
+            enable_progress_bars()
+    return lengths_of(packed)
 
 
 def _batching(way: str, lengths: Sequence[int], section: TrainingSection, ranks: int) -> Batching:
@@ -100,9 +112,9 @@ def _batching(way: str, lengths: Sequence[int], section: TrainingSection, ranks:
         joins_rows=way == PACKED,
     )
     grouped = list(lengths) if way == BY_LENGTH else [1] * len(lengths)
+    order = list(EpochSampler(grouped, rows_of_a_rank, section.seed, lambda: 0))
     steps = passes = padded = 0
     for rank in range(ranks):
-        order = EpochSampler(grouped, rows_of_a_rank, section.seed, lambda: 0)
         sampler = StepSampler(order, lengths, rows_of_a_rank * ranks, Ranks(ranks, rank))
         steps = len(sampler)
         for rows in sampler:

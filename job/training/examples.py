@@ -11,16 +11,20 @@ from typing import Any
 from job.config.commands import TrainConfig
 from job.config.data_sections import CleaningStep
 from job.config.sections import as_list
+from job.config.training_sections import TrainLimitsSection
 from job.conversations.cleaning import clean_all, resolve_steps
+from job.conversations.contents import Contents, contents_of
 from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.conversations.references import why_missing
-from job.conversations.splits import Overlap, content_digest, find_overlap, hold_out
+from job.conversations.splits import Overlap, Repeats, compare, content_digest, hold_out
 from job.errors import DataError
 from job.identity import json_digest
 from job.storage.open import InputFile, list_inputs
 from job.storage.selection import Selection
 from job.telemetry import warn
+
+NO_REPEATS = Repeats()
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class SplitFacts:
     references: int
     turns: int
     unclear: int  # conversations with doubts about a speaker
+    contents: Contents
+    repeats: Repeats  # within the split, before any is dropped for an overlap
 
     def counts(self) -> dict[str, int]:
         """Return the numbers of conversations, references and turns as JSON."""
@@ -101,9 +107,9 @@ def read_examples(config: TrainConfig) -> Examples:
             f"reference summary; both need at least one{remedy}"
         )
 
-    overlap: list[Overlap] = []
-    if others:  # else the split has put whatever repeats another on the side of that
-        overlap = find_overlap(train, validation)
+    # Without a given validation there is no overlap: whatever repeats another is on its side.
+    compared = compare(train, validation)
+    overlap = compared.overlap
     kept = _without_overlap(train, overlap, data.overlap)
     dropped = len(train) - len(kept)
     sources = {conversation.source for conversation in validation}
@@ -119,12 +125,12 @@ def read_examples(config: TrainConfig) -> Examples:
         cleaning,
         uncleaned,
         digests,
-        split_facts(kept),
-        split_facts(validation),
+        split_facts(kept, compared.train),
+        split_facts(validation, compared.validation),
     )
 
 
-def split_facts(conversations: Iterable[Conversation]) -> SplitFacts:
+def split_facts(conversations: Iterable[Conversation], repeats: Repeats = NO_REPEATS) -> SplitFacts:
     """Return the digest and the counts of a split."""
     digest = hashlib.sha256()
     count = references = turns = unclear = 0
@@ -134,7 +140,39 @@ def split_facts(conversations: Iterable[Conversation]) -> SplitFacts:
         references += len(conversation.references)
         turns += len(conversation.turns)
         unclear += bool(conversation.doubts)
-    return SplitFacts(digest.hexdigest(), count, references, turns, unclear)
+    return SplitFacts(
+        digest.hexdigest(),
+        count,
+        references,
+        turns,
+        unclear,
+        contents_of(conversations),
+        repeats,
+    )
+
+
+def check_contents(examples: Examples, limits: TrainLimitsSection) -> None:
+    """Raise DataError if more of a split's conversations are poor or repeated than `limits` allow.
+
+    Apart from reading, which a cache may replace: it knows no limits.
+    """
+    for name, facts in (("train", examples.of_train), ("validation", examples.of_validation)):
+        contents = facts.contents
+        allowed = limits.max_poor_fraction
+        if allowed is not None and contents.poor > allowed * contents.references:
+            raise DataError(
+                f"{contents.poor:,} of {contents.references:,} references of {name} are empty, too "
+                "short, or those of another conversation; limits.max_poor_fraction allows "
+                f"{allowed:.0%}: mend or remove them, or raise the limit"
+            )
+        repeated = facts.repeats.exact + facts.repeats.near
+        allowed = limits.max_repeated_fraction
+        if allowed is not None and repeated > allowed * facts.conversations:
+            raise DataError(
+                f"{repeated:,} of {facts.conversations:,} conversations of {name} repeat another "
+                f"one; limits.max_repeated_fraction allows {allowed:.0%}: remove them, or raise "
+                "the limit"
+            )
 
 
 def files_now(config: TrainConfig) -> dict[str, str]:

@@ -25,12 +25,12 @@ from job.telemetry import event, warn
 from job.training import journal
 from job.training.causes import READING, explaining
 from job.training.examine import Examined, examine_base
-from job.training.examples import Examples
+from job.training.examples import Examples, check_contents
 from job.training.ranks import first_then_others, from_first, once_per_machine
 from job.training.rows import RowSettings, Splits, row_tokens
 from job.training.run_prompt import read_run_prompt
 from job.training.stored_examples import read_examples_once
-from job.training.stored_rows import encode_once, rows_identity
+from job.training.stored_rows import check_splits, encode_once, rows_identity
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     max_tokens = row_tokens(config.training.max_tokens, context)
 
     examples = once_per_machine(lambda: read_examples_once(config), work / "examples.pickle")
+    check_contents(examples, config.limits)
     why = why_unscorable(examples.validation, config.evaluation.max_conversations)
     if why:
         warn("the adapter will be published without scores", why=why)
@@ -117,11 +118,12 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     check_vocabulary(tokenizer, prompt, examined.base.embeddings)
     encoder = Encoder(prompt, tokenizer, max_tokens)
     settings = RowSettings.of(config, encoder, examined.base.embeddings, context)
-    identity = rows_identity(config, examples, base, settings)
+    identity = rows_identity(config, examples, base.path, settings)
     with explaining(READING):
         rows = once_per_machine(
             lambda: encode_once(examples, settings, identity, work), work / "rows.pickle"
         )
+    check_splits(rows, settings)
     event("rows", train=rows.train.counts(), validation=rows.validation.counts())
     data = Data(examples, prompt, rows)
     return Run(config, store, work, base, examined, tokenizer, data, processes)

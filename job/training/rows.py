@@ -7,7 +7,7 @@ the conversations nor the rows have to be in memory at once.
 import json
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -82,6 +82,18 @@ class RowCounts:
         longer = (rows for learned, rows in self.by_learned_tokens.items() if learned > new_tokens)
         return sum(longer)
 
+    def facts(self) -> dict[str, int]:
+        """Return what a run and its plan report, as JSON types."""
+        return {
+            "rows": self.rows,
+            "tokens": self.tokens,
+            "longest_tokens": self.longest,
+            "shortened_rows": self.shortened,
+            "dropped_turns": self.dropped_turns,
+            "dropped_tokens": self.dropped_tokens,
+            "excluded_rows": self.excluded,
+        }
+
     @classmethod
     def parse(cls, text: bytes) -> "RowCounts":
         """Return the counts that were written as JSON, whose keys are texts."""
@@ -99,15 +111,11 @@ class Rows:
 
     def counts(self) -> dict[str, int]:
         """Return the counts as JSON."""
-        return {
-            "rows": self.counted.rows,
-            "tokens": self.counted.tokens,
-            "longest_tokens": self.counted.longest,
-            "shortened_rows": self.counted.shortened,
-            "dropped_turns": self.counted.dropped_turns,
-            "dropped_tokens": self.counted.dropped_tokens,
-            "excluded_rows": self.counted.excluded,
-        }
+        return self.counted.facts()
+
+    def lengths(self) -> list[int]:
+        """Return the number of tokens of each row."""
+        return lengths_of(self.dataset)
 
 
 @dataclass(frozen=True)
@@ -194,38 +202,29 @@ def read_rows(file: Path) -> Rows:
     return Rows(Dataset.from_file(str(file)), counts)
 
 
-def count_rows(
-    conversations: Iterable[Conversation],
-    settings: RowSettings,
-    use: Callable[[Encoded], None] = lambda encoded: None,
-) -> RowCounts:
-    """Return the counts of the rows that `write_rows` writes. Raise and warn as `check_rows`.
-
-    Calls `use` with the rows, batch by batch and in order.
-    """
-    counts = RowCounts()
-    ends = frozenset(settings.encoder.end_ids()[-1:])
-    for encoded in _encode(conversations, settings):
-        counts = counts.with_batch(encoded, ends)
-        use(encoded)
-    check_rows(counts, settings)
-    return counts
+def lengths_of(rows: Any) -> list[int]:
+    """Return the number of tokens of each row of a dataset, without reading the tokens."""
+    column = rows.with_format("arrow")[:]["input_ids"]
+    lengths: list[int] = []
+    for chunk in column.chunks:
+        lengths += chunk.value_lengths().to_pylist()
+    return lengths
 
 
-def check_rows(counts: RowCounts, settings: RowSettings) -> None:
+def check_rows(split: str, counts: RowCounts, settings: RowSettings) -> None:
     """Warn of excluded rows. Raise DataError if there are more than the settings allow.
 
     Raise DataError for other findings beyond their limits, and for a row that learns nothing or no
     end; ConfigError for a token without an embedding in the base.
     """
-    _check_excluded(counts, settings)
-    _check_learned(counts)
-    _check_limits(counts, settings)
+    _check_excluded(split, counts, settings)
+    _check_learned(split, counts)
+    _check_limits(split, counts, settings)
     if settings.embeddings is not None:
         check_ids(counts.largest_id, settings.encoder.tokenizer, settings.embeddings)
 
 
-def _check_excluded(counts: RowCounts, settings: RowSettings) -> None:
+def _check_excluded(split: str, counts: RowCounts, settings: RowSettings) -> None:
     if not counts.excluded:
         return
     total = counts.excluded + counts.rows
@@ -236,38 +235,39 @@ def _check_excluded(counts: RowCounts, settings: RowSettings) -> None:
         limit, remedy = f"the context of model.base ({most} tokens)", "use a base with a longer one"
     if counts.excluded / total > allowed or not counts.rows:
         raise DataError(
-            f"{counts.excluded} of {total} rows do not fit into {limit}; "
+            f"{counts.excluded} of {total} rows of {split} do not fit into {limit}; "
             f"limits.max_excluded_fraction allows {allowed:.0%}; {remedy}. The first: "
             f"{counts.first_excluded}"
         )
     warn(
         f"rows left out: they do not fit into {limit}",
+        split=split,
         rows=counts.excluded,
         first=counts.first_excluded,
     )
 
 
-def _check_learned(counts: RowCounts) -> None:
+def _check_learned(split: str, counts: RowCounts) -> None:
     """Raise DataError for rows that would teach a model nothing, or to go on for ever."""
     if counts.unlearned is not None:
         raise DataError(
-            f"row {counts.unlearned} of {counts.rows} has no token to learn: its reference is "
-            "empty once it is encoded; mend it, or remove the conversation"
+            f"row {counts.unlearned} of {counts.rows} of {split} has no token to learn: its "
+            "reference is empty once it is encoded; mend it, or remove the conversation"
         )
     if counts.endless is not None:
         raise DataError(
-            f"row {counts.endless} of {counts.rows} does not learn the token that ends a summary, "
-            "so that the adapter would not stop: mend the tokenizer of model.base, whose end token "
-            "must survive encoding"
+            f"row {counts.endless} of {counts.rows} of {split} does not learn the token that ends "
+            "a summary, so that the adapter would not stop: mend the tokenizer of model.base, "
+            "whose end token must survive encoding"
         )
 
 
-def _check_limits(counts: RowCounts, settings: RowSettings) -> None:
+def _check_limits(split: str, counts: RowCounts, settings: RowSettings) -> None:
     """Raise DataError for more findings than a limit of the config allows."""
     shortened = settings.max_shortened_fraction
     if shortened is not None and counts.shortened > shortened * counts.rows:
         raise DataError(
-            f"{counts.shortened:,} of {counts.rows:,} rows lose turns to fit into "
+            f"{counts.shortened:,} of {counts.rows:,} rows of {split} lose turns to fit into "
             f"{settings.encoder.max_tokens:,} tokens; limits.max_shortened_fraction allows "
             f"{shortened:.0%}: raise training.max_tokens, or the limit"
         )
@@ -278,10 +278,11 @@ def _check_limits(counts: RowCounts, settings: RowSettings) -> None:
     if longer > cut * counts.rows:
         longest = max(counts.by_learned_tokens)
         raise DataError(
-            f"{longer:,} of {counts.rows:,} references are longer than generation.max_new_tokens "
-            f"({settings.max_new_tokens}; the longest with its end has {longest:,} tokens), so "
-            "that summaries as long as they are would be cut; limits.max_cut_fraction allows "
-            f"{cut:.0%}: raise generation.max_new_tokens, or the limit"
+            f"{longer:,} of {counts.rows:,} references of {split} are longer than "
+            f"generation.max_new_tokens ({settings.max_new_tokens}; the longest with its end has "
+            f"{longest:,} tokens), so that summaries as long as they are would be cut; "
+            f"limits.max_cut_fraction allows {cut:.0%}: raise generation.max_new_tokens, or the "
+            "limit"
         )
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from job.config.commands import TrainConfig
 from job.config.sections import to_plain
+from job.conversations.contents import Contents
 from job.conversations.record import Conversation, Source, Turn
-from job.conversations.splits import Overlap
+from job.conversations.splits import Overlap, Repeats
 from job.environment import versions
 from job.storage.atomic import reading
 from job.storage.local import LocalStore
@@ -121,12 +122,19 @@ def _load(folder: Path) -> tuple[Examples, Warnings]:
             "uncleaned": [_conversation(parts) for parts in fields["uncleaned"]],
             "overlap": [Overlap(**pair) for pair in fields["overlap"]],
             "cleaning": tuple(fields["cleaning"]),
-            "of_train": SplitFacts(**fields["of_train"]),
-            "of_validation": SplitFacts(**fields["of_validation"]),
+            "of_train": _facts(fields["of_train"]),
+            "of_validation": _facts(fields["of_validation"]),
             "stored_as": folder.name,
         }
     )
     return examples, others["warnings"]
+
+
+def _facts(fields: dict[str, Any]) -> SplitFacts:
+    contents = Contents.from_json(fields["contents"])
+    repeats = fields["repeats"]
+    repeats = Repeats(**repeats | {"first": tuple(map(tuple, repeats["first"]))})
+    return SplitFacts(**fields | {"contents": contents, "repeats": repeats})
 
 
 def _conversation(parts: list[Any]) -> Conversation:

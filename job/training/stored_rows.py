@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from job.config.commands import TrainConfig
-from job.model.fetch import Base
+from job.model.fetch import small_identity
+from job.model.files import CONFIG
 from job.prompt.template import prompt_digest
 from job.storage.atomic import writing
+from job.storage.folders import sha256_file
 from job.training.examples import Examples
 from job.training.prepared import prepared_data
 from job.training.rows import RowSettings, Splits, check_rows, read_rows, write_rows
@@ -20,11 +22,12 @@ VALIDATION = "validation.arrow"
 
 
 def rows_identity(
-    config: TrainConfig, examples: Examples, base: Base, settings: RowSettings
+    config: TrainConfig, examples: Examples, base: Path, settings: RowSettings
 ) -> dict[str, Any] | None:
     """Return all that the rows depend on besides recap's code; None if that is not known.
 
     The conversations may be of a moment that is gone, and a tokenizer may have code of its own.
+    `base` has the small files of a base at least: a plan encodes the rows of its training.
     """
     if examples.stored_as is None or config.model.trust_remote_code:
         return None
@@ -33,8 +36,8 @@ def rows_identity(
         "data": examples.stored_as,
         "references": settings.references,
         "prompt": prompt_digest(encoder.prompt),
-        "base": base.digest,
-        "tokenizer": base.tokenizer_digest,
+        "config": sha256_file(base / CONFIG),  # chooses the tokenizer's class
+        "tokenizer": small_identity(config.model.base, base)["tokenizer_digest"],
         "max_tokens": encoder.max_tokens,
     }
 
@@ -45,8 +48,7 @@ def encode_once(
     """Return the rows, from the cache if this machine has encoded them before.
 
     Their files are in a new folder of `work`: the rows themselves without an identity or where the
-    cache cannot be written, else links to the cache. Warn and raise as `check_rows` does, each
-    time.
+    cache cannot be written, else links to the cache. `check_splits` judges them.
     """
     stored = None
     if identity is not None:
@@ -63,10 +65,13 @@ def encode_once(
             # be a file that the manifest does not name.
             for file in stored.iterdir():
                 (folder / file.name).symlink_to(file)
-    splits = Splits(read_rows(folder / TRAIN), read_rows(folder / VALIDATION))
-    check_rows(splits.train.counted, settings)
-    check_rows(splits.validation.counted, settings)
-    return splits
+    return Splits(read_rows(folder / TRAIN), read_rows(folder / VALIDATION))
+
+
+def check_splits(splits: Splits, settings: RowSettings) -> None:
+    """Warn and raise as `check_rows` does, for both splits."""
+    check_rows("train", splits.train.counted, settings)
+    check_rows("validation", splits.validation.counted, settings)
 
 
 def _write_splits(examples: Examples, settings: RowSettings, folder: Path) -> None:

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from job.pace import Pace
 from job.telemetry import event
-from job.training.batches import lengths_of
+from job.training.rows import lengths_of
 
 SLOW_STEPS = 2  # at the start: the first one chooses kernels, the second one allocates, too
 STEPS_BEFORE_THE_FIRST_ESTIMATE = 5

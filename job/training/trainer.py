@@ -30,7 +30,6 @@ from job.training.batches import (
     StepSampler,
     Tensors,
     lengths_in,
-    lengths_of,
 )
 from job.training.causes import EVALUATING, explaining
 from job.training.divergence import Divergence
@@ -38,6 +37,7 @@ from job.training.own_head import check_looks_back, is_fused_head_right, use_own
 from job.training.packed_attention import choose_attention, installed_packages, torch_kernel
 from job.training.random_state import own_gpus, random_state
 from job.training.recomputation import Recomputation
+from job.training.rows import lengths_of
 from job.training.sharding import check_sharded, trained_weights
 from job.training.shortcuts import (
     is_mask_needless,

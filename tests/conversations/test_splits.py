@@ -6,10 +6,14 @@ import pytest
 
 from job.conversations.nearness import near_pairs
 from job.conversations.record import Conversation, Source, Turn
-from job.conversations.splits import NEAR, Overlap, content_digest, find_overlap, hold_out
+from job.conversations.splits import NEAR, Overlap, compare, content_digest, hold_out
 from job.errors import DataError
 
 WORDS = [f"word{n}" for n in range(400)]
+
+
+def find_overlap(train, validation):
+    return compare(train, validation).overlap
 
 
 def conversation(name, *texts, references=()):

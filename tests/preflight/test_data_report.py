@@ -127,7 +127,7 @@ def test_references_that_would_be_cut_are_found(training):
     assert ended.error is not None
     assert ended.error.exit_code == ExitCode.DATA
     assert "raise generation.max_new_tokens, or the limit" in str(ended.error)
-    with pytest.raises(DataError, match="1 of 17 references are longer"):
+    with pytest.raises(DataError, match="1 of 17 references of train are longer"):
         prepared(config)
 
 
@@ -136,7 +136,7 @@ def test_rows_that_lose_turns_are_an_error_beyond_their_limit(training):
     config = training(lines, limits={"max_shortened_fraction": 0.5})
     ended = plan_training(config)
     assert ended.error is not None
-    assert "8 of 8 rows lose turns to fit into 400 tokens" in str(ended.error)
+    assert "8 of 8 rows of train lose turns to fit into 400 tokens" in str(ended.error)
     with pytest.raises(DataError, match=r"limits\.max_shortened_fraction allows 50%"):
         prepared(config)
 

@@ -45,7 +45,7 @@ def test_rows_that_fit_no_way_end_a_plan_as_they_would_end_the_training(training
     found = training(huge=3)
     assert found.error is not None
     assert found.error.exit_code == ExitCode.DATA
-    assert "6 of 40 rows do not fit into training.max_tokens (400)" in found.findings()
+    assert "6 of 40 rows of train do not fit into training.max_tokens (400)" in found.findings()
     assert "train.jsonl line 1" in found.findings()
 
 

@@ -4,6 +4,8 @@ import json
 import pickle
 import random
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -16,7 +18,7 @@ from job.prompt.template import make_prompt
 from job.telemetry import LOGGER
 from job.training.rows import (
     RowSettings,
-    count_rows,
+    check_rows,
     read_rows,
     row_tokens,
     write_rows,
@@ -58,6 +60,16 @@ def settings(tokenizer, style="instruction", references="all", max_tokens=300, *
     encoder = Encoder(make_prompt(PromptSection(style=style), tokenizer), tokenizer, max_tokens)
     named = {"max_excluded_fraction": 0.9} | others
     return RowSettings(encoder, references, **named)
+
+
+def count_rows(conversations, rules):
+    """Return the counts of the rows that are written. Raise what a training raises for them."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "rows.arrow")
+        write_rows(conversations, rules, file)
+        counts = read_rows(file).counted
+    check_rows("train", counts, rules)
+    return counts
 
 
 def one_by_one(conversations, rules):
@@ -103,9 +115,9 @@ def test_rows_are_those_of_encoding_one_by_one(
         "excluded_rows": len(reasons),
     }
     assert written.counted.largest_id == max(max(row.input_ids) for row in rows)
-    assert written.counted == count_rows(conversations, rules)
+    check_rows("train", written.counted, rules)
     warned = [record.fields for record in caplog.records if "rows left out" in record.message]
-    assert warned == [{"rows": len(reasons), "first": reasons[0]}]
+    assert warned == [{"split": "train", "rows": len(reasons), "first": reasons[0]}]
 
 
 def test_too_many_excluded_rows_end_with_the_first(tokenizer):
@@ -115,7 +127,7 @@ def test_too_many_excluded_rows_end_with_the_first(tokenizer):
     total = len(rows) + len(reasons)
     with pytest.raises(DataError) as caught:
         count_rows(conversations, rules)
-    assert str(caught.value).startswith(f"{len(reasons)} of {total} rows do not fit into training.")
+    assert str(caught.value).startswith(f"{len(reasons)} of {total} rows of train do not fit")
     assert str(caught.value).endswith(f"The first: {reasons[0]}")
 
 
@@ -181,8 +193,8 @@ class Endless(Faulty):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Faulty, "row 4 of 8 has no token to learn"),
-        (Endless, "row 4 of 8 does not learn the token that ends a summary"),
+        (Faulty, "row 4 of 8 of train has no token to learn"),
+        (Endless, "row 4 of 8 of train does not learn the token that ends a summary"),
     ],
 )
 def test_rows_that_teach_nothing_or_no_end_are_refused(tokenizer, kind, message):
