@@ -160,6 +160,13 @@ def weight_names(files: BaseFiles) -> list[str]:
         return shards
     if WEIGHTS in files.sizes:
         return [WEIGHTS]
+    check_is_no_adapter(files)
+    of_llama_cpp = files.matching(("*.gguf",))
+    if of_llama_cpp:
+        raise MissingError(
+            f"model.base: {files.uri} has weights for llama.cpp ({of_llama_cpp[0]}), which cannot "
+            f"be trained: use the base that they were made from, with {CONFIG} and {WEIGHTS}"
+        )
     found = ", ".join(list(files.sizes)[:8]) or "nothing"
     raise MissingError(
         f"model.base: {files.uri} needs config.json and {WEIGHTS} or {INDEX} with its files, "

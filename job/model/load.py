@@ -148,7 +148,7 @@ def load_base(
         from transformers import AutoModelForCausalLM
 
     quantization = read_quantization(base.path, base.uri, section, is_merging)
-    _check_possible(base, quantization, sharded)
+    check_possible(base.path, base.uri, quantization, sharded)
     config = model_config(base.path, base.uri, section)
     set_own(config, quantization)
     settings = bitsandbytes_settings(section, sharded) if quantization.by_recap else None
@@ -322,23 +322,19 @@ def bitsandbytes_settings(
     )
 
 
-def check_shardable(quantization: Quantization, uri: str) -> None:
-    """Raise ConfigError for a base whose own quantization cannot be shared by processes."""
-    if quantization.in_memory in METHODS:
+def check_possible(path: Path, uri: str, quantization: Quantization, sharded: bool) -> None:
+    """Raise ConfigError for a base's own quantization that cannot be sharded, or read rightly.
+
+    Reads the headers of the weights in the folder, if there are any.
+    """
+    if sharded and quantization.in_memory in METHODS:
         raise ConfigError(
             f"training.distribution: fsdp cannot shard {uri}, which is quantized "
             f"({quantization.own}): use training.distribution: ddp, or the base that it was made "
             "from"
         )
-
-
-def _check_possible(base: Base, quantization: Quantization, sharded: bool) -> None:
-    """Raise ConfigError for a base's own quantization that cannot be sharded, or read rightly."""
-    if sharded:
-        check_shardable(quantization, base.uri)
     if quantization.own == "fp8":
-        config = read_json(files_in_folder(base.path, base.uri), CONFIG)
-        check_blocks(base.path, base.uri, config)
+        check_blocks(path, uri, read_json(files_in_folder(path, uri), CONFIG))
 
 
 def _check_whole(

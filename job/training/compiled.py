@@ -29,15 +29,21 @@ def compile_layers(model: Model) -> None:
     The first step takes longer: it compiles. Raise ConfigError if the model has no layers of
     transformers, or the machine no compiler.
     """
-    _check_compiler(has_gpu=torch.cuda.is_available())
-    count = 0
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.forward = _while_training(module)
-            count += 1
-    if not count:
-        raise ConfigError("training.compile: this base has no layers that can be compiled")
-    event("layers are compiled at the first step", layers=count)
+    check_compiler(has_gpu=torch.cuda.is_available())
+    layers = find_layers(model)
+    for layer in layers:
+        layer.forward = _while_training(layer)
+    event("layers are compiled at the first step", layers=len(layers))
+
+
+def find_layers(model: Model) -> list[nn.Module]:
+    """Return the layers that can be compiled. Raise ConfigError without any; reads no weights."""
+    layers = [each for each in model.modules() if isinstance(each, GradientCheckpointingLayer)]
+    if not layers:
+        raise ConfigError(
+            "training.compile: this base has no layers that can be compiled; remove it"
+        )
+    return layers
 
 
 def _while_training(layer: nn.Module) -> Callable[..., Any]:
@@ -53,7 +59,8 @@ def _while_training(layer: nn.Module) -> Callable[..., Any]:
     return forward
 
 
-def _check_compiler(has_gpu: bool) -> None:
+def check_compiler(has_gpu: bool) -> None:
+    """Raise ConfigError if this machine has no compiler for what PyTorch compiles."""
     variable, names = COMPILERS[has_gpu]
     chosen = os.environ.get(variable)
     if not any(shutil.which(name) for name in ([chosen] if chosen else names)):

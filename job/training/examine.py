@@ -12,7 +12,7 @@ from job.errors import ConfigError
 from job.inference.summaries import check_budget
 from job.model.adapter import lora_config
 from job.model.describe import Facts, facts_of
-from job.model.load import base_quantization, check_shardable, read_quantization
+from job.model.load import base_quantization, check_possible, read_quantization
 from job.model.quantization import METHODS
 from job.training.causes import blaming_the_config
 
@@ -41,11 +41,13 @@ def examine_base(folder: Path, config: TrainConfig) -> Examined:
     from peft import get_peft_model
     from peft.tuners.lora import LoraLayer
 
+    from job.training.compiled import find_layers
+
     if config.publish.merged:
         _check_mergeable(folder, config)
-    if config.training.distribution == "fsdp":
-        quantization = read_quantization(folder, config.model.base, config.model)
-        check_shardable(quantization, config.model.base)
+    is_sharded = config.training.distribution == "fsdp"
+    quantization = read_quantization(folder, config.model.base, config.model)
+    check_possible(folder, config.model.base, quantization, is_sharded)
     with blaming_the_config():
         facts, model = facts_of(folder, config.model)
         adapter = lora_config(config.lora, model)
@@ -53,6 +55,8 @@ def examine_base(folder: Path, config: TrainConfig) -> Examined:
         adapter.use_dora = False
         # Else the adapter of a large base is allocated and filled for nothing: gigabytes.
         tuned = get_peft_model(model, adapter, low_cpu_mem_usage=True)
+    if config.training.compile:
+        find_layers(tuned)
     check_budget(config.generation, facts.context)
 
     trained = sum(each.numel() for each in tuned.parameters() if each.requires_grad)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 
 from job.config.commands import TrainConfig
@@ -24,6 +25,7 @@ from job.storage.store import Store
 from job.telemetry import event, warn
 from job.training import journal
 from job.training.causes import READING, explaining
+from job.training.compiled import check_compiler
 from job.training.examine import Examined, examine_base
 from job.training.examples import Examples, check_contents
 from job.training.ranks import first_then_others, from_first, once_per_machine
@@ -85,6 +87,8 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     """
     processes = PartialState().num_processes
     event("environment", **describe(), processes=processes)
+    if config.training.compile:
+        check_compiler(has_gpu=torch.cuda.is_available())
 
     examined = _examine_before_fetching(config, work)
     model = config.model

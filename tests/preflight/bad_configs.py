@@ -223,6 +223,13 @@ MAMBA = {
     "state_size": 4,
     "num_hidden_layers": 1,
 }
+NEOX_JAPANESE = {
+    "model_type": "gpt_neox_japanese",
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
 MADE_FROM = "use the base that it was made from"
 
 BAD_BASES = [
@@ -307,7 +314,7 @@ BAD_BASES = [
     BadBase(
         "weights for llama.cpp",
         only_gguf,
-        "convert other weights with save_pretrained(..., safe_serialization=True)",
+        "use the base that they were made from",
         code=ExitCode.MISSING,
     ),
     BadBase("an adapter", an_adapter, "give a folder without it, or name the adapter by the key"),
@@ -328,6 +335,12 @@ BAD_BASES = [
         config_with(num_attention_heads=3),
         "copy or fetch the base again, or use another",
         code=ExitCode.DATA,
+    ),
+    BadBase(
+        "layers that cannot be compiled",
+        become(**NEOX_JAPANESE),
+        "this base has no layers that can be compiled; remove it",
+        {"training.compile": True},
     ),
     BadBase(
         "a context that answers fill",
