@@ -14,6 +14,7 @@ from job.inference.open import FetchedModel, load, merge
 from job.inference.serving import Serving, ServingWish, deciding_generation
 from job.inference.summaries import check_budget
 from job.inference.transformers_engine import TransformersEngine
+from job.inference.vllm_limits import section_of_vllm
 from job.inference.vllm_start import (
     FEW,
     MISSING,
@@ -22,7 +23,6 @@ from job.inference.vllm_start import (
     are_few,
     is_installed,
     is_slow,
-    section_of_vllm,
     start_vllm,
     why_not,
 )
@@ -53,10 +53,8 @@ def check_installed(engine: EngineName, tensor_parallel: int = 1) -> None:
     """
     if is_installed():
         return
-    if tensor_parallel > 1:
-        raise _needs_vllm(tensor_parallel, MISSING)
-    if engine == "vllm":
-        raise ConfigError(f"engine: {MISSING}")
+    if tensor_parallel > 1 or engine == "vllm":
+        raise refusal(tensor_parallel, MISSING)
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ def expected_serving(model: FetchedModel, wish: ServingWish) -> Serving:
     if wish.engine == "vllm" or wish.tensor_parallel > 1:
         name = "vllm"
     elif wish.engine == "auto" and is_installed():
-        is_4_bit = section_of_vllm(model, wish.section).quantization is not None
+        is_4_bit = section_of_vllm(model.base.path, wish.section).quantization is not None
         is_beside = wish.adapter_weights == "separate"
         if not is_4_bit and not (is_beside and is_slow(model)):
             name = "vllm"
@@ -250,7 +248,7 @@ def choose(model: FetchedModel, wish: ServingWish) -> tuple[Name, str]:
         return _vllm_on_several_gpus(model, wish)
     if wish.engine == "auto" and is_installed():
         # Before vLLM is imported, which takes seconds.
-        if section_of_vllm(model, wish.section).quantization is not None:
+        if section_of_vllm(model.base.path, wish.section).quantization is not None:
             return "transformers", UNTRIED
         if are_few(wish.conversations):
             return "transformers", FEW
@@ -264,18 +262,21 @@ def choose(model: FetchedModel, wish: ServingWish) -> tuple[Name, str]:
             return "vllm", "the config says so"
         return "vllm", "it is installed and can serve the model"
     if wish.engine == "vllm":
-        raise ConfigError(f"engine: {reason}")
+        raise refusal(1, reason)
     return "transformers", reason
 
 
 def _vllm_on_several_gpus(model: FetchedModel, wish: ServingWish) -> tuple[Name, str]:
     reason = why_not(model, wish)
     if reason is not None:
-        raise _needs_vllm(wish.tensor_parallel, reason)
+        raise refusal(wish.tensor_parallel, reason)
     return "vllm", "only it shares the weights among GPUs"
 
 
-def _needs_vllm(tensor_parallel: int, reason: str) -> ConfigError:
+def refusal(tensor_parallel: int, reason: str) -> ConfigError:
+    """Return the error for a config that insists on vLLM, which cannot serve for this reason."""
+    if tensor_parallel == 1:
+        return ConfigError(f"engine: {reason}")
     # The remedies are worded for one GPU.
     other = "engine: transformers"
     reason = reason.replace(other, f"{other} with tensor_parallel: 1")

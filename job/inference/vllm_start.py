@@ -19,10 +19,16 @@ from job.inference import vllm_process
 from job.inference.open import FetchedModel
 from job.inference.serving import ServingWish
 from job.inference.vllm_engine import VllmEngine, lora_request
+from job.inference.vllm_limits import (
+    NOT_BFLOAT16,
+    section_of_vllm,
+    why_not_by_settings,
+    why_not_shared,
+)
 from job.launch.variables import has_growing_memory
 from job.model.control_tokens import end_tokens
 from job.model.families import generation_config
-from job.model.load import base_quantization, compute_dtype, context_tokens
+from job.model.load import compute_dtype, context_tokens
 from job.safe_path import safe_variables
 from job.telemetry import warn
 
@@ -91,19 +97,6 @@ def _is_importable(package: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def section_of_vllm(model: FetchedModel, section: AdapterModelSection) -> AdapterModelSection:
-    """Return the section with the quantization that vLLM itself is asked for.
-
-    It reads the base's own quantization from config.json. Only that of bitsandbytes has to be
-    named, as when it quantizes plain weights.
-    """
-    own = base_quantization(model.base.path)
-    if own is None:
-        return section
-    quantization = "nf4-double" if own == "bnb-4bit" else None
-    return section.model_copy(update={"quantization": quantization})
-
-
 def is_slow(model: FetchedModel) -> bool:
     """Return True if transformers is faster than vLLM.
 
@@ -131,29 +124,27 @@ def why_not(model: FetchedModel, wish: ServingWish) -> str | None:
 
     Of the wish, its section, `generation.deterministic` and `tensor_parallel` count.
     """
-    section = section_of_vllm(model, wish.section)
+    section = section_of_vllm(model.base.path, wish.section)
     if not is_installed():
         return MISSING
+    by_settings = why_not_by_settings(model.base.path, wish.section, wish.generation)
+    if by_settings is not None:
+        return by_settings
     if section.quantization is not None and (reason := _why_not_in_4_bit(section)):
         return reason
-    if section.attention not in ("auto", "sdpa"):
-        remedy = "leave it out, or set engine: transformers"
-        return f"model.attention: {section.attention} is transformers': {remedy}"
     is_deterministic = wish.generation.deterministic
-    if is_deterministic and (reason := _why_not_deterministic(model, section)):
+    if is_deterministic and (reason := _why_not_deterministic()):
         return reason
     with _vllm_environment(is_deterministic):
         return _why_vllm_refuses(model, section, wish.tensor_parallel)
 
 
-def _why_not_deterministic(model: FetchedModel, section: AdapterModelSection) -> str | None:
+def _why_not_deterministic() -> str | None:
     import torch
 
     remedy = "set generation.deterministic: false, or engine: transformers"
     if not torch.cuda.is_available() or torch.cuda.get_device_capability() < MIN_CAPABILITY:
         return f"vLLM is deterministic on GPUs from Ampere on only: {remedy}"
-    if section.quantization is not None or base_quantization(model.base.path) is not None:
-        return f"vLLM is deterministic without quantization only: {remedy}"
     if BATCH_INVARIANT not in os.environ and "vllm" in sys.modules:
         # Modules of vLLM read the variable when they are imported.
         return f"vLLM was loaded in this process for an engine that is not deterministic: {remedy}"
@@ -164,14 +155,10 @@ def _why_not_in_4_bit(section: AdapterModelSection) -> str | None:
     import torch
 
     remedy = "set model.quantization: null, or engine: transformers"
-    if section.quantization != "nf4-double":
-        return f"vLLM's 4-bit weights are nf4-double, not {section.quantization}: {remedy}"
     if not torch.cuda.is_available():
         return f"vLLM loads 4-bit weights on a GPU only: {remedy}"
     if compute_dtype(section.dtype) != torch.bfloat16:
-        # The plugin computes in bfloat16, whatever dtype it is given.
-        instead = "set model.dtype: bfloat16, or engine: transformers"
-        return f"vLLM computes with 4-bit weights in bfloat16: {instead}"
+        return NOT_BFLOAT16
     if not _is_importable(PLUGIN):
         return f"4-bit weights need a plugin of vLLM's: pip install 'recap[vllm]', {remedy}"
     return None
@@ -184,7 +171,7 @@ def start_vllm(model: FetchedModel, wish: ServingWish) -> VllmEngine:
     limit it is the model's context, or as much of it as fits into memory; a warning is logged if it
     is less. Raise ConfigError if the model does not fit, or vLLM refuses it.
     """
-    section = section_of_vllm(model, wish.section)
+    section = section_of_vllm(model.base.path, wish.section)
     generation = wish.generation
     tensor_parallel = wish.tensor_parallel
     limit = context_tokens(model.base.path)
@@ -323,14 +310,7 @@ def _why_vllm_refuses(
     except (ValueError, ImportError) as error:
         return f"vLLM cannot serve this base ({_one_line(error)}): set engine: transformers"
 
-    heads = created.model_arch_config.total_num_attention_heads
-    if heads % tensor_parallel:
-        divisors = [number for number in range(1, heads + 1) if heads % number == 0]
-        return (
-            f"the {heads} attention heads of this base cannot be shared among {tensor_parallel} "
-            f"GPUs: set tensor_parallel to one of {', '.join(map(str, divisors))}"
-        )
-    return None
+    return why_not_shared(created.model_arch_config.total_num_attention_heads, tensor_parallel)
 
 
 def why_not_on_device(platform: Any, has_gpu: bool) -> str | None:

@@ -14,7 +14,15 @@ EXAMPLE = "example"  # name of the check that quotes a conversation
 MIN_REPETITION = 60  # characters; shorter ends of errors may stay
 
 # Errors that name one of these keys need no other key before them.
-NAMED_KEYS = ("model", "prompt.", "lora", "training.", "generation.", "publish.")
+NAMED_KEYS = (
+    "model",
+    "prompt.",
+    "lora",
+    "training.",
+    "generation.",
+    "publish.",
+    "tensor_parallel",
+)
 
 
 @dataclass(frozen=True)

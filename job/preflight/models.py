@@ -30,7 +30,11 @@ from job.model.quantization import FourBitShare
 from job.preflight.access import SmallFiles, describe_base, small_files
 from job.preflight.checks import Check, Found, check, check_value
 from job.preflight.devices import NONE_NAMED, Devices, generation_check
-from job.preflight.serving import describe_serving_of_adapter, describe_serving_of_training
+from job.preflight.serving import (
+    describe_engine,
+    describe_serving_of_adapter,
+    describe_serving_of_training,
+)
 from job.printable import visible
 from job.prompt.template import FILE as PROMPT_FILE
 from job.prompt.template import REMEDY as PROMPT_REMEDY
@@ -140,7 +144,11 @@ def generating_checks(
         )
         if base.error:
             return [base]
-        return [base, *_model_checks(small, config, prompt, devices)]
+        return [
+            base,
+            *_engine_checks(small, config, config),
+            *_model_checks(small, config, prompt, devices),
+        ]
 
 
 def _adapter_checks(
@@ -171,7 +179,8 @@ def _adapter_checks(
             return [adapter]
         serving, filled = _serving_check(config)
         announce(small.uri, config.model.trust_remote_code)
-        return [adapter, serving, *_model_checks(small, filled, None, devices)]
+        checks = [adapter, serving, *_engine_checks(small, config, filled)]
+        return [*checks, *_model_checks(small, filled, None, devices)]
 
 
 def _serving_check(
@@ -205,6 +214,22 @@ def describe_champion(pointer: Pointer) -> str:
         f"{pointer.uri}, version {champion.version}: {champion.adapter}, since {champion.at} by "
         f"{champion.by}{doubts}"
     )
+
+
+def _engine_checks(
+    small: SmallFiles,
+    config: SummarizeConfig | EvaluateConfig,
+    filled: SummarizeConfig | EvaluateConfig,
+) -> list[Check]:
+    """Return the check of the engine, if the config insists on one or nothing can be generated.
+
+    An engine that is taken from the adapter gives way to another one.
+    """
+    insists_on_vllm = config.engine == "vllm" or config.tensor_parallel > 1
+    engine, _ = check_value(
+        "engine", lambda: describe_engine(small.folder, filled, insists_on_vllm), "engine"
+    )
+    return [engine] if engine.error or insists_on_vllm else []
 
 
 def _model_checks(

@@ -1,12 +1,17 @@
 """Say in a plan how an adapter will serve, and what departs from how it was judged."""
 
+from pathlib import Path
 from typing import Any
 
-from job.config.commands import TrainConfig
+from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.data_sections import CleaningStep
+from job.inference.choose import refusal
 from job.inference.serving import Reading
+from job.inference.summaries import check_budget
 from job.inference.taken import Filled, departures_of_config
-from job.inference.vllm_start import is_installed
+from job.inference.vllm_limits import attention_heads, why_not_by_settings, why_not_shared
+from job.inference.vllm_start import MISSING, is_installed
+from job.model.load import context_tokens, read_quantization
 from job.preflight.checks import Found
 
 BYTES_PER_WEIGHT = {"nf4": 0.5, "nf4-double": 0.5, None: 2}
@@ -76,3 +81,29 @@ def describe_serving_of_adapter(
             lines.append(BESIDE_VLLM)
     is_well = not any(line.startswith("warning") for line in lines)
     return Found("\n".join(lines), None, is_known=is_well)
+
+
+def describe_engine(
+    folder: Path, config: SummarizeConfig | EvaluateConfig, insists_on_vllm: bool
+) -> Found[None]:
+    """Return what is known of the engine by the base's small files, which are in `folder`.
+
+    `config` has what it takes of its adapter. Raise the ConfigError of a run that is told to use
+    vLLM, or to merge its adapter, and cannot; or that has no room for a conversation.
+    """
+    check_budget(config.generation, context_tokens(folder))
+    section = config.model
+    if config.adapter is not None and config.adapter_weights == "merged":
+        read_quantization(folder, section.base or str(folder), section, is_merging=True)
+    if not insists_on_vllm:
+        return Found(config.engine, None)
+
+    reason = why_not_by_settings(folder, section, config.generation)
+    heads = attention_heads(folder)
+    if reason is None and heads is not None:
+        reason = why_not_shared(heads, config.tensor_parallel)
+    if reason is not None:
+        raise refusal(config.tensor_parallel, reason)
+    if not is_installed():
+        return Found(f"where the job runs: {MISSING}", None, is_known=False)
+    return Found("vLLM is installed here; it checks the rest when it starts", None)

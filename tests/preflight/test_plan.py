@@ -1,5 +1,6 @@
 """Claims about plans of evaluations and nights: each fails where the run would, as it would."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ import pytest
 
 from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.config.sections import StorageSection
-from job.errors import ExitCode
+from job.errors import ConfigError, ExitCode
 from job.model.champion import Promotion, now, switch
+from job.model.quantization import METHODS, Method
 from job.preflight.checks import Plan
 from job.preflight.plan import plan
+from job.preflight.serving import describe_engine
 from job.summarization.champion import find_champion, pin_champion
 from job.summarization.output import open_output
 from job.summarization.summarize import summarize
@@ -222,3 +225,55 @@ def test_a_plan_says_of_a_champion_that_it_did_not_pass_its_gate(summarizing, tm
 def test_a_plan_without_a_champion_says_how_to_make_one(summarizing, tmp_path):
     found = plan(summarizing(adapter=f"{tmp_path}/champion.json"))
     ends(found, ExitCode.MISSING, "there is no champion yet: `recap champion set")
+
+
+@pytest.mark.parametrize(
+    ("keys", "fix"),
+    [
+        ({"generation": {"max_new_tokens": 4096}}, "leave no room for a conversation; lower it"),
+        (
+            {"engine": "vllm", "tensor_parallel": 3},
+            "the 4 attention heads of this base cannot be shared among 3 GPUs: set tensor_parallel "
+            "to one of 1, 2, 4",
+        ),
+        (
+            {"engine": "vllm", "model": {"quantization": "nf4"}},
+            "vLLM's 4-bit weights are nf4-double, not nf4: set model.quantization: null",
+        ),
+        (
+            {"engine": "vllm", "model": {"attention": "eager"}},
+            "model.attention: eager is transformers': leave it out, or set engine: transformers",
+        ),
+        (
+            {"engine": "vllm", "model": {"quantization": "nf4-double", "dtype": "float16"}},
+            "set model.dtype: bfloat16, or engine: transformers",
+        ),
+    ],
+)
+def test_an_engine_that_cannot_serve_a_base_is_found_by_the_plan(
+    summarizing, base_folder, keys, fix
+):
+    """By the base's config alone: neither vLLM nor a GPU is here."""
+    model = {"base": str(base_folder)} | keys.get("model", {})
+    ends(plan(summarizing(**keys | {"model": model})), ExitCode.CONFIG, fix)
+
+
+def test_an_adapter_that_cannot_be_merged_is_found_by_its_bases_config(
+    summarizing, tmp_path, monkeypatch
+):
+    quantized = {"quantization_config": {"quant_method": "awq"}, "max_position_embeddings": 512}
+    (tmp_path / "config.json").write_text(json.dumps(quantized))
+    monkeypatch.setitem(METHODS, "awq", Method(is_mergeable=False))  # as if its package was here
+    config = summarizing(adapter="a", adapter_weights="merged")
+    with pytest.raises(ConfigError, match="set adapter_weights: separate"):
+        describe_engine(tmp_path, config, insists_on_vllm=False)
+    config = summarizing(adapter="a", adapter_weights="separate")
+    assert describe_engine(tmp_path, config, insists_on_vllm=False).is_known
+
+
+def test_a_plan_says_that_the_engine_is_not_here(summarizing, monkeypatch):
+    monkeypatch.setattr("job.preflight.serving.is_installed", lambda: False)
+    found = plan(summarizing(engine="vllm"))
+    assert found.error is None
+    assert "– engine" in found.findings()
+    assert "where the job runs: vLLM is not installed" in found.findings()
