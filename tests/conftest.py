@@ -5,11 +5,13 @@ S3 is a server of the real protocol; the Hub is a stand-in.
 
 import os
 import signal
+import threading
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,37 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         yield service
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[BaseHTTPRequestHandler], None]], str]]:
+    """Start a service on loopback that answers every request by a function, and return its URL."""
+    servers = []
+
+    def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
+        def speak(self: BaseHTTPRequestHandler) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            self.body = self.rfile.read(length)
+            self.close_connection = True
+            answer(self)
+
+        methods = {f"do_{method}": speak for method in ("GET", "HEAD", "PUT", "POST", "DELETE")}
+        ways = {"protocol_version": "HTTP/1.1", "log_message": lambda self, *args: None}
+        speaker = type("Speaker", (BaseHTTPRequestHandler,), methods | ways)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), speaker)
+        server.daemon_threads = True
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.fixture

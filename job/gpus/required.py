@@ -50,7 +50,7 @@ def require_gpus(environment: Mapping[str, str], machine: Machine | None = None)
         wanted = required_gpus(environment)
         why = f"{VARIABLE}={text}"
     else:
-        why = _sign_of_gpu(environment, machine)
+        why = sign_of_gpu(environment, machine)
         wanted = 1 if why else 0
     if not wanted:
         return
@@ -73,7 +73,7 @@ def require_gpus(environment: Mapping[str, str], machine: Machine | None = None)
         _end_for_good(why, without_code, findings)
 
 
-def _sign_of_gpu(environment: Mapping[str, str], machine: Machine) -> str:
+def sign_of_gpu(environment: Mapping[str, str], machine: Machine) -> str:
     """Return the sign that this process was given a GPU, empty if there is none."""
     if visible_entries(environment) == []:
         return ""

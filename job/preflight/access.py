@@ -7,7 +7,7 @@ get.
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,13 +23,17 @@ from job.model.load import load_tokenizer
 from job.model.remote_code import check_code
 from job.model.thoughts import MAY_THINK, may_think
 from job.model.tokenizer_files import check_chat_template, check_tokenizer
+from job.preflight.checks import Found
 from job.prompt.template import make_prompt
 from job.storage.hub_errors import hub_errors
-from job.storage.keys import local_path, scheme_of
+from job.storage.keys import local_path, scheme_of, split_file, split_hub
+from job.storage.lease import keeps_guard
 from job.storage.open import open_store
+from job.storage.s3 import S3Store
 
 WRITE = "repo.write"  # the Hub's name of the permission
 READERS = ("read", "no_access")  # roles in an organization
+MAX_QUIET_SECONDS = 60  # of a clock that is off without a warning
 
 
 @dataclass(frozen=True)
@@ -90,24 +94,72 @@ def describe_base(
     return f"{where}  {len(sizes)} weight file{plural}, {sum(sizes) / 2**20:,.1f} MiB{warning}"
 
 
-def probe_output(uri: str, storage: StorageSection) -> str:
-    """Write a small object below `uri`, delete it, and return a report line.
+def probe_output(uri: str, storage: StorageSection, guarded: bool = True) -> str:
+    """Write a small object below `uri`, delete it, and return report lines.
 
-    Raise the error that a write would raise.
+    Raise the error that a write would raise. With `guarded`, for a command that makes guarded
+    writes, try one, too. A store that ignores the guard is a warning: a run warns and goes on.
     """
     store = open_store(uri, storage)
     missing = _missing_folders(uri)
-    probe = f".recap-probe-{uuid.uuid4().hex}"
+    probe = _new_probe()
     try:
         store.write(probe, b"")
-        store.delete(probe)
+        try:
+            is_kept = not guarded or keeps_guard(store, probe, b"")
+        finally:
+            store.delete(probe)
     finally:
-        # A plan leaves nothing behind. rmdir fails on a folder that somebody else filled meanwhile,
-        # which then stays.
-        for folder in missing:
-            with suppress(OSError):
-                folder.rmdir()
-    return f"{store.uri}  writable"
+        _delete_empty(missing)
+    if not guarded:
+        return f"{store.uri}  writable"
+    if is_kept:
+        return f"{store.uri}  writable, and conditional writes are honoured"
+    return (
+        f"{store.uri}  writable\nwarning: this service ignores conditional writes "
+        "(If-None-Match), so two runs of one name would not be kept apart: start one at a time"
+    )
+
+
+def probe_pointer(uri: str, storage: StorageSection) -> None:
+    """Switch a small object beside the pointer at `uri` twice, and delete it.
+
+    Raise the error that a switch of the pointer would raise: OutputError if the service does not
+    honour conditions. A repository of the Hub is only asked if the token may write there.
+    """
+    if scheme_of(uri) == "hf":
+        _check_token("publish.champion", split_hub(uri).repository)
+        return
+    folder, _ = split_file(uri)
+    store = open_store(folder, storage)
+    missing = _missing_folders(folder)
+    probe = _new_probe()
+    try:
+        try:
+            store.replace(probe, b"1", None)
+            store.replace(probe, b"2", b"1")
+        finally:
+            store.delete(probe)
+    finally:
+        _delete_empty(missing)
+
+
+def check_clock(uri: str, storage: StorageSection) -> Found[None]:
+    """Compare this machine's clock with that of the S3 service at `uri`, by an answer of it."""
+    store = open_store(uri, storage)
+    assert isinstance(store, S3Store), "no other store has a clock"
+    ahead = store.seconds_ahead()
+    if ahead is None:
+        return Found("not checked: the service sends no date", None, is_known=False)
+    # The date has whole seconds.
+    if abs(ahead) < 2:
+        return Found("as that of the S3 service", None)
+    way = "ahead of" if ahead > 0 else "behind"
+    text = f"{abs(ahead):,.0f} seconds {way} that of the S3 service"
+    if abs(ahead) <= MAX_QUIET_SECONDS:
+        return Found(text, None)
+    warning = f"warning: {text}, and AWS refuses requests beyond 15 minutes (77): set the clock"
+    return Found(warning, None, is_known=False)
 
 
 def check_hub_access(repository: str) -> str:
@@ -116,9 +168,14 @@ def check_hub_access(repository: str) -> str:
     Raise ForbiddenError if there is no token, or the Hub refuses it or says that it may not write
     the repository. Only a push can prove that it may.
     """
+    return f"{repository}  as {_check_token('publish.hub', repository)}"
+
+
+def _check_token(key: str, repository: str) -> str:
+    """Return the name of HF_TOKEN's account; raise what `check_hub_access` raises."""
     from huggingface_hub import HfApi
 
-    where = f"publish.hub: {repository}"
+    where = f"{key}: {repository}"
     if not os.environ.get("HF_TOKEN"):
         raise ForbiddenError(f"{where} needs a token that may write there: set HF_TOKEN")
     with hub_errors(where, writes=True):
@@ -131,7 +188,7 @@ def check_hub_access(repository: str) -> str:
             f"one with write access to {repository.partition('/')[0]} "
             f"({api.endpoint}/settings/tokens)"
         )
-    return f"{repository}  as {account['name']}"
+    return str(account["name"])
 
 
 def why_not_writable(account: Mapping[str, Any], repository: str) -> str | None:
@@ -164,6 +221,18 @@ def _grants(grants: Mapping[str, Any], namespace: str, repository: str) -> bool:
         if WRITE in (grant.get("permissions") or []) and (is_there or is_group):
             return True
     return False
+
+
+def _new_probe() -> str:
+    return f".recap-probe-{uuid.uuid4().hex}"
+
+
+def _delete_empty(folders: Sequence[Path]) -> None:
+    """Delete the folders that a probe made: a plan leaves nothing behind."""
+    for folder in folders:
+        # rmdir fails on a folder that somebody else filled meanwhile, which then stays.
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _missing_folders(uri: str) -> list[Path]:

@@ -15,9 +15,8 @@ from job.errors import ConfigError, DataError, MissingError
 from job.evaluation.older_sets import read_older_set
 from job.evaluation.promotion import Champion, check_promotable, find_champion
 from job.model.champion import is_pointer
-from job.preflight.access import probe_output
+from job.preflight.access import probe_pointer
 from job.preflight.checks import Check, check
-from job.storage.keys import split_file
 
 
 def gate_checks(
@@ -82,7 +81,7 @@ def _champion(
         raise MissingError(champion.why)
     lines = [_who(champion)]
     if config.publish.champion is not None:
-        probe_output(split_file(uri)[0], config.storage)
+        probe_pointer(uri, config.storage)
         lines.append("an adapter that passes becomes the champion")
     if champion.adapter is None and gate is not None:
         others = [*(gate.better_than or []), *(gate.no_worse_than or [])]

@@ -3,24 +3,55 @@
 Takes a config and returns a Plan. Reads the data whole and asks every store that the job will use.
 Fetches no weights: a base is asked by its small files, as a model without weights, for which torch
 is imported (some seconds). One module for each command beside this one: `training`, `summarizing`,
-`evaluating`.
+`evaluating`. What every command asks is here: the clock of its store, and this machine.
 """
 
+from dataclasses import replace
+
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
-from job.preflight.checks import Plan
+from job.config.sections import as_list
+from job.errors import ExitCode
+from job.preflight.access import check_clock
+from job.preflight.checks import Check, Plan, check_value
 from job.preflight.devices import NONE_NAMED, Devices
 from job.preflight.evaluating import plan_evaluation
+from job.preflight.machine import ELSEWHERE, machine_checks
 from job.preflight.summarizing import plan_summarizing
 from job.preflight.training import plan_training
 
+Config = TrainConfig | SummarizeConfig | EvaluateConfig
 
-def plan(
-    config: TrainConfig | SummarizeConfig | EvaluateConfig,
-    devices: Devices = NONE_NAMED,
-) -> Plan:
-    """Plan the command that this config is for. `devices` are those that it might run on."""
+# After one of these, the service would only refuse once more.
+REFUSED = (ExitCode.RETRY, ExitCode.FORBIDDEN)
+
+
+def plan(config: Config, devices: Devices = NONE_NAMED, is_here: bool = True) -> Plan:
+    """Plan the command that this config is for.
+
+    `devices` are those that it might run on. `is_here` is False for a job of a cluster.
+    """
+    planned = _plan_command(config, devices)
+    if planned.done:
+        return planned
+    checks = [*planned.checks, *_clock_checks(config, planned)]
+    checks += machine_checks(config) if is_here else [ELSEWHERE]
+    return replace(planned, checks=checks)
+
+
+def _plan_command(config: Config, devices: Devices) -> Plan:
     if isinstance(config, TrainConfig):
         return plan_training(config, devices=devices)
     if isinstance(config, SummarizeConfig):
         return plan_summarizing(config, devices)
     return plan_evaluation(config)
+
+
+def _clock_checks(config: Config, planned: Plan) -> list[Check]:
+    """Return the check of the clock, which S3 alone compares with its own."""
+    data = config.data.train if isinstance(config, TrainConfig) else config.input
+    uris = [uri for uri in (config.output, *as_list(data)) if uri.startswith("s3://")]
+    if not uris:
+        return []
+    if planned.error and planned.error.exit_code in REFUSED:
+        return [Check("clock", "not checked: see the errors above", is_known=False)]
+    return [check_value("clock", lambda: check_clock(uris[0], config.storage))[0]]

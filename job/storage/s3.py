@@ -24,10 +24,18 @@ from job.errors import (
 )
 from job.storage.atomic import new_file, reading, writing
 from job.storage.keys import below, check_key, relative_to, split_s3
-from job.storage.s3_errors import Target, not_s3, s3_errors, status_of, without_login
+from job.storage.s3_errors import (
+    Target,
+    not_s3,
+    s3_errors,
+    seconds_ahead,
+    status_of,
+    without_login,
+)
 from job.storage.s3_stream import open_stream
 from job.storage.store import Entry, Progress, Skip, one_at_a_time, read_or_none
 
+WITHOUT_CAUSE = (400, 403)  # HTTP statuses of many errors, which only a body tells apart
 CONFLICT = 409  # HTTP status: another guarded write of the same key is in progress
 MAX_TRIES_AFTER_CONFLICT = 5
 FIRST_WAIT_SECONDS = 0.1  # doubles after each conflict
@@ -73,8 +81,22 @@ class S3Store:
         """Return the entry at `key`; its version is the ETag."""
         name = self._name(key)
         with s3_errors(self._target(key)):
-            found = self._client().head_object(Bucket=self._bucket, Key=name)
+            found = self._head(name)
         return Entry(key, found["ContentLength"], _version(found))
+
+    def _head(self, name: str) -> Mapping[str, Any]:
+        """Return the answer to HEAD. If it is a refusal, ask for its cause: HEAD has no body."""
+        from botocore.exceptions import ClientError
+
+        where = {"Bucket": self._bucket, "Key": name}
+        try:
+            return dict(self._client().head_object(**where))
+        except ClientError as error:
+            if status_of(error.response) not in WITHOUT_CAUSE:
+                raise
+            found = self._client().get_object(**where)
+            found["Body"].close()
+            return dict(found)
 
     def list(self, prefix: str = "", skip: Skip | None = None) -> Iterator[Entry]:
         """Yield every object below `prefix`, page by page.
@@ -270,6 +292,19 @@ class S3Store:
         name = self._name(key)
         with s3_errors(self._target(key, writes=True)):
             self._client().delete_object(Bucket=self._bucket, Key=name)
+
+    def seconds_ahead(self) -> float | None:
+        """Return by how much this machine's clock is ahead of the service's, in seconds.
+
+        Return None if the service sends no date. An answer has one also if it refuses.
+        """
+        from botocore.exceptions import ClientError
+
+        with s3_errors(self._target("")):
+            try:
+                return seconds_ahead(self._client().head_bucket(Bucket=self._bucket))
+            except ClientError as error:
+                return seconds_ahead(error.response)
 
     def _name(self, key: str) -> str:
         """Return the key in the bucket."""

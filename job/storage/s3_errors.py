@@ -1,12 +1,14 @@
 """Translate the errors of boto3 to those of `job.errors`, by class, status and code.
 
-Messages decide nothing: compatible services word them differently, or send none.
+Messages decide no class: compatible services word them differently, or send none.
 """
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from job.errors import (
@@ -21,13 +23,20 @@ from job.errors import (
 
 # S3's error codes, by what they mean here.
 DENIED = {
-    "ExpiredToken",
-    "InvalidToken",
-    "TokenRefreshRequired",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "RequestTimeTooSkewed",
+    "ExpiredToken": "the credentials have expired: renew them (`aws sso login`, or a new session)",
+    "TokenRefreshRequired": "the credentials have expired: renew them",
+    "InvalidToken": "the session token is wrong: renew the credentials, with AWS_SESSION_TOKEN",
+    "InvalidAccessKeyId": "this service does not know the access key: check which credentials "
+    "are in use (AWS_ACCESS_KEY_ID, AWS_PROFILE), and storage.endpoint_url",
+    "SignatureDoesNotMatch": "the secret key does not fit the access key: set both anew",
 }
+SKEWED = "RequestTimeTooSkewed"
+# Of the service that encrypts the bucket, as KMS.DisabledException.
+KMS_CODES = "KMS."
+KMS_REMEDY = (
+    "allow kms:Decrypt, and kms:GenerateDataKey for writing, on the bucket's KMS key to these "
+    "credentials: in their policy and in that of the key"
+)
 FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 BUSY = {"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Throttling"}
 OTHER_REGION = {
@@ -95,6 +104,18 @@ def status_of(response: Any) -> int:
     return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
 
 
+def seconds_ahead(response: Any) -> float | None:
+    """Return by how much the clock of this machine is ahead of the service's, in seconds.
+
+    `response` has just come. Return None without a date in it.
+    """
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        return time.time() - parsedate_to_datetime(headers["date"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def without_login(text: str) -> str:
     """Return the text with its URLs stripped of logins and queries.
 
@@ -134,18 +155,31 @@ def _error_of_answer(target: Target, response: Any) -> RecapError:
             f"{answer}: the bucket is in another region; set storage.region to {region}",
         )
     if code in DENIED:
+        return ForbiddenError(f"{answer}: {DENIED[code]}")
+    if code == SKEWED:
+        return ForbiddenError(f"{answer}: {_clock(response)}")
+    if code.startswith(KMS_CODES):
         return ForbiddenError(
-            f"{answer}: the credentials are wrong or have expired (renew them), "
-            "or the clock of this machine is off (set it)"
+            f"{answer}: the KMS key of the bucket cannot be used: enable it, or give the bucket "
+            "another one"
         )
     if status in (401, 403):
-        return ForbiddenError(f"{answer}: {_permissions(target)}")
+        is_of_key = "kms:" in str(response.get("Error", {}).get("Message", ""))
+        return ForbiddenError(f"{answer}: {KMS_REMEDY if is_of_key else _permissions(target)}")
     if status == 412:  # the condition of a guarded write failed
         return AlreadyExistsError(f"{target.uri} is there already")
     if status == 409:
         return RetryError(f"{answer}: others write there at the same time; run again")
     kind = OutputError if target.writes else ConfigError
     return kind(f"{answer}: check the URI, the storage section and the credentials")
+
+
+def _clock(response: Any) -> str:
+    ahead = seconds_ahead(response)
+    how = "off"
+    if ahead is not None:
+        how = f"{abs(ahead) / 60:,.0f} minutes {'ahead' if ahead > 0 else 'behind'}"
+    return f"the clock of this machine is {how}, and the service allows 15 minutes: set it"
 
 
 def _permissions(target: Target) -> str:

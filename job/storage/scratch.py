@@ -29,9 +29,20 @@ def cache_folder() -> Path:
 
     Raise OutputError if it cannot be created.
     """
+    return _create(cache_path())
+
+
+def cache_path() -> Path:
+    """Return the name of the cache folder, which need not exist."""
     named = os.environ.get("RECAP_CACHE")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return _create(Path(named) if named else home / "recap")
+    return Path(named) if named else home / "recap"
+
+
+def work_path() -> Path:
+    """Return the name of the folder of work folders, which need not exist."""
+    named = os.environ.get("RECAP_WORK")
+    return Path(named) if named else cache_path() / "work"
 
 
 def delete_unused(prepared: Path) -> None:
@@ -54,8 +65,9 @@ def work_folder(name: str) -> Iterator[Path]:
     First deletes the folders of killed runs, whose checkpoints would fill the disk, and prepared
     data that nobody uses any more. Raise OutputError if the folder cannot be created.
     """
-    named = os.environ.get("RECAP_WORK")
-    parent = _create(Path(named) if named else cache_folder() / "work")
+    if not os.environ.get("RECAP_WORK"):
+        cache_folder()  # mkdir would make it as a parent, for everybody to read
+    parent = _create(work_path())
     _sweep(parent)
     _sweep_prepared()
 

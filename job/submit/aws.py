@@ -57,11 +57,17 @@ def aws_errors(what: str) -> Iterator[None]:
     Its message begins with `what` was asked.
     """
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
     except ClientError as error:
         raise _error_of_answer(what, error.response) from error
+    except ResponseParserError as error:
+        raise ConfigError(
+            f"{what}: what answers does not speak AWS's protocol: check the AWS_ENDPOINT_URL "
+            "variables and the proxy"
+        ) from error
     except BotoCoreError as error:
         raise _error_without_answer(what, error) from error
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
-from job.errors import ConfigError, MissingError
+from job.errors import ConfigError, ForbiddenError, MissingError
+from job.preflight.checks import Check
 from job.submit.aws import Aws, aws_errors, is_denied
 from job.submit.batch_job import BatchJob
+from job.submit.role import NotAskedError, ask_role
 from job.submit.stack import NAMES_INSTEAD, Stack, read_stack
 from job.submit.submission import Receipt, Submission, own_job
 from job.telemetry import event, warn
@@ -49,8 +51,10 @@ class AwsBatch:
         Raise ConfigError if one of them does not fit the submission.
         """
         queue, name = self._names(submission)
-        if not (self.queue and self.job_definition):
-            self._stack.check_places(submission, strict)
+        if not strict and not self._names_both:
+            denials = self._stack.denials(submission)
+            if denials:
+                warn(denials)
         self._check_queue(queue)
         definition = self._definition(name)
         is_multinode = definition["type"] == "multinode"
@@ -64,6 +68,27 @@ class AwsBatch:
         if name == self._evaluations:
             self._check_serves(image, strict)
         self._check_image(image)
+
+    def rights(self, submission: Submission) -> list[Check]:
+        """Return what the job's role may read and write: by IAM, or by the stack's outputs."""
+        if submission.endpoint_url:
+            text = "not checked: the role is of AWS, and storage.endpoint_url names another service"
+            return [Check("role", text, is_known=False)]
+        role = _container(self._definition(self._names(submission)[1])).get("jobRoleArn")
+        if not role:
+            text = "not checked: the job definition names no role (jobRoleArn)"
+            return [Check("role", text, is_known=False)]
+        try:
+            return [ask_role(self.aws, role, submission)]
+        except NotAskedError as reason:
+            if self._names_both or not self._stack.names_rights(submission):
+                return [Check("role", f"not checked: {reason}", is_known=False)]
+            text = f"{reason}; the outputs of stack {self._stack.name} allow these places"
+        try:
+            self._stack.check_places(submission)
+        except ForbiddenError as error:
+            return [Check("role", str(error), error)]
+        return [Check("role", text, is_known=False)]
 
     def request(self, submission: Submission) -> dict[str, Any]:
         """Return the parameters of Batch's SubmitJob.
@@ -143,6 +168,11 @@ class AwsBatch:
         """Return what follows a job."""
         group = self._log_options(submission).get("awslogs-group", DEFAULT_LOG_GROUP)
         return BatchJob(id, group, self.aws.client("batch"), self.aws.client("logs"))
+
+    @property
+    def _names_both(self) -> bool:
+        """True if the user named queue and job definition, so that no stack is asked."""
+        return bool(self.queue and self.job_definition)
 
     def _names(self, submission: Submission) -> tuple[str, str]:
         """Return queue and job definition: the user's, or else the stack's."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from job.errors import ConfigError, ForbiddenError, MissingError, RecapError, RetryError
+from job.preflight.checks import Check
 from job.storage.atomic import writing
 from job.storage.keys import local_path
 from job.submit.docker_container import DockerContainer
@@ -89,6 +90,10 @@ class Docker:
 
     def check(self, submission: Submission, strict: bool) -> None:
         """Check nothing: docker checks what it is given when it starts the container."""
+
+    def rights(self, submission: Submission) -> list[Check]:
+        """Return none: the container has the credentials of this environment."""
+        return []
 
     def request(self, submission: Submission) -> list[str]:
         """Return the command line of `docker run`. Asks docker whether it is rootless."""

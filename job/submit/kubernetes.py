@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import yaml
 
 from job.errors import ConfigError, ForbiddenError, MissingError, RetryError
+from job.preflight.checks import Check
 from job.submit.kubernetes_job import CONTAINER, JOB_NAME, KubernetesJob, end_of
 from job.submit.submission import Receipt, Submission, own_job
 from job.submit.tool import Cause, run_tool
@@ -88,6 +89,11 @@ class Kubernetes:
 
     def check(self, submission: Submission, strict: bool) -> None:
         """Check nothing: the template is read for the request, and the Job checked on creation."""
+
+    def rights(self, submission: Submission) -> list[Check]:
+        """Return that nobody was asked: what a service account may do, its own cloud knows."""
+        text = "not checked: this machine's rights were used, and the pod has those of its account"
+        return [Check("role", text, is_known=False)]
 
     def request(self, submission: Submission) -> dict[str, Any]:
         """Return the Job.

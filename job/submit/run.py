@@ -90,7 +90,7 @@ def hand_over(target: Target, options: Options) -> int:
         target.check(submission, strict=options.plan)
     chunks = None
     if options.plan:
-        found = _plan_or_raise(config)
+        found = _plan_or_raise(config, target, submission)
         if found.done:
             event("already done: nothing is submitted", run=found.run, output=config.output)
             return ExitCode.DONE
@@ -166,7 +166,7 @@ def _load(options: Options) -> Config:
     return config
 
 
-def _plan_or_raise(config: Config) -> Plan:
+def _plan_or_raise(config: Config, target: Target, submission: Submission) -> Plan:
     """Plan the job, print the findings on stderr, and raise the first error among them."""
     if find_spec("torch") is None:
         # A scheduler may take 66 for a night without conversations.
@@ -174,7 +174,9 @@ def _plan_or_raise(config: Config) -> Plan:
             "a plan needs torch and transformers, which a light installation leaves out: "
             "--no-plan submits without it, or install all of recap"
         )
-    found = plan(config)
+    found = plan(config, is_here=target.cluster is None)
+    if not found.done:
+        found = replace(found, checks=[*found.checks, *target.rights(submission)])
     click.echo(printable(found.without_example().findings()) + "\n", err=True)
     error = found.error
     if error and error.exit_code in ACCESS_CODES:

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from job.config.commands import Command
-from job.errors import ConfigError, MissingError
+from job.errors import ForbiddenError, MissingError
 from job.storage.keys import scheme_of, split_s3
 from job.submit.aws import Aws, aws_errors
 from job.submit.submission import Place, Submission
-from job.telemetry import warn
 
 # Outputs with a pattern of keys of the InputBucket. Older stacks lack them and allow every key.
 INPUT_KEYS = {"Train": "TrainInput", "Summarize": "NightInput"}
@@ -42,17 +41,18 @@ class Stack:
             queue = "NightQueue"
         return queue, f"{submission.command.capitalize()}{kind}JobDefinition"
 
-    def check_places(self, submission: Submission, strict: bool) -> None:
-        """Raise ConfigError if the job's role may not read or write a place; else only warn.
+    def denials(self, submission: Submission) -> str | None:
+        """Return which places the job's role may not read or write, by the stack's outputs.
 
-        A stack without outputs for that is not asked, and neither is a store other than AWS's.
+        Return None if there are none, if the stack has no outputs for that, or if the store is not
+        AWS's.
         """
+        if not self.names_rights(submission):
+            return None
         role = ROLES[submission.command]
-        bucket = self.outputs.get("Bucket")
-        read_prefixes = self.outputs.get(f"{role}Reads", "")
-        write_prefixes = self.outputs.get(f"{role}Writes", "")
-        if not bucket or not read_prefixes or not write_prefixes or submission.endpoint_url:
-            return
+        bucket = self.outputs["Bucket"]
+        read_prefixes = self.outputs[f"{role}Reads"]
+        write_prefixes = self.outputs[f"{role}Writes"]
 
         writes = [f"{bucket}/{prefix}*" for prefix in write_prefixes.split()]
         reads = [f"{bucket}/{prefix}*" for prefix in read_prefixes.split()]
@@ -73,21 +73,31 @@ class Stack:
                 if not _is_allowed(place, patterns):
                     rows.append((place.key, use, place.uri))
         if not rows:
-            return
+            return None
 
         width = max(len(key) for key, _, _ in rows)
         listed = "\n".join(f"  {key:{width}}  {use:5}  {uri}" for key, use, uri in rows)
-        found = (
+        return (
             f"the role of stack {self.name} denies what the job would do (77):\n\n{listed}\n\n"
             f"it may {', '.join(allowed)}"
         )
-        if not strict:
-            warn(found)
+
+    def names_rights(self, submission: Submission) -> bool:
+        """Return True if the outputs name what the role of this job may read and write."""
+        role = ROLES[submission.command]
+        names = ("Bucket", f"{role}Reads", f"{role}Writes")
+        return all(self.outputs.get(name) for name in names) and not submission.endpoint_url
+
+    def check_places(self, submission: Submission) -> None:
+        """Raise ForbiddenError, as the job would, if its role may not read or write a place."""
+        found = self.denials(submission)
+        if found is None:
             return
-        raise ConfigError(
+        keys = INPUT_KEYS[ROLES[submission.command]]
+        raise ForbiddenError(
             f"{found}: name places there (the data by `aws s3 cp --recursive`), or let the stack "
             "read one bucket more (`make deploy` with InputBucket, TrainInput and NightInput), or "
-            f"other keys of it ({INPUT_KEYS[role]}); if the role has more rights "
+            f"other keys of it ({keys}); if the role has more rights "
             "than the stack knows of, --no-plan submits with a warning"
         )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from job.config.commands import Command
+from job.preflight.checks import Check
 from job.storage.keys import scheme_of
 from job.submit.follow import Watch
 from job.telemetry import warn
@@ -103,6 +104,9 @@ class Target(Protocol):
 
         What the scheduler does not know for sure is an error if `strict`, else a warning.
         """
+
+    def rights(self, submission: Submission) -> list[Check]:
+        """Return checks of what the job itself may read and write there: it has its own rights."""
 
     def request(self, submission: Submission) -> Any:
         """Return what would be sent: JSON values, or the words of a command line.

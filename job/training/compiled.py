@@ -59,12 +59,24 @@ def _while_training(layer: nn.Module) -> Callable[..., Any]:
     return forward
 
 
-def check_compiler(has_gpu: bool) -> None:
-    """Raise ConfigError if this machine has no compiler for what PyTorch compiles."""
-    variable, names = COMPILERS[has_gpu]
-    chosen = os.environ.get(variable)
-    if not any(shutil.which(name) for name in ([chosen] if chosen else names)):
+def check_compiler(has_gpu: bool) -> str:
+    """Return the compiler that torch.compile calls. Raise ConfigError if there is none."""
+    found = find_compiler(has_gpu)
+    if found is None:
+        variable, names = COMPILERS[has_gpu]
         raise ConfigError(
             f"training.compile: needs a compiler ({', '.join(names)}, or {variable}): install one, "
             "or leave training.compile out"
         )
+    return found
+
+
+def find_compiler(has_gpu: bool) -> str | None:
+    """Return the path of the compiler of C for a GPU, of C++ for a CPU; None without one."""
+    variable, names = COMPILERS[has_gpu]
+    chosen = os.environ.get(variable)
+    for name in [chosen] if chosen else names:
+        found = shutil.which(name)
+        if found:
+            return found
+    return None

@@ -134,13 +134,18 @@ def publish_merged(
 
 def check_room(work: Path, parameters: int) -> None:
     """Raise OutputError if the disk has no room for the merged weights."""
-    needed = parameters * BYTES_PER_PARAMETER * ROOM
+    needed = merged_bytes(parameters)
     free = shutil.disk_usage(work).free
     if needed > free:
         raise OutputError(
             f"{work}: the merged weights need {needed / GIB:.1f} GiB, and {free / GIB:.1f} GiB are "
             "free: make room, or set RECAP_WORK to a larger disk"
         )
+
+
+def merged_bytes(parameters: int) -> float:
+    """Return the bytes that merged weights of so many parameters take on a disk."""
+    return parameters * BYTES_PER_PARAMETER * ROOM
 
 
 def _measure(run: Run, separate: PlainModel, merged: PlainModel) -> Likeness:

@@ -1,12 +1,10 @@
 """Stores of every kind, and services on loopback."""
 
 import os
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -83,34 +81,3 @@ def empty_store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> It
         yield named
         for entry in list(named.list()):
             named.delete(entry.key)
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[BaseHTTPRequestHandler], None]], str]]:
-    """Start a service on loopback that answers every request by a function, and return its URL."""
-    servers = []
-
-    def start(answer: Callable[[BaseHTTPRequestHandler], None]) -> str:
-        def speak(self: BaseHTTPRequestHandler) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            self.body = self.rfile.read(length)
-            self.close_connection = True
-            answer(self)
-
-        methods = {f"do_{method}": speak for method in ("GET", "HEAD", "PUT", "POST", "DELETE")}
-        ways = {"protocol_version": "HTTP/1.1", "log_message": lambda self, *args: None}
-        speaker = type("Speaker", (BaseHTTPRequestHandler,), methods | ways)
-        server = ThreadingHTTPServer(("127.0.0.1", 0), speaker)
-        server.daemon_threads = True
-        thread = threading.Thread(
-            target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        )
-        thread.start()
-        servers.append((server, thread))
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server, thread in servers:
-        server.shutdown()
-        server.server_close()
-        thread.join()

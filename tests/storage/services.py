@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 
 def answering(
-    status: int, code: str, asked: list[str] | None = None
+    status: int, code: str, asked: list[str] | None = None, message: str = "", **headers: str
 ) -> Callable[[BaseHTTPRequestHandler], None]:
     """Return a function that answers every request with the same status and code.
 
-    There is no message, which some services leave out. `asked` gets a line for each request.
+    Some services leave out the message. `asked` gets a line for each request. `headers` have an
+    underscore for each hyphen; a Date takes the place of that of this machine's clock.
     """
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -21,13 +22,39 @@ def answering(
             asked.append(f"{request.command} {request.path}")
         body = b""
         if request.command != "HEAD":
-            body = f"<?xml version='1.0'?><Error><Code>{code}</Code></Error>".encode()
-        request.send_response(status)
+            text = f"<Code>{code}</Code><Message>{message}</Message>"
+            body = f"<?xml version='1.0'?><Error>{text}</Error>".encode()
+        request.send_response_only(status)
+        usual = {"Date": request.date_time_string(), "Connection": "close"}
+        for name, value in (usual | headers).items():
+            request.send_header(name.replace("_", "-"), value)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         request.wfile.write(body)
 
     return answer
+
+
+@dataclass
+class EmptyBucket:
+    """An empty bucket of S3 that refuses to be written: each write gets a status and a code."""
+
+    status: int
+    code: str
+    message: str = ""
+
+    def answer(self, request: Any) -> None:
+        """Answer one request."""
+        if request.command in ("PUT", "POST"):
+            answering(self.status, self.code, message=self.message)(request)
+        elif "list-type" in request.path:
+            body = b"<ListBucketResult><Name>b</Name><KeyCount>0</KeyCount></ListBucketResult>"
+            request.send_response(200)
+            request.send_header("Content-Length", str(len(body)))
+            request.end_headers()
+            request.wfile.write(body)
+        else:
+            answering(404, "NoSuchKey")(request)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from tests.command_line import Ended, Recap
 from tests.conftest import S3
 from tests.infra.stack import GIVEN, for_moto
 from tests.submit.conftest import RECORDS, keys_of, put, written
+from tests.submit.iam import simulate_policies
 
 ACCOUNT = "123456789012"
 QUEUES = ("Queue", "NodesQueue")
@@ -396,8 +397,9 @@ def fill(bucket: S3, base_folder: Path) -> tuple[dict[str, Any], dict[str, Any]]
 
 @pytest.mark.filterwarnings("ignore:Tried to parse AWS:UserWarning")
 def test_the_stack_that_infra_deploys_takes_trainings_and_nights(
-    recap, stack, s3, base_folder, tmp_path
+    recap, stack, s3, base_folder, tmp_path, monkeypatch
 ):
+    simulate_policies(monkeypatch)
     name = f"recap-{uuid.uuid4().hex[:8]}"
     parameters = [{"ParameterKey": key, "ParameterValue": value} for key, value in GIVEN.items()]
     cloudformation = boto3.client("cloudformation")
@@ -417,6 +419,13 @@ def test_the_stack_that_infra_deploys_takes_trainings_and_nights(
     assert trained.code == 0, trained.err
     shared = recap("submit", "aws-batch", written(tmp_path / "night.yaml", night), *words)
     assert shared.code == 0, shared.err
+    assert "✓ role" in trained.err
+    assert "✓ role" in shared.err
+    there = night | {"input": f"s3://{outputs['Bucket']}/data/train.jsonl"}
+    denied = recap("submit", "aws-batch", written(tmp_path / "night.yaml", there), *words)
+    assert denied.code == ExitCode.FORBIDDEN
+    assert "✓ input" in denied.err, "this machine may read what the role may not"
+    assert f"input  s3:GetObject        {there['input']}" in denied.err
     ids = [ended.out.split()[1] for ended in (trained, shared)]
     jobs = stack.batch.describe_jobs(jobs=ids)["jobs"]
     definitions = [job["jobDefinition"].rpartition("/")[2].rpartition(":")[0] for job in jobs]
