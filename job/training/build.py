@@ -22,6 +22,7 @@ from job.model.modules import name_body
 from job.telemetry import event
 from job.training.causes import BUILDING, Phase, explaining
 from job.training.compiled import compile_layers
+from job.training.intervals import interval
 from job.training.prepare import Run
 from job.training.rows import Splits
 from job.training.sharding import load_to_shard, prepare_sharding
@@ -192,11 +193,6 @@ def steps_per_epoch(section: TrainingSection, rows: int, processes: int) -> int:
     """Return the number of optimizer steps in one pass over the rows."""
     batches = math.ceil(rows / (section.batch_size * processes))
     return max(1, math.ceil(batches / section.gradient_accumulation_steps))
-
-
-def interval(steps: int | None, epochs: float | None, per_epoch: int) -> int:
-    """Return an interval in optimizer steps, given in either unit. Half an epoch if in neither."""
-    return steps or max(1, round((epochs or 0.5) * per_epoch))
 
 
 def is_anything_paged(model: Model) -> bool:

@@ -16,12 +16,12 @@ from transformers import TrainerCallback
 
 from job.model import Model
 from job.telemetry import event
+from job.training.intervals import seconds_for_evaluations
 from job.training.sharding import put_back, trained_weights
 
 LogEntry = Mapping[str, float]  # in the trainer's history
 BEST_ADAPTER = "best_adapter.safetensors"  # in a checkpoint
 SKIPPED = "evaluation_skipped"  # in the trainer's history
-FREE_SECONDS = 60.0  # of evaluations, which no share of the training's time limits
 
 
 class EvaluateLastStep(TrainerCallback):  # type: ignore[misc]
@@ -125,14 +125,11 @@ class BoundTime(TrainerCallback):  # type: ignore[misc]
     def is_used_up(self, expected_seconds: float = 0.0) -> bool:
         """Return True if evaluations, with one more of this time, have more than their share."""
         spent: float = sum(self._trainer.evaluation_seconds) + expected_seconds
-        return spent > self._allowed_in(self._clock() - self._began)
+        return spent > seconds_for_evaluations(self._share, self._clock() - self._began)
 
     def seconds_allowed_in(self, seconds: float) -> float:
         """Return how much of a training of so many seconds evaluations may take in all."""
-        return self._allowed_in(seconds) if self._may_skip else math.inf
-
-    def _allowed_in(self, seconds: float) -> float:
-        return max(self._share * seconds, FREE_SECONDS) if self._share < 1 else math.inf
+        return seconds_for_evaluations(self._share, seconds) if self._may_skip else math.inf
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         spent = sum(self._trainer.evaluation_seconds)

@@ -28,12 +28,13 @@ from job.training.causes import STEPPING, blaming_the_config, explaining
 from job.training.prepare import Run
 from job.training.ranks import agree, anywhere, first_then_others, is_first, share_stop
 from job.training.samples import SampleSummaries
-from job.training.scoring import ends_run, summaries_to_make, summarize_in_memory
+from job.training.scoring import ends_run, summarize_in_memory
 from job.training.stop import StopSignal
 from job.training.tensorboard import open_events, sync_tensorboard
 from job.training.time_left import TimeLeft, work_of
 from job.training.trainer import RecapTrainer
 from job.training.uploads import Patience, Uploads
+from job.training.validation import summaries_to_make
 from job.training.watch import Watch
 
 MAX_ROLL_BACKS = 2
@@ -249,7 +250,7 @@ def _make_callbacks(
         made.append(callbacks.LogPhases(session.phases, session.attempt.timings))
     if writer:
         left = TimeLeft(
-            work_of(trainer, summaries_to_make(run)),
+            work_of(trainer, summaries_to_make(run.config, run.data.examples.validation)),
             bound.seconds_allowed_in,
             lambda: samples.summary_seconds,
         )

@@ -45,9 +45,9 @@ from job.training.attempt import CurrentAttempt, record_attempt
 from job.training.candidates import delete_candidates
 from job.training.causes import PUBLISHING, explaining
 from job.training.deliver import deliver
-from job.training.evaluations import FREE_SECONDS
 from job.training.fit import Session, fetch_checkpoint, fit, step_of
 from job.training.gate import published_adapter, raise_verdict, settle_gate
+from job.training.intervals import FREE_SECONDS
 from job.training.prepare import Run, prepare
 from job.training.publish import publish, scores_of, write_adapter
 from job.training.published import finish_published, is_published

@@ -193,23 +193,6 @@ def summarize_as_trained(attempt: CurrentAttempt, model: Model, stop: StopSignal
     ]
 
 
-def summaries_to_make(run: Run) -> int:
-    """Return how many summaries are generated after the last step, to choose and to score.
-
-    0 if nothing can be scored. The champion's are counted whether or not there is one yet, and
-    those of older test sets are not.
-    """
-    config = run.config
-    try:
-        validation = split_validation(config, run.data.examples.validation)
-    except DataError:
-        return 0
-    publish = config.publish
-    systems = 1 + needs_base(config) + config.evaluation.as_trained + (publish.champion is not None)
-    choosing = len(validation.choosing) * config.training.selection.candidates
-    return systems * len(validation.scoring) + choosing
-
-
 def _chosen(run: Run) -> list[Conversation]:
     return split_validation(run.config, run.data.examples.validation).scoring
 

@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 
 from job.pace import Pace
 from job.telemetry import event
+from job.training.intervals import multiples
 from job.training.rows import lengths_of
 
 SLOW_STEPS = 2  # at the start: the first one chooses kernels, the second one allocates, too
@@ -138,7 +139,7 @@ class TimeLeft(TrainerCallback):  # type: ignore[misc]
         steps = self._steps.seconds_for(max(0.0, tokens)) or 0.0
         if state.global_step >= state.max_steps:
             steps = 0.0
-        saves = _multiples(state.save_steps, state.global_step, state.max_steps)
+        saves = multiples(state.save_steps, state.global_step, state.max_steps)
         checkpoints = self._checkpoints.seconds_for(saves) or 0.0
         each = self._summary_seconds()
         return Rest(
@@ -160,7 +161,7 @@ class TimeLeft(TrainerCallback):  # type: ignore[misc]
             return present
 
         # The last step's is always made. Of those before it, some may be skipped.
-        between = each * _multiples(state.eval_steps, state.global_step, state.max_steps - 1)
+        between = each * multiples(state.eval_steps, state.global_step, state.max_steps - 1)
         whole = now - self._began + others + between + each
         allowed = self._evaluation_seconds_allowed(whole) - self._evaluated - each
         return present + max(0.0, min(between, allowed)) + each
@@ -183,8 +184,3 @@ class TimeLeft(TrainerCallback):  # type: ignore[misc]
             checkpoints=round(rest.checkpoints, 1),
             scoring="unknown" if rest.scoring is None else round(rest.scoring, 1),
         )
-
-
-def _multiples(interval: int, after: int, last: int) -> int:
-    """Return how many multiples of `interval` are above `after` and not above `last`."""
-    return max(0, last // interval - after // interval)

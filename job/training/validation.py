@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from job.config.commands import TrainConfig
+from job.config.gate_mistakes import needs_base
 from job.conversations.record import Conversation
+from job.errors import DataError
 from job.evaluation.evaluate import choose_conversations
 
 MIN_OF_EITHER = 10  # conversations that choose, and that score
@@ -45,3 +47,19 @@ def split_validation(config: TrainConfig, conversations: Sequence[Conversation])
     chosen = {conversation.id for conversation in choosing}
     others = [conversation for conversation in usable if conversation.id not in chosen]
     return Validation(choosing, choose_conversations(others, most), is_held_out=True)
+
+
+def summaries_to_make(config: TrainConfig, conversations: Sequence[Conversation]) -> int:
+    """Return how many summaries are generated after the last step, to choose and to score.
+
+    0 if nothing can be scored. The champion's are counted whether or not there is one yet, and
+    those of older test sets are not.
+    """
+    try:
+        validation = split_validation(config, conversations)
+    except DataError:
+        return 0
+    publish = config.publish
+    systems = 1 + needs_base(config) + config.evaluation.as_trained + (publish.champion is not None)
+    choosing = len(validation.choosing) * config.training.selection.candidates
+    return systems * len(validation.scoring) + choosing

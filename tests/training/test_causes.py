@@ -9,8 +9,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from job.errors import ConfigError, DataError, ExitCode
-from job.training.build import interval
 from job.training.causes import STEPPING, blaming_the_config, explaining
+from job.training.intervals import interval
 from job.training.worker import _outcome_of_exception
 
 
