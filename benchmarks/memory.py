@@ -66,9 +66,13 @@ CASES = (
     Case("31M", None, "bfloat16", False, 384),
     Case("31M", "nf4-double", "float32", False, 256, packing=True),
     Case("31M", "nf4-double", "float32", True, 256, packing=True),
+    Case("31M", None, "float32", False, 256, packing=True),
+    Case("31M", None, "bfloat16", True, 256, packing=True),
     Case("60M", "nf4-double", "float32", True, 256),
+    Case("60M", "nf4-double", "bfloat16", False, 384),
     Case("150M", "nf4-double", "float32", True, 192),
     Case("150M", None, "bfloat16", True, 192),
+    Case("150M", "nf4-double", "bfloat16", False, 384),
 )
 
 
@@ -121,11 +125,11 @@ def weights_bytes(model: Any) -> int:
     return sum(sizes.values())
 
 
-def largest_micro_batches(trainer: Any) -> list[Any]:
-    """Return the micro-batches of most tokens, and for each if others of its step come before it.
+def micro_batches_of(trainer: Any) -> list[Any]:
+    """Return the rows of each micro-batch of a step, and True if others come before it.
 
-    Looks at the first step. Every step must have all rows: then the others have the same
-    micro-batches, and meet the optimizer's states.
+    Every step must have all rows: then each has the same micro-batches, and all but the first meet
+    the optimizer's states.
     """
     from job.memory.devices import Rows
     from job.prompt.encode import IGNORED
@@ -133,7 +137,7 @@ def largest_micro_batches(trainer: Any) -> list[Any]:
 
     [rows] = trainer.get_train_dataloader()
     lengths = lengths_in(rows)
-    found: dict[tuple[Rows, bool], int] = {}  # number of tokens
+    found = []
     for number, positions in enumerate(trainer.budget.divide(lengths)):
         labels = [rows[position]["labels"][1:] for position in positions]
         learned = sum(label != IGNORED for row in labels for label in row)
@@ -142,10 +146,8 @@ def largest_micro_batches(trainer: Any) -> list[Any]:
         if trainer.budget.joins_rows:
             longest = sum(lengths[position] for position in positions)
             count = 1
-        each = Rows(count, longest, learned, trainer.budget.joins_rows)
-        found[each, number > 0] = count * longest
-    most = max(found.values())
-    return [each for each, tokens in found.items() if tokens == most]
+        found.append((Rows(count, longest, learned, trainer.budget.joins_rows), number > 0))
+    return list(dict.fromkeys(found))
 
 
 def predicted_peak(config: Any, micro_batches: Sequence[Any]) -> tuple[Any, Any]:
@@ -242,7 +244,7 @@ def run_case(case: Case, folder: Path) -> Result:
         }
     )
     trainer = build_trainer(prepare(config, folder, LocalStore(str(folder))), lambda: None)
-    micro_batches = largest_micro_batches(trainer)
+    micro_batches = micro_batches_of(trainer)
     measured = measured_peak(trainer)
     peak, rows = predicted_peak(config, micro_batches)
     return Result(rows.count, rows.tokens, measured, peak.tensors, peak.phase)

@@ -141,9 +141,15 @@ def computing_on(device: Device, rows: Rows, dtype: torch.dtype) -> Iterator[Non
             put(chunked_logprob, "triton", _NoTriton())
             put(chunked_logprob, "_addmm_fp32", lambda total, a, b: None)
             stack.enter_context(_autocast_flag(dtype))
-        is_mixed = dtype != torch.float32
-        stack.enter_context(torch.autocast("cpu", dtype=dtype, enabled=is_mixed))
         yield
+
+
+def mixed_precision(dtype: torch.dtype) -> torch.autocast:
+    """Return the context of a forward pass in `dtype`.
+
+    Its end frees the copies of weights in that dtype: a backward pass is outside, as in a training.
+    """
+    return torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32)
 
 
 class _NoTriton:

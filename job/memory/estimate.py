@@ -14,9 +14,20 @@ from job.config.sections import ModelSection
 from job.config.training_sections import LoraSection
 from job.gpus.cards import Card
 from job.memory.devices import FLASH_SINCE, Device, Rows
+from job.memory.levels import Need as LevelNeed
+from job.memory.levels import least_level, margin_of, other_bytes
 from job.memory.shape import BaseShape, shape_of
 from job.memory.simulate import make_subject, simulate
-from job.memory.step import BACKWARD, GRADIENTS, Peak, Step
+from job.memory.step import (
+    ACTIVATIONS,
+    ADAPTER,
+    BACKWARD,
+    BASE,
+    FORWARD,
+    GRADIENTS,
+    Peak,
+    Step,
+)
 from job.model.skeleton import make_skeleton
 
 MIB = 1 << 20
@@ -28,9 +39,8 @@ WORKSPACE_BYTES_SINCE_HOPPER = 64 * MIB
 HOPPER = (9, 0)
 TIGHT_SHARE = 0.92  # of a GPU's memory
 
-# Each n-th layer recomputes its activations, or none does. The run takes the first that fits.
-LEVELS: tuple[int | None, ...] = (None, 4, 3, 2, 1)
 MAX_ROWS = 4096
+BYTES_OF_FLOAT32 = 4  # in which an adapter trains
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,6 @@ class Question:
     optimizer: str
     rows: Rows
     levels: Sequence[int | None]
-    has_several_micro_batches: bool
     processes: int
     cards: Sequence[Card]
     host_bytes: int | None
@@ -158,7 +167,8 @@ def _simulate_levels(
     subject = make_subject(question.folder, section, question.lora)
     peaks = {}
     for level in {question.levels[0], question.levels[-1]}:
-        step = Step(rows, device, question.optimizer, level, question.has_several_micro_batches)
+        # With gradients of earlier micro-batches, not all layers need to be simulated.
+        step = Step(rows, device, question.optimizer, level, has_earlier_gradients=True)
         peaks[level] = simulate(subject, step)
     return peaks
 
@@ -184,15 +194,27 @@ def fit_on(question: Question, card: Card, lines: dict[int | None, Line], layers
 def _first_fit(
     question: Question, peaks: dict[int | None, Peak], layers: int, card: Card | None
 ) -> Need:
-    """Return the need at the least recomputation that fits a card or the host, else at the most."""
-    room = card.memory if card is not None else question.host_bytes
+    """Return the need at the recomputation that a training would choose there."""
+    level = _level(question, peaks, layers, card)
+    return _need(peak_at_level(peaks, level, layers), level, question, card)
+
+
+def _level(
+    question: Question, peaks: dict[int | None, Peak], layers: int, card: Card | None
+) -> int | None:
+    """Return the level that a training chooses by what is free once its model is loaded."""
+    if len(question.levels) == 1:
+        return question.levels[0]
+    room = question.host_bytes
+    if card is not None:
+        room = card.memory - CONTEXT_BYTES
     assert room is not None
-    needs = []
-    for level in question.levels:
-        needs.append(_need(peak_at_level(peaks, level, layers), level, question, card))
-        if needs[-1].with_context <= room:
-            break
-    return needs[-1]
+    forward = peaks[None].phases[FORWARD]
+    adapter = forward.get(ADAPTER, 0)
+    free = room - forward.get(BASE, 0) - adapter
+    trained = adapter // BYTES_OF_FLOAT32
+    need = LevelNeed(float(forward.get(ACTIVATIONS, 0)), other_bytes(trained), layers)
+    return least_level(need, question.levels, free, margin_of(question.processes))
 
 
 def _largest(fits: Callable[[int], bool]) -> int:

@@ -4,7 +4,7 @@ Of large bases few layers are simulated: each further one adds as many bytes to 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import lcm
 from pathlib import Path
 from typing import Any
@@ -45,16 +45,16 @@ def make_subject(folder: Path, section: ModelSection, lora: LoraSection) -> Subj
 def simulate(subject: Subject, step: Step) -> Peak:
     """Return the peak of a step.
 
-    Where not all layers are simulated, the reserved bytes are a ratio, within about 4%. Gradients
-    of earlier micro-batches are then there in any case.
+    Where not all layers are simulated, the reserved bytes are a ratio, within about 4%.
     """
     counts = layers_to_simulate(subject.skeleton, step.recomputed)
+    if not step.has_earlier_gradients:
+        # Then the peak may be in any layer: activations become fewer, and gradients more.
+        counts = None
     if counts is None:
         return _simulate(subject, step, None)
     whole = len(layers_of(subject.skeleton))
     few, more = counts
-    # Without them, the peak may move from the last layer to the first.
-    step = replace(step, has_earlier_gradients=True)
     small = _simulate(subject, step, few)
     large = _simulate(subject, step, more)
     return extrapolate(small, large, (whole - few) // (more - few))

@@ -14,10 +14,12 @@ from peft.tuners.lora import dora
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from job.memory.allocator import CachingAllocator
-from job.memory.devices import Device, Rows, computing_on, rules_of
+from job.memory.devices import Device, Rows, computing_on, mixed_precision, rules_of
 from job.memory.fakes import dequantized, materialize
 from job.memory.tracker import Tracker
 from job.model import Model
+
+FORWARD = "forward"  # a phase; the others are parts
 
 BASE = "base"
 ADAPTER = "adapter"
@@ -82,14 +84,14 @@ def simulate_step(model: Model, step: Step, dtype: torch.dtype) -> Peak:
             of_adapter = partial(tracker.within, "loading", ADAPTER)
             materialize(model, of_base, of_adapter)
             with computing_on(step.device, step.rows, dtype):
-                _take_step(model, step, tracker)
+                _take_step(model, step, tracker, dtype)
     finally:
         dora.dequantize_module_weight = plain
     del tracker.peaks["loading"]
     return Peak(tracker.peaks, allocator.reserved if allocator else 0)
 
 
-def _take_step(model: Model, step: Step, tracker: Tracker) -> None:
+def _take_step(model: Model, step: Step, tracker: Tracker, dtype: torch.dtype) -> None:
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = _make_optimizer(trained, step)
     with tracker.within("update", OPTIMIZER):
@@ -105,11 +107,12 @@ def _take_step(model: Model, step: Step, tracker: Tracker) -> None:
             lambda each: tracker.assign(each.grad, GRADIENTS) if each.grad is not None else None
         )
 
-    with tracker.within("forward", ACTIVATIONS):
+    with tracker.within(FORWARD, ACTIVATIONS):
         inputs = _inputs(step.rows, model.config.get_text_config().vocab_size)
-        output = model(**inputs, use_cache=False, fused_lm_head=True)
-        loss = -output.log_probs.sum() * 0.5
-        del output
+        with mixed_precision(dtype):
+            output = model(**inputs, use_cache=False, fused_lm_head=True)
+            loss = -output.log_probs.sum() * 0.5
+            del output
     with tracker.within("backward", BACKWARD):
         loss.backward()
         del loss

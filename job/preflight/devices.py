@@ -114,7 +114,8 @@ def question_of(
 ) -> "Question":
     """Return what to ask about the largest micro-batch of a training."""
     from job.memory.devices import Rows
-    from job.memory.estimate import LEVELS, Question
+    from job.memory.estimate import Question
+    from job.memory.levels import LEVELS
 
     section = config.training
     count = section.batch_size
@@ -130,7 +131,6 @@ def question_of(
         optimizer=section.optimizer,
         rows=rows,
         levels=levels,
-        has_several_micro_batches=section.gradient_accumulation_steps > 1,
         processes=section.processes or 1,
         cards=devices.cards,
         host_bytes=free_host_bytes() - LIBRARIES_BYTES if devices.has_cpu else None,

@@ -1,33 +1,30 @@
-"""Choose which layers compute their activations again in the backward pass: as few as fit.
+"""Let as few layers as fit compute their activations again in the backward pass.
 
 To compute all of them again costs about a third more time. How much memory they need otherwise is
-measured, by one forward pass of the longest row. On a GPU this has not been tried yet.
+measured, by one forward pass of the longest row; `job.memory.levels` has the rules. On a GPU this
+has not been tried yet.
 """
 
 import inspect
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import psutil
 import torch
 
 from job.errors import is_out_of_memory
 from job.launch.memory import own_control_group
+from job.memory.levels import (
+    LEVELS,
+    Need,
+    fastest_pass,
+    least_level,
+    margin_of,
+    other_bytes,
+)
 from job.model import Model
 from job.model.load import free_gpu_bytes, free_memory
 from job.telemetry import event
 from job.training.random_state import own_gpus
-
-# Each n-th layer recomputes; None: no layer does.
-LEVELS: tuple[int | None, ...] = (None, 4, 3, 2, 1)
-
-# The backward pass holds the gradients of a layer besides, and allocators leave gaps.
-MARGIN = 1.25
-# Where memory runs out on one of several ranks, the others cannot be told: the run ends.
-MARGIN_OF_SEVERAL_RANKS = 2.0
-RESERVE_BYTES = 1 << 30
-BYTES_OF_A_TRAINED_NUMBER = 12  # its gradient and two moments
 
 
 class Recomputation:
@@ -39,7 +36,7 @@ class Recomputation:
         # Those that are left. Empty if the config has decided.
         self._levels = levels_of(self._base) if is_by_memory else []
         self.is_chosen = not is_by_memory
-        self._margin = MARGIN if ranks == 1 else MARGIN_OF_SEVERAL_RANKS
+        self._margin = margin_of(ranks)
 
     def choose(self, row_tokens: int, rows: int) -> None:
         """Let as few layers recompute as a micro-batch of `rows` such rows allows."""
@@ -50,6 +47,25 @@ class Recomputation:
         if need is not None:
             level = least_level(need, self._levels, free_bytes(), self._margin)
         self._set(level)
+
+    def fill(self, row_tokens: int, most_rows: int, share_of_a_pass: float) -> int:
+        """Let layers recompute, and return of how many such rows a micro-batch takes least time.
+
+        It has at most `most_rows`. Each takes `share_of_a_pass` times as long as a row besides. The
+        config must not have decided on recomputation.
+        """
+        self.is_chosen = True
+        need = measure_need(self._model, self._base, row_tokens, 1)
+        free_memory()
+        if need is None:
+            self._set(self._levels[-1])
+            return 1
+        found = fastest_pass(
+            need, self._levels, free_bytes(), self._margin, most_rows, share_of_a_pass
+        )
+        self._set(found.level)
+        event("rows of a micro-batch by the memory that is free", rows=found.rows)
+        return found.rows
 
     def add(self) -> bool:
         """Let more layers recompute. Return False if there are none, or the config has decided."""
@@ -63,32 +79,6 @@ class Recomputation:
         self._levels = self._levels[self._levels.index(level) + 1 :]
         layers = "none" if level is None else "all" if level == 1 else f"one of {level}"
         event("layers that compute activations again in the backward pass", layers=layers)
-
-
-@dataclass(frozen=True)
-class Need:
-    """The memory of a step: what one micro-batch keeps for its backward pass, and the rest."""
-
-    activation_bytes: float
-    other_bytes: int
-    layers: int
-
-    def bytes_at(self, level: int | None, margin: float) -> float:
-        """Return the bytes if each `level`-th layer recomputes. Activations take `margin` times."""
-        kept = 1.0
-        if level is not None:
-            recomputing = -(-self.layers // level)
-            # One of them at a time is there whole.
-            kept = (self.layers - recomputing + 1) / self.layers
-        return self.activation_bytes * kept * margin + self.other_bytes
-
-
-def least_level(need: Need, levels: Sequence[int | None], free: int, margin: float) -> int | None:
-    """Return the level of least recomputation that fits into `free` bytes, else the last."""
-    for level in levels:
-        if need.bytes_at(level, margin) <= free:
-            return level
-    return levels[-1]
 
 
 def levels_of(base: Model) -> list[int | None]:
@@ -133,9 +123,8 @@ def measure_need(model: Model, base: Model, row_tokens: int, rows: int) -> Need 
         model.train(was_training)
 
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    other = trained * BYTES_OF_A_TRAINED_NUMBER + RESERVE_BYTES
     layers = base.config.get_text_config().num_hidden_layers
-    return Need(float(kept * rows), other, max(1, layers))
+    return Need(float(kept * rows), other_bytes(trained), max(1, layers))
 
 
 def _bytes_kept(model: Model, ids: torch.Tensor) -> int:

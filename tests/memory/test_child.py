@@ -22,7 +22,6 @@ def question(folder: Path) -> Question:
         optimizer="adamw_torch_fused",
         rows=Rows(count=2, tokens=64, learned=16),
         levels=(1,),
-        has_several_micro_batches=True,
         processes=1,
         cards=(),
         host_bytes=1 << 30,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.memory import MAX_ERROR, largest_micro_batches, measured_peak, predicted_peak
+from benchmarks.memory import MAX_ERROR, measured_peak, micro_batches_of, predicted_peak
 from job.config.commands import TrainConfig
 
 
@@ -18,7 +18,7 @@ def test_the_peak_of_a_tiny_step_is_as_predicted(
     config["training"] |= {"gradient_accumulation_steps": 12}
     config["training"] |= {"optimizer": "adamw_torch_fused", "sample_summaries": 0}
     trainer = trainer_of(config)
-    micro_batches = largest_micro_batches(trainer)
+    micro_batches = micro_batches_of(trainer)
     measured = measured_peak(trainer)
     peak, _ = predicted_peak(TrainConfig.model_validate(config), micro_batches)
     assert peak.tensors == pytest.approx(measured, rel=MAX_ERROR)
