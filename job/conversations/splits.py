@@ -22,6 +22,8 @@ from job.identity import blake2b_16
 NEAR = 0.6
 MAX_NAMED_REPEATS = 3
 NO_WORD = re.compile(r"[^\w\s]+|_+")
+# What NO_WORD deletes of ASCII: in most texts there is no more, and this takes a third of the time.
+NO_ASCII_WORD = {code: None for code in range(128) if NO_WORD.fullmatch(chr(code))}
 
 
 @dataclass(frozen=True)
@@ -199,8 +201,13 @@ def _words_of(conversation: Conversation) -> str:
     Copies of a conversation differ in case, spacing and punctuation first ("let's" and "Lets").
     """
     text = " ".join(turn.text for turn in conversation.turns)
-    text = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(NO_WORD.sub("", text).split()) or " ".join(text.split())
+    if text.isascii():
+        text = text.lower()
+        words = text.translate(NO_ASCII_WORD)
+    else:
+        text = unicodedata.normalize("NFKC", text).casefold()
+        words = NO_WORD.sub("", text)
+    return " ".join(words.split()) or " ".join(text.split())
 
 
 def _text_digest(text: str) -> str:

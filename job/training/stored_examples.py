@@ -8,7 +8,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,15 @@ def _store(folder: Path, examples: Examples, warnings: Warnings) -> None:
     with (folder / TRAIN).open("w", encoding="utf-8") as file:
         for conversation in examples.train:
             file.write(json.dumps(conversation) + "\n")
-    others = {"examples": asdict(replace(examples, train=[])), "warnings": warnings}
-    (folder / OTHERS).write_text(json.dumps(others, default=str), encoding="utf-8")
+    others = {"examples": vars(examples) | {"train": []}, "warnings": warnings}
+    (folder / OTHERS).write_text(json.dumps(others, default=_plain), encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON lacks as one that it has: records as objects, times as texts."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)
 
 
 def _load(folder: Path) -> tuple[Examples, Warnings]:

@@ -49,6 +49,14 @@ def test_digest_is_that_of_the_words_alone():
     assert content_digest(conversation("a", "😊")) != content_digest(conversation("a", "🎉"))
 
 
+def test_a_digest_of_ascii_is_that_of_any_text():
+    """What is no word is deleted by another way there; a letter beyond ASCII shows both."""
+    every = "".join(map(chr, range(128)))
+    apart = conversation("a", f"{every} {every.swapcase()} tail")
+    beyond = conversation("b", f"{every} {every.swapcase()} tail \u0301")  # is deleted
+    assert content_digest(apart) == content_digest(beyond)
+
+
 def test_held_out_share_is_about_the_fraction_in_order():
     everything = many(2000)
     train, validation = hold_out(everything, 0.1, seed=42)
