@@ -11,7 +11,8 @@ DataError.
 """
 
 import io
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from job.storage.open import InputFile
 
 SHOWN_REJECTS = 20
+NUMBER = re.compile(r"\d+")
 DERIVED_ID_CHARACTERS = 16
 LINES_OF_A_URI = 1 << 40  # more than any file has
 Shape = Literal["parquet", "lines", "table", "transcript"] | Layout
@@ -96,13 +98,30 @@ def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list
             f"{empty[0]}: holds no records; name files that do, or remove it from the input"
         )
     if rejects:
-        total = len(rejects) + len(conversations)
-        lines = [f"{len(rejects)} of {total} records are no conversations; mend or remove them:"]
-        lines += [f"  {reject}" for reject in rejects[:SHOWN_REJECTS]]
-        if len(rejects) > SHOWN_REJECTS:
-            lines.append(f"  and {len(rejects) - SHOWN_REJECTS} more")
-        raise DataError("\n".join(lines))
+        raise DataError("\n".join(_rejected(rejects, len(rejects) + len(conversations))))
     return conversations
+
+
+def _rejected(rejects: Sequence[Reject], records: int) -> list[str]:
+    """Return lines that name the first rejects of each kind, and count the others of it.
+
+    A kind is a detail without its numbers.
+    """
+    kinds: dict[str, list[Reject]] = {}
+    for reject in rejects:
+        kinds.setdefault(NUMBER.sub("#", reject.detail), []).append(reject)
+    lines = [f"{len(rejects)} of {records} records are no conversations; mend or remove them:"]
+    largest = sorted(kinds.values(), key=lambda some: -len(some))[:SHOWN_REJECTS]
+    shown = SHOWN_REJECTS // len(largest)
+    like_these = "" if len(kinds) == 1 else " like this"
+    for some in largest:
+        lines += [f"  {reject}" for reject in some[:shown]]
+        if len(some) > shown:
+            lines.append(f"  and {len(some) - shown} more{like_these}")
+    others = len(rejects) - sum(map(len, largest))
+    if others:
+        lines.append(f"  and {others} more of {len(kinds) - len(largest)} other kinds")
+    return lines
 
 
 def read_json_lines(file: "InputFile") -> Iterator[tuple[Source, Any]]:

@@ -5,11 +5,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from job.errors import DataError, RecapError
+from job.printable import number_of
 
 Value = TypeVar("Value", covariant=True)
 
 Facts = Mapping[str, Any]
 EXAMPLE = "example"  # name of the check that quotes a conversation
+
+INDENT = 16  # of the lines of a check, below its name
+WARNING = "warning: "  # begins a line of a check that a person should read
 
 MIN_REPETITION = 60  # characters; shorter ends of errors may stay
 
@@ -57,10 +61,15 @@ class Check:
             return "✗"
         return "✓" if self.is_known else "–"
 
+    def warnings(self) -> list[str]:
+        """Return the lines that warn of something."""
+        return [line for line in self.found.splitlines() if line.startswith(WARNING)]
+
     def report(self) -> dict[str, Any]:
         """Return the check as JSON types."""
         state = {"✗": "error", "✓": "well", "–": "unknown"}[self.mark]
         report: dict[str, Any] = {"name": self.name, "state": state, "text": self.found}
+        report["warnings"] = [line.removeprefix(WARNING) for line in self.warnings()]
         if self.error:
             report["exit_code"] = int(self.error.exit_code)
         return report | {"facts": self.facts}
@@ -126,16 +135,38 @@ class Plan:
                 return found.error
         return None
 
-    def findings(self) -> str:
-        """Return the title and a paragraph for each check."""
-        lines = [self.title, ""]
+    def verdict(self) -> str:
+        """Return one line: how the run would end, by what is known, and what to read."""
+        errors = sum(found.error is not None for found in self.checks)
+        warnings = sum(len(found.warnings()) for found in self.checks)
+        unknown = sum(not found.is_known for found in self.checks)
+        rest = number_of(warnings, "warning", "warnings")
+        if unknown:
+            rest += f", {unknown} not checked"
+        if self.done:
+            return f"it is done; {rest}"
+        if self.error:
+            ends = f"it would end with {int(self.error.exit_code)}"
+            return f"{ends}: {number_of(errors, 'error', 'errors')}, {rest}"
+        return f"nothing found that would end it; {rest}"
+
+    def sections(self) -> list[tuple[Check, str]]:
+        """Return each check with its text, without the causes that an earlier error has named."""
+        sections = []
         told: list[str] = []
         for found in self.checks:
             text = found.found
             if found.error:
                 text = _without_repetition(text, told)
                 told.append(found.found)
-            text = text.replace("\n", "\n" + " " * 16)
+            sections.append((found, text))
+        return sections
+
+    def findings(self) -> str:
+        """Return title, verdict, and a paragraph for each check."""
+        lines = [self.title, self.verdict(), ""]
+        for found, text in self.sections():
+            text = text.replace("\n", "\n" + " " * INDENT)
             lines.append(f"  {found.mark} {found.name:12}{text}")
         return "\n".join(lines)
 

@@ -4,6 +4,8 @@ Imports only click until the command runs, so that help is printed at once.
 """
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -66,12 +68,17 @@ def print_plan(plan: "Plan", as_json: bool = False) -> int:
 
     Only a terminal sees the example: what is piped may be kept, and would quote a conversation.
     """
+    from job.preflight.page import has_colors, page
     from job.printable import printable
 
-    if not sys.stdout.isatty():
+    is_terminal = sys.stdout.isatty()
+    if not is_terminal:
         plan = plan.without_example()
     if as_json:
         click.echo(printable(json.dumps(plan.report(), indent=2, ensure_ascii=False)))
+    elif is_terminal:
+        columns = shutil.get_terminal_size().columns
+        click.echo(page(plan, columns, has_colors(os.environ)))
     else:
         click.echo(printable(plan.text()))
     if plan.error:

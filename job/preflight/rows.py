@@ -97,10 +97,9 @@ def _lines(
     name: str, counts: RowCounts, by_tokens: Mapping[int, int], new_tokens: int
 ) -> list[str]:
     if not counts.rows:
-        return [f"{name:11}no rows"]
+        return [f"{name}: no rows"]
     lines = [
-        f"{name:11}{counts.rows:>7,} rows of at most {counts.longest:,} tokens, "
-        f"{counts.tokens:,} in all; {summary(by_tokens)}",
+        f"{name}: {counts.rows:,} rows, {counts.tokens:,} tokens; {summary(by_tokens)} tokens",
         *histogram(by_tokens),
     ]
     if counts.shortened:
@@ -141,7 +140,7 @@ def _batches(config: TrainConfig, lengths: Sequence[int], ranks: int) -> Found[i
 
     section = config.training
     chosen = chosen_way(section)
-    lines = []
+    lines = [f"{'of an epoch':14}{'no padding':>10}{'steps':>9}{'passes':>9}"]
     facts = {}
     rows = 0
     for batching in batchings_of(lengths, section, ranks):
@@ -151,8 +150,8 @@ def _batches(config: TrainConfig, lengths: Sequence[int], ranks: int) -> Found[i
             rows = batching.rows
             is_chosen = "  (this config)"
         lines.append(
-            f"{batching.way:13}{batching.efficiency:>7.1%} of the tokens are no padding; "
-            f"{batching.steps:,} steps an epoch, {batching.passes:,} passes{is_chosen}"
+            f"{batching.way:14}{batching.efficiency:>10.1%}{batching.steps:>9,}"
+            f"{batching.passes:>9,}{is_chosen}"
         )
     return Found("\n".join(lines), rows, facts=facts)
 
@@ -166,7 +165,7 @@ def example_text(row: Row, encoder: Encoder, config: TrainConfig) -> str:
     parts = []
     for ids, is_learned in _runs(row):
         text = encoder.tokenizer.decode(ids)
-        text = visible(redact_message(text, redactor), one_line=True)
+        text = visible(redact_message(text, redactor))
         if is_learned:
             text = f"⟪{text}⟫"
         elif len(text) > MAX_SHOWN_CHARACTERS:

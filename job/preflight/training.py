@@ -205,12 +205,10 @@ def _read_data(config: TrainConfig) -> Found[Examples]:
     counts = examples.counts()
     lines = []
     for split in ("train", "validation"):
-        conversations = counts[split]["conversations"]
-        references = counts[split]["references"]
-        turns = counts[split]["turns"]
+        of = counts[split]
         lines.append(
-            f"{split:11}{conversations:>7,} conversations  {references:>7,} references  "
-            f"{turns:>8,} turns"
+            f"{split:10} {of['conversations']:>7,} conversations, {of['references']:,} references, "
+            f"{of['turns']:,} turns"
         )
     lines.append(
         f"{counts['without_reference']:,} without reference left out, "

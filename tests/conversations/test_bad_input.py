@@ -295,6 +295,18 @@ def test_strict_reading_names_the_first_twenty_bad_records_and_counts_all(put):
     assert (len(lines), lines[-1]) == (22, "  and 5 more")
 
 
+def test_strict_reading_names_the_first_bad_records_of_each_kind(put):
+    bad = "".join(turns("hi", role="bot") + "\n" for _ in range(25))
+    with pytest.raises(DataError) as caught:
+        read_strictly([put("a.jsonl", f"{GOOD}\n{{\n{bad}")], AUTO)
+    lines = str(caught.value).split("\n")
+    assert lines[0] == "26 of 27 records are no conversations; mend or remove them:"
+    assert lines[1] == f"  a.jsonl line 3: {UNKNOWN_ROLE}"
+    assert lines[11] == "  and 15 more like this"
+    assert lines[12].startswith("  a.jsonl line 2: not JSON")
+    assert len(lines) == 13
+
+
 @pytest.mark.parametrize(
     "content", ["", "\n \n", "[]", "id,dialogue\n", gzip.compress(b"", mtime=0)]
 )

@@ -167,7 +167,7 @@ def test_what_is_not_known_has_no_tick():
     unknown = check_value("run", lambda: Found("not known without the data", None, is_known=False))
     checks = [unknown[0], Check("data", "8 rows"), Check("base", "x", ConfigError("x"))]
     text = Plan("title", checks, "", "r").findings()
-    assert [line.split()[0] for line in text.splitlines()[2:]] == ["–", "✓", "✗"]
+    assert [line.split()[0] for line in text.splitlines()[3:]] == ["–", "✓", "✗"]
 
 
 def test_a_cause_that_several_checks_share_is_told_once():
@@ -176,6 +176,6 @@ def test_a_cause_that_several_checks_share_is_told_once():
     other = ForbiddenError("base: no such repository, or no access to it: accept its license there")
     checks = [Check("c", str(error), error) for error in (*errors, other)]
     lines = Plan("title", checks, "", "r").findings().splitlines()
-    assert lines[2].endswith(f"data: s3://b/x: {cause}")
-    assert lines[3].endswith("output: s3://b: as above")
-    assert lines[4].endswith(str(other))
+    assert lines[3].endswith(f"data: s3://b/x: {cause}")
+    assert lines[4].endswith("output: s3://b: as above")
+    assert lines[5].endswith(str(other))

@@ -184,7 +184,7 @@ def test_only_a_terminal_sees_the_example(recap, training, tmp_path):
     path.write_text(training(records(8)).model_dump_json(), encoding="utf-8")
     ended = recap("plan", path)
     assert ended.code == ExitCode.DONE
-    assert "16 rows of at most" in ended.out
+    assert "train: 16 rows, " in ended.out
     assert "does not work since day" not in ended.out
 
 
