@@ -5,7 +5,7 @@ where they differ by a driver, the least. It is less than the number in the GPU'
 """
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from job.errors import ConfigError
 
@@ -14,15 +14,17 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Card:
-    """A kind of GPU: bytes of memory, compute capability, peak of 16-bit products a second.
+    """A kind of GPU: bytes of memory, compute capability, and what it does in a second.
 
-    The peak is in TFLOP/s, without sparsity, as NVIDIA publishes it; None where it is not known.
+    `peak_tflops` is of 16-bit products in TFLOP/s, without sparsity, and `memory_rate` how much of
+    its memory it reads in GB/s, both as NVIDIA publishes them; None where they are not known.
     """
 
     name: str
     memory: int
     capability: tuple[int, int]
     peak_tflops: float | None = None
+    memory_rate: float | None = None
 
     @property
     def has_bfloat16(self) -> bool:
@@ -30,23 +32,25 @@ class Card:
         return self.capability >= (8, 0)
 
 
-def _card(name: str, gib: float, capability: tuple[int, int], tflops: float) -> Card:
-    return Card(name, int(gib * GIB), capability, tflops)
+def _card(
+    name: str, gib: float, capability: tuple[int, int], tflops: float, memory_rate: float
+) -> Card:
+    return Card(name, int(gib * GIB), capability, tflops, memory_rate)
 
 
 CARDS = {
-    "t4": _card("T4", 14.56, (7, 5), 65),
-    "v100": _card("V100 16 GB", 15.77, (7, 0), 125),
-    "a10g": _card("A10G", 22.03, (8, 6), 70),
-    "l4": _card("L4", 22.03, (8, 9), 121),
-    "rtx3090": _card("RTX 3090", 23.56, (8, 6), 71),
-    "rtx4090": _card("RTX 4090", 23.52, (8, 9), 165),
-    "a100-40gb": _card("A100 40 GB", 39.38, (8, 0), 312),
-    "l40s": _card("L40S", 44.39, (8, 9), 362),
-    "a100": _card("A100 80 GB", 79.14, (8, 0), 312),
-    "h100": _card("H100 80 GB", 79.14, (9, 0), 989),
-    "h200": _card("H200", 139.72, (9, 0), 989),
-    "b200": _card("B200", 178.35, (10, 0), 2250),
+    "t4": _card("T4", 14.56, (7, 5), 65, 320),
+    "v100": _card("V100 16 GB", 15.77, (7, 0), 125, 900),
+    "a10g": _card("A10G", 22.03, (8, 6), 70, 600),
+    "l4": _card("L4", 22.03, (8, 9), 121, 300),
+    "rtx3090": _card("RTX 3090", 23.56, (8, 6), 71, 936),
+    "rtx4090": _card("RTX 4090", 23.52, (8, 9), 165, 1008),
+    "a100-40gb": _card("A100 40 GB", 39.38, (8, 0), 312, 1555),
+    "l40s": _card("L40S", 44.39, (8, 9), 362, 864),
+    "a100": _card("A100 80 GB", 79.14, (8, 0), 312, 2039),
+    "h100": _card("H100 80 GB", 79.14, (9, 0), 989, 3350),
+    "h200": _card("H200", 139.72, (9, 0), 989, 4800),
+    "b200": _card("B200", 178.35, (10, 0), 2250, 8000),
 }
 
 
@@ -69,18 +73,20 @@ def found_cards() -> list[Card]:
     found: dict[str, Card] = {}
     for index in range(torch.cuda.device_count()):
         each = torch.cuda.get_device_properties(index)
-        found[each.name] = Card(
-            each.name, each.total_memory, (each.major, each.minor), _peak_of(each.name)
-        )
+        card = Card(each.name, each.total_memory, (each.major, each.minor))
+        like = _kind_of(each.name)
+        if like is not None:
+            card = replace(card, peak_tflops=like.peak_tflops, memory_rate=like.memory_rate)
+        found[each.name] = card
     return list(found.values())
 
 
-def _peak_of(name: str) -> float | None:
-    """Return the peak of a GPU by the name that its driver has for it, such as NVIDIA A10G."""
+def _kind_of(name: str) -> Card | None:
+    """Return the kind of a GPU by the name that its driver has for it, such as NVIDIA A10G."""
     words = name.lower().replace("-", " ").split()
     for key, card in CARDS.items():
         if key.split("-")[0] in words:
-            return card.peak_tflops
+            return card
     return None
 
 

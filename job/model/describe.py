@@ -8,6 +8,7 @@ from job.errors import ConfigError
 from job.model import Model
 from job.model.load import context_tokens, read_quantization
 from job.model.modules import experts
+from job.model.operations import Products, products_of
 from job.model.quantization import FourBitShare, four_bit_share
 from job.model.skeleton import make_skeleton
 
@@ -26,6 +27,7 @@ class Facts:
     four_bit: FourBitShare
     has_plain_experts: bool  # not in 4 bits
     embeddings: int  # the number of tokens that have one
+    products: Products
 
     def text(self) -> str:
         """Return the facts in two lines, for people."""
@@ -65,6 +67,7 @@ def facts_of(folder: Path, section: ModelSection | AdapterModelSection) -> tuple
         four_bit=four_bit_share(model),
         has_plain_experts=_has_plain_experts(model),
         embeddings=embedding.num_embeddings,
+        products=products_of(model),
     )
     return facts, model
 

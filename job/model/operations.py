@@ -18,7 +18,7 @@ NAMES_OF_CHOSEN_EXPERTS = ("num_experts_per_tok", "num_experts_per_token", "moe_
 
 
 @dataclass(frozen=True)
-class Rows:
+class TokenRows:
     """Rows of tokens: how many of each length, and how many tokens are learned in all."""
 
     by_length: Mapping[int, int]
@@ -53,13 +53,13 @@ class Products:
     head: int
     attention: Mapping[int | None, int]
 
-    def forward(self, rows: Rows, adapter: int = 0) -> float:
+    def forward(self, rows: TokenRows, adapter: int = 0) -> float:
         """Return the operations of a pass with an adapter of so many weights, without the head."""
         of_weights = (self.layers + adapter) * rows.tokens
         of_pairs = sum(each * rows.pairs(window) for window, each in self.attention.items())
         return float(OPERATIONS_OF_A_PRODUCT * (of_weights + of_pairs))
 
-    def training(self, rows: Rows, adapter: int, recomputed: float = 0.0) -> float:
+    def training(self, rows: TokenRows, adapter: int, recomputed: float = 0.0) -> float:
         """Return the operations of training the adapter on these rows once.
 
         The base has no gradients of weights: backward, it costs what it costs forward, an adapter

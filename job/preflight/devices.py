@@ -4,7 +4,7 @@ Nothing here is an error of a plan: a prediction may be wrong, and where memory 
 on with smaller batches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,11 @@ from job.config.commands import TrainConfig
 from job.config.sections import AdapterModelSection, GenerationSection
 from job.gpus.cards import CARDS, Card, card_named, found_cards
 from job.launch.memory import own_control_group
+from job.model.operations import TokenRows
 from job.preflight.access import SmallFiles
 from job.preflight.checks import Check
-from job.preflight.duration import ASSUMPTION, Work, duration_text, hours_on, operations
+from job.preflight.cost import measured_cpu, time_checks
+from job.preflight.duration import Steps, Work
 from job.telemetry import event
 
 if TYPE_CHECKING:  # they import torch
@@ -51,17 +53,16 @@ NONE_NAMED = Devices()
 
 @dataclass(frozen=True)
 class Lengths:
-    """The tokens of the training rows.
+    """The tokens of the rows.
 
-    `longest` is the most of a row after packing, and `most_learned` the most that one learns. The
-    others are sums over all rows, before packing.
+    `longest` is the most of a training row after packing, and `most_learned` the most that one
+    learns. `splits` are all rows before packing, by split.
     """
 
     longest: int
     most_learned: int
-    rows: int
-    tokens: int
-    learned: int
+    splits: Mapping[str, TokenRows]
+    steps: Steps
 
 
 def find_devices(names: Sequence[str], price: float | None = None) -> Devices:
@@ -74,9 +75,9 @@ def find_devices(names: Sequence[str], price: float | None = None) -> Devices:
 
 
 def device_checks(
-    config: TrainConfig, small: SmallFiles, lengths: Lengths, devices: Devices
+    config: TrainConfig, small: SmallFiles, lengths: Lengths, work: Work, devices: Devices
 ) -> list[Check]:
-    """Return what a step needs, part by part, where it fits, and how long all steps may take.
+    """Return what a step needs, part by part, where it fits, how long the run takes and its cost.
 
     Simulates a step in another process. Without named devices, takes the GPUs of this machine.
     """
@@ -96,10 +97,9 @@ def device_checks(
     if isinstance(answer, Unknown):
         text = f"not known: a step could not be simulated: {answer.why}"
         return [Check("memory", text, is_known=False)]
-    checks = [memory_check(question, answer)]
-    if devices.cards:
-        checks.append(time_check(config, answer, lengths, devices.price))
-    return checks
+    processes = config.training.processes
+    times = time_checks(work, answer, processes, devices.price, measured_cpu)
+    return [memory_check(question, answer), *times]
 
 
 def _or_found(devices: Devices) -> Devices:
@@ -210,37 +210,6 @@ def _level_of(need: "Need") -> str:
     if need.recomputed == 1:
         return "all layers recompute"
     return f"one layer of {need.recomputed} recomputes"
-
-
-def time_check(
-    config: TrainConfig, answer: "Estimate", lengths: Lengths, price: float | None
-) -> Check:
-    """Return a range of the time of all steps on each card, and of the cost with a price."""
-    work = work_of(config, lengths)
-    processes = config.training.processes or 1
-    lines = [f"{work.tokens:,} tokens in all epochs; {ASSUMPTION}"]
-    for fit in answer.fits:
-        level = fit.need.recomputed
-        flops = operations(answer.shape, work, 1 / level if level else 0)
-        hours = hours_on(fit.card, flops, processes)
-        if hours is None:
-            lines.append(f"{fit.card.name}: {flops:.2g} operations; its peak is not known")
-            continue
-        text = duration_text(hours, price, processes)
-        lines.append(f"{fit.card.name}: {flops:.2g} operations, {text}")
-    return Check("time", "\n".join(lines), is_known=False)
-
-
-def work_of(config: TrainConfig, lengths: Lengths) -> Work:
-    """Return the work of a training over rows of these lengths, without padding."""
-    section = config.training
-    rows = lengths.rows * section.epochs
-    if section.max_steps is not None:
-        per_process = section.batch_size * section.gradient_accumulation_steps
-        rows = min(rows, section.max_steps * per_process * (section.processes or 1))
-    mean = lengths.tokens / lengths.rows
-    learned = lengths.learned / lengths.rows
-    return Work(round(rows * mean), round(rows * learned), mean)
 
 
 def generation_check(

@@ -30,6 +30,7 @@ from job.model.quantization import FourBitShare
 from job.preflight.access import SmallFiles, describe_base, small_files
 from job.preflight.checks import Check, Found, check, check_value
 from job.preflight.devices import NONE_NAMED, Devices, generation_check
+from job.preflight.duration import Base
 from job.preflight.serving import (
     describe_engine,
     describe_serving_of_adapter,
@@ -56,10 +57,11 @@ BYTES_IN_4_BITS = (
 
 @dataclass(frozen=True)
 class Rendered:
-    """The prompt of a training, and the number of tokens that have an embedding in its base."""
+    """The prompt of a training, the number of tokens with an embedding, and what its base costs."""
 
     prompt: Prompt
     embeddings: int
+    base: Base
 
 
 def announce(uri: str, trust_remote_code: bool) -> None:
@@ -101,7 +103,8 @@ def training_checks(
         lambda: _describe_prompt(config.prompt, small, embeddings, cleaning, begun),
         "model.base",
     )
-    return [model, serving, asked], Rendered(prompt, embeddings) if prompt else None
+    base = Base(examined.base.products, parameters, examined.trained_parameters)
+    return [model, serving, asked], Rendered(prompt, embeddings, base) if prompt else None
 
 
 def advice_against_sharding(share: FourBitShare) -> list[str]:

@@ -10,9 +10,11 @@ from job.config.commands import TrainConfig
 from job.conversations.redaction import make_redactor, redact_message
 from job.errors import RecapError
 from job.model.load import context_tokens
+from job.model.operations import TokenRows
 from job.preflight.access import SmallFiles
 from job.preflight.checks import EXAMPLE, Check, Found, check_value
 from job.preflight.devices import Lengths
+from job.preflight.duration import Steps
 from job.preflight.histogram import histogram, summary
 from job.preflight.models import Rendered
 from job.preflight.steps import describe_steps
@@ -54,17 +56,28 @@ def rows_checks(
         if splits is None or rows.error:
             return [rows], None
         checks = [rows, *_batches_checks(config, splits.train, encoder, nodes)]
-        return checks, _lengths(splits.train.counted, config)
+        (steps,) = [each for each in checks if each.name == "steps"]
+        if steps.error:
+            return checks, None
+        of_run = Steps(steps.facts["steps"], steps.facts["steps_per_epoch"])
+        return checks, _lengths(splits, of_run, config)
 
 
-def _lengths(counts: RowCounts, config: TrainConfig) -> Lengths:
-    learned = sum(tokens * rows for tokens, rows in counts.by_learned_tokens.items())
+def _lengths(splits: Splits, steps: Steps, config: TrainConfig) -> Lengths:
+    tokens = {"train": _tokens(splits.train), "validation": _tokens(splits.validation)}
+    learned = tokens["train"].learned
+    counts = splits.train.counted
     most = max(counts.by_learned_tokens)
     longest = counts.longest
     if config.training.packing:  # rows are joined up to max_tokens
         longest = min(config.training.max_tokens, counts.tokens)
         most = max(most, longest * learned // counts.tokens)
-    return Lengths(longest, most, counts.rows, counts.tokens, learned)
+    return Lengths(longest, most, tokens, steps)
+
+
+def _tokens(rows: Rows) -> TokenRows:
+    learned = sum(tokens * count for tokens, count in rows.counted.by_learned_tokens.items())
+    return TokenRows(Counter(rows.lengths()), learned)
 
 
 def _describe(config: TrainConfig, splits: Splits, settings: RowSettings) -> Found[Splits]:

@@ -17,7 +17,8 @@ from job.preflight.access import (
 )
 from job.preflight.checks import Check, Found, Plan, check, check_value
 from job.preflight.contents import contents_checks
-from job.preflight.devices import NONE_NAMED, Devices, Lengths, device_checks
+from job.preflight.devices import NONE_NAMED, Devices, device_checks
+from job.preflight.duration import work_of
 from job.preflight.evaluating import others_checks
 from job.preflight.gate import gate_checks
 from job.preflight.metric_models import metric_model_checks
@@ -33,7 +34,7 @@ from job.preflight.steps import describe_steps, rows_at_most
 from job.prompt.template import Prompt
 from job.training.examples import Examples
 from job.training.stored_examples import read_examples_once
-from job.training.validation import Validation, split_validation
+from job.training.validation import Validation, split_validation, summaries_to_make
 
 
 def plan_training(
@@ -85,10 +86,8 @@ def _plan_unfinished(
     standing = standing or Standing(config.run, "")
     nodes_there = cluster.nodes if cluster else 1
     if not standing.done:
-        asked, lengths = _model(config, small, examples, brief, standing.prompt, nodes_there)
-        checks += asked
-        if lengths:
-            checks += device_checks(config, small, lengths, devices)
+        begun = standing.prompt
+        checks += _model(config, small, examples, brief, begun, nodes_there, devices)
         checks.append(
             check("output", lambda: probe_output(config.output, config.storage), "output")
         )
@@ -164,10 +163,9 @@ def _model(
     brief: bool,
     begun: Prompt | None,
     nodes: int,
-) -> tuple[list[Check], Lengths | None]:
+    devices: Devices,
+) -> list[Check]:
     """Return the checks of the base, and of what its small files can be asked, wherever it is.
-
-    Return the lengths of the training rows, too; None if nothing encoded them.
 
     A training that starts right after its plan, which is `brief`, asks tokenizer and model itself
     before it fetches weights, and logs its rows: a brief plan imports no torch, which takes
@@ -189,14 +187,19 @@ def _model(
         "model.base",
     )
     if brief or base.error:
-        return [base], None
+        return [base]
     cleaning = examples.cleaning if examples else ()
     asked, rendered = training_checks(config, small, cleaning, begun)
     checks = [base, *asked]
     if not examples or not rendered:
-        return checks, None
+        return checks
     of_rows, lengths = rows_checks(config, small, examples, rendered, nodes)
-    return [*checks, *of_rows], lengths
+    checks += of_rows
+    if lengths:
+        summaries = summaries_to_make(config, examples.validation)
+        work = work_of(config, rendered.base, lengths.splits, lengths.steps, summaries)
+        checks += device_checks(config, small, lengths, work, devices)
+    return checks
 
 
 def _read_data(config: TrainConfig) -> Found[Examples]:

@@ -10,11 +10,11 @@ from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Mi
 from trl.trainer.utils import add_fused_lm_head
 
 from job.config.sections import ModelSection
-from job.model.operations import Products, Rows, products_of
+from job.model.operations import Products, TokenRows, products_of
 from job.model.skeleton import make_skeleton
 from job.training.shortcuts import project_learned_tokens_only
 
-ROWS = Rows({50: 2}, learned=20)
+ROWS = TokenRows({50: 2}, learned=20)
 SIZES: dict[str, Any] = {
     "vocab_size": 320,
     "hidden_size": 32,
@@ -85,7 +85,7 @@ def test_a_window_limits_the_pairs_of_tokens():
     model = make(Gemma3TextConfig(layer_types=kinds, **layers, **SIZES))
     products = products_of(model)
     assert products.attention == {16: 2 * 4 * 16, None: 4 * 16}
-    rows = Rows({10: 3, 100: 1}, learned=0)
+    rows = TokenRows({10: 3, 100: 1}, learned=0)
     assert rows.pairs(16) == 3 * 100 + 100 * 16
     assert rows.pairs(None) == 3 * 100 + 100 * 100
 

@@ -17,15 +17,13 @@ from job.preflight.devices import (
     find_devices,
     memory_check,
     question_of,
-    time_check,
-    work_of,
 )
-from job.preflight.duration import Work, hours_on, operations
+from job.preflight.duration import Steps
 
 GIB = 1 << 30
 SHAPE = BaseShape(32, 4096, 14336, 8, 128, 128_256, 7 * 10**9, 5 * GIB)
 L4 = CARDS["l4"]
-LENGTHS = Lengths(longest=2048, most_learned=100, rows=1000, tokens=500_000, learned=50_000)
+LENGTHS = Lengths(longest=2048, most_learned=100, splits={}, steps=Steps(10, 10))
 
 
 def config_with(**training: Any) -> TrainConfig:
@@ -91,35 +89,3 @@ def test_a_cpu_without_the_memory_is_a_warning():
     answer = estimate_on(L4, "fits", 7, on_cpu=need)
     assert "warning: on a CPU" in memory_check(question(15 * GIB), answer).found
     assert "warning" not in memory_check(question(17 * GIB), answer).found
-
-
-def test_a_limit_of_steps_limits_the_work():
-    whole = work_of(config_with(epochs=2), LENGTHS)
-    limited = work_of(config_with(epochs=2, max_steps=10), LENGTHS)
-    assert whole.tokens == 1_000_000
-    assert limited.tokens == 10 * 16 * 500
-
-
-def test_a_token_costs_four_operations_by_parameter():
-    flops = operations(SHAPE, Work(1000, 0, mean_row=0), recomputing_share=0)
-    assert flops == 4 * SHAPE.layer_parameters * 1000
-
-
-def test_recomputing_all_layers_costs_half_as_much_again():
-    work = Work(1000, 0, mean_row=0)
-    assert operations(SHAPE, work, 1) == pytest.approx(1.5 * operations(SHAPE, work, 0))
-
-
-def test_the_published_speed_lies_within_the_range():
-    # 12.5 thousand tokens a second of an 8B base with LoRA on one H100.
-    work = Work(12_500 * 3600, 12_500 * 3600, mean_row=4096)
-    hours = hours_on(CARDS["h100"], operations(SHAPE, work, 0), processes=1)
-    assert hours is not None
-    assert hours[0] <= 1.05
-    assert hours[1] >= 1
-
-
-def test_the_cost_follows_from_the_price():
-    check = time_check(config_with(), estimate_on(L4, "fits", 7), LENGTHS, price=0.8)
-    assert "at 0.8 an hour and GPU" in check.found
-    assert "assumed" in check.found

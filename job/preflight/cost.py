@@ -1,0 +1,207 @@
+"""Say how long a training takes on the devices of a plan, and what that costs.
+
+The prices are those of a user, or of a dated table of what AWS rents.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from job.gpus.cards import Card
+from job.gpus.instances import AS_OF, REGION, Instance, instances_with
+from job.preflight.checks import Check
+from job.preflight.duration import (
+    ASSUMPTION,
+    CPU,
+    HOUR,
+    Durations,
+    Range,
+    Work,
+    durations_on,
+    facts_of,
+    table_of,
+)
+
+if TYPE_CHECKING:  # it imports torch
+    from job.memory.estimate import Estimate
+
+COLUMNS = 3  # of a table that fits into 100 characters
+MAX_INSTANCES = 8
+SIZE_OF_A_PRODUCT = 1024
+SIZE_OF_A_COPY = 1 << 24  # numbers
+TRIALS = 3
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A GPU that holds a training, and the share of layers that recompute there."""
+
+    card: Card
+    recomputed: float
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A machine that holds a training, with the time and the cost of a run on all its GPUs."""
+
+    instance: Instance
+    total: Range
+    cost: tuple[float, float]
+
+
+def fitting_of(answer: "Estimate") -> list[Fitting]:
+    """Return the GPUs that hold at least one row at once: a run goes on with as many as fit."""
+    found = []
+    for fit in answer.fits:
+        if fit.largest_rows:
+            level = fit.need.recomputed
+            found.append(Fitting(fit.card, 1 / level if level else 0.0))
+    return found
+
+
+def time_checks(
+    work: Work,
+    answer: "Estimate",
+    processes: int | None,
+    price: float | None,
+    measure_cpu: Callable[[], Card] | None = None,
+) -> list[Check]:
+    """Return the checks of time and cost on the GPUs that hold the training.
+
+    `processes` are those that the config asks for. With a price of an hour of one GPU, the cost is
+    by that, else by AWS's prices. `measure_cpu` is asked for the speed of this machine if the
+    training may run on its CPU.
+    """
+    fitting = fitting_of(answer)
+    gpus = processes or 1
+    columns: dict[str, Durations] = {}
+    for each in fitting:
+        name = each.card.name if gpus == 1 else f"{gpus} x {each.card.name}"
+        found = durations_on(each.card, work, each.recomputed, gpus)
+        if found is not None:
+            columns[name] = found
+    lines = [
+        f"{work.tokens:,} tokens, {work.learned:,} learned; {_shown(work.training)} operations, "
+        f"{_shown(work.training + work.again)} if recomputed"
+    ]
+    if measure_cpu is not None and answer.on_cpu is not None:
+        cpu = measure_cpu()
+        level = answer.on_cpu.recomputed
+        found = durations_on(cpu, work, 1 / level if level else 0.0, rates=CPU)
+        assert found is not None
+        columns[cpu.name] = found
+        lines.append(f"{cpu.name}: {1000 * (cpu.peak_tflops or 0):,.0f} GFLOP/s, measured now")
+    if not columns:
+        return [Check("time", "\n".join([*lines, "not known: no device holds it"]), is_known=False)]
+
+    lines += [*_tables(work, columns), ASSUMPTION]
+    facts = {
+        "tokens": work.tokens,
+        "learned_tokens": work.learned,
+        "steps": work.steps,
+        "operations": work.training,
+        "devices": {name: facts_of(found) for name, found in columns.items()},
+    }
+    checks = [Check("time", "\n".join(lines), is_known=False, facts=facts)]
+    if price is not None:
+        checks.append(_cost_by_price(columns, price * gpus))
+    elif fitting:
+        checks.append(_cost_by_instance(work, fitting, processes))
+    return checks
+
+
+def offers_of(work: Work, fitting: list[Fitting], processes: int | None) -> list[Offer]:
+    """Return AWS's machines that hold the training, the cheapest run first by its most.
+
+    Without `processes`, a run has one for each GPU of its machine.
+    """
+    found = []
+    for each in fitting:
+        for instance in instances_with(each.card):
+            gpus = processes or instance.gpus
+            durations = durations_on(each.card, work, each.recomputed, gpus)
+            if gpus <= instance.gpus and durations is not None:
+                total = durations.total
+                hourly = instance.price / HOUR
+                cost = (total.least * hourly, total.most * hourly)
+                found.append(Offer(instance, total, cost))
+    return sorted(found, key=lambda offer: offer.cost[1])
+
+
+def measured_cpu(clock: Callable[[], float] = time.perf_counter) -> Card:
+    """Return the CPU of this machine with its speed: of a product of matrices, and of a copy.
+
+    Takes some tenths of a second.
+    """
+    import torch
+
+    square = torch.ones(SIZE_OF_A_PRODUCT, SIZE_OF_A_PRODUCT)
+    numbers = torch.ones(SIZE_OF_A_COPY)
+    copy = torch.empty_like(numbers)
+    product = _fastest(lambda: square @ square, clock)
+    copying = _fastest(lambda: copy.copy_(numbers), clock)
+    tflops = 2 * SIZE_OF_A_PRODUCT**3 / product / 1e12
+    rate = 2 * numbers.nbytes / copying / 1e9
+    return Card("this CPU", 0, (0, 0), tflops, rate)
+
+
+def _fastest(work: Callable[[], Any], clock: Callable[[], float]) -> float:
+    work()  # memory is allocated
+    seconds = []
+    for _ in range(TRIALS):
+        start = clock()
+        work()
+        seconds.append(clock() - start)
+    return min(seconds)
+
+
+def _shown(operations: float) -> str:
+    return f"{operations:.1e}".replace("e+", "e")
+
+
+def _tables(work: Work, columns: Mapping[str, Durations]) -> Iterator[str]:
+    names = list(columns)
+    for start in range(0, len(names), COLUMNS):
+        yield from table_of(work, {name: columns[name] for name in names[start : start + COLUMNS]})
+
+
+def _cost_by_price(columns: Mapping[str, Durations], price: float) -> Check:
+    """Return the cost on each device by the price of an hour of all its GPUs."""
+    lines = []
+    facts = {}
+    for name, found in columns.items():
+        least, most = (seconds / HOUR * price for seconds in (found.total.least, found.total.most))
+        facts[name] = [round(least, 2), round(most, 2)]
+        lines.append(f"{name}: {least:,.2f} to {most:,.2f} at {price:g} an hour")
+    return Check("cost", "\n".join(lines), is_known=False, facts={"by_price": facts})
+
+
+def _cost_by_instance(work: Work, fitting: list[Fitting], processes: int | None) -> Check:
+    offers = offers_of(work, fitting, processes)
+    if not offers:
+        why = "not known: no machine of the table has these GPUs; name a price with"
+        return Check("cost", f"{why} --price-per-hour", is_known=False)
+    lines = []
+    for offer in offers[:MAX_INSTANCES]:
+        least, most = offer.cost
+        instance = offer.instance
+        gpus = (
+            instance.card.name if instance.gpus == 1 else f"{instance.gpus} x {instance.card.name}"
+        )
+        lines.append(
+            f"{instance.name:17}{gpus:16}${least:,.2f} to ${most:,.2f}, {offer.total.text()} at "
+            f"${instance.price:,.2f} an hour"
+        )
+    lines.append(
+        f"on demand in {REGION}, prices of {AS_OF}, by GPU memory: check before you rely on it"
+    )
+    facts = [
+        {
+            "instance": offer.instance.name,
+            "usd_per_hour": offer.instance.price,
+            "usd": [round(cost, 2) for cost in offer.cost],
+        }
+        for offer in offers
+    ]
+    return Check("cost", "\n".join(lines), is_known=False, facts={"aws": facts, "prices_of": AS_OF})

@@ -1,0 +1,131 @@
+"""Claims about the checks of time and cost in a plan."""
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from job.gpus.cards import CARDS, Card
+from job.gpus.instances import AS_OF, PRICES, instances_with
+from job.memory.estimate import Estimate, Fit, Need
+from job.memory.shape import BaseShape
+from job.preflight.checks import Check
+from job.preflight.cost import Fitting, measured_cpu, offers_of, time_checks
+from job.preflight.duration import Work
+
+SHAPE = BaseShape(32, 4096, 14336, 8, 128, 128_256, 7 * 10**9, 5 << 30)
+WORK = Work(
+    steps=1000,
+    tokens=10_000_000,
+    learned=500_000,
+    training=3e17,
+    again=1.5e17,
+    evaluations=4,
+    evaluation=5e14,
+    evaluation_share=0.1,
+    samples=3,
+    summaries=400,
+    prompt=7e12,
+    new_tokens=(60.0, 128),
+    weight_bytes=16_000_000_000,
+    grows_with_processes=False,
+)
+CPU = Card("this CPU", 0, (0, 0), 0.05, 10)
+
+
+def estimate(*fits: tuple[str, int], on_cpu: bool = False) -> Estimate:
+    """Return an answer with the largest number of rows for each GPU of this name."""
+    need = Need(1, {"base": 5 << 30}, 8 << 30, 1 << 30)
+    found = [
+        Fit(CARDS[name], need, "fits" if rows else "does not fit", rows) for name, rows in fits
+    ]
+    return Estimate(SHAPE, need if on_cpu else None, tuple(found))
+
+
+def checks(answer: Estimate, price: float | None = None, processes: int = 1) -> list[Check]:
+    return time_checks(WORK, answer, processes, price, lambda: CPU)
+
+
+def test_the_time_is_a_table_of_parts_and_devices():
+    time, _ = checks(estimate(("l4", 4), ("h100", 9)))
+    head, *rows = [line for line in time.found.splitlines() if line[:1] == " " or "  " in line]
+    assert head.split("  ")[-1].strip() == "H100 80 GB"
+    names = [row[:20].strip() for row in rows]
+    assert names == ["start, download", "1,000 steps", "4 evaluations", "400 summaries", "in all"]
+    assert "assumed: 10% to 41%" in time.found
+    assert max(map(len, time.found.splitlines())) <= 100 - 16  # beside the name of the check
+
+
+def test_the_whole_is_the_sum_of_the_parts():
+    time, _ = checks(estimate(("l4", 4)))
+    facts = time.facts["devices"]["L4"]
+    for end in (0, 1):
+        parts = [facts[f"{name}_seconds"][end] for name in ("start", "training", "evaluations")]
+        assert abs(sum(parts) + facts["scores_seconds"][end] - facts["total_seconds"][end]) <= 2
+
+
+def test_a_gpu_that_holds_no_row_has_no_time_and_no_price():
+    time, cost = checks(estimate(("t4", 0), ("l4", 4)))
+    assert list(time.facts["devices"]) == ["L4"]
+    assert {offer["instance"][:2] for offer in cost.facts["aws"]} == {"g6"}
+
+
+def test_nothing_is_promised_where_nothing_holds_it():
+    (time,) = checks(estimate(("t4", 0)))
+    assert "no device holds it" in time.found
+    assert time.mark == "–"
+
+
+def test_offers_are_sorted_by_what_the_run_costs():
+    fitting = [Fitting(CARDS["h100"], 0.0), Fitting(CARDS["l4"], 1.0)]
+    offers = offers_of(WORK, fitting, processes=1)
+    assert {offer.instance.name for offer in offers} >= {"g6.xlarge", "p5.4xlarge"}
+    assert [offer.cost[1] for offer in offers] == sorted(offer.cost[1] for offer in offers)
+
+
+def test_a_machine_with_fewer_gpus_than_processes_is_no_offer():
+    offers = offers_of(WORK, [Fitting(CARDS["l4"], 0.0)], processes=4)
+    assert [offer.instance.gpus for offer in offers] == [4, 8]
+    assert offers[0].total == offers[1].total
+
+
+def test_without_processes_a_run_takes_all_gpus_of_its_machine():
+    offers = offers_of(WORK, [Fitting(CARDS["l4"], 0.0)], processes=None)
+    by_gpus = {offer.instance.gpus: offer.total for offer in offers}
+    assert by_gpus[8].most < by_gpus[4].most < by_gpus[1].most
+
+
+def test_a_price_of_a_gpu_is_paid_for_each_process():
+    time, cost = checks(estimate(("l4", 4)), price=2.0, processes=3)
+    seconds = time.facts["devices"]["3 x L4"]["total_seconds"]
+    least, most = cost.facts["by_price"]["3 x L4"]
+    assert least == pytest.approx(6.0 * seconds[0] / 3600, abs=0.01)
+    assert most == pytest.approx(6.0 * seconds[1] / 3600, abs=0.01)
+    assert "at 6 an hour" in cost.found
+
+
+def test_prices_say_their_date_and_their_doubt():
+    _, cost = checks(estimate(("l4", 4)))
+    assert f"prices of {AS_OF}" in cost.found
+    assert "check before you rely on it" in cost.found
+    assert date.fromisoformat(AS_OF) <= date.today()
+
+
+def test_the_table_of_prices_names_known_gpus():
+    assert set(PRICES) <= set(CARDS)
+    for card in CARDS.values():
+        for instance in instances_with(card):
+            assert instance.price / instance.gpus > 0.5
+
+
+def test_a_cpu_has_a_time_and_no_price():
+    (time,) = checks(estimate(on_cpu=True))
+    assert list(time.facts["devices"]) == ["this CPU"]
+    assert "50 GFLOP/s, measured now" in time.found
+
+
+def test_the_speed_of_this_cpu_is_measured():
+    ticks = iter(range(100))
+    card = measured_cpu(lambda: float(next(ticks)))
+    assert card.peak_tflops == pytest.approx(2 * 1024**3 / 1e12)
+    assert replace(card, name="x").memory_rate == pytest.approx(2 * 4 * (1 << 24) / 1e9)
