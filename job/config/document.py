@@ -4,6 +4,7 @@ Two things that YAML allows are mistakes here: a repeated key, whose first value
 silently, and anchors, by which a small file can grow without end.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,10 @@ import yaml
 from job.config.mistakes import Mistake, Path
 from job.errors import ConfigError
 
+# What the parser says of keys in different columns, and of tabs before them.
+INDENTATION = re.compile(
+    r"mapping values are not allowed|expected <block end>|found character .\\t. that cannot start"
+)
 MAX_DEPTH = 100
 TOO_DEEP = "nested far deeper than any config is; check the brackets"
 KEPT_AS_TEXT = "tag:yaml.org,2002:timestamp"  # 2026-01-31 is the name of a day, not an object
@@ -133,4 +138,7 @@ def _problem(error: yaml.YAMLError) -> str:
         getattr(error, "context", None),
         getattr(error, "problem", None) or getattr(error, "reason", None),
     ]
-    return ", ".join(part for part in parts if part) or str(error) or "not readable"
+    problem = ", ".join(part for part in parts if part) or str(error) or "not readable"
+    if INDENTATION.search(problem):
+        problem += "; keys of one section begin in the same column, after spaces and no tabs"
+    return problem

@@ -155,19 +155,30 @@ def _message(path: Path, detail: Any, schema: Schema) -> str:
         needed = required_keys(here, schema)
         section = f"a section with {', '.join(needed)}" if needed else wanted(here, schema)
         return f"is missing; wanted {section}"
-    hint = ""
+    return f"got {shown(value)}; wanted {wanted(here, schema)}{_hint(path, value, here, schema)}"
+
+
+def _hint(path: Path, value: Any, here: Schema, schema: Schema) -> str:
+    """Return what to write in place of a wrong value, empty if that is not known."""
     texts = [each for each in options(here, schema) if each.get("type") == "string"]
-    text_wanted = bool(texts)
     any_text_wanted = any("enum" not in each and "const" not in each for each in texts)
+    in_lower_case = str(value).lower()
+    needed = required_keys(here, schema)
     if value is None and is_section(here, schema):
-        hint = "; remove it for the defaults"
-    elif any_text_wanted and isinstance(value, int | float):
-        hint = f'; write it in quotes: "{value}"'
-    elif meant(dotted(path), value):
-        hint = f"; did you mean {meant(dotted(path), value)}?"
-    elif text_wanted and isinstance(value, dict) and list(value.values()) == [None]:
-        hint = f'; write a variable in quotes: "{{{next(iter(value))}}}"'
-    return f"got {shown(value)}; wanted {wanted(here, schema)}{hint}"
+        return "; remove it for the defaults"
+    if any_text_wanted and isinstance(value, int | float):
+        return f'; write it in quotes: "{value}"'
+    if meant(dotted(path), value):
+        return f"; did you mean {meant(dotted(path), value)}?"
+    if any(in_lower_case in each.get("enum", [each.get("const")]) for each in texts):
+        return f"; did you mean {in_lower_case}?"
+    if texts and isinstance(value, dict) and list(value.values()) == [None]:
+        return f'; write a variable in quotes: "{{{next(iter(value))}}}"'
+    if len(needed) == 1 and isinstance(value, str | list):
+        return f"; did you mean {dotted((*path, *needed))}?"
+    if isinstance(value, str) and any("items" in each for each in options(here, schema)):
+        return f"; write it as a list: [{shown(value)}]"
+    return ""
 
 
 def _unknown(path: Path, value: Any, schema: Schema, elsewhere: Mapping[str, Sequence[str]]) -> str:

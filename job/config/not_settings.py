@@ -1,8 +1,8 @@
 """Names of settings in other libraries that have no counterpart here, and what recap does instead.
 
 Each answer is for all the names in its text. They are those of transformers' TrainingArguments,
-TRL's SFTConfig, ScriptArguments and ModelConfig, peft's LoraConfig, BitsAndBytesConfig, and of the
-configs of axolotl, LLaMA-Factory and Unsloth.
+TRL's SFTConfig, ScriptArguments and ModelConfig, peft's LoraConfig, BitsAndBytesConfig and
+GenerationConfig, vLLM's SamplingParams, and of the configs of axolotl, LLaMA-Factory and Unsloth.
 """
 
 # Answer → the names that it is for, separated by spaces.
@@ -151,6 +151,19 @@ _NAMES_BY_ANSWER = {
         unsloth_offload_gradient_checkpointing""",
     "numbers beside the adapter have the base's own dtypes; remove it": """
         upcast_layernorm upcast_lmhead_output""",
+    "summaries are greedy, or sampled by generation.temperature, top_p and seed; remove it": """
+        bad_words_ids best_of diversity_penalty frequency_penalty guidance_scale length_penalty
+        logit_bias logits_processors logprobs min_length min_new_tokens min_p min_tokens n
+        no_repeat_ngram_size num_beam_groups num_beams num_return_sequences penalty_alpha
+        presence_penalty prompt_logprobs repetition_penalty top_k typical_p use_beam_search""",
+    "an answer ends with the end tokens of the base; remove it": """
+        eos_token_id ignore_eos pad_token_id stop stop_sequences stop_strings stop_token_ids""",
+    "how vLLM uses the GPU is recap's own business; remove it": """
+        block_size cpu_offload_gb disable_log_stats enable_chunked_prefill enable_prefix_caching
+        enforce_eager kv_cache_dtype pipeline_parallel_size swap_space""",
+    "all metrics are always measured; those that need a model: evaluation.bertscore_model and "
+    "faithfulness_model; remove it": """
+        compute_metrics eval_metrics metric metrics rouge rouge_types use_bertscore""",
 }  # fmt: skip
 
 ANSWERS = {name: answer for answer, names in _NAMES_BY_ANSWER.items() for name in names.split()}

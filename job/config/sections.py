@@ -9,11 +9,29 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+
+def _not_below_home(uri: str) -> str:
+    if uri.startswith("~"):
+        raise ValueError(
+            f"'{uri}': ~ is the shell's name of a home folder, and is not replaced here; write the "
+            "whole path"
+        )
+    return uri
+
+
 Name = Annotated[str, Field(min_length=1)]
-Uri = Annotated[str, Field(min_length=1)]
+Uri = Annotated[str, Field(min_length=1), AfterValidator(_not_below_home)]
 Uris = Uri | Annotated[list[Uri], Field(min_length=1)]
 OneOrMoreNames = Name | Annotated[list[Name], Field(min_length=1)]
 Quantization = Literal["nf4-double", "nf4"]

@@ -11,7 +11,7 @@ WORDS = {"string": "text", "null": "null", "integer": "an integer", "number": "a
 
 # What a text is whose characters are restricted, by its regular expression.
 PATTERNS = {
-    "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "at most 100 letters, digits, '.', '_', '-'",
+    "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": "at most 100 letters, digits, '.', '_' and '-', no spaces",
     "^[A-Za-z0-9][A-Za-z0-9 ._-]{0,39}$": "at most 40 letters, digits, spaces, '.', '_', '-'",
     "^[0-9a-f]{12,64}$": "12 to 64 digits of a SHA-256 (0 to 9, a to f)",
     "^[a-z0-9][a-z0-9.+-]{0,60}$": "the id of a license, in lower case",

@@ -73,6 +73,17 @@ NOTEBOOK = """
 """
 
 
+# Of a night: transformers' GenerationConfig, vLLM's SamplingParams and engine, hosted models.
+GENERATION = """
+    max_length max_new_tokens min_length min_new_tokens do_sample num_beams temperature top_k top_p
+    min_p typical_p repetition_penalty length_penalty no_repeat_ngram_size num_return_sequences
+    eos_token_id pad_token_id stop_strings use_cache n best_of presence_penalty frequency_penalty
+    logprobs stop stop_token_ids ignore_eos max_tokens min_tokens logit_bias max_model_len
+    tensor_parallel_size pipeline_parallel_size gpu_memory_utilization enforce_eager swap_space
+    max_num_seqs max_num_batched_tokens kv_cache_dtype system_prompt max_output_tokens batch_size
+"""
+
+
 def fields_of(name: str) -> list[str]:
     """Return the names that a class of a library takes, read from its source: an import is slow."""
     package, file = SOURCES[name]
@@ -100,5 +111,6 @@ def foreign_names(program: str) -> list[str]:
         "LLaMA-Factory": LLAMA_FACTORY,
         "Unsloth": UNSLOTH,
         "the notebook": NOTEBOOK,
+        "generation": GENERATION,
     }
     return written[program].split() if program in written else fields_of(program)

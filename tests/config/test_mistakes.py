@@ -132,6 +132,20 @@ def test_one_report_has_all_mistakes_in_the_order_of_the_file(config_text):
         ),
         ("publish: {hub: name}", "line 5  publish.hub  'name' is not org/name"),
         (
+            "prompt: {style: Chat}",
+            'line 5  prompt.style  got "Chat"; wanted instruction or chat; did you mean chat?',
+        ),
+        (
+            "evaluation: {others: {theirs: ~/theirs.jsonl}}",
+            "line 5  evaluation.others.theirs  '~/theirs.jsonl': ~ is the shell's name of a home "
+            "folder, and is not replaced here; write the whole path",
+        ),
+        (
+            "publish: {language: de}",
+            'line 5  publish.language  got "de"; wanted a list of a code of two or three '
+            'lower-case letters or null; write it as a list: ["de"]',
+        ),
+        (
             "training: {activation_checkpointing: maybe}",
             'line 5  training.activation_checkpointing  got "maybe"; wanted true, false or auto',
         ),
@@ -421,6 +435,12 @@ def test_broken_yaml_has_line_and_column_and_no_text(config_text):
             "run: " + "[" * 2000 + "]" * 2000,
             "c.yaml line 1 column 105: broken YAML: nested far deeper than any config "
             "is; check the brackets",
+        ),
+        (
+            "a:\n\tb: c\n",
+            "c.yaml line 2 column 1: broken YAML: while scanning for the next token, found "
+            "character '\\t' that cannot start any token; keys of one section begin in the same "
+            "column, after spaces and no tabs",
         ),
         ("a: \x07\n", "c.yaml: broken YAML: special characters are not allowed"),
     ],
