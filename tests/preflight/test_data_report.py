@@ -172,6 +172,18 @@ def test_a_training_reports_the_rows_tokens_and_lost_turns_of_its_plan(training)
         assert reported.items() <= planned[split].items()
 
 
+def test_a_training_finds_the_rows_of_its_plan(training, monkeypatch):
+    config = training(records(8))
+    plan_training(config)
+
+    def fail(*arguments: Any) -> None:
+        raise AssertionError("the plan has done it")
+
+    monkeypatch.setattr("job.training.stored_examples.read_examples", fail)
+    monkeypatch.setattr("job.training.stored_rows.write_rows", fail)
+    assert prepared(config).counts()["train"]["rows"] == 16
+
+
 def test_an_example_shows_what_is_learned(training):
     example = check_of(plan_training(training(records(8))), "example").found
     before, learned = example.split("⟪")

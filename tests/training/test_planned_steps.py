@@ -1,5 +1,9 @@
 """Claims that a training makes the steps and passes that its plan counted."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,13 @@ def facts_of(config: dict[str, Any], name: str) -> Any:
     return check.facts
 
 
+def of_mixed_lengths(count: int) -> list[dict[str, Any]]:
+    lines = records(count)
+    for number, line in enumerate(lines):
+        line["turns"] *= 1 + number % 4
+    return lines
+
+
 @pytest.mark.parametrize(
     "section",
     [
@@ -27,10 +38,7 @@ def facts_of(config: dict[str, Any], name: str) -> Any:
 def test_a_training_makes_the_steps_and_passes_of_its_plan(
     config, trainer_of, places, tmp_path, section
 ):
-    lines = records(27)
-    for number, line in enumerate(lines):
-        line["turns"] *= 1 + number % 4
-    write_jsonl(tmp_path / "train.jsonl", lines)
+    write_jsonl(tmp_path / "train.jsonl", of_mixed_lengths(27))
     config["training"] |= section | {"epochs": 1.5, "gradient_accumulation_steps": 2}
     steps = facts_of(config, "steps")
     (planned,) = [each for each in facts_of(config, "batches").values() if each["is_chosen"]]
@@ -47,3 +55,28 @@ def test_a_training_makes_the_steps_and_passes_of_its_plan(
     assert padded == planned["padded_tokens"]
     trainer.train()
     assert trainer.state.global_step == steps["steps"]
+
+
+@pytest.mark.faults  # half a minute: a plan, a launcher and two ranks load the libraries
+@pytest.mark.parametrize("packing", [False, True])
+def test_two_processes_make_the_steps_and_count_the_rows_of_their_plan(
+    config, write_config, places, tmp_path, packing
+):
+    write_jsonl(tmp_path / "train.jsonl", of_mixed_lengths(27))
+    config["training"] |= {"epochs": 1.5, "max_tokens": 520, "processes": 2, "packing": packing}
+    steps = facts_of(config, "steps")["steps"]
+    rows = facts_of(config, "rows")
+    assert rows["train"]["dropped_turns"] > 0
+
+    words = [sys.executable, "-m", "job", "train", str(write_config(config))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    run = json.loads(Path(config["output"], "tiny", "run.json").read_text(encoding="utf-8"))
+    for split in ("train", "validation"):
+        counted = run["facts"]["data"][split]
+        same = counted.keys() & rows[split].keys()
+        assert len(same) == 7
+        assert {name: counted[name] for name in same} == {name: rows[split][name] for name in same}
+    events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    made = [(event["step"], event["of"]) for event in events if event["message"] == "step"]
+    assert made[-1] == (steps, steps)
