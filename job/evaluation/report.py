@@ -4,7 +4,7 @@ Text and numbers are chosen here, and report.html says where they stand. All tex
 and models is escaped by `job.pages`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ FILE = "report.html"
 class ReportContent:
     """Everything that a report shows.
 
-    `weights` is what of the base was in memory.
+    `weights` is what of the base was in memory, and `data` has lines about the data, by title.
     """
 
     title: str
@@ -59,6 +59,7 @@ class ReportContent:
     history: History | None = None
     selection: SelectionCurve | None = None
     weights: WeightsInMemory | None = None
+    data: Sequence[tuple[str, Sequence[str]]] = ()
 
 
 def write_report(folder: Path, content: ReportContent) -> None:
@@ -78,6 +79,7 @@ def report_page(content: ReportContent) -> str:
         "title": content.title,
         "gate": content.gate,
         "curves": training_charts(content.history or []),
+        "data": content.data,
         "selection": content.selection,
         "selection_plot": selection_plot(content.selection) if content.selection else None,
         "scored": None,

@@ -5,8 +5,7 @@ from typing import Any
 from job.config.commands import TrainConfig
 from job.errors import DataError
 from job.preflight.checks import Check, Found, check_value
-from job.preflight.histogram import histogram, summary
-from job.printable import number_of
+from job.training.data_report import contents_lines
 from job.training.examples import Examples, SplitFacts, check_contents
 
 # Of conversations of train that are in validation, too: the most similar ones are first.
@@ -25,7 +24,7 @@ def contents_checks(config: TrainConfig, examples: Examples) -> list[Check]:
 
 def _describe(config: TrainConfig, examples: Examples) -> Found[None]:
     splits = {"train": examples.of_train, "validation": examples.of_validation}
-    lines = [line for name, split in splits.items() for line in _lines(name, split)]
+    lines = [line for name, split in splits.items() for line in contents_lines(name, split)]
     for overlap in examples.overlap[:MAX_NAMED_LEAKS]:
         lines.append(
             f"warning: {overlap.validation_id} of validation repeats {overlap.train_id} of train "
@@ -59,28 +58,3 @@ def contents_facts(split: SplitFacts) -> dict[str, Any]:
         fault = getattr(contents, name)
         facts[f"{name}_references"] = {"count": fault.count, "first": fault.first}
     return facts
-
-
-def _lines(name: str, split: SplitFacts) -> list[str]:
-    contents = split.contents
-    roles = ", ".join(f"{role} {share:.0%}" for role, share in contents.shares().items())
-    lines = [
-        f"{name}: {summary(contents.turns)} turns; of the text, {roles}",
-        *histogram(contents.turns),
-    ]
-    for fault, text in (
-        (contents.empty, "empty"),
-        (contents.short, "too short for a summary"),
-        (contents.repeated, "also the reference of another conversation"),
-    ):
-        if fault.count:
-            references = number_of(fault.count, "reference is", "references are")
-            lines.append(f"warning: {references} {text}; the first: {fault.first}")
-    repeats = split.repeats
-    if repeats.exact or repeats.near:
-        named = "; ".join(f"{later} repeats {earlier}" for earlier, later in repeats.first)
-        lines.append(
-            f"warning: {number_of(repeats.exact, 'conversation', 'conversations')} with the words "
-            f"of an earlier one, {repeats.near:,} nearly: {named}"
-        )
-    return lines

@@ -15,11 +15,11 @@ from job.preflight.access import SmallFiles
 from job.preflight.checks import EXAMPLE, Check, Found, check_value
 from job.preflight.devices import Lengths
 from job.preflight.duration import Steps
-from job.preflight.histogram import histogram, summary
 from job.preflight.models import Rendered
 from job.preflight.steps import describe_steps
-from job.printable import number_of, visible
+from job.printable import visible
 from job.prompt.encode import IGNORED, Encoder
+from job.training.data_report import rows_lines
 from job.training.examples import Examples
 from job.training.rows import RowCounts, Rows, RowSettings, Splits, row_tokens
 from job.training.stored_rows import check_splits, encode_once, rows_identity
@@ -87,7 +87,7 @@ def _describe(config: TrainConfig, splits: Splits, settings: RowSettings) -> Fou
     facts = {}
     for name, rows in named.items():
         tokens = Counter(rows.lengths())
-        lines += _lines(name, rows.counted, tokens, new_tokens)
+        lines += rows_lines(name, rows.counted, tokens, new_tokens)
         facts[name] = rows_facts(rows.counted, tokens, new_tokens)
     error = None
     try:
@@ -103,37 +103,8 @@ def rows_facts(counts: RowCounts, tokens: Mapping[int, int], new_tokens: int) ->
         "rows_by_tokens": dict(sorted(tokens.items())),
         "rows_by_learned_tokens": dict(sorted(counts.by_learned_tokens.items())),
         "references_longer_than_max_new_tokens": counts.longer_than(new_tokens),
+        "learns_its_end": counts.endless is None,
     }
-
-
-def _lines(
-    name: str, counts: RowCounts, by_tokens: Mapping[int, int], new_tokens: int
-) -> list[str]:
-    if not counts.rows:
-        return [f"{name}: no rows"]
-    lines = [
-        f"{name}: {counts.rows:,} rows, {counts.tokens:,} tokens; {summary(by_tokens)} tokens",
-        *histogram(by_tokens),
-    ]
-    if counts.shortened:
-        lines.append(
-            f"{counts.shortened:,} without some turns: they lose {counts.dropped_turns:,} turns "
-            f"of {counts.dropped_tokens:,} tokens"
-        )
-    if counts.excluded:
-        lines.append(f"warning: {counts.excluded:,} fit no way and are left out")
-    learned = sum(tokens * rows for tokens, rows in counts.by_learned_tokens.items())
-    lines.append(
-        f"learned: {learned:,} tokens ({learned / counts.tokens:.0%}), and the end of each summary"
-    )
-    longer = counts.longer_than(new_tokens)
-    if longer:
-        references = number_of(longer, "reference is", "references are")
-        lines.append(
-            f"warning: {references} longer than generation.max_new_tokens ({new_tokens}) with the "
-            f"end, up to {max(counts.by_learned_tokens):,} tokens: summaries as long would be cut"
-        )
-    return lines
 
 
 def _batches_checks(config: TrainConfig, train: Rows, encoder: Encoder, nodes: int) -> list[Check]:

@@ -34,6 +34,7 @@ from job.storage.folders import publish_folder
 from job.telemetry import event, progress, warn
 from job.training.attempt import CurrentAttempt
 from job.training.card_facts import gather_facts
+from job.training.data_report import data_sections
 from job.training.prepare import Run
 from job.training.ranks import is_first
 from job.training.scoring import adapter_folder, serving_wish
@@ -160,6 +161,7 @@ def _publish_report(
         history=history,
         selection=_selection(attempt),
         weights=attempt.weights_in_memory,
+        data=data_sections(run.data.examples, run.data.rows, run.config.generation.max_new_tokens),
     )
     write_report(folder, content)
     if isinstance(result, Scored):

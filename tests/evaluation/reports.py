@@ -98,4 +98,5 @@ def full_content() -> ReportContent:
         judge(gate, scored.evaluation, (), "compared"),
         HISTORY,
         SELECTION,
+        data=[("Training", ["conversations: half have at most 7 turns", f"the first: {HOSTILE}"])],
     )

@@ -113,6 +113,12 @@ def test_invented_numbers_are_marked_and_can_be_listed(root: Element) -> None:
     assert "Most invented 4" in buttons or "Most invented 3" in buttons
 
 
+def test_the_data_of_the_training_is_shown_as_its_plan_shows_it(root: Element) -> None:
+    shown = by_class(root, "findings")[0].text
+    assert "half have at most 7 turns" in shown
+    assert "the first: " in shown
+
+
 def test_an_evaluation_without_a_gate_has_no_empty_sections(scored: Scored) -> None:
     root = parse(report_page(ReportContent("Evaluation e", scored)))
     headings = [heading.text for heading in root.all("h2")]
@@ -137,7 +143,7 @@ def test_a_report_without_scores_says_why_and_what_to_do(tmp_path: Path) -> None
     verdict = by_class(root, "verdict")[0].text
     assert "Nobody can tell, as the adapter has no scores: summarizing <failed>." in verdict
     assert "`recap evaluate`" in verdict
-    assert [heading.text for heading in root.all("h2")] == ["Gate", "Training", "Selection"]
+    assert [heading.text for heading in root.all("h2")] == ["Gate", "Training", "Selection", "Data"]
     assert mistakes(root) == []
 
 

@@ -9,9 +9,9 @@ import pytest
 from job.config.commands import TrainConfig
 from job.errors import DataError, ExitCode
 from job.preflight.checks import Check, Plan
-from job.preflight.histogram import histogram, quantile, ranges_of
 from job.preflight.training import plan_training
 from job.storage.local import LocalStore
+from job.training.histogram import histogram, quantile, ranges_of
 from tests.training.conftest import records, write_jsonl
 
 LONG = [f"w{number}" for number in range(40)]

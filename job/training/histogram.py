@@ -1,4 +1,4 @@
-"""Draw numbers on a terminal: how many are in ranges that double."""
+"""Draw numbers with characters: how many are in ranges that double."""
 
 from collections.abc import Mapping
 

@@ -1,0 +1,84 @@
+"""Describe the data of a training, and what its rows teach, in lines for its plan and report."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from job.printable import number_of
+from job.training.examples import Examples, SplitFacts
+from job.training.histogram import histogram, summary
+from job.training.rows import RowCounts, Splits
+
+
+def data_sections(examples: Examples, rows: Splits, new_tokens: int) -> list[tuple[str, list[str]]]:
+    """Return the lines of a report about the data, by title. They quote no conversation."""
+    sides = {
+        "Training": (examples.of_train, rows.train),
+        "Validation": (examples.of_validation, rows.validation),
+    }
+    sections = []
+    for name, (facts, side) in sides.items():
+        lines = contents_lines("conversations", facts)
+        by_tokens = Counter(side.lengths())
+        lines += rows_lines("rows", side.counted, by_tokens, new_tokens)
+        sections.append((name, lines))
+    return sections
+
+
+def contents_lines(name: str, split: SplitFacts) -> list[str]:
+    """Return what the conversations of a split contain, for people."""
+    contents = split.contents
+    roles = ", ".join(f"{role} {share:.0%}" for role, share in contents.shares().items())
+    lines = [
+        f"{name}: {summary(contents.turns)} turns; of the text, {roles}",
+        *histogram(contents.turns),
+    ]
+    for fault, text in (
+        (contents.empty, "empty"),
+        (contents.short, "too short for a summary"),
+        (contents.repeated, "also the reference of another conversation"),
+    ):
+        if fault.count:
+            references = number_of(fault.count, "reference is", "references are")
+            lines.append(f"warning: {references} {text}; the first: {fault.first}")
+    repeats = split.repeats
+    if repeats.exact or repeats.near:
+        named = "; ".join(f"{later} repeats {earlier}" for earlier, later in repeats.first)
+        lines.append(
+            f"warning: {number_of(repeats.exact, 'conversation', 'conversations')} with the words "
+            f"of an earlier one, {repeats.near:,} nearly: {named}"
+        )
+    return lines
+
+
+def rows_lines(
+    name: str, counts: RowCounts, by_tokens: Mapping[int, int], new_tokens: int
+) -> list[str]:
+    """Return what the rows of a split cost and teach, for people.
+
+    `by_tokens` has the rows by their tokens; `new_tokens` are those that a summary may have.
+    """
+    if not counts.rows:
+        return [f"{name}: no rows"]
+    lines = [
+        f"{name}: {counts.rows:,} rows, {counts.tokens:,} tokens; {summary(by_tokens)} tokens",
+        *histogram(by_tokens),
+    ]
+    if counts.shortened:
+        lines.append(
+            f"{counts.shortened:,} without some turns: they lose {counts.dropped_turns:,} turns "
+            f"of {counts.dropped_tokens:,} tokens"
+        )
+    if counts.excluded:
+        lines.append(f"warning: {counts.excluded:,} fit no way and are left out")
+    learned = sum(tokens * rows for tokens, rows in counts.by_learned_tokens.items())
+    lines.append(
+        f"learned: {learned:,} tokens ({learned / counts.tokens:.0%}), and the end of each summary"
+    )
+    longer = counts.longer_than(new_tokens)
+    if longer:
+        references = number_of(longer, "reference is", "references are")
+        lines.append(
+            f"warning: {references} longer than generation.max_new_tokens ({new_tokens}) with the "
+            f"end, up to {max(counts.by_learned_tokens):,} tokens: summaries as long would be cut"
+        )
+    return lines
