@@ -42,7 +42,8 @@ def hub_errors(where: str, writes: bool = False) -> Iterator[None]:
         raise _offline_error(where) from error
     except GatedRepoError as error:
         raise ForbiddenError(
-            f"{where} is gated: ask for access on its page, and set HF_TOKEN",
+            f"{where} is gated: ask for access on its page, and set HF_TOKEN to a token that may "
+            "read gated repositories",
         ) from error
     except HfHubHTTPError as error:
         raise _error_of_status(where, writes, error.response.status_code) from error

@@ -14,13 +14,15 @@ import botocore.endpoint
 import pytest
 import yaml
 
-from job.config.commands import EvaluateConfig
+from job.config.load import load_config
 from job.config.sections import StorageSection
 from job.errors import ExitCode, OutputError, RecapError
 from job.preflight.access import check_clock, probe_output, probe_pointer
 from job.preflight.checks import Plan
 from job.preflight.plan import plan
+from job.storage.config_file import read_config
 from tests.evaluation.conftest import make_conversations
+from tests.storage.hub_server import Hub
 from tests.storage.services import ConditionalS3, EmptyBucket, answering
 from tests.summarization.conftest import write_lines
 
@@ -115,61 +117,129 @@ def judging(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return make
 
 
-def planned(content: dict[str, Any]) -> Plan:
-    return plan(EvaluateConfig.model_validate(content))
+@dataclass(frozen=True)
+class Both:
+    """The plan of a config, and the exit code of its run."""
+
+    plan: Plan
+    run: int
+
+    def end_with(self, code: ExitCode) -> bool:
+        """Return True if both end with the code."""
+        planned = self.plan.error
+        assert planned, "the plan found no error"
+        return (planned.exit_code, self.run) == (code, code)
 
 
-def ends_alike(recap: Any, content: dict[str, Any], code: ExitCode, folder: Path) -> bool:
-    """Return True if the plan and the run of a config both end with the code."""
-    error = planned(content).error
-    path = folder / "evaluate.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return (error and error.exit_code, recap("evaluate", path).code) == (code, code)
+@pytest.fixture
+def both(recap: Any, tmp_path: Path) -> Callable[[dict[str, Any]], Both]:
+    def do(content: dict[str, Any]) -> Both:
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(content))
+        command = "evaluate" if "summaries" in content else "summarize"
+        config = load_config(command, read_config(str(path)))
+        return Both(plan(config), recap(command, path).code)
+
+    return do
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=str)
-def test_s3_that_refuses_ends_plan_and_run_alike(serve, judging, recap, tmp_path, refusal):
+def test_s3_that_refuses_ends_plan_and_run_alike(serve, judging, both, refusal):
     content = judging(serve(refusal.answer()), input="s3://b/in.jsonl", output="s3://b/out")
-    assert ends_alike(recap, content, refusal.ends, tmp_path)
-    found = planned(content).findings()
+    ended = both(content)
+    assert ended.end_with(refusal.ends)
+    found = ended.plan.findings()
     assert found.count(refusal.remedy) == 1, found
     assert "as above" in found
 
 
 @pytest.mark.parametrize("refusal", REFUSALS_TO_WRITE, ids=str)
-def test_an_output_that_refuses_ends_plan_and_run_alike(serve, judging, recap, tmp_path, refusal):
+def test_an_output_that_refuses_ends_plan_and_run_alike(serve, judging, both, refusal):
     bucket = EmptyBucket(refusal.status, refusal.code, refusal.message)
     content = judging(serve(bucket.answer), output="s3://b/out")
-    assert ends_alike(recap, content, refusal.ends, tmp_path)
-    assert refusal.remedy in planned(content).findings()
+    ended = both(content)
+    assert ended.end_with(refusal.ends)
+    assert refusal.remedy in ended.plan.findings()
 
 
-def test_a_service_that_is_down_ends_plan_and_run_alike(judging, recap, tmp_path):
+def test_a_service_that_is_down_ends_plan_and_run_alike(judging, both):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # and never listens
         content = judging(f"http://127.0.0.1:{bound.getsockname()[1]}", input="s3://b/in.jsonl")
-        assert ends_alike(recap, content, ExitCode.RETRY, tmp_path)
-        assert "check storage.endpoint_url and the network" in planned(content).findings()
+        ended = both(content)
+    assert ended.end_with(ExitCode.RETRY)
+    assert "check storage.endpoint_url and the network" in ended.plan.findings()
 
 
-def test_a_service_without_tls_ends_plan_and_run_alike(serve, judging, recap, tmp_path):
+def test_a_service_without_tls_ends_plan_and_run_alike(serve, judging, both):
     plain = serve(answering(200, ""))
     content = judging(plain.replace("http:", "https:"), input="s3://b/in.jsonl")
-    assert ends_alike(recap, content, ExitCode.RETRY, tmp_path)
-    assert "AWS_CA_BUNDLE" in planned(content).findings()
+    ended = both(content)
+    assert ended.end_with(ExitCode.RETRY)
+    assert "AWS_CA_BUNDLE" in ended.plan.findings()
 
 
-def test_without_credentials_plan_and_run_end_alike(
-    serve, judging, recap, tmp_path, aws_environment
-):
+def test_without_credentials_plan_and_run_end_alike(serve, judging, both, aws_environment):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         aws_environment.delenv(name)
     content = judging(
         serve(answering(403, "AccessDenied")), input="s3://b/in.jsonl", output="s3://b/out"
     )
-    assert ends_alike(recap, content, ExitCode.FORBIDDEN, tmp_path)
-    found = planned(content).findings()
-    assert found.count("give the job a role") == 1
+    ended = both(content)
+    assert ended.end_with(ExitCode.FORBIDDEN)
+    assert ended.plan.findings().count("give the job a role") == 1
+
+
+HUB = {
+    "gated": (ExitCode.FORBIDDEN, "is gated: ask for access on its page"),
+    "gated, and no token": (ExitCode.FORBIDDEN, "set HF_TOKEN to a token that may read gated"),
+    "not there": (ExitCode.MISSING, "there is no such repository, revision or file"),
+    "no such revision": (ExitCode.MISSING, "there is no such repository, revision or file"),
+    "too many requests": (ExitCode.RETRY, "answered 429, also after retries"),
+    "out of order": (ExitCode.RETRY, "answered 503, also after retries"),
+    "down": (ExitCode.RETRY, "check HF_ENDPOINT and the network"),
+    "offline": (ExitCode.CONFIG, "HF_HUB_OFFLINE forbids asking the Hub"),
+}
+
+
+@pytest.fixture
+def night(tmp_path: Path, base_folder: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Make the config of a night whose base is on a Hub that refuses in this way."""
+    from huggingface_hub import constants
+
+    write_lines(tmp_path / "in.jsonl", RECORDS)
+    files = {path.name: path.read_bytes() for path in base_folder.iterdir() if path.is_file()}
+
+    def make(way: str) -> dict[str, Any]:
+        model: dict[str, Any] = {"base": "org/base"}
+        if way != "not there":
+            hub.add("org/base", files, gated=way.startswith("gated"))
+        match way:
+            case "gated, and no token":
+                monkeypatch.delenv("HF_TOKEN")
+            case "no such revision":
+                model["revision"] = "v2"
+            case "too many requests":
+                hub.fail("/api/models", 429, times=50)
+            case "out of order":
+                hub.fail("/api/models", 503, times=50)
+            case "down":
+                monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+            case "offline":
+                monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+                monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        output = f"{tmp_path}/out.jsonl"
+        return {"run": "r", "input": f"{tmp_path}/in.jsonl", "output": output, "model": model}
+
+    return make
+
+
+@pytest.mark.parametrize("way", HUB)
+def test_a_hub_that_refuses_ends_plan_and_run_alike(night, both, way):
+    code, remedy = HUB[way]
+    ended = both(night(way))
+    assert ended.end_with(code), ended.plan.findings()
+    assert ended.plan.findings().count(remedy) == 1
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,6 @@ class Hub:
                 {"error": "Repository not found"},
                 {"X-Error-Code": "RepoNotFound"},
             )
-        if repository.gated:
-            return _json(403, {"error": "gated"}, {"X-Error-Code": "GatedRepo"})
         return repository
 
 
@@ -232,6 +230,15 @@ def _tree(
     return _json(200, [_file(repository, name) for name in page], headers)
 
 
+def _auth_check(hub: Hub, request: Request, repo: str) -> Answer:
+    repository = hub.readable(request, repo)
+    if not isinstance(repository, Repository):
+        return repository
+    if repository.gated:
+        return _json(403, {"error": "gated"}, {"X-Error-Code": "GatedRepo"})
+    return _json(200, {})
+
+
 def _paths_info(hub: Hub, request: Request, repo: str, revision: str) -> Answer:
     repository = hub.readable(request, repo)
     if not isinstance(repository, Repository):
@@ -245,6 +252,9 @@ def _resolve(hub: Hub, request: Request, repo: str, revision: str, path: str) ->
     repository = hub.readable(request, place)
     if not isinstance(repository, Repository):
         return repository
+    if repository.gated:  # for the files alone: everybody may read what the Hub knows of them
+        status = 403 if request.token == hub.token else 401
+        return _json(status, {"error": "gated"}, {"X-Error-Code": "GatedRepo"})
     data = repository.files.get(unquote(path))
     if data is None:
         return _json(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})
@@ -281,6 +291,7 @@ ROUTES: list[tuple[str, Callable[..., Answer]]] = [
     (r"PUT /lfs-storage/(?P<oid>\w+)", _lfs_put),
     (rf"POST /api/{REPO}/commit/(?P<revision>[^/]+)", _commit),
     (rf"GET /api/{REPO}", _info),
+    (rf"GET /api/{REPO}/auth-check", _auth_check),
     (rf"GET /api/{REPO}/revision/(?P<revision>[^/]+)", _info),
     (rf"GET /api/{REPO}/tree/(?P<revision>[^/]+)(/(?P<folder>.+))?", _tree),
     (rf"POST /api/{REPO}/paths-info/(?P<revision>[^/]+)", _paths_info),
