@@ -139,7 +139,7 @@ class Plan:
         """Return one line: how the run would end, by what is known, and what to read."""
         errors = sum(found.error is not None for found in self.checks)
         warnings = sum(len(found.warnings()) for found in self.checks)
-        unknown = sum(not found.is_known for found in self.checks)
+        unknown = sum(not (found.is_known or found.warnings()) for found in self.checks)
         rest = number_of(warnings, "warning", "warnings")
         if unknown:
             rest += f", {unknown} not checked"

@@ -15,7 +15,7 @@ from job.preflight.access import check_clock
 from job.preflight.checks import Check, Plan, check_value
 from job.preflight.devices import NONE_NAMED, Devices
 from job.preflight.evaluating import plan_evaluation
-from job.preflight.machine import ELSEWHERE, machine_checks
+from job.preflight.machine import ELSEWHERE, Host, machine_checks
 from job.preflight.summarizing import plan_summarizing
 from job.preflight.training import plan_training
 
@@ -23,6 +23,14 @@ Config = TrainConfig | SummarizeConfig | EvaluateConfig
 
 # After one of these, the service would only refuse once more.
 REFUSED = (ExitCode.RETRY, ExitCode.FORBIDDEN)
+
+ROLE = "role"  # name of the check of what a job may do that has rights of its own
+AS_A_PERSON = Check(
+    ROLE,
+    "not checked: S3 was asked with the credentials of this environment, and a job has those of "
+    "its role: recap submit aws-batch --dry-run asks what that may do",
+    is_known=False,
+)
 
 
 def plan(config: Config, devices: Devices = NONE_NAMED, is_here: bool = True) -> Plan:
@@ -34,8 +42,12 @@ def plan(config: Config, devices: Devices = NONE_NAMED, is_here: bool = True) ->
     if planned.done:
         return planned
     checks = [*planned.checks, *_clock_checks(config, planned)]
-    checks += machine_checks(config) if is_here else [ELSEWHERE]
-    return replace(planned, checks=checks)
+    if not is_here:
+        return replace(planned, checks=[*checks, ELSEWHERE])
+    host = Host()
+    if _on_s3(config) and not host.is_the_jobs:
+        checks.append(AS_A_PERSON)
+    return replace(planned, checks=[*checks, *machine_checks(config, host)])
 
 
 def _plan_command(config: Config, devices: Devices) -> Plan:
@@ -48,10 +60,14 @@ def _plan_command(config: Config, devices: Devices) -> Plan:
 
 def _clock_checks(config: Config, planned: Plan) -> list[Check]:
     """Return the check of the clock, which S3 alone compares with its own."""
-    data = config.data.train if isinstance(config, TrainConfig) else config.input
-    uris = [uri for uri in (config.output, *as_list(data)) if uri.startswith("s3://")]
+    uris = _on_s3(config)
     if not uris:
         return []
     if planned.error and planned.error.exit_code in REFUSED:
         return [Check("clock", "not checked: see the errors above", is_known=False)]
     return [check_value("clock", lambda: check_clock(uris[0], config.storage))[0]]
+
+
+def _on_s3(config: Config) -> list[str]:
+    data = config.data.train if isinstance(config, TrainConfig) else config.input
+    return [uri for uri in (config.output, *as_list(data)) if uri.startswith("s3://")]

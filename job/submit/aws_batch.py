@@ -12,8 +12,10 @@ from typing import Any, ClassVar
 
 from job.errors import ConfigError, ForbiddenError, MissingError
 from job.preflight.checks import Check
+from job.preflight.plan import ROLE
 from job.submit.aws import Aws, aws_errors, is_denied
 from job.submit.batch_job import BatchJob
+from job.submit.hub_token import hub_checks
 from job.submit.role import NotAskedError, ask_role
 from job.submit.stack import NAMES_INSTEAD, Stack, read_stack
 from job.submit.submission import Receipt, Submission, own_job
@@ -70,25 +72,31 @@ class AwsBatch:
         self._check_image(image)
 
     def rights(self, submission: Submission) -> list[Check]:
-        """Return what the job's role may read and write: by IAM, or by the stack's outputs."""
+        """Return what the job itself may read and write: on S3 by its role, on the Hub."""
+        container = _container(self._definition(self._names(submission)[1]))
+        return [self._role_check(submission, container), *hub_checks(submission, container)]
+
+    def _role_check(self, submission: Submission, container: Mapping[str, Any]) -> Check:
+        """Return what the job's role may do: by IAM, or by the stack's outputs."""
+        role = container.get("jobRoleArn")
+        reason = None
         if submission.endpoint_url:
-            text = "not checked: the role is of AWS, and storage.endpoint_url names another service"
-            return [Check("role", text, is_known=False)]
-        role = _container(self._definition(self._names(submission)[1])).get("jobRoleArn")
-        if not role:
-            text = "not checked: the job definition names no role (jobRoleArn)"
-            return [Check("role", text, is_known=False)]
+            reason = "the role is of AWS, and storage.endpoint_url names another service"
+        elif not role:
+            reason = "the job definition names no role (jobRoleArn)"
+        if reason:
+            return Check(ROLE, f"not checked: {reason}", is_known=False)
         try:
-            return [ask_role(self.aws, role, submission)]
-        except NotAskedError as reason:
+            return ask_role(self.aws, str(role), submission)
+        except NotAskedError as error:
             if self._names_both or not self._stack.names_rights(submission):
-                return [Check("role", f"not checked: {reason}", is_known=False)]
-            text = f"{reason}; the outputs of stack {self._stack.name} allow these places"
+                return Check(ROLE, f"not checked: {error}", is_known=False)
+            text = f"{error}; the outputs of stack {self._stack.name} allow these places"
         try:
             self._stack.check_places(submission)
         except ForbiddenError as error:
-            return [Check("role", str(error), error)]
-        return [Check("role", text, is_known=False)]
+            return Check(ROLE, str(error), error)
+        return Check(ROLE, text, is_known=False)
 
     def request(self, submission: Submission) -> dict[str, Any]:
         """Return the parameters of Batch's SubmitJob.

@@ -21,8 +21,8 @@ from job.submit.submission import DIGEST_DIGITS, Place
 CONFIGS = "_configs"  # names that begin with _ are no input of anything
 
 
-def places_read(config: Config) -> list[Place]:
-    """Return every path and URI that the job reads, but no Hub ids.
+def models_read(config: Config) -> list[Place]:
+    """Return the base, the adapters with theirs, and the models of metrics that the job reads.
 
     If the config names an adapter and no base, the base that the adapter records is looked up.
     """
@@ -35,11 +35,25 @@ def places_read(config: Config) -> list[Place]:
         found += _adapter("champion", config.champion, config)
     if not isinstance(config, SummarizeConfig):
         found += [*_champion(config), *_metric_models(config.evaluation)]
-    found = [each for each in found if not _is_hub_id(each.uri)]
+    return found
 
+
+def places_read(config: Config, models: Sequence[Place] | None = None) -> list[Place]:
+    """Return every path and URI that the job reads, but no Hub ids.
+
+    `models` are those of `models_read`, which takes requests.
+    """
+    found = models_read(config) if models is None else models
+    found = [each for each in found if not _is_hub_id(each.uri)]
     for key, uris in _data(config).items():
         found += [Place(key, uri) for uri in as_list(uris or [])]
     return found
+
+
+def hub_models(models: Sequence[Place]) -> list[Place]:
+    """Return those of the models that are on the Hub, by their ids."""
+    found = [each for each in models if _is_hub_id(each.uri.removeprefix("hf://"))]
+    return [Place(each.key, each.uri.removeprefix("hf://")) for each in found]
 
 
 def places_written(config: Config) -> list[Place]:

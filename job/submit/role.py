@@ -12,6 +12,7 @@ from typing import Any
 from job.config.sections import names_one_file
 from job.errors import ForbiddenError, RecapError
 from job.preflight.checks import Check
+from job.preflight.plan import ROLE
 from job.storage.keys import scheme_of, split_s3
 from job.storage.open import open_store
 from job.submit.aws import Aws, aws_errors
@@ -26,7 +27,6 @@ ENCRYPT = "kms:GenerateDataKey"
 # A plan writes and deletes such an object below the output, too.
 PROBE = ".recap-probe-0"
 SOME_OBJECT = "object"
-NAME = "role"  # of the check
 REMEDY = (
     "allow it in the policy of the role, name places that it may use, or submit with --no-plan if "
     "the policy of the bucket or of the key allows it"
@@ -60,11 +60,11 @@ def ask_role(aws: Aws, role: str, submission: Submission) -> Check:
     rights = list(_rights(aws, role, submission))
     name = role.rpartition("/")[2]
     if not rights:
-        return Check(NAME, f"{name} needs no place of S3")
+        return Check(ROLE, f"{name} needs no place of S3")
     denied = [right for right in rights if not _is_allowed(aws, role, right)]
     if not denied:
         text = f"{name} may read and write these places, says IAM; {LIMITS}"
-        return Check(NAME, text)
+        return Check(ROLE, text)
 
     rows = [(right.place.key, right.action, right.place.uri) for right in denied]
     width = max(len(key) for key, _, _ in rows)
@@ -72,7 +72,7 @@ def ask_role(aws: Aws, role: str, submission: Submission) -> Check:
     error = ForbiddenError(
         f"the job's role {name} may not do what the job does:\n{listed}\n{REMEDY}"
     )
-    return Check(NAME, str(error), error)
+    return Check(ROLE, str(error), error)
 
 
 def _rights(aws: Aws, role: str, submission: Submission) -> Iterator[Right]:

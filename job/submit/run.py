@@ -17,7 +17,7 @@ from job.errors import ConfigError, ExitCode, RecapError, RetryError
 from job.evaluation.metrics.all_metrics import METRICS
 from job.identity import sha256_of
 from job.preflight.checks import Plan
-from job.preflight.plan import plan
+from job.preflight.plan import ROLE, plan
 from job.printable import printable
 from job.storage.config_file import read_config
 from job.submit.commands import MAX_WORKERS_BY_DEFAULT
@@ -25,6 +25,8 @@ from job.submit.follow import follow
 from job.submit.locations import (
     check_reachable,
     config_uri,
+    hub_models,
+    models_read,
     places_read,
     places_written,
     upload_config,
@@ -72,11 +74,13 @@ def hand_over(target: Target, options: Options) -> int:
     """
     options = replace(options, variables=_with_date(options.variables))
     config = _load(options)
-    reads = places_read(config)
+    models = models_read(config)
+    reads = places_read(config, models)
     if target.cluster:
         check_reachable(config, reads, target.cluster)
     job_config = _job_config(config, options, target)
     submission = _submission(config, reads, job_config, options)
+    submission = replace(submission, hub=hub_models(models))
 
     if options.wait and not options.dry_run:
         running = target.running(submission)
@@ -176,7 +180,8 @@ def _plan_or_raise(config: Config, target: Target, submission: Submission) -> Pl
         )
     found = plan(config, is_here=target.cluster is None)
     if not found.done:
-        found = replace(found, checks=[*found.checks, *target.rights(submission)])
+        asked = [each for each in found.checks if each.name != ROLE]
+        found = replace(found, checks=[*asked, *target.rights(submission)])
     click.echo(printable(found.without_example().findings()) + "\n", err=True)
     error = found.error
     if error and error.exit_code in ACCESS_CODES:

@@ -40,7 +40,8 @@ class Submission:
     """One job: `recap COMMAND CONFIG ARGUMENTS…` on `nodes` machines, or shared by `workers`.
 
     `config` is its location where the job runs, `digest` (hex) that of the config with every
-    override and default. The job reads and writes no other places than `reads` and `writes`;
+    override and default. The job reads and writes no other places than `reads` and `writes`, and
+    models of the Hub, whose ids are in `hub`;
     those on s3:// are in the store at `endpoint_url`, or in that of the environment.
     """
 
@@ -55,6 +56,7 @@ class Submission:
     grace_seconds: float = GRACE_SECONDS
     reads: Sequence[Place] = ()
     writes: Sequence[Place] = ()
+    hub: Sequence[Place] = ()
     endpoint_url: str | None = None
 
     @property

@@ -162,6 +162,11 @@ def test_an_output_that_refuses_ends_plan_and_run_alike(serve, judging, both, re
     assert refusal.remedy in ended.plan.findings()
 
 
+def test_what_was_asked_as_a_person_is_not_ticked_for_the_job(s3, judging, both):
+    content = judging(s3.endpoint, output=f"{s3.uri}/out")
+    assert "– role        not checked: " in both(content).plan.findings()
+
+
 def test_a_service_that_is_down_ends_plan_and_run_alike(judging, both):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # and never listens

@@ -117,7 +117,10 @@ def test_who_may_not_ask_iam_gets_a_reason_and_no_tick(s3, role, serve, monkeypa
         ask_role(Aws(), role, night(s3))
 
 
-def test_a_store_that_is_not_the_roles_is_not_checked():
+def test_a_store_that_is_not_the_roles_is_not_checked(monkeypatch):
     job = Submission("train", "r", "c.yaml", "ab" * 32, endpoint_url="https://store.internal")
-    (found,) = AwsBatch().rights(job)
+    batch = AwsBatch(queue="q", job_definition="d")
+    definition = {"containerProperties": {"jobRoleArn": "arn:aws:iam::1:role/r"}}
+    monkeypatch.setattr(AwsBatch, "_definition", lambda self, name: definition)
+    (found,) = batch.rights(job)
     assert (found.mark, found.found.partition(":")[0]) == ("–", "not checked")
