@@ -14,6 +14,7 @@ from job.errors import ConfigError, DataError, RecapError, is_out_of_memory, sho
 from job.model.families import sees_later_tokens
 from job.model.files import CONFIG, GENERATION_CONFIG, files_in_folder, read_json
 
+FLASH = re.compile(r"FlashAttention(\d)")  # in transformers' errors
 LAYER = re.compile(r"(?P<list>(.+\.)?(layers|h|blocks)\.)\d+\.")
 
 
@@ -171,6 +172,12 @@ def _translated(error: Exception, path: Path, uri: str) -> RecapError:
         return ConfigError(
             f"model.base: {uri} brings code of its own, which runs only with "
             "model.trust_remote_code: true and a revision that is pinned to a commit"
+        )
+    attention = FLASH.search(text)
+    if isinstance(error, ImportError) and attention:
+        return ConfigError(
+            f"model.attention: flash_attention_{attention[1]} needs a package that is not "
+            f"installed here ({reason}): install it, or leave model.attention out"
         )
     if isinstance(error, ImportError):
         return ConfigError(f"model.base: {uri} needs a package that is not installed: {reason}")

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.data_sections import CleaningStep
-from job.config.sections import AdapterModelSection, PromptSection
+from job.config.sections import AdapterModelSection, ModelSection, PromptSection
 from job.inference.taken import Filled, fill
 from job.model import Model
 from job.model.adapter_files import check_adapter_config
@@ -55,6 +55,9 @@ BYTES_IN_4_BITS = (
 )
 
 
+AnyModelSection = TypeVar("AnyModelSection", ModelSection, AdapterModelSection)
+
+
 @dataclass(frozen=True)
 class Rendered:
     """The prompt of a training, the number of tokens with an embedding, and what its base costs."""
@@ -86,11 +89,12 @@ def training_checks(
     def examine() -> Found[Any]:
         from job.training.examine import examine_base
 
-        examined = examine_base(small.folder, config)
-        lines = [examined.base.text(), examined.adapter_text()]
+        section, doubts = _as_asked_here(small.folder, config.model)
+        examined = examine_base(small.folder, config.model_copy(update={"model": section}))
+        lines = [examined.base.text(), examined.adapter_text(), *doubts]
         if config.training.distribution == "fsdp":
             lines += advice_against_sharding(examined.base.four_bit)
-        return Found("\n".join(lines), examined)
+        return Found("\n".join(lines), examined, is_known=not doubts)
 
     model, examined = check_value("model", examine, "model.base")
     if examined is None:
@@ -272,8 +276,28 @@ def _model_checks(
 def _describe_model(folder: Path, section: AdapterModelSection) -> Found[tuple[Any, Model]]:
     from job.model.describe import facts_of
 
+    section, doubts = _as_asked_here(folder, section)
     facts, model = facts_of(folder, section)
-    return Found(facts.text(), (facts, model))
+    return Found("\n".join([facts.text(), *doubts]), (facts, model), is_known=not doubts)
+
+
+def _as_asked_here(folder: Path, section: AnyModelSection) -> tuple[AnyModelSection, list[str]]:
+    """Return the section without an attention that only a GPU has, and what is not known by that.
+
+    Raise ConfigError if the base has no such attention. A machine with a GPU is asked for it.
+    """
+    import torch
+
+    from job.model.architecture import model_config
+
+    if not section.attention.startswith("flash_") or torch.cuda.is_available():
+        return section, []
+    model_config(folder, section.base or str(folder), section)
+    doubt = (
+        f"not asked: {section.attention}, which needs a GPU and its package where the job runs; "
+        "without them, the job ends with 64"
+    )
+    return section.model_copy(update={"attention": "auto"}), [doubt]
 
 
 def _describe_prompt(

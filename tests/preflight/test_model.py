@@ -11,9 +11,10 @@ import pytest
 from peft import get_peft_model
 
 from job.config.commands import SummarizeConfig, TrainConfig
-from job.config.sections import StorageSection
-from job.errors import ExitCode
+from job.config.sections import ModelSection, StorageSection
+from job.errors import ConfigError, ExitCode
 from job.model.quantization import FourBitShare
+from job.model.skeleton import make_skeleton
 from job.preflight.checks import Plan
 from job.preflight.models import LOADING, advice_against_sharding
 from job.preflight.plan import plan
@@ -165,3 +166,14 @@ def test_code_of_a_base_is_not_run_for_a_plan(training, base, monkeypatch):
     monkeypatch.setattr("job.preflight.training.describe_base", lambda *_: "a base")
     pinned = {"trust_remote_code": True, "revision": "a" * 40}
     assert line_of(training("org/base", model=pinned), "model") == "not run"
+
+
+@pytest.mark.parametrize("attention", ["flash_attention_2", "flash_attention_3"])
+def test_attention_that_only_a_gpu_has_is_not_refused_elsewhere(training, base, attention):
+    """A plan is made on a laptop; on a machine with a GPU it asks for the attention's package."""
+    found = training(base, model={"attention": attention})
+    assert found.error is None
+    assert f"not asked: {attention}, which needs a GPU" in line_of(found, "model")
+    section = ModelSection(base=str(base), attention=attention)
+    with pytest.raises(ConfigError, match=r"^model\.attention: flash_attention_. needs a package"):
+        make_skeleton(base, section)
