@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from job.config.scoring_sections import MetricModelSection, ScoringSection
 from job.config.sections import StorageSection
 from job.conversations.record import Conversation
+from job.evaluation.metrics.bertscore import check_encoder
 from job.evaluation.metrics.faithfulness import check_classifier
 from job.evaluation.metrics.labels import read_labels
 from job.evaluation.metrics.models import MetricModel, errors_about
@@ -43,6 +44,9 @@ def _describe(key: str, section: MetricModelSection, storage: StorageSection) ->
     uri, revision = section.model, section.revision
     with errors_about(key), small_files(uri, revision, storage) as small:
         line = describe_base(uri, revision, storage)
+        model = MetricModel(key, section, Base(uri, None, "", small.folder))
         if key.endswith("faithfulness_model"):
-            check_classifier(MetricModel(key, section, Base(uri, None, "", small.folder)))
+            check_classifier(model)
+        else:
+            check_encoder(model)
     return line

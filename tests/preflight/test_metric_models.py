@@ -43,6 +43,12 @@ def test_a_plan_describes_the_model_of_a_metric(judge):
     assert "1 weight file, 0.0 MiB" in found.found
 
 
+def test_a_plan_finds_that_a_model_has_fewer_layers(judge):
+    wanted = {"model": str(judge), "layer": 13}
+    found = checks(bertscore_model=wanted)["bertscore"]
+    assert f"evaluation.bertscore_model.layer: {judge} has 12 layers, got 13" in str(found.error)
+
+
 def test_a_plan_finds_that_no_class_can_be_told(judge):
     found = checks(faithfulness_model={"model": str(judge)})["faithfulness"]
     assert "its id2label has LABEL_0, LABEL_1" in str(found.error)

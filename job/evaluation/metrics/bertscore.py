@@ -9,6 +9,7 @@ them, while here each piece of them is read.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,11 @@ from job.config.scoring_sections import BertscoreModelSection
 from job.errors import ConfigError
 from job.evaluation.metrics.metric import Metric, Sample
 from job.evaluation.metrics.models import (
+    ENCODER,
     LoadedModel,
     MetricModel,
+    check_config,
+    errors_about,
     in_batches,
     in_blocks,
     loaded_encoder,
@@ -37,7 +41,7 @@ def measure_bertscore(samples: Sequence[Sample], model: MetricModel | None) -> N
     assert model is not None, "BERTScore needs a model"
     pairs = [(sample.summary, sample.references[0]) for sample in samples]
     with loaded_encoder(model) as encoder:
-        layer = _layer(encoder)
+        layer = _layer(encoder.name, encoder.network.config)
 
         def score(block: Sequence[tuple[str, str]]) -> list[float]:
             texts = list(dict.fromkeys(text for pair in block for text in pair))
@@ -126,14 +130,24 @@ def _read(encoder: LoadedModel, texts: Sequence[str], layer: int) -> Sequence[To
     return [Tokens(vector[mask], ~of_tokenizer[mask]) for vector, mask, of_tokenizer in rows]
 
 
-def _layer(encoder: LoadedModel) -> int:
+def check_encoder(model: MetricModel) -> None:
+    """Raise ConfigError if the config of the model shows that it cannot serve. Loads no weights."""
+    from transformers import AutoModel
+
+    with errors_about(model.key):
+        config = check_config(model, AutoModel, ENCODER)
+    _layer(model, config)
+
+
+def _layer(model: MetricModel, config: Any) -> int:
     """Return the layer whose vectors are compared. Raise ConfigError if the model has not it."""
-    count = int(encoder.network.config.num_hidden_layers)
-    model = encoder.name
+    count = int(config.num_hidden_layers)
     assert isinstance(model.section, BertscoreModelSection)
     wanted = model.section.layer
     if wanted is None:
         return count
     if wanted > count:
-        raise ConfigError(f"{model.key}.layer: {model.base.uri} has {count} layers, got {wanted}")
+        raise ConfigError(
+            f"{model.key}.layer: {model.base.uri} has {count} layers, got {wanted}; lower it"
+        )
     return int(wanted)

@@ -31,6 +31,7 @@ Item = TypeVar("Item")
 TOKENS_WITHOUT_A_LIMIT = 512
 TOKENS_IN_A_BATCH = 8192  # padding included
 CLASSIFIER = "classifier of pairs of texts"  # in messages
+ENCODER = "model that reads text"
 NO_LIMIT = 10**6  # tokenizers without a limit have a number above this one
 
 
@@ -99,7 +100,7 @@ def loaded_encoder(model: MetricModel) -> Iterator[LoadedModel]:
     """Yield the model as an encoder, without a head; afterwards its memory is free."""
     from transformers import AutoModel
 
-    with _loaded(model, AutoModel, "model that reads text") as one:
+    with _loaded(model, AutoModel, ENCODER) as one:
         yield one
 
 
