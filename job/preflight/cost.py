@@ -4,7 +4,7 @@ The prices are those of a user, or of a dated table of what AWS rents.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # it imports torch
 
 COLUMNS = 3  # of a table that fits into 100 characters
 MAX_INSTANCES = 8
+NO_DEVICE = "for hours and cost, name GPUs that hold it with --gpu"
 SIZE_OF_A_PRODUCT = 1024
 SIZE_OF_A_COPY = 1 << 24  # numbers
 TRIALS = 3
@@ -50,52 +51,63 @@ class Offer:
     cost: tuple[float, float]
 
 
-def fitting_of(answer: "Estimate") -> list[Fitting]:
+@dataclass(frozen=True)
+class Places:
+    """The devices that may hold a training, and the least number of GPUs that share it.
+
+    `cpu` is the share of layers that recompute on a CPU; None if that is not asked about. Whether
+    they hold the training `is_known`, or nobody could find out.
+    """
+
+    gpus: Sequence[Fitting]
+    cpu: float | None = None
+    is_known: bool = True
+    min_gpus: int = 1
+
+
+def places_of(answer: "Estimate") -> Places:
     """Return the GPUs that hold at least one row at once: a run goes on with as many as fit."""
-    found = []
-    for fit in answer.fits:
-        if fit.largest_rows:
-            level = fit.need.recomputed
-            found.append(Fitting(fit.card, 1 / level if level else 0.0))
-    return found
+    gpus = [
+        Fitting(fit.card, _share(fit.need.recomputed)) for fit in answer.fits if fit.largest_rows
+    ]
+    on_cpu = answer.on_cpu
+    return Places(gpus, None if on_cpu is None else _share(on_cpu.recomputed))
+
+
+def _share(level: int | None) -> float:
+    return 1 / level if level else 0.0
 
 
 def time_checks(
     work: Work,
-    answer: "Estimate",
+    places: Places,
     processes: int | None,
     price: float | None,
-    measure_cpu: Callable[[], Card] | None = None,
+    measure_cpu: Callable[[], Card],
 ) -> list[Check]:
-    """Return the checks of time and cost on the GPUs that hold the training.
+    """Return the checks of time and cost on the devices that may hold the training.
 
     `processes` are those that the config asks for. With a price of an hour of one GPU, the cost is
-    by that, else by AWS's prices. `measure_cpu` is asked for the speed of this machine if the
-    training may run on its CPU.
+    by that, else by AWS's prices. `measure_cpu` returns this machine's CPU with its speed.
     """
-    fitting = fitting_of(answer)
-    gpus = processes or 1
+    gpus = processes or places.min_gpus
     columns: dict[str, Durations] = {}
-    for each in fitting:
-        name = each.card.name if gpus == 1 else f"{gpus} x {each.card.name}"
+    for each in places.gpus:
         found = durations_on(each.card, work, each.recomputed, gpus)
         if found is not None:
-            columns[name] = found
+            columns[_several(gpus, each.card)] = found
+    on_gpus = dict(columns)
     lines = [
         f"{work.tokens:,} tokens, {work.learned:,} learned; {_shown(work.training)} operations, "
         f"{_shown(work.training + work.again)} if recomputed"
     ]
-    if measure_cpu is not None and answer.on_cpu is not None:
+    if places.cpu is not None:
         cpu = measure_cpu()
-        level = answer.on_cpu.recomputed
-        found = durations_on(cpu, work, 1 / level if level else 0.0, rates=CPU)
+        found = durations_on(cpu, work, places.cpu, rates=CPU)
         assert found is not None
         columns[cpu.name] = found
         lines.append(f"{cpu.name}: {1000 * (cpu.peak_tflops or 0):,.0f} GFLOP/s, measured now")
-    if not columns:
-        return [Check("time", "\n".join([*lines, "not known: no device holds it"]), is_known=False)]
-
-    lines += [*_tables(work, columns), ASSUMPTION]
+    lines += [*_tables(work, columns), ASSUMPTION] if columns else [NO_DEVICE]
     facts = {
         "tokens": work.tokens,
         "learned_tokens": work.learned,
@@ -104,24 +116,29 @@ def time_checks(
         "devices": {name: facts_of(found) for name, found in columns.items()},
     }
     checks = [Check("time", "\n".join(lines), is_known=False, facts=facts)]
-    if price is not None:
-        checks.append(_cost_by_price(columns, price * gpus))
-    elif fitting:
-        checks.append(_cost_by_instance(work, fitting, processes))
+    if on_gpus and price is not None:
+        checks.append(_cost_by_price(on_gpus, price * gpus))
+    elif on_gpus:
+        checks.append(_cost_by_instance(work, places, processes))
     return checks
 
 
-def offers_of(work: Work, fitting: list[Fitting], processes: int | None) -> list[Offer]:
-    """Return AWS's machines that hold the training, the cheapest run first by its most.
+def _several(gpus: int, card: Card) -> str:
+    return card.name if gpus == 1 else f"{gpus} x {card.name}"
+
+
+def offers_of(work: Work, places: Places, processes: int | None) -> list[Offer]:
+    """Return AWS's machines that may hold the training, the cheapest run first by its most.
 
     Without `processes`, a run has one for each GPU of its machine.
     """
     found = []
-    for each in fitting:
+    for each in places.gpus:
         for instance in instances_with(each.card):
             gpus = processes or instance.gpus
+            is_enough = max(gpus, places.min_gpus) <= instance.gpus
             durations = durations_on(each.card, work, each.recomputed, gpus)
-            if gpus <= instance.gpus and durations is not None:
+            if is_enough and durations is not None:
                 total = durations.total
                 hourly = instance.price / HOUR
                 cost = (total.least * hourly, total.most * hourly)
@@ -177,25 +194,22 @@ def _cost_by_price(columns: Mapping[str, Durations], price: float) -> Check:
     return Check("cost", "\n".join(lines), is_known=False, facts={"by_price": facts})
 
 
-def _cost_by_instance(work: Work, fitting: list[Fitting], processes: int | None) -> Check:
-    offers = offers_of(work, fitting, processes)
+def _cost_by_instance(work: Work, places: Places, processes: int | None) -> Check:
+    offers = offers_of(work, places, processes)
     if not offers:
-        why = "not known: no machine of the table has these GPUs; name a price with"
+        why = "not known: no machine of the table has so many of these GPUs; name a price with"
         return Check("cost", f"{why} --price-per-hour", is_known=False)
     lines = []
     for offer in offers[:MAX_INSTANCES]:
         least, most = offer.cost
         instance = offer.instance
-        gpus = (
-            instance.card.name if instance.gpus == 1 else f"{instance.gpus} x {instance.card.name}"
-        )
+        gpus = _several(instance.gpus, instance.card)
         lines.append(
             f"{instance.name:17}{gpus:16}${least:,.2f} to ${most:,.2f}, {offer.total.text()} at "
             f"${instance.price:,.2f} an hour"
         )
-    lines.append(
-        f"on demand in {REGION}, prices of {AS_OF}, by GPU memory: check before you rely on it"
-    )
+    basis = "by GPU memory" if places.is_known else "whether it fits is not known"
+    lines.append(f"on demand in {REGION}, prices of {AS_OF}, {basis}: check before you rely on it")
     facts = [
         {
             "instance": offer.instance.name,

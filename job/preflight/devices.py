@@ -18,7 +18,7 @@ from job.launch.memory import own_control_group
 from job.model.operations import TokenRows
 from job.preflight.access import SmallFiles
 from job.preflight.checks import Check
-from job.preflight.cost import measured_cpu, time_checks
+from job.preflight.cost import Fitting, Places, measured_cpu, places_of, time_checks
 from job.preflight.duration import Steps, Work
 from job.telemetry import event
 
@@ -36,6 +36,8 @@ NOT_ASKED = Check(
     f"not asked: name what it might run on with --gpu ({', '.join([*CARDS, CPU])})",
     is_known=False,
 )
+NOT_SIMULATED = "not asked: a base that is shared by fsdp is not simulated"
+MIN_GPUS_THAT_SHARE = 2
 NAMES = {"backward": "backward pass", "buckets of gradients": "gradients in transit"}
 
 
@@ -83,11 +85,19 @@ def device_checks(
     """
     devices = _or_found(devices)
     if config.training.distribution == "fsdp":
-        why = "not asked: a base that is shared by fsdp is not simulated"
-        return [Check("memory", why, is_known=False)]
-    if not devices.cards and not devices.has_cpu:
-        return [NOT_ASKED]
+        memory = Check("memory", NOT_SIMULATED, is_known=False)
+        places = _unknown(devices, MIN_GPUS_THAT_SHARE)
+    elif not devices.cards and not devices.has_cpu:
+        memory, places = NOT_ASKED, Places([])
+    else:
+        memory, places = _simulated(config, small, lengths, devices)
+    times = time_checks(work, places, config.training.processes, devices.price, measured_cpu)
+    return [memory, *times]
 
+
+def _simulated(
+    config: TrainConfig, small: SmallFiles, lengths: Lengths, devices: Devices
+) -> tuple[Check, Places]:
     from job.memory.child import ask_child
     from job.memory.estimate import Unknown
 
@@ -96,10 +106,16 @@ def device_checks(
     answer = ask_child(question)
     if isinstance(answer, Unknown):
         text = f"not known: a step could not be simulated: {answer.why}"
-        return [Check("memory", text, is_known=False)]
-    processes = config.training.processes
-    times = time_checks(work, answer, processes, devices.price, measured_cpu)
-    return [memory_check(question, answer), *times]
+        return Check("memory", text, is_known=False), _unknown(devices)
+    return memory_check(question, answer), places_of(answer)
+
+
+def _unknown(devices: Devices, min_gpus: int = 1) -> Places:
+    """Return the devices as places of which nobody knows whether they hold the training."""
+    all_layers = 1.0
+    gpus = [Fitting(card, all_layers) for card in devices.cards]
+    cpu = all_layers if devices.has_cpu else None
+    return Places(gpus, cpu, is_known=False, min_gpus=min_gpus)
 
 
 def _or_found(devices: Devices) -> Devices:

@@ -10,7 +10,14 @@ from job.gpus.instances import AS_OF, PRICES, instances_with
 from job.memory.estimate import Estimate, Fit, Need
 from job.memory.shape import BaseShape
 from job.preflight.checks import Check
-from job.preflight.cost import Fitting, measured_cpu, offers_of, time_checks
+from job.preflight.cost import (
+    Fitting,
+    Places,
+    measured_cpu,
+    offers_of,
+    places_of,
+    time_checks,
+)
 from job.preflight.duration import Work
 
 SHAPE = BaseShape(32, 4096, 14336, 8, 128, 128_256, 7 * 10**9, 5 << 30)
@@ -30,6 +37,7 @@ WORK = Work(
     weight_bytes=16_000_000_000,
     grows_with_processes=False,
 )
+ON_L4 = Places([Fitting(CARDS["l4"], 0.0)])
 CPU = Card("this CPU", 0, (0, 0), 0.05, 10)
 
 
@@ -43,7 +51,7 @@ def estimate(*fits: tuple[str, int], on_cpu: bool = False) -> Estimate:
 
 
 def checks(answer: Estimate, price: float | None = None, processes: int = 1) -> list[Check]:
-    return time_checks(WORK, answer, processes, price, lambda: CPU)
+    return time_checks(WORK, places_of(answer), processes, price, lambda: CPU)
 
 
 def test_the_time_is_a_table_of_parts_and_devices():
@@ -72,25 +80,34 @@ def test_a_gpu_that_holds_no_row_has_no_time_and_no_price():
 
 def test_nothing_is_promised_where_nothing_holds_it():
     (time,) = checks(estimate(("t4", 0)))
-    assert "no device holds it" in time.found
+    assert "hours and cost, name GPUs that hold it" in time.found
+    assert "10,000,000 tokens, 500,000 learned; 3.0e17 operations" in time.found
     assert time.mark == "–"
 
 
+def test_a_base_that_gpus_share_is_offered_several():
+    places = replace(ON_L4, is_known=False, min_gpus=2)
+    time, cost = time_checks(WORK, places, None, None, lambda: CPU)
+    assert list(time.facts["devices"]) == ["2 x L4"]
+    assert [offer["instance"] for offer in cost.facts["aws"]] == ["g6.12xlarge", "g6.48xlarge"]
+    assert "whether it fits is not known" in cost.found
+
+
 def test_offers_are_sorted_by_what_the_run_costs():
-    fitting = [Fitting(CARDS["h100"], 0.0), Fitting(CARDS["l4"], 1.0)]
-    offers = offers_of(WORK, fitting, processes=1)
+    places = Places([Fitting(CARDS["h100"], 0.0), Fitting(CARDS["l4"], 1.0)])
+    offers = offers_of(WORK, places, processes=1)
     assert {offer.instance.name for offer in offers} >= {"g6.xlarge", "p5.4xlarge"}
     assert [offer.cost[1] for offer in offers] == sorted(offer.cost[1] for offer in offers)
 
 
 def test_a_machine_with_fewer_gpus_than_processes_is_no_offer():
-    offers = offers_of(WORK, [Fitting(CARDS["l4"], 0.0)], processes=4)
+    offers = offers_of(WORK, ON_L4, processes=4)
     assert [offer.instance.gpus for offer in offers] == [4, 8]
     assert offers[0].total == offers[1].total
 
 
 def test_without_processes_a_run_takes_all_gpus_of_its_machine():
-    offers = offers_of(WORK, [Fitting(CARDS["l4"], 0.0)], processes=None)
+    offers = offers_of(WORK, ON_L4, processes=None)
     by_gpus = {offer.instance.gpus: offer.total for offer in offers}
     assert by_gpus[8].most < by_gpus[4].most < by_gpus[1].most
 
@@ -119,7 +136,7 @@ def test_the_table_of_prices_names_known_gpus():
 
 
 def test_a_cpu_has_a_time_and_no_price():
-    (time,) = checks(estimate(on_cpu=True))
+    (time,) = checks(estimate(on_cpu=True), price=2.0)
     assert list(time.facts["devices"]) == ["this CPU"]
     assert "50 GFLOP/s, measured now" in time.found
 
