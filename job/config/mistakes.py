@@ -89,7 +89,7 @@ def invalid(
             # precise.
             continue
         if detail["type"] == "extra_forbidden" or detail["loc"][-1:] == ("[key]",):
-            yield Mistake(path, _unknown(path, detail["input"], schema, elsewhere))
+            yield Mistake(path, _unknown(path, _value_at(path, value), schema, elsewhere))
         else:
             yield Mistake(path, _message(path, detail, schema))
 
@@ -166,6 +166,8 @@ def _hint(path: Path, value: Any, here: Schema, schema: Schema) -> str:
     needed = required_keys(here, schema)
     if value is None and is_section(here, schema):
         return "; remove it for the defaults"
+    if value is True and is_section(here, schema) and not needed:
+        return "; write {} for the defaults"
     if any_text_wanted and isinstance(value, int | float):
         return f'; write it in quotes: "{value}"'
     if meant(dotted(path), value):
@@ -184,10 +186,12 @@ def _hint(path: Path, value: Any, here: Schema, schema: Schema) -> str:
 def _unknown(path: Path, value: Any, schema: Schema, elsewhere: Mapping[str, Sequence[str]]) -> str:
     key = str(path[-1])
     everywhere = paths_of(schema)
-    known = answer(key, set(everywhere), value)
+    known = answer(key, set(everywhere), value, str(path[0]))
     if known:
         return f"unknown key; {known}"
     names = _names(schema_at(path[:-1], schema), schema)
+    if isinstance(value, str) and value in names:
+        return f"unknown key; did you mean {value}: {key}?"
     same = [other for other in everywhere if other.rpartition(".")[2] == key]
     for command, paths in elsewhere.items():
         there = [each for each in paths if each == key or each.endswith(f".{key}")]
@@ -232,6 +236,13 @@ def _names(section: Schema, root: Schema) -> list[str]:
         if "propertyNames" in option:
             return list(option["propertyNames"].get("enum", ()))
     return []
+
+
+def _value_at(path: Path, value: Any) -> Any:
+    """Return the value at a path that is there."""
+    for part in path:
+        value = value[part]
+    return value
 
 
 def _real_path(detail: Any, value: Any) -> Path:

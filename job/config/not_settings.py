@@ -164,6 +164,8 @@ _NAMES_BY_ANSWER = {
     "all metrics are always measured; those that need a model: evaluation.bertscore_model and "
     "faithfulness_model; remove it": """
         compute_metrics eval_metrics metric metrics rouge rouge_types use_bertscore""",
+    "another set is scored by `recap evaluate`; remove it": """
+        test test_dataset test_file test_path test_split""",
 }  # fmt: skip
 
 ANSWERS = {name: answer for answer, names in _NAMES_BY_ANSWER.items() for name in names.split()}

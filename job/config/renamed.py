@@ -44,6 +44,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "do_sample": ("generation.temperature",),
     "double_quantization": ("model.quantization",),
     "drop_system_message": ("data.drop_roles",),
+    "early_stopping": ("training.patience",),
     "early_stopping_patience": ("training.patience",),
     "early_stopping_steps": ("training.patience",),
     "encoding": ("data.csv.encoding",),
@@ -71,6 +72,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "fsdp": ("training.distribution",),
     "fsdp_config": ("training.distribution",),
     "full_determinism": ("training.deterministic",),
+    "gpus": ("training.processes", "workers"),
     "grad_accum": ("training.gradient_accumulation_steps",),
     "gradient_accumulation": ("training.gradient_accumulation_steps",),
     "gradient_checkpointing": ("training.activation_checkpointing",),
@@ -95,7 +97,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "lr_scheduler_type": ("training.scheduler",),
     "max_completion_length": ("generation.max_new_tokens",),
     "max_eval_samples": ("evaluation.max_conversations",),
-    "max_length": ("training.max_tokens", "generation.max_input_tokens"),
+    "max_length": ("training.max_tokens", "generation.max_new_tokens"),
     "max_model_len": ("generation.max_input_tokens",),
     "max_num_batched_tokens": ("generation.max_batch_tokens",),
     "max_num_seqs": ("generation.max_batch_size",),
@@ -129,6 +131,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "per_device_eval_batch_size": ("training.batch_size", "generation.max_batch_size"),
     "per_device_train_batch_size": ("training.batch_size",),
     "precision": ("model.dtype",),
+    "predictions": ("summaries",),
     "prompt_column": ("data.columns",),
     "push_to_hub": ("publish.hub",),
     "push_to_hub_model_id": ("publish.hub",),
@@ -266,6 +269,25 @@ VALUES: dict[str, str] = {
 
 # Values of other libraries, by the key here, and what to write instead.
 MEANT: dict[str, dict[str, str]] = {
+    "data.format": {
+        "alpaca": "table",
+        "csv": "table",
+        "json": "auto",
+        "jsonl": "auto",
+        "openai": "messages",
+        "parquet": "table",
+        "srt": "transcript",
+        "tsv": "table",
+        "vtt": "transcript",
+    },
+    "data.roles.*": {
+        "assistant": "agent",
+        "bot": "agent",
+        "client": "customer",
+        "human": "customer",
+        "operator": "agent",
+        "user": "customer",
+    },
     "lora.target_modules": {"all": "all-linear", "all_linear": "all-linear"},
     "model.attention": {
         "fa2": "flash_attention_2",
@@ -347,13 +369,13 @@ def secret_key(key: str) -> str | None:
     return None
 
 
-def answer(key: str, paths: set[str], value: object = None) -> str | None:
+def answer(key: str, paths: set[str], value: object = None, section: str = "") -> str | None:
     """Return what to write instead of a foreign name and its value, in a config with these `paths`.
 
-    None if the name is unknown.
+    None if the name is unknown. Of several answers, one within the `section` of the name is best.
     """
     name = _normal(key)
-    known = called(key, paths)
+    known = sorted(called(key, paths), key=lambda path: not path.startswith(f"{section}."))
     if known:
         instead = meant(known[0], value) or VALUES.get(name)
         return f"it is called {known[0]} here" + (f" ({instead})" if instead else "")
@@ -367,7 +389,8 @@ def called(key: str, paths: set[str]) -> list[str]:
 
 def meant(path: str, value: object) -> str | None:
     """Return what to write at `path` for a value of another library, None if that is not known."""
-    return MEANT.get(path, {}).get(str(value).lower())
+    values = MEANT.get(path) or MEANT.get(f"{path.rpartition('.')[0]}.*") or {}
+    return values.get(str(value).lower())
 
 
 def _normal(key: str) -> str:

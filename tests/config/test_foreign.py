@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 
 from job.config.commands import TrainConfig
 from job.config.load import load_config
@@ -60,23 +61,28 @@ def test_a_name_with_a_counterpart_in_trainings_has_no_other_answer():
     assert not [name for name in both if paths & set(CALLED[name])]
 
 
+def placed(path, value):
+    """Return the smallest config of a training with a value at a path of two or three keys."""
+    config = {"run": "r", "model": {"base": "b"}, "data": {"train": "t"}, "output": "o"}
+    section, key, *below = path.replace("*", "them").split(".")
+    config.setdefault(section, {})[key] = {below[0]: value} if below else value
+    return yaml.safe_dump(config)
+
+
 @pytest.mark.parametrize(("path", "value"), [(p, v) for p, vs in MEANT.items() for v in vs])
 def test_a_value_of_another_program_is_answered_with_ours(config_text, path, value):
-    section, key = path.split(".")
-    smallest = {"model": "base: b, ", "training": "", "lora": "", "prompt": ""}[section]
-    text = f"run: r\ndata: {{train: t}}\noutput: o\n{section}: {{{smallest}{key}: {value}}}\n"
-    if section != "model":
-        text += "model: {base: b}\n"
-    found = answers(config_text(text))
-    assert found == {path: found[path]}
-    assert found[path].endswith(f"; did you mean {MEANT[path][value]}?")
+    (found,) = answers(config_text(placed(path, value))).values()
+    assert found.endswith(f"; did you mean {MEANT[path][value]}?")
 
 
 @pytest.mark.parametrize(("path", "value"), [(p, v) for p, vs in MEANT.items() for v in vs])
 def test_what_is_meant_is_a_value_of_the_key(config_text, path, value):
-    config = load_config("train", config_text(), [f"{path}={MEANT[path][value]}"])
-    section, key = path.split(".")
-    assert str(getattr(getattr(config, section), key)) in (MEANT[path][value], "None")
+    meant = yaml.safe_load(MEANT[path][value])
+    config = load_config("train", config_text(placed(path, meant)))
+    found = config.model_dump()
+    for name in path.replace("*", "them").split("."):
+        found = found[name]
+    assert found == meant
 
 
 def test_mistakes_across_keys_are_in_the_report_with_those_of_single_keys(config_text):

@@ -122,6 +122,57 @@ BAD_CONFIGS = [
 ]
 
 
+# Of nights and evaluations, beside what their smallest configs have.
+BAD_NIGHTS = [
+    Bad("a training's section", {"training": {"epochs": 3}}, "a key of `recap train`"),
+    Bad("a training's name elsewhere", {"num_train_epochs": 3}, "a key of `recap train`"),
+    Bad("an evaluation's key", {"summaries": "s.jsonl"}, "a key of `recap evaluate`"),
+    Bad("vLLM's maximum", {"generation.max_tokens": 9}, called("generation.max_new_tokens")),
+    Bad("vLLM's GPUs", {"tensor_parallel_size": 2}, called("tensor_parallel")),
+    Bad("vLLM's context", {"max_model_len": 4096}, called("generation.max_input_tokens")),
+    Bad("vLLM's memory", {"gpu_memory_utilization": 0.9}, "which engine generates is serve.engine"),
+    Bad("beams", {"generation.num_beams": 4}, "generation.temperature, top_p and seed"),
+    Bad("a list of stops", {"generation.stop": ["###"]}, "the end tokens of the base"),
+    Bad("an engine in capitals", {"engine": "vLLM"}, "did you mean vllm?"),
+    Bad("an engine that is another's", {"engine": "tgi"}, "wanted auto, transformers or vllm"),
+    Bad("a probability in percent", {"generation.top_p": 90}, "above 0 and at most 1"),
+    Bad("a kind of file", {"data.format": "parquet"}, "did you mean table?"),
+    Bad("columns the wrong way", {"data.columns": {"text": "conversation"}}, "conversation: text?"),
+    Bad("another's role", {"data.roles": {"bot": "assistant"}}, "did you mean agent?"),
+    Bad("a switch of redaction", {"redaction": True}, "write {} for the defaults"),
+    Bad("a home folder", {"input": "~/in.jsonl"}, "write the whole path"),
+    Bad("a spreadsheet as output", {"output": "out.xlsx"}, "name"),
+    Bad(
+        "GPUs that transformers does not share",
+        {"engine": "transformers", "tensor_parallel": 2},
+        "set engine: vllm, or tensor_parallel: 1",
+    ),
+    Bad(
+        "an adapter merged into 4 bits",
+        {"model.quantization": "nf4", "adapter_weights": "merged"},
+        "set quantization: null, or adapter_weights: separate",
+    ),
+]
+
+BAD_EVALUATIONS = [
+    Bad("nothing to score", {"adapter": None}, "exactly one of adapter and summaries must be set"),
+    Bad("two to score", {"summaries": "s.jsonl"}, "exactly one of adapter and summaries"),
+    Bad("another's predictions", {"predictions": "s.jsonl"}, called("summaries")),
+    Bad("a list of metrics", {"metrics": ["rouge"]}, "all metrics are always measured"),
+    Bad("a night's chunks", {"chunks": {"records": 5}}, "a key of `recap summarize`"),
+    Bad("a file as output", {"output": "eval.json"}, "name a folder, or end it with a slash"),
+    Bad("all of them", {"evaluation.max_conversations": "all"}, "at least 1 or null"),
+    Bad("a training's weights", {"evaluation.as_trained": True}, "is for recap train"),
+    Bad("one rival", {"publish.gate": {"better_than": "lead"}}, 'write it as a list: ["lead"]'),
+    Bad("a pointer by its folder", {"publish.champion": "runs"}, "a file that ends in .json"),
+    Bad(
+        "a metric that is none",
+        {"publish.gate": {"metric": "rouge9", "better_than": ["lead"]}},
+        "rouge",
+    ),
+]
+
+
 def change_json(path: Path, **values: Any) -> None:
     """Set keys of a JSON file."""
     content = json.loads(path.read_text("utf-8"))

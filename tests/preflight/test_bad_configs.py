@@ -1,6 +1,7 @@
 """Claims about the list of bad configs: each message names the fix, and plan and train agree."""
 
 import copy
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,15 @@ from job.launch.supervisor import run_training
 from job.preflight.training import plan_training
 from job.storage.local import LocalStore
 from job.training.examine import examine_base
-from tests.preflight.bad_configs import BAD_BASES, BAD_CONFIGS, Bad, BadBase, change_json
+from tests.preflight.bad_configs import (
+    BAD_BASES,
+    BAD_CONFIGS,
+    BAD_EVALUATIONS,
+    BAD_NIGHTS,
+    Bad,
+    BadBase,
+    change_json,
+)
 from tests.training.conftest import records, write_jsonl
 
 
@@ -89,7 +98,24 @@ def test_a_bad_config_is_answered_with_its_fix(content, bad: Bad):
     assert str(planned.value) == str(trained.value)
 
 
-@pytest.mark.parametrize("command", ["plan", "train"])
+GENERATING = {"run": "r", "input": "in.jsonl", "output": "out/", "adapter": "a"}
+
+
+@pytest.mark.parametrize("bad", BAD_NIGHTS, ids=lambda bad: bad.name)
+def test_a_bad_night_is_answered_with_its_fix(bad: Bad):
+    text = ConfigText("night.yaml", yaml.safe_dump(with_keys(GENERATING, bad.keys)))
+    with pytest.raises(ConfigError, match=re.escape(bad.fix)):
+        load_config("summarize", text, metrics=METRICS)
+
+
+@pytest.mark.parametrize("bad", BAD_EVALUATIONS, ids=lambda bad: bad.name)
+def test_a_bad_evaluation_is_answered_with_its_fix(bad: Bad):
+    text = ConfigText("evaluate.yaml", yaml.safe_dump(with_keys(GENERATING, bad.keys)))
+    with pytest.raises(ConfigError, match=re.escape(bad.fix)):
+        load_config("evaluate", text, metrics=METRICS)
+
+
+@pytest.mark.parametrize("command", ["plan", "train", "submit docker"])
 def test_all_bad_keys_of_the_list_at_once_are_answered_at_once(recap, content, tmp_path, command):
     """Keys that differ, since a key has one mistake: the first that was found."""
     keys: dict[str, Any] = {}
@@ -100,7 +126,7 @@ def test_all_bad_keys_of_the_list_at_once_are_answered_at_once(recap, content, t
             fixes.append(bad.fix)
     path = tmp_path / "train.yaml"
     path.write_text(yaml.safe_dump(with_keys(content, keys)), encoding="utf-8")
-    ended = recap(command, path)
+    ended = recap(*command.split(), path)
     assert ended.code == ExitCode.CONFIG
     assert ended.err.startswith(f"config error: {len(fixes)} mistakes in {path}")
     assert not [fix for fix in fixes if fix not in ended.err]
