@@ -4,6 +4,8 @@ Imports only click and the errors. A command imports what it needs when it runs,
 mistakes in a config are printed at once.
 """
 
+import codecs
+import io
 import json
 import os
 import signal
@@ -11,7 +13,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from io import StringIO
 from types import FrameType
 from typing import Any
 
@@ -23,6 +24,9 @@ from job.evaluation.commands import champion
 from job.preflight.commands import plan, print_plan
 from job.submit.commands import submit
 
+# Signs of recap's own texts, for a terminal whose encoding has none of them.
+IN_ASCII = {"✓": "+", "✗": "x", "–": "-", "—": "-", "…": "...", "→": "->", "±": "+/-"}
+
 PREEMPTED = "preempted: stopped before it finished; run the same command again"
 SECONDS_TO_STOP = 5.0  # docker kills 10 seconds after its stop signal, Kubernetes after 30
 
@@ -32,6 +36,7 @@ NO_TEMPORARY_FOLDER = "No usable temporary directory"
 
 def main() -> None:
     """Run the command line of this process, and exit with its code."""
+    _replace_unknown_signs()
     try:
         code = run(sys.argv[1:])
         _ignore_stop_signals()
@@ -66,6 +71,20 @@ def run(arguments: Sequence[str]) -> int:
     return code or ExitCode.DONE
 
 
+def _replace_unknown_signs() -> None:
+    """Print what the encoding of the terminal lacks in ASCII, where Python would raise an error."""
+    codecs.register_error("recap", _in_ascii)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="recap")
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError), "only printing has this"
+    lacking = error.object[error.start : error.end]
+    return "".join(IN_ASCII.get(sign, "?") for sign in lacking), error.end
+
+
 def _report(code: int, message: str) -> int:
     """Print an error on stderr, and return the code."""
     from job.printable import entry
@@ -79,7 +98,7 @@ def _report_usage(error: click.ClickException) -> int:
     """Print a wrong command line with its usage, as click words it, and return the exit code."""
     from job.printable import printable
 
-    message = StringIO()
+    message = io.StringIO()
     error.show(file=message)
     click.echo(printable(message.getvalue()), err=True, nl=False)
     return error.exit_code
