@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 from job.config.gate_sections import PromotionSection
 from job.config.sections import LARGEST_SEED, Name, Section
 
+ROWS_AT_ONCE_OF_AUTO = 4  # of training.batch_size: as many as by default
+
 
 class LoraSection(Section):
     """The adapter that is trained."""
@@ -65,12 +67,14 @@ class TrainingSection(Section):
         None, ge=1, description="Maximum number of optimizer steps. null trains for all epochs."
     )
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
-    batch_size: int = Field(
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         4,
-        ge=1,
         description="Number of the longest rows in a forward pass on one device. Of shorter rows, "
         "a pass has as many as need no more memory. Where memory runs out, a single process makes "
-        "smaller passes of the same step by itself.",
+        "smaller passes of the same step by itself. auto gives a step as many rows as 4 does. On a "
+        "GPU, its passes have as many rows as take the least time within the free memory, if "
+        "activation_checkpointing is auto too, without deterministic and fsdp. No GPU has tried it "
+        "yet.",
     )
     gradient_accumulation_steps: int = Field(
         4,
@@ -197,6 +201,22 @@ class TrainingSection(Section):
         "first step takes a minute or more. The results are those of plain layers within rounding, "
         "and so is the adapter of a run that is interrupted and resumed. Not yet tried on a GPU.",
     )
+
+    @property
+    def rows_at_once(self) -> int:
+        """The number of the longest rows in a forward pass, unless it fills the memory."""
+        return ROWS_AT_ONCE_OF_AUTO if self.batch_size == "auto" else self.batch_size
+
+    @property
+    def rows_of_a_step(self) -> int:
+        """The number of rows of each device in an optimizer step."""
+        return self.rows_at_once * self.gradient_accumulation_steps
+
+    @property
+    def fills_memory(self) -> bool:
+        """True if passes on a GPU are to have as many rows as its memory allows."""
+        is_free = self.batch_size == "auto" and self.activation_checkpointing == "auto"
+        return is_free and not self.deterministic and self.distribution != "fsdp"
 
     @model_validator(mode="after")
     def _one_unit_each(self) -> Self:

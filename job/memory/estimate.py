@@ -14,8 +14,8 @@ from job.config.sections import ModelSection
 from job.config.training_sections import LoraSection
 from job.gpus.cards import Card
 from job.memory.devices import FLASH_SINCE, Device, Rows
+from job.memory.levels import Filling, Pass, fastest_pass, least_level, margin_of, other_bytes
 from job.memory.levels import Need as LevelNeed
-from job.memory.levels import least_level, margin_of, other_bytes
 from job.memory.shape import BaseShape, shape_of
 from job.memory.simulate import make_subject, simulate
 from job.memory.step import (
@@ -48,8 +48,9 @@ class Question:
     """A training whose memory is asked for.
 
     `rows` are those of its largest micro-batch. `levels` are the levels of recomputation that the
-    run may take. `processes` share the training, each on a GPU with a whole base. `host_bytes` are
-    free on a CPU, if that is asked about.
+    run may take. With `filling`, it chooses the number of rows by its memory. `processes` share the
+    training, each on a GPU with a whole base. `host_bytes` are free on a CPU, if that is asked
+    about.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class Question:
     optimizer: str
     rows: Rows
     levels: Sequence[int | None]
+    filling: Filling | None
     processes: int
     cards: Sequence[Card]
     host_bytes: int | None
@@ -91,13 +93,16 @@ class Need:
 class Fit:
     """The need of a step on a card, and the largest number of rows in a micro-batch that fits.
 
-    `largest_rows` is of the same tokens each, with all the recomputation that the run may take.
+    `rows` is the number in a micro-batch of the training. `largest_rows` is of the same tokens
+    each, with all the recomputation that the run may take.
     """
 
     card: Card
     need: Need
     verdict: Literal["fits", "tight", "does not fit"]
     largest_rows: int
+    rows: int
+    is_filled: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,8 @@ def estimate(question: Question) -> Estimate:
     on_cpu = None
     if question.host_bytes is not None:
         peaks = _simulate_levels(question, Device(), question.rows, _dtype_on(None, question.model))
-        on_cpu = _first_fit(question, peaks, shape.layers, None)
+        level = _pass(question, peaks, shape.layers, None).level
+        on_cpu = _need(peak_at_level(peaks, level, shape.layers), level, question, None)
 
     simulated: dict[tuple[Device, str], dict[int | None, Line]] = {}
     fits = []
@@ -176,7 +182,9 @@ def _simulate_levels(
 def fit_on(question: Question, card: Card, lines: dict[int | None, Line], layers: int) -> Fit:
     """Return the need on a card. `lines` have the first and the last level of recomputation."""
     peaks = {level: line.peak(question.rows.count) for level, line in lines.items()}
-    need = _first_fit(question, peaks, layers, card)
+    chosen = _pass(question, peaks, layers, card)
+    peaks = {level: line.peak(chosen.rows) for level, line in lines.items()}
+    need = _need(peak_at_level(peaks, chosen.level, layers), chosen.level, question, card)
     last = question.levels[-1]
 
     def fits(rows: int) -> bool:
@@ -188,23 +196,17 @@ def fit_on(question: Question, card: Card, lines: dict[int | None, Line], layers
         verdict = "does not fit"
     elif need.with_context > TIGHT_SHARE * card.memory:
         verdict = "tight"
-    return Fit(card, need, verdict, _largest(fits))
+    is_filled = question.filling is not None
+    return Fit(card, need, verdict, _largest(fits), chosen.rows, is_filled)
 
 
-def _first_fit(
+def _pass(
     question: Question, peaks: dict[int | None, Peak], layers: int, card: Card | None
-) -> Need:
-    """Return the need at the recomputation that a training would choose there."""
-    level = _level(question, peaks, layers, card)
-    return _need(peak_at_level(peaks, level, layers), level, question, card)
-
-
-def _level(
-    question: Question, peaks: dict[int | None, Peak], layers: int, card: Card | None
-) -> int | None:
-    """Return the level that a training chooses by what is free once its model is loaded."""
+) -> Pass:
+    """Return the pass that a training chooses by what is free once its model is loaded."""
+    rows = question.rows.count
     if len(question.levels) == 1:
-        return question.levels[0]
+        return Pass(rows, question.levels[0])
     room = question.host_bytes
     if card is not None:
         room = card.memory - CONTEXT_BYTES
@@ -212,9 +214,14 @@ def _level(
     forward = peaks[None].phases[FORWARD]
     adapter = forward.get(ADAPTER, 0)
     free = room - forward.get(BASE, 0) - adapter
-    trained = adapter // BYTES_OF_FLOAT32
-    need = LevelNeed(float(forward.get(ACTIVATIONS, 0)), other_bytes(trained), layers)
-    return least_level(need, question.levels, free, margin_of(question.processes))
+    other = other_bytes(adapter // BYTES_OF_FLOAT32)
+    activations = float(forward.get(ACTIVATIONS, 0))
+    margin = margin_of(question.processes)
+    if card is not None and question.filling is not None:
+        need = LevelNeed(activations / rows, other, layers)
+        return fastest_pass(need, question.levels, free, margin, question.filling)
+    need = LevelNeed(activations, other, layers)
+    return Pass(rows, least_level(need, question.levels, free, margin))
 
 
 def _largest(fits: Callable[[int], bool]) -> int:

@@ -63,6 +63,17 @@ def least_level(need: Need, levels: Sequence[int | None], free: int, margin: flo
 
 
 @dataclass(frozen=True)
+class Filling:
+    """The bounds and costs by which the rows of a pass are chosen, besides memory.
+
+    It has at most `most_rows`, and takes `share_of_a_pass` times as long as a row besides them.
+    """
+
+    most_rows: int
+    share_of_a_pass: float
+
+
+@dataclass(frozen=True)
 class Pass:
     """A forward and backward pass: the number of the longest rows in it, and its recomputation."""
 
@@ -75,22 +86,20 @@ def fastest_pass(
     levels: Sequence[int | None],
     free: int,
     margin: float,
-    most_rows: int,
-    share_of_a_pass: float,
+    filling: Filling,
 ) -> Pass:
     """Return the pass that takes the least time for each row, of those that fit into `free` bytes.
 
-    Each pass takes `share_of_a_pass` times as long as a row besides. If nothing fits, return one
-    row at the last level.
+    If nothing fits, return one row at the last level.
     """
     best = Pass(1, levels[-1])
     least = None
     for level in levels:
         one = need_of_a_row.bytes_at(level, margin) - need_of_a_row.other_bytes
-        rows = min(most_rows, int((free - need_of_a_row.other_bytes) / max(1.0, one)))
+        rows = min(filling.most_rows, int((free - need_of_a_row.other_bytes) / max(1.0, one)))
         if rows < 1:
             continue
-        time = need_of_a_row.time_at(level) + share_of_a_pass / rows
+        time = need_of_a_row.time_at(level) + filling.share_of_a_pass / rows
         if least is None or time < least:
             best = Pass(rows, level)
             least = time

@@ -131,15 +131,19 @@ def question_of(
     """Return what to ask about the largest micro-batch of a training."""
     from job.memory.devices import Rows
     from job.memory.estimate import Question
-    from job.memory.levels import LEVELS
+    from job.memory.levels import LEVELS, Filling
+    from job.training.batches import TOKENS_OF_A_PASS_ON_A_GPU
 
     section = config.training
-    count = section.batch_size
+    count = section.rows_at_once
     rows = Rows(count, lengths.longest, count * lengths.most_learned, section.packing)
     checkpointing = section.activation_checkpointing
     levels: Sequence[int | None] = LEVELS
     if checkpointing != "auto":
         levels = (1,) if checkpointing else (None,)
+    filling = None
+    if section.fills_memory:
+        filling = Filling(section.rows_of_a_step, TOKENS_OF_A_PASS_ON_A_GPU / lengths.longest)
     return Question(
         folder=folder,
         model=config.model,
@@ -147,6 +151,7 @@ def question_of(
         optimizer=section.optimizer,
         rows=rows,
         levels=levels,
+        filling=filling,
         processes=section.processes or 1,
         cards=devices.cards,
         host_bytes=free_host_bytes() - LIBRARIES_BYTES if devices.has_cpu else None,
@@ -157,6 +162,8 @@ def memory_check(question: "Question", answer: "Estimate") -> Check:
     """Return the predicted memory on each device, with a warning where it does not fit."""
     rows = question.rows
     lines = [f"predicted for {rows.count} rows of {rows.tokens:,} tokens at once"]
+    if question.filling:
+        lines = [f"predicted for rows of {rows.tokens:,} tokens, by free memory"]
     is_well = True
     for fit in answer.fits:
         lines += _lines_of(fit)
@@ -182,6 +189,7 @@ def _facts_of(question: "Question", answer: "Estimate") -> dict[str, Any]:
             "gpu": fit.card.name,
             "bytes": fit.card.memory,
             "verdict": fit.verdict,
+            "rows": fit.rows,
             "largest_rows": fit.largest_rows,
         }
         for fit in answer.fits
@@ -205,6 +213,8 @@ def _lines_of(fit: "Fit") -> list[str]:
     need = fit.need
     warning = "" if fit.verdict == "fits" else "warning: "
     rows = f"at most about {fit.largest_rows:,} such rows at once"
+    if fit.is_filled:
+        rows = f"about {fit.rows:,} such rows at once, of at most {fit.largest_rows:,} that fit"
     if not fit.largest_rows:
         rows = "not one such row fits"
     parts = []

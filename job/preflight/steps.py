@@ -16,7 +16,7 @@ def describe_steps(
     are the most that there can be, and not `is_exact`.
     """
     section = config.training
-    per_process = section.batch_size * section.gradient_accumulation_steps
+    per_process = section.rows_of_a_step
     per_step = per_process * (section.processes or 1) * nodes
     per_epoch = math.ceil(rows / per_step)
     steps = section.max_steps or math.ceil(per_epoch * section.epochs)

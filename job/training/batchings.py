@@ -105,9 +105,9 @@ def packed_lengths(lengths: Sequence[int], max_tokens: int) -> list[int]:
 
 def _batching(way: str, lengths: Sequence[int], section: TrainingSection, ranks: int) -> Batching:
     """Return what the trainer would compute in its first epoch."""
-    rows_of_a_rank = section.batch_size * section.gradient_accumulation_steps
+    rows_of_a_rank = section.rows_of_a_step
     budget = Budget(
-        section.batch_size * max(lengths),
+        section.rows_at_once * max(lengths),
         TOKENS_OF_A_PASS_ON_A_GPU if torch.cuda.is_available() else TOKENS_OF_A_PASS,
         joins_rows=way == PACKED,
     )

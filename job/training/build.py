@@ -73,7 +73,8 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
             limits=config.limits,
             needs_validation_loss=chooses_evaluation or section.patience is not None,
             wait_for_uploads=wait_for_uploads,
-            rows_at_once=section.batch_size,
+            rows_at_once=section.rows_at_once,
+            fills_memory=section.fills_memory and torch.cuda.is_available(),
             chooses_recomputation=section.activation_checkpointing == "auto" and not is_sharded,
             model=model,
             args=settings,
@@ -147,7 +148,7 @@ def _optimization(section: TrainingSection) -> dict[str, Any]:
         "num_train_epochs": section.epochs,
         "max_steps": section.max_steps or -1,
         # All rows of a step: RecapTrainer divides them into micro-batches.
-        "per_device_train_batch_size": section.batch_size * section.gradient_accumulation_steps,
+        "per_device_train_batch_size": section.rows_of_a_step,
         "gradient_accumulation_steps": 1,
         "learning_rate": section.learning_rate,
         "lr_scheduler_type": section.scheduler,
@@ -191,8 +192,7 @@ def set_intervals(settings: SFTConfig, section: TrainingSection, rows: int) -> N
 
 def steps_per_epoch(section: TrainingSection, rows: int, processes: int) -> int:
     """Return the number of optimizer steps in one pass over the rows."""
-    batches = math.ceil(rows / (section.batch_size * processes))
-    return max(1, math.ceil(batches / section.gradient_accumulation_steps))
+    return max(1, math.ceil(rows / (section.rows_of_a_step * processes)))
 
 
 def is_anything_paged(model: Model) -> bool:

@@ -15,6 +15,7 @@ from job.errors import is_out_of_memory
 from job.launch.memory import own_control_group
 from job.memory.levels import (
     LEVELS,
+    Filling,
     Need,
     fastest_pass,
     least_level,
@@ -48,11 +49,10 @@ class Recomputation:
             level = least_level(need, self._levels, free_bytes(), self._margin)
         self._set(level)
 
-    def fill(self, row_tokens: int, most_rows: int, share_of_a_pass: float) -> int:
+    def fill(self, row_tokens: int, filling: Filling) -> int:
         """Let layers recompute, and return of how many such rows a micro-batch takes least time.
 
-        It has at most `most_rows`. Each takes `share_of_a_pass` times as long as a row besides. The
-        config must not have decided on recomputation.
+        The config must not have decided on recomputation.
         """
         self.is_chosen = True
         need = measure_need(self._model, self._base, row_tokens, 1)
@@ -60,9 +60,7 @@ class Recomputation:
         if need is None:
             self._set(self._levels[-1])
             return 1
-        found = fastest_pass(
-            need, self._levels, free_bytes(), self._margin, most_rows, share_of_a_pass
-        )
+        found = fastest_pass(need, self._levels, free_bytes(), self._margin, filling)
         self._set(found.level)
         event("rows of a micro-batch by the memory that is free", rows=found.rows)
         return found.rows

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from job.config.training_sections import TrainLimitsSection
 from job.errors import PreemptedError, is_out_of_memory
+from job.memory.levels import Filling
 from job.model import Model
 from job.model.load import free_memory
 from job.prompt.encode import IGNORED
@@ -62,6 +64,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         needs_validation_loss: bool,
         wait_for_uploads: Callable[[], None],
         rows_at_once: int,
+        fills_memory: bool,
         chooses_recomputation: bool,
         **named: Any,
     ) -> None:
@@ -93,6 +96,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         )
         self.evaluation_budget = self.budget
         self._rows_at_once = rows_at_once
+        self._fills_memory = fills_memory
         self._recomputation = Recomputation(self.model, chooses_recomputation, self._ranks.count)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -153,7 +157,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         if not self._recomputation.is_chosen:
             self._choose_head(model)
             with self.compute_loss_context_manager():
-                self._recomputation.choose(max(self._lengths), self._rows_at_once)
+                self._choose_pass(inputs)
         while True:
             state = random_state()
             try:
@@ -168,6 +172,18 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
             model.zero_grad()
             free_memory()
             state.restore()
+
+    def _choose_pass(self, step: StepBatch) -> None:
+        """Choose recomputation and, if it is to fill the memory, the size of a micro-batch."""
+        longest = max(self._lengths)
+        if not self._fills_memory:
+            self._recomputation.choose(longest, self._rows_at_once)
+            return
+        share_of_a_pass = self.budget.tokens_of_a_pass / longest
+        filling = Filling(self.args.train_batch_size, share_of_a_pass)
+        rows = self._recomputation.fill(longest, filling)
+        self.budget = replace(self.budget, tokens=rows * longest)
+        step.micro_batches = self._collator.micro_batches(step.rows, self.budget)
 
     def _accumulate(
         self, model: Model, micro_batches: Sequence[Tensors], learned: torch.Tensor | None

@@ -22,6 +22,7 @@ def question(folder: Path) -> Question:
         optimizer="adamw_torch_fused",
         rows=Rows(count=2, tokens=64, learned=16),
         levels=(1,),
+        filling=None,
         processes=1,
         cards=(),
         host_bytes=1 << 30,

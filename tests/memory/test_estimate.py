@@ -10,7 +10,7 @@ from job.config.training_sections import LoraSection
 from job.gpus.cards import CARDS, Card
 from job.memory.devices import Rows
 from job.memory.estimate import Line, Question, fit_on, peak_at_level
-from job.memory.levels import LEVELS
+from job.memory.levels import LEVELS, Filling
 from job.memory.step import Peak
 
 GIB = 1 << 30
@@ -25,6 +25,7 @@ def question(**changes: Any) -> Question:
         "optimizer": "adamw_torch_fused",
         "rows": Rows(count=4, tokens=1000, learned=400),
         "levels": LEVELS,
+        "filling": None,
         "processes": 1,
         "cards": (),
         "host_bytes": None,
@@ -78,6 +79,13 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not():
     largest = fit_on(question(levels=(1,)), card(10), of_rows, LAYERS).largest_rows
     beyond = 10 * GIB - 0.55 * GIB
     assert of_rows[1].peak(largest).tensors < beyond < of_rows[1].peak(largest + 2).tensors
+
+
+@pytest.mark.parametrize(("gib", "rows"), [(40, 11), (400, 16)])
+def test_a_pass_has_as_many_rows_as_take_the_least_time(gib: float, rows: int) -> None:
+    filling = Filling(most_rows=16, share_of_a_pass=0.5)
+    fit = fit_on(question(filling=filling), card(gib), lines(10, 0.5, 1), LAYERS)
+    assert (fit.rows, fit.need.recomputed) == (rows, None)
 
 
 def test_several_processes_have_their_gradients_twice():

@@ -44,7 +44,7 @@ def question(host_bytes: int | None = None, **training: Any) -> Question:
 
 def estimate_on(card: Card, verdict: Any, rows: int, on_cpu: Need | None = None) -> Estimate:
     need = Need(1, {"base": 5 * GIB, "activations": 2 * GIB}, 8 * GIB, GIB)
-    return Estimate(SHAPE, on_cpu, (Fit(card, need, verdict, rows),))
+    return Estimate(SHAPE, on_cpu, (Fit(card, need, verdict, rows, rows=4),))
 
 
 def test_the_cpu_is_a_device_like_gpus():

@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from job.memory.levels import LEVELS, Need, Pass, fastest_pass, least_level
+from job.memory.levels import LEVELS, Filling, Need, Pass, fastest_pass, least_level
 from job.training import recomputation
 from job.training.recomputation import Recomputation, levels_of, measure_need, set_level
 
@@ -101,12 +101,12 @@ def test_less_memory_makes_more_layers_recompute(free, wanted):
 )
 def test_rows_that_pass_at_once_take_the_least_time(free, wanted):
     need = Need(activation_bytes=800, other_bytes=0, layers=LAYERS)
-    assert fastest_pass(need, LEVELS, free, 1.25, 16, share_of_a_pass=0.1) == wanted
+    assert fastest_pass(need, LEVELS, free, 1.25, Filling(16, share_of_a_pass=0.1)) == wanted
 
 
 def test_rows_share_a_pass_by_recomputation_where_passes_are_dear():
     need = Need(activation_bytes=800, other_bytes=0, layers=LAYERS)
-    found = fastest_pass(need, LEVELS, 1999, 1.25, 16, share_of_a_pass=10)
+    found = fastest_pass(need, LEVELS, 1999, 1.25, Filling(16, share_of_a_pass=10))
     assert found == Pass(15, 1)
 
 
@@ -114,7 +114,7 @@ def test_rows_share_a_pass_by_recomputation_where_passes_are_dear():
 def test_a_micro_batch_is_as_large_as_its_memory_allows(free, wanted, monkeypatch):
     monkeypatch.setattr(recomputation, "free_bytes", lambda: free)
     chosen = Recomputation(Adapted(), is_by_memory=True)
-    assert chosen.fill(row_tokens=30, most_rows=16, share_of_a_pass=1) == wanted
+    assert chosen.fill(30, Filling(16, share_of_a_pass=1)) == wanted
     assert chosen.is_chosen
 
 
