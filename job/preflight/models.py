@@ -101,7 +101,9 @@ def training_checks(
         return [model], None
     embeddings = examined.base.embeddings
     parameters = examined.base.four_bit.total
-    serving = check("serving", lambda: describe_serving_of_training(config, parameters), "serve")
+    serving, _ = check_value(
+        "serving", lambda: describe_serving_of_training(config, parameters, small.folder), "serve"
+    )
     asked, prompt = check_value(
         "prompt",
         lambda: _describe_prompt(config.prompt, small, embeddings, cleaning, begun),

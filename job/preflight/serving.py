@@ -5,6 +5,8 @@ from typing import Any
 
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.data_sections import CleaningStep
+from job.config.sections import AdapterModelSection, GenerationSection
+from job.errors import ConfigError
 from job.inference.choose import refusal
 from job.inference.serving import Reading
 from job.inference.summaries import check_budget
@@ -26,8 +28,11 @@ BESIDE_VLLM = (
 )
 
 
-def describe_serving_of_training(config: TrainConfig, parameters: int) -> str:
-    """Return how the adapter is to serve, on which its scores are taken, and what that needs."""
+def describe_serving_of_training(config: TrainConfig, parameters: int, folder: Path) -> Found[None]:
+    """Return how the adapter is to serve, on which its scores are taken, and what that needs.
+
+    `folder` has the small files of the base.
+    """
     serve = config.serve
     quantization = f"quantization {serve.quantization or 'none'}"
     parts = [quantization, f"dtype {serve.dtype}", f"adapter {serve.adapter_weights}"]
@@ -44,11 +49,14 @@ def describe_serving_of_training(config: TrainConfig, parameters: int) -> str:
             f"about {size * parameters / 1e9:.2g} GB for the base's weights, once the training's "
             "memory is free; where they do not fit, the adapter is published without scores"
         )
+    without = "publishes no scores"
+    if config.publish.gate is not None:
+        without = "publishes no scores and passes no gate (76)"
+    why = _why_nowhere(config, folder)
+    if why is not None:
+        lines.append(f"warning: this training {without}: {why} (keys of serve)")
     if not is_installed():
         if serve.engine == "vllm" or serve.tensor_parallel > 1:
-            without = "publishes no scores"
-            if config.publish.gate is not None:
-                without = "publishes no scores and passes no gate (76)"
             lines.append(
                 f"warning: vLLM is not installed here: a training without it {without}; `recap "
                 "evaluate` scores and judges where it is"
@@ -58,7 +66,23 @@ def describe_serving_of_training(config: TrainConfig, parameters: int) -> str:
                 "vLLM is not installed here: a training without it judges transformers, and nights "
                 "then serve with that; `recap evaluate` judges vLLM where it is"
             )
-    return "\n".join(lines)
+    return Found("\n".join(lines), None, is_known=why is None)
+
+
+def _why_nowhere(config: TrainConfig, folder: Path) -> str | None:
+    """Return why no machine can serve the adapter as the section `serve` says; None if one can."""
+    serve = config.serve
+    section = AdapterModelSection(
+        base=config.model.base, quantization=serve.quantization, dtype=serve.dtype
+    )
+    if serve.adapter_weights == "merged":
+        try:
+            read_quantization(folder, config.model.base, section, is_merging=True)
+        except ConfigError as error:
+            return str(error)
+    if serve.engine != "vllm" and serve.tensor_parallel == 1:
+        return None
+    return _why_not_vllm(folder, section, config.generation, serve.tensor_parallel)
 
 
 def describe_serving_of_adapter(
@@ -98,12 +122,19 @@ def describe_engine(
     if not insists_on_vllm:
         return Found(config.engine, None)
 
-    reason = why_not_by_settings(folder, section, config.generation)
-    heads = attention_heads(folder)
-    if reason is None and heads is not None:
-        reason = why_not_shared(heads, config.tensor_parallel)
+    reason = _why_not_vllm(folder, section, config.generation, config.tensor_parallel)
     if reason is not None:
         raise refusal(config.tensor_parallel, reason)
     if not is_installed():
         return Found(f"where the job runs: {MISSING}", None, is_known=False)
     return Found("vLLM is installed here; it checks the rest when it starts", None)
+
+
+def _why_not_vllm(
+    folder: Path, section: AdapterModelSection, generation: GenerationSection, tensor_parallel: int
+) -> str | None:
+    reason = why_not_by_settings(folder, section, generation)
+    heads = attention_heads(folder)
+    if reason is None and heads is not None:
+        reason = why_not_shared(heads, tensor_parallel)
+    return reason

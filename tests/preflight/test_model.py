@@ -177,3 +177,13 @@ def test_attention_that_only_a_gpu_has_is_not_refused_elsewhere(training, base, 
     section = ModelSection(base=str(base), attention=attention)
     with pytest.raises(ConfigError, match=r"^model\.attention: flash_attention_. needs a package"):
         make_skeleton(base, section)
+
+
+def test_a_plan_warns_of_serving_that_no_machine_can_do(training, base):
+    """The training would end without scores, after all its hours."""
+    found = training(base, serve={"engine": "vllm", "tensor_parallel": 3})
+    assert found.error is None
+    said = line_of(found, "serving")
+    assert "warning: this training publishes no scores: the 4 attention heads" in said
+    assert "set tensor_parallel to one of 1, 2, 4 (keys of serve)" in said
+    assert "this training" not in line_of(training(base, serve={"engine": "vllm"}), "serving")
