@@ -26,7 +26,7 @@ from job.preflight.duration import (
 if TYPE_CHECKING:  # it imports torch
     from job.memory.estimate import Estimate
 
-COLUMNS = 3  # of a table that fits into 100 characters
+COLUMNS = 2  # of a table that fits into a terminal of 80 columns
 MAX_INSTANCES = 8
 NO_DEVICE = "for hours and cost, name GPUs that hold it with --gpu"
 SIZE_OF_A_PRODUCT = 1024

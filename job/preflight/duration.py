@@ -254,7 +254,7 @@ def facts_of(durations: Durations) -> dict[str, Any]:
 
 
 def _row(name: str, cells: Sequence[str] | Mapping[str, Any]) -> str:
-    return f"{name:20}{''.join(f'{cell:22}' for cell in cells)}".rstrip()
+    return f"{name:18}{''.join(f'{cell:21}' for cell in cells)}".rstrip()
 
 
 def _shown(seconds: float) -> tuple[str, str]:

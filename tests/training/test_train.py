@@ -78,6 +78,9 @@ def test_a_run_leaves_an_adapter_that_loads_anywhere(
     phases = ("plan", "import", "prepare", "load", "first_step")
     assert all(journal["facts"]["timings"][f"{phase}_seconds"] >= 0 for phase in phases)
     assert done.stderr.count('"message": "phases"') == 1
+    left = [json.loads(line) for line in done.stderr.splitlines() if '"time left"' in line]
+    assert left[0]["steps"] > left[-1]["steps"] == left[-1]["evaluations"] == 0
+    assert left[-1]["seconds"] == left[-1]["scoring"] > 0, "samples predict the scores"
     weights = journal["facts"]["weights"]
     assert (weights["quantization"], weights["in_4_bits"]) == ("nf4-double", 81_920)
     assert (run / "config.yaml").exists()
