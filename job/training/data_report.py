@@ -65,8 +65,8 @@ def rows_lines(
     ]
     if counts.shortened:
         lines.append(
-            f"{counts.shortened:,} without some turns: they lose {counts.dropped_turns:,} turns "
-            f"of {counts.dropped_tokens:,} tokens"
+            f"warning: {counts.shortened:,} of these lose {counts.dropped_turns:,} turns of "
+            f"{counts.dropped_tokens:,} tokens to fit into training.max_tokens"
         )
     if counts.excluded:
         lines.append(f"warning: {counts.excluded:,} fit no way and are left out")

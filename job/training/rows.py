@@ -7,7 +7,7 @@ the conversations nor the rows have to be in memory at once.
 import json
 import os
 from collections import Counter, deque
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,11 +43,11 @@ class RowCounts:
     first_excluded: str = ""  # why it does not fit
     largest_id: int = 0
     by_learned_tokens: Mapping[int, int] = field(default_factory=dict)  # rows by what they learn
-    unlearned: int | None = None  # number of the first row without any token to learn, from 1
+    unlearned: int | None = None  # number of the first row that learns no more than the end, from 1
     endless: int | None = None  # number of the first row that does not learn to end, from 1
 
-    def with_batch(self, encoded: Encoded, ends: Container[int]) -> "RowCounts":
-        """Return the counts with those of more rows. A summary ends with one of `ends`."""
+    def with_batch(self, encoded: Encoded, end: Sequence[int]) -> "RowCounts":
+        """Return the counts with those of more rows. A summary ends with the tokens `end`."""
         rows = _rows_of(encoded)
         lengths = [len(row.input_ids) for row in rows]
         largest_ids = [max(row.input_ids) for row in rows]
@@ -58,10 +58,10 @@ class RowCounts:
         for number, row in enumerate(rows, self.rows + 1):
             tokens = len(row.labels) - row.labels.count(IGNORED)
             learned[tokens] += 1
-            if not tokens:
-                unlearned = unlearned or number
-            elif row.labels[-1] not in ends:
+            if tokens and row.labels[-1] != end[-1]:
                 endless = endless or number
+            elif tokens <= len(end):
+                unlearned = unlearned or number
         return RowCounts(
             rows=self.rows + len(rows),
             tokens=self.tokens + sum(lengths),
@@ -183,10 +183,10 @@ def write_rows(conversations: Iterable[Conversation], settings: RowSettings, fil
     ids = pa.list_(pa.int32())
     schema = pa.schema({"input_ids": ids, "labels": ids})
     counts = RowCounts()
-    ends = frozenset(settings.encoder.end_ids()[-1:])
+    end = settings.encoder.end_ids()
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
         for encoded in _encode(conversations, settings):
-            counts = counts.with_batch(encoded, ends)
+            counts = counts.with_batch(encoded, end)
             rows = _rows_of(encoded)
             columns = [[row.input_ids for row in rows], [row.labels for row in rows]]
             arrays = [pa.array(column, type=ids) for column in columns]
@@ -251,8 +251,9 @@ def _check_learned(split: str, counts: RowCounts) -> None:
     """Raise DataError for rows that would teach a model nothing, or to go on for ever."""
     if counts.unlearned is not None:
         raise DataError(
-            f"row {counts.unlearned} of {counts.rows} of {split} has no token to learn: its "
-            "reference is empty once it is encoded; mend it, or remove the conversation"
+            f"row {counts.unlearned} of {counts.rows} of {split} teaches nothing but the end: its "
+            "reference has no token once it is encoded; mend it, remove the conversation, or use a "
+            "base whose tokenizer knows its characters"
         )
     if counts.endless is not None:
         raise DataError(

@@ -1,6 +1,7 @@
 """Claims about what a plan finds in the data, and that the training then reports the same."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,20 @@ def test_references_that_would_be_cut_are_found(training):
     assert "raise generation.max_new_tokens, or the limit" in str(ended.error)
     with pytest.raises(DataError, match="1 of 17 references of train are longer"):
         prepared(config)
+
+
+def test_a_reference_that_the_tokenizer_drops_is_found(training, base_folder, tmp_path):
+    """It has three words and more, but a tokenizer without bytes leaves out what it lacks."""
+    base = tmp_path / "base"
+    shutil.copytree(base_folder, base)
+    tokenizer = json.loads((base / "tokenizer.json").read_text(encoding="utf-8"))
+    del tokenizer["model"]["vocab"]["~"]
+    (base / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    lines = [*records(8), spoken(0, LONG[:10], "~" * 40)]
+    found = plan_training(training(lines, model={"base": str(base)}))
+    assert found.error is not None
+    assert found.error.exit_code == ExitCode.DATA
+    assert "row 17 of 17 of train teaches nothing but the end" in str(found.error)
 
 
 def test_rows_that_lose_turns_are_an_error_beyond_their_limit(training):

@@ -13,10 +13,9 @@ from job.preflight.training import plan_training
 from tests.training.conftest import records, write_jsonl
 
 
-def facts_of(config: dict[str, Any], name: str) -> Any:
+def facts_of(config: dict[str, Any]) -> dict[str, Any]:
     found = plan_training(TrainConfig.model_validate(config))
-    (check,) = [each for each in found.checks if each.name == name]
-    return check.facts
+    return {check.name: check.facts for check in found.checks}
 
 
 def of_mixed_lengths(count: int) -> list[dict[str, Any]]:
@@ -26,6 +25,7 @@ def of_mixed_lengths(count: int) -> list[dict[str, Any]]:
     return lines
 
 
+@pytest.mark.faults  # half a minute: each plans, loads a base, and trains
 @pytest.mark.parametrize(
     "section",
     [
@@ -38,10 +38,11 @@ def of_mixed_lengths(count: int) -> list[dict[str, Any]]:
 def test_a_training_makes_the_steps_and_passes_of_its_plan(
     config, trainer_of, places, tmp_path, section
 ):
-    write_jsonl(tmp_path / "train.jsonl", of_mixed_lengths(27))
+    write_jsonl(tmp_path / "train.jsonl", of_mixed_lengths(9))
     config["training"] |= section | {"epochs": 1.5, "gradient_accumulation_steps": 2}
-    steps = facts_of(config, "steps")
-    (planned,) = [each for each in facts_of(config, "batches").values() if each["is_chosen"]]
+    facts = facts_of(config)
+    steps = facts["steps"]
+    (planned,) = [each for each in facts["batches"].values() if each["is_chosen"]]
     trainer = trainer_of(config, sample_summaries=0)
     assert len(trainer.train_dataset) == steps["rows"]
 
@@ -64,8 +65,9 @@ def test_two_processes_make_the_steps_and_count_the_rows_of_their_plan(
 ):
     write_jsonl(tmp_path / "train.jsonl", of_mixed_lengths(27))
     config["training"] |= {"epochs": 1.5, "max_tokens": 520, "processes": 2, "packing": packing}
-    steps = facts_of(config, "steps")["steps"]
-    rows = facts_of(config, "rows")
+    facts = facts_of(config)
+    steps = facts["steps"]["steps"]
+    rows = facts["rows"]
     assert rows["train"]["dropped_turns"] > 0
 
     words = [sys.executable, "-m", "job", "train", str(write_config(config))]

@@ -50,6 +50,7 @@ def varied(count, seed=5):
         turns = [Turn(rng.choice(["customer", "agent", "bot"]), text(most)) for _ in range(8)]
         turns.append(Turn("agent", "Bye."))
         references = [text(6) for _ in range(rng.randrange(1, 3))] + [text(rng.choice([6, 6, 200]))]
+        references = [f"{reference} done" for reference in references]  # none is empty
         source = Source("data.jsonl", number + 1)
         found.append(Conversation(f"c{number}", tuple(turns), source, tuple(references)))
     return found
@@ -186,6 +187,10 @@ class Faulty(Encoder):
         return rows
 
 
+class Empty(Faulty):
+    lost = slice(None, -1)
+
+
 class Endless(Faulty):
     lost = slice(-1, None)
 
@@ -193,7 +198,8 @@ class Endless(Faulty):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Faulty, "row 4 of 8 of train has no token to learn"),
+        (Faulty, "row 4 of 8 of train teaches nothing but the end"),
+        (Empty, "row 4 of 8 of train teaches nothing but the end"),
         (Endless, "row 4 of 8 of train does not learn the token that ends a summary"),
     ],
 )
