@@ -24,6 +24,7 @@ Config = TrainConfig | SummarizeConfig | EvaluateConfig
 
 GIB = 1 << 30
 MIN_SHARED_BYTES = GIB  # as recap's own image is started with; docker's default is 64 MiB
+BYTES_OF_A_TRAINED_WEIGHT = 4  # an adapter is trained in float32
 BFLOAT16_SINCE = (8, 0)  # compute capability
 ELSEWHERE = Check(
     "machine",
@@ -62,10 +63,12 @@ class _Need:
     what: str
 
 
-def machine_checks(config: Config, host: Host | None = None) -> list[Check]:
-    """Return the checks of this machine. Asks the base for its sizes; imports torch on a GPU."""
-    host = host or Host()
-    found = [check_value("disk", lambda: check_disk(config, host))[0]]
+def machine_checks(config: Config, host: Host, trained: int | None = None) -> list[Check]:
+    """Return the checks of this machine. Asks the base for its sizes; imports torch on a GPU.
+
+    `trained` is the number of parameters that a training changes, if known.
+    """
+    found = [check_value("disk", lambda: check_disk(config, host, trained))[0]]
     gpu, findings = check_value("gpu", lambda: check_gpu(config, host))
     found.append(gpu)
     gpus = findings.gpus if findings else 0
@@ -84,13 +87,13 @@ def _as_warning(found: Check) -> Check:
     return Check(found.name, f"warning: on this machine: {found.error}", is_known=False)
 
 
-def check_disk(config: Config, host: Host) -> Found[None]:
+def check_disk(config: Config, host: Host, trained: int | None = None) -> Found[None]:
     """Compare what will be written here with what is free, by file system.
 
-    Raise OutputError if the weights of the base, or the merged ones, do not fit.
+    Raise OutputError if the weights of the base, a checkpoint and the merged weights do not fit.
     """
     try:
-        needs = _needs(config)
+        needs = _needs(config, trained)
     except RecapError:
         return Found("not checked: the size of the base is not known", None, is_known=False)
     if not needs:
@@ -104,7 +107,7 @@ def check_disk(config: Config, host: Host) -> Found[None]:
         folder = same[0].folder
         needed, free = sum(need.size for need in same), host.free(folder)
         purposes = " and ".join(need.what for need in same)
-        amounts = f"{purposes} need {needed / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free"
+        amounts = f"{purposes}: {needed / GIB:.1f} GiB needed, {free / GIB:.1f} GiB free"
         if needed > free:
             raise OutputError(
                 f"{folder}: {amounts}: make room, or set RECAP_CACHE, RECAP_WORK and HF_HOME to a "
@@ -119,13 +122,18 @@ def check_disk(config: Config, host: Host) -> Found[None]:
     return Found("\n".join(lines), None)
 
 
-def _needs(config: Config) -> list[_Need]:
-    """Return what will be written. Checkpoints of an adapter are small beside it."""
+def _needs(config: Config, trained: int | None) -> list[_Need]:
+    """Return what will be written, whose room the job requires, too."""
     missing = _missing(config)
     needs = []
     if missing is not None and missing.size:
         folder = _existing(missing.folder)
         needs.append(_Need(folder, missing.size, "weights that are not there yet"))
+    if trained is not None:
+        from job.training.uploads import checkpoint_bytes
+
+        size = checkpoint_bytes(BYTES_OF_A_TRAINED_WEIGHT * trained)
+        needs.append(_Need(_existing(work_path()), size, "a checkpoint"))
     if isinstance(config, TrainConfig) and config.publish.merged and missing is not None:
         from job.training.merged import merged_bytes
 

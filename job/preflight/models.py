@@ -94,7 +94,8 @@ def training_checks(
         lines = [examined.base.text(), examined.adapter_text(), *doubts]
         if config.training.distribution == "fsdp":
             lines += advice_against_sharding(examined.base.four_bit)
-        return Found("\n".join(lines), examined, is_known=not doubts)
+        facts = {"trained_parameters": examined.trained_parameters}
+        return Found("\n".join(lines), examined, is_known=not doubts, facts=facts)
 
     model, examined = check_value("model", examine, "model.base")
     if examined is None:

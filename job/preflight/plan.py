@@ -47,7 +47,10 @@ def plan(config: Config, devices: Devices = NONE_NAMED, is_here: bool = True) ->
     host = Host()
     if _on_s3(config) and not host.is_the_jobs:
         checks.append(AS_A_PERSON)
-    return replace(planned, checks=[*checks, *machine_checks(config, host)])
+    trained = None
+    for found in checks:
+        trained = found.facts.get("trained_parameters", trained)
+    return replace(planned, checks=[*checks, *machine_checks(config, host, trained)])
 
 
 def _plan_command(config: Config, devices: Devices) -> Plan:

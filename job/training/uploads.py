@@ -180,13 +180,18 @@ class Uploads:
             warn("the TensorBoard files were not copied: trying again later", why=str(error))
 
 
+def checkpoint_bytes(trainable_bytes: int) -> int:
+    """Return the room that a checkpoint of trained weights of so many bytes takes on a disk."""
+    return COPIES_OF_TRAINED_WEIGHTS * trainable_bytes + OTHER_FILES_BYTES
+
+
 def make_room(folder: Path, trainable_bytes: int, wait: Callable[[], None]) -> None:
     """Collective: make sure that the disk of every rank has room for a checkpoint.
 
     If one has not, call `wait`, which returns once earlier checkpoints are in storage and deleted
     here. Raise OutputError on every rank if it still has not.
     """
-    needed = COPIES_OF_TRAINED_WEIGHTS * trainable_bytes + OTHER_FILES_BYTES
+    needed = checkpoint_bytes(trainable_bytes)
     if not anywhere(shutil.disk_usage(folder).free < needed):
         return
 

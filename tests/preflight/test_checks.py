@@ -45,6 +45,7 @@ def test_an_unknown_scheme_is_one_line_of_the_plan_with_its_key(tmp_path, base_f
     passed = [name for name, check in found.items() if not check.error]
     of_the_base = ["base", "model", "serving", "prompt"]
     of_the_rows = ["rows", "batches", "steps", "example"]
+    assert "a checkpoint: " in found["disk"].found
     of_the_machine = ["memory", "time", "disk", "gpu"]
     assert passed == ["data", "contents", *of_the_base, *of_the_rows, *of_the_machine]
 

@@ -13,6 +13,7 @@ from job.gpus.findings import Torch
 from job.gpus.machine import Machine
 from job.preflight.checks import Check
 from job.preflight.machine import Host, check_gpu, check_shared_memory, machine_checks
+from job.training.uploads import checkpoint_bytes
 from tests.gpus.fake_cuda import TORCH, Libcuda, machine
 
 pytestmark = pytest.mark.usefixtures("places")
@@ -52,7 +53,7 @@ def test_a_disk_without_room_for_the_base_ends_as_the_job_would(s3, base_folder,
     config = training(model={"base": f"{s3.uri}/base"})
     size = (base_folder / "model.safetensors").stat().st_size
     well = by_name(machine_checks(config, host(free=size)))["disk"]
-    assert (well.mark, "weights that are not there yet" in well.found) == ("✓", True)
+    assert (well.mark, "weights that are not there yet: " in well.found) == ("✓", True)
     found = by_name(machine_checks(config, host(free=size - 1)))["disk"]
     assert isinstance(found.error, OutputError)
     assert "set RECAP_CACHE, RECAP_WORK and HF_HOME to a larger disk" in found.found
@@ -79,11 +80,19 @@ def test_a_base_of_the_hub_is_measured_without_a_weight(hub, base_folder, traini
     assert not [each for each in hub.requests if "safetensors" in each.path]
 
 
+def test_a_checkpoint_needs_the_room_that_a_training_requires(training):
+    room = checkpoint_bytes(4 * 1000)
+    well = by_name(machine_checks(training(), host(free=room), 1000))["disk"]
+    found = by_name(machine_checks(training(), host(free=room - 1), 1000))["disk"]
+    assert (well.error, type(found.error)) == (None, OutputError)
+    assert "a checkpoint: " in found.found
+
+
 def test_merged_weights_need_room_for_16_bits_each(training, base_folder):
     merged = {"merged": True}
     found = by_name(machine_checks(training(publish=merged), host(free=0)))["disk"]
     assert found.error is not None
-    assert "merged weights need" in found.found
+    assert "merged weights: " in found.found
 
 
 def test_a_cache_that_cannot_be_written_is_found(s3, base_folder, training, monkeypatch):
