@@ -21,6 +21,7 @@ import click
 from job.arguments import parse_variables, takes_config
 from job.errors import ExitCode, RecapError, Stopped, bug, unwritable
 from job.evaluation.commands import champion
+from job.feedback.commands import feedback
 from job.preflight.commands import plan, print_plan
 from job.submit.commands import submit
 
@@ -284,11 +285,12 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
 
 recap.add_command(plan)
 recap.add_command(champion)
+recap.add_command(feedback)
 recap.add_command(submit)
 
 
 @recap.command(epilog="\b\nExample: recap schema train > recap-train.schema.json")
-@click.argument("command", type=click.Choice(["train", "summarize", "evaluate"]))
+@click.argument("command", type=click.Choice(["train", "summarize", "evaluate", "feedback"]))
 def schema(command: Any) -> None:
     """Print the JSON Schema of a config, for editors."""
     from job.config.reference import schema as schema_of

@@ -212,7 +212,7 @@ def test_a_stop_signal_after_the_end_does_not_change_how_it_ended(tmp_path, numb
 def test_help_names_every_command_and_each_has_an_example(recap):
     whole = recap("--help")
     assert whole.code == 0
-    for command in ("train", "summarize", "evaluate", "plan", "schema", "demo"):
+    for command in ("train", "summarize", "evaluate", "feedback", "plan", "schema", "demo"):
         assert f"\n  {command} " in whole.out
         example = recap(command, "--help").out.splitlines()[-1]
         assert example.startswith(f"  Example: recap {command}"), "on one line, to be copied"
@@ -240,7 +240,7 @@ def test_wrong_command_line_ends_with_2_and_a_suggestion(recap, folder):
     assert "'date' is not NAME=VALUE" in recap("plan", "c.yaml", "--var", "date").err
 
 
-@pytest.mark.parametrize("command", ["train", "summarize", "evaluate", "plan"])
+@pytest.mark.parametrize("command", ["train", "summarize", "evaluate", "feedback", "plan"])
 def test_a_command_without_config_asks_for_one_as_help_does(recap, command):
     result = recap(command)
     assert result.code == ExitCode.USAGE
@@ -276,7 +276,7 @@ def test_date_is_asked_for(recap, folder):
     assert "{date} has no value; give --var date=2026-01-31" in result.err
 
 
-@pytest.mark.parametrize("command", ["train", "summarize", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "summarize", "evaluate", "feedback"])
 def test_schema_is_printed_as_json(recap, command):
     result = recap("schema", command)
     assert json.loads(result.out)["required"][0] == "run"

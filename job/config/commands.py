@@ -5,6 +5,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from job.config.data_sections import DataSection, ReadingSection
+from job.config.feedback_sections import (
+    FeedbackLimitsSection,
+    FeedbackSplitSection,
+    FieldsSection,
+)
 from job.config.gate_sections import PromotionSection
 from job.config.scoring_sections import EvaluationScoringSection, ScoringSection
 from job.config.sections import (
@@ -264,12 +269,61 @@ class EvaluateConfig(Section):
         return self
 
 
-Command = Literal["train", "summarize", "evaluate"]
-Config = TrainConfig | SummarizeConfig | EvaluateConfig
-CONFIGS: dict[Command, type[TrainConfig] | type[SummarizeConfig] | type[EvaluateConfig]] = {
+class FeedbackConfig(Section):
+    """`recap feedback`: join agents' verdicts with summaries; report; write data to train on."""
+
+    run: RunName = Field(description="Name of the run in logs, in the report and in the manifest.")
+    verdicts: Uris = Field(
+        description="Agents' verdicts: a file, a prefix, or a list of them. JSON lines, CSV and "
+        "Parquet are read, plain or compressed."
+    )
+    nights: Uris = Field(
+        description="Outputs of recap summarize that the agents have read: an output, a prefix "
+        "below which outputs are, or a list of them."
+    )
+    output: Uri = Field(
+        description="Folder or prefix for the report and for the folders sft, pairs and thumbs."
+    )
+    conversations_at: Uris | None = Field(
+        None,
+        description="Conversations of the nights, if they are not where the nights read them. They "
+        "are found by their content.",
+    )
+    fields: FieldsSection = FieldsSection()
+    evaluation_sets: Uris | None = Field(
+        None,
+        description="Conversations that evaluations use: a file, a prefix, or a list of them. What "
+        "repeats one of them, exactly or nearly, is left out of the data.",
+    )
+    champion: Uri | None = Field(
+        None,
+        description="Adapter that serves, or its pointer (.json). The conversations that it was "
+        "judged on, by its own records, are evaluation sets too.",
+    )
+    data: ReadingSection = ReadingSection()
+    split: FeedbackSplitSection = FeedbackSplitSection()
+    limits: FeedbackLimitsSection = FeedbackLimitsSection()
+    storage: StorageSection = StorageSection()
+
+    @field_validator("output")
+    @classmethod
+    def _output_is_a_folder(cls, uri: str) -> str:
+        if looks_like_a_file(uri):
+            raise ValueError(
+                f"'{uri}' would be a folder of that name: feedback leaves several files; "
+                "name a folder, or end it with a slash"
+            )
+        return uri
+
+
+Command = Literal["train", "summarize", "evaluate", "feedback"]
+ModelConfig = TrainConfig | SummarizeConfig | EvaluateConfig  # of the commands that run a model
+Config = ModelConfig | FeedbackConfig
+CONFIGS: dict[Command, type[Config]] = {
     "train": TrainConfig,
     "summarize": SummarizeConfig,
     "evaluate": EvaluateConfig,
+    "feedback": FeedbackConfig,
 }
 
 

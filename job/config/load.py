@@ -15,6 +15,7 @@ from job.config.commands import (
     Command,
     Config,
     EvaluateConfig,
+    FeedbackConfig,
     SummarizeConfig,
     TrainConfig,
 )
@@ -62,6 +63,14 @@ def load_config(
     variables: Mapping[str, str] = NO_VARIABLES,
     metrics: Sequence[KnownMetric] = (),
 ) -> EvaluateConfig: ...
+@overload
+def load_config(
+    command: Literal["feedback"],
+    source: ConfigText,
+    overrides: Sequence[str] = (),
+    variables: Mapping[str, str] = NO_VARIABLES,
+    metrics: Sequence[KnownMetric] = (),
+) -> FeedbackConfig: ...
 @overload
 def load_config(
     command: Command | None,
@@ -129,7 +138,7 @@ def resolved_yaml(config: Config) -> str:
     they are taken from the adapter.
     """
     plain = escape_variables(to_plain(config))
-    if not isinstance(config, TrainConfig) and config.adapter is not None:
+    if isinstance(config, SummarizeConfig | EvaluateConfig) and config.adapter is not None:
         for name in {*SERVING_KEYS, *READING_KEYS} - config.model_fields_set:
             del plain[name]
         for section, names in SERVING_KEYS_BY_SECTION.items():

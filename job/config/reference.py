@@ -41,6 +41,7 @@ ABOUT = {
     "summarize": "`recap summarize`: one summary or one reject for each record of the input",
     "evaluate": "`recap evaluate`: an adapter, or a file of summaries, against references and "
     "floors",
+    "feedback": "`recap feedback`: agents' verdicts, joined with the summaries that they are about",
 }
 
 

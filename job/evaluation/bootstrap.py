@@ -63,7 +63,7 @@ def mean_intervals(
     for column, is_share in enumerate(shares or ()):
         own = values[~np.isnan(values[:, column]), column]
         if is_share and len(own) > 1 and np.isin(own, (0, 1)).all():
-            intervals[column] = _wilson(int(own.sum()), len(own))
+            intervals[column] = wilson(int(own.sum()), len(own))
     return intervals
 
 
@@ -170,7 +170,7 @@ def _student_quantile(freedom: int) -> float:
     )
 
 
-def _wilson(hits: int, count: int) -> Interval:
+def wilson(hits: int, count: int) -> Interval:
     """Return a share with its score interval (Wilson 1927), which has a width at 0 and at 1."""
     share, square = hits / count, NORMAL_QUANTILE**2
     middle = (hits + square / 2) / (count + square)

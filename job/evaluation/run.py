@@ -12,6 +12,7 @@ from typing import Any
 from job.config.commands import EvaluateConfig
 from job.config.data_sections import CleaningStep
 from job.config.gate_mistakes import needs_base
+from job.config.sections import as_list, to_plain
 from job.conversations.cleaning import clean_all, resolve_steps
 from job.conversations.record import Conversation
 from job.errors import RetryError
@@ -151,6 +152,11 @@ def _fetch(config: EvaluateConfig, champion: Champion) -> _Model:
 def _facts(config: EvaluateConfig, model: _Model | None) -> dict[str, Any]:
     """Return what the manifest has beside its files."""
     facts: dict[str, Any] = {"run": config.run, "summaries": config.summaries, "adapter": None}
+    # What was scored: data to train on must not have it.
+    inputs = {"input": as_list(config.input)}
+    for section in config.publish.regressions:
+        inputs[f"older set {section.name}"] = as_list(section.input)
+    facts |= {"inputs": inputs, "data": to_plain(config.data)}
     if model is None:
         return facts
     adapter = model.adapter

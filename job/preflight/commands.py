@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @takes_config
 @click.option(
     "--command",
-    type=click.Choice(["train", "summarize", "evaluate"]),
+    type=click.Choice(["train", "summarize", "evaluate", "feedback"]),
     help="Command that the config is for; by default the one whose keys fit.",
 )
 @click.option(

@@ -3,12 +3,13 @@
 Takes a config and returns a Plan. Reads the data whole and asks every store that the job will use.
 Fetches no weights: a base is asked by its small files, as a model without weights, for which torch
 is imported (some seconds). One module for each command beside this one: `training`, `summarizing`,
-`evaluating`. What every command asks is here: the clock of its store, and this machine.
+`evaluating`, `feedback`. What every command that runs a model asks is here: the clock of its store,
+and this machine.
 """
 
 from dataclasses import replace
 
-from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
+from job.config.commands import Config, FeedbackConfig, ModelConfig, SummarizeConfig, TrainConfig
 from job.config.sections import as_list
 from job.errors import ExitCode
 from job.preflight.access import check_clock
@@ -18,8 +19,6 @@ from job.preflight.evaluating import plan_evaluation
 from job.preflight.machine import ELSEWHERE, Host, machine_checks
 from job.preflight.summarizing import plan_summarizing
 from job.preflight.training import plan_training
-
-Config = TrainConfig | SummarizeConfig | EvaluateConfig
 
 # After one of these, the service would only refuse once more.
 REFUSED = (ExitCode.RETRY, ExitCode.FORBIDDEN)
@@ -38,6 +37,11 @@ def plan(config: Config, devices: Devices = NONE_NAMED, is_here: bool = True) ->
 
     `devices` are those that it might run on. `is_here` is False for a job of a cluster.
     """
+    if isinstance(config, FeedbackConfig):
+        # It draws pages, for which a light installation, which only submits, has no library.
+        from job.preflight.feedback import plan_feedback
+
+        return plan_feedback(config)
     planned = _plan_command(config, devices)
     if planned.done:
         return planned
@@ -53,7 +57,7 @@ def plan(config: Config, devices: Devices = NONE_NAMED, is_here: bool = True) ->
     return replace(planned, checks=[*checks, *machine_checks(config, host, trained)])
 
 
-def _plan_command(config: Config, devices: Devices) -> Plan:
+def _plan_command(config: ModelConfig, devices: Devices) -> Plan:
     if isinstance(config, TrainConfig):
         return plan_training(config, devices=devices)
     if isinstance(config, SummarizeConfig):
@@ -61,7 +65,7 @@ def _plan_command(config: Config, devices: Devices) -> Plan:
     return plan_evaluation(config)
 
 
-def _clock_checks(config: Config, planned: Plan) -> list[Check]:
+def _clock_checks(config: ModelConfig, planned: Plan) -> list[Check]:
     """Return the check of the clock, which S3 alone compares with its own."""
     uris = _on_s3(config)
     if not uris:
@@ -71,6 +75,6 @@ def _clock_checks(config: Config, planned: Plan) -> list[Check]:
     return [check_value("clock", lambda: check_clock(uris[0], config.storage))[0]]
 
 
-def _on_s3(config: Config) -> list[str]:
+def _on_s3(config: ModelConfig) -> list[str]:
     data = config.data.train if isinstance(config, TrainConfig) else config.input
     return [uri for uri in (config.output, *as_list(data)) if uri.startswith("s3://")]

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from job.config.commands import Config, EvaluateConfig, SummarizeConfig, TrainConfig
+from job.config.commands import EvaluateConfig, ModelConfig, SummarizeConfig, TrainConfig
 from job.config.scoring_sections import ScoringSection
 from job.config.sections import StorageSection, as_list, names_one_file
 from job.errors import AlreadyExistsError, ConfigError, RecapError
@@ -21,7 +21,7 @@ from job.submit.submission import DIGEST_DIGITS, Place
 CONFIGS = "_configs"  # names that begin with _ are no input of anything
 
 
-def models_read(config: Config) -> list[Place]:
+def models_read(config: ModelConfig) -> list[Place]:
     """Return the base, the adapters with theirs, and the models of metrics that the job reads.
 
     If the config names an adapter and no base, the base that the adapter records is looked up.
@@ -38,7 +38,7 @@ def models_read(config: Config) -> list[Place]:
     return found
 
 
-def places_read(config: Config, models: Sequence[Place] | None = None) -> list[Place]:
+def places_read(config: ModelConfig, models: Sequence[Place] | None = None) -> list[Place]:
     """Return every path and URI that the job reads, but no Hub ids.
 
     `models` are those of `models_read`, which takes requests.
@@ -56,7 +56,7 @@ def hub_models(models: Sequence[Place]) -> list[Place]:
     return [Place(each.key, each.uri.removeprefix("hf://")) for each in found]
 
 
-def places_written(config: Config) -> list[Place]:
+def places_written(config: ModelConfig) -> list[Place]:
     """Return the folder that the job writes to, and that of the pointer that it may switch."""
     written = [Place("output", _output_folder(config))]
     if not isinstance(config, SummarizeConfig) and config.publish.champion is not None:
@@ -67,7 +67,7 @@ def places_written(config: Config) -> list[Place]:
     return written
 
 
-def check_reachable(config: Config, reads: Sequence[Place], cluster: str) -> None:
+def check_reachable(config: ModelConfig, reads: Sequence[Place], cluster: str) -> None:
     """Raise ConfigError with everything that the config names and only this machine has."""
     local = [each for each in (*reads, *places_written(config)) if each.is_local]
     if _is_this_machine(config.storage.endpoint_url):
@@ -84,7 +84,7 @@ def check_reachable(config: Config, reads: Sequence[Place], cluster: str) -> Non
     )
 
 
-def config_uri(content: bytes, config: Config) -> str:
+def config_uri(content: bytes, config: ModelConfig) -> str:
     """Return the URI for a config of this machine: beside the output, with a digest in its name.
 
     Raise ConfigError if the output is not on S3.
@@ -109,7 +109,7 @@ def upload_config(content: bytes, uri: str, storage: StorageSection) -> None:
         open_store(folder, storage).write(name, content, if_absent=True)
 
 
-def _data(config: Config) -> dict[str, str | list[str] | None]:
+def _data(config: ModelConfig) -> dict[str, str | list[str] | None]:
     """Return the files of records that the job reads, by their keys."""
     if isinstance(config, SummarizeConfig):
         return {"input": config.input, "skip_done": config.skip_done}
@@ -135,7 +135,7 @@ def _metric_models(options: ScoringSection) -> list[Place]:
     return [Place(key, each.model) for key, each in models.items() if each is not None]
 
 
-def _output_folder(config: Config) -> str:
+def _output_folder(config: ModelConfig) -> str:
     if isinstance(config, SummarizeConfig) and names_one_file(config.output):
         return split_file(config.output)[0]
     return config.output

@@ -10,7 +10,14 @@ from pathlib import Path
 import click
 
 from job.arguments import parse_variables
-from job.config.commands import Command, Config, SummarizeConfig, TrainConfig, command_of
+from job.config.commands import (
+    Command,
+    FeedbackConfig,
+    ModelConfig,
+    SummarizeConfig,
+    TrainConfig,
+    command_of,
+)
 from job.config.dates import with_date
 from job.config.load import load_config, resolved_yaml
 from job.errors import ConfigError, ExitCode, RecapError, RetryError
@@ -150,7 +157,7 @@ def _with_date(variables: Sequence[str]) -> list[str]:
     return [f"{name}={value}" for name, value in dated.items()]
 
 
-def _load(options: Options) -> Config:
+def _load(options: Options) -> ModelConfig:
     """Return the config. Raise UsageError if it is for one machine, and the options for several."""
     config = load_config(
         options.command,
@@ -159,6 +166,11 @@ def _load(options: Options) -> Config:
         parse_variables(options.variables),
         METRICS,
     )
+    if isinstance(config, FeedbackConfig):
+        raise ConfigError(
+            f"{options.config}: its keys are those of `recap feedback`, which needs no GPU and no "
+            "cluster: run it where a scheduler runs small jobs"
+        )
     if not isinstance(config, SummarizeConfig) and options.workers:
         raise click.UsageError(
             "--workers share a night of summaries; machines that train together are --nodes"
@@ -170,7 +182,7 @@ def _load(options: Options) -> Config:
     return config
 
 
-def _plan_or_raise(config: Config, target: Target, submission: Submission) -> Plan:
+def _plan_or_raise(config: ModelConfig, target: Target, submission: Submission) -> Plan:
     """Plan the job, print the findings on stderr, and raise the first error among them."""
     if find_spec("torch") is None:
         # A scheduler may take 66 for a night without conversations.
@@ -199,7 +211,7 @@ def _with_remedy(error: RecapError) -> RecapError:
     )
 
 
-def _job_config(config: Config, options: Options, target: Target) -> JobConfig:
+def _job_config(config: ModelConfig, options: Options, target: Target) -> JobConfig:
     """Return the config as the job reads it; it is not uploaded yet."""
     # Standard input can be read once. The checked config has every override and variable in it.
     if options.config == "-":
@@ -221,7 +233,7 @@ def _job_config(config: Config, options: Options, target: Target) -> JobConfig:
 
 
 def _submission(
-    config: Config,
+    config: ModelConfig,
     reads: Sequence[Place],
     job_config: JobConfig,
     options: Options,

@@ -74,9 +74,12 @@ def settings_fingerprint(config: SummarizeConfig, digests: Digests) -> str:
 
 def hash_settings(config: SummarizeConfig, digests: Digests) -> blake2b:
     """Return a hash of everything that decides a summary, but the conversation."""
-    deciding = identity(config, [], digests)
-    for key in NOT_OF_A_SUMMARY:
-        deciding.pop(key, None)
+    return hash_identity(identity(config, [], digests))
+
+
+def hash_identity(content: Mapping[str, Any]) -> blake2b:
+    """Return the hash of the settings of a night of this identity, as its manifest has it."""
+    deciding = {key: content[key] for key in content if key not in NOT_OF_A_SUMMARY}
     text = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
     return blake2b(text.encode(), digest_size=DIGEST_BYTES)
 

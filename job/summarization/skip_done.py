@@ -4,26 +4,17 @@ A set of one million takes 16 MB. Duplicate ids within one input are found by `d
 must also know where the first one is.
 """
 
-import csv
-import io
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from job.config.sections import StorageSection
-from job.conversations.draft import RecordError
-from job.conversations.json_text import MAX_RECORD_CHARACTERS
-from job.conversations.opening import plain_stream
-from job.conversations.read import read_json_lines
 from job.errors import DamagedError, MissingError
 from job.storage.folders import read_manifest_file
-from job.storage.open import InputFile
 from job.summarization.identity import DIGEST_BYTES
 from job.summarization.output import Output, open_output
 from job.summarization.records import ALREADY_DONE
+from job.summarization.written import written_files, written_rows
 from job.telemetry import event, warn
 
 REMEDY = "correct skip_done, or run that night again"
@@ -76,7 +67,7 @@ def _digests_at(uris: Sequence[str], storage: StorageSection) -> Iterator[bytes]
     for uri in uris:
         for row in _rows_of_output(open_output(uri, storage)):
             digest = str(row.get("digest") or "")
-            is_done = "summary" in row or row.get("reason") == ALREADY_DONE
+            is_done = row.get("reason", ALREADY_DONE) == ALREADY_DONE  # a summary has no reason
             if is_done and len(digest) == 2 * DIGEST_BYTES and HEX_DIGITS.issuperset(digest):
                 yield bytes.fromhex(digest)
 
@@ -92,41 +83,5 @@ def _rows_of_output(output: Output) -> Iterator[Any]:
     except DamagedError as error:
         raise DamagedError(f"{where} cannot be understood ({error}): {REMEDY}") from error
 
-    for key, entry in manifest.files.items():
-        if key == output.report:
-            continue
-        version = output.store.stat(key).version
-        yield from _rows(
-            InputFile(f"{output.store.uri}/{key}", output.store, key, entry.size, version)
-        )
-
-
-def _rows(file: InputFile) -> Iterator[Any]:
-    match PurePosixPath(file.key).suffix.lower():
-        case ".csv":
-            csv.field_size_limit(MAX_RECORD_CHARACTERS)
-            with closing(file.store.open(file.key)) as stored:
-                stream = plain_stream(stored, file.uri)
-                yield from csv.DictReader(io.TextIOWrapper(stream, "utf-8-sig", newline=""))
-        case ".parquet":
-            yield from _parquet_rows(file)
-        case _:
-            for where, row in read_json_lines(file):
-                if isinstance(row, RecordError) or not isinstance(row, dict):
-                    raise DamagedError(f"{where}: is not a line written by recap: {REMEDY}")
-                yield row
-
-
-def _parquet_rows(file: InputFile) -> Iterator[Any]:
-    """Yield rows of the column `digest`; a Parquet file of recap has summaries alone."""
-    from pyarrow import parquet
-
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "summaries.parquet"
-        file.store.download(file.key, path)
-        with parquet.ParquetFile(path) as table:
-            if "digest" not in table.schema_arrow.names:
-                return
-            for batch in table.iter_batches(columns=["digest"]):
-                for row in batch.to_pylist():
-                    yield {"summary": "", **row}
+    for file in written_files(output, manifest):
+        yield from written_rows(file, ("digest",), REMEDY)

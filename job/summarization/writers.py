@@ -180,6 +180,12 @@ def _without_formula(cell: Any) -> Any:
     return cell
 
 
+def unescaped(cell: str) -> str:
+    """Return a cell of CSV as it was before a formula in it was escaped."""
+    is_escaped = cell.startswith("'") and FORMULA.match(cell)
+    return cell[1:] if is_escaped else cell
+
+
 def _write_line(file: BinaryIO, row: bytes) -> None:
     file.write(row)
     file.write(b"\n")

@@ -25,7 +25,7 @@ def test_the_page_in_docs_is_up_to_date(page):
 
 
 def test_the_page_names_every_key_once_in_its_section(page):
-    for section in ("train", "summarize", "evaluate"):
+    for section in ("train", "summarize", "evaluate", "feedback"):
         assert f"## `recap {section}`" in page
     for key in (
         "learning_rate",

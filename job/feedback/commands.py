@@ -1,0 +1,47 @@
+"""The command line of `recap feedback`.
+
+Imports only click until the command runs, so that help is printed at once.
+"""
+
+import json
+from collections.abc import Sequence
+
+import click
+
+from job.arguments import parse_variables, takes_config
+from job.errors import ExitCode
+
+
+@click.command(epilog="\b\nExample: recap feedback examples/feedback.yaml --var date=2026-02-02")
+@takes_config
+@click.option("--dry-run", is_flag=True, help="Print the plan, as `recap plan` does, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, for programs.")
+def feedback(
+    config: str,
+    overrides: Sequence[str],
+    variables: Sequence[str],
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Join agents' verdicts with the summaries that they read.
+
+    Prints a report, and writes data to train on: edits as references (sft), pairs of edit and
+    summary (pairs), and thumbs (thumbs).
+    """
+    from job.config.load import load_config
+    from job.storage.config_file import read_config
+
+    loaded = load_config("feedback", read_config(config), overrides, parse_variables(variables))
+    if dry_run:
+        from job.preflight.commands import print_plan
+        from job.preflight.feedback import plan_feedback
+
+        return print_plan(plan_feedback(loaded), as_json)
+    from job.feedback.run import run_feedback
+    from job.feedback.screen import screen
+    from job.printable import printable
+
+    numbers = run_feedback(loaded)
+    text = json.dumps(numbers, indent=2, ensure_ascii=False) if as_json else screen(numbers)
+    click.echo(printable(text))
+    return ExitCode.DONE

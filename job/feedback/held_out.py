@@ -1,0 +1,161 @@
+"""The conversations that evaluations use, and the judged summaries that repeat one of them.
+
+They are named by the config, or by what the champion's records say that it was judged on: the
+validation split and the older test sets of its training, and the input of the evaluation that let
+it in.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from job.config.commands import FeedbackConfig, TrainConfig
+from job.config.data_sections import ReadingSection
+from job.config.sections import StorageSection, as_list
+from job.conversations.read import read_strictly
+from job.conversations.record import Conversation
+from job.conversations.splits import compare
+from job.errors import DamagedError, ForbiddenError, MissingError
+from job.model.fetch import read_adapter
+from job.storage.folders import read_manifest
+from job.storage.open import list_inputs, open_store
+from job.storage.selection import Selection
+from job.telemetry import event
+
+REMEDY = "name the conversations that it was judged on by evaluation_sets, and remove champion"
+RUN = "run.json"  # beside the folder of an adapter that a training published
+
+
+class EvaluationSet(NamedTuple):
+    """Conversations that an evaluation uses, and where that is known from."""
+
+    name: str
+    conversations: list[Conversation]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A conversation of feedback that an evaluation set has: exactly, or nearly."""
+
+    id: str
+    set: str
+    evaluation_id: str
+    kind: str
+    similarity: float
+
+
+def read_evaluation_sets(config: FeedbackConfig) -> list[EvaluationSet]:
+    """Read every evaluation set that the config and the champion's records name.
+
+    Raise MissingError if a champion is named whose records say nothing.
+    """
+    sets = []
+    if config.evaluation_sets is not None:
+        uris = as_list(config.evaluation_sets)
+        found = _read(uris, config.data, config.storage)
+        sets.append(EvaluationSet("evaluation_sets", found))
+    if config.champion is not None:
+        sets += _sets_of_champion(config.champion, config.storage)
+    for each in sets:
+        event("evaluation set", name=each.name, conversations=len(each.conversations))
+    return sets
+
+
+def find_leaks(
+    conversations: Sequence[Conversation], sets: Sequence[EvaluationSet]
+) -> dict[str, Leak]:
+    """Return those of the conversations that a set repeats, by id, which must be unique."""
+    leaks: dict[str, Leak] = {}
+    for each in sets:
+        for overlap in compare(conversations, each.conversations).overlap:
+            leak = Leak(
+                overlap.train_id,
+                each.name,
+                overlap.validation_id,
+                overlap.kind,
+                overlap.similarity,
+            )
+            leaks.setdefault(overlap.train_id, leak)
+    return leaks
+
+
+def count_leaks(leaks: Sequence[Leak]) -> list[dict[str, Any]]:
+    """Return the numbers of exact and near repeats of each set."""
+    counts = Counter((leak.set, leak.kind) for leak in leaks)
+    names = dict.fromkeys(leak.set for leak in leaks)
+    return [
+        {"set": name, "exact": counts[(name, "exact")], "near": counts[(name, "near")]}
+        for name in names
+    ]
+
+
+def _sets_of_champion(uri: str, storage: StorageSection) -> list[EvaluationSet]:
+    adapter = read_adapter(uri, storage)
+    folder, _, name = adapter.uri.rstrip("/").rpartition("/")
+    sets = _sets_of_training(folder, storage) if name == "adapter" and folder else []
+    if adapter.pointer is not None:
+        source = adapter.pointer.champion.evaluation.get("source")
+        # The scores of a training are in its own folder.
+        is_of_training = bool(sets) and str(source).startswith(f"{folder}/")
+        if isinstance(source, str) and not is_of_training:
+            sets += _sets_of_evaluation(source, storage)
+    if not sets:
+        raise MissingError(
+            f"champion: no record beside {adapter.uri} says what it was judged on: {REMEDY}"
+        )
+    return sets
+
+
+def _sets_of_training(folder: str, storage: StorageSection) -> list[EvaluationSet]:
+    """Return validation and older test sets of the run in this folder; none if no run is there."""
+    from job.training.examples import read_examples
+
+    try:
+        content = open_store(folder, storage).read(RUN)
+    except (MissingError, ForbiddenError):
+        return []
+    try:
+        config = TrainConfig.model_validate(json.loads(content)["config"])
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise DamagedError(
+            f"{folder}/{RUN} is of another version of recap and cannot be understood "
+            f"({type(error).__name__}): {REMEDY}"
+        ) from error
+    # The storage is the one of this config: the run may have had another address for the same.
+    config = config.model_copy(update={"storage": storage})
+    run = f"training {config.run}"
+    if config.data.validation is not None:
+        uris = as_list(config.data.validation)
+        sets = [EvaluationSet(f"validation of {run}", _read(uris, config.data, storage))]
+    else:
+        sets = [EvaluationSet(f"validation of {run}", read_examples(config).uncleaned)]
+    for section in config.publish.regressions:
+        found = _read(as_list(section.input), config.data, storage)
+        sets.append(EvaluationSet(f"{section.name} of {run}", found))
+    return sets
+
+
+def _sets_of_evaluation(source: str, storage: StorageSection) -> list[EvaluationSet]:
+    """Return the input of the `recap evaluate` that wrote the scores at `source`."""
+    folder, _, _ = source.rpartition("/")
+    facts = read_manifest(open_store(folder, storage), "").extra
+    inputs = facts.get("inputs")
+    if not isinstance(inputs, dict):
+        raise MissingError(
+            f"{folder}/manifest.json does not say which conversations were scored, as it is of an "
+            f"earlier version of recap: {REMEDY}"
+        )
+    reading = ReadingSection.model_validate(facts["data"])
+    run = f"evaluation {facts.get('run')}"
+    return [
+        EvaluationSet(f"{name} of {run}", _read(uris, reading, storage))
+        for name, uris in inputs.items()
+    ]
+
+
+def _read(uris: Sequence[str], data: ReadingSection, storage: StorageSection) -> list[Conversation]:
+    return read_strictly(list_inputs(uris, storage, Selection.of(data)), data)

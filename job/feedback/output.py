@@ -1,0 +1,146 @@
+"""The output of feedback: whole and of one identity, or not there.
+
+Files are uploaded first and the manifest last. An output of the same identity is kept as it is; one
+of another identity is never replaced, as a training may have read it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from job.config.commands import FeedbackConfig
+from job.config.data_sections import reading_identity
+from job.config.sections import to_plain
+from job.errors import DamagedError, MissingError, OutputError
+from job.feedback.datasets import KINDS, SIDES
+from job.feedback.nights import Night
+from job.identity import differences, json_digest
+from job.storage.claim import (
+    MARKER,
+    check_unobstructed,
+    check_vouched,
+    entries_at,
+    hold_claim,
+    is_claimed,
+)
+from job.storage.folders import MANIFEST, Manifest, publish_folder, read_manifest
+from job.storage.open import InputFile
+from job.storage.store import Store
+from job.telemetry import warn
+
+KIND = "feedback"
+NUMBERS = "feedback.json"
+REPORT = "report.html"
+UNMATCHED = "unmatched.jsonl"
+DATA = tuple(f"{kind}/{side}.jsonl" for kind in KINDS for side in SIDES)
+FILES = (*DATA, NUMBERS, REPORT, UNMATCHED)
+VERSION_DIGITS = 12
+MAX_DIFFERENCES_SHOWN = 5
+
+# Keys that decide what is joined, split or left out.
+DECIDING = ("fields", "evaluation_sets", "champion", "split")
+
+
+def identity_of(
+    config: FeedbackConfig, files: Sequence[InputFile], nights: Sequence[Night]
+) -> dict[str, Any]:
+    """Return what decides the output: the files of verdicts, the nights, and the keys.
+
+    What a pointer named is no part of it: a job that runs again after a promotion is still done.
+    """
+    plain = to_plain(config)
+    return {
+        "verdicts": {file.uri: f"{file.size} bytes, version {file.version}" for file in files},
+        "nights": {night.output.uri: night.digest for night in nights},
+        "data": reading_identity(config.data),
+        **{key: plain[key] for key in DECIDING},
+    }
+
+
+def version_of(identity: Mapping[str, Any]) -> str:
+    """Return the version of the data: it is another one wherever the identity is."""
+    return json_digest(identity)[:VERSION_DIGITS]
+
+
+def find_finished(store: Store, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the numbers of an earlier output of this identity, None if it must be written.
+
+    Raise OutputError if something else is there.
+    """
+    check_unobstructed(store, (*FILES, MANIFEST, MARKER), KINDS)
+    taken = list(entries_at(store, FILES))
+    is_interrupted = is_claimed(store, MARKER, KIND)
+
+    # Read last: a run that ends meanwhile writes it before it deletes its marker.
+    manifest = _read_manifest(store)
+    if manifest is None:
+        if not is_interrupted:
+            check_vouched(store, taken, None)
+        return None
+    late = _late(manifest.extra["identity"], identity)
+    different = [] if late else differences(manifest.extra["identity"], identity, " ")
+    if different:
+        shown = "; ".join(different[:MAX_DIFFERENCES_SHOWN])
+        raise OutputError(
+            f"output: {store.uri} holds the feedback of something else ({shown}), which a training "
+            "may have read: choose another output, such as one with {date} in its name"
+        )
+    if late:
+        warn(
+            "verdicts or nights are not in this finished output: they came later",
+            count=len(late),
+            first=late[:MAX_DIFFERENCES_SHOWN],
+        )
+    if not is_interrupted:
+        check_vouched(store, taken, manifest)
+    if is_interrupted or not _has_all_files(store, manifest):
+        return None
+    numbers: dict[str, Any] = json.loads(store.read(NUMBERS))
+    return numbers
+
+
+def _late(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Return the files and nights that only the second identity has, if all else is the same."""
+    late = []
+    known = dict(here)
+    for key in ("verdicts", "nights"):
+        known[key] = {uri: what for uri, what in here[key].items() if uri in there[key]}
+        late += [uri for uri in here[key] if uri not in there[key]]
+    return [] if differences(there, known) else late
+
+
+def publish(folder: Path, store: Store, facts: Mapping[str, Any]) -> Manifest:
+    """Upload the files of `folder`, the manifest last."""
+    with hold_claim(store, MARKER, KIND):
+        manifest = publish_folder(folder, store, "", {"kind": KIND, **facts})
+        for entry in entries_at(store, FILES):
+            if entry.key not in manifest.files:
+                store.delete(entry.key)  # of a run of another identity that was interrupted
+    return manifest
+
+
+def _read_manifest(store: Store) -> Manifest | None:
+    try:
+        manifest = read_manifest(store, "")
+    except MissingError:
+        return None
+    except DamagedError as error:
+        remedy = "choose another output, or remove what is there"
+        raise OutputError(f"output: {error}; {remedy}") from error
+    if manifest.extra.get("kind") != KIND:
+        names = ", ".join(list(manifest.files)[:3]) or "no files"
+        raise OutputError(
+            f"output: {store.uri} holds something other than feedback (its manifest names "
+            f"{names}): choose another output"
+        )
+    return manifest
+
+
+def _has_all_files(store: Store, manifest: Manifest) -> bool:
+    """Return True if every file is there in its full size."""
+    try:
+        sizes = {key: store.stat(key).size for key in manifest.files}
+    except MissingError:
+        return False
+    return all(sizes[key] == entry.size for key, entry in manifest.files.items())

@@ -1,0 +1,195 @@
+"""Files of verdicts → rows that are a verdict, or the reason why they are none.
+
+JSON lines, CSV and Parquet are read as files of conversations are: by their content, plain or
+compressed. Names of agents never leave this module: a verdict has a digest of them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+from job.config.data_sections import ReadingSection
+from job.config.feedback_sections import FieldsSection, VerdictField
+from job.conversations.draft import RecordError, id_of, kind, names, shown
+from job.conversations.opening import plain_stream
+from job.conversations.read import rows_of
+from job.conversations.record import Source
+from job.conversations.references import MISSING_MARKS
+from job.conversations.turn_objects import MISSING, value_at
+from job.errors import DataError
+from job.identity import blake2b_16
+from job.storage.open import InputFile
+from job.summarization.identity import DIGEST_BYTES
+
+Thumb = Literal["up", "down"]
+Reason = Literal[
+    "invalid_row",  # no verdict: broken JSON, no id, neither a verdict nor an edit, a wrong value
+    "no_digest",  # the row has no digest of the summary's line
+    "unknown_id",  # no night that was read has a summary with this id
+    "other_digest",  # summaries of this id have another digest: the agent saw another one
+    "ambiguous",  # two nights have this line with different summaries
+    "no_conversation",  # the summary's conversation is gone, or has changed since
+    "superseded",  # the same agent's later verdict on the same summary replaced it
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+AGENT_DIGITS = 12  # of the digest of an agent's name
+LONGEST_TEXT = 100_000  # characters of an edit: more is a file that lost its quotes
+EPOCH_IN_MILLISECONDS = 1e11  # seconds of the year 5138
+HEX_DIGITS = frozenset("0123456789abcdef")
+NAMED = {"true": "up", "false": "down", "1": "up", "0": "down", "-1": "down"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An agent's verdict on one line of a night; `verdict`, `edited` or both are set.
+
+    `by` is a digest of the agent, empty if the file names none, and `at` the time in UTC.
+    """
+
+    source: Source
+    id: str
+    digest: str
+    verdict: Thumb | None
+    edited: str | None
+    reason: str = ""
+    by: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """A row that joined nothing, and why; `id` is None if none could be read."""
+
+    source: Source
+    reason: Reason
+    detail: str
+    id: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row of unmatched.jsonl. It has no text of the agent."""
+        source = {"uri": self.source.uri, "line": self.source.line}
+        return {"id": self.id, "source": source, "reason": self.reason, "detail": self.detail}
+
+
+def read_verdicts(
+    files: Iterable[InputFile], fields: FieldsSection
+) -> Iterator[Verdict | Unmatched]:
+    """Yield every row of the files, in order.
+
+    Raise DataError for a file that cannot be read to its end, or that lacks the column of the id.
+    """
+    # The column that must be there is the one that a table of conversations calls conversation.
+    reading = ReadingSection(
+        format="table", columns={"conversation": fields.name_of("id")}, csv=fields.csv
+    )
+    for file in files:
+        try:
+            with closing(file.store.open(file.key)) as stored:
+                for line, row in rows_of(plain_stream(stored, file.uri), file.uri, reading):
+                    yield verdict_of(row, Source(file.uri, line), fields)
+        except DataError as error:
+            raise DataError(_with_own_keys(str(error))) from error
+
+
+def _with_own_keys(message: str) -> str:
+    """Return a reader's message with the keys that a config of feedback has."""
+    message = message.replace("data.columns.conversation", "fields.names: {id: …}")
+    return message.replace("data.csv", "fields.csv")
+
+
+def verdict_of(row: Any, source: Source, fields: FieldsSection) -> Verdict | Unmatched:
+    """Return the verdict that a row is, or why it is none."""
+    id = None
+    try:
+        if isinstance(row, RecordError):
+            raise row
+        if not isinstance(row, dict):
+            raise RecordError(f"the row is {kind(row)}, wanted an object")
+        id = _id(row, fields)
+        verdict = _thumb(row, fields)
+        edited = _text(row, fields, "edited")
+        if verdict is None and edited is None:
+            wanted = f"{fields.name_of('verdict')} or {fields.name_of('edited')}"
+            raise RecordError(f"has neither a verdict nor an edit ({wanted}); found {names(row)}")
+        digest = (_text(row, fields, "digest") or "").strip().lower()
+        agent = _value(row, fields, "by")
+        at = _time(row, fields)
+        reason = _text(row, fields, "reason") or ""
+    except RecordError as error:
+        return Unmatched(source, "invalid_row", error.detail, id)
+    if len(digest) != 2 * DIGEST_BYTES or not HEX_DIGITS.issuperset(digest):
+        what = "no digest" if not digest else f"a digest of {len(digest)} characters"
+        name = fields.name_of("digest")
+        detail = f"{name} is {what}, wanted the {2 * DIGEST_BYTES} hexadecimal digits of the line"
+        return Unmatched(source, "no_digest", detail, id)
+    by = "" if agent is None else blake2b_16(str(agent)).hex()[:AGENT_DIGITS]
+    return Verdict(source, id, digest, verdict, edited, reason, by, at)
+
+
+def _id(row: Mapping[str, Any], fields: FieldsSection) -> str:
+    value = _value(row, fields, "id")
+    if value is None:
+        raise RecordError(f"has no {fields.name_of('id')}; found {names(row)}")
+    return id_of({"id": value}, "id")
+
+
+def _value(row: Mapping[str, Any], fields: FieldsSection, field: VerdictField) -> Any:
+    """Return the value of a field, None for a blank and for a mark of a missing value."""
+    value = value_at(row, fields.name_of(field))
+    if value is MISSING:
+        return None
+    if isinstance(value, str) and (not value.strip() or value.strip() in MISSING_MARKS):
+        return None
+    return value
+
+
+def _text(row: Mapping[str, Any], fields: FieldsSection, field: VerdictField) -> str | None:
+    value = _value(row, fields, field)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise RecordError(f"{fields.name_of(field)} is {kind(value)}, wanted text")
+    if len(value) > LONGEST_TEXT:
+        length = f"{len(value):,} characters, and at most {LONGEST_TEXT:,} are read"
+        raise RecordError(f"{fields.name_of(field)} has {length}")
+    return value.strip()
+
+
+def _thumb(row: Mapping[str, Any], fields: FieldsSection) -> Thumb | None:
+    value = _value(row, fields, "verdict")
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas writes a column of numbers with gaps so
+    word = str(value).strip().casefold()
+    named = {name.casefold(): meaning for name, meaning in fields.values.items()}
+    match named.get(word) or NAMED.get(word, word):
+        case "none":
+            return None
+        case "up":
+            return "up"
+        case "down":
+            return "down"
+    raise RecordError(
+        f"{fields.name_of('verdict')} is '{shown(word)}', wanted up or down; say what it means "
+        f"(fields.values: {{{shown(word)}: up}})"
+    )
+
+
+def _time(row: Mapping[str, Any], fields: FieldsSection) -> datetime | None:
+    """Return the time in UTC: ISO 8601 (without a zone, UTC), or seconds or ms of the epoch."""
+    value = _value(row, fields, "at")
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str) and not value.strip().lstrip("-").isdecimal():
+            found = datetime.fromisoformat(value.strip())
+            return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+        number = float(value)
+        seconds = number / 1000 if abs(number) > EPOCH_IN_MILLISECONDS else number
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, TypeError, OverflowError, OSError) as error:
+        name = fields.name_of("at")
+        raise RecordError(f"{name} is no time such as 2026-01-31T02:00:00Z") from error
