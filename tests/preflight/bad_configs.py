@@ -1,4 +1,4 @@
-"""The list of 70 bad configs: 45 by their keys alone, and 25 by a base that cannot work.
+"""The bad configs: of trainings by their keys or by a base that cannot work, of nights, of scores.
 
 Each has the words of its message that name the fix.
 """
