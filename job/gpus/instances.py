@@ -1,7 +1,7 @@
 """Machines with GPUs that AWS rents, and their prices at a date: for what a plan says of costs.
 
-Prices of Linux on demand in us-east-1, without disks, addresses and transfers. They were compared
-with two public copies of AWS's list, not with AWS itself, and they change: a plan says so. Machines
+Prices of Linux on demand in us-east-1, without disks, addresses and transfers. They are from
+public copies of AWS's list, not from AWS itself, and they change: a plan says so. Machines
 with GPUs on which torch's wheels do not run (V100) are left out, and so is p5e.48xlarge, which has
 no price on demand.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from job.gpus.cards import CARDS, Card
 
 REGION = "us-east-1"
-AS_OF = "2026-11-09"  # the newer one of the copies
+AS_OF = "2026-11-09"  # of A100, H100 and H200; the copy with the others has no date
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,9 @@ def _cost_by_instance(work: Work, places: Places, processes: int | None) -> Chec
             f"${instance.price:,.2f} an hour"
         )
     basis = "by GPU memory" if places.is_known else "whether it fits is not known"
-    lines.append(f"on demand in {REGION}, prices of {AS_OF}, {basis}: check before you rely on it")
+    lines.append(
+        f"on demand in {REGION}, prices of {AS_OF} or before, {basis}: check before you rely on it"
+    )
     facts = [
         {
             "instance": offer.instance.name,
