@@ -24,6 +24,7 @@ from job.evaluation.commands import champion
 from job.feedback.commands import feedback
 from job.preflight.commands import plan, print_plan
 from job.submit.commands import submit
+from job.watch.commands import watch
 
 # Signs of recap's own texts, for a terminal whose encoding has none of them.
 IN_ASCII = {"✓": "+", "✗": "x", "–": "-", "—": "-", "…": "...", "→": "->", "±": "+/-"}
@@ -142,7 +143,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, is_given
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 2 wrong command line, 64 wrong config, 65 wrong data, 66 something "
     "is not there, 70 a bug, 73 the output cannot be written, 75 run me again, 76 the adapter did "
-    "not pass its gate, 77 not allowed.",
+    "not pass its gate, or nights changed, 77 not allowed.",
 )
 @click.option(
     "--version",
@@ -287,10 +288,14 @@ recap.add_command(plan)
 recap.add_command(champion)
 recap.add_command(feedback)
 recap.add_command(submit)
+recap.add_command(watch)
 
 
 @recap.command(epilog="\b\nExample: recap schema train > recap-train.schema.json")
-@click.argument("command", type=click.Choice(["train", "summarize", "evaluate", "feedback"]))
+@click.argument(
+    "command",
+    type=click.Choice(["train", "summarize", "evaluate", "feedback", "watch"]),
+)
 def schema(command: Any) -> None:
     """Print the JSON Schema of a config, for editors."""
     from job.config.reference import schema as schema_of

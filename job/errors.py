@@ -14,6 +14,7 @@ Each cause has one class and one exit code, by which schedulers decide whether t
     ├── RetryError                 75  a service failed; run the job again
     │   └── PreemptedError             a stop signal came before the end
     ├── GateError                  76  the adapter is there, but did not pass its gate
+    ├── AlarmError                 76  nights are not as those before
     └── ForbiddenError             77  access is denied
 
     Stopped                        75  a stop signal came: a BaseException, so that nobody retries
@@ -188,6 +189,12 @@ class PreemptedError(RetryError):
 
 class GateError(RecapError):
     """The adapter is published under its run, but did not pass its gate: a person decides."""
+
+    exit_code = ExitCode.GATE
+
+
+class AlarmError(RecapError):
+    """The summaries are there, but nights are not as those before: a person decides."""
 
     exit_code = ExitCode.GATE
 

@@ -1,5 +1,6 @@
 """The whole config of each command: its keys and sections, and the checks across them."""
 
+from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -316,14 +317,52 @@ class FeedbackConfig(Section):
         return uri
 
 
-Command = Literal["train", "summarize", "evaluate", "feedback"]
+class WatchConfig(Section):
+    """`recap watch`: compare the figures of nights with those before them."""
+
+    run: RunName = Field(description="Name of the run in logs and on the page.")
+    nights: Uri = Field(
+        description="Folder or prefix of the nights. The name of each output has its date, as in "
+        "dt=2026-01-31; the last date in a name counts."
+    )
+    anchors: Uri | None = Field(
+        None,
+        description="Folder or prefix of anchors: nights over an input that never changes, with "
+        "their dates in their names. They show whether the data, the model or the measurement "
+        "changed. They may lie below nights. Those of another input than that of the last one are "
+        "left out.",
+    )
+    alpha: float = Field(
+        0.05,
+        gt=0,
+        le=0.5,
+        description="Largest probability of a false alarm, over all figures and any number of "
+        "nights.",
+    )
+    since: date | None = Field(
+        None,
+        description="First night that counts. Set it after an alarm is settled, or after a change "
+        "that was wanted: the comparison begins anew. null is the first night there is.",
+    )
+    until: date | None = Field(
+        None, description="Last night that counts. null is the last night there is."
+    )
+    leave_out: list[date] = Field(
+        default_factory=list,
+        description="Nights that do not count, such as those of holidays.",
+    )
+    storage: StorageSection = StorageSection()
+
+
+Command = Literal["train", "summarize", "evaluate", "feedback", "watch"]
 ModelConfig = TrainConfig | SummarizeConfig | EvaluateConfig  # of the commands that run a model
-Config = ModelConfig | FeedbackConfig
+Config = ModelConfig | FeedbackConfig | WatchConfig
 CONFIGS: dict[Command, type[Config]] = {
     "train": TrainConfig,
     "summarize": SummarizeConfig,
     "evaluate": EvaluateConfig,
     "feedback": FeedbackConfig,
+    "watch": WatchConfig,
 }
 
 

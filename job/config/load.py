@@ -18,6 +18,7 @@ from job.config.commands import (
     FeedbackConfig,
     SummarizeConfig,
     TrainConfig,
+    WatchConfig,
 )
 from job.config.dates import with_date, with_previous_date
 from job.config.document import ConfigText, Document, parse, parse_value
@@ -71,6 +72,14 @@ def load_config(
     variables: Mapping[str, str] = NO_VARIABLES,
     metrics: Sequence[KnownMetric] = (),
 ) -> FeedbackConfig: ...
+@overload
+def load_config(
+    command: Literal["watch"],
+    source: ConfigText,
+    overrides: Sequence[str] = (),
+    variables: Mapping[str, str] = NO_VARIABLES,
+    metrics: Sequence[KnownMetric] = (),
+) -> WatchConfig: ...
 @overload
 def load_config(
     command: Command | None,

@@ -42,6 +42,7 @@ ABOUT = {
     "evaluate": "`recap evaluate`: an adapter, or a file of summaries, against references and "
     "floors",
     "feedback": "`recap feedback`: agents' verdicts, joined with the summaries that they are about",
+    "watch": "`recap watch`: the figures of nights, compared with those before",
 }
 
 

@@ -9,9 +9,16 @@ and this machine.
 
 from dataclasses import replace
 
-from job.config.commands import Config, FeedbackConfig, ModelConfig, SummarizeConfig, TrainConfig
+from job.config.commands import (
+    Config,
+    FeedbackConfig,
+    ModelConfig,
+    SummarizeConfig,
+    TrainConfig,
+    WatchConfig,
+)
 from job.config.sections import as_list
-from job.errors import ExitCode
+from job.errors import ConfigError, ExitCode
 from job.preflight.access import check_clock
 from job.preflight.checks import Check, Plan, check_value
 from job.preflight.devices import NONE_NAMED, Devices
@@ -35,13 +42,16 @@ AS_A_PERSON = Check(
 def plan(config: Config, devices: Devices = NONE_NAMED, is_here: bool = True) -> Plan:
     """Plan the command that this config is for.
 
-    `devices` are those that it might run on. `is_here` is False for a job of a cluster.
+    `devices` are those that it might run on. `is_here` is False for a job of a cluster. Raise
+    ConfigError for a command that has nothing to plan.
     """
     if isinstance(config, FeedbackConfig):
         # It draws pages, for which a light installation, which only submits, has no library.
         from job.preflight.feedback import plan_feedback
 
         return plan_feedback(config)
+    if isinstance(config, WatchConfig):
+        raise ConfigError("recap watch reads manifests alone: there is nothing to plan, run it")
     planned = _plan_command(config, devices)
     if planned.done:
         return planned

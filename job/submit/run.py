@@ -16,6 +16,7 @@ from job.config.commands import (
     ModelConfig,
     SummarizeConfig,
     TrainConfig,
+    WatchConfig,
     command_of,
 )
 from job.config.dates import with_date
@@ -170,6 +171,11 @@ def _load(options: Options) -> ModelConfig:
         raise ConfigError(
             f"{options.config}: its keys are those of `recap feedback`, which needs no GPU and no "
             "cluster: run it where a scheduler runs small jobs"
+        )
+    if isinstance(config, WatchConfig):
+        raise ConfigError(
+            f"{options.config}: its keys are those of `recap watch`, which needs no GPU and takes "
+            "seconds: run it where a scheduler runs small jobs"
         )
     if not isinstance(config, SummarizeConfig) and options.workers:
         raise click.UsageError(

@@ -11,7 +11,8 @@ A line of outcomes has these fields, separated by tabs:
 - where the id came from: `o` the record's own, `d` derived from its content, `-` none was read;
 - the digest of the id, in hexadecimal digits;
 - the number of the record's file, and its line there;
-- the row of the output, as JSON.
+- the row of the output, as JSON;
+- in the sample of `quality.py`, the figures of the record, as JSON.
 """
 
 import json
@@ -54,9 +55,10 @@ class OutcomeLine(NamedTuple):
     file: bytes
     line: bytes
     row: bytes
+    figures: bytes = b""
 
     @classmethod
-    def of(cls, origin: Origin, row: bytes, *, is_summary: bool) -> Self:
+    def of(cls, origin: Origin, row: bytes, *, is_summary: bool, figures: bytes = b"") -> Self:
         """Return the line of one outcome."""
         if not origin.id_digest:
             id_origin = b"-"
@@ -71,6 +73,7 @@ class OutcomeLine(NamedTuple):
             b"%d" % origin.position.file,
             b"%d" % origin.position.line,
             row,
+            figures,
         )
 
     @property
@@ -95,13 +98,14 @@ class OutcomeLine(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """Return the line with its line break."""
-        return b"\t".join(self) + b"\n"
+        fields = self if self.figures else self[:-1]
+        return b"\t".join(fields) + b"\n"
 
     @classmethod
     def from_bytes(cls, line: bytes) -> Self:
         """Parse what `to_bytes` returned."""
-        # The row is the rest of the line, whatever it contains.
-        return cls(*line.rstrip(b"\n").split(b"\t", 5))
+        # JSON has no tab in it: those of a text are escaped.
+        return cls(*line.rstrip(b"\n").split(b"\t"))
 
 
 @dataclass(frozen=True)

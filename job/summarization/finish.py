@@ -35,6 +35,8 @@ from job.summarization.inputs import check_unchanged
 from job.summarization.night import Night
 from job.summarization.night_report import NightPage, write_night_report
 from job.summarization.output import publish
+from job.summarization.quality import FACT as QUALITY
+from job.summarization.quality import QualitySample, QualitySums, quality_block
 from job.summarization.records import Counts, Position, counts_of_row, reject_row
 from job.summarization.rerun import (
     delete_finished_chunks,
@@ -160,6 +162,7 @@ class _Assembly:
     def __init__(self, night: Night, chunks: Chunks, work: Path, folder: Path) -> None:
         self.totals = Totals()
         self.sample = NightSample()
+        self.quality = QualitySums()
         self._night = night
         self._chunks = chunks
         self._store = night.chunk_store(chunks)
@@ -229,6 +232,7 @@ class _Assembly:
                     write = write_summary if line.is_summary else write_reject
                     write(line.row)
                     self.sample.add(line, chunk)
+                    self.quality.add(line.figures)
                 path.unlink()
         return changed
 
@@ -245,7 +249,7 @@ class _Assembly:
         detail = f"id '{row['id']}' is already used at {self._source(duplicate.first)}"
         source = Source(row["source"]["uri"], row["source"]["line"])
         reject = Reject(source, "invalid_record", detail, row["id"])
-        return line._replace(kind=REJECT, row=json_line(reject_row(reject)))
+        return line._replace(kind=REJECT, row=json_line(reject_row(reject)), figures=b"")
 
     def _source(self, position: Position) -> Source:
         return Source(self._chunks.files[position.file].uri, position.line)
@@ -287,6 +291,9 @@ def _facts(night: Night, chunks: Chunks, assembly: _Assembly) -> dict[str, Any]:
     }
     if lengths is not None:
         facts["summary_characters"] = asdict(lengths)
+    facts[QUALITY] = quality_block(
+        assembly.quality, QualitySample.of(chunks.records), assembly.sample, counts
+    )
     if config.cost_per_hour is not None:
         cost = totals.machine_seconds / 3600 * config.cost_per_hour
         per_1000 = round(1000 * cost / counts.records, 6) if counts.records else None

@@ -13,6 +13,7 @@ from job.conversations.record import Reject
 from job.inference.each import Done
 from job.inference.levels import Answer, answer_each
 from job.summarization.prepare import Task
+from job.summarization.quality import measure, size_of
 from job.summarization.records import Outcome, Prepared, Summary
 
 WINDOW_RECORDS = 1024
@@ -65,6 +66,8 @@ def windows_of(chunk: int, items: Iterable[Item]) -> Iterator[Window]:
             characters += len(prompts.id) + len(str(item.metadata))
             if prompts.placeholders:
                 characters += prompts.placeholders.characters
+            if item.conversation is not None:
+                characters += size_of(item.conversation)
         else:
             characters += len(item.result.id or "")
 
@@ -126,7 +129,11 @@ def _answer(window: Window, task: Task, on_done: Done) -> AnsweredWindow:
     next_answer = 0
     for item in window.items:
         if isinstance(item, Prepared):
-            outcomes.append(_outcome(item, answers[next_answer], task))
+            outcome = _outcome(item, answers[next_answer], task)
+            if item.conversation is not None:
+                figures = measure(item.conversation, item.prompts, outcome.result)
+                outcome = outcome._replace(figures=figures)
+            outcomes.append(outcome)
             next_answer += 1
         else:
             outcomes.append(item)

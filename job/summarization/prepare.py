@@ -15,6 +15,7 @@ from job.inference.reader import Read, Reader, Unreadable
 from job.prompt.encode import TooLongError
 from job.summarization.careful_engine import CarefulEngine
 from job.summarization.identity import DIGEST_BYTES, conversation_digest
+from job.summarization.quality import NO_SAMPLE, QualitySample
 from job.summarization.records import Origin, Outcome, Prepared, Record, Skipped
 
 # Of the records that one call tokenizes, so that all cores have work: a record takes 0.1 ms.
@@ -32,6 +33,7 @@ class Task:
     redactor: Redactor | None = None
     settings: blake2b = field(default_factory=lambda: blake2b(digest_size=DIGEST_BYTES))
     done_before: Container[bytes] = ()  # digests of the conversations that are skipped
+    quality: QualitySample = NO_SAMPLE
 
 
 class _Readable(NamedTuple):
@@ -81,7 +83,9 @@ def _prepare_together(records: Sequence[Record], task: Task) -> Iterator[Prepare
                 reason = "too_long"
             yield Outcome(item.origin, _reject(item.conversation, reason, str(read)))
         else:
-            yield Prepared(item.origin, read.prompts, item.conversation.metadata, item.digest)
+            metadata = item.conversation.metadata
+            kept = read.conversation if task.quality.has(item.origin.id_digest) else None
+            yield Prepared(item.origin, read.prompts, metadata, item.digest, kept)
 
 
 def _clean_or_decide(record: Record, task: Task) -> _Readable | Outcome:

@@ -52,12 +52,13 @@ class Record(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A conversation once its prompts are made, without its turns: windows hold many of these."""
+    """A conversation once its prompts are made. Windows hold many, so few keep their turns."""
 
     origin: Origin
     prompts: Prompts
     metadata: Mapping[str, Any]
     digest: str  # of the id, the words, and everything that decides the summary
+    conversation: Conversation | None = None  # as the model reads it, in the sample of quality
 
 
 class Summary(NamedTuple):
@@ -94,6 +95,7 @@ class Outcome(NamedTuple):
 
     origin: Origin
     result: Result
+    figures: bytes = b""  # of quality, as JSON; empty outside its sample
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from job.summarization.inputs import check_unchanged, unless_changed
 from job.summarization.night import Night
 from job.summarization.outcomes import Window, answer_windows, windows_of
 from job.summarization.prepare import Task, prepare_each
+from job.summarization.quality import QualitySample
 from job.summarization.records import (
     Counts,
     Origin,
@@ -92,7 +93,7 @@ def summarize_missing(
         return Counts()
 
     notes = read_crash_notes(store, shard)
-    task = _make_task(night, store, notes, committed, open_summarizer)
+    task = _make_task(night, chunks, store, notes, committed, open_summarizer)
     worker = _Worker(night, chunks, task, shard, work)
 
     # Chunks that no process has died at come first: nothing is lost if another one dies now.
@@ -132,6 +133,7 @@ def _ending_phases(phases: Phases, on_done: Done) -> Done:
 
 def _make_task(
     night: Night,
+    chunks: Chunks,
     store: ChunkStore,
     notes: CrashNotes,
     committed: Iterable[int],
@@ -165,6 +167,8 @@ def _make_task(
         redactor=make_redactor(config.redaction),
         settings=hash_settings(config, night.digests),
         done_before=digests,
+        # Of the whole night, so that any number of workers and chunks has the same sample.
+        quality=QualitySample.of(chunks.records),
     )
 
 
@@ -301,7 +305,9 @@ class _Worker:
                     self._log_reject(result)
                 row = json_line(row_of(result, self._night.digests.adapter))
                 is_summary = isinstance(result, Summary)
-                line = OutcomeLine.of(outcome.origin, row, is_summary=is_summary)
+                line = OutcomeLine.of(
+                    outcome.origin, row, is_summary=is_summary, figures=outcome.figures
+                )
                 file.write(line.to_bytes())
 
     def _commit(self, chunk: Chunk) -> None:

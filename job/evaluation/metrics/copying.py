@@ -56,6 +56,11 @@ def copied(sample: Sample) -> float:
     return sum(length for length in shared.lengths if length >= COPIED_WORDS) / shared.words
 
 
+def forget_conversations() -> None:
+    """Release the conversations that were remembered for further summaries of them."""
+    _text.cache_clear()
+
+
 class _Shared(NamedTuple):
     """The lengths of the shared runs, and the number of words in the summary, at least 1."""
 

@@ -68,6 +68,11 @@ def invented_contacts(sample: Sample) -> list[str]:
     return [text for text in contacts_in(sample.summary) if not is_contact_known(text, known)]
 
 
+def forget_conversations() -> None:
+    """Release the conversations that were remembered for further summaries of them."""
+    _known.cache_clear()
+
+
 # Every system has a summary of the same conversations.
 @lru_cache(maxsize=1 << 14)
 def _known(turns: tuple[Turn, ...]) -> _Known:

@@ -54,6 +54,7 @@ _ENDINGS = (
     ("", "ese"),
 )  # fmt: skip
 MIN_LETTERS_OF_A_STEM = 3
+_NO_LETTER = regex.compile(r"[^\p{L}\p{Nd}]")
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 # Words of German texts that are rare in texts of any other language.
 _GERMAN_WORDS = (
@@ -158,7 +159,9 @@ class KnownWords:
 
 def squash(text: str) -> str:
     """Return the letters and digits of a text: wi-fi is wifi."""
-    squashed: str = regex.sub(r"[^\p{L}\p{Nd}]", "", text)
+    if text.isascii() and text.isalnum():  # as most words are
+        return text
+    squashed: str = _NO_LETTER.sub("", text)
     return squashed
 
 

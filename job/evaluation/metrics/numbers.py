@@ -27,6 +27,7 @@ _RUN = regex.compile(
     r"\p{Nd}(?:[ \-()./]{0,2}\p{Nd}){6,}+(?![.,:]\p{Nd})"
     r"|\p{Nd}+(?:[.,'’:/\-]\p{Nd}+|[ \u00a0\u202f]\p{Nd}{3}(?!\p{Nd}))*"
 )
+_DIGITS = regex.compile(r"\d+")
 _TIME = regex.compile(r"(\d{1,2})[:.h]00")
 _GROUPED = regex.compile(r"\d{1,3}(?:([.,'’ \u00a0\u202f])\d{3})(?:\1\d{3})*(?:[.,]\d{1,2})?")
 _INDIAN = regex.compile(r"\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d{1,2})?")
@@ -69,7 +70,8 @@ def evidence_of(text: str) -> Evidence:
         if scale:
             values |= {value for reading in scale.readings(_readings(run)) for value in reading}
     rest = _without_scaled(text)
-    values |= {spelled.value for spelled in (*spelled_in(rest), *years_in(rest))}
+    in_words = list(spelled_in(rest))
+    values |= {spelled.value for spelled in (*in_words, *years_in(rest, in_words))}
     values |= {*values_in_signs(text), *values_of_times(text), *values_of_fractions(text)}
     for word in _WORD.findall(text.lower()):
         if word in MONTHS:
@@ -89,12 +91,14 @@ def numbers_in(text: str) -> list[Number]:
         end = scale.end if scale else match.end()
         found.append(Number(text[match.start() : end], tuple(readings)))
     rest = _without_scaled(text)
-    for year in reversed(list(years_in(rest))):
+    in_words = list(spelled_in(rest))
+    years = list(years_in(rest, in_words))
+    for year in reversed(years):
         century, of_century = divmod(year.value, 100)
         readings = [frozenset((year.value,)), frozenset((century, of_century))]
         found.append(Number(year.text, tuple(readings)))
         rest = f"{rest[: year.start]}.{rest[year.end :]}"
-    for spelled in spelled_in(rest):
+    for spelled in spelled_in(rest) if years else in_words:
         if spelled.value >= MIN_SPELLED:
             found.append(Number(spelled.text, (frozenset((spelled.value,)),)))
     return found
@@ -107,9 +111,9 @@ def _ascii(run: str) -> str:
 
 def _readings(run: str) -> list[frozenset[float]]:
     """Return what a run of digits may mean: one value, or the values of its parts."""
-    parts = [float(part) for part in regex.findall(r"\d+", run)]
+    parts = [float(part) for part in _DIGITS.findall(run)]
     readings = [frozenset(parts)]
-    joined = "".join(regex.findall(r"\d+", run))
+    joined = "".join(_DIGITS.findall(run))
     if len(joined) >= MIN_DIGITS_WITH_A_COUNTRY:
         readings += [frozenset((float(joined[country:]),)) for country in (1, 2, 3)]
     if len(parts) > 1:
@@ -144,7 +148,7 @@ def _other_hours(run: str, rest: str) -> set[float]:
 def _years(run: str) -> set[float]:
     """Return the year of a date in two and in four digits."""
     years = set()
-    for part in regex.findall(r"\d+", run):
+    for part in _DIGITS.findall(run):
         if len(part) == 4 and part[:2] in ("19", "20"):
             years.add(float(part[2:]))
     if regex.fullmatch(r"\d{1,2}[./\-]\d{1,2}[./\-]\d{2}", run):

@@ -1,8 +1,9 @@
 """Numbers that are written in words: twenty-five, two thousand five hundred, quatre-vingt-dix."""
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -118,6 +119,12 @@ def _value_of(word: str) -> float | None:
         return UNITS[word]
     if len(word) > LONGEST:
         return None
+    return _value_of_compound(word)
+
+
+# The same words come again and again. They are short, so the cache is small.
+@lru_cache(maxsize=1 << 14)
+def _value_of_compound(word: str) -> float | None:
     for scale, factor in COMPOUND_SCALES.items():
         head, found, rest = word.partition(scale)
         if not found:
@@ -129,9 +136,12 @@ def _value_of(word: str) -> float | None:
     return None
 
 
-def years_in(text: str) -> Iterator[Spelled]:
-    """Yield the years that are written as two numbers: nineteen ninety-nine, twenty twenty-one."""
-    for century, year in pairwise(spelled_in(text)):
+def years_in(text: str, spelled: Sequence[Spelled]) -> Iterator[Spelled]:
+    """Yield the years that are written as two numbers: nineteen ninety-nine, twenty twenty-one.
+
+    `spelled` are the numbers of the text.
+    """
+    for century, year in pairwise(spelled):
         is_joined = not text[century.end : year.start].strip(" -")
         if is_joined and century.value in CENTURIES and 10 <= year.value < 100:
             value = century.value * 100 + year.value

@@ -1,0 +1,231 @@
+"""The quality of a night: figures of a sample of its records, in the block `quality` of a manifest.
+
+The sample is chosen by the ids, so that workers, shards, kills and the size of chunks do not change
+it. A record's figures travel with its outcome as whole numbers of thousandths, whose sums are the
+same in any order. `recap watch` compares the blocks of nights.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+
+from job.conversations.record import Conversation, Reject
+from job.evaluation.metrics import copying, invented
+from job.evaluation.metrics.form import is_empty, is_repeating
+from job.evaluation.metrics.metric import Sample
+from job.evaluation.words import length
+from job.identity import sha256_of
+from job.inference.reader import Prompts
+from job.summarization.records import Counts, Result, Summary
+from job.summarization.sample import NightSample
+from job.telemetry import warn_once
+
+FACT = "quality"  # key of the block in a manifest
+MAX_SAMPLED = 200  # records of a night, on average; each takes some 2 ms of a core
+MAX_CHARACTERS = 50_000  # of a conversation with which its summary is compared
+SCALE = 1000  # figures are counted in thousandths
+ID_BITS = 64  # of an id's digest, which choose the sample
+
+
+class Figure(NamedTuple):
+    """A figure of a night: its key, its name for people, and what it describes.
+
+    A figure of the input does not depend on the model. `is_share` figures are from 0 to 1.
+    """
+
+    name: str
+    title: str
+    of: Literal["input", "output"]
+    is_share: bool = False
+
+
+FIGURES = (
+    Figure("characters", "Characters of a summary", "output"),
+    Figure("empty", "Summaries without a letter or a digit", "output", True),
+    Figure("cut", "Summaries that reached max_new_tokens", "output", True),
+    Figure("repeating", "Summaries that repeat themselves", "output", True),
+    Figure("copied", "Words copied in runs of 8 or more", "output", True),
+    Figure("invented_numbers", "Summaries with an invented number", "output", True),
+    Figure("invented_names", "Summaries with an invented name", "output", True),
+    Figure("rejected", "Rejected records", "output", True),
+    Figure("turns", "Turns of a conversation", "input"),
+    Figure("conversation_words", "Words of a conversation", "input"),
+    Figure("characters_per_token", "Characters per token of a conversation", "input"),
+    Figure("other_scripts", "Characters outside ASCII", "input", True),
+    Figure("redactions", "Values redacted in a conversation", "input"),
+)
+
+
+class QualitySample:
+    """The choice of records by the digests of their ids: the same in each attempt of a night."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self._below = int(share * 2**ID_BITS)
+
+    @classmethod
+    def of(cls, records: int) -> Self:
+        """Return the sample of a night of so many records: all of a night of MAX_SAMPLED."""
+        return cls(min(1.0, MAX_SAMPLED / max(records, 1)))
+
+    def has(self, id_digest: bytes) -> bool:
+        """Return True if the record with this digest of its id is in the sample."""
+        return int.from_bytes(id_digest[: ID_BITS // 8]) < self._below
+
+
+NO_SAMPLE = QualitySample(0.0)
+
+
+def size_of(conversation: Conversation) -> int:
+    """Return the number of characters in all turns."""
+    return sum([len(turn.text) for turn in conversation.turns])
+
+
+def measure(conversation: Conversation, prompts: Prompts, result: Result) -> bytes:
+    """Return the figures of one record as JSON, in thousandths; empty bytes if it has none.
+
+    `conversation` is as the model read it. An error in measuring is a warning: no summary may be
+    lost by it.
+    """
+    try:
+        figures = _of_input(conversation, prompts, result) | _of_output(conversation, result)
+    except Exception as error:  # of a text that nobody has foreseen
+        warn_once("a record is left out of the quality figures", why=type(error).__name__)
+        return b""
+    scaled = {name: round(value * SCALE) for name, value in figures.items() if value is not None}
+    return json.dumps(scaled, separators=(",", ":")).encode()
+
+
+def _of_input(
+    conversation: Conversation, prompts: Prompts, result: Result
+) -> dict[str, float | None]:
+    text = "\n".join([turn.text for turn in conversation.turns])
+    tokens = sum([len(part.ids) for part in prompts.parts])
+    # Tokens of turns that no prompt has are not known.
+    has_all = tokens > 0 and not prompts.dropped_turns
+    # Once there is a summary, the placeholders have counted what was replaced in it, too.
+    redactions = prompts.placeholders.replaced if prompts.placeholders else 0
+    if isinstance(result, Summary):
+        redactions = result.redactions
+    others = 0 if text.isascii() else sum([not sign.isascii() for sign in text])
+    return {
+        "turns": len(conversation.turns),
+        "conversation_words": length(text),
+        "characters_per_token": len(text) / tokens if has_all else None,
+        "other_scripts": others / max(len(text), 1),
+        "redactions": redactions,
+    }
+
+
+def _of_output(conversation: Conversation, result: Result) -> dict[str, float | None]:
+    if isinstance(result, Reject):
+        # Other rejects are counted as such, and have no text.
+        return {"empty": 1.0} if result.reason == "empty_summary" else {}
+    assert isinstance(result, Summary), "only records that were summarized are measured"
+    sample = Sample(result.summary, conversation, (), result.finish_reason)
+    found: dict[str, float | None] = {
+        "empty": is_empty(sample),
+        "repeating": is_repeating(sample),
+    }
+    if size_of(conversation) > MAX_CHARACTERS:
+        return found
+    names = invented.invented_names(sample)
+    found["copied"] = copying.copied(sample)
+    found["invented_numbers"] = float(bool(invented.invented_numbers(sample)))
+    found["invented_names"] = None if names is None else float(bool(names))
+    # Evaluations compare several summaries with a conversation. Here each has one.
+    copying.forget_conversations()
+    invented.forget_conversations()
+    return found
+
+
+@dataclass
+class _Sums:
+    """Number, sum and sum of squares of one figure, in thousandths: whole numbers, so exact."""
+
+    records: int = 0
+    total: int = 0
+    squares: int = 0
+
+    def add(self, value: int) -> None:
+        self.records += 1
+        self.total += value
+        self.squares += value * value
+
+    def to_json(self) -> dict[str, float]:
+        mean = self.total / self.records
+        # Of whole numbers until here: a difference of two large floats would lose its digits.
+        spread = self.records * self.squares - self.total * self.total
+        variance = spread / (self.records * max(self.records - 1, 1))
+        return {
+            "records": self.records,
+            "mean": round(mean / SCALE, 6),
+            "sd": round(math.sqrt(variance) / SCALE, 6),
+        }
+
+
+class QualitySums:
+    """Sums of all figures over the records of a night."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self._sums: dict[str, _Sums] = {}
+
+    def add(self, figures: bytes) -> None:
+        """Add what `measure` returned for one record."""
+        if not figures:
+            return
+        self.records += 1
+        for name, value in json.loads(figures).items():
+            self._sums.setdefault(name, _Sums()).add(value)
+
+    def to_json(self) -> dict[str, dict[str, float]]:
+        """Return number, mean and standard deviation by figure, sorted by name."""
+        return {name: self._sums[name].to_json() for name in sorted(self._sums)}
+
+
+def quality_block(
+    sums: QualitySums, sample: QualitySample, night: NightSample, counts: Counts
+) -> dict[str, Any]:
+    """Return the block of a manifest: the sample, what measured it, and the figures.
+
+    Lengths, cut summaries and rejects are of all records, as finish sees each row.
+    """
+    figures = sums.to_json()
+    if night.lengths:
+        lengths = np.frombuffer(night.lengths, dtype=np.uint32).astype(np.uint64)
+        total = int(lengths.sum()) * SCALE
+        squares = int((lengths * lengths).sum()) * SCALE**2
+        figures["characters"] = _Sums(len(lengths), total, squares).to_json()
+        figures["cut"] = _share(night.cut_summaries, len(lengths))
+    if counts.new:
+        figures["rejected"] = _share(counts.rejected, counts.new)
+    return {
+        "sample": {"records": sums.records, "share": round(sample.share, 9)},
+        "measured_by": measuring_code(),
+        "figures": figures,
+    }
+
+
+def _share(count: int, records: int) -> dict[str, float]:
+    """Return the figure of so many ones among the records, which are zeros otherwise."""
+    return _Sums(records, count * SCALE, count * SCALE**2).to_json()
+
+
+@cache
+def measuring_code() -> str:
+    """Return a digest of the code that measures, as 12 hexadecimal digits.
+
+    Figures of two nights with the same digest differ by what was measured alone.
+    """
+    evaluation = files("job.evaluation")
+    summarization = files("job.summarization")
+    sources = [evaluation / "words.py", summarization / "quality.py", summarization / "sample.py"]
+    sources += [item for item in (evaluation / "metrics").iterdir() if item.name.endswith(".py")]
+    parts = [f"{item.name}\n".encode() + item.read_bytes() for item in sources]
+    return sha256_of(b"\0".join(sorted(parts)))[:12]

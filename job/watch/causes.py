@@ -1,0 +1,143 @@
+"""The cause of a change: the data, the model, or what measures.
+
+A change of a figure has three parts, which add up. Anchors are nights over an input that never
+changes, so what changes there is no change of the data. Between two of them, it is the model's if
+the same code measured both, and the measuring code's if the same model wrote both. The rest of the
+nights' change is the data's. The largest part is the cause.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from job.summarization.quality import Figure
+from job.watch.nights import WatchedNight
+
+Cause = Literal["data", "model", "measurement", "model or measurement", "unknown"]
+DOUBT = timedelta(days=3)  # of the night on which a change began
+MIN_NIGHTS_AFTER = 2  # a change that began with the last night alone has no size to speak of
+
+
+@dataclass(frozen=True)
+class Change:
+    """A lasting change of a figure: the first night after it, and its size."""
+
+    since: date
+    size: float
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The cause of a change, and its parts in units of the figure, by cause.
+
+    `why` is a sentence for people.
+    """
+
+    cause: Cause
+    parts: dict[Cause, float]
+    why: str
+
+
+def find_change(name: str, nights: Sequence[WatchedNight]) -> Change | None:
+    """Return the step that explains most of a figure's course beside its weekdays' means.
+
+    None if there are too few nights with the figure.
+    """
+    with_figure = [night for night in nights if name in night.figures]
+    if len(with_figure) < 2 * MIN_NIGHTS_AFTER:
+        return None
+    means = np.array([night.figures[name].mean for night in with_figure])
+    weekdays = np.array([night.day.weekday() for night in with_figure])
+    rest = _without_weekdays(means, weekdays)
+    best = None
+    most = 0.0
+    for first in range(MIN_NIGHTS_AFTER, len(with_figure) - MIN_NIGHTS_AFTER + 1):
+        step = np.zeros(len(with_figure))
+        step[first:] = 1.0
+        # Least squares with weekdays: both sides without their weekdays' means.
+        step = _without_weekdays(step, weekdays)
+        power = float(step @ step)
+        if power < 1e-9:  # each weekday is on one side alone
+            continue
+        size = float(step @ rest) / power
+        explained = size * size * power
+        if explained > most:
+            most = explained
+            best = Change(with_figure[first].day, size)
+    return best
+
+
+def attribute(
+    figure: Figure,
+    change: Change,
+    nights: Sequence[WatchedNight],
+    anchors: Sequence[WatchedNight],
+) -> Attribution:
+    """Return the cause of a figure's change, by the anchors before and after it.
+
+    Without them a figure of the input changed by the data, if nothing else did in these days. Any
+    other cause is unknown, and the sentence says what else changed.
+    """
+    name = figure.name
+    anchors = [anchor for anchor in anchors if name in anchor.figures]
+    before = [anchor for anchor in anchors if anchor.day < change.since - DOUBT]
+    after = [anchor for anchor in anchors if anchor.day >= change.since - DOUBT]
+    if not before or not after or after[-1].day < change.since:
+        missing = "before" if not before else "after"
+        why = f"no anchor night is there from {missing} {change.since}"
+        hints = _hints(change, nights)
+        if figure.of == "input" and not hints:
+            return Attribution("data", {"data": change.size}, f"{why}, but nothing else changed")
+        return Attribution("unknown", {}, f"{why}{hints}")
+
+    parts: dict[Cause, float] = {"data": change.size}
+    last = before[-1]
+    for anchor in after:
+        size = anchor.figures[name].mean - last.figures[name].mean
+        step = _cause_between(last, anchor)
+        parts[step] = parts.get(step, 0.0) + size
+        parts["data"] -= size
+        last = anchor
+    sign = 1.0 if change.size >= 0 else -1.0
+    cause = max(parts, key=lambda part: parts[part] * sign)
+    return Attribution(cause, parts, _sentence(change, parts))
+
+
+def _cause_between(one: WatchedNight, other: WatchedNight) -> Cause:
+    """Return what a difference between two anchors is due to."""
+    if one.measured_by == other.measured_by:
+        return "model"  # its weights or settings, or the engine or machine that ran it
+    if one.outputs == other.outputs or one.serving == other.serving:
+        return "measurement"
+    return "model or measurement"
+
+
+def _sentence(change: Change, parts: dict[Cause, float]) -> str:
+    shares = [f"{part} {size:+.4g}" for part, size in parts.items()]
+    return f"of {change.size:+.4g} since {change.since}: {', '.join(shares)}"
+
+
+def _hints(change: Change, nights: Sequence[WatchedNight]) -> str:
+    """Return what else differs between the nights around the change, as the rest of a sentence."""
+    around = [night for night in nights if abs(night.day - change.since) <= DOUBT]
+    hints = ""
+    if len({night.serving for night in around}) > 1:
+        hints += "; weights, settings or engine changed in these days"
+    if len({night.measured_by for night in around}) > 1:
+        hints += "; the code that measures changed in these days"
+    return hints
+
+
+def _without_weekdays(
+    values: NDArray[np.float64], weekdays: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    rest = values.astype(np.float64)
+    for weekday in range(7):
+        of_day = weekdays == weekday
+        if of_day.any():
+            rest[of_day] -= rest[of_day].mean()
+    return rest

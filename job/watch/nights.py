@@ -1,0 +1,137 @@
+"""The nights below a prefix, read from their manifests; no summary is read."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Self
+
+from job.config.sections import StorageSection
+from job.errors import DamagedError, MissingError
+from job.identity import json_digest
+from job.storage.folders import MANIFEST, Manifest, read_manifest_file
+from job.storage.keys import below
+from job.storage.open import open_store
+from job.summarization.nights_before import DATE
+from job.summarization.quality import FACT
+from job.summarization.records import Counts
+
+# Keys of a night's identity that decide a summary, whatever the input is.
+SERVING = ("weights", "model", "prompt", "generation", "adapter_weights", "long_conversations")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure of one night: its mean over so many records, and their standard deviation."""
+
+    records: int
+    mean: float
+    sd: float
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean."""
+        return self.sd / math.sqrt(max(self.records, 1))
+
+
+@dataclass(frozen=True)
+class WatchedNight:
+    """A finished night with what it is compared by.
+
+    `serving` is a digest of weights, settings and engines, `measured_by` one of the code that
+    measured the figures, `input` one of the versions of the input's files, and `outputs` one of
+    the files of summaries.
+    """
+
+    day: date
+    uri: str
+    records: int
+    figures: Mapping[str, Measured]
+    serving: str
+    measured_by: str
+    input: str
+    outputs: str
+
+    @classmethod
+    def from_manifest(cls, day: date, uri: str, manifest: Manifest) -> Self | None:
+        """Return the night of this manifest, None for a folder that is no night with figures."""
+        facts = manifest.extra
+        try:
+            block = facts[FACT]
+            identity = facts["identity"]
+            return cls(
+                day=day,
+                uri=uri,
+                records=Counts.from_json(facts["counts"]).records,
+                figures={name: _measured(value) for name, value in block["figures"].items()},
+                serving=json_digest(
+                    [{key: identity.get(key) for key in SERVING}, sorted(facts["engines"])]
+                ),
+                measured_by=str(block["measured_by"]),
+                input=json_digest(identity["input"]),
+                outputs=json_digest(
+                    {key: file.sha256 for key, file in manifest.files.items() if _is_output(key)}
+                ),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+
+
+@dataclass(frozen=True)
+class Nights:
+    """The nights that are compared, one a day in their order, and how many could not be."""
+
+    nights: Sequence[WatchedNight]
+    without_figures: int = 0  # of an earlier version, or damaged
+    of_the_same_day: int = 0  # only the last of a day counts, in the order of names
+
+
+def read_nights(uri: str, storage: StorageSection, anchors: str | None = None) -> Nights:
+    """Return the nights below `uri` whose names have a date, the earliest first.
+
+    The date is the last one in the path of the manifest. A night without a date in its name, and
+    one that is being published, is no night here. What is below `anchors` is none either.
+    """
+    store = open_store(uri, storage)
+    by_day: dict[date, WatchedNight] = {}
+    without_figures = 0
+    of_the_same_day = 0
+    for entry in store.list(skip=lambda key: not key.endswith(MANIFEST)):
+        day = _day_of(entry.key)
+        if day is None or not entry.key.endswith(MANIFEST):
+            continue
+        where = below(store.uri, entry.key)
+        if anchors is not None and where.startswith(f"{anchors.rstrip('/')}/"):
+            continue
+        try:
+            manifest = read_manifest_file(store, entry.key)
+            night = WatchedNight.from_manifest(day, where, manifest)
+        except MissingError:  # it is being replaced
+            continue
+        except DamagedError:
+            night = None
+        if night is None:
+            without_figures += 1
+            continue
+        of_the_same_day += day in by_day
+        by_day[day] = night
+    nights = [by_day[day] for day in sorted(by_day)]
+    return Nights(nights, without_figures, of_the_same_day)
+
+
+def _day_of(key: str) -> date | None:
+    found = DATE.findall(key)
+    if not found:
+        return None
+    try:
+        return date.fromisoformat(found[-1])
+    except ValueError:  # digits that are no date
+        return None
+
+
+def _measured(value: Mapping[str, Any]) -> Measured:
+    return Measured(int(value["records"]), float(value["mean"]), float(value["sd"]))
+
+
+def _is_output(key: str) -> bool:
+    return not key.endswith(".html")

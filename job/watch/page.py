@@ -1,0 +1,108 @@
+"""The page of `recap watch`: each figure and its evidence over the nights."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from job.config.commands import WatchConfig
+from job.errors import ConfigError
+from job.pages.charts import Curve, LineChart, Table, line_chart
+from job.pages.render import render
+from job.storage.keys import split_file
+from job.storage.open import open_store
+from job.watch.judge import Verdict, Watched
+from job.watch.nights import WatchedNight
+from job.watch.screen import evidence, explanation, sentence, shown, usual
+
+TEMPLATE = "page_of_nights.html"
+
+
+@dataclass(frozen=True)
+class DrawnFigure:
+    """A figure for the page: its charts, and the sentence if it changed."""
+
+    id: str
+    title: str
+    course: LineChart | None
+    evidence: LineChart | None
+    sentence: str
+
+
+def write_page(uri: str, config: WatchConfig, verdict: Verdict) -> None:
+    """Write the page to `uri`, a path or s3://… that ends in .html. Raise ConfigError otherwise."""
+    if not uri.endswith(".html"):
+        raise ConfigError(f"--plot: got {uri}, wanted a file whose name ends in .html")
+    folder, name = split_file(uri)
+    open_store(folder, config.storage).write(name, page(config, verdict).encode())
+
+
+def page(config: WatchConfig, verdict: Verdict) -> str:
+    """Return the page as HTML. Figures that changed come first."""
+    first = verdict.nights[0].day
+    figures = sorted(verdict.figures, key=lambda watched: watched.alarmed is None)
+    drawn = [_draw(watched, first, verdict.anchors) for watched in figures if watched.observations]
+    return render(
+        "job.watch",
+        TEMPLATE,
+        title=f"Nights of {config.run}",
+        nights=config.nights,
+        is_alarm=bool(verdict.alarms),
+        sentence=_verdict(verdict),
+        explanation=explanation(verdict),
+        table=_table(figures),
+        figures=drawn,
+    )
+
+
+def _verdict(verdict: Verdict) -> str:
+    first, last = verdict.nights[0].day, verdict.nights[-1].day
+    between = f"{len(verdict.nights):,} nights from {first} to {last}"
+    if not verdict.alarms:
+        return f"{between}: no figure changed."
+    titles = ", ".join(watched.figure.title for watched in verdict.alarms)
+    return f"{between}: changed: {titles}."
+
+
+def _draw(watched: Watched, first: date, anchors: Sequence[WatchedNight]) -> DrawnFigure:
+    figure = watched.figure
+    x_name = f"days after {first}"
+
+    def at(day: date) -> float:
+        return float((day - first).days)
+
+    points = [(at(night.day), night.mean) for night in watched.observations]
+    curves = [Curve("nights", points)]
+    of_anchors = []
+    for anchor in anchors:
+        if figure.name in anchor.figures and anchor.day >= first:
+            of_anchors.append((at(anchor.day), anchor.figures[figure.name].mean))
+    if of_anchors:
+        curves.append(Curve("anchors", of_anchors, "quiet"))
+
+    powers = []
+    for night, capital in zip(watched.observations, watched.capitals, strict=True):
+        powers.append((at(night.day), math.log10(max(capital, 1e-9))))
+    level = math.log10(watched.threshold)
+    limit = [(powers[0][0], level), (powers[-1][0], level)]
+    bets = [Curve("evidence", powers), Curve("alarm", limit, "other")]
+    return DrawnFigure(
+        id=figure.name,
+        title=figure.title,
+        course=line_chart(f"{figure.name}-nights", figure.title, curves, x_name),
+        evidence=line_chart(f"{figure.name}-evidence", "Evidence, as a power of ten", bets, x_name),
+        sentence=sentence(watched) if watched.alarmed else "",
+    )
+
+
+def _table(figures: Sequence[Watched]) -> Table:
+    rows = []
+    for watched in figures:
+        if not watched.observations:
+            continue
+        last = shown(watched, watched.observations[-1].mean)
+        cause = watched.attribution.cause if watched.attribution else ""
+        alarm = f"{watched.alarmed} {cause}".strip() if watched.alarmed else ""
+        cells = (last, shown(watched, usual(watched)), evidence(watched), alarm)
+        rows.append((watched.figure.title, *cells))
+    return Table(("figure", "last night", "usual for the weekday", "evidence", "alarm"), rows)

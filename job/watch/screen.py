@@ -1,0 +1,110 @@
+"""The verdict of `recap watch` for a terminal, and as JSON for programs."""
+
+from typing import Any
+
+from job.printable import number_of
+from job.watch.judge import Verdict, Watched
+
+
+def screen(verdict: Verdict) -> str:
+    """Return the verdict as a table of figures, with a line for each alarm below it."""
+    first, last = verdict.nights[0].day, verdict.nights[-1].day
+    nights = number_of(len(verdict.nights), "night", "nights")
+    anchors = number_of(len(verdict.anchors), "anchor", "anchors")
+    lines = [f"{nights} from {first} to {last}, {anchors}", ""]
+    head = ("figure", "last night", "usual", "evidence", "")
+    rows = [head, *(_row(watched) for watched in verdict.figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:4], widths[1:4], strict=True)]
+        lines.append("  ".join([*cells, row[4]]).rstrip())
+    lines += ["", explanation(verdict)]
+    for watched in verdict.alarms:
+        lines.append(f"{watched.figure.title}: {sentence(watched)}")
+    return "\n".join(lines)
+
+
+def explanation(verdict: Verdict) -> str:
+    """Return what the evidence means, in two sentences."""
+    threshold = verdict.figures[0].threshold
+    return (
+        f"Evidence of {threshold:,.0f} is an alarm. Without a change, any figure ever reaches it "
+        f"with a probability of at most {verdict.alpha:.0%}."
+    )
+
+
+def sentence(watched: Watched) -> str:
+    """Return one sentence about a figure that changed: when, how much and why."""
+    told = f"alarm on {watched.alarmed}"
+    if watched.change is not None:
+        told += f", changed by {watched.change.size:+.4g} from {watched.change.since} on"
+    if watched.attribution is not None:
+        told += f"; cause: {watched.attribution.cause} ({watched.attribution.why})"
+    return f"{told}."
+
+
+def usual(watched: Watched) -> float | None:
+    """Return the mean over the nights of the last one's weekday before it; None without any."""
+    if not watched.observations:
+        return None
+    *before, last = watched.observations
+    same = [night.mean for night in before if night.day.weekday() == last.day.weekday()]
+    return sum(same) / len(same) if same else None
+
+
+def shown(watched: Watched, value: float | None) -> str:
+    """Return a value of the figure as text."""
+    if value is None:
+        return ""
+    return f"{value:.2%}" if watched.figure.is_share else f"{value:,.2f}"
+
+
+def evidence(watched: Watched) -> str:
+    """Return the evidence of a change after the last night as text."""
+    capital = watched.capitals[-1]
+    return f"{capital:,.2f}" if capital < 1e6 else f"{capital:.0e}"
+
+
+def to_json(verdict: Verdict) -> dict[str, Any]:
+    """Return the verdict as JSON: for each figure its nights, evidence, change and cause."""
+    return {
+        "alarm": bool(verdict.alarms),
+        "alpha": verdict.alpha,
+        "nights": len(verdict.nights),
+        "anchors": len(verdict.anchors),
+        "figures": {watched.figure.name: _figure(watched) for watched in verdict.figures},
+    }
+
+
+def _row(watched: Watched) -> tuple[str, ...]:
+    title = watched.figure.title
+    if not watched.observations:
+        return (title, "", "", "", "")
+    last = watched.observations[-1].mean
+    mark = f"ALARM since {watched.alarmed}" if watched.alarmed else ""
+    return (title, shown(watched, last), shown(watched, usual(watched)), evidence(watched), mark)
+
+
+def _figure(watched: Watched) -> dict[str, Any]:
+    nights = []
+    for night, capital in zip(watched.observations, watched.capitals, strict=True):
+        nights.append(
+            {
+                "night": night.day.isoformat(),
+                "mean": night.mean,
+                "error": round(night.error, 9),
+                "evidence": round(capital, 6),
+            }
+        )
+    change = watched.change
+    attribution = watched.attribution
+    return {
+        "title": watched.figure.title,
+        "threshold": watched.threshold,
+        "alarmed": watched.alarmed and watched.alarmed.isoformat(),
+        "change": change and {"since": change.since.isoformat(), "size": change.size},
+        "cause": attribution and attribution.cause,
+        "parts": attribution and attribution.parts,
+        "nights": nights,
+    }

@@ -1,0 +1,84 @@
+"""`recap watch`: read the manifests of nights, judge their figures, report, alarm.
+
+1. `nights`: the figures of each night, and those of the anchors;
+2. `judge`: a test for each figure (`martingale`), and the cause of a change (`causes`);
+3. `screen` and `page`: the verdict for people and programs.
+"""
+
+from collections.abc import Sequence
+
+from job.config.commands import WatchConfig
+from job.errors import AlarmError, MissingError
+from job.telemetry import event, log_metrics, warn
+from job.watch.judge import Verdict, Watched, judge, since
+from job.watch.nights import WatchedNight, read_nights
+
+
+def judge_nights(config: WatchConfig) -> Verdict:
+    """Return the verdict on the nights of the config.
+
+    Raise MissingError if there is no night with figures.
+    """
+    found = read_nights(config.nights, config.storage, config.anchors)
+    if found.without_figures or found.of_the_same_day:
+        warn(
+            "nights that do not count",
+            without_figures=found.without_figures,
+            of_the_same_day=found.of_the_same_day,
+        )
+    nights = since(found.nights, config.since, config.until, config.leave_out)
+    if not nights:
+        raise MissingError(
+            f"nights: no night with figures is below {config.nights}; wanted outputs of recap "
+            "summarize with a date in their names, as in dt=2026-01-31"
+        )
+    return judge(nights, _anchors(config), config.alpha)
+
+
+def report_or_raise(config: WatchConfig, verdict: Verdict) -> None:
+    """Log the verdict and its metrics. Raise AlarmError if a figure changed."""
+    alarms = verdict.alarms
+    for watched in alarms:
+        warn("nights changed", **_fields(watched))
+    metrics = {
+        "WatchedNights": (float(len(verdict.nights)), "Count"),
+        "WatchAlarms": (float(len(alarms)), "Count"),
+    }
+    log_metrics("watch", metrics, run=config.run, last_night=verdict.nights[-1].day.isoformat())
+    if alarms:
+        titles = ", ".join(f"{watched.figure.title} ({_cause(watched)})" for watched in alarms)
+        raise AlarmError(
+            f"the nights below {config.nights} changed: {titles}. Look at the summaries of these "
+            "nights; once it is settled, set `since` to the first night of the new state"
+        )
+
+
+def _anchors(config: WatchConfig) -> Sequence[WatchedNight]:
+    """Return the anchors until the last night, of the input of the last one."""
+    if config.anchors is None:
+        return ()
+    anchors = since(read_nights(config.anchors, config.storage).nights, None, config.until, ())
+    if not anchors:
+        warn("no anchor with figures is there: causes stay unknown", anchors=config.anchors)
+        return ()
+    same = [anchor for anchor in anchors if anchor.input == anchors[-1].input]
+    if len(same) < len(anchors):
+        event("anchors of another input are left out", anchors=len(anchors) - len(same))
+    return same
+
+
+def _fields(watched: Watched) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "figure": watched.figure.name,
+        "alarmed": str(watched.alarmed),
+        "cause": _cause(watched),
+    }
+    if watched.change is not None:
+        fields |= {"since": str(watched.change.since), "size": round(watched.change.size, 6)}
+    if watched.attribution is not None:
+        fields["why"] = watched.attribution.why
+    return fields
+
+
+def _cause(watched: Watched) -> str:
+    return watched.attribution.cause if watched.attribution else "unknown"

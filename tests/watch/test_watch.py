@@ -1,0 +1,187 @@
+"""Claims about the command: real nights are read, a change ends with 76, and the page shows it."""
+
+import json
+from dataclasses import asdict, replace
+from datetime import date
+
+import pytest
+
+from job.cli import run
+from job.config.commands import SummarizeConfig, WatchConfig
+from job.errors import AlarmError, ExitCode, MissingError
+from job.storage.folders import Manifest
+from job.summarization.quality import FACT
+from job.summarization.summarize import summarize
+from job.watch.nights import read_nights
+from job.watch.page import page
+from job.watch.watch import judge_nights, report_or_raise
+from tests.stand_in import NO_WEIGHTS, StandInEngine, stand_in
+from tests.watch.streams import Plant, Team, day
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A real night, of which others are made: its folder, and its manifest."""
+    folder = tmp_path_factory.mktemp("real")
+    (folder / "base").mkdir()
+    (folder / "base" / "config.json").write_text("{}")
+    (folder / "base" / "model.safetensors").write_bytes(NO_WEIGHTS)
+    turns = [{"role": "customer", "text": "My parcel 4711 is late."}]
+    lines = [json.dumps({"id": f"c{number}", "turns": turns}) for number in range(20)]
+    (folder / "in.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    config = SummarizeConfig.model_validate(
+        {
+            "run": "night",
+            "input": str(folder / "in.jsonl"),
+            "output": str(folder / "nights" / "dt=2026-01-01"),
+            "model": {"base": str(folder / "base")},
+        }
+    )
+    summarize(config, stand_in(StandInEngine()))
+    path = folder / "nights" / "dt=2026-01-01" / "manifest.json"
+    return folder / "nights", Manifest.from_json(path.read_bytes(), "real")
+
+
+def write_nights(folder, real, nights):
+    """Write a manifest for each night, as the real one with its own figures."""
+    for night in nights:
+        block = {**real.extra[FACT], "measured_by": night.measured_by}
+        block["figures"] = {name: asdict(one) for name, one in night.figures.items()}
+        weights = {"adapter": night.serving, "base": "b"}
+        identity = {**real.extra["identity"], "weights": weights}
+        manifest = Manifest(real.files, {**real.extra, FACT: block, "identity": identity})
+        path = folder / f"dt={night.day}" / "manifest.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(manifest.to_json())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def changed(real, tmp_path_factory):
+    """Nights whose summaries became shorter by a new model on the 57th, with anchors."""
+    folder = tmp_path_factory.mktemp("changed")
+    team, plant = Team(5), Plant("characters", 0.85, at=56, cause="model")
+    write_nights(folder / "nights", real[1], team.nights(90, plant))
+    write_nights(folder / "anchors", real[1], team.anchors(90, plant))
+    return folder
+
+
+def config_of(folder, **keys):
+    content = {"run": "watch", "nights": str(folder / "nights")}
+    return WatchConfig.model_validate(content | keys)
+
+
+def command_line(folder, *more):
+    path = folder / "watch.yaml"
+    path.write_text(
+        f"run: watch\nnights: {folder}/nights\nanchors: {folder}/anchors\n", encoding="utf-8"
+    )
+    return run(["watch", str(path), *more])
+
+
+def test_a_real_night_is_read_with_all_its_figures(real):
+    found = read_nights(str(real[0]), config_of(real[0]).storage)
+    (night,) = found.nights
+    assert (night.day, night.records) == (date(2026, 1, 1), 20)
+    assert night.figures["turns"].mean == 1
+    assert night.figures["characters"].records == 20
+
+
+def test_a_change_ends_with_76_and_names_figure_and_cause(changed, capsys):
+    assert command_line(changed) == ExitCode.GATE
+    found = capsys.readouterr()
+    assert "ALARM since" in found.out
+    assert "Characters of a summary (model)" in found.err
+
+
+def test_nights_until_the_change_end_with_0(changed, capsys):
+    assert command_line(changed, "--set", f"until={day(55)}") == ExitCode.DONE
+    assert "ALARM" not in capsys.readouterr().out
+
+
+def test_a_settled_change_ends_with_0(changed, capsys):
+    assert command_line(changed, "--set", f"since={day(56)}") == ExitCode.DONE
+    assert "34 nights" in capsys.readouterr().out
+
+
+def test_programs_read_figures_nights_and_causes(changed, capsys):
+    assert command_line(changed, "--json") == ExitCode.GATE
+    found = json.loads(capsys.readouterr().out)
+    length = found["figures"]["characters"]
+    assert (found["alarm"], found["nights"], length["cause"]) == (True, 90, "model")
+    assert len(length["nights"]) == 90
+    assert found["figures"]["turns"]["alarmed"] is None
+
+
+def test_the_page_shows_each_figure_and_the_alarm(changed, tmp_path):
+    assert command_line(changed, "--plot", str(tmp_path / "nights.html")) == ExitCode.GATE
+    text = (tmp_path / "nights.html").read_text(encoding="utf-8")
+    assert "90 nights from 2026-01-01 to 2026-03-31: changed: Characters of a summary" in text
+    assert text.count('class="chart"') == 2 * 13
+    assert "cause: model" in text
+
+
+def test_the_page_escapes_the_name_of_a_run(changed):
+    config = config_of(changed)
+    named = config.model_copy(update={"run": "<script>x</script>"})
+    assert "<script>x" not in page(named, judge_nights(config))
+
+
+def test_the_log_has_a_line_for_each_alarm_and_the_metric(changed, caplog, monkeypatch):
+    import logging
+
+    monkeypatch.setattr(logging.getLogger("recap"), "propagate", True)
+    caplog.set_level(logging.INFO, "recap")
+    config = config_of(changed)
+    with pytest.raises(AlarmError, match="set `since`"):
+        report_or_raise(config, judge_nights(config))
+    fields = [record.fields for record in caplog.records if hasattr(record, "fields")]
+    assert {"figure": "characters", "cause": "unknown"}.items() <= fields[0].items()
+    assert fields[-1]["WatchAlarms"] == 1
+
+
+def test_nights_that_are_left_out_do_not_count(changed):
+    left_out = [day(number) for number in range(56, 90)]
+    assert judge_nights(config_of(changed, leave_out=left_out)).alarms == []
+
+
+def test_other_folders_and_old_nights_are_no_nights(changed, real, tmp_path):
+    folder = write_nights(tmp_path / "nights", real[1], Team(1).nights(2))
+    old = Manifest({}, {"counts": real[1].extra["counts"]})
+    for name in ("dt=2025-12-31", "no-date"):
+        (folder / name).mkdir()
+        (folder / name / "manifest.json").write_bytes(old.to_json())
+    (folder / "dt=2025-12-30").mkdir()
+    (folder / "dt=2025-12-30" / "manifest.json").write_text("{")
+    found = read_nights(str(folder), config_of(tmp_path).storage)
+    assert (len(found.nights), found.without_figures) == (2, 2)
+
+
+def test_a_prefix_without_nights_is_missing(tmp_path):
+    with pytest.raises(MissingError, match="no night with figures"):
+        judge_nights(config_of(tmp_path))
+
+
+def test_anchors_below_the_nights_are_no_nights(real, tmp_path):
+    folder = write_nights(tmp_path / "nights", real[1], Team(1).nights(5))
+    write_nights(folder / "anchors", real[1], Team(1).anchors(5))
+    verdict = judge_nights(config_of(tmp_path, anchors=str(folder / "anchors")))
+    assert (len(verdict.nights), len(verdict.anchors)) == (5, 1)
+
+
+def test_anchors_of_another_input_are_left_out(changed, real, tmp_path):
+    write_nights(tmp_path / "nights", real[1], Team(1).nights(3))
+    other = {**real[1].extra["identity"], "input": {"other.jsonl": "1 byte"}}
+    manifest = replace(real[1], extra={**real[1].extra, "identity": other})
+    write_nights(tmp_path / "anchors", manifest, Team(1).nights(1))
+    write_nights(tmp_path / "anchors", real[1], Team(1).nights(3)[1:])
+    verdict = judge_nights(config_of(tmp_path, anchors=str(tmp_path / "anchors")))
+    assert [anchor.day for anchor in verdict.anchors] == [day(1), day(2)]
+
+
+@pytest.mark.parametrize("command", [["plan"], ["submit", "docker", "--dry-run"]])
+def test_there_is_nothing_to_plan_or_to_submit(changed, capsys, command):
+    path = changed / "watch.yaml"
+    path.write_text(f"run: watch\nnights: {changed}/nights\n", encoding="utf-8")
+    assert run([*command, str(path)]) == ExitCode.CONFIG
+    assert "recap watch" in capsys.readouterr().err
