@@ -34,6 +34,12 @@ def takes_config(function: Callable[..., Any]) -> Callable[..., Any]:
     return config(override(variable(function)))
 
 
+def takes_dry_run(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that stops a command after its plan."""
+    help = "Print the plan, as `recap plan` does, and stop."
+    return click.option("--dry-run", is_flag=True, help=help)(function)
+
+
 class _Config(click.Argument):
     """The argument CONFIG. Its error names the environment variable, which click's does not."""
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import click
 
-from job.arguments import parse_variables, takes_config
+from job.arguments import parse_variables, takes_config, takes_dry_run
 from job.errors import ExitCode, RecapError, Stopped, bug, unwritable
 from job.evaluation.commands import champion
 from job.feedback.commands import feedback
-from job.preflight.commands import plan, print_plan
+from job.preflight.commands import plan, plan_and_print, print_plan
 from job.submit.commands import submit
 from job.watch.commands import watch
 
@@ -169,7 +169,7 @@ def recap() -> None:
     epilog="\b\nExample: recap train examples/support-chat.yaml --set output=s3://my-bucket/runs"
 )
 @takes_config
-@click.option("--dry-run", is_flag=True, help="Print the plan, as `recap plan` does, and stop.")
+@takes_dry_run
 @click.option(
     "--fresh",
     is_flag=True,
@@ -190,13 +190,14 @@ def train(
 
     values = parse_variables(variables)
     loaded = load_config("train", read_config(config), overrides, values, METRICS)
-    if not dry_run:
-        _require_gpus()
+    if dry_run:
+        return plan_and_print(loaded, fresh=fresh)
+    _require_gpus()
     from job.preflight.training import plan_training
 
     # Problems are reported now, before several processes load the model.
-    plan = plan_training(loaded, fresh, brief=not dry_run)
-    if dry_run or (plan.error and not plan.done):
+    plan = plan_training(loaded, fresh, brief=True)
+    if plan.error and not plan.done:
         return print_plan(plan)
 
     from job.telemetry import event
@@ -219,6 +220,7 @@ def train(
 
 @recap.command(epilog="\b\nExample: recap summarize examples/nightly.yaml --var date=2026-01-31")
 @takes_config
+@takes_dry_run
 @click.option(
     "--shard",
     metavar="I/N",
@@ -226,7 +228,11 @@ def train(
     "completion index of Kubernetes decides.",
 )
 def summarize(
-    config: str, overrides: Sequence[str], variables: Sequence[str], shard: str | None
+    config: str,
+    overrides: Sequence[str],
+    variables: Sequence[str],
+    dry_run: bool,
+    shard: str | None,
 ) -> int:
     """Summarize a file, many files or a prefix of conversations."""
     from job.config.load import load_config
@@ -234,6 +240,8 @@ def summarize(
 
     values = parse_variables(variables)
     loaded = load_config("summarize", read_config(config), overrides, values)
+    if dry_run:
+        return plan_and_print(loaded)
     from job.summarization.shard import find_shard
 
     share = find_shard(shard, loaded.shards, os.environ)
@@ -256,7 +264,8 @@ def summarize(
     "--set evaluation.max_conversations=100"
 )
 @takes_config
-def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) -> None:
+@takes_dry_run
+def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str], dry_run: bool) -> int:
     """Score an adapter, or a file of summaries, against references.
 
     With publish.gate, it is judged, too: an adapter that passes becomes publish.champion. What does
@@ -268,6 +277,8 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
 
     values = parse_variables(variables)
     loaded = load_config("evaluate", read_config(config), overrides, values, METRICS)
+    if dry_run:
+        return plan_and_print(loaded)
     _set_thread_variables()
     if loaded.adapter or loaded.champion:  # to score a file of summaries needs none
         _require_gpus()
@@ -282,6 +293,7 @@ def evaluate(config: str, overrides: Sequence[str], variables: Sequence[str]) ->
         judged = str(loaded.adapter or loaded.summaries)
         screen = screen_or_raise(evaluation.gate, judged, loaded.publish.champion)
         click.echo(printable(f"\n{screen}"))
+    return ExitCode.DONE
 
 
 recap.add_command(plan)

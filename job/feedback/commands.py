@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import click
 
-from job.arguments import parse_variables, takes_config
+from job.arguments import parse_variables, takes_config, takes_dry_run
 from job.errors import ExitCode
 
 
 @click.command(epilog="\b\nExample: recap feedback examples/feedback.yaml --var date=2026-02-02")
 @takes_config
-@click.option("--dry-run", is_flag=True, help="Print the plan, as `recap plan` does, and stop.")
+@takes_dry_run
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, for programs.")
 def feedback(
     config: str,
@@ -33,10 +33,9 @@ def feedback(
 
     loaded = load_config("feedback", read_config(config), overrides, parse_variables(variables))
     if dry_run:
-        from job.preflight.commands import print_plan
-        from job.preflight.feedback import plan_feedback
+        from job.preflight.commands import plan_and_print
 
-        return print_plan(plan_feedback(loaded), as_json)
+        return plan_and_print(loaded, as_json=as_json)
     from job.feedback.run import run_feedback
     from job.feedback.screen import screen
     from job.printable import printable

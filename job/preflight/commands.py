@@ -16,7 +16,9 @@ from job.arguments import parse_variables, takes_config
 from job.errors import ExitCode
 
 if TYPE_CHECKING:
+    from job.config.commands import Config
     from job.preflight.checks import Plan
+    from job.preflight.devices import Devices
 
 
 @click.command(epilog="\b\nExample: recap plan examples/support-chat.yaml --gpu l4 --gpu h100")
@@ -58,9 +60,24 @@ def plan(
     values = parse_variables(variables)
     loaded = load_config(command, read_config(config), overrides, values, METRICS)
     from job.preflight.devices import find_devices
+
+    return plan_and_print(loaded, find_devices(gpus, price_per_hour), as_json=as_json)
+
+
+def plan_and_print(
+    config: "Config",
+    devices: "Devices | None" = None,
+    fresh: bool = False,
+    as_json: bool = False,
+) -> int:
+    """Plan the command that this config is for on this machine, and print it as `print_plan`.
+
+    `fresh` is that of `recap train`.
+    """
+    from job.preflight.devices import NONE_NAMED
     from job.preflight.plan import plan as plan_job
 
-    return print_plan(plan_job(loaded, find_devices(gpus, price_per_hour)), as_json)
+    return print_plan(plan_job(config, devices or NONE_NAMED, fresh=fresh), as_json)
 
 
 def print_plan(plan: "Plan", as_json: bool = False) -> int:

@@ -49,6 +49,11 @@ class Devices:
     has_cpu: bool = False
     price: float | None = None
 
+    @property
+    def are_named(self) -> bool:
+        """True if the user named any of them."""
+        return bool(self.cards) or self.has_cpu
+
 
 NONE_NAMED = Devices()
 
@@ -87,7 +92,7 @@ def device_checks(
     if config.training.distribution == "fsdp":
         memory = Check("memory", NOT_SIMULATED, is_known=False)
         places = _unknown(devices, MIN_GPUS_THAT_SHARE)
-    elif not devices.cards and not devices.has_cpu:
+    elif not devices.are_named:
         memory, places = NOT_ASKED, Places([])
     else:
         memory, places = _simulated(config, small, lengths, devices)
@@ -120,7 +125,7 @@ def _unknown(devices: Devices, min_gpus: int = 1) -> Places:
 
 def _or_found(devices: Devices) -> Devices:
     """Return the devices, or the GPUs of this machine if none is named."""
-    if devices.cards or devices.has_cpu:
+    if devices.are_named:
         return devices
     return Devices(tuple(found_cards()), price=devices.price)
 

@@ -18,6 +18,7 @@ from job.config.commands import (
     WatchConfig,
 )
 from job.config.sections import as_list
+from job.environment import count_gpus
 from job.errors import ConfigError, ExitCode
 from job.preflight.access import check_clock
 from job.preflight.checks import Check, Plan, check_value
@@ -39,11 +40,13 @@ AS_A_PERSON = Check(
 )
 
 
-def plan(config: Config, devices: Devices = NONE_NAMED, is_here: bool = True) -> Plan:
+def plan(
+    config: Config, devices: Devices = NONE_NAMED, is_here: bool = True, fresh: bool = False
+) -> Plan:
     """Plan the command that this config is for.
 
-    `devices` are those that it might run on. `is_here` is False for a job of a cluster. Raise
-    ConfigError for a command that has nothing to plan.
+    `devices` are those that it might run on. `is_here` is False for a job of a cluster. `fresh` is
+    that of `recap train`. Raise ConfigError for a command that has nothing to plan.
     """
     if isinstance(config, FeedbackConfig):
         # It draws pages, for which a light installation, which only submits, has no library.
@@ -52,7 +55,7 @@ def plan(config: Config, devices: Devices = NONE_NAMED, is_here: bool = True) ->
         return plan_feedback(config)
     if isinstance(config, WatchConfig):
         raise ConfigError("recap watch reads manifests alone: there is nothing to plan, run it")
-    planned = _plan_command(config, devices)
+    planned = _plan_command(config, devices, is_here, fresh)
     if planned.done:
         return planned
     checks = [*planned.checks, *_clock_checks(config, planned)]
@@ -67,9 +70,10 @@ def plan(config: Config, devices: Devices = NONE_NAMED, is_here: bool = True) ->
     return replace(planned, checks=[*checks, *machine_checks(config, host, trained)])
 
 
-def _plan_command(config: ModelConfig, devices: Devices) -> Plan:
+def _plan_command(config: ModelConfig, devices: Devices, is_here: bool, fresh: bool) -> Plan:
     if isinstance(config, TrainConfig):
-        return plan_training(config, devices=devices)
+        gpus = count_gpus() if is_here and not devices.are_named else 0
+        return plan_training(config, fresh, devices=devices, gpus=gpus)
     if isinstance(config, SummarizeConfig):
         return plan_summarizing(config, devices)
     return plan_evaluation(config)

@@ -30,7 +30,7 @@ from job.preflight.standing import (
     find_standing,
     find_standing_without_data,
 )
-from job.preflight.steps import describe_steps, rows_at_most
+from job.preflight.steps import describe_steps, rows_at_most, with_processes
 from job.prompt.template import Prompt
 from job.training.examples import Examples
 from job.training.stored_examples import read_examples_once
@@ -42,6 +42,7 @@ def plan_training(
     fresh: bool = False,
     brief: bool = False,
     devices: Devices = NONE_NAMED,
+    gpus: int = 0,
 ) -> Plan:
     """Plan a training: read its data whole, encode its rows, and count its steps.
 
@@ -50,7 +51,8 @@ def plan_training(
 
     If `fresh`, and the run's folder belongs to another config, data, versions or files of the base,
     plan a new run beside it. If `brief`, read no data of a finished run, and encode no rows.
-    `devices` are those that it might run on.
+    `devices` are those that it might run on. `gpus` is the number of GPUs of this machine, if the
+    training is to run here.
     """
     if brief:
         finished = find_finished_standing(config)
@@ -58,12 +60,13 @@ def plan_training(
             return _plan(config, [Check("run", finished.state)], finished)
     model = config.model
     with small_files(model.base, model.revision, config.storage) as small:
-        return _plan_unfinished(config, small, fresh, brief, devices)
+        return _plan_unfinished(config, small, fresh, brief, devices, gpus)
 
 
 def _plan_unfinished(
-    config: TrainConfig, small: SmallFiles, fresh: bool, brief: bool, devices: Devices
+    config: TrainConfig, small: SmallFiles, fresh: bool, brief: bool, devices: Devices, gpus: int
 ) -> Plan:
+    here = with_processes(config, gpus)
     nodes, cluster = check_value("nodes", _find_nodes)
     data, examples = check_value("data", lambda: _read_data(config), "data")
     validation = None
@@ -87,7 +90,7 @@ def _plan_unfinished(
     nodes_there = cluster.nodes if cluster else 1
     if not standing.done:
         begun = standing.prompt
-        checks += _model(config, small, examples, brief, begun, nodes_there, devices)
+        checks += _model(here, small, examples, brief, begun, nodes_there, devices)
         checks.append(
             check("output", lambda: probe_output(config.output, config.storage), "output")
         )
@@ -98,7 +101,7 @@ def _plan_unfinished(
         if cluster != ALONE:
             checks.append(nodes)
         if config.training.distribution == "fsdp":
-            checks.append(check_value("processes", lambda: _processes(config, nodes_there))[0])
+            checks.append(check_value("processes", lambda: _processes(here, nodes_there))[0])
         if config.publish.hub:
             repository = config.publish.hub
             checks.append(check("hub", lambda: check_hub_access(repository)))
@@ -106,7 +109,7 @@ def _plan_unfinished(
     if examples and not any(each.name == "steps" for each in checks):
         most = rows_at_most(config, examples)
         steps, _ = check_value(
-            "steps", lambda: describe_steps(config, most, nodes_there, is_exact=False)
+            "steps", lambda: describe_steps(here, most, nodes_there, is_exact=False)
         )
         checks.append(steps)
     return _plan(config, checks, standing)

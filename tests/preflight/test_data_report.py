@@ -258,6 +258,8 @@ def test_a_plan_for_programs_has_its_numbers(recap, training, tmp_path):
         "steps_per_epoch": 2,
         "rows": 16,
         "rows_per_step": 8,
+        "processes": 1,
+        "steps_by_gpus": {"2": 3, "4": 3, "8": 3},
         "is_exact": True,
     }
 
