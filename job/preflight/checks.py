@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from job.errors import DataError, RecapError
 from job.printable import number_of
@@ -14,6 +14,15 @@ EXAMPLE = "example"  # name of the check that quotes a conversation
 
 INDENT = 16  # of the lines of a check, below its name
 WARNING = "warning: "  # begins a line of a check that a person should read
+
+State = Literal["error", "warning", "unknown", "estimate", "well"]
+MARKS: Mapping[State, str] = {
+    "error": "✗",
+    "warning": "!",
+    "unknown": "–",
+    "estimate": "~",
+    "well": "✓",
+}
 
 MIN_REPETITION = 60  # characters; shorter ends of errors may stay
 
@@ -53,13 +62,23 @@ class Check:
     error: RecapError | None = None
     is_known: bool = True
     facts: Facts = field(default_factory=dict)
+    is_estimate: bool = False
+
+    @property
+    def state(self) -> State:
+        """Its result in one word. A line that warns makes it a warning."""
+        if self.error:
+            return "error"
+        if self.warnings():
+            return "warning"
+        if not self.is_known:
+            return "unknown"
+        return "estimate" if self.is_estimate else "well"
 
     @property
     def mark(self) -> str:
-        """A cross for an error, a tick for what was found to be well, a dash for neither."""
-        if self.error:
-            return "✗"
-        return "✓" if self.is_known else "–"
+        """The sign of its state: a cross for an error, a tick for what was found to be well."""
+        return MARKS[self.state]
 
     def warnings(self) -> list[str]:
         """Return the lines that warn of something."""
@@ -67,8 +86,7 @@ class Check:
 
     def report(self) -> dict[str, Any]:
         """Return the check as JSON types."""
-        state = {"✗": "error", "✓": "well", "–": "unknown"}[self.mark]
-        report: dict[str, Any] = {"name": self.name, "state": state, "text": self.found}
+        report: dict[str, Any] = {"name": self.name, "state": self.state, "text": self.found}
         report["warnings"] = [line.removeprefix(WARNING) for line in self.warnings()]
         if self.error:
             report["exit_code"] = int(self.error.exit_code)
@@ -139,7 +157,7 @@ class Plan:
         """Return one line: how the run would end, by what is known, and what to read."""
         errors = sum(found.error is not None for found in self.checks)
         warnings = sum(len(found.warnings()) for found in self.checks)
-        unknown = sum(not (found.is_known or found.warnings()) for found in self.checks)
+        unknown = sum(found.state == "unknown" for found in self.checks)
         rest = number_of(warnings, "warning", "warnings")
         if unknown:
             rest += f", {unknown} not checked"

@@ -115,7 +115,7 @@ def time_checks(
         "operations": work.training,
         "devices": {name: facts_of(found) for name, found in columns.items()},
     }
-    checks = [Check("time", "\n".join(lines), is_known=False, facts=facts)]
+    checks = [Check("time", "\n".join(lines), facts=facts, is_estimate=bool(columns))]
     if on_gpus and price is not None:
         checks.append(_cost_by_price(on_gpus, price * gpus))
     elif on_gpus:
@@ -191,7 +191,7 @@ def _cost_by_price(columns: Mapping[str, Durations], price: float) -> Check:
         least, most = (seconds / HOUR * price for seconds in (found.total.least, found.total.most))
         facts[name] = [round(least, 2), round(most, 2)]
         lines.append(f"{name}: {least:,.2f} to {most:,.2f} at {price:g} an hour")
-    return Check("cost", "\n".join(lines), is_known=False, facts={"by_price": facts})
+    return Check("cost", "\n".join(lines), facts={"by_price": facts}, is_estimate=True)
 
 
 def _cost_by_instance(work: Work, places: Places, processes: int | None) -> Check:
@@ -220,4 +220,5 @@ def _cost_by_instance(work: Work, places: Places, processes: int | None) -> Chec
         }
         for offer in offers
     ]
-    return Check("cost", "\n".join(lines), is_known=False, facts={"aws": facts, "prices_of": AS_OF})
+    known = {"aws": facts, "prices_of": AS_OF}
+    return Check("cost", "\n".join(lines), facts=known, is_estimate=True)

@@ -169,21 +169,18 @@ def memory_check(question: "Question", answer: "Estimate") -> Check:
     lines = [f"predicted for {rows.count} rows of {rows.tokens:,} tokens at once"]
     if question.filling:
         lines = [f"predicted for rows of {rows.tokens:,} tokens, by free memory"]
-    is_well = True
     for fit in answer.fits:
         lines += _lines_of(fit)
-        is_well = is_well and fit.verdict == "fits"
     if answer.on_cpu is not None and question.host_bytes is not None:
         need, free = answer.on_cpu, question.host_bytes
-        is_enough = need.tensors <= free
-        is_well = is_well and is_enough
-        warning = "" if is_enough else "warning: "
+        warning = "" if need.tensors <= free else "warning: "
         lines.append(
             f"{warning}on a CPU: {(need.tensors + LIBRARIES_BYTES) / GIB:.1f} GiB of the host's "
             f"memory, of which {(free + LIBRARIES_BYTES) / GIB:.1f} are free here; "
             f"{_level_of(need)}"
         )
-    return Check("memory", "\n".join(lines), is_known=is_well, facts=_facts_of(question, answer))
+    facts = _facts_of(question, answer)
+    return Check("memory", "\n".join(lines), facts=facts, is_estimate=True)
 
 
 def _facts_of(question: "Question", answer: "Estimate") -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """Draw a plan for a terminal: a verdict, a section for each check, and the config.
 
-Lines are wrapped at words under the start of their section.
+Lines are wrapped at words under the start of their section. Those of the config stay whole: they
+may be copied.
 """
 
 import textwrap
 from collections.abc import Mapping
 from typing import Literal
 
-from job.preflight.checks import INDENT, WARNING, Check, Plan
+from job.preflight.checks import INDENT, WARNING, Check, Plan, State
 from job.printable import printable
 
 MIN_WIDTH = 40
@@ -15,7 +16,13 @@ MAX_WIDTH = 120  # longer lines are hard to read
 
 Style = Literal["strong", "good", "bad", "doubtful"]
 CODES: Mapping[Style, str] = {"strong": "1", "good": "32", "bad": "31", "doubtful": "33"}
-OF_MARK: Mapping[str, Style] = {"✓": "good", "✗": "bad", "–": "doubtful"}
+OF_STATE: Mapping[State, Style] = {
+    "error": "bad",
+    "warning": "doubtful",
+    "unknown": "doubtful",
+    "estimate": "strong",
+    "well": "good",
+}
 
 
 def has_colors(environment: Mapping[str, str]) -> bool:
@@ -24,7 +31,7 @@ def has_colors(environment: Mapping[str, str]) -> bool:
 
 
 def page(plan: Plan, columns: int, colored: bool) -> str:
-    """Return the plan as lines of at most `columns` characters, without secrets."""
+    """Return the plan without secrets, its findings as lines of at most `columns` characters."""
     width = max(MIN_WIDTH, min(columns, MAX_WIDTH))
     lines = [
         _styled(printable(plan.title), "strong", colored),
@@ -51,7 +58,7 @@ def _section(found: Check, text: str, width: int, colored: bool) -> list[str]:
         for line in _wrapped(paragraph, width - INDENT):
             lines.append(_styled(line, "doubtful", colored) if is_warning else line)
 
-    mark = _styled(found.mark, OF_MARK[found.mark], colored)
+    mark = _styled(found.mark, OF_STATE[found.state], colored)
     head = f"  {mark} {_styled(found.name, 'strong', colored)}"
     indent = " " * INDENT
     room = INDENT - len(f"  {found.mark} {found.name}")

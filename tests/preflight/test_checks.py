@@ -164,11 +164,29 @@ def test_a_command_reports_to_nobody_who_runs_it():
     assert done.stdout.splitlines()[-1] == "True"
 
 
-def test_what_is_not_known_has_no_tick():
+def test_each_state_has_a_mark():
     unknown = check_value("run", lambda: Found("not known without the data", None, is_known=False))
-    checks = [unknown[0], Check("data", "8 rows"), Check("base", "x", ConfigError("x"))]
+    checks = [
+        unknown[0],
+        Check("data", "8 rows"),
+        Check("base", "x", ConfigError("x")),
+        Check("time", "1 h", is_estimate=True),
+        Check("scores", "warning: none", is_known=False),
+        Check("memory", "warning: tight", is_estimate=True),
+    ]
     text = Plan("title", checks, "", "r").findings()
-    assert [line.split()[0] for line in text.splitlines()[3:]] == ["–", "✓", "✗"]
+    assert [line.split()[0] for line in text.splitlines()[3:]] == ["–", "✓", "✗", "~", "!", "!"]
+
+
+@pytest.mark.parametrize("more", [{}, {"is_known": False}, {"is_estimate": True}])
+def test_a_line_that_warns_is_the_state_of_its_check(more):
+    found = Check("disk", "fine\nwarning: nearly full", **more)
+    assert (found.state, found.report()["state"]) == ("warning", "warning")
+
+
+def test_an_estimate_is_no_check_that_was_left_out():
+    checks = [Check("time", "1 h", is_estimate=True), Check("run", "?", is_known=False)]
+    assert Plan("title", checks, "", "r").verdict().endswith("0 warnings, 1 not checked")
 
 
 def test_a_cause_that_several_checks_share_is_told_once():

@@ -73,6 +73,10 @@ def test_the_whole_is_the_sum_of_the_parts():
         assert abs(sum(parts) + facts["scores_seconds"][end] - facts["total_seconds"][end]) <= 2
 
 
+def test_a_time_and_a_cost_are_estimates():
+    assert [each.state for each in checks(estimate(("l4", 4)))] == ["estimate", "estimate"]
+
+
 def test_a_gpu_that_holds_no_row_has_no_time_and_no_price():
     time, cost = checks(estimate(("t4", 0), ("l4", 4)))
     assert list(time.facts["devices"]) == ["L4"]
@@ -83,7 +87,7 @@ def test_nothing_is_promised_where_nothing_holds_it():
     (time,) = checks(estimate(("t4", 0)))
     assert "hours and cost, name GPUs that hold it" in time.found
     assert "10,000,000 tokens, 500,000 learned; 3.0e17 operations" in time.found
-    assert time.mark == "–"
+    assert time.state == "well"  # the work is known
 
 
 def test_a_base_that_gpus_share_is_offered_several():

@@ -80,7 +80,7 @@ def test_the_memory_is_shown_by_part():
 
 def test_what_does_not_fit_is_a_warning():
     check = memory_check(question(), estimate_on(L4, "does not fit", 0))
-    assert check.mark == "–"
+    assert check.mark == "!"
     assert "warning: L4 (22.0 GiB) does not fit" in check.found
 
 

@@ -106,7 +106,7 @@ def test_a_cache_that_cannot_be_written_is_found(s3, base_folder, training, monk
 
 def test_what_a_laptop_lacks_is_a_warning(training):
     found = by_name(machine_checks(training(publish={"merged": True}), host({}, free=0)))
-    assert (found["disk"].mark, found["disk"].error) == ("–", None)
+    assert (found["disk"].mark, found["disk"].error) == ("!", None)
     assert found["disk"].found.startswith("warning: on this machine: ")
     assert found["gpu"].mark == "–"
     assert "not checked" in found["gpu"].found
@@ -170,7 +170,7 @@ def test_vllm_without_a_compiler_is_warned_of(tmp_path, base_folder, monkeypatch
     monkeypatch.setenv("PATH", "/nothing")
     rented = host({"RECAP_GPUS": "1"}, gpus=with_gpu(tmp_path, (13, 0), (8, 0)))
     found = by_name(machine_checks(config, rented))["compiler"]
-    assert (found.error, found.mark) == (None, "–")
+    assert (found.error, found.mark) == (None, "!")
     assert "install gcc" in found.found
 
 

@@ -1,15 +1,33 @@
 """Claims about a plan on a terminal: its width, its colors, and what it says first."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
+from job.config.commands import TrainConfig
 from job.errors import ConfigError, ForbiddenError
 from job.preflight.checks import Check, Plan
 from job.preflight.page import has_colors, page
+from job.preflight.plan import plan as plan_job
 
 WORDS = "a table of words that is wider than any terminal has columns for it " * 3
 COLOR = re.compile(r"\x1b\[\d+m")
+
+
+def training(folder: Path, base: Path) -> TrainConfig:
+    for name in ("train", "validation"):
+        turns = [{"role": "customer", "text": f"{name} {WORDS}"}]
+        lines = [{"id": str(each), "turns": turns, "summaries": [WORDS]} for each in range(3)]
+        (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    values = {
+        "run": "r",
+        "model": {"base": str(base)},
+        "data": {name: str(folder / f"{name}.jsonl") for name in ("train", "validation")},
+        "output": str(folder / "runs"),
+    }
+    return TrainConfig.model_validate(values)
 
 
 def plan(*checks: Check) -> Plan:
@@ -22,6 +40,14 @@ def test_no_line_is_wider_than_the_terminal(columns):
     lines = shown.splitlines()
     assert columns - 20 < max(map(len, lines)) <= columns
     assert all(line.startswith(" " * 16) for line in lines[4:6])
+
+
+def test_the_findings_of_a_real_plan_fit_into_80_columns(tmp_path, base_folder):
+    shown = page(plan_job(training(tmp_path, base_folder)), 80, False)
+    findings = shown.partition("\nThe config, with every default:\n")[0].splitlines()
+    assert len(findings) > 40
+    # Paths stay whole.
+    assert [line for line in findings if len(line) > 80 and len(line.split()) > 3] == []
 
 
 def test_a_path_is_never_broken():
