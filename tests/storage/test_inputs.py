@@ -110,7 +110,7 @@ def test_a_file_that_may_be_listed_but_not_read_is_forbidden(serve, aws_environm
             b"<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated>"
             b"</ListBucketResult>"
         )
-        status, body = (200, listing) if request.command == "GET" else (403, b"")
+        status, body = (200, listing) if "list-type" in request.path else (403, b"")
         request.send_response(status)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
