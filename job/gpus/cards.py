@@ -6,6 +6,7 @@ where they differ by a driver, the least. It is less than the number in the GPU'
 
 import difflib
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from job.errors import ConfigError
 
@@ -17,7 +18,8 @@ class Card:
     """A kind of GPU: bytes of memory, compute capability, and what it does in a second.
 
     `peak_tflops` is of 16-bit products in TFLOP/s, without sparsity, and `memory_rate` how much of
-    its memory it reads in GB/s, both as NVIDIA publishes them; None where they are not known.
+    its memory it reads in GB/s, both as NVIDIA publishes them; None where they are not known. So is
+    `kind`, its key in CARDS.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Card:
     capability: tuple[int, int]
     peak_tflops: float | None = None
     memory_rate: float | None = None
+    kind: str | None = None
 
     @property
     def has_bfloat16(self) -> bool:
@@ -38,7 +41,7 @@ def _card(
     return Card(name, int(gib * GIB), capability, tflops, memory_rate)
 
 
-CARDS = {
+_CARDS = {
     "t4": _card("T4", 14.56, (7, 5), 65, 320),
     "v100": _card("V100 16 GB", 15.77, (7, 0), 125, 900),
     "a10g": _card("A10G", 22.03, (8, 6), 70, 600),
@@ -52,6 +55,7 @@ CARDS = {
     "h200": _card("H200", 139.72, (9, 0), 989, 4800),
     "b200": _card("B200", 178.35, (10, 0), 2250, 8000),
 }
+CARDS = {kind: replace(card, kind=kind) for kind, card in _CARDS.items()}
 
 
 def card_named(name: str) -> Card:
@@ -73,21 +77,22 @@ def found_cards() -> list[Card]:
     found: dict[str, Card] = {}
     for index in range(torch.cuda.device_count()):
         each = torch.cuda.get_device_properties(index)
-        card = Card(each.name, each.total_memory, (each.major, each.minor))
-        like = _kind_of(each.name)
-        if like is not None:
-            card = replace(card, peak_tflops=like.peak_tflops, memory_rate=like.memory_rate)
-        found[each.name] = card
+        found[each.name] = found_card(each.name, each.total_memory, (each.major, each.minor))
     return list(found.values())
 
 
-def _kind_of(name: str) -> Card | None:
-    """Return the kind of a GPU by the name that its driver has for it, such as NVIDIA A10G."""
+def found_card(name: str, memory: int, capability: tuple[int, int]) -> Card:
+    """Return a GPU of this machine by its driver's name, such as NVIDIA A100-SXM4-80GB.
+
+    If its kind is known, it has that kind's rates.
+    """
     words = name.lower().replace("-", " ").split()
-    for key, card in CARDS.items():
-        if key.split("-")[0] in words:
-            return card
-    return None
+    pairs = [first + second for first, second in pairwise(words)]  # RTX 4090
+    alike = [card for kind, card in CARDS.items() if kind.split("-")[0] in {*words, *pairs}]
+    if not alike:
+        return Card(name, memory, capability)
+    nearest = min(alike, key=lambda card: abs(card.memory - memory))
+    return replace(nearest, name=name, memory=memory, capability=capability)
 
 
 def _plain(name: str) -> str:

@@ -17,12 +17,15 @@ from job.storage.digests import HUB_BLOBS
 class MissingWeights:
     """The folder that a fetch of a base writes to, and the bytes of weights that it lacks.
 
-    `parameters` is a count by the sizes of all weight files and the data type of config.json.
+    `parameters` is a count by the sizes of all weight files, `total` in bytes, and the data type of
+    config.json. A base `is_local` in a folder, which is never fetched.
     """
 
     folder: Path
     size: int
     parameters: int
+    total: int
+    is_local: bool = False
 
 
 def missing_weights(
@@ -36,10 +39,11 @@ def missing_weights(
     sizes = {name: files.sizes[name] for name in check_names(files)}
     config = read_json(files, CONFIG)
     dtype = config.get("dtype") or config.get("torch_dtype")
-    parameters = sum(sizes.values()) // (4 if dtype == "float32" else 2)
+    total = sum(sizes.values())
+    parameters = total // (4 if dtype == "float32" else 2)
     hub_id = hub_id_of(uri, revision)
     if store is None:
-        return MissingWeights(Path(uri), 0, parameters)
+        return MissingWeights(Path(uri), 0, parameters, total, is_local=True)
     if hub_id is not None:
         from huggingface_hub import constants
         from huggingface_hub.file_download import repo_folder_name
@@ -51,4 +55,4 @@ def missing_weights(
         folder = cache / sha256_of(uri)[:16]
         found = [path.stat().st_size for path in folder.glob("*.safetensors")]
     lacking = sum(size for size in sizes.values() if size not in found)
-    return MissingWeights(folder, lacking, parameters)
+    return MissingWeights(folder, lacking, parameters, total)

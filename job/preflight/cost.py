@@ -32,6 +32,8 @@ NO_DEVICE = "for hours and cost, name GPUs that hold it with --gpu"
 SIZE_OF_A_PRODUCT = 1024
 SIZE_OF_A_COPY = 1 << 24  # numbers
 TRIALS = 3
+GIB = 1 << 30
+UNITS = {"EFLOP": 1e18, "PFLOP": 1e15, "TFLOP": 1e12, "GFLOP": 1e9}
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ def time_checks(
             columns[_several(gpus, each.card)] = found
     on_gpus = dict(columns)
     lines = [
-        f"{work.tokens:,} tokens, {work.learned:,} learned; {_shown(work.training)} operations, "
-        f"{_shown(work.training + work.again)} if recomputed"
+        f"{work.tokens:,} tokens, {work.learned:,} learned; {_shown(work.training)}, or "
+        f"{_shown(work.training + work.again)} if all layers recompute"
     ]
     if places.cpu is not None:
         cpu = measure_cpu()
@@ -130,13 +132,15 @@ def _several(gpus: int, card: Card) -> str:
 def offers_of(work: Work, places: Places, processes: int | None) -> list[Offer]:
     """Return AWS's machines that may hold the training, the cheapest run first by its most.
 
-    Without `processes`, a run has one for each GPU of its machine.
+    Without `processes`, a run has one for each GPU of its machine. One whose host has less memory
+    than the weights is none of them: that is not proven to be too little, but nobody tried it.
     """
     found = []
     for each in places.gpus:
         for instance in instances_with(each.card):
             gpus = processes or instance.gpus
             is_enough = max(gpus, places.min_gpus) <= instance.gpus
+            is_enough = is_enough and work.weight_bytes <= instance.host_gib * GIB
             durations = durations_on(each.card, work, each.recomputed, gpus)
             if is_enough and durations is not None:
                 total = durations.total
@@ -174,7 +178,11 @@ def _fastest(work: Callable[[], Any], clock: Callable[[], float]) -> float:
 
 
 def _shown(operations: float) -> str:
-    return f"{operations:.1e}".replace("e+", "e")
+    """Return floating-point operations for people."""
+    unit = next((name for name, size in UNITS.items() if operations >= size), "GFLOP")
+    count = operations / UNITS[unit]
+    decimals = 0 if count >= 10 else 1
+    return f"{count:,.{decimals}f} {unit}"
 
 
 def _tables(work: Work, columns: Mapping[str, Durations]) -> Iterator[str]:
@@ -197,24 +205,30 @@ def _cost_by_price(columns: Mapping[str, Durations], price: float) -> Check:
 def _cost_by_instance(work: Work, places: Places, processes: int | None) -> Check:
     offers = offers_of(work, places, processes)
     if not offers:
-        why = "not known: no machine of the table has so many of these GPUs; name a price with"
+        why = (
+            "not known: no machine of the table has so many of these GPUs, and the host's memory "
+            "for these weights; name a price with"
+        )
         return Check("cost", f"{why} --price-per-hour", is_known=False)
-    lines = []
+    lines = [f"{'':32}{'host':>9}"]
     for offer in offers[:MAX_INSTANCES]:
         least, most = offer.cost
         instance = offer.instance
         gpus = _several(instance.gpus, instance.card)
         lines.append(
-            f"{instance.name:17}{gpus:16}${least:,.2f} to ${most:,.2f}, {offer.total.text()} at "
-            f"${instance.price:,.2f} an hour"
+            f"{instance.name:17}{gpus:15}{instance.host_gib:>5,} GiB  ${least:,.2f} to "
+            f"${most:,.2f}, {offer.total.text()} at ${instance.price:,.2f} an hour"
         )
-    basis = "by GPU memory" if places.is_known else "whether it fits is not known"
+    basis = "" if places.is_known else "whether it fits is not known; "
     lines.append(
-        f"on demand in {REGION}, prices of {AS_OF} or before, {basis}: check before you rely on it"
+        f"{basis}of each number of GPUs, the smallest machine; on demand in {REGION}, prices of "
+        f"{AS_OF} or before: check before you rely on it"
     )
     facts = [
         {
             "instance": offer.instance.name,
+            "gpus": offer.instance.gpus,
+            "host_gib": offer.instance.host_gib,
             "usd_per_hour": offer.instance.price,
             "usd": [round(cost, 2) for cost in offer.cost],
         }

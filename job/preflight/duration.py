@@ -12,6 +12,7 @@ from typing import Any
 from job.config.commands import TrainConfig
 from job.gpus.cards import Card
 from job.model.operations import Products, TokenRows
+from job.model.room import MissingWeights
 from job.training.intervals import interval, multiples, seconds_for_evaluations
 
 MINUTE = 60
@@ -34,9 +35,9 @@ LEAST_SHARE_OF_MEMORY_RATE = 0.3
 LAUNCH_SECONDS = 0.03
 MOST_AT_ONCE = 64  # summaries
 LEAST_AT_ONCE = 8
-BYTES_OF_A_WEIGHT = 2  # in the files of a base, and where it serves
+BYTES_OF_A_WEIGHT = 2  # while it generates
 
-# Of the start, assumed: weights are downloaded, then read once more into memory.
+# Of the start, assumed: weight files are downloaded, if they are elsewhere, and read into memory.
 BYTES_PER_SECOND = (1e8, 1e9)
 ASSUMPTION = (
     f"assumed: {LEAST_SHARE:.0%} to {MOST_SHARE:.0%} of the published peak; nothing was "
@@ -62,6 +63,8 @@ class Range:
         """Return it for people."""
         least, unit = _shown(self.least)
         most, unit_of_most = _shown(self.most)
+        if self.most < 1:
+            return "under 1 s"
         if unit != unit_of_most:
             return f"{least} {unit} to {most} {unit_of_most}"
         return f"{least} {unit}" if least == most else f"{least} to {most} {unit}"
@@ -105,7 +108,8 @@ class Work:
 
     `training` are those of all steps, and `again` those of one more forward pass of all layers in
     each. `evaluation` are those of one evaluation, and `prompt` those of reading one prompt.
-    `new_tokens` are those of a summary: the mean of references, and the most.
+    `new_tokens` are those of a summary: the mean of references, and the most. `start_bytes` are
+    those of the weight files, each time that they are copied.
     """
 
     steps: int
@@ -121,6 +125,7 @@ class Work:
     prompt: float
     new_tokens: tuple[float, int]
     weight_bytes: int
+    start_bytes: int
     # Each further process makes a step larger, and not the number of steps smaller.
     grows_with_processes: bool
 
@@ -146,10 +151,11 @@ def work_of(
     splits: Mapping[str, TokenRows],
     steps: Steps,
     summaries: int,
+    files: MissingWeights,
 ) -> Work:
     """Return the work of a training with these rows, of which padding is not counted.
 
-    `summaries` are generated after the last step.
+    `summaries` are generated after the last step. `files` are those of the base's weights.
     """
     section = config.training
     train, validation = splits["train"], splits["validation"]
@@ -157,6 +163,7 @@ def work_of(
     every = interval(section.evaluate_every_steps, section.evaluate_every_epochs, steps.per_epoch)
     decides = section.adapter_from != "last_step" or section.patience is not None
     rows = sum(validation.by_length.values())
+    most = config.generation.max_new_tokens
     forward = base.products.forward(validation, base.adapter)
     return Work(
         steps=steps.all,
@@ -170,8 +177,9 @@ def work_of(
         samples=section.sample_summaries,
         summaries=summaries,
         prompt=forward / rows,
-        new_tokens=(validation.learned / rows, config.generation.max_new_tokens),
+        new_tokens=(min(validation.learned / rows, most), most),
         weight_bytes=BYTES_OF_A_WEIGHT * base.weights,
+        start_bytes=files.total if files.is_local else 2 * files.total,
         grows_with_processes=section.max_steps is not None and section.processes is None,
     )
 
@@ -199,9 +207,8 @@ def durations_on(
     training = products(work.training + recomputed * work.again, sharing)
     each = products(work.evaluation, gpus) + summaries(work.samples)
     slow, fast = BYTES_PER_SECOND
-    download = Range(2 * work.weight_bytes / fast, 2 * work.weight_bytes / slow)
     return Durations(
-        start=rates.start + download,
+        start=rates.start + Range(work.start_bytes / fast, work.start_bytes / slow),
         training=training,
         evaluations=each + _skipping(each.times(work.evaluations - 1), work, training),
         scores=summaries(work.summaries),
@@ -230,7 +237,7 @@ def table_of(work: Work, columns: Mapping[str, Durations]) -> Iterator[str]:
     """Yield the lines of a table: a line for each part, and a column for each device."""
     evaluations = f"{work.evaluations:,} evaluations" if work.evaluations > 1 else "1 evaluation"
     rows = [
-        ("start, download", [each.start for each in columns.values()]),
+        ("start", [each.start for each in columns.values()]),
         (f"{work.steps:,} steps", [each.training for each in columns.values()]),
         (evaluations, [each.evaluations for each in columns.values()]),
         (f"{work.summaries:,} summaries", [each.scores for each in columns.values()]),

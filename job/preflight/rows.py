@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -55,11 +56,13 @@ def rows_checks(
         rows, splits = check_value("rows", encode)
         if splits is None or rows.error:
             return [rows], None
-        checks = [rows, *_batches_checks(config, splits.train, encoder, nodes)]
-        (steps,) = [each for each in checks if each.name == "steps"]
-        if steps.error:
+        batches = _batches_checks(config, splits.train, nodes)
+        example = Check(EXAMPLE, example_text(splits.train.dataset[0], encoder, config))
+        checks = [rows, batches.batches, batches.steps, example]
+        if batches.steps.error:
             return checks, None
-        of_run = Steps(steps.facts["steps"], steps.facts["steps_per_epoch"])
+        facts = batches.steps.facts
+        of_run = Steps(facts["steps"], facts["steps_per_epoch"])
         return checks, _lengths(splits, of_run, config)
 
 
@@ -107,14 +110,20 @@ def rows_facts(counts: RowCounts, tokens: Mapping[int, int], new_tokens: int) ->
     }
 
 
-def _batches_checks(config: TrainConfig, train: Rows, encoder: Encoder, nodes: int) -> list[Check]:
-    """Return the checks of batches and steps, and the example."""
+@dataclass(frozen=True)
+class _Batches:
+    """The checks of the batches of the rows, and of the steps of the way that is chosen."""
+
+    batches: Check
+    steps: Check
+
+
+def _batches_checks(config: TrainConfig, train: Rows, nodes: int) -> _Batches:
     ranks = (config.training.processes or 1) * nodes
     batches, packed = check_value("batches", lambda: _batches(config, train.lengths(), ranks))
     rows_of_training = packed or train.counted.rows
     steps, _ = check_value("steps", lambda: describe_steps(config, rows_of_training, nodes))
-    example = Check(EXAMPLE, example_text(train.dataset[0], encoder, config))
-    return [batches, steps, example]
+    return _Batches(batches, steps)
 
 
 def _batches(config: TrainConfig, lengths: Sequence[int], ranks: int) -> Found[int]:
@@ -124,7 +133,7 @@ def _batches(config: TrainConfig, lengths: Sequence[int], ranks: int) -> Found[i
 
     section = config.training
     chosen = chosen_way(section)
-    lines = [f"{'of an epoch':14}{'no padding':>10}{'steps':>9}{'passes':>9}"]
+    lines = [f"{'of an epoch':14}{'padding':>8}{'steps':>9}{'forward passes':>16}"]
     facts = {}
     rows = 0
     for batching in batchings_of(lengths, section, ranks):
@@ -134,8 +143,8 @@ def _batches(config: TrainConfig, lengths: Sequence[int], ranks: int) -> Found[i
             rows = batching.rows
             is_chosen = "  (this config)"
         lines.append(
-            f"{batching.way:14}{batching.efficiency:>10.1%}{batching.steps:>9,}"
-            f"{batching.passes:>9,}{is_chosen}"
+            f"{batching.way:14}{1 - batching.efficiency:>8.1%}{batching.steps:>9,}"
+            f"{batching.passes:>16,}{is_chosen}"
         )
     return Found("\n".join(lines), rows, facts=facts)
 

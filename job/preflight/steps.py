@@ -6,6 +6,7 @@ from typing import Any
 from job.config.commands import TrainConfig
 from job.preflight.checks import Found
 from job.training.examples import Examples
+from job.training.intervals import steps_per_epoch
 
 GPUS_OF_MACHINES = (2, 4, 8)
 
@@ -25,7 +26,8 @@ def describe_steps(
 
     Rows are those after packing. Without the base's tokenizer nobody knows how many fit: then they
     are the most that there can be, and not `is_exact`. Where the number of processes depends on a
-    machine that is not known here, it is one, and the steps on several GPUs are named, too.
+    machine that is not known here, it is one, and the steps on several GPUs are named, too. Neither
+    are exact in the facts.
     """
     section = config.training
     processes = section.processes or 1
@@ -44,7 +46,7 @@ def describe_steps(
         "rows": rows,
         "rows_per_step": per_step,
         "processes": processes * nodes,
-        "is_exact": is_exact,
+        "is_exact": is_exact and section.processes is not None,
     }
     if not section.processes:
         by_gpus = {
@@ -58,7 +60,7 @@ def describe_steps(
 def _count(config: TrainConfig, rows: int, per_step: int) -> tuple[int, int]:
     """Return the steps of a training, and those of an epoch."""
     section = config.training
-    per_epoch = math.ceil(rows / per_step)
+    per_epoch = steps_per_epoch(rows, per_step)
     return section.max_steps or math.ceil(per_epoch * section.epochs), per_epoch
 
 

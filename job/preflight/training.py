@@ -8,6 +8,7 @@ from job.errors import ConfigError, DataError
 from job.evaluation.evaluate import why_unscorable
 from job.launch.cluster import ALONE, Cluster, check_distribution, find_cluster
 from job.model.license import base_license
+from job.model.room import missing_weights
 from job.preflight.access import (
     SmallFiles,
     check_hub_access,
@@ -32,6 +33,7 @@ from job.preflight.standing import (
 )
 from job.preflight.steps import describe_steps, rows_at_most, with_processes
 from job.prompt.template import Prompt
+from job.storage.scratch import cache_path
 from job.training.examples import Examples
 from job.training.stored_examples import read_examples_once
 from job.training.validation import Validation, split_validation, summaries_to_make
@@ -200,7 +202,8 @@ def _model(
     checks += of_rows
     if lengths:
         summaries = summaries_to_make(config, examples.validation)
-        work = work_of(config, rendered.base, lengths.splits, lengths.steps, summaries)
+        files = missing_weights(model.base, model.revision, config.storage, cache_path())
+        work = work_of(config, rendered.base, lengths.splits, lengths.steps, summaries, files)
         checks += device_checks(config, small, lengths, work, devices)
     return checks
 

@@ -1,7 +1,6 @@
 """Build the trainer of a run: the quantized base, its LoRA adapter, and the settings for TRL."""
 
 import ctypes
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ from job.model.modules import name_body
 from job.telemetry import event
 from job.training.causes import BUILDING, Phase, explaining
 from job.training.compiled import compile_layers
-from job.training.intervals import interval
+from job.training.intervals import interval, steps_per_epoch
 from job.training.prepare import Run
 from job.training.rows import Splits
 from job.training.sharding import load_to_shard, prepare_sharding
@@ -183,16 +182,12 @@ def _machine(config: TrainConfig) -> dict[str, Any]:
 
 def set_intervals(settings: SFTConfig, section: TrainingSection, rows: int) -> None:
     """Set how often to save and evaluate. `rows` counts packed rows if the trainer packs."""
-    per_epoch = steps_per_epoch(section, rows, PartialState().num_processes)
+    rows_per_step = section.rows_of_a_step * PartialState().num_processes
+    per_epoch = steps_per_epoch(rows, rows_per_step)
     settings.eval_steps = interval(
         section.evaluate_every_steps, section.evaluate_every_epochs, per_epoch
     )
     settings.save_steps = interval(section.save_every_steps, section.save_every_epochs, per_epoch)
-
-
-def steps_per_epoch(section: TrainingSection, rows: int, processes: int) -> int:
-    """Return the number of optimizer steps in one pass over the rows."""
-    return max(1, math.ceil(rows / (section.rows_of_a_step * processes)))
 
 
 def is_anything_paged(model: Model) -> bool:

@@ -8,6 +8,11 @@ import math
 FREE_SECONDS = 60.0  # of evaluations, which no share of the training's time limits
 
 
+def steps_per_epoch(rows: int, rows_per_step: int) -> int:
+    """Return the optimizer steps of an epoch, of which the last may have fewer rows."""
+    return max(1, math.ceil(rows / rows_per_step))
+
+
 def interval(steps: int | None, epochs: float | None, per_epoch: int) -> int:
     """Return an interval in optimizer steps, given in either unit. Half an epoch if in neither."""
     return steps or max(1, round((epochs or 0.5) * per_epoch))

@@ -4,7 +4,6 @@ Everything is measured in this process: steps by their tokens and without the fi
 evaluations, checkpoints and sample summaries as they happen.
 """
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from transformers import TrainerCallback
 
 from job.pace import Pace
 from job.telemetry import event
-from job.training.intervals import multiples
+from job.training.intervals import multiples, steps_per_epoch
 from job.training.rows import lengths_of
 
 SLOW_STEPS = 2  # at the start: the first one chooses kernels, the second one allocates, too
@@ -47,7 +46,7 @@ def work_of(trainer: Any, summaries: int) -> Work:
     rows_per_step = trainer.args.train_batch_size * trainer.args.world_size
     return Work(
         tokens_per_epoch=sum(lengths),
-        steps_per_epoch=math.ceil(len(lengths) / rows_per_step),
+        steps_per_epoch=steps_per_epoch(len(lengths), rows_per_step),
         validation_tokens=sum(lengths_of(trainer.eval_dataset)),
         summaries=summaries,
     )

@@ -260,7 +260,7 @@ def test_a_plan_for_programs_has_its_numbers(recap, training, tmp_path):
         "rows_per_step": 8,
         "processes": 1,
         "steps_by_gpus": {"2": 3, "4": 3, "8": 3},
-        "is_exact": True,
+        "is_exact": False,  # the job's machine may have several GPUs
     }
 
     ended = recap("plan", path, "--json", "--set", "lora.target_modules=[nothing]")

@@ -1,6 +1,7 @@
 """Claims about the time of a run on a GPU that nobody has yet."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from job.config.commands import TrainConfig
 from job.gpus.cards import CARDS, Card
 from job.model.operations import Products, TokenRows
+from job.model.room import MissingWeights
 from job.preflight.duration import (
     CPU,
     GPU,
@@ -24,21 +26,23 @@ from job.preflight.duration import (
 LLAMA_8B = Base(Products(6_980_000_000, 525_000_000, {None: 262_144}), 8_030_000_000, 42_000_000)
 SPLITS = {"train": TokenRows({500: 1000}, 50_000), "validation": TokenRows({500: 100}, 5_000)}
 TWO_EPOCHS = Steps(126, 63)
+FILES = MissingWeights(Path("cache"), 0, 8_030_000_000, 16_060_000_000)
 
 
-def config_with(**training: Any) -> TrainConfig:
+def config_with(generation: dict[str, Any] | None = None, **training: Any) -> TrainConfig:
     values = {
         "run": "tiny",
         "model": {"base": "org/base"},
         "data": {"train": "train.jsonl", "validation": "validation.jsonl"},
         "output": "runs",
         "training": training,
+        "generation": generation or {},
     }
     return TrainConfig.model_validate(values)
 
 
 def work_with(steps: Steps = TWO_EPOCHS, summaries: int = 200, **training: Any) -> Work:
-    return work_of(config_with(**training), LLAMA_8B, SPLITS, steps, summaries)
+    return work_of(config_with(**training), LLAMA_8B, SPLITS, steps, summaries, FILES)
 
 
 def durations(work: Work, card: Card = CARDS["h100"], **named: Any) -> Durations:
@@ -59,7 +63,7 @@ def test_the_published_speed_is_the_fastest_of_the_range():
     # 12,500 tokens a second of an 8B base with LoRA on one H100.
     hour = 12_500 * HOUR
     rows = {"train": TokenRows({4096: hour // 4096}, hour), "validation": SPLITS["validation"]}
-    work = work_of(config_with(), LLAMA_8B, rows, Steps(100, 100), summaries=0)
+    work = work_of(config_with(), LLAMA_8B, rows, Steps(100, 100), 0, FILES)
     found = durations(work).training
     # The publication counts four operations for each of the 8.03 billion parameters.
     assert found.least == pytest.approx(HOUR, rel=0.15)
@@ -122,6 +126,21 @@ def test_the_start_counts_the_download():
     assert seconds.most == GPU.start.most + 2 * 160.6
 
 
+def test_a_base_in_a_folder_is_read_and_not_downloaded():
+    values = config_with(), LLAMA_8B, SPLITS, TWO_EPOCHS, 200
+    local = work_of(*values, replace(FILES, is_local=True))
+    assert durations(local).start.least == GPU.start.least + 16.06
+
+
+def test_no_summary_is_longer_than_max_new_tokens():
+    short = work_with()
+    mean, _ = short.new_tokens
+    assert mean == 50
+    cut = work_with(generation={"max_new_tokens": 20})
+    assert cut.new_tokens == (20, 20)
+    assert durations(cut).scores.least < durations(short).scores.least
+
+
 def test_a_gpu_of_unknown_speed_has_no_time():
     assert durations_on(Card("new", 1 << 40, (11, 0)), work_with(), recomputed=0.0) is None
 
@@ -135,7 +154,8 @@ def test_a_cpu_may_reach_the_speed_that_was_measured():
 @pytest.mark.parametrize(
     ("least", "most", "wanted"),
     [
-        (0.2, 0.4, "1 s"),
+        (0.2, 0.4, "under 1 s"),
+        (0.2, 1.4, "1 s"),
         (20, 50, "20 to 50 s"),
         (50, 130, "50 s to 2 min"),
         (4000, 9000, "1.1 to 2.5 h"),
