@@ -17,6 +17,7 @@ from job.memory.devices import FLASH_SINCE, Device, Rows
 from job.memory.levels import Filling, Pass, fastest_pass, least_level, margin_of, other_bytes
 from job.memory.levels import Need as LevelNeed
 from job.memory.shape import BaseShape, shape_of
+from job.memory.sharded import Stored, shared, stored_of
 from job.memory.simulate import make_subject, simulate
 from job.memory.step import (
     ACTIVATIONS,
@@ -49,7 +50,8 @@ class Question:
 
     `rows` are those of its largest micro-batch. `levels` are the levels of recomputation that the
     run may take. With `filling`, it chooses the number of rows by its memory. `processes` share the
-    training, each on a GPU with a whole base. `host_bytes` are free on a CPU, if that is asked
+    training, each on a GPU with a whole base. If GPUs share the base, `sharing` are the numbers of
+    them to ask about, and there is one level. `host_bytes` are free on a CPU, if that is asked
     about.
     """
 
@@ -63,6 +65,7 @@ class Question:
     processes: int
     cards: Sequence[Card]
     host_bytes: int | None
+    sharing: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Fit:
     """The need of a step on a card, and the largest number of rows in a micro-batch that fits.
 
     `rows` is the number in a micro-batch of the training. `largest_rows` is of the same tokens
-    each, with all the recomputation that the run may take.
+    each, with all the recomputation that the run may take. `gpus` such cards share the base.
     """
 
     card: Card
@@ -103,11 +106,15 @@ class Fit:
     largest_rows: int
     rows: int
     is_filled: bool = False
+    gpus: int = 1
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The answer: the need of a CPU if it was asked for, and a fit for each card."""
+    """The answer: the need of a CPU if it was asked for, and a fit for each card.
+
+    Of a base that GPUs share, a card has a fit for each number of them, up to the first that fits.
+    """
 
     shape: BaseShape
     on_cpu: Need | None
@@ -138,7 +145,9 @@ class Line:
 
 def estimate(question: Question) -> Estimate:
     """Simulate what the question needs, and answer it. Raises what `make_skeleton` raises."""
-    shape = shape_of(make_skeleton(question.folder, question.model), question.model.quantization)
+    is_shared = bool(question.sharing)
+    skeleton = make_skeleton(question.folder, question.model, is_shared)
+    shape = shape_of(skeleton, question.model.quantization)
     on_cpu = None
     if question.host_bytes is not None:
         peaks = _simulate_levels(question, Device(), question.rows, _dtype_on(None, question.model))
@@ -153,8 +162,35 @@ def estimate(question: Question) -> Estimate:
         key = device, dtype
         if key not in simulated:
             simulated[key] = _lines(question, device, dtype)
-        fits.append(fit_on(question, card, simulated[key], shape.layers))
+        if question.sharing:
+            section = question.model.model_copy(update={"dtype": dtype})
+            stored = stored_of(make_skeleton(question.folder, section, sharded=True))
+            fits += fits_shared(question, card, simulated[key], stored)
+        else:
+            fits.append(fit_on(question, card, simulated[key], shape.layers))
     return Estimate(shape, on_cpu, tuple(fits))
+
+
+def fits_shared(
+    question: Question, card: Card, lines: dict[int | None, Line], stored: Stored
+) -> list[Fit]:
+    """Return the fits of GPUs that share a base, by their number, up to the first that fits."""
+    found = []
+    alone = replace(question, processes=1)  # FSDP has no buckets of gradients
+    for gpus in question.sharing:
+        of_one = {
+            level: replace(
+                line,
+                at=shared(line.at, stored, gpus),
+                at_more=shared(line.at_more, stored, gpus),
+            )
+            for level, line in lines.items()
+        }
+        fit = fit_on(alone, card, of_one, stored.layers)
+        found.append(replace(fit, gpus=gpus))
+        if fit.verdict == "fits":
+            break
+    return found
 
 
 def _lines(question: Question, device: Device, dtype: str) -> dict[int | None, Line]:
@@ -170,7 +206,7 @@ def _simulate_levels(
 ) -> dict[int | None, Peak]:
     """Return the peaks with the least and the most recomputation that the run may take."""
     section = question.model.model_copy(update={"dtype": dtype})
-    subject = make_subject(question.folder, section, question.lora)
+    subject = make_subject(question.folder, section, question.lora, bool(question.sharing))
     peaks = {}
     for level in {question.levels[0], question.levels[-1]}:
         # With gradients of earlier micro-batches, not all layers need to be simulated.

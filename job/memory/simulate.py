@@ -25,21 +25,26 @@ MAX_PERIOD = 8  # of layers that take turns
 class Subject:
     """The model of simulations: the folder with a base's small files, and two sections.
 
-    `skeleton` is the base without weights. Each simulation uses up another one.
+    `skeleton` is the base without weights, of the modules that FSDP shards if it `is_shared`. Each
+    simulation uses up another one.
     """
 
     folder: Path
     model: ModelSection
     lora: LoraSection
     skeleton: Model
+    is_shared: bool = False
 
 
-def make_subject(folder: Path, section: ModelSection, lora: LoraSection) -> Subject:
+def make_subject(
+    folder: Path, section: ModelSection, lora: LoraSection, is_shared: bool = False
+) -> Subject:
     """Make the base of the config.json in `folder`. Raises what `make_skeleton` raises.
 
     `section.dtype` is that of the computation, not "auto".
     """
-    return Subject(folder, section, lora, make_skeleton(folder, section))
+    skeleton = make_skeleton(folder, section, is_shared)
+    return Subject(folder, section, lora, skeleton, is_shared)
 
 
 def simulate(subject: Subject, step: Step) -> Peak:
@@ -61,7 +66,8 @@ def simulate(subject: Subject, step: Step) -> Peak:
 
 
 def _simulate(subject: Subject, step: Step, layers: int | None) -> Peak:
-    base = make_skeleton(subject.folder, subject.model)  # bitsandbytes' weights have no deep copy
+    # bitsandbytes' weights have no deep copy.
+    base = make_skeleton(subject.folder, subject.model, subject.is_shared)
     if layers is not None:
         keep_layers(base, layers)
     model = adapt(base, subject.lora)

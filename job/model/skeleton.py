@@ -12,9 +12,12 @@ from job.model.load import bitsandbytes_settings, compute_dtype, read_quantizati
 from job.model.quantization import remove_own
 
 
-def make_skeleton(folder: Path, section: ModelSection | AdapterModelSection) -> Model:
+def make_skeleton(
+    folder: Path, section: ModelSection | AdapterModelSection, sharded: bool = False
+) -> Model:
     """Return the model of the config.json in `folder`, with the modules of a loaded one.
 
+    Experts of one that is to be `sharded` stay in 16 bits, as FSDP wants them.
     Raise ConfigError if it cannot be loaded as configured, DataError for a config that is wrong.
     """
     import torch
@@ -31,7 +34,7 @@ def make_skeleton(folder: Path, section: ModelSection | AdapterModelSection) -> 
     if quantization.is_dequantized:
         remove_own(config)
 
-    with explained(folder, uri), quantizing():
+    with explained(folder, uri), quantizing(experts=not sharded):
         quantizer, config, devices = get_hf_quantizer(config, settings, {"": "cpu"}, True, {})
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(

@@ -38,10 +38,14 @@ UNITS = {"EFLOP": 1e18, "PFLOP": 1e15, "TFLOP": 1e12, "GFLOP": 1e9}
 
 @dataclass(frozen=True)
 class Fitting:
-    """A GPU that holds a training, and the share of layers that recompute there."""
+    """A GPU that holds a training, and the share of layers that recompute there.
+
+    At least `min_gpus` of them share it.
+    """
 
     card: Card
     recomputed: float
+    min_gpus: int = 1
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Places:
-    """The devices that may hold a training, and the least number of GPUs that share it.
+    """The devices that may hold a training.
 
     `cpu` is the share of layers that recompute on a CPU; None if that is not asked about. Whether
     they hold the training `is_known`, or nobody could find out.
@@ -64,14 +68,18 @@ class Places:
     gpus: Sequence[Fitting]
     cpu: float | None = None
     is_known: bool = True
-    min_gpus: int = 1
 
 
 def places_of(answer: "Estimate") -> Places:
-    """Return the GPUs that hold at least one row at once: a run goes on with as many as fit."""
-    gpus = [
-        Fitting(fit.card, _share(fit.need.recomputed)) for fit in answer.fits if fit.largest_rows
-    ]
+    """Return the GPUs that hold at least one row at once: a run goes on with as many as fit.
+
+    Those that share a base end if their memory runs out: they must hold all rows.
+    """
+    gpus: list[Fitting] = []
+    for fit in answer.fits:
+        holds = fit.largest_rows if fit.gpus == 1 else fit.verdict != "does not fit"
+        if holds and fit.card not in [each.card for each in gpus]:
+            gpus.append(Fitting(fit.card, _share(fit.need.recomputed), fit.gpus))
     on_cpu = answer.on_cpu
     return Places(gpus, None if on_cpu is None else _share(on_cpu.recomputed))
 
@@ -92,12 +100,15 @@ def time_checks(
     `processes` are those that the config asks for. With a price of an hour of one GPU, the cost is
     by that, else by AWS's prices. `measure_cpu` returns this machine's CPU with its speed.
     """
-    gpus = processes or places.min_gpus
     columns: dict[str, Durations] = {}
+    counts: dict[str, int] = {}
     for each in places.gpus:
+        gpus = processes or each.min_gpus
         found = durations_on(each.card, work, each.recomputed, gpus)
         if found is not None:
-            columns[_several(gpus, each.card)] = found
+            name = _several(gpus, each.card)
+            columns[name] = found
+            counts[name] = gpus
     on_gpus = dict(columns)
     lines = [
         f"{work.tokens:,} tokens, {work.learned:,} learned; {_shown(work.training)}, or "
@@ -119,7 +130,7 @@ def time_checks(
     }
     checks = [Check("time", "\n".join(lines), facts=facts, is_estimate=bool(columns))]
     if on_gpus and price is not None:
-        checks.append(_cost_by_price(on_gpus, price * gpus))
+        checks.append(_cost_by_price(on_gpus, counts, price))
     elif on_gpus:
         checks.append(_cost_by_instance(work, places, processes))
     return checks
@@ -139,7 +150,7 @@ def offers_of(work: Work, places: Places, processes: int | None) -> list[Offer]:
     for each in places.gpus:
         for instance in instances_with(each.card):
             gpus = processes or instance.gpus
-            is_enough = max(gpus, places.min_gpus) <= instance.gpus
+            is_enough = max(gpus, each.min_gpus) <= instance.gpus
             is_enough = is_enough and work.weight_bytes <= instance.host_gib * GIB
             durations = durations_on(each.card, work, each.recomputed, gpus)
             if is_enough and durations is not None:
@@ -191,14 +202,17 @@ def _tables(work: Work, columns: Mapping[str, Durations]) -> Iterator[str]:
         yield from table_of(work, {name: columns[name] for name in names[start : start + COLUMNS]})
 
 
-def _cost_by_price(columns: Mapping[str, Durations], price: float) -> Check:
-    """Return the cost on each device by the price of an hour of all its GPUs."""
+def _cost_by_price(
+    columns: Mapping[str, Durations], counts: Mapping[str, int], price: float
+) -> Check:
+    """Return the cost on each device, of so many GPUs, by the price of an hour of one."""
     lines = []
     facts = {}
     for name, found in columns.items():
-        least, most = (seconds / HOUR * price for seconds in (found.total.least, found.total.most))
+        hourly = price * counts[name]
+        least, most = (seconds / HOUR * hourly for seconds in (found.total.least, found.total.most))
         facts[name] = [round(least, 2), round(most, 2)]
-        lines.append(f"{name}: {least:,.2f} to {most:,.2f} at {price:g} an hour")
+        lines.append(f"{name}: {least:,.2f} to {most:,.2f} at {hourly:g} an hour")
     return Check("cost", "\n".join(lines), facts={"by_price": facts}, is_estimate=True)
 
 

@@ -36,9 +36,18 @@ NOT_ASKED = Check(
     f"not asked: name what it might run on with --gpu ({', '.join([*CARDS, CPU])})",
     is_known=False,
 )
-NOT_SIMULATED = "not asked: a base that is shared by fsdp is not simulated"
-MIN_GPUS_THAT_SHARE = 2
-NAMES = {"backward": "backward pass", "buckets of gradients": "gradients in transit"}
+# Of GPUs that may share a base by fsdp, if the config does not name a number.
+SHARING = (2, 4, 8)
+NOT_SHARED_BY_CPUS = "not asked: a base that CPUs share by fsdp; name GPUs with --gpu"
+DERIVED = (
+    "derived for a base that GPUs share by fsdp, from a simulated step of a GPU with all of it;\n"
+    "nothing of it was measured (docs/memory.md#gpus-that-share-a-base)"
+)
+NAMES = {
+    "backward": "backward pass",
+    "buckets of gradients": "gradients in transit",
+    "gathered": "gathered layers",
+}
 
 
 @dataclass(frozen=True)
@@ -89,11 +98,11 @@ def device_checks(
     Simulates a step in another process. Without named devices, takes the GPUs of this machine.
     """
     devices = _or_found(devices)
-    if config.training.distribution == "fsdp":
-        memory = Check("memory", NOT_SIMULATED, is_known=False)
-        places = _unknown(devices, MIN_GPUS_THAT_SHARE)
-    elif not devices.are_named:
+    is_shared = config.training.distribution == "fsdp"
+    if not devices.are_named:
         memory, places = NOT_ASKED, Places([])
+    elif is_shared and not devices.cards:
+        memory, places = Check("memory", NOT_SHARED_BY_CPUS, is_known=False), Places([])
     else:
         memory, places = _simulated(config, small, lengths, devices)
     times = time_checks(work, places, config.training.processes, devices.price, measured_cpu)
@@ -111,16 +120,16 @@ def _simulated(
     answer = ask_child(question)
     if isinstance(answer, Unknown):
         text = f"not known: a step could not be simulated: {answer.why}"
-        return Check("memory", text, is_known=False), _unknown(devices)
+        return Check("memory", text, is_known=False), _unknown(devices, question.sharing)
     return memory_check(question, answer), places_of(answer)
 
 
-def _unknown(devices: Devices, min_gpus: int = 1) -> Places:
+def _unknown(devices: Devices, sharing: Sequence[int]) -> Places:
     """Return the devices as places of which nobody knows whether they hold the training."""
     all_layers = 1.0
-    gpus = [Fitting(card, all_layers) for card in devices.cards]
-    cpu = all_layers if devices.has_cpu else None
-    return Places(gpus, cpu, is_known=False, min_gpus=min_gpus)
+    gpus = [Fitting(card, all_layers, min(sharing, default=1)) for card in devices.cards]
+    cpu = all_layers if devices.has_cpu and not sharing else None
+    return Places(gpus, cpu, is_known=False)
 
 
 def _or_found(devices: Devices) -> Devices:
@@ -144,8 +153,15 @@ def question_of(
     rows = Rows(count, lengths.longest, count * lengths.most_learned, section.packing)
     checkpointing = section.activation_checkpointing
     levels: Sequence[int | None] = LEVELS
+    is_shared = section.distribution == "fsdp"
     if checkpointing != "auto":
         levels = (1,) if checkpointing else (None,)
+    elif is_shared:
+        levels = (1,)  # as the training does
+    sharing: Sequence[int] = ()
+    if is_shared:
+        sharing = (section.processes,) if section.processes else SHARING
+    asks_cpu = devices.has_cpu and not is_shared
     filling = None
     if section.fills_memory:
         filling = Filling(section.rows_of_a_step, TOKENS_OF_A_PASS_ON_A_GPU / lengths.longest)
@@ -159,7 +175,8 @@ def question_of(
         filling=filling,
         processes=section.processes or 1,
         cards=devices.cards,
-        host_bytes=free_host_bytes() - LIBRARIES_BYTES if devices.has_cpu else None,
+        host_bytes=free_host_bytes() - LIBRARIES_BYTES if asks_cpu else None,
+        sharing=sharing,
     )
 
 
@@ -169,8 +186,12 @@ def memory_check(question: "Question", answer: "Estimate") -> Check:
     lines = [f"predicted for {rows.count} rows of {rows.tokens:,} tokens at once"]
     if question.filling:
         lines = [f"predicted for rows of {rows.tokens:,} tokens, by free memory"]
+    if question.sharing:
+        lines.append(DERIVED)
+    # Of GPUs that share a base, the largest number that was asked about.
+    most = {fit.card.name: fit.gpus for fit in answer.fits}
     for fit in answer.fits:
-        lines += _lines_of(fit)
+        lines += _lines_of(fit, is_last=fit.gpus == most[fit.card.name])
     if answer.on_cpu is not None and question.host_bytes is not None:
         need, free = answer.on_cpu, question.host_bytes
         warning = "" if need.tensors <= free else "warning: "
@@ -189,6 +210,7 @@ def _facts_of(question: "Question", answer: "Estimate") -> dict[str, Any]:
         _facts_of_need(fit.need)
         | {
             "gpu": fit.card.name,
+            "gpus": fit.gpus,
             "bytes": fit.card.memory,
             "verdict": fit.verdict,
             "rows": fit.rows,
@@ -211,9 +233,10 @@ def _facts_of_need(need: "Need") -> dict[str, Any]:
     }
 
 
-def _lines_of(fit: "Fit") -> list[str]:
+def _lines_of(fit: "Fit", is_last: bool) -> list[str]:
+    """Return what a fit has for people. With fewer GPUs than those that fit, it is no warning."""
     need = fit.need
-    warning = "" if fit.verdict == "fits" else "warning: "
+    warning = "warning: " if is_last and fit.verdict != "fits" else ""
     rows = f"at most about {fit.largest_rows:,} such rows at once"
     if fit.is_filled:
         rows = f"about {fit.rows:,} such rows at once, of at most {fit.largest_rows:,} that fit"
@@ -223,9 +246,14 @@ def _lines_of(fit: "Fit") -> list[str]:
     for part, size in sorted(need.parts.items(), key=lambda item: -item[1]):
         if size >= MIN_SHOWN_BYTES:
             parts.append(f"{NAMES.get(part, part)} {size / GIB:.2f}")
+    card = f"{fit.card.name} ({fit.card.memory / GIB:.1f} GiB)"
+    each = ""
+    if fit.gpus > 1:
+        card = f"{fit.gpus} x {fit.card.name} ({fit.card.memory / GIB:.1f} GiB each)"
+        each = " on each"
     return [
-        f"{warning}{fit.card.name} ({fit.card.memory / GIB:.1f} GiB) {fit.verdict}: "
-        f"{need.tensors / GIB:.1f} GiB of tensors, about {need.reserved / GIB:.1f} held by torch, "
+        f"{warning}{card} {fit.verdict}: {need.tensors / GIB:.1f} GiB of tensors{each}, "
+        f"about {need.reserved / GIB:.1f} held by torch, "
         f"{need.with_context / GIB:.1f} with CUDA's context; {_level_of(need)}; {rows}",
         f"  {', '.join(parts)}",
     ]

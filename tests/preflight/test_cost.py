@@ -92,7 +92,7 @@ def test_nothing_is_promised_where_nothing_holds_it():
 
 
 def test_a_base_that_gpus_share_is_offered_several():
-    places = replace(ON_L4, is_known=False, min_gpus=2)
+    places = Places([Fitting(CARDS["l4"], 0.0, min_gpus=2)], is_known=False)
     time, cost = time_checks(WORK, places, None, None, lambda: CPU)
     assert list(time.facts["devices"]) == ["2 x L4"]
     assert [offer["instance"] for offer in cost.facts["aws"]] == ["g6.12xlarge", "g6.48xlarge"]

@@ -89,3 +89,22 @@ def test_a_cpu_without_the_memory_is_a_warning():
     answer = estimate_on(L4, "fits", 7, on_cpu=need)
     assert "warning: on a CPU" in memory_check(question(15 * GIB), answer).found
     assert "warning" not in memory_check(question(17 * GIB), answer).found
+
+
+def test_gpus_that_share_a_base_are_asked_about_by_their_number():
+    assert question(distribution="fsdp").sharing == (2, 4, 8)
+    assert question(distribution="fsdp", processes=3).sharing == (3,)
+    assert question(distribution="fsdp").levels == (1,)
+
+
+def test_what_gpus_share_is_derived_and_counted_by_gpu():
+    asked = question(distribution="fsdp")
+    two = replace(estimate_on(L4, "does not fit", 0).fits[0], gpus=2)
+    four = replace(estimate_on(L4, "fits", 7).fits[0], gpus=4)
+    check = memory_check(asked, Estimate(SHAPE, None, (two, four)))
+    assert "\n2 x L4 (22.0 GiB each) does not fit" in check.found
+    assert "4 x L4 (22.0 GiB each) fits: 7.0 GiB of tensors on each" in check.found
+    assert "nothing of it was measured" in check.found
+    assert check.state == "estimate"
+    too_few = memory_check(asked, Estimate(SHAPE, None, (two,)))
+    assert "warning: 2 x L4" in too_few.found
