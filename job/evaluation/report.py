@@ -40,6 +40,7 @@ from job.evaluation.systems import Scored
 from job.evaluation.worth import Worth, worth
 from job.inference.serving import Serving
 from job.model.quantization import WeightsInMemory
+from job.pages.charts import Table
 from job.pages.render import render
 from job.storage.atomic import writing
 
@@ -50,7 +51,8 @@ FILE = "report.html"
 class ReportContent:
     """Everything that a report shows.
 
-    `weights` is what of the base was in memory, and `data` has lines about the data, by title.
+    `weights` is what of the base was in memory, `plan` what was planned and what the run did, and
+    `data` has lines about the data, by title.
     """
 
     title: str
@@ -59,6 +61,7 @@ class ReportContent:
     history: History | None = None
     selection: SelectionCurve | None = None
     weights: WeightsInMemory | None = None
+    plan: Table | None = None
     data: Sequence[tuple[str, Sequence[str]]] = ()
 
 
@@ -79,6 +82,7 @@ def report_page(content: ReportContent) -> str:
         "title": content.title,
         "gate": content.gate,
         "curves": training_charts(content.history or []),
+        "plan": content.plan,
         "data": content.data,
         "selection": content.selection,
         "selection_plot": selection_plot(content.selection) if content.selection else None,

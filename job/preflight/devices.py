@@ -72,13 +72,14 @@ class Lengths:
     """The tokens of the rows.
 
     `longest` is the most of a training row after packing, and `most_learned` the most that one
-    learns. `splits` are all rows before packing, by split.
+    learns. `splits` are all rows before packing, by split, and `identity` is theirs in the cache.
     """
 
     longest: int
     most_learned: int
     splits: Mapping[str, TokenRows]
     steps: Steps
+    identity: dict[str, Any] | None = None
 
 
 def find_devices(names: Sequence[str], price: float | None = None) -> Devices:
@@ -219,7 +220,10 @@ def _facts_of(question: "Question", answer: "Estimate") -> dict[str, Any]:
         for fit in answer.fits
     ]
     if answer.on_cpu is not None:
-        facts["cpu"] = _facts_of_need(answer.on_cpu) | {"free_bytes": question.host_bytes}
+        facts["cpu"] = _facts_of_need(answer.on_cpu) | {
+            "process_bytes": answer.on_cpu.tensors + LIBRARIES_BYTES,
+            "free_bytes": question.host_bytes,
+        }
     return facts
 
 

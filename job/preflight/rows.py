@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -63,7 +63,7 @@ def rows_checks(
             return checks, None
         facts = batches.steps.facts
         of_run = Steps(facts["steps"], facts["steps_per_epoch"])
-        return checks, _lengths(splits, of_run, config)
+        return checks, replace(_lengths(splits, of_run, config), identity=identity)
 
 
 def _lengths(splits: Splits, steps: Steps, config: TrainConfig) -> Lengths:
@@ -129,24 +129,14 @@ def _batches_checks(config: TrainConfig, train: Rows, nodes: int) -> _Batches:
 def _batches(config: TrainConfig, lengths: Sequence[int], ranks: int) -> Found[int]:
     """Return the costs of each batching; the value is the number of rows of the one chosen."""
     # Loads torch, which a plan of a training that starts right after it does not need.
-    from job.training.batchings import batchings_of, chosen_way
+    from job.training.batchings import batchings_lines, batchings_of, chosen_way
 
     section = config.training
     chosen = chosen_way(section)
-    lines = [f"{'of an epoch':14}{'padding':>8}{'steps':>9}{'forward passes':>16}"]
-    facts = {}
-    rows = 0
-    for batching in batchings_of(lengths, section, ranks):
-        facts[batching.way] = batching.facts() | {"is_chosen": batching.way == chosen}
-        is_chosen = ""
-        if batching.way == chosen:
-            rows = batching.rows
-            is_chosen = "  (this config)"
-        lines.append(
-            f"{batching.way:14}{1 - batching.efficiency:>8.1%}{batching.steps:>9,}"
-            f"{batching.passes:>16,}{is_chosen}"
-        )
-    return Found("\n".join(lines), rows, facts=facts)
+    batchings = batchings_of(lengths, section, ranks)
+    (rows,) = [each.rows for each in batchings if each.way == chosen]
+    facts = {each.way: each.facts() | {"is_chosen": each.way == chosen} for each in batchings}
+    return Found("\n".join(batchings_lines(batchings, chosen)), rows, facts=facts)
 
 
 def example_text(row: Row, encoder: Encoder, config: TrainConfig) -> str:

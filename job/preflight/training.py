@@ -31,10 +31,13 @@ from job.preflight.standing import (
     find_standing,
     find_standing_without_data,
 )
-from job.preflight.steps import describe_steps, rows_at_most, with_processes
+from job.preflight.steps import describe_steps, rows_at_most
 from job.prompt.template import Prompt
 from job.storage.scratch import cache_path
+from job.training.data_report import counts_lines
 from job.training.examples import Examples
+from job.training.planned_steps import with_processes
+from job.training.predictions import store_predictions
 from job.training.stored_examples import read_examples_once
 from job.training.validation import Validation, split_validation, summaries_to_make
 
@@ -204,29 +207,19 @@ def _model(
         summaries = summaries_to_make(config, examples.validation)
         files = missing_weights(model.base, model.revision, config.storage, cache_path())
         work = work_of(config, rendered.base, lengths.splits, lengths.steps, summaries, files)
-        checks += device_checks(config, small, lengths, work, devices)
+        found = device_checks(config, small, lengths, work, devices)
+        facts = {each.name: each.facts for each in found}
+        if facts["memory"]:
+            processes = (config.training.processes or 1) * nodes
+            store_predictions(config, lengths.identity, processes, facts)
+        checks += found
     return checks
 
 
 def _read_data(config: TrainConfig) -> Found[Examples]:
     """Read the data whole and count it by split. The training on this machine reads it no more."""
     examples = read_examples_once(config)
-    counts = examples.counts()
-    lines = []
-    for split in ("train", "validation"):
-        of = counts[split]
-        lines.append(
-            f"{split:10} {of['conversations']:>7,} conversations, {of['references']:,} references, "
-            f"{of['turns']:,} turns"
-        )
-    lines.append(
-        f"{counts['without_reference']:,} without reference left out, "
-        f"{counts['overlapping']:,} of train also in validation, "
-        f"{counts['dropped_overlap']:,} dropped from train"
-    )
-    if examples.why_without:
-        lines.append(f"without reference: {examples.why_without}")
-    return Found("\n".join(lines), examples, facts=counts)
+    return Found("\n".join(counts_lines(examples)), examples, facts=examples.counts())
 
 
 def _scores(config: TrainConfig, examples: Examples) -> list[Check]:

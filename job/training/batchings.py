@@ -73,6 +73,17 @@ def batchings_of(lengths: Sequence[int], section: TrainingSection, ranks: int) -
     ]
 
 
+def batchings_lines(batchings: Sequence[Batching], chosen: str) -> list[str]:
+    """Return the costs of each way as a table for people, with a mark at the chosen one."""
+    lines = [f"{'of an epoch':14}{'padding':>8}{'steps':>9}{'forward passes':>16}"]
+    for each in batchings:
+        is_chosen = "  (this config)" if each.way == chosen else ""
+        lines.append(
+            f"{each.way:14}{1 - each.efficiency:>8.1%}{each.steps:>9,}{each.passes:>16,}{is_chosen}"
+        )
+    return lines
+
+
 def packed_lengths(lengths: Sequence[int], max_tokens: int) -> list[int]:
     """Return the tokens of each row after TRL has packed rows of these lengths.
 

@@ -40,8 +40,8 @@ def unknown_time(state: Any) -> None:
 class LogProgress(TrainerCallback):  # type: ignore[misc]
     """Show a progress bar over steps, log the trainer's numbers, and write them as curves.
 
-    Adds tokens per second and memory to the trainer's own history, which checkpoints and the report
-    have. Beside each number, the use of the GPUs at that moment is written as curves.
+    Adds tokens, tokens per second and memory to the trainer's own history, which checkpoints and
+    the report have. Beside each number, the use of the GPUs at that moment is written as curves.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class LogProgress(TrainerCallback):  # type: ignore[misc]
         if "loss" not in numbers and "eval_loss" not in numbers:
             return
 
+        state.log_history[-1]["tokens"] = state.num_input_tokens_seen
         if "loss" in numbers:
             tokens = state.num_input_tokens_seen - self._last_tokens
             seconds = time.monotonic() - self._last_time

@@ -1,27 +1,55 @@
 """Describe the data of a training, and what its rows teach, in lines for its plan and report."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from job.config.commands import TrainConfig
 from job.printable import number_of
 from job.training.examples import Examples, SplitFacts
 from job.training.histogram import histogram, summary
 from job.training.rows import RowCounts, Splits
 
 
-def data_sections(examples: Examples, rows: Splits, new_tokens: int) -> list[tuple[str, list[str]]]:
-    """Return the lines of a report about the data, by title. They quote no conversation."""
+def data_sections(
+    config: TrainConfig, examples: Examples, rows: Splits, batches: Sequence[str]
+) -> list[tuple[str, list[str]]]:
+    """Return the lines of a report about the data, by title. They quote no conversation.
+
+    `batches` are those of `batchings_lines`.
+    """
+    new_tokens = config.generation.max_new_tokens
     sides = {
         "Training": (examples.of_train, rows.train),
         "Validation": (examples.of_validation, rows.validation),
     }
-    sections = []
+    sections = [("Read", counts_lines(examples))]
     for name, (facts, side) in sides.items():
         lines = contents_lines("conversations", facts)
         by_tokens = Counter(side.lengths())
         lines += rows_lines("rows", side.counted, by_tokens, new_tokens)
         sections.append((name, lines))
+    sections.append(("Batches", list(batches)))
     return sections
+
+
+def counts_lines(examples: Examples) -> list[str]:
+    """Return how many conversations, references and turns were read, by split, and left out."""
+    counts = examples.counts()
+    lines = []
+    for split in ("train", "validation"):
+        of = counts[split]
+        lines.append(
+            f"{split:10} {of['conversations']:>7,} conversations, {of['references']:,} references, "
+            f"{of['turns']:,} turns"
+        )
+    lines.append(
+        f"{counts['without_reference']:,} without reference left out, "
+        f"{counts['overlapping']:,} of train also in validation, "
+        f"{counts['dropped_overlap']:,} dropped from train"
+    )
+    if examples.why_without:
+        lines.append(f"without reference: {examples.why_without}")
+    return lines
 
 
 def contents_lines(name: str, split: SplitFacts) -> list[str]:

@@ -1,6 +1,6 @@
 """Read and encode everything that a run trains on, before anything is computed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from job.training.causes import READING, explaining
 from job.training.compiled import check_compiler
 from job.training.examine import Examined, examine_base
 from job.training.examples import Examples, check_contents
-from job.training.ranks import first_then_others, from_first, once_per_machine
+from job.training.predictions import Predictions, find_predictions
+from job.training.ranks import first_then_others, from_first, is_first, once_per_machine
 from job.training.rows import RowSettings, Splits, row_tokens
 from job.training.run_prompt import read_run_prompt
 from job.training.stored_examples import read_examples_once
@@ -42,6 +43,7 @@ class Data:
     examples: Examples
     prompt: Prompt
     rows: Splits
+    predictions: Predictions = field(default_factory=dict)  # of a plan on this machine
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
         )
     check_splits(rows, settings)
     event("rows", train=rows.train.counts(), validation=rows.validation.counts())
-    data = Data(examples, prompt, rows)
+    predictions = find_predictions(config, identity, processes) if is_first() else {}
+    data = Data(examples, prompt, rows, predictions)
     return Run(config, store, work, base, examined, tokenizer, data, processes)
 
 

@@ -23,7 +23,7 @@ from job.storage.local import LocalStore
 from job.storage.scratch import PREPARED, UNFINISHED, cache_folder, delete_unused
 from job.telemetry import warn
 
-Kind = Literal["data", "rows"]
+Kind = Literal["data", "rows", "predictions"]
 
 
 @dataclass(frozen=True)

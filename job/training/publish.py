@@ -33,8 +33,11 @@ from job.storage.atomic import write_file
 from job.storage.folders import publish_folder
 from job.telemetry import event, progress, warn
 from job.training.attempt import CurrentAttempt
+from job.training.batchings import batchings_lines, batchings_of, chosen_way
 from job.training.card_facts import gather_facts
 from job.training.data_report import data_sections
+from job.training.plan_report import Measured, comparison, device_name
+from job.training.planned_steps import planned_steps
 from job.training.prepare import Run
 from job.training.ranks import is_first
 from job.training.scoring import adapter_folder, serving_wish
@@ -161,13 +164,34 @@ def _publish_report(
         history=history,
         selection=_selection(attempt),
         weights=attempt.weights_in_memory,
-        data=data_sections(run.data.examples, run.data.rows, run.config.generation.max_new_tokens),
+        **_plan_and_data(attempt, history),
     )
     write_report(folder, content)
     if isinstance(result, Scored):
         _write_json(folder / "evaluation.json", result.evaluation.to_json())
     write_gate(folder, verdict_of(result, run.config))
     publish_folder(folder, run.store, REPORT, about)
+
+
+def _plan_and_data(attempt: CurrentAttempt, history: History) -> dict[str, Any]:
+    """Return the report's values `plan` and `data`."""
+    run = attempt.run
+    section = run.config.training
+    lengths = run.data.rows.train.lengths()
+    batchings = batchings_of(lengths, section, run.processes)
+    chosen = chosen_way(section)
+    (rows,) = [each.rows for each in batchings if each.way == chosen]
+    # `processes` are those of one machine, and the run's those of all.
+    alone = run.config.model_copy(
+        update={"training": section.model_copy(update={"processes": run.processes})}
+    )
+    steps = planned_steps(alone, rows, nodes=1)
+    measured = Measured(attempt.step, history, attempt.timings, device_name())
+    lines = batchings_lines(batchings, chosen)
+    return {
+        "plan": comparison(steps, sum(lengths), run.data.predictions, measured),
+        "data": data_sections(run.config, run.data.examples, run.data.rows, lines),
+    }
 
 
 def _publish_tensorboard(

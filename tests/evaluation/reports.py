@@ -13,6 +13,7 @@ from job.evaluation.gate import judge
 from job.evaluation.report import ReportContent
 from job.evaluation.selection import CandidateScore, SelectionCurve
 from job.evaluation.systems import Scored, System
+from job.pages.charts import Table
 from tests.evaluation.conftest import make_conversations, references_of
 from tests.pages.sample import HOSTILE
 from tests.serving import SERVING
@@ -98,5 +99,6 @@ def full_content() -> ReportContent:
         judge(gate, scored.evaluation, (), "compared"),
         HISTORY,
         SELECTION,
+        plan=Table(("", "planned", "this run"), [("Optimizer steps", "24", HOSTILE)]),
         data=[("Training", ["conversations: half have at most 7 turns", f"the first: {HOSTILE}"])],
     )

@@ -119,6 +119,11 @@ def test_the_data_of_the_training_is_shown_as_its_plan_shows_it(root: Element) -
     assert "the first: " in shown
 
 
+def test_what_was_planned_is_beside_what_the_run_did(root: Element) -> None:
+    assert text_of(root, "plan").startswith("Plan and run What was planned, and what the run did")
+    assert "Optimizer steps 24" in text_of(root, "plan")
+
+
 def test_an_evaluation_without_a_gate_has_no_empty_sections(scored: Scored) -> None:
     root = parse(report_page(ReportContent("Evaluation e", scored)))
     headings = [heading.text for heading in root.all("h2")]
@@ -143,7 +148,8 @@ def test_a_report_without_scores_says_why_and_what_to_do(tmp_path: Path) -> None
     verdict = by_class(root, "verdict")[0].text
     assert "Nobody can tell, as the adapter has no scores: summarizing <failed>." in verdict
     assert "`recap evaluate`" in verdict
-    assert [heading.text for heading in root.all("h2")] == ["Gate", "Training", "Selection", "Data"]
+    headings = [heading.text for heading in root.all("h2")]
+    assert headings == ["Gate", "Training", "Selection", "Plan and run", "Data"]
     assert mistakes(root) == []
 
 

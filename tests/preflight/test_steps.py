@@ -4,7 +4,8 @@ from typing import Any
 
 from job.config.commands import TrainConfig
 from job.preflight.checks import Found
-from job.preflight.steps import describe_steps, with_processes
+from job.preflight.steps import describe_steps
+from job.training.planned_steps import with_processes
 
 
 def config(**training: Any) -> TrainConfig:

@@ -15,6 +15,7 @@ import torch
 from job.errors import ExitCode
 from tests.faults.s3_proxy import FaultyS3
 from tests.faults.trials import logged, on_tensorboard, store_of
+from tests.html_page import parse
 
 pytestmark = pytest.mark.usefixtures("places")
 QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -86,6 +87,11 @@ def test_a_run_leaves_an_adapter_that_loads_anywhere(
     assert (run / "config.yaml").exists()
     report = (run / "report" / "report.html").read_text("utf-8")
     assert "81,920 of 123,200 parameters were in 4 bits" in report
+    planned = _cells_of(report, "plan")
+    assert planned["Optimizer steps"] == ["24", "24"]
+    assert planned["Tokens"][0] == planned["Tokens"][1] != "0"
+    assert planned["Peak memory"][0] == "not asked"
+    assert planned["Peak memory"][1].endswith(" GiB")
     assert sorted(folder.name for folder in (run / "checkpoints").iterdir()) == [
         "step-00000020",
         "step-00000024",
@@ -101,6 +107,13 @@ def test_a_run_leaves_an_adapter_that_loads_anywhere(
     other = recap("train", path, "--set", "lora.r=8")
     assert other.code == ExitCode.OUTPUT
     assert "lora.r: 4 there, 8 here" in other.err
+
+
+def _cells_of(report: str, id: str) -> dict[str, list[str]]:
+    """Return the cells of the table in the section of this id, by the head of their row."""
+    (section,) = [each for each in parse(report).all() if each.attributes.get("id") == id]
+    rows = [row for row in section.all("tr") if row.all("td")]
+    return {row.all("th")[0].text: [cell.text for cell in row.all("td")] for row in rows}
 
 
 def _tensorboard_has_everything(folder: Path) -> None:
