@@ -32,6 +32,7 @@ class CurrentAttempt:
     timings: dict[str, float] = field(default_factory=dict)  # seconds, by part
     best: dict[str, float] = field(default_factory=dict)  # step and validation loss
     selection: dict[str, Any] = field(default_factory=dict)  # facts of a `SelectionCurve`
+    passes: dict[str, Any] = field(default_factory=dict)  # each `ChosenPass`, by its step
     weights: dict[str, Any] = field(default_factory=dict)  # facts of `weights_in_memory`
     reload: dict[str, Any] = field(default_factory=dict)  # facts of `Reload`
     published: dict[str, str] = field(default_factory=dict)  # where to, by `adapter` and `hub`
@@ -57,7 +58,7 @@ class CurrentAttempt:
 
     def take_over(self, before: journal.Journal) -> None:
         """Take over what the attempts before have noted: this one may only go on publishing."""
-        for name in (*OF_PUBLISHING, "selection"):
+        for name in (*OF_PUBLISHING, "selection", "passes"):
             getattr(self, name).update(before.facts.get(name, {}))
         if "auto_class" in self.weights:
             self.weights_in_memory = _weights_of(self.weights)
@@ -92,6 +93,18 @@ class CurrentAttempt:
         self._note(danger, is_on=True)
         yield
         self._note(danger, is_on=False)
+
+    def save_facts(self) -> None:
+        """Write run.json with what the mappings have by now. A no-op except on rank 0.
+
+        Where that fails, the next write has them.
+        """
+        if self.entry is None:
+            return
+        try:
+            journal.save(self.run.store, self.entry)
+        except RecapError as error:
+            warn("run.json could not be written: its next version has it", why=str(error))
 
     def _note(self, danger: journal.Danger, is_on: bool) -> None:
         if self.entry is not None:
@@ -148,6 +161,7 @@ def _begin(attempt: CurrentAttempt, started: str) -> journal.Journal:
         "timings": attempt.timings,
         "best": attempt.best,
         "selection": attempt.selection,
+        "passes": attempt.passes,
         "weights": attempt.weights,
         "reload": attempt.reload,
         "published": attempt.published,

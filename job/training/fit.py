@@ -25,8 +25,16 @@ from job.training.attempt import CurrentAttempt
 from job.training.build import build_trainer
 from job.training.candidates import Candidates, KeepCandidates, candidates_of
 from job.training.causes import STEPPING, blaming_the_config, explaining
+from job.training.passes import Passes, device_name
 from job.training.prepare import Run
-from job.training.ranks import agree, anywhere, first_then_others, is_first, share_stop
+from job.training.ranks import (
+    agree,
+    anywhere,
+    first_then_others,
+    from_first,
+    is_first,
+    share_stop,
+)
 from job.training.samples import SampleSummaries
 from job.training.scoring import ends_run, summarize_in_memory
 from job.training.stop import StopSignal
@@ -146,6 +154,9 @@ def _fit_once(run: Run, start: Start, session: Session) -> RecapTrainer:
         with blaming_the_config(), heartbeat("loading the base"):
             trainer = build_trainer(run, uploads.wait)
         attempt.note_weights(trainer.model.weights_in_memory)
+        # Rank 0 alone has read run.json.
+        attempt.passes.update(from_first(lambda: attempt.passes))
+        trainer.passes = Passes(attempt.passes, device_name(), attempt.save_facts)
         session.phases.end("load")
         for callback in _make_callbacks(start, session, trainer, uploads, candidates, writer):
             trainer.add_callback(callback)

@@ -70,6 +70,15 @@ def anywhere(flag: bool) -> bool:
     return bool(found.item())
 
 
+def least(number: int) -> int:
+    """Collective: return, on every rank, the least of all ranks' numbers."""
+    if not torch.distributed.is_initialized():
+        return number
+    found = torch.tensor([number], device=PartialState().device)
+    torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MIN)
+    return int(found.item())
+
+
 def share_stop(stop: StopSignal) -> bool:
     """Collective: return True on every rank once any rank has received a stop signal.
 

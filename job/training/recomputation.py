@@ -7,6 +7,7 @@ has not been tried yet.
 
 import inspect
 import os
+from dataclasses import replace
 
 import psutil
 import torch
@@ -38,6 +39,7 @@ class Recomputation:
         self._levels = levels_of(self._base) if is_by_memory else []
         self.is_chosen = not is_by_memory
         self._margin = margin_of(ranks)
+        self.level: int | None = None  # that was set last
 
     def choose(self, row_tokens: int, rows: int) -> None:
         """Let as few layers recompute as a micro-batch of `rows` such rows allows."""
@@ -65,6 +67,23 @@ class Recomputation:
         event("rows of a micro-batch by the memory that is free", rows=found.rows)
         return found.rows
 
+    def holds(self, level: int | None, row_tokens: int, rows: float) -> bool:
+        """Return True if a micro-batch of so many such rows fits, with recomputation of `level`.
+
+        It did in an earlier attempt, so nothing is added for what was not measured.
+        """
+        need = measure_need(self._model, self._base, row_tokens, 1)
+        free_memory()
+        if need is None or level not in self._levels:
+            return False
+        of_rows = replace(need, activation_bytes=need.activation_bytes * rows)
+        return of_rows.bytes_at(level, margin=1.0) <= free_bytes()
+
+    def take(self, level: int | None) -> None:
+        """Let layers recompute as an earlier attempt did."""
+        self.is_chosen = True
+        self._set(level)
+
     def add(self) -> bool:
         """Let more layers recompute. Return False if there are none, or the config has decided."""
         if not self._levels:
@@ -74,6 +93,7 @@ class Recomputation:
 
     def _set(self, level: int | None) -> None:
         set_level(self._base, level)
+        self.level = level
         self._levels = self._levels[self._levels.index(level) + 1 :]
         layers = "none" if level is None else "all" if level == 1 else f"one of {level}"
         event("layers that compute activations again in the backward pass", layers=layers)

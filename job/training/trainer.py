@@ -37,15 +37,12 @@ from job.training.causes import EVALUATING, explaining
 from job.training.divergence import Divergence
 from job.training.own_head import check_looks_back, is_fused_head_right, use_own_head
 from job.training.packed_attention import choose_attention, installed_packages, torch_kernel
+from job.training.passes import Passes, device_name
 from job.training.random_state import own_gpus, random_state
 from job.training.recomputation import Recomputation
 from job.training.rows import lengths_of
 from job.training.sharding import check_sharded, trained_weights
-from job.training.shortcuts import (
-    is_mask_needless,
-    leave_out_mask,
-    project_learned_tokens_only,
-)
+from job.training.shortcuts import is_mask_needless, leave_out_mask, project_learned_tokens_only
 from job.training.uploads import make_room
 
 
@@ -98,6 +95,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         self._rows_at_once = rows_at_once
         self._fills_memory = fills_memory
         self._recomputation = Recomputation(self.model, chooses_recomputation, self._ranks.count)
+        self.passes = Passes({}, device_name())  # `fit` gives it those of the attempts before
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the rows of this rank, one batch for each optimizer step.
@@ -176,14 +174,14 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
     def _choose_pass(self, step: StepBatch) -> None:
         """Choose recomputation and, if it is to fill the memory, the size of a micro-batch."""
         longest = max(self._lengths)
-        if not self._fills_memory:
-            self._recomputation.choose(longest, self._rows_at_once)
-            return
-        share_of_a_pass = self.budget.tokens_of_a_pass / longest
-        filling = Filling(self.args.train_batch_size, share_of_a_pass)
-        rows = self._recomputation.fill(longest, filling)
-        self.budget = replace(self.budget, tokens=rows * longest)
-        step.micro_batches = self._collator.micro_batches(step.rows, self.budget)
+        share = self.budget.tokens_of_a_pass / longest
+        filling = Filling(self.args.train_batch_size, share) if self._fills_memory else None
+        tokens = self.passes.choose(
+            self._recomputation, self.state.global_step, longest, self._rows_at_once, filling
+        )
+        if tokens is not None:
+            self.budget = replace(self.budget, tokens=tokens)
+            step.micro_batches = self._collator.micro_batches(step.rows, self.budget)
 
     def _accumulate(
         self, model: Model, micro_batches: Sequence[Tensors], learned: torch.Tensor | None
@@ -203,11 +201,15 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         Return False if neither is possible.
         """
         smaller = self.budget.smaller(lengths_in(step.rows))
-        if smaller is None:
-            return self._recomputation.add()
-        self.budget = smaller
-        step.micro_batches = self._collator.micro_batches(step.rows, smaller)
-        warn("out of memory in a step: smaller micro-batches from now on", tokens=smaller.tokens)
+        if smaller is not None:
+            self.budget = smaller
+            step.micro_batches = self._collator.micro_batches(step.rows, smaller)
+            warn(
+                "out of memory in a step: smaller micro-batches from now on", tokens=smaller.tokens
+            )
+        elif not self._recomputation.add():
+            return False
+        self.passes.note(self.state.global_step, self.budget.tokens, self._recomputation.level)
         return True
 
     def floating_point_ops(self, inputs: StepBatch) -> int:
