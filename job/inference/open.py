@@ -15,6 +15,7 @@ from job.model.load import attach_adapter, compute_dtype, load_base, load_tokeni
 from job.model.merge import merge_adapter
 from job.model.thoughts import warn_of_thoughts
 from job.prompt.template import Prompt, make_prompt, read_prompt
+from job.prompt.vocabulary import check_prompt
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,13 @@ def fetch_without_adapter(
 def load(model: FetchedModel, section: AdapterModelSection) -> Model:
     """Load the model into memory with transformers, ready for inference.
 
-    Raise ConfigError if it does not fit.
+    Raise ConfigError if it does not fit, or has no embedding of a token of its prompt.
     """
     with fitting_into_memory(model.base.uri, section):
         base = load_base(model.base, section)
         if model.adapter is None:
+            embeddings = base.get_input_embeddings().num_embeddings
+            check_prompt(model.tokenizer, model.prompt, embeddings)
             return base.eval()
         return attach_adapter(base, model.adapter, compute_dtype(section.dtype))
 

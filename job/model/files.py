@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from job.errors import ConfigError, DataError, MissingError
 from job.identity import json_digest
-from job.model.headers import AGAIN, tensor_names
+from job.model.headers import AGAIN, header_shapes
 from job.model.quantization import check_tensor_names
 from job.storage.atomic import reading
 from job.storage.digests import hub_digests, sha256_files
@@ -252,7 +252,7 @@ def check_weights(files: BaseFiles) -> list[str]:
     tensors: list[str] = []
     for key in names:
         with files.open(key) as file:
-            tensors += tensor_names(file, files.sizes[key], f"model.base: {files.uri}/{key}")
+            tensors += header_shapes(file, files.sizes[key], f"model.base: {files.uri}/{key}")
     check_tensor_names(tensors, read_json(files, CONFIG), files.uri)
     _check_widths(files, sum(files.sizes[key] for key in names))
     return names

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from job.errors import DataError
 
@@ -11,12 +11,12 @@ MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 AGAIN = "copy or fetch it again"
 
 
-def tensor_names(file: BinaryIO, size: int, where: str) -> list[str]:
-    """Return the names of tensors; raise DataError unless a file is as long as its header says.
+def header_shapes(file: BinaryIO, size: int, where: str) -> dict[str, list[int]]:
+    """Return the shape of each tensor, by name, in a file that may be elsewhere.
 
-    The file consists of 8 bytes with the header's length, the header, which is JSON with the
-    offsets of each tensor, and the tensors. `size` is that of all in bytes, `where` names the file
-    in errors.
+    Raise DataError unless the file is as long as its header says. It consists of 8 bytes
+    with the header's length, the header, which is JSON with offsets and shape of each tensor, and
+    the tensors. `size` is that of all in bytes, `where` names the file in errors.
     """
     header = b""
     length = int.from_bytes(file.read(8), "little")
@@ -24,7 +24,9 @@ def tensor_names(file: BinaryIO, size: int, where: str) -> list[str]:
         header = file.read(length)
     try:
         tensors = json.loads(header)
-        wanted = 8 + length + _end_of_tensors(tensors)
+        tensors.pop("__metadata__", None)
+        wanted = 8 + length + max([0, *(each["data_offsets"][1] for each in tensors.values())])
+        shapes = {name: list(tensor["shape"]) for name, tensor in tensors.items()}
     except (ValueError, RecursionError, AttributeError, LookupError, TypeError) as error:
         raise DataError(
             f"{where} is no safetensors file, or cut short within its header ({size:,} bytes); "
@@ -32,7 +34,7 @@ def tensor_names(file: BinaryIO, size: int, where: str) -> list[str]:
         ) from error
     if size != wanted:
         raise DataError(f"{where} has {size:,} bytes, its header says {wanted:,}; {AGAIN}")
-    return list(tensors)
+    return shapes
 
 
 def tensor_shapes(path: Path) -> dict[str, list[int]]:
@@ -44,12 +46,3 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
         for name in file.keys():  # noqa: SIM118
             shapes[name] = list(file.get_slice(name).get_shape())
     return shapes
-
-
-def _end_of_tensors(header: Any) -> int:
-    """Return where the last tensor ends, in bytes after the header."""
-    end = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            end = max(end, tensor["data_offsets"][1])
-    return end

@@ -6,7 +6,7 @@ Weights are read from safetensors only, and quantized to 4 bits while they are l
 import gc
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,13 @@ from job.model.architecture import (
     attention_argument,
     auto_class,
     explained,
-    is_of_further_layer,
     model_config,
 )
 from job.model.control_tokens import add_pad_token
 from job.model.families import forbid_repacking, max_positions
 from job.model.fetch import Base
 from job.model.files import CONFIG, BaseFiles, files_in_folder, read_json, tokenizer_names
+from job.model.fit import check_headers, check_whole
 from job.model.libraries import import_bitsandbytes, importing
 from job.model.quantization import (
     METHODS,
@@ -40,12 +40,9 @@ from job.model.quantization import (
     check_blocks,
     choose_quantization,
     four_bit_share,
-    is_part_of_quantization,
     make_plain,
-    packed_of_another_shape,
     quantization_of,
     set_own,
-    unnamed_quantization,
 )
 from job.model.tokenizer_files import (
     SAMPLES,
@@ -153,11 +150,12 @@ def load_base(
     set_own(config, quantization)
     settings = bitsandbytes_settings(section, sharded) if quantization.by_recap else None
     is_staged = quantization.own is not None and settings is not None
+    arguments = {}
     # Even None would replace the base's own quantization: the weights would be read as plain ones.
-    is_passed = settings is not None and not is_staged
-    arguments = {"quantization_config": settings} if is_passed else {}
+    if settings is not None and not is_staged:  # transformers then compares no shapes
+        arguments["quantization_config"] = settings
+        check_headers(files_in_folder(base.path, base.uri), base.path, section, quantization)
     place = torch.device("cpu") if sharded or on_cpu else device()
-
     with explained(base.path, base.uri), _quantizing(settings, sharded, shared) as packing:
         model, loaded = AutoModelForCausalLM.from_pretrained(
             str(base.path),
@@ -167,12 +165,12 @@ def load_base(
             attn_implementation=attention_argument(section),
             use_safetensors=True,
             trust_remote_code=section.trust_remote_code,
-            # Else transformers raises an error that names no tensor. `_check_whole` names them.
+            # Else transformers raises an error that names no tensor. `check_whole` names them.
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **arguments,
         )
-        _check_whole(model, loaded, base, quantization)
+        _warn_of_unused(check_whole(model, loaded, base.uri, quantization), base)
         if quantization.is_dequantized:
             make_plain(model, compute_dtype(section.dtype))
         if is_staged:
@@ -337,46 +335,13 @@ def check_possible(path: Path, uri: str, quantization: Quantization, sharded: bo
         check_blocks(path, uri, read_json(files_in_folder(path, uri), CONFIG))
 
 
-def _check_whole(
-    model: Model, loaded: Mapping[str, Any], base: Base, quantization: Quantization
-) -> None:
-    """Raise DataError for tensors that are missing, of another shape, or that must not be ignored.
-
-    transformers fills the missing ones with random numbers, and ignores those that it does not
-    expect: weights whose scales are ignored are other weights.
-    """
-    # transformers compares no shapes of what it packs.
-    mismatched = [key for key, *_ in loaded["mismatched_keys"]] + packed_of_another_shape(model)
-    unfit = sorted({*loaded["missing_keys"], *mismatched})
-    if unfit and quantization.own:
-        raise ConfigError(
-            f"model.base: {base.uri} is quantized ({quantization.own}) in a way that transformers "
-            f"does not read: {len(unfit)} tensors are not there, or of another shape "
-            f"({', '.join(unfit[:3])}); use the base that it was made from"
-        )
-    if unfit:
-        raise DataError(
-            f"model.base: the weights of {base.uri} do not fit its config.json: {len(unfit)} "
-            f"tensors are not there, or of another shape ({', '.join(unfit[:3])}); "
-            "copy or fetch the base again"
-        )
-
-    unexpected = sorted(loaded["unexpected_keys"])
-    of_weights = [key for key in unexpected if is_part_of_quantization(key, quantization)]
-    if of_weights:
-        raise unnamed_quantization(of_weights, base.uri)
-    beyond = [key for key in unexpected if is_of_further_layer(key, model)]
-    if beyond:
-        raise DataError(
-            f"model.base: the weights of {base.uri} have more layers than its config.json names "
-            f"({', '.join(beyond[:3])}); copy or fetch the base again"
-        )
-    if unexpected:
+def _warn_of_unused(tensors: list[str], base: Base) -> None:
+    if tensors:
         warn(
             "the base has tensors that its model does not use",
             base=base.uri,
-            tensors=len(unexpected),
-            such_as=", ".join(unexpected[:3]),
+            tensors=len(tensors),
+            such_as=", ".join(tensors[:3]),
         )
 
 

@@ -367,18 +367,6 @@ def four_bit_share(model: Model) -> FourBitShare:
     return FourBitShare(packed, packed + others, sum(embeddings.values()))
 
 
-def packed_of_another_shape(model: Model) -> list[str]:
-    """Return the names of the weights in 4 bits that have another shape than their layer."""
-    found = []
-    for name, module in model.named_modules():
-        # By its name: for plain weights, bitsandbytes is not imported, which takes a second.
-        is_packed = type(module).__name__ == "Linear4bit"
-        state = getattr(module.weight, "quant_state", None) if is_packed else None
-        if state and tuple(state.shape) != (module.out_features, module.in_features):
-            found.append(f"{name}.weight")
-    return found
-
-
 def _packed(module: Model) -> list[tuple[Any, int]]:
     """Return the module's own tensors in 4 bits, each with the number of its parameters."""
     # GPTQ's and AWQ's layers pack eight parameters into an integer.

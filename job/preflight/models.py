@@ -12,7 +12,12 @@ from typing import Any, TypeVar
 
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.data_sections import CleaningStep
-from job.config.sections import AdapterModelSection, ModelSection, PromptSection
+from job.config.sections import (
+    AdapterModelSection,
+    ModelSection,
+    PromptSection,
+    StorageSection,
+)
 from job.inference.taken import Filled, fill
 from job.model import Model
 from job.model.adapter_files import check_adapter_config
@@ -23,9 +28,10 @@ from job.model.fetch import (
     check_small_files,
     fetch_base_of,
     name_base_of,
+    open_base,
     read_adapter,
 )
-from job.model.files import ADAPTER_CONFIG
+from job.model.files import ADAPTER_CONFIG, hub_id_of
 from job.model.quantization import FourBitShare
 from job.preflight.access import SmallFiles, describe_base, small_files
 from job.preflight.checks import Check, Found, check, check_value
@@ -40,7 +46,7 @@ from job.printable import visible
 from job.prompt.template import FILE as PROMPT_FILE
 from job.prompt.template import REMEDY as PROMPT_REMEDY
 from job.prompt.template import Prompt, make_prompt, parse_prompt
-from job.prompt.vocabulary import check_vocabulary
+from job.prompt.vocabulary import check_prompt, check_vocabulary
 from job.telemetry import event
 
 LOADING = "loading torch, to ask the base as a model without its weights: some seconds"
@@ -107,11 +113,14 @@ def training_checks(
     )
     asked, prompt = check_value(
         "prompt",
-        lambda: _describe_prompt(config.prompt, small, embeddings, cleaning, begun),
+        lambda: _describe_trained_prompt(config.prompt, small, embeddings, cleaning, begun),
         "model.base",
     )
+    # The training asks its tokenizer first, and its weights once it loads them.
+    weights = weights_check(small, config.model, config.storage)
     base = Base(examined.base.products, parameters, examined.trained_parameters)
-    return [model, serving, asked], Rendered(prompt, embeddings, base) if prompt else None
+    rendered = Rendered(prompt, embeddings, base) if prompt and not weights.error else None
+    return [model, serving, asked, weights], rendered
 
 
 def advice_against_sharding(share: FourBitShare) -> list[str]:
@@ -263,7 +272,7 @@ def _model_checks(
     if described is None:
         return [model]
     facts, skeleton = described
-    checks = [model]
+    checks = [model, weights_check(small, section, config.storage)]
     if isinstance(config, SummarizeConfig):
         checks.append(generation_check(skeleton, section, config.generation, devices))
     if prompt is not None:
@@ -282,6 +291,30 @@ def _describe_model(folder: Path, section: AdapterModelSection) -> Found[tuple[A
     section, doubts = _as_asked_here(folder, section)
     facts, model = facts_of(folder, section)
     return Found("\n".join([facts.text(), *doubts]), (facts, model), is_known=not doubts)
+
+
+def weights_check(
+    small: SmallFiles, section: ModelSection | AdapterModelSection, storage: StorageSection
+) -> Check:
+    """Return the check that the weights are those of the model, by the headers of their files."""
+
+    def compare() -> Found[None]:
+        from job.model.fit import check_headers
+        from job.model.load import read_quantization
+
+        if hub_id_of(small.uri, None) is not None:
+            return Found("not compared: headers on the Hub are not read", None, is_known=False)
+        _, files = open_base(small.uri, None, storage)
+        quantization = read_quantization(small.folder, small.uri, section)
+        unused = check_headers(files, small.folder, section, quantization)
+        if unused is None:
+            return Found("not compared: the base is quantized already", None, is_known=False)
+        text = "names and shapes of all tensors are those of its config.json"
+        if unused:
+            text += f"\nwarning: the model does not use {len(unused):,} of them ({unused[0]})"
+        return Found(text, None)
+
+    return check_value("weights", compare, "model.base")[0]
 
 
 def _as_asked_here(folder: Path, section: AnyModelSection) -> tuple[AnyModelSection, list[str]]:
@@ -303,19 +336,26 @@ def _as_asked_here(folder: Path, section: AnyModelSection) -> tuple[AnyModelSect
     return section.model_copy(update={"attention": "auto"}), [doubt]
 
 
-def _describe_prompt(
+def _describe_trained_prompt(
     section: PromptSection,
     small: SmallFiles,
     embeddings: int,
-    cleaning: Iterable[CleaningStep] = (),
-    begun: Prompt | None = None,
+    cleaning: Iterable[CleaningStep],
+    begun: Prompt | None,
 ) -> Found[Prompt]:
-    """Return the prompt; its text is the style and what is around a conversation."""
+    """Return the prompt of a training; its text is the style and what is around a conversation."""
     ends = recorded_end_ids(small.folder)
     prompt = begun or make_prompt(section, small.tokenizer, cleaning, ends)
     check_vocabulary(small.tokenizer, prompt, embeddings)
     since = ", as the run began with it" if begun else ""
     return Found(f"style {section.style}{since}: {_shown(prompt)}", prompt)
+
+
+def _describe_prompt(section: PromptSection, small: SmallFiles, embeddings: int) -> Found[Prompt]:
+    """Return the prompt of a base without an adapter, and the same text of it."""
+    prompt = make_prompt(section, small.tokenizer)
+    check_prompt(small.tokenizer, prompt, embeddings)
+    return Found(f"style {section.style}: {_shown(prompt)}", prompt)
 
 
 def _shown(prompt: Prompt) -> str:

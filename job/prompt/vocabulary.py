@@ -41,7 +41,14 @@ def check_vocabulary(tokenizer: Tokenizer, prompt: Prompt, embeddings: int) -> N
             embeddings=embeddings,
         )
         tokenizer.pad_token = tokenizer.eos_token
+    check_prompt(tokenizer, prompt, embeddings)
 
+
+def check_prompt(tokenizer: Tokenizer, prompt: Prompt, embeddings: int) -> None:
+    """Raise ConfigError if the base has no embedding of a token of the prompt.
+
+    To generate takes no more: the end token and padding are not looked up.
+    """
     ids = Encoder(prompt, tokenizer, NO_LIMIT).encode(ANY_TEXT).ids
     largest = max(ids)
     if prompt.control_tokens and largest >= embeddings:

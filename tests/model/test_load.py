@@ -57,8 +57,8 @@ LAYER = (
     [
         ({"num_hidden_layers": 3}, None, 9, LAYER),
         ({"num_hidden_layers": 3}, "nf4-double", 9, LAYER),
-        # With quantization a tensor keeps the shape that it has on disk, whatever the config says.
         ({"vocab_size": 300}, None, 2, "lm_head.weight, model.embed_tokens.weight"),
+        ({"vocab_size": 300}, "nf4-double", 2, "lm_head.weight, model.embed_tokens.weight"),
     ],
 )
 def test_weights_that_do_not_fit_the_config_are_65(copy, change, unfit, first, quantization):

@@ -238,6 +238,39 @@ def broken_config(base: Path) -> None:
     (base / "config.json").write_text('{"model_type": "llama", ')
 
 
+def change_weights(base: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the tensors of the base."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(base / "model.safetensors")
+    change(tensors)
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+
+
+def longer_head(base: Path) -> None:
+    """Give the output layer ten more rows than the vocabulary of config.json."""
+
+    def change(tensors: dict[str, Any]) -> None:
+        head = tensors["lm_head.weight"]
+        tensors["lm_head.weight"] = head.new_zeros(len(head) + 10, head.shape[1])
+
+    change_weights(base, change)
+
+
+def without_a_tensor(base: Path) -> None:
+    """Remove the weights of one layer."""
+    change_weights(base, lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
+
+
+def shorter_norm(base: Path) -> None:
+    """Give the last norm fewer weights than the layers are wide."""
+
+    def change(tensors: dict[str, Any]) -> None:
+        tensors["model.norm.weight"] = tensors["model.norm.weight"][:-1].clone()
+
+    change_weights(base, change)
+
+
 CHAT = {"prompt.style": "chat"}
 T5 = {
     "model_type": "t5",
@@ -399,4 +432,16 @@ BAD_BASES = [
         "400 of the model's 200 tokens leave no room for a conversation; lower it",
         {"generation.max_new_tokens": 400},
     ),
+]
+
+# A training meets these when it loads the base, before its first step.
+BAD_WEIGHTS = [
+    BadBase(
+        f"weights with {name}", change, "do not fit its config.json: 1 tensors", code=ExitCode.DATA
+    )
+    for name, change in [
+        ("an output layer of another size", longer_head),
+        ("a tensor missing", without_a_tensor),
+        ("a norm of another size", shorter_norm),
+    ]
 ]

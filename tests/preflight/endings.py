@@ -27,6 +27,7 @@ ASKED_BY_PLANS = """
     model/fetch.name_base_of
     model/fetch.read_champion
     model/fetch._check_same_small_files
+    model/fit.check_whole
     model/files.check_config
     model/files.check_is_no_adapter
     model/files.check_names
@@ -43,6 +44,7 @@ ASKED_BY_PLANS = """
     model/tokenizer_files.check_tokenizer
     prompt/template.make_prompt
     prompt/vocabulary.check_ids
+    prompt/vocabulary.check_prompt
     prompt/vocabulary.check_vocabulary
     summarization/inputs.check_enough
     summarization/inputs.find_night_inputs
@@ -82,7 +84,6 @@ KNOWN_BY_THE_JOB_ALONE = {
     "the weights are read": """
         evaluation/metrics/models._check_whole
         model/fetch._check_same_base
-        model/load._check_whole
         model/quantization.check_blocks""",
     "the model computes": """
         inference/each.generate

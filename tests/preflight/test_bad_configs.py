@@ -12,9 +12,11 @@ import yaml
 from job.config.commands import TrainConfig
 from job.config.document import ConfigText
 from job.config.load import load_config
-from job.errors import ConfigError, ExitCode, RecapError
+from job.errors import ConfigError, DataError, ExitCode, RecapError
 from job.evaluation.metrics.all_metrics import METRICS
 from job.launch.supervisor import run_training
+from job.model.fetch import Base
+from job.model.load import load_base
 from job.preflight.training import plan_training
 from job.storage.local import LocalStore
 from job.training.examine import examine_base
@@ -23,6 +25,7 @@ from tests.preflight.bad_configs import (
     BAD_CONFIGS,
     BAD_EVALUATIONS,
     BAD_NIGHTS,
+    BAD_WEIGHTS,
     Bad,
     BadBase,
     change_json,
@@ -151,6 +154,21 @@ def test_a_bad_base_ends_a_training_as_its_plan(good, tmp_path, bad: BadBase):
     config = TrainConfig.model_validate(with_keys(good, bad.keys))
     error = end_of_training(config, tmp_path / "here")
     assert refuses(error, bad), error
+
+
+@pytest.mark.parametrize("bad", BAD_WEIGHTS, ids=lambda bad: bad.name)
+@pytest.mark.parametrize("quantization", [None, "nf4-double"])
+def test_weights_that_are_not_the_configs_end_a_plan_and_the_loading(
+    good, tmp_path, quantization, bad: BadBase
+):
+    bad.change(tmp_path / "base")
+    config = TrainConfig.model_validate(with_keys(good, {"model.quantization": quantization}))
+    base = Base(config.model.base, None, "d", tmp_path / "base")
+    with pytest.raises(DataError) as loaded:
+        load_base(base, config.model)
+    planned = plan_training(config).error
+    assert refuses(planned, bad), planned
+    assert str(planned) == str(loaded.value)
 
 
 def test_what_a_plan_passes_a_training_does_not_refuse(good, tmp_path):

@@ -43,7 +43,7 @@ def test_an_unknown_scheme_is_one_line_of_the_plan_with_its_key(tmp_path, base_f
     assert found["output"].found.startswith(f"output: {wanted}")
     assert found["run"].found.startswith("output: 'gs://x/y/r'")
     passed = [name for name, check in found.items() if not check.error]
-    of_the_base = ["base", "model", "serving", "prompt"]
+    of_the_base = ["base", "model", "serving", "prompt", "weights"]
     of_the_rows = ["rows", "batches", "steps", "example"]
     assert "a checkpoint: " in found["disk"].found
     of_the_machine = ["memory", "time", "disk", "gpu"]

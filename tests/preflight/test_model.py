@@ -1,6 +1,5 @@
 """Claims about what a plan asks of a base by its small files, wherever the base is."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,9 @@ import pytest
 from peft import get_peft_model
 
 from job.config.commands import SummarizeConfig, TrainConfig
-from job.config.sections import ModelSection, StorageSection
+from job.config.sections import ModelSection, PromptSection, StorageSection
 from job.errors import ConfigError, ExitCode
+from job.inference.open import fetch_without_adapter, load
 from job.model.quantization import FourBitShare
 from job.model.skeleton import make_skeleton
 from job.preflight.checks import Plan
@@ -20,6 +20,7 @@ from job.preflight.models import LOADING, advice_against_sharding
 from job.preflight.plan import plan
 from job.storage.open import open_store
 from job.telemetry import LOGGER
+from tests.preflight.bad_configs import change_json
 from tests.training.conftest import records, write_jsonl
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "head_dim": 8}
@@ -42,11 +43,19 @@ def training(tmp_path: Path, places: Path) -> Any:
     return make
 
 
-def make_mixture(base: Path) -> None:
-    """Replace the config of a base by that of a mixture of experts; its weights stay."""
-    from transformers import Qwen3MoeConfig
+@pytest.fixture
+def night(base: Path, tmp_path: Path) -> SummarizeConfig:
+    """A night of the base without an adapter."""
+    write_jsonl(tmp_path / "in.jsonl", records(1))
+    content = {"run": "n", "input": f"{tmp_path}/in.jsonl", "output": f"{tmp_path}/out.jsonl"}
+    return SummarizeConfig.model_validate(content | {"model": {"base": str(base)}})
 
-    Qwen3MoeConfig(
+
+def make_mixture(base: Path) -> None:
+    """Replace config and weights of a base by those of a mixture of experts."""
+    from transformers import AutoModelForCausalLM, Qwen3MoeConfig
+
+    config = Qwen3MoeConfig(
         **SIZES,
         vocab_size=320,
         moe_intermediate_size=16,
@@ -54,7 +63,17 @@ def make_mixture(base: Path) -> None:
         num_experts_per_tok=2,
         num_key_value_heads=2,
         eos_token_id=1,
-    ).save_pretrained(base)
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(base)
+
+
+def resize(base: Path, tokens: int) -> None:
+    """Leave the base embeddings of the first tokens only."""
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(tokens)
+    model.save_pretrained(base)
 
 
 def line_of(found: Plan, name: str) -> str:
@@ -124,18 +143,24 @@ def test_a_target_that_would_break_is_found_by_the_plan_with_its_key(training, b
     assert str(found.error).startswith("lora.target_modules: 'gate_up_proj' cannot have an adapter")
 
 
-def test_tokens_beyond_the_embedding_are_found_by_the_plan(training, base, tmp_path):
-    config = json.loads((base / "config.json").read_text())
-    (base / "config.json").write_text(json.dumps(config | {"vocab_size": 200}))
+def test_tokens_beyond_the_embedding_are_found_by_the_plan(training, night, base, tmp_path):
+    resize(base, 200)
     found = training(base)
     assert found.error is not None
     assert "embeddings of 200 tokens only" in str(found.error)
+    assert str(plan(night).error) == str(found.error)
+    fetched = fetch_without_adapter(night.model, PromptSection(), night.storage, tmp_path)
+    with pytest.raises(ConfigError) as ended:
+        load(fetched, night.model)
+    assert str(ended.value) == str(found.error)
 
-    write_jsonl(tmp_path / "in.jsonl", records(1))
-    night = {"run": "n", "input": f"{tmp_path}/in.jsonl", "output": f"{tmp_path}/out.jsonl"}
-    model = {"base": str(base)}
-    of_night = plan(SummarizeConfig.model_validate(night | {"model": model}))
-    assert str(of_night.error) == str(found.error)
+
+def test_only_a_training_needs_an_embedding_of_the_end_token(training, night, base, tmp_path):
+    """A base that generates writes no end token of its tokenizer, and reads none."""
+    change_json(base / "tokenizer_config.json", eos_token="<end>")
+    assert "ends a text with token 320 ('<end>')" in str(training(base).error)
+    assert plan(night).error is None
+    load(fetch_without_adapter(night.model, PromptSection(), night.storage, tmp_path), night.model)
 
 
 def test_a_plan_says_that_it_takes_seconds_before_it_does(
