@@ -49,10 +49,10 @@ class Question:
     """A training whose memory is asked for.
 
     `rows` are those of its largest micro-batch. `levels` are the levels of recomputation that the
-    run may take. With `filling`, it chooses the number of rows by its memory. `processes` share the
-    training, each on a GPU with a whole base. If GPUs share the base, `sharing` are the numbers of
-    them to ask about, and there is one level. `host_bytes` are free on a CPU, if that is asked
-    about.
+    run may take. With `filling`, it chooses the number of rows by its memory. `processes` are the
+    numbers of those that may share the training, each on a GPU with a whole base. If GPUs share the
+    base, `sharing` are the numbers of them to ask about, and there is one level. `host_bytes` are
+    free on a CPU, if that is asked about.
     """
 
     folder: Path
@@ -62,7 +62,7 @@ class Question:
     rows: Rows
     levels: Sequence[int | None]
     filling: Filling | None
-    processes: int
+    processes: Sequence[int]
     cards: Sequence[Card]
     host_bytes: int | None
     sharing: Sequence[int] = ()
@@ -97,7 +97,8 @@ class Fit:
     """The need of a step on a card, and the largest number of rows in a micro-batch that fits.
 
     `rows` is the number in a micro-batch of the training. `largest_rows` is of the same tokens
-    each, with all the recomputation that the run may take. `gpus` such cards share the base.
+    each, with all the recomputation that the run may take. `gpus` such cards share the training,
+    and the base, too, if it `is_shared`.
     """
 
     card: Card
@@ -107,13 +108,15 @@ class Fit:
     rows: int
     is_filled: bool = False
     gpus: int = 1
+    is_shared: bool = False
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The answer: the need of a CPU if it was asked for, and a fit for each card.
+    """The answer: the need of a CPU if it was asked for, and fits of each card.
 
-    Of a base that GPUs share, a card has a fit for each number of them, up to the first that fits.
+    There is one for each number of processes. Of a base that GPUs share, a card has a fit for each
+    number of them, up to the first that fits.
     """
 
     shape: BaseShape
@@ -150,9 +153,10 @@ def estimate(question: Question) -> Estimate:
     shape = shape_of(skeleton, question.model.quantization)
     on_cpu = None
     if question.host_bytes is not None:
+        processes = question.processes[0]
         peaks = _simulate_levels(question, Device(), question.rows, _dtype_on(None, question.model))
-        level = _pass(question, peaks, shape.layers, None).level
-        on_cpu = _need(peak_at_level(peaks, level, shape.layers), level, question, None)
+        level = _pass(question, peaks, shape.layers, None, processes).level
+        on_cpu = _need(peak_at_level(peaks, level, shape.layers), level, None, processes)
 
     simulated: dict[tuple[Device, str], dict[int | None, Line]] = {}
     fits = []
@@ -167,7 +171,10 @@ def estimate(question: Question) -> Estimate:
             stored = stored_of(make_skeleton(question.folder, section, sharded=True))
             fits += fits_shared(question, card, simulated[key], stored)
         else:
-            fits.append(fit_on(question, card, simulated[key], shape.layers))
+            fits += [
+                fit_on(question, card, simulated[key], shape.layers, processes)
+                for processes in question.processes
+            ]
     return Estimate(shape, on_cpu, tuple(fits))
 
 
@@ -176,7 +183,6 @@ def fits_shared(
 ) -> list[Fit]:
     """Return the fits of GPUs that share a base, by their number, up to the first that fits."""
     found = []
-    alone = replace(question, processes=1)  # FSDP has no buckets of gradients
     for gpus in question.sharing:
         of_one = {
             level: replace(
@@ -186,8 +192,8 @@ def fits_shared(
             )
             for level, line in lines.items()
         }
-        fit = fit_on(alone, card, of_one, stored.layers)
-        found.append(replace(fit, gpus=gpus))
+        fit = fit_on(question, card, of_one, stored.layers)  # FSDP has no buckets of gradients
+        found.append(replace(fit, gpus=gpus, is_shared=True))
         if fit.verdict == "fits":
             break
     return found
@@ -215,16 +221,25 @@ def _simulate_levels(
     return peaks
 
 
-def fit_on(question: Question, card: Card, lines: dict[int | None, Line], layers: int) -> Fit:
-    """Return the need on a card. `lines` have the first and the last level of recomputation."""
+def fit_on(
+    question: Question,
+    card: Card,
+    lines: dict[int | None, Line],
+    layers: int,
+    processes: int = 1,
+) -> Fit:
+    """Return the need on a card of each of the processes.
+
+    `lines` have the first and the last level of recomputation.
+    """
     peaks = {level: line.peak(question.rows.count) for level, line in lines.items()}
-    chosen = _pass(question, peaks, layers, card)
+    chosen = _pass(question, peaks, layers, card, processes)
     peaks = {level: line.peak(chosen.rows) for level, line in lines.items()}
-    need = _need(peak_at_level(peaks, chosen.level, layers), chosen.level, question, card)
+    need = _need(peak_at_level(peaks, chosen.level, layers), chosen.level, card, processes)
     last = question.levels[-1]
 
     def fits(rows: int) -> bool:
-        return _need(lines[last].peak(rows), last, question, card).with_context <= card.memory
+        return _need(lines[last].peak(rows), last, card, processes).with_context <= card.memory
 
     verdict: Literal["fits", "tight", "does not fit"] = "fits"
     # Before torch gives up, it frees what it has reserved and no tensor needs.
@@ -233,11 +248,15 @@ def fit_on(question: Question, card: Card, lines: dict[int | None, Line], layers
     elif need.with_context > TIGHT_SHARE * card.memory:
         verdict = "tight"
     is_filled = question.filling is not None
-    return Fit(card, need, verdict, _largest(fits), chosen.rows, is_filled)
+    return Fit(card, need, verdict, _largest(fits), chosen.rows, is_filled, gpus=processes)
 
 
 def _pass(
-    question: Question, peaks: dict[int | None, Peak], layers: int, card: Card | None
+    question: Question,
+    peaks: dict[int | None, Peak],
+    layers: int,
+    card: Card | None,
+    processes: int,
 ) -> Pass:
     """Return the pass that a training chooses by what is free once its model is loaded."""
     rows = question.rows.count
@@ -252,7 +271,7 @@ def _pass(
     free = room - forward.get(BASE, 0) - adapter
     other = other_bytes(adapter // BYTES_OF_FLOAT32)
     activations = float(forward.get(ACTIVATIONS, 0))
-    margin = margin_of(question.processes)
+    margin = margin_of(processes)
     if card is not None and question.filling is not None:
         need = LevelNeed(activations / rows, other, layers)
         return fastest_pass(need, question.levels, free, margin, question.filling)
@@ -272,9 +291,9 @@ def _largest(fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _need(peak: Peak, level: int | None, question: Question, card: Card | None) -> Need:
+def _need(peak: Peak, level: int | None, card: Card | None, processes: int) -> Need:
     parts = dict(peak.parts)
-    if question.processes > 1:
+    if processes > 1:
         # DistributedDataParallel reduces gradients in buckets, which have all of them again.
         parts["buckets of gradients"] = parts.get(GRADIENTS, 0)
     tensors = sum(parts.values())

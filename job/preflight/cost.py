@@ -4,8 +4,9 @@ The prices are those of a user, or of a dated table of what AWS rents.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from job.gpus.cards import Card
@@ -40,12 +41,13 @@ UNITS = {"EFLOP": 1e18, "PFLOP": 1e15, "TFLOP": 1e12, "GFLOP": 1e9}
 class Fitting:
     """A GPU that holds a training, and the share of layers that recompute there.
 
-    At least `min_gpus` of them share it.
+    At least `min_gpus` of them share it, and at most `max_gpus` if there is such a number.
     """
 
     card: Card
     recomputed: float
     min_gpus: int = 1
+    max_gpus: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,25 @@ class Places:
 def places_of(answer: "Estimate") -> Places:
     """Return the GPUs that hold at least one row at once: a run goes on with as many as fit.
 
-    Those that share a base end if their memory runs out: they must hold all rows.
+    Several GPUs end if the memory of one runs out: each must hold all rows.
     """
+    asked = Counter(fit.card for fit in answer.fits)
     gpus: list[Fitting] = []
     for fit in answer.fits:
         holds = fit.largest_rows if fit.gpus == 1 else fit.verdict != "does not fit"
-        if holds and fit.card not in [each.card for each in gpus]:
-            gpus.append(Fitting(fit.card, _share(fit.need.recomputed), fit.gpus))
+        if not holds:
+            continue
+        found = Fitting(fit.card, _share(fit.need.recomputed))
+        if fit.is_shared:
+            # Fewer of them may have been found to hold the base.
+            if fit.card not in [each.card for each in gpus]:
+                gpus.append(replace(found, min_gpus=fit.gpus))
+        elif asked[fit.card] == 1:
+            gpus.append(found)
+        elif fit.gpus == 1:
+            gpus.append(replace(found, max_gpus=1))
+        else:
+            gpus.append(replace(found, min_gpus=fit.gpus))
     on_cpu = answer.on_cpu
     return Places(gpus, None if on_cpu is None else _share(on_cpu.recomputed))
 
@@ -102,7 +116,7 @@ def time_checks(
     """
     columns: dict[str, Durations] = {}
     counts: dict[str, int] = {}
-    for each in places.gpus:
+    for each in _fewest_of_each(places.gpus):
         gpus = processes or each.min_gpus
         found = durations_on(each.card, work, each.recomputed, gpus)
         if found is not None:
@@ -136,6 +150,15 @@ def time_checks(
     return checks
 
 
+def _fewest_of_each(gpus: Sequence[Fitting]) -> Iterator[Fitting]:
+    """Yield the first of each card, which is that of the fewest GPUs."""
+    seen = set()
+    for each in gpus:
+        if each.card not in seen:
+            seen.add(each.card)
+            yield each
+
+
 def _several(gpus: int, card: Card) -> str:
     return card.name if gpus == 1 else f"{gpus} x {card.name}"
 
@@ -150,10 +173,10 @@ def offers_of(work: Work, places: Places, processes: int | None) -> list[Offer]:
     for each in places.gpus:
         for instance in instances_with(each.card):
             gpus = processes or instance.gpus
-            is_enough = max(gpus, each.min_gpus) <= instance.gpus
-            is_enough = is_enough and work.weight_bytes <= instance.host_gib * GIB
+            is_enough = each.min_gpus <= gpus <= min(instance.gpus, each.max_gpus or gpus)
+            has_memory = work.weight_bytes <= instance.host_gib * GIB
             durations = durations_on(each.card, work, each.recomputed, gpus)
-            if is_enough and durations is not None:
+            if is_enough and has_memory and durations is not None:
                 total = durations.total
                 hourly = instance.price / HOUR
                 cost = (total.least * hourly, total.most * hourly)

@@ -27,10 +27,11 @@ if TYPE_CHECKING:  # they import torch
     from job.model import Model
 
 GIB = 1 << 30
+MIB = 1 << 20
 CPU = "cpu"  # among the names of GPUs
 PROMPT_TOKENS = 2048  # of a long conversation, if the config does not limit prompts
 LIBRARIES_BYTES = 1_200_000_000  # that a training process holds beside its tensors
-MIN_SHOWN_BYTES = GIB // 200
+MIN_SHOWN_BYTES = MIB
 NOT_ASKED = Check(
     "memory",
     f"not asked: name what it might run on with --gpu ({', '.join([*CARDS, CPU])})",
@@ -43,6 +44,7 @@ DERIVED = (
     "derived for a base that GPUs share by fsdp, from a simulated step of a GPU with all of it;\n"
     "nothing of it was measured (docs/memory.md#gpus-that-share-a-base)"
 )
+SEVERAL = 2
 NAMES = {
     "backward": "backward pass",
     "buckets of gradients": "gradients in transit",
@@ -92,7 +94,12 @@ def find_devices(names: Sequence[str], price: float | None = None) -> Devices:
 
 
 def device_checks(
-    config: TrainConfig, small: SmallFiles, lengths: Lengths, work: Work, devices: Devices
+    config: TrainConfig,
+    small: SmallFiles,
+    lengths: Lengths,
+    work: Work,
+    devices: Devices,
+    nodes: int,
 ) -> list[Check]:
     """Return what a step needs, part by part, where it fits, how long the run takes and its cost.
 
@@ -105,19 +112,17 @@ def device_checks(
     elif is_shared and not devices.cards:
         memory, places = Check("memory", NOT_SHARED_BY_CPUS, is_known=False), Places([])
     else:
-        memory, places = _simulated(config, small, lengths, devices)
+        question = question_of(config, small.folder, lengths, devices, nodes)
+        memory, places = _simulated(question, devices)
     times = time_checks(work, places, config.training.processes, devices.price, measured_cpu)
     return [memory, *times]
 
 
-def _simulated(
-    config: TrainConfig, small: SmallFiles, lengths: Lengths, devices: Devices
-) -> tuple[Check, Places]:
+def _simulated(question: "Question", devices: Devices) -> tuple[Check, Places]:
     from job.memory.child import ask_child
     from job.memory.estimate import Unknown
 
     event("simulating a training step, to predict its memory: some seconds")
-    question = question_of(config, small.folder, lengths, devices)
     answer = ask_child(question)
     if isinstance(answer, Unknown):
         text = f"not known: a step could not be simulated: {answer.why}"
@@ -141,9 +146,12 @@ def _or_found(devices: Devices) -> Devices:
 
 
 def question_of(
-    config: TrainConfig, folder: Path, lengths: Lengths, devices: Devices
+    config: TrainConfig, folder: Path, lengths: Lengths, devices: Devices, nodes: int = 1
 ) -> "Question":
-    """Return what to ask about the largest micro-batch of a training."""
+    """Return what to ask about the largest micro-batch of a training.
+
+    Without `training.processes`, it is asked about one GPU, and about several.
+    """
     from job.memory.devices import Rows
     from job.memory.estimate import Question
     from job.memory.levels import LEVELS, Filling
@@ -174,11 +182,18 @@ def question_of(
         rows=rows,
         levels=levels,
         filling=filling,
-        processes=section.processes or 1,
+        processes=_processes(section.processes, nodes),
         cards=devices.cards,
         host_bytes=free_host_bytes() - LIBRARIES_BYTES if asks_cpu else None,
         sharing=sharing,
     )
+
+
+def _processes(processes: int | None, nodes: int) -> tuple[int, ...]:
+    """Return the numbers of processes to ask about: what several of them need is the same."""
+    if processes is not None:
+        return (processes * nodes,)
+    return (1, SEVERAL) if nodes == 1 else (nodes,)
 
 
 def memory_check(question: "Question", answer: "Estimate") -> Check:
@@ -192,7 +207,10 @@ def memory_check(question: "Question", answer: "Estimate") -> Check:
     # Of GPUs that share a base, the largest number that was asked about.
     most = {fit.card.name: fit.gpus for fit in answer.fits}
     for fit in answer.fits:
-        lines += _lines_of(fit, is_last=fit.gpus == most[fit.card.name])
+        if not fit.is_shared and fit.gpus > question.processes[0]:
+            lines.append(_line_of_several(fit))
+        else:
+            lines += _lines_of(fit, not fit.is_shared or fit.gpus == most[fit.card.name])
     if answer.on_cpu is not None and question.host_bytes is not None:
         need, free = answer.on_cpu, question.host_bytes
         warning = "" if need.tensors <= free else "warning: "
@@ -237,28 +255,45 @@ def _facts_of_need(need: "Need") -> dict[str, Any]:
     }
 
 
+def _line_of_several(fit: "Fit") -> str:
+    """Return the difference that further GPUs make, each of which has the whole base."""
+    warning = "" if fit.verdict == "fits" else "warning: "
+    return (
+        f"{warning}several {fit.card.name}, each {fit.verdict}: {_size(fit.need.with_context)} "
+        f"with CUDA's context; {_level_of(fit.need)}; {_rows_of(fit)}"
+    )
+
+
+def _rows_of(fit: "Fit") -> str:
+    if not fit.largest_rows:
+        return "not one such row fits"
+    if fit.is_filled:
+        return f"about {fit.rows:,} such rows at once, of at most {fit.largest_rows:,} that fit"
+    return f"at most about {fit.largest_rows:,} such rows at once"
+
+
+def _size(count: int) -> str:
+    """Return bytes for people."""
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"
+
+
 def _lines_of(fit: "Fit", is_last: bool) -> list[str]:
     """Return what a fit has for people. With fewer GPUs than those that fit, it is no warning."""
     need = fit.need
     warning = "warning: " if is_last and fit.verdict != "fits" else ""
-    rows = f"at most about {fit.largest_rows:,} such rows at once"
-    if fit.is_filled:
-        rows = f"about {fit.rows:,} such rows at once, of at most {fit.largest_rows:,} that fit"
-    if not fit.largest_rows:
-        rows = "not one such row fits"
     parts = []
     for part, size in sorted(need.parts.items(), key=lambda item: -item[1]):
         if size >= MIN_SHOWN_BYTES:
-            parts.append(f"{NAMES.get(part, part)} {size / GIB:.2f}")
+            parts.append(f"{NAMES.get(part, part)} {_size(size)}")
     card = f"{fit.card.name} ({fit.card.memory / GIB:.1f} GiB)"
     each = ""
     if fit.gpus > 1:
         card = f"{fit.gpus} x {fit.card.name} ({fit.card.memory / GIB:.1f} GiB each)"
         each = " on each"
     return [
-        f"{warning}{card} {fit.verdict}: {need.tensors / GIB:.1f} GiB of tensors{each}, "
-        f"about {need.reserved / GIB:.1f} held by torch, "
-        f"{need.with_context / GIB:.1f} with CUDA's context; {_level_of(need)}; {rows}",
+        f"{warning}{card} {fit.verdict}: {_size(need.tensors)} of tensors{each}, "
+        f"about {_size(need.reserved)} held by torch, "
+        f"{_size(need.with_context)} with CUDA's context; {_level_of(need)}; {_rows_of(fit)}",
         f"  {', '.join(parts)}",
     ]
 

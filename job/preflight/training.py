@@ -207,7 +207,7 @@ def _model(
         summaries = summaries_to_make(config, examples.validation)
         files = missing_weights(model.base, model.revision, config.storage, cache_path())
         work = work_of(config, rendered.base, lengths.splits, lengths.steps, summaries, files)
-        found = device_checks(config, small, lengths, work, devices)
+        found = device_checks(config, small, lengths, work, devices, nodes)
         facts = {each.name: each.facts for each in found}
         if facts["memory"]:
             processes = (config.training.processes or 1) * nodes

@@ -23,7 +23,7 @@ def question(folder: Path) -> Question:
         rows=Rows(count=2, tokens=64, learned=16),
         levels=(1,),
         filling=None,
-        processes=1,
+        processes=(1,),
         cards=(),
         host_bytes=1 << 30,
     )

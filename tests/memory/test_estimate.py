@@ -26,7 +26,7 @@ def question(**changes: Any) -> Question:
         "rows": Rows(count=4, tokens=1000, learned=400),
         "levels": LEVELS,
         "filling": None,
-        "processes": 1,
+        "processes": (1,),
         "cards": (),
         "host_bytes": None,
     }
@@ -90,8 +90,15 @@ def test_a_pass_has_as_many_rows_as_take_the_least_time(gib: float, rows: int) -
 
 def test_several_processes_have_their_gradients_twice():
     alone = fit_on(question(levels=(1,)), card(40), lines(10, 0.5, 1), LAYERS)
-    shared = fit_on(question(levels=(1,), processes=2), card(40), lines(10, 0.5, 1), LAYERS)
+    shared = fit_on(question(levels=(1,)), card(40), lines(10, 0.5, 1), LAYERS, processes=2)
     assert shared.need.tensors - alone.need.tensors == GIB // 4
+
+
+def test_several_processes_recompute_earlier():
+    # Where memory runs out on one of them, the run ends.
+    alone = fit_on(question(), card(19), lines(10, 0.5, 1), LAYERS)
+    shared = fit_on(question(), card(19), lines(10, 0.5, 1), LAYERS, processes=2)
+    assert (alone.need.recomputed, shared.need.recomputed) == (None, 2)
 
 
 def test_a_gpu_needs_more_than_its_tensors():

@@ -74,7 +74,7 @@ def question(tmp_path: Path, section: ModelSection, card: Card) -> Question:
         rows=Rows(count=2, tokens=64, learned=8),
         levels=(1,),
         filling=None,
-        processes=1,
+        processes=(1,),
         cards=(card,),
         host_bytes=None,
         sharing=(2, 4, 8),

@@ -99,6 +99,25 @@ def test_a_base_that_gpus_share_is_offered_several():
     assert "whether it fits is not known" in cost.found
 
 
+def test_machines_of_several_gpus_are_offered_only_if_each_gpu_holds_it():
+    (alone,) = estimate(("l4", 4)).fits
+    several = replace(alone, gpus=2, verdict="does not fit")
+    places = places_of(Estimate(SHAPE, None, (alone, several)))
+    assert [offer.instance.name for offer in offers_of(WORK, places, None)] == ["g6.xlarge"]
+    places = places_of(Estimate(SHAPE, None, (alone, replace(several, verdict="fits"))))
+    assert sorted(offer.instance.gpus for offer in offers_of(WORK, places, None)) == [1, 4, 8]
+    time, _ = time_checks(WORK, places, None, None, lambda: CPU)
+    assert list(time.facts["devices"]) == ["L4"]
+
+
+def test_a_known_number_of_processes_is_asked_about_alone():
+    (fit,) = estimate(("l4", 4)).fits
+    places = places_of(Estimate(SHAPE, None, (replace(fit, gpus=8),)))  # 4 on each of 2 machines
+    time, _ = time_checks(WORK, places, 4, None, lambda: CPU)
+    assert list(time.facts["devices"]) == ["4 x L4"]
+    assert [offer.instance.gpus for offer in offers_of(WORK, places, 4)] == [4, 8]
+
+
 def test_offers_are_sorted_by_what_the_run_costs():
     places = Places([Fitting(CARDS["h100"], 0.0), Fitting(CARDS["l4"], 1.0)])
     offers = offers_of(WORK, places, processes=1)

@@ -61,6 +61,32 @@ def test_the_largest_micro_batch_is_asked_about():
     assert (asked.rows.count, asked.rows.tokens) == (6, 2048)
 
 
+@pytest.mark.parametrize(
+    ("processes", "nodes", "wanted"),
+    [(None, 1, (1, 2)), (4, 1, (4,)), (4, 2, (8,)), (1, 1, (1,)), (None, 3, (3,))],
+)
+def test_memory_is_asked_of_one_gpu_and_of_several(processes, nodes, wanted):
+    config = config_with(processes=processes)
+    asked = question_of(config, Path("base"), LENGTHS, Devices((L4,)), nodes)
+    assert asked.processes == wanted
+
+
+def test_what_several_gpus_need_is_a_line_of_its_own():
+    (fit,) = estimate_on(L4, "fits", 7).fits
+    several = replace(fit, gpus=2, verdict="tight", largest_rows=5)
+    found = memory_check(question(), Estimate(SHAPE, None, (fit, several)))
+    assert "several L4, each tight: 9.0 GiB with CUDA's context; all layers" in found.found
+    assert found.state == "warning"
+    assert [each["gpus"] for each in found.facts["gpus"]] == [1, 2]
+
+
+def test_less_than_a_gib_is_shown_in_mib():
+    need = Need(None, {"base": 700 << 20, "gradients": 3 << 20}, 800 << 20, 600 << 20)
+    text = memory_check(question(), Estimate(SHAPE, None, (Fit(L4, need, "fits", 9, 4),))).found
+    assert "fits: 703 MiB of tensors, about 800 MiB held by torch, 1.4 GiB with" in text
+    assert "base 700 MiB, gradients 3 MiB" in text
+
+
 def test_packed_rows_are_joined():
     rows = question(packing=True, batch_size=3).rows
     assert (rows.count, rows.tokens, rows.learned, rows.are_joined) == (3, 2048, 300, True)
@@ -73,8 +99,8 @@ def test_a_config_that_decides_on_recomputation_is_heeded(setting: bool, levels:
 
 def test_the_memory_is_shown_by_part():
     text = memory_check(question(), estimate_on(L4, "fits", 7)).found
-    assert "L4 (22.0 GiB) fits: 7.0 GiB of tensors, about 8.0 held by torch, 9.0 with" in text
-    assert "base 5.00, activations 2.00" in text
+    assert "L4 (22.0 GiB) fits: 7.0 GiB of tensors, about 8.0 GiB held by torch" in text
+    assert "base 5.0 GiB, activations 2.0 GiB" in text
     assert "at most about 7 such rows" in text
 
 
@@ -99,8 +125,8 @@ def test_gpus_that_share_a_base_are_asked_about_by_their_number():
 
 def test_what_gpus_share_is_derived_and_counted_by_gpu():
     asked = question(distribution="fsdp")
-    two = replace(estimate_on(L4, "does not fit", 0).fits[0], gpus=2)
-    four = replace(estimate_on(L4, "fits", 7).fits[0], gpus=4)
+    two = replace(estimate_on(L4, "does not fit", 0).fits[0], gpus=2, is_shared=True)
+    four = replace(estimate_on(L4, "fits", 7).fits[0], gpus=4, is_shared=True)
     check = memory_check(asked, Estimate(SHAPE, None, (two, four)))
     assert "\n2 x L4 (22.0 GiB each) does not fit" in check.found
     assert "4 x L4 (22.0 GiB each) fits: 7.0 GiB of tensors on each" in check.found
