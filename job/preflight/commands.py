@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
     help="Price of an hour of one GPU, in any currency, to estimate what a training costs.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, for programs.")
+@click.option(
+    "--html",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the plan to this file, too, as a page for a browser.",
+)
 def plan(
     config: str,
     overrides: Sequence[str],
@@ -50,7 +57,7 @@ def plan(
     command: Any,
     gpus: Sequence[str],
     price_per_hour: float | None,
-    as_json: bool,
+    **output: Any,
 ) -> int:
     """Check all that can be checked before paying. Needs no GPU."""
     from job.config.load import load_config
@@ -61,7 +68,7 @@ def plan(
     loaded = load_config(command, read_config(config), overrides, values, METRICS)
     from job.preflight.devices import find_devices
 
-    return plan_and_print(loaded, find_devices(gpus, price_per_hour), as_json=as_json)
+    return plan_and_print(loaded, find_devices(gpus, price_per_hour), **output)
 
 
 def plan_and_print(
@@ -69,6 +76,7 @@ def plan_and_print(
     devices: "Devices | None" = None,
     fresh: bool = False,
     as_json: bool = False,
+    html: Path | None = None,
 ) -> int:
     """Plan the command that this config is for on this machine, and print it as `print_plan`.
 
@@ -77,11 +85,11 @@ def plan_and_print(
     from job.preflight.devices import NONE_NAMED
     from job.preflight.plan import plan as plan_job
 
-    return print_plan(plan_job(config, devices or NONE_NAMED, fresh=fresh), as_json)
+    return print_plan(plan_job(config, devices or NONE_NAMED, fresh=fresh), as_json, html)
 
 
-def print_plan(plan: "Plan", as_json: bool = False) -> int:
-    """Print the plan with all its errors, and raise the first one.
+def print_plan(plan: "Plan", as_json: bool = False, html: Path | None = None) -> int:
+    """Print the plan with all its errors, write it to `html`, and raise the first error.
 
     Only a terminal sees the example: what is piped may be kept, and would quote a conversation.
     """
@@ -98,6 +106,11 @@ def print_plan(plan: "Plan", as_json: bool = False) -> int:
         click.echo(page(plan, columns, has_colors(os.environ)))
     else:
         click.echo(printable(plan.text()))
+    if html is not None:
+        from job.preflight.html import html_page
+        from job.storage.atomic import write_file
+
+        write_file(html, html_page(plan).encode())
     if plan.error:
         raise plan.error
     return ExitCode.DONE

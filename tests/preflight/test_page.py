@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from job.config.commands import TrainConfig
-from job.errors import ConfigError, ForbiddenError
-from job.preflight.checks import Check, Plan
+from job.errors import ConfigError, ExitCode, ForbiddenError
+from job.preflight.checks import EXAMPLE, Check, Plan
+from job.preflight.html import html_page
 from job.preflight.page import has_colors, page
 from job.preflight.plan import plan as plan_job
+from tests.html_page import mistakes, parse
 
 WORDS = "a table of words that is wider than any terminal has columns for it " * 3
 COLOR = re.compile(r"\x1b\[\d+m")
@@ -78,6 +80,34 @@ def test_the_verdict_comes_first():
     failed = Check("output", "no", ForbiddenError("no"))
     bad = page(plan(warning, failed), 80, False).splitlines()
     assert bad[1] == "it would end with 77: 1 error, 2 warnings"
+
+
+def test_the_page_for_a_browser_is_offline_and_shows_text_as_text(monkeypatch):
+    monkeypatch.setenv("SOME_TOKEN", "abcdefghijklmnop")
+    script = "<script>alert(1)</script> abcdefghijklmnop"
+    checks = (
+        Check("data", script),
+        Check(EXAMPLE, "said Ada"),
+        Check("base", "no", ConfigError("no")),
+    )
+    root = parse(html_page(plan(*checks)))
+    assert mistakes(root) == []
+    assert len(root.all("script")) == 1
+    assert [head.text for head in root.all("h3")] == ["✓ data: well", "✗ base: error"]
+    assert "<script>alert(1)</script> ***" in root.text
+    assert "Ada" not in root.text
+    assert "it would end with 64: 1 error, 0 warnings" in root.text
+    assert "run: r" in root.all("pre")[-1].text
+
+
+def test_the_plan_is_written_beside_what_is_printed(recap, tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text(f"{{run: r, input: {tmp_path}/none, output: {tmp_path}/o, summaries: /s}}")
+    file = tmp_path / "plan.html"
+    ended = recap("plan", config, "--command", "evaluate", "--html", file)
+    assert ended.code == ExitCode.MISSING
+    shown = parse(file.read_text(encoding="utf-8"))
+    assert ended.out.splitlines()[1] == shown.all("p")[0].text
 
 
 def test_neither_control_characters_nor_secrets_reach_a_terminal(monkeypatch):
