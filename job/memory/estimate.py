@@ -14,8 +14,15 @@ from job.config.sections import ModelSection
 from job.config.training_sections import LoraSection
 from job.gpus.cards import Card
 from job.memory.devices import FLASH_SINCE, Device, Rows
-from job.memory.levels import Filling, Pass, fastest_pass, least_level, margin_of, other_bytes
-from job.memory.levels import Need as LevelNeed
+from job.memory.levels import (
+    Filling,
+    Pass,
+    PassNeed,
+    fastest_pass,
+    least_level,
+    margin_of,
+    other_bytes,
+)
 from job.memory.shape import BaseShape, shape_of
 from job.memory.sharded import Stored, shared, stored_of
 from job.memory.simulate import make_subject, simulate
@@ -273,9 +280,9 @@ def _pass(
     activations = float(forward.get(ACTIVATIONS, 0))
     margin = margin_of(processes)
     if card is not None and question.filling is not None:
-        need = LevelNeed(activations / rows, other, layers)
+        need = PassNeed(activations / rows, other, layers)
         return fastest_pass(need, question.levels, free, margin, question.filling)
-    need = LevelNeed(activations, other, layers)
+    need = PassNeed(activations, other, layers)
     return Pass(rows, least_level(need, question.levels, free, margin))
 
 

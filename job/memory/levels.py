@@ -21,7 +21,7 @@ SHARE_OF_A_FORWARD_PASS = 1 / 3
 
 
 @dataclass(frozen=True)
-class Need:
+class PassNeed:
     """The memory of a step: what one micro-batch keeps for its backward pass, and the rest."""
 
     activation_bytes: float
@@ -54,7 +54,9 @@ def margin_of(ranks: int) -> float:
     return MARGIN if ranks == 1 else MARGIN_OF_SEVERAL_RANKS
 
 
-def least_level(need: Need, levels: Sequence[int | None], free: int, margin: float) -> int | None:
+def least_level(
+    need: PassNeed, levels: Sequence[int | None], free: int, margin: float
+) -> int | None:
     """Return the level of least recomputation that fits into `free` bytes, else the last."""
     for level in levels:
         if need.bytes_at(level, margin) <= free:
@@ -82,7 +84,7 @@ class Pass:
 
 
 def fastest_pass(
-    need_of_a_row: Need,
+    need_of_a_row: PassNeed,
     levels: Sequence[int | None],
     free: int,
     margin: float,

@@ -39,7 +39,7 @@ from job.training.samples import SampleSummaries
 from job.training.scoring import ends_run, summarize_in_memory
 from job.training.stop import StopSignal
 from job.training.tensorboard import open_events, sync_tensorboard
-from job.training.time_left import TimeLeft, work_of
+from job.training.time_left import TimeLeft, work_of_trainer
 from job.training.trainer import RecapTrainer
 from job.training.uploads import Patience, Uploads
 from job.training.validation import summaries_to_make
@@ -261,7 +261,7 @@ def _make_callbacks(
         made.append(callbacks.LogPhases(session.phases, session.attempt.timings))
     if writer:
         left = TimeLeft(
-            work_of(trainer, summaries_to_make(run.config, run.data.examples.validation)),
+            work_of_trainer(trainer, summaries_to_make(run.config, run.data.examples.validation)),
             bound.seconds_allowed_in,
             lambda: samples.summary_seconds,
         )

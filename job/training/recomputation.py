@@ -17,7 +17,7 @@ from job.launch.memory import own_control_group
 from job.memory.levels import (
     LEVELS,
     Filling,
-    Need,
+    PassNeed,
     fastest_pass,
     least_level,
     margin_of,
@@ -119,7 +119,7 @@ def set_level(base: Model, level: int | None) -> None:
         base.gradient_checkpointing_enable(every_n_layers=level)
 
 
-def measure_need(model: Model, base: Model, row_tokens: int, rows: int) -> Need | None:
+def measure_need(model: Model, base: Model, row_tokens: int, rows: int) -> PassNeed | None:
     """Return the memory of a step whose micro-batch has `rows` of `row_tokens` tokens.
 
     `base` recomputes nothing at this moment. Return None if one row does not fit into memory, or
@@ -142,7 +142,7 @@ def measure_need(model: Model, base: Model, row_tokens: int, rows: int) -> Need 
 
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     layers = base.config.get_text_config().num_hidden_layers
-    return Need(float(kept * rows), other_bytes(trained), max(1, layers))
+    return PassNeed(float(kept * rows), other_bytes(trained), max(1, layers))
 
 
 def _bytes_kept(model: Model, ids: torch.Tensor) -> int:

@@ -24,7 +24,7 @@ TRAINED_TOKENS_OF_AN_EVALUATED_ONE = 0.5
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkOfRun:
     """The work of a run: tokens and steps of an epoch over all ranks, and what follows steps.
 
     `summaries` is how many are generated after the last step, to choose and to score the adapter.
@@ -40,11 +40,11 @@ class Work:
         return self.tokens_per_epoch * steps / self.steps_per_epoch
 
 
-def work_of(trainer: Any, summaries: int) -> Work:
+def work_of_trainer(trainer: Any, summaries: int) -> WorkOfRun:
     """Return the work of a trainer, after whose last step so many summaries are generated."""
     lengths = lengths_of(trainer.train_dataset)
     rows_per_step = trainer.args.train_batch_size * trainer.args.world_size
-    return Work(
+    return WorkOfRun(
         tokens_per_epoch=sum(lengths),
         steps_per_epoch=steps_per_epoch(len(lengths), rows_per_step),
         validation_tokens=sum(lengths_of(trainer.eval_dataset)),
@@ -80,7 +80,7 @@ class TimeLeft(TrainerCallback):  # type: ignore[misc]
 
     def __init__(
         self,
-        work: Work,
+        work: WorkOfRun,
         evaluation_seconds_allowed: Callable[[float], float],
         summary_seconds: Callable[[], float | None],
         clock: Callable[[], float] = time.monotonic,

@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from job.memory.levels import LEVELS, Filling, Need, Pass, fastest_pass, least_level
+from job.memory.levels import LEVELS, Filling, Pass, PassNeed, fastest_pass, least_level
 from job.training import recomputation
 from job.training.recomputation import Recomputation, levels_of, measure_need, set_level
 
@@ -85,7 +85,7 @@ def test_measuring_changes_neither_mode_nor_random_state():
     ("free", "wanted"), [(1000, None), (999, 4), (874, 3), (749, 2), (624, 1), (0, 1)]
 )
 def test_less_memory_makes_more_layers_recompute(free, wanted):
-    need = Need(activation_bytes=800, other_bytes=0, layers=LAYERS)
+    need = PassNeed(activation_bytes=800, other_bytes=0, layers=LAYERS)
     assert least_level(need, LEVELS, free, margin=1.25) == wanted
 
 
@@ -100,12 +100,12 @@ def test_less_memory_makes_more_layers_recompute(free, wanted):
     ],
 )
 def test_rows_that_pass_at_once_take_the_least_time(free, wanted):
-    need = Need(activation_bytes=800, other_bytes=0, layers=LAYERS)
+    need = PassNeed(activation_bytes=800, other_bytes=0, layers=LAYERS)
     assert fastest_pass(need, LEVELS, free, 1.25, Filling(16, share_of_a_pass=0.1)) == wanted
 
 
 def test_rows_share_a_pass_by_recomputation_where_passes_are_dear():
-    need = Need(activation_bytes=800, other_bytes=0, layers=LAYERS)
+    need = PassNeed(activation_bytes=800, other_bytes=0, layers=LAYERS)
     found = fastest_pass(need, LEVELS, 1999, 1.25, Filling(16, share_of_a_pass=10))
     assert found == Pass(15, 1)
 

@@ -10,7 +10,7 @@ import pytest
 
 from job.telemetry import configure_logging
 from job.training.evaluations import BoundTime
-from job.training.time_left import TimeLeft, Work
+from job.training.time_left import TimeLeft, WorkOfRun
 
 TOKENS_OF_A_STEP = 100
 
@@ -22,7 +22,7 @@ class Training:
         self, allowed: Any = lambda seconds: math.inf, summary_seconds: Any = None
     ) -> None:
         self.now = 0.0
-        self.work = Work(
+        self.work = WorkOfRun(
             tokens_per_epoch=10 * TOKENS_OF_A_STEP,
             steps_per_epoch=10,
             validation_tokens=400,
