@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from job.config.sections import GenerationSection
 from job.gpus.cards import Card
-from job.inference.budget import MAX_SHARE
-from job.memory.shape import BYTES_OF_A_NUMBER, BaseShape
+from job.inference.budget import FIRST_TOKENS, MAX_SHARE
+from job.memory.shape import BaseShape
 
 CONTEXT_BYTES = 512 << 20  # of CUDA
 GAPS_OF_TRANSFORMERS = 1.1  # what its allocator leaves unused, besides
@@ -36,6 +36,11 @@ class GenerationNeed:
     working: int
     sequences: int
 
+    @property
+    def total(self) -> int:
+        """The bytes of all parts."""
+        return self.weights + self.cache + self.working
+
 
 def need_of_transformers(
     shape: BaseShape, section: GenerationSection, prompt_tokens: int, card: Card
@@ -50,20 +55,43 @@ def need_of_transformers(
         wanted = min(wanted, max(1, section.max_batch_tokens // tokens))
     # recap measures what a token takes, and grows its batches up to this share of what is free.
     room = MAX_SHARE * ((card.memory - CONTEXT_BYTES) / GAPS_OF_TRANSFORMERS - shape.weights)
-    one_layer = 2 * shape.key_heads * shape.head_size * BYTES_OF_A_NUMBER
-    # A longer cache of a layer is made beside the old one.
-    cache_of_a_row = tokens * (shape.cache_of_a_token + one_layer)
-    working_of_a_row = _prefill_bytes(shape, prompt_tokens) + 4 * shape.vocabulary
-    fitting = int(room // (cache_of_a_row + working_of_a_row))
+    row = _row_of_transformers(shape, prompt_tokens, tokens)
+    fitting = int(room // (row.cache + row.working))
     sequences = max(0, min(wanted, fitting))
-    return GenerationNeed(
-        card,
-        "transformers",
-        shape.weights,
-        sequences * cache_of_a_row,
-        sequences * working_of_a_row,
-        sequences,
-    )
+    return _need_of_rows(shape, row, card, sequences)
+
+
+def need_on_a_cpu(
+    shape: BaseShape, section: GenerationSection, prompt_tokens: int, free: int
+) -> GenerationNeed:
+    """Return the need of recap's own batches on a CPU, whose size does not depend on memory.
+
+    `free` bytes of the host's are left beside libraries. `shape` has the numbers of a CPU's dtype.
+    """
+    tokens = prompt_tokens + section.max_new_tokens
+    at_once = (section.max_batch_tokens or FIRST_TOKENS) // tokens
+    sequences = max(1, min(section.max_batch_size, at_once))
+    row = _row_of_transformers(shape, prompt_tokens, tokens)
+    return _need_of_rows(shape, row, Card("a CPU", free, (0, 0)), sequences)
+
+
+@dataclass(frozen=True)
+class _Row:
+    cache: int
+    working: int
+
+
+def _row_of_transformers(shape: BaseShape, prompt_tokens: int, tokens: int) -> _Row:
+    """Return the bytes that each conversation of a batch takes."""
+    one_layer = 2 * shape.key_heads * shape.head_size * shape.number_bytes
+    # A longer cache of a layer is made beside the old one.
+    cache = tokens * (shape.cache_of_a_token + one_layer)
+    return _Row(cache, _prefill_bytes(shape, prompt_tokens) + 4 * shape.vocabulary)
+
+
+def _need_of_rows(shape: BaseShape, row: _Row, card: Card, sequences: int) -> GenerationNeed:
+    cache, working = sequences * row.cache, sequences * row.working
+    return GenerationNeed(card, "transformers", shape.weights, cache, working, sequences)
 
 
 def need_of_vllm(
@@ -82,7 +110,7 @@ def need_of_vllm(
 
 def _prefill_bytes(shape: BaseShape, tokens: int) -> int:
     """Return the bytes of one layer's activations while prompts are read."""
-    return tokens * (3 * shape.inner_width + 4 * shape.width) * BYTES_OF_A_NUMBER
+    return tokens * (3 * shape.inner_width + 4 * shape.width) * shape.number_bytes
 
 
 def text_of(needs: Sequence[GenerationNeed]) -> str:
@@ -94,7 +122,9 @@ def text_of(needs: Sequence[GenerationNeed]) -> str:
             f"{weights:.1f} GiB of weights, {cache:.1f} of cache, {need.working / 2**30:.1f} else"
         )
         at_once = f"about {need.sequences:,} of the longest conversations at once"
+        warning = ""
         if not need.sequences:
             at_once = "not one of the longest conversations fits"
-        lines.append(f"{need.card.name}, {need.engine}: {parts}; {at_once}")
+            warning = "warning: "
+        lines.append(f"{warning}{need.card.name}, {need.engine}: {parts}; {at_once}")
     return "\n".join(lines)

@@ -23,22 +23,28 @@ class BaseShape:
     vocabulary: int
     layer_parameters: int  # without embeddings and head
     weights: int  # bytes
+    number_bytes: int = BYTES_OF_A_NUMBER  # of what is not in 4 bits
 
     @property
     def cache_of_a_token(self) -> int:
         """The bytes of keys and values of one token in all layers."""
-        return 2 * self.layers * self.key_heads * self.head_size * BYTES_OF_A_NUMBER
+        return 2 * self.layers * self.key_heads * self.head_size * self.number_bytes
 
 
-def shape_of(model: Any, quantization: str | None) -> BaseShape:
-    """Return the shape of a model without weights, in 4 bits of this kind or in 16 bits."""
+def shape_of(
+    model: Any, quantization: str | None, number_bytes: int = BYTES_OF_A_NUMBER
+) -> BaseShape:
+    """Return the shape of a model without weights, in 4 bits of this kind or in 16 bits.
+
+    What is not in 4 bits has `number_bytes`: four where it computes in float32.
+    """
     from job.model.quantization import four_bit_share
 
     text = model.config.get_text_config()
     heads = getattr(text, "num_attention_heads", 0)  # state-space models have none, and no cache
     share = four_bit_share(model)
     four_bit = BYTES_OF_A_4_BIT_NUMBER.get(quantization or "", BYTES_OF_A_4_BIT_NUMBER["nf4"])
-    plain = (share.total - share.four_bit) * BYTES_OF_A_NUMBER
+    plain = (share.total - share.four_bit) * number_bytes
     return BaseShape(
         layers=text.num_hidden_layers,
         width=text.hidden_size,
@@ -48,4 +54,5 @@ def shape_of(model: Any, quantization: str | None) -> BaseShape:
         vocabulary=text.vocab_size,
         layer_parameters=share.total - share.embeddings,
         weights=round(plain + share.four_bit * four_bit),
+        number_bytes=number_bytes,
     )

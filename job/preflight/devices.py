@@ -24,6 +24,7 @@ from job.telemetry import event
 
 if TYPE_CHECKING:  # they import torch
     from job.memory.estimate import Estimate, Fit, Need, Question
+    from job.memory.generation import GenerationNeed
     from job.model import Model
 
 GIB = 1 << 30
@@ -313,23 +314,39 @@ def generation_check(
     """Return how many conversations each engine can summarize at once on each card, by formula.
 
     `model` has no weights. Prompts have as many tokens as they may, or PROMPT_TOKENS if that is
-    less.
+    less. On a CPU, return the host's memory that the night needs.
     """
-    from job.memory.generation import need_of_transformers, need_of_vllm, text_of
+    from job.memory.generation import need_of_transformers, need_of_vllm, need_on_a_cpu, text_of
     from job.memory.shape import shape_of
 
-    cards = _or_found(devices).cards
-    if not cards:
+    devices = _or_found(devices)
+    if not devices.are_named:
         return NOT_ASKED
     shape = shape_of(model, section.quantization)
     tokens = generation.max_input_tokens or PROMPT_TOKENS
     needs = []
-    for card in cards:
+    for card in devices.cards:
         needs.append(need_of_transformers(shape, generation, tokens, card))
         needs.append(need_of_vllm(shape, generation, tokens, card))
-    title = f"estimated for prompts of {tokens:,} tokens, by formula"
-    is_well = all(need.sequences for need in needs)
-    return Check("memory", f"{title}\n{text_of(needs)}", is_known=is_well)
+    lines = [f"estimated for prompts of {tokens:,} tokens, by formula"]
+    if needs:
+        lines.append(text_of(needs))
+    if devices.has_cpu:
+        number_bytes = 4 if section.dtype in ("auto", "float32") else 2
+        on_cpu = shape_of(model, section.quantization, number_bytes)
+        free = free_host_bytes()
+        need = need_on_a_cpu(on_cpu, generation, tokens, free - LIBRARIES_BYTES)
+        lines.append(_line_of_a_cpu(need, free))
+    return Check("memory", "\n".join(lines), is_estimate=True)
+
+
+def _line_of_a_cpu(need: "GenerationNeed", free: int) -> str:
+    total = need.total + LIBRARIES_BYTES
+    warning = "warning: " if total > free else ""
+    return (
+        f"{warning}on a CPU: {total / GIB:.1f} GiB of the host's memory for each worker, of which "
+        f"{free / GIB:.1f} are free here; {need.sequences:,} of the longest conversations at once"
+    )
 
 
 def free_host_bytes() -> int:

@@ -12,14 +12,18 @@ from job.evaluation.inputs import Input, read_given, read_input, read_others, re
 from job.evaluation.output import check_output
 from job.preflight.access import probe_output
 from job.preflight.checks import Check, Found, Plan, check, check_value
+from job.preflight.devices import NONE_NAMED, Devices
 from job.preflight.gate import gate_checks
 from job.preflight.metric_models import metric_model_checks
 from job.preflight.models import generating_checks
 from job.storage.open import open_store
 
 
-def plan_evaluation(config: EvaluateConfig) -> Plan:
-    """Plan an evaluation: read its inputs, and look at its model and its output."""
+def plan_evaluation(config: EvaluateConfig, devices: Devices = NONE_NAMED) -> Plan:
+    """Plan an evaluation: read its inputs, and look at its model and its output.
+
+    `devices` are those that it might run on.
+    """
     input_check, found = check_value("input", lambda: _read_input(config), "input")
     checks = [input_check]
     everything = found.everything if found else None
@@ -32,7 +36,7 @@ def plan_evaluation(config: EvaluateConfig) -> Plan:
     if everything:
         checks += others_checks(config.evaluation, config.storage, everything)
         checks += metric_model_checks(config.evaluation, config.storage, everything)
-    checks += generating_checks(config)
+    checks += generating_checks(config, devices)
     checks += gate_checks(config, config.adapter or "", scored)
     checks.append(check("output", lambda: _look_at_output(config), "output"))
 

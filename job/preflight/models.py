@@ -273,7 +273,7 @@ def _model_checks(
         return [model]
     facts, skeleton = described
     checks = [model, weights_check(small, section, config.storage)]
-    if isinstance(config, SummarizeConfig):
+    if isinstance(config, SummarizeConfig) or devices.are_named:
         checks.append(generation_check(skeleton, section, config.generation, devices))
     if prompt is not None:
         embeddings = facts.embeddings

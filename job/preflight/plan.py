@@ -76,7 +76,7 @@ def _plan_command(config: ModelConfig, devices: Devices, is_here: bool, fresh: b
         return plan_training(config, fresh, devices=devices, gpus=gpus)
     if isinstance(config, SummarizeConfig):
         return plan_summarizing(config, devices)
-    return plan_evaluation(config)
+    return plan_evaluation(config, devices)
 
 
 def _clock_checks(config: ModelConfig, planned: Plan) -> list[Check]:

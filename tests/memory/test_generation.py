@@ -6,7 +6,7 @@ import pytest
 
 from job.config.sections import GenerationSection
 from job.gpus.cards import CARDS
-from job.memory.generation import need_of_transformers, need_of_vllm, text_of
+from job.memory.generation import need_of_transformers, need_of_vllm, need_on_a_cpu, text_of
 from job.memory.shape import BaseShape
 
 GIB = 1 << 30
@@ -51,8 +51,18 @@ def test_a_base_that_exceeds_the_gpu_runs_nothing():
     needs = [need(SHAPE, SECTION, 2048, small) for need in (need_of_transformers, need_of_vllm)]
     assert [need.sequences for need in needs] == [0, 0]
     assert text_of(needs).count("not one of the longest conversations fits") == 2
+    assert text_of(needs).count("warning: ") == 2
 
 
 def test_longer_prompts_leave_room_for_fewer_conversations():
     at_once = [need_of_vllm(SHAPE, SECTION, n, CARDS["l4"]).sequences for n in (1000, 2000, 4000)]
     assert at_once[0] > at_once[1] > at_once[2] > 0
+
+
+def test_a_cpu_holds_weights_and_a_batch_of_fixed_size_in_float32():
+    shape = replace(SHAPE, number_bytes=4, weights=2 * SHAPE.weights)
+    need = need_on_a_cpu(shape, SECTION, 2048 - SECTION.max_new_tokens, 64 * GIB)
+    assert need.sequences == 8  # of 2,048 tokens in 16,384
+    # 256 KiB a token in all layers, and a layer's beside it.
+    assert need.cache == 16_384 * (256 + 8) * 1024
+    assert need.total == need.weights + need.cache + need.working

@@ -1,5 +1,6 @@
 """Claims about the predicted memory and time in a plan."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,17 @@ from typing import Any
 import pytest
 
 from job.config.commands import TrainConfig
+from job.config.sections import AdapterModelSection, GenerationSection
 from job.errors import ConfigError
 from job.gpus.cards import CARDS, Card
 from job.memory.estimate import Estimate, Fit, Need, Question
 from job.memory.shape import BaseShape
+from job.model.skeleton import make_skeleton
 from job.preflight.devices import (
     Devices,
     Lengths,
     find_devices,
+    generation_check,
     memory_check,
     question_of,
 )
@@ -115,6 +119,15 @@ def test_a_cpu_without_the_memory_is_a_warning():
     answer = estimate_on(L4, "fits", 7, on_cpu=need)
     assert "warning: on a CPU" in memory_check(question(15 * GIB), answer).found
     assert "warning" not in memory_check(question(17 * GIB), answer).found
+
+
+def test_a_night_is_told_of_the_memory_of_a_cpu(base_folder: Path) -> None:
+    section = AdapterModelSection(base=str(base_folder))
+    model = make_skeleton(base_folder, section)
+    on_cpu = Devices((), has_cpu=True)
+    check = generation_check(model, section, GenerationSection(), on_cpu)
+    assert re.search(r"on a CPU: [\d.]+ GiB of the host's memory for each worker", check.found)
+    assert check.state == "estimate"
 
 
 def test_gpus_that_share_a_base_are_asked_about_by_their_number():
