@@ -62,12 +62,12 @@ class SelectionSection(Section):
 class TrainingSection(Section):
     """The optimization."""
 
-    epochs: float = Field(3, gt=0, description="Number of passes over the training rows.")
+    epochs: float = Field(3, gt=0, le=10**6, description="Number of passes over the training rows.")
     max_steps: int | None = Field(
         None, ge=1, description="Maximum number of optimizer steps. null trains for all epochs."
     )
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
-    batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=10**6)] = Field(
         4,
         description="Number of the longest rows in a forward pass on one device. Of shorter rows, "
         "a pass has as many as need no more memory. Where memory runs out, a single process makes "
@@ -85,8 +85,8 @@ class TrainingSection(Section):
     max_tokens: int = Field(
         2048,
         ge=16,
-        description="Maximum number of tokens in a row. Longer conversations lose turns from the "
-        "middle.",
+        le=10_000_000,
+        description="Maximum number of tokens in a row. Longer conversations lose middle turns.",
     )
     optimizer: Literal[
         "adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_8bit"

@@ -101,6 +101,8 @@ def packed_lengths(lengths: Sequence[int], max_tokens: int) -> list[int]:
     from trl import pack_dataset
 
     ends = np.cumsum([0, *lengths], dtype=np.int32)
+    # TRL's memory grows with max_tokens: no row is longer than all tokens together.
+    max_tokens = min(max_tokens, max(1, sum(lengths)))
     # One byte a token: what the tokens are makes no difference.
     rows = pa.ListArray.from_arrays(ends, np.zeros(int(ends[-1]), dtype=np.int8))
     dataset = Dataset(InMemoryTable(pa.table({"input_ids": rows})))

@@ -63,9 +63,12 @@ def test_one_report_has_all_mistakes_in_the_order_of_the_file(config_text):
         ),
         (
             "training: {epochs: .inf}",
-            "line 5  training.epochs  got Infinity; wanted a number above 0",
+            "line 5  training.epochs  got Infinity; wanted a number above 0 and at most 1000000",
         ),
-        ("training: {epochs: .nan}", "line 5  training.epochs  got NaN; wanted a number above 0"),
+        (
+            "training: {epochs: .nan}",
+            "line 5  training.epochs  got NaN; wanted a number above 0 and at most 1000000",
+        ),
         (
             "training: {weight_decay: .inf}",
             "line 5  training.weight_decay  got Infinity; wanted a number of at least 0",

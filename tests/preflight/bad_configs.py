@@ -91,6 +91,9 @@ BAD_CONFIGS = [
     # Slips
     Bad("a typing error", {"training.learning_rat": 1e-4}, "did you mean learning_rate?"),
     Bad("a rate in percent", {"training.learning_rate": 5}, "a number above 0 and at most 1"),
+    Bad("rows without end", {"training.max_tokens": 2_000_000_000}, "at most 10000000"),
+    Bad("epochs without end", {"training.epochs": 1e300}, "at most 1000000"),
+    Bad("passes without end", {"training.batch_size": 10**9}, "batch_size"),
     Bad("a file as output", {"output": "runs.jsonl"}, "name a folder, or end it with a slash"),
     Bad("a token", {"publish.hub_token": "x"}, "set HF_TOKEN in the environment"),
     # Combinations that are impossible

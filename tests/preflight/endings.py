@@ -14,6 +14,7 @@ ASKED_BY_PLANS = """
     launch/cluster._read_number
     launch/cluster._read_text
     memory/fakes._check_simulable
+    memory/sharded.stored_of
     model/adapter.target_modules
     model/architecture.model_config
     model/architecture._check_attention

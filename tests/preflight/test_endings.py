@@ -51,7 +51,11 @@ def test_each_end_of_a_job_is_asked_by_its_plan_or_has_a_reason():
 def test_a_plan_can_reach_each_end_that_it_is_said_to_ask():
     reached = reachable_from("preflight")
     # A config without adapter and base is refused before its plan; a process of its own simulates.
-    elsewhere = {"inference/open.fetch_without_adapter", "memory/fakes._check_simulable"}
+    elsewhere = {
+        "inference/open.fetch_without_adapter",
+        "memory/fakes._check_simulable",
+        "memory/sharded.stored_of",
+    }
     assert set(ASKED_BY_PLANS.split()) - reached == elsewhere
     assert "training/own_head.check_looks_back" not in reached
 
