@@ -127,7 +127,7 @@ def load_config(
     mistakes += found
     if mistakes or config is None:
         text = report(source.name, mistakes)
-        if command and _misfit(command, value) > 2 * _misfit(fitting, value):
+        if command and _is_meant_for(fitting, command, value):
             others = f"its keys are those of `recap {fitting}`, and this is `recap {command}`"
             text = f"{source.name}: {others}\n\n{text}"
         raise ConfigError(text)
@@ -226,6 +226,13 @@ def _allow_empty_input(value: dict[str, Any]) -> None:
     limits = value.setdefault("limits", {})
     if isinstance(limits, dict):
         limits.setdefault("min_records", 0)
+
+
+def _is_meant_for(other: Command, command: Command, value: Mapping[str, Any]) -> bool:
+    """Return whether a config has keys that only `other` has, and fits it far better."""
+    fields = CONFIGS[other].model_fields.keys() - CONFIGS[command].model_fields.keys()
+    has_one = not fields.isdisjoint(value)
+    return has_one and _misfit(command, value) > 2 * _misfit(other, value)
 
 
 def _misfit(command: Command, value: Mapping[str, Any]) -> int:
