@@ -55,7 +55,9 @@ def with_recap(model: FetchedModel, settings: GenerationSection, engine: EngineN
     """Summarize with one of recap's engines."""
     wish = ServingWish(SECTION, settings, engine)
     opened = open_engine(model, wish, cache_folder()).engine
-    reader = Reader(Encoder(model.prompt, model.tokenizer, input_budget(opened, settings)))
+    reader = Reader(
+        Encoder(model.prompt, model.tokenizer, input_budget(opened.context_tokens, settings))
+    )
 
     def summarize(conversations: list[Conversation]) -> list[str]:
         # An error ends the measurement.

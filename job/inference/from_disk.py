@@ -148,7 +148,9 @@ def _summarize(candidate: Candidate, engine: Engine, opened: OpenedEngine) -> Su
     generation = candidate.wish.generation
     reading = candidate.wish.reading
     check_budget(generation, engine.context_tokens)
-    encoder = Encoder(model.prompt, model.tokenizer, input_budget(engine, generation))
+    encoder = Encoder(
+        model.prompt, model.tokenizer, input_budget(engine.context_tokens, generation)
+    )
     reader = Reader(encoder, reading.long_conversations, make_redactor(reading.redaction))
     with summarizing_bar(len(candidate.conversations), candidate.name) as done:
         summaries = summarize_conversations(

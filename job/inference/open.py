@@ -17,6 +17,8 @@ from job.model.thoughts import warn_of_thoughts
 from job.prompt.template import Prompt, make_prompt, read_prompt
 from job.prompt.vocabulary import check_prompt
 
+CLEANING: tuple[CleaningStep, ...] = ("whitespace",)  # of a base without an adapter
+
 
 @dataclass(frozen=True)
 class FetchedModel:
@@ -76,7 +78,7 @@ def fetch_without_adapter(
     base = fetch_base(section.base, section.revision, storage, cache, section.trust_remote_code)
     tokenizer = load_tokenizer(base.path, section.trust_remote_code)
     warn_of_thoughts(tokenizer)
-    return FetchedModel(base, None, None, tokenizer, make_prompt(prompt, tokenizer, ["whitespace"]))
+    return FetchedModel(base, None, None, tokenizer, make_prompt(prompt, tokenizer, CLEANING))
 
 
 def load(model: FetchedModel, section: AdapterModelSection) -> Model:

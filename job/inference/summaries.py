@@ -46,12 +46,12 @@ def summarizing_bar(conversations: int, name: str = "") -> Iterator[Callable[[in
         yield bar.advance
 
 
-def input_budget(engine: Engine, settings: GenerationSection) -> int:
+def input_budget(context_tokens: int, settings: GenerationSection) -> int:
     """Return how many tokens a prompt may have.
 
     It is the smaller one of the configured limit and what the answer leaves of the context.
     """
-    left = engine.context_tokens - settings.max_new_tokens
+    left = context_tokens - settings.max_new_tokens
     return left if settings.max_input_tokens is None else min(left, settings.max_input_tokens)
 
 

@@ -1,6 +1,7 @@
 """Plan an evaluation: its conversations, what is scored, and its output."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from job.config.commands import EvaluateConfig
 from job.config.load import resolved_yaml
@@ -16,6 +17,7 @@ from job.preflight.devices import NONE_NAMED, Devices
 from job.preflight.gate import gate_checks
 from job.preflight.metric_models import metric_model_checks
 from job.preflight.models import generating_checks
+from job.preflight.prompts import describe_prompts
 from job.storage.open import open_store
 
 
@@ -36,7 +38,8 @@ def plan_evaluation(config: EvaluateConfig, devices: Devices = NONE_NAMED) -> Pl
     if everything:
         checks += others_checks(config.evaluation, config.storage, everything)
         checks += metric_model_checks(config.evaluation, config.storage, everything)
-    checks += generating_checks(config, devices)
+    look = partial(describe_prompts, found.chosen) if found else None
+    checks += generating_checks(config, devices, look)
     checks += gate_checks(config, config.adapter or "", scored)
     checks.append(check("output", lambda: _look_at_output(config), "output"))
 

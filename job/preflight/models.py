@@ -4,7 +4,7 @@ The model is made without weights from the base's small files, and the questions
 a plan fetches no weights. It runs no code that a base brings along.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from job.config.sections import (
     PromptSection,
     StorageSection,
 )
+from job.inference.open import CLEANING
 from job.inference.taken import Filled, fill
 from job.model import Model
 from job.model.adapter_files import check_adapter_config
@@ -37,6 +38,7 @@ from job.preflight.access import SmallFiles, describe_base, small_files
 from job.preflight.checks import Check, Found, check, check_value
 from job.preflight.devices import NONE_NAMED, Devices, generation_check
 from job.preflight.duration import Base
+from job.preflight.prompts import Prompting, prompts_checks
 from job.preflight.serving import (
     describe_engine,
     describe_serving_of_adapter,
@@ -61,6 +63,7 @@ BYTES_IN_4_BITS = (
 )
 
 
+Look = Callable[[Prompting], Found[None]]
 AnyModelSection = TypeVar("AnyModelSection", ModelSection, AdapterModelSection)
 
 
@@ -138,14 +141,17 @@ def advice_against_sharding(share: FourBitShare) -> list[str]:
 
 
 def generating_checks(
-    config: SummarizeConfig | EvaluateConfig, devices: Devices = NONE_NAMED
+    config: SummarizeConfig | EvaluateConfig,
+    devices: Devices = NONE_NAMED,
+    look: Look | None = None,
 ) -> list[Check]:
     """Return the checks of adapter or base, and of the model; none for given summaries.
 
-    `devices` are those that the command might run on.
+    `devices` are those that the command might run on. `look` says of how many conversations prompts
+    can be made, once it is known how; it is not asked where another check has failed.
     """
     if config.adapter is not None:
-        return _adapter_checks(config.adapter, config, devices)
+        return _adapter_checks(config.adapter, config, devices, look)
     uri = config.model.base
     if uri is None:
         return []
@@ -163,15 +169,20 @@ def generating_checks(
         )
         if base.error:
             return [base]
-        return [
+        checks = [
             base,
             *_engine_checks(small, config, config),
             *_model_checks(small, config, prompt, devices),
         ]
+        if look and not any(each.error for each in checks):
+            checks += prompts_checks(
+                small, config, lambda: make_prompt(prompt, small.tokenizer, CLEANING), look
+            )
+        return checks
 
 
 def _adapter_checks(
-    uri: str, config: SummarizeConfig | EvaluateConfig, devices: Devices
+    uri: str, config: SummarizeConfig | EvaluateConfig, devices: Devices, look: Look | None
 ) -> list[Check]:
     with ExitStack() as stack:
 
@@ -199,7 +210,10 @@ def _adapter_checks(
         serving, filled = _serving_check(config)
         announce(small.uri, config.model.trust_remote_code)
         checks = [adapter, serving, *_engine_checks(small, config, filled)]
-        return [*checks, *_model_checks(small, filled, None, devices)]
+        checks += _model_checks(small, filled, None, devices)
+        if look and not any(each.error for each in checks):
+            checks += prompts_checks(small, filled, lambda: _trained_prompt(config), look)
+        return checks
 
 
 def _serving_check(
@@ -221,8 +235,12 @@ def _trained_cleaning(filled: Filled[Any]) -> tuple[CleaningStep, ...]:
     config = filled.config
     if filled.judged is None or config.data.cleaning == "auto":
         return ()
+    return _trained_prompt(config).cleaning
+
+
+def _trained_prompt(config: SummarizeConfig | EvaluateConfig) -> Prompt:
     adapter = read_adapter(str(config.adapter), config.storage)
-    return parse_prompt(adapter.store.read(PROMPT_FILE), adapter.uri, PROMPT_REMEDY).cleaning
+    return parse_prompt(adapter.store.read(PROMPT_FILE), adapter.uri, PROMPT_REMEDY)
 
 
 def describe_champion(pointer: Pointer) -> str:

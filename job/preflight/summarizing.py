@@ -3,7 +3,9 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from job.config.commands import SummarizeConfig
 from job.config.load import resolved_yaml
@@ -20,6 +22,7 @@ from job.preflight.access import probe_output
 from job.preflight.checks import Check, Found, Plan, check, check_value
 from job.preflight.devices import NONE_NAMED, Devices
 from job.preflight.models import describe_champion, generating_checks
+from job.preflight.prompts import Prompting, describe_prompts_of_night
 from job.printable import number_of
 from job.storage.open import InputFile
 from job.summarization.champion import find_champion, follow
@@ -35,10 +38,20 @@ REJECTS_SHOWN = 3
 
 @dataclass(frozen=True)
 class _Input:
-    """The files of the input, and the number of chunks that a night would cut them into."""
+    """The files of the input, its records, and the chunks that a night would cut them into."""
 
     files: Sequence[InputFile]
+    records: int
+    rejects: int
     chunks: int
+
+
+class _Counted(NamedTuple):
+    """The numbers of records and of rejects among them, and what was found, for people."""
+
+    text: str
+    records: int
+    rejects: int
 
 
 def plan_summarizing(config: SummarizeConfig, devices: Devices = NONE_NAMED) -> Plan:
@@ -52,12 +65,13 @@ def plan_summarizing(config: SummarizeConfig, devices: Devices = NONE_NAMED) -> 
     champion_checks, followed = _follow_champion(config)
     output_check, is_done = check_value("output", lambda: _look_at_output(config, files), "output")
 
+    look = partial(_look_at_prompts, redacting, found) if found else None
     return Plan(
         title=f"plan of summarize run {config.run}",
         checks=[
             input_check,
             *champion_checks,
-            *generating_checks(followed, devices),
+            *generating_checks(followed, devices, look),
             _workers_check(config),
             output_check,
         ],
@@ -113,9 +127,17 @@ def _read_input(config: SummarizeConfig) -> Found[_Input]:
     """Count the records and the chunks of the input."""
     files = find_night_inputs(config).files
     with redacted_errors(make_redactor(config.redaction), [file.uri for file in files]):
-        records = _count_records(files, config)
+        counted = _count_records(files, config)
         chunks = count_chunks(files, config.data, size_of(config.chunks))
-    return Found(f"{records}\n{number_of(chunks, 'chunk', 'chunks')}", _Input(files, chunks))
+    text = f"{counted.text}\n{number_of(chunks, 'chunk', 'chunks')}"
+    return Found(text, _Input(files, counted.records, counted.rejects, chunks))
+
+
+def _look_at_prompts(config: SummarizeConfig, found: _Input, prompting: Prompting) -> Found[None]:
+    with redacted_errors(make_redactor(config.redaction), [file.uri for file in found.files]):
+        records = read_conversations(found.files, config.data, config.redaction is None)
+        counts = found.records, found.rejects
+        return describe_prompts_of_night(records, counts, config, prompting)
 
 
 def _look_at_output(config: SummarizeConfig, files: Sequence[InputFile] | None) -> Found[bool]:
@@ -140,7 +162,7 @@ def _look_at_output(config: SummarizeConfig, files: Sequence[InputFile] | None) 
     return Found(f"{writable}\nholds this run's summaries already", True)
 
 
-def _count_records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
+def _count_records(files: Sequence[InputFile], config: SummarizeConfig) -> _Counted:
     """Return the numbers of conversations and of rejects in the files, with the first rejects.
 
     Raise MissingError for fewer records than `limits.min_records`, DataError for a larger share of
@@ -179,4 +201,4 @@ def _count_records(files: Sequence[InputFile], config: SummarizeConfig) -> str:
             f"{found}\nmore rejects than limits.max_reject_fraction allows ({allowed:.2%}), so the "
             "night would end with 65: mend the records, or raise the limit"
         )
-    return found
+    return _Counted(found, records, len(rejects))

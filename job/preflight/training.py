@@ -4,6 +4,7 @@ import os
 
 from job.config.commands import TrainConfig
 from job.config.load import resolved_yaml
+from job.conversations.record import Conversation
 from job.errors import ConfigError, DataError
 from job.evaluation.evaluate import why_unscorable
 from job.launch.cluster import ALONE, Cluster, check_distribution, find_cluster
@@ -24,6 +25,7 @@ from job.preflight.evaluating import others_checks
 from job.preflight.gate import gate_checks
 from job.preflight.metric_models import metric_model_checks
 from job.preflight.models import announce, training_checks
+from job.preflight.prompts import Prompting, describe_prompts
 from job.preflight.rows import rows_checks
 from job.preflight.standing import (
     Standing,
@@ -203,6 +205,10 @@ def _model(
         return checks
     of_rows, lengths = rows_checks(config, small, examples, rendered, nodes)
     checks += of_rows
+    scored = _scored(config, examples)
+    if scored:
+        prompting = Prompting.of(rendered.prompt, small, config.generation, config.serve)
+        checks.append(check_value("prompts", lambda: describe_prompts(scored, prompting))[0])
     if lengths:
         summaries = summaries_to_make(config, examples.validation)
         files = missing_weights(model.base, model.revision, config.storage, cache_path())
@@ -220,6 +226,13 @@ def _read_data(config: TrainConfig) -> Found[Examples]:
     """Read the data whole and count it by split. The training on this machine reads it no more."""
     examples = read_examples_once(config)
     return Found("\n".join(counts_lines(examples)), examples, facts=examples.counts())
+
+
+def _scored(config: TrainConfig, examples: Examples) -> list[Conversation]:
+    """Return the conversations that choose and score the adapter, each once."""
+    validation = _validation(config, examples)
+    choosing = validation.choosing if validation.is_held_out else []
+    return [*choosing, *validation.scoring]
 
 
 def _scores(config: TrainConfig, examples: Examples) -> list[Check]:

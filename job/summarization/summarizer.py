@@ -113,7 +113,7 @@ def open_summarizer(filled: Filled[SummarizeConfig], cache: Path) -> Summarizer:
     if departures:
         warn("these summaries are not made as the adapter's settings say", departures=departures)
     check_budget(config.generation, opened.engine.context_tokens)
-    max_tokens = input_budget(opened.engine, config.generation)
+    max_tokens = input_budget(opened.engine.context_tokens, config.generation)
     return Summarizer(
         engine=opened.engine,
         encoder=Encoder(model.prompt, model.tokenizer, max_tokens),

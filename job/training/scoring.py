@@ -216,7 +216,9 @@ def summarize_in_memory(run: Run, model: Model) -> Callable[[list[Conversation]]
     def summarize(conversations: list[Conversation]) -> Summaries:
         with in_evaluation_mode(model), summarizing_bar(len(conversations)) as done:
             engine = TransformersEngine(model, run.tokenizer)
-            encoder = Encoder(run.data.prompt, run.tokenizer, input_budget(engine, generation))
+            encoder = Encoder(
+                run.data.prompt, run.tokenizer, input_budget(engine.context_tokens, generation)
+            )
             reader = Reader(encoder, serve.long_conversations, redactor)
             return summarize_conversations(
                 conversations, engine, reader, generation, done, isolates

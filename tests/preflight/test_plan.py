@@ -1,6 +1,7 @@
 """Claims about plans of evaluations and nights: each fails where the run would, as it would."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from job.config.commands import EvaluateConfig, SummarizeConfig
 from job.config.sections import StorageSection
-from job.errors import ConfigError, ExitCode
+from job.errors import ConfigError, DataError, ExitCode
 from job.model.champion import Promotion, now, switch
 from job.model.quantization import METHODS, Method
 from job.preflight.checks import Plan
@@ -62,6 +63,16 @@ def summarizing(tmp_path: Path, base_folder: Path) -> Callable[..., SummarizeCon
         return SummarizeConfig.model_validate(content | more | model | keys)
 
     return make
+
+
+def shorter(base: Path, folder: Path, context: int) -> Path:
+    """Return a copy of the base whose config.json has another context."""
+    shutil.copytree(base, folder)
+    content = json.loads((folder / "config.json").read_text()) | {
+        "max_position_embeddings": context
+    }
+    (folder / "config.json").write_text(json.dumps(content))
+    return folder
 
 
 def ends(found: Plan, code: ExitCode, message: str) -> None:
@@ -158,6 +169,29 @@ def test_more_rejects_than_the_night_may_have_are_found_by_the_plan(summarizing,
     found = plan(summarizing(limits={"max_reject_fraction": 0.07}))
     ends(found, ExitCode.DATA, said)
     assert "max_reject_fraction allows (7.00%)" in found.text()
+
+
+def test_what_fits_into_no_prompt_ends_a_plan_as_it_ends_the_night(
+    summarizing, base_folder, tmp_path
+):
+    base = str(shorter(base_folder, tmp_path / "short", 16))
+    config = summarizing(model={"base": base}, limits={"max_reject_fraction": 0.9})
+    found = plan(config)
+    ends(found, ExitCode.DATA, "12 of 12 conversations have no prompt of at most 12 tokens")
+    with pytest.raises(DataError, match="12 of 12 records"):
+        summarize(config)
+
+    # One that does not fit is a warning below the limit, and the night has as many rejects.
+    turn = {"role": "customer", "text": "very long " * 4000}
+    long = RECORDS[0] | {"id": "long", "turns": [turn]}
+    write_lines(tmp_path / "in.jsonl", [*RECORDS, long])
+    config = summarizing(limits={"max_reject_fraction": 0.1})
+    found = plan(config)
+    assert found.error is None
+    assert "warning: 1 of 13 conversations have no prompt" in found.text()
+    summarize(config)
+    rejects = (tmp_path / "out.rejects.jsonl").read_text().splitlines()
+    assert [json.loads(line)["reason"] for line in rejects] == ["too_long"]
 
 
 def test_a_plan_finds_a_run_that_is_done_and_what_another_differs_in(

@@ -79,6 +79,18 @@ def test_a_base_that_may_think_is_a_warning(training, base_folder, tmp_path):
     assert "prompt.style is chat, but the chat template of model.base fails" in found.findings()
 
 
+def test_scores_of_conversations_that_fit_into_no_prompt_are_a_warning(training, base_folder):
+    fits = "4 conversations fit into prompts of at most 504 tokens"
+    assert f"✓ prompts     {fits}" in training(huge=0).findings()
+    keys = {"generation": {"max_new_tokens": 511}}
+    found = training(huge=0, **keys)
+    assert found.error is None
+    assert "4 of 4 conversations have no prompt of at most 1 tokens" in found.findings()
+    keys = {"generation": {"max_new_tokens": 8, "max_input_tokens": 16}}
+    warned = "no prompt of at most 16 tokens (generation.max_input_tokens): their summaries will be"
+    assert warned in training(huge=0, **keys).findings()
+
+
 def test_without_the_tokenizer_at_hand_nothing_is_said_of_rows(training, tmp_path):
     found = training(huge=3, base=str(tmp_path / "nowhere"))
     assert "rows" not in [each.name for each in found.checks]

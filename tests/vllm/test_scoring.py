@@ -39,7 +39,9 @@ def test_adapter_and_base_share_one_process_of_vllm(fetched, engine, tmp_path):
     assert found["tuned"].serving.engine == "vllm"
     assert found["tuned"].serving.attention == "vllm"
 
-    reader = Reader(Encoder(fetched.prompt, fetched.tokenizer, input_budget(engine, SETTINGS)))
+    reader = Reader(
+        Encoder(fetched.prompt, fetched.tokenizer, input_budget(engine.context_tokens, SETTINGS))
+    )
     here = {"tuned": engine, "base": engine.with_adapter(None)}
     for name, each in here.items():
         expected = summarize_conversations(CONVERSATIONS, each, reader, SETTINGS)
