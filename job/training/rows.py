@@ -233,7 +233,12 @@ def _check_excluded(split: str, counts: RowCounts, settings: RowSettings) -> Non
     limit, remedy = f"training.max_tokens ({most})", "raise training.max_tokens"
     if most == settings.context:
         limit, remedy = f"the context of model.base ({most} tokens)", "use a base with a longer one"
-    if counts.excluded / total > allowed or not counts.rows:
+    if not counts.rows:
+        raise DataError(
+            f"no row is left in {split}: none of its {total} fits into {limit}; {remedy}. The "
+            f"first: {counts.first_excluded}"
+        )
+    if counts.excluded / total > allowed:
         raise DataError(
             f"{counts.excluded} of {total} rows of {split} do not fit into {limit}; "
             f"limits.max_excluded_fraction allows {allowed:.0%}; {remedy}. The first: "

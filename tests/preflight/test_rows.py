@@ -19,13 +19,16 @@ from tests.training.conftest import records, write_jsonl
 def training(tmp_path: Path, base_folder: Path, places: Path) -> Any:
     """The plan of a training, some of whose conversations have one huge turn."""
 
-    def make(huge: int, base: str = str(base_folder), **keys: Any) -> Plan:
+    def make(huge: int, base: str = str(base_folder), unfit: int = 0, **keys: Any) -> Plan:
         lines = records(20)
         for record in lines[:huge]:
             record["turns"][0]["text"] = "very long " * 400
+        others = records(4, first=100)
+        for record in others[:unfit]:
+            record["turns"][0]["text"] = "very long " * 400
         data = {
             "train": str(write_jsonl(tmp_path / "train.jsonl", lines)),
-            "validation": str(write_jsonl(tmp_path / "validation.jsonl", records(4, first=100))),
+            "validation": str(write_jsonl(tmp_path / "validation.jsonl", others)),
         }
         content = {"run": "r", "model": {"base": base}, "data": data, "output": f"{tmp_path}/runs"}
         rest = {"training": {"max_tokens": 400}, "generation": {"max_new_tokens": 8}}
@@ -54,7 +57,7 @@ def test_rows_that_the_base_is_too_short_for_name_its_context(training, base_fol
     config = json.loads((base / "config.json").read_text()) | {"max_position_embeddings": 20}
     (base / "config.json").write_text(json.dumps(config))
     found = training(huge=0, base=str(base)).findings()
-    assert "do not fit into the context of model.base (20 tokens)" in found
+    assert "none of its 40 fits into the context of model.base (20 tokens)" in found
     assert "use a base with a longer one" in found
     assert "raise training.max_tokens" not in found
     assert "tokens leaves no room for a prompt in 20 tokens" in found
@@ -64,6 +67,17 @@ def test_rows_that_may_be_left_out_are_a_warning(training):
     found = training(huge=3, limits={"max_excluded_fraction": 0.2})
     assert found.error is None
     assert "warning: 6 fit no way and are left out" in found.findings()
+
+
+def test_a_split_of_which_no_row_fits_ends_a_plan_whatever_the_limit(training):
+    found = training(huge=0, unfit=4, limits={"max_excluded_fraction": 1.0})
+    assert found.error is not None
+    assert found.error.exit_code == ExitCode.DATA
+    assert (
+        "no row is left in validation: none of its 8 fits into training.max_tokens (400)"
+        in found.findings()
+    )
+    assert "allows" not in found.findings()
 
 
 def test_a_base_that_may_think_is_a_warning(training, base_folder, tmp_path):

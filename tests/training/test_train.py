@@ -246,11 +246,12 @@ def test_two_processes_train_from_s3_to_s3_and_to_the_hub(
     assert adapter.base == manifest.extra["base"]
 
 
-def test_more_rows_too_long_than_allowed_end_the_run(config, trials):
+def test_rows_that_are_all_too_long_end_the_run(config, trials):
     config["training"]["max_tokens"] = 150
     code, log = trials.run(config)
     assert code == ExitCode.DATA, log
-    assert "do not fit into training.max_tokens (150)" in log
+    assert "no row is left in train: none of its" in log
+    assert "fits into training.max_tokens (150)" in log
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
