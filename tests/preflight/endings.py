@@ -56,6 +56,55 @@ ASKED_BY_PLANS = """
     training/run_prompt.read_run_prompt
 """
 
+# Of these, what the plan of each command does not ask by calls of its own, since its job does not
+# either, or since another process asks: one simulates, and a config without adapter and base is
+# refused before its plan.
+_BY_NO_PLAN = """
+    inference/open.fetch_without_adapter
+    memory/fakes._check_simulable
+    memory/sharded.stored_of
+"""
+_OF_TRAININGS = """
+    launch/cluster._read_cluster
+    launch/cluster._read_number
+    launch/cluster._read_text
+    launch/cluster.check_distribution
+    launch/cluster.find_cluster
+    model/adapter.target_modules
+    model/load.check_possible
+    prompt/vocabulary.check_vocabulary
+    training/compiled.find_layers
+    training/examine._check_mergeable
+    training/run_prompt.read_run_prompt
+"""
+_OF_NIGHTS = """
+    summarization/inputs.check_enough
+    summarization/inputs.find_night_inputs
+    summarization/output.check_apart
+    summarization/workers.plan_workers
+"""
+_OF_ADAPTERS = """
+    model/fetch._check_same_small_files
+    model/fetch.name_base_of
+"""
+_OF_INSISTED_ENGINES = """
+    inference/choose.refusal
+"""
+_OF_SCORES = """
+    evaluation/metrics/bertscore._layer
+    evaluation/metrics/faithfulness.supported_label
+    evaluation/metrics/models.check_config
+    model/champion.check_nameable
+"""
+NOT_ASKED_BY = {
+    "preflight/training.plan_training": _BY_NO_PLAN
+    + _OF_NIGHTS
+    + _OF_ADAPTERS
+    + _OF_INSISTED_ENGINES,
+    "preflight/summarizing.plan_summarizing": _BY_NO_PLAN + _OF_TRAININGS + _OF_SCORES,
+    "preflight/evaluating.plan_evaluation": _BY_NO_PLAN + _OF_TRAININGS + _OF_NIGHTS,
+}
+
 # They look at the command line, the environment or the machine of the job, and end it before it
 # fetches anything. The plan of another machine cannot ask them.
 OF_THE_MACHINE = """

@@ -53,14 +53,10 @@ def places_in(node: ast.AST, name: str, module: Module) -> Iterator[Place]:
             yield f"{package}/{inner}", each.attr
 
 
-def reachable_from(package: str) -> set[str]:
-    """Return what the modules of a package may call, as `model/load.load_base`."""
-    waiting: list[Place] = []
-    for file in (JOB / package).glob("*.py"):
-        name = f"{package}/{file.stem}"
-        module = read(name)
-        assert module is not None
-        waiting += places_in(module.tree, name, module)
+def reachable_from(start: str) -> set[str]:
+    """Return what a function may call, directly or not; names are as `model/load.load_base`."""
+    module_of_start, function = start.split(".")
+    waiting: list[Place] = [(module_of_start, function)]
     reached: set[Place] = set()
     while waiting:
         place = waiting.pop()
