@@ -94,6 +94,7 @@ def test_the_least_number_of_gpus_that_fits_is_the_last(
     assert [(fit.gpus, fit.verdict) for fit in found] == [(2, "does not fit"), (4, "fits")]
 
 
+@pytest.mark.quality
 def test_more_gpus_need_less_each_of_a_simulated_step(
     section: ModelSection, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from job.config.commands import TrainConfig
 
 
 @pytest.mark.usefixtures("places", "one_thread")
-@pytest.mark.parametrize("recomputes", [False, True])
+@pytest.mark.parametrize("recomputes", [pytest.param(False, marks=pytest.mark.quality), True])
 def test_the_peak_of_a_tiny_step_is_as_predicted(
     recomputes: bool, config: dict[str, Any], trainer_of: Any
 ) -> None:

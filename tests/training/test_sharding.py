@@ -37,7 +37,10 @@ def norm_of(weights: dict[str, torch.Tensor]) -> torch.Tensor:
 # float32 rounds sums of shards in another order; bfloat16 rounds also what DDP keeps in float32.
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
-    [("float32", 1e-4), pytest.param("bfloat16", 0.03, marks=pytest.mark.faults)],
+    [
+        pytest.param("float32", 1e-4, marks=pytest.mark.quality),
+        pytest.param("bfloat16", 0.03, marks=pytest.mark.faults),
+    ],
 )
 def test_fsdp_with_a_4_bit_base_ends_like_ddp(config, write_config, poisoned, dtype, tolerance):
     config["model"]["dtype"] = dtype
