@@ -52,7 +52,7 @@ def answer(question: Question) -> Estimate | Unknown:
     except RecapError as error:
         return Unknown(str(error))
     except Exception as error:  # fakes meet what a library never tried with them
-        return Unknown(shortened(error))
+        return Unknown(shortened(error), was_refused=True)
 
 
 def main() -> None:

@@ -133,9 +133,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Unknown:
-    """The reason why a step could not be simulated."""
+    """The reason why a step could not be simulated.
+
+    If it `was_refused`, a library computed it and raised: it may refuse the training's, too.
+    """
 
     why: str
+    was_refused: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from job.preflight.duration import Steps, Work
 from job.telemetry import event
 
 if TYPE_CHECKING:  # they import torch
-    from job.memory.estimate import Estimate, Fit, Need, Question
+    from job.memory.estimate import Estimate, Fit, Need, Question, Unknown
     from job.memory.generation import GenerationNeed
     from job.model import Model
 
@@ -121,14 +121,25 @@ def device_checks(
 
 def _simulated(question: "Question", devices: Devices) -> tuple[Check, Places]:
     from job.memory.child import ask_child
-    from job.memory.estimate import Unknown
+    from job.memory.estimate import Estimate
 
     event("simulating a training step, to predict its memory: some seconds")
     answer = ask_child(question)
-    if isinstance(answer, Unknown):
-        text = f"not known: a step could not be simulated: {answer.why}"
-        return Check("memory", text, is_known=False), _unknown(devices, question.sharing)
-    return memory_check(question, answer), places_of(answer)
+    if isinstance(answer, Estimate):
+        return memory_check(question, answer), places_of(answer)
+    return unknown_memory_check(answer), _unknown(devices, question.sharing)
+
+
+def unknown_memory_check(answer: "Unknown") -> Check:
+    """Return that the memory is not known; a warning if the training may fail by the same."""
+    text = f"not known: a step could not be simulated: {answer.why}"
+    if answer.was_refused:
+        text = (
+            "warning: a library refused a simulated step, and may refuse the first of the "
+            f"training, which then ends with 64: {answer.why}\n"
+            "so what the training needs is not known"
+        )
+    return Check("memory", text, is_known=False)
 
 
 def _unknown(devices: Devices, sharing: Sequence[int]) -> Places:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -48,7 +49,19 @@ def test_a_base_that_cannot_be_simulated_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "no such model"}))
     found = answer(question(tmp_path))
     assert isinstance(found, Unknown)
+    assert not found.was_refused
     assert pickle.loads(pickle.dumps(found)) == found
+
+
+@pytest.mark.bases
+def test_a_step_that_a_library_refuses_is_told_apart(base_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(base_folder, tmp_path / "base")
+    content = json.loads((folder / "config.json").read_text()) | {"attention_dropout": 2.0}
+    (folder / "config.json").write_text(json.dumps(content))
+    found = ask_child(question(folder))
+    assert isinstance(found, Unknown)
+    assert found.was_refused
+    assert "dropout probability has to be between 0 and 1" in found.why
 
 
 @pytest.mark.bases

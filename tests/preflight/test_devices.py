@@ -11,7 +11,7 @@ from job.config.commands import TrainConfig
 from job.config.sections import AdapterModelSection, GenerationSection
 from job.errors import ConfigError
 from job.gpus.cards import CARDS, Card
-from job.memory.estimate import Estimate, Fit, Need, Question
+from job.memory.estimate import Estimate, Fit, Need, Question, Unknown
 from job.memory.shape import BaseShape
 from job.model.skeleton import make_skeleton
 from job.preflight.devices import (
@@ -21,6 +21,7 @@ from job.preflight.devices import (
     generation_check,
     memory_check,
     question_of,
+    unknown_memory_check,
 )
 from job.preflight.duration import Steps
 
@@ -63,6 +64,15 @@ def test_an_unknown_gpu_ends_the_plan():
 def test_the_largest_micro_batch_is_asked_about():
     asked = question(batch_size=6)
     assert (asked.rows.count, asked.rows.tokens) == (6, 2048)
+
+
+def test_a_refused_step_is_a_warning_and_one_that_ends_its_process_is_not():
+    why = "RuntimeError: dropout probability has to be between 0 and 1, but got 2"
+    refused = unknown_memory_check(Unknown(why, was_refused=True))
+    (warning,) = refused.warnings()
+    assert "may refuse the first of the training, which then ends with 64" in warning
+    assert why in warning
+    assert unknown_memory_check(Unknown("it took more than 10 minutes")).state == "unknown"
 
 
 @pytest.mark.parametrize(
