@@ -15,6 +15,7 @@ from job.errors import DataError
 from job.inference.open import cleaning_of
 from job.inference.reader import Reader, Unreadable
 from job.inference.summaries import input_budget
+from job.model.families import UNLIMITED
 from job.model.load import context_tokens
 from job.preflight.access import SmallFiles
 from job.preflight.checks import Check, Found, check_value
@@ -55,7 +56,8 @@ class Prompting:
             reads.long_conversations,
             make_redactor(reads.redaction),
         )
-        return cls(reader, cleaning, f"{budget:,} tokens ({why})")
+        limit = f"at most {budget:,} tokens ({why})" if budget < UNLIMITED else "any length"
+        return cls(reader, cleaning, limit)
 
     def failures(self, conversations: Sequence[Conversation]) -> list[str]:
         """Return why there is no prompt, for each conversation that has none."""
@@ -142,8 +144,8 @@ def describe_prompts_of_night(
 
 def _told(reasons: Sequence[str], of: str, prompting: Prompting, then: str) -> str:
     if not reasons:
-        return f"{of} fit into prompts of at most {prompting.limit}"
+        return f"{of} fit into prompts of {prompting.limit}"
     return (
-        f"warning: {len(reasons):,} of {of} have no prompt of at most {prompting.limit}: {then}. "
+        f"warning: {len(reasons):,} of {of} have no prompt of {prompting.limit}: {then}. "
         f"The first: {reasons[0]}"
     )

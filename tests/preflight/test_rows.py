@@ -93,7 +93,7 @@ def test_a_base_that_may_think_is_a_warning(training, base_folder, tmp_path):
     assert "prompt.style is chat, but the chat template of model.base fails" in found.findings()
 
 
-def test_scores_of_conversations_that_fit_into_no_prompt_are_a_warning(training, base_folder):
+def test_scores_of_conversations_that_fit_into_no_prompt_are_a_warning(training):
     fits = "4 conversations fit into prompts of at most 504 tokens"
     assert f"✓ prompts     {fits}" in training(huge=0).findings()
     keys = {"generation": {"max_new_tokens": 511}}
@@ -103,6 +103,14 @@ def test_scores_of_conversations_that_fit_into_no_prompt_are_a_warning(training,
     keys = {"generation": {"max_new_tokens": 8, "max_input_tokens": 16}}
     warned = "no prompt of at most 16 tokens (generation.max_input_tokens): their summaries will be"
     assert warned in training(huge=0, **keys).findings()
+
+
+def test_a_base_without_a_limit_takes_prompts_of_any_length(training, base_folder, tmp_path):
+    base = shutil.copytree(base_folder, tmp_path / "endless")
+    config = json.loads((base / "config.json").read_text()) | {"max_position_embeddings": 10**12}
+    (base / "config.json").write_text(json.dumps(config))
+    found = training(huge=0, base=str(base)).findings()
+    assert "4 conversations fit into prompts of any length" in found
 
 
 def test_without_the_tokenizer_at_hand_nothing_is_said_of_rows(training, tmp_path):
