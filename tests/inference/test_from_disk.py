@@ -87,7 +87,7 @@ def test_adapters_and_their_base_share_one_loaded_base(model, other, loads, tmp_
     assert list(together) == ["base", "tuned", "other"]
     left = [each.fields for each in caplog.records if each.message == "time left for summaries"]
     assert [each["done_by"] for each in left] == ["tuned", "other"]
-    assert left[1]["seconds"] > 0
+    assert all(each["seconds"] >= 0 for each in left)
     assert len(loads) == 1
     apart = [summarize_candidates([each], folders(tmp_path)) for each in candidates]
     assert len(loads) == 4

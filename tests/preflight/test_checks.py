@@ -15,6 +15,7 @@ from job.model.fetch import fetch_base
 from job.preflight.access import check_hub_access, probe_output, why_not_writable
 from job.preflight.checks import Check, Found, Plan, check_value
 from job.preflight.plan import plan
+from job.prompt.template import Prompt, write_prompt
 from job.storage.folders import publish_folder
 from job.storage.local import LocalStore
 
@@ -44,7 +45,7 @@ def test_an_unknown_scheme_is_one_line_of_the_plan_with_its_key(tmp_path, base_f
     assert found["run"].found.startswith("output: 'gs://x/y/r'")
     passed = [name for name, check in found.items() if not check.error]
     of_the_base = ["base", "model", "serving", "prompt", "weights"]
-    of_the_rows = ["rows", "batches", "steps", "example"]
+    of_the_rows = ["rows", "batches", "steps", "example", "prompts"]
     assert "a checkpoint: " in found["disk"].found
     of_the_machine = ["memory", "time", "disk", "gpu"]
     assert passed == ["data", "contents", *of_the_base, *of_the_rows, *of_the_machine]
@@ -61,6 +62,7 @@ def test_a_plan_leaves_no_folder_behind_and_takes_none_away(tmp_path, base_folde
 def test_a_base_that_is_not_the_adapters_is_found_by_the_plan(tmp_path, base_folder):
     recorded = fetch_base(str(base_folder), None, StorageSection(), tmp_path).identity()
     (tmp_path / "adapter").mkdir()
+    write_prompt(tmp_path / "adapter", Prompt("", "Summary:", False, {}, cleaning=()))
     for digest, fits in ((recorded["digest"], True), ("0" * 64, False)):
         store = LocalStore(str(tmp_path / "published"))
         publish_folder(
