@@ -23,7 +23,7 @@ def watch(
     as_json: bool,
     plot: str | None,
 ) -> None:
-    """Compare the nights with those before, and end with 76 if they changed.
+    """Compare nights with those before; ends with 76 if they changed.
 
     Reads the manifests of nights, and no summary. Needs no GPU.
     """
