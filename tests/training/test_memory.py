@@ -15,6 +15,7 @@ from tests.faults.trials import Trials
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
 @pytest.mark.usefixtures("places")
+@pytest.mark.quality
 def test_a_training_on_the_cpu_keeps_freed_memory(config: dict[str, Any], trials: Trials) -> None:
     config["training"] |= {"max_steps": 1, "sample_summaries": 0}
     config["evaluation"] = {"max_conversations": 1}
