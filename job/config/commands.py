@@ -25,6 +25,7 @@ from job.config.sections import (
     SummarizeLimitsSection,
     Uri,
     Uris,
+    check_folder,
     looks_like_a_file,
     names_one_file,
 )
@@ -68,11 +69,7 @@ class TrainConfig(Section):
     @field_validator("output")
     @classmethod
     def _output_is_a_folder(cls, uri: str) -> str:
-        if looks_like_a_file(uri):
-            raise ValueError(
-                f"'{uri}' would be a folder of that name; name a folder, or end it with a slash"
-            )
-        return uri
+        return check_folder(uri)
 
     @model_validator(mode="after")
     def _the_adapters_own_weights_are_scored_as_trained(self) -> Self:
@@ -246,12 +243,7 @@ class EvaluateConfig(Section):
     @field_validator("output")
     @classmethod
     def _output_is_a_folder(cls, uri: str) -> str:
-        if looks_like_a_file(uri):
-            raise ValueError(
-                f"'{uri}' would be a folder of that name: an evaluation leaves several files; "
-                "name a folder, or end it with a slash"
-            )
-        return uri
+        return check_folder(uri, ": an evaluation leaves several files")
 
     @model_validator(mode="after")
     def _one_thing_to_score(self) -> Self:
@@ -309,12 +301,7 @@ class FeedbackConfig(Section):
     @field_validator("output")
     @classmethod
     def _output_is_a_folder(cls, uri: str) -> str:
-        if looks_like_a_file(uri):
-            raise ValueError(
-                f"'{uri}' would be a folder of that name: feedback leaves several files; "
-                "name a folder, or end it with a slash"
-            )
-        return uri
+        return check_folder(uri, ": feedback leaves several files")
 
 
 class WatchConfig(Section):

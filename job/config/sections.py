@@ -300,6 +300,15 @@ def looks_like_a_file(uri: str) -> bool:
     return _ending(uri) in FILE_LIKE
 
 
+def check_folder(uri: str, why: str = "") -> str:
+    """Return the location of a folder; raise ValueError, with `why`, if it has a file's name."""
+    if looks_like_a_file(uri):
+        raise ValueError(
+            f"'{uri}' would be a folder of that name{why}; name a folder, or end it with a slash"
+        )
+    return uri
+
+
 def _check_pinned(trust_remote_code: bool, revision: str | None) -> None:
     if trust_remote_code and not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
         raise ValueError(

@@ -12,7 +12,7 @@ from typing import Any
 from job.config.commands import FeedbackConfig
 from job.config.data_sections import reading_identity
 from job.config.sections import to_plain
-from job.errors import DamagedError, MissingError, OutputError
+from job.errors import MissingError, OutputError
 from job.feedback.datasets import KINDS, SIDES
 from job.feedback.nights import Night
 from job.identity import differences, json_digest
@@ -21,10 +21,11 @@ from job.storage.claim import (
     check_unobstructed,
     check_vouched,
     entries_at,
-    hold_claim,
     is_claimed,
+    publish_claimed,
+    read_manifest_of,
 )
-from job.storage.folders import MANIFEST, Manifest, publish_folder, read_manifest
+from job.storage.folders import MANIFEST, Manifest
 from job.storage.open import InputFile
 from job.storage.store import Store
 from job.telemetry import warn
@@ -73,7 +74,7 @@ def find_finished(store: Store, identity: Mapping[str, Any]) -> dict[str, Any] |
     is_interrupted = is_claimed(store, MARKER, KIND)
 
     # Read last: a run that ends meanwhile writes it before it deletes its marker.
-    manifest = _read_manifest(store)
+    manifest = read_manifest_of(store, KIND, "feedback")
     if manifest is None:
         if not is_interrupted:
             check_vouched(store, taken, None)
@@ -112,29 +113,7 @@ def _late(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
 def publish(folder: Path, store: Store, facts: Mapping[str, Any]) -> Manifest:
     """Upload the files of `folder`, the manifest last."""
-    with hold_claim(store, MARKER, KIND):
-        manifest = publish_folder(folder, store, "", {"kind": KIND, **facts})
-        for entry in entries_at(store, FILES):
-            if entry.key not in manifest.files:
-                store.delete(entry.key)  # of a run of another identity that was interrupted
-    return manifest
-
-
-def _read_manifest(store: Store) -> Manifest | None:
-    try:
-        manifest = read_manifest(store, "")
-    except MissingError:
-        return None
-    except DamagedError as error:
-        remedy = "choose another output, or remove what is there"
-        raise OutputError(f"output: {error}; {remedy}") from error
-    if manifest.extra.get("kind") != KIND:
-        names = ", ".join(list(manifest.files)[:3]) or "no files"
-        raise OutputError(
-            f"output: {store.uri} holds something other than feedback (its manifest names "
-            f"{names}): choose another output"
-        )
-    return manifest
+    return publish_claimed(folder, store, KIND, FILES, facts)
 
 
 def _has_all_files(store: Store, manifest: Manifest) -> bool:

@@ -6,12 +6,13 @@ the remains of an interrupted run and may be replaced; files without manifest an
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from job.errors import MissingError, OutputError
-from job.storage.folders import Manifest
+from job.errors import DamagedError, MissingError, OutputError
+from job.storage.folders import Manifest, publish_folder, read_manifest
 from job.storage.keys import local_path, scheme_of
 from job.storage.store import Entry, Store
 
@@ -31,6 +32,42 @@ def hold_claim(store: Store, marker: str, kind: str) -> Iterator[None]:
         store.write(marker, _content(kind))
     yield
     store.delete(marker)
+
+
+def publish_claimed(
+    folder: Path, store: Store, kind: str, files: Collection[str], facts: Mapping[str, Any]
+) -> Manifest:
+    """Upload the files of `folder` under a claim, the manifest last, with its kind and `facts`.
+
+    Delete those of `files` that an earlier publication left and this one does not have.
+    """
+    with hold_claim(store, MARKER, kind):
+        manifest = publish_folder(folder, store, "", {"kind": kind, **facts})
+        for entry in entries_at(store, files):
+            if entry.key not in manifest.files:
+                store.delete(entry.key)
+    return manifest
+
+
+def read_manifest_of(store: Store, kind: str, name: str) -> Manifest | None:
+    """Return the manifest of an earlier publication of this kind, None if there is none.
+
+    Raise OutputError for a damaged one or one of another kind. `name` is the kind for people.
+    """
+    try:
+        manifest = read_manifest(store, "")
+    except MissingError:
+        return None
+    except DamagedError as error:
+        remedy = "choose another output, or remove what is there"
+        raise OutputError(f"output: {error}; {remedy}") from error
+    if manifest.extra.get("kind") != kind:
+        names = ", ".join(list(manifest.files)[:3]) or "no files"
+        raise OutputError(
+            f"output: {store.uri} holds something other than {name} (its manifest names {names}): "
+            "choose another output"
+        )
+    return manifest
 
 
 def is_claimed(store: Store, marker: str, kind: str) -> bool:
