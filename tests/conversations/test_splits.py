@@ -50,7 +50,7 @@ def test_digest_is_that_of_the_words_alone():
 
 
 def test_a_digest_of_ascii_is_that_of_any_text():
-    """Text in ASCII and other text are cleaned in two ways; a letter beyond ASCII takes the other."""
+    """Text in ASCII and other text are cleaned in two ways; one letter more takes the other."""
     every = "".join(map(chr, range(128)))
     apart = conversation("a", f"{every} {every.swapcase()} tail")
     beyond = conversation("b", f"{every} {every.swapcase()} tail \u0301")  # is deleted
