@@ -112,14 +112,14 @@ def load_config(
     variables = with_previous_date(variables, os.environ)
     value = replace_variables(document.value, (), document, variables)
 
-    # An input with a variable is another one each night, and some nights have no records.
-    if has_variable(document.value.get("input")):
-        _allow_empty_input(value)
-
     mistakes = [*document.mistakes, *secrets_in(value, document.locations)]
     fitting = min(CONFIGS, key=lambda name: _misfit(name, value))
+    wanted = command or fitting
+    # The input of a night with a variable is another one each night, and some have no records.
+    if wanted == "summarize" and has_variable(document.value.get("input")):
+        _allow_empty_input(value)
     config, found = validate(
-        command or fitting,
+        wanted,
         value,
         document.locations,
         lambda config: _gate_mistakes(config, metrics),

@@ -188,3 +188,32 @@ def test_resolved_config_loads_to_the_same_config(config_text, text):
 )
 def test_without_a_command_the_keys_decide_whose_config_it_is(config_text, text, kind):
     assert type(load_config(None, config_text(text))).__name__ == kind
+
+
+REQUIRED = {
+    "train": {"run": "a", "model.base": "b", "data.train": "t", "output": "o"},
+    "summarize": {"run": "a", "input": "i", "adapter": "b", "output": "o"},
+    "evaluate": {"run": "a", "input": "i", "adapter": "b", "output": "o"},
+    "feedback": {"run": "a", "verdicts": "v", "nights": "n", "output": "o"},
+    "watch": {"run": "a", "nights": "n"},
+}
+
+
+@pytest.mark.parametrize("command", CONFIGS)
+def test_every_required_key_of_a_command_may_have_a_variable(config_text, command):
+    plain = [f"{key}={value}-2026" for key, value in REQUIRED[command].items()]
+    varied = [f"{key}={value}-{{year}}" for key, value in REQUIRED[command].items()]
+    wanted = load_config(command, config_text("{}"), plain)
+    config = load_config(command, config_text("{}"), varied, {"year": "2026"})
+    if command == "summarize":
+        assert (wanted.limits.min_records, config.limits.min_records) == (1, 0)
+        wanted = wanted.model_copy(update={"limits": config.limits})
+    assert config == wanted
+
+
+def test_the_keys_decide_whose_config_it_is_with_a_variable_in_the_input(config_text):
+    text = "run: a\ninput: '{place}/i'\nadapter: b\noutput: o\n"
+    judged = load_config(None, config_text(text + "evaluation: {}\n"), (), {"place": "s3://b"})
+    night = load_config(None, config_text(text), (), {"place": "s3://b"})
+    assert (type(judged).__name__, judged.input) == ("EvaluateConfig", "s3://b/i")
+    assert (type(night).__name__, night.limits.min_records) == ("SummarizeConfig", 0)
