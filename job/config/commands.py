@@ -12,6 +12,7 @@ from job.config.feedback_sections import (
     FieldsSection,
 )
 from job.config.gate_sections import PromotionSection
+from job.config.limits_section import TrainLimitsSection
 from job.config.scoring_sections import EvaluationScoringSection, ScoringSection
 from job.config.sections import (
     AdapterModelSection,
@@ -42,7 +43,6 @@ from job.config.training_sections import (
     LoraSection,
     PublishSection,
     TrainingSection,
-    TrainLimitsSection,
 )
 
 AdapterDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")]

@@ -10,8 +10,8 @@ from typing import Any
 
 from job.config.commands import TrainConfig
 from job.config.data_sections import CleaningStep
+from job.config.limits_section import TrainLimitsSection
 from job.config.sections import as_list
-from job.config.training_sections import TrainLimitsSection
 from job.conversations.cleaning import clean_all, resolve_steps
 from job.conversations.contents import Contents, contents_of
 from job.conversations.read import read_strictly

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from trl import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from job.config.training_sections import TrainLimitsSection
+from job.config.limits_section import TrainLimitsSection
 from job.errors import PreemptedError, is_out_of_memory
 from job.memory.levels import Filling
 from job.model import Model

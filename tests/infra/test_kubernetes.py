@@ -15,8 +15,8 @@ from kubeflow_trainer_api.models.trainer_v1alpha1_training_runtime import (
 from kubernetes_validate.utils import all_versions, major_minor
 
 from job.config.commands import TrainConfig
+from job.config.limits_section import TrainLimitsSection
 from job.config.load import load_config
-from job.config.training_sections import TrainLimitsSection
 from job.demo.story import BUCKET, example_folder
 from job.errors import ExitCode
 from job.launch.processes import KILL_SECONDS
