@@ -40,11 +40,19 @@ class Turn(NamedTuple):
     text: str
 
 
+class Answer(NamedTuple):
+    """A summary of a conversation that was judged: the wanted one, or one that is not."""
+
+    text: str
+    is_wanted: bool
+
+
 class Conversation(NamedTuple):
     """One conversation: turns in order, zero or more reference summaries, and metadata.
 
     `doubts` quotes the lines of a transcript that may be another speaker's than the turn's that
-    they are part of.
+    they are part of. `answers` are read only to train on preferences: of a pair the wanted one
+    comes first, of a thumb there is one.
     """
 
     id: str
@@ -53,6 +61,7 @@ class Conversation(NamedTuple):
     references: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = {}
     doubts: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True)

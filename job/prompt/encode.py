@@ -4,17 +4,15 @@ Training and inference use the same `Encoder`. Text from a conversation is data:
 a customer typed stay ordinary text.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from job.conversations.record import Conversation
 from job.errors import DamagedError, DataError
 from job.model import Tokenizer
-from job.model.control_tokens import hide_control_tokens
 from job.prompt.fitting import count_fitting_ends, cut
+from job.prompt.plain_ids import control_text_ids, plain_ids
 from job.prompt.template import FILE, Prompt
 
 IGNORED = -100  # the label of a token without loss, as torch's cross-entropy has it
@@ -61,6 +59,19 @@ class EncodedExample:
 
     input_ids: list[int]
     labels: list[int]
+    dropped_turns: int
+    dropped_tokens: int | None = 0
+
+
+@dataclass(frozen=True)
+class EncodedAnswers:
+    """Ids of a prompt, and of each judged answer to it with its end token.
+
+    `dropped_tokens` is that of an `EncodedExample`.
+    """
+
+    prompt_ids: list[int]
+    answers: list[list[int]]
     dropped_turns: int
     dropped_tokens: int | None = 0
 
@@ -117,7 +128,7 @@ class Encoder:
 
         # Lines are counted one by one. Tokens that join lines make the sum inexact, so the prompt
         # is encoded to see if it fits, and loses another turn until it does.
-        counts = [len(line) for line in _plain_ids([f"{line}\n" for line in lines], self.tokenizer)]
+        counts = [len(line) for line in plain_ids([f"{line}\n" for line in lines], self.tokenizer)]
         around = len(ids) - sum(counts)
         head, tail = count_fitting_ends(counts, self.max_tokens - around)
         while head + tail >= min(len(lines), 2):
@@ -195,11 +206,37 @@ class Encoder:
                     rows.append(error)
         return rows
 
+    def encode_answers(
+        self, conversations: Sequence[Conversation]
+    ) -> list[EncodedAnswers | TooLongError]:
+        """Return the prompt and the judged answers of each conversation, in order.
+
+        All answers of a conversation have the same prompt, which loses turns until the longest of
+        them fits. A TooLongError stands for a conversation whose answers do not fit. Raise
+        NothingToSummarizeError without any text.
+        """
+        texts = [each.text for conversation in conversations for each in conversation.answers]
+        all_answers = iter(self._answers(texts))
+        rows: list[EncodedAnswers | TooLongError] = []
+        for conversation, whole in zip(
+            conversations, self.tokenize_each(conversations), strict=True
+        ):
+            answers = [next(all_answers) for _ in conversation.answers]
+            longest = max(answers, key=len)
+            try:
+                row = self._example(conversation, longest, whole)
+            except TooLongError as error:
+                rows.append(error)
+                continue
+            prompt_ids = row.input_ids[: -len(longest)]
+            rows.append(EncodedAnswers(prompt_ids, answers, row.dropped_turns, row.dropped_tokens))
+        return rows
+
     def _answers(self, summaries: list[str]) -> list[list[int]]:
         """Return the ids of each summary and its end."""
         end = self.end_ids()
         texts = [summary.strip() for summary in summaries]
-        return [[*ids, *end] for ids in _plain_ids(texts, self.tokenizer)]
+        return [[*ids, *end] for ids in plain_ids(texts, self.tokenizer)]
 
     def _example(
         self, conversation: Conversation, answer: list[int], whole: list[int] | None
@@ -237,11 +274,11 @@ class Encoder:
             # As one text: a tokenizer may join the instruction's last line end with the first word.
             texts = [prompt.before + text + prompt.after for text in texts]
             begin = self._begin_ids()
-            return [[*begin, *ids] for ids in _plain_ids(texts, self.tokenizer)]
+            return [[*begin, *ids] for ids in plain_ids(texts, self.tokenizer)]
 
         # Control tokens of the chat template are meant as such; those in the text are not.
-        before, after = _control_text_ids(self.tokenizer, prompt.before, prompt.after)
-        return [[*before, *ids, *after] for ids in _plain_ids(texts, self.tokenizer)]
+        before, after = control_text_ids(self.tokenizer, prompt.before, prompt.after)
+        return [[*before, *ids, *after] for ids in plain_ids(texts, self.tokenizer)]
 
     def _begin_ids(self) -> list[int]:
         """Return the ids that a prompt without control tokens of its own begins with."""
@@ -311,7 +348,7 @@ class Encoder:
                 is_short = len(text) <= max_characters
                 tokens = room + 1
                 if is_short:
-                    tokens = len(_plain_ids([f"{line}\n"], self.tokenizer)[0])
+                    tokens = len(plain_ids([f"{line}\n"], self.tokenizer)[0])
 
                 if tokens <= room:
                     yield _Piece(line, turns, tokens)
@@ -334,51 +371,3 @@ class Encoder:
             return [EncodedPart(ids, sum(piece.turns for piece in group))]
         half = len(group) // 2
         return self._encode_group(group[:half]) + self._encode_group(group[half:])
-
-
-def _plain_ids(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
-    """Return the ids of each text, none of them a control token.
-
-    Control tokens that a customer typed are ordinary characters.
-    """
-    core = _plain_core(tokenizer)
-    if core is None:
-        encoded: list[list[int]] = tokenizer(
-            texts,
-            add_special_tokens=False,
-            split_special_tokens=True,
-        )["input_ids"]
-        return encoded
-    return [found.ids for found in core.encode_batch_fast(texts, add_special_tokens=False)]
-
-
-# Asked once: the call sets padding and truncation of the tokenizer, which threads must not do while
-# another one encodes.
-@lru_cache(maxsize=2)
-def _control_text_ids(tokenizer: Tokenizer, before: str, after: str) -> list[list[int]]:
-    """Return the ids of both texts, in which control tokens are meant as such."""
-    ids: list[list[int]] = tokenizer([before, after], add_special_tokens=False)["input_ids"]
-    return ids
-
-
-# Every record of a run asks for the same tokenizer's core, and making it takes seconds for a large
-# vocabulary.
-@lru_cache(maxsize=2)
-def _plain_core(tokenizer: Tokenizer) -> Any | None:
-    """Return a copy of the tokenizer's core that finds no control token in a text.
-
-    None for a tokenizer written in Python, which has no core; its `split_special_tokens` splits
-    every added token.
-    """
-    if not tokenizer.is_fast:
-        return None
-    from tokenizers import Tokenizer as Core
-
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    hide_control_tokens(state)
-    # Truncation and padding that were once saved with a tokenizer would cut and fill texts. A
-    # post-processor adds control tokens, which are not asked for, and takes a tenth of the time.
-    unused = dict.fromkeys(("truncation", "padding", "post_processor"))
-    core = Core.from_str(json.dumps(state | unused))
-    core.encode_special_tokens = True  # that is, split them
-    return core

@@ -16,7 +16,7 @@ from typing import Any
 from job.config.commands import TrainConfig
 from job.config.sections import to_plain
 from job.conversations.contents import Contents
-from job.conversations.record import Conversation, Source, Turn
+from job.conversations.record import Answer, Conversation, Source, Turn
 from job.conversations.splits import Overlap, Repeats
 from job.environment import versions
 from job.storage.atomic import reading
@@ -63,6 +63,7 @@ def _identity(config: TrainConfig) -> dict[str, Any]:
         "seed": config.training.seed,
         "max_unreferenced_fraction": config.limits.max_unreferenced_fraction,
         "versions": versions(),
+        "parts": Conversation._fields,
         "python": platform.python_version(),  # knows the letters of one version of Unicode
     }
 
@@ -146,7 +147,7 @@ def _facts(fields: dict[str, Any]) -> SplitFacts:
 
 def _conversation(parts: list[Any]) -> Conversation:
     """Return the conversation whose parts, and theirs, JSON has as lists."""
-    id, turns, source, references, metadata, doubts = parts
+    id, turns, source, references, metadata, doubts, answers = parts
     return Conversation(
         id,
         tuple(map(Turn._make, turns)),
@@ -154,4 +155,5 @@ def _conversation(parts: list[Any]) -> Conversation:
         tuple(references),
         metadata,
         tuple(doubts),
+        tuple(map(Answer._make, answers)),
     )

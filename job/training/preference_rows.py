@@ -1,0 +1,53 @@
+"""Encode judged answers as rows: a pair of completions, or one completion with a thumb.
+
+A row has the prompt that summaries and supervised rows have, and completions that end as theirs do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from job.conversations.record import Conversation
+from job.prompt.encode import EncodedAnswers, Encoder, TooLongError
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """Ids of a prompt, and of two completions of which the first is preferred."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+
+
+@dataclass(frozen=True)
+class ThumbRow:
+    """Ids of a prompt and of a completion, which is desirable or not."""
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    desirable: bool
+
+
+PreferenceRow = PairRow | ThumbRow
+
+
+def preference_rows(
+    conversations: Sequence[Conversation], encoder: Encoder
+) -> list[PreferenceRow | TooLongError]:
+    """Return the row of each conversation with judged answers: of two a pair, of one a thumb.
+
+    A TooLongError stands for one that does not fit, whatever turns are dropped.
+    """
+    encoded = encoder.encode_answers(conversations)
+    return [
+        found if isinstance(found, TooLongError) else row_of(conversation, found)
+        for conversation, found in zip(conversations, encoded, strict=True)
+    ]
+
+
+def row_of(conversation: Conversation, encoded: EncodedAnswers) -> PreferenceRow:
+    """Return the row of a conversation from its prompt and answers as ids."""
+    if len(encoded.answers) == 1:
+        return ThumbRow(encoded.prompt_ids, encoded.answers[0], conversation.answers[0].is_wanted)
+    chosen, rejected = encoded.answers
+    return PairRow(encoded.prompt_ids, chosen, rejected)
