@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from job.config.data_sections import ReadingSection
-from job.conversations.record import RejectReason, Turn
+from job.conversations.record import Answer, RejectReason, Turn
 from job.printable import visible
 
 ALIASES = {
@@ -61,6 +61,7 @@ class Draft(NamedTuple):
     references: tuple[str, ...]
     metadata: Mapping[str, Any]
     doubts: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
 
 
 def kind(value: Any) -> str:

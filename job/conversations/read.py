@@ -31,6 +31,7 @@ from job.conversations.draft import (
 )
 from job.conversations.formats import table
 from job.conversations.formats.choose import conversation_key, parse
+from job.conversations.formats.judged import Judged, own_error, parse_judged, reading_of_rows
 from job.conversations.json_document import iterate_document
 from job.conversations.json_layout import Layout, begins_json, has_json_lines, layout_of
 from job.conversations.opening import plain_stream, text_of
@@ -59,9 +60,12 @@ Shape = Literal["parquet", "lines", "table", "transcript"] | Layout
 
 
 def read_conversations(
-    files: "Iterable[InputFile]", reading: ReadingSection, shows_text: bool = True
+    files: "Iterable[InputFile]",
+    reading: ReadingSection,
+    shows_text: bool = True,
+    judged: Judged | None = None,
 ) -> Iterator[Conversation | Reject]:
-    """Yield every record of `files`, in order.
+    """Yield every record of `files`, in order, with the answers that were `judged`.
 
     A record without an id gets one made from its content. Log one warning about uncertain speakers
     at the end; it quotes lines only with `shows_text`. Raise DataError for a file that cannot be
@@ -71,14 +75,17 @@ def read_conversations(
     doubts = Doubts(shows_text)
     apart = separate_summaries(files)
     for file in apart.files:
-        for outcome in _read_file(file, reading, apart.summaries.get(file.uri)):
+        summary = apart.summaries.get(file.uri)
+        for outcome in _read_file(file, reading, summary, judged):
             doubts.add(outcome)
             yield ids.claim_id(outcome)
     doubts.warn()
 
 
-def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list[Conversation]:
-    """Return the conversations of `files`.
+def read_strictly(
+    files: "Iterable[InputFile]", reading: ReadingSection, judged: Judged | None = None
+) -> list[Conversation]:
+    """Return the conversations of `files`, with the answers that were `judged`.
 
     Raise DataError if any record is rejected, naming the first of them, or a file has no records.
     """
@@ -86,7 +93,7 @@ def read_strictly(files: "Iterable[InputFile]", reading: ReadingSection) -> list
     rejects: list[Reject] = []
     everything = list(files)
     records_by_uri = {file.uri: 0 for file in separate_summaries(everything).files}
-    for outcome in read_conversations(everything, reading):
+    for outcome in read_conversations(everything, reading, judged=judged):
         records_by_uri[outcome.source.uri] += 1
         if isinstance(outcome, Reject):
             rejects.append(outcome)
@@ -135,12 +142,15 @@ def read_json_lines(file: "InputFile") -> Iterator[tuple[Source, Any]]:
 
 
 def _read_file(
-    file: "InputFile", reading: ReadingSection, summary: "InputFile | None"
+    file: "InputFile",
+    reading: ReadingSection,
+    summary: "InputFile | None",
+    judged: Judged | None,
 ) -> Iterator[Conversation | Reject]:
     """Yield the records of a file. With `summary`, it is a transcript and that its reference."""
     with closing(file.store.open(file.key)) as stored:
-        for line, record in rows_of(plain_stream(stored, file.uri), file.uri, reading):
-            outcome = outcome_of(record, Source(file.uri, line), reading)
+        for line, record in _rows_of(plain_stream(stored, file.uri), file.uri, reading, judged):
+            outcome = outcome_of(record, Source(file.uri, line), reading, judged)
             if summary is None:
                 yield outcome
             elif isinstance(record, WholeTranscript):
@@ -150,6 +160,18 @@ def _read_file(
                     f"{summary.uri}: is named like the summary of {file.uri}, which is not one "
                     "transcript; rename one of them, or leave the summary out by data.exclude"
                 )
+
+
+def _rows_of(
+    stream: io.BufferedReader, uri: str, reading: ReadingSection, judged: Judged | None
+) -> Iterator[Row]:
+    if judged is None:
+        yield from rows_of(stream, uri, reading)
+        return
+    try:
+        yield from rows_of(stream, uri, reading_of_rows(reading, judged))
+    except DataError as error:
+        raise own_error(error, judged) from error
 
 
 def _with_reference(
@@ -221,8 +243,10 @@ def id_digest(id: str) -> bytes:
     return blake2b_16(id)
 
 
-def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversation | Reject:
-    """Return the conversation that a record is, or its Reject.
+def outcome_of(
+    record: Any, source: Source, reading: ReadingSection, judged: Judged | None = None
+) -> Conversation | Reject:
+    """Return the conversation that a record is, or its Reject; with the answers that were `judged`.
 
     The id of a conversation that brings none is empty.
     """
@@ -237,7 +261,10 @@ def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversa
             raise RecordError(f"the record is {kind(record)}, wanted an object")
         id_key = id_key_of(record, reading)
         found_id = None if id_key is None else id_of(record, id_key)
-        parts = parse(record, reading, id_key)
+        if judged is None:
+            parts = parse(record, reading, id_key)
+        else:
+            parts = parse_judged(record, reading, id_key, judged)
     except RecordError as error:
         return Reject(source, error.reason, error.detail, found_id)
     if isinstance(record, BinaryRow):
@@ -246,8 +273,8 @@ def outcome_of(record: Any, source: Source, reading: ReadingSection) -> Conversa
 
 
 def _conversation(id: str, parts: Draft, source: Source) -> Conversation:
-    turns, references, metadata, doubts = parts
-    return Conversation(id, turns, source, references, metadata, doubts)
+    turns, references, metadata, doubts, answers = parts
+    return Conversation(id, turns, source, references, metadata, doubts, answers)
 
 
 class _Ids:

@@ -83,18 +83,34 @@ def separate_last_assistant(
 ) -> tuple[Transcript, list[str]]:
     """Return the conversation of a chat that ends with its summary, and the summary.
 
-    System messages instruct the summarizer and are dropped. A single user message is the whole
-    transcript, perhaps after an instruction: its lines are the turns. There is no summary if the
-    last message is not the assistant's.
+    There is no summary if the last message is not the assistant's. What is left is read as
+    `conversation_of_prompt` does.
     """
     spoken = [turn for turn in transcript.turns if turn.text.strip()]
-    spoken = [turn for turn in spoken if _canonical_role(turn) != "system"]
+    spoken = [turn for turn in spoken if canonical_role(turn) != "system"]
     references = []
-    if spoken and _canonical_role(spoken[-1]) == "agent":
+    if spoken and canonical_role(spoken[-1]) == "agent":
         references = [spoken.pop().text]
-    if len(spoken) == 1 and _canonical_role(spoken[0]) == "customer":
-        return transcript_of_message(spoken[0].text, reading), references
-    return transcript._replace(turns=spoken), references
+    return conversation_of_prompt(transcript._replace(turns=spoken), reading), references
+
+
+def conversation_of_prompt(transcript: Transcript, reading: ReadingSection) -> Transcript:
+    """Return the conversation that the messages of a prompt are.
+
+    System messages instruct the summarizer and are dropped. A single user message is the whole
+    transcript, perhaps after an instruction: its lines are the turns.
+    """
+    spoken = [turn for turn in transcript.turns if turn.text.strip()]
+    spoken = [turn for turn in spoken if canonical_role(turn) != "system"]
+    if len(spoken) == 1 and canonical_role(spoken[0]) == "customer":
+        return transcript_of_message(spoken[0].text, reading)
+    return transcript._replace(turns=spoken)
+
+
+def canonical_role(turn: Turn) -> str:
+    """Return the role of a turn's label, also with `roles: as_written`."""
+    name = turn.role.casefold()
+    return "system" if name == "developer" else ALIASES.get(name, turn.role)
 
 
 def transcript_of_message(message: str, reading: ReadingSection) -> Transcript:
@@ -146,9 +162,3 @@ def _part(part: Any, where: str) -> str:
     has_type = isinstance(part, Mapping) and "type" in part
     name = f"a part of type '{shown(part['type'])}'" if has_type else kind(part)
     raise RecordError(f"{where}: content holds {name}, wanted text parts")
-
-
-def _canonical_role(turn: Turn) -> str:
-    """Return the role of a turn's label, also with `roles: as_written`."""
-    name = turn.role.casefold()
-    return "system" if name == "developer" else ALIASES.get(name, turn.role)

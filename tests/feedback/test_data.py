@@ -14,6 +14,7 @@ from job.feedback.run import run_feedback
 from job.prompt.encode import Encoder
 from job.storage.folders import publish_folder
 from job.storage.open import list_inputs, open_store
+from job.training.preference_rows import preference_rows
 from tests.champions import promote, put_adapter
 from tests.feedback.world import conversation, corrected, read_lines, verdict, write_lines
 from tests.stand_in import PROMPT, StandInTokenizer
@@ -62,7 +63,12 @@ def test_prompts_of_the_data_are_those_of_the_summaries_id_by_id(world, three_ni
     data = list_inputs([str(world.folder / "out" / kind / "train.jsonl")])
     encoder = Encoder(PROMPT, StandInTokenizer(), 1 << 19)
     wanted = {each.id: encoder.encode(each).ids for each in nights}
-    found = {each.id: encoder.encode(each).ids for each in read_strictly(data, ReadingSection())}
+    rows = read_strictly(data, ReadingSection(), None if kind == "sft" else kind)
+    if kind == "sft":
+        found = {each.id: encoder.encode(each).ids for each in rows}
+    else:
+        encoded = zip(rows, preference_rows(rows, encoder), strict=True)
+        found = {each.id: row.prompt_ids for each, row in encoded}
     assert found == wanted
 
 
