@@ -9,7 +9,8 @@ from job.config.commands import TrainConfig
 from job.config.load import load_config
 from job.config.mistakes import paths_of
 from job.config.not_settings import ANSWERS
-from job.config.renamed import CALLED, MEANT
+from job.config.renamed import CALLED
+from job.config.renamed_values import MEANT
 from job.errors import ConfigError
 from tests.config.foreign import SOURCES, foreign_names
 from tests.config.foreign_configs import CONFIGS

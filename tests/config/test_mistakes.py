@@ -336,7 +336,8 @@ def test_names_of_other_libraries_are_answered_with_the_name_here(
 def test_every_renamed_path_exists_in_some_config():
     from job.config.commands import CONFIGS
     from job.config.mistakes import paths_of
-    from job.config.renamed import CALLED, VALUES
+    from job.config.renamed import CALLED
+    from job.config.renamed_values import VALUES
 
     known = {path for config in CONFIGS.values() for path in paths_of(config.model_json_schema())}
     assert {path for paths in CALLED.values() for path in paths} <= known
