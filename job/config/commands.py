@@ -338,6 +338,17 @@ class WatchConfig(Section):
         default_factory=list,
         description="Nights that do not count, such as those of holidays.",
     )
+    expected: date | None = Field(
+        None,
+        description="Night that must be there, such as '{date}'. Until it is there, the command "
+        "waits, and then ends with 75. null compares the nights that there are.",
+    )
+    wait_minutes: float = Field(
+        0,
+        ge=0,
+        le=1440,
+        description="Minutes to wait for the expected night. 0 looks once.",
+    )
     storage: StorageSection = StorageSection()
 
 

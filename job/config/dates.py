@@ -1,4 +1,4 @@
-"""Find the date of a scheduled run, from `yesterday` or `today` in the scheduler's time zone.
+"""Find the date of a scheduled run, from `yesterday`, `today` or `monday` in the scheduler's zone.
 
 The result are variables in which `date` is a date, and `previous_date` is the day before it.
 """
@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from job.errors import ConfigError
 
-DAYS_BEFORE = {"yesterday": 1, "today": 0}  # of the day on which the run was due
+WORDS = ("yesterday", "today", "monday")
 ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 DATE = "RECAP_VAR_DATE"
 ZONE = "RECAP_TIME_ZONE"
@@ -22,22 +22,24 @@ PREVIOUS_DATE = "RECAP_VAR_PREVIOUS_DATE"
 def with_date(
     variables: Mapping[str, str], environment: Mapping[str, str], now: datetime
 ) -> Mapping[str, str]:
-    """Return the variables with a date, if `date` is `yesterday` or `today`.
+    """Return the variables with a date, if `date` is `yesterday`, `today` or `monday`.
 
-    The day is that of RECAP_SCHEDULED_AT if the scheduler sets it, so that waiting in a queue does
-    not change it. Otherwise it is that of `now`, which has a time zone. Days begin as in
+    `monday` is the last one until today: a weekly run that is tried again on the days after has the
+    same. The day is that of RECAP_SCHEDULED_AT if the scheduler sets it, so that waiting in a queue
+    does not change it. Otherwise it is that of `now`, which has a time zone. Days begin as in
     RECAP_TIME_ZONE, or else UTC.
 
     Raise ConfigError if the time or the zone is invalid, or `date` or `previous_date` is no date.
     """
     _check_date(PREVIOUS, PREVIOUS_DATE, variables, environment)
     word = variables.get("date") or environment.get(DATE)
-    if word not in DAYS_BEFORE:
+    if word not in WORDS:
         _check_date("date", DATE, variables, environment)
         return variables
     due = environment.get(SCHEDULED)
     day = (_time(due) if due else now).astimezone(_zone(environment.get(ZONE) or "UTC")).date()
-    return {**variables, "date": (day - timedelta(days=DAYS_BEFORE[word])).isoformat()}
+    days_before = {"yesterday": 1, "today": 0, "monday": day.weekday()}
+    return {**variables, "date": (day - timedelta(days=days_before[word])).isoformat()}
 
 
 def with_previous_date(
@@ -62,7 +64,7 @@ def _check_date(
     if not text or _is_date(text):
         return
     where = f"--var {name}" if variables.get(name) else f"{in_environment} in the environment"
-    words = ", yesterday or today" if name == "date" else ""
+    words = ", yesterday, today or monday" if name == "date" else ""
     raise ConfigError(
         f"{where} is {text!r}, wanted a date such as 2026-01-31{words}; a day that is written "
         "otherwise needs a variable of another name: --var day=20260131"

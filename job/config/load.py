@@ -99,8 +99,8 @@ def load_config(
 
     `overrides` are `path.to.key=value` with the value in YAML. `{name}` in a value is replaced from
     `variables`, else from RECAP_VAR_NAME in the environment; `{{name}}` becomes `{name}`. The
-    variable `date` may be `yesterday`, and `previous_date` is the day before it. The names of
-    metrics are checked if all `metrics` there are come with the call.
+    variable `date` may be `yesterday` or `monday`, and `previous_date` is the day before it. The
+    names of metrics are checked if all `metrics` there are come with the call.
 
     Raise ConfigError with all mistakes at once.
     """

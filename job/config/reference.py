@@ -25,9 +25,9 @@ with all defaults.
 - **Variables**: `{date}` in a value is replaced from `--var date=2026-01-31`, or else from
   `RECAP_VAR_DATE` in the environment. Any other `{name}` works the same way. A variable without a
   value is a mistake. `{{date}}` becomes `{date}`.
-- **Dates**: `date` may be `yesterday` or `today`. It is counted from `RECAP_SCHEDULED_AT`, or else
-  from now, in the time zone `RECAP_TIME_ZONE`, or else UTC. `{previous_date}` is the day before
-  `date`, unless it has a value of its own.
+- **Dates**: `date` may be `yesterday`, `today`, or `monday`, which is the last one until today. It
+  is counted from `RECAP_SCHEDULED_AT`, or else from now, in the time zone `RECAP_TIME_ZONE`, or
+  else UTC. `{previous_date}` is the day before `date`, unless it has a value of its own.
 - **Secrets** are never in a config. The token of the Hub is `HF_TOKEN`, and AWS credentials come
   from AWS's usual chain.
 - **Off** is `null`. Anchors of YAML and repeated keys are mistakes.

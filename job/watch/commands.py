@@ -35,8 +35,9 @@ def watch(
     from job.printable import printable
     from job.watch.page import write_page
     from job.watch.screen import screen, to_json
-    from job.watch.watch import judge_nights, report_or_raise
+    from job.watch.watch import judge_nights, report_or_raise, wait_for_expected
 
+    wait_for_expected(loaded)
     verdict = judge_nights(loaded)
     if as_json:
         click.echo(printable(json.dumps(to_json(verdict), indent=2, ensure_ascii=False)))

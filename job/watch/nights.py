@@ -1,7 +1,7 @@
 """The nights below a prefix, read from their manifests; no summary is read."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Self
@@ -12,6 +12,7 @@ from job.identity import json_digest
 from job.storage.folders import MANIFEST, Manifest, read_manifest_file
 from job.storage.keys import below
 from job.storage.open import open_store
+from job.storage.store import Store
 from job.summarization.nights_before import DATE
 from job.summarization.quality import FACT
 from job.summarization.records import Counts
@@ -96,15 +97,10 @@ def read_nights(uri: str, storage: StorageSection, anchors: str | None = None) -
     by_day: dict[date, WatchedNight] = {}
     without_figures = 0
     of_the_same_day = 0
-    for entry in store.list(skip=lambda key: not key.endswith(MANIFEST)):
-        day = _day_of(entry.key)
-        if day is None or not entry.key.endswith(MANIFEST):
-            continue
-        where = below(store.uri, entry.key)
-        if anchors is not None and where.startswith(f"{anchors.rstrip('/')}/"):
-            continue
+    for day, key in _manifests(store, anchors):
+        where = below(store.uri, key)
         try:
-            manifest = read_manifest_file(store, entry.key)
+            manifest = read_manifest_file(store, key)
             night = WatchedNight.from_manifest(day, where, manifest)
         except MissingError:  # it is being replaced
             continue
@@ -117,6 +113,22 @@ def read_nights(uri: str, storage: StorageSection, anchors: str | None = None) -
         by_day[day] = night
     nights = [by_day[day] for day in sorted(by_day)]
     return Nights(nights, without_figures, of_the_same_day)
+
+
+def is_there(day: date, uri: str, storage: StorageSection, anchors: str | None = None) -> bool:
+    """Return True if a night of this day is below `uri`. Reads no manifest."""
+    return any(found == day for found, _ in _manifests(open_store(uri, storage), anchors))
+
+
+def _manifests(store: Store, anchors: str | None) -> Iterator[tuple[date, str]]:
+    """Yield the day and the key of each manifest with a date, without those below `anchors`."""
+    for entry in store.list(skip=lambda key: not key.endswith(MANIFEST)):
+        day = _day_of(entry.key)
+        if day is None or not entry.key.endswith(MANIFEST):
+            continue
+        where = below(store.uri, entry.key)
+        if anchors is None or not where.startswith(f"{anchors.rstrip('/')}/"):
+            yield day, entry.key
 
 
 def _day_of(key: str) -> date | None:

@@ -1,17 +1,41 @@
 """`recap watch`: read the manifests of nights, judge their figures, report, alarm.
 
-1. `nights`: the figures of each night, and those of the anchors;
+1. `nights`: the figures of each night, and those of the anchors, once the expected one is there;
 2. `judge`: a test for each figure (`martingale`), and the cause of a change (`causes`);
 3. `screen` and `page`: the verdict for people and programs.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from job.config.commands import WatchConfig
-from job.errors import AlarmError, MissingError
+from job.errors import AlarmError, MissingError, RetryError
 from job.telemetry import event, log_metrics, warn
 from job.watch.judge import Verdict, Watched, judge, since
-from job.watch.nights import WatchedNight, read_nights
+from job.watch.nights import WatchedNight, is_there, read_nights
+
+SECONDS_BETWEEN_LOOKS = 60
+
+
+def wait_for_expected(config: WatchConfig, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Block until the expected night is there, if there is one.
+
+    Raise RetryError if it is not there after `wait_minutes`.
+    """
+    if config.expected is None:
+        return
+    looks = 1 + int(config.wait_minutes * 60 / SECONDS_BETWEEN_LOOKS)
+    for look in range(looks):
+        if look:
+            sleep(SECONDS_BETWEEN_LOOKS)
+        if is_there(config.expected, config.nights, config.storage, config.anchors):
+            return
+        if not look and looks > 1:
+            event("waiting for the night", night=str(config.expected), minutes=config.wait_minutes)
+    raise RetryError(
+        f"expected: no night of {config.expected} is below {config.nights} after "
+        f"{config.wait_minutes:g} minutes; run this again after the night"
+    )
 
 
 def judge_nights(config: WatchConfig) -> Verdict:

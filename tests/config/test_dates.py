@@ -87,7 +87,7 @@ def test_today_is_the_scheduled_day():
     ],
 )  # fmt: skip
 def test_an_invalid_date_is_a_mistake_with_its_remedy(text):
-    wanted = "wanted a date such as 2026-01-31, yesterday or today; .* --var day="
+    wanted = "wanted a date such as 2026-01-31, yesterday, today or monday; .* --var day="
     with pytest.raises(ConfigError, match=f"--var date is {re.escape(repr(text))}, {wanted}"):
         with_date({"date": text}, {}, NOW)
     with pytest.raises(ConfigError, match="RECAP_VAR_DATE in the environment is"):
@@ -96,6 +96,20 @@ def test_an_invalid_date_is_a_mistake_with_its_remedy(text):
         ConfigError, match=r"--var previous_date is .*wanted a date such as 2026-01-31; "
     ):
         with_date({"date": "2026-03-01", "previous_date": text}, {}, NOW)
+
+
+@pytest.mark.parametrize(
+    ("due", "date"),
+    [
+        ("2026-02-02T06:00:00Z", "2026-02-02"),  # a Monday
+        ("2026-02-05T23:59:00Z", "2026-02-02"),  # tried again on Thursday
+        ("2026-02-08T23:30:00+00:00", "2026-02-02"),
+        ("2026-02-09T00:30:00Z", "2026-02-09"),
+        ("2027-01-01T12:00:00Z", "2026-12-28"),
+    ],
+)
+def test_monday_is_the_last_one_until_the_day_of_the_run(due, date):
+    assert with_date({"date": "monday"}, {"RECAP_SCHEDULED_AT": due}, NOW) == {"date": date}
 
 
 def test_an_empty_date_is_none(config_text):

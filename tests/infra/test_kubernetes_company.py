@@ -12,6 +12,7 @@ from tests.infra.kustomize import (
     CHECK,
     FOLDER,
     MINORS,
+    WEEKLY,
     Manifest,
     Template,
     build,
@@ -29,7 +30,7 @@ REGISTRY = "registry.example.com"
 PROXY = "http://proxy.example.com:8080"
 
 
-@pytest.fixture(params=["recap-summarize", "recap-train", "recap-train-nodes"])
+@pytest.fixture(params=["recap-summarize", "recap-train", "recap-train-nodes", WEEKLY])
 def template(request: pytest.FixtureRequest) -> Template:
     return next(each for each in templates(render("company")) if each.name == request.param)
 
@@ -50,7 +51,7 @@ def from_config_map(prefix: str) -> tuple[str, dict[str, str]]:
 
 
 def test_every_cron_job_is_tried_here():
-    names = {"recap-summarize", "recap-train", "recap-train-nodes", CHECK}
+    names = {"recap-summarize", "recap-watch", "recap-train", "recap-train-nodes", WEEKLY, CHECK}
     assert set(of_kind(render("company"), "CronJob")) == names
 
 
@@ -70,7 +71,7 @@ def test_every_account_pulls_with_the_secret_and_has_a_role_of_its_own():
         role = account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"]
         assert role.endswith(f":role/{name}")
         roles.add(role)
-    assert len(roles) == 2
+    assert len(roles) == 3
 
 
 def test_pods_ask_for_the_companys_machines(template):
@@ -121,8 +122,9 @@ def test_pods_have_the_companys_configs(template):
     name, data = from_config_map("recap-config-")
     volumes = {volume["name"]: volume for volume in template.pod["volumes"]}
     assert volumes["config"]["configMap"] == {"name": name}
-    for file in ("train.yaml", "nightly.yaml"):
-        assert data[file] == (SAMPLE / file).read_text(encoding="utf-8")
+    for file in ("train", "nightly", "watch", "feedback", "challenger"):
+        text = (SAMPLE / f"{file}.yaml").read_text(encoding="utf-8")
+        assert data[f"{file}.yaml"] == text
 
 
 def test_the_number_of_workers_and_the_zone_are_written_once():

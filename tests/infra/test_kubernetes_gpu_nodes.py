@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.infra.kustomize import FOLDER, Template, amount_of, render, templates
+from tests.infra.kustomize import FOLDER, Template, amount_of, render, with_gpu
 
 pytestmark = pytest.mark.infra
 
@@ -98,7 +98,7 @@ def test_the_formulas_give_what_nodes_have_said():
 def test_the_sample_fits_every_pool_of_the_page():
     names = [name for name, _ in pools()]
     assert names == ["g6.2xlarge", "g5.2xlarge", "Karpenter", "Auto Mode", "g2-standard-8"]
-    for template in templates(render("company")):
+    for template in with_gpu(render("company")):
         for _, left in pools():
             assert_fits(template, left)
 
@@ -108,7 +108,7 @@ def test_pods_fit_the_sizes_of_the_table(overlay, row):
     (cells,) = re.findall(rf"^\| {row}.*?: (.*) \|$", PAGE, re.MULTILINE)
     numbers = [[int(each) for each in re.findall(r"\d+", cell)] for cell in cells.split("|")]
     asks, machine, eks, gke = numbers
-    for template in templates(render(overlay)):
+    for template in with_gpu(render(overlay)):
         requests = template.container["resources"]["requests"]
         sizes = [requests["cpu"], requests["memory"], requests["ephemeral-storage"]]
         assert sizes == [str(asks[0]), f"{asks[1]}Gi", f"{asks[2]}Gi"]
@@ -122,7 +122,7 @@ def test_pods_of_the_sample_choose_the_pools_of_the_page():
     nodes = pool["spec"]["template"]
     assert nodes["spec"]["nodeClassRef"]["name"] == node_class["metadata"]["name"]
     ((key, value),) = re.findall(r"--node-labels (\S+)=(\S+)", PAGE)
-    for template in templates(render("company")):
+    for template in with_gpu(render("company")):
         tolerated = {each["key"] for each in template.pod["tolerations"]}
         for labels in (group["labels"], nodes["metadata"]["labels"], {key: value}):
             assert template.pod["nodeSelector"] == labels | {"kubernetes.io/arch": "amd64"}

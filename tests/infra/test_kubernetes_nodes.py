@@ -100,7 +100,7 @@ def test_on_eks_no_pod_that_runs_recap_is_moved_for_tidiness(tmp_path, nodes):
         "karpenter.sh/do-not-disrupt": "true",
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
     }
-    assert pods == [left_alone] * 3
+    assert pods == [left_alone] * 4
     runs = {each.name: (each.job["podFailurePolicy"], each.pod) for each in templates(manifests)}
     assert runs == {
         each.name: (each.job["podFailurePolicy"], each.pod) for each in templates(render(nodes))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.infra.kustomize import Manifest, of_kind, pods, render, templates, together
+from tests.infra.kustomize import Manifest, of_kind, pods, render, together, with_gpu
 from tests.infra.pod_security import violations
 
 pytestmark = pytest.mark.infra
@@ -52,10 +52,11 @@ def test_openshift_answers_names_on_the_port_of_its_pods():
 @pytest.mark.parametrize("nodes", ["nodes", "nodes-indexed"])
 def test_runtime_class_is_named_by_every_pod_with_a_gpu(tmp_path, nodes):
     manifests = together(tmp_path, nodes, "check", "runtime-class")
-    named = {each.name: each.pod["runtimeClassName"] for each in templates(manifests)}
+    named = {each.name: each.pod["runtimeClassName"] for each in with_gpu(manifests)}
     assert len(named) == 3
     assert set(named.values()) == {"nvidia"}
-    assert "runtimeClassName" not in pods(manifests)["recap-check"]
+    for without in ("recap-check", "recap-watch"):
+        assert "runtimeClassName" not in pods(manifests)[without]
 
 
 def test_runtime_class_is_named_nowhere_else():

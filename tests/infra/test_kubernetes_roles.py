@@ -15,7 +15,7 @@ from tests.infra.kustomize import FOLDER, of_kind, render, templates
 from tests.infra.roles import BUCKET, Role, evaluate_twice, fill, promote, recap
 
 OVERLAY = FOLDER / "overlays" / "eks"
-JOBS = ["train", "summarize"]
+JOBS = ["train", "summarize", "weekly"]
 
 
 def role(job: str) -> Role:
@@ -89,6 +89,20 @@ def test_a_training_cannot_read_nights_or_delete_an_adapter():
     assert not training.allows("s3:PutObject", f"{BUCKET}/data/train.jsonl")
 
 
+def test_a_week_has_the_rights_of_a_training_and_reads_nights_that_it_cannot_change():
+    week, training = role("weekly"), role("train")
+    assert training.rights() < week.rights()
+    more = {
+        action for action, where in week.rights() - training.rights() if "feedback" not in where
+    }
+    assert more == {"s3:GetObject", "s3:ListBucket"}
+    for read in ("verdicts/w05.jsonl", "conversations/a.jsonl", "summaries/dt=2026-01-31/a.jsonl"):
+        assert week.allows("s3:GetObject", f"{BUCKET}/{read}")
+        for action in ("s3:PutObject", "s3:DeleteObject"):
+            assert not week.allows(action, f"{BUCKET}/{read}")
+    assert week.allows("s3:PutObject", f"{BUCKET}/feedback/2026-02-02/manifest.json")
+
+
 @pytest.mark.parametrize("job", JOBS)
 def test_roles_name_each_of_their_actions(job):
     assert not [action for action, _ in role(job).rights() if "*" in action]
@@ -155,7 +169,7 @@ def test_both_ways_of_the_page_give_each_role_its_policy(calls_of_page):
             for call in calls
             if "put-role-policy" in call
         }
-        assert set(policies) == {"recap-train", "recap-summarize"}
+        assert set(policies) == {f"recap-{job}" for job in JOBS}
         for job in JOBS:
             text = (OVERLAY / f"{job}-policy.json").read_text(encoding="utf-8")
             assert policies[f"recap-{job}"] == json.loads(text.replace("BUCKET", "my-bucket"))
@@ -175,7 +189,7 @@ def test_pod_identity_gives_each_role_to_one_account(calls_of_page):
         if "create-pod-identity-association" in call
     }
     assert given == {name: f"arn:aws:iam::123456789012:role/{name}" for name in trusts(identity)}
-    assert set(given) == set(of_kind(render("eks"), "ServiceAccount"))
+    assert set(given) == set(of_kind(render("weekly"), "ServiceAccount"))
 
 
 def test_irsa_gives_each_role_to_one_account(calls_of_page):
@@ -188,14 +202,14 @@ def test_irsa_gives_each_role_to_one_account(calls_of_page):
             f"{issuer}:aud": "sts.amazonaws.com",
             f"{issuer}:sub": f"system:serviceaccount:recap:{name}",
         }
-    assert len(trusts(irsa)) == 2
+    assert len(trusts(irsa)) == 3
 
 
 @pytest.mark.infra
 def test_roles_are_for_the_namespace_that_one_sets(tmp_path):
     identity, irsa = run_page(tmp_path, "support")
     given = [call for call in identity if "create-pod-identity-association" in call]
-    assert [option(call, "--namespace") for call in given] == ["support", "support"]
+    assert [option(call, "--namespace") for call in given] == ["support"] * 3
     for statement in trusts(identity).values():
         tags = statement["Condition"]["StringEquals"]
         assert tags["aws:RequestTag/kubernetes-namespace"] == "support"
@@ -206,4 +220,5 @@ def test_roles_are_for_the_namespace_that_one_sets(tmp_path):
 
 def test_each_account_is_used_by_the_command_that_it_is_named_after():
     used = {each.command: each.pod["serviceAccountName"] for each in templates(render("eks"))}
-    assert used == {"train": "recap-train", "summarize": "recap-summarize"}
+    nights = "recap-summarize"  # watching one reads what it has written
+    assert used == {"train": "recap-train", "summarize": nights, "watch": nights}

@@ -75,13 +75,13 @@ def test_pods_hold_no_token_of_the_cluster(manifests):
 
 def test_each_command_has_an_account_and_an_id_of_its_own(manifests):
     accounts = set(of_kind(manifests, "ServiceAccount"))
-    ids = {"train": 10001, "summarize": 10002}
+    ids = {"recap-train": 10001, "recap-summarize": 10002, "recap-weekly": 10003}
     cluster_decides = "openshift-dns" in of_kind(manifests, "NetworkPolicy")
     for each in templates(manifests):
         context = each.pod["securityContext"]
         for key in ("runAsUser", "runAsGroup", "fsGroup"):
-            assert context.get(key) == (None if cluster_decides else ids[each.command])
-        assert each.pod["serviceAccountName"] == f"recap-{each.command}"
+            assert context.get(key) == (None if cluster_decides else ids[each.account])
+        assert each.pod["serviceAccountName"] == each.account
         assert each.pod["serviceAccountName"] in accounts
 
 
@@ -90,24 +90,26 @@ def test_root_is_read_only_and_work_is_the_one_writable_mount(manifests):
         assert template.container["securityContext"]["readOnlyRootFilesystem"] is True
         volumes = {volume["name"]: volume for volume in template.pod["volumes"]}
         mounts = template.container["volumeMounts"]
-        assert {mount["mountPath"] for mount in mounts if not mount.get("readOnly")} == WRITABLE
         writable = {
             mount["mountPath"]: volumes[mount["name"]]["emptyDir"]
             for mount in mounts
             if not mount.get("readOnly")
         }
-        assert writable["/dev/shm"]["medium"] == "Memory"
+        assert writable.keys() == (WRITABLE if template.has_gpu else {"/work"})
+        assert writable.get("/dev/shm", {"medium": "Memory"})["medium"] == "Memory"
         assert all(volume["sizeLimit"] for volume in writable.values())
 
 
 def test_secrets_are_named_and_never_written(manifests):
     assert not of_kind(manifests, "Secret")
     for template in templates(manifests):
-        (token,) = [
-            variable for variable in template.container["env"] if variable["name"] == "HF_TOKEN"
+        tokens = [
+            variable["valueFrom"]["secretKeyRef"]
+            for variable in template.container["env"]
+            if variable["name"] == "HF_TOKEN"
         ]
-        reference = token["valueFrom"]["secretKeyRef"]
-        assert reference == {"name": "recap-hugging-face", "key": "token", "optional": True}
+        reference = {"name": "recap-hugging-face", "key": "token", "optional": True}
+        assert tokens == ([reference] if template.has_gpu else [])
         keys = template.container["envFrom"][-1]["secretRef"]  # of a store, for each account
         assert keys == {"name": template.pod["serviceAccountName"], "optional": True}
 
@@ -152,6 +154,7 @@ def test_pods_reach_names_and_https_and_what_their_overlay_needs():
         "openshift": everywhere | {("openshift-dns", (5353,))},
         "proxy": everywhere | {("proxy", (3128,))},
         "runtime-class": everywhere,
+        "weekly": everywhere,
     }
 
 
@@ -190,7 +193,7 @@ def test_pods_of_an_identity_reach_only_its_agent():
 
 def test_every_folder_of_manifests_is_rendered_here():
     alone = {"eks", "kueue", "no-gpu", "nodes", "nodes-indexed"}
-    alone |= {"alerts", "openshift", "proxy", "runtime-class"}
+    alone |= {"alerts", "openshift", "proxy", "runtime-class", "weekly"}
     assert set(OVERLAYS) == alone | {"company"}
     within_others = {"pod", "certificates", "check"}
     assert {path.name for path in (FOLDER / "components").iterdir()} == alone | within_others

@@ -1,6 +1,7 @@
 """Claims about the command: real nights are read, a change ends with 76, and the page shows it."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from datetime import date
 
@@ -8,13 +9,13 @@ import pytest
 
 from job.cli import run
 from job.config.commands import SummarizeConfig, WatchConfig
-from job.errors import AlarmError, ExitCode, MissingError
+from job.errors import AlarmError, ExitCode, MissingError, RetryError
 from job.storage.folders import Manifest
 from job.summarization.quality import FACT
 from job.summarization.summarize import summarize
-from job.watch.nights import read_nights
+from job.watch.nights import is_there, read_nights
 from job.watch.page import page
-from job.watch.watch import judge_nights, report_or_raise
+from job.watch.watch import judge_nights, report_or_raise, wait_for_expected
 from tests.stand_in import NO_WEIGHTS, StandInEngine, stand_in
 from tests.watch.streams import Plant, Team, day
 
@@ -97,6 +98,40 @@ def test_a_change_ends_with_76_and_names_figure_and_cause(changed, capsys):
 def test_nights_until_the_change_end_with_0(changed, capsys):
     assert command_line(changed, "--set", f"until={day(55)}") == ExitCode.DONE
     assert "ALARM" not in capsys.readouterr().out
+
+
+def test_the_expected_night_is_waited_for(changed, tmp_path):
+    (tmp_path / "nights").mkdir()
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        if len(waited) == 2:
+            name = f"nights/dt={day(1)}"
+            shutil.copytree(changed / name, tmp_path / name)
+
+    config = config_of(tmp_path, expected=day(1), wait_minutes=5)
+    wait_for_expected(config, sleep)
+    assert waited == [60, 60]
+    assert judge_nights(config).nights[-1].day == day(1)
+
+
+def test_an_expected_night_that_never_comes_ends_with_75(changed, capsys):
+    missing = "--set", f"expected={day(90)}"
+    assert command_line(changed, *missing) == ExitCode.RETRY
+    assert f"expected: no night of {day(90)} is below {changed}/nights" in capsys.readouterr().err
+    assert command_line(changed, "--set", f"expected={day(89)}") == ExitCode.GATE
+
+
+def test_an_anchor_is_not_the_expected_night(changed):
+    config = config_of(changed, nights=str(changed), anchors=f"{changed}/anchors")
+    assert is_there(day(3), config.nights, config.storage, config.anchors)
+    anchors = {"nights": f"{changed}/anchors", "anchors": f"{changed}/anchors"}
+    only = config_of(changed, **anchors, expected=day(3), wait_minutes=2)
+    waited = []
+    with pytest.raises(RetryError, match="after 2 minutes"):
+        wait_for_expected(only, waited.append)
+    assert waited == [60, 60]
 
 
 def test_a_settled_change_ends_with_0(changed, capsys):
