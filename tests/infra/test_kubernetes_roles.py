@@ -89,7 +89,7 @@ def test_a_training_cannot_read_nights_or_delete_an_adapter():
     assert not training.allows("s3:PutObject", f"{BUCKET}/data/train.jsonl")
 
 
-def test_a_week_has_the_rights_of_a_training_and_reads_nights_that_it_cannot_change():
+def test_a_week_may_train_and_reads_nights_that_it_cannot_change():
     week, training = role("weekly"), role("train")
     assert training.rights() < week.rights()
     more = {
