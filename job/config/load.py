@@ -143,10 +143,16 @@ def _gate_mistakes(config: Config, metrics: Sequence[KnownMetric]) -> Iterator[M
 def resolved_yaml(config: Config) -> str:
     """Return the config as YAML with every default, and without secrets.
 
-    Loading it again gives the same config: keys of serving that are not set are left out, since
-    they are taken from the adapter.
+    Loading it again gives the same config: keys that are not set are left out where they are taken
+    from an adapter, as those of serving are, and of a training that starts from one.
     """
     plain = escape_variables(to_plain(config))
+    if isinstance(config, TrainConfig) and config.training.start_from is not None:
+        for name in ("lora", "prompt"):
+            for key in plain[name].keys() - getattr(config, name).model_fields_set:
+                del plain[name][key]
+        if "cleaning" not in config.data.model_fields_set:
+            del plain["data"]["cleaning"]
     if isinstance(config, SummarizeConfig | EvaluateConfig) and config.adapter is not None:
         for name in {*SERVING_KEYS, *READING_KEYS} - config.model_fields_set:
             del plain[name]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from job.config.gate_sections import PromotionSection
-from job.config.sections import LARGEST_SEED, Name, Section
+from job.config.sections import LARGEST_SEED, Name, Section, Uri
 
 ROWS_AT_ONCE_OF_AUTO = 4  # of training.batch_size: as many as by default
 
@@ -65,6 +65,12 @@ class SelectionSection(Section):
 class TrainingSection(Section):
     """The optimization."""
 
+    start_from: Uri | None = Field(
+        None,
+        description="Adapter to train further: a folder, s3:// prefix or Hub id, or the pointer to "
+        "the champion (a file that ends in .json), which a run resolves once. Its prompt, cleaning "
+        "and LoRA settings are taken, and its base must be model.base. null trains a new adapter.",
+    )
     epochs: float = Field(3, gt=0, le=10**6, description="Number of passes over the training rows.")
     max_steps: int | None = Field(
         None, ge=1, description="Maximum number of optimizer steps. null trains for all epochs."

@@ -10,8 +10,9 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from job.config.training_sections import LoraSection
 from job.errors import DamagedError
 from job.model.files import ADAPTER_CONFIG
 from job.model.headers import tensor_shapes
@@ -55,6 +56,30 @@ def check_adapter_config(content: bytes, uri: str) -> int:
             raise _damaged(uri, f"{ADAPTER_CONFIG} has {key}: {_short(value)}")
     rank: int = config["r"]
     return rank
+
+
+def lora_section_of(content: bytes, uri: str) -> LoraSection:
+    """Return the section `lora` of a config that makes an adapter as this adapter_config.json.
+
+    Raise DamagedError for one that no config of recap makes.
+    """
+    check_adapter_config(content, uri)
+    config = json.loads(content)
+    for key in ("target_parameters", "exclude_modules"):
+        if config.get(key):
+            raise _damaged(uri, f"{ADAPTER_CONFIG} has {key}: {_short(config[key])}")
+    is_dora, is_rslora = bool(config.get("use_dora")), bool(config.get("use_rslora"))
+    alpha = config["lora_alpha"]
+    if (is_dora and is_rslora) or alpha != int(alpha) or alpha < 1:
+        raise _damaged(uri, f"{ADAPTER_CONFIG} has settings that no config of recap can name")
+    variant: Literal["lora", "rslora", "dora"] = "rslora" if is_rslora else "lora"
+    return LoraSection(
+        r=config["r"],
+        alpha=int(alpha),
+        variant="dora" if is_dora else variant,
+        dropout=config.get("lora_dropout") or 0.0,
+        target_modules=sorted(config["target_modules"]),
+    )
 
 
 def _shapes(folder: Path, uri: str) -> Mapping[str, list[int]]:

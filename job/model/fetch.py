@@ -11,7 +11,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from job.config.sections import AdapterModelSection, StorageSection
+from job.config.sections import AdapterModelSection, ModelSection, StorageSection
 from job.errors import ConfigError, DamagedError, DataError, MissingError
 from job.identity import changed_names, json_digest, sha256_of
 from job.model.adapter_files import check_adapter_files
@@ -54,6 +54,8 @@ BASE_KEY = "base"  # of an adapter manifest's extra
 SUBFOLDERS = ["*/*"]  # of a repository on the Hub: nothing there is loaded
 CODE = "*.py"
 SMALL_ON_HUB = (*SMALL_FILES, INDEX)
+
+AnyModelSection = ModelSection | AdapterModelSection
 
 
 @dataclass(frozen=True)
@@ -310,7 +312,7 @@ def fetch_adapter(adapter: Adapter, cache: Path) -> Path:
 
 def fetch_base_of(
     adapter: Adapter,
-    section: AdapterModelSection,
+    section: AnyModelSection,
     storage: StorageSection,
     cache: Path,
 ) -> Base:
@@ -329,7 +331,7 @@ def fetch_base_of(
     return base
 
 
-def name_base_of(adapter: Adapter, section: AdapterModelSection) -> tuple[str, str | None]:
+def name_base_of(adapter: Adapter, section: AnyModelSection) -> tuple[str, str | None]:
     """Return name and revision of the base to load for an adapter.
 
     Raise ConfigError for a revision other than the recorded one.
@@ -345,14 +347,14 @@ def name_base_of(adapter: Adapter, section: AdapterModelSection) -> tuple[str, s
     return uri, revision
 
 
-def check_small_files(adapter: Adapter, section: AdapterModelSection, folder: Path) -> None:
+def check_small_files(adapter: Adapter, section: AnyModelSection, folder: Path) -> None:
     """Raise ConfigError if the small files of a base are not those which the adapter records."""
     recorded = adapter.base
     base = Base(recorded["uri"], recorded.get("revision"), recorded.get("digest", ""), folder)
     _check_same_base(adapter, section, _with_small_digests(base))
 
 
-def _check_same_base(adapter: Adapter, section: AdapterModelSection, base: Base) -> None:
+def _check_same_base(adapter: Adapter, section: AnyModelSection, base: Base) -> None:
     """Raise ConfigError if `base` is not the one that the adapter records.
 
     An older adapter records the digest of the weights only.

@@ -227,7 +227,28 @@ def attach_adapter(model: Model, folder: Path, dtype: Any = None) -> Model:
 
     The adapter computes in `dtype`: that of the base, as in training's autocast and in vLLM.
     Without one it stays in float32, as peft loads it, to be merged. Raise DamagedError if it does
-    not fit the base: peft only warns of tensors that are missing.
+    not fit the base.
+    """
+    adapted = _attach(model, folder, is_trainable=False).eval()
+    if dtype is not None:
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.to(dtype)
+    return adapted
+
+
+def attach_to_train(model: Model, folder: Path) -> Model:
+    """Put the adapter in `folder` on a base, and return both as one model that trains the adapter.
+
+    Its weights are in float32. Raise DamagedError if it does not fit the base.
+    """
+    return _attach(model, folder, is_trainable=True)
+
+
+def _attach(model: Model, folder: Path, is_trainable: bool) -> Model:
+    """Return the base with the adapter. Raise DamagedError if tensors are missing or do not fit.
+
+    peft only warns of tensors that are missing.
     """
     import_bitsandbytes()
     from peft import PeftModel
@@ -237,19 +258,13 @@ def attach_adapter(model: Model, folder: Path, dtype: Any = None) -> Model:
             warnings.filterwarnings("error", message="Found missing adapter keys")
             # peft finds out by itself which way round the weights of a GPT-2 are.
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
-            adapted = PeftModel.from_pretrained(
-                model, str(folder), torch_device=str(model.device)
-            ).eval()
+            return PeftModel.from_pretrained(
+                model, str(folder), is_trainable=is_trainable, torch_device=str(model.device)
+            )
     except (UserWarning, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
         if is_out_of_memory(error):
             raise
         raise DamagedError(f"{folder}: the adapter does not fit its base: {error}") from error
-
-    if dtype is not None:
-        for name, parameter in adapted.named_parameters():
-            if "lora_" in name:
-                parameter.data = parameter.data.to(dtype)
-    return adapted
 
 
 def compute_dtype(name: str) -> Any:

@@ -116,7 +116,9 @@ def training_checks(
     )
     asked, prompt = check_value(
         "prompt",
-        lambda: _describe_trained_prompt(config.prompt, small, embeddings, cleaning, begun),
+        lambda: _describe_trained_prompt(
+            config.prompt, small, embeddings, cleaning, begun, config.training.start_from is not None
+        ),
         "model.base",
     )
     # The training asks its tokenizer first, and its weights once it loads them.
@@ -360,12 +362,15 @@ def _describe_trained_prompt(
     embeddings: int,
     cleaning: Iterable[CleaningStep],
     begun: Prompt | None,
+    is_of_start: bool,
 ) -> Found[Prompt]:
     """Return the prompt of a training; its text is the style and what is around a conversation."""
     ends = recorded_end_ids(small.folder)
     prompt = begun or make_prompt(section, small.tokenizer, cleaning, ends)
     check_vocabulary(small.tokenizer, prompt, embeddings)
-    since = ", as the run began with it" if begun else ""
+    since = ""
+    if begun:
+        since = ", that of training.start_from" if is_of_start else ", as the run began with it"
     return Found(f"style {section.style}{since}: {_shown(prompt)}", prompt)
 
 

@@ -15,6 +15,7 @@ from job.storage.store import Store
 from job.training import checkpoints, journal
 from job.training.examples import Examples, files_now
 from job.training.run_prompt import read_run_prompt
+from job.training.start import StartPin, recorded_pin
 
 ATTEMPTS_SHOWN = 5
 
@@ -38,18 +39,24 @@ class Standing:
 
 
 def find_standing(
-    config: TrainConfig, examples: Examples, fresh: bool, small: SmallFiles
+    config: TrainConfig,
+    examples: Examples,
+    fresh: bool,
+    small: SmallFiles,
+    pin: StartPin | None = None,
 ) -> Standing:
     """Read the journal of the run, and the prompt that it began with.
 
-    If `fresh`, and the folder belongs to another config, data, versions or files of the base, read
+    `pin` is the adapter that a new run would start from; one that has begun records its own. If
+    `fresh`, and the folder belongs to another config, data, versions or files of the base, read
     that of the run beside it. Raise OutputError if the folder belongs to another run and `fresh` is
     False; DamagedError or MissingError if the run cannot go on with its prompt.
     """
-    wanted = journal.fingerprint(config, examples.digests())
-    run = _fresh_run(config, wanted, small) if fresh else config.run
-    store = _store(config, run)
+    digests = examples.digests()
+    run = _fresh_run(config, digests, small, pin) if fresh else config.run
+    store = run_store(config, run)
     found = journal.read_journal(store)
+    wanted = _fingerprint(config, digests, found, pin)
     if found is not None:
         _check_same(found, store, wanted, config, small)
     journal.check_same_adapter(store, wanted)
@@ -66,11 +73,16 @@ def find_standing(
     return Standing(run, state, done, story, prompt, gate=gate)
 
 
-def _fresh_run(config: TrainConfig, wanted: dict[str, Any], small: SmallFiles) -> str:
+def _fresh_run(
+    config: TrainConfig, digests: dict[str, str], small: SmallFiles, pin: StartPin | None
+) -> str:
     """Return the first name of the run and of those beside it whose folder is no other run's."""
-    for run in (config.run, journal.fresh_name(config.run, wanted)):
-        store = _store(config, run)
+    # By the name of a pointer, not by the champion of now: the run that began is found again.
+    named = journal.fingerprint(config, digests, config.training.start_from)
+    for run in (config.run, journal.fresh_name(config.run, named)):
+        store = run_store(config, run)
         found = journal.read_journal(store)
+        wanted = _fingerprint(config, digests, found, pin)
         try:
             journal.check_same_adapter(store, wanted)
             if found is not None:
@@ -80,7 +92,18 @@ def _fresh_run(config: TrainConfig, wanted: dict[str, Any], small: SmallFiles) -
         return run
     # The run beside it began with other files of the base, which are no part of its fingerprint.
     base = small_identity(config.model.base, small.folder)
-    return journal.fresh_name(config.run, wanted | {"base": base})
+    return journal.fresh_name(config.run, named | {"base": base})
+
+
+def _fingerprint(
+    config: TrainConfig,
+    digests: dict[str, str],
+    found: journal.Journal | None,
+    pin: StartPin | None,
+) -> dict[str, Any]:
+    """Return the fingerprint of the run in a folder, with the adapter that it began with."""
+    start = recorded_pin(config, found) or pin
+    return journal.fingerprint(config, digests, start.digest if start else None)
 
 
 def _check_same(
@@ -132,15 +155,16 @@ def find_finished_standing(config: TrainConfig) -> Standing | None:
 
 def _finished_journal(config: TrainConfig) -> journal.Journal | None:
     """Return the journal if a run of this config finished with data from the same URIs."""
-    store = _store(config, config.run)
+    store = run_store(config, config.run)
     found = journal.read_journal(store)
     if found is None or not journal.names_same_data(found, config):
         return None
-    wanted = journal.fingerprint(config, found.fingerprint["data_digests"])
+    wanted = _fingerprint(config, found.fingerprint["data_digests"], found, None)
     if differences(found.fingerprint, wanted):
         return None
     return found if journal.is_done(found, store, config) else None
 
 
-def _store(config: TrainConfig, run: str) -> Store:
+def run_store(config: TrainConfig, run: str) -> Store:
+    """Return the store of a run's folder."""
     return open_store(f"{config.output.rstrip('/')}/{run}", config.storage)

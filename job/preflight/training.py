@@ -33,6 +33,7 @@ from job.preflight.standing import (
     find_standing,
     find_standing_without_data,
 )
+from job.preflight.start import start_check
 from job.preflight.steps import describe_steps, rows_at_most
 from job.prompt.template import Prompt
 from job.storage.scratch import cache_path
@@ -73,17 +74,19 @@ def plan_training(
 def _plan_unfinished(
     config: TrainConfig, small: SmallFiles, fresh: bool, brief: bool, devices: Devices, gpus: int
 ) -> Plan:
-    here = with_processes(config, gpus)
     nodes, cluster = check_value("nodes", _find_nodes)
+    starting, started = start_check(config, config.run, small, brief)
+    if started:
+        config = started.config
+    pin = started.pin if started else None
     data, examples = check_value("data", lambda: _read_data(config), "data")
-    validation = None
-    if examples:
-        validation = _validation(config, examples)
+    validation = _validation(config, examples) if examples else None
+    if examples and started:
         run, standing = check_value(
-            "run", lambda: _found(find_standing(config, examples, fresh, small)), "output"
+            "run", lambda: _found(find_standing(config, examples, fresh, small, pin)), "output"
         )
         checks = [data, *contents_checks(config, examples), *_scores(config, examples), run]
-    elif isinstance(data.error, DataError | ConfigError):
+    elif started and isinstance(data.error, DataError | ConfigError):
         # The data is wrong, so the run cannot have finished with it.
         checks = [data]
         standing = None
@@ -91,13 +94,21 @@ def _plan_unfinished(
         run, standing = check_value(
             "run", lambda: _found(find_standing_without_data(config)), "output"
         )
-        checks = [data, run]
+        of_contents = contents_checks(config, examples) if examples else []
+        checks = [data, *of_contents, run]
 
     standing = standing or Standing(config.run, "")
     nodes_there = cluster.nodes if cluster else 1
+    if started and standing.run != config.run:
+        # The run beside it may have begun with another adapter.
+        starting, started = start_check(config, standing.run, small, brief)
+        config = started.config if started else config
+    here = with_processes(config, gpus)
     if not standing.done:
-        begun = standing.prompt
-        checks += _model(here, small, examples, brief, begun, nodes_there, devices)
+        checks += starting
+        begun = standing.prompt or (started.prompt if started else None)
+        read = examples if started else None
+        checks += _model(here, small, read, brief or not started, begun, nodes_there, devices)
         checks.append(
             check("output", lambda: probe_output(config.output, config.storage), "output")
         )

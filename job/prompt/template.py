@@ -21,6 +21,9 @@ from job.model.chat import closing_tokens, render_chat
 from job.model.control_tokens import begin_tokens
 
 FILE = "prompt.json"
+# Around the instruction of the style of this name.
+INSTRUCTION = "### Instruction: "
+INPUT = "\n\n### Input:\n"
 
 REMEDY = (
     "this is no adapter that recap trained; give the config a prompt section and model.base, or "
@@ -73,7 +76,7 @@ def make_prompt(
         )
     if section.style == "instruction":
         return Prompt(
-            before=f"### Instruction: {section.system}\n\n### Input:\n",
+            before=f"{INSTRUCTION}{section.system}{INPUT}",
             after="\n\n### Response:\n",
             control_tokens=False,
             labels=dict(section.labels),
@@ -90,6 +93,14 @@ def make_prompt(
         begin=(),
         end=tuple(closing_tokens(chat.closing, tokenizer, ends)),
     )
+
+
+def instruction_of(prompt: Prompt) -> str | None:
+    """Return the instruction in a prompt of that style; None of one by a chat template."""
+    before = prompt.before
+    if prompt.control_tokens or not (before.startswith(INSTRUCTION) and before.endswith(INPUT)):
+        return None
+    return before.removeprefix(INSTRUCTION).removesuffix(INPUT)
 
 
 def prompt_digest(prompt: Prompt) -> str:

@@ -16,6 +16,7 @@ from job.training import journal
 from job.training.prepare import Run
 from job.training.ranks import is_first
 from job.training.run_prompt import FACT, write_run_prompt
+from job.training.start import FACT as START
 
 MAX_CRASHES = 2  # in the same work; one may be the machine's fault
 # Facts of an attempt that hold for the next ones if all they do is to publish.
@@ -157,6 +158,7 @@ def _begin(attempt: CurrentAttempt, started: str) -> journal.Journal:
         "files": run.data.examples.files,
         "base": run.base.identity(),
         FACT: prompt_digest(run.data.prompt),
+        START: run.start.pin.facts() if run.start else None,
         # The same mappings that the attempt fills: each later write has what they have by then.
         "timings": attempt.timings,
         "best": attempt.best,

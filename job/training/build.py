@@ -16,15 +16,18 @@ from job.config.training_sections import TrainingSection
 from job.model import Model
 from job.model.adapter import lora_config
 from job.model.families import keep_adapter_in_float32, prepare_for_training
-from job.model.load import compute_dtype, load_base
+from job.model.fetch import fetch_adapter
+from job.model.load import attach_to_train, compute_dtype, load_base
 from job.model.modules import name_body
+from job.storage.scratch import cache_folder
 from job.telemetry import event
 from job.training.causes import BUILDING, Phase, explaining
 from job.training.compiled import compile_layers
 from job.training.intervals import interval, steps_per_epoch
 from job.training.prepare import Run
+from job.training.ranks import first_then_others
 from job.training.rows import Splits
-from job.training.sharding import load_to_shard, prepare_sharding
+from job.training.sharding import load_to_shard, prepare_sharding, put_back, trained_weights
 from job.training.trainer import RecapTrainer
 
 PAGED = "paged_adamw_32bit"
@@ -39,7 +42,7 @@ MAX_KEPT_BYTES_OF_OLD_GLIBC = 32 << 20
 
 
 def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTrainer:
-    """Load the base and return a trainer of a new adapter on it.
+    """Load the base and return a trainer of an adapter on it: of a new one, or of the run's start.
 
     `wait_for_uploads` returns once every checkpoint is in storage and deleted here; the trainer
     calls it if the disk has no room for the next.
@@ -53,12 +56,8 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
         add_in_one_order()
 
     with explaining(_loading(run)):
-        if is_sharded:
-            model = load_to_shard(run.base, config.model, run.work)
-        else:
-            model = load_base(run.base, config.model)
-    prepare_for_training(model)
-    name_body(model)
+        model = load_model(run)
+    starting = trained_weights(model) if run.start else {}
     # transformers creates the folder on the first machine only, when it saves.
     folder = run.work / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +79,7 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
             train_dataset=run.data.rows.train.dataset,
             eval_dataset=run.data.rows.validation.dataset,
             processing_class=run.tokenizer,
-            peft_config=lora_config(config.lora, model, run.base.revision),
+            peft_config=None if run.start else lora_config(config.lora, model, run.base.revision),
         )
     # Only now is the number of rows known: TRL has packed them.
     set_intervals(trainer.args, section, len(trainer.train_dataset))
@@ -90,9 +89,31 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
         trainer.args.optim = FUSED
         event("paging would move nothing to the host: the optimizer is " + FUSED)
     keep_adapter_in_float32(trainer.model)
+    if starting:  # TRL has rounded them to bfloat16
+        put_back(trainer.model, starting)
     if section.compile:
         compile_layers(trainer.model)
     return trainer
+
+
+def load_model(run: Run) -> Model:
+    """Collective: load the base to train on, with the adapter that the run starts from, if any.
+
+    Its weights are in float32 and trainable. Raise ConfigError or DataError if the base cannot be
+    loaded, DamagedError if the adapter does not fit it.
+    """
+    config = run.config
+    if config.training.distribution == "fsdp":
+        model = load_to_shard(run.base, config.model, run.work)
+    else:
+        model = load_base(run.base, config.model)
+    prepare_for_training(model)
+    name_body(model)
+    if run.start is None:
+        return model
+    start = run.start.adapter
+    folder = first_then_others(lambda: fetch_adapter(start, cache_folder()))
+    return attach_to_train(model, folder)
 
 
 def _loading(run: Run) -> Phase:

@@ -32,6 +32,7 @@ def gather_facts(
         find_license(run),
         reload.sentence() if reload else None,
         verdict_of(scores, run.config),
+        start=run.start.name() if run.start else None,
     )
 
 

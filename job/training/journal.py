@@ -44,6 +44,7 @@ WITHOUT_EFFECT = {
         "sample_summaries",
         "evaluation_share",  # it skips no evaluation that decides
         "processes",  # a checkpoint's identity has the real number of processes
+        "start_from",  # an address; the fingerprint has the digest of the adapter
     },
     # The addresses of the data; the fingerprint has digests of its content.
     "data": {"train", "validation", "include", "exclude"},
@@ -92,11 +93,14 @@ class Journal:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def fingerprint(config: TrainConfig, data_digests: dict[str, str]) -> dict[str, Any]:
+def fingerprint(
+    config: TrainConfig, data_digests: dict[str, str], start: str | None = None
+) -> dict[str, Any]:
     """Return all that the adapter depends on, as JSON.
 
     Runs with the same fingerprint may resume each other. Versions are part of it: other code may
-    draw or round differently, and then nobody could say what was trained.
+    draw or round differently, and then nobody could say what was trained. `start` is the digest of
+    the adapter that the training starts from, which stands for all that is taken from it.
     """
     ignored = dict(WITHOUT_EFFECT)
     training = config.training
@@ -118,6 +122,9 @@ def fingerprint(config: TrainConfig, data_digests: dict[str, str]) -> dict[str, 
         for key, value in plain[section].items():
             if key not in ignored_keys:
                 parts[section][key] = value
+    if start is not None:
+        del parts["lora"], parts["prompt"], parts["data"]["cleaning"]
+        parts["start"] = start
     return parts | {"data_digests": data_digests, "versions": versions()}
 
 

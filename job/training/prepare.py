@@ -14,7 +14,13 @@ from job.evaluation.metrics.named_models import fetch_models
 from job.identity import json_digest
 from job.model import Tokenizer
 from job.model.control_tokens import recorded_end_ids
-from job.model.fetch import Base, fetch_base, fetch_small_files, open_remote_base
+from job.model.fetch import (
+    Base,
+    fetch_base,
+    fetch_base_of,
+    fetch_small_files,
+    open_remote_base,
+)
 from job.model.load import context_tokens, load_tokenizer
 from job.model.thoughts import warn_of_thoughts
 from job.prompt.encode import Encoder
@@ -32,6 +38,7 @@ from job.training.predictions import Predictions, find_predictions
 from job.training.ranks import first_then_others, from_first, is_first, once_per_machine
 from job.training.rows import RowSettings, Splits, row_tokens
 from job.training.run_prompt import read_run_prompt
+from job.training.start import Start, open_start, pin_start, take_from_start
 from job.training.stored_examples import read_examples_once
 from job.training.stored_rows import check_splits, encode_once, rows_identity
 
@@ -58,10 +65,12 @@ class Run:
     tokenizer: Tokenizer
     data: Data
     processes: int
+    start: Start | None = None  # the adapter that the training starts from
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what config, data and versions contribute to the adapter, as JSON."""
-        return journal.fingerprint(self.config, self.data.examples.digests())
+        start = self.start.pin.digest if self.start else None
+        return journal.fingerprint(self.config, self.data.examples.digests(), start)
 
     def identity(self) -> dict[str, Any]:
         """Return all that the adapter depends on, as JSON. Every checkpoint carries it."""
@@ -85,6 +94,7 @@ class Run:
 def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     """Collective: fetch the base, read and encode the data, and return the run.
 
+    Its config has what is taken from the adapter that the training starts from, if there is one.
     Raises ConfigError, DataError or a storage error for whatever can be known before training.
     """
     processes = PartialState().num_processes
@@ -92,13 +102,11 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     if config.training.compile:
         check_compiler(has_gpu=torch.cuda.is_available())
 
+    start = _find_start(config, store)
+    config = take_from_start(config, start)
     examined = _examine_before_fetching(config, work)
     model = config.model
-    base = first_then_others(
-        lambda: fetch_base(
-            model.base, model.revision, config.storage, cache_folder(), model.trust_remote_code
-        )
-    )
+    base = first_then_others(lambda: _fetch_base(config, start))
     context = context_tokens(base.path)
     examined = examined or examine_base(base.path, config)
     event(examined.adapter_text())
@@ -116,9 +124,12 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
 
     # From storage, if the run has begun: rendered again, the chat template may write another date.
     ends = recorded_end_ids(base.path)
+    own = start.prompt if start else None
     prompt = from_first(
         lambda: (
-            read_run_prompt(store) or make_prompt(config.prompt, tokenizer, examples.cleaning, ends)
+            read_run_prompt(store)
+            or own
+            or make_prompt(config.prompt, tokenizer, examples.cleaning, ends)
         )
     )
     check_vocabulary(tokenizer, prompt, examined.base.embeddings)
@@ -133,7 +144,29 @@ def prepare(config: TrainConfig, work: Path, store: Store) -> Run:
     event("rows", train=rows.train.counts(), validation=rows.validation.counts())
     predictions = find_predictions(config, identity, processes) if is_first() else {}
     data = Data(examples, prompt, rows, predictions)
-    return Run(config, store, work, base, examined, tokenizer, data, processes)
+    return Run(config, store, work, base, examined, tokenizer, data, processes, start)
+
+
+def _find_start(config: TrainConfig, store: Store) -> Start | None:
+    """Collective: return the adapter to start from, the same on every rank.
+
+    It is the one that the run began with, or else what the config names now.
+    """
+    pin = from_first(lambda: pin_start(config, journal.read_journal(store)))
+    if pin is None:
+        return None
+    event("starts from an adapter", adapter=pin.sentence())
+    return open_start(config, pin)
+
+
+def _fetch_base(config: TrainConfig, start: Start | None) -> Base:
+    """Bring the base to disk. Raise ConfigError if it is not that of the adapter to start from."""
+    model = config.model
+    if start is not None:
+        return fetch_base_of(start.adapter, model, config.storage, cache_folder())
+    return fetch_base(
+        model.base, model.revision, config.storage, cache_folder(), model.trust_remote_code
+    )
 
 
 def _examine_before_fetching(config: TrainConfig, work: Path) -> Examined | None:

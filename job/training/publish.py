@@ -42,6 +42,7 @@ from job.training.prepare import Run
 from job.training.ranks import is_first
 from job.training.scoring import adapter_folder, serving_wish
 from job.training.sharding import trained_weights
+from job.training.start import FACT as START
 from job.training.tensorboard import publish_results, sync_tensorboard
 from job.training.trainer import RecapTrainer
 
@@ -80,6 +81,8 @@ def publish(
         "run": run.config.run,
         "fingerprint": run.identity()["fingerprint"],
     }
+    if run.start:
+        facts[START] = run.start.pin.facts()
     if reload is not None:
         facts[RELOAD] = reload.facts()
     with progress("publishing the adapter", _size(adapter), "B") as bar:
@@ -188,9 +191,12 @@ def _plan_and_data(attempt: CurrentAttempt, history: History) -> dict[str, Any]:
     steps = planned_steps(alone, rows, nodes=1)
     measured = Measured(attempt.step, history, attempt.timings, device_name())
     lines = batchings_lines(batchings, chosen)
+    sections = data_sections(run.config, run.data.examples, run.data.rows, lines)
+    if run.start:
+        sections.insert(0, ("Started from", [run.start.pin.sentence()]))
     return {
         "plan": comparison(steps, sum(lengths), run.data.predictions, measured),
-        "data": data_sections(run.config, run.data.examples, run.data.rows, lines),
+        "data": sections,
     }
 
 

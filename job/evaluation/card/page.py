@@ -190,7 +190,11 @@ def _recipe(facts: CardFacts) -> list[str]:
     shown = {name: to_plain(section) for name, section in sections.items()}
     # The card has both above, as they were resolved.
     del shown["model"]["base"], shown["model"]["revision"]
+    if facts.start:
+        del shown["prompt"]  # it is that of the other adapter, and below
     sentences = [f"The base's weights have the digest `{facts.base.get('digest')}`."]
+    if facts.start:
+        sentences.append(f"Training started from the {text_of(facts.start)}.")
     if facts.weights:
         sentences.append(f"In memory, {facts.weights.sentence()}.")
     if facts.reload:
