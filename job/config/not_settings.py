@@ -98,8 +98,7 @@ _NAMES_BY_ANSWER = {
         use_wandb wandb_entity wandb_log_model wandb_mode wandb_name wandb_project
         wandb_run_id wandb_watch""",
     "the loss is always plotted, in the report; remove it": "plot_loss",
-    "training starts from the base; remove it": """
-        adapter_folder adapter_name_or_path create_new_adapter lora_model_dir""",
+    "without training.start_from, the adapter is new; remove it": "create_new_adapter",
     "not offered: give a smaller file, or training.max_steps": """
         max_eval_batches max_samples max_train_samples""",
     "the kind of model is in the base's own config.json; remove it": """

@@ -11,7 +11,8 @@ from job.config.renamed_values import MEANT, VALUES
 
 # Foreign name → path here. Only paths that the config at hand has are suggested.
 CALLED: dict[str, tuple[str, ...]] = {
-    "adapter_name_or_path": ("adapter",),
+    "adapter_folder": ("training.start_from",),
+    "adapter_name_or_path": ("adapter", "training.start_from"),
     "adapter_path": ("adapter",),
     "answer_column": ("data.columns",),
     "assistant_tag": ("data.roles",),
@@ -88,6 +89,7 @@ CALLED: dict[str, tuple[str, ...]] = {
     "logging_steps": ("training.log_every_steps",),
     "lora_alpha": ("lora.alpha",),
     "lora_dropout": ("lora.dropout",),
+    "lora_model_dir": ("training.start_from",),
     "lora_r": ("lora.r",),
     "lora_rank": ("lora.r",),
     "lora_target": ("lora.target_modules",),

@@ -65,15 +65,15 @@ class SelectionSection(Section):
 class TrainingSection(Section):
     """The optimization."""
 
+    epochs: float = Field(3, gt=0, le=10**6, description="Number of passes over the training rows.")
+    max_steps: int | None = Field(
+        None, ge=1, description="Maximum number of optimizer steps. null trains for all epochs."
+    )
     start_from: Uri | None = Field(
         None,
         description="Adapter to train further: a folder, s3:// prefix or Hub id, or the pointer to "
         "the champion (a file that ends in .json), which a run resolves once. Its prompt, cleaning "
         "and LoRA settings are taken, and its base must be model.base. null trains a new adapter.",
-    )
-    epochs: float = Field(3, gt=0, le=10**6, description="Number of passes over the training rows.")
-    max_steps: int | None = Field(
-        None, ge=1, description="Maximum number of optimizer steps. null trains for all epochs."
     )
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Peak learning rate.")
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=10**6)] = Field(

@@ -114,10 +114,11 @@ def training_checks(
     serving, _ = check_value(
         "serving", lambda: describe_serving_of_training(config, parameters, small.folder), "serve"
     )
+    has_start = config.training.start_from is not None
     asked, prompt = check_value(
         "prompt",
         lambda: _describe_trained_prompt(
-            config.prompt, small, embeddings, cleaning, begun, config.training.start_from is not None
+            config.prompt, small, embeddings, cleaning, begun, has_start
         ),
         "model.base",
     )

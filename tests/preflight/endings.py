@@ -54,6 +54,7 @@ ASKED_BY_PLANS = """
     training/compiled.find_layers
     training/examine._check_mergeable
     training/run_prompt.read_run_prompt
+    training/start.take_from_start
 """
 
 # Of these, what the plan of each command does not ask by calls of its own, since its job does not
@@ -76,6 +77,7 @@ _OF_TRAININGS = """
     training/compiled.find_layers
     training/examine._check_mergeable
     training/run_prompt.read_run_prompt
+    training/start.take_from_start
 """
 _OF_NIGHTS = """
     summarization/inputs.check_enough
@@ -97,10 +99,7 @@ _OF_SCORES = """
     model/champion.check_nameable
 """
 NOT_ASKED_BY = {
-    "preflight/training.plan_training": _BY_NO_PLAN
-    + _OF_NIGHTS
-    + _OF_ADAPTERS
-    + _OF_INSISTED_ENGINES,
+    "preflight/training.plan_training": _BY_NO_PLAN + _OF_NIGHTS + _OF_INSISTED_ENGINES,
     "preflight/summarizing.plan_summarizing": _BY_NO_PLAN + _OF_TRAININGS + _OF_SCORES,
     "preflight/evaluating.plan_evaluation": _BY_NO_PLAN + _OF_TRAININGS + _OF_NIGHTS,
 }
