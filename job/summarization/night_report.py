@@ -1,4 +1,4 @@
-"""The page about a night, for people: counts, rejects, lengths, cost, and random summaries.
+"""The page about a night, for people: counts, rejects, quality, cost, and random summaries.
 
 It is one file beside the manifest, which needs no network. It has texts of conversations, redacted
 where the night is.
@@ -38,6 +38,13 @@ from job.storage.atomic import write_file
 from job.summarization.chunks import Chunks
 from job.summarization.night import Night
 from job.summarization.nights_before import ComparedNight, read_nights_before
+from job.summarization.quality import FACT as QUALITY
+from job.summarization.quality_table import (
+    figures_table,
+    language_pairs,
+    meanings,
+    sample_sentence,
+)
 from job.summarization.records import Counts, Position
 from job.summarization.sample import NightSample, SampledSummary
 
@@ -95,6 +102,10 @@ def write_night_report(path: Path, page: NightPage) -> None:
         lengths=histograms("lengths", "Characters of the summaries", lengths, "characters"),
         nights=_nights_plot(nights),
         before=_nights_table(nights),
+        quality=figures_table(page.facts[QUALITY]),
+        quality_note=sample_sentence(page.facts[QUALITY]),
+        languages=language_pairs(page.facts[QUALITY]),
+        meanings=meanings(page.facts[QUALITY]),
         speed=_speed(page),
         gallery=_gallery(page),
         is_redacted=night.config.redaction is not None,

@@ -7,6 +7,7 @@ same in any order. `recap watch` compares the blocks of nights.
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -14,6 +15,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
+from job.conversations.language import language_of
 from job.conversations.record import Conversation, Reject
 from job.evaluation.metrics import copying, invented
 from job.evaluation.metrics.form import is_empty, is_repeating
@@ -30,10 +32,11 @@ MAX_SAMPLED = 200  # records of a night, on average; each takes some 2 ms of a c
 MAX_CHARACTERS = 50_000  # of a conversation with which its summary is compared
 SCALE = 1000  # figures are counted in thousandths
 ID_BITS = 64  # of an id's digest, which choose the sample
+LANGUAGE = "language"  # key of a record's language beside its figures
 
 
 class Figure(NamedTuple):
-    """A figure of a night: its key, its name for people, and what it describes.
+    """A figure of a night: its key, its name for people, what it describes, and how it counts.
 
     A figure of the input does not depend on the model. `is_share` figures are from 0 to 1.
     """
@@ -41,23 +44,90 @@ class Figure(NamedTuple):
     name: str
     title: str
     of: Literal["input", "output"]
+    about: str
     is_share: bool = False
 
 
+OTHER_LANGUAGE = "other_language"  # `recap watch` counts it of the languages of nights
 FIGURES = (
-    Figure("characters", "Characters of a summary", "output"),
-    Figure("empty", "Summaries without a letter or a digit", "output", True),
-    Figure("cut", "Summaries that reached max_new_tokens", "output", True),
-    Figure("repeating", "Summaries that repeat themselves", "output", True),
-    Figure("copied", "Words copied in runs of 8 or more", "output", True),
-    Figure("invented_numbers", "Summaries with an invented number", "output", True),
-    Figure("invented_names", "Summaries with an invented name", "output", True),
-    Figure("rejected", "Rejected records", "output", True),
-    Figure("turns", "Turns of a conversation", "input"),
-    Figure("conversation_words", "Words of a conversation", "input"),
-    Figure("characters_per_token", "Characters per token of a conversation", "input"),
-    Figure("other_scripts", "Characters outside ASCII", "input", True),
-    Figure("redactions", "Values redacted in a conversation", "input"),
+    Figure("characters", "Characters of a summary", "output", "All summaries count."),
+    Figure(
+        "empty",
+        "Summaries without a letter or a digit",
+        "output",
+        "Empty answers, which are rejects, count too.",
+        is_share=True,
+    ),
+    Figure(
+        "cut",
+        "Summaries that reached max_new_tokens",
+        "output",
+        "All summaries count.",
+        is_share=True,
+    ),
+    Figure(
+        "repeating",
+        "Summaries that repeat themselves",
+        "output",
+        "They say the same three times.",
+        is_share=True,
+    ),
+    Figure(
+        "copied",
+        "Words copied in runs of 8 or more",
+        "output",
+        "The share of a summary's words, the mean over summaries.",
+        is_share=True,
+    ),
+    Figure(
+        "invented_numbers",
+        "Summaries with an invented number",
+        "output",
+        "The conversation does not have it, in digits or words.",
+        is_share=True,
+    ),
+    Figure(
+        "invented_names",
+        "Summaries with an invented name",
+        "output",
+        "The conversation does not have it. Languages that capitalize every noun do not count.",
+        is_share=True,
+    ),
+    Figure(
+        "rejected",
+        "Rejected records",
+        "output",
+        "Of all records that were not skipped.",
+        is_share=True,
+    ),
+    Figure("turns", "Turns of a conversation", "input", "After cleaning."),
+    Figure(
+        "conversation_words",
+        "Words of a conversation",
+        "input",
+        "Between spaces; signs in scripts without spaces.",
+    ),
+    Figure(
+        "characters_per_token",
+        "Characters per token of a conversation",
+        "input",
+        "Low where the base's tokenizer does not know the language. The instruction counts.",
+    ),
+    Figure(
+        "other_scripts",
+        "Characters outside ASCII",
+        "input",
+        "The share of a conversation, the mean over conversations.",
+        is_share=True,
+    ),
+    Figure(
+        OTHER_LANGUAGE,
+        "Conversations in another language",
+        "input",
+        "Another one than most conversations of the first watched night are in.",
+        is_share=True,
+    ),
+    Figure("redactions", "Values redacted in a conversation", "input", "0 without redaction."),
 )
 
 
@@ -87,24 +157,29 @@ def size_of(conversation: Conversation) -> int:
 
 
 def measure(conversation: Conversation, prompts: Prompts, result: Result) -> bytes:
-    """Return the figures of one record as JSON, in thousandths; empty bytes if it has none.
+    """Return language and figures of one record as JSON, in thousandths; or empty bytes.
 
     `conversation` is as the model read it. An error in measuring is a warning: no summary may be
     lost by it.
     """
     try:
         figures = _of_input(conversation, prompts, result) | _of_output(conversation, result)
+        language = language_of(_text_of(conversation))
     except Exception as error:  # of a text that nobody has foreseen
         warn_once("a record is left out of the quality figures", why=type(error).__name__)
         return b""
     scaled = {name: round(value * SCALE) for name, value in figures.items() if value is not None}
-    return json.dumps(scaled, separators=(",", ":")).encode()
+    return json.dumps(scaled | {LANGUAGE: language}, separators=(",", ":")).encode()
+
+
+def _text_of(conversation: Conversation) -> str:
+    return "\n".join([turn.text for turn in conversation.turns])
 
 
 def _of_input(
     conversation: Conversation, prompts: Prompts, result: Result
 ) -> dict[str, float | None]:
-    text = "\n".join([turn.text for turn in conversation.turns])
+    text = _text_of(conversation)
     tokens = sum([len(part.ids) for part in prompts.parts])
     # Tokens of turns that no prompt has are not known.
     has_all = tokens > 0 and not prompts.dropped_turns
@@ -174,6 +249,7 @@ class QualitySums:
 
     def __init__(self) -> None:
         self.records = 0
+        self.languages: Counter[str] = Counter()
         self._sums: dict[str, _Sums] = {}
 
     def add(self, figures: bytes) -> None:
@@ -181,7 +257,11 @@ class QualitySums:
         if not figures:
             return
         self.records += 1
-        for name, value in json.loads(figures).items():
+        found = json.loads(figures)
+        # A chunk that an earlier version committed has none.
+        if LANGUAGE in found:
+            self.languages[found.pop(LANGUAGE)] += 1
+        for name, value in found.items():
             self._sums.setdefault(name, _Sums()).add(value)
 
     def to_json(self) -> dict[str, dict[str, float]]:
@@ -208,6 +288,7 @@ def quality_block(
     return {
         "sample": {"records": sums.records, "share": round(sample.share, 9)},
         "measured_by": measuring_code(),
+        "languages": dict(sorted(sums.languages.items())),
         "figures": figures,
     }
 
@@ -226,6 +307,7 @@ def measuring_code() -> str:
     evaluation = files("job.evaluation")
     summarization = files("job.summarization")
     sources = [evaluation / "words.py", summarization / "quality.py", summarization / "sample.py"]
+    sources.append(files("job.conversations") / "language.py")
     sources += [item for item in (evaluation / "metrics").iterdir() if item.name.endswith(".py")]
     parts = [f"{item.name}\n".encode() + item.read_bytes() for item in sources]
     return sha256_of(b"\0".join(sorted(parts)))[:12]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Self
 
@@ -39,9 +39,9 @@ class Measured:
 class WatchedNight:
     """A finished night with what it is compared by.
 
-    `serving` is a digest of weights, settings and engines, `measured_by` one of the code that
-    measured the figures, `input` one of the versions of the input's files, and `outputs` one of
-    the files of summaries.
+    `languages` are the sampled conversations by language. `serving` is a digest of weights,
+    settings and engines, `measured_by` one of the code that measured the figures, `input` one of
+    the versions of the input's files, and `outputs` one of the files of summaries.
     """
 
     day: date
@@ -52,6 +52,7 @@ class WatchedNight:
     measured_by: str
     input: str
     outputs: str
+    languages: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_manifest(cls, day: date, uri: str, manifest: Manifest) -> Self | None:
@@ -73,6 +74,9 @@ class WatchedNight:
                 outputs=json_digest(
                     {key: file.sha256 for key, file in manifest.files.items() if _is_output(key)}
                 ),
+                languages={
+                    str(name): int(count) for name, count in block.get("languages", {}).items()
+                },
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return None

@@ -1,8 +1,9 @@
 """`recap watch`: read the manifests of nights, judge their figures, report, alarm.
 
 1. `nights`: the figures of each night, and those of the anchors, once the expected one is there;
-2. `judge`: a test for each figure (`martingale`), and the cause of a change (`causes`);
-3. `screen` and `page`: the verdict for people and programs.
+2. `languages`: the share of other languages than that of the first night;
+3. `judge`: a test for each figure (`martingale`), and the cause of a change (`causes`);
+4. `screen` and `page`: the verdict for people and programs.
 """
 
 import time
@@ -12,6 +13,7 @@ from job.config.commands import WatchConfig
 from job.errors import AlarmError, MissingError, RetryError
 from job.telemetry import event, log_metrics, warn
 from job.watch.judge import Verdict, Watched, judge, since
+from job.watch.languages import compare_languages
 from job.watch.nights import WatchedNight, is_there, read_nights
 
 SECONDS_BETWEEN_LOOKS = 60
@@ -56,7 +58,7 @@ def judge_nights(config: WatchConfig) -> Verdict:
             f"nights: no night with figures is below {config.nights}; wanted outputs of recap "
             "summarize with a date in their names, as in dt=2026-01-31"
         )
-    return judge(nights, _anchors(config), config.alpha)
+    return judge(*compare_languages(nights, _anchors(config)), config.alpha)
 
 
 def report_or_raise(config: WatchConfig, verdict: Verdict) -> None:

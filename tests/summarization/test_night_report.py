@@ -49,6 +49,20 @@ def test_the_page_shows_counts_rejects_and_random_summaries(config, tmp_path):
     )
 
 
+def test_the_page_shows_quality_with_what_it_counts(config, tmp_path):
+    records = [conversation(f"c{number}", "My parcel is late.") for number in range(4)]
+    write_lines(tmp_path / "in.jsonl", records)
+    run(config())
+    page = page_of(tmp_path / "out")
+    text = text_of(page)
+    assert "Of 4 sampled records, chosen by id" in text
+    assert "Turns of a conversation 1.00 0.00 4" in text
+    assert "Rejected records 0.00% 4" in text
+    assert "Rejected records Of all records that were not skipped." in text
+    assert "Languages of the conversations en 4" in text
+    assert 'href="#quality"' in page
+
+
 def test_a_redacted_night_has_a_redacted_page(config, tmp_path):
     texts = [f"write to eva{number}@example.com" for number in range(5)]
     records = [conversation(f"c{number}", text) for number, text in enumerate(texts)]

@@ -14,6 +14,7 @@ from job.prompt.encode import EncodedPart
 from job.summarization.quality import (
     FIGURES,
     MAX_SAMPLED,
+    OTHER_LANGUAGE,
     QualitySample,
     QualitySums,
     measure,
@@ -41,6 +42,7 @@ def figures_of(text, tokens=20):
     prompts = Prompts("a", SOURCE, [EncodedPart([1] * tokens, 2)], 0, None)
     summary = Summary("a", text, SOURCE, "stop", tokens, 5, 0, {})
     found = json.loads(measure(PARCEL, prompts, summary))
+    assert found.pop("language") == "en"
     return {name: value / 1000 for name, value in found.items()}
 
 
@@ -125,8 +127,10 @@ def test_the_block_names_its_sample_and_all_figures(config, tmp_path):
     block = quality(tmp_path / "out")
     assert block["sample"] == {"records": 5, "share": 1.0}
     assert block["measured_by"] == measuring_code()
-    names = {figure.name for figure in FIGURES}
+    # `recap watch` counts other languages, by those of another night.
+    names = {figure.name for figure in FIGURES} - {OTHER_LANGUAGE}
     assert set(block["figures"]) == names
+    assert sum(block["languages"].values()) == 5
     assert block["figures"]["turns"] == {"records": 5, "mean": 1.0, "sd": 0.0}
 
 
@@ -152,6 +156,13 @@ def test_the_block_is_the_same_after_a_stop_and_with_other_shards(config, tmp_pa
     assert whole["sample"]["records"] == 29  # the repeated id is a reject, and counts once
     assert quality(tmp_path / "stopped") == whole
     assert quality(tmp_path / "shared") == whole
+
+
+def test_languages_are_counted_by_conversation(config, tmp_path):
+    texts = ["My parcel is late.", "Is it in the shop?", "Mi paquete no ha llegado.", "4711"]
+    write_lines(tmp_path / "in.jsonl", [conversation(text, text) for text in texts])
+    run_night(config())
+    assert quality(tmp_path / "out")["languages"] == {"en": 2, "es": 1, "unknown": 1}
 
 
 def test_lengths_cut_summaries_and_rejects_are_of_all_records(config, tmp_path):

@@ -11,7 +11,7 @@ from job.cli import run
 from job.config.commands import SummarizeConfig, WatchConfig
 from job.errors import AlarmError, ExitCode, MissingError, RetryError
 from job.storage.folders import Manifest
-from job.summarization.quality import FACT
+from job.summarization.quality import FACT, FIGURES, OTHER_LANGUAGE
 from job.summarization.summarize import summarize
 from job.watch.nights import is_there, read_nights
 from job.watch.page import page
@@ -50,6 +50,8 @@ def write_nights(folder, real, nights):
         block["figures"] = {name: asdict(one) for name, one in night.figures.items()}
         weights = {"adapter": night.serving, "base": "b"}
         identity = {**real.extra["identity"], "weights": weights}
+        if night.languages:
+            block["languages"] = night.languages
         manifest = Manifest(real.files, {**real.extra, FACT: block, "identity": identity})
         path = folder / f"dt={night.day}" / "manifest.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +154,7 @@ def test_the_page_shows_each_figure_and_the_alarm(changed, tmp_path):
     assert command_line(changed, "--plot", str(tmp_path / "nights.html")) == ExitCode.GATE
     text = (tmp_path / "nights.html").read_text(encoding="utf-8")
     assert "90 nights from 2026-01-01 to 2026-03-31: changed: Characters of a summary" in text
-    assert text.count('class="chart"') == 2 * 13
+    assert text.count('class="chart"') == 2 * len(FIGURES)
     assert "cause: model" in text
 
 
@@ -190,6 +192,21 @@ def test_other_folders_and_old_nights_are_no_nights(changed, real, tmp_path):
     (folder / "dt=2025-12-30" / "manifest.json").write_text("{")
     found = read_nights(str(folder), config_of(tmp_path).storage)
     assert (len(found.nights), found.without_figures) == (2, 2)
+
+
+def test_a_new_language_alarms_for_the_share_of_others(real, tmp_path):
+    nights = []
+    for night in Team(7).nights(100):
+        # From the 71st night on, a quarter of the conversations is in Spanish.
+        spanish = 50 if night.day >= day(70) else 0
+        languages = {"en": 150, "es": spanish, "unknown": 3}
+        figures = {name: one for name, one in night.figures.items() if name != OTHER_LANGUAGE}
+        nights.append(replace(night, figures=figures, languages=languages))
+    folder = write_nights(tmp_path / "nights", real[1], nights)
+    (alarm,) = judge_nights(config_of(tmp_path, nights=str(folder))).alarms
+    assert (alarm.figure.name, alarm.change.since) == (OTHER_LANGUAGE, day(70))
+    assert len(alarm.observations) == 99  # the first night has chosen the language
+    assert alarm.observations[0].mean == pytest.approx(3 / 153)
 
 
 def test_a_prefix_without_nights_is_missing(tmp_path):
