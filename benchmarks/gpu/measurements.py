@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Specification = Mapping[str, Any]
-MASK_KEPT = {"job.training.trainer.is_mask_needless": False}
+MASK_KEPT = {"job.training.forward.is_mask_needless": False}
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

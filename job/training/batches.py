@@ -178,23 +178,35 @@ class StepBatch:
 
 @dataclass(frozen=True)
 class Collator:
-    """Makes micro-batches of rows. `collate` is TRL's: it pads rows, or joins packed ones."""
+    """Makes micro-batches of rows. `collate` is TRL's: it pads rows, or joins packed ones.
+
+    `lengths` are the tokens of rows as a micro-batch has them, and `tokens` those that are no
+    padding. `idle_row` has nothing to learn.
+    """
 
     collate: Callable[[list[Row]], Tensors]
-    pad_id: int
+    lengths: Callable[[Sequence[Row]], list[int]]
+    tokens: Callable[[Sequence[Row]], list[int]]
+    idle_row: Row
 
     def micro_batches(self, rows: list[Row], budget: Budget) -> list[Tensors]:
         """Return the rows of a step as micro-batches, or one that is idle if there are none."""
         batches = []
-        for positions in budget.divide(lengths_in(rows)):
+        for positions in budget.divide(self.lengths(rows)):
             batches.append(self.collate([rows[position] for position in positions]))
         return batches or [self.idle()]
 
     def idle(self) -> Tensors:
         """Return a micro-batch without a learned token, for a rank that has no row left."""
-        ids = [self.pad_id, self.pad_id]
-        return self.collate([{"input_ids": ids, "labels": [IGNORED, IGNORED], "seq_lengths": [2]}])
+        return self.collate([dict(self.idle_row)])
 
     def batch(self, rows: list[Row]) -> Tensors:
         """Return one micro-batch of the rows, which may be none."""
         return self.collate(rows) if rows else self.idle()
+
+
+def summary_collator(collate: Callable[[list[Row]], Tensors], pad_id: int) -> Collator:
+    """Return what makes micro-batches of rows with token ids and labels."""
+    ids = [pad_id, pad_id]
+    idle_row = {"input_ids": ids, "labels": [IGNORED, IGNORED], "seq_lengths": [2]}
+    return Collator(collate, lengths_in, lengths_in, idle_row)

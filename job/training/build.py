@@ -24,11 +24,12 @@ from job.telemetry import event
 from job.training.causes import BUILDING, Phase, explaining
 from job.training.compiled import compile_layers
 from job.training.intervals import interval, steps_per_epoch
+from job.training.methods import SummaryTrainer
 from job.training.prepare import Run
 from job.training.ranks import first_then_others
 from job.training.rows import Splits
 from job.training.sharding import load_to_shard, prepare_sharding, put_back, trained_weights
-from job.training.trainer import RecapTrainer
+from job.training.trainer import Needs, RecapTrainer
 
 PAGED = "paged_adamw_32bit"
 FUSED = "adamw_torch_fused"
@@ -66,14 +67,17 @@ def build_trainer(run: Run, wait_for_uploads: Callable[[], None]) -> RecapTraine
         prepare_sharding(settings, compute_dtype(config.model.dtype))
 
     chooses_evaluation = section.adapter_from != "last_step"
+    needs = Needs(
+        limits=config.limits,
+        needs_validation_loss=chooses_evaluation or section.patience is not None,
+        wait_for_uploads=wait_for_uploads,
+        rows_at_once=section.rows_at_once,
+        fills_memory=section.fills_memory and torch.cuda.is_available(),
+        chooses_recomputation=section.activation_checkpointing == "auto" and not is_sharded,
+    )
     with explaining(BUILDING):
-        trainer = RecapTrainer(
-            limits=config.limits,
-            needs_validation_loss=chooses_evaluation or section.patience is not None,
-            wait_for_uploads=wait_for_uploads,
-            rows_at_once=section.rows_at_once,
-            fills_memory=section.fills_memory and torch.cuda.is_available(),
-            chooses_recomputation=section.activation_checkpointing == "auto" and not is_sharded,
+        trainer = SummaryTrainer(
+            needs,
             model=model,
             args=settings,
             train_dataset=run.data.rows.train.dataset,

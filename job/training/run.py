@@ -7,7 +7,7 @@ To follow a run in which nothing goes wrong, read these files in this order: run
 build, fit, scoring, publish, gate, deliver. Behind one name each, for when something does:
 
 - `read_examples` (examples): conversations read, cleaned, split and checked;
-- `RecapTrainer` (trainer): TRL's trainer, exact when resumed, and divergence;
+- `RecapTrainer` (trainer): TRL's trainer, exact when resumed, and divergence; methods: its losses;
 - callbacks, samples, tensorboard: curves and texts; evaluations: the best adapter, and the end;
 - `select` (selection, candidates, validation): the adapter that generates best;
 - interruptions: stop signals, resume, roll-back;

@@ -1,15 +1,18 @@
-"""TRL's trainer with exact resume, exact validation loss, and micro-batches of little padding."""
+"""The part of TRL's trainers that all methods share here: exact steps, resume and validation loss.
+
+`methods` has a trainer for each method, with its rows and its loss.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from trl import SFTTrainer
+from transformers import Trainer
 from trl.trainer.utils import add_fused_lm_head
 
 from job.config.limits_section import TrainLimitsSection
@@ -17,7 +20,6 @@ from job.errors import PreemptedError, is_out_of_memory
 from job.memory.levels import Filling
 from job.model import Model
 from job.model.load import free_memory
-from job.prompt.encode import IGNORED
 from job.telemetry import warn
 from job.training.batches import (
     TOKENS_OF_A_PASS,
@@ -31,71 +33,92 @@ from job.training.batches import (
     StepBatch,
     StepSampler,
     Tensors,
-    lengths_in,
 )
 from job.training.causes import EVALUATING, explaining
 from job.training.divergence import Divergence
-from job.training.own_head import check_looks_back, is_fused_head_right, use_own_head
-from job.training.packed_attention import choose_attention, installed_packages, torch_kernel
+from job.training.forward import Precision, choose_forward
 from job.training.passes import Passes, device_name
 from job.training.random_state import own_gpus, random_state
 from job.training.recomputation import Recomputation
-from job.training.rows import lengths_of
 from job.training.sharding import check_sharded, trained_weights
-from job.training.shortcuts import is_mask_needless, leave_out_mask, project_learned_tokens_only
+from job.training.shortcuts import project_learned_tokens_only
 from job.training.uploads import make_room
 
 
-class RecapTrainer(SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer, exact enough that a resumed run ends as one that was never interrupted.
+@dataclass(frozen=True)
+class Needs:
+    """The needs of a training that TRL's settings do not express."""
+
+    limits: TrainLimitsSection
+    needs_validation_loss: bool
+    wait_for_uploads: Callable[[], None]
+    rows_at_once: int
+    fills_memory: bool
+    chooses_recomputation: bool
+
+
+class RecapTrainer(Trainer):  # type: ignore[misc]
+    """A trainer of TRL, exact enough that a resumed run ends as one that was never interrupted.
+
+    The trainer of a method inherits from this and then from TRL's. What it defines stands first.
 
     Overrides methods of transformers and TRL that may change with any version:
     tests/training/library_lines.py names the line that each override relies on, and what breaks
     without it.
     """
 
-    def __init__(
-        self,
-        *,
-        limits: TrainLimitsSection,
-        needs_validation_loss: bool,
-        wait_for_uploads: Callable[[], None],
-        rows_at_once: int,
-        fills_memory: bool,
-        chooses_recomputation: bool,
-        **named: Any,
-    ) -> None:
+    def __init__(self, needs: Needs, **named: Any) -> None:
         project_learned_tokens_only()
         super().__init__(**named)
         # TRL's own head computes entropy and accuracy, too, which nobody reads.
         add_fused_lm_head(self.model.get_base_model(), outputs=("log_probs",))
         self.divergence = Divergence(
-            limits.max_gradient_norm,
-            limits.divergence_steps,
+            needs.limits.max_gradient_norm,
+            needs.limits.divergence_steps,
             has_scaler=self.args.fp16,
         )
-        self._needs_validation_loss = needs_validation_loss
-        self._wait_for_uploads = wait_for_uploads
-        # Of the evaluation in progress, per batch: loss and learned tokens, (2,).
-        self._losses: list[torch.Tensor] = []
+        self._needs = needs
+        # Of the evaluation in progress, what `judge` found in each batch.
+        self._findings: list[torch.Tensor] = []
         self.evaluation_seconds: list[float] = []  # by evaluation, with its sample summaries
-        self._is_head_chosen = False
+        self._is_forward_chosen = False
         self._attention = self.model.config.get_text_config()._attn_implementation
-        self._ranks = Ranks(self.accelerator.num_processes, self.accelerator.process_index)
-        self._collator = Collator(self.data_collator, self.data_collator.pad_token_id)
+        self.ranks = Ranks(self.accelerator.num_processes, self.accelerator.process_index)
+        self._collator = self.make_collator()
         # By row, in the order of the dataset: TRL has packed it if it was to.
-        self._lengths = lengths_of(self.train_dataset)
+        self._lengths = self.lengths_of_rows(self.train_dataset)
         # As many tokens as the longest rows have: no micro-batch needs more memory than they do.
         self.budget = Budget(
-            rows_at_once * max(self._lengths),
+            needs.rows_at_once * max(self._lengths),
             TOKENS_OF_A_PASS_ON_A_GPU if torch.cuda.is_available() else TOKENS_OF_A_PASS,
             joins_rows=self.padding_free,
         )
         self.evaluation_budget = self.budget
-        self._rows_at_once = rows_at_once
-        self._fills_memory = fills_memory
-        self._recomputation = Recomputation(self.model, chooses_recomputation, self._ranks.count)
+        self._fills_memory = needs.fills_memory
+        self._recomputation = Recomputation(
+            self.model, needs.chooses_recomputation, self.ranks.count
+        )
         self.passes = Passes({}, device_name())  # `fit` gives it those of the attempts before
+
+    def lengths_of_rows(self, rows: Any) -> list[int]:
+        """Return the tokens of each row of a dataset, as micro-batches have them."""
+        raise NotImplementedError
+
+    def make_collator(self) -> Collator:
+        """Return what makes micro-batches of this method's rows."""
+        raise NotImplementedError
+
+    def shares_of(self, batch: Tensors) -> torch.Tensor:
+        """Return by what the step's loss divides the sums of a micro-batch, as a vector."""
+        raise NotImplementedError
+
+    def judge(self, model: Model, batch: Tensors) -> torch.Tensor:
+        """Return what the validation loss is made of, for one batch."""
+        raise NotImplementedError
+
+    def conclude(self, findings: Sequence[torch.Tensor]) -> dict[str, float]:
+        """Collective: return the metrics of an evaluation by what `judge` found in its batches."""
+        raise NotImplementedError
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Return the rows of this rank, one batch for each optimizer step.
@@ -104,45 +127,47 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         was drawn from the random state before. accelerate would repeat rows, so that all ranks have
         as many.
         """
-        rows_per_step = self.args.train_batch_size * self._ranks.count
+        rows_per_step = self.args.train_batch_size * self.ranks.count
         grouped = self._lengths
         if self.args.train_sampling_strategy != "group_by_length":
             grouped = [1] * len(self._lengths)
         order = EpochSampler(
             grouped, self.args.train_batch_size, self.args.data_seed, self._present_epoch
         )
-        sampler = StepSampler(order, self._lengths, rows_per_step, self._ranks)
+        sampler = StepSampler(order, self._lengths, rows_per_step, self.ranks)
         return DataLoader(self.train_dataset, batch_sampler=sampler, collate_fn=list)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
         """Return the micro-batches of this rank. Each row is on one rank, and there once."""
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        sampler = EvaluationSampler(lengths_of(rows), self.evaluation_budget, self._ranks)
+        lengths = self.lengths_of_rows(rows)
+        sampler = EvaluationSampler(lengths, self.evaluation_budget, self.ranks)
         return DataLoader(rows, batch_sampler=sampler, collate_fn=self._collator.batch)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[list[Row]], num_batches: int, device: torch.device
     ) -> tuple[list[StepBatch], torch.Tensor | None]:
-        """Collective: return what this rank computes in the next step, and its learned tokens.
+        """Collective: return the next step of this rank, and what its loss is divided by.
 
-        They are counted over all ranks. At the end of the data, there is nothing.
+        That is counted over all ranks. At the end of the data, there is nothing.
         """
         rows = next(epoch_iterator, None)
         if rows is None:
             return [], None
         micro_batches = self._collator.micro_batches(rows, self.budget)
-        learned = [(batch["labels"][:, 1:] != IGNORED).sum() for batch in micro_batches]
-        tokens = sum(lengths_in(rows))
-        counts = torch.tensor([int(sum(learned)), tokens, len(micro_batches)])  # on the CPU
-        if self._ranks.count > 1:
-            everywhere = self.accelerator.gather(counts[None].to(device)).cpu()  # (ranks, 3)
+        shares = torch.stack([self.shares_of(batch) for batch in micro_batches]).sum(dim=0)
+        tokens = sum(self._collator.tokens(rows))
+        # On the CPU: (shares, then tokens and micro-batches).
+        counts = torch.cat([shares, torch.tensor([tokens, len(micro_batches)])])
+        if self.ranks.count > 1:
+            everywhere = self.accelerator.gather(counts[None].to(device)).cpu()  # by rank
             counts = everywhere.sum(dim=0)
             if self.is_fsdp_enabled:
                 # All ranks gather each layer of each micro-batch together.
-                missing = int(everywhere[:, 2].max()) - len(micro_batches)
+                missing = int(everywhere[:, -1].max()) - len(micro_batches)
                 micro_batches += [self._collator.idle() for _ in range(missing)]
-        step = StepBatch(rows, micro_batches, int(counts[1]))
-        return [step], counts[0].to(device)
+        step = StepBatch(rows, micro_batches, int(counts[-2]))
+        return [step], counts[:-2].to(device)
 
     def training_step(
         self, model: Model, inputs: StepBatch, num_items_in_batch: torch.Tensor | None = None
@@ -153,7 +178,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         draws the same random numbers.
         """
         if not self._recomputation.is_chosen:
-            self._choose_head(model)
+            self.choose_forward(model)
             with self.compute_loss_context_manager():
                 self._choose_pass(inputs)
         while True:
@@ -164,7 +189,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
                 if not is_out_of_memory(error):
                     raise
                 # The other ranks wait in a collective, where nothing can reach them.
-                if self._ranks.count > 1 or not self._divide_further(inputs):
+                if self.ranks.count > 1 or not self._divide_further(inputs):
                     raise
             # Only here are the batch's tensors free: an exception holds its frames.
             model.zero_grad()
@@ -177,14 +202,14 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         share = self.budget.tokens_of_a_pass / longest
         filling = Filling(self.args.train_batch_size, share) if self._fills_memory else None
         tokens = self.passes.choose(
-            self._recomputation, self.state.global_step, longest, self._rows_at_once, filling
+            self._recomputation, self.state.global_step, longest, self._needs.rows_at_once, filling
         )
         if tokens is not None:
             self.budget = replace(self.budget, tokens=tokens)
             step.micro_batches = self._collator.micro_batches(step.rows, self.budget)
 
     def _accumulate(
-        self, model: Model, micro_batches: Sequence[Tensors], learned: torch.Tensor | None
+        self, model: Model, micro_batches: Sequence[Tensors], shares: torch.Tensor | None
     ) -> torch.Tensor:
         """Return the sum of the micro-batches' losses. Gradients are reduced in the last one."""
         *others, last = micro_batches
@@ -192,15 +217,15 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         if others:
             with self.accelerator.no_sync(model):
                 for batch in others:
-                    loss += super().training_step(model, batch, learned)
-        return loss + super().training_step(model, last, learned)
+                    loss += super().training_step(model, batch, shares)
+        return loss + super().training_step(model, last, shares)
 
     def _divide_further(self, step: StepBatch) -> bool:
         """Make smaller micro-batches from now on, or recompute more if each row is alone already.
 
         Return False if neither is possible.
         """
-        smaller = self.budget.smaller(lengths_in(step.rows))
+        smaller = self.budget.smaller(self._collator.lengths(step.rows))
         if smaller is not None:
             self.budget = smaller
             step.micro_batches = self._collator.micro_batches(step.rows, smaller)
@@ -259,46 +284,12 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         if not self.control.should_training_stop and not is_over:
             super()._run_epoch(*arguments, **named)
 
-    def compute_loss(
-        self,
-        model: Model,
-        inputs: Tensors,
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return a micro-batch's share of the step's loss, the mean over all its learned tokens.
-
-        TRL's also computes what nobody reads, and waits for the GPU five times to log it.
-        """
-        self._choose_head(model)
-        output = model(**inputs, use_cache=False, fused_lm_head=True)
-        learned = output.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
-        # DDP and FSDP take the mean over ranks, of which each has its share of the sum.
-        share = self._ranks.count / learned.clamp(min=1)
-        return -output.log_probs.sum() * share
-
-    def _choose_head(self, model: Model) -> None:
-        """Collective, once: refuse a base that looks ahead, and replace what computes otherwise."""
-        if self._is_head_chosen:
-            return
-        base = self.model.get_base_model()
-        embeddings = base.get_input_embeddings().num_embeddings
-        dtype = self._compute_dtype()
-        with self.compute_loss_context_manager():
-            check_looks_back(model, embeddings, dtype)
-            is_right = is_fused_head_right(model, embeddings, dtype)
-            is_needless = is_mask_needless(model, base)
-        if not is_right:
-            use_own_head(base)
-            warn(
-                "TRL's head computes another loss than this base: its own is used, with more memory"
-            )
-        if is_needless:
-            leave_out_mask(base)
-        if self.padding_free:
-            with self.compute_loss_context_manager():
-                choose_attention(model, base, dtype, torch_kernel(), installed_packages())
-        self._is_head_chosen = True
+    def choose_forward(self, model: Model) -> None:
+        """Collective, once: choose how the loss is computed, and refuse a base that looks ahead."""
+        if not self._is_forward_chosen:
+            precision = Precision(self._compute_dtype(), self.compute_loss_context_manager)
+            choose_forward(model, self.model.get_base_model(), precision, self.padding_free)
+            self._is_forward_chosen = True
 
     def attend_as_loaded(self) -> None:
         """Undo what packed rows needed: from now on, the model only generates."""
@@ -332,7 +323,7 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         for weight in self.model.parameters():
             if weight.requires_grad:
                 trained_bytes += weight.numel() * weight.element_size()
-        make_room(Path(self.args.output_dir), trained_bytes, self._wait_for_uploads)
+        make_room(Path(self.args.output_dir), trained_bytes, self._needs.wait_for_uploads)
         super()._save_checkpoint(*arguments, **named)
 
     def evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
@@ -352,9 +343,10 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
                     # The other ranks wait in a collective, where nothing can reach them.
                     if self.accelerator.num_processes > 1:
                         raise
-                    smaller = self.evaluation_budget.smaller(lengths_of(self.eval_dataset))
+                    lengths = self.lengths_of_rows(self.eval_dataset)
+                    smaller = self.evaluation_budget.smaller(lengths)
                     if smaller is None:
-                        if self._needs_validation_loss:
+                        if self._needs.needs_validation_loss:
                             raise
                         warn("no validation loss: a single row does not fit into memory")
                         return {}
@@ -370,16 +362,14 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         self.evaluation_seconds.append(time.monotonic() - start)
 
     def evaluation_loop(self, *arguments: Any, **named: Any) -> Any:
-        """Evaluate with a validation loss that is the mean over all tokens.
+        """Evaluate with a validation loss that is the mean over all rows, or all their tokens.
 
         transformers takes the mean of the batches' means: a token in a short batch counts more, and
         the loss depends on the batch size and on the number of processes.
         """
-        self._losses = []
+        self._findings = []
         output = super().evaluation_loop(*arguments, **named)
-        sums = torch.stack(self._losses).sum(dim=0)
-        loss, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
-        output.metrics["eval_loss"] = loss / tokens
+        output.metrics.update(self.conclude(self._findings))
         return output
 
     def prediction_step(
@@ -389,11 +379,9 @@ class RecapTrainer(SFTTrainer):  # type: ignore[misc]
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[None, None, None]:
-        """Keep loss and tokens of a batch for `evaluation_loop`. Return nothing to transformers."""
-        self._choose_head(model)
+        """Keep what is found in a batch for `evaluation_loop`. Return nothing to transformers."""
+        self.choose_forward(model)
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            output = model(**inputs, use_cache=False, fused_lm_head=True)
-        loss = -output.log_probs.double().sum()
-        self._losses.append(torch.stack([loss, output.label_mask.sum().double()]))
+            self._findings.append(self.judge(model, inputs))
         return None, None, None

@@ -1,8 +1,8 @@
 """Lines of transformers, TRL, accelerate and torch that the training relies on beyond their API.
 
-RecapTrainer overrides methods, and callbacks read attributes, that these libraries may change in
-any version. Each entry names one such line, who relies on it, and what breaks without it;
-test_library_lines.py fails if an installed library does not contain it any more.
+RecapTrainer and those that inherit from it override methods, and callbacks read attributes, that
+these libraries may change in any version. Each entry names one such line, who relies on it, and
+what breaks without it; test_library_lines.py fails if an installed library has lost it.
 
 After an upgrade that fails there: read the library's new function, decide whether the override
 still does what `without` says, change the override and the entry together, and then run
@@ -196,20 +196,20 @@ OVERRIDES = (
         without="The losses of the rows are not collected: evaluation_loop has none to sum up.",
     ),
     LibraryLine(
-        used_by="trainer:RecapTrainer.compute_loss",
+        used_by="methods:SummaryTrainer.compute_loss",
         function="trl.trainer.sft_trainer:SFTTrainer.compute_loss",
         line="outputs = model(**inputs, fused_lm_head=True) "
         "per_token_loss = -outputs.log_probs  # zero on ignored positions",
         without="The override computes another loss than TRL.",
     ),
     LibraryLine(
-        used_by="trainer:RecapTrainer.compute_loss",
+        used_by="methods:SummaryTrainer.compute_loss",
         function="trl.trainer.sft_trainer:SFTTrainer.compute_loss",
         line="loss = loss * (self.accelerator.num_processes // self.get_tp_size())",
         without="The override scales the loss of several ranks otherwise than TRL.",
     ),
     LibraryLine(
-        used_by="trainer:RecapTrainer.compute_loss",
+        used_by="trainer:RecapTrainer",
         function="trl.trainer.sft_trainer:SFTTrainer.__init__",
         line="add_fused_lm_head( self.model.get_base_model() if is_peft_model(self.model) "
         'else self.model, outputs=("log_probs", "entropy", "is_top1"), )',
@@ -237,7 +237,7 @@ OVERRIDES = (
         "experts, which TRL reads from keys that some families do not have.",
     ),
     LibraryLine(
-        used_by="trainer:RecapTrainer.prediction_step",
+        used_by="methods:SummaryTrainer.judge",
         function="trl.trainer.sft_trainer:SFTTrainer.compute_loss",
         line="outputs = model(**inputs, fused_lm_head=True) "
         "per_token_loss = -outputs.log_probs  # zero on ignored positions",
@@ -253,7 +253,7 @@ OVERRIDES = (
         "precision than that of the training.",
     ),
     LibraryLine(
-        used_by="trainer:RecapTrainer.prediction_step",
+        used_by="methods:SummaryTrainer.judge",
         function="trl.trainer.sft_trainer:SFTTrainer.compute_loss",
         line="num_tokens = outputs.label_mask.sum()",
         without="label_mask does not mark the tokens that count.",

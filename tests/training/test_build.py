@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from job.training import build, fit
-from job.training import trainer as train_by
+from job.training import build, fit, forward
 from job.training.build import add_in_one_order, is_anything_paged
 from job.training.evaluations import BoundTime, EvaluateLastStep
 from job.training.packed_attention import NAME
@@ -70,7 +69,7 @@ def test_a_deterministic_training_computes_the_same_step(config, trainer_of):
 
 @pytest.mark.usefixtures("places", "one_thread", "as_before")
 def test_a_trained_model_generates_by_usual_algorithms(config, trainer_of, monkeypatch):
-    monkeypatch.setattr(train_by, "torch_kernel", lambda: rows_by_sdpa)
+    monkeypatch.setattr(forward, "torch_kernel", lambda: rows_by_sdpa)
     trainer = trainer_of(config, deterministic=True, packing=True)
     batches = iter(trainer.get_train_dataloader())
     (step,), learned = trainer.get_batch_samples(batches, 1, torch.device("cpu"))

@@ -164,7 +164,7 @@ def test_recap_learns_as_well_as_trls_trainer(losses, plain):
 @pytest.mark.parametrize("packs", [False, True])
 def test_recomputed_activations_end_with_the_same_weights(folder, packs, monkeypatch):
     """They draw the same dropout, too."""
-    monkeypatch.setattr("job.training.trainer.torch_kernel", lambda: rows_by_sdpa)
+    monkeypatch.setattr("job.training.forward.torch_kernel", lambda: rows_by_sdpa)
     weights = []
     for recomputes in (False, True):
         changes = {"packing": packs, "max_steps": 4, "activation_checkpointing": recomputes}
@@ -187,7 +187,7 @@ def unpacked(collator: Any, rows: list[Any], budget: Budget) -> list[Any]:
 @pytest.mark.parametrize("kernel", [None, rows_by_sdpa])
 def test_packed_rows_learn_what_their_conversations_do_alone(folder, kernel, monkeypatch):
     """Under the dense mask of sdpa, and by a kernel that knows their ends."""
-    monkeypatch.setattr("job.training.trainer.torch_kernel", lambda: kernel)
+    monkeypatch.setattr("job.training.forward.torch_kernel", lambda: kernel)
     changes = {"packing": True, "max_steps": 15, "dropout": 0.0}
     found = []
     for is_packed in (True, False):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import job.training
+from job.training.methods import SummaryTrainer
 from job.training.trainer import RecapTrainer
 from tests.training.library_lines import ATTRIBUTES, OVERRIDES, LibraryLine
 
@@ -46,17 +47,19 @@ def test_who_relies_on_a_line_is_named_as_it_is_today(entry: LibraryLine) -> Non
     assert callable(found_at(entry.used_by, "job.training."))
 
 
-def test_every_override_of_the_trainer_has_its_line() -> None:
-    inherited = {name for base in RecapTrainer.mro()[1:] for name in vars(base)}
-    inherited.remove("__init__")  # it takes what SFTTrainer's takes, which is its API
+@pytest.mark.parametrize("trainer", [RecapTrainer, SummaryTrainer])
+def test_every_override_of_a_trainer_has_its_line(trainer: Any) -> None:
+    libraries = [base for base in trainer.mro() if not base.__module__.startswith("job.")]
+    inherited = {name for base in libraries for name in vars(base)}
+    inherited.remove("__init__")  # it takes what TRL's trainers take, which is their API
+    name = f"{trainer.__module__.removeprefix('job.training.')}:{trainer.__name__}."
     overridden = set()
-    for name, value in vars(RecapTrainer).items():
-        if inspect.isfunction(value) and name in inherited:
-            overridden.add(f"trainer:RecapTrainer.{name}")
-    assert "trainer:RecapTrainer._run_epoch" in overridden
-    assert overridden == {
-        entry.used_by for entry in OVERRIDES if entry.used_by.startswith("trainer:RecapTrainer.")
-    }
+    for attribute, value in vars(trainer).items():
+        if inspect.isfunction(value) and attribute in inherited:
+            overridden.add(name + attribute)
+    assert overridden
+    lines = {entry.used_by for entry in OVERRIDES if entry.used_by.startswith(name)}
+    assert overridden == {line for line in lines if line.removeprefix(name) in inherited}
 
 
 def private_names(tree: ast.AST) -> tuple[set[str], set[str]]:
@@ -82,7 +85,7 @@ def test_every_private_name_of_a_library_is_in_a_line() -> None:
         for name in used - defined:
             if name.startswith("_") and not name.startswith("__"):
                 foreign.add(name)
-    foreign -= {"_exit", "_make", "_replace"}  # public names, of os and of named tuples
+    foreign -= {"_exit", "_fields", "_make", "_replace"}  # public names, of os and of named tuples
     text = " ".join(entry.line for entry in LINES)
     assert {"_tr_loss", "_last_lr"} <= foreign
     missing = [name for name in sorted(foreign) if not re.search(rf"\b{name}\b", text)]
