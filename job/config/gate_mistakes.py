@@ -108,6 +108,7 @@ def gate_mistakes(
     if metrics:
         yield from _metric_mistakes(config, _metrics_of(publish.gate), metrics)
     yield from _regression_mistakes(config)
+    yield from _pair_mistakes(config)
     yield from _reload_mistakes(config)
     most = config.evaluation.max_conversations
     if most is not None and most < MIN_CONVERSATIONS:
@@ -141,6 +142,9 @@ def _without_gate(publish: PromotionSection) -> Iterator[GateMistake]:
     if publish.regressions:
         message = f"a gate judges older test sets, and there is none: {remedy}"
         yield GateMistake(("publish", "regressions"), message)
+    if publish.pairs is not None:
+        message = f"a gate judges by held-out pairs, and there is none: {remedy}"
+        yield GateMistake(("publish", "pairs"), message)
 
 
 def _opponent_mistakes(
@@ -226,6 +230,21 @@ def _regression_mistakes(config: TrainConfig | EvaluateConfig) -> Iterator[GateM
     for index, name in enumerate(names):
         if name in names[:index]:
             yield GateMistake((*where, index, "name"), f"got {name} twice; names must differ")
+
+
+def _pair_mistakes(config: TrainConfig | EvaluateConfig) -> Iterator[GateMistake]:
+    if config.publish.pairs is None or not isinstance(config, EvaluateConfig):
+        return
+    where = ("publish", "pairs")
+    if _is_file_of_summaries(config):
+        message = "a file of summaries has none of held-out pairs: remove this, or name an adapter"
+        yield GateMistake(where, message)
+    elif config.train is None:
+        message = (
+            "nobody would know if the adapter was trained on these conversations: name its "
+            "training data by the key train"
+        )
+        yield GateMistake(where, message)
 
 
 def _reload_mistakes(config: TrainConfig | EvaluateConfig) -> Iterator[GateMistake]:

@@ -70,6 +70,33 @@ class RegressionSection(Section):
     )
 
 
+class PairsSection(Section):
+    """Held-out corrections: which of two adapters agents would have kept."""
+
+    input: Uris = Field(
+        description="Pairs as recap feedback writes them: JSON lines with turns, chosen (the "
+        "agent's edit) and rejected (what was shown). It is a file such as …/pairs/test.jsonl, or "
+        "a list of files. None of their conversations may be in the training data, exactly or "
+        "nearly."
+    )
+    min_win_rate: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="The adapter wins a pair if its summary is nearer to the agent's edit than "
+        "that of the champion, by the edit distance in words, and a tie is half a win. The 95% "
+        "interval of its win rate must be above this number. Without a champion, the base is the "
+        "opponent.",
+    )
+    margin: float = Field(
+        0.01,
+        ge=0,
+        description="How much farther from the edits its summaries may be than those of the "
+        "champion, as a share of words. The 95% interval of the paired difference must not be "
+        "beyond it.",
+    )
+
+
 class PromotionSection(Section):
     """The gate of an adapter, and the pointer that follows the adapters that pass."""
 
@@ -87,6 +114,11 @@ class PromotionSection(Section):
         [],
         description="Older test sets, on each of which the adapter must be no worse than the "
         "champion by the gate's metric and margin.",
+    )
+    pairs: PairsSection | None = Field(
+        None,
+        description="Held-out corrections by agents, on which the gate compares the adapter with "
+        "the champion. null compares on none.",
     )
 
     @field_validator("champion")

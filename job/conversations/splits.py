@@ -136,6 +136,42 @@ def compare(train: Iterable[Conversation], validation: Iterable[Conversation]) -
                 found = _Nearest(pair.similarity, other)
                 nearest[text] = max(found, nearest.get(text, found))
 
+    return Comparison(
+        _overlaps(nearest, counts, train_ids, validation_ids),
+        _repeats(train_ids, within_train),
+        _repeats(validation_ids, within_validation),
+    )
+
+
+def find_repeats(train: Iterable[Conversation], held_out: Iterable[Conversation]) -> list[Overlap]:
+    """Return which conversations of train repeat one of those held out, exact ones first.
+
+    It looks across the two only, which takes a fraction of the time of `compare`.
+    """
+    train_ids = _ids_by_text(train)
+    held_out_ids = _ids_by_text(held_out)
+    texts = list(train_ids)
+    others = list(held_out_ids)
+    nearest = {text: _Nearest(1.0, text) for text in train_ids if text in held_out_ids}
+    counts = Counter({text: len(held_out_ids[text]) for text in nearest})
+    for pair in near_pairs(texts, others, NEAR):
+        text, other = texts[pair.left], others[pair.right]
+        if text == other:
+            continue
+        counts[text] += len(held_out_ids[other])
+        if text not in held_out_ids:
+            found = _Nearest(pair.similarity, other)
+            nearest[text] = max(found, nearest.get(text, found))
+    return _overlaps(nearest, counts, train_ids, held_out_ids)
+
+
+def _overlaps(
+    nearest: "Mapping[str, _Nearest]",
+    counts: Mapping[str, int],
+    train_ids: Mapping[str, Sequence[str]],
+    validation_ids: Mapping[str, Sequence[str]],
+) -> list[Overlap]:
+    """Return an overlap for each conversation of train whose text repeats another side's."""
     overlaps = []
     for text, (similarity, other) in nearest.items():
         kind: Literal["exact", "near"] = "exact" if text == other else "near"
@@ -143,11 +179,7 @@ def compare(train: Iterable[Conversation], validation: Iterable[Conversation]) -
         for train_id in train_ids[text]:
             overlap = Overlap(train_id, validation_id, kind, round(similarity, 4), counts[text])
             overlaps.append(overlap)
-    return Comparison(
-        sorted(overlaps, key=lambda overlap: (overlap.kind, -overlap.similarity)),
-        _repeats(train_ids, within_train),
-        _repeats(validation_ids, within_validation),
-    )
+    return sorted(overlaps, key=lambda overlap: (overlap.kind, -overlap.similarity))
 
 
 def _repeats(ids: Mapping[str, Sequence[str]], near: Mapping[str, str]) -> Repeats:

@@ -22,10 +22,12 @@ from job.evaluation.metrics.metric import Metric
 from job.evaluation.reload import Reload, reload_of
 from job.evaluation.result import Evaluation, mean_difference, mean_score
 from job.evaluation.systems import CHAMPION
+from job.evaluation.win_rate import PairsResult
 from job.inference.taken import SERVING
 from job.model.champion import (
     GATE,
     MAX_TEXT_CHARACTERS,
+    PAIRS,
     RELOAD,
     Pointer,
     Promotion,
@@ -64,6 +66,8 @@ def key_numbers(evaluation: Evaluation, source: str, metric: Metric = HEADLINE) 
         "score": [score.mean, score.low, score.high] if score else None,
         "gains": gains,
     }
+    if evaluation.pairs is not None:
+        numbers[PAIRS] = PairsResult.from_json(evaluation.pairs).key_numbers()
     verdict = recorded(evaluation)
     if verdict is not None:
         numbers[GATE] = _key_checks(verdict)
@@ -76,7 +80,7 @@ def _key_checks(verdict: GateResult) -> dict[str, Any]:
     gains = {
         check.name: check.value
         for check in verdict.checks
-        if check.rule in ("no worse", "older set")
+        if check.rule in ("no worse", "older set", "agreement")
         and check.opponent == CHAMPION
         and check.value is not None
     }

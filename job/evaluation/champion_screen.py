@@ -7,7 +7,7 @@ from job.config.sections import StorageSection
 from job.errors import DamagedError, RecapError
 from job.inference.serving import Serving
 from job.inference.taken import SERVING
-from job.model.champion import GATE, RELOAD, Pointer, Promotion
+from job.model.champion import GATE, PAIRS, RELOAD, Pointer, Promotion
 from job.model.fetch import read_champion
 from job.printable import number_of
 
@@ -76,12 +76,22 @@ def _evaluation_rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str]]
         shown = list(gains.items())[:MAX_GAINS_SHOWN]
         for position, (name, gain) in enumerate(shown):
             yield "" if position else "gain over", f"{name}: {_numbers(gain, '+.3f')}"
+    yield from _pairs_rows(evaluation.get(PAIRS))
     serving = evaluation.get(SERVING)
     if serving is not None:
         try:
             yield "serving", Serving.from_json(serving).text()
         except DamagedError as error:
             yield "serving", f"WARNING: {error}"
+
+
+def _pairs_rows(pairs: Any) -> Iterator[tuple[str, str]]:
+    """Yield the win rate on held-out pairs, if one was measured."""
+    if isinstance(pairs, dict) and pairs.get("win_rate") is not None:
+        rate = _numbers(pairs["win_rate"], ".3f")
+        number = pairs.get("conversations", "?")
+        text = f"{rate} over {pairs.get('opponent', '?')}, on edits of {number} conversations"
+        yield "win rate", text
 
 
 def _score(evaluation: Mapping[str, Any]) -> str:

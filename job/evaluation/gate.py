@@ -35,7 +35,10 @@ KINDS: Mapping[str, Kind] = {
 }
 
 # "reload": somebody else can load it. "refused": somebody else tried, and it is another adapter.
-Rule = Literal["better", "no worse", "guard", "older set", "reload", "refused"]
+# "win rate" and "agreement" are of held-out pairs.
+Rule = Literal[
+    "better", "no worse", "guard", "older set", "win rate", "agreement", "reload", "refused"
+]
 # "compared": it summarized the same conversations. "none yet": the pointer does not exist, so a
 # passing adapter is the first. "itself": the judged adapter is the champion already.
 ChampionState = Literal["compared", "none yet", "itself", "not named"]
@@ -51,8 +54,9 @@ class Check:
     """One demand of a gate, and what was found.
 
     `value` with `low` and `high` is the gain over the opponent and its 95% interval, None if it is
-    not known. `margin` is how much worse is allowed. `passed` is None for a demand that nothing
-    could be held against: `sentence` says why.
+    not known. `margin` is how much worse is allowed. Of a win rate, `value` is the rate itself, and
+    its interval must be above 0.5 - `margin`. `passed` is None for a demand that nothing could be
+    held against: `sentence` says why.
     """
 
     name: str

@@ -10,6 +10,7 @@ from job.errors import GateError
 from job.evaluation.gate import Check, GateResult
 from job.evaluation.result import shorten, signed
 from job.evaluation.systems import GIVEN
+from job.evaluation.win_rate import HALF
 
 MAX_COLUMNS = 100
 NAME_COLUMNS = 47
@@ -70,12 +71,16 @@ def _lines(check: Check) -> list[str]:
                                       subsequent_indent=indent)]  # fmt: skip
     assert check.low is not None
     assert check.high is not None
-    bounds = f"[{signed(check.low)}, {signed(check.high)}]"
-    return [f"{title}{signed(check.value):>7}  {bounds}  {_demand(check)}"]
+    # A win rate is no gain, and has no sign.
+    number = "{:.3f}".format if check.rule == "win rate" else signed
+    bounds = f"[{number(check.low)}, {number(check.high)}]"
+    return [f"{title}{number(check.value):>7}  {bounds:16}  {_demand(check)}"]
 
 
 def _demand(check: Check) -> str:
     """Return where the interval must be, or of a guard the mean."""
+    if check.rule == "win rate":
+        return f"above {HALF - check.margin:g}"
     if check.rule == "better":
         return "above 0"
     limit = f"-{check.margin:.3g}" if check.margin else "0"
@@ -105,6 +110,11 @@ def _remedies(result: GateResult, adapter: str) -> list[str]:
             "More conversations make the intervals narrower: raise evaluation.max_conversations, "
             "or add test data."
         )
+    if rules & {"win rate", "agreement"}:
+        found.append(
+            "Agents would not have kept its summaries: train on more of their edits, or start from "
+            "the champion. Few pairs, or edits that contradict each other, show nobody as better."
+        )
     if rules & {"better", "no worse", "older set"}:
         found.append(
             "The report has examples of what the author of the summaries could do better."
@@ -128,4 +138,6 @@ def _is_unclear(check: Check) -> bool:
     """Return True if the interval of a failed comparison reaches to both sides of its limit."""
     if check.rule == "guard" or check.high is None:
         return False
+    if check.rule == "win rate":
+        return check.high > HALF - check.margin
     return check.high > (0 if check.rule == "better" else -check.margin)

@@ -60,13 +60,17 @@ def read_input(config: EvaluateConfig) -> Input:
     return Input(everything, chosen)
 
 
-def read_train_references(config: EvaluateConfig) -> list[str] | None:
-    """Read the references of the training conversations; None if the config names none."""
+def read_train(config: EvaluateConfig) -> list[Conversation] | None:
+    """Read the training conversations; None if the config names none."""
     if config.train is None:
         return None
     files = list_inputs(as_list(config.train), config.storage, Selection.of(config.data))
-    train = read_strictly(files, config.data)
-    return [text for conversation in train for text in conversation.references]
+    return read_strictly(files, config.data)
+
+
+def all_references(conversations: Iterable[Conversation]) -> list[str]:
+    """Return the references of all conversations."""
+    return [text for conversation in conversations for text in conversation.references]
 
 
 def read_given(

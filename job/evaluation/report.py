@@ -37,6 +37,7 @@ from job.evaluation.result import (
 from job.evaluation.score_table import ARROWS, aggregation_rows, columns, score_rows
 from job.evaluation.selection import SelectionCurve
 from job.evaluation.systems import Scored
+from job.evaluation.win_rate import PairsResult, pairs_table
 from job.evaluation.worth import Worth, worth
 from job.inference.serving import Serving
 from job.model.quantization import WeightsInMemory
@@ -115,6 +116,7 @@ def _scored_values(content: ReportContent, scored: Scored) -> dict[str, Any]:
         "departures": evaluation.departures,
         "warnings": warnings(evaluation),
         "scored": evaluation,
+        "pairs": _pairs(evaluation),
         "served_as": _served_as(evaluation),
         "headline": headline,
         "plots": [
@@ -136,6 +138,13 @@ def _scored_values(content: ReportContent, scored: Scored) -> dict[str, Any]:
         "glossary": [(metric_title(evaluation, metric), _meaning(metric)) for metric in metrics],
         "models": model_sentences(evaluation),
     }
+
+
+def _pairs(evaluation: Evaluation) -> Table | None:
+    """Return the comparison on held-out pairs, if there is one."""
+    if evaluation.pairs is None:
+        return None
+    return pairs_table(PairsResult.from_json(evaluation.pairs), evaluation.judged)
 
 
 def _guards(gate: GateResult | None) -> Collection[str]:

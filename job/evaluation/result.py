@@ -67,7 +67,8 @@ class Evaluation:
     score against them. `tokenizer` names the rules that cut text into words; scores by other rules
     cannot be compared. `models` has what is known of the model of each metric that needs one.
     `departures` are differences from the settings that the adapter carries.
-    `gate` is `GateResult.to_json()`, None without a gate. `repeated_conversations` have the turns
+    `gate` is `GateResult.to_json()`, None without a gate; `pairs` is `PairsResult.to_json()`, None
+    where no held-out pairs were compared. `repeated_conversations` have the turns
     of an earlier one, and `equal_to_reference` of the judged system's summaries are a reference of
     their conversation.
     """
@@ -87,6 +88,7 @@ class Evaluation:
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     departures: list[str] = field(default_factory=list)
     gate: Mapping[str, Any] | None = None
+    pairs: Mapping[str, Any] | None = None
     repeated_conversations: int = 0
     equal_to_reference: int = 0
 

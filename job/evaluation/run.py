@@ -25,12 +25,14 @@ from job.evaluation.contest import (
 )
 from job.evaluation.evaluate import SEED, evaluate
 from job.evaluation.gate import recorded, write_gate
+from job.evaluation.held_out_pairs import PAIRS
 from job.evaluation.inputs import (
+    all_references,
     given_system,
     read_given,
     read_input,
     read_others,
-    read_train_references,
+    read_train,
 )
 from job.evaluation.metrics.models import MetricModel
 from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
@@ -62,9 +64,11 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
     store = open_store(config.output, config.storage)
     check_output(store)
     everything, chosen = read_input(config)
-    train_references = read_train_references(config)
+    train = read_train(config)
+    references = None if train is None else all_references(train)
     others = read_others(config.evaluation.others, config.storage, chosen)
-    contest = begin_contest(config)
+    contest = begin_contest(config, train or [])
+    del train  # it may be large
     model = None if config.summaries else _fetch(config, contest.champion)
     steps = model.steps if model else resolve_steps(config.data, everything)
     conversations = clean_all(chosen, steps)
@@ -85,7 +89,7 @@ def run_evaluation(config: EvaluateConfig) -> Scored:
         rivals = summarize_rivals(contest, judged, conversations, chosen, folders)
         systems = [*served.systems, *rivals.champion, *others]
         options = config.evaluation
-        scored = evaluate(systems, conversations, options, train_references, models)
+        scored = evaluate(systems, conversations, options, references, models)
         evaluation = replace(scored.evaluation, departures=_departures(model, served))
         digest = judged.model.adapter_digest if judged else None
         scored = judge_contest(contest, replace(scored, evaluation=evaluation), rivals, digest)
@@ -156,6 +160,8 @@ def _facts(config: EvaluateConfig, model: _Model | None) -> dict[str, Any]:
     inputs = {"input": as_list(config.input)}
     for section in config.publish.regressions:
         inputs[f"older set {section.name}"] = as_list(section.input)
+    if config.publish.pairs is not None:
+        inputs[PAIRS] = as_list(config.publish.pairs.input)
     facts |= {"inputs": inputs, "data": to_plain(config.data)}
     if model is None:
         return facts

@@ -5,11 +5,12 @@ found by the metrics that find inventions, so a correction and a score mean the 
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from job.conversations.record import Conversation
+from job.evaluation.distances import edit_distance
 from job.evaluation.metrics.contacts import contacts_in
 from job.evaluation.metrics.invented import inventions
 from job.evaluation.metrics.metric import Sample
@@ -89,39 +90,6 @@ def correction_of(shown: str, edited: str, conversation: Conversation) -> Correc
         frozenset(after) - frozenset(before),
         frozenset(before) - frozenset(after),
     )
-
-
-def edit_distance(left: Sequence[str], right: Sequence[str]) -> int:
-    """Return the least number of words to insert, delete or replace between two texts.
-
-    By bit-parallel addition (Myers 1999, in Hyyrö's form), with one integer for a column of the
-    table: two texts of 60 words take some 30 microseconds.
-    """
-    if not left:
-        return len(right)
-    positions: dict[str, int] = {}
-    for place, word in enumerate(left):
-        positions[word] = positions.get(word, 0) | 1 << place
-
-    everything = (1 << len(left)) - 1
-    last = 1 << len(left) - 1
-    rising = everything  # where the column grows by one from a row to the next
-    falling = 0
-    distance = len(left)
-    for word in right:
-        matched = positions.get(word, 0)
-        diagonal = (((matched & rising) + rising) ^ rising) | matched | falling
-        across = falling | (everything & ~(diagonal | rising))
-        back = rising & diagonal
-        if across & last:
-            distance += 1
-        if back & last:
-            distance -= 1
-        across = (across << 1 | 1) & everything
-        back = back << 1 & everything
-        rising = back | (everything & ~(diagonal | across))
-        falling = across & diagonal
-    return distance
 
 
 def usual_words(sets: Iterable[Collection[str]]) -> list[tuple[str, int]]:

@@ -20,6 +20,7 @@ from job.conversations.read import read_strictly
 from job.conversations.record import Conversation
 from job.conversations.splits import compare
 from job.errors import DamagedError, ForbiddenError, MissingError
+from job.evaluation.held_out_pairs import PAIRS, pairs_reading
 from job.model.fetch import read_adapter
 from job.storage.folders import read_manifest
 from job.storage.open import list_inputs, open_store
@@ -111,7 +112,7 @@ def _sets_of_champion(uri: str, storage: StorageSection) -> list[EvaluationSet]:
 
 
 def _sets_of_training(folder: str, storage: StorageSection) -> list[EvaluationSet]:
-    """Return validation and older test sets of the run in this folder; none if no run is there."""
+    """Return what judges the run in this folder; none if no run is there."""
     from job.training.examples import read_examples
 
     try:
@@ -136,6 +137,9 @@ def _sets_of_training(folder: str, storage: StorageSection) -> list[EvaluationSe
     for section in config.publish.regressions:
         found = _read(as_list(section.input), config.data, storage)
         sets.append(EvaluationSet(f"{section.name} of {run}", found))
+    if config.publish.pairs is not None:
+        found = _read(as_list(config.publish.pairs.input), pairs_reading(config.data), storage)
+        sets.append(EvaluationSet(f"{PAIRS} of {run}", found))
     return sets
 
 
@@ -152,7 +156,10 @@ def _sets_of_evaluation(source: str, storage: StorageSection) -> list[Evaluation
     reading = ReadingSection.model_validate(facts["data"])
     run = f"evaluation {facts.get('run')}"
     return [
-        EvaluationSet(f"{name} of {run}", _read(uris, reading, storage))
+        EvaluationSet(
+            f"{name} of {run}",
+            _read(uris, pairs_reading(reading) if name == PAIRS else reading, storage),
+        )
         for name, uris in inputs.items()
     ]
 

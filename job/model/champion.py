@@ -26,9 +26,10 @@ MAX_HISTORY = 100  # champions that a pointer remembers, besides the one that se
 MAX_POINTER_BYTES = 4 << 20
 MAX_EVALUATION_BYTES = 16 << 10  # of one champion, as JSON
 MAX_TEXT_CHARACTERS = 2000
-# Keys in the evaluation of a champion: the verdict of its gate, and what is known of loading it by
-# anything but recap.
+# Keys in the evaluation of a champion: the verdict of its gate, its wins on held-out pairs, and
+# what is known of loading it by anything but recap.
 GATE = "gate"
+PAIRS = "pairs"
 RELOAD = "reload"
 NOT_VERIFIED: Final = "not verified"  # the state of a reload that could not be tried
 DIGEST = re.compile(r"[0-9a-f]{64}")

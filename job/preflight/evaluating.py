@@ -9,7 +9,14 @@ from job.config.scoring_sections import ScoringSection
 from job.config.sections import StorageSection
 from job.conversations.record import Conversation
 from job.evaluation.evaluate import choose_conversations
-from job.evaluation.inputs import Input, read_given, read_input, read_others, read_train_references
+from job.evaluation.inputs import (
+    Input,
+    all_references,
+    read_given,
+    read_input,
+    read_others,
+    read_train,
+)
 from job.evaluation.output import check_output
 from job.preflight.access import probe_output
 from job.preflight.checks import Check, Found, Plan, check, check_value
@@ -30,8 +37,10 @@ def plan_evaluation(config: EvaluateConfig, devices: Devices = NONE_NAMED) -> Pl
     checks = [input_check]
     everything = found.everything if found else None
     scored = len(found.chosen) if found else None
+    train: list[Conversation] | None = None
     if config.train is not None:
-        checks.append(check("train", lambda: _read_train(config), "train"))
+        train_check, train = check_value("train", lambda: _read_train(config), "train")
+        checks.append(train_check)
     # The ids of the input are the ids that the summaries must have.
     if config.summaries is not None and everything:
         checks.append(check("summaries", lambda: _read_given(config, everything), "summaries"))
@@ -40,7 +49,7 @@ def plan_evaluation(config: EvaluateConfig, devices: Devices = NONE_NAMED) -> Pl
         checks += metric_model_checks(config.evaluation, config.storage, everything)
     look = partial(describe_prompts, found.chosen) if found else None
     checks += generating_checks(config, devices, look)
-    checks += gate_checks(config, config.adapter or "", scored)
+    checks += gate_checks(config, config.adapter or "", scored, train=train or ())
     checks.append(check("output", lambda: _look_at_output(config), "output"))
 
     title = f"plan of evaluate run {config.run}"
@@ -71,8 +80,9 @@ def _read_input(config: EvaluateConfig) -> Found[Input]:
     return Found(text, found)
 
 
-def _read_train(config: EvaluateConfig) -> str:
-    return f"{len(read_train_references(config) or []):,} references"
+def _read_train(config: EvaluateConfig) -> Found[list[Conversation]]:
+    found = read_train(config) or []
+    return Found(f"{len(all_references(found)):,} references", found)
 
 
 def _read_given(config: EvaluateConfig, everything: Sequence[Conversation]) -> str:

@@ -1,6 +1,6 @@
 """Plan a gate: who will be compared with whom, and whether anybody could pass."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from job.config.commands import EvaluateConfig, TrainConfig
@@ -9,9 +9,12 @@ from job.config.gate_sections import (
     DEFAULT_GUARDS,
     MIN_CONVERSATIONS,
     GateSection,
+    PairsSection,
     RegressionSection,
 )
+from job.conversations.record import Conversation
 from job.errors import ConfigError, DataError, MissingError
+from job.evaluation.held_out_pairs import check_usable, read_held_out_pairs
 from job.evaluation.older_sets import read_older_set
 from job.evaluation.promotion import Champion, check_promotable, find_champion
 from job.model.champion import is_pointer
@@ -24,11 +27,12 @@ def gate_checks(
     adapter: str,
     conversations: int | None,
     choosing: int = 0,
+    train: Iterable[Conversation] = (),
 ) -> list[Check]:
-    """Return the checks of the gate, the champion and older test sets; none without any of them.
+    """Return the checks of gate, champion, older test sets and pairs; none without any of them.
 
     `adapter` is where the judged one will be, `conversations` how many will be scored, if known,
-    and `choosing` how many others choose the adapter.
+    `choosing` how many others choose the adapter, and `train` what is trained on, if known.
     """
     checks = []
     gate = resolved_gate(config)
@@ -41,6 +45,10 @@ def gate_checks(
     for number, section in enumerate(config.publish.regressions):
         key = f"publish.regressions.{number}.input"
         checks.append(check("older set", partial(_older_set, config, section), key))
+    if config.publish.pairs is not None:
+        pairs = config.publish.pairs
+        found = check("pairs", lambda: _pairs(config, pairs, train), "publish.pairs.input")
+        checks.append(found)
     return checks
 
 
@@ -48,6 +56,19 @@ def _older_set(config: TrainConfig | EvaluateConfig, section: RegressionSection)
     most = config.evaluation.max_conversations
     found = read_older_set(section, config.data, config.storage, most)
     return f"{section.name}: {_enough(len(found), 'conversations to score')}"
+
+
+def _pairs(
+    config: TrainConfig | EvaluateConfig, section: PairsSection, train: Iterable[Conversation]
+) -> str:
+    most = config.evaluation.max_conversations
+    pairs = read_held_out_pairs(section, config.data, config.storage, most, train)
+    check_usable(pairs)
+    opponent = "the base" if champion_of(config) is None else "the champion"
+    return (
+        f"{len(pairs.pairs):,} held-out pairs of {len(pairs.conversations):,} conversations, none "
+        f"of them trained on; the win rate over {opponent} must be above {section.min_win_rate:g}"
+    )
 
 
 def _gate(gate: GateSection, conversations: int | None, choosing: int) -> str:

@@ -121,6 +121,8 @@ def _data(config: ModelConfig) -> dict[str, str | list[str] | None]:
         found = {"input": config.input, "train": config.train, "summaries": config.summaries}
     for number, regression in enumerate(config.publish.regressions):
         found[f"publish.regressions.{number}.input"] = regression.input
+    if config.publish.pairs is not None:
+        found["publish.pairs.input"] = config.publish.pairs.input
     for name, uri in config.evaluation.others.items():
         found[f"evaluation.others.{name}"] = uri
     found["evaluation.faithfulness_labels"] = config.evaluation.faithfulness_labels

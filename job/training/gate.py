@@ -5,6 +5,8 @@ deliver, finish the run. Where an attempt is killed on this way, the next one go
 adapter in storage (`published`), and judges it against whoever is champion then.
 """
 
+from dataclasses import asdict
+
 from job.evaluation.contest import Contest, verdict_of
 from job.evaluation.gate import GateResult
 from job.evaluation.gate_screen import gate_screen
@@ -65,6 +67,7 @@ def note_verdict(
         {
             "passed": verdict.passed,
             "verdict": verdict.verdict(),
+            "checks": [asdict(check) for check in verdict.checks],
             "pointer": pointer,
             "digest": adapter.digest,
             "screen": gate_screen(verdict, adapter.uri, pointer),

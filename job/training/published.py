@@ -119,7 +119,7 @@ def _judge_again(
     Return the scores, and the reload if the config wants one.
     """
     run = attempt.run
-    contest = begin_contest(run.config)
+    contest = begin_contest(run.config, run.data.examples.train)
     with attempt.timed("evaluate_seconds"), heartbeat("scoring"):
         result = score_or_reason(attempt, [], contest, stop)
     attempt.left_out.pop("scores", None)

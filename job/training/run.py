@@ -138,7 +138,7 @@ def _score_and_publish(attempt: CurrentAttempt, trained: _Trained, stop: StopSig
     """Choose the adapter, score it, publish it, and promote and deliver it if it passed."""
     run = attempt.run
     folder = adapter_folder(run)
-    contest = begin_contest(run.config)
+    contest = begin_contest(run.config, run.data.examples.train)
     select(attempt, trained.history, stop)
     with process_ahead(attempt) as process:
         with attempt.timed("evaluate_seconds"), heartbeat("scoring"):

@@ -21,7 +21,7 @@ from job.conversations.redaction import make_redactor
 from job.errors import ConfigError, DataError, RetryError, is_out_of_memory
 from job.evaluation.contest import Contest, judge_contest, summarize_rivals
 from job.evaluation.evaluate import SEED, evaluate
-from job.evaluation.inputs import read_others
+from job.evaluation.inputs import all_references, read_others
 from job.evaluation.metrics.named_models import compare_with_labels, fetch_models
 from job.evaluation.result import NotScored
 from job.evaluation.served import serve_judged
@@ -124,7 +124,7 @@ def score(run: Run, as_trained: Sequence[System], contest: Contest) -> Scored:
     served = serve_judged(judged, needs_base(run.config), "this training", folders)
     contest = replace(contest, models=models)
     rivals = summarize_rivals(contest, judged, conversations, examples.uncleaned, folders)
-    references = [text for conversation in examples.train for text in conversation.references]
+    references = all_references(examples.train)
     systems = [*served.systems, *rivals.champion, *as_trained, *others]
     scored = evaluate(systems, conversations, options, references, models)
     return judge_contest(contest, scored, rivals)

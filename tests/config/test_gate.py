@@ -113,6 +113,21 @@ def test_all_mistakes_of_a_gate_are_in_one_report(config_text):
             "to compare with the champion, name it under the key champion at the top",
         ),
         (
+            TRAIN + "publish: {pairs: {input: pairs.jsonl}}",
+            "publish.pairs a gate judges by held-out pairs, and there is none: add publish.gate: "
+            "{} for the default one",
+        ),
+        (
+            FILE + "train: t.jsonl\npublish: {gate: {}, pairs: {input: pairs.jsonl}}",
+            "publish.pairs a file of summaries has none of held-out pairs: remove this, or name "
+            "an adapter",
+        ),
+        (
+            ADAPTER + "publish: {gate: {}, pairs: {input: pairs.jsonl}}",
+            "publish.pairs nobody would know if the adapter was trained on these conversations: "
+            "name its training data by the key train",
+        ),
+        (
             ADAPTER + "champion: other.json\npublish: {gate: {}, champion: champion.json}",
             "champion is another than publish.champion (champion.json), which is compared anyway: "
             "remove one of them",

@@ -6,7 +6,14 @@ import pytest
 
 from job.conversations.nearness import near_pairs
 from job.conversations.record import Conversation, Source, Turn
-from job.conversations.splits import NEAR, Overlap, compare, content_digest, hold_out
+from job.conversations.splits import (
+    NEAR,
+    Overlap,
+    compare,
+    content_digest,
+    find_repeats,
+    hold_out,
+)
 from job.errors import DataError
 
 WORDS = [f"word{n}" for n in range(400)]
@@ -55,6 +62,16 @@ def test_a_digest_of_ascii_is_that_of_any_text():
     apart = conversation("a", f"{every} {every.swapcase()} tail")
     beyond = conversation("b", f"{every} {every.swapcase()} tail \u0301")  # is deleted
     assert content_digest(apart) == content_digest(beyond)
+
+
+def test_repeats_across_two_sides_are_those_of_a_full_comparison():
+    train, others = many(60, seed=1), many(20, seed=2)
+    held_out = [*others, train[3], changed(train[7], 4), changed(train[3], 0), train[3]]
+    train += [changed(train[7], 20), changed(others[0], 2), others[0]._replace(id="again")]
+    found = find_repeats(train, held_out)
+    assert found == find_overlap(train, held_out)
+    assert [each.kind for each in found] == ["exact", "exact", "near", "near"]
+    assert find_repeats([], held_out) == find_repeats(train, []) == []
 
 
 def test_held_out_share_is_about_the_fraction_in_order():

@@ -201,6 +201,61 @@ def test_an_adapter_is_compared_with_the_champion_and_on_older_sets(config, adap
     assert read_pointer(pointer, STORAGE).champion.adapter == adapter, "it did not pass"
 
 
+def write_pairs(path, texts):
+    """Write a pair of each conversation: what the agent made of it, and what was shown."""
+    lines = [
+        {
+            "id": each.id,
+            "turns": [{"role": turn.role, "text": turn.text} for turn in each.turns],
+            "chosen": text,
+            "rejected": "Nothing was said.",
+        }
+        for each, text in zip(CONVERSATIONS, texts, strict=True)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return {"input": str(path), "min_win_rate": 0.4}
+
+
+@pytest.mark.quality
+def test_pairs_are_compared_with_the_base_and_then_with_the_champion(config, adapter, tmp_path):
+    """Edits that are what the adapter says let it in; a twin that says the same only ties."""
+    train = tmp_path / "train.jsonl"
+    talk = {"id": "t", "turns": [{"role": "customer", "text": "Unlike all."}], "summary": "One."}
+    train.write_text(json.dumps(talk) + "\n")
+    pointer = str(tmp_path / "champion.json")
+    common = {"adapter": adapter, "train": str(train)}
+    run_evaluation(config(**common))
+    lines = (tmp_path / "out" / "summaries.jsonl").read_text().splitlines()
+    said = [json.loads(line)["summary"] + " indeed" for line in lines]
+    pairs = write_pairs(tmp_path / "pairs.jsonl", said)
+    publish = {"champion": pointer, "gate": LOOSE, "pairs": pairs}
+
+    first = run_evaluation(config(**common, publish=publish)).evaluation
+    assert first.pairs["opponent"] == "base without adapter"
+    assert first.gate["passed"], first.gate
+    promoted = read_pointer(pointer, STORAGE).champion.evaluation["pairs"]
+    assert promoted["opponent"] == "base without adapter"
+
+    common["adapter"] = twin(adapter, tmp_path / "challenger")
+    pairs["min_win_rate"] = 0.5
+    second = run_evaluation(config(**common, publish=publish)).evaluation
+    assert second.pairs["opponent"] == "champion"
+    assert second.pairs["ties"] == len(CONVERSATIONS)
+    failed = [check["rule"] for check in second.gate["checks"] if check["passed"] is False]
+    assert failed == ["win rate"], "a tie is no win"
+    assert "Held-out pairs" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.quality
+def test_pairs_that_were_trained_on_let_nobody_pass(config, adapter, tmp_path):
+    pairs = write_pairs(tmp_path / "pairs.jsonl", ["The agent helps."] * len(CONVERSATIONS))
+    publish = {"gate": LOOSE, "pairs": pairs}
+    trained_on = {"adapter": adapter, "train": str(tmp_path / "in.jsonl")}
+    evaluation = run_evaluation(config(**trained_on, publish=publish)).evaluation
+    assert not evaluation.gate["passed"]
+    assert "40 training conversations repeat one of the held-out pairs" in evaluation.pairs["why"]
+
+
 @pytest.mark.quality
 def test_somebody_who_was_faster_makes_the_command_run_again(
     config, adapter, tmp_path, monkeypatch

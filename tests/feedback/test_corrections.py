@@ -5,7 +5,8 @@ import random
 import pytest
 
 from job.conversations.record import Conversation, Source, Turn
-from job.feedback.corrections import KINDS, MEANING, correction_of, edit_distance, usual_words
+from job.evaluation.distances import edit_distance
+from job.feedback.corrections import KINDS, MEANING, correction_of, usual_words
 
 TALK = Conversation(
     "c1",

@@ -217,7 +217,7 @@ def test_conversations_of_evaluation_sets_are_left_out_exact_and_near(world, lin
         assert not ids & {"c3", "c25"}
 
 
-def trained_champion(world, **data):
+def trained_champion(world, publish=None, **data):
     """Publish an adapter with the record of its training beside it; return its pointer."""
     run = world.folder / "runs" / "support"
     put_adapter(str(run / "adapter"), world.folder / "work")
@@ -226,6 +226,7 @@ def trained_champion(world, **data):
         "model": {"base": "org/base"},
         "output": str(world.folder / "runs"),
         "data": data,
+        "publish": publish or {},
     }
     config = to_plain(TrainConfig.model_validate(content))
     (run / "run.json").write_text(json.dumps({"run": "support", "config": config}))
@@ -240,6 +241,21 @@ def test_what_a_champion_was_validated_on_is_read_from_its_record(world, lines):
     champion = trained_champion(world, train=str(train), validation=str(held))
     numbers = run_feedback(world.config(champion=champion))
     assert numbers["leaks"] == [{"set": "validation of training support", "exact": 2, "near": 0}]
+
+
+def test_pairs_that_judged_a_champion_are_left_out(world, lines):
+    held = write_lines(world.folder / "v.jsonl", [{"talk": "Agent: Hi", "id": "v", "note": "x"}])
+    rows = [conversation(each) | {"chosen": "a", "rejected": "b"} for each in (4, 5)]
+    pairs = write_lines(world.folder / "pairs.jsonl", rows)
+    publish = {"gate": {}, "pairs": {"input": str(pairs)}}
+    columns = {"conversation": "talk", "summary": "note"}
+    champion = trained_champion(
+        world, publish, train=str(held), validation=str(held), columns=columns
+    )
+    numbers = run_feedback(world.config(champion=champion))
+    assert numbers["leaks"] == [
+        {"set": "held-out pairs of training support", "exact": 2, "near": 0}
+    ]
 
 
 def test_a_share_that_a_training_held_out_is_known_again(world, lines):
@@ -258,12 +274,18 @@ def test_what_let_a_champion_in_by_an_evaluation_is_read_from_its_manifest(world
     folder.mkdir()
     (folder / "evaluation.json").write_text("{}")
     judged = str(world.folder / "judged")
-    publish_folder(folder, open_store(judged), "", facts | {"inputs": {"input": [str(test)]}})
+    rows = [conversation(12) | {"chosen": "a", "rejected": "b"}]
+    pairs = write_lines(world.folder / "pairs.jsonl", rows)
+    inputs = {"input": [str(test)], "held-out pairs": [str(pairs)]}
+    publish_folder(folder, open_store(judged), "", facts | {"inputs": inputs})
     put_adapter(str(world.folder / "elsewhere"), world.folder / "work")
     pointer = str(world.folder / "champion.json")
     promote(pointer, str(world.folder / "elsewhere"), source=f"{judged}/evaluation.json")
     numbers = run_feedback(world.config(champion=pointer))
-    assert numbers["leaks"] == [{"set": "input of evaluation weekly", "exact": 1, "near": 0}]
+    assert numbers["leaks"] == [
+        {"set": "held-out pairs of evaluation weekly", "exact": 1, "near": 0},
+        {"set": "input of evaluation weekly", "exact": 1, "near": 0},
+    ]
 
 
 def test_a_champion_without_records_is_an_error_with_a_remedy(world, lines):

@@ -27,11 +27,14 @@ def pointer(tmp_path):
 def checks(tmp_path, pointer):
     """Return the checks of a gate by name, for a judged adapter and 40 conversations to score."""
 
-    def find(publish, conversations=40, choosing=0, adapter=str(tmp_path / "run" / "adapter")):
+    def find(
+        publish, conversations=40, choosing=0, adapter=str(tmp_path / "run" / "adapter"), train=()
+    ):
         content = {"run": "r", "input": "in.jsonl", "output": "out", "adapter": adapter}
+        content["train"] = "train.jsonl"
         publish = {"gate": {}, "champion": pointer} | publish
         config = EvaluateConfig.model_validate(content | {"publish": publish})
-        found = gate_checks(config, adapter, conversations, choosing)
+        found = gate_checks(config, adapter, conversations, choosing, train)
         return {each.name: each for each in found}
 
     return find
@@ -144,6 +147,39 @@ def test_older_sets_are_read_by_the_plan(checks, tmp_path):
 def test_an_older_set_that_is_gone_is_found_by_the_plan(checks, tmp_path):
     publish = {"regressions": [{"name": "billing", "input": str(tmp_path / "gone.jsonl")}]}
     assert isinstance(checks(publish)["older set"].error, MissingError)
+
+
+def pairs_in(path, count):
+    lines = [
+        {
+            "id": each.id,
+            "turns": [{"role": turn.role, "text": turn.text} for turn in each.turns],
+            "chosen": each.references[0],
+            "rejected": each.references[1],
+        }
+        for each in make_conversations(count)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return {"pairs": {"input": str(path)}}
+
+
+def test_held_out_pairs_are_read_by_the_plan(checks, tmp_path):
+    publish = pairs_in(tmp_path / "pairs.jsonl", 41)
+    assert checks(publish)["pairs"].found == (
+        "41 held-out pairs of 41 conversations, none of them trained on; the win rate over the "
+        "champion must be above 0.5"
+    )
+    error = checks(publish, train=make_conversations(3))["pairs"].error
+    assert isinstance(error, DataError)
+    assert "3 training conversations repeat one of the held-out pairs" in str(error)
+
+
+def test_pairs_that_let_nobody_pass_are_found_by_the_plan(checks, tmp_path):
+    few = checks(pairs_in(tmp_path / "few.jsonl", 39))["pairs"]
+    assert isinstance(few.error, DataError)
+    gone = checks({"pairs": {"input": str(tmp_path / "gone.jsonl")}})["pairs"]
+    assert isinstance(gone.error, MissingError)
+    assert "publish.pairs.input" in str(gone.error)
 
 
 def test_without_gate_and_champion_nothing_is_planned(tmp_path):

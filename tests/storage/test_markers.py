@@ -8,7 +8,7 @@ import pytest
 
 from job.config.commands import EvaluateConfig, SummarizeConfig, TrainConfig
 from job.config.sections import AdapterModelSection, StorageSection
-from job.evaluation.inputs import read_given, read_input, read_train_references
+from job.evaluation.inputs import all_references, read_given, read_input, read_train
 from job.inference.open import fetch_with_adapter
 from job.model.fetch import fetch_base
 from job.storage.folders import MANIFEST
@@ -72,7 +72,7 @@ def test_an_evaluation_reads_below_it(data, s3):
     )
     everything, chosen = read_input(config)
     assert len(everything) == len(chosen) == len(read_given(config, everything)) == 12
-    assert len(read_train_references(config) or []) == 24
+    assert len(all_references(read_train(config) or [])) == 24
 
 
 def test_base_and_adapter_are_read_below_it(s3, base_folder, tmp_path: Path, places):

@@ -226,6 +226,7 @@ publish:
   champion: CHAMPION
   gate: {}
   regressions: [{name: old, input: s3://b/old.jsonl}]
+  pairs: {input: s3://b/pairs.jsonl}
 """
 
 
@@ -245,6 +246,7 @@ def test_an_evaluation_names_every_place_that_it_reads_and_writes(tmp_path):
         ("train", "s3://b/train/"),
         ("train", "s3://b/more.jsonl"),
         ("publish.regressions.0.input", "s3://b/old.jsonl"),
+        ("publish.pairs.input", "s3://b/pairs.jsonl"),
         ("evaluation.others.hosted", "s3://b/hosted.jsonl"),
         ("evaluation.faithfulness_labels", "s3://b/labels.jsonl"),
     ]
