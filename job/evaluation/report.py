@@ -88,6 +88,7 @@ def report_page(content: ReportContent) -> str:
         "selection": content.selection,
         "selection_plot": selection_plot(content.selection) if content.selection else None,
         "scored": None,
+        "pairs": None,
     }
     if isinstance(content.result, NotScored):
         values |= {"verdict": _no_verdict(content.result), "lede": ""}
