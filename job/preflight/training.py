@@ -115,8 +115,7 @@ def _plan_unfinished(
         adapter = f"{config.output.rstrip('/')}/{standing.run}/adapter"
         scored = len(validation.scoring) if validation else None
         choosing = len(validation.choosing) if validation and validation.is_held_out else 0
-        train = examples.train if examples else ()
-        checks += gate_checks(config, adapter, scored, choosing, train)
+        checks += gate_checks(config, adapter, scored, choosing, examples.train if examples else ())
         if cluster != ALONE:
             checks.append(nodes)
         if config.training.distribution == "fsdp":
