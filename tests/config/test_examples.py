@@ -8,7 +8,9 @@ from job.config.load import load_config, resolved_yaml
 from job.storage.config_file import read_config
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-FILES = sorted([*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("demo/*.yaml")])
+FILES = sorted(
+    [*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("demo/*.yaml"), *EXAMPLES.glob("weekly/*.yaml")]
+)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(EXAMPLES).as_posix())
